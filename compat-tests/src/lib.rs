@@ -1,0 +1,1 @@
+//! Checks of aemp against real Perl modules and real Perl nodes.

@@ -1,0 +1,1 @@
+//! The octets of AEMP 2 without I/O: greeting, authentication, handshake and the three framings.
