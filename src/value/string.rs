@@ -1,0 +1,502 @@
+//! Perl's one string type: a sequence of code points, whether it arrived as octets or as text.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::str::Utf8Error;
+use std::sync::Arc;
+
+/// How a string is stored and how it will be sent again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StrKind {
+    /// Every octet is one code point below 256 (CBOR major type 2).
+    Octets,
+    /// Generalized UTF-8: as UTF-8, but surrogates and code points above U+10FFFF may occur
+    /// (CBOR major type 3).
+    Text,
+}
+
+/// A borrowed Perl string; equal to any other with the same code points, octets or text.
+///
+/// `b"\xe9"` and `"é"` are the same string in Perl, so they compare and hash alike here.
+#[derive(Clone, Copy)]
+pub struct StrRef<'a> {
+    kind: StrKind,
+    data: &'a [u8],
+}
+
+impl<'a> StrRef<'a> {
+    /// A string whose code points are these octets.
+    pub const fn octets(data: &'a [u8]) -> Self {
+        StrRef {
+            kind: StrKind::Octets,
+            data,
+        }
+    }
+
+    /// A string of characters.
+    pub const fn text(text: &'a str) -> Self {
+        StrRef {
+            kind: StrKind::Text,
+            data: text.as_bytes(),
+        }
+    }
+
+    /// A string from generalized UTF-8, or `None` where the octets are not that.
+    pub fn generalized(data: &'a [u8]) -> Option<Self> {
+        valid_generalized(data).then_some(StrRef {
+            kind: StrKind::Text,
+            data,
+        })
+    }
+
+    /// As [`StrRef::generalized`], for octets that were validated before.
+    ///
+    /// Wrong octets are harmless: their code points are unspecified.
+    pub(crate) const fn trusted(kind: StrKind, data: &'a [u8]) -> Self {
+        StrRef { kind, data }
+    }
+
+    /// Octets or text.
+    pub const fn kind(self) -> StrKind {
+        self.kind
+    }
+
+    /// The stored octets, to be read according to [`StrRef::kind`].
+    pub const fn data(self) -> &'a [u8] {
+        self.data
+    }
+
+    /// Whether the string has no code points.
+    pub const fn is_empty(self) -> bool {
+        self.data.is_empty()
+    }
+
+    /// The code points; values above `0x10FFFF` and surrogates are possible.
+    pub fn code_points(self) -> CodePoints<'a> {
+        CodePoints {
+            kind: self.kind,
+            rest: self.data,
+        }
+    }
+
+    /// The string in generalized UTF-8: equal strings have equal canonical octets.
+    pub fn canonical(self) -> Cow<'a, [u8]> {
+        if self.kind == StrKind::Text || self.data.is_ascii() {
+            return Cow::Borrowed(self.data);
+        }
+        let mut utf8 = Vec::with_capacity(self.data.len() + self.data.len() / 2);
+        for &octet in self.data {
+            push_code_point(&mut utf8, u64::from(octet));
+        }
+        Cow::Owned(utf8)
+    }
+
+    /// The string as characters.
+    ///
+    /// # Errors
+    /// Fails where a code point is no Unicode character (a surrogate, or above U+10FFFF).
+    pub fn to_text(self) -> Result<Cow<'a, str>, Utf8Error> {
+        match self.canonical() {
+            Cow::Borrowed(utf8) => std::str::from_utf8(utf8).map(Cow::Borrowed),
+            Cow::Owned(utf8) => String::from_utf8(utf8)
+                .map(Cow::Owned)
+                .map_err(|error| error.utf8_error()),
+        }
+    }
+
+    /// The string as characters; what is no character becomes U+FFFD.
+    pub fn to_text_lossy(self) -> Cow<'a, str> {
+        match self.to_text() {
+            Ok(text) => text,
+            Err(_) => Cow::Owned(
+                self.code_points()
+                    .map(|point| {
+                        u32::try_from(point)
+                            .ok()
+                            .and_then(char::from_u32)
+                            .unwrap_or(char::REPLACEMENT_CHARACTER)
+                    })
+                    .collect(),
+            ),
+        }
+    }
+
+    /// The string as octets, or `None` where a code point is above 255.
+    pub fn to_octets(self) -> Option<Cow<'a, [u8]>> {
+        if self.kind == StrKind::Octets || self.data.is_ascii() {
+            return Some(Cow::Borrowed(self.data));
+        }
+        self.code_points()
+            .map(|point| u8::try_from(point).ok())
+            .collect::<Option<Vec<u8>>>()
+            .map(Cow::Owned)
+    }
+
+    /// An owned copy.
+    pub fn to_owned(self) -> Str {
+        Str {
+            kind: self.kind,
+            data: Arc::from(self.data),
+        }
+    }
+}
+
+impl PartialEq for StrRef<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        if self.kind == other.kind {
+            return self.data == other.data;
+        }
+        self.canonical() == other.canonical()
+    }
+}
+
+impl Eq for StrRef<'_> {}
+
+impl PartialOrd for StrRef<'_> {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for StrRef<'_> {
+    /// By code points, as Perl's `cmp`.
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        if self.kind == other.kind {
+            // UTF-8 keeps the order of code points.
+            return self.data.cmp(other.data);
+        }
+        self.code_points().cmp(other.code_points())
+    }
+}
+
+impl Hash for StrRef<'_> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.canonical().hash(state);
+    }
+}
+
+impl<'a> From<&'a str> for StrRef<'a> {
+    fn from(text: &'a str) -> Self {
+        StrRef::text(text)
+    }
+}
+
+impl<'a> From<&'a Str> for StrRef<'a> {
+    fn from(string: &'a Str) -> Self {
+        string.as_ref()
+    }
+}
+
+impl fmt::Debug for StrRef<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.to_text_lossy(), f)
+    }
+}
+
+/// Shows the string on one line: control characters, and what is no character, are escaped.
+impl fmt::Display for StrRef<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for point in self.code_points() {
+            match u32::try_from(point).ok().and_then(char::from_u32) {
+                Some(c) if c.is_control() || is_deceptive(c) => {
+                    write!(f, "{}", c.escape_unicode())?
+                }
+                Some(c) => write!(f, "{c}")?,
+                None => write!(f, "\\x{{{point:x}}}")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Characters that change how a terminal lays out the rest of a line.
+fn is_deceptive(c: char) -> bool {
+    matches!(c, '\u{2028}' | '\u{2029}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// An owned Perl string; cloning shares the storage.
+#[derive(Clone)]
+pub struct Str {
+    kind: StrKind,
+    data: Arc<[u8]>,
+}
+
+impl Str {
+    /// A string whose code points are these octets.
+    pub fn octets(data: impl Into<Arc<[u8]>>) -> Self {
+        Str {
+            kind: StrKind::Octets,
+            data: data.into(),
+        }
+    }
+
+    /// A string of characters.
+    pub fn text(text: &str) -> Self {
+        StrRef::text(text).to_owned()
+    }
+
+    /// The same string, borrowed.
+    pub fn as_ref(&self) -> StrRef<'_> {
+        StrRef {
+            kind: self.kind,
+            data: &self.data,
+        }
+    }
+
+    /// Whether the string has no code points.
+    pub fn is_empty(&self) -> bool {
+        self.data.is_empty()
+    }
+
+    /// The string as characters; what is no character becomes U+FFFD.
+    pub fn to_text_lossy(&self) -> Cow<'_, str> {
+        self.as_ref().to_text_lossy()
+    }
+}
+
+impl Default for Str {
+    fn default() -> Self {
+        Str::text("")
+    }
+}
+
+impl PartialEq for Str {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_ref() == other.as_ref()
+    }
+}
+
+impl Eq for Str {}
+
+impl PartialEq<str> for Str {
+    fn eq(&self, other: &str) -> bool {
+        self.as_ref() == StrRef::text(other)
+    }
+}
+
+impl PartialEq<&str> for Str {
+    fn eq(&self, other: &&str) -> bool {
+        *self == **other
+    }
+}
+
+impl PartialOrd for Str {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Str {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.as_ref().cmp(&other.as_ref())
+    }
+}
+
+impl Hash for Str {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.as_ref().hash(state);
+    }
+}
+
+impl From<&str> for Str {
+    fn from(text: &str) -> Self {
+        Str::text(text)
+    }
+}
+
+impl From<String> for Str {
+    fn from(text: String) -> Self {
+        Str::text(&text)
+    }
+}
+
+impl From<&[u8]> for Str {
+    fn from(octets: &[u8]) -> Self {
+        Str::octets(octets)
+    }
+}
+
+impl From<Vec<u8>> for Str {
+    fn from(octets: Vec<u8>) -> Self {
+        Str::octets(octets)
+    }
+}
+
+impl From<StrRef<'_>> for Str {
+    fn from(string: StrRef<'_>) -> Self {
+        string.to_owned()
+    }
+}
+
+impl fmt::Debug for Str {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.as_ref().fmt(f)
+    }
+}
+
+impl fmt::Display for Str {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.as_ref(), f)
+    }
+}
+
+/// The code points of a [`StrRef`].
+#[derive(Debug, Clone)]
+pub struct CodePoints<'a> {
+    kind: StrKind,
+    rest: &'a [u8],
+}
+
+impl Iterator for CodePoints<'_> {
+    type Item = u64;
+
+    fn next(&mut self) -> Option<u64> {
+        let (&first, after) = self.rest.split_first()?;
+        if self.kind == StrKind::Octets || first < 0x80 {
+            self.rest = after;
+            return Some(u64::from(first));
+        }
+        match decode_one(self.rest) {
+            Some((point, len)) => {
+                self.rest = self.rest.get(len..).unwrap_or_default();
+                Some(point)
+            }
+            None => {
+                self.rest = after;
+                Some(u64::from(char::REPLACEMENT_CHARACTER))
+            }
+        }
+    }
+}
+
+/// Appends `point` in generalized UTF-8 (up to 36 bits in 7 octets, as Perl extends it).
+pub(crate) fn push_code_point(out: &mut Vec<u8>, point: u64) {
+    let tail = |shift: u32| 0x80 | ((point >> shift) & 0x3f) as u8;
+    match point {
+        0..=0x7f => out.push(point as u8),
+        0x80..=0x7ff => out.extend([0xc0 | (point >> 6) as u8, tail(0)]),
+        0x800..=0xffff => out.extend([0xe0 | (point >> 12) as u8, tail(6), tail(0)]),
+        0x1_0000..=0x1f_ffff => {
+            out.extend([0xf0 | (point >> 18) as u8, tail(12), tail(6), tail(0)]);
+        }
+        0x20_0000..=0x3ff_ffff => {
+            out.extend([
+                0xf8 | (point >> 24) as u8,
+                tail(18),
+                tail(12),
+                tail(6),
+                tail(0),
+            ]);
+        }
+        0x400_0000..=0x7fff_ffff => {
+            out.extend([0xfc | (point >> 30) as u8]);
+            out.extend([tail(24), tail(18), tail(12), tail(6), tail(0)]);
+        }
+        _ => {
+            out.extend([0xfe, tail(30)]);
+            out.extend([tail(24), tail(18), tail(12), tail(6), tail(0)]);
+        }
+    }
+}
+
+/// Whether `data` is generalized UTF-8 in shortest form.
+pub(crate) fn valid_generalized(data: &[u8]) -> bool {
+    if std::str::from_utf8(data).is_ok() {
+        return true;
+    }
+    let mut rest = data;
+    while let Some(&first) = rest.first() {
+        let len = if first < 0x80 {
+            1
+        } else {
+            match decode_one(rest) {
+                Some((_, len)) => len,
+                None => return false,
+            }
+        };
+        rest = rest.get(len..).unwrap_or_default();
+    }
+    true
+}
+
+/// The first code point of `data` (which begins with an octet >= 0x80) and its length in octets.
+fn decode_one(data: &[u8]) -> Option<(u64, usize)> {
+    let first = *data.first()?;
+    let (len, bits) = match first {
+        0xc0..=0xdf => (2, u64::from(first & 0x1f)),
+        0xe0..=0xef => (3, u64::from(first & 0x0f)),
+        0xf0..=0xf7 => (4, u64::from(first & 0x07)),
+        0xf8..=0xfb => (5, u64::from(first & 0x03)),
+        0xfc..=0xfd => (6, u64::from(first & 0x01)),
+        0xfe => (7, 0),
+        _ => return None,
+    };
+    let mut point = bits;
+    for &octet in data.get(1..len)? {
+        if octet & 0xc0 != 0x80 {
+            return None;
+        }
+        point = (point << 6) | u64::from(octet & 0x3f);
+    }
+    let shortest = match len {
+        2 => 0x80,
+        3 => 0x800,
+        4 => 0x1_0000,
+        5 => 0x20_0000,
+        6 => 0x400_0000,
+        _ => 0x8000_0000,
+    };
+    (point >= shortest).then_some((point, len))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn octets_and_text_with_equal_code_points_are_one_string() {
+        let octets = Str::octets(&b"caf\xe9"[..]);
+        let text = Str::text("café");
+        assert_eq!(octets, text);
+        assert_eq!(octets.cmp(&text), std::cmp::Ordering::Equal);
+        let hash = |s: &Str| {
+            use std::hash::BuildHasher;
+            std::hash::BuildHasherDefault::<std::collections::hash_map::DefaultHasher>::default()
+                .hash_one(s)
+        };
+        assert_eq!(hash(&octets), hash(&text));
+        assert_ne!(Str::octets("café".as_bytes()), text);
+    }
+
+    #[test]
+    fn surrogates_and_beyond_are_strings_but_no_text() {
+        for utf8 in [
+            &b"\xed\xa0\x80"[..],
+            b"\xf4\x90\x80\x80",
+            b"\xfe\x83\xbf\xbf\xbf\xbf\xbf",
+        ] {
+            let string = StrRef::generalized(utf8).unwrap();
+            assert!(string.to_text().is_err());
+            let mut again = Vec::new();
+            string
+                .code_points()
+                .for_each(|point| push_code_point(&mut again, point));
+            assert_eq!(again, utf8);
+        }
+        assert!(StrRef::generalized(b"\xc0\x80").is_none(), "overlong");
+        assert!(StrRef::generalized(b"\xe2\x82").is_none(), "cut");
+        assert!(StrRef::generalized(b"\xff").is_none());
+    }
+
+    #[test]
+    fn display_keeps_one_line() {
+        assert_eq!(Str::text("a\nb\u{1b}[2J").to_string(), "a\\u{a}b\\u{1b}[2J");
+    }
+
+    #[test]
+    fn text_goes_to_octets_only_below_256() {
+        assert_eq!(StrRef::text("é").to_octets().as_deref(), Some(&b"\xe9"[..]));
+        assert_eq!(StrRef::text("€").to_octets(), None);
+    }
+}
