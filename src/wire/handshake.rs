@@ -193,8 +193,9 @@ impl Handshake {
 
 /// The peer has greeted, and nothing of us depends on it yet: the place to decide whether to go on.
 ///
-/// To hold the connection, hold this value. A peer that plays by the rules sends at most its
-/// authentication line (or the start of TLS) meanwhile.
+/// To hold the connection, hold this value. Most peers send no more than their authentication line
+/// (or the start of TLS) meanwhile, but nothing stops one from sending packets too: whoever reads on
+/// while holding has to bound the buffer.
 #[derive(Debug)]
 pub struct Greeted {
     config: Arc<HandshakeConfig>,
