@@ -63,7 +63,7 @@ impl Side {
         let framings = greeting
             .framings
             .iter()
-            .map(|name| Framing::from_name(name).unwrap());
+            .map(|name| Framing::from_name(std::str::from_utf8(name).unwrap()).unwrap());
         let recorded = greeting.keys.iter().filter(|(name, _)| match order {
             KeyOrder::Recorded => true,
             KeyOrder::Ours => name == b"provider",
@@ -354,16 +354,17 @@ fn in_the_part_of_a_perl_node_we_say_what_it_said() {
             let peer = played.outcome.unwrap();
             assert_eq!(peer.peer, other.greeting());
             assert_eq!(peer.method, AuthMethod::HmacSha3_512);
-            let framing = |side: &Side| {
+            assert!(
                 side.auth_line()
                     .unwrap()
-                    .rsplit(';')
-                    .next()
+                    .ends_with(peer.send_framing.name())
+            );
+            assert!(
+                other
+                    .auth_line()
                     .unwrap()
-                    .parse()
-            };
-            assert_eq!(Ok(peer.send_framing), framing(side));
-            assert_eq!(Ok(peer.receive_framing), framing(other));
+                    .ends_with(peer.receive_framing.name())
+            );
             assert_eq!(played.rest, other.rest, "{}", conversation.file);
         }
     }

@@ -242,7 +242,7 @@ impl Greeted {
             })?;
         let peer_framings = self.peer.framings.iter();
         let framing = peer_framings
-            .filter_map(|name| Framing::from_name(name))
+            .filter_map(|name| framing_named(name))
             .find(|framing| config.framings.contains(framing))
             .ok_or_else(|| HandshakeError::NoCommonFraming {
                 peer_accepts: printable(&self.peer.framings.join(&b',')),
@@ -421,7 +421,7 @@ impl Authenticating {
                 HandshakeError::WrongToken { method }
             });
         }
-        let accepted = Framing::from_name(framing).filter(|name| config.framings.contains(name));
+        let accepted = framing_named(framing).filter(|name| config.framings.contains(name));
         let framing = accepted.ok_or_else(|| HandshakeError::FramingRefused {
             framing: printable(framing),
             we_accept: names(&config.framings),
@@ -449,6 +449,10 @@ pub struct Authenticated {
     pub tls: bool,
     /// Whether the peer authenticated by `tls_anon`, which leaves the greetings unproven.
     pub untrusted: bool,
+}
+
+fn framing_named(name: &[u8]) -> Option<Framing> {
+    std::str::from_utf8(name).ok().and_then(Framing::from_name)
 }
 
 fn names(framings: &[Framing]) -> String {
