@@ -1,1 +1,6 @@
 //! The octets of AEMP 2 without I/O: greeting, authentication, handshake and the three framings.
+
+pub mod auth;
+pub mod greeting;
+pub mod handshake;
+pub mod limits;
