@@ -6,7 +6,8 @@
 use std::path::{Path, PathBuf};
 
 use aemp::wire::auth::{AuthMethod, Nonce, Secret};
-use aemp::wire::greeting::{Framing, Greeting};
+use aemp::wire::framing::Framing;
+use aemp::wire::greeting::Greeting;
 use aemp::wire::handshake::{
     Authenticated, Authenticating, Connection, Greeted, Handshake, HandshakeConfig, HandshakeError,
     Handshaker, Proceed, Progress, Tls, TlsPeer,

@@ -9,44 +9,6 @@ pub const VERSION: u32 = 1;
 /// The key that names the data connection which is being dialled.
 pub const DATACONN_ID: &str = "dataconn_id";
 
-/// A form in which packets follow each other on a connection (`docs/protocol.md` §2).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Framing {
-    /// CBOR items one after another.
-    Cbor,
-    /// JSON texts one after another.
-    Json,
-    /// Perl Storable images, each behind its length.
-    Storable,
-}
-
-impl Framing {
-    /// Every framing, in the order in which Perl prefers them.
-    pub const ALL: [Framing; 3] = [Framing::Cbor, Framing::Json, Framing::Storable];
-
-    /// The name in greetings and in the configuration key `framing_format`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Framing::Cbor => "cbor",
-            Framing::Json => "json",
-            Framing::Storable => "storable",
-        }
-    }
-
-    /// The framing of that name, if we know it.
-    pub fn from_name(name: &str) -> Option<Framing> {
-        Framing::ALL
-            .into_iter()
-            .find(|framing| framing.name() == name)
-    }
-}
-
-impl std::fmt::Display for Framing {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
 /// What a node says about itself in the first line of a connection.
 ///
 /// Everything is octets in written form, as it stands on the wire: node IDs are compared that way
@@ -358,14 +320,6 @@ mod tests {
         };
         assert!(offers(";tls=1.0") && offers(";tls=1.9") && offers(";tls=1"));
         assert!(!offers("") && !offers(";tls=2.0") && !offers(";tls") && !offers(";tls=0.9"));
-    }
-
-    #[test]
-    fn framings_have_names() {
-        for framing in Framing::ALL {
-            assert_eq!(Framing::from_name(&framing.to_string()), Some(framing));
-        }
-        assert_eq!(Framing::from_name("xml"), None);
     }
 
     #[test]

@@ -41,7 +41,8 @@ use bytes::{Buf, BufMut as _};
 pub use self::config::{HandshakeConfig, HandshakeConfigError, Handshaker, Tls};
 pub use self::error::HandshakeError;
 use crate::wire::auth::{AuthMethod, Nonce};
-use crate::wire::greeting::{self, AEMP, AEMP_DATACONN, Framing, Greeting, printable};
+use crate::wire::framing::Framing;
+use crate::wire::greeting::{self, AEMP, AEMP_DATACONN, Greeting, printable};
 
 /// What feeding octets led to.
 #[derive(Debug)]

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use super::{Connection, Handshake};
 use crate::wire::auth::{AuthMethod, Nonce, Secret};
-use crate::wire::greeting::{self, Framing, Greeting, printable};
+use crate::wire::framing::Framing;
+use crate::wire::greeting::{self, Greeting, printable};
 use crate::wire::limits::Limits;
 
 /// Whether connections are encrypted with the node's certificate.
