@@ -1,0 +1,362 @@
+//! A node's part in the global database: the slave side always, the global side once it is asked.
+
+use super::datum::{Datum, Tables};
+use super::effect::{DbEffect, DbProblem};
+use super::global::{Around, Global};
+use super::local::{DbMonitorId, InternalFamily, Local, Patience, QueryId};
+use super::request::{QueryKind, Request};
+use super::{NodeId, node_key};
+use crate::value::packed::Elements;
+use crate::value::{Str, StrRef};
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+/// How long the database waits for what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DbConfig {
+    /// How long queries and finds wait for a master before they fail: `monitor_timeout`.
+    pub patience: Duration,
+    /// When a new master does not have a key that the one before had, how long its deletion is
+    /// not reported, because the key usually comes back.
+    pub grace: Duration,
+}
+
+impl Default for DbConfig {
+    fn default() -> Self {
+        DbConfig { patience: Duration::from_secs(30), grace: Duration::from_secs(10) }
+    }
+}
+
+/// The database as one node sees it; drive it, then carry out its
+/// [effects](Database::take_effects).
+///
+/// A slave has a master, chosen by the mesh. A global node is its own master and its own slave.
+#[derive(Debug)]
+pub struct Database {
+    node: NodeId,
+    local: Local,
+    global: Option<Global>,
+    up: BTreeSet<NodeId>,
+    /// Connected nodes that said that they are global.
+    globals: BTreeSet<NodeId>,
+    effects: Vec<DbEffect>,
+}
+
+impl Database {
+    /// The database of a node that has no master yet and is not global.
+    pub fn new(node: NodeId, config: DbConfig) -> Self {
+        let patience = Patience { without_master: config.patience, grace: config.grace };
+        Database {
+            node,
+            local: Local::new(patience),
+            global: None,
+            up: BTreeSet::new(),
+            globals: BTreeSet::new(),
+            effects: Vec::new(),
+        }
+    }
+
+    /// What is to be done since the last time, in order.
+    pub fn take_effects(&mut self) -> Vec<DbEffect> {
+        std::mem::take(&mut self.effects)
+    }
+
+    /// The global side, if this node is global.
+    pub const fn global(&self) -> Option<&Global> {
+        self.global.as_ref()
+    }
+
+    /// Whether this node is global.
+    pub const fn is_global(&self) -> bool {
+        self.global.is_some()
+    }
+
+    /// The master: a global node's own ID.
+    pub fn master(&self) -> Option<&NodeId> {
+        self.local.master()
+    }
+
+    /// The connected nodes that said that they are global, in order.
+    pub fn globals(&self) -> impl Iterator<Item = &NodeId> {
+        self.globals.iter()
+    }
+
+    /// Whether a connected node said that it is global.
+    pub fn is_peer_global(&self, node: &NodeId) -> bool {
+        self.globals.contains(node)
+    }
+
+    /// This node's own entries.
+    pub const fn own(&self) -> &Tables {
+        self.local.own()
+    }
+
+    /// Where a node can be reached, if this node is global and anybody knows.
+    pub fn location(&self, node: &NodeId) -> Option<Vec<Str>> {
+        self.global.as_ref()?.location(node)
+    }
+
+    // The mesh.
+
+    /// A node was connected.
+    pub fn node_up(&mut self, node: NodeId) {
+        if node == self.node || !self.up.insert(node.clone()) {
+            return;
+        }
+        if self.is_global() {
+            self.send(node, &Request::Global);
+        }
+    }
+
+    /// The connection to a node was lost. If it was our master we have none now.
+    pub fn node_down(&mut self, node: &NodeId, now: Duration) {
+        self.up.remove(node);
+        self.globals.remove(node);
+        self.with_global(now, |global, around| global.node_down(node, around));
+        if !self.is_global() && self.local.master() == Some(node) {
+            self.local.lost_master(now);
+        }
+    }
+
+    /// A connected node becomes our master: it gets our database and all that is outstanding.
+    /// A global node keeps itself as its master.
+    pub fn adopt_master(&mut self, node: &NodeId, now: Duration) {
+        if self.is_global() || *node == self.node {
+            return;
+        }
+        for request in self.local.adopt(node.clone()) {
+            self.to_master(Some(request), now);
+        }
+    }
+
+    /// There is no master any more. A global node keeps itself as its master.
+    pub fn master_lost(&mut self, now: Duration) {
+        if !self.is_global() {
+            self.local.lost_master(now);
+        }
+    }
+
+    /// This node becomes global, if it is not.
+    pub fn become_global(&mut self, now: Duration) {
+        if self.is_global() {
+            return;
+        }
+        // The old master keeps the subscriptions of a slave that turns out to be global.
+        let monitored: Vec<_> = self.local.monitored().cloned().collect();
+        for family in monitored {
+            self.to_master(Some(Request::Unmonitor(family)), now);
+        }
+        self.global = Some(Global::new(self.node.clone()));
+        let globals = self.globals.clone();
+        self.with_global(now, |global, around| global.start(&globals, around));
+    }
+
+    /// Forgets the database and the subscriptions of a node that has another master by now.
+    pub fn drop_slave(&mut self, node: &NodeId, now: Duration) {
+        self.with_global(now, |global, around| global.drop_slave(node, around));
+    }
+
+    /// A node request of a connected node; false if the database has none of this name.
+    ///
+    /// What makes no sense is not applied at all and reported as [`DbEffect::Problem`].
+    pub fn receive(
+        &mut self,
+        from: &NodeId,
+        name: StrRef<'_>,
+        arguments: Elements<'_>,
+        now: Duration,
+    ) -> bool {
+        match Request::parse(name, arguments) {
+            None => return false,
+            Some(Ok(request)) => self.handle(from, request, now),
+            Some(Err(error)) => self.problem(from, error.into()),
+        }
+        true
+    }
+
+    /// A request of a connected node.
+    pub fn handle(&mut self, from: &NodeId, request: Request, now: Duration) {
+        match request {
+            Request::Global => {
+                if *from != self.node && self.globals.insert(from.clone()) {
+                    self.with_global(now, |global, around| global.global_is_up(from, around));
+                }
+            }
+            Request::Found { .. }
+            | Request::Reply { .. }
+            | Request::Family { .. }
+            | Request::Changed { .. } => {
+                self.local.receive(from, request, now, &mut self.effects);
+            }
+            Request::Slave(_) => {
+                self.become_global(now);
+                self.with_global(now, |global, around| global.receive(from, request, around));
+            }
+            Request::Set(_)
+            | Request::Update { .. }
+            | Request::Find(_)
+            | Request::Query { .. }
+            | Request::Monitor(_)
+            | Request::Unmonitor(_) => {
+                if self.is_global() {
+                    self.with_global(now, |global, around| global.receive(from, request, around));
+                    return;
+                }
+                let request_name = request.name();
+                self.problem(from, DbProblem::NotGlobal(request_name));
+                // It was our slave when we were global, and has not noticed that we started anew.
+                if !self.globals.contains(from)
+                    && !matches!(request, Request::Set(_) | Request::Unmonitor(_))
+                {
+                    let node = from.clone();
+                    self.effects.push(DbEffect::Orphan { node, request: request_name });
+                }
+            }
+        }
+    }
+
+    // The node's own part.
+
+    /// Sets an own entry. Setting it to the value that it has tells nobody.
+    ///
+    /// # Errors
+    /// Fails for the protocol's own families.
+    pub fn set(
+        &mut self,
+        family: &Str,
+        key: Str,
+        value: Datum,
+        now: Duration,
+    ) -> Result<(), InternalFamily> {
+        Local::refuse_internal(family)?;
+        self.set_internal(family, key, value, now);
+        Ok(())
+    }
+
+    /// Deletes own entries. Deleting what is not set tells nobody.
+    ///
+    /// # Errors
+    /// Fails for the protocol's own families.
+    pub fn delete(
+        &mut self,
+        family: &Str,
+        keys: impl IntoIterator<Item = Str>,
+        now: Duration,
+    ) -> Result<(), InternalFamily> {
+        Local::refuse_internal(family)?;
+        self.delete_internal(family, keys, now);
+        Ok(())
+    }
+
+    /// As [`Database::set`], for any family.
+    pub fn set_internal(&mut self, family: &Str, key: Str, value: Datum, now: Duration) {
+        let update = self.local.set(family, key, value);
+        self.to_master(update, now);
+    }
+
+    /// As [`Database::delete`], for any family.
+    pub fn delete_internal(
+        &mut self,
+        family: &Str,
+        keys: impl IntoIterator<Item = Str>,
+        now: Duration,
+    ) {
+        let update = self.local.delete(family, keys);
+        self.to_master(update, now);
+    }
+
+    /// Says where this node can be reached.
+    pub fn set_location(&mut self, addresses: &[Str], now: Duration) {
+        let key = node_key(&self.node);
+        self.set_internal(&super::LOCATIONS.into(), key, Datum::strings(addresses), now);
+    }
+
+    /// Asks for a family, its keys or its values; an [`DbEffect::Answer`] follows.
+    pub fn query(&mut self, kind: QueryKind, family: Str, now: Duration) -> QueryId {
+        let (id, request) = self.local.query(kind, family, now);
+        self.to_master(Some(request), now);
+        id
+    }
+
+    /// Asks for the value of one key; an [`DbEffect::Answer`] follows.
+    pub fn get(&mut self, family: Str, key: Str, now: Duration) -> QueryId {
+        let (id, request) = self.local.get(family, key, now);
+        self.to_master(Some(request), now);
+        id
+    }
+
+    /// Nobody waits for the answer of a query any more.
+    pub fn cancel(&mut self, query: QueryId) {
+        self.local.cancel(query);
+    }
+
+    /// Monitors a family: a [`DbEffect::Changed`] with its content follows, then one for each
+    /// change.
+    pub fn monitor(&mut self, family: Str, now: Duration) -> DbMonitorId {
+        let (id, request) = self.local.monitor(family, &mut self.effects);
+        self.to_master(request, now);
+        id
+    }
+
+    /// Ends a monitor.
+    pub fn unmonitor(&mut self, monitor: DbMonitorId, now: Duration) {
+        let request = self.local.unmonitor(monitor);
+        self.to_master(request, now);
+    }
+
+    /// Looks for a node's addresses; one [`DbEffect::Found`] follows however often it is asked
+    /// for meanwhile.
+    pub fn find(&mut self, node: NodeId, now: Duration) {
+        let request = self.local.find(node, now);
+        self.to_master(request, now);
+    }
+
+    /// Nobody looks for a node any more.
+    pub fn cancel_find(&mut self, node: &NodeId) {
+        self.local.cancel_find(node);
+    }
+
+    /// When [`Database::expire`] may have something to do.
+    pub fn deadline(&self) -> Option<Duration> {
+        self.local.deadline()
+    }
+
+    /// Gives up what has waited too long.
+    pub fn expire(&mut self, now: Duration) {
+        self.local.expire(now, &mut self.effects);
+    }
+
+    fn with_global(&mut self, now: Duration, act: impl FnOnce(&mut Global, &mut Around<'_>)) {
+        if let Some(global) = &mut self.global {
+            let mut around = Around {
+                local: &mut self.local,
+                up: &self.up,
+                now,
+                effects: &mut self.effects,
+            };
+            act(global, &mut around);
+        }
+    }
+
+    fn to_master(&mut self, request: Option<Request>, now: Duration) {
+        let Some(request) = request else { return };
+        if self.is_global() {
+            let own = self.node.clone();
+            self.with_global(now, |global, around| global.receive(&own, request, around));
+        } else if let Some(master) = self.local.master() {
+            self.send(master.clone(), &request);
+        }
+    }
+
+    fn send(&mut self, to: NodeId, request: &Request) {
+        self.effects.push(DbEffect::Send { to: vec![to], request: request.to_packed() });
+    }
+
+    fn problem(&mut self, from: &NodeId, problem: DbProblem) {
+        self.effects.push(DbEffect::Problem { from: from.clone(), problem });
+    }
+}
+
+#[cfg(test)]
+#[path = "database_tests.rs"]
+mod tests;

@@ -1,0 +1,441 @@
+//! What the database holds: values in packed form, compared as Perl compares, and keyed lists of
+//! them.
+
+use super::perl_number;
+use crate::value::packed::{self, Malformed, Reader, Token};
+use crate::value::{Str, StrRef};
+use std::collections::{BTreeMap, btree_map};
+use std::fmt;
+use std::sync::Arc;
+
+/// How deep two values are compared; Perl's decoders allow no more levels.
+const MAX_DEPTH: usize = 512;
+
+/// One value of the database, in packed form; cloning shares the octets.
+///
+/// `==` asks for the same octets; [`Datum::perl_eq`] asks whether Perl sees the same value.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub struct Datum(
+    /// Nothing stands for undef, which is what most keys of internal families have.
+    Option<Arc<[u8]>>,
+);
+
+impl Datum {
+    /// Perl's undef.
+    pub const UNDEF: Datum = Datum(None);
+
+    /// The value that `octets` hold.
+    ///
+    /// # Errors
+    /// Fails where they are not exactly one value in packed form.
+    pub fn from_packed(octets: &[u8]) -> Result<Datum, Malformed> {
+        let mut reader = Reader::new(octets);
+        reader.skip()?;
+        if !reader.is_done() {
+            return Err(Malformed { at: reader.position() });
+        }
+        Ok(Datum::trusted(octets))
+    }
+
+    /// As [`Datum::from_packed`], for octets that are known to be one value.
+    pub(crate) fn trusted(octets: &[u8]) -> Datum {
+        match octets {
+            [0xf6] => Datum(None),
+            _ => Datum(Some(Arc::from(octets))),
+        }
+    }
+
+    /// A string.
+    pub fn string<'a>(string: impl Into<StrRef<'a>>) -> Datum {
+        Datum::build(|out| packed::put_str(out, string.into()))
+    }
+
+    /// An integer.
+    pub fn int(value: i64) -> Datum {
+        Datum::build(|out| packed::put_int(out, value))
+    }
+
+    /// An array of strings.
+    pub fn strings(strings: &[Str]) -> Datum {
+        Datum::build(|out| {
+            packed::put_array(out, strings.len());
+            strings.iter().for_each(|string| packed::put_str(out, string.as_ref()));
+        })
+    }
+
+    /// The value that `put` appends; it has to append exactly one.
+    pub(crate) fn build(put: impl FnOnce(&mut Vec<u8>)) -> Datum {
+        let mut octets = Vec::new();
+        put(&mut octets);
+        Datum::trusted(&octets)
+    }
+
+    /// The value in packed form.
+    pub fn octets(&self) -> &[u8] {
+        self.0.as_deref().unwrap_or(&[0xf6])
+    }
+
+    /// Whether it is undef.
+    pub const fn is_undef(&self) -> bool {
+        self.0.is_none()
+    }
+
+    /// The value as a list of strings, if it is one; numbers count as strings.
+    pub fn to_strings(&self) -> Option<Vec<Str>> {
+        let mut reader = Reader::new(self.octets());
+        let Ok(Token::Array(len)) = reader.token() else {
+            return None;
+        };
+        (0..len).map(|_| reader.token().ok().and_then(token_to_str)).collect()
+    }
+
+    /// The value as a list of values, if it is an array.
+    pub fn to_data(&self) -> Option<Vec<Datum>> {
+        let mut reader = Reader::new(self.octets());
+        let Ok(Token::Array(len)) = reader.token() else {
+            return None;
+        };
+        (0..len).map(|_| reader.skip().ok().map(Datum::trusted)).collect()
+    }
+
+    /// The value as a string, if it is one or a number.
+    pub fn to_str(&self) -> Option<Str> {
+        token_to_str(Reader::new(self.octets()).token().ok()?)
+    }
+
+    /// Whether Perl would see the same value: numbers are compared as strings, octets with text by
+    /// code points, hashes without regard to order, and undef is not `""`.
+    pub fn perl_eq(&self, other: &Datum) -> bool {
+        self.0 == other.0
+            || equal(&mut Reader::new(self.octets()), &mut Reader::new(other.octets()), MAX_DEPTH)
+                .unwrap_or(false)
+    }
+}
+
+impl fmt::Debug for Datum {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        debug_value(&mut Reader::new(self.octets()), f, MAX_DEPTH)
+    }
+}
+
+fn debug_value(reader: &mut Reader<'_>, f: &mut fmt::Formatter<'_>, depth: usize) -> fmt::Result {
+    let (Ok(token), Some(depth)) = (reader.token(), depth.checked_sub(1)) else {
+        return f.write_str("?");
+    };
+    match token {
+        Token::Undef => f.write_str("undef"),
+        Token::Bool(value) => write!(f, "{value}"),
+        Token::Array(len) => {
+            f.write_str("[")?;
+            for _ in 0..len {
+                debug_value(reader, f, depth)?;
+                f.write_str(",")?;
+            }
+            f.write_str("]")
+        }
+        Token::Hash(len) => {
+            f.write_str("{")?;
+            for _ in 0..len {
+                debug_value(reader, f, depth)?;
+                f.write_str("=>")?;
+                debug_value(reader, f, depth)?;
+                f.write_str(",")?;
+            }
+            f.write_str("}")
+        }
+        Token::Str(string) => write!(f, "{string:?}"),
+        Token::UInt(_) | Token::NInt(_) | Token::Float(_) => {
+            f.write_str(&perl_number(token).unwrap_or_default())
+        }
+    }
+}
+
+/// A string, or a number in the form that Perl gives it where a string is needed.
+pub(crate) fn token_to_str(token: Token<'_>) -> Option<Str> {
+    match token {
+        Token::Str(string) => Some(string.to_owned()),
+        _ => perl_number(token).map(|text| Str::octets(text.as_bytes())),
+    }
+}
+
+fn equal(a: &mut Reader<'_>, b: &mut Reader<'_>, depth: usize) -> Result<bool, Malformed> {
+    let Some(depth) = depth.checked_sub(1) else {
+        return Ok(false);
+    };
+    Ok(match (a.token()?, b.token()?) {
+        (Token::Undef, Token::Undef) => true,
+        (Token::Bool(a), Token::Bool(b)) => a == b,
+        (Token::Str(a), Token::Str(b)) => a == b,
+        (Token::Array(len), Token::Array(other)) => {
+            if len != other {
+                return Ok(false);
+            }
+            for _ in 0..len {
+                if !equal(a, b, depth)? {
+                    return Ok(false);
+                }
+            }
+            true
+        }
+        (Token::Hash(len), Token::Hash(other)) => {
+            let (a, b) = (pairs(a, len)?, pairs(b, other)?);
+            if a.len() != b.len() {
+                return Ok(false);
+            }
+            for ((key, a), (other, b)) in a.into_iter().zip(b) {
+                if key != other || !equal(&mut Reader::new(a), &mut Reader::new(b), depth)? {
+                    return Ok(false);
+                }
+            }
+            true
+        }
+        (a, b) => same_as_strings(a, b),
+    })
+}
+
+fn pairs<'a>(
+    reader: &mut Reader<'a>,
+    len: usize,
+) -> Result<BTreeMap<StrRef<'a>, &'a [u8]>, Malformed> {
+    let mut pairs = BTreeMap::new();
+    for _ in 0..len {
+        let Token::Str(key) = reader.token()? else {
+            return Err(Malformed { at: reader.position() });
+        };
+        pairs.insert(key, reader.skip()?);
+    }
+    Ok(pairs)
+}
+
+fn same_as_strings(a: Token<'_>, b: Token<'_>) -> bool {
+    match (token_to_str(a), token_to_str(b)) {
+        (Some(a), Some(b)) => a == b,
+        _ => false,
+    }
+}
+
+/// Keys and their values: a family, or the sets of an update. In order of keys.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Entries(BTreeMap<Str, Datum>);
+
+/// Families and their entries: what one node has in the database.
+pub type Tables = BTreeMap<Str, Entries>;
+
+impl Entries {
+    /// No entries.
+    pub const fn new() -> Self {
+        Entries(BTreeMap::new())
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The value of a key.
+    pub fn get(&self, key: &Str) -> Option<&Datum> {
+        self.0.get(key)
+    }
+
+    /// Whether there is such a key.
+    pub fn contains(&self, key: &Str) -> bool {
+        self.0.contains_key(key)
+    }
+
+    /// Sets a key and returns what it had before.
+    pub fn insert(&mut self, key: Str, value: Datum) -> Option<Datum> {
+        self.0.insert(key, value)
+    }
+
+    /// Removes a key and returns what it had.
+    pub fn remove(&mut self, key: &Str) -> Option<Datum> {
+        self.0.remove(key)
+    }
+
+    /// The entries in order of keys.
+    pub fn iter(&self) -> btree_map::Iter<'_, Str, Datum> {
+        self.0.iter()
+    }
+
+    /// The keys in order.
+    pub fn keys(&self) -> btree_map::Keys<'_, Str, Datum> {
+        self.0.keys()
+    }
+
+    /// The values in order of their keys.
+    pub fn values(&self) -> btree_map::Values<'_, Str, Datum> {
+        self.0.values()
+    }
+
+    /// Keeps only the entries for which `keep` is true.
+    pub fn retain(&mut self, keep: impl FnMut(&Str, &mut Datum) -> bool) {
+        self.0.retain(keep);
+    }
+
+    /// Appends them as a packed hash.
+    pub fn put(&self, out: &mut Vec<u8>) {
+        packed::put_hash(out, self.0.len());
+        for (key, value) in &self.0 {
+            packed::put_str(out, key.as_ref());
+            out.extend_from_slice(value.octets());
+        }
+    }
+
+    /// Reads a packed hash; `None` if there is something else.
+    ///
+    /// # Errors
+    /// Fails where the octets are not in packed form.
+    pub fn read(reader: &mut Reader<'_>) -> Result<Option<Entries>, Malformed> {
+        let Token::Hash(len) = reader.token()? else {
+            return Ok(None);
+        };
+        let mut entries = Entries::new();
+        for _ in 0..len {
+            let Some(key) = token_to_str(reader.token()?) else {
+                return Ok(None);
+            };
+            entries.insert(key, Datum::trusted(reader.skip()?));
+        }
+        Ok(Some(entries))
+    }
+}
+
+impl fmt::Debug for Entries {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(self).finish()
+    }
+}
+
+impl FromIterator<(Str, Datum)> for Entries {
+    fn from_iter<I: IntoIterator<Item = (Str, Datum)>>(entries: I) -> Self {
+        Entries(entries.into_iter().collect())
+    }
+}
+
+impl Extend<(Str, Datum)> for Entries {
+    fn extend<I: IntoIterator<Item = (Str, Datum)>>(&mut self, entries: I) {
+        self.0.extend(entries);
+    }
+}
+
+impl IntoIterator for Entries {
+    type Item = (Str, Datum);
+    type IntoIter = btree_map::IntoIter<Str, Datum>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter()
+    }
+}
+
+impl<'a> IntoIterator for &'a Entries {
+    type Item = (&'a Str, &'a Datum);
+    type IntoIter = btree_map::Iter<'a, Str, Datum>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.iter()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use packed::{put_array, put_bool, put_float, put_hash, put_int, put_octets, put_text};
+
+    fn hash(pairs: &[(&str, Datum)]) -> Datum {
+        Datum::build(|out| {
+            put_hash(out, pairs.len());
+            for (key, value) in pairs {
+                put_text(out, key);
+                out.extend_from_slice(value.octets());
+            }
+        })
+    }
+
+    #[test]
+    fn equal_is_what_perl_sees_as_equal() {
+        let text = |text| Datum::build(|out| put_text(out, text));
+        let octets = |octets| Datum::build(|out| put_octets(out, octets));
+        let float = |x| Datum::build(|out| put_float(out, x));
+        let one_of = |value: Datum| {
+            Datum::build(|out| {
+                put_array(out, 1);
+                out.extend_from_slice(value.octets());
+            })
+        };
+        let bool = |value| Datum::build(|out| put_bool(out, value));
+        let nested = |n: usize| {
+            Datum::build(|out| {
+                (0..n).for_each(|_| put_array(out, 1));
+                put_int(out, 1);
+            })
+        };
+        let other_nested = |n: usize| {
+            Datum::build(|out| {
+                (0..n).for_each(|_| put_array(out, 1));
+                put_text(out, "1");
+            })
+        };
+        for (a, b, same) in [
+            (Datum::UNDEF, Datum::UNDEF, true),
+            (Datum::UNDEF, text(""), false),
+            (Datum::int(2), text("2"), true),
+            (Datum::int(2), octets(b"2"), true),
+            (Datum::int(-7), text("-7"), true),
+            (float(1.5), text("1.5"), true),
+            (float(3.0), Datum::int(3), true),
+            (float(0.1), text("0.1"), true),
+            (Datum::int(2), text("2.0"), false),
+            (text("é"), octets(b"\xe9"), true),
+            (text("é"), octets("é".as_bytes()), false),
+            (one_of(Datum::int(5)), one_of(text("5")), true),
+            (one_of(Datum::UNDEF), one_of(text("")), false),
+            (one_of(text("1")), text("1"), false),
+            (nested(3), nested(4), false),
+            (bool(true), bool(true), true),
+            (bool(true), bool(false), false),
+            (nested(500), other_nested(500), true),
+            (nested(50_000), other_nested(50_000), false),
+            (
+                hash(&[("a", Datum::int(1)), ("b", text("x"))]),
+                hash(&[("b", octets(b"x")), ("a", text("1"))]),
+                true,
+            ),
+            (hash(&[("a", Datum::int(1))]), hash(&[("b", Datum::int(1))]), false),
+            (hash(&[("a", Datum::int(1))]), hash(&[]), false),
+        ] {
+            assert_eq!(a.perl_eq(&b), same);
+            assert_eq!(b.perl_eq(&a), same);
+            assert!(a.perl_eq(&a));
+        }
+    }
+
+    #[test]
+    fn entries_are_read_as_they_were_put() {
+        let entries: Entries = [
+            (Str::text("k"), Datum::int(1)),
+            (Str::octets(&b"\xff"[..]), Datum::UNDEF),
+            (Str::text(""), Datum::strings(&["a".into(), "b".into()])),
+        ]
+        .into_iter()
+        .collect();
+        let mut out = Vec::new();
+        entries.put(&mut out);
+        let mut reader = Reader::new(&out);
+        assert_eq!(Entries::read(&mut reader), Ok(Some(entries)));
+        assert!(reader.is_done());
+    }
+
+    #[test]
+    fn only_exactly_one_value_is_a_datum() {
+        assert!(Datum::from_packed(&[0x01]).is_ok());
+        assert!(Datum::from_packed(&[0x01, 0x01]).is_err());
+        assert!(Datum::from_packed(&[0x81]).is_err());
+        assert!(Datum::from_packed(&[]).is_err());
+        assert!(Datum::from_packed(&[0xf6]).is_ok_and(|datum| datum.is_undef()));
+    }
+}

@@ -1,0 +1,117 @@
+//! What the database wants done: plain data, to be carried out in order.
+
+use super::datum::Entries;
+use super::local::{DbAnswer, DbMonitorId, QueryId};
+use super::request::MalformedRequest;
+use super::{NodeId, Packed};
+use crate::value::Str;
+use std::sync::Arc;
+use thiserror::Error;
+
+/// One thing to do; effects are carried out in the order in which they were given.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub enum DbEffect {
+    /// Send a request to the node port of each of these nodes.
+    Send {
+        /// Connected nodes, never this one.
+        to: Vec<NodeId>,
+        /// The request, its name first (the name of the node port is not in it).
+        request: Packed,
+    },
+    /// A query is answered, or failed.
+    Answer {
+        /// Which.
+        query: QueryId,
+        /// The result.
+        answer: DbAnswer,
+    },
+    /// A monitored family changed.
+    Changed {
+        /// The monitor.
+        monitor: DbMonitorId,
+        /// What changed; monitors of the same family share it.
+        changes: Arc<ChangeSet>,
+    },
+    /// The answer to [`Database::find`](super::Database::find).
+    Found {
+        /// The node that was looked for.
+        node: NodeId,
+        /// Its addresses; `None` if none are known.
+        addresses: Option<Vec<Str>>,
+    },
+    /// A connection to this node is to be kept from now on: it is a global node, and so are we.
+    KeepAlive(NodeId),
+    /// A connection to this node need not be kept any longer.
+    KeepAliveNoMore(NodeId),
+    /// A connected node's addresses came into the database.
+    Located(NodeId),
+    /// A connected node's addresses are in nobody's database any more.
+    Unlocated(NodeId),
+    /// A node that is neither global nor our slave talks to us as if we were its master: surely an
+    /// orphan (protocol §7.1).
+    Orphan {
+        /// The node.
+        node: NodeId,
+        /// What it sent.
+        request: &'static str,
+    },
+    /// Another global node speaks for a node that is our slave: one of us has a stale copy
+    /// (protocol §7.2).
+    Conflict {
+        /// Our slave.
+        node: NodeId,
+        /// The other global node.
+        other: NodeId,
+    },
+    /// Something for the log.
+    Problem {
+        /// Whose request it was.
+        from: NodeId,
+        /// What was wrong.
+        problem: DbProblem,
+    },
+}
+
+/// Why a peer's request was not carried out, or only in part.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum DbProblem {
+    /// It makes no sense.
+    #[error("{0}; nothing of it was applied")]
+    Malformed(#[from] MalformedRequest),
+    /// It is for global nodes only.
+    #[error("request {0} ignored: this node is not global")]
+    NotGlobal(&'static str),
+    /// It is for our slaves only.
+    #[error("request {0} ignored: it comes from a global node")]
+    FromGlobal(&'static str),
+    /// It is for other global nodes only.
+    #[error("request {0} comes from a node that did not say that it is global")]
+    NotFromGlobal(&'static str),
+    /// Only the master may send it.
+    #[error("request {0} ignored: it does not come from our master")]
+    NotFromMaster(&'static str),
+}
+
+/// How a monitored family changed.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct ChangeSet {
+    /// Which family.
+    pub family: Str,
+    /// Whether this is the first report of its monitor: the whole content, as added.
+    pub initial: bool,
+    /// Keys that were not there before.
+    pub added: Entries,
+    /// Keys that have a new value.
+    pub changed: Entries,
+    /// Keys that are gone.
+    pub deleted: Vec<Str>,
+}
+
+impl ChangeSet {
+    /// Whether nothing changed.
+    pub fn is_empty(&self) -> bool {
+        self.added.is_empty() && self.changed.is_empty() && self.deleted.is_empty()
+    }
+}

@@ -1,0 +1,405 @@
+//! The global side: slaves, other global nodes, subscribers, and who is told what (protocol §5.2).
+
+use super::datum::{Datum, Entries, Tables};
+use super::effect::{DbEffect, DbProblem};
+use super::local::Local;
+use super::merge::{Change, Merge, OwnerKind};
+use super::request::{QueryKind, Request};
+use super::{GLOBALS, LOCATIONS, NodeId, node_key, node_of};
+use crate::value::{Str, packed};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+/// What the global side needs of its node while it handles one input.
+pub(crate) struct Around<'a> {
+    pub(crate) local: &'a mut Local,
+    pub(crate) up: &'a BTreeSet<NodeId>,
+    pub(crate) now: Duration,
+    pub(crate) effects: &'a mut Vec<DbEffect>,
+}
+
+impl Around<'_> {
+    /// Sends a request to some nodes; what is for ourselves takes no detour.
+    fn send(&mut self, own: &NodeId, mut to: Vec<NodeId>, request: Request) {
+        let to_self = to.iter().position(|node| node == own);
+        if let Some(at) = to_self {
+            to.remove(at);
+        }
+        if !to.is_empty() {
+            self.effects.push(DbEffect::Send { to, request: request.to_packed() });
+        }
+        if to_self.is_some() {
+            self.local.receive(own, request, self.now, self.effects);
+        }
+    }
+
+    fn problem(&mut self, from: &NodeId, problem: DbProblem) {
+        self.effects.push(DbEffect::Problem { from: from.clone(), problem });
+    }
+}
+
+/// The whole database, as a global node keeps it.
+#[derive(Debug)]
+pub struct Global {
+    own: NodeId,
+    merge: Merge,
+    /// Global nodes that have our slaves' databases and get every change of them.
+    peers: BTreeSet<NodeId>,
+    subscribers: BTreeMap<Str, BTreeSet<NodeId>>,
+    subscriptions: BTreeMap<NodeId, BTreeSet<Str>>,
+    kept: BTreeSet<NodeId>,
+}
+
+impl Global {
+    pub(crate) fn new(own: NodeId) -> Self {
+        let mut merge = Merge::new();
+        merge.set_kind(&own, OwnerKind::Slave);
+        Global {
+            own,
+            merge,
+            peers: BTreeSet::new(),
+            subscribers: BTreeMap::new(),
+            subscriptions: BTreeMap::new(),
+            kept: BTreeSet::new(),
+        }
+    }
+
+    /// Everything, merged.
+    pub fn merge(&self) -> &Merge {
+        &self.merge
+    }
+
+    /// Whether a node has sent us its database as its master.
+    pub fn is_slave(&self, node: &NodeId) -> bool {
+        self.merge.kind(node) == Some(OwnerKind::Slave)
+    }
+
+    /// How many subscribers a family has.
+    pub fn subscribers(&self, family: &Str) -> usize {
+        self.subscribers.get(family).map_or(0, BTreeSet::len)
+    }
+
+    /// Where a node can be reached, as far as anybody knows.
+    pub fn location(&self, node: &NodeId) -> Option<Vec<Str>> {
+        self.merge.get(&Str::text(LOCATIONS), &node_key(node))?.to_strings()
+    }
+
+    /// Nodes that announced where `node` can be reached: itself as our slave, and other global
+    /// nodes.
+    pub fn announcers(&self, node: &NodeId) -> Vec<NodeId> {
+        self.merge.holders(&Str::text(LOCATIONS), &node_key(node)).cloned().collect()
+    }
+
+    /// A request of a connected node, or of this one.
+    pub(crate) fn receive(&mut self, from: &NodeId, request: Request, around: &mut Around<'_>) {
+        if *from != self.own
+            && self.merge.kind(from).is_none_or(|kind| kind == OwnerKind::Other)
+            && matches!(
+                request,
+                Request::Update { .. }
+                    | Request::Find(_)
+                    | Request::Monitor(_)
+                    | Request::Query { .. }
+            )
+        {
+            let request = request.name();
+            around.effects.push(DbEffect::Orphan { node: from.clone(), request });
+        }
+        match request {
+            Request::Slave(Some(tables)) => self.slave(from, tables, around),
+            Request::Set(tables) => self.peer_database(from, tables, around),
+            Request::Update { family, set, delete } => {
+                let set = set.unwrap_or_default();
+                self.update(from, family, set, delete.unwrap_or_default(), around);
+            }
+            Request::Find(node) => {
+                let addresses = self.location(&node);
+                around.send(&self.own, vec![from.clone()], Request::Found { node, addresses });
+            }
+            Request::Query { kind, family, id } => {
+                let result = self.query(kind, &family);
+                around.send(&self.own, vec![from.clone()], Request::Reply { id, result });
+            }
+            Request::Monitor(family) => {
+                self.subscribers.entry(family.clone()).or_default().insert(from.clone());
+                self.subscriptions.entry(from.clone()).or_default().insert(family.clone());
+                let content: Entries = self
+                    .merge
+                    .family(&family)
+                    .map(|(key, value)| (key.clone(), value.clone()))
+                    .collect();
+                let content = (!content.is_empty()).then_some(content);
+                around.send(&self.own, vec![from.clone()], Request::Family { family, content });
+            }
+            Request::Unmonitor(family) => {
+                self.unsubscribe(from, &family);
+                if let Some(families) = self.subscriptions.get_mut(from) {
+                    families.remove(&family);
+                    if families.is_empty() {
+                        self.subscriptions.remove(from);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn query(&self, kind: QueryKind, family: &Str) -> Datum {
+        let len = self.merge.family_len(family);
+        let entries = self.merge.family(family);
+        Datum::build(|out| match kind {
+            QueryKind::Family => {
+                packed::put_hash(out, len);
+                for (key, value) in entries {
+                    packed::put_str(out, key.as_ref());
+                    out.extend_from_slice(value.octets());
+                }
+            }
+            QueryKind::Keys => {
+                packed::put_array(out, len);
+                entries.for_each(|(key, _)| packed::put_str(out, key.as_ref()));
+            }
+            QueryKind::Values => {
+                packed::put_array(out, len);
+                entries.for_each(|(_, value)| out.extend_from_slice(value.octets()));
+            }
+        })
+    }
+
+    fn slave(&mut self, from: &NodeId, tables: Tables, around: &mut Around<'_>) {
+        if self.merge.kind(from) == Some(OwnerKind::Global) {
+            // What it told as a global node stands for its slaves too.
+            return around.problem(from, DbProblem::FromGlobal("g_slave"));
+        }
+        self.merge.set_kind(from, OwnerKind::Slave);
+        self.replace(from, tables, around);
+    }
+
+    fn peer_database(&mut self, from: &NodeId, tables: Tables, around: &mut Around<'_>) {
+        if *from == self.own || self.is_slave(from) {
+            return around.problem(from, DbProblem::NotFromGlobal("g_set"));
+        }
+        if !self.peers.contains(from) {
+            around.problem(from, DbProblem::NotFromGlobal("g_set"));
+            return self.replace(from, tables, around);
+        }
+        let locations = tables.get(&Str::text(LOCATIONS)).cloned().unwrap_or_default();
+        self.look_for_conflicts(from, &locations, around);
+        self.replace(from, tables, around);
+        self.mirror_location(from, locations.get(&node_key(from)), around);
+    }
+
+    fn update(
+        &mut self,
+        from: &NodeId,
+        family: Str,
+        set: Entries,
+        delete: Vec<Str>,
+        around: &mut Around<'_>,
+    ) {
+        let is_location_of_peer = family == *LOCATIONS && self.peers.contains(from);
+        let own_location = is_location_of_peer.then(|| {
+            self.look_for_conflicts(from, &set, around);
+            (set.get(&node_key(from)).cloned(), delete.contains(&node_key(from)))
+        });
+        let change = self.merge.update(from, family, set, delete);
+        self.announce(change, around);
+        match own_location {
+            Some((_, true)) => self.mirror_location(from, None, around),
+            Some((Some(location), false)) => {
+                self.mirror_location(from, Some(&location), around);
+            }
+            _ => {}
+        }
+    }
+
+    fn replace(&mut self, node: &NodeId, tables: Tables, around: &mut Around<'_>) {
+        for change in self.merge.replace(node, tables) {
+            self.announce(change, around);
+        }
+    }
+
+    /// We tell our slaves' friends too where another global node is: so global nodes find each
+    /// other.
+    fn mirror_location(
+        &mut self,
+        peer: &NodeId,
+        location: Option<&Datum>,
+        around: &mut Around<'_>,
+    ) {
+        match location.filter(|location| location.to_strings().is_some()) {
+            Some(location) => self.set_own(LOCATIONS, peer, location.clone(), around),
+            None => self.delete_own(LOCATIONS, peer, around),
+        }
+    }
+
+    fn look_for_conflicts(&self, from: &NodeId, locations: &Entries, around: &mut Around<'_>) {
+        for (key, value) in locations {
+            let node = node_of(key);
+            if node != self.own && self.is_slave(&node) && value.to_strings().is_some() {
+                around.effects.push(DbEffect::Conflict { node, other: from.clone() });
+            }
+        }
+    }
+
+    /// Tells everybody who has to know of a change.
+    fn announce(&mut self, change: Change, around: &mut Around<'_>) {
+        let tell_subscribers = change.tell_subscribers();
+        let Change {
+            family,
+            mut set,
+            set_for_subscribers,
+            deletions_for_subscribers: deleted,
+            deletions_for_globals,
+            tell_globals,
+        } = change;
+        if tell_globals && !self.peers.is_empty() {
+            let peers = self.peers.iter().cloned().collect();
+            let update = Request::Update {
+                family: family.clone(),
+                set: Some(set.clone()),
+                delete: Some(deletions_for_globals),
+            };
+            around.send(&self.own, peers, update);
+        }
+        if !tell_subscribers {
+            return;
+        }
+        set.extend(set_for_subscribers);
+        if family == *GLOBALS {
+            self.keep_connections(&set, &deleted, around);
+        } else if family == *LOCATIONS {
+            self.notice_locations(&set, &deleted, around);
+        }
+        if let Some(subscribers) = self.subscribers.get(&family) {
+            let subscribers = subscribers.iter().cloned().collect();
+            let changed = Request::Changed { family, set, delete: deleted };
+            around.send(&self.own, subscribers, changed);
+        }
+    }
+
+    fn keep_connections(&mut self, set: &Entries, deleted: &[Str], around: &mut Around<'_>) {
+        for key in set.keys() {
+            let node = node_of(key);
+            if node != self.own && self.kept.insert(node.clone()) {
+                around.effects.push(DbEffect::KeepAlive(node));
+            }
+        }
+        for key in deleted {
+            let node = node_of(key);
+            if self.kept.remove(&node) {
+                around.effects.push(DbEffect::KeepAliveNoMore(node));
+            }
+        }
+    }
+
+    fn notice_locations(&self, set: &Entries, deleted: &[Str], around: &mut Around<'_>) {
+        for (key, value) in set {
+            let node = node_of(key);
+            if around.up.contains(&node) {
+                around.effects.push(match value.to_strings() {
+                    Some(_) => DbEffect::Located(node),
+                    None => DbEffect::Unlocated(node),
+                });
+            }
+        }
+        for key in deleted {
+            let node = node_of(key);
+            if around.up.contains(&node) {
+                around.effects.push(DbEffect::Unlocated(node));
+            }
+        }
+    }
+
+    /// Sets an internal entry of our own.
+    fn set_own(&mut self, family: &str, node: &NodeId, value: Datum, around: &mut Around<'_>) {
+        let update = around.local.set(&Str::text(family), node_key(node), value);
+        self.own_update(update, around);
+    }
+
+    fn delete_own(&mut self, family: &str, node: &NodeId, around: &mut Around<'_>) {
+        let update = around.local.delete(&Str::text(family), [node_key(node)]);
+        self.own_update(update, around);
+    }
+
+    fn own_update(&mut self, update: Option<Request>, around: &mut Around<'_>) {
+        if let Some(update) = update {
+            let own = self.own.clone();
+            self.receive(&own, update, around);
+        }
+    }
+
+    /// We have just become global: our own database comes in, all nodes hear of it, and other
+    /// global nodes get what we have.
+    pub(crate) fn start(&mut self, globals: &BTreeSet<NodeId>, around: &mut Around<'_>) {
+        let own = self.own.clone();
+        for request in around.local.adopt(own.clone()) {
+            self.receive(&own, request, around);
+        }
+        self.set_own(GLOBALS, &own, Datum::UNDEF, around);
+        let up: Vec<_> = around.up.iter().cloned().collect();
+        around.send(&own, up, Request::Global);
+        for peer in globals {
+            self.meet(peer, around);
+        }
+    }
+
+    /// A connected node says that it is global.
+    pub(crate) fn global_is_up(&mut self, node: &NodeId, around: &mut Around<'_>) {
+        // It sends its database once; to forget it when it repeats itself would lose it.
+        if *node == self.own || self.peers.contains(node) {
+            return;
+        }
+        self.forget_database(node, around);
+        self.meet(node, around);
+    }
+
+    fn meet(&mut self, peer: &NodeId, around: &mut Around<'_>) {
+        self.peers.insert(peer.clone());
+        self.merge.set_kind(peer, OwnerKind::Global);
+        self.set_own(GLOBALS, peer, Datum::UNDEF, around);
+        let set = Request::Set(self.merge.merged_of_slaves());
+        around.send(&self.own, vec![peer.clone()], set);
+    }
+
+    /// A connection is lost, and with it all that came over it.
+    pub(crate) fn node_down(&mut self, node: &NodeId, around: &mut Around<'_>) {
+        self.unsubscribe_all(node);
+        self.forget_database(node, around);
+    }
+
+    /// A slave's database was a stale copy, or it has another master now (protocol §7.2).
+    pub(crate) fn drop_slave(&mut self, node: &NodeId, around: &mut Around<'_>) {
+        if *node != self.own && self.is_slave(node) {
+            self.node_down(node, around);
+        }
+    }
+
+    fn forget_database(&mut self, node: &NodeId, around: &mut Around<'_>) {
+        self.peers.remove(node);
+        self.delete_own(GLOBALS, node, around);
+        self.delete_own(LOCATIONS, node, around);
+        for change in self.merge.remove(node) {
+            self.announce(change, around);
+        }
+    }
+
+    fn unsubscribe_all(&mut self, node: &NodeId) {
+        for family in self.subscriptions.remove(node).unwrap_or_default() {
+            self.unsubscribe(node, &family);
+        }
+    }
+
+    fn unsubscribe(&mut self, node: &NodeId, family: &Str) {
+        if let Some(subscribers) = self.subscribers.get_mut(family) {
+            subscribers.remove(node);
+            if subscribers.is_empty() {
+                self.subscribers.remove(family);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "global_tests.rs"]
+mod tests;

@@ -1,0 +1,546 @@
+//! The slave side: a node's own entries, its queries, finds and monitors, and its master
+//! (protocol §5.1).
+
+use super::datum::{Datum, Entries, Tables};
+use super::effect::{ChangeSet, DbEffect, DbProblem};
+use super::request::{ArgumentProblem, MalformedRequest, QueryKind, Request};
+use super::{NodeId, is_internal};
+use crate::value::packed::Reader;
+use crate::value::Str;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+use thiserror::Error;
+
+/// A query, from the moment it is asked until it is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct QueryId(u64);
+
+/// A monitor of a family, until it is removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct DbMonitorId(u64);
+
+/// What comes of a query.
+pub type DbAnswer = Result<DbResult, QueryError>;
+
+/// What a query found.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub enum DbResult {
+    /// The whole family.
+    Family(Entries),
+    /// Its keys.
+    Keys(Vec<Str>),
+    /// Its values.
+    Values(Vec<Datum>),
+    /// The value of one key, if it is set.
+    Value(Option<Datum>),
+}
+
+/// Why a query has no result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum QueryError {
+    /// No global node to ask.
+    #[error("no global node was connected in time; are the seeds up?")]
+    NoMaster,
+    /// The master's answer is of the wrong kind.
+    #[error("the master's answer makes no sense: {0}")]
+    Malformed(MalformedRequest),
+}
+
+/// The family is the protocol's own.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("family {family} is internal: it can be read, but not written")]
+pub struct InternalFamily {
+    /// Which.
+    pub family: Str,
+}
+
+#[derive(Debug)]
+enum Wanted {
+    Whole(QueryKind),
+    Key(Str),
+}
+
+#[derive(Debug)]
+struct Query {
+    family: Str,
+    wanted: Wanted,
+    wire_id: Str,
+}
+
+impl Query {
+    fn request(&self) -> Request {
+        let kind = match self.wanted {
+            Wanted::Whole(kind) => kind,
+            // One key has no request of its own.
+            Wanted::Key(_) => QueryKind::Family,
+        };
+        Request::Query { kind, family: self.family.clone(), id: Datum::string(&self.wire_id) }
+    }
+
+    fn answer(&self, result: &Datum) -> DbAnswer {
+        let wrong = |problem| {
+            let request = "g_reply";
+            QueryError::Malformed(MalformedRequest { request, argument: "result", problem })
+        };
+        let mut reader = Reader::new(result.octets());
+        match &self.wanted {
+            Wanted::Whole(QueryKind::Keys) => result
+                .to_strings()
+                .map(DbResult::Keys)
+                .ok_or(wrong(ArgumentProblem::NoStrings)),
+            Wanted::Whole(QueryKind::Values) => result
+                .to_data()
+                .map(DbResult::Values)
+                .ok_or(wrong(ArgumentProblem::NoArray)),
+            Wanted::Whole(QueryKind::Family) | Wanted::Key(_) => {
+                let entries = Entries::read(&mut reader)
+                    .ok()
+                    .flatten()
+                    .ok_or(wrong(ArgumentProblem::NoHash))?;
+                Ok(match &self.wanted {
+                    Wanted::Key(key) => DbResult::Value(entries.get(key).cloned()),
+                    Wanted::Whole(_) => DbResult::Family(entries),
+                })
+            }
+        }
+    }
+}
+
+/// How much of a monitored family is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Knowledge {
+    /// Nothing yet.
+    None,
+    /// What an earlier master told; this one has not answered yet.
+    Old,
+    /// All.
+    Full,
+}
+
+#[derive(Debug)]
+struct Family {
+    monitors: BTreeSet<DbMonitorId>,
+    content: Entries,
+    knowledge: Knowledge,
+    /// Keys that an earlier master had and the present one has not (yet).
+    missing: BTreeSet<Str>,
+    missing_until: Duration,
+}
+
+/// What has to be looked at when its time comes.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Due {
+    Query(QueryId),
+    Find(NodeId),
+    Missing(Str),
+}
+
+/// How long the slave side waits for what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Patience {
+    /// How long queries and finds wait for a master.
+    pub(crate) without_master: Duration,
+    /// How long keys that a new master does not have are not reported as deleted.
+    pub(crate) grace: Duration,
+}
+
+/// A node's own entries and what it wants from its master.
+#[derive(Debug)]
+pub(crate) struct Local {
+    patience: Patience,
+    own: Tables,
+    master: Option<NodeId>,
+    queries: BTreeMap<QueryId, Query>,
+    by_wire_id: BTreeMap<Str, QueryId>,
+    finds: BTreeMap<NodeId, Duration>,
+    families: BTreeMap<Str, Family>,
+    monitors: BTreeMap<DbMonitorId, Str>,
+    due: BTreeSet<(Duration, Due)>,
+    last_query: u64,
+    last_monitor: u64,
+}
+
+impl Local {
+    pub(crate) fn new(patience: Patience) -> Self {
+        Local {
+            patience,
+            own: Tables::new(),
+            master: None,
+            queries: BTreeMap::new(),
+            by_wire_id: BTreeMap::new(),
+            finds: BTreeMap::new(),
+            families: BTreeMap::new(),
+            monitors: BTreeMap::new(),
+            due: BTreeSet::new(),
+            last_query: 0,
+            last_monitor: 0,
+        }
+    }
+
+    pub(crate) fn master(&self) -> Option<&NodeId> {
+        self.master.as_ref()
+    }
+
+    pub(crate) const fn own(&self) -> &Tables {
+        &self.own
+    }
+
+    /// Sets an own entry; the request is for the master, if there is one.
+    pub(crate) fn set(&mut self, family: &Str, key: Str, value: Datum) -> Option<Request> {
+        let entries = self.own.entry(family.clone()).or_default();
+        if entries.get(&key).is_some_and(|held| held.perl_eq(&value)) {
+            return None;
+        }
+        entries.insert(key.clone(), value.clone());
+        let set = Some([(key, value)].into_iter().collect());
+        Some(Request::Update { family: family.clone(), set, delete: None })
+    }
+
+    /// Deletes own entries; the request is for the master, if there is one.
+    pub(crate) fn delete(
+        &mut self,
+        family: &Str,
+        keys: impl IntoIterator<Item = Str>,
+    ) -> Option<Request> {
+        let entries = self.own.get_mut(family)?;
+        let deleted: Vec<_> =
+            keys.into_iter().filter(|key| entries.remove(key).is_some()).collect();
+        if entries.is_empty() {
+            self.own.remove(family);
+        }
+        if deleted.is_empty() {
+            return None;
+        }
+        Some(Request::Update { family: family.clone(), set: None, delete: Some(deleted) })
+    }
+
+    pub(crate) fn refuse_internal(family: &Str) -> Result<(), InternalFamily> {
+        if is_internal(family) {
+            return Err(InternalFamily { family: family.clone() });
+        }
+        Ok(())
+    }
+
+    pub(crate) fn query(
+        &mut self,
+        kind: QueryKind,
+        family: Str,
+        now: Duration,
+    ) -> (QueryId, Request) {
+        self.ask(Wanted::Whole(kind), family, now)
+    }
+
+    pub(crate) fn get(&mut self, family: Str, key: Str, now: Duration) -> (QueryId, Request) {
+        self.ask(Wanted::Key(key), family, now)
+    }
+
+    fn ask(&mut self, wanted: Wanted, family: Str, now: Duration) -> (QueryId, Request) {
+        self.last_query += 1;
+        let id = QueryId(self.last_query);
+        let wire_id = letters(self.last_query);
+        let query = Query { family, wanted, wire_id: wire_id.clone() };
+        let request = query.request();
+        self.by_wire_id.insert(wire_id, id);
+        self.queries.insert(id, query);
+        self.wait_for_master(Due::Query(id), now);
+        (id, request)
+    }
+
+    /// Nobody waits for the answer any more.
+    pub(crate) fn cancel(&mut self, id: QueryId) {
+        self.take_query(id);
+    }
+
+    fn take_query(&mut self, id: QueryId) -> Option<Query> {
+        let query = self.queries.remove(&id)?;
+        self.by_wire_id.remove(&query.wire_id);
+        Some(query)
+    }
+
+    /// Looks for a node's addresses; nothing to send if that is under way.
+    pub(crate) fn find(&mut self, node: NodeId, now: Duration) -> Option<Request> {
+        if self.finds.contains_key(&node) {
+            return None;
+        }
+        self.finds.insert(node.clone(), now);
+        self.wait_for_master(Due::Find(node.clone()), now);
+        Some(Request::Find(node))
+    }
+
+    pub(crate) fn cancel_find(&mut self, node: &NodeId) {
+        self.finds.remove(node);
+    }
+
+    fn wait_for_master(&mut self, what: Due, now: Duration) {
+        if self.master.is_none() {
+            self.due.insert((now + self.patience.without_master, what));
+        }
+    }
+
+    /// Monitors a family; the request is there if it is the first monitor. Others get what is
+    /// known at once.
+    pub(crate) fn monitor(
+        &mut self,
+        family: Str,
+        effects: &mut Vec<DbEffect>,
+    ) -> (DbMonitorId, Option<Request>) {
+        self.last_monitor += 1;
+        let id = DbMonitorId(self.last_monitor);
+        self.monitors.insert(id, family.clone());
+        if let Some(known) = self.families.get_mut(&family) {
+            known.monitors.insert(id);
+            if known.knowledge != Knowledge::None {
+                let added = known.content.clone();
+                let changes = ChangeSet { family, initial: true, added, ..ChangeSet::default() };
+                effects.push(DbEffect::Changed { monitor: id, changes: Arc::new(changes) });
+            }
+            return (id, None);
+        }
+        let new = Family {
+            monitors: [id].into(),
+            content: Entries::new(),
+            knowledge: Knowledge::None,
+            missing: BTreeSet::new(),
+            missing_until: Duration::ZERO,
+        };
+        self.families.insert(family.clone(), new);
+        (id, Some(Request::Monitor(family)))
+    }
+
+    /// Ends a monitor; the request is there if it was the last one.
+    pub(crate) fn unmonitor(&mut self, id: DbMonitorId) -> Option<Request> {
+        let name = self.monitors.remove(&id)?;
+        let family = self.families.get_mut(&name)?;
+        family.monitors.remove(&id);
+        if !family.monitors.is_empty() {
+            return None;
+        }
+        self.families.remove(&name);
+        Some(Request::Unmonitor(name))
+    }
+
+    pub(crate) fn monitored(&self) -> impl Iterator<Item = &Str> {
+        self.families.keys()
+    }
+
+    /// A node becomes our master: it gets our whole database, and then all that we want.
+    pub(crate) fn adopt(&mut self, master: NodeId) -> Vec<Request> {
+        self.forget_master();
+        self.due.clear();
+        self.master = Some(master);
+        let mut requests = vec![Request::Slave(Some(self.own.clone()))];
+        requests.extend(self.queries.values().map(Query::request));
+        requests.extend(self.finds.keys().cloned().map(Request::Find));
+        requests.extend(self.families.keys().cloned().map(Request::Monitor));
+        requests
+    }
+
+    /// There is no master any more; what is wanted waits for the next one.
+    pub(crate) fn lost_master(&mut self, now: Duration) {
+        if self.master.is_none() {
+            return;
+        }
+        self.forget_master();
+        let until = now + self.patience.without_master;
+        let queries = self.queries.keys().copied().map(Due::Query);
+        let finds = self.finds.keys().cloned().map(Due::Find);
+        self.due = queries.chain(finds).map(|what| (until, what)).collect();
+        self.finds.values_mut().for_each(|asked| *asked = now);
+    }
+
+    fn forget_master(&mut self) {
+        self.master = None;
+        for family in self.families.values_mut() {
+            // Without a master nothing is learnt: missing keys wait for the next one's word.
+            family.missing.clear();
+            if family.knowledge == Knowledge::Full {
+                family.knowledge = Knowledge::Old;
+            }
+        }
+    }
+
+    /// When [`Local::expire`] has something to do, at the earliest.
+    pub(crate) fn deadline(&self) -> Option<Duration> {
+        self.due.first().map(|(at, _)| *at)
+    }
+
+    /// Gives up what has waited too long.
+    pub(crate) fn expire(&mut self, now: Duration, effects: &mut Vec<DbEffect>) {
+        while self.deadline().is_some_and(|at| at <= now) {
+            let Some((at, what)) = self.due.pop_first() else { return };
+            match what {
+                Due::Query(query) => {
+                    if self.take_query(query).is_some() {
+                        let answer = Err(QueryError::NoMaster);
+                        effects.push(DbEffect::Answer { query, answer });
+                    }
+                }
+                Due::Find(node) => {
+                    let asked = self.finds.get(&node);
+                    if asked.is_some_and(|&asked| asked + self.patience.without_master <= at) {
+                        self.finds.remove(&node);
+                        effects.push(DbEffect::Found { node, addresses: None });
+                    }
+                }
+                Due::Missing(name) => {
+                    if let Some(family) = self.families.get_mut(&name)
+                        && family.missing_until <= now
+                    {
+                        let mut changes = family.changes(&name);
+                        changes.deleted = std::mem::take(&mut family.missing)
+                            .into_iter()
+                            .filter(|key| family.content.remove(key).is_some())
+                            .collect();
+                        family.report(changes, effects);
+                    }
+                }
+            }
+        }
+    }
+
+    /// A request that only a master sends.
+    pub(crate) fn receive(
+        &mut self,
+        from: &NodeId,
+        request: Request,
+        now: Duration,
+        effects: &mut Vec<DbEffect>,
+    ) {
+        if self.master.as_ref() != Some(from) {
+            let problem = DbProblem::NotFromMaster(request.name());
+            effects.push(DbEffect::Problem { from: from.clone(), problem });
+            return;
+        }
+        match request {
+            Request::Reply { id, result } => {
+                let id = id.to_str().and_then(|id| self.by_wire_id.get(&id).copied());
+                if let Some(id) = id
+                    && let Some(query) = self.take_query(id)
+                {
+                    let answer = query.answer(&result);
+                    effects.push(DbEffect::Answer { query: id, answer });
+                }
+            }
+            Request::Found { node, addresses } => {
+                if self.finds.remove(&node).is_some() {
+                    effects.push(DbEffect::Found { node, addresses });
+                }
+            }
+            Request::Family { family, content } => {
+                self.whole_family(family, content.unwrap_or_default(), now, effects);
+            }
+            Request::Changed { family: name, set, delete } => {
+                if let Some(family) = self.families.get_mut(&name)
+                    // What comes before the whole content is older than that.
+                    && family.knowledge == Knowledge::Full
+                {
+                    let changes = family.change(&name, set, delete);
+                    family.report(changes, effects);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn whole_family(
+        &mut self,
+        name: Str,
+        content: Entries,
+        now: Duration,
+        effects: &mut Vec<DbEffect>,
+    ) {
+        let Some(family) = self.families.get_mut(&name) else { return };
+        let before = std::mem::replace(&mut family.knowledge, Knowledge::Full);
+        if before == Knowledge::None {
+            family.content = content.clone();
+            let changes = ChangeSet {
+                family: name,
+                initial: true,
+                added: content,
+                ..ChangeSet::default()
+            };
+            family.report(changes, effects);
+            return;
+        }
+        let (gone, waiting): (Vec<Str>, Vec<Str>) = family
+            .content
+            .keys()
+            .filter(|key| !content.contains(key))
+            .cloned()
+            .partition(|key| before == Knowledge::Full && !family.missing.contains(key));
+        let changes = if self.patience.grace.is_zero() {
+            family.change(&name, content, gone.into_iter().chain(waiting).collect())
+        } else {
+            if before == Knowledge::Old && !waiting.is_empty() {
+                family.missing_until = now + self.patience.grace;
+                self.due.insert((family.missing_until, Due::Missing(name.clone())));
+            }
+            let changes = family.change(&name, content, gone);
+            family.missing = waiting.into_iter().collect();
+            changes
+        };
+        family.report(changes, effects);
+    }
+}
+
+impl Family {
+    fn changes(&self, name: &Str) -> ChangeSet {
+        ChangeSet { family: name.clone(), ..ChangeSet::default() }
+    }
+
+    /// Applies a change to the copy and says what is new about it.
+    fn change(&mut self, name: &Str, set: Entries, delete: Vec<Str>) -> ChangeSet {
+        let mut changes = self.changes(name);
+        let deleted: BTreeSet<&Str> = delete.iter().collect();
+        for (key, value) in set {
+            if deleted.contains(&key) {
+                continue;
+            }
+            self.missing.remove(&key);
+            match self.content.insert(key.clone(), value.clone()) {
+                None => changes.added.insert(key, value),
+                Some(held) if held.perl_eq(&value) => None,
+                Some(_) => changes.changed.insert(key, value),
+            };
+        }
+        for key in delete {
+            self.missing.remove(&key);
+            if self.content.remove(&key).is_some() {
+                changes.deleted.push(key);
+            }
+        }
+        changes
+    }
+
+    fn report(&self, changes: ChangeSet, effects: &mut Vec<DbEffect>) {
+        if changes.is_empty() && !changes.initial {
+            return;
+        }
+        let changes = Arc::new(changes);
+        effects.extend(
+            self.monitors
+                .iter()
+                .map(|&monitor| DbEffect::Changed { monitor, changes: changes.clone() }),
+        );
+    }
+}
+
+/// The `n`th ID of a query: b, c, ..., z, aa, ab, ... as Perl nodes count.
+fn letters(n: u64) -> Str {
+    let mut letters = Vec::new();
+    let mut left = n + 1;
+    while left > 0 {
+        left -= 1;
+        letters.push(b'a' + (left % 26) as u8);
+        left /= 26;
+    }
+    letters.reverse();
+    Str::octets(letters)
+}
+
+#[cfg(test)]
+#[path = "local_tests.rs"]
+mod tests;

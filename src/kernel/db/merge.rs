@@ -1,0 +1,437 @@
+//! The databases of many nodes and their merge, indexed by key and by owner (protocol §5.2).
+//!
+//! A change costs what it changes and the loss of a node costs what it owned, however many other
+//! nodes there are.
+
+use super::datum::{Datum, Entries, Tables};
+use super::NodeId;
+use crate::value::Str;
+use std::collections::btree_map::Entry as Slot;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What a node is to the global node that keeps its database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OwnerKind {
+    /// We are its master (we are our own).
+    Slave,
+    /// Another global node: its database is the merge of its slaves' databases.
+    Global,
+    /// Neither: its entries are shown to subscribers, but other global nodes are not told.
+    Other,
+}
+
+/// What an update did, and who has to be told of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Change {
+    /// The family that changed.
+    pub family: Str,
+    /// Keys that are set, for subscribers and other global nodes.
+    pub set: Entries,
+    /// Keys that fell back to another global node's value; other global nodes know it already.
+    pub set_for_subscribers: Entries,
+    /// Keys that are gone from the merge.
+    pub deletions_for_subscribers: Vec<Str>,
+    /// Keys that none of our slaves has any longer.
+    pub deletions_for_globals: Vec<Str>,
+    /// Whether the change came from a slave of ours and other global nodes have to hear of it.
+    pub tell_globals: bool,
+}
+
+impl Change {
+    /// Whether subscribers of the family have to hear of it.
+    pub fn tell_subscribers(&self) -> bool {
+        !self.set.is_empty()
+            || !self.set_for_subscribers.is_empty()
+            || !self.deletions_for_subscribers.is_empty()
+    }
+}
+
+/// A node that owns entries; numbers are used again when a node is removed.
+type OwnerId = u32;
+
+#[derive(Debug)]
+struct Owner {
+    node: NodeId,
+    kind: OwnerKind,
+    /// Family and key; the strings are shared with the merge.
+    entries: BTreeSet<(Str, Str)>,
+}
+
+/// A key of the merge: nearly always it has one owner, whose value is the merged one.
+#[derive(Debug)]
+enum Entry {
+    One(OwnerId, Datum),
+    Contested(Box<Contested>),
+}
+
+/// A key that several nodes own, with what it takes to find the next value in one step.
+#[derive(Debug)]
+struct Contested {
+    merged: Datum,
+    holders: BTreeMap<OwnerId, (u64, Datum)>,
+    /// Those of our slaves, in the order in which they wrote.
+    slaves: BTreeSet<(u64, OwnerId)>,
+    /// All others, in the order in which they wrote.
+    others: BTreeSet<(u64, OwnerId)>,
+}
+
+impl Contested {
+    fn order(&mut self, kind: OwnerKind) -> &mut BTreeSet<(u64, OwnerId)> {
+        match kind {
+            OwnerKind::Slave => &mut self.slaves,
+            OwnerKind::Global | OwnerKind::Other => &mut self.others,
+        }
+    }
+
+    fn latest(&self, order: &BTreeSet<(u64, OwnerId)>) -> Option<&Datum> {
+        let (_, owner) = order.last()?;
+        self.holders.get(owner).map(|(_, value)| value)
+    }
+
+    fn put(&mut self, owner: OwnerId, kind: OwnerKind, serial: u64, value: Datum) {
+        if let Some((before, _)) = self.holders.insert(owner, (serial, value)) {
+            self.order(kind).remove(&(before, owner));
+        }
+        self.order(kind).insert((serial, owner));
+    }
+}
+
+impl Entry {
+    fn merged(&self) -> &Datum {
+        match self {
+            Entry::One(_, value) => value,
+            Entry::Contested(contested) => &contested.merged,
+        }
+    }
+}
+
+/// What is left of a key after one owner gave it up.
+enum Left {
+    /// Nobody has it.
+    Nothing,
+    /// A slave of ours has it; the value is there if it is not the merged one already.
+    Slave(Option<Datum>),
+    /// Only others have it; the value is there if it is not the merged one already.
+    Others(Option<Datum>),
+}
+
+/// The databases of slaves and of other global nodes, and their merge.
+#[derive(Debug, Default)]
+pub struct Merge {
+    families: BTreeMap<Str, BTreeMap<Str, Entry>>,
+    ids: BTreeMap<NodeId, OwnerId>,
+    owners: BTreeMap<OwnerId, Owner>,
+    unused: BTreeSet<OwnerId>,
+    serial: u64,
+    operations: u64,
+}
+
+impl Merge {
+    /// Nobody owns anything.
+    pub fn new() -> Self {
+        Merge::default()
+    }
+
+    /// How many entries were looked at in all updates so far: what the work was, without a clock.
+    pub const fn operations(&self) -> u64 {
+        self.operations
+    }
+
+    /// The merged value of a key.
+    pub fn get(&self, family: &Str, key: &Str) -> Option<&Datum> {
+        self.families.get(family)?.get(key).map(Entry::merged)
+    }
+
+    /// The families in order.
+    pub fn families(&self) -> impl Iterator<Item = &Str> {
+        self.families.keys()
+    }
+
+    /// The merged content of a family in order of keys.
+    pub fn family(&self, family: &Str) -> impl Iterator<Item = (&Str, &Datum)> + use<'_> {
+        self.families
+            .get(family)
+            .into_iter()
+            .flatten()
+            .map(|(key, entry)| (key, entry.merged()))
+    }
+
+    /// How many keys a family has.
+    pub fn family_len(&self, family: &Str) -> usize {
+        self.families.get(family).map_or(0, BTreeMap::len)
+    }
+
+    /// The nodes that own a key, in no particular order.
+    pub fn holders(&self, family: &Str, key: &Str) -> impl Iterator<Item = &NodeId> {
+        let entry = self.families.get(family).and_then(|keys| keys.get(key));
+        let (one, many) = match entry {
+            Some(Entry::One(owner, _)) => (Some(owner), None),
+            Some(Entry::Contested(contested)) => (None, Some(contested.holders.keys())),
+            None => (None, None),
+        };
+        one.into_iter()
+            .chain(many.into_iter().flatten())
+            .filter_map(|owner| self.owners.get(owner).map(|owner| &owner.node))
+    }
+
+    /// What `node` is, if it is known.
+    pub fn kind(&self, node: &NodeId) -> Option<OwnerKind> {
+        Some(self.owners.get(self.ids.get(node)?)?.kind)
+    }
+
+    /// How many entries `node` owns.
+    pub fn owned(&self, node: &NodeId) -> usize {
+        self.ids
+            .get(node)
+            .and_then(|id| self.owners.get(id))
+            .map_or(0, |owner| owner.entries.len())
+    }
+
+    /// Says what `node` is from now on. What it owns stays, and nobody is told.
+    pub fn set_kind(&mut self, node: &NodeId, kind: OwnerKind) {
+        let id = self.id(node);
+        let Some(owner) = self.owners.get_mut(&id) else { return };
+        let before = std::mem::replace(&mut owner.kind, kind);
+        if (before == OwnerKind::Slave) == (kind == OwnerKind::Slave) {
+            return;
+        }
+        for (family, key) in &owner.entries {
+            let keys = self.families.get_mut(family);
+            if let Some(Entry::Contested(contested)) = keys.and_then(|keys| keys.get_mut(key))
+                && let Some(&(serial, _)) = contested.holders.get(&id)
+            {
+                contested.order(before).remove(&(serial, id));
+                contested.order(kind).insert((serial, id));
+            }
+        }
+    }
+
+    /// Changes one family of `node`'s database. Sets apply before deletions. A node that was not
+    /// known is [`OwnerKind::Other`].
+    pub fn update(
+        &mut self,
+        node: &NodeId,
+        family: Str,
+        mut set: Entries,
+        delete: Vec<Str>,
+    ) -> Change {
+        let id = self.id(node);
+        let kind = self.owners.get(&id).map_or(OwnerKind::Other, |owner| owner.kind);
+        let delete = without_repetition(delete);
+        // What is set and then deleted at once is only deleted: the outcome is the same.
+        delete.iter().for_each(|key| {
+            set.remove(key);
+        });
+        let mut change = Change { family, ..Change::default() };
+        for (key, value) in &set {
+            self.set(id, kind, &change.family, key, value);
+        }
+        change.set = set;
+        for key in delete {
+            match self.delete(id, kind, &change.family, &key) {
+                Left::Slave(None) => {}
+                Left::Slave(Some(value)) => {
+                    change.set.insert(key, value);
+                }
+                Left::Others(value) => {
+                    if let Some(value) = value {
+                        change.set_for_subscribers.insert(key.clone(), value);
+                    }
+                    change.deletions_for_globals.push(key);
+                }
+                Left::Nothing => {
+                    if kind == OwnerKind::Slave {
+                        change.deletions_for_globals.push(key.clone());
+                    }
+                    change.deletions_for_subscribers.push(key);
+                }
+            }
+        }
+        if self.families.get(&change.family).is_some_and(BTreeMap::is_empty) {
+            self.families.remove(&change.family);
+        }
+        change.tell_globals = kind == OwnerKind::Slave
+            && !(change.set.is_empty() && change.deletions_for_globals.is_empty());
+        change
+    }
+
+    /// Gives `node` a whole new database: what it had and is not in `tables` is deleted.
+    pub fn replace(&mut self, node: &NodeId, tables: Tables) -> Vec<Change> {
+        let mut missing: BTreeMap<Str, Vec<Str>> = BTreeMap::new();
+        if let Some(owner) = self.ids.get(node).and_then(|id| self.owners.get(id)) {
+            for (family, key) in &owner.entries {
+                if !tables.get(family).is_some_and(|entries| entries.contains(key)) {
+                    missing.entry(family.clone()).or_default().push(key.clone());
+                }
+            }
+        }
+        let mut updates: BTreeMap<Str, (Entries, Vec<Str>)> = tables
+            .into_iter()
+            .map(|(family, entries)| (family, (entries, Vec::new())))
+            .collect();
+        for (family, keys) in missing {
+            updates.entry(family).or_default().1 = keys;
+        }
+        updates
+            .into_iter()
+            .map(|(family, (set, delete))| self.update(node, family, set, delete))
+            .collect()
+    }
+
+    /// Deletes `node`'s database, family by family, and forgets the node.
+    pub fn remove(&mut self, node: &NodeId) -> Vec<Change> {
+        if !self.ids.contains_key(node) {
+            return Vec::new();
+        }
+        let changes = self.replace(node, Tables::new());
+        if let Some(id) = self.ids.remove(node) {
+            self.owners.remove(&id);
+            self.unused.insert(id);
+        }
+        changes
+    }
+
+    /// What our slaves have (ourselves included): what another global node has to know.
+    pub fn merged_of_slaves(&self) -> Tables {
+        let is_slave = |owner| {
+            self.owners.get(owner).is_some_and(|owner: &Owner| owner.kind == OwnerKind::Slave)
+        };
+        let mut tables = Tables::new();
+        for (family, keys) in &self.families {
+            let entries: Entries = keys
+                .iter()
+                .filter_map(|(key, entry)| {
+                    let value = match entry {
+                        Entry::One(owner, value) => is_slave(owner).then_some(value),
+                        Entry::Contested(contested) => contested.latest(&contested.slaves),
+                    };
+                    Some((key.clone(), value?.clone()))
+                })
+                .collect();
+            if !entries.is_empty() {
+                tables.insert(family.clone(), entries);
+            }
+        }
+        tables
+    }
+
+    fn id(&mut self, node: &NodeId) -> OwnerId {
+        if let Some(&id) = self.ids.get(node) {
+            return id;
+        }
+        let id = self.unused.pop_first().unwrap_or(self.owners.len() as OwnerId);
+        self.ids.insert(node.clone(), id);
+        let node = node.clone();
+        self.owners.insert(id, Owner { node, kind: OwnerKind::Other, entries: BTreeSet::new() });
+        id
+    }
+
+    fn kind_of(&self, id: OwnerId) -> OwnerKind {
+        self.owners.get(&id).map_or(OwnerKind::Other, |owner| owner.kind)
+    }
+
+    fn set(&mut self, id: OwnerId, kind: OwnerKind, family: &Str, key: &Str, value: &Datum) {
+        self.operations += 1;
+        self.serial += 1;
+        let serial = self.serial;
+        let (family, keys) = match self.families.entry(family.clone()) {
+            Slot::Occupied(slot) => (slot.key().clone(), slot.into_mut()),
+            Slot::Vacant(slot) => (slot.key().clone(), slot.insert(BTreeMap::new())),
+        };
+        let key = match keys.entry(key.clone()) {
+            Slot::Vacant(slot) => {
+                let key = slot.key().clone();
+                slot.insert(Entry::One(id, value.clone()));
+                key
+            }
+            Slot::Occupied(mut slot) => {
+                let key = slot.key().clone();
+                match slot.get_mut() {
+                    Entry::One(owner, held) if *owner == id => {
+                        *held = value.clone();
+                        return;
+                    }
+                    Entry::One(owner, held) => {
+                        let other = *owner;
+                        let held = held.clone();
+                        let other_kind =
+                            self.owners.get(&other).map_or(OwnerKind::Other, |owner| owner.kind);
+                        let mut contested = Contested {
+                            merged: value.clone(),
+                            holders: BTreeMap::new(),
+                            slaves: BTreeSet::new(),
+                            others: BTreeSet::new(),
+                        };
+                        contested.put(other, other_kind, 0, held);
+                        contested.put(id, kind, serial, value.clone());
+                        slot.insert(Entry::Contested(Box::new(contested)));
+                    }
+                    Entry::Contested(contested) => {
+                        contested.put(id, kind, serial, value.clone());
+                        contested.merged = value.clone();
+                    }
+                }
+                key
+            }
+        };
+        if let Some(owner) = self.owners.get_mut(&id) {
+            owner.entries.insert((family, key));
+        }
+    }
+
+    /// Takes a key from its owner and says what is left of it.
+    fn delete(&mut self, id: OwnerId, kind: OwnerKind, family: &Str, key: &Str) -> Left {
+        self.operations += 1;
+        if let Some(owner) = self.owners.get_mut(&id) {
+            owner.entries.remove(&(family.clone(), key.clone()));
+        }
+        let Some(keys) = self.families.get_mut(family) else {
+            return Left::Nothing;
+        };
+        let left = match keys.get_mut(key) {
+            None => return Left::Nothing,
+            Some(Entry::One(owner, _)) if *owner == id => {
+                keys.remove(key);
+                return Left::Nothing;
+            }
+            // It was another's all the time.
+            Some(Entry::One(owner, _)) => {
+                let owner = *owner;
+                return match self.kind_of(owner) {
+                    OwnerKind::Slave => Left::Slave(None),
+                    OwnerKind::Global | OwnerKind::Other => Left::Others(None),
+                };
+            }
+            Some(Entry::Contested(contested)) => contested,
+        };
+        if let Some((serial, _)) = left.holders.remove(&id) {
+            left.order(kind).remove(&(serial, id));
+        }
+        let by_slave = left.latest(&left.slaves);
+        let of_slave = by_slave.is_some();
+        let Some(next) = by_slave.or_else(|| left.latest(&left.others)).cloned() else {
+            keys.remove(key);
+            return Left::Nothing;
+        };
+        let differs = (!left.merged.perl_eq(&next)).then(|| next.clone());
+        left.merged = next;
+        if left.holders.len() == 1
+            && let Some((owner, (_, value))) = left.holders.pop_first()
+        {
+            keys.insert(key.clone(), Entry::One(owner, value));
+        }
+        if of_slave { Left::Slave(differs) } else { Left::Others(differs) }
+    }
+}
+
+fn without_repetition(keys: Vec<Str>) -> Vec<Str> {
+    if keys.len() < 2 {
+        return keys;
+    }
+    let mut seen = BTreeSet::new();
+    keys.into_iter().filter(|key| seen.insert(key.clone())).collect()
+}
+
+#[cfg(test)]
+#[path = "merge_tests.rs"]
+mod tests;

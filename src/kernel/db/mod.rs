@@ -1,0 +1,32 @@
+//! The global database in both roles: every node is a slave of some master, some nodes are global.
+
+mod database;
+mod datum;
+mod effect;
+mod global;
+mod local;
+mod merge;
+mod request;
+
+pub use database::{Database, DbConfig};
+pub use datum::{Datum, Entries, Tables};
+pub use effect::{ChangeSet, DbEffect, DbProblem};
+pub use global::Global;
+pub use local::{DbAnswer, DbMonitorId, DbResult, InternalFamily, QueryError, QueryId};
+pub use merge::{Change, Merge, OwnerKind};
+pub use request::{ArgumentProblem, MalformedRequest, QueryKind, Request};
+
+pub(crate) use standins::{NodeId, Packed, node_key, node_of, perl_number};
+
+/// The internal family that says where nodes can be reached: node ID -> array of addresses.
+pub const LOCATIONS: &str = "'l";
+
+/// The internal family that has a key for each global node.
+pub const GLOBALS: &str = "'g";
+
+/// Whether a family is the protocol's own: these can be read, but not written.
+pub fn is_internal(family: &crate::value::Str) -> bool {
+    family.as_ref().data().first() == Some(&b'\'')
+}
+
+mod standins;

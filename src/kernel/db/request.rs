@@ -1,0 +1,622 @@
+//! The database's node requests as typed values: parsed from what a peer sends, and encoded.
+
+use super::datum::{Datum, Entries, Tables, token_to_str};
+use super::{LOCATIONS, NodeId, Packed, node_of};
+use crate::value::packed::{self, Elements, Malformed, Reader, Token};
+use crate::value::{Str, StrRef};
+use thiserror::Error;
+
+/// A node request of the global database (protocol §5).
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub enum Request {
+    /// `g_slave`: the sender wants us to be global, and its master if it sends its database.
+    Slave(Option<Tables>),
+    /// `g_set`: what the slaves of another global node have, itself included.
+    Set(Tables),
+    /// `g_upd`: the sender's own database changes. Sets apply before deletions.
+    Update {
+        /// Which family.
+        family: Str,
+        /// Keys that are set. Slaves send null where there are none, global nodes `{}`.
+        set: Option<Entries>,
+        /// Keys that are deleted. Slaves leave them out where there are none, global nodes send
+        /// `[]`.
+        delete: Option<Vec<Str>>,
+    },
+    /// `g_find`: a slave asks where a node can be reached.
+    Find(NodeId),
+    /// `g_found`: the answer; no addresses if none are known.
+    Found {
+        /// The node asked for.
+        node: NodeId,
+        /// Its addresses.
+        addresses: Option<Vec<Str>>,
+    },
+    /// `g_db_family`, `g_db_keys`, `g_db_values`: a slave asks for the content of a family.
+    Query {
+        /// What it asks for.
+        kind: QueryKind,
+        /// Which family.
+        family: Str,
+        /// To be repeated in the reply.
+        id: Datum,
+    },
+    /// `g_reply`: the answer to a query.
+    Reply {
+        /// As it was in the query.
+        id: Datum,
+        /// A hash or an array.
+        result: Datum,
+    },
+    /// `g_mon1`: a slave subscribes to a family.
+    Monitor(Str),
+    /// `g_mon0`: a slave ends its subscription.
+    Unmonitor(Str),
+    /// `g_chg1`: the whole content of a family; nothing if it is empty.
+    Family {
+        /// Which family.
+        family: Str,
+        /// Its content.
+        content: Option<Entries>,
+    },
+    /// `g_chg2`: a family changed. Sets apply before deletions.
+    Changed {
+        /// Which family.
+        family: Str,
+        /// Keys that are set.
+        set: Entries,
+        /// Keys that are deleted.
+        delete: Vec<Str>,
+    },
+    /// `g_global`: the sender is a global node.
+    Global,
+}
+
+/// What is asked about a family.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum QueryKind {
+    /// Its keys and values.
+    Family,
+    /// Its keys.
+    Keys,
+    /// Its values.
+    Values,
+}
+
+/// A request of a peer that cannot be understood; nothing of it was applied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("malformed request {request}: {argument} {problem}")]
+pub struct MalformedRequest {
+    /// The name of the request.
+    pub request: &'static str,
+    /// Which of its arguments.
+    pub argument: &'static str,
+    /// What is wrong with it.
+    pub problem: ArgumentProblem,
+}
+
+/// What is wrong with an argument of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum ArgumentProblem {
+    /// It is not there.
+    #[error("is missing")]
+    Missing,
+    /// A string was expected.
+    #[error("is no string")]
+    NoString,
+    /// A hash was expected.
+    #[error("is no hash")]
+    NoHash,
+    /// An array was expected.
+    #[error("is no array")]
+    NoArray,
+    /// An array of strings was expected.
+    #[error("is no array of strings")]
+    NoStrings,
+    /// Its octets make no sense.
+    #[error("is not in packed form")]
+    NotPacked,
+}
+
+const NAMES: [&str; 14] = [
+    "g_slave",
+    "g_set",
+    "g_upd",
+    "g_find",
+    "g_found",
+    "g_db_family",
+    "g_db_keys",
+    "g_db_values",
+    "g_reply",
+    "g_mon1",
+    "g_mon0",
+    "g_chg1",
+    "g_chg2",
+    "g_global",
+];
+
+impl Request {
+    /// Whether the database has a request of this name.
+    pub fn is_known(name: StrRef<'_>) -> bool {
+        known_name(name).is_some()
+    }
+
+    /// The request `name` with the elements that follow it; `None` if the database has none of
+    /// this name. Additional arguments are ignored.
+    ///
+    /// # Errors
+    /// Fails where an argument is missing or of the wrong kind.
+    pub fn parse(
+        name: StrRef<'_>,
+        arguments: Elements<'_>,
+    ) -> Option<Result<Request, MalformedRequest>> {
+        let request = known_name(name)?;
+        let arguments = Arguments { request, reader: arguments.reader(), left: arguments.len() };
+        Some(arguments.parse())
+    }
+
+    /// The request's name.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Request::Slave(_) => "g_slave",
+            Request::Set(_) => "g_set",
+            Request::Update { .. } => "g_upd",
+            Request::Find(_) => "g_find",
+            Request::Found { .. } => "g_found",
+            Request::Query { kind: QueryKind::Family, .. } => "g_db_family",
+            Request::Query { kind: QueryKind::Keys, .. } => "g_db_keys",
+            Request::Query { kind: QueryKind::Values, .. } => "g_db_values",
+            Request::Reply { .. } => "g_reply",
+            Request::Monitor(_) => "g_mon1",
+            Request::Unmonitor(_) => "g_mon0",
+            Request::Family { .. } => "g_chg1",
+            Request::Changed { .. } => "g_chg2",
+            Request::Global => "g_global",
+        }
+    }
+
+    /// Appends the elements of the node request, its name first, and returns how many there are.
+    ///
+    /// Names are octet strings as Perl sends them; families, keys and values go out as they came.
+    pub fn encode(&self, out: &mut Vec<u8>) -> usize {
+        packed::put_octets(out, self.name().as_bytes());
+        match self {
+            Request::Global | Request::Slave(None) => 1,
+            Request::Slave(Some(tables)) | Request::Set(tables) => {
+                put_tables(out, tables);
+                2
+            }
+            Request::Update { family, set, delete } => {
+                packed::put_str(out, family.as_ref());
+                match set {
+                    Some(set) => set.put(out),
+                    None => packed::put_undef(out),
+                }
+                match delete {
+                    Some(keys) => {
+                        put_strings(out, keys);
+                        4
+                    }
+                    None => 3,
+                }
+            }
+            Request::Find(node) => {
+                packed::put_str(out, node.as_ref());
+                2
+            }
+            Request::Found { node, addresses } => {
+                packed::put_str(out, node.as_ref());
+                match addresses {
+                    Some(addresses) => put_strings(out, addresses),
+                    None => packed::put_undef(out),
+                }
+                3
+            }
+            Request::Query { family, id, .. } => {
+                packed::put_str(out, family.as_ref());
+                out.extend_from_slice(id.octets());
+                3
+            }
+            Request::Reply { id, result } => {
+                out.extend_from_slice(id.octets());
+                out.extend_from_slice(result.octets());
+                3
+            }
+            Request::Monitor(family) | Request::Unmonitor(family) => {
+                packed::put_str(out, family.as_ref());
+                2
+            }
+            Request::Family { family, content } => {
+                packed::put_str(out, family.as_ref());
+                match content {
+                    Some(content) => content.put(out),
+                    None => packed::put_undef(out),
+                }
+                3
+            }
+            Request::Changed { family, set, delete } => {
+                packed::put_str(out, family.as_ref());
+                set.put(out);
+                put_strings(out, delete);
+                4
+            }
+        }
+    }
+
+    /// The elements of the node request, ready to be sent to any number of nodes.
+    pub fn to_packed(&self) -> Packed {
+        let mut octets = Vec::new();
+        let len = self.encode(&mut octets);
+        Packed::new(len, octets)
+    }
+}
+
+fn known_name(name: StrRef<'_>) -> Option<&'static str> {
+    // All names are ASCII, so that octets and text are stored alike.
+    NAMES.into_iter().find(|known| known.as_bytes() == name.data())
+}
+
+fn put_strings(out: &mut Vec<u8>, strings: &[Str]) {
+    packed::put_array(out, strings.len());
+    strings.iter().for_each(|string| packed::put_str(out, string.as_ref()));
+}
+
+fn put_tables(out: &mut Vec<u8>, tables: &Tables) {
+    packed::put_hash(out, tables.len());
+    for (family, entries) in tables {
+        packed::put_str(out, family.as_ref());
+        entries.put(out);
+    }
+}
+
+struct Arguments<'a> {
+    request: &'static str,
+    reader: Reader<'a>,
+    left: usize,
+}
+
+impl Arguments<'_> {
+    fn parse(mut self) -> Result<Request, MalformedRequest> {
+        let request = match self.request {
+            "g_slave" if self.left == 0 => Request::Slave(None),
+            "g_slave" => {
+                let tables = self.tables("database")?;
+                if let Some(locations) = tables.get(&Str::text(LOCATIONS)) {
+                    self.check_locations(locations)?;
+                }
+                Request::Slave(Some(tables))
+            }
+            // Not so strict about locations: one node's nonsense is no reason to do without all
+            // others that this global node speaks for.
+            "g_set" => Request::Set(self.tables("database")?),
+            "g_upd" => {
+                let family = self.string("family")?;
+                let set = self.entries_or_null("set")?;
+                let delete = self.strings_or_null("keys to delete")?;
+                if let Some(set) = &set
+                    && family == *LOCATIONS
+                {
+                    self.check_locations(set)?;
+                }
+                Request::Update { family, set, delete }
+            }
+            "g_find" => Request::Find(node_of(&self.string("node")?)),
+            "g_found" => Request::Found {
+                node: node_of(&self.string("node")?),
+                addresses: self.strings_or_null("addresses")?,
+            },
+            "g_reply" => {
+                Request::Reply { id: self.datum("id")?, result: self.datum("result")? }
+            }
+            "g_mon1" => Request::Monitor(self.string("family")?),
+            "g_mon0" => Request::Unmonitor(self.string("family")?),
+            "g_chg1" => Request::Family {
+                family: self.string("family")?,
+                content: self.entries_or_null("content")?,
+            },
+            "g_chg2" => Request::Changed {
+                family: self.string("family")?,
+                set: self.entries_or_null("set")?.unwrap_or_default(),
+                delete: self.strings_or_null("keys to delete")?.unwrap_or_default(),
+            },
+            "g_global" => Request::Global,
+            query => Request::Query {
+                kind: match query {
+                    "g_db_family" => QueryKind::Family,
+                    "g_db_keys" => QueryKind::Keys,
+                    _ => QueryKind::Values,
+                },
+                family: self.string("family")?,
+                id: self.datum("id")?,
+            },
+        };
+        Ok(request)
+    }
+
+    fn wrong(&self, argument: &'static str, problem: ArgumentProblem) -> MalformedRequest {
+        MalformedRequest { request: self.request, argument, problem }
+    }
+
+    /// Reads one argument; `None` if there is none.
+    fn next<T>(
+        &mut self,
+        argument: &'static str,
+        read: impl FnOnce(&mut Reader<'_>) -> Result<T, Malformed>,
+    ) -> Result<Option<T>, MalformedRequest> {
+        let Some(left) = self.left.checked_sub(1) else {
+            return Ok(None);
+        };
+        self.left = left;
+        match read(&mut self.reader) {
+            Ok(value) => Ok(Some(value)),
+            Err(_) => Err(self.wrong(argument, ArgumentProblem::NotPacked)),
+        }
+    }
+
+    fn datum(&mut self, argument: &'static str) -> Result<Datum, MalformedRequest> {
+        self.next(argument, |reader| Ok(Datum::trusted(reader.skip()?)))?
+            .ok_or(self.wrong(argument, ArgumentProblem::Missing))
+    }
+
+    fn string(&mut self, argument: &'static str) -> Result<Str, MalformedRequest> {
+        self.next(argument, |reader| Ok(token_to_str(reader.token()?)))?
+            .ok_or(self.wrong(argument, ArgumentProblem::Missing))?
+            .ok_or(self.wrong(argument, ArgumentProblem::NoString))
+    }
+
+    fn entries_or_null(
+        &mut self,
+        argument: &'static str,
+    ) -> Result<Option<Entries>, MalformedRequest> {
+        self.or_null(argument, ArgumentProblem::NoHash, Entries::read)
+    }
+
+    fn strings_or_null(
+        &mut self,
+        argument: &'static str,
+    ) -> Result<Option<Vec<Str>>, MalformedRequest> {
+        self.or_null(argument, ArgumentProblem::NoStrings, |reader| {
+            Ok(Datum::trusted(reader.skip()?).to_strings())
+        })
+    }
+
+    /// Reads an argument that may be null or missing.
+    fn or_null<T>(
+        &mut self,
+        argument: &'static str,
+        otherwise: ArgumentProblem,
+        read: impl FnOnce(&mut Reader<'_>) -> Result<Option<T>, Malformed>,
+    ) -> Result<Option<T>, MalformedRequest> {
+        let value = self.next(argument, |reader| {
+            if reader.peek()? == Token::Undef {
+                reader.token()?;
+                return Ok(Some(None));
+            }
+            Ok(read(reader)?.map(Some))
+        })?;
+        match value {
+            None => Ok(None),
+            Some(Some(value)) => Ok(value),
+            Some(None) => Err(self.wrong(argument, otherwise)),
+        }
+    }
+
+    fn tables(&mut self, argument: &'static str) -> Result<Tables, MalformedRequest> {
+        let tables = self.next(argument, |reader| {
+            let Token::Hash(len) = reader.token()? else {
+                return Ok(None);
+            };
+            let mut tables = Tables::new();
+            for _ in 0..len {
+                let Some(family) = token_to_str(reader.token()?) else {
+                    return Ok(None);
+                };
+                let Some(entries) = Entries::read(reader)? else {
+                    return Ok(None);
+                };
+                tables.insert(family, entries);
+            }
+            Ok(Some(tables))
+        })?;
+        tables
+            .ok_or(self.wrong(argument, ArgumentProblem::Missing))?
+            .ok_or(self.wrong(argument, ArgumentProblem::NoHash))
+    }
+
+    fn check_locations(&self, locations: &Entries) -> Result<(), MalformedRequest> {
+        let fine = |value: &Datum| value.is_undef() || value.to_strings().is_some();
+        if locations.values().all(fine) {
+            Ok(())
+        } else {
+            Err(self.wrong("addresses", ArgumentProblem::NoStrings))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use packed::{put_array, put_float, put_hash, put_int, put_text, put_undef};
+
+    fn parse(request: &str, put: impl FnOnce(&mut Vec<u8>) -> usize) -> Result<Request, String> {
+        let mut octets = Vec::new();
+        let len = put(&mut octets);
+        Request::parse(request.into(), Elements::new(len, &octets))
+            .unwrap()
+            .map_err(|error| error.to_string())
+    }
+
+    fn entries(pairs: &[(&str, i64)]) -> Entries {
+        pairs.iter().map(|&(key, value)| (key.into(), Datum::int(value))).collect()
+    }
+
+    #[test]
+    fn every_request_is_parsed_as_it_was_encoded() {
+        let tables: Tables = [("fam".into(), entries(&[("k", 1), ("l", 2)]))].into();
+        let family = Str::octets(&b"\xe9"[..]);
+        for request in [
+            Request::Slave(None),
+            Request::Slave(Some(tables.clone())),
+            Request::Set(tables),
+            Request::Update {
+                family: family.clone(),
+                set: Some(entries(&[("k", 1)])),
+                delete: None,
+            },
+            Request::Update { family: family.clone(), set: None, delete: Some(vec!["k".into()]) },
+            Request::Update {
+                family: family.clone(),
+                set: Some(Entries::new()),
+                delete: Some(Vec::new()),
+            },
+            Request::Find("node".into()),
+            Request::Found { node: "node".into(), addresses: None },
+            Request::Found { node: "node".into(), addresses: Some(vec!["h:1".into()]) },
+            Request::Query {
+                kind: QueryKind::Family,
+                family: family.clone(),
+                id: Datum::string("b"),
+            },
+            Request::Query { kind: QueryKind::Keys, family: family.clone(), id: Datum::int(7) },
+            Request::Query { kind: QueryKind::Values, family: family.clone(), id: Datum::UNDEF },
+            Request::Reply { id: Datum::string("b"), result: Datum::strings(&[]) },
+            Request::Monitor(family.clone()),
+            Request::Unmonitor(family.clone()),
+            Request::Family { family: family.clone(), content: None },
+            Request::Family { family: family.clone(), content: Some(entries(&[("k", 1)])) },
+            Request::Changed { family, set: entries(&[("k", 1)]), delete: vec!["d".into()] },
+            Request::Global,
+        ] {
+            let mut octets = Vec::new();
+            let len = request.encode(&mut octets);
+            let elements = Elements::new(len, &octets);
+            let name = elements.first_str().unwrap();
+            assert_eq!(name.kind(), crate::value::StrKind::Octets);
+            assert_eq!(Request::parse(name, elements.after(1)), Some(Ok(request)));
+        }
+    }
+
+    #[test]
+    fn numbers_are_names_too() {
+        let parsed = parse("g_upd", |out| {
+            put_int(out, 42);
+            put_undef(out);
+            put_array(out, 2);
+            put_int(out, -1);
+            put_float(out, 1.5);
+            3
+        });
+        let delete = Some(vec!["-1".into(), "1.5".into()]);
+        assert_eq!(parsed, Ok(Request::Update { family: "42".into(), set: None, delete }));
+    }
+
+    #[test]
+    fn what_is_no_database_request_is_left_alone() {
+        assert_eq!(Request::parse("g_upd2".into(), Elements::EMPTY), None);
+        assert!(!Request::is_known("snd".into()));
+        assert!(Request::is_known("g_mon0".into()));
+    }
+
+    #[test]
+    fn malformed_requests_name_the_request_and_the_argument() {
+        type Put = fn(&mut Vec<u8>) -> usize;
+        let none: Put = |_| 0;
+        let undef: Put = |out| {
+            put_undef(out);
+            1
+        };
+        let array: Put = |out| {
+            put_array(out, 0);
+            1
+        };
+        let family_and_array: Put = |out| {
+            put_text(out, "f");
+            put_array(out, 0);
+            2
+        };
+        let family_and_hash_as_list: Put = |out| {
+            put_text(out, "f");
+            put_undef(out);
+            put_hash(out, 0);
+            3
+        };
+        let list_of_undef: Put = |out| {
+            put_text(out, "f");
+            put_undef(out);
+            put_array(out, 1);
+            put_undef(out);
+            3
+        };
+        let family_is_array: Put = |out| {
+            put_hash(out, 1);
+            put_text(out, "f");
+            put_array(out, 0);
+            1
+        };
+        let bad_locations: Put = |out| {
+            put_text(out, "'l");
+            put_hash(out, 2);
+            put_text(out, "a");
+            put_undef(out);
+            put_text(out, "b");
+            put_text(out, "host:1");
+            2
+        };
+        let bad_location_in_tables: Put = |out| {
+            put_hash(out, 1);
+            bad_locations(out);
+            1
+        };
+        let cut: Put = |out| {
+            put_text(out, "f");
+            out.push(0xa5);
+            2
+        };
+        let cases: &[(&str, Put, &str)] = &[
+            ("g_slave", undef, "g_slave: database is no hash"),
+            ("g_slave", array, "g_slave: database is no hash"),
+            ("g_slave", family_is_array, "g_slave: database is no hash"),
+            ("g_slave", bad_location_in_tables, "g_slave: addresses is no array of strings"),
+            ("g_set", none, "g_set: database is missing"),
+            ("g_set", array, "g_set: database is no hash"),
+            ("g_upd", none, "g_upd: family is missing"),
+            ("g_upd", undef, "g_upd: family is no string"),
+            ("g_upd", family_and_array, "g_upd: set is no hash"),
+            ("g_upd", family_and_hash_as_list, "g_upd: keys to delete is no array of strings"),
+            ("g_upd", list_of_undef, "g_upd: keys to delete is no array of strings"),
+            ("g_upd", bad_locations, "g_upd: addresses is no array of strings"),
+            ("g_upd", cut, "g_upd: set is not in packed form"),
+            ("g_find", none, "g_find: node is missing"),
+            ("g_found", none, "g_found: node is missing"),
+            ("g_found", |out| { put_text(out, "n"); put_text(out, "a"); 2 },
+                "g_found: addresses is no array of strings"),
+            ("g_db_family", none, "g_db_family: family is missing"),
+            ("g_db_keys", array, "g_db_keys: family is no string"),
+            ("g_db_values", |out| { put_text(out, "f"); 1 }, "g_db_values: id is missing"),
+            ("g_reply", none, "g_reply: id is missing"),
+            ("g_reply", undef, "g_reply: result is missing"),
+            ("g_mon1", none, "g_mon1: family is missing"),
+            ("g_mon0", array, "g_mon0: family is no string"),
+            ("g_chg1", family_and_array, "g_chg1: content is no hash"),
+            ("g_chg2", family_and_array, "g_chg2: set is no hash"),
+        ];
+        for (request, put, error) in cases {
+            assert_eq!(parse(request, put), Err(format!("malformed request {error}")));
+        }
+    }
+
+    #[test]
+    fn a_global_node_is_believed_though_it_repeats_another_nodes_nonsense() {
+        let parsed = parse("g_set", |out| {
+            put_hash(out, 1);
+            put_text(out, "'l");
+            put_hash(out, 1);
+            put_text(out, "n");
+            put_int(out, 1);
+            1
+        });
+        assert!(parsed.is_ok());
+    }
+}
