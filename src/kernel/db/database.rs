@@ -4,10 +4,10 @@ use super::datum::{Datum, Tables};
 use super::effect::{DbEffect, DbProblem};
 use super::global::{Around, Global};
 use super::local::{DbMonitorId, InternalFamily, Local, Patience, QueryId};
+use super::node_key;
 use super::request::{QueryKind, Request};
-use super::{NodeId, node_key};
 use crate::value::packed::Elements;
-use crate::value::{Str, StrRef};
+use crate::value::{NodeId, Str, StrRef};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -23,7 +23,10 @@ pub struct DbConfig {
 
 impl Default for DbConfig {
     fn default() -> Self {
-        DbConfig { patience: Duration::from_secs(30), grace: Duration::from_secs(10) }
+        DbConfig {
+            patience: Duration::from_secs(30),
+            grace: Duration::from_secs(10),
+        }
     }
 }
 
@@ -45,7 +48,10 @@ pub struct Database {
 impl Database {
     /// The database of a node that has no master yet and is not global.
     pub fn new(node: NodeId, config: DbConfig) -> Self {
-        let patience = Patience { without_master: config.patience, grace: config.grace };
+        let patience = Patience {
+            without_master: config.patience,
+            grace: config.grace,
+        };
         Database {
             node,
             local: Local::new(patience),
@@ -209,7 +215,10 @@ impl Database {
                     && !matches!(request, Request::Set(_) | Request::Unmonitor(_))
                 {
                     let node = from.clone();
-                    self.effects.push(DbEffect::Orphan { node, request: request_name });
+                    self.effects.push(DbEffect::Orphan {
+                        node,
+                        request: request_name,
+                    });
                 }
             }
         }
@@ -268,7 +277,12 @@ impl Database {
     /// Says where this node can be reached.
     pub fn set_location(&mut self, addresses: &[Str], now: Duration) {
         let key = node_key(&self.node);
-        self.set_internal(&super::LOCATIONS.into(), key, Datum::strings(addresses), now);
+        self.set_internal(
+            &super::LOCATIONS.into(),
+            key,
+            Datum::strings(addresses),
+            now,
+        );
     }
 
     /// Asks for a family, its keys or its values; an [`DbEffect::Answer`] follows.
@@ -349,11 +363,17 @@ impl Database {
     }
 
     fn send(&mut self, to: NodeId, request: &Request) {
-        self.effects.push(DbEffect::Send { to: vec![to], request: request.to_packed() });
+        self.effects.push(DbEffect::Send {
+            to: vec![to],
+            request: request.to_packed(),
+        });
     }
 
     fn problem(&mut self, from: &NodeId, problem: DbProblem) {
-        self.effects.push(DbEffect::Problem { from: from.clone(), problem });
+        self.effects.push(DbEffect::Problem {
+            from: from.clone(),
+            problem,
+        });
     }
 }
 

@@ -1,9 +1,10 @@
 //! What the database holds: values in packed form, compared as Perl compares, and keyed lists of
 //! them.
 
-use super::perl_number;
 use crate::value::packed::{self, Malformed, Reader, Token};
-use crate::value::{Str, StrRef};
+use crate::value::{DecodeError, EncodeError, Number, Str, StrRef};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use std::collections::{BTreeMap, btree_map};
 use std::fmt;
 use std::sync::Arc;
@@ -32,7 +33,9 @@ impl Datum {
         let mut reader = Reader::new(octets);
         reader.skip()?;
         if !reader.is_done() {
-            return Err(Malformed { at: reader.position() });
+            return Err(Malformed {
+                at: reader.position(),
+            });
         }
         Ok(Datum::trusted(octets))
     }
@@ -43,6 +46,24 @@ impl Datum {
             [0xf6] => Datum(None),
             _ => Datum(Some(Arc::from(octets))),
         }
+    }
+
+    /// Any Rust value; see [`put_value`](crate::value::put_value).
+    ///
+    /// # Errors
+    /// As [`put_value`](crate::value::put_value).
+    pub fn of<T: Serialize + ?Sized>(value: &T) -> Result<Datum, EncodeError> {
+        let mut octets = Vec::new();
+        crate::value::put_value(&mut octets, value)?;
+        Ok(Datum::trusted(&octets))
+    }
+
+    /// The value as a Rust type; see [`from_value`](crate::value::from_value).
+    ///
+    /// # Errors
+    /// As [`from_value`](crate::value::from_value).
+    pub fn decode<T: DeserializeOwned>(&self) -> Result<T, DecodeError> {
+        crate::value::from_value(&mut Reader::new(self.octets()))
     }
 
     /// A string.
@@ -59,7 +80,9 @@ impl Datum {
     pub fn strings(strings: &[Str]) -> Datum {
         Datum::build(|out| {
             packed::put_array(out, strings.len());
-            strings.iter().for_each(|string| packed::put_str(out, string.as_ref()));
+            strings
+                .iter()
+                .for_each(|string| packed::put_str(out, string.as_ref()));
         })
     }
 
@@ -86,7 +109,9 @@ impl Datum {
         let Ok(Token::Array(len)) = reader.token() else {
             return None;
         };
-        (0..len).map(|_| reader.token().ok().and_then(token_to_str)).collect()
+        (0..len)
+            .map(|_| reader.token().ok().and_then(token_to_str))
+            .collect()
     }
 
     /// The value as a list of values, if it is an array.
@@ -95,7 +120,9 @@ impl Datum {
         let Ok(Token::Array(len)) = reader.token() else {
             return None;
         };
-        (0..len).map(|_| reader.skip().ok().map(Datum::trusted)).collect()
+        (0..len)
+            .map(|_| reader.skip().ok().map(Datum::trusted))
+            .collect()
     }
 
     /// The value as a string, if it is one or a number.
@@ -107,8 +134,12 @@ impl Datum {
     /// code points, hashes without regard to order, and undef is not `""`.
     pub fn perl_eq(&self, other: &Datum) -> bool {
         self.0 == other.0
-            || equal(&mut Reader::new(self.octets()), &mut Reader::new(other.octets()), MAX_DEPTH)
-                .unwrap_or(false)
+            || equal(
+                &mut Reader::new(self.octets()),
+                &mut Reader::new(other.octets()),
+                MAX_DEPTH,
+            )
+            .unwrap_or(false)
     }
 }
 
@@ -158,6 +189,16 @@ pub(crate) fn token_to_str(token: Token<'_>) -> Option<Str> {
     }
 }
 
+fn perl_number(token: Token<'_>) -> Option<String> {
+    let number: Number = match token {
+        Token::UInt(n) => n.into(),
+        Token::NInt(n) => n.into(),
+        Token::Float(x) => x.into(),
+        _ => return None,
+    };
+    Some(number.to_string())
+}
+
 fn equal(a: &mut Reader<'_>, b: &mut Reader<'_>, depth: usize) -> Result<bool, Malformed> {
     let Some(depth) = depth.checked_sub(1) else {
         return Ok(false);
@@ -200,7 +241,9 @@ fn pairs<'a>(
     let mut pairs = BTreeMap::new();
     for _ in 0..len {
         let Token::Str(key) = reader.token()? else {
-            return Err(Malformed { at: reader.position() });
+            return Err(Malformed {
+                at: reader.position(),
+            });
         };
         pairs.insert(key, reader.skip()?);
     }
@@ -405,7 +448,11 @@ mod tests {
                 hash(&[("b", octets(b"x")), ("a", text("1"))]),
                 true,
             ),
-            (hash(&[("a", Datum::int(1))]), hash(&[("b", Datum::int(1))]), false),
+            (
+                hash(&[("a", Datum::int(1))]),
+                hash(&[("b", Datum::int(1))]),
+                false,
+            ),
             (hash(&[("a", Datum::int(1))]), hash(&[]), false),
         ] {
             assert_eq!(a.perl_eq(&b), same);

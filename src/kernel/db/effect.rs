@@ -3,13 +3,12 @@
 use super::datum::Entries;
 use super::local::{DbAnswer, DbMonitorId, QueryId};
 use super::request::MalformedRequest;
-use super::{NodeId, Packed};
-use crate::value::Str;
+use crate::value::{NodeId, Packed, Str};
 use std::sync::Arc;
 use thiserror::Error;
 
 /// One thing to do; effects are carried out in the order in which they were given.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum DbEffect {
     /// Send a request to the node port of each of these nodes.

@@ -5,8 +5,8 @@ use super::effect::{DbEffect, DbProblem};
 use super::local::Local;
 use super::merge::{Change, Merge, OwnerKind};
 use super::request::{QueryKind, Request};
-use super::{GLOBALS, LOCATIONS, NodeId, node_key, node_of};
-use crate::value::{Str, packed};
+use super::{GLOBALS, LOCATIONS, node_key, node_of};
+use crate::value::{NodeId, Str, packed};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -26,7 +26,10 @@ impl Around<'_> {
             to.remove(at);
         }
         if !to.is_empty() {
-            self.effects.push(DbEffect::Send { to, request: request.to_packed() });
+            self.effects.push(DbEffect::Send {
+                to,
+                request: request.to_packed(),
+            });
         }
         if to_self.is_some() {
             self.local.receive(own, request, self.now, self.effects);
@@ -34,7 +37,10 @@ impl Around<'_> {
     }
 
     fn problem(&mut self, from: &NodeId, problem: DbProblem) {
-        self.effects.push(DbEffect::Problem { from: from.clone(), problem });
+        self.effects.push(DbEffect::Problem {
+            from: from.clone(),
+            problem,
+        });
     }
 }
 
@@ -81,19 +87,27 @@ impl Global {
 
     /// Where a node can be reached, as far as anybody knows.
     pub fn location(&self, node: &NodeId) -> Option<Vec<Str>> {
-        self.merge.get(&Str::text(LOCATIONS), &node_key(node))?.to_strings()
+        self.merge
+            .get(&Str::text(LOCATIONS), &node_key(node))?
+            .to_strings()
     }
 
     /// Nodes that announced where `node` can be reached: itself as our slave, and other global
     /// nodes.
     pub fn announcers(&self, node: &NodeId) -> Vec<NodeId> {
-        self.merge.holders(&Str::text(LOCATIONS), &node_key(node)).cloned().collect()
+        self.merge
+            .holders(&Str::text(LOCATIONS), &node_key(node))
+            .cloned()
+            .collect()
     }
 
     /// A request of a connected node, or of this one.
     pub(crate) fn receive(&mut self, from: &NodeId, request: Request, around: &mut Around<'_>) {
         if *from != self.own
-            && self.merge.kind(from).is_none_or(|kind| kind == OwnerKind::Other)
+            && self
+                .merge
+                .kind(from)
+                .is_none_or(|kind| kind == OwnerKind::Other)
             && matches!(
                 request,
                 Request::Update { .. }
@@ -103,33 +117,54 @@ impl Global {
             )
         {
             let request = request.name();
-            around.effects.push(DbEffect::Orphan { node: from.clone(), request });
+            around.effects.push(DbEffect::Orphan {
+                node: from.clone(),
+                request,
+            });
         }
         match request {
             Request::Slave(Some(tables)) => self.slave(from, tables, around),
             Request::Set(tables) => self.peer_database(from, tables, around),
-            Request::Update { family, set, delete } => {
+            Request::Update {
+                family,
+                set,
+                delete,
+            } => {
                 let set = set.unwrap_or_default();
                 self.update(from, family, set, delete.unwrap_or_default(), around);
             }
             Request::Find(node) => {
                 let addresses = self.location(&node);
-                around.send(&self.own, vec![from.clone()], Request::Found { node, addresses });
+                around.send(
+                    &self.own,
+                    vec![from.clone()],
+                    Request::Found { node, addresses },
+                );
             }
             Request::Query { kind, family, id } => {
                 let result = self.query(kind, &family);
                 around.send(&self.own, vec![from.clone()], Request::Reply { id, result });
             }
             Request::Monitor(family) => {
-                self.subscribers.entry(family.clone()).or_default().insert(from.clone());
-                self.subscriptions.entry(from.clone()).or_default().insert(family.clone());
+                self.subscribers
+                    .entry(family.clone())
+                    .or_default()
+                    .insert(from.clone());
+                self.subscriptions
+                    .entry(from.clone())
+                    .or_default()
+                    .insert(family.clone());
                 let content: Entries = self
                     .merge
                     .family(&family)
                     .map(|(key, value)| (key.clone(), value.clone()))
                     .collect();
                 let content = (!content.is_empty()).then_some(content);
-                around.send(&self.own, vec![from.clone()], Request::Family { family, content });
+                around.send(
+                    &self.own,
+                    vec![from.clone()],
+                    Request::Family { family, content },
+                );
             }
             Request::Unmonitor(family) => {
                 self.unsubscribe(from, &family);
@@ -183,7 +218,10 @@ impl Global {
             around.problem(from, DbProblem::NotFromGlobal("g_set"));
             return self.replace(from, tables, around);
         }
-        let locations = tables.get(&Str::text(LOCATIONS)).cloned().unwrap_or_default();
+        let locations = tables
+            .get(&Str::text(LOCATIONS))
+            .cloned()
+            .unwrap_or_default();
         self.look_for_conflicts(from, &locations, around);
         self.replace(from, tables, around);
         self.mirror_location(from, locations.get(&node_key(from)), around);
@@ -200,7 +238,10 @@ impl Global {
         let is_location_of_peer = family == *LOCATIONS && self.peers.contains(from);
         let own_location = is_location_of_peer.then(|| {
             self.look_for_conflicts(from, &set, around);
-            (set.get(&node_key(from)).cloned(), delete.contains(&node_key(from)))
+            (
+                set.get(&node_key(from)).cloned(),
+                delete.contains(&node_key(from)),
+            )
         });
         let change = self.merge.update(from, family, set, delete);
         self.announce(change, around);
@@ -235,9 +276,15 @@ impl Global {
 
     fn look_for_conflicts(&self, from: &NodeId, locations: &Entries, around: &mut Around<'_>) {
         for (key, value) in locations {
-            let node = node_of(key);
-            if node != self.own && self.is_slave(&node) && value.to_strings().is_some() {
-                around.effects.push(DbEffect::Conflict { node, other: from.clone() });
+            if let Some(node) = node_of(key)
+                && node != self.own
+                && self.is_slave(&node)
+                && value.to_strings().is_some()
+            {
+                around.effects.push(DbEffect::Conflict {
+                    node,
+                    other: from.clone(),
+                });
             }
         }
     }
@@ -273,20 +320,22 @@ impl Global {
         }
         if let Some(subscribers) = self.subscribers.get(&family) {
             let subscribers = subscribers.iter().cloned().collect();
-            let changed = Request::Changed { family, set, delete: deleted };
+            let changed = Request::Changed {
+                family,
+                set,
+                delete: deleted,
+            };
             around.send(&self.own, subscribers, changed);
         }
     }
 
     fn keep_connections(&mut self, set: &Entries, deleted: &[Str], around: &mut Around<'_>) {
-        for key in set.keys() {
-            let node = node_of(key);
+        for node in set.keys().filter_map(node_of) {
             if node != self.own && self.kept.insert(node.clone()) {
                 around.effects.push(DbEffect::KeepAlive(node));
             }
         }
-        for key in deleted {
-            let node = node_of(key);
+        for node in deleted.iter().filter_map(node_of) {
             if self.kept.remove(&node) {
                 around.effects.push(DbEffect::KeepAliveNoMore(node));
             }
@@ -295,7 +344,7 @@ impl Global {
 
     fn notice_locations(&self, set: &Entries, deleted: &[Str], around: &mut Around<'_>) {
         for (key, value) in set {
-            let node = node_of(key);
+            let Some(node) = node_of(key) else { continue };
             if around.up.contains(&node) {
                 around.effects.push(match value.to_strings() {
                     Some(_) => DbEffect::Located(node),
@@ -303,8 +352,7 @@ impl Global {
                 });
             }
         }
-        for key in deleted {
-            let node = node_of(key);
+        for node in deleted.iter().filter_map(node_of) {
             if around.up.contains(&node) {
                 around.effects.push(DbEffect::Unlocated(node));
             }

@@ -1,1 +1,551 @@
-//! placeholder
+//! What a slave sends and what its program sees, whatever its master does.
+
+use super::super::{Database, DbConfig};
+use super::*;
+use crate::value::packed;
+
+const FAM: &str = "fam";
+
+fn seconds(s: u64) -> Duration {
+    Duration::from_secs(s)
+}
+
+fn node(id: &str) -> NodeId {
+    id.parse().unwrap()
+}
+
+fn entries(text: &str) -> Entries {
+    text.split_whitespace()
+        .map(|pair| {
+            let (key, value) = pair.split_once('=').unwrap();
+            (
+                key.into(),
+                value.parse().map_or(Datum::string(value), Datum::int),
+            )
+        })
+        .collect()
+}
+
+fn keys(text: &str) -> Vec<Str> {
+    text.split_whitespace().map(Str::from).collect()
+}
+
+fn show(entries: &Entries) -> String {
+    let pairs: Vec<_> = entries
+        .iter()
+        .map(|(key, value)| format!("{key}={value:?}"))
+        .collect();
+    pairs.join(" ")
+}
+
+struct Slave {
+    db: Database,
+    now: Duration,
+}
+
+impl Slave {
+    fn new() -> Self {
+        let config = DbConfig {
+            patience: seconds(30),
+            grace: seconds(5),
+        };
+        Slave {
+            db: Database::new(node("me"), config),
+            now: seconds(100),
+        }
+    }
+
+    fn with_master() -> Self {
+        let mut slave = Slave::new();
+        slave.adopt("m");
+        slave.effects();
+        slave
+    }
+
+    fn adopt(&mut self, master: &str) {
+        self.db.node_up(node(master));
+        self.db.adopt_master(&node(master), self.now);
+    }
+
+    fn set(&mut self, key: &str, value: Datum) {
+        self.db
+            .set(&FAM.into(), key.into(), value, self.now)
+            .unwrap();
+    }
+
+    fn delete(&mut self, deleted: &str) {
+        self.db
+            .delete(&FAM.into(), keys(deleted), self.now)
+            .unwrap();
+    }
+
+    fn monitor(&mut self) -> DbMonitorId {
+        self.db.monitor(FAM.into(), self.now)
+    }
+
+    fn hear(&mut self, request: Request) {
+        self.hear_from("m", request);
+    }
+
+    fn hear_from(&mut self, from: &str, request: Request) {
+        let packed = request.to_packed();
+        let elements = packed.as_elements();
+        let name = elements.first_str().unwrap();
+        assert!(
+            self.db
+                .receive(&node(from), name, elements.after(1), self.now)
+        );
+    }
+
+    fn content(&mut self, content: &str) {
+        self.content_from("m", content);
+    }
+
+    fn content_from(&mut self, from: &str, content: &str) {
+        let content = Some(entries(content)).filter(|content| !content.is_empty());
+        self.hear_from(
+            from,
+            Request::Family {
+                family: FAM.into(),
+                content,
+            },
+        );
+    }
+
+    fn change(&mut self, set: &str, delete: &str) {
+        let change = Request::Changed {
+            family: FAM.into(),
+            set: entries(set),
+            delete: keys(delete),
+        };
+        self.hear(change);
+    }
+
+    fn wait(&mut self, s: u64) {
+        self.now += seconds(s);
+        self.db.expire(self.now);
+    }
+
+    fn effects(&mut self) -> Vec<String> {
+        self.db
+            .take_effects()
+            .into_iter()
+            .map(|effect| match effect {
+                DbEffect::Send { to, request } => {
+                    let to: Vec<_> = to.iter().map(NodeId::to_string).collect();
+                    format!("{}: {request}", to.join(","))
+                }
+                DbEffect::Changed { monitor, changes } => format!(
+                    "{}{} +[{}] ~[{}] -[{}]",
+                    monitor.0,
+                    if changes.initial { " initially" } else { "" },
+                    show(&changes.added),
+                    show(&changes.changed),
+                    changes
+                        .deleted
+                        .iter()
+                        .map(Str::to_string)
+                        .collect::<Vec<_>>()
+                        .join(" "),
+                ),
+                DbEffect::Answer { query, answer } => match answer {
+                    Ok(DbResult::Family(entries)) => format!("{} {}", query.0, show(&entries)),
+                    Ok(other) => format!("{} {other:?}", query.0),
+                    Err(error) => format!("{} {error}", query.0),
+                },
+                DbEffect::Found { node, addresses } => format!("found {node} {addresses:?}"),
+                DbEffect::Problem { from, problem } => format!("{from}: {problem}"),
+                other => format!("{other:?}"),
+            })
+            .collect()
+    }
+}
+
+#[test]
+fn a_change_is_sent_and_no_change_is_not() {
+    let mut slave = Slave::with_master();
+    slave.set("k", Datum::int(1));
+    assert_eq!(slave.effects(), [r#"m: ["g_upd", "fam", {"k": 1}]"#]);
+    slave.set("k", Datum::string("1"));
+    assert!(slave.effects().is_empty(), "equal in Perl");
+    slave.set("k", Datum::UNDEF);
+    assert_eq!(slave.effects(), [r#"m: ["g_upd", "fam", {"k": undef}]"#]);
+    slave.set("k", Datum::string(""));
+    assert_eq!(slave.effects().len(), 1, "undef is not the empty string");
+    slave.delete("k nothing");
+    assert_eq!(slave.effects(), [r#"m: ["g_upd", "fam", undef, ["k"]]"#]);
+    slave.delete("k nothing");
+    assert!(slave.effects().is_empty());
+}
+
+#[test]
+fn internal_families_are_not_written_by_programs() {
+    let mut slave = Slave::with_master();
+    let error = slave
+        .db
+        .set(&"'l".into(), "me".into(), Datum::UNDEF, slave.now)
+        .unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "family 'l is internal: it can be read, but not written"
+    );
+    assert!(slave.db.delete(&"'x".into(), keys("k"), slave.now).is_err());
+    slave.db.set_location(&["h:1".into()], slave.now);
+    assert_eq!(slave.effects(), [r#"m: ["g_upd", "'l", {"me": ["h:1"]}]"#]);
+}
+
+#[test]
+fn a_new_master_gets_everything_again() {
+    let mut slave = Slave::new();
+    slave.set("k", Datum::int(1));
+    slave.db.query(QueryKind::Keys, FAM.into(), slave.now);
+    slave.db.find(node("other"), slave.now);
+    slave.db.find(node("other"), slave.now);
+    slave.monitor();
+    slave.monitor();
+    assert!(slave.effects().is_empty(), "there is nobody to ask yet");
+    let all = [
+        r#"["g_slave", {"fam": {"k": 1}}]"#,
+        r#"["g_db_keys", "fam", "b"]"#,
+        r#"["g_find", "other"]"#,
+        r#"["g_mon1", "fam"]"#,
+    ];
+    slave.adopt("m");
+    assert_eq!(slave.effects(), all.map(|request| format!("m: {request}")));
+    slave.db.node_down(&node("m"), slave.now);
+    assert_eq!(slave.db.master(), None);
+    slave.adopt("m2");
+    assert_eq!(slave.effects(), all.map(|request| format!("m2: {request}")));
+    slave.hear_from(
+        "m2",
+        Request::Reply {
+            id: Datum::string("b"),
+            result: Datum::strings(&[]),
+        },
+    );
+    slave.hear_from(
+        "m2",
+        Request::Found {
+            node: node("other"),
+            addresses: None,
+        },
+    );
+    assert_eq!(slave.effects(), ["1 Keys([])", "found other None"]);
+    slave.adopt("m3");
+    assert_eq!(slave.effects().len(), 2, "the database and the monitor");
+}
+
+#[test]
+fn answers_find_their_queries() {
+    let mut slave = Slave::with_master();
+    let now = slave.now;
+    slave.db.query(QueryKind::Family, FAM.into(), now);
+    slave.db.query(QueryKind::Keys, FAM.into(), now);
+    slave.db.query(QueryKind::Values, FAM.into(), now);
+    slave.db.get(FAM.into(), "l".into(), now);
+    slave.db.get(FAM.into(), "none".into(), now);
+    let cancelled = slave.db.query(QueryKind::Keys, FAM.into(), now);
+    slave.db.cancel(cancelled);
+    assert_eq!(
+        slave.effects(),
+        [
+            r#"m: ["g_db_family", "fam", "b"]"#,
+            r#"m: ["g_db_keys", "fam", "c"]"#,
+            r#"m: ["g_db_values", "fam", "d"]"#,
+            r#"m: ["g_db_family", "fam", "e"]"#,
+            r#"m: ["g_db_family", "fam", "f"]"#,
+            r#"m: ["g_db_keys", "fam", "g"]"#,
+        ]
+    );
+    let hash = Datum::build(|out| entries("k=1 l=2").put(out));
+    let numbers = Datum::build(|out| {
+        packed::put_array(out, 2);
+        packed::put_int(out, 5);
+        packed::put_undef(out);
+    });
+    let keys = Datum::strings(&["k".into()]);
+    for (id, result) in [
+        ("f", &hash),
+        ("e", &hash),
+        ("d", &numbers),
+        ("c", &keys),
+        ("b", &hash),
+        ("b", &hash),
+    ] {
+        slave.hear(Request::Reply {
+            id: Datum::string(id),
+            result: result.clone(),
+        });
+    }
+    slave.hear(Request::Reply {
+        id: Datum::string("g"),
+        result: keys,
+    });
+    slave.hear(Request::Reply {
+        id: Datum::UNDEF,
+        result: hash,
+    });
+    assert_eq!(
+        slave.effects(),
+        [
+            "5 Value(None)",
+            "4 Value(Some(2))",
+            "3 Values([5, undef])",
+            r#"2 Keys(["k"])"#,
+            "1 k=1 l=2"
+        ]
+    );
+}
+
+#[test]
+fn an_answer_of_the_wrong_kind_is_an_error() {
+    let mut slave = Slave::with_master();
+    slave.db.query(QueryKind::Family, FAM.into(), slave.now);
+    slave.db.query(QueryKind::Keys, FAM.into(), slave.now);
+    slave.db.query(QueryKind::Values, FAM.into(), slave.now);
+    slave.effects();
+    for id in ["b", "c", "d"] {
+        slave.hear(Request::Reply {
+            id: Datum::string(id),
+            result: Datum::int(1),
+        });
+    }
+    let errors = slave.effects();
+    assert_eq!(
+        errors[0],
+        "1 the master's answer makes no sense: malformed request g_reply: result is no hash"
+    );
+    assert!(errors[1].ends_with("no array of strings") && errors[2].ends_with("no array"));
+}
+
+#[test]
+fn queries_and_finds_wait_for_a_master_only_so_long() {
+    let mut slave = Slave::new();
+    slave.db.query(QueryKind::Keys, FAM.into(), slave.now);
+    slave.wait(10);
+    slave.db.find(node("other"), slave.now);
+    slave.db.find(node("cancelled"), slave.now);
+    slave.db.cancel_find(&node("cancelled"));
+    assert_eq!(slave.db.deadline(), Some(seconds(130)));
+    slave.wait(20);
+    assert_eq!(
+        slave.effects(),
+        ["1 no global node was connected in time; are the seeds up?"]
+    );
+    slave.wait(10);
+    assert_eq!(slave.effects(), ["found other None"]);
+    assert_eq!(slave.db.deadline(), None);
+}
+
+#[test]
+fn with_a_master_there_is_no_deadline_until_it_is_lost() {
+    let mut slave = Slave::new();
+    slave.db.query(QueryKind::Keys, FAM.into(), slave.now);
+    slave.adopt("m");
+    slave.effects();
+    slave.wait(1000);
+    assert!(slave.effects().is_empty());
+    slave.db.find(node("other"), slave.now);
+    slave.db.master_lost(slave.now);
+    slave.effects();
+    slave.wait(29);
+    assert!(slave.effects().is_empty());
+    slave.wait(1);
+    assert_eq!(slave.effects().len(), 2);
+}
+
+#[test]
+fn one_subscription_serves_all_monitors() {
+    let mut slave = Slave::with_master();
+    let first = slave.monitor();
+    let second = slave.monitor();
+    assert_eq!(slave.effects(), [r#"m: ["g_mon1", "fam"]"#]);
+    slave.change("early=1", "");
+    assert!(slave.effects().is_empty(), "the whole content comes first");
+    slave.content("k=1");
+    assert_eq!(
+        slave.effects(),
+        ["1 initially +[k=1] ~[] -[]", "2 initially +[k=1] ~[] -[]"]
+    );
+    slave.monitor();
+    assert_eq!(slave.effects(), ["3 initially +[k=1] ~[] -[]"]);
+    slave.db.unmonitor(first, slave.now);
+    slave.change("k=2 l=3", "");
+    assert_eq!(
+        slave.effects(),
+        ["2 +[l=3] ~[k=2] -[]", "3 +[l=3] ~[k=2] -[]"]
+    );
+    slave.db.unmonitor(second, slave.now);
+    assert!(slave.effects().is_empty());
+    slave.db.unmonitor(DbMonitorId(3), slave.now);
+    slave.db.unmonitor(DbMonitorId(3), slave.now);
+    assert_eq!(slave.effects(), [r#"m: ["g_mon0", "fam"]"#]);
+    slave.change("k=4", "");
+    slave.content("k=4");
+    assert!(slave.effects().is_empty());
+    slave.monitor();
+    assert_eq!(slave.effects(), [r#"m: ["g_mon1", "fam"]"#]);
+}
+
+#[test]
+fn a_monitor_of_an_empty_family_is_told_so() {
+    let mut slave = Slave::with_master();
+    slave.monitor();
+    slave.effects();
+    slave.content("");
+    assert_eq!(slave.effects(), ["1 initially +[] ~[] -[]"]);
+    slave.monitor();
+    assert_eq!(slave.effects(), ["2 initially +[] ~[] -[]"]);
+}
+
+#[test]
+fn only_real_changes_are_reported() {
+    let mut slave = Slave::with_master();
+    slave.monitor();
+    slave.content("a=1 b=1 c=1");
+    slave.effects();
+    slave.change("a=1", "nothing");
+    assert!(slave.effects().is_empty());
+    slave.change("a=2 b=3 d=4", "b d c");
+    assert_eq!(
+        slave.effects(),
+        ["1 +[] ~[a=2] -[b c]"],
+        "sets apply before deletions"
+    );
+    slave.content("a=2 e=1");
+    assert_eq!(slave.effects(), ["1 +[e=1] ~[] -[]"]);
+    slave.content("e=2");
+    assert_eq!(
+        slave.effects(),
+        ["1 +[] ~[e=2] -[a]"],
+        "the same master knows what is gone"
+    );
+}
+
+#[test]
+fn only_the_master_is_believed() {
+    let mut slave = Slave::with_master();
+    slave.monitor();
+    slave.content("a=1");
+    slave.db.query(QueryKind::Keys, FAM.into(), slave.now);
+    slave.db.find(node("other"), slave.now);
+    slave.effects();
+    slave.content_from("x", "b=1");
+    slave.hear_from(
+        "x",
+        Request::Reply {
+            id: Datum::string("b"),
+            result: Datum::strings(&[]),
+        },
+    );
+    slave.hear_from(
+        "x",
+        Request::Found {
+            node: node("other"),
+            addresses: None,
+        },
+    );
+    assert_eq!(
+        slave.effects(),
+        ["g_chg1", "g_reply", "g_found"]
+            .map(|name| format!("x: request {name} ignored: it does not come from our master"))
+    );
+}
+
+#[test]
+fn keys_that_a_new_master_does_not_have_yet_are_not_reported_as_deleted() {
+    let mut slave = Slave::with_master();
+    slave.monitor();
+    slave.content("back=1 changed=1 gone=1 deleted=1 there=1");
+    slave.db.node_down(&node("m"), slave.now);
+    slave.adopt("m2");
+    slave.effects();
+    slave.content_from("m2", "there=1");
+    assert!(slave.effects().is_empty());
+    assert_eq!(slave.db.deadline(), Some(seconds(105)));
+    slave.monitor();
+    let all = "2 initially +[back=1 changed=1 deleted=1 gone=1 there=1] ~[] -[]";
+    assert_eq!(
+        slave.effects(),
+        [all],
+        "a new monitor sees what the old one believes"
+    );
+    slave.wait(4);
+    let change = |set, delete| Request::Changed {
+        family: FAM.into(),
+        set: entries(set),
+        delete: keys(delete),
+    };
+    slave.hear_from("m2", change("back=1", ""));
+    assert!(slave.effects().is_empty());
+    slave.hear_from("m2", change("changed=2 new=1", "deleted"));
+    let seen = "+[new=1] ~[changed=2] -[deleted]";
+    assert_eq!(slave.effects(), [format!("1 {seen}"), format!("2 {seen}")]);
+    slave.wait(1);
+    assert_eq!(slave.effects(), ["1 +[] ~[] -[gone]", "2 +[] ~[] -[gone]"]);
+    slave.wait(1000);
+    assert!(slave.effects().is_empty());
+}
+
+#[test]
+fn without_a_master_nothing_is_reported_as_deleted() {
+    let mut slave = Slave::with_master();
+    slave.monitor();
+    slave.content("k=1 l=1");
+    slave.adopt("m2");
+    slave.content_from("m2", "k=1");
+    slave.wait(3);
+    slave.db.node_down(&node("m2"), slave.now);
+    slave.effects();
+    slave.wait(1000);
+    assert!(slave.effects().is_empty());
+    slave.adopt("m3");
+    slave.effects();
+    slave.content_from("m3", "l=1");
+    slave.wait(4);
+    assert!(slave.effects().is_empty());
+    slave.wait(1);
+    assert_eq!(slave.effects(), ["1 +[] ~[] -[k]"]);
+}
+
+#[test]
+fn a_change_before_the_new_masters_content_is_not_believed() {
+    let mut slave = Slave::with_master();
+    slave.monitor();
+    slave.content("k=1");
+    slave.db.node_down(&node("m"), slave.now);
+    slave.adopt("m");
+    slave.effects();
+    slave.change("k=0", "");
+    assert!(slave.effects().is_empty());
+    slave.content("k=2");
+    assert_eq!(slave.effects(), ["1 +[] ~[k=2] -[]"]);
+}
+
+#[test]
+fn no_grace_is_possible_too() {
+    let config = DbConfig {
+        patience: seconds(30),
+        grace: Duration::ZERO,
+    };
+    let mut slave = Slave {
+        db: Database::new(node("me"), config),
+        now: seconds(0),
+    };
+    slave.adopt("m");
+    slave.monitor();
+    slave.content("k=1");
+    slave.adopt("m2");
+    slave.effects();
+    slave.content_from("m2", "");
+    assert_eq!(slave.effects(), ["1 +[] ~[] -[k]"]);
+}
+
+#[test]
+fn query_ids_count_as_perls_do() {
+    let ids: Vec<_> = [1, 2, 25, 26, 51, 52, 701, 702]
+        .into_iter()
+        .map(|n| letters(n).to_string())
+        .collect();
+    assert_eq!(ids, ["b", "c", "z", "aa", "az", "ba", "zz", "aaa"]);
+}

@@ -4,8 +4,7 @@
 //! nodes there are.
 
 use super::datum::{Datum, Entries, Tables};
-use super::NodeId;
-use crate::value::Str;
+use crate::value::{NodeId, Str};
 use std::collections::btree_map::Entry as Slot;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -190,7 +189,9 @@ impl Merge {
     /// Says what `node` is from now on. What it owns stays, and nobody is told.
     pub fn set_kind(&mut self, node: &NodeId, kind: OwnerKind) {
         let id = self.id(node);
-        let Some(owner) = self.owners.get_mut(&id) else { return };
+        let Some(owner) = self.owners.get_mut(&id) else {
+            return;
+        };
         let before = std::mem::replace(&mut owner.kind, kind);
         if (before == OwnerKind::Slave) == (kind == OwnerKind::Slave) {
             return;
@@ -216,13 +217,19 @@ impl Merge {
         delete: Vec<Str>,
     ) -> Change {
         let id = self.id(node);
-        let kind = self.owners.get(&id).map_or(OwnerKind::Other, |owner| owner.kind);
+        let kind = self
+            .owners
+            .get(&id)
+            .map_or(OwnerKind::Other, |owner| owner.kind);
         let delete = without_repetition(delete);
         // What is set and then deleted at once is only deleted: the outcome is the same.
         delete.iter().for_each(|key| {
             set.remove(key);
         });
-        let mut change = Change { family, ..Change::default() };
+        let mut change = Change {
+            family,
+            ..Change::default()
+        };
         for (key, value) in &set {
             self.set(id, kind, &change.family, key, value);
         }
@@ -247,7 +254,11 @@ impl Merge {
                 }
             }
         }
-        if self.families.get(&change.family).is_some_and(BTreeMap::is_empty) {
+        if self
+            .families
+            .get(&change.family)
+            .is_some_and(BTreeMap::is_empty)
+        {
             self.families.remove(&change.family);
         }
         change.tell_globals = kind == OwnerKind::Slave
@@ -260,7 +271,10 @@ impl Merge {
         let mut missing: BTreeMap<Str, Vec<Str>> = BTreeMap::new();
         if let Some(owner) = self.ids.get(node).and_then(|id| self.owners.get(id)) {
             for (family, key) in &owner.entries {
-                if !tables.get(family).is_some_and(|entries| entries.contains(key)) {
+                if !tables
+                    .get(family)
+                    .is_some_and(|entries| entries.contains(key))
+                {
                     missing.entry(family.clone()).or_default().push(key.clone());
                 }
             }
@@ -294,7 +308,9 @@ impl Merge {
     /// What our slaves have (ourselves included): what another global node has to know.
     pub fn merged_of_slaves(&self) -> Tables {
         let is_slave = |owner| {
-            self.owners.get(owner).is_some_and(|owner: &Owner| owner.kind == OwnerKind::Slave)
+            self.owners
+                .get(owner)
+                .is_some_and(|owner: &Owner| owner.kind == OwnerKind::Slave)
         };
         let mut tables = Tables::new();
         for (family, keys) in &self.families {
@@ -319,15 +335,27 @@ impl Merge {
         if let Some(&id) = self.ids.get(node) {
             return id;
         }
-        let id = self.unused.pop_first().unwrap_or(self.owners.len() as OwnerId);
+        let id = self
+            .unused
+            .pop_first()
+            .unwrap_or(self.owners.len() as OwnerId);
         self.ids.insert(node.clone(), id);
         let node = node.clone();
-        self.owners.insert(id, Owner { node, kind: OwnerKind::Other, entries: BTreeSet::new() });
+        self.owners.insert(
+            id,
+            Owner {
+                node,
+                kind: OwnerKind::Other,
+                entries: BTreeSet::new(),
+            },
+        );
         id
     }
 
     fn kind_of(&self, id: OwnerId) -> OwnerKind {
-        self.owners.get(&id).map_or(OwnerKind::Other, |owner| owner.kind)
+        self.owners
+            .get(&id)
+            .map_or(OwnerKind::Other, |owner| owner.kind)
     }
 
     fn set(&mut self, id: OwnerId, kind: OwnerKind, family: &Str, key: &Str, value: &Datum) {
@@ -354,8 +382,10 @@ impl Merge {
                     Entry::One(owner, held) => {
                         let other = *owner;
                         let held = held.clone();
-                        let other_kind =
-                            self.owners.get(&other).map_or(OwnerKind::Other, |owner| owner.kind);
+                        let other_kind = self
+                            .owners
+                            .get(&other)
+                            .map_or(OwnerKind::Other, |owner| owner.kind);
                         let mut contested = Contested {
                             merged: value.clone(),
                             holders: BTreeMap::new(),
@@ -420,7 +450,11 @@ impl Merge {
         {
             keys.insert(key.clone(), Entry::One(owner, value));
         }
-        if of_slave { Left::Slave(differs) } else { Left::Others(differs) }
+        if of_slave {
+            Left::Slave(differs)
+        } else {
+            Left::Others(differs)
+        }
     }
 }
 
@@ -429,7 +463,9 @@ fn without_repetition(keys: Vec<Str>) -> Vec<Str> {
         return keys;
     }
     let mut seen = BTreeSet::new();
-    keys.into_iter().filter(|key| seen.insert(key.clone())).collect()
+    keys.into_iter()
+        .filter(|key| seen.insert(key.clone()))
+        .collect()
 }
 
 #[cfg(test)]

@@ -7,9 +7,16 @@ fn entries(text: &str) -> Entries {
     text.split_whitespace()
         .map(|pair| {
             let (key, value) = pair.split_once('=').unwrap();
-            (key.into(), value.parse().map_or(Datum::string(value), Datum::int))
+            (
+                key.into(),
+                value.parse().map_or(Datum::string(value), Datum::int),
+            )
         })
         .collect()
+}
+
+fn id(node: &str) -> NodeId {
+    node.parse().unwrap()
 }
 
 fn keys(text: &str) -> Vec<Str> {
@@ -18,7 +25,11 @@ fn keys(text: &str) -> Vec<Str> {
 
 fn tables(text: &str) -> Tables {
     let entries = entries(text);
-    if entries.is_empty() { Tables::new() } else { [("fam".into(), entries)].into() }
+    if entries.is_empty() {
+        Tables::new()
+    } else {
+        [("fam".into(), entries)].into()
+    }
 }
 
 /// `me` and `s...` are slaves, `g...` are global, `o...` are neither.
@@ -31,28 +42,43 @@ fn kind(node: &str) -> OwnerKind {
 }
 
 fn update(merge: &mut Merge, node: &str, set: &str, delete: &str) -> Change {
-    merge.set_kind(&node.into(), kind(node));
-    merge.update(&node.into(), "fam".into(), entries(set), keys(delete))
+    merge.set_kind(&id(node), kind(node));
+    merge.update(&id(node), "fam".into(), entries(set), keys(delete))
 }
 
 fn show(entries: &Entries) -> String {
-    let pairs: Vec<_> =
-        entries.iter().map(|(key, value)| format!("{key}={}", value.to_str().unwrap())).collect();
+    let pairs: Vec<_> = entries
+        .iter()
+        .map(|(key, value)| format!("{key}={}", value.to_str().unwrap()))
+        .collect();
     pairs.join(" ")
 }
 
 fn merged(merge: &Merge) -> String {
-    show(&merge.family(&"fam".into()).map(|(k, v)| (k.clone(), v.clone())).collect())
+    show(
+        &merge
+            .family(&"fam".into())
+            .map(|(k, v)| (k.clone(), v.clone()))
+            .collect(),
+    )
 }
 
 fn subscribers_see(change: &Change) -> String {
     let mut set = change.set.clone();
     set.extend(change.set_for_subscribers.clone());
-    seen(&set, &change.deletions_for_subscribers, change.tell_subscribers())
+    seen(
+        &set,
+        &change.deletions_for_subscribers,
+        change.tell_subscribers(),
+    )
 }
 
 fn globals_see(change: &Change) -> String {
-    seen(&change.set, &change.deletions_for_globals, change.tell_globals)
+    seen(
+        &change.set,
+        &change.deletions_for_globals,
+        change.tell_globals,
+    )
 }
 
 fn seen(set: &Entries, deleted: &[Str], told: bool) -> String {
@@ -81,10 +107,38 @@ fn each_rule_of_the_merge() {
         subscribers,
         globals,
     };
-    for Case { rule, before, change: (node, set, delete), merged: after, subscribers, globals } in [
-        case("a slave's set goes to all", &[], ("s", "k=1", ""), "k=1", "k=1|", "k=1|"),
-        case("a global's set goes to subscribers", &[], ("g", "k=1", ""), "k=1", "k=1|", "nothing"),
-        case("so does a stranger's", &[], ("o", "k=1", ""), "k=1", "k=1|", "nothing"),
+    for Case {
+        rule,
+        before,
+        change: (node, set, delete),
+        merged: after,
+        subscribers,
+        globals,
+    } in [
+        case(
+            "a slave's set goes to all",
+            &[],
+            ("s", "k=1", ""),
+            "k=1",
+            "k=1|",
+            "k=1|",
+        ),
+        case(
+            "a global's set goes to subscribers",
+            &[],
+            ("g", "k=1", ""),
+            "k=1",
+            "k=1|",
+            "nothing",
+        ),
+        case(
+            "so does a stranger's",
+            &[],
+            ("o", "k=1", ""),
+            "k=1",
+            "k=1|",
+            "nothing",
+        ),
         case(
             "the last writer wins",
             &[("s", "k=1"), ("g", "k=2")],
@@ -101,8 +155,22 @@ fn each_rule_of_the_merge() {
             "k=2|",
             "nothing",
         ),
-        case("equal sets are passed on", &[("s", "k=1")], ("s", "k=1", ""), "k=1", "k=1|", "k=1|"),
-        case("nothing is told of nothing", &[("s", "k=1")], ("s", "", ""), "k=1", "nothing", "nothing"),
+        case(
+            "equal sets are passed on",
+            &[("s", "k=1")],
+            ("s", "k=1", ""),
+            "k=1",
+            "k=1|",
+            "k=1|",
+        ),
+        case(
+            "nothing is told of nothing",
+            &[("s", "k=1")],
+            ("s", "", ""),
+            "k=1",
+            "nothing",
+            "nothing",
+        ),
         case(
             "a slave's last copy is deleted everywhere",
             &[("s", "k=1 l=1")],
@@ -119,7 +187,14 @@ fn each_rule_of_the_merge() {
             "|k",
             "nothing",
         ),
-        case("a stranger's too", &[("o", "k=1")], ("o", "", "k"), "", "|k", "nothing"),
+        case(
+            "a stranger's too",
+            &[("o", "k=1")],
+            ("o", "", "k"),
+            "",
+            "|k",
+            "nothing",
+        ),
         case(
             "another slave has the merged value: nobody is told",
             &[("s", "k=1"), ("s2", "k=2")],
@@ -232,7 +307,14 @@ fn each_rule_of_the_merge() {
             "|k",
             "|k",
         ),
-        case("deleting what nobody has", &[], ("s", "", "k"), "", "|k", "|k"),
+        case(
+            "deleting what nobody has",
+            &[],
+            ("s", "", "k"),
+            "",
+            "|k",
+            "|k",
+        ),
     ] {
         let mut merge = Merge::new();
         for (node, set) in before {
@@ -254,12 +336,12 @@ fn equal_means_equal_in_perl() {
         (Datum::string("2.0"), Datum::int(2), true),
     ] {
         let mut merge = Merge::new();
-        merge.set_kind(&"s".into(), OwnerKind::Slave);
-        merge.set_kind(&"s2".into(), OwnerKind::Slave);
+        merge.set_kind(&id("s"), OwnerKind::Slave);
+        merge.set_kind(&id("s2"), OwnerKind::Slave);
         let set = |value: &Datum| [("k".into(), value.clone())].into_iter().collect();
-        merge.update(&"s2".into(), family(), set(&left), Vec::new());
-        merge.update(&"s".into(), family(), set(&merged), Vec::new());
-        let change = merge.update(&"s".into(), family(), Entries::new(), keys("k"));
+        merge.update(&id("s2"), family(), set(&left), Vec::new());
+        merge.update(&id("s"), family(), set(&merged), Vec::new());
+        let change = merge.update(&id("s"), family(), Entries::new(), keys("k"));
         assert_eq!(change.tell_subscribers(), told);
         assert_eq!(merge.get(&family(), &"k".into()), Some(&left));
     }
@@ -270,8 +352,8 @@ fn octets_and_text_are_the_same_key() {
     let mut merge = Merge::new();
     let (octets, text) = (Str::octets(&b"\xe9"[..]), Str::text("é"));
     let set = [(octets.clone(), Datum::int(1))].into_iter().collect();
-    merge.update(&"s".into(), octets.clone(), set, Vec::new());
-    let change = merge.update(&"s".into(), text.clone(), Entries::new(), vec![text]);
+    merge.update(&id("s"), octets.clone(), set, Vec::new());
+    let change = merge.update(&id("s"), text.clone(), Entries::new(), vec![text]);
     assert_eq!(change.deletions_for_subscribers, [octets]);
     assert_eq!(merge.families().count(), 0);
 }
@@ -280,13 +362,17 @@ fn octets_and_text_are_the_same_key() {
 fn a_second_database_replaces_the_first() {
     let mut merge = Merge::new();
     update(&mut merge, "s", "a=1 b=1 c=1", "");
-    let changes = merge.replace(&"s".into(), tables("b=1 c=2 d=1"));
+    let changes = merge.replace(&id("s"), tables("b=1 c=2 d=1"));
     assert_eq!(merged(&merge), "b=1 c=2 d=1");
     assert_eq!(changes.len(), 1);
     assert_eq!(subscribers_see(&changes[0]), "b=1 c=2 d=1|a");
-    let changes = merge.replace(&"s".into(), Tables::new());
+    let changes = merge.replace(&id("s"), Tables::new());
     assert_eq!(subscribers_see(&changes[0]), "|b c d");
-    assert_eq!(merge.kind(&"s".into()), Some(OwnerKind::Slave), "it is still known");
+    assert_eq!(
+        merge.kind(&id("s")),
+        Some(OwnerKind::Slave),
+        "it is still known"
+    );
 }
 
 #[test]
@@ -294,15 +380,18 @@ fn a_removed_node_is_deleted_family_by_family() {
     let mut merge = Merge::new();
     update(&mut merge, "s", "a=1 b=1", "");
     update(&mut merge, "g", "b=2", "");
-    merge.update(&"s".into(), "other".into(), entries("x=1"), Vec::new());
-    let changes = merge.remove(&"s".into());
-    let families: Vec<_> = changes.iter().map(|change| change.family.to_string()).collect();
+    merge.update(&id("s"), "other".into(), entries("x=1"), Vec::new());
+    let changes = merge.remove(&id("s"));
+    let families: Vec<_> = changes
+        .iter()
+        .map(|change| change.family.to_string())
+        .collect();
     assert_eq!(families, ["fam", "other"]);
     assert_eq!(globals_see(&changes[0]), "|a b");
     assert_eq!(subscribers_see(&changes[0]), "|a");
     assert_eq!(merged(&merge), "b=2");
-    assert_eq!(merge.kind(&"s".into()), None);
-    assert!(merge.remove(&"s".into()).is_empty());
+    assert_eq!(merge.kind(&id("s")), None);
+    assert!(merge.remove(&id("s")).is_empty());
 }
 
 #[test]
@@ -312,7 +401,7 @@ fn what_our_slaves_have_leaves_out_all_others() {
     update(&mut merge, "s2", "b=2 c=2", "");
     update(&mut merge, "g", "b=3 c=3 d=3", "");
     update(&mut merge, "o", "a=4 e=4", "");
-    merge.update(&"g".into(), "other".into(), entries("x=1"), Vec::new());
+    merge.update(&id("g"), "other".into(), entries("x=1"), Vec::new());
     assert_eq!(merge.merged_of_slaves(), tables("a=1 b=2 c=2"));
 }
 
@@ -321,11 +410,11 @@ fn a_node_that_becomes_something_else_keeps_its_entries() {
     let mut merge = Merge::new();
     update(&mut merge, "o", "a=1 b=1", "");
     update(&mut merge, "s", "b=2", "");
-    merge.set_kind(&"o".into(), OwnerKind::Slave);
+    merge.set_kind(&id("o"), OwnerKind::Slave);
     assert_eq!(merge.merged_of_slaves(), tables("a=1 b=2"));
-    let change = merge.update(&"s".into(), "fam".into(), Entries::new(), keys("b"));
+    let change = merge.update(&id("s"), "fam".into(), Entries::new(), keys("b"));
     assert_eq!(globals_see(&change), "b=1|", "it is a slave's value now");
-    merge.set_kind(&"o".into(), OwnerKind::Global);
+    merge.set_kind(&id("o"), OwnerKind::Global);
     assert!(merge.merged_of_slaves().is_empty());
 }
 
@@ -349,20 +438,21 @@ impl Model {
     fn update(&mut self, node: &str, set: &Entries, delete: &[Str]) -> (Told, Option<Told>) {
         let (mut subscribers, mut globals) = (Told::default(), Told::default());
         let from_slave = self.kinds[node] == OwnerKind::Slave;
-        for (key, value) in set {
+        // A key that is set and deleted in one go is as good as only deleted.
+        for (key, value) in set.iter().filter(|(key, _)| !delete.contains(key)) {
             let key = key.to_string();
-            self.held.retain(|(n, k, ..)| (n.as_str(), k) != (node, &key));
+            self.held
+                .retain(|(n, k, ..)| (n.as_str(), k) != (node, &key));
             self.clock += 1;
-            self.held.push((node.into(), key.clone(), self.clock, value.clone()));
+            self.held
+                .push((node.into(), key.clone(), self.clock, value.clone()));
             self.merged.insert(key.clone(), value.clone());
-            // A key that is set and deleted in one go is as good as only deleted.
-            if delete.iter().all(|deleted| deleted.to_string() != key) {
-                subscribers.sets.insert(key.clone(), value.clone());
-                globals.sets.insert(key, value.clone());
-            }
+            subscribers.sets.insert(key.clone(), value.clone());
+            globals.sets.insert(key, value.clone());
         }
         for key in delete.iter().map(Str::to_string).collect::<BTreeSet<_>>() {
-            self.held.retain(|(n, k, ..)| (n.as_str(), k) != (node, &key));
+            self.held
+                .retain(|(n, k, ..)| (n.as_str(), k) != (node, &key));
             let latest = |slaves: bool| {
                 self.held
                     .iter()
@@ -403,8 +493,21 @@ impl Model {
 
 fn told(sets: &Entries, deleted: &[Str]) -> Told {
     Told {
-        sets: sets.iter().map(|(k, v)| (k.to_string(), v.clone())).collect(),
+        sets: sets
+            .iter()
+            .map(|(k, v)| (k.to_string(), v.clone()))
+            .collect(),
         deleted: deleted.iter().map(Str::to_string).collect(),
+    }
+}
+
+impl Told {
+    /// Keeps in `sets` what somebody knows who heard all changes so far.
+    fn hear(&mut self, set: &Entries, deleted: &[Str]) {
+        self.sets.extend(told(set, &[]).sets);
+        deleted.iter().for_each(|key| {
+            self.sets.remove(&key.to_string());
+        });
     }
 }
 
@@ -443,8 +546,11 @@ fn operation() -> impl Strategy<Value = Operation> {
         proptest::collection::btree_map(key(), value(), 0..4)
             .prop_map(|map| map.into_iter().collect::<Entries>())
     };
-    let kind =
-        prop_oneof![Just(OwnerKind::Slave), Just(OwnerKind::Global), Just(OwnerKind::Other)];
+    let kind = prop_oneof![
+        Just(OwnerKind::Slave),
+        Just(OwnerKind::Global),
+        Just(OwnerKind::Other)
+    ];
     prop_oneof![
         8 => (0..6_usize, set(), proptest::collection::vec(key(), 0..4))
             .prop_map(|(node, set, delete)| Operation::Update(node, set, delete)),
@@ -462,41 +568,56 @@ proptest! {
         operations in proptest::collection::vec(operation(), 1..60)
     ) {
         let (mut merge, mut model) = (Merge::new(), Model::default());
+        let (mut subscriber, mut global) = (Told::default(), Told::default());
+        let mut told_globals_all = true;
         for node in NODES {
-            merge.set_kind(&node.into(), kind(node));
+            merge.set_kind(&id(node), kind(node));
             model.kinds.insert(node.into(), kind(node));
         }
         for operation in operations {
-            match operation {
+            let changes = match operation {
                 Operation::Update(node, set, delete) => {
                     let node = NODES[node];
                     let expected = model.update(node, &set, &delete);
-                    let change = merge.update(&node.into(), "fam".into(), set, delete);
+                    let change = merge.update(&id(node), "fam".into(), set, delete);
                     check_told(&change, expected);
+                    vec![change]
                 }
                 Operation::Replace(node, set) => {
                     let node = NODES[node];
                     let mut missing = model.keys_of(node);
                     missing.retain(|key| !set.contains(key));
                     let expected = model.update(node, &set, &missing);
-                    let changes = merge.replace(&node.into(), [("fam".into(), set)].into());
+                    let changes = merge.replace(&id(node), [("fam".into(), set)].into());
                     prop_assert_eq!(changes.len(), 1);
                     check_told(&changes[0], expected);
+                    changes
                 }
                 Operation::Remove(node) => {
                     let node = NODES[node];
                     let keys = model.keys_of(node);
                     let expected = model.update(node, &Entries::new(), &keys);
-                    let changes = merge.remove(&node.into());
+                    let changes = merge.remove(&id(node));
                     prop_assert_eq!(changes.len(), usize::from(!keys.is_empty()));
                     if let Some(change) = changes.first() {
                         check_told(change, expected);
                     }
-                    merge.set_kind(&node.into(), model.kinds[node]);
+                    merge.set_kind(&id(node), model.kinds[node]);
+                    changes
                 }
                 Operation::Become(node, kind) => {
-                    merge.set_kind(&NODES[node].into(), kind);
+                    merge.set_kind(&id(NODES[node]), kind);
                     model.kinds.insert(NODES[node].into(), kind);
+                    told_globals_all = false;
+                    Vec::new()
+                }
+            };
+            for change in changes {
+                let mut set = change.set.clone();
+                set.extend(change.set_for_subscribers.clone());
+                subscriber.hear(&set, &change.deletions_for_subscribers);
+                if change.tell_globals {
+                    global.hear(&change.set, &change.deletions_for_globals);
                 }
             }
             let merged: BTreeMap<_, _> =
@@ -506,14 +627,21 @@ proptest! {
                 prop_assert!(model.merged[key].perl_eq(value));
             }
             for node in NODES {
-                prop_assert_eq!(merge.owned(&node.into()), model.keys_of(node).len());
+                prop_assert_eq!(merge.owned(&id(node)), model.keys_of(node).len());
             }
             let of_slaves: BTreeSet<_> = model.held.iter()
                 .filter(|(node, ..)| model.kinds[node] == OwnerKind::Slave)
                 .map(|(_, key, ..)| key.clone()).collect();
             let told: BTreeSet<_> = merge.merged_of_slaves().values()
                 .flat_map(Entries::keys).map(Str::to_string).collect();
-            prop_assert_eq!(told, of_slaves);
+            prop_assert_eq!(&told, &of_slaves);
+            prop_assert!(subscriber.sets.keys().eq(merged.keys()));
+            for (key, value) in &subscriber.sets {
+                prop_assert!(merged[key].perl_eq(value));
+            }
+            if told_globals_all {
+                prop_assert!(global.sets.keys().eq(of_slaves.iter()));
+            }
         }
     }
 }
@@ -527,8 +655,8 @@ fn network(slaves: usize) -> Merge {
             .map(|n| (format!("node{slave}#port{n}").into(), Datum::int(n)))
             .chain((0..10).map(|n| (format!("shared{}-{n}", slave / 2).into(), Datum::int(n))))
             .collect();
-        merge.set_kind(&node.as_str().into(), OwnerKind::Slave);
-        merge.update(&node.as_str().into(), "workers".into(), set, Vec::new());
+        merge.set_kind(&id(&node), OwnerKind::Slave);
+        merge.update(&id(&node), "workers".into(), set, Vec::new());
     }
     merge
 }
@@ -538,7 +666,7 @@ fn losing_a_node_costs_what_it_owned() {
     let cost = |slaves| {
         let mut merge = network(slaves);
         let before = merge.operations();
-        let changes = merge.remove(&"s42".into());
+        let changes = merge.remove(&id("s42"));
         assert_eq!(changes[0].deletions_for_subscribers.len(), 100);
         merge.operations() - before
     };
@@ -556,9 +684,11 @@ fn how_long_it_takes_to_lose_a_node() {
         let filled = start.elapsed();
         let before = merge.operations();
         let start = std::time::Instant::now();
-        merge.remove(&"s42".into());
+        merge.remove(&id("s42"));
         let lost = start.elapsed();
         let operations = merge.operations() - before;
-        println!("{slaves} slaves: filled in {filled:?}, lost one in {lost:?}, {operations} entries");
+        println!(
+            "{slaves} slaves: filled in {filled:?}, lost one in {lost:?}, {operations} entries"
+        );
     }
 }

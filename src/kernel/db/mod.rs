@@ -16,7 +16,7 @@ pub use local::{DbAnswer, DbMonitorId, DbResult, InternalFamily, QueryError, Que
 pub use merge::{Change, Merge, OwnerKind};
 pub use request::{ArgumentProblem, MalformedRequest, QueryKind, Request};
 
-pub(crate) use standins::{NodeId, Packed, node_key, node_of, perl_number};
+use crate::value::{NodeId, Str};
 
 /// The internal family that says where nodes can be reached: node ID -> array of addresses.
 pub const LOCATIONS: &str = "'l";
@@ -25,8 +25,16 @@ pub const LOCATIONS: &str = "'l";
 pub const GLOBALS: &str = "'g";
 
 /// Whether a family is the protocol's own: these can be read, but not written.
-pub fn is_internal(family: &crate::value::Str) -> bool {
+pub fn is_internal(family: &Str) -> bool {
     family.as_ref().data().first() == Some(&b'\'')
 }
 
-mod standins;
+/// A node as it is written in the database.
+fn node_key(node: &NodeId) -> Str {
+    node.as_str().to_owned()
+}
+
+/// The node that a key of an internal family names, if it can be one.
+fn node_of(key: &Str) -> Option<NodeId> {
+    NodeId::new(key.clone()).ok()
+}

@@ -1,9 +1,9 @@
 //! The database's node requests as typed values: parsed from what a peer sends, and encoded.
 
 use super::datum::{Datum, Entries, Tables, token_to_str};
-use super::{LOCATIONS, NodeId, Packed, node_of};
+use super::{LOCATIONS, node_of};
 use crate::value::packed::{self, Elements, Malformed, Reader, Token};
-use crate::value::{Str, StrRef};
+use crate::value::{NodeId, Packed, Str, StrRef};
 use thiserror::Error;
 
 /// A node request of the global database (protocol §5).
@@ -106,6 +106,9 @@ pub enum ArgumentProblem {
     /// A string was expected.
     #[error("is no string")]
     NoString,
+    /// A node ID was expected.
+    #[error("is no node ID")]
+    NoNodeId,
     /// A hash was expected.
     #[error("is no hash")]
     NoHash,
@@ -153,7 +156,11 @@ impl Request {
         arguments: Elements<'_>,
     ) -> Option<Result<Request, MalformedRequest>> {
         let request = known_name(name)?;
-        let arguments = Arguments { request, reader: arguments.reader(), left: arguments.len() };
+        let arguments = Arguments {
+            request,
+            reader: arguments.reader(),
+            left: arguments.len(),
+        };
         Some(arguments.parse())
     }
 
@@ -165,9 +172,18 @@ impl Request {
             Request::Update { .. } => "g_upd",
             Request::Find(_) => "g_find",
             Request::Found { .. } => "g_found",
-            Request::Query { kind: QueryKind::Family, .. } => "g_db_family",
-            Request::Query { kind: QueryKind::Keys, .. } => "g_db_keys",
-            Request::Query { kind: QueryKind::Values, .. } => "g_db_values",
+            Request::Query {
+                kind: QueryKind::Family,
+                ..
+            } => "g_db_family",
+            Request::Query {
+                kind: QueryKind::Keys,
+                ..
+            } => "g_db_keys",
+            Request::Query {
+                kind: QueryKind::Values,
+                ..
+            } => "g_db_values",
             Request::Reply { .. } => "g_reply",
             Request::Monitor(_) => "g_mon1",
             Request::Unmonitor(_) => "g_mon0",
@@ -188,7 +204,11 @@ impl Request {
                 put_tables(out, tables);
                 2
             }
-            Request::Update { family, set, delete } => {
+            Request::Update {
+                family,
+                set,
+                delete,
+            } => {
                 packed::put_str(out, family.as_ref());
                 match set {
                     Some(set) => set.put(out),
@@ -203,11 +223,11 @@ impl Request {
                 }
             }
             Request::Find(node) => {
-                packed::put_str(out, node.as_ref());
+                packed::put_str(out, node.as_str());
                 2
             }
             Request::Found { node, addresses } => {
-                packed::put_str(out, node.as_ref());
+                packed::put_str(out, node.as_str());
                 match addresses {
                     Some(addresses) => put_strings(out, addresses),
                     None => packed::put_undef(out),
@@ -236,7 +256,11 @@ impl Request {
                 }
                 3
             }
-            Request::Changed { family, set, delete } => {
+            Request::Changed {
+                family,
+                set,
+                delete,
+            } => {
                 packed::put_str(out, family.as_ref());
                 set.put(out);
                 put_strings(out, delete);
@@ -249,18 +273,22 @@ impl Request {
     pub fn to_packed(&self) -> Packed {
         let mut octets = Vec::new();
         let len = self.encode(&mut octets);
-        Packed::new(len, octets)
+        Packed::new(len, octets.into())
     }
 }
 
 fn known_name(name: StrRef<'_>) -> Option<&'static str> {
     // All names are ASCII, so that octets and text are stored alike.
-    NAMES.into_iter().find(|known| known.as_bytes() == name.data())
+    NAMES
+        .into_iter()
+        .find(|known| known.as_bytes() == name.data())
 }
 
 fn put_strings(out: &mut Vec<u8>, strings: &[Str]) {
     packed::put_array(out, strings.len());
-    strings.iter().for_each(|string| packed::put_str(out, string.as_ref()));
+    strings
+        .iter()
+        .for_each(|string| packed::put_str(out, string.as_ref()));
 }
 
 fn put_tables(out: &mut Vec<u8>, tables: &Tables) {
@@ -300,16 +328,21 @@ impl Arguments<'_> {
                 {
                     self.check_locations(set)?;
                 }
-                Request::Update { family, set, delete }
+                Request::Update {
+                    family,
+                    set,
+                    delete,
+                }
             }
-            "g_find" => Request::Find(node_of(&self.string("node")?)),
+            "g_find" => Request::Find(self.node()?),
             "g_found" => Request::Found {
-                node: node_of(&self.string("node")?),
+                node: self.node()?,
                 addresses: self.strings_or_null("addresses")?,
             },
-            "g_reply" => {
-                Request::Reply { id: self.datum("id")?, result: self.datum("result")? }
-            }
+            "g_reply" => Request::Reply {
+                id: self.datum("id")?,
+                result: self.datum("result")?,
+            },
             "g_mon1" => Request::Monitor(self.string("family")?),
             "g_mon0" => Request::Unmonitor(self.string("family")?),
             "g_chg1" => Request::Family {
@@ -336,7 +369,11 @@ impl Arguments<'_> {
     }
 
     fn wrong(&self, argument: &'static str, problem: ArgumentProblem) -> MalformedRequest {
-        MalformedRequest { request: self.request, argument, problem }
+        MalformedRequest {
+            request: self.request,
+            argument,
+            problem,
+        }
     }
 
     /// Reads one argument; `None` if there is none.
@@ -364,6 +401,11 @@ impl Arguments<'_> {
         self.next(argument, |reader| Ok(token_to_str(reader.token()?)))?
             .ok_or(self.wrong(argument, ArgumentProblem::Missing))?
             .ok_or(self.wrong(argument, ArgumentProblem::NoString))
+    }
+
+    fn node(&mut self) -> Result<NodeId, MalformedRequest> {
+        let node = self.string("node")?;
+        node_of(&node).ok_or(self.wrong("node", ArgumentProblem::NoNodeId))
     }
 
     fn entries_or_null(
@@ -436,187 +478,5 @@ impl Arguments<'_> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use packed::{put_array, put_float, put_hash, put_int, put_text, put_undef};
-
-    fn parse(request: &str, put: impl FnOnce(&mut Vec<u8>) -> usize) -> Result<Request, String> {
-        let mut octets = Vec::new();
-        let len = put(&mut octets);
-        Request::parse(request.into(), Elements::new(len, &octets))
-            .unwrap()
-            .map_err(|error| error.to_string())
-    }
-
-    fn entries(pairs: &[(&str, i64)]) -> Entries {
-        pairs.iter().map(|&(key, value)| (key.into(), Datum::int(value))).collect()
-    }
-
-    #[test]
-    fn every_request_is_parsed_as_it_was_encoded() {
-        let tables: Tables = [("fam".into(), entries(&[("k", 1), ("l", 2)]))].into();
-        let family = Str::octets(&b"\xe9"[..]);
-        for request in [
-            Request::Slave(None),
-            Request::Slave(Some(tables.clone())),
-            Request::Set(tables),
-            Request::Update {
-                family: family.clone(),
-                set: Some(entries(&[("k", 1)])),
-                delete: None,
-            },
-            Request::Update { family: family.clone(), set: None, delete: Some(vec!["k".into()]) },
-            Request::Update {
-                family: family.clone(),
-                set: Some(Entries::new()),
-                delete: Some(Vec::new()),
-            },
-            Request::Find("node".into()),
-            Request::Found { node: "node".into(), addresses: None },
-            Request::Found { node: "node".into(), addresses: Some(vec!["h:1".into()]) },
-            Request::Query {
-                kind: QueryKind::Family,
-                family: family.clone(),
-                id: Datum::string("b"),
-            },
-            Request::Query { kind: QueryKind::Keys, family: family.clone(), id: Datum::int(7) },
-            Request::Query { kind: QueryKind::Values, family: family.clone(), id: Datum::UNDEF },
-            Request::Reply { id: Datum::string("b"), result: Datum::strings(&[]) },
-            Request::Monitor(family.clone()),
-            Request::Unmonitor(family.clone()),
-            Request::Family { family: family.clone(), content: None },
-            Request::Family { family: family.clone(), content: Some(entries(&[("k", 1)])) },
-            Request::Changed { family, set: entries(&[("k", 1)]), delete: vec!["d".into()] },
-            Request::Global,
-        ] {
-            let mut octets = Vec::new();
-            let len = request.encode(&mut octets);
-            let elements = Elements::new(len, &octets);
-            let name = elements.first_str().unwrap();
-            assert_eq!(name.kind(), crate::value::StrKind::Octets);
-            assert_eq!(Request::parse(name, elements.after(1)), Some(Ok(request)));
-        }
-    }
-
-    #[test]
-    fn numbers_are_names_too() {
-        let parsed = parse("g_upd", |out| {
-            put_int(out, 42);
-            put_undef(out);
-            put_array(out, 2);
-            put_int(out, -1);
-            put_float(out, 1.5);
-            3
-        });
-        let delete = Some(vec!["-1".into(), "1.5".into()]);
-        assert_eq!(parsed, Ok(Request::Update { family: "42".into(), set: None, delete }));
-    }
-
-    #[test]
-    fn what_is_no_database_request_is_left_alone() {
-        assert_eq!(Request::parse("g_upd2".into(), Elements::EMPTY), None);
-        assert!(!Request::is_known("snd".into()));
-        assert!(Request::is_known("g_mon0".into()));
-    }
-
-    #[test]
-    fn malformed_requests_name_the_request_and_the_argument() {
-        type Put = fn(&mut Vec<u8>) -> usize;
-        let none: Put = |_| 0;
-        let undef: Put = |out| {
-            put_undef(out);
-            1
-        };
-        let array: Put = |out| {
-            put_array(out, 0);
-            1
-        };
-        let family_and_array: Put = |out| {
-            put_text(out, "f");
-            put_array(out, 0);
-            2
-        };
-        let family_and_hash_as_list: Put = |out| {
-            put_text(out, "f");
-            put_undef(out);
-            put_hash(out, 0);
-            3
-        };
-        let list_of_undef: Put = |out| {
-            put_text(out, "f");
-            put_undef(out);
-            put_array(out, 1);
-            put_undef(out);
-            3
-        };
-        let family_is_array: Put = |out| {
-            put_hash(out, 1);
-            put_text(out, "f");
-            put_array(out, 0);
-            1
-        };
-        let bad_locations: Put = |out| {
-            put_text(out, "'l");
-            put_hash(out, 2);
-            put_text(out, "a");
-            put_undef(out);
-            put_text(out, "b");
-            put_text(out, "host:1");
-            2
-        };
-        let bad_location_in_tables: Put = |out| {
-            put_hash(out, 1);
-            bad_locations(out);
-            1
-        };
-        let cut: Put = |out| {
-            put_text(out, "f");
-            out.push(0xa5);
-            2
-        };
-        let cases: &[(&str, Put, &str)] = &[
-            ("g_slave", undef, "g_slave: database is no hash"),
-            ("g_slave", array, "g_slave: database is no hash"),
-            ("g_slave", family_is_array, "g_slave: database is no hash"),
-            ("g_slave", bad_location_in_tables, "g_slave: addresses is no array of strings"),
-            ("g_set", none, "g_set: database is missing"),
-            ("g_set", array, "g_set: database is no hash"),
-            ("g_upd", none, "g_upd: family is missing"),
-            ("g_upd", undef, "g_upd: family is no string"),
-            ("g_upd", family_and_array, "g_upd: set is no hash"),
-            ("g_upd", family_and_hash_as_list, "g_upd: keys to delete is no array of strings"),
-            ("g_upd", list_of_undef, "g_upd: keys to delete is no array of strings"),
-            ("g_upd", bad_locations, "g_upd: addresses is no array of strings"),
-            ("g_upd", cut, "g_upd: set is not in packed form"),
-            ("g_find", none, "g_find: node is missing"),
-            ("g_found", none, "g_found: node is missing"),
-            ("g_found", |out| { put_text(out, "n"); put_text(out, "a"); 2 },
-                "g_found: addresses is no array of strings"),
-            ("g_db_family", none, "g_db_family: family is missing"),
-            ("g_db_keys", array, "g_db_keys: family is no string"),
-            ("g_db_values", |out| { put_text(out, "f"); 1 }, "g_db_values: id is missing"),
-            ("g_reply", none, "g_reply: id is missing"),
-            ("g_reply", undef, "g_reply: result is missing"),
-            ("g_mon1", none, "g_mon1: family is missing"),
-            ("g_mon0", array, "g_mon0: family is no string"),
-            ("g_chg1", family_and_array, "g_chg1: content is no hash"),
-            ("g_chg2", family_and_array, "g_chg2: set is no hash"),
-        ];
-        for (request, put, error) in cases {
-            assert_eq!(parse(request, put), Err(format!("malformed request {error}")));
-        }
-    }
-
-    #[test]
-    fn a_global_node_is_believed_though_it_repeats_another_nodes_nonsense() {
-        let parsed = parse("g_set", |out| {
-            put_hash(out, 1);
-            put_text(out, "'l");
-            put_hash(out, 1);
-            put_text(out, "n");
-            put_int(out, 1);
-            1
-        });
-        assert!(parsed.is_ok());
-    }
-}
+#[path = "request_tests.rs"]
+mod tests;
