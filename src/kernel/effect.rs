@@ -3,6 +3,7 @@
 use super::db::{ChangeSet, DbAnswer, DbMonitorId, QueryId};
 use crate::value::packed::Elements;
 use crate::value::{NodeId, Packed, Str};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// One connection, from the moment it is dialled or accepted.
@@ -90,12 +91,13 @@ pub enum Effect {
         /// For the log and for the connection's own error.
         reason: String,
     },
-    /// A port was made: messages to it are delivered from now on.
-    PortOpened {
+    /// Somebody spawned a port here: messages to it are delivered from now on, after its first
+    /// function.
+    Spawned {
         /// Its name.
         port: PortName,
-        /// What it runs first, if somebody spawned it.
-        init: Option<Call>,
+        /// What it runs first.
+        init: Call,
     },
     /// A port died: what was delivered before is still its own, nothing comes after.
     PortClosed {
@@ -148,7 +150,7 @@ pub enum Effect {
         /// The monitor.
         monitor: DbMonitorId,
         /// What changed.
-        changes: ChangeSet,
+        changes: Arc<ChangeSet>,
     },
     /// Something for the log.
     Log {
@@ -240,13 +242,13 @@ impl Builder {
     }
 
     pub(crate) fn build(self) -> Packed {
-        Packed::new(self.len, self.octets)
+        Packed::new(self.len, self.octets.into())
     }
 }
 
 /// The reason of every monitor whose connection was lost.
 pub(crate) fn transport_error(node: &NodeId, text: &str) -> Reason {
-    Builder::new().name("transport_error").string(node.as_ref()).text(text).build()
+    Builder::new().name("transport_error").string(node.as_str()).text(text).build()
 }
 
 /// How long a duration is, for people.

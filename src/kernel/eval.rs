@@ -22,15 +22,23 @@ impl Kernel {
             | "up_nodes()"
             | "up_nodes ()" => {
                 let up = self.up_nodes();
-                up.iter().fold(results, |results, node| results.string(node.as_ref()))
+                up.iter().fold(results, |results, node| results.string(node.as_str()))
             }
             "$AnyEvent::MP::Kernel::NODE" | "AnyEvent::MP::Kernel::NODE" | "$NODE" | "NODE" => {
-                results.string(self.config.node.as_ref())
+                results.string(self.config.node.as_str())
             }
             "$AnyEvent::MP::Kernel::MASTER" | "$MASTER" => match self.db.master() {
-                Some(master) => results.string(master.as_ref()),
+                Some(master) => results.string(master.as_str()),
                 None => results.undef(),
             },
+            super::service::MASTER_EXPRESSION => {
+                let results = match self.db.master() {
+                    Some(master) => results.string(master.as_str()),
+                    None => results.undef(),
+                };
+                let up = self.up_nodes();
+                up.iter().fold(results, |results, node| results.string(node.as_str()))
+            }
             "$$" => results.text(&self.config.process_id.to_string()),
             _ => return None,
         })

@@ -172,16 +172,14 @@ impl Kernel {
 
     /// Looks for the addresses of a node on trial.
     fn search(&mut self, node: &NodeId) {
-        if let Some(addresses) = self.db.known_addresses(node) {
-            self.addresses_found(node, Some(addresses));
-        } else if self.db.is_global() {
-            self.addresses_found(node, None);
+        if self.db.is_global() {
+            let addresses = self.db.location(node);
+            self.addresses_found(node, addresses);
         } else {
             if let Some(trial) = self.trial(node) {
                 trial.searching = true;
             }
             self.db.find(node.clone(), self.now.uptime);
-            self.settle_db();
         }
     }
 
@@ -257,7 +255,7 @@ impl Kernel {
         let Some(trial) = self.peers.get_mut(node).and_then(|peer| peer.trial.take()) else {
             return;
         };
-        self.db.forget_find(node);
+        self.db.cancel_find(node);
         for conn in trial.dials {
             self.close(conn, "given up");
         }
@@ -463,7 +461,7 @@ impl Kernel {
         if let Some(Goal::Seed(index)) = goal {
             self.learn_seed(index, &node);
         }
-        self.db.forget_find(&node);
+        self.db.cancel_find(&node);
         self.effects.push(Effect::LaneUp { node: node.clone(), conn: id });
         self.effects.push(Effect::NodeUp { node: node.clone(), untrusted: how.untrusted });
         self.log(Level::Info, format!("{node} is up"));

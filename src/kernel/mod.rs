@@ -12,6 +12,7 @@ mod effect;
 mod eval;
 mod heal;
 mod lane;
+mod membership;
 mod mesh;
 mod monitor;
 mod ports;
@@ -21,6 +22,8 @@ mod service;
 mod time;
 
 pub use effect::{AuthOrder, Call, ConnId, Effect, Level, PortName, Reason, WatchId};
+#[allow(unused_imports)]
+pub(crate) use request::died;
 pub use lane::{Appended, Counters, Lane, LaneLimits};
 pub use mesh::{Authenticated, PeerGreeting, SeedStatus};
 pub use monitor::Watcher;
@@ -28,7 +31,7 @@ pub use time::Now;
 
 use crate::value::packed::Elements;
 use crate::value::{NodeId, Packed, PortId, Str};
-use db::Database;
+use db::{Database, DbConfig};
 use effect::Builder;
 use mesh::{Link, Mesh, Trial};
 use monitor::Watch;
@@ -108,6 +111,8 @@ pub struct Kernel {
     next_watch: u64,
     mesh: Mesh,
     db: Database,
+    next_question: u64,
+    healed: u64,
 }
 
 impl Kernel {
@@ -121,7 +126,10 @@ impl Kernel {
         }
         let mut kernel = Kernel {
             mesh: Mesh::new(&config.seeds),
-            db: Database::new(config.node.clone(), &config),
+            db: Database::new(
+                config.node.clone(),
+                DbConfig { patience: config.monitor_timeout, grace: config.grace },
+            ),
             now,
             random,
             agenda: Agenda::new(),
@@ -136,6 +144,8 @@ impl Kernel {
             peers: HashMap::new(),
             watches: HashMap::new(),
             next_watch: 0,
+            next_question: 0,
+            healed: 0,
             config,
         };
         kernel.service_port = kernel.new_port_name();
@@ -163,16 +173,16 @@ impl Kernel {
             }
         }
         self.db.expire(self.now.uptime);
-        self.settle();
     }
 
     /// When [`Kernel::tick`] is wanted next, as time since the node started.
     pub fn next_tick(&self) -> Option<Duration> {
-        [self.agenda.next(), self.db.next_deadline()].into_iter().flatten().min()
+        [self.agenda.next(), self.db.deadline()].into_iter().flatten().min()
     }
 
     /// Takes what has to be done, in order.
     pub fn take_effects(&mut self) -> Vec<Effect> {
+        self.settle();
         std::mem::take(&mut self.effects)
     }
 
@@ -229,9 +239,10 @@ impl Kernel {
     fn send_to_port(&mut self, to: &PortId, message: Packed, from: &NodeId) {
         let (node, port) = (to.node(), to.port());
         if node == self.config.node && !port.is_empty() {
+            let port = port.to_owned();
             self.effects.push(Effect::Deliver { port, message, from: from.clone() });
         } else {
-            let packet = Builder::to_port(port.as_ref()).elements(message.as_elements());
+            let packet = Builder::to_port(port).elements(message.as_elements());
             self.send(&node, packet.build());
         }
     }
@@ -239,10 +250,9 @@ impl Kernel {
     /// Sends a request to a node's node port, as if a program had sent it.
     pub fn send_request(&mut self, to: &NodeId, request: Elements<'_>) {
         self.send(to, Builder::new().name("").elements(request).build());
-        self.settle();
     }
 
-    /// Works off what the last input has left to do inside this node.
+    /// Works off what the last inputs have left to do inside this node.
     fn settle(&mut self) {
         loop {
             if let Some((port, reason)) = self.dying.pop() {
@@ -254,7 +264,7 @@ impl Kernel {
                 if port.is_empty() {
                     self.request(&own, message);
                 } else {
-                    let message = Packed::from(message);
+                    let message = message.to_packed();
                     self.effects.push(Effect::Deliver { port, message, from: own });
                 }
             } else if !self.settle_db() {

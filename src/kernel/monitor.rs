@@ -36,7 +36,7 @@ impl Kernel {
         self.next_watch += 1;
         let id = WatchId(self.next_watch);
         self.watches.insert(id, Watch { target: target.clone(), watcher });
-        let (node, port) = (target.node(), target.port());
+        let (node, port) = (target.node(), target.port().to_owned());
         if node != self.config.node {
             self.watch_remote(&node, port, id);
         } else if !port.is_empty() {
@@ -47,7 +47,6 @@ impl Kernel {
                 Monitored::NoSuchPort => no_such_port(&own, port.as_ref()),
             };
             self.fire(id, &reason);
-            self.settle();
         }
         id
     }
@@ -68,7 +67,7 @@ impl Kernel {
     /// Removes a monitor; nothing happens if it has fired.
     pub fn unwatch(&mut self, id: WatchId) {
         let Some(watch) = self.watches.remove(&id) else { return };
-        let (node, port) = (watch.target.node(), watch.target.port());
+        let (node, port) = (watch.target.node(), watch.target.port().to_owned());
         if node == self.config.node {
             self.ports.unwatch(&port, id);
             return;
@@ -147,7 +146,6 @@ impl Kernel {
         loop {
             let name = self.new_port_name();
             if self.ports.open(name.clone(), None) {
-                self.effects.push(Effect::PortOpened { port: name.clone(), init: None });
                 return name;
             }
         }
@@ -156,16 +154,14 @@ impl Kernel {
     /// Kills a port, local or remote; what Perl calls `kil`. Killing what is not there does nothing.
     pub fn kill(&mut self, port: &PortId, reason: &Reason) {
         if port.node() == self.config.node {
-            self.kill_local(port.port(), reason.clone());
+            self.kill_local(port.port().to_owned(), reason.clone());
         } else {
-            let name = port.port();
             let packet = Builder::request("kil1")
-                .string(name.as_ref())
+                .string(port.port())
                 .elements(reason.as_elements())
                 .build();
             self.send(&port.node(), packet);
         }
-        self.settle();
     }
 
     /// Kills a local port, and every port that is linked to it.
@@ -197,6 +193,6 @@ pub(super) fn no_such_port(node: &NodeId, port: StrRef<'_>) -> Reason {
     Builder::new()
         .name("no_such_port")
         .name("cannot monitor nonexistent port")
-        .string(id.as_ref())
+        .string(id.as_str())
         .build()
 }

@@ -39,7 +39,7 @@ pub(crate) struct Mourners {
 }
 
 /// What became of a peer's `mon1`.
-#[derive(Debug, PartialEq)]
+#[derive(Debug)]
 pub(crate) enum Monitored {
     /// The peer will be told.
     Yes,

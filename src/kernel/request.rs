@@ -19,7 +19,7 @@ const KNOWN_IF_GLOBAL: [&str; 8] = [
 /// Perl's name of the request that spawns a port.
 const SPAWN: &str = "AnyEvent::MP::_spawn";
 /// Makes a Perl slave adopt a master; we choose ours ourselves.
-const MASTER_SET: &str = "AnyEvent::MP::Kernel::master_set";
+pub(super) const MASTER_SET: &str = "AnyEvent::MP::Kernel::master_set";
 
 /// Why a request was not carried out; the text follows the request's name in the log.
 type Refused = String;
@@ -31,7 +31,6 @@ impl Kernel {
     /// on the same connection come after them.
     pub fn node_packet(&mut self, from: &NodeId, elements: Elements<'_>) {
         self.request(from, elements);
-        self.settle();
     }
 
     pub(super) fn request(&mut self, from: &NodeId, elements: Elements<'_>) {
@@ -61,7 +60,7 @@ impl Kernel {
                 Ok(())
             }
             "kil0" => {
-                let reason = Packed::from(arguments.after(1));
+                let reason = arguments.after(1).to_packed();
                 self.remote_port_died(from, &port_name(arguments)?, &reason);
                 Ok(())
             }
@@ -70,7 +69,7 @@ impl Kernel {
                 if port.is_empty() {
                     return Err("the node port cannot be killed".to_owned());
                 }
-                self.kill_local(port, Packed::from(arguments.after(1)));
+                self.kill_local(port, arguments.after(1).to_packed());
                 Ok(())
             }
             "snd" => self.reply(arguments, Builder::new()),
@@ -137,7 +136,7 @@ impl Kernel {
                 self.effects.push(Effect::Eval {
                     expression,
                     from: from.clone(),
-                    reply: Packed::from(reply),
+                    reply: reply.to_packed(),
                 });
                 Ok(())
             }
@@ -150,7 +149,6 @@ impl Kernel {
         if let Err(why) = self.reply(reply.as_elements(), results) {
             self.log(Level::Warn, format!("reply to eval: {why}"));
         }
-        self.settle();
     }
 
     fn spawn_here(&mut self, from: &NodeId, arguments: Elements<'_>) -> Result<(), Refused> {
@@ -178,18 +176,13 @@ impl Kernel {
         }
         let function = function.unwrap_or_default();
         self.ports.open(port.clone(), Some(from.clone()));
-        self.effects.push(Effect::PortOpened {
-            port,
-            init: Some(Call {
-                function,
-                arguments: Packed::from(arguments.after(2)),
-                from: from.clone(),
-            }),
-        });
+        let arguments = arguments.after(2).to_packed();
+        let init = Call { function, arguments, from: from.clone() };
+        self.effects.push(Effect::Spawned { port, init });
         Ok(())
     }
 
-    fn call(
+    pub(super) fn call(
         &mut self,
         from: &NodeId,
         name: &Str,
@@ -201,7 +194,7 @@ impl Kernel {
         }
         self.effects.push(Effect::Call(Call {
             function: name.clone(),
-            arguments: Packed::from(arguments),
+            arguments: arguments.to_packed(),
             from: from.clone(),
         }));
         Ok(())
@@ -237,8 +230,7 @@ impl Kernel {
             .elements(arguments)
             .build();
         self.send(node, request);
-        self.settle();
-        PortId::new(node, name.as_ref())
+        PortId::new(node, &name)
     }
 }
 
@@ -261,7 +253,7 @@ pub(super) fn scalar(reader: &mut Reader<'_>) -> Option<Str> {
         Token::Str(string) => string.to_owned(),
         Token::UInt(number) => Str::from(number.to_string()),
         Token::NInt(number) => Str::from(number.to_string()),
-        Token::Float(number) => Str::from(crate::value::perl_number(number)),
+        Token::Float(number) => Str::from(crate::value::Number::Float(number).to_string()),
         Token::Undef => Str::default(),
         Token::Bool(_) | Token::Array(_) | Token::Hash(_) => return None,
     })

@@ -16,7 +16,7 @@ pub(super) enum Question {
 }
 
 /// What a Perl node evaluates to tell its master and its neighbours.
-const MASTER_EXPRESSION: &str =
+pub(super) const MASTER_EXPRESSION: &str =
     "($AnyEvent::MP::Kernel::MASTER, AnyEvent::MP::Kernel::up_nodes())";
 
 impl Kernel {
@@ -45,8 +45,8 @@ impl Kernel {
             Question::Probe(number) => ("probe", number),
             Question::Master(number) => ("master", number),
         };
-        let port = PortId::new(&self.config.node, self.service_port.as_ref());
-        Builder::new().string(port.as_ref()).name(kind).name(&number.to_string())
+        let port = PortId::new(&self.config.node, &self.service_port);
+        Builder::new().string(port.as_str()).name(kind).name(&number.to_string())
     }
 
     /// A message to the kernel's own port.
@@ -63,6 +63,5 @@ impl Kernel {
             }
             _ => self.log(Level::Debug, format!("{from} answered something that nobody asked")),
         }
-        self.settle();
     }
 }

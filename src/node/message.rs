@@ -51,7 +51,7 @@ impl<'a> MessageRef<'a> {
 
     /// A copy that outlives the callback.
     pub fn to_owned(self) -> Message {
-        Message { from: self.from.clone(), elements: Packed::from(self.elements) }
+        Message { from: self.from.clone(), elements: self.elements.to_packed() }
     }
 }
 
@@ -123,7 +123,7 @@ impl fmt::Debug for Message {
 ///
 /// None means that it ended normally. Otherwise the first is a tag, such as `die`,
 /// `no_such_port`, `transport_error` or `unhandled_message`, and text follows.
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone)]
 pub struct KillReason(Packed);
 
 impl KillReason {
