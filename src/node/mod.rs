@@ -1,0 +1,3 @@
+//! The node: tokio around the layers below.
+
+pub mod tls;
