@@ -8,5 +8,6 @@
 pub mod codec;
 pub mod config;
 pub mod kernel;
+pub mod node;
 pub mod value;
 pub mod wire;
