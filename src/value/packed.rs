@@ -294,6 +294,12 @@ impl<'a> Reader<'a> {
         })
     }
 
+    /// Whether undef comes next.
+    #[inline]
+    pub fn is_at_undef(&self) -> bool {
+        self.all.get(self.at) == Some(&NULL)
+    }
+
     /// The next token, left in place.
     ///
     /// # Errors

@@ -1,7 +1,7 @@
 //! Perl's one string type: a sequence of code points, whether it arrived as octets or as text.
 
 use std::borrow::Cow;
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::hash::{Hash, Hasher};
 use std::str::Utf8Error;
 use std::sync::Arc;
@@ -133,6 +133,23 @@ impl<'a> StrRef<'a> {
             .map(Cow::Owned)
     }
 
+    /// The strings one after another: octets if all are octets, else text.
+    pub fn concat(parts: &[StrRef<'_>]) -> Str {
+        let kind = match parts.iter().all(|part| part.kind == StrKind::Octets) {
+            true => StrKind::Octets,
+            false => StrKind::Text,
+        };
+        let mut data = Vec::with_capacity(parts.iter().map(|part| part.data.len()).sum());
+        for part in parts {
+            match kind {
+                StrKind::Octets => data.extend_from_slice(part.data),
+                StrKind::Text => data.extend_from_slice(&part.canonical()),
+            }
+        }
+        let data = data.into();
+        Str { kind, data }
+    }
+
     /// An owned copy.
     pub fn to_owned(self) -> Str {
         Str {
@@ -197,16 +214,17 @@ impl fmt::Debug for StrRef<'_> {
 /// Shows the string on one line: control characters, and what is no character, are escaped.
 impl fmt::Display for StrRef<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for point in self.code_points() {
-            match u32::try_from(point).ok().and_then(char::from_u32) {
-                Some(c) if c.is_control() || is_deceptive(c) => {
-                    write!(f, "{}", c.escape_unicode())?
-                }
-                Some(c) => write!(f, "{c}")?,
-                None => write!(f, "\\x{{{point:x}}}")?,
-            }
-        }
-        Ok(())
+        self.code_points()
+            .try_for_each(|point| write_point(f, point))
+    }
+}
+
+/// Writes one code point so that the line stays one line.
+pub(super) fn write_point(f: &mut fmt::Formatter<'_>, point: u64) -> fmt::Result {
+    match u32::try_from(point).ok().and_then(char::from_u32) {
+        Some(c) if c.is_control() || is_deceptive(c) => write!(f, "{}", c.escape_unicode()),
+        Some(c) => f.write_char(c),
+        None => write!(f, "\\x{{{point:x}}}"),
     }
 }
 
@@ -299,6 +317,18 @@ impl Hash for Str {
     }
 }
 
+impl PartialEq<str> for StrRef<'_> {
+    fn eq(&self, other: &str) -> bool {
+        *self == StrRef::text(other)
+    }
+}
+
+impl PartialEq<&str> for StrRef<'_> {
+    fn eq(&self, other: &&str) -> bool {
+        *self == **other
+    }
+}
+
 impl From<&str> for Str {
     fn from(text: &str) -> Self {
         Str::text(text)
@@ -326,6 +356,12 @@ impl From<Vec<u8>> for Str {
 impl From<StrRef<'_>> for Str {
     fn from(string: StrRef<'_>) -> Self {
         string.to_owned()
+    }
+}
+
+impl From<&Str> for Str {
+    fn from(string: &Str) -> Self {
+        string.clone()
     }
 }
 

@@ -1,0 +1,782 @@
+//! The deserializer of single values, with Perl's coercions.
+
+use super::Number;
+use super::de::UNDEF;
+use super::error::DecodeError;
+use super::handover::{self, HandOver};
+use super::nesting::Room;
+use super::number::{integral, numeric_text};
+use super::packed::{Reader, Token};
+use super::string::{StrKind, StrRef};
+use serde::de::{DeserializeSeed, EnumAccess, MapAccess, SeqAccess, VariantAccess, Visitor};
+use serde::{Deserializer, forward_to_deserialize_any};
+
+/// Reads one value; after success the reader stands behind it.
+pub(super) struct ValueDeserializer<'a, 'de> {
+    pub(super) reader: &'a mut Reader<'de>,
+    pub(super) room: Room,
+}
+
+/// The methods that take one scalar, string or map and have no arguments of their own.
+macro_rules! forward_scalars {
+    ($macro:ident) => {
+        $macro! {
+            deserialize_bool deserialize_char deserialize_str deserialize_string
+            deserialize_i8 deserialize_i16 deserialize_i32 deserialize_i64 deserialize_i128
+            deserialize_u8 deserialize_u16 deserialize_u32 deserialize_u64 deserialize_u128
+            deserialize_f32 deserialize_f64
+            deserialize_bytes deserialize_byte_buf deserialize_identifier deserialize_map
+        }
+    };
+}
+pub(super) use forward_scalars;
+
+/// The integer that `found` is or stands for.
+#[cold]
+fn to_integer(found: Token<'_>, wanted: &str) -> Result<i128, DecodeError> {
+    let number = match found {
+        Token::UInt(n) => Some(n.into()),
+        Token::NInt(n) => Some(n.into()),
+        Token::Bool(b) => Some(b.into()),
+        Token::Float(x) => integral(x),
+        Token::Str(string) => numeric_text(string).and_then(|text| {
+            let float = || text.parse().ok().and_then(integral);
+            text.parse().ok().or_else(float)
+        }),
+        Token::Undef | Token::Array(_) | Token::Hash(_) => None,
+    };
+    number.ok_or_else(|| DecodeError::wanted(wanted, found))
+}
+
+/// The float that `found` is or stands for.
+#[inline]
+fn to_float(found: Token<'_>, wanted: &str) -> Result<f64, DecodeError> {
+    let number = match found {
+        Token::Float(x) => Some(x),
+        Token::UInt(n) => Some(n as f64),
+        Token::NInt(n) => Some(n as f64),
+        Token::Bool(b) => Some(b.into()),
+        Token::Str(string) => Number::parse(string).map(Number::to_f64),
+        Token::Undef | Token::Array(_) | Token::Hash(_) => None,
+    };
+    number.ok_or_else(|| DecodeError::wanted(wanted, found))
+}
+
+fn to_bool(found: Token<'_>) -> Result<bool, DecodeError> {
+    match found {
+        Token::Bool(b) => Ok(b),
+        Token::Undef | Token::UInt(0) => Ok(false),
+        Token::UInt(1) => Ok(true),
+        Token::Float(x) if x == 0.0 || x == 1.0 => Ok(x == 1.0),
+        Token::Str(string) if matches!(string.data(), b"" | b"0") => Ok(false),
+        Token::Str(string) if string.data() == b"1" => Ok(true),
+        _ => Err(DecodeError::wanted("bool", found)),
+    }
+}
+
+/// What Perl writes for a scalar that is no string.
+#[cold]
+fn written(found: Token<'_>, wanted: &str) -> Result<String, DecodeError> {
+    match found {
+        Token::UInt(n) => Ok(n.to_string()),
+        Token::NInt(n) => Ok(n.to_string()),
+        Token::Bool(b) => Ok(u8::from(b).to_string()),
+        Token::Float(x) => Ok(Number::Float(x).to_string()),
+        _ => Err(DecodeError::wanted(wanted, found)),
+    }
+}
+
+#[inline]
+fn visit_text<'de, V: Visitor<'de>>(
+    string: StrRef<'de>,
+    visitor: V,
+) -> Result<V::Value, DecodeError> {
+    let borrowed = string.kind() == StrKind::Text || string.data().is_ascii();
+    match std::str::from_utf8(string.data()) {
+        Ok(text) if borrowed => visitor.visit_borrowed_str(text),
+        _ => visit_other_text(string, visitor),
+    }
+}
+
+#[cold]
+fn visit_other_text<'de, V: Visitor<'de>>(
+    string: StrRef<'de>,
+    visitor: V,
+) -> Result<V::Value, DecodeError> {
+    match string.to_text() {
+        Ok(text) => visitor.visit_string(text.into_owned()),
+        Err(_) => Err(DecodeError::not_text(string)),
+    }
+}
+
+impl<'a, 'de> ValueDeserializer<'a, 'de> {
+    #[inline]
+    fn text<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
+        match self.reader.token()? {
+            Token::Str(string) => visit_text(string, visitor),
+            other => visitor.visit_string(written(other, "string")?),
+        }
+    }
+
+    fn octets<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
+        match self.reader.token()? {
+            Token::Str(string) if string.kind() == StrKind::Octets => {
+                visitor.visit_borrowed_bytes(string.data())
+            }
+            Token::Str(string) => match string.to_octets() {
+                Some(std::borrow::Cow::Borrowed(octets)) => visitor.visit_borrowed_bytes(octets),
+                Some(std::borrow::Cow::Owned(octets)) => visitor.visit_byte_buf(octets),
+                None => Err(wanted_octets(string)),
+            },
+            Token::Array(len) => self.items(len, 0, visitor),
+            other => visitor.visit_byte_buf(written(other, "octets")?.into_bytes()),
+        }
+    }
+
+    #[inline]
+    fn items<V: Visitor<'de>>(
+        self,
+        len: usize,
+        expected: usize,
+        visitor: V,
+    ) -> Result<V::Value, DecodeError> {
+        let mut items = Items {
+            reader: self.reader,
+            left: len,
+            index: 0,
+            expected,
+            room: self.room.deeper()?,
+        };
+        let value = visitor.visit_seq(&mut items)?;
+        items.skip_rest()?;
+        Ok(value)
+    }
+
+    #[inline]
+    fn pairs<V: Visitor<'de>>(self, len: usize, visitor: V) -> Result<V::Value, DecodeError> {
+        let mut pairs = Pairs {
+            key: self.reader.clone(),
+            reader: self.reader,
+            left: len,
+            owes_value: false,
+            room: self.room.deeper()?,
+        };
+        let value = visitor.visit_map(&mut pairs)?;
+        pairs.skip_rest()?;
+        Ok(value)
+    }
+}
+
+macro_rules! integers {
+    ($($method:ident $visit:ident $type:ident)*) => {
+        $(#[inline]
+        fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
+            let token = self.reader.token()?;
+            if let Token::UInt(n) = token
+                && let Ok(n) = <$type>::try_from(n)
+            {
+                return visitor.$visit(n);
+            }
+            let n = to_integer(token, stringify!($type))?;
+            match <$type>::try_from(n) {
+                Ok(n) => visitor.$visit(n),
+                Err(_) => Err(DecodeError::out_of_range(stringify!($type), n)),
+            }
+        })*
+    };
+}
+
+impl<'de> Deserializer<'de> for ValueDeserializer<'_, 'de> {
+    type Error = DecodeError;
+
+    integers! {
+        deserialize_i8 visit_i8 i8
+        deserialize_i16 visit_i16 i16
+        deserialize_i32 visit_i32 i32
+        deserialize_i64 visit_i64 i64
+        deserialize_i128 visit_i128 i128
+        deserialize_u8 visit_u8 u8
+        deserialize_u16 visit_u16 u16
+        deserialize_u32 visit_u32 u32
+        deserialize_u64 visit_u64 u64
+        deserialize_u128 visit_u128 u128
+    }
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
+        match self.reader.token()? {
+            Token::Undef => visitor.visit_unit(),
+            Token::Bool(b) => visitor.visit_bool(b),
+            Token::UInt(n) => visitor.visit_u64(n),
+            Token::NInt(n) => visitor.visit_i64(n),
+            Token::Float(x) => visitor.visit_f64(x),
+            Token::Str(string) => visit_text(string, visitor),
+            Token::Array(len) => self.items(len, 0, visitor),
+            Token::Hash(len) => self.pairs(len, visitor),
+        }
+    }
+
+    fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
+        self.reader.skip()?;
+        visitor.visit_unit()
+    }
+
+    #[inline]
+    fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
+        visitor.visit_bool(to_bool(self.reader.token()?)?)
+    }
+
+    #[inline]
+    fn deserialize_f32<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
+        visitor.visit_f32(to_float(self.reader.token()?, "f32")? as f32)
+    }
+
+    #[inline]
+    fn deserialize_f64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
+        visitor.visit_f64(to_float(self.reader.token()?, "f64")?)
+    }
+
+    fn deserialize_char<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
+        self.text(visitor)
+    }
+
+    #[inline]
+    fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
+        self.text(visitor)
+    }
+
+    #[inline]
+    fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
+        self.text(visitor)
+    }
+
+    #[inline]
+    fn deserialize_identifier<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
+        self.text(visitor)
+    }
+
+    fn deserialize_bytes<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
+        self.octets(visitor)
+    }
+
+    fn deserialize_byte_buf<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
+        self.octets(visitor)
+    }
+
+    #[inline]
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
+        if self.reader.is_at_undef() {
+            self.reader.token()?;
+            return visitor.visit_none();
+        }
+        visitor.visit_some(ValueDeserializer {
+            room: self.room.wrapped()?,
+            ..self
+        })
+    }
+
+    fn deserialize_unit<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
+        match self.reader.token()? {
+            Token::Undef => visitor.visit_unit(),
+            other => Err(DecodeError::wanted("undef", other)),
+        }
+    }
+
+    fn deserialize_unit_struct<V: Visitor<'de>>(
+        self,
+        _name: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, DecodeError> {
+        self.deserialize_unit(visitor)
+    }
+
+    #[inline]
+    fn deserialize_newtype_struct<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, DecodeError> {
+        match name {
+            handover::STR => match self.reader.token()? {
+                Token::Str(string) => visitor.visit_enum(HandOver::string(string)),
+                other => visitor.visit_string(written(other, "string")?),
+            },
+            handover::VALUE => visitor.visit_enum(HandOver::value(self.reader.skip()?)),
+            handover::INTEGER => visitor.visit_i128(to_integer(self.reader.token()?, "integer")?),
+            _ => visitor.visit_newtype_struct(ValueDeserializer {
+                room: self.room.wrapped()?,
+                ..self
+            }),
+        }
+    }
+
+    #[inline]
+    fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
+        match self.reader.token()? {
+            Token::Array(len) => self.items(len, 0, visitor),
+            Token::Str(string) => visit_octets(string, visitor),
+            other => Err(DecodeError::wanted("an array", other)),
+        }
+    }
+
+    #[inline]
+    fn deserialize_tuple<V: Visitor<'de>>(
+        self,
+        len: usize,
+        visitor: V,
+    ) -> Result<V::Value, DecodeError> {
+        match self.reader.token()? {
+            Token::Array(found) if found <= len => self.items(found, len, visitor),
+            Token::Str(string) => visit_octets(string, visitor),
+            other => Err(wanted_array(len, other)),
+        }
+    }
+
+    fn deserialize_tuple_struct<V: Visitor<'de>>(
+        self,
+        _name: &'static str,
+        len: usize,
+        visitor: V,
+    ) -> Result<V::Value, DecodeError> {
+        self.deserialize_tuple(len, visitor)
+    }
+
+    #[inline]
+    fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
+        match self.reader.token()? {
+            Token::Hash(len) => self.pairs(len, visitor),
+            other => Err(DecodeError::wanted("a hash", other)),
+        }
+    }
+
+    #[inline]
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _name: &'static str,
+        _fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, DecodeError> {
+        self.deserialize_map(visitor)
+    }
+
+    fn deserialize_enum<V: Visitor<'de>>(
+        self,
+        _name: &'static str,
+        _variants: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, DecodeError> {
+        let room = self.room.deeper()?;
+        let found = self.reader.peek()?;
+        let left = match found {
+            Token::Hash(1) => {
+                self.reader.token()?;
+                let reader = self.reader;
+                let key = reader.clone();
+                return visitor.visit_enum(OnlyPair { reader, key, room });
+            }
+            Token::Undef | Token::Array(0) | Token::Hash(_) => {
+                return Err(DecodeError::wanted("a tag", found));
+            }
+            Token::Array(len) => {
+                self.reader.token()?;
+                len
+            }
+            _ => 1,
+        };
+        visitor.visit_enum(Fields {
+            reader: self.reader,
+            left,
+            strict: true,
+            room,
+        })
+    }
+}
+
+#[cold]
+fn wanted_array(len: usize, found: Token<'_>) -> DecodeError {
+    DecodeError::wanted(&format!("an array of {len}"), found)
+}
+
+#[cold]
+fn wanted_octets(found: StrRef<'_>) -> DecodeError {
+    DecodeError::wanted("octets", Token::Str(found))
+}
+
+/// The items of an array, the elements of a message, or the fields of a variant.
+pub(super) struct Items<'a, 'de> {
+    pub(super) reader: &'a mut Reader<'de>,
+    pub(super) left: usize,
+    /// Counts on, to name the place of an error.
+    pub(super) index: usize,
+    /// Up to this index, what is missing is undef.
+    pub(super) expected: usize,
+    pub(super) room: Room,
+}
+
+impl<'de> Items<'_, 'de> {
+    /// Visitors may stop early.
+    #[inline]
+    fn skip_rest(&mut self) -> Result<(), DecodeError> {
+        for _ in 0..self.left {
+            self.reader.skip()?;
+        }
+        Ok(())
+    }
+}
+
+impl<'de> SeqAccess<'de> for Items<'_, 'de> {
+    type Error = DecodeError;
+
+    #[inline]
+    fn next_element_seed<T>(&mut self, seed: T) -> Result<Option<T::Value>, DecodeError>
+    where
+        T: DeserializeSeed<'de>,
+    {
+        let index = self.index;
+        self.index += 1;
+        if self.left > 0 {
+            self.left -= 1;
+            let value = seed.deserialize(ValueDeserializer {
+                reader: &mut *self.reader,
+                room: self.room,
+            });
+            return value.map(Some).map_err(|error| error.in_element(index));
+        }
+        if index < self.expected {
+            return missing(seed, index, self.room).map(Some);
+        }
+        Ok(None)
+    }
+
+    #[inline]
+    fn size_hint(&self) -> Option<usize> {
+        Some(self.left)
+    }
+}
+
+/// What a seed makes of undef, in the place of element `index`.
+fn missing<'de, T>(seed: T, index: usize, room: Room) -> Result<T::Value, DecodeError>
+where
+    T: DeserializeSeed<'de>,
+{
+    let reader = &mut Reader::new(UNDEF);
+    seed.deserialize(ValueDeserializer { reader, room })
+        .map_err(|error| error.missing().in_element(index))
+}
+
+/// The pairs of a hash.
+struct Pairs<'a, 'de> {
+    reader: &'a mut Reader<'de>,
+    left: usize,
+    owes_value: bool,
+    /// Stands at the present key.
+    key: Reader<'de>,
+    room: Room,
+}
+
+impl<'de> Pairs<'_, 'de> {
+    #[inline]
+    fn skip_rest(&mut self) -> Result<(), DecodeError> {
+        if self.owes_value {
+            self.reader.skip()?;
+        }
+        for _ in 0..self.left {
+            self.reader.skip()?;
+            self.reader.skip()?;
+        }
+        Ok(())
+    }
+}
+
+/// Names the key at which `key` stands as the place of an error.
+#[cold]
+fn in_key(error: DecodeError, key: &Reader<'_>) -> DecodeError {
+    match key.peek() {
+        Ok(Token::Str(key)) => error.in_key(key),
+        _ => error,
+    }
+}
+
+impl<'de> MapAccess<'de> for Pairs<'_, 'de> {
+    type Error = DecodeError;
+
+    #[inline]
+    fn next_key_seed<K>(&mut self, seed: K) -> Result<Option<K::Value>, DecodeError>
+    where
+        K: DeserializeSeed<'de>,
+    {
+        if self.left == 0 {
+            return Ok(None);
+        }
+        self.left -= 1;
+        self.owes_value = true;
+        self.key = self.reader.clone();
+        seed.deserialize(ValueDeserializer {
+            reader: &mut *self.reader,
+            room: self.room,
+        })
+        .map(Some)
+        .map_err(|error| in_key(error, &self.key))
+    }
+
+    #[inline]
+    fn next_value_seed<V>(&mut self, seed: V) -> Result<V::Value, DecodeError>
+    where
+        V: DeserializeSeed<'de>,
+    {
+        self.owes_value = false;
+        seed.deserialize(ValueDeserializer {
+            reader: &mut *self.reader,
+            room: self.room,
+        })
+        .map_err(|error| in_key(error, &self.key))
+    }
+
+    #[inline]
+    fn size_hint(&self) -> Option<usize> {
+        Some(self.left)
+    }
+}
+
+/// An enum as its tag and fields.
+pub(super) struct Fields<'a, 'de> {
+    pub(super) reader: &'a mut Reader<'de>,
+    /// How many values there are, the tag included until it is read.
+    pub(super) left: usize,
+    /// Whether more fields than wanted are an error.
+    pub(super) strict: bool,
+    pub(super) room: Room,
+}
+
+impl<'a, 'de> Fields<'a, 'de> {
+    /// The place of the first field, after the tag.
+    const FIRST: usize = 1;
+
+    #[inline]
+    fn at_most(&self, wanted: usize) -> Result<(), DecodeError> {
+        if self.strict && self.left > wanted {
+            return Err(wanted_array(1 + wanted, Token::Array(1 + self.left)));
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn items(self, expected: usize) -> Items<'a, 'de> {
+        Items {
+            reader: self.reader,
+            left: self.left,
+            index: Self::FIRST,
+            expected: Self::FIRST + expected,
+            room: self.room,
+        }
+    }
+}
+
+impl<'de> EnumAccess<'de> for Fields<'_, 'de> {
+    type Error = DecodeError;
+    type Variant = Self;
+
+    #[inline]
+    fn variant_seed<V>(mut self, seed: V) -> Result<(V::Value, Self), DecodeError>
+    where
+        V: DeserializeSeed<'de>,
+    {
+        if self.left == 0 {
+            return Err(missing(seed, 0, self.room)
+                .err()
+                .unwrap_or_else(|| DecodeError::wanted("a tag", Token::Undef)));
+        }
+        self.left -= 1;
+        let tag = seed.deserialize(ValueDeserializer {
+            reader: &mut *self.reader,
+            room: self.room,
+        });
+        Ok((tag.map_err(|error| error.in_element(0))?, self))
+    }
+}
+
+impl<'de> VariantAccess<'de> for Fields<'_, 'de> {
+    type Error = DecodeError;
+
+    #[inline]
+    fn unit_variant(self) -> Result<(), DecodeError> {
+        self.at_most(0)
+    }
+
+    #[inline]
+    fn newtype_variant_seed<T>(self, seed: T) -> Result<T::Value, DecodeError>
+    where
+        T: DeserializeSeed<'de>,
+    {
+        self.at_most(1)?;
+        let field = self.items(1).next_element_seed(seed)?;
+        // With one expected there always is one.
+        field.ok_or_else(DecodeError::too_deep)
+    }
+
+    #[inline]
+    fn tuple_variant<V: Visitor<'de>>(
+        self,
+        len: usize,
+        visitor: V,
+    ) -> Result<V::Value, DecodeError> {
+        self.at_most(len)?;
+        let mut items = self.items(len);
+        let value = visitor.visit_seq(&mut items)?;
+        items.skip_rest()?;
+        Ok(value)
+    }
+
+    #[inline]
+    fn struct_variant<V: Visitor<'de>>(
+        self,
+        _fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, DecodeError> {
+        self.newtype_variant_seed(StructSeed(visitor))
+    }
+}
+
+/// Has a struct variant's visitor read a hash.
+struct StructSeed<V>(V);
+
+impl<'de, V: Visitor<'de>> DeserializeSeed<'de> for StructSeed<V> {
+    type Value = V::Value;
+
+    #[inline]
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<V::Value, D::Error> {
+        deserializer.deserialize_map(self.0)
+    }
+}
+
+/// An enum as a hash of one pair.
+struct OnlyPair<'a, 'de> {
+    reader: &'a mut Reader<'de>,
+    key: Reader<'de>,
+    room: Room,
+}
+
+impl<'a, 'de> OnlyPair<'a, 'de> {
+    fn value<T>(
+        self,
+        read: impl FnOnce(ValueDeserializer<'a, 'de>) -> Result<T, DecodeError>,
+    ) -> Result<T, DecodeError> {
+        let key = self.key;
+        read(ValueDeserializer {
+            reader: self.reader,
+            room: self.room,
+        })
+        .map_err(|error| in_key(error, &key))
+    }
+}
+
+impl<'de> EnumAccess<'de> for OnlyPair<'_, 'de> {
+    type Error = DecodeError;
+    type Variant = Self;
+
+    fn variant_seed<V>(self, seed: V) -> Result<(V::Value, Self), DecodeError>
+    where
+        V: DeserializeSeed<'de>,
+    {
+        let tag = seed.deserialize(ValueDeserializer {
+            reader: &mut *self.reader,
+            room: self.room,
+        })?;
+        Ok((tag, self))
+    }
+}
+
+impl<'de> VariantAccess<'de> for OnlyPair<'_, 'de> {
+    type Error = DecodeError;
+
+    fn unit_variant(self) -> Result<(), DecodeError> {
+        // Any value says as much as none.
+        self.reader.skip()?;
+        Ok(())
+    }
+
+    fn newtype_variant_seed<T>(self, seed: T) -> Result<T::Value, DecodeError>
+    where
+        T: DeserializeSeed<'de>,
+    {
+        self.value(|value| seed.deserialize(value))
+    }
+
+    fn tuple_variant<V: Visitor<'de>>(
+        self,
+        len: usize,
+        visitor: V,
+    ) -> Result<V::Value, DecodeError> {
+        self.value(|value| value.deserialize_tuple(len, visitor))
+    }
+
+    fn struct_variant<V: Visitor<'de>>(
+        self,
+        _fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, DecodeError> {
+        self.value(|value| value.deserialize_map(visitor))
+    }
+}
+
+/// Lets a sequence of `u8` take the octets of a string.
+fn visit_octets<'de, V: Visitor<'de>>(
+    whole: StrRef<'de>,
+    visitor: V,
+) -> Result<V::Value, DecodeError> {
+    let octets = whole.to_octets().ok_or_else(|| wanted_octets(whole))?;
+    visitor.visit_seq(Octets {
+        octets: octets.iter(),
+        whole,
+    })
+}
+
+struct Octets<'o, 'de> {
+    octets: std::slice::Iter<'o, u8>,
+    whole: StrRef<'de>,
+}
+
+impl<'de> SeqAccess<'de> for Octets<'_, 'de> {
+    type Error = DecodeError;
+
+    #[inline]
+    fn next_element_seed<T>(&mut self, seed: T) -> Result<Option<T::Value>, DecodeError>
+    where
+        T: DeserializeSeed<'de>,
+    {
+        let Some(&octet) = self.octets.next() else {
+            return Ok(None);
+        };
+        let whole = self.whole;
+        seed.deserialize(Octet { octet, whole }).map(Some)
+    }
+
+    #[inline]
+    fn size_hint(&self) -> Option<usize> {
+        Some(self.octets.len())
+    }
+}
+
+/// One octet of a string. Only a `u8` takes it: a `Vec<u64>` of a string would be a surprise.
+struct Octet<'de> {
+    octet: u8,
+    whole: StrRef<'de>,
+}
+
+impl<'de> Deserializer<'de> for Octet<'de> {
+    type Error = DecodeError;
+
+    #[inline]
+    fn deserialize_u8<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
+        visitor.visit_u8(self.octet)
+    }
+
+    fn deserialize_any<V: Visitor<'de>>(self, _visitor: V) -> Result<V::Value, DecodeError> {
+        Err(DecodeError::wanted("an array", Token::Str(self.whole)))
+    }
+
+    forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option
+        unit unit_struct newtype_struct seq tuple tuple_struct map struct enum identifier
+        ignored_any
+    }
+}

@@ -1,0 +1,140 @@
+//! The private way by which strings and values pass through serde without loss.
+//!
+//! Serde knows no string that is octets and text alike. So our own types name themselves with the
+//! newtypes below; our serializer and deserializer know these names, and other formats see through
+//! them to something sensible.
+
+use super::string::{StrKind, StrRef};
+use serde::de::value::{BorrowedBytesDeserializer, BorrowedStrDeserializer};
+use serde::de::{self, DeserializeSeed, EnumAccess, Unexpected, VariantAccess, Visitor};
+use serde::ser::{Serialize, Serializer};
+
+/// A string of octets.
+pub(super) const OCTETS: &str = "$aemp::Octets";
+/// A string in generalized UTF-8.
+pub(super) const TEXT: &str = "$aemp::Text";
+/// Any string, asked of a deserializer.
+pub(super) const STR: &str = "$aemp::Str";
+/// An integer of up to 64 bits, with or without sign, asked of a deserializer.
+pub(super) const INTEGER: &str = "$aemp::Integer";
+/// Any value, asked of a deserializer.
+pub(super) const VALUE: &str = "$aemp::Value";
+
+/// What stands in the newtype: our own serializer says that it is not human-readable and gets the
+/// stored octets, as binary formats do; the others get characters.
+pub(super) struct Raw<'a>(pub(super) StrRef<'a>);
+
+impl Serialize for Raw<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if serializer.is_human_readable() {
+            serializer.serialize_str(&self.0.to_text_lossy())
+        } else {
+            serializer.serialize_bytes(self.0.data())
+        }
+    }
+}
+
+/// What our deserializer gives to a visitor that asked for [`STR`] or [`VALUE`].
+pub(super) struct HandOver<'de> {
+    name: &'static str,
+    data: &'de [u8],
+}
+
+impl<'de> HandOver<'de> {
+    /// A string as it is stored.
+    #[inline]
+    pub(super) fn string(string: StrRef<'de>) -> Self {
+        let name = match string.kind() {
+            StrKind::Octets => OCTETS,
+            StrKind::Text => TEXT,
+        };
+        let data = string.data();
+        HandOver { name, data }
+    }
+
+    /// One value in packed form.
+    pub(super) fn value(data: &'de [u8]) -> Self {
+        HandOver { name: VALUE, data }
+    }
+}
+
+/// What came out of a [`HandOver`].
+pub(super) enum Received<'de> {
+    /// A string.
+    Str(StrRef<'de>),
+    /// One value in packed form.
+    Value(&'de [u8]),
+}
+
+impl<'de> Received<'de> {
+    /// For a visitor's `visit_enum`.
+    #[inline]
+    pub(super) fn from_enum<A: EnumAccess<'de>>(access: A) -> Result<Self, A::Error> {
+        let (name, variant) = access.variant::<&'de str>()?;
+        let known = match name {
+            OCTETS => StrRef::octets as fn(&'de [u8]) -> StrRef<'de>,
+            TEXT => |data| StrRef::trusted(StrKind::Text, data),
+            VALUE => return variant.newtype_variant().map(Received::Value),
+            _ => return Err(de::Error::invalid_type(Unexpected::Enum, &"a Perl value")),
+        };
+        Ok(Received::Str(known(variant.newtype_variant()?)))
+    }
+}
+
+impl<'de> EnumAccess<'de> for HandOver<'de> {
+    type Error = super::DecodeError;
+    type Variant = Self;
+
+    #[inline]
+    fn variant_seed<V>(self, seed: V) -> Result<(V::Value, Self), Self::Error>
+    where
+        V: DeserializeSeed<'de>,
+    {
+        let name = BorrowedStrDeserializer::<Self::Error>::new(self.name);
+        Ok((seed.deserialize(name)?, self))
+    }
+}
+
+impl<'de> VariantAccess<'de> for HandOver<'de> {
+    type Error = super::DecodeError;
+
+    #[inline]
+    fn newtype_variant_seed<T>(self, seed: T) -> Result<T::Value, Self::Error>
+    where
+        T: DeserializeSeed<'de>,
+    {
+        seed.deserialize(BorrowedBytesDeserializer::new(self.data))
+    }
+
+    // Only `Received` asks, and only for the above.
+    fn unit_variant(self) -> Result<(), Self::Error> {
+        Err(de::Error::invalid_type(
+            Unexpected::NewtypeVariant,
+            &"a Perl value",
+        ))
+    }
+
+    fn tuple_variant<V>(self, _len: usize, _visitor: V) -> Result<V::Value, Self::Error>
+    where
+        V: Visitor<'de>,
+    {
+        Err(de::Error::invalid_type(
+            Unexpected::NewtypeVariant,
+            &"a Perl value",
+        ))
+    }
+
+    fn struct_variant<V>(
+        self,
+        _fields: &'static [&'static str],
+        _visitor: V,
+    ) -> Result<V::Value, Self::Error>
+    where
+        V: Visitor<'de>,
+    {
+        Err(de::Error::invalid_type(
+            Unexpected::NewtypeVariant,
+            &"a Perl value",
+        ))
+    }
+}
