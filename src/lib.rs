@@ -5,5 +5,6 @@
 //! [`wire`] (octets of the protocol, no I/O), `kernel` (the node's logic as state machines), and
 //! the node itself.
 
+mod node;
 pub mod value;
 pub mod wire;
