@@ -71,7 +71,7 @@ impl Port {
     /// [`RecvError::Died`] once the port is dead and all that came before was received.
     pub async fn recv_message(&mut self) -> Result<Message, RecvError> {
         match self.inbox.next().await {
-            Ok(received) => Ok(MessageRef::new(received.from, received.message).to_owned()),
+            Ok(received) => Ok(MessageRef::new(received.from, received.message).keep()),
             Err(reason) => Err(RecvError::Died(KillReason::from_packed(reason))),
         }
     }
@@ -83,7 +83,7 @@ impl Port {
     pub fn try_recv(&mut self) -> Result<Option<Message>, RecvError> {
         match self.inbox.try_next() {
             Next::Message(received) => {
-                Ok(Some(MessageRef::new(received.from, received.message).to_owned()))
+                Ok(Some(MessageRef::new(received.from, received.message).keep()))
             }
             Next::Nothing => Ok(None),
             Next::Dead(reason) => Err(RecvError::Died(KillReason::from_packed(reason))),
@@ -95,7 +95,7 @@ impl Port {
         self.inbox.poll_next(cx).map(|received| {
             received
                 .ok()
-                .map(|received| MessageRef::new(received.from, received.message).to_owned())
+                .map(|received| MessageRef::new(received.from, received.message).keep())
         })
     }
 
