@@ -8,6 +8,8 @@ use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, KeyPair};
 const VALID_FOR: Duration = Duration::from_secs(3650 * 86400);
 /// So that a certificate can be used at once on nodes whose clocks are slow.
 const CLOCKS_MAY_BE_SLOW_BY: Duration = Duration::from_secs(86400);
+/// 7999-12-31: certificates know no years after 9999, whatever the clock says.
+const LATEST: Duration = Duration::from_secs(190_288_396_800 - 86400);
 
 /// A certificate could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -31,7 +33,8 @@ pub fn gencert(now: SystemTime) -> Result<String, GencertError> {
     params.use_authority_key_identifier_extension = true;
     let since_epoch = now
         .duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap_or_default();
+        .unwrap_or_default()
+        .min(LATEST);
     let epoch = rcgen::date_time_ymd(1970, 1, 1);
     params.not_before = epoch + since_epoch.saturating_sub(CLOCKS_MAY_BE_SLOW_BY);
     params.not_after = epoch + since_epoch + VALID_FOR;

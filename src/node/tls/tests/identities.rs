@@ -194,3 +194,12 @@ fn generated_certificates_differ_and_last_ten_years() {
     assert_eq!(validity.not_before.to_string(), "2027-01-14 08:00:00 UTC");
     assert_eq!(validity.not_after.to_string(), "2037-01-12 08:00:00 UTC");
 }
+
+#[test]
+fn a_clock_gone_mad_makes_a_certificate_all_the_same() {
+    let far = std::time::UNIX_EPOCH + Duration::from_secs(1 << 40);
+    let before_the_epoch = std::time::UNIX_EPOCH - Duration::from_secs(1);
+    for now in [far, before_the_epoch, std::time::UNIX_EPOCH] {
+        identity(&gencert(now).unwrap());
+    }
+}
