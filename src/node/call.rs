@@ -28,11 +28,7 @@ impl Node {
     ///
     /// Without a limit it waits until the answer comes, or the called port or its node dies. The
     /// reply port is gone when the future ends, whatever way.
-    pub fn call<T: DeserializeOwned>(
-        &self,
-        to: impl ToPort,
-        message: impl Serialize,
-    ) -> Call<T> {
+    pub fn call<T: DeserializeOwned>(&self, to: impl ToPort, message: impl Serialize) -> Call<T> {
         Call {
             node: self.clone(),
             to: to.to_port(),

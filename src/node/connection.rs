@@ -7,8 +7,8 @@ use super::socket;
 use super::tls::{self, Rewind};
 use crate::kernel::{AuthOrder, Authenticated as Proven, ConnId, PeerGreeting};
 use crate::value::{NodeId, Str};
-use crate::wire::framing::{Decoder, Framing, Step};
 use crate::wire::auth::Nonce;
+use crate::wire::framing::{Decoder, Framing, Step};
 use crate::wire::handshake::{
     Authenticated, Authenticating, Connection, Greeted, Handshake, HandshakeError, Proceed,
     Progress,
@@ -32,7 +32,10 @@ pub(crate) enum Control {
     /// The connection is not wanted any more.
     Close(String),
     /// The connection is its node's only one now, and this its lane.
-    Up { lane: Arc<SharedLane>, generation: u64 },
+    Up {
+        lane: Arc<SharedLane>,
+        generation: u64,
+    },
 }
 
 /// The task's end of what the kernel tells it.
@@ -52,7 +55,14 @@ type Output = Box<dyn AsyncWrite + Send + Unpin>;
 /// Dials `address`, and serves the connection if there is one.
 pub(crate) fn dial(shared: &Arc<Shared>, id: ConnId, address: &Str, orders: Orders) {
     let address = address.to_text_lossy().into_owned();
-    let mut task = Task { shared: shared.clone(), id, orders, address, node: None, up: false };
+    let mut task = Task {
+        shared: shared.clone(),
+        id,
+        orders,
+        address,
+        node: None,
+        up: false,
+    };
     shared.runtime.spawn(async move {
         let ended = task.shared.ended.clone();
         let why = tokio::select! {
@@ -66,7 +76,14 @@ pub(crate) fn dial(shared: &Arc<Shared>, id: ConnId, address: &Str, orders: Orde
 /// Serves a connection that somebody made to us.
 pub(crate) fn accept(shared: &Arc<Shared>, stream: TcpStream, address: String) {
     let (id, orders) = shared.accepted();
-    let mut task = Task { shared: shared.clone(), id, orders, address, node: None, up: false };
+    let mut task = Task {
+        shared: shared.clone(),
+        id,
+        orders,
+        address,
+        node: None,
+        up: false,
+    };
     shared.runtime.spawn(async move {
         let ended = task.shared.ended.clone();
         let why = tokio::select! {
@@ -103,14 +120,20 @@ impl Task {
     fn report(&self, why: &ConnectionError, dialled: bool) {
         let shared = &self.shared;
         if !self.up && !shared.ended.is_cancelled() {
-            let node = self.node.as_ref().map(|node| format!(" (node {node})")).unwrap_or_default();
+            let node = self
+                .node
+                .as_ref()
+                .map(|node| format!(" (node {node})"))
+                .unwrap_or_default();
             let (address, own) = (&self.address, &shared.id);
             match why {
                 ConnectionError::Connect { .. } => tracing::info!(node = %own, "{why}"),
                 ConnectionError::Refused(_) => {
                     tracing::debug!(node = %own, "connection with {address}{node} closed: {why}");
                 }
-                _ if dialled => tracing::warn!(node = %own, "no connection to {address}{node}: {why}"),
+                _ if dialled => {
+                    tracing::warn!(node = %own, "no connection to {address}{node}: {why}")
+                }
                 _ => tracing::warn!(node = %own, "refused {address}{node}: {why}"),
             }
         }
@@ -158,14 +181,18 @@ impl Task {
             true => handshaker.dial(nonce, &self.address),
             false => handshaker.listen(nonce, &self.address),
         };
-        let mut unread = Unread { stream, octets: BytesMut::new() };
+        let mut unread = Unread {
+            stream,
+            octets: BytesMut::new(),
+        };
         let greeted = self.greet(&mut unread, handshake).await?;
         let order = self.hold(&mut unread).await?;
         match greeted.proceed()? {
             Proceed::Authenticate(state) => {
                 let agreed = self.authenticate(&mut unread, state, order).await?;
                 let (input, output) = unread.stream.into_split();
-                self.ready(Box::new(input), Box::new(output), unread.octets, agreed).await
+                self.ready(Box::new(input), Box::new(output), unread.octets, agreed)
+                    .await
             }
             Proceed::StartTls(state) => {
                 let Some(config) = &self.shared.settings.tls else {
@@ -176,10 +203,14 @@ impl Task {
                     .await
                     .map_err(|error| ConnectionError::Tls(error.to_string()))?;
                 let state = state.tls_established(established.peer());
-                let mut unread = Unread { stream: established.stream, octets: BytesMut::new() };
+                let mut unread = Unread {
+                    stream: established.stream,
+                    octets: BytesMut::new(),
+                };
                 let agreed = self.authenticate(&mut unread, state, order).await?;
                 let (input, output) = tokio::io::split(unread.stream);
-                self.ready(Box::new(input), Box::new(output), unread.octets, agreed).await
+                self.ready(Box::new(input), Box::new(output), unread.octets, agreed)
+                    .await
             }
         }
     }
@@ -191,7 +222,8 @@ impl Task {
         mut handshake: Handshake,
     ) -> Result<Greeted, ConnectionError> {
         let own = handshake.output().to_vec();
-        self.shared.kernel(|kernel| kernel.greeting_sent(self.id, &own));
+        self.shared
+            .kernel(|kernel| kernel.greeting_sent(self.id, &own));
         unread.stream.write_all(&own).await?;
         let greeted = loop {
             match handshake.feed(&mut unread.octets) {
@@ -211,8 +243,13 @@ impl Task {
             .map_err(|error| ConnectionError::Refused(error.to_string()))?;
         self.node = Some(node.clone());
         let provider = Str::octets(peer.written("provider").unwrap_or_default());
-        let greeting = PeerGreeting { node, lines: Vec::new(), provider };
-        self.shared.kernel(|kernel| kernel.greeted(self.id, greeting));
+        let greeting = PeerGreeting {
+            node,
+            lines: Vec::new(),
+            provider,
+        };
+        self.shared
+            .kernel(|kernel| kernel.greeted(self.id, greeting));
         Ok(greeted)
     }
 
@@ -221,17 +258,18 @@ impl Task {
         if let HandshakeError::SameNodeId { greeting, .. } = error {
             let node = self.shared.id.clone();
             self.node = Some(node.clone());
-            let greeting =
-                PeerGreeting { node, lines: greeting.clone(), provider: Str::default() };
-            self.shared.kernel(|kernel| kernel.greeted(self.id, greeting));
+            let greeting = PeerGreeting {
+                node,
+                lines: greeting.clone(),
+                provider: Str::default(),
+            };
+            self.shared
+                .kernel(|kernel| kernel.greeted(self.id, greeting));
         }
     }
 
     /// Waits until the kernel lets the connection go on, and notices if the peer closes it.
-    async fn hold(
-        &mut self,
-        unread: &mut Unread<TcpStream>,
-    ) -> Result<AuthOrder, ConnectionError> {
+    async fn hold(&mut self, unread: &mut Unread<TcpStream>) -> Result<AuthOrder, ConnectionError> {
         loop {
             let room = unread.octets.len() < READ_SIZE;
             tokio::select! {
@@ -301,16 +339,23 @@ impl Task {
         unread: BytesMut,
         agreed: Authenticated,
     ) -> Result<Ready, ConnectionError> {
-        let Some(node) = self.node.clone() else { return Err(ConnectionError::Closed) };
+        let Some(node) = self.node.clone() else {
+            return Err(ConnectionError::Closed);
+        };
         if let Connection::Data { .. } = agreed.connection {
-            return Err(ConnectionError::Refused("data connections are not expected".to_owned()));
+            return Err(ConnectionError::Refused(
+                "data connections are not expected".to_owned(),
+            ));
         }
         if !agreed.tls && self.shared.settings.tls.is_some() {
             let own = &self.shared.id;
             tracing::warn!(node = %own, "{node} ({}) is not encrypted: it has no TLS", self.address);
         }
-        let proven = Proven { untrusted: agreed.untrusted };
-        self.shared.established(self.id, agreed.send_framing, &proven);
+        let proven = Proven {
+            untrusted: agreed.untrusted,
+        };
+        self.shared
+            .established(self.id, agreed.send_framing, &proven);
         match self.orders.next().await {
             Control::Up { lane, generation } => Ok(Ready {
                 node,
@@ -329,7 +374,9 @@ impl Task {
     /// Packets in both directions, until the connection ends.
     async fn exchange(&mut self, ready: &mut Ready) -> ConnectionError {
         let broken = Arc::new(Notify::new());
-        let Some(output) = ready.output.take() else { return ConnectionError::Closed };
+        let Some(output) = ready.output.take() else {
+            return ConnectionError::Closed;
+        };
         let writer = self.shared.runtime.spawn(write(
             output,
             ready.lane.clone(),
@@ -392,12 +439,7 @@ struct Ready {
 }
 
 /// Writes what the lane has, as much at once as there is.
-async fn write(
-    mut output: Output,
-    lane: Arc<SharedLane>,
-    generation: u64,
-    broken: Arc<Notify>,
-) {
+async fn write(mut output: Output, lane: Arc<SharedLane>, generation: u64, broken: Arc<Notify>) {
     let mut octets = Vec::new();
     loop {
         if !lane.take(generation, &mut octets) {
@@ -517,7 +559,8 @@ impl Reader {
     fn dispatch_from(&mut self, buffer: &[u8], len: usize) -> Result<(), ConnectionError> {
         let octets = buffer.get(..len).unwrap_or_default();
         let used = self.dispatch(octets)?;
-        self.unread.extend_from_slice(octets.get(used..).unwrap_or_default());
+        self.unread
+            .extend_from_slice(octets.get(used..).unwrap_or_default());
         Ok(())
     }
 

@@ -8,7 +8,7 @@ use super::message::KillReason;
 use super::port::{CallbackCell, Delivery, Hooks, PortCell, PortTable};
 use super::queue;
 use super::settings::NodeSettings;
-use super::{NodeEvent, Node};
+use super::{Node, NodeEvent};
 use crate::kernel::db::{ChangeSet, DbAnswer, DbMonitorId, QueryId};
 use crate::kernel::{ConnId, Effect, Kernel, Now, PortName, WatchId, died};
 use crate::value::packed::Elements;
@@ -77,14 +77,28 @@ pub(crate) enum Watching {
     /// A callback runs.
     Callback(Box<dyn FnOnce(KillReason) + Send>),
     /// A callback runs as a port, in order with its messages.
-    PortCallback(Arc<CallbackCell>, Box<dyn FnOnce(KillReason) -> Result<(), String> + Send>),
+    PortCallback(
+        Arc<CallbackCell>,
+        Box<dyn FnOnce(KillReason) -> Result<(), String> + Send>,
+    ),
 }
 
 impl Shared {
     pub(crate) fn new(parts: NodeParts) -> Arc<Self> {
-        let NodeParts { settings, kernel, addresses, runtime } = parts;
+        let NodeParts {
+            settings,
+            kernel,
+            addresses,
+            runtime,
+        } = parts;
         let started = tokio::time::Instant::now();
-        let kernel = Kernel::new(kernel, Now { uptime: Duration::ZERO, wall: wall_clock() });
+        let kernel = Kernel::new(
+            kernel,
+            Now {
+                uptime: Duration::ZERO,
+                wall: wall_clock(),
+            },
+        );
         let service_port = kernel.service_port().clone();
         let shared = Arc::new_cyclic(|weak: &Weak<Shared>| Shared {
             id: kernel.node().clone(),
@@ -110,7 +124,9 @@ impl Shared {
             started,
             alarm: Notify::new(),
         });
-        shared.ports.insert(service_port.as_ref(), PortCell::Service);
+        shared
+            .ports
+            .insert(service_port.as_ref(), PortCell::Service);
         shared
     }
 
@@ -154,7 +170,10 @@ impl Shared {
         let mut later = Vec::new();
         let result = {
             let mut core = self.core.lock();
-            core.kernel.set_now(Now { uptime: self.started.elapsed(), wall: wall_clock() });
+            core.kernel.set_now(Now {
+                uptime: self.started.elapsed(),
+                wall: wall_clock(),
+            });
             let result = input(self, &mut core, &mut later);
             self.carry_out(&mut core, &mut later);
             self.set_alarm(&mut core);
@@ -195,9 +214,18 @@ impl Shared {
                     Err(error) => tracing::error!("message to {to} not sent: {error}"),
                 }
             }
-            Effect::Deliver { port, message, from } => {
+            Effect::Deliver {
+                port,
+                message,
+                from,
+            } => {
                 if let Some(cell) = self.ports.get(port.as_ref()) {
-                    later.push(Deferred::Deliver { port, cell, message, from });
+                    later.push(Deferred::Deliver {
+                        port,
+                        cell,
+                        message,
+                        from,
+                    });
                 }
             }
             Effect::LaneUp { node, conn } => self.lane_up(core, &node, conn),
@@ -215,7 +243,8 @@ impl Shared {
             }
             Effect::Spawned { port, init } => {
                 let cell = self.spawned_cell(&port);
-                self.ports.insert(port.as_ref(), PortCell::Callback(cell.clone()));
+                self.ports
+                    .insert(port.as_ref(), PortCell::Callback(cell.clone()));
                 later.push(Deferred::Init { port, cell, init });
             }
             Effect::PortClosed { port, reason } => {
@@ -233,14 +262,25 @@ impl Shared {
                         later.push(Deferred::Fired { callback, reason });
                     }
                     Some(Watching::PortCallback(cell, callback)) => {
-                        later.push(Deferred::Task { cell, task: Box::new(|_| callback(reason)) });
+                        later.push(Deferred::Task {
+                            cell,
+                            task: Box::new(|_| callback(reason)),
+                        });
                     }
                     None => {}
                 }
             }
             Effect::Call(call) => later.push(Deferred::Call(call)),
-            Effect::Eval { expression, from, reply } => {
-                later.push(Deferred::Eval { expression, from, reply });
+            Effect::Eval {
+                expression,
+                from,
+                reply,
+            } => {
+                later.push(Deferred::Eval {
+                    expression,
+                    from,
+                    reply,
+                });
             }
             Effect::NodeUp { node, untrusted } => {
                 Self::tell(core, &NodeEvent::Up { node, untrusted }, later);
@@ -264,7 +304,9 @@ impl Shared {
     }
 
     fn lane_up(&self, core: &mut Core, node: &NodeId, conn: ConnId) {
-        let Some(framing) = core.conns.get(&conn).map(|conn| conn.framing) else { return };
+        let Some(framing) = core.conns.get(&conn).map(|conn| conn.framing) else {
+            return;
+        };
         let (lane, generation, errors) = self.lanes.connect(node, framing);
         for error in errors {
             tracing::error!("message to {node} not sent: {error}");
@@ -285,7 +327,11 @@ impl Shared {
     fn add_connection(&self, core: &mut Core, conn: ConnId) -> Orders {
         let (control, orders) = mpsc::unbounded_channel();
         let over = Arc::new(AtomicBool::new(false));
-        let connection = Connection { control, over: over.clone(), framing: Framing::Cbor };
+        let connection = Connection {
+            control,
+            over: over.clone(),
+            framing: Framing::Cbor,
+        };
         core.conns.insert(conn, connection);
         Orders { orders, over }
     }
@@ -329,10 +375,7 @@ impl Shared {
     }
 
     /// Makes a port; `make` gets its name.
-    pub(crate) fn open_port(
-        self: &Arc<Self>,
-        make: impl FnOnce(PortName) -> PortCell,
-    ) -> PortName {
+    pub(crate) fn open_port(self: &Arc<Self>, make: impl FnOnce(PortName) -> PortCell) -> PortName {
         self.with_core(|shared, core, _| {
             let name = core.kernel.open_port();
             let cell = make(name.clone());
@@ -409,7 +452,11 @@ impl Shared {
         self.with_core(|_, core, later| {
             let (sender, receiver) = queue::queue();
             for (node, untrusted) in core.kernel.up_nodes_with_trust() {
-                later.extend(sender.push(NodeEvent::Up { node, untrusted }).map(Deferred::Wake));
+                later.extend(
+                    sender
+                        .push(NodeEvent::Up { node, untrusted })
+                        .map(Deferred::Wake),
+                );
             }
             core.events.push(sender);
             receiver
@@ -418,12 +465,7 @@ impl Shared {
 
     /// A packet from a peer, in wire order.
     #[inline]
-    pub(crate) fn packet(
-        self: &Arc<Self>,
-        from: &NodeId,
-        port: StrRef<'_>,
-        message: Elements<'_>,
-    ) {
+    pub(crate) fn packet(self: &Arc<Self>, from: &NodeId, port: StrRef<'_>, message: Elements<'_>) {
         self.trace_received(from, port, message);
         if port.is_empty() {
             self.kernel(|kernel| kernel.node_packet(from, message));
@@ -478,13 +520,25 @@ impl Shared {
         let mut later = Vec::new();
         {
             let mut core = self.core.lock();
-            later.extend(core.watches.drain().map(|(_, watch)| Deferred::DropWatch(watch)));
-            later.extend(core.events.drain(..).filter_map(|events| events.end()).map(Deferred::Wake));
+            later.extend(
+                core.watches
+                    .drain()
+                    .map(|(_, watch)| Deferred::DropWatch(watch)),
+            );
+            later.extend(
+                core.events
+                    .drain(..)
+                    .filter_map(|events| events.end())
+                    .map(Deferred::Wake),
+            );
             core.db_monitors.clear();
             core.queries.clear();
         }
         for cell in self.ports.drain() {
-            later.push(Deferred::Close { cell, reason: Packed::default() });
+            later.push(Deferred::Close {
+                cell,
+                reason: Packed::default(),
+            });
         }
         deferred::run(self, later);
         self.functions.write().clear();
@@ -510,5 +564,8 @@ fn hooks(shared: Weak<Shared>) -> Arc<Hooks> {
 const OVERFLOW: &str = "too much waits to be sent";
 
 fn wall_clock() -> f64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_secs_f64()
 }

@@ -1,8 +1,8 @@
 //! The lanes of a node: one for each remote node, shared by all who send to it.
 
 use crate::kernel::{Appended, Lane, LaneLimits};
-use crate::value::packed::Elements;
 use crate::value::NodeId;
+use crate::value::packed::Elements;
 use crate::wire::framing::{EncodeError, Framing};
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -46,7 +46,10 @@ pub(crate) struct Lanes {
 
 impl Lanes {
     pub(crate) fn new(limits: LaneLimits) -> Self {
-        Lanes { by_node: papaya::HashMap::new(), limits }
+        Lanes {
+            by_node: papaya::HashMap::new(),
+            limits,
+        }
     }
 
     /// The lane of `node`; a new one if nothing was sent there yet.
@@ -55,7 +58,9 @@ impl Lanes {
         if let Some(lane) = lanes.get(node) {
             return lane.clone();
         }
-        lanes.get_or_insert_with(node.clone(), || SharedLane::new(self.limits)).clone()
+        lanes
+            .get_or_insert_with(node.clone(), || SharedLane::new(self.limits))
+            .clone()
     }
 
     /// Appends a packet, port name first, to the lane of `node`.
@@ -96,7 +101,10 @@ impl Lanes {
 
     /// Whether everything that was sent has been written, or dropped.
     pub(crate) fn are_empty(&self) -> bool {
-        self.by_node.pin().values().all(|lane| lane.state.lock().lane.waiting() == 0)
+        self.by_node
+            .pin()
+            .values()
+            .all(|lane| lane.state.lock().lane.waiting() == 0)
     }
 
     /// Calls `f` with each node and its lane.
@@ -110,7 +118,10 @@ impl Lanes {
 impl SharedLane {
     fn new(limits: LaneLimits) -> Arc<Self> {
         Arc::new(SharedLane {
-            state: Mutex::new(State { lane: Lane::new(limits), retired: false }),
+            state: Mutex::new(State {
+                lane: Lane::new(limits),
+                retired: false,
+            }),
             writer: Notify::new(),
             drained: Notify::new(),
         })
@@ -174,6 +185,10 @@ impl SharedLane {
 
     /// Whether the connection of this generation is over.
     pub(crate) fn is_over(&self, generation: u64) -> bool {
-        self.state.lock().lane.connection().is_none_or(|(_, current)| current != generation)
+        self.state
+            .lock()
+            .lane
+            .connection()
+            .is_none_or(|(_, current)| current != generation)
     }
 }

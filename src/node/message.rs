@@ -51,7 +51,10 @@ impl<'a> MessageRef<'a> {
 
     /// A copy that outlives the callback.
     pub fn keep(self) -> Message {
-        Message { from: self.from.clone(), elements: self.elements.to_packed() }
+        Message {
+            from: self.from.clone(),
+            elements: self.elements.to_packed(),
+        }
     }
 }
 
@@ -79,7 +82,10 @@ impl Message {
 
     /// The same message, borrowed.
     pub fn as_ref(&self) -> MessageRef<'_> {
-        MessageRef { from: &self.from, elements: self.elements.as_elements() }
+        MessageRef {
+            from: &self.from,
+            elements: self.elements.as_elements(),
+        }
     }
 
     /// The first element, if it is a string.
@@ -134,9 +140,7 @@ impl KillReason {
 
     /// A reason with a tag and a text.
     pub fn new(tag: &str, text: &str) -> Self {
-        KillReason(
-            crate::kernel::build_reason(&[tag, text]),
-        )
+        KillReason(crate::kernel::build_reason(&[tag, text]))
     }
 
     pub(crate) const fn from_packed(packed: Packed) -> Self {

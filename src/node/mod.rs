@@ -66,8 +66,14 @@ impl Drop for Alive {
 
 impl Clone for Node {
     fn clone(&self) -> Self {
-        let alive = self.alive.clone().or_else(|| self.shared.alive.lock().upgrade());
-        Node { shared: self.shared.clone(), alive }
+        let alive = self
+            .alive
+            .clone()
+            .or_else(|| self.shared.alive.lock().upgrade());
+        Node {
+            shared: self.shared.clone(),
+            alive,
+        }
     }
 }
 
@@ -78,8 +84,7 @@ impl fmt::Debug for Node {
 }
 
 /// Answers expressions that peers ask to be evaluated: results, or an error text.
-pub(crate) type EvalHook =
-    Arc<dyn Fn(&str, &NodeId) -> Result<Vec<Value>, String> + Send + Sync>;
+pub(crate) type EvalHook = Arc<dyn Fn(&str, &NodeId) -> Result<Vec<Value>, String> + Send + Sync>;
 
 /// A node was connected, or its connection was lost.
 #[derive(Debug, Clone)]
@@ -176,11 +181,17 @@ impl Node {
     pub(crate) fn outer(shared: Arc<Shared>) -> Self {
         let alive = Arc::new(Alive(Arc::downgrade(&shared)));
         *shared.alive.lock() = Arc::downgrade(&alive);
-        Node { shared, alive: Some(alive) }
+        Node {
+            shared,
+            alive: Some(alive),
+        }
     }
 
     pub(crate) const fn inner(shared: Arc<Shared>) -> Self {
-        Node { shared, alive: None }
+        Node {
+            shared,
+            alive: None,
+        }
     }
 
     /// A handle for code that the node itself keeps, which must not keep the node.
@@ -234,10 +245,19 @@ impl Node {
         NodeEvents(self.shared.node_events())
     }
 
-    /// Waits until a seed is connected that keeps the database; at once if this node is global.
+    /// Waits until this node has joined its network: a master keeps its entries, so that others
+    /// can find it. At once if this node is global; for as long as no seed is up otherwise.
     pub async fn joined(&self) {
         let mut events = self.events();
-        while self.master().is_none() {
+        let location = Str::from(self.id().clone());
+        loop {
+            if self.master().is_some() {
+                let db = self.db();
+                let known = db.get::<Value>(crate::kernel::db::LOCATIONS, location.clone());
+                if matches!(known.await, Ok(Some(_))) {
+                    return;
+                }
+            }
             if events.next().await.is_none() {
                 return;
             }
@@ -281,8 +301,10 @@ impl Node {
         } else {
             crate::value::packed::put_str(packet, port);
             let len = to_elements(packet, message)?;
-            self.shared.trace_sent(&to.node(), Elements::new(len + 1, packet));
-            self.shared.send_remote(&to.node(), Elements::new(len + 1, packet))?;
+            self.shared
+                .trace_sent(&to.node(), Elements::new(len + 1, packet));
+            self.shared
+                .send_remote(&to.node(), Elements::new(len + 1, packet))?;
         }
         Ok(())
     }
@@ -290,18 +312,15 @@ impl Node {
     fn deliver_here(&self, port: crate::value::StrRef<'_>, message: Elements<'_>) {
         let own = self.id();
         if port.is_empty() {
-            self.shared.kernel(|kernel| kernel.node_packet(own, message));
+            self.shared
+                .kernel(|kernel| kernel.node_packet(own, message));
         } else {
             self.shared.deliver(port, own, message);
         }
     }
 
     /// Sends elements that are in packed form already.
-    pub(crate) fn snd_elements(
-        &self,
-        to: &PortId,
-        message: Elements<'_>,
-    ) -> Result<(), SendError> {
+    pub(crate) fn snd_elements(&self, to: &PortId, message: Elements<'_>) -> Result<(), SendError> {
         self.snd_to(to, &PackedElements(message))
     }
 
@@ -310,7 +329,11 @@ impl Node {
     ///
     /// # Errors
     /// As [`Node::snd`].
-    pub async fn snd_wait(&self, to: impl ToPort, message: impl Serialize) -> Result<(), SendError> {
+    pub async fn snd_wait(
+        &self,
+        to: impl ToPort,
+        message: impl Serialize,
+    ) -> Result<(), SendError> {
         let to = to.to_port()?;
         let node = to.node();
         if node != *self.id() {
@@ -325,7 +348,8 @@ impl Node {
         if let Ok(port) = port.to_port()
             && !port.is_node_port()
         {
-            self.shared.kernel(|kernel| kernel.kill(&port, reason.packed()));
+            self.shared
+                .kernel(|kernel| kernel.kill(&port, reason.packed()));
         }
     }
 
@@ -398,7 +422,9 @@ impl Node {
         let mut octets = Vec::new();
         let len = to_elements(&mut octets, &arguments)?;
         let arguments = Elements::new(len, &octets);
-        Ok(self.shared.kernel(|kernel| kernel.spawn(node, function, arguments)))
+        Ok(self
+            .shared
+            .kernel(|kernel| kernel.spawn(node, function, arguments)))
     }
 
     /// Lets others call or spawn a function by this name; nothing that is not registered can be.

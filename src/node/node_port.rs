@@ -1,12 +1,12 @@
 //! Ports as programs hold them: mailboxes to receive from, and ports that run callbacks.
 
+use super::Node;
 use super::context::{Context, Outcome};
 use super::core::Shared;
 use super::deferred::panic_text;
 use super::error::RecvError;
 use super::message::{KillReason, Message, MessageRef};
 use super::port::{CallbackCell, Inbox, Next, Unmatched};
-use super::Node;
 use crate::kernel::{PortName, died};
 use crate::value::PortId;
 use serde::de::DeserializeOwned;
@@ -62,7 +62,9 @@ impl Port {
         &mut self,
         limit: Duration,
     ) -> Result<T, RecvError> {
-        tokio::time::timeout(limit, self.recv()).await.unwrap_or(Err(RecvError::Timeout(limit)))
+        tokio::time::timeout(limit, self.recv())
+            .await
+            .unwrap_or(Err(RecvError::Timeout(limit)))
     }
 
     /// The next message as it came.
@@ -82,9 +84,9 @@ impl Port {
     /// [`RecvError::Died`] once the port is dead and all that came before was received.
     pub fn try_recv(&mut self) -> Result<Option<Message>, RecvError> {
         match self.inbox.try_next() {
-            Next::Message(received) => {
-                Ok(Some(MessageRef::new(received.from, received.message).keep()))
-            }
+            Next::Message(received) => Ok(Some(
+                MessageRef::new(received.from, received.message).keep(),
+            )),
             Next::Nothing => Ok(None),
             Next::Dead(reason) => Err(RecvError::Died(KillReason::from_packed(reason))),
         }

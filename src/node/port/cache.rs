@@ -57,10 +57,14 @@ pub(super) fn put_back(kept: Box<Kept>) {
 #[inline]
 pub(super) fn offer(table: u64, name: &Arc<[u8]>, cell: &PortCell) {
     let tail = tail(name);
-    let again = PLACES_OF_THREAD
-        .try_with(|places| places[place_of(tail)].missed.replace(tail) == tail);
+    let again =
+        PLACES_OF_THREAD.try_with(|places| places[place_of(tail)].missed.replace(tail) == tail);
     if again == Ok(true) {
-        put_back(Box::new(Kept { table, name: Arc::clone(name), cell: cell.clone() }));
+        put_back(Box::new(Kept {
+            table,
+            name: Arc::clone(name),
+            cell: cell.clone(),
+        }));
     }
 }
 
@@ -69,7 +73,9 @@ pub(super) fn offer(table: u64, name: &Arc<[u8]>, cell: &PortCell) {
 fn tail(name: &[u8]) -> u64 {
     match name.last_chunk::<8>() {
         Some(last) => u64::from_ne_bytes(*last),
-        None => name.iter().fold(1, |tail, octet| tail << 8 | u64::from(*octet)),
+        None => name
+            .iter()
+            .fold(1, |tail, octet| tail << 8 | u64::from(*octet)),
     }
 }
 

@@ -52,8 +52,15 @@ impl Wake {
 impl MailboxCell {
     /// A mailbox in which up to `limit` octets wait, and its reader.
     pub(super) fn new(limit: usize) -> (Arc<Self>, Inbox) {
-        let cell = Arc::new(MailboxCell { shared: Mutex::default(), limit });
-        let inbox = Inbox { cell: Arc::clone(&cell), batch: Batch::default(), killed: None };
+        let cell = Arc::new(MailboxCell {
+            shared: Mutex::default(),
+            limit,
+        });
+        let inbox = Inbox {
+            cell: Arc::clone(&cell),
+            batch: Batch::default(),
+            killed: None,
+        };
         (cell, inbox)
     }
 
@@ -154,10 +161,7 @@ impl Inbox {
     }
 
     /// As [`next`](Inbox::next) for callers that poll.
-    pub(crate) fn poll_next(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<Received<'_>, Packed>> {
+    pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Received<'_>, Packed>> {
         if self.poll_ready(cx).is_pending() {
             return Poll::Pending;
         }
@@ -192,7 +196,11 @@ impl Inbox {
             return true;
         }
         let Some(waker) = waker else { return false };
-        if shared.reader.as_ref().is_some_and(|reader| reader.will_wake(waker)) {
+        if shared
+            .reader
+            .as_ref()
+            .is_some_and(|reader| reader.will_wake(waker))
+        {
             return false;
         }
         // Cloning and dropping a waker runs code that is not ours, so it happens unlocked.

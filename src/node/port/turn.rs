@@ -162,8 +162,7 @@ impl<M: Default, W: Default> Turn<M, W> {
             .state
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, mark)
             .ok()?;
-        let ours = before & RUNNING == 0
-            && mark(before).is_some_and(|after| after & RUNNING != 0);
+        let ours = before & RUNNING == 0 && mark(before).is_some_and(|after| after & RUNNING != 0);
         ours.then_some(Held { turn: self })
     }
 
@@ -201,7 +200,11 @@ impl<'a, M: Default, W: Default> Held<'a, M, W> {
         let turn = self.turn;
         self.with(|mine| {
             let mut waiting = turn.waiting.lock();
-            let seen = if f(mine, &mut waiting) { WAITING | EDITED } else { EDITED };
+            let seen = if f(mine, &mut waiting) {
+                WAITING | EDITED
+            } else {
+                EDITED
+            };
             turn.state.fetch_and(!seen, Ordering::AcqRel);
         });
     }
