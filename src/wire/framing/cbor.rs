@@ -179,7 +179,13 @@ impl Cbor {
 
     /// Scans the head of the packet's array; false if it is not there yet.
     fn scan_array_head(&mut self, input: &[u8]) -> Result<bool, FramingError> {
-        while let Some(head) = head(input, self.at)? {
+        while let Some(&first) = input.get(self.at) {
+            if !matches!(first >> 5, ARRAY | TAG) {
+                return Err(FramingError::NotAPacket);
+            }
+            let Some(head) = head(input, self.at)? else {
+                break;
+            };
             match head.major {
                 TAG if !head.indefinite => {
                     self.plain = false;
