@@ -1,5 +1,7 @@
 //! CBOR beyond what nodes usually send: taken where it has a meaning in Perl, refused where not.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 mod framing_support;
 
 use aemp::wire::framing::{Decoder, Framing, FramingError, FramingLimits, Step};

@@ -1,5 +1,7 @@
 //! JSON as RFC 8259 has it, cut anywhere; garbage is refused at its first octets.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 mod framing_support;
 
 use aemp::wire::framing::{Decoder, Framing, FramingError, FramingLimits, Step};

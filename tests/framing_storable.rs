@@ -1,5 +1,7 @@
 //! Storable images as Perl makes them of more than plain data, and images that nobody makes.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 mod framing_support;
 
 use aemp::value::packed::Elements;

@@ -1,5 +1,7 @@
 //! What real Perl nodes sent decodes in every framing, wherever it is cut, and can be sent again.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 mod framing_support;
 
 use aemp::wire::framing::{self, Decoder, Framing, FramingLimits, Step};

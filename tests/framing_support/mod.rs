@@ -1,5 +1,5 @@
 //! What the framing tests share: fixtures, a plain model of values, and decoding in pieces.
-#![allow(dead_code, unreachable_pub)]
+#![allow(dead_code, unreachable_pub, clippy::expect_used)]
 
 use aemp::value::packed::{self, Elements, Reader, Token};
 use aemp::value::{StrKind, StrRef};
