@@ -59,6 +59,8 @@ fn unusual_items_become_what_perl_can_hold() {
         ("f0", Undef),
         ("f820", Undef),
         ("f8ff", Undef),
+        // Floats beside something unusual.
+        ("82f7fb3ff8000000000000", array([Undef, Float(1.5)])),
         // Integers of all sizes, not in their shortest form.
         ("1800", Int(0)),
         ("1b0000000000000001", Int(1)),
@@ -344,4 +346,14 @@ fn announced_lengths_beyond_the_limit_are_refused_at_once() {
         decode_pieces(Framing::Cbor, limits, [&wire[..]]),
         Ok(vec![])
     );
+
+    let limits = FramingLimits {
+        packet: 5,
+        nesting: 512,
+    };
+    let wire = unhex("8441700102 03");
+    for pieces in [vec![&wire[..]], wire.chunks(1).collect()] {
+        let error = decode_pieces(Framing::Cbor, limits, pieces).unwrap_err();
+        assert_eq!(error, FramingError::TooLong { limit: 5 });
+    }
 }

@@ -67,15 +67,14 @@ impl Storable {
         let Some(image) = arrived.get(..len) else {
             return Ok(Step::More { used: 0 });
         };
-        let elements = match self.read(image, None) {
-            Ok(elements) => elements,
-            Err(Stop::Wrong(error)) => return Err(error),
-            Err(Stop::HasReferences) => match self.read(image, Some(Shared::default())) {
-                Ok(elements) => elements,
-                Err(Stop::Wrong(error)) => return Err(error),
-                Err(Stop::HasReferences) => return Err(malformed("a reference")),
-            },
-        };
+        let mut outcome = self.read(image, None);
+        if let Err(Stop::HasReferences) = outcome {
+            outcome = self.read(image, Some(Shared::default()));
+        }
+        let elements = outcome.map_err(|stop| match stop {
+            Stop::Wrong(error) => error,
+            Stop::HasReferences => malformed("a reference"),
+        })?;
         let elements = Elements::new(elements, &self.packed);
         if !begins_with_a_name(elements) {
             return Err(FramingError::NotAPacket);
