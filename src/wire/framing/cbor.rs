@@ -81,6 +81,45 @@ pub(super) const fn malformed(what: &'static str) -> FramingError {
     }
 }
 
+/// The sizes of items that are in packed form whatever is in them, by their first octet; 0 for
+/// others. Texts are among them if they are ASCII.
+const SIMPLE_ITEMS: [u8; 256] = {
+    let mut sizes = SIMPLE_KEYS;
+    let mut info = 0;
+    while info < 24 {
+        sizes[info] = 1;
+        sizes[0x20 + info] = 1;
+        info += 1;
+    }
+    // Integers and floats of 1, 2, 4 and 8 octets; negative ones of 8 may be too large.
+    sizes[0x18] = 2;
+    sizes[0x19] = 3;
+    sizes[0x1a] = 5;
+    sizes[0x1b] = 9;
+    sizes[0x38] = 2;
+    sizes[0x39] = 3;
+    sizes[0x3a] = 5;
+    sizes[0xfa] = 5;
+    sizes[0xfb] = 9;
+    // false, true, null
+    sizes[0xf4] = 1;
+    sizes[0xf5] = 1;
+    sizes[0xf6] = 1;
+    sizes
+};
+
+/// As [`SIMPLE_ITEMS`], for what can be a key.
+const SIMPLE_KEYS: [u8; 256] = {
+    let mut sizes = [0; 256];
+    let mut len = 0;
+    while len < 24 {
+        sizes[0x40 + len] = 1 + len as u8;
+        sizes[0x60 + len] = 1 + len as u8;
+        len += 1;
+    }
+    sizes
+};
+
 /// What the items at a place belong to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
@@ -158,13 +197,16 @@ impl Cbor {
             return Ok(Step::More { used: 0 });
         }
         let used = std::mem::take(&mut self.at);
-        let elements = if self.plain {
-            Elements::new(self.len, input.get(self.body..used).unwrap_or_default())
-        } else {
-            let packet = input.get(..used).unwrap_or_default();
-            let len = cbor_unusual::rewrite(packet, self.limits, &mut self.rewritten)?;
-            Elements::new(len, &self.rewritten)
-        };
+        if self.plain {
+            if self.len > 0 {
+                self.refuse_wrong_first_element(input)?;
+            }
+            let elements = Elements::new(self.len, input.get(self.body..used).unwrap_or_default());
+            return Ok(Step::Packet { used, elements });
+        }
+        let packet = input.get(..used).unwrap_or_default();
+        let len = cbor_unusual::rewrite(packet, self.limits, &mut self.rewritten)?;
+        let elements = Elements::new(len, &self.rewritten);
         if !begins_with_a_name(elements) {
             return Err(FramingError::NotAPacket);
         }
@@ -179,7 +221,13 @@ impl Cbor {
 
     /// Scans the head of the packet's array; false if it is not there yet.
     fn scan_array_head(&mut self, input: &[u8]) -> Result<bool, FramingError> {
-        while let Some(head) = head(input, self.at)? {
+        while let Some(&first) = input.get(self.at) {
+            if !matches!(first >> 5, ARRAY | TAG) {
+                return Err(FramingError::NotAPacket);
+            }
+            let Some(head) = head(input, self.at)? else {
+                break;
+            };
             match head.major {
                 TAG if !head.indefinite => {
                     self.plain = false;
@@ -240,9 +288,42 @@ impl Cbor {
         Ok(())
     }
 
+    /// Scans what nearly all items are: whole numbers, short strings, literals. It stops wherever
+    /// something else comes, which is [`Cbor::scan`]'s.
+    #[inline]
+    fn scan_simple_items(&mut self, input: &[u8]) {
+        let is_map = match self.level.kind {
+            Kind::Array => false,
+            Kind::Map => true,
+            _ => return,
+        };
+        let mut at = self.at;
+        let mut left = self.level.left;
+        while left > 0 {
+            let Some(&first) = input.get(at) else { break };
+            let is_key = is_map && left.is_multiple_of(2);
+            let sizes: &[u8; 256] = if is_key { &SIMPLE_KEYS } else { &SIMPLE_ITEMS };
+            let size = usize::from(sizes[usize::from(first)]);
+            let Some(item) = input.get(at..at + size) else {
+                break;
+            };
+            let is_text = first >> 5 == TEXT;
+            if size == 0 || is_text && !item.get(1..).is_some_and(<[u8]>::is_ascii) {
+                break;
+            }
+            at += size;
+            left -= 1;
+        }
+        self.at = at;
+        self.level.left = left;
+    }
+
     /// Scans on behind the head of the packet's array; true when the packet is complete.
     fn scan(&mut self, input: &[u8]) -> Result<bool, FramingError> {
         loop {
+            if !self.tagged {
+                self.scan_simple_items(input);
+            }
             // Leave what is complete.
             while self.level.left == 0 && matches!(self.level.kind, Kind::Array | Kind::Map) {
                 self.leave();

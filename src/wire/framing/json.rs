@@ -88,6 +88,8 @@ impl Json {
     pub(super) fn next<'a>(&'a mut self, input: &'a [u8]) -> Result<Step<'a>, FramingError> {
         let mut at = 0;
         if self.expect == Expect::Packet {
+            recycle(&mut self.packed);
+            recycle(&mut self.unescaped);
             at = skip_space(input, 0);
             match input.get(at) {
                 Some(b'[') => at += 1,
@@ -100,8 +102,6 @@ impl Json {
             self.in_hash = false;
             // White space before the packet is no part of it.
             self.taken = 0;
-            recycle(&mut self.packed);
-            recycle(&mut self.unescaped);
             if self.limits.nesting == 0 {
                 return Err(self.too_deep());
             }
@@ -401,6 +401,8 @@ fn without_cut_character(text: &[u8]) -> &[u8] {
 pub(super) fn plain_len<const ASCII: bool>(octets: &[u8]) -> usize {
     const ONES: u64 = u64::from_ne_bytes([1; 8]);
     const HIGH: u64 = u64::from_ne_bytes([0x80; 8]);
+    // Octets before the last chunk are looked at twice, and no octet on its own.
+    let last = octets.len().wrapping_sub(8);
     let mut at = 0;
     while let Some(chunk) = octets.get(at..).and_then(<[u8]>::first_chunk::<8>) {
         let chunk = u64::from_le_bytes(*chunk);
@@ -415,15 +417,17 @@ pub(super) fn plain_len<const ASCII: bool>(octets: &[u8]) -> usize {
         if hits != 0 {
             return at + (hits.trailing_zeros() / 8) as usize;
         }
-        at += 8;
+        if at == last {
+            return octets.len();
+        }
+        at = (at + 8).min(last);
     }
-    let rest = octets.get(at..).unwrap_or_default();
     let is_plain =
         |octet: u8| octet >= 0x20 && octet != b'"' && octet != b'\\' && !(ASCII && octet >= 0x80);
-    at + rest
+    octets
         .iter()
         .position(|&octet| !is_plain(octet))
-        .unwrap_or(rest.len())
+        .unwrap_or(octets.len())
 }
 
 /// The length of the escape that `rest` begins with; 0 if it is cut off.

@@ -20,7 +20,30 @@ const HEADER: usize = 2;
 pub(super) struct Storable {
     limits: FramingLimits,
     packed: Vec<u8>,
+    scratch: Scratch,
+}
+
+/// What reading an image needs for itself, kept so that it need not be allocated for each.
+#[derive(Debug, Default)]
+struct Scratch {
     levels: Vec<Level>,
+    /// Of each class named so far: whether its objects are booleans.
+    classes: Vec<bool>,
+    /// Where the keys are of the hash values, from the next one on, that are no plain scalars.
+    keys: Vec<usize>,
+    next_key: usize,
+    /// The arrays and hashes around the place in which keys are looked for.
+    containers: Vec<Container>,
+}
+
+impl Scratch {
+    fn clear(&mut self) {
+        self.levels.clear();
+        self.next_key = 0;
+        recycle(&mut self.classes);
+        recycle(&mut self.keys);
+        self.containers.clear();
+    }
 }
 
 impl Storable {
@@ -28,12 +51,13 @@ impl Storable {
         Storable {
             limits,
             packed: Vec::new(),
-            levels: Vec::new(),
+            scratch: Scratch::default(),
         }
     }
 
     pub(super) fn next<'a>(&'a mut self, input: &'a [u8]) -> Result<Step<'a>, FramingError> {
         recycle(&mut self.packed);
+        self.scratch.clear();
         let Some((len, prefix)) = self.length(input)? else {
             return Ok(Step::More { used: 0 });
         };
@@ -43,15 +67,14 @@ impl Storable {
         let Some(image) = arrived.get(..len) else {
             return Ok(Step::More { used: 0 });
         };
-        let elements = match self.read(image, None) {
-            Ok(elements) => elements,
-            Err(Stop::Wrong(error)) => return Err(error),
-            Err(Stop::HasReferences) => match self.read(image, Some(Shared::default())) {
-                Ok(elements) => elements,
-                Err(Stop::Wrong(error)) => return Err(error),
-                Err(Stop::HasReferences) => return Err(malformed("a reference")),
-            },
-        };
+        let mut outcome = self.read(image, None);
+        if let Err(Stop::HasReferences) = outcome {
+            outcome = self.read(image, Some(Shared::default()));
+        }
+        let elements = outcome.map_err(|stop| match stop {
+            Stop::Wrong(error) => error,
+            Stop::HasReferences => malformed("a reference"),
+        })?;
         let elements = Elements::new(elements, &self.packed);
         if !begins_with_a_name(elements) {
             return Err(FramingError::NotAPacket);
@@ -81,15 +104,12 @@ impl Storable {
 
     fn read(&mut self, image: &[u8], shared: Option<Shared>) -> Result<usize, Stop> {
         self.packed.clear();
-        self.levels.clear();
+        self.scratch.clear();
         Reading {
             image,
             ops: Ops::new(image, HEADER),
             out: &mut self.packed,
-            levels: &mut self.levels,
-            classes: Vec::new(),
-            keys: Vec::new(),
-            next_key: 0,
+            scratch: &mut self.scratch,
             shared,
             limits: self.limits,
             expansion: expansion_limit(image.len(), self.limits),
@@ -138,16 +158,21 @@ struct Level {
     numbers: Range<usize>,
 }
 
+/// An array or hash that keys are looked for in.
+#[derive(Debug)]
+struct Container {
+    left: usize,
+    /// For a hash: whether its keys have flags.
+    hash: Option<bool>,
+    /// Which of the keys is that of the value that is being passed.
+    slot: Option<usize>,
+}
+
 struct Reading<'a> {
     image: &'a [u8],
     ops: Ops<'a>,
     out: &'a mut Vec<u8>,
-    levels: &'a mut Vec<Level>,
-    /// Of each class named so far: whether its objects are booleans.
-    classes: Vec<bool>,
-    /// Where the keys are of the hash values, from the next one on, that are no plain scalars.
-    keys: Vec<usize>,
-    next_key: usize,
+    scratch: &'a mut Scratch,
     /// The numbers of all values; nothing as long as nothing refers to them.
     shared: Option<Shared>,
     limits: FramingLimits,
@@ -159,7 +184,7 @@ impl<'a> Reading<'a> {
     fn packet(mut self) -> Result<usize, Stop> {
         let mut op = self.ops.op()?;
         while let Op::Bless(class) = op {
-            self.classes.push(is_boolean(class));
+            self.scratch.classes.push(is_boolean(class));
             op = self.ops.op()?;
         }
         let Op::Array(len) = op else {
@@ -169,7 +194,7 @@ impl<'a> Reading<'a> {
             shared.begin(0);
         }
         self.enter(None, None, len, 0..1)?;
-        while let Some(level) = self.levels.last_mut() {
+        while let Some(level) = self.scratch.levels.last_mut() {
             if level.left == 0 {
                 if let Some(len) = self.leave()? {
                     return Ok(len);
@@ -196,10 +221,10 @@ impl<'a> Reading<'a> {
         left: usize,
         numbers: Range<usize>,
     ) -> Result<(), FramingError> {
-        if self.levels.len() >= self.limits.nesting {
+        if self.scratch.levels.len() >= self.limits.nesting {
             return Err(self.too_deep());
         }
-        self.levels.push(Level {
+        self.scratch.levels.push(Level {
             open,
             hash,
             left,
@@ -218,7 +243,7 @@ impl<'a> Reading<'a> {
 
     /// Goes out of the innermost array or hash; its length if it was the packet's own.
     fn leave(&mut self) -> Result<Option<usize>, Stop> {
-        let Some(level) = self.levels.pop() else {
+        let Some(level) = self.scratch.levels.pop() else {
             return Ok(None);
         };
         let Some(open) = level.open else {
@@ -240,7 +265,7 @@ impl<'a> Reading<'a> {
             let key = self.ops.key(flagged)?;
             if key.absent {
                 self.number();
-                if let Some(level) = self.levels.last_mut() {
+                if let Some(level) = self.scratch.levels.last_mut() {
                     level.len -= 1;
                 }
                 return Ok(());
@@ -250,14 +275,32 @@ impl<'a> Reading<'a> {
         }
         let key = self.key_ahead(value, flagged)?;
         packed::put_str(self.out, key.name);
-        if let Some(level) = self.levels.last_mut() {
+        if let Some(level) = self.scratch.levels.last_mut() {
             level.key_follows = true;
         }
         self.value(op)
     }
 
     /// Reads a value that begins with `op`, or goes into it.
+    #[inline]
     fn value(&mut self, op: Op<'a>) -> Result<(), Stop> {
+        if self.shared.is_none() {
+            match op {
+                Op::Str(text) => {
+                    packed::put_str(self.out, text);
+                    return Ok(());
+                }
+                Op::Int(number) => {
+                    packed::put_int(self.out, number);
+                    return Ok(());
+                }
+                _ => {}
+            }
+        }
+        self.compound_value(op)
+    }
+
+    fn compound_value(&mut self, op: Op<'a>) -> Result<(), Stop> {
         let mut op = op;
         let mut is_boolean_object = false;
         let first_number = self.shared.as_ref().map_or(0, Shared::len);
@@ -266,10 +309,11 @@ impl<'a> Reading<'a> {
                 Op::Ref => self.number(),
                 Op::Bless(class) => {
                     is_boolean_object = is_boolean(class);
-                    self.classes.push(is_boolean_object);
+                    self.scratch.classes.push(is_boolean_object);
                 }
                 Op::BlessAgain(number) => {
                     is_boolean_object = *self
+                        .scratch
                         .classes
                         .get(number as usize)
                         .ok_or(malformed("a class that was not named"))?;
@@ -296,7 +340,7 @@ impl<'a> Reading<'a> {
                 let shared = self.shared.as_ref().ok_or(Stop::HasReferences)?;
                 shared.repeat(
                     u64::from(number),
-                    self.levels.len(),
+                    self.scratch.levels.len(),
                     self.out,
                     self.expansion,
                     self.limits,
@@ -325,7 +369,7 @@ impl<'a> Reading<'a> {
         if let Some(shared) = &mut self.shared {
             shared.end(numbers, self.out.len());
         }
-        if let Some(level) = self.levels.last_mut()
+        if let Some(level) = self.scratch.levels.last_mut()
             && std::mem::take(&mut level.key_follows)
             && let Some(flagged) = level.hash
         {
@@ -336,36 +380,43 @@ impl<'a> Reading<'a> {
 
     /// The key of the value that begins at `value`, which it comes after.
     fn key_ahead(&mut self, value: usize, flagged: bool) -> Result<Key<'a>, FramingError> {
-        if self.next_key == self.keys.len() {
+        if self.scratch.next_key == self.scratch.keys.len() {
             self.find_keys(value, flagged)?;
         }
-        let at = self.keys.get(self.next_key).copied().unwrap_or_default();
-        self.next_key += 1;
+        let at = self
+            .scratch
+            .keys
+            .get(self.scratch.next_key)
+            .copied()
+            .unwrap_or_default();
+        self.scratch.next_key += 1;
         Ops::new(self.image, at).key(flagged)
     }
 
     /// Finds the keys of the hash value that begins at `value` and of all in it, in the order in
     /// which they will be asked for, so that each octet is passed only once more.
     fn find_keys(&mut self, value: usize, flagged: bool) -> Result<(), FramingError> {
-        struct Container {
-            left: usize,
-            hash: Option<bool>,
-            /// Which of the keys is that of the value that is being passed.
-            slot: Option<usize>,
-        }
-        self.keys.clear();
-        self.next_key = 0;
+        let Scratch {
+            levels,
+            keys,
+            next_key,
+            containers,
+            ..
+        } = &mut *self.scratch;
+        keys.clear();
+        *next_key = 0;
         let mut ops = Ops::new(self.image, value);
-        let mut containers = vec![Container {
+        containers.clear();
+        containers.push(Container {
             left: 1,
             hash: Some(flagged),
             slot: None,
-        }];
+        });
         while let Some(container) = containers.last_mut() {
             let mut op = ops.op()?;
             if container.hash.is_some() && !op.is_leaf() {
-                container.slot = Some(self.keys.len());
-                self.keys.push(0);
+                container.slot = Some(keys.len());
+                keys.push(0);
             }
             while op.is_prefix() {
                 op = ops.op()?;
@@ -376,7 +427,7 @@ impl<'a> Reading<'a> {
                 _ => (0, None),
             };
             if left > 0 {
-                if self.levels.len() + containers.len() > self.limits.nesting {
+                if levels.len() + containers.len() > self.limits.nesting {
                     return Err(self.too_deep());
                 }
                 containers.push(Container {
@@ -388,10 +439,7 @@ impl<'a> Reading<'a> {
             }
             while let Some(container) = containers.last_mut() {
                 if let Some(flagged) = container.hash {
-                    let slot = container
-                        .slot
-                        .take()
-                        .and_then(|slot| self.keys.get_mut(slot));
+                    let slot = container.slot.take().and_then(|slot| keys.get_mut(slot));
                     if let Some(slot) = slot {
                         *slot = ops.at;
                     }
