@@ -14,11 +14,11 @@ use thiserror::Error;
 
 /// A query, from the moment it is asked until it is answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct QueryId(u64);
+pub struct QueryId(pub(crate) u64);
 
 /// A monitor of a family, until it is removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct DbMonitorId(u64);
+pub struct DbMonitorId(pub(crate) u64);
 
 /// What comes of a query.
 pub type DbAnswer = Result<DbResult, QueryError>;
