@@ -5,6 +5,8 @@
 //! [`wire`] (octets of the protocol, no I/O), [`kernel`] (the node's logic as state machines), and
 //! the node itself.
 
+pub mod codec;
+pub mod config;
 pub mod kernel;
 pub mod value;
 pub mod wire;

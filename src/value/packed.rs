@@ -308,6 +308,24 @@ impl<'a> Reader<'a> {
         self.clone().token()
     }
 
+    /// The next value, which has to be an array, as its elements.
+    ///
+    /// # Errors
+    /// As [`Reader::token`], and where it is no array.
+    pub fn array(&mut self) -> Result<Elements<'a>, Malformed> {
+        match self.token()? {
+            Token::Array(len) => {
+                let start = self.at;
+                for _ in 0..len {
+                    self.skip()?;
+                }
+                let octets = self.all.get(start..self.at).ok_or(self.malformed())?;
+                Ok(Elements::new(len, octets))
+            }
+            _ => Err(self.malformed()),
+        }
+    }
+
     /// Passes over one whole value and returns its octets.
     ///
     /// # Errors

@@ -1,0 +1,40 @@
+//! Configuration: the rc file shared with Perl, profiles, and the typed settings of a node.
+//!
+//! The way from files and arguments to a node (`docs/protocol.md` §6):
+//! [`args`] reads what the program or the command line asks for, [`rc`] reads the rc file,
+//! [`profile`] puts both over the built-in defaults, and [`settings`] turns the result into typed
+//! [`Settings`], naming the key and its origin whenever something is wrong. [`node_id`] and
+//! [`address`] expand what can only be known on the machine that runs the node.
+//!
+//! Strings in this layer are Perl strings: one character for each octet or character, so that
+//! octets are the characters U+0000..=U+00FF (see [`octets`]).
+
+pub mod address;
+pub mod args;
+pub mod coerce;
+pub mod methods;
+pub mod node_id;
+pub mod octets;
+mod pretty;
+pub mod profile;
+pub mod rc;
+mod redacted;
+pub mod relaxed;
+mod replace;
+pub mod service;
+pub mod settings;
+mod similar;
+mod warning;
+
+pub use address::{AdvertiseSpec, BindSpec, SeedSpec};
+pub use args::Args;
+pub use methods::{AuthMethod, FramingFormat};
+pub use node_id::NodeIdTemplate;
+pub use pretty::to_pretty;
+pub use profile::{Effective, Origin};
+pub use rc::{RcFile, Scope};
+pub use redacted::Redacted;
+pub use service::Service;
+pub use settings::Settings;
+pub use similar::nearest;
+pub use warning::Warning;

@@ -1,0 +1,52 @@
+//! Octets as characters and back, as Perl sees them.
+//!
+//! Perl's configuration is JSON in UTF-8, but what it holds are strings of octets: the octet 0xE9
+//! is the character U+00E9 there, written as two octets in the file.
+
+use thiserror::Error;
+
+/// A string that is no string of octets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("character number {position} is above U+00FF, but only octets are possible here")]
+pub struct NotOctets {
+    /// Which character, counted from 1. The character itself is not shown: it may be part of a
+    /// secret.
+    pub position: usize,
+}
+
+/// The octets that a Perl string stands for.
+///
+/// # Errors
+/// [`NotOctets`] if a character is above U+00FF.
+pub fn to_octets(text: &str) -> Result<Vec<u8>, NotOctets> {
+    text.chars()
+        .enumerate()
+        .map(|(index, c)| {
+            u8::try_from(c).map_err(|_| NotOctets {
+                position: index + 1,
+            })
+        })
+        .collect()
+}
+
+/// The Perl string that stands for these octets.
+#[must_use]
+pub fn from_octets(octets: &[u8]) -> String {
+    octets.iter().map(|&octet| char::from(octet)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_octet_survives_the_way_through_a_string() {
+        let octets: Vec<u8> = (0..=255).collect();
+        assert_eq!(to_octets(&from_octets(&octets)).unwrap(), octets);
+    }
+
+    #[test]
+    fn a_character_beyond_an_octet_is_refused_by_its_position() {
+        assert_eq!(to_octets("ab\u{20ac}"), Err(NotOctets { position: 3 }));
+    }
+}

@@ -1,0 +1,498 @@
+//! The typed settings of a node, each checked, each error with the key, its origin and a way out.
+
+use super::address::{AddressError, AdvertiseSpec, BindSpec, SeedSpec};
+use super::coerce;
+use super::methods::{AuthMethod, FramingFormat, UnknownName};
+use super::node_id::{NodeIdError, NodeIdTemplate};
+use super::octets::{NotOctets, to_octets};
+use super::profile::{Effective, Entry, Origin};
+use super::rc::split_list;
+use super::redacted::Redacted;
+use super::service::{Service, ServiceError};
+use super::similar::nearest;
+use super::warning::Warning;
+use serde_json::Value;
+use std::str::FromStr;
+use std::time::Duration;
+use thiserror::Error;
+
+/// Every key that a node understands.
+pub const KNOWN_KEYS: &[&str] = &[
+    "nodeid",
+    "secret",
+    "cert",
+    "seeds",
+    "binds",
+    "services",
+    "eval",
+    "monitor_timeout",
+    "connect_interval",
+    "framing_format",
+    "auth_offer",
+    "auth_accept",
+    "autocork",
+    "nodelay",
+    "secure",
+    "tls_required",
+    "advertise",
+];
+
+/// Keys that are part of the rc file's structure.
+const STRUCTURE_KEYS: &[&str] = &["version", "profile", "parent"];
+
+const LONGEST_TIME: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// A value that cannot be used.
+#[derive(Debug, Clone, PartialEq, Error)]
+#[error("{origin}: `{key}`: {problem}")]
+pub struct SettingError {
+    /// The key.
+    pub key: &'static str,
+    /// Where its value comes from.
+    pub origin: Origin,
+    /// What is wrong.
+    pub problem: Box<Problem>,
+}
+
+/// What can be wrong with a value.
+#[derive(Debug, Clone, PartialEq, Error)]
+#[non_exhaustive]
+pub enum Problem {
+    /// A text was expected.
+    #[error("has to be a text, not a list or an object")]
+    NotText,
+    /// A list was expected.
+    #[error("has to be a list: [\"a\", \"b\"] or a,b")]
+    NotList,
+    /// A duration was expected.
+    #[error("has to be a number of seconds, more than 0 and at most a year, such as 30")]
+    NotSeconds,
+    /// No address.
+    #[error(transparent)]
+    Address(AddressError),
+    /// No node ID.
+    #[error(transparent)]
+    NodeId(NodeIdError),
+    /// No service.
+    #[error(transparent)]
+    Service(ServiceError),
+    /// A secret is a string of octets.
+    #[error("{0}; choose another secret, `aemp gensecret` makes one")]
+    Secret(NotOctets),
+    /// No certificate.
+    #[error(
+        "has to be a PEM text with a private key and a certificate; \
+             `aemp setcert FILE` reads one from a file, `aemp gencert` makes one"
+    )]
+    Cert,
+    /// Nothing in a list is known.
+    #[error("holds no name that is known here; use at least one of {0}")]
+    NothingKnown(String),
+    /// TLS cannot be had without a certificate.
+    #[error("needs a certificate; set one with `aemp setcert FILE`, make one with `aemp gencert`")]
+    NoCertForTls,
+}
+
+/// No way to prove to others that this node belongs to their network.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum CredentialsError {
+    /// Neither secret nor certificate.
+    #[error(
+        "profile {profile:?} has neither a secret nor a certificate, so no node can talk to \
+             it; give it the secret of your network with `aemp setsecret SECRET`, or make a new \
+             one with `aemp gensecret`"
+    )]
+    Missing {
+        /// The profile.
+        profile: String,
+    },
+    /// What is offered cannot be done with what is there.
+    #[error("`auth_offer` of profile {profile:?} is of no use: {offered} needs {needed}")]
+    Unusable {
+        /// The profile.
+        profile: String,
+        /// What is offered.
+        offered: String,
+        /// What it needs.
+        needed: &'static str,
+    },
+}
+
+/// Everything that a node has to know to start.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settings {
+    /// The profile's name.
+    pub profile: String,
+    /// The node ID before expansion; `PROFILE/` if none is configured.
+    pub node_id: NodeIdTemplate,
+    /// The shared secret, as octets. An empty one is none.
+    pub secret: Option<Redacted<Vec<u8>>>,
+    /// Private key and certificates, one PEM text.
+    pub cert: Option<Redacted<String>>,
+    /// Where to listen; `*` if nothing is configured, empty if an empty list is.
+    pub binds: Vec<BindSpec>,
+    /// Which seeds to dial.
+    pub seeds: Vec<SeedSpec>,
+    /// What to start.
+    pub services: Vec<Service>,
+    /// How long an unreachable node is tried, and a handshake may take.
+    pub monitor_timeout: Duration,
+    /// How long one address is tried before the next one.
+    pub connect_interval: Duration,
+    /// Framings to offer and accept, the preferred one first. Never empty.
+    pub framing_format: Vec<FramingFormat>,
+    /// Methods that we use, the preferred one first. Never empty, never `Cleartext`.
+    pub auth_offer: Vec<AuthMethod>,
+    /// Methods that others may use, the preferred one first. Never empty.
+    pub auth_accept: Vec<AuthMethod>,
+    /// Whether many small writes are gathered; off if not configured.
+    pub autocork: bool,
+    /// Whether TCP sends at once; on if not configured.
+    pub nodelay: bool,
+    /// Whether others may run functions here only if they are registered for it, and nothing is
+    /// evaluated; off if not configured.
+    pub secure: bool,
+    /// What Perl evaluates after the start.
+    pub eval: Option<String>,
+    /// Whether connections without TLS are refused. Only our nodes know this key.
+    pub tls_required: bool,
+    /// What others are told to dial, instead of what is listened on. Only our nodes know this key.
+    pub advertise: Vec<AdvertiseSpec>,
+}
+
+impl Settings {
+    /// Checks that there is a secret or a certificate, as what is offered to others needs it.
+    ///
+    /// # Errors
+    /// If no other node could ever be talked to.
+    pub fn check_credentials(&self) -> Result<(), CredentialsError> {
+        let profile = self.profile.clone();
+        if self.secret.is_none() && self.cert.is_none() {
+            return Err(CredentialsError::Missing { profile });
+        }
+        let is_usable = |method: &AuthMethod| match method {
+            AuthMethod::TlsSha3_512 | AuthMethod::TlsAnon => self.cert.is_some(),
+            AuthMethod::HmacSha3_512 | AuthMethod::Cleartext => self.secret.is_some(),
+        };
+        if self.auth_offer.iter().any(is_usable) {
+            return Ok(());
+        }
+        let offered = self
+            .auth_offer
+            .iter()
+            .map(|m| m.name())
+            .collect::<Vec<_>>()
+            .join(", ");
+        let needed = if self.cert.is_some() {
+            "a secret"
+        } else {
+            "a certificate"
+        };
+        Err(CredentialsError::Unusable {
+            profile,
+            offered,
+            needed,
+        })
+    }
+}
+
+impl Effective {
+    /// The typed settings, and what is odd about them.
+    ///
+    /// # Errors
+    /// The first value that cannot be used.
+    pub fn settings(&self) -> Result<(Settings, Vec<Warning>), SettingError> {
+        let mut reader = Reader {
+            effective: self,
+            warnings: self.warnings.clone(),
+        };
+        reader.look_for_unknown_keys();
+        let settings = reader.read()?;
+        Ok((settings, reader.warnings))
+    }
+}
+
+struct Reader<'a> {
+    effective: &'a Effective,
+    warnings: Vec<Warning>,
+}
+
+impl<'a> Reader<'a> {
+    fn read(&mut self) -> Result<Settings, SettingError> {
+        let cert = self.cert()?;
+        let tls_required = self.truth("tls_required", false);
+        if tls_required && cert.is_none() {
+            return Err(self.error("tls_required", Problem::NoCertForTls));
+        }
+        Ok(Settings {
+            profile: self.effective.profile.clone(),
+            node_id: self.node_id()?,
+            secret: self.secret()?,
+            cert,
+            binds: self
+                .parsed_list("binds", Problem::Address)?
+                .unwrap_or(vec![BindSpec::ANY]),
+            seeds: self.seeds()?,
+            services: self.services()?,
+            monitor_timeout: self.seconds("monitor_timeout", 30)?,
+            connect_interval: self.seconds("connect_interval", 2)?,
+            framing_format: self.names(
+                "framing_format",
+                FramingFormat::ALL,
+                FramingFormat::name,
+            )?,
+            auth_offer: self.auth_offer()?,
+            auth_accept: self.names("auth_accept", AuthMethod::ALL, AuthMethod::name)?,
+            autocork: self.truth("autocork", false),
+            nodelay: self.truth("nodelay", true),
+            secure: self.truth("secure", false),
+            eval: self.text("eval")?,
+            tls_required,
+            advertise: self
+                .parsed_list("advertise", Problem::Address)?
+                .unwrap_or_default(),
+        })
+    }
+
+    /// The entry of a key; null is the same as no entry.
+    fn entry(&self, key: &str) -> Option<&'a Entry> {
+        self.effective
+            .entry(key)
+            .filter(|entry| !entry.value.is_null())
+    }
+
+    fn origin(&self, key: &str) -> Origin {
+        self.effective
+            .origin(key)
+            .cloned()
+            .unwrap_or(Origin::BuiltIn)
+    }
+
+    fn error(&self, key: &'static str, problem: Problem) -> SettingError {
+        SettingError {
+            key,
+            origin: self.origin(key),
+            problem: Box::new(problem),
+        }
+    }
+
+    fn text(&self, key: &'static str) -> Result<Option<String>, SettingError> {
+        let Some(entry) = self.entry(key) else {
+            return Ok(None);
+        };
+        match coerce::to_text(&entry.value) {
+            Some(text) => Ok(Some(text)),
+            None => Err(self.error(key, Problem::NotText)),
+        }
+    }
+
+    fn truth(&mut self, key: &'static str, default: bool) -> bool {
+        let Some(entry) = self.entry(key) else {
+            return default;
+        };
+        if let Value::String(text) = &entry.value
+            && matches!(
+                text.to_ascii_lowercase().as_str(),
+                "false" | "no" | "off" | "0.0"
+            )
+        {
+            let (text, origin) = (text.clone(), entry.origin.clone());
+            self.warnings.push(Warning::TrueText { key, origin, text });
+        }
+        coerce::is_true(&entry.value)
+    }
+
+    fn seconds(&self, key: &'static str, default: u64) -> Result<Duration, SettingError> {
+        let Some(entry) = self.entry(key) else {
+            return Ok(Duration::from_secs(default));
+        };
+        coerce::to_number(&entry.value)
+            .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+            .filter(|duration| !duration.is_zero() && *duration <= LONGEST_TIME)
+            .ok_or_else(|| self.error(key, Problem::NotSeconds))
+    }
+
+    /// The items of a list, which may be one text with commas.
+    fn list(&self, key: &'static str) -> Result<Option<Vec<Value>>, SettingError> {
+        match self.entry(key).map(|entry| &entry.value) {
+            None => Ok(None),
+            Some(Value::Array(items)) => Ok(Some(items.clone())),
+            Some(Value::Object(_) | Value::Bool(_)) => Err(self.error(key, Problem::NotList)),
+            Some(plain) => {
+                let text = coerce::to_text(plain).unwrap_or_default();
+                Ok(Some(split_list(&text).map(Value::from).collect()))
+            }
+        }
+    }
+
+    /// The texts of a list; each may hold commas itself.
+    fn texts(&self, key: &'static str) -> Result<Option<Vec<String>>, SettingError> {
+        let Some(items) = self.list(key)? else {
+            return Ok(None);
+        };
+        let mut texts = Vec::new();
+        for item in items {
+            let text = coerce::to_text(&item).ok_or_else(|| self.error(key, Problem::NotList))?;
+            texts.extend(split_list(&text).map(str::to_owned));
+        }
+        Ok(Some(texts))
+    }
+
+    fn parsed_list<T: FromStr + PartialEq>(
+        &self,
+        key: &'static str,
+        problem: fn(T::Err) -> Problem,
+    ) -> Result<Option<Vec<T>>, SettingError> {
+        let Some(texts) = self.texts(key)? else {
+            return Ok(None);
+        };
+        let mut parsed = Vec::new();
+        for text in texts {
+            let item = text
+                .parse()
+                .map_err(|error| self.error(key, problem(error)))?;
+            if !parsed.contains(&item) {
+                parsed.push(item);
+            }
+        }
+        Ok(Some(parsed))
+    }
+
+    /// Names of which unknown ones are ignored, as long as a known one is left.
+    fn names<T: FromStr<Err = UnknownName> + PartialEq + Copy>(
+        &mut self,
+        key: &'static str,
+        all: &[T],
+        name: fn(T) -> &'static str,
+    ) -> Result<Vec<T>, SettingError> {
+        let Some(texts) = self.texts(key)? else {
+            return Ok(all.to_vec());
+        };
+        let mut known = Vec::new();
+        for text in texts {
+            match text.parse() {
+                Ok(item) if known.contains(&item) => {}
+                Ok(item) => known.push(item),
+                Err(unknown) => {
+                    let origin = self.origin(key);
+                    self.warnings.push(Warning::UnknownName {
+                        key,
+                        origin,
+                        unknown,
+                    });
+                }
+            }
+        }
+        match known.is_empty() {
+            true => Err(self.nothing_known(key, all, name)),
+            false => Ok(known),
+        }
+    }
+
+    fn nothing_known<T: Copy>(
+        &self,
+        key: &'static str,
+        all: &[T],
+        name: fn(T) -> &'static str,
+    ) -> SettingError {
+        let names: Vec<_> = all.iter().map(|&item| name(item)).collect();
+        self.error(key, Problem::NothingKnown(names.join(", ")))
+    }
+
+    fn auth_offer(&mut self) -> Result<Vec<AuthMethod>, SettingError> {
+        const SENDABLE: &[AuthMethod] = &[AuthMethod::TlsSha3_512, AuthMethod::HmacSha3_512];
+        if self.entry("auth_offer").is_none() {
+            return Ok(SENDABLE.to_vec());
+        }
+        let mut offered = self.names("auth_offer", SENDABLE, AuthMethod::name)?;
+        if offered.contains(&AuthMethod::Cleartext) {
+            offered.retain(|method| *method != AuthMethod::Cleartext);
+            self.warnings.push(Warning::CleartextOffered {
+                origin: self.origin("auth_offer"),
+            });
+        }
+        match offered.is_empty() {
+            true => Err(self.nothing_known("auth_offer", SENDABLE, AuthMethod::name)),
+            false => Ok(offered),
+        }
+    }
+
+    fn node_id(&self) -> Result<NodeIdTemplate, SettingError> {
+        let template = match self.text("nodeid")? {
+            Some(text) => text.parse(),
+            None => NodeIdTemplate::for_profile(&self.effective.profile),
+        };
+        template.map_err(|error| self.error("nodeid", Problem::NodeId(error)))
+    }
+
+    fn secret(&self) -> Result<Option<Redacted<Vec<u8>>>, SettingError> {
+        let octets = to_octets(&self.text("secret")?.unwrap_or_default())
+            .map_err(|error| self.error("secret", Problem::Secret(error)))?;
+        Ok((!octets.is_empty()).then(|| Redacted::new(octets)))
+    }
+
+    fn cert(&self) -> Result<Option<Redacted<String>>, SettingError> {
+        let pem = self.text("cert")?.unwrap_or_default();
+        if pem.is_empty() {
+            return Ok(None);
+        }
+        let has = |label: &str| {
+            pem.lines().any(|line| {
+                let begin = line.trim().strip_prefix("-----BEGIN ");
+                begin
+                    .and_then(|begin| begin.strip_suffix("-----"))
+                    .is_some_and(|l| l.ends_with(label))
+            })
+        };
+        match has("PRIVATE KEY") && has("CERTIFICATE") {
+            true => Ok(Some(Redacted::new(pem))),
+            false => Err(self.error("cert", Problem::Cert)),
+        }
+    }
+
+    fn seeds(&mut self) -> Result<Vec<SeedSpec>, SettingError> {
+        let seeds: Vec<SeedSpec> = self
+            .parsed_list("seeds", Problem::Address)?
+            .unwrap_or_default();
+        for seed in seeds.iter().filter(|seed| seed.port.is_none()) {
+            let origin = self.origin("seeds");
+            self.warnings.push(Warning::SeedWithoutPort {
+                origin,
+                seed: seed.clone(),
+            });
+        }
+        Ok(seeds)
+    }
+
+    fn services(&self) -> Result<Vec<Service>, SettingError> {
+        let items = self.list("services")?.unwrap_or_default();
+        let services = items
+            .iter()
+            .map(Service::from_json)
+            .collect::<Result<_, _>>();
+        services.map_err(|error| self.error("services", Problem::Service(error)))
+    }
+
+    fn look_for_unknown_keys(&mut self) {
+        if KNOWN_KEYS.contains(&self.effective.profile.as_str()) {
+            let profile = self.effective.profile.clone();
+            self.warnings.push(Warning::ProfileNamedLikeKey { profile });
+        }
+        for Entry { key, origin, .. } in &self.effective.entries {
+            if KNOWN_KEYS.contains(&key.as_str()) || STRUCTURE_KEYS.contains(&key.as_str()) {
+                continue;
+            }
+            let nearest = nearest(key, KNOWN_KEYS.iter().copied());
+            // Perl's services may keep keys of their own in the file.
+            if nearest.is_some() || *origin == Origin::Arguments {
+                let (key, origin) = (key.clone(), origin.clone());
+                self.warnings.push(Warning::UnknownKey {
+                    key,
+                    origin,
+                    nearest,
+                });
+            }
+        }
+    }
+}

@@ -1,0 +1,29 @@
+//! Randomness that the node hands in: a generator with a seed, so that a run can be repeated.
+
+use rand::rngs::StdRng;
+use rand::{Rng as _, SeedableRng as _};
+
+const ALPHANUMERIC: &[u8; 62] =
+    b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+
+#[derive(Debug)]
+pub(super) struct Random(StdRng);
+
+impl Random {
+    pub(super) fn new(seed: [u8; 32]) -> Self {
+        Random(StdRng::from_seed(seed))
+    }
+
+    /// A number from 0 up to, not including, 1.
+    pub(super) fn fraction(&mut self) -> f64 {
+        self.0.random()
+    }
+
+    /// Random letters and digits.
+    pub(super) fn alphanumeric(&mut self, out: &mut Vec<u8>, len: usize) {
+        for _ in 0..len {
+            let index = self.0.random_range(0..ALPHANUMERIC.len());
+            out.extend(ALPHANUMERIC.get(index));
+        }
+    }
+}

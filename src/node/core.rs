@@ -1,0 +1,489 @@
+//! A node's inside: the kernel behind its lock, and the carrying out of what it wants done.
+
+use super::connection::{self, Control};
+use super::context::Function;
+use super::deferred::{self, Deferred};
+use super::lanes::{Lanes, Sent};
+use super::message::KillReason;
+use super::port::{PortCell, PortTable};
+use super::queue;
+use super::settings::NodeSettings;
+use super::{NodeEvent, Node};
+use crate::kernel::db::{ChangeSet, DbAnswer, DbMonitorId, QueryId};
+use crate::kernel::{
+    Call, ConnId, Effect, Kernel, Now, PortName, WatchId, died,
+};
+use crate::value::packed::Elements;
+use crate::value::{NodeId, Packed, Str, StrRef};
+use crate::wire::framing::{EncodeError, Framing};
+use parking_lot::{Mutex, MutexGuard, RwLock};
+use std::collections::HashMap;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+/// Everything that the handles of a node share.
+pub(crate) struct Shared {
+    pub(crate) id: NodeId,
+    pub(crate) settings: NodeSettings,
+    pub(crate) ports: PortTable,
+    pub(crate) lanes: Lanes,
+    pub(crate) functions: RwLock<HashMap<Str, Function>>,
+    pub(crate) eval: RwLock<Option<super::EvalHook>>,
+    pub(crate) runtime: tokio::runtime::Handle,
+    /// Cancelled when the node shuts down: everything that runs for it ends.
+    pub(crate) ended: CancellationToken,
+    pub(crate) alive: Mutex<Weak<super::Alive>>,
+    pub(crate) service_port: PortName,
+    core: Mutex<Core>,
+    started: tokio::time::Instant,
+    alarm: Notify,
+}
+
+struct Core {
+    kernel: Kernel,
+    conns: HashMap<ConnId, Connection>,
+    watches: HashMap<WatchId, Watching>,
+    queries: HashMap<QueryId, oneshot::Sender<DbAnswer>>,
+    db_monitors: HashMap<DbMonitorId, queue::Sender<Arc<ChangeSet>>>,
+    events: Vec<queue::Sender<NodeEvent>>,
+    /// When the alarm is set to go off.
+    alarm_at: Option<Duration>,
+}
+
+/// A connection's task, as the kernel's effects reach it.
+struct Connection {
+    control: mpsc::UnboundedSender<Control>,
+    framing: Framing,
+}
+
+/// What the node does when a monitor fires.
+pub(crate) enum Watching {
+    /// A future gets the reason.
+    Future(queue::Sender<KillReason>),
+    /// A callback runs.
+    Callback(Box<dyn FnOnce(KillReason) + Send>),
+    /// A callback runs as a port, in order with its messages.
+    PortCallback(Arc<PortCell>, Box<dyn FnOnce(KillReason) -> Result<(), String> + Send>),
+}
+
+impl Shared {
+    pub(crate) fn new(
+        settings: NodeSettings,
+        config: crate::kernel::KernelConfig,
+        runtime: tokio::runtime::Handle,
+    ) -> Arc<Self> {
+        let started = tokio::time::Instant::now();
+        let kernel = Kernel::new(config, Now { uptime: Duration::ZERO, wall: wall_clock() });
+        let service_port = kernel.service_port().clone();
+        let shared = Arc::new(Shared {
+            id: kernel.node().clone(),
+            ports: PortTable::new(),
+            lanes: Lanes::new(settings.lane_limits),
+            settings,
+            functions: RwLock::default(),
+            eval: RwLock::default(),
+            runtime,
+            ended: CancellationToken::new(),
+            alive: Mutex::new(Weak::new()),
+            service_port: service_port.clone(),
+            core: Mutex::new(Core {
+                kernel,
+                conns: HashMap::new(),
+                watches: HashMap::new(),
+                queries: HashMap::new(),
+                db_monitors: HashMap::new(),
+                events: Vec::new(),
+                alarm_at: None,
+            }),
+            started,
+            alarm: Notify::new(),
+        });
+        shared.ports.insert(&service_port, PortCell::service(service_port.clone()));
+        shared
+    }
+
+    /// Lets the kernel's clock run: has to be polled as long as the node lives.
+    pub(crate) async fn keep_time(self: Arc<Self>) {
+        loop {
+            let next = self.kernel(|kernel| kernel.next_tick());
+            let rung = self.alarm.notified();
+            match next {
+                Some(at) => {
+                    tokio::select! {
+                        () = tokio::time::sleep_until(self.started + at) => {}
+                        () = rung => {}
+                        () = self.ended.cancelled() => return,
+                    }
+                }
+                None => {
+                    tokio::select! {
+                        () = rung => {}
+                        () = self.ended.cancelled() => return,
+                    }
+                }
+            }
+            self.kernel(Kernel::tick);
+        }
+    }
+
+    /// Gives the kernel an input and carries out what it wants done.
+    ///
+    /// User code that is to run because of it runs after the kernel's lock is released, on this
+    /// thread, before this returns; unless this thread is running such code already: then that is
+    /// finished first.
+    pub(crate) fn kernel<R>(self: &Arc<Self>, input: impl FnOnce(&mut Kernel) -> R) -> R {
+        self.with_core(|_, core, _| input(&mut core.kernel))
+    }
+
+    fn with_core<R>(
+        self: &Arc<Self>,
+        input: impl FnOnce(&Arc<Self>, &mut Core, &mut Vec<Deferred>) -> R,
+    ) -> R {
+        let mut later = Vec::new();
+        let result = {
+            let mut core = self.core.lock();
+            core.kernel.set_now(Now { uptime: self.started.elapsed(), wall: wall_clock() });
+            let result = input(self, &mut core, &mut later);
+            self.carry_out(&mut core, &mut later);
+            self.set_alarm(&mut core);
+            result
+        };
+        deferred::run(self, later);
+        result
+    }
+
+    fn set_alarm(&self, core: &mut MutexGuard<'_, Core>) {
+        let next = core.kernel.next_tick();
+        if next.is_some() && (core.alarm_at.is_none() || next < core.alarm_at) {
+            self.alarm.notify_one();
+        }
+        core.alarm_at = next;
+    }
+
+    fn carry_out(self: &Arc<Self>, core: &mut MutexGuard<'_, Core>, later: &mut Vec<Deferred>) {
+        loop {
+            let effects = core.kernel.take_effects();
+            if effects.is_empty() {
+                return;
+            }
+            for effect in effects {
+                self.carry_out_one(core, effect, later);
+            }
+        }
+    }
+
+    fn carry_out_one(self: &Arc<Self>, core: &mut Core, effect: Effect, later: &mut Vec<Deferred>) {
+        match effect {
+            Effect::Send { to, packet } => {
+                self.trace_sent(&to, packet.as_elements());
+                match self.lanes.append(&to, packet.as_elements()) {
+                    // The kernel asks for connections itself.
+                    Ok(Sent::Done | Sent::WantConnection) => {}
+                    Ok(Sent::Overflow) => core.kernel.disconnect(&to, OVERFLOW),
+                    Err(error) => tracing::error!("message to {to} not sent: {error}"),
+                }
+            }
+            Effect::Deliver { port, message, from } => {
+                if let Some(cell) = self.ports.get(port.as_ref()) {
+                    later.push(Deferred::Deliver { cell, message, from });
+                }
+            }
+            Effect::LaneUp { node, conn } => self.lane_up(core, &node, conn),
+            Effect::LaneDown { node } => self.lanes.disconnect(&node),
+            Effect::LaneReset { node } => self.lanes.reset(&node),
+            Effect::Dial { conn, address } => {
+                let control = self.add_connection(core, conn);
+                connection::dial(self.clone(), conn, address, control);
+            }
+            Effect::Proceed { conn, order } => {
+                self.control(core, conn, Control::Proceed(order));
+            }
+            Effect::Close { conn, reason } => {
+                self.control(core, conn, Control::Close(reason));
+            }
+            Effect::Spawned { port, init } => {
+                let cell = self.spawned_cell(&port);
+                self.ports.insert(&port, cell.clone());
+                later.push(Deferred::Init { cell, init });
+            }
+            Effect::PortClosed { port, reason } => {
+                if let Some(cell) = self.ports.remove(port.as_ref()) {
+                    later.push(Deferred::Close { cell, reason });
+                }
+            }
+            Effect::Fire { watch, reason } => {
+                let reason = KillReason::from_packed(reason);
+                match core.watches.remove(&watch) {
+                    Some(Watching::Future(future)) => {
+                        later.extend(future.push(reason).map(Deferred::Wake));
+                    }
+                    Some(Watching::Callback(callback)) => {
+                        later.push(Deferred::Fired { callback, reason });
+                    }
+                    Some(Watching::PortCallback(cell, callback)) => {
+                        later.push(Deferred::Task { cell, task: Box::new(|| callback(reason)) });
+                    }
+                    None => {}
+                }
+            }
+            Effect::Call(call) => later.push(Deferred::Call(call)),
+            Effect::Eval { expression, from, reply } => {
+                later.push(Deferred::Eval { expression, from, reply });
+            }
+            Effect::NodeUp { node, untrusted } => {
+                Self::tell(core, &NodeEvent::Up { node, untrusted }, later);
+            }
+            Effect::NodeDown { node, reason } => {
+                let reason = KillReason::from_packed(reason);
+                Self::tell(core, &NodeEvent::Down { node, reason }, later);
+            }
+            Effect::Answer { query, answer } => {
+                if let Some(waiting) = core.queries.remove(&query) {
+                    later.push(Deferred::Answer(waiting, answer));
+                }
+            }
+            Effect::Changed { monitor, changes } => {
+                if let Some(changed) = core.db_monitors.get(&monitor) {
+                    later.extend(changed.push(changes).map(Deferred::Wake));
+                }
+            }
+            Effect::Log { level, text } => later.push(Deferred::Log(level, text)),
+        }
+    }
+
+    fn lane_up(&self, core: &mut Core, node: &NodeId, conn: ConnId) {
+        let Some(framing) = core.conns.get(&conn).map(|conn| conn.framing) else { return };
+        let (lane, generation, errors) = self.lanes.connect(node, framing);
+        for error in errors {
+            tracing::error!("message to {node} not sent: {error}");
+        }
+        self.control(core, conn, Control::Up { lane, generation });
+    }
+
+    fn control(&self, core: &Core, conn: ConnId, control: Control) {
+        if let Some(conn) = core.conns.get(&conn) {
+            // A task that is gone has reported, or is about to report, that it is.
+            let _ = conn.control.send(control);
+        }
+    }
+
+    fn add_connection(&self, core: &mut Core, conn: ConnId) -> mpsc::UnboundedReceiver<Control> {
+        let (control, receiver) = mpsc::unbounded_channel();
+        core.conns.insert(conn, Connection { control, framing: Framing::Cbor });
+        receiver
+    }
+
+    fn tell(core: &mut Core, event: &NodeEvent, later: &mut Vec<Deferred>) {
+        core.events.retain(|listener| !listener.is_abandoned());
+        for listener in &core.events {
+            later.extend(listener.push(event.clone()).map(Deferred::Wake));
+        }
+    }
+
+    /// Somebody has connected to us.
+    pub(crate) fn accepted(self: &Arc<Self>) -> (ConnId, mpsc::UnboundedReceiver<Control>) {
+        self.with_core(|shared, core, _| {
+            let conn = core.kernel.accepted();
+            (conn, shared.add_connection(core, conn))
+        })
+    }
+
+    /// A connection has been authenticated in both directions.
+    pub(crate) fn established(
+        self: &Arc<Self>,
+        conn: ConnId,
+        framing: Framing,
+        how: &crate::kernel::Authenticated,
+    ) {
+        self.with_core(|_, core, _| {
+            if let Some(connection) = core.conns.get_mut(&conn) {
+                connection.framing = framing;
+            }
+            core.kernel.established(conn, how);
+        });
+    }
+
+    /// A connection has ended.
+    pub(crate) fn closed(self: &Arc<Self>, conn: ConnId, why: &str) {
+        self.with_core(|_, core, _| {
+            core.conns.remove(&conn);
+            core.kernel.closed(conn, why);
+        });
+    }
+
+    /// Makes a port; `make` gets its name.
+    pub(crate) fn open_port(
+        self: &Arc<Self>,
+        make: impl FnOnce(PortName) -> Arc<PortCell>,
+    ) -> (PortName, Arc<PortCell>) {
+        self.with_core(|shared, core, _| {
+            let name = core.kernel.open_port();
+            let cell = make(name.clone());
+            shared.ports.insert(&name, cell.clone());
+            (name, cell)
+        })
+    }
+
+    /// Sets a monitor.
+    pub(crate) fn watch(
+        self: &Arc<Self>,
+        target: &crate::value::PortId,
+        watching: Watching,
+    ) -> WatchId {
+        self.with_core(|_, core, _| {
+            let watch = core.kernel.watch(target, crate::kernel::Watcher::Host);
+            core.watches.insert(watch, watching);
+            watch
+        })
+    }
+
+    /// Removes a monitor; what it would have run is dropped, without a lock.
+    pub(crate) fn unwatch(self: &Arc<Self>, watch: WatchId) {
+        self.with_core(|_, core, later| {
+            core.kernel.unwatch(watch);
+            later.extend(core.watches.remove(&watch).map(Deferred::DropWatch));
+        });
+    }
+
+    /// Asks the database.
+    pub(crate) fn query(
+        self: &Arc<Self>,
+        ask: impl FnOnce(&mut Kernel) -> QueryId,
+    ) -> (QueryId, oneshot::Receiver<DbAnswer>) {
+        self.with_core(|_, core, _| {
+            let (sender, receiver) = oneshot::channel();
+            let query = ask(&mut core.kernel);
+            core.queries.insert(query, sender);
+            (query, receiver)
+        })
+    }
+
+    /// Nobody waits for the answer any more.
+    pub(crate) fn cancel_query(self: &Arc<Self>, query: QueryId) {
+        self.with_core(|_, core, _| {
+            if core.queries.remove(&query).is_some() {
+                core.kernel.cancel_query(query);
+            }
+        });
+    }
+
+    /// Monitors a family of the database.
+    pub(crate) fn monitor_family(
+        self: &Arc<Self>,
+        family: &Str,
+    ) -> (DbMonitorId, queue::Receiver<Arc<ChangeSet>>) {
+        self.with_core(|_, core, _| {
+            let (sender, receiver) = queue::queue();
+            let monitor = core.kernel.monitor_family(family);
+            core.db_monitors.insert(monitor, sender);
+            (monitor, receiver)
+        })
+    }
+
+    pub(crate) fn unmonitor_family(self: &Arc<Self>, monitor: DbMonitorId) {
+        self.with_core(|_, core, _| {
+            core.db_monitors.remove(&monitor);
+            core.kernel.unmonitor_family(monitor);
+        });
+    }
+
+    /// Tells of nodes that come and go, beginning with those that are up.
+    pub(crate) fn node_events(self: &Arc<Self>) -> queue::Receiver<NodeEvent> {
+        self.with_core(|_, core, later| {
+            let (sender, receiver) = queue::queue();
+            for (node, untrusted) in core.kernel.up_nodes_with_trust() {
+                later.extend(sender.push(NodeEvent::Up { node, untrusted }).map(Deferred::Wake));
+            }
+            core.events.push(sender);
+            receiver
+        })
+    }
+
+    /// A packet from a peer, in wire order.
+    #[inline]
+    pub(crate) fn packet(
+        self: &Arc<Self>,
+        from: &NodeId,
+        port: StrRef<'_>,
+        message: Elements<'_>,
+    ) {
+        self.trace_received(from, port, message);
+        if port.is_empty() {
+            self.kernel(|kernel| kernel.node_packet(from, message));
+        } else {
+            self.deliver(port, from, message);
+        }
+    }
+
+    /// Delivers a message to a port of this node; it is dropped if there is none.
+    #[inline]
+    pub(crate) fn deliver(
+        self: &Arc<Self>,
+        port: StrRef<'_>,
+        from: &NodeId,
+        message: Elements<'_>,
+    ) {
+        use super::port::Delivery;
+        match self.ports.deliver(port, from, message) {
+            Delivery::Delivered | Delivery::NoSuchPort => {}
+            Delivery::Service => self.kernel(|kernel| kernel.service_message(from, message)),
+            Delivery::Overflow => self.overflowed(port.to_owned()),
+        }
+    }
+
+    pub(crate) fn overflowed(self: &Arc<Self>, port: PortName) {
+        let reason = died("too many messages were waiting");
+        self.kill_own(port, reason);
+    }
+
+    /// Kills a port of this node.
+    pub(crate) fn kill_own(self: &Arc<Self>, port: PortName, reason: Packed) {
+        let id = crate::value::PortId::of(&self.id, port.as_ref());
+        self.kernel(|kernel| kernel.kill(&id, &reason));
+    }
+
+    /// Sends a packet, port name first, to a remote node.
+    pub(crate) fn send_remote(
+        self: &Arc<Self>,
+        node: &NodeId,
+        packet: Elements<'_>,
+    ) -> Result<(), EncodeError> {
+        match self.lanes.append(node, packet)? {
+            Sent::Done => {}
+            Sent::WantConnection => self.kernel(|kernel| kernel.want_connection(node)),
+            Sent::Overflow => self.kernel(|kernel| kernel.disconnect(node, OVERFLOW)),
+        }
+        Ok(())
+    }
+
+    /// Ends everything: connections are closed, ports die normally.
+    pub(crate) fn end(self: &Arc<Self>) {
+        self.ended.cancel();
+        let mut later = Vec::new();
+        {
+            let mut core = self.core.lock();
+            later.extend(core.watches.drain().map(|(_, watch)| Deferred::DropWatch(watch)));
+            later.extend(core.events.drain(..).filter_map(|events| events.end()).map(Deferred::Wake));
+            core.db_monitors.clear();
+            core.queries.clear();
+        }
+        for cell in self.ports.drain() {
+            later.push(Deferred::Close { cell, reason: Packed::default() });
+        }
+        deferred::run(self, later);
+        self.functions.write().clear();
+    }
+
+    /// A handle that does not keep the node alive.
+    pub(crate) fn inner_handle(self: &Arc<Self>) -> Node {
+        Node::inner(self.clone())
+    }
+}
+
+const OVERFLOW: &str = "too much waits to be sent";
+
+fn wall_clock() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
+}

@@ -1,0 +1,174 @@
+//! The lanes of a node: one for each remote node, shared by all who send to it.
+
+use crate::kernel::{Appended, Lane, LaneLimits};
+use crate::value::packed::Elements;
+use crate::value::NodeId;
+use crate::wire::framing::{EncodeError, Framing};
+use parking_lot::Mutex;
+use std::sync::Arc;
+use tokio::sync::Notify;
+
+/// The lane of one remote node with what it takes to share it.
+#[derive(Debug)]
+pub(crate) struct SharedLane {
+    state: Mutex<State>,
+    /// Wakes the connection's writer.
+    writer: Notify,
+    /// Wakes senders who wait for the lane to empty.
+    drained: Notify,
+}
+
+#[derive(Debug)]
+struct State {
+    lane: Lane,
+    /// Taken out of the table: whoever still has it looks the node up again.
+    retired: bool,
+}
+
+/// What became of a packet that was given to [`Lanes::append`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub(crate) enum Sent {
+    /// It is on its way, or dropped because the connection is being lost.
+    Done,
+    /// The kernel has to make a connection.
+    WantConnection,
+    /// Too much waits: the kernel has to give the connection up.
+    Overflow,
+}
+
+/// All lanes of a node.
+#[derive(Debug)]
+pub(crate) struct Lanes {
+    by_node: papaya::HashMap<NodeId, Arc<SharedLane>>,
+    limits: LaneLimits,
+}
+
+impl Lanes {
+    pub(crate) fn new(limits: LaneLimits) -> Self {
+        Lanes { by_node: papaya::HashMap::new(), limits }
+    }
+
+    /// The lane of `node`; a new one if nothing was sent there yet.
+    pub(crate) fn of(&self, node: &NodeId) -> Arc<SharedLane> {
+        let lanes = self.by_node.pin();
+        if let Some(lane) = lanes.get(node) {
+            return lane.clone();
+        }
+        lanes.get_or_insert_with(node.clone(), || SharedLane::new(self.limits)).clone()
+    }
+
+    /// Appends a packet, port name first, to the lane of `node`.
+    pub(crate) fn append(&self, node: &NodeId, packet: Elements<'_>) -> Result<Sent, EncodeError> {
+        loop {
+            if let Some(sent) = self.of(node).append(packet)? {
+                return Ok(sent);
+            }
+        }
+    }
+
+    /// The connection of `node` is authenticated. Returns its lane and generation.
+    pub(crate) fn connect(
+        &self,
+        node: &NodeId,
+        framing: Framing,
+    ) -> (Arc<SharedLane>, u64, Vec<EncodeError>) {
+        let lane = self.of(node);
+        let (generation, _, errors) = lane.state.lock().lane.connect(framing);
+        (lane, generation, errors)
+    }
+
+    /// Drops what waits for `node`, and all that comes before [`Lanes::reset`].
+    pub(crate) fn disconnect(&self, node: &NodeId) {
+        let lane = self.of(node);
+        lane.state.lock().lane.disconnect();
+        lane.writer.notify_one();
+        lane.drained.notify_waiters();
+    }
+
+    /// Lets packets for a new connection be queued.
+    pub(crate) fn reset(&self, node: &NodeId) {
+        let lanes = self.by_node.pin();
+        if let Some(lane) = lanes.remove(node) {
+            lane.state.lock().retired = true;
+        }
+    }
+
+    /// Calls `f` with each node and its lane.
+    pub(crate) fn for_each(&self, mut f: impl FnMut(&NodeId, &Lane)) {
+        for (node, lane) in &self.by_node.pin() {
+            f(node, &lane.state.lock().lane);
+        }
+    }
+}
+
+impl SharedLane {
+    fn new(limits: LaneLimits) -> Arc<Self> {
+        Arc::new(SharedLane {
+            state: Mutex::new(State { lane: Lane::new(limits), retired: false }),
+            writer: Notify::new(),
+            drained: Notify::new(),
+        })
+    }
+
+    /// Appends a packet; `None` if the lane is retired.
+    fn append(&self, packet: Elements<'_>) -> Result<Option<Sent>, EncodeError> {
+        let appended = {
+            let mut state = self.state.lock();
+            if state.retired {
+                return Ok(None);
+            }
+            state.lane.append(packet)?
+        };
+        Ok(Some(match appended {
+            Appended::Waits | Appended::Dropped => Sent::Done,
+            Appended::WakeWriter => {
+                self.writer.notify_one();
+                Sent::Done
+            }
+            Appended::WantConnection => Sent::WantConnection,
+            Appended::Overflow => Sent::Overflow,
+        }))
+    }
+
+    /// Takes what waits; false if there is nothing, or `generation` is over.
+    pub(crate) fn take(&self, generation: u64, into: &mut Vec<u8>) -> bool {
+        let (taken, relaxed) = {
+            let mut state = self.state.lock();
+            let taken = state.lane.take(generation, into);
+            (taken, !state.lane.is_congested())
+        };
+        if relaxed {
+            self.drained.notify_waiters();
+        }
+        taken
+    }
+
+    /// Waits until there may be something to write.
+    pub(crate) async fn wait_for_packets(&self) {
+        self.writer.notified().await;
+    }
+
+    /// Waits while the lane is congested.
+    pub(crate) async fn wait_until_drained(&self) {
+        loop {
+            let drained = self.drained.notified();
+            tokio::pin!(drained);
+            drained.as_mut().enable();
+            if !self.is_congested() {
+                return;
+            }
+            drained.await;
+        }
+    }
+
+    pub(crate) fn is_congested(&self) -> bool {
+        let state = self.state.lock();
+        !state.retired && state.lane.is_congested()
+    }
+
+    /// Whether everything that was appended has been written.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.state.lock().lane.waiting() == 0
+    }
+}

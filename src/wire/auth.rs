@@ -1,0 +1,241 @@
+//! How a node proves that it may talk to us: methods, tokens, the secret and the nonce.
+
+use std::fmt;
+use std::str::FromStr;
+
+use base64::Engine as _;
+use hmac::{Hmac, Mac as _};
+use sha3::{Digest as _, Sha3_512};
+use subtle::ConstantTimeEq as _;
+
+/// A way to authenticate (`docs/protocol.md` §1.5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum AuthMethod {
+    /// The certificate proves the node; the token ties the greetings to the TLS connection.
+    TlsSha3_512,
+    /// Both sides know the same secret, which never leaves them.
+    HmacSha3_512,
+    /// The certificate alone; the peer counts as untrusted.
+    TlsAnon,
+    /// The secret itself, in hex. Accepted for simple clients, never sent.
+    Cleartext,
+}
+
+impl AuthMethod {
+    /// Every method, in the order in which Perl accepts them by default (`auth_accept`).
+    pub const ALL: [AuthMethod; 4] = [
+        AuthMethod::TlsSha3_512,
+        AuthMethod::HmacSha3_512,
+        AuthMethod::TlsAnon,
+        AuthMethod::Cleartext,
+    ];
+
+    /// The name in greetings, authentication lines and configuration.
+    pub fn name(self) -> &'static str {
+        match self {
+            AuthMethod::TlsSha3_512 => "tls_sha3_512",
+            AuthMethod::HmacSha3_512 => "hmac_sha3_512",
+            AuthMethod::TlsAnon => "tls_anon",
+            AuthMethod::Cleartext => "cleartext",
+        }
+    }
+
+    /// The method of that name, if we know it.
+    pub fn from_name(name: &[u8]) -> Option<AuthMethod> {
+        AuthMethod::ALL
+            .into_iter()
+            .find(|method| method.name().as_bytes() == name)
+    }
+
+    /// Whether the method means anything only inside TLS with a verified certificate.
+    pub fn needs_tls(self) -> bool {
+        matches!(self, AuthMethod::TlsSha3_512 | AuthMethod::TlsAnon)
+    }
+
+    /// Whether the method needs a secret that both sides know.
+    pub fn needs_secret(self) -> bool {
+        !self.needs_tls()
+    }
+
+    /// Whether we ever send it: Perl never sends [`AuthMethod::Cleartext`], even if told to.
+    pub fn may_be_sent(self) -> bool {
+        self != AuthMethod::Cleartext
+    }
+
+    /// The token with which the node that said `own` proves itself to the one that said `other`.
+    ///
+    /// Both are complete greetings: two lines, each with its LF. There is no token if the method
+    /// needs a secret and there is none.
+    pub fn token(self, secret: Option<&Secret>, own: &[u8], other: &[u8]) -> Option<String> {
+        match self {
+            AuthMethod::TlsAnon => Some(String::new()),
+            AuthMethod::TlsSha3_512 => Some(hex(&Sha3_512::new()
+                .chain_update(own)
+                .chain_update(other)
+                .finalize())),
+            AuthMethod::HmacSha3_512 => secret.and_then(|Secret(key)| {
+                let hmac = Hmac::<Sha3_512>::new_from_slice(key).ok()?;
+                Some(hex(&hmac
+                    .chain_update(own)
+                    .chain_update(other)
+                    .finalize()
+                    .into_bytes()))
+            }),
+            AuthMethod::Cleartext => secret.map(|Secret(octets)| hex(octets)),
+        }
+    }
+
+    /// Whether the token is the one that the node which said `sender` must send to `receiver`.
+    ///
+    /// How long this takes tells nothing about the right token.
+    pub fn verify(
+        self,
+        secret: Option<&Secret>,
+        token: &[u8],
+        sender: &[u8],
+        receiver: &[u8],
+    ) -> bool {
+        let Some(expected) = self.token(secret, sender, receiver) else {
+            return false;
+        };
+        // Digests have one length, so that not even the length of a cleartext secret shows.
+        Sha3_512::digest(expected)
+            .ct_eq(&Sha3_512::digest(token))
+            .into()
+    }
+}
+
+impl fmt::Display for AuthMethod {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for AuthMethod {
+    type Err = UnknownAuthMethod;
+
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        AuthMethod::from_name(name.as_bytes()).ok_or_else(|| UnknownAuthMethod(name.to_owned()))
+    }
+}
+
+/// An authentication method was named that does not exist.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "unknown authentication method {0:?}: use tls_sha3_512, hmac_sha3_512, tls_anon or cleartext"
+)]
+pub struct UnknownAuthMethod(pub String);
+
+/// What all nodes of a network know and nobody else; any octets, never shown.
+#[derive(Clone)]
+pub struct Secret(Box<[u8]>);
+
+impl Secret {
+    /// Takes the octets; an empty secret is none, as in Perl.
+    pub fn new(octets: impl Into<Vec<u8>>) -> Option<Secret> {
+        let octets = octets.into();
+        (!octets.is_empty()).then(|| Secret(octets.into_boxed_slice()))
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(hidden)")
+    }
+}
+
+/// The random second line of a greeting, which makes every token good for one connection only.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Nonce(String);
+
+impl Nonce {
+    /// How many random octets a nonce is made of.
+    pub const OCTETS: usize = 66;
+
+    /// Makes the line, 88 characters of base64, from octets of a secure random source.
+    pub fn from_random(octets: &[u8; Nonce::OCTETS]) -> Nonce {
+        Nonce(base64::engine::general_purpose::STANDARD.encode(octets))
+    }
+
+    /// The line, without its line end.
+    pub fn as_bytes(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+}
+
+fn hex(octets: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digit = |nibble: u8| char::from(DIGITS[usize::from(nibble & 15)]);
+    octets
+        .iter()
+        .flat_map(|octet| [digit(octet >> 4), digit(*octet)])
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn methods_have_names() {
+        for method in AuthMethod::ALL {
+            assert_eq!(method.to_string().parse(), Ok(method));
+        }
+        assert!(
+            "hmac_md6_64_256"
+                .parse::<AuthMethod>()
+                .unwrap_err()
+                .to_string()
+                .contains("md6")
+        );
+    }
+
+    #[test]
+    fn a_method_needs_either_tls_or_a_secret() {
+        for method in AuthMethod::ALL {
+            assert_eq!(
+                method.needs_secret(),
+                method.token(None, b"a", b"b").is_none()
+            );
+        }
+    }
+
+    #[test]
+    fn cleartext_is_the_secret_in_hex() {
+        let secret = Secret::new("geheim");
+        let token = AuthMethod::Cleartext.token(secret.as_ref(), b"", b"");
+        assert_eq!(token.as_deref(), Some("67656865696d"));
+    }
+
+    #[test]
+    fn without_a_secret_nothing_that_needs_one_verifies() {
+        assert!(Secret::new("").is_none());
+        assert!(!AuthMethod::Cleartext.verify(None, b"", b"a", b"b"));
+        assert!(!AuthMethod::HmacSha3_512.verify(None, b"", b"a", b"b"));
+    }
+
+    #[test]
+    fn a_token_holds_in_one_direction_only() {
+        let secret = Secret::new("geheim");
+        for method in [AuthMethod::HmacSha3_512, AuthMethod::TlsSha3_512] {
+            let token = method.token(secret.as_ref(), b"a", b"b").unwrap();
+            assert!(method.verify(secret.as_ref(), token.as_bytes(), b"a", b"b"));
+            assert!(!method.verify(secret.as_ref(), token.as_bytes(), b"b", b"a"));
+            assert!(!method.verify(secret.as_ref(), b"", b"a", b"b"));
+            assert!(!method.verify(secret.as_ref(), &token.as_bytes()[1..], b"a", b"b"));
+        }
+        assert!(!AuthMethod::TlsAnon.verify(None, b"x", b"a", b"b"));
+    }
+
+    #[test]
+    fn the_secret_is_never_shown() {
+        let secret = Secret::new("geheim");
+        assert_eq!(format!("{secret:?}"), "Some(Secret(hidden))");
+    }
+
+    #[test]
+    fn a_nonce_is_88_characters() {
+        let nonce = Nonce::from_random(&[0xff; Nonce::OCTETS]);
+        assert_eq!(nonce.as_bytes(), [b'/'; 88]);
+    }
+}

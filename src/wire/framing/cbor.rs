@@ -1,0 +1,366 @@
+//! The CBOR framing: finds where a packet ends; plain packets are lent as they are.
+//!
+//! Nearly everything that nodes send already is in packed form. So there is one scan, which can
+//! stop at any octet and go on later, and which checks what packed form demands. Packets that are
+//! CBOR but not packed are rewritten by [`super::cbor_unusual`].
+
+use super::{
+    EncodeError, Framing, FramingError, FramingLimits, MAX_NESTING, Step, begins_with_a_name,
+    cbor_unusual, nesting, recycle,
+};
+use crate::value::StrRef;
+use crate::value::packed::{self, Elements};
+
+pub(super) const OCTETS: u8 = 2;
+pub(super) const TEXT: u8 = 3;
+pub(super) const ARRAY: u8 = 4;
+pub(super) const MAP: u8 = 5;
+pub(super) const TAG: u8 = 6;
+pub(super) const BREAK: u8 = 0xff;
+
+/// What an item begins with.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Head {
+    pub(super) major: u8,
+    /// The length of what has an indefinite length is not known.
+    pub(super) indefinite: bool,
+    pub(super) argument: u64,
+    /// Where the head ends.
+    pub(super) end: usize,
+}
+
+/// The head at `at`, or nothing where it is cut off.
+#[inline(always)]
+pub(super) fn head(octets: &[u8], at: usize) -> Result<Option<Head>, FramingError> {
+    let Some((&first, rest)) = octets.get(at..).and_then(<[u8]>::split_first) else {
+        return Ok(None);
+    };
+    let info = first & 0x1f;
+    let mut head = Head {
+        major: first >> 5,
+        indefinite: false,
+        argument: u64::from(info),
+        end: at + 1,
+    };
+    if info < 24 {
+        return Ok(Some(head));
+    }
+    let (argument, len) = match info {
+        24 => (rest.first().map(|&octet| u64::from(octet)), 1),
+        25 => (
+            rest.first_chunk()
+                .map(|&octets| u64::from(u16::from_be_bytes(octets))),
+            2,
+        ),
+        26 => (
+            rest.first_chunk()
+                .map(|&octets| u64::from(u32::from_be_bytes(octets))),
+            4,
+        ),
+        27 => (
+            rest.first_chunk().map(|&octets| u64::from_be_bytes(octets)),
+            8,
+        ),
+        31 => {
+            head.indefinite = true;
+            return Ok(Some(head));
+        }
+        _ => return Err(malformed("a reserved length")),
+    };
+    Ok(argument.map(|argument| {
+        head.argument = argument;
+        head.end += len;
+        head
+    }))
+}
+
+pub(super) const fn malformed(what: &'static str) -> FramingError {
+    FramingError::Malformed {
+        framing: Framing::Cbor,
+        what,
+    }
+}
+
+/// What the items at a place belong to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// The packet itself: one item.
+    Packet,
+    Array,
+    Map,
+    IndefiniteArray,
+    IndefiniteMap,
+    /// A string in chunks; of this major type.
+    Chunks(u8),
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Level {
+    kind: Kind,
+    /// Items to come; where their number is not known, 1 after each key.
+    left: u64,
+}
+
+const OUTERMOST: Level = Level {
+    kind: Kind::Packet,
+    left: 1,
+};
+
+/// Reads the CBOR framing.
+#[derive(Debug)]
+pub(super) struct Cbor {
+    limits: FramingLimits,
+    /// Octets scanned of the packet that is arriving.
+    at: usize,
+    /// The container that `at` is in, and those around it.
+    level: Level,
+    outside: Vec<Level>,
+    /// Where the packet's elements begin; 0 until the array's head was scanned.
+    body: usize,
+    len: usize,
+    /// Everything scanned is in packed form.
+    plain: bool,
+    /// A tag was scanned, and its content has to follow.
+    tagged: bool,
+    rewritten: Vec<u8>,
+}
+
+impl Cbor {
+    pub(super) fn new(limits: FramingLimits) -> Self {
+        Cbor {
+            limits,
+            at: 0,
+            level: OUTERMOST,
+            outside: Vec::new(),
+            body: 0,
+            len: 0,
+            plain: true,
+            tagged: false,
+            rewritten: Vec::new(),
+        }
+    }
+
+    pub(super) fn next<'a>(&'a mut self, input: &'a [u8]) -> Result<Step<'a>, FramingError> {
+        if self.at == 0 {
+            self.level = OUTERMOST;
+            self.body = 0;
+            self.plain = true;
+            self.tagged = false;
+            self.outside.clear();
+            recycle(&mut self.rewritten);
+        }
+        let complete = (self.body > 0 || self.scan_array_head(input)?) && self.scan(input)?;
+        if self.at > self.limits.packet || (!complete && input.len() > self.limits.packet) {
+            return Err(self.too_long());
+        }
+        if !complete {
+            self.refuse_wrong_first_element(input)?;
+            return Ok(Step::More { used: 0 });
+        }
+        let used = std::mem::take(&mut self.at);
+        let elements = if self.plain {
+            Elements::new(self.len, input.get(self.body..used).unwrap_or_default())
+        } else {
+            let packet = input.get(..used).unwrap_or_default();
+            let len = cbor_unusual::rewrite(packet, self.limits, &mut self.rewritten)?;
+            Elements::new(len, &self.rewritten)
+        };
+        if !begins_with_a_name(elements) {
+            return Err(FramingError::NotAPacket);
+        }
+        Ok(Step::Packet { used, elements })
+    }
+
+    fn too_long(&self) -> FramingError {
+        FramingError::TooLong {
+            limit: self.limits.packet,
+        }
+    }
+
+    /// Scans the head of the packet's array; false if it is not there yet.
+    fn scan_array_head(&mut self, input: &[u8]) -> Result<bool, FramingError> {
+        while let Some(head) = head(input, self.at)? {
+            match head.major {
+                TAG if !head.indefinite => {
+                    self.plain = false;
+                    self.at = head.end;
+                }
+                ARRAY => {
+                    self.body = head.end;
+                    self.enter(head)?;
+                    self.at = head.end;
+                    self.len = head.argument as usize;
+                    return Ok(true);
+                }
+                _ => return Err(FramingError::NotAPacket),
+            }
+        }
+        Ok(false)
+    }
+
+    /// A first element that is neither string nor number ends the connection before the rest of
+    /// the packet is there.
+    fn refuse_wrong_first_element(&self, input: &[u8]) -> Result<(), FramingError> {
+        match input.get(self.body) {
+            Some(0x80..=0xbf | 0xe0..=0xf8) if self.body > 0 => Err(FramingError::NotAPacket),
+            _ => Ok(()),
+        }
+    }
+
+    /// Goes into the array or map with this head, unless it has no items.
+    fn enter(&mut self, head: Head) -> Result<(), FramingError> {
+        if self.outside.len() >= self.limits.nesting {
+            return Err(FramingError::TooDeep {
+                limit: self.limits.nesting,
+            });
+        }
+        let is_map = head.major == MAP;
+        let level = if head.indefinite {
+            self.plain = false;
+            Level {
+                kind: if is_map {
+                    Kind::IndefiniteMap
+                } else {
+                    Kind::IndefiniteArray
+                },
+                left: 0,
+            }
+        } else {
+            let each = 1 + u64::from(is_map);
+            // Every item to come has at least one octet.
+            if head.argument > (self.limits.packet.saturating_sub(head.end) as u64) / each {
+                return Err(self.too_long());
+            }
+            Level {
+                kind: if is_map { Kind::Map } else { Kind::Array },
+                left: head.argument * each,
+            }
+        };
+        self.outside.push(std::mem::replace(&mut self.level, level));
+        Ok(())
+    }
+
+    /// Scans on behind the head of the packet's array; true when the packet is complete.
+    fn scan(&mut self, input: &[u8]) -> Result<bool, FramingError> {
+        loop {
+            // Leave what is complete.
+            while self.level.left == 0 && matches!(self.level.kind, Kind::Array | Kind::Map) {
+                self.leave();
+            }
+            if self.level.kind == Kind::Packet {
+                return Ok(true);
+            }
+            let Some(head) = head(input, self.at)? else {
+                return Ok(false);
+            };
+            if let Kind::Chunks(major) = self.level.kind
+                && (head.major != major || head.indefinite)
+                && !is_break(head)
+            {
+                return Err(malformed("wrong chunks in a string of indefinite length"));
+            }
+            if self.level.kind == Kind::Map
+                && self.level.left.is_multiple_of(2)
+                && !matches!(head.major, OCTETS | TEXT)
+            {
+                self.plain = false;
+            }
+            let mut end = head.end;
+            match head.major {
+                ARRAY | MAP => {
+                    self.enter(head)?;
+                    self.at = end;
+                    self.tagged = false;
+                    continue;
+                }
+                OCTETS | TEXT if head.indefinite => {
+                    self.plain = false;
+                    let chunks = Level {
+                        kind: Kind::Chunks(head.major),
+                        left: 0,
+                    };
+                    self.outside
+                        .push(std::mem::replace(&mut self.level, chunks));
+                    self.at = end;
+                    self.tagged = false;
+                    continue;
+                }
+                OCTETS | TEXT => {
+                    if head.argument > self.limits.packet.saturating_sub(end) as u64 {
+                        return Err(self.too_long());
+                    }
+                    end += head.argument as usize;
+                    let Some(string) = input.get(head.end..end) else {
+                        return Ok(false);
+                    };
+                    if head.major == TEXT
+                        && !string.is_ascii()
+                        && StrRef::generalized(string).is_none()
+                    {
+                        return Err(FramingError::NotUtf8);
+                    }
+                }
+                _ if is_break(head) => {
+                    if self.tagged || self.level.left == 1 {
+                        return Err(malformed("a break in the middle of a pair or tag"));
+                    }
+                    if matches!(self.level.kind, Kind::Array | Kind::Map) {
+                        return Err(malformed("a break in a list of definite length"));
+                    }
+                    self.at = end;
+                    self.leave();
+                    continue;
+                }
+                _ if head.indefinite => return Err(malformed("an indefinite number")),
+                TAG => {
+                    self.plain = false;
+                    self.tagged = true;
+                    self.at = end;
+                    continue;
+                }
+                0 => {}
+                1 => self.plain &= head.argument <= i64::MAX as u64,
+                _ => match head.end - self.at {
+                    1 => self.plain &= matches!(head.argument, 20..=22),
+                    2 if head.argument < 32 => return Err(malformed("a simple value")),
+                    2 | 3 => self.plain = false,
+                    _ => {}
+                },
+            }
+            self.at = end;
+            self.tagged = false;
+            self.count_item();
+        }
+    }
+
+    fn count_item(&mut self) {
+        match self.level.kind {
+            Kind::Packet | Kind::Array | Kind::Map => self.level.left -= 1,
+            Kind::IndefiniteMap => self.level.left ^= 1,
+            Kind::IndefiniteArray | Kind::Chunks(_) => {}
+        }
+    }
+
+    /// Goes out of a container, which counts as one item of the one around it.
+    fn leave(&mut self) {
+        self.level = self.outside.pop().unwrap_or(OUTERMOST);
+        if self.level.kind != Kind::Packet {
+            self.count_item();
+        }
+    }
+}
+
+fn is_break(head: Head) -> bool {
+    head.major == 7 && head.indefinite
+}
+
+/// Appends a packet: packed form is CBOR.
+pub(super) fn encode(elements: Elements<'_>, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+    // So many octets are needed to nest too deeply.
+    if elements.octets().len() >= MAX_NESTING && nesting(elements.octets())? >= MAX_NESTING {
+        return Err(EncodeError::TooDeep);
+    }
+    packed::put_array(out, elements.len());
+    out.extend_from_slice(elements.octets());
+    Ok(())
+}

@@ -1,0 +1,561 @@
+//! The JSON framing, received: an incremental parser that writes packed form.
+//!
+//! Tokens are taken as soon as they are complete, so a packet that arrives in pieces is kept only
+//! once, in packed form. Strict RFC 8259, with these differences, in which it follows Perl's
+//! JSON::XS: surrogates and code points above U+10FFFF in (generalized) UTF-8 are taken, and
+//! integers beyond 64 bits stay strings of digits. `\ud800` without its other half, which JSON::XS
+//! refuses, is taken as that surrogate. Bare `inf` and `nan` are refused.
+
+use super::{Framing, FramingError, FramingLimits, Step, recycle};
+use crate::value::packed::{self, Elements, OpenLen};
+use crate::value::{StrKind, StrRef};
+
+const fn malformed(what: &'static str) -> FramingError {
+    FramingError::Malformed {
+        framing: Framing::Json,
+        what,
+    }
+}
+
+/// What may come next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Expect {
+    /// `[` of a packet.
+    Packet,
+    /// A value or `]`.
+    FirstValue,
+    Value,
+    /// A key or `}`.
+    FirstKey,
+    Key,
+    Colon,
+    /// `,` or the end of the array or hash.
+    Separator,
+}
+
+#[derive(Debug)]
+struct Level {
+    open: OpenLen,
+    is_hash: bool,
+    len: usize,
+}
+
+/// How far the token at the end of the input was scanned.
+#[derive(Debug, Default, Clone, Copy)]
+struct Partial {
+    /// Octets of the token.
+    scanned: usize,
+    /// A string with a backslash in it.
+    escaped: bool,
+}
+
+/// Reads the JSON framing.
+#[derive(Debug)]
+pub(super) struct Json {
+    limits: FramingLimits,
+    expect: Expect,
+    /// The arrays and hashes inside the packet's own array.
+    levels: Vec<Level>,
+    /// Items of the innermost array or hash; of those around it they are in `levels`.
+    len: usize,
+    in_hash: bool,
+    /// Octets of the packet that were used up before.
+    taken: usize,
+    partial: Partial,
+    packed: Vec<u8>,
+    unescaped: Vec<u8>,
+}
+
+impl Json {
+    pub(super) fn new(limits: FramingLimits) -> Self {
+        Json {
+            limits,
+            expect: Expect::Packet,
+            levels: Vec::new(),
+            len: 0,
+            in_hash: false,
+            taken: 0,
+            partial: Partial::default(),
+            packed: Vec::new(),
+            unescaped: Vec::new(),
+        }
+    }
+
+    pub(super) fn is_inside_a_packet(&self) -> bool {
+        self.expect != Expect::Packet
+    }
+
+    pub(super) fn next<'a>(&'a mut self, input: &'a [u8]) -> Result<Step<'a>, FramingError> {
+        let mut at = 0;
+        if self.expect == Expect::Packet {
+            at = skip_space(input, 0);
+            match input.get(at) {
+                Some(b'[') => at += 1,
+                Some(_) => return Err(FramingError::NotAPacket),
+                None => return Ok(Step::More { used: at }),
+            }
+            self.expect = Expect::FirstValue;
+            self.levels.clear();
+            self.len = 0;
+            self.in_hash = false;
+            // White space before the packet is no part of it.
+            self.taken = 0;
+            recycle(&mut self.packed);
+            recycle(&mut self.unescaped);
+            if self.limits.nesting == 0 {
+                return Err(self.too_deep());
+            }
+            return self.rest_of_packet(input, at, at - 1);
+        }
+        self.rest_of_packet(input, at, 0)
+    }
+
+    /// Parses on from `at`, the packet having begun (or gone on) at `start` of the input.
+    fn rest_of_packet<'a>(
+        &'a mut self,
+        input: &'a [u8],
+        at: usize,
+        start: usize,
+    ) -> Result<Step<'a>, FramingError> {
+        let mut at = at;
+        let complete = self.parse(input, &mut at)?;
+        let seen = self.taken + if complete { at } else { input.len() } - start;
+        if seen > self.limits.packet {
+            return Err(FramingError::TooLong {
+                limit: self.limits.packet,
+            });
+        }
+        if complete {
+            self.expect = Expect::Packet;
+            let elements = Elements::new(self.len, &self.packed);
+            return Ok(Step::Packet { used: at, elements });
+        }
+        self.taken += at - start;
+        Ok(Step::More { used: at })
+    }
+
+    fn too_deep(&self) -> FramingError {
+        FramingError::TooDeep {
+            limit: self.limits.nesting,
+        }
+    }
+
+    /// Takes all complete tokens; true when the packet's array was closed.
+    fn parse(&mut self, input: &[u8], at: &mut usize) -> Result<bool, FramingError> {
+        loop {
+            let mut first = match input.get(*at) {
+                Some(&first) => first,
+                None => return Ok(false),
+            };
+            if is_space(first) {
+                *at = skip_space(input, *at + 1);
+                match input.get(*at) {
+                    Some(&octet) => first = octet,
+                    None => return Ok(false),
+                }
+            }
+            match self.expect {
+                Expect::FirstValue if first == b']' => {
+                    *at += 1;
+                    if self.leave() {
+                        return Ok(true);
+                    }
+                }
+                Expect::FirstValue | Expect::Value => {
+                    if !self.value(input, at, first)? {
+                        return Ok(false);
+                    }
+                }
+                Expect::FirstKey if first == b'}' => {
+                    *at += 1;
+                    self.leave();
+                }
+                Expect::FirstKey | Expect::Key => {
+                    if first != b'"' {
+                        return Err(malformed("a key that is no string"));
+                    }
+                    if !self.string(input, at)? {
+                        return Ok(false);
+                    }
+                    self.expect = Expect::Colon;
+                }
+                Expect::Colon => {
+                    if first != b':' {
+                        return Err(malformed("a key without a colon"));
+                    }
+                    *at += 1;
+                    self.expect = Expect::Value;
+                }
+                Expect::Separator | Expect::Packet => {
+                    *at += 1;
+                    match (first, self.in_hash) {
+                        (b',', false) => self.expect = Expect::Value,
+                        (b',', true) => self.expect = Expect::Key,
+                        (b']', false) | (b'}', true) => {
+                            if self.leave() {
+                                return Ok(true);
+                            }
+                        }
+                        _ => return Err(malformed("values without a comma between them")),
+                    }
+                }
+            }
+        }
+    }
+
+    /// Takes a value or the beginning of one; false if it is cut off.
+    #[inline]
+    fn value(&mut self, input: &[u8], at: &mut usize, first: u8) -> Result<bool, FramingError> {
+        let complete = match first {
+            b'"' => self.string(input, at)?,
+            b'-' | b'0'..=b'9' => self.number(input, at)?,
+            _ if self.len == 0 && self.levels.is_empty() => return Err(FramingError::NotAPacket),
+            b'[' | b'{' => {
+                *at += 1;
+                return self.enter(first == b'{').map(|()| true);
+            }
+            b't' => literal(input, at, b"true")? && put(packed::put_bool, &mut self.packed, true),
+            b'f' => literal(input, at, b"false")? && put(packed::put_bool, &mut self.packed, false),
+            b'n' => {
+                literal(input, at, b"null")? && {
+                    packed::put_undef(&mut self.packed);
+                    true
+                }
+            }
+            _ => {
+                return Err(malformed(
+                    "neither string, number, array, object nor literal",
+                ));
+            }
+        };
+        if complete {
+            self.len += 1;
+            self.expect = Expect::Separator;
+        }
+        Ok(complete)
+    }
+
+    fn enter(&mut self, is_hash: bool) -> Result<(), FramingError> {
+        // The packet's own array is a level too.
+        if self.levels.len() + 1 >= self.limits.nesting {
+            return Err(self.too_deep());
+        }
+        let open = if is_hash {
+            packed::open_hash(&mut self.packed)
+        } else {
+            packed::open_array(&mut self.packed)
+        };
+        self.levels.push(Level {
+            open,
+            is_hash: self.in_hash,
+            len: self.len + 1,
+        });
+        self.in_hash = is_hash;
+        self.len = 0;
+        self.expect = if is_hash {
+            Expect::FirstKey
+        } else {
+            Expect::FirstValue
+        };
+        Ok(())
+    }
+
+    /// Goes out of an array or hash; true if it was the packet's own.
+    fn leave(&mut self) -> bool {
+        let Some(level) = self.levels.pop() else {
+            return true;
+        };
+        packed::close_len(&mut self.packed, level.open, self.len);
+        self.in_hash = level.is_hash;
+        self.len = level.len;
+        self.expect = Expect::Separator;
+        false
+    }
+
+    /// Takes the string whose opening quote is at `at`; false if it is cut off.
+    #[inline]
+    fn string(&mut self, input: &[u8], at: &mut usize) -> Result<bool, FramingError> {
+        let body = input.get(*at + 1..).unwrap_or_default();
+        let mut partial = std::mem::take(&mut self.partial);
+        if !scan_string(body, &mut partial)? {
+            self.partial = partial;
+            return Ok(false);
+        }
+        let string = body.get(..partial.scanned).unwrap_or_default();
+        *at += partial.scanned + 2;
+        let text = if partial.escaped {
+            self.unescaped.clear();
+            unescape(string, &mut self.unescaped);
+            &self.unescaped
+        } else {
+            string
+        };
+        packed::put_str(&mut self.packed, StrRef::trusted(StrKind::Text, text));
+        Ok(true)
+    }
+
+    /// Takes the number at `at`; false if more of it may come.
+    #[inline]
+    fn number(&mut self, input: &[u8], at: &mut usize) -> Result<bool, FramingError> {
+        let rest = input.get(*at..).unwrap_or_default();
+        let scanned = std::mem::take(&mut self.partial).scanned;
+        let more = rest.get(scanned..).unwrap_or_default();
+        let is_part = |octet: &u8| matches!(octet, b'0'..=b'9' | b'-' | b'+' | b'.' | b'e' | b'E');
+        let Some(len) = more.iter().position(|octet| !is_part(octet)) else {
+            self.partial.scanned = rest.len();
+            return Ok(false);
+        };
+        let number = rest.get(..scanned + len).unwrap_or_default();
+        *at += number.len();
+        put_number(number, &mut self.packed)?;
+        Ok(true)
+    }
+}
+
+fn put(put: fn(&mut Vec<u8>, bool), out: &mut Vec<u8>, value: bool) -> bool {
+    put(out, value);
+    true
+}
+
+fn is_space(octet: u8) -> bool {
+    matches!(octet, b' ' | b'\t' | b'\n' | b'\r')
+}
+
+fn skip_space(input: &[u8], at: usize) -> usize {
+    let rest = input.get(at..).unwrap_or_default();
+    at + rest
+        .iter()
+        .position(|&octet| !is_space(octet))
+        .unwrap_or(rest.len())
+}
+
+/// Passes over a literal; false if it is cut off.
+fn literal(input: &[u8], at: &mut usize, literal: &[u8]) -> Result<bool, FramingError> {
+    let rest = input.get(*at..).unwrap_or_default();
+    if rest.starts_with(literal) {
+        *at += literal.len();
+        Ok(true)
+    } else if literal.starts_with(rest) {
+        Ok(false)
+    } else {
+        Err(malformed("neither true, false nor null"))
+    }
+}
+
+/// Scans the inside of a string up to its closing quote; false if it is cut off.
+///
+/// What was scanned is checked: UTF-8, escapes, no control characters.
+#[inline]
+fn scan_string(body: &[u8], partial: &mut Partial) -> Result<bool, FramingError> {
+    loop {
+        let rest = body.get(partial.scanned..).unwrap_or_default();
+        let len = plain_len::<false>(rest);
+        let (plain, rest) = rest.split_at(len);
+        let plain = if rest.is_empty() {
+            without_cut_character(plain)
+        } else {
+            plain
+        };
+        if !plain.is_ascii() && StrRef::generalized(plain).is_none() {
+            return Err(FramingError::NotUtf8);
+        }
+        partial.scanned += plain.len();
+        match rest.first() {
+            None => return Ok(false),
+            Some(b'"') => return Ok(true),
+            Some(b'\\') => {
+                partial.escaped = true;
+                match escape_len(rest)? {
+                    0 => return Ok(false),
+                    len => partial.scanned += len,
+                }
+            }
+            Some(_) => return Err(malformed("a control character in a string")),
+        }
+    }
+}
+
+/// `text` without the beginning of a multi-octet character at its end.
+fn without_cut_character(text: &[u8]) -> &[u8] {
+    let is_tail = |octet: &&u8| **octet & 0xc0 == 0x80;
+    let tail = text.iter().rev().take(6).take_while(is_tail).count();
+    let whole = text.len().saturating_sub(tail + 1);
+    let wanted = match text.get(whole) {
+        Some(0xc0..=0xdf) => 1,
+        Some(0xe0..=0xef) => 2,
+        Some(0xf0..=0xf7) => 3,
+        Some(0xf8..=0xfb) => 4,
+        Some(0xfc..=0xfd) => 5,
+        Some(0xfe) => 6,
+        _ => 0,
+    };
+    if tail < wanted {
+        text.get(..whole).unwrap_or_default()
+    } else {
+        text
+    }
+}
+
+/// How many octets at the beginning stand for themselves in a JSON string; with `ASCII` only ASCII.
+#[inline]
+pub(super) fn plain_len<const ASCII: bool>(octets: &[u8]) -> usize {
+    const ONES: u64 = u64::from_ne_bytes([1; 8]);
+    const HIGH: u64 = u64::from_ne_bytes([0x80; 8]);
+    let mut at = 0;
+    while let Some(chunk) = octets.get(at..).and_then(<[u8]>::first_chunk::<8>) {
+        let chunk = u64::from_le_bytes(*chunk);
+        // The high bit of each octet: is it a quote, a backslash, below 0x20?
+        // Borrows make false hits only above a true one.
+        let quote = chunk ^ (ONES * u64::from(b'"'));
+        let backslash = chunk ^ (ONES * u64::from(b'\\'));
+        let special = (quote.wrapping_sub(ONES) & !quote)
+            | (backslash.wrapping_sub(ONES) & !backslash)
+            | (chunk.wrapping_sub(ONES * 0x20) & !chunk);
+        let hits = if ASCII { special | chunk } else { special } & HIGH;
+        if hits != 0 {
+            return at + (hits.trailing_zeros() / 8) as usize;
+        }
+        at += 8;
+    }
+    let rest = octets.get(at..).unwrap_or_default();
+    let is_plain =
+        |octet: u8| octet >= 0x20 && octet != b'"' && octet != b'\\' && !(ASCII && octet >= 0x80);
+    at + rest
+        .iter()
+        .position(|&octet| !is_plain(octet))
+        .unwrap_or(rest.len())
+}
+
+/// The length of the escape that `rest` begins with; 0 if it is cut off.
+fn escape_len(rest: &[u8]) -> Result<usize, FramingError> {
+    match rest.get(1) {
+        None => Ok(0),
+        Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => Ok(2),
+        Some(b'u') => {
+            let digits = rest.iter().skip(2).take(4);
+            let len = 2 + digits.len();
+            if !digits.into_iter().all(u8::is_ascii_hexdigit) {
+                return Err(malformed("an escape without four hexadecimal digits"));
+            }
+            Ok(if len == 6 { 6 } else { 0 })
+        }
+        Some(_) => Err(malformed("an unknown escape")),
+    }
+}
+
+/// Appends what a scanned string stands for.
+fn unescape(string: &[u8], out: &mut Vec<u8>) {
+    let mut rest = string;
+    while let Some(plain) = memchr::memchr(b'\\', rest) {
+        let (before, escape) = rest.split_at(plain);
+        out.extend_from_slice(before);
+        let mut len = 2;
+        match escape.get(1) {
+            Some(b'b') => out.push(0x08),
+            Some(b'f') => out.push(0x0c),
+            Some(b'n') => out.push(b'\n'),
+            Some(b'r') => out.push(b'\r'),
+            Some(b't') => out.push(b'\t'),
+            Some(b'u') => {
+                let mut point = code_unit(escape);
+                len = 6;
+                if let 0xd800..0xdc00 = point
+                    && let Some(second @ [b'\\', b'u', ..]) = escape.get(6..)
+                    && let low @ 0xdc00..0xe000 = code_unit(second)
+                {
+                    point = 0x1_0000 + ((point - 0xd800) << 10 | (low - 0xdc00));
+                    len = 12;
+                }
+                push_code_point(out, point);
+            }
+            Some(&itself) => out.push(itself),
+            None => {}
+        }
+        rest = escape.get(len..).unwrap_or_default();
+    }
+    out.extend_from_slice(rest);
+}
+
+/// The number in `\uXXXX`.
+fn code_unit(escape: &[u8]) -> u32 {
+    escape.iter().skip(2).take(4).fold(0, |unit, &digit| {
+        unit << 4 | (digit as char).to_digit(16).unwrap_or_default()
+    })
+}
+
+fn push_code_point(out: &mut Vec<u8>, point: u32) {
+    match char::from_u32(point) {
+        Some(character) => {
+            out.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
+        }
+        None => out.extend_from_slice(&[
+            0xe0 | (point >> 12) as u8,
+            0x80 | (point >> 6 & 0x3f) as u8,
+            0x80 | (point & 0x3f) as u8,
+        ]),
+    }
+}
+
+/// Appends a number: an integer where it is written as one, and a string of digits where it is
+/// one that 64 bits cannot hold.
+fn put_number(number: &[u8], out: &mut Vec<u8>) -> Result<(), FramingError> {
+    let (negative, digits) = match number {
+        [b'-', digits @ ..] => (true, digits),
+        digits => (false, digits),
+    };
+    let whole = digits
+        .iter()
+        .take_while(|octet| octet.is_ascii_digit())
+        .count();
+    match (digits, whole) {
+        (_, 0) => return Err(malformed("a number without digits")),
+        ([b'0', ..], 2..) => return Err(malformed("a number with a leading zero")),
+        _ => {}
+    }
+    if whole < digits.len() {
+        return put_float(number, digits.get(whole..).unwrap_or_default(), out);
+    }
+    let magnitude = digits.iter().try_fold(0_u64, |number, digit| {
+        number.checked_mul(10)?.checked_add(u64::from(digit - b'0'))
+    });
+    match magnitude {
+        Some(magnitude) if !negative => packed::put_uint(out, magnitude),
+        Some(magnitude) if magnitude <= 1 << 63 => {
+            packed::put_int(out, (magnitude as i64).wrapping_neg());
+        }
+        _ => packed::put_octets(out, number),
+    }
+    Ok(())
+}
+
+fn put_float(number: &[u8], after_whole: &[u8], out: &mut Vec<u8>) -> Result<(), FramingError> {
+    let digits = |octets: &[u8]| {
+        octets
+            .iter()
+            .take_while(|octet| octet.is_ascii_digit())
+            .count()
+    };
+    let mut rest = after_whole;
+    if let [b'.', fraction @ ..] = rest {
+        let len = digits(fraction);
+        if len == 0 {
+            return Err(malformed("a number without digits after its point"));
+        }
+        rest = fraction.get(len..).unwrap_or_default();
+    }
+    if let [b'e' | b'E', exponent @ ..] = rest {
+        let exponent = match exponent {
+            [b'+' | b'-', exponent @ ..] => exponent,
+            exponent => exponent,
+        };
+        let len = digits(exponent);
+        if len == 0 {
+            return Err(malformed("a number without digits in its exponent"));
+        }
+        rest = exponent.get(len..).unwrap_or_default();
+    }
+    let text = std::str::from_utf8(number).ok().filter(|_| rest.is_empty());
+    let value = text.and_then(|text| text.parse().ok());
+    packed::put_float(out, value.ok_or(malformed("a number"))?);
+    Ok(())
+}

@@ -1,0 +1,271 @@
+//! The pieces of a Storable image: opcodes with what belongs to them.
+
+use super::{Framing, FramingError};
+use crate::value::{StrKind, StrRef};
+
+pub(super) const OBJECT: u8 = 0;
+pub(super) const LONG_SCALAR: u8 = 1;
+pub(super) const ARRAY: u8 = 2;
+pub(super) const HASH: u8 = 3;
+pub(super) const REF: u8 = 4;
+pub(super) const UNDEF: u8 = 5;
+const INTEGER: u8 = 6;
+const DOUBLE: u8 = 7;
+pub(super) const BYTE: u8 = 8;
+pub(super) const NET_INTEGER: u8 = 9;
+pub(super) const SCALAR: u8 = 10;
+const TIED_ARRAY: u8 = 11;
+const TIED_HASH: u8 = 12;
+const TIED_SCALAR: u8 = 13;
+const STATIC_UNDEF: u8 = 14;
+const STATIC_YES: u8 = 15;
+const STATIC_NO: u8 = 16;
+pub(super) const BLESS: u8 = 17;
+pub(super) const BLESS_AGAIN: u8 = 18;
+const HOOK: u8 = 19;
+const OVERLOADED_REF: u8 = 20;
+const TIED_KEY: u8 = 21;
+const TIED_INDEX: u8 = 22;
+pub(super) const UTF8: u8 = 23;
+pub(super) const LONG_UTF8: u8 = 24;
+pub(super) const FLAGGED_HASH: u8 = 25;
+const CODE: u8 = 26;
+const WEAK_REF: u8 = 27;
+const WEAK_OVERLOADED_REF: u8 = 28;
+const VERSION_STRING: u8 = 29;
+const LONG_VERSION_STRING: u8 = 30;
+const STATIC_UNDEF_ELEMENT: u8 = 31;
+const REGEXP: u8 = 32;
+const BOOLEAN_TRUE: u8 = 34;
+const BOOLEAN_FALSE: u8 = 35;
+
+pub(super) const KEY_IS_UTF8: u8 = 1;
+const KEY_IS_SCALAR: u8 = 8;
+const KEY_IS_PLACEHOLDER: u8 = 16;
+
+/// One opcode.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Op<'a> {
+    Undef,
+    Int(i64),
+    Str(StrRef<'a>),
+    /// A value sent before, by its number.
+    Object(u32),
+    Array(usize),
+    Hash {
+        len: usize,
+        flagged: bool,
+    },
+    /// The value follows that this refers to.
+    Ref,
+    /// The object of this class follows.
+    Bless(&'a [u8]),
+    /// The object of a class named before follows.
+    BlessAgain(u32),
+    /// The string follows that was written as a version number.
+    Version,
+}
+
+impl Op<'_> {
+    /// Nothing but this belongs to the value.
+    pub(super) const fn is_leaf(self) -> bool {
+        matches!(self, Op::Undef | Op::Int(_) | Op::Str(_) | Op::Object(_))
+    }
+
+    /// The value itself follows.
+    pub(super) const fn is_prefix(self) -> bool {
+        matches!(
+            self,
+            Op::Ref | Op::Bless(_) | Op::BlessAgain(_) | Op::Version
+        )
+    }
+}
+
+/// A hash key.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Key<'a> {
+    pub(super) name: StrRef<'a>,
+    /// The hash has no such key: it only might have (Perl's restricted hashes).
+    pub(super) absent: bool,
+}
+
+pub(super) const fn malformed(what: &'static str) -> FramingError {
+    FramingError::Malformed {
+        framing: Framing::Storable,
+        what,
+    }
+}
+
+const fn refused(what: &'static str) -> FramingError {
+    FramingError::Refused { what }
+}
+
+/// Reads an image opcode by opcode.
+#[derive(Debug, Clone)]
+pub(super) struct Ops<'a> {
+    image: &'a [u8],
+    pub(super) at: usize,
+}
+
+impl<'a> Ops<'a> {
+    pub(super) const fn new(image: &'a [u8], at: usize) -> Self {
+        Ops { image, at }
+    }
+
+    pub(super) const fn is_done(&self) -> bool {
+        self.at >= self.image.len()
+    }
+
+    #[inline]
+    fn take<const N: usize>(&mut self) -> Result<[u8; N], FramingError> {
+        let rest = self.image.get(self.at..).unwrap_or_default();
+        let octets = rest.first_chunk().ok_or(malformed("it ends early"))?;
+        self.at += N;
+        Ok(*octets)
+    }
+
+    #[inline]
+    fn octet(&mut self) -> Result<u8, FramingError> {
+        self.take().map(|[octet]| octet)
+    }
+
+    fn long_len(&mut self) -> Result<usize, FramingError> {
+        self.take()
+            .map(|octets| u32::from_be_bytes(octets) as usize)
+    }
+
+    fn short_len(&mut self) -> Result<usize, FramingError> {
+        self.octet().map(usize::from)
+    }
+
+    /// A length of a class name, or number of a class: a single octet if below 128.
+    fn class_number(&mut self) -> Result<u32, FramingError> {
+        match self.octet()? {
+            short @ 0..0x80 => Ok(u32::from(short)),
+            _ => self.take().map(u32::from_be_bytes),
+        }
+    }
+
+    /// A count of values, each of which has at least `each` octets.
+    fn count(&mut self, each: usize) -> Result<usize, FramingError> {
+        let count = self.long_len()?;
+        if count > (self.image.len() - self.at) / each {
+            return Err(malformed("more values than octets"));
+        }
+        Ok(count)
+    }
+
+    #[inline]
+    fn slice(&mut self, len: usize) -> Result<&'a [u8], FramingError> {
+        let end = self.at.saturating_add(len);
+        let slice = self
+            .image
+            .get(self.at..end)
+            .ok_or(malformed("it ends early"))?;
+        self.at = end;
+        Ok(slice)
+    }
+
+    fn utf8(&mut self, len: usize) -> Result<Op<'a>, FramingError> {
+        StrRef::generalized(self.slice(len)?)
+            .map(Op::Str)
+            .ok_or(FramingError::NotUtf8)
+    }
+
+    #[inline]
+    pub(super) fn op(&mut self) -> Result<Op<'a>, FramingError> {
+        Ok(match self.octet()? {
+            OBJECT => Op::Object(self.take().map(u32::from_be_bytes)?),
+            SCALAR => {
+                let len = self.short_len()?;
+                Op::Str(StrRef::octets(self.slice(len)?))
+            }
+            LONG_SCALAR => {
+                let len = self.long_len()?;
+                Op::Str(StrRef::octets(self.slice(len)?))
+            }
+            UTF8 => {
+                let len = self.short_len()?;
+                self.utf8(len)?
+            }
+            LONG_UTF8 => {
+                let len = self.long_len()?;
+                self.utf8(len)?
+            }
+            ARRAY => Op::Array(self.count(1)?),
+            HASH => Op::Hash {
+                len: self.count(5)?,
+                flagged: false,
+            },
+            FLAGGED_HASH => {
+                // Whether the hash is restricted is of no interest.
+                self.octet()?;
+                Op::Hash {
+                    len: self.count(6)?,
+                    flagged: true,
+                }
+            }
+            REF | OVERLOADED_REF | WEAK_REF | WEAK_OVERLOADED_REF => Op::Ref,
+            UNDEF | STATIC_UNDEF | STATIC_UNDEF_ELEMENT => Op::Undef,
+            BYTE => Op::Int(i64::from(self.octet()?) - 128),
+            NET_INTEGER => Op::Int(i64::from(self.take().map(i32::from_be_bytes)?)),
+            // Perl's own true and false are these strings in the other framings, too.
+            STATIC_YES | BOOLEAN_TRUE => Op::Str(StrRef::octets(b"1")),
+            STATIC_NO | BOOLEAN_FALSE => Op::Str(StrRef::octets(b"")),
+            BLESS => {
+                let len = self.class_number()? as usize;
+                Op::Bless(self.slice(len)?)
+            }
+            BLESS_AGAIN => Op::BlessAgain(self.class_number()?),
+            VERSION_STRING => {
+                let len = self.short_len()?;
+                self.slice(len)?;
+                Op::Version
+            }
+            LONG_VERSION_STRING => {
+                let len = self.long_len()?;
+                self.slice(len)?;
+                Op::Version
+            }
+            REGEXP => {
+                let has_long_len = self.octet()? & 1 == 1;
+                let len = if has_long_len {
+                    self.long_len()?
+                } else {
+                    self.short_len()?
+                };
+                let pattern = self.slice(len)?;
+                let flags = self.short_len()?;
+                self.slice(flags)?;
+                Op::Str(StrRef::generalized(pattern).unwrap_or(StrRef::octets(pattern)))
+            }
+            INTEGER | DOUBLE => return Err(refused("a number in a machine's own byte order")),
+            TIED_ARRAY | TIED_HASH | TIED_SCALAR | TIED_KEY | TIED_INDEX => {
+                return Err(refused("a tied variable"));
+            }
+            HOOK => return Err(refused("an object with a Storable hook")),
+            CODE => return Err(refused("Perl code")),
+            _ => return Err(malformed("an unknown opcode")),
+        })
+    }
+
+    pub(super) fn key(&mut self, flagged: bool) -> Result<Key<'a>, FramingError> {
+        let flags = if flagged { self.octet()? } else { 0 };
+        if flags & KEY_IS_SCALAR != 0 {
+            return Err(refused("a hash key that is no string"));
+        }
+        let len = self.long_len()?;
+        let name = self.slice(len)?;
+        let kind = if flags & KEY_IS_UTF8 == 0 {
+            StrKind::Octets
+        } else if StrRef::generalized(name).is_some() {
+            StrKind::Text
+        } else {
+            return Err(FramingError::NotUtf8);
+        };
+        Ok(Key {
+            name: StrRef::trusted(kind, name),
+            absent: flags & KEY_IS_PLACEHOLDER != 0,
+        })
+    }
+}

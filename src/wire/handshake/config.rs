@@ -1,0 +1,235 @@
+//! What a node brings into its handshakes, checked once so that no connection can fail by it.
+
+use std::sync::Arc;
+
+use super::{Connection, Handshake};
+use crate::wire::auth::{AuthMethod, Nonce, Secret};
+use crate::wire::framing::Framing;
+use crate::wire::greeting::{self, Greeting, printable};
+use crate::wire::limits::Limits;
+
+/// Whether connections are encrypted with the node's certificate.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Tls {
+    /// There is no certificate.
+    #[default]
+    Off,
+    /// There is a certificate: TLS with every peer that has one too.
+    Offered,
+    /// There is a certificate, and peers without one are refused.
+    Required,
+}
+
+/// Everything that a node decides about its handshakes.
+///
+/// [`HandshakeConfig::new`] has Perl's defaults; `auth_offer`, `auth_accept` and `framing_format`
+/// are Perl's names for the lists (`docs/protocol.md` §6).
+#[derive(Clone, Debug)]
+pub struct HandshakeConfig {
+    /// Our node ID in written form.
+    pub node_id: Vec<u8>,
+    /// Methods that we may send. [`AuthMethod::Cleartext`] is never sent, even if listed.
+    pub auth_offer: Vec<AuthMethod>,
+    /// Methods that we accept, best first. Those that need a secret are left out if there is none.
+    pub auth_accept: Vec<AuthMethod>,
+    /// Framings that we send and accept, best first.
+    pub framings: Vec<Framing>,
+    /// What all nodes of the network know.
+    pub secret: Option<Secret>,
+    /// Whether there is a certificate, and whether peers need one.
+    pub tls: Tls,
+    /// Limits; of these the handshake uses [`Limits::greeting`].
+    pub limits: Limits,
+    /// More keys for our greeting. One of a name that we send anyway takes the place of ours.
+    pub keys: Vec<(String, String)>,
+}
+
+impl HandshakeConfig {
+    /// Perl's defaults for a node of this ID, without secret and certificate.
+    pub fn new(node_id: impl Into<Vec<u8>>) -> HandshakeConfig {
+        HandshakeConfig {
+            node_id: node_id.into(),
+            auth_offer: vec![AuthMethod::TlsSha3_512, AuthMethod::HmacSha3_512],
+            auth_accept: AuthMethod::ALL.to_vec(),
+            framings: Framing::ALL.to_vec(),
+            secret: None,
+            tls: Tls::Off,
+            limits: Limits::default(),
+            keys: Vec::new(),
+        }
+    }
+}
+
+/// Why a node with this configuration could not shake hands with anybody.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum HandshakeConfigError {
+    /// The node ID is empty or would break the greeting line.
+    #[error("node ID {0} cannot be used: it must not be empty nor contain ';' or line ends")]
+    NodeId(String),
+    /// The name of an extra key is empty or would break the greeting line.
+    #[error(
+        "greeting key {0:?} cannot be used: it must not be empty nor contain ';', '=', line ends"
+    )]
+    Key(String),
+    /// Neither secret nor certificate.
+    #[error("no secret and no certificate: nobody could talk to this node; configure one of them")]
+    NoCredentials,
+    /// No method in `auth_offer` can be used with the secret or certificate that there is.
+    #[error("auth_offer has no method that the configured secret or certificate can be used with")]
+    NothingToOffer,
+    /// No method in `auth_accept` can be used with the secret or certificate that there is.
+    #[error("auth_accept has no method that the configured secret or certificate can be used with")]
+    NothingAccepted,
+    /// The list of framings is empty.
+    #[error("framing_format is empty: list cbor, json or storable")]
+    NoFraming,
+    /// Peers would refuse the greeting for its length.
+    #[error(
+        "our greeting would have {octets} octets, peers take {PEERS_TAKE}: use fewer or shorter keys"
+    )]
+    GreetingTooLong {
+        /// The length of the longest greeting that we might send.
+        octets: usize,
+    },
+}
+
+/// How much of a line Perl nodes take.
+const PEERS_TAKE: usize = 4096;
+/// What the address of a peer and the ID of a data connection may add to a greeting.
+const VARYING: usize = 1024;
+
+/// Begins handshakes: a checked [`HandshakeConfig`]. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Handshaker {
+    config: Arc<HandshakeConfig>,
+}
+
+impl Handshaker {
+    /// Checks the configuration.
+    pub fn new(mut config: HandshakeConfig) -> Result<Handshaker, HandshakeConfigError> {
+        let node_id = &config.node_id;
+        if node_id.is_empty() || node_id.iter().copied().any(greeting::breaks_a_greeting) {
+            return Err(HandshakeConfigError::NodeId(printable(node_id)));
+        }
+        for (key, _) in &config.keys {
+            let breaks = |octet| octet == b'=' || greeting::breaks_a_greeting(octet);
+            if key.is_empty() || key.bytes().any(breaks) {
+                return Err(HandshakeConfigError::Key(key.clone()));
+            }
+        }
+        if config.framings.is_empty() {
+            return Err(HandshakeConfigError::NoFraming);
+        }
+        let has_secret = config.secret.is_some();
+        if !has_secret && config.tls == Tls::Off {
+            return Err(HandshakeConfigError::NoCredentials);
+        }
+        // Unlike methods inside TLS, whose absence the missing key `tls` tells, peers could not
+        // know that these are of no use here.
+        config
+            .auth_accept
+            .retain(|method| has_secret || !method.needs_secret());
+        if config.auth_accept.is_empty() {
+            return Err(HandshakeConfigError::NothingAccepted);
+        }
+        config
+            .auth_offer
+            .retain(|&method| can_send(&config.secret, config.tls, method));
+        if config.auth_offer.is_empty() {
+            return Err(HandshakeConfigError::NothingToOffer);
+        }
+        let handshaker = Handshaker {
+            config: Arc::new(config),
+        };
+        let octets = handshaker.greeting(&Connection::Node, "").compose().len() + VARYING;
+        if octets > PEERS_TAKE {
+            return Err(HandshakeConfigError::GreetingTooLong { octets });
+        }
+        Ok(handshaker)
+    }
+
+    /// The configuration; its lists have only methods that can be used.
+    pub fn config(&self) -> &HandshakeConfig {
+        &self.config
+    }
+
+    /// The handshake of a connection that a peer made to us.
+    ///
+    /// `peer_addr` (`host:port`) only informs the peer how it is seen here.
+    pub fn listen(&self, nonce: Nonce, peer_addr: &str) -> Handshake {
+        let greeting = self.greeting(&Connection::Node, peer_addr);
+        Handshake::new(self.config.clone(), None, greeting, nonce)
+    }
+
+    /// The handshake of a connection that we made to a node.
+    pub fn dial(&self, nonce: Nonce, peer_addr: &str) -> Handshake {
+        let greeting = self.greeting(&Connection::Node, peer_addr);
+        Handshake::new(self.config.clone(), Some(Connection::Node), greeting, nonce)
+    }
+
+    /// The handshake of a data connection that we made, which the peer expects under this ID.
+    pub fn dial_data(&self, nonce: Nonce, peer_addr: &str, id: impl Into<Vec<u8>>) -> Handshake {
+        let connection = Connection::Data { id: id.into() };
+        let greeting = self.greeting(&connection, peer_addr);
+        Handshake::new(self.config.clone(), Some(connection), greeting, nonce)
+    }
+
+    fn greeting(&self, connection: &Connection, peer_addr: &str) -> Greeting {
+        let config = &*self.config;
+        let mut keys = vec![
+            (
+                "provider",
+                concat!("aemp-", env!("CARGO_PKG_VERSION"))
+                    .as_bytes()
+                    .to_vec(),
+            ),
+            ("peeraddr", greeting::escape(peer_addr.as_bytes())),
+        ];
+        let protocol = match connection {
+            Connection::Node => {
+                keys.extend([("mproto", b"1".to_vec()), ("gproto", b"1".to_vec())]);
+                greeting::AEMP
+            }
+            Connection::Data { id } => {
+                // An ID contains a node ID, and those are in written form already.
+                keys.push((greeting::DATACONN_ID, greeting::escape_breaks(id)));
+                greeting::AEMP_DATACONN
+            }
+        };
+        if config.tls != Tls::Off {
+            keys.push(("tls", b"1.0".to_vec()));
+        }
+        keys.retain(|(name, _)| config.keys.iter().all(|(extra, _)| extra != name));
+        let extra = config
+            .keys
+            .iter()
+            .map(|(name, value)| (&**name, greeting::escape(value.as_bytes())));
+        keys.extend(extra);
+        Greeting {
+            protocol: protocol.to_vec(),
+            version: greeting::VERSION.to_string().into_bytes(),
+            node_id: config.node_id.clone(),
+            auth_methods: config
+                .auth_accept
+                .iter()
+                .map(|method| method.name().into())
+                .collect(),
+            framings: config
+                .framings
+                .iter()
+                .map(|framing| framing.name().into())
+                .collect(),
+            keys: keys
+                .into_iter()
+                .map(|(name, value)| (name.into(), value))
+                .collect(),
+        }
+    }
+}
+
+fn can_send(secret: &Option<Secret>, tls: Tls, method: AuthMethod) -> bool {
+    method.may_be_sent()
+        && (secret.is_some() || !method.needs_secret())
+        && (tls != Tls::Off || !method.needs_tls())
+}

@@ -1,0 +1,139 @@
+//! A packet: for which port, and what.
+
+use super::framing::{NumberText, float_text, int_text, uint_text};
+use crate::value::StrRef;
+use crate::value::packed::{Elements, Token};
+use thiserror::Error;
+
+/// A packet: an array with a port name first (`docs/protocol.md` §2).
+#[derive(Debug, Clone, Copy)]
+pub enum Packet<'a> {
+    /// `[]` or `[""]`: says only that the connection lives.
+    Keepalive,
+    /// Something for a port.
+    Message {
+        /// For whom.
+        port: PortName<'a>,
+        /// What comes after the port name.
+        elements: Elements<'a>,
+    },
+}
+
+impl<'a> Packet<'a> {
+    /// Takes a received array apart.
+    ///
+    /// # Errors
+    /// Fails if it does not begin with a string or number.
+    pub fn read(array: Elements<'a>) -> Result<Self, NoPortName> {
+        if array.is_empty() {
+            return Ok(Packet::Keepalive);
+        }
+        let mut reader = array.reader();
+        let name = match reader.token() {
+            Ok(Token::Str(name)) => Name::Str(name),
+            Ok(Token::UInt(number)) => Name::Number(uint_text(number)),
+            Ok(Token::NInt(number)) => Name::Number(int_text(number)),
+            Ok(Token::Float(number)) => Name::Number(float_text(number)),
+            _ => return Err(NoPortName),
+        };
+        let port = PortName { name };
+        if array.len() == 1 && port.is_node_port() {
+            return Ok(Packet::Keepalive);
+        }
+        Ok(Packet::Message {
+            port,
+            elements: Elements::new(array.len() - 1, reader.rest()),
+        })
+    }
+}
+
+/// The array of a packet does not begin with a string or number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("no array with a port name first")]
+#[non_exhaustive]
+pub struct NoPortName;
+
+/// The name of the port that a packet is for. A number that was sent in its place is the string of
+/// its digits, as everywhere in Perl.
+#[derive(Debug, Clone, Copy)]
+pub struct PortName<'a> {
+    name: Name<'a>,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Name<'a> {
+    Str(StrRef<'a>),
+    Number(NumberText),
+}
+
+impl PortName<'_> {
+    /// The name as a string.
+    pub fn as_str(&self) -> StrRef<'_> {
+        match &self.name {
+            Name::Str(name) => *name,
+            Name::Number(digits) => digits.as_str(),
+        }
+    }
+
+    /// Whether it is the node port, whose name is the empty string.
+    pub fn is_node_port(&self) -> bool {
+        self.as_str().is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::value::packed;
+
+    fn read(packed: &[u8], len: usize) -> Result<Packet<'_>, NoPortName> {
+        Packet::read(Elements::new(len, packed))
+    }
+
+    #[test]
+    fn the_port_name_comes_first() {
+        let mut packed = Vec::new();
+        packed::put_octets(&mut packed, b"port1");
+        packed::put_int(&mut packed, 42);
+        let Ok(Packet::Message { port, elements }) = read(&packed, 2) else {
+            panic!("no message");
+        };
+        assert_eq!(port.as_str(), StrRef::text("port1"));
+        assert!(!port.is_node_port());
+        assert_eq!(elements.len(), 1);
+        assert_eq!(elements.reader().token(), Ok(Token::UInt(42)));
+    }
+
+    #[test]
+    fn numbers_name_ports_by_their_digits() {
+        for (put, digits) in [
+            ((|out| packed::put_int(out, -7)) as fn(&mut Vec<u8>), "-7"),
+            (|out| packed::put_uint(out, 42), "42"),
+            (|out| packed::put_float(out, 1.5), "1.5"),
+        ] {
+            let mut packed = Vec::new();
+            put(&mut packed);
+            let Ok(Packet::Message { port, elements }) = read(&packed, 1) else {
+                panic!("no message");
+            };
+            assert_eq!(port.as_str(), StrRef::text(digits));
+            assert!(elements.is_empty());
+        }
+    }
+
+    #[test]
+    fn an_empty_array_and_one_with_the_empty_name_are_keepalives() {
+        assert!(matches!(read(b"", 0), Ok(Packet::Keepalive)));
+        assert!(matches!(read(b"\x40", 1), Ok(Packet::Keepalive)));
+        assert!(matches!(read(b"\x60", 1), Ok(Packet::Keepalive)));
+        let node_request = read(b"\x40\x41x", 2);
+        assert!(matches!(node_request, Ok(Packet::Message { port, .. }) if port.is_node_port()));
+    }
+
+    #[test]
+    fn anything_else_is_no_packet() {
+        for wrong in [&b"\xf6"[..], b"\xf5", b"\x80", b"\xa0", b"", b"\xff"] {
+            assert_eq!(read(wrong, 1).err(), Some(NoPortName), "{wrong:x?}");
+        }
+    }
+}
