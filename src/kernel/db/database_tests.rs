@@ -83,7 +83,7 @@ impl Network {
         }
         for (slave, master) in [(a, b), (b, a)] {
             let now = self.now;
-            if master < GLOBAL_NODES && self.nodes[slave].master().is_none() {
+            if self.nodes[master].is_global() && self.nodes[slave].master().is_none() {
                 self.act(slave, |db| db.adopt_master(&node(NODES[master]), now));
             }
         }
@@ -136,8 +136,9 @@ impl Network {
 
     /// All are connected as they should be, everything has arrived, and time has passed.
     fn calm_down(&mut self) {
-        for a in 0..GLOBAL_NODES {
-            (0..GLOBAL_NODES).for_each(|b| self.connect(a, b));
+        let globals = self.globals();
+        for &a in &globals {
+            globals.iter().for_each(|&b| self.connect(a, b));
         }
         for slave in GLOBAL_NODES..NODES.len() {
             if self.nodes[slave].master().is_none() {
@@ -149,6 +150,12 @@ impl Network {
         let now = self.now;
         (0..NODES.len()).for_each(|at| self.act(at, |db| db.expire(now)));
         self.settle();
+    }
+
+    fn globals(&self) -> Vec<usize> {
+        (0..NODES.len())
+            .filter(|&at| self.nodes[at].is_global())
+            .collect()
     }
 
     fn content(&self, global: usize, family: &str) -> Entries {
@@ -167,7 +174,9 @@ impl Network {
                 owned.entry(key.clone()).or_default().push(value.clone());
             }
         }
-        for global in 0..GLOBAL_NODES {
+        let globals = self.globals();
+        let ids: Vec<_> = globals.iter().map(|&at| NODES[at]).collect();
+        for &global in &globals {
             let content = self.content(global, FAM);
             assert!(content.keys().eq(owned.keys()), "{content:?} {owned:?}");
             for (key, value) in &content {
@@ -179,7 +188,7 @@ impl Network {
                     .cloned()
                     .collect::<Vec<_>>()
             };
-            assert_eq!(named(GLOBALS), ["g0", "g1", "g2"]);
+            assert_eq!(named(GLOBALS), ids);
             assert_eq!(named(LOCATIONS), NODES);
         }
         for (at, view) in self.views.iter().enumerate() {
@@ -198,7 +207,7 @@ impl Network {
             );
         }
         let now = self.now;
-        self.act(GLOBAL_NODES, |db| db.find(node("g1"), now));
+        self.act(4, |db| db.find(node("g1"), now));
         self.settle();
         assert_eq!(self.found.last(), Some(&Some(vec!["g1:1".into()])));
     }
@@ -233,6 +242,7 @@ enum Event {
     Disconnect(usize, usize),
     Deliver(usize),
     Wait(u64),
+    BecomeGlobal,
 }
 
 fn event() -> impl Strategy<Value = Event> {
@@ -244,6 +254,7 @@ fn event() -> impl Strategy<Value = Event> {
         3 => (at(), 0..GLOBAL_NODES).prop_map(|(a, b)| Event::Disconnect(a, b)),
         20 => (0..100_usize).prop_map(Event::Deliver),
         1 => (1..20_u64).prop_map(Event::Wait),
+        1 => Just(Event::BecomeGlobal),
     ]
 }
 
@@ -275,6 +286,7 @@ proptest! {
                 Event::Deliver(choice) => {
                     network.deliver_one(choice);
                 }
+                Event::BecomeGlobal => network.act(3, |db| db.become_global(now)),
                 Event::Wait(s) => {
                     network.now += seconds(s);
                     let now = network.now;

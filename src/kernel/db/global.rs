@@ -296,15 +296,18 @@ impl Global {
             family,
             mut set,
             set_for_subscribers,
+            set_for_globals,
             deletions_for_subscribers: deleted,
             deletions_for_globals,
             tell_globals,
         } = change;
         if tell_globals && !self.peers.is_empty() {
             let peers = self.peers.iter().cloned().collect();
+            let mut set = set.clone();
+            set.extend(set_for_globals);
             let update = Request::Update {
                 family: family.clone(),
-                set: Some(set.clone()),
+                set: Some(set),
                 delete: Some(deletions_for_globals),
             };
             around.send(&self.own, peers, update);
