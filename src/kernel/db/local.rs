@@ -1,5 +1,5 @@
 //! The slave side: a node's own entries, its queries, finds and monitors, and its master
-//! (protocol §5.1).
+//! (docs/protocol.md §5.1).
 
 use super::datum::{Datum, Entries, Tables};
 use super::effect::{ChangeSet, DbEffect, DbProblem};

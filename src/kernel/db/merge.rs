@@ -1,4 +1,4 @@
-//! The databases of many nodes and their merge, indexed by key and by owner (protocol §5.2).
+//! The databases of many nodes and their merge, indexed by key and by owner (docs/protocol.md §5.2).
 //!
 //! A change costs what it changes and the loss of a node costs what it owned, however many other
 //! nodes there are.
