@@ -2,11 +2,19 @@
 //! AnyEvent::MP 2.02.
 //!
 //! The crate is built in layers, each knowing only those before it: [`value`] (Perl's data model),
-//! [`wire`] (octets of the protocol, no I/O), [`kernel`] (the node's logic as state machines), and
-//! the node itself.
+//! [`wire`] (octets of the protocol, no I/O), [`kernel`] (the node's logic as state machines),
+//! [`codec`] (the wire layer for tokio), and [`node`], whose types stand at the top of the crate.
 
 pub mod codec;
 pub mod config;
 pub mod kernel;
+pub mod node;
 pub mod value;
 pub mod wire;
+
+pub use node::{
+    Call, CallError, CallbackPort, Change, Context, Db, DbError, DbMonitor, Entry, KillReason,
+    Message, MessageRef, Monitor, MonitorGuard, Node, NodeBuilder, NodeEvent, NodeEvents, Outcome,
+    Port, RecvError, SendError, StartError, Timer, ToPort,
+};
+pub use value::{NodeId, PortId, Value};

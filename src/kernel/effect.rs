@@ -251,6 +251,11 @@ pub(crate) fn transport_error(node: &NodeId, text: &str) -> Reason {
     Builder::new().name("transport_error").string(node.as_str()).text(text).build()
 }
 
+/// A reason made of strings.
+pub(crate) fn build_reason(elements: &[&str]) -> Reason {
+    elements.iter().fold(Builder::new(), |builder, element| builder.text(element)).build()
+}
+
 /// How long a duration is, for people.
 pub(crate) fn seconds(duration: Duration) -> String {
     format!("{:.1} s", duration.as_secs_f64())

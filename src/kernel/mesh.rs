@@ -18,8 +18,8 @@ const KEEPALIVE_RETRY: Duration = Duration::from_millis(300);
 pub struct PeerGreeting {
     /// The node ID that it claims.
     pub node: NodeId,
-    /// Its second line.
-    pub nonce: Vec<u8>,
+    /// Both its lines as they came; only looked at if it claims our own node ID.
+    pub lines: Vec<u8>,
     /// The value of `provider`.
     pub provider: Str,
 }
@@ -34,7 +34,8 @@ pub struct Authenticated {
 #[derive(Debug)]
 pub(super) struct Conn {
     goal: Option<Goal>,
-    nonce: Vec<u8>,
+    /// What we sent, to recognise ourselves by.
+    greeting: Vec<u8>,
     phase: Phase,
 }
 
@@ -69,6 +70,7 @@ enum Step {
 pub(super) struct Link {
     pub(super) conn: ConnId,
     pub(super) provider: Str,
+    pub(super) untrusted: bool,
     /// A relayed echo is on its way, because another connection claims to be this node.
     probe: Option<u64>,
 }
@@ -273,7 +275,7 @@ impl Kernel {
     fn new_conn(&mut self, goal: Option<Goal>) -> ConnId {
         self.mesh.next_conn += 1;
         let id = ConnId(self.mesh.next_conn);
-        self.mesh.conns.insert(id, Conn { goal, nonce: Vec::new(), phase: Phase::Opening });
+        self.mesh.conns.insert(id, Conn { goal, greeting: Vec::new(), phase: Phase::Opening });
         id
     }
 
@@ -282,10 +284,10 @@ impl Kernel {
         self.new_conn(None)
     }
 
-    /// The second greeting line that we send on a connection.
-    pub fn greeting_sent(&mut self, conn: ConnId, nonce: &[u8]) {
+    /// Both greeting lines that we send on a connection.
+    pub fn greeting_sent(&mut self, conn: ConnId, lines: &[u8]) {
         if let Some(conn) = self.mesh.conns.get_mut(&conn) {
-            conn.nonce = nonce.to_vec();
+            conn.greeting = lines.to_vec();
         }
     }
 
@@ -317,13 +319,13 @@ impl Kernel {
         self.arbitrate(&greeting.node);
     }
 
-    /// A peer greets with our own node ID: ourselves, if it repeats a nonce of ours.
+    /// A peer greets with our own node ID: ourselves, if its greeting is one that we sent.
     fn met_ourselves(&mut self, id: ConnId, greeting: &PeerGreeting) {
         let twin = self
             .mesh
             .conns
             .iter()
-            .find(|(_, conn)| !conn.nonce.is_empty() && conn.nonce == greeting.nonce)
+            .find(|(_, conn)| !conn.greeting.is_empty() && conn.greeting == greeting.lines)
             .map(|(&id, _)| id);
         let Some(twin) = twin else {
             let node = self.config.node.clone();
@@ -451,7 +453,7 @@ impl Kernel {
             }
         }
         let peer = self.peer(&node);
-        peer.link = Some(Link { conn: id, provider, probe: None });
+        peer.link = Some(Link { conn: id, provider, untrusted: how.untrusted, probe: None });
         let trial = peer.trial.take();
         for dial in trial.into_iter().flat_map(|trial| trial.dials) {
             if dial != id {
@@ -542,7 +544,7 @@ impl Kernel {
     pub(super) fn close(&mut self, id: ConnId, why: &str) {
         let Some(conn) = self.mesh.conns.get_mut(&id) else { return };
         let phase = std::mem::replace(&mut conn.phase, Phase::Closed);
-        conn.nonce.clear();
+        conn.greeting.clear();
         self.effects.push(Effect::Close { conn: id, reason: why.to_owned() });
         if let Phase::Greeted { node, .. } = phase {
             self.forget_greeted(&node, id);

@@ -22,7 +22,7 @@ mod service;
 mod time;
 
 pub use effect::{AuthOrder, Call, ConnId, Effect, Level, PortName, Reason, WatchId};
-#[allow(unused_imports)]
+pub(crate) use effect::build_reason;
 pub(crate) use request::died;
 pub use lane::{Appended, Counters, Lane, LaneLimits};
 pub use mesh::{Authenticated, PeerGreeting, SeedStatus};
@@ -64,6 +64,11 @@ pub struct KernelConfig {
     pub process_id: u32,
     /// Where all randomness comes from.
     pub entropy: [u8; 32],
+}
+
+impl KernelConfig {
+    /// How long keys may be missing after a change of master, unless told.
+    pub const DEFAULT_GRACE: Duration = Duration::from_secs(10);
 }
 
 /// Things that happen by themselves.
@@ -200,6 +205,16 @@ impl Kernel {
     pub fn up_nodes(&self) -> Vec<NodeId> {
         let up = self.peers.iter().filter(|(_, peer)| peer.link.is_some());
         let mut nodes: Vec<NodeId> = up.map(|(node, _)| node.clone()).collect();
+        nodes.sort();
+        nodes
+    }
+
+    /// The same nodes, each with whether it has not proven that it belongs to the network.
+    pub fn up_nodes_with_trust(&self) -> Vec<(NodeId, bool)> {
+        let up = self.peers.iter();
+        let mut nodes: Vec<(NodeId, bool)> = up
+            .filter_map(|(node, peer)| Some((node.clone(), peer.link.as_ref()?.untrusted)))
+            .collect();
         nodes.sort();
         nodes
     }

@@ -1,23 +1,22 @@
 //! A node's inside: the kernel behind its lock, and the carrying out of what it wants done.
 
-use super::connection::{self, Control};
+use super::connection::{self, Control, Orders};
 use super::context::Function;
 use super::deferred::{self, Deferred};
 use super::lanes::{Lanes, Sent};
 use super::message::KillReason;
-use super::port::{PortCell, PortTable};
+use super::port::{CallbackCell, Delivery, Hooks, PortCell, PortTable};
 use super::queue;
 use super::settings::NodeSettings;
 use super::{NodeEvent, Node};
 use crate::kernel::db::{ChangeSet, DbAnswer, DbMonitorId, QueryId};
-use crate::kernel::{
-    Call, ConnId, Effect, Kernel, Now, PortName, WatchId, died,
-};
+use crate::kernel::{ConnId, Effect, Kernel, Now, PortName, WatchId, died};
 use crate::value::packed::Elements;
 use crate::value::{NodeId, Packed, Str, StrRef};
 use crate::wire::framing::{EncodeError, Framing};
 use parking_lot::{Mutex, MutexGuard, RwLock};
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::{Notify, mpsc, oneshot};
@@ -35,10 +34,21 @@ pub(crate) struct Shared {
     /// Cancelled when the node shuts down: everything that runs for it ends.
     pub(crate) ended: CancellationToken,
     pub(crate) alive: Mutex<Weak<super::Alive>>,
-    pub(crate) service_port: PortName,
+    /// What ports that run callbacks tell.
+    pub(crate) hooks: Arc<Hooks>,
+    /// Where others are told to dial.
+    pub(crate) addresses: Vec<Str>,
     core: Mutex<Core>,
     started: tokio::time::Instant,
     alarm: Notify,
+}
+
+/// What a node is made of.
+pub(crate) struct NodeParts {
+    pub(crate) settings: NodeSettings,
+    pub(crate) kernel: crate::kernel::KernelConfig,
+    pub(crate) addresses: Vec<Str>,
+    pub(crate) runtime: tokio::runtime::Handle,
 }
 
 struct Core {
@@ -55,6 +65,8 @@ struct Core {
 /// A connection's task, as the kernel's effects reach it.
 struct Connection {
     control: mpsc::UnboundedSender<Control>,
+    /// Set when the connection is given up: its reader stops at once.
+    over: Arc<AtomicBool>,
     framing: Framing,
 }
 
@@ -65,29 +77,27 @@ pub(crate) enum Watching {
     /// A callback runs.
     Callback(Box<dyn FnOnce(KillReason) + Send>),
     /// A callback runs as a port, in order with its messages.
-    PortCallback(Arc<PortCell>, Box<dyn FnOnce(KillReason) -> Result<(), String> + Send>),
+    PortCallback(Arc<CallbackCell>, Box<dyn FnOnce(KillReason) -> Result<(), String> + Send>),
 }
 
 impl Shared {
-    pub(crate) fn new(
-        settings: NodeSettings,
-        config: crate::kernel::KernelConfig,
-        runtime: tokio::runtime::Handle,
-    ) -> Arc<Self> {
+    pub(crate) fn new(parts: NodeParts) -> Arc<Self> {
+        let NodeParts { settings, kernel, addresses, runtime } = parts;
         let started = tokio::time::Instant::now();
-        let kernel = Kernel::new(config, Now { uptime: Duration::ZERO, wall: wall_clock() });
+        let kernel = Kernel::new(kernel, Now { uptime: Duration::ZERO, wall: wall_clock() });
         let service_port = kernel.service_port().clone();
-        let shared = Arc::new(Shared {
+        let shared = Arc::new_cyclic(|weak: &Weak<Shared>| Shared {
             id: kernel.node().clone(),
+            addresses,
             ports: PortTable::new(),
             lanes: Lanes::new(settings.lane_limits),
             settings,
             functions: RwLock::default(),
             eval: RwLock::default(),
+            hooks: hooks(weak.clone()),
             runtime,
             ended: CancellationToken::new(),
             alive: Mutex::new(Weak::new()),
-            service_port: service_port.clone(),
             core: Mutex::new(Core {
                 kernel,
                 conns: HashMap::new(),
@@ -100,7 +110,7 @@ impl Shared {
             started,
             alarm: Notify::new(),
         });
-        shared.ports.insert(&service_port, PortCell::service(service_port.clone()));
+        shared.ports.insert(service_port.as_ref(), PortCell::Service);
         shared
     }
 
@@ -187,15 +197,15 @@ impl Shared {
             }
             Effect::Deliver { port, message, from } => {
                 if let Some(cell) = self.ports.get(port.as_ref()) {
-                    later.push(Deferred::Deliver { cell, message, from });
+                    later.push(Deferred::Deliver { port, cell, message, from });
                 }
             }
             Effect::LaneUp { node, conn } => self.lane_up(core, &node, conn),
             Effect::LaneDown { node } => self.lanes.disconnect(&node),
             Effect::LaneReset { node } => self.lanes.reset(&node),
             Effect::Dial { conn, address } => {
-                let control = self.add_connection(core, conn);
-                connection::dial(self.clone(), conn, address, control);
+                let orders = self.add_connection(core, conn);
+                connection::dial(self, conn, &address, orders);
             }
             Effect::Proceed { conn, order } => {
                 self.control(core, conn, Control::Proceed(order));
@@ -205,8 +215,8 @@ impl Shared {
             }
             Effect::Spawned { port, init } => {
                 let cell = self.spawned_cell(&port);
-                self.ports.insert(&port, cell.clone());
-                later.push(Deferred::Init { cell, init });
+                self.ports.insert(port.as_ref(), PortCell::Callback(cell.clone()));
+                later.push(Deferred::Init { port, cell, init });
             }
             Effect::PortClosed { port, reason } => {
                 if let Some(cell) = self.ports.remove(port.as_ref()) {
@@ -223,7 +233,7 @@ impl Shared {
                         later.push(Deferred::Fired { callback, reason });
                     }
                     Some(Watching::PortCallback(cell, callback)) => {
-                        later.push(Deferred::Task { cell, task: Box::new(|| callback(reason)) });
+                        later.push(Deferred::Task { cell, task: Box::new(|_| callback(reason)) });
                     }
                     None => {}
                 }
@@ -264,15 +274,20 @@ impl Shared {
 
     fn control(&self, core: &Core, conn: ConnId, control: Control) {
         if let Some(conn) = core.conns.get(&conn) {
+            if let Control::Close(_) = control {
+                conn.over.store(true, Ordering::Relaxed);
+            }
             // A task that is gone has reported, or is about to report, that it is.
             let _ = conn.control.send(control);
         }
     }
 
-    fn add_connection(&self, core: &mut Core, conn: ConnId) -> mpsc::UnboundedReceiver<Control> {
-        let (control, receiver) = mpsc::unbounded_channel();
-        core.conns.insert(conn, Connection { control, framing: Framing::Cbor });
-        receiver
+    fn add_connection(&self, core: &mut Core, conn: ConnId) -> Orders {
+        let (control, orders) = mpsc::unbounded_channel();
+        let over = Arc::new(AtomicBool::new(false));
+        let connection = Connection { control, over: over.clone(), framing: Framing::Cbor };
+        core.conns.insert(conn, connection);
+        Orders { orders, over }
     }
 
     fn tell(core: &mut Core, event: &NodeEvent, later: &mut Vec<Deferred>) {
@@ -283,7 +298,7 @@ impl Shared {
     }
 
     /// Somebody has connected to us.
-    pub(crate) fn accepted(self: &Arc<Self>) -> (ConnId, mpsc::UnboundedReceiver<Control>) {
+    pub(crate) fn accepted(self: &Arc<Self>) -> (ConnId, Orders) {
         self.with_core(|shared, core, _| {
             let conn = core.kernel.accepted();
             (conn, shared.add_connection(core, conn))
@@ -316,13 +331,13 @@ impl Shared {
     /// Makes a port; `make` gets its name.
     pub(crate) fn open_port(
         self: &Arc<Self>,
-        make: impl FnOnce(PortName) -> Arc<PortCell>,
-    ) -> (PortName, Arc<PortCell>) {
+        make: impl FnOnce(PortName) -> PortCell,
+    ) -> PortName {
         self.with_core(|shared, core, _| {
             let name = core.kernel.open_port();
             let cell = make(name.clone());
-            shared.ports.insert(&name, cell.clone());
-            (name, cell)
+            shared.ports.insert(name.as_ref(), cell);
+            name
         })
     }
 
@@ -425,9 +440,8 @@ impl Shared {
         from: &NodeId,
         message: Elements<'_>,
     ) {
-        use super::port::Delivery;
         match self.ports.deliver(port, from, message) {
-            Delivery::Delivered | Delivery::NoSuchPort => {}
+            Delivery::Done | Delivery::Queued { .. } | Delivery::NoSuchPort => {}
             Delivery::Service => self.kernel(|kernel| kernel.service_message(from, message)),
             Delivery::Overflow => self.overflowed(port.to_owned()),
         }
@@ -440,7 +454,7 @@ impl Shared {
 
     /// Kills a port of this node.
     pub(crate) fn kill_own(self: &Arc<Self>, port: PortName, reason: Packed) {
-        let id = crate::value::PortId::of(&self.id, port.as_ref());
+        let id = crate::value::PortId::new(&self.id, &port);
         self.kernel(|kernel| kernel.kill(&id, &reason));
     }
 
@@ -480,6 +494,17 @@ impl Shared {
     pub(crate) fn inner_handle(self: &Arc<Self>) -> Node {
         Node::inner(self.clone())
     }
+}
+
+fn hooks(shared: Weak<Shared>) -> Arc<Hooks> {
+    Arc::new(Hooks {
+        died: Arc::new(move |port, reason| {
+            if let Some(shared) = shared.upgrade() {
+                shared.kill_own(port.clone(), reason);
+            }
+        }),
+        run_elsewhere: None,
+    })
 }
 
 const OVERFLOW: &str = "too much waits to be sent";

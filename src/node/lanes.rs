@@ -94,6 +94,11 @@ impl Lanes {
         }
     }
 
+    /// Whether everything that was sent has been written, or dropped.
+    pub(crate) fn are_empty(&self) -> bool {
+        self.by_node.pin().values().all(|lane| lane.state.lock().lane.waiting() == 0)
+    }
+
     /// Calls `f` with each node and its lane.
     pub(crate) fn for_each(&self, mut f: impl FnMut(&NodeId, &Lane)) {
         for (node, lane) in &self.by_node.pin() {
@@ -167,8 +172,8 @@ impl SharedLane {
         !state.retired && state.lane.is_congested()
     }
 
-    /// Whether everything that was appended has been written.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.state.lock().lane.waiting() == 0
+    /// Whether the connection of this generation is over.
+    pub(crate) fn is_over(&self, generation: u64) -> bool {
+        self.state.lock().lane.connection().is_none_or(|(_, current)| current != generation)
     }
 }

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use std::fmt;
 
-/// A received message, borrowed while a callback runs; [`MessageRef::to_owned`] keeps it.
+/// A received message, borrowed while a callback runs; [`MessageRef::keep`] keeps it.
 #[derive(Clone, Copy)]
 pub struct MessageRef<'a> {
     from: &'a NodeId,
@@ -50,14 +50,14 @@ impl<'a> MessageRef<'a> {
     }
 
     /// A copy that outlives the callback.
-    pub fn to_owned(self) -> Message {
+    pub fn keep(self) -> Message {
         Message { from: self.from.clone(), elements: self.elements.to_packed() }
     }
 }
 
 impl fmt::Debug for MessageRef<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.to_owned().fmt(f)
+        self.keep().fmt(f)
     }
 }
 

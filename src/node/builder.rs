@@ -1,0 +1,448 @@
+//! Starting a node: configuration, listeners, the kernel.
+
+use super::core::{NodeParts, Shared};
+use super::error::StartError;
+use super::settings::NodeSettings;
+use super::tls::{AnonymousClients, Identity, TlsConfig};
+use super::{Context, Node, Outcome, connection, socket};
+use crate::config::address::{Endpoint, interface_addresses};
+use crate::config::node_id::{node_name, unique_string};
+use crate::config::octets::to_octets;
+use crate::config::{Args, Effective, RcFile, Service, Settings, rc};
+use crate::kernel::{KernelConfig, LaneLimits};
+use crate::value::{NodeId, Str};
+use crate::wire::auth::Secret;
+use crate::wire::framing::{Framing, FramingLimits};
+use crate::wire::handshake::{HandshakeConfig, Handshaker, Tls};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+
+/// The service that makes a Perl node global; here it does the same.
+const GLOBAL_SERVICE: &str = "AnyEvent::MP::Global";
+/// How long a listener pauses when the system has no more file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Configures and starts a [`Node`].
+///
+/// Without [`NodeBuilder::profile`] or [`NodeBuilder::rc_file`] no rc file is read. With one, its
+/// values come before those given here, as in Perl, unless [`NodeBuilder::force`] is set; see
+/// `docs/protocol.md` §6.
+///
+/// ```
+/// # async fn example() -> Result<(), aemp::StartError> {
+/// let node = aemp::Node::builder()
+///     .node_id("eg_receiver/%u")
+///     .secret("the network's secret")
+///     .bind("127.0.0.1:0")
+///     .start()
+///     .await?;
+/// # Ok(()) }
+/// ```
+#[derive(Default)]
+pub struct NodeBuilder {
+    args: Args,
+    settings: Option<Settings>,
+    rc: RcSource,
+    binds: Vec<serde_json::Value>,
+    seeds: Vec<serde_json::Value>,
+    functions: Vec<Box<dyn FnOnce(&Node) + Send>>,
+    lane_limits: LaneLimits,
+    framing_limits: FramingLimits,
+    port_limit: Option<usize>,
+    grace: Option<Duration>,
+    no_healing: bool,
+    trace: bool,
+}
+
+#[derive(Default)]
+enum RcSource {
+    #[default]
+    None,
+    Default,
+    File(PathBuf),
+}
+
+impl NodeBuilder {
+    pub(super) fn new() -> Self {
+        NodeBuilder::default()
+    }
+
+    /// Reads the rc file and takes this profile from it. The file is `$PERL_ANYEVENT_MP_RC`, else
+    /// `~/.perl-anyevent-mp`.
+    #[must_use]
+    pub fn profile(mut self, name: &str) -> Self {
+        self.args.set("profile", name);
+        if matches!(self.rc, RcSource::None) {
+            self.rc = RcSource::Default;
+        }
+        self
+    }
+
+    /// Reads this rc file.
+    #[must_use]
+    pub fn rc_file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.rc = RcSource::File(path.into());
+        self
+    }
+
+    /// Lets what is given here come before the rc file.
+    #[must_use]
+    pub fn force(mut self) -> Self {
+        self.args.set("force", true);
+        self
+    }
+
+    /// The node ID: `%n` stands for the name of this machine, `%u` for a random unique string,
+    /// which also goes behind a `/` at the end. Without one it is `PROFILE/`.
+    #[must_use]
+    pub fn node_id(self, id: &str) -> Self {
+        self.set("nodeid", id)
+    }
+
+    /// The secret that all nodes of the network share; a string of octets.
+    #[must_use]
+    pub fn secret(self, secret: &str) -> Self {
+        self.set("secret", secret)
+    }
+
+    /// Private key and certificates as one PEM text: connections are encrypted.
+    #[must_use]
+    pub fn cert(self, pem: &str) -> Self {
+        self.set("cert", pem)
+    }
+
+    /// Listens on one more address: `host:port`, `4040`, `*:4040`, `*`; port 0 takes a free one.
+    /// Without any, all local addresses with free ports are used.
+    #[must_use]
+    pub fn bind(mut self, address: &str) -> Self {
+        self.binds.push(address.into());
+        self
+    }
+
+    /// Listens nowhere: others cannot connect to this node.
+    #[must_use]
+    pub fn no_binds(self) -> Self {
+        self.set("binds", Vec::<String>::new())
+    }
+
+    /// Joins the network by one more seed: `host:port`.
+    #[must_use]
+    pub fn seed(mut self, address: &str) -> Self {
+        self.seeds.push(address.into());
+        self
+    }
+
+    /// Sets any key that the rc file may have too, such as `monitor_timeout`.
+    #[must_use]
+    pub fn set(mut self, key: &str, value: impl Into<serde_json::Value>) -> Self {
+        self.args.set(key, value);
+        self
+    }
+
+    /// Sets all that `args` sets.
+    #[must_use]
+    pub fn args(mut self, args: Args) -> Self {
+        self.args = args;
+        if !self.args.norc && matches!(self.rc, RcSource::None) {
+            self.rc = RcSource::Default;
+        }
+        self
+    }
+
+    /// Uses these settings, which were read and checked before, and no others.
+    #[must_use]
+    pub fn settings(mut self, settings: Settings) -> Self {
+        self.settings = Some(settings);
+        self
+    }
+
+    /// Registers a function before the node can be reached; see [`Node::register`]. Services of
+    /// the configuration can name it.
+    #[must_use]
+    pub fn register<T, F, R>(mut self, name: &str, function: F) -> Self
+    where
+        T: serde::de::DeserializeOwned + 'static,
+        F: Fn(&Context<'_>, T) -> R + Send + Sync + 'static,
+        R: Outcome + 'static,
+    {
+        let name = name.to_owned();
+        self.functions.push(Box::new(move |node| node.register(&name, function)));
+        self
+    }
+
+    /// How many octets may wait for one node before [`Node::snd_wait`] waits; 8 MiB unless told.
+    #[must_use]
+    pub fn soft_limit(mut self, octets: usize) -> Self {
+        self.lane_limits.soft = octets;
+        self
+    }
+
+    /// How many octets may wait for one node before its connection is given up; 256 MiB unless
+    /// told.
+    #[must_use]
+    pub fn hard_limit(mut self, octets: usize) -> Self {
+        self.lane_limits.hard = octets;
+        self
+    }
+
+    /// How many octets of messages may wait in a port before it is killed; 64 MiB unless told.
+    #[must_use]
+    pub fn port_limit(mut self, octets: usize) -> Self {
+        self.port_limit = Some(octets);
+        self
+    }
+
+    /// How many octets one received packet may have; 256 MiB unless told.
+    #[must_use]
+    pub fn packet_limit(mut self, octets: usize) -> Self {
+        self.framing_limits.packet = octets;
+        self
+    }
+
+    /// How long keys that are missing after a change of master are not reported as deleted; 10 s
+    /// unless told.
+    #[must_use]
+    pub fn grace(mut self, grace: Duration) -> Self {
+        self.grace = Some(grace);
+        self
+    }
+
+    /// Leaves Perl slaves alone that have lost their master for good; see `docs/protocol.md` §7.
+    #[must_use]
+    pub fn no_healing(mut self) -> Self {
+        self.no_healing = true;
+        self
+    }
+
+    /// Prints every message sent and received to standard error, as `PERL_ANYEVENT_MP_TRACE` does
+    /// in Perl.
+    #[must_use]
+    pub fn trace(mut self) -> Self {
+        self.trace = true;
+        self
+    }
+
+    fn read_settings(&mut self) -> Result<Settings, StartError> {
+        if let Some(settings) = self.settings.take() {
+            return Ok(settings);
+        }
+        for (key, list) in [("binds", &mut self.binds), ("seeds", &mut self.seeds)] {
+            if !list.is_empty() {
+                self.args.set(key, std::mem::take(list));
+            }
+        }
+        let path = match &self.rc {
+            RcSource::None => None,
+            RcSource::Default => rc::default_path(),
+            RcSource::File(path) => Some(path.clone()),
+        };
+        let file = path.map(RcFile::load).transpose().map_err(config)?;
+        let effective =
+            Effective::resolve(&self.args, file.as_ref(), &node_name()).map_err(config)?;
+        let (settings, warnings) = effective.settings().map_err(config)?;
+        for warning in warnings {
+            tracing::warn!("{warning}");
+        }
+        Ok(settings)
+    }
+
+    /// Starts the node: it listens, and dials its seeds.
+    ///
+    /// Has to be called inside a tokio runtime, which runs the node's tasks from then on.
+    ///
+    /// # Errors
+    /// Fails if the configuration cannot be used, with the key and the reason, or if an address
+    /// cannot be listened on.
+    pub async fn start(mut self) -> Result<Node, StartError> {
+        let settings = self.read_settings()?;
+        settings.check_credentials().map_err(config)?;
+        let mut entropy = [0; 32];
+        fill(&mut entropy)?;
+        let node = node_id(&settings)?;
+        let identity = settings
+            .cert
+            .as_ref()
+            .map(|pem| Identity::from_pem(pem.expose().as_bytes()))
+            .transpose()
+            .map_err(config)?;
+        let handshaker = handshaker(&settings, &node)?;
+        let listeners = listen(&settings).await?;
+        let addresses = announced(&settings, &listeners)?;
+        let shared = Shared::new(NodeParts {
+            settings: NodeSettings {
+                handshaker,
+                tls: identity
+                    .as_ref()
+                    .map(|identity| TlsConfig::new(identity, AnonymousClients::Refused)),
+                monitor_timeout: settings.monitor_timeout,
+                lane_limits: self.lane_limits,
+                framing_limits: self.framing_limits,
+                port_limit: self.port_limit.unwrap_or(super::port::DEFAULT_LIMIT),
+                nodelay: settings.nodelay,
+                trace: self.trace,
+            },
+            kernel: KernelConfig {
+                node,
+                addresses: addresses.clone(),
+                seeds: seeds(&settings)?,
+                monitor_timeout: settings.monitor_timeout,
+                connect_interval: settings.connect_interval,
+                secure: settings.secure,
+                heal: !self.no_healing,
+                grace: self.grace.unwrap_or(KernelConfig::DEFAULT_GRACE),
+                process_id: std::process::id(),
+                entropy,
+            },
+            addresses,
+            runtime: tokio::runtime::Handle::current(),
+        });
+        let node = Node::outer(shared.clone());
+        for function in self.functions.drain(..) {
+            function(&node);
+        }
+        for listener in listeners {
+            let address = listener.local_addr().map(|address| address.to_string());
+            tracing::info!(node = %node.id(), "listening on {}", address.unwrap_or_default());
+            shared.runtime.spawn(accept(shared.clone(), listener));
+        }
+        shared.runtime.spawn(shared.clone().keep_time());
+        start_services(&node, &settings.services)?;
+        Ok(node)
+    }
+}
+
+impl std::fmt::Debug for NodeBuilder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("NodeBuilder").field("args", &self.args).finish_non_exhaustive()
+    }
+}
+
+fn config(error: impl std::error::Error + Send + Sync + 'static) -> StartError {
+    StartError::Config(Box::new(error))
+}
+
+fn fill(octets: &mut [u8]) -> Result<(), StartError> {
+    getrandom::fill(octets).map_err(|error| StartError::Randomness(error.to_string()))
+}
+
+fn node_id(settings: &Settings) -> Result<NodeId, StartError> {
+    let mut random = [0; 16];
+    fill(&mut random)?;
+    let unique = unique_string(u128::from_ne_bytes(random));
+    let expanded = settings.node_id.expand(&node_name(), &unique).map_err(config)?;
+    let octets = to_octets(&expanded.id).map_err(config)?;
+    NodeId::new(Str::octets(octets)).map_err(config)
+}
+
+fn handshaker(settings: &Settings, node: &NodeId) -> Result<Handshaker, StartError> {
+    let mut handshake = HandshakeConfig::new(node.as_str().data());
+    let method = |method: &crate::config::AuthMethod| {
+        crate::wire::auth::AuthMethod::from_name(method.name().as_bytes())
+    };
+    handshake.auth_offer = settings.auth_offer.iter().filter_map(method).collect();
+    handshake.auth_accept = settings.auth_accept.iter().filter_map(method).collect();
+    handshake.framings = settings
+        .framing_format
+        .iter()
+        .filter_map(|framing| Framing::from_name(framing.name()))
+        .collect();
+    handshake.secret =
+        settings.secret.as_ref().and_then(|secret| Secret::new(secret.expose().clone()));
+    handshake.tls = match (&settings.cert, settings.tls_required) {
+        (None, _) => Tls::Off,
+        (Some(_), false) => Tls::Offered,
+        (Some(_), true) => Tls::Required,
+    };
+    Handshaker::new(handshake).map_err(config)
+}
+
+async fn listen(settings: &Settings) -> Result<Vec<TcpListener>, StartError> {
+    let interfaces = interface_addresses().unwrap_or_default();
+    let mut listeners = Vec::new();
+    for bind in &settings.binds {
+        for endpoint in bind.endpoints(&node_name(), &interfaces) {
+            let addresses: Vec<SocketAddr> = match endpoint {
+                Endpoint::Address(address) => vec![address],
+                Endpoint::Name(host, port) => tokio::net::lookup_host((host.as_str(), port))
+                    .await
+                    .map_err(|source| StartError::Resolve { address: bind.to_string(), source })?
+                    .collect(),
+            };
+            for address in addresses {
+                listeners.push(socket::listen(address)?);
+            }
+        }
+    }
+    Ok(listeners)
+}
+
+/// What others are told to dial: what is configured, else where we listen.
+fn announced(settings: &Settings, listeners: &[TcpListener]) -> Result<Vec<Str>, StartError> {
+    let mut addresses = Vec::new();
+    for listener in listeners {
+        let address = listener
+            .local_addr()
+            .map_err(|source| StartError::Bind { address: "?".to_owned(), source })?;
+        addresses.push(address);
+    }
+    if settings.advertise.is_empty() {
+        return Ok(addresses.iter().map(|address| Str::from(address.to_string())).collect());
+    }
+    let port = addresses.first().map_or(0, SocketAddr::port);
+    Ok(settings.advertise.iter().map(|spec| Str::from(spec.with_port(port))).collect())
+}
+
+fn seeds(settings: &Settings) -> Result<Vec<Str>, StartError> {
+    let interfaces = interface_addresses().unwrap_or_default();
+    let mut seeds = Vec::new();
+    for seed in &settings.seeds {
+        for endpoint in seed.endpoints(&node_name(), &interfaces) {
+            let address = match endpoint {
+                Endpoint::Address(address) => address.to_string(),
+                Endpoint::Name(host, port) => format!("{host}:{port}"),
+            };
+            seeds.push(Str::from(address));
+        }
+    }
+    Ok(seeds)
+}
+
+fn start_services(node: &Node, services: &[Service]) -> Result<(), StartError> {
+    for service in services {
+        match service {
+            Service::Module(name) if name.trim_end_matches("::") == GLOBAL_SERVICE => {
+                node.become_global();
+            }
+            Service::Module(name) => return Err(StartError::Service(name.clone())),
+            Service::Call { function, arguments } => {
+                if !node.shared().functions.read().contains_key(&Str::from(function.as_str())) {
+                    return Err(StartError::Service(function.clone()));
+                }
+                let mut request = vec![serde_json::Value::from(function.as_str())];
+                request.extend(arguments.iter().cloned());
+                node.snd(node.id(), request).map_err(config)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn accept(shared: Arc<Shared>, listener: TcpListener) {
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = shared.ended.cancelled() => return,
+        };
+        match accepted {
+            Ok((stream, address)) => connection::accept(&shared, stream, address.to_string()),
+            Err(error) => {
+                // Out of file descriptors, most likely: pausing beats spinning.
+                tracing::warn!(node = %shared.id, "cannot accept connections: {error}");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}

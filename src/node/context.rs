@@ -1,0 +1,126 @@
+//! What code that runs as a port, or on behalf of a peer, can do.
+
+use super::message::{KillReason, MessageRef};
+use super::node_port::CallbackPort;
+use super::{Node, SendError, ToPort};
+use crate::kernel::PortName;
+use crate::value::{NodeId, PortId};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::fmt;
+use std::sync::Arc;
+
+/// A function that others may call or spawn by name.
+pub(crate) type Function =
+    Arc<dyn Fn(&Context<'_>, MessageRef<'_>) -> Result<(), String> + Send + Sync>;
+
+/// What a callback or registered function runs with: its node, its port, and who caused it.
+///
+/// What Perl keeps in `$SELF`, `$NODE` and `$SRCNODE`.
+pub struct Context<'a> {
+    node: &'a Node,
+    port: Option<&'a PortName>,
+    from: &'a NodeId,
+}
+
+impl<'a> Context<'a> {
+    pub(crate) const fn of_port(node: &'a Node, port: &'a PortName, from: &'a NodeId) -> Self {
+        Context { node, port: Some(port), from }
+    }
+
+    pub(crate) const fn of_node(node: &'a Node, from: &'a NodeId) -> Self {
+        Context { node, port: None, from }
+    }
+
+    /// The node that this runs on.
+    pub const fn node(&self) -> &'a Node {
+        self.node
+    }
+
+    /// The ID of the port that this runs as; a function called by name runs as the node port.
+    /// What Perl calls `$SELF`.
+    pub fn port_id(&self) -> PortId {
+        match self.port {
+            Some(port) => PortId::new(self.node.id(), port),
+            None => self.node.id().node_port(),
+        }
+    }
+
+    /// The node that sent the message or asked for the function. What Perl calls `$SRCNODE`.
+    pub const fn from(&self) -> &'a NodeId {
+        self.from
+    }
+
+    /// Sends a message; see [`Node::snd`].
+    ///
+    /// # Errors
+    /// As [`Node::snd`].
+    pub fn snd(&self, to: impl ToPort, message: impl Serialize) -> Result<(), SendError> {
+        self.node.snd(to, message)
+    }
+
+    /// The port that this runs as, to give it receivers: what a spawned function does first.
+    ///
+    /// `None` for functions that were called by name and not spawned.
+    pub fn port(&self) -> Option<CallbackPort> {
+        self.port.and_then(|port| self.node.callback_port(port))
+    }
+
+    /// Receives messages with this tag from now on; see [`CallbackPort::on`]. Functions that were
+    /// not spawned have no port, and nothing happens.
+    pub fn on<T, F, R>(&self, tag: &str, receiver: F)
+    where
+        T: DeserializeOwned + 'static,
+        F: FnMut(&Context<'_>, T) -> R + Send + 'static,
+        R: Outcome,
+    {
+        if let Some(port) = self.port() {
+            port.on(tag, receiver);
+        }
+    }
+
+    /// Receives all messages without a receiver of their own; see [`CallbackPort::on_default`].
+    pub fn on_default<F, R>(&self, receiver: F)
+    where
+        F: FnMut(&Context<'_>, MessageRef<'_>) -> R + Send + 'static,
+        R: Outcome,
+    {
+        if let Some(port) = self.port() {
+            port.on_default(receiver);
+        }
+    }
+
+    /// Kills the port that this runs as, after what it does now.
+    pub fn kil(&self, reason: &KillReason) {
+        if self.port.is_some() {
+            self.node.kil(self.port_id(), reason);
+        }
+    }
+}
+
+impl fmt::Debug for Context<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Context")
+            .field("port", &self.port_id())
+            .field("from", self.from)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a callback returns: nothing, or a result whose error kills its port with `die, text`.
+pub trait Outcome {
+    /// The error's text, if there is an error.
+    fn into_result(self) -> Result<(), String>;
+}
+
+impl Outcome for () {
+    fn into_result(self) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+impl<E: fmt::Display> Outcome for Result<(), E> {
+    fn into_result(self) -> Result<(), String> {
+        self.map_err(|error| error.to_string())
+    }
+}

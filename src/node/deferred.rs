@@ -1,0 +1,158 @@
+//! User code that the kernel's effects call for: run after its lock is released, in order.
+
+use super::context::Context;
+use super::core::{Shared, Watching};
+use super::message::{KillReason, MessageRef};
+use super::port::{CallbackCell, Delivery, Ending, PortCell, Task};
+use crate::kernel::db::DbAnswer;
+use crate::kernel::{Call, Level, PortName};
+use crate::value::{NodeId, Packed, Str};
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::task::Waker;
+use tokio::sync::oneshot;
+
+/// One thing to run when no lock is held.
+pub(crate) enum Deferred {
+    Deliver { port: PortName, cell: PortCell, message: Packed, from: NodeId },
+    Close { cell: PortCell, reason: Packed },
+    Init { port: PortName, cell: Arc<CallbackCell>, init: Call },
+    Task { cell: Arc<CallbackCell>, task: Task },
+    Call(Call),
+    Eval { expression: Str, from: NodeId, reply: Packed },
+    Fired { callback: Box<dyn FnOnce(KillReason) + Send>, reason: KillReason },
+    Answer(oneshot::Sender<DbAnswer>, DbAnswer),
+    Wake(Waker),
+    DropWatch(Watching),
+    Log(Level, String),
+}
+
+thread_local! {
+    /// What waits while this thread is running such code already.
+    static WAITING: RefCell<Option<VecDeque<(Arc<Shared>, Deferred)>>> = const { RefCell::new(None) };
+}
+
+/// Runs what is due; if this thread is running such code already, that is finished first.
+pub(crate) fn run(shared: &Arc<Shared>, due: Vec<Deferred>) {
+    if due.is_empty() {
+        return;
+    }
+    let outermost = WAITING.with_borrow_mut(|waiting| {
+        let outermost = waiting.is_none();
+        let queue = waiting.get_or_insert_default();
+        queue.extend(due.into_iter().map(|deferred| (shared.clone(), deferred)));
+        outermost
+    });
+    if !outermost {
+        return;
+    }
+    while let Some((shared, deferred)) = next() {
+        run_one(&shared, deferred);
+    }
+}
+
+fn next() -> Option<(Arc<Shared>, Deferred)> {
+    WAITING.with_borrow_mut(|waiting| {
+        let next = waiting.as_mut().and_then(VecDeque::pop_front);
+        if next.is_none() {
+            *waiting = None;
+        }
+        next
+    })
+}
+
+fn run_one(shared: &Arc<Shared>, deferred: Deferred) {
+    match deferred {
+        Deferred::Deliver { port, cell, message, from } => {
+            match cell.deliver(&from, message.as_elements()) {
+                Delivery::Service => shared
+                    .kernel(|kernel| kernel.service_message(&from, message.as_elements())),
+                Delivery::Overflow => shared.overflowed(port),
+                Delivery::Done | Delivery::Queued { .. } | Delivery::NoSuchPort => {}
+            }
+        }
+        Deferred::Close { cell, reason } => drop(cell.close(reason, Ending::AfterWaiting)),
+        Deferred::Init { port, cell, init } => spawn(shared, &port, &cell, init),
+        Deferred::Task { cell, task } => cell.push_task(task),
+        Deferred::Call(call) => call_function(shared, &call),
+        Deferred::Eval { expression, from, reply } => evaluate(shared, &expression, &from, &reply),
+        Deferred::Fired { callback, reason } => {
+            guarded("a monitor's callback", || callback(reason));
+        }
+        Deferred::Answer(waiting, answer) => drop(waiting.send(answer)),
+        Deferred::Wake(waker) => waker.wake(),
+        Deferred::DropWatch(watching) => guarded("dropping a monitor", || drop(watching)),
+        Deferred::Log(level, text) => log(shared, level, &text),
+    }
+}
+
+fn spawn(shared: &Arc<Shared>, port: &PortName, cell: &Arc<CallbackCell>, init: Call) {
+    let function = shared.functions.read().get(&init.function).cloned();
+    let Some(function) = function else {
+        let text = format!("function {} is not registered here", init.function);
+        return shared.kill_own(port.clone(), crate::kernel::died(&text));
+    };
+    let node = shared.inner_handle();
+    cell.push_task(Box::new(move |port| {
+        let message = MessageRef::new(&init.from, init.arguments.as_elements());
+        function(&Context::of_port(&node, port, &init.from), message)
+    }));
+}
+
+fn call_function(shared: &Arc<Shared>, call: &Call) {
+    let Some(function) = shared.functions.read().get(&call.function).cloned() else { return };
+    let node = shared.inner_handle();
+    let message = MessageRef::new(&call.from, call.arguments.as_elements());
+    let outcome =
+        catch_unwind(AssertUnwindSafe(|| function(&Context::of_node(&node, &call.from), message)));
+    let problem = match outcome {
+        Ok(Ok(())) => return,
+        Ok(Err(text)) => text,
+        Err(panic) => panic_text(&*panic),
+    };
+    tracing::warn!(node = %shared.id, "function {} called by {}: {problem}", call.function, call.from);
+}
+
+fn evaluate(shared: &Arc<Shared>, expression: &Str, from: &NodeId, reply: &Packed) {
+    let hook = shared.eval.read().clone();
+    let outcome = match hook {
+        Some(hook) => {
+            catch_unwind(AssertUnwindSafe(|| hook(&expression.to_text_lossy(), from)))
+                .unwrap_or_else(|panic| Err(panic_text(&*panic)))
+        }
+        None => Err("this node has no Perl interpreter and does not know the expression".into()),
+    };
+    let (error, results) = match outcome {
+        Ok(results) => (String::new(), Packed::of(&results).unwrap_or_default()),
+        Err(error) => (error, Packed::default()),
+    };
+    shared.kernel(|kernel| kernel.eval_done(reply, &error, results.as_elements()));
+}
+
+fn log(shared: &Shared, level: Level, text: &str) {
+    let node = &shared.id;
+    match level {
+        Level::Error => tracing::error!(%node, "{text}"),
+        Level::Warn => tracing::warn!(%node, "{text}"),
+        Level::Info => tracing::info!(%node, "{text}"),
+        Level::Debug => tracing::debug!(%node, "{text}"),
+    }
+}
+
+/// Runs code of the user; a panic in it is logged and goes no further.
+fn guarded(what: &str, code: impl FnOnce()) {
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(code)) {
+        tracing::error!("{what} panicked: {}", panic_text(&*panic));
+    }
+}
+
+/// What a panic said.
+pub(crate) fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    panic
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned())
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "panic".to_owned())
+}

@@ -1,0 +1,481 @@
+//! A node in a running program: tokio around the kernel, and the crate's public face.
+//!
+//! Nothing here decides protocol questions.
+
+mod builder;
+mod call;
+mod connection;
+mod context;
+mod core;
+mod db;
+mod deferred;
+mod error;
+mod lanes;
+mod message;
+mod monitor;
+mod node_port;
+pub(crate) mod port;
+mod queue;
+mod settings;
+mod socket;
+pub mod tls;
+mod trace;
+
+pub use self::builder::NodeBuilder;
+pub use self::call::Call;
+pub use self::context::{Context, Outcome};
+pub use self::db::{Change, Db, DbError, DbMonitor, Entry, PortRef};
+pub use self::error::{CallError, ConnectionError, RecvError, SendError, StartError};
+pub use self::message::{KillReason, Message, MessageRef};
+pub use self::monitor::{Monitor, MonitorGuard};
+pub use self::node_port::{CallbackPort, Port, Timer};
+
+use self::core::Shared;
+use crate::kernel::{PortName, SeedStatus};
+use crate::value::packed::Elements;
+use crate::value::{InvalidId, NodeId, PortId, Str, Value, to_elements};
+use port::{CallbackCell, PortCell, Unmatched};
+use serde::Serialize;
+use std::cell::Cell;
+use std::fmt;
+use std::pin::Pin;
+use std::sync::{Arc, Weak};
+use std::task::{Context as TaskContext, Poll};
+use std::time::Duration;
+
+/// A node of a network: the handle by which a program uses it. Clones are the same node.
+///
+/// When the last handle is dropped the node is shut down: its connections close, its ports die
+/// normally. [`Node::shutdown`] does the same and waits until what was sent has been written.
+pub struct Node {
+    shared: Arc<Shared>,
+    /// Keeps the node running; handles inside of the node itself do not.
+    alive: Option<Arc<Alive>>,
+}
+
+/// Ends the node when the last handle is dropped.
+pub(crate) struct Alive(Weak<Shared>);
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        if let Some(shared) = self.0.upgrade() {
+            shared.end();
+        }
+    }
+}
+
+impl Clone for Node {
+    fn clone(&self) -> Self {
+        let alive = self.alive.clone().or_else(|| self.shared.alive.lock().upgrade());
+        Node { shared: self.shared.clone(), alive }
+    }
+}
+
+impl fmt::Debug for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Node({})", self.shared.id)
+    }
+}
+
+/// Answers expressions that peers ask to be evaluated: results, or an error text.
+pub(crate) type EvalHook =
+    Arc<dyn Fn(&str, &NodeId) -> Result<Vec<Value>, String> + Send + Sync>;
+
+/// A node was connected, or its connection was lost.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum NodeEvent {
+    /// A node is connected.
+    Up {
+        /// Which.
+        node: NodeId,
+        /// Whether it has not proven that it belongs to the network (`tls_anon`).
+        untrusted: bool,
+    },
+    /// The connection to a node was lost.
+    Down {
+        /// Which.
+        node: NodeId,
+        /// Why, as monitors of its ports get it.
+        reason: KillReason,
+    },
+}
+
+/// Nodes that come and go, beginning with those that are up.
+#[derive(Debug)]
+pub struct NodeEvents(queue::Receiver<NodeEvent>);
+
+impl NodeEvents {
+    /// Waits for the next event; `None` once the node was shut down.
+    pub async fn next(&mut self) -> Option<NodeEvent> {
+        self.0.next().await
+    }
+}
+
+impl futures_core::Stream for NodeEvents {
+    type Item = NodeEvent;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Option<NodeEvent>> {
+        self.0.poll_next(cx)
+    }
+}
+
+/// What a message can be sent to: a port, a node (its node port), or the text of either's ID.
+pub trait ToPort {
+    /// The port's ID.
+    ///
+    /// # Errors
+    /// Fails if a text is no port ID.
+    fn to_port(&self) -> Result<PortId, InvalidId>;
+}
+
+impl ToPort for PortId {
+    fn to_port(&self) -> Result<PortId, InvalidId> {
+        Ok(self.clone())
+    }
+}
+
+impl ToPort for NodeId {
+    fn to_port(&self) -> Result<PortId, InvalidId> {
+        Ok(self.node_port())
+    }
+}
+
+impl ToPort for str {
+    fn to_port(&self) -> Result<PortId, InvalidId> {
+        self.parse()
+    }
+}
+
+impl ToPort for String {
+    fn to_port(&self) -> Result<PortId, InvalidId> {
+        self.parse()
+    }
+}
+
+impl<T: ToPort + ?Sized> ToPort for &T {
+    fn to_port(&self) -> Result<PortId, InvalidId> {
+        (**self).to_port()
+    }
+}
+
+thread_local! {
+    /// Messages are written here first, so that sending allocates nothing.
+    static PACKET: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+/// A larger buffer is not kept for the next message.
+const MOST_KEPT: usize = 1 << 20;
+
+impl Node {
+    /// Begins a node; see [`NodeBuilder`].
+    pub fn builder() -> NodeBuilder {
+        NodeBuilder::new()
+    }
+
+    pub(crate) fn outer(shared: Arc<Shared>) -> Self {
+        let alive = Arc::new(Alive(Arc::downgrade(&shared)));
+        *shared.alive.lock() = Arc::downgrade(&alive);
+        Node { shared, alive: Some(alive) }
+    }
+
+    pub(crate) const fn inner(shared: Arc<Shared>) -> Self {
+        Node { shared, alive: None }
+    }
+
+    /// A handle for code that the node itself keeps, which must not keep the node.
+    pub(crate) fn inside(&self) -> Self {
+        Node::inner(self.shared.clone())
+    }
+
+    pub(crate) const fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// This node's ID. What Perl calls `$NODE`.
+    pub fn id(&self) -> &NodeId {
+        &self.shared.id
+    }
+
+    /// The addresses that others are told to dial, as `host:port`.
+    pub fn addresses(&self) -> &[Str] {
+        &self.shared.addresses
+    }
+
+    /// The nodes that this one is connected to, without itself. What Perl calls `up_nodes`.
+    pub fn up_nodes(&self) -> Vec<NodeId> {
+        self.shared.kernel(|kernel| kernel.up_nodes())
+    }
+
+    /// Whether there is a connection to a node; to itself a node is always connected. What Perl
+    /// calls `node_is_up`.
+    pub fn is_up(&self, node: &NodeId) -> bool {
+        self.shared.kernel(|kernel| kernel.is_up(node))
+    }
+
+    /// Whether this node keeps the whole database.
+    pub fn is_global(&self) -> bool {
+        self.shared.kernel(|kernel| kernel.is_global())
+    }
+
+    /// The node that keeps the database for this one; a global node is its own master.
+    pub fn master(&self) -> Option<NodeId> {
+        self.shared.kernel(|kernel| kernel.master().cloned())
+    }
+
+    /// What is known of the configured seeds.
+    pub fn seeds(&self) -> Vec<SeedStatus> {
+        self.shared.kernel(|kernel| kernel.seeds())
+    }
+
+    /// Nodes that come and go from now on, beginning with those that are up. What Perl calls
+    /// `mon_nodes`.
+    pub fn events(&self) -> NodeEvents {
+        NodeEvents(self.shared.node_events())
+    }
+
+    /// Waits until a seed is connected that keeps the database; at once if this node is global.
+    pub async fn joined(&self) {
+        let mut events = self.events();
+        while self.master().is_none() {
+            if events.next().await.is_none() {
+                return;
+            }
+        }
+    }
+
+    /// Sends a message to a port. What Perl calls `snd`.
+    ///
+    /// It goes the same way whether the port is here, on a connected node, or on one that has to be
+    /// found and connected first. It never blocks; what cannot be delivered is dropped, and
+    /// [monitors](Node::monitor) tell. Up to 256 MiB may wait for one node; beyond that its
+    /// connection is given up. [`Node::snd_wait`] waits while more than 8 MiB do.
+    ///
+    /// # Errors
+    /// Fails at once if the destination is no port ID, or if the message has no form in Perl's
+    /// data model or in the framing of the connection. Nothing is sent then.
+    pub fn snd(&self, to: impl ToPort, message: impl Serialize) -> Result<(), SendError> {
+        self.snd_to(&to.to_port()?, &message)
+    }
+
+    fn snd_to(&self, to: &PortId, message: &impl Serialize) -> Result<(), SendError> {
+        let mut packet = PACKET.take();
+        packet.clear();
+        let result = self.snd_with(&mut packet, to, message);
+        if packet.capacity() <= MOST_KEPT {
+            PACKET.set(packet);
+        }
+        result
+    }
+
+    fn snd_with(
+        &self,
+        packet: &mut Vec<u8>,
+        to: &PortId,
+        message: &impl Serialize,
+    ) -> Result<(), SendError> {
+        let port = to.port();
+        if to.node_str() == self.id().as_str() {
+            let len = to_elements(packet, message)?;
+            self.deliver_here(port, Elements::new(len, packet));
+        } else {
+            crate::value::packed::put_str(packet, port);
+            let len = to_elements(packet, message)?;
+            self.shared.trace_sent(&to.node(), Elements::new(len + 1, packet));
+            self.shared.send_remote(&to.node(), Elements::new(len + 1, packet))?;
+        }
+        Ok(())
+    }
+
+    fn deliver_here(&self, port: crate::value::StrRef<'_>, message: Elements<'_>) {
+        let own = self.id();
+        if port.is_empty() {
+            self.shared.kernel(|kernel| kernel.node_packet(own, message));
+        } else {
+            self.shared.deliver(port, own, message);
+        }
+    }
+
+    /// Sends elements that are in packed form already.
+    pub(crate) fn snd_elements(
+        &self,
+        to: &PortId,
+        message: Elements<'_>,
+    ) -> Result<(), SendError> {
+        self.snd_to(to, &PackedElements(message))
+    }
+
+    /// As [`Node::snd`], but waits first while more than 8 MiB (the builder's `soft_limit`) wait
+    /// for the node of the port.
+    ///
+    /// # Errors
+    /// As [`Node::snd`].
+    pub async fn snd_wait(&self, to: impl ToPort, message: impl Serialize) -> Result<(), SendError> {
+        let to = to.to_port()?;
+        let node = to.node();
+        if node != *self.id() {
+            self.shared.lanes.of(&node).wait_until_drained().await;
+        }
+        self.snd_to(&to, &message)
+    }
+
+    /// Kills a port, here or elsewhere; its monitors get the reason. Killing what is not there does
+    /// nothing, and node ports cannot be killed. What Perl calls `kil`.
+    pub fn kil(&self, port: impl ToPort, reason: &KillReason) {
+        if let Ok(port) = port.to_port()
+            && !port.is_node_port()
+        {
+            self.shared.kernel(|kernel| kernel.kill(&port, reason.packed()));
+        }
+    }
+
+    /// Makes a port that keeps its messages until they are received.
+    pub fn port(&self) -> Port {
+        let (cell, inbox) = PortCell::mailbox(self.shared.settings.port_limit);
+        let name = self.shared.open_port(|_| cell);
+        Port::new(self.clone(), name, inbox)
+    }
+
+    /// Makes a port that runs a callback for each message that no receiver added by
+    /// [`CallbackPort::on`] takes. What Perl calls `port { ... }`.
+    pub fn port_with<F, R>(&self, receiver: F) -> CallbackPort
+    where
+        F: FnMut(&Context<'_>, MessageRef<'_>) -> R + Send + 'static,
+        R: Outcome,
+    {
+        let port = self.callbacks(Unmatched::Drop);
+        port.on_default(receiver);
+        port
+    }
+
+    /// Makes a port without receivers; give it some with [`CallbackPort::on`]. A message that none
+    /// takes kills it with the reason `unhandled_message, text`. What Perl calls `port`.
+    pub fn port_of_tags(&self) -> CallbackPort {
+        self.callbacks(Unmatched::Die)
+    }
+
+    fn callbacks(&self, unmatched: Unmatched) -> CallbackPort {
+        let shared = &self.shared;
+        let mut cell = None;
+        shared.open_port(|name| {
+            let made = CallbackCell::new(
+                name,
+                shared.hooks.clone(),
+                unmatched,
+                shared.settings.port_limit,
+            );
+            cell = Some(made.clone());
+            PortCell::Callback(made)
+        });
+        match cell {
+            Some(cell) => CallbackPort::new(self.clone(), cell),
+            None => unreachable!("open_port calls its argument"),
+        }
+    }
+
+    /// The callback port of that name, if there is one here.
+    pub(crate) fn callback_port(&self, name: &PortName) -> Option<CallbackPort> {
+        match self.shared.ports.get(name.as_ref()) {
+            Some(PortCell::Callback(cell)) => Some(CallbackPort::new(self.clone(), cell)),
+            _ => None,
+        }
+    }
+
+    /// Makes `node`, which may be this one, run its function `function` with these arguments as a
+    /// new port, and returns the port's ID at once. What Perl calls `spawn`.
+    ///
+    /// If that fails, because the function is unknown or returns an error or because the node
+    /// cannot be reached, the port is dead: monitor it to be told.
+    ///
+    /// # Errors
+    /// Fails if the arguments have no form in Perl's data model.
+    pub fn spawn(
+        &self,
+        node: &NodeId,
+        function: &str,
+        arguments: impl Serialize,
+    ) -> Result<PortId, SendError> {
+        let mut octets = Vec::new();
+        let len = to_elements(&mut octets, &arguments)?;
+        let arguments = Elements::new(len, &octets);
+        Ok(self.shared.kernel(|kernel| kernel.spawn(node, function, arguments)))
+    }
+
+    /// Lets others call or spawn a function by this name; nothing that is not registered can be.
+    ///
+    /// Spawned, it runs as a new port, to which it gives receivers with [`Context::on`]; an error
+    /// or panic kills that port with `die, text`. Called (`["", NAME, ARGUMENTS...]`), it runs
+    /// before anything that the same peer sent later. In `secure` mode nothing is called by name.
+    /// A function of the same name is replaced.
+    pub fn register<T, F, R>(&self, name: &str, function: F)
+    where
+        T: serde::de::DeserializeOwned,
+        F: Fn(&Context<'_>, T) -> R + Send + Sync + 'static,
+        R: Outcome,
+    {
+        let function: context::Function = Arc::new(move |context, message| {
+            let arguments = message.decode::<T>().map_err(|error| error.to_string())?;
+            function(context, arguments).into_result()
+        });
+        let name = Str::from(name);
+        let replaced = self.shared.functions.write().insert(name.clone(), function);
+        drop(replaced);
+        self.shared.kernel(|kernel| kernel.register(name));
+    }
+
+    /// Takes a function back that [`Node::register`] offered.
+    pub fn unregister(&self, name: &str) {
+        let name = Str::from(name);
+        self.shared.kernel(|kernel| kernel.unregister(&name));
+        let removed = self.shared.functions.write().remove(&name);
+        drop(removed);
+    }
+
+    /// Answers expressions that peers ask to be evaluated, except those that every node knows (see
+    /// `docs/protocol.md` §3.3): results, or an error text.
+    pub fn answer_eval<F>(&self, hook: F)
+    where
+        F: Fn(&str, &NodeId) -> Result<Vec<Value>, String> + Send + Sync + 'static,
+    {
+        let replaced = self.shared.eval.write().replace(Arc::new(hook));
+        drop(replaced);
+    }
+
+    /// Makes this node keep the whole database; see `docs/protocol.md` §5.2.
+    pub fn become_global(&self) {
+        self.shared.kernel(|kernel| kernel.become_global());
+    }
+
+    /// Replaces the seeds (`host:port`); connections that exist stay.
+    pub fn set_seeds(&self, addresses: &[Str]) {
+        self.shared.kernel(|kernel| kernel.set_seeds(addresses));
+    }
+
+    /// Waits until the node is shut down by its last handle or [`Node::shutdown`].
+    pub async fn ended(&self) {
+        self.shared.ended.cancelled().await;
+    }
+
+    /// Writes what was sent, for at most 5 s, then closes all connections and ends all ports
+    /// normally.
+    pub async fn shutdown(self) {
+        let flushed = async {
+            let mut pause = Duration::from_millis(1);
+            while !self.shared.lanes.are_empty() {
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(Duration::from_millis(50));
+            }
+        };
+        let _ = tokio::time::timeout(Duration::from_secs(5), flushed).await;
+        self.shared.end();
+    }
+}
+
+/// Elements that are in packed form already, as a message.
+struct PackedElements<'a>(Elements<'a>);
+
+impl Serialize for PackedElements<'_> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.to_packed().serialize(serializer)
+    }
+}

@@ -1,0 +1,170 @@
+//! Monitors as programs hold them: futures and guards.
+
+use super::core::{Shared, Watching};
+use super::message::KillReason;
+use super::node_port::CallbackPort;
+use super::{Context, Node, Outcome, ToPort, queue};
+use crate::kernel::{WatchId, Watcher};
+use crate::value::{EncodeError, Packed, PortId};
+use serde::Serialize;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Weak};
+use std::task::{Context as TaskContext, Poll};
+
+/// A monitor that is set: await it for the reason of the death; dropping it removes the monitor.
+///
+/// It is set when the function that made it returns, not when it is first polled.
+#[must_use = "dropping a monitor removes it"]
+pub struct Monitor {
+    guard: MonitorGuard,
+    reason: queue::Receiver<KillReason>,
+}
+
+impl Future for Monitor {
+    type Output = KillReason;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<KillReason> {
+        self.reason.poll_next(cx).map(|reason| {
+            self.guard.fired();
+            reason.unwrap_or_else(|| KillReason::new("shutdown", "this node was shut down"))
+        })
+    }
+}
+
+impl Monitor {
+    /// The reason, if the monitor has fired.
+    pub fn try_reason(&mut self) -> Option<KillReason> {
+        self.reason.try_next()
+    }
+}
+
+impl fmt::Debug for Monitor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.guard.fmt(f)
+    }
+}
+
+/// Keeps a monitor set; dropping it removes the monitor.
+#[must_use = "dropping the guard removes the monitor; MonitorGuard::detach keeps it"]
+pub struct MonitorGuard {
+    shared: Weak<Shared>,
+    watch: Option<WatchId>,
+}
+
+impl MonitorGuard {
+    fn new(shared: &Arc<Shared>, watch: WatchId) -> Self {
+        MonitorGuard { shared: Arc::downgrade(shared), watch: Some(watch) }
+    }
+
+    /// Keeps the monitor set until it fires.
+    pub fn detach(mut self) {
+        self.watch = None;
+    }
+
+    fn fired(&mut self) {
+        self.watch = None;
+    }
+}
+
+impl Drop for MonitorGuard {
+    fn drop(&mut self) {
+        if let (Some(watch), Some(shared)) = (self.watch.take(), self.shared.upgrade()) {
+            shared.unwatch(watch);
+        }
+    }
+}
+
+impl fmt::Debug for MonitorGuard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Monitor").field("watch", &self.watch).finish_non_exhaustive()
+    }
+}
+
+impl Node {
+    /// Monitors a port, or with a node ID the connection to that node: the future yields the
+    /// reason of its death. What Perl calls `mon $port, sub {...}`.
+    ///
+    /// # The guarantee
+    /// After the monitor is set, messages that are sent to the port arrive in order and without
+    /// holes until one is lost; then all later ones are lost too, until the monitor has fired. A
+    /// connection that is lost, or cannot be made within `monitor_timeout`, fires it with the
+    /// reason `transport_error, NODE, text`. Monitoring a port that is not there fires it with
+    /// `no_such_port`. Monitoring a node that is not connected asks for a connection.
+    ///
+    /// A destination that is no port ID counts as a port that is not there.
+    pub fn monitor(&self, port: impl ToPort) -> Monitor {
+        let (sender, reason) = queue::queue();
+        let guard = match port.to_port() {
+            Ok(port) => self.watch(&port, Watching::Future(sender)),
+            Err(error) => {
+                let reason = KillReason::new("no_such_port", &error.to_string());
+                drop(sender.push(reason));
+                MonitorGuard { shared: Weak::new(), watch: None }
+            }
+        };
+        Monitor { guard, reason }
+    }
+
+    /// Runs a callback when a port dies; see [`Node::monitor`].
+    pub fn on_death<F>(&self, port: &PortId, callback: F) -> MonitorGuard
+    where
+        F: FnOnce(KillReason) + Send + 'static,
+    {
+        self.watch(port, Watching::Callback(Box::new(callback)))
+    }
+
+    /// Sends a message when a port dies: these elements, and the reason's behind them. What Perl
+    /// calls `mon $port, $rcvport, @message`.
+    ///
+    /// # Errors
+    /// Fails if the elements have no form in Perl's data model.
+    pub fn notify<T: Serialize + ?Sized>(
+        &self,
+        port: &PortId,
+        to: &PortId,
+        message: &T,
+    ) -> Result<MonitorGuard, EncodeError> {
+        let watcher = Watcher::Message { to: to.clone(), elements: Packed::of(message)? };
+        Ok(self.watch_in_kernel(port, watcher))
+    }
+
+    /// Kills the local port `dependent` with the same reason when `port` dies, unless it dies
+    /// normally. What Perl calls `mon $port, $rcvport`.
+    pub fn link(&self, port: &PortId, dependent: &PortId) -> MonitorGuard {
+        self.watch_in_kernel(port, Watcher::Link(dependent.port().to_owned()))
+    }
+
+    fn watch(&self, port: &PortId, watching: Watching) -> MonitorGuard {
+        MonitorGuard::new(self.shared(), self.shared().watch(port, watching))
+    }
+
+    fn watch_in_kernel(&self, port: &PortId, watcher: Watcher) -> MonitorGuard {
+        let watch = self.shared().kernel(|kernel| kernel.watch(port, watcher));
+        MonitorGuard::new(self.shared(), watch)
+    }
+}
+
+impl CallbackPort {
+    /// Runs a callback as this port when another port dies, in order with this port's messages.
+    pub fn on_death<F, R>(&self, port: &PortId, callback: F) -> MonitorGuard
+    where
+        F: FnOnce(&Context<'_>, KillReason) -> R + Send + 'static,
+        R: Outcome,
+    {
+        let node = self.node().inside();
+        let own = self.id();
+        let callback = Box::new(move |reason| {
+            let from = node.id().clone();
+            let name = own.port().to_owned();
+            callback(&Context::of_port(&node, &name, &from), reason).into_result()
+        });
+        self.node().watch(port, Watching::PortCallback(self.cell().clone(), callback))
+    }
+
+    /// Kills this port with the same reason when another one dies, unless it dies normally.
+    pub fn link(&self, port: &PortId) -> MonitorGuard {
+        self.node().link(port, &self.id())
+    }
+}

@@ -1,0 +1,332 @@
+//! Ports as programs hold them: mailboxes to receive from, and ports that run callbacks.
+
+use super::context::{Context, Outcome};
+use super::core::Shared;
+use super::deferred::panic_text;
+use super::error::RecvError;
+use super::message::{KillReason, Message, MessageRef};
+use super::port::{CallbackCell, Inbox, Next, Unmatched};
+use super::Node;
+use crate::kernel::{PortName, died};
+use crate::value::PortId;
+use serde::de::DeserializeOwned;
+use std::fmt;
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context as TaskContext, Poll};
+use std::time::Duration;
+use tokio_util::task::AbortOnDropHandle;
+
+/// A port that keeps its messages until they are received.
+///
+/// Dropping it kills the port normally. Up to 64 MiB of messages may wait (the builder's
+/// `port_limit` changes that); one more kills the port with a reason, so that no message is ever
+/// skipped.
+pub struct Port {
+    node: Node,
+    name: PortName,
+    inbox: Inbox,
+}
+
+impl Port {
+    pub(super) const fn new(node: Node, name: PortName, inbox: Inbox) -> Self {
+        Port { node, name, inbox }
+    }
+
+    /// The port's ID, by which everybody can send to it and monitor it.
+    pub fn id(&self) -> PortId {
+        PortId::new(self.node.id(), &self.name)
+    }
+
+    /// The next message as a Rust value.
+    ///
+    /// Cancel safe: dropping the future loses no message.
+    ///
+    /// # Errors
+    /// [`RecvError::Decode`] if the message is something else; it is taken then, and the port
+    /// lives. [`RecvError::Died`] once the port is dead and all that came before was received.
+    pub async fn recv<T: DeserializeOwned>(&mut self) -> Result<T, RecvError> {
+        match self.inbox.next().await {
+            Ok(received) => Ok(MessageRef::new(received.from, received.message).decode()?),
+            Err(reason) => Err(RecvError::Died(KillReason::from_packed(reason))),
+        }
+    }
+
+    /// As [`Port::recv`], for at most `limit`.
+    ///
+    /// # Errors
+    /// As [`Port::recv`], and [`RecvError::Timeout`].
+    pub async fn recv_timeout<T: DeserializeOwned>(
+        &mut self,
+        limit: Duration,
+    ) -> Result<T, RecvError> {
+        tokio::time::timeout(limit, self.recv()).await.unwrap_or(Err(RecvError::Timeout(limit)))
+    }
+
+    /// The next message as it came.
+    ///
+    /// # Errors
+    /// [`RecvError::Died`] once the port is dead and all that came before was received.
+    pub async fn recv_message(&mut self) -> Result<Message, RecvError> {
+        match self.inbox.next().await {
+            Ok(received) => Ok(MessageRef::new(received.from, received.message).keep()),
+            Err(reason) => Err(RecvError::Died(KillReason::from_packed(reason))),
+        }
+    }
+
+    /// The next message, if there is one already.
+    ///
+    /// # Errors
+    /// [`RecvError::Died`] once the port is dead and all that came before was received.
+    pub fn try_recv(&mut self) -> Result<Option<Message>, RecvError> {
+        match self.inbox.try_next() {
+            Next::Message(received) => {
+                Ok(Some(MessageRef::new(received.from, received.message).keep()))
+            }
+            Next::Nothing => Ok(None),
+            Next::Dead(reason) => Err(RecvError::Died(KillReason::from_packed(reason))),
+        }
+    }
+
+    /// For stream adapters: the next message as it came; `None` once the port is dead.
+    pub fn poll_recv(&mut self, cx: &mut TaskContext<'_>) -> Poll<Option<Message>> {
+        self.inbox.poll_next(cx).map(|received| {
+            received
+                .ok()
+                .map(|received| MessageRef::new(received.from, received.message).keep())
+        })
+    }
+
+    /// Kills the port with a reason. What Perl calls `kil $SELF`.
+    pub fn kil(self, reason: &KillReason) {
+        self.node.kil(self.id(), reason);
+    }
+
+    /// Runs a future as this port: the port dies if it fails or panics, and the future is dropped
+    /// when the port dies.
+    ///
+    /// The future gets the port's ID; the messages go with `receive`, which is the port itself.
+    pub fn run<F, Fut, R>(self, task: F) -> PortId
+    where
+        F: FnOnce(Port) -> Fut,
+        Fut: Future<Output = R> + Send + 'static,
+        R: Outcome + 'static,
+    {
+        let (node, id) = (self.node.clone(), self.id());
+        run_as(&node, &id, task(self));
+        id
+    }
+}
+
+impl futures_core::Stream for Port {
+    type Item = Message;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Option<Message>> {
+        self.poll_recv(cx)
+    }
+}
+
+impl Drop for Port {
+    fn drop(&mut self) {
+        self.node.kil(self.id(), &KillReason::normal());
+    }
+}
+
+impl fmt::Debug for Port {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Port({})", self.id())
+    }
+}
+
+/// Runs a future until it ends or the port `id` dies; its failure kills the port.
+fn run_as<R: Outcome + 'static>(
+    node: &Node,
+    id: &PortId,
+    future: impl Future<Output = R> + Send + 'static,
+) {
+    let monitor = node.monitor(id.clone());
+    let (node, id) = (node.clone(), id.clone());
+    let runtime = node.shared().runtime.clone();
+    runtime.spawn(async move {
+        let guarded = AssertUnwindSafe(future);
+        let outcome = tokio::select! {
+            biased;
+            _ = monitor => return,
+            outcome = CatchUnwind(guarded) => outcome,
+        };
+        match outcome {
+            Ok(outcome) => {
+                if let Err(text) = outcome.into_result() {
+                    node.kil(id, &KillReason::from_packed(died(&text)));
+                }
+            }
+            Err(text) => node.kil(id, &KillReason::from_packed(died(&text))),
+        }
+    });
+}
+
+/// A future whose panics become errors.
+struct CatchUnwind<F>(AssertUnwindSafe<F>);
+
+impl<F: Future> Future for CatchUnwind<F> {
+    type Output = Result<F::Output, String>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Self::Output> {
+        // SAFETY: the inner future is pinned whenever this one is: it is never moved out, and
+        // there is no other way to reach it.
+        let inner = unsafe { self.map_unchecked_mut(|this| &mut this.0.0) };
+        match std::panic::catch_unwind(AssertUnwindSafe(|| inner.poll(cx))) {
+            Ok(poll) => poll.map(Ok),
+            Err(panic) => Poll::Ready(Err(panic_text(&*panic))),
+        }
+    }
+}
+
+/// A port that runs callbacks, one message at a time, on the thread that delivers them.
+///
+/// It lives until it is killed; dropping this handle, a clone of many, does nothing. A callback
+/// that returns an error, or panics, kills the port with the reason `die, text`. A callback that
+/// blocks stalls the connection whose message it handles; what takes long belongs into a task.
+#[derive(Clone)]
+pub struct CallbackPort {
+    node: Node,
+    cell: Arc<CallbackCell>,
+}
+
+impl CallbackPort {
+    pub(super) const fn new(node: Node, cell: Arc<CallbackCell>) -> Self {
+        CallbackPort { node, cell }
+    }
+
+    /// The port's ID, by which everybody can send to it and monitor it.
+    pub fn id(&self) -> PortId {
+        PortId::new(self.node.id(), self.cell.name())
+    }
+
+    /// Receives messages whose first element is `tag`: `receiver` gets what comes behind it, as a
+    /// Rust value. A message that does not decode kills the port with that text.
+    ///
+    /// A receiver for the same tag is replaced. What Perl calls `rcv $port, tag => sub {...}`.
+    pub fn on<T, F, R>(&self, tag: &str, mut receiver: F)
+    where
+        T: DeserializeOwned + 'static,
+        F: FnMut(&Context<'_>, T) -> R + Send + 'static,
+        R: Outcome,
+    {
+        let node = self.node.inside();
+        self.cell.on(
+            tag.into(),
+            Box::new(move |incoming| {
+                let value = crate::value::from_elements::<T>(incoming.message)
+                    .map_err(|error| error.to_string())?;
+                let context = Context::of_port(&node, incoming.port, incoming.from);
+                receiver(&context, value).into_result()
+            }),
+        );
+    }
+
+    /// Receives all messages without a receiver of their own, whole.
+    ///
+    /// What Perl calls `rcv $port, sub {...}`.
+    pub fn on_default<F, R>(&self, mut receiver: F)
+    where
+        F: FnMut(&Context<'_>, MessageRef<'_>) -> R + Send + 'static,
+        R: Outcome,
+    {
+        let node = self.node.inside();
+        self.cell.on_default(Box::new(move |incoming| {
+            let context = Context::of_port(&node, incoming.port, incoming.from);
+            receiver(&context, MessageRef::new(incoming.from, incoming.whole)).into_result()
+        }));
+    }
+
+    /// Removes the receiver for a tag. What Perl calls `rcv $port, tag => undef`.
+    pub fn off(&self, tag: &str) {
+        self.cell.remove(tag.into());
+    }
+
+    /// Kills the port with a reason. What Perl calls `kil $port`.
+    pub fn kil(&self, reason: &KillReason) {
+        self.node.kil(self.id(), reason);
+    }
+
+    /// Runs a closure as this port, in order with its messages: an error or a panic kills the port.
+    /// What Perl calls `peval`.
+    pub fn then<F, R>(&self, code: F)
+    where
+        F: FnOnce(&Context<'_>) -> R + Send + 'static,
+        R: Outcome,
+    {
+        let node = self.node.inside();
+        self.cell.push_task(Box::new(move |port| {
+            let from = node.id().clone();
+            code(&Context::of_port(&node, port, &from)).into_result()
+        }));
+    }
+
+    /// Runs a closure as this port after `delay`, unless the port or the returned guard is gone by
+    /// then. What Perl calls `after`.
+    #[must_use = "dropping the guard cancels it; Timer::detach lets it run"]
+    pub fn after<F, R>(&self, delay: Duration, code: F) -> Timer
+    where
+        F: FnOnce(&Context<'_>) -> R + Send + 'static,
+        R: Outcome,
+    {
+        let port = self.clone();
+        let task = self.node.shared().runtime.spawn(async move {
+            tokio::time::sleep(delay).await;
+            port.then(code);
+        });
+        Timer(AbortOnDropHandle::new(task))
+    }
+
+    /// Runs a future as this port: the port dies if it fails or panics, and the future is dropped
+    /// when the port dies.
+    pub fn run<Fut, R>(&self, future: Fut)
+    where
+        Fut: Future<Output = R> + Send + 'static,
+        R: Outcome + 'static,
+    {
+        run_as(&self.node, &self.id(), future);
+    }
+
+    /// The node that the port is on.
+    pub const fn node(&self) -> &Node {
+        &self.node
+    }
+
+    pub(super) fn cell(&self) -> &Arc<CallbackCell> {
+        &self.cell
+    }
+}
+
+impl fmt::Debug for CallbackPort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "CallbackPort({})", self.id())
+    }
+}
+
+/// Something that happens later; dropping it cancels it.
+#[derive(Debug)]
+pub struct Timer(AbortOnDropHandle<()>);
+
+impl Timer {
+    /// Lets it happen whatever becomes of this guard.
+    pub fn detach(self) {
+        drop(self.0.detach());
+    }
+}
+
+impl Shared {
+    /// The cell of a port that somebody spawned here.
+    pub(super) fn spawned_cell(&self, name: &PortName) -> Arc<CallbackCell> {
+        CallbackCell::new(
+            name.clone(),
+            self.hooks.clone(),
+            Unmatched::Drop,
+            self.settings.port_limit,
+        )
+    }
+}

@@ -1,0 +1,348 @@
+//! A callback port: runs its receivers on whichever thread delivers, one message at a time.
+
+use super::batch::{Batch, Entry};
+use super::receivers::{Edit, Failure, Handler, Receivers, Unmatched};
+use super::scope::{self, Current, Hold, Leftover};
+use super::turn::{Ending, Handed, Held, Turn};
+use super::{Delivery, PortName};
+use crate::value::packed::Elements;
+use crate::value::{NodeId, Packed, StrRef};
+use std::any::Any;
+use std::collections::VecDeque;
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+/// Something that is run as a port, in order with its messages; an error or a panic kills the port.
+pub(crate) type Task = Box<dyn FnOnce(&PortName) -> Result<(), String> + Send>;
+
+/// What a port tells about a port's own death: its name and the reason. No lock is held.
+pub(crate) type Died = Arc<dyn Fn(&PortName, Packed) + Send + Sync>;
+
+/// What callback ports have to be able to tell the node; the same for all of a node.
+pub(crate) struct Hooks {
+    /// A port died of itself: it takes and runs nothing any more.
+    pub(crate) died: Died,
+    /// Has the rest of the work run on another thread; without it, it goes on on this one.
+    pub(crate) run_elsewhere: Option<Box<dyn Fn(Leftover) + Send + Sync>>,
+}
+
+/// A callback port.
+pub(crate) struct CallbackCell {
+    turn: Turn<Mine, Waiting>,
+    name: PortName,
+    hooks: Arc<Hooks>,
+    unmatched: Unmatched,
+    limit: usize,
+}
+
+/// What whoever has the turn works with.
+#[derive(Default)]
+struct Mine {
+    receivers: Receivers,
+    batch: Batch,
+    tasks: VecDeque<Task>,
+}
+
+/// What came while somebody had the turn.
+#[derive(Default)]
+struct Waiting {
+    batch: Batch,
+    tasks: VecDeque<Task>,
+    edits: Vec<Edit>,
+}
+
+/// What is left of a closed port: user code, to be dropped where no lock is held.
+#[derive(Default)]
+#[must_use = "drop it where no lock is held"]
+pub(crate) struct Remains {
+    contents: Option<Box<(Mine, Waiting)>>,
+}
+
+impl Drop for Remains {
+    fn drop(&mut self) {
+        drop_quietly(self.contents.take());
+    }
+}
+
+/// One go at what waits for a port.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Run {
+    /// How many messages and tasks were run.
+    pub(super) done: usize,
+    /// There is more, and it is the caller's duty.
+    pub(super) left: bool,
+}
+
+impl CallbackCell {
+    /// A port without receivers, in which up to `limit` octets of messages wait.
+    pub(crate) fn new(
+        name: PortName,
+        hooks: Arc<Hooks>,
+        unmatched: Unmatched,
+        limit: usize,
+    ) -> Arc<Self> {
+        let turn = Turn::new(Mine::default(), Waiting::default());
+        Arc::new(CallbackCell { turn, name, hooks, unmatched, limit })
+    }
+
+    /// The port's name.
+    pub(crate) fn name(&self) -> &PortName {
+        &self.name
+    }
+
+    /// What it was made with.
+    pub(crate) fn hooks(&self) -> &Arc<Hooks> {
+        &self.hooks
+    }
+
+    /// Whether it takes no messages any more.
+    pub(crate) fn is_over(&self) -> bool {
+        self.turn.is_over()
+    }
+
+    /// Sets the receiver of messages that begin with `tag`.
+    pub(crate) fn on(self: &Arc<Self>, tag: StrRef<'_>, handler: Handler) {
+        self.edit(Edit::Tag(tag.canonical().into(), Some(handler)));
+    }
+
+    /// Sets the receiver of all messages that no other one takes.
+    pub(crate) fn on_default(self: &Arc<Self>, handler: Handler) {
+        self.edit(Edit::Default(handler));
+    }
+
+    /// Removes the receiver of messages that begin with `tag`.
+    pub(crate) fn remove(self: &Arc<Self>, tag: StrRef<'_>) {
+        self.edit(Edit::Tag(tag.canonical().into(), None));
+    }
+
+    /// Runs the receiver for a message: here and now if the port is idle and nothing else runs on
+    /// this thread; otherwise the message waits for its turn.
+    #[inline]
+    pub(crate) fn deliver(self: &Arc<Self>, from: &NodeId, message: Elements<'_>) -> Delivery {
+        let Some(_hold) = Hold::enter() else {
+            return self.wait(from, message, false);
+        };
+        let Some(mut held) = self.turn.start_if_idle() else {
+            return self.wait(from, message, true);
+        };
+        match held.with(|mine| self.run_message(&mut mine.receivers, from, message)) {
+            Ok(()) => {
+                if let Some(held) = held.finish() {
+                    self.settle(held);
+                }
+            }
+            Err(failure) => self.die(held, failure),
+        }
+        Delivery::Done
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn wait(self: &Arc<Self>, from: &NodeId, message: Elements<'_>, free: bool) -> Delivery {
+        let put = |waiting: &mut Waiting| {
+            let batch = &mut waiting.batch;
+            batch.push(from, message, self.limit).then(|| batch.size())
+        };
+        match self.hand_over(put, free) {
+            Handed::Over { value: waiting, .. } => Delivery::Queued { waiting },
+            Handed::Full => Delivery::Overflow,
+            Handed::Ended => Delivery::NoSuchPort,
+        }
+    }
+
+    /// Has something run as this port, after what came before; dropped if the port is over.
+    pub(crate) fn push_task(self: &Arc<Self>, task: Task) {
+        let hold = Hold::enter();
+        let put = |waiting: &mut Waiting| {
+            waiting.batch.push_marker();
+            waiting.tasks.push_back(task);
+            Some(())
+        };
+        self.hand_over(put, hold.is_some());
+        drop(hold);
+    }
+
+    fn hand_over<R>(
+        self: &Arc<Self>,
+        put: impl FnOnce(&mut Waiting) -> Option<R>,
+        free: bool,
+    ) -> Handed<R> {
+        let handed = self.turn.hand_over(put);
+        if let Handed::Over { running: false, waited, .. } = handed
+            // Who was told to start before us may be held up; a free thread need not wait for it.
+            && (!waited || free)
+        {
+            scope::schedule(Arc::clone(self));
+        }
+        handed
+    }
+
+    fn edit(self: &Arc<Self>, edit: Edit) {
+        let _hold = Hold::enter();
+        if self.turn.note(|waiting| waiting.edits.push(edit))
+            && let Some(held) = self.turn.start()
+        {
+            self.settle(held);
+        }
+    }
+
+    /// Ends the port. What it consists of comes back, unless it is just running: then the runner
+    /// drops it. A port that closes itself does so at once.
+    pub(crate) fn close(&self, ending: Ending) -> Remains {
+        let itself = scope::with_current(|current| current.is_some_and(|c| std::ptr::eq(c, self)));
+        let ending = if itself { Ending::Now } else { ending };
+        match self.turn.close(ending) {
+            Some(held) => Remains { contents: Some(Box::new(held.bury())) },
+            None => Remains::default(),
+        }
+    }
+
+    /// Goes on with what waits; `None` if somebody else does, or nothing waits.
+    pub(super) fn run(self: &Arc<Self>, slice: usize) -> Option<Run> {
+        let mut held = self.turn.start()?;
+        let mut done = 0;
+        loop {
+            let signals = held.signals();
+            if signals.dead() {
+                self.bury(held);
+                return Some(Run { done, left: false });
+            }
+            if signals.edited() {
+                take(&mut held);
+            }
+            if done >= slice {
+                held.leave();
+                return Some(Run { done, left: true });
+            }
+            match held.with(|mine| self.run_next(mine)) {
+                Some(Ok(())) => done += 1,
+                Some(Err(failure)) => {
+                    self.die(held, failure);
+                    return Some(Run { done, left: false });
+                }
+                None if signals.waiting() => take(&mut held),
+                None if signals.closing() => {
+                    self.bury(held);
+                    return Some(Run { done, left: false });
+                }
+                None => match held.finish() {
+                    Some(again) => held = again,
+                    None => return Some(Run { done, left: false }),
+                },
+            }
+        }
+    }
+
+    /// After a message was run in place: heeds what came meanwhile.
+    #[cold]
+    fn settle(self: &Arc<Self>, mut held: Held<'_, Mine, Waiting>) {
+        loop {
+            let signals = held.signals();
+            if signals.dead() {
+                return self.bury(held);
+            }
+            // The next run makes the edits, too, before it goes on.
+            if signals.waiting() {
+                held.leave();
+                return scope::schedule(Arc::clone(self));
+            }
+            if signals.edited() {
+                take(&mut held);
+                continue;
+            }
+            if signals.closing() {
+                return self.bury(held);
+            }
+            match held.finish() {
+                Some(again) => held = again,
+                None => return,
+            }
+        }
+    }
+
+    fn run_next(&self, mine: &mut Mine) -> Option<Result<(), Failure>> {
+        match mine.batch.next()? {
+            Entry::Message(from, message) => {
+                Some(self.run_message(&mut mine.receivers, from, message))
+            }
+            Entry::Marker => {
+                let task = mine.tasks.pop_front()?;
+                Some(self.guarded(|| task(&self.name).map_err(Failure::Died)))
+            }
+        }
+    }
+
+    #[inline]
+    fn run_message(
+        &self,
+        receivers: &mut Receivers,
+        from: &NodeId,
+        message: Elements<'_>,
+    ) -> Result<(), Failure> {
+        self.guarded(|| receivers.handle(from, &self.name, message, self.unmatched))
+    }
+
+    #[inline]
+    fn guarded(&self, run: impl FnOnce() -> Result<(), Failure>) -> Result<(), Failure> {
+        let _current = Current::enter(self);
+        // Whatever a panic left half done belongs to this port, and it dies.
+        catch_unwind(AssertUnwindSafe(run))
+            .unwrap_or_else(|panic| Err(Failure::Died(text_of(panic))))
+    }
+
+    #[cold]
+    fn die(&self, held: Held<'_, Mine, Waiting>, failure: Failure) {
+        let remains = Remains { contents: Some(Box::new(held.bury())) };
+        (self.hooks.died)(&self.name, failure.into_reason());
+        drop(remains);
+    }
+
+    fn bury(&self, held: Held<'_, Mine, Waiting>) {
+        drop(Remains { contents: Some(Box::new(held.bury())) });
+    }
+}
+
+impl fmt::Debug for CallbackCell {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CallbackCell").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// Makes the edits, and takes what waits if everything taken before was run.
+fn take(held: &mut Held<'_, Mine, Waiting>) {
+    let mut edits = Vec::new();
+    held.take(|mine, waiting| {
+        edits = std::mem::take(&mut waiting.edits);
+        if !mine.batch.is_done() {
+            return false;
+        }
+        mine.batch.clear();
+        std::mem::swap(&mut mine.batch, &mut waiting.batch);
+        mine.tasks.append(&mut waiting.tasks);
+        true
+    });
+    for edit in edits {
+        drop_quietly(held.with(|mine| mine.receivers.apply(edit)));
+    }
+}
+
+/// Drops user code; a panic in it was reported by the panic hook and harms nobody here.
+fn drop_quietly<T>(value: T) {
+    let _ = catch_unwind(AssertUnwindSafe(move || drop(value)));
+}
+
+/// What a panic said.
+fn text_of(panic: Box<dyn Any + Send>) -> String {
+    let text = match panic.downcast::<String>() {
+        Ok(text) => return *text,
+        Err(panic) => match panic.downcast_ref::<&str>() {
+            Some(text) => (*text).to_owned(),
+            None => {
+                drop_quietly(panic);
+                return "panic".to_owned();
+            }
+        },
+    };
+    text
+}

@@ -1,0 +1,109 @@
+//! The local ports of a node: where messages are handed over, and who runs them.
+//!
+//! Nothing here decides protocol questions, and nothing calls the kernel: the caller acts on what
+//! [`Delivery`] says, and is told by [`Hooks`] when a port dies of itself. No user code (receivers,
+//! tasks, wakers, drops of what they own) is run under a lock or a map guard of this module.
+
+mod batch;
+mod cache;
+mod callback;
+mod mailbox;
+mod receivers;
+mod scope;
+mod sync;
+mod table;
+#[cfg(test)]
+mod tests;
+mod turn;
+
+pub(crate) use callback::{CallbackCell, Died, Hooks, Remains, Task};
+pub(crate) use mailbox::{Inbox, MailboxCell, Next, Received};
+pub(crate) use receivers::{Handler, Incoming, Unmatched};
+pub(crate) use scope::{Hold, Leftover};
+pub(crate) use table::PortTable;
+pub(crate) use turn::Ending;
+
+use crate::value::packed::Elements;
+use crate::value::{NodeId, Packed, Str};
+use std::sync::Arc;
+
+/// The name of a local port: what stands behind `#` in its ID.
+pub(crate) type PortName = Str;
+
+/// How many octets of messages wait for a port before it overflows, unless its owner says so.
+pub(crate) const DEFAULT_LIMIT: usize = 64 << 20;
+
+/// What became of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Delivery {
+    /// The port has run it, here and now.
+    Done,
+    /// It waits for its turn, or for the reader of the mailbox.
+    Queued {
+        /// How many octets wait there now, headers included: a caller that can slow down should,
+        /// before this reaches the limit.
+        waiting: usize,
+    },
+    /// There is no such port, or it takes nothing any more: the message is dropped.
+    NoSuchPort,
+    /// Too much waits: the message is dropped and nothing more is taken, so that there is no hole.
+    /// The caller has to kill the port. This is said once for each port.
+    Overflow,
+    /// The port is the node's own: the message is the caller's business.
+    Service,
+}
+
+/// One local port; clones are the same port.
+#[derive(Debug, Clone)]
+pub(crate) enum PortCell {
+    /// Messages are kept for a reader.
+    Mailbox(Arc<MailboxCell>),
+    /// Messages are run.
+    Callback(Arc<CallbackCell>),
+    /// Messages are for the node itself.
+    Service,
+}
+
+impl PortCell {
+    /// A mailbox in which up to `limit` octets wait, and its reader.
+    pub(crate) fn mailbox(limit: usize) -> (PortCell, Inbox) {
+        let (cell, inbox) = MailboxCell::new(limit);
+        (PortCell::Mailbox(cell), inbox)
+    }
+
+    /// Hands a message to the port; see [`PortTable::deliver`].
+    #[inline]
+    pub(crate) fn deliver(&self, from: &NodeId, message: Elements<'_>) -> Delivery {
+        match self {
+            PortCell::Callback(cell) => cell.deliver(from, message),
+            PortCell::Mailbox(cell) => {
+                let (delivery, wake) = cell.push(from, message);
+                wake.now();
+                delivery
+            }
+            PortCell::Service => Delivery::Service,
+        }
+    }
+
+    /// Ends the port: it takes no messages any more. `ending` is for callback ports; a mailbox
+    /// yields what came before, then `reason`.
+    ///
+    /// What comes back is user code: to be dropped where no lock is held.
+    pub(crate) fn close(&self, reason: Packed, ending: Ending) -> Remains {
+        match self {
+            PortCell::Mailbox(cell) => {
+                cell.close(reason);
+                Remains::default()
+            }
+            PortCell::Callback(cell) => cell.close(ending),
+            PortCell::Service => Remains::default(),
+        }
+    }
+}
+
+/// The name of the port of the node with these hooks that runs on this thread: Perl's `$SELF`.
+pub(crate) fn current_port(hooks: &Arc<Hooks>) -> Option<PortName> {
+    scope::with_current(|current| {
+        current.filter(|cell| Arc::ptr_eq(cell.hooks(), hooks)).map(|cell| cell.name().clone())
+    })
+}

@@ -1,0 +1,128 @@
+//! Which local ports there are, by name.
+
+use super::callback::CallbackCell;
+use super::{Delivery, Ending, PortCell, Remains, cache};
+use crate::value::packed::Elements;
+use crate::value::{NodeId, Packed, StrRef};
+use foldhash::quality::RandomState;
+use papaya::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// The local ports of a node; read and changed from all threads.
+///
+/// Dropping it closes them all.
+#[derive(Debug)]
+pub(crate) struct PortTable {
+    /// By the canonical octets of their names, so that octets and text are one name.
+    cells: HashMap<Arc<[u8]>, PortCell, RandomState>,
+    /// Which table of this process it is.
+    number: u64,
+}
+
+impl Default for PortTable {
+    fn default() -> Self {
+        static TABLES: AtomicU64 = AtomicU64::new(0);
+        PortTable {
+            cells: HashMap::default(),
+            number: TABLES.fetch_add(1, Ordering::Relaxed),
+        }
+    }
+}
+
+/// Where a message has to go once no map guard is held.
+enum Found {
+    Mailbox(Delivery, super::mailbox::Wake),
+    Callback(Arc<CallbackCell>),
+}
+
+impl PortTable {
+    /// No ports.
+    pub(crate) fn new() -> Self {
+        PortTable::default()
+    }
+
+    /// Adds a port; false if there is one of that name.
+    pub(crate) fn insert(&self, name: StrRef<'_>, cell: PortCell) -> bool {
+        let name: Arc<[u8]> = Arc::from(&*name.canonical());
+        self.cells.pin().try_insert(name, cell).is_ok()
+    }
+
+    /// The port of that name.
+    pub(crate) fn get(&self, name: StrRef<'_>) -> Option<PortCell> {
+        self.cells.pin().get(&*name.canonical()).cloned()
+    }
+
+    /// Removes a port, which is to be closed where no lock is held; `None` if there is none.
+    pub(crate) fn remove(&self, name: StrRef<'_>) -> Option<PortCell> {
+        self.cells.pin().remove(&*name.canonical()).cloned()
+    }
+
+    /// Removes all ports, which are to be closed where no lock is held.
+    pub(crate) fn drain(&self) -> Vec<PortCell> {
+        let cells = self.cells.pin();
+        let all = cells.values().cloned().collect();
+        cells.clear();
+        all
+    }
+
+    /// How many ports there are.
+    pub(crate) fn len(&self) -> usize {
+        self.cells.len()
+    }
+
+    /// Hands a message to a port. It may be run by that, so the caller holds no lock, unless inside
+    /// of a [`Hold`](super::Hold).
+    #[inline]
+    pub(crate) fn deliver(
+        &self,
+        port: StrRef<'_>,
+        from: &NodeId,
+        message: Elements<'_>,
+    ) -> Delivery {
+        let name = port.canonical();
+        if let Some(kept) = cache::take(self.number, &name) {
+            let delivery = kept.cell.deliver(from, message);
+            if delivery != Delivery::NoSuchPort {
+                cache::put_back(kept);
+                return delivery;
+            }
+            // It is closed; another one may have got its name.
+        }
+        self.deliver_uncached(&name, from, message)
+    }
+
+    #[inline(never)]
+    fn deliver_uncached(&self, name: &[u8], from: &NodeId, message: Elements<'_>) -> Delivery {
+        let found = {
+            let cells = self.cells.pin();
+            let Some((name, cell)) = cells.get_key_value(name) else {
+                return Delivery::NoSuchPort;
+            };
+            cache::offer(self.number, name, cell);
+            match cell {
+                PortCell::Service => return Delivery::Service,
+                PortCell::Callback(cell) => Found::Callback(Arc::clone(cell)),
+                PortCell::Mailbox(cell) => {
+                    let (delivery, wake) = cell.push(from, message);
+                    Found::Mailbox(delivery, wake)
+                }
+            }
+        };
+        match found {
+            Found::Callback(cell) => cell.deliver(from, message),
+            Found::Mailbox(delivery, wake) => {
+                wake.now();
+                delivery
+            }
+        }
+    }
+}
+
+impl Drop for PortTable {
+    fn drop(&mut self) {
+        for cell in self.drain() {
+            drop(cell.close(Packed::default(), Ending::AfterWaiting));
+        }
+    }
+}

@@ -1,0 +1,24 @@
+//! What a running node has to know besides what its kernel knows.
+
+use super::tls::TlsConfig;
+use crate::kernel::LaneLimits;
+use crate::wire::framing::FramingLimits;
+use crate::wire::handshake::Handshaker;
+use std::time::Duration;
+
+/// Settings that stay as they are while the node runs.
+#[derive(Debug)]
+pub(crate) struct NodeSettings {
+    pub(crate) handshaker: Handshaker,
+    pub(crate) tls: Option<TlsConfig>,
+    /// How long a handshake may take: Perl's `monitor_timeout`.
+    pub(crate) monitor_timeout: Duration,
+    pub(crate) lane_limits: LaneLimits,
+    pub(crate) framing_limits: FramingLimits,
+    /// Octets of messages that may wait in a port.
+    pub(crate) port_limit: usize,
+    /// Whether small packets are sent at once: Perl's `nodelay`.
+    pub(crate) nodelay: bool,
+    /// Whether every message is printed: `PERL_ANYEVENT_MP_TRACE`.
+    pub(crate) trace: bool,
+}

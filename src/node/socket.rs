@@ -1,0 +1,60 @@
+//! Sockets: listening, dialling, and the options that keep connections honest.
+
+use super::error::{ConnectionError, StartError};
+use super::settings::NodeSettings;
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+
+/// How long a silent connection is left alone before it is probed.
+const KEEPALIVE_TIME: Duration = Duration::from_secs(30);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+const KEEPALIVE_RETRIES: u32 = 3;
+const BACKLOG: u32 = 1024;
+
+/// Connects to `address` (`host:port`), trying all that it resolves to.
+pub(crate) async fn connect(address: &str, limit: Duration) -> Result<TcpStream, ConnectionError> {
+    let failed = |source| ConnectionError::Connect { address: address.to_owned(), source };
+    let attempt = async {
+        let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+        for resolved in tokio::net::lookup_host(address).await? {
+            match TcpStream::connect(resolved).await {
+                Ok(stream) => return Ok(stream),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    };
+    match tokio::time::timeout(limit, attempt).await {
+        Ok(result) => result.map_err(failed),
+        Err(_) => Err(failed(io::ErrorKind::TimedOut.into())),
+    }
+}
+
+/// Listens on an address; port 0 takes any free one.
+pub(crate) fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
+    let listening = || {
+        let socket = match address {
+            SocketAddr::V4(_) => TcpSocket::new_v4()?,
+            SocketAddr::V6(_) => TcpSocket::new_v6()?,
+        };
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        socket.listen(BACKLOG)
+    };
+    listening().map_err(|source| StartError::Bind { address: address.to_string(), source })
+}
+
+/// Sets what every connection needs. A socket that refuses an option is used without it.
+pub(crate) fn configure(stream: &TcpStream, settings: &NodeSettings) {
+    let socket = socket2::SockRef::from(stream);
+    let keepalive = socket2::TcpKeepalive::new()
+        .with_time(KEEPALIVE_TIME)
+        .with_interval(KEEPALIVE_INTERVAL)
+        .with_retries(KEEPALIVE_RETRIES);
+    let _ = socket.set_tcp_keepalive(&keepalive);
+    let _ = socket.set_tcp_nodelay(settings.nodelay);
+    #[cfg(target_os = "linux")]
+    let _ = socket.set_tcp_user_timeout(Some(settings.monitor_timeout));
+}

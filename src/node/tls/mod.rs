@@ -1,0 +1,311 @@
+//! TLS between nodes, on a stream on which both have greeted.
+//!
+//! [`Identity`] is the setting `cert`; [`TlsConfig`] is what [`handshake`] needs of it. Both nodes
+//! present a certificate, and each verifies the other's against its own file: there are no host
+//! names, no certificates of the system, and no resumed sessions (`docs/protocol.md` §1.6).
+
+mod certificate;
+mod gencert;
+mod pem;
+mod rewind;
+#[cfg(test)]
+mod tests;
+mod verifier;
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+
+use rustls::client::{ResolvesClientCert, Resumption};
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::ServerName;
+use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use rustls::time_provider::{DefaultTimeProvider, TimeProvider};
+use rustls::{
+    AlertDescription, ClientConfig, ServerConfig, SignatureScheme, SupportedProtocolVersion,
+};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
+
+pub use self::certificate::{Fingerprint, Moment, Validity};
+pub use self::gencert::{GencertError, gencert};
+pub use self::pem::{Identity, PemError};
+pub use self::rewind::Rewind;
+pub use self::verifier::Refusal;
+use self::verifier::{Seen, Trust, Verifier};
+use crate::wire::handshake::TlsPeer;
+
+/// Whether a TLS client may stay without a certificate.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AnonymousClients {
+    /// Every peer has to present one, as Perl nodes demand it. `tls_anon` changes nothing about
+    /// that: it is for peers that have a certificate and still want to count as untrusted.
+    #[default]
+    Refused,
+    /// A peer without one passes as [`TlsPeer::Anonymous`], and still has to authenticate. It only
+    /// ever happens with peers that are made for it, since half of all connections make the
+    /// greater nonce, and with it the listener's certificate, the peer's.
+    Allowed,
+}
+
+/// What TLS handshakes need, made once for a node. Cheap to clone.
+#[derive(Clone)]
+pub struct TlsConfig {
+    provider: Arc<CryptoProvider>,
+    own_certificate: Arc<OwnCertificate>,
+    trust: Arc<Trust>,
+    anonymous_clients: AnonymousClients,
+    clock: Arc<dyn TimeProvider>,
+    versions: &'static [&'static SupportedProtocolVersion],
+}
+
+impl TlsConfig {
+    /// TLS 1.2 and 1.3 with this identity.
+    pub fn new(identity: &Identity, anonymous_clients: AnonymousClients) -> TlsConfig {
+        TlsConfig {
+            provider: identity.provider.clone(),
+            own_certificate: Arc::new(OwnCertificate(identity.certified_key.clone())),
+            trust: identity.trust.clone(),
+            anonymous_clients,
+            clock: Arc::new(DefaultTimeProvider),
+            versions: rustls::ALL_VERSIONS,
+        }
+    }
+
+    /// Made anew for each handshake, since rustls tells only the verifier what a peer presented.
+    fn verifier(&self) -> Arc<Verifier> {
+        let anonymous_clients = self.anonymous_clients == AnonymousClients::Allowed;
+        Arc::new(Verifier::new(self.trust.clone(), anonymous_clients))
+    }
+
+    fn client(&self, verifier: Arc<Verifier>) -> Result<ClientConfig, rustls::Error> {
+        let (provider, clock) = (self.provider.clone(), self.clock.clone());
+        let mut config = ClientConfig::builder_with_details(provider, clock)
+            .with_protocol_versions(self.versions)?
+            .dangerous()
+            .with_custom_certificate_verifier(verifier)
+            .with_client_cert_resolver(self.own_certificate.clone());
+        config.resumption = Resumption::disabled();
+        config.enable_sni = false;
+        Ok(config)
+    }
+
+    fn server(&self, verifier: Arc<Verifier>) -> Result<ServerConfig, rustls::Error> {
+        let (provider, clock) = (self.provider.clone(), self.clock.clone());
+        let mut config = ServerConfig::builder_with_details(provider, clock)
+            .with_protocol_versions(self.versions)?
+            .with_client_cert_verifier(verifier)
+            .with_cert_resolver(self.own_certificate.clone());
+        // A resumed session would skip the verification of the peer.
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
+        Ok(config)
+    }
+}
+
+impl fmt::Debug for TlsConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TlsConfig")
+            .field("trusted", &self.trust.len())
+            .field("anonymous_clients", &self.anonymous_clients)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Presents the one certificate that a node has, whatever name or issuers the peer asks for.
+struct OwnCertificate(Arc<CertifiedKey>);
+
+impl fmt::Debug for OwnCertificate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("OwnCertificate")
+    }
+}
+
+impl ResolvesServerCert for OwnCertificate {
+    fn resolve(&self, _client_hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(self.0.clone())
+    }
+}
+
+impl ResolvesClientCert for OwnCertificate {
+    fn resolve(
+        &self,
+        _issuers: &[&[u8]],
+        _schemes: &[SignatureScheme],
+    ) -> Option<Arc<CertifiedKey>> {
+        Some(self.0.clone())
+    }
+
+    fn has_certs(&self) -> bool {
+        true
+    }
+}
+
+/// A connection on which the TLS handshake is done.
+#[derive(Debug)]
+pub struct Established<IO> {
+    /// The encrypted stream.
+    ///
+    /// Perl nodes close it without saying so in TLS: after that a read fails with
+    /// [`io::ErrorKind::UnexpectedEof`] instead of yielding nothing, and means the same. Errors
+    /// of the first read may tell that the peer has refused us: [`TlsError::on_established`].
+    pub stream: TlsStream<IO>,
+    /// The certificate that the peer presented; none if it is anonymous.
+    pub peer_certificate: Option<Fingerprint>,
+}
+
+impl<IO> Established<IO> {
+    /// For [`AwaitingTls::tls_established`](crate::wire::handshake::AwaitingTls::tls_established).
+    pub fn peer(&self) -> TlsPeer {
+        match self.peer_certificate {
+            Some(_) => TlsPeer::Verified,
+            None => TlsPeer::Anonymous,
+        }
+    }
+
+    /// Version and cipher in one line for people, such as `TLSv1_3 TLS13_AES_256_GCM_SHA384`.
+    pub fn summary(&self) -> String {
+        let (_, connection) = self.stream.get_ref();
+        let version = connection.protocol_version();
+        let cipher = connection.negotiated_cipher_suite();
+        let words = [
+            version.map(|version| format!("{version:?}")),
+            cipher.map(|cipher| format!("{:?}", cipher.suite())),
+        ];
+        words.into_iter().flatten().collect::<Vec<_>>().join(" ")
+    }
+}
+
+/// Why there is no TLS with a peer.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TlsError {
+    /// We refuse the peer's certificate.
+    #[error("peer's certificate (SHA-256 {fingerprint}) was refused: {reason}")]
+    Certificate {
+        /// Which certificate, so that somebody can find or trust it.
+        fingerprint: Fingerprint,
+        /// Why.
+        reason: Refusal,
+    },
+    /// The peer presented no certificate.
+    #[error("peer presented no certificate")]
+    NoCertificate,
+    /// The peer ended TLS, which usually means that it refuses our certificate.
+    #[error("peer ended TLS with alert {alert}{hint}", hint = hint(*.alert))]
+    Alert {
+        /// The alert's name in the TLS standard.
+        alert: Alert,
+    },
+    /// The peer closed the connection.
+    ///
+    /// Perl nodes do so, without an alert, if they refuse our certificate.
+    #[error("peer closed the connection during the TLS handshake: it may refuse our certificate")]
+    Closed,
+    /// The peer does not speak TLS, or not as it should, or we have no version in common.
+    #[error("TLS failed: {0}")]
+    Protocol(#[source] rustls::Error),
+    /// The connection broke.
+    #[error("connection broke during the TLS handshake: {0}")]
+    Io(#[source] io::Error),
+}
+
+/// A TLS alert, by the name that the standard gives it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Alert(AlertDescription);
+
+impl fmt::Display for Alert {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.0)
+    }
+}
+
+impl fmt::Debug for Alert {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+fn hint(alert: Alert) -> &'static str {
+    match alert.0 {
+        AlertDescription::UnknownCA
+        | AlertDescription::BadCertificate
+        | AlertDescription::CertificateUnknown
+        | AlertDescription::CertificateExpired
+        | AlertDescription::UnsupportedCertificate
+        | AlertDescription::DecryptError => ": it refuses our certificate",
+        _ => "",
+    }
+}
+
+impl TlsError {
+    /// What an error in reading from or writing to an established stream says about TLS, if it
+    /// does; otherwise the connection just broke.
+    ///
+    /// In TLS 1.3 the client is done before the server has verified it, so that a refusal of our
+    /// certificate arrives here. (A Perl node just closes.)
+    pub fn on_established(error: &io::Error) -> Option<TlsError> {
+        let error = error.get_ref()?.downcast_ref::<rustls::Error>()?;
+        Some(TlsError::from_rustls(error.clone(), &Seen::default()))
+    }
+
+    fn in_handshake(error: io::Error, verifier: &Verifier) -> TlsError {
+        let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
+        match inner.cloned() {
+            Some(inner) => TlsError::from_rustls(inner, &verifier.seen()),
+            None if error.kind() == io::ErrorKind::UnexpectedEof => TlsError::Closed,
+            None => TlsError::Io(error),
+        }
+    }
+
+    fn from_rustls(error: rustls::Error, seen: &Seen) -> TlsError {
+        if let (Some(fingerprint), Some(reason)) = (seen.presented, seen.refusal.clone()) {
+            return TlsError::Certificate {
+                fingerprint,
+                reason,
+            };
+        }
+        match error {
+            rustls::Error::NoCertificatesPresented => TlsError::NoCertificate,
+            rustls::Error::AlertReceived(alert) => TlsError::Alert {
+                alert: Alert(alert),
+            },
+            error => TlsError::Protocol(error),
+        }
+    }
+}
+
+/// Performs the TLS handshake on a stream, from the very next octet in both directions.
+///
+/// Who is the client depends on the nonces
+/// ([`AwaitingTls::we_are_client`](crate::wire::handshake::AwaitingTls::we_are_client)), not on who
+/// dialled. Octets that were read beyond the greeting are given back by [`Rewind`]. It waits as
+/// long as the peer does; dropping the future gives up.
+pub async fn handshake<IO>(
+    stream: IO,
+    we_are_client: bool,
+    config: &TlsConfig,
+) -> Result<Established<IO>, TlsError>
+where
+    IO: AsyncRead + AsyncWrite + Unpin,
+{
+    let verifier = config.verifier();
+    let result = if we_are_client {
+        let client = config.client(verifier.clone());
+        let connector = TlsConnector::from(Arc::new(client.map_err(TlsError::Protocol)?));
+        let nobody = ServerName::IpAddress(std::net::Ipv4Addr::UNSPECIFIED.into());
+        connector.connect(nobody, stream).await.map(TlsStream::from)
+    } else {
+        let server = config.server(verifier.clone());
+        let acceptor = TlsAcceptor::from(Arc::new(server.map_err(TlsError::Protocol)?));
+        acceptor.accept(stream).await.map(TlsStream::from)
+    };
+    match result {
+        Ok(stream) => Ok(Established {
+            stream,
+            peer_certificate: verifier.seen().presented,
+        }),
+        Err(error) => Err(TlsError::in_handshake(error, &verifier)),
+    }
+}
