@@ -314,7 +314,7 @@ impl<'a> Replay<'a> {
         for effect in self.db.take_effects() {
             match effect {
                 DbEffect::Send { to, request } => {
-                    assert_eq!(to, [self.peer.clone()]);
+                    assert_eq!(to, std::slice::from_ref(&self.peer));
                     self.sent.push(request);
                 }
                 DbEffect::Changed { monitor, changes } => {

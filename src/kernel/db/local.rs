@@ -464,10 +464,8 @@ impl Local {
                     effects.push(DbEffect::Answer { query: id, answer });
                 }
             }
-            Request::Found { node, addresses } => {
-                if self.finds.remove(&node).is_some() {
-                    effects.push(DbEffect::Found { node, addresses });
-                }
+            Request::Found { node, addresses } if self.finds.remove(&node).is_some() => {
+                effects.push(DbEffect::Found { node, addresses });
             }
             Request::Family { family, content } => {
                 self.whole_family(family, content.unwrap_or_default(), now, effects);
