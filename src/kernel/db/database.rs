@@ -131,7 +131,7 @@ impl Database {
             return;
         }
         for request in self.local.adopt(node.clone()) {
-            self.to_master(Some(request), now);
+            self.tell_master(Some(request), now);
         }
     }
 
@@ -150,7 +150,7 @@ impl Database {
         // The old master keeps the subscriptions of a slave that turns out to be global.
         let monitored: Vec<_> = self.local.monitored().cloned().collect();
         for family in monitored {
-            self.to_master(Some(Request::Unmonitor(family)), now);
+            self.tell_master(Some(Request::Unmonitor(family)), now);
         }
         self.global = Some(Global::new(self.node.clone()));
         let globals = self.globals.clone();
@@ -260,7 +260,7 @@ impl Database {
     /// As [`Database::set`], for any family.
     pub fn set_internal(&mut self, family: &Str, key: Str, value: Datum, now: Duration) {
         let update = self.local.set(family, key, value);
-        self.to_master(update, now);
+        self.tell_master(update, now);
     }
 
     /// As [`Database::delete`], for any family.
@@ -271,7 +271,7 @@ impl Database {
         now: Duration,
     ) {
         let update = self.local.delete(family, keys);
-        self.to_master(update, now);
+        self.tell_master(update, now);
     }
 
     /// Says where this node can be reached.
@@ -288,14 +288,14 @@ impl Database {
     /// Asks for a family, its keys or its values; an [`DbEffect::Answer`] follows.
     pub fn query(&mut self, kind: QueryKind, family: Str, now: Duration) -> QueryId {
         let (id, request) = self.local.query(kind, family, now);
-        self.to_master(Some(request), now);
+        self.tell_master(Some(request), now);
         id
     }
 
     /// Asks for the value of one key; an [`DbEffect::Answer`] follows.
     pub fn get(&mut self, family: Str, key: Str, now: Duration) -> QueryId {
         let (id, request) = self.local.get(family, key, now);
-        self.to_master(Some(request), now);
+        self.tell_master(Some(request), now);
         id
     }
 
@@ -308,21 +308,21 @@ impl Database {
     /// change.
     pub fn monitor(&mut self, family: Str, now: Duration) -> DbMonitorId {
         let (id, request) = self.local.monitor(family, &mut self.effects);
-        self.to_master(request, now);
+        self.tell_master(request, now);
         id
     }
 
     /// Ends a monitor.
     pub fn unmonitor(&mut self, monitor: DbMonitorId, now: Duration) {
         let request = self.local.unmonitor(monitor);
-        self.to_master(request, now);
+        self.tell_master(request, now);
     }
 
     /// Looks for a node's addresses; one [`DbEffect::Found`] follows however often it is asked
     /// for meanwhile.
     pub fn find(&mut self, node: NodeId, now: Duration) {
         let request = self.local.find(node, now);
-        self.to_master(request, now);
+        self.tell_master(request, now);
     }
 
     /// Nobody looks for a node any more.
@@ -352,7 +352,7 @@ impl Database {
         }
     }
 
-    fn to_master(&mut self, request: Option<Request>, now: Duration) {
+    fn tell_master(&mut self, request: Option<Request>, now: Duration) {
         let Some(request) = request else { return };
         if self.is_global() {
             let own = self.node.clone();

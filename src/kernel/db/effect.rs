@@ -48,7 +48,7 @@ pub enum DbEffect {
     /// A connected node's addresses are in nobody's database any more.
     Unlocated(NodeId),
     /// A node that is neither global nor our slave talks to us as if we were its master: surely an
-    /// orphan (protocol §7.1).
+    /// orphan (docs/protocol.md §7.1).
     Orphan {
         /// The node.
         node: NodeId,
@@ -56,7 +56,7 @@ pub enum DbEffect {
         request: &'static str,
     },
     /// Another global node speaks for a node that is our slave: one of us has a stale copy
-    /// (protocol §7.2).
+    /// (docs/protocol.md §7.2).
     Conflict {
         /// Our slave.
         node: NodeId,

@@ -1,4 +1,4 @@
-//! The global side: slaves, other global nodes, subscribers, and who is told what (protocol §5.2).
+//! The global side: slaves, other global nodes, subscribers, and who is told what (docs/protocol.md §5.2).
 
 use super::datum::{Datum, Entries, Tables};
 use super::effect::{DbEffect, DbProblem};
@@ -296,15 +296,18 @@ impl Global {
             family,
             mut set,
             set_for_subscribers,
+            set_for_globals,
             deletions_for_subscribers: deleted,
             deletions_for_globals,
             tell_globals,
         } = change;
         if tell_globals && !self.peers.is_empty() {
             let peers = self.peers.iter().cloned().collect();
+            let mut set = set.clone();
+            set.extend(set_for_globals);
             let update = Request::Update {
                 family: family.clone(),
-                set: Some(set.clone()),
+                set: Some(set),
                 delete: Some(deletions_for_globals),
             };
             around.send(&self.own, peers, update);
@@ -416,7 +419,7 @@ impl Global {
         self.forget_database(node, around);
     }
 
-    /// A slave's database was a stale copy, or it has another master now (protocol §7.2).
+    /// A slave's database was a stale copy, or it has another master now (docs/protocol.md §7.2).
     pub(crate) fn drop_slave(&mut self, node: &NodeId, around: &mut Around<'_>) {
         if *node != self.own && self.is_slave(node) {
             self.node_down(node, around);

@@ -1,5 +1,5 @@
 //! The slave side: a node's own entries, its queries, finds and monitors, and its master
-//! (protocol §5.1).
+//! (docs/protocol.md §5.1).
 
 use super::datum::{Datum, Entries, Tables};
 use super::effect::{ChangeSet, DbEffect, DbProblem};
@@ -14,11 +14,11 @@ use thiserror::Error;
 
 /// A query, from the moment it is asked until it is answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct QueryId(u64);
+pub struct QueryId(pub(crate) u64);
 
 /// A monitor of a family, until it is removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct DbMonitorId(u64);
+pub struct DbMonitorId(pub(crate) u64);
 
 /// What comes of a query.
 pub type DbAnswer = Result<DbResult, QueryError>;
@@ -464,10 +464,8 @@ impl Local {
                     effects.push(DbEffect::Answer { query: id, answer });
                 }
             }
-            Request::Found { node, addresses } => {
-                if self.finds.remove(&node).is_some() {
-                    effects.push(DbEffect::Found { node, addresses });
-                }
+            Request::Found { node, addresses } if self.finds.remove(&node).is_some() => {
+                effects.push(DbEffect::Found { node, addresses });
             }
             Request::Family { family, content } => {
                 self.whole_family(family, content.unwrap_or_default(), now, effects);

@@ -1,169 +1,13 @@
 //! What a slave sends and what its program sees, whatever its master does.
 
+use super::super::testing::{Driven, FAM, entries, keys, node, seconds};
 use super::super::{Database, DbConfig};
 use super::*;
 use crate::value::packed;
 
-const FAM: &str = "fam";
-
-fn seconds(s: u64) -> Duration {
-    Duration::from_secs(s)
-}
-
-fn node(id: &str) -> NodeId {
-    id.parse().unwrap()
-}
-
-fn entries(text: &str) -> Entries {
-    text.split_whitespace()
-        .map(|pair| {
-            let (key, value) = pair.split_once('=').unwrap();
-            (
-                key.into(),
-                value.parse().map_or(Datum::string(value), Datum::int),
-            )
-        })
-        .collect()
-}
-
-fn keys(text: &str) -> Vec<Str> {
-    text.split_whitespace().map(Str::from).collect()
-}
-
-fn show(entries: &Entries) -> String {
-    let pairs: Vec<_> = entries
-        .iter()
-        .map(|(key, value)| format!("{key}={value:?}"))
-        .collect();
-    pairs.join(" ")
-}
-
-struct Slave {
-    db: Database,
-    now: Duration,
-}
-
-impl Slave {
-    fn new() -> Self {
-        let config = DbConfig {
-            patience: seconds(30),
-            grace: seconds(5),
-        };
-        Slave {
-            db: Database::new(node("me"), config),
-            now: seconds(100),
-        }
-    }
-
-    fn with_master() -> Self {
-        let mut slave = Slave::new();
-        slave.adopt("m");
-        slave.effects();
-        slave
-    }
-
-    fn adopt(&mut self, master: &str) {
-        self.db.node_up(node(master));
-        self.db.adopt_master(&node(master), self.now);
-    }
-
-    fn set(&mut self, key: &str, value: Datum) {
-        self.db
-            .set(&FAM.into(), key.into(), value, self.now)
-            .unwrap();
-    }
-
-    fn delete(&mut self, deleted: &str) {
-        self.db
-            .delete(&FAM.into(), keys(deleted), self.now)
-            .unwrap();
-    }
-
-    fn monitor(&mut self) -> DbMonitorId {
-        self.db.monitor(FAM.into(), self.now)
-    }
-
-    fn hear(&mut self, request: Request) {
-        self.hear_from("m", request);
-    }
-
-    fn hear_from(&mut self, from: &str, request: Request) {
-        let packed = request.to_packed();
-        let elements = packed.as_elements();
-        let name = elements.first_str().unwrap();
-        assert!(
-            self.db
-                .receive(&node(from), name, elements.after(1), self.now)
-        );
-    }
-
-    fn content(&mut self, content: &str) {
-        self.content_from("m", content);
-    }
-
-    fn content_from(&mut self, from: &str, content: &str) {
-        let content = Some(entries(content)).filter(|content| !content.is_empty());
-        self.hear_from(
-            from,
-            Request::Family {
-                family: FAM.into(),
-                content,
-            },
-        );
-    }
-
-    fn change(&mut self, set: &str, delete: &str) {
-        let change = Request::Changed {
-            family: FAM.into(),
-            set: entries(set),
-            delete: keys(delete),
-        };
-        self.hear(change);
-    }
-
-    fn wait(&mut self, s: u64) {
-        self.now += seconds(s);
-        self.db.expire(self.now);
-    }
-
-    fn effects(&mut self) -> Vec<String> {
-        self.db
-            .take_effects()
-            .into_iter()
-            .map(|effect| match effect {
-                DbEffect::Send { to, request } => {
-                    let to: Vec<_> = to.iter().map(NodeId::to_string).collect();
-                    format!("{}: {request}", to.join(","))
-                }
-                DbEffect::Changed { monitor, changes } => format!(
-                    "{}{} +[{}] ~[{}] -[{}]",
-                    monitor.0,
-                    if changes.initial { " initially" } else { "" },
-                    show(&changes.added),
-                    show(&changes.changed),
-                    changes
-                        .deleted
-                        .iter()
-                        .map(Str::to_string)
-                        .collect::<Vec<_>>()
-                        .join(" "),
-                ),
-                DbEffect::Answer { query, answer } => match answer {
-                    Ok(DbResult::Family(entries)) => format!("{} {}", query.0, show(&entries)),
-                    Ok(other) => format!("{} {other:?}", query.0),
-                    Err(error) => format!("{} {error}", query.0),
-                },
-                DbEffect::Found { node, addresses } => format!("found {node} {addresses:?}"),
-                DbEffect::Problem { from, problem } => format!("{from}: {problem}"),
-                other => format!("{other:?}"),
-            })
-            .collect()
-    }
-}
-
 #[test]
 fn a_change_is_sent_and_no_change_is_not() {
-    let mut slave = Slave::with_master();
+    let mut slave = Driven::with_master();
     slave.set("k", Datum::int(1));
     assert_eq!(slave.effects(), [r#"m: ["g_upd", "fam", {"k": 1}]"#]);
     slave.set("k", Datum::string("1"));
@@ -180,7 +24,7 @@ fn a_change_is_sent_and_no_change_is_not() {
 
 #[test]
 fn internal_families_are_not_written_by_programs() {
-    let mut slave = Slave::with_master();
+    let mut slave = Driven::with_master();
     let error = slave
         .db
         .set(&"'l".into(), "me".into(), Datum::UNDEF, slave.now)
@@ -196,7 +40,7 @@ fn internal_families_are_not_written_by_programs() {
 
 #[test]
 fn a_new_master_gets_everything_again() {
-    let mut slave = Slave::new();
+    let mut slave = Driven::new("me");
     slave.set("k", Datum::int(1));
     slave.db.query(QueryKind::Keys, FAM.into(), slave.now);
     slave.db.find(node("other"), slave.now);
@@ -237,7 +81,7 @@ fn a_new_master_gets_everything_again() {
 
 #[test]
 fn answers_find_their_queries() {
-    let mut slave = Slave::with_master();
+    let mut slave = Driven::with_master();
     let now = slave.now;
     slave.db.query(QueryKind::Family, FAM.into(), now);
     slave.db.query(QueryKind::Keys, FAM.into(), now);
@@ -299,7 +143,7 @@ fn answers_find_their_queries() {
 
 #[test]
 fn an_answer_of_the_wrong_kind_is_an_error() {
-    let mut slave = Slave::with_master();
+    let mut slave = Driven::with_master();
     slave.db.query(QueryKind::Family, FAM.into(), slave.now);
     slave.db.query(QueryKind::Keys, FAM.into(), slave.now);
     slave.db.query(QueryKind::Values, FAM.into(), slave.now);
@@ -320,7 +164,7 @@ fn an_answer_of_the_wrong_kind_is_an_error() {
 
 #[test]
 fn queries_and_finds_wait_for_a_master_only_so_long() {
-    let mut slave = Slave::new();
+    let mut slave = Driven::new("me");
     slave.db.query(QueryKind::Keys, FAM.into(), slave.now);
     slave.wait(10);
     slave.db.find(node("other"), slave.now);
@@ -339,7 +183,7 @@ fn queries_and_finds_wait_for_a_master_only_so_long() {
 
 #[test]
 fn with_a_master_there_is_no_deadline_until_it_is_lost() {
-    let mut slave = Slave::new();
+    let mut slave = Driven::new("me");
     slave.db.query(QueryKind::Keys, FAM.into(), slave.now);
     slave.adopt("m");
     slave.effects();
@@ -356,7 +200,7 @@ fn with_a_master_there_is_no_deadline_until_it_is_lost() {
 
 #[test]
 fn one_subscription_serves_all_monitors() {
-    let mut slave = Slave::with_master();
+    let mut slave = Driven::with_master();
     let first = slave.monitor();
     let second = slave.monitor();
     assert_eq!(slave.effects(), [r#"m: ["g_mon1", "fam"]"#]);
@@ -389,7 +233,7 @@ fn one_subscription_serves_all_monitors() {
 
 #[test]
 fn a_monitor_of_an_empty_family_is_told_so() {
-    let mut slave = Slave::with_master();
+    let mut slave = Driven::with_master();
     slave.monitor();
     slave.effects();
     slave.content("");
@@ -400,7 +244,7 @@ fn a_monitor_of_an_empty_family_is_told_so() {
 
 #[test]
 fn only_real_changes_are_reported() {
-    let mut slave = Slave::with_master();
+    let mut slave = Driven::with_master();
     slave.monitor();
     slave.content("a=1 b=1 c=1");
     slave.effects();
@@ -424,7 +268,7 @@ fn only_real_changes_are_reported() {
 
 #[test]
 fn only_the_master_is_believed() {
-    let mut slave = Slave::with_master();
+    let mut slave = Driven::with_master();
     slave.monitor();
     slave.content("a=1");
     slave.db.query(QueryKind::Keys, FAM.into(), slave.now);
@@ -454,7 +298,7 @@ fn only_the_master_is_believed() {
 
 #[test]
 fn keys_that_a_new_master_does_not_have_yet_are_not_reported_as_deleted() {
-    let mut slave = Slave::with_master();
+    let mut slave = Driven::with_master();
     slave.monitor();
     slave.content("back=1 changed=1 gone=1 deleted=1 there=1");
     slave.db.node_down(&node("m"), slave.now);
@@ -489,7 +333,7 @@ fn keys_that_a_new_master_does_not_have_yet_are_not_reported_as_deleted() {
 
 #[test]
 fn without_a_master_nothing_is_reported_as_deleted() {
-    let mut slave = Slave::with_master();
+    let mut slave = Driven::with_master();
     slave.monitor();
     slave.content("k=1 l=1");
     slave.adopt("m2");
@@ -510,7 +354,7 @@ fn without_a_master_nothing_is_reported_as_deleted() {
 
 #[test]
 fn a_change_before_the_new_masters_content_is_not_believed() {
-    let mut slave = Slave::with_master();
+    let mut slave = Driven::with_master();
     slave.monitor();
     slave.content("k=1");
     slave.db.node_down(&node("m"), slave.now);
@@ -528,7 +372,7 @@ fn no_grace_is_possible_too() {
         patience: seconds(30),
         grace: Duration::ZERO,
     };
-    let mut slave = Slave {
+    let mut slave = Driven {
         db: Database::new(node("me"), config),
         now: seconds(0),
     };

@@ -1,4 +1,4 @@
-//! The databases of many nodes and their merge, indexed by key and by owner (protocol §5.2).
+//! The databases of many nodes and their merge, indexed by key and by owner (docs/protocol.md §5.2).
 //!
 //! A change costs what it changes and the loss of a node costs what it owned, however many other
 //! nodes there are.
@@ -28,6 +28,10 @@ pub struct Change {
     pub set: Entries,
     /// Keys that fell back to another global node's value; other global nodes know it already.
     pub set_for_subscribers: Entries,
+    /// Keys of which other global nodes were told a slave's value that is gone; what another slave
+    /// has is the merged value already. (The reference tells nobody, so that they keep a value that
+    /// no node has any longer.)
+    pub set_for_globals: Entries,
     /// Keys that are gone from the merge.
     pub deletions_for_subscribers: Vec<Str>,
     /// Keys that none of our slaves has any longer.
@@ -108,8 +112,13 @@ impl Entry {
 enum Left {
     /// Nobody has it.
     Nothing,
-    /// A slave of ours has it; the value is there if it is not the merged one already.
-    Slave(Option<Datum>),
+    /// A slave of ours has it.
+    Slave {
+        /// Its value, if it is not the merged one already.
+        merged: Option<Datum>,
+        /// Its value, if it is not the one that other global nodes were told.
+        told: Option<Datum>,
+    },
     /// Only others have it; the value is there if it is not the merged one already.
     Others(Option<Datum>),
 }
@@ -236,10 +245,21 @@ impl Merge {
         change.set = set;
         for key in delete {
             match self.delete(id, kind, &change.family, &key) {
-                Left::Slave(None) => {}
-                Left::Slave(Some(value)) => {
+                Left::Slave {
+                    merged: Some(value),
+                    ..
+                } => {
                     change.set.insert(key, value);
                 }
+                Left::Slave {
+                    told: Some(value), ..
+                } => {
+                    change.set_for_globals.insert(key, value);
+                }
+                Left::Slave {
+                    merged: None,
+                    told: None,
+                } => {}
                 Left::Others(value) => {
                     if let Some(value) = value {
                         change.set_for_subscribers.insert(key.clone(), value);
@@ -262,7 +282,9 @@ impl Merge {
             self.families.remove(&change.family);
         }
         change.tell_globals = kind == OwnerKind::Slave
-            && !(change.set.is_empty() && change.deletions_for_globals.is_empty());
+            && !(change.set.is_empty()
+                && change.set_for_globals.is_empty()
+                && change.deletions_for_globals.is_empty());
         change
     }
 
@@ -428,12 +450,16 @@ impl Merge {
             Some(Entry::One(owner, _)) => {
                 let owner = *owner;
                 return match self.kind_of(owner) {
-                    OwnerKind::Slave => Left::Slave(None),
+                    OwnerKind::Slave => Left::Slave {
+                        merged: None,
+                        told: None,
+                    },
                     OwnerKind::Global | OwnerKind::Other => Left::Others(None),
                 };
             }
             Some(Entry::Contested(contested)) => contested,
         };
+        let told = left.latest(&left.slaves).cloned();
         if let Some((serial, _)) = left.holders.remove(&id) {
             left.order(kind).remove(&(serial, id));
         }
@@ -443,7 +469,9 @@ impl Merge {
             keys.remove(key);
             return Left::Nothing;
         };
-        let differs = (!left.merged.perl_eq(&next)).then(|| next.clone());
+        let unless_same = |known: &Datum| (!known.perl_eq(&next)).then(|| next.clone());
+        let merged = unless_same(&left.merged);
+        let told = told.as_ref().and_then(unless_same);
         left.merged = next;
         if left.holders.len() == 1
             && let Some((owner, (_, value))) = left.holders.pop_first()
@@ -451,9 +479,9 @@ impl Merge {
             keys.insert(key.clone(), Entry::One(owner, value));
         }
         if of_slave {
-            Left::Slave(differs)
+            Left::Slave { merged, told }
         } else {
-            Left::Others(differs)
+            Left::Others(merged)
         }
     }
 }

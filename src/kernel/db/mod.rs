@@ -7,6 +7,8 @@ mod global;
 mod local;
 mod merge;
 mod request;
+#[cfg(test)]
+mod testing;
 
 pub use database::{Database, DbConfig};
 pub use datum::{Datum, Entries, Tables};

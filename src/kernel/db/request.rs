@@ -6,7 +6,7 @@ use crate::value::packed::{self, Elements, Malformed, Reader, Token};
 use crate::value::{NodeId, Packed, Str, StrRef};
 use thiserror::Error;
 
-/// A node request of the global database (protocol §5).
+/// A node request of the global database (docs/protocol.md §5).
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Request {

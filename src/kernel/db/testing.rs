@@ -1,0 +1,186 @@
+//! What the tests of the database share: a node to drive, and effects as text.
+
+use super::{Database, Datum, DbConfig, DbEffect, DbMonitorId, DbResult, Entries, Request};
+use crate::value::{NodeId, Str};
+use std::time::Duration;
+
+pub(super) const FAM: &str = "fam";
+
+pub(super) fn seconds(s: u64) -> Duration {
+    Duration::from_secs(s)
+}
+
+pub(super) fn node(id: &str) -> NodeId {
+    id.parse().unwrap()
+}
+
+pub(super) fn entries(text: &str) -> Entries {
+    text.split_whitespace()
+        .map(|pair| {
+            let (key, value) = pair.split_once('=').unwrap();
+            (
+                key.into(),
+                value.parse().map_or(Datum::string(value), Datum::int),
+            )
+        })
+        .collect()
+}
+
+pub(super) fn keys(text: &str) -> Vec<Str> {
+    text.split_whitespace().map(Str::from).collect()
+}
+
+pub(super) fn show(entries: &Entries) -> String {
+    let pairs: Vec<_> = entries
+        .iter()
+        .map(|(key, value)| format!("{key}={value:?}"))
+        .collect();
+    pairs.join(" ")
+}
+
+/// A node, driven by the test.
+pub(super) struct Driven {
+    pub(super) db: Database,
+    pub(super) now: Duration,
+}
+
+impl Driven {
+    pub(super) fn new(id: &str) -> Self {
+        let config = DbConfig {
+            patience: seconds(30),
+            grace: seconds(5),
+        };
+        Driven {
+            db: Database::new(node(id), config),
+            now: seconds(100),
+        }
+    }
+
+    pub(super) fn global(id: &str) -> Self {
+        let mut driven = Driven::new(id);
+        driven
+            .db
+            .set_location(&[format!("{id}:1").into()], driven.now);
+        driven.db.become_global(driven.now);
+        driven.effects();
+        driven
+    }
+
+    pub(super) fn up(&mut self, id: &str) {
+        self.db.node_up(node(id));
+    }
+
+    pub(super) fn down(&mut self, id: &str) {
+        self.db.node_down(&node(id), self.now);
+    }
+
+    pub(super) fn with_master() -> Self {
+        let mut slave = Driven::new("me");
+        slave.adopt("m");
+        slave.effects();
+        slave
+    }
+
+    pub(super) fn adopt(&mut self, master: &str) {
+        self.db.node_up(node(master));
+        self.db.adopt_master(&node(master), self.now);
+    }
+
+    pub(super) fn set(&mut self, key: &str, value: Datum) {
+        self.db
+            .set(&FAM.into(), key.into(), value, self.now)
+            .unwrap();
+    }
+
+    pub(super) fn delete(&mut self, deleted: &str) {
+        self.db
+            .delete(&FAM.into(), keys(deleted), self.now)
+            .unwrap();
+    }
+
+    pub(super) fn monitor(&mut self) -> DbMonitorId {
+        self.db.monitor(FAM.into(), self.now)
+    }
+
+    pub(super) fn hear(&mut self, request: Request) {
+        self.hear_from("m", request);
+    }
+
+    pub(super) fn hear_from(&mut self, from: &str, request: Request) {
+        let packed = request.to_packed();
+        let elements = packed.as_elements();
+        let name = elements.first_str().unwrap();
+        assert!(
+            self.db
+                .receive(&node(from), name, elements.after(1), self.now)
+        );
+    }
+
+    pub(super) fn content(&mut self, content: &str) {
+        self.content_from("m", content);
+    }
+
+    pub(super) fn content_from(&mut self, from: &str, content: &str) {
+        let content = Some(entries(content)).filter(|content| !content.is_empty());
+        self.hear_from(
+            from,
+            Request::Family {
+                family: FAM.into(),
+                content,
+            },
+        );
+    }
+
+    pub(super) fn change(&mut self, set: &str, delete: &str) {
+        let change = Request::Changed {
+            family: FAM.into(),
+            set: entries(set),
+            delete: keys(delete),
+        };
+        self.hear(change);
+    }
+
+    pub(super) fn wait(&mut self, s: u64) {
+        self.now += seconds(s);
+        self.db.expire(self.now);
+    }
+
+    pub(super) fn effects(&mut self) -> Vec<String> {
+        self.db
+            .take_effects()
+            .into_iter()
+            .map(|effect| match effect {
+                DbEffect::Send { to, request } => {
+                    let to: Vec<_> = to.iter().map(NodeId::to_string).collect();
+                    format!("{}: {request}", to.join(","))
+                }
+                DbEffect::Changed { monitor, changes } => format!(
+                    "{}{} +[{}] ~[{}] -[{}]",
+                    monitor.0,
+                    if changes.initial { " initially" } else { "" },
+                    show(&changes.added),
+                    show(&changes.changed),
+                    changes
+                        .deleted
+                        .iter()
+                        .map(Str::to_string)
+                        .collect::<Vec<_>>()
+                        .join(" "),
+                ),
+                DbEffect::Answer { query, answer } => match answer {
+                    Ok(DbResult::Family(entries)) => format!("{} {}", query.0, show(&entries)),
+                    Ok(other) => format!("{} {other:?}", query.0),
+                    Err(error) => format!("{} {error}", query.0),
+                },
+                DbEffect::Found { node, addresses } => format!("found {node} {addresses:?}"),
+                DbEffect::Problem { from, problem } => format!("{from}: {problem}"),
+                DbEffect::KeepAlive(node) => format!("keep {node}"),
+                DbEffect::KeepAliveNoMore(node) => format!("keep {node} no more"),
+                DbEffect::Located(node) => format!("located {node}"),
+                DbEffect::Unlocated(node) => format!("unlocated {node}"),
+                DbEffect::Orphan { node, request } => format!("orphan {node}: {request}"),
+                DbEffect::Conflict { node, other } => format!("conflict over {node} with {other}"),
+            })
+            .collect()
+    }
+}
