@@ -584,8 +584,9 @@ impl Kernel {
         }
         let reason = transport_error(node, why);
         self.log(Level::Info, format!("{node} is down: {why}"));
-        self.unreachable(node, why);
+        // First, or ports that die now would be reported to the lost node, by a new connection.
         self.ports.forget_peer(node);
+        self.unreachable(node, why);
         self.effects.push(Effect::NodeDown { node: node.clone(), reason });
         self.node_is_down(node);
         if self.mesh.is_seed(node) {

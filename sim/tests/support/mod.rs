@@ -1,7 +1,7 @@
 //! What the tests of kernels in a virtual network share.
 #![allow(dead_code, clippy::unwrap_used)]
 
-use aemp::kernel::{Reason, WatchId, Watcher};
+use aemp::kernel::{WatchId, Watcher};
 use aemp::value::{NodeId, Packed, PortId};
 use aemp_sim::{Happening, HostId, Spec, World};
 use std::time::Duration;
@@ -43,9 +43,9 @@ pub(crate) fn is_up(world: &World, host: HostId, node: &str) -> bool {
 }
 
 /// Which monitors have fired since the last look, each with its reason.
-pub(crate) fn fired(world: &mut World, host: HostId) -> Vec<(WatchId, Reason)> {
+pub(crate) fn fired(world: &mut World, host: HostId) -> Vec<(WatchId, String)> {
     let fired = world.happenings(host).into_iter().filter_map(|happening| match happening {
-        Happening::Fired { watch, reason } => Some((watch, reason)),
+        Happening::Fired { watch, reason } => Some((watch, reason.to_string())),
         _ => None,
     });
     fired.collect()
@@ -68,7 +68,7 @@ pub(crate) fn dialled(world: &mut World, host: HostId) -> Vec<String> {
     dialled.collect()
 }
 
-pub(crate) fn text(reason: &Reason) -> String {
+pub(crate) fn text(reason: &impl std::fmt::Display) -> String {
     reason.to_string()
 }
 
