@@ -5,7 +5,7 @@ use super::de::UNDEF;
 use super::error::DecodeError;
 use super::handover::{self, HandOver};
 use super::nesting::Room;
-use super::number::{integral, numeric_text};
+use super::number::{digits, integral, numeric_text};
 use super::packed::{Reader, Token};
 use super::string::{StrKind, StrRef};
 use serde::de::{DeserializeSeed, EnumAccess, MapAccess, SeqAccess, VariantAccess, Visitor};
@@ -32,17 +32,19 @@ macro_rules! forward_scalars {
 pub(super) use forward_scalars;
 
 /// The integer that `found` is or stands for.
-#[cold]
 fn to_integer(found: Token<'_>, wanted: &str) -> Result<i128, DecodeError> {
     let number = match found {
         Token::UInt(n) => Some(n.into()),
         Token::NInt(n) => Some(n.into()),
         Token::Bool(b) => Some(b.into()),
         Token::Float(x) => integral(x),
-        Token::Str(string) => numeric_text(string).and_then(|text| {
-            let float = || text.parse().ok().and_then(integral);
-            text.parse().ok().or_else(float)
-        }),
+        Token::Str(string) => match digits(string.data()) {
+            Some(n) => Some(n.into()),
+            None => numeric_text(string).and_then(|text| {
+                let float = || text.parse().ok().and_then(integral);
+                text.parse().ok().or_else(float)
+            }),
+        },
         Token::Undef | Token::Array(_) | Token::Hash(_) => None,
     };
     number.ok_or_else(|| DecodeError::wanted(wanted, found))
@@ -112,6 +114,9 @@ fn visit_other_text<'de, V: Visitor<'de>>(
 impl<'a, 'de> ValueDeserializer<'a, 'de> {
     #[inline]
     fn text<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
+        if let Some(string) = self.reader.take_str() {
+            return visit_text(string, visitor);
+        }
         match self.reader.token()? {
             Token::Str(string) => visit_text(string, visitor),
             other => visitor.visit_string(written(other, "string")?),
@@ -171,13 +176,10 @@ macro_rules! integers {
     ($($method:ident $visit:ident $type:ident)*) => {
         $(#[inline]
         fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
-            let token = self.reader.token()?;
-            if let Token::UInt(n) = token
-                && let Ok(n) = <$type>::try_from(n)
-            {
-                return visitor.$visit(n);
-            }
-            let n = to_integer(token, stringify!($type))?;
+            let n = match self.reader.take_uint() {
+                Some(n) => i128::from(n),
+                None => to_integer(self.reader.token()?, stringify!($type))?,
+            };
             match <$type>::try_from(n) {
                 Ok(n) => visitor.$visit(n),
                 Err(_) => Err(DecodeError::out_of_range(stringify!($type), n)),
@@ -296,10 +298,15 @@ impl<'de> Deserializer<'de> for ValueDeserializer<'_, 'de> {
         visitor: V,
     ) -> Result<V::Value, DecodeError> {
         match name {
-            handover::STR => match self.reader.token()? {
-                Token::Str(string) => visitor.visit_enum(HandOver::string(string)),
-                other => visitor.visit_string(written(other, "string")?),
-            },
+            handover::STR => {
+                if let Some(string) = self.reader.take_str() {
+                    return visitor.visit_enum(HandOver::string(string));
+                }
+                match self.reader.token()? {
+                    Token::Str(string) => visitor.visit_enum(HandOver::string(string)),
+                    other => visitor.visit_string(written(other, "string")?),
+                }
+            }
             handover::VALUE => visitor.visit_enum(HandOver::value(self.reader.skip()?)),
             handover::INTEGER => visitor.visit_i128(to_integer(self.reader.token()?, "integer")?),
             _ => visitor.visit_newtype_struct(ValueDeserializer {

@@ -151,6 +151,9 @@ impl Number {
     /// [`Integer`]'s range become floats. The empty string and strings that only begin with a
     /// number are none (Perl takes them as 0 or as that beginning, with a warning).
     pub fn parse(string: StrRef<'_>) -> Option<Number> {
+        if let Some(n) = digits(string.data()) {
+            return Some(Number::Int(n.into()));
+        }
         let text = numeric_text(string)?;
         if let Ok(n) = text.parse::<u64>() {
             return Some(Number::Int(n.into()));
@@ -204,6 +207,18 @@ pub(super) fn numeric_text(string: StrRef<'_>) -> Option<&str> {
     // Whatever is not ASCII is no part of a number, however it is stored.
     let text = std::str::from_utf8(string.data()).ok()?;
     Some(text.trim_matches(|c: char| matches!(c, ' ' | '\t'..='\r')))
+}
+
+/// The number that a string of up to 19 decimal digits is: the most frequent number in a string.
+#[inline]
+pub(super) fn digits(data: &[u8]) -> Option<u64> {
+    if data.is_empty() || data.len() > 19 {
+        return None;
+    }
+    data.iter().try_fold(0, |sum, octet| {
+        let digit = octet.wrapping_sub(b'0');
+        (digit < 10).then(|| sum * 10 + u64::from(digit))
+    })
 }
 
 /// The integer that a float is, if it has no fraction and is not beyond all integer types.

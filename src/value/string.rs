@@ -27,6 +27,7 @@ pub struct StrRef<'a> {
 
 impl<'a> StrRef<'a> {
     /// A string whose code points are these octets.
+    #[inline]
     pub const fn octets(data: &'a [u8]) -> Self {
         StrRef {
             kind: StrKind::Octets,
@@ -35,6 +36,7 @@ impl<'a> StrRef<'a> {
     }
 
     /// A string of characters.
+    #[inline]
     pub const fn text(text: &'a str) -> Self {
         StrRef {
             kind: StrKind::Text,
@@ -53,16 +55,19 @@ impl<'a> StrRef<'a> {
     /// As [`StrRef::generalized`], for octets that were validated before.
     ///
     /// Wrong octets are harmless: their code points are unspecified.
+    #[inline]
     pub(crate) const fn trusted(kind: StrKind, data: &'a [u8]) -> Self {
         StrRef { kind, data }
     }
 
     /// Octets or text.
+    #[inline]
     pub const fn kind(self) -> StrKind {
         self.kind
     }
 
     /// The stored octets, to be read according to [`StrRef::kind`].
+    #[inline]
     pub const fn data(self) -> &'a [u8] {
         self.data
     }
@@ -255,6 +260,7 @@ impl Str {
     }
 
     /// The same string, borrowed.
+    #[inline]
     pub fn as_ref(&self) -> StrRef<'_> {
         StrRef {
             kind: self.kind,
