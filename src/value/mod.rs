@@ -62,6 +62,8 @@ mod ser_string;
 mod serde_impls;
 mod show;
 mod string;
+#[cfg(test)]
+mod tests;
 
 pub use data::Value;
 pub use de::{from_elements, from_value};
