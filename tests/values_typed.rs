@@ -1,4 +1,5 @@
 //! What real Perl nodes send, asked for as the Rust types that a user would take.
+#![allow(clippy::unwrap_used)]
 
 use aemp::value::packed::{Reader, Token};
 use aemp::value::{

@@ -247,7 +247,7 @@ fn write_float(f: &mut fmt::Formatter<'_>, x: f64) -> fmt::Result {
     }
     let digits: String = mantissa.chars().filter(char::is_ascii_digit).collect();
     let digits = digits.trim_end_matches('0');
-    if exponent < -4 || exponent >= DIGITS {
+    if !(-4..DIGITS).contains(&exponent) {
         let (first, rest) = digits.split_at_checked(1).unwrap_or((digits, ""));
         f.write_str(first)?;
         write_fraction(f, rest)?;

@@ -30,7 +30,7 @@ use serde::ser::{self, Serialize, Serializer};
 /// let mut out = Vec::new();
 /// let len = to_elements(&mut out, &("tag", 42, "hello world"))?;
 /// assert_eq!(len, 3);
-/// assert_eq!(Elements::new(len, &out).decode::<(&str, &str)>()?, ("tag", "42"));
+/// assert_eq!(Elements::new(len, &out).decode::<(&str, String)>()?, ("tag", "42".into()));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[inline]
@@ -362,7 +362,7 @@ enum Length {
 
 impl Length {
     #[inline]
-    fn check(&self, out: &mut Vec<u8>, count: usize) -> Result<(), EncodeError> {
+    fn check(&self, out: &mut [u8], count: usize) -> Result<(), EncodeError> {
         match *self {
             Length::Announced(announced) if announced != count => Err(EncodeError::Length {
                 announced,
