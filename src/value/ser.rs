@@ -62,6 +62,18 @@ where
     put::<false, T>(out, value, Room::VALUE).map(|_| ())
 }
 
+/// As [`put_value`], for a value that will be sent inside of `around` arrays and hashes, the packet
+/// itself included: what passes now can be sent then.
+///
+/// # Errors
+/// As [`put_value`], with `around` levels less.
+pub fn put_value_within<T>(out: &mut Vec<u8>, value: &T, around: usize) -> Result<(), EncodeError>
+where
+    T: Serialize + ?Sized,
+{
+    put::<false, T>(out, value, Room::within(around)).map(|_| ())
+}
+
 #[inline]
 fn put<const MESSAGE: bool, T>(
     out: &mut Vec<u8>,
