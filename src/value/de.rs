@@ -1,6 +1,7 @@
 //! From the packed form to Rust types: the deserializer of whole messages.
 
-use super::de_value::{Fields, Items, ValueDeserializer, forward_scalars};
+use super::de_access::{Fields, Items};
+use super::de_value::{ValueDeserializer, forward_scalars};
 use super::error::DecodeError;
 use super::handover;
 use super::nesting::Room;

@@ -1,15 +1,15 @@
 //! The deserializer of single values, with Perl's coercions.
 
 use super::Number;
-use super::de::UNDEF;
+use super::de_access::{Fields, Items, OnlyPair, Pairs, visit_octets};
 use super::error::DecodeError;
 use super::handover::{self, HandOver};
 use super::nesting::Room;
-use super::number::{integral, numeric_text};
+use super::number::{digits, integral, numeric_text};
 use super::packed::{Reader, Token};
 use super::string::{StrKind, StrRef};
-use serde::de::{DeserializeSeed, EnumAccess, MapAccess, SeqAccess, VariantAccess, Visitor};
-use serde::{Deserializer, forward_to_deserialize_any};
+use serde::Deserializer;
+use serde::de::Visitor;
 
 /// Reads one value; after success the reader stands behind it.
 pub(super) struct ValueDeserializer<'a, 'de> {
@@ -32,17 +32,19 @@ macro_rules! forward_scalars {
 pub(super) use forward_scalars;
 
 /// The integer that `found` is or stands for.
-#[cold]
 fn to_integer(found: Token<'_>, wanted: &str) -> Result<i128, DecodeError> {
     let number = match found {
         Token::UInt(n) => Some(n.into()),
         Token::NInt(n) => Some(n.into()),
         Token::Bool(b) => Some(b.into()),
         Token::Float(x) => integral(x),
-        Token::Str(string) => numeric_text(string).and_then(|text| {
-            let float = || text.parse().ok().and_then(integral);
-            text.parse().ok().or_else(float)
-        }),
+        Token::Str(string) => match digits(string.data()) {
+            Some(n) => Some(n.into()),
+            None => numeric_text(string).and_then(|text| {
+                let float = || text.parse().ok().and_then(integral);
+                text.parse().ok().or_else(float)
+            }),
+        },
         Token::Undef | Token::Array(_) | Token::Hash(_) => None,
     };
     number.ok_or_else(|| DecodeError::wanted(wanted, found))
@@ -112,6 +114,9 @@ fn visit_other_text<'de, V: Visitor<'de>>(
 impl<'a, 'de> ValueDeserializer<'a, 'de> {
     #[inline]
     fn text<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
+        if let Some(string) = self.reader.take_str() {
+            return visit_text(string, visitor);
+        }
         match self.reader.token()? {
             Token::Str(string) => visit_text(string, visitor),
             other => visitor.visit_string(written(other, "string")?),
@@ -171,13 +176,10 @@ macro_rules! integers {
     ($($method:ident $visit:ident $type:ident)*) => {
         $(#[inline]
         fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
-            let token = self.reader.token()?;
-            if let Token::UInt(n) = token
-                && let Ok(n) = <$type>::try_from(n)
-            {
-                return visitor.$visit(n);
-            }
-            let n = to_integer(token, stringify!($type))?;
+            let n = match self.reader.take_uint() {
+                Some(n) => i128::from(n),
+                None => to_integer(self.reader.token()?, stringify!($type))?,
+            };
             match <$type>::try_from(n) {
                 Ok(n) => visitor.$visit(n),
                 Err(_) => Err(DecodeError::out_of_range(stringify!($type), n)),
@@ -296,10 +298,15 @@ impl<'de> Deserializer<'de> for ValueDeserializer<'_, 'de> {
         visitor: V,
     ) -> Result<V::Value, DecodeError> {
         match name {
-            handover::STR => match self.reader.token()? {
-                Token::Str(string) => visitor.visit_enum(HandOver::string(string)),
-                other => visitor.visit_string(written(other, "string")?),
-            },
+            handover::STR => {
+                if let Some(string) = self.reader.take_str() {
+                    return visitor.visit_enum(HandOver::string(string));
+                }
+                match self.reader.token()? {
+                    Token::Str(string) => visitor.visit_enum(HandOver::string(string)),
+                    other => visitor.visit_string(written(other, "string")?),
+                }
+            }
             handover::VALUE => visitor.visit_enum(HandOver::value(self.reader.skip()?)),
             handover::INTEGER => visitor.visit_i128(to_integer(self.reader.token()?, "integer")?),
             _ => visitor.visit_newtype_struct(ValueDeserializer {
@@ -392,391 +399,11 @@ impl<'de> Deserializer<'de> for ValueDeserializer<'_, 'de> {
 }
 
 #[cold]
-fn wanted_array(len: usize, found: Token<'_>) -> DecodeError {
+pub(super) fn wanted_array(len: usize, found: Token<'_>) -> DecodeError {
     DecodeError::wanted(&format!("an array of {len}"), found)
 }
 
 #[cold]
-fn wanted_octets(found: StrRef<'_>) -> DecodeError {
+pub(super) fn wanted_octets(found: StrRef<'_>) -> DecodeError {
     DecodeError::wanted("octets", Token::Str(found))
-}
-
-/// The items of an array, the elements of a message, or the fields of a variant.
-pub(super) struct Items<'a, 'de> {
-    pub(super) reader: &'a mut Reader<'de>,
-    pub(super) left: usize,
-    /// Counts on, to name the place of an error.
-    pub(super) index: usize,
-    /// Up to this index, what is missing is undef.
-    pub(super) expected: usize,
-    pub(super) room: Room,
-}
-
-impl<'de> Items<'_, 'de> {
-    /// Visitors may stop early.
-    #[inline]
-    fn skip_rest(&mut self) -> Result<(), DecodeError> {
-        for _ in 0..self.left {
-            self.reader.skip()?;
-        }
-        Ok(())
-    }
-}
-
-impl<'de> SeqAccess<'de> for Items<'_, 'de> {
-    type Error = DecodeError;
-
-    #[inline]
-    fn next_element_seed<T>(&mut self, seed: T) -> Result<Option<T::Value>, DecodeError>
-    where
-        T: DeserializeSeed<'de>,
-    {
-        let index = self.index;
-        self.index += 1;
-        if self.left > 0 {
-            self.left -= 1;
-            let value = seed.deserialize(ValueDeserializer {
-                reader: &mut *self.reader,
-                room: self.room,
-            });
-            return value.map(Some).map_err(|error| error.in_element(index));
-        }
-        if index < self.expected {
-            return missing(seed, index, self.room).map(Some);
-        }
-        Ok(None)
-    }
-
-    #[inline]
-    fn size_hint(&self) -> Option<usize> {
-        Some(self.left)
-    }
-}
-
-/// What a seed makes of undef, in the place of element `index`.
-fn missing<'de, T>(seed: T, index: usize, room: Room) -> Result<T::Value, DecodeError>
-where
-    T: DeserializeSeed<'de>,
-{
-    let reader = &mut Reader::new(UNDEF);
-    seed.deserialize(ValueDeserializer { reader, room })
-        .map_err(|error| error.missing().in_element(index))
-}
-
-/// The pairs of a hash.
-struct Pairs<'a, 'de> {
-    reader: &'a mut Reader<'de>,
-    left: usize,
-    owes_value: bool,
-    /// Stands at the present key.
-    key: Reader<'de>,
-    room: Room,
-}
-
-impl<'de> Pairs<'_, 'de> {
-    #[inline]
-    fn skip_rest(&mut self) -> Result<(), DecodeError> {
-        if self.owes_value {
-            self.reader.skip()?;
-        }
-        for _ in 0..self.left {
-            self.reader.skip()?;
-            self.reader.skip()?;
-        }
-        Ok(())
-    }
-}
-
-/// Names the key at which `key` stands as the place of an error.
-#[cold]
-fn in_key(error: DecodeError, key: &Reader<'_>) -> DecodeError {
-    match key.peek() {
-        Ok(Token::Str(key)) => error.in_key(key),
-        _ => error,
-    }
-}
-
-impl<'de> MapAccess<'de> for Pairs<'_, 'de> {
-    type Error = DecodeError;
-
-    #[inline]
-    fn next_key_seed<K>(&mut self, seed: K) -> Result<Option<K::Value>, DecodeError>
-    where
-        K: DeserializeSeed<'de>,
-    {
-        if self.left == 0 {
-            return Ok(None);
-        }
-        self.left -= 1;
-        self.owes_value = true;
-        self.key = self.reader.clone();
-        seed.deserialize(ValueDeserializer {
-            reader: &mut *self.reader,
-            room: self.room,
-        })
-        .map(Some)
-        .map_err(|error| in_key(error, &self.key))
-    }
-
-    #[inline]
-    fn next_value_seed<V>(&mut self, seed: V) -> Result<V::Value, DecodeError>
-    where
-        V: DeserializeSeed<'de>,
-    {
-        self.owes_value = false;
-        seed.deserialize(ValueDeserializer {
-            reader: &mut *self.reader,
-            room: self.room,
-        })
-        .map_err(|error| in_key(error, &self.key))
-    }
-
-    #[inline]
-    fn size_hint(&self) -> Option<usize> {
-        Some(self.left)
-    }
-}
-
-/// An enum as its tag and fields.
-pub(super) struct Fields<'a, 'de> {
-    pub(super) reader: &'a mut Reader<'de>,
-    /// How many values there are, the tag included until it is read.
-    pub(super) left: usize,
-    /// Whether more fields than wanted are an error.
-    pub(super) strict: bool,
-    pub(super) room: Room,
-}
-
-impl<'a, 'de> Fields<'a, 'de> {
-    /// The place of the first field, after the tag.
-    const FIRST: usize = 1;
-
-    #[inline]
-    fn at_most(&self, wanted: usize) -> Result<(), DecodeError> {
-        if self.strict && self.left > wanted {
-            return Err(wanted_array(1 + wanted, Token::Array(1 + self.left)));
-        }
-        Ok(())
-    }
-
-    #[inline]
-    fn items(self, expected: usize) -> Items<'a, 'de> {
-        Items {
-            reader: self.reader,
-            left: self.left,
-            index: Self::FIRST,
-            expected: Self::FIRST + expected,
-            room: self.room,
-        }
-    }
-}
-
-impl<'de> EnumAccess<'de> for Fields<'_, 'de> {
-    type Error = DecodeError;
-    type Variant = Self;
-
-    #[inline]
-    fn variant_seed<V>(mut self, seed: V) -> Result<(V::Value, Self), DecodeError>
-    where
-        V: DeserializeSeed<'de>,
-    {
-        if self.left == 0 {
-            return Err(missing(seed, 0, self.room)
-                .err()
-                .unwrap_or_else(|| DecodeError::wanted("a tag", Token::Undef)));
-        }
-        self.left -= 1;
-        let tag = seed.deserialize(ValueDeserializer {
-            reader: &mut *self.reader,
-            room: self.room,
-        });
-        Ok((tag.map_err(|error| error.in_element(0))?, self))
-    }
-}
-
-impl<'de> VariantAccess<'de> for Fields<'_, 'de> {
-    type Error = DecodeError;
-
-    #[inline]
-    fn unit_variant(self) -> Result<(), DecodeError> {
-        self.at_most(0)
-    }
-
-    #[inline]
-    fn newtype_variant_seed<T>(self, seed: T) -> Result<T::Value, DecodeError>
-    where
-        T: DeserializeSeed<'de>,
-    {
-        self.at_most(1)?;
-        let field = self.items(1).next_element_seed(seed)?;
-        // With one expected there always is one.
-        field.ok_or_else(DecodeError::too_deep)
-    }
-
-    #[inline]
-    fn tuple_variant<V: Visitor<'de>>(
-        self,
-        len: usize,
-        visitor: V,
-    ) -> Result<V::Value, DecodeError> {
-        self.at_most(len)?;
-        let mut items = self.items(len);
-        let value = visitor.visit_seq(&mut items)?;
-        items.skip_rest()?;
-        Ok(value)
-    }
-
-    #[inline]
-    fn struct_variant<V: Visitor<'de>>(
-        self,
-        _fields: &'static [&'static str],
-        visitor: V,
-    ) -> Result<V::Value, DecodeError> {
-        self.newtype_variant_seed(StructSeed(visitor))
-    }
-}
-
-/// Has a struct variant's visitor read a hash.
-struct StructSeed<V>(V);
-
-impl<'de, V: Visitor<'de>> DeserializeSeed<'de> for StructSeed<V> {
-    type Value = V::Value;
-
-    #[inline]
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<V::Value, D::Error> {
-        deserializer.deserialize_map(self.0)
-    }
-}
-
-/// An enum as a hash of one pair.
-struct OnlyPair<'a, 'de> {
-    reader: &'a mut Reader<'de>,
-    key: Reader<'de>,
-    room: Room,
-}
-
-impl<'a, 'de> OnlyPair<'a, 'de> {
-    fn value<T>(
-        self,
-        read: impl FnOnce(ValueDeserializer<'a, 'de>) -> Result<T, DecodeError>,
-    ) -> Result<T, DecodeError> {
-        let key = self.key;
-        read(ValueDeserializer {
-            reader: self.reader,
-            room: self.room,
-        })
-        .map_err(|error| in_key(error, &key))
-    }
-}
-
-impl<'de> EnumAccess<'de> for OnlyPair<'_, 'de> {
-    type Error = DecodeError;
-    type Variant = Self;
-
-    fn variant_seed<V>(self, seed: V) -> Result<(V::Value, Self), DecodeError>
-    where
-        V: DeserializeSeed<'de>,
-    {
-        let tag = seed.deserialize(ValueDeserializer {
-            reader: &mut *self.reader,
-            room: self.room,
-        })?;
-        Ok((tag, self))
-    }
-}
-
-impl<'de> VariantAccess<'de> for OnlyPair<'_, 'de> {
-    type Error = DecodeError;
-
-    fn unit_variant(self) -> Result<(), DecodeError> {
-        // Any value says as much as none.
-        self.reader.skip()?;
-        Ok(())
-    }
-
-    fn newtype_variant_seed<T>(self, seed: T) -> Result<T::Value, DecodeError>
-    where
-        T: DeserializeSeed<'de>,
-    {
-        self.value(|value| seed.deserialize(value))
-    }
-
-    fn tuple_variant<V: Visitor<'de>>(
-        self,
-        len: usize,
-        visitor: V,
-    ) -> Result<V::Value, DecodeError> {
-        self.value(|value| value.deserialize_tuple(len, visitor))
-    }
-
-    fn struct_variant<V: Visitor<'de>>(
-        self,
-        _fields: &'static [&'static str],
-        visitor: V,
-    ) -> Result<V::Value, DecodeError> {
-        self.value(|value| value.deserialize_map(visitor))
-    }
-}
-
-/// Lets a sequence of `u8` take the octets of a string.
-fn visit_octets<'de, V: Visitor<'de>>(
-    whole: StrRef<'de>,
-    visitor: V,
-) -> Result<V::Value, DecodeError> {
-    let octets = whole.to_octets().ok_or_else(|| wanted_octets(whole))?;
-    visitor.visit_seq(Octets {
-        octets: octets.iter(),
-        whole,
-    })
-}
-
-struct Octets<'o, 'de> {
-    octets: std::slice::Iter<'o, u8>,
-    whole: StrRef<'de>,
-}
-
-impl<'de> SeqAccess<'de> for Octets<'_, 'de> {
-    type Error = DecodeError;
-
-    #[inline]
-    fn next_element_seed<T>(&mut self, seed: T) -> Result<Option<T::Value>, DecodeError>
-    where
-        T: DeserializeSeed<'de>,
-    {
-        let Some(&octet) = self.octets.next() else {
-            return Ok(None);
-        };
-        let whole = self.whole;
-        seed.deserialize(Octet { octet, whole }).map(Some)
-    }
-
-    #[inline]
-    fn size_hint(&self) -> Option<usize> {
-        Some(self.octets.len())
-    }
-}
-
-/// One octet of a string. Only a `u8` takes it: a `Vec<u64>` of a string would be a surprise.
-struct Octet<'de> {
-    octet: u8,
-    whole: StrRef<'de>,
-}
-
-impl<'de> Deserializer<'de> for Octet<'de> {
-    type Error = DecodeError;
-
-    #[inline]
-    fn deserialize_u8<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
-        visitor.visit_u8(self.octet)
-    }
-
-    fn deserialize_any<V: Visitor<'de>>(self, _visitor: V) -> Result<V::Value, DecodeError> {
-        Err(DecodeError::wanted("an array", Token::Str(self.whole)))
-    }
-
-    forward_to_deserialize_any! {
-        bool i8 i16 i32 i64 i128 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option
-        unit unit_struct newtype_struct seq tuple tuple_struct map struct enum identifier
-        ignored_any
-    }
 }

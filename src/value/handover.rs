@@ -5,7 +5,7 @@
 //! them to something sensible.
 
 use super::string::{StrKind, StrRef};
-use serde::de::value::{BorrowedBytesDeserializer, BorrowedStrDeserializer};
+use serde::de::value::{BorrowedBytesDeserializer, U64Deserializer};
 use serde::de::{self, DeserializeSeed, EnumAccess, Unexpected, VariantAccess, Visitor};
 use serde::ser::{Serialize, Serializer};
 
@@ -34,27 +34,34 @@ impl Serialize for Raw<'_> {
     }
 }
 
-/// What our deserializer gives to a visitor that asked for [`STR`] or [`VALUE`].
+/// What our deserializer gives to a visitor that asked for [`STR`] or [`VALUE`]: a variant with a
+/// number that no other format gives.
 pub(super) struct HandOver<'de> {
-    name: &'static str,
+    what: u64,
     data: &'de [u8],
 }
+
+const GIVEN_OCTETS: u64 = 0x6165_6d70_9e37_79b9;
+const GIVEN_TEXT: u64 = GIVEN_OCTETS + 1;
+const GIVEN_VALUE: u64 = GIVEN_OCTETS + 2;
 
 impl<'de> HandOver<'de> {
     /// A string as it is stored.
     #[inline]
     pub(super) fn string(string: StrRef<'de>) -> Self {
-        let name = match string.kind() {
-            StrKind::Octets => OCTETS,
-            StrKind::Text => TEXT,
+        let what = match string.kind() {
+            StrKind::Octets => GIVEN_OCTETS,
+            StrKind::Text => GIVEN_TEXT,
         };
         let data = string.data();
-        HandOver { name, data }
+        HandOver { what, data }
     }
 
     /// One value in packed form.
+    #[inline]
     pub(super) fn value(data: &'de [u8]) -> Self {
-        HandOver { name: VALUE, data }
+        let what = GIVEN_VALUE;
+        HandOver { what, data }
     }
 }
 
@@ -70,14 +77,16 @@ impl<'de> Received<'de> {
     /// For a visitor's `visit_enum`.
     #[inline]
     pub(super) fn from_enum<A: EnumAccess<'de>>(access: A) -> Result<Self, A::Error> {
-        let (name, variant) = access.variant::<&'de str>()?;
-        let known = match name {
-            OCTETS => StrRef::octets as fn(&'de [u8]) -> StrRef<'de>,
-            TEXT => |data| StrRef::trusted(StrKind::Text, data),
-            VALUE => return variant.newtype_variant().map(Received::Value),
-            _ => return Err(de::Error::invalid_type(Unexpected::Enum, &"a Perl value")),
-        };
-        Ok(Received::Str(known(variant.newtype_variant()?)))
+        let (what, variant) = access.variant::<u64>()?;
+        if !matches!(what, GIVEN_OCTETS | GIVEN_TEXT | GIVEN_VALUE) {
+            return Err(de::Error::invalid_type(Unexpected::Enum, &"a Perl value"));
+        }
+        let data = variant.newtype_variant()?;
+        Ok(match what {
+            GIVEN_OCTETS => Received::Str(StrRef::octets(data)),
+            GIVEN_TEXT => Received::Str(StrRef::trusted(StrKind::Text, data)),
+            _ => Received::Value(data),
+        })
     }
 }
 
@@ -90,8 +99,8 @@ impl<'de> EnumAccess<'de> for HandOver<'de> {
     where
         V: DeserializeSeed<'de>,
     {
-        let name = BorrowedStrDeserializer::<Self::Error>::new(self.name);
-        Ok((seed.deserialize(name)?, self))
+        let what = U64Deserializer::<Self::Error>::new(self.what);
+        Ok((seed.deserialize(what)?, self))
     }
 }
 

@@ -48,6 +48,7 @@
 
 mod data;
 mod de;
+mod de_access;
 mod de_value;
 mod elements;
 mod error;
@@ -62,6 +63,8 @@ mod ser_string;
 mod serde_impls;
 mod show;
 mod string;
+#[cfg(test)]
+mod tests;
 
 pub use data::Value;
 pub use de::{from_elements, from_value};
@@ -72,5 +75,5 @@ pub use id::{InvalidId, NodeId, PortId};
 pub use nesting::MAX_NESTING;
 pub use number::{Integer, Number};
 pub use packed::Elements;
-pub use ser::{put_value, to_elements};
+pub use ser::{put_value, put_value_within, to_elements};
 pub use string::{CodePoints, Str, StrKind, StrRef};

@@ -4,7 +4,7 @@ use super::error::{DecodeError, EncodeError};
 
 /// How many arrays and hashes may stand inside each other, the packet itself included.
 ///
-/// Perl's decoders refuse more (PROTOCOL §2).
+/// Perl's decoders refuse more (docs/protocol.md §2).
 pub const MAX_NESTING: usize = 512;
 
 /// How many levels are left on the way down.
@@ -28,6 +28,14 @@ impl Room {
         levels: MAX_NESTING as u16 - 1,
         wrappers: MAX_NESTING as u16,
     };
+
+    /// Room for one value that will stand inside of `around` arrays and hashes.
+    pub(super) fn within(around: usize) -> Room {
+        Room {
+            levels: MAX_NESTING.saturating_sub(around) as u16,
+            ..Room::VALUE
+        }
+    }
 
     /// Inside of an array or hash.
     #[inline]

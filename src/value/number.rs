@@ -151,6 +151,9 @@ impl Number {
     /// [`Integer`]'s range become floats. The empty string and strings that only begin with a
     /// number are none (Perl takes them as 0 or as that beginning, with a warning).
     pub fn parse(string: StrRef<'_>) -> Option<Number> {
+        if let Some(n) = digits(string.data()) {
+            return Some(Number::Int(n.into()));
+        }
         let text = numeric_text(string)?;
         if let Ok(n) = text.parse::<u64>() {
             return Some(Number::Int(n.into()));
@@ -206,6 +209,18 @@ pub(super) fn numeric_text(string: StrRef<'_>) -> Option<&str> {
     Some(text.trim_matches(|c: char| matches!(c, ' ' | '\t'..='\r')))
 }
 
+/// The number that a string of up to 19 decimal digits is: the most frequent number in a string.
+#[inline]
+pub(super) fn digits(data: &[u8]) -> Option<u64> {
+    if data.is_empty() || data.len() > 19 {
+        return None;
+    }
+    data.iter().try_fold(0, |sum, octet| {
+        let digit = octet.wrapping_sub(b'0');
+        (digit < 10).then(|| sum * 10 + u64::from(digit))
+    })
+}
+
 /// The integer that a float is, if it has no fraction and is not beyond all integer types.
 pub(super) fn integral(x: f64) -> Option<i128> {
     (x.fract() == 0.0 && x.abs() < i128::MAX as f64).then_some(x as i128)
@@ -232,7 +247,7 @@ fn write_float(f: &mut fmt::Formatter<'_>, x: f64) -> fmt::Result {
     }
     let digits: String = mantissa.chars().filter(char::is_ascii_digit).collect();
     let digits = digits.trim_end_matches('0');
-    if exponent < -4 || exponent >= DIGITS {
+    if !(-4..DIGITS).contains(&exponent) {
         let (first, rest) = digits.split_at_checked(1).unwrap_or((digits, ""));
         f.write_str(first)?;
         write_fraction(f, rest)?;

@@ -51,6 +51,7 @@ const SINGLE: u8 = 0xfa;
 const DOUBLE: u8 = 0xfb;
 
 /// Appends a head (major type and argument) in its shortest form.
+#[inline]
 fn head(out: &mut Vec<u8>, major: u8, argument: u64) {
     match argument {
         0..=23 => out.push(major | argument as u8),
@@ -71,21 +72,25 @@ fn head(out: &mut Vec<u8>, major: u8, argument: u64) {
 }
 
 /// Appends undef.
+#[inline]
 pub fn put_undef(out: &mut Vec<u8>) {
     out.push(NULL);
 }
 
 /// Appends a boolean.
+#[inline]
 pub fn put_bool(out: &mut Vec<u8>, value: bool) {
     out.push(if value { TRUE } else { FALSE });
 }
 
 /// Appends a non-negative integer.
+#[inline]
 pub fn put_uint(out: &mut Vec<u8>, value: u64) {
     head(out, UINT, value);
 }
 
 /// Appends an integer.
+#[inline]
 pub fn put_int(out: &mut Vec<u8>, value: i64) {
     if value < 0 {
         head(out, NINT, !value as u64)
@@ -95,6 +100,7 @@ pub fn put_int(out: &mut Vec<u8>, value: i64) {
 }
 
 /// Appends a float, as a single where that is exact, as Perl's CBOR::XS does.
+#[inline]
 pub fn put_float(out: &mut Vec<u8>, value: f64) {
     let single = value as f32;
     if f64::from(single).to_bits() == value.to_bits() {
@@ -107,18 +113,21 @@ pub fn put_float(out: &mut Vec<u8>, value: f64) {
 }
 
 /// Appends a string whose code points are these octets.
+#[inline]
 pub fn put_octets(out: &mut Vec<u8>, octets: &[u8]) {
     head(out, BYTES, octets.len() as u64);
     out.extend_from_slice(octets);
 }
 
 /// Appends a string of characters.
+#[inline]
 pub fn put_text(out: &mut Vec<u8>, text: &str) {
     head(out, TEXT, text.len() as u64);
     out.extend_from_slice(text.as_bytes());
 }
 
 /// Appends a string as it is stored.
+#[inline]
 pub fn put_str(out: &mut Vec<u8>, string: StrRef<'_>) {
     let major = match string.kind() {
         StrKind::Octets => BYTES,
@@ -129,11 +138,13 @@ pub fn put_str(out: &mut Vec<u8>, string: StrRef<'_>) {
 }
 
 /// Begins an array of `len` values, which are appended next.
+#[inline]
 pub fn put_array(out: &mut Vec<u8>, len: usize) {
     head(out, ARRAY, len as u64);
 }
 
 /// Begins a hash of `len` pairs, which are appended next: key, value, key, value.
+#[inline]
 pub fn put_hash(out: &mut Vec<u8>, len: usize) {
     head(out, MAP, len as u64);
 }
@@ -223,8 +234,15 @@ impl<'a> Reader<'a> {
 
     #[inline]
     fn argument(&mut self, info: u8) -> Result<u64, Malformed> {
+        if info < 24 {
+            return Ok(u64::from(info));
+        }
+        self.long_argument(info)
+    }
+
+    #[inline(never)]
+    fn long_argument(&mut self, info: u8) -> Result<u64, Malformed> {
         Ok(match info {
-            0..=23 => u64::from(info),
             24 => u64::from(self.octet()?),
             25 => u64::from(u16::from_be_bytes(self.take()?)),
             26 => u64::from(u32::from_be_bytes(self.take()?)),
@@ -292,6 +310,48 @@ impl<'a> Reader<'a> {
                 _ => return Err(self.malformed()),
             },
         })
+    }
+
+    /// The next value if it is a non-negative integer; else nothing is read.
+    ///
+    /// This and [`Reader::take_str`] are shortcuts for what is asked for most.
+    #[inline]
+    pub(crate) fn take_uint(&mut self) -> Option<u64> {
+        let first = *self.all.get(self.at)?;
+        if first < UINT | 24 {
+            self.at += 1;
+            return Some(u64::from(first));
+        }
+        if first >= NINT {
+            return None;
+        }
+        let mut ahead = self.clone();
+        ahead.at += 1;
+        let value = ahead.long_argument(first).ok()?;
+        self.at = ahead.at;
+        Some(value)
+    }
+
+    /// The next value if it is a string of at most 255 octets; else nothing is read.
+    #[inline]
+    pub(crate) fn take_str(&mut self) -> Option<StrRef<'a>> {
+        let rest = self.all.get(self.at..)?;
+        let (&first, mut data) = rest.split_first()?;
+        let mut len = first & 0x1f;
+        if len == 24 {
+            let (&longer, after) = data.split_first()?;
+            (len, data) = (longer, after);
+        } else if len > 24 {
+            return None;
+        }
+        let kind = match first & 0xe0 {
+            BYTES => StrKind::Octets,
+            TEXT => StrKind::Text,
+            _ => return None,
+        };
+        let (data, after) = data.split_at_checked(usize::from(len))?;
+        self.at = self.all.len() - after.len();
+        Some(StrRef::trusted(kind, data))
     }
 
     /// Whether undef comes next.

@@ -30,7 +30,7 @@ use serde::ser::{self, Serialize, Serializer};
 /// let mut out = Vec::new();
 /// let len = to_elements(&mut out, &("tag", 42, "hello world"))?;
 /// assert_eq!(len, 3);
-/// assert_eq!(Elements::new(len, &out).decode::<(&str, &str)>()?, ("tag", "42"));
+/// assert_eq!(Elements::new(len, &out).decode::<(&str, String)>()?, ("tag", "42".into()));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[inline]
@@ -60,6 +60,18 @@ where
     T: Serialize + ?Sized,
 {
     put::<false, T>(out, value, Room::VALUE).map(|_| ())
+}
+
+/// As [`put_value`], for a value that will be sent inside of `around` arrays and hashes, the packet
+/// itself included: what passes now can be sent then.
+///
+/// # Errors
+/// As [`put_value`], with `around` levels less.
+pub fn put_value_within<T>(out: &mut Vec<u8>, value: &T, around: usize) -> Result<(), EncodeError>
+where
+    T: Serialize + ?Sized,
+{
+    put::<false, T>(out, value, Room::within(around)).map(|_| ())
 }
 
 #[inline]
@@ -362,7 +374,7 @@ enum Length {
 
 impl Length {
     #[inline]
-    fn check(&self, out: &mut Vec<u8>, count: usize) -> Result<(), EncodeError> {
+    fn check(&self, out: &mut [u8], count: usize) -> Result<(), EncodeError> {
         match *self {
             Length::Announced(announced) if announced != count => Err(EncodeError::Length {
                 announced,

@@ -27,6 +27,7 @@ pub struct StrRef<'a> {
 
 impl<'a> StrRef<'a> {
     /// A string whose code points are these octets.
+    #[inline]
     pub const fn octets(data: &'a [u8]) -> Self {
         StrRef {
             kind: StrKind::Octets,
@@ -35,6 +36,7 @@ impl<'a> StrRef<'a> {
     }
 
     /// A string of characters.
+    #[inline]
     pub const fn text(text: &'a str) -> Self {
         StrRef {
             kind: StrKind::Text,
@@ -53,16 +55,19 @@ impl<'a> StrRef<'a> {
     /// As [`StrRef::generalized`], for octets that were validated before.
     ///
     /// Wrong octets are harmless: their code points are unspecified.
+    #[inline]
     pub(crate) const fn trusted(kind: StrKind, data: &'a [u8]) -> Self {
         StrRef { kind, data }
     }
 
     /// Octets or text.
+    #[inline]
     pub const fn kind(self) -> StrKind {
         self.kind
     }
 
     /// The stored octets, to be read according to [`StrRef::kind`].
+    #[inline]
     pub const fn data(self) -> &'a [u8] {
         self.data
     }
@@ -255,6 +260,7 @@ impl Str {
     }
 
     /// The same string, borrowed.
+    #[inline]
     pub fn as_ref(&self) -> StrRef<'_> {
         StrRef {
             kind: self.kind,
@@ -534,5 +540,56 @@ mod tests {
     fn text_goes_to_octets_only_below_256() {
         assert_eq!(StrRef::text("é").to_octets().as_deref(), Some(&b"\xe9"[..]));
         assert_eq!(StrRef::text("€").to_octets(), None);
+    }
+
+    #[test]
+    fn code_points_of_every_length_are_read() {
+        for (point, len) in [
+            (0x7f, 1),
+            (0x7ff, 2),
+            (0xffff, 3),
+            (0x1f_ffff, 4),
+            (0x3ff_ffff, 5),
+            (0x7fff_ffff, 6),
+            (0xf_ffff_ffff, 7),
+        ] {
+            let mut data = Vec::new();
+            push_code_point(&mut data, point);
+            assert_eq!(data.len(), len);
+            let string = StrRef::generalized(&data).unwrap();
+            assert_eq!(string.code_points().collect::<Vec<_>>(), [point]);
+            for cut in 1..len {
+                assert!(StrRef::generalized(&data[..cut]).is_none());
+            }
+        }
+        assert!(StrRef::generalized(b"\xe2\x28\xa1").is_none());
+        let wrong = StrRef::trusted(StrKind::Text, b"a\xffb").code_points();
+        assert_eq!(wrong.collect::<Vec<_>>(), [0x61, 0xfffd, 0x62]);
+    }
+
+    #[test]
+    fn strings_are_ordered_by_code_points() {
+        let mut strings = [
+            Str::text("€"),
+            Str::octets(&b"\xe9"[..]),
+            Str::text("é!"),
+            Str::default(),
+            Str::from(&b"e"[..]),
+        ];
+        strings.sort();
+        let sorted: Vec<_> = strings.iter().map(Str::to_text_lossy).collect();
+        assert_eq!(sorted, ["", "e", "é", "é!", "€"]);
+        assert!(StrRef::text("a") < StrRef::octets(b"\xe9"));
+        assert!(Str::text("a") < Str::text("b"));
+        assert!(strings.iter().min().is_some_and(Str::is_empty));
+    }
+
+    #[test]
+    fn strings_join_as_octets_or_text() {
+        let (a, b) = (StrRef::octets(b"\xe9"), StrRef::text("€"));
+        assert_eq!(StrRef::concat(&[a, a]), "éé");
+        assert_eq!(StrRef::concat(&[a, a]).as_ref().kind(), StrKind::Octets);
+        assert_eq!(StrRef::concat(&[a, b]), "é€");
+        assert_eq!(StrRef::concat(&[]), Str::default());
     }
 }
