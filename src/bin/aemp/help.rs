@@ -77,7 +77,14 @@ pub(crate) fn overview(grammar: &Grammar) -> String {
     for section in Section::ALL {
         text.push_str(&format!("{}:\n", section.title()));
         let rows = grammar.subcommands.iter().filter(|s| s.section == section);
-        let rows: Vec<_> = rows.map(|s| (s.usage(), s.summary.as_str())).collect();
+        let mut rows: Vec<_> = rows
+            .filter(|s| !is_plain_delete(s))
+            .map(|s| (s.usage(), s.summary.as_str()))
+            .collect();
+        if section == Section::Settings {
+            let summary = "Remove a key: delnodeid, delsecret and so on.";
+            rows.push(("delKEY".into(), summary));
+        }
         push_rows(
             &mut text,
             rows.iter()
