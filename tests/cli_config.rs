@@ -285,6 +285,21 @@ fn a_generated_secret_is_long_private_and_not_shown() {
 }
 
 #[test]
+fn a_generated_certificate_has_its_key_beside_it_and_is_not_shown() {
+    let bench = Bench::new();
+    let file = bench.after(&["profile", "p", "gencert"]);
+    let pem = file["profile"]["p"]["cert"].as_str().unwrap();
+    let labels: Vec<_> = pem
+        .lines()
+        .filter(|line| line.starts_with("-----BEGIN"))
+        .collect();
+    assert_eq!(
+        labels,
+        ["-----BEGIN CERTIFICATE-----", "-----BEGIN PRIVATE KEY-----"]
+    );
+}
+
+#[test]
 fn what_we_do_not_know_survives() {
     let bench = Bench::with(
         "{ # mine\n\"chat\": {\"rooms\": [1, null]}, \"profile\": {\"p\": {\"x\": 1}},}",

@@ -37,7 +37,10 @@ pub(crate) enum Edit {
         item: Value,
         every: bool,
     },
-    GenerateSecret,
+    Generate {
+        key: &'static str,
+        generate: fn() -> Result<String, CliError>,
+    },
 }
 
 impl Edit {
@@ -64,7 +67,14 @@ impl Edit {
                 item: invocation.value()?,
                 every,
             },
-            Action::GenerateSecret => Self::GenerateSecret,
+            Action::GenerateSecret => Self::Generate {
+                key: "secret",
+                generate: secrets::generate,
+            },
+            Action::GenerateCert => Self::Generate {
+                key: "cert",
+                generate: secrets::generate_cert,
+            },
             _ => return Ok(None),
         }))
     }
@@ -88,7 +98,7 @@ impl Edit {
                     list.remove(first);
                 }
             }),
-            Self::GenerateSecret => rc.set(scope, "secret", secrets::generate()?.into()),
+            Self::Generate { key, generate } => rc.set(scope, key, generate()?.into()),
         }
         Ok(())
     }

@@ -5,6 +5,8 @@ use aemp::config::octets::to_octets;
 use aemp::config::profile::ProfileError;
 use aemp::config::rc::RcError;
 use aemp::config::settings::{CredentialsError, SettingError};
+use aemp::node::tls::GencertError;
+use std::error::Error;
 use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -74,6 +76,11 @@ pub(crate) enum CliError {
     CertTooLarge { path: PathBuf },
     #[error("the system gives no random numbers: {0}")]
     Random(getrandom::Error),
+    #[error("{}", with_cause(source))]
+    Gencert {
+        #[from]
+        source: GencertError,
+    },
     #[error("cannot write the output: {0}")]
     Output(io::Error),
     #[error("cannot start nodes yet: this version only checks their configuration")]
@@ -83,7 +90,9 @@ pub(crate) enum CliError {
 impl CliError {
     pub(crate) fn exit_code(&self) -> ExitCode {
         let code = match self {
-            Self::Random(_) | Self::Output(_) | Self::CannotStartNodes => FAILURE,
+            Self::Random(_) | Self::Gencert { .. } | Self::Output(_) | Self::CannotStartNodes => {
+                FAILURE
+            }
             Self::RcFile(RcError::Write { .. } | RcError::Lock { .. } | RcError::Locked { .. }) => {
                 FAILURE
             }
@@ -98,6 +107,13 @@ fn shown(word: &str) -> String {
     match to_octets(word) {
         Ok(octets) => format!("{:?}", String::from_utf8_lossy(&octets)),
         Err(_) => format!("{word:?}"),
+    }
+}
+
+fn with_cause(error: &dyn Error) -> String {
+    match error.source() {
+        Some(cause) => format!("{error}: {cause}"),
+        None => error.to_string(),
     }
 }
 

@@ -104,6 +104,7 @@ pub(crate) enum Action {
         every: bool,
     },
     GenerateSecret,
+    GenerateCert,
     SelectProfile,
     DeleteProfile,
     ListProfiles,

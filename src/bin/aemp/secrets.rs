@@ -1,6 +1,8 @@
 //! Secrets that nobody types: made here, and shown only by those who are asked to show them.
 
 use crate::errors::CliError;
+use aemp::node::tls::gencert;
+use std::time::SystemTime;
 
 /// As long as Perl's: about 1071 bits.
 const LENGTH: usize = 180;
@@ -20,6 +22,11 @@ pub(crate) fn generate() -> Result<String, CliError> {
         secret.extend(letters.take(LENGTH - secret.len()).copied().map(char::from));
     }
     Ok(secret)
+}
+
+/// A new certificate with its key, as one PEM text.
+pub(crate) fn generate_cert() -> Result<String, CliError> {
+    Ok(gencert(SystemTime::now())?)
 }
 
 #[cfg(test)]

@@ -277,7 +277,11 @@ impl Key {
             .item
             .iter()
             .flat_map(|item| self.item_subcommands(item));
-        let generate = (self.name == "secret").then(generate_secret);
+        let generate = match self.name {
+            "secret" => Some(generate_secret()),
+            "cert" => Some(generate_cert()),
+            _ => None,
+        };
         [self.set(), self.delete()]
             .into_iter()
             .chain(items)
@@ -380,6 +384,18 @@ fn generate_secret() -> Subcommand {
             .into(),
         example: "aemp gensecret".into(),
         ..row("gensecret", Section::Settings, Action::GenerateSecret)
+    }
+}
+
+fn generate_cert() -> Subcommand {
+    Subcommand {
+        summary: "Make a key and a certificate.".into(),
+        details: "It is self-signed and valid for ten years. Nothing is printed; all nodes of the \
+                  network need the same one, so copy the file, or what `aemp showconfig` shows, \
+                  to the others."
+            .into(),
+        example: "aemp gencert".into(),
+        ..row("gencert", Section::Settings, Action::GenerateCert)
     }
 }
 
