@@ -499,6 +499,22 @@ fn generated_secrets_look_alike() {
 }
 
 #[test]
+fn generated_certificates_have_the_same_parts_in_the_same_order() {
+    let Some(perl) = perl_tool() else { return };
+    let bench = Bench::new();
+    let labels = [perl.as_path(), our_tool()].map(|tool| {
+        assert!(bench.run(tool, &["gencert"]).0);
+        let file = bench.file();
+        let lines = file["cert"].as_str().unwrap().lines();
+        lines
+            .filter(|line| line.starts_with("-----"))
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    });
+    assert_eq!(labels[0], labels[1]);
+}
+
+#[test]
 fn what_perl_refuses_we_refuse_without_changing_anything() {
     let Some(perl) = perl_tool() else { return };
     let bench = Bench::new();
