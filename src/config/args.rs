@@ -19,8 +19,8 @@ use thiserror::Error;
 pub enum ArgsError {
     /// An argument begins as JSON and is none.
     #[error(
-        "argument {position} begins like JSON, but {source}; write {{\"...\"}} or [\"...\"] with \
-             double quotes, and quote the whole for the shell"
+        "argument {position} begins like JSON, but {source}; write a text that begins so as JSON \
+             too, such as '\"[::1]:4040\"'"
     )]
     Json {
         /// Which argument, counted from 1.

@@ -1,0 +1,168 @@
+//! A chain of subcommands: all of it is understood first, then done in order.
+//!
+//! Changes that follow each other are one change of the file, under one lock: either all of them
+//! are written or none. What they show is printed after that.
+
+use crate::config::Edit;
+use crate::errors::{CliError, print_line};
+use crate::grammar::{Action, Grammar, Invocation, Options};
+use crate::profiles::{Show, check_parents};
+use crate::{completions, help, manual, run};
+use aemp::config::rc::{self, RcError, RcFile, Scope};
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+/// What a subcommand does, with everything in it that can be checked beforehand.
+enum Step {
+    Edit(Edit),
+    Select(String),
+    DeleteProfile(String),
+    Show(Show),
+    Print(String),
+    Run(run::Request),
+}
+
+impl Step {
+    fn prepare(invocation: &Invocation<'_>, grammar: &Grammar) -> Result<Self, CliError> {
+        if let Some(edit) = Edit::prepare(invocation)? {
+            return Ok(Self::Edit(edit));
+        }
+        if let Some(show) = Show::prepare(invocation)? {
+            return Ok(Self::Show(show));
+        }
+        Ok(match invocation.subcommand.action {
+            Action::SelectProfile => Self::Select(invocation.text()?),
+            Action::DeleteProfile => Self::DeleteProfile(invocation.text()?),
+            Action::Run => Self::Run(run::Request::prepare(&invocation.arguments)?),
+            Action::Completions => Self::Print(completions::script(&invocation.text()?, grammar)?),
+            Action::Manual => Self::Print(manual::page(grammar)),
+            _ => Self::Print(help::asked_for(invocation, grammar)?),
+        })
+    }
+
+    const fn changes_file(&self) -> bool {
+        matches!(
+            self,
+            Self::Edit(_) | Self::Select(_) | Self::DeleteProfile(_)
+        )
+    }
+}
+
+/// Does all of it, or, if anything in it makes no sense, nothing.
+pub(crate) fn execute(
+    chain: &[Invocation<'_>],
+    grammar: &Grammar,
+    options: Options,
+) -> Result<(), CliError> {
+    let prepared = chain
+        .iter()
+        .map(|invocation| Step::prepare(invocation, grammar));
+    let mut steps = prepared.collect::<Result<Vec<_>, _>>()?;
+    if matches!(steps.as_slice(), [Step::Run(_)])
+        && let Some(Step::Run(request)) = steps.pop()
+    {
+        return run::execute(&request, options);
+    }
+    let outcome = work_on_file(&steps, options)?;
+    for warning in &outcome.warnings {
+        print_line("warning: ", warning);
+    }
+    print_octets(&outcome.output)
+}
+
+/// Lets all steps work on the file.
+fn work_on_file(steps: &[Step], options: Options) -> Result<Outcome, CliError> {
+    let path = rc::default_path();
+    if steps.iter().any(Step::changes_file) {
+        let path = path.ok_or(RcError::NoPath)?;
+        let outcome = RcFile::update(path.clone(), |rc| Draft::new(rc, options).apply(steps))?;
+        if options.verbosity > 0 {
+            print_line("", &format!("wrote {}", path.display()));
+        }
+        return Ok(outcome);
+    }
+    let reads_file = steps.iter().any(|step| matches!(step, Step::Show(_)));
+    let mut rc = match path {
+        Some(path) if reads_file => RcFile::load(path)?,
+        _ => RcFile::empty(PathBuf::new()),
+    };
+    Draft::new(&mut rc, options).apply(steps)
+}
+
+/// What there is to say once everything is written.
+#[derive(Default)]
+struct Outcome {
+    output: Vec<u8>,
+    warnings: Vec<String>,
+}
+
+/// The file while a chain works on it.
+struct Draft<'a> {
+    rc: &'a mut RcFile,
+    options: Options,
+    /// The profile that is selected; without one it is the top level.
+    profile: Option<String>,
+    outcome: Outcome,
+}
+
+impl<'a> Draft<'a> {
+    fn new(rc: &'a mut RcFile, options: Options) -> Self {
+        Self {
+            rc,
+            options,
+            profile: None,
+            outcome: Outcome::default(),
+        }
+    }
+
+    fn apply(mut self, steps: &[Step]) -> Result<Outcome, CliError> {
+        for step in steps {
+            match step {
+                Step::Edit(edit) => self.edit(edit)?,
+                Step::Select(name) => {
+                    self.rc.create_profile(name);
+                    self.profile = Some(name.clone());
+                }
+                Step::DeleteProfile(name) => {
+                    self.rc.delete_profile(name);
+                }
+                Step::Show(show) => {
+                    let shown = show.output(self.rc, self.options.json)?;
+                    self.outcome.output.extend(shown);
+                }
+                Step::Print(text) => self.outcome.output.extend_from_slice(text.as_bytes()),
+                // The grammar lets nothing stand beside it.
+                Step::Run(_) => return Err(CliError::RunNotFirst),
+            }
+        }
+        Ok(self.outcome)
+    }
+
+    fn edit(&mut self, edit: &Edit) -> Result<(), CliError> {
+        let scope = self
+            .profile
+            .as_deref()
+            .map_or(Scope::Defaults, Scope::Profile);
+        edit.apply(self.rc, scope)?;
+        self.outcome.warnings.extend(edit.warnings());
+        match (edit, &self.profile) {
+            (Edit::Set { key: "parent", .. }, Some(profile)) => check_parents(self.rc, profile)?,
+            (Edit::Set { key: "parent", .. }, None) => self.outcome.warnings.push(
+                "`parent` means something in a profile only; write `aemp profile PROFILE \
+                 setparent PARENT`"
+                    .into(),
+            ),
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+/// Prints to standard output. That nobody reads on is no error.
+pub(crate) fn print_octets(octets: &[u8]) -> Result<(), CliError> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(octets).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(CliError::Output(error)),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,130 @@
+//! What can go wrong in the command: one line each, naming the thing and the way out.
+
+use aemp::config::args::ArgsError;
+use aemp::config::octets::to_octets;
+use aemp::config::profile::ProfileError;
+use aemp::config::rc::RcError;
+use aemp::config::settings::{CredentialsError, SettingError};
+use aemp::node::tls::GencertError;
+use std::error::Error;
+use std::io;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use thiserror::Error;
+
+/// The command line or the configuration is wrong: nothing was done.
+const USAGE: u8 = 2;
+/// Something failed.
+const FAILURE: u8 = 1;
+
+#[derive(Debug, Error)]
+pub(crate) enum CliError {
+    #[error("usage: aemp SUBCOMMAND [ARGUMENTS] [SUBCOMMAND...]; try `aemp --help`")]
+    NoSubcommand,
+    #[error(
+        "{} is no subcommand{}; {}",
+        shown(name),
+        after.as_ref().map(|usage| format!(" (after `{usage}`)")).unwrap_or_default(),
+        match nearest {
+            Some(nearest) => format!("did you mean `{nearest}`? `aemp help` lists all"),
+            None => "`aemp help` lists all".into(),
+        }
+    )]
+    UnknownSubcommand {
+        name: String,
+        nearest: Option<String>,
+        /// The usage of the subcommand before it.
+        after: Option<String>,
+    },
+    #[error("{} is no option; try `aemp help`", shown(name))]
+    UnknownOption { name: String },
+    #[error("{argument} is missing; write `aemp {usage}`")]
+    MissingArgument {
+        argument: &'static str,
+        usage: String,
+    },
+    #[error("{argument} has to be a text, not a list, object or null; write `aemp {usage}`")]
+    NotText {
+        argument: &'static str,
+        usage: String,
+    },
+    #[error("`run` has to be the first subcommand, and takes all arguments that follow it")]
+    RunNotFirst,
+    #[error(
+        "{} is no shell for which there are completions; use bash, zsh or fish",
+        shown(name)
+    )]
+    UnknownShell { name: String },
+    #[error(transparent)]
+    Arguments(#[from] ArgsError),
+    #[error(transparent)]
+    RcFile(#[from] RcError),
+    #[error(transparent)]
+    Profile(#[from] ProfileError),
+    #[error(transparent)]
+    Setting(#[from] SettingError),
+    #[error(transparent)]
+    Credentials(#[from] CredentialsError),
+    #[error(
+        "profile {} would be its own ancestor by this parent; choose another parent",
+        shown(profile)
+    )]
+    CircularParents { profile: String },
+    #[error("{}: cannot read the certificate: {source}; name a readable PEM file", path.display())]
+    CertUnreadable { path: PathBuf, source: io::Error },
+    #[error("{}: larger than 1 MiB, this is no certificate; name a PEM file", path.display())]
+    CertTooLarge { path: PathBuf },
+    #[error("the system gives no random numbers: {0}")]
+    Random(getrandom::Error),
+    #[error("{}", with_cause(source))]
+    Gencert {
+        #[from]
+        source: GencertError,
+    },
+    #[error("cannot write the output: {0}")]
+    Output(io::Error),
+    #[error("cannot start nodes yet: this version only checks their configuration")]
+    CannotStartNodes,
+}
+
+impl CliError {
+    pub(crate) fn exit_code(&self) -> ExitCode {
+        let code = match self {
+            Self::Random(_) | Self::Gencert { .. } | Self::Output(_) | Self::CannotStartNodes => {
+                FAILURE
+            }
+            Self::RcFile(RcError::Write { .. } | RcError::Lock { .. } | RcError::Locked { .. }) => {
+                FAILURE
+            }
+            _ => USAGE,
+        };
+        code.into()
+    }
+}
+
+/// A word of the command line in quotes, with control characters escaped.
+fn shown(word: &str) -> String {
+    match to_octets(word) {
+        Ok(octets) => format!("{:?}", String::from_utf8_lossy(&octets)),
+        Err(_) => format!("{word:?}"),
+    }
+}
+
+fn with_cause(error: &dyn Error) -> String {
+    match error.source() {
+        Some(cause) => format!("{error}: {cause}"),
+        None => error.to_string(),
+    }
+}
+
+/// Prints one line to standard error, whatever is in it.
+pub(crate) fn print_line(kind: &str, text: &impl ToString) {
+    let mut line = String::new();
+    for c in text.to_string().chars() {
+        match c.is_control() {
+            true => line.extend(c.escape_default()),
+            false => line.push(c),
+        }
+    }
+    eprintln!("aemp: {kind}{line}");
+}

@@ -1,0 +1,428 @@
+//! The grammar of the command line: what a subcommand is, and how words become invocations.
+//!
+//! It is Perl's: any number of subcommands in one line, each taking its own arguments. Options
+//! (which Perl's tool does not have) stand where a subcommand could, or right after one; a word
+//! that was written as JSON is never an option.
+
+use crate::errors::CliError;
+use crate::table;
+use aemp::config::args::{ArgsError, decode_command_line};
+use aemp::config::coerce;
+use serde_json::Value;
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
+
+/// Where the help lists a subcommand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Section {
+    Nodes,
+    Settings,
+    Profiles,
+    Help,
+}
+
+impl Section {
+    pub(crate) const ALL: [Self; 4] = [Self::Nodes, Self::Settings, Self::Profiles, Self::Help];
+
+    pub(crate) const fn title(self) -> &'static str {
+        match self {
+            Self::Nodes => "Nodes",
+            Self::Settings => "Settings",
+            Self::Profiles => "Profiles",
+            Self::Help => "Help",
+        }
+    }
+}
+
+/// How often an argument is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Arity {
+    Required,
+    Optional,
+    /// All that is left of the line, in which options may still stand.
+    Rest,
+}
+
+/// What an argument is, for those who complete it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Anything,
+    File,
+    Profile,
+    /// Keys of the configuration, each with a value.
+    Pairs,
+    Subcommand,
+    Shell,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Argument {
+    pub(crate) name: &'static str,
+    pub(crate) arity: Arity,
+    pub(crate) kind: Kind,
+}
+
+impl Argument {
+    /// As help shows it.
+    pub(crate) fn placeholder(&self) -> String {
+        match self.arity {
+            Arity::Required => self.name.into(),
+            Arity::Optional => format!("[{}]", self.name),
+            Arity::Rest => format!("[{}...]", self.name),
+        }
+    }
+}
+
+/// How a key of the configuration takes its value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Form {
+    AsGiven,
+    /// A text is split at its commas.
+    List,
+    /// The argument names a file.
+    FileContent,
+}
+
+/// What a subcommand does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Action {
+    Set {
+        key: &'static str,
+        form: Form,
+    },
+    Delete {
+        key: &'static str,
+    },
+    /// Appends to a list, `once` after removing what is equal.
+    Add {
+        key: &'static str,
+        once: bool,
+    },
+    /// Removes `every` equal item from a list, or only the first one.
+    Remove {
+        key: &'static str,
+        every: bool,
+    },
+    GenerateSecret,
+    GenerateCert,
+    SelectProfile,
+    DeleteProfile,
+    ListProfiles,
+    ShowProfile,
+    ShowConfig,
+    Run,
+    Help,
+    Completions,
+    Manual,
+    Version,
+}
+
+/// One row of the table from which the parser, the help, the man page and the completions come.
+#[derive(Debug)]
+pub(crate) struct Subcommand {
+    pub(crate) name: String,
+    /// The name without `set`.
+    pub(crate) alias: Option<String>,
+    pub(crate) section: Section,
+    pub(crate) arguments: Vec<Argument>,
+    pub(crate) action: Action,
+    pub(crate) summary: String,
+    pub(crate) details: String,
+    pub(crate) example: String,
+}
+
+impl Subcommand {
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(self.name.as_str()).chain(self.alias.as_deref())
+    }
+
+    /// Name and arguments, as help shows them.
+    pub(crate) fn usage(&self) -> String {
+        let placeholders = self.arguments.iter().map(Argument::placeholder);
+        let words: Vec<String> = std::iter::once(self.name.clone())
+            .chain(placeholders)
+            .collect();
+        words.join(" ")
+    }
+
+    /// Whether `--json` changes what it prints.
+    pub(crate) const fn prints_json(&self) -> bool {
+        matches!(
+            self.action,
+            Action::ListProfiles | Action::ShowProfile | Action::ShowConfig
+        )
+    }
+}
+
+/// All subcommands.
+#[derive(Debug)]
+pub(crate) struct Grammar {
+    pub(crate) subcommands: Vec<Subcommand>,
+}
+
+impl Grammar {
+    pub(crate) fn new() -> Self {
+        Self {
+            subcommands: table::subcommands(),
+        }
+    }
+
+    pub(crate) fn find(&self, name: &str) -> Option<&Subcommand> {
+        let by_name = self.subcommands.iter().find(|s| s.name == name);
+        // A name goes before an alias: `profile` is not `setprofile`.
+        by_name.or_else(|| {
+            self.subcommands
+                .iter()
+                .find(|s| s.alias.as_deref() == Some(name))
+        })
+    }
+
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.subcommands.iter().flat_map(Subcommand::names)
+    }
+
+    pub(crate) fn unknown(&self, name: &str, after: Option<&Subcommand>) -> CliError {
+        CliError::UnknownSubcommand {
+            name: name.into(),
+            nearest: aemp::config::nearest(name, self.names()).map(str::to_owned),
+            after: after.map(Subcommand::usage),
+        }
+    }
+}
+
+/// One word of the command line.
+#[derive(Debug, Clone)]
+pub(crate) struct Word {
+    value: Value,
+    /// Whether it was written as it is, not as JSON. Only such a word can be an option.
+    literal: bool,
+}
+
+/// The words of the command line, with those that are JSON decoded.
+pub(crate) fn words(arguments: Vec<OsString>) -> Result<Vec<Word>, ArgsError> {
+    let is_json =
+        |argument: &OsString| matches!(argument.as_bytes().first(), Some(b'[' | b'{' | b'"'));
+    let literal: Vec<bool> = arguments
+        .iter()
+        .map(|argument| !is_json(argument))
+        .collect();
+    let values = decode_command_line(arguments)?;
+    let replaced_by_list = literal.as_slice() == [false];
+    let words = values.into_iter().enumerate().map(|(index, value)| Word {
+        value,
+        literal: !replaced_by_list && literal.get(index).copied().unwrap_or_default(),
+    });
+    Ok(words.collect())
+}
+
+/// One subcommand with its arguments, of which none that is required is missing.
+#[derive(Debug)]
+pub(crate) struct Invocation<'g> {
+    pub(crate) subcommand: &'g Subcommand,
+    pub(crate) arguments: Vec<Value>,
+}
+
+impl Invocation<'_> {
+    /// The error for the first argument that is not there.
+    pub(crate) fn missing(&self) -> CliError {
+        let argument = self.subcommand.arguments.get(self.arguments.len());
+        CliError::MissingArgument {
+            argument: argument.map_or("an argument", |argument| argument.name),
+            usage: self.subcommand.usage(),
+        }
+    }
+
+    /// The only argument.
+    pub(crate) fn value(&self) -> Result<Value, CliError> {
+        self.arguments
+            .first()
+            .cloned()
+            .ok_or_else(|| self.missing())
+    }
+
+    /// The only argument, as a text.
+    pub(crate) fn text(&self) -> Result<String, CliError> {
+        coerce::to_text(&self.value()?).ok_or_else(|| CliError::NotText {
+            argument: self
+                .subcommand
+                .arguments
+                .first()
+                .map_or("", |argument| argument.name),
+            usage: self.subcommand.usage(),
+        })
+    }
+}
+
+/// Options that apply to the whole line.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Options {
+    /// How often `-v` was given.
+    pub(crate) verbosity: u8,
+    /// Whether output is for machines.
+    pub(crate) json: bool,
+}
+
+/// What the line asks for.
+#[derive(Debug)]
+pub(crate) enum Request<'g> {
+    /// Help about everything or about one subcommand, and nothing else.
+    Help(Option<&'g Subcommand>),
+    Version,
+    Chain(Vec<Invocation<'g>>),
+}
+
+enum Flag {
+    Verbose(u8),
+    Json,
+    Help,
+    Version,
+}
+
+fn flag(word: &Word) -> Option<Flag> {
+    if !word.literal {
+        return None;
+    }
+    match word.value.as_str()? {
+        "--verbose" => Some(Flag::Verbose(1)),
+        "--json" => Some(Flag::Json),
+        "--help" | "-h" => Some(Flag::Help),
+        "--version" | "-V" => Some(Flag::Version),
+        text => {
+            let letters = text
+                .strip_prefix('-')
+                .filter(|letters| !letters.is_empty())?;
+            let count = u8::try_from(letters.len()).ok()?;
+            letters
+                .bytes()
+                .all(|letter| letter == b'v')
+                .then_some(Flag::Verbose(count))
+        }
+    }
+}
+
+/// Reads a whole line. Nothing is done before all of it is understood.
+pub(crate) fn parse(
+    grammar: &Grammar,
+    words: Vec<Word>,
+) -> Result<(Options, Request<'_>), CliError> {
+    let mut parser = Parser {
+        grammar,
+        words: words.into_iter().peekable(),
+        options: Options::default(),
+        chain: Vec::new(),
+    };
+    let solo = parser.read()?;
+    let Parser { options, chain, .. } = parser;
+    match solo {
+        Some(request) => Ok((options, request)),
+        None if chain.is_empty() => Err(CliError::NoSubcommand),
+        None => Ok((options, Request::Chain(chain))),
+    }
+}
+
+struct Parser<'g> {
+    grammar: &'g Grammar,
+    words: std::iter::Peekable<std::vec::IntoIter<Word>>,
+    options: Options,
+    chain: Vec<Invocation<'g>>,
+}
+
+impl<'g> Parser<'g> {
+    /// Fills the chain, unless something is asked for that stands alone.
+    fn read(&mut self) -> Result<Option<Request<'g>>, CliError> {
+        while let Some(word) = self.words.next() {
+            match flag(&word) {
+                Some(Flag::Verbose(count)) => self.more_verbose(count),
+                Some(Flag::Json) => self.options.json = true,
+                Some(Flag::Version) => return Ok(Some(Request::Version)),
+                Some(Flag::Help) => return Ok(Some(Request::Help(self.help_topic()))),
+                None => {
+                    if let Some(request) = self.read_subcommand(&word)? {
+                        return Ok(Some(request));
+                    }
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// `--help` is about what follows, else about what is before it.
+    fn help_topic(&mut self) -> Option<&'g Subcommand> {
+        let grammar = self.grammar;
+        let next = self.words.next();
+        let following = next.and_then(|word| grammar.find(word.value.as_str()?));
+        following.or_else(|| self.chain.last().map(|invocation| invocation.subcommand))
+    }
+
+    fn read_subcommand(&mut self, word: &Word) -> Result<Option<Request<'g>>, CliError> {
+        let name = coerce::to_text(&word.value).unwrap_or_else(|| word.value.to_string());
+        if word.literal && name.starts_with('-') {
+            return Err(CliError::UnknownOption { name });
+        }
+        let previous = self.chain.last().map(|invocation| invocation.subcommand);
+        let Some(subcommand) = self.grammar.find(&name) else {
+            return Err(self.grammar.unknown(&name, previous));
+        };
+        match subcommand.action {
+            Action::Run if previous.is_some() => return Err(CliError::RunNotFirst),
+            Action::Version => return Ok(Some(Request::Version)),
+            _ => {}
+        }
+        if self.take_leading_options(subcommand) {
+            return Ok(Some(Request::Help(Some(subcommand))));
+        }
+        let mut invocation = Invocation {
+            subcommand,
+            arguments: Vec::new(),
+        };
+        for argument in &subcommand.arguments {
+            match argument.arity {
+                Arity::Rest => {
+                    if self.take_rest(&mut invocation.arguments) {
+                        return Ok(Some(Request::Help(Some(subcommand))));
+                    }
+                }
+                Arity::Optional => {
+                    let next = self.words.next_if(|word| flag(word).is_none());
+                    invocation.arguments.extend(next.map(|word| word.value));
+                }
+                Arity::Required => match self.words.next() {
+                    Some(word) => invocation.arguments.push(word.value),
+                    None => return Err(invocation.missing()),
+                },
+            }
+        }
+        self.chain.push(invocation);
+        Ok(None)
+    }
+
+    /// Options right after the name. Returns whether help is wanted.
+    fn take_leading_options(&mut self, subcommand: &Subcommand) -> bool {
+        while let Some(word) = self.words.peek() {
+            match flag(word) {
+                Some(Flag::Help) if word.value == "--help" => return true,
+                Some(Flag::Json) if subcommand.prints_json() => self.options.json = true,
+                _ => return false,
+            }
+            self.words.next();
+        }
+        false
+    }
+
+    /// All that is left, save for options. Returns whether help is wanted.
+    fn take_rest(&mut self, arguments: &mut Vec<Value>) -> bool {
+        while let Some(word) = self.words.next() {
+            match flag(&word) {
+                Some(Flag::Verbose(count)) => self.more_verbose(count),
+                Some(Flag::Json) => self.options.json = true,
+                Some(Flag::Help) if word.value == "--help" => return true,
+                _ => arguments.push(word.value),
+            }
+        }
+        false
+    }
+
+    fn more_verbose(&mut self, count: u8) {
+        self.options.verbosity = self.options.verbosity.saturating_add(count);
+    }
+}

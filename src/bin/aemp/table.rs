@@ -1,0 +1,526 @@
+//! The one table of all subcommands, from which everything that lists them is made.
+
+use crate::grammar::{Action, Argument, Arity, Form, Kind, Section, Subcommand};
+
+/// All subcommands, in the order in which help shows them.
+pub(crate) fn subcommands() -> Vec<Subcommand> {
+    let mut table = node_subcommands();
+    for key in KEYS {
+        table.extend(key.subcommands());
+    }
+    table.extend(profile_subcommands());
+    table.extend(help_subcommands());
+    table
+}
+
+/// One key of the configuration, with the subcommands that change it.
+struct Key {
+    name: &'static str,
+    value: Argument,
+    form: Form,
+    item: Option<Item>,
+    /// Whether `NAME` alone is `setNAME`.
+    has_alias: bool,
+    /// Completes "Set ...".
+    what: &'static str,
+    details: &'static str,
+    /// What counts if the key is nowhere.
+    without: &'static str,
+    example_value: &'static str,
+}
+
+/// How single items of a list are added and removed.
+struct Item {
+    name: &'static str,
+    argument: Argument,
+    /// Whether an item is in the list only once.
+    once: bool,
+    example_value: &'static str,
+}
+
+const fn required(name: &'static str, kind: Kind) -> Argument {
+    Argument {
+        name,
+        arity: Arity::Required,
+        kind,
+    }
+}
+
+const fn optional(name: &'static str, kind: Kind) -> Argument {
+    Argument {
+        name,
+        arity: Arity::Optional,
+        kind,
+    }
+}
+
+const fn rest(name: &'static str, kind: Kind) -> Argument {
+    Argument {
+        name,
+        arity: Arity::Rest,
+        kind,
+    }
+}
+
+const fn address_item(name: &'static str, example_value: &'static str) -> Option<Item> {
+    Some(Item {
+        name,
+        argument: required("ADDRESS", Kind::Anything),
+        once: true,
+        example_value,
+    })
+}
+
+/// A key without anything special; each row says what is its own.
+const PLAIN: Key = Key {
+    name: "",
+    value: required("VALUE", Kind::Anything),
+    form: Form::AsGiven,
+    item: None,
+    has_alias: true,
+    what: "",
+    details: "",
+    without: "",
+    example_value: "",
+};
+
+const KEYS: &[Key] = &[
+    Key {
+        name: "nodeid",
+        value: required("NODEID", Kind::Anything),
+        what: "the node ID",
+        details: "In it, %n is the name of this machine and %u a random unique text; a slash at \
+                  its end gets one appended too. Every node of a network needs an ID of its own.",
+        without: "PROFILE/ counts, the profile's name with a random text.",
+        example_value: "seed1",
+        ..PLAIN
+    },
+    Key {
+        name: "secret",
+        value: required("SECRET", Kind::Anything),
+        what: "the secret that all nodes of the network share",
+        details: "Whoever has it can run code on Perl nodes. What is typed here can be seen by \
+                  others of this machine while the command runs; `aemp gensecret` makes one that \
+                  nobody sees.",
+        without: "nodes recognize each other by certificates only.",
+        example_value: "'correct horse battery staple'",
+        ..PLAIN
+    },
+    Key {
+        name: "cert",
+        value: required("FILE", Kind::File),
+        form: Form::FileContent,
+        what: "key and certificate, from a PEM file",
+        details: "The file holds a private key and certificates, in any order. Its content goes \
+                  into the configuration, the file is not needed later. All nodes that have the \
+                  same certificate trust each other and talk TLS.",
+        without: "there is no TLS.",
+        example_value: "/etc/aemp/network.pem",
+        ..PLAIN
+    },
+    Key {
+        name: "seeds",
+        value: required("ADDRESSES", Kind::Anything),
+        form: Form::List,
+        item: address_item("seed", "10.0.0.2:4040"),
+        what: "the addresses of the nodes that are dialled first",
+        details: "A list with commas or a JSON list of HOST:PORT or [IPV6]:PORT. An argument that \
+                  begins with [ has to be JSON: '[\"[2001:db8::1]:4040\"]'.",
+        without: "the node dials nobody and waits for others.",
+        example_value: "10.0.0.1:4040,10.0.0.2:4040",
+        ..PLAIN
+    },
+    Key {
+        name: "binds",
+        value: required("ADDRESSES", Kind::Anything),
+        form: Form::List,
+        item: address_item("bind", "10.0.0.1:4040"),
+        what: "the addresses to listen on",
+        details: "A list with commas or a JSON list: HOST:PORT, [IPV6]:PORT, HOST (any free \
+                  port), 4040 (this machine's name with that port), *:4040 (every address of this \
+                  machine except loopback), * (the same with any free port). An empty list [] \
+                  listens nowhere.",
+        without: "* counts.",
+        example_value: "'*:4040'",
+        ..PLAIN
+    },
+    Key {
+        name: "services",
+        value: required("SERVICES", Kind::Anything),
+        form: Form::List,
+        item: Some(Item {
+            name: "service",
+            argument: required("SERVICE", Kind::Anything),
+            once: false,
+            example_value: "'[\"Chat::start\",\"lobby\"]'",
+        }),
+        what: "what the node starts",
+        details: "A list with commas or a JSON list: Module:: loads a Perl module, Module::name \
+                  calls a function, [\"Module::name\", ARGUMENTS...] calls it with arguments. \
+                  Nodes that are not written in Perl start the functions that are registered \
+                  under that name.",
+        without: "nothing is started.",
+        example_value: "AnyEvent::MP::Global::",
+        ..PLAIN
+    },
+    Key {
+        name: "eval",
+        value: required("PERL", Kind::Anything),
+        has_alias: false,
+        what: "the Perl code that a Perl node evaluates after its start",
+        details: "Nodes that are not written in Perl know only a few expressions.",
+        without: "nothing is evaluated.",
+        example_value: "'warn \"started\"'",
+        ..PLAIN
+    },
+    Key {
+        name: "monitor_timeout",
+        value: required("SECONDS", Kind::Anything),
+        what: "how long a silent node counts as alive",
+        details: "It is also the time for a handshake. The larger one of two nodes counts.",
+        without: "30 counts.",
+        example_value: "10",
+        ..PLAIN
+    },
+    Key {
+        name: "connect_interval",
+        value: required("SECONDS", Kind::Anything),
+        what: "how long one address of a node is tried before the next",
+        details: "A node can have many addresses, of which not all can be reached from here.",
+        without: "2 counts.",
+        example_value: "5",
+        ..PLAIN
+    },
+    Key {
+        name: "framing_format",
+        value: required("LIST", Kind::Anything),
+        what: "the framings to use, the preferred one first",
+        details: "A JSON list of cbor, json and storable (Perl nodes take nothing but a JSON \
+                  list).",
+        without: "[\"cbor\",\"json\",\"storable\"] counts.",
+        example_value: "'[\"cbor\",\"json\"]'",
+        ..PLAIN
+    },
+    Key {
+        name: "auth_offer",
+        value: required("LIST", Kind::Anything),
+        what: "how this node proves that it belongs to the network",
+        details: "A JSON list of tls_sha3_512 (certificate) and hmac_sha3_512 (secret), the \
+                  preferred one first.",
+        without: "[\"tls_sha3_512\",\"hmac_sha3_512\"] counts.",
+        example_value: "'[\"hmac_sha3_512\"]'",
+        ..PLAIN
+    },
+    Key {
+        name: "auth_accept",
+        value: required("LIST", Kind::Anything),
+        what: "how others may prove that they belong to the network",
+        details: "A JSON list of tls_sha3_512, hmac_sha3_512, tls_anon (whoever talks TLS) and \
+                  cleartext (the secret itself).",
+        without: "all four count.",
+        example_value: "'[\"tls_sha3_512\",\"hmac_sha3_512\"]'",
+        ..PLAIN
+    },
+    Key {
+        name: "autocork",
+        value: required("BOOL", Kind::Anything),
+        what: "whether small writes are gathered (0 or 1)",
+        details: "Gathering costs less and takes longer.",
+        without: "0 counts.",
+        example_value: "1",
+        ..PLAIN
+    },
+    Key {
+        name: "nodelay",
+        value: required("BOOL", Kind::Anything),
+        what: "whether TCP sends at once (0 or 1)",
+        details: "It is the TCP_NODELAY of all connections.",
+        without: "1 counts.",
+        example_value: "0",
+        ..PLAIN
+    },
+    Key {
+        name: "secure",
+        value: required("BOOL", Kind::Anything),
+        what: "whether others are kept from running code here (0 or 1)",
+        details: "With 1 nothing is evaluated or started for other nodes, unless it is registered \
+                  for them. Nodes still have to be trusted.",
+        without: "0 counts.",
+        example_value: "1",
+        ..PLAIN
+    },
+    Key {
+        name: "tls_required",
+        value: required("BOOL", Kind::Anything),
+        what: "whether connections without TLS are refused (0 or 1)",
+        details: "It needs a certificate. Perl nodes do not know this key and ignore it.",
+        without: "0 counts.",
+        example_value: "1",
+        ..PLAIN
+    },
+    Key {
+        name: "advertise",
+        value: required("ADDRESSES", Kind::Anything),
+        form: Form::List,
+        what: "the addresses that others are told to dial",
+        details: "A list with commas or a JSON list of HOST or HOST:PORT, for nodes behind address \
+                  translation or in containers. Perl nodes do not know this key and ignore it.",
+        without: "the addresses count that the node listens on.",
+        example_value: "node7.example.org:4040",
+        ..PLAIN
+    },
+];
+
+impl Key {
+    fn subcommands(&self) -> impl Iterator<Item = Subcommand> {
+        let items = self
+            .item
+            .iter()
+            .flat_map(|item| self.item_subcommands(item));
+        let generate = match self.name {
+            "secret" => Some(generate_secret()),
+            "cert" => Some(generate_cert()),
+            _ => None,
+        };
+        [self.set(), self.delete()]
+            .into_iter()
+            .chain(items)
+            .chain(generate)
+    }
+
+    fn set(&self) -> Subcommand {
+        let Self {
+            name: key, form, ..
+        } = *self;
+        let action = Action::Set { key, form };
+        Subcommand {
+            alias: self.has_alias.then(|| key.to_owned()),
+            arguments: vec![self.value],
+            summary: format!("Set {}.", self.what),
+            details: self.details.into(),
+            example: format!("aemp set{key} {}", self.example_value),
+            ..row(format!("set{key}"), Section::Settings, action)
+        }
+    }
+
+    fn delete(&self) -> Subcommand {
+        let key = self.name;
+        Subcommand {
+            summary: format!("Remove `{key}`."),
+            details: format!(
+                "If no parent and no default in the file has it, {}",
+                self.without
+            ),
+            example: format!("aemp profile worker del{key}"),
+            ..row(
+                format!("del{key}"),
+                Section::Settings,
+                Action::Delete { key },
+            )
+        }
+    }
+
+    fn item_subcommands(&self, item: &Item) -> [Subcommand; 2] {
+        let key = self.name;
+        let Item {
+            name,
+            once,
+            example_value,
+            ..
+        } = *item;
+        let every = once;
+        let add = Subcommand {
+            arguments: vec![item.argument],
+            summary: format!("Append one {name} to `{key}`."),
+            details: match once {
+                true => "One that is there already moves to the end.".into(),
+                false => "One that is there already is there twice then.".into(),
+            },
+            example: format!("aemp add{name} {example_value}"),
+            ..row(
+                format!("add{name}"),
+                Section::Settings,
+                Action::Add { key, once },
+            )
+        };
+        let remove = Subcommand {
+            arguments: vec![item.argument],
+            summary: format!("Remove one {name} from `{key}`."),
+            details: match every {
+                true => "It is written as in the list. The list stays, even if it is empty.".into(),
+                false => "It is written as in the list, and only the first one is removed. The \
+                          list stays, even if it is empty."
+                    .into(),
+            },
+            example: format!("aemp del{name} {example_value}"),
+            ..row(
+                format!("del{name}"),
+                Section::Settings,
+                Action::Remove { key, every },
+            )
+        };
+        [add, remove]
+    }
+}
+
+fn row(name: impl Into<String>, section: Section, action: Action) -> Subcommand {
+    Subcommand {
+        name: name.into(),
+        alias: None,
+        section,
+        arguments: Vec::new(),
+        action,
+        summary: String::new(),
+        details: String::new(),
+        example: String::new(),
+    }
+}
+
+fn generate_secret() -> Subcommand {
+    Subcommand {
+        summary: "Make a random secret.".into(),
+        details: "180 letters and digits, about 1071 bits. Nothing is printed; copy the file, or \
+                  what `aemp showconfig` shows, to the other nodes of the network."
+            .into(),
+        example: "aemp gensecret".into(),
+        ..row("gensecret", Section::Settings, Action::GenerateSecret)
+    }
+}
+
+fn generate_cert() -> Subcommand {
+    Subcommand {
+        summary: "Make a key and a certificate.".into(),
+        details: "It is self-signed and valid for ten years. Nothing is printed; all nodes of the \
+                  network need the same one, so copy the file, or what `aemp showconfig` shows, \
+                  to the others."
+            .into(),
+        example: "aemp gencert".into(),
+        ..row("gencert", Section::Settings, Action::GenerateCert)
+    }
+}
+
+fn node_subcommands() -> Vec<Subcommand> {
+    vec![Subcommand {
+        arguments: vec![
+            optional("PROFILE", Kind::Profile),
+            rest("KEY VALUE", Kind::Pairs),
+        ],
+        summary: "Run a node until it is told to end.".into(),
+        details: "With an odd number of arguments the first one is the profile; without one the \
+                  name of this machine is. What the file says goes before the keys and values of \
+                  the command line, unless `force 1` is among them; `norc 1` ignores the file. \
+                  `run` is the first subcommand or none, and takes the rest of the line."
+            .into(),
+        example: "aemp run seed binds 127.0.0.1:4040 seeds 127.0.0.1:4040".into(),
+        ..row("run", Section::Nodes, Action::Run)
+    }]
+}
+
+fn profile_subcommands() -> Vec<Subcommand> {
+    let name = required("PROFILE", Kind::Profile);
+    let section = Section::Profiles;
+    vec![
+        Subcommand {
+            arguments: vec![name],
+            summary: "Let the rest of the line change this profile.".into(),
+            details: "Without it, subcommands change the defaults of all profiles. The profile is \
+                      made if it is not there."
+                .into(),
+            example: "aemp profile worker setnodeid worker/%n/ setbinds '127.0.0.1:*'".into(),
+            ..row("profile", section, Action::SelectProfile)
+        },
+        Subcommand {
+            arguments: vec![name],
+            summary: "Delete a profile with all that is in it.".into(),
+            details: "The `profile` of the same line does not matter here.".into(),
+            example: "aemp delprofile worker".into(),
+            ..row("delprofile", section, Action::DeleteProfile)
+        },
+        Subcommand {
+            alias: Some("parent".into()),
+            arguments: vec![name],
+            summary: "Let the selected profile inherit from another one.".into(),
+            details: "What the profile itself does not say is then taken from its parent, before \
+                      the defaults of all profiles."
+                .into(),
+            example: "aemp profile worker setparent cluster".into(),
+            ..row(
+                "setparent",
+                section,
+                Action::Set {
+                    key: "parent",
+                    form: Form::AsGiven,
+                },
+            )
+        },
+        Subcommand {
+            summary: "Let the selected profile inherit only the defaults.".into(),
+            details: "The parent itself is left as it is.".into(),
+            example: "aemp profile worker delparent".into(),
+            ..row("delparent", section, Action::Delete { key: "parent" })
+        },
+        Subcommand {
+            arguments: vec![name],
+            summary: "Show what a profile itself says, as JSON.".into(),
+            details: "Secrets are shown. With --json it is one line of ASCII.".into(),
+            example: "aemp showprofile worker".into(),
+            ..row("showprofile", section, Action::ShowProfile)
+        },
+        Subcommand {
+            arguments: vec![
+                optional("PROFILE", Kind::Profile),
+                rest("KEY VALUE", Kind::Pairs),
+            ],
+            summary: "Show what counts for a profile, as JSON.".into(),
+            details: "Built-in defaults, then the keys and values given here, then the file's \
+                      defaults, its parents and the profile itself; the last one counts. `force \
+                      1` lets the defaults and what is given here count before the file, `norc 1` \
+                      ignores the file. Without a profile the name of this machine is taken. \
+                      Secrets are shown. With --json it is one line of ASCII."
+                .into(),
+            example: "aemp showconfig worker".into(),
+            ..row("showconfig", section, Action::ShowConfig)
+        },
+        Subcommand {
+            summary: "List the names of all profiles, one in each line.".into(),
+            details: "With --json it is a JSON list.".into(),
+            example: "aemp profiles".into(),
+            ..row("profiles", section, Action::ListProfiles)
+        },
+    ]
+}
+
+fn help_subcommands() -> Vec<Subcommand> {
+    let section = Section::Help;
+    vec![
+        Subcommand {
+            arguments: vec![optional("SUBCOMMAND", Kind::Subcommand)],
+            summary: "Explain a subcommand, or list all of them.".into(),
+            details: "`aemp SUBCOMMAND --help` is the same.".into(),
+            example: "aemp help setbinds".into(),
+            ..row("help", section, Action::Help)
+        },
+        Subcommand {
+            arguments: vec![required("SHELL", Kind::Shell)],
+            summary: "Print completions for bash, zsh or fish.".into(),
+            details:
+                "They complete subcommands, also the later ones of a line, profiles, keys and \
+                      files."
+                    .into(),
+            example: "source <(aemp completions bash)".into(),
+            ..row("completions", section, Action::Completions)
+        },
+        Subcommand {
+            summary: "Print the manual page.".into(),
+            details: "It is roff for `man`.".into(),
+            example: "aemp man > /usr/local/share/man/man1/aemp.1".into(),
+            ..row("man", section, Action::Manual)
+        },
+        Subcommand {
+            summary: "Print the version.".into(),
+            details: "`aemp --version` is the same.".into(),
+            example: "aemp version".into(),
+            ..row("version", section, Action::Version)
+        },
+    ]
+}
