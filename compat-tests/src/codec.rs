@@ -26,7 +26,7 @@ impl PerlCodec {
     /// Starts it, or says why the test is skipped.
     pub fn start() -> Option<PerlCodec> {
         perl::has(MODULES).then(|| PerlCodec {
-            process: perl::start("Perl's encoders", "codec.pl", [], &[]),
+            process: perl::start("Perl's encoders", "codec.pl", &[], &[]),
             lines_read: 0,
         })
     }
@@ -64,7 +64,9 @@ impl PerlCodec {
         let lines_read = &mut self.lines_read;
         let answer = self.process.wait_for("an answer", |lines| {
             let new = lines.iter().skip(*lines_read);
-            let (at, line) = new.enumerate().find(|(_, line)| line.stream == Stream::Out)?;
+            let (at, line) = new
+                .enumerate()
+                .find(|(_, line)| line.stream == Stream::Out)?;
             *lines_read += at + 1;
             Some(line.text.clone())
         });

@@ -57,8 +57,11 @@ impl Aemp {
         Process::start(
             id,
             &command(),
-            arguments,
-            &[("AE_VERBOSE", &verbosity), ("PERL_ANYEVENT_MP_RC", "/nonexistent")],
+            &arguments,
+            &[
+                ("AE_VERBOSE", &verbosity),
+                ("PERL_ANYEVENT_MP_RC", "/nonexistent"),
+            ],
         )
     }
 
@@ -98,9 +101,18 @@ pub fn command() -> PathBuf {
         panic!("there is no {}: run `cargo build` first", command.display());
     };
     let sources = std::fs::read_to_string(command.with_extension("d")).unwrap_or_default();
-    for source in sources.split_once(": ").unwrap_or_default().1.split_whitespace() {
+    for source in sources
+        .split_once(": ")
+        .unwrap_or_default()
+        .1
+        .split_whitespace()
+    {
         let newer = changed(Path::new(source)).is_some_and(|changed| changed > built);
-        assert!(!newer, "{} is older than {source}: run `cargo build` first", command.display());
+        assert!(
+            !newer,
+            "{} is older than {source}: run `cargo build` first",
+            command.display()
+        );
     }
     command
 }

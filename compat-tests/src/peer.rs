@@ -36,7 +36,7 @@ impl Peer {
     /// Starts it, or says why the test is skipped.
     pub fn start() -> Option<Peer> {
         perl::has(MODULES).then(|| Peer {
-            dialogue: Dialogue::new(perl::start("the Perl peer", "peer.pl", [], &[])),
+            dialogue: Dialogue::new(perl::start("the Perl peer", "peer.pl", &[], &[])),
         })
     }
 
@@ -77,9 +77,10 @@ impl Peer {
 
     /// Waits for the next event of one of these kinds on a connection.
     pub fn event_of(&mut self, conn: &str, kinds: &[&str]) -> Value {
-        self.dialogue.expect(&format!("{kinds:?} on {conn}"), |event| {
-            event["conn"] == conn && kinds.iter().any(|kind| event["event"] == *kind)
-        })
+        self.dialogue
+            .expect(&format!("{kinds:?} on {conn}"), |event| {
+                event["conn"] == conn && kinds.iter().any(|kind| event["event"] == *kind)
+            })
     }
 
     /// Waits until the other side has authenticated or closed.
@@ -92,10 +93,13 @@ impl Peer {
     pub fn echo(&mut self, conn: &str, node: &str, name: &str) -> Outcome {
         let to = format!("{node}#{name}");
         self.send(conn, json!(["", "snd", to, "echo", name]));
-        let event = self.dialogue.expect(&format!("the echo {name} on {conn}"), |event| {
-            event["conn"] == conn
-                && (event["packet"] == json!([name, "echo", name]) || event["event"] == "closed")
-        });
+        let event = self
+            .dialogue
+            .expect(&format!("the echo {name} on {conn}"), |event| {
+                event["conn"] == conn
+                    && (event["packet"] == json!([name, "echo", name])
+                        || event["event"] == "closed")
+            });
         outcome(&event)
     }
 

@@ -37,16 +37,18 @@ pub fn has(modules: &[&str]) -> bool {
 }
 
 /// Starts one of our Perl programs.
-pub fn start<'a>(
+pub fn start(
     name: &str,
     script: &str,
-    arguments: impl IntoIterator<Item = &'a str>,
+    arguments: &[&str],
     environment: &[(&str, &str)],
 ) -> Process {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("perl").join(script);
+    let script = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("perl")
+        .join(script);
     let script = script.to_str().expect("a path in UTF-8");
-    let arguments = std::iter::once(script).chain(arguments);
-    Process::start(name, &interpreter(), arguments, environment)
+    let arguments = [&[script], arguments].concat();
+    Process::start(name, &interpreter(), &arguments, environment)
 }
 
 fn interpreter() -> PathBuf {

@@ -47,10 +47,10 @@ pub struct Process {
 
 impl Process {
     /// Starts a program. `name` is what it is called in failures.
-    pub fn start<'a>(
+    pub fn start(
         name: &str,
         program: &Path,
-        arguments: impl IntoIterator<Item = &'a str>,
+        arguments: &[&str],
         environment: &[(&str, &str)],
     ) -> Process {
         let mut command = ending_with_its_parent(program);
@@ -228,7 +228,10 @@ fn collect(stream: Stream, pipe: impl Read + Send + 'static, output: &Output) {
         let mut reader = BufReader::new(pipe);
         let mut octets = Vec::new();
         let (printed, changed) = &*output;
-        while reader.read_until(b'\n', &mut octets).is_ok_and(|len| len > 0) {
+        while reader
+            .read_until(b'\n', &mut octets)
+            .is_ok_and(|len| len > 0)
+        {
             let text = String::from_utf8_lossy(&octets);
             let text = text.trim_end_matches(['\r', '\n']).to_owned();
             printed.lock().unwrap().lines.push(Line { stream, text });

@@ -11,6 +11,8 @@ pub struct Palette {
     pub non_finite: bool,
     /// Code points above U+10FFFF.
     pub beyond_unicode: bool,
+    /// Floats below 1e-280, which Perl's JSON decoder reads with 6 digits or fewer.
+    pub tiny: bool,
     /// What only Perl can make.
     pub only_perl: bool,
 }
@@ -108,6 +110,15 @@ impl Random {
     }
 
     fn float(&mut self, palette: Palette) -> f64 {
+        let number = self.any_float(palette);
+        if palette.tiny || number == 0.0 || number.is_nan() || number.abs() > 1e-280 {
+            number
+        } else {
+            number * 1e40
+        }
+    }
+
+    fn any_float(&mut self, palette: Palette) -> f64 {
         let special = [
             0.0,
             -0.0,
@@ -126,9 +137,7 @@ impl Random {
             f64::MIN_POSITIVE,
         ];
         match self.below(8) {
-            0 if palette.non_finite => {
-                [f64::NAN, f64::INFINITY, f64::NEG_INFINITY][self.below(3)]
-            }
+            0 if palette.non_finite => [f64::NAN, f64::INFINITY, f64::NEG_INFINITY][self.below(3)],
             0 | 1 => special[self.below(special.len())],
             2 => f64::from(f32::from_bits(self.bits() as u32 & !(0x80 << 23))),
             3 => (self.bits() as i32) as f64 / 1000.0,

@@ -248,7 +248,11 @@ impl Builder {
 
 /// The reason of every monitor whose connection was lost.
 pub(crate) fn transport_error(node: &NodeId, text: &str) -> Reason {
-    Builder::new().name("transport_error").string(node.as_str()).text(text).build()
+    Builder::new()
+        .name("transport_error")
+        .string(node.as_str())
+        .text(text)
+        .build()
 }
 
 /// How long a duration is, for people.

@@ -1,7 +1,7 @@
 //! The Perl expressions that a node without Perl answers: those that Perl's tools send.
 
-use super::effect::Builder;
 use super::Kernel;
+use super::effect::Builder;
 use crate::value::Str;
 
 /// What Perl's `aemp shell` puts before each line.
@@ -22,7 +22,8 @@ impl Kernel {
             | "up_nodes()"
             | "up_nodes ()" => {
                 let up = self.up_nodes();
-                up.iter().fold(results, |results, node| results.string(node.as_str()))
+                up.iter()
+                    .fold(results, |results, node| results.string(node.as_str()))
             }
             "$AnyEvent::MP::Kernel::NODE" | "AnyEvent::MP::Kernel::NODE" | "$NODE" | "NODE" => {
                 results.string(self.config.node.as_str())
@@ -37,7 +38,8 @@ impl Kernel {
                     None => results.undef(),
                 };
                 let up = self.up_nodes();
-                up.iter().fold(results, |results, node| results.string(node.as_str()))
+                up.iter()
+                    .fold(results, |results, node| results.string(node.as_str()))
             }
             "$$" => results.text(&self.config.process_id.to_string()),
             _ => return None,
@@ -48,7 +50,9 @@ impl Kernel {
 /// The line that a user typed, without what Perl's shell wraps around it.
 fn unwrap_shell(expression: &str) -> &str {
     let trimmed = expression.trim();
-    let Some(rest) = trimmed.strip_prefix(SHELL_PACKAGE) else { return trimmed };
+    let Some(rest) = trimmed.strip_prefix(SHELL_PACKAGE) else {
+        return trimmed;
+    };
     let rest = rest.trim_start();
     let line = rest
         .strip_prefix(SHELL_ECHO)
@@ -66,6 +70,9 @@ mod tests {
         let wrapped = "package AnyEvent::MP::Kernel; my $ECHO = 'a#b'; up_nodes\n";
         assert_eq!(unwrap_shell(wrapped), "up_nodes");
         assert_eq!(unwrap_shell(" $$ "), "$$");
-        assert_eq!(unwrap_shell("package AnyEvent::MP::Kernel; my $ECHO = ''; "), "");
+        assert_eq!(
+            unwrap_shell("package AnyEvent::MP::Kernel; my $ECHO = ''; "),
+            ""
+        );
     }
 }

@@ -96,19 +96,32 @@ impl Kernel {
         if !self.may_need_healing(node) {
             return;
         }
-        let Some(peer) = self.peers.get(node) else { return };
+        let Some(peer) = self.peers.get(node) else {
+            return;
+        };
         // A pause after an attempt is kept.
         if peer.patient.inquiry.is_none() && peer.patient.pause.is_zero() {
-            self.log(Level::Debug, format!("{node} sends {request} without being our slave"));
+            self.log(
+                Level::Debug,
+                format!("{node} sends {request} without being our slave"),
+            );
             self.look_at(node, Duration::ZERO);
         }
     }
 
     /// Another global node claims one of our slaves.
     pub(super) fn has_conflict(&mut self, node: &NodeId, other: &NodeId) {
-        let busy = self.peers.get(node).is_none_or(|peer| peer.patient.inquiry.is_some());
+        let busy = self
+            .peers
+            .get(node)
+            .is_none_or(|peer| peer.patient.inquiry.is_some());
         if !busy && self.is_up(node) {
-            self.inquire(node, Purpose::Custody { other: other.clone() });
+            self.inquire(
+                node,
+                Purpose::Custody {
+                    other: other.clone(),
+                },
+            );
         }
     }
 
@@ -116,8 +129,14 @@ impl Kernel {
         self.next_question += 1;
         let number = self.next_question;
         let deadline = self.now.uptime + PATIENCE;
-        let Some(peer) = self.peers.get_mut(node) else { return };
-        peer.patient.inquiry = Some(Inquiry { number, purpose, deadline });
+        let Some(peer) = self.peers.get_mut(node) else {
+            return;
+        };
+        peer.patient.inquiry = Some(Inquiry {
+            number,
+            purpose,
+            deadline,
+        });
         self.ask_master(node, Question::Master(number));
         self.look_at(node, PATIENCE);
     }
@@ -125,13 +144,22 @@ impl Kernel {
     /// It is time to look at a node.
     pub(super) fn heal_due(&mut self, node: &NodeId) {
         let now = self.now.uptime;
-        let Some(peer) = self.peers.get_mut(node) else { return };
+        let Some(peer) = self.peers.get_mut(node) else {
+            return;
+        };
         if peer.link.is_none() || peer.patient.due.is_none_or(|due| due > now) {
             return;
         }
         peer.patient.due = None;
-        match peer.patient.inquiry.take_if(|inquiry| inquiry.deadline <= now) {
-            Some(Inquiry { purpose: Purpose::Custody { other }, .. }) => {
+        match peer
+            .patient
+            .inquiry
+            .take_if(|inquiry| inquiry.deadline <= now)
+        {
+            Some(Inquiry {
+                purpose: Purpose::Custody { other },
+                ..
+            }) => {
                 self.settle_custody_unasked(node, &other);
             }
             Some(_) => {
@@ -152,8 +180,14 @@ impl Kernel {
 
     /// A node has told its master and the nodes that it sees; `answers` begin with an error text.
     pub(super) fn master_answered(&mut self, node: &NodeId, number: u64, answers: &[Str]) {
-        let Some(peer) = self.peers.get_mut(node) else { return };
-        let Some(inquiry) = peer.patient.inquiry.take_if(|inquiry| inquiry.number == number) else {
+        let Some(peer) = self.peers.get_mut(node) else {
+            return;
+        };
+        let Some(inquiry) = peer
+            .patient
+            .inquiry
+            .take_if(|inquiry| inquiry.number == number)
+        else {
             return;
         };
         peer.patient.due = None;
@@ -164,14 +198,20 @@ impl Kernel {
         };
         if !error.is_empty() {
             peer.patient.refuses = true;
-            self.log(Level::Warn, format!("{node} does not tell its master: {error}"));
+            self.log(
+                Level::Warn,
+                format!("{node} does not tell its master: {error}"),
+            );
             return;
         }
         let own = self.config.node.as_str();
         match inquiry.purpose {
             Purpose::Custody { .. } => {
                 if master.as_ref() != own && !master.is_empty() {
-                    self.log(Level::Info, format!("{node} has {master} as its master now"));
+                    self.log(
+                        Level::Info,
+                        format!("{node} has {master} as its master now"),
+                    );
                     self.db.drop_slave(node, self.now.uptime);
                 }
             }
@@ -179,14 +219,19 @@ impl Kernel {
                 if !self.may_need_healing(node) {
                     return;
                 }
-                let was_masterless =
-                    self.peers.get(node).is_some_and(|peer| peer.patient.masterless);
+                let was_masterless = self
+                    .peers
+                    .get(node)
+                    .is_some_and(|peer| peer.patient.masterless);
                 let needs_us = if master.is_empty() {
                     // It may be about to find one; if it still has none after a pause it never will.
                     was_masterless
                 } else {
                     master.as_ref() == own
-                        || self.db.globals().any(|global| global.as_str() == master.as_ref())
+                        || self
+                            .db
+                            .globals()
+                            .any(|global| global.as_str() == master.as_ref())
                         || !up.contains(master)
                 };
                 let pause = self.next_pause(node, master.is_empty());
@@ -205,7 +250,9 @@ impl Kernel {
     }
 
     fn next_pause(&mut self, node: &NodeId, masterless: bool) -> Duration {
-        let Some(peer) = self.peers.get_mut(node) else { return LONGEST_PAUSE };
+        let Some(peer) = self.peers.get_mut(node) else {
+            return LONGEST_PAUSE;
+        };
         peer.patient.masterless = masterless;
         peer.patient.pause = (peer.patient.pause * 2).clamp(FIRST_PAUSE, LONGEST_PAUSE);
         peer.patient.pause
@@ -223,8 +270,9 @@ impl Kernel {
 
     /// Makes a Perl slave adopt us as its master and send its database and requests again.
     fn adopt(&mut self, node: &NodeId) {
-        let packet =
-            Builder::request(super::request::MASTER_SET).string(self.config.node.as_str()).build();
+        let packet = Builder::request(super::request::MASTER_SET)
+            .string(self.config.node.as_str())
+            .build();
         self.send(node, packet);
     }
 

@@ -1,9 +1,7 @@
 //! This node's place in the global database: its master, its global role, what others tell of it.
 
 use super::Kernel;
-use super::db::{
-    Datum, DbEffect, DbMonitorId, InternalFamily, QueryId, QueryKind,
-};
+use super::db::{Datum, DbEffect, DbMonitorId, InternalFamily, QueryId, QueryKind};
 use super::effect::{Builder, Effect, Level};
 use crate::value::packed::Elements;
 use crate::value::{NodeId, Str};
@@ -41,7 +39,11 @@ impl Kernel {
             .seeds
             .iter()
             .filter_map(|seed| seed.node.as_ref())
-            .find(|node| self.peers.get(*node).is_some_and(|peer| peer.link.is_some()))
+            .find(|node| {
+                self.peers
+                    .get(*node)
+                    .is_some_and(|peer| peer.link.is_some())
+            })
             .cloned();
         if let Some(master) = master {
             self.log(Level::Debug, format!("{master} is our master"));
@@ -73,11 +75,17 @@ impl Kernel {
         arguments: Elements<'_>,
     ) -> Result<(), String> {
         let was_global = self.db.is_global();
-        if !self.db.receive(from, name.into(), arguments, self.now.uptime) {
+        if !self
+            .db
+            .receive(from, name.into(), arguments, self.now.uptime)
+        {
             return self.call(from, &Str::from(name), arguments);
         }
         if !was_global && self.db.is_global() {
-            self.log(Level::Info, format!("this node is global now: {from} asked for it"));
+            self.log(
+                Level::Info,
+                format!("this node is global now: {from} asked for it"),
+            );
             for node in self.up_nodes() {
                 self.suspect(&node);
             }
@@ -92,7 +100,10 @@ impl Kernel {
         for effect in effects {
             match effect {
                 DbEffect::Send { to, request } => {
-                    let packet = Builder::new().name("").elements(request.as_elements()).build();
+                    let packet = Builder::new()
+                        .name("")
+                        .elements(request.as_elements())
+                        .build();
                     for node in to {
                         self.send(&node, packet.clone());
                     }

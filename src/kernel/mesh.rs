@@ -49,8 +49,14 @@ enum Goal {
 enum Phase {
     /// Connecting, or waiting for the greeting.
     Opening,
-    Greeted { node: NodeId, provider: Str, step: Step },
-    Up { node: NodeId },
+    Greeted {
+        node: NodeId,
+        provider: Str,
+        step: Step,
+    },
+    Up {
+        node: NodeId,
+    },
     Closed,
 }
 
@@ -117,18 +123,29 @@ pub(super) struct Mesh {
 
 impl Mesh {
     pub(super) fn new(seeds: &[Str]) -> Self {
-        Mesh { seeds: seeds.iter().cloned().map(Seed::new).collect(), ..Mesh::default() }
+        Mesh {
+            seeds: seeds.iter().cloned().map(Seed::new).collect(),
+            ..Mesh::default()
+        }
     }
 
     /// The seed whose node this is, if it is one's.
     pub(super) fn is_seed(&self, node: &NodeId) -> bool {
-        self.seeds.iter().any(|seed| seed.node.as_ref() == Some(node))
+        self.seeds
+            .iter()
+            .any(|seed| seed.node.as_ref() == Some(node))
     }
 }
 
 impl Seed {
     fn new(address: Str) -> Self {
-        Seed { address, node: None, dial: None, last_error: None, is_ourselves: false }
+        Seed {
+            address,
+            node: None,
+            dial: None,
+            last_error: None,
+            is_ourselves: false,
+        }
     }
 }
 
@@ -197,7 +214,9 @@ impl Kernel {
         }
         let (monitor, interval) = (self.config.monitor_timeout, self.config.connect_interval);
         let now = self.now.uptime;
-        let Some(trial) = self.trial(node) else { return };
+        let Some(trial) = self.trial(node) else {
+            return;
+        };
         trial.searching = false;
         if addresses.is_empty() && trial.dials.is_empty() {
             if !self.mesh.greeted.contains_key(node) {
@@ -219,7 +238,9 @@ impl Kernel {
         }
         let now = self.now.uptime;
         let patience = self.config.connect_interval;
-        let Some(trial) = self.trial(node) else { return };
+        let Some(trial) = self.trial(node) else {
+            return;
+        };
         if trial.searching || (now < trial.next_dial && !trial.dials.is_empty()) {
             return;
         }
@@ -246,7 +267,10 @@ impl Kernel {
     pub(super) fn trial_timed_out(&mut self, node: &NodeId) {
         let limit = self.config.monitor_timeout;
         let now = self.now.uptime;
-        if self.trial(node).is_some_and(|trial| now >= trial.started + limit) {
+        if self
+            .trial(node)
+            .is_some_and(|trial| now >= trial.started + limit)
+        {
             self.give_up(node, &format!("no connection within {}", seconds(limit)));
         }
     }
@@ -273,7 +297,14 @@ impl Kernel {
     fn new_conn(&mut self, goal: Option<Goal>) -> ConnId {
         self.mesh.next_conn += 1;
         let id = ConnId(self.mesh.next_conn);
-        self.mesh.conns.insert(id, Conn { goal, nonce: Vec::new(), phase: Phase::Opening });
+        self.mesh.conns.insert(
+            id,
+            Conn {
+                goal,
+                nonce: Vec::new(),
+                phase: Phase::Opening,
+            },
+        );
         id
     }
 
@@ -293,7 +324,9 @@ impl Kernel {
     ///
     /// The answer is an [`Effect::Proceed`] or [`Effect::Close`], now or later.
     pub fn greeted(&mut self, id: ConnId, greeting: PeerGreeting) {
-        let Some(conn) = self.mesh.conns.get_mut(&id) else { return };
+        let Some(conn) = self.mesh.conns.get_mut(&id) else {
+            return;
+        };
         if greeting.node == self.config.node {
             return self.met_ourselves(id, &greeting);
         }
@@ -313,7 +346,11 @@ impl Kernel {
             }
             _ => {}
         }
-        self.mesh.greeted.entry(greeting.node.clone()).or_default().push(id);
+        self.mesh
+            .greeted
+            .entry(greeting.node.clone())
+            .or_default()
+            .push(id);
         self.arbitrate(&greeting.node);
     }
 
@@ -339,7 +376,10 @@ impl Kernel {
                 seed.is_ourselves = true;
                 seed.dial = None;
                 let address = seed.address.clone();
-                self.log(Level::Info, format!("seed {address} is this node: now global"));
+                self.log(
+                    Level::Info,
+                    format!("seed {address} is this node: now global"),
+                );
                 self.become_global();
             }
         }
@@ -359,16 +399,27 @@ impl Kernel {
         let ids = self.mesh.greeted.get(node).cloned().unwrap_or_default();
         let mut held = Vec::new();
         for &id in &ids {
-            let Some(conn) = self.mesh.conns.get(&id) else { continue };
+            let Some(conn) = self.mesh.conns.get(&id) else {
+                continue;
+            };
             match &conn.phase {
-                Phase::Greeted { step: Step::Sent { patience }, .. } if now < *patience => return,
-                Phase::Greeted { step: Step::Held, provider, .. } => {
+                Phase::Greeted {
+                    step: Step::Sent { patience },
+                    ..
+                } if now < *patience => return,
+                Phase::Greeted {
+                    step: Step::Held,
+                    provider,
+                    ..
+                } => {
                     held.push((id, conn.goal.is_some(), is_ours(provider)));
                 }
                 _ => {}
             }
         }
-        let Some(&(first, _, ours)) = held.first() else { return };
+        let Some(&(first, _, ours)) = held.first() else {
+            return;
+        };
         if !ours {
             return self.authenticate(first, node);
         }
@@ -381,7 +432,10 @@ impl Kernel {
         } else {
             for (id, ..) in held {
                 self.set_step(id, Step::AwaitsPeer);
-                self.effects.push(Effect::Proceed { conn: id, order: AuthOrder::AfterPeer });
+                self.effects.push(Effect::Proceed {
+                    conn: id,
+                    order: AuthOrder::AfterPeer,
+                });
             }
         }
     }
@@ -389,7 +443,10 @@ impl Kernel {
     /// Whether a connection to `node` that we dialled may still be greeted.
     fn is_dialling(&self, node: &NodeId) -> bool {
         let opening = |id: &ConnId| {
-            self.mesh.conns.get(id).is_some_and(|conn| conn.phase == Phase::Opening)
+            self.mesh
+                .conns
+                .get(id)
+                .is_some_and(|conn| conn.phase == Phase::Opening)
         };
         self.peers
             .get(node)
@@ -401,8 +458,10 @@ impl Kernel {
     }
 
     fn set_step(&mut self, id: ConnId, new: Step) {
-        if let Some(Conn { phase: Phase::Greeted { step, .. }, .. }) =
-            self.mesh.conns.get_mut(&id)
+        if let Some(Conn {
+            phase: Phase::Greeted { step, .. },
+            ..
+        }) = self.mesh.conns.get_mut(&id)
         {
             *step = new;
         }
@@ -412,7 +471,10 @@ impl Kernel {
         let patience = self.now.uptime + self.config.connect_interval;
         self.set_step(id, Step::Sent { patience });
         self.agenda.add(patience, Task::Arbitrate(node.clone()));
-        self.effects.push(Effect::Proceed { conn: id, order: AuthOrder::Now });
+        self.effects.push(Effect::Proceed {
+            conn: id,
+            order: AuthOrder::Now,
+        });
     }
 
     pub(super) fn arbitrate_again(&mut self, node: &NodeId) {
@@ -423,26 +485,38 @@ impl Kernel {
 
     /// The peer's authentication line was verified; ours is still held back.
     pub fn verified(&mut self, id: ConnId) {
-        let Some(Conn { phase: Phase::Greeted { node, step, .. }, .. }) =
-            self.mesh.conns.get_mut(&id)
+        let Some(Conn {
+            phase: Phase::Greeted { node, step, .. },
+            ..
+        }) = self.mesh.conns.get_mut(&id)
         else {
             return;
         };
         let node = node.clone();
         *step = Step::Held;
-        if self.is_up(&node) { self.probe(&node) } else { self.authenticate(id, &node) }
+        if self.is_up(&node) {
+            self.probe(&node)
+        } else {
+            self.authenticate(id, &node)
+        }
     }
 
     /// Both sides have authenticated: the connection carries packets now.
     pub fn established(&mut self, id: ConnId, how: &Authenticated) {
-        let Some(conn) = self.mesh.conns.get_mut(&id) else { return };
-        let Phase::Greeted { node, provider, .. } = &conn.phase else { return };
+        let Some(conn) = self.mesh.conns.get_mut(&id) else {
+            return;
+        };
+        let Phase::Greeted { node, provider, .. } = &conn.phase else {
+            return;
+        };
         let (node, provider) = (node.clone(), provider.clone());
         if self.is_up(&node) {
             self.close(id, "already connected");
             return;
         }
-        let Some(conn) = self.mesh.conns.get_mut(&id) else { return };
+        let Some(conn) = self.mesh.conns.get_mut(&id) else {
+            return;
+        };
         conn.phase = Phase::Up { node: node.clone() };
         let goal = conn.goal.clone();
         for other in self.mesh.greeted.remove(&node).unwrap_or_default() {
@@ -451,7 +525,11 @@ impl Kernel {
             }
         }
         let peer = self.peer(&node);
-        peer.link = Some(Link { conn: id, provider, probe: None });
+        peer.link = Some(Link {
+            conn: id,
+            provider,
+            probe: None,
+        });
         let trial = peer.trial.take();
         for dial in trial.into_iter().flat_map(|trial| trial.dials) {
             if dial != id {
@@ -462,15 +540,23 @@ impl Kernel {
             self.learn_seed(index, &node);
         }
         self.db.cancel_find(&node);
-        self.effects.push(Effect::LaneUp { node: node.clone(), conn: id });
-        self.effects.push(Effect::NodeUp { node: node.clone(), untrusted: how.untrusted });
+        self.effects.push(Effect::LaneUp {
+            node: node.clone(),
+            conn: id,
+        });
+        self.effects.push(Effect::NodeUp {
+            node: node.clone(),
+            untrusted: how.untrusted,
+        });
         self.log(Level::Info, format!("{node} is up"));
         self.node_is_up(&node);
     }
 
     /// A seed's node is known now.
     fn learn_seed(&mut self, index: usize, node: &NodeId) {
-        let Some(seed) = self.mesh.seeds.get_mut(index) else { return };
+        let Some(seed) = self.mesh.seeds.get_mut(index) else {
+            return;
+        };
         seed.dial = None;
         seed.last_error = None;
         if seed.node.as_ref() != Some(node) {
@@ -483,7 +569,9 @@ impl Kernel {
 
     /// A connection has ended, for whatever reason; or a dial has failed.
     pub fn closed(&mut self, id: ConnId, why: &str) {
-        let Some(conn) = self.mesh.conns.remove(&id) else { return };
+        let Some(conn) = self.mesh.conns.remove(&id) else {
+            return;
+        };
         match &conn.phase {
             Phase::Up { node } => {
                 let current = self.peers.get(node).and_then(|peer| peer.link.as_ref());
@@ -540,10 +628,15 @@ impl Kernel {
 
     /// Ends a connection from our side; [`Kernel::closed`] need not follow, but may.
     pub(super) fn close(&mut self, id: ConnId, why: &str) {
-        let Some(conn) = self.mesh.conns.get_mut(&id) else { return };
+        let Some(conn) = self.mesh.conns.get_mut(&id) else {
+            return;
+        };
         let phase = std::mem::replace(&mut conn.phase, Phase::Closed);
         conn.nonce.clear();
-        self.effects.push(Effect::Close { conn: id, reason: why.to_owned() });
+        self.effects.push(Effect::Close {
+            conn: id,
+            reason: why.to_owned(),
+        });
         if let Phase::Greeted { node, .. } = phase {
             self.forget_greeted(&node, id);
         }
@@ -551,7 +644,11 @@ impl Kernel {
 
     /// Ends the connection of a node that is up.
     pub fn disconnect(&mut self, node: &NodeId, why: &str) {
-        if let Some(conn) = self.peers.get(node).and_then(|peer| peer.link.as_ref()).map(|l| l.conn)
+        if let Some(conn) = self
+            .peers
+            .get(node)
+            .and_then(|peer| peer.link.as_ref())
+            .map(|l| l.conn)
         {
             self.close(conn, why);
             self.lost(node, why);
@@ -562,7 +659,9 @@ impl Kernel {
 
     /// The connection of a node that was up is gone.
     fn lost(&mut self, node: &NodeId, why: &str) {
-        let Some(peer) = self.peers.get_mut(node) else { return };
+        let Some(peer) = self.peers.get_mut(node) else {
+            return;
+        };
         if peer.link.take().is_none() {
             return;
         }
@@ -570,7 +669,10 @@ impl Kernel {
         self.log(Level::Info, format!("{node} is down: {why}"));
         self.unreachable(node, why);
         self.ports.forget_peer(node);
-        self.effects.push(Effect::NodeDown { node: node.clone(), reason });
+        self.effects.push(Effect::NodeDown {
+            node: node.clone(),
+            reason,
+        });
         self.node_is_down(node);
         if self.mesh.is_seed(node) {
             self.retry_seeds();
@@ -595,7 +697,8 @@ impl Kernel {
         }
         link.probe = Some(number);
         self.mesh.next_probe = number;
-        self.agenda.add(deadline, Task::ProbeOver(node.clone(), number));
+        self.agenda
+            .add(deadline, Task::ProbeOver(node.clone(), number));
         self.ask_echo(node, super::service::Question::Probe(number));
     }
 
@@ -635,7 +738,12 @@ impl Kernel {
 
     /// Dials all seeds that are down.
     pub(super) fn dial_seeds(&mut self) {
-        if self.mesh.seed_retry.scheduled.is_none_or(|at| at > self.now.uptime) {
+        if self
+            .mesh
+            .seed_retry
+            .scheduled
+            .is_none_or(|at| at > self.now.uptime)
+        {
             return;
         }
         self.mesh.seed_retry.scheduled = None;
@@ -650,7 +758,9 @@ impl Kernel {
             return;
         }
         for index in down {
-            let Some(seed) = self.mesh.seeds.get(index) else { continue };
+            let Some(seed) = self.mesh.seeds.get(index) else {
+                continue;
+            };
             if seed.dial.is_none() {
                 let conn = self.dial(Goal::Seed(index), seed.address.clone());
                 if let Some(seed) = self.mesh.seeds.get_mut(index) {
@@ -701,7 +811,9 @@ impl Kernel {
 
     /// Keeps a connection to `node` from now on.
     pub(super) fn keep_alive(&mut self, node: NodeId) {
-        if node != self.config.node && self.mesh.keepalive.insert(node.clone()) && !self.is_up(&node)
+        if node != self.config.node
+            && self.mesh.keepalive.insert(node.clone())
+            && !self.is_up(&node)
         {
             self.retry_keepalive();
         }
@@ -719,12 +831,22 @@ impl Kernel {
     }
 
     pub(super) fn connect_keepalive(&mut self) {
-        if self.mesh.keepalive_retry.scheduled.is_none_or(|at| at > self.now.uptime) {
+        if self
+            .mesh
+            .keepalive_retry
+            .scheduled
+            .is_none_or(|at| at > self.now.uptime)
+        {
             return;
         }
         self.mesh.keepalive_retry.scheduled = None;
-        let mut down: Vec<NodeId> =
-            self.mesh.keepalive.iter().filter(|node| !self.is_up(node)).cloned().collect();
+        let mut down: Vec<NodeId> = self
+            .mesh
+            .keepalive
+            .iter()
+            .filter(|node| !self.is_up(node))
+            .cloned()
+            .collect();
         down.sort();
         if down.is_empty() {
             return;

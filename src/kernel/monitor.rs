@@ -1,8 +1,8 @@
 //! Monitors: who is told when a port dies or its node is lost, and what that makes happen.
 
+use super::Kernel;
 use super::effect::{Builder, Effect, Level, PortName, Reason, WatchId, transport_error};
 use super::ports::Monitored;
-use super::Kernel;
 use crate::value::{NodeId, Packed, PortId, Str, StrRef};
 
 /// What happens when a monitored port dies.
@@ -35,7 +35,13 @@ impl Kernel {
     pub fn watch(&mut self, target: &PortId, watcher: Watcher) -> WatchId {
         self.next_watch += 1;
         let id = WatchId(self.next_watch);
-        self.watches.insert(id, Watch { target: target.clone(), watcher });
+        self.watches.insert(
+            id,
+            Watch {
+                target: target.clone(),
+                watcher,
+            },
+        );
         let (node, port) = (target.node(), target.port().to_owned());
         if node != self.config.node {
             self.watch_remote(&node, port, id);
@@ -66,21 +72,30 @@ impl Kernel {
 
     /// Removes a monitor; nothing happens if it has fired.
     pub fn unwatch(&mut self, id: WatchId) {
-        let Some(watch) = self.watches.remove(&id) else { return };
+        let Some(watch) = self.watches.remove(&id) else {
+            return;
+        };
         let (node, port) = (watch.target.node(), watch.target.port().to_owned());
         if node == self.config.node {
             self.ports.unwatch(&port, id);
             return;
         }
-        let Some(peer) = self.peers.get_mut(&node) else { return };
-        let Some(ids) = peer.watches.get_mut(&port) else { return };
+        let Some(peer) = self.peers.get_mut(&node) else {
+            return;
+        };
+        let Some(ids) = peer.watches.get_mut(&port) else {
+            return;
+        };
         ids.retain(|&other| other != id);
         if !ids.is_empty() {
             return;
         }
         peer.watches.remove(&port);
         if !port.is_empty() {
-            self.send(&node, Builder::request("mon0").string(port.as_ref()).build());
+            self.send(
+                &node,
+                Builder::request("mon0").string(port.as_ref()).build(),
+            );
         }
         self.forget_if_unused(&node);
     }
@@ -92,9 +107,14 @@ impl Kernel {
 
     /// Carries out what a monitor is for; it is gone then.
     fn fire(&mut self, id: WatchId, reason: &Reason) {
-        let Some(watch) = self.watches.remove(&id) else { return };
+        let Some(watch) = self.watches.remove(&id) else {
+            return;
+        };
         match watch.watcher {
-            Watcher::Host => self.effects.push(Effect::Fire { watch: id, reason: reason.clone() }),
+            Watcher::Host => self.effects.push(Effect::Fire {
+                watch: id,
+                reason: reason.clone(),
+            }),
             Watcher::Link(port) if !reason.is_empty() => self.dying.push((port, reason.clone())),
             Watcher::Link(_) => {}
             Watcher::Message { to, elements } => {
@@ -110,7 +130,10 @@ impl Kernel {
 
     /// A port on a peer died.
     pub(super) fn remote_port_died(&mut self, node: &NodeId, port: &Str, reason: &Reason) {
-        let ids = self.peers.get_mut(node).and_then(|peer| peer.watches.remove(port));
+        let ids = self
+            .peers
+            .get_mut(node)
+            .and_then(|peer| peer.watches.remove(port));
         for id in ids.unwrap_or_default() {
             self.fire(id, reason);
         }
@@ -122,11 +145,24 @@ impl Kernel {
     pub(super) fn unreachable(&mut self, node: &NodeId, why: &str) {
         let reason = transport_error(node, why);
         self.effects.push(Effect::LaneDown { node: node.clone() });
-        let watches = self.peers.get_mut(node).map(|peer| std::mem::take(&mut peer.watches));
-        let mut ids: Vec<WatchId> = watches.into_iter().flatten().flat_map(|(_, ids)| ids).collect();
+        let watches = self
+            .peers
+            .get_mut(node)
+            .map(|peer| std::mem::take(&mut peer.watches));
+        let mut ids: Vec<WatchId> = watches
+            .into_iter()
+            .flatten()
+            .flat_map(|(_, ids)| ids)
+            .collect();
         ids.sort();
         let (messages, others): (Vec<_>, Vec<_>) = ids.into_iter().partition(|id| {
-            matches!(self.watches.get(id), Some(Watch { watcher: Watcher::Message { .. }, .. }))
+            matches!(
+                self.watches.get(id),
+                Some(Watch {
+                    watcher: Watcher::Message { .. },
+                    ..
+                })
+            )
         });
         for id in others {
             self.fire(id, &reason);
@@ -168,11 +204,19 @@ impl Kernel {
     pub(super) fn kill_local(&mut self, port: Str, reason: Reason) {
         self.dying.push((port, reason));
         while let Some((port, reason)) = self.dying.pop() {
-            let Some(mourners) = self.ports.close(&port, &reason) else { continue };
+            let Some(mourners) = self.ports.close(&port, &reason) else {
+                continue;
+            };
             if mourners.watches.is_empty() && mourners.peers.is_empty() && !reason.is_empty() {
-                self.log(Level::Warn, format!("port {port} died and nobody monitored it: {reason}"));
+                self.log(
+                    Level::Warn,
+                    format!("port {port} died and nobody monitored it: {reason}"),
+                );
             }
-            self.effects.push(Effect::PortClosed { port: port.clone(), reason: reason.clone() });
+            self.effects.push(Effect::PortClosed {
+                port: port.clone(),
+                reason: reason.clone(),
+            });
             for peer in mourners.peers {
                 let packet = Builder::request("kil0")
                     .string(port.as_ref())

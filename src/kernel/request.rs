@@ -1,9 +1,9 @@
 //! Node requests: what a packet to the node port makes this node do.
 
+use super::Kernel;
 use super::effect::{Builder, Call, Effect, Level, Reason};
 use super::monitor::no_such_port;
 use super::ports::Monitored;
-use super::Kernel;
 use crate::value::packed::{Elements, Reader, Token};
 use crate::value::{NodeId, Packed, PortId, Str};
 
@@ -14,7 +14,14 @@ const KNOWN: [&str; 16] = [
 ];
 /// The requests that a global node knows besides.
 const KNOWN_IF_GLOBAL: [&str; 8] = [
-    "g_db_family", "g_db_keys", "g_db_values", "g_find", "g_mon0", "g_mon1", "g_set", "g_upd",
+    "g_db_family",
+    "g_db_keys",
+    "g_db_values",
+    "g_find",
+    "g_mon0",
+    "g_mon1",
+    "g_set",
+    "g_upd",
 ];
 /// Perl's name of the request that spawns a port.
 const SPAWN: &str = "AnyEvent::MP::_spawn";
@@ -36,7 +43,10 @@ impl Kernel {
     pub(super) fn request(&mut self, from: &NodeId, elements: Elements<'_>) {
         let Some(name) = argument(elements) else {
             if !elements.is_empty() {
-                self.log(Level::Warn, format!("request from {from}: its name is no string"));
+                self.log(
+                    Level::Warn,
+                    format!("request from {from}: its name is no string"),
+                );
             }
             return;
         };
@@ -75,7 +85,10 @@ impl Kernel {
             "snd" => self.reply(arguments, Builder::new()),
             "can" => {
                 let known = argument(arguments).is_some_and(|asked| self.knows(&asked));
-                self.reply(arguments.after(1), Builder::new().name(if known { "1" } else { "" }))
+                self.reply(
+                    arguments.after(1),
+                    Builder::new().name(if known { "1" } else { "" }),
+                )
             }
             "time" => self.reply(arguments, Builder::new().float(self.now.wall)),
             "eval" => self.eval(from, arguments),
@@ -116,8 +129,10 @@ impl Kernel {
         let id = argument(to).ok_or("the destination is no string")?;
         let id = PortId::try_from(id).map_err(|error| error.to_string())?;
         let results = results.build();
-        let message =
-            Builder::new().elements(to.after(1)).elements(results.as_elements()).build();
+        let message = Builder::new()
+            .elements(to.after(1))
+            .elements(results.as_elements())
+            .build();
         let own = self.config.node.clone();
         self.send_to_port(&id, message, &own);
         Ok(())
@@ -130,7 +145,10 @@ impl Kernel {
         match self.well_known(&expression) {
             Some(results) => {
                 let results = results.build();
-                self.reply(reply, Builder::new().name("").elements(results.as_elements()))
+                self.reply(
+                    reply,
+                    Builder::new().name("").elements(results.as_elements()),
+                )
             }
             None => {
                 self.effects.push(Effect::Eval {
@@ -177,7 +195,11 @@ impl Kernel {
         let function = function.unwrap_or_default();
         self.ports.open(port.clone(), Some(from.clone()));
         let arguments = arguments.after(2).to_packed();
-        let init = Call { function, arguments, from: from.clone() };
+        let init = Call {
+            function,
+            arguments,
+            from: from.clone(),
+        };
         self.effects.push(Effect::Spawned { port, init });
         Ok(())
     }

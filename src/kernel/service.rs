@@ -1,8 +1,8 @@
 //! The kernel's own port: answers to the questions that it asks its peers.
 
+use super::Kernel;
 use super::effect::{Builder, Level, PortName};
 use super::request::scalar;
-use super::Kernel;
 use crate::value::packed::Elements;
 use crate::value::{NodeId, PortId, Str};
 
@@ -46,13 +46,22 @@ impl Kernel {
             Question::Master(number) => ("master", number),
         };
         let port = PortId::new(&self.config.node, &self.service_port);
-        Builder::new().string(port.as_str()).name(kind).name(&number.to_string())
+        Builder::new()
+            .string(port.as_str())
+            .name(kind)
+            .name(&number.to_string())
     }
 
     /// A message to the kernel's own port.
     pub fn service_message(&mut self, from: &NodeId, message: Elements<'_>) {
         let mut reader = message.reader();
-        let mut next = || if reader.is_done() { None } else { scalar(&mut reader) };
+        let mut next = || {
+            if reader.is_done() {
+                None
+            } else {
+                scalar(&mut reader)
+            }
+        };
         let (kind, number) = (next(), next());
         let number = number.and_then(|number| number.to_text_lossy().parse().ok());
         match (kind, number) {
@@ -61,7 +70,10 @@ impl Kernel {
                 let answers: Vec<Str> = std::iter::from_fn(next).collect();
                 self.master_answered(from, number, &answers);
             }
-            _ => self.log(Level::Debug, format!("{from} answered something that nobody asked")),
+            _ => self.log(
+                Level::Debug,
+                format!("{from} answered something that nobody asked"),
+            ),
         }
     }
 }
