@@ -54,6 +54,7 @@ sub report {
 
 sub options {
    my ($command) = @_;
+   utf8::downgrade $_ for grep { defined && !ref } values %$command;
    return {
       node     => "peer",
       secret   => "secret",

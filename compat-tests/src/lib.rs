@@ -7,6 +7,7 @@
 // This crate is made of test helpers: failing loudly is what they are for.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::missing_panics_doc)]
 
+pub mod cases;
 pub mod codec;
 pub mod dialogue;
 pub mod neutral;

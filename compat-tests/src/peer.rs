@@ -88,6 +88,16 @@ impl Peer {
         outcome(&self.event_of(conn, &["up", "closed"]))
     }
 
+    /// Waits for a packet to one of our ports.
+    pub fn packet(&mut self, conn: &str, port: &Value) -> Value {
+        let event = self
+            .dialogue
+            .expect(&format!("a packet to {port} on {conn}"), |event| {
+                event["conn"] == conn && event["packet"][0] == *port
+            });
+        event["packet"].clone()
+    }
+
     /// Asks the other side to relay a message to our port `name` and waits for that message, or
     /// for the close of the connection. `node` is the node ID that we gave.
     pub fn echo(&mut self, conn: &str, node: &str, name: &str) -> Outcome {
