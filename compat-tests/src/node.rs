@@ -1,0 +1,122 @@
+//! Our own node: the `aemp` command, started by the test.
+
+use crate::process::Process;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+/// The secret of every node in these tests that is not told otherwise.
+pub const SECRET: &str = "secret";
+
+/// A running `aemp run`. It ends with the test.
+#[derive(Debug)]
+pub struct Aemp {
+    process: Process,
+    id: String,
+    port: u16,
+}
+
+impl Aemp {
+    /// Starts a node on a free port of 127.0.0.1 and waits until it listens.
+    ///
+    /// `settings` are the arguments of `aemp run`; there are defaults for the secret, the binds,
+    /// and no rc file is read.
+    pub fn start(id: &str, settings: &[(&str, &str)]) -> Aemp {
+        let process = Aemp::run(id, settings);
+        let port = process.wait_for("the address it listens on", |lines| {
+            lines.iter().find_map(|line| {
+                let (_, address) = line.text.split_once("listening on 127.0.0.1:")?;
+                let end = address.find(|c: char| !c.is_ascii_digit());
+                address[..end.unwrap_or(address.len())].parse().ok()
+            })
+        });
+        Aemp {
+            process,
+            id: id.to_owned(),
+            port,
+        }
+    }
+
+    /// Starts `aemp run` without waiting for anything.
+    pub fn run(id: &str, settings: &[(&str, &str)]) -> Process {
+        let defaults = [
+            ("nodeid", id),
+            ("secret", SECRET),
+            ("binds", "127.0.0.1:0"),
+            ("norc", "1"),
+        ];
+        let mut arguments = vec!["run"];
+        for (key, value) in defaults {
+            if settings.iter().all(|(other, _)| *other != key) {
+                arguments.extend([key, value]);
+            }
+        }
+        for (key, value) in settings {
+            arguments.extend([key, value]);
+        }
+        let verbosity = std::env::var("AEMP_TEST_VERBOSE").unwrap_or_else(|_| "8".to_owned());
+        Process::start(
+            id,
+            &command(),
+            &arguments,
+            &[
+                ("AE_VERBOSE", &verbosity),
+                ("PERL_ANYEVENT_MP_RC", "/nonexistent"),
+            ],
+        )
+    }
+
+    /// Its node ID.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// The port of 127.0.0.1 on which it listens.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Where it listens: `127.0.0.1:PORT`.
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// The process, for its log and its end.
+    pub fn process(&mut self) -> &mut Process {
+        &mut self.process
+    }
+}
+
+/// The `aemp` command: `AEMP_BIN`, or what cargo built beside the running test.
+///
+/// # Panics
+/// If there is none, or if it is older than its sources.
+pub fn command() -> PathBuf {
+    if let Some(path) = std::env::var_os("AEMP_BIN") {
+        return path.into();
+    }
+    let test = std::env::current_exe().unwrap();
+    let target = test.ancestors().nth(2).unwrap();
+    let command = target.join("aemp");
+    let Some(built) = changed(&command) else {
+        panic!("there is no {}: run `cargo build` first", command.display());
+    };
+    let sources = std::fs::read_to_string(command.with_extension("d")).unwrap_or_default();
+    for source in sources
+        .split_once(": ")
+        .unwrap_or_default()
+        .1
+        .split_whitespace()
+    {
+        let newer = changed(Path::new(source)).is_some_and(|changed| changed > built);
+        assert!(
+            !newer,
+            "{} is older than {source}: run `cargo build` first",
+            command.display()
+        );
+    }
+    command
+}
+
+fn changed(path: &Path) -> Option<SystemTime> {
+    path.metadata().ok()?.modified().ok()
+}

@@ -1,0 +1,244 @@
+//! Processes that end with the test that started them, and waiting for what they print.
+
+use std::io::{BufRead as _, BufReader, Read, Write as _};
+use std::path::Path;
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant};
+
+/// How long anything may take before a test gives up. Only a test that fails waits this long.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Where a line came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stream {
+    /// Standard output.
+    Out,
+    /// Standard error.
+    Err,
+}
+
+/// A line that a process printed.
+#[derive(Debug, Clone)]
+pub struct Line {
+    /// Where.
+    pub stream: Stream,
+    /// The line, without its end.
+    pub text: String,
+}
+
+#[derive(Debug, Default)]
+struct Printed {
+    lines: Vec<Line>,
+    open_streams: usize,
+}
+
+type Output = Arc<(Mutex<Printed>, Condvar)>;
+
+/// A running process with its output. It is killed when this is dropped, and when the thread that
+/// started it ends.
+#[derive(Debug)]
+pub struct Process {
+    name: String,
+    child: Child,
+    stdin: Option<ChildStdin>,
+    output: Output,
+}
+
+impl Process {
+    /// Starts a program. `name` is what it is called in failures.
+    pub fn start(
+        name: &str,
+        program: &Path,
+        arguments: &[&str],
+        environment: &[(&str, &str)],
+    ) -> Process {
+        let mut command = ending_with_its_parent(program);
+        command
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        // A developer's own settings must not change what is tested.
+        for (variable, _) in std::env::vars_os() {
+            let text = variable.to_string_lossy();
+            if ["AE_", "PERL_ANYEVENT_", "AEMP_", "RUST_LOG"]
+                .iter()
+                .any(|start| text.starts_with(start))
+            {
+                command.env_remove(&variable);
+            }
+        }
+        for (variable, value) in environment {
+            command.env(variable, value);
+        }
+        let mut child = command
+            .spawn()
+            .unwrap_or_else(|error| panic!("{name}: cannot start {}: {error}", program.display()));
+        let output = Output::default();
+        output.0.lock().unwrap().open_streams = 2;
+        collect(Stream::Out, child.stdout.take().unwrap(), &output);
+        collect(Stream::Err, child.stderr.take().unwrap(), &output);
+        Process {
+            name: name.to_owned(),
+            stdin: child.stdin.take(),
+            child,
+            output,
+        }
+    }
+
+    /// What it is called.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The process ID.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends a line to its standard input. Nothing happens if the process has ended.
+    pub fn send_line(&mut self, line: &str) {
+        if let Some(stdin) = &mut self.stdin {
+            let _ = stdin.write_all(format!("{line}\n").as_bytes());
+        }
+    }
+
+    /// Closes its standard input.
+    pub fn close_stdin(&mut self) {
+        self.stdin = None;
+    }
+
+    /// Waits until `find` finds something in the lines printed so far, or gives `None` once the
+    /// process has ended and it did not.
+    ///
+    /// # Panics
+    /// Fails the test with the whole output after [`PATIENCE`].
+    pub fn try_wait_for<T>(
+        &self,
+        what: &str,
+        mut find: impl FnMut(&[Line]) -> Option<T>,
+    ) -> Option<T> {
+        let give_up = Instant::now() + PATIENCE;
+        let (printed, changed) = &*self.output;
+        let mut printed = printed.lock().unwrap();
+        loop {
+            if let Some(found) = find(&printed.lines) {
+                return Some(found);
+            }
+            if printed.open_streams == 0 {
+                return None;
+            }
+            let left = give_up.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                drop(printed);
+                self.fail(&format!("{what}: nothing within {PATIENCE:?}"));
+            }
+            printed = changed.wait_timeout(printed, left).unwrap().0;
+        }
+    }
+
+    /// Waits until `find` finds something in the lines printed so far.
+    ///
+    /// # Panics
+    /// Fails the test with the whole output after [`PATIENCE`], or when the process has ended.
+    pub fn wait_for<T>(&self, what: &str, find: impl FnMut(&[Line]) -> Option<T>) -> T {
+        self.try_wait_for(what, find)
+            .unwrap_or_else(|| self.fail(&format!("{what}: the process has ended without it")))
+    }
+
+    /// Waits for a line on standard error that contains `part`.
+    pub fn wait_for_log(&self, part: &str) -> String {
+        self.wait_for(&format!("a log line with `{part}`"), |lines| {
+            lines
+                .iter()
+                .find(|line| line.stream == Stream::Err && line.text.contains(part))
+                .map(|line| line.text.clone())
+        })
+    }
+
+    /// Everything printed so far.
+    pub fn lines(&self) -> Vec<Line> {
+        self.output.0.lock().unwrap().lines.clone()
+    }
+
+    /// Waits until the process has ended by itself.
+    ///
+    /// # Panics
+    /// Fails the test after [`PATIENCE`].
+    pub fn wait_for_end(&mut self) -> ExitStatus {
+        self.try_wait_for("the end of the process", |_| None::<()>);
+        self.child.wait().unwrap()
+    }
+
+    /// Kills it (SIGKILL) and waits until it is gone.
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// Sends it a signal by name, such as `TERM`.
+    pub fn signal(&self, signal: &str) {
+        let status = Command::new("kill")
+            .args([&format!("-{signal}"), "--", &self.id().to_string()])
+            .status()
+            .unwrap();
+        assert!(status.success(), "{}: kill -{signal} failed", self.name);
+    }
+
+    /// Fails the test and shows what the process printed.
+    ///
+    /// # Panics
+    /// Always.
+    pub fn fail(&self, reason: &str) -> ! {
+        let mut text = format!("{}: {reason}. It printed:\n", self.name);
+        for line in self.lines() {
+            let mark = match line.stream {
+                Stream::Out => "out",
+                Stream::Err => "err",
+            };
+            text.push_str(&format!("  {mark} {}\n", line.text));
+        }
+        panic!("{text}");
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// A command whose process the kernel kills when the thread that starts it ends, even if that is
+/// by SIGKILL. Where there is no `setpriv` it is killed on drop only.
+fn ending_with_its_parent(program: &Path) -> Command {
+    let setpriv = Path::new("/usr/bin/setpriv");
+    if setpriv.exists() {
+        let mut command = Command::new(setpriv);
+        command.args(["--pdeathsig", "KILL"]).arg(program);
+        command
+    } else {
+        Command::new(program)
+    }
+}
+
+fn collect(stream: Stream, pipe: impl Read + Send + 'static, output: &Output) {
+    let output = Arc::clone(output);
+    std::thread::spawn(move || {
+        let mut reader = BufReader::new(pipe);
+        let mut octets = Vec::new();
+        let (printed, changed) = &*output;
+        while reader
+            .read_until(b'\n', &mut octets)
+            .is_ok_and(|len| len > 0)
+        {
+            let text = String::from_utf8_lossy(&octets);
+            let text = text.trim_end_matches(['\r', '\n']).to_owned();
+            printed.lock().unwrap().lines.push(Line { stream, text });
+            changed.notify_all();
+            octets.clear();
+        }
+        printed.lock().unwrap().open_streams -= 1;
+        changed.notify_all();
+    });
+}
