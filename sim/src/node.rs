@@ -410,7 +410,7 @@ impl Node {
             Segment::Greeting { node, nonce, provider, framing } => {
                 wire.peer = Some(node.clone());
                 wire.peer_sends(framing);
-                let greeting = PeerGreeting { node, nonce, provider };
+                let greeting = PeerGreeting { node, lines: nonce, provider };
                 self.drive(around, |kernel| kernel.greeted(conn, greeting));
             }
             Segment::Auth => {

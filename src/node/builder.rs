@@ -315,6 +315,16 @@ impl NodeBuilder {
     }
 }
 
+impl Node {
+    /// The seeds that settings name, in the form that [`Node::set_seeds`] takes.
+    ///
+    /// # Errors
+    /// Fails if one makes no sense.
+    pub fn configured_seeds(&self, settings: &Settings) -> Result<Vec<Str>, StartError> {
+        seeds(settings)
+    }
+}
+
 impl std::fmt::Debug for NodeBuilder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("NodeBuilder")

@@ -83,16 +83,17 @@ pub(crate) enum CliError {
     },
     #[error("cannot write the output: {0}")]
     Output(io::Error),
-    #[error("cannot start nodes yet: this version only checks their configuration")]
-    CannotStartNodes,
+    #[error(transparent)]
+    Start(#[from] aemp::StartError),
+    #[error("the system does not let nodes run: {0}")]
+    Runtime(io::Error),
 }
 
 impl CliError {
     pub(crate) fn exit_code(&self) -> ExitCode {
         let code = match self {
-            Self::Random(_) | Self::Gencert { .. } | Self::Output(_) | Self::CannotStartNodes => {
-                FAILURE
-            }
+            Self::Random(_) | Self::Gencert { .. } | Self::Output(_) | Self::Runtime(_) => FAILURE,
+            Self::Start(aemp::StartError::Randomness(_)) => FAILURE,
             Self::RcFile(RcError::Write { .. } | RcError::Lock { .. } | RcError::Locked { .. }) => {
                 FAILURE
             }

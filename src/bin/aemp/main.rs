@@ -6,6 +6,7 @@ mod config;
 mod errors;
 mod grammar;
 mod help;
+mod logging;
 mod manual;
 mod profiles;
 mod run;

@@ -2,11 +2,14 @@
 
 use crate::errors::{CliError, print_line};
 use crate::grammar::Options;
+use crate::logging;
 use aemp::config::node_id::node_name;
 use aemp::config::profile::Effective;
 use aemp::config::rc::{self, RcFile};
 use aemp::config::{Args, Settings};
+use aemp::Node;
 use serde_json::Value;
+use tokio::signal::unix::{SignalKind, signal};
 
 /// Which node to run.
 #[derive(Debug, Clone)]
@@ -43,6 +46,43 @@ pub(crate) fn execute(request: &Request, options: Options) -> Result<(), CliErro
     start(&settings, request, options)
 }
 
-fn start(_settings: &Settings, _request: &Request, _options: Options) -> Result<(), CliError> {
-    Err(CliError::CannotStartNodes)
+fn start(settings: &Settings, request: &Request, options: Options) -> Result<(), CliError> {
+    let level = logging::start(options.verbosity);
+    let runtime = tokio::runtime::Runtime::new().map_err(CliError::Runtime)?;
+    runtime.block_on(async {
+        let mut builder = Node::builder().settings(settings.clone());
+        if std::env::var_os("PERL_ANYEVENT_MP_TRACE").is_some_and(|value| !value.is_empty()) {
+            builder = builder.trace();
+        }
+        let node = builder.start().await?;
+        serve(&node, request, &level).await?;
+        node.shutdown().await;
+        Ok(())
+    })
+}
+
+/// Serves until somebody asks the process to end.
+async fn serve(node: &Node, request: &Request, level: &logging::Level) -> Result<(), CliError> {
+    let listen = |kind| signal(kind).map_err(CliError::Runtime);
+    let mut terminate = listen(SignalKind::terminate())?;
+    let mut interrupt = listen(SignalKind::interrupt())?;
+    let mut hang_up = listen(SignalKind::hangup())?;
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            _ = hang_up.recv() => {
+                level.read_again();
+                match request.settings() {
+                    Ok(settings) => match node.configured_seeds(&settings) {
+                        Ok(seeds) => node.set_seeds(&seeds),
+                        Err(error) => print_line("seeds stay as they are: ", &error),
+                    },
+                    Err(error) => print_line("seeds stay as they are: ", &error),
+                }
+            }
+            () = node.ended() => break,
+        }
+    }
+    Ok(())
 }

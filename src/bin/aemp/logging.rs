@@ -1,0 +1,70 @@
+//! The log of the command: one line an event on standard error.
+
+use std::fmt::Write as _;
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::time::FormatTime;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::reload;
+use tracing_subscriber::util::SubscriberInitExt as _;
+
+/// The level of the log, which can be changed while the node runs.
+pub(crate) struct Level {
+    verbosity: u8,
+    handle: reload::Handle<Targets, tracing_subscriber::Registry>,
+}
+
+/// Begins to log. Without `-v`, `AE_VERBOSE` tells how much, as Perl counts: 4 for errors, 5 for
+/// warnings, 7 for information (what is logged if nothing is said), 8 for details, 9 for all.
+pub(crate) fn start(verbosity: u8) -> Level {
+    let (filter, handle) = reload::Layer::new(targets(verbosity));
+    let lines = tracing_subscriber::fmt::layer()
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .with_target(false)
+        .with_timer(Seconds);
+    // Only fails if there is a log already, which then does as well.
+    let _ = tracing_subscriber::registry().with(filter).with(lines).try_init();
+    Level { verbosity, handle }
+}
+
+impl Level {
+    /// Looks at the environment again.
+    pub(crate) fn read_again(&self) {
+        let _ = self.handle.reload(targets(self.verbosity));
+    }
+}
+
+fn targets(verbosity: u8) -> Targets {
+    let level = match verbosity {
+        0 => from_environment(),
+        1 => LevelFilter::DEBUG,
+        _ => LevelFilter::TRACE,
+    };
+    Targets::new().with_target("aemp", level)
+}
+
+fn from_environment() -> LevelFilter {
+    let wanted = std::env::var("AE_VERBOSE").ok();
+    match wanted.and_then(|text| text.trim().parse::<u8>().ok()) {
+        None | Some(7) => LevelFilter::INFO,
+        Some(0) => LevelFilter::OFF,
+        Some(1..=4) => LevelFilter::ERROR,
+        Some(5..=6) => LevelFilter::WARN,
+        Some(8) => LevelFilter::DEBUG,
+        Some(9..) => LevelFilter::TRACE,
+    }
+}
+
+/// The time as seconds since the epoch, which logs of several machines can be sorted by.
+struct Seconds;
+
+impl FormatTime for Seconds {
+    fn format_time(&self, out: &mut Writer<'_>) -> std::fmt::Result {
+        let now = std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .unwrap_or_default();
+        write!(out, "{}.{:03}", now.as_secs(), now.subsec_millis())
+    }
+}
