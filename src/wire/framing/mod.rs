@@ -38,7 +38,7 @@ use crate::value::packed::{Elements, Malformed, Reader, Token};
 use std::fmt;
 use thiserror::Error;
 
-pub(crate) use number::{NumberText, float_text, int_text, uint_text};
+pub(crate) use number::{NumberText, float_name, float_text, int_text, uint_text};
 
 /// How packets are written on a connection; each direction has its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
