@@ -4,8 +4,8 @@
 //! makes a stream and sink of packets:
 //!
 //! ```
-//! use aemp::codec::{PacketBuf, PacketCodec};
-//! use aemp::value::packed;
+//! use aemp::codec::PacketCodec;
+//! use aemp::value::Packed;
 //! use aemp::wire::framing::Framing;
 //! use bytes::BytesMut;
 //! use tokio_util::codec::{Decoder, Encoder};
@@ -15,53 +15,22 @@
 //!
 //! let mut received = BytesMut::from(&br#"["port1","ping"]["port1","#[..]);
 //! let packet = codec.decode(&mut received)?.expect("a whole packet");
-//! assert_eq!(packet.elements().first_str(), Some("port1".into()));
+//! assert_eq!(packet.decode::<(String, String)>()?, ("port1".into(), "ping".into()));
 //! assert!(codec.decode(&mut received)?.is_none());
 //!
-//! let mut octets = Vec::new();
-//! packed::put_octets(&mut octets, b"port2");
-//! packed::put_int(&mut octets, 42);
 //! let mut sent = BytesMut::new();
-//! codec.encode(PacketBuf::new(2, octets), &mut sent)?;
-//! assert_eq!(&sent[..], b"\x82\x45port2\x18\x2a");
-//! # Ok::<(), aemp::codec::CodecError>(())
+//! codec.encode(Packed::of(&("port2", 42))?, &mut sent)?;
+//! assert_eq!(&sent[..], b"\x82\x65port2\x18\x2a");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+use crate::value::Packed;
 use crate::value::packed::Elements;
 use crate::wire::framing::{self, EncodeError, Framing, FramingError, FramingLimits, Step};
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, BytesMut};
 use std::io;
 use thiserror::Error;
 use tokio_util::codec;
-
-/// An owned packet: its array in [packed form](crate::value::packed), port name first.
-#[derive(Debug, Clone)]
-pub struct PacketBuf {
-    len: usize,
-    octets: Bytes,
-}
-
-impl PacketBuf {
-    /// A packet of `len` values, which `octets` hold in packed form.
-    pub fn new(len: usize, octets: impl Into<Bytes>) -> Self {
-        PacketBuf {
-            len,
-            octets: octets.into(),
-        }
-    }
-
-    /// The packet's array, port name first; [`Packet::read`](crate::wire::packet::Packet::read)
-    /// takes it apart.
-    pub fn elements(&self) -> Elements<'_> {
-        Elements::new(self.len, &self.octets)
-    }
-}
-
-impl From<Elements<'_>> for PacketBuf {
-    fn from(elements: Elements<'_>) -> Self {
-        PacketBuf::new(elements.len(), Bytes::copy_from_slice(elements.octets()))
-    }
-}
 
 /// Why a stream of packets ended.
 #[derive(Debug, Error)]
@@ -90,6 +59,9 @@ pub enum CodecError {
 }
 
 /// Reads and writes packets, each direction in the framing that the handshake chose for it.
+///
+/// A packet is its array, port name first; [`Packet::read`](crate::wire::packet::Packet::read)
+/// takes it apart, and tells keepalives (which are passed on like any other packet).
 #[derive(Debug)]
 pub struct PacketCodec {
     decoder: framing::Decoder,
@@ -117,10 +89,10 @@ impl PacketCodec {
 }
 
 impl codec::Decoder for PacketCodec {
-    type Item = PacketBuf;
+    type Item = Packed;
     type Error = CodecError;
 
-    fn decode(&mut self, src: &mut BytesMut) -> Result<Option<PacketBuf>, CodecError> {
+    fn decode(&mut self, src: &mut BytesMut) -> Result<Option<Packed>, CodecError> {
         let step = self
             .decoder
             .next(src)
@@ -130,14 +102,14 @@ impl codec::Decoder for PacketCodec {
             })?;
         let (used, packet) = match step {
             Step::More { used } => (used, None),
-            Step::Packet { used, elements } => (used, Some(PacketBuf::from(elements))),
+            Step::Packet { used, elements } => (used, Some(elements.to_packed())),
         };
         self.received += u64::from(packet.is_some());
         src.advance(used);
         Ok(packet)
     }
 
-    fn decode_eof(&mut self, src: &mut BytesMut) -> Result<Option<PacketBuf>, CodecError> {
+    fn decode_eof(&mut self, src: &mut BytesMut) -> Result<Option<Packed>, CodecError> {
         match self.decode(src)? {
             None if !src.is_empty() || self.decoder.is_inside_a_packet() => {
                 Err(CodecError::CutOff {
@@ -160,21 +132,22 @@ impl codec::Encoder<Elements<'_>> for PacketCodec {
     }
 }
 
-impl codec::Encoder<PacketBuf> for PacketCodec {
+impl codec::Encoder<Packed> for PacketCodec {
     type Error = CodecError;
 
-    fn encode(&mut self, packet: PacketBuf, dst: &mut BytesMut) -> Result<(), CodecError> {
-        codec::Encoder::encode(self, packet.elements(), dst)
+    fn encode(&mut self, packet: Packed, dst: &mut BytesMut) -> Result<(), CodecError> {
+        codec::Encoder::encode(self, packet.as_elements(), dst)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use bytes::Bytes;
     use codec::{Decoder, Encoder};
 
-    fn packet() -> PacketBuf {
-        PacketBuf::new(2, &b"\x45port1\x18\x2a"[..])
+    fn packet() -> Packed {
+        Packed::new(2, Bytes::from_static(b"\x45port1\x18\x2a"))
     }
 
     #[test]
@@ -183,13 +156,13 @@ mod tests {
             let mut codec = PacketCodec::new(framing, framing);
             let mut wire = BytesMut::new();
             codec.encode(packet(), &mut wire).unwrap();
-            codec.encode(packet().elements(), &mut wire).unwrap();
+            codec.encode(packet().as_elements(), &mut wire).unwrap();
             let mut src = BytesMut::new();
             let mut received = 0;
             for octet in wire {
                 src.extend_from_slice(&[octet]);
                 while let Some(packet) = codec.decode(&mut src).unwrap() {
-                    assert_eq!(packet.elements().len(), 2);
+                    assert_eq!(packet.as_elements().len(), 2);
                     received += 1;
                 }
             }
@@ -233,7 +206,7 @@ mod tests {
     fn a_packet_that_cannot_be_sent_leaves_nothing_behind() {
         let mut codec = PacketCodec::new(Framing::Cbor, Framing::Json);
         let mut dst = BytesMut::from(&b"before"[..]);
-        let too_deep = PacketBuf::new(1, [&[0x81; 600][..], b"\x01"].concat());
+        let too_deep = Packed::new(1, [&[0x81; 600][..], b"\x01"].concat().into());
         let error = codec.encode(too_deep, &mut dst).unwrap_err();
         assert!(matches!(error, CodecError::Sent(EncodeError::TooDeep)));
         assert_eq!(&dst[..], b"before");

@@ -5,7 +5,6 @@
 //! random things to a world and checks, after every step and after quiet, that what aemp promises
 //! holds.
 
-
 mod event;
 mod link;
 mod net;

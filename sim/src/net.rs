@@ -3,8 +3,8 @@
 use crate::event::{Event, Queue};
 use crate::link::{End, Link, LinkEnd, Segment};
 use aemp::value::Str;
-use rand::rngs::StdRng;
 use rand::Rng as _;
+use rand::rngs::StdRng;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
@@ -37,7 +37,11 @@ impl Weather {
         if self.fastest == self.worst {
             return self.fastest;
         }
-        let slowest = if random.random_ratio(1, 100) { self.worst } else { self.slowest };
+        let slowest = if random.random_ratio(1, 100) {
+            self.worst
+        } else {
+            self.slowest
+        };
         random.random_range(self.fastest..=slowest)
     }
 }
@@ -88,7 +92,12 @@ impl Net {
                 for side in 0..2 {
                     let waits = !ends.end(side).flight.is_empty();
                     let limit = if waits { USER_TIMEOUT } else { KEEPALIVE };
-                    queue.after(limit, Event::Timeout { at: LinkEnd { link, side } });
+                    queue.after(
+                        limit,
+                        Event::Timeout {
+                            at: LinkEnd { link, side },
+                        },
+                    );
                 }
             }
         }
@@ -111,13 +120,27 @@ impl Net {
                 for _ in 0..end.flight.len() {
                     let at = (queue.now + self.weather.delay(random)).max(end.last_arrival);
                     end.last_arrival = at;
-                    queue.at(at, Event::Arrive { to: LinkEnd { link, side: 1 - side } });
+                    queue.at(
+                        at,
+                        Event::Arrive {
+                            to: LinkEnd {
+                                link,
+                                side: 1 - side,
+                            },
+                        },
+                    );
                 }
                 if end.open && !other_open {
                     // The next keepalive is answered by a reset.
                     let delay = random.random_range(Duration::ZERO..KEEPALIVE / 2);
                     let at = LinkEnd { link, side };
-                    queue.after(delay, Event::Reset { at, why: "connection reset by peer" });
+                    queue.after(
+                        delay,
+                        Event::Reset {
+                            at,
+                            why: "connection reset by peer",
+                        },
+                    );
                 }
             }
         }
@@ -151,7 +174,9 @@ impl Net {
         segment: Segment,
     ) {
         let delay = self.weather.delay(random);
-        let Some(link) = self.links.get_mut(&from.link) else { return };
+        let Some(link) = self.links.get_mut(&from.link) else {
+            return;
+        };
         let (a, b) = (link.end(0).host, link.end(1).host);
         let end = link.end_mut(from.side);
         if !end.open {
@@ -205,7 +230,13 @@ impl Net {
             if self.running.get(host).copied().flatten().is_some() {
                 let delay = self.weather.fastest;
                 let why = "connection reset by peer";
-                queue.after(delay, Event::Reset { at: to.other(), why });
+                queue.after(
+                    delay,
+                    Event::Reset {
+                        at: to.other(),
+                        why,
+                    },
+                );
             } else {
                 queue.after(USER_TIMEOUT, Event::Timeout { at: to.other() });
             }
@@ -217,7 +248,9 @@ impl Net {
 
     /// Whether this end has lost its peer for good, or for so long that TCP gives up.
     pub(crate) fn is_timed_out(&self, now: Duration, at: LinkEnd) -> bool {
-        let Some(link) = self.links.get(&at.link) else { return false };
+        let Some(link) = self.links.get(&at.link) else {
+            return false;
+        };
         let (end, other) = (link.end(at.side), link.end(1 - at.side));
         if !end.open {
             return false;
@@ -281,12 +314,24 @@ impl Net {
     /// A host is there again: peers of its old connections find out.
     pub(crate) fn came_back(&mut self, queue: &mut Queue, random: &mut StdRng, host: usize) {
         let orphans = self.links.iter().filter_map(|(&link, ends)| {
-            let side = ends.ends.iter().position(|end| end.host == host && !end.open)?;
-            ends.end(1 - side).open.then_some(LinkEnd { link, side: 1 - side })
+            let side = ends
+                .ends
+                .iter()
+                .position(|end| end.host == host && !end.open)?;
+            ends.end(1 - side).open.then_some(LinkEnd {
+                link,
+                side: 1 - side,
+            })
         });
         for at in orphans.collect::<Vec<_>>() {
             let delay = random.random_range(Duration::ZERO..KEEPALIVE / 2);
-            queue.after(delay, Event::Reset { at, why: "connection reset by peer" });
+            queue.after(
+                delay,
+                Event::Reset {
+                    at,
+                    why: "connection reset by peer",
+                },
+            );
         }
     }
 

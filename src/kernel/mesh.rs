@@ -328,7 +328,9 @@ impl Kernel {
     ///
     /// The answer is an [`Effect::Proceed`] or [`Effect::Close`], now or later.
     pub fn greeted(&mut self, id: ConnId, greeting: PeerGreeting) {
-        let Some(conn) = self.mesh.conns.get_mut(&id) else { return };
+        let Some(conn) = self.mesh.conns.get_mut(&id) else {
+            return;
+        };
         if conn.phase != Phase::Opening {
             return;
         }
@@ -338,7 +340,9 @@ impl Kernel {
         conn.phase = Phase::Greeted {
             node: greeting.node.clone(),
             provider: greeting.provider,
-            step: Step::Held { since: self.now.uptime },
+            step: Step::Held {
+                since: self.now.uptime,
+            },
         };
         match conn.goal.clone() {
             // A node that is up has proven its ID, so that a duplicate may be believed.
@@ -408,14 +412,23 @@ impl Kernel {
                 continue;
             };
             match &conn.phase {
-                Phase::Greeted { step: Step::Sent { patience }, .. } if now < *patience => return,
-                Phase::Greeted { step: Step::Held { since }, provider, .. } => {
+                Phase::Greeted {
+                    step: Step::Sent { patience },
+                    ..
+                } if now < *patience => return,
+                Phase::Greeted {
+                    step: Step::Held { since },
+                    provider,
+                    ..
+                } => {
                     held.push((id, conn.goal.is_some(), is_ours(provider), *since));
                 }
                 _ => {}
             }
         }
-        let Some(&(first, _, ours, since)) = held.first() else { return };
+        let Some(&(first, _, ours, since)) = held.first() else {
+            return;
+        };
         if !ours {
             return self.authenticate(first, node);
         }
@@ -495,8 +508,14 @@ impl Kernel {
             return;
         };
         let node = node.clone();
-        *step = Step::Held { since: self.now.uptime };
-        if self.is_up(&node) { self.probe(&node) } else { self.authenticate(id, &node) }
+        *step = Step::Held {
+            since: self.now.uptime,
+        };
+        if self.is_up(&node) {
+            self.probe(&node)
+        } else {
+            self.authenticate(id, &node)
+        }
     }
 
     /// Both sides have authenticated: the connection carries packets now.
@@ -519,7 +538,12 @@ impl Kernel {
         let mut goals = vec![conn.goal.clone()];
         for other in self.mesh.greeted.remove(&node).unwrap_or_default() {
             if other != id {
-                goals.push(self.mesh.conns.get(&other).and_then(|conn| conn.goal.clone()));
+                goals.push(
+                    self.mesh
+                        .conns
+                        .get(&other)
+                        .and_then(|conn| conn.goal.clone()),
+                );
                 self.close(other, "another connection to this node is in use");
             }
         }
@@ -673,7 +697,10 @@ impl Kernel {
         // First, or ports that die now would be reported to the lost node, by a new connection.
         self.ports.forget_peer(node);
         self.unreachable(node, why);
-        self.effects.push(Effect::NodeDown { node: node.clone(), reason });
+        self.effects.push(Effect::NodeDown {
+            node: node.clone(),
+            reason,
+        });
         self.node_is_down(node);
         if self.mesh.is_seed(node) {
             self.retry_seeds();

@@ -1,6 +1,6 @@
 //! A packet: for which port, and what.
 
-use super::framing::{NumberText, float_text, int_text, uint_text};
+use super::framing::{NumberText, float_name, int_text, uint_text};
 use crate::value::StrRef;
 use crate::value::packed::{Elements, Token};
 use thiserror::Error;
@@ -33,7 +33,7 @@ impl<'a> Packet<'a> {
             Ok(Token::Str(name)) => Name::Str(name),
             Ok(Token::UInt(number)) => Name::Number(uint_text(number)),
             Ok(Token::NInt(number)) => Name::Number(int_text(number)),
-            Ok(Token::Float(number)) => Name::Number(float_text(number)),
+            Ok(Token::Float(number)) => Name::Number(float_name(number)),
             _ => return Err(NoPortName),
         };
         let port = PortName { name };

@@ -44,27 +44,36 @@ pub(crate) fn is_up(world: &World, host: HostId, node: &str) -> bool {
 
 /// Which monitors have fired since the last look, each with its reason.
 pub(crate) fn fired(world: &mut World, host: HostId) -> Vec<(WatchId, String)> {
-    let fired = world.happenings(host).into_iter().filter_map(|happening| match happening {
-        Happening::Fired { watch, reason } => Some((watch, reason.to_string())),
-        _ => None,
-    });
+    let fired = world
+        .happenings(host)
+        .into_iter()
+        .filter_map(|happening| match happening {
+            Happening::Fired { watch, reason } => Some((watch, reason.to_string())),
+            _ => None,
+        });
     fired.collect()
 }
 
 /// The messages that came to a node's ports since the last look, as text.
 pub(crate) fn messages(world: &mut World, host: HostId) -> Vec<String> {
-    let messages = world.happenings(host).into_iter().filter_map(|happening| match happening {
-        Happening::Delivered { message, .. } => Some(message.to_string()),
-        _ => None,
-    });
+    let messages = world
+        .happenings(host)
+        .into_iter()
+        .filter_map(|happening| match happening {
+            Happening::Delivered { message, .. } => Some(message.to_string()),
+            _ => None,
+        });
     messages.collect()
 }
 
 pub(crate) fn dialled(world: &mut World, host: HostId) -> Vec<String> {
-    let dialled = world.happenings(host).into_iter().filter_map(|happening| match happening {
-        Happening::Dialled { address, .. } => Some(address.to_string()),
-        _ => None,
-    });
+    let dialled = world
+        .happenings(host)
+        .into_iter()
+        .filter_map(|happening| match happening {
+            Happening::Dialled { address, .. } => Some(address.to_string()),
+            _ => None,
+        });
     dialled.collect()
 }
 

@@ -14,7 +14,7 @@
 
 use super::cbor::{ARRAY, BREAK, Head, MAP, OCTETS, TAG, TEXT, head, malformed};
 use super::shared::{Shared, expansion_limit};
-use super::{FramingError, FramingLimits, NumberText, float_text, int_text, uint_text};
+use super::{FramingError, FramingLimits, NumberText, float_name, int_text, uint_text};
 use crate::value::packed::{self, OpenLen, Reader, Token};
 use crate::value::{StrKind, StrRef};
 use std::ops::Range;
@@ -245,7 +245,7 @@ impl<'a> Rewriter<'a> {
             Token::Str(_) => return Ok(()),
             Token::UInt(number) => uint_text(number),
             Token::NInt(number) => int_text(number),
-            Token::Float(number) => float_text(number),
+            Token::Float(number) => float_name(number),
             Token::Bool(value) => uint_text(u64::from(value)),
             Token::Undef => {
                 self.out.truncate(start);

@@ -33,11 +33,12 @@ mod storable;
 mod storable_encode;
 mod storable_ops;
 
+use super::limits::Limits;
 use crate::value::packed::{Elements, Malformed, Reader, Token};
 use std::fmt;
 use thiserror::Error;
 
-pub(crate) use number::{NumberText, float_text, int_text, uint_text};
+pub(crate) use number::{NumberText, float_name, float_text, int_text, uint_text};
 
 /// How packets are written on a connection; each direction has its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -92,9 +93,16 @@ pub struct FramingLimits {
 impl Default for FramingLimits {
     /// 256 MiB and [`MAX_NESTING`].
     fn default() -> Self {
+        Limits::default().into()
+    }
+}
+
+impl From<Limits> for FramingLimits {
+    /// Those of the limits that concern packets.
+    fn from(limits: Limits) -> Self {
         FramingLimits {
-            packet: 256 << 20,
-            nesting: MAX_NESTING,
+            packet: limits.packet,
+            nesting: limits.nesting,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Numbers as Perl writes them into strings, without an allocation.
 
-use crate::value::StrRef;
+use crate::value::{Number, StrRef};
+use std::fmt;
 use std::io::Write;
 
 /// The digits of a number.
@@ -63,6 +64,21 @@ pub(crate) fn int_text(value: i64) -> NumberText {
     let mut text = NumberText::EMPTY;
     text.push(b"-");
     text.push(digits.as_bytes());
+    text
+}
+
+impl fmt::Write for NumberText {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.push(text.as_bytes());
+        Ok(())
+    }
+}
+
+/// A float as Perl makes a name of it, of a port or in a hash: with up to 15 digits.
+pub(crate) fn float_name(value: f64) -> NumberText {
+    let mut text = NumberText::EMPTY;
+    // Perl's form of any float fits.
+    let _ = fmt::Write::write_fmt(&mut text, format_args!("{}", Number::Float(value)));
     text
 }
 
@@ -164,6 +180,16 @@ mod tests {
             let text = float_text(value);
             assert_eq!(std::str::from_utf8(text.as_bytes()).unwrap(), perl);
         }
+    }
+
+    #[test]
+    fn names_have_the_digits_that_perl_shows() {
+        assert_eq!(float_name(0.1 + 0.2).as_bytes(), b"0.3");
+        assert_eq!(
+            float_name(-f64::MIN_POSITIVE).as_bytes(),
+            b"-2.2250738585072e-308"
+        );
+        assert_eq!(float_name(1e16).as_bytes(), b"1e+16");
     }
 
     #[test]
