@@ -192,7 +192,7 @@ fn packets_that_come_with_the_authentication_are_answered() {
     let request = br#"["","snd","early#port1","first"]["","snd","early#port1","second"]"#;
     let options = json!({
         "node": "early",
-        "framings": ["json"],
+        "framing": "json",
         "early": compat_tests::neutral::hex(request),
     });
     peer.dial("early", node.port(), &options);
@@ -239,7 +239,7 @@ fn a_second_connection_replaces_one_that_has_fallen_silent() {
 /// Sends octets on a connection of its own and gives the seconds until the node closed it.
 fn seconds_until_closed(peer: &mut Peer, node: &Aemp, framing: &str, octets: &[u8]) -> f64 {
     let conn = "garbage";
-    let options = json!({"node": conn, "framings": [framing]});
+    let options = json!({"node": conn, "framings": [framing], "framing": framing});
     peer.dial(conn, node.port(), &options);
     assert_eq!(peer.outcome(conn), Outcome::Up);
     assert_eq!(peer.echo(conn, conn, "port1"), Outcome::Up);
@@ -349,7 +349,7 @@ fn keepalives_and_white_space_are_ignored() {
         peer.dial(
             &conn,
             node.port(),
-            &json!({"node": id, "framings": [framing]}),
+            &json!({"node": id, "framings": [framing], "framing": framing}),
         );
         assert_eq!(peer.outcome(&conn), Outcome::Up);
         peer.raw(&conn, octets);
@@ -368,7 +368,7 @@ fn packets_before_the_garbage_still_count() {
     peer.dial(
         "mixed",
         node.port(),
-        &json!({"node": "mixed", "framings": ["json"]}),
+        &json!({"node": "mixed", "framing": "json"}),
     );
     assert_eq!(peer.outcome("mixed"), Outcome::Up);
     peer.raw("mixed", br#"["","snd","mixed#port1","kept"]{"a":1}"#);

@@ -1,0 +1,41 @@
+# The commands of a developer. `make help` lists them.
+
+CARGO ?= cargo
+# The test runner: cargo-nextest where it is installed.
+RUNNER := $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo nextest run || echo test)
+ifeq ($(RUNNER),test)
+ONLY_COMPAT := --package compat-tests
+else
+# Building as for the whole workspace, so that nothing is built twice.
+ONLY_COMPAT := --workspace --filterset 'package(compat-tests)'
+endif
+
+.PHONY: help demo test compat format lint doctest
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: ## a seed, a receiver and a sender find each other and talk, as three processes
+	@$(CARGO) build --quiet --bins --examples
+	@scripts/demo
+
+test: format lint doctest ## formatting, lints and all tests, the checks against Perl included
+	@if scripts/perl-packages; then AEMP_REQUIRE=packages; else AEMP_REQUIRE=; fi; \
+	export AEMP_REQUIRE; \
+	$(CARGO) $(RUNNER) --workspace --no-fail-fast
+
+compat: ## only the checks against Perl, and fail if there are no real Perl nodes
+	@scripts/perl-packages
+	@$(CARGO) build --workspace
+	AEMP_REQUIRE=packages,live $(CARGO) $(RUNNER) --no-fail-fast $(ONLY_COMPAT)
+
+format:
+	$(CARGO) fmt --all --check
+
+lint:
+	$(CARGO) clippy --quiet --workspace --all-targets -- -D warnings
+
+doctest:
+ifneq ($(RUNNER),test)
+	$(CARGO) test --quiet --workspace --doc
+endif
