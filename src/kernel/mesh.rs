@@ -64,7 +64,7 @@ enum Phase {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Step {
     /// Our authentication line is held back.
-    Held,
+    Held { since: Duration },
     /// The peer authenticates first.
     AwaitsPeer,
     /// Our authentication line is sent; the time says until when others wait for this one.
@@ -107,6 +107,8 @@ pub(super) struct Seed {
 #[derive(Debug, Default)]
 struct Backoff {
     delay: Duration,
+    /// When it was tried last.
+    last: Option<Duration>,
     scheduled: Option<Duration>,
 }
 
@@ -329,13 +331,18 @@ impl Kernel {
         let Some(conn) = self.mesh.conns.get_mut(&id) else {
             return;
         };
+        if conn.phase != Phase::Opening {
+            return;
+        }
         if greeting.node == self.config.node {
             return self.met_ourselves(id, &greeting);
         }
         conn.phase = Phase::Greeted {
             node: greeting.node.clone(),
             provider: greeting.provider,
-            step: Step::Held,
+            step: Step::Held {
+                since: self.now.uptime,
+            },
         };
         match conn.goal.clone() {
             // A node that is up has proven its ID, so that a duplicate may be believed.
@@ -410,26 +417,32 @@ impl Kernel {
                     ..
                 } if now < *patience => return,
                 Phase::Greeted {
-                    step: Step::Held,
+                    step: Step::Held { since },
                     provider,
                     ..
                 } => {
-                    held.push((id, conn.goal.is_some(), is_ours(provider)));
+                    held.push((id, conn.goal.is_some(), is_ours(provider), *since));
                 }
                 _ => {}
             }
         }
-        let Some(&(first, _, ours)) = held.first() else {
+        let Some(&(first, _, ours, since)) = held.first() else {
             return;
         };
         if !ours {
             return self.authenticate(first, node);
         }
         if self.config.node < *node {
-            if let Some(&(dialled, ..)) = held.iter().find(|(_, dialled, _)| *dialled) {
+            if let Some(&(dialled, ..)) = held.iter().find(|(_, dialled, ..)| *dialled) {
                 self.authenticate(dialled, node);
-            } else if !self.is_dialling(node) {
-                self.authenticate(first, node);
+            } else {
+                // Our own dial may lead nowhere: the peer's does not wait for it for long.
+                let patience = since + self.config.connect_interval;
+                if now < patience && self.is_dialling(node) {
+                    self.agenda.add(patience, Task::Arbitrate(node.clone()));
+                } else {
+                    self.authenticate(first, node);
+                }
             }
         } else {
             for (id, ..) in held {
@@ -495,7 +508,9 @@ impl Kernel {
             return;
         };
         let node = node.clone();
-        *step = Step::Held;
+        *step = Step::Held {
+            since: self.now.uptime,
+        };
         if self.is_up(&node) {
             self.probe(&node)
         } else {
@@ -521,13 +536,23 @@ impl Kernel {
         };
         conn.phase = Phase::Up { node: node.clone() };
         let goal = conn.goal.clone();
+        let mut goals = vec![goal];
         for other in self.mesh.greeted.remove(&node).unwrap_or_default() {
             if other != id {
+                goals.push(
+                    self.mesh
+                        .conns
+                        .get(&other)
+                        .and_then(|conn| conn.goal.clone()),
+                );
                 self.close(other, "another connection to this node is in use");
             }
         }
-        if let Some(Goal::Seed(index)) = goal {
-            self.learn_seed(index, &node);
+        for goal in goals {
+            // This node has proven its ID, so that its other connections may be believed.
+            if let Some(Goal::Seed(index)) = goal {
+                self.learn_seed(index, &node);
+            }
         }
         let peer = self.peer(&node);
         peer.link = Some(Link {
@@ -670,8 +695,9 @@ impl Kernel {
         }
         let reason = transport_error(node, why);
         self.log(Level::Info, format!("{node} is down: {why}"));
-        self.unreachable(node, why);
+        // First, or ports that die now would be reported to the lost node, by a new connection.
         self.ports.forget_peer(node);
+        self.unreachable(node, why);
         self.effects.push(Effect::NodeDown {
             node: node.clone(),
             reason,
@@ -725,16 +751,20 @@ impl Kernel {
         }
     }
 
-    /// Makes the seeds that are down be dialled now, and the delay between retries short again.
+    /// Makes the seeds that are down be dialled now, or a moment after they were dialled last, and
+    /// the delay between retries short again.
     pub fn retry_seeds(&mut self) {
-        self.mesh.seed_retry.delay = SEED_RETRY.mul_f64(self.random_factor());
-        if self.mesh.seed_retry.scheduled.is_none() {
-            self.schedule_seeds(Duration::ZERO);
+        let delay = SEED_RETRY.mul_f64(self.random_factor());
+        let retry = &mut self.mesh.seed_retry;
+        retry.delay = delay;
+        let earliest = retry.last.map_or(Duration::ZERO, |last| last + delay);
+        let at = self.now.uptime.max(earliest);
+        if retry.scheduled.is_none_or(|scheduled| scheduled > at) {
+            self.schedule_seeds(at);
         }
     }
 
-    fn schedule_seeds(&mut self, delay: Duration) {
-        let at = self.now.uptime + delay;
+    fn schedule_seeds(&mut self, at: Duration) {
         self.mesh.seed_retry.scheduled = Some(at);
         self.agenda.add(at, Task::DialSeeds);
     }
@@ -760,6 +790,7 @@ impl Kernel {
         if down.is_empty() {
             return;
         }
+        self.mesh.seed_retry.last = Some(self.now.uptime);
         for index in down {
             let Some(seed) = self.mesh.seeds.get(index) else {
                 continue;
@@ -773,7 +804,7 @@ impl Kernel {
         }
         let delay = (self.mesh.seed_retry.delay * 2).min(self.config.monitor_timeout);
         self.mesh.seed_retry.delay = delay;
-        self.schedule_seeds(delay);
+        self.schedule_seeds(self.now.uptime + delay);
     }
 
     /// Replaces the seeds; connections that exist stay.

@@ -1,0 +1,141 @@
+//! What happens when: the queue of virtual time, and what nodes report of themselves.
+
+use crate::link::LinkEnd;
+use aemp::kernel::db::{ChangeSet, DbAnswer, DbMonitorId, QueryId};
+use aemp::kernel::{Call, ConnId, Level, PortName, Reason, WatchId};
+use aemp::value::{NodeId, Packed, Str};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Something that happens at a moment of virtual time.
+#[derive(Debug, Clone)]
+pub(crate) enum Event {
+    /// A node's connection attempt arrives where it goes.
+    Dial {
+        host: usize,
+        incarnation: u32,
+        conn: u64,
+        address: Str,
+        since: Duration,
+    },
+    /// A node learns that its attempt failed.
+    DialFailed {
+        host: usize,
+        incarnation: u32,
+        conn: u64,
+        why: &'static str,
+    },
+    /// The next segment on its way to this end arrives.
+    Arrive { to: LinkEnd },
+    /// This end learns that the connection is gone.
+    Reset { at: LinkEnd, why: &'static str },
+    /// This end gives up if it still hears nothing from its peer.
+    Timeout { at: LinkEnd },
+    /// Something that a node wanted to do later.
+    Timer {
+        host: usize,
+        incarnation: u32,
+        what: Timer,
+    },
+}
+
+#[derive(Debug, Clone)]
+pub(crate) enum Timer {
+    Tick,
+    Flush {
+        node: NodeId,
+        conn: ConnId,
+        generation: u64,
+    },
+    Close {
+        conn: ConnId,
+        reason: String,
+    },
+    HandshakeOver {
+        conn: ConnId,
+    },
+}
+
+impl Event {
+    /// The node to which it happens, if that is known without the network.
+    pub(crate) fn host(&self) -> Option<usize> {
+        match self {
+            Event::DialFailed { host, .. } | Event::Timer { host, .. } => Some(*host),
+            _ => None,
+        }
+    }
+}
+
+/// Events in order of time; equal times in order of arrival.
+#[derive(Debug, Default)]
+pub(crate) struct Queue {
+    pub(crate) now: Duration,
+    serial: u64,
+    events: BTreeMap<(Duration, u64), Event>,
+}
+
+impl Queue {
+    pub(crate) fn at(&mut self, at: Duration, event: Event) {
+        self.serial += 1;
+        self.events.insert((at.max(self.now), self.serial), event);
+    }
+
+    pub(crate) fn after(&mut self, delay: Duration, event: Event) {
+        self.at(self.now + delay, event);
+    }
+
+    /// Takes the next event, if it happens until `until`, and lets time pass.
+    pub(crate) fn pop(&mut self, until: Duration) -> Option<Event> {
+        let (&(at, _), _) = self.events.first_key_value()?;
+        if at > until {
+            return None;
+        }
+        let (_, event) = self.events.pop_first()?;
+        self.now = at;
+        Some(event)
+    }
+}
+
+/// Something that a node shows to the program that runs on it.
+#[derive(Debug, Clone)]
+#[allow(missing_docs)]
+pub enum Happening {
+    /// A message came to a port.
+    Delivered {
+        port: PortName,
+        from: NodeId,
+        message: Packed,
+    },
+    /// A monitor fired.
+    Fired { watch: WatchId, reason: Reason },
+    /// A peer spawned a port.
+    Spawned { port: PortName, init: Call },
+    /// A port died.
+    PortClosed { port: PortName, reason: Reason },
+    /// A peer called a function.
+    Called(Call),
+    /// A peer wants an expression evaluated.
+    Eval {
+        expression: Str,
+        from: NodeId,
+        reply: Packed,
+    },
+    /// A node was connected.
+    NodeUp(NodeId),
+    /// A node was lost.
+    NodeDown(NodeId, Reason),
+    /// A query was answered.
+    Answered { query: QueryId, answer: DbAnswer },
+    /// A monitored family changed.
+    Changed {
+        monitor: DbMonitorId,
+        changes: Arc<ChangeSet>,
+    },
+    /// The kernel dialled.
+    Dialled { conn: ConnId, address: Str },
+    /// The kernel closed a connection.
+    Closed { conn: ConnId, reason: String },
+    /// A log line.
+    Log { level: Level, text: String },
+}

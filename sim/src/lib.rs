@@ -1,0 +1,18 @@
+//! A virtual network for the kernels of aemp: many nodes in one thread, in virtual time, with
+//! delays, cuts, partitions and crashes. One seed reproduces a run.
+//!
+//! [`World`] holds the nodes and the network between them; tests drive it by hand. [`chaos`] does
+//! random things to a world and checks, after every step and after quiet, that what aemp promises
+//! holds.
+
+mod event;
+mod link;
+mod net;
+mod node;
+mod wire;
+mod world;
+
+pub use event::Happening;
+pub use net::Weather;
+pub use node::Node;
+pub use world::{HostId, Spec, World};

@@ -1,0 +1,77 @@
+//! One connection of the virtual network: octets stay in order, and may get stuck.
+
+use aemp::value::{NodeId, Str};
+use aemp::wire::framing::Framing;
+use std::collections::VecDeque;
+use std::time::Duration;
+
+/// One end of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct LinkEnd {
+    pub(crate) link: u64,
+    pub(crate) side: usize,
+}
+
+impl LinkEnd {
+    pub(crate) const fn other(self) -> LinkEnd {
+        LinkEnd {
+            link: self.link,
+            side: 1 - self.side,
+        }
+    }
+}
+
+/// What goes over a connection.
+#[derive(Debug, Clone)]
+pub(crate) enum Segment {
+    /// Both greeting lines. The framing is the one in which the sender will send.
+    Greeting {
+        node: NodeId,
+        nonce: Vec<u8>,
+        provider: Str,
+        framing: Framing,
+    },
+    /// The authentication line.
+    Auth,
+    /// Framed packets, cut anywhere.
+    Data(Vec<u8>),
+    /// The end.
+    Fin,
+}
+
+/// One direction and the end that sends in it.
+#[derive(Debug)]
+pub(crate) struct End {
+    pub(crate) host: usize,
+    pub(crate) incarnation: u32,
+    pub(crate) conn: u64,
+    /// Whether the process still has its socket.
+    pub(crate) open: bool,
+    /// What this end has sent and the other has not received.
+    pub(crate) flight: VecDeque<Segment>,
+    /// When the last of it arrives.
+    pub(crate) last_arrival: Duration,
+}
+
+#[derive(Debug)]
+pub(crate) struct Link {
+    pub(crate) ends: [End; 2],
+}
+
+impl Link {
+    pub(crate) fn end(&self, side: usize) -> &End {
+        if side == 0 {
+            &self.ends[0]
+        } else {
+            &self.ends[1]
+        }
+    }
+
+    pub(crate) fn end_mut(&mut self, side: usize) -> &mut End {
+        if side == 0 {
+            &mut self.ends[0]
+        } else {
+            &mut self.ends[1]
+        }
+    }
+}

@@ -1,0 +1,359 @@
+//! The virtual network: who can reach whom, how long that takes, and what TCP makes of trouble.
+
+use crate::event::{Event, Queue};
+use crate::link::{End, Link, LinkEnd, Segment};
+use aemp::value::Str;
+use rand::Rng as _;
+use rand::rngs::StdRng;
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+/// How long octets take.
+#[derive(Debug, Clone, Copy)]
+pub struct Weather {
+    /// The shortest way.
+    pub fastest: Duration,
+    /// The longest way, most of the time.
+    pub slowest: Duration,
+    /// One segment of a hundred takes up to so long.
+    pub worst: Duration,
+}
+
+impl Weather {
+    /// Everything takes one millisecond.
+    pub const CALM: Weather = Weather {
+        fastest: Duration::from_millis(1),
+        slowest: Duration::from_millis(1),
+        worst: Duration::from_millis(1),
+    };
+    /// Delays vary widely.
+    pub const ROUGH: Weather = Weather {
+        fastest: Duration::from_micros(100),
+        slowest: Duration::from_millis(40),
+        worst: Duration::from_secs(3),
+    };
+
+    pub(crate) fn delay(&self, random: &mut StdRng) -> Duration {
+        if self.fastest == self.worst {
+            return self.fastest;
+        }
+        let slowest = if random.random_ratio(1, 100) {
+            self.worst
+        } else {
+            self.slowest
+        };
+        random.random_range(self.fastest..=slowest)
+    }
+}
+
+/// `TCP_USER_TIMEOUT`: how long sent octets may stay unacknowledged.
+const USER_TIMEOUT: Duration = Duration::from_secs(30);
+/// Keepalive on an idle connection finds out after so long.
+const KEEPALIVE: Duration = Duration::from_secs(60);
+
+#[derive(Debug)]
+pub(crate) struct Net {
+    pub(crate) links: BTreeMap<u64, Link>,
+    next_link: u64,
+    pub(crate) listeners: BTreeMap<Str, usize>,
+    /// The pairs of hosts that cannot reach each other, and since when.
+    blocked: BTreeMap<(usize, usize), Duration>,
+    pub(crate) weather: Weather,
+    /// Whether each host runs, and as which incarnation.
+    pub(crate) running: Vec<Option<u32>>,
+}
+
+impl Net {
+    pub(crate) fn new(weather: Weather) -> Self {
+        Net {
+            links: BTreeMap::new(),
+            next_link: 0,
+            listeners: BTreeMap::new(),
+            blocked: BTreeMap::new(),
+            weather,
+            running: Vec::new(),
+        }
+    }
+
+    pub(crate) fn is_blocked(&self, a: usize, b: usize) -> bool {
+        self.blocked.contains_key(&(a.min(b), a.max(b)))
+    }
+
+    /// Cuts the way between two hosts: nothing arrives, nobody is told.
+    pub(crate) fn block(&mut self, queue: &mut Queue, a: usize, b: usize) {
+        let pair = (a.min(b), a.max(b));
+        if a == b || self.blocked.contains_key(&pair) {
+            return;
+        }
+        self.blocked.insert(pair, queue.now);
+        for (&link, ends) in &self.links {
+            let [x, y] = &ends.ends;
+            if (x.host.min(y.host), x.host.max(y.host)) == pair {
+                for side in 0..2 {
+                    let waits = !ends.end(side).flight.is_empty();
+                    let limit = if waits { USER_TIMEOUT } else { KEEPALIVE };
+                    queue.after(
+                        limit,
+                        Event::Timeout {
+                            at: LinkEnd { link, side },
+                        },
+                    );
+                }
+            }
+        }
+    }
+
+    /// Mends the way between two hosts: what was sent meanwhile arrives.
+    pub(crate) fn unblock(&mut self, queue: &mut Queue, random: &mut StdRng, a: usize, b: usize) {
+        let pair = (a.min(b), a.max(b));
+        if self.blocked.remove(&pair).is_none() {
+            return;
+        }
+        for (&link, ends) in &mut self.links {
+            let [x, y] = &ends.ends;
+            if (x.host.min(y.host), x.host.max(y.host)) != pair {
+                continue;
+            }
+            for side in 0..2 {
+                let other_open = ends.end(1 - side).open;
+                let end = ends.end_mut(side);
+                for _ in 0..end.flight.len() {
+                    let at = (queue.now + self.weather.delay(random)).max(end.last_arrival);
+                    end.last_arrival = at;
+                    queue.at(
+                        at,
+                        Event::Arrive {
+                            to: LinkEnd {
+                                link,
+                                side: 1 - side,
+                            },
+                        },
+                    );
+                }
+                if end.open && !other_open {
+                    // The next keepalive is answered by a reset.
+                    let delay = random.random_range(Duration::ZERO..KEEPALIVE / 2);
+                    let at = LinkEnd { link, side };
+                    queue.after(
+                        delay,
+                        Event::Reset {
+                            at,
+                            why: "connection reset by peer",
+                        },
+                    );
+                }
+            }
+        }
+    }
+
+    pub(crate) fn connect(&mut self, ends: [(usize, u32, u64); 2], now: Duration) -> u64 {
+        self.next_link += 1;
+        let ends = ends.map(|(host, incarnation, conn)| End {
+            host,
+            incarnation,
+            conn,
+            open: true,
+            flight: VecDeque::new(),
+            last_arrival: now,
+        });
+        self.links.insert(self.next_link, Link { ends });
+        self.next_link
+    }
+
+    pub(crate) fn set_conn(&mut self, end: LinkEnd, conn: u64) {
+        if let Some(link) = self.links.get_mut(&end.link) {
+            link.end_mut(end.side).conn = conn;
+        }
+    }
+
+    pub(crate) fn send(
+        &mut self,
+        queue: &mut Queue,
+        random: &mut StdRng,
+        from: LinkEnd,
+        segment: Segment,
+    ) {
+        let delay = self.weather.delay(random);
+        let Some(link) = self.links.get_mut(&from.link) else {
+            return;
+        };
+        let (a, b) = (link.end(0).host, link.end(1).host);
+        let end = link.end_mut(from.side);
+        if !end.open {
+            return;
+        }
+        end.flight.push_back(segment);
+        if self.blocked.contains_key(&(a.min(b), a.max(b))) {
+            queue.after(USER_TIMEOUT, Event::Timeout { at: from });
+            return;
+        }
+        let at = (queue.now + delay).max(end.last_arrival);
+        end.last_arrival = at;
+        queue.at(at, Event::Arrive { to: from.other() });
+    }
+
+    /// The process closes its socket: the peer reads the end behind all that was sent.
+    pub(crate) fn close(&mut self, queue: &mut Queue, random: &mut StdRng, end: LinkEnd) {
+        self.send(queue, random, end, Segment::Fin);
+        self.end_closed(end);
+    }
+
+    fn end_closed(&mut self, end: LinkEnd) {
+        if let Some(link) = self.links.get_mut(&end.link) {
+            link.end_mut(end.side).open = false;
+            if !link.end(1 - end.side).open && link.end(end.side).flight.is_empty() {
+                self.links.remove(&end.link);
+            }
+        }
+    }
+
+    /// The next segment for this end, unless the way is blocked.
+    pub(crate) fn arrive(&mut self, queue: &mut Queue, to: LinkEnd) -> Option<Arrival> {
+        let link = self.links.get(&to.link)?;
+        let (host, other) = (link.end(to.side).host, link.end(1 - to.side).host);
+        if self.is_blocked(host, other) {
+            return None;
+        }
+        let link = self.links.get_mut(&to.link)?;
+        let open = link.end(to.side).open;
+        let segment = link.end_mut(1 - to.side).flight.pop_front()?;
+        if open {
+            let end = link.end(to.side);
+            return Some(Arrival {
+                host: end.host,
+                incarnation: end.incarnation,
+                conn: end.conn,
+                segment,
+            });
+        }
+        if link.end(1 - to.side).open {
+            if self.running.get(host).copied().flatten().is_some() {
+                let delay = self.weather.fastest;
+                let why = "connection reset by peer";
+                queue.after(
+                    delay,
+                    Event::Reset {
+                        at: to.other(),
+                        why,
+                    },
+                );
+            } else {
+                queue.after(USER_TIMEOUT, Event::Timeout { at: to.other() });
+            }
+        } else if link.end(1 - to.side).flight.is_empty() {
+            self.links.remove(&to.link);
+        }
+        None
+    }
+
+    /// Whether this end has lost its peer for good, or for so long that TCP gives up.
+    pub(crate) fn is_timed_out(&self, now: Duration, at: LinkEnd) -> bool {
+        let Some(link) = self.links.get(&at.link) else {
+            return false;
+        };
+        let (end, other) = (link.end(at.side), link.end(1 - at.side));
+        if !end.open {
+            return false;
+        }
+        let pair = (end.host.min(other.host), end.host.max(other.host));
+        let blocked = self
+            .blocked
+            .get(&pair)
+            .is_some_and(|&since| since + USER_TIMEOUT <= now);
+        blocked || (!other.open && self.running.get(other.host).copied().flatten().is_none())
+    }
+
+    /// This end gives up, or is told to. Returns whose it is, if it was open.
+    pub(crate) fn reset(&mut self, at: LinkEnd) -> Option<(usize, u32, u64)> {
+        let end = self.links.get_mut(&at.link)?.end_mut(at.side);
+        if !end.open {
+            return None;
+        }
+        let whose = (end.host, end.incarnation, end.conn);
+        end.flight.clear();
+        self.end_closed(at);
+        Some(whose)
+    }
+
+    /// Both ends of the connection learn that it was cut.
+    pub(crate) fn cut(&mut self, queue: &mut Queue, random: &mut StdRng, link: u64) {
+        for side in 0..2 {
+            let at = LinkEnd { link, side };
+            let why = "connection reset by peer";
+            queue.after(self.weather.delay(random), Event::Reset { at, why });
+        }
+    }
+
+    /// The process of a host is killed: its system closes the sockets; what was not sent, and
+    /// maybe more, is lost.
+    pub(crate) fn killed(&mut self, queue: &mut Queue, random: &mut StdRng, host: usize) {
+        for end in self.open_ends_of(host) {
+            if let Some(link) = self.links.get_mut(&end.link) {
+                let flight = &mut link.end_mut(end.side).flight;
+                let kept = random.random_range(0..=flight.len());
+                flight.truncate(kept);
+                if let Some(Segment::Data(octets)) = flight.back_mut() {
+                    octets.truncate(random.random_range(0..=octets.len()));
+                }
+            }
+            self.close(queue, random, end);
+        }
+    }
+
+    /// A host loses its power: nobody is told.
+    pub(crate) fn vanished(&mut self, queue: &mut Queue, host: usize) {
+        for end in self.open_ends_of(host) {
+            if let Some(link) = self.links.get_mut(&end.link) {
+                link.end_mut(end.side).flight.clear();
+            }
+            self.end_closed(end);
+            queue.after(KEEPALIVE, Event::Timeout { at: end.other() });
+        }
+    }
+
+    /// A host is there again: peers of its old connections find out.
+    pub(crate) fn came_back(&mut self, queue: &mut Queue, random: &mut StdRng, host: usize) {
+        let orphans = self.links.iter().filter_map(|(&link, ends)| {
+            let side = ends
+                .ends
+                .iter()
+                .position(|end| end.host == host && !end.open)?;
+            ends.end(1 - side).open.then_some(LinkEnd {
+                link,
+                side: 1 - side,
+            })
+        });
+        for at in orphans.collect::<Vec<_>>() {
+            let delay = random.random_range(Duration::ZERO..KEEPALIVE / 2);
+            queue.after(
+                delay,
+                Event::Reset {
+                    at,
+                    why: "connection reset by peer",
+                },
+            );
+        }
+    }
+
+    fn open_ends_of(&self, host: usize) -> Vec<LinkEnd> {
+        let mut ends = Vec::new();
+        for (&link, both) in &self.links {
+            for side in 0..2 {
+                let end = both.end(side);
+                if end.host == host && end.open {
+                    ends.push(LinkEnd { link, side });
+                }
+            }
+        }
+        ends
+    }
+}
+
+/// A segment that has arrived, and where.
+#[derive(Debug)]
+pub(crate) struct Arrival {
+    pub(crate) host: usize,
+    pub(crate) incarnation: u32,
+    pub(crate) conn: u64,
+    pub(crate) segment: Segment,
+}

@@ -1,0 +1,505 @@
+//! The world: nodes, the network between them, and time.
+
+use crate::event::{Event, Happening, Queue};
+use crate::link::{LinkEnd, Segment};
+use crate::net::{Net, Weather};
+use crate::node::{Around, Node};
+use aemp::kernel::{ConnId, Kernel, KernelConfig, LaneLimits, PortName};
+use aemp::value::{NodeId, Packed, PortId, Str};
+use aemp::wire::framing::Framing;
+use rand::rngs::StdRng;
+use rand::{Rng as _, SeedableRng as _};
+use std::time::Duration;
+
+/// A place for a node; what runs there may crash and start again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct HostId(pub usize);
+
+/// What a node is started with.
+#[derive(Debug, Clone)]
+pub struct Spec {
+    /// Its ID.
+    pub node: NodeId,
+    /// Where it listens, and what it says of that.
+    pub addresses: Vec<Str>,
+    /// What it says of its addresses, where that differs.
+    pub advertised: Option<Vec<Str>>,
+    /// The seeds that it dials.
+    pub seeds: Vec<Str>,
+    /// Whether it is global from the start.
+    pub global: bool,
+    /// As in its greeting.
+    pub provider: Str,
+    /// One of these is chosen for each connection.
+    pub framings: Vec<Framing>,
+    /// As in its configuration.
+    pub secure: bool,
+    /// What others can call or spawn.
+    pub functions: Vec<Str>,
+    /// How much its lanes take.
+    pub limits: LaneLimits,
+    /// How long missing keys are not reported after a change of master.
+    pub grace: Duration,
+    /// Whether it heals Perl slaves.
+    pub heal: bool,
+}
+
+impl Spec {
+    /// A node that listens at `NAME:1` and has no seeds.
+    pub fn new(name: &str) -> Self {
+        Spec {
+            node: NodeId::new(name).expect("the test gives a node ID"),
+            addresses: vec![Str::from(format!("{name}:1"))],
+            advertised: None,
+            seeds: Vec::new(),
+            global: false,
+            provider: Str::from("aemp-0.1"),
+            framings: vec![Framing::Cbor],
+            secure: false,
+            functions: vec![Str::from("f")],
+            limits: LaneLimits::default(),
+            grace: Duration::from_secs(10),
+            heal: true,
+        }
+    }
+
+    /// The same with these seeds.
+    #[must_use]
+    pub fn seeds<'a>(mut self, seeds: impl IntoIterator<Item = &'a str>) -> Self {
+        self.seeds = seeds.into_iter().map(Str::from).collect();
+        self
+    }
+
+    /// The same, global from the start.
+    #[must_use]
+    pub fn global(mut self) -> Self {
+        self.global = true;
+        self
+    }
+}
+
+#[derive(Debug)]
+struct Host {
+    spec: Spec,
+    incarnation: u32,
+    node: Option<Node>,
+    /// Stopped until then: nothing that happens there is noticed before.
+    stopped_until: Duration,
+}
+
+/// Nodes, the network between them, and time.
+#[derive(Debug)]
+pub struct World {
+    queue: Queue,
+    net: Net,
+    hosts: Vec<Host>,
+    random: StdRng,
+}
+
+impl World {
+    /// An empty world in which everything takes one millisecond.
+    pub fn calm() -> Self {
+        World::new(0, Weather::CALM)
+    }
+
+    /// An empty world; all its chances come from `seed`.
+    pub fn new(seed: u64, weather: Weather) -> Self {
+        World {
+            queue: Queue::default(),
+            net: Net::new(weather),
+            hosts: Vec::new(),
+            random: StdRng::seed_from_u64(seed),
+        }
+    }
+
+    /// The time since the beginning.
+    pub fn now(&self) -> Duration {
+        self.queue.now
+    }
+
+    /// Changes the weather.
+    pub fn set_weather(&mut self, weather: Weather) {
+        self.net.weather = weather;
+    }
+
+    /// A new place; nothing runs there yet.
+    pub fn place(&mut self, spec: Spec) -> HostId {
+        let host = self.hosts.len();
+        self.hosts.push(Host {
+            spec,
+            incarnation: 0,
+            node: None,
+            stopped_until: Duration::ZERO,
+        });
+        self.net.running.push(None);
+        HostId(host)
+    }
+
+    /// A new node that runs.
+    pub fn add(&mut self, spec: Spec) -> HostId {
+        let host = self.place(spec);
+        self.start(host);
+        host
+    }
+
+    /// Starts what is not running.
+    pub fn start(&mut self, host: HostId) {
+        let Some(place) = self.hosts.get_mut(host.0) else {
+            return;
+        };
+        if place.node.is_some() {
+            return;
+        }
+        place.incarnation += 1;
+        let spec = &place.spec;
+        let config = KernelConfig {
+            node: spec.node.clone(),
+            addresses: spec
+                .advertised
+                .clone()
+                .unwrap_or_else(|| spec.addresses.clone()),
+            seeds: spec.seeds.clone(),
+            monitor_timeout: Duration::from_secs(30),
+            connect_interval: Duration::from_secs(2),
+            secure: spec.secure,
+            heal: spec.heal,
+            grace: spec.grace,
+            process_id: place.incarnation,
+            entropy: self.random.random(),
+        };
+        place.node = Some(Node::new(
+            config,
+            spec.provider.clone(),
+            spec.framings.clone(),
+            spec.limits,
+            self.queue.now,
+        ));
+        for address in &spec.addresses {
+            self.net.listeners.insert(address.clone(), host.0);
+        }
+        let (global, functions) = (spec.global, spec.functions.clone());
+        self.net.running[host.0] = Some(place.incarnation);
+        self.net
+            .came_back(&mut self.queue, &mut self.random, host.0);
+        self.kernel(host, |kernel| {
+            functions
+                .into_iter()
+                .for_each(|function| kernel.register(function));
+            if global {
+                kernel.become_global();
+            }
+        });
+    }
+
+    /// Kills a node's process: its peers read the end of their connections.
+    pub fn kill(&mut self, host: HostId) {
+        if self.stop_running(host) {
+            self.net.killed(&mut self.queue, &mut self.random, host.0);
+        }
+    }
+
+    /// Takes a node's power: its peers hear nothing.
+    pub fn vanish(&mut self, host: HostId) {
+        if self.stop_running(host) {
+            self.net.vanished(&mut self.queue, host.0);
+        }
+    }
+
+    fn stop_running(&mut self, host: HostId) -> bool {
+        let Some(place) = self.hosts.get_mut(host.0) else {
+            return false;
+        };
+        self.net.running[host.0] = None;
+        place.stopped_until = Duration::ZERO;
+        place.node.take().is_some()
+    }
+
+    /// Stops a process for a while; its system goes on.
+    pub fn pause(&mut self, host: HostId, how_long: Duration) {
+        let until = self.queue.now + how_long;
+        if let Some(place) = self.hosts.get_mut(host.0) {
+            place.stopped_until = until;
+        }
+    }
+
+    /// Whether a process is stopped.
+    pub fn is_paused(&self, host: HostId) -> bool {
+        self.hosts
+            .get(host.0)
+            .is_some_and(|place| place.stopped_until > self.queue.now)
+    }
+
+    /// Cuts the way between two places: nothing arrives, nobody is told.
+    pub fn block(&mut self, a: HostId, b: HostId) {
+        self.net.block(&mut self.queue, a.0, b.0);
+    }
+
+    /// Mends the way between two places.
+    pub fn unblock(&mut self, a: HostId, b: HostId) {
+        self.net
+            .unblock(&mut self.queue, &mut self.random, a.0, b.0);
+    }
+
+    /// Mends everything.
+    pub fn unblock_all(&mut self) {
+        for a in 0..self.hosts.len() {
+            for b in a..self.hosts.len() {
+                self.unblock(HostId(a), HostId(b));
+            }
+        }
+    }
+
+    /// Cuts the connections between two places: both ends are told.
+    pub fn cut(&mut self, a: HostId, b: HostId) {
+        for link in self.links_between(a, b) {
+            self.net.cut(&mut self.queue, &mut self.random, link);
+        }
+    }
+
+    /// Makes an address lead to another place, or to none.
+    pub fn redirect(&mut self, address: &str, host: Option<HostId>) {
+        match host {
+            Some(host) => self.net.listeners.insert(Str::from(address), host.0),
+            None => self.net.listeners.remove(&Str::from(address)),
+        };
+    }
+
+    /// The connections between two places, those in the making included.
+    pub fn links_between(&self, a: HostId, b: HostId) -> Vec<u64> {
+        let pair = (a.0.min(b.0), a.0.max(b.0));
+        let links = self.net.links.iter().filter(|(_, link)| {
+            let hosts = [0, 1].map(|side| link.end(side).host);
+            (hosts[0].min(hosts[1]), hosts[0].max(hosts[1])) == pair
+                && [0, 1].into_iter().all(|side| link.end(side).open)
+        });
+        links.map(|(&link, _)| link).collect()
+    }
+
+    /// The places.
+    pub fn hosts(&self) -> impl Iterator<Item = HostId> + use<> {
+        (0..self.hosts.len()).map(HostId)
+    }
+
+    /// What a place's node is started with.
+    pub fn spec(&self, host: HostId) -> &Spec {
+        &self.hosts[host.0].spec
+    }
+
+    /// The same, to be changed for the next start.
+    pub fn spec_mut(&mut self, host: HostId) -> &mut Spec {
+        &mut self.hosts[host.0].spec
+    }
+
+    /// How often the place's node was started.
+    pub fn incarnation(&self, host: HostId) -> u32 {
+        self.hosts[host.0].incarnation
+    }
+
+    /// The node of a place, if it runs.
+    pub fn running(&self, host: HostId) -> Option<&Node> {
+        self.hosts.get(host.0)?.node.as_ref()
+    }
+
+    /// The node of a place.
+    ///
+    /// # Panics
+    /// If it does not run.
+    pub fn node(&self, host: HostId) -> &Node {
+        self.running(host).expect("the node runs")
+    }
+
+    /// What has happened on a node since the last time.
+    pub fn happenings(&mut self, host: HostId) -> Vec<Happening> {
+        let node = self
+            .hosts
+            .get_mut(host.0)
+            .and_then(|host| host.node.as_mut());
+        node.map(Node::take_happenings).unwrap_or_default()
+    }
+
+    /// Calls the kernel of a node that runs, and carries out what it wants done.
+    ///
+    /// # Panics
+    /// If it does not run.
+    pub fn kernel<R>(&mut self, host: HostId, input: impl FnOnce(&mut Kernel) -> R) -> R {
+        self.with(host.0, |node, around| node.drive(around, input))
+            .expect("the node runs")
+    }
+
+    /// Makes a port.
+    pub fn open_port(&mut self, host: HostId) -> PortId {
+        let name: PortName = self
+            .with(host.0, |node, around| node.open_port(around))
+            .expect("the node runs");
+        PortId::new(&self.hosts[host.0].spec.node, &name)
+    }
+
+    /// Sends a message as a program on the node does.
+    pub fn send(&mut self, host: HostId, to: &PortId, message: &Packed) {
+        self.with(host.0, |node, around| {
+            node.send(around, to, message.as_elements())
+        });
+    }
+
+    fn with<R>(
+        &mut self,
+        host: usize,
+        act: impl FnOnce(&mut Node, &mut Around<'_>) -> R,
+    ) -> Option<R> {
+        let place = self.hosts.get_mut(host)?;
+        let node = place.node.as_mut()?;
+        let mut around = Around {
+            host,
+            incarnation: place.incarnation,
+            queue: &mut self.queue,
+            net: &mut self.net,
+            random: &mut self.random,
+        };
+        Some(act(node, &mut around))
+    }
+
+    /// Lets time pass.
+    pub fn run_for(&mut self, how_long: Duration) {
+        let until = self.queue.now + how_long;
+        while self.step(until) {}
+        self.queue.now = until;
+    }
+
+    /// Lets the next thing happen, if it happens until then.
+    pub fn step(&mut self, until: Duration) -> bool {
+        let Some(event) = self.queue.pop(until) else {
+            return false;
+        };
+        if let Some(host) = self.host_of(&event)
+            && let Some(place) = self.hosts.get(host)
+            && place.stopped_until > self.queue.now
+        {
+            let at = place.stopped_until;
+            self.queue.at(at, event);
+            return true;
+        }
+        self.happen(event);
+        true
+    }
+
+    fn host_of(&self, event: &Event) -> Option<usize> {
+        let end = match event {
+            // The system takes a connection, but nobody reads the greeting.
+            Event::Dial { address, .. } => return self.net.listeners.get(address).copied(),
+            Event::Arrive { to: end }
+            | Event::Reset { at: end, .. }
+            | Event::Timeout { at: end } => end,
+            _ => return event.host(),
+        };
+        self.net
+            .links
+            .get(&end.link)
+            .map(|link| link.end(end.side).host)
+    }
+
+    fn is_running(&self, host: usize, incarnation: u32) -> bool {
+        self.net.running.get(host).copied().flatten() == Some(incarnation)
+    }
+
+    fn happen(&mut self, event: Event) {
+        match event {
+            Event::Dial {
+                host,
+                incarnation,
+                conn,
+                address,
+                since,
+            } => {
+                if self.is_running(host, incarnation) {
+                    self.dial(host, incarnation, conn, address, since);
+                }
+            }
+            Event::DialFailed {
+                host,
+                incarnation,
+                conn,
+                why,
+            } => {
+                if self.is_running(host, incarnation) {
+                    self.with(host, |node, around| node.ended(around, ConnId(conn), why));
+                }
+            }
+            Event::Arrive { to } => {
+                if let Some(arrival) = self.net.arrive(&mut self.queue, to)
+                    && self.is_running(arrival.host, arrival.incarnation)
+                {
+                    let (host, conn, segment) = (arrival.host, arrival.conn, arrival.segment);
+                    if matches!(segment, Segment::Fin) {
+                        self.net.reset(to);
+                    }
+                    self.with(host, |node, around| node.received(around, conn, segment));
+                }
+            }
+            Event::Reset { at, why } => self.ended(at, why),
+            Event::Timeout { at } => {
+                if self.net.is_timed_out(self.queue.now, at) {
+                    self.ended(at, "connection timed out");
+                }
+            }
+            Event::Timer {
+                host,
+                incarnation,
+                what,
+            } => {
+                if self.is_running(host, incarnation) {
+                    self.with(host, |node, around| node.timer(around, what));
+                }
+            }
+        }
+    }
+
+    fn ended(&mut self, at: LinkEnd, why: &str) {
+        if let Some((host, incarnation, conn)) = self.net.reset(at)
+            && self.is_running(host, incarnation)
+        {
+            self.with(host, |node, around| node.ended(around, ConnId(conn), why));
+        }
+    }
+
+    fn dial(&mut self, host: usize, incarnation: u32, conn: u64, address: Str, since: Duration) {
+        let target = self.net.listeners.get(&address).copied();
+        let failed = |why| Event::DialFailed {
+            host,
+            incarnation,
+            conn,
+            why,
+        };
+        let Some(target) = target else {
+            self.queue
+                .after(self.net.weather.fastest, failed("connection refused"));
+            return;
+        };
+        let reachable = !self.net.is_blocked(host, target);
+        match self.net.running.get(target).copied().flatten() {
+            Some(its) if reachable => {
+                let ends = [(host, incarnation, conn), (target, its, 0)];
+                let link = self.net.connect(ends, self.queue.now);
+                let [near, far] = [0, 1].map(|side| LinkEnd { link, side });
+                let its = self.with(target, |node, around| node.accepted(around, far));
+                self.net.set_conn(far, its.unwrap_or_default());
+                self.with(host, |node, around| node.dialled(around, conn, near));
+            }
+            None if reachable && self.random.random_ratio(3, 4) => {
+                self.queue
+                    .after(self.net.weather.fastest, failed("connection refused"));
+            }
+            // Nobody answers: the system repeats the attempt for a while.
+            _ if self.queue.now < since + Duration::from_secs(30) => {
+                let again = Event::Dial {
+                    host,
+                    incarnation,
+                    conn,
+                    address,
+                    since,
+                };
+                self.queue.after(Duration::from_secs(1), again);
+            }
+            _ => self.queue.after(Duration::ZERO, failed("no answer")),
+        }
+    }
+}
