@@ -96,10 +96,7 @@ impl codec::Decoder for PacketCodec {
         let step = self
             .decoder
             .next(src)
-            .map_err(|source| CodecError::Received {
-                number: self.received + 1,
-                source,
-            })?;
+            .map_err(|source| CodecError::Received { number: self.received + 1, source })?;
         let (used, packet) = match step {
             Step::More { used } => (used, None),
             Step::Packet { used, elements } => (used, Some(elements.to_packed())),
@@ -112,9 +109,7 @@ impl codec::Decoder for PacketCodec {
     fn decode_eof(&mut self, src: &mut BytesMut) -> Result<Option<Packed>, CodecError> {
         match self.decode(src)? {
             None if !src.is_empty() || self.decoder.is_inside_a_packet() => {
-                Err(CodecError::CutOff {
-                    number: self.received + 1,
-                })
+                Err(CodecError::CutOff { number: self.received + 1 })
             }
             packet => Ok(packet),
         }
@@ -179,10 +174,7 @@ mod tests {
             codec.encode(packet(), &mut wire).unwrap();
             wire.truncate(wire.len() - 1);
             let end = codec.decode_eof(&mut wire);
-            assert!(
-                matches!(end, Err(CodecError::CutOff { number: 1 })),
-                "{framing}"
-            );
+            assert!(matches!(end, Err(CodecError::CutOff { number: 1 })), "{framing}");
         }
     }
 
@@ -195,10 +187,7 @@ mod tests {
         assert_eq!(error.to_string(), "packet 2 received is unusable");
         assert!(matches!(
             error,
-            CodecError::Received {
-                number: 2,
-                source: FramingError::NotAPacket
-            }
+            CodecError::Received { number: 2, source: FramingError::NotAPacket }
         ));
     }
 

@@ -44,11 +44,7 @@ impl Bench {
     }
 
     fn run(&self, arguments: &[&str]) -> Answer {
-        let Output {
-            status,
-            stdout,
-            stderr,
-        } = self.command(arguments).output().unwrap();
+        let Output { status, stdout, stderr } = self.command(arguments).output().unwrap();
         Answer {
             code: status.code().unwrap(),
             stdout: String::from_utf8(stdout).unwrap(),
@@ -59,12 +55,7 @@ impl Bench {
     /// Runs a chain that prints nothing and succeeds, and returns the file.
     fn after(&self, arguments: &[&str]) -> Value {
         let answer = self.run(arguments);
-        assert_eq!(
-            (answer.code, answer.stdout.as_str()),
-            (0, ""),
-            "{}",
-            answer.stderr
-        );
+        assert_eq!((answer.code, answer.stdout.as_str()), (0, ""), "{}", answer.stderr);
         self.file()
     }
 
@@ -77,18 +68,8 @@ impl Bench {
         let before = r#"{"version":1,"secret":"kept"}"#;
         let bench = Self::with(before);
         let answer = bench.run(arguments);
-        assert_eq!(
-            (answer.code, answer.stdout.as_str()),
-            (2, ""),
-            "{}",
-            answer.stderr
-        );
-        assert_eq!(
-            fs::read_to_string(bench.rc()).unwrap(),
-            before,
-            "{}",
-            answer.stderr
-        );
+        assert_eq!((answer.code, answer.stdout.as_str()), (2, ""), "{}", answer.stderr);
+        assert_eq!(fs::read_to_string(bench.rc()).unwrap(), before, "{}", answer.stderr);
         assert_eq!(answer.stderr.lines().count(), 1, "{}", answer.stderr);
         answer.stderr
     }
@@ -147,47 +128,25 @@ fn every_key_has_a_long_a_short_and_a_deleting_form() {
     for key in keys {
         let bench = Bench::new();
         let set = format!("set{key}");
-        assert_eq!(
-            bench.after(&[&set, "\"7\""]),
-            json!({"version": 1, key: "7"})
-        );
-        assert_eq!(
-            bench.after(&[key, "[\"8\", 9]"]),
-            json!({"version": 1, key: ["8", 9]})
-        );
+        assert_eq!(bench.after(&[&set, "\"7\""]), json!({"version": 1, key: "7"}));
+        assert_eq!(bench.after(&[key, "[\"8\", 9]"]), json!({"version": 1, key: ["8", 9]}));
         assert_eq!(bench.after(&[&format!("del{key}")]), json!({"version": 1}));
     }
     for key in ["binds", "seeds", "services", "advertise"] {
         let bench = Bench::new();
         let set = format!("set{key}");
-        assert_eq!(
-            bench.after(&[&set, "a,b"]),
-            json!({"version": 1, key: ["a", "b"]})
-        );
-        assert_eq!(
-            bench.after(&[key, "[\"c\"]"]),
-            json!({"version": 1, key: ["c"]})
-        );
+        assert_eq!(bench.after(&[&set, "a,b"]), json!({"version": 1, key: ["a", "b"]}));
+        assert_eq!(bench.after(&[key, "[\"c\"]"]), json!({"version": 1, key: ["c"]}));
         assert_eq!(bench.after(&[&format!("del{key}")]), json!({"version": 1}));
     }
     let bench = Bench::new();
-    assert_eq!(
-        bench.after(&["seteval", "1+1"]),
-        json!({"version": 1, "eval": "1+1"})
-    );
+    assert_eq!(bench.after(&["seteval", "1+1"]), json!({"version": 1, "eval": "1+1"}));
     assert_eq!(bench.after(&["deleval"]), json!({"version": 1}));
 }
 
 #[test]
 fn values_are_stored_as_texts_unless_they_are_json() {
-    let file = written(&[
-        "monitor_timeout",
-        "12",
-        "nodelay",
-        "true",
-        "secret",
-        "\"[x]\"",
-    ]);
+    let file = written(&["monitor_timeout", "12", "nodelay", "true", "secret", "\"[x]\""]);
     assert_eq!(
         file,
         json!({"version": 1, "monitor_timeout": "12", "nodelay": "true", "secret": "[x]"})
@@ -197,19 +156,13 @@ fn values_are_stored_as_texts_unless_they_are_json() {
 #[test]
 fn a_single_json_list_is_the_whole_line() {
     let file = written(&["[\"setsecret\", \"--help\", \"monitor_timeout\", 12]"]);
-    assert_eq!(
-        file,
-        json!({"version": 1, "secret": "--help", "monitor_timeout": 12})
-    );
+    assert_eq!(file, json!({"version": 1, "secret": "--help", "monitor_timeout": 12}));
 }
 
 #[test]
 fn lists_are_split_at_commas_as_perl_splits() {
     let file = written(&["binds", ",a,,b ,,", "seeds", ""]);
-    assert_eq!(
-        file,
-        json!({"version": 1, "binds": ["", "a", "", "b "], "seeds": []})
-    );
+    assert_eq!(file, json!({"version": 1, "binds": ["", "a", "", "b "], "seeds": []}));
 }
 
 #[test]
@@ -220,42 +173,23 @@ fn items_are_added_once_and_removed() {
     assert_eq!(bench.after(&["delbind", "b"])["binds"], json!(["a"]));
     assert_eq!(bench.after(&["delbind", "a"])["binds"], json!([]));
     assert_eq!(bench.after(&["delseed", "nothing"])["seeds"], json!([]));
-    assert_eq!(
-        bench.after(&["seeds", "[4040]", "delseed", "4040"])["seeds"],
-        json!([])
-    );
+    assert_eq!(bench.after(&["seeds", "[4040]", "delseed", "4040"])["seeds"], json!([]));
 }
 
 #[test]
 fn services_may_be_there_twice_and_go_one_at_a_time() {
     let bench = Bench::new();
-    let file = bench.after(&[
-        "addservice",
-        "a::",
-        "addservice",
-        "a::",
-        "addservice",
-        "[\"f\",1]",
-    ]);
+    let file = bench.after(&["addservice", "a::", "addservice", "a::", "addservice", "[\"f\",1]"]);
     assert_eq!(file["services"], json!(["a::", "a::", ["f", 1]]));
-    assert_eq!(
-        bench.after(&["delservice", "a::"])["services"],
-        json!(["a::", ["f", 1]])
-    );
-    assert_eq!(
-        bench.after(&["delservice", "[\"f\",1]"])["services"],
-        json!(["a::"])
-    );
+    assert_eq!(bench.after(&["delservice", "a::"])["services"], json!(["a::", ["f", 1]]));
+    assert_eq!(bench.after(&["delservice", "[\"f\",1]"])["services"], json!(["a::"]));
 }
 
 #[test]
 fn profiles_are_made_even_if_empty_and_deleted() {
     let bench = Bench::new();
     let file = bench.after(&["profile", "a", "profile", "b", "nodeid", "n"]);
-    assert_eq!(
-        file,
-        json!({"version": 1, "profile": {"a": {}, "b": {"nodeid": "n"}}})
-    );
+    assert_eq!(file, json!({"version": 1, "profile": {"a": {}, "b": {"nodeid": "n"}}}));
     let file = bench.after(&["delprofile", "b"]);
     assert_eq!(file, json!({"version": 1, "profile": {"a": {}}}));
 }
@@ -266,10 +200,7 @@ fn the_certificate_is_the_content_of_the_file() {
     let pem = "-----BEGIN CERTIFICATE-----\nx\n-----END CERTIFICATE-----\n\
                -----BEGIN PRIVATE KEY-----\ny\n-----END PRIVATE KEY-----\n";
     fs::write(bench.directory.path().join("my.pem"), pem).unwrap();
-    assert_eq!(
-        bench.after(&["setcert", "my.pem"]),
-        json!({"version": 1, "cert": pem})
-    );
+    assert_eq!(bench.after(&["setcert", "my.pem"]), json!({"version": 1, "cert": pem}));
 }
 
 #[test]
@@ -289,14 +220,8 @@ fn a_generated_certificate_has_its_key_beside_it_and_is_not_shown() {
     let bench = Bench::new();
     let file = bench.after(&["profile", "p", "gencert"]);
     let pem = file["profile"]["p"]["cert"].as_str().unwrap();
-    let labels: Vec<_> = pem
-        .lines()
-        .filter(|line| line.starts_with("-----BEGIN"))
-        .collect();
-    assert_eq!(
-        labels,
-        ["-----BEGIN CERTIFICATE-----", "-----BEGIN PRIVATE KEY-----"]
-    );
+    let labels: Vec<_> = pem.lines().filter(|line| line.starts_with("-----BEGIN")).collect();
+    assert_eq!(labels, ["-----BEGIN CERTIFICATE-----", "-----BEGIN PRIVATE KEY-----"]);
 }
 
 #[test]
@@ -316,49 +241,24 @@ fn a_file_that_does_not_parse_is_left_alone() {
     let bench = Bench::with("{\"secret\": oops}");
     let answer = bench.run(&["setsecret", "x"]);
     assert_eq!(answer.code, 2);
-    assert!(
-        answer.stderr.contains("line 1, column 12"),
-        "{}",
-        answer.stderr
-    );
-    assert_eq!(
-        fs::read_to_string(bench.rc()).unwrap(),
-        "{\"secret\": oops}"
-    );
+    assert!(answer.stderr.contains("line 1, column 12"), "{}", answer.stderr);
+    assert_eq!(fs::read_to_string(bench.rc()).unwrap(), "{\"secret\": oops}");
 }
 
 #[test]
 fn showing_follows_the_changes_before_it() {
     let bench = Bench::new();
-    let line = [
-        "profile",
-        "p",
-        "nodeid",
-        "a",
-        "showprofile",
-        "p",
-        "nodeid",
-        "b",
-        "showprofile",
-        "p",
-    ];
+    let line =
+        ["profile", "p", "nodeid", "a", "showprofile", "p", "nodeid", "b", "showprofile", "p"];
     let answer = bench.run(&line);
-    assert_eq!(
-        answer.stdout,
-        "{\n   \"nodeid\" : \"a\"\n}\n{\n   \"nodeid\" : \"b\"\n}\n"
-    );
+    assert_eq!(answer.stdout, "{\n   \"nodeid\" : \"a\"\n}\n{\n   \"nodeid\" : \"b\"\n}\n");
     assert_eq!(bench.run(&["showprofile", "none"]).stdout, "{}\n");
 }
 
 #[test]
 fn showing_alone_writes_nothing() {
     let bench = Bench::new();
-    for line in [
-        &["showconfig"][..],
-        &["showprofile", "p"],
-        &["profiles"],
-        &["help"],
-    ] {
+    for line in [&["showconfig"][..], &["showprofile", "p"], &["profiles"], &["help"]] {
         assert_eq!(bench.run(line).code, 0);
     }
     assert_eq!(fs::read_dir(bench.directory.path()).unwrap().count(), 0);
@@ -386,20 +286,8 @@ fn the_effective_configuration_puts_profile_parents_defaults_and_arguments_toget
         })
     );
     let forced = shown(&["showconfig", "a", "nodeid", "x", "force", "1"]);
-    assert_eq!(
-        (&forced["nodeid"], &forced["monitor_timeout"]),
-        (&json!("x"), &json!(30))
-    );
-    let alone = shown(&[
-        "showconfig",
-        "a",
-        "nodeid",
-        "x",
-        "norc",
-        "1",
-        "profile",
-        "b",
-    ]);
+    assert_eq!((&forced["nodeid"], &forced["monitor_timeout"]), (&json!("x"), &json!(30)));
+    let alone = shown(&["showconfig", "a", "nodeid", "x", "norc", "1", "profile", "b"]);
     assert_eq!((&alone["nodeid"], alone.get("secret")), (&json!("x"), None));
 }
 
@@ -431,15 +319,9 @@ fn octets_that_were_typed_are_printed_as_they_were() {
 fn an_unknown_subcommand_is_named_with_what_was_meant() {
     let complaint = Bench::complaint(&["setsecret", "x", "monitor_timeuot", "3"]);
     assert!(complaint.contains("\"monitor_timeuot\""), "{complaint}");
-    assert!(
-        complaint.contains("did you mean `monitor_timeout`?"),
-        "{complaint}"
-    );
+    assert!(complaint.contains("did you mean `monitor_timeout`?"), "{complaint}");
     let complaint = Bench::complaint(&["setbinds", "a", "b\x1b[31m"]);
-    assert!(
-        complaint.contains("after `setbinds ADDRESSES`"),
-        "{complaint}"
-    );
+    assert!(complaint.contains("after `setbinds ADDRESSES`"), "{complaint}");
     assert!(!complaint.contains('\x1b'));
 }
 
@@ -453,10 +335,7 @@ fn a_missing_argument_is_named() {
         (&["secret", "x", "completions"], "SHELL"),
     ] {
         let complaint = Bench::complaint(line);
-        assert!(
-            complaint.starts_with(&format!("aemp: {name} is missing")),
-            "{complaint}"
-        );
+        assert!(complaint.starts_with(&format!("aemp: {name} is missing")), "{complaint}");
     }
 }
 
@@ -468,9 +347,7 @@ fn whatever_is_wrong_nothing_of_the_chain_is_written() {
         &["secret", "x", "setcert", "no/such.pem"],
         &["secret", "x", "binds", "[1,"],
         &["secret", "x", "profile", "[\"a\"]"],
-        &[
-            "secret", "x", "profile", "a", "parent", "b", "profile", "b", "parent", "a",
-        ],
+        &["secret", "x", "profile", "a", "parent", "b", "profile", "b", "parent", "a"],
         &["secret", "x", "run", "y"],
         &["secret", "x", "help", "nonsense"],
         &["secret", "x", "completions", "csh"],
@@ -485,25 +362,10 @@ fn whatever_is_wrong_nothing_of_the_chain_is_written() {
 #[test]
 fn a_value_that_no_node_takes_is_stored_with_a_warning() {
     let bench = Bench::new();
-    let answer = bench.run(&[
-        "framing_format",
-        "json",
-        "monitor_timeout",
-        "soon",
-        "addbind",
-        "::1:x",
-    ]);
-    assert_eq!(
-        (answer.code, answer.stderr.lines().count()),
-        (0, 3),
-        "{}",
-        answer.stderr
-    );
-    assert!(
-        answer
-            .stderr
-            .contains("write `aemp setframing_format '[\"json\"]'`")
-    );
+    let answer =
+        bench.run(&["framing_format", "json", "monitor_timeout", "soon", "addbind", "::1:x"]);
+    assert_eq!((answer.code, answer.stderr.lines().count()), (0, 3), "{}", answer.stderr);
+    assert!(answer.stderr.contains("write `aemp setframing_format '[\"json\"]'`"));
     assert_eq!(bench.file()["monitor_timeout"], "soon");
 }
 
@@ -519,20 +381,11 @@ fn help_is_printed_instead_of_doing_anything() {
     ] {
         let answer = bench.run(line);
         assert_eq!(answer.code, 0);
-        assert!(
-            answer.stdout.starts_with("Usage: aemp setsecret SECRET\n"),
-            "{}",
-            answer.stdout
-        );
+        assert!(answer.stdout.starts_with("Usage: aemp setsecret SECRET\n"), "{}", answer.stdout);
         assert!(answer.stdout.contains("Example:"));
     }
     assert!(!bench.rc().exists());
-    assert!(
-        bench
-            .run(&["--help"])
-            .stdout
-            .contains("Two nodes on this machine")
-    );
+    assert!(bench.run(&["--help"]).stdout.contains("Two nodes on this machine"));
     let version = concat!("aemp ", env!("CARGO_PKG_VERSION"), "\n");
     assert_eq!(bench.run(&["--version"]).stdout, version);
 }
@@ -557,50 +410,13 @@ fn many_writers_lose_nothing() {
 fn a_node_that_cannot_be_configured_is_refused_in_one_line() {
     let lines: &[(&[&str], &str)] = &[
         (&["run", "norc", "1"], "neither a secret nor a certificate"),
-        (
-            &["run", "norc", "1", "secret", "topsecret", "binds", "a:b:c"],
-            "`binds`",
-        ),
-        (
-            &[
-                "run",
-                "norc",
-                "1",
-                "secret",
-                "topsecret",
-                "seeds",
-                "h:99999",
-            ],
-            "`seeds`",
-        ),
-        (
-            &["run", "norc", "1", "secret", "topsecret", "cert", "nopem"],
-            "`cert`",
-        ),
-        (
-            &["run", "norc", "1", "secret", "topsecret", "nodeid", "a#b"],
-            "`nodeid`",
-        ),
-        (
-            &[
-                "run",
-                "norc",
-                "1",
-                "secret",
-                "topsecret",
-                "monitor_timeout",
-                "0",
-            ],
-            "seconds",
-        ),
-        (
-            &["run", "norc", "1", "secret", "[\"topsecret\"]"],
-            "`secret`",
-        ),
-        (
-            &["run", "norc", "1", "secret", "topsecret", "binds", "{"],
-            "argument 7",
-        ),
+        (&["run", "norc", "1", "secret", "topsecret", "binds", "a:b:c"], "`binds`"),
+        (&["run", "norc", "1", "secret", "topsecret", "seeds", "h:99999"], "`seeds`"),
+        (&["run", "norc", "1", "secret", "topsecret", "cert", "nopem"], "`cert`"),
+        (&["run", "norc", "1", "secret", "topsecret", "nodeid", "a#b"], "`nodeid`"),
+        (&["run", "norc", "1", "secret", "topsecret", "monitor_timeout", "0"], "seconds"),
+        (&["run", "norc", "1", "secret", "[\"topsecret\"]"], "`secret`"),
+        (&["run", "norc", "1", "secret", "topsecret", "binds", "{"], "argument 7"),
     ];
     for (line, part) in lines {
         let complaint = Bench::complaint(line);
@@ -614,13 +430,7 @@ fn the_scripts_for_shells_know_every_subcommand() {
     let bench = Bench::new();
     for shell in ["bash", "zsh", "fish"] {
         let script = bench.run(&["completions", shell]).stdout;
-        for name in [
-            "setsecret",
-            "monitor_timeout",
-            "delservices",
-            "showconfig",
-            "run",
-        ] {
+        for name in ["setsecret", "monitor_timeout", "delservices", "showconfig", "run"] {
             assert!(script.contains(name), "{shell}: {name}");
         }
         assert!(!script.contains("@CASES@"), "{shell}");

@@ -52,10 +52,7 @@ fn a_rewritten_file_becomes_private_and_the_old_one_is_kept() {
     fs::set_permissions(&path, PermissionsExt::from_mode(0o644)).unwrap();
     for secret in ["new", "newer"] {
         set(&path, "secret", secret).unwrap();
-        assert_eq!(
-            json_in(&path),
-            json!({"unknown": {"b": [1.5], "a": null}, "secret": secret})
-        );
+        assert_eq!(json_in(&path), json!({"unknown": {"b": [1.5], "a": null}, "secret": secret}));
         assert_eq!((mode(&path), mode(&beside(&path, "~"))), (0o600, 0o600));
         assert!(!beside(&path, "~new~").exists() && !beside(&path, "~old~").exists());
     }
@@ -87,12 +84,7 @@ fn nothing_is_written_when_the_change_fails() {
 fn a_file_that_does_not_parse_is_left_as_it_is() {
     let directory = directory();
     let path = directory.path().join("rc");
-    for broken in [
-        "{\"secret\":\"x\"",
-        "[]",
-        "{\"profile\":{\"a\":1}}",
-        "\u{feff}{}",
-    ] {
+    for broken in ["{\"secret\":\"x\"", "[]", "{\"profile\":{\"a\":1}}", "\u{feff}{}"] {
         fs::write(&path, broken).unwrap();
         let error = set(&path, "secret", "y").unwrap_err().to_string();
         assert!(error.contains("left as it is"), "{error}");
@@ -106,54 +98,34 @@ fn a_file_that_is_not_there_or_empty_is_a_new_one() {
     let directory = directory();
     let path = directory.path().join("rc");
     let version_1 = json!({"version": 1});
-    assert_eq!(
-        Value::from(RcFile::load(&path).unwrap().root().clone()),
-        version_1
-    );
+    assert_eq!(Value::from(RcFile::load(&path).unwrap().root().clone()), version_1);
     fs::write(&path, "").unwrap();
-    assert_eq!(
-        Value::from(RcFile::load(&path).unwrap().root().clone()),
-        version_1
-    );
-    assert!(matches!(
-        RcFile::load(directory.path()),
-        Err(RcError::Read { .. })
-    ));
+    assert_eq!(Value::from(RcFile::load(&path).unwrap().root().clone()), version_1);
+    assert!(matches!(RcFile::load(directory.path()), Err(RcError::Read { .. })));
 }
 
 #[test]
 fn devices_and_directories_are_not_replaced() {
     let directory = directory();
-    assert!(matches!(
-        set(directory.path(), "a", 1),
-        Err(RcError::NotAFile { .. })
-    ));
+    assert!(matches!(set(directory.path(), "a", 1), Err(RcError::NotAFile { .. })));
     assert!(matches!(set(Path::new(""), "a", 1), Err(RcError::NoPath)));
     let device = directory.path().join("device");
     symlink("/dev/null", &device).unwrap();
-    assert!(matches!(
-        set(&device, "a", 1),
-        Err(RcError::NotAFile { .. })
-    ));
+    assert!(matches!(set(&device, "a", 1), Err(RcError::NotAFile { .. })));
     assert!(RcFile::load(&device).is_ok());
 }
 
 #[test]
 fn a_missing_directory_is_an_error_that_names_it() {
     let directory = directory();
-    let error = set(&directory.path().join("none/rc"), "a", 1)
-        .unwrap_err()
-        .to_string();
+    let error = set(&directory.path().join("none/rc"), "a", 1).unwrap_err().to_string();
     assert!(error.contains("none/rc"), "{error}");
 }
 
 #[test]
 fn symbolic_links_are_followed() {
     let directory = directory();
-    let (target, link) = (
-        directory.path().join("target"),
-        directory.path().join("link"),
-    );
+    let (target, link) = (directory.path().join("target"), directory.path().join("link"));
     fs::write(&target, "{}").unwrap();
     symlink("target", &link).unwrap();
     set(&link, "a", 1).unwrap();
@@ -171,10 +143,7 @@ fn what_a_killed_writer_left_behind_does_no_harm() {
     fs::hard_link(&path, beside(&path, "~")).unwrap();
     set(&path, "a", 2).unwrap();
     assert_eq!(
-        (
-            json_in(&path)["a"].clone(),
-            json_in(&beside(&path, "~"))["a"].clone()
-        ),
+        (json_in(&path)["a"].clone(), json_in(&beside(&path, "~"))["a"].clone()),
         (json!(2), json!(1))
     );
 }
@@ -188,9 +157,7 @@ fn a_hundred_threads_lose_no_change() {
             let path = &path;
             scope.spawn(move || {
                 RcFile::update(path, |rc| {
-                    rc.edit_list(Scope::Profile("all"), "writers", |list| {
-                        list.push(writer.into())
-                    });
+                    rc.edit_list(Scope::Profile("all"), "writers", |list| list.push(writer.into()));
                     Ok::<_, RcError>(())
                 })
                 .unwrap();
@@ -210,22 +177,12 @@ fn writer_process() {
         return;
     };
     let writer = std::env::var("CONFIG_RC_TEST_WRITER").unwrap();
-    let rounds: usize = std::env::var("CONFIG_RC_TEST_ROUNDS")
-        .unwrap()
-        .parse()
-        .unwrap();
+    let rounds: usize = std::env::var("CONFIG_RC_TEST_ROUNDS").unwrap().parse().unwrap();
     for _ in 0..rounds {
         RcFile::update(&path, |rc| {
-            let count = rc
-                .get(Scope::Defaults, &writer)
-                .and_then(Value::as_u64)
-                .unwrap_or(0);
+            let count = rc.get(Scope::Defaults, &writer).and_then(Value::as_u64).unwrap_or(0);
             rc.set(Scope::Defaults, &writer, (count + 1).into());
-            rc.set(
-                Scope::Profile(&writer),
-                "padding",
-                "x".repeat(20_000).into(),
-            );
+            rc.set(Scope::Profile(&writer), "padding", "x".repeat(20_000).into());
             Ok::<_, RcError>(())
         })
         .unwrap();
@@ -247,9 +204,7 @@ fn start_writer(path: &Path, writer: usize, rounds: usize) -> Child {
 fn many_processes_lose_no_change() {
     let directory = directory();
     let path = directory.path().join("rc");
-    let mut writers: Vec<_> = (0..10)
-        .map(|writer| start_writer(&path, writer, 10))
-        .collect();
+    let mut writers: Vec<_> = (0..10).map(|writer| start_writer(&path, writer, 10)).collect();
     for writer in &mut writers {
         assert!(writer.wait().unwrap().success());
     }
@@ -264,17 +219,12 @@ fn killed_processes_leave_one_whole_version() {
     let path = directory.path().join("rc");
     set(&path, "survivor", "here").unwrap();
     for round in 0..5 {
-        let mut writers: Vec<_> = (0..2)
-            .map(|writer| start_writer(&path, writer, usize::MAX))
-            .collect();
+        let mut writers: Vec<_> =
+            (0..2).map(|writer| start_writer(&path, writer, usize::MAX)).collect();
         // The file has to be whole at any moment: look until the writers have written, then kill.
         let before = json_in(&path)["writer-0"].as_u64().unwrap_or(0);
         while json_in(&path)["writer-0"].as_u64().unwrap_or(0) <= before + round {
-            assert!(
-                writers
-                    .iter_mut()
-                    .all(|writer| writer.try_wait().unwrap().is_none())
-            );
+            assert!(writers.iter_mut().all(|writer| writer.try_wait().unwrap().is_none()));
         }
         for writer in &mut writers {
             writer.kill().unwrap();

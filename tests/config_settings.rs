@@ -51,11 +51,7 @@ fn a_node_without_configuration_has_the_defaults() {
         services: vec![],
         monitor_timeout: Duration::from_secs(30),
         connect_interval: Duration::from_secs(2),
-        framing_format: vec![
-            FramingFormat::Cbor,
-            FramingFormat::Json,
-            FramingFormat::Storable,
-        ],
+        framing_format: vec![FramingFormat::Cbor, FramingFormat::Json, FramingFormat::Storable],
         auth_offer: vec![AuthMethod::TlsSha3_512, AuthMethod::HmacSha3_512],
         auth_accept: vec![
             AuthMethod::TlsSha3_512,
@@ -87,28 +83,13 @@ fn null_is_the_same_as_nothing() {
 #[test]
 fn lists_may_be_separated_by_commas() {
     let seeds = |list: Value| -> Vec<String> {
-        from_args(json!(["seeds", list]))
-            .seeds
-            .iter()
-            .map(SeedSpec::to_string)
-            .collect()
+        from_args(json!(["seeds", list])).seeds.iter().map(SeedSpec::to_string).collect()
     };
-    for list in [
-        json!("a:1,b:2"),
-        json!(["a:1", "b:2"]),
-        json!(["a:1,b:2"]),
-        json!("a:1, b:2,"),
-    ] {
+    for list in [json!("a:1,b:2"), json!(["a:1", "b:2"]), json!(["a:1,b:2"]), json!("a:1, b:2,")] {
         assert_eq!(seeds(list), ["a:1", "b:2"]);
     }
-    assert_eq!(
-        from_args(json!(["framing_format", "json"])).framing_format,
-        [FramingFormat::Json]
-    );
-    assert_eq!(
-        from_args(json!(["binds", 4040])).binds,
-        ["4040".parse().unwrap()]
-    );
+    assert_eq!(from_args(json!(["framing_format", "json"])).framing_format, [FramingFormat::Json]);
+    assert_eq!(from_args(json!(["binds", 4040])).binds, ["4040".parse().unwrap()]);
 }
 
 #[test]
@@ -120,12 +101,7 @@ fn an_empty_list_of_binds_means_not_to_listen() {
 #[test]
 fn what_is_listed_twice_counts_once() {
     assert_eq!(from_args(json!(["binds", "4040,4040"])).binds.len(), 1);
-    assert_eq!(
-        from_args(json!(["framing_format", "json,json"]))
-            .framing_format
-            .len(),
-        1
-    );
+    assert_eq!(from_args(json!(["framing_format", "json,json"])).framing_format.len(), 1);
 }
 
 #[test]
@@ -135,24 +111,15 @@ fn a_secret_is_octets() {
     assert_eq!(octets(json!({"secret": 42})), Some(b"42".to_vec()));
     assert_eq!(octets(json!({"secret": ""})), None);
     let error = read(json!([]), json!({"secret": "ab\u{20ac}"})).unwrap_err();
-    assert!(
-        error.starts_with("rc, top level: `secret`: character number 3 is above"),
-        "{error}"
-    );
+    assert!(error.starts_with("rc, top level: `secret`: character number 3 is above"), "{error}");
 }
 
 #[test]
 fn services_are_typed() {
     let services = from_args(json!(["services", ["A::", ["B::run", 1]]])).services;
-    let call = Service::Call {
-        function: "B::run".into(),
-        arguments: vec![json!(1)],
-    };
+    let call = Service::Call { function: "B::run".into(), arguments: vec![json!(1)] };
     assert_eq!(services, [Service::Module("A".into()), call]);
-    assert_eq!(
-        from_args(json!(["services", "A::,B::run"])).services.len(),
-        2
-    );
+    assert_eq!(from_args(json!(["services", "A::,B::run"])).services.len(), 2);
     assert!(error(json!(["services", [[]]])).contains("`services`: [] is no service"));
 }
 
@@ -161,20 +128,11 @@ fn times_are_seconds_and_may_have_fractions() {
     let interval = |value| from_args(json!(["connect_interval", value])).connect_interval;
     assert_eq!(interval(json!("2.5")), Duration::from_millis(2500));
     assert_eq!(interval(json!(1)), Duration::from_secs(1));
-    for wrong in [
-        json!(0),
-        json!(-1),
-        json!("2s"),
-        json!("inf"),
-        json!("nan"),
-        json!(1e9),
-        json!([2]),
-    ] {
+    for wrong in
+        [json!(0), json!(-1), json!("2s"), json!("inf"), json!("nan"), json!(1e9), json!([2])]
+    {
         let error = error(json!(["connect_interval", wrong]));
-        assert!(
-            error.starts_with("arguments: `connect_interval`: has to be a number"),
-            "{error}"
-        );
+        assert!(error.starts_with("arguments: `connect_interval`: has to be a number"), "{error}");
     }
 }
 
@@ -197,10 +155,7 @@ fn unknown_framings_and_methods_are_ignored_as_long_as_a_known_one_is_left() {
     assert_eq!(warned.len(), 1);
     assert!(warned[0].to_string().contains("\"yaml\" is not known here"));
     let error = error(json!(["auth_accept", ["md6_64"]]));
-    assert!(
-        error.contains("`auth_accept`: holds no name that is known here"),
-        "{error}"
-    );
+    assert!(error.contains("`auth_accept`: holds no name that is known here"), "{error}");
 }
 
 #[test]
@@ -208,19 +163,13 @@ fn the_secret_itself_is_never_offered() {
     let (settings, _) = read(json!(["auth_offer", "cleartext,hmac_sha3_512"]), json!({})).unwrap();
     assert_eq!(settings.auth_offer, [AuthMethod::HmacSha3_512]);
     let error = error(json!(["auth_offer", "cleartext"]));
-    assert!(
-        error.ends_with("use at least one of tls_sha3_512, hmac_sha3_512"),
-        "{error}"
-    );
+    assert!(error.ends_with("use at least one of tls_sha3_512, hmac_sha3_512"), "{error}");
 }
 
 #[test]
 fn a_certificate_needs_its_key() {
     assert!(from_args(json!(["cert", PEM])).cert.is_some());
-    let certificate_only = PEM
-        .split_inclusive("END CERTIFICATE-----\n")
-        .next()
-        .unwrap();
+    let certificate_only = PEM.split_inclusive("END CERTIFICATE-----\n").next().unwrap();
     for wrong in ["/etc/eg.pem", certificate_only] {
         let error = error(json!(["cert", wrong]));
         assert!(error.contains("`cert`: has to be a PEM text"), "{error}");
@@ -259,10 +208,7 @@ fn probable_mistakes_are_warned_about() {
         warnings(json!(["sekret", "x"])),
         ["arguments: `sekret` is no known key and ignored; did you mean `secret`?"]
     );
-    assert_eq!(
-        warnings(json!(["colour", 1])),
-        ["arguments: `colour` is no known key and ignored"]
-    );
+    assert_eq!(warnings(json!(["colour", 1])), ["arguments: `colour` is no known key and ignored"]);
     assert_eq!(warnings(json!(["seeds", "eg"])).len(), 1);
     assert!(warnings(json!(["nodeid", "eg", "binds"])).len() == 2);
     let (_, warned) = read(json!([]), json!({"my_service": {}, "version": 1})).unwrap();
@@ -272,10 +218,7 @@ fn probable_mistakes_are_warned_about() {
 #[test]
 fn a_node_needs_something_to_prove_that_it_belongs() {
     let check = |arguments| from_args(arguments).check_credentials();
-    assert!(matches!(
-        check(json!([])),
-        Err(CredentialsError::Missing { .. })
-    ));
+    assert!(matches!(check(json!([])), Err(CredentialsError::Missing { .. })));
     assert_eq!(check(json!(["secret", "x"])), Ok(()));
     assert_eq!(check(json!(["cert", PEM])), Ok(()));
     let unusable = check(json!(["secret", "x", "auth_offer", "tls_sha3_512"])).unwrap_err();
@@ -288,9 +231,6 @@ fn a_node_needs_something_to_prove_that_it_belongs() {
 #[test]
 fn debug_output_shows_no_secrets() {
     let shown = format!("{:?}", from_args(json!(["secret", "sesame", "cert", PEM])));
-    assert!(
-        !shown.contains("sesame") && !shown.contains("BEGIN"),
-        "{shown}"
-    );
+    assert!(!shown.contains("sesame") && !shown.contains("BEGIN"), "{shown}");
     assert!(!shown.contains("115, 101"), "{shown}");
 }

@@ -28,9 +28,7 @@ impl Recording {
     fn read(name: &'static str) -> Recording {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("fixtures/{name}.jsonl"));
         let text = std::fs::read_to_string(path).unwrap();
-        let mut lines = text
-            .lines()
-            .map(|line| serde_json::from_str::<Json>(line).unwrap());
+        let mut lines = text.lines().map(|line| serde_json::from_str::<Json>(line).unwrap());
         let head = lines.next().unwrap();
         let framing = Framing::from_name(name.rsplit('-').next().unwrap()).unwrap();
         let mut sides: BTreeMap<String, Side> = BTreeMap::new();
@@ -39,23 +37,14 @@ impl Recording {
             let from = line["from"].as_str().unwrap().to_owned();
             let ms = line["ms"].as_f64().unwrap();
             match line["hex"].as_str() {
-                Some(hex) => sides
-                    .entry(from)
-                    .or_insert_with(|| Side::new(framing))
-                    .read(ms, &unhex(hex)),
+                Some(hex) => {
+                    sides.entry(from).or_insert_with(|| Side::new(framing)).read(ms, &unhex(hex))
+                }
                 None => eof = eof.or(Some((from, ms))),
             }
         }
-        let packets = sides
-            .into_iter()
-            .map(|(side, read)| (side, read.packets))
-            .collect();
-        Recording {
-            name,
-            head,
-            packets,
-            eof: eof.unwrap(),
-        }
+        let packets = sides.into_iter().map(|(side, read)| (side, read.packets)).collect();
+        Recording { name, head, packets, eof: eof.unwrap() }
     }
 
     fn config(&self, side: &str) -> &Json {
@@ -63,11 +52,7 @@ impl Recording {
     }
 
     fn node(&self, side: &str) -> NodeId {
-        self.config(side)["nodeid"]
-            .as_str()
-            .unwrap()
-            .parse()
-            .unwrap()
+        self.config(side)["nodeid"].as_str().unwrap().parse().unwrap()
     }
 
     fn is_global_from_the_start(&self, side: &str) -> bool {
@@ -78,21 +63,14 @@ impl Recording {
         let steps = self.head["steps"].as_array().unwrap().iter();
         steps
             .filter(|step| step["on"] == side)
-            .map(|step| {
-                (
-                    step["at_ms"].as_f64().unwrap(),
-                    step["perl"].as_str().unwrap().into(),
-                )
-            })
+            .map(|step| (step["at_ms"].as_f64().unwrap(), step["perl"].as_str().unwrap().into()))
             .collect()
     }
 
     /// What the callbacks of a side saw: label, then what each got.
     fn callbacks(&self, side: &str) -> Vec<Json> {
         let steps = self.head["steps"].as_array().unwrap();
-        let events = steps.last().unwrap()[format!("events_{side}")]
-            .as_array()
-            .unwrap();
+        let events = steps.last().unwrap()[format!("events_{side}")].as_array().unwrap();
         events
             .iter()
             .filter(|event| event[0] == "cb")
@@ -144,9 +122,7 @@ impl Side {
 }
 
 fn unhex(hex: &str) -> Vec<u8> {
-    (0..hex.len() / 2)
-        .map(|at| u8::from_str_radix(&hex[2 * at..2 * at + 2], 16).unwrap())
-        .collect()
+    (0..hex.len() / 2).map(|at| u8::from_str_radix(&hex[2 * at..2 * at + 2], 16).unwrap()).collect()
 }
 
 /// Our database in the place of one of the nodes.
@@ -180,18 +156,13 @@ impl<'a> Replay<'a> {
         };
         let registered = recording.packets[side].iter().find_map(|(_, packet)| {
             let values = packet.as_elements().to_values().unwrap();
-            let is_workers = values
-                .get(1)
-                .is_some_and(|family| family.perl_eq(&"workers".into()));
+            let is_workers = values.get(1).is_some_and(|family| family.perl_eq(&"workers".into()));
             let key = values.get(2)?.as_hash()?.keys().next()?.clone();
             is_workers.then_some(key)
         });
         replay.port = registered;
         let binds = recording.config(side)["binds"].as_array().unwrap();
-        let binds: Vec<Str> = binds
-            .iter()
-            .map(|bind| bind.as_str().unwrap().into())
-            .collect();
+        let binds: Vec<Str> = binds.iter().map(|bind| bind.as_str().unwrap().into()).collect();
         let now = replay.now;
         replay.db.set_location(&binds, now);
         match recording.config(side)["eval"].as_str() {
@@ -217,9 +188,7 @@ impl<'a> Replay<'a> {
 
     fn set(&mut self, family: &str, key: &str, value: impl serde::Serialize) {
         let value = Datum::of(&value).unwrap();
-        self.db
-            .set(&family.into(), key.into(), value, self.now)
-            .unwrap();
+        self.db.set(&family.into(), key.into(), value, self.now).unwrap();
     }
 
     fn delete(&mut self, family: &str, keys: &[&str]) {
@@ -229,8 +198,7 @@ impl<'a> Replay<'a> {
 
     fn monitor(&mut self, family: &str, label: &str) {
         let id = self.db.monitor(family.into(), self.now);
-        self.monitors
-            .insert(id, (label.into(), serde_json::Map::new()));
+        self.monitors.insert(id, (label.into(), serde_json::Map::new()));
     }
 
     fn query(&mut self, kind: QueryKind, family: &str, label: &'static str) {
@@ -277,14 +245,10 @@ impl<'a> Replay<'a> {
             }
             "our $p = port { }; db_reg workers => $p, 3" => {
                 let port = self.port.clone().unwrap();
-                self.db
-                    .set(&"workers".into(), port, Datum::int(3), self.now)
-                    .unwrap();
+                self.db.set(&"workers".into(), port, Datum::int(3), self.now).unwrap();
             }
             "kil $p" => {
-                self.db
-                    .delete(&"workers".into(), self.port.clone(), self.now)
-                    .unwrap();
+                self.db.delete(&"workers".into(), self.port.clone(), self.now).unwrap();
             }
             "undef $g" => {
                 let (&first, _) = self.monitors.first_key_value().unwrap();
@@ -330,11 +294,7 @@ impl<'a> Replay<'a> {
                         label,
                         content,
                         changes.added.keys().map(Str::to_string).collect::<Vec<_>>(),
-                        changes
-                            .changed
-                            .keys()
-                            .map(Str::to_string)
-                            .collect::<Vec<_>>(),
+                        changes.changed.keys().map(Str::to_string).collect::<Vec<_>>(),
                         deleted,
                     ]));
                 }
@@ -408,21 +368,11 @@ fn comparable(packet: &Packed) -> Value {
 
 /// The mesh sends it, not the database; the reference even twice.
 fn is_request_to_become_global(packet: &Packed) -> bool {
-    packet.len() == 1
-        && packet
-            .as_elements()
-            .first_str()
-            .is_some_and(|name| name == "g_slave")
+    packet.len() == 1 && packet.as_elements().first_str().is_some_and(|name| name == "g_slave")
 }
 
-const RECORDINGS: [&str; 6] = [
-    "db-cbor",
-    "db-json",
-    "db-storable",
-    "global-cbor",
-    "global-json",
-    "global-storable",
-];
+const RECORDINGS: [&str; 6] =
+    ["db-cbor", "db-json", "db-storable", "global-cbor", "global-json", "global-storable"];
 
 #[test]
 fn the_database_sends_what_the_recorded_nodes_sent() {
@@ -457,10 +407,7 @@ fn programs_see_what_the_callbacks_of_the_recorded_nodes_saw() {
             replay.run(side);
             let is_global = replay.db.is_global();
             let normal = |mut callbacks: Vec<Json>| {
-                for callback in callbacks
-                    .iter_mut()
-                    .filter(|callback| callback[0] != "keys")
-                {
+                for callback in callbacks.iter_mut().filter(|callback| callback[0] != "keys") {
                     for list in callback.as_array_mut().unwrap().iter_mut().skip(2) {
                         list.as_array_mut().unwrap().sort_by_key(Json::to_string);
                     }

@@ -30,12 +30,7 @@ fn array(items: impl IntoIterator<Item = Tree>) -> Tree {
 }
 
 fn hash<const N: usize>(pairs: [(&str, Tree); N]) -> Tree {
-    Tree::Hash(
-        pairs
-            .into_iter()
-            .map(|(key, value)| (key.as_bytes().to_vec(), value))
-            .collect(),
-    )
+    Tree::Hash(pairs.into_iter().map(|(key, value)| (key.as_bytes().to_vec(), value)).collect())
 }
 
 fn text(text: &str) -> Tree {
@@ -72,17 +67,11 @@ fn unusual_items_become_what_perl_can_hold() {
         ("c240", Int(0)),
         ("c248ffffffffffffffff", Int(u64::MAX.into())),
         ("c24a0000ffffffffffffffff", Int(u64::MAX.into())),
-        (
-            "c249010000000000000000",
-            Float(18_446_744_073_709_551_616.0),
-        ),
+        ("c249010000000000000000", Float(18_446_744_073_709_551_616.0)),
         ("c34101", Int(-2)),
         ("c3487fffffffffffffff", Int(i64::MIN.into())),
         ("c348ffffffffffffffff", Float(-18_446_744_073_709_551_616.0)),
-        (
-            "c349010000000000000000",
-            Float(-18_446_744_073_709_551_617.0),
-        ),
+        ("c349010000000000000000", Float(-18_446_744_073_709_551_617.0)),
         ("c26131", text("1")),
         // Indefinite lengths.
         ("5f4161420162ff", Tree::Str(b"a\x01b".to_vec())),
@@ -92,10 +81,7 @@ fn unusual_items_become_what_perl_can_hold() {
         ("9fff", array([])),
         ("bf416101ff", hash([("a", Int(1))])),
         ("bfff", hash([])),
-        (
-            "9f9fff820102bfffff",
-            array([array([]), array([Int(1), Int(2)]), hash([])]),
-        ),
+        ("9f9fff820102bfffff", array([array([]), array([Int(1), Int(2)]), hash([])])),
         // Keys.
         ("a10102", hash([("1", Int(2))])),
         ("a12002", hash([("-1", Int(2))])),
@@ -147,10 +133,7 @@ fn string_references_are_resolved_within_their_namespace() {
     assert_eq!(item("d901008363616161d81900d81900"), three("aaa"));
     // Strings too short to be worth it get no number.
     let items = item("d9010084416142626243636363d81900");
-    assert_eq!(
-        items,
-        array([text("a"), text("bb"), text("ccc"), text("ccc")])
-    );
+    assert_eq!(items, array([text("a"), text("bb"), text("ccc"), text("ccc")]));
     // Keys count, and can be references.
     assert_eq!(
         item("d9010082a14361616101a1d8190002"),
@@ -159,12 +142,7 @@ fn string_references_are_resolved_within_their_namespace() {
     // The inner namespace has its own numbers, and the outer one goes on after it.
     assert_eq!(
         item("d901008443616161d901008243626262d8190043636363d81901"),
-        array([
-            text("aaa"),
-            array([text("bbb"), text("bbb")]),
-            text("ccc"),
-            text("ccc")
-        ])
+        array([text("aaa"), array([text("bbb"), text("bbb")]), text("ccc"), text("ccc")])
     );
     for wrong in ["d81900", "d9010082d81900 43616161", "d9010081d81900"] {
         assert!(decode_items(1, wrong).is_err(), "{wrong}");
@@ -182,20 +160,14 @@ fn string_references_are_resolved_within_their_namespace() {
 fn shared_values_are_repeated() {
     let one = || array([Tree::Int(1)]);
     assert_eq!(decode_items(2, "d81c8101d81d00"), Ok(vec![one(), one()]));
-    assert_eq!(
-        decode_items(2, "d81c01d81d00"),
-        Ok(vec![Tree::Int(1), Tree::Int(1)])
-    );
+    assert_eq!(decode_items(2, "d81c01d81d00"), Ok(vec![Tree::Int(1), Tree::Int(1)]));
     // Nested; the outer one has the smaller number.
     assert_eq!(
         decode_items(3, "d81c81d81c8101d81d01d81d00"),
         Ok(vec![array([one()]), one(), array([one()])])
     );
     // As an object's value, as a key.
-    assert_eq!(
-        decode_items(2, "d81cd81a82414101d81d00"),
-        Ok(vec![Tree::Int(1), Tree::Int(1)])
-    );
+    assert_eq!(decode_items(2, "d81cd81a82414101d81d00"), Ok(vec![Tree::Int(1), Tree::Int(1)]));
     assert_eq!(
         decode_items(2, "a1d81c0102d81d00"),
         Ok(vec![hash([("1", Tree::Int(2))]), text("1")])
@@ -295,17 +267,9 @@ fn what_is_no_array_with_a_name_first_is_refused_at_its_first_octets() {
         let error = decode(Framing::Cbor, &unhex(wrong)).unwrap_err();
         assert_eq!(error, FramingError::NotAPacket, "{wrong}");
     }
-    for right in [
-        "80",
-        "9fff",
-        "8101",
-        "8120",
-        "8140",
-        "8160",
-        "81fa3f800000",
-        "81f93c00",
-        "81c64161",
-    ] {
+    for right in
+        ["80", "9fff", "8101", "8120", "8140", "8160", "81fa3f800000", "81f93c00", "81c64161"]
+    {
         assert!(decode(Framing::Cbor, &unhex(right)).is_ok(), "{right}");
     }
 }
@@ -323,10 +287,7 @@ fn plain_packets_are_lent_from_the_input() {
 
 #[test]
 fn announced_lengths_beyond_the_limit_are_refused_at_once() {
-    let limits = FramingLimits {
-        packet: 1000,
-        nesting: 512,
-    };
+    let limits = FramingLimits { packet: 1000, nesting: 512 };
     for wrong in [
         "9903e8",
         "9b0000000100000000",
@@ -342,15 +303,9 @@ fn announced_lengths_beyond_the_limit_are_refused_at_once() {
         assert_eq!(error, FramingError::TooLong { limit: 1000 }, "{wrong}");
     }
     let wire = unhex("98c8");
-    assert_eq!(
-        decode_pieces(Framing::Cbor, limits, [&wire[..]]),
-        Ok(vec![])
-    );
+    assert_eq!(decode_pieces(Framing::Cbor, limits, [&wire[..]]), Ok(vec![]));
 
-    let limits = FramingLimits {
-        packet: 5,
-        nesting: 512,
-    };
+    let limits = FramingLimits { packet: 5, nesting: 512 };
     let wire = unhex("8441700102 03");
     for pieces in [vec![&wire[..]], wire.chunks(1).collect()] {
         let error = decode_pieces(Framing::Cbor, limits, pieces).unwrap_err();

@@ -32,10 +32,7 @@ fn numbers_keep_their_kind() {
         // Beyond 64 bits they are strings, as in Perl.
         ("18446744073709551616", Tree::text("18446744073709551616")),
         ("-9223372036854775809", Tree::text("-9223372036854775809")),
-        (
-            "123456789012345678901234567890",
-            Tree::text("123456789012345678901234567890"),
-        ),
+        ("123456789012345678901234567890", Tree::text("123456789012345678901234567890")),
         ("1.5", Float(1.5)),
         ("1.0", Float(1.0)),
         ("-0.0", Float(-0.0)),
@@ -68,10 +65,7 @@ fn strings_are_unescaped() {
         (b"\"\xf4\x90\x80\x80x\"", b"\xf4\x90\x80\x80x"),
         (b"\"\xf8\x88\x80\x80\x80\"", b"\xf8\x88\x80\x80\x80"),
         (b"\"\xfc\x84\x80\x80\x80\x80\"", b"\xfc\x84\x80\x80\x80\x80"),
-        (
-            b"\"\xfe\x82\x80\x80\x80\x80\x80\"",
-            b"\xfe\x82\x80\x80\x80\x80\x80",
-        ),
+        (b"\"\xfe\x82\x80\x80\x80\x80\x80\"", b"\xfe\x82\x80\x80\x80\x80\x80"),
         // Halves of surrogate pairs.
         (br#""\ud800""#, b"\xed\xa0\x80"),
         (br#""\ud800x""#, b"\xed\xa0\x80x"),
@@ -80,12 +74,7 @@ fn strings_are_unescaped() {
         (br#""\ud800\n""#, b"\xed\xa0\x80\n"),
         (br#""\ud83d\ud83d\ude00""#, b"\xed\xa0\xbd\xf0\x9f\x98\x80"),
     ] {
-        assert_eq!(
-            value(json),
-            Ok(Tree::Str(expected.to_vec())),
-            "{}",
-            json.escape_ascii()
-        );
+        assert_eq!(value(json), Ok(Tree::Str(expected.to_vec())), "{}", json.escape_ascii());
     }
 }
 
@@ -108,19 +97,10 @@ fn arrays_and_hashes_nest() {
     assert_eq!(value(json), Ok(Tree::Hash([].into())));
     let json = br#"{"a":[1,{"b":null},[true , false]],"":{"c":"d"}}"#;
     let inner = |pairs: Vec<(&str, Tree)>| {
-        Tree::Hash(
-            pairs
-                .into_iter()
-                .map(|(key, value)| (key.into(), value))
-                .collect(),
-        )
+        Tree::Hash(pairs.into_iter().map(|(key, value)| (key.into(), value)).collect())
     };
     let booleans = Tree::Array(vec![Tree::Bool(true), Tree::Bool(false)]);
-    let list = Tree::Array(vec![
-        Tree::Int(1),
-        inner(vec![("b", Tree::Undef)]),
-        booleans,
-    ]);
+    let list = Tree::Array(vec![Tree::Int(1), inner(vec![("b", Tree::Undef)]), booleans]);
     let expected = inner(vec![("a", list), ("", inner(vec![("c", Tree::text("d"))]))]);
     assert_eq!(value(json), Ok(expected));
     assert_eq!(value(b"[1]"), Ok(Tree::Array(vec![Tree::Int(1)])));
@@ -129,12 +109,8 @@ fn arrays_and_hashes_nest() {
 #[test]
 fn packets_follow_each_other_with_or_without_white_space() {
     let wire = b" \t\r\n[\"a\"][ ] [\"\"]\n[1,2] ";
-    let expected = vec![
-        vec![Tree::text("a")],
-        vec![],
-        vec![Tree::text("")],
-        vec![Tree::Int(1), Tree::Int(2)],
-    ];
+    let expected =
+        vec![vec![Tree::text("a")], vec![], vec![Tree::text("")], vec![Tree::Int(1), Tree::Int(2)]];
     assert_eq!(decode(Framing::Json, wire), Ok(expected.clone()));
     let octets = decode_pieces(Framing::Json, FramingLimits::default(), wire.chunks(1));
     assert_eq!(octets, Ok(expected));
@@ -278,24 +254,14 @@ fn what_arrived_is_used_up_except_for_a_cut_token() {
 
 #[test]
 fn the_limit_counts_the_octets_of_one_packet() {
-    let limits = FramingLimits {
-        packet: 20,
-        nesting: 512,
-    };
+    let limits = FramingLimits { packet: 20, nesting: 512 };
     let decode = |wire: &[u8]| {
         let whole = decode_pieces(Framing::Json, limits, [wire]);
         assert_eq!(whole, decode_pieces(Framing::Json, limits, wire.chunks(1)));
         whole
     };
     let twenty = b"[\"a\",\"123456789012\"]";
-    let thrice = [
-        &twenty[..],
-        b" ",
-        twenty,
-        b"                                 ",
-        twenty,
-    ]
-    .concat();
+    let thrice = [&twenty[..], b" ", twenty, b"                                 ", twenty].concat();
     assert_eq!(decode(&thrice).map(|packets| packets.len()), Ok(3));
     let too_long = Err(FramingError::TooLong { limit: 20 });
     assert_eq!(decode(b"[\"a\",\"1234567890123\"]"), too_long);
@@ -325,11 +291,7 @@ fn sent_json_is_what_perl_can_take() {
     }
     let all: String = (0..=0xff_u8).map(char::from).collect();
     let escaped = json(Tree::text(&all), true);
-    assert_eq!(
-        escaped,
-        json(Tree::text(&all), false),
-        "octets and text are one string"
-    );
+    assert_eq!(escaped, json(Tree::text(&all), false), "octets and text are one string");
     assert_eq!(serde_json::from_str::<String>(&escaped).unwrap(), all);
     assert!(
         escaped.starts_with(r#""\u0000\u0001\u0002\u0003\u0004\u0005\u0006\u0007\b\t\n\u000b\f\r"#)

@@ -51,10 +51,7 @@ fn announced_lengths_take_no_memory() {
         (Framing::Cbor, unhex("9a0fff0000 4170")),
         (Framing::Cbor, unhex("82 4170 5a0fff0000 00")),
         (Framing::Cbor, unhex("82 4170 7a0fff0000 00")),
-        (
-            Framing::Cbor,
-            unhex("82 4170 9a0fff0000 9a0f000000 ba07000000"),
-        ),
+        (Framing::Cbor, unhex("82 4170 9a0fff0000 9a0f000000 ba07000000")),
         (Framing::Storable, unhex("ffffff00 050b02 0fffffff 0a0170")),
         (Framing::Storable, unhex("0d 050b02 00000003 0a0170 030f")),
     ] {
@@ -69,37 +66,18 @@ fn announced_lengths_take_no_memory() {
 #[test]
 fn packed_form_takes_little_more_than_the_wire() {
     for (framing, wire) in [
-        (
-            Framing::Json,
-            [b"[0", &b",[]".repeat(100_000)[..], b"]"].concat(),
-        ),
-        (
-            Framing::Json,
-            [b"[0", &b",{\"\":0}".repeat(100_000)[..], b"]"].concat(),
-        ),
-        (
-            Framing::Json,
-            [b"[0,\"", &br"\n".repeat(200_000)[..], b"\"]"].concat(),
-        ),
-        (
-            Framing::Cbor,
-            [&unhex("9f00")[..], &unhex("9fff").repeat(100_000), &[0xff]].concat(),
-        ),
-        (
-            Framing::Cbor,
-            [&unhex("9f00")[..], &[0xf0; 300_000], &[0xff]].concat(),
-        ),
+        (Framing::Json, [b"[0", &b",[]".repeat(100_000)[..], b"]"].concat()),
+        (Framing::Json, [b"[0", &b",{\"\":0}".repeat(100_000)[..], b"]"].concat()),
+        (Framing::Json, [b"[0,\"", &br"\n".repeat(200_000)[..], b"\"]"].concat()),
+        (Framing::Cbor, [&unhex("9f00")[..], &unhex("9fff").repeat(100_000), &[0xff]].concat()),
+        (Framing::Cbor, [&unhex("9f00")[..], &[0xf0; 300_000], &[0xff]].concat()),
     ] {
         let most = most_held(|| {
             let mut decoder = Decoder::new(framing, FramingLimits::default());
             assert!(matches!(decoder.next(&wire), Ok(Step::Packet { .. })));
         });
         // A growing vector is up to twice its contents, and is copied once more.
-        assert!(
-            most < wire.len() * 8,
-            "{framing}: {most} for {}",
-            wire.len()
-        );
+        assert!(most < wire.len() * 8, "{framing}: {most} for {}", wire.len());
     }
 }
 

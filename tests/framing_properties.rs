@@ -24,9 +24,7 @@ fn string() -> impl Strategy<Value = Vec<u8>> {
     ];
     prop::collection::vec(point, 0..24).prop_map(|points| {
         let mut utf8 = Vec::new();
-        points
-            .into_iter()
-            .for_each(|point| push_code_point(&mut utf8, point));
+        points.into_iter().for_each(|point| push_code_point(&mut utf8, point));
         utf8
     })
 }
@@ -42,11 +40,7 @@ fn push_code_point(out: &mut Vec<u8>, point: u64) {
         _ => (7, 0xfe),
     };
     out.push(mark | (point >> (6 * (len - 1))) as u8);
-    out.extend(
-        (0..len - 1)
-            .rev()
-            .map(|at| 0x80 | (point >> (6 * at) & 0x3f) as u8),
-    );
+    out.extend((0..len - 1).rev().map(|at| 0x80 | (point >> (6 * at) & 0x3f) as u8));
 }
 
 fn tree() -> impl Strategy<Value = Tree> {
@@ -98,9 +92,7 @@ fn arrives(framing: Framing, sent: &Tree) -> Tree {
             Tree::Array(items.iter().map(|item| arrives(framing, item)).collect())
         }
         (_, Tree::Hash(pairs)) => {
-            let pairs = pairs
-                .iter()
-                .map(|(key, value)| (key.clone(), arrives(framing, value)));
+            let pairs = pairs.iter().map(|(key, value)| (key.clone(), arrives(framing, value)));
             Tree::Hash(pairs.collect())
         }
         (_, other) => other.clone(),
@@ -119,19 +111,13 @@ fn same(framing: Framing, received: &Tree, expected: &Tree) -> bool {
         }
         (Tree::Array(one), Tree::Array(other)) => {
             one.len() == other.len()
-                && one
-                    .iter()
-                    .zip(other)
-                    .all(|(one, other)| same(framing, one, other))
+                && one.iter().zip(other).all(|(one, other)| same(framing, one, other))
         }
         (Tree::Hash(one), Tree::Hash(other)) => {
             one.len() == other.len()
-                && one
-                    .iter()
-                    .zip(other)
-                    .all(|((key, one), (other_key, other))| {
-                        key == other_key && same(framing, one, other)
-                    })
+                && one.iter().zip(other).all(|((key, one), (other_key, other))| {
+                    key == other_key && same(framing, one, other)
+                })
         }
         _ => received == expected,
     }
@@ -313,10 +299,7 @@ fn nesting_is_limited_in_both_directions() {
             let deep = nested(MAX_NESTING - 1, hashes);
             framing::encode(framing, Elements::new(2, &deep), &mut wire).unwrap();
             assert_eq!(decode_one(framing, &wire).len(), 2);
-            let stricter = FramingLimits {
-                nesting: MAX_NESTING - 1,
-                ..FramingLimits::default()
-            };
+            let stricter = FramingLimits { nesting: MAX_NESTING - 1, ..FramingLimits::default() };
             for pieces in [vec![&wire[..]], wire.chunks(1).collect()] {
                 let error = decode_pieces(framing, stricter, pieces).unwrap_err();
                 assert_eq!(error, FramingError::TooDeep { limit: 511 }, "{framing}");
@@ -349,10 +332,7 @@ fn an_empty_array_innermost_counts_as_a_level() {
 
 #[test]
 fn a_limit_of_no_levels_refuses_all() {
-    let limits = FramingLimits {
-        nesting: 0,
-        ..FramingLimits::default()
-    };
+    let limits = FramingLimits { nesting: 0, ..FramingLimits::default() };
     for framing in Framing::ALL {
         let wire = encode(framing, &[Tree::text("p")], true);
         let error = decode_pieces(framing, limits, [&wire[..]]).unwrap_err();
@@ -365,21 +345,12 @@ fn packets_up_to_the_limit_pass() {
     for framing in Framing::ALL {
         let packet = [Tree::text("p"), Tree::text(&"x".repeat(1000))];
         let wire = encode(framing, &packet, true);
-        let limit = |packet| FramingLimits {
-            packet,
-            nesting: 512,
-        };
+        let limit = |packet| FramingLimits { packet, nesting: 512 };
         let pass = decode_pieces(framing, limit(wire.len()), wire.repeat(3).chunks(7));
         assert_eq!(pass.map(|packets| packets.len()), Ok(3), "{framing}");
         for pieces in [vec![&wire[..]], wire.chunks(7).collect()] {
             let refused = decode_pieces(framing, limit(wire.len() - 1), pieces).unwrap_err();
-            assert_eq!(
-                refused,
-                FramingError::TooLong {
-                    limit: wire.len() - 1
-                },
-                "{framing}"
-            );
+            assert_eq!(refused, FramingError::TooLong { limit: wire.len() - 1 }, "{framing}");
         }
     }
 }
@@ -388,14 +359,8 @@ fn packets_up_to_the_limit_pass() {
 fn framings_have_the_names_of_the_greeting() {
     for framing in Framing::ALL {
         assert_eq!(Framing::from_name(framing.name()), Some(framing));
-        assert_eq!(
-            Decoder::new(framing, FramingLimits::default()).framing(),
-            framing
-        );
+        assert_eq!(Decoder::new(framing, FramingLimits::default()).framing(), framing);
     }
-    assert_eq!(
-        Framing::ALL.map(Framing::name),
-        ["cbor", "json", "storable"]
-    );
+    assert_eq!(Framing::ALL.map(Framing::name), ["cbor", "json", "storable"]);
     assert_eq!(Framing::from_name("JSON"), None);
 }

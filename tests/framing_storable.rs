@@ -44,12 +44,7 @@ fn array(items: impl IntoIterator<Item = Tree>) -> Tree {
 }
 
 fn hash<const N: usize>(pairs: [(&str, Tree); N]) -> Tree {
-    Tree::Hash(
-        pairs
-            .into_iter()
-            .map(|(key, value)| (key.as_bytes().to_vec(), value))
-            .collect(),
-    )
+    Tree::Hash(pairs.into_iter().map(|(key, value)| (key.as_bytes().to_vec(), value)).collect())
 }
 
 fn text(text: &str) -> Tree {
@@ -83,10 +78,7 @@ fn every_kind_of_data_is_read() {
         ("1c02000000010881", one()),
         ("0404040881", Int(1)),
         // Objects: {a=>1} and [] of class Foo, \1 of class Bar.
-        (
-            "041103466f6f030000000108810000000161",
-            hash([("a", Int(1))]),
-        ),
+        ("041103466f6f030000000108810000000161", hash([("a", Int(1))])),
         ("041103466f6f0200000000", array([])),
         ("0411034261720881", Int(1)),
         ("04118000000003466f6f0881", Int(1)),
@@ -96,14 +88,8 @@ fn every_kind_of_data_is_read() {
         ("041107626f6f6c65616e0a0131", Bool(true)),
         ("041107626f6f6c65616e0a00", Bool(false)),
         // v1.2.3
-        (
-            "1d0676312e322e330a03010203",
-            Tree::Str(b"\x01\x02\x03".to_vec()),
-        ),
-        (
-            "1e0000000676312e322e330a03010203",
-            Tree::Str(b"\x01\x02\x03".to_vec()),
-        ),
+        ("1d0676312e322e330a03010203", Tree::Str(b"\x01\x02\x03".to_vec())),
+        ("1e0000000676312e322e330a03010203", Tree::Str(b"\x01\x02\x03".to_vec())),
         // qr/a/i
         ("041106526567657870200001610169", text("a")),
         ("0411065265676578702001000000026162 00", text("ab")),
@@ -112,10 +98,7 @@ fn every_kind_of_data_is_read() {
             "04190000000003 0883 00 00000001e9 0882 00 0000000161 0881 01 00000002c480",
             hash([("é", Int(3)), ("a", Int(2)), ("Ā", Int(1))]),
         ),
-        (
-            "04198000000002 0881 04 0000000161 0e 10 0000000162",
-            hash([("a", Int(1))]),
-        ),
+        ("04198000000002 0881 04 0000000161 0e 10 0000000162", hash([("a", Int(1))])),
         ("0419000000000108810200000001e9", hash([("é", Int(1))])),
     ];
     for (hex, expected) in table {
@@ -126,10 +109,7 @@ fn every_kind_of_data_is_read() {
 #[test]
 fn a_class_named_once_is_referred_to() {
     let items = decode_items(3, "041107626f6f6c65616e0881041103466f6f0881041200 0880");
-    assert_eq!(
-        items,
-        Ok(vec![Tree::Bool(true), Tree::Int(1), Tree::Bool(false)])
-    );
+    assert_eq!(items, Ok(vec![Tree::Bool(true), Tree::Int(1), Tree::Bool(false)]));
     let items = decode_items(2, "041107626f6f6c65616e08810412800000000 00880");
     assert_eq!(items, Ok(vec![Tree::Bool(true), Tree::Bool(false)]));
     assert!(decode_items(1, "0412000880").is_err());
@@ -164,30 +144,17 @@ fn values_sent_once_are_repeated() {
     let items = decode_items(2, "0402000000010881 0000000002");
     assert_eq!(items, Ok(vec![one(), one()]));
     // Numbers go on through hashes: packet 0, "p" 1, reference 2, hash 3, 7 is 4, 8 is 5.
-    let items = decode_items(
-        2,
-        "040300000002 0887 00000001 61 0888 00000001 62 0000000005",
-    );
+    let items = decode_items(2, "040300000002 0887 00000001 61 0888 00000001 62 0000000005");
     let expected = hash([("a", Tree::Int(7)), ("b", Tree::Int(8))]);
     assert_eq!(items, Ok(vec![expected, Tree::Int(8)]));
     // As values in hashes.
-    let items = decode_items(
-        2,
-        "0881 040300000002 0000000002 00000001 61 0400000000 02 00000001 62",
-    );
+    let items =
+        decode_items(2, "0881 040300000002 0000000002 00000001 61 0400000000 02 00000001 62");
     let expected = hash([("a", Tree::Int(1)), ("b", Tree::Int(1))]);
     assert_eq!(items, Ok(vec![Tree::Int(1), expected]));
-    for wrong in [
-        "0000000002",
-        "00ffffffff",
-        "0000000000",
-        "0402000000010000000003",
-    ] {
+    for wrong in ["0000000002", "00ffffffff", "0000000000", "0402000000010000000003"] {
         let error = decode_items(1, wrong).unwrap_err();
-        assert!(
-            matches!(error, FramingError::Refused { .. }),
-            "{wrong}: {error}"
-        );
+        assert!(matches!(error, FramingError::Refused { .. }), "{wrong}: {error}");
     }
 }
 
@@ -224,10 +191,7 @@ fn what_would_run_code_is_refused() {
         ("04190000000001 0881 08 0a0161", "a key that is a scalar"),
     ] {
         let error = decode_items(1, hex).unwrap_err();
-        assert!(
-            matches!(error, FramingError::Refused { .. }),
-            "{what}: {error}"
-        );
+        assert!(matches!(error, FramingError::Refused { .. }), "{what}: {error}");
     }
 }
 
@@ -261,25 +225,15 @@ fn what_is_no_image_is_refused() {
         assert!(decode_items(1, wrong).is_err(), "{wrong}");
     }
     for wrong in ["1701ff", "1800000001c3", "041900000000010881010000 0001ff"] {
-        assert_eq!(
-            decode_items(1, wrong),
-            Err(FramingError::NotUtf8),
-            "{wrong}"
-        );
+        assert_eq!(decode_items(1, wrong), Err(FramingError::NotUtf8), "{wrong}");
     }
     for (wrong, expected) in [
         ("00", "malformed storable: an empty image"),
         ("0105", "malformed storable: an empty image"),
         ("02050b", "malformed storable: an empty image"),
         ("8000", "malformed storable: a length with leading zeros"),
-        (
-            "0704",
-            "malformed storable: not an image of version 2 in network order",
-        ),
-        (
-            "070470",
-            "malformed storable: not an image of version 2 in network order",
-        ),
+        ("0704", "malformed storable: not an image of version 2 in network order"),
+        ("070470", "malformed storable: not an image of version 2 in network order"),
         ("0a050b03", "no array with a port name first"),
         ("0a050b0a", "no array with a port name first"),
         ("05050b110141", "malformed storable: it ends early"),
@@ -287,10 +241,7 @@ fn what_is_no_image_is_refused() {
         ("06050b1101410a", "malformed storable: it ends early"),
         ("07050b1101410a00", "no array with a port name first"),
         ("08050b020000000105", "no array with a port name first"),
-        (
-            "0d050b02000000010402000000 00",
-            "no array with a port name first",
-        ),
+        ("0d050b02000000010402000000 00", "no array with a port name first"),
         ("ffffffff", "longer than the limit of 268435456 octets"),
     ] {
         let error = decode(Framing::Storable, &unhex(wrong)).unwrap_err();
@@ -348,21 +299,9 @@ fn sent_images_are_those_of_nfreeze() {
         (Tree::text("é"), false, "1702c3a9"),
         (Tree::text("abc"), false, "0a03616263"),
         (Tree::Undef, true, "05"),
-        (
-            hash([("a", Tree::Int(1))]),
-            true,
-            "040300000001088100000001 61",
-        ),
-        (
-            hash([("é", Tree::Int(1))]),
-            false,
-            "0403000000010881 00000001e9",
-        ),
-        (
-            hash([("Ā", Tree::Int(1))]),
-            false,
-            "04190000000001 0881 01 00000002c480",
-        ),
+        (hash([("a", Tree::Int(1))]), true, "040300000001088100000001 61"),
+        (hash([("é", Tree::Int(1))]), false, "0403000000010881 00000001e9"),
+        (hash([("Ā", Tree::Int(1))]), false, "04190000000001 0881 01 00000002c480"),
         (
             array([Tree::Bool(true), Tree::Bool(false)]),
             true,

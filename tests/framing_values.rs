@@ -34,16 +34,10 @@ fn each_value_is_the_same_in_all_framings() {
     let values = values();
     assert_eq!(values.len(), 54);
     for Recorded { name, wire } in values {
-        let decoded: Vec<_> = wire
-            .iter()
-            .map(|(framing, wire)| loosely(&decode_one(*framing, wire)))
-            .collect();
+        let decoded: Vec<_> =
+            wire.iter().map(|(framing, wire)| loosely(&decode_one(*framing, wire))).collect();
         assert_eq!(decoded[0].len(), 3, "{name}");
-        assert_eq!(
-            decoded[0][..2],
-            [Tree::text("port1"), Tree::text("tag")],
-            "{name}"
-        );
+        assert_eq!(decoded[0][..2], [Tree::text("port1"), Tree::text("tag")], "{name}");
         for other in &decoded[1..] {
             assert_eq!(&decoded[0], other, "{name}");
         }
@@ -55,11 +49,7 @@ fn values_arrive_as_what_they_are() {
     let third = |name: &str, framing: Framing| {
         let values = values();
         let value = values.iter().find(|value| value.name == name).unwrap();
-        let (_, wire) = value
-            .wire
-            .iter()
-            .find(|(each, _)| *each == framing)
-            .unwrap();
+        let (_, wire) = value.wire.iter().find(|(each, _)| *each == framing).unwrap();
         decode_one(framing, wire).remove(2)
     };
     for framing in Framing::ALL {
@@ -68,26 +58,15 @@ fn values_arrive_as_what_they_are() {
         assert_eq!(third("perl true", framing), Tree::text("1"), "{framing}");
         assert_eq!(third("perl false", framing), Tree::text(""), "{framing}");
         assert_eq!(third("undef", framing), Tree::Undef, "{framing}");
-        assert_eq!(
-            third("int -2**31", framing),
-            Tree::Int(-(1 << 31)),
-            "{framing}"
-        );
-        assert_eq!(
-            third("raw bytes", framing),
-            Tree::text("\0\u{1}\u{ff}\u{fe}"),
-            "{framing}"
-        );
+        assert_eq!(third("int -2**31", framing), Tree::Int(-(1 << 31)), "{framing}");
+        assert_eq!(third("raw bytes", framing), Tree::text("\0\u{1}\u{ff}\u{fe}"), "{framing}");
     }
     for framing in [Framing::Cbor, Framing::Json] {
         assert_eq!(third("int max u64", framing), Tree::Int(u64::MAX.into()));
         assert_eq!(third("int min i64", framing), Tree::Int(i64::MIN.into()));
         assert_eq!(third("float 0.1", framing), Tree::Float(0.1));
     }
-    assert_eq!(
-        third("int 2**32", Framing::Storable),
-        Tree::text("4294967296")
-    );
+    assert_eq!(third("int 2**32", Framing::Storable), Tree::text("4294967296"));
     assert_eq!(third("float 1e16", Framing::Storable), Tree::text("1e+16"));
     assert_eq!(third("scalar ref to 1", Framing::Cbor), Tree::Int(1));
     assert_eq!(third("scalar ref to 1", Framing::Json), Tree::Bool(true));
@@ -117,11 +96,7 @@ fn a_packet_may_arrive_cut_at_any_octet() {
                 assert_eq!(pieces, [whole.as_slice()], "{framing} {name} cut at {cut}");
             }
             let octets = decode_pieces(framing, limits, wire.chunks(1)).unwrap();
-            assert_eq!(
-                octets,
-                [whole.as_slice()],
-                "{framing} {name} octet by octet"
-            );
+            assert_eq!(octets, [whole.as_slice()], "{framing} {name} octet by octet");
         }
     }
 }
@@ -135,11 +110,7 @@ fn what_was_received_can_be_sent_in_every_framing() {
                 for octets in [false, true] {
                     let sent = encode(to, &received, octets);
                     let again = decode_one(to, &sent);
-                    assert_eq!(
-                        loosely(&again),
-                        loosely(&received),
-                        "{name} from {from} to {to}"
-                    );
+                    assert_eq!(loosely(&again), loosely(&received), "{name} from {from} to {to}");
                 }
             }
         }
@@ -218,10 +189,7 @@ fn every_recorded_packet_decodes_and_can_be_sent_again() {
             let pieces = decode_pieces(framing, FramingLimits::default(), wire.chunks(1));
             assert_eq!(pieces.as_ref(), Ok(&packets), "{name} octet by octet");
             for packet in &packets {
-                assert!(
-                    matches!(packet.first(), Some(Tree::Str(_) | Tree::Int(_))),
-                    "{name}"
-                );
+                assert!(matches!(packet.first(), Some(Tree::Str(_) | Tree::Int(_))), "{name}");
                 for to in Framing::ALL {
                     let again = decode_one(to, &encode(to, packet, true));
                     assert_eq!(loosely(&again), loosely(packet), "{name} to {to}");

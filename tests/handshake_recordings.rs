@@ -51,9 +51,7 @@ impl Side {
     }
 
     fn nonce(&self) -> Nonce {
-        let octets = base64::engine::general_purpose::STANDARD
-            .decode(&self.lines[1])
-            .unwrap();
+        let octets = base64::engine::general_purpose::STANDARD.decode(&self.lines[1]).unwrap();
         Nonce::from_random(octets.as_slice().try_into().unwrap())
     }
 
@@ -73,14 +71,8 @@ impl Side {
             auth_accept: self.auth_accept.clone(),
             framings: framings.collect(),
             secret: self.secret(),
-            tls: if greeting.offers_tls() {
-                Tls::Offered
-            } else {
-                Tls::Off
-            },
-            keys: recorded
-                .map(|(name, value)| (text(name), text(value)))
-                .collect(),
+            tls: if greeting.offers_tls() { Tls::Offered } else { Tls::Off },
+            keys: recorded.map(|(name, value)| (text(name), text(value))).collect(),
             ..HandshakeConfig::new(greeting.node_id)
         }
     }
@@ -118,23 +110,17 @@ impl Conversation {
 
     /// Each Perl node with its peer; the clients that are none send keys of their own.
     fn perl_nodes(&self) -> impl Iterator<Item = (&Side, &Side)> {
-        self.both_ways()
-            .into_iter()
-            .filter(|(side, _)| side.greeting().is_from_perl())
+        self.both_ways().into_iter().filter(|(side, _)| side.greeting().is_from_perl())
     }
 }
 
 fn fixture(file: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("fixtures")
-        .join(file)
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(file)
 }
 
 fn json_lines(file: &str) -> Vec<Value> {
     let text = std::fs::read_to_string(fixture(file)).unwrap();
-    text.lines()
-        .map(|line| serde_json::from_str(line).unwrap())
-        .collect()
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
 fn unhex(text: &str) -> Vec<u8> {
@@ -147,10 +133,8 @@ fn read(file: &str) -> Conversation {
     let (scenario, reads) = entries.split_first().unwrap();
     let side = |name: &str| {
         let of_side = reads.iter().filter(|entry| entry["from"] == name);
-        let octets: Vec<u8> = of_side
-            .filter_map(|entry| entry["hex"].as_str())
-            .flat_map(unhex)
-            .collect();
+        let octets: Vec<u8> =
+            of_side.filter_map(|entry| entry["hex"].as_str()).flat_map(unhex).collect();
         let mut rest = octets.as_slice();
         let mut lines = Vec::new();
         while lines.len() < 3
@@ -175,11 +159,7 @@ fn read(file: &str) -> Conversation {
             octets,
         }
     };
-    Conversation {
-        file: file.to_owned(),
-        a: side("a"),
-        b: side("b"),
-    }
+    Conversation { file: file.to_owned(), a: side("a"), b: side("b") }
 }
 
 /// All recordings that begin with a handshake in the clear.
@@ -193,16 +173,12 @@ fn conversations() -> Vec<Conversation> {
     names.iter().map(|name| read(name)).collect()
 }
 
-const FAILURES: [&str; 3] = [
-    "no-common-auth.jsonl",
-    "no-common-framing.jsonl",
-    "wrong-secret.jsonl",
-];
+const FAILURES: [&str; 3] =
+    ["no-common-auth.jsonl", "no-common-framing.jsonl", "wrong-secret.jsonl"];
 
 fn successes() -> Vec<Conversation> {
     let all = conversations().into_iter();
-    all.filter(|conversation| !FAILURES.contains(&conversation.file.as_str()))
-        .collect()
+    all.filter(|conversation| !FAILURES.contains(&conversation.file.as_str())).collect()
 }
 
 fn reach_greeted(mut state: Handshake, pieces: &mut Pieces<'_>) -> Result<Greeted, HandshakeError> {
@@ -236,33 +212,21 @@ struct Pieces<'a> {
 
 impl<'a> Pieces<'a> {
     fn whole(octets: &'a [u8]) -> Pieces<'a> {
-        Pieces {
-            unread: octets,
-            to_come: Vec::new(),
-        }
+        Pieces { unread: octets, to_come: Vec::new() }
     }
 
     fn cut_at(octets: &'a [u8], at: usize) -> Pieces<'a> {
-        Pieces {
-            unread: &octets[..at],
-            to_come: vec![&octets[at..]],
-        }
+        Pieces { unread: &octets[..at], to_come: vec![&octets[at..]] }
     }
 
     fn single(octets: &'a [u8]) -> Pieces<'a> {
-        Pieces {
-            unread: &[],
-            to_come: octets.chunks(1).rev().collect(),
-        }
+        Pieces { unread: &[], to_come: octets.chunks(1).rev().collect() }
     }
 
     /// Brings the next piece, if there is one; the state has taken all that was there.
     fn arrive(&mut self) -> bool {
         assert!(self.unread.is_empty());
-        self.to_come
-            .pop()
-            .map(|piece| self.unread = piece)
-            .is_some()
+        self.to_come.pop().map(|piece| self.unread = piece).is_some()
     }
 
     fn rest(mut self) -> Vec<u8> {
@@ -288,30 +252,18 @@ fn play(state: Handshake, mut pieces: Pieces<'_>) -> Played {
         output.extend_from_slice(state.output());
         finish(state, &mut pieces)
     });
-    Played {
-        output,
-        outcome,
-        rest: pieces.rest(),
-    }
+    Played { output, outcome, rest: pieces.rest() }
 }
 
 fn said(side: &Side) -> Vec<u8> {
-    side.lines
-        .iter()
-        .flat_map(|line| [line.as_bytes(), b"\n"].concat())
-        .collect()
+    side.lines.iter().flat_map(|line| [line.as_bytes(), b"\n"].concat()).collect()
 }
 
 #[test]
 fn every_recorded_greeting_is_composed_again_octet_for_octet() {
     for conversation in conversations() {
         for side in [&conversation.a, &conversation.b] {
-            assert_eq!(
-                side.greeting().compose(),
-                side.greeting_line(),
-                "{}",
-                conversation.file
-            );
+            assert_eq!(side.greeting().compose(), side.greeting_line(), "{}", conversation.file);
             assert_eq!(side.nonce().as_bytes(), side.lines[1].as_bytes());
         }
     }
@@ -325,21 +277,14 @@ fn every_recorded_authentication_line_is_verified_and_made_again() {
             let Some(line) = side.auth_line() else {
                 continue;
             };
-            let [name, token, framing] = *line.split(';').collect::<Vec<_>>() else {
-                panic!()
-            };
+            let [name, token, framing] = *line.split(';').collect::<Vec<_>>() else { panic!() };
             let method: AuthMethod = name.parse().unwrap();
             let (own, peer) = (side.greeting_octets(), other.greeting_octets());
             let secret = side.secret();
             assert!(method.verify(secret.as_ref(), token.as_bytes(), &own, &peer));
             assert!(!method.verify(secret.as_ref(), token.as_bytes(), &peer, &own));
             let made = method.token(secret.as_ref(), &own, &peer).unwrap();
-            assert_eq!(
-                format!("{method};{made};{framing}"),
-                line,
-                "{}",
-                conversation.file
-            );
+            assert_eq!(format!("{method};{made};{framing}"), line, "{}", conversation.file);
             seen += 1;
         }
     }
@@ -355,17 +300,8 @@ fn in_the_part_of_a_perl_node_we_say_what_it_said() {
             let peer = played.outcome.unwrap();
             assert_eq!(peer.peer, other.greeting());
             assert_eq!(peer.method, AuthMethod::HmacSha3_512);
-            assert!(
-                side.auth_line()
-                    .unwrap()
-                    .ends_with(peer.send_framing.name())
-            );
-            assert!(
-                other
-                    .auth_line()
-                    .unwrap()
-                    .ends_with(peer.receive_framing.name())
-            );
+            assert!(side.auth_line().unwrap().ends_with(peer.send_framing.name()));
+            assert!(other.auth_line().unwrap().ends_with(peer.receive_framing.name()));
             assert_eq!(played.rest, other.rest, "{}", conversation.file);
         }
     }
@@ -376,21 +312,13 @@ fn the_order_of_our_own_keys_is_all_that_differs() {
     for conversation in successes() {
         for (side, _) in conversation.perl_nodes() {
             let state = side.begin(KeyOrder::Ours);
-            let own = state
-                .output()
-                .split(|&octet| octet == b'\n')
-                .collect::<Vec<_>>();
+            let own = state.output().split(|&octet| octet == b'\n').collect::<Vec<_>>();
             let sorted = |line: &[u8]| {
                 let mut greeting = Greeting::parse(line).unwrap();
                 greeting.keys.sort();
                 greeting
             };
-            assert_eq!(
-                sorted(own[0]),
-                sorted(side.greeting_line()),
-                "{}",
-                conversation.file
-            );
+            assert_eq!(sorted(own[0]), sorted(side.greeting_line()), "{}", conversation.file);
             assert_eq!(own[1], side.lines[1].as_bytes());
         }
     }
@@ -427,16 +355,10 @@ fn a_wrong_secret_is_refused_on_both_sides() {
 #[test]
 fn the_side_that_finds_no_common_method_closes() {
     let conversation = read("no-common-auth.jsonl");
-    let a = play(
-        conversation.a.begin(KeyOrder::Recorded),
-        Pieces::whole(&conversation.b.octets),
-    );
+    let a = play(conversation.a.begin(KeyOrder::Recorded), Pieces::whole(&conversation.b.octets));
     assert_eq!(a.output, said(&conversation.a));
     assert_eq!(a.outcome, Err(HandshakeError::ClosedInAuthentication));
-    let b = play(
-        conversation.b.begin(KeyOrder::Recorded),
-        Pieces::whole(&conversation.a.octets),
-    );
+    let b = play(conversation.b.begin(KeyOrder::Recorded), Pieces::whole(&conversation.a.octets));
     assert_eq!(b.output, said(&conversation.b));
     assert_eq!(
         b.outcome.unwrap_err().to_string(),
@@ -450,10 +372,7 @@ fn sides_without_a_common_framing_close() {
     for (side, other) in conversation.both_ways() {
         let played = play(side.begin(KeyOrder::Recorded), Pieces::whole(&other.octets));
         assert_eq!(played.output, said(side));
-        assert!(matches!(
-            played.outcome,
-            Err(HandshakeError::NoCommonFraming { .. })
-        ));
+        assert!(matches!(played.outcome, Err(HandshakeError::NoCommonFraming { .. })));
     }
 }
 
@@ -467,9 +386,7 @@ fn recorded_handshakes_inside_tls_are_verified_and_the_client_is_the_recorded_on
             dials: name == "a",
             secret: String::new(),
             auth_accept: AuthMethod::ALL.to_vec(),
-            lines: ["1", "2", "_auth"]
-                .map(|key| text(&format!("{name}{key}")))
-                .to_vec(),
+            lines: ["1", "2", "_auth"].map(|key| text(&format!("{name}{key}"))).to_vec(),
             rest: Vec::new(),
             octets: Vec::new(),
         });
@@ -483,9 +400,7 @@ fn recorded_handshakes_inside_tls_are_verified_and_the_client_is_the_recorded_on
         let from_a = said(&a);
         let mut pieces = Pieces::whole(&from_a);
         let greeted = reach_greeted(state, &mut pieces).unwrap();
-        let Proceed::StartTls(tls) = greeted.proceed().unwrap() else {
-            panic!("no TLS")
-        };
+        let Proceed::StartTls(tls) = greeted.proceed().unwrap() else { panic!("no TLS") };
         assert_eq!(tls.we_are_client(), vector["tls_client"] == "b");
         let state = tls.tls_established(TlsPeer::Verified);
         assert_eq!(state.output(), format!("{}\n", b.lines[2]).as_bytes());
@@ -499,32 +414,21 @@ fn recorded_handshakes_inside_tls_are_verified_and_the_client_is_the_recorded_on
 #[test]
 fn recorded_data_connections_are_adopted() {
     let conversation = read("dataconn-2.jsonl");
-    let played = play(
-        conversation.b.begin(KeyOrder::Recorded),
-        Pieces::whole(&conversation.a.octets),
-    );
+    let played =
+        play(conversation.b.begin(KeyOrder::Recorded), Pieces::whole(&conversation.a.octets));
     let peer = played.outcome.unwrap();
     let id = b"b@py-1".to_vec();
     assert_eq!(peer.connection, Connection::Data { id });
     assert_eq!(played.rest, b"raw bytes\n");
     let handshaker = Handshaker::new(conversation.a.config(KeyOrder::Ours)).unwrap();
     let dialled = handshaker.dial_data(conversation.a.nonce(), "", "b@py-1");
-    let line = Greeting::parse(
-        dialled
-            .output()
-            .split(|&octet| octet == b'\n')
-            .next()
-            .unwrap(),
-    );
+    let line = Greeting::parse(dialled.output().split(|&octet| octet == b'\n').next().unwrap());
     let line = line.unwrap();
     let recorded = conversation.a.greeting();
     assert_eq!(line.protocol, recorded.protocol);
     assert_eq!(line.written("dataconn_id"), recorded.written("dataconn_id"));
     let mut greeting = &*conversation.b.greeting_octets();
-    assert!(matches!(
-        dialled.feed(&mut greeting),
-        Ok(Progress::Reached(_))
-    ));
+    assert!(matches!(dialled.feed(&mut greeting), Ok(Progress::Reached(_))));
 }
 
 fn hostile_lines() -> impl Strategy<Value = Vec<u8>> {
@@ -532,9 +436,7 @@ fn hostile_lines() -> impl Strategy<Value = Vec<u8>> {
     let mutated = proptest::collection::vec((0..recorded.len(), any::<u8>()), 1..8);
     let mutated = mutated.prop_map(move |changes| {
         let mut octets = recorded.clone();
-        changes
-            .into_iter()
-            .for_each(|(at, octet)| octets[at] = octet);
+        changes.into_iter().for_each(|(at, octet)| octets[at] = octet);
         octets
     });
     let garbage = proptest::collection::vec(any::<u8>(), 0..6000);

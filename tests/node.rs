@@ -7,14 +7,8 @@ use std::time::Duration;
 const PATIENCE: Duration = Duration::from_secs(20);
 
 async fn node(id: &str, seeds: &[&Node]) -> Node {
-    let _ = tracing_subscriber::fmt()
-        .with_env_filter("debug")
-        .with_test_writer()
-        .try_init();
-    let mut builder = Node::builder()
-        .node_id(id)
-        .secret("geheim")
-        .bind("127.0.0.1:0");
+    let _ = tracing_subscriber::fmt().with_env_filter("debug").with_test_writer().try_init();
+    let mut builder = Node::builder().node_id(id).secret("geheim").bind("127.0.0.1:0");
     for seed in seeds {
         builder = builder.seed(&seed.addresses()[0].to_string());
     }
@@ -26,9 +20,7 @@ async fn node(id: &str, seeds: &[&Node]) -> Node {
 }
 
 async fn within<T>(future: impl std::future::IntoFuture<Output = T>) -> T {
-    tokio::time::timeout(PATIENCE, future)
-        .await
-        .expect("in time")
+    tokio::time::timeout(PATIENCE, future).await.expect("in time")
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -40,10 +32,9 @@ async fn a_slave_joins_and_finds_a_port_in_the_database() {
     assert_eq!(sender.master().as_ref(), Some(seed.id()));
 
     let port = receiver.port_of_tags();
-    port.on(
-        "test",
-        |ctx: &Context<'_>, (data, reply): (String, PortId)| ctx.snd(&reply, ("pong", data + "!")),
-    );
+    port.on("test", |ctx: &Context<'_>, (data, reply): (String, PortId)| {
+        ctx.snd(&reply, ("pong", data + "!"))
+    });
     let _entry = receiver.db().register("eg_receivers", &port).unwrap();
 
     let mut changes = sender.db().monitor("eg_receivers");
@@ -57,13 +48,7 @@ async fn a_slave_joins_and_finds_a_port_in_the_database() {
     sender.snd(&found, ("test", "hello", answers.id())).unwrap();
     let (tag, text): (String, String) = within(answers.recv()).await.unwrap();
     assert_eq!((tag.as_str(), text.as_str()), ("pong", "hello!"));
-    assert_eq!(
-        within(sender.db().keys("eg_receivers"))
-            .await
-            .unwrap()
-            .len(),
-        1
-    );
+    assert_eq!(within(sender.db().keys("eg_receivers")).await.unwrap().len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -92,31 +77,21 @@ async fn monitors_fire_for_ports_and_for_lost_nodes() {
 async fn spawned_ports_take_their_first_message_and_tell_why_they_failed() {
     let seed = node("seed", &[]).await;
     let other = node("other", &[&seed]).await;
-    seed.register(
-        "My::App::init",
-        |ctx: &Context<'_>, (reply, number): (PortId, u32)| {
-            ctx.on("ping", move |ctx: &Context<'_>, (text,): (String,)| {
-                ctx.snd(&reply, ("pong", number, text))
-            });
-        },
-    );
-    seed.register("My::App::dies", |_: &Context<'_>, (): ()| {
-        Err::<(), _>("init failed")
+    seed.register("My::App::init", |ctx: &Context<'_>, (reply, number): (PortId, u32)| {
+        ctx.on("ping", move |ctx: &Context<'_>, (text,): (String,)| {
+            ctx.snd(&reply, ("pong", number, text))
+        });
     });
+    seed.register("My::App::dies", |_: &Context<'_>, (): ()| Err::<(), _>("init failed"));
 
     let mut answers = other.port();
-    let worker = other
-        .spawn(seed.id(), "My::App::init", (answers.id(), 7))
-        .unwrap();
+    let worker = other.spawn(seed.id(), "My::App::init", (answers.id(), 7)).unwrap();
     other.snd(&worker, ("ping", "x")).unwrap();
     let (_, number, text): (String, u32, String) = within(answers.recv()).await.unwrap();
     assert_eq!((number, text.as_str()), (7, "x"));
 
     let failed = other.spawn(seed.id(), "My::App::dies", ()).unwrap();
-    assert_eq!(
-        within(other.monitor(&failed)).await.to_string(),
-        r#"["die", "init failed"]"#
-    );
+    assert_eq!(within(other.monitor(&failed)).await.to_string(), r#"["die", "init failed"]"#);
     let unknown = other.spawn(seed.id(), "No::Such", ()).unwrap();
     let reason = within(other.monitor(&unknown)).await.to_string();
     assert!(reason.contains("not registered"), "{reason}");
@@ -129,9 +104,7 @@ async fn calls_are_answered_time_out_or_fail_with_the_port() {
     let (now,): (f64,) = within(other.call(seed.id(), ("time",))).await.unwrap();
     assert!(now > 1e9);
     let quiet = seed.port();
-    let call = other
-        .call::<()>(quiet.id(), ("hello",))
-        .timeout(Duration::from_millis(50));
+    let call = other.call::<()>(quiet.id(), ("hello",)).timeout(Duration::from_millis(50));
     assert!(matches!(within(call).await, Err(CallError::Timeout(_))));
     let call = other.call::<()>(PortId::new(seed.id(), "missing"), ("hello",));
     assert!(matches!(within(call).await, Err(CallError::Died(_))));
@@ -155,15 +128,9 @@ async fn a_wrong_message_is_an_error_and_the_port_lives() {
     let mut port = node.port();
     node.snd(port.id(), ("text", 1)).unwrap();
     node.snd(port.id(), (2, 1)).unwrap();
-    assert!(matches!(
-        within(port.recv::<(u32, u32)>()).await,
-        Err(RecvError::Decode(_))
-    ));
+    assert!(matches!(within(port.recv::<(u32, u32)>()).await, Err(RecvError::Decode(_))));
     assert_eq!(within(port.recv::<(u32, u32)>()).await.unwrap(), (2, 1));
-    assert!(matches!(
-        node.snd("#x", ("hello",)),
-        Err(SendError::Destination(_))
-    ));
+    assert!(matches!(node.snd("#x", ("hello",)), Err(SendError::Destination(_))));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -176,10 +176,7 @@ fn every_recorded_value_decodes_as_what_a_user_asks_for() {
     assert_eq!(value("ascii").ask::<StrRef<'_>>().unwrap(), "hello world");
     value("latin1 bytes").is_octets(b"caf\xe9").is(*b"caf\xe9");
     let error = value("latin1 bytes").ask::<&str>().unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        r#"wanted a borrowed string, found string "café""#
-    );
+    assert_eq!(error.to_string(), r#"wanted a borrowed string, found string "café""#);
     value("raw bytes")
         .is_octets(b"\x00\x01\xff\xfe")
         .is_no::<u8>(r#"wanted u8, found string "\u{0}\u{1}ÿþ""#);
@@ -189,38 +186,21 @@ fn every_recorded_value_decodes_as_what_a_user_asks_for() {
         .is(Value::from("€ euro 😀"))
         .is_no::<ByteBuf>(r#"wanted octets, found string "€ euro 😀""#)
         .is_no::<Vec<u8>>(r#"wanted octets, found string "€ euro 😀""#);
-    value("utf8-flagged ascii")
-        .is_octets(b"abc")
-        .is(vec![b'a', b'b', b'c'])
-        .is((b'a', b'b', b'c'));
+    value("utf8-flagged ascii").is_octets(b"abc").is(vec![b'a', b'b', b'c']).is((b'a', b'b', b'c'));
 
     for (name, n) in INTEGERS {
-        value(name)
-            .is_integer(n)
-            .is(Value::from(Integer::try_from(n).unwrap()));
+        value(name).is_integer(n).is(Value::from(Integer::try_from(n).unwrap()));
     }
     value("int 0").is(false).is('0');
-    value("int 1")
-        .is(true)
-        .is(Some(1_u8))
-        .is_no::<[u8; 1]>("wanted an array of 1, found number 1");
+    value("int 1").is(true).is(Some(1_u8)).is_no::<[u8; 1]>("wanted an array of 1, found number 1");
     value("int 23").is_no::<bool>("wanted bool, found number 23");
     value("int -1")
         .is(ByteBuf::from(*b"-1"))
         .is_no::<Vec<u8>>("wanted an array, found number -1")
         .is_no::<bool>("wanted bool, found number -1");
 
-    for name in [
-        "numeric string",
-        "number used as string",
-        "string used as number",
-    ] {
-        value(name)
-            .is_integer(42)
-            .is_octets(b"42")
-            .is(*b"42")
-            .is(42.0_f32)
-            .is(Value::from("42"));
+    for name in ["numeric string", "number used as string", "string used as number"] {
+        value(name).is_integer(42).is_octets(b"42").is(*b"42").is(42.0_f32).is(Value::from("42"));
     }
 
     let float = |name, x: f64, text: &str| {
@@ -235,9 +215,7 @@ fn every_recorded_value_decodes_as_what_a_user_asks_for() {
     float("float half", 0.5, "0.5");
     float("inf", f64::INFINITY, "Inf");
     value("float 1.5").is_no::<u32>("wanted u32, found number 1.5");
-    value("float 1e16")
-        .is(10_000_000_000_000_000_u64)
-        .is_in_range::<u32>(10_000_000_000_000_000);
+    value("float 1e16").is(10_000_000_000_000_000_u64).is_in_range::<u32>(10_000_000_000_000_000);
     value("inf").is_no::<u64>("wanted u64, found number Inf");
     value("nan").is("NaN".to_owned());
     assert!(value("nan").ask::<f64>().unwrap().is_nan());
@@ -272,19 +250,12 @@ fn every_recorded_value_decodes_as_what_a_user_asks_for() {
         )
         .is_no::<(u8,)>("wanted an array of 1, found an array of 2");
     value("hash")
-        .is(Sample {
-            a: 1,
-            b: (1, "2".into(), BTreeMap::from([("c".into(), None)])),
-            absent: None,
-        })
+        .is(Sample { a: 1, b: (1, "2".into(), BTreeMap::from([("c".into(), None)])), absent: None })
         .is(OnlyA { a: 1.0 })
         .is_no::<HashMap<String, u32>>(r#"key "b": wanted u32, found an array of 3"#)
         .is(Value::from(Hash::from([
             ("a", Value::from(1)),
-            (
-                "b",
-                [1.into(), 2.into(), Value::from(Hash::from([("c", ())]))].into(),
-            ),
+            ("b", [1.into(), 2.into(), Value::from(Hash::from([("c", ())]))].into()),
         ])));
     value("hash with unicode key").is(BTreeMap::from([("é€".to_owned(), 1_u8)]));
     value("hash with byte key")
@@ -316,15 +287,11 @@ fn every_recorded_value_decodes_as_what_a_user_asks_for() {
     value("port id")
         .is("node/abc#port1".parse::<PortId>().unwrap())
         .is_no::<NodeId>("a node ID must not contain '#', which begins the port name in a port ID");
-    value("hash of 20").is((1..=20)
-        .map(|n| (format!("k{n:02}"), n))
-        .collect::<HashMap<String, u16>>());
+    value("hash of 20")
+        .is((1..=20).map(|n| (format!("k{n:02}"), n)).collect::<HashMap<String, u16>>());
 
     let asked = asked.into_inner();
-    let rest: Vec<_> = recorded
-        .keys()
-        .filter(|name| !asked.contains(*name))
-        .collect();
+    let rest: Vec<_> = recorded.keys().filter(|name| !asked.contains(*name)).collect();
     assert!(rest.is_empty(), "not asked for: {rest:?}");
 }
 
@@ -353,11 +320,7 @@ fn a_number_is_had_from_every_string_that_is_one() {
         assert_eq!(ask(text), Ok(42), "{text:?}");
     }
     assert_eq!(ask("1e3"), Ok(1000));
-    for (text, number) in [
-        ("4294967296", "4294967296"),
-        ("-1", "-1"),
-        ("1e10", "10000000000"),
-    ] {
+    for (text, number) in [("4294967296", "4294967296"), ("-1", "-1"), ("1e10", "10000000000")] {
         let error = ask(text).unwrap_err().to_string();
         assert_eq!(error, format!("{number} is out of range for u32"));
     }
@@ -380,22 +343,10 @@ fn a_bool_is_had_from_what_perl_calls_true_and_false() {
     for value in [Value::from("1"), 1.into(), 1.0.into(), true.into()] {
         assert_eq!(value.decode(), Ok(true), "{value}");
     }
-    for value in [
-        Value::from(""),
-        "0".into(),
-        0.into(),
-        0.0.into(),
-        false.into(),
-        ().into(),
-    ] {
+    for value in [Value::from(""), "0".into(), 0.into(), 0.0.into(), false.into(), ().into()] {
         assert_eq!(value.decode(), Ok(false), "{value}");
     }
-    for value in [
-        Value::from("yes"),
-        2.into(),
-        0.5.into(),
-        Value::Array(Vec::new()),
-    ] {
+    for value in [Value::from("yes"), 2.into(), 0.5.into(), Value::Array(Vec::new())] {
         assert!(value.decode::<bool>().is_err(), "{value}");
     }
 }

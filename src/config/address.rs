@@ -92,10 +92,7 @@ pub fn public_addresses(interfaces: &[IpAddr]) -> Vec<IpAddr> {
     };
     let mut public: Vec<IpAddr> = Vec::new();
     for wants_v4 in [true, false] {
-        for address in interfaces
-            .iter()
-            .filter(|address| address.is_ipv4() == wants_v4)
-        {
+        for address in interfaces.iter().filter(|address| address.is_ipv4() == wants_v4) {
             if is_public(address) && !public.contains(address) {
                 public.push(*address);
             }
@@ -109,10 +106,7 @@ pub fn public_addresses(interfaces: &[IpAddr]) -> Vec<IpAddr> {
 /// # Errors
 /// If the system does not tell.
 pub fn interface_addresses() -> io::Result<Vec<IpAddr>> {
-    Ok(if_addrs::get_if_addrs()?
-        .iter()
-        .map(if_addrs::Interface::ip)
-        .collect())
+    Ok(if_addrs::get_if_addrs()?.iter().map(if_addrs::Interface::ip).collect())
 }
 
 /// An address to listen on.
@@ -126,17 +120,13 @@ pub struct BindSpec {
 
 impl BindSpec {
     /// The default: every local address, any free port.
-    pub const ANY: Self = Self {
-        host: Host::EveryLocal,
-        port: None,
-    };
+    pub const ANY: Self = Self { host: Host::EveryLocal, port: None };
 
     /// What to listen on, given this machine's name and addresses. Nothing, for `*` on a machine
     /// that has only loopback.
     #[must_use]
     pub fn endpoints(&self, node_name: &str, interfaces: &[IpAddr]) -> Vec<Endpoint> {
-        self.host
-            .endpoints(self.port.map_or(0, NonZeroU16::get), node_name, interfaces)
+        self.host.endpoints(self.port.map_or(0, NonZeroU16::get), node_name, interfaces)
     }
 }
 
@@ -188,8 +178,7 @@ impl SeedSpec {
     /// What to dial, given this machine's name and addresses.
     #[must_use]
     pub fn endpoints(&self, node_name: &str, interfaces: &[IpAddr]) -> Vec<Endpoint> {
-        self.host
-            .endpoints(self.port_or_default().get(), node_name, interfaces)
+        self.host.endpoints(self.port_or_default().get(), node_name, interfaces)
     }
 }
 
@@ -216,13 +205,8 @@ impl FromStr for SeedSpec {
         let (host, port) = parse(text).map_err(error)?;
         match port {
             Port::Missing => Ok(Self { host, port: None }),
-            Port::Number(port) => Ok(Self {
-                host,
-                port: Some(port),
-            }),
-            Port::Any => Err(error(
-                "a seed needs a port that is known before it is dialled",
-            )),
+            Port::Number(port) => Ok(Self { host, port: Some(port) }),
+            Port::Any => Err(error("a seed needs a port that is known before it is dialled")),
         }
     }
 }
@@ -277,17 +261,12 @@ impl FromStr for AdvertiseSpec {
             Host::Name(name) => name,
             Host::Address(address) if !address.is_unspecified() => address.to_string(),
             _ => {
-                return Err(error(
-                    "others need one host name or IP address that they can reach",
-                ));
+                return Err(error("others need one host name or IP address that they can reach"));
             }
         };
         match port {
             Port::Missing => Ok(Self { host, port: None }),
-            Port::Number(port) => Ok(Self {
-                host,
-                port: Some(port),
-            }),
+            Port::Number(port) => Ok(Self { host, port: Some(port) }),
             Port::Any => Err(error("others need a port that they can dial")),
         }
     }
@@ -395,14 +374,7 @@ mod tests {
             ("*", Host::EveryLocal, 0),
             ("*:*", Host::EveryLocal, 0),
         ] {
-            assert_eq!(
-                bind(text),
-                BindSpec {
-                    host,
-                    port: NonZeroU16::new(port)
-                },
-                "{text}"
-            );
+            assert_eq!(bind(text), BindSpec { host, port: NonZeroU16::new(port) }, "{text}");
         }
     }
 
@@ -479,15 +451,7 @@ mod tests {
         .map(ip);
         assert_eq!(
             public_addresses(&interfaces),
-            [
-                "10.0.0.1",
-                "192.168.1.1",
-                "2001:db8::1",
-                "fd00::1",
-                "fc00::1",
-                "3fff::1"
-            ]
-            .map(ip)
+            ["10.0.0.1", "192.168.1.1", "2001:db8::1", "fd00::1", "fc00::1", "3fff::1"].map(ip)
         );
     }
 

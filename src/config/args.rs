@@ -232,10 +232,7 @@ mod tests {
 
     #[test]
     fn a_single_list_replaces_all_arguments() {
-        assert_eq!(
-            decoded(&["[\"run\",\"eg\",[1]]"]),
-            [json!("run"), json!("eg"), json!([1])]
-        );
+        assert_eq!(decoded(&["[\"run\",\"eg\",[1]]"]), [json!("run"), json!("eg"), json!([1])]);
     }
 
     #[test]
@@ -252,24 +249,12 @@ mod tests {
     fn wrong_arguments_are_named_by_their_position_without_their_value() {
         let broken = ["set", "[sesame]"].map(OsString::from);
         let error = decode_command_line(broken).unwrap_err().to_string();
-        assert!(
-            error.starts_with("argument 2 begins like JSON, but line 1, column 2"),
-            "{error}"
-        );
+        assert!(error.starts_with("argument 2 begins like JSON, but line 1, column 2"), "{error}");
         assert!(!error.contains("sesame"));
         let error = Args::from_run_arguments(&[json!("p"), json!([1]), json!(2)]).unwrap_err();
-        assert_eq!(
-            error,
-            ArgsError::NotText {
-                position: 2,
-                expected: "a key"
-            }
-        );
+        assert_eq!(error, ArgsError::NotText { position: 2, expected: "a key" });
         let error = Args::from_pairs(&[json!("seeds")]).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "\"seeds\" has no value; write seeds VALUE"
-        );
+        assert_eq!(error.to_string(), "\"seeds\" has no value; write seeds VALUE");
     }
 
     #[test]

@@ -52,24 +52,10 @@ mod tests {
 
     #[test]
     fn truth_is_perls() {
-        for no in [
-            json!(false),
-            json!(null),
-            json!(0),
-            json!(0.0),
-            json!(""),
-            json!("0"),
-        ] {
+        for no in [json!(false), json!(null), json!(0), json!(0.0), json!(""), json!("0")] {
             assert!(!is_true(&no), "{no}");
         }
-        for yes in [
-            json!(true),
-            json!(1),
-            json!("0.0"),
-            json!("false"),
-            json!([]),
-            json!({}),
-        ] {
+        for yes in [json!(true), json!(1), json!("0.0"), json!("false"), json!([]), json!({})] {
             assert!(is_true(&yes), "{yes}");
         }
     }

@@ -93,9 +93,6 @@ mod tests {
     #[test]
     fn an_unknown_name_is_told_with_the_known_ones() {
         let error = "yaml".parse::<FramingFormat>().unwrap_err().to_string();
-        assert_eq!(
-            error,
-            "\"yaml\" is not known here (known are cbor, json and storable)"
-        );
+        assert_eq!(error, "\"yaml\" is not known here (known are cbor, json and storable)");
     }
 }

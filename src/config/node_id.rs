@@ -85,10 +85,8 @@ impl FromStr for NodeIdTemplate {
 
     fn from_str(text: &str) -> Result<Self, NodeIdError> {
         check(text)?;
-        let escapes_are_known = text
-            .split('%')
-            .skip(1)
-            .all(|after| after.starts_with('n') || after.starts_with('u'));
+        let escapes_are_known =
+            text.split('%').skip(1).all(|after| after.starts_with('n') || after.starts_with('u'));
         match escapes_are_known {
             true => Ok(Self(text.into())),
             false => Err(NodeIdError::UnknownEscape),
@@ -105,10 +103,7 @@ impl fmt::Display for NodeIdTemplate {
 fn check(id: &str) -> Result<(), NodeIdError> {
     match id {
         "" | "0" => Err(NodeIdError::Empty),
-        _ if id
-            .chars()
-            .any(|c| c.is_control() && c < '\u{80}' || matches!(c, '#' | ';')) =>
-        {
+        _ if id.chars().any(|c| c.is_control() && c < '\u{80}' || matches!(c, '#' | ';')) => {
             Err(NodeIdError::ForbiddenCharacter)
         }
         _ if id.chars().any(|c| c > '\u{ff}') => Err(NodeIdError::NotOctets),
@@ -160,13 +155,7 @@ mod tests {
             ("%u%u%n%n", "R0R0rainrain", true),
             ("a/b", "a/b", false),
         ] {
-            assert_eq!(
-                expand(template),
-                Ok(ExpandedNodeId {
-                    id: id.into(),
-                    is_unique
-                })
-            );
+            assert_eq!(expand(template), Ok(ExpandedNodeId { id: id.into(), is_unique }));
         }
     }
 
@@ -196,14 +185,8 @@ mod tests {
     fn a_node_name_that_cannot_be_in_a_node_id_is_refused() {
         let template: NodeIdTemplate = "%n".parse().unwrap();
         assert_eq!(template.expand("", "R0"), Err(NodeIdError::Empty));
-        assert_eq!(
-            template.expand("a#b", "R0"),
-            Err(NodeIdError::ForbiddenCharacter)
-        );
-        assert_eq!(
-            template.expand("a%b", "R0"),
-            Err(NodeIdError::UnknownEscape)
-        );
+        assert_eq!(template.expand("a#b", "R0"), Err(NodeIdError::ForbiddenCharacter));
+        assert_eq!(template.expand("a%b", "R0"), Err(NodeIdError::UnknownEscape));
     }
 
     #[test]

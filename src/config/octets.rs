@@ -21,11 +21,7 @@ pub struct NotOctets {
 pub fn to_octets(text: &str) -> Result<Vec<u8>, NotOctets> {
     text.chars()
         .enumerate()
-        .map(|(index, c)| {
-            u8::try_from(c).map_err(|_| NotOctets {
-                position: index + 1,
-            })
-        })
+        .map(|(index, c)| u8::try_from(c).map_err(|_| NotOctets { position: index + 1 }))
         .collect()
 }
 

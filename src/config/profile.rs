@@ -106,11 +106,7 @@ impl Effective {
         node_name: &str,
     ) -> Result<Self, ProfileError> {
         let profile = args.profile.clone().unwrap_or_else(|| node_name.into());
-        let mut effective = Self {
-            profile,
-            entries: Vec::new(),
-            warnings: Vec::new(),
-        };
+        let mut effective = Self { profile, entries: Vec::new(), warnings: Vec::new() };
         let rc = rc.filter(|_| !args.norc);
         if args.force {
             effective.overlay_file(rc)?;
@@ -144,13 +140,8 @@ impl Effective {
     /// in it.
     #[must_use]
     pub fn to_json(&self) -> Map<String, Value> {
-        let shown = self
-            .entries
-            .iter()
-            .filter(|e| !matches!(e.key.as_str(), "profile" | "parent"));
-        shown
-            .map(|entry| (entry.key.clone(), entry.value.clone()))
-            .collect()
+        let shown = self.entries.iter().filter(|e| !matches!(e.key.as_str(), "profile" | "parent"));
+        shown.map(|entry| (entry.key.clone(), entry.value.clone())).collect()
     }
 
     pub(super) fn entry(&self, key: &str) -> Option<&Entry> {
@@ -175,11 +166,7 @@ impl Effective {
 
     fn overlay(&mut self, values: &Map<String, Value>, origin: &Origin) {
         for (key, value) in values {
-            let entry = Entry {
-                key: key.clone(),
-                value: value.clone(),
-                origin: origin.clone(),
-            };
+            let entry = Entry { key: key.clone(), value: value.clone(), origin: origin.clone() };
             match self.entries.iter_mut().find(|entry| entry.key == *key) {
                 Some(old) => *old = entry,
                 None => self.entries.push(entry),
@@ -194,21 +181,14 @@ impl Effective {
         loop {
             let parent = match rc.profile(&name).and_then(|values| values.get("parent")) {
                 None | Some(Value::Null) => return Ok(chain),
-                Some(parent) => {
-                    coerce::to_text(parent).ok_or_else(|| ProfileError::ParentNotText {
-                        path: rc.path().into(),
-                        profile: name.clone(),
-                    })?
-                }
+                Some(parent) => coerce::to_text(parent).ok_or_else(|| {
+                    ProfileError::ParentNotText { path: rc.path().into(), profile: name.clone() }
+                })?,
             };
             if chain.contains(&parent) {
                 chain.push(parent.clone());
                 let path = rc.path().into();
-                return Err(ProfileError::ParentCycle {
-                    path,
-                    chain,
-                    again: parent,
-                });
+                return Err(ProfileError::ParentCycle { path, chain, again: parent });
             }
             if rc.profile(&parent).is_none() {
                 self.warnings.push(Warning::MissingParent {
@@ -223,9 +203,7 @@ impl Effective {
 }
 
 fn built_in_defaults() -> Map<String, Value> {
-    let framings = FramingFormat::ALL
-        .iter()
-        .map(|framing| framing.name().into());
+    let framings = FramingFormat::ALL.iter().map(|framing| framing.name().into());
     let accepted = AuthMethod::ALL.iter().map(|method| method.name().into());
     let offered = [AuthMethod::TlsSha3_512, AuthMethod::HmacSha3_512].map(AuthMethod::name);
     [
@@ -265,11 +243,7 @@ mod tests {
     }
 
     fn get(arguments: &[&str], key: &str) -> Value {
-        resolve(arguments)
-            .unwrap()
-            .get(key)
-            .cloned()
-            .unwrap_or_default()
+        resolve(arguments).unwrap().get(key).cloned().unwrap_or_default()
     }
 
     #[test]
@@ -308,19 +282,13 @@ mod tests {
     #[test]
     fn norc_ignores_the_file() {
         assert_eq!(get(&["child", "norc", "1"], "secret"), Value::Null);
-        assert_eq!(
-            get(&["child", "norc", "1", "secret", "mine"], "secret"),
-            "mine"
-        );
+        assert_eq!(get(&["child", "norc", "1", "secret", "mine"], "secret"), "mine");
         assert_eq!(get(&["child", "norc", "0"], "secret"), "base");
     }
 
     #[test]
     fn force_lets_arguments_and_defaults_win() {
-        assert_eq!(
-            get(&["child", "force", "1", "secret", "mine"], "secret"),
-            "mine"
-        );
+        assert_eq!(get(&["child", "force", "1", "secret", "mine"], "secret"), "mine");
         assert_eq!(get(&["child", "force", "1"], "monitor_timeout"), 30);
         assert_eq!(get(&["child", "force", "1"], "nodeid"), "child");
     }
@@ -349,28 +317,15 @@ mod tests {
             "rc: the parents of profile \"a\" form a circle: a -> b -> c -> b; \
              use `aemp profile b delparent`"
         );
-        assert!(
-            resolve(&["self"])
-                .unwrap_err()
-                .to_string()
-                .contains("self -> self")
-        );
-        assert!(
-            resolve(&["odd"])
-                .unwrap_err()
-                .to_string()
-                .contains("profile \"odd\": `parent`")
-        );
+        assert!(resolve(&["self"]).unwrap_err().to_string().contains("self -> self"));
+        assert!(resolve(&["odd"]).unwrap_err().to_string().contains("profile \"odd\": `parent`"));
     }
 
     #[test]
     fn a_parent_that_is_not_there_is_only_a_warning() {
         let effective = resolve(&["lost"]).unwrap();
         assert_eq!(effective.get("secret"), Some(&json!("lost")));
-        assert!(matches!(
-            effective.warnings.as_slice(),
-            [Warning::MissingParent { .. }]
-        ));
+        assert!(matches!(effective.warnings.as_slice(), [Warning::MissingParent { .. }]));
     }
 
     #[test]

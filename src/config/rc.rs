@@ -147,11 +147,7 @@ impl RcFile {
     pub fn empty(path: impl Into<PathBuf>) -> Self {
         let mut root = Map::new();
         root.insert("version".into(), 1.into());
-        Self {
-            path: path.into(),
-            root,
-            dirty: false,
-        }
+        Self { path: path.into(), root, dirty: false }
     }
 
     /// Reads the file. One that is missing or has no content is [`empty`](Self::empty).
@@ -186,20 +182,13 @@ impl RcFile {
         let root = match relaxed::parse(content) {
             Ok(Value::Object(root)) => root,
             Ok(_) => {
-                return Err(RcError::Shape {
-                    path,
-                    place: "the file".into(),
-                });
+                return Err(RcError::Shape { path, place: "the file".into() });
             }
             Err(source) => return Err(RcError::Syntax { path, source }),
         };
         match misshapen_part(&root) {
             Some(place) => Err(RcError::Shape { path, place }),
-            None => Ok(Self {
-                path,
-                root,
-                dirty: false,
-            }),
+            None => Ok(Self { path, root, dirty: false }),
         }
     }
 
@@ -218,26 +207,17 @@ impl RcFile {
         let lock = match ReplaceLock::acquire(&path, LOCK_PATIENCE) {
             Ok(Some(lock)) => lock,
             Ok(None) => {
-                return Err(RcError::Locked {
-                    path: lock_path(&path),
-                }
-                .into());
+                return Err(RcError::Locked { path: lock_path(&path) }.into());
             }
             Err(source) => {
-                return Err(RcError::Lock {
-                    path: lock_path(&path),
-                    source,
-                }
-                .into());
+                return Err(RcError::Lock { path: lock_path(&path), source }.into());
             }
         };
         let mut rc = Self::load(path)?;
         let result = edit(&mut rc)?;
         if rc.dirty {
-            replace(&rc.path, rc.to_text().as_bytes()).map_err(|source| RcError::Write {
-                path: rc.path.clone(),
-                source,
-            })?;
+            replace(&rc.path, rc.to_text().as_bytes())
+                .map_err(|source| RcError::Write { path: rc.path.clone(), source })?;
         }
         drop(lock);
         Ok(result)
@@ -263,10 +243,7 @@ impl RcFile {
 
     /// The names of all profiles.
     pub fn profiles(&self) -> impl Iterator<Item = &str> {
-        self.profile_table()
-            .into_iter()
-            .flat_map(Map::keys)
-            .map(String::as_str)
+        self.profile_table().into_iter().flat_map(Map::keys).map(String::as_str)
     }
 
     /// What a profile itself says, without what it inherits.
@@ -295,11 +272,7 @@ impl RcFile {
         match scope {
             Scope::Defaults => self.root.shift_remove(key),
             Scope::Profile(name) => {
-                let profile = self
-                    .root
-                    .get_mut("profile")?
-                    .as_object_mut()?
-                    .get_mut(name)?;
+                let profile = self.root.get_mut("profile")?.as_object_mut()?.get_mut(name)?;
                 profile.as_object_mut()?.shift_remove(key)
             }
         }
@@ -326,10 +299,7 @@ impl RcFile {
     /// Deletes a profile with all that is in it.
     pub fn delete_profile(&mut self, name: &str) -> Option<Value> {
         self.dirty = true;
-        self.root
-            .get_mut("profile")?
-            .as_object_mut()?
-            .shift_remove(name)
+        self.root.get_mut("profile")?.as_object_mut()?.shift_remove(name)
     }
 
     fn profile_table(&self) -> Option<&Map<String, Value>> {
@@ -348,10 +318,7 @@ impl RcFile {
 /// The items of a comma-separated list. Like Perl's `split`, it has no empty items at its end.
 pub(super) fn split_list(text: &str) -> impl Iterator<Item = &str> {
     let list = text.trim_end_matches(|c: char| c == ',' || c.is_ascii_whitespace());
-    (!list.is_empty())
-        .then(|| list.split(',').map(str::trim))
-        .into_iter()
-        .flatten()
+    (!list.is_empty()).then(|| list.split(',').map(str::trim)).into_iter().flatten()
 }
 
 fn object_in<'a>(parent: &'a mut Map<String, Value>, key: &str) -> &'a mut Map<String, Value> {
@@ -378,9 +345,7 @@ fn misshapen_part(root: &Map<String, Value>) -> Option<String> {
 
 fn read(path: &Path) -> io::Result<Vec<u8>> {
     let mut content = Vec::new();
-    File::open(path)?
-        .take(MAX_FILE_SIZE + 1)
-        .read_to_end(&mut content)?;
+    File::open(path)?.take(MAX_FILE_SIZE + 1).read_to_end(&mut content)?;
     Ok(content)
 }
 
@@ -409,10 +374,7 @@ mod tests {
 
     fn environment(variables: &[(&str, &str)]) -> Option<PathBuf> {
         path_in(|name| {
-            variables
-                .iter()
-                .find(|(known, _)| *known == name)
-                .map(|(_, value)| value.into())
+            variables.iter().find(|(known, _)| *known == name).map(|(_, value)| value.into())
         })
     }
 
@@ -420,23 +382,14 @@ mod tests {
     fn the_environment_names_the_file() {
         let both = [("HOME", "/home/eg"), (RC_VARIABLE, "other/rc")];
         assert_eq!(environment(&both), Some("other/rc".into()));
-        assert_eq!(
-            environment(&both[..1]),
-            Some("/home/eg/.perl-anyevent-mp".into())
-        );
+        assert_eq!(environment(&both[..1]), Some("/home/eg/.perl-anyevent-mp".into()));
         assert_eq!(environment(&[]), None);
     }
 
     #[test]
     fn a_new_file_has_version_1() {
-        assert_eq!(
-            Value::from(RcFile::empty("rc").root().clone()),
-            json!({"version": 1})
-        );
-        assert_eq!(
-            Value::from(parsed(" \n").unwrap().root().clone()),
-            json!({"version": 1})
-        );
+        assert_eq!(Value::from(RcFile::empty("rc").root().clone()), json!({"version": 1}));
+        assert_eq!(Value::from(parsed(" \n").unwrap().root().clone()), json!({"version": 1}));
     }
 
     #[test]
@@ -463,10 +416,7 @@ mod tests {
         rc.create_profile("p");
         rc.create_profile("q");
         assert_eq!(rc.delete_profile("q"), Some(json!({})));
-        assert_eq!(
-            Value::from(rc.root().clone()),
-            json!({"profile": {"p": {}}})
-        );
+        assert_eq!(Value::from(rc.root().clone()), json!({"profile": {"p": {}}}));
     }
 
     #[test]
@@ -511,10 +461,7 @@ mod tests {
     fn debug_output_shows_no_values() {
         let rc = parsed(r#"{"secret":"sesame","profile":{"p":{"secret":"simsim"}}}"#).unwrap();
         let shown = format!("{rc:?}");
-        assert!(
-            !shown.contains("sesame") && !shown.contains("simsim"),
-            "{shown}"
-        );
+        assert!(!shown.contains("sesame") && !shown.contains("simsim"), "{shown}");
         assert!(shown.contains("secret") && shown.contains('p'));
     }
 }

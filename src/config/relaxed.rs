@@ -80,13 +80,8 @@ pub fn parse(text: &[u8]) -> Result<Value, SyntaxError> {
         Ok(utf8) => utf8,
         Err(error) => return Err(locate(text, error.valid_up_to(), Problem::NotUtf8)),
     };
-    let mut parser = Parser {
-        text: utf8,
-        position: 0,
-    };
-    parser
-        .document()
-        .map_err(|(position, problem)| locate(text, position, problem))
+    let mut parser = Parser { text: utf8, position: 0 };
+    parser.document().map_err(|(position, problem)| locate(text, position, problem))
 }
 
 fn locate(text: &[u8], position: usize, problem: Problem) -> SyntaxError {
@@ -145,11 +140,7 @@ impl Parser<'_> {
             match self.peek() {
                 Some(b' ' | b'\t' | b'\r' | b'\n') => self.position += 1,
                 Some(b'#') => {
-                    let rest = self
-                        .text
-                        .as_bytes()
-                        .get(self.position..)
-                        .unwrap_or_default();
+                    let rest = self.text.as_bytes().get(self.position..).unwrap_or_default();
                     self.position += memchr::memchr(b'\n', rest).unwrap_or(rest.len());
                 }
                 _ => return,
@@ -170,11 +161,9 @@ impl Parser<'_> {
 
     fn literal(&mut self) -> Parsed<Value> {
         let rest = self.text.get(self.position..).unwrap_or_default();
-        for (word, value) in [
-            ("null", Value::Null),
-            ("true", Value::Bool(true)),
-            ("false", Value::Bool(false)),
-        ] {
+        for (word, value) in
+            [("null", Value::Null), ("true", Value::Bool(true)), ("false", Value::Bool(false))]
+        {
             if rest.starts_with(word) {
                 self.position += word.len();
                 return Ok(value);
@@ -382,12 +371,8 @@ mod tests {
     #[test]
     fn integers_beyond_64_bits_are_strings_of_their_digits() {
         let parsed = parse(b"[18446744073709551615,18446744073709551616,-9223372036854775809,-0]");
-        let expected = json!([
-            18446744073709551615_u64,
-            "18446744073709551616",
-            "-9223372036854775809",
-            0
-        ]);
+        let expected =
+            json!([18446744073709551615_u64, "18446744073709551616", "-9223372036854775809", 0]);
         assert_eq!(parsed.unwrap(), expected);
     }
 
@@ -400,11 +385,7 @@ mod tests {
     #[test]
     fn malformed_numbers_are_refused() {
         for text in ["[01]", "[1.]", "[-]", "[1e]", "[-.5]"] {
-            assert_eq!(
-                error_at(text.as_bytes()),
-                (1, 2, Problem::MalformedNumber),
-                "{text}"
-            );
+            assert_eq!(error_at(text.as_bytes()), (1, 2, Problem::MalformedNumber), "{text}");
         }
         assert_eq!(error_at(b"[+1]"), (1, 2, Problem::ExpectedValue));
         assert_eq!(error_at(b"[.5]"), (1, 2, Problem::ExpectedValue));
@@ -422,15 +403,9 @@ mod tests {
         assert_eq!(error_at(b"[\"a\nb\"]"), (1, 4, Problem::ControlCharacter));
         assert_eq!(error_at(b"[\"\\x\"]"), (1, 3, Problem::UnknownEscape));
         assert_eq!(error_at(b"[\"\\ud800\"]"), (1, 3, Problem::LoneSurrogate));
-        assert_eq!(
-            error_at(b"[\"\\ud800\\u0041\"]"),
-            (1, 3, Problem::LoneSurrogate)
-        );
+        assert_eq!(error_at(b"[\"\\ud800\\u0041\"]"), (1, 3, Problem::LoneSurrogate));
         assert_eq!(error_at(b"[\"\\udc00\"]"), (1, 3, Problem::LoneSurrogate));
-        assert_eq!(
-            error_at(b"[\"\\u12\xc3\xa9\"]"),
-            (1, 3, Problem::UnknownEscape)
-        );
+        assert_eq!(error_at(b"[\"\\u12\xc3\xa9\"]"), (1, 3, Problem::UnknownEscape));
     }
 
     #[test]
@@ -438,10 +413,7 @@ mod tests {
         let text = "{\"\u{e9}\u{e9}\": 1\n \"\u{e9}\" 2}".as_bytes();
         assert_eq!(error_at(text), (2, 2, Problem::ExpectedCommaOrBrace));
         assert_eq!(error_at(b"\xc3\xa9\xff"), (1, 2, Problem::NotUtf8));
-        assert_eq!(
-            error_at("{\"\u{e9}\" 2}".as_bytes()),
-            (1, 6, Problem::ExpectedColon)
-        );
+        assert_eq!(error_at("{\"\u{e9}\" 2}".as_bytes()), (1, 6, Problem::ExpectedColon));
     }
 
     #[test]

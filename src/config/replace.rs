@@ -47,17 +47,15 @@ impl ReplaceLock {
         // Waiting in line is fair, polling is not; but only another thread can be left waiting.
         // If it gets the lock after we gave up, the send fails and the lock is dropped at once.
         let (sender, receiver) = mpsc::sync_channel(1);
-        std::thread::Builder::new()
-            .name("aemp-rc-lock".into())
-            .spawn(move || {
-                let locked = loop {
-                    match flock(&file, FlockOperation::LockExclusive) {
-                        Err(rustix::io::Errno::INTR) => {}
-                        done => break done.map(|()| file).map_err(io::Error::from),
-                    }
-                };
-                let _gave_up = sender.send(locked);
-            })?;
+        std::thread::Builder::new().name("aemp-rc-lock".into()).spawn(move || {
+            let locked = loop {
+                match flock(&file, FlockOperation::LockExclusive) {
+                    Err(rustix::io::Errno::INTR) => {}
+                    done => break done.map(|()| file).map_err(io::Error::from),
+                }
+            };
+            let _gave_up = sender.send(locked);
+        })?;
         match receiver.recv_timeout(patience) {
             Ok(locked) => locked.map(|file| Some(Self { _file: file })),
             Err(_) => Ok(None),
@@ -71,11 +69,7 @@ impl ReplaceLock {
 pub(super) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     let new = beside(path, "~new~");
     remove_if_there(&new)?;
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(PRIVATE)
-        .open(&new)?;
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(PRIVATE).open(&new)?;
     file.write_all(content)?;
     // The umask may have taken even the owner's bits away.
     file.set_permissions(Permissions::from_mode(PRIVATE))?;
@@ -106,11 +100,7 @@ fn keep_backup(path: &Path) -> io::Result<()> {
         // Some file systems know no hard links.
         Err(_) => {
             let old = fs::read(path)?;
-            let options = OpenOptions::new()
-                .write(true)
-                .create_new(true)
-                .mode(PRIVATE)
-                .open(&link);
+            let options = OpenOptions::new().write(true).create_new(true).mode(PRIVATE).open(&link);
             options?.write_all(&old)?;
         }
         Ok(()) => {}

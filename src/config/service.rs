@@ -34,9 +34,7 @@ impl Service {
     /// # Errors
     /// [`ServiceError`] if it is neither a text nor a list that begins with a function's name.
     pub fn from_json(value: &Value) -> Result<Self, ServiceError> {
-        let error = || ServiceError {
-            text: value.to_string(),
-        };
+        let error = || ServiceError { text: value.to_string() };
         match value {
             Value::String(text) => match text.strip_suffix("::") {
                 Some("") => Err(error()),
@@ -54,10 +52,8 @@ impl Service {
     }
 
     fn call(function: &str, arguments: &[Value]) -> Option<Self> {
-        (!function.trim().is_empty()).then(|| Self::Call {
-            function: function.into(),
-            arguments: arguments.to_vec(),
-        })
+        (!function.trim().is_empty())
+            .then(|| Self::Call { function: function.into(), arguments: arguments.to_vec() })
     }
 
     /// The entry as it stands in the configuration.
@@ -65,14 +61,12 @@ impl Service {
     pub fn to_json(&self) -> Value {
         match self {
             Self::Module(name) => format!("{name}::").into(),
-            Self::Call {
-                function,
-                arguments,
-            } if arguments.is_empty() && !function.ends_with("::") => function.as_str().into(),
-            Self::Call {
-                function,
-                arguments,
-            } => {
+            Self::Call { function, arguments }
+                if arguments.is_empty() && !function.ends_with("::") =>
+            {
+                function.as_str().into()
+            }
+            Self::Call { function, arguments } => {
                 let name = std::iter::once(Value::from(function.as_str()));
                 Value::Array(name.chain(arguments.iter().cloned()).collect())
             }
@@ -95,19 +89,13 @@ mod tests {
     use serde_json::json;
 
     fn call(function: &str, arguments: Vec<Value>) -> Service {
-        Service::Call {
-            function: function.into(),
-            arguments,
-        }
+        Service::Call { function: function.into(), arguments }
     }
 
     #[test]
     fn modules_functions_and_calls_are_told_apart() {
         for (json, service) in [
-            (
-                json!("AnyEvent::MP::Global::"),
-                Service::Module("AnyEvent::MP::Global".into()),
-            ),
+            (json!("AnyEvent::MP::Global::"), Service::Module("AnyEvent::MP::Global".into())),
             (json!("My::run"), call("My::run", vec![])),
             (
                 json!(["My::run", 1, [2], null]),
@@ -117,29 +105,17 @@ mod tests {
             assert_eq!(Service::from_json(&json).unwrap(), service);
             assert_eq!(service.to_json(), json);
         }
-        assert_eq!(
-            Service::from_json(&json!(["My::run"])).unwrap(),
-            call("My::run", vec![])
-        );
+        assert_eq!(Service::from_json(&json!(["My::run"])).unwrap(), call("My::run", vec![]));
     }
 
     #[test]
     fn anything_else_is_no_service() {
-        for json in [
-            json!(""),
-            json!("::"),
-            json!([]),
-            json!([1]),
-            json!(null),
-            json!({}),
-            json!([""]),
-        ] {
+        for json in
+            [json!(""), json!("::"), json!([]), json!([1]), json!(null), json!({}), json!([""])]
+        {
             assert!(Service::from_json(&json).is_err(), "{json}");
         }
         let error = Service::from_json(&json!([1])).unwrap_err().to_string();
-        assert!(
-            error.starts_with("[1] is no service; write \"Module::\""),
-            "{error}"
-        );
+        assert!(error.starts_with("[1] is no service; write \"Module::\""), "{error}");
     }
 }

@@ -178,22 +178,9 @@ impl Settings {
         if self.auth_offer.iter().any(is_usable) {
             return Ok(());
         }
-        let offered = self
-            .auth_offer
-            .iter()
-            .map(|m| m.name())
-            .collect::<Vec<_>>()
-            .join(", ");
-        let needed = if self.cert.is_some() {
-            "a secret"
-        } else {
-            "a certificate"
-        };
-        Err(CredentialsError::Unusable {
-            profile,
-            offered,
-            needed,
-        })
+        let offered = self.auth_offer.iter().map(|m| m.name()).collect::<Vec<_>>().join(", ");
+        let needed = if self.cert.is_some() { "a secret" } else { "a certificate" };
+        Err(CredentialsError::Unusable { profile, offered, needed })
     }
 }
 
@@ -203,10 +190,7 @@ impl Effective {
     /// # Errors
     /// The first value that cannot be used.
     pub fn settings(&self) -> Result<(Settings, Vec<Warning>), SettingError> {
-        let mut reader = Reader {
-            effective: self,
-            warnings: self.warnings.clone(),
-        };
+        let mut reader = Reader { effective: self, warnings: self.warnings.clone() };
         reader.look_for_unknown_keys();
         let settings = reader.read()?;
         Ok((settings, reader.warnings))
@@ -230,9 +214,7 @@ impl<'a> Reader<'a> {
             node_id: self.node_id()?,
             secret: self.secret()?,
             cert,
-            binds: self
-                .parsed_list("binds", Problem::Address)?
-                .unwrap_or(vec![BindSpec::ANY]),
+            binds: self.parsed_list("binds", Problem::Address)?.unwrap_or(vec![BindSpec::ANY]),
             seeds: self.seeds()?,
             services: self.services()?,
             monitor_timeout: self.seconds("monitor_timeout", 30)?,
@@ -249,32 +231,21 @@ impl<'a> Reader<'a> {
             secure: self.truth("secure", false),
             eval: self.text("eval")?,
             tls_required,
-            advertise: self
-                .parsed_list("advertise", Problem::Address)?
-                .unwrap_or_default(),
+            advertise: self.parsed_list("advertise", Problem::Address)?.unwrap_or_default(),
         })
     }
 
     /// The entry of a key; null is the same as no entry.
     fn entry(&self, key: &str) -> Option<&'a Entry> {
-        self.effective
-            .entry(key)
-            .filter(|entry| !entry.value.is_null())
+        self.effective.entry(key).filter(|entry| !entry.value.is_null())
     }
 
     fn origin(&self, key: &str) -> Origin {
-        self.effective
-            .origin(key)
-            .cloned()
-            .unwrap_or(Origin::BuiltIn)
+        self.effective.origin(key).cloned().unwrap_or(Origin::BuiltIn)
     }
 
     fn error(&self, key: &'static str, problem: Problem) -> SettingError {
-        SettingError {
-            key,
-            origin: self.origin(key),
-            problem: Box::new(problem),
-        }
+        SettingError { key, origin: self.origin(key), problem: Box::new(problem) }
     }
 
     fn text(&self, key: &'static str) -> Result<Option<String>, SettingError> {
@@ -292,10 +263,7 @@ impl<'a> Reader<'a> {
             return default;
         };
         if let Value::String(text) = &entry.value
-            && matches!(
-                text.to_ascii_lowercase().as_str(),
-                "false" | "no" | "off" | "0.0"
-            )
+            && matches!(text.to_ascii_lowercase().as_str(), "false" | "no" | "off" | "0.0")
         {
             let (text, origin) = (text.clone(), entry.origin.clone());
             self.warnings.push(Warning::TrueText { key, origin, text });
@@ -349,9 +317,7 @@ impl<'a> Reader<'a> {
         };
         let mut parsed = Vec::new();
         for text in texts {
-            let item = text
-                .parse()
-                .map_err(|error| self.error(key, problem(error)))?;
+            let item = text.parse().map_err(|error| self.error(key, problem(error)))?;
             if !parsed.contains(&item) {
                 parsed.push(item);
             }
@@ -376,11 +342,7 @@ impl<'a> Reader<'a> {
                 Ok(item) => known.push(item),
                 Err(unknown) => {
                     let origin = self.origin(key);
-                    self.warnings.push(Warning::UnknownName {
-                        key,
-                        origin,
-                        unknown,
-                    });
+                    self.warnings.push(Warning::UnknownName { key, origin, unknown });
                 }
             }
         }
@@ -408,9 +370,7 @@ impl<'a> Reader<'a> {
         let mut offered = self.names("auth_offer", SENDABLE, AuthMethod::name)?;
         if offered.contains(&AuthMethod::Cleartext) {
             offered.retain(|method| *method != AuthMethod::Cleartext);
-            self.warnings.push(Warning::CleartextOffered {
-                origin: self.origin("auth_offer"),
-            });
+            self.warnings.push(Warning::CleartextOffered { origin: self.origin("auth_offer") });
         }
         match offered.is_empty() {
             true => Err(self.nothing_known("auth_offer", SENDABLE, AuthMethod::name)),
@@ -452,25 +412,17 @@ impl<'a> Reader<'a> {
     }
 
     fn seeds(&mut self) -> Result<Vec<SeedSpec>, SettingError> {
-        let seeds: Vec<SeedSpec> = self
-            .parsed_list("seeds", Problem::Address)?
-            .unwrap_or_default();
+        let seeds: Vec<SeedSpec> = self.parsed_list("seeds", Problem::Address)?.unwrap_or_default();
         for seed in seeds.iter().filter(|seed| seed.port.is_none()) {
             let origin = self.origin("seeds");
-            self.warnings.push(Warning::SeedWithoutPort {
-                origin,
-                seed: seed.clone(),
-            });
+            self.warnings.push(Warning::SeedWithoutPort { origin, seed: seed.clone() });
         }
         Ok(seeds)
     }
 
     fn services(&self) -> Result<Vec<Service>, SettingError> {
         let items = self.list("services")?.unwrap_or_default();
-        let services = items
-            .iter()
-            .map(Service::from_json)
-            .collect::<Result<_, _>>();
+        let services = items.iter().map(Service::from_json).collect::<Result<_, _>>();
         services.map_err(|error| self.error("services", Problem::Service(error)))
     }
 
@@ -487,11 +439,7 @@ impl<'a> Reader<'a> {
             // Perl's services may keep keys of their own in the file.
             if nearest.is_some() || *origin == Origin::Arguments {
                 let (key, origin) = (key.clone(), origin.clone());
-                self.warnings.push(Warning::UnknownKey {
-                    key,
-                    origin,
-                    nearest,
-                });
+                self.warnings.push(Warning::UnknownKey { key, origin, nearest });
             }
         }
     }

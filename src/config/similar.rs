@@ -23,9 +23,7 @@ fn distance(from: &str, to: &str) -> usize {
             *first = left;
         }
         for (cell, b) in row.iter_mut().skip(1).zip(&to) {
-            let best = (diagonal + usize::from(a != *b))
-                .min(left + 1)
-                .min(*cell + 1);
+            let best = (diagonal + usize::from(a != *b)).min(left + 1).min(*cell + 1);
             diagonal = std::mem::replace(cell, best);
             left = best;
         }
@@ -39,13 +37,9 @@ mod tests {
 
     #[test]
     fn distances_count_letters() {
-        for (a, b, expected) in [
-            ("", "", 0),
-            ("", "ab", 2),
-            ("ab", "", 2),
-            ("kitten", "sitting", 3),
-            ("ab", "ba", 2),
-        ] {
+        for (a, b, expected) in
+            [("", "", 0), ("", "ab", 2), ("ab", "", 2), ("kitten", "sitting", 3), ("ab", "ba", 2)]
+        {
             assert_eq!(distance(a, b), expected, "{a} {b}");
         }
     }

@@ -65,31 +65,15 @@ pub enum Warning {
 impl fmt::Display for Warning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::UnknownKey {
-                key,
-                origin,
-                nearest: None,
-            } => {
-                write!(
-                    f,
-                    "{origin}: `{}` is no known key and ignored",
-                    key.escape_debug()
-                )
+            Self::UnknownKey { key, origin, nearest: None } => {
+                write!(f, "{origin}: `{}` is no known key and ignored", key.escape_debug())
             }
-            Self::UnknownKey {
-                key,
-                origin,
-                nearest: Some(nearest),
-            } => write!(
+            Self::UnknownKey { key, origin, nearest: Some(nearest) } => write!(
                 f,
                 "{origin}: `{}` is no known key and ignored; did you mean `{nearest}`?",
                 key.escape_debug()
             ),
-            Self::UnknownName {
-                key,
-                origin,
-                unknown,
-            } => {
+            Self::UnknownName { key, origin, unknown } => {
                 write!(f, "{origin}: `{key}`: {unknown}; it is ignored")
             }
             Self::SeedWithoutPort { origin, seed } => write!(
@@ -99,20 +83,14 @@ impl fmt::Display for Warning {
                 seed.port_or_default()
             ),
             Self::TrueText { key, origin, text } => {
-                write!(
-                    f,
-                    "{origin}: `{key}`: {text:?} counts as true; write 0 for false"
-                )
+                write!(f, "{origin}: `{key}`: {text:?} counts as true; write 0 for false")
             }
             Self::CleartextOffered { origin } => write!(
                 f,
                 "{origin}: `auth_offer`: cleartext is ignored, the secret itself is never sent"
             ),
             Self::MissingParent { origin, parent } => {
-                write!(
-                    f,
-                    "{origin}: the parent {parent:?} is no profile in the file"
-                )
+                write!(f, "{origin}: the parent {parent:?} is no profile in the file")
             }
             Self::ProfileNamedLikeKey { profile } => write!(
                 f,

@@ -248,19 +248,12 @@ impl Builder {
 
 /// The reason of every monitor whose connection was lost.
 pub(crate) fn transport_error(node: &NodeId, text: &str) -> Reason {
-    Builder::new()
-        .name("transport_error")
-        .string(node.as_str())
-        .text(text)
-        .build()
+    Builder::new().name("transport_error").string(node.as_str()).text(text).build()
 }
 
 /// A reason made of strings.
 pub(crate) fn build_reason(elements: &[&str]) -> Reason {
-    elements
-        .iter()
-        .fold(Builder::new(), |builder, element| builder.text(element))
-        .build()
+    elements.iter().fold(Builder::new(), |builder, element| builder.text(element)).build()
 }
 
 /// How long a duration is, for people.

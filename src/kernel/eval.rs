@@ -22,8 +22,7 @@ impl Kernel {
             | "up_nodes()"
             | "up_nodes ()" => {
                 let up = self.up_nodes();
-                up.iter()
-                    .fold(results, |results, node| results.string(node.as_str()))
+                up.iter().fold(results, |results, node| results.string(node.as_str()))
             }
             "$AnyEvent::MP::Kernel::NODE" | "AnyEvent::MP::Kernel::NODE" | "$NODE" | "NODE" => {
                 results.string(self.config.node.as_str())
@@ -38,8 +37,7 @@ impl Kernel {
                     None => results.undef(),
                 };
                 let up = self.up_nodes();
-                up.iter()
-                    .fold(results, |results, node| results.string(node.as_str()))
+                up.iter().fold(results, |results, node| results.string(node.as_str()))
             }
             "$$" => results.text(&self.config.process_id.to_string()),
             _ => return None,
@@ -70,9 +68,6 @@ mod tests {
         let wrapped = "package AnyEvent::MP::Kernel; my $ECHO = 'a#b'; up_nodes\n";
         assert_eq!(unwrap_shell(wrapped), "up_nodes");
         assert_eq!(unwrap_shell(" $$ "), "$$");
-        assert_eq!(
-            unwrap_shell("package AnyEvent::MP::Kernel; my $ECHO = ''; "),
-            ""
-        );
+        assert_eq!(unwrap_shell("package AnyEvent::MP::Kernel; my $ECHO = ''; "), "");
     }
 }

@@ -101,27 +101,16 @@ impl Kernel {
         };
         // A pause after an attempt is kept.
         if peer.patient.inquiry.is_none() && peer.patient.pause.is_zero() {
-            self.log(
-                Level::Debug,
-                format!("{node} sends {request} without being our slave"),
-            );
+            self.log(Level::Debug, format!("{node} sends {request} without being our slave"));
             self.look_at(node, Duration::ZERO);
         }
     }
 
     /// Another global node claims one of our slaves.
     pub(super) fn has_conflict(&mut self, node: &NodeId, other: &NodeId) {
-        let busy = self
-            .peers
-            .get(node)
-            .is_none_or(|peer| peer.patient.inquiry.is_some());
+        let busy = self.peers.get(node).is_none_or(|peer| peer.patient.inquiry.is_some());
         if !busy && self.is_up(node) {
-            self.inquire(
-                node,
-                Purpose::Custody {
-                    other: other.clone(),
-                },
-            );
+            self.inquire(node, Purpose::Custody { other: other.clone() });
         }
     }
 
@@ -132,11 +121,7 @@ impl Kernel {
         let Some(peer) = self.peers.get_mut(node) else {
             return;
         };
-        peer.patient.inquiry = Some(Inquiry {
-            number,
-            purpose,
-            deadline,
-        });
+        peer.patient.inquiry = Some(Inquiry { number, purpose, deadline });
         self.ask_master(node, Question::Master(number));
         self.look_at(node, PATIENCE);
     }
@@ -151,15 +136,8 @@ impl Kernel {
             return;
         }
         peer.patient.due = None;
-        match peer
-            .patient
-            .inquiry
-            .take_if(|inquiry| inquiry.deadline <= now)
-        {
-            Some(Inquiry {
-                purpose: Purpose::Custody { other },
-                ..
-            }) => {
+        match peer.patient.inquiry.take_if(|inquiry| inquiry.deadline <= now) {
+            Some(Inquiry { purpose: Purpose::Custody { other }, .. }) => {
                 self.settle_custody_unasked(node, &other);
             }
             Some(_) => {
@@ -183,11 +161,7 @@ impl Kernel {
         let Some(peer) = self.peers.get_mut(node) else {
             return;
         };
-        let Some(inquiry) = peer
-            .patient
-            .inquiry
-            .take_if(|inquiry| inquiry.number == number)
-        else {
+        let Some(inquiry) = peer.patient.inquiry.take_if(|inquiry| inquiry.number == number) else {
             return;
         };
         peer.patient.due = None;
@@ -198,20 +172,14 @@ impl Kernel {
         };
         if !error.is_empty() {
             peer.patient.refuses = true;
-            self.log(
-                Level::Warn,
-                format!("{node} does not tell its master: {error}"),
-            );
+            self.log(Level::Warn, format!("{node} does not tell its master: {error}"));
             return;
         }
         let own = self.config.node.as_str();
         match inquiry.purpose {
             Purpose::Custody { .. } => {
                 if master.as_ref() != own && !master.is_empty() {
-                    self.log(
-                        Level::Info,
-                        format!("{node} has {master} as its master now"),
-                    );
+                    self.log(Level::Info, format!("{node} has {master} as its master now"));
                     self.db.drop_slave(node, self.now.uptime);
                 }
             }
@@ -219,19 +187,14 @@ impl Kernel {
                 if !self.may_need_healing(node) {
                     return;
                 }
-                let was_masterless = self
-                    .peers
-                    .get(node)
-                    .is_some_and(|peer| peer.patient.masterless);
+                let was_masterless =
+                    self.peers.get(node).is_some_and(|peer| peer.patient.masterless);
                 let needs_us = if master.is_empty() {
                     // It may be about to find one; if it still has none after a pause it never will.
                     was_masterless
                 } else {
                     master.as_ref() == own
-                        || self
-                            .db
-                            .globals()
-                            .any(|global| global.as_str() == master.as_ref())
+                        || self.db.globals().any(|global| global.as_str() == master.as_ref())
                         || !up.contains(master)
                 };
                 let pause = self.next_pause(node, master.is_empty());
@@ -270,9 +233,8 @@ impl Kernel {
 
     /// Makes a Perl slave adopt us as its master and send its database and requests again.
     fn adopt(&mut self, node: &NodeId) {
-        let packet = Builder::request(super::request::MASTER_SET)
-            .string(self.config.node.as_str())
-            .build();
+        let packet =
+            Builder::request(super::request::MASTER_SET).string(self.config.node.as_str()).build();
         self.send(node, packet);
     }
 

@@ -15,10 +15,7 @@ pub struct LaneLimits {
 
 impl Default for LaneLimits {
     fn default() -> Self {
-        LaneLimits {
-            soft: 8 << 20,
-            hard: 256 << 20,
-        }
+        LaneLimits { soft: 8 << 20, hard: 256 << 20 }
     }
 }
 
@@ -81,11 +78,7 @@ impl Lane {
             buffer: Vec::new(),
             in_flight: 0,
             generation: 0,
-            sent: Counters {
-                packets: 0,
-                octets: 0,
-                dropped: 0,
-            },
+            sent: Counters { packets: 0, octets: 0, dropped: 0 },
         }
     }
 

@@ -39,11 +39,7 @@ impl Kernel {
             .seeds
             .iter()
             .filter_map(|seed| seed.node.as_ref())
-            .find(|node| {
-                self.peers
-                    .get(*node)
-                    .is_some_and(|peer| peer.link.is_some())
-            })
+            .find(|node| self.peers.get(*node).is_some_and(|peer| peer.link.is_some()))
             .cloned();
         if let Some(master) = master {
             self.log(Level::Debug, format!("{master} is our master"));
@@ -75,17 +71,11 @@ impl Kernel {
         arguments: Elements<'_>,
     ) -> Result<(), String> {
         let was_global = self.db.is_global();
-        if !self
-            .db
-            .receive(from, name.into(), arguments, self.now.uptime)
-        {
+        if !self.db.receive(from, name.into(), arguments, self.now.uptime) {
             return self.call(from, &Str::from(name), arguments);
         }
         if !was_global && self.db.is_global() {
-            self.log(
-                Level::Info,
-                format!("this node is global now: {from} asked for it"),
-            );
+            self.log(Level::Info, format!("this node is global now: {from} asked for it"));
             for node in self.up_nodes() {
                 self.suspect(&node);
             }
@@ -100,10 +90,7 @@ impl Kernel {
         for effect in effects {
             match effect {
                 DbEffect::Send { to, request } => {
-                    let packet = Builder::new()
-                        .name("")
-                        .elements(request.as_elements())
-                        .build();
+                    let packet = Builder::new().name("").elements(request.as_elements()).build();
                     for node in to {
                         self.send(&node, packet.clone());
                     }

@@ -127,29 +127,18 @@ pub(super) struct Mesh {
 
 impl Mesh {
     pub(super) fn new(seeds: &[Str]) -> Self {
-        Mesh {
-            seeds: seeds.iter().cloned().map(Seed::new).collect(),
-            ..Mesh::default()
-        }
+        Mesh { seeds: seeds.iter().cloned().map(Seed::new).collect(), ..Mesh::default() }
     }
 
     /// The seed whose node this is, if it is one's.
     pub(super) fn is_seed(&self, node: &NodeId) -> bool {
-        self.seeds
-            .iter()
-            .any(|seed| seed.node.as_ref() == Some(node))
+        self.seeds.iter().any(|seed| seed.node.as_ref() == Some(node))
     }
 }
 
 impl Seed {
     fn new(address: Str) -> Self {
-        Seed {
-            address,
-            node: None,
-            dial: None,
-            last_error: None,
-            is_ourselves: false,
-        }
+        Seed { address, node: None, dial: None, last_error: None, is_ourselves: false }
     }
 }
 
@@ -271,10 +260,7 @@ impl Kernel {
     pub(super) fn trial_timed_out(&mut self, node: &NodeId) {
         let limit = self.config.monitor_timeout;
         let now = self.now.uptime;
-        if self
-            .trial(node)
-            .is_some_and(|trial| now >= trial.started + limit)
-        {
+        if self.trial(node).is_some_and(|trial| now >= trial.started + limit) {
             self.give_up(node, &format!("no connection within {}", seconds(limit)));
         }
     }
@@ -301,14 +287,7 @@ impl Kernel {
     fn new_conn(&mut self, goal: Option<Goal>) -> ConnId {
         self.mesh.next_conn += 1;
         let id = ConnId(self.mesh.next_conn);
-        self.mesh.conns.insert(
-            id,
-            Conn {
-                goal,
-                greeting: Vec::new(),
-                phase: Phase::Opening,
-            },
-        );
+        self.mesh.conns.insert(id, Conn { goal, greeting: Vec::new(), phase: Phase::Opening });
         id
     }
 
@@ -340,9 +319,7 @@ impl Kernel {
         conn.phase = Phase::Greeted {
             node: greeting.node.clone(),
             provider: greeting.provider,
-            step: Step::Held {
-                since: self.now.uptime,
-            },
+            step: Step::Held { since: self.now.uptime },
         };
         match conn.goal.clone() {
             // A node that is up has proven its ID, so that a duplicate may be believed.
@@ -355,11 +332,7 @@ impl Kernel {
             }
             _ => {}
         }
-        self.mesh
-            .greeted
-            .entry(greeting.node.clone())
-            .or_default()
-            .push(id);
+        self.mesh.greeted.entry(greeting.node.clone()).or_default().push(id);
         self.arbitrate(&greeting.node);
     }
 
@@ -385,10 +358,7 @@ impl Kernel {
                 seed.is_ourselves = true;
                 seed.dial = None;
                 let address = seed.address.clone();
-                self.log(
-                    Level::Info,
-                    format!("seed {address} is this node: now global"),
-                );
+                self.log(Level::Info, format!("seed {address} is this node: now global"));
                 self.become_global();
             }
         }
@@ -412,15 +382,8 @@ impl Kernel {
                 continue;
             };
             match &conn.phase {
-                Phase::Greeted {
-                    step: Step::Sent { patience },
-                    ..
-                } if now < *patience => return,
-                Phase::Greeted {
-                    step: Step::Held { since },
-                    provider,
-                    ..
-                } => {
+                Phase::Greeted { step: Step::Sent { patience }, .. } if now < *patience => return,
+                Phase::Greeted { step: Step::Held { since }, provider, .. } => {
                     held.push((id, conn.goal.is_some(), is_ours(provider), *since));
                 }
                 _ => {}
@@ -447,22 +410,15 @@ impl Kernel {
         } else {
             for (id, ..) in held {
                 self.set_step(id, Step::AwaitsPeer);
-                self.effects.push(Effect::Proceed {
-                    conn: id,
-                    order: AuthOrder::AfterPeer,
-                });
+                self.effects.push(Effect::Proceed { conn: id, order: AuthOrder::AfterPeer });
             }
         }
     }
 
     /// Whether a connection to `node` that we dialled may still be greeted.
     fn is_dialling(&self, node: &NodeId) -> bool {
-        let opening = |id: &ConnId| {
-            self.mesh
-                .conns
-                .get(id)
-                .is_some_and(|conn| conn.phase == Phase::Opening)
-        };
+        let opening =
+            |id: &ConnId| self.mesh.conns.get(id).is_some_and(|conn| conn.phase == Phase::Opening);
         self.peers
             .get(node)
             .and_then(|peer| peer.trial.as_ref())
@@ -473,10 +429,7 @@ impl Kernel {
     }
 
     fn set_step(&mut self, id: ConnId, new: Step) {
-        if let Some(Conn {
-            phase: Phase::Greeted { step, .. },
-            ..
-        }) = self.mesh.conns.get_mut(&id)
+        if let Some(Conn { phase: Phase::Greeted { step, .. }, .. }) = self.mesh.conns.get_mut(&id)
         {
             *step = new;
         }
@@ -486,10 +439,7 @@ impl Kernel {
         let patience = self.now.uptime + self.config.connect_interval;
         self.set_step(id, Step::Sent { patience });
         self.agenda.add(patience, Task::Arbitrate(node.clone()));
-        self.effects.push(Effect::Proceed {
-            conn: id,
-            order: AuthOrder::Now,
-        });
+        self.effects.push(Effect::Proceed { conn: id, order: AuthOrder::Now });
     }
 
     pub(super) fn arbitrate_again(&mut self, node: &NodeId) {
@@ -500,22 +450,14 @@ impl Kernel {
 
     /// The peer's authentication line was verified; ours is still held back.
     pub fn verified(&mut self, id: ConnId) {
-        let Some(Conn {
-            phase: Phase::Greeted { node, step, .. },
-            ..
-        }) = self.mesh.conns.get_mut(&id)
+        let Some(Conn { phase: Phase::Greeted { node, step, .. }, .. }) =
+            self.mesh.conns.get_mut(&id)
         else {
             return;
         };
         let node = node.clone();
-        *step = Step::Held {
-            since: self.now.uptime,
-        };
-        if self.is_up(&node) {
-            self.probe(&node)
-        } else {
-            self.authenticate(id, &node)
-        }
+        *step = Step::Held { since: self.now.uptime };
+        if self.is_up(&node) { self.probe(&node) } else { self.authenticate(id, &node) }
     }
 
     /// Both sides have authenticated: the connection carries packets now.
@@ -538,12 +480,7 @@ impl Kernel {
         let mut goals = vec![conn.goal.clone()];
         for other in self.mesh.greeted.remove(&node).unwrap_or_default() {
             if other != id {
-                goals.push(
-                    self.mesh
-                        .conns
-                        .get(&other)
-                        .and_then(|conn| conn.goal.clone()),
-                );
+                goals.push(self.mesh.conns.get(&other).and_then(|conn| conn.goal.clone()));
                 self.close(other, "another connection to this node is in use");
             }
         }
@@ -554,12 +491,7 @@ impl Kernel {
             }
         }
         let peer = self.peer(&node);
-        peer.link = Some(Link {
-            conn: id,
-            provider,
-            untrusted: how.untrusted,
-            probe: None,
-        });
+        peer.link = Some(Link { conn: id, provider, untrusted: how.untrusted, probe: None });
         let trial = peer.trial.take();
         for dial in trial.into_iter().flat_map(|trial| trial.dials) {
             if dial != id {
@@ -567,14 +499,8 @@ impl Kernel {
             }
         }
         self.db.cancel_find(&node);
-        self.effects.push(Effect::LaneUp {
-            node: node.clone(),
-            conn: id,
-        });
-        self.effects.push(Effect::NodeUp {
-            node: node.clone(),
-            untrusted: how.untrusted,
-        });
+        self.effects.push(Effect::LaneUp { node: node.clone(), conn: id });
+        self.effects.push(Effect::NodeUp { node: node.clone(), untrusted: how.untrusted });
         self.log(Level::Info, format!("{node} is up"));
         self.node_is_up(&node);
     }
@@ -660,10 +586,7 @@ impl Kernel {
         };
         let phase = std::mem::replace(&mut conn.phase, Phase::Closed);
         conn.greeting.clear();
-        self.effects.push(Effect::Close {
-            conn: id,
-            reason: why.to_owned(),
-        });
+        self.effects.push(Effect::Close { conn: id, reason: why.to_owned() });
         if let Phase::Greeted { node, .. } = phase {
             self.forget_greeted(&node, id);
         }
@@ -671,11 +594,7 @@ impl Kernel {
 
     /// Ends the connection of a node that is up.
     pub fn disconnect(&mut self, node: &NodeId, why: &str) {
-        if let Some(conn) = self
-            .peers
-            .get(node)
-            .and_then(|peer| peer.link.as_ref())
-            .map(|l| l.conn)
+        if let Some(conn) = self.peers.get(node).and_then(|peer| peer.link.as_ref()).map(|l| l.conn)
         {
             self.close(conn, why);
             self.lost(node, why);
@@ -697,10 +616,7 @@ impl Kernel {
         // First, or ports that die now would be reported to the lost node, by a new connection.
         self.ports.forget_peer(node);
         self.unreachable(node, why);
-        self.effects.push(Effect::NodeDown {
-            node: node.clone(),
-            reason,
-        });
+        self.effects.push(Effect::NodeDown { node: node.clone(), reason });
         self.node_is_down(node);
         if self.mesh.is_seed(node) {
             self.retry_seeds();
@@ -725,8 +641,7 @@ impl Kernel {
         }
         link.probe = Some(number);
         self.mesh.next_probe = number;
-        self.agenda
-            .add(deadline, Task::ProbeOver(node.clone(), number));
+        self.agenda.add(deadline, Task::ProbeOver(node.clone(), number));
         self.ask_echo(node, super::service::Question::Probe(number));
     }
 
@@ -770,12 +685,7 @@ impl Kernel {
 
     /// Dials all seeds that are down.
     pub(super) fn dial_seeds(&mut self) {
-        if self
-            .mesh
-            .seed_retry
-            .scheduled
-            .is_none_or(|at| at > self.now.uptime)
-        {
+        if self.mesh.seed_retry.scheduled.is_none_or(|at| at > self.now.uptime) {
             return;
         }
         self.mesh.seed_retry.scheduled = None;
@@ -864,22 +774,12 @@ impl Kernel {
     }
 
     pub(super) fn connect_keepalive(&mut self) {
-        if self
-            .mesh
-            .keepalive_retry
-            .scheduled
-            .is_none_or(|at| at > self.now.uptime)
-        {
+        if self.mesh.keepalive_retry.scheduled.is_none_or(|at| at > self.now.uptime) {
             return;
         }
         self.mesh.keepalive_retry.scheduled = None;
-        let mut down: Vec<NodeId> = self
-            .mesh
-            .keepalive
-            .iter()
-            .filter(|node| !self.is_up(node))
-            .cloned()
-            .collect();
+        let mut down: Vec<NodeId> =
+            self.mesh.keepalive.iter().filter(|node| !self.is_up(node)).cloned().collect();
         down.sort();
         if down.is_empty() {
             return;

@@ -133,10 +133,7 @@ impl Kernel {
             mesh: Mesh::new(&config.seeds),
             db: Database::new(
                 config.node.clone(),
-                DbConfig {
-                    patience: config.monitor_timeout,
-                    grace: config.grace,
-                },
+                DbConfig { patience: config.monitor_timeout, grace: config.grace },
             ),
             now,
             random,
@@ -185,10 +182,7 @@ impl Kernel {
 
     /// When [`Kernel::tick`] is wanted next, as time since the node started.
     pub fn next_tick(&self) -> Option<Duration> {
-        [self.agenda.next(), self.db.deadline()]
-            .into_iter()
-            .flatten()
-            .min()
+        [self.agenda.next(), self.db.deadline()].into_iter().flatten().min()
     }
 
     /// Takes what has to be done, in order.
@@ -252,10 +246,7 @@ impl Kernel {
             self.own_packets.push_back(packet);
             return;
         }
-        self.effects.push(Effect::Send {
-            to: to.clone(),
-            packet,
-        });
+        self.effects.push(Effect::Send { to: to.clone(), packet });
         self.want_connection(to);
     }
 
@@ -264,11 +255,7 @@ impl Kernel {
         let (node, port) = (to.node(), to.port());
         if node == self.config.node && !port.is_empty() {
             let port = port.to_owned();
-            self.effects.push(Effect::Deliver {
-                port,
-                message,
-                from: from.clone(),
-            });
+            self.effects.push(Effect::Deliver { port, message, from: from.clone() });
         } else {
             let packet = Builder::to_port(port).elements(message.as_elements());
             self.send(&node, packet.build());
@@ -293,11 +280,7 @@ impl Kernel {
                     self.request(&own, message);
                 } else {
                     let message = message.to_packed();
-                    self.effects.push(Effect::Deliver {
-                        port,
-                        message,
-                        from: own,
-                    });
+                    self.effects.push(Effect::Deliver { port, message, from: own });
                 }
             } else if !self.settle_db() {
                 return;

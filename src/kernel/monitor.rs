@@ -35,13 +35,7 @@ impl Kernel {
     pub fn watch(&mut self, target: &PortId, watcher: Watcher) -> WatchId {
         self.next_watch += 1;
         let id = WatchId(self.next_watch);
-        self.watches.insert(
-            id,
-            Watch {
-                target: target.clone(),
-                watcher,
-            },
-        );
+        self.watches.insert(id, Watch { target: target.clone(), watcher });
         let (node, port) = (target.node(), target.port().to_owned());
         if node != self.config.node {
             self.watch_remote(&node, port, id);
@@ -92,10 +86,7 @@ impl Kernel {
         }
         peer.watches.remove(&port);
         if !port.is_empty() {
-            self.send(
-                &node,
-                Builder::request("mon0").string(port.as_ref()).build(),
-            );
+            self.send(&node, Builder::request("mon0").string(port.as_ref()).build());
         }
         self.forget_if_unused(&node);
     }
@@ -111,10 +102,7 @@ impl Kernel {
             return;
         };
         match watch.watcher {
-            Watcher::Host => self.effects.push(Effect::Fire {
-                watch: id,
-                reason: reason.clone(),
-            }),
+            Watcher::Host => self.effects.push(Effect::Fire { watch: id, reason: reason.clone() }),
             Watcher::Link(port) if !reason.is_empty() => self.dying.push((port, reason.clone())),
             Watcher::Link(_) => {}
             Watcher::Message { to, elements } => {
@@ -130,10 +118,7 @@ impl Kernel {
 
     /// A port on a peer died.
     pub(super) fn remote_port_died(&mut self, node: &NodeId, port: &Str, reason: &Reason) {
-        let ids = self
-            .peers
-            .get_mut(node)
-            .and_then(|peer| peer.watches.remove(port));
+        let ids = self.peers.get_mut(node).and_then(|peer| peer.watches.remove(port));
         for id in ids.unwrap_or_default() {
             self.fire(id, reason);
         }
@@ -145,24 +130,12 @@ impl Kernel {
     pub(super) fn unreachable(&mut self, node: &NodeId, why: &str) {
         let reason = transport_error(node, why);
         self.effects.push(Effect::LaneDown { node: node.clone() });
-        let watches = self
-            .peers
-            .get_mut(node)
-            .map(|peer| std::mem::take(&mut peer.watches));
-        let mut ids: Vec<WatchId> = watches
-            .into_iter()
-            .flatten()
-            .flat_map(|(_, ids)| ids)
-            .collect();
+        let watches = self.peers.get_mut(node).map(|peer| std::mem::take(&mut peer.watches));
+        let mut ids: Vec<WatchId> =
+            watches.into_iter().flatten().flat_map(|(_, ids)| ids).collect();
         ids.sort();
         let (messages, others): (Vec<_>, Vec<_>) = ids.into_iter().partition(|id| {
-            matches!(
-                self.watches.get(id),
-                Some(Watch {
-                    watcher: Watcher::Message { .. },
-                    ..
-                })
-            )
+            matches!(self.watches.get(id), Some(Watch { watcher: Watcher::Message { .. }, .. }))
         });
         for id in others {
             self.fire(id, &reason);
@@ -192,10 +165,8 @@ impl Kernel {
         if port.node() == self.config.node {
             self.kill_local(port.port().to_owned(), reason.clone());
         } else {
-            let packet = Builder::request("kil1")
-                .string(port.port())
-                .elements(reason.as_elements())
-                .build();
+            let packet =
+                Builder::request("kil1").string(port.port()).elements(reason.as_elements()).build();
             self.send(&port.node(), packet);
         }
     }
@@ -213,10 +184,7 @@ impl Kernel {
                     format!("port {port} died and nobody monitored it: {reason}"),
                 );
             }
-            self.effects.push(Effect::PortClosed {
-                port: port.clone(),
-                reason: reason.clone(),
-            });
+            self.effects.push(Effect::PortClosed { port: port.clone(), reason: reason.clone() });
             for peer in mourners.peers {
                 let packet = Builder::request("kil0")
                     .string(port.as_ref())

@@ -55,25 +55,13 @@ impl Ports {
         if name.is_empty() || self.live.contains_key(&name) {
             return false;
         }
-        if let Some(dead) = spawned_by
-            .as_ref()
-            .and_then(|peer| self.stillborn.get_mut(peer))
-        {
+        if let Some(dead) = spawned_by.as_ref().and_then(|peer| self.stillborn.get_mut(peer)) {
             dead.reasons.remove(&name);
         }
         if let Some(peer) = &spawned_by {
-            self.concerns
-                .entry(peer.clone())
-                .or_default()
-                .insert(name.clone());
+            self.concerns.entry(peer.clone()).or_default().insert(name.clone());
         }
-        self.live.insert(
-            name,
-            Port {
-                awaited_by: spawned_by,
-                ..Port::default()
-            },
-        );
+        self.live.insert(name, Port { awaited_by: spawned_by, ..Port::default() });
         true
     }
 
@@ -102,10 +90,7 @@ impl Ports {
         }
         let mut peers: Vec<_> = port.peers.into_iter().collect();
         peers.sort();
-        Some(Mourners {
-            watches: port.watches,
-            peers,
-        })
+        Some(Mourners { watches: port.watches, peers })
     }
 
     /// Keeps the reason why a port that `peer` spawned is not there.
@@ -126,10 +111,7 @@ impl Ports {
         if let Some(port) = self.live.get_mut(name) {
             port.awaited_by = None;
             port.peers.insert(peer.clone());
-            self.concerns
-                .entry(peer.clone())
-                .or_default()
-                .insert(name.clone());
+            self.concerns.entry(peer.clone()).or_default().insert(name.clone());
             return Monitored::Yes;
         }
         match self.reason_of_death(name, peer) {

@@ -13,16 +13,8 @@ const KNOWN: [&str; 16] = [
     "kil0", "kil1", "mon0", "mon1", "snd", "time",
 ];
 /// The requests that a global node knows besides.
-const KNOWN_IF_GLOBAL: [&str; 8] = [
-    "g_db_family",
-    "g_db_keys",
-    "g_db_values",
-    "g_find",
-    "g_mon0",
-    "g_mon1",
-    "g_set",
-    "g_upd",
-];
+const KNOWN_IF_GLOBAL: [&str; 8] =
+    ["g_db_family", "g_db_keys", "g_db_values", "g_find", "g_mon0", "g_mon1", "g_set", "g_upd"];
 /// Perl's name of the request that spawns a port.
 const SPAWN: &str = "AnyEvent::MP::_spawn";
 /// Makes a Perl slave adopt a master; we choose ours ourselves.
@@ -43,10 +35,7 @@ impl Kernel {
     pub(super) fn request(&mut self, from: &NodeId, elements: Elements<'_>) {
         let Some(name) = argument(elements) else {
             if !elements.is_empty() {
-                self.log(
-                    Level::Warn,
-                    format!("request from {from}: its name is no string"),
-                );
+                self.log(Level::Warn, format!("request from {from}: its name is no string"));
             }
             return;
         };
@@ -85,10 +74,7 @@ impl Kernel {
             "snd" => self.reply(arguments, Builder::new()),
             "can" => {
                 let known = argument(arguments).is_some_and(|asked| self.knows(&asked));
-                self.reply(
-                    arguments.after(1),
-                    Builder::new().name(if known { "1" } else { "" }),
-                )
+                self.reply(arguments.after(1), Builder::new().name(if known { "1" } else { "" }))
             }
             "time" => self.reply(arguments, Builder::new().float(self.now.wall)),
             "eval" => self.eval(from, arguments),
@@ -113,10 +99,8 @@ impl Kernel {
             Monitored::Died(reason) => reason,
             Monitored::NoSuchPort => no_such_port(&self.config.node, port.as_ref()),
         };
-        let packet = Builder::request("kil0")
-            .string(port.as_ref())
-            .elements(reason.as_elements())
-            .build();
+        let packet =
+            Builder::request("kil0").string(port.as_ref()).elements(reason.as_elements()).build();
         self.send(from, packet);
         Ok(())
     }
@@ -129,10 +113,7 @@ impl Kernel {
         let id = argument(to).ok_or("the destination is no string")?;
         let id = PortId::try_from(id).map_err(|error| error.to_string())?;
         let results = results.build();
-        let message = Builder::new()
-            .elements(to.after(1))
-            .elements(results.as_elements())
-            .build();
+        let message = Builder::new().elements(to.after(1)).elements(results.as_elements()).build();
         let own = self.config.node.clone();
         self.send_to_port(&id, message, &own);
         Ok(())
@@ -145,10 +126,7 @@ impl Kernel {
         match self.well_known(&expression) {
             Some(results) => {
                 let results = results.build();
-                self.reply(
-                    reply,
-                    Builder::new().name("").elements(results.as_elements()),
-                )
+                self.reply(reply, Builder::new().name("").elements(results.as_elements()))
             }
             None => {
                 self.effects.push(Effect::Eval {
@@ -195,11 +173,7 @@ impl Kernel {
         let function = function.unwrap_or_default();
         self.ports.open(port.clone(), Some(from.clone()));
         let arguments = arguments.after(2).to_packed();
-        let init = Call {
-            function,
-            arguments,
-            from: from.clone(),
-        };
+        let init = Call { function, arguments, from: from.clone() };
         self.effects.push(Effect::Spawned { port, init });
         Ok(())
     }

@@ -34,9 +34,8 @@ impl Kernel {
 
     pub(super) fn ask_master(&mut self, node: &NodeId, question: Question) {
         let reply = self.answer_to(question);
-        let request = Builder::request("eval")
-            .text(MASTER_EXPRESSION)
-            .elements(reply.build().as_elements());
+        let request =
+            Builder::request("eval").text(MASTER_EXPRESSION).elements(reply.build().as_elements());
         self.send(node, request.build());
     }
 
@@ -46,21 +45,14 @@ impl Kernel {
             Question::Master(number) => ("master", number),
         };
         let port = PortId::new(&self.config.node, &self.service_port);
-        Builder::new()
-            .string(port.as_str())
-            .name(kind)
-            .name(&number.to_string())
+        Builder::new().string(port.as_str()).name(kind).name(&number.to_string())
     }
 
     /// A message to the kernel's own port.
     pub fn service_message(&mut self, from: &NodeId, message: Elements<'_>) {
         let mut reader = message.reader();
         let mut next = || {
-            if reader.is_done() {
-                None
-            } else {
-                scalar(&mut reader)
-            }
+            if reader.is_done() { None } else { scalar(&mut reader) }
         };
         let (kind, number) = (next(), next());
         let number = number.and_then(|number| number.to_text_lossy().parse().ok());
@@ -70,10 +62,7 @@ impl Kernel {
                 let answers: Vec<Str> = std::iter::from_fn(next).collect();
                 self.master_answered(from, number, &answers);
             }
-            _ => self.log(
-                Level::Debug,
-                format!("{from} answered something that nobody asked"),
-            ),
+            _ => self.log(Level::Debug, format!("{from} answered something that nobody asked")),
         }
     }
 }

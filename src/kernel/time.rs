@@ -31,19 +31,12 @@ pub(crate) struct Agenda<T> {
 
 impl<T: Ord> Agenda<T> {
     pub(crate) const fn new() -> Self {
-        Agenda {
-            due: BTreeSet::new(),
-            serial: 0,
-        }
+        Agenda { due: BTreeSet::new(), serial: 0 }
     }
 
     pub(crate) fn add(&mut self, at: Duration, what: T) {
         self.serial += 1;
-        self.due.insert(Due {
-            at,
-            serial: self.serial,
-            what,
-        });
+        self.due.insert(Due { at, serial: self.serial, what });
     }
 
     /// When the next entry is due.

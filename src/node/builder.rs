@@ -169,8 +169,7 @@ impl NodeBuilder {
         R: Outcome + 'static,
     {
         let name = name.to_owned();
-        self.functions
-            .push(Box::new(move |node| node.register(&name, function)));
+        self.functions.push(Box::new(move |node| node.register(&name, function)));
         self
     }
 
@@ -327,9 +326,7 @@ impl Node {
 
 impl std::fmt::Debug for NodeBuilder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("NodeBuilder")
-            .field("args", &self.args)
-            .finish_non_exhaustive()
+        f.debug_struct("NodeBuilder").field("args", &self.args).finish_non_exhaustive()
     }
 }
 
@@ -345,10 +342,7 @@ fn node_id(settings: &Settings) -> Result<NodeId, StartError> {
     let mut random = [0; 16];
     fill(&mut random)?;
     let unique = unique_string(u128::from_ne_bytes(random));
-    let expanded = settings
-        .node_id
-        .expand(&node_name(), &unique)
-        .map_err(config)?;
+    let expanded = settings.node_id.expand(&node_name(), &unique).map_err(config)?;
     let octets = to_octets(&expanded.id).map_err(config)?;
     NodeId::new(Str::octets(octets)).map_err(config)
 }
@@ -365,10 +359,8 @@ fn handshaker(settings: &Settings, node: &NodeId) -> Result<Handshaker, StartErr
         .iter()
         .filter_map(|framing| Framing::from_name(framing.name()))
         .collect();
-    handshake.secret = settings
-        .secret
-        .as_ref()
-        .and_then(|secret| Secret::new(secret.expose().clone()));
+    handshake.secret =
+        settings.secret.as_ref().and_then(|secret| Secret::new(secret.expose().clone()));
     handshake.tls = match (&settings.cert, settings.tls_required) {
         (None, _) => Tls::Off,
         (Some(_), false) => Tls::Offered,
@@ -386,10 +378,7 @@ async fn listen(settings: &Settings) -> Result<Vec<TcpListener>, StartError> {
                 Endpoint::Address(address) => vec![address],
                 Endpoint::Name(host, port) => tokio::net::lookup_host((host.as_str(), port))
                     .await
-                    .map_err(|source| StartError::Resolve {
-                        address: bind.to_string(),
-                        source,
-                    })?
+                    .map_err(|source| StartError::Resolve { address: bind.to_string(), source })?
                     .collect(),
             };
             for address in addresses {
@@ -404,24 +393,16 @@ async fn listen(settings: &Settings) -> Result<Vec<TcpListener>, StartError> {
 fn announced(settings: &Settings, listeners: &[TcpListener]) -> Result<Vec<Str>, StartError> {
     let mut addresses = Vec::new();
     for listener in listeners {
-        let address = listener.local_addr().map_err(|source| StartError::Bind {
-            address: "?".to_owned(),
-            source,
-        })?;
+        let address = listener
+            .local_addr()
+            .map_err(|source| StartError::Bind { address: "?".to_owned(), source })?;
         addresses.push(address);
     }
     if settings.advertise.is_empty() {
-        return Ok(addresses
-            .iter()
-            .map(|address| Str::from(address.to_string()))
-            .collect());
+        return Ok(addresses.iter().map(|address| Str::from(address.to_string())).collect());
     }
     let port = addresses.first().map_or(0, SocketAddr::port);
-    Ok(settings
-        .advertise
-        .iter()
-        .map(|spec| Str::from(spec.with_port(port)))
-        .collect())
+    Ok(settings.advertise.iter().map(|spec| Str::from(spec.with_port(port))).collect())
 }
 
 fn seeds(settings: &Settings) -> Result<Vec<Str>, StartError> {
@@ -446,16 +427,8 @@ fn start_services(node: &Node, services: &[Service]) -> Result<(), StartError> {
                 node.become_global();
             }
             Service::Module(name) => return Err(StartError::Service(name.clone())),
-            Service::Call {
-                function,
-                arguments,
-            } => {
-                if !node
-                    .shared()
-                    .functions
-                    .read()
-                    .contains_key(&Str::from(function.as_str()))
-                {
+            Service::Call { function, arguments } => {
+                if !node.shared().functions.read().contains_key(&Str::from(function.as_str())) {
                     return Err(StartError::Service(function.clone()));
                 }
                 let mut request = vec![serde_json::Value::from(function.as_str())];

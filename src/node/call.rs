@@ -61,9 +61,9 @@ impl<T: DeserializeOwned + 'static> Call<T> {
         let answer = wait(&mut reply, died);
         match self.limit {
             None => answer.await,
-            Some(limit) => tokio::time::timeout(limit, answer)
-                .await
-                .unwrap_or(Err(CallError::Timeout(limit))),
+            Some(limit) => {
+                tokio::time::timeout(limit, answer).await.unwrap_or(Err(CallError::Timeout(limit)))
+            }
         }
     }
 }

@@ -32,10 +32,7 @@ pub(crate) enum Control {
     /// The connection is not wanted any more.
     Close(String),
     /// The connection is its node's only one now, and this its lane.
-    Up {
-        lane: Arc<SharedLane>,
-        generation: u64,
-    },
+    Up { lane: Arc<SharedLane>, generation: u64 },
 }
 
 /// The task's end of what the kernel tells it.
@@ -55,14 +52,7 @@ type Output = Box<dyn AsyncWrite + Send + Unpin>;
 /// Dials `address`, and serves the connection if there is one.
 pub(crate) fn dial(shared: &Arc<Shared>, id: ConnId, address: &Str, orders: Orders) {
     let address = address.to_text_lossy().into_owned();
-    let mut task = Task {
-        shared: shared.clone(),
-        id,
-        orders,
-        address,
-        node: None,
-        up: false,
-    };
+    let mut task = Task { shared: shared.clone(), id, orders, address, node: None, up: false };
     shared.runtime.spawn(async move {
         let ended = task.shared.ended.clone();
         let why = tokio::select! {
@@ -76,14 +66,7 @@ pub(crate) fn dial(shared: &Arc<Shared>, id: ConnId, address: &Str, orders: Orde
 /// Serves a connection that somebody made to us.
 pub(crate) fn accept(shared: &Arc<Shared>, stream: TcpStream, address: String) {
     let (id, orders) = shared.accepted();
-    let mut task = Task {
-        shared: shared.clone(),
-        id,
-        orders,
-        address,
-        node: None,
-        up: false,
-    };
+    let mut task = Task { shared: shared.clone(), id, orders, address, node: None, up: false };
     shared.runtime.spawn(async move {
         let ended = task.shared.ended.clone();
         let why = tokio::select! {
@@ -120,11 +103,7 @@ impl Task {
     fn report(&self, why: &ConnectionError, dialled: bool) {
         let shared = &self.shared;
         if !self.up && !shared.ended.is_cancelled() {
-            let node = self
-                .node
-                .as_ref()
-                .map(|node| format!(" (node {node})"))
-                .unwrap_or_default();
+            let node = self.node.as_ref().map(|node| format!(" (node {node})")).unwrap_or_default();
             let (address, own) = (&self.address, &shared.id);
             match why {
                 ConnectionError::Connect { .. } => tracing::info!(node = %own, "{why}"),
@@ -181,18 +160,14 @@ impl Task {
             true => handshaker.dial(nonce, &self.address),
             false => handshaker.listen(nonce, &self.address),
         };
-        let mut unread = Unread {
-            stream,
-            octets: BytesMut::new(),
-        };
+        let mut unread = Unread { stream, octets: BytesMut::new() };
         let greeted = self.greet(&mut unread, handshake).await?;
         let order = self.hold(&mut unread).await?;
         match greeted.proceed()? {
             Proceed::Authenticate(state) => {
                 let agreed = self.authenticate(&mut unread, state, order).await?;
                 let (input, output) = unread.stream.into_split();
-                self.ready(Box::new(input), Box::new(output), unread.octets, agreed)
-                    .await
+                self.ready(Box::new(input), Box::new(output), unread.octets, agreed).await
             }
             Proceed::StartTls(state) => {
                 let Some(config) = &self.shared.settings.tls else {
@@ -203,14 +178,10 @@ impl Task {
                     .await
                     .map_err(|error| ConnectionError::Tls(error.to_string()))?;
                 let state = state.tls_established(established.peer());
-                let mut unread = Unread {
-                    stream: established.stream,
-                    octets: BytesMut::new(),
-                };
+                let mut unread = Unread { stream: established.stream, octets: BytesMut::new() };
                 let agreed = self.authenticate(&mut unread, state, order).await?;
                 let (input, output) = tokio::io::split(unread.stream);
-                self.ready(Box::new(input), Box::new(output), unread.octets, agreed)
-                    .await
+                self.ready(Box::new(input), Box::new(output), unread.octets, agreed).await
             }
         }
     }
@@ -222,8 +193,7 @@ impl Task {
         mut handshake: Handshake,
     ) -> Result<Greeted, ConnectionError> {
         let own = handshake.output().to_vec();
-        self.shared
-            .kernel(|kernel| kernel.greeting_sent(self.id, &own));
+        self.shared.kernel(|kernel| kernel.greeting_sent(self.id, &own));
         unread.stream.write_all(&own).await?;
         let greeted = loop {
             match handshake.feed(&mut unread.octets) {
@@ -243,13 +213,8 @@ impl Task {
             .map_err(|error| ConnectionError::Refused(error.to_string()))?;
         self.node = Some(node.clone());
         let provider = Str::octets(peer.written("provider").unwrap_or_default());
-        let greeting = PeerGreeting {
-            node,
-            lines: Vec::new(),
-            provider,
-        };
-        self.shared
-            .kernel(|kernel| kernel.greeted(self.id, greeting));
+        let greeting = PeerGreeting { node, lines: Vec::new(), provider };
+        self.shared.kernel(|kernel| kernel.greeted(self.id, greeting));
         Ok(greeted)
     }
 
@@ -258,13 +223,8 @@ impl Task {
         if let HandshakeError::SameNodeId { greeting, .. } = error {
             let node = self.shared.id.clone();
             self.node = Some(node.clone());
-            let greeting = PeerGreeting {
-                node,
-                lines: greeting.clone(),
-                provider: Str::default(),
-            };
-            self.shared
-                .kernel(|kernel| kernel.greeted(self.id, greeting));
+            let greeting = PeerGreeting { node, lines: greeting.clone(), provider: Str::default() };
+            self.shared.kernel(|kernel| kernel.greeted(self.id, greeting));
         }
     }
 
@@ -343,19 +303,14 @@ impl Task {
             return Err(ConnectionError::Closed);
         };
         if let Connection::Data { .. } = agreed.connection {
-            return Err(ConnectionError::Refused(
-                "data connections are not expected".to_owned(),
-            ));
+            return Err(ConnectionError::Refused("data connections are not expected".to_owned()));
         }
         if !agreed.tls && self.shared.settings.tls.is_some() {
             let own = &self.shared.id;
             tracing::warn!(node = %own, "{node} ({}) is not encrypted: it has no TLS", self.address);
         }
-        let proven = Proven {
-            untrusted: agreed.untrusted,
-        };
-        self.shared
-            .established(self.id, agreed.send_framing, &proven);
+        let proven = Proven { untrusted: agreed.untrusted };
+        self.shared.established(self.id, agreed.send_framing, &proven);
         match self.orders.next().await {
             Control::Up { lane, generation } => Ok(Ready {
                 node,
@@ -559,8 +514,7 @@ impl Reader {
     fn dispatch_from(&mut self, buffer: &[u8], len: usize) -> Result<(), ConnectionError> {
         let octets = buffer.get(..len).unwrap_or_default();
         let used = self.dispatch(octets)?;
-        self.unread
-            .extend_from_slice(octets.get(used..).unwrap_or_default());
+        self.unread.extend_from_slice(octets.get(used..).unwrap_or_default());
         Ok(())
     }
 
@@ -582,10 +536,8 @@ impl Reader {
                 return Ok(octets.len());
             }
             let step = self.decoder.next(octets.get(at..).unwrap_or_default());
-            let garbage = |problem: String| ConnectionError::Garbage {
-                number: self.packets + 1,
-                problem,
-            };
+            let garbage =
+                |problem: String| ConnectionError::Garbage { number: self.packets + 1, problem };
             match step.map_err(|error| garbage(error.to_string()))? {
                 Step::More { used } => return Ok(at + used),
                 Step::Packet { used, elements } => {

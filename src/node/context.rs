@@ -25,19 +25,11 @@ pub struct Context<'a> {
 
 impl<'a> Context<'a> {
     pub(crate) const fn of_port(node: &'a Node, port: &'a PortName, from: &'a NodeId) -> Self {
-        Context {
-            node,
-            port: Some(port),
-            from,
-        }
+        Context { node, port: Some(port), from }
     }
 
     pub(crate) const fn of_node(node: &'a Node, from: &'a NodeId) -> Self {
-        Context {
-            node,
-            port: None,
-            from,
-        }
+        Context { node, port: None, from }
     }
 
     /// The node that this runs on.

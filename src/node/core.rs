@@ -77,28 +77,14 @@ pub(crate) enum Watching {
     /// A callback runs.
     Callback(Box<dyn FnOnce(KillReason) + Send>),
     /// A callback runs as a port, in order with its messages.
-    PortCallback(
-        Arc<CallbackCell>,
-        Box<dyn FnOnce(KillReason) -> Result<(), String> + Send>,
-    ),
+    PortCallback(Arc<CallbackCell>, Box<dyn FnOnce(KillReason) -> Result<(), String> + Send>),
 }
 
 impl Shared {
     pub(crate) fn new(parts: NodeParts) -> Arc<Self> {
-        let NodeParts {
-            settings,
-            kernel,
-            addresses,
-            runtime,
-        } = parts;
+        let NodeParts { settings, kernel, addresses, runtime } = parts;
         let started = tokio::time::Instant::now();
-        let kernel = Kernel::new(
-            kernel,
-            Now {
-                uptime: Duration::ZERO,
-                wall: wall_clock(),
-            },
-        );
+        let kernel = Kernel::new(kernel, Now { uptime: Duration::ZERO, wall: wall_clock() });
         let service_port = kernel.service_port().clone();
         let shared = Arc::new_cyclic(|weak: &Weak<Shared>| Shared {
             id: kernel.node().clone(),
@@ -124,9 +110,7 @@ impl Shared {
             started,
             alarm: Notify::new(),
         });
-        shared
-            .ports
-            .insert(service_port.as_ref(), PortCell::Service);
+        shared.ports.insert(service_port.as_ref(), PortCell::Service);
         shared
     }
 
@@ -170,10 +154,7 @@ impl Shared {
         let mut later = Vec::new();
         let result = {
             let mut core = self.core.lock();
-            core.kernel.set_now(Now {
-                uptime: self.started.elapsed(),
-                wall: wall_clock(),
-            });
+            core.kernel.set_now(Now { uptime: self.started.elapsed(), wall: wall_clock() });
             let result = input(self, &mut core, &mut later);
             self.carry_out(&mut core, &mut later);
             self.set_alarm(&mut core);
@@ -214,18 +195,9 @@ impl Shared {
                     Err(error) => tracing::error!("message to {to} not sent: {error}"),
                 }
             }
-            Effect::Deliver {
-                port,
-                message,
-                from,
-            } => {
+            Effect::Deliver { port, message, from } => {
                 if let Some(cell) = self.ports.get(port.as_ref()) {
-                    later.push(Deferred::Deliver {
-                        port,
-                        cell,
-                        message,
-                        from,
-                    });
+                    later.push(Deferred::Deliver { port, cell, message, from });
                 }
             }
             Effect::LaneUp { node, conn } => self.lane_up(core, &node, conn),
@@ -243,8 +215,7 @@ impl Shared {
             }
             Effect::Spawned { port, init } => {
                 let cell = self.spawned_cell(&port);
-                self.ports
-                    .insert(port.as_ref(), PortCell::Callback(cell.clone()));
+                self.ports.insert(port.as_ref(), PortCell::Callback(cell.clone()));
                 later.push(Deferred::Init { port, cell, init });
             }
             Effect::PortClosed { port, reason } => {
@@ -262,25 +233,14 @@ impl Shared {
                         later.push(Deferred::Fired { callback, reason });
                     }
                     Some(Watching::PortCallback(cell, callback)) => {
-                        later.push(Deferred::Task {
-                            cell,
-                            task: Box::new(|_| callback(reason)),
-                        });
+                        later.push(Deferred::Task { cell, task: Box::new(|_| callback(reason)) });
                     }
                     None => {}
                 }
             }
             Effect::Call(call) => later.push(Deferred::Call(call)),
-            Effect::Eval {
-                expression,
-                from,
-                reply,
-            } => {
-                later.push(Deferred::Eval {
-                    expression,
-                    from,
-                    reply,
-                });
+            Effect::Eval { expression, from, reply } => {
+                later.push(Deferred::Eval { expression, from, reply });
             }
             Effect::NodeUp { node, untrusted } => {
                 Self::tell(core, &NodeEvent::Up { node, untrusted }, later);
@@ -327,11 +287,7 @@ impl Shared {
     fn add_connection(&self, core: &mut Core, conn: ConnId) -> Orders {
         let (control, orders) = mpsc::unbounded_channel();
         let over = Arc::new(AtomicBool::new(false));
-        let connection = Connection {
-            control,
-            over: over.clone(),
-            framing: Framing::Cbor,
-        };
+        let connection = Connection { control, over: over.clone(), framing: Framing::Cbor };
         core.conns.insert(conn, connection);
         Orders { orders, over }
     }
@@ -452,11 +408,7 @@ impl Shared {
         self.with_core(|_, core, later| {
             let (sender, receiver) = queue::queue();
             for (node, untrusted) in core.kernel.up_nodes_with_trust() {
-                later.extend(
-                    sender
-                        .push(NodeEvent::Up { node, untrusted })
-                        .map(Deferred::Wake),
-                );
+                later.extend(sender.push(NodeEvent::Up { node, untrusted }).map(Deferred::Wake));
             }
             core.events.push(sender);
             receiver
@@ -520,25 +472,15 @@ impl Shared {
         let mut later = Vec::new();
         {
             let mut core = self.core.lock();
+            later.extend(core.watches.drain().map(|(_, watch)| Deferred::DropWatch(watch)));
             later.extend(
-                core.watches
-                    .drain()
-                    .map(|(_, watch)| Deferred::DropWatch(watch)),
-            );
-            later.extend(
-                core.events
-                    .drain(..)
-                    .filter_map(|events| events.end())
-                    .map(Deferred::Wake),
+                core.events.drain(..).filter_map(|events| events.end()).map(Deferred::Wake),
             );
             core.db_monitors.clear();
             core.queries.clear();
         }
         for cell in self.ports.drain() {
-            later.push(Deferred::Close {
-                cell,
-                reason: Packed::default(),
-            });
+            later.push(Deferred::Close { cell, reason: Packed::default() });
         }
         deferred::run(self, later);
         self.functions.write().clear();
@@ -564,8 +506,5 @@ fn hooks(shared: Weak<Shared>) -> Arc<Hooks> {
 const OVERFLOW: &str = "too much waits to be sent";
 
 fn wall_clock() -> f64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default()
-        .as_secs_f64()
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
 }

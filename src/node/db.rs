@@ -71,9 +71,7 @@ impl Db {
     ) -> Result<(), DbError> {
         let value = datum(&value)?;
         let (family, key) = (family.into(), key.into());
-        Ok(self
-            .shared()
-            .kernel(|kernel| kernel.set(&family, key, value))?)
+        Ok(self.shared().kernel(|kernel| kernel.set(&family, key, value))?)
     }
 
     /// Deletes entries of this node; those of others stay. What Perl calls `db_del`.
@@ -87,9 +85,7 @@ impl Db {
     ) -> Result<(), DbError> {
         let family = family.into();
         let keys: Vec<Str> = keys.into_iter().map(Into::into).collect();
-        Ok(self
-            .shared()
-            .kernel(|kernel| kernel.delete(&family, keys))?)
+        Ok(self.shared().kernel(|kernel| kernel.delete(&family, keys))?)
     }
 
     /// Sets an entry for as long as the guard lives.
@@ -104,11 +100,7 @@ impl Db {
     ) -> Result<Entry, DbError> {
         let (family, key) = (family.into(), key.into());
         self.set(family.clone(), key.clone(), value)?;
-        Ok(Entry {
-            shared: Arc::downgrade(self.shared()),
-            entry: Some((family, key)),
-            death: None,
-        })
+        Ok(Entry { shared: Arc::downgrade(self.shared()), entry: Some((family, key)), death: None })
     }
 
     /// Enters a port into a family, with its ID as the key, until the port dies or the guard is
@@ -136,10 +128,7 @@ impl Db {
         query: impl FnOnce(&mut crate::kernel::Kernel) -> QueryId,
     ) -> Result<DbResult, DbError> {
         let (id, answer) = self.shared().query(query);
-        let _cancel = CancelQuery {
-            shared: self.shared().clone(),
-            id,
-        };
+        let _cancel = CancelQuery { shared: self.shared().clone(), id };
         Ok(answer.await.map_err(|_| DbError::Shutdown)??)
     }
 
@@ -153,14 +142,10 @@ impl Db {
         family: impl Into<Str>,
     ) -> Result<BTreeMap<Str, V>, DbError> {
         let family = family.into();
-        match self
-            .ask(|kernel| kernel.query(QueryKind::Family, &family))
-            .await?
-        {
-            DbResult::Family(entries) => entries
-                .iter()
-                .map(|(key, value)| Ok((key.clone(), decode(value)?)))
-                .collect(),
+        match self.ask(|kernel| kernel.query(QueryKind::Family, &family)).await? {
+            DbResult::Family(entries) => {
+                entries.iter().map(|(key, value)| Ok((key.clone(), decode(value)?))).collect()
+            }
             _ => Err(DbError::Shutdown),
         }
     }
@@ -171,10 +156,7 @@ impl Db {
     /// Fails if no global node is connected within `monitor_timeout`.
     pub async fn keys(&self, family: impl Into<Str>) -> Result<Vec<Str>, DbError> {
         let family = family.into();
-        match self
-            .ask(|kernel| kernel.query(QueryKind::Keys, &family))
-            .await?
-        {
+        match self.ask(|kernel| kernel.query(QueryKind::Keys, &family)).await? {
             DbResult::Keys(keys) => Ok(keys),
             _ => Err(DbError::Shutdown),
         }
@@ -189,10 +171,7 @@ impl Db {
         family: impl Into<Str>,
     ) -> Result<Vec<V>, DbError> {
         let family = family.into();
-        match self
-            .ask(|kernel| kernel.query(QueryKind::Values, &family))
-            .await?
-        {
+        match self.ask(|kernel| kernel.query(QueryKind::Values, &family)).await? {
             DbResult::Values(values) => values.iter().map(decode).collect(),
             _ => Err(DbError::Shutdown),
         }
@@ -221,11 +200,7 @@ impl Db {
     /// come back by such a change within a grace time are not reported.
     pub fn monitor(&self, family: impl Into<Str>) -> DbMonitor {
         let (id, changes) = self.shared().monitor_family(&family.into());
-        DbMonitor {
-            shared: self.shared().clone(),
-            id,
-            changes,
-        }
+        DbMonitor { shared: self.shared().clone(), id, changes }
     }
 }
 
@@ -266,9 +241,7 @@ fn datum(value: &impl Serialize) -> Result<Datum, EncodeError> {
 }
 
 fn decode<V: DeserializeOwned>(value: &Datum) -> Result<V, DbError> {
-    Ok(from_value(&mut crate::value::packed::Reader::new(
-        value.octets(),
-    ))?)
+    Ok(from_value(&mut crate::value::packed::Reader::new(value.octets()))?)
 }
 
 struct CancelQuery {
@@ -311,9 +284,7 @@ impl Drop for Entry {
 
 impl fmt::Debug for Entry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Entry")
-            .field("entry", &self.entry)
-            .finish_non_exhaustive()
+        f.debug_struct("Entry").field("entry", &self.entry).finish_non_exhaustive()
     }
 }
 
@@ -336,18 +307,12 @@ impl Change {
 
     /// The keys that were not there before, with their values.
     pub fn added(&self) -> impl Iterator<Item = (&Str, Value)> {
-        self.set
-            .added
-            .iter()
-            .map(|(key, value)| (key, dynamic(value)))
+        self.set.added.iter().map(|(key, value)| (key, dynamic(value)))
     }
 
     /// The keys that have a new value.
     pub fn changed(&self) -> impl Iterator<Item = (&Str, Value)> {
-        self.set
-            .changed
-            .iter()
-            .map(|(key, value)| (key, dynamic(value)))
+        self.set.changed.iter().map(|(key, value)| (key, dynamic(value)))
     }
 
     /// The keys that are gone.
@@ -360,11 +325,7 @@ impl Change {
     /// # Errors
     /// Fails if the value is something else.
     pub fn value<V: DeserializeOwned>(&self, key: &Str) -> Result<Option<V>, DbError> {
-        let value = self
-            .set
-            .added
-            .get(key)
-            .or_else(|| self.set.changed.get(key));
+        let value = self.set.added.get(key).or_else(|| self.set.changed.get(key));
         value.map(decode).transpose()
     }
 }
@@ -391,9 +352,7 @@ impl futures_core::Stream for DbMonitor {
     type Item = Change;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Change>> {
-        self.changes
-            .poll_next(cx)
-            .map(|set| set.map(|set| Change { set }))
+        self.changes.poll_next(cx).map(|set| set.map(|set| Change { set }))
     }
 }
 
@@ -405,8 +364,6 @@ impl Drop for DbMonitor {
 
 impl fmt::Debug for DbMonitor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("DbMonitor")
-            .field("id", &self.id)
-            .finish_non_exhaustive()
+        f.debug_struct("DbMonitor").field("id", &self.id).finish_non_exhaustive()
     }
 }

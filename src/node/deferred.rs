@@ -16,35 +16,13 @@ use tokio::sync::oneshot;
 
 /// One thing to run when no lock is held.
 pub(crate) enum Deferred {
-    Deliver {
-        port: PortName,
-        cell: PortCell,
-        message: Packed,
-        from: NodeId,
-    },
-    Close {
-        cell: PortCell,
-        reason: Packed,
-    },
-    Init {
-        port: PortName,
-        cell: Arc<CallbackCell>,
-        init: Call,
-    },
-    Task {
-        cell: Arc<CallbackCell>,
-        task: Task,
-    },
+    Deliver { port: PortName, cell: PortCell, message: Packed, from: NodeId },
+    Close { cell: PortCell, reason: Packed },
+    Init { port: PortName, cell: Arc<CallbackCell>, init: Call },
+    Task { cell: Arc<CallbackCell>, task: Task },
     Call(Call),
-    Eval {
-        expression: Str,
-        from: NodeId,
-        reply: Packed,
-    },
-    Fired {
-        callback: Box<dyn FnOnce(KillReason) + Send>,
-        reason: KillReason,
-    },
+    Eval { expression: Str, from: NodeId, reply: Packed },
+    Fired { callback: Box<dyn FnOnce(KillReason) + Send>, reason: KillReason },
     Answer(oneshot::Sender<DbAnswer>, DbAnswer),
     Wake(Waker),
     DropWatch(Watching),
@@ -87,27 +65,20 @@ fn next() -> Option<(Arc<Shared>, Deferred)> {
 
 fn run_one(shared: &Arc<Shared>, deferred: Deferred) {
     match deferred {
-        Deferred::Deliver {
-            port,
-            cell,
-            message,
-            from,
-        } => match cell.deliver(&from, message.as_elements()) {
-            Delivery::Service => {
-                shared.kernel(|kernel| kernel.service_message(&from, message.as_elements()))
+        Deferred::Deliver { port, cell, message, from } => {
+            match cell.deliver(&from, message.as_elements()) {
+                Delivery::Service => {
+                    shared.kernel(|kernel| kernel.service_message(&from, message.as_elements()))
+                }
+                Delivery::Overflow => shared.overflowed(port),
+                Delivery::Done | Delivery::Queued { .. } | Delivery::NoSuchPort => {}
             }
-            Delivery::Overflow => shared.overflowed(port),
-            Delivery::Done | Delivery::Queued { .. } | Delivery::NoSuchPort => {}
-        },
+        }
         Deferred::Close { cell, reason } => drop(cell.close(reason, Ending::AfterWaiting)),
         Deferred::Init { port, cell, init } => spawn(shared, &port, &cell, init),
         Deferred::Task { cell, task } => cell.push_task(task),
         Deferred::Call(call) => call_function(shared, &call),
-        Deferred::Eval {
-            expression,
-            from,
-            reply,
-        } => evaluate(shared, &expression, &from, &reply),
+        Deferred::Eval { expression, from, reply } => evaluate(shared, &expression, &from, &reply),
         Deferred::Fired { callback, reason } => {
             guarded("a monitor's callback", || callback(reason));
         }
@@ -137,9 +108,8 @@ fn call_function(shared: &Arc<Shared>, call: &Call) {
     };
     let node = shared.inner_handle();
     let message = MessageRef::new(&call.from, call.arguments.as_elements());
-    let outcome = catch_unwind(AssertUnwindSafe(|| {
-        function(&Context::of_node(&node, &call.from), message)
-    }));
+    let outcome =
+        catch_unwind(AssertUnwindSafe(|| function(&Context::of_node(&node, &call.from), message)));
     let problem = match outcome {
         Ok(Ok(())) => return,
         Ok(Err(text)) => text,

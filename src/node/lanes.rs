@@ -46,10 +46,7 @@ pub(crate) struct Lanes {
 
 impl Lanes {
     pub(crate) fn new(limits: LaneLimits) -> Self {
-        Lanes {
-            by_node: papaya::HashMap::new(),
-            limits,
-        }
+        Lanes { by_node: papaya::HashMap::new(), limits }
     }
 
     /// The lane of `node`; a new one if nothing was sent there yet.
@@ -58,9 +55,7 @@ impl Lanes {
         if let Some(lane) = lanes.get(node) {
             return lane.clone();
         }
-        lanes
-            .get_or_insert_with(node.clone(), || SharedLane::new(self.limits))
-            .clone()
+        lanes.get_or_insert_with(node.clone(), || SharedLane::new(self.limits)).clone()
     }
 
     /// Appends a packet, port name first, to the lane of `node`.
@@ -101,10 +96,7 @@ impl Lanes {
 
     /// Whether everything that was sent has been written, or dropped.
     pub(crate) fn are_empty(&self) -> bool {
-        self.by_node
-            .pin()
-            .values()
-            .all(|lane| lane.state.lock().lane.waiting() == 0)
+        self.by_node.pin().values().all(|lane| lane.state.lock().lane.waiting() == 0)
     }
 
     /// Calls `f` with each node and its lane.
@@ -118,10 +110,7 @@ impl Lanes {
 impl SharedLane {
     fn new(limits: LaneLimits) -> Arc<Self> {
         Arc::new(SharedLane {
-            state: Mutex::new(State {
-                lane: Lane::new(limits),
-                retired: false,
-            }),
+            state: Mutex::new(State { lane: Lane::new(limits), retired: false }),
             writer: Notify::new(),
             drained: Notify::new(),
         })
@@ -185,10 +174,6 @@ impl SharedLane {
 
     /// Whether the connection of this generation is over.
     pub(crate) fn is_over(&self, generation: u64) -> bool {
-        self.state
-            .lock()
-            .lane
-            .connection()
-            .is_none_or(|(_, current)| current != generation)
+        self.state.lock().lane.connection().is_none_or(|(_, current)| current != generation)
     }
 }

@@ -51,10 +51,7 @@ impl<'a> MessageRef<'a> {
 
     /// A copy that outlives the callback.
     pub fn keep(self) -> Message {
-        Message {
-            from: self.from.clone(),
-            elements: self.elements.to_packed(),
-        }
+        Message { from: self.from.clone(), elements: self.elements.to_packed() }
     }
 }
 
@@ -82,10 +79,7 @@ impl Message {
 
     /// The same message, borrowed.
     pub fn as_ref(&self) -> MessageRef<'_> {
-        MessageRef {
-            from: &self.from,
-            elements: self.elements.as_elements(),
-        }
+        MessageRef { from: &self.from, elements: self.elements.as_elements() }
     }
 
     /// The first element, if it is a string.

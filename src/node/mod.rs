@@ -66,14 +66,8 @@ impl Drop for Alive {
 
 impl Clone for Node {
     fn clone(&self) -> Self {
-        let alive = self
-            .alive
-            .clone()
-            .or_else(|| self.shared.alive.lock().upgrade());
-        Node {
-            shared: self.shared.clone(),
-            alive,
-        }
+        let alive = self.alive.clone().or_else(|| self.shared.alive.lock().upgrade());
+        Node { shared: self.shared.clone(), alive }
     }
 }
 
@@ -181,17 +175,11 @@ impl Node {
     pub(crate) fn outer(shared: Arc<Shared>) -> Self {
         let alive = Arc::new(Alive(Arc::downgrade(&shared)));
         *shared.alive.lock() = Arc::downgrade(&alive);
-        Node {
-            shared,
-            alive: Some(alive),
-        }
+        Node { shared, alive: Some(alive) }
     }
 
     pub(crate) const fn inner(shared: Arc<Shared>) -> Self {
-        Node {
-            shared,
-            alive: None,
-        }
+        Node { shared, alive: None }
     }
 
     /// A handle for code that the node itself keeps, which must not keep the node.
@@ -301,10 +289,8 @@ impl Node {
         } else {
             crate::value::packed::put_str(packet, port);
             let len = to_elements(packet, message)?;
-            self.shared
-                .trace_sent(&to.node(), Elements::new(len + 1, packet));
-            self.shared
-                .send_remote(&to.node(), Elements::new(len + 1, packet))?;
+            self.shared.trace_sent(&to.node(), Elements::new(len + 1, packet));
+            self.shared.send_remote(&to.node(), Elements::new(len + 1, packet))?;
         }
         Ok(())
     }
@@ -312,8 +298,7 @@ impl Node {
     fn deliver_here(&self, port: crate::value::StrRef<'_>, message: Elements<'_>) {
         let own = self.id();
         if port.is_empty() {
-            self.shared
-                .kernel(|kernel| kernel.node_packet(own, message));
+            self.shared.kernel(|kernel| kernel.node_packet(own, message));
         } else {
             self.shared.deliver(port, own, message);
         }
@@ -348,8 +333,7 @@ impl Node {
         if let Ok(port) = port.to_port()
             && !port.is_node_port()
         {
-            self.shared
-                .kernel(|kernel| kernel.kill(&port, reason.packed()));
+            self.shared.kernel(|kernel| kernel.kill(&port, reason.packed()));
         }
     }
 
@@ -422,9 +406,7 @@ impl Node {
         let mut octets = Vec::new();
         let len = to_elements(&mut octets, &arguments)?;
         let arguments = Elements::new(len, &octets);
-        Ok(self
-            .shared
-            .kernel(|kernel| kernel.spawn(node, function, arguments)))
+        Ok(self.shared.kernel(|kernel| kernel.spawn(node, function, arguments)))
     }
 
     /// Lets others call or spawn a function by this name; nothing that is not registered can be.

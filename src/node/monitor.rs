@@ -55,10 +55,7 @@ pub struct MonitorGuard {
 
 impl MonitorGuard {
     fn new(shared: &Arc<Shared>, watch: WatchId) -> Self {
-        MonitorGuard {
-            shared: Arc::downgrade(shared),
-            watch: Some(watch),
-        }
+        MonitorGuard { shared: Arc::downgrade(shared), watch: Some(watch) }
     }
 
     /// Keeps the monitor set until it fires.
@@ -81,9 +78,7 @@ impl Drop for MonitorGuard {
 
 impl fmt::Debug for MonitorGuard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Monitor")
-            .field("watch", &self.watch)
-            .finish_non_exhaustive()
+        f.debug_struct("Monitor").field("watch", &self.watch).finish_non_exhaustive()
     }
 }
 
@@ -106,10 +101,7 @@ impl Node {
             Err(error) => {
                 let reason = KillReason::new("no_such_port", &error.to_string());
                 drop(sender.push(reason));
-                MonitorGuard {
-                    shared: Weak::new(),
-                    watch: None,
-                }
+                MonitorGuard { shared: Weak::new(), watch: None }
             }
         };
         Monitor { guard, reason }
@@ -134,10 +126,7 @@ impl Node {
         to: &PortId,
         message: &T,
     ) -> Result<MonitorGuard, EncodeError> {
-        let watcher = Watcher::Message {
-            to: to.clone(),
-            elements: Packed::of(message)?,
-        };
+        let watcher = Watcher::Message { to: to.clone(), elements: Packed::of(message)? };
         Ok(self.watch_in_kernel(port, watcher))
     }
 
@@ -171,8 +160,7 @@ impl CallbackPort {
             let name = own.port().to_owned();
             callback(&Context::of_port(&node, &name, &from), reason).into_result()
         });
-        self.node()
-            .watch(port, Watching::PortCallback(self.cell().clone(), callback))
+        self.node().watch(port, Watching::PortCallback(self.cell().clone(), callback))
     }
 
     /// Kills this port with the same reason when another one dies, unless it dies normally.

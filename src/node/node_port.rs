@@ -62,9 +62,7 @@ impl Port {
         &mut self,
         limit: Duration,
     ) -> Result<T, RecvError> {
-        tokio::time::timeout(limit, self.recv())
-            .await
-            .unwrap_or(Err(RecvError::Timeout(limit)))
+        tokio::time::timeout(limit, self.recv()).await.unwrap_or(Err(RecvError::Timeout(limit)))
     }
 
     /// The next message as it came.
@@ -84,9 +82,9 @@ impl Port {
     /// [`RecvError::Died`] once the port is dead and all that came before was received.
     pub fn try_recv(&mut self) -> Result<Option<Message>, RecvError> {
         match self.inbox.try_next() {
-            Next::Message(received) => Ok(Some(
-                MessageRef::new(received.from, received.message).keep(),
-            )),
+            Next::Message(received) => {
+                Ok(Some(MessageRef::new(received.from, received.message).keep()))
+            }
             Next::Nothing => Ok(None),
             Next::Dead(reason) => Err(RecvError::Died(KillReason::from_packed(reason))),
         }
@@ -95,9 +93,7 @@ impl Port {
     /// For stream adapters: the next message as it came; `None` once the port is dead.
     pub fn poll_recv(&mut self, cx: &mut TaskContext<'_>) -> Poll<Option<Message>> {
         self.inbox.poll_next(cx).map(|received| {
-            received
-                .ok()
-                .map(|received| MessageRef::new(received.from, received.message).keep())
+            received.ok().map(|received| MessageRef::new(received.from, received.message).keep())
         })
     }
 

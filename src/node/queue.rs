@@ -25,11 +25,7 @@ struct State<T> {
 
 /// A new queue.
 pub(crate) fn queue<T>() -> (Sender<T>, Receiver<T>) {
-    let state = State {
-        items: VecDeque::new(),
-        waker: None,
-        ended: false,
-    };
+    let state = State { items: VecDeque::new(), waker: None, ended: false };
     let shared = Arc::new(Shared(Mutex::new(state)));
     (Sender(shared.clone()), Receiver(shared))
 }

@@ -15,10 +15,7 @@ const BACKLOG: u32 = 1024;
 
 /// Connects to `address` (`host:port`), trying all that it resolves to.
 pub(crate) async fn connect(address: &str, limit: Duration) -> Result<TcpStream, ConnectionError> {
-    let failed = |source| ConnectionError::Connect {
-        address: address.to_owned(),
-        source,
-    };
+    let failed = |source| ConnectionError::Connect { address: address.to_owned(), source };
     let attempt = async {
         let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
         for resolved in tokio::net::lookup_host(address).await? {
@@ -46,10 +43,7 @@ pub(crate) fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
         socket.bind(address)?;
         socket.listen(BACKLOG)
     };
-    listening().map_err(|source| StartError::Bind {
-        address: address.to_string(),
-        source,
-    })
+    listening().map_err(|source| StartError::Bind { address: address.to_string(), source })
 }
 
 /// Sets what every connection needs. A socket that refuses an option is used without it.

@@ -132,11 +132,7 @@ impl Value {
                     continue;
                 }
                 Token::Hash(len) => {
-                    open.push(Open::Hash {
-                        hash: Hash::new(),
-                        left: len,
-                        key: read_key(reader)?,
-                    });
+                    open.push(Open::Hash { hash: Hash::new(), left: len, key: read_key(reader)? });
                     continue;
                 }
             };
@@ -152,11 +148,7 @@ impl Value {
                         }
                         value = Value::Array(items);
                     }
-                    Some(Open::Hash {
-                        mut hash,
-                        left,
-                        key,
-                    }) => {
+                    Some(Open::Hash { mut hash, left, key }) => {
                         hash.insert(key, value);
                         if left > 1 {
                             let left = left - 1;
@@ -259,8 +251,7 @@ impl Value {
             }
             (Value::Hash(a), Value::Hash(b)) => {
                 a.len() == b.len()
-                    && a.iter()
-                        .all(|(key, a)| b.get(key).is_some_and(|b| a.perl_eq(b)))
+                    && a.iter().all(|(key, a)| b.get(key).is_some_and(|b| a.perl_eq(b)))
             }
             (Value::Int(a), Value::Int(b)) => a == b,
             (Value::Str(a), Value::Str(b)) => a == b,
@@ -363,11 +354,7 @@ mod tests {
 
     fn nested(levels: usize) -> Value {
         (0..levels).fold(Value::from(1), |value, level| {
-            if level % 2 == 0 {
-                Value::from([value])
-            } else {
-                Hash::from([("k", value)]).into()
-            }
+            if level % 2 == 0 { Value::from([value]) } else { Hash::from([("k", value)]).into() }
         })
     }
 
@@ -400,10 +387,7 @@ mod tests {
         let packed = deep.to_packed().unwrap();
         assert_eq!(Value::from_packed(&mut Reader::new(&packed)).unwrap(), deep);
         let mut out = vec![7];
-        assert_eq!(
-            nested(MAX_NESTING + 1).put(&mut out),
-            Err(EncodeError::TooDeep)
-        );
+        assert_eq!(nested(MAX_NESTING + 1).put(&mut out), Err(EncodeError::TooDeep));
         assert_eq!(out, [7], "nothing is left of a failure");
         let mut octets = vec![0x81; MAX_NESTING + 1];
         octets.push(0);
@@ -427,10 +411,7 @@ mod tests {
         assert!(equal((0.1 + 0.2).into(), 0.3.into()));
         assert!(equal(f64::NAN.into(), "NaN".into()));
         assert!(equal(Str::octets(&b"\xe9"[..]).into(), "é".into()));
-        assert!(equal(
-            [Value::from(1), "x".into()].into(),
-            [Value::from("1"), "x".into()].into()
-        ));
+        assert!(equal([Value::from(1), "x".into()].into(), [Value::from("1"), "x".into()].into()));
         assert!(equal(
             Hash::from([("a", 1), ("b", 2)]).into(),
             Hash::from([("b", "2"), ("a", "1")]).into()
@@ -442,10 +423,7 @@ mod tests {
         assert!(!equal("2.0".into(), 2.into()));
         assert!(!equal([1].into(), [1, 2].into()));
         assert!(!equal([1].into(), 1.into()));
-        assert!(!equal(
-            Hash::from([("a", 1)]).into(),
-            Hash::from([("b", 1)]).into()
-        ));
+        assert!(!equal(Hash::from([("a", 1)]).into(), Hash::from([("b", 1)]).into()));
         assert!(!equal(Hash::new().into(), Value::Array(Vec::new())));
     }
 
@@ -466,23 +444,10 @@ mod tests {
 
     #[test]
     fn truth_as_in_perl() {
-        for value in [
-            ().into(),
-            false.into(),
-            0.into(),
-            0.0.into(),
-            "".into(),
-            Value::from("0"),
-        ] {
+        for value in [().into(), false.into(), 0.into(), 0.0.into(), "".into(), Value::from("0")] {
             assert!(!value.is_true(), "{value}");
         }
-        for value in [
-            true.into(),
-            1.into(),
-            "0.0".into(),
-            0.1.into(),
-            Value::Array(vec![]),
-        ] {
+        for value in [true.into(), 1.into(), "0.0".into(), 0.1.into(), Value::Array(vec![])] {
             assert!(value.is_true(), "{value}");
         }
         assert!(Value::from(Hash::new()).is_true());
@@ -491,10 +456,7 @@ mod tests {
     #[test]
     fn parts_are_reached_by_kind() {
         let value = Value::from(Hash::from([("k", ["x"])]));
-        assert_eq!(
-            value.get("k").and_then(Value::as_array),
-            Some(&[Value::from("x")][..])
-        );
+        assert_eq!(value.get("k").and_then(Value::as_array), Some(&[Value::from("x")][..]));
         assert_eq!(value.as_str(), None);
         assert_eq!(value.as_array(), None);
         assert_eq!(Value::from("x").as_str(), Some("x".into()));

@@ -70,10 +70,7 @@ pub fn from_elements<'de, T: Deserialize<'de>>(elements: Elements<'de>) -> Resul
 /// As [`from_elements`].
 #[inline]
 pub fn from_value<'de, T: Deserialize<'de>>(reader: &mut Reader<'de>) -> Result<T, DecodeError> {
-    T::deserialize(ValueDeserializer {
-        reader,
-        room: Room::VALUE,
-    })
+    T::deserialize(ValueDeserializer { reader, room: Room::VALUE })
 }
 
 impl<'a> Elements<'a> {
@@ -105,11 +102,8 @@ impl<'de> MessageDeserializer<'de> {
         if nothing {
             self.reader = Reader::new(UNDEF);
         }
-        read(ValueDeserializer {
-            reader: &mut self.reader,
-            room: self.room,
-        })
-        .map_err(|error| if nothing { error.missing() } else { error }.in_element(0))
+        read(ValueDeserializer { reader: &mut self.reader, room: self.room })
+            .map_err(|error| if nothing { error.missing() } else { error }.in_element(0))
     }
 
     #[inline]

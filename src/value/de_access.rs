@@ -43,10 +43,8 @@ impl<'de> SeqAccess<'de> for Items<'_, 'de> {
         self.index += 1;
         if self.left > 0 {
             self.left -= 1;
-            let value = seed.deserialize(ValueDeserializer {
-                reader: &mut *self.reader,
-                room: self.room,
-            });
+            let value =
+                seed.deserialize(ValueDeserializer { reader: &mut *self.reader, room: self.room });
             return value.map(Some).map_err(|error| error.in_element(index));
         }
         if index < self.expected {
@@ -118,12 +116,9 @@ impl<'de> MapAccess<'de> for Pairs<'_, 'de> {
         self.left -= 1;
         self.owes_value = true;
         self.key = self.reader.clone();
-        seed.deserialize(ValueDeserializer {
-            reader: &mut *self.reader,
-            room: self.room,
-        })
-        .map(Some)
-        .map_err(|error| in_key(error, &self.key))
+        seed.deserialize(ValueDeserializer { reader: &mut *self.reader, room: self.room })
+            .map(Some)
+            .map_err(|error| in_key(error, &self.key))
     }
 
     #[inline]
@@ -132,11 +127,8 @@ impl<'de> MapAccess<'de> for Pairs<'_, 'de> {
         V: DeserializeSeed<'de>,
     {
         self.owes_value = false;
-        seed.deserialize(ValueDeserializer {
-            reader: &mut *self.reader,
-            room: self.room,
-        })
-        .map_err(|error| in_key(error, &self.key))
+        seed.deserialize(ValueDeserializer { reader: &mut *self.reader, room: self.room })
+            .map_err(|error| in_key(error, &self.key))
     }
 
     #[inline]
@@ -194,10 +186,8 @@ impl<'de> EnumAccess<'de> for Fields<'_, 'de> {
                 .unwrap_or_else(|| DecodeError::wanted("a tag", Token::Undef)));
         }
         self.left -= 1;
-        let tag = seed.deserialize(ValueDeserializer {
-            reader: &mut *self.reader,
-            room: self.room,
-        });
+        let tag =
+            seed.deserialize(ValueDeserializer { reader: &mut *self.reader, room: self.room });
         Ok((tag.map_err(|error| error.in_element(0))?, self))
     }
 }
@@ -269,11 +259,8 @@ impl<'a, 'de> OnlyPair<'a, 'de> {
         read: impl FnOnce(ValueDeserializer<'a, 'de>) -> Result<T, DecodeError>,
     ) -> Result<T, DecodeError> {
         let key = self.key;
-        read(ValueDeserializer {
-            reader: self.reader,
-            room: self.room,
-        })
-        .map_err(|error| in_key(error, &key))
+        read(ValueDeserializer { reader: self.reader, room: self.room })
+            .map_err(|error| in_key(error, &key))
     }
 }
 
@@ -285,10 +272,8 @@ impl<'de> EnumAccess<'de> for OnlyPair<'_, 'de> {
     where
         V: DeserializeSeed<'de>,
     {
-        let tag = seed.deserialize(ValueDeserializer {
-            reader: &mut *self.reader,
-            room: self.room,
-        })?;
+        let tag =
+            seed.deserialize(ValueDeserializer { reader: &mut *self.reader, room: self.room })?;
         Ok((tag, self))
     }
 }
@@ -332,10 +317,7 @@ pub(super) fn visit_octets<'de, V: Visitor<'de>>(
     visitor: V,
 ) -> Result<V::Value, DecodeError> {
     let octets = whole.to_octets().ok_or_else(|| wanted_octets(whole))?;
-    visitor.visit_seq(Octets {
-        octets: octets.iter(),
-        whole,
-    })
+    visitor.visit_seq(Octets { octets: octets.iter(), whole })
 }
 
 struct Octets<'o, 'de> {

@@ -145,13 +145,8 @@ impl<'a, 'de> ValueDeserializer<'a, 'de> {
         expected: usize,
         visitor: V,
     ) -> Result<V::Value, DecodeError> {
-        let mut items = Items {
-            reader: self.reader,
-            left: len,
-            index: 0,
-            expected,
-            room: self.room.deeper()?,
-        };
+        let mut items =
+            Items { reader: self.reader, left: len, index: 0, expected, room: self.room.deeper()? };
         let value = visitor.visit_seq(&mut items)?;
         items.skip_rest()?;
         Ok(value)
@@ -270,10 +265,7 @@ impl<'de> Deserializer<'de> for ValueDeserializer<'_, 'de> {
             self.reader.token()?;
             return visitor.visit_none();
         }
-        visitor.visit_some(ValueDeserializer {
-            room: self.room.wrapped()?,
-            ..self
-        })
+        visitor.visit_some(ValueDeserializer { room: self.room.wrapped()?, ..self })
     }
 
     fn deserialize_unit<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
@@ -309,10 +301,8 @@ impl<'de> Deserializer<'de> for ValueDeserializer<'_, 'de> {
             }
             handover::VALUE => visitor.visit_enum(HandOver::value(self.reader.skip()?)),
             handover::INTEGER => visitor.visit_i128(to_integer(self.reader.token()?, "integer")?),
-            _ => visitor.visit_newtype_struct(ValueDeserializer {
-                room: self.room.wrapped()?,
-                ..self
-            }),
+            _ => visitor
+                .visit_newtype_struct(ValueDeserializer { room: self.room.wrapped()?, ..self }),
         }
     }
 
@@ -389,12 +379,7 @@ impl<'de> Deserializer<'de> for ValueDeserializer<'_, 'de> {
             }
             _ => 1,
         };
-        visitor.visit_enum(Fields {
-            reader: self.reader,
-            left,
-            strict: true,
-            room,
-        })
+        visitor.visit_enum(Fields { reader: self.reader, left, strict: true, room })
     }
 }
 

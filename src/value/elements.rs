@@ -106,10 +106,7 @@ mod tests {
         assert!(!message.is_empty());
         assert_eq!(format!("{message:?}"), r#"["tag", 1, [undef]]"#);
         let broken = Packed::new(2, Bytes::from_static(&[1]));
-        assert_eq!(
-            broken.to_string(),
-            "[element 1: not in packed form at octet 1]"
-        );
+        assert_eq!(broken.to_string(), "[element 1: not in packed form at octet 1]");
         assert!(Packed::default().is_empty());
     }
 
@@ -126,10 +123,7 @@ mod tests {
         assert_eq!(again.as_elements().octets(), message.as_elements().octets());
         assert_eq!(again.len(), 4);
         let copy = message.as_elements().to_packed();
-        assert_eq!(
-            Value::Array(copy.as_elements().to_values().unwrap()),
-            values
-        );
+        assert_eq!(Value::Array(copy.as_elements().to_values().unwrap()), values);
         assert_eq!(
             serde_json::to_string(&message).unwrap(),
             r#"["tag","é",[1.0,-1,true],{"k":null}]"#

@@ -171,9 +171,7 @@ impl DecodeError {
 
     #[cold]
     pub(super) fn not_text(string: StrRef<'_>) -> Self {
-        DecodeError::new(DecodeErrorKind::NotText(
-            Quoted::short(string).to_string().into(),
-        ))
+        DecodeError::new(DecodeErrorKind::NotText(Quoted::short(string).to_string().into()))
     }
 
     #[cold]
@@ -312,10 +310,7 @@ mod tests {
         assert_eq!(one_of(&["a", "b"]), "one of \"a\", \"b\"");
         assert!(one_of(&["x"; 15]).ends_with("\"x\" and 3 more"));
         let error = DecodeError::unknown_variant("c", &["a", "b"]);
-        assert_eq!(
-            error.to_string(),
-            "unknown tag \"c\", expected one of \"a\", \"b\""
-        );
+        assert_eq!(error.to_string(), "unknown tag \"c\", expected one of \"a\", \"b\"");
     }
 
     #[test]
@@ -343,9 +338,6 @@ mod tests {
         assert!(std::error::Error::source(&error).is_some());
         assert!(std::error::Error::source(&DecodeError::too_deep()).is_none());
         assert_eq!(error.missing().to_string(), "not in packed form at octet 3");
-        assert_eq!(
-            EncodeError::from(super::super::nesting::TooDeep),
-            EncodeError::TooDeep
-        );
+        assert_eq!(EncodeError::from(super::super::nesting::TooDeep), EncodeError::TooDeep);
     }
 }

@@ -117,20 +117,14 @@ impl<'de> VariantAccess<'de> for HandOver<'de> {
 
     // Only `Received` asks, and only for the above.
     fn unit_variant(self) -> Result<(), Self::Error> {
-        Err(de::Error::invalid_type(
-            Unexpected::NewtypeVariant,
-            &"a Perl value",
-        ))
+        Err(de::Error::invalid_type(Unexpected::NewtypeVariant, &"a Perl value"))
     }
 
     fn tuple_variant<V>(self, _len: usize, _visitor: V) -> Result<V::Value, Self::Error>
     where
         V: Visitor<'de>,
     {
-        Err(de::Error::invalid_type(
-            Unexpected::NewtypeVariant,
-            &"a Perl value",
-        ))
+        Err(de::Error::invalid_type(Unexpected::NewtypeVariant, &"a Perl value"))
     }
 
     fn struct_variant<V>(
@@ -141,9 +135,6 @@ impl<'de> VariantAccess<'de> for HandOver<'de> {
     where
         V: Visitor<'de>,
     {
-        Err(de::Error::invalid_type(
-            Unexpected::NewtypeVariant,
-            &"a Perl value",
-        ))
+        Err(de::Error::invalid_type(Unexpected::NewtypeVariant, &"a Perl value"))
     }
 }

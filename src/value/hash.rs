@@ -91,8 +91,7 @@ impl fmt::Debug for Hash {
 
 impl<K: Into<Str>, V: Into<Value>> Extend<(K, V)> for Hash {
     fn extend<I: IntoIterator<Item = (K, V)>>(&mut self, pairs: I) {
-        self.0
-            .extend(pairs.into_iter().map(|(k, v)| (k.into(), v.into())));
+        self.0.extend(pairs.into_iter().map(|(k, v)| (k.into(), v.into())));
     }
 }
 
@@ -142,10 +141,7 @@ mod tests {
 
     #[test]
     fn order_does_not_matter_for_equality() {
-        assert_eq!(
-            Hash::from([("a", 1), ("b", 2)]),
-            Hash::from([("b", 2), ("a", 1)])
-        );
+        assert_eq!(Hash::from([("a", 1), ("b", 2)]), Hash::from([("b", 2), ("a", 1)]));
         assert_ne!(Hash::from([("a", 1)]), Hash::from([("a", 2)]));
     }
 

@@ -296,11 +296,7 @@ mod tests {
         }
         let message = Packed::of(&("tag", "#x")).unwrap();
         let error = message.decode::<(Str, PortId)>().unwrap_err();
-        assert!(
-            error
-                .to_string()
-                .starts_with("element 1: a port ID must begin")
-        );
+        assert!(error.to_string().starts_with("element 1: a port ID must begin"));
     }
 
     #[test]
@@ -314,10 +310,7 @@ mod tests {
         assert_eq!(format!("{node:?} {port}"), "\"node/abc\" node/abc#port1");
         assert_eq!(Str::from(port.clone()), Str::from("node/abc#port1"));
         assert_eq!(StrRef::from(&port), "node/abc#port1");
-        assert_eq!(
-            NodeId::try_from(Str::text("n")),
-            NodeId::try_from(StrRef::text("n"))
-        );
+        assert_eq!(NodeId::try_from(Str::text("n")), NodeId::try_from(StrRef::text("n")));
         assert_eq!(serde_json::to_string(&port).unwrap(), "\"node/abc#port1\"");
     }
 

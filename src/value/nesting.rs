@@ -18,41 +18,28 @@ pub(super) struct Room {
 
 impl Room {
     /// Room for one value.
-    pub(super) const VALUE: Room = Room {
-        levels: MAX_NESTING as u16,
-        wrappers: MAX_NESTING as u16,
-    };
+    pub(super) const VALUE: Room =
+        Room { levels: MAX_NESTING as u16, wrappers: MAX_NESTING as u16 };
 
     /// Room for each element of a message: the message takes one level.
-    pub(super) const ELEMENT: Room = Room {
-        levels: MAX_NESTING as u16 - 1,
-        wrappers: MAX_NESTING as u16,
-    };
+    pub(super) const ELEMENT: Room =
+        Room { levels: MAX_NESTING as u16 - 1, wrappers: MAX_NESTING as u16 };
 
     /// Room for one value that will stand inside of `around` arrays and hashes.
     pub(super) fn within(around: usize) -> Room {
-        Room {
-            levels: MAX_NESTING.saturating_sub(around) as u16,
-            ..Room::VALUE
-        }
+        Room { levels: MAX_NESTING.saturating_sub(around) as u16, ..Room::VALUE }
     }
 
     /// Inside of an array or hash.
     #[inline]
     pub(super) fn deeper(self) -> Result<Room, TooDeep> {
-        Ok(Room {
-            levels: self.levels.checked_sub(1).ok_or(TooDeep)?,
-            ..self
-        })
+        Ok(Room { levels: self.levels.checked_sub(1).ok_or(TooDeep)?, ..self })
     }
 
     /// Inside of an `Option` or newtype.
     #[inline]
     pub(super) fn wrapped(self) -> Result<Room, TooDeep> {
-        Ok(Room {
-            wrappers: self.wrappers.checked_sub(1).ok_or(TooDeep)?,
-            ..self
-        })
+        Ok(Room { wrappers: self.wrappers.checked_sub(1).ok_or(TooDeep)?, ..self })
     }
 }
 

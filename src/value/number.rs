@@ -86,11 +86,7 @@ impl TryFrom<i128> for Integer {
     type Error = TryFromIntError;
 
     fn try_from(n: i128) -> Result<Self, TryFromIntError> {
-        if n < 0 {
-            i64::try_from(n).map(Self::from)
-        } else {
-            u64::try_from(n).map(Self::from)
-        }
+        if n < 0 { i64::try_from(n).map(Self::from) } else { u64::try_from(n).map(Self::from) }
     }
 }
 
@@ -324,10 +320,7 @@ mod tests {
             ("-7", Number::from(-7)),
             ("18446744073709551615", Number::from(u64::MAX)),
             ("-9223372036854775808", Number::from(i64::MIN)),
-            (
-                "18446744073709551616",
-                Number::from(18_446_744_073_709_551_616.0),
-            ),
+            ("18446744073709551616", Number::from(18_446_744_073_709_551_616.0)),
             ("1e3", Number::from(1000.0)),
             (".5", Number::from(0.5)),
             ("5.", Number::from(5.0)),
@@ -358,10 +351,7 @@ mod tests {
         assert!(Integer::from(-3) < Integer::from(-2));
         assert!(Integer::from(-1) < Integer::from(0));
         assert_eq!(Integer::from(-1).to_f64(), -1.0);
-        assert_eq!(
-            format!("{} {:?}", Integer::from(-1), Integer::from(1)),
-            "-1 1"
-        );
+        assert_eq!(format!("{} {:?}", Integer::from(-1), Integer::from(1)), "-1 1");
     }
 
     #[test]

@@ -92,11 +92,7 @@ pub fn put_uint(out: &mut Vec<u8>, value: u64) {
 /// Appends an integer.
 #[inline]
 pub fn put_int(out: &mut Vec<u8>, value: i64) {
-    if value < 0 {
-        head(out, NINT, !value as u64)
-    } else {
-        head(out, UINT, value as u64)
-    }
+    if value < 0 { head(out, NINT, !value as u64) } else { head(out, UINT, value as u64) }
 }
 
 /// Appends a float, as a single where that is exact, as Perl's CBOR::XS does.
@@ -223,11 +219,8 @@ impl<'a> Reader<'a> {
 
     #[inline]
     fn take<const N: usize>(&mut self) -> Result<[u8; N], Malformed> {
-        let octets = self
-            .all
-            .get(self.at..)
-            .and_then(<[u8]>::first_chunk::<N>)
-            .ok_or(self.malformed())?;
+        let octets =
+            self.all.get(self.at..).and_then(<[u8]>::first_chunk::<N>).ok_or(self.malformed())?;
         self.at += N;
         Ok(*octets)
     }
@@ -419,10 +412,7 @@ impl<'a> Elements<'a> {
     }
 
     /// No elements.
-    pub const EMPTY: Elements<'static> = Elements {
-        len: 0,
-        octets: &[],
-    };
+    pub const EMPTY: Elements<'static> = Elements { len: 0, octets: &[] };
 
     /// How many values there are.
     pub const fn len(self) -> usize {
@@ -460,10 +450,7 @@ impl<'a> Elements<'a> {
                 return Elements::EMPTY;
             }
         }
-        Elements {
-            len: self.len.saturating_sub(count),
-            octets: reader.rest(),
-        }
+        Elements { len: self.len.saturating_sub(count), octets: reader.rest() }
     }
 }
 
@@ -514,13 +501,7 @@ mod tests {
 
     #[test]
     fn lengths_beyond_the_octets_are_malformed() {
-        for octets in [
-            &[0x9a, 0xff, 0xff, 0xff, 0xff][..],
-            &[0xa1, 0x41],
-            &[0x5b],
-            &[0x9f],
-            &[],
-        ] {
+        for octets in [&[0x9a, 0xff, 0xff, 0xff, 0xff][..], &[0xa1, 0x41], &[0x5b], &[0x9f], &[]] {
             assert!(Reader::new(octets).skip().is_err(), "{octets:x?}");
         }
     }

@@ -84,10 +84,7 @@ where
     T: Serialize + ?Sized,
 {
     let start = out.len();
-    let result = value.serialize(PackedSerializer::<'_, MESSAGE> {
-        out: &mut *out,
-        room,
-    });
+    let result = value.serialize(PackedSerializer::<'_, MESSAGE> { out: &mut *out, room });
     if result.is_err() {
         out.truncate(start);
     }
@@ -106,12 +103,7 @@ impl<'a, const MESSAGE: bool> PackedSerializer<'a, MESSAGE> {
         if MESSAGE {
             let (out, room) = (self.out, self.room);
             let (length, count) = (Length::Elements, 0);
-            return Ok(List {
-                out,
-                room,
-                length,
-                count,
-            });
+            return Ok(List { out, room, length, count });
         }
         let room = self.room.deeper()?;
         let length = match len {
@@ -121,12 +113,7 @@ impl<'a, const MESSAGE: bool> PackedSerializer<'a, MESSAGE> {
             }
             None => Length::Open(packed::open_array(self.out)),
         };
-        Ok(List {
-            out: self.out,
-            room,
-            length,
-            count: 0,
-        })
+        Ok(List { out: self.out, room, length, count: 0 })
     }
 
     /// A variant with fields: tag first.
@@ -148,13 +135,7 @@ impl<'a, const MESSAGE: bool> PackedSerializer<'a, MESSAGE> {
             }
             None => Length::Open(packed::open_hash(self.out)),
         };
-        Ok(Pairs {
-            out: self.out,
-            room,
-            length,
-            count: 0,
-            before: 0,
-        })
+        Ok(Pairs { out: self.out, room, length, count: 0, before: 0 })
     }
 }
 
@@ -232,10 +213,7 @@ impl<'a, const MESSAGE: bool> Serializer for PackedSerializer<'a, MESSAGE> {
     where
         T: Serialize + ?Sized,
     {
-        value.serialize(Self {
-            room: self.room.wrapped()?,
-            ..self
-        })
+        value.serialize(Self { room: self.room.wrapped()?, ..self })
     }
 
     #[inline]
@@ -275,10 +253,7 @@ impl<'a, const MESSAGE: bool> Serializer for PackedSerializer<'a, MESSAGE> {
             handover::TEXT => StrKind::Text,
             _ => return self.serialize_some(value),
         };
-        value.serialize(StringSerializer {
-            out: self.out,
-            stored: Some(kind),
-        })
+        value.serialize(StringSerializer { out: self.out, stored: Some(kind) })
     }
 
     #[inline]
@@ -376,10 +351,9 @@ impl Length {
     #[inline]
     fn check(&self, out: &mut [u8], count: usize) -> Result<(), EncodeError> {
         match *self {
-            Length::Announced(announced) if announced != count => Err(EncodeError::Length {
-                announced,
-                given: count,
-            }),
+            Length::Announced(announced) if announced != count => {
+                Err(EncodeError::Length { announced, given: count })
+            }
             Length::Open(place) => {
                 packed::close_len(out, place, count);
                 Ok(())
@@ -400,10 +374,7 @@ pub(super) struct List<'a> {
 impl List<'_> {
     #[inline]
     fn item<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), EncodeError> {
-        value.serialize(PackedSerializer::<'_, false> {
-            out: self.out,
-            room: self.room,
-        })?;
+        value.serialize(PackedSerializer::<'_, false> { out: self.out, room: self.room })?;
         self.count += 1;
         Ok(())
     }
@@ -431,10 +402,7 @@ pub(super) struct Pairs<'a> {
 impl Pairs<'_> {
     #[inline]
     fn value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), EncodeError> {
-        value.serialize(PackedSerializer::<'_, false> {
-            out: self.out,
-            room: self.room,
-        })?;
+        value.serialize(PackedSerializer::<'_, false> { out: self.out, room: self.room })?;
         Ok(())
     }
 
@@ -519,10 +487,7 @@ impl ser::SerializeMap for Pairs<'_> {
     #[inline]
     fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), EncodeError> {
         self.count += 1;
-        key.serialize(StringSerializer {
-            out: self.out,
-            stored: None,
-        })?;
+        key.serialize(StringSerializer { out: self.out, stored: None })?;
         Ok(())
     }
 

@@ -111,10 +111,7 @@ impl<'a> Serializer for StringSerializer<'a> {
             handover::TEXT => Some(StrKind::Text),
             _ => self.stored,
         };
-        value.serialize(StringSerializer {
-            out: self.out,
-            stored,
-        })
+        value.serialize(StringSerializer { out: self.out, stored })
     }
 
     fn serialize_some<T>(self, value: &T) -> Result<usize, EncodeError>

@@ -144,14 +144,11 @@ impl<'de> Visitor<'de> for IntegerVisitor {
     }
 
     fn visit_i128<E: serde::de::Error>(self, n: i128) -> Result<Integer, E> {
-        n.try_into()
-            .map_err(|_| E::invalid_value(Unexpected::Other(&format!("number {n}")), &self))
+        n.try_into().map_err(|_| E::invalid_value(Unexpected::Other(&format!("number {n}")), &self))
     }
 
     fn visit_f64<E: serde::de::Error>(self, x: f64) -> Result<Integer, E> {
-        Number::from(x)
-            .to_integer()
-            .ok_or_else(|| E::invalid_value(Unexpected::Float(x), &self))
+        Number::from(x).to_integer().ok_or_else(|| E::invalid_value(Unexpected::Float(x), &self))
     }
 
     fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Integer, E> {

@@ -29,27 +29,18 @@ impl<'a> StrRef<'a> {
     /// A string whose code points are these octets.
     #[inline]
     pub const fn octets(data: &'a [u8]) -> Self {
-        StrRef {
-            kind: StrKind::Octets,
-            data,
-        }
+        StrRef { kind: StrKind::Octets, data }
     }
 
     /// A string of characters.
     #[inline]
     pub const fn text(text: &'a str) -> Self {
-        StrRef {
-            kind: StrKind::Text,
-            data: text.as_bytes(),
-        }
+        StrRef { kind: StrKind::Text, data: text.as_bytes() }
     }
 
     /// A string from generalized UTF-8, or `None` where the octets are not that.
     pub fn generalized(data: &'a [u8]) -> Option<Self> {
-        valid_generalized(data).then_some(StrRef {
-            kind: StrKind::Text,
-            data,
-        })
+        valid_generalized(data).then_some(StrRef { kind: StrKind::Text, data })
     }
 
     /// As [`StrRef::generalized`], for octets that were validated before.
@@ -79,10 +70,7 @@ impl<'a> StrRef<'a> {
 
     /// The code points; values above `0x10FFFF` and surrogates are possible.
     pub fn code_points(self) -> CodePoints<'a> {
-        CodePoints {
-            kind: self.kind,
-            rest: self.data,
-        }
+        CodePoints { kind: self.kind, rest: self.data }
     }
 
     /// The string in generalized UTF-8: equal strings have equal canonical octets.
@@ -104,9 +92,9 @@ impl<'a> StrRef<'a> {
     pub fn to_text(self) -> Result<Cow<'a, str>, Utf8Error> {
         match self.canonical() {
             Cow::Borrowed(utf8) => std::str::from_utf8(utf8).map(Cow::Borrowed),
-            Cow::Owned(utf8) => String::from_utf8(utf8)
-                .map(Cow::Owned)
-                .map_err(|error| error.utf8_error()),
+            Cow::Owned(utf8) => {
+                String::from_utf8(utf8).map(Cow::Owned).map_err(|error| error.utf8_error())
+            }
         }
     }
 
@@ -157,10 +145,7 @@ impl<'a> StrRef<'a> {
 
     /// An owned copy.
     pub fn to_owned(self) -> Str {
-        Str {
-            kind: self.kind,
-            data: Arc::from(self.data),
-        }
+        Str { kind: self.kind, data: Arc::from(self.data) }
     }
 }
 
@@ -219,8 +204,7 @@ impl fmt::Debug for StrRef<'_> {
 /// Shows the string on one line: control characters, and what is no character, are escaped.
 impl fmt::Display for StrRef<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.code_points()
-            .try_for_each(|point| write_point(f, point))
+        self.code_points().try_for_each(|point| write_point(f, point))
     }
 }
 
@@ -248,10 +232,7 @@ pub struct Str {
 impl Str {
     /// A string whose code points are these octets.
     pub fn octets(data: impl Into<Arc<[u8]>>) -> Self {
-        Str {
-            kind: StrKind::Octets,
-            data: data.into(),
-        }
+        Str { kind: StrKind::Octets, data: data.into() }
     }
 
     /// A string of characters.
@@ -262,10 +243,7 @@ impl Str {
     /// The same string, borrowed.
     #[inline]
     pub fn as_ref(&self) -> StrRef<'_> {
-        StrRef {
-            kind: self.kind,
-            data: &self.data,
-        }
+        StrRef { kind: self.kind, data: &self.data }
     }
 
     /// Whether the string has no code points.
@@ -423,13 +401,7 @@ pub(crate) fn push_code_point(out: &mut Vec<u8>, point: u64) {
             out.extend([0xf0 | (point >> 18) as u8, tail(12), tail(6), tail(0)]);
         }
         0x20_0000..=0x3ff_ffff => {
-            out.extend([
-                0xf8 | (point >> 24) as u8,
-                tail(18),
-                tail(12),
-                tail(6),
-                tail(0),
-            ]);
+            out.extend([0xf8 | (point >> 24) as u8, tail(18), tail(12), tail(6), tail(0)]);
         }
         0x400_0000..=0x7fff_ffff => {
             out.extend([0xfc | (point >> 30) as u8]);
@@ -513,17 +485,11 @@ mod tests {
 
     #[test]
     fn surrogates_and_beyond_are_strings_but_no_text() {
-        for utf8 in [
-            &b"\xed\xa0\x80"[..],
-            b"\xf4\x90\x80\x80",
-            b"\xfe\x83\xbf\xbf\xbf\xbf\xbf",
-        ] {
+        for utf8 in [&b"\xed\xa0\x80"[..], b"\xf4\x90\x80\x80", b"\xfe\x83\xbf\xbf\xbf\xbf\xbf"] {
             let string = StrRef::generalized(utf8).unwrap();
             assert!(string.to_text().is_err());
             let mut again = Vec::new();
-            string
-                .code_points()
-                .for_each(|point| push_code_point(&mut again, point));
+            string.code_points().for_each(|point| push_code_point(&mut again, point));
             assert_eq!(again, utf8);
         }
         assert!(StrRef::generalized(b"\xc0\x80").is_none(), "overlong");

@@ -42,9 +42,7 @@ impl AuthMethod {
 
     /// The method of that name, if we know it.
     pub fn from_name(name: &[u8]) -> Option<AuthMethod> {
-        AuthMethod::ALL
-            .into_iter()
-            .find(|method| method.name().as_bytes() == name)
+        AuthMethod::ALL.into_iter().find(|method| method.name().as_bytes() == name)
     }
 
     /// Whether the method means anything only inside TLS with a verified certificate.
@@ -69,17 +67,12 @@ impl AuthMethod {
     pub fn token(self, secret: Option<&Secret>, own: &[u8], other: &[u8]) -> Option<String> {
         match self {
             AuthMethod::TlsAnon => Some(String::new()),
-            AuthMethod::TlsSha3_512 => Some(hex(&Sha3_512::new()
-                .chain_update(own)
-                .chain_update(other)
-                .finalize())),
+            AuthMethod::TlsSha3_512 => {
+                Some(hex(&Sha3_512::new().chain_update(own).chain_update(other).finalize()))
+            }
             AuthMethod::HmacSha3_512 => secret.and_then(|Secret(key)| {
                 let hmac = Hmac::<Sha3_512>::new_from_slice(key).ok()?;
-                Some(hex(&hmac
-                    .chain_update(own)
-                    .chain_update(other)
-                    .finalize()
-                    .into_bytes()))
+                Some(hex(&hmac.chain_update(own).chain_update(other).finalize().into_bytes()))
             }),
             AuthMethod::Cleartext => secret.map(|Secret(octets)| hex(octets)),
         }
@@ -99,9 +92,7 @@ impl AuthMethod {
             return false;
         };
         // Digests have one length, so that not even the length of a cleartext secret shows.
-        Sha3_512::digest(expected)
-            .ct_eq(&Sha3_512::digest(token))
-            .into()
+        Sha3_512::digest(expected).ct_eq(&Sha3_512::digest(token)).into()
     }
 }
 
@@ -166,10 +157,7 @@ impl Nonce {
 fn hex(octets: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let digit = |nibble: u8| char::from(DIGITS[usize::from(nibble & 15)]);
-    octets
-        .iter()
-        .flat_map(|octet| [digit(octet >> 4), digit(*octet)])
-        .collect()
+    octets.iter().flat_map(|octet| [digit(octet >> 4), digit(*octet)]).collect()
 }
 
 #[cfg(test)]
@@ -181,22 +169,13 @@ mod tests {
         for method in AuthMethod::ALL {
             assert_eq!(method.to_string().parse(), Ok(method));
         }
-        assert!(
-            "hmac_md6_64_256"
-                .parse::<AuthMethod>()
-                .unwrap_err()
-                .to_string()
-                .contains("md6")
-        );
+        assert!("hmac_md6_64_256".parse::<AuthMethod>().unwrap_err().to_string().contains("md6"));
     }
 
     #[test]
     fn a_method_needs_either_tls_or_a_secret() {
         for method in AuthMethod::ALL {
-            assert_eq!(
-                method.needs_secret(),
-                method.token(None, b"a", b"b").is_none()
-            );
+            assert_eq!(method.needs_secret(), method.token(None, b"a", b"b").is_none());
         }
     }
 

@@ -61,13 +61,7 @@ impl Greeting {
     /// Writes the greeting as a line, without its line end.
     pub fn compose(&self) -> Vec<u8> {
         let lists = [self.auth_methods.join(&b','), self.framings.join(&b',')];
-        let fixed = [
-            &self.protocol,
-            &self.version,
-            &self.node_id,
-            &lists[0],
-            &lists[1],
-        ];
+        let fixed = [&self.protocol, &self.version, &self.node_id, &lists[0], &lists[1]];
         let mut line = fixed.map(Vec::as_slice).join(&b';');
         for (key, value) in &self.keys {
             line.push(b';');
@@ -80,11 +74,7 @@ impl Greeting {
 
     /// The value of a key in written form; the last one counts if there are several.
     pub fn written(&self, key: &str) -> Option<&[u8]> {
-        let entry = self
-            .keys
-            .iter()
-            .rev()
-            .find(|(name, _)| name == key.as_bytes())?;
+        let entry = self.keys.iter().rev().find(|(name, _)| name == key.as_bytes())?;
         Some(&entry.1)
     }
 
@@ -100,23 +90,18 @@ impl Greeting {
 
     /// Whether the node has a certificate and wants TLS: its key `tls` is some 1.x.
     pub fn offers_tls(&self) -> bool {
-        self.written("tls")
-            .is_some_and(|version| number(version).trunc() == 1.0)
+        self.written("tls").is_some_and(|version| number(version).trunc() == 1.0)
     }
 
     /// Whether the node is Perl's AnyEvent::MP, going by its provider.
     pub fn is_from_perl(&self) -> bool {
-        self.written("provider")
-            .is_some_and(|provider| provider.starts_with(b"AE-"))
+        self.written("provider").is_some_and(|provider| provider.starts_with(b"AE-"))
     }
 }
 
 fn split_list(field: &[u8]) -> Vec<Vec<u8>> {
     let names = field.split(|&octet| octet == b',');
-    names
-        .filter(|name| !name.is_empty())
-        .map(<[u8]>::to_vec)
-        .collect()
+    names.filter(|name| !name.is_empty()).map(<[u8]>::to_vec).collect()
 }
 
 fn split_key(field: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
@@ -175,10 +160,7 @@ fn number(text: &[u8]) -> f64 {
     let text = text.trim_ascii_start();
     let sign = usize::from(matches!(text.first(), Some(b'+' | b'-')));
     let digits_from = |from: usize| {
-        let digits = text
-            .iter()
-            .skip(from)
-            .take_while(|octet| octet.is_ascii_digit());
+        let digits = text.iter().skip(from).take_while(|octet| octet.is_ascii_digit());
         from + digits.count()
     };
     let mut end = digits_from(sign);
@@ -192,9 +174,7 @@ fn number(text: &[u8]) -> f64 {
             end = exponent_end;
         }
     }
-    let prefix = text
-        .get(..end)
-        .and_then(|prefix| std::str::from_utf8(prefix).ok());
+    let prefix = text.get(..end).and_then(|prefix| std::str::from_utf8(prefix).ok());
     prefix.and_then(|prefix| prefix.parse().ok()).unwrap_or(0.0)
 }
 
@@ -212,12 +192,7 @@ pub(crate) fn printable(octets: &[u8]) -> String {
                 _ => text.extend(character.escape_default()),
             }
         }
-        text.extend(
-            chunk
-                .invalid()
-                .iter()
-                .map(|octet| format!("\\x{octet:02x}")),
-        );
+        text.extend(chunk.invalid().iter().map(|octet| format!("\\x{octet:02x}")));
     }
     text.push('"');
     if octets.len() > SHOWN {
@@ -238,10 +213,7 @@ mod tests {
         assert_eq!(greeting.protocol, AEMP);
         assert!(greeting.has_version(1));
         assert_eq!(greeting.node_id, b"perl-a");
-        assert_eq!(
-            greeting.auth_methods,
-            [b"tls_sha3_512".to_vec(), b"hmac_sha3_512".to_vec()]
-        );
+        assert_eq!(greeting.auth_methods, [b"tls_sha3_512".to_vec(), b"hmac_sha3_512".to_vec()]);
         assert_eq!(greeting.framings, [b"cbor".to_vec(), b"x".to_vec()]);
         assert_eq!(greeting.written("a"), Some(&b"b=c"[..]));
         assert_eq!(greeting.written("d"), Some(&b""[..]));
@@ -264,15 +236,8 @@ mod tests {
 
     #[test]
     fn a_line_without_protocol_version_or_node_id_is_no_greeting() {
-        for line in [
-            &b""[..],
-            b"GET / HTTP/1.1",
-            b"aemp",
-            b"aemp;1",
-            b"aemp;1;",
-            b";1;n",
-            b"a;;n",
-        ] {
+        for line in [&b""[..], b"GET / HTTP/1.1", b"aemp", b"aemp;1", b"aemp;1;", b";1;n", b"a;;n"]
+        {
             assert_eq!(Greeting::parse(line), Err(NotAGreeting));
         }
     }
@@ -300,14 +265,10 @@ mod tests {
             let line = format!("aemp;{version};n;;");
             Greeting::parse(line.as_bytes()).unwrap().has_version(1)
         };
-        for one in [
-            "1", "1.0", "01", " 1", "+1", "1e0", "10e-1", "1x", "1e", "1.",
-        ] {
+        for one in ["1", "1.0", "01", " 1", "+1", "1e0", "10e-1", "1x", "1e", "1."] {
             assert!(version(one), "{one}");
         }
-        for other in [
-            "2", "1.1", "0", "x", "-1", "1e1", "inf", "nan", ".", "\u{e9}",
-        ] {
+        for other in ["2", "1.1", "0", "x", "-1", "1e1", "inf", "nan", ".", "\u{e9}"] {
             assert!(!version(other), "{other}");
         }
     }
@@ -325,10 +286,7 @@ mod tests {
     #[test]
     fn peer_text_stays_on_one_short_line() {
         assert_eq!(printable(b"a\n\x1b[2J\"\\"), r#""a\n\u{1b}[2J\"\\""#);
-        assert_eq!(
-            printable("é\u{2028}\u{202e}".as_bytes()),
-            "\"é\\u{2028}\\u{202e}\""
-        );
+        assert_eq!(printable("é\u{2028}\u{202e}".as_bytes()), "\"é\\u{2028}\\u{202e}\"");
         assert_eq!(printable(b"\xff"), "\"\\xff\"");
         assert_eq!(printable(&[b'x'; 100]).len(), 64 + 5);
     }

@@ -94,14 +94,7 @@ impl Handshake {
     ) -> Handshake {
         let own_lines = lines(&[&greeting.compose(), nonce.as_bytes()]);
         let reader = LineReader::new(config.limits.greeting);
-        Handshake {
-            config,
-            dialled,
-            own_lines,
-            nonce,
-            first: None,
-            reader,
-        }
+        Handshake { config, dialled, own_lines, nonce, first: None, reader }
     }
 
     /// Our greeting, two lines; send it without waiting for the peer's.
@@ -128,10 +121,7 @@ impl Handshake {
         first.lines.extend(lines(&[&peer_nonce]));
         if first.connection == Connection::Node && first.peer.node_id == self.config.node_id {
             let node_id = printable(&first.peer.node_id);
-            return Err(HandshakeError::SameNodeId {
-                node_id,
-                greeting: first.lines,
-            });
+            return Err(HandshakeError::SameNodeId { node_id, greeting: first.lines });
         }
         // Peers may not repeat a nonce at all, whatever else they say: inside TLS it would not
         // even be settled who is the client.
@@ -155,21 +145,13 @@ impl Handshake {
     }
 
     fn check_first_line(&self, line: &[u8]) -> Result<FirstLine, HandshakeError> {
-        let not_a_greeting = |_| HandshakeError::NotAGreeting {
-            line: printable(line),
-        };
+        let not_a_greeting = |_| HandshakeError::NotAGreeting { line: printable(line) };
         let peer = Greeting::parse(line).map_err(not_a_greeting)?;
         let connection = self.agree_on_protocol(&peer)?;
         if !peer.has_version(greeting::VERSION) {
-            return Err(HandshakeError::WrongVersion {
-                version: printable(&peer.version),
-            });
+            return Err(HandshakeError::WrongVersion { version: printable(&peer.version) });
         }
-        Ok(FirstLine {
-            peer,
-            connection,
-            lines: lines(&[line]),
-        })
+        Ok(FirstLine { peer, connection, lines: lines(&[line]) })
     }
 
     fn agree_on_protocol(&self, peer: &Greeting) -> Result<Connection, HandshakeError> {
@@ -235,11 +217,7 @@ impl Greeted {
             .find(|method| offer.contains(method))
             .ok_or_else(|| HandshakeError::NoCommonAuth {
                 peer_accepts: printable(&self.peer.auth_methods.join(&b',')),
-                we_send: offer
-                    .iter()
-                    .map(|method| method.name())
-                    .collect::<Vec<_>>()
-                    .join(","),
+                we_send: offer.iter().map(|method| method.name()).collect::<Vec<_>>().join(","),
             })?;
         let peer_framings = self.peer.framings.iter();
         let framing = peer_framings
@@ -249,11 +227,7 @@ impl Greeted {
                 peer_accepts: printable(&self.peer.framings.join(&b',')),
                 we_speak: names(&config.framings),
             })?;
-        let agreed = Agreed {
-            greeted: self,
-            method,
-            framing,
-        };
+        let agreed = Agreed { greeted: self, method, framing };
         Ok(if tls {
             Proceed::StartTls(AwaitingTls(agreed))
         } else {
@@ -328,22 +302,13 @@ pub struct Authenticating {
 
 impl Authenticating {
     fn new(agreed: Agreed, channel: Channel) -> Authenticating {
-        let Agreed {
-            greeted,
-            method,
-            framing,
-        } = &agreed;
+        let Agreed { greeted, method, framing } = &agreed;
         let secret = greeted.config.secret.as_ref();
         // A checked configuration offers no method that lacks its secret.
         let token = method.token(secret, &greeted.own_lines, &greeted.peer_lines);
         let output = format!("{method};{};{framing}\n", token.unwrap_or_default()).into_bytes();
         let reader = LineReader::new(greeted.config.limits.greeting);
-        Authenticating {
-            agreed,
-            channel,
-            output,
-            reader,
-        }
+        Authenticating { agreed, channel, output, reader }
     }
 
     /// Our authentication line; send it without waiting for the peer's.
@@ -365,11 +330,7 @@ impl Authenticating {
             return Ok(Progress::NeedMore(self));
         };
         let (method, receive_framing) = self.verify(&line)?;
-        let Agreed {
-            greeted,
-            method: own_method,
-            framing,
-        } = self.agreed;
+        let Agreed { greeted, method: own_method, framing } = self.agreed;
         Ok(Progress::Reached(Authenticated {
             peer: greeted.peer,
             connection: greeted.connection,
@@ -394,15 +355,9 @@ impl Authenticating {
         else {
             return Err(HandshakeError::NotAnAuthLine);
         };
-        let Greeted {
-            config,
-            own_lines,
-            peer_lines,
-            ..
-        } = &self.agreed.greeted;
-        let method = AuthMethod::from_name(name).ok_or_else(|| HandshakeError::UnknownMethod {
-            method: printable(name),
-        })?;
+        let Greeted { config, own_lines, peer_lines, .. } = &self.agreed.greeted;
+        let method = AuthMethod::from_name(name)
+            .ok_or_else(|| HandshakeError::UnknownMethod { method: printable(name) })?;
         if !config.auth_accept.contains(&method) {
             return Err(HandshakeError::MethodRefused { method });
         }
@@ -457,19 +412,12 @@ fn framing_named(name: &[u8]) -> Option<Framing> {
 }
 
 fn names(framings: &[Framing]) -> String {
-    framings
-        .iter()
-        .map(|framing| framing.name())
-        .collect::<Vec<_>>()
-        .join(",")
+    framings.iter().map(|framing| framing.name()).collect::<Vec<_>>().join(",")
 }
 
 /// Lines as they are hashed: each with LF, whatever ended it on the wire.
 fn lines(lines: &[&[u8]]) -> Vec<u8> {
-    lines
-        .iter()
-        .flat_map(|line| [*line, b"\n"].concat())
-        .collect()
+    lines.iter().flat_map(|line| [*line, b"\n"].concat()).collect()
 }
 
 /// Puts lines together that arrive in pieces, and never keeps more than one line may have.
@@ -481,10 +429,7 @@ struct LineReader {
 
 impl LineReader {
     fn new(limit: usize) -> LineReader {
-        LineReader {
-            partial: Vec::new(),
-            limit,
-        }
+        LineReader { partial: Vec::new(), limit }
     }
 
     /// The next line without its line end, or nothing after all input is taken.

@@ -17,10 +17,6 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Limits {
-            greeting: 4096,
-            packet: 256 * 1024 * 1024,
-            nesting: 512,
-        }
+        Limits { greeting: 4096, packet: 256 * 1024 * 1024, nesting: 512 }
     }
 }

@@ -40,10 +40,7 @@ impl<'a> Packet<'a> {
         if array.len() == 1 && port.is_node_port() {
             return Ok(Packet::Keepalive);
         }
-        Ok(Packet::Message {
-            port,
-            elements: Elements::new(array.len() - 1, reader.rest()),
-        })
+        Ok(Packet::Message { port, elements: Elements::new(array.len() - 1, reader.rest()) })
     }
 }
 

@@ -55,9 +55,7 @@ impl Tree {
             }
             Tree::Array(items) => Tree::Array(items.iter().map(Tree::loosely).collect()),
             Tree::Hash(pairs) => {
-                let pairs = pairs
-                    .iter()
-                    .map(|(key, value)| (key.clone(), value.loosely()));
+                let pairs = pairs.iter().map(|(key, value)| (key.clone(), value.loosely()));
                 Tree::Hash(pairs.collect())
             }
             other => other.clone(),
@@ -107,10 +105,7 @@ fn tree(reader: &mut Reader<'_>) -> Tree {
 
 fn checked(string: StrRef<'_>) -> StrRef<'_> {
     if string.kind() == StrKind::Text {
-        assert!(
-            StrRef::generalized(string.data()).is_some(),
-            "text in UTF-8"
-        );
+        assert!(StrRef::generalized(string.data()).is_some(), "text in UTF-8");
     }
     string
 }
@@ -191,9 +186,7 @@ pub fn decode_one(framing: Framing, wire: &[u8]) -> Vec<Tree> {
 /// The elements in a framing, whole.
 pub fn encode(framing: Framing, elements: &[Tree], octets: bool) -> Vec<u8> {
     let mut packed = Vec::new();
-    elements
-        .iter()
-        .for_each(|element| put(&mut packed, element, octets));
+    elements.iter().for_each(|element| put(&mut packed, element, octets));
     let mut wire = Vec::new();
     aemp::wire::framing::encode(framing, Elements::new(elements.len(), &packed), &mut wire)
         .expect("can be sent");
@@ -202,21 +195,14 @@ pub fn encode(framing: Framing, elements: &[Tree], octets: bool) -> Vec<u8> {
 
 pub fn unhex(hex: &str) -> Vec<u8> {
     let digits: Vec<u32> = hex.chars().filter_map(|digit| digit.to_digit(16)).collect();
-    digits
-        .chunks(2)
-        .map(|pair| (pair[0] << 4 | pair[1]) as u8)
-        .collect()
+    digits.chunks(2).map(|pair| (pair[0] << 4 | pair[1]) as u8).collect()
 }
 
 /// The lines of a fixture.
 pub fn fixture(name: &str) -> Vec<serde_json::Value> {
-    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("fixtures")
-        .join(name);
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(name);
     let text = std::fs::read_to_string(path).expect("the fixture");
-    text.lines()
-        .map(|line| serde_json::from_str(line).expect("JSON"))
-        .collect()
+    text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
 }
 
 pub fn loosely(trees: &[Tree]) -> Vec<Tree> {

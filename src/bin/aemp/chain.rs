@@ -41,10 +41,7 @@ impl Step {
     }
 
     const fn changes_file(&self) -> bool {
-        matches!(
-            self,
-            Self::Edit(_) | Self::Select(_) | Self::DeleteProfile(_)
-        )
+        matches!(self, Self::Edit(_) | Self::Select(_) | Self::DeleteProfile(_))
     }
 }
 
@@ -54,9 +51,7 @@ pub(crate) fn execute(
     grammar: &Grammar,
     options: Options,
 ) -> Result<(), CliError> {
-    let prepared = chain
-        .iter()
-        .map(|invocation| Step::prepare(invocation, grammar));
+    let prepared = chain.iter().map(|invocation| Step::prepare(invocation, grammar));
     let mut steps = prepared.collect::<Result<Vec<_>, _>>()?;
     if matches!(steps.as_slice(), [Step::Run(_)])
         && let Some(Step::Run(request)) = steps.pop()
@@ -107,12 +102,7 @@ struct Draft<'a> {
 
 impl<'a> Draft<'a> {
     fn new(rc: &'a mut RcFile, options: Options) -> Self {
-        Self {
-            rc,
-            options,
-            profile: None,
-            outcome: Outcome::default(),
-        }
+        Self { rc, options, profile: None, outcome: Outcome::default() }
     }
 
     fn apply(mut self, steps: &[Step]) -> Result<Outcome, CliError> {
@@ -139,10 +129,7 @@ impl<'a> Draft<'a> {
     }
 
     fn edit(&mut self, edit: &Edit) -> Result<(), CliError> {
-        let scope = self
-            .profile
-            .as_deref()
-            .map_or(Scope::Defaults, Scope::Profile);
+        let scope = self.profile.as_deref().map_or(Scope::Defaults, Scope::Profile);
         edit.apply(self.rc, scope)?;
         self.outcome.warnings.extend(edit.warnings());
         match (edit, &self.profile) {

@@ -54,11 +54,7 @@ fn expected(subcommand: &Subcommand) -> String {
 
 fn cases(shell: &str, grammar: &Grammar) -> String {
     let mut lines = String::new();
-    for subcommand in grammar
-        .subcommands
-        .iter()
-        .filter(|s| !s.arguments.is_empty())
-    {
+    for subcommand in grammar.subcommands.iter().filter(|s| !s.arguments.is_empty()) {
         let names: Vec<&str> = subcommand.names().collect();
         let expected = expected(subcommand);
         lines.push_str(&match shell {

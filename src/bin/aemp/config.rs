@@ -20,27 +20,11 @@ const MAX_CERT_SIZE: u64 = 1 << 20;
 /// One change of the part of the rc file that is selected.
 #[derive(Debug, Clone)]
 pub(crate) enum Edit {
-    Set {
-        key: &'static str,
-        value: Value,
-    },
-    Delete {
-        key: &'static str,
-    },
-    Add {
-        key: &'static str,
-        item: Value,
-        once: bool,
-    },
-    Remove {
-        key: &'static str,
-        item: Value,
-        every: bool,
-    },
-    Generate {
-        key: &'static str,
-        generate: fn() -> Result<String, CliError>,
-    },
+    Set { key: &'static str, value: Value },
+    Delete { key: &'static str },
+    Add { key: &'static str, item: Value, once: bool },
+    Remove { key: &'static str, item: Value, every: bool },
+    Generate { key: &'static str, generate: fn() -> Result<String, CliError> },
 }
 
 impl Edit {
@@ -57,24 +41,12 @@ impl Edit {
                 Self::Set { key, value }
             }
             Action::Delete { key } => Self::Delete { key },
-            Action::Add { key, once } => Self::Add {
-                key,
-                item: invocation.value()?,
-                once,
-            },
-            Action::Remove { key, every } => Self::Remove {
-                key,
-                item: invocation.value()?,
-                every,
-            },
-            Action::GenerateSecret => Self::Generate {
-                key: "secret",
-                generate: secrets::generate,
-            },
-            Action::GenerateCert => Self::Generate {
-                key: "cert",
-                generate: secrets::generate_cert,
-            },
+            Action::Add { key, once } => Self::Add { key, item: invocation.value()?, once },
+            Action::Remove { key, every } => Self::Remove { key, item: invocation.value()?, every },
+            Action::GenerateSecret => Self::Generate { key: "secret", generate: secrets::generate },
+            Action::GenerateCert => {
+                Self::Generate { key: "cert", generate: secrets::generate_cert }
+            }
             _ => return Ok(None),
         }))
     }

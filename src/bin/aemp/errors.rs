@@ -39,21 +39,12 @@ pub(crate) enum CliError {
     #[error("{} is no option; try `aemp help`", shown(name))]
     UnknownOption { name: String },
     #[error("{argument} is missing; write `aemp {usage}`")]
-    MissingArgument {
-        argument: &'static str,
-        usage: String,
-    },
+    MissingArgument { argument: &'static str, usage: String },
     #[error("{argument} has to be a text, not a list, object or null; write `aemp {usage}`")]
-    NotText {
-        argument: &'static str,
-        usage: String,
-    },
+    NotText { argument: &'static str, usage: String },
     #[error("`run` has to be the first subcommand, and takes all arguments that follow it")]
     RunNotFirst,
-    #[error(
-        "{} is no shell for which there are completions; use bash, zsh or fish",
-        shown(name)
-    )]
+    #[error("{} is no shell for which there are completions; use bash, zsh or fish", shown(name))]
     UnknownShell { name: String },
     #[error(transparent)]
     Arguments(#[from] ArgsError),

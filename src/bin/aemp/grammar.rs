@@ -139,18 +139,13 @@ impl Subcommand {
     /// Name and arguments, as help shows them.
     pub(crate) fn usage(&self) -> String {
         let placeholders = self.arguments.iter().map(Argument::placeholder);
-        let words: Vec<String> = std::iter::once(self.name.clone())
-            .chain(placeholders)
-            .collect();
+        let words: Vec<String> = std::iter::once(self.name.clone()).chain(placeholders).collect();
         words.join(" ")
     }
 
     /// Whether `--json` changes what it prints.
     pub(crate) const fn prints_json(&self) -> bool {
-        matches!(
-            self.action,
-            Action::ListProfiles | Action::ShowProfile | Action::ShowConfig
-        )
+        matches!(self.action, Action::ListProfiles | Action::ShowProfile | Action::ShowConfig)
     }
 }
 
@@ -162,19 +157,13 @@ pub(crate) struct Grammar {
 
 impl Grammar {
     pub(crate) fn new() -> Self {
-        Self {
-            subcommands: table::subcommands(),
-        }
+        Self { subcommands: table::subcommands() }
     }
 
     pub(crate) fn find(&self, name: &str) -> Option<&Subcommand> {
         let by_name = self.subcommands.iter().find(|s| s.name == name);
         // A name goes before an alias: `profile` is not `setprofile`.
-        by_name.or_else(|| {
-            self.subcommands
-                .iter()
-                .find(|s| s.alias.as_deref() == Some(name))
-        })
+        by_name.or_else(|| self.subcommands.iter().find(|s| s.alias.as_deref() == Some(name)))
     }
 
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
@@ -202,10 +191,7 @@ pub(crate) struct Word {
 pub(crate) fn words(arguments: Vec<OsString>) -> Result<Vec<Word>, ArgsError> {
     let is_json =
         |argument: &OsString| matches!(argument.as_bytes().first(), Some(b'[' | b'{' | b'"'));
-    let literal: Vec<bool> = arguments
-        .iter()
-        .map(|argument| !is_json(argument))
-        .collect();
+    let literal: Vec<bool> = arguments.iter().map(|argument| !is_json(argument)).collect();
     let values = decode_command_line(arguments)?;
     let replaced_by_list = literal.as_slice() == [false];
     let words = values.into_iter().enumerate().map(|(index, value)| Word {
@@ -234,20 +220,13 @@ impl Invocation<'_> {
 
     /// The only argument.
     pub(crate) fn value(&self) -> Result<Value, CliError> {
-        self.arguments
-            .first()
-            .cloned()
-            .ok_or_else(|| self.missing())
+        self.arguments.first().cloned().ok_or_else(|| self.missing())
     }
 
     /// The only argument, as a text.
     pub(crate) fn text(&self) -> Result<String, CliError> {
         coerce::to_text(&self.value()?).ok_or_else(|| CliError::NotText {
-            argument: self
-                .subcommand
-                .arguments
-                .first()
-                .map_or("", |argument| argument.name),
+            argument: self.subcommand.arguments.first().map_or("", |argument| argument.name),
             usage: self.subcommand.usage(),
         })
     }
@@ -288,14 +267,9 @@ fn flag(word: &Word) -> Option<Flag> {
         "--help" | "-h" => Some(Flag::Help),
         "--version" | "-V" => Some(Flag::Version),
         text => {
-            let letters = text
-                .strip_prefix('-')
-                .filter(|letters| !letters.is_empty())?;
+            let letters = text.strip_prefix('-').filter(|letters| !letters.is_empty())?;
             let count = u8::try_from(letters.len()).ok()?;
-            letters
-                .bytes()
-                .all(|letter| letter == b'v')
-                .then_some(Flag::Verbose(count))
+            letters.bytes().all(|letter| letter == b'v').then_some(Flag::Verbose(count))
         }
     }
 }
@@ -371,10 +345,7 @@ impl<'g> Parser<'g> {
         if self.take_leading_options(subcommand) {
             return Ok(Some(Request::Help(Some(subcommand))));
         }
-        let mut invocation = Invocation {
-            subcommand,
-            arguments: Vec::new(),
-        };
+        let mut invocation = Invocation { subcommand, arguments: Vec::new() };
         for argument in &subcommand.arguments {
             match argument.arity {
                 Arity::Rest => {

@@ -11,10 +11,7 @@ pub(crate) const WIDTH: usize = 80;
 /// Two nodes that belong together, for somebody who has never done it.
 pub(crate) const FIRST_STEPS: &[(&str, &str)] = &[
     ("aemp gensecret", "make the secret of the network"),
-    (
-        "aemp run seed nodeid seed binds 127.0.0.1:4040 seeds 127.0.0.1:4040",
-        "the first node",
-    ),
+    ("aemp run seed nodeid seed binds 127.0.0.1:4040 seeds 127.0.0.1:4040", "the first node"),
     (
         "aemp run worker binds '127.0.0.1:*' seeds 127.0.0.1:4040",
         "the second one, in another terminal",
@@ -31,10 +28,7 @@ pub(crate) const GRAMMAR_NOTES: &[&str] = &[
 pub(crate) const OPTIONS: &[(&str, &str)] = &[
     ("-v, --verbose", "Say more; -vv says still more."),
     ("--json", "Print for machines what can be printed so."),
-    (
-        "-h, --help",
-        "Explain the subcommand before or after it, or all.",
-    ),
+    ("-h, --help", "Explain the subcommand before or after it, or all."),
     ("-V, --version", "Print the version."),
 ];
 
@@ -44,19 +38,13 @@ pub(crate) const FILES: &[(&str, &str)] = &[
         "The configuration, shared with Perl's tool and nodes. PERL_ANYEVENT_MP_RC names another \
          file.",
     ),
-    (
-        "~/.perl-anyevent-mp~",
-        "The version before the last change.",
-    ),
+    ("~/.perl-anyevent-mp~", "The version before the last change."),
 ];
 
 pub(crate) const EXIT_STATUS: &[(&str, &str)] = &[
     ("0", "Done."),
     ("1", "Something failed."),
-    (
-        "2",
-        "The command line or the configuration is wrong; nothing was done.",
-    ),
+    ("2", "The command line or the configuration is wrong; nothing was done."),
 ];
 
 /// Everything in brief.
@@ -77,25 +65,15 @@ pub(crate) fn overview(grammar: &Grammar) -> String {
     for section in Section::ALL {
         text.push_str(&format!("{}:\n", section.title()));
         let rows = grammar.subcommands.iter().filter(|s| s.section == section);
-        let mut rows: Vec<_> = rows
-            .filter(|s| !is_plain_delete(s))
-            .map(|s| (s.usage(), s.summary.as_str()))
-            .collect();
+        let mut rows: Vec<_> =
+            rows.filter(|s| !is_plain_delete(s)).map(|s| (s.usage(), s.summary.as_str())).collect();
         if section == Section::Settings {
             let summary = "Remove a key: delnodeid, delsecret and so on.";
             rows.push(("delKEY".into(), summary));
         }
-        push_rows(
-            &mut text,
-            rows.iter()
-                .map(|(usage, summary)| (usage.as_str(), *summary)),
-        );
+        push_rows(&mut text, rows.iter().map(|(usage, summary)| (usage.as_str(), *summary)));
     }
-    for (title, rows) in [
-        ("Options", OPTIONS),
-        ("Files", FILES),
-        ("Exit status", EXIT_STATUS),
-    ] {
+    for (title, rows) in [("Options", OPTIONS), ("Files", FILES), ("Exit status", EXIT_STATUS)] {
         text.push_str(&format!("{title}:\n"));
         push_rows(&mut text, rows.iter().copied());
     }
@@ -129,17 +107,12 @@ pub(crate) fn asked_for(
         return Ok(overview(grammar));
     };
     let name = coerce::to_text(topic).unwrap_or_default();
-    let subcommand = grammar
-        .find(&name)
-        .ok_or_else(|| grammar.unknown(&name, None))?;
+    let subcommand = grammar.find(&name).ok_or_else(|| grammar.unknown(&name, None))?;
     Ok(about(subcommand))
 }
 
 fn arguments(subcommand: &Subcommand) -> String {
-    let placeholders = subcommand
-        .arguments
-        .iter()
-        .map(|a| format!(" {}", a.placeholder()));
+    let placeholders = subcommand.arguments.iter().map(|a| format!(" {}", a.placeholder()));
     placeholders.collect()
 }
 

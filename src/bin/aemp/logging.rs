@@ -62,9 +62,8 @@ struct Seconds;
 
 impl FormatTime for Seconds {
     fn format_time(&self, out: &mut Writer<'_>) -> std::fmt::Result {
-        let now = std::time::SystemTime::now()
-            .duration_since(std::time::UNIX_EPOCH)
-            .unwrap_or_default();
+        let now =
+            std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         write!(out, "{}.{:03}", now.as_secs(), now.subsec_millis())
     }
 }

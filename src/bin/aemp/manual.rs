@@ -29,24 +29,13 @@ pub(crate) fn page(grammar: &Grammar) -> String {
             if let Some(alias) = &subcommand.alias {
                 page.push_str(&format!("Also written\n.BR {} .\n", escaped(alias)));
             }
-            page.push_str(&format!(
-                ".br\nExample:\n.B {}\n",
-                escaped(&subcommand.example)
-            ));
+            page.push_str(&format!(".br\nExample:\n.B {}\n", escaped(&subcommand.example)));
         }
     }
-    for (title, rows) in [
-        ("OPTIONS", OPTIONS),
-        ("FILES", FILES),
-        ("EXIT STATUS", EXIT_STATUS),
-    ] {
+    for (title, rows) in [("OPTIONS", OPTIONS), ("FILES", FILES), ("EXIT STATUS", EXIT_STATUS)] {
         page.push_str(&format!(".SH {title}\n"));
         for (name, meaning) in rows {
-            page.push_str(&format!(
-                ".TP\n.B {}\n{}\n",
-                escaped(name),
-                escaped(meaning)
-            ));
+            page.push_str(&format!(".TP\n.B {}\n{}\n", escaped(name), escaped(meaning)));
         }
     }
     page.push_str(".SH EXAMPLE\nTwo nodes on this machine:\n.PP\n.nf\n");

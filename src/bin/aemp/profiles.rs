@@ -70,9 +70,9 @@ pub(crate) fn check_parents(rc: &RcFile, profile: &str) -> Result<(), CliError> 
     let mut args = Args::new();
     args.profile = Some(profile.into());
     match Effective::resolve(&args, Some(rc), profile) {
-        Err(ProfileError::ParentCycle { .. }) => Err(CliError::CircularParents {
-            profile: profile.into(),
-        }),
+        Err(ProfileError::ParentCycle { .. }) => {
+            Err(CliError::CircularParents { profile: profile.into() })
+        }
         _ => Ok(()),
     }
 }

@@ -3,11 +3,11 @@
 use crate::errors::{CliError, print_line};
 use crate::grammar::Options;
 use crate::logging;
+use aemp::Node;
 use aemp::config::node_id::node_name;
 use aemp::config::profile::Effective;
 use aemp::config::rc::{self, RcFile};
 use aemp::config::{Args, Settings};
-use aemp::Node;
 use serde_json::Value;
 use tokio::signal::unix::{SignalKind, signal};
 

@@ -39,36 +39,19 @@ struct Item {
 }
 
 const fn required(name: &'static str, kind: Kind) -> Argument {
-    Argument {
-        name,
-        arity: Arity::Required,
-        kind,
-    }
+    Argument { name, arity: Arity::Required, kind }
 }
 
 const fn optional(name: &'static str, kind: Kind) -> Argument {
-    Argument {
-        name,
-        arity: Arity::Optional,
-        kind,
-    }
+    Argument { name, arity: Arity::Optional, kind }
 }
 
 const fn rest(name: &'static str, kind: Kind) -> Argument {
-    Argument {
-        name,
-        arity: Arity::Rest,
-        kind,
-    }
+    Argument { name, arity: Arity::Rest, kind }
 }
 
 const fn address_item(name: &'static str, example_value: &'static str) -> Option<Item> {
-    Some(Item {
-        name,
-        argument: required("ADDRESS", Kind::Anything),
-        once: true,
-        example_value,
-    })
+    Some(Item { name, argument: required("ADDRESS", Kind::Anything), once: true, example_value })
 }
 
 /// A key without anything special; each row says what is its own.
@@ -273,25 +256,17 @@ const KEYS: &[Key] = &[
 
 impl Key {
     fn subcommands(&self) -> impl Iterator<Item = Subcommand> {
-        let items = self
-            .item
-            .iter()
-            .flat_map(|item| self.item_subcommands(item));
+        let items = self.item.iter().flat_map(|item| self.item_subcommands(item));
         let generate = match self.name {
             "secret" => Some(generate_secret()),
             "cert" => Some(generate_cert()),
             _ => None,
         };
-        [self.set(), self.delete()]
-            .into_iter()
-            .chain(items)
-            .chain(generate)
+        [self.set(), self.delete()].into_iter().chain(items).chain(generate)
     }
 
     fn set(&self) -> Subcommand {
-        let Self {
-            name: key, form, ..
-        } = *self;
+        let Self { name: key, form, .. } = *self;
         let action = Action::Set { key, form };
         Subcommand {
             alias: self.has_alias.then(|| key.to_owned()),
@@ -307,27 +282,15 @@ impl Key {
         let key = self.name;
         Subcommand {
             summary: format!("Remove `{key}`."),
-            details: format!(
-                "If no parent and no default in the file has it, {}",
-                self.without
-            ),
+            details: format!("If no parent and no default in the file has it, {}", self.without),
             example: format!("aemp profile worker del{key}"),
-            ..row(
-                format!("del{key}"),
-                Section::Settings,
-                Action::Delete { key },
-            )
+            ..row(format!("del{key}"), Section::Settings, Action::Delete { key })
         }
     }
 
     fn item_subcommands(&self, item: &Item) -> [Subcommand; 2] {
         let key = self.name;
-        let Item {
-            name,
-            once,
-            example_value,
-            ..
-        } = *item;
+        let Item { name, once, example_value, .. } = *item;
         let every = once;
         let add = Subcommand {
             arguments: vec![item.argument],
@@ -337,11 +300,7 @@ impl Key {
                 false => "One that is there already is there twice then.".into(),
             },
             example: format!("aemp add{name} {example_value}"),
-            ..row(
-                format!("add{name}"),
-                Section::Settings,
-                Action::Add { key, once },
-            )
+            ..row(format!("add{name}"), Section::Settings, Action::Add { key, once })
         };
         let remove = Subcommand {
             arguments: vec![item.argument],
@@ -353,11 +312,7 @@ impl Key {
                     .into(),
             },
             example: format!("aemp del{name} {example_value}"),
-            ..row(
-                format!("del{name}"),
-                Section::Settings,
-                Action::Remove { key, every },
-            )
+            ..row(format!("del{name}"), Section::Settings, Action::Remove { key, every })
         };
         [add, remove]
     }
@@ -401,10 +356,7 @@ fn generate_cert() -> Subcommand {
 
 fn node_subcommands() -> Vec<Subcommand> {
     vec![Subcommand {
-        arguments: vec![
-            optional("PROFILE", Kind::Profile),
-            rest("KEY VALUE", Kind::Pairs),
-        ],
+        arguments: vec![optional("PROFILE", Kind::Profile), rest("KEY VALUE", Kind::Pairs)],
         summary: "Run a node until it is told to end.".into(),
         details: "With an odd number of arguments the first one is the profile; without one the \
                   name of this machine is. What the file says goes before the keys and values of \
@@ -444,14 +396,7 @@ fn profile_subcommands() -> Vec<Subcommand> {
                       the defaults of all profiles."
                 .into(),
             example: "aemp profile worker setparent cluster".into(),
-            ..row(
-                "setparent",
-                section,
-                Action::Set {
-                    key: "parent",
-                    form: Form::AsGiven,
-                },
-            )
+            ..row("setparent", section, Action::Set { key: "parent", form: Form::AsGiven })
         },
         Subcommand {
             summary: "Let the selected profile inherit only the defaults.".into(),
@@ -467,10 +412,7 @@ fn profile_subcommands() -> Vec<Subcommand> {
             ..row("showprofile", section, Action::ShowProfile)
         },
         Subcommand {
-            arguments: vec![
-                optional("PROFILE", Kind::Profile),
-                rest("KEY VALUE", Kind::Pairs),
-            ],
+            arguments: vec![optional("PROFILE", Kind::Profile), rest("KEY VALUE", Kind::Pairs)],
             summary: "Show what counts for a profile, as JSON.".into(),
             details: "Built-in defaults, then the keys and values given here, then the file's \
                       defaults, its parents and the profile itself; the last one counts. `force \

@@ -23,10 +23,7 @@ pub struct DbConfig {
 
 impl Default for DbConfig {
     fn default() -> Self {
-        DbConfig {
-            patience: Duration::from_secs(30),
-            grace: Duration::from_secs(10),
-        }
+        DbConfig { patience: Duration::from_secs(30), grace: Duration::from_secs(10) }
     }
 }
 
@@ -48,10 +45,7 @@ pub struct Database {
 impl Database {
     /// The database of a node that has no master yet and is not global.
     pub fn new(node: NodeId, config: DbConfig) -> Self {
-        let patience = Patience {
-            without_master: config.patience,
-            grace: config.grace,
-        };
+        let patience = Patience { without_master: config.patience, grace: config.grace };
         Database {
             node,
             local: Local::new(patience),
@@ -215,10 +209,7 @@ impl Database {
                     && !matches!(request, Request::Set(_) | Request::Unmonitor(_))
                 {
                     let node = from.clone();
-                    self.effects.push(DbEffect::Orphan {
-                        node,
-                        request: request_name,
-                    });
+                    self.effects.push(DbEffect::Orphan { node, request: request_name });
                 }
             }
         }
@@ -277,12 +268,7 @@ impl Database {
     /// Says where this node can be reached.
     pub fn set_location(&mut self, addresses: &[Str], now: Duration) {
         let key = node_key(&self.node);
-        self.set_internal(
-            &super::LOCATIONS.into(),
-            key,
-            Datum::strings(addresses),
-            now,
-        );
+        self.set_internal(&super::LOCATIONS.into(), key, Datum::strings(addresses), now);
     }
 
     /// Asks for a family, its keys or its values; an [`DbEffect::Answer`] follows.
@@ -342,12 +328,8 @@ impl Database {
 
     fn with_global(&mut self, now: Duration, act: impl FnOnce(&mut Global, &mut Around<'_>)) {
         if let Some(global) = &mut self.global {
-            let mut around = Around {
-                local: &mut self.local,
-                up: &self.up,
-                now,
-                effects: &mut self.effects,
-            };
+            let mut around =
+                Around { local: &mut self.local, up: &self.up, now, effects: &mut self.effects };
             act(global, &mut around);
         }
     }
@@ -363,17 +345,11 @@ impl Database {
     }
 
     fn send(&mut self, to: NodeId, request: &Request) {
-        self.effects.push(DbEffect::Send {
-            to: vec![to],
-            request: request.to_packed(),
-        });
+        self.effects.push(DbEffect::Send { to: vec![to], request: request.to_packed() });
     }
 
     fn problem(&mut self, from: &NodeId, problem: DbProblem) {
-        self.effects.push(DbEffect::Problem {
-            from: from.clone(),
-            problem,
-        });
+        self.effects.push(DbEffect::Problem { from: from.clone(), problem });
     }
 }
 

@@ -24,10 +24,7 @@ struct Network {
 impl Network {
     fn new() -> Self {
         let mut network = Network {
-            nodes: NODES
-                .iter()
-                .map(|id| Database::new(node(id), DbConfig::default()))
-                .collect(),
+            nodes: NODES.iter().map(|id| Database::new(node(id), DbConfig::default())).collect(),
             links: BTreeMap::new(),
             views: vec![Entries::new(); NODES.len()],
             found: Vec::new(),
@@ -55,8 +52,7 @@ impl Network {
                     for node in to {
                         let to = NODES.iter().position(|id| node.as_str() == **id).unwrap();
                         let link = self.links.get_mut(&(at, to));
-                        link.expect("only connected nodes are sent to")
-                            .push_back(request.clone());
+                        link.expect("only connected nodes are sent to").push_back(request.clone());
                     }
                 }
                 DbEffect::Changed { changes, .. } => follow(&mut self.views[at], &changes),
@@ -107,20 +103,12 @@ impl Network {
     }
 
     fn deliver_one(&mut self, choice: usize) -> bool {
-        let waiting: Vec<_> = self
-            .links
-            .iter()
-            .filter(|(_, link)| !link.is_empty())
-            .map(|(&pair, _)| pair)
-            .collect();
+        let waiting: Vec<_> =
+            self.links.iter().filter(|(_, link)| !link.is_empty()).map(|(&pair, _)| pair).collect();
         let Some(&(from, to)) = waiting.get(choice % waiting.len().max(1)) else {
             return false;
         };
-        let packet = self
-            .links
-            .get_mut(&(from, to))
-            .and_then(VecDeque::pop_front)
-            .unwrap();
+        let packet = self.links.get_mut(&(from, to)).and_then(VecDeque::pop_front).unwrap();
         let elements = packet.as_elements();
         let now = self.now;
         self.act(to, |db| {
@@ -153,18 +141,13 @@ impl Network {
     }
 
     fn globals(&self) -> Vec<usize> {
-        (0..NODES.len())
-            .filter(|&at| self.nodes[at].is_global())
-            .collect()
+        (0..NODES.len()).filter(|&at| self.nodes[at].is_global()).collect()
     }
 
     fn content(&self, global: usize, family: &str) -> Entries {
         let merge = self.nodes[global].global().unwrap().merge();
         let family = family.into();
-        merge
-            .family(&family)
-            .map(|(key, value)| (key.clone(), value.clone()))
-            .collect()
+        merge.family(&family).map(|(key, value)| (key.clone(), value.clone())).collect()
     }
 
     fn check(&mut self) {
@@ -182,12 +165,7 @@ impl Network {
             for (key, value) in &content {
                 assert!(owned[key].iter().any(|held| held.perl_eq(value)));
             }
-            let named = |family| {
-                self.content(global, family)
-                    .keys()
-                    .cloned()
-                    .collect::<Vec<_>>()
-            };
+            let named = |family| self.content(global, family).keys().cloned().collect::<Vec<_>>();
             assert_eq!(named(GLOBALS), ids);
             assert_eq!(named(LOCATIONS), NODES);
         }
@@ -195,16 +173,8 @@ impl Network {
             let master = self.nodes[at].master().unwrap();
             let master = NODES.iter().position(|id| master.as_str() == **id).unwrap();
             let content = self.content(master, FAM);
-            assert!(
-                view.keys().eq(content.keys()),
-                "{}: {view:?} {content:?}",
-                NODES[at]
-            );
-            assert!(
-                view.values()
-                    .zip(content.values())
-                    .all(|(seen, held)| seen.perl_eq(held))
-            );
+            assert!(view.keys().eq(content.keys()), "{}: {view:?} {content:?}", NODES[at]);
+            assert!(view.values().zip(content.values()).all(|(seen, held)| seen.perl_eq(held)));
         }
         let now = self.now;
         self.act(4, |db| db.find(node("g1"), now));
@@ -217,17 +187,11 @@ impl Network {
 fn follow(view: &mut Entries, changes: &ChangeSet) {
     assert!(changes.initial || !changes.is_empty());
     for (key, value) in &changes.added {
-        assert!(
-            view.insert(key.clone(), value.clone()).is_none(),
-            "added twice"
-        );
+        assert!(view.insert(key.clone(), value.clone()).is_none(), "added twice");
     }
     for (key, value) in &changes.changed {
         let before = view.insert(key.clone(), value.clone());
-        assert!(
-            before.is_some_and(|before| !before.perl_eq(value)),
-            "not changed"
-        );
+        assert!(before.is_some_and(|before| !before.perl_eq(value)), "not changed");
     }
     for key in &changes.deleted {
         assert!(view.remove(key).is_some(), "deleted twice");
@@ -308,9 +272,7 @@ fn a_slave_that_loses_its_master_sees_nothing_vanish_that_comes_back() {
     }
     network.settle();
     let now = network.now;
-    network.act(3, |db| {
-        db.set(&FAM.into(), key(1), Datum::int(1), now).unwrap()
-    });
+    network.act(3, |db| db.set(&FAM.into(), key(1), Datum::int(1), now).unwrap());
     network.settle();
     assert_eq!(network.views[4].len(), 1);
     network.disconnect(4, 0);

@@ -33,9 +33,7 @@ impl Datum {
         let mut reader = Reader::new(octets);
         reader.skip()?;
         if !reader.is_done() {
-            return Err(Malformed {
-                at: reader.position(),
-            });
+            return Err(Malformed { at: reader.position() });
         }
         Ok(Datum::trusted(octets))
     }
@@ -80,9 +78,7 @@ impl Datum {
     pub fn strings(strings: &[Str]) -> Datum {
         Datum::build(|out| {
             packed::put_array(out, strings.len());
-            strings
-                .iter()
-                .for_each(|string| packed::put_str(out, string.as_ref()));
+            strings.iter().for_each(|string| packed::put_str(out, string.as_ref()));
         })
     }
 
@@ -109,9 +105,7 @@ impl Datum {
         let Ok(Token::Array(len)) = reader.token() else {
             return None;
         };
-        (0..len)
-            .map(|_| reader.token().ok().and_then(token_to_str))
-            .collect()
+        (0..len).map(|_| reader.token().ok().and_then(token_to_str)).collect()
     }
 
     /// The value as a list of values, if it is an array.
@@ -120,9 +114,7 @@ impl Datum {
         let Ok(Token::Array(len)) = reader.token() else {
             return None;
         };
-        (0..len)
-            .map(|_| reader.skip().ok().map(Datum::trusted))
-            .collect()
+        (0..len).map(|_| reader.skip().ok().map(Datum::trusted)).collect()
     }
 
     /// The value as a string, if it is one or a number.
@@ -134,12 +126,8 @@ impl Datum {
     /// code points, hashes without regard to order, and undef is not `""`.
     pub fn perl_eq(&self, other: &Datum) -> bool {
         self.0 == other.0
-            || equal(
-                &mut Reader::new(self.octets()),
-                &mut Reader::new(other.octets()),
-                MAX_DEPTH,
-            )
-            .unwrap_or(false)
+            || equal(&mut Reader::new(self.octets()), &mut Reader::new(other.octets()), MAX_DEPTH)
+                .unwrap_or(false)
     }
 }
 
@@ -241,9 +229,7 @@ fn pairs<'a>(
     let mut pairs = BTreeMap::new();
     for _ in 0..len {
         let Token::Str(key) = reader.token()? else {
-            return Err(Malformed {
-                at: reader.position(),
-            });
+            return Err(Malformed { at: reader.position() });
         };
         pairs.insert(key, reader.skip()?);
     }
@@ -448,11 +434,7 @@ mod tests {
                 hash(&[("b", octets(b"x")), ("a", text("1"))]),
                 true,
             ),
-            (
-                hash(&[("a", Datum::int(1))]),
-                hash(&[("b", Datum::int(1))]),
-                false,
-            ),
+            (hash(&[("a", Datum::int(1))]), hash(&[("b", Datum::int(1))]), false),
             (hash(&[("a", Datum::int(1))]), hash(&[]), false),
         ] {
             assert_eq!(a.perl_eq(&b), same);

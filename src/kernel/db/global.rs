@@ -26,10 +26,7 @@ impl Around<'_> {
             to.remove(at);
         }
         if !to.is_empty() {
-            self.effects.push(DbEffect::Send {
-                to,
-                request: request.to_packed(),
-            });
+            self.effects.push(DbEffect::Send { to, request: request.to_packed() });
         }
         if to_self.is_some() {
             self.local.receive(own, request, self.now, self.effects);
@@ -37,10 +34,7 @@ impl Around<'_> {
     }
 
     fn problem(&mut self, from: &NodeId, problem: DbProblem) {
-        self.effects.push(DbEffect::Problem {
-            from: from.clone(),
-            problem,
-        });
+        self.effects.push(DbEffect::Problem { from: from.clone(), problem });
     }
 }
 
@@ -87,27 +81,19 @@ impl Global {
 
     /// Where a node can be reached, as far as anybody knows.
     pub fn location(&self, node: &NodeId) -> Option<Vec<Str>> {
-        self.merge
-            .get(&Str::text(LOCATIONS), &node_key(node))?
-            .to_strings()
+        self.merge.get(&Str::text(LOCATIONS), &node_key(node))?.to_strings()
     }
 
     /// Nodes that announced where `node` can be reached: itself as our slave, and other global
     /// nodes.
     pub fn announcers(&self, node: &NodeId) -> Vec<NodeId> {
-        self.merge
-            .holders(&Str::text(LOCATIONS), &node_key(node))
-            .cloned()
-            .collect()
+        self.merge.holders(&Str::text(LOCATIONS), &node_key(node)).cloned().collect()
     }
 
     /// A request of a connected node, or of this one.
     pub(crate) fn receive(&mut self, from: &NodeId, request: Request, around: &mut Around<'_>) {
         if *from != self.own
-            && self
-                .merge
-                .kind(from)
-                .is_none_or(|kind| kind == OwnerKind::Other)
+            && self.merge.kind(from).is_none_or(|kind| kind == OwnerKind::Other)
             && matches!(
                 request,
                 Request::Update { .. }
@@ -117,54 +103,33 @@ impl Global {
             )
         {
             let request = request.name();
-            around.effects.push(DbEffect::Orphan {
-                node: from.clone(),
-                request,
-            });
+            around.effects.push(DbEffect::Orphan { node: from.clone(), request });
         }
         match request {
             Request::Slave(Some(tables)) => self.slave(from, tables, around),
             Request::Set(tables) => self.peer_database(from, tables, around),
-            Request::Update {
-                family,
-                set,
-                delete,
-            } => {
+            Request::Update { family, set, delete } => {
                 let set = set.unwrap_or_default();
                 self.update(from, family, set, delete.unwrap_or_default(), around);
             }
             Request::Find(node) => {
                 let addresses = self.location(&node);
-                around.send(
-                    &self.own,
-                    vec![from.clone()],
-                    Request::Found { node, addresses },
-                );
+                around.send(&self.own, vec![from.clone()], Request::Found { node, addresses });
             }
             Request::Query { kind, family, id } => {
                 let result = self.query(kind, &family);
                 around.send(&self.own, vec![from.clone()], Request::Reply { id, result });
             }
             Request::Monitor(family) => {
-                self.subscribers
-                    .entry(family.clone())
-                    .or_default()
-                    .insert(from.clone());
-                self.subscriptions
-                    .entry(from.clone())
-                    .or_default()
-                    .insert(family.clone());
+                self.subscribers.entry(family.clone()).or_default().insert(from.clone());
+                self.subscriptions.entry(from.clone()).or_default().insert(family.clone());
                 let content: Entries = self
                     .merge
                     .family(&family)
                     .map(|(key, value)| (key.clone(), value.clone()))
                     .collect();
                 let content = (!content.is_empty()).then_some(content);
-                around.send(
-                    &self.own,
-                    vec![from.clone()],
-                    Request::Family { family, content },
-                );
+                around.send(&self.own, vec![from.clone()], Request::Family { family, content });
             }
             Request::Unmonitor(family) => {
                 self.unsubscribe(from, &family);
@@ -218,10 +183,7 @@ impl Global {
             around.problem(from, DbProblem::NotFromGlobal("g_set"));
             return self.replace(from, tables, around);
         }
-        let locations = tables
-            .get(&Str::text(LOCATIONS))
-            .cloned()
-            .unwrap_or_default();
+        let locations = tables.get(&Str::text(LOCATIONS)).cloned().unwrap_or_default();
         self.look_for_conflicts(from, &locations, around);
         self.replace(from, tables, around);
         self.mirror_location(from, locations.get(&node_key(from)), around);
@@ -238,10 +200,7 @@ impl Global {
         let is_location_of_peer = family == *LOCATIONS && self.peers.contains(from);
         let own_location = is_location_of_peer.then(|| {
             self.look_for_conflicts(from, &set, around);
-            (
-                set.get(&node_key(from)).cloned(),
-                delete.contains(&node_key(from)),
-            )
+            (set.get(&node_key(from)).cloned(), delete.contains(&node_key(from)))
         });
         let change = self.merge.update(from, family, set, delete);
         self.announce(change, around);
@@ -281,10 +240,7 @@ impl Global {
                 && self.is_slave(&node)
                 && value.to_strings().is_some()
             {
-                around.effects.push(DbEffect::Conflict {
-                    node,
-                    other: from.clone(),
-                });
+                around.effects.push(DbEffect::Conflict { node, other: from.clone() });
             }
         }
     }
@@ -323,11 +279,7 @@ impl Global {
         }
         if let Some(subscribers) = self.subscribers.get(&family) {
             let subscribers = subscribers.iter().cloned().collect();
-            let changed = Request::Changed {
-                family,
-                set,
-                delete: deleted,
-            };
+            let changed = Request::Changed { family, set, delete: deleted };
             around.send(&self.own, subscribers, changed);
         }
     }

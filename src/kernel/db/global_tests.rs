@@ -5,11 +5,7 @@ use super::*;
 
 fn tables(text: &str) -> Tables {
     let entries = entries(text);
-    if entries.is_empty() {
-        Tables::new()
-    } else {
-        [("fam".into(), entries)].into()
-    }
+    if entries.is_empty() { Tables::new() } else { [("fam".into(), entries)].into() }
 }
 
 fn slave(global: &mut Driven, id: &str, content: &str) {
@@ -26,23 +22,12 @@ fn peer(global: &mut Driven, id: &str, content: &str) {
 
 fn update(global: &mut Driven, from: &str, set: &str, delete: &str) {
     let (set, delete) = (Some(entries(set)), Some(keys(delete)));
-    global.hear_from(
-        from,
-        Request::Update {
-            family: "fam".into(),
-            set,
-            delete,
-        },
-    );
+    global.hear_from(from, Request::Update { family: "fam".into(), set, delete });
 }
 
 fn location(family: &str, id: &str, address: Datum) -> Request {
     let set = Some([(id.into(), address)].into_iter().collect());
-    Request::Update {
-        family: family.into(),
-        set,
-        delete: None,
-    }
+    Request::Update { family: family.into(), set, delete: None }
 }
 
 fn addresses(text: &str) -> Datum {
@@ -117,28 +102,16 @@ fn subscribers_are_told_with_one_packet_for_all() {
     me.effects();
     for id in ["s1", "s2"] {
         monitor(&mut me, id);
-        assert_eq!(
-            me.effects(),
-            [format!(r#"{id}: ["g_chg1", "fam", {{"k": 1}}]"#)]
-        );
+        assert_eq!(me.effects(), [format!(r#"{id}: ["g_chg1", "fam", {{"k": 1}}]"#)]);
     }
     me.monitor();
     assert_eq!(me.effects(), ["1 initially +[k=1] ~[] -[]"]);
     update(&mut me, "s1", "k=2", "");
-    assert_eq!(
-        me.effects(),
-        [
-            r#"s1,s2: ["g_chg2", "fam", {"k": 2}, []]"#,
-            "1 +[] ~[k=2] -[]"
-        ]
-    );
+    assert_eq!(me.effects(), [r#"s1,s2: ["g_chg2", "fam", {"k": 2}, []]"#, "1 +[] ~[k=2] -[]"]);
     me.set("own", Datum::UNDEF);
     assert_eq!(
         me.effects(),
-        [
-            r#"s1,s2: ["g_chg2", "fam", {"own": undef}, []]"#,
-            "1 +[own=undef] ~[] -[]"
-        ]
+        [r#"s1,s2: ["g_chg2", "fam", {"own": undef}, []]"#, "1 +[own=undef] ~[] -[]"]
     );
     me.hear_from("s1", Request::Unmonitor("fam".into()));
     me.hear_from("s1", Request::Unmonitor("fam".into()));
@@ -181,14 +154,7 @@ fn questions_are_answered_from_the_merge() {
     );
     for family in ["fam", "none"] {
         for kind in [QueryKind::Family, QueryKind::Keys, QueryKind::Values] {
-            me.hear_from(
-                "s",
-                Request::Query {
-                    kind,
-                    family: family.into(),
-                    id: Datum::int(7),
-                },
-            );
+            me.hear_from("s", Request::Query { kind, family: family.into(), id: Datum::int(7) });
         }
     }
     assert_eq!(
@@ -207,11 +173,7 @@ fn questions_are_answered_from_the_merge() {
     me.db.find(node("s"), me.now);
     assert_eq!(
         me.effects(),
-        [
-            "1 k=1 l=2",
-            "2 Value(Some(2))",
-            r#"found s Some(["s:1", "s:2"])"#
-        ],
+        ["1 k=1 l=2", "2 Value(Some(2))", r#"found s Some(["s:1", "s:2"])"#],
         "our own questions take no detour"
     );
 }
@@ -234,28 +196,18 @@ fn global_nodes_that_meet_exchange_what_their_slaves_have() {
             .map(|effect| effect.to_owned())
     );
     let mut tables = tables("k=2 l=2");
-    tables.insert(
-        "'l".into(),
-        [("g".into(), addresses("g:1"))].into_iter().collect(),
-    );
+    tables.insert("'l".into(), [("g".into(), addresses("g:1"))].into_iter().collect());
     me.hear_from("g", Request::Set(tables));
     assert_eq!(
         me.effects(),
-        [
-            "located g",
-            r#"g: ["g_upd", "'l", {"g": ["g:1"]}, []]"#,
-            "located g"
-        ]
+        ["located g", r#"g: ["g_upd", "'l", {"g": ["g:1"]}, []]"#, "located g"]
     );
     me.hear_from("g", Request::Global);
     assert!(me.effects().is_empty(), "it has said so before");
     update(&mut me, "s", "m=1", "k");
     assert_eq!(me.effects(), [r#"g: ["g_upd", "fam", {"m": 1}, ["k"]]"#]);
     update(&mut me, "g", "k=5", "l");
-    assert!(
-        me.effects().is_empty(),
-        "it is not told of its own changes, nor is anybody else"
-    );
+    assert!(me.effects().is_empty(), "it is not told of its own changes, nor is anybody else");
 }
 
 #[test]
@@ -318,20 +270,14 @@ fn a_slave_that_turns_out_to_be_global_keeps_its_subscriptions() {
     let effects = me.effects();
     assert_eq!(
         effects[..2],
-        [
-            r#"g: ["g_upd", "fam", {}, ["k"]]"#,
-            r#"s: ["g_chg2", "fam", {}, ["k"]]"#
-        ]
+        [r#"g: ["g_upd", "fam", {}, ["k"]]"#, r#"s: ["g_chg2", "fam", {}, ["k"]]"#]
     );
     assert!(effects.contains(&r#"g,s: ["g_upd", "'g", {"s": undef}, []]"#.to_owned()));
     peer_database(&mut me, "s", "k=2");
     assert_eq!(me.effects(), [r#"s: ["g_chg2", "fam", {"k": 2}, []]"#]);
     assert!(!me.db.global().unwrap().is_slave(&node("s")));
     me.hear_from("s", Request::Slave(Some(Tables::new())));
-    assert_eq!(
-        me.effects(),
-        ["s: request g_slave ignored: it comes from a global node"]
-    );
+    assert_eq!(me.effects(), ["s: request g_slave ignored: it comes from a global node"]);
 }
 
 #[test]
@@ -362,38 +308,21 @@ fn a_stranger_is_heard_but_not_passed_on_and_is_reported() {
     me.up("o");
     me.effects();
     update(&mut me, "o", "k=1", "");
-    assert_eq!(
-        me.effects(),
-        ["orphan o: g_upd", r#"s: ["g_chg2", "fam", {"k": 1}, []]"#]
-    );
+    assert_eq!(me.effects(), ["orphan o: g_upd", r#"s: ["g_chg2", "fam", {"k": 1}, []]"#]);
     me.hear_from("o", Request::Find(node("s")));
     monitor(&mut me, "o");
     me.hear_from(
         "o",
-        Request::Query {
-            kind: QueryKind::Keys,
-            family: "fam".into(),
-            id: Datum::UNDEF,
-        },
+        Request::Query { kind: QueryKind::Keys, family: "fam".into(), id: Datum::UNDEF },
     );
     let effects = me.effects();
     assert_eq!(effects.len(), 6, "each is answered and reported");
-    assert_eq!(
-        effects
-            .iter()
-            .filter(|effect| effect.starts_with("orphan"))
-            .count(),
-        3
-    );
+    assert_eq!(effects.iter().filter(|effect| effect.starts_with("orphan")).count(), 3);
     me.down("o");
     assert_eq!(me.effects(), [r#"s: ["g_chg2", "fam", {}, ["k"]]"#]);
     slave(&mut me, "o", "k=2");
     update(&mut me, "o", "k=3", "");
-    assert!(
-        me.effects()
-            .iter()
-            .all(|effect| !effect.starts_with("orphan"))
-    );
+    assert!(me.effects().iter().all(|effect| !effect.starts_with("orphan")));
 }
 
 #[test]
@@ -403,16 +332,10 @@ fn whoever_takes_us_for_its_master_while_we_are_not_global_is_reported() {
     update(&mut me, "o", "k=1", "");
     assert_eq!(
         me.effects(),
-        [
-            "o: request g_upd ignored: this node is not global",
-            "orphan o: g_upd"
-        ]
+        ["o: request g_upd ignored: this node is not global", "orphan o: g_upd"]
     );
     peer(&mut me, "g", "");
-    assert_eq!(
-        me.effects(),
-        ["g: request g_set ignored: this node is not global"]
-    );
+    assert_eq!(me.effects(), ["g: request g_set ignored: this node is not global"]);
 }
 
 #[test]
@@ -423,21 +346,10 @@ fn two_globals_that_speak_for_one_slave_are_in_conflict() {
     peer(&mut me, "g", "");
     me.effects();
     let mirrored = [("me", "me:1"), ("g", "g:1"), ("s", "s:1"), ("other", "o:1")];
-    let locations = mirrored
-        .iter()
-        .map(|(id, address)| (Str::from(*id), addresses(address)));
-    me.hear_from(
-        "g",
-        Request::Set([("'l".into(), locations.collect())].into()),
-    );
+    let locations = mirrored.iter().map(|(id, address)| (Str::from(*id), addresses(address)));
+    me.hear_from("g", Request::Set([("'l".into(), locations.collect())].into()));
     let conflict = "conflict over s with g".to_owned();
-    assert_eq!(
-        me.effects()
-            .iter()
-            .filter(|&effect| *effect == conflict)
-            .count(),
-        1
-    );
+    assert_eq!(me.effects().iter().filter(|&effect| *effect == conflict).count(), 1);
     assert_eq!(me.db.global().unwrap().announcers(&node("s")).len(), 2);
     me.hear_from("g", location("'l", "s", addresses("s:1")));
     assert!(me.effects().contains(&conflict));
@@ -458,23 +370,14 @@ fn a_location_of_null_is_missing() {
     me.up("g");
     me.hear_from("g", Request::Global);
     let mut tables = Tables::new();
-    tables.insert(
-        "'l".into(),
-        [("g".into(), Datum::UNDEF)].into_iter().collect(),
-    );
+    tables.insert("'l".into(), [("g".into(), Datum::UNDEF)].into_iter().collect());
     me.effects();
     me.hear_from("g", Request::Set(tables.clone()));
     assert_eq!(me.effects(), ["unlocated g"], "there is nothing to mirror");
     me.hear_from("g", location("'l", "g", addresses("g:1")));
-    assert!(
-        me.effects()
-            .contains(&r#"g: ["g_upd", "'l", {"g": ["g:1"]}, []]"#.to_owned())
-    );
+    assert!(me.effects().contains(&r#"g: ["g_upd", "'l", {"g": ["g:1"]}, []]"#.to_owned()));
     me.hear_from("g", Request::Set(Tables::new()));
-    assert!(
-        me.effects()
-            .contains(&r#"g: ["g_upd", "'l", {}, ["g"]]"#.to_owned())
-    );
+    assert!(me.effects().contains(&r#"g: ["g_upd", "'l", {}, ["g"]]"#.to_owned()));
     assert_eq!(me.db.location(&node("g")), None);
 }
 
@@ -504,17 +407,10 @@ fn connected_nodes_are_seen_to_be_located() {
     me.hear_from("g", location("'l", "elsewhere", addresses("e:1")));
     me.hear_from(
         "g",
-        Request::Update {
-            family: "'l".into(),
-            set: None,
-            delete: Some(keys("s elsewhere")),
-        },
+        Request::Update { family: "'l".into(), set: None, delete: Some(keys("s elsewhere")) },
     );
     let effects = me.effects();
-    let seen: Vec<_> = effects
-        .iter()
-        .filter(|effect| effect.contains("ocated"))
-        .collect();
+    let seen: Vec<_> = effects.iter().filter(|effect| effect.contains("ocated")).collect();
     assert_eq!(seen, ["located s", "unlocated s"]);
 }
 
@@ -526,10 +422,7 @@ fn a_malformed_request_changes_nothing() {
     me.effects();
     let mut deaf = |name: &str, arguments: Packed| {
         let before = format!("{:?}", me.db);
-        assert!(
-            me.db
-                .receive(&node("s"), name.into(), arguments.as_elements(), me.now)
-        );
+        assert!(me.db.receive(&node("s"), name.into(), arguments.as_elements(), me.now));
         let effects = me.effects();
         assert_eq!(format!("{:?}", me.db), before);
         assert_eq!(effects.len(), 1);
@@ -537,10 +430,7 @@ fn a_malformed_request_changes_nothing() {
     };
     let list = ["x", "y"];
     assert_eq!(
-        deaf(
-            "g_upd",
-            Packed::of(&("fam", [("k", 2)].as_slice())).unwrap()
-        ),
+        deaf("g_upd", Packed::of(&("fam", [("k", 2)].as_slice())).unwrap()),
         "s: malformed request g_upd: set is no hash; nothing of it was applied"
     );
     let set = std::collections::BTreeMap::from([("k", 2)]);
@@ -551,8 +441,5 @@ fn a_malformed_request_changes_nothing() {
     deaf("g_set", Packed::of(&(1,)).unwrap());
     deaf("g_mon1", Packed::default());
     deaf("g_find", Packed::of(&("",)).unwrap());
-    assert!(
-        !me.db
-            .receive(&node("s"), "snd".into(), packed::Elements::EMPTY, me.now)
-    );
+    assert!(!me.db.receive(&node("s"), "snd".into(), packed::Elements::EMPTY, me.now));
 }

@@ -77,32 +77,22 @@ impl Query {
             // One key has no request of its own.
             Wanted::Key(_) => QueryKind::Family,
         };
-        Request::Query {
-            kind,
-            family: self.family.clone(),
-            id: Datum::string(&self.wire_id),
-        }
+        Request::Query { kind, family: self.family.clone(), id: Datum::string(&self.wire_id) }
     }
 
     fn answer(&self, result: &Datum) -> DbAnswer {
         let wrong = |problem| {
             let request = "g_reply";
-            QueryError::Malformed(MalformedRequest {
-                request,
-                argument: "result",
-                problem,
-            })
+            QueryError::Malformed(MalformedRequest { request, argument: "result", problem })
         };
         let mut reader = Reader::new(result.octets());
         match &self.wanted {
-            Wanted::Whole(QueryKind::Keys) => result
-                .to_strings()
-                .map(DbResult::Keys)
-                .ok_or(wrong(ArgumentProblem::NoStrings)),
-            Wanted::Whole(QueryKind::Values) => result
-                .to_data()
-                .map(DbResult::Values)
-                .ok_or(wrong(ArgumentProblem::NoArray)),
+            Wanted::Whole(QueryKind::Keys) => {
+                result.to_strings().map(DbResult::Keys).ok_or(wrong(ArgumentProblem::NoStrings))
+            }
+            Wanted::Whole(QueryKind::Values) => {
+                result.to_data().map(DbResult::Values).ok_or(wrong(ArgumentProblem::NoArray))
+            }
             Wanted::Whole(QueryKind::Family) | Wanted::Key(_) => {
                 let entries = Entries::read(&mut reader)
                     .ok()
@@ -204,11 +194,7 @@ impl Local {
         }
         entries.insert(key.clone(), value.clone());
         let set = Some([(key, value)].into_iter().collect());
-        Some(Request::Update {
-            family: family.clone(),
-            set,
-            delete: None,
-        })
+        Some(Request::Update { family: family.clone(), set, delete: None })
     }
 
     /// Deletes own entries; the request is for the master, if there is one.
@@ -218,28 +204,20 @@ impl Local {
         keys: impl IntoIterator<Item = Str>,
     ) -> Option<Request> {
         let entries = self.own.get_mut(family)?;
-        let deleted: Vec<_> = keys
-            .into_iter()
-            .filter(|key| entries.remove(key).is_some())
-            .collect();
+        let deleted: Vec<_> =
+            keys.into_iter().filter(|key| entries.remove(key).is_some()).collect();
         if entries.is_empty() {
             self.own.remove(family);
         }
         if deleted.is_empty() {
             return None;
         }
-        Some(Request::Update {
-            family: family.clone(),
-            set: None,
-            delete: Some(deleted),
-        })
+        Some(Request::Update { family: family.clone(), set: None, delete: Some(deleted) })
     }
 
     pub(crate) fn refuse_internal(family: &Str) -> Result<(), InternalFamily> {
         if is_internal(family) {
-            return Err(InternalFamily {
-                family: family.clone(),
-            });
+            return Err(InternalFamily { family: family.clone() });
         }
         Ok(())
     }
@@ -261,11 +239,7 @@ impl Local {
         self.last_query += 1;
         let id = QueryId(self.last_query);
         let wire_id = letters(self.last_query);
-        let query = Query {
-            family,
-            wanted,
-            wire_id: wire_id.clone(),
-        };
+        let query = Query { family, wanted, wire_id: wire_id.clone() };
         let request = query.request();
         self.by_wire_id.insert(wire_id, id);
         self.queries.insert(id, query);
@@ -318,16 +292,8 @@ impl Local {
             known.monitors.insert(id);
             if known.knowledge != Knowledge::None {
                 let added = known.content.clone();
-                let changes = ChangeSet {
-                    family,
-                    initial: true,
-                    added,
-                    ..ChangeSet::default()
-                };
-                effects.push(DbEffect::Changed {
-                    monitor: id,
-                    changes: Arc::new(changes),
-                });
+                let changes = ChangeSet { family, initial: true, added, ..ChangeSet::default() };
+                effects.push(DbEffect::Changed { monitor: id, changes: Arc::new(changes) });
             }
             return (id, None);
         }
@@ -416,10 +382,7 @@ impl Local {
                     let asked = self.finds.get(&node);
                     if asked.is_some_and(|&asked| asked + self.patience.without_master <= at) {
                         self.finds.remove(&node);
-                        effects.push(DbEffect::Found {
-                            node,
-                            addresses: None,
-                        });
+                        effects.push(DbEffect::Found { node, addresses: None });
                     }
                 }
                 Due::Missing(name) => {
@@ -448,10 +411,7 @@ impl Local {
     ) {
         if self.master.as_ref() != Some(from) {
             let problem = DbProblem::NotFromMaster(request.name());
-            effects.push(DbEffect::Problem {
-                from: from.clone(),
-                problem,
-            });
+            effects.push(DbEffect::Problem { from: from.clone(), problem });
             return;
         }
         match request {
@@ -470,11 +430,7 @@ impl Local {
             Request::Family { family, content } => {
                 self.whole_family(family, content.unwrap_or_default(), now, effects);
             }
-            Request::Changed {
-                family: name,
-                set,
-                delete,
-            } => {
+            Request::Changed { family: name, set, delete } => {
                 if let Some(family) = self.families.get_mut(&name)
                     // What comes before the whole content is older than that.
                     && family.knowledge == Knowledge::Full
@@ -500,12 +456,8 @@ impl Local {
         let before = std::mem::replace(&mut family.knowledge, Knowledge::Full);
         if before == Knowledge::None {
             family.content = content.clone();
-            let changes = ChangeSet {
-                family: name,
-                initial: true,
-                added: content,
-                ..ChangeSet::default()
-            };
+            let changes =
+                ChangeSet { family: name, initial: true, added: content, ..ChangeSet::default() };
             family.report(changes, effects);
             return;
         }
@@ -520,8 +472,7 @@ impl Local {
         } else {
             if before == Knowledge::Old && !waiting.is_empty() {
                 family.missing_until = now + self.patience.grace;
-                self.due
-                    .insert((family.missing_until, Due::Missing(name.clone())));
+                self.due.insert((family.missing_until, Due::Missing(name.clone())));
             }
             let changes = family.change(&name, content, gone);
             family.missing = waiting.into_iter().collect();
@@ -533,10 +484,7 @@ impl Local {
 
 impl Family {
     fn changes(&self, name: &Str) -> ChangeSet {
-        ChangeSet {
-            family: name.clone(),
-            ..ChangeSet::default()
-        }
+        ChangeSet { family: name.clone(), ..ChangeSet::default() }
     }
 
     /// Applies a change to the copy and says what is new about it.
@@ -568,10 +516,11 @@ impl Family {
             return;
         }
         let changes = Arc::new(changes);
-        effects.extend(self.monitors.iter().map(|&monitor| DbEffect::Changed {
-            monitor,
-            changes: changes.clone(),
-        }));
+        effects.extend(
+            self.monitors
+                .iter()
+                .map(|&monitor| DbEffect::Changed { monitor, changes: changes.clone() }),
+        );
     }
 }
 

@@ -25,14 +25,8 @@ fn a_change_is_sent_and_no_change_is_not() {
 #[test]
 fn internal_families_are_not_written_by_programs() {
     let mut slave = Driven::with_master();
-    let error = slave
-        .db
-        .set(&"'l".into(), "me".into(), Datum::UNDEF, slave.now)
-        .unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "family 'l is internal: it can be read, but not written"
-    );
+    let error = slave.db.set(&"'l".into(), "me".into(), Datum::UNDEF, slave.now).unwrap_err();
+    assert_eq!(error.to_string(), "family 'l is internal: it can be read, but not written");
     assert!(slave.db.delete(&"'x".into(), keys("k"), slave.now).is_err());
     slave.db.set_location(&["h:1".into()], slave.now);
     assert_eq!(slave.effects(), [r#"m: ["g_upd", "'l", {"me": ["h:1"]}]"#]);
@@ -60,20 +54,8 @@ fn a_new_master_gets_everything_again() {
     assert_eq!(slave.db.master(), None);
     slave.adopt("m2");
     assert_eq!(slave.effects(), all.map(|request| format!("m2: {request}")));
-    slave.hear_from(
-        "m2",
-        Request::Reply {
-            id: Datum::string("b"),
-            result: Datum::strings(&[]),
-        },
-    );
-    slave.hear_from(
-        "m2",
-        Request::Found {
-            node: node("other"),
-            addresses: None,
-        },
-    );
+    slave.hear_from("m2", Request::Reply { id: Datum::string("b"), result: Datum::strings(&[]) });
+    slave.hear_from("m2", Request::Found { node: node("other"), addresses: None });
     assert_eq!(slave.effects(), ["1 Keys([])", "found other None"]);
     slave.adopt("m3");
     assert_eq!(slave.effects().len(), 2, "the database and the monitor");
@@ -108,27 +90,13 @@ fn answers_find_their_queries() {
         packed::put_undef(out);
     });
     let keys = Datum::strings(&["k".into()]);
-    for (id, result) in [
-        ("f", &hash),
-        ("e", &hash),
-        ("d", &numbers),
-        ("c", &keys),
-        ("b", &hash),
-        ("b", &hash),
-    ] {
-        slave.hear(Request::Reply {
-            id: Datum::string(id),
-            result: result.clone(),
-        });
+    for (id, result) in
+        [("f", &hash), ("e", &hash), ("d", &numbers), ("c", &keys), ("b", &hash), ("b", &hash)]
+    {
+        slave.hear(Request::Reply { id: Datum::string(id), result: result.clone() });
     }
-    slave.hear(Request::Reply {
-        id: Datum::string("g"),
-        result: keys,
-    });
-    slave.hear(Request::Reply {
-        id: Datum::UNDEF,
-        result: hash,
-    });
+    slave.hear(Request::Reply { id: Datum::string("g"), result: keys });
+    slave.hear(Request::Reply { id: Datum::UNDEF, result: hash });
     assert_eq!(
         slave.effects(),
         [
@@ -149,10 +117,7 @@ fn an_answer_of_the_wrong_kind_is_an_error() {
     slave.db.query(QueryKind::Values, FAM.into(), slave.now);
     slave.effects();
     for id in ["b", "c", "d"] {
-        slave.hear(Request::Reply {
-            id: Datum::string(id),
-            result: Datum::int(1),
-        });
+        slave.hear(Request::Reply { id: Datum::string(id), result: Datum::int(1) });
     }
     let errors = slave.effects();
     assert_eq!(
@@ -172,10 +137,7 @@ fn queries_and_finds_wait_for_a_master_only_so_long() {
     slave.db.cancel_find(&node("cancelled"));
     assert_eq!(slave.db.deadline(), Some(seconds(130)));
     slave.wait(20);
-    assert_eq!(
-        slave.effects(),
-        ["1 no global node was connected in time; are the seeds up?"]
-    );
+    assert_eq!(slave.effects(), ["1 no global node was connected in time; are the seeds up?"]);
     slave.wait(10);
     assert_eq!(slave.effects(), ["found other None"]);
     assert_eq!(slave.db.deadline(), None);
@@ -207,18 +169,12 @@ fn one_subscription_serves_all_monitors() {
     slave.change("early=1", "");
     assert!(slave.effects().is_empty(), "the whole content comes first");
     slave.content("k=1");
-    assert_eq!(
-        slave.effects(),
-        ["1 initially +[k=1] ~[] -[]", "2 initially +[k=1] ~[] -[]"]
-    );
+    assert_eq!(slave.effects(), ["1 initially +[k=1] ~[] -[]", "2 initially +[k=1] ~[] -[]"]);
     slave.monitor();
     assert_eq!(slave.effects(), ["3 initially +[k=1] ~[] -[]"]);
     slave.db.unmonitor(first, slave.now);
     slave.change("k=2 l=3", "");
-    assert_eq!(
-        slave.effects(),
-        ["2 +[l=3] ~[k=2] -[]", "3 +[l=3] ~[k=2] -[]"]
-    );
+    assert_eq!(slave.effects(), ["2 +[l=3] ~[k=2] -[]", "3 +[l=3] ~[k=2] -[]"]);
     slave.db.unmonitor(second, slave.now);
     assert!(slave.effects().is_empty());
     slave.db.unmonitor(DbMonitorId(3), slave.now);
@@ -251,19 +207,11 @@ fn only_real_changes_are_reported() {
     slave.change("a=1", "nothing");
     assert!(slave.effects().is_empty());
     slave.change("a=2 b=3 d=4", "b d c");
-    assert_eq!(
-        slave.effects(),
-        ["1 +[] ~[a=2] -[b c]"],
-        "sets apply before deletions"
-    );
+    assert_eq!(slave.effects(), ["1 +[] ~[a=2] -[b c]"], "sets apply before deletions");
     slave.content("a=2 e=1");
     assert_eq!(slave.effects(), ["1 +[e=1] ~[] -[]"]);
     slave.content("e=2");
-    assert_eq!(
-        slave.effects(),
-        ["1 +[] ~[e=2] -[a]"],
-        "the same master knows what is gone"
-    );
+    assert_eq!(slave.effects(), ["1 +[] ~[e=2] -[a]"], "the same master knows what is gone");
 }
 
 #[test]
@@ -275,20 +223,8 @@ fn only_the_master_is_believed() {
     slave.db.find(node("other"), slave.now);
     slave.effects();
     slave.content_from("x", "b=1");
-    slave.hear_from(
-        "x",
-        Request::Reply {
-            id: Datum::string("b"),
-            result: Datum::strings(&[]),
-        },
-    );
-    slave.hear_from(
-        "x",
-        Request::Found {
-            node: node("other"),
-            addresses: None,
-        },
-    );
+    slave.hear_from("x", Request::Reply { id: Datum::string("b"), result: Datum::strings(&[]) });
+    slave.hear_from("x", Request::Found { node: node("other"), addresses: None });
     assert_eq!(
         slave.effects(),
         ["g_chg1", "g_reply", "g_found"]
@@ -309,11 +245,7 @@ fn keys_that_a_new_master_does_not_have_yet_are_not_reported_as_deleted() {
     assert_eq!(slave.db.deadline(), Some(seconds(105)));
     slave.monitor();
     let all = "2 initially +[back=1 changed=1 deleted=1 gone=1 there=1] ~[] -[]";
-    assert_eq!(
-        slave.effects(),
-        [all],
-        "a new monitor sees what the old one believes"
-    );
+    assert_eq!(slave.effects(), [all], "a new monitor sees what the old one believes");
     slave.wait(4);
     let change = |set, delete| Request::Changed {
         family: FAM.into(),
@@ -368,14 +300,8 @@ fn a_change_before_the_new_masters_content_is_not_believed() {
 
 #[test]
 fn no_grace_is_possible_too() {
-    let config = DbConfig {
-        patience: seconds(30),
-        grace: Duration::ZERO,
-    };
-    let mut slave = Driven {
-        db: Database::new(node("me"), config),
-        now: seconds(0),
-    };
+    let config = DbConfig { patience: seconds(30), grace: Duration::ZERO };
+    let mut slave = Driven { db: Database::new(node("me"), config), now: seconds(0) };
     slave.adopt("m");
     slave.monitor();
     slave.content("k=1");
@@ -387,9 +313,7 @@ fn no_grace_is_possible_too() {
 
 #[test]
 fn query_ids_count_as_perls_do() {
-    let ids: Vec<_> = [1, 2, 25, 26, 51, 52, 701, 702]
-        .into_iter()
-        .map(|n| letters(n).to_string())
-        .collect();
+    let ids: Vec<_> =
+        [1, 2, 25, 26, 51, 52, 701, 702].into_iter().map(|n| letters(n).to_string()).collect();
     assert_eq!(ids, ["b", "c", "z", "aa", "az", "ba", "zz", "aaa"]);
 }

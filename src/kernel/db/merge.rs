@@ -157,11 +157,7 @@ impl Merge {
 
     /// The merged content of a family in order of keys.
     pub fn family(&self, family: &Str) -> impl Iterator<Item = (&Str, &Datum)> + use<'_> {
-        self.families
-            .get(family)
-            .into_iter()
-            .flatten()
-            .map(|(key, entry)| (key, entry.merged()))
+        self.families.get(family).into_iter().flatten().map(|(key, entry)| (key, entry.merged()))
     }
 
     /// How many keys a family has.
@@ -189,10 +185,7 @@ impl Merge {
 
     /// How many entries `node` owns.
     pub fn owned(&self, node: &NodeId) -> usize {
-        self.ids
-            .get(node)
-            .and_then(|id| self.owners.get(id))
-            .map_or(0, |owner| owner.entries.len())
+        self.ids.get(node).and_then(|id| self.owners.get(id)).map_or(0, |owner| owner.entries.len())
     }
 
     /// Says what `node` is from now on. What it owns stays, and nobody is told.
@@ -226,40 +219,26 @@ impl Merge {
         delete: Vec<Str>,
     ) -> Change {
         let id = self.id(node);
-        let kind = self
-            .owners
-            .get(&id)
-            .map_or(OwnerKind::Other, |owner| owner.kind);
+        let kind = self.owners.get(&id).map_or(OwnerKind::Other, |owner| owner.kind);
         let delete = without_repetition(delete);
         // What is set and then deleted at once is only deleted: the outcome is the same.
         delete.iter().for_each(|key| {
             set.remove(key);
         });
-        let mut change = Change {
-            family,
-            ..Change::default()
-        };
+        let mut change = Change { family, ..Change::default() };
         for (key, value) in &set {
             self.set(id, kind, &change.family, key, value);
         }
         change.set = set;
         for key in delete {
             match self.delete(id, kind, &change.family, &key) {
-                Left::Slave {
-                    merged: Some(value),
-                    ..
-                } => {
+                Left::Slave { merged: Some(value), .. } => {
                     change.set.insert(key, value);
                 }
-                Left::Slave {
-                    told: Some(value), ..
-                } => {
+                Left::Slave { told: Some(value), .. } => {
                     change.set_for_globals.insert(key, value);
                 }
-                Left::Slave {
-                    merged: None,
-                    told: None,
-                } => {}
+                Left::Slave { merged: None, told: None } => {}
                 Left::Others(value) => {
                     if let Some(value) = value {
                         change.set_for_subscribers.insert(key.clone(), value);
@@ -274,11 +253,7 @@ impl Merge {
                 }
             }
         }
-        if self
-            .families
-            .get(&change.family)
-            .is_some_and(BTreeMap::is_empty)
-        {
+        if self.families.get(&change.family).is_some_and(BTreeMap::is_empty) {
             self.families.remove(&change.family);
         }
         change.tell_globals = kind == OwnerKind::Slave
@@ -293,18 +268,13 @@ impl Merge {
         let mut missing: BTreeMap<Str, Vec<Str>> = BTreeMap::new();
         if let Some(owner) = self.ids.get(node).and_then(|id| self.owners.get(id)) {
             for (family, key) in &owner.entries {
-                if !tables
-                    .get(family)
-                    .is_some_and(|entries| entries.contains(key))
-                {
+                if !tables.get(family).is_some_and(|entries| entries.contains(key)) {
                     missing.entry(family.clone()).or_default().push(key.clone());
                 }
             }
         }
-        let mut updates: BTreeMap<Str, (Entries, Vec<Str>)> = tables
-            .into_iter()
-            .map(|(family, entries)| (family, (entries, Vec::new())))
-            .collect();
+        let mut updates: BTreeMap<Str, (Entries, Vec<Str>)> =
+            tables.into_iter().map(|(family, entries)| (family, (entries, Vec::new()))).collect();
         for (family, keys) in missing {
             updates.entry(family).or_default().1 = keys;
         }
@@ -330,9 +300,7 @@ impl Merge {
     /// What our slaves have (ourselves included): what another global node has to know.
     pub fn merged_of_slaves(&self) -> Tables {
         let is_slave = |owner| {
-            self.owners
-                .get(owner)
-                .is_some_and(|owner: &Owner| owner.kind == OwnerKind::Slave)
+            self.owners.get(owner).is_some_and(|owner: &Owner| owner.kind == OwnerKind::Slave)
         };
         let mut tables = Tables::new();
         for (family, keys) in &self.families {
@@ -357,27 +325,15 @@ impl Merge {
         if let Some(&id) = self.ids.get(node) {
             return id;
         }
-        let id = self
-            .unused
-            .pop_first()
-            .unwrap_or(self.owners.len() as OwnerId);
+        let id = self.unused.pop_first().unwrap_or(self.owners.len() as OwnerId);
         self.ids.insert(node.clone(), id);
         let node = node.clone();
-        self.owners.insert(
-            id,
-            Owner {
-                node,
-                kind: OwnerKind::Other,
-                entries: BTreeSet::new(),
-            },
-        );
+        self.owners.insert(id, Owner { node, kind: OwnerKind::Other, entries: BTreeSet::new() });
         id
     }
 
     fn kind_of(&self, id: OwnerId) -> OwnerKind {
-        self.owners
-            .get(&id)
-            .map_or(OwnerKind::Other, |owner| owner.kind)
+        self.owners.get(&id).map_or(OwnerKind::Other, |owner| owner.kind)
     }
 
     fn set(&mut self, id: OwnerId, kind: OwnerKind, family: &Str, key: &Str, value: &Datum) {
@@ -404,10 +360,8 @@ impl Merge {
                     Entry::One(owner, held) => {
                         let other = *owner;
                         let held = held.clone();
-                        let other_kind = self
-                            .owners
-                            .get(&other)
-                            .map_or(OwnerKind::Other, |owner| owner.kind);
+                        let other_kind =
+                            self.owners.get(&other).map_or(OwnerKind::Other, |owner| owner.kind);
                         let mut contested = Contested {
                             merged: value.clone(),
                             holders: BTreeMap::new(),
@@ -450,10 +404,7 @@ impl Merge {
             Some(Entry::One(owner, _)) => {
                 let owner = *owner;
                 return match self.kind_of(owner) {
-                    OwnerKind::Slave => Left::Slave {
-                        merged: None,
-                        told: None,
-                    },
+                    OwnerKind::Slave => Left::Slave { merged: None, told: None },
                     OwnerKind::Global | OwnerKind::Other => Left::Others(None),
                 };
             }
@@ -478,11 +429,7 @@ impl Merge {
         {
             keys.insert(key.clone(), Entry::One(owner, value));
         }
-        if of_slave {
-            Left::Slave { merged, told }
-        } else {
-            Left::Others(merged)
-        }
+        if of_slave { Left::Slave { merged, told } } else { Left::Others(merged) }
     }
 }
 
@@ -491,9 +438,7 @@ fn without_repetition(keys: Vec<Str>) -> Vec<Str> {
         return keys;
     }
     let mut seen = BTreeSet::new();
-    keys.into_iter()
-        .filter(|key| seen.insert(key.clone()))
-        .collect()
+    keys.into_iter().filter(|key| seen.insert(key.clone())).collect()
 }
 
 #[cfg(test)]

@@ -7,10 +7,7 @@ fn entries(text: &str) -> Entries {
     text.split_whitespace()
         .map(|pair| {
             let (key, value) = pair.split_once('=').unwrap();
-            (
-                key.into(),
-                value.parse().map_or(Datum::string(value), Datum::int),
-            )
+            (key.into(), value.parse().map_or(Datum::string(value), Datum::int))
         })
         .collect()
 }
@@ -25,11 +22,7 @@ fn keys(text: &str) -> Vec<Str> {
 
 fn tables(text: &str) -> Tables {
     let entries = entries(text);
-    if entries.is_empty() {
-        Tables::new()
-    } else {
-        [("fam".into(), entries)].into()
-    }
+    if entries.is_empty() { Tables::new() } else { [("fam".into(), entries)].into() }
 }
 
 /// `me` and `s...` are slaves, `g...` are global, `o...` are neither.
@@ -47,38 +40,23 @@ fn update(merge: &mut Merge, node: &str, set: &str, delete: &str) -> Change {
 }
 
 fn show(entries: &Entries) -> String {
-    let pairs: Vec<_> = entries
-        .iter()
-        .map(|(key, value)| format!("{key}={}", value.to_str().unwrap()))
-        .collect();
+    let pairs: Vec<_> =
+        entries.iter().map(|(key, value)| format!("{key}={}", value.to_str().unwrap())).collect();
     pairs.join(" ")
 }
 
 fn merged(merge: &Merge) -> String {
-    show(
-        &merge
-            .family(&"fam".into())
-            .map(|(k, v)| (k.clone(), v.clone()))
-            .collect(),
-    )
+    show(&merge.family(&"fam".into()).map(|(k, v)| (k.clone(), v.clone())).collect())
 }
 
 fn subscribers_see(change: &Change) -> String {
     let mut set = change.set.clone();
     set.extend(change.set_for_subscribers.clone());
-    seen(
-        &set,
-        &change.deletions_for_subscribers,
-        change.tell_subscribers(),
-    )
+    seen(&set, &change.deletions_for_subscribers, change.tell_subscribers())
 }
 
 fn globals_see(change: &Change) -> String {
-    seen(
-        &for_globals(change),
-        &change.deletions_for_globals,
-        change.tell_globals,
-    )
+    seen(&for_globals(change), &change.deletions_for_globals, change.tell_globals)
 }
 
 fn seen(set: &Entries, deleted: &[Str], told: bool) -> String {
@@ -107,38 +85,10 @@ fn each_rule_of_the_merge() {
         subscribers,
         globals,
     };
-    for Case {
-        rule,
-        before,
-        change: (node, set, delete),
-        merged: after,
-        subscribers,
-        globals,
-    } in [
-        case(
-            "a slave's set goes to all",
-            &[],
-            ("s", "k=1", ""),
-            "k=1",
-            "k=1|",
-            "k=1|",
-        ),
-        case(
-            "a global's set goes to subscribers",
-            &[],
-            ("g", "k=1", ""),
-            "k=1",
-            "k=1|",
-            "nothing",
-        ),
-        case(
-            "so does a stranger's",
-            &[],
-            ("o", "k=1", ""),
-            "k=1",
-            "k=1|",
-            "nothing",
-        ),
+    for Case { rule, before, change: (node, set, delete), merged: after, subscribers, globals } in [
+        case("a slave's set goes to all", &[], ("s", "k=1", ""), "k=1", "k=1|", "k=1|"),
+        case("a global's set goes to subscribers", &[], ("g", "k=1", ""), "k=1", "k=1|", "nothing"),
+        case("so does a stranger's", &[], ("o", "k=1", ""), "k=1", "k=1|", "nothing"),
         case(
             "the last writer wins",
             &[("s", "k=1"), ("g", "k=2")],
@@ -155,14 +105,7 @@ fn each_rule_of_the_merge() {
             "k=2|",
             "nothing",
         ),
-        case(
-            "equal sets are passed on",
-            &[("s", "k=1")],
-            ("s", "k=1", ""),
-            "k=1",
-            "k=1|",
-            "k=1|",
-        ),
+        case("equal sets are passed on", &[("s", "k=1")], ("s", "k=1", ""), "k=1", "k=1|", "k=1|"),
         case(
             "nothing is told of nothing",
             &[("s", "k=1")],
@@ -187,14 +130,7 @@ fn each_rule_of_the_merge() {
             "|k",
             "nothing",
         ),
-        case(
-            "a stranger's too",
-            &[("o", "k=1")],
-            ("o", "", "k"),
-            "",
-            "|k",
-            "nothing",
-        ),
+        case("a stranger's too", &[("o", "k=1")], ("o", "", "k"), "", "|k", "nothing"),
         case(
             "another slave has the merged value: nobody is told",
             &[("s", "k=1"), ("s2", "k=2")],
@@ -307,22 +243,8 @@ fn each_rule_of_the_merge() {
             "nothing",
             "nothing",
         ),
-        case(
-            "deleted twice is deleted once",
-            &[("s", "k=1")],
-            ("s", "", "k k"),
-            "",
-            "|k",
-            "|k",
-        ),
-        case(
-            "deleting what nobody has",
-            &[],
-            ("s", "", "k"),
-            "",
-            "|k",
-            "|k",
-        ),
+        case("deleted twice is deleted once", &[("s", "k=1")], ("s", "", "k k"), "", "|k", "|k"),
+        case("deleting what nobody has", &[], ("s", "", "k"), "", "|k", "|k"),
     ] {
         let mut merge = Merge::new();
         for (node, set) in before {
@@ -376,11 +298,7 @@ fn a_second_database_replaces_the_first() {
     assert_eq!(subscribers_see(&changes[0]), "b=1 c=2 d=1|a");
     let changes = merge.replace(&id("s"), Tables::new());
     assert_eq!(subscribers_see(&changes[0]), "|b c d");
-    assert_eq!(
-        merge.kind(&id("s")),
-        Some(OwnerKind::Slave),
-        "it is still known"
-    );
+    assert_eq!(merge.kind(&id("s")), Some(OwnerKind::Slave), "it is still known");
 }
 
 #[test]
@@ -390,10 +308,7 @@ fn a_removed_node_is_deleted_family_by_family() {
     update(&mut merge, "g", "b=2", "");
     merge.update(&id("s"), "other".into(), entries("x=1"), Vec::new());
     let changes = merge.remove(&id("s"));
-    let families: Vec<_> = changes
-        .iter()
-        .map(|change| change.family.to_string())
-        .collect();
+    let families: Vec<_> = changes.iter().map(|change| change.family.to_string()).collect();
     assert_eq!(families, ["fam", "other"]);
     assert_eq!(globals_see(&changes[0]), "|a b");
     assert_eq!(subscribers_see(&changes[0]), "|a");
@@ -449,11 +364,9 @@ impl Model {
         // A key that is set and deleted in one go is as good as only deleted.
         for (key, value) in set.iter().filter(|(key, _)| !delete.contains(key)) {
             let key = key.to_string();
-            self.held
-                .retain(|(n, k, ..)| (n.as_str(), k) != (node, &key));
+            self.held.retain(|(n, k, ..)| (n.as_str(), k) != (node, &key));
             self.clock += 1;
-            self.held
-                .push((node.into(), key.clone(), self.clock, value.clone()));
+            self.held.push((node.into(), key.clone(), self.clock, value.clone()));
             self.merged.insert(key.clone(), value.clone());
             subscribers.sets.insert(key.clone(), value.clone());
             globals.sets.insert(key, value.clone());
@@ -466,8 +379,7 @@ impl Model {
                     .map(|(.., value)| value.clone())
             };
             let told = latest(&self.held, true);
-            self.held
-                .retain(|(n, k, ..)| (n.as_str(), k) != (node, &key));
+            self.held.retain(|(n, k, ..)| (n.as_str(), k) != (node, &key));
             let (slave, other) = (latest(&self.held, true), latest(&self.held, false));
             let differs = |value: &Datum| !self.merged.get(&key).is_some_and(|m| m.perl_eq(value));
             if let Some(value) = slave {
@@ -503,10 +415,7 @@ impl Model {
 
 fn told(sets: &Entries, deleted: &[Str]) -> Told {
     Told {
-        sets: sets
-            .iter()
-            .map(|(k, v)| (k.to_string(), v.clone()))
-            .collect(),
+        sets: sets.iter().map(|(k, v)| (k.to_string(), v.clone())).collect(),
         deleted: deleted.iter().map(Str::to_string).collect(),
     }
 }
@@ -534,10 +443,7 @@ fn check_told(change: &Change, expected: (Told, Option<Told>)) {
     let globals = expected.1.unwrap_or_default();
     assert_eq!(change.tell_globals, globals != Told::default());
     if change.tell_globals {
-        assert_eq!(
-            told(&for_globals(change), &change.deletions_for_globals),
-            globals
-        );
+        assert_eq!(told(&for_globals(change), &change.deletions_for_globals), globals);
     }
 }
 
@@ -565,11 +471,7 @@ fn operation() -> impl Strategy<Value = Operation> {
         proptest::collection::btree_map(key(), value(), 0..4)
             .prop_map(|map| map.into_iter().collect::<Entries>())
     };
-    let kind = prop_oneof![
-        Just(OwnerKind::Slave),
-        Just(OwnerKind::Global),
-        Just(OwnerKind::Other)
-    ];
+    let kind = prop_oneof![Just(OwnerKind::Slave), Just(OwnerKind::Global), Just(OwnerKind::Other)];
     prop_oneof![
         8 => (0..6_usize, set(), proptest::collection::vec(key(), 0..4))
             .prop_map(|(node, set, delete)| Operation::Update(node, set, delete)),

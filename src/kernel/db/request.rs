@@ -156,11 +156,7 @@ impl Request {
         arguments: Elements<'_>,
     ) -> Option<Result<Request, MalformedRequest>> {
         let request = known_name(name)?;
-        let arguments = Arguments {
-            request,
-            reader: arguments.reader(),
-            left: arguments.len(),
-        };
+        let arguments = Arguments { request, reader: arguments.reader(), left: arguments.len() };
         Some(arguments.parse())
     }
 
@@ -172,18 +168,9 @@ impl Request {
             Request::Update { .. } => "g_upd",
             Request::Find(_) => "g_find",
             Request::Found { .. } => "g_found",
-            Request::Query {
-                kind: QueryKind::Family,
-                ..
-            } => "g_db_family",
-            Request::Query {
-                kind: QueryKind::Keys,
-                ..
-            } => "g_db_keys",
-            Request::Query {
-                kind: QueryKind::Values,
-                ..
-            } => "g_db_values",
+            Request::Query { kind: QueryKind::Family, .. } => "g_db_family",
+            Request::Query { kind: QueryKind::Keys, .. } => "g_db_keys",
+            Request::Query { kind: QueryKind::Values, .. } => "g_db_values",
             Request::Reply { .. } => "g_reply",
             Request::Monitor(_) => "g_mon1",
             Request::Unmonitor(_) => "g_mon0",
@@ -204,11 +191,7 @@ impl Request {
                 put_tables(out, tables);
                 2
             }
-            Request::Update {
-                family,
-                set,
-                delete,
-            } => {
+            Request::Update { family, set, delete } => {
                 packed::put_str(out, family.as_ref());
                 match set {
                     Some(set) => set.put(out),
@@ -256,11 +239,7 @@ impl Request {
                 }
                 3
             }
-            Request::Changed {
-                family,
-                set,
-                delete,
-            } => {
+            Request::Changed { family, set, delete } => {
                 packed::put_str(out, family.as_ref());
                 set.put(out);
                 put_strings(out, delete);
@@ -279,16 +258,12 @@ impl Request {
 
 fn known_name(name: StrRef<'_>) -> Option<&'static str> {
     // All names are ASCII, so that octets and text are stored alike.
-    NAMES
-        .into_iter()
-        .find(|known| known.as_bytes() == name.data())
+    NAMES.into_iter().find(|known| known.as_bytes() == name.data())
 }
 
 fn put_strings(out: &mut Vec<u8>, strings: &[Str]) {
     packed::put_array(out, strings.len());
-    strings
-        .iter()
-        .for_each(|string| packed::put_str(out, string.as_ref()));
+    strings.iter().for_each(|string| packed::put_str(out, string.as_ref()));
 }
 
 fn put_tables(out: &mut Vec<u8>, tables: &Tables) {
@@ -328,21 +303,13 @@ impl Arguments<'_> {
                 {
                     self.check_locations(set)?;
                 }
-                Request::Update {
-                    family,
-                    set,
-                    delete,
-                }
+                Request::Update { family, set, delete }
             }
             "g_find" => Request::Find(self.node()?),
-            "g_found" => Request::Found {
-                node: self.node()?,
-                addresses: self.strings_or_null("addresses")?,
-            },
-            "g_reply" => Request::Reply {
-                id: self.datum("id")?,
-                result: self.datum("result")?,
-            },
+            "g_found" => {
+                Request::Found { node: self.node()?, addresses: self.strings_or_null("addresses")? }
+            }
+            "g_reply" => Request::Reply { id: self.datum("id")?, result: self.datum("result")? },
             "g_mon1" => Request::Monitor(self.string("family")?),
             "g_mon0" => Request::Unmonitor(self.string("family")?),
             "g_chg1" => Request::Family {
@@ -369,11 +336,7 @@ impl Arguments<'_> {
     }
 
     fn wrong(&self, argument: &'static str, problem: ArgumentProblem) -> MalformedRequest {
-        MalformedRequest {
-            request: self.request,
-            argument,
-            problem,
-        }
+        MalformedRequest { request: self.request, argument, problem }
     }
 
     /// Reads one argument; `None` if there is none.

@@ -12,10 +12,7 @@ fn parse(request: &str, put: impl FnOnce(&mut Vec<u8>) -> usize) -> Result<Reque
 }
 
 fn entries(pairs: &[(&str, i64)]) -> Entries {
-    pairs
-        .iter()
-        .map(|&(key, value)| (key.into(), Datum::int(value)))
-        .collect()
+    pairs.iter().map(|&(key, value)| (key.into(), Datum::int(value))).collect()
 }
 
 #[test]
@@ -26,64 +23,25 @@ fn every_request_is_parsed_as_it_was_encoded() {
         Request::Slave(None),
         Request::Slave(Some(tables.clone())),
         Request::Set(tables),
-        Request::Update {
-            family: family.clone(),
-            set: Some(entries(&[("k", 1)])),
-            delete: None,
-        },
-        Request::Update {
-            family: family.clone(),
-            set: None,
-            delete: Some(vec!["k".into()]),
-        },
+        Request::Update { family: family.clone(), set: Some(entries(&[("k", 1)])), delete: None },
+        Request::Update { family: family.clone(), set: None, delete: Some(vec!["k".into()]) },
         Request::Update {
             family: family.clone(),
             set: Some(Entries::new()),
             delete: Some(Vec::new()),
         },
         Request::Find("node".parse().unwrap()),
-        Request::Found {
-            node: "node".parse().unwrap(),
-            addresses: None,
-        },
-        Request::Found {
-            node: "node".parse().unwrap(),
-            addresses: Some(vec!["h:1".into()]),
-        },
-        Request::Query {
-            kind: QueryKind::Family,
-            family: family.clone(),
-            id: Datum::string("b"),
-        },
-        Request::Query {
-            kind: QueryKind::Keys,
-            family: family.clone(),
-            id: Datum::int(7),
-        },
-        Request::Query {
-            kind: QueryKind::Values,
-            family: family.clone(),
-            id: Datum::UNDEF,
-        },
-        Request::Reply {
-            id: Datum::string("b"),
-            result: Datum::strings(&[]),
-        },
+        Request::Found { node: "node".parse().unwrap(), addresses: None },
+        Request::Found { node: "node".parse().unwrap(), addresses: Some(vec!["h:1".into()]) },
+        Request::Query { kind: QueryKind::Family, family: family.clone(), id: Datum::string("b") },
+        Request::Query { kind: QueryKind::Keys, family: family.clone(), id: Datum::int(7) },
+        Request::Query { kind: QueryKind::Values, family: family.clone(), id: Datum::UNDEF },
+        Request::Reply { id: Datum::string("b"), result: Datum::strings(&[]) },
         Request::Monitor(family.clone()),
         Request::Unmonitor(family.clone()),
-        Request::Family {
-            family: family.clone(),
-            content: None,
-        },
-        Request::Family {
-            family: family.clone(),
-            content: Some(entries(&[("k", 1)])),
-        },
-        Request::Changed {
-            family,
-            set: entries(&[("k", 1)]),
-            delete: vec!["d".into()],
-        },
+        Request::Family { family: family.clone(), content: None },
+        Request::Family { family: family.clone(), content: Some(entries(&[("k", 1)])) },
+        Request::Changed { family, set: entries(&[("k", 1)]), delete: vec!["d".into()] },
         Request::Global,
     ] {
         let mut octets = Vec::new();
@@ -106,14 +64,7 @@ fn numbers_are_names_too() {
         3
     });
     let delete = Some(vec!["-1".into(), "1.5".into()]);
-    assert_eq!(
-        parsed,
-        Ok(Request::Update {
-            family: "42".into(),
-            set: None,
-            delete
-        })
-    );
+    assert_eq!(parsed, Ok(Request::Update { family: "42".into(), set: None, delete }));
 }
 
 #[test]
@@ -185,31 +136,15 @@ fn malformed_requests_name_the_request_and_the_argument() {
         ("g_slave", undef, "g_slave: database is no hash"),
         ("g_slave", array, "g_slave: database is no hash"),
         ("g_slave", family_is_array, "g_slave: database is no hash"),
-        (
-            "g_slave",
-            bad_location_in_tables,
-            "g_slave: addresses is no array of strings",
-        ),
+        ("g_slave", bad_location_in_tables, "g_slave: addresses is no array of strings"),
         ("g_set", none, "g_set: database is missing"),
         ("g_set", array, "g_set: database is no hash"),
         ("g_upd", none, "g_upd: family is missing"),
         ("g_upd", undef, "g_upd: family is no string"),
         ("g_upd", family_and_array, "g_upd: set is no hash"),
-        (
-            "g_upd",
-            family_and_hash_as_list,
-            "g_upd: keys to delete is no array of strings",
-        ),
-        (
-            "g_upd",
-            list_of_undef,
-            "g_upd: keys to delete is no array of strings",
-        ),
-        (
-            "g_upd",
-            bad_locations,
-            "g_upd: addresses is no array of strings",
-        ),
+        ("g_upd", family_and_hash_as_list, "g_upd: keys to delete is no array of strings"),
+        ("g_upd", list_of_undef, "g_upd: keys to delete is no array of strings"),
+        ("g_upd", bad_locations, "g_upd: addresses is no array of strings"),
         ("g_upd", cut, "g_upd: set is not in packed form"),
         ("g_find", none, "g_find: node is missing"),
         (
@@ -248,10 +183,7 @@ fn malformed_requests_name_the_request_and_the_argument() {
         ("g_chg2", family_and_array, "g_chg2: set is no hash"),
     ];
     for (request, put, error) in cases {
-        assert_eq!(
-            parse(request, put),
-            Err(format!("malformed request {error}"))
-        );
+        assert_eq!(parse(request, put), Err(format!("malformed request {error}")));
     }
 }
 

@@ -18,10 +18,7 @@ pub(super) fn entries(text: &str) -> Entries {
     text.split_whitespace()
         .map(|pair| {
             let (key, value) = pair.split_once('=').unwrap();
-            (
-                key.into(),
-                value.parse().map_or(Datum::string(value), Datum::int),
-            )
+            (key.into(), value.parse().map_or(Datum::string(value), Datum::int))
         })
         .collect()
 }
@@ -31,10 +28,7 @@ pub(super) fn keys(text: &str) -> Vec<Str> {
 }
 
 pub(super) fn show(entries: &Entries) -> String {
-    let pairs: Vec<_> = entries
-        .iter()
-        .map(|(key, value)| format!("{key}={value:?}"))
-        .collect();
+    let pairs: Vec<_> = entries.iter().map(|(key, value)| format!("{key}={value:?}")).collect();
     pairs.join(" ")
 }
 
@@ -46,21 +40,13 @@ pub(super) struct Driven {
 
 impl Driven {
     pub(super) fn new(id: &str) -> Self {
-        let config = DbConfig {
-            patience: seconds(30),
-            grace: seconds(5),
-        };
-        Driven {
-            db: Database::new(node(id), config),
-            now: seconds(100),
-        }
+        let config = DbConfig { patience: seconds(30), grace: seconds(5) };
+        Driven { db: Database::new(node(id), config), now: seconds(100) }
     }
 
     pub(super) fn global(id: &str) -> Self {
         let mut driven = Driven::new(id);
-        driven
-            .db
-            .set_location(&[format!("{id}:1").into()], driven.now);
+        driven.db.set_location(&[format!("{id}:1").into()], driven.now);
         driven.db.become_global(driven.now);
         driven.effects();
         driven
@@ -87,15 +73,11 @@ impl Driven {
     }
 
     pub(super) fn set(&mut self, key: &str, value: Datum) {
-        self.db
-            .set(&FAM.into(), key.into(), value, self.now)
-            .unwrap();
+        self.db.set(&FAM.into(), key.into(), value, self.now).unwrap();
     }
 
     pub(super) fn delete(&mut self, deleted: &str) {
-        self.db
-            .delete(&FAM.into(), keys(deleted), self.now)
-            .unwrap();
+        self.db.delete(&FAM.into(), keys(deleted), self.now).unwrap();
     }
 
     pub(super) fn monitor(&mut self) -> DbMonitorId {
@@ -110,10 +92,7 @@ impl Driven {
         let packed = request.to_packed();
         let elements = packed.as_elements();
         let name = elements.first_str().unwrap();
-        assert!(
-            self.db
-                .receive(&node(from), name, elements.after(1), self.now)
-        );
+        assert!(self.db.receive(&node(from), name, elements.after(1), self.now));
     }
 
     pub(super) fn content(&mut self, content: &str) {
@@ -122,21 +101,12 @@ impl Driven {
 
     pub(super) fn content_from(&mut self, from: &str, content: &str) {
         let content = Some(entries(content)).filter(|content| !content.is_empty());
-        self.hear_from(
-            from,
-            Request::Family {
-                family: FAM.into(),
-                content,
-            },
-        );
+        self.hear_from(from, Request::Family { family: FAM.into(), content });
     }
 
     pub(super) fn change(&mut self, set: &str, delete: &str) {
-        let change = Request::Changed {
-            family: FAM.into(),
-            set: entries(set),
-            delete: keys(delete),
-        };
+        let change =
+            Request::Changed { family: FAM.into(), set: entries(set), delete: keys(delete) };
         self.hear(change);
     }
 
@@ -160,12 +130,7 @@ impl Driven {
                     if changes.initial { " initially" } else { "" },
                     show(&changes.added),
                     show(&changes.changed),
-                    changes
-                        .deleted
-                        .iter()
-                        .map(Str::to_string)
-                        .collect::<Vec<_>>()
-                        .join(" "),
+                    changes.deleted.iter().map(Str::to_string).collect::<Vec<_>>().join(" "),
                 ),
                 DbEffect::Answer { query, answer } => match answer {
                     Ok(DbResult::Family(entries)) => format!("{} {}", query.0, show(&entries)),

@@ -85,10 +85,7 @@ impl fmt::Display for Moment {
         let (year, month, day) = civil(self.since_epoch.div_euclid(86400));
         let second = self.since_epoch.rem_euclid(86400);
         let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
-        write!(
-            f,
-            "{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02} UTC"
-        )
+        write!(f, "{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02} UTC")
     }
 }
 
@@ -206,10 +203,7 @@ impl<'a> Certificate<'a> {
             let element = dates.next()?;
             Moment::read(element.tag, element.content)
         };
-        let validity = Validity {
-            not_before: date()?,
-            not_after: date()?,
-        };
+        let validity = Validity { not_before: date()?, not_after: date()? };
         let subject = fields.expect(SEQUENCE)?.content;
         let public_key = fields.expect(SEQUENCE)?.whole;
         fields.optional(ISSUER_UNIQUE_ID);
@@ -252,9 +246,8 @@ impl<'a> Certificate<'a> {
         }
         let is_ca = || {
             let extensions = self.extensions()?;
-            let (_, value) = extensions
-                .iter()
-                .find(|(identifier, _)| *identifier == BASIC_CONSTRAINTS)?;
+            let (_, value) =
+                extensions.iter().find(|(identifier, _)| *identifier == BASIC_CONSTRAINTS)?;
             let constraints = Der(value).expect(SEQUENCE)?.content;
             let is_ca = Der(constraints).optional(BOOLEAN)?;
             Some(is_ca.content != [0])
@@ -283,19 +276,13 @@ impl<'a> Der<'a> {
             if !(1..=3).contains(&octets.len()) {
                 return None;
             }
-            length = octets
-                .iter()
-                .fold(0, |length, &octet| length << 8 | usize::from(octet));
+            length = octets.iter().fold(0, |length, &octet| length << 8 | usize::from(octet));
             rest = after;
         }
         let (content, after) = rest.split_at_checked(length)?;
         let (whole, _) = self.0.split_at_checked(self.0.len() - after.len())?;
         self.0 = after;
-        Some(Element {
-            tag,
-            content,
-            whole,
-        })
+        Some(Element { tag, content, whole })
     }
 
     fn optional(&mut self, tag: u8) -> Option<Element<'a>> {
@@ -319,44 +306,23 @@ mod tests {
         assert_eq!(text(UTC_TIME, "361119094923Z").unwrap(), same);
         assert_eq!(text(GENERALIZED_TIME, "20361119094923Z").unwrap(), same);
         assert_eq!(moment(UTC_TIME, "700101000001Z").unwrap().since_epoch(), 1);
-        assert_eq!(
-            text(UTC_TIME, "500229000000Z").unwrap(),
-            "1950-03-01 00:00:00 UTC"
-        );
-        assert_eq!(
-            moment(GENERALIZED_TIME, "20000229000000Z")
-                .unwrap()
-                .since_epoch(),
-            951_782_400
-        );
-        assert_eq!(
-            text(GENERALIZED_TIME, "99991231235959Z").unwrap(),
-            "9999-12-31 23:59:59 UTC"
-        );
+        assert_eq!(text(UTC_TIME, "500229000000Z").unwrap(), "1950-03-01 00:00:00 UTC");
+        assert_eq!(moment(GENERALIZED_TIME, "20000229000000Z").unwrap().since_epoch(), 951_782_400);
+        assert_eq!(text(GENERALIZED_TIME, "99991231235959Z").unwrap(), "9999-12-31 23:59:59 UTC");
     }
 
     #[test]
     fn what_is_no_date_is_refused() {
-        for text in [
-            "",
-            "Z",
-            "361119094923",
-            "36111909492Z",
-            "36-119094923Z",
-            "361319094923Z",
-        ] {
+        for text in ["", "Z", "361119094923", "36111909492Z", "36-119094923Z", "361319094923Z"] {
             assert_eq!(Moment::read(UTC_TIME, text.as_bytes()), None, "{text}");
         }
     }
 
     #[test]
     fn lengths_beyond_the_end_are_refused() {
-        for octets in [
-            &[0x30][..],
-            &[0x30, 1],
-            &[0x30, 0x80],
-            &[0x30, 0x84, 0xff, 0xff, 0xff, 0xff],
-        ] {
+        for octets in
+            [&[0x30][..], &[0x30, 1], &[0x30, 0x80], &[0x30, 0x84, 0xff, 0xff, 0xff, 0xff]]
+        {
             assert!(Der(octets).next().is_none());
             assert!(Certificate::read(octets).is_none());
         }

@@ -26,15 +26,10 @@ pub fn gencert(now: SystemTime) -> Result<String, GencertError> {
     let key = KeyPair::generate()?;
     let mut params = CertificateParams::default();
     params.distinguished_name.remove(DnType::CommonName);
-    params
-        .distinguished_name
-        .push(DnType::CommonName, "AnyEvent::MP");
+    params.distinguished_name.push(DnType::CommonName, "AnyEvent::MP");
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.use_authority_key_identifier_extension = true;
-    let since_epoch = now
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap_or_default()
-        .min(LATEST);
+    let since_epoch = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().min(LATEST);
     let epoch = rcgen::date_time_ymd(1970, 1, 1);
     params.not_before = epoch + since_epoch.saturating_sub(CLOCKS_MAY_BE_SLOW_BY);
     params.not_after = epoch + since_epoch + VALID_FOR;

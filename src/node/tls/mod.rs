@@ -261,16 +261,11 @@ impl TlsError {
 
     fn from_rustls(error: rustls::Error, seen: &Seen) -> TlsError {
         if let (Some(fingerprint), Some(reason)) = (seen.presented, seen.refusal.clone()) {
-            return TlsError::Certificate {
-                fingerprint,
-                reason,
-            };
+            return TlsError::Certificate { fingerprint, reason };
         }
         match error {
             rustls::Error::NoCertificatesPresented => TlsError::NoCertificate,
-            rustls::Error::AlertReceived(alert) => TlsError::Alert {
-                alert: Alert(alert),
-            },
+            rustls::Error::AlertReceived(alert) => TlsError::Alert { alert: Alert(alert) },
             error => TlsError::Protocol(error),
         }
     }
@@ -302,10 +297,7 @@ where
         acceptor.accept(stream).await.map(TlsStream::from)
     };
     match result {
-        Ok(stream) => Ok(Established {
-            stream,
-            peer_certificate: verifier.seen().presented,
-        }),
+        Ok(stream) => Ok(Established { stream, peer_certificate: verifier.seen().presented }),
         Err(error) => Err(TlsError::in_handshake(error, &verifier)),
     }
 }

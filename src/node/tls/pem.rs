@@ -96,15 +96,12 @@ impl Identity {
                 Certificate::read(certificate).ok_or(PemError::BadCertificate { number })
             })
             .collect::<Result<Vec<_>, _>>()?;
-        let public_key = key
-            .public_key()
-            .ok_or_else(|| PemError::UnsupportedKey(label.to_owned()))?;
+        let public_key =
+            key.public_key().ok_or_else(|| PemError::UnsupportedKey(label.to_owned()))?;
         let own = read
             .iter()
             .position(|certificate| certificate.public_key == public_key.as_ref())
-            .ok_or(PemError::KeyMismatch {
-                certificates: read.len(),
-            })?;
+            .ok_or(PemError::KeyMismatch { certificates: read.len() })?;
         let mut chain = vec![own];
         // Each certificate at most once, so that two that issued each other end it.
         while let Some(last) = chain.last().and_then(|&last| read.get(last)) {
@@ -192,9 +189,7 @@ impl Sections {
                 return Err(PemError::EncryptedKey);
             }
             None => {
-                let other_key = labels
-                    .into_iter()
-                    .find(|label| label.ends_with("PRIVATE KEY"));
+                let other_key = labels.into_iter().find(|label| label.ends_with("PRIVATE KEY"));
                 return Err(other_key.map_or(PemError::NoKey, PemError::UnsupportedKey));
             }
         };
@@ -213,9 +208,7 @@ fn labels(pem: &[u8]) -> Vec<String> {
         let label = line.strip_prefix(b"-----BEGIN ")?.strip_suffix(b"-----")?;
         Some(String::from_utf8_lossy(label).into_owned())
     };
-    lines_that_start(pem, b"-----BEGIN ")
-        .filter_map(label)
-        .collect()
+    lines_that_start(pem, b"-----BEGIN ").filter_map(label).collect()
 }
 
 /// Says what is wrong without quoting the text, which may be a key.

@@ -20,10 +20,7 @@ pub struct Rewind<IO> {
 impl<IO> Rewind<IO> {
     /// A stream that yields `unread`, then what `stream` yields.
     pub fn new(unread: impl Into<Bytes>, stream: IO) -> Rewind<IO> {
-        Rewind {
-            unread: unread.into(),
-            stream,
-        }
+        Rewind { unread: unread.into(), stream }
     }
 
     /// The stream itself.

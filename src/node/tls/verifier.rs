@@ -70,12 +70,10 @@ impl From<webpki::Error> for Refusal {
     fn from(error: webpki::Error) -> Refusal {
         use webpki::Error;
         match error {
-            Error::CertExpired { not_after, .. } => Refusal::Expired {
-                since: not_after.into(),
-            },
-            Error::CertNotValidYet { not_before, .. } => Refusal::NotYetValid {
-                from: not_before.into(),
-            },
+            Error::CertExpired { not_after, .. } => Refusal::Expired { since: not_after.into() },
+            Error::CertNotValidYet { not_before, .. } => {
+                Refusal::NotYetValid { from: not_before.into() }
+            }
             // The latter if the issuer has only the name of one of ours.
             Error::UnknownIssuer | Error::InvalidSignatureForPublicKey => Refusal::UnknownIssuer,
             Error::BadDer | Error::BadDerTime | Error::TrailingData(_) => Refusal::Malformed,
@@ -118,16 +116,11 @@ impl Trust {
             let issuer = webpki::anchor_from_trusted_cert(certificate).ok();
             Some(Anchor {
                 certificate: certificate.clone(),
-                issuer: issuer
-                    .filter(|_| parts.may_issue())
-                    .map(|issuer| issuer.to_owned()),
+                issuer: issuer.filter(|_| parts.may_issue()).map(|issuer| issuer.to_owned()),
                 validity: parts.validity,
             })
         };
-        Trust {
-            anchors: certificates.iter().filter_map(anchor).collect(),
-            algorithms,
-        }
+        Trust { anchors: certificates.iter().filter_map(anchor).collect(), algorithms }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -164,11 +157,8 @@ impl Trust {
         now: UnixTime,
         usage: KeyUsage,
     ) -> Result<(), webpki::Error> {
-        let issuers: Vec<_> = self
-            .anchors
-            .iter()
-            .filter_map(|anchor| anchor.issuer.clone())
-            .collect();
+        let issuers: Vec<_> =
+            self.anchors.iter().filter_map(|anchor| anchor.issuer.clone()).collect();
         // webpki does not look at the dates of anchors.
         let anchor_is_valid = |path: &webpki::VerifiedPath<'_>| {
             let used = |anchor: &&Anchor| anchor.issuer.as_ref() == Some(path.anchor());
@@ -240,16 +230,11 @@ fn dates_error(validity: Validity, now: UnixTime) -> Option<webpki::Error> {
     };
     if Moment::from(now) < validity.not_before {
         let not_before = unix_time(validity.not_before);
-        return Some(webpki::Error::CertNotValidYet {
-            time: now,
-            not_before,
-        });
+        return Some(webpki::Error::CertNotValidYet { time: now, not_before });
     }
     let not_after = unix_time(validity.not_after);
-    (Moment::from(now) > validity.not_after).then_some(webpki::Error::CertExpired {
-        time: now,
-        not_after,
-    })
+    (Moment::from(now) > validity.not_after)
+        .then_some(webpki::Error::CertExpired { time: now, not_after })
 }
 
 fn within(validity: Validity, now: UnixTime) -> Result<(), Refusal> {
@@ -273,8 +258,7 @@ pub(super) fn is_signed_by(
             algorithm.signature_alg_id().as_ref() == certificate.signature_algorithm
         })
         .any(|algorithm| {
-            key.verify_signature(*algorithm, certificate.signed, certificate.signature)
-                .is_ok()
+            key.verify_signature(*algorithm, certificate.signed, certificate.signature).is_ok()
         })
 }
 
@@ -295,11 +279,7 @@ pub(super) struct Seen {
 
 impl Verifier {
     pub(super) fn new(trust: Arc<Trust>, anonymous_clients: bool) -> Verifier {
-        Verifier {
-            trust,
-            anonymous_clients,
-            seen: Mutex::default(),
-        }
+        Verifier { trust, anonymous_clients, seen: Mutex::default() }
     }
 
     pub(super) fn seen(&self) -> Seen {
@@ -356,8 +336,7 @@ impl Verifier {
         candidates
             .iter()
             .any(|algorithm| {
-                key.verify_signature(*algorithm, message, signature.signature())
-                    .is_ok()
+                key.verify_signature(*algorithm, message, signature.signature()).is_ok()
             })
             .then(HandshakeSignatureValid::assertion)
             .ok_or_else(|| Refusal::KeyNotProven.into_rustls())

@@ -18,10 +18,7 @@ fn types_that_describe_themselves_see_plain_data() {
         Hash::from([("k", [1])]).into(),
     ]);
     let json: serde_json::Value = Packed::of(&value).unwrap().decode().unwrap();
-    assert_eq!(
-        json.to_string(),
-        r#"["tag","é",-1,1,0.5,true,null,{"k":[1]}]"#
-    );
+    assert_eq!(json.to_string(), r#"["tag","é",-1,1,0.5,true,null,{"k":[1]}]"#);
     assert_eq!(message(&json), message(&value));
     let again: Value = serde_json::from_str(&serde_json::to_string(&value).unwrap()).unwrap();
     assert_eq!(again, value);

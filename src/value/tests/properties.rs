@@ -22,9 +22,7 @@ fn any_value() -> impl Strategy<Value = Value> {
         any::<u64>().prop_map(Value::from),
         any::<i8>().prop_map(Value::from),
         (-1e300..1e300_f64).prop_map(Value::from),
-        any::<f32>()
-            .prop_filter("NaN is unequal to itself", |x| !x.is_nan())
-            .prop_map(Value::from),
+        any::<f32>().prop_filter("NaN is unequal to itself", |x| !x.is_nan()).prop_map(Value::from),
         any_str().prop_map(Value::from),
     ];
     leaf.prop_recursive(5, 40, 6, |inner| {

@@ -25,43 +25,19 @@ fn errors_name_the_place_and_both_types() {
         error::<(Chat,)>((("privmsg", 1, 2, 3),)),
         "element 0: wanted an array of 3, found an array of 4"
     );
-    assert_eq!(
-        error::<(Chat,)>(([0; 0],)),
-        "element 0: wanted a tag, found an array of 0"
-    );
-    assert_eq!(
-        error::<(Chat,)>(((),)),
-        "element 0: wanted a tag, found undef"
-    );
-    assert_eq!(
-        error::<Point>(("x",)),
-        r#"element 0: wanted a hash, found string "x""#
-    );
-    assert_eq!(
-        error::<Point>((Hash::from([("x", 1)]),)),
-        r#"element 0: key "y" is missing"#
-    );
+    assert_eq!(error::<(Chat,)>(([0; 0],)), "element 0: wanted a tag, found an array of 0");
+    assert_eq!(error::<(Chat,)>(((),)), "element 0: wanted a tag, found undef");
+    assert_eq!(error::<Point>(("x",)), r#"element 0: wanted a hash, found string "x""#);
+    assert_eq!(error::<Point>((Hash::from([("x", 1)]),)), r#"element 0: key "y" is missing"#);
     assert_eq!(
         error::<Chat>(("move", Hash::from([("x", 300)]))),
         r#"element 1, key "x": 300 is out of range for i8"#
     );
-    assert_eq!(
-        error::<(Hash,)>((1,)),
-        "element 0: wanted a hash, found number 1"
-    );
-    assert_eq!(
-        error::<char>("ab"),
-        r#"element 0: wanted a character, found string "ab""#
-    );
-    assert_eq!(
-        error::<(Vec<u8>,)>((1,)),
-        "element 0: wanted an array, found number 1"
-    );
+    assert_eq!(error::<(Hash,)>((1,)), "element 0: wanted a hash, found number 1");
+    assert_eq!(error::<char>("ab"), r#"element 0: wanted a character, found string "ab""#);
+    assert_eq!(error::<(Vec<u8>,)>((1,)), "element 0: wanted an array, found number 1");
     assert_eq!(error::<f64>(((),)), "element 0: wanted f64, found undef");
-    assert_eq!(
-        error::<(Wrapper, u8)>(("ab", "x")),
-        r#"element 1: wanted u8, found string "x""#
-    );
+    assert_eq!(error::<(Wrapper, u8)>(("ab", "x")), r#"element 1: wanted u8, found string "x""#);
     assert_eq!(
         error::<Integer>("1".repeat(30)).split(',').next(),
         Some("element 0: wanted an integer from -2^63 to 2^64-1")
@@ -106,10 +82,7 @@ fn what_is_no_string_is_no_key() {
 
 #[test]
 fn integers_beyond_perls_are_refused() {
-    for error in [
-        Packed::of(&u128::MAX).unwrap_err(),
-        Packed::of(&(1, i128::MIN)).unwrap_err(),
-    ] {
+    for error in [Packed::of(&u128::MAX).unwrap_err(), Packed::of(&(1, i128::MIN)).unwrap_err()] {
         assert!(matches!(error, EncodeError::IntegerRange(_)), "{error}");
     }
 }
@@ -132,11 +105,7 @@ fn a_type_that_miscounts_is_refused() {
             map.end()
         }
     }
-    assert_eq!(
-        message(&Wrong),
-        "[1]",
-        "a message's elements are counted anyway"
-    );
+    assert_eq!(message(&Wrong), "[1]", "a message's elements are counted anyway");
     let error = Packed::of(&(Wrong,)).unwrap_err();
     assert_eq!(error.to_string(), "the type announced 3 values and gave 1");
     let error = Packed::of(&WrongMap).unwrap_err();
@@ -185,34 +154,18 @@ fn octets_that_nest_too_deep_are_refused() {
     };
     let legal = nest(MAX_NESTING - 1);
     let too_deep = nest(MAX_NESTING);
-    assert!(
-        Elements::new(1, &legal)
-            .decode::<serde_json::Value>()
-            .is_ok()
-    );
+    assert!(Elements::new(1, &legal).decode::<serde_json::Value>().is_ok());
     assert!(Elements::new(1, &legal).decode::<Value>().is_ok());
     let error = Elements::new(1, &too_deep).decode::<serde_json::Value>();
     let error = error.unwrap_err();
     assert_eq!(error.kind(), &DecodeErrorKind::TooDeep);
-    assert!(
-        error
-            .to_string()
-            .ends_with("levels down: nested deeper than 512 levels")
-    );
+    assert!(error.to_string().ends_with("levels down: nested deeper than 512 levels"));
     let mut hashes = [0xa1, 0x40].repeat(MAX_NESTING);
     hashes.push(0xf6);
-    assert!(
-        Elements::new(1, &hashes)
-            .decode::<(serde_json::Value,)>()
-            .is_err()
-    );
+    assert!(Elements::new(1, &hashes).decode::<(serde_json::Value,)>().is_err());
     let far_too_deep = nest(1_000_000);
     assert!(Elements::new(1, &far_too_deep).decode::<Value>().is_err());
-    assert!(
-        Elements::new(1, &far_too_deep)
-            .decode::<IgnoredAny>()
-            .is_ok()
-    );
+    assert!(Elements::new(1, &far_too_deep).decode::<IgnoredAny>().is_ok());
     // A type that would ask for ever.
     assert!(Elements::new(1, &[1]).decode::<Layers>().is_err());
     assert!(Elements::new(1, &[1]).decode::<(Layers,)>().is_err());
@@ -221,10 +174,7 @@ fn octets_that_nest_too_deep_are_refused() {
 #[test]
 fn octets_not_in_packed_form_are_refused() {
     let error = Elements::new(1, &[0xc1, 0]).decode::<(u8,)>().unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "element 0: not in packed form at octet 1"
-    );
+    assert_eq!(error.to_string(), "element 0: not in packed form at octet 1");
     for octets in [&[0x63, b'a'][..], &[0x78], &[0x79, 1], &[0x18], &[]] {
         assert!(Elements::new(1, octets).decode::<(String,)>().is_err());
         assert!(Elements::new(1, octets).decode::<(Str,)>().is_err());
@@ -237,10 +187,7 @@ fn octets_not_in_packed_form_are_refused() {
     // A hash whose key is no string.
     let octets = [0xa1, 1, 0x61, b'x'];
     let error = Elements::new(1, &octets).decode::<(HashMap<u8, u8>,)>();
-    assert_eq!(
-        error.unwrap_err().to_string(),
-        r#"element 0: wanted u8, found string "x""#
-    );
+    assert_eq!(error.unwrap_err().to_string(), r#"element 0: wanted u8, found string "x""#);
 }
 
 #[test]
@@ -249,10 +196,7 @@ fn a_value_leaves_room_for_what_will_stand_around_it() {
     let deep = list(MAX_NESTING - 4);
     assert!(put_value_within(&mut out, &deep, 4).is_ok());
     out.clear();
-    assert_eq!(
-        put_value_within(&mut out, &deep, 5),
-        Err(EncodeError::TooDeep)
-    );
+    assert_eq!(put_value_within(&mut out, &deep, 5), Err(EncodeError::TooDeep));
     assert!(put_value_within(&mut out, &(1,), 1000).is_err());
     assert!(put_value_within(&mut out, &1, 1000).is_ok());
 }

@@ -39,14 +39,8 @@ fn rust_types_become_messages_and_return() {
 fn enum_variants_are_tags_and_fields() {
     goes(Chat::Quit, r#"["quit"]"#);
     goes(Chat::Nick("n".into()), r#"["nick", "n"]"#);
-    goes(
-        Chat::Privmsg("hi".into(), Some(3)),
-        r#"["privmsg", "hi", 3]"#,
-    );
-    goes(
-        Chat::Privmsg("hi".into(), None),
-        r#"["privmsg", "hi", undef]"#,
-    );
+    goes(Chat::Privmsg("hi".into(), Some(3)), r#"["privmsg", "hi", 3]"#);
+    goes(Chat::Privmsg("hi".into(), None), r#"["privmsg", "hi", undef]"#);
     goes(Chat::Move { x: 1, y: -1 }, r#"["move", {"x": 1, "y": -1}]"#);
     assert_eq!(
         message(&(1, Chat::Quit, Chat::Move { x: 1, y: -1 })),
@@ -90,14 +84,8 @@ fn what_is_missing_is_undef_and_what_is_more_is_ignored() {
     assert_eq!(nothing.decode::<Vec<u8>>(), Ok(Vec::new()));
     assert_eq!(error::<u32>(()), "element 0: wanted u32, found nothing");
     assert_eq!(error::<Chat>(()), "element 0: wanted string, found nothing");
-    assert_eq!(
-        error::<(u8, u8)>((1,)),
-        "element 1: wanted u8, found nothing"
-    );
-    assert_eq!(
-        error::<Chat>(("nick",)),
-        "element 1: wanted string, found nothing"
-    );
+    assert_eq!(error::<(u8, u8)>((1,)), "element 1: wanted u8, found nothing");
+    assert_eq!(error::<Chat>(("nick",)), "element 1: wanted string, found nothing");
     let nested = Packed::of(&((1,), 2)).unwrap();
     assert_eq!(nested.decode(), Ok((Pair(1, None), 2)));
 }

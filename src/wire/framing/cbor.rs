@@ -36,31 +36,16 @@ pub(super) fn head(octets: &[u8], at: usize) -> Result<Option<Head>, FramingErro
         return Ok(None);
     };
     let info = first & 0x1f;
-    let mut head = Head {
-        major: first >> 5,
-        indefinite: false,
-        argument: u64::from(info),
-        end: at + 1,
-    };
+    let mut head =
+        Head { major: first >> 5, indefinite: false, argument: u64::from(info), end: at + 1 };
     if info < 24 {
         return Ok(Some(head));
     }
     let (argument, len) = match info {
         24 => (rest.first().map(|&octet| u64::from(octet)), 1),
-        25 => (
-            rest.first_chunk()
-                .map(|&octets| u64::from(u16::from_be_bytes(octets))),
-            2,
-        ),
-        26 => (
-            rest.first_chunk()
-                .map(|&octets| u64::from(u32::from_be_bytes(octets))),
-            4,
-        ),
-        27 => (
-            rest.first_chunk().map(|&octets| u64::from_be_bytes(octets)),
-            8,
-        ),
+        25 => (rest.first_chunk().map(|&octets| u64::from(u16::from_be_bytes(octets))), 2),
+        26 => (rest.first_chunk().map(|&octets| u64::from(u32::from_be_bytes(octets))), 4),
+        27 => (rest.first_chunk().map(|&octets| u64::from_be_bytes(octets)), 8),
         31 => {
             head.indefinite = true;
             return Ok(Some(head));
@@ -75,10 +60,7 @@ pub(super) fn head(octets: &[u8], at: usize) -> Result<Option<Head>, FramingErro
 }
 
 pub(super) const fn malformed(what: &'static str) -> FramingError {
-    FramingError::Malformed {
-        framing: Framing::Cbor,
-        what,
-    }
+    FramingError::Malformed { framing: Framing::Cbor, what }
 }
 
 /// The sizes of items that are in packed form whatever is in them, by their first octet; 0 for
@@ -140,10 +122,7 @@ struct Level {
     left: u64,
 }
 
-const OUTERMOST: Level = Level {
-    kind: Kind::Packet,
-    left: 1,
-};
+const OUTERMOST: Level = Level { kind: Kind::Packet, left: 1 };
 
 /// Reads the CBOR framing.
 #[derive(Debug)]
@@ -214,9 +193,7 @@ impl Cbor {
     }
 
     fn too_long(&self) -> FramingError {
-        FramingError::TooLong {
-            limit: self.limits.packet,
-        }
+        FramingError::TooLong { limit: self.limits.packet }
     }
 
     /// Scans the head of the packet's array; false if it is not there yet.
@@ -258,19 +235,13 @@ impl Cbor {
     /// Goes into the array or map with this head, unless it has no items.
     fn enter(&mut self, head: Head) -> Result<(), FramingError> {
         if self.outside.len() >= self.limits.nesting {
-            return Err(FramingError::TooDeep {
-                limit: self.limits.nesting,
-            });
+            return Err(FramingError::TooDeep { limit: self.limits.nesting });
         }
         let is_map = head.major == MAP;
         let level = if head.indefinite {
             self.plain = false;
             Level {
-                kind: if is_map {
-                    Kind::IndefiniteMap
-                } else {
-                    Kind::IndefiniteArray
-                },
+                kind: if is_map { Kind::IndefiniteMap } else { Kind::IndefiniteArray },
                 left: 0,
             }
         } else {
@@ -279,10 +250,7 @@ impl Cbor {
             if head.argument > (self.limits.packet.saturating_sub(head.end) as u64) / each {
                 return Err(self.too_long());
             }
-            Level {
-                kind: if is_map { Kind::Map } else { Kind::Array },
-                left: head.argument * each,
-            }
+            Level { kind: if is_map { Kind::Map } else { Kind::Array }, left: head.argument * each }
         };
         self.outside.push(std::mem::replace(&mut self.level, level));
         Ok(())
@@ -356,12 +324,8 @@ impl Cbor {
                 }
                 OCTETS | TEXT if head.indefinite => {
                     self.plain = false;
-                    let chunks = Level {
-                        kind: Kind::Chunks(head.major),
-                        left: 0,
-                    };
-                    self.outside
-                        .push(std::mem::replace(&mut self.level, chunks));
+                    let chunks = Level { kind: Kind::Chunks(head.major), left: 0 };
+                    self.outside.push(std::mem::replace(&mut self.level, chunks));
                     self.at = end;
                     self.tagged = false;
                     continue;

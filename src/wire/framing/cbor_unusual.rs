@@ -176,10 +176,7 @@ impl<'a> Rewriter<'a> {
             left,
             passed: 0,
             open,
-            tags: Tags {
-                perl_object,
-                ..tags
-            },
+            tags: Tags { perl_object, ..tags },
             item: self.out.len(),
         });
     }
@@ -215,8 +212,7 @@ impl<'a> Rewriter<'a> {
 
     /// A value was written, the next item of the level that it is in.
     fn end_value(&mut self, tags: Tags) -> Result<(), FramingError> {
-        self.namespaces
-            .truncate(self.namespaces.len() - tags.namespaces);
+        self.namespaces.truncate(self.namespaces.len() - tags.namespaces);
         if let Some(level) = self.levels.last_mut() {
             let is_key = level.is_map && level.passed.is_multiple_of(2);
             let is_class = level.tags.perl_object && level.passed == 0;
@@ -262,11 +258,7 @@ impl<'a> Rewriter<'a> {
     }
 
     fn string(&mut self, first: Head, tag: Option<u64>) -> Result<(), FramingError> {
-        let kind = if first.major == TEXT {
-            StrKind::Text
-        } else {
-            StrKind::Octets
-        };
+        let kind = if first.major == TEXT { StrKind::Text } else { StrKind::Octets };
         if first.indefinite {
             let mut joined = Vec::new();
             loop {
@@ -301,9 +293,7 @@ impl<'a> Rewriter<'a> {
             .and_then(|number| self.namespaces.last()?.get(number))
             .ok_or(malformed("a reference to a string that was not sent"))?;
         if self.out.len() + string.data().len() > self.expansion {
-            return Err(FramingError::TooExpanded {
-                limit: self.expansion,
-            });
+            return Err(FramingError::TooExpanded { limit: self.expansion });
         }
         packed::put_str(self.out, *string);
         Ok(())
@@ -362,9 +352,7 @@ fn small(octets: &[u8]) -> Option<u64> {
 }
 
 fn large(octets: &[u8]) -> f64 {
-    octets
-        .iter()
-        .fold(0.0, |number, &octet| number * 256.0 + f64::from(octet))
+    octets.iter().fold(0.0, |number, &octet| number * 256.0 + f64::from(octet))
 }
 
 fn half(bits: u16) -> f64 {

@@ -11,10 +11,7 @@ use crate::value::packed::{self, Elements, OpenLen};
 use crate::value::{StrKind, StrRef};
 
 const fn malformed(what: &'static str) -> FramingError {
-    FramingError::Malformed {
-        framing: Framing::Json,
-        what,
-    }
+    FramingError::Malformed { framing: Framing::Json, what }
 }
 
 /// What may come next.
@@ -121,9 +118,7 @@ impl Json {
         let complete = self.parse(input, &mut at)?;
         let seen = self.taken + if complete { at } else { input.len() } - start;
         if seen > self.limits.packet {
-            return Err(FramingError::TooLong {
-                limit: self.limits.packet,
-            });
+            return Err(FramingError::TooLong { limit: self.limits.packet });
         }
         if complete {
             self.expect = Expect::Packet;
@@ -135,9 +130,7 @@ impl Json {
     }
 
     fn too_deep(&self) -> FramingError {
-        FramingError::TooDeep {
-            limit: self.limits.nesting,
-        }
+        FramingError::TooDeep { limit: self.limits.nesting }
     }
 
     /// Takes all complete tokens; true when the packet's array was closed.
@@ -223,9 +216,7 @@ impl Json {
                 }
             }
             _ => {
-                return Err(malformed(
-                    "neither string, number, array, object nor literal",
-                ));
+                return Err(malformed("neither string, number, array, object nor literal"));
             }
         };
         if complete {
@@ -245,18 +236,10 @@ impl Json {
         } else {
             packed::open_array(&mut self.packed)
         };
-        self.levels.push(Level {
-            open,
-            is_hash: self.in_hash,
-            len: self.len + 1,
-        });
+        self.levels.push(Level { open, is_hash: self.in_hash, len: self.len + 1 });
         self.in_hash = is_hash;
         self.len = 0;
-        self.expect = if is_hash {
-            Expect::FirstKey
-        } else {
-            Expect::FirstValue
-        };
+        self.expect = if is_hash { Expect::FirstKey } else { Expect::FirstValue };
         Ok(())
     }
 
@@ -323,10 +306,7 @@ fn is_space(octet: u8) -> bool {
 
 fn skip_space(input: &[u8], at: usize) -> usize {
     let rest = input.get(at..).unwrap_or_default();
-    at + rest
-        .iter()
-        .position(|&octet| !is_space(octet))
-        .unwrap_or(rest.len())
+    at + rest.iter().position(|&octet| !is_space(octet)).unwrap_or(rest.len())
 }
 
 /// Passes over a literal; false if it is cut off.
@@ -351,11 +331,7 @@ fn scan_string(body: &[u8], partial: &mut Partial) -> Result<bool, FramingError>
         let rest = body.get(partial.scanned..).unwrap_or_default();
         let len = plain_len::<false>(rest);
         let (plain, rest) = rest.split_at(len);
-        let plain = if rest.is_empty() {
-            without_cut_character(plain)
-        } else {
-            plain
-        };
+        let plain = if rest.is_empty() { without_cut_character(plain) } else { plain };
         if !plain.is_ascii() && StrRef::generalized(plain).is_none() {
             return Err(FramingError::NotUtf8);
         }
@@ -389,11 +365,7 @@ fn without_cut_character(text: &[u8]) -> &[u8] {
         Some(0xfe) => 6,
         _ => 0,
     };
-    if tail < wanted {
-        text.get(..whole).unwrap_or_default()
-    } else {
-        text
-    }
+    if tail < wanted { text.get(..whole).unwrap_or_default() } else { text }
 }
 
 /// How many octets at the beginning stand for themselves in a JSON string; with `ASCII` only ASCII.
@@ -424,10 +396,7 @@ pub(super) fn plain_len<const ASCII: bool>(octets: &[u8]) -> usize {
     }
     let is_plain =
         |octet: u8| octet >= 0x20 && octet != b'"' && octet != b'\\' && !(ASCII && octet >= 0x80);
-    octets
-        .iter()
-        .position(|&octet| !is_plain(octet))
-        .unwrap_or(octets.len())
+    octets.iter().position(|&octet| !is_plain(octet)).unwrap_or(octets.len())
 }
 
 /// The length of the escape that `rest` begins with; 0 if it is cut off.
@@ -482,9 +451,11 @@ fn unescape(string: &[u8], out: &mut Vec<u8>) {
 
 /// The number in `\uXXXX`.
 fn code_unit(escape: &[u8]) -> u32 {
-    escape.iter().skip(2).take(4).fold(0, |unit, &digit| {
-        unit << 4 | (digit as char).to_digit(16).unwrap_or_default()
-    })
+    escape
+        .iter()
+        .skip(2)
+        .take(4)
+        .fold(0, |unit, &digit| unit << 4 | (digit as char).to_digit(16).unwrap_or_default())
 }
 
 fn push_code_point(out: &mut Vec<u8>, point: u32) {
@@ -507,10 +478,7 @@ fn put_number(number: &[u8], out: &mut Vec<u8>) -> Result<(), FramingError> {
         [b'-', digits @ ..] => (true, digits),
         digits => (false, digits),
     };
-    let whole = digits
-        .iter()
-        .take_while(|octet| octet.is_ascii_digit())
-        .count();
+    let whole = digits.iter().take_while(|octet| octet.is_ascii_digit()).count();
     match (digits, whole) {
         (_, 0) => return Err(malformed("a number without digits")),
         ([b'0', ..], 2..) => return Err(malformed("a number with a leading zero")),
@@ -533,12 +501,7 @@ fn put_number(number: &[u8], out: &mut Vec<u8>) -> Result<(), FramingError> {
 }
 
 fn put_float(number: &[u8], after_whole: &[u8], out: &mut Vec<u8>) -> Result<(), FramingError> {
-    let digits = |octets: &[u8]| {
-        octets
-            .iter()
-            .take_while(|octet| octet.is_ascii_digit())
-            .count()
-    };
+    let digits = |octets: &[u8]| octets.iter().take_while(|octet| octet.is_ascii_digit()).count();
     let mut rest = after_whole;
     if let [b'.', fraction @ ..] = rest {
         let len = digits(fraction);

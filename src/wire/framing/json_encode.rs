@@ -41,10 +41,7 @@ fn hash(
             out.push(b',');
         }
         let Token::Str(key) = reader.token()? else {
-            return Err(Malformed {
-                at: reader.position(),
-            }
-            .into());
+            return Err(Malformed { at: reader.position() }.into());
         };
         string(key, out);
         out.push(b':');
@@ -88,11 +85,7 @@ fn string(string: StrRef<'_>, out: &mut Vec<u8>) {
     let is_octets = string.kind() == StrKind::Octets;
     let mut rest = string.data();
     loop {
-        let len = if is_octets {
-            plain_len::<true>(rest)
-        } else {
-            plain_len::<false>(rest)
-        };
+        let len = if is_octets { plain_len::<true>(rest) } else { plain_len::<false>(rest) };
         let (plain, special) = rest.split_at(len);
         out.extend_from_slice(plain);
         let Some((&octet, after)) = special.split_first() else {

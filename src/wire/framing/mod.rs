@@ -66,9 +66,7 @@ impl Framing {
 
     /// The framing of that name, if it is one of the three.
     pub fn from_name(name: &str) -> Option<Framing> {
-        Framing::ALL
-            .into_iter()
-            .find(|framing| framing.name() == name)
+        Framing::ALL.into_iter().find(|framing| framing.name() == name)
     }
 }
 
@@ -100,10 +98,7 @@ impl Default for FramingLimits {
 impl From<Limits> for FramingLimits {
     /// Those of the limits that concern packets.
     fn from(limits: Limits) -> Self {
-        FramingLimits {
-            packet: limits.packet,
-            nesting: limits.nesting,
-        }
+        FramingLimits { packet: limits.packet, nesting: limits.nesting }
     }
 }
 

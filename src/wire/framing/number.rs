@@ -12,10 +12,7 @@ pub(crate) struct NumberText {
 }
 
 impl NumberText {
-    const EMPTY: NumberText = NumberText {
-        octets: [0; 32],
-        len: 0,
-    };
+    const EMPTY: NumberText = NumberText { octets: [0; 32], len: 0 };
 
     /// The digits as octets.
     pub(crate) fn as_bytes(&self) -> &[u8] {
@@ -185,10 +182,7 @@ mod tests {
     #[test]
     fn names_have_the_digits_that_perl_shows() {
         assert_eq!(float_name(0.1 + 0.2).as_bytes(), b"0.3");
-        assert_eq!(
-            float_name(-f64::MIN_POSITIVE).as_bytes(),
-            b"-2.2250738585072e-308"
-        );
+        assert_eq!(float_name(-f64::MIN_POSITIVE).as_bytes(), b"-2.2250738585072e-308");
         assert_eq!(float_name(1e16).as_bytes(), b"1e+16");
     }
 
@@ -204,10 +198,7 @@ mod tests {
             -1.234_567_890_123_456_7e-200,
         ] {
             let text = float_text(value);
-            let again: f64 = std::str::from_utf8(text.as_bytes())
-                .unwrap()
-                .parse()
-                .unwrap();
+            let again: f64 = std::str::from_utf8(text.as_bytes()).unwrap().parse().unwrap();
             assert_eq!(again.to_bits(), value.to_bits());
         }
     }

@@ -7,9 +7,7 @@ use std::ops::Range;
 ///
 /// Generous for sharing as programs do it, but a small packet cannot ask for a large memory.
 pub(super) fn expansion_limit(wire: usize, limits: FramingLimits) -> usize {
-    wire.saturating_mul(64)
-        .saturating_add(1 << 20)
-        .min(limits.packet.max(wire))
+    wire.saturating_mul(64).saturating_add(1 << 20).min(limits.packet.max(wire))
 }
 
 /// Where the values that can be referred to stand in the output.
@@ -48,27 +46,19 @@ impl Shared {
         expansion: usize,
         limits: FramingLimits,
     ) -> Result<(), FramingError> {
-        let span = usize::try_from(number)
-            .ok()
-            .and_then(|number| self.spans.get(number));
-        let &(start, end) =
-            span.filter(|(start, end)| start != end)
-                .ok_or(FramingError::Refused {
-                    what: "a reference to a value that was not sent",
-                })?;
+        let span = usize::try_from(number).ok().and_then(|number| self.spans.get(number));
+        let &(start, end) = span
+            .filter(|(start, end)| start != end)
+            .ok_or(FramingError::Refused { what: "a reference to a value that was not sent" })?;
         if end == OPEN {
-            return Err(FramingError::Refused {
-                what: "a value that contains itself",
-            });
+            return Err(FramingError::Refused { what: "a value that contains itself" });
         }
         let value = out.get(start..end).unwrap_or_default();
         if out.len() + value.len() > expansion {
             return Err(FramingError::TooExpanded { limit: expansion });
         }
         if depth + nesting(value).unwrap_or(limits.nesting) > limits.nesting {
-            return Err(FramingError::TooDeep {
-                limit: limits.nesting,
-            });
+            return Err(FramingError::TooDeep { limit: limits.nesting });
         }
         out.extend_from_within(start..end);
         Ok(())

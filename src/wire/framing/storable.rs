@@ -48,11 +48,7 @@ impl Scratch {
 
 impl Storable {
     pub(super) fn new(limits: FramingLimits) -> Self {
-        Storable {
-            limits,
-            packed: Vec::new(),
-            scratch: Scratch::default(),
-        }
+        Storable { limits, packed: Vec::new(), scratch: Scratch::default() }
     }
 
     pub(super) fn next<'a>(&'a mut self, input: &'a [u8]) -> Result<Step<'a>, FramingError> {
@@ -91,9 +87,7 @@ impl Storable {
             }
             len = len << 7 | usize::from(octet & 0x7f);
             if len > self.limits.packet.saturating_sub(at + 1) {
-                return Err(FramingError::TooLong {
-                    limit: self.limits.packet,
-                });
+                return Err(FramingError::TooLong { limit: self.limits.packet });
             }
             if octet < 0x80 {
                 return Ok(Some((len, at + 1)));
@@ -224,21 +218,12 @@ impl<'a> Reading<'a> {
         if self.scratch.levels.len() >= self.limits.nesting {
             return Err(self.too_deep());
         }
-        self.scratch.levels.push(Level {
-            open,
-            hash,
-            left,
-            len: 0,
-            key_follows: false,
-            numbers,
-        });
+        self.scratch.levels.push(Level { open, hash, left, len: 0, key_follows: false, numbers });
         Ok(())
     }
 
     fn too_deep(&self) -> FramingError {
-        FramingError::TooDeep {
-            limit: self.limits.nesting,
-        }
+        FramingError::TooDeep { limit: self.limits.nesting }
     }
 
     /// Goes out of the innermost array or hash; its length if it was the packet's own.
@@ -383,12 +368,7 @@ impl<'a> Reading<'a> {
         if self.scratch.next_key == self.scratch.keys.len() {
             self.find_keys(value, flagged)?;
         }
-        let at = self
-            .scratch
-            .keys
-            .get(self.scratch.next_key)
-            .copied()
-            .unwrap_or_default();
+        let at = self.scratch.keys.get(self.scratch.next_key).copied().unwrap_or_default();
         self.scratch.next_key += 1;
         Ops::new(self.image, at).key(flagged)
     }
@@ -396,22 +376,12 @@ impl<'a> Reading<'a> {
     /// Finds the keys of the hash value that begins at `value` and of all in it, in the order in
     /// which they will be asked for, so that each octet is passed only once more.
     fn find_keys(&mut self, value: usize, flagged: bool) -> Result<(), FramingError> {
-        let Scratch {
-            levels,
-            keys,
-            next_key,
-            containers,
-            ..
-        } = &mut *self.scratch;
+        let Scratch { levels, keys, next_key, containers, .. } = &mut *self.scratch;
         keys.clear();
         *next_key = 0;
         let mut ops = Ops::new(self.image, value);
         containers.clear();
-        containers.push(Container {
-            left: 1,
-            hash: Some(flagged),
-            slot: None,
-        });
+        containers.push(Container { left: 1, hash: Some(flagged), slot: None });
         while let Some(container) = containers.last_mut() {
             let mut op = ops.op()?;
             if container.hash.is_some() && !op.is_leaf() {
@@ -430,11 +400,7 @@ impl<'a> Reading<'a> {
                 if levels.len() + containers.len() > self.limits.nesting {
                     return Err(self.too_deep());
                 }
-                containers.push(Container {
-                    left,
-                    hash,
-                    slot: None,
-                });
+                containers.push(Container { left, hash, slot: None });
                 continue;
             }
             while let Some(container) = containers.last_mut() {

@@ -56,9 +56,7 @@ fn put_length(out: &mut Vec<u8>, start: usize) -> Result<(), EncodeError> {
 }
 
 const fn too_long() -> EncodeError {
-    EncodeError::TooLong {
-        framing: Framing::Storable,
-    }
+    EncodeError::TooLong { framing: Framing::Storable }
 }
 
 struct Image<'a> {
@@ -91,16 +89,12 @@ impl Image<'_> {
         self.long_len(len)?;
         for _ in 0..len {
             let Token::Str(key) = self.reader.token()? else {
-                return Err(Malformed {
-                    at: self.reader.position(),
-                }
-                .into());
+                return Err(Malformed { at: self.reader.position() }.into());
             };
             self.value(depth)?;
             let octets = key.to_octets();
             if flagged {
-                self.out
-                    .push(if octets.is_some() { 0 } else { KEY_IS_UTF8 });
+                self.out.push(if octets.is_some() { 0 } else { KEY_IS_UTF8 });
             }
             let name = octets.as_deref().unwrap_or(key.data());
             self.long_len(name.len())?;
@@ -162,8 +156,7 @@ impl Image<'_> {
             self.out.extend_from_slice(&[REF, BLESS_AGAIN, 0]);
         } else {
             self.boolean_named = true;
-            self.out
-                .extend_from_slice(&[REF, BLESS, BOOLEAN_CLASS.len() as u8]);
+            self.out.extend_from_slice(&[REF, BLESS, BOOLEAN_CLASS.len() as u8]);
             self.out.extend_from_slice(BOOLEAN_CLASS);
         }
         self.out.extend_from_slice(&[BYTE, 128 + u8::from(value)]);

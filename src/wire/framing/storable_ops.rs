@@ -74,10 +74,7 @@ impl Op<'_> {
 
     /// The value itself follows.
     pub(super) const fn is_prefix(self) -> bool {
-        matches!(
-            self,
-            Op::Ref | Op::Bless(_) | Op::BlessAgain(_) | Op::Version
-        )
+        matches!(self, Op::Ref | Op::Bless(_) | Op::BlessAgain(_) | Op::Version)
     }
 }
 
@@ -90,10 +87,7 @@ pub(super) struct Key<'a> {
 }
 
 pub(super) const fn malformed(what: &'static str) -> FramingError {
-    FramingError::Malformed {
-        framing: Framing::Storable,
-        what,
-    }
+    FramingError::Malformed { framing: Framing::Storable, what }
 }
 
 const fn refused(what: &'static str) -> FramingError {
@@ -130,8 +124,7 @@ impl<'a> Ops<'a> {
     }
 
     fn long_len(&mut self) -> Result<usize, FramingError> {
-        self.take()
-            .map(|octets| u32::from_be_bytes(octets) as usize)
+        self.take().map(|octets| u32::from_be_bytes(octets) as usize)
     }
 
     fn short_len(&mut self) -> Result<usize, FramingError> {
@@ -158,18 +151,13 @@ impl<'a> Ops<'a> {
     #[inline]
     fn slice(&mut self, len: usize) -> Result<&'a [u8], FramingError> {
         let end = self.at.saturating_add(len);
-        let slice = self
-            .image
-            .get(self.at..end)
-            .ok_or(malformed("it ends early"))?;
+        let slice = self.image.get(self.at..end).ok_or(malformed("it ends early"))?;
         self.at = end;
         Ok(slice)
     }
 
     fn utf8(&mut self, len: usize) -> Result<Op<'a>, FramingError> {
-        StrRef::generalized(self.slice(len)?)
-            .map(Op::Str)
-            .ok_or(FramingError::NotUtf8)
+        StrRef::generalized(self.slice(len)?).map(Op::Str).ok_or(FramingError::NotUtf8)
     }
 
     #[inline]
@@ -193,17 +181,11 @@ impl<'a> Ops<'a> {
                 self.utf8(len)?
             }
             ARRAY => Op::Array(self.count(1)?),
-            HASH => Op::Hash {
-                len: self.count(5)?,
-                flagged: false,
-            },
+            HASH => Op::Hash { len: self.count(5)?, flagged: false },
             FLAGGED_HASH => {
                 // Whether the hash is restricted is of no interest.
                 self.octet()?;
-                Op::Hash {
-                    len: self.count(6)?,
-                    flagged: true,
-                }
+                Op::Hash { len: self.count(6)?, flagged: true }
             }
             REF | OVERLOADED_REF | WEAK_REF | WEAK_OVERLOADED_REF => Op::Ref,
             UNDEF | STATIC_UNDEF | STATIC_UNDEF_ELEMENT => Op::Undef,
@@ -229,11 +211,7 @@ impl<'a> Ops<'a> {
             }
             REGEXP => {
                 let has_long_len = self.octet()? & 1 == 1;
-                let len = if has_long_len {
-                    self.long_len()?
-                } else {
-                    self.short_len()?
-                };
+                let len = if has_long_len { self.long_len()? } else { self.short_len()? };
                 let pattern = self.slice(len)?;
                 let flags = self.short_len()?;
                 self.slice(flags)?;
@@ -263,9 +241,6 @@ impl<'a> Ops<'a> {
         } else {
             return Err(FramingError::NotUtf8);
         };
-        Ok(Key {
-            name: StrRef::trusted(kind, name),
-            absent: flags & KEY_IS_PLACEHOLDER != 0,
-        })
+        Ok(Key { name: StrRef::trusted(kind, name), absent: flags & KEY_IS_PLACEHOLDER != 0 })
     }
 }

@@ -127,21 +127,15 @@ impl Handshaker {
         }
         // Unlike methods inside TLS, whose absence the missing key `tls` tells, peers could not
         // know that these are of no use here.
-        config
-            .auth_accept
-            .retain(|method| has_secret || !method.needs_secret());
+        config.auth_accept.retain(|method| has_secret || !method.needs_secret());
         if config.auth_accept.is_empty() {
             return Err(HandshakeConfigError::NothingAccepted);
         }
-        config
-            .auth_offer
-            .retain(|&method| can_send(&config.secret, config.tls, method));
+        config.auth_offer.retain(|&method| can_send(&config.secret, config.tls, method));
         if config.auth_offer.is_empty() {
             return Err(HandshakeConfigError::NothingToOffer);
         }
-        let handshaker = Handshaker {
-            config: Arc::new(config),
-        };
+        let handshaker = Handshaker { config: Arc::new(config) };
         let octets = handshaker.greeting(&Connection::Node, "").compose().len() + VARYING;
         if octets > PEERS_TAKE {
             return Err(HandshakeConfigError::GreetingTooLong { octets });
@@ -178,12 +172,7 @@ impl Handshaker {
     fn greeting(&self, connection: &Connection, peer_addr: &str) -> Greeting {
         let config = &*self.config;
         let mut keys = vec![
-            (
-                "provider",
-                concat!("aemp-", env!("CARGO_PKG_VERSION"))
-                    .as_bytes()
-                    .to_vec(),
-            ),
+            ("provider", concat!("aemp-", env!("CARGO_PKG_VERSION")).as_bytes().to_vec()),
             ("peeraddr", greeting::escape(peer_addr.as_bytes())),
         ];
         let protocol = match connection {
@@ -201,29 +190,16 @@ impl Handshaker {
             keys.push(("tls", b"1.0".to_vec()));
         }
         keys.retain(|(name, _)| config.keys.iter().all(|(extra, _)| extra != name));
-        let extra = config
-            .keys
-            .iter()
-            .map(|(name, value)| (&**name, greeting::escape(value.as_bytes())));
+        let extra =
+            config.keys.iter().map(|(name, value)| (&**name, greeting::escape(value.as_bytes())));
         keys.extend(extra);
         Greeting {
             protocol: protocol.to_vec(),
             version: greeting::VERSION.to_string().into_bytes(),
             node_id: config.node_id.clone(),
-            auth_methods: config
-                .auth_accept
-                .iter()
-                .map(|method| method.name().into())
-                .collect(),
-            framings: config
-                .framings
-                .iter()
-                .map(|framing| framing.name().into())
-                .collect(),
-            keys: keys
-                .into_iter()
-                .map(|(name, value)| (name.into(), value))
-                .collect(),
+            auth_methods: config.auth_accept.iter().map(|method| method.name().into()).collect(),
+            framings: config.framings.iter().map(|framing| framing.name().into()).collect(),
+            keys: keys.into_iter().map(|(name, value)| (name.into(), value)).collect(),
         }
     }
 }

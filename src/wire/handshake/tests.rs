@@ -4,17 +4,11 @@ use super::*;
 use crate::wire::auth::Secret;
 
 fn secret_config(node_id: &str) -> HandshakeConfig {
-    HandshakeConfig {
-        secret: Secret::new("geheim"),
-        ..HandshakeConfig::new(node_id)
-    }
+    HandshakeConfig { secret: Secret::new("geheim"), ..HandshakeConfig::new(node_id) }
 }
 
 fn tls_config(node_id: &str) -> HandshakeConfig {
-    HandshakeConfig {
-        tls: Tls::Offered,
-        ..HandshakeConfig::new(node_id)
-    }
+    HandshakeConfig { tls: Tls::Offered, ..HandshakeConfig::new(node_id) }
 }
 
 fn handshaker(config: HandshakeConfig) -> Handshaker {
@@ -65,10 +59,7 @@ fn meet(a: Handshake, b: Handshake) -> (Outcome, Outcome) {
         Err(_) => Vec::new(),
     };
     let (a_says, b_says) = (says(&a), says(&b));
-    (
-        a.and_then(|a| finish(a, &b_says)),
-        b.and_then(|b| finish(b, &a_says)),
-    )
+    (a.and_then(|a| finish(a, &b_says)), b.and_then(|b| finish(b, &a_says)))
 }
 
 /// What we make of a peer that greets so and then sends an authentication line made for it.
@@ -78,15 +69,9 @@ fn hear(
     auth_line: impl FnOnce(&Peer) -> String,
 ) -> Outcome {
     let state = listen(config);
-    let (own, peer) = (
-        state.output().to_vec(),
-        format!("{greeting}\nnonce\n").into_bytes(),
-    );
+    let (own, peer) = (state.output().to_vec(), format!("{greeting}\nnonce\n").into_bytes());
     let state = authenticating(state, &peer)?;
-    finish(
-        state,
-        format!("{}\n", auth_line(&Peer { own, peer })).as_bytes(),
-    )
+    finish(state, format!("{}\n", auth_line(&Peer { own, peer })).as_bytes())
 }
 
 struct Peer {
@@ -96,9 +81,7 @@ struct Peer {
 
 impl Peer {
     fn token(&self, method: AuthMethod) -> String {
-        method
-            .token(Secret::new("geheim").as_ref(), &self.peer, &self.own)
-            .unwrap()
+        method.token(Secret::new("geheim").as_ref(), &self.peer, &self.own).unwrap()
     }
 
     fn line(&self, method: AuthMethod) -> String {
@@ -114,10 +97,7 @@ fn two_nodes_with_one_secret_meet() {
     let (a, b) = meet(dial(secret_config("a")), listen(secret_config("b")));
     let (a, b) = (a.unwrap(), b.unwrap());
     assert_eq!((&*a.peer.node_id, &*b.peer.node_id), (&b"b"[..], &b"a"[..]));
-    assert_eq!(
-        (a.method, b.method),
-        (AuthMethod::HmacSha3_512, AuthMethod::HmacSha3_512)
-    );
+    assert_eq!((a.method, b.method), (AuthMethod::HmacSha3_512, AuthMethod::HmacSha3_512));
     assert_eq!(a.connection, Connection::Node);
     assert!(!a.tls && !a.untrusted);
     let provider = concat!("aemp-", env!("CARGO_PKG_VERSION"));
@@ -131,24 +111,12 @@ fn two_nodes_with_one_secret_meet() {
 
 #[test]
 fn each_side_sends_what_the_other_listed_first() {
-    let a = HandshakeConfig {
-        framings: vec![Framing::Json, Framing::Cbor],
-        ..secret_config("a")
-    };
-    let b = HandshakeConfig {
-        framings: vec![Framing::Cbor, Framing::Json],
-        ..secret_config("b")
-    };
+    let a = HandshakeConfig { framings: vec![Framing::Json, Framing::Cbor], ..secret_config("a") };
+    let b = HandshakeConfig { framings: vec![Framing::Cbor, Framing::Json], ..secret_config("b") };
     let (a, b) = meet(dial(a), listen(b));
     let (a, b) = (a.unwrap(), b.unwrap());
-    assert_eq!(
-        (a.send_framing, a.receive_framing),
-        (Framing::Cbor, Framing::Json)
-    );
-    assert_eq!(
-        (b.send_framing, b.receive_framing),
-        (Framing::Json, Framing::Cbor)
-    );
+    assert_eq!((a.send_framing, a.receive_framing), (Framing::Cbor, Framing::Json));
+    assert_eq!((b.send_framing, b.receive_framing), (Framing::Json, Framing::Cbor));
 }
 
 #[test]
@@ -162,10 +130,7 @@ fn two_nodes_with_certificates_use_tls_and_the_smaller_nonce_is_the_client() {
     let (a, b) = (in_tls(dialled, &b_says), in_tls(listening, &a_says));
     assert!(!a.we_are_client() && b.we_are_client());
     assert_eq!(a.peer().node_id, b"b");
-    let (a, b) = (
-        a.tls_established(TlsPeer::Verified),
-        b.tls_established(TlsPeer::Verified),
-    );
+    let (a, b) = (a.tls_established(TlsPeer::Verified), b.tls_established(TlsPeer::Verified));
     assert_eq!(a.peer().node_id, b"b");
     let a_says = a.output().to_vec();
     let b = finish(b, &a_says).unwrap();
@@ -175,10 +140,7 @@ fn two_nodes_with_certificates_use_tls_and_the_smaller_nonce_is_the_client() {
 
 #[test]
 fn nodes_with_secret_and_certificate_fall_back_to_the_secret_without_tls() {
-    let a = HandshakeConfig {
-        tls: Tls::Offered,
-        ..secret_config("a")
-    };
+    let a = HandshakeConfig { tls: Tls::Offered, ..secret_config("a") };
     let (a, b) = meet(dial(a), listen(secret_config("b")));
     assert_eq!(a.unwrap().method, AuthMethod::HmacSha3_512);
     assert!(!b.unwrap().tls);
@@ -200,29 +162,17 @@ fn the_secret_also_serves_inside_tls() {
 fn tls_anon_is_sent_only_if_offered_and_marks_the_sender_untrusted() {
     let offer = vec![AuthMethod::TlsAnon];
     let accept = vec![AuthMethod::TlsAnon, AuthMethod::TlsSha3_512];
-    let a = HandshakeConfig {
-        auth_offer: offer,
-        ..tls_config("a")
-    };
-    let b = HandshakeConfig {
-        auth_accept: accept,
-        ..tls_config("b")
-    };
+    let a = HandshakeConfig { auth_offer: offer, ..tls_config("a") };
+    let b = HandshakeConfig { auth_accept: accept, ..tls_config("b") };
     let (a, b) = meet(dial(a), listen(b));
     let (a, b) = (a.unwrap(), b.unwrap());
-    assert_eq!(
-        (a.own_method, b.method),
-        (AuthMethod::TlsAnon, AuthMethod::TlsAnon)
-    );
+    assert_eq!((a.own_method, b.method), (AuthMethod::TlsAnon, AuthMethod::TlsAnon));
     assert!(b.untrusted && !a.untrusted);
 }
 
 #[test]
 fn tls_that_is_required_is_required_of_the_peer() {
-    let config = HandshakeConfig {
-        tls: Tls::Required,
-        ..secret_config("a")
-    };
+    let config = HandshakeConfig { tls: Tls::Required, ..secret_config("a") };
     let error = hear(config, PLAIN_PEER, |_| unreachable!()).unwrap_err();
     assert_eq!(error, HandshakeError::TlsRequired);
 }
@@ -234,10 +184,7 @@ fn tls_methods_are_refused_outside_tls_and_without_a_certificate() {
         assert_eq!(error, HandshakeError::MethodOutsideTls { method });
     }
     let heard = |method: AuthMethod| {
-        let state = listen(HandshakeConfig {
-            tls: Tls::Offered,
-            ..secret_config("a")
-        });
+        let state = listen(HandshakeConfig { tls: Tls::Offered, ..secret_config("a") });
         let own = state.output().to_vec();
         let peer = format!("{TLS_PEER}\nnonce\n").into_bytes();
         let Proceed::StartTls(tls) = greeted(state, &peer).unwrap().proceed().unwrap() else {
@@ -247,58 +194,34 @@ fn tls_methods_are_refused_outside_tls_and_without_a_certificate() {
         finish(tls.tls_established(TlsPeer::Anonymous), line.as_bytes())
     };
     for method in [AuthMethod::TlsSha3_512, AuthMethod::TlsAnon] {
-        assert_eq!(
-            heard(method),
-            Err(HandshakeError::NoPeerCertificate { method })
-        );
+        assert_eq!(heard(method), Err(HandshakeError::NoPeerCertificate { method }));
     }
     assert!(heard(AuthMethod::HmacSha3_512).is_ok());
 }
 
 #[test]
 fn a_simple_client_gets_in_with_the_cleartext_secret() {
-    let peer = hear(secret_config("a"), PLAIN_PEER, |_| {
-        "cleartext;67656865696d;json".into()
-    });
+    let peer = hear(secret_config("a"), PLAIN_PEER, |_| "cleartext;67656865696d;json".into());
     assert_eq!(peer.unwrap().method, AuthMethod::Cleartext);
 }
 
 #[test]
 fn auth_accept_is_enforced() {
-    let config = HandshakeConfig {
-        auth_accept: vec![AuthMethod::HmacSha3_512],
-        ..secret_config("a")
-    };
+    let config =
+        HandshakeConfig { auth_accept: vec![AuthMethod::HmacSha3_512], ..secret_config("a") };
     let error = hear(config, PLAIN_PEER, |_| "cleartext;67656865696d;json".into()).unwrap_err();
-    assert_eq!(
-        error,
-        HandshakeError::MethodRefused {
-            method: AuthMethod::Cleartext
-        }
-    );
+    assert_eq!(error, HandshakeError::MethodRefused { method: AuthMethod::Cleartext });
 }
 
 #[test]
 fn a_node_without_a_secret_accepts_no_empty_one() {
     for line in ["cleartext;;json", "hmac_sha3_512;;json"] {
         let error = hear(tls_config("a"), TLS_PEER, |_| line.into()).unwrap_err();
-        assert!(
-            matches!(error, HandshakeError::MethodRefused { .. }),
-            "{error}"
-        );
+        assert!(matches!(error, HandshakeError::MethodRefused { .. }), "{error}");
     }
     let state = listen(tls_config("a"));
-    let own = Greeting::parse(
-        state
-            .output()
-            .split(|&octet| octet == b'\n')
-            .next()
-            .unwrap(),
-    );
-    assert_eq!(
-        own.unwrap().auth_methods.join(&b','),
-        b"tls_sha3_512,tls_anon"
-    );
+    let own = Greeting::parse(state.output().split(|&octet| octet == b'\n').next().unwrap());
+    assert_eq!(own.unwrap().auth_methods.join(&b','), b"tls_sha3_512,tls_anon");
 }
 
 #[test]
@@ -315,11 +238,8 @@ fn wrong_tokens_are_refused() {
         let error = hear(tls_config("a"), TLS_PEER, |_| format!("{method};00;json")).unwrap_err();
         assert_eq!(error, HandshakeError::WrongToken { method });
     }
-    let upper = |peer: &Peer| {
-        peer.line(HmacSha3_512)
-            .to_uppercase()
-            .replace("HMAC_SHA", "hmac_sha")
-    };
+    let upper =
+        |peer: &Peer| peer.line(HmacSha3_512).to_uppercase().replace("HMAC_SHA", "hmac_sha");
     assert!(hear(secret_config("a"), PLAIN_PEER, upper).is_err());
 }
 
@@ -333,41 +253,22 @@ fn further_fields_of_the_authentication_line_are_ignored() {
 fn garbage_instead_of_authentication_is_refused_without_telling_it() {
     let heard = |line: &str| hear(secret_config("a"), PLAIN_PEER, |_| line.into()).unwrap_err();
     assert_eq!(heard("67656865696d"), HandshakeError::NotAnAuthLine);
-    assert_eq!(
-        heard("cleartext;67656865696d"),
-        HandshakeError::NotAnAuthLine
-    );
-    assert_eq!(
-        heard("md6;;json"),
-        HandshakeError::UnknownMethod {
-            method: "\"md6\"".into()
-        }
-    );
+    assert_eq!(heard("cleartext;67656865696d"), HandshakeError::NotAnAuthLine);
+    assert_eq!(heard("md6;;json"), HandshakeError::UnknownMethod { method: "\"md6\"".into() });
 }
 
 #[test]
 fn a_framing_that_we_did_not_list_is_refused() {
-    let config = HandshakeConfig {
-        framings: vec![Framing::Json],
-        ..secret_config("a")
-    };
-    let line = |peer: &Peer| {
-        peer.line(AuthMethod::HmacSha3_512)
-            .replace(";json", ";cbor")
-    };
+    let config = HandshakeConfig { framings: vec![Framing::Json], ..secret_config("a") };
+    let line = |peer: &Peer| peer.line(AuthMethod::HmacSha3_512).replace(";json", ";cbor");
     let error = hear(config, PLAIN_PEER, line).unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "peer wants to send framing \"cbor\", we accept \"json\""
-    );
+    assert_eq!(error.to_string(), "peer wants to send framing \"cbor\", we accept \"json\"");
 }
 
 #[test]
 fn unknown_methods_framings_and_keys_are_passed_over() {
     let greeting = "aemp;1.0;peer;new,cleartext,tls_anon,hmac_sha3_512;xml,storable,json;k;=;a=b=c";
-    let peer = hear(secret_config("a"), greeting, |peer| {
-        peer.line(AuthMethod::HmacSha3_512)
-    });
+    let peer = hear(secret_config("a"), greeting, |peer| peer.line(AuthMethod::HmacSha3_512));
     let peer = peer.unwrap();
     assert_eq!(peer.own_method, AuthMethod::HmacSha3_512);
     assert_eq!(peer.send_framing, Framing::Storable);
@@ -376,9 +277,7 @@ fn unknown_methods_framings_and_keys_are_passed_over() {
 #[test]
 fn wrong_greetings_are_refused() {
     let heard = |greeting: &str| {
-        hear(secret_config("a"), greeting, |_| unreachable!())
-            .unwrap_err()
-            .to_string()
+        hear(secret_config("a"), greeting, |_| unreachable!()).unwrap_err().to_string()
     };
     assert_eq!(
         heard("GET / HTTP/1.1\r"),
@@ -423,19 +322,11 @@ fn our_own_node_id_comes_with_the_greeting_that_named_it() {
 #[test]
 fn an_echo_of_our_nonce_is_refused() {
     let state = listen(secret_config("a"));
-    let echo = String::from_utf8(state.output().to_vec())
-        .unwrap()
-        .replace(";a;", ";b;");
-    assert_eq!(
-        greeted(state, echo.as_bytes()).unwrap_err(),
-        HandshakeError::EchoedNonce
-    );
+    let echo = String::from_utf8(state.output().to_vec()).unwrap().replace(";a;", ";b;");
+    assert_eq!(greeted(state, echo.as_bytes()).unwrap_err(), HandshakeError::EchoedNonce);
     let dialled = handshaker(secret_config("a")).dial_data(nonce(1), "", "id");
     let echo = dialled.output().to_vec();
-    assert_eq!(
-        greeted(dialled, &echo).unwrap_err(),
-        HandshakeError::EchoedNonce
-    );
+    assert_eq!(greeted(dialled, &echo).unwrap_err(), HandshakeError::EchoedNonce);
 }
 
 #[test]
@@ -443,10 +334,7 @@ fn carriage_returns_before_line_feeds_are_no_part_of_a_line() {
     let state = listen(secret_config("a"));
     let own = state.output().to_vec();
     let state = authenticating(state, format!("{PLAIN_PEER}\r\n\r\n").as_bytes()).unwrap();
-    let peer = Peer {
-        own,
-        peer: format!("{PLAIN_PEER}\n\n").into_bytes(),
-    };
+    let peer = Peer { own, peer: format!("{PLAIN_PEER}\n\n").into_bytes() };
     let line = peer.line(AuthMethod::HmacSha3_512) + "\r\n";
     assert!(finish(state, line.as_bytes()).is_ok());
 }
@@ -461,15 +349,9 @@ fn a_line_may_have_4096_octets_and_no_more() {
     };
     assert!(greeted(listen(secret_config("a")), &line(4096)).is_ok());
     let too_long = Err(HandshakeError::LineTooLong { limit: 4096 });
-    assert_eq!(
-        greeted(listen(secret_config("a")), &line(4097)).map(drop),
-        too_long
-    );
+    assert_eq!(greeted(listen(secret_config("a")), &line(4097)).map(drop), too_long);
     let endless = vec![b'x'; 1 << 20];
-    assert_eq!(
-        greeted(listen(secret_config("a")), &endless).map(drop),
-        too_long
-    );
+    assert_eq!(greeted(listen(secret_config("a")), &endless).map(drop), too_long);
     let state = authenticating(listen(secret_config("a")), &line(100)).unwrap();
     assert_eq!(finish(state, &endless).map(drop), too_long);
 }
@@ -478,23 +360,14 @@ fn a_line_may_have_4096_octets_and_no_more() {
 fn octets_after_the_authentication_line_stay_in_the_buffer_and_do_not_count() {
     let state = listen(secret_config("a"));
     let own = state.output().to_vec();
-    let peer = Peer {
-        own,
-        peer: format!("{PLAIN_PEER}\nnonce\n").into_bytes(),
-    };
+    let peer = Peer { own, peer: format!("{PLAIN_PEER}\nnonce\n").into_bytes() };
     let packets = vec![b'['; 1 << 20];
     let line = peer.line(AuthMethod::HmacSha3_512) + "\n";
     let all = [&*peer.peer, line.as_bytes(), &packets].concat();
     let mut input = all.as_slice();
-    let Progress::Reached(greeted) = state.feed(&mut input).unwrap() else {
-        panic!()
-    };
-    let Proceed::Authenticate(state) = greeted.proceed().unwrap() else {
-        panic!()
-    };
-    let Progress::Reached(_) = state.feed(&mut input).unwrap() else {
-        panic!()
-    };
+    let Progress::Reached(greeted) = state.feed(&mut input).unwrap() else { panic!() };
+    let Proceed::Authenticate(state) = greeted.proceed().unwrap() else { panic!() };
+    let Progress::Reached(_) = state.feed(&mut input).unwrap() else { panic!() };
     assert_eq!(input, packets);
 }
 
@@ -502,10 +375,7 @@ fn octets_after_the_authentication_line_stay_in_the_buffer_and_do_not_count() {
 fn a_peer_that_closes_early_is_told_apart_by_how_far_it_came() {
     let error = greeted(listen(secret_config("a")), b"aemp;1;peer;;\n").unwrap_err();
     assert_eq!(error, HandshakeError::ClosedInGreeting);
-    let state = authenticating(
-        listen(secret_config("a")),
-        format!("{PLAIN_PEER}\n\n").as_bytes(),
-    );
+    let state = authenticating(listen(secret_config("a")), format!("{PLAIN_PEER}\n\n").as_bytes());
     assert_eq!(
         finish(state.unwrap(), b"hmac").unwrap_err(),
         HandshakeError::ClosedInAuthentication
@@ -519,12 +389,7 @@ fn a_listener_adopts_the_data_connection_of_a_dialler() {
     let id = b"b%3b@a%25".to_vec();
     let (a, b) = meet(dialled, listen(secret_config("b")));
     assert_eq!(b.unwrap().connection, Connection::Data { id });
-    assert_eq!(
-        a.unwrap().connection,
-        Connection::Data {
-            id: b"b;@a%25".to_vec()
-        }
-    );
+    assert_eq!(a.unwrap().connection, Connection::Data { id: b"b;@a%25".to_vec() });
 }
 
 #[test]
@@ -542,10 +407,7 @@ fn a_data_connection_may_greet_as_one_in_both_directions_but_a_node_is_dialled_a
     assert_eq!(data.connection(), &Connection::Data { id: b"id".to_vec() });
     assert_eq!(data.peer().node_id, b"peer");
     let node = greeted(dial(secret_config("a")), greeting).unwrap_err();
-    assert_eq!(
-        node.to_string(),
-        "peer speaks protocol \"aemp-dataconn\", expected aemp"
-    );
+    assert_eq!(node.to_string(), "peer speaks protocol \"aemp-dataconn\", expected aemp");
     let nameless = b"aemp-dataconn;1;peer;hmac_sha3_512;json\n\n";
     let nameless = greeted(listen(secret_config("a")), nameless).unwrap_err();
     assert_eq!(nameless, HandshakeError::NoDataConnectionId);
@@ -555,11 +417,7 @@ fn a_data_connection_may_greet_as_one_in_both_directions_but_a_node_is_dialled_a
 fn extra_keys_replace_ours_and_are_escaped() {
     let key = |name: &str, value: &str| (name.to_owned(), value.to_owned());
     let keys = vec![key("x", "a;b"), key("provider", "mine-1")];
-    let state = listen(HandshakeConfig {
-        keys,
-        tls: Tls::Offered,
-        ..secret_config("a")
-    });
+    let state = listen(HandshakeConfig { keys, tls: Tls::Offered, ..secret_config("a") });
     let line = String::from_utf8(state.output().to_vec()).unwrap();
     let keys = "peeraddr=peer:1;mproto=1;gproto=1;tls=1.0;x=a%3bb;provider=mine-1\n";
     assert!(line.contains(keys), "{line}");
@@ -574,37 +432,13 @@ fn a_configuration_with_which_nobody_could_talk_is_refused() {
     assert_eq!(refused(secret_config("a;b")), NodeId("\"a;b\"".into()));
     for name in ["", "a=b", "a\n"] {
         let keys = vec![(name.to_owned(), String::new())];
-        assert_eq!(
-            refused(HandshakeConfig {
-                keys,
-                ..secret_config("a")
-            }),
-            Key(name.into())
-        );
+        assert_eq!(refused(HandshakeConfig { keys, ..secret_config("a") }), Key(name.into()));
     }
-    assert_eq!(
-        refused(HandshakeConfig {
-            framings: vec![],
-            ..secret_config("a")
-        }),
-        NoFraming
-    );
+    assert_eq!(refused(HandshakeConfig { framings: vec![], ..secret_config("a") }), NoFraming);
     let auth_offer = vec![AuthMethod::TlsSha3_512, AuthMethod::Cleartext];
-    assert_eq!(
-        refused(HandshakeConfig {
-            auth_offer,
-            ..secret_config("a")
-        }),
-        NothingToOffer
-    );
+    assert_eq!(refused(HandshakeConfig { auth_offer, ..secret_config("a") }), NothingToOffer);
     let auth_accept = vec![AuthMethod::HmacSha3_512, AuthMethod::Cleartext];
-    assert_eq!(
-        refused(HandshakeConfig {
-            auth_accept,
-            ..tls_config("a")
-        }),
-        NothingAccepted
-    );
+    assert_eq!(refused(HandshakeConfig { auth_accept, ..tls_config("a") }), NothingAccepted);
     let long = refused(secret_config(&"a".repeat(4000)));
     assert!(matches!(long, GreetingTooLong { octets: 5000.. }), "{long}");
     let kept = handshaker(secret_config("a"));

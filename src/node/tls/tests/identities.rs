@@ -20,10 +20,7 @@ fn blocks(pem: &str) -> Vec<String> {
 
 /// Takes the key out of a PKCS#8 block, as a block with this label. `at` is where it begins.
 fn unwrapped_key(pkcs8: &str, at: usize, label: &str) -> String {
-    let base64: String = pkcs8
-        .lines()
-        .filter(|line| !line.starts_with('-'))
-        .collect();
+    let base64: String = pkcs8.lines().filter(|line| !line.starts_with('-')).collect();
     let der = STANDARD.decode(base64).unwrap();
     let key = STANDARD.encode(&der[at..]);
     format!("-----BEGIN {label}-----\n{key}\n-----END {label}-----\n")
@@ -53,10 +50,7 @@ fn text_around_the_blocks_and_crlf_do_no_harm() {
     let expected = identity(&perl_pem()).fingerprint();
     let text = format!("subject=CN = AnyEvent::MP\n{}\nand more\n", perl_pem());
     assert_eq!(identity(&text).fingerprint(), expected);
-    assert_eq!(
-        identity(&text.replace('\n', "\r\n")).fingerprint(),
-        expected
-    );
+    assert_eq!(identity(&text.replace('\n', "\r\n")).fingerprint(), expected);
 }
 
 #[test]
@@ -66,12 +60,7 @@ fn the_certificate_of_the_key_is_ours_and_only_its_issuers_are_sent_along() {
     let leaf = intermediate.issue(params("leaf", false));
     let (friend, namesake) = (ca("friend"), ca("intermediate"));
     let identity = identity(&leaf.pem(&[&friend, &root, &namesake, &intermediate]));
-    let sent: Vec<_> = identity
-        .certified_key
-        .cert
-        .iter()
-        .map(|der| Fingerprint::of(der))
-        .collect();
+    let sent: Vec<_> = identity.certified_key.cert.iter().map(|der| Fingerprint::of(der)).collect();
     let expected = [&leaf, &intermediate, &root].map(|made| {
         let pem = self::identity(&made.pem(&[]));
         pem.fingerprint()
@@ -142,10 +131,9 @@ fn what_is_missing_is_named() {
 
 #[test]
 fn an_encrypted_key_is_called_so() {
-    for pem in [
-        include_str!("openssl/encrypted-pkcs8.pem"),
-        include_str!("openssl/encrypted-sec1.pem"),
-    ] {
+    for pem in
+        [include_str!("openssl/encrypted-pkcs8.pem"), include_str!("openssl/encrypted-sec1.pem")]
+    {
         assert_eq!(error(pem), PemError::EncryptedKey);
     }
 }

@@ -112,10 +112,8 @@ async fn a_rewound_stream_yields_the_early_octets_and_then_its_own() {
 async fn an_established_connection_says_what_it_is() {
     let node = node(&perl_pem());
     let (client_end, server_end) = tokio::io::duplex(100_000);
-    let (client, server) = tokio::join!(
-        handshake(client_end, true, &node),
-        handshake(server_end, false, &node)
-    );
+    let (client, server) =
+        tokio::join!(handshake(client_end, true, &node), handshake(server_end, false, &node));
     let (client, server) = (client.unwrap(), server.unwrap());
     assert_eq!(client.summary(), "TLSv1_3 TLS13_AES_256_GCM_SHA384");
     assert_eq!(server.summary(), client.summary());
@@ -127,10 +125,7 @@ async fn tickets_of_a_server_do_no_harm_and_are_not_used() {
     let config = node(&perl_pem());
     let sessions = ServerSessionMemoryCache::new(10);
     for versions in VERSIONS {
-        let config = TlsConfig {
-            versions,
-            ..config.clone()
-        };
+        let config = TlsConfig { versions, ..config.clone() };
         for _ in 0..2 {
             let mut server = config.server(config.verifier()).unwrap();
             server.session_storage = sessions.clone();
@@ -153,10 +148,7 @@ async fn tickets_of_a_server_do_no_harm_and_are_not_used() {
 async fn a_client_that_would_resume_is_verified_anew() {
     let config = node(&perl_pem());
     for versions in VERSIONS {
-        let config = TlsConfig {
-            versions,
-            ..config.clone()
-        };
+        let config = TlsConfig { versions, ..config.clone() };
         let mut client = config.client(config.verifier()).unwrap();
         client.resumption = Resumption::in_memory_sessions(10);
         let connector = TlsConnector::from(Arc::new(client));

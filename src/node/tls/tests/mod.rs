@@ -49,11 +49,8 @@ fn params(name: &str, is_ca: bool) -> CertificateParams {
     let mut params = CertificateParams::default();
     params.distinguished_name.push(DnType::CommonName, name);
     params.use_authority_key_identifier_extension = true;
-    params.is_ca = if is_ca {
-        IsCa::Ca(BasicConstraints::Unconstrained)
-    } else {
-        IsCa::ExplicitNoCa
-    };
+    params.is_ca =
+        if is_ca { IsCa::Ca(BasicConstraints::Unconstrained) } else { IsCa::ExplicitNoCa };
     valid(&mut params, -10, 10);
     params
 }
@@ -71,11 +68,7 @@ fn valid(params: &mut CertificateParams, from: i64, until: i64) {
 fn self_signed(params: CertificateParams) -> Made {
     let key = KeyPair::generate().unwrap();
     let certificate = params.self_signed(&key).unwrap().pem();
-    Made {
-        params,
-        key,
-        certificate,
-    }
+    Made { params, key, certificate }
 }
 
 fn ca(name: &str) -> Made {
@@ -87,11 +80,7 @@ impl Made {
         let key = KeyPair::generate().unwrap();
         let issuer = Issuer::from_params(&self.params, &self.key);
         let certificate = params.signed_by(&key, &issuer).unwrap().pem();
-        Made {
-            params,
-            key,
-            certificate,
-        }
+        Made { params, key, certificate }
     }
 
     /// The setting `cert` of a node with this certificate that also trusts those.
@@ -121,10 +110,7 @@ type Outcome = Result<Option<Fingerprint>, TlsError>;
 /// has been refused.
 async fn meet(client: &TlsConfig, server: &TlsConfig) -> (Outcome, Outcome) {
     let (client_end, server_end) = tokio::io::duplex(100_000);
-    tokio::join!(
-        one_side(client_end, true, client),
-        one_side(server_end, false, server)
-    )
+    tokio::join!(one_side(client_end, true, client), one_side(server_end, false, server))
 }
 
 async fn one_side<IO>(stream: IO, we_are_client: bool, config: &TlsConfig) -> Outcome
@@ -153,10 +139,7 @@ async fn in_all_ways(
     check: impl Fn(&str, Outcome, Outcome),
 ) {
     for versions in VERSIONS {
-        let with_versions = |config: &TlsConfig| TlsConfig {
-            versions,
-            ..config.clone()
-        };
+        let with_versions = |config: &TlsConfig| TlsConfig { versions, ..config.clone() };
         let (first, second) = (with_versions(first), with_versions(second));
         let names: Vec<_> = versions.iter().map(|version| version.version).collect();
         let (one, other) = meet(&first, &second).await;
@@ -179,19 +162,13 @@ async fn they_meet(first: &str, second: &str) {
 async fn refused(first: &TlsConfig, second: &Identity, expected: &Refusal) {
     in_all_ways(first, &node_of(second), |way, one, other| {
         match one {
-            Err(TlsError::Certificate {
-                fingerprint,
-                reason,
-            }) => {
+            Err(TlsError::Certificate { fingerprint, reason }) => {
                 assert_eq!(fingerprint, second.fingerprint(), "{way}");
                 assert_eq!(reason, *expected, "{way}");
             }
             one => panic!("{way}: {one:?}"),
         }
-        assert!(
-            matches!(other, Err(TlsError::Alert { .. })),
-            "{way}: {other:?}"
-        );
+        assert!(matches!(other, Err(TlsError::Alert { .. })), "{way}: {other:?}");
     })
     .await;
 }

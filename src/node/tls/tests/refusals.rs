@@ -39,13 +39,8 @@ async fn a_certificate_of_version_1_of_a_strange_ca_is_refused() {
     let ours = ca("ca");
     let stranger = identity(&[include_str!("openssl/v1-leaf.pem"), &ours.certificate].concat());
     refused(&node(&ours.pem(&[])), &stranger, &Refusal::UnknownIssuer).await;
-    let stranger = identity(
-        &[
-            include_str!("openssl/v1-self-signed.pem"),
-            &ours.certificate,
-        ]
-        .concat(),
-    );
+    let stranger =
+        identity(&[include_str!("openssl/v1-self-signed.pem"), &ours.certificate].concat());
     refused(&node(&ours.pem(&[])), &stranger, &Refusal::UnknownIssuer).await;
 }
 
@@ -55,12 +50,7 @@ async fn our_own_certificate_is_refused_once_it_has_expired() {
     let node = ca("node");
     let since = moment(-1);
     let peer = identity(&expired.pem(&[&node]));
-    refused(
-        &node_of(&identity(&node.pem(&[&expired]))),
-        &peer,
-        &Refusal::Expired { since },
-    )
-    .await;
+    refused(&node_of(&identity(&node.pem(&[&expired]))), &peer, &Refusal::Expired { since }).await;
 }
 
 #[tokio::test]
@@ -79,12 +69,7 @@ async fn a_certificate_can_be_used_in_its_first_and_last_second() {
         clock: Arc::new(Clock(NOW.checked_add_signed(time).unwrap())),
         ..node(&pem)
     };
-    for (time, passes) in [
-        (-DAY - 1, false),
-        (-DAY, true),
-        (DAY, true),
-        (DAY + 1, false),
-    ] {
+    for (time, passes) in [(-DAY - 1, false), (-DAY, true), (DAY, true), (DAY + 1, false)] {
         let (client, server) = meet(&at(time), &at(time)).await;
         assert_eq!(client.is_ok() && server.is_ok(), passes, "{time}");
     }
@@ -224,10 +209,7 @@ async fn a_client_without_a_certificate_passes_as_anonymous_where_that_is_allowe
 async fn where_anonymous_clients_pass_strangers_do_not() {
     let (ours, stranger) = (ca("ca"), ca("ca"));
     let stranger = identity(&stranger.pem(&[&ours]));
-    let config = TlsConfig {
-        anonymous_clients: AnonymousClients::Allowed,
-        ..node(&ours.pem(&[]))
-    };
+    let config = TlsConfig { anonymous_clients: AnonymousClients::Allowed, ..node(&ours.pem(&[])) };
     refused(&config, &stranger, &Refusal::UnknownIssuer).await;
 }
 
@@ -235,11 +217,7 @@ async fn meet_anonymous(
     versions: &'static [&'static SupportedProtocolVersion],
     anonymous_clients: AnonymousClients,
 ) -> (Outcome, Result<(), TlsError>) {
-    let config = TlsConfig {
-        versions,
-        anonymous_clients,
-        ..node(&perl_pem())
-    };
+    let config = TlsConfig { versions, anonymous_clients, ..node(&perl_pem()) };
     let mut client = config.client(config.verifier()).unwrap();
     client.client_auth_cert_resolver = Arc::new(NoCertificate);
     let connector = TlsConnector::from(Arc::new(client));
