@@ -250,8 +250,8 @@ impl CallbackCell {
             if signals.dead() {
                 return self.bury(held);
             }
-            // The next run makes the edits, too, before it goes on.
-            if signals.waiting() {
+            // Taking edits may have taken messages, too; and the next run makes the edits first.
+            if signals.waiting() || !held.with(|mine| mine.batch.is_done()) {
                 held.leave();
                 return scope::schedule(Arc::clone(self));
             }
