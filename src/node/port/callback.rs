@@ -348,15 +348,13 @@ fn drop_quietly<T>(value: T) {
 
 /// What a panic said.
 fn text_of(panic: Box<dyn Any + Send>) -> String {
-    let text = match panic.downcast::<String>() {
+    let panic = match panic.downcast::<String>() {
         Ok(text) => return *text,
-        Err(panic) => match panic.downcast_ref::<&str>() {
-            Some(text) => (*text).to_owned(),
-            None => {
-                drop_quietly(panic);
-                return "panic".to_owned();
-            }
-        },
+        Err(panic) => panic,
     };
-    text
+    if let Some(text) = panic.downcast_ref::<&str>() {
+        return (*text).to_owned();
+    }
+    drop_quietly(panic);
+    "panic".to_owned()
 }

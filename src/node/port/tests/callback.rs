@@ -284,7 +284,7 @@ fn the_current_port_is_that_of_the_same_node_and_only_while_it_runs() {
     let (hooks, others) = (Arc::clone(cell.hooks()), hooks(&notes));
     let noted_there = Arc::clone(&notes);
     cell.on_default(Box::new(move |_| {
-        let current = [&hooks, &others].map(|hooks| current_port(hooks));
+        let current = [&hooks, &others].map(current_port);
         noted_there.lock().push(format!("{current:?}"));
         panic!("done");
     }));
