@@ -87,6 +87,11 @@ impl Batch {
         self.octets.extend_from_slice(&header.to_ne_bytes());
     }
 
+    #[cfg(test)]
+    pub(super) fn capacity(&self) -> usize {
+        self.octets.capacity()
+    }
+
     /// Reads the next entry.
     #[inline]
     pub(super) fn next(&mut self) -> Option<Entry<'_>> {

@@ -10,11 +10,22 @@ use std::sync::Arc;
 /// A power of two.
 const PLACES: usize = 16;
 
-#[derive(Default)]
 struct Place {
     /// What was looked for here in vain the last time.
     missed: Cell<u64>,
     kept: Cell<Option<Box<Kept>>>,
+    /// It was taken and comes back: until then the place is not used for another.
+    away: Cell<bool>,
+}
+
+impl Place {
+    const fn empty() -> Self {
+        Place {
+            missed: Cell::new(0),
+            kept: Cell::new(None),
+            away: Cell::new(false),
+        }
+    }
 }
 
 /// A port that was looked up time and again.
@@ -25,10 +36,11 @@ pub(super) struct Kept {
 }
 
 thread_local! {
-    static PLACES_OF_THREAD: [Place; PLACES] = Default::default();
+    static PLACES_OF_THREAD: [Place; PLACES] = const { [const { Place::empty() }; PLACES] };
 }
 
-/// Takes a port out, if it is here, so that nothing is borrowed while it runs; [`put_back`] then.
+/// Takes a port out, if it is here, so that nothing is borrowed while it runs; then
+/// [`put_back`] or [`give_up`].
 #[inline]
 pub(super) fn take(table: u64, name: &[u8]) -> Option<Box<Kept>> {
     PLACES_OF_THREAD
@@ -36,6 +48,7 @@ pub(super) fn take(table: u64, name: &[u8]) -> Option<Box<Kept>> {
             let place = &places[place_of(tail(name))];
             let kept = place.kept.take()?;
             if kept.table == table && *kept.name == *name {
+                place.away.set(true);
                 return Some(kept);
             }
             place.kept.set(Some(kept));
@@ -47,25 +60,36 @@ pub(super) fn take(table: u64, name: &[u8]) -> Option<Box<Kept>> {
 /// Puts back what was taken.
 #[inline]
 pub(super) fn put_back(kept: Box<Kept>) {
-    let before = PLACES_OF_THREAD
-        .try_with(|places| places[place_of(tail(&kept.name))].kept.replace(Some(kept)));
-    // What came here meanwhile is dropped unborrowed.
-    drop(before);
+    let _ = PLACES_OF_THREAD.try_with(|places| {
+        let place = &places[place_of(tail(&kept.name))];
+        place.away.set(false);
+        place.kept.set(Some(kept));
+    });
+}
+
+/// Says that what was taken will not come back.
+pub(super) fn give_up(kept: &Kept) {
+    let _ = PLACES_OF_THREAD.try_with(|places| places[place_of(tail(&kept.name))].away.set(false));
 }
 
 /// Keeps a port, if it is looked up for the second time running.
 #[inline]
 pub(super) fn offer(table: u64, name: &Arc<[u8]>, cell: &PortCell) {
     let tail = tail(name);
-    let again =
-        PLACES_OF_THREAD.try_with(|places| places[place_of(tail)].missed.replace(tail) == tail);
-    if again == Ok(true) {
-        put_back(Box::new(Kept {
+    let before = PLACES_OF_THREAD.try_with(|places| {
+        let place = &places[place_of(tail)];
+        if place.missed.replace(tail) != tail || place.away.get() {
+            return None;
+        }
+        let kept = Kept {
             table,
             name: Arc::clone(name),
             cell: cell.clone(),
-        }));
-    }
+        };
+        place.kept.replace(Some(Box::new(kept)))
+    });
+    // Dropped unborrowed.
+    drop(before);
 }
 
 /// The last octets of a name: where names differ that were made by counting.

@@ -250,8 +250,8 @@ impl CallbackCell {
             if signals.dead() {
                 return self.bury(held);
             }
-            // The next run makes the edits, too, before it goes on.
-            if signals.waiting() {
+            // Taking edits may have taken messages, too; and the next run makes the edits first.
+            if signals.waiting() || !held.with(|mine| mine.batch.is_done()) {
                 held.leave();
                 return scope::schedule(Arc::clone(self));
             }
@@ -348,15 +348,13 @@ fn drop_quietly<T>(value: T) {
 
 /// What a panic said.
 fn text_of(panic: Box<dyn Any + Send>) -> String {
-    let text = match panic.downcast::<String>() {
+    let panic = match panic.downcast::<String>() {
         Ok(text) => return *text,
-        Err(panic) => match panic.downcast_ref::<&str>() {
-            Some(text) => (*text).to_owned(),
-            None => {
-                drop_quietly(panic);
-                return "panic".to_owned();
-            }
-        },
+        Err(panic) => panic,
     };
-    text
+    if let Some(text) = panic.downcast_ref::<&str>() {
+        return (*text).to_owned();
+    }
+    drop_quietly(panic);
+    "panic".to_owned()
 }

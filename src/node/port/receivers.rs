@@ -235,9 +235,11 @@ fn string_of_first(whole: Elements<'_>) -> String {
 
 /// The first element as a reason of death shows it.
 fn shown_tag(whole: Elements<'_>) -> String {
-    let shown = |point: u64| match u32::try_from(point).ok().and_then(char::from_u32) {
-        Some(c @ ' '..='~') => c,
-        _ => '.',
+    let shown = |point: u64| {
+        let printable = u8::try_from(point)
+            .ok()
+            .filter(|octet| matches!(octet, b' '..=b'~'));
+        printable.map_or('.', char::from)
     };
     match whole.first_str() {
         Some(tag) => tag.code_points().take(SHOWN_TAG).map(shown).collect(),

@@ -88,6 +88,7 @@ impl PortTable {
                 return delivery;
             }
             // It is closed; another one may have got its name.
+            cache::give_up(&kept);
         }
         self.deliver_uncached(&name, from, message)
     }
