@@ -365,16 +365,24 @@ fn packets_before_the_garbage_still_count() {
         return;
     };
     let node = Aemp::start("rust-node", &[]);
+    Witness::connect(&mut peer, &node);
     peer.dial(
         "mixed",
         node.port(),
         &json!({"node": "mixed", "framing": "json"}),
     );
     assert_eq!(peer.outcome("mixed"), Outcome::Up);
-    peer.raw("mixed", br#"["","snd","mixed#port1","kept"]{"a":1}"#);
-    assert_eq!(
-        peer.packet("mixed", &json!("port1")),
-        json!(["port1", "kept"])
+    peer.raw(
+        "mixed",
+        br#"["","snd","witness#kept",1]["","snd","witness#kept",2]{"a":1}"#,
     );
     peer.event("mixed", "closed");
+    assert_eq!(
+        peer.packet(Witness::NODE, &json!("kept")),
+        json!(["kept", 1])
+    );
+    assert_eq!(
+        peer.packet(Witness::NODE, &json!("kept")),
+        json!(["kept", 2])
+    );
 }
