@@ -73,10 +73,6 @@ impl Ports {
         self.live.len()
     }
 
-    pub(crate) fn names(&self) -> impl Iterator<Item = &PortName> {
-        self.live.keys()
-    }
-
     /// Removes a port and tells who has to know; `None` if there is none.
     pub(crate) fn close(&mut self, name: &Str, reason: &Reason) -> Option<Mourners> {
         let port = self.live.remove(name)?;

@@ -94,7 +94,7 @@ impl Shared {
             settings,
             functions: RwLock::default(),
             eval: RwLock::default(),
-            hooks: hooks(weak.clone()),
+            hooks: hooks(weak.clone(), runtime.clone()),
             runtime,
             ended: CancellationToken::new(),
             alive: Mutex::new(Weak::new()),
@@ -492,14 +492,17 @@ impl Shared {
     }
 }
 
-fn hooks(shared: Weak<Shared>) -> Arc<Hooks> {
+fn hooks(shared: Weak<Shared>, runtime: tokio::runtime::Handle) -> Arc<Hooks> {
     Arc::new(Hooks {
         died: Arc::new(move |port, reason| {
             if let Some(shared) = shared.upgrade() {
                 shared.kill_own(port.clone(), reason);
             }
         }),
-        run_elsewhere: None,
+        // Ports that keep each other busy must not keep whoever sent the first message.
+        run_elsewhere: Some(Box::new(move |leftover| {
+            runtime.spawn(async move { leftover.run() });
+        })),
     })
 }
 

@@ -1,7 +1,7 @@
 //! What can go wrong at the public face of a node.
 
 use super::message::KillReason;
-use crate::value::{DecodeError, EncodeError, InvalidId, NodeId};
+use crate::value::{DecodeError, EncodeError, InvalidId};
 use crate::wire::framing;
 use std::io;
 use thiserror::Error;
@@ -130,8 +130,3 @@ pub enum ConnectionError {
     #[error("{0}")]
     Refused(String),
 }
-
-/// A name under which nothing can be reached.
-#[derive(Debug, Error)]
-#[error("node {0} was never seen")]
-pub struct UnknownNode(pub NodeId);

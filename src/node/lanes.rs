@@ -98,13 +98,6 @@ impl Lanes {
     pub(crate) fn are_empty(&self) -> bool {
         self.by_node.pin().values().all(|lane| lane.state.lock().lane.waiting() == 0)
     }
-
-    /// Calls `f` with each node and its lane.
-    pub(crate) fn for_each(&self, mut f: impl FnMut(&NodeId, &Lane)) {
-        for (node, lane) in &self.by_node.pin() {
-            f(node, &lane.state.lock().lane);
-        }
-    }
 }
 
 impl SharedLane {

@@ -381,6 +381,11 @@ impl Node {
         }
     }
 
+    /// The port of this node that the calling code runs as, if it does. What Perl calls `$SELF`.
+    pub fn current_port(&self) -> Option<PortId> {
+        port::current_port(&self.shared.hooks).map(|name| PortId::new(self.id(), &name))
+    }
+
     /// The callback port of that name, if there is one here.
     pub(crate) fn callback_port(&self, name: &PortName) -> Option<CallbackPort> {
         match self.shared.ports.get(name.as_ref()) {

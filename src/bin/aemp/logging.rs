@@ -1,6 +1,5 @@
 //! The log of the command: one line an event on standard error.
 
-use std::fmt::Write as _;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::format::Writer;

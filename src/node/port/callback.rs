@@ -83,13 +83,7 @@ impl CallbackCell {
         limit: usize,
     ) -> Arc<Self> {
         let turn = Turn::new(Mine::default(), Waiting::default());
-        Arc::new(CallbackCell {
-            turn,
-            name,
-            hooks,
-            unmatched,
-            limit,
-        })
+        Arc::new(CallbackCell { turn, name, hooks, unmatched, limit })
     }
 
     /// The port's name.
@@ -103,6 +97,7 @@ impl CallbackCell {
     }
 
     /// Whether it takes no messages any more.
+    #[cfg(test)]
     pub(crate) fn is_over(&self) -> bool {
         self.turn.is_over()
     }
@@ -199,9 +194,7 @@ impl CallbackCell {
         let itself = scope::with_current(|current| current.is_some_and(|c| std::ptr::eq(c, self)));
         let ending = if itself { Ending::Now } else { ending };
         match self.turn.close(ending) {
-            Some(held) => Remains {
-                contents: Some(Box::new(held.bury())),
-            },
+            Some(held) => Remains { contents: Some(Box::new(held.bury())) },
             None => Remains::default(),
         }
     }
@@ -301,25 +294,19 @@ impl CallbackCell {
 
     #[cold]
     fn die(&self, held: Held<'_, Mine, Waiting>, failure: Failure) {
-        let remains = Remains {
-            contents: Some(Box::new(held.bury())),
-        };
+        let remains = Remains { contents: Some(Box::new(held.bury())) };
         (self.hooks.died)(&self.name, failure.into_reason());
         drop(remains);
     }
 
     fn bury(&self, held: Held<'_, Mine, Waiting>) {
-        drop(Remains {
-            contents: Some(Box::new(held.bury())),
-        });
+        drop(Remains { contents: Some(Box::new(held.bury())) });
     }
 }
 
 impl fmt::Debug for CallbackCell {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("CallbackCell")
-            .field("name", &self.name)
-            .finish_non_exhaustive()
+        f.debug_struct("CallbackCell").field("name", &self.name).finish_non_exhaustive()
     }
 }
 

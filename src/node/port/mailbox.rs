@@ -52,15 +52,8 @@ impl Wake {
 impl MailboxCell {
     /// A mailbox in which up to `limit` octets wait, and its reader.
     pub(super) fn new(limit: usize) -> (Arc<Self>, Inbox) {
-        let cell = Arc::new(MailboxCell {
-            shared: Mutex::default(),
-            limit,
-        });
-        let inbox = Inbox {
-            cell: Arc::clone(&cell),
-            batch: Batch::default(),
-            killed: None,
-        };
+        let cell = Arc::new(MailboxCell { shared: Mutex::default(), limit });
+        let inbox = Inbox { cell: Arc::clone(&cell), batch: Batch::default(), killed: None };
         (cell, inbox)
     }
 
@@ -93,6 +86,7 @@ impl MailboxCell {
     }
 
     /// How many octets of messages wait, beyond those that the reader has taken.
+    #[cfg(test)]
     pub(crate) fn waiting(&self) -> usize {
         self.shared.lock().batch.size()
     }
@@ -196,11 +190,7 @@ impl Inbox {
             return true;
         }
         let Some(waker) = waker else { return false };
-        if shared
-            .reader
-            .as_ref()
-            .is_some_and(|reader| reader.will_wake(waker))
-        {
+        if shared.reader.as_ref().is_some_and(|reader| reader.will_wake(waker)) {
             return false;
         }
         // Cloning and dropping a waker runs code that is not ours, so it happens unlocked.

@@ -16,12 +16,17 @@ mod table;
 mod tests;
 mod turn;
 
-pub(crate) use callback::{CallbackCell, Died, Hooks, Remains, Task};
-pub(crate) use mailbox::{Inbox, MailboxCell, Next, Received};
-pub(crate) use receivers::{Handler, Incoming, Unmatched};
-pub(crate) use scope::{Hold, Leftover};
+pub(crate) use callback::{CallbackCell, Hooks, Remains, Task};
+pub(crate) use mailbox::{Inbox, MailboxCell, Next};
+pub(crate) use receivers::Unmatched;
 pub(crate) use table::PortTable;
 pub(crate) use turn::Ending;
+#[cfg(test)]
+use {
+    mailbox::Received,
+    receivers::{Handler, Incoming},
+    scope::{Hold, Leftover},
+};
 
 use crate::value::packed::Elements;
 use crate::value::{NodeId, Packed, Str};
@@ -104,8 +109,6 @@ impl PortCell {
 /// The name of the port of the node with these hooks that runs on this thread: Perl's `$SELF`.
 pub(crate) fn current_port(hooks: &Arc<Hooks>) -> Option<PortName> {
     scope::with_current(|current| {
-        current
-            .filter(|cell| Arc::ptr_eq(cell.hooks(), hooks))
-            .map(|cell| cell.name().clone())
+        current.filter(|cell| Arc::ptr_eq(cell.hooks(), hooks)).map(|cell| cell.name().clone())
     })
 }

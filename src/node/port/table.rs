@@ -1,7 +1,7 @@
 //! Which local ports there are, by name.
 
 use super::callback::CallbackCell;
-use super::{Delivery, Ending, PortCell, Remains, cache};
+use super::{Delivery, Ending, PortCell, cache};
 use crate::value::packed::Elements;
 use crate::value::{NodeId, Packed, StrRef};
 use foldhash::quality::RandomState;
@@ -23,10 +23,7 @@ pub(crate) struct PortTable {
 impl Default for PortTable {
     fn default() -> Self {
         static TABLES: AtomicU64 = AtomicU64::new(0);
-        PortTable {
-            cells: HashMap::default(),
-            number: TABLES.fetch_add(1, Ordering::Relaxed),
-        }
+        PortTable { cells: HashMap::default(), number: TABLES.fetch_add(1, Ordering::Relaxed) }
     }
 }
 
@@ -67,6 +64,7 @@ impl PortTable {
     }
 
     /// How many ports there are.
+    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.cells.len()
     }

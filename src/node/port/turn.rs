@@ -61,6 +61,7 @@ pub(super) enum Handed<R> {
 pub(super) struct Signals(u8);
 
 impl Signals {
+    #[cfg(test)]
     pub(super) const fn any(self) -> bool {
         self.0 != RUNNING
     }
@@ -84,11 +85,7 @@ impl Signals {
 
 impl<M: Default, W: Default> Turn<M, W> {
     pub(super) fn new(mine: M, waiting: W) -> Self {
-        Turn {
-            state: AtomicU8::new(0),
-            mine: UnsafeCell::new(mine),
-            waiting: Mutex::new(waiting),
-        }
+        Turn { state: AtomicU8::new(0), mine: UnsafeCell::new(mine), waiting: Mutex::new(waiting) }
     }
 
     /// The turn, if nothing runs, nothing waits and nothing ended.
@@ -158,15 +155,13 @@ impl<M: Default, W: Default> Turn<M, W> {
             }
             Ending::AfterWaiting => Some(state | DEAD | RUNNING),
         };
-        let before = self
-            .state
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, mark)
-            .ok()?;
+        let before = self.state.fetch_update(Ordering::AcqRel, Ordering::Acquire, mark).ok()?;
         let ours = before & RUNNING == 0 && mark(before).is_some_and(|after| after & RUNNING != 0);
         ours.then_some(Held { turn: self })
     }
 
     /// Whether nothing more is taken.
+    #[cfg(test)]
     pub(super) fn is_over(&self) -> bool {
         self.state.load(Ordering::Acquire) & (CLOSING | DEAD) != 0
     }
@@ -200,11 +195,7 @@ impl<'a, M: Default, W: Default> Held<'a, M, W> {
         let turn = self.turn;
         self.with(|mine| {
             let mut waiting = turn.waiting.lock();
-            let seen = if f(mine, &mut waiting) {
-                WAITING | EDITED
-            } else {
-                EDITED
-            };
+            let seen = if f(mine, &mut waiting) { WAITING | EDITED } else { EDITED };
             turn.state.fetch_and(!seen, Ordering::AcqRel);
         });
     }
@@ -222,12 +213,9 @@ impl<'a, M: Default, W: Default> Held<'a, M, W> {
     /// Ends the run with work left: the caller has to see to it that somebody starts again.
     pub(super) fn leave(self) {
         // Always some: the closure never refuses.
-        let _ = self
-            .turn
-            .state
-            .fetch_update(Ordering::Release, Ordering::Relaxed, |state| {
-                Some((state | WAITING) & !RUNNING)
-            });
+        let _ = self.turn.state.fetch_update(Ordering::Release, Ordering::Relaxed, |state| {
+            Some((state | WAITING) & !RUNNING)
+        });
     }
 
     /// Ends it for good and takes everything out.
