@@ -60,11 +60,7 @@ impl Batch {
         if count == MARKER {
             return false;
         }
-        if !self
-            .senders
-            .last()
-            .is_some_and(|(_, last)| same(last, from))
-        {
+        if !self.senders.last().is_some_and(|(_, last)| same(last, from)) {
             if start == 0 {
                 self.senders.clear();
             }

@@ -20,11 +20,7 @@ struct Place {
 
 impl Place {
     const fn empty() -> Self {
-        Place {
-            missed: Cell::new(0),
-            kept: Cell::new(None),
-            away: Cell::new(false),
-        }
+        Place { missed: Cell::new(0), kept: Cell::new(None), away: Cell::new(false) }
     }
 }
 
@@ -81,11 +77,7 @@ pub(super) fn offer(table: u64, name: &Arc<[u8]>, cell: &PortCell) {
         if place.missed.replace(tail) != tail || place.away.get() {
             return None;
         }
-        let kept = Kept {
-            table,
-            name: Arc::clone(name),
-            cell: cell.clone(),
-        };
+        let kept = Kept { table, name: Arc::clone(name), cell: cell.clone() };
         place.kept.replace(Some(Box::new(kept)))
     });
     // Dropped unborrowed.
@@ -97,9 +89,7 @@ pub(super) fn offer(table: u64, name: &Arc<[u8]>, cell: &PortCell) {
 fn tail(name: &[u8]) -> u64 {
     match name.last_chunk::<8>() {
         Some(last) => u64::from_ne_bytes(*last),
-        None => name
-            .iter()
-            .fold(1, |tail, octet| tail << 8 | u64::from(*octet)),
+        None => name.iter().fold(1, |tail, octet| tail << 8 | u64::from(*octet)),
     }
 }
 

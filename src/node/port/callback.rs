@@ -119,13 +119,7 @@ impl CallbackCell {
         limit: usize,
     ) -> Arc<Self> {
         let turn = Turn::new(Mine::default(), Waiting::default());
-        Arc::new(CallbackCell {
-            turn,
-            name,
-            hooks,
-            unmatched,
-            limit,
-        })
+        Arc::new(CallbackCell { turn, name, hooks, unmatched, limit })
     }
 
     /// The port's name.
@@ -244,11 +238,9 @@ impl CallbackCell {
     /// does. Who was told to start before us may be held up; a free thread need not wait for it.
     fn duty<R>(self: &Arc<Self>, handed: &Handed<R>, free: bool) -> Later {
         match handed {
-            Handed::Over {
-                running: false,
-                waited,
-                ..
-            } if free || !waited => Later(Some(Work::Run(Arc::clone(self)))),
+            Handed::Over { running: false, waited, .. } if free || !waited => {
+                Later(Some(Work::Run(Arc::clone(self))))
+            }
             _ => Later::default(),
         }
     }
@@ -269,9 +261,7 @@ impl CallbackCell {
     pub(crate) fn close(&self, ending: Ending) -> Later {
         let itself = scope::with_current(|current| current.is_some_and(|c| std::ptr::eq(c, self)));
         let ending = if itself { Ending::Now } else { ending };
-        self.turn
-            .close(ending)
-            .map_or_else(Later::default, Later::remains)
+        self.turn.close(ending).map_or_else(Later::default, Later::remains)
     }
 
     /// Goes on with what waits; `None` if somebody else does, or nothing waits.
@@ -381,9 +371,7 @@ impl CallbackCell {
 
 impl fmt::Debug for CallbackCell {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("CallbackCell")
-            .field("name", &self.name)
-            .finish_non_exhaustive()
+        f.debug_struct("CallbackCell").field("name", &self.name).finish_non_exhaustive()
     }
 }
 

@@ -38,15 +38,8 @@ enum End {
 impl MailboxCell {
     /// A mailbox in which up to `limit` octets wait, and its reader.
     pub(super) fn new(limit: usize) -> (Arc<Self>, Inbox) {
-        let cell = Arc::new(MailboxCell {
-            shared: Mutex::default(),
-            limit,
-        });
-        let inbox = Inbox {
-            cell: Arc::clone(&cell),
-            batch: Batch::default(),
-            killed: None,
-        };
+        let cell = Arc::new(MailboxCell { shared: Mutex::default(), limit });
+        let inbox = Inbox { cell: Arc::clone(&cell), batch: Batch::default(), killed: None };
         (cell, inbox)
     }
 
@@ -62,10 +55,7 @@ impl MailboxCell {
             return (Delivery::Overflow, Later::default());
         }
         let waiting = shared.batch.size();
-        (
-            Delivery::Queued { waiting },
-            Later::wake(shared.reader.take()),
-        )
+        (Delivery::Queued { waiting }, Later::wake(shared.reader.take()))
     }
 
     /// Ends it: the reader gets what came before, then the reason. The first reason stays.
@@ -184,11 +174,7 @@ impl Inbox {
             return true;
         }
         let Some(waker) = waker else { return false };
-        if shared
-            .reader
-            .as_ref()
-            .is_some_and(|reader| reader.will_wake(waker))
-        {
+        if shared.reader.as_ref().is_some_and(|reader| reader.will_wake(waker)) {
             return false;
         }
         // Cloning and dropping a waker runs code that is not ours, so it happens unlocked.

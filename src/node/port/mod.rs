@@ -109,8 +109,6 @@ impl PortCell {
 /// The name of the port of the node with these hooks that runs on this thread: Perl's `$SELF`.
 pub(crate) fn current_port(hooks: &Arc<Hooks>) -> Option<PortName> {
     scope::with_current(|current| {
-        current
-            .filter(|cell| Arc::ptr_eq(cell.hooks(), hooks))
-            .map(|cell| cell.name().clone())
+        current.filter(|cell| Arc::ptr_eq(cell.hooks(), hooks)).map(|cell| cell.name().clone())
     })
 }

@@ -51,10 +51,9 @@ impl Failure {
     pub(super) fn into_reason(self) -> Packed {
         let (kind, text) = match self {
             Failure::Died(text) => ("die", text),
-            Failure::Unhandled(tag) => (
-                "unhandled_message",
-                format!("no callback found for message '{tag}'"),
-            ),
+            Failure::Unhandled(tag) => {
+                ("unhandled_message", format!("no callback found for message '{tag}'"))
+            }
         };
         let mut octets = Vec::with_capacity(kind.len() + text.len() + 8);
         packed::put_octets(&mut octets, kind.as_bytes());
@@ -126,13 +125,9 @@ impl Receivers {
             }
         }
         match (receiver.or(self.default.as_mut()), unmatched) {
-            (Some(handler), _) => handler(Incoming {
-                from,
-                port,
-                message,
-                whole,
-            })
-            .map_err(Failure::Died),
+            (Some(handler), _) => {
+                handler(Incoming { from, port, message, whole }).map_err(Failure::Died)
+            }
             (None, Unmatched::Drop) => Ok(()),
             (None, Unmatched::Die) => Err(Failure::Unhandled(shown_tag(whole))),
         }
@@ -151,10 +146,9 @@ impl Tagged {
     #[inline]
     fn get(&mut self, tag: &[u8]) -> Option<&mut Handler> {
         match self {
-            Tagged::Few(few) => few
-                .iter_mut()
-                .find(|(known, _)| **known == *tag)
-                .map(|(_, handler)| handler),
+            Tagged::Few(few) => {
+                few.iter_mut().find(|(known, _)| **known == *tag).map(|(_, handler)| handler)
+            }
             Tagged::Many(many) => many.get_mut(tag),
         }
     }
@@ -206,14 +200,10 @@ fn split_short_tag(whole: Elements<'_>) -> Option<(&[u8], Elements<'_>)> {
 fn split_tag(whole: Elements<'_>) -> (Cow<'_, [u8]>, Elements<'_>) {
     let mut reader = whole.reader();
     match reader.token() {
-        Ok(Token::Str(tag)) if !whole.is_empty() => (
-            tag.canonical(),
-            Elements::new(whole.len() - 1, reader.rest()),
-        ),
-        _ => (
-            Cow::Owned(string_of_first(whole).into_bytes()),
-            whole.after(1),
-        ),
+        Ok(Token::Str(tag)) if !whole.is_empty() => {
+            (tag.canonical(), Elements::new(whole.len() - 1, reader.rest()))
+        }
+        _ => (Cow::Owned(string_of_first(whole).into_bytes()), whole.after(1)),
     }
 }
 
@@ -227,26 +217,18 @@ fn string_of_first(whole: Elements<'_>) -> String {
         Ok(Token::Array(_)) => "ARRAY".into(),
         Ok(Token::Hash(_)) => "HASH".into(),
         // Nothing, and undef, are the empty string.
-        _ => first()
-            .and_then(|first| first.decode::<String>().ok())
-            .unwrap_or_default(),
+        _ => first().and_then(|first| first.decode::<String>().ok()).unwrap_or_default(),
     }
 }
 
 /// The first element as a reason of death shows it.
 fn shown_tag(whole: Elements<'_>) -> String {
     let shown = |point: u64| {
-        let printable = u8::try_from(point)
-            .ok()
-            .filter(|octet| matches!(octet, b' '..=b'~'));
+        let printable = u8::try_from(point).ok().filter(|octet| matches!(octet, b' '..=b'~'));
         printable.map_or('.', char::from)
     };
     match whole.first_str() {
         Some(tag) => tag.code_points().take(SHOWN_TAG).map(shown).collect(),
-        None => string_of_first(whole)
-            .chars()
-            .take(SHOWN_TAG)
-            .map(|c| shown(c.into()))
-            .collect(),
+        None => string_of_first(whole).chars().take(SHOWN_TAG).map(|c| shown(c.into())).collect(),
     }
 }

@@ -42,9 +42,7 @@ impl Hold {
         BUSINESS.with(|business| {
             (business.get() == Business::Free).then(|| {
                 business.set(Business::Busy);
-                Hold {
-                    of_this_thread: PhantomData,
-                }
+                Hold { of_this_thread: PhantomData }
             })
         })
     }
@@ -85,9 +83,7 @@ pub(super) fn schedule(cell: Arc<CallbackCell>) {
 }
 
 fn try_with_scheduled<R>(f: impl FnOnce(&mut VecDeque<Arc<CallbackCell>>) -> R) -> Option<R> {
-    SCHEDULED
-        .try_with(|scheduled| f(&mut scheduled.borrow_mut()))
-        .ok()
+    SCHEDULED.try_with(|scheduled| f(&mut scheduled.borrow_mut())).ok()
 }
 
 fn run_scheduled() {
@@ -138,10 +134,7 @@ pub(super) struct Current<'a> {
 impl<'a> Current<'a> {
     #[inline]
     pub(super) fn enter(cell: &'a CallbackCell) -> Self {
-        Current {
-            before: CURRENT.with(|current| current.replace(cell)),
-            now: PhantomData,
-        }
+        Current { before: CURRENT.with(|current| current.replace(cell)), now: PhantomData }
     }
 }
 

@@ -23,10 +23,7 @@ pub(crate) struct PortTable {
 impl Default for PortTable {
     fn default() -> Self {
         static TABLES: AtomicU64 = AtomicU64::new(0);
-        PortTable {
-            cells: HashMap::default(),
-            number: TABLES.fetch_add(1, Ordering::Relaxed),
-        }
+        PortTable { cells: HashMap::default(), number: TABLES.fetch_add(1, Ordering::Relaxed) }
     }
 }
 

@@ -84,11 +84,7 @@ impl Signals {
 
 impl<M: Default, W: Default> Turn<M, W> {
     pub(super) fn new(mine: M, waiting: W) -> Self {
-        Turn {
-            state: AtomicU8::new(0),
-            mine: UnsafeCell::new(mine),
-            waiting: Mutex::new(waiting),
-        }
+        Turn { state: AtomicU8::new(0), mine: UnsafeCell::new(mine), waiting: Mutex::new(waiting) }
     }
 
     /// The turn, if nothing runs, nothing waits and nothing ended.
@@ -158,10 +154,7 @@ impl<M: Default, W: Default> Turn<M, W> {
             }
             Ending::AfterWaiting => Some(state | DEAD | RUNNING),
         };
-        let before = self
-            .state
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, mark)
-            .ok()?;
+        let before = self.state.fetch_update(Ordering::AcqRel, Ordering::Acquire, mark).ok()?;
         let ours = before & RUNNING == 0 && mark(before).is_some_and(|after| after & RUNNING != 0);
         ours.then_some(Held { turn: self })
     }
@@ -200,11 +193,7 @@ impl<'a, M: Default, W: Default> Held<'a, M, W> {
         let turn = self.turn;
         self.with(|mine| {
             let mut waiting = turn.waiting.lock();
-            let seen = if f(mine, &mut waiting) {
-                WAITING | EDITED
-            } else {
-                EDITED
-            };
+            let seen = if f(mine, &mut waiting) { WAITING | EDITED } else { EDITED };
             turn.state.fetch_and(!seen, Ordering::AcqRel);
         });
     }
@@ -222,12 +211,9 @@ impl<'a, M: Default, W: Default> Held<'a, M, W> {
     /// Ends the run with work left: the caller has to see to it that somebody starts again.
     pub(super) fn leave(self) {
         // Always some: the closure never refuses.
-        let _ = self
-            .turn
-            .state
-            .fetch_update(Ordering::Release, Ordering::Relaxed, |state| {
-                Some((state | WAITING) & !RUNNING)
-            });
+        let _ = self.turn.state.fetch_update(Ordering::Release, Ordering::Relaxed, |state| {
+            Some((state | WAITING) & !RUNNING)
+        });
     }
 
     /// Ends it for good and takes everything out.

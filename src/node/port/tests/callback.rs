@@ -11,10 +11,7 @@ fn a_tagged_receiver_gets_what_follows_its_tag_and_the_default_everything_else()
     assert_eq!(send(&cell, ("ping", 1)), Delivery::Done);
     send(&cell, ("pong", 2));
     send(&cell, ());
-    assert_eq!(
-        noted(&notes),
-        ["ping [1]", r#"default ["pong", 2]"#, "default []"]
-    );
+    assert_eq!(noted(&notes), ["ping [1]", r#"default ["pong", 2]"#, "default []"]);
 }
 
 #[test]
@@ -24,12 +21,8 @@ fn a_handler_sees_the_sender_the_port_and_the_whole_message() {
     cell.on(
         "tag".into(),
         Box::new(move |incoming| {
-            let Incoming {
-                from, port, whole, ..
-            } = incoming;
-            noted_there
-                .lock()
-                .push(format!("{} {port} {whole}", from.as_str()));
+            let Incoming { from, port, whole, .. } = incoming;
+            noted_there.lock().push(format!("{} {port} {whole}", from.as_str()));
             Ok(())
         }),
     );
@@ -50,10 +43,7 @@ fn tags_match_as_perl_strings_do() {
     send(&cell, (None::<u8>, 4));
     send(&cell, (long, 5));
     send(&cell, ([42], 6));
-    assert_eq!(
-        noted(&notes),
-        ["got [1]", "got [2]", "got [3]", "got [4]", "got [5]"]
-    );
+    assert_eq!(noted(&notes), ["got [1]", "got [2]", "got [3]", "got [4]", "got [5]"]);
 }
 
 #[test]
@@ -79,10 +69,7 @@ fn without_a_default_an_unmatched_message_kills_the_port_as_perl_does() {
     assert_eq!(send(&cell, ("known", 2)), Delivery::NoSuchPort);
     assert!(cell.is_over());
     let text = "no callback found for message 'na.ve.tag of more than thirty '";
-    assert_eq!(
-        noted(&notes),
-        [format!(r#"port ["unhandled_message", "{text}"]"#)]
-    );
+    assert_eq!(noted(&notes), [format!(r#"port ["unhandled_message", "{text}"]"#)]);
 }
 
 #[test]
@@ -118,13 +105,7 @@ fn an_error_and_a_panic_kill_the_port_with_their_text() {
         cell.on_default(handler);
         assert_eq!(send(&cell, 1), Delivery::Done);
         assert_eq!(send(&cell, 2), Delivery::NoSuchPort);
-        assert_eq!(
-            noted(&notes),
-            [
-                format!(r#"port ["die", "{text}"]"#),
-                "dropped tagged".into()
-            ]
-        );
+        assert_eq!(noted(&notes), [format!(r#"port ["die", "{text}"]"#), "dropped tagged".into()]);
     }
 }
 
@@ -174,10 +155,7 @@ fn edits_made_by_a_handler_hold_for_the_next_message() {
     }));
     send(&cell, 1);
     send(&cell, 3);
-    assert_eq!(
-        noted(&notes),
-        ["first", "dropped first", "tag [2]", "second [3]"]
-    );
+    assert_eq!(noted(&notes), ["first", "dropped first", "tag [2]", "second [3]"]);
 }
 
 #[test]
@@ -220,10 +198,9 @@ fn a_port_that_closes_itself_runs_nothing_more() {
 
 #[test]
 fn a_port_closed_by_another_still_runs_what_was_sent_before_unless_told_otherwise() {
-    for (ending, expected) in [
-        (Ending::AfterWaiting, &["got [1]", "got [2]"][..]),
-        (Ending::Now, &[]),
-    ] {
+    for (ending, expected) in
+        [(Ending::AfterWaiting, &["got [1]", "got [2]"][..]), (Ending::Now, &[])]
+    {
         let (cell, notes) = port(Unmatched::Die);
         cell.on_default(noting("got", &notes));
         let hold = Hold::enter().unwrap();
@@ -254,9 +231,7 @@ fn tasks_run_as_the_port_in_order_with_messages() {
     let hold = Hold::enter().unwrap();
     let (itself, noted_there) = (Arc::clone(&cell), Arc::clone(&notes));
     cell.push_task(Box::new(move |port| {
-        noted_there
-            .lock()
-            .push(format!("init {port} {:?}", current_port(itself.hooks())));
+        noted_there.lock().push(format!("init {port} {:?}", current_port(itself.hooks())));
         itself.on("ping".into(), noting("ping", &noted_there));
         Ok(())
     }));
@@ -269,12 +244,7 @@ fn tasks_run_as_the_port_in_order_with_messages() {
     send(&cell, ("ping", 2));
     assert!(noted(&notes).is_empty(), "held up");
     drop(hold);
-    let expected = [
-        r#"init port Some("port")"#,
-        "ping [1]",
-        "monitor",
-        r#"port ["die", "gone"]"#,
-    ];
+    let expected = [r#"init port Some("port")"#, "ping [1]", "monitor", r#"port ["die", "gone"]"#];
     assert_eq!(noted(&notes), expected);
 }
 
@@ -300,17 +270,10 @@ fn too_much_for_a_callback_port_overflows_once_and_leaves_no_hole() {
     cell.on_default(noting("got", &notes));
     let hold = Hold::enter().unwrap();
     let deliveries: Vec<_> = (0..40).map(|count| send(&cell, count)).collect();
-    let taken = deliveries
-        .iter()
-        .take_while(|d| matches!(d, Delivery::Queued { .. }))
-        .count();
+    let taken = deliveries.iter().take_while(|d| matches!(d, Delivery::Queued { .. })).count();
     assert!(taken > 5, "{taken}");
     assert_eq!(deliveries[taken], Delivery::Overflow);
-    assert!(
-        deliveries[taken + 1..]
-            .iter()
-            .all(|d| *d == Delivery::NoSuchPort)
-    );
+    assert!(deliveries[taken + 1..].iter().all(|d| *d == Delivery::NoSuchPort));
     drop(hold);
     assert_eq!(noted(&notes).len(), taken);
 }
@@ -392,10 +355,7 @@ fn ports_that_wait_on_one_thread_take_turns() {
     drop(hold);
     let order = order.lock();
     assert_eq!(order.len(), 1001);
-    assert!(
-        order.find('b').unwrap() < 500,
-        "b need not wait for all of a"
-    );
+    assert!(order.find('b').unwrap() < 500, "b need not wait for all of a");
 }
 
 #[test]

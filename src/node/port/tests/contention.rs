@@ -95,17 +95,12 @@ fn what_a_port_took_before_a_kill_is_run_and_nothing_else() {
             let senders = [(); 2].map(|()| {
                 scope.spawn(|| {
                     let send = || table.deliver("port".into(), &node(), elements(&message(1)));
-                    (0..500)
-                        .take_while(|_| send() != Delivery::NoSuchPort)
-                        .count()
+                    (0..500).take_while(|_| send() != Delivery::NoSuchPort).count()
                 })
             });
             (0..round).for_each(|_| std::thread::yield_now());
             drop(table.close("port".into(), message("killed"), Ending::AfterWaiting));
-            senders
-                .map(|sender| sender.join().unwrap())
-                .iter()
-                .sum::<usize>()
+            senders.map(|sender| sender.join().unwrap()).iter().sum::<usize>()
         });
         // A message that came during the kill itself may be taken, but not run.
         let run = run.load(Ordering::SeqCst);

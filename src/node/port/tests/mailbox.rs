@@ -3,9 +3,7 @@
 use super::*;
 
 fn push(cell: &PortCell, value: impl Serialize) -> Delivery {
-    let PortCell::Mailbox(cell) = cell else {
-        unreachable!()
-    };
+    let PortCell::Mailbox(cell) = cell else { unreachable!() };
     let (delivery, later) = cell.push(&node(), message(value).as_elements());
     drop(later);
     delivery
@@ -28,9 +26,7 @@ fn read_all(inbox: &mut Inbox) -> Vec<String> {
 #[test]
 fn messages_come_out_in_order_with_their_senders() {
     let (cell, mut inbox) = PortCell::mailbox(DEFAULT_LIMIT);
-    let PortCell::Mailbox(mailbox) = &cell else {
-        unreachable!()
-    };
+    let PortCell::Mailbox(mailbox) = &cell else { unreachable!() };
     let senders = ["n/1", "n/1", "n/2", "n/1", "n/2", "n/2"];
     for round in 0..3 {
         for (count, sender) in senders.into_iter().enumerate() {
@@ -39,14 +35,9 @@ fn messages_come_out_in_order_with_their_senders() {
             drop(later);
         }
         for (count, sender) in senders.into_iter().enumerate() {
-            let Next::Message(received) = inbox.try_next() else {
-                panic!("{round} {count}")
-            };
+            let Next::Message(received) = inbox.try_next() else { panic!("{round} {count}") };
             assert_eq!(received.from.as_str(), sender);
-            assert_eq!(
-                received.message.decode::<(u32, usize)>().unwrap(),
-                (round, count)
-            );
+            assert_eq!(received.message.decode::<(u32, usize)>().unwrap(), (round, count));
         }
         assert!(matches!(inbox.try_next(), Next::Nothing));
     }
@@ -71,18 +62,11 @@ fn a_killed_mailbox_yields_what_came_before_and_then_the_reason_for_good() {
 fn too_much_overflows_once_and_leaves_no_hole() {
     let (cell, mut inbox) = PortCell::mailbox(50);
     let deliveries: Vec<_> = (0..20).map(|count| push(&cell, count)).collect();
-    let taken = deliveries
-        .iter()
-        .take_while(|d| matches!(d, Delivery::Queued { .. }))
-        .count();
+    let taken = deliveries.iter().take_while(|d| matches!(d, Delivery::Queued { .. })).count();
     assert_eq!(deliveries[taken], Delivery::Overflow);
     assert_eq!(deliveries[taken + 1], Delivery::NoSuchPort);
     assert!(matches!(inbox.try_next(), Next::Message(_)));
-    assert_eq!(
-        push(&cell, 99),
-        Delivery::NoSuchPort,
-        "not even once there is room again"
-    );
+    assert_eq!(push(&cell, 99), Delivery::NoSuchPort, "not even once there is room again");
     drop(cell.close(message("overflow"), Ending::Now));
     let all = read_all(&mut inbox);
     assert_eq!(all.len(), taken);
@@ -93,10 +77,7 @@ fn too_much_overflows_once_and_leaves_no_hole() {
 fn one_message_may_be_larger_than_the_limit() {
     let (cell, mut inbox) = PortCell::mailbox(50);
     assert!(matches!(push(&cell, 1), Delivery::Queued { waiting } if waiting < 50));
-    assert!(matches!(
-        push(&cell, "x".repeat(1000)),
-        Delivery::Queued { waiting: 1000.. }
-    ));
+    assert!(matches!(push(&cell, "x".repeat(1000)), Delivery::Queued { waiting: 1000.. }));
     assert_eq!(push(&cell, 1), Delivery::Overflow);
     assert_eq!(read_all(&mut inbox).len(), 2);
 }
@@ -107,9 +88,7 @@ fn a_mailbox_without_a_reader_takes_nothing() {
     push(&cell, 1);
     drop(inbox);
     assert_eq!(push(&cell, 2), Delivery::NoSuchPort);
-    let PortCell::Mailbox(cell) = cell else {
-        unreachable!()
-    };
+    let PortCell::Mailbox(cell) = cell else { unreachable!() };
     assert_eq!(cell.waiting(), 0);
 }
 
@@ -150,11 +129,7 @@ fn the_last_waker_to_wait_is_woken() {
     let [first, second] = [Arc::new(Count::default()), Arc::new(Count::default())];
     for count in [&first, &second, &second] {
         let waker = Waker::from(Arc::clone(count));
-        assert!(
-            inbox
-                .poll_ready(&mut Context::from_waker(&waker))
-                .is_pending()
-        );
+        assert!(inbox.poll_ready(&mut Context::from_waker(&waker)).is_pending());
     }
     push(&cell, 1);
     push(&cell, 2);

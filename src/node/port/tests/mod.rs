@@ -38,10 +38,7 @@ fn message<T: Serialize>(value: T) -> Packed {
 fn hooks(notes: &Notes) -> Arc<Hooks> {
     let notes = Arc::clone(notes);
     let died = move |port: &PortName, reason: Packed| notes.lock().push(format!("{port} {reason}"));
-    Arc::new(Hooks {
-        died: Arc::new(died),
-        run_elsewhere: None,
-    })
+    Arc::new(Hooks { died: Arc::new(died), run_elsewhere: None })
 }
 
 /// A callback port that notes deaths and what its handlers get.
@@ -66,10 +63,7 @@ fn send<T: Serialize>(cell: &Arc<CallbackCell>, value: T) -> Delivery {
 
 /// Runs a future to its end; everything in these tests wakes from other threads or at once.
 fn block_on<F: Future>(future: F) -> F::Output {
-    tokio::runtime::Builder::new_current_thread()
-        .build()
-        .unwrap()
-        .block_on(future)
+    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
 }
 
 /// Notes when it is dropped.

@@ -1,11 +1,7 @@
 //! Every interleaving of a few threads on a mailbox and on callback ports, tried by loom.
 //!
 //! The same source files, once more, over loom's mutex, atomics, cells and thread-locals.
-#![allow(
-    clippy::duplicate_mod,
-    unused_imports,
-    reason = "the files are the real ones"
-)]
+#![allow(clippy::duplicate_mod, unused_imports, reason = "the files are the real ones")]
 
 #[path = "../batch.rs"]
 mod batch;
@@ -74,10 +70,7 @@ fn port(name: &str, notes: &Notes) -> Arc<CallbackCell> {
     let died = move |port: &PortName, reason: Packed| {
         notes.lock().unwrap().push(format!("{port} died {reason}"));
     };
-    let hooks = Hooks {
-        died: Arc::new(died),
-        run_elsewhere: None,
-    };
+    let hooks = Hooks { died: Arc::new(died), run_elsewhere: None };
     CallbackCell::new(name.into(), Arc::new(hooks), Unmatched::Drop, 1 << 20)
 }
 
@@ -102,8 +95,7 @@ fn push(cell: &MailboxCell, value: u32) -> Delivery {
 /// Where what one thread sent stands among what was run.
 fn in_order(notes: &[String], sent: &[&str]) -> bool {
     let mut of_thread = notes.iter().filter(|note| sent.contains(&note.as_str()));
-    sent.iter()
-        .all(|sent| of_thread.next().is_some_and(|note| note == sent))
+    sent.iter().all(|sent| of_thread.next().is_some_and(|note| note == sent))
 }
 
 /// As `loom::model`, but a thread is interrupted three times at most: more would take too long.
@@ -204,10 +196,7 @@ fn ports_that_send_to_each_other_from_two_threads_forget_nothing() {
             let (peer, notes) = (Arc::downgrade(peer), Arc::clone(&notes));
             me.on_default(Box::new(move |incoming| {
                 let (count,): (u32,) = incoming.message.decode().unwrap();
-                notes
-                    .lock()
-                    .unwrap()
-                    .push(format!("{} {count}", incoming.port));
+                notes.lock().unwrap().push(format!("{} {count}", incoming.port));
                 if count < 2 {
                     send(&peer.upgrade().unwrap(), count + 10);
                 }
@@ -251,10 +240,7 @@ fn a_closed_port_runs_what_came_before_and_drops_its_handlers() {
             let (handler_token, handler_notes) = (Arc::clone(&token), Arc::clone(&notes));
             cell.on_default(Box::new(move |incoming| {
                 let _kept = &handler_token;
-                handler_notes
-                    .lock()
-                    .unwrap()
-                    .push(incoming.message.to_string());
+                handler_notes.lock().unwrap().push(incoming.message.to_string());
                 Ok(())
             }));
             let other = Arc::clone(&cell);
@@ -310,11 +296,7 @@ fn a_task_and_a_message_from_another_thread_keep_their_order() {
         let sender = thread::spawn(move || send(&other, 1));
         drop(later);
         sender.join().unwrap();
-        assert_eq!(
-            noted(&notes),
-            ["[1]"],
-            "the init function comes before any message"
-        );
+        assert_eq!(noted(&notes), ["[1]"], "the init function comes before any message");
         drop(cell.close(Ending::Now));
     });
 }

@@ -40,13 +40,8 @@ fn a_name_that_is_used_again_reaches_the_new_port() {
         assert!(table.insert("again".into(), cell));
         for count in 0..5 {
             table.deliver("again".into(), &node(), elements(&message((round, count))));
-            let Next::Message(received) = inbox.try_next() else {
-                panic!("{round} {count}")
-            };
-            assert_eq!(
-                received.message.decode::<(u32, u32)>().unwrap(),
-                (round, count)
-            );
+            let Next::Message(received) = inbox.try_next() else { panic!("{round} {count}") };
+            assert_eq!(received.message.decode::<(u32, u32)>().unwrap(), (round, count));
         }
         drop(table.close("again".into(), message("x"), Ending::Now));
         let delivery = table.deliver("again".into(), &node(), elements(&message(1)));
