@@ -6,14 +6,8 @@ use crate::process::{Process, Stream};
 use aemp::wire::framing::Framing;
 
 /// The modules that it needs.
-pub const MODULES: &[&str] = &[
-    "CBOR::XS",
-    "Digest::HMAC",
-    "Digest::SHA3",
-    "JSON::XS",
-    "Storable",
-    "Types::Serialiser",
-];
+pub const MODULES: &[&str] =
+    &["CBOR::XS", "Digest::HMAC", "Digest::SHA3", "JSON::XS", "Storable", "Types::Serialiser"];
 
 /// The running co-process.
 #[derive(Debug)]
@@ -64,9 +58,7 @@ impl PerlCodec {
         let lines_read = &mut self.lines_read;
         let answer = self.process.wait_for("an answer", |lines| {
             let new = lines.iter().skip(*lines_read);
-            let (at, line) = new
-                .enumerate()
-                .find(|(_, line)| line.stream == Stream::Out)?;
+            let (at, line) = new.enumerate().find(|(_, line)| line.stream == Stream::Out)?;
             *lines_read += at + 1;
             Some(line.text.clone())
         });
@@ -78,9 +70,5 @@ impl PerlCodec {
 }
 
 fn or_dash(octets: &[u8]) -> String {
-    if octets.is_empty() {
-        "-".to_owned()
-    } else {
-        hex(octets)
-    }
+    if octets.is_empty() { "-".to_owned() } else { hex(octets) }
 }

@@ -15,11 +15,7 @@ pub struct Dialogue {
 impl Dialogue {
     /// Talks to `process`.
     pub fn new(process: Process) -> Self {
-        Dialogue {
-            process,
-            lines_read: 0,
-            unclaimed: VecDeque::new(),
-        }
+        Dialogue { process, lines_read: 0, unclaimed: VecDeque::new() }
     }
 
     /// The process, for its log and its end.

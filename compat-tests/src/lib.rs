@@ -24,26 +24,15 @@ pub mod random;
 /// Where there is no `openssl`.
 pub fn certificate() -> String {
     let directory = tempfile::tempdir().unwrap();
-    let (key, certificate) = (
-        directory.path().join("key"),
-        directory.path().join("certificate"),
-    );
+    let (key, certificate) = (directory.path().join("key"), directory.path().join("certificate"));
     let output = std::process::Command::new("openssl")
-        .args([
-            "req", "-new", "-nodes", "-x509", "-days", "3650", "-newkey", "rsa:2048", "-batch",
-        ])
+        .args(["req", "-new", "-nodes", "-x509", "-days", "3650", "-newkey", "rsa:2048", "-batch"])
         .args(["-subj", "/CN=AnyEvent::MP", "-keyout"])
         .arg(&key)
         .arg("-out")
         .arg(&certificate)
         .output()
         .unwrap_or_else(|error| panic!("cannot run openssl (Debian package openssl): {error}"));
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    [certificate, key]
-        .map(|file| std::fs::read_to_string(file).unwrap())
-        .concat()
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    [certificate, key].map(|file| std::fs::read_to_string(file).unwrap()).concat()
 }

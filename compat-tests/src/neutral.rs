@@ -328,16 +328,8 @@ mod tests {
         assert!(!same("i42", "o3432", Numbers::Exact));
         assert!(same("i42", "o3432", Numbers::AnyForm));
         assert!(!same("o3432", "i42", Numbers::Rounded(1e-14)));
-        assert!(!same(
-            "d3ff8000000000000",
-            "d3ff8000000000001",
-            Numbers::AnyForm
-        ));
-        assert!(same(
-            "d3ff8000000000000",
-            "d3ff8000000000001",
-            Numbers::Rounded(1e-14)
-        ));
+        assert!(!same("d3ff8000000000000", "d3ff8000000000001", Numbers::AnyForm));
+        assert!(same("d3ff8000000000000", "d3ff8000000000001", Numbers::Rounded(1e-14)));
         assert!(!same("{ o61 u }", "{ o62 u }", Numbers::Exact));
         assert!(!same("u", "o", Numbers::AnyForm));
     }

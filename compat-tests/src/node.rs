@@ -29,21 +29,13 @@ impl Aemp {
                 address[..end.unwrap_or(address.len())].parse().ok()
             })
         });
-        Aemp {
-            process,
-            id: id.to_owned(),
-            port,
-        }
+        Aemp { process, id: id.to_owned(), port }
     }
 
     /// Starts `aemp run` without waiting for anything.
     pub fn run(id: &str, settings: &[(&str, &str)]) -> Process {
-        let defaults = [
-            ("nodeid", id),
-            ("secret", SECRET),
-            ("binds", "127.0.0.1:0"),
-            ("norc", "1"),
-        ];
+        let defaults =
+            [("nodeid", id), ("secret", SECRET), ("binds", "127.0.0.1:0"), ("norc", "1")];
         let mut arguments = vec!["run"];
         for (key, value) in defaults {
             if settings.iter().all(|(other, _)| *other != key) {
@@ -58,10 +50,7 @@ impl Aemp {
             id,
             &command(),
             &arguments,
-            &[
-                ("AE_VERBOSE", &verbosity),
-                ("PERL_ANYEVENT_MP_RC", "/nonexistent"),
-            ],
+            &[("AE_VERBOSE", &verbosity), ("PERL_ANYEVENT_MP_RC", "/nonexistent")],
         )
     }
 
@@ -101,18 +90,9 @@ pub fn command() -> PathBuf {
         panic!("there is no {}: run `cargo build` first", command.display());
     };
     let sources = std::fs::read_to_string(command.with_extension("d")).unwrap_or_default();
-    for source in sources
-        .split_once(": ")
-        .unwrap_or_default()
-        .1
-        .split_whitespace()
-    {
+    for source in sources.split_once(": ").unwrap_or_default().1.split_whitespace() {
         let newer = changed(Path::new(source)).is_some_and(|changed| changed > built);
-        assert!(
-            !newer,
-            "{} is older than {source}: run `cargo build` first",
-            command.display()
-        );
+        assert!(!newer, "{} is older than {source}: run `cargo build` first", command.display());
     }
     command
 }

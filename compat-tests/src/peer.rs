@@ -77,10 +77,9 @@ impl Peer {
 
     /// Waits for the next event of one of these kinds on a connection.
     pub fn event_of(&mut self, conn: &str, kinds: &[&str]) -> Value {
-        self.dialogue
-            .expect(&format!("{kinds:?} on {conn}"), |event| {
-                event["conn"] == conn && kinds.iter().any(|kind| event["event"] == *kind)
-            })
+        self.dialogue.expect(&format!("{kinds:?} on {conn}"), |event| {
+            event["conn"] == conn && kinds.iter().any(|kind| event["event"] == *kind)
+        })
     }
 
     /// Waits until the other side has authenticated or closed.
@@ -90,11 +89,9 @@ impl Peer {
 
     /// Waits for a packet to one of our ports.
     pub fn packet(&mut self, conn: &str, port: &Value) -> Value {
-        let event = self
-            .dialogue
-            .expect(&format!("a packet to {port} on {conn}"), |event| {
-                event["conn"] == conn && event["packet"][0] == *port
-            });
+        let event = self.dialogue.expect(&format!("a packet to {port} on {conn}"), |event| {
+            event["conn"] == conn && event["packet"][0] == *port
+        });
         event["packet"].clone()
     }
 
@@ -103,13 +100,10 @@ impl Peer {
     pub fn echo(&mut self, conn: &str, node: &str, name: &str) -> Outcome {
         let to = format!("{node}#{name}");
         self.send(conn, json!(["", "snd", to, "echo", name]));
-        let event = self
-            .dialogue
-            .expect(&format!("the echo {name} on {conn}"), |event| {
-                event["conn"] == conn
-                    && (event["packet"] == json!([name, "echo", name])
-                        || event["event"] == "closed")
-            });
+        let event = self.dialogue.expect(&format!("the echo {name} on {conn}"), |event| {
+            event["conn"] == conn
+                && (event["packet"] == json!([name, "echo", name]) || event["event"] == "closed")
+        });
         outcome(&event)
     }
 

@@ -43,9 +43,7 @@ pub fn start(
     arguments: &[&str],
     environment: &[(&str, &str)],
 ) -> Process {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("perl")
-        .join(script);
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("perl").join(script);
     let script = script.to_str().expect("a path in UTF-8");
     let arguments = [&[script], arguments].concat();
     Process::start(name, &interpreter(), &arguments, environment)

@@ -36,10 +36,7 @@ impl PerlNode {
             id,
             "node.pl",
             &[&all.to_string()],
-            &[
-                ("AE_VERBOSE", &verbosity),
-                ("PERL_ANYEVENT_MP_RC", "/nonexistent"),
-            ],
+            &[("AE_VERBOSE", &verbosity), ("PERL_ANYEVENT_MP_RC", "/nonexistent")],
         );
         let mut dialogue = Dialogue::new(process);
         let ready = dialogue.expect("readiness", |event| event["event"] == "ready");
@@ -75,9 +72,7 @@ impl PerlNode {
             event["id"] == id && (event["event"] == "done" || event["event"] == "failed")
         });
         if answer["event"] == "failed" {
-            self.dialogue
-                .process()
-                .fail(&format!("{arguments} failed: {}", answer["error"]));
+            self.dialogue.process().fail(&format!("{arguments} failed: {}", answer["error"]));
         }
         answer["result"].clone()
     }
@@ -102,9 +97,7 @@ impl PerlNode {
     pub fn nodes(&mut self) -> Vec<String> {
         let nodes = self.run("nodes", json!({}));
         let nodes = nodes.as_array().unwrap().iter();
-        nodes
-            .map(|node| node.as_str().unwrap().to_owned())
-            .collect()
+        nodes.map(|node| node.as_str().unwrap().to_owned()).collect()
     }
 
     /// Waits for an event of that kind and label that the test takes.
@@ -129,11 +122,9 @@ impl PerlNode {
 
     /// Waits until it sees a node go down; gives the reason.
     pub fn sees_down(&mut self, node: &str) -> Value {
-        let event = self
-            .dialogue
-            .expect(&format!("{node} going down"), |event| {
-                event["event"] == "node" && event["node"] == node && event["up"] == false
-            });
+        let event = self.dialogue.expect(&format!("{node} going down"), |event| {
+            event["event"] == "node" && event["node"] == node && event["up"] == false
+        });
         event["reason"].clone()
     }
 

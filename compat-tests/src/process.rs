@@ -54,11 +54,7 @@ impl Process {
         environment: &[(&str, &str)],
     ) -> Process {
         let mut command = ending_with_its_parent(program);
-        command
-            .args(arguments)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
+        command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         // A developer's own settings must not change what is tested.
         for (variable, _) in std::env::vars_os() {
             let text = variable.to_string_lossy();
@@ -79,12 +75,7 @@ impl Process {
         output.0.lock().unwrap().open_streams = 2;
         collect(Stream::Out, child.stdout.take().unwrap(), &output);
         collect(Stream::Err, child.stderr.take().unwrap(), &output);
-        Process {
-            name: name.to_owned(),
-            stdin: child.stdin.take(),
-            child,
-            output,
-        }
+        Process { name: name.to_owned(), stdin: child.stdin.take(), child, output }
     }
 
     /// What it is called.
@@ -228,10 +219,7 @@ fn collect(stream: Stream, pipe: impl Read + Send + 'static, output: &Output) {
         let mut reader = BufReader::new(pipe);
         let mut octets = Vec::new();
         let (printed, changed) = &*output;
-        while reader
-            .read_until(b'\n', &mut octets)
-            .is_ok_and(|len| len > 0)
-        {
+        while reader.read_until(b'\n', &mut octets).is_ok_and(|len| len > 0) {
             let text = String::from_utf8_lossy(&octets);
             let text = text.trim_end_matches(['\r', '\n']).to_owned();
             printed.lock().unwrap().lines.push(Line { stream, text });

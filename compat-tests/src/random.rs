@@ -101,11 +101,7 @@ impl Random {
     /// Near a power of two, positive or negative.
     fn integer(&mut self) -> i128 {
         let magnitude = (1_i128 << self.below(65)) + self.below(5) as i128 - 2;
-        let signed = if self.below(2) == 0 {
-            magnitude
-        } else {
-            -magnitude
-        };
+        let signed = if self.below(2) == 0 { magnitude } else { -magnitude };
         signed.clamp(i64::MIN.into(), u64::MAX.into())
     }
 

@@ -40,10 +40,7 @@ const CHAINS: &[Case] = &[
     (NOTHING, &["secret", "\"gr\u{fc}n \\u263a \\ud83d\\ude00\""]),
     (NOTHING, &["secret", "", "nodeid", "0"]),
     (NOTHING, &["secret", "\"[not json\""]),
-    (
-        NOTHING,
-        &["secret", "\"line\\nend \\\"quoted\\\" \\\\ \\u0001\""],
-    ),
+    (NOTHING, &["secret", "\"line\\nend \\\"quoted\\\" \\\\ \\u0001\""]),
     (NOTHING, &["setcert", "PEM"]),
     (NOTHING, &["cert", "PEM", "delcert"]),
     (NOTHING, &["setbinds", "a,b"]),
@@ -54,237 +51,49 @@ const CHAINS: &[Case] = &[
     (NOTHING, &["binds", "\"[::1]:4040,*\""]),
     (NOTHING, &["binds", "[]", "seeds", "[4040]"]),
     (NOTHING, &["addbind", "a", "addbind", "b", "addbind", "a"]),
-    (
-        NOTHING,
-        &["delbind", "a", "delseed", "b", "delservice", "c"],
-    ),
-    (
-        NOTHING,
-        &[
-            "addservice",
-            "A::",
-            "addservice",
-            "A::",
-            "addservice",
-            "[\"f\",1]",
-        ],
-    ),
+    (NOTHING, &["delbind", "a", "delseed", "b", "delservice", "c"]),
+    (NOTHING, &["addservice", "A::", "addservice", "A::", "addservice", "[\"f\",1]"]),
     (NOTHING, &["services", "A::,B::f"]),
-    (
-        NOTHING,
-        &[
-            "services",
-            "[[\"f\", {\"a\": [true, false, null]}], \"A::\"]",
-        ],
-    ),
+    (NOTHING, &["services", "[[\"f\", {\"a\": [true, false, null]}], \"A::\"]"]),
     (NOTHING, &["seteval", "print 1"]),
-    (
-        NOTHING,
-        &[
-            "monitor_timeout",
-            "12",
-            "connect_interval",
-            "1.5",
-            "nodelay",
-            "true",
-        ],
-    ),
-    (
-        NOTHING,
-        &[
-            "setmonitor_timeout",
-            "\"12\"",
-            "setsecure",
-            "1",
-            "setautocork",
-            "0",
-        ],
-    ),
-    (
-        NOTHING,
-        &[
-            "framing_format",
-            "[\"json\",\"cbor\"]",
-            "auth_offer",
-            "[\"hmac_sha3_512\"]",
-        ],
-    ),
+    (NOTHING, &["monitor_timeout", "12", "connect_interval", "1.5", "nodelay", "true"]),
+    (NOTHING, &["setmonitor_timeout", "\"12\"", "setsecure", "1", "setautocork", "0"]),
+    (NOTHING, &["framing_format", "[\"json\",\"cbor\"]", "auth_offer", "[\"hmac_sha3_512\"]"]),
     (NOTHING, &["auth_accept", "[]", "framing_format", "json"]),
     (NOTHING, &["profile", "p"]),
     (NOTHING, &["profile", "p", "profile", "q", "nodeid", "x"]),
-    (
-        NOTHING,
-        &[
-            "profile",
-            "p",
-            "setparent",
-            "q",
-            "profile",
-            "q",
-            "binds",
-            "*",
-        ],
-    ),
+    (NOTHING, &["profile", "p", "setparent", "q", "profile", "q", "binds", "*"]),
     (NOTHING, &["profile", "p", "parent", "q", "delparent"]),
-    (
-        NOTHING,
-        &[
-            "profile", "p", "addseed", "a:1", "addseed", "b:1", "delseed", "a:1",
-        ],
-    ),
+    (NOTHING, &["profile", "p", "addseed", "a:1", "addseed", "b:1", "delseed", "a:1"]),
     (NOTHING, &["profile", "12", "nodeid", "34"]),
-    (
-        NOTHING,
-        &["profile", "\u{e9}", "nodeid", "x", "showprofile", "\u{e9}"],
-    ),
+    (NOTHING, &["profile", "\u{e9}", "nodeid", "x", "showprofile", "\u{e9}"]),
     (NOTHING, &["delprofile", "none"]),
     (NOTHING, &["delnodeid"]),
-    (
-        NOTHING,
-        &["[\"setsecret\", \"x\", \"monitor_timeout\", 12, \"nodelay\", null]"],
-    ),
+    (NOTHING, &["[\"setsecret\", \"x\", \"monitor_timeout\", 12, \"nodelay\", null]"]),
     (NOTHING, &["showprofile", "none"]),
     (NOTHING, &["showconfig"]),
-    (
-        NOTHING,
-        &[
-            "showconfig",
-            "p",
-            "nodeid",
-            "x",
-            "binds",
-            "[\"a\"]",
-            "secure",
-            "1",
-        ],
-    ),
-    (
-        NOTHING,
-        &[
-            "showconfig",
-            "p",
-            "norc",
-            "1",
-            "profile",
-            "q",
-            "parent",
-            "r",
-        ],
-    ),
-    (
-        NETWORK,
-        &["delsecret", "delseeds", "delbinds", "delservices"],
-    ),
-    (
-        NETWORK,
-        &["delseed", "10.0.0.1:4040", "addseed", "10.0.0.2:4040"],
-    ),
+    (NOTHING, &["showconfig", "p", "nodeid", "x", "binds", "[\"a\"]", "secure", "1"]),
+    (NOTHING, &["showconfig", "p", "norc", "1", "profile", "q", "parent", "r"]),
+    (NETWORK, &["delsecret", "delseeds", "delbinds", "delservices"]),
+    (NETWORK, &["delseed", "10.0.0.1:4040", "addseed", "10.0.0.2:4040"]),
     (NETWORK, &["delservice", "A::", "delservice", "none"]),
     (NETWORK, &["addservice", "D::", "delservice", "B::f"]),
-    (
-        NETWORK,
-        &[
-            "profile",
-            "leaf",
-            "delnodeid",
-            "profile",
-            "base",
-            "delbind",
-            "*:4040",
-        ],
-    ),
-    (
-        NETWORK,
-        &[
-            "profile",
-            "middle",
-            "delparent",
-            "delautocork",
-            "delmonitor_timeout",
-        ],
-    ),
+    (NETWORK, &["profile", "leaf", "delnodeid", "profile", "base", "delbind", "*:4040"]),
+    (NETWORK, &["profile", "middle", "delparent", "delautocork", "delmonitor_timeout"]),
     (NETWORK, &["delprofile", "base", "delprofile", "leaf"]),
     (NETWORK, &["profile", "empty"]),
-    (
-        NETWORK,
-        &[
-            "profile",
-            "orphan",
-            "parent",
-            "base",
-            "showprofile",
-            "orphan",
-        ],
-    ),
-    (
-        NETWORK,
-        &[
-            "showprofile",
-            "leaf",
-            "showprofile",
-            "empty",
-            "showprofile",
-            "base",
-        ],
-    ),
+    (NETWORK, &["profile", "orphan", "parent", "base", "showprofile", "orphan"]),
+    (NETWORK, &["showprofile", "leaf", "showprofile", "empty", "showprofile", "base"]),
     (NETWORK, &["showprofile", "leaf", "showconfig", "leaf"]),
     (NETWORK, &["showconfig", "leaf"]),
-    (
-        NETWORK,
-        &[
-            "showconfig",
-            "middle",
-            "monitor_timeout",
-            "99",
-            "connect_interval",
-            "98",
-        ],
-    ),
-    (
-        NETWORK,
-        &[
-            "showconfig",
-            "middle",
-            "monitor_timeout",
-            "99",
-            "force",
-            "1",
-        ],
-    ),
-    (
-        NETWORK,
-        &["showconfig", "leaf", "nodeid", "arg", "norc", "1"],
-    ),
-    (
-        NETWORK,
-        &[
-            "showconfig",
-            "leaf",
-            "force",
-            "0",
-            "norc",
-            "0",
-            "nodeid",
-            "arg",
-        ],
-    ),
+    (NETWORK, &["showconfig", "middle", "monitor_timeout", "99", "connect_interval", "98"]),
+    (NETWORK, &["showconfig", "middle", "monitor_timeout", "99", "force", "1"]),
+    (NETWORK, &["showconfig", "leaf", "nodeid", "arg", "norc", "1"]),
+    (NETWORK, &["showconfig", "leaf", "force", "0", "norc", "0", "nodeid", "arg"]),
     (NETWORK, &["showconfig", "orphan"]),
     (NETWORK, &["showconfig", "nobody"]),
-    (
-        NETWORK,
-        &["profile", "leaf", "secret", "new", "showconfig", "leaf"],
-    ),
-    (
-        NETWORK,
-        &[
-            "profile",
-            "secret",
-            "secret",
-            "secret",
-            "showprofile",
-            "secret",
-        ],
-    ),
+    (NETWORK, &["profile", "leaf", "secret", "new", "showconfig", "leaf"]),
+    (NETWORK, &["profile", "secret", "secret", "secret", "showprofile", "secret"]),
 ];
 
 /// Chains that no tool accepts.
@@ -314,9 +123,7 @@ fn perl_tool() -> Option<PathBuf> {
             .map(|directory| directory.join("perl-aemp"))
             .find(|file| file.is_file())
     };
-    let tool = env::var_os("PERL_AEMP")
-        .map(PathBuf::from)
-        .or_else(from_path);
+    let tool = env::var_os("PERL_AEMP").map(PathBuf::from).or_else(from_path);
     if tool.is_none() {
         eprintln!("SKIPPED: no Perl tool; let PERL_AEMP name the `aemp` of AnyEvent::MP");
     }
@@ -439,11 +246,7 @@ fn each_chain_leaves_the_same_file_and_shows_the_same() {
             assert!(success, "{chain:?}: refused by {}", tool.display());
             (bench.file(), shown(&stdout))
         });
-        assert_eq!(
-            results.next(),
-            results.next(),
-            "{chain:?}: Perl's left, ours right"
-        );
+        assert_eq!(results.next(), results.next(), "{chain:?}: Perl's left, ours right");
     }
 }
 
@@ -470,12 +273,7 @@ fn what_is_printed_has_the_same_layout() {
         let expected = "{\n   \"services\" : [\n      [\n         \"f\",\n         1,\n         \
                         {\n            \"a\" : {}\n         }\n      ],\n      [],\n      \"x\"\n   \
                         ]\n}\n";
-        assert_eq!(
-            String::from_utf8(stdout).unwrap(),
-            expected,
-            "{}",
-            tool.display()
-        );
+        assert_eq!(String::from_utf8(stdout).unwrap(), expected, "{}", tool.display());
         bench.begin_with(NOTHING);
         bench.run(tool, &["profile", "p", "secret", "gr\u{fc}n"]);
         let (_, stdout) = bench.run(tool, &["showprofile", "p"]);
@@ -506,10 +304,7 @@ fn generated_certificates_have_the_same_parts_in_the_same_order() {
         assert!(bench.run(tool, &["gencert"]).0);
         let file = bench.file();
         let lines = file["cert"].as_str().unwrap().lines();
-        lines
-            .filter(|line| line.starts_with("-----"))
-            .map(str::to_owned)
-            .collect::<Vec<_>>()
+        lines.filter(|line| line.starts_with("-----")).map(str::to_owned).collect::<Vec<_>>()
     });
     assert_eq!(labels[0], labels[1]);
 }
@@ -523,11 +318,7 @@ fn what_perl_refuses_we_refuse_without_changing_anything() {
         assert!(!bench.run(&perl, chain).0, "{chain:?}");
         bench.begin_with(NETWORK);
         let before = bench.file();
-        assert_eq!(
-            bench.run(our_tool(), chain),
-            (false, Vec::new()),
-            "{chain:?}"
-        );
+        assert_eq!(bench.run(our_tool(), chain), (false, Vec::new()), "{chain:?}");
         assert_eq!(bench.file(), before, "{chain:?}");
     }
 }

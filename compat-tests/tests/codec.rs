@@ -44,10 +44,7 @@ fn ours_decodes(
     let mut packets = Vec::new();
     let (mut from, mut arrived) = (0, 0);
     loop {
-        match decoder
-            .next(&octets[from..arrived])
-            .map_err(|error| error.to_string())?
-        {
+        match decoder.next(&octets[from..arrived]).map_err(|error| error.to_string())? {
             Step::More { used } => {
                 from += used;
                 if arrived == octets.len() {
@@ -73,15 +70,9 @@ fn ours_decodes(
 
 fn assert_arrives(sent: &Neutral, received: &[Neutral], numbers: Numbers, context: &str) {
     let [received] = received else {
-        panic!(
-            "{context}: {} packets instead of one for {sent}",
-            received.len()
-        );
+        panic!("{context}: {} packets instead of one for {sent}", received.len());
     };
-    assert!(
-        sent.arrives_as(received, numbers),
-        "{context}\n    sent {sent}\nreceived {received}"
-    );
+    assert!(sent.arrives_as(received, numbers), "{context}\n    sent {sent}\nreceived {received}");
 }
 
 fn perl_reads_what_we_write(framing: Framing, numbers: Numbers) {
@@ -166,27 +157,18 @@ fn packets_follow_one_another_without_anything_between() {
         return;
     };
     let mut random = Random::from_environment();
-    let palette = Palette {
-        non_finite: false,
-        beyond_unicode: false,
-        tiny: true,
-        only_perl: false,
-    };
+    let palette =
+        Palette { non_finite: false, beyond_unicode: false, tiny: true, only_perl: false };
     for framing in Framing::ALL {
         let packets: Vec<Neutral> = (0..200).map(|_| random.packet(palette)).collect();
         let seed = random.seed();
 
-        let ours: Vec<u8> = packets
-            .iter()
-            .flat_map(|p| ours_encodes(framing, p))
-            .collect();
+        let ours: Vec<u8> = packets.iter().flat_map(|p| ours_encodes(framing, p)).collect();
         let received = perl.decode(framing, &ours).unwrap();
         assert_eq!(received.len(), packets.len(), "{framing}, AEMP_SEED={seed}");
 
-        let perls: Vec<u8> = packets
-            .iter()
-            .flat_map(|p| perl.encode(framing, p).unwrap())
-            .collect();
+        let perls: Vec<u8> =
+            packets.iter().flat_map(|p| perl.encode(framing, p).unwrap()).collect();
         let received = ours_decodes(framing, &perls, &mut random).unwrap();
         assert_eq!(received.len(), packets.len(), "{framing}, AEMP_SEED={seed}");
         for (sent, received) in packets.iter().zip(&received) {
@@ -227,9 +209,7 @@ fn tokens_are_those_of_perls_digests() {
     let mut random = Random::from_environment();
     for round in 0..rounds() / 4 {
         // The block of SHA3-512 has 72 octets; longer keys are hashed first.
-        let key: Vec<u8> = (0..1 + random.below(150))
-            .map(|_| random.bits() as u8)
-            .collect();
+        let key: Vec<u8> = (0..1 + random.below(150)).map(|_| random.bits() as u8).collect();
         let (own, other) = (random.octets(), random.octets());
         let secret = Secret::new(key.clone());
         let said = [own.clone(), other.clone()].concat();

@@ -44,12 +44,7 @@ fn the_scripted_peer_and_a_real_node_agree_on_every_correct_handshake() {
     for case in cases::accepted() {
         peer.dial(case.name, port_of(node.address()), &case.options);
         assert_eq!(peer.outcome(case.name), Outcome::Up, "{}", case.name);
-        assert_eq!(
-            peer.echo(case.name, &case.node, "port1"),
-            Outcome::Up,
-            "{}",
-            case.name
-        );
+        assert_eq!(peer.echo(case.name, &case.node, "port1"), Outcome::Up, "{}", case.name);
     }
 }
 
@@ -105,23 +100,15 @@ fn a_perl_slave_uses_the_database_of_our_seed() {
         let seed = Aemp::start("rust-seed", &[]);
         let mut slave = PerlNode::start("perl-slave", joining(&[seed.address()], framing));
         slave.run("db_mon", json!({"family": "colours", "label": "colours"}));
-        slave.run(
-            "db_set",
-            json!({"family": "colours", "key": "sky", "value": ["blue"]}),
-        );
-        let told = slave.event("family", "colours", |event| {
-            !event["content"]["sky"].is_null()
-        });
+        slave.run("db_set", json!({"family": "colours", "key": "sky", "value": ["blue"]}));
+        let told = slave.event("family", "colours", |event| !event["content"]["sky"].is_null());
         assert_eq!(told["content"], json!({"sky": ["blue"]}));
         slave.run("db_family", json!({"family": "colours", "label": "query"}));
         let answer = slave.event("database", "query", |_| true);
         assert_eq!(answer["result"], json!({"sky": ["blue"]}));
         slave.run("db_del", json!({"family": "colours", "keys": ["sky"]}));
         let told = slave.event("family", "colours", |event| event["deleted"] != json!([]));
-        assert_eq!(
-            (&told["deleted"], &told["content"]),
-            (&json!(["sky"]), &json!({}))
-        );
+        assert_eq!((&told["deleted"], &told["content"]), (&json!(["sky"]), &json!({})));
     }
 }
 
@@ -185,9 +172,7 @@ fn assert_two_perl_nodes_reach_each_other(seed: &str, seed_id: &str, framing: &s
     for perl in [&mut first, &mut second] {
         perl.run("db_mon", json!({"family": "'l", "label": "addresses"}));
         perl.event("family", "addresses", |event| {
-            ["perl-first", "perl-second"]
-                .iter()
-                .all(|id| !event["content"][id].is_null())
+            ["perl-first", "perl-second"].iter().all(|id| !event["content"][id].is_null())
         });
     }
     let (at_first, at_second) = (first.port("inbox"), second.port("inbox"));
@@ -209,9 +194,7 @@ fn perl_finds_our_node_through_a_perl_seed() {
     seed.sees_up("rust-slave");
     let mut other = PerlNode::start("perl-slave", joining(&seeds, "cbor"));
     other.run("db_mon", json!({"family": "'l", "label": "addresses"}));
-    other.event("family", "addresses", |event| {
-        !event["content"]["rust-slave"].is_null()
-    });
+    other.event("family", "addresses", |event| !event["content"]["rust-slave"].is_null());
     assert_echoes(&mut other, "rust-slave");
 }
 
@@ -239,12 +222,7 @@ fn our_node_answers_the_requests_of_the_node_port() {
             number => number.as_f64().unwrap(),
         };
         assert!(seconds > 1.7e9, "{time}");
-        let up = ask(json!([
-            "eval",
-            "AnyEvent::MP::Kernel::up_nodes",
-            port,
-            "up"
-        ]));
+        let up = ask(json!(["eval", "AnyEvent::MP::Kernel::up_nodes", port, "up"]));
         assert_eq!(up, json!(["up", "", "perl-slave"]));
         let unknown = ask(json!(["eval", "6 * 7", port, "eval"]));
         assert_ne!(unknown[1], "", "an error text is expected");

@@ -27,11 +27,7 @@ impl Witness {
     fn assert_served(&mut self, peer: &mut Peer, when: &str) {
         self.echoes += 1;
         let echo = peer.echo(Self::NODE, Self::NODE, &format!("port{}", self.echoes));
-        assert_eq!(
-            echo,
-            Outcome::Up,
-            "the connection that was there before, {when}"
-        );
+        assert_eq!(echo, Outcome::Up, "the connection that was there before, {when}");
     }
 }
 
@@ -51,12 +47,7 @@ fn relaxed(case: &Case) -> Value {
 }
 
 fn assert_none(failures: &[String]) {
-    assert!(
-        failures.is_empty(),
-        "{} cases failed:\n{}",
-        failures.len(),
-        failures.join("\n")
-    );
+    assert!(failures.is_empty(), "{} cases failed:\n{}", failures.len(), failures.join("\n"));
 }
 
 #[test]
@@ -165,14 +156,8 @@ fn a_framing_that_is_not_in_framing_format_is_refused() {
     let node = Aemp::start("rust-node", &[("framing_format", r#"["json"]"#)]);
     let mut witness = Witness::connect(&mut peer, &node);
     for (conn, options) in [
-        (
-            "takes cbor only",
-            json!({"node": "a", "framings": ["cbor"], "relax": true}),
-        ),
-        (
-            "sends cbor",
-            json!({"node": "b", "framing": "cbor", "relax": true}),
-        ),
+        ("takes cbor only", json!({"node": "a", "framings": ["cbor"], "relax": true})),
+        ("sends cbor", json!({"node": "b", "framing": "cbor", "relax": true})),
     ] {
         peer.dial(conn, node.port(), &options);
         if peer.outcome(conn) == Outcome::Up {
@@ -223,11 +208,7 @@ fn a_second_connection_replaces_one_that_has_fallen_silent() {
         return;
     };
     let node = Aemp::start("rust-node", &[("connect_interval", "1")]);
-    peer.dial(
-        "silent",
-        node.port(),
-        &json!({"node": "twin", "answer": false}),
-    );
+    peer.dial("silent", node.port(), &json!({"node": "twin", "answer": false}));
     assert_eq!(peer.outcome("silent"), Outcome::Up);
     assert_eq!(peer.echo("silent", "twin", "port1"), Outcome::Up);
     peer.dial("restarted", node.port(), &json!({"node": "twin"}));
@@ -259,10 +240,7 @@ fn assert_closed_within_half_a_second(framing: &str, garbage: &[(&str, &[u8])]) 
         let fastest = (0..3)
             .map(|_| seconds_until_closed(&mut peer, &node, framing, octets))
             .find(|seconds| *seconds < 0.5);
-        assert!(
-            fastest.is_some(),
-            "{name} in {framing}: closed, but too late"
-        );
+        assert!(fastest.is_some(), "{name} in {framing}: closed, but too late");
         witness.assert_served(&mut peer, name);
     }
 }
@@ -282,10 +260,7 @@ fn what_is_no_packet_in_json_closes_the_connection_at_once() {
             ("an octet that is in no text", b"\xff"),
             ("such an octet in a string", b"[\"port\",\"\xff\"]"),
             ("600 opening brackets", &[b'['; 600]),
-            (
-                "deep nesting in an element",
-                &[&b"[\"port\","[..], &[b'['; 600]].concat(),
-            ),
+            ("deep nesting in an element", &[&b"[\"port\","[..], &[b'['; 600]].concat()),
         ],
     );
 }
@@ -319,10 +294,7 @@ fn what_is_no_packet_in_storable_closes_the_connection_at_once() {
             ("an image in native order", b"\x0b\x04\x0b\x0812345678"),
             // major 2 in network order, minor 11; then a hash, or an array with a hash first
             ("a hash", b"\x07\x05\x0b\x03\x00\x00\x00\x00"),
-            (
-                "a hash first",
-                b"\x0d\x05\x0b\x02\x00\x00\x00\x01\x04\x03\x00\x00\x00\x00",
-            ),
+            ("a hash first", b"\x0d\x05\x0b\x02\x00\x00\x00\x01\x04\x03\x00\x00\x00\x00"),
         ],
     );
 }
@@ -366,23 +338,10 @@ fn packets_before_the_garbage_still_count() {
     };
     let node = Aemp::start("rust-node", &[]);
     Witness::connect(&mut peer, &node);
-    peer.dial(
-        "mixed",
-        node.port(),
-        &json!({"node": "mixed", "framing": "json"}),
-    );
+    peer.dial("mixed", node.port(), &json!({"node": "mixed", "framing": "json"}));
     assert_eq!(peer.outcome("mixed"), Outcome::Up);
-    peer.raw(
-        "mixed",
-        br#"["","snd","witness#kept",1]["","snd","witness#kept",2]{"a":1}"#,
-    );
+    peer.raw("mixed", br#"["","snd","witness#kept",1]["","snd","witness#kept",2]{"a":1}"#);
     peer.event("mixed", "closed");
-    assert_eq!(
-        peer.packet(Witness::NODE, &json!("kept")),
-        json!(["kept", 1])
-    );
-    assert_eq!(
-        peer.packet(Witness::NODE, &json!("kept")),
-        json!(["kept", 2])
-    );
+    assert_eq!(peer.packet(Witness::NODE, &json!("kept")), json!(["kept", 1]));
+    assert_eq!(peer.packet(Witness::NODE, &json!("kept")), json!(["kept", 2]));
 }

@@ -20,18 +20,8 @@ fn it_accepts_itself_in_every_correct_way() {
         let accepted = format!("{listener}.1");
         assert_eq!(peer.outcome(&accepted), Outcome::Up, "{}", case.name);
         assert_eq!(peer.outcome(case.name), Outcome::Up, "{}", case.name);
-        assert_eq!(
-            peer.echo(case.name, &case.node, "port1"),
-            Outcome::Up,
-            "{}",
-            case.name
-        );
-        assert_eq!(
-            peer.echo(&accepted, "listener", "port2"),
-            Outcome::Up,
-            "{}",
-            case.name
-        );
+        assert_eq!(peer.echo(case.name, &case.node, "port1"), Outcome::Up, "{}", case.name);
+        assert_eq!(peer.echo(&accepted, "listener", "port2"), Outcome::Up, "{}", case.name);
     }
 }
 
@@ -42,10 +32,7 @@ fn it_sees_wrong_tokens() {
     };
     for (name, options) in [
         ("hmac", json!({"secret": "wrong"})),
-        (
-            "cleartext",
-            json!({"secret": "wrong", "method": "cleartext"}),
-        ),
+        ("cleartext", json!({"secret": "wrong", "method": "cleartext"})),
         ("empty", json!({"token": ""})),
     ] {
         let listener = format!("{name} listening");
@@ -67,10 +54,7 @@ fn it_sends_packets_with_the_authentication() {
     let options = json!({"node": "early", "framing": "json", "early": hex(request)});
     peer.dial("early", port, &options);
     for word in ["first", "second"] {
-        assert_eq!(
-            peer.packet("early", &json!("port1")),
-            json!(["port1", word])
-        );
+        assert_eq!(peer.packet("early", &json!("port1")), json!(["port1", word]));
     }
 }
 
@@ -83,11 +67,7 @@ fn it_speaks_tls_with_itself() {
     for method in ["tls_sha3_512", "tls_anon", "hmac_sha3_512"] {
         let listener = format!("{method} listening");
         let port = peer.listen(&listener, &json!({"node": "listener", "cert": pem}));
-        peer.dial(
-            method,
-            port,
-            &json!({"node": "dialler", "cert": pem, "method": method}),
-        );
+        peer.dial(method, port, &json!({"node": "dialler", "cert": pem, "method": method}));
         assert_eq!(peer.event(method, "auth")["method"], "tls_sha3_512");
         assert_eq!(peer.outcome(method), Outcome::Up);
         assert_eq!(peer.echo(method, "dialler", "port1"), Outcome::Up);

@@ -136,8 +136,7 @@ impl Kernel {
     /// # Errors
     /// Fails for internal families, which begin with `'`.
     pub fn set(&mut self, family: &Str, key: Str, value: Datum) -> Result<(), InternalFamily> {
-        let result = self.db.set(family, key, value, self.now.uptime);
-        result
+        self.db.set(family, key, value, self.now.uptime)
     }
 
     /// Deletes entries of this node. What Perl calls `db_del`.
@@ -149,20 +148,17 @@ impl Kernel {
         family: &Str,
         keys: impl IntoIterator<Item = Str>,
     ) -> Result<(), InternalFamily> {
-        let result = self.db.delete(family, keys, self.now.uptime);
-        result
+        self.db.delete(family, keys, self.now.uptime)
     }
 
     /// Asks for a family, its keys or its values; an [`Effect::Answer`] follows.
     pub fn query(&mut self, kind: QueryKind, family: &Str) -> QueryId {
-        let query = self.db.query(kind, family.clone(), self.now.uptime);
-        query
+        self.db.query(kind, family.clone(), self.now.uptime)
     }
 
     /// Asks for the value of one key; an [`Effect::Answer`] follows.
     pub fn get(&mut self, family: &Str, key: &Str) -> QueryId {
-        let query = self.db.get(family.clone(), key.clone(), self.now.uptime);
-        query
+        self.db.get(family.clone(), key.clone(), self.now.uptime)
     }
 
     /// Nobody waits for the answer of a query any more.
@@ -172,8 +168,7 @@ impl Kernel {
 
     /// Monitors a family: an [`Effect::Changed`] with its content follows, then one for each change.
     pub fn monitor_family(&mut self, family: &Str) -> DbMonitorId {
-        let monitor = self.db.monitor(family.clone(), self.now.uptime);
-        monitor
+        self.db.monitor(family.clone(), self.now.uptime)
     }
 
     /// Ends a monitor of a family.

@@ -48,7 +48,7 @@ pub struct NodeBuilder {
     rc: RcSource,
     binds: Vec<serde_json::Value>,
     seeds: Vec<serde_json::Value>,
-    functions: Vec<Box<dyn FnOnce(&Node) + Send>>,
+    functions: Vec<Registration>,
     lane_limits: LaneLimits,
     framing_limits: FramingLimits,
     port_limit: Option<usize>,
@@ -56,6 +56,9 @@ pub struct NodeBuilder {
     no_healing: bool,
     trace: bool,
 }
+
+/// Registers a function once the node is there.
+type Registration = Box<dyn FnOnce(&Node) + Send>;
 
 #[derive(Default)]
 enum RcSource {

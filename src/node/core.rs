@@ -5,14 +5,14 @@ use super::context::Function;
 use super::deferred::{self, Deferred};
 use super::lanes::{Lanes, Sent};
 use super::message::KillReason;
-use super::port::{CallbackCell, Delivery, Hooks, PortCell, PortTable};
+use super::port::{CallbackCell, Delivery, Ending, Hooks, PortCell, PortTable};
 use super::queue;
 use super::settings::NodeSettings;
 use super::{Node, NodeEvent};
 use crate::kernel::db::{ChangeSet, DbAnswer, DbMonitorId, QueryId};
 use crate::kernel::{ConnId, Effect, Kernel, Now, PortName, WatchId, died};
 use crate::value::packed::Elements;
-use crate::value::{NodeId, Packed, Str, StrRef};
+use crate::value::{NodeId, Packed, PortId, Str, StrRef};
 use crate::wire::framing::{EncodeError, Framing};
 use parking_lot::{Mutex, MutexGuard, RwLock};
 use std::collections::HashMap;
@@ -196,8 +196,15 @@ impl Shared {
                 }
             }
             Effect::Deliver { port, message, from } => {
-                if let Some(cell) = self.ports.get(port.as_ref()) {
-                    later.push(Deferred::Deliver { port, cell, message, from });
+                let Some(cell) = self.ports.get(port.as_ref()) else { return };
+                let (delivery, run) = cell.queue(&from, message.as_elements());
+                later.push(Deferred::Port(run));
+                match delivery {
+                    Delivery::Service => {
+                        core.kernel.service_message(&from, message.as_elements());
+                    }
+                    Delivery::Overflow => core.kernel.kill(&self.port_id(&port), &overflow()),
+                    Delivery::Done | Delivery::Queued { .. } | Delivery::NoSuchPort => {}
                 }
             }
             Effect::LaneUp { node, conn } => self.lane_up(core, &node, conn),
@@ -215,13 +222,12 @@ impl Shared {
             }
             Effect::Spawned { port, init } => {
                 let cell = self.spawned_cell(&port);
-                self.ports.insert(port.as_ref(), PortCell::Callback(cell.clone()));
-                later.push(Deferred::Init { port, cell, init });
+                later.push(Deferred::Port(cell.queue_task(deferred::init(self, init))));
+                self.ports.insert(port.as_ref(), PortCell::Callback(cell));
             }
             Effect::PortClosed { port, reason } => {
-                if let Some(cell) = self.ports.remove(port.as_ref()) {
-                    later.push(Deferred::Close { cell, reason });
-                }
+                let closed = self.ports.close(port.as_ref(), reason, Ending::AfterWaiting);
+                later.extend(closed.map(Deferred::Port));
             }
             Effect::Fire { watch, reason } => {
                 let reason = KillReason::from_packed(reason);
@@ -233,7 +239,8 @@ impl Shared {
                         later.push(Deferred::Fired { callback, reason });
                     }
                     Some(Watching::PortCallback(cell, callback)) => {
-                        later.push(Deferred::Task { cell, task: Box::new(|_| callback(reason)) });
+                        let run = cell.queue_task(Box::new(|_| callback(reason)));
+                        later.push(Deferred::Port(run));
                     }
                     None => {}
                 }
@@ -341,11 +348,7 @@ impl Shared {
     }
 
     /// Sets a monitor.
-    pub(crate) fn watch(
-        self: &Arc<Self>,
-        target: &crate::value::PortId,
-        watching: Watching,
-    ) -> WatchId {
+    pub(crate) fn watch(self: &Arc<Self>, target: &PortId, watching: Watching) -> WatchId {
         self.with_core(|_, core, _| {
             let watch = core.kernel.watch(target, crate::kernel::Watcher::Host);
             core.watches.insert(watch, watching);
@@ -437,19 +440,22 @@ impl Shared {
         match self.ports.deliver(port, from, message) {
             Delivery::Done | Delivery::Queued { .. } | Delivery::NoSuchPort => {}
             Delivery::Service => self.kernel(|kernel| kernel.service_message(from, message)),
-            Delivery::Overflow => self.overflowed(port.to_owned()),
+            Delivery::Overflow => self.overflowed(&port.to_owned()),
         }
     }
 
-    pub(crate) fn overflowed(self: &Arc<Self>, port: PortName) {
-        let reason = died("too many messages were waiting");
-        self.kill_own(port, reason);
+    pub(crate) fn overflowed(self: &Arc<Self>, port: &PortName) {
+        self.kill_own(port, &overflow());
     }
 
     /// Kills a port of this node.
-    pub(crate) fn kill_own(self: &Arc<Self>, port: PortName, reason: Packed) {
-        let id = crate::value::PortId::new(&self.id, &port);
-        self.kernel(|kernel| kernel.kill(&id, &reason));
+    pub(crate) fn kill_own(self: &Arc<Self>, port: &PortName, reason: &Packed) {
+        let id = self.port_id(port);
+        self.kernel(|kernel| kernel.kill(&id, reason));
+    }
+
+    fn port_id(&self, port: &PortName) -> PortId {
+        PortId::new(&self.id, port)
     }
 
     /// Sends a packet, port name first, to a remote node.
@@ -480,7 +486,7 @@ impl Shared {
             core.queries.clear();
         }
         for cell in self.ports.drain() {
-            later.push(Deferred::Close { cell, reason: Packed::default() });
+            later.push(Deferred::Port(cell.close(Packed::default(), Ending::AfterWaiting)));
         }
         deferred::run(self, later);
         self.functions.write().clear();
@@ -496,7 +502,7 @@ fn hooks(shared: Weak<Shared>, runtime: tokio::runtime::Handle) -> Arc<Hooks> {
     Arc::new(Hooks {
         died: Arc::new(move |port, reason| {
             if let Some(shared) = shared.upgrade() {
-                shared.kill_own(port.clone(), reason);
+                shared.kill_own(port, &reason);
             }
         }),
         // Ports that keep each other busy must not keep whoever sent the first message.
@@ -504,6 +510,10 @@ fn hooks(shared: Weak<Shared>, runtime: tokio::runtime::Handle) -> Arc<Hooks> {
             runtime.spawn(async move { leftover.run() });
         })),
     })
+}
+
+fn overflow() -> Packed {
+    died("too many messages were waiting")
 }
 
 const OVERFLOW: &str = "too much waits to be sent";

@@ -3,9 +3,9 @@
 use super::context::Context;
 use super::core::{Shared, Watching};
 use super::message::{KillReason, MessageRef};
-use super::port::{CallbackCell, Delivery, Ending, PortCell, Task};
+use super::port::{Later, Task};
 use crate::kernel::db::DbAnswer;
-use crate::kernel::{Call, Level, PortName};
+use crate::kernel::{Call, Level};
 use crate::value::{NodeId, Packed, Str};
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -16,22 +16,29 @@ use tokio::sync::oneshot;
 
 /// One thing to run when no lock is held.
 pub(crate) enum Deferred {
-    Deliver { port: PortName, cell: PortCell, message: Packed, from: NodeId },
-    Close { cell: PortCell, reason: Packed },
-    Init { port: PortName, cell: Arc<CallbackCell>, init: Call },
-    Task { cell: Arc<CallbackCell>, task: Task },
+    /// Ports to run, readers to wake, receivers to drop.
+    Port(Later),
     Call(Call),
-    Eval { expression: Str, from: NodeId, reply: Packed },
-    Fired { callback: Box<dyn FnOnce(KillReason) + Send>, reason: KillReason },
+    Eval {
+        expression: Str,
+        from: NodeId,
+        reply: Packed,
+    },
+    Fired {
+        callback: Box<dyn FnOnce(KillReason) + Send>,
+        reason: KillReason,
+    },
     Answer(oneshot::Sender<DbAnswer>, DbAnswer),
     Wake(Waker),
     DropWatch(Watching),
     Log(Level, String),
 }
 
+type Queue = VecDeque<(Arc<Shared>, Deferred)>;
+
 thread_local! {
     /// What waits while this thread is running such code already.
-    static WAITING: RefCell<Option<VecDeque<(Arc<Shared>, Deferred)>>> = const { RefCell::new(None) };
+    static WAITING: RefCell<Option<Queue>> = const { RefCell::new(None) };
 }
 
 /// Runs what is due; if this thread is running such code already, that is finished first.
@@ -65,18 +72,7 @@ fn next() -> Option<(Arc<Shared>, Deferred)> {
 
 fn run_one(shared: &Arc<Shared>, deferred: Deferred) {
     match deferred {
-        Deferred::Deliver { port, cell, message, from } => {
-            match cell.deliver(&from, message.as_elements()) {
-                Delivery::Service => {
-                    shared.kernel(|kernel| kernel.service_message(&from, message.as_elements()))
-                }
-                Delivery::Overflow => shared.overflowed(port),
-                Delivery::Done | Delivery::Queued { .. } | Delivery::NoSuchPort => {}
-            }
-        }
-        Deferred::Close { cell, reason } => drop(cell.close(reason, Ending::AfterWaiting)),
-        Deferred::Init { port, cell, init } => spawn(shared, &port, &cell, init),
-        Deferred::Task { cell, task } => cell.push_task(task),
+        Deferred::Port(later) => guarded("a port", || drop(later)),
         Deferred::Call(call) => call_function(shared, &call),
         Deferred::Eval { expression, from, reply } => evaluate(shared, &expression, &from, &reply),
         Deferred::Fired { callback, reason } => {
@@ -89,17 +85,17 @@ fn run_one(shared: &Arc<Shared>, deferred: Deferred) {
     }
 }
 
-fn spawn(shared: &Arc<Shared>, port: &PortName, cell: &Arc<CallbackCell>, init: Call) {
+/// What a spawned port does first.
+pub(crate) fn init(shared: &Arc<Shared>, init: Call) -> Task {
     let function = shared.functions.read().get(&init.function).cloned();
-    let Some(function) = function else {
-        let text = format!("function {} is not registered here", init.function);
-        return shared.kill_own(port.clone(), crate::kernel::died(&text));
-    };
     let node = shared.inner_handle();
-    cell.push_task(Box::new(move |port| {
+    Box::new(move |port| {
+        let Some(function) = function else {
+            return Err(format!("function {} is not registered here", init.function));
+        };
         let message = MessageRef::new(&init.from, init.arguments.as_elements());
         function(&Context::of_port(&node, port, &init.from), message)
-    }));
+    })
 }
 
 fn call_function(shared: &Arc<Shared>, call: &Call) {

@@ -12,6 +12,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::task::Waker;
 
 /// Something that is run as a port, in order with its messages; an error or a panic kills the port.
 pub(crate) type Task = Box<dyn FnOnce(&PortName) -> Result<(), String> + Send>;
@@ -52,16 +53,51 @@ struct Waiting {
     edits: Vec<Edit>,
 }
 
-/// What is left of a closed port: user code, to be dropped where no lock is held.
+/// What is left to do where no lock is held, since it runs, wakes or drops user code; dropping this
+/// does it.
 #[derive(Default)]
 #[must_use = "drop it where no lock is held"]
-pub(crate) struct Remains {
-    contents: Option<Box<(Mine, Waiting)>>,
+pub(crate) struct Later(Option<Work>);
+
+enum Work {
+    Run(Arc<CallbackCell>),
+    Wake(Waker),
+    Drop(Box<dyn Any + Send>),
 }
 
-impl Drop for Remains {
+impl Later {
+    pub(super) fn wake(waker: Option<Waker>) -> Self {
+        Later(waker.map(Work::Wake))
+    }
+
+    fn remains(held: Held<'_, Mine, Waiting>) -> Self {
+        Later(Some(Work::Drop(Box::new(held.bury()))))
+    }
+}
+
+impl Drop for Later {
+    #[inline]
     fn drop(&mut self) {
-        drop_quietly(self.contents.take());
+        match self.0.take() {
+            None => {}
+            Some(Work::Wake(waker)) => waker.wake(),
+            Some(Work::Drop(user_code)) => drop_quietly(user_code),
+            Some(Work::Run(cell)) => {
+                let _hold = Hold::enter();
+                scope::schedule(cell);
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Later {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let work = self.0.as_ref().map(|work| match work {
+            Work::Run(_) => "run",
+            Work::Wake(_) => "wake",
+            Work::Drop(_) => "drop",
+        });
+        f.debug_tuple("Later").field(&work).finish()
     }
 }
 
@@ -141,42 +177,73 @@ impl CallbackCell {
     #[cold]
     #[inline(never)]
     fn wait(self: &Arc<Self>, from: &NodeId, message: Elements<'_>, free: bool) -> Delivery {
-        let put = |waiting: &mut Waiting| {
+        let (delivery, later) = self.queue_if(from, message, free);
+        drop(later);
+        delivery
+    }
+
+    /// As [`deliver`](Self::deliver), but runs nothing: for callers that hold a lock.
+    pub(crate) fn queue(
+        self: &Arc<Self>,
+        from: &NodeId,
+        message: Elements<'_>,
+    ) -> (Delivery, Later) {
+        self.queue_if(from, message, true)
+    }
+
+    fn queue_if(
+        self: &Arc<Self>,
+        from: &NodeId,
+        message: Elements<'_>,
+        free: bool,
+    ) -> (Delivery, Later) {
+        let handed = self.turn.hand_over(|waiting| {
             let batch = &mut waiting.batch;
             batch.push(from, message, self.limit).then(|| batch.size())
-        };
-        match self.hand_over(put, free) {
+        });
+        let later = self.duty(&handed, free);
+        let delivery = match handed {
             Handed::Over { value: waiting, .. } => Delivery::Queued { waiting },
             Handed::Full => Delivery::Overflow,
             Handed::Ended => Delivery::NoSuchPort,
-        }
+        };
+        (delivery, later)
     }
 
     /// Has something run as this port, after what came before; dropped if the port is over.
     pub(crate) fn push_task(self: &Arc<Self>, task: Task) {
         let hold = Hold::enter();
-        let put = |waiting: &mut Waiting| {
-            waiting.batch.push_marker();
-            waiting.tasks.push_back(task);
-            Some(())
-        };
-        self.hand_over(put, hold.is_some());
+        drop(self.queue_task_if(task, hold.is_some()));
         drop(hold);
     }
 
-    fn hand_over<R>(
-        self: &Arc<Self>,
-        put: impl FnOnce(&mut Waiting) -> Option<R>,
-        free: bool,
-    ) -> Handed<R> {
-        let handed = self.turn.hand_over(put);
-        if let Handed::Over { running: false, waited, .. } = handed
-            // Who was told to start before us may be held up; a free thread need not wait for it.
-            && (!waited || free)
-        {
-            scope::schedule(Arc::clone(self));
+    /// As [`push_task`](Self::push_task), but runs nothing: for callers that hold a lock.
+    pub(crate) fn queue_task(self: &Arc<Self>, task: Task) -> Later {
+        self.queue_task_if(task, true)
+    }
+
+    fn queue_task_if(self: &Arc<Self>, task: Task, free: bool) -> Later {
+        let mut task = Some(task);
+        let handed = self.turn.hand_over(|waiting| {
+            waiting.batch.push_marker();
+            waiting.tasks.extend(task.take());
+            Some(())
+        });
+        match task {
+            Some(refused) => Later(Some(Work::Drop(Box::new(refused)))),
+            None => self.duty(&handed, free),
         }
-        handed
+    }
+
+    /// What whoever handed something over has to do: see to it that it is run, unless somebody else
+    /// does. Who was told to start before us may be held up; a free thread need not wait for it.
+    fn duty<R>(self: &Arc<Self>, handed: &Handed<R>, free: bool) -> Later {
+        match handed {
+            Handed::Over { running: false, waited, .. } if free || !waited => {
+                Later(Some(Work::Run(Arc::clone(self))))
+            }
+            _ => Later::default(),
+        }
     }
 
     fn edit(self: &Arc<Self>, edit: Edit) {
@@ -188,15 +255,14 @@ impl CallbackCell {
         }
     }
 
-    /// Ends the port. What it consists of comes back, unless it is just running: then the runner
-    /// drops it. A port that closes itself does so at once.
-    pub(crate) fn close(&self, ending: Ending) -> Remains {
+    /// Ends the port: it takes nothing more. What it consists of comes back, unless it is running
+    /// or will run: then the runner drops it. A port that closes itself does so at once.
+    ///
+    /// Callers may hold a lock; see [`Later`].
+    pub(crate) fn close(&self, ending: Ending) -> Later {
         let itself = scope::with_current(|current| current.is_some_and(|c| std::ptr::eq(c, self)));
         let ending = if itself { Ending::Now } else { ending };
-        match self.turn.close(ending) {
-            Some(held) => Remains { contents: Some(Box::new(held.bury())) },
-            None => Remains::default(),
-        }
+        self.turn.close(ending).map_or_else(Later::default, Later::remains)
     }
 
     /// Goes on with what waits; `None` if somebody else does, or nothing waits.
@@ -294,13 +360,13 @@ impl CallbackCell {
 
     #[cold]
     fn die(&self, held: Held<'_, Mine, Waiting>, failure: Failure) {
-        let remains = Remains { contents: Some(Box::new(held.bury())) };
+        let remains = Later::remains(held);
         (self.hooks.died)(&self.name, failure.into_reason());
         drop(remains);
     }
 
     fn bury(&self, held: Held<'_, Mine, Waiting>) {
-        drop(Remains { contents: Some(Box::new(held.bury())) });
+        drop(Later::remains(held));
     }
 }
 

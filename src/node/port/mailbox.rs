@@ -1,8 +1,8 @@
 //! A mailbox: senders append under a short lock, its reader takes all of it at once.
 
-use super::Delivery;
 use super::batch::{Batch, Entry};
 use super::sync::Mutex;
+use super::{Delivery, Later};
 use crate::value::packed::Elements;
 use crate::value::{NodeId, Packed};
 use std::future::poll_fn;
@@ -35,20 +35,6 @@ enum End {
     Abandoned,
 }
 
-/// Somebody to wake, once no lock and no map guard is held: a waker is user code.
-#[derive(Debug, Default)]
-#[must_use]
-pub(super) struct Wake(Option<Waker>);
-
-impl Wake {
-    #[inline]
-    pub(super) fn now(self) {
-        if let Some(waker) = self.0 {
-            waker.wake();
-        }
-    }
-}
-
 impl MailboxCell {
     /// A mailbox in which up to `limit` octets wait, and its reader.
     pub(super) fn new(limit: usize) -> (Arc<Self>, Inbox) {
@@ -57,32 +43,31 @@ impl MailboxCell {
         (cell, inbox)
     }
 
-    /// Appends a message.
+    /// Appends a message. Callers may hold a lock; see [`Later`].
     #[inline]
-    pub(super) fn push(&self, from: &NodeId, message: Elements<'_>) -> (Delivery, Wake) {
+    pub(super) fn push(&self, from: &NodeId, message: Elements<'_>) -> (Delivery, Later) {
         let mut shared = self.shared.lock();
         if !matches!(shared.end, End::Open) {
-            return (Delivery::NoSuchPort, Wake(None));
+            return (Delivery::NoSuchPort, Later::default());
         }
         if !shared.batch.push(from, message, self.limit) {
             shared.end = End::Full;
-            return (Delivery::Overflow, Wake(None));
+            return (Delivery::Overflow, Later::default());
         }
         let waiting = shared.batch.size();
-        (Delivery::Queued { waiting }, Wake(shared.reader.take()))
+        (Delivery::Queued { waiting }, Later::wake(shared.reader.take()))
     }
 
     /// Ends it: the reader gets what came before, then the reason. The first reason stays.
-    pub(crate) fn close(&self, reason: Packed) {
-        let reader = {
-            let mut shared = self.shared.lock();
-            if !matches!(shared.end, End::Open | End::Full) {
-                return;
-            }
-            shared.end = End::Killed(reason);
-            shared.reader.take()
-        };
-        Wake(reader).now();
+    ///
+    /// Callers may hold a lock; see [`Later`].
+    pub(crate) fn close(&self, reason: Packed) -> Later {
+        let mut shared = self.shared.lock();
+        if !matches!(shared.end, End::Open | End::Full) {
+            return Later::default();
+        }
+        shared.end = End::Killed(reason);
+        Later::wake(shared.reader.take())
     }
 
     /// How many octets of messages wait, beyond those that the reader has taken.

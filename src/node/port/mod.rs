@@ -16,17 +16,11 @@ mod table;
 mod tests;
 mod turn;
 
-pub(crate) use callback::{CallbackCell, Hooks, Remains, Task};
+pub(crate) use callback::{CallbackCell, Hooks, Later, Task};
 pub(crate) use mailbox::{Inbox, MailboxCell, Next};
 pub(crate) use receivers::Unmatched;
 pub(crate) use table::PortTable;
 pub(crate) use turn::Ending;
-#[cfg(test)]
-use {
-    mailbox::Received,
-    receivers::{Handler, Incoming},
-    scope::{Hold, Leftover},
-};
 
 use crate::value::packed::Elements;
 use crate::value::{NodeId, Packed, Str};
@@ -82,26 +76,32 @@ impl PortCell {
         match self {
             PortCell::Callback(cell) => cell.deliver(from, message),
             PortCell::Mailbox(cell) => {
-                let (delivery, wake) = cell.push(from, message);
-                wake.now();
+                let (delivery, later) = cell.push(from, message);
+                drop(later);
                 delivery
             }
             PortCell::Service => Delivery::Service,
         }
     }
 
+    /// As [`deliver`](Self::deliver), but runs nothing: for callers that hold a lock.
+    pub(crate) fn queue(&self, from: &NodeId, message: Elements<'_>) -> (Delivery, Later) {
+        match self {
+            PortCell::Callback(cell) => cell.queue(from, message),
+            PortCell::Mailbox(cell) => cell.push(from, message),
+            PortCell::Service => (Delivery::Service, Later::default()),
+        }
+    }
+
     /// Ends the port: it takes no messages any more. `ending` is for callback ports; a mailbox
     /// yields what came before, then `reason`.
     ///
-    /// What comes back is user code: to be dropped where no lock is held.
-    pub(crate) fn close(&self, reason: Packed, ending: Ending) -> Remains {
+    /// Callers may hold a lock; see [`Later`].
+    pub(crate) fn close(&self, reason: Packed, ending: Ending) -> Later {
         match self {
-            PortCell::Mailbox(cell) => {
-                cell.close(reason);
-                Remains::default()
-            }
+            PortCell::Mailbox(cell) => cell.close(reason),
             PortCell::Callback(cell) => cell.close(ending),
-            PortCell::Service => Remains::default(),
+            PortCell::Service => Later::default(),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Which local ports there are, by name.
 
 use super::callback::CallbackCell;
-use super::{Delivery, Ending, PortCell, cache};
+use super::{Delivery, Ending, Later, PortCell, cache};
 use crate::value::packed::Elements;
 use crate::value::{NodeId, Packed, StrRef};
 use foldhash::quality::RandomState;
@@ -29,7 +29,7 @@ impl Default for PortTable {
 
 /// Where a message has to go once no map guard is held.
 enum Found {
-    Mailbox(Delivery, super::mailbox::Wake),
+    Mailbox(Delivery, Later),
     Callback(Arc<CallbackCell>),
 }
 
@@ -50,12 +50,21 @@ impl PortTable {
         self.cells.pin().get(&*name.canonical()).cloned()
     }
 
-    /// Removes a port, which is to be closed where no lock is held; `None` if there is none.
+    /// Removes and closes a port; `None` if there is none of that name.
+    ///
+    /// From now on it takes nothing. Callers may hold a lock; see [`Later`].
+    pub(crate) fn close(&self, name: StrRef<'_>, reason: Packed, ending: Ending) -> Option<Later> {
+        let cell = self.remove(name)?;
+        Some(cell.close(reason, ending))
+    }
+
+    /// Removes a port, which has to be closed: until then it is still delivered to by those who
+    /// have it, or had it of late.
     pub(crate) fn remove(&self, name: StrRef<'_>) -> Option<PortCell> {
         self.cells.pin().remove(&*name.canonical()).cloned()
     }
 
-    /// Removes all ports, which are to be closed where no lock is held.
+    /// Removes all ports, which have to be closed.
     pub(crate) fn drain(&self) -> Vec<PortCell> {
         let cells = self.cells.pin();
         let all = cells.values().cloned().collect();
@@ -103,15 +112,15 @@ impl PortTable {
                 PortCell::Service => return Delivery::Service,
                 PortCell::Callback(cell) => Found::Callback(Arc::clone(cell)),
                 PortCell::Mailbox(cell) => {
-                    let (delivery, wake) = cell.push(from, message);
-                    Found::Mailbox(delivery, wake)
+                    let (delivery, later) = cell.push(from, message);
+                    Found::Mailbox(delivery, later)
                 }
             }
         };
         match found {
             Found::Callback(cell) => cell.deliver(from, message),
-            Found::Mailbox(delivery, wake) => {
-                wake.now();
+            Found::Mailbox(delivery, later) => {
+                drop(later);
                 delivery
             }
         }

@@ -357,3 +357,27 @@ fn ports_that_wait_on_one_thread_take_turns() {
     assert_eq!(order.len(), 1001);
     assert!(order.find('b').unwrap() < 500, "b need not wait for all of a");
 }
+
+#[test]
+fn what_is_queued_under_a_lock_is_run_once_that_is_released() {
+    let (cell, notes) = port(Unmatched::Die);
+    let (itself, noted_there) = (Arc::clone(&cell), Arc::clone(&notes));
+    let init = cell.queue_task(Box::new(move |_| {
+        itself.on_default(noting("got", &noted_there));
+        Ok(())
+    }));
+    let first = message(1);
+    let (delivery, later) = cell.queue(&node(), elements(&first));
+    assert!(matches!(delivery, Delivery::Queued { .. }));
+    let closed = cell.close(Ending::AfterWaiting);
+    let dropped = DropNote("task", Arc::clone(&notes));
+    let refused = cell.queue_task(Box::new(move |_| Err(dropped.name())));
+    assert_eq!(send(&cell, 2), Delivery::NoSuchPort);
+    assert!(noted(&notes).is_empty());
+    drop(init);
+    assert_eq!(noted(&notes), ["got [1]"]);
+    drop((later, closed));
+    assert!(noted(&notes).is_empty());
+    drop(refused);
+    assert_eq!(noted(&notes), ["dropped task"]);
+}

@@ -99,11 +99,7 @@ fn what_a_port_took_before_a_kill_is_run_and_nothing_else() {
                 })
             });
             (0..round).for_each(|_| std::thread::yield_now());
-            drop(
-                table
-                    .remove("port".into())
-                    .map(|cell| cell.close(message("killed"), Ending::AfterWaiting)),
-            );
+            drop(table.close("port".into(), message("killed"), Ending::AfterWaiting));
             senders.map(|sender| sender.join().unwrap()).iter().sum::<usize>()
         });
         // A message that came during the kill itself may be taken, but not run.

@@ -4,8 +4,8 @@ use super::*;
 
 fn push(cell: &PortCell, value: impl Serialize) -> Delivery {
     let PortCell::Mailbox(cell) = cell else { unreachable!() };
-    let (delivery, wake) = cell.push(&node(), message(value).as_elements());
-    wake.now();
+    let (delivery, later) = cell.push(&node(), message(value).as_elements());
+    drop(later);
     delivery
 }
 
@@ -31,8 +31,8 @@ fn messages_come_out_in_order_with_their_senders() {
     for round in 0..3 {
         for (count, sender) in senders.into_iter().enumerate() {
             let from = NodeId::new(sender).unwrap();
-            let (_, wake) = mailbox.push(&from, message((round, count)).as_elements());
-            wake.now();
+            let (_, later) = mailbox.push(&from, message((round, count)).as_elements());
+            drop(later);
         }
         for (count, sender) in senders.into_iter().enumerate() {
             let Next::Message(received) = inbox.try_next() else { panic!("{round} {count}") };

@@ -6,6 +6,9 @@ mod mailbox;
 mod model;
 mod table;
 
+use super::mailbox::Received;
+use super::receivers::{Handler, Incoming};
+use super::scope::{Hold, Leftover};
 use super::*;
 use crate::value::packed::Elements;
 use crate::value::{NodeId, Packed};

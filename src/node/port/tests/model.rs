@@ -1,7 +1,7 @@
 //! Every interleaving of a few threads on a mailbox and on callback ports, tried by loom.
 //!
 //! The same source files, once more, over loom's mutex, atomics, cells and thread-locals.
-#![allow(clippy::duplicate_mod, unused_imports, reason = "the files are the real ones")]
+#![allow(clippy::duplicate_mod, dead_code, unused_imports, reason = "the files are the real ones")]
 
 #[path = "../batch.rs"]
 mod batch;
@@ -48,7 +48,7 @@ mod sync {
 
 use super::{Delivery, PortName, elements, message, node};
 use crate::value::Packed;
-use callback::{CallbackCell, Hooks};
+use callback::{CallbackCell, Hooks, Later};
 use loom::future::block_on;
 use loom::thread;
 use mailbox::{MailboxCell, Next};
@@ -87,8 +87,8 @@ fn send(cell: &Arc<CallbackCell>, value: u32) -> Delivery {
 }
 
 fn push(cell: &MailboxCell, value: u32) -> Delivery {
-    let (delivery, wake) = cell.push(&node(), elements(&message(value)));
-    wake.now();
+    let (delivery, later) = cell.push(&node(), elements(&message(value)));
+    drop(later);
     delivery
 }
 
@@ -127,7 +127,7 @@ fn a_killed_mailbox_yields_what_it_took_in_any_race() {
     model(|| {
         let (cell, mut inbox) = MailboxCell::new(1 << 20);
         let [killed, sent] = [Arc::clone(&cell), cell];
-        let killer = thread::spawn(move || killed.close(message("end")));
+        let killer = thread::spawn(move || drop(killed.close(message("end"))));
         let sender =
             thread::spawn(move || matches!(push(&sent, 1), Delivery::Queued { .. }) as usize);
         let mut got = 0;
@@ -287,15 +287,14 @@ fn a_task_and_a_message_from_another_thread_keep_their_order() {
     model(|| {
         let notes = Notes::default();
         let cell = port("port", &notes);
-        let hold = Hold::enter();
         let (itself, task_notes) = (Arc::clone(&cell), Arc::clone(&notes));
-        cell.push_task(Box::new(move |_| {
+        let later = cell.queue_task(Box::new(move |_| {
             itself.on_default(noting(&task_notes));
             Ok(())
         }));
         let other = Arc::clone(&cell);
         let sender = thread::spawn(move || send(&other, 1));
-        drop(hold);
+        drop(later);
         sender.join().unwrap();
         assert_eq!(noted(&notes), ["[1]"], "the init function comes before any message");
         drop(cell.close(Ending::Now));

@@ -15,8 +15,8 @@ fn octets_and_text_are_one_name() {
         assert!(matches!(delivery, Delivery::Queued { .. }));
         assert!(matches!(inbox.try_next(), Next::Message(_)));
     }
-    assert!(table.remove(name).is_some());
-    assert!(table.remove(name).is_none());
+    assert!(table.close(name, message("x"), Ending::Now).is_some());
+    assert!(table.close(name, message("x"), Ending::Now).is_none());
     assert!(table.get("café".into()).is_none());
 }
 
@@ -43,7 +43,7 @@ fn a_name_that_is_used_again_reaches_the_new_port() {
             let Next::Message(received) = inbox.try_next() else { panic!("{round} {count}") };
             assert_eq!(received.message.decode::<(u32, u32)>().unwrap(), (round, count));
         }
-        drop(table.remove("again".into()).map(|cell| cell.close(message("x"), Ending::Now)));
+        drop(table.close("again".into(), message("x"), Ending::Now));
         let delivery = table.deliver("again".into(), &node(), elements(&message(1)));
         assert_eq!(delivery, Delivery::NoSuchPort);
     }
