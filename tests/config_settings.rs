@@ -2,10 +2,9 @@
 #![allow(missing_docs, clippy::unwrap_used)]
 
 use aemp::config::settings::CredentialsError;
-use aemp::config::{
-    Args, AuthMethod, BindSpec, Effective, FramingFormat, RcFile, SeedSpec, Service, Settings,
-    Warning,
-};
+use aemp::config::{Args, BindSpec, Effective, RcFile, SeedSpec, Service, Settings, Warning};
+use aemp::wire::auth::AuthMethod;
+use aemp::wire::framing::Framing;
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -51,7 +50,7 @@ fn a_node_without_configuration_has_the_defaults() {
         services: vec![],
         monitor_timeout: Duration::from_secs(30),
         connect_interval: Duration::from_secs(2),
-        framing_format: vec![FramingFormat::Cbor, FramingFormat::Json, FramingFormat::Storable],
+        framing_format: vec![Framing::Cbor, Framing::Json, Framing::Storable],
         auth_offer: vec![AuthMethod::TlsSha3_512, AuthMethod::HmacSha3_512],
         auth_accept: vec![
             AuthMethod::TlsSha3_512,
@@ -88,7 +87,7 @@ fn lists_may_be_separated_by_commas() {
     for list in [json!("a:1,b:2"), json!(["a:1", "b:2"]), json!(["a:1,b:2"]), json!("a:1, b:2,")] {
         assert_eq!(seeds(list), ["a:1", "b:2"]);
     }
-    assert_eq!(from_args(json!(["framing_format", "json"])).framing_format, [FramingFormat::Json]);
+    assert_eq!(from_args(json!(["framing_format", "json"])).framing_format, [Framing::Json]);
     assert_eq!(from_args(json!(["binds", 4040])).binds, ["4040".parse().unwrap()]);
 }
 
@@ -151,7 +150,7 @@ fn switches_are_perl_truths() {
 #[test]
 fn unknown_framings_and_methods_are_ignored_as_long_as_a_known_one_is_left() {
     let (settings, warned) = read(json!(["framing_format", "yaml,json"]), json!({})).unwrap();
-    assert_eq!(settings.framing_format, [FramingFormat::Json]);
+    assert_eq!(settings.framing_format, [Framing::Json]);
     assert_eq!(warned.len(), 1);
     assert!(warned[0].to_string().contains("\"yaml\" is not known here"));
     let error = error(json!(["auth_accept", ["md6_64"]]));

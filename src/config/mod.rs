@@ -28,7 +28,7 @@ mod warning;
 
 pub use address::{AdvertiseSpec, BindSpec, SeedSpec};
 pub use args::Args;
-pub use methods::{AuthMethod, FramingFormat};
+pub use methods::UnknownName;
 pub use node_id::NodeIdTemplate;
 pub use pretty::to_pretty;
 pub use profile::{Effective, Origin};

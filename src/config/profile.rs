@@ -5,9 +5,10 @@
 
 use super::args::Args;
 use super::coerce;
-use super::methods::{AuthMethod, FramingFormat};
 use super::rc::RcFile;
 use super::warning::Warning;
+use crate::wire::auth::AuthMethod;
+use crate::wire::framing::Framing;
 use serde_json::{Map, Value};
 use std::fmt;
 use std::path::PathBuf;
@@ -203,7 +204,7 @@ impl Effective {
 }
 
 fn built_in_defaults() -> Map<String, Value> {
-    let framings = FramingFormat::ALL.iter().map(|framing| framing.name().into());
+    let framings = Framing::ALL.iter().map(|framing| framing.name().into());
     let accepted = AuthMethod::ALL.iter().map(|method| method.name().into());
     let offered = [AuthMethod::TlsSha3_512, AuthMethod::HmacSha3_512].map(AuthMethod::name);
     [

@@ -2,7 +2,7 @@
 
 use super::address::{AddressError, AdvertiseSpec, BindSpec, SeedSpec};
 use super::coerce;
-use super::methods::{AuthMethod, FramingFormat, UnknownName};
+use super::methods::{Named, names};
 use super::node_id::{NodeIdError, NodeIdTemplate};
 use super::octets::{NotOctets, to_octets};
 use super::profile::{Effective, Entry, Origin};
@@ -11,6 +11,8 @@ use super::redacted::Redacted;
 use super::service::{Service, ServiceError};
 use super::similar::nearest;
 use super::warning::Warning;
+use crate::wire::auth::AuthMethod;
+use crate::wire::framing::Framing;
 use serde_json::Value;
 use std::str::FromStr;
 use std::time::Duration;
@@ -141,7 +143,7 @@ pub struct Settings {
     /// How long one address is tried before the next one.
     pub connect_interval: Duration,
     /// Framings to offer and accept, the preferred one first. Never empty.
-    pub framing_format: Vec<FramingFormat>,
+    pub framing_format: Vec<Framing>,
     /// Methods that we use, the preferred one first. Never empty, never `Cleartext`.
     pub auth_offer: Vec<AuthMethod>,
     /// Methods that others may use, the preferred one first. Never empty.
@@ -219,13 +221,9 @@ impl<'a> Reader<'a> {
             services: self.services()?,
             monitor_timeout: self.seconds("monitor_timeout", 30)?,
             connect_interval: self.seconds("connect_interval", 2)?,
-            framing_format: self.names(
-                "framing_format",
-                FramingFormat::ALL,
-                FramingFormat::name,
-            )?,
+            framing_format: self.names("framing_format", &Framing::ALL)?,
             auth_offer: self.auth_offer()?,
-            auth_accept: self.names("auth_accept", AuthMethod::ALL, AuthMethod::name)?,
+            auth_accept: self.names("auth_accept", &AuthMethod::ALL)?,
             autocork: self.truth("autocork", false),
             nodelay: self.truth("nodelay", true),
             secure: self.truth("secure", false),
@@ -326,18 +324,17 @@ impl<'a> Reader<'a> {
     }
 
     /// Names of which unknown ones are ignored, as long as a known one is left.
-    fn names<T: FromStr<Err = UnknownName> + PartialEq + Copy>(
+    fn names<T: Named>(
         &mut self,
         key: &'static str,
-        all: &[T],
-        name: fn(T) -> &'static str,
+        default: &[T],
     ) -> Result<Vec<T>, SettingError> {
         let Some(texts) = self.texts(key)? else {
-            return Ok(all.to_vec());
+            return Ok(default.to_vec());
         };
         let mut known = Vec::new();
         for text in texts {
-            match text.parse() {
+            match T::named(&text) {
                 Ok(item) if known.contains(&item) => {}
                 Ok(item) => known.push(item),
                 Err(unknown) => {
@@ -347,19 +344,13 @@ impl<'a> Reader<'a> {
             }
         }
         match known.is_empty() {
-            true => Err(self.nothing_known(key, all, name)),
+            true => Err(self.nothing_known(key, default)),
             false => Ok(known),
         }
     }
 
-    fn nothing_known<T: Copy>(
-        &self,
-        key: &'static str,
-        all: &[T],
-        name: fn(T) -> &'static str,
-    ) -> SettingError {
-        let names: Vec<_> = all.iter().map(|&item| name(item)).collect();
-        self.error(key, Problem::NothingKnown(names.join(", ")))
+    fn nothing_known<T: Named>(&self, key: &'static str, usable: &[T]) -> SettingError {
+        self.error(key, Problem::NothingKnown(names(usable)))
     }
 
     fn auth_offer(&mut self) -> Result<Vec<AuthMethod>, SettingError> {
@@ -367,13 +358,13 @@ impl<'a> Reader<'a> {
         if self.entry("auth_offer").is_none() {
             return Ok(SENDABLE.to_vec());
         }
-        let mut offered = self.names("auth_offer", SENDABLE, AuthMethod::name)?;
+        let mut offered = self.names("auth_offer", SENDABLE)?;
         if offered.contains(&AuthMethod::Cleartext) {
             offered.retain(|method| *method != AuthMethod::Cleartext);
             self.warnings.push(Warning::CleartextOffered { origin: self.origin("auth_offer") });
         }
         match offered.is_empty() {
-            true => Err(self.nothing_known("auth_offer", SENDABLE, AuthMethod::name)),
+            true => Err(self.nothing_known("auth_offer", SENDABLE)),
             false => Ok(offered),
         }
     }

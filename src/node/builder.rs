@@ -12,7 +12,7 @@ use crate::config::{Args, Effective, RcFile, Service, Settings, rc};
 use crate::kernel::{KernelConfig, LaneLimits};
 use crate::value::{NodeId, Str};
 use crate::wire::auth::Secret;
-use crate::wire::framing::{Framing, FramingLimits};
+use crate::wire::framing::FramingLimits;
 use crate::wire::handshake::{HandshakeConfig, Handshaker, Tls};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -352,16 +352,9 @@ fn node_id(settings: &Settings) -> Result<NodeId, StartError> {
 
 fn handshaker(settings: &Settings, node: &NodeId) -> Result<Handshaker, StartError> {
     let mut handshake = HandshakeConfig::new(node.as_str().data());
-    let method = |method: &crate::config::AuthMethod| {
-        crate::wire::auth::AuthMethod::from_name(method.name().as_bytes())
-    };
-    handshake.auth_offer = settings.auth_offer.iter().filter_map(method).collect();
-    handshake.auth_accept = settings.auth_accept.iter().filter_map(method).collect();
-    handshake.framings = settings
-        .framing_format
-        .iter()
-        .filter_map(|framing| Framing::from_name(framing.name()))
-        .collect();
+    handshake.auth_offer.clone_from(&settings.auth_offer);
+    handshake.auth_accept.clone_from(&settings.auth_accept);
+    handshake.framings.clone_from(&settings.framing_format);
     handshake.secret =
         settings.secret.as_ref().and_then(|secret| Secret::new(secret.expose().clone()));
     handshake.tls = match (&settings.cert, settings.tls_required) {

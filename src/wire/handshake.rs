@@ -93,7 +93,7 @@ impl Handshake {
         nonce: Nonce,
     ) -> Handshake {
         let own_lines = lines(&[&greeting.compose(), nonce.as_bytes()]);
-        let reader = LineReader::new(config.limits.greeting);
+        let reader = LineReader::new(config.line_limit);
         Handshake { config, dialled, own_lines, nonce, first: None, reader }
     }
 
@@ -307,7 +307,7 @@ impl Authenticating {
         // A checked configuration offers no method that lacks its secret.
         let token = method.token(secret, &greeted.own_lines, &greeted.peer_lines);
         let output = format!("{method};{};{framing}\n", token.unwrap_or_default()).into_bytes();
-        let reader = LineReader::new(greeted.config.limits.greeting);
+        let reader = LineReader::new(greeted.config.line_limit);
         Authenticating { agreed, channel, output, reader }
     }
 

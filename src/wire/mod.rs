@@ -4,5 +4,4 @@ pub mod auth;
 pub mod framing;
 pub mod greeting;
 pub mod handshake;
-pub mod limits;
 pub mod packet;

@@ -33,7 +33,6 @@ mod storable;
 mod storable_encode;
 mod storable_ops;
 
-use super::limits::Limits;
 use crate::value::packed::{Elements, Malformed, Reader, Token};
 use std::fmt;
 use thiserror::Error;
@@ -91,14 +90,7 @@ pub struct FramingLimits {
 impl Default for FramingLimits {
     /// 256 MiB and [`MAX_NESTING`].
     fn default() -> Self {
-        Limits::default().into()
-    }
-}
-
-impl From<Limits> for FramingLimits {
-    /// Those of the limits that concern packets.
-    fn from(limits: Limits) -> Self {
-        FramingLimits { packet: limits.packet, nesting: limits.nesting }
+        FramingLimits { packet: 256 << 20, nesting: MAX_NESTING }
     }
 }
 

@@ -6,7 +6,6 @@ use super::{Connection, Handshake};
 use crate::wire::auth::{AuthMethod, Nonce, Secret};
 use crate::wire::framing::Framing;
 use crate::wire::greeting::{self, Greeting, printable};
-use crate::wire::limits::Limits;
 
 /// Whether connections are encrypted with the node's certificate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -38,8 +37,9 @@ pub struct HandshakeConfig {
     pub secret: Option<Secret>,
     /// Whether there is a certificate, and whether peers need one.
     pub tls: Tls,
-    /// Limits; of these the handshake uses [`Limits::greeting`].
-    pub limits: Limits,
+    /// Octets that one line of the peer may have, its line end included; 4096 unless told, as in
+    /// Perl.
+    pub line_limit: usize,
     /// More keys for our greeting. One of a name that we send anyway takes the place of ours.
     pub keys: Vec<(String, String)>,
 }
@@ -54,7 +54,7 @@ impl HandshakeConfig {
             framings: Framing::ALL.to_vec(),
             secret: None,
             tls: Tls::Off,
-            limits: Limits::default(),
+            line_limit: PEERS_TAKE,
             keys: Vec::new(),
         }
     }
