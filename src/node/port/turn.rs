@@ -61,11 +61,6 @@ pub(super) enum Handed<R> {
 pub(super) struct Signals(u8);
 
 impl Signals {
-    #[cfg(test)]
-    pub(super) const fn any(self) -> bool {
-        self.0 != RUNNING
-    }
-
     pub(super) const fn waiting(self) -> bool {
         self.0 & WAITING != 0
     }
