@@ -5,6 +5,7 @@
 //! random things to a world and checks, after every step and after quiet, that what aemp promises
 //! holds.
 
+pub mod chaos;
 mod event;
 mod link;
 mod net;
