@@ -3,9 +3,7 @@
 use aemp_sim::chaos::{Outcome, Plan};
 
 fn main() -> std::process::ExitCode {
-    let mut arguments = std::env::args()
-        .skip(1)
-        .filter_map(|text| text.parse::<u64>().ok());
+    let mut arguments = std::env::args().skip(1).filter_map(|text| text.parse::<u64>().ok());
     let first = arguments.next().unwrap_or(0);
     let last = arguments.next().unwrap_or(first + 1_000);
     let mut total = Outcome::default();

@@ -20,9 +20,7 @@ fn seeds() -> std::ops::Range<u64> {
 fn networks_keep_their_promises_whatever_happens() {
     let seeds = seeds();
     let next = AtomicU64::new(seeds.start);
-    let threads = std::thread::available_parallelism()
-        .map_or(1, usize::from)
-        .min(4);
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(4);
     let mut failures: Vec<_> = std::thread::scope(|scope| {
         let workers: Vec<_> = (0..threads)
             .map(|_| {
@@ -40,10 +38,7 @@ fn networks_keep_their_promises_whatever_happens() {
                 })
             })
             .collect();
-        workers
-            .into_iter()
-            .flat_map(|worker| worker.join().expect("no panic"))
-            .collect()
+        workers.into_iter().flat_map(|worker| worker.join().expect("no panic")).collect()
     });
     failures.sort_by_key(|failure| failure.plan.ops.len());
     let Some(first) = failures.first() else {

@@ -86,20 +86,15 @@ impl Oracle {
             }
             Happening::NodeUp(node) => {
                 let new = self.up.insert((life, node.clone()));
-                new.then_some(())
-                    .ok_or_else(|| format!("{node} came up twice"))
+                new.then_some(()).ok_or_else(|| format!("{node} came up twice"))
             }
             Happening::NodeDown(node, _) => {
                 let known = self.up.remove(&(life, node.clone()));
-                known
-                    .then_some(())
-                    .ok_or_else(|| format!("{node} went down and was not up"))
+                known.then_some(()).ok_or_else(|| format!("{node} went down and was not up"))
             }
             Happening::Answered { query, answer } => {
                 let waited = self.queries.remove(&(life, *query));
-                waited
-                    .then_some(())
-                    .ok_or_else(|| format!("{query:?} answered again: {answer:?}"))
+                waited.then_some(()).ok_or_else(|| format!("{query:?} answered again: {answer:?}"))
             }
             Happening::Changed { monitor, changes } => {
                 let view = self.views.get_mut(&(life, *monitor)).ok_or_else(|| {
@@ -107,10 +102,7 @@ impl Oracle {
                 })?;
                 view.follow(changes)
             }
-            Happening::Log {
-                level: aemp::kernel::Level::Error,
-                text,
-            } => Err(text.clone()),
+            Happening::Log { level: aemp::kernel::Level::Error, text } => Err(text.clone()),
             _ => Ok(()),
         }
     }
@@ -147,8 +139,7 @@ impl Oracle {
 
     fn noticed(&mut self, number: u32) -> Result<(), String> {
         let new = self.notified.insert(number);
-        new.then_some(())
-            .ok_or_else(|| format!("notice {number} came twice"))
+        new.then_some(()).ok_or_else(|| format!("notice {number} came twice"))
     }
 }
 

@@ -154,30 +154,14 @@ impl Plan {
         let setup = Setup {
             nodes,
             seeds,
-            knows: (seeds..nodes)
-                .map(|_| random.random_range(1..=everything))
-                .collect(),
-            globals: if random.random_ratio(1, 3) {
-                random.random()
-            } else {
-                0
-            },
-            narrow: if random.random_ratio(1, 3) {
-                random.random()
-            } else {
-                0
-            },
+            knows: (seeds..nodes).map(|_| random.random_range(1..=everything)).collect(),
+            globals: if random.random_ratio(1, 3) { random.random() } else { 0 },
+            narrow: if random.random_ratio(1, 3) { random.random() } else { 0 },
         };
-        let longest = if random.random_ratio(1, 4) {
-            1_000
-        } else {
-            200
-        };
+        let longest = if random.random_ratio(1, 4) { 1_000 } else { 200 };
         let len = random.random_range(20..=longest);
         let faults = random.random_range(0..=40);
-        let ops = (0..len)
-            .map(|_| (pause(&mut random), op(&mut random, faults)))
-            .collect();
+        let ops = (0..len).map(|_| (pause(&mut random), op(&mut random, faults))).collect();
         Plan { seed, setup, ops }
     }
 }
@@ -205,73 +189,27 @@ fn op(random: &mut StdRng, faults: u32) -> Op {
             8 | 9 => Op::Heal,
             10 | 11 => Op::Kill9 { host: a },
             12 => Op::Vanish { host: a },
-            13..=16 => Op::Start {
-                host: a,
-                new_id: b % 3 == 0,
-            },
-            17 => Op::Pause {
-                host: a,
-                ms: b % 8_000,
-            },
+            13..=16 => Op::Start { host: a, new_id: b % 3 == 0 },
+            17 => Op::Pause { host: a, ms: b % 8_000 },
             18 => Op::Weather { rough: a % 2 == 0 },
             _ => Op::BecomeGlobal { host: a },
         };
     }
     match r() % 40 {
         0..=4 => Op::OpenPort { host: a },
-        5..=9 => Op::Stream {
-            host: a,
-            port: b,
-            count: c % 5,
-        },
-        10..=13 => Op::Continue {
-            stream: a,
-            count: 1 + c % 20,
-        },
-        14..=16 => Op::Kill {
-            host: a,
-            port: b,
-            with_reason: c % 2 == 0,
-        },
+        5..=9 => Op::Stream { host: a, port: b, count: c % 5 },
+        10..=13 => Op::Continue { stream: a, count: 1 + c % 20 },
+        14..=16 => Op::Kill { host: a, port: b, with_reason: c % 2 == 0 },
         17 | 18 => Op::Unwatch { watch: a },
-        19 | 20 => Op::Spawn {
-            host: a,
-            on: b,
-            known: c % 4 != 0,
-            count: c % 3,
-        },
-        21 => Op::Link {
-            host: a,
-            port: b,
-            own: c,
-        },
-        22 => Op::Notify {
-            host: a,
-            port: b,
-            to: c,
-        },
+        19 | 20 => Op::Spawn { host: a, on: b, known: c % 4 != 0, count: c % 3 },
+        21 => Op::Link { host: a, port: b, own: c },
+        22 => Op::Notify { host: a, port: b, to: c },
         23 => Op::WatchNode { host: a, node: b },
-        24..=28 => Op::Set {
-            host: a,
-            family: b % 2,
-            key: c % 4,
-            value: r() % 3,
-        },
-        29..=31 => Op::Delete {
-            host: a,
-            family: b % 2,
-            key: c % 4,
-        },
-        32 | 33 => Op::MonitorFamily {
-            host: a,
-            family: b % 4,
-        },
+        24..=28 => Op::Set { host: a, family: b % 2, key: c % 4, value: r() % 3 },
+        29..=31 => Op::Delete { host: a, family: b % 2, key: c % 4 },
+        32 | 33 => Op::MonitorFamily { host: a, family: b % 4 },
         34 => Op::UnmonitorFamily { monitor: a },
-        35 | 36 => Op::Query {
-            host: a,
-            family: b % 2,
-            kind: c % 4,
-        },
+        35 | 36 => Op::Query { host: a, family: b % 2, kind: c % 4 },
         37 => Op::CancelQuery { query: a },
         _ => Op::Echo { host: a, on: b },
     }

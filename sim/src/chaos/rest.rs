@@ -31,9 +31,7 @@ impl Run<'_> {
     }
 
     fn node_of(&self, id: &NodeId) -> Option<&Node> {
-        self.running_nodes()
-            .map(|(_, node)| node)
-            .find(|node| node.kernel().node() == id)
+        self.running_nodes().map(|(_, node)| node).find(|node| node.kernel().node() == id)
     }
 
     fn lives(&self, port: &PortId) -> bool {
@@ -57,9 +55,7 @@ impl Run<'_> {
             ));
         }
         for peer in &up {
-            let other = self
-                .node_of(peer)
-                .ok_or_else(|| format!("{host:?} sees {peer}"))?;
+            let other = self.node_of(peer).ok_or_else(|| format!("{host:?} sees {peer}"))?;
             if !other.kernel().is_up(kernel.node()) {
                 return Err(format!("{host:?} sees {peer}, which does not see it"));
             }
@@ -70,10 +66,7 @@ impl Run<'_> {
                 && spec.addresses.iter().any(|address| known.contains(address))
                 && !kernel.is_up(&spec.node)
             {
-                return Err(format!(
-                    "{host:?} is not connected to its seed {}",
-                    spec.node
-                ));
+                return Err(format!("{host:?} is not connected to its seed {}", spec.node));
             }
         }
         Ok(())
@@ -88,18 +81,12 @@ impl Run<'_> {
             return Err(format!("{host:?} keeps something of {stale:?}: {census:?}"));
         }
         if census.connections != up.len() || census.searches + census.queries + census.finds > 0 {
-            return Err(format!(
-                "{host:?} with {} nodes up keeps {census:?}",
-                up.len()
-            ));
+            return Err(format!("{host:?} with {} nodes up keeps {census:?}", up.len()));
         }
         let monitors = self.oracle.watches.iter().filter(|((life, _), watched)| {
             life.0 == host && self.is_alive(*life) && watched.fate == Fate::Set
         });
-        let silent = monitors
-            .clone()
-            .filter(|(_, watched)| watched.is_silent)
-            .count();
+        let silent = monitors.clone().filter(|(_, watched)| watched.is_silent).count();
         let loud = monitors.count() - silent;
         if !(loud..=loud + silent).contains(&census.monitors) {
             return Err(format!(
@@ -130,12 +117,8 @@ impl Run<'_> {
 
     fn check_database(&self, host: HostId, node: &Node) -> Result<(), String> {
         let kernel = node.kernel();
-        let master = kernel
-            .master()
-            .ok_or_else(|| format!("{host:?} has no master"))?;
-        let of_master = self
-            .node_of(master)
-            .ok_or_else(|| format!("{host:?} has {master}"))?;
+        let master = kernel.master().ok_or_else(|| format!("{host:?} has no master"))?;
+        let of_master = self.node_of(master).ok_or_else(|| format!("{host:?} has {master}"))?;
         if !of_master.kernel().is_global() {
             return Err(format!("the master {master} of {host:?} is not global"));
         }
@@ -152,40 +135,24 @@ impl Run<'_> {
                 .family(&family)
                 .map(|(key, value)| (key.clone(), value.clone()))
                 .collect();
-            self.check_family(&family, &content)
-                .map_err(|what| format!("{host:?}: {what}"))?;
+            self.check_family(&family, &content).map_err(|what| format!("{host:?}: {what}"))?;
         }
         let ids = |family: &str| -> Vec<String> {
             let family = Str::from(family);
-            global
-                .merge()
-                .family(&family)
-                .map(|(key, _)| key.to_string())
-                .collect()
+            global.merge().family(&family).map(|(key, _)| key.to_string()).collect()
         };
-        let mut all: Vec<String> = self
-            .running_nodes()
-            .map(|(_, node)| node.kernel().node().to_string())
-            .collect();
+        let mut all: Vec<String> =
+            self.running_nodes().map(|(_, node)| node.kernel().node().to_string()).collect();
         all.sort();
         if ids(LOCATIONS) != all {
-            return Err(format!(
-                "{host:?} knows the addresses of {:?}",
-                ids(LOCATIONS)
-            ));
+            return Err(format!("{host:?} knows the addresses of {:?}", ids(LOCATIONS)));
         }
-        let globals = self
-            .running_nodes()
-            .filter(|(_, node)| node.kernel().is_global());
-        let mut globals: Vec<String> = globals
-            .map(|(_, node)| node.kernel().node().to_string())
-            .collect();
+        let globals = self.running_nodes().filter(|(_, node)| node.kernel().is_global());
+        let mut globals: Vec<String> =
+            globals.map(|(_, node)| node.kernel().node().to_string()).collect();
         globals.sort();
         if ids(GLOBALS) != globals {
-            return Err(format!(
-                "{host:?} knows the globals {:?} of {globals:?}",
-                ids(GLOBALS)
-            ));
+            return Err(format!("{host:?} knows the globals {:?} of {globals:?}", ids(GLOBALS)));
         }
         Ok(())
     }
@@ -260,9 +227,7 @@ impl Run<'_> {
                         .all(|((key, value), seen)| *key == seen.0 && value.perl_eq(seen.1))
             });
             if !same {
-                return Err(format!(
-                    "{life:?} believes {view:?}; its master knows better"
-                ));
+                return Err(format!("{life:?} believes {view:?}; its master knows better"));
             }
         }
         Ok(())

@@ -28,15 +28,9 @@ pub struct Failure {
 
 impl std::fmt::Display for Failure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        writeln!(
-            f,
-            "seed {} failed at {:?}: {}",
-            self.plan.seed, self.at, self.what
-        )?;
+        writeln!(f, "seed {} failed at {:?}: {}", self.plan.seed, self.at, self.what)?;
         writeln!(f, "{:?}", self.plan.setup)?;
-        self.history
-            .iter()
-            .try_for_each(|line| writeln!(f, "  {line}"))
+        self.history.iter().try_for_each(|line| writeln!(f, "  {line}"))
     }
 }
 
@@ -117,34 +111,17 @@ impl<'a> Run<'a> {
                 None => u32::MAX,
                 Some(other) => setup.knows.get(other).copied().unwrap_or(1),
             };
-            let known = seeds
-                .iter()
-                .enumerate()
-                .filter(|(index, _)| known & (1 << index) != 0);
+            let known = seeds.iter().enumerate().filter(|(index, _)| known & (1 << index) != 0);
             spec.seeds = known.map(|(_, seed)| Str::from(seed.as_str())).collect();
-            spec.framings = vec![
-                Framing::Cbor,
-                Framing::Cbor,
-                Framing::Json,
-                Framing::Storable,
-            ];
+            spec.framings = vec![Framing::Cbor, Framing::Cbor, Framing::Json, Framing::Storable];
             spec.global = host >= setup.seeds && setup.globals & (1 << host) != 0;
             if setup.narrow & (1 << host) != 0 {
-                spec.limits = LaneLimits {
-                    soft: 1 << 10,
-                    hard: 4 << 10,
-                };
+                spec.limits = LaneLimits { soft: 1 << 10, hard: 4 << 10 };
             }
             world.place(spec);
         }
         let (oracle, outcome) = (Oracle::default(), Outcome::default());
-        Run {
-            plan,
-            world,
-            oracle,
-            outcome,
-            history: Vec::new(),
-        }
+        Run { plan, world, oracle, outcome, history: Vec::new() }
     }
 
     fn everything(&mut self) -> Result<(), String> {
@@ -154,20 +131,15 @@ impl<'a> Run<'a> {
         for &(pause, op) in &self.plan.ops {
             self.pass(pause)?;
             let done = self.carry_out(op);
-            self.history
-                .push(format!("{:?} {op:?} {done}", self.world.now()));
+            self.history.push(format!("{:?} {op:?} {done}", self.world.now()));
             self.look()?;
         }
         self.world.unblock_all();
-        self.world.set_weather(Weather {
-            worst: Duration::from_millis(50),
-            ..Weather::ROUGH
-        });
+        self.world.set_weather(Weather { worst: Duration::from_millis(50), ..Weather::ROUGH });
         for host in self.world.hosts() {
             self.world.start(host);
         }
-        self.history
-            .push(format!("{:?} everything is mended", self.world.now()));
+        self.history.push(format!("{:?} everything is mended", self.world.now()));
         self.pass(REST)?;
         self.check_rest()
     }
@@ -195,9 +167,7 @@ impl<'a> Run<'a> {
                 if std::env::var_os("AEMP_SIM_TRACE").is_some() {
                     eprintln!("{:?} {host:?} {happening:?}", self.world.now());
                 }
-                self.oracle
-                    .saw(life, &happening)
-                    .map_err(|what| format!("{host:?}: {what}"))?;
+                self.oracle.saw(life, &happening).map_err(|what| format!("{host:?}: {what}"))?;
                 match happening {
                     crate::Happening::Fired { .. } => self.outcome.fired += 1,
                     crate::Happening::Delivered { .. } => self.outcome.received += 1,
@@ -260,31 +230,16 @@ impl<'a> Run<'a> {
     fn watch(&mut self, host: HostId, target: &PortId, watcher: Watcher) -> WatchId {
         let is_silent = !matches!(watcher, Watcher::Host);
         let target = target.clone();
-        let watch = self
-            .world
-            .kernel(host, |kernel| kernel.watch(&target, watcher));
-        let watched = Watched {
-            target,
-            fate: Fate::Set,
-            is_silent,
-        };
-        self.oracle
-            .watches
-            .insert((self.life(host), watch), watched);
+        let watch = self.world.kernel(host, |kernel| kernel.watch(&target, watcher));
+        let watched = Watched { target, fate: Fate::Set, is_silent };
+        self.oracle.watches.insert((self.life(host), watch), watched);
         watch
     }
 
     fn stream(&mut self, host: HostId, to: PortId, count: u32) -> usize {
         let watch = self.watch(host, &to, Watcher::Host);
         let from = self.life(host);
-        self.oracle.streams.push(Stream {
-            from,
-            to,
-            watch,
-            sent: 0,
-            received: 0,
-            ended: false,
-        });
+        self.oracle.streams.push(Stream { from, to, watch, sent: 0, received: 0, ended: false });
         let stream = self.oracle.streams.len() - 1;
         self.send(stream, count);
         stream
@@ -342,27 +297,15 @@ impl<'a> Run<'a> {
                 self.send(index, count);
                 Some(format!("stream {index}"))
             }
-            Op::Kill {
-                host,
-                port,
-                with_reason,
-            } => {
+            Op::Kill { host, port, with_reason } => {
                 let (host, port) = (self.running(host)?, self.port(port)?);
-                let reason = if with_reason {
-                    Packed::of(&("bad", 1)).ok()?
-                } else {
-                    Packed::default()
-                };
-                self.world
-                    .kernel(host, |kernel| kernel.kill(&port, &reason));
+                let reason =
+                    if with_reason { Packed::of(&("bad", 1)).ok()? } else { Packed::default() };
+                self.world.kernel(host, |kernel| kernel.kill(&port, &reason));
                 Some(format!("{host:?} kills {port}"))
             }
             Op::Unwatch { watch } => {
-                let set = self
-                    .oracle
-                    .watches
-                    .iter()
-                    .filter(|(_, w)| w.fate == Fate::Set);
+                let set = self.oracle.watches.iter().filter(|(_, w)| w.fate == Fate::Set);
                 let set: Vec<_> = set.map(|(&key, _)| key).collect();
                 let (life, watch) = *set.get(watch as usize % set.len().max(1))?;
                 self.world.kernel(life.0, |kernel| kernel.unwatch(watch));
@@ -376,12 +319,7 @@ impl<'a> Run<'a> {
                 }
                 Some(done)
             }
-            Op::Spawn {
-                host,
-                on,
-                known,
-                count,
-            } => {
+            Op::Spawn { host, on, known, count } => {
                 let (host, on) = (self.running(host)?, self.node_id(on));
                 let port = self.world.kernel(host, |kernel| {
                     let function = if known { "f" } else { "unknown" };
@@ -414,26 +352,17 @@ impl<'a> Run<'a> {
                 self.watch(host, &node.node_port(), Watcher::Host);
                 Some(format!("{host:?} {node}"))
             }
-            Op::Set {
-                host,
-                family,
-                key,
-                value,
-            } => {
+            Op::Set { host, family, key, value } => {
                 let host = self.running(host)?;
                 let (family, key) = (family_name(family), Str::from(format!("k{key}")));
                 let value = Datum::int(i64::from(value));
-                self.world
-                    .kernel(host, |kernel| kernel.set(&family, key, value))
-                    .ok()?;
+                self.world.kernel(host, |kernel| kernel.set(&family, key, value)).ok()?;
                 Some(String::new())
             }
             Op::Delete { host, family, key } => {
                 let host = self.running(host)?;
                 let (family, key) = (family_name(family), Str::from(format!("k{key}")));
-                self.world
-                    .kernel(host, |kernel| kernel.delete(&family, [key]))
-                    .ok()?;
+                self.world.kernel(host, |kernel| kernel.delete(&family, [key])).ok()?;
                 Some(String::new())
             }
             Op::MonitorFamily { host, family } => {
@@ -443,13 +372,7 @@ impl<'a> Run<'a> {
                 let oracle = &mut self.oracle;
                 self.world.kernel(host, |kernel| {
                     let monitor = kernel.monitor_family(&family);
-                    oracle.views.insert(
-                        (life, monitor),
-                        View {
-                            family,
-                            content: None,
-                        },
-                    );
+                    oracle.views.insert((life, monitor), View { family, content: None });
                 });
                 Some(String::new())
             }
@@ -457,8 +380,7 @@ impl<'a> Run<'a> {
                 let views: Vec<_> = self.oracle.views.keys().copied().collect();
                 let (life, monitor) = *views.get(monitor as usize % views.len().max(1))?;
                 self.oracle.views.remove(&(life, monitor));
-                self.world
-                    .kernel(life.0, |kernel| kernel.unmonitor_family(monitor));
+                self.world.kernel(life.0, |kernel| kernel.unmonitor_family(monitor));
                 Some(format!("{life:?}"))
             }
             Op::Query { host, family, kind } => {
@@ -477,8 +399,7 @@ impl<'a> Run<'a> {
                 let queries: Vec<_> = self.oracle.queries.iter().copied().collect();
                 let (life, query) = *queries.get(query as usize % queries.len().max(1))?;
                 self.oracle.queries.remove(&(life, query));
-                self.world
-                    .kernel(life.0, |kernel| kernel.cancel_query(query));
+                self.world.kernel(life.0, |kernel| kernel.cancel_query(query));
                 Some(format!("{life:?} {query:?}"))
             }
             Op::Echo { host, on } => {
@@ -546,8 +467,7 @@ impl<'a> Run<'a> {
                 Some(format!("{host:?}"))
             }
             Op::Weather { rough } => {
-                self.world
-                    .set_weather(if rough { Weather::ROUGH } else { Weather::CALM });
+                self.world.set_weather(if rough { Weather::ROUGH } else { Weather::CALM });
                 Some(String::new())
             }
             Op::BecomeGlobal { host } => {
