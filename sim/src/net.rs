@@ -143,6 +143,11 @@ impl Net {
         }
     }
 
+    /// How many segments of this end have not arrived.
+    pub(crate) fn in_flight(&self, end: LinkEnd) -> usize {
+        self.links.get(&end.link).map_or(0, |link| link.end(end.side).flight.len())
+    }
+
     pub(crate) fn send(
         &mut self,
         queue: &mut Queue,

@@ -239,6 +239,12 @@ impl Node {
         let Some(wire) = self.wires.get(&conn) else {
             return;
         };
+        // A socket takes only so much.
+        if wire.end.is_some_and(|end| around.net.in_flight(end) > 4) {
+            let delay = Duration::from_millis(5);
+            around.timer(delay, Timer::Flush { node: node.clone(), conn, generation });
+            return;
+        }
         let mut octets = Vec::new();
         if lane.take(generation, &mut octets)
             && let Some(end) = wire.end

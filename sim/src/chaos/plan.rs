@@ -116,6 +116,14 @@ pub enum Op {
     BecomeGlobal {
         host: u32,
     },
+    SetSeeds {
+        host: u32,
+        mask: u32,
+    },
+    Disconnect {
+        host: u32,
+        node: u32,
+    },
 }
 
 /// The network to begin with.
@@ -131,6 +139,10 @@ pub struct Setup {
     pub globals: u32,
     /// Nodes that take only little that waits: bits.
     pub narrow: u32,
+    /// Nodes that also announce addresses that lead nowhere, or to others: two bits each.
+    pub confused: u32,
+    /// Nodes that are not started again at the end, if they are down and no seeds: bits.
+    pub stay_down: u32,
 }
 
 /// A network and what is done to it.
@@ -157,6 +169,8 @@ impl Plan {
             knows: (seeds..nodes).map(|_| random.random_range(1..=everything)).collect(),
             globals: if random.random_ratio(1, 3) { random.random() } else { 0 },
             narrow: if random.random_ratio(1, 3) { random.random() } else { 0 },
+            confused: if random.random_ratio(1, 3) { random.random() } else { 0 },
+            stay_down: if random.random_ratio(1, 2) { random.random() } else { 0 },
         };
         let longest = if random.random_ratio(1, 4) { 1_000 } else { 200 };
         let len = random.random_range(20..=longest);
@@ -181,7 +195,7 @@ fn op(random: &mut StdRng, faults: u32) -> Op {
     let mut r = || random.random::<u32>() >> 8;
     let (a, b, c) = (r(), r(), r());
     if r() % 100 < faults {
-        return match r() % 20 {
+        return match r() % 23 {
             0..=3 => Op::Cut { a, b },
             4 | 5 => Op::Block { a, b },
             6 => Op::Unblock { a, b },
@@ -192,7 +206,9 @@ fn op(random: &mut StdRng, faults: u32) -> Op {
             13..=16 => Op::Start { host: a, new_id: b % 3 == 0 },
             17 => Op::Pause { host: a, ms: b % 8_000 },
             18 => Op::Weather { rough: a % 2 == 0 },
-            _ => Op::BecomeGlobal { host: a },
+            19 => Op::BecomeGlobal { host: a },
+            20 => Op::SetSeeds { host: a, mask: b },
+            _ => Op::Disconnect { host: a, node: b },
         };
     }
     match r() % 40 {

@@ -118,6 +118,13 @@ impl<'a> Run<'a> {
             if setup.narrow & (1 << host) != 0 {
                 spec.limits = LaneLimits { soft: 1 << 10, hard: 4 << 10 };
             }
+            let own = spec.addresses.clone();
+            let (nowhere, other) = (Str::from("nowhere:1"), Str::from("n0:1"));
+            spec.advertised = match (setup.confused >> (2 * host)) & 3 {
+                1 => Some([vec![nowhere], own].concat()),
+                2 => Some([vec![other, nowhere], own].concat()),
+                _ => None,
+            };
             world.place(spec);
         }
         let (oracle, outcome) = (Oracle::default(), Outcome::default());
@@ -137,7 +144,9 @@ impl<'a> Run<'a> {
         self.world.unblock_all();
         self.world.set_weather(Weather { worst: Duration::from_millis(50), ..Weather::ROUGH });
         for host in self.world.hosts() {
-            self.world.start(host);
+            if host.0 < self.plan.setup.seeds || (self.plan.setup.stay_down >> host.0) & 1 == 0 {
+                self.world.start(host);
+            }
         }
         self.history.push(format!("{:?} everything is mended", self.world.now()));
         self.pass(REST)?;
@@ -469,6 +478,24 @@ impl<'a> Run<'a> {
             Op::Weather { rough } => {
                 self.world.set_weather(if rough { Weather::ROUGH } else { Weather::CALM });
                 Some(String::new())
+            }
+            Op::SetSeeds { host, mask } => {
+                let host = self.running(host)?;
+                let seeds = self.plan.setup.seeds;
+                let chosen = (0..seeds).filter(|seed| (mask >> seed) & 1 == 1);
+                let chosen: Vec<Str> = chosen.map(|seed| Str::from(format!("n{seed}:1"))).collect();
+                if host.0 < seeds || chosen.is_empty() {
+                    return None;
+                }
+                self.world.kernel(host, |kernel| kernel.set_seeds(&chosen));
+                let done = format!("{host:?} {chosen:?}");
+                self.world.spec_mut(host).seeds = chosen;
+                Some(done)
+            }
+            Op::Disconnect { host, node } => {
+                let (host, node) = (self.running(host)?, self.node_id(node));
+                self.world.kernel(host, |kernel| kernel.disconnect(&node, "told to"));
+                Some(format!("{host:?} {node}"))
             }
             Op::BecomeGlobal { host } => {
                 let host = self.running(host)?;
