@@ -10,10 +10,13 @@ mod event;
 mod link;
 mod net;
 mod node;
+mod perl;
+mod program;
 mod wire;
 mod world;
 
 pub use event::Happening;
 pub use net::Weather;
 pub use node::Node;
+pub use perl::PerlNode;
 pub use world::{HostId, Spec, World};

@@ -28,12 +28,16 @@ pub(crate) struct Around<'a> {
 }
 
 impl Around<'_> {
-    fn timer(&mut self, delay: Duration, what: Timer) {
+    pub(crate) fn now(&self) -> Duration {
+        self.queue.now
+    }
+
+    pub(crate) fn timer(&mut self, delay: Duration, what: Timer) {
         let (host, incarnation) = (self.host, self.incarnation);
         self.queue.after(delay, Event::Timer { host, incarnation, what });
     }
 
-    fn send(&mut self, from: LinkEnd, segment: Segment) {
+    pub(crate) fn send(&mut self, from: LinkEnd, segment: Segment) {
         self.net.send(self.queue, self.random, from, segment);
     }
 
