@@ -5,14 +5,18 @@
 //! random things to a world and checks, after every step and after quiet, that what aemp promises
 //! holds.
 
+pub mod chaos;
 mod event;
 mod link;
 mod net;
 mod node;
+mod perl;
+mod program;
 mod wire;
 mod world;
 
 pub use event::Happening;
 pub use net::Weather;
 pub use node::Node;
+pub use perl::PerlNode;
 pub use world::{HostId, Spec, World};

@@ -4,7 +4,10 @@ use crate::event::{Event, Happening, Queue};
 use crate::link::{LinkEnd, Segment};
 use crate::net::{Net, Weather};
 use crate::node::{Around, Node};
-use aemp::kernel::{ConnId, Kernel, KernelConfig, LaneLimits, PortName};
+use crate::perl::PerlNode;
+use crate::program::Program;
+use aemp::kernel::db::Database;
+use aemp::kernel::{Kernel, KernelConfig, LaneLimits};
 use aemp::value::{NodeId, Packed, PortId, Str};
 use aemp::wire::framing::Framing;
 use rand::rngs::StdRng;
@@ -42,6 +45,8 @@ pub struct Spec {
     pub grace: Duration,
     /// Whether it heals Perl slaves.
     pub heal: bool,
+    /// Whether it is (the model of) a Perl node.
+    pub perl: bool,
 }
 
 impl Spec {
@@ -60,7 +65,15 @@ impl Spec {
             limits: LaneLimits::default(),
             grace: Duration::from_secs(10),
             heal: true,
+            perl: false,
         }
+    }
+
+    /// The same as the model of a Perl node.
+    #[must_use]
+    pub fn perl(mut self) -> Self {
+        self.perl = true;
+        self
     }
 
     /// The same with these seeds.
@@ -82,7 +95,7 @@ impl Spec {
 struct Host {
     spec: Spec,
     incarnation: u32,
-    node: Option<Node>,
+    node: Option<Program>,
     /// Stopped until then: nothing that happens there is noticed before.
     stopped_until: Duration,
 }
@@ -125,12 +138,7 @@ impl World {
     /// A new place; nothing runs there yet.
     pub fn place(&mut self, spec: Spec) -> HostId {
         let host = self.hosts.len();
-        self.hosts.push(Host {
-            spec,
-            incarnation: 0,
-            node: None,
-            stopped_until: Duration::ZERO,
-        });
+        self.hosts.push(Host { spec, incarnation: 0, node: None, stopped_until: Duration::ZERO });
         self.net.running.push(None);
         HostId(host)
     }
@@ -154,10 +162,7 @@ impl World {
         let spec = &place.spec;
         let config = KernelConfig {
             node: spec.node.clone(),
-            addresses: spec
-                .advertised
-                .clone()
-                .unwrap_or_else(|| spec.addresses.clone()),
+            addresses: spec.advertised.clone().unwrap_or_else(|| spec.addresses.clone()),
             seeds: spec.seeds.clone(),
             monitor_timeout: Duration::from_secs(30),
             connect_interval: Duration::from_secs(2),
@@ -167,24 +172,32 @@ impl World {
             process_id: place.incarnation,
             entropy: self.random.random(),
         };
-        place.node = Some(Node::new(
-            config,
-            spec.provider.clone(),
-            spec.framings.clone(),
-            spec.limits,
-            self.queue.now,
-        ));
+        place.node = Some(if spec.perl {
+            let addresses = spec.advertised.as_ref().unwrap_or(&spec.addresses);
+            let mut node = PerlNode::new(spec.node.clone(), addresses, &spec.seeds, self.queue.now);
+            node.set_secure(spec.secure);
+            Program::Perl(Box::new(node))
+        } else {
+            Program::Ours(Box::new(Node::new(
+                config,
+                spec.provider.clone(),
+                spec.framings.clone(),
+                spec.limits,
+                self.queue.now,
+            )))
+        });
         for address in &spec.addresses {
             self.net.listeners.insert(address.clone(), host.0);
         }
-        let (global, functions) = (spec.global, spec.functions.clone());
+        let (global, functions, perl) = (spec.global, spec.functions.clone(), spec.perl);
         self.net.running[host.0] = Some(place.incarnation);
-        self.net
-            .came_back(&mut self.queue, &mut self.random, host.0);
+        self.net.came_back(&mut self.queue, &mut self.random, host.0);
+        if perl {
+            self.with_perl(host.0, |node, around| node.start(around, global));
+            return;
+        }
         self.kernel(host, |kernel| {
-            functions
-                .into_iter()
-                .for_each(|function| kernel.register(function));
+            functions.into_iter().for_each(|function| kernel.register(function));
             if global {
                 kernel.become_global();
             }
@@ -224,9 +237,7 @@ impl World {
 
     /// Whether a process is stopped.
     pub fn is_paused(&self, host: HostId) -> bool {
-        self.hosts
-            .get(host.0)
-            .is_some_and(|place| place.stopped_until > self.queue.now)
+        self.hosts.get(host.0).is_some_and(|place| place.stopped_until > self.queue.now)
     }
 
     /// Cuts the way between two places: nothing arrives, nobody is told.
@@ -236,8 +247,7 @@ impl World {
 
     /// Mends the way between two places.
     pub fn unblock(&mut self, a: HostId, b: HostId) {
-        self.net
-            .unblock(&mut self.queue, &mut self.random, a.0, b.0);
+        self.net.unblock(&mut self.queue, &mut self.random, a.0, b.0);
     }
 
     /// Mends everything.
@@ -295,50 +305,88 @@ impl World {
         self.hosts[host.0].incarnation
     }
 
-    /// The node of a place, if it runs.
+    /// The node of a place, if it runs and is one of ours.
     pub fn running(&self, host: HostId) -> Option<&Node> {
-        self.hosts.get(host.0)?.node.as_ref()
+        match self.hosts.get(host.0)?.node.as_ref()? {
+            Program::Ours(node) => Some(node),
+            Program::Perl(_) => None,
+        }
+    }
+
+    /// The model of a Perl node at a place, if one runs there.
+    pub fn perl(&self, host: HostId) -> Option<&PerlNode> {
+        match self.hosts.get(host.0)?.node.as_ref()? {
+            Program::Ours(_) => None,
+            Program::Perl(node) => Some(node),
+        }
+    }
+
+    /// Whether anything runs at a place.
+    pub fn is_running(&self, host: HostId) -> bool {
+        self.hosts.get(host.0).is_some_and(|place| place.node.is_some())
+    }
+
+    /// The database of what runs at a place.
+    pub fn database(&self, host: HostId) -> Option<&Database> {
+        match self.hosts.get(host.0)?.node.as_ref()? {
+            Program::Ours(node) => Some(node.kernel().database()),
+            Program::Perl(node) => Some(node.database()),
+        }
     }
 
     /// The node of a place.
     ///
     /// # Panics
-    /// If it does not run.
+    /// If it does not run, or is a Perl node.
     pub fn node(&self, host: HostId) -> &Node {
         self.running(host).expect("the node runs")
     }
 
     /// What has happened on a node since the last time.
     pub fn happenings(&mut self, host: HostId) -> Vec<Happening> {
-        let node = self
-            .hosts
-            .get_mut(host.0)
-            .and_then(|host| host.node.as_mut());
-        node.map(Node::take_happenings).unwrap_or_default()
+        let node = self.hosts.get_mut(host.0).and_then(|host| host.node.as_mut());
+        node.map(Program::take_happenings).unwrap_or_default()
     }
 
     /// Calls the kernel of a node that runs, and carries out what it wants done.
     ///
     /// # Panics
-    /// If it does not run.
+    /// If it does not run, or is a Perl node.
     pub fn kernel<R>(&mut self, host: HostId, input: impl FnOnce(&mut Kernel) -> R) -> R {
-        self.with(host.0, |node, around| node.drive(around, input))
-            .expect("the node runs")
+        self.with(host.0, |node, around| node.drive(around, input)).expect("the node runs")
     }
 
     /// Makes a port.
+    ///
+    /// # Panics
+    /// If nothing runs there.
     pub fn open_port(&mut self, host: HostId) -> PortId {
-        let name: PortName = self
-            .with(host.0, |node, around| node.open_port(around))
-            .expect("the node runs");
-        PortId::new(&self.hosts[host.0].spec.node, &name)
+        if self.perl(host).is_some() {
+            let port = self.with_perl(host.0, |node, around| node.open_port(around));
+            return port.expect("the node runs");
+        }
+        let name = self.with(host.0, |node, around| node.open_port(around));
+        PortId::new(&self.hosts[host.0].spec.node, &name.expect("the node runs"))
+    }
+
+    /// Does something with the database of a Perl node.
+    pub fn perl_database<R>(
+        &mut self,
+        host: HostId,
+        call: impl FnOnce(&mut Database, Duration) -> R,
+    ) -> Option<R> {
+        self.with_perl(host.0, |node, around| node.database_call(around, call))
+    }
+
+    /// Kills a port of a Perl node.
+    pub fn perl_kill(&mut self, host: HostId, port: &PortId, reason: &Packed) {
+        let name = port.port().to_owned();
+        self.with_perl(host.0, |node, around| node.kill_port(around, &name, reason));
     }
 
     /// Sends a message as a program on the node does.
     pub fn send(&mut self, host: HostId, to: &PortId, message: &Packed) {
-        self.with(host.0, |node, around| {
-            node.send(around, to, message.as_elements())
-        });
+        self.with(host.0, |node, around| node.send(around, to, message.as_elements()));
     }
 
     fn with<R>(
@@ -346,8 +394,30 @@ impl World {
         host: usize,
         act: impl FnOnce(&mut Node, &mut Around<'_>) -> R,
     ) -> Option<R> {
+        self.with_program(host, |program, around| match program {
+            Program::Ours(node) => Some(act(node, around)),
+            Program::Perl(_) => None,
+        })?
+    }
+
+    fn with_perl<R>(
+        &mut self,
+        host: usize,
+        act: impl FnOnce(&mut PerlNode, &mut Around<'_>) -> R,
+    ) -> Option<R> {
+        self.with_program(host, |program, around| match program {
+            Program::Ours(_) => None,
+            Program::Perl(node) => Some(act(node, around)),
+        })?
+    }
+
+    fn with_program<R>(
+        &mut self,
+        host: usize,
+        act: impl FnOnce(&mut Program, &mut Around<'_>) -> R,
+    ) -> Option<R> {
         let place = self.hosts.get_mut(host)?;
-        let node = place.node.as_mut()?;
+        let program = place.node.as_mut()?;
         let mut around = Around {
             host,
             incarnation: place.incarnation,
@@ -355,7 +425,7 @@ impl World {
             net: &mut self.net,
             random: &mut self.random,
         };
-        Some(act(node, &mut around))
+        Some(act(program, &mut around))
     }
 
     /// Lets time pass.
@@ -391,48 +461,34 @@ impl World {
             | Event::Timeout { at: end } => end,
             _ => return event.host(),
         };
-        self.net
-            .links
-            .get(&end.link)
-            .map(|link| link.end(end.side).host)
+        self.net.links.get(&end.link).map(|link| link.end(end.side).host)
     }
 
-    fn is_running(&self, host: usize, incarnation: u32) -> bool {
+    fn is_life(&self, host: usize, incarnation: u32) -> bool {
         self.net.running.get(host).copied().flatten() == Some(incarnation)
     }
 
     fn happen(&mut self, event: Event) {
         match event {
-            Event::Dial {
-                host,
-                incarnation,
-                conn,
-                address,
-                since,
-            } => {
-                if self.is_running(host, incarnation) {
+            Event::Dial { host, incarnation, conn, address, since } => {
+                if self.is_life(host, incarnation) {
                     self.dial(host, incarnation, conn, address, since);
                 }
             }
-            Event::DialFailed {
-                host,
-                incarnation,
-                conn,
-                why,
-            } => {
-                if self.is_running(host, incarnation) {
-                    self.with(host, |node, around| node.ended(around, ConnId(conn), why));
+            Event::DialFailed { host, incarnation, conn, why } => {
+                if self.is_life(host, incarnation) {
+                    self.with_program(host, |node, around| node.ended(around, conn, why));
                 }
             }
             Event::Arrive { to } => {
                 if let Some(arrival) = self.net.arrive(&mut self.queue, to)
-                    && self.is_running(arrival.host, arrival.incarnation)
+                    && self.is_life(arrival.host, arrival.incarnation)
                 {
                     let (host, conn, segment) = (arrival.host, arrival.conn, arrival.segment);
                     if matches!(segment, Segment::Fin) {
                         self.net.reset(to);
                     }
-                    self.with(host, |node, around| node.received(around, conn, segment));
+                    self.with_program(host, |node, around| node.received(around, conn, segment));
                 }
             }
             Event::Reset { at, why } => self.ended(at, why),
@@ -441,13 +497,9 @@ impl World {
                     self.ended(at, "connection timed out");
                 }
             }
-            Event::Timer {
-                host,
-                incarnation,
-                what,
-            } => {
-                if self.is_running(host, incarnation) {
-                    self.with(host, |node, around| node.timer(around, what));
+            Event::Timer { host, incarnation, what } => {
+                if self.is_life(host, incarnation) {
+                    self.with_program(host, |node, around| node.timer(around, what));
                 }
             }
         }
@@ -455,23 +507,17 @@ impl World {
 
     fn ended(&mut self, at: LinkEnd, why: &str) {
         if let Some((host, incarnation, conn)) = self.net.reset(at)
-            && self.is_running(host, incarnation)
+            && self.is_life(host, incarnation)
         {
-            self.with(host, |node, around| node.ended(around, ConnId(conn), why));
+            self.with_program(host, |node, around| node.ended(around, conn, why));
         }
     }
 
     fn dial(&mut self, host: usize, incarnation: u32, conn: u64, address: Str, since: Duration) {
         let target = self.net.listeners.get(&address).copied();
-        let failed = |why| Event::DialFailed {
-            host,
-            incarnation,
-            conn,
-            why,
-        };
+        let failed = |why| Event::DialFailed { host, incarnation, conn, why };
         let Some(target) = target else {
-            self.queue
-                .after(self.net.weather.fastest, failed("connection refused"));
+            self.queue.after(self.net.weather.fastest, failed("connection refused"));
             return;
         };
         let reachable = !self.net.is_blocked(host, target);
@@ -480,23 +526,16 @@ impl World {
                 let ends = [(host, incarnation, conn), (target, its, 0)];
                 let link = self.net.connect(ends, self.queue.now);
                 let [near, far] = [0, 1].map(|side| LinkEnd { link, side });
-                let its = self.with(target, |node, around| node.accepted(around, far));
+                let its = self.with_program(target, |node, around| node.accepted(around, far));
                 self.net.set_conn(far, its.unwrap_or_default());
-                self.with(host, |node, around| node.dialled(around, conn, near));
+                self.with_program(host, |node, around| node.dialled(around, conn, near));
             }
             None if reachable && self.random.random_ratio(3, 4) => {
-                self.queue
-                    .after(self.net.weather.fastest, failed("connection refused"));
+                self.queue.after(self.net.weather.fastest, failed("connection refused"));
             }
             // Nobody answers: the system repeats the attempt for a while.
             _ if self.queue.now < since + Duration::from_secs(30) => {
-                let again = Event::Dial {
-                    host,
-                    incarnation,
-                    conn,
-                    address,
-                    since,
-                };
+                let again = Event::Dial { host, incarnation, conn, address, since };
                 self.queue.after(Duration::from_secs(1), again);
             }
             _ => self.queue.after(Duration::ZERO, failed("no answer")),

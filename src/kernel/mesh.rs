@@ -130,6 +130,15 @@ impl Mesh {
         Mesh { seeds: seeds.iter().cloned().map(Seed::new).collect(), ..Mesh::default() }
     }
 
+    pub(super) fn connections(&self) -> usize {
+        self.conns.len()
+    }
+
+    /// The nodes that are to be connected, or claim to be.
+    pub(super) fn nodes(&self) -> impl Iterator<Item = &NodeId> {
+        self.greeted.keys().chain(&self.keepalive)
+    }
+
     /// The seed whose node this is, if it is one's.
     pub(super) fn is_seed(&self, node: &NodeId) -> bool {
         self.seeds.iter().any(|seed| seed.node.as_ref() == Some(node))

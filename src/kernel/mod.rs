@@ -7,6 +7,7 @@
 //!
 //! Time goes in by [`Kernel::set_now`] before any other input.
 
+mod census;
 pub mod db;
 mod effect;
 mod eval;
@@ -21,6 +22,7 @@ mod request;
 mod service;
 mod time;
 
+pub use census::Census;
 pub(crate) use effect::build_reason;
 pub use effect::{AuthOrder, Call, ConnId, Effect, Level, PortName, Reason, WatchId};
 pub use lane::{Appended, Counters, Lane, LaneLimits};

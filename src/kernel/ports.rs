@@ -69,6 +69,11 @@ impl Ports {
         self.live.contains_key(name)
     }
 
+    /// The nodes that spawned or monitor ports, or did.
+    pub(crate) fn nodes(&self) -> impl Iterator<Item = &NodeId> {
+        self.concerns.keys().chain(self.stillborn.keys())
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.live.len()
     }

@@ -39,6 +39,10 @@ impl<T: Ord> Agenda<T> {
         self.due.insert(Due { at, serial: self.serial, what });
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.due.len()
+    }
+
     /// When the next entry is due.
     pub(crate) fn next(&self) -> Option<Duration> {
         self.due.first().map(|due| due.at)

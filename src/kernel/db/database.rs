@@ -96,6 +96,11 @@ impl Database {
         self.global.as_ref()?.location(node)
     }
 
+    /// How many queries, finds and monitored families there are.
+    pub fn outstanding(&self) -> (usize, usize, usize) {
+        self.local.outstanding()
+    }
+
     // The mesh.
 
     /// A node was connected.

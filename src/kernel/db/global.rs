@@ -69,6 +69,12 @@ impl Global {
         &self.merge
     }
 
+    /// The nodes of which something is kept: entries, subscriptions, or that they are global.
+    pub fn nodes(&self) -> impl Iterator<Item = &NodeId> {
+        let known = self.merge.owners().chain(&self.peers);
+        known.chain(self.subscriptions.keys()).chain(&self.kept)
+    }
+
     /// Whether a node has sent us its database as its master.
     pub fn is_slave(&self, node: &NodeId) -> bool {
         self.merge.kind(node) == Some(OwnerKind::Slave)

@@ -182,6 +182,10 @@ impl Local {
         self.master.as_ref()
     }
 
+    pub(crate) fn outstanding(&self) -> (usize, usize, usize) {
+        (self.queries.len(), self.finds.len(), self.families.len())
+    }
+
     pub(crate) const fn own(&self) -> &Tables {
         &self.own
     }

@@ -183,6 +183,11 @@ impl Merge {
         Some(self.owners.get(self.ids.get(node)?)?.kind)
     }
 
+    /// The nodes that are known.
+    pub fn owners(&self) -> impl Iterator<Item = &NodeId> {
+        self.ids.keys()
+    }
+
     /// How many entries `node` owns.
     pub fn owned(&self, node: &NodeId) -> usize {
         self.ids.get(node).and_then(|id| self.owners.get(id)).map_or(0, |owner| owner.entries.len())

@@ -1,0 +1,13 @@
+//! Random things done to a world, with everything checked that aemp promises.
+//!
+//! A [`Plan`] is a list of operations made from one seed; [`Plan::run`] carries it out, lets the
+//! world come to rest, and says which promise was broken, if one was. A plan that fails can be
+//! [shrunk](Plan::shrink): operations are left out as long as it still fails.
+
+mod oracle;
+mod plan;
+mod rest;
+mod run;
+
+pub use plan::{Op, Plan, Setup};
+pub use run::{Failure, Outcome};

@@ -1,0 +1,174 @@
+//! What is known from outside about what a network should do: checked with everything that
+//! happens.
+
+use crate::{Happening, HostId};
+use aemp::kernel::WatchId;
+use aemp::kernel::db::{DbMonitorId, Entries, QueryId};
+use aemp::value::{NodeId, Packed, PortId, Str};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// One run of one node.
+pub(super) type Life = (HostId, u32);
+
+/// Numbered messages from a life to a port, behind a monitor.
+#[derive(Debug)]
+pub(super) struct Stream {
+    pub(super) from: Life,
+    pub(super) to: PortId,
+    pub(super) watch: WatchId,
+    pub(super) sent: u32,
+    pub(super) received: u32,
+    /// The monitor was removed: nothing is sent any more.
+    pub(super) ended: bool,
+}
+
+/// A monitor that was set.
+#[derive(Debug)]
+pub(super) struct Watched {
+    pub(super) target: PortId,
+    pub(super) fate: Fate,
+    /// It makes a message or a death: what is seen of its firing is not an event.
+    pub(super) is_silent: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fate {
+    Set,
+    Fired,
+    Removed,
+}
+
+#[derive(Debug)]
+pub(super) struct View {
+    pub(super) family: Str,
+    pub(super) content: Option<Entries>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Oracle {
+    pub(super) ports: Vec<PortId>,
+    pub(super) streams: Vec<Stream>,
+    pub(super) watches: BTreeMap<(Life, WatchId), Watched>,
+    pub(super) views: BTreeMap<(Life, DbMonitorId), View>,
+    pub(super) queries: BTreeSet<(Life, QueryId)>,
+    up: BTreeSet<(Life, NodeId)>,
+    /// What came of monitors that send messages.
+    notified: BTreeSet<u32>,
+    pub(super) notices: u32,
+}
+
+impl Oracle {
+    /// A life has ended: whatever it had is gone.
+    pub(super) fn died(&mut self, life: Life) {
+        self.watches.retain(|(of, _), _| *of != life);
+        self.views.retain(|(of, _), _| *of != life);
+        self.queries.retain(|(of, _)| *of != life);
+        self.up.retain(|(of, _)| *of != life);
+    }
+
+    /// Takes note of what has happened, or says which promise it breaks.
+    pub(super) fn saw(&mut self, life: Life, happening: &Happening) -> Result<(), String> {
+        match happening {
+            Happening::Delivered { port, message, .. } => self.delivered(life, port, message),
+            Happening::Fired { watch, .. } => {
+                let watched = self
+                    .watches
+                    .get_mut(&(life, *watch))
+                    .ok_or_else(|| format!("{watch:?} fired and was never set"))?;
+                match watched.fate {
+                    Fate::Set => watched.fate = Fate::Fired,
+                    Fate::Fired => return Err(format!("monitor {watched:?} fired twice")),
+                    Fate::Removed => {
+                        return Err(format!("monitor {watched:?} was removed and fired"));
+                    }
+                }
+                Ok(())
+            }
+            Happening::NodeUp(node) => {
+                let new = self.up.insert((life, node.clone()));
+                new.then_some(()).ok_or_else(|| format!("{node} came up twice"))
+            }
+            Happening::NodeDown(node, _) => {
+                let known = self.up.remove(&(life, node.clone()));
+                known.then_some(()).ok_or_else(|| format!("{node} went down and was not up"))
+            }
+            Happening::Answered { query, answer } => {
+                let waited = self.queries.remove(&(life, *query));
+                waited.then_some(()).ok_or_else(|| format!("{query:?} answered again: {answer:?}"))
+            }
+            Happening::Changed { monitor, changes } => {
+                let view = self.views.get_mut(&(life, *monitor)).ok_or_else(|| {
+                    format!("{monitor:?} was not set or was removed: {changes:?}")
+                })?;
+                view.follow(changes)
+            }
+            Happening::Log { level: aemp::kernel::Level::Error, text } => Err(text.clone()),
+            _ => Ok(()),
+        }
+    }
+
+    fn delivered(&mut self, life: Life, port: &Str, message: &Packed) -> Result<(), String> {
+        if let Ok((kind, stream, number, _)) = message.decode::<(String, usize, u32, String)>()
+            && kind == "num"
+        {
+            let stream = self
+                .streams
+                .get_mut(stream)
+                .ok_or_else(|| format!("a message of no stream: {message}"))?;
+            if stream.to.port() != port.as_ref() {
+                return Err(format!("a message for {} came to {port}", stream.to));
+            }
+            if stream.received != number {
+                return Err(format!(
+                    "a hole or a repetition at {life:?}: expected {}, got {message} ({stream:?})",
+                    stream.received
+                ));
+            }
+            stream.received += 1;
+        } else if let Ok((kind, number)) = message.decode::<(String, u32)>()
+            && kind == "notice"
+        {
+            return self.noticed(number);
+        } else if message.to_string().starts_with("[\"notice\"") {
+            let number = message.as_elements().to_values().ok();
+            let number = number.and_then(|values| values.get(1)?.decode::<u32>().ok());
+            return self.noticed(number.unwrap_or(u32::MAX));
+        }
+        Ok(())
+    }
+
+    fn noticed(&mut self, number: u32) -> Result<(), String> {
+        let new = self.notified.insert(number);
+        new.then_some(()).ok_or_else(|| format!("notice {number} came twice"))
+    }
+}
+
+impl View {
+    fn follow(&mut self, changes: &aemp::kernel::db::ChangeSet) -> Result<(), String> {
+        if changes.initial != self.content.is_none() {
+            return Err(format!("initial or not: {changes:?} for {self:?}"));
+        }
+        if !changes.initial && changes.is_empty() {
+            return Err(format!("a report of nothing for {self:?}"));
+        }
+        let family = &self.family;
+        let content = self.content.get_or_insert_default();
+        for (key, value) in &changes.added {
+            if content.insert(key.clone(), value.clone()).is_some() {
+                return Err(format!("{family}.{key} was added twice"));
+            }
+        }
+        for (key, value) in &changes.changed {
+            let held = content.insert(key.clone(), value.clone());
+            if held.is_none_or(|held| held.perl_eq(value)) {
+                return Err(format!("{family}.{key} has not changed"));
+            }
+        }
+        for key in &changes.deleted {
+            if content.remove(key).is_none() {
+                return Err(format!("{family}.{key} was deleted and not there"));
+            }
+        }
+        Ok(())
+    }
+}

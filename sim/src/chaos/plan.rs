@@ -1,0 +1,232 @@
+//! What is done to a world: operations as plain data, made from a seed.
+
+use rand::rngs::StdRng;
+use rand::{Rng as _, SeedableRng as _};
+use std::time::Duration;
+
+/// One thing that is done. Numbers choose among what is there at that moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Op {
+    OpenPort {
+        host: u32,
+    },
+    /// A monitor, and numbered messages behind it.
+    Stream {
+        host: u32,
+        port: u32,
+        count: u32,
+    },
+    /// More messages on a stream.
+    Continue {
+        stream: u32,
+        count: u32,
+    },
+    Kill {
+        host: u32,
+        port: u32,
+        with_reason: bool,
+    },
+    Unwatch {
+        watch: u32,
+    },
+    Spawn {
+        host: u32,
+        on: u32,
+        known: bool,
+        count: u32,
+    },
+    Link {
+        host: u32,
+        port: u32,
+        own: u32,
+    },
+    Notify {
+        host: u32,
+        port: u32,
+        to: u32,
+    },
+    WatchNode {
+        host: u32,
+        node: u32,
+    },
+    Set {
+        host: u32,
+        family: u32,
+        key: u32,
+        value: u32,
+    },
+    Delete {
+        host: u32,
+        family: u32,
+        key: u32,
+    },
+    MonitorFamily {
+        host: u32,
+        family: u32,
+    },
+    UnmonitorFamily {
+        monitor: u32,
+    },
+    Query {
+        host: u32,
+        family: u32,
+        kind: u32,
+    },
+    CancelQuery {
+        query: u32,
+    },
+    Echo {
+        host: u32,
+        on: u32,
+    },
+    Cut {
+        a: u32,
+        b: u32,
+    },
+    Block {
+        a: u32,
+        b: u32,
+    },
+    Unblock {
+        a: u32,
+        b: u32,
+    },
+    Partition {
+        mask: u32,
+    },
+    Heal,
+    Kill9 {
+        host: u32,
+    },
+    Vanish {
+        host: u32,
+    },
+    Start {
+        host: u32,
+        new_id: bool,
+    },
+    Pause {
+        host: u32,
+        ms: u32,
+    },
+    Weather {
+        rough: bool,
+    },
+    BecomeGlobal {
+        host: u32,
+    },
+    SetSeeds {
+        host: u32,
+        mask: u32,
+    },
+    Disconnect {
+        host: u32,
+        node: u32,
+    },
+}
+
+/// The network to begin with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Setup {
+    /// How many nodes.
+    pub nodes: usize,
+    /// How many of them are seeds: the first ones.
+    pub seeds: usize,
+    /// For each other node, which of the seeds it has: bits.
+    pub knows: Vec<u32>,
+    /// Nodes that are no seeds and global nevertheless: bits.
+    pub globals: u32,
+    /// Nodes that take only little that waits: bits.
+    pub narrow: u32,
+    /// Nodes that also announce addresses that lead nowhere, or to others: two bits each.
+    pub confused: u32,
+    /// Nodes that are not started again at the end, if they are down and no seeds: bits.
+    pub stay_down: u32,
+}
+
+/// A network and what is done to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    /// From which all chances of the world come, too.
+    pub seed: u64,
+    /// The network.
+    pub setup: Setup,
+    /// What is done, each after a pause.
+    pub ops: Vec<(Duration, Op)>,
+}
+
+impl Plan {
+    /// The plan of a seed.
+    pub fn new(seed: u64) -> Self {
+        let mut random = StdRng::seed_from_u64(seed ^ 0x5eed_0fa1_7e57);
+        let nodes = random.random_range(3..=8);
+        let seeds = random.random_range(1..=3_usize.min(nodes - 1));
+        let everything = (1_u32 << seeds) - 1;
+        let setup = Setup {
+            nodes,
+            seeds,
+            knows: (seeds..nodes).map(|_| random.random_range(1..=everything)).collect(),
+            globals: if random.random_ratio(1, 3) { random.random() } else { 0 },
+            narrow: if random.random_ratio(1, 3) { random.random() } else { 0 },
+            confused: if random.random_ratio(1, 3) { random.random() } else { 0 },
+            stay_down: if random.random_ratio(1, 2) { random.random() } else { 0 },
+        };
+        let longest = if random.random_ratio(1, 4) { 1_000 } else { 200 };
+        let len = random.random_range(20..=longest);
+        let faults = random.random_range(0..=40);
+        let ops = (0..len).map(|_| (pause(&mut random), op(&mut random, faults))).collect();
+        Plan { seed, setup, ops }
+    }
+}
+
+/// Mostly things happen close together; sometimes much time passes.
+fn pause(random: &mut StdRng) -> Duration {
+    let longest = match random.random_range(0..20) {
+        0 => 40_000,
+        1..=4 => 3_000,
+        5..=12 => 100,
+        _ => 2,
+    };
+    Duration::from_millis(random.random_range(0..longest))
+}
+
+fn op(random: &mut StdRng, faults: u32) -> Op {
+    let mut r = || random.random::<u32>() >> 8;
+    let (a, b, c) = (r(), r(), r());
+    if r() % 100 < faults {
+        return match r() % 23 {
+            0..=3 => Op::Cut { a, b },
+            4 | 5 => Op::Block { a, b },
+            6 => Op::Unblock { a, b },
+            7 => Op::Partition { mask: a },
+            8 | 9 => Op::Heal,
+            10 | 11 => Op::Kill9 { host: a },
+            12 => Op::Vanish { host: a },
+            13..=16 => Op::Start { host: a, new_id: b % 3 == 0 },
+            17 => Op::Pause { host: a, ms: b % 8_000 },
+            18 => Op::Weather { rough: a % 2 == 0 },
+            19 => Op::BecomeGlobal { host: a },
+            20 => Op::SetSeeds { host: a, mask: b },
+            _ => Op::Disconnect { host: a, node: b },
+        };
+    }
+    match r() % 40 {
+        0..=4 => Op::OpenPort { host: a },
+        5..=9 => Op::Stream { host: a, port: b, count: c % 5 },
+        10..=13 => Op::Continue { stream: a, count: 1 + c % 20 },
+        14..=16 => Op::Kill { host: a, port: b, with_reason: c % 2 == 0 },
+        17 | 18 => Op::Unwatch { watch: a },
+        19 | 20 => Op::Spawn { host: a, on: b, known: c % 4 != 0, count: c % 3 },
+        21 => Op::Link { host: a, port: b, own: c },
+        22 => Op::Notify { host: a, port: b, to: c },
+        23 => Op::WatchNode { host: a, node: b },
+        24..=28 => Op::Set { host: a, family: b % 2, key: c % 4, value: r() % 3 },
+        29..=31 => Op::Delete { host: a, family: b % 2, key: c % 4 },
+        32 | 33 => Op::MonitorFamily { host: a, family: b % 4 },
+        34 => Op::UnmonitorFamily { monitor: a },
+        35 | 36 => Op::Query { host: a, family: b % 2, kind: c % 4 },
+        37 => Op::CancelQuery { query: a },
+        _ => Op::Echo { host: a, on: b },
+    }
+}

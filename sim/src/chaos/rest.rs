@@ -1,0 +1,235 @@
+//! What has to be true once everything was mended and time has passed.
+
+use super::oracle::Fate;
+use super::run::Run;
+use crate::{HostId, Node};
+use aemp::kernel::db::{Datum, Entries, GLOBALS, LOCATIONS};
+use aemp::value::{NodeId, PortId, Str};
+use std::collections::{BTreeMap, BTreeSet};
+
+impl Run<'_> {
+    pub(super) fn check_rest(&self) -> Result<(), String> {
+        for host in self.world.hosts() {
+            if let Some(node) = self.world.running(host) {
+                self.check_connections(host, node)?;
+                self.check_nothing_is_left(host, node)?;
+                self.check_database(host, node)?;
+            }
+        }
+        self.check_monitors()?;
+        self.check_streams()?;
+        self.check_views()?;
+        match self.oracle.queries.first() {
+            Some((life, query)) => Err(format!("{life:?} still waits for the answer of {query:?}")),
+            None => Ok(()),
+        }
+    }
+
+    fn running_nodes(&self) -> impl Iterator<Item = (HostId, &Node)> {
+        let hosts = self.world.hosts();
+        hosts.filter_map(|host| Some((host, self.world.running(host)?)))
+    }
+
+    fn node_of(&self, id: &NodeId) -> Option<&Node> {
+        self.running_nodes().map(|(_, node)| node).find(|node| node.kernel().node() == id)
+    }
+
+    fn lives(&self, port: &PortId) -> bool {
+        let node = self.node_of(&port.node());
+        node.is_some_and(|node| node.ports().any(|name| name.as_ref() == port.port()))
+    }
+
+    fn check_connections(&self, host: HostId, node: &Node) -> Result<(), String> {
+        let kernel = node.kernel();
+        let mut seen = BTreeSet::new();
+        for peer in node.established() {
+            if !seen.insert(peer) {
+                return Err(format!("{host:?} has two connections to {peer}"));
+            }
+        }
+        let up = kernel.up_nodes();
+        if up.iter().collect::<BTreeSet<_>>() != seen || node.connections() != up.len() {
+            return Err(format!(
+                "{host:?} sees {up:?}, is connected to {seen:?}, and has {} connections",
+                node.connections()
+            ));
+        }
+        for peer in &up {
+            let other = self.node_of(peer).ok_or_else(|| format!("{host:?} sees {peer}"))?;
+            if !other.kernel().is_up(kernel.node()) {
+                return Err(format!("{host:?} sees {peer}, which does not see it"));
+            }
+        }
+        for (seed, spec) in self.world.hosts().map(|host| (host, self.world.spec(host))) {
+            let known = &self.world.spec(host).seeds;
+            if self.world.running(seed).is_some()
+                && spec.addresses.iter().any(|address| known.contains(address))
+                && !kernel.is_up(&spec.node)
+            {
+                return Err(format!("{host:?} is not connected to its seed {}", spec.node));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_nothing_is_left(&self, host: HostId, node: &Node) -> Result<(), String> {
+        let kernel = node.kernel();
+        let census = kernel.census();
+        let up: BTreeSet<NodeId> = kernel.up_nodes().into_iter().collect();
+        let stale: Vec<_> = census.nodes.difference(&up).collect();
+        if !stale.is_empty() {
+            return Err(format!("{host:?} keeps something of {stale:?}: {census:?}"));
+        }
+        if census.connections != up.len() || census.searches + census.queries + census.finds > 0 {
+            return Err(format!("{host:?} with {} nodes up keeps {census:?}", up.len()));
+        }
+        let monitors = self.oracle.watches.iter().filter(|((life, _), watched)| {
+            life.0 == host && self.is_alive(*life) && watched.fate == Fate::Set
+        });
+        let silent = monitors.clone().filter(|(_, watched)| watched.is_silent).count();
+        let loud = monitors.count() - silent;
+        if !(loud..=loud + silent).contains(&census.monitors) {
+            return Err(format!(
+                "{host:?} has {} monitors, {loud} or up to {silent} more are set",
+                census.monitors
+            ));
+        }
+        if let Some((peer, lane)) = node.lanes().find(|(peer, _)| !up.contains(*peer)) {
+            return Err(format!("{host:?} has a lane to {peer}: {lane:?}"));
+        }
+        if census.agenda > 20 {
+            return Err(format!("{host:?} has {} things to do", census.agenda));
+        }
+        Ok(())
+    }
+
+    /// Who owns which key, with which value.
+    fn owned(&self, family: &Str) -> BTreeMap<Str, Vec<Datum>> {
+        let mut owned: BTreeMap<Str, Vec<Datum>> = BTreeMap::new();
+        for (_, node) in self.running_nodes() {
+            let entries = node.kernel().database().own().get(family);
+            for (key, value) in entries.into_iter().flatten() {
+                owned.entry(key.clone()).or_default().push(value.clone());
+            }
+        }
+        owned
+    }
+
+    fn check_database(&self, host: HostId, node: &Node) -> Result<(), String> {
+        let kernel = node.kernel();
+        let master = kernel.master().ok_or_else(|| format!("{host:?} has no master"))?;
+        let of_master = self.node_of(master).ok_or_else(|| format!("{host:?} has {master}"))?;
+        if !of_master.kernel().is_global() {
+            return Err(format!("the master {master} of {host:?} is not global"));
+        }
+        let Some(global) = kernel.database().global() else {
+            return Ok(());
+        };
+        let slave = of_master.kernel().database().global();
+        if slave.is_some_and(|master| !master.is_slave(kernel.node())) {
+            return Err(format!("{master} does not know that {host:?} is its slave"));
+        }
+        for family in ["f0", "f1"].map(Str::from) {
+            let content: Entries = global
+                .merge()
+                .family(&family)
+                .map(|(key, value)| (key.clone(), value.clone()))
+                .collect();
+            self.check_family(&family, &content).map_err(|what| format!("{host:?}: {what}"))?;
+        }
+        let ids = |family: &str| -> Vec<String> {
+            let family = Str::from(family);
+            global.merge().family(&family).map(|(key, _)| key.to_string()).collect()
+        };
+        let mut all: Vec<String> =
+            self.running_nodes().map(|(_, node)| node.kernel().node().to_string()).collect();
+        all.sort();
+        if ids(LOCATIONS) != all {
+            return Err(format!("{host:?} knows the addresses of {:?}", ids(LOCATIONS)));
+        }
+        let globals = self.running_nodes().filter(|(_, node)| node.kernel().is_global());
+        let mut globals: Vec<String> =
+            globals.map(|(_, node)| node.kernel().node().to_string()).collect();
+        globals.sort();
+        if ids(GLOBALS) != globals {
+            return Err(format!("{host:?} knows the globals {:?} of {globals:?}", ids(GLOBALS)));
+        }
+        Ok(())
+    }
+
+    fn check_family(&self, family: &Str, content: &Entries) -> Result<(), String> {
+        let owned = self.owned(family);
+        if !content.keys().eq(owned.keys()) {
+            return Err(format!("{family} is {content:?}; owned are {owned:?}"));
+        }
+        for ((key, value), owners) in content.iter().zip(owned.values()) {
+            if !owners.iter().any(|owner| owner.perl_eq(value)) {
+                return Err(format!("{family}.{key} is {value:?}; owned are {owners:?}"));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_monitors(&self) -> Result<(), String> {
+        for ((life, watch), watched) in &self.oracle.watches {
+            if watched.fate != Fate::Set || watched.is_silent || !self.is_alive(*life) {
+                continue;
+            }
+            let target = &watched.target;
+            let fine = if target.is_node_port() {
+                self.world.node(life.0).kernel().is_up(&target.node())
+            } else {
+                self.lives(target)
+            };
+            if !fine {
+                return Err(format!(
+                    "{life:?}: {watch:?} of {target}, which is gone, did not fire"
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_streams(&self) -> Result<(), String> {
+        for (index, stream) in self.oracle.streams.iter().enumerate() {
+            let watched = self.oracle.watches.get(&(stream.from, stream.watch));
+            if watched.is_some_and(|watched| watched.fate == Fate::Set)
+                && self.lives(&stream.to)
+                && stream.received != stream.sent
+            {
+                return Err(format!("stream {index} is not complete: {stream:?}"));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_views(&self) -> Result<(), String> {
+        for ((life, _), view) in &self.oracle.views {
+            if !self.is_alive(*life) {
+                continue;
+            }
+            let Some(content) = &view.content else {
+                return Err(format!("{life:?} never heard of {}", view.family));
+            };
+            if !aemp::kernel::db::is_internal(&view.family) {
+                self.check_family(&view.family, content)
+                    .map_err(|what| format!("{life:?} believes: {what}"))?;
+            }
+            let master = self.world.node(life.0).kernel().master();
+            let held = master
+                .and_then(|master| self.node_of(master)?.kernel().database().global())
+                .map(|global| global.merge().family(&view.family).collect::<Vec<_>>());
+            let same = held.is_some_and(|held| {
+                held.len() == content.len()
+                    && held
+                        .iter()
+                        .zip(content)
+                        .all(|((key, value), seen)| *key == seen.0 && value.perl_eq(seen.1))
+            });
+            if !same {
+                return Err(format!("{life:?} believes {view:?}; its master knows better"));
+            }
+        }
+        Ok(())
+    }
+}

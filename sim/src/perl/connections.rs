@@ -1,0 +1,225 @@
+//! How a Perl node dials, greets, and which of several connections it keeps.
+
+use super::{Goal, PerlNode};
+use crate::event::{Event, Happening, Timer};
+use crate::link::{LinkEnd, Segment};
+use crate::node::Around;
+use crate::wire::Wire;
+use aemp::kernel::Reason;
+use aemp::value::{NodeId, Packed, Str};
+use aemp::wire::framing::Framing;
+use rand::Rng as _;
+use std::time::Duration;
+
+/// How long it takes until a handshake is given up.
+const SILENCE: Duration = Duration::from_secs(30);
+/// Dials of nodes that are no seeds are given up after so long.
+const CONNECT_INTERVAL: Duration = Duration::from_secs(2);
+
+impl PerlNode {
+    pub(super) fn dial_seeds(&mut self, around: &mut Around<'_>) {
+        let down: Vec<Str> = self
+            .seeds
+            .iter()
+            .filter(|seed| {
+                let up = seed.node.as_ref().is_some_and(|node| self.links.contains_key(node));
+                !up && seed.dial.is_none()
+            })
+            .map(|seed| seed.address.clone())
+            .collect();
+        for address in down {
+            let conn = self.dial(around, address.clone(), Goal::Seed(address.clone()), SILENCE);
+            if let Some(seed) = self.seeds.iter_mut().find(|seed| seed.address == address) {
+                seed.dial = Some(conn);
+            }
+        }
+        self.seed_delay = (self.seed_delay * 2).min(Duration::from_secs(30));
+    }
+
+    fn dial(
+        &mut self,
+        around: &mut Around<'_>,
+        address: Str,
+        goal: Goal,
+        patience: Duration,
+    ) -> u64 {
+        self.next_conn += 1;
+        let conn = self.next_conn;
+        self.goals.insert(conn, goal);
+        self.wires.insert(conn, Wire::new(None, framing(around)));
+        let delay = around.net.weather.delay(around.random);
+        let (host, incarnation, since) = (around.host, around.incarnation, around.now());
+        around.queue.after(delay, Event::Dial { host, incarnation, conn, address, since });
+        let conn_id = aemp::kernel::ConnId(conn);
+        around.timer(patience, Timer::HandshakeOver { conn: conn_id });
+        conn
+    }
+
+    pub(crate) fn dialled(&mut self, around: &mut Around<'_>, conn: u64, end: LinkEnd) {
+        match self.wires.get_mut(&conn) {
+            Some(wire) => {
+                wire.end = Some(end);
+                self.greet(around, conn);
+            }
+            None => around.net.close(around.queue, around.random, end),
+        }
+    }
+
+    pub(crate) fn accepted(&mut self, around: &mut Around<'_>, end: LinkEnd) -> u64 {
+        self.next_conn += 1;
+        let conn = self.next_conn;
+        self.wires.insert(conn, Wire::new(Some(end), framing(around)));
+        let conn_id = aemp::kernel::ConnId(conn);
+        around.timer(SILENCE, Timer::HandshakeOver { conn: conn_id });
+        self.greet(around, conn);
+        conn
+    }
+
+    fn greet(&mut self, around: &mut Around<'_>, conn: u64) {
+        let Some(wire) = self.wires.get(&conn) else { return };
+        let Some(end) = wire.end else { return };
+        let nonce: [u8; 16] = around.random.random();
+        let greeting = Segment::Greeting {
+            node: self.id.clone(),
+            nonce: nonce.to_vec(),
+            provider: Str::from("AE-2.02"),
+            framing: wire.framing,
+        };
+        around.send(end, greeting);
+    }
+
+    pub(crate) fn received(&mut self, around: &mut Around<'_>, conn: u64, segment: Segment) {
+        let Some(wire) = self.wires.get_mut(&conn) else { return };
+        match segment {
+            Segment::Greeting { node, framing, .. } => {
+                wire.peer = Some(node.clone());
+                wire.peer_sends(framing);
+                self.greeted(around, conn, node);
+            }
+            Segment::Auth => {
+                wire.established = true;
+                self.established(around, conn);
+            }
+            Segment::Data(octets) => {
+                wire.received(&octets);
+                self.read_packets(around, conn);
+            }
+            Segment::Fin => self.ended(around, conn, "unexpected end of file"),
+        }
+        self.settle(around);
+    }
+
+    fn greeted(&mut self, around: &mut Around<'_>, conn: u64, node: NodeId) {
+        if let Some(Goal::Seed(address)) = self.goals.get(&conn).cloned() {
+            if node == self.id {
+                self.seeds.retain(|seed| seed.address != address);
+                let now = around.now() - self.started;
+                self.db.become_global(now);
+                return self.ended(around, conn, "this is ourselves");
+            }
+            if let Some(seed) = self.seeds.iter_mut().find(|seed| seed.address == address) {
+                // Before anything is proven.
+                seed.node = Some(node.clone());
+            }
+        }
+        if node == self.id {
+            return self.ended(around, conn, "I do not talk to myself");
+        }
+        if self.links.contains_key(&node) {
+            return self.ended(around, conn, "already connected");
+        }
+        if let Some(end) = self.wires.get(&conn).and_then(|wire| wire.end) {
+            around.send(end, Segment::Auth);
+        }
+    }
+
+    /// The defect: whichever connection is finished last is used.
+    fn established(&mut self, around: &mut Around<'_>, conn: u64) {
+        let Some(node) = self.wires.get(&conn).and_then(|wire| wire.peer.clone()) else { return };
+        if let Some(old) = self.links.get(&node).copied() {
+            self.ended(around, old, "switched connections");
+        }
+        self.links.insert(node.clone(), conn);
+        if let Some(Goal::Seed(address)) = self.goals.remove(&conn)
+            && let Some(seed) = self.seeds.iter_mut().find(|seed| seed.address == address)
+        {
+            seed.dial = None;
+        }
+        self.happenings.push(Happening::NodeUp(node.clone()));
+        self.db.node_up(node.clone());
+        self.settle(around);
+        if self.seeds.iter().any(|seed| seed.node.as_ref() == Some(&node)) {
+            self.request(around, &node, "g_slave");
+            self.seed_is_up(around, &node);
+        }
+    }
+
+    fn read_packets(&mut self, around: &mut Around<'_>, conn: u64) {
+        loop {
+            let Some(wire) = self.wires.get_mut(&conn) else { return };
+            let Some(from) = wire.peer.clone().filter(|_| wire.established) else { return };
+            match wire.next_packet() {
+                Ok(Some(packet)) => self.packet(around, &from, &packet),
+                Ok(None) => return,
+                Err(error) => panic!("a packet of {from} cannot be read: {error}"),
+            }
+        }
+    }
+
+    pub(crate) fn ended(&mut self, around: &mut Around<'_>, conn: u64, why: &str) {
+        let Some(wire) = self.wires.remove(&conn) else { return };
+        if let Some(end) = wire.end {
+            around.net.close(around.queue, around.random, end);
+        }
+        self.goals.remove(&conn);
+        let seed = self.seeds.iter_mut().find(|seed| seed.dial == Some(conn));
+        if let Some(seed) = seed {
+            seed.dial = None;
+        }
+        let Some(node) = wire.peer.filter(|node| self.links.get(node) == Some(&conn)) else {
+            return;
+        };
+        self.links.remove(&node);
+        for watchers in self.ports.values_mut() {
+            watchers.remove(&node);
+        }
+        let reason: Reason = Packed::of(&("transport_error", why)).unwrap_or_default();
+        self.happenings.push(Happening::NodeDown(node.clone(), reason));
+        self.master_is_down(around, &node);
+        self.settle(around);
+        if self.seeds.iter().any(|seed| seed.node.as_ref() == Some(&node)) {
+            self.seed_delay = Duration::from_millis(around.random.random_range(600..1_200));
+            self.dial_seeds(around);
+        }
+    }
+
+    pub(crate) fn timer(&mut self, around: &mut Around<'_>, what: Timer) {
+        match what {
+            Timer::Tick => {
+                self.dial_seeds(around);
+                for node in self.keepalive.clone() {
+                    if !self.links.contains_key(&node)
+                        && let Some(addresses) = self.db.location(&node)
+                        && let Some(address) = addresses.first()
+                    {
+                        self.dial(around, address.clone(), Goal::Node, CONNECT_INTERVAL);
+                    }
+                }
+                let delay = self.seed_delay.max(Duration::from_millis(500));
+                self.settle(around);
+                around.timer(delay.min(Duration::from_secs(5)), Timer::Tick);
+            }
+            Timer::HandshakeOver { conn } => {
+                if self.wires.get(&conn.0).is_some_and(|wire| !wire.established) {
+                    self.ended(around, conn.0, "timed out");
+                }
+            }
+            Timer::Close { conn, reason } => self.ended(around, conn.0, &reason),
+            Timer::Flush { .. } => {}
+        }
+    }
+}
+
+fn framing(around: &mut Around<'_>) -> Framing {
+    Framing::ALL[around.random.random_range(0..3)]
+}

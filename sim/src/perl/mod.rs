@@ -1,0 +1,306 @@
+//! A model of a Perl node, with the defects that others have to live with (`docs/protocol.md` §7).
+//!
+//! Its database is ours; its mesh and its choice of a master are not. It forgets to watch its
+//! master after it changed it while another one was up, believes in dead masters, gives dials up
+//! early, and takes whichever of two connections is finished last.
+
+mod connections;
+mod master;
+
+use crate::event::{Happening, Timer};
+use crate::node::Around;
+use crate::wire::Wire;
+use aemp::kernel::db::{Database, DbConfig, DbEffect};
+use aemp::value::packed::{self, Elements};
+use aemp::value::{NodeId, Packed, PortId, Str, StrRef};
+use master::Master;
+use rand::Rng as _;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+/// A model of a Perl node.
+#[derive(Debug)]
+pub struct PerlNode {
+    id: NodeId,
+    db: Database,
+    started: Duration,
+    seeds: Vec<PerlSeed>,
+    seed_delay: Duration,
+    master: Master,
+    wires: BTreeMap<u64, Wire>,
+    /// Why each connection was dialled: a seed, or a node.
+    goals: BTreeMap<u64, Goal>,
+    next_conn: u64,
+    links: BTreeMap<NodeId, u64>,
+    keepalive: BTreeSet<NodeId>,
+    ports: BTreeMap<Str, BTreeSet<NodeId>>,
+    /// Refuses to be asked: `secure` mode.
+    secure: bool,
+    happenings: Vec<Happening>,
+    adopted: u32,
+}
+
+#[derive(Debug)]
+struct PerlSeed {
+    address: Str,
+    node: Option<NodeId>,
+    dial: Option<u64>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Goal {
+    Seed(Str),
+    Node,
+}
+
+impl PerlNode {
+    pub(crate) fn new(id: NodeId, addresses: &[Str], seeds: &[Str], now: Duration) -> Self {
+        let config = DbConfig { patience: Duration::from_secs(100_000), grace: Duration::ZERO };
+        let mut db = Database::new(id.clone(), config);
+        db.set_location(addresses, Duration::ZERO);
+        let seeds = seeds.iter();
+        let seeds =
+            seeds.map(|address| PerlSeed { address: address.clone(), node: None, dial: None });
+        PerlNode {
+            id,
+            db,
+            started: now,
+            seeds: seeds.collect(),
+            seed_delay: Duration::ZERO,
+            master: Master::default(),
+            wires: BTreeMap::new(),
+            goals: BTreeMap::new(),
+            next_conn: 0,
+            links: BTreeMap::new(),
+            keepalive: BTreeSet::new(),
+            ports: BTreeMap::new(),
+            secure: false,
+            happenings: Vec::new(),
+            adopted: 0,
+        }
+    }
+
+    /// Its database, to be looked at.
+    pub fn database(&self) -> &Database {
+        &self.db
+    }
+
+    /// The master that it believes to have.
+    pub fn master(&self) -> Option<&NodeId> {
+        if self.db.is_global() { Some(&self.id) } else { self.master.believed() }
+    }
+
+    /// The nodes that it is connected to.
+    pub fn up_nodes(&self) -> impl Iterator<Item = &NodeId> {
+        self.links.keys()
+    }
+
+    /// Its local ports.
+    pub fn ports(&self) -> impl Iterator<Item = &Str> {
+        self.ports.keys()
+    }
+
+    /// How often it was made to adopt a master by a function call.
+    pub fn adopted(&self) -> u32 {
+        self.adopted
+    }
+
+    pub(crate) fn set_secure(&mut self, secure: bool) {
+        self.secure = secure;
+    }
+
+    pub(crate) fn take_happenings(&mut self) -> Vec<Happening> {
+        std::mem::take(&mut self.happenings)
+    }
+
+    pub(crate) fn start(&mut self, around: &mut Around<'_>, global: bool) {
+        if global {
+            self.db.become_global(Duration::ZERO);
+        }
+        self.seed_delay = Duration::from_millis(around.random.random_range(600..1_200));
+        self.search_master(around);
+        self.dial_seeds(around);
+        self.settle(around);
+        around.timer(Duration::from_millis(500), Timer::Tick);
+    }
+
+    /// Does something to its own entries, or asks its database.
+    pub(crate) fn database_call<R>(
+        &mut self,
+        around: &mut Around<'_>,
+        call: impl FnOnce(&mut Database, Duration) -> R,
+    ) -> R {
+        let now = around.now() - self.started;
+        let result = call(&mut self.db, now);
+        self.settle(around);
+        result
+    }
+
+    pub(crate) fn open_port(&mut self, around: &mut Around<'_>) -> PortId {
+        let name = Str::from(format!("perl{}", around.random.random::<u64>()));
+        self.ports.insert(name.clone(), BTreeSet::new());
+        PortId::new(&self.id, &name)
+    }
+
+    pub(crate) fn kill_port(&mut self, around: &mut Around<'_>, port: &Str, reason: &Packed) {
+        let Some(watchers) = self.ports.remove(port) else { return };
+        self.happenings.push(Happening::PortClosed { port: port.clone(), reason: reason.clone() });
+        for node in watchers {
+            let mut request = begin(&["kil0"]);
+            packed::put_str(&mut request.1, port.as_ref());
+            request.1.extend_from_slice(reason.as_elements().octets());
+            self.send(around, &node, request.0 + 1 + reason.len(), &request.1);
+        }
+    }
+
+    /// Sends a packet to a connected node; what is for others is lost.
+    fn send(&mut self, around: &mut Around<'_>, to: &NodeId, len: usize, octets: &[u8]) {
+        if let Some(conn) = self.links.get(to)
+            && let Some(wire) = self.wires.get(conn)
+            && let Some(end) = wire.end
+        {
+            let mut out = Vec::new();
+            let packet = Elements::new(len, octets);
+            if aemp::wire::framing::encode(wire.framing, packet, &mut out).is_ok() {
+                around.send(end, crate::link::Segment::Data(out));
+            }
+        }
+    }
+
+    fn request(&mut self, around: &mut Around<'_>, to: &NodeId, name: &str) {
+        let (len, octets) = begin(&[name]);
+        self.send(around, to, len, &octets);
+    }
+
+    /// Carries out what the database wants.
+    fn settle(&mut self, around: &mut Around<'_>) {
+        loop {
+            let effects = self.db.take_effects();
+            if effects.is_empty() {
+                return;
+            }
+            for effect in effects {
+                match effect {
+                    DbEffect::Send { to, request } => {
+                        let mut octets = Vec::new();
+                        packed::put_octets(&mut octets, b"");
+                        octets.extend_from_slice(request.as_elements().octets());
+                        for node in to {
+                            self.send(around, &node, request.len() + 1, &octets);
+                        }
+                    }
+                    DbEffect::Answer { query, answer } => {
+                        self.happenings.push(Happening::Answered { query, answer });
+                    }
+                    DbEffect::Changed { monitor, changes } => {
+                        self.happenings.push(Happening::Changed { monitor, changes });
+                    }
+                    DbEffect::KeepAlive(node) => {
+                        self.keepalive.insert(node);
+                    }
+                    DbEffect::KeepAliveNoMore(node) => {
+                        self.keepalive.remove(&node);
+                    }
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    /// A packet from a connected node.
+    fn packet(&mut self, around: &mut Around<'_>, from: &NodeId, packet: &Packed) {
+        let elements = packet.as_elements();
+        let Some(port) = elements.first_str() else { return };
+        if port.is_empty() {
+            self.node_request(around, from, elements.after(1));
+        } else if self.ports.contains_key(&port.to_owned()) {
+            self.happenings.push(Happening::Delivered {
+                port: port.to_owned(),
+                from: from.clone(),
+                message: elements.after(1).to_packed(),
+            });
+        }
+    }
+
+    fn node_request(&mut self, around: &mut Around<'_>, from: &NodeId, request: Elements<'_>) {
+        let Some(name) = request.first_str() else { return };
+        let arguments = request.after(1);
+        let now = around.now() - self.started;
+        if self.db.receive(from, name, arguments, now) {
+            return self.settle(around);
+        }
+        let first = arguments.first_str();
+        match (&*name.to_text_lossy(), first) {
+            ("mon1", Some(port)) => self.mon1(around, from, port),
+            ("mon0", Some(port)) => {
+                if let Some(watchers) = self.ports.get_mut(&port.to_owned()) {
+                    watchers.remove(from);
+                }
+            }
+            ("kil1", Some(port)) => {
+                let reason = arguments.after(1).to_packed();
+                self.kill_port(around, &port.to_owned(), &reason);
+            }
+            ("snd", Some(to)) => {
+                let message = arguments.after(1).to_packed();
+                self.reply(around, to, &message, &[]);
+            }
+            ("eval", Some(_)) if !self.secure => {
+                // Only one thing is ever asked.
+                let master = self.master().map(|master| master.as_str().to_owned());
+                let mut results = vec![Some(Str::default()), master];
+                results.extend(self.links.keys().map(|node| Some(node.as_str().to_owned())));
+                let reply = arguments.after(1);
+                if let Some(to) = reply.first_str() {
+                    self.reply(around, to, &reply.after(1).to_packed(), &results);
+                }
+            }
+            ("AnyEvent::MP::Kernel::master_set", Some(master)) if !self.secure => {
+                if let Ok(master) = NodeId::try_from(master) {
+                    self.adopted += 1;
+                    self.master_set(around, master);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn mon1(&mut self, around: &mut Around<'_>, from: &NodeId, port: StrRef<'_>) {
+        if let Some(watchers) = self.ports.get_mut(&port.to_owned()) {
+            watchers.insert(from.clone());
+            return;
+        }
+        let (len, mut octets) = begin(&["kil0"]);
+        packed::put_str(&mut octets, port);
+        packed::put_octets(&mut octets, b"no_such_port");
+        self.send(around, from, len + 2, &octets);
+    }
+
+    fn reply(
+        &mut self,
+        around: &mut Around<'_>,
+        to: StrRef<'_>,
+        message: &Packed,
+        results: &[Option<Str>],
+    ) {
+        let Ok(to) = PortId::try_from(to) else { return };
+        let mut octets = Vec::new();
+        packed::put_str(&mut octets, to.port());
+        octets.extend_from_slice(message.as_elements().octets());
+        for result in results {
+            match result {
+                Some(text) => packed::put_str(&mut octets, text.as_ref()),
+                None => packed::put_undef(&mut octets),
+            }
+        }
+        self.send(around, &to.node(), 1 + message.len() + results.len(), &octets);
+    }
+}
+
+/// The beginning of a node request: how many elements, and the octets.
+fn begin(names: &[&str]) -> (usize, Vec<u8>) {
+    let mut octets = Vec::new();
+    packed::put_octets(&mut octets, b"");
+    names.iter().for_each(|name| packed::put_octets(&mut octets, name.as_bytes()));
+    (1 + names.len(), octets)
+}
