@@ -434,7 +434,13 @@ impl Node {
             Segment::Greeting { node, nonce, provider, framing } => {
                 wire.peer = Some(node.clone());
                 wire.peer_sends(framing);
-                let greeting = PeerGreeting { node, lines: nonce, provider };
+                if node == *self.kernel.node() {
+                    if !self.drive(around, |kernel| kernel.greeted_with_own_id(conn, &nonce)) {
+                        self.ended(around, conn, "another node has our ID");
+                    }
+                    return;
+                }
+                let greeting = PeerGreeting { node, provider };
                 self.drive(around, |kernel| kernel.greeted(conn, greeting));
             }
             Segment::Auth => {

@@ -18,8 +18,6 @@ const KEEPALIVE_RETRY: Duration = Duration::from_millis(300);
 pub struct PeerGreeting {
     /// The node ID that it claims.
     pub node: NodeId,
-    /// Both its lines as they came; only looked at if it claims our own node ID.
-    pub lines: Vec<u8>,
     /// The value of `provider`.
     pub provider: Str,
 }
@@ -322,9 +320,6 @@ impl Kernel {
         if conn.phase != Phase::Opening {
             return;
         }
-        if greeting.node == self.config.node {
-            return self.met_ourselves(id, &greeting);
-        }
         conn.phase = Phase::Greeted {
             node: greeting.node.clone(),
             provider: greeting.provider,
@@ -345,19 +340,19 @@ impl Kernel {
         self.arbitrate(&greeting.node);
     }
 
-    /// A peer greets with our own node ID: ourselves, if its greeting is one that we sent.
-    fn met_ourselves(&mut self, id: ConnId, greeting: &PeerGreeting) {
-        let twin = self
-            .mesh
-            .conns
-            .iter()
-            .find(|(_, conn)| !conn.greeting.is_empty() && conn.greeting == greeting.lines)
-            .map(|(&id, _)| id);
-        let Some(twin) = twin else {
-            let node = self.config.node.clone();
-            self.close(id, &format!("another node uses our node ID {node}"));
-            return;
-        };
+    /// A peer has greeted with our own node ID. Returns whether it is this node itself: whether its
+    /// two lines are ones that we sent on a connection that is still there.
+    ///
+    /// If so, a seed that was dialled is this node, which becomes global. The connection ends
+    /// either way.
+    pub fn greeted_with_own_id(&mut self, id: ConnId, lines: &[u8]) -> bool {
+        if self.mesh.conns.get(&id).is_some_and(|conn| conn.phase == Phase::Closed) {
+            // The other end of the same connection has found out first.
+            return true;
+        }
+        let is_twin = |conn: &Conn| !conn.greeting.is_empty() && conn.greeting == lines;
+        let twin = self.mesh.conns.iter().find(|(_, conn)| is_twin(conn)).map(|(&id, _)| id);
+        let Some(twin) = twin else { return false };
         for id in [id, twin] {
             let goal = self.mesh.conns.get(&id).and_then(|conn| conn.goal.clone());
             self.close(id, "this is ourselves");
@@ -371,6 +366,7 @@ impl Kernel {
                 self.become_global();
             }
         }
+        true
     }
 
     /// Decides which of the greeted connections to `node` may go on.

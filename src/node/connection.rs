@@ -199,10 +199,7 @@ impl Task {
             match handshake.feed(&mut unread.octets) {
                 Ok(Progress::Reached(greeted)) => break greeted,
                 Ok(Progress::NeedMore(same)) => handshake = same,
-                Err(error) => {
-                    self.tell_of_own_id(&error);
-                    return Err(error.into());
-                }
+                Err(error) => return Err(self.refused_greeting(error)),
             }
             if unread.stream.read_buf(&mut unread.octets).await? == 0 {
                 return Err(handshake.closed().into());
@@ -213,19 +210,20 @@ impl Task {
             .map_err(|error| ConnectionError::Refused(error.to_string()))?;
         self.node = Some(node.clone());
         let provider = Str::octets(peer.written("provider").unwrap_or_default());
-        let greeting = PeerGreeting { node, lines: Vec::new(), provider };
+        let greeting = PeerGreeting { node, provider };
         self.shared.kernel(|kernel| kernel.greeted(self.id, greeting));
         Ok(greeted)
     }
 
-    /// The peer may be ourselves: the kernel knows which greetings are ours.
-    fn tell_of_own_id(&mut self, error: &HandshakeError) {
-        if let HandshakeError::SameNodeId { greeting, .. } = error {
-            let node = self.shared.id.clone();
-            self.node = Some(node.clone());
-            let greeting = PeerGreeting { node, lines: greeting.clone(), provider: Str::default() };
-            self.shared.kernel(|kernel| kernel.greeted(self.id, greeting));
+    /// Why a greeting was refused; the kernel knows whether it is one of our own.
+    fn refused_greeting(&mut self, error: HandshakeError) -> ConnectionError {
+        if let HandshakeError::SameNodeId { greeting, .. } = &error {
+            self.node = Some(self.shared.id.clone());
+            if self.shared.kernel(|kernel| kernel.greeted_with_own_id(self.id, greeting)) {
+                return ConnectionError::Refused("this is ourselves".to_owned());
+            }
         }
+        error.into()
     }
 
     /// Waits until the kernel lets the connection go on, and notices if the peer closes it.

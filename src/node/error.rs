@@ -96,7 +96,7 @@ pub enum StartError {
 #[non_exhaustive]
 pub enum ConnectionError {
     /// The address does not resolve, or nobody answers there.
-    #[error("{address}: {source}")]
+    #[error("cannot connect to {address}: {source}")]
     Connect {
         /// As dialled.
         address: String,

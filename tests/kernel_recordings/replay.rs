@@ -134,7 +134,7 @@ impl<'a> Replay<'a> {
         self.conn = Some(conn);
         self.kernel.greeting_sent(conn, b"ours");
         let provider = Str::from("AE-2.02");
-        let greeting = PeerGreeting { node: self.other().node(), lines: Vec::new(), provider };
+        let greeting = PeerGreeting { node: self.other().node(), provider };
         self.kernel.greeted(conn, greeting);
         self.settle();
         self.at(self.other().up.max(self.recorded().up));
@@ -186,7 +186,7 @@ impl<'a> Replay<'a> {
             }
             let conn = self.kernel.accepted();
             let provider = Str::from("AE-2.02");
-            let greeting = PeerGreeting { node: node.clone(), lines: Vec::new(), provider };
+            let greeting = PeerGreeting { node: node.clone(), provider };
             self.kernel.greeted(conn, greeting);
             self.settle();
             self.kernel.established(conn, &Authenticated { untrusted: false });
