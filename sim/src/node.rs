@@ -436,7 +436,7 @@ impl Node {
                 wire.peer_sends(framing);
                 if node == *self.kernel.node() {
                     if !self.drive(around, |kernel| kernel.greeted_with_own_id(conn, &nonce)) {
-                        self.ended(around, conn, "another node has our ID");
+                        self.ended(around, conn, "another node uses our node ID");
                     }
                     return;
                 }
