@@ -7,7 +7,7 @@ use crate::config::Edit;
 use crate::errors::{CliError, print_line};
 use crate::grammar::{Action, Grammar, Invocation, Options};
 use crate::profiles::{Show, check_parents};
-use crate::{completions, help, manual, run};
+use crate::{completions, help, manual, network, run};
 use aemp::config::rc::{self, RcError, RcFile, Scope};
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -20,6 +20,7 @@ enum Step {
     Show(Show),
     Print(String),
     Run(run::Request),
+    Network(network::Step),
 }
 
 impl Step {
@@ -34,6 +35,7 @@ impl Step {
             Action::SelectProfile => Self::Select(invocation.text()?),
             Action::DeleteProfile => Self::DeleteProfile(invocation.text()?),
             Action::Run => Self::Run(run::Request::prepare(&invocation.arguments)?),
+            Action::Network(network) => Self::Network(network::Step::prepare(network, invocation)?),
             Action::Completions => Self::Print(completions::script(&invocation.text()?, grammar)?),
             Action::Manual => Self::Print(manual::page(grammar)),
             _ => Self::Print(help::asked_for(invocation, grammar)?),
@@ -62,7 +64,12 @@ pub(crate) fn execute(
     for warning in &outcome.warnings {
         print_line("warning: ", warning);
     }
-    print_octets(&outcome.output)
+    print_octets(&outcome.output)?;
+    let network = steps.into_iter().filter_map(|step| match step {
+        Step::Network(step) => Some(step),
+        _ => None,
+    });
+    network::execute(network.collect(), options)
 }
 
 /// Lets all steps work on the file.
@@ -121,6 +128,8 @@ impl<'a> Draft<'a> {
                     self.outcome.output.extend(shown);
                 }
                 Step::Print(text) => self.outcome.output.extend_from_slice(text.as_bytes()),
+                // They follow when the file is written.
+                Step::Network(_) => {}
                 // The grammar lets nothing stand beside it.
                 Step::Run(_) => return Err(CliError::RunNotFirst),
             }

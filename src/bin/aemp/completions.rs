@@ -8,7 +8,8 @@ use crate::grammar::{Arity, Grammar, Kind, Subcommand};
 use aemp::config::settings::KNOWN_KEYS;
 
 const SHELLS: &str = "bash zsh fish";
-const OPTIONS: &str = "--help --json --verbose --version";
+const OPTIONS: &str = "--format --help --json --no-watchdog --verbose --version";
+const DB_OPERATIONS: &str = "get keys values watch set del";
 
 /// The script for a shell.
 pub(crate) fn script(shell: &str, grammar: &Grammar) -> Result<String, CliError> {
@@ -26,6 +27,7 @@ pub(crate) fn script(shell: &str, grammar: &Grammar) -> Result<String, CliError>
         .replace("@NAMES@", &names.join(" "))
         .replace("@KEYS@", &format!("{keys} norc force"))
         .replace("@SHELLS@", SHELLS)
+        .replace("@DB@", DB_OPERATIONS)
         .replace("@OPTIONS@", OPTIONS))
 }
 
@@ -37,6 +39,7 @@ const fn kind_name(kind: Kind) -> &'static str {
         Kind::Pairs => "pairs",
         Kind::Subcommand => "subcommand-name",
         Kind::Shell => "shell",
+        Kind::DbOperation => "db-operation",
     }
 }
 
@@ -45,7 +48,7 @@ fn expected(subcommand: &Subcommand) -> String {
     let kinds = subcommand.arguments.iter().map(|argument| {
         let kind = kind_name(argument.kind);
         match argument.arity {
-            Arity::Rest => format!("{kind}..."),
+            Arity::Rest | Arity::Verbatim => format!("{kind}..."),
             Arity::Required | Arity::Optional => kind.into(),
         }
     });
@@ -114,6 +117,7 @@ _aemp() {
         profile) COMPREPLY=($(compgen -W "$(aemp profiles 2>/dev/null)" -- "$current")) ;;
         pairs...) COMPREPLY=($(compgen -W "$keys $options" -- "$current")) ;;
         shell) COMPREPLY=($(compgen -W '@SHELLS@' -- "$current")) ;;
+        db-operation) COMPREPLY=($(compgen -W '@DB@' -- "$current")) ;;
         file) compopt -o filenames; COMPREPLY=($(compgen -f -- "$current")) ;;
         *) COMPREPLY=() ;;
     esac
@@ -145,6 +149,7 @@ _aemp() {
         profile) compadd -- ${(f)"$(aemp profiles 2>/dev/null)"} ;;
         pairs...) compadd -- ${=:-@KEYS@} ${=:-@OPTIONS@} ;;
         shell) compadd -- ${=:-@SHELLS@} ;;
+        db-operation) compadd -- ${=:-@DB@} ;;
         file) _files ;;
     esac
 }
@@ -180,5 +185,6 @@ complete -c aemp -n 'test (__aemp_expects) = subcommand-name' -a '@NAMES@'
 complete -c aemp -n 'test (__aemp_expects) = profile' -a '(aemp profiles 2>/dev/null)'
 complete -c aemp -n 'test (__aemp_expects) = pairs...' -a '@KEYS@ @OPTIONS@'
 complete -c aemp -n 'test (__aemp_expects) = shell' -a '@SHELLS@'
+complete -c aemp -n 'test (__aemp_expects) = db-operation' -a '@DB@'
 complete -c aemp -n 'test (__aemp_expects) = file' -F
 "#;

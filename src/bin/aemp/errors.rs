@@ -46,6 +46,16 @@ pub(crate) enum CliError {
     RunNotFirst,
     #[error("{} is no shell for which there are completions; use bash, zsh or fish", shown(name))]
     UnknownShell { name: String },
+    #[error("{} is too much; try `aemp help {usage}`", shown(argument))]
+    TooManyArguments { argument: String, usage: String },
+    #[error("--format {}: unknown; use text, tree, dot, svg or json", shown(name))]
+    UnknownFormat { name: String },
+    #[error("{} is nothing that `db` does; use get, keys, values, watch, set or del", shown(name))]
+    UnknownDbOperation { name: String },
+    #[error("{} is no {what}: {problem}", shown(text))]
+    InvalidId { what: &'static str, text: String, problem: String },
+    #[error("{0}")]
+    Network(#[from] crate::network::NetworkError),
     #[error(transparent)]
     Arguments(#[from] ArgsError),
     #[error(transparent)]
@@ -83,7 +93,11 @@ pub(crate) enum CliError {
 impl CliError {
     pub(crate) fn exit_code(&self) -> ExitCode {
         let code = match self {
-            Self::Random(_) | Self::Gencert { .. } | Self::Output(_) | Self::Runtime(_) => FAILURE,
+            Self::Network(_)
+            | Self::Random(_)
+            | Self::Gencert { .. }
+            | Self::Output(_)
+            | Self::Runtime(_) => FAILURE,
             Self::Start(aemp::StartError::Randomness(_)) => FAILURE,
             Self::RcFile(RcError::Write { .. } | RcError::Lock { .. } | RcError::Locked { .. }) => {
                 FAILURE

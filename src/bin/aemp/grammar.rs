@@ -16,17 +16,20 @@ use std::os::unix::ffi::OsStrExt;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Section {
     Nodes,
+    Network,
     Settings,
     Profiles,
     Help,
 }
 
 impl Section {
-    pub(crate) const ALL: [Self; 4] = [Self::Nodes, Self::Settings, Self::Profiles, Self::Help];
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Nodes, Self::Network, Self::Settings, Self::Profiles, Self::Help];
 
     pub(crate) const fn title(self) -> &'static str {
         match self {
             Self::Nodes => "Nodes",
+            Self::Network => "Network",
             Self::Settings => "Settings",
             Self::Profiles => "Profiles",
             Self::Help => "Help",
@@ -41,6 +44,8 @@ pub(crate) enum Arity {
     Optional,
     /// All that is left of the line, in which options may still stand.
     Rest,
+    /// All that is left of the line, whatever it looks like.
+    Verbatim,
 }
 
 /// What an argument is, for those who complete it.
@@ -53,6 +58,7 @@ pub(crate) enum Kind {
     Pairs,
     Subcommand,
     Shell,
+    DbOperation,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -68,7 +74,7 @@ impl Argument {
         match self.arity {
             Arity::Required => self.name.into(),
             Arity::Optional => format!("[{}]", self.name),
-            Arity::Rest => format!("[{}...]", self.name),
+            Arity::Rest | Arity::Verbatim => format!("[{}...]", self.name),
         }
     }
 }
@@ -111,10 +117,51 @@ pub(crate) enum Action {
     ShowProfile,
     ShowConfig,
     Run,
+    Doctor,
+    Network(Network),
     Help,
     Completions,
     Manual,
     Version,
+}
+
+/// What is done as a node of the network that joins for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Network {
+    Snd,
+    Cal,
+    Mon,
+    Eval,
+    Shell,
+    Trace,
+    Restart,
+    Ping,
+    Db,
+    Top,
+}
+
+/// How a picture of the network is drawn.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Format {
+    #[default]
+    Text,
+    Tree,
+    Dot,
+    Svg,
+    Json,
+}
+
+impl Format {
+    fn from_name(name: &str) -> Option<Self> {
+        Some(match name {
+            "text" => Self::Text,
+            "tree" => Self::Tree,
+            "dot" => Self::Dot,
+            "svg" => Self::Svg,
+            "json" => Self::Json,
+            _ => return None,
+        })
+    }
 }
 
 /// One row of the table from which the parser, the help, the man page and the completions come.
@@ -145,7 +192,19 @@ impl Subcommand {
 
     /// Whether `--json` changes what it prints.
     pub(crate) const fn prints_json(&self) -> bool {
-        matches!(self.action, Action::ListProfiles | Action::ShowProfile | Action::ShowConfig)
+        matches!(
+            self.action,
+            Action::ListProfiles
+                | Action::ShowProfile
+                | Action::ShowConfig
+                | Action::Doctor
+                | Action::Network(_)
+        )
+    }
+
+    /// Whether any option may stand between its name and its arguments.
+    const fn takes_options(&self) -> bool {
+        matches!(self.action, Action::Run | Action::Doctor | Action::Network(_))
     }
 }
 
@@ -239,6 +298,10 @@ pub(crate) struct Options {
     pub(crate) verbosity: u8,
     /// Whether output is for machines.
     pub(crate) json: bool,
+    /// How `trace` draws.
+    pub(crate) format: Format,
+    /// Whether `run` is to do without a process that restarts the node.
+    pub(crate) no_watchdog: bool,
 }
 
 /// What the line asks for.
@@ -253,6 +316,9 @@ pub(crate) enum Request<'g> {
 enum Flag {
     Verbose(u8),
     Json,
+    NoWatchdog,
+    /// With the format, if it stands in the same word.
+    Format(Option<String>),
     Help,
     Version,
 }
@@ -264,9 +330,14 @@ fn flag(word: &Word) -> Option<Flag> {
     match word.value.as_str()? {
         "--verbose" => Some(Flag::Verbose(1)),
         "--json" => Some(Flag::Json),
+        "--no-watchdog" => Some(Flag::NoWatchdog),
+        "--format" => Some(Flag::Format(None)),
         "--help" | "-h" => Some(Flag::Help),
         "--version" | "-V" => Some(Flag::Version),
         text => {
+            if let Some(format) = text.strip_prefix("--format=") {
+                return Some(Flag::Format(Some(format.into())));
+            }
             let letters = text.strip_prefix('-').filter(|letters| !letters.is_empty())?;
             let count = u8::try_from(letters.len()).ok()?;
             letters.bytes().all(|letter| letter == b'v').then_some(Flag::Verbose(count))
@@ -306,10 +377,9 @@ impl<'g> Parser<'g> {
     fn read(&mut self) -> Result<Option<Request<'g>>, CliError> {
         while let Some(word) = self.words.next() {
             match flag(&word) {
-                Some(Flag::Verbose(count)) => self.more_verbose(count),
-                Some(Flag::Json) => self.options.json = true,
                 Some(Flag::Version) => return Ok(Some(Request::Version)),
                 Some(Flag::Help) => return Ok(Some(Request::Help(self.help_topic()))),
+                Some(flag) => self.apply(flag)?,
                 None => {
                     if let Some(request) = self.read_subcommand(&word)? {
                         return Ok(Some(request));
@@ -342,16 +412,19 @@ impl<'g> Parser<'g> {
             Action::Version => return Ok(Some(Request::Version)),
             _ => {}
         }
-        if self.take_leading_options(subcommand) {
+        if self.take_leading_options(subcommand)? {
             return Ok(Some(Request::Help(Some(subcommand))));
         }
         let mut invocation = Invocation { subcommand, arguments: Vec::new() };
         for argument in &subcommand.arguments {
             match argument.arity {
                 Arity::Rest => {
-                    if self.take_rest(&mut invocation.arguments) {
+                    if self.take_rest(&mut invocation.arguments)? {
                         return Ok(Some(Request::Help(Some(subcommand))));
                     }
+                }
+                Arity::Verbatim => {
+                    invocation.arguments.extend(self.words.by_ref().map(|word| word.value));
                 }
                 Arity::Optional => {
                     let next = self.words.next_if(|word| flag(word).is_none());
@@ -368,32 +441,54 @@ impl<'g> Parser<'g> {
     }
 
     /// Options right after the name. Returns whether help is wanted.
-    fn take_leading_options(&mut self, subcommand: &Subcommand) -> bool {
-        while let Some(word) = self.words.peek() {
-            match flag(word) {
-                Some(Flag::Help) if word.value == "--help" => return true,
-                Some(Flag::Json) if subcommand.prints_json() => self.options.json = true,
-                _ => return false,
+    fn take_leading_options(&mut self, subcommand: &Subcommand) -> Result<bool, CliError> {
+        while let Some(flag) = self.words.peek().and_then(flag) {
+            match flag {
+                Flag::Help if self.words.peek().is_some_and(|word| word.value == "--help") => {
+                    return Ok(true);
+                }
+                Flag::Json if subcommand.prints_json() => {}
+                Flag::Help | Flag::Version => return Ok(false),
+                _ if subcommand.takes_options() => {}
+                _ => return Ok(false),
             }
             self.words.next();
+            self.apply(flag)?;
         }
-        false
+        Ok(false)
     }
 
     /// All that is left, save for options. Returns whether help is wanted.
-    fn take_rest(&mut self, arguments: &mut Vec<Value>) -> bool {
+    fn take_rest(&mut self, arguments: &mut Vec<Value>) -> Result<bool, CliError> {
         while let Some(word) = self.words.next() {
             match flag(&word) {
-                Some(Flag::Verbose(count)) => self.more_verbose(count),
-                Some(Flag::Json) => self.options.json = true,
-                Some(Flag::Help) if word.value == "--help" => return true,
-                _ => arguments.push(word.value),
+                Some(Flag::Help) if word.value == "--help" => return Ok(true),
+                Some(Flag::Help | Flag::Version) | None => arguments.push(word.value),
+                Some(flag) => self.apply(flag)?,
             }
         }
-        false
+        Ok(false)
     }
 
-    fn more_verbose(&mut self, count: u8) {
-        self.options.verbosity = self.options.verbosity.saturating_add(count);
+    /// Takes an option that changes how something is done.
+    fn apply(&mut self, flag: Flag) -> Result<(), CliError> {
+        match flag {
+            Flag::Verbose(count) => {
+                self.options.verbosity = self.options.verbosity.saturating_add(count);
+            }
+            Flag::Json => {
+                self.options.json = true;
+                self.options.format = Format::Json;
+            }
+            Flag::NoWatchdog => self.options.no_watchdog = true,
+            Flag::Format(name) => {
+                let next = || self.words.next().and_then(|word| coerce::to_text(&word.value));
+                let name = name.or_else(next).unwrap_or_default();
+                self.options.format =
+                    Format::from_name(&name).ok_or(CliError::UnknownFormat { name })?;
+            }
+            Flag::Help | Flag::Version => {}
+        }
+        Ok(())
     }
 }

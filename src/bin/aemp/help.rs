@@ -28,6 +28,8 @@ pub(crate) const GRAMMAR_NOTES: &[&str] = &[
 pub(crate) const OPTIONS: &[(&str, &str)] = &[
     ("-v, --verbose", "Say more; -vv says still more."),
     ("--json", "Print for machines what can be printed so."),
+    ("--format FORMAT", "How `trace` draws: text, tree, dot, svg or json."),
+    ("--no-watchdog", "Let `run` do without the process that restarts the node after a crash."),
     ("-h, --help", "Explain the subcommand before or after it, or all."),
     ("-V, --version", "Print the version."),
 ];

@@ -11,13 +11,23 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 /// The level of the log, which can be changed while the node runs.
 pub(crate) struct Level {
     verbosity: u8,
+    otherwise: LevelFilter,
     handle: reload::Handle<Targets, tracing_subscriber::Registry>,
 }
 
 /// Begins to log. Without `-v`, `AE_VERBOSE` tells how much, as Perl counts: 4 for errors, 5 for
 /// warnings, 7 for information (what is logged if nothing is said), 8 for details, 9 for all.
 pub(crate) fn start(verbosity: u8) -> Level {
-    let (filter, handle) = reload::Layer::new(targets(verbosity));
+    start_with(verbosity, LevelFilter::INFO)
+}
+
+/// Begins to log; nothing if nothing is said.
+pub(crate) fn start_quietly(verbosity: u8) -> Level {
+    start_with(verbosity, LevelFilter::OFF)
+}
+
+fn start_with(verbosity: u8, otherwise: LevelFilter) -> Level {
+    let (filter, handle) = reload::Layer::new(targets(verbosity, otherwise));
     let lines = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .with_ansi(false)
@@ -25,35 +35,35 @@ pub(crate) fn start(verbosity: u8) -> Level {
         .with_timer(Seconds);
     // Only fails if there is a log already, which then does as well.
     let _ = tracing_subscriber::registry().with(filter).with(lines).try_init();
-    Level { verbosity, handle }
+    Level { verbosity, otherwise, handle }
 }
 
 impl Level {
     /// Looks at the environment again.
     pub(crate) fn read_again(&self) {
-        let _ = self.handle.reload(targets(self.verbosity));
+        let _ = self.handle.reload(targets(self.verbosity, self.otherwise));
     }
 }
 
-fn targets(verbosity: u8) -> Targets {
+fn targets(verbosity: u8, otherwise: LevelFilter) -> Targets {
     let level = match verbosity {
-        0 => from_environment(),
+        0 => from_environment().unwrap_or(otherwise),
         1 => LevelFilter::DEBUG,
         _ => LevelFilter::TRACE,
     };
     Targets::new().with_target("aemp", level)
 }
 
-fn from_environment() -> LevelFilter {
-    let wanted = std::env::var("AE_VERBOSE").ok();
-    match wanted.and_then(|text| text.trim().parse::<u8>().ok()) {
-        None | Some(7) => LevelFilter::INFO,
-        Some(0) => LevelFilter::OFF,
-        Some(1..=4) => LevelFilter::ERROR,
-        Some(5..=6) => LevelFilter::WARN,
-        Some(8) => LevelFilter::DEBUG,
-        Some(9..) => LevelFilter::TRACE,
-    }
+fn from_environment() -> Option<LevelFilter> {
+    let wanted = std::env::var("AE_VERBOSE").ok()?;
+    Some(match wanted.trim().parse::<u8>().ok()? {
+        0 => LevelFilter::OFF,
+        1..=4 => LevelFilter::ERROR,
+        5..=6 => LevelFilter::WARN,
+        7 => LevelFilter::INFO,
+        8 => LevelFilter::DEBUG,
+        9.. => LevelFilter::TRACE,
+    })
 }
 
 /// The time as seconds since the epoch, which logs of several machines can be sorted by.

@@ -1,6 +1,7 @@
 //! The `aemp` command: configuration and operation of nodes, with the grammar of Perl's tool.
 
 mod chain;
+mod commands;
 mod completions;
 mod config;
 mod errors;
@@ -8,6 +9,7 @@ mod grammar;
 mod help;
 mod logging;
 mod manual;
+mod network;
 mod profiles;
 mod run;
 mod secrets;

@@ -23,6 +23,13 @@ impl Request {
         Ok(Self { args })
     }
 
+    /// The node that a subcommand is while it talks to others, configured as Perl's tool does.
+    pub(crate) fn of_the_tool() -> Self {
+        let mut args = Args::new();
+        args.set("profile", "aemp").set("nodeid", "aemp/%n/%u");
+        Self { args }
+    }
+
     /// Reads the file and puts everything together; also for reading it again later. What is odd
     /// is said on standard error.
     pub(crate) fn settings(&self) -> Result<Settings, CliError> {
@@ -46,12 +53,17 @@ pub(crate) fn execute(request: &Request, options: Options) -> Result<(), CliErro
     start(&settings, request, options)
 }
 
+/// Whether every message is to be printed.
+pub(crate) fn is_traced() -> bool {
+    std::env::var_os("PERL_ANYEVENT_MP_TRACE").is_some_and(|value| !value.is_empty())
+}
+
 fn start(settings: &Settings, request: &Request, options: Options) -> Result<(), CliError> {
     let level = logging::start(options.verbosity);
     let runtime = tokio::runtime::Runtime::new().map_err(CliError::Runtime)?;
     runtime.block_on(async {
         let mut builder = Node::builder().settings(settings.clone());
-        if std::env::var_os("PERL_ANYEVENT_MP_TRACE").is_some_and(|value| !value.is_empty()) {
+        if is_traced() {
             builder = builder.trace();
         }
         let node = builder.start().await?;

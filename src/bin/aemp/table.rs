@@ -1,5 +1,6 @@
 //! The one table of all subcommands, from which everything that lists them is made.
 
+use crate::commands::node_subcommands;
 use crate::grammar::{Action, Argument, Arity, Form, Kind, Section, Subcommand};
 
 /// All subcommands, in the order in which help shows them.
@@ -38,15 +39,15 @@ struct Item {
     example_value: &'static str,
 }
 
-const fn required(name: &'static str, kind: Kind) -> Argument {
+pub(crate) const fn required(name: &'static str, kind: Kind) -> Argument {
     Argument { name, arity: Arity::Required, kind }
 }
 
-const fn optional(name: &'static str, kind: Kind) -> Argument {
+pub(crate) const fn optional(name: &'static str, kind: Kind) -> Argument {
     Argument { name, arity: Arity::Optional, kind }
 }
 
-const fn rest(name: &'static str, kind: Kind) -> Argument {
+pub(crate) const fn rest(name: &'static str, kind: Kind) -> Argument {
     Argument { name, arity: Arity::Rest, kind }
 }
 
@@ -318,7 +319,7 @@ impl Key {
     }
 }
 
-fn row(name: impl Into<String>, section: Section, action: Action) -> Subcommand {
+pub(crate) fn row(name: impl Into<String>, section: Section, action: Action) -> Subcommand {
     Subcommand {
         name: name.into(),
         alias: None,
@@ -352,20 +353,6 @@ fn generate_cert() -> Subcommand {
         example: "aemp gencert".into(),
         ..row("gencert", Section::Settings, Action::GenerateCert)
     }
-}
-
-fn node_subcommands() -> Vec<Subcommand> {
-    vec![Subcommand {
-        arguments: vec![optional("PROFILE", Kind::Profile), rest("KEY VALUE", Kind::Pairs)],
-        summary: "Run a node until it is told to end.".into(),
-        details: "With an odd number of arguments the first one is the profile; without one the \
-                  name of this machine is. What the file says goes before the keys and values of \
-                  the command line, unless `force 1` is among them; `norc 1` ignores the file. \
-                  `run` is the first subcommand or none, and takes the rest of the line."
-            .into(),
-        example: "aemp run seed binds 127.0.0.1:4040 seeds 127.0.0.1:4040".into(),
-        ..row("run", Section::Nodes, Action::Run)
-    }]
 }
 
 fn profile_subcommands() -> Vec<Subcommand> {

@@ -1,0 +1,138 @@
+//! The rows of the table for what runs a node, and for what talks to those that run.
+
+use crate::grammar::{Action, Argument, Arity, Kind, Network, Section, Subcommand};
+use crate::table::{optional, required, rest, row};
+
+const fn verbatim(name: &'static str) -> Argument {
+    Argument { name, arity: Arity::Verbatim, kind: Kind::Anything }
+}
+
+pub(crate) fn node_subcommands() -> Vec<Subcommand> {
+    let mut rows = vec![run()];
+    rows.extend(talking());
+    rows.extend(looking());
+    rows
+}
+
+fn run() -> Subcommand {
+    Subcommand {
+        arguments: vec![optional("PROFILE", Kind::Profile), rest("KEY VALUE", Kind::Pairs)],
+        summary: "Run a node until it is told to end.".into(),
+        details: "With an odd number of arguments the first one is the profile; without one the \
+                  name of this machine is. What the file says goes before the keys and values of \
+                  the command line, unless `force 1` is among them; `norc 1` ignores the file. \
+                  `run` is the first subcommand or none, and takes the rest of the line. SIGTERM \
+                  and SIGINT end the node, SIGHUP lets it read its seeds again. A second process \
+                  restarts it after a crash, and when `aemp restart` asks for it; --no-watchdog, \
+                  or a service manager that sets NOTIFY_SOCKET, does without."
+            .into(),
+        example: "aemp run seed binds 127.0.0.1:4040 seeds 127.0.0.1:4040".into(),
+        ..row("run", Section::Nodes, Action::Run)
+    }
+}
+
+fn network(name: &str, action: Network, arguments: Vec<Argument>) -> Subcommand {
+    Subcommand { arguments, ..row(name, Section::Network, Action::Network(action)) }
+}
+
+fn talking() -> Vec<Subcommand> {
+    let port = required("PORT", Kind::Anything);
+    let node = required("NODE", Kind::Anything);
+    vec![
+        Subcommand {
+            summary: "Send a message to a port.".into(),
+            details: "The arguments are its elements. Says whether the node got it, which is not \
+                      to say that somebody received it. All subcommands of this kind join the \
+                      network for a moment, as a node with the profile `aemp`: `aemp profile aemp \
+                      setseeds HOST:PORT` tells where, and the secret has to be that of the \
+                      network."
+                .into(),
+            example: "aemp snd seed#chat say hello".into(),
+            ..network("snd", Network::Snd, vec![port, verbatim("ELEMENT")])
+        },
+        Subcommand {
+            summary: "Send a message with a reply port behind it, and print the reply.".into(),
+            details: "The reply is printed as JSON without brackets around it. Waits for it as \
+                      long as the port lives."
+                .into(),
+            example: "aemp cal seed time".into(),
+            ..network("cal", Network::Cal, vec![port, verbatim("ELEMENT")])
+        },
+        Subcommand {
+            summary: "Wait until a port dies, and print why.".into(),
+            details: "Of a node it is the connection with it that is watched. A port that ended \
+                      as planned has no reason, and an empty line is printed."
+                .into(),
+            example: "aemp mon worker#abc".into(),
+            ..network("mon", Network::Mon, vec![port])
+        },
+        Subcommand {
+            summary: "Evaluate Perl on a node, and print the results.".into(),
+            details: "The rest of the line is the expression. Results are printed as JSON without \
+                      brackets around them. Nodes that are not written in Perl know only a few \
+                      expressions, such as AnyEvent::MP::Kernel::up_nodes and $$; nodes in secure \
+                      mode know none."
+                .into(),
+            example: "aemp eval worker 'scalar localtime'".into(),
+            ..network("eval", Network::Eval, vec![node, verbatim("EXPRESSION")])
+        },
+        Subcommand {
+            summary: "Evaluate line after line on nodes.".into(),
+            details: "Without a node it begins with the one that the command itself is. Lines \
+                      that begin with = list or switch nodes, and `package NAME` changes the \
+                      package; the rest is evaluated. It ends where its input does."
+                .into(),
+            example: "aemp shell seed".into(),
+            ..network("shell", Network::Shell, vec![optional("NODE", Kind::Anything)])
+        },
+        Subcommand {
+            summary: "Restart a node, Perl's or ours.".into(),
+            details: "It has to have been started by `aemp run`, with its watchdog.".into(),
+            example: "aemp restart worker".into(),
+            ..network("restart", Network::Restart, vec![node])
+        },
+        Subcommand {
+            summary: "Tell how long an echo from a node takes.".into(),
+            details: "Three of them, one after the other.".into(),
+            example: "aemp ping worker".into(),
+            ..network("ping", Network::Ping, vec![node])
+        },
+    ]
+}
+
+fn looking() -> Vec<Subcommand> {
+    let node = required("NODE", Kind::Anything);
+    vec![
+        Subcommand {
+            summary: "Print which node is connected to which, beginning at one.".into(),
+            details: "Every node that can be reached is asked. A node that does not answer, as \
+                      those in secure mode, is printed as such, and the exit status is 1. \
+                      --format draws: text is one line a node, tree is for the eye, dot is for \
+                      Graphviz, svg is a picture, json (also --json) is for programs."
+                .into(),
+            example: "aemp trace seed --format tree".into(),
+            ..network("trace", Network::Trace, vec![node])
+        },
+        Subcommand {
+            summary: "Look into the database, or take part in it.".into(),
+            details: "get FAMILY KEY prints a value, get FAMILY all of them, keys FAMILY and \
+                      values FAMILY what their names say, watch FAMILY every change until it is \
+                      interrupted. set FAMILY KEY VALUE makes an entry that lives as long as the \
+                      command does. del FAMILY KEY deletes what this command set itself, and \
+                      fails if the key is still there: entries belong to the nodes that set \
+                      them. Families 'l, 'g and 's are \
+                      the network's own: addresses, global nodes and so on."
+                .into(),
+            example: "aemp db watch chat_rooms".into(),
+            ..network(
+                "db",
+                Network::Db,
+                vec![
+                    required("OPERATION", Kind::DbOperation),
+                    required("FAMILY", Kind::Anything),
+                    verbatim("KEY"),
+                ],
+            )
+        },
+    ]
+}

@@ -1,0 +1,217 @@
+//! A network as a picture: text for the eye, Graphviz, SVG, JSON.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+
+/// Nodes with their neighbours, in the order in which they answered.
+#[derive(Debug, Default)]
+pub(crate) struct Graph {
+    start: String,
+    nodes: Vec<String>,
+    neighbours: BTreeMap<String, Vec<String>>,
+    silent: BTreeSet<String>,
+}
+
+impl Graph {
+    pub(crate) fn new(start: String) -> Self {
+        Graph { start, ..Graph::default() }
+    }
+
+    pub(crate) fn add(&mut self, node: String, neighbours: Vec<String>) {
+        self.nodes.push(node.clone());
+        self.neighbours.insert(node, neighbours);
+    }
+
+    /// Adds a node that did not answer.
+    pub(crate) fn add_silent(&mut self, node: String) {
+        self.nodes.push(node.clone());
+        self.silent.insert(node);
+    }
+
+    fn of(&self, node: &str) -> &[String] {
+        self.neighbours.get(node).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// Pairs of nodes of which at least one says that they are connected, and whether both do.
+    fn links(&self) -> BTreeMap<(&str, &str), bool> {
+        let mut links: BTreeMap<(&str, &str), u8> = BTreeMap::new();
+        for (node, neighbours) in &self.neighbours {
+            for other in neighbours {
+                let pair = match node < other {
+                    true => (node.as_str(), other.as_str()),
+                    false => (other.as_str(), node.as_str()),
+                };
+                *links.entry(pair).or_default() += 1;
+            }
+        }
+        links.into_iter().map(|(pair, count)| (pair, count > 1)).collect()
+    }
+
+    /// Each node below one that it is connected to; links to nodes that are shown already are in
+    /// brackets behind it.
+    pub(crate) fn tree(&self) -> String {
+        // In breadth first, so that every node stands as near to the start as it is.
+        let mut parent: BTreeMap<&str, &str> = BTreeMap::new();
+        let mut children: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        let mut queue = std::collections::VecDeque::from([self.start.as_str()]);
+        let mut seen = BTreeSet::from([self.start.as_str()]);
+        while let Some(node) = queue.pop_front() {
+            let mut neighbours: Vec<&str> = self.of(node).iter().map(String::as_str).collect();
+            neighbours.sort_unstable();
+            for other in neighbours {
+                if seen.insert(other) {
+                    parent.insert(other, node);
+                    children.entry(node).or_default().push(other);
+                    queue.push_back(other);
+                }
+            }
+        }
+        let mut out = String::new();
+        let mut stack = vec![(self.start.as_str(), String::new(), String::new())];
+        while let Some((node, branch, margin)) = stack.pop() {
+            let others: Vec<&str> = self
+                .of(node)
+                .iter()
+                .map(String::as_str)
+                .filter(|other| parent.get(other) != Some(&node) && parent.get(node) != Some(other))
+                .collect();
+            let silent = if self.silent.contains(node) { " (no answer)" } else { "" };
+            let also = match others.is_empty() {
+                true => String::new(),
+                false => format!("  [also {}]", others.join(" ")),
+            };
+            // Writing to a string cannot fail.
+            let _ = writeln!(out, "{branch}{node}{silent}{also}");
+            let below = children.get(node).map(Vec::as_slice).unwrap_or_default();
+            for (index, child) in below.iter().enumerate().rev() {
+                let (corner, line) = match index + 1 == below.len() {
+                    true => ("└─ ", "   "),
+                    false => ("├─ ", "│  "),
+                };
+                stack.push((child, format!("{margin}{corner}"), format!("{margin}{line}")));
+            }
+        }
+        out
+    }
+
+    /// For Graphviz; a dashed line is one that only one side knows of.
+    pub(crate) fn dot(&self) -> String {
+        let mut out = String::from("graph aemp {\n");
+        for node in &self.nodes {
+            let style = if self.silent.contains(node) { " [style=dashed]" } else { "" };
+            let _ = writeln!(out, "   {}{style};", dot_quoted(node));
+        }
+        for ((a, b), both) in self.links() {
+            let style = if both || self.silent.contains(a) || self.silent.contains(b) {
+                ""
+            } else {
+                " [style=dashed]"
+            };
+            let _ = writeln!(out, "   {} -- {}{style};", dot_quoted(a), dot_quoted(b));
+        }
+        out.push_str("}\n");
+        out
+    }
+
+    /// All nodes on a circle, with lines between them.
+    pub(crate) fn svg(&self) -> String {
+        const RADIUS: f64 = 220.0;
+        const CENTRE: (f64, f64) = (400.0, 280.0);
+        let count = self.nodes.len().max(1) as f64;
+        let places: BTreeMap<&str, (f64, f64)> = self
+            .nodes
+            .iter()
+            .enumerate()
+            .map(|(index, node)| {
+                let angle = std::f64::consts::TAU * index as f64 / count;
+                let place = (CENTRE.0 + RADIUS * angle.sin(), CENTRE.1 - RADIUS * angle.cos());
+                (node.as_str(), place)
+            })
+            .collect();
+        let mut out = String::from(
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 800 560\" \
+             font-family=\"sans-serif\" font-size=\"13\">\n",
+        );
+        for ((a, b), both) in self.links() {
+            let (Some(a), Some(b)) = (places.get(a), places.get(b)) else { continue };
+            let dashes = if both { "" } else { " stroke-dasharray=\"5 4\"" };
+            let _ = writeln!(
+                out,
+                "<line x1=\"{:.1}\" y1=\"{:.1}\" x2=\"{:.1}\" y2=\"{:.1}\" stroke=\"#888\"{dashes}/>",
+                a.0, a.1, b.0, b.1
+            );
+        }
+        for (node, (x, y)) in &places {
+            let colour = if self.silent.contains(*node) { "#c44" } else { "#369" };
+            let _ = writeln!(
+                out,
+                "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"7\" fill=\"{colour}\"/>\
+                 <text x=\"{x:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text>",
+                y - 12.0,
+                xml_escaped(node)
+            );
+        }
+        out.push_str("</svg>\n");
+        out
+    }
+
+    pub(crate) fn json(&self) -> String {
+        let nodes: serde_json::Map<String, serde_json::Value> = self
+            .nodes
+            .iter()
+            .map(|node| {
+                let neighbours = match self.silent.contains(node) {
+                    true => serde_json::Value::Null,
+                    false => self.of(node).into(),
+                };
+                (node.clone(), neighbours)
+            })
+            .collect();
+        format!("{}\n", serde_json::json!({ "start": self.start, "nodes": nodes }))
+    }
+}
+
+fn dot_quoted(text: &str) -> String {
+    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
+}
+
+fn xml_escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn network() -> Graph {
+        let mut graph = Graph::new("a".into());
+        graph.add("a".into(), vec!["b".into(), "c".into()]);
+        graph.add("b".into(), vec!["a".into(), "c".into()]);
+        graph.add("c".into(), vec!["a".into(), "b".into(), "d\"<".into()]);
+        graph.add_silent("d\"<".into());
+        graph
+    }
+
+    #[test]
+    fn a_tree_shows_each_node_once() {
+        let tree = "a\n├─ b  [also c]\n└─ c  [also b]\n   └─ d\"< (no answer)\n";
+        assert_eq!(network().tree(), tree);
+    }
+
+    #[test]
+    fn every_link_is_drawn_once() {
+        let dot = network().dot();
+        assert_eq!(dot.matches(" -- ").count(), 4);
+        assert!(dot.contains(r#""c" -- "d\"<""#));
+        let svg = network().svg();
+        assert_eq!(svg.matches("<line").count(), 4);
+        assert!(svg.contains("d\"&lt;"));
+    }
+
+    #[test]
+    fn json_tells_silent_nodes_from_lonely_ones() {
+        let json: serde_json::Value = serde_json::from_str(&network().json()).unwrap();
+        assert_eq!(json["nodes"]["d\"<"], serde_json::Value::Null);
+        assert_eq!(json["nodes"]["a"], serde_json::json!(["b", "c"]));
+    }
+}

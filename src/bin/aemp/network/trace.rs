@@ -1,0 +1,172 @@
+//! `trace`: which node is connected to which, asked of every node that can be reached.
+
+use super::client::Client;
+use super::graph::Graph;
+use super::talk::say;
+use super::{NetworkError, show};
+use crate::chain::print_octets;
+use crate::errors::{CliError, print_line};
+use crate::grammar::Format;
+use aemp::{KillReason, NodeId};
+use std::collections::{BTreeSet, HashMap};
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+/// How long a node may take to answer.
+const PATIENCE: Duration = Duration::from_secs(8);
+/// What nodes are asked, in the words of Perl's tool, which nodes without Perl know.
+const NEIGHBOURS: &str = "AnyEvent::MP::Kernel::up_nodes";
+
+pub(super) async fn trace(client: &Client, seed: NodeId) -> Result<(), CliError> {
+    let as_text = client.options.format == Format::Text;
+    let mut survey = Survey::new(client);
+    let mut graph = Graph::new(show::text(seed.as_str()));
+    if as_text {
+        say(&format!("seed -> {}", show::text(seed.as_str())))?;
+    }
+    survey.ask(&seed);
+    let mut is_complete = true;
+    while let Some((node, answer)) = survey.next().await {
+        let shown = show::text(node.as_str());
+        match answer {
+            Ok(neighbours) => {
+                let neighbours: Vec<NodeId> = neighbours
+                    .into_iter()
+                    .filter(|neighbour| neighbour != client.node.id())
+                    .collect();
+                let names: Vec<String> =
+                    neighbours.iter().map(|neighbour| show::text(neighbour.as_str())).collect();
+                if as_text {
+                    say(&format!("{shown} -> {}", names.join(" ")))?;
+                }
+                graph.add(shown, names);
+                for neighbour in &neighbours {
+                    survey.ask(neighbour);
+                }
+            }
+            Err(problem) => {
+                is_complete = false;
+                if as_text {
+                    say(&format!("{shown} (timeout)"))?;
+                }
+                print_line("", &format!("node {shown}: {}", problem.trim_end()));
+                graph.add_silent(shown);
+            }
+        }
+    }
+    let drawn = match client.options.format {
+        Format::Text => String::new(),
+        Format::Tree => graph.tree(),
+        Format::Dot => graph.dot(),
+        Format::Svg => graph.svg(),
+        Format::Json => graph.json(),
+    };
+    print_octets(drawn.as_bytes())?;
+    match is_complete {
+        true => Ok(()),
+        false => Err(NetworkError::Incomplete.into()),
+    }
+}
+
+enum Event {
+    Neighbours(NodeId, Vec<NodeId>),
+    Dead(NodeId, KillReason),
+}
+
+/// The questions that are on their way.
+struct Survey<'a> {
+    client: &'a Client,
+    asked: BTreeSet<NodeId>,
+    waiting: HashMap<NodeId, Instant>,
+    events: mpsc::UnboundedReceiver<Event>,
+    sender: mpsc::UnboundedSender<Event>,
+    replies: aemp::CallbackPort,
+    guards: Vec<aemp::MonitorGuard>,
+    told: bool,
+}
+
+impl<'a> Survey<'a> {
+    fn new(client: &'a Client) -> Self {
+        let (sender, events) = mpsc::unbounded_channel();
+        let on_reply = sender.clone();
+        let replies = client.node.port_with(move |_, message| {
+            let values = message.values().unwrap_or_default();
+            let mut ids =
+                values.iter().filter_map(|value| NodeId::new(value.to_str()?.into_owned()).ok());
+            // The node, the error text (which is no node ID if it is empty), its neighbours.
+            let Some(node) = ids.next() else { return };
+            let neighbours = match values.get(1) {
+                Some(error) if error.is_true() => Vec::new(),
+                _ => ids.collect(),
+            };
+            let _ = on_reply.send(Event::Neighbours(node, neighbours));
+        });
+        Survey {
+            client,
+            asked: BTreeSet::new(),
+            waiting: HashMap::new(),
+            events,
+            sender,
+            replies,
+            guards: Vec::new(),
+            told: false,
+        }
+    }
+
+    /// Asks a node, unless it was asked before.
+    fn ask(&mut self, node: &NodeId) {
+        if !self.asked.insert(node.clone()) {
+            return;
+        }
+        self.waiting.insert(node.clone(), Instant::now() + PATIENCE);
+        let reply = self.replies.id();
+        let question = ("eval", NEIGHBOURS, reply.as_str().to_owned(), node.as_str().to_owned());
+        let sender = self.sender.clone();
+        let dead = node.clone();
+        self.guards.push(self.client.node.on_death(&node.node_port(), move |reason| {
+            let _ = sender.send(Event::Dead(dead, reason));
+        }));
+        // A node that cannot be reached dies, as far as its monitor is concerned.
+        let _ = self.client.node.snd(node, question);
+    }
+
+    /// The next answer; `None` when there is none to wait for.
+    async fn next(&mut self) -> Option<(NodeId, Result<Vec<NodeId>, String>)> {
+        loop {
+            let (silent, until) = self
+                .waiting
+                .iter()
+                .min_by_key(|(_, until)| **until)
+                .map(|(n, u)| (n.clone(), *u))?;
+            let hint = (until - PATIENCE) + Duration::from_secs(2);
+            tokio::select! {
+                Some(event) = self.events.recv() => match event {
+                    Event::Neighbours(node, neighbours) => {
+                        if self.waiting.remove(&node).is_some() {
+                            return Some((node, Ok(neighbours)));
+                        }
+                    }
+                    Event::Dead(node, reason) => {
+                        if self.waiting.remove(&node).is_some() {
+                            return Some((node, Err(show::reason(&reason))));
+                        }
+                    }
+                },
+                () = tokio::time::sleep_until(hint), if !self.told => {
+                    self.told = true;
+                    let node = show::text(silent.as_str());
+                    print_line("waiting: ", &format!("for node {node} to answer"));
+                }
+                () = tokio::time::sleep_until(until) => {
+                    self.waiting.remove(&silent);
+                    let problem = format!(
+                        "no answer within {} s; nodes in secure mode do not answer",
+                        PATIENCE.as_secs()
+                    );
+                    return Some((silent, Err(problem)));
+                }
+            }
+        }
+    }
+}
