@@ -11,6 +11,7 @@ use crate::{completions, help, manual, network, run};
 use aemp::config::rc::{self, RcError, RcFile, Scope};
 use std::io::{self, Write};
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 /// What a subcommand does, with everything in it that can be checked beforehand.
 enum Step {
@@ -52,7 +53,7 @@ pub(crate) fn execute(
     chain: &[Invocation<'_>],
     grammar: &Grammar,
     options: Options,
-) -> Result<(), CliError> {
+) -> Result<ExitCode, CliError> {
     let prepared = chain.iter().map(|invocation| Step::prepare(invocation, grammar));
     let mut steps = prepared.collect::<Result<Vec<_>, _>>()?;
     if matches!(steps.as_slice(), [Step::Run(_)])
@@ -69,7 +70,8 @@ pub(crate) fn execute(
         Step::Network(step) => Some(step),
         _ => None,
     });
-    network::execute(network.collect(), options)
+    network::execute(network.collect(), options)?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Lets all steps work on the file.

@@ -13,7 +13,9 @@ mod network;
 mod profiles;
 mod run;
 mod secrets;
+mod systemd;
 mod table;
+mod watchdog;
 
 use errors::{CliError, print_line};
 use grammar::{Grammar, Request};
@@ -21,7 +23,7 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     match answer() {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             print_line("", &error);
             error.exit_code()
@@ -29,14 +31,16 @@ fn main() -> ExitCode {
     }
 }
 
-fn answer() -> Result<(), CliError> {
+fn answer() -> Result<ExitCode, CliError> {
     let grammar = Grammar::new();
     let words = grammar::words(std::env::args_os().skip(1).collect())?;
     let (options, request) = grammar::parse(&grammar, words)?;
-    match request {
-        Request::Help(Some(subcommand)) => chain::print_octets(help::about(subcommand).as_bytes()),
-        Request::Help(None) => chain::print_octets(help::overview(&grammar).as_bytes()),
-        Request::Version => chain::print_octets(help::VERSION.as_bytes()),
-        Request::Chain(chain) => chain::execute(&chain, &grammar, options),
-    }
+    let text = match request {
+        Request::Help(Some(subcommand)) => help::about(subcommand),
+        Request::Help(None) => help::overview(&grammar),
+        Request::Version => help::VERSION.into(),
+        Request::Chain(chain) => return chain::execute(&chain, &grammar, options),
+    };
+    chain::print_octets(text.as_bytes())?;
+    Ok(ExitCode::SUCCESS)
 }

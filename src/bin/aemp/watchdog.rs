@@ -1,0 +1,217 @@
+//! The process that runs the node as its child, and starts it again after a crash.
+//!
+//! What Perl's `aemp run` has in AnyEvent::Watchdog: a child that dies by a signal or a panic, or
+//! that was asked to restart, is started again; one that ends by itself ends this process too.
+
+use crate::errors::{CliError, print_line};
+use crate::grammar::Options;
+use std::io::Read as _;
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::Path;
+use std::process::{ExitCode, ExitStatus, Stdio};
+use std::time::Duration;
+use tokio::process::{Child, Command};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::{Instant, sleep, timeout};
+
+/// How a node that wants to be started again ends. A service manager sees a failure in it.
+pub(crate) const RESTART: u8 = 75;
+
+/// Tells the child that it has a watchdog: the process ID of that.
+const WATCHED_BY: &str = "AEMP_WATCHED_BY";
+/// A node that lived for this long has not crashed because of what it always does at its start.
+const LONG_ENOUGH: Duration = Duration::from_secs(10);
+const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+/// How long a node that was told to end may take.
+const ENDING: Duration = Duration::from_secs(15);
+
+/// Who starts this process again when it ends with [`RESTART`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Restarter {
+    /// A watchdog of ours, whose child this process is.
+    Watchdog,
+    /// The service manager that listens at `NOTIFY_SOCKET`.
+    ServiceManager,
+    Nobody,
+}
+
+impl Restarter {
+    /// Who does it for this process; `None` if it has to become a watchdog first.
+    pub(crate) fn find(options: Options) -> Option<Self> {
+        let parent = std::os::unix::process::parent_id().to_string();
+        if std::env::var(WATCHED_BY).is_ok_and(|id| id == parent) {
+            return Some(Self::Watchdog);
+        }
+        if std::env::var_os("NOTIFY_SOCKET").is_some() {
+            return Some(Self::ServiceManager);
+        }
+        options.no_watchdog.then_some(Self::Nobody)
+    }
+}
+
+/// Ends this process when its watchdog is gone, however that ended: standard input is a pipe of
+/// which only the watchdog has the other end.
+pub(crate) fn end_with_the_watchdog() {
+    std::thread::spawn(|| {
+        let mut nothing = [0; 16];
+        while std::io::stdin().read(&mut nothing).is_ok_and(|read| read > 0) {}
+        std::process::exit(1);
+    });
+}
+
+/// Runs this command line in a child, again and again.
+pub(crate) fn watch() -> Result<ExitCode, CliError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(CliError::Runtime)?;
+    runtime.block_on(async {
+        // Found once: after an update it is the new program that is started.
+        let program = std::env::current_exe().map_err(CliError::Runtime)?;
+        let mut signals = Signals::new()?;
+        let mut pause = SHORTEST_PAUSE;
+        loop {
+            let begun = Instant::now();
+            let mut child = start(&program)?;
+            let (status, told_to_end) = signals.forward_to(&mut child).await?;
+            let cause = match Ending::of(status) {
+                Ending::Over(code) => return Ok(code.into()),
+                _ if told_to_end => return Ok(ExitCode::SUCCESS),
+                Ending::Restart => {
+                    print_line("", &"the node restarts");
+                    continue;
+                }
+                Ending::Crash(cause) => cause,
+            };
+            if begun.elapsed() > LONG_ENOUGH {
+                pause = SHORTEST_PAUSE;
+            }
+            print_line("", &format!("the node crashed ({cause}) and is started again"));
+            tokio::select! {
+                () = sleep(pause) => pause = (pause * 2).min(LONGEST_PAUSE),
+                () = signals.end() => return Ok(ExitCode::SUCCESS),
+            }
+        }
+    })
+}
+
+fn start(program: &Path) -> Result<Child, CliError> {
+    Command::new(program)
+        .args(std::env::args_os().skip(1))
+        .env(WATCHED_BY, std::process::id().to_string())
+        .stdin(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(CliError::Runtime)
+}
+
+/// What the end of a child means.
+#[derive(Debug, PartialEq, Eq)]
+enum Ending {
+    Over(u8),
+    Restart,
+    Crash(String),
+}
+
+impl Ending {
+    fn of(status: ExitStatus) -> Self {
+        /// What Rust programs end with after a panic.
+        const PANIC: u8 = 101;
+        const ENDING_SIGNALS: [SignalKind; 3] =
+            [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()];
+        let code = status.code().and_then(|code| u8::try_from(code).ok());
+        match (code, status.signal()) {
+            (Some(RESTART), _) => Self::Restart,
+            (Some(PANIC), _) => Self::Crash("panic".into()),
+            (Some(code), _) => Self::Over(code),
+            // Somebody meant the child, before it could answer to that.
+            (None, Some(signal))
+                if ENDING_SIGNALS.iter().any(|kind| kind.as_raw_value() == signal) =>
+            {
+                Self::Over(0)
+            }
+            (None, signal) => Self::Crash(format!("signal {}", signal.unwrap_or_default())),
+        }
+    }
+}
+
+/// The signals that are meant for the node.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self, CliError> {
+        let listen = |kind| signal(kind).map_err(CliError::Runtime);
+        Ok(Self {
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+            hang_up: listen(SignalKind::hangup())?,
+        })
+    }
+
+    /// Waits until somebody wants the node to end.
+    async fn end(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+
+    /// Passes signals on until the child has ended. Returns how, and whether it was told to.
+    async fn forward_to(&mut self, child: &mut Child) -> Result<(ExitStatus, bool), CliError> {
+        // The child sees its end when this one is dropped.
+        let _input = child.stdin.take();
+        let id = child.id();
+        let send = |signal| {
+            let id = id.and_then(|id| i32::try_from(id).ok());
+            if let Some(id) = id.and_then(rustix::process::Pid::from_raw) {
+                // It may have ended in the meantime.
+                let _ = rustix::process::kill_process(id, signal);
+            }
+        };
+        loop {
+            tokio::select! {
+                status = child.wait() => return Ok((status.map_err(CliError::Runtime)?, false)),
+                _ = self.terminate.recv() => {
+                    send(rustix::process::Signal::TERM);
+                    break;
+                }
+                _ = self.interrupt.recv() => {
+                    send(rustix::process::Signal::INT);
+                    break;
+                }
+                _ = self.hang_up.recv() => send(rustix::process::Signal::HUP),
+            }
+        }
+        let status = match timeout(ENDING, child.wait()).await {
+            Ok(status) => status,
+            Err(_) => {
+                send(rustix::process::Signal::KILL);
+                child.wait().await
+            }
+        };
+        Ok((status.map_err(CliError::Runtime)?, true))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_crashes_and_wishes_start_a_node_again() {
+        let exited = |code: i32| Ending::of(ExitStatus::from_raw(code << 8));
+        let killed = |signal: i32| Ending::of(ExitStatus::from_raw(signal));
+        assert_eq!(exited(0), Ending::Over(0));
+        assert_eq!(exited(2), Ending::Over(2));
+        assert_eq!(exited(RESTART.into()), Ending::Restart);
+        assert!(matches!(exited(101), Ending::Crash(_)));
+        assert!(matches!(killed(9), Ending::Crash(_)));
+        assert!(matches!(killed(6), Ending::Crash(_)));
+        assert_eq!(killed(15), Ending::Over(0));
+    }
+}
