@@ -350,7 +350,7 @@ fn node_id(settings: &Settings) -> Result<NodeId, StartError> {
     NodeId::new(Str::octets(octets)).map_err(config)
 }
 
-fn handshaker(settings: &Settings, node: &NodeId) -> Result<Handshaker, StartError> {
+pub(super) fn handshaker(settings: &Settings, node: &NodeId) -> Result<Handshaker, StartError> {
     let mut handshake = HandshakeConfig::new(node.as_str().data());
     handshake.auth_offer.clone_from(&settings.auth_offer);
     handshake.auth_accept.clone_from(&settings.auth_accept);

@@ -15,6 +15,7 @@ mod message;
 mod monitor;
 mod node_port;
 pub(crate) mod port;
+pub mod probe;
 mod queue;
 mod settings;
 mod socket;

@@ -7,7 +7,7 @@ use crate::config::Edit;
 use crate::errors::{CliError, print_line};
 use crate::grammar::{Action, Grammar, Invocation, Options};
 use crate::profiles::{Show, check_parents};
-use crate::{completions, help, manual, network, run};
+use crate::{completions, doctor, help, manual, network, run};
 use aemp::config::rc::{self, RcError, RcFile, Scope};
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -21,6 +21,7 @@ enum Step {
     Show(Show),
     Print(String),
     Run(run::Request),
+    Doctor(run::Request),
     Network(network::Step),
 }
 
@@ -36,6 +37,7 @@ impl Step {
             Action::SelectProfile => Self::Select(invocation.text()?),
             Action::DeleteProfile => Self::DeleteProfile(invocation.text()?),
             Action::Run => Self::Run(run::Request::prepare(&invocation.arguments)?),
+            Action::Doctor => Self::Doctor(run::Request::prepare(&invocation.arguments)?),
             Action::Network(network) => Self::Network(network::Step::prepare(network, invocation)?),
             Action::Completions => Self::Print(completions::script(&invocation.text()?, grammar)?),
             Action::Manual => Self::Print(manual::page(grammar)),
@@ -66,11 +68,15 @@ pub(crate) fn execute(
         print_line("warning: ", warning);
     }
     print_octets(&outcome.output)?;
-    let network = steps.into_iter().filter_map(|step| match step {
-        Step::Network(step) => Some(step),
-        _ => None,
-    });
-    network::execute(network.collect(), options)?;
+    let mut network = Vec::new();
+    for step in steps {
+        match step {
+            Step::Network(step) => network.push(step),
+            Step::Doctor(request) => doctor::execute(&request, options)?,
+            _ => {}
+        }
+    }
+    network::execute(network, options)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -131,7 +137,7 @@ impl<'a> Draft<'a> {
                 }
                 Step::Print(text) => self.outcome.output.extend_from_slice(text.as_bytes()),
                 // They follow when the file is written.
-                Step::Network(_) => {}
+                Step::Network(_) | Step::Doctor(_) => {}
                 // The grammar lets nothing stand beside it.
                 Step::Run(_) => return Err(CliError::RunNotFirst),
             }

@@ -8,7 +8,7 @@ const fn verbatim(name: &'static str) -> Argument {
 }
 
 pub(crate) fn node_subcommands() -> Vec<Subcommand> {
-    let mut rows = vec![run()];
+    let mut rows = vec![run(), doctor()];
     rows.extend(talking());
     rows.extend(looking());
     rows
@@ -28,6 +28,21 @@ fn run() -> Subcommand {
             .into(),
         example: "aemp run seed binds 127.0.0.1:4040 seeds 127.0.0.1:4040".into(),
         ..row("run", Section::Nodes, Action::Run)
+    }
+}
+
+fn doctor() -> Subcommand {
+    Subcommand {
+        arguments: vec![optional("PROFILE", Kind::Profile), rest("KEY VALUE", Kind::Pairs)],
+        summary: "Find out what keeps a node from working.".into(),
+        details: "With the arguments of `run`: reads the configuration, checks the certificate, \
+                  listens where the node would, and shakes hands with each seed; says in plain \
+                  words what is wrong. The exit status is 0 if nothing is, 1 if something is, 2 \
+                  if the configuration itself cannot be used. `aemp doctor aemp` looks at what \
+                  the subcommands use that talk to the network."
+            .into(),
+        example: "aemp doctor worker".into(),
+        ..row("doctor", Section::Nodes, Action::Doctor)
     }
 }
 

@@ -54,6 +54,8 @@ pub(crate) enum CliError {
     UnknownDbOperation { name: String },
     #[error("{} is no {what}: {problem}", shown(text))]
     InvalidId { what: &'static str, text: String, problem: String },
+    #[error("{count} of these things {} wrong", if *count == 1 { "is" } else { "are" })]
+    Unhealthy { count: usize },
     #[error("{0}")]
     Network(#[from] crate::network::NetworkError),
     #[error(transparent)]
@@ -94,6 +96,7 @@ impl CliError {
     pub(crate) fn exit_code(&self) -> ExitCode {
         let code = match self {
             Self::Network(_)
+            | Self::Unhealthy { .. }
             | Self::Random(_)
             | Self::Gencert { .. }
             | Self::Output(_)

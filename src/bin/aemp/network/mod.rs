@@ -4,7 +4,7 @@ mod client;
 mod db;
 mod graph;
 mod shell;
-mod show;
+pub(crate) mod show;
 mod talk;
 mod trace;
 

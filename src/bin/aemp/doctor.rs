@@ -1,0 +1,364 @@
+//! `doctor`: what keeps a node from working, in plain words.
+
+use crate::chain::print_octets;
+use crate::errors::CliError;
+use crate::grammar::Options;
+use crate::network::show;
+use crate::run;
+use aemp::NodeId;
+use aemp::config::Settings;
+use aemp::config::address::{Endpoint, interface_addresses};
+use aemp::config::node_id::{node_name, unique_string};
+use aemp::node::probe::{Probe, ProbeError, probe};
+use aemp::node::tls::{Identity, Refusal, TlsError};
+use aemp::wire::handshake::HandshakeError;
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+use tokio::net::TcpListener;
+
+/// How long an address may take to answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Clocks that differ by more seconds are worth a word.
+const CLOCKS_AGREE: f64 = 5.0;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Fine,
+    Note,
+    Wrong,
+}
+
+impl State {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Fine => "ok",
+            Self::Note => "note",
+            Self::Wrong => "WRONG",
+        }
+    }
+}
+
+struct Finding {
+    state: State,
+    what: String,
+    text: String,
+}
+
+/// What was found so far, printed at once unless it is for machines.
+struct Findings {
+    all: Vec<Finding>,
+    json: bool,
+}
+
+impl Findings {
+    fn add(&mut self, state: State, what: &str, text: &str) -> Result<(), CliError> {
+        let (what, text) = (show::escaped(what), show::escaped(text));
+        if !self.json {
+            print_octets(format!("{:5}  {what}: {text}\n", state.name()).as_bytes())?;
+        }
+        self.all.push(Finding { state, what, text });
+        Ok(())
+    }
+
+    fn finish(self) -> Result<(), CliError> {
+        let count = self.all.iter().filter(|finding| finding.state == State::Wrong).count();
+        if self.json {
+            let findings: Vec<_> = self
+                .all
+                .iter()
+                .map(|finding| {
+                    serde_json::json!({
+                        "state": finding.state.name().to_lowercase(),
+                        "what": finding.what,
+                        "text": finding.text,
+                    })
+                })
+                .collect();
+            let report = serde_json::json!({ "healthy": count == 0, "findings": findings });
+            print_octets(format!("{report}\n").as_bytes())?;
+        }
+        match count {
+            0 => Ok(()),
+            count => Err(CliError::Unhealthy { count }),
+        }
+    }
+}
+
+/// Examines what `aemp run` would use with the same arguments.
+pub(crate) fn execute(request: &run::Request, options: Options) -> Result<(), CliError> {
+    let settings = request.settings()?;
+    let runtime = tokio::runtime::Runtime::new().map_err(CliError::Runtime)?;
+    let outcome = runtime.block_on(examine(&settings, options));
+    // Names that are still being resolved are not waited for.
+    runtime.shutdown_background();
+    outcome
+}
+
+async fn examine(settings: &Settings, options: Options) -> Result<(), CliError> {
+    let mut findings = Findings { all: Vec::new(), json: options.json };
+    examine_configuration(settings, &mut findings)?;
+    let identity = examine_certificate(settings, &mut findings)?;
+    let mut random = [0; 16];
+    getrandom::fill(&mut random).map_err(CliError::Random)?;
+    let unique = unique_string(u128::from_ne_bytes(random));
+    let doctor = Doctor { settings, identity, id: visitor(&unique)? };
+    let listeners = doctor.examine_binds(&mut findings).await?;
+    doctor.examine_seeds(&listeners, &mut findings).await?;
+    findings.finish()
+}
+
+fn visitor(unique: &str) -> Result<NodeId, CliError> {
+    let text = format!("doctor/{}/{unique}", node_name());
+    NodeId::new(text.as_str()).map_err(|error| CliError::InvalidId {
+        what: "node ID",
+        text,
+        problem: error.to_string(),
+    })
+}
+
+fn examine_configuration(settings: &Settings, findings: &mut Findings) -> Result<(), CliError> {
+    let secret = match &settings.secret {
+        Some(secret) => format!("a secret of {} octets", secret.expose().len()),
+        None => "no secret".into(),
+    };
+    let certificate = if settings.cert.is_some() { "a certificate" } else { "no certificate" };
+    let (profile, id) = (&settings.profile, settings.node_id.as_str());
+    let text = format!("profile {profile}, node ID {id}, {secret}, {certificate}");
+    findings.add(State::Fine, "configuration", &text)
+}
+
+fn examine_certificate(
+    settings: &Settings,
+    findings: &mut Findings,
+) -> Result<Option<Identity>, CliError> {
+    const WHAT: &str = "certificate";
+    let Some(pem) = &settings.cert else {
+        return Ok(None);
+    };
+    let identity = match Identity::from_pem(pem.expose().as_bytes()) {
+        Ok(identity) => identity,
+        Err(error) => {
+            findings.add(State::Wrong, WHAT, &error.to_string())?;
+            return Ok(None);
+        }
+    };
+    let (fingerprint, validity) = (identity.fingerprint(), identity.validity());
+    let (state, hint) = match identity.is_valid_now() {
+        true => (State::Fine, ""),
+        false => (State::Wrong, ", which is not now: make a new one, or set the clock"),
+    };
+    let text = format!(
+        "SHA-256 {fingerprint}, valid from {} to {}{hint}",
+        validity.not_before, validity.not_after
+    );
+    findings.add(state, WHAT, &text)?;
+    Ok(Some(identity))
+}
+
+struct Doctor<'a> {
+    settings: &'a Settings,
+    identity: Option<Identity>,
+    /// The ID by which it visits others.
+    id: NodeId,
+}
+
+impl Doctor<'_> {
+    /// Listens where the node would.
+    async fn examine_binds(&self, findings: &mut Findings) -> Result<Vec<TcpListener>, CliError> {
+        let interfaces = interface_addresses().unwrap_or_default();
+        let mut listeners = Vec::new();
+        for bind in &self.settings.binds {
+            let what = format!("bind {bind}");
+            let endpoints = bind.endpoints(&node_name(), &interfaces);
+            if endpoints.is_empty() {
+                let text = "this machine has no address but loopback, so that nothing listens";
+                findings.add(State::Note, &what, text)?;
+            }
+            for endpoint in endpoints {
+                match resolve(&endpoint).await {
+                    Err(error) => findings.add(State::Wrong, &what, &unresolved(&error))?,
+                    Ok(addresses) => {
+                        for address in addresses {
+                            match TcpListener::bind(address).await {
+                                Ok(listener) => {
+                                    findings.add(State::Fine, &what, "can be listened on")?;
+                                    listeners.push(listener);
+                                }
+                                Err(error) => {
+                                    let (state, text) = self.taken(address, &error).await;
+                                    findings.add(state, &what, &text)?;
+                                }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        if self.settings.binds.is_empty() {
+            let text = "none: others cannot connect to this node, it connects to them";
+            findings.add(State::Note, "binds", text)?;
+        }
+        Ok(listeners)
+    }
+
+    /// Why an address cannot be listened on.
+    async fn taken(&self, address: SocketAddr, error: &io::Error) -> (State, String) {
+        match error.kind() {
+            io::ErrorKind::AddrInUse => {}
+            io::ErrorKind::AddrNotAvailable => {
+                return (State::Wrong, format!("{address} is no address of this machine"));
+            }
+            io::ErrorKind::PermissionDenied => {
+                return (State::Wrong, "ports below 1024 need root: choose another one".into());
+            }
+            _ => return (State::Wrong, format!("{address}: {error}")),
+        }
+        let template = self.settings.node_id.as_str();
+        match probe(self.settings, &self.id, &address.to_string(), PATIENCE).await {
+            Ok(found) if show::plain(found.node.as_str()) == template => {
+                (State::Fine, format!("node {} runs there already", found.node))
+            }
+            Ok(found) => {
+                let text = format!(
+                    "taken by node {}: if that is not this node, choose another port",
+                    found.node
+                );
+                (State::Wrong, text)
+            }
+            Err(_) => {
+                let text = format!(
+                    "the port of {address} is taken by another program, or by a node of another \
+                     network: choose another port"
+                );
+                (State::Wrong, text)
+            }
+        }
+    }
+
+    async fn examine_seeds(
+        &self,
+        listeners: &[TcpListener],
+        findings: &mut Findings,
+    ) -> Result<(), CliError> {
+        let own: Vec<SocketAddr> =
+            listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
+        let interfaces = interface_addresses().unwrap_or_default();
+        for seed in &self.settings.seeds {
+            let what = format!("seed {seed}");
+            for endpoint in seed.endpoints(&node_name(), &interfaces) {
+                match resolve(&endpoint).await {
+                    Err(error) => findings.add(State::Wrong, &what, &unresolved(&error))?,
+                    Ok(addresses) if addresses.is_empty() => {
+                        findings.add(State::Wrong, &what, "the name has no address")?;
+                    }
+                    Ok(addresses) if addresses.iter().any(|address| own.contains(address)) => {
+                        let text = "this is the node itself, which will be a global node";
+                        findings.add(State::Fine, &what, text)?;
+                    }
+                    Ok(addresses) => {
+                        for address in addresses {
+                            let text = address.to_string();
+                            let found = probe(self.settings, &self.id, &text, PATIENCE).await;
+                            let (state, text) = self.diagnose(&address, found);
+                            findings.add(state, &what, &text)?;
+                        }
+                    }
+                }
+            }
+        }
+        if self.settings.seeds.is_empty() {
+            let text = "none: this node finds no network, others have to find it";
+            findings.add(State::Note, "seeds", text)?;
+        }
+        Ok(())
+    }
+
+    /// What a handshake says.
+    fn diagnose(&self, address: &SocketAddr, found: Result<Probe, ProbeError>) -> (State, String) {
+        let error = match found {
+            Ok(found) => return healthy(&found),
+            Err(error) => error,
+        };
+        let ours = self.identity.as_ref().map(|identity| identity.fingerprint().to_string());
+        let ours = ours.unwrap_or_default();
+        let text = match &error {
+            ProbeError::Connect(error) => match error.kind() {
+                io::ErrorKind::ConnectionRefused => {
+                    format!("nobody listens at {address}: does the seed run, is the port right?")
+                }
+                io::ErrorKind::TimedOut => {
+                    format!("{address} does not answer: is there a firewall, is the address right?")
+                }
+                _ => format!("{address} cannot be reached: {error}"),
+            },
+            ProbeError::Timeout(limit) => format!(
+                "{address} accepts connections, but there is no handshake within {} s: is it an \
+                 AEMP node?",
+                limit.as_secs()
+            ),
+            ProbeError::Handshake(HandshakeError::WrongSecret { .. }) => {
+                "wrong secret: the seed has another one than this node (setsecret)".into()
+            }
+            ProbeError::Handshake(HandshakeError::ClosedInAuthentication) => {
+                "wrong secret, most likely: the seed closed the connection when this node \
+                 authenticated (setsecret; else its auth_accept)"
+                    .into()
+            }
+            ProbeError::Handshake(
+                HandshakeError::NoCommonAuth { .. }
+                | HandshakeError::MethodRefused { .. }
+                | HandshakeError::TlsRequired,
+            ) => format!("no common method: {error} (auth_offer, auth_accept, cert, secret)"),
+            ProbeError::Tls(TlsError::Certificate { fingerprint, reason }) => match reason {
+                Refusal::UnknownIssuer => format!(
+                    "certificate of another network: the seed's is SHA-256 {fingerprint}, this \
+                     node's SHA-256 {ours} (setcert)"
+                ),
+                reason => format!(
+                    "the seed's certificate (SHA-256 {fingerprint}) cannot be used: {reason}"
+                ),
+            },
+            ProbeError::Tls(TlsError::Closed | TlsError::Alert { .. }) => {
+                format!("{error}; ours is SHA-256 {ours}: is it of another network (setcert)?")
+            }
+            error => error.to_string(),
+        };
+        (State::Wrong, text)
+    }
+}
+
+fn healthy(found: &Probe) -> (State, String) {
+    let (node, provider) = (&found.node, show::text(found.provider.as_ref()));
+    let tls = match &found.tls {
+        Some(tls) => format!("encrypted ({tls})"),
+        None => "not encrypted".into(),
+    };
+    let reached =
+        format!("node {node} ({provider}) answers: {}, {}, {tls}", found.method, found.framing);
+    match found.clock_ahead {
+        Some(ahead) if ahead.abs() > CLOCKS_AGREE => {
+            let way = if ahead > 0.0 { "ahead of" } else { "behind" };
+            let text = format!("{reached}; but its clock is {:.0} s {way} this one", ahead.abs());
+            (State::Wrong, text)
+        }
+        _ => (State::Fine, reached),
+    }
+}
+
+async fn resolve(endpoint: &Endpoint) -> io::Result<Vec<SocketAddr>> {
+    match endpoint {
+        Endpoint::Address(address) => Ok(vec![*address]),
+        Endpoint::Name(host, port) => {
+            let lookup = tokio::net::lookup_host((host.as_str(), *port));
+            match tokio::time::timeout(PATIENCE, lookup).await {
+                Ok(found) => Ok(found?.collect()),
+                Err(_) => Err(io::ErrorKind::TimedOut.into()),
+            }
+        }
+    }
+}
+
+fn unresolved(error: &io::Error) -> String {
+    format!("the name does not resolve ({error}): is it right, does DNS work?")
+}
