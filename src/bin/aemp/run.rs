@@ -16,6 +16,9 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 
+/// How long a restart waits, so that whoever asked for it gets its answer.
+const ANSWERING: Duration = Duration::from_millis(100);
+
 /// Which node to run.
 #[derive(Debug, Clone)]
 pub(crate) struct Request {
@@ -148,7 +151,10 @@ async fn serve(
                 node.is_global();
                 systemd::notify(systemd::ALIVE);
             }
-            () = restart.notified() => return Ok(watchdog::RESTART.into()),
+            () = restart.notified() => {
+                tokio::time::sleep(ANSWERING).await;
+                return Ok(watchdog::RESTART.into());
+            }
             () = node.ended() => break,
         }
     }

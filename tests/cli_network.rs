@@ -1,0 +1,447 @@
+//! Subcommands that run nodes and talk to them: what they print, how they fail, how they end.
+#![allow(missing_docs, clippy::unwrap_used)]
+
+use serde_json::{Value, json};
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::net::TcpListener;
+use std::os::unix::net::UnixDatagram;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+const SECRET: &str = "geheim";
+/// Only a test that fails waits this long.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+fn aemp() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_aemp"));
+    for variable in ["AE_VERBOSE", "PERL_ANYEVENT_MP_TRACE", "NOTIFY_SOCKET", "WATCHDOG_USEC"] {
+        command.env_remove(variable);
+    }
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// A running command whose lines are collected.
+struct Running {
+    child: Child,
+    lines: mpsc::Receiver<String>,
+}
+
+impl Running {
+    fn start(mut command: Command) -> Running {
+        let mut child = command.spawn().unwrap();
+        let (sender, lines) = mpsc::channel();
+        let (out, err) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
+        let both: [Box<dyn std::io::Read + Send>; 2] = [Box::new(out), Box::new(err)];
+        for stream in both {
+            let sender = sender.clone();
+            std::thread::spawn(move || {
+                for line in BufReader::new(stream).lines() {
+                    let _ = sender.send(line.unwrap_or_default());
+                }
+            });
+        }
+        Running { child, lines }
+    }
+
+    /// `aemp run` without an rc file.
+    fn node(arguments: &[&str]) -> Running {
+        let mut command = aemp();
+        command.arg("run").args(arguments).args(["norc", "1"]);
+        command.env("PERL_ANYEVENT_MP_RC", "/nonexistent");
+        Running::start(command)
+    }
+
+    /// Waits for a line with this text, and gives what is behind it.
+    fn line_with(&self, text: &str) -> String {
+        let give_up = Instant::now() + PATIENCE;
+        let mut seen = Vec::new();
+        loop {
+            let left = give_up.saturating_duration_since(Instant::now());
+            let Ok(line) = self.lines.recv_timeout(left) else {
+                panic!("no line with {text:?} in {seen:#?}");
+            };
+            if let Some((_, behind)) = line.split_once(text) {
+                return behind.to_owned();
+            }
+            seen.push(line);
+        }
+    }
+
+    fn address(&self) -> String {
+        let behind = self.line_with("listening on ");
+        behind.split(' ').next().unwrap().to_owned()
+    }
+
+    fn signal(&self, name: &str) {
+        signal(name, self.child.id());
+    }
+
+    fn exit_code(&mut self) -> Option<i32> {
+        self.child.wait().unwrap().code()
+    }
+
+    /// The process that is the node, if this one only watches over it.
+    fn watched(&self) -> u32 {
+        let parent = self.child.id();
+        let path = format!("/proc/{parent}/task/{parent}/children");
+        let give_up = Instant::now() + PATIENCE;
+        loop {
+            let children = std::fs::read_to_string(&path).unwrap();
+            if let Some(child) = children.split_whitespace().next() {
+                return child.parse().unwrap();
+            }
+            assert!(Instant::now() < give_up, "the node has no process");
+            std::thread::yield_now();
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn signal(name: &str, process: u32) {
+    let status = Command::new("kill").args([&format!("-{name}"), &process.to_string()]).status();
+    assert!(status.unwrap().success());
+}
+
+/// A node, and a file by which the tool joins it.
+struct Network {
+    seed: Running,
+    address: String,
+    directory: TempDir,
+}
+
+struct Answer {
+    code: i32,
+    stdout: String,
+    stderr: String,
+    took: Duration,
+}
+
+impl Network {
+    fn start() -> Network {
+        let seed = Running::node(&["nodeid", "seed", "secret", SECRET, "binds", "127.0.0.1:0"]);
+        let address = seed.address();
+        let network = Network { seed, address, directory: tempfile::tempdir().unwrap() };
+        network.configure(SECRET, Some(&network.address));
+        network
+    }
+
+    fn configure(&self, secret: &str, seed: Option<&str>) {
+        let rc = json!({
+            "version": 1,
+            "secret": secret,
+            "profile": { "aemp": { "seeds": seed.as_slice(), "binds": ["127.0.0.1:*"] } },
+        });
+        std::fs::write(self.directory.path().join("rc"), rc.to_string()).unwrap();
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = aemp();
+        command.args(arguments).env("PERL_ANYEVENT_MP_RC", self.directory.path().join("rc"));
+        command
+    }
+
+    fn run(&self, arguments: &[&str]) -> Answer {
+        let begun = Instant::now();
+        let output = self.command(arguments).output().unwrap();
+        Answer {
+            code: output.status.code().unwrap(),
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8(output.stderr).unwrap(),
+            took: begun.elapsed(),
+        }
+    }
+
+    fn success(&self, arguments: &[&str]) -> String {
+        let answer = self.run(arguments);
+        assert_eq!(answer.code, 0, "{arguments:?}: {}", answer.stderr);
+        answer.stdout
+    }
+
+    fn failure(&self, arguments: &[&str], part: &str) -> Answer {
+        let answer = self.run(arguments);
+        assert_eq!(answer.code, 1, "{arguments:?}: {}", answer.stderr);
+        assert!(answer.stderr.contains(part), "{arguments:?}: {}", answer.stderr);
+        assert!(answer.took < Duration::from_secs(10), "{arguments:?} took {:?}", answer.took);
+        answer
+    }
+}
+
+const WITH_A_NODE: &[&[&str]] = &[
+    &["snd", "nobody#x", "hi"],
+    &["cal", "nobody#x", "hi"],
+    &["mon", "nobody#x"],
+    &["eval", "nobody", "1"],
+    &["restart", "nobody"],
+    &["ping", "nobody"],
+];
+
+#[test]
+fn an_unknown_node_is_an_error_that_names_it() {
+    let network = Network::start();
+    for arguments in WITH_A_NODE {
+        network.failure(arguments, "node nobody cannot be reached: ");
+    }
+    let answer = network.failure(&["trace", "nobody"], "node nobody: ");
+    assert_eq!(answer.stdout, "seed -> nobody\nnobody (timeout)\n");
+}
+
+#[test]
+fn a_wrong_secret_is_an_error_that_names_the_seed() {
+    let network = Network::start();
+    network.configure("another", Some(&network.address));
+    let answer = network.failure(&["ping", "seed"], "secret");
+    assert!(answer.stderr.contains(&network.address), "{}", answer.stderr);
+}
+
+#[test]
+fn a_seed_that_nobody_listens_at_is_an_error() {
+    let network = Network::start();
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    network.configure(SECRET, Some(&nobody));
+    network.failure(&["ping", "seed"], &format!("seed {nobody}: Connection refused"));
+    network.configure(SECRET, None);
+    network.failure(&["ping", "seed"], "setseeds");
+}
+
+#[test]
+fn wrong_lines_are_refused_before_anything_is_joined() {
+    let network = Network::start();
+    for (arguments, part) in [
+        (&["snd"][..], "PORT is missing"),
+        (&["trace", "seed", "--format", "png"], "\"png\""),
+        (&["db", "read", "x"], "\"read\""),
+        (&["db", "set", "x"], "KEY is missing"),
+        (&["db", "keys", "x", "y"], "\"y\""),
+        (&["mon", "#"], "no port or node"),
+    ] {
+        let answer = network.run(arguments);
+        assert_eq!((answer.code, answer.stdout.as_str()), (2, ""), "{arguments:?}");
+        assert!(answer.stderr.contains(part), "{arguments:?}: {}", answer.stderr);
+    }
+}
+
+#[test]
+fn words_of_a_message_are_no_options() {
+    let network = Network::start();
+    assert_eq!(
+        network.success(&["snd", "seed", "devnull", "--json"]),
+        "message sent successfully \n"
+    );
+    assert_eq!(network.success(&["snd", "--json", "seed", "devnull"]), "{\"sent\":true}\n");
+}
+
+#[test]
+fn a_chain_configures_and_then_talks() {
+    let network = Network::start();
+    network.configure("another", None);
+    let chain = [
+        "secret",
+        SECRET,
+        "profile",
+        "aemp",
+        "seeds",
+        &network.address,
+        "ping",
+        "seed",
+        "mon",
+        "seed#x",
+    ];
+    let stdout = network.success(&chain);
+    assert_eq!(stdout.lines().filter(|line| line.starts_with("seed: ")).count(), 3);
+    assert!(stdout.ends_with("no_such_port cannot monitor nonexistent port seed#x \n"), "{stdout}");
+}
+
+#[test]
+fn a_network_is_drawn_in_every_format() {
+    let network = Network::start();
+    let trace = |format| network.success(&["trace", "seed", "--format", format]);
+    assert_eq!(trace("text"), "seed -> seed\nseed -> \n");
+    assert_eq!(trace("tree"), "seed\n");
+    assert_eq!(trace("dot"), "graph aemp {\n   \"seed\";\n}\n");
+    assert!(trace("svg").starts_with("<svg "));
+    let json: Value = serde_json::from_str(&trace("json")).unwrap();
+    assert_eq!(json, json!({ "start": "seed", "nodes": { "seed": [] } }));
+    assert_eq!(network.success(&["--json", "trace", "seed"]), trace("json"));
+}
+
+#[test]
+fn well_known_expressions_work_and_others_are_an_error() {
+    let network = Network::start();
+    assert_eq!(network.success(&["eval", "seed", "$AnyEvent::MP::Kernel::NODE"]), "\"seed\"\n");
+    assert_eq!(network.success(&["eval", "seed", ""]), "\n");
+    let json: Value = serde_json::from_str(&network.success(&["--json", "ping", "seed"])).unwrap();
+    assert_eq!(json["seconds"].as_array().unwrap().len(), 3);
+    network.failure(&["eval", "seed", "1 + 1"], "no Perl interpreter");
+    network.failure(&["cal", "seed#nobody", "x"], "port seed#nobody is not there");
+}
+
+#[test]
+fn entries_live_as_long_as_the_command_that_set_them() {
+    let network = Network::start();
+    let watching = Running::start(network.command(&["db", "watch", "fam"]));
+    let evil = "k\u{1b}[2J";
+    let mut setting =
+        Running::start(network.command(&["db", "set", "fam", evil, "[1,{\"a\":null}]"]));
+    setting.line_with("is set until");
+    assert_eq!(watching.line_with("+ "), "k\\u{1b}[2J [1,{\"a\":null}]");
+    assert_eq!(network.success(&["db", "keys", "fam"]), "k\\u{1b}[2J\n");
+    assert_eq!(network.success(&["db", "--json", "keys", "fam"]), "[\"k\\u001b[2J\"]\n");
+    assert_eq!(network.success(&["db", "get", "fam", evil]), "[1,{\"a\":null}]\n");
+    assert_eq!(network.success(&["db", "values", "fam"]), "[1,{\"a\":null}]\n");
+    network.failure(&["db", "get", "fam", "none"], "family fam has no key none");
+    network.failure(&["db", "del", "fam", evil], "belongs to another node");
+    network.failure(&["db", "set", "'l", "x"], "'l");
+    setting.signal("INT");
+    assert_eq!(setting.exit_code(), Some(0));
+    assert_eq!(watching.line_with("- "), "k\\u{1b}[2J");
+    network.success(&["db", "del", "fam", evil]);
+}
+
+#[test]
+fn a_node_ends_cleanly_by_signals() {
+    for name in ["TERM", "INT"] {
+        let mut node = Running::node(&["nodeid", "n", "secret", "x", "binds", "127.0.0.1:0"]);
+        node.address();
+        node.signal(name);
+        assert_eq!(node.exit_code(), Some(0), "{name}");
+    }
+}
+
+#[test]
+fn a_node_that_is_killed_is_started_again() {
+    let mut network = Network::start();
+    for name in ["KILL", "ABRT"] {
+        signal(name, network.seed.watched());
+        network.seed.line_with("is started again");
+        network.seed.address();
+    }
+    network.seed.signal("TERM");
+    assert_eq!(network.seed.exit_code(), Some(0));
+}
+
+#[test]
+fn a_node_restarts_when_it_is_told_to() {
+    let network = Network::start();
+    assert_eq!(network.success(&["restart", "seed"]), "\n");
+    network.seed.line_with("the node restarts");
+    network.seed.address();
+}
+
+#[test]
+fn a_node_without_watchdog_cannot_be_restarted_and_says_so() {
+    let arguments = ["--no-watchdog", "nodeid", "seed", "secret", SECRET, "binds", "127.0.0.1:0"];
+    let seed = Running::node(&arguments);
+    let address = seed.address();
+    let network = Network { seed, address, directory: tempfile::tempdir().unwrap() };
+    network.configure(SECRET, Some(&network.address));
+    network.failure(&["restart", "seed"], "without a watchdog");
+    network.success(&["ping", "seed"]);
+}
+
+#[test]
+fn a_node_does_not_outlive_its_watchdog() {
+    let mut node = Running::node(&["nodeid", "n", "secret", "x", "binds", "127.0.0.1:0"]);
+    let address = node.address();
+    let mut connection = BufReader::new(std::net::TcpStream::connect(address).unwrap());
+    connection.get_ref().set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut greeting = String::new();
+    connection.read_line(&mut greeting).unwrap();
+    assert!(greeting.starts_with("aemp;1"), "{greeting}");
+    node.child.kill().unwrap();
+    // The end of the connection is that of the process.
+    let ended = connection.read_to_end(&mut Vec::new());
+    assert!(!ended.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock));
+}
+
+#[test]
+fn a_node_that_cannot_start_is_not_started_again() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let mut node = Running::node(&["nodeid", "n", "secret", "x", "binds", &address]);
+    node.line_with(&address);
+    assert_eq!(node.exit_code(), Some(2));
+}
+
+#[test]
+fn the_service_manager_is_told_how_the_node_is() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("notify");
+    let manager = UnixDatagram::bind(&path).unwrap();
+    manager.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut command = aemp();
+    command.args(["run", "nodeid", "n", "secret", "x", "binds", "127.0.0.1:0", "norc", "1"]);
+    command.env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "200000");
+    let mut node = Running::start(command);
+    let next = || {
+        let mut octets = [0; 64];
+        let len = manager.recv(&mut octets).unwrap();
+        String::from_utf8(octets[..len].to_vec()).unwrap()
+    };
+    assert_eq!(next(), "READY=1");
+    assert_eq!(next(), "WATCHDOG=1");
+    assert_eq!(next(), "WATCHDOG=1");
+    node.signal("TERM");
+    while next() != "STOPPING=1" {}
+    assert_eq!(node.exit_code(), Some(0));
+}
+
+#[test]
+fn the_doctor_finds_what_is_wrong() {
+    let network = Network::start();
+    let healthy = network.success(&["doctor", "aemp"]);
+    assert!(healthy.contains("node seed (aemp-"), "{healthy}");
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let bind = taken.local_addr().unwrap().to_string();
+    let answer = network.failure(
+        &["doctor", "--json", "x", "binds", &bind, "seeds", &nobody],
+        "2 of these things are wrong",
+    );
+    let report: Value = serde_json::from_str(&answer.stdout).unwrap();
+    assert_eq!(report["healthy"], false);
+    let findings = report["findings"].to_string();
+    assert!(findings.contains("is taken by another program"), "{findings}");
+    assert!(findings.contains("nobody listens at"), "{findings}");
+    network.configure("another", Some(&network.address));
+    let answer = network.failure(&["doctor", "aemp"], "1 of these things is wrong");
+    assert!(answer.stdout.contains("wrong secret"), "{}", answer.stdout);
+    let answer = network.run(&["doctor", "x", "binds", "["]);
+    assert_eq!(answer.code, 2);
+}
+
+#[test]
+fn the_doctor_tells_certificates_apart() {
+    let directory = tempfile::tempdir().unwrap();
+    let with_certificate = |name: &str| {
+        let rc = directory.path().join(name);
+        let run = aemp().arg("gencert").env("PERL_ANYEVENT_MP_RC", &rc).status().unwrap();
+        assert!(run.success());
+        let file: Value = serde_json::from_slice(&std::fs::read(&rc).unwrap()).unwrap();
+        file["cert"].as_str().unwrap().to_owned()
+    };
+    let (ours, theirs) = (with_certificate("ours"), with_certificate("theirs"));
+    let node = Running::node(&["nodeid", "n", "cert", &theirs, "binds", "127.0.0.1:0"]);
+    let address = node.address();
+    let examine = |cert: &str| {
+        let arguments =
+            ["doctor", "x", "cert", cert, "binds", "127.0.0.1:0", "seeds", &address, "norc", "1"];
+        let output = aemp().args(arguments).output().unwrap();
+        (output.status.code().unwrap(), String::from_utf8(output.stdout).unwrap())
+    };
+    let (code, report) = examine(&theirs);
+    assert_eq!(code, 0, "{report}");
+    assert!(report.contains("encrypted (TLS"), "{report}");
+    let (code, report) = examine(&ours);
+    assert_eq!(code, 1, "{report}");
+    let line = report.lines().find(|line| line.contains("certificate of another network")).unwrap();
+    assert_eq!(line.matches("SHA-256").count(), 2, "{line}");
+}
