@@ -1,6 +1,7 @@
 //! The log of the command: one line an event on standard error.
 
 use tracing::level_filters::LevelFilter;
+use tracing_subscriber::Layer as _;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::FormatTime;
@@ -22,9 +23,13 @@ pub(crate) fn start(verbosity: u8) -> Level {
         .with_writer(std::io::stderr)
         .with_ansi(false)
         .with_target(false)
-        .with_timer(Seconds);
+        .with_timer(Seconds)
+        .with_filter(filter);
     // Only fails if there is a log already, which then does as well.
-    let _ = tracing_subscriber::registry().with(filter).with(lines).try_init();
+    let _ = tracing_subscriber::registry()
+        .with(lines)
+        .with(aemp::services::logs::layer())
+        .try_init();
     Level { verbosity, handle }
 }
 
