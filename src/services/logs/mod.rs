@@ -18,6 +18,8 @@
 
 mod backlog;
 mod catch;
+// Without the layer nobody offers any lines.
+#[cfg_attr(not(feature = "logs"), allow(dead_code))]
 mod hub;
 #[cfg(feature = "logs")]
 mod layer;
