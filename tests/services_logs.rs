@@ -70,7 +70,10 @@ async fn lines_of_a_node_reach_the_catcher_with_level_context_and_time() {
     assert_eq!(detail.text, "detail size=7 name=x y");
     assert_eq!(detail.level, LogLevel::Debug);
     let said = entry(&mut catcher, "").await;
-    assert_eq!((said.text.as_str(), said.level), ("said by the program node=anything", LogLevel::Info));
+    assert_eq!(
+        (said.text.as_str(), said.level),
+        ("said by the program node=anything", LogLevel::Info)
+    );
     assert_eq!(said.context, "My::App");
 }
 
@@ -108,9 +111,7 @@ async fn a_secure_node_and_a_senseless_request_yield_nothing() {
     let open = node("open-3", &[&seed]).await;
     let mut port = slave.port();
     for (target, level) in [(&seed, "9"), (&open, "0"), (&open, "loud"), (&open, "")] {
-        slave
-            .snd(target.id(), ("AnyEvent::MP::LogCatcher::connect", 0, port.id(), level))
-            .unwrap();
+        slave.snd(target.id(), ("AnyEvent::MP::LogCatcher::connect", 0, port.id(), level)).unwrap();
         let _: (f64,) = within(slave.call(target.id(), ("time",))).await.unwrap();
         say!(error, target, "unheard");
     }

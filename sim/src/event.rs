@@ -12,20 +12,9 @@ use std::time::Duration;
 #[derive(Debug, Clone)]
 pub(crate) enum Event {
     /// A node's connection attempt arrives where it goes.
-    Dial {
-        host: usize,
-        incarnation: u32,
-        conn: u64,
-        address: Str,
-        since: Duration,
-    },
+    Dial { host: usize, incarnation: u32, conn: u64, address: Str, since: Duration },
     /// A node learns that its attempt failed.
-    DialFailed {
-        host: usize,
-        incarnation: u32,
-        conn: u64,
-        why: &'static str,
-    },
+    DialFailed { host: usize, incarnation: u32, conn: u64, why: &'static str },
     /// The next segment on its way to this end arrives.
     Arrive { to: LinkEnd },
     /// This end learns that the connection is gone.
@@ -33,28 +22,15 @@ pub(crate) enum Event {
     /// This end gives up if it still hears nothing from its peer.
     Timeout { at: LinkEnd },
     /// Something that a node wanted to do later.
-    Timer {
-        host: usize,
-        incarnation: u32,
-        what: Timer,
-    },
+    Timer { host: usize, incarnation: u32, what: Timer },
 }
 
 #[derive(Debug, Clone)]
 pub(crate) enum Timer {
     Tick,
-    Flush {
-        node: NodeId,
-        conn: ConnId,
-        generation: u64,
-    },
-    Close {
-        conn: ConnId,
-        reason: String,
-    },
-    HandshakeOver {
-        conn: ConnId,
-    },
+    Flush { node: NodeId, conn: ConnId, generation: u64 },
+    Close { conn: ConnId, reason: String },
+    HandshakeOver { conn: ConnId },
 }
 
 impl Event {
@@ -102,11 +78,7 @@ impl Queue {
 #[allow(missing_docs)]
 pub enum Happening {
     /// A message came to a port.
-    Delivered {
-        port: PortName,
-        from: NodeId,
-        message: Packed,
-    },
+    Delivered { port: PortName, from: NodeId, message: Packed },
     /// A monitor fired.
     Fired { watch: WatchId, reason: Reason },
     /// A peer spawned a port.
@@ -116,11 +88,7 @@ pub enum Happening {
     /// A peer called a function.
     Called(Call),
     /// A peer wants an expression evaluated.
-    Eval {
-        expression: Str,
-        from: NodeId,
-        reply: Packed,
-    },
+    Eval { expression: Str, from: NodeId, reply: Packed },
     /// A node was connected.
     NodeUp(NodeId),
     /// A node was lost.
@@ -128,10 +96,7 @@ pub enum Happening {
     /// A query was answered.
     Answered { query: QueryId, answer: DbAnswer },
     /// A monitored family changed.
-    Changed {
-        monitor: DbMonitorId,
-        changes: Arc<ChangeSet>,
-    },
+    Changed { monitor: DbMonitorId, changes: Arc<ChangeSet> },
     /// The kernel dialled.
     Dialled { conn: ConnId, address: Str },
     /// The kernel closed a connection.

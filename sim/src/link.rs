@@ -14,10 +14,7 @@ pub(crate) struct LinkEnd {
 
 impl LinkEnd {
     pub(crate) const fn other(self) -> LinkEnd {
-        LinkEnd {
-            link: self.link,
-            side: 1 - self.side,
-        }
+        LinkEnd { link: self.link, side: 1 - self.side }
     }
 }
 
@@ -25,12 +22,7 @@ impl LinkEnd {
 #[derive(Debug, Clone)]
 pub(crate) enum Segment {
     /// Both greeting lines. The framing is the one in which the sender will send.
-    Greeting {
-        node: NodeId,
-        nonce: Vec<u8>,
-        provider: Str,
-        framing: Framing,
-    },
+    Greeting { node: NodeId, nonce: Vec<u8>, provider: Str, framing: Framing },
     /// The authentication line.
     Auth,
     /// Framed packets, cut anywhere.
@@ -60,18 +52,10 @@ pub(crate) struct Link {
 
 impl Link {
     pub(crate) fn end(&self, side: usize) -> &End {
-        if side == 0 {
-            &self.ends[0]
-        } else {
-            &self.ends[1]
-        }
+        if side == 0 { &self.ends[0] } else { &self.ends[1] }
     }
 
     pub(crate) fn end_mut(&mut self, side: usize) -> &mut End {
-        if side == 0 {
-            &mut self.ends[0]
-        } else {
-            &mut self.ends[1]
-        }
+        if side == 0 { &mut self.ends[0] } else { &mut self.ends[1] }
     }
 }

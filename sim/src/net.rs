@@ -37,11 +37,7 @@ impl Weather {
         if self.fastest == self.worst {
             return self.fastest;
         }
-        let slowest = if random.random_ratio(1, 100) {
-            self.worst
-        } else {
-            self.slowest
-        };
+        let slowest = if random.random_ratio(1, 100) { self.worst } else { self.slowest };
         random.random_range(self.fastest..=slowest)
     }
 }
@@ -92,12 +88,7 @@ impl Net {
                 for side in 0..2 {
                     let waits = !ends.end(side).flight.is_empty();
                     let limit = if waits { USER_TIMEOUT } else { KEEPALIVE };
-                    queue.after(
-                        limit,
-                        Event::Timeout {
-                            at: LinkEnd { link, side },
-                        },
-                    );
+                    queue.after(limit, Event::Timeout { at: LinkEnd { link, side } });
                 }
             }
         }
@@ -120,27 +111,13 @@ impl Net {
                 for _ in 0..end.flight.len() {
                     let at = (queue.now + self.weather.delay(random)).max(end.last_arrival);
                     end.last_arrival = at;
-                    queue.at(
-                        at,
-                        Event::Arrive {
-                            to: LinkEnd {
-                                link,
-                                side: 1 - side,
-                            },
-                        },
-                    );
+                    queue.at(at, Event::Arrive { to: LinkEnd { link, side: 1 - side } });
                 }
                 if end.open && !other_open {
                     // The next keepalive is answered by a reset.
                     let delay = random.random_range(Duration::ZERO..KEEPALIVE / 2);
                     let at = LinkEnd { link, side };
-                    queue.after(
-                        delay,
-                        Event::Reset {
-                            at,
-                            why: "connection reset by peer",
-                        },
-                    );
+                    queue.after(delay, Event::Reset { at, why: "connection reset by peer" });
                 }
             }
         }
@@ -230,13 +207,7 @@ impl Net {
             if self.running.get(host).copied().flatten().is_some() {
                 let delay = self.weather.fastest;
                 let why = "connection reset by peer";
-                queue.after(
-                    delay,
-                    Event::Reset {
-                        at: to.other(),
-                        why,
-                    },
-                );
+                queue.after(delay, Event::Reset { at: to.other(), why });
             } else {
                 queue.after(USER_TIMEOUT, Event::Timeout { at: to.other() });
             }
@@ -256,10 +227,7 @@ impl Net {
             return false;
         }
         let pair = (end.host.min(other.host), end.host.max(other.host));
-        let blocked = self
-            .blocked
-            .get(&pair)
-            .is_some_and(|&since| since + USER_TIMEOUT <= now);
+        let blocked = self.blocked.get(&pair).is_some_and(|&since| since + USER_TIMEOUT <= now);
         blocked || (!other.open && self.running.get(other.host).copied().flatten().is_none())
     }
 
@@ -314,24 +282,12 @@ impl Net {
     /// A host is there again: peers of its old connections find out.
     pub(crate) fn came_back(&mut self, queue: &mut Queue, random: &mut StdRng, host: usize) {
         let orphans = self.links.iter().filter_map(|(&link, ends)| {
-            let side = ends
-                .ends
-                .iter()
-                .position(|end| end.host == host && !end.open)?;
-            ends.end(1 - side).open.then_some(LinkEnd {
-                link,
-                side: 1 - side,
-            })
+            let side = ends.ends.iter().position(|end| end.host == host && !end.open)?;
+            ends.end(1 - side).open.then_some(LinkEnd { link, side: 1 - side })
         });
         for at in orphans.collect::<Vec<_>>() {
             let delay = random.random_range(Duration::ZERO..KEEPALIVE / 2);
-            queue.after(
-                delay,
-                Event::Reset {
-                    at,
-                    why: "connection reset by peer",
-                },
-            );
+            queue.after(delay, Event::Reset { at, why: "connection reset by peer" });
         }
     }
 

@@ -30,14 +30,7 @@ pub(crate) struct Around<'a> {
 impl Around<'_> {
     fn timer(&mut self, delay: Duration, what: Timer) {
         let (host, incarnation) = (self.host, self.incarnation);
-        self.queue.after(
-            delay,
-            Event::Timer {
-                host,
-                incarnation,
-                what,
-            },
-        );
+        self.queue.after(delay, Event::Timer { host, incarnation, what });
     }
 
     fn send(&mut self, from: LinkEnd, segment: Segment) {
@@ -49,8 +42,7 @@ impl Around<'_> {
         if self.net.weather.fastest == self.net.weather.worst {
             Duration::ZERO
         } else {
-            self.random
-                .random_range(Duration::ZERO..Duration::from_millis(2))
+            self.random.random_range(Duration::ZERO..Duration::from_millis(2))
         }
     }
 }
@@ -127,10 +119,7 @@ impl Node {
 
     /// The established connections, by node.
     pub fn established(&self) -> impl Iterator<Item = &NodeId> {
-        let up = self
-            .wires
-            .values()
-            .filter(|wire| wire.established && !wire.closing);
+        let up = self.wires.values().filter(|wire| wire.established && !wire.closing);
         up.filter_map(|wire| wire.peer.as_ref())
     }
 
@@ -151,18 +140,14 @@ impl Node {
         loop {
             let effects = self.kernel.take_effects();
             if !effects.is_empty() {
-                effects
-                    .into_iter()
-                    .for_each(|effect| self.carry_out(around, effect));
+                effects.into_iter().for_each(|effect| self.carry_out(around, effect));
             } else if !self.do_later() {
                 break;
             }
         }
         let next = self.kernel.next_tick().map(|at| self.started + at);
         if let Some(at) = next
-            && self
-                .tick_at
-                .is_none_or(|set| set > at || set < around.queue.now)
+            && self.tick_at.is_none_or(|set| set > at || set < around.queue.now)
         {
             self.tick_at = Some(at);
             around.timer(at.saturating_sub(around.queue.now), Timer::Tick);
@@ -182,8 +167,7 @@ impl Node {
                     && !wire.established
                 {
                     wire.established = true;
-                    self.kernel
-                        .established(conn, &Authenticated { untrusted: false });
+                    self.kernel.established(conn, &Authenticated { untrusted: false });
                 }
             }
         }
@@ -203,9 +187,7 @@ impl Node {
             let own = node;
             if to.is_node_port() {
                 let message = message.to_packed();
-                self.drive(around, |kernel| {
-                    kernel.node_packet(&own, message.as_elements())
-                });
+                self.drive(around, |kernel| kernel.node_packet(&own, message.as_elements()));
             } else {
                 self.deliver(to.port().to_owned(), own, message.to_packed());
                 self.drive(around, |_| ());
@@ -220,27 +202,19 @@ impl Node {
 
     fn append(&mut self, around: &mut Around<'_>, node: &NodeId, packet: Elements<'_>) {
         let limits = self.limits;
-        let lane = self
-            .lanes
-            .entry(node.clone())
-            .or_insert_with(|| Lane::new(limits));
+        let lane = self.lanes.entry(node.clone()).or_insert_with(|| Lane::new(limits));
         match lane.append(packet) {
             Ok(Appended::WakeWriter) => self.wake_writer(around, node),
             Ok(Appended::WantConnection) => {
                 self.drive(around, |kernel| kernel.want_connection(node));
             }
             Ok(Appended::Overflow) => {
-                self.drive(around, |kernel| {
-                    kernel.disconnect(node, "too much waits to be sent")
-                });
+                self.drive(around, |kernel| kernel.disconnect(node, "too much waits to be sent"));
             }
             Ok(Appended::Waits | Appended::Dropped) => {}
             Err(error) => {
                 let text = format!("not sent: {error}");
-                self.happenings.push(Happening::Log {
-                    level: aemp::kernel::Level::Error,
-                    text,
-                });
+                self.happenings.push(Happening::Log { level: aemp::kernel::Level::Error, text });
             }
         }
     }
@@ -254,14 +228,7 @@ impl Node {
         });
         if let Some((&conn, _)) = conn {
             let delay = around.a_moment();
-            around.timer(
-                delay,
-                Timer::Flush {
-                    node: node.clone(),
-                    conn,
-                    generation,
-                },
-            );
+            around.timer(delay, Timer::Flush { node: node.clone(), conn, generation });
         }
     }
 
@@ -293,40 +260,23 @@ impl Node {
     fn carry_out(&mut self, around: &mut Around<'_>, effect: Effect) {
         match effect {
             Effect::Send { to, packet } => self.kernel_sends(around, &to, packet.as_elements()),
-            Effect::Deliver {
-                port,
-                message,
-                from,
-            } => self.deliver(port, from, message),
+            Effect::Deliver { port, message, from } => self.deliver(port, from, message),
             Effect::LaneUp { node, conn } => {
                 let limits = self.limits;
                 let Some(wire) = self.wires.get(&conn) else {
                     return;
                 };
-                let lane = self
-                    .lanes
-                    .entry(node.clone())
-                    .or_insert_with(|| Lane::new(limits));
+                let lane = self.lanes.entry(node.clone()).or_insert_with(|| Lane::new(limits));
                 let (generation, waiting, errors) = lane.connect(wire.framing);
                 assert!(errors.is_empty(), "{errors:?}");
                 if waiting {
                     let delay = around.a_moment();
-                    around.timer(
-                        delay,
-                        Timer::Flush {
-                            node,
-                            conn,
-                            generation,
-                        },
-                    );
+                    around.timer(delay, Timer::Flush { node, conn, generation });
                 }
             }
             Effect::LaneDown { node } => {
                 let limits = self.limits;
-                self.lanes
-                    .entry(node)
-                    .or_insert_with(|| Lane::new(limits))
-                    .disconnect();
+                self.lanes.entry(node).or_insert_with(|| Lane::new(limits)).disconnect();
             }
             Effect::LaneReset { node } => {
                 self.lanes.remove(&node);
@@ -334,29 +284,17 @@ impl Node {
             Effect::Dial { conn, address } => {
                 let framing = self.pick_framing(around);
                 self.wires.insert(conn, Wire::new(None, framing));
-                self.happenings.push(Happening::Dialled {
-                    conn,
-                    address: address.clone(),
-                });
+                self.happenings.push(Happening::Dialled { conn, address: address.clone() });
                 let delay = around.net.weather.delay(around.random);
                 let (host, incarnation) = (around.host, around.incarnation);
                 let since = around.queue.now;
-                let dial = Event::Dial {
-                    host,
-                    incarnation,
-                    conn: conn.0,
-                    address,
-                    since,
-                };
+                let dial = Event::Dial { host, incarnation, conn: conn.0, address, since };
                 around.queue.after(delay, dial);
                 around.timer(self.silence, Timer::HandshakeOver { conn });
             }
             Effect::Proceed { conn, order } => self.proceed(around, conn, order),
             Effect::Close { conn, reason } => {
-                self.happenings.push(Happening::Closed {
-                    conn,
-                    reason: reason.clone(),
-                });
+                self.happenings.push(Happening::Closed { conn, reason: reason.clone() });
                 if let Some(wire) = self.wires.get_mut(&conn) {
                     wire.closing = true;
                     let delay = around.a_moment();
@@ -375,16 +313,8 @@ impl Node {
                 self.happenings.push(Happening::Fired { watch, reason });
             }
             Effect::Call(call) => self.happenings.push(Happening::Called(call)),
-            Effect::Eval {
-                expression,
-                from,
-                reply,
-            } => {
-                self.happenings.push(Happening::Eval {
-                    expression,
-                    from,
-                    reply,
-                });
+            Effect::Eval { expression, from, reply } => {
+                self.happenings.push(Happening::Eval { expression, from, reply });
             }
             Effect::NodeUp { node, .. } => self.happenings.push(Happening::NodeUp(node)),
             Effect::NodeDown { node, reason } => {
@@ -394,8 +324,7 @@ impl Node {
                 self.happenings.push(Happening::Answered { query, answer });
             }
             Effect::Changed { monitor, changes } => {
-                self.happenings
-                    .push(Happening::Changed { monitor, changes });
+                self.happenings.push(Happening::Changed { monitor, changes });
             }
             Effect::Log { level, text } => self.happenings.push(Happening::Log { level, text }),
             _ => {}
@@ -404,10 +333,7 @@ impl Node {
 
     fn kernel_sends(&mut self, around: &mut Around<'_>, to: &NodeId, packet: Elements<'_>) {
         let limits = self.limits;
-        let lane = self
-            .lanes
-            .entry(to.clone())
-            .or_insert_with(|| Lane::new(limits));
+        let lane = self.lanes.entry(to.clone()).or_insert_with(|| Lane::new(limits));
         match lane.append(packet) {
             Ok(Appended::WakeWriter) => self.wake_writer(around, to),
             Ok(Appended::Overflow) => self.kernel.disconnect(to, "too much waits to be sent"),
@@ -421,11 +347,7 @@ impl Node {
         if port == *self.kernel.service_port() {
             self.later.push_back(Later::Answered { from, message });
         } else if self.ports.contains(&port) {
-            self.happenings.push(Happening::Delivered {
-                port,
-                from,
-                message,
-            });
+            self.happenings.push(Happening::Delivered { port, from, message });
         }
     }
 
@@ -499,19 +421,10 @@ impl Node {
             return;
         };
         match segment {
-            Segment::Greeting {
-                node,
-                nonce,
-                provider,
-                framing,
-            } => {
+            Segment::Greeting { node, nonce, provider, framing } => {
                 wire.peer = Some(node.clone());
                 wire.peer_sends(framing);
-                let greeting = PeerGreeting {
-                    node,
-                    lines: nonce,
-                    provider,
-                };
+                let greeting = PeerGreeting { node, lines: nonce, provider };
                 self.drive(around, |kernel| kernel.greeted(conn, greeting));
             }
             Segment::Auth => {
@@ -581,11 +494,7 @@ impl Node {
                     self.drive(around, Kernel::tick);
                 }
             }
-            Timer::Flush {
-                node,
-                conn,
-                generation,
-            } => self.flush(around, &node, conn, generation),
+            Timer::Flush { node, conn, generation } => self.flush(around, &node, conn, generation),
             Timer::Close { conn, reason } => self.ended(around, conn, &reason),
             Timer::HandshakeOver { conn } => {
                 if self.wires.get(&conn).is_some_and(|wire| !wire.established) {

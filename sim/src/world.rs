@@ -125,12 +125,7 @@ impl World {
     /// A new place; nothing runs there yet.
     pub fn place(&mut self, spec: Spec) -> HostId {
         let host = self.hosts.len();
-        self.hosts.push(Host {
-            spec,
-            incarnation: 0,
-            node: None,
-            stopped_until: Duration::ZERO,
-        });
+        self.hosts.push(Host { spec, incarnation: 0, node: None, stopped_until: Duration::ZERO });
         self.net.running.push(None);
         HostId(host)
     }
@@ -154,10 +149,7 @@ impl World {
         let spec = &place.spec;
         let config = KernelConfig {
             node: spec.node.clone(),
-            addresses: spec
-                .advertised
-                .clone()
-                .unwrap_or_else(|| spec.addresses.clone()),
+            addresses: spec.advertised.clone().unwrap_or_else(|| spec.addresses.clone()),
             seeds: spec.seeds.clone(),
             monitor_timeout: Duration::from_secs(30),
             connect_interval: Duration::from_secs(2),
@@ -179,12 +171,9 @@ impl World {
         }
         let (global, functions) = (spec.global, spec.functions.clone());
         self.net.running[host.0] = Some(place.incarnation);
-        self.net
-            .came_back(&mut self.queue, &mut self.random, host.0);
+        self.net.came_back(&mut self.queue, &mut self.random, host.0);
         self.kernel(host, |kernel| {
-            functions
-                .into_iter()
-                .for_each(|function| kernel.register(function));
+            functions.into_iter().for_each(|function| kernel.register(function));
             if global {
                 kernel.become_global();
             }
@@ -224,9 +213,7 @@ impl World {
 
     /// Whether a process is stopped.
     pub fn is_paused(&self, host: HostId) -> bool {
-        self.hosts
-            .get(host.0)
-            .is_some_and(|place| place.stopped_until > self.queue.now)
+        self.hosts.get(host.0).is_some_and(|place| place.stopped_until > self.queue.now)
     }
 
     /// Cuts the way between two places: nothing arrives, nobody is told.
@@ -236,8 +223,7 @@ impl World {
 
     /// Mends the way between two places.
     pub fn unblock(&mut self, a: HostId, b: HostId) {
-        self.net
-            .unblock(&mut self.queue, &mut self.random, a.0, b.0);
+        self.net.unblock(&mut self.queue, &mut self.random, a.0, b.0);
     }
 
     /// Mends everything.
@@ -310,10 +296,7 @@ impl World {
 
     /// What has happened on a node since the last time.
     pub fn happenings(&mut self, host: HostId) -> Vec<Happening> {
-        let node = self
-            .hosts
-            .get_mut(host.0)
-            .and_then(|host| host.node.as_mut());
+        let node = self.hosts.get_mut(host.0).and_then(|host| host.node.as_mut());
         node.map(Node::take_happenings).unwrap_or_default()
     }
 
@@ -322,23 +305,19 @@ impl World {
     /// # Panics
     /// If it does not run.
     pub fn kernel<R>(&mut self, host: HostId, input: impl FnOnce(&mut Kernel) -> R) -> R {
-        self.with(host.0, |node, around| node.drive(around, input))
-            .expect("the node runs")
+        self.with(host.0, |node, around| node.drive(around, input)).expect("the node runs")
     }
 
     /// Makes a port.
     pub fn open_port(&mut self, host: HostId) -> PortId {
-        let name: PortName = self
-            .with(host.0, |node, around| node.open_port(around))
-            .expect("the node runs");
+        let name: PortName =
+            self.with(host.0, |node, around| node.open_port(around)).expect("the node runs");
         PortId::new(&self.hosts[host.0].spec.node, &name)
     }
 
     /// Sends a message as a program on the node does.
     pub fn send(&mut self, host: HostId, to: &PortId, message: &Packed) {
-        self.with(host.0, |node, around| {
-            node.send(around, to, message.as_elements())
-        });
+        self.with(host.0, |node, around| node.send(around, to, message.as_elements()));
     }
 
     fn with<R>(
@@ -391,10 +370,7 @@ impl World {
             | Event::Timeout { at: end } => end,
             _ => return event.host(),
         };
-        self.net
-            .links
-            .get(&end.link)
-            .map(|link| link.end(end.side).host)
+        self.net.links.get(&end.link).map(|link| link.end(end.side).host)
     }
 
     fn is_running(&self, host: usize, incarnation: u32) -> bool {
@@ -403,23 +379,12 @@ impl World {
 
     fn happen(&mut self, event: Event) {
         match event {
-            Event::Dial {
-                host,
-                incarnation,
-                conn,
-                address,
-                since,
-            } => {
+            Event::Dial { host, incarnation, conn, address, since } => {
                 if self.is_running(host, incarnation) {
                     self.dial(host, incarnation, conn, address, since);
                 }
             }
-            Event::DialFailed {
-                host,
-                incarnation,
-                conn,
-                why,
-            } => {
+            Event::DialFailed { host, incarnation, conn, why } => {
                 if self.is_running(host, incarnation) {
                     self.with(host, |node, around| node.ended(around, ConnId(conn), why));
                 }
@@ -441,11 +406,7 @@ impl World {
                     self.ended(at, "connection timed out");
                 }
             }
-            Event::Timer {
-                host,
-                incarnation,
-                what,
-            } => {
+            Event::Timer { host, incarnation, what } => {
                 if self.is_running(host, incarnation) {
                     self.with(host, |node, around| node.timer(around, what));
                 }
@@ -463,15 +424,9 @@ impl World {
 
     fn dial(&mut self, host: usize, incarnation: u32, conn: u64, address: Str, since: Duration) {
         let target = self.net.listeners.get(&address).copied();
-        let failed = |why| Event::DialFailed {
-            host,
-            incarnation,
-            conn,
-            why,
-        };
+        let failed = |why| Event::DialFailed { host, incarnation, conn, why };
         let Some(target) = target else {
-            self.queue
-                .after(self.net.weather.fastest, failed("connection refused"));
+            self.queue.after(self.net.weather.fastest, failed("connection refused"));
             return;
         };
         let reachable = !self.net.is_blocked(host, target);
@@ -485,18 +440,11 @@ impl World {
                 self.with(host, |node, around| node.dialled(around, conn, near));
             }
             None if reachable && self.random.random_ratio(3, 4) => {
-                self.queue
-                    .after(self.net.weather.fastest, failed("connection refused"));
+                self.queue.after(self.net.weather.fastest, failed("connection refused"));
             }
             // Nobody answers: the system repeats the attempt for a while.
             _ if self.queue.now < since + Duration::from_secs(30) => {
-                let again = Event::Dial {
-                    host,
-                    incarnation,
-                    conn,
-                    address,
-                    since,
-                };
+                let again = Event::Dial { host, incarnation, conn, address, since };
                 self.queue.after(Duration::from_secs(1), again);
             }
             _ => self.queue.after(Duration::ZERO, failed("no answer")),

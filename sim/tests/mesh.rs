@@ -43,13 +43,7 @@ fn a_stranger_with_our_node_id_behind_a_seed_is_no_seed_of_ours() {
     let kernel = world.node(node).kernel();
     assert!(!kernel.is_global());
     assert!(!kernel.seeds()[0].is_ourselves);
-    assert!(
-        kernel.seeds()[0]
-            .last_error
-            .as_ref()
-            .unwrap()
-            .contains("node ID")
-    );
+    assert!(kernel.seeds()[0].last_error.as_ref().unwrap().contains("node ID"));
     assert!(dialled(&mut world, node).len() > 2, "it is dialled again");
 }
 
@@ -79,10 +73,7 @@ fn a_node_that_is_not_connected_is_found_by_the_master() {
     world.send(slaves[0], &port, &packed(&("hello", 2)));
     world.run_for(secs(1));
     assert!(is_up(&world, slaves[0], "b"));
-    assert_eq!(
-        messages(&mut world, slaves[1]),
-        [r#"["hello", 1]"#, r#"["hello", 2]"#]
-    );
+    assert_eq!(messages(&mut world, slaves[1]), [r#"["hello", 1]"#, r#"["hello", 2]"#]);
     assert_eq!(dialled(&mut world, slaves[0]), ["b:1"]);
 }
 
@@ -109,16 +100,8 @@ fn a_node_that_nobody_knows_is_given_up_at_once() {
     let fired = fired(&mut world, slaves[0]);
     assert_eq!(fired.len(), 1);
     assert_eq!(fired[0].0, watched);
-    assert_eq!(
-        text(&fired[0].1),
-        r#"["transport_error", "nobody", "no known address"]"#
-    );
-    assert!(
-        world
-            .node(slaves[0])
-            .lanes()
-            .all(|(node, _)| *node == id("s"))
-    );
+    assert_eq!(text(&fired[0].1), r#"["transport_error", "nobody", "no known address"]"#);
+    assert!(world.node(slaves[0]).lanes().all(|(node, _)| *node == id("s")));
 }
 
 #[test]
@@ -144,11 +127,7 @@ fn addresses_are_tried_one_after_another_and_the_last_may_be_the_right_one() {
     assert!(is_up(&world, slaves[0], "b"));
     world.run_for(secs(60));
     assert!(fired(&mut world, slaves[0]).is_empty(), "{watched:?}");
-    assert_eq!(
-        world.node(slaves[0]).connections(),
-        2,
-        "the dial into the void was given up"
-    );
+    assert_eq!(world.node(slaves[0]).connections(), 2, "the dial into the void was given up");
 }
 
 #[test]
@@ -162,10 +141,7 @@ fn a_node_that_does_not_answer_is_given_up_after_the_monitor_timeout() {
     world.run_for(ms(1_100));
     let fired = fired(&mut world, slaves[0]);
     assert_eq!(fired[0].0, watched);
-    assert_eq!(
-        text(&fired[0].1),
-        r#"["transport_error", "b", "no connection within 30.0 s"]"#
-    );
+    assert_eq!(text(&fired[0].1), r#"["transport_error", "b", "no connection within 30.0 s"]"#);
     world.run_for(secs(5));
     assert_eq!(world.node(slaves[0]).connections(), 1);
 }
@@ -248,10 +224,7 @@ fn global_nodes_keep_connected() {
     world.kernel(hosts[0], |kernel| kernel.set_seeds(&[Str::from("t:1")]));
     world.kernel(hosts[1], |kernel| kernel.set_seeds(&[Str::from("u:1")]));
     world.run_for(secs(5));
-    assert!(
-        is_up(&world, hosts[0], "u"),
-        "learnt from the one in between"
-    );
+    assert!(is_up(&world, hosts[0], "u"), "learnt from the one in between");
     world.cut(hosts[0], hosts[2]);
     world.run_for(secs(1));
     assert!(is_up(&world, hosts[0], "u"), "kept");
@@ -267,9 +240,7 @@ fn when_the_master_is_lost_the_next_seed_is_master() {
     world.run_for(secs(5));
     let family = Str::from("fam");
     let value = aemp::kernel::db::Datum::int(5);
-    world.kernel(a, |kernel| {
-        kernel.set(&family, Str::from("k"), value).unwrap()
-    });
+    world.kernel(a, |kernel| kernel.set(&family, Str::from("k"), value).unwrap());
     let first = world.node(a).kernel().master().cloned().unwrap();
     let (first, second) = if first == id("s") { (s, t) } else { (t, s) };
     world.run_for(secs(1));
@@ -286,11 +257,7 @@ fn when_the_master_is_lost_the_next_seed_is_master() {
     world.run_for(secs(60));
     let global = world.node(first).kernel().database().global().unwrap();
     assert_eq!(global.merge().family(&family).count(), 1);
-    assert_eq!(
-        world.node(a).kernel().master(),
-        Some(&second_id),
-        "no switch while it is up"
-    );
+    assert_eq!(world.node(a).kernel().master(), Some(&second_id), "no switch while it is up");
 }
 
 /// Two nodes that are seeds of each other, dialling at times that differ by `lead`.
@@ -310,16 +277,10 @@ fn simultaneous(first: &str, second: &str, provider: &str, lead: std::time::Dura
         assert!(world.links_between(x, y).len() <= 3);
     }
     for host in [x, y] {
-        assert_eq!(
-            world.node(host).connections(),
-            1,
-            "{first} {second} {lead:?}"
-        );
+        assert_eq!(world.node(host).connections(), 1, "{first} {second} {lead:?}");
         assert_eq!(world.node(host).established().count(), 1);
         let ups = world.happenings(host);
-        let ups = ups
-            .iter()
-            .filter(|happening| matches!(happening, Happening::NodeUp(_)));
+        let ups = ups.iter().filter(|happening| matches!(happening, Happening::NodeUp(_)));
         assert_eq!(ups.count(), 1, "connected once");
     }
 }
@@ -350,15 +311,9 @@ fn simultaneous_messages(provider: &str, swap: bool, lead: std::time::Duration) 
     }
     world.run_for(secs(5));
     for host in [x, y] {
-        assert_eq!(
-            world.node(host).connections(),
-            2,
-            "{provider} {swap} {lead:?}"
-        );
+        assert_eq!(world.node(host).connections(), 2, "{provider} {swap} {lead:?}");
         let happenings = world.happenings(host);
-        let fired = happenings
-            .iter()
-            .any(|happening| matches!(happening, Happening::Fired { .. }));
+        let fired = happenings.iter().any(|happening| matches!(happening, Happening::Fired { .. }));
         assert!(!fired, "{provider} {swap} {lead:?}");
         let delivered = happenings
             .iter()
@@ -418,18 +373,12 @@ fn a_peer_that_crashed_and_comes_back_is_not_locked_out() {
         let watched = watch(&mut world, listener, &node.node_port());
         world.vanish(peer);
         world.run_for(secs(1));
-        assert!(
-            is_up(&world, listener, &node.to_string()),
-            "nobody was told"
-        );
+        assert!(is_up(&world, listener, &node.to_string()), "nobody was told");
         // Its old socket does not answer, and no reset comes.
         world.start(peer);
         world.run_for(secs(5));
         let fired = fired(&mut world, listener);
-        assert_eq!(
-            fired.iter().map(|(id, _)| *id).collect::<Vec<_>>(),
-            [watched]
-        );
+        assert_eq!(fired.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [watched]);
         assert!(is_up(&world, listener, &node.to_string()));
         assert!(is_up(&world, peer, name));
         assert_eq!(world.node(listener).connections(), 1);
@@ -449,10 +398,7 @@ fn a_second_connection_of_a_node_that_lives_is_closed_and_the_first_one_stays() 
     assert_eq!(world.node(s).connections(), 1);
     assert_eq!(world.node(slaves[0]).connections(), 1);
     let seeds = world.node(slaves[0]).kernel().seeds();
-    assert!(
-        seeds.iter().all(|seed| seed.node == Some(id("s"))),
-        "{seeds:?}"
-    );
+    assert!(seeds.iter().all(|seed| seed.node == Some(id("s"))), "{seeds:?}");
 }
 
 #[test]
@@ -466,10 +412,7 @@ fn an_address_that_leads_to_another_node_connects_that_one_and_the_search_goes_o
     world.send(slaves[0], &port, &packed(&("hello",)));
     world.run_for(ms(500));
     assert_eq!(messages(&mut world, c), [r#"["hello"]"#]);
-    assert!(
-        is_up(&world, slaves[0], "b"),
-        "kept under the ID that it proved"
-    );
+    assert!(is_up(&world, slaves[0], "b"), "kept under the ID that it proved");
 }
 
 #[test]
@@ -487,10 +430,5 @@ fn new_seeds_take_the_place_of_old_ones() {
     world.kill(t);
     world.kill(s);
     world.run_for(secs(30));
-    assert!(
-        dialled(&mut world, a)
-            .iter()
-            .skip(8)
-            .all(|address| address == "t:1")
-    );
+    assert!(dialled(&mut world, a).iter().skip(8).all(|address| address == "t:1"));
 }

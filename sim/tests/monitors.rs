@@ -17,11 +17,7 @@ fn pair() -> (World, HostId, HostId, PortId) {
 
 /// How often a peer asked for each request since its lane came up: by what the lane counted.
 fn sent(world: &World, from: HostId, to: &str) -> u64 {
-    let (_, lane) = world
-        .node(from)
-        .lanes()
-        .find(|(node, _)| **node == id(to))
-        .unwrap();
+    let (_, lane) = world.node(from).lanes().find(|(node, _)| **node == id(to)).unwrap();
     lane.counters().packets
 }
 
@@ -35,10 +31,7 @@ fn a_local_monitor_fires_once_with_the_reason() {
     kill(&mut world, host, &port, &packed(&("again",)));
     let fired = fired(&mut world, host);
     assert_eq!(fired.len(), 1);
-    assert_eq!(
-        (fired[0].0, text(&fired[0].1)),
-        (watched, r#"["why", 1]"#.to_owned())
-    );
+    assert_eq!((fired[0].0, text(&fired[0].1)), (watched, r#"["why", 1]"#.to_owned()));
     assert_eq!(world.node(host).kernel().watch_count(), 0);
 }
 
@@ -64,10 +57,7 @@ fn a_remote_monitor_fires_once_with_the_reason() {
     world.run_for(ms(10));
     let fired = fired(&mut world, a);
     assert_eq!(fired.len(), 1);
-    assert_eq!(
-        (fired[0].0, text(&fired[0].1)),
-        (watched, r#"["failure", "too hot", 42]"#.into())
-    );
+    assert_eq!((fired[0].0, text(&fired[0].1)), (watched, r#"["failure", "too hot", 42]"#.into()));
 }
 
 #[test]
@@ -118,12 +108,7 @@ fn a_kill_across_the_network_arrives_with_its_reason() {
     kill(&mut world, a, &port, &packed(&("bye", 1)));
     world.run_for(ms(10));
     assert_eq!(text(&fired(&mut world, a)[0].1), r#"["bye", 1]"#);
-    assert!(
-        !world
-            .node(s)
-            .ports()
-            .any(|name| name.as_ref() == port.port())
-    );
+    assert!(!world.node(s).ports().any(|name| name.as_ref() == port.port()));
 }
 
 #[test]
@@ -147,11 +132,7 @@ fn a_linked_port_dies_too_but_not_when_the_other_ended_normally() {
         world.run_for(ms(10));
         kill(&mut world, s, &port, &reason);
         world.run_for(ms(10));
-        let expected = if dies {
-            vec![(mourner, text(&reason))]
-        } else {
-            vec![]
-        };
+        let expected = if dies { vec![(mourner, text(&reason))] } else { vec![] };
         assert_eq!(fired(&mut world, a), expected);
     }
 }
@@ -161,9 +142,7 @@ fn a_monitor_can_send_a_message() {
     let (mut world, a, s, port) = pair();
     let to = world.open_port(a);
     let elements = packed(&("died", 7));
-    world.kernel(a, |kernel| {
-        kernel.watch(&port, Watcher::Message { to, elements })
-    });
+    world.kernel(a, |kernel| kernel.watch(&port, Watcher::Message { to, elements }));
     world.run_for(ms(10));
     kill(&mut world, s, &port, &packed(&("bad", 1)));
     world.run_for(ms(10));
@@ -181,27 +160,18 @@ fn monitoring_a_node_asks_nobody_and_fires_when_the_connection_is_lost() {
     world.run_for(ms(10));
     let fired = fired(&mut world, a);
     assert_eq!(fired[0].0, watched);
-    assert_eq!(
-        text(&fired[0].1),
-        r#"["transport_error", "s", "unexpected end of file"]"#
-    );
+    assert_eq!(text(&fired[0].1), r#"["transport_error", "s", "unexpected end of file"]"#);
 }
 
 #[test]
 fn a_lost_connection_fires_all_monitors_of_its_ports_and_no_other() {
     let (mut world, s, slaves) = family(2);
     let ports: Vec<_> = [s, s, slaves[1]].map(|host| world.open_port(host)).to_vec();
-    let watches: Vec<_> = ports
-        .iter()
-        .map(|port| watch(&mut world, slaves[0], port))
-        .collect();
+    let watches: Vec<_> = ports.iter().map(|port| watch(&mut world, slaves[0], port)).collect();
     world.run_for(ms(100));
     world.cut(s, slaves[0]);
     world.run_for(ms(10));
-    let fired: Vec<_> = fired(&mut world, slaves[0])
-        .into_iter()
-        .map(|(id, _)| id)
-        .collect();
+    let fired: Vec<_> = fired(&mut world, slaves[0]).into_iter().map(|(id, _)| id).collect();
     assert_eq!(fired, watches[..2]);
 }
 
@@ -214,13 +184,7 @@ fn a_connection_is_lost_before_its_lane_takes_packets_again() {
     // What is sent while monitors fire is lost with the connection; what is sent after is not.
     world.kernel(a, |kernel| {
         let elements = packed(&("after",));
-        kernel.watch(
-            &port,
-            Watcher::Message {
-                to: own.clone(),
-                elements,
-            },
-        )
+        kernel.watch(&port, Watcher::Message { to: own.clone(), elements })
     });
     world.send(a, &own, &packed(&("before",)));
     world.run_for(ms(10));
@@ -243,19 +207,12 @@ fn the_loss_of_a_node_that_monitored_us_makes_no_new_connection() {
     let b_port = world.open_port(slaves[1]);
     watch(&mut world, slaves[1], &a_port);
     let name = a_port.port().to_owned();
-    world.kernel(slaves[0], |kernel| {
-        kernel.watch(&b_port, Watcher::Link(name))
-    });
+    world.kernel(slaves[0], |kernel| kernel.watch(&b_port, Watcher::Link(name)));
     world.run_for(ms(100));
     world.happenings(slaves[0]);
     world.cut(slaves[0], slaves[1]);
     world.run_for(secs(5));
-    assert!(
-        !world
-            .node(slaves[0])
-            .ports()
-            .any(|name| name.as_ref() == a_port.port())
-    );
+    assert!(!world.node(slaves[0]).ports().any(|name| name.as_ref() == a_port.port()));
     assert_eq!(dialled(&mut world, slaves[0]), [""; 0]);
     assert!(is_up(&world, slaves[0], &world.spec(s).node.to_string()));
 }
@@ -271,10 +228,8 @@ fn a_spawned_port_can_be_monitored_and_written_to_at_once() {
     world.send(a, &port, &packed(&("ping",)));
     world.run_for(ms(10));
     let happenings = world.happenings(s);
-    let [
-        Happening::Spawned { port: name, init },
-        Happening::Delivered { message, .. },
-    ] = happenings.as_slice()
+    let [Happening::Spawned { port: name, init }, Happening::Delivered { message, .. }] =
+        happenings.as_slice()
     else {
         panic!("{happenings:?}");
     };
@@ -291,34 +246,26 @@ fn a_spawned_port_can_be_monitored_and_written_to_at_once() {
 #[test]
 fn a_function_that_is_not_registered_makes_a_port_that_died_with_the_real_reason() {
     let (mut world, a, _, _) = pair();
-    let port = world.kernel(a, |kernel| {
-        kernel.spawn(&id("s"), "No::Such", Packed::default().as_elements())
-    });
+    let port = world
+        .kernel(a, |kernel| kernel.spawn(&id("s"), "No::Such", Packed::default().as_elements()));
     world.run_for(secs(10));
     watch(&mut world, a, &port);
     world.run_for(ms(10));
     let reason = text(&fired(&mut world, a)[0].1);
-    assert_eq!(
-        reason,
-        r#"["die", "function No::Such is not registered here"]"#
-    );
+    assert_eq!(reason, r#"["die", "function No::Such is not registered here"]"#);
 }
 
 #[test]
 fn a_spawned_port_that_failed_before_it_was_monitored_keeps_its_reason() {
     let (mut world, a, s, _) = pair();
-    let port = world.kernel(a, |kernel| {
-        kernel.spawn(&id("s"), "f", Packed::default().as_elements())
-    });
+    let port =
+        world.kernel(a, |kernel| kernel.spawn(&id("s"), "f", Packed::default().as_elements()));
     world.run_for(ms(10));
     kill(&mut world, s, &port, &packed(&("die", "init failed")));
     world.run_for(secs(5));
     watch(&mut world, a, &port);
     world.run_for(ms(10));
-    assert_eq!(
-        text(&fired(&mut world, a)[0].1),
-        r#"["die", "init failed"]"#
-    );
+    assert_eq!(text(&fired(&mut world, a)[0].1), r#"["die", "init failed"]"#);
     // Not when the connection was lost in between.
     world.cut(a, s);
     world.run_for(secs(5));
@@ -337,9 +284,7 @@ fn spawning_at_home_is_spawning() {
         });
         let watched = watch(&mut world, host, &port);
         let happenings = world.happenings(host);
-        let found = happenings
-            .iter()
-            .any(|h| matches!(h, Happening::Spawned { .. }));
+        let found = happenings.iter().any(|h| matches!(h, Happening::Spawned { .. }));
         assert_eq!(found, spawned);
         let reasons: Vec<_> = happenings
             .iter()
@@ -349,14 +294,7 @@ fn spawning_at_home_is_spawning() {
             })
             .collect();
         let expected = r#"["die", "function g is not registered here"]"#.to_owned();
-        assert_eq!(
-            reasons,
-            if spawned {
-                vec![]
-            } else {
-                vec![(watched, expected)]
-            }
-        );
+        assert_eq!(reasons, if spawned { vec![] } else { vec![(watched, expected)] });
     }
 }
 
@@ -368,18 +306,10 @@ fn a_port_that_exists_is_not_spawned_again() {
         kernel.send_request(&id("s"), request.as_elements());
     });
     world.run_for(ms(10));
-    assert!(
-        !world
-            .happenings(s)
-            .iter()
-            .any(|h| matches!(h, Happening::Spawned { .. }))
-    );
+    assert!(!world.happenings(s).iter().any(|h| matches!(h, Happening::Spawned { .. })));
     watch(&mut world, a, &port);
     world.run_for(ms(10));
-    assert!(
-        fired(&mut world, a).is_empty(),
-        "the port that was there lives"
-    );
+    assert!(fired(&mut world, a).is_empty(), "the port that was there lives");
 }
 
 #[test]
@@ -393,27 +323,16 @@ fn a_secure_node_runs_nothing() {
     world.happenings(s);
     let reply = world.open_port(a);
     let port = world.kernel(a, |kernel| {
-        for request in [
-            packed(&("f", 1)),
-            packed(&("eval", "$$", reply.to_string())),
-        ] {
+        for request in [packed(&("f", 1)), packed(&("eval", "$$", reply.to_string()))] {
             kernel.send_request(&id("s"), request.as_elements());
         }
         kernel.spawn(&id("s"), "f", Packed::default().as_elements())
     });
     watch(&mut world, a, &port);
     world.run_for(ms(10));
-    assert_eq!(
-        text(&fired(&mut world, a)[0].1),
-        r#"["die", "remote execution not allowed"]"#
-    );
+    assert_eq!(text(&fired(&mut world, a)[0].1), r#"["die", "remote execution not allowed"]"#);
     let happenings = world.happenings(s);
-    assert!(
-        happenings
-            .iter()
-            .all(|h| matches!(h, Happening::Log { .. })),
-        "{happenings:?}"
-    );
+    assert!(happenings.iter().all(|h| matches!(h, Happening::Log { .. })), "{happenings:?}");
     // What runs nothing stays.
     world.kernel(a, |kernel| {
         let request = packed(&("snd", reply.to_string(), "echo"));
@@ -442,17 +361,12 @@ fn requests_take_effect_in_the_order_of_the_wire() {
     world.run_for(ms(20));
     assert_eq!(messages(&mut world, s), ["[1]"]);
     let happenings = world.happenings(a);
-    let [
-        Happening::Fired { reason, .. },
-        Happening::Delivered { message, .. },
-    ] = happenings.as_slice()
+    let [Happening::Fired { reason, .. }, Happening::Delivered { message, .. }] =
+        happenings.as_slice()
     else {
         panic!("{happenings:?}")
     };
-    assert_eq!(
-        (text(reason), text(message)),
-        (r#"["stop"]"#.into(), r#"["barrier"]"#.into())
-    );
+    assert_eq!((text(reason), text(message)), (r#"["stop"]"#.into(), r#"["barrier"]"#.into()));
 }
 
 #[test]
@@ -467,10 +381,7 @@ fn a_monitor_of_a_lost_node_connects_again() {
         world.cut(slaves[0], slaves[1]);
         world.run_for(ms(100));
         let fired = fired(&mut world, slaves[0]);
-        assert_eq!(
-            fired.iter().map(|(id, _)| *id).collect::<Vec<_>>(),
-            [watched]
-        );
+        assert_eq!(fired.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [watched]);
     }
 }
 
@@ -482,10 +393,7 @@ fn names_of_ports_are_never_used_again_and_need_no_escape() {
     for _ in 0..1_000 {
         let port = world.open_port(host);
         let name: Str = port.port().to_owned();
-        assert!(
-            name.as_ref().data().iter().all(u8::is_ascii_alphanumeric),
-            "{name}"
-        );
+        assert!(name.as_ref().data().iter().all(u8::is_ascii_alphanumeric), "{name}");
         assert!(names.insert(name));
         kill(&mut world, host, &port, &Packed::default());
     }

@@ -95,6 +95,7 @@ impl Peer {
             Proceed::StartTls(state) => {
                 let identity = Identity::from_pem(introduction.pem.unwrap().as_bytes()).unwrap();
                 let config = TlsConfig::new(&identity, AnonymousClients::Refused);
+                let stream = tls::Rewind::new(unread, stream);
                 let established =
                     tls::handshake(stream, state.we_are_client(), &config).await.unwrap();
                 let peer = established.peer();

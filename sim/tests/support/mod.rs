@@ -23,10 +23,8 @@ pub(crate) fn family(slaves: usize) -> (World, HostId, Vec<HostId>) {
     let mut world = World::calm();
     let seed = world.add(Spec::new("s").seeds(["s:1"]));
     let names = ["a", "b", "c", "d", "e", "f"];
-    let slaves = names[..slaves]
-        .iter()
-        .map(|name| world.add(Spec::new(name).seeds(["s:1"])))
-        .collect();
+    let slaves =
+        names[..slaves].iter().map(|name| world.add(Spec::new(name).seeds(["s:1"]))).collect();
     world.run_for(secs(3));
     for host in world.hosts() {
         world.happenings(host);
@@ -44,36 +42,27 @@ pub(crate) fn is_up(world: &World, host: HostId, node: &str) -> bool {
 
 /// Which monitors have fired since the last look, each with its reason.
 pub(crate) fn fired(world: &mut World, host: HostId) -> Vec<(WatchId, String)> {
-    let fired = world
-        .happenings(host)
-        .into_iter()
-        .filter_map(|happening| match happening {
-            Happening::Fired { watch, reason } => Some((watch, reason.to_string())),
-            _ => None,
-        });
+    let fired = world.happenings(host).into_iter().filter_map(|happening| match happening {
+        Happening::Fired { watch, reason } => Some((watch, reason.to_string())),
+        _ => None,
+    });
     fired.collect()
 }
 
 /// The messages that came to a node's ports since the last look, as text.
 pub(crate) fn messages(world: &mut World, host: HostId) -> Vec<String> {
-    let messages = world
-        .happenings(host)
-        .into_iter()
-        .filter_map(|happening| match happening {
-            Happening::Delivered { message, .. } => Some(message.to_string()),
-            _ => None,
-        });
+    let messages = world.happenings(host).into_iter().filter_map(|happening| match happening {
+        Happening::Delivered { message, .. } => Some(message.to_string()),
+        _ => None,
+    });
     messages.collect()
 }
 
 pub(crate) fn dialled(world: &mut World, host: HostId) -> Vec<String> {
-    let dialled = world
-        .happenings(host)
-        .into_iter()
-        .filter_map(|happening| match happening {
-            Happening::Dialled { address, .. } => Some(address.to_string()),
-            _ => None,
-        });
+    let dialled = world.happenings(host).into_iter().filter_map(|happening| match happening {
+        Happening::Dialled { address, .. } => Some(address.to_string()),
+        _ => None,
+    });
     dialled.collect()
 }
 

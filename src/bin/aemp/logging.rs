@@ -26,10 +26,8 @@ pub(crate) fn start(verbosity: u8) -> Level {
         .with_timer(Seconds)
         .with_filter(filter);
     // Only fails if there is a log already, which then does as well.
-    let _ = tracing_subscriber::registry()
-        .with(lines)
-        .with(aemp::services::logs::layer())
-        .try_init();
+    let _ =
+        tracing_subscriber::registry().with(lines).with(aemp::services::logs::layer()).try_init();
     Level { verbosity, handle }
 }
 

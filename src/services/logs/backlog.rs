@@ -157,7 +157,7 @@ mod tests {
     fn long_lines_fill_it_too() {
         let backlog = Backlog::new();
         for _ in 0..3 {
-            backlog.push(entry("x".repeat(MOST_OCTETS / 2)));
+            backlog.push(entry("x".repeat(MOST_OCTETS / 2 - "main".len())));
         }
         assert_eq!(all(&backlog).len(), 3);
         backlog.push(entry("x".repeat(MOST_OCTETS)));

@@ -85,7 +85,9 @@ impl fmt::Display for LogLevel {
 
 /// A text that names no level.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no log level; write 1 to 9, or fatal, alert, critical, error, warn, note, info, debug or trace")]
+#[error(
+    "{0:?} is no log level; write 1 to 9, or fatal, alert, critical, error, warn, note, info, debug or trace"
+)]
 pub struct NoLogLevel(pub String);
 
 /// From a number or a name.

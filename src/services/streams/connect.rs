@@ -100,12 +100,7 @@ async fn connect(
 }
 
 /// Sends a request that is followed by elements in packed form.
-fn send(
-    node: &Node,
-    to: &NodeId,
-    request: &Packed,
-    arguments: &Packed,
-) -> Result<(), StreamError> {
+fn send(node: &Node, to: &NodeId, request: &Packed, arguments: &Packed) -> Result<(), StreamError> {
     // The first element is the node port.
     let mut octets = request.as_elements().after(1).octets().to_vec();
     octets.extend_from_slice(arguments.as_elements().octets());

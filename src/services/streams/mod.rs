@@ -32,8 +32,8 @@ mod stream;
 mod table;
 
 pub use self::connect::ConnectStream;
-pub use self::stream::DataStream;
 pub(crate) use self::expect::adopt;
+pub use self::stream::DataStream;
 pub(crate) use self::table::Streams;
 
 use crate::node::context::Outcome;
