@@ -179,10 +179,7 @@ fn our_catcher_gets_the_log_of_perl_nodes() {
     let settings = json!({"seeds": [seed.address()]});
     let mut slave = PerlNode::start("perl-slave", settings);
     let ours = Ours::start("rust-slave", &seed, |builder| builder);
-    let mut catcher = {
-        let _inside = ours.runtime.enter();
-        LogCatcher::catch(&ours.node, LogLevel::Debug)
-    };
+    let mut catcher = LogCatcher::catch(&ours.node, LogLevel::Debug);
     // Perl says so when it begins.
     let mut nodes = [(); 2].map(|()| {
         let entry = caught(&ours, &mut catcher, "starting to propagate");

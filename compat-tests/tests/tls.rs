@@ -93,6 +93,22 @@ fn perl_takes_the_certificates_that_we_make() {
     }
 }
 
+#[test]
+fn each_node_may_have_its_own_certificate_of_one_ca() {
+    if !perl::has(MODULES) {
+        return;
+    }
+    let [ours, perls] = compat_tests::certificates_of_a_ca();
+    let seed = Aemp::start("rust-seed", &[("secret", ""), ("cert", &ours)]);
+    // Who is the TLS client is drawn anew each time.
+    for _ in 0..4 {
+        let settings = json!({"cert": perls, "secret": null, "seeds": [seed.address()]});
+        let mut perl = PerlNode::start("perl-slave", settings);
+        perl.sees_up("rust-seed");
+        assert_goes_round(&mut perl, &["rust-seed"]);
+    }
+}
+
 /// The octets of both directions of each connection that went through a relay.
 type Heard = Arc<Mutex<Vec<Arc<Mutex<Vec<u8>>>>>>;
 

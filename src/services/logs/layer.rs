@@ -82,7 +82,8 @@ impl<S: Subscriber> Layer<S> for ToCatchers {
         event.record(&mut line);
         let level = LogLevel::from_tracing(*metadata.level());
         let node = line.node.take();
-        hub::offer(node.as_deref(), level, metadata.target(), &line.finish());
+        let text = line.finish();
+        hub::unlogged(|| hub::offer(node.as_deref(), level, metadata.target(), &text));
     }
 }
 
