@@ -4,11 +4,13 @@
 //! The crate is built in layers, each knowing only those before it: [`value`] (Perl's data model),
 //! [`wire`] (octets of the protocol, no I/O), [`kernel`] (the node's logic as state machines),
 //! [`codec`] (the wire layer for tokio), and [`node`], whose types stand at the top of the crate.
+//! [`services`] are what nodes offer each other beyond messages: raw streams and logs.
 
 pub mod codec;
 pub mod config;
 pub mod kernel;
 pub mod node;
+pub mod services;
 pub mod value;
 pub mod wire;
 

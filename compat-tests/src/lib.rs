@@ -36,3 +36,48 @@ pub fn certificate() -> String {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     [certificate, key].map(|file| std::fs::read_to_string(file).unwrap()).concat()
 }
+
+/// Identities of two nodes, each with a certificate of its own that the same CA issued.
+///
+/// # Panics
+/// Where there is no `openssl`.
+pub fn certificates_of_a_ca() -> [String; 2] {
+    let directory = tempfile::tempdir().unwrap();
+    let openssl = |arguments: &[&str]| {
+        let output = std::process::Command::new("openssl")
+            .current_dir(&directory)
+            .args(arguments)
+            .output()
+            .unwrap_or_else(|error| panic!("cannot run openssl (Debian package openssl): {error}"));
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    };
+    let read = |file: &str| std::fs::read_to_string(directory.path().join(file)).unwrap();
+    openssl(&[
+        "req", "-new", "-nodes", "-x509", "-days", "3650", "-newkey", "rsa:2048", "-batch",
+        "-subj", "/CN=CA", "-keyout", "ca.key", "-out", "ca.pem",
+    ]);
+    ["one", "two"].map(|name| {
+        let subject = format!("/CN={name}");
+        openssl(&[
+            "req", "-new", "-nodes", "-newkey", "rsa:2048", "-batch", "-subj", &subject, "-keyout",
+            "key", "-out", "request",
+        ]);
+        openssl(&[
+            "x509",
+            "-req",
+            "-in",
+            "request",
+            "-CA",
+            "ca.pem",
+            "-CAkey",
+            "ca.key",
+            "-CAcreateserial",
+            "-days",
+            "365",
+            "-out",
+            "certificate",
+        ]);
+        // Perl presents the first certificate.
+        read("certificate") + &read("ca.pem") + &read("key")
+    })
+}

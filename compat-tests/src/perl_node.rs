@@ -2,6 +2,7 @@
 
 use crate::dialogue::Dialogue;
 use crate::perl;
+use crate::process::Stream;
 use serde_json::{Value, json};
 
 /// The modules that it needs.
@@ -131,6 +132,17 @@ impl PerlNode {
     /// Waits for any event.
     pub fn expect(&mut self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
         self.dialogue.expect(what, wanted)
+    }
+
+    /// Waits for a line on its standard error that contains `part`.
+    pub fn log(&mut self, part: &str) -> String {
+        self.dialogue.process().wait_for_log(part)
+    }
+
+    /// What it has printed on its standard error so far.
+    pub fn lines(&mut self) -> Vec<String> {
+        let lines = self.dialogue.process().lines().into_iter();
+        lines.filter(|line| line.stream == Stream::Err).map(|line| line.text).collect()
     }
 
     /// Kills the process at once.

@@ -1,6 +1,7 @@
 //! Starting a node: configuration, listeners, the kernel.
 
 use super::core::{NodeParts, Shared};
+use super::deferred::{self, Deferred};
 use super::error::StartError;
 use super::settings::NodeSettings;
 use super::tls::{AnonymousClients, Identity, TlsConfig};
@@ -9,8 +10,8 @@ use crate::config::address::{Endpoint, interface_addresses};
 use crate::config::node_id::{node_name, unique_string};
 use crate::config::octets::to_octets;
 use crate::config::{Args, Effective, RcFile, Service, Settings, rc};
-use crate::kernel::{KernelConfig, LaneLimits};
-use crate::value::{NodeId, Str};
+use crate::kernel::{Call, KernelConfig, LaneLimits};
+use crate::value::{NodeId, Packed, Str};
 use crate::wire::auth::Secret;
 use crate::wire::framing::FramingLimits;
 use crate::wire::handshake::{HandshakeConfig, Handshaker, Tls};
@@ -303,6 +304,7 @@ impl NodeBuilder {
             runtime: tokio::runtime::Handle::current(),
         });
         let node = Node::outer(shared.clone());
+        crate::services::install(&node);
         for function in self.functions.drain(..) {
             function(&node);
         }
@@ -424,12 +426,14 @@ fn start_services(node: &Node, services: &[Service]) -> Result<(), StartError> {
             }
             Service::Module(name) => return Err(StartError::Service(name.clone())),
             Service::Call { function, arguments } => {
-                if !node.shared().functions.read().contains_key(&Str::from(function.as_str())) {
-                    return Err(StartError::Service(function.clone()));
+                let function = Str::from(function.as_str());
+                if !node.shared().functions.read().contains_key(&function) {
+                    return Err(StartError::Service(function.to_string()));
                 }
-                let mut request = vec![serde_json::Value::from(function.as_str())];
-                request.extend(arguments.iter().cloned());
-                node.snd(node.id(), request).map_err(config)?;
+                let arguments = Packed::of(arguments).map_err(config)?;
+                // Not as a request, since these are refused in `secure` mode.
+                let call = Call { function, arguments, from: node.id().clone() };
+                deferred::run(node.shared(), vec![Deferred::Call(call)]);
             }
         }
     }

@@ -6,6 +6,7 @@ use super::lanes::SharedLane;
 use super::socket;
 use super::tls::{self, Rewind};
 use crate::kernel::{AuthOrder, Authenticated as Proven, ConnId, PeerGreeting};
+use crate::services::streams;
 use crate::value::{NodeId, Str};
 use crate::wire::auth::Nonce;
 use crate::wire::framing::{Decoder, Framing, Step};
@@ -81,6 +82,14 @@ fn shutdown() -> ConnectionError {
     ConnectionError::Refused("this node shuts down".to_owned())
 }
 
+/// Octets that no other connection will send.
+pub(crate) fn random_nonce() -> Result<Nonce, ConnectionError> {
+    let mut nonce = [0; Nonce::OCTETS];
+    getrandom::fill(&mut nonce)
+        .map_err(|error| ConnectionError::Refused(format!("no randomness: {error}")))?;
+    Ok(Nonce::from_random(&nonce))
+}
+
 struct Task {
     shared: Arc<Shared>,
     id: ConnId,
@@ -139,7 +148,11 @@ impl Task {
         match tokio::time::timeout(limit, self.shake_hands(stream, dialled)).await {
             Err(_) => ConnectionError::HandshakeTimeout(limit),
             Ok(Err(error)) => error,
-            Ok(Ok(mut ready)) => {
+            Ok(Ok(Shaken::Data)) => {
+                self.up = true;
+                ConnectionError::Refused("handed over as a data connection".to_owned())
+            }
+            Ok(Ok(Shaken::Node(mut ready))) => {
                 self.up = true;
                 self.exchange(&mut ready).await
             }
@@ -150,11 +163,8 @@ impl Task {
         &mut self,
         stream: TcpStream,
         dialled: bool,
-    ) -> Result<Ready, ConnectionError> {
-        let mut nonce = [0; Nonce::OCTETS];
-        getrandom::fill(&mut nonce)
-            .map_err(|error| ConnectionError::Refused(format!("no randomness: {error}")))?;
-        let nonce = Nonce::from_random(&nonce);
+    ) -> Result<Shaken, ConnectionError> {
+        let nonce = random_nonce()?;
         let handshaker = &self.shared.settings.handshaker;
         let handshake = match dialled {
             true => handshaker.dial(nonce, &self.address),
@@ -162,6 +172,12 @@ impl Task {
         };
         let mut unread = Unread { stream, octets: BytesMut::new() };
         let greeted = self.greet(&mut unread, handshake).await?;
+        if let Connection::Data { id } = greeted.connection() {
+            let id = Str::octets(id.as_slice());
+            let Unread { stream, octets } = unread;
+            streams::adopt(&self.shared, &id, stream, octets, greeted).await?;
+            return Ok(Shaken::Data);
+        }
         let order = self.hold(&mut unread).await?;
         match greeted.proceed()? {
             Proceed::Authenticate(state) => {
@@ -209,6 +225,10 @@ impl Task {
         let node = NodeId::new(peer.node_id.as_slice())
             .map_err(|error| ConnectionError::Refused(error.to_string()))?;
         self.node = Some(node.clone());
+        if let Connection::Data { .. } = greeted.connection() {
+            // The mesh knows nothing of it: it is no connection between nodes.
+            return Ok(greeted);
+        }
         let provider = Str::octets(peer.written("provider").unwrap_or_default());
         let greeting = PeerGreeting { node, provider };
         self.shared.kernel(|kernel| kernel.greeted(self.id, greeting));
@@ -296,13 +316,10 @@ impl Task {
         output: Output,
         unread: BytesMut,
         agreed: Authenticated,
-    ) -> Result<Ready, ConnectionError> {
+    ) -> Result<Shaken, ConnectionError> {
         let Some(node) = self.node.clone() else {
             return Err(ConnectionError::Closed);
         };
-        if let Connection::Data { .. } = agreed.connection {
-            return Err(ConnectionError::Refused("data connections are not expected".to_owned()));
-        }
         if !agreed.tls && self.shared.settings.tls.is_some() {
             let own = &self.shared.id;
             tracing::warn!(node = %own, "{node} ({}) is not encrypted: it has no TLS", self.address);
@@ -310,7 +327,7 @@ impl Task {
         let proven = Proven { untrusted: agreed.untrusted };
         self.shared.established(self.id, agreed.send_framing, &proven);
         match self.orders.next().await {
-            Control::Up { lane, generation } => Ok(Ready {
+            Control::Up { lane, generation } => Ok(Shaken::Node(Ready {
                 node,
                 input,
                 output: Some(output),
@@ -318,7 +335,7 @@ impl Task {
                 framing: agreed.receive_framing,
                 lane,
                 generation,
-            }),
+            })),
             Control::Close(reason) => Err(ConnectionError::Refused(reason)),
             Control::Proceed(_) => Err(ConnectionError::Refused("out of order".to_owned())),
         }
@@ -378,6 +395,13 @@ impl Orders {
             }
         }
     }
+}
+
+/// What a handshake has led to.
+enum Shaken {
+    Node(Ready),
+    /// A data connection, which somebody else has now.
+    Data,
 }
 
 /// An authenticated connection.

@@ -11,6 +11,7 @@ use super::settings::NodeSettings;
 use super::{Node, NodeEvent};
 use crate::kernel::db::{ChangeSet, DbAnswer, DbMonitorId, QueryId};
 use crate::kernel::{ConnId, Effect, Kernel, Now, PortName, WatchId, died};
+use crate::services::Services;
 use crate::value::packed::Elements;
 use crate::value::{NodeId, Packed, PortId, Str, StrRef};
 use crate::wire::framing::{EncodeError, Framing};
@@ -30,6 +31,7 @@ pub(crate) struct Shared {
     pub(crate) lanes: Lanes,
     pub(crate) functions: RwLock<HashMap<Str, Function>>,
     pub(crate) eval: RwLock<Option<super::EvalHook>>,
+    pub(crate) services: Services,
     pub(crate) runtime: tokio::runtime::Handle,
     /// Cancelled when the node shuts down: everything that runs for it ends.
     pub(crate) ended: CancellationToken,
@@ -94,6 +96,7 @@ impl Shared {
             settings,
             functions: RwLock::default(),
             eval: RwLock::default(),
+            services: Services::default(),
             hooks: hooks(weak.clone(), runtime.clone()),
             runtime,
             ended: CancellationToken::new(),
@@ -490,6 +493,7 @@ impl Shared {
         }
         deferred::run(self, later);
         self.functions.write().clear();
+        self.services.end();
     }
 
     /// A handle that does not keep the node alive.

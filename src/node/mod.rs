@@ -4,11 +4,11 @@
 
 mod builder;
 mod call;
-mod connection;
-mod context;
-mod core;
+pub(crate) mod connection;
+pub(crate) mod context;
+pub(crate) mod core;
 mod db;
-mod deferred;
+pub(crate) mod deferred;
 mod error;
 mod lanes;
 mod message;
@@ -16,9 +16,9 @@ mod monitor;
 mod node_port;
 pub(crate) mod port;
 pub mod probe;
-mod queue;
+pub(crate) mod queue;
 mod settings;
-mod socket;
+pub(crate) mod socket;
 pub mod tls;
 mod trace;
 
@@ -431,6 +431,11 @@ impl Node {
             let arguments = message.decode::<T>().map_err(|error| error.to_string())?;
             function(context, arguments).into_result()
         });
+        self.register_raw(name, function);
+    }
+
+    /// As [`Node::register`], for a function that takes its arguments as they came.
+    pub(crate) fn register_raw(&self, name: &str, function: context::Function) {
         let name = Str::from(name);
         let replaced = self.shared.functions.write().insert(name.clone(), function);
         drop(replaced);

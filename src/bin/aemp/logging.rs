@@ -1,6 +1,7 @@
 //! The log of the command: one line an event on standard error.
 
 use tracing::level_filters::LevelFilter;
+use tracing_subscriber::Layer as _;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::FormatTime;
@@ -32,9 +33,11 @@ fn start_with(verbosity: u8, otherwise: LevelFilter) -> Level {
         .with_writer(std::io::stderr)
         .with_ansi(false)
         .with_target(false)
-        .with_timer(Seconds);
+        .with_timer(Seconds)
+        .with_filter(filter);
     // Only fails if there is a log already, which then does as well.
-    let _ = tracing_subscriber::registry().with(filter).with(lines).try_init();
+    let _ =
+        tracing_subscriber::registry().with(lines).with(aemp::services::logs::layer()).try_init();
     Level { verbosity, otherwise, handle }
 }
 

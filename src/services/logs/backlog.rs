@@ -1,0 +1,177 @@
+//! Log lines that wait for somebody slow: as many as fit, and how many did not.
+
+use super::{LogEntry, LogLevel};
+use crate::value::NodeId;
+use parking_lot::Mutex;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+/// As many lines may wait.
+const MOST_WAITING: usize = 1024;
+/// As many octets of text may.
+const MOST_OCTETS: usize = 1 << 20;
+
+/// A queue that drops what does not fit, and puts a line into the place of the gap that says how
+/// much is missing.
+#[derive(Debug)]
+pub(super) struct Backlog(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    entries: VecDeque<LogEntry>,
+    octets: usize,
+    dropped: u64,
+    waker: Option<Waker>,
+    ended: bool,
+}
+
+impl Backlog {
+    pub(super) fn new() -> Arc<Self> {
+        Arc::new(Backlog(Mutex::default()))
+    }
+
+    /// Adds a line, or counts it if there is no room. Never waits.
+    pub(super) fn push(&self, entry: LogEntry) {
+        let mut state = self.0.lock();
+        if state.ended {
+            return;
+        }
+        let octets = state.octets + size(&entry);
+        // Once lines are missing, none may pass before somebody was told.
+        if state.dropped > 0 || state.entries.len() >= MOST_WAITING || octets > MOST_OCTETS {
+            state.dropped += 1;
+            return;
+        }
+        state.octets = octets;
+        state.entries.push_back(entry);
+        wake(state);
+    }
+
+    /// Nothing comes any more.
+    pub(super) fn end(&self) {
+        let mut state = self.0.lock();
+        state.ended = true;
+        wake(state);
+    }
+
+    /// The next line, or the number of those that were dropped after the last one.
+    pub(super) fn poll_next(&self, cx: &mut Context<'_>) -> Poll<Option<Waiting>> {
+        let mut state = self.0.lock();
+        if let Some(entry) = state.entries.pop_front() {
+            state.octets -= size(&entry);
+            return Poll::Ready(Some(Waiting::Line(entry)));
+        }
+        if state.dropped > 0 {
+            return Poll::Ready(Some(Waiting::Gap(std::mem::take(&mut state.dropped))));
+        }
+        if state.ended {
+            return Poll::Ready(None);
+        }
+        let old = state.waker.replace(cx.waker().clone());
+        drop(state);
+        drop(old);
+        Poll::Pending
+    }
+
+    pub(super) async fn next(&self) -> Option<Waiting> {
+        std::future::poll_fn(|cx| self.poll_next(cx)).await
+    }
+}
+
+fn wake(mut state: parking_lot::MutexGuard<'_, State>) {
+    let waker = state.waker.take();
+    drop(state);
+    if let Some(waker) = waker {
+        waker.wake();
+    }
+}
+
+fn size(entry: &LogEntry) -> usize {
+    entry.text.len() + entry.context.len()
+}
+
+/// What a backlog has.
+#[derive(Debug)]
+pub(super) enum Waiting {
+    Line(LogEntry),
+    /// As many lines are missing here.
+    Gap(u64),
+}
+
+impl Waiting {
+    /// A line in any case: a gap as a warning of `node`.
+    pub(super) fn into_entry(self, node: &NodeId) -> LogEntry {
+        match self {
+            Waiting::Line(entry) => entry,
+            Waiting::Gap(dropped) => LogEntry {
+                node: node.clone(),
+                time: super::now(),
+                context: super::CONTEXT.to_owned(),
+                level: LogLevel::Warn,
+                text: format!("{dropped} log lines were dropped here: their catcher is too slow"),
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(text: String) -> LogEntry {
+        LogEntry {
+            node: "node".parse().unwrap(),
+            time: 1.5,
+            context: "main".to_owned(),
+            level: LogLevel::Info,
+            text,
+        }
+    }
+
+    fn all(backlog: &Backlog) -> Vec<String> {
+        let mut texts = Vec::new();
+        let mut cx = Context::from_waker(Waker::noop());
+        while let Poll::Ready(Some(waiting)) = backlog.poll_next(&mut cx) {
+            texts.push(waiting.into_entry(&"node".parse().unwrap()).text);
+        }
+        texts
+    }
+
+    #[test]
+    fn lines_come_in_order_and_a_gap_where_some_are_missing() {
+        let backlog = Backlog::new();
+        for number in 0..MOST_WAITING + 7 {
+            backlog.push(entry(number.to_string()));
+        }
+        let texts = all(&backlog);
+        let (gap, lines) = texts.split_last().unwrap();
+        assert!(lines.iter().enumerate().all(|(number, text)| *text == number.to_string()));
+        assert_eq!(lines.len(), MOST_WAITING);
+        assert!(gap.starts_with("7 log lines were dropped"), "{gap}");
+        backlog.push(entry("after".to_owned()));
+        assert_eq!(all(&backlog), ["after"]);
+    }
+
+    #[test]
+    fn long_lines_fill_it_too() {
+        let backlog = Backlog::new();
+        for _ in 0..3 {
+            backlog.push(entry("x".repeat(MOST_OCTETS / 2 - "main".len())));
+        }
+        assert_eq!(all(&backlog).len(), 3);
+        backlog.push(entry("x".repeat(MOST_OCTETS)));
+        assert_eq!(all(&backlog).len(), 1);
+    }
+
+    #[test]
+    fn what_waits_at_the_end_is_still_there() {
+        let backlog = Backlog::new();
+        backlog.push(entry("last".to_owned()));
+        backlog.end();
+        backlog.push(entry("too late".to_owned()));
+        assert_eq!(all(&backlog), ["last"]);
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(matches!(backlog.poll_next(&mut cx), Poll::Ready(None)));
+    }
+}

@@ -1,0 +1,61 @@
+//! Sending this node's lines to a port that asked for them.
+
+use super::backlog::Backlog;
+use super::hub::{self, Catcher};
+use super::{CONTEXT, LogEntry, LogLevel};
+use crate::node::context::Context;
+use crate::node::{MessageRef, Node};
+use crate::value::PortId;
+use serde::de::IgnoredAny;
+use std::sync::Arc;
+
+/// The request `connect VERSION, PORT, LEVEL`: lines up to that level go to the port until it dies.
+pub(super) fn connect(context: &Context<'_>, message: MessageRef<'_>) -> Result<(), String> {
+    let (_version, port, level): (IgnoredAny, PortId, String) =
+        message.decode().map_err(|error| error.to_string())?;
+    let level: LogLevel = level.parse().map_err(|error: super::NoLogLevel| error.to_string())?;
+    if port.is_node_port() {
+        return Err("a node port catches no log lines".to_owned());
+    }
+    let node = context.node().inside();
+    let backlog = Backlog::new();
+    let died = node.monitor(&port);
+    hub::add(Catcher {
+        node: node.id().clone(),
+        port: port.clone(),
+        level,
+        backlog: backlog.clone(),
+    });
+    if level >= LogLevel::Debug {
+        backlog.push(LogEntry {
+            node: node.id().clone(),
+            time: super::now(),
+            context: CONTEXT.to_owned(),
+            level: LogLevel::Debug,
+            text: format!("{port} gets log lines up to level {level} from now on"),
+        });
+    }
+    let runtime = node.shared().runtime.clone();
+    runtime.spawn(async move {
+        let ended = node.shared().ended.clone();
+        tokio::select! {
+            _ = died => {}
+            () = send_all(&node, &port, &backlog) => {}
+            () = ended.cancelled() => {}
+        }
+        hub::remove(&backlog);
+    });
+    Ok(())
+}
+
+async fn send_all(node: &Node, port: &PortId, backlog: &Arc<Backlog>) {
+    while let Some(waiting) = backlog.next().await {
+        let entry = waiting.into_entry(node.id());
+        if port.node() != *node.id() {
+            node.shared().lanes.of(&port.node()).wait_until_drained().await;
+        }
+        let line = (entry.time, entry.context, entry.level.number(), entry.text);
+        // What cannot be sent is as good as dropped.
+        let _ = hub::unlogged(|| node.snd(port, line));
+    }
+}

@@ -1,0 +1,117 @@
+//! The listening side: streams that others have announced.
+
+use super::table::Expectation;
+use super::{StreamFunction, TAG, connect, handshake};
+use crate::node::context::Context;
+use crate::node::core::Shared;
+use crate::node::deferred::panic_text;
+use crate::node::{ConnectionError, KillReason, Message, MessageRef};
+use crate::value::{NodeId, PortId, Str};
+use crate::wire::handshake::Greeted;
+use bytes::BytesMut;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpStream;
+use tokio_util::task::AbortOnDropHandle;
+
+/// A peer may ask us to wait this many seconds and no longer.
+const LONGEST: f64 = 3600.0;
+
+/// The request `_expect ID, PORT, TIMEOUT, FUNCTION, arguments...`.
+pub(super) fn expect(context: &Context<'_>, message: MessageRef<'_>) -> Result<(), String> {
+    let (id, port, seconds, name): (Str, PortId, f64, Str) =
+        message.decode().map_err(|error| error.to_string())?;
+    let arguments = MessageRef::new(context.from(), message.elements().after(4)).keep();
+    let shared = context.node().shared();
+    let function = shared.services.streams.function(&name);
+    let begun = function
+        .ok_or_else(|| format!("no function {name} for streams is registered here"))
+        // From now on: what the peer does next relies on it.
+        .and_then(|function| Ok((function, Expectation::new(shared, &id)?)));
+    let (function, expectation) = match begun {
+        Ok(begun) => begun,
+        Err(why) => {
+            context.node().kil(&port, &KillReason::new(TAG, &why));
+            return Err(why);
+        }
+    };
+    // A time that is no number is over at once.
+    let limit = Duration::from_secs_f64(seconds.max(0.0).min(LONGEST));
+    let shared = shared.clone();
+    let runtime = shared.runtime.clone();
+    runtime.spawn(async move {
+        let ended = shared.ended.clone();
+        let outcome = tokio::select! {
+            outcome = serve(&shared, expectation, limit, function, arguments) => outcome,
+            () = ended.cancelled() => return,
+        };
+        if let Err(why) = outcome {
+            tracing::warn!(node = %shared.id, "data connection {id} for {name}: {why}");
+            shared.inner_handle().kil(&port, &KillReason::new(TAG, &why));
+        }
+    });
+    Ok(())
+}
+
+async fn serve(
+    shared: &Shared,
+    mut expectation: Expectation,
+    limit: Duration,
+    function: StreamFunction,
+    arguments: Message,
+) -> Result<(), String> {
+    let stream = tokio::time::timeout(limit, expectation.stream())
+        .await
+        .map_err(|_| format!("nobody connected within {} s", limit.as_secs_f64()))?
+        .ok_or("this node was shut down")?;
+    drop(expectation);
+    let task = async move { function(arguments.as_ref(), stream)?.await };
+    let task = AbortOnDropHandle::new(shared.runtime.spawn(task));
+    task.await.unwrap_or_else(|error| match error.try_into_panic() {
+        Ok(panic) => Err(panic_text(&*panic)),
+        Err(_) => Err("this node was shut down".to_owned()),
+    })
+}
+
+/// A connection that was made to us, and whose peer has greeted, is a data connection.
+///
+/// What is not expected is refused before we authenticate, so that the peer notices.
+pub(crate) async fn adopt(
+    shared: &Shared,
+    id: &Str,
+    stream: TcpStream,
+    unread: BytesMut,
+    greeted: Greeted,
+) -> Result<(), ConnectionError> {
+    let refused = || ConnectionError::Refused(format!("data connection {id} is not expected"));
+    if !shared.services.streams.is_expected(id) {
+        return Err(refused());
+    }
+    let stream = handshake::authenticate(shared, stream, unread, greeted).await?;
+    tracing::debug!(node = %shared.id, "data connection {id} with {}", stream.peer());
+    shared.services.streams.complete(id, stream).map_err(|_| refused())
+}
+
+/// The request `_connect ID, NODE`: somebody who asked us to expect a connection cannot dial us.
+pub(super) fn connect_back(context: &Context<'_>, message: MessageRef<'_>) -> Result<(), String> {
+    let (id, node): (Str, NodeId) = message.decode().map_err(|error| error.to_string())?;
+    let shared = context.node().shared();
+    if !shared.services.streams.is_expected(&id) {
+        return Err(format!("data connection {id} is not expected"));
+    }
+    let shared = Arc::clone(shared);
+    let runtime = shared.runtime.clone();
+    runtime.spawn(async move {
+        let ended = shared.ended.clone();
+        let dialled = tokio::select! {
+            dialled = connect::dial_node(&shared, &node, &id) => dialled,
+            () = ended.cancelled() => return,
+        };
+        match dialled {
+            // Nobody waits any more if the time was over meanwhile.
+            Ok(stream) => drop(shared.services.streams.complete(&id, stream)),
+            Err(error) => tracing::warn!(node = %shared.id, "data connection {id}: {error}"),
+        }
+    });
+    Ok(())
+}

@@ -1,0 +1,162 @@
+//! Data connections: raw streams of octets between two nodes, beside their messages.
+//!
+//! A stream has a connection of its own, authenticated and encrypted as those between nodes are.
+//! One node asks for it and names a function of the other one, which gets the other end:
+//!
+//! ```
+//! # async fn example(node: aemp::Node, archive: aemp::NodeId) -> Result<(), Box<dyn std::error::Error>> {
+//! use aemp::services::streams::DataStream;
+//! use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+//!
+//! // On the node `archive`:
+//! # let there = node.clone();
+//! there.register_stream("Archive::fetch", |(name,): (String,), mut stream: DataStream| async move {
+//!     stream.write_all(&tokio::fs::read(name).await?).await?;
+//!     stream.shutdown().await
+//! });
+//!
+//! // On another one:
+//! let mut stream = node.connect_stream(&archive, "Archive::fetch", ("data.tar",)).await?;
+//! let mut octets = Vec::new();
+//! stream.read_to_end(&mut octets).await?;
+//! # Ok(()) }
+//! ```
+//!
+//! Perl calls it `AnyEvent::MP::DataConn`; its nodes can be the listening side, and their function
+//! gets an `AnyEvent::Handle` behind its arguments. Source: `docs/protocol.md` §1.7, §3.6.
+
+mod connect;
+mod expect;
+mod handshake;
+mod stream;
+mod table;
+
+pub use self::connect::ConnectStream;
+pub(crate) use self::expect::adopt;
+pub use self::stream::DataStream;
+pub(crate) use self::table::Streams;
+
+use crate::node::context::Outcome;
+use crate::node::{KillReason, MessageRef, Node, SendError};
+use crate::value::{NodeId, Packed, Str, to_elements};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The request to expect a data connection, and the tag with which its failure kills a port.
+const EXPECT: &str = "AnyEvent::MP::DataConn::_expect";
+const TAG: &str = "AnyEvent::MP::DataConn";
+/// The request to dial the node that asks, because it cannot dial.
+const CONNECT: &str = "AnyEvent::MP::DataConn::_connect";
+
+/// Why there is no stream to a node.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StreamError {
+    /// The arguments have no form in Perl's data model.
+    #[error(transparent)]
+    Send(#[from] SendError),
+    /// The node refused: most often it has no such function.
+    #[error("{node} refused the stream: {reason}")]
+    Refused {
+        /// Which node.
+        node: NodeId,
+        /// As it said.
+        reason: KillReason,
+    },
+    /// The node was lost, or could not be reached at all.
+    #[error("no stream to {node}: {reason}")]
+    Lost {
+        /// Which node.
+        node: NodeId,
+        /// As monitors get it.
+        reason: KillReason,
+    },
+    /// The node can be reached with messages, but no stream could be made.
+    #[error("no stream to {node}: {problems}")]
+    Unreachable {
+        /// Which node.
+        node: NodeId,
+        /// What went wrong at each of its addresses.
+        problems: String,
+    },
+    /// It took too long.
+    #[error("no stream to {node} within {} s", .limit.as_secs_f64())]
+    Timeout {
+        /// Which node.
+        node: NodeId,
+        /// How long it was tried.
+        limit: Duration,
+    },
+    /// This node was shut down.
+    #[error("no stream: this node was shut down")]
+    Shutdown,
+}
+
+impl Node {
+    /// Asks `node`, which may be this one, to run its function `function` with these arguments and
+    /// one end of a new stream; the other end is what awaiting the call yields. What Perl calls
+    /// `AnyEvent::MP::DataConn::connect_to`.
+    ///
+    /// It takes `monitor_timeout` at most, or what [`ConnectStream::timeout`] says. We dial the
+    /// other node; if that one listens nowhere, it dials us.
+    ///
+    /// # Errors
+    /// [`StreamError::Refused`] if a node of ours has no such function. A Perl node only
+    /// complains in its log then, and the stream ends at once; so does that of a Perl node in
+    /// `secure` mode.
+    pub fn connect_stream(
+        &self,
+        node: &NodeId,
+        function: &str,
+        arguments: impl Serialize,
+    ) -> ConnectStream {
+        ConnectStream::new(self.clone(), node.clone(), function, packed(&arguments))
+    }
+
+    /// Lets others connect streams to a function: it runs as a task with their arguments and its
+    /// end of the stream. If the arguments do not decode, if it fails or panics, the port that the
+    /// other side waits with is killed with `AnyEvent::MP::DataConn, text`.
+    ///
+    /// A function of the same name is replaced. In `secure` mode nobody can connect. The future
+    /// ends with the node.
+    pub fn register_stream<T, F, Fut, R>(&self, name: &str, function: F)
+    where
+        T: DeserializeOwned,
+        F: Fn(T, DataStream) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = R> + Send + 'static,
+        R: Outcome,
+    {
+        let function: StreamFunction = Arc::new(move |arguments, stream| {
+            let arguments = arguments.decode::<T>().map_err(|error| error.to_string())?;
+            let future = function(arguments, stream);
+            Ok(Box::pin(async move { future.await.into_result() }))
+        });
+        let replaced = self.shared().services.streams.register(Str::from(name), function);
+        drop(replaced);
+    }
+
+    /// Takes a function back that [`Node::register_stream`] offered; streams that are there stay.
+    pub fn unregister_stream(&self, name: &str) {
+        let removed = self.shared().services.streams.unregister(&Str::from(name));
+        drop(removed);
+    }
+}
+
+/// What a registered function comes to: a task, unless its arguments do not decode.
+type StreamTask = std::pin::Pin<Box<dyn Future<Output = Result<(), String>> + Send>>;
+type StreamFunction =
+    Arc<dyn Fn(MessageRef<'_>, DataStream) -> Result<StreamTask, String> + Send + Sync>;
+
+fn packed(arguments: &impl Serialize) -> Result<Packed, SendError> {
+    let mut octets = Vec::new();
+    let len = to_elements(&mut octets, arguments)?;
+    Ok(Packed::new(len, octets.into()))
+}
+
+pub(super) fn install(node: &Node) {
+    super::offer(node, EXPECT, expect::expect);
+    super::offer(node, CONNECT, expect::connect_back);
+}

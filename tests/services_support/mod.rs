@@ -1,0 +1,168 @@
+//! What the tests of services have in common: nodes over real sockets, and a peer made by hand.
+
+// Each test file uses its own part of this.
+#![allow(dead_code)]
+
+use aemp::node::NodeBuilder;
+use aemp::node::tls::{self, AnonymousClients, Identity, TlsConfig};
+use aemp::wire::auth::{Nonce, Secret};
+use aemp::wire::framing::Framing;
+use aemp::wire::handshake::{
+    Authenticating, Handshake, HandshakeConfig, Handshaker, Proceed, Progress, Tls,
+};
+use aemp::{Node, NodeId};
+use bytes::BytesMut;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const SECRET: &str = "geheim";
+
+pub fn builder(id: &str, seeds: &[&Node]) -> NodeBuilder {
+    let mut builder = Node::builder().node_id(id).secret(SECRET);
+    for seed in seeds {
+        builder = builder.seed(&seed.addresses()[0].to_string());
+    }
+    builder
+}
+
+/// A node that has joined its seeds.
+pub async fn node(id: &str, seeds: &[&Node]) -> Node {
+    started(builder(id, seeds).bind("127.0.0.1:0")).await
+}
+
+pub async fn started(builder: NodeBuilder) -> Node {
+    let node = builder.start().await.unwrap();
+    if !node.seeds().is_empty() {
+        within(node.joined()).await;
+    }
+    node
+}
+
+pub async fn within<T>(future: impl std::future::IntoFuture<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, future).await.expect("in time")
+}
+
+pub fn id(text: &str) -> NodeId {
+    text.parse().unwrap()
+}
+
+pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+
+/// A peer that a test plays itself, in JSON framing.
+pub struct Peer {
+    pub stream: Box<dyn Stream>,
+    pub unread: BytesMut,
+}
+
+/// How such a peer introduces itself.
+pub struct Introduction<'a> {
+    pub id: &'a str,
+    pub secret: Option<&'a str>,
+    pub pem: Option<&'a str>,
+    /// The data connection that it dials.
+    pub data: Option<&'a str>,
+    /// The authentication line that it sends instead of a correct one.
+    pub line: Option<&'a str>,
+}
+
+impl<'a> Introduction<'a> {
+    pub fn of(id: &'a str) -> Self {
+        Introduction { id, secret: Some(SECRET), pem: None, data: None, line: None }
+    }
+}
+
+impl Peer {
+    /// Connects to a node and authenticates, as far as the node goes along.
+    pub async fn connect(node: &Node, introduction: &Introduction<'_>) -> std::io::Result<Peer> {
+        let address = node.addresses()[0].to_string();
+        let mut stream = TcpStream::connect(&address).await?;
+        let mut unread = BytesMut::new();
+        let mut handshake = greeting(introduction);
+        stream.write_all(handshake.output()).await?;
+        let greeted = loop {
+            match handshake.feed(&mut unread).unwrap() {
+                Progress::Reached(greeted) => break greeted,
+                Progress::NeedMore(same) => handshake = same,
+            }
+            more(&mut stream, &mut unread).await?;
+        };
+        let line = introduction.line;
+        match greeted.proceed().unwrap() {
+            Proceed::Authenticate(state) => authenticate(stream, unread, state, line).await,
+            Proceed::StartTls(state) => {
+                let identity = Identity::from_pem(introduction.pem.unwrap().as_bytes()).unwrap();
+                let config = TlsConfig::new(&identity, AnonymousClients::Refused);
+                let stream = tls::Rewind::new(unread, stream);
+                let established =
+                    tls::handshake(stream, state.we_are_client(), &config).await.unwrap();
+                let peer = established.peer();
+                let state = state.tls_established(peer);
+                authenticate(established.stream, BytesMut::new(), state, line).await
+            }
+        }
+    }
+
+    pub async fn send(&mut self, octets: &[u8]) {
+        self.stream.write_all(octets).await.unwrap();
+        self.stream.flush().await.unwrap();
+    }
+
+    /// Reads until the text was received; gives all before it, and it.
+    pub async fn read_until(&mut self, text: &str) -> String {
+        within(async {
+            loop {
+                let received = String::from_utf8_lossy(&self.unread).into_owned();
+                if let Some(at) = received.find(text) {
+                    let end = at + text.len();
+                    let _ = self.unread.split_to(end);
+                    return received[..end].to_owned();
+                }
+                more(&mut self.stream, &mut self.unread).await.unwrap();
+            }
+        })
+        .await
+    }
+}
+
+fn greeting(introduction: &Introduction<'_>) -> Handshake {
+    let mut config = HandshakeConfig::new(introduction.id);
+    config.framings = vec![Framing::Json];
+    config.secret = introduction.secret.and_then(|secret| Secret::new(secret.as_bytes()));
+    config.tls = if introduction.pem.is_some() { Tls::Offered } else { Tls::Off };
+    let handshaker = Handshaker::new(config).unwrap();
+    let mut nonce = [0; Nonce::OCTETS];
+    getrandom::fill(&mut nonce).unwrap();
+    let nonce = Nonce::from_random(&nonce);
+    match introduction.data {
+        Some(id) => handshaker.dial_data(nonce, "127.0.0.1:1", id),
+        None => handshaker.dial(nonce, "127.0.0.1:1"),
+    }
+}
+
+async fn authenticate<S: Stream + 'static>(
+    mut stream: S,
+    mut unread: BytesMut,
+    mut state: Authenticating,
+    line: Option<&str>,
+) -> std::io::Result<Peer> {
+    let own = line.map_or_else(|| state.output().to_vec(), |line| line.as_bytes().to_vec());
+    stream.write_all(&own).await?;
+    stream.flush().await?;
+    loop {
+        match state.feed(&mut unread).unwrap() {
+            Progress::Reached(_) => return Ok(Peer { stream: Box::new(stream), unread }),
+            Progress::NeedMore(same) => state = same,
+        }
+        more(&mut stream, &mut unread).await?;
+    }
+}
+
+async fn more(stream: &mut (impl Stream + ?Sized), unread: &mut BytesMut) -> std::io::Result<()> {
+    match stream.read_buf(unread).await? {
+        0 => Err(std::io::ErrorKind::UnexpectedEof.into()),
+        _ => Ok(()),
+    }
+}
