@@ -16,6 +16,7 @@ help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: ## a seed, a receiver and a sender find each other and talk, as three processes
+	@echo "Building; the first time that takes a minute or two."
 	@$(CARGO) build --quiet --bins --examples
 	@scripts/demo
 
