@@ -27,7 +27,7 @@ test: format lint doctest ## formatting, lints and all tests, the checks against
 
 compat: ## only the checks against Perl, and fail if there are no real Perl nodes
 	@scripts/perl-packages
-	@$(CARGO) build --workspace
+	@$(CARGO) build --workspace --bins --examples
 	AEMP_REQUIRE=packages,live $(CARGO) $(RUNNER) --no-fail-fast $(ONLY_COMPAT)
 
 format:
