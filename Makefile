@@ -16,6 +16,7 @@ help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: ## a seed, a receiver and a sender find each other and talk, as three processes
+	@echo "Building; the first time that takes a minute or two."
 	@$(CARGO) build --quiet --bins --examples
 	@scripts/demo
 
@@ -26,7 +27,7 @@ test: format lint doctest ## formatting, lints and all tests, the checks against
 
 compat: ## only the checks against Perl, and fail if there are no real Perl nodes
 	@scripts/perl-packages
-	@$(CARGO) build --workspace
+	@$(CARGO) build --workspace --bins --examples
 	AEMP_REQUIRE=packages,live $(CARGO) $(RUNNER) --no-fail-fast $(ONLY_COMPAT)
 
 format:

@@ -7,6 +7,7 @@ use super::settings::NodeSettings;
 use super::tls::{AnonymousClients, Identity, TlsConfig};
 use super::{Context, Node, Outcome, connection, socket};
 use crate::config::address::{Endpoint, interface_addresses};
+use crate::config::args::{ArgsError, decode_command_line};
 use crate::config::node_id::{node_name, unique_string};
 use crate::config::octets::to_octets;
 use crate::config::{Args, Effective, RcFile, Service, Settings, rc};
@@ -15,6 +16,7 @@ use crate::value::{NodeId, Packed, Str};
 use crate::wire::auth::Secret;
 use crate::wire::framing::FramingLimits;
 use crate::wire::handshake::{HandshakeConfig, Handshaker, Tls};
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -56,6 +58,8 @@ pub struct NodeBuilder {
     grace: Option<Duration>,
     no_healing: bool,
     trace: bool,
+    alone: bool,
+    wrong_arguments: Option<ArgsError>,
 }
 
 /// Registers a function once the node is there.
@@ -139,6 +143,24 @@ impl NodeBuilder {
         self
     }
 
+    /// Makes a node without a network, for messages inside of one program: it listens nowhere and
+    /// needs no secret. What Perl has as long as `configure` was not called.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let node = aemp::Node::builder().alone().start().await?;
+    /// let mut port = node.port();
+    /// node.snd(port.id(), ("test", 123))?;
+    /// assert_eq!(port.recv::<(String, u32)>().await?.1, 123);
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn alone(mut self) -> Self {
+        self.alone = true;
+        self.no_binds()
+    }
+
     /// Sets any key that the rc file may have too, such as `monitor_timeout`.
     #[must_use]
     pub fn set(mut self, key: &str, value: impl Into<serde_json::Value>) -> Self {
@@ -154,6 +176,49 @@ impl NodeBuilder {
             self.rc = RcSource::Default;
         }
         self
+    }
+
+    /// Takes what stands on the program's command line, as `aemp run` does: `[PROFILE] KEY
+    /// VALUE...`. What was set before this call is the program's default, and the rc file is read
+    /// unless the line has `norc 1`. Wrong arguments make [`NodeBuilder::start`] fail.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let command_line = "nodeid mine secret geheim binds 127.0.0.1:0 norc 1".split(' ');
+    /// let node = aemp::Node::builder()
+    ///     .node_id("eg_receiver/%u") // unless the command line has another one
+    ///     .arguments(command_line) // a program's: std::env::args_os().skip(1)
+    ///     .start()
+    ///     .await?;
+    /// assert_eq!(node.id().to_string(), "mine");
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn arguments<W: Into<OsString>>(mut self, words: impl IntoIterator<Item = W>) -> Self {
+        let values = decode_command_line(words.into_iter().map(Into::into));
+        match values.and_then(|values| Args::from_run_arguments(&values)) {
+            Ok(args) => self.add(args),
+            Err(error) => self.wrong_arguments = Some(error),
+        }
+        self
+    }
+
+    fn add(&mut self, args: Args) {
+        for (key, list) in [("binds", &mut self.binds), ("seeds", &mut self.seeds)] {
+            if args.values().contains_key(key) {
+                list.clear();
+            }
+        }
+        for (key, value) in args.values() {
+            self.args.set(key, value.clone());
+        }
+        self.args.profile = args.profile.or(self.args.profile.take());
+        self.args.force |= args.force;
+        self.args.norc |= args.norc;
+        if matches!(self.rc, RcSource::None) {
+            self.rc = RcSource::Default;
+        }
     }
 
     /// Uses these settings, which were read and checked before, and no others.
@@ -233,12 +298,20 @@ impl NodeBuilder {
         if let Some(settings) = self.settings.take() {
             return Ok(settings);
         }
+        if let Some(error) = self.wrong_arguments.take() {
+            return Err(config(error));
+        }
         for (key, list) in [("binds", &mut self.binds), ("seeds", &mut self.seeds)] {
             if !list.is_empty() {
                 self.args.set(key, std::mem::take(list));
             }
         }
+        if self.alone {
+            // Nobody is ever asked for it.
+            self.args.set("secret", random_name()?);
+        }
         let path = match &self.rc {
+            _ if self.args.norc => None,
             RcSource::None => None,
             RcSource::Default => rc::default_path(),
             RcSource::File(path) => Some(path.clone()),
@@ -343,10 +416,14 @@ fn fill(octets: &mut [u8]) -> Result<(), StartError> {
     getrandom::fill(octets).map_err(|error| StartError::Randomness(error.to_string()))
 }
 
-fn node_id(settings: &Settings) -> Result<NodeId, StartError> {
+fn random_name() -> Result<String, StartError> {
     let mut random = [0; 16];
     fill(&mut random)?;
-    let unique = unique_string(u128::from_ne_bytes(random));
+    Ok(unique_string(u128::from_ne_bytes(random)))
+}
+
+fn node_id(settings: &Settings) -> Result<NodeId, StartError> {
+    let unique = random_name()?;
     let expanded = settings.node_id.expand(&node_name(), &unique).map_err(config)?;
     let octets = to_octets(&expanded.id).map_err(config)?;
     NodeId::new(Str::octets(octets)).map_err(config)

@@ -193,6 +193,20 @@ impl Db {
         }
     }
 
+    /// Waits until a family has a key, and gives one of them: how a program finds a service that
+    /// may not be there yet. `None` once the node was shut down.
+    ///
+    /// What it finds may be gone in the next moment; [monitor](Node::monitor) it.
+    pub async fn wait_for_key(&self, family: impl Into<Str>) -> Option<Str> {
+        let mut changes = self.monitor(family);
+        while let Some(change) = changes.next().await {
+            if let Some((key, _)) = change.added().next() {
+                return Some(key.clone());
+            }
+        }
+        None
+    }
+
     /// Monitors a family: a stream of changes that begins with the whole content as added. What
     /// Perl calls `db_mon`.
     ///

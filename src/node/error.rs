@@ -3,7 +3,7 @@
 use super::message::KillReason;
 use crate::value::{DecodeError, EncodeError, InvalidId};
 use crate::wire::framing;
-use std::io;
+use std::{fmt, io};
 use thiserror::Error;
 
 /// Why a message was not sent.
@@ -61,7 +61,9 @@ pub enum CallError {
 }
 
 /// Why a node did not start.
-#[derive(Debug, Error)]
+///
+/// Its `Debug` form is its text, so that a `main` that returns it ends with a line for people.
+#[derive(Error)]
 #[non_exhaustive]
 pub enum StartError {
     /// The configuration cannot be used.
@@ -89,6 +91,12 @@ pub enum StartError {
     /// A service that the configuration names does not exist here.
     #[error("service {0}: no such function is registered here")]
     Service(String),
+}
+
+impl fmt::Debug for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
 }
 
 /// Why a connection to a node was refused or lost; the text of log lines.

@@ -153,6 +153,13 @@ impl ToPort for String {
     }
 }
 
+/// As keys of the database are.
+impl ToPort for Str {
+    fn to_port(&self) -> Result<PortId, InvalidId> {
+        PortId::parse(self.clone())
+    }
+}
+
 impl<T: ToPort + ?Sized> ToPort for &T {
     fn to_port(&self) -> Result<PortId, InvalidId> {
         (**self).to_port()

@@ -16,10 +16,10 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-pub const PATIENCE: Duration = Duration::from_secs(20);
-pub const SECRET: &str = "geheim";
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const SECRET: &str = "geheim";
 
-pub fn builder(id: &str, seeds: &[&Node]) -> NodeBuilder {
+pub(crate) fn builder(id: &str, seeds: &[&Node]) -> NodeBuilder {
     let mut builder = Node::builder().node_id(id).secret(SECRET);
     for seed in seeds {
         builder = builder.seed(&seed.addresses()[0].to_string());
@@ -28,11 +28,11 @@ pub fn builder(id: &str, seeds: &[&Node]) -> NodeBuilder {
 }
 
 /// A node that has joined its seeds.
-pub async fn node(id: &str, seeds: &[&Node]) -> Node {
+pub(crate) async fn node(id: &str, seeds: &[&Node]) -> Node {
     started(builder(id, seeds).bind("127.0.0.1:0")).await
 }
 
-pub async fn started(builder: NodeBuilder) -> Node {
+pub(crate) async fn started(builder: NodeBuilder) -> Node {
     let node = builder.start().await.unwrap();
     if !node.seeds().is_empty() {
         within(node.joined()).await;
@@ -40,11 +40,11 @@ pub async fn started(builder: NodeBuilder) -> Node {
     node
 }
 
-pub async fn within<T>(future: impl std::future::IntoFuture<Output = T>) -> T {
+pub(crate) async fn within<T>(future: impl std::future::IntoFuture<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, future).await.expect("in time")
 }
 
-pub fn id(text: &str) -> NodeId {
+pub(crate) fn id(text: &str) -> NodeId {
     text.parse().unwrap()
 }
 

@@ -1,0 +1,44 @@
+//! A chat client: `chat_client NICK [PROFILE] [KEY VALUE]...`. It sends what it reads to
+//! `chat_server`, and if that is killed it waits for another one.
+
+use aemp::{KillReason, Node, PortId, RecvError};
+use std::time::Duration;
+use tokio::io::{AsyncBufReadExt as _, BufReader, stdin};
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let mut arguments = std::env::args_os().skip(1);
+    let nick = arguments.next().and_then(|nick| nick.into_string().ok());
+    let nick = nick.ok_or("usage: chat_client NICK [PROFILE] [KEY VALUE]...")?;
+    let node = Node::builder().node_id("eg_chat_client/%u").arguments(arguments).start().await?;
+    let mut lines = BufReader::new(stdin()).lines();
+
+    while let Some(server) = node.db().wait_for_key("eg_chat_server").await {
+        let server = PortId::try_from(server)?;
+        println!("connecting...");
+        // Each try has a port of its own, which dies with the server.
+        let mut client = node.port();
+        let _link = node.link(&server, &client.id());
+        node.snd(&server, ("join", client.id(), &nick))?;
+        let reason = loop {
+            tokio::select! {
+                text = client.recv::<(String,)>() => match text {
+                    Ok((text,)) => println!("{text}"),
+                    Err(RecvError::Died(reason)) => break reason,
+                    Err(wrong_message) => eprintln!("ignored: {wrong_message}"),
+                },
+                line = lines.next_line() => match line? {
+                    Some(line) => node.snd(&server, ("privmsg", &nick, line))?,
+                    None => {
+                        client.kil(&KillReason::normal());
+                        node.shutdown().await;
+                        return Ok(());
+                    }
+                },
+            }
+        };
+        println!("disconnected: {reason}");
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    Ok(())
+}

@@ -1,0 +1,20 @@
+//! Prints what others send to it, and answers those who say where to.
+//!
+//! Configured as `aemp run` is: by the rc file, and by `[PROFILE] KEY VALUE...` on its command
+//! line.
+
+use aemp::{Node, PortId};
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let arguments = std::env::args_os().skip(1);
+    let node = Node::builder().node_id("eg_receiver/%u").arguments(arguments).start().await?;
+    let port = node.port_of_tags();
+    port.on("test", |ctx, (data, reply): (String, Option<PortId>)| {
+        println!("Received data: {data}");
+        reply.map_or(Ok(()), |reply| ctx.snd(&reply, ("received", data)))
+    });
+    let _entry = node.db().register("eg_receivers", &port)?;
+    node.ended().await;
+    Ok(())
+}
