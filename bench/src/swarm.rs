@@ -131,7 +131,6 @@ pub(crate) async fn subscribe(role: &Role<'_>) -> Result<()> {
         let (counts, ready, port, center) =
             (counts.clone(), ready.clone(), port.clone(), center.clone());
         watching.spawn(async move {
-            node.joined().await;
             let mut changes = node.db().monitor("bench");
             changes.next().await.context("no first report")?;
             let _: (f64,) = node.call(&center, ("time",)).await?;

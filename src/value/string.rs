@@ -83,6 +83,11 @@ impl<'a> StrRef<'a> {
     }
 
     #[cold]
+    fn canonical_eq(self, other: StrRef<'_>) -> bool {
+        self.canonical() == other.canonical()
+    }
+
+    #[cold]
     fn octets_in_utf8(self) -> Vec<u8> {
         let mut utf8 = Vec::with_capacity(self.data.len() + self.data.len() / 2);
         for &octet in self.data {
@@ -176,10 +181,10 @@ pub(crate) fn is_ascii(data: &[u8]) -> bool {
 impl PartialEq for StrRef<'_> {
     #[inline]
     fn eq(&self, other: &Self) -> bool {
-        if self.kind == other.kind {
-            return self.data == other.data;
+        if self.data == other.data {
+            return self.kind == other.kind || is_ascii(self.data);
         }
-        self.canonical() == other.canonical()
+        self.kind != other.kind && self.canonical_eq(*other)
     }
 }
 
