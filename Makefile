@@ -40,3 +40,13 @@ doctest:
 ifneq ($(RUNNER),test)
 	$(CARGO) test --quiet --workspace --doc
 endif
+
+.PHONY: bench profile
+
+bench: ## all cases side by side with Erlang, Perl, ractor_cluster and plain TCP, where installed
+	@$(CARGO) build --release --quiet --bin aemp
+	@$(CARGO) run --release --quiet --package aemp-bench --features ractor --bin aemp-bench -- $(BENCH)
+
+profile: ## the instructions of the hot paths, by callgrind; fails if one grew by more than 5 %
+	@$(CARGO) build --release --quiet --package aemp-bench
+	@target/release/aemp-profile check bench/instructions.json

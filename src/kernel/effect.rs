@@ -182,6 +182,9 @@ pub struct Call {
     pub from: NodeId,
 }
 
+/// How much room requests usually need.
+const USUAL_SIZE: usize = 64;
+
 /// Builds the elements of one packet or message, value by value.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Builder {
@@ -191,7 +194,7 @@ pub(crate) struct Builder {
 
 impl Builder {
     pub(crate) fn new() -> Self {
-        Builder::default()
+        Builder { len: 0, octets: Vec::with_capacity(USUAL_SIZE) }
     }
 
     /// A packet to a port of another node.

@@ -80,7 +80,10 @@ impl Kernel {
         let Some(ids) = peer.watches.get_mut(&port) else {
             return;
         };
-        ids.retain(|&other| other != id);
+        // Later monitors have greater IDs.
+        if let Ok(at) = ids.binary_search(&id) {
+            ids.remove(at);
+        }
         if !ids.is_empty() {
             return;
         }

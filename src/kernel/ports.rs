@@ -2,7 +2,8 @@
 
 use super::effect::{PortName, Reason, WatchId};
 use crate::value::{NodeId, Str};
-use std::collections::{HashMap, HashSet, VecDeque};
+use super::{HashMap, HashSet};
+use std::collections::VecDeque;
 
 /// How many reasons of ports that died before their spawner monitored them are kept, per peer.
 const REMEMBERED_DEATHS: usize = 1000;
@@ -153,7 +154,10 @@ impl Ports {
 
     pub(crate) fn unwatch(&mut self, name: &Str, watch: WatchId) {
         if let Some(port) = self.live.get_mut(name) {
-            port.watches.retain(|&other| other != watch);
+            // Later monitors have greater IDs.
+            if let Ok(at) = port.watches.binary_search(&watch) {
+                port.watches.remove(at);
+            }
         }
     }
 

@@ -190,7 +190,7 @@ impl Shared {
     fn carry_out_one(self: &Arc<Self>, core: &mut Core, effect: Effect, later: &mut Vec<Deferred>) {
         match effect {
             Effect::Send { to, packet } => {
-                self.trace_sent(&to, packet.as_elements());
+                self.trace_sent(to.as_str(), packet.as_elements());
                 match self.lanes.append(&to, packet.as_elements()) {
                     // The kernel asks for connections itself.
                     Ok(Sent::Done | Sent::WantConnection) => {}
@@ -461,16 +461,18 @@ impl Shared {
         PortId::new(&self.id, port)
     }
 
-    /// Sends a packet, port name first, to a remote node.
+    /// Sends a packet, port name first, to the remote node `node`, which `to` is on.
+    #[inline]
     pub(crate) fn send_remote(
         self: &Arc<Self>,
-        node: &NodeId,
+        to: &PortId,
+        node: StrRef<'_>,
         packet: Elements<'_>,
     ) -> Result<(), EncodeError> {
-        match self.lanes.append(node, packet)? {
+        match self.lanes.append_to(to, node, packet)? {
             Sent::Done => {}
-            Sent::WantConnection => self.kernel(|kernel| kernel.want_connection(node)),
-            Sent::Overflow => self.kernel(|kernel| kernel.disconnect(node, OVERFLOW)),
+            Sent::WantConnection => self.kernel(|kernel| kernel.want_connection(&to.node())),
+            Sent::Overflow => self.kernel(|kernel| kernel.disconnect(&to.node(), OVERFLOW)),
         }
         Ok(())
     }

@@ -1,16 +1,22 @@
 //! The lanes of a node: one for each remote node, shared by all who send to it.
 
 use crate::kernel::{Appended, Lane, LaneLimits};
-use crate::value::NodeId;
 use crate::value::packed::Elements;
+use crate::value::{NodeId, PortId, StrRef};
 use crate::wire::framing::{EncodeError, Framing};
+use foldhash::quality::RandomState;
 use parking_lot::Mutex;
+use std::cell::Cell;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::Notify;
 
 /// The lane of one remote node with what it takes to share it.
 #[derive(Debug)]
 pub(crate) struct SharedLane {
+    node: NodeId,
+    /// The number of the [`Lanes`] that it is one of.
+    table: u64,
     state: Mutex<State>,
     /// Wakes the connection's writer.
     writer: Notify,
@@ -40,13 +46,23 @@ pub(crate) enum Sent {
 /// All lanes of a node.
 #[derive(Debug)]
 pub(crate) struct Lanes {
-    by_node: papaya::HashMap<NodeId, Arc<SharedLane>>,
+    by_node: papaya::HashMap<NodeId, Arc<SharedLane>, RandomState>,
     limits: LaneLimits,
+    /// Which of this process it is.
+    number: u64,
+}
+
+thread_local! {
+    /// The lane that this thread sent to last: messages come in bursts to the same node. One that is
+    /// retired says so itself, so nothing here has to be invalidated.
+    static LAST: Cell<Option<Arc<SharedLane>>> = const { Cell::new(None) };
 }
 
 impl Lanes {
     pub(crate) fn new(limits: LaneLimits) -> Self {
-        Lanes { by_node: papaya::HashMap::new(), limits }
+        static TABLES: AtomicU64 = AtomicU64::new(0);
+        let number = TABLES.fetch_add(1, Ordering::Relaxed);
+        Lanes { by_node: papaya::HashMap::default(), limits, number }
     }
 
     /// The lane of `node`; a new one if nothing was sent there yet.
@@ -55,7 +71,45 @@ impl Lanes {
         if let Some(lane) = lanes.get(node) {
             return lane.clone();
         }
-        lanes.get_or_insert_with(node.clone(), || SharedLane::new(self.limits)).clone()
+        lanes.get_or_insert_with(node.clone(), || self.new_lane(node)).clone()
+    }
+
+    fn new_lane(&self, node: &NodeId) -> Arc<SharedLane> {
+        let state = Mutex::new(State { lane: Lane::new(self.limits), retired: false });
+        let (writer, drained) = (Notify::new(), Notify::new());
+        Arc::new(SharedLane { node: node.clone(), table: self.number, state, writer, drained })
+    }
+
+    /// As [`Lanes::append`], to the node `node` that `to` is on.
+    #[inline]
+    pub(crate) fn append_to(
+        &self,
+        to: &PortId,
+        node: StrRef<'_>,
+        packet: Elements<'_>,
+    ) -> Result<Sent, EncodeError> {
+        if let Some(lane) = LAST.take()
+            && lane.table == self.number
+            && lane.node.as_str() == node
+        {
+            let sent = lane.append(packet).transpose();
+            if let Some(sent) = sent {
+                LAST.set(Some(lane));
+                return sent;
+            }
+        }
+        self.append_elsewhere(&to.node(), packet)
+    }
+
+    #[inline(never)]
+    fn append_elsewhere(&self, node: &NodeId, packet: Elements<'_>) -> Result<Sent, EncodeError> {
+        loop {
+            let lane = self.of(node);
+            if let Some(sent) = lane.append(packet)? {
+                LAST.set(Some(lane));
+                return Ok(sent);
+            }
+        }
     }
 
     /// Appends a packet, port name first, to the lane of `node`.
@@ -100,16 +154,18 @@ impl Lanes {
     }
 }
 
-impl SharedLane {
-    fn new(limits: LaneLimits) -> Arc<Self> {
-        Arc::new(SharedLane {
-            state: Mutex::new(State { lane: Lane::new(limits), retired: false }),
-            writer: Notify::new(),
-            drained: Notify::new(),
-        })
+impl Drop for Lanes {
+    fn drop(&mut self) {
+        // Threads may remember a lane: what waits in it goes now.
+        for lane in self.by_node.pin().values() {
+            lane.state.lock().lane.disconnect();
+        }
     }
+}
 
+impl SharedLane {
     /// Appends a packet; `None` if the lane is retired.
+    #[inline]
     fn append(&self, packet: Elements<'_>) -> Result<Option<Sent>, EncodeError> {
         let appended = {
             let mut state = self.state.lock();

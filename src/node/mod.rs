@@ -37,7 +37,7 @@ use crate::value::packed::Elements;
 use crate::value::{InvalidId, NodeId, PortId, Str, Value, to_elements};
 use port::{CallbackCell, PortCell, Unmatched};
 use serde::Serialize;
-use std::cell::Cell;
+use std::cell::RefCell;
 use std::fmt;
 use std::pin::Pin;
 use std::sync::{Arc, Weak};
@@ -127,11 +127,24 @@ pub trait ToPort {
     /// # Errors
     /// Fails if a text is no port ID.
     fn to_port(&self) -> Result<PortId, InvalidId>;
+
+    /// Calls `f` with the port's ID, which is lent where there is one already.
+    ///
+    /// # Errors
+    /// Fails if a text is no port ID.
+    fn with_port<R>(&self, f: impl FnOnce(&PortId) -> R) -> Result<R, InvalidId> {
+        Ok(f(&self.to_port()?))
+    }
 }
 
 impl ToPort for PortId {
     fn to_port(&self) -> Result<PortId, InvalidId> {
         Ok(self.clone())
+    }
+
+    #[inline]
+    fn with_port<R>(&self, f: impl FnOnce(&PortId) -> R) -> Result<R, InvalidId> {
+        Ok(f(self))
     }
 }
 
@@ -164,11 +177,17 @@ impl<T: ToPort + ?Sized> ToPort for &T {
     fn to_port(&self) -> Result<PortId, InvalidId> {
         (**self).to_port()
     }
+
+    #[inline]
+    fn with_port<R>(&self, f: impl FnOnce(&PortId) -> R) -> Result<R, InvalidId> {
+        (**self).with_port(f)
+    }
 }
 
 thread_local! {
-    /// Messages are written here first, so that sending allocates nothing.
-    static PACKET: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+    /// Messages are written into these first, so that sending allocates nothing: one for each level
+    /// of messages that are sent while another is delivered.
+    static BUFFERS: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
 }
 
 /// A larger buffer is not kept for the next message.
@@ -271,15 +290,16 @@ impl Node {
     /// Fails at once if the destination is no port ID, or if the message has no form in Perl's
     /// data model or in the framing of the connection. Nothing is sent then.
     pub fn snd(&self, to: impl ToPort, message: impl Serialize) -> Result<(), SendError> {
-        self.snd_to(&to.to_port()?, &message)
+        to.with_port(|to| self.snd_to(to, &message))?
     }
 
     fn snd_to(&self, to: &PortId, message: &impl Serialize) -> Result<(), SendError> {
-        let mut packet = PACKET.take();
+        let mut packet =
+            BUFFERS.with_borrow_mut(|buffers| buffers.pop()).unwrap_or_default();
         packet.clear();
         let result = self.snd_with(&mut packet, to, message);
         if packet.capacity() <= MOST_KEPT {
-            PACKET.set(packet);
+            BUFFERS.with_borrow_mut(|buffers| buffers.push(packet));
         }
         result
     }
@@ -290,15 +310,15 @@ impl Node {
         to: &PortId,
         message: &impl Serialize,
     ) -> Result<(), SendError> {
-        let port = to.port();
-        if to.node_str() == self.id().as_str() {
+        let (node, port) = to.split();
+        if node == self.id().as_str() {
             let len = to_elements(packet, message)?;
             self.deliver_here(port, Elements::new(len, packet));
         } else {
             crate::value::packed::put_str(packet, port);
             let len = to_elements(packet, message)?;
-            self.shared.trace_sent(&to.node(), Elements::new(len + 1, packet));
-            self.shared.send_remote(&to.node(), Elements::new(len + 1, packet))?;
+            self.shared.trace_sent(node, Elements::new(len + 1, packet));
+            self.shared.send_remote(to, node, Elements::new(len + 1, packet))?;
         }
         Ok(())
     }

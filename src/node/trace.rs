@@ -7,7 +7,7 @@ use crate::value::{NodeId, StrRef};
 impl Shared {
     /// Prints a packet that is sent, port name first.
     #[inline]
-    pub(crate) fn trace_sent(&self, to: &NodeId, packet: Elements<'_>) {
+    pub(crate) fn trace_sent(&self, to: StrRef<'_>, packet: Elements<'_>) {
         if self.settings.trace {
             eprintln!("SND {to} <- {packet}");
         }

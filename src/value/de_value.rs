@@ -7,7 +7,7 @@ use super::handover::{self, HandOver};
 use super::nesting::Room;
 use super::number::{digits, integral, numeric_text};
 use super::packed::{Reader, Token};
-use super::string::{StrKind, StrRef};
+use super::string::{StrKind, StrRef, is_ascii};
 use serde::Deserializer;
 use serde::de::Visitor;
 
@@ -93,9 +93,12 @@ fn visit_text<'de, V: Visitor<'de>>(
     string: StrRef<'de>,
     visitor: V,
 ) -> Result<V::Value, DecodeError> {
-    let borrowed = string.kind() == StrKind::Text || string.data().is_ascii();
+    if is_ascii(string.data()) {
+        // SAFETY: ASCII is UTF-8.
+        return visitor.visit_borrowed_str(unsafe { std::str::from_utf8_unchecked(string.data()) });
+    }
     match std::str::from_utf8(string.data()) {
-        Ok(text) if borrowed => visitor.visit_borrowed_str(text),
+        Ok(text) if string.kind() == StrKind::Text => visitor.visit_borrowed_str(text),
         _ => visit_other_text(string, visitor),
     }
 }

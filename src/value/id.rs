@@ -124,6 +124,15 @@ impl PortId {
         }
     }
 
+    /// Node and port, as [`PortId::node_str`] and [`PortId::port`] give them.
+    #[inline]
+    pub(crate) fn split(&self) -> (StrRef<'_>, StrRef<'_>) {
+        match self.hash() {
+            Some(at) => (part(self.as_str(), ..at), part(self.as_str(), at + 1..)),
+            None => (self.as_str(), "".into()),
+        }
+    }
+
     /// Whether this is the node's own port.
     pub fn is_node_port(&self) -> bool {
         self.hash().is_none()
@@ -135,6 +144,7 @@ impl PortId {
 }
 
 /// A part of a string, cut at an ASCII character.
+#[inline]
 fn part<R>(whole: StrRef<'_>, range: R) -> StrRef<'_>
 where
     R: std::slice::SliceIndex<[u8], Output = [u8]>,

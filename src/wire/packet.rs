@@ -24,10 +24,24 @@ impl<'a> Packet<'a> {
     ///
     /// # Errors
     /// Fails if it does not begin with a string or number.
+    #[inline]
     pub fn read(array: Elements<'a>) -> Result<Self, NoPortName> {
         if array.is_empty() {
             return Ok(Packet::Keepalive);
         }
+        let mut reader = array.reader();
+        if let Some(name) = reader.take_str()
+            && (array.len() > 1 || !name.is_empty())
+        {
+            let port = PortName { name: Name::Str(name) };
+            let elements = Elements::new(array.len() - 1, reader.rest());
+            return Ok(Packet::Message { port, elements });
+        }
+        Packet::read_unusual(array)
+    }
+
+    #[inline(never)]
+    fn read_unusual(array: Elements<'a>) -> Result<Self, NoPortName> {
         let mut reader = array.reader();
         let name = match reader.token() {
             Ok(Token::Str(name)) => Name::Str(name),
@@ -65,6 +79,7 @@ enum Name<'a> {
 
 impl PortName<'_> {
     /// The name as a string.
+    #[inline]
     pub fn as_str(&self) -> StrRef<'_> {
         match &self.name {
             Name::Str(name) => *name,

@@ -250,7 +250,7 @@ impl Request {
 
     /// The elements of the node request, ready to be sent to any number of nodes.
     pub fn to_packed(&self) -> Packed {
-        let mut octets = Vec::new();
+        let mut octets = Vec::with_capacity(64);
         let len = self.encode(&mut octets);
         Packed::new(len, octets.into())
     }

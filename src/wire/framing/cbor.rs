@@ -8,7 +8,7 @@ use super::{
     EncodeError, Framing, FramingError, FramingLimits, MAX_NESTING, Step, begins_with_a_name,
     cbor_unusual, nesting, recycle,
 };
-use crate::value::StrRef;
+use crate::value::{StrRef, is_ascii};
 use crate::value::packed::{self, Elements};
 
 pub(super) const OCTETS: u8 = 2;
@@ -102,6 +102,38 @@ const SIMPLE_KEYS: [u8; 256] = {
     sizes
 };
 
+/// Where a packet ends that is there as a whole, with a few elements that are in packed form and
+/// have nothing inside of them; and how many there are. Nearly all packets are like that. The others
+/// are left to [`Cbor::next_of_any_kind`].
+#[inline]
+fn simple_packet(input: &[u8], limit: usize) -> Option<(usize, usize)> {
+    let (&first, rest) = input.split_first()?;
+    let len = usize::from(first.checked_sub(ARRAY << 5)?);
+    // A string or integer has to come first.
+    if len == 0 || len > 23 || *rest.first()? >= ARRAY << 5 {
+        return None;
+    }
+    let mut left = rest;
+    for _ in 0..len {
+        let &first = left.first()?;
+        let mut size = usize::from(SIMPLE_ITEMS[usize::from(first)]);
+        if size == 0 {
+            // A string of up to 255 octets.
+            if !matches!(first, 0x58 | 0x78) {
+                return None;
+            }
+            size = 2 + usize::from(*left.get(1)?);
+        }
+        let (item, after) = left.split_at_checked(size)?;
+        if first >> 5 == TEXT && !is_ascii(item.get(1 + usize::from(first == 0x78)..)?) {
+            return None;
+        }
+        left = after;
+    }
+    let used = input.len() - left.len();
+    (used <= limit).then_some((used, len))
+}
+
 /// What the items at a place belong to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
@@ -158,7 +190,19 @@ impl Cbor {
         }
     }
 
+    #[inline]
     pub(super) fn next<'a>(&'a mut self, input: &'a [u8]) -> Result<Step<'a>, FramingError> {
+        if self.at == 0
+            && let Some((used, len)) = simple_packet(input, self.limits.packet)
+        {
+            let elements = Elements::new(len, input.get(1..used).unwrap_or_default());
+            return Ok(Step::Packet { used, elements });
+        }
+        self.next_of_any_kind(input)
+    }
+
+    #[inline(never)]
+    fn next_of_any_kind<'a>(&'a mut self, input: &'a [u8]) -> Result<Step<'a>, FramingError> {
         if self.at == 0 {
             self.level = OUTERMOST;
             self.body = 0;

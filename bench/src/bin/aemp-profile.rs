@@ -1,0 +1,188 @@
+//! Counts the instructions of the hot paths with callgrind, and compares them with the committed
+//! figures: one that grew by more than 5 % is a failure.
+//!
+//! `aemp-profile check FILE`, `aemp-profile write FILE`; `aemp-profile run PATH N` is what
+//! callgrind watches.
+
+use aemp::kernel::{Authenticated, Kernel, KernelConfig, Now, PeerGreeting};
+use aemp::value::{NodeId, Packed, to_elements};
+use aemp::value::packed::{self, Elements};
+use aemp::wire::framing::{Decoder, Framing, FramingLimits, Step, encode};
+use aemp::wire::packet::Packet;
+use aemp::{Context, Node};
+use anyhow::{Context as _, Result, bail};
+use std::collections::BTreeMap;
+use std::hint::black_box;
+use std::process::Command;
+use std::time::Duration;
+
+const PATHS: [&str; 7] =
+    ["encode", "encode_json", "decode", "decode_json", "dispatch", "local", "merge"];
+const FEW: usize = 2_000;
+const MANY: usize = 6_000;
+const GROWTH: f64 = 1.05;
+
+fn main() -> Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match arguments.as_slice() {
+        ["run", path, count] => run(path, count.parse()?),
+        ["check", file] => check(&serde_json::from_str(&std::fs::read_to_string(file)?)?),
+        ["write", file] => {
+            let figures: BTreeMap<&str, u64> =
+                PATHS.into_iter().map(|path| Ok((path, measure(path)?))).collect::<Result<_>>()?;
+            Ok(std::fs::write(file, serde_json::to_string_pretty(&figures)? + "\n")?)
+        }
+        _ => bail!("usage: aemp-profile check FILE | write FILE"),
+    }
+}
+
+fn check(committed: &BTreeMap<String, u64>) -> Result<()> {
+    let mut grown = Vec::new();
+    for path in PATHS {
+        let now = measure(path)?;
+        let before = committed.get(path).copied().context("a path without a committed figure")?;
+        println!("{path:<12} {now:>6} instructions, committed {before:>6}");
+        if now as f64 > before as f64 * GROWTH {
+            grown.push(path);
+        }
+    }
+    if !grown.is_empty() {
+        bail!("more than 5 % slower than committed: {}", grown.join(", "));
+    }
+    Ok(())
+}
+
+/// Instructions of one time round, without what the start of the program costs.
+fn measure(path: &str) -> Result<u64> {
+    let (few, many) = (count(path, FEW)?, count(path, MANY)?);
+    Ok(many.saturating_sub(few) / (MANY - FEW) as u64)
+}
+
+fn count(path: &str, times: usize) -> Result<u64> {
+    let output = Command::new("valgrind")
+        .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
+        .arg(std::env::current_exe()?)
+        .args(["run", path, &times.to_string()])
+        .output()
+        .context("valgrind is needed")?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    let line = said.lines().find(|line| line.contains("Collected :")).context("no figure")?;
+    let figure = line.split_whitespace().last().context("no figure")?;
+    Ok(figure.parse()?)
+}
+
+fn run(path: &str, count: usize) -> Result<()> {
+    match path {
+        "encode" => encode_messages(Framing::Cbor, count),
+        "encode_json" => encode_messages(Framing::Json, count),
+        "decode" => decode_messages(Framing::Cbor, count),
+        "decode_json" => decode_messages(Framing::Json, count),
+        "dispatch" | "local" => dispatch(count, path == "local"),
+        "merge" => merge(count),
+        _ => bail!("no such path"),
+    }
+}
+
+const PORT: &str = "aB3dE5gHab";
+
+/// A typed message becomes octets of a connection.
+fn encode_messages(framing: Framing, count: usize) -> Result<()> {
+    let (mut elements, mut wire) = (Vec::new(), Vec::new());
+    for number in 0..count {
+        elements.clear();
+        wire.clear();
+        packed::put_octets(&mut elements, PORT.as_bytes());
+        let len = to_elements(&mut elements, &("msg", black_box(1000 + number % 1000), "hello world"))?;
+        encode(framing, Elements::new(len + 1, &elements), &mut wire)?;
+        black_box(&wire);
+    }
+    Ok(())
+}
+
+/// Octets of a connection become typed messages.
+fn decode_messages(framing: Framing, count: usize) -> Result<()> {
+    let message = Packed::of(&(PORT, "msg", 1234, "hello world"))?;
+    let mut wire = Vec::new();
+    for _ in 0..100 {
+        encode(framing, message.as_elements(), &mut wire)?;
+    }
+    let mut decoder = Decoder::new(framing, FramingLimits::default());
+    let mut at = 0;
+    for _ in 0..count {
+        let Step::Packet { used, elements } = decoder.next(&wire[at..])? else {
+            bail!("no packet");
+        };
+        let Packet::Message { port, elements } = Packet::read(elements)? else {
+            bail!("a keepalive");
+        };
+        black_box(port);
+        let (tag, number, text): (&str, u64, String) = elements.decode()?;
+        black_box((tag, number, text));
+        at = (at + used) % wire.len();
+    }
+    Ok(())
+}
+
+/// A message is handed to a callback port: packed already, or (`typed`) from a Rust value.
+fn dispatch(count: usize, typed: bool) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let node = Node::builder().node_id("alone").secret("geheim").no_binds().start().await?;
+        let port = node.port_of_tags();
+        port.on("msg", |_: &Context<'_>, message: (u64, String)| {
+            black_box(message);
+        });
+        let id = port.id();
+        let message = Packed::of(&("msg", 1234, "hello world"))?;
+        for number in 0..count {
+            if typed {
+                node.snd(&id, ("msg", 1000 + number % 1000, "hello world"))?;
+            } else {
+                node.snd(&id, &message)?;
+            }
+        }
+        Ok(())
+    })
+}
+
+/// A master gets one new key from a slave, and tells another slave that monitors the family.
+fn merge(count: usize) -> Result<()> {
+    let now = Now { uptime: Duration::ZERO, wall: 0.0 };
+    let mut kernel = Kernel::new(
+        KernelConfig {
+            node: NodeId::new("master")?,
+            addresses: Vec::new(),
+            seeds: Vec::new(),
+            monitor_timeout: Duration::from_secs(30),
+            connect_interval: Duration::from_secs(2),
+            secure: false,
+            heal: false,
+            grace: Duration::from_secs(10),
+            process_id: 1,
+            entropy: [7; 32],
+        },
+        now,
+    );
+    kernel.set_now(now);
+    kernel.become_global();
+    for name in ["setter", "watcher"] {
+        let node = NodeId::new(name)?;
+        let conn = kernel.accepted();
+        let provider = Default::default();
+        kernel.greeted(conn, PeerGreeting { node: node.clone(), lines: Vec::new(), provider });
+        kernel.established(conn, &Authenticated { untrusted: false });
+        kernel.node_packet(&node, Packed::of(&("g_slave", BTreeMap::<String, u8>::new()))?.as_elements());
+        kernel.take_effects();
+    }
+    let (setter, watcher) = (NodeId::new("setter")?, NodeId::new("watcher")?);
+    kernel.node_packet(&watcher, Packed::of(&("g_mon1", "family"))?.as_elements());
+    black_box(kernel.take_effects());
+    for number in 0..count {
+        let set = BTreeMap::from([(format!("key{number}"), number)]);
+        let update = Packed::of(&("g_upd", "family", set))?;
+        kernel.node_packet(&setter, update.as_elements());
+        black_box(kernel.take_effects());
+    }
+    Ok(())
+}

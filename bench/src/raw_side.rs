@@ -1,0 +1,113 @@
+//! The limit: the same over plain tokio TCP, with octets that are ready to be sent.
+
+use crate::clock::{percentile, pin};
+use crate::sides::Role;
+use anyhow::{Context as _, Result, bail};
+use std::time::Instant;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+
+const SMALL: usize = 32;
+const LARGE: usize = 4096 + 24;
+
+pub(crate) fn run(role: &Role<'_>) -> Result<()> {
+    let runtime = match role.case {
+        "rtt" => {
+            pin(usize::from(role.part == "receiver"));
+            tokio::runtime::Builder::new_current_thread().enable_all().build()?
+        }
+        _ => tokio::runtime::Builder::new_multi_thread().enable_all().build()?,
+    };
+    runtime.block_on(async {
+        match (role.case, role.part) {
+            ("rtt", "receiver") => echo().await,
+            ("rtt", _) => round_trips(connect(role).await?, role.size).await,
+            (_, "receiver") => receive().await,
+            ("oneway_cbor", _) => send(connect(role).await?, role.size * SMALL, &[64 << 10], role).await,
+            ("oneway_4k" | "oneway_4k_vec", _) => {
+                let sizes = [4 << 10, 64 << 10, 256 << 10];
+                send(connect(role).await?, role.size * LARGE, &sizes, role).await
+            }
+            _ => bail!("no such case"),
+        }
+    })
+}
+
+async fn listen() -> Result<TcpStream> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    println!("READY {}", listener.local_addr()?);
+    let (stream, _) = listener.accept().await?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+async fn connect(role: &Role<'_>) -> Result<TcpStream> {
+    let stream = TcpStream::connect(role.arguments.first().context("no address")?).await?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+async fn echo() -> Result<()> {
+    let mut stream = listen().await?;
+    let mut octets = [0; SMALL];
+    loop {
+        stream.read_exact(&mut octets).await?;
+        stream.write_all(&octets).await?;
+    }
+}
+
+async fn round_trips(mut stream: TcpStream, count: usize) -> Result<()> {
+    let mut octets = [0; SMALL];
+    let mut times = Vec::with_capacity(count);
+    for _ in 0..count {
+        let begun = Instant::now();
+        stream.write_all(&octets).await?;
+        stream.read_exact(&mut octets).await?;
+        times.push(begun.elapsed().as_nanos() as u64);
+    }
+    let (median, p99) = (percentile(&mut times, 0.5), percentile(&mut times, 0.99));
+    println!("RESULT {} {}", median / 1000.0, p99 / 1000.0);
+    Ok(())
+}
+
+/// Reads runs of octets, each after its length, and acknowledges each.
+async fn receive() -> Result<()> {
+    let mut stream = listen().await?;
+    let mut buffer = vec![0; 64 << 10];
+    loop {
+        let mut left = stream.read_u64().await?;
+        while left > 0 {
+            let most = buffer.len().min(left as usize);
+            let got = stream.read(&mut buffer[..most]).await?;
+            if got == 0 {
+                return Ok(());
+            }
+            left -= got as u64;
+        }
+        stream.write_u8(1).await?;
+    }
+}
+
+/// The best rate of all sizes of writes.
+async fn send(mut stream: TcpStream, total: usize, writes: &[usize], role: &Role<'_>) -> Result<()> {
+    let mut best = f64::MAX;
+    for size in writes {
+        let octets = vec![0; *size];
+        let begun = Instant::now();
+        stream.write_u64(total as u64).await?;
+        let mut left = total;
+        while left > 0 {
+            let now = left.min(*size);
+            stream.write_all(&octets[..now]).await?;
+            left -= now;
+        }
+        stream.read_u8().await?;
+        best = best.min(begun.elapsed().as_secs_f64());
+    }
+    let rate = match role.case {
+        "oneway_cbor" => role.size as f64 / best / 1e6,
+        _ => role.size as f64 * 4096.0 / best / 1e6,
+    };
+    println!("RESULT {rate}");
+    Ok(())
+}

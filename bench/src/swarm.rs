@@ -1,0 +1,158 @@
+//! Many nodes around one: all of them in one other process, over real sockets.
+
+use crate::aemp_side::{SECRET, address, node_id};
+use crate::clock::now_ns;
+use crate::idle::resident_kib;
+use crate::sides::Role;
+use aemp::{Context, Node};
+use anyhow::{Context as _, Result};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+
+/// How many changes are under way at a time.
+const IN_FLIGHT: u64 = 64;
+const CHANGES: u64 = 2_000;
+
+async fn global(role: &Role<'_>) -> Result<Node> {
+    let _ = role;
+    let node = Node::builder().node_id("center").secret(SECRET).bind("127.0.0.1:0").start().await?;
+    node.become_global();
+    Ok(node)
+}
+
+async fn slaves(role: &Role<'_>) -> Result<Vec<Node>> {
+    let seed = role.arguments.first().context("no seed")?;
+    let mut starting = JoinSet::new();
+    for number in 0..role.size {
+        let builder = Node::builder()
+            .node_id(&format!("slave{number}"))
+            .secret(SECRET)
+            .no_binds()
+            .set("monitor_timeout", 60)
+            .seed(seed);
+        starting.spawn(async move { anyhow::Ok(builder.start().await?) });
+    }
+    let mut nodes = Vec::new();
+    while let Some(started) = starting.join_next().await {
+        nodes.push(started??);
+    }
+    Ok(nodes)
+}
+
+/// The center of `slaves_10k`: waits until all are up, then weighs itself.
+pub(crate) async fn center(role: &Role<'_>) -> Result<()> {
+    let node = global(role).await?;
+    let before = resident_kib("self")?;
+    let begun = Arc::new(AtomicU64::new(0));
+    let noted = begun.clone();
+    let port = node.port_of_tags();
+    port.on("begun", move |_: &Context<'_>, (time,): (u64,)| noted.store(time, Relaxed));
+    println!("READY {} {}", address(&node), port.id());
+    while node.up_nodes().len() < role.size + 1 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let joined = now_ns();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let each = (resident_kib("self")? - before) / role.size as f64;
+    println!("RESULT {} {each}", (joined - begun.load(Relaxed)) as f64 / 1e9);
+    Ok(())
+}
+
+/// The slaves of `slaves_10k`.
+pub(crate) async fn join(role: &Role<'_>) -> Result<()> {
+    let seed = role.arguments.first().context("no seed")?;
+    let teller = Node::builder().node_id("teller").secret(SECRET).no_binds().seed(seed).start();
+    let teller = teller.await?;
+    teller.joined().await;
+    let port: aemp::PortId = role.arguments.get(1).context("no port")?.parse()?;
+    teller.snd(&port, ("begun", now_ns()))?;
+    let nodes = slaves(role).await?;
+    std::future::pending::<()>().await;
+    drop(nodes);
+    Ok(())
+}
+
+/// The node whose entries change, in `fanout_1k`.
+pub(crate) async fn fan_out(role: &Role<'_>) -> Result<()> {
+    let node = global(role).await?;
+    let seen = Arc::new((AtomicU64::new(0), Notify::new()));
+    let port = node.port_of_tags();
+    let told = seen.clone();
+    port.on("seen", move |_: &Context<'_>, (number,): (u64,)| {
+        told.0.store(number, Relaxed);
+        told.1.notify_one();
+    });
+    let (ready, told) = (Arc::new(Notify::new()), ());
+    let _: () = told;
+    let is_ready = ready.clone();
+    port.on("ready", move |_: &Context<'_>, ()| is_ready.notify_one());
+    println!("READY {} {} {}", address(&node), port.id(), node.id());
+    ready.notified().await;
+    let db = node.db();
+    let wait_for = async |number: u64| {
+        while seen.0.load(Relaxed) < number {
+            seen.1.notified().await;
+        }
+    };
+    let mut lone = Vec::new();
+    for number in 1..=20 {
+        let begun = Instant::now();
+        db.set("bench", "key", number)?;
+        wait_for(number).await;
+        lone.push(begun.elapsed().as_secs_f64() * 1e3);
+    }
+    lone.sort_by(f64::total_cmp);
+    let begun = Instant::now();
+    for number in 1..=CHANGES {
+        wait_for((20 + number).saturating_sub(IN_FLIGHT)).await;
+        db.set("bench", "key", 20 + number)?;
+    }
+    wait_for(20 + CHANGES).await;
+    let deliveries = (CHANGES * role.size as u64) as f64;
+    let rate = deliveries / begun.elapsed().as_secs_f64() / 1e6;
+    println!("RESULT {} {rate}", lone.get(10).copied().unwrap_or(0.0));
+    Ok(())
+}
+
+/// Those who watch, in `fanout_1k`: they tell when the last of them has seen a change.
+pub(crate) async fn subscribe(role: &Role<'_>) -> Result<()> {
+    let center = role.arguments.get(2).context("no node")?;
+    let center = node_id(center)?;
+    let port: aemp::PortId = role.arguments.get(1).context("no port")?.parse()?;
+    let nodes = slaves(role).await?;
+    let count = nodes.len() as u64;
+    let counts: Arc<Vec<AtomicU64>> = Arc::new((0..CHANGES + 64).map(|_| AtomicU64::new(0)).collect());
+    let ready = Arc::new(AtomicU64::new(0));
+    let mut watching = JoinSet::new();
+    for node in nodes {
+        let (counts, ready, port, center) =
+            (counts.clone(), ready.clone(), port.clone(), center.clone());
+        watching.spawn(async move {
+            let mut changes = node.db().monitor("bench");
+            changes.next().await.context("no first report")?;
+            let _: (f64,) = node.call(&center, ("time",)).await?;
+            if ready.fetch_add(1, Relaxed) + 1 == count {
+                node.snd(&port, ("ready",))?;
+            }
+            let key = "key".into();
+            loop {
+                let change = changes.next().await.context("shut down")?;
+                if let Some(number) = change.value::<u64>(&key)?
+                    && let Some(seen) = counts.get(number as usize)
+                    && seen.fetch_add(1, Relaxed) + 1 == count
+                {
+                    node.snd(&port, ("seen", number))?;
+                }
+            }
+            #[allow(unreachable_code)]
+            anyhow::Ok(())
+        });
+    }
+    while let Some(ended) = watching.join_next().await {
+        ended??;
+    }
+    Ok(())
+}
