@@ -10,7 +10,7 @@ else
 ONLY_COMPAT := --workspace --filterset 'package(compat-tests)'
 endif
 
-.PHONY: help demo test compat format lint doctest
+.PHONY: help demo test compat format lint doctest replace
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -50,3 +50,11 @@ bench: ## all cases side by side with Erlang, Perl, ractor_cluster and plain TCP
 profile: ## the instructions of the hot paths, by callgrind; fails if one grew by more than 5 %
 	@$(CARGO) build --release --quiet --package aemp-bench
 	@target/release/aemp-profile check bench/instructions.json
+
+replace: ## ten times in a row: the seeds of a Perl network are replaced by ours, and one goes back
+	@$(CARGO) build --workspace
+	$(CARGO) test --package compat-tests --test replace --no-run
+	for run in 1 2 3 4 5 6 7 8 9 10; do \
+	  AEMP_REQUIRE=packages,live AEMP_STEP_SECONDS=10 \
+	  $(CARGO) test --quiet --package compat-tests --test replace -- --nocapture --test-threads 1 \
+	  || exit 1; done

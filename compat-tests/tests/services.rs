@@ -148,8 +148,8 @@ fn a_perl_catcher_gets_our_log() {
         perl.eval("require AnyEvent::MP::LogCatcher; AnyEvent::MP::LogCatcher::catch(8)");
         // Each one makes a warning; the first ones may come before the catcher has asked.
         let started = std::time::Instant::now();
-        while !perl.lines().iter().any(|line| line.contains("[rust-seed")) {
-            assert!(started.elapsed() < PATIENCE, "nothing caught: {:?}", perl.lines());
+        while !perl.complaints().iter().any(|line| line.contains("[rust-seed")) {
+            assert!(started.elapsed() < PATIENCE, "nothing caught: {:?}", perl.complaints());
             perl.snd("rust-seed", json!(["No::such::function"]));
             std::thread::sleep(Duration::from_millis(50));
         }

@@ -48,17 +48,17 @@ pub(crate) fn id(text: &str) -> NodeId {
     text.parse().unwrap()
 }
 
-pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
 /// A peer that a test plays itself, in JSON framing.
-pub struct Peer {
+pub(crate) struct Peer {
     pub stream: Box<dyn Stream>,
     pub unread: BytesMut,
 }
 
 /// How such a peer introduces itself.
-pub struct Introduction<'a> {
+pub(crate) struct Introduction<'a> {
     pub id: &'a str,
     pub secret: Option<&'a str>,
     pub pem: Option<&'a str>,
@@ -69,14 +69,14 @@ pub struct Introduction<'a> {
 }
 
 impl<'a> Introduction<'a> {
-    pub fn of(id: &'a str) -> Self {
+    pub(crate) fn of(id: &'a str) -> Self {
         Introduction { id, secret: Some(SECRET), pem: None, data: None, line: None }
     }
 }
 
 impl Peer {
     /// Connects to a node and authenticates, as far as the node goes along.
-    pub async fn connect(node: &Node, introduction: &Introduction<'_>) -> std::io::Result<Peer> {
+    pub(crate) async fn connect(node: &Node, introduction: &Introduction<'_>) -> std::io::Result<Peer> {
         let address = node.addresses()[0].to_string();
         let mut stream = TcpStream::connect(&address).await?;
         let mut unread = BytesMut::new();
@@ -105,13 +105,13 @@ impl Peer {
         }
     }
 
-    pub async fn send(&mut self, octets: &[u8]) {
+    pub(crate) async fn send(&mut self, octets: &[u8]) {
         self.stream.write_all(octets).await.unwrap();
         self.stream.flush().await.unwrap();
     }
 
     /// Reads until the text was received; gives all before it, and it.
-    pub async fn read_until(&mut self, text: &str) -> String {
+    pub(crate) async fn read_until(&mut self, text: &str) -> String {
         within(async {
             loop {
                 let received = String::from_utf8_lossy(&self.unread).into_owned();
