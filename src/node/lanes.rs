@@ -1,12 +1,11 @@
 //! The lanes of a node: one for each remote node, shared by all who send to it.
 
+use super::sync::{Mutex, Notify, Table};
 use crate::kernel::{Appended, Lane, LaneLimits};
 use crate::value::NodeId;
 use crate::value::packed::Elements;
 use crate::wire::framing::{EncodeError, Framing};
-use parking_lot::Mutex;
 use std::sync::Arc;
-use tokio::sync::Notify;
 
 /// The lane of one remote node with what it takes to share it.
 #[derive(Debug)]
@@ -31,6 +30,8 @@ struct State {
 pub(crate) enum Sent {
     /// It is on its way, or dropped because the connection is being lost.
     Done,
+    /// It is on its way, and more waits now than should: told once, until all of it was written.
+    Congested,
     /// The kernel has to make a connection.
     WantConnection,
     /// Too much waits: the kernel has to give the connection up.
@@ -40,22 +41,18 @@ pub(crate) enum Sent {
 /// All lanes of a node.
 #[derive(Debug)]
 pub(crate) struct Lanes {
-    by_node: papaya::HashMap<NodeId, Arc<SharedLane>>,
+    by_node: Table<NodeId, Arc<SharedLane>>,
     limits: LaneLimits,
 }
 
 impl Lanes {
     pub(crate) fn new(limits: LaneLimits) -> Self {
-        Lanes { by_node: papaya::HashMap::new(), limits }
+        Lanes { by_node: Table::new(), limits }
     }
 
     /// The lane of `node`; a new one if nothing was sent there yet.
     pub(crate) fn of(&self, node: &NodeId) -> Arc<SharedLane> {
-        let lanes = self.by_node.pin();
-        if let Some(lane) = lanes.get(node) {
-            return lane.clone();
-        }
-        lanes.get_or_insert_with(node.clone(), || SharedLane::new(self.limits)).clone()
+        self.by_node.get_or_insert(node, || SharedLane::new(self.limits))
     }
 
     /// Appends a packet, port name first, to the lane of `node`.
@@ -88,15 +85,25 @@ impl Lanes {
 
     /// Lets packets for a new connection be queued.
     pub(crate) fn reset(&self, node: &NodeId) {
-        let lanes = self.by_node.pin();
-        if let Some(lane) = lanes.remove(node) {
+        if let Some(lane) = self.by_node.remove(node) {
             lane.state.lock().retired = true;
         }
     }
 
+    /// Drops everything, for good: the node is shut down.
+    pub(crate) fn end(&self) {
+        self.by_node.for_each(|_, lane| {
+            lane.state.lock().lane.disconnect();
+            lane.writer.notify_one();
+            lane.drained.notify_waiters();
+        });
+    }
+
     /// Whether everything that was sent has been written, or dropped.
     pub(crate) fn are_empty(&self) -> bool {
-        self.by_node.pin().values().all(|lane| lane.state.lock().lane.waiting() == 0)
+        let mut empty = true;
+        self.by_node.for_each(|_, lane| empty &= lane.state.lock().lane.waiting() == 0);
+        empty
     }
 }
 
@@ -111,19 +118,20 @@ impl SharedLane {
 
     /// Appends a packet; `None` if the lane is retired.
     fn append(&self, packet: Elements<'_>) -> Result<Option<Sent>, EncodeError> {
-        let appended = {
+        let (appended, congested) = {
             let mut state = self.state.lock();
             if state.retired {
                 return Ok(None);
             }
-            state.lane.append(packet)?
+            let appended = state.lane.append(packet)?;
+            (appended, state.lane.congestion_to_tell())
         };
+        if appended == Appended::WakeWriter {
+            self.writer.notify_one();
+        }
         Ok(Some(match appended {
-            Appended::Waits | Appended::Dropped => Sent::Done,
-            Appended::WakeWriter => {
-                self.writer.notify_one();
-                Sent::Done
-            }
+            Appended::Waits | Appended::WakeWriter if congested => Sent::Congested,
+            Appended::Waits | Appended::WakeWriter | Appended::Dropped => Sent::Done,
             Appended::WantConnection => Sent::WantConnection,
             Appended::Overflow => Sent::Overflow,
         }))
