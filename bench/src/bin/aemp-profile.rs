@@ -5,8 +5,8 @@
 //! callgrind watches.
 
 use aemp::kernel::{Authenticated, Kernel, KernelConfig, Now, PeerGreeting};
-use aemp::value::{NodeId, Packed, to_elements};
 use aemp::value::packed::{self, Elements};
+use aemp::value::{NodeId, Packed, to_elements};
 use aemp::wire::framing::{Decoder, Framing, FramingLimits, Step, encode};
 use aemp::wire::packet::Packet;
 use aemp::{Context, Node};
@@ -93,7 +93,8 @@ fn encode_messages(framing: Framing, count: usize) -> Result<()> {
         elements.clear();
         wire.clear();
         packed::put_octets(&mut elements, PORT.as_bytes());
-        let len = to_elements(&mut elements, &("msg", black_box(1000 + number % 1000), "hello world"))?;
+        let len =
+            to_elements(&mut elements, &("msg", black_box(1000 + number % 1000), "hello world"))?;
         encode(framing, Elements::new(len + 1, &elements), &mut wire)?;
         black_box(&wire);
     }
@@ -170,9 +171,12 @@ fn merge(count: usize) -> Result<()> {
         let node = NodeId::new(name)?;
         let conn = kernel.accepted();
         let provider = Default::default();
-        kernel.greeted(conn, PeerGreeting { node: node.clone(), lines: Vec::new(), provider });
+        kernel.greeted(conn, PeerGreeting { node: node.clone(), provider });
         kernel.established(conn, &Authenticated { untrusted: false });
-        kernel.node_packet(&node, Packed::of(&("g_slave", BTreeMap::<String, u8>::new()))?.as_elements());
+        kernel.node_packet(
+            &node,
+            Packed::of(&("g_slave", BTreeMap::<String, u8>::new()))?.as_elements(),
+        );
         kernel.take_effects();
     }
     let (setter, watcher) = (NodeId::new("setter")?, NodeId::new("watcher")?);
