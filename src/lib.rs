@@ -20,3 +20,12 @@ pub use node::{
     Port, RecvError, SendError, StartError, Timer, ToPort,
 };
 pub use value::{NodeId, PortId, Value};
+
+/// The programs in the documentation are compiled, and those that end are run.
+#[cfg(doctest)]
+mod documentation {
+    #[doc = include_str!("../README.md")]
+    struct Readme;
+    #[doc = include_str!("../docs/tutorial.md")]
+    struct Tutorial;
+}
