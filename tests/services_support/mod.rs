@@ -2,6 +2,8 @@
 
 // Each test file uses its own part of this.
 #![allow(dead_code)]
+// Helpers of tests may fail loudly, but clippy sees only functions marked as tests as such.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use aemp::node::NodeBuilder;
 use aemp::node::tls::{self, AnonymousClients, Identity, TlsConfig};
@@ -76,7 +78,10 @@ impl<'a> Introduction<'a> {
 
 impl Peer {
     /// Connects to a node and authenticates, as far as the node goes along.
-    pub(crate) async fn connect(node: &Node, introduction: &Introduction<'_>) -> std::io::Result<Peer> {
+    pub(crate) async fn connect(
+        node: &Node,
+        introduction: &Introduction<'_>,
+    ) -> std::io::Result<Peer> {
         let address = node.addresses()[0].to_string();
         let mut stream = TcpStream::connect(&address).await?;
         let mut unread = BytesMut::new();
