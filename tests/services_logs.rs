@@ -1,6 +1,8 @@
 //! Logs that go from node to node: two nodes in one process, and a peer that says what a recorded
 //! Perl node said.
 #![cfg(feature = "logs")]
+// Helpers of tests may fail loudly, but clippy sees only functions marked as tests as such.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod services_support;
 

@@ -1,6 +1,9 @@
 //! Data connections between nodes in one process, over real sockets, and with a peer that says what
 //! a recorded client said to a Perl node.
 
+// Helpers of tests may fail loudly, but clippy sees only functions marked as tests as such.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 mod services_support;
 
 use aemp::services::streams::{DataStream, StreamError};

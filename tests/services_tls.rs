@@ -1,5 +1,8 @@
 //! TLS between whole nodes, over real sockets: who may join, and who counts as trusted.
 
+// Helpers of tests may fail loudly, but clippy sees only functions marked as tests as such.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 mod services_support;
 
 use aemp::node::tls;

@@ -2,6 +2,8 @@
 
 // Each test file uses its own part of this.
 #![allow(dead_code)]
+// Helpers of tests may fail loudly, but clippy sees only functions marked as tests as such.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use aemp::node::NodeBuilder;
 use aemp::node::tls::{self, AnonymousClients, Identity, TlsConfig};

@@ -36,7 +36,8 @@ pub(super) fn expect(context: &Context<'_>, message: MessageRef<'_>) -> Result<(
         }
     };
     // A time that is no number is over at once.
-    let limit = Duration::from_secs_f64(seconds.max(0.0).min(LONGEST));
+    let seconds = if seconds > 0.0 { seconds.min(LONGEST) } else { 0.0 };
+    let limit = Duration::from_secs_f64(seconds);
     let shared = shared.clone();
     let runtime = shared.runtime.clone();
     runtime.spawn(async move {
