@@ -10,7 +10,7 @@ else
 ONLY_COMPAT := --workspace --filterset 'package(compat-tests)'
 endif
 
-.PHONY: help demo test compat format lint doctest
+.PHONY: help demo test compat format lint doctest replace
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,3 +39,11 @@ doctest:
 ifneq ($(RUNNER),test)
 	$(CARGO) test --quiet --workspace --doc
 endif
+
+replace: ## ten times in a row: the seeds of a Perl network are replaced by ours, and one goes back
+	@$(CARGO) build --workspace
+	$(CARGO) test --package compat-tests --test replace --no-run
+	for run in 1 2 3 4 5 6 7 8 9 10; do \
+	  AEMP_REQUIRE=packages,live AEMP_STEP_SECONDS=10 \
+	  $(CARGO) test --quiet --package compat-tests --test replace -- --nocapture --test-threads 1 \
+	  || exit 1; done

@@ -10,6 +10,7 @@
 pub mod cases;
 pub mod codec;
 pub mod dialogue;
+pub mod network;
 pub mod neutral;
 pub mod node;
 pub mod peer;

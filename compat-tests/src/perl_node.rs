@@ -2,7 +2,7 @@
 
 use crate::dialogue::Dialogue;
 use crate::perl;
-use crate::process::Stream;
+use crate::process::{Process, Stream};
 use serde_json::{Value, json};
 
 /// The modules that it needs.
@@ -143,6 +143,24 @@ impl PerlNode {
     pub fn lines(&mut self) -> Vec<String> {
         let lines = self.dialogue.process().lines().into_iter();
         lines.filter(|line| line.stream == Stream::Err).map(|line| line.text).collect()
+    }
+
+    /// The process, for its log and its end.
+    pub fn process(&mut self) -> &mut Process {
+        self.dialogue.process()
+    }
+
+    /// What it printed to standard error: warnings and errors, unless it was told to log more.
+    pub fn complaints(&mut self) -> Vec<String> {
+        let lines = self.process().lines().into_iter();
+        lines.filter(|line| line.stream == Stream::Err).map(|line| line.text).collect()
+    }
+
+    /// Whether anybody else has made it change its master.
+    pub fn was_healed(&mut self) -> bool {
+        // Perl looks a function up once, when it is called for the first time.
+        let code = "exists $AnyEvent::MP::Kernel::NODE_REQ{'AnyEvent::MP::Kernel::master_set'}";
+        self.eval(&format!("{code} ? 1 : 0"))[0] == 1
     }
 
     /// Kills the process at once.

@@ -1,0 +1,100 @@
+//! What tests of whole networks need: addresses that survive their nodes, our nodes inside of the
+//! test, waiting for what becomes true.
+
+use crate::node::SECRET;
+use crate::process::PATIENCE;
+use aemp::{Node, NodeBuilder};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::net::TcpListener;
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::{Duration, Instant};
+use tokio::runtime::Runtime;
+
+/// How long to pause between two looks.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// An address of 127.0.0.1 that nobody listens on and that no dial is made from, so that one node
+/// after another can have it.
+///
+/// # Panics
+/// If there is none.
+pub fn free_address() -> String {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    // Below all ports that systems use for dials.
+    let start = (std::process::id() % 97) as u16 * 200;
+    for _ in 0..2000 {
+        let port = 10_000 + (start + NEXT.fetch_add(1, Ordering::Relaxed)) % 20_000;
+        let address = format!("127.0.0.1:{port}");
+        if TcpListener::bind(&address).is_ok() {
+            return address;
+        }
+    }
+    panic!("no free port between 10000 and 30000");
+}
+
+/// Looks until `look` finds something; gives it, and how long that took.
+///
+/// # Panics
+/// Fails the test with what was seen last after [`PATIENCE`].
+pub fn eventually<T>(what: &str, mut look: impl FnMut() -> Result<T, String>) -> (T, Duration) {
+    let start = Instant::now();
+    loop {
+        match look() {
+            Ok(found) => return (found, start.elapsed()),
+            Err(seen) => assert!(start.elapsed() < PATIENCE, "{what}: {seen}"),
+        }
+        std::thread::sleep(PAUSE);
+    }
+}
+
+/// Our nodes inside of the test.
+#[derive(Debug)]
+pub struct Inside {
+    runtime: Runtime,
+}
+
+impl Default for Inside {
+    fn default() -> Self {
+        Inside::new()
+    }
+}
+
+impl Inside {
+    /// Makes room for them.
+    pub fn new() -> Self {
+        Inside { runtime: Runtime::new().unwrap() }
+    }
+
+    /// A node on a free port of 127.0.0.1 that is told more by `how`.
+    pub fn start_as(&self, id: &str, how: impl FnOnce(NodeBuilder) -> NodeBuilder) -> Node {
+        let builder = how(Node::builder().node_id(id).secret(SECRET));
+        self.run(builder.start()).unwrap_or_else(|error| panic!("{id}: {error}"))
+    }
+
+    /// A node on a free port of 127.0.0.1 with these seeds.
+    pub fn start(&self, id: &str, seeds: &[String]) -> Node {
+        self.start_as(id, |builder| {
+            seeds.iter().fold(builder.bind("127.0.0.1:0"), |builder, seed| builder.seed(seed))
+        })
+    }
+
+    /// Waits for what our nodes do.
+    pub fn run<T>(&self, future: impl Future<Output = T>) -> T {
+        self.runtime.block_on(future)
+    }
+
+    /// A family as a node's master has it, if it tells within a second.
+    ///
+    /// # Errors
+    /// Says why not.
+    pub fn family(&self, node: &Node, family: &str) -> Result<BTreeMap<String, Value>, String> {
+        let db = node.db();
+        let query = db.family::<Value>(family);
+        let answer = self.run(async { tokio::time::timeout(Duration::from_secs(1), query).await });
+        let entries = answer
+            .map_err(|_| format!("{} has no answer", node.id()))?
+            .map_err(|error| format!("{}: {error}", node.id()))?;
+        Ok(entries.into_iter().map(|(key, value)| (key.to_string(), value)).collect())
+    }
+}

@@ -1,0 +1,306 @@
+//! The seeds of a running Perl network are replaced by ours one after another, and one goes back.
+
+// Helpers of tests may fail loudly, but clippy sees only functions marked as tests as such.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use aemp::Node;
+use compat_tests::network::{Inside, eventually, free_address};
+use compat_tests::node::Aemp;
+use compat_tests::perl;
+use compat_tests::perl_node::{MODULES, PerlNode};
+use serde_json::{Value, json};
+use std::time::{Duration, Instant};
+
+const WORKERS: usize = 6;
+
+/// Makes a Perl node a worker: a port that counts numbered messages, and what has to stay true.
+const WORKER: &str = r#"
+    our ($last, @holes) = (0);
+    our $inbox = port {
+        my ($number) = @_;
+        push @holes, "$number after $last" if $number != $last + 1;
+        $last = $number;
+    };
+    db_set workers => $NODE => $inbox;
+    db_set "of-$NODE" => fixed => [$NODE, 42];
+    $inbox
+"#;
+
+/// Makes a Perl node send numbered messages to all ports in `@to`, which it monitors.
+const CLIENT: &str = r#"
+    our (@to, %sent, @fired);
+    db_set workers => $NODE => "client";
+    db_set "of-$NODE" => fixed => [$NODE, 42];
+    our $load = AE::timer 0, 0.01, sub { snd $_, ++$sent{$_} for @to };
+    1
+"#;
+
+/// A seed is the one or the other.
+enum Seed {
+    Perl(PerlNode),
+    Ours(Aemp),
+}
+
+struct Network {
+    inside: Inside,
+    addresses: Vec<String>,
+    seeds: Vec<Option<Seed>>,
+    workers: Vec<PerlNode>,
+    client: PerlNode,
+    /// One of our slaves for each seed, which is asked what that seed's database holds.
+    observers: Vec<Node>,
+    round: u64,
+}
+
+fn seed_name(index: usize) -> String {
+    format!("seed{index}")
+}
+
+fn perl_seed(index: usize, addresses: &[String]) -> Seed {
+    let settings = json!({"binds": [addresses[index]], "seeds": addresses});
+    Seed::Perl(PerlNode::start(&seed_name(index), settings))
+}
+
+fn our_seed(index: usize, addresses: &[String]) -> Seed {
+    let settings = [("binds", addresses[index].as_str()), ("seeds", &addresses.join(","))];
+    Seed::Ours(Aemp::start(&seed_name(index), &settings))
+}
+
+impl Network {
+    fn start() -> Network {
+        let inside = Inside::new();
+        let addresses: Vec<String> = (0..3).map(|_| free_address()).collect();
+        let seeds = (0..3).map(|index| Some(perl_seed(index, &addresses))).collect();
+        let observers = addresses
+            .iter()
+            .enumerate()
+            .map(|(index, seed)| inside.start(&format!("observer{index}"), &[seed.clone()]))
+            .collect();
+        let client = PerlNode::start("client", json!({"seeds": addresses}));
+        let mut network =
+            Network { inside, addresses, seeds, workers: vec![], client, observers, round: 0 };
+        network.client.eval(CLIENT);
+        network.new_round();
+        for index in 0..WORKERS {
+            network.add_worker(&format!("worker{index}"));
+        }
+        network.new_round();
+        network.all_is_there();
+        network.load_new_workers();
+        network
+    }
+
+    fn add_worker(&mut self, name: &str) {
+        let mut worker = PerlNode::start(name, json!({"seeds": self.addresses}));
+        worker.eval(WORKER);
+        self.workers.push(worker);
+    }
+
+    /// The client monitors all workers, and sends them numbered messages.
+    fn load_new_workers(&mut self) {
+        for worker in &mut self.workers {
+            let inbox = worker.eval("$inbox")[0].as_str().unwrap().to_owned();
+            self.client.eval(&format!(
+                "unless (grep $_ eq '{inbox}', @to) {{
+                    push @to, '{inbox}';
+                    mon '{inbox}', sub {{ push @fired, \"{inbox}: @_\" }};
+                 }} 1"
+            ));
+        }
+    }
+
+    /// Every second one changes an entry; the others stay silent.
+    fn new_round(&mut self) {
+        self.round += 1;
+        let code = format!("db_set \"of-$NODE\" => round => {}; 1", self.round);
+        for perl in [&mut self.client].into_iter().chain(&mut self.workers).step_by(2) {
+            perl.eval(&code);
+        }
+    }
+
+    fn names(&self) -> Vec<String> {
+        let workers = self.workers.iter().map(|worker| worker.id().to_owned());
+        ["client".to_owned()].into_iter().chain(workers).collect()
+    }
+
+    /// Waits until every seed's database holds what every node owns; gives how long that took.
+    fn all_is_there(&self) -> Duration {
+        let (names, round) = (self.names(), self.round);
+        let (_, took) = eventually("all entries in all databases", || {
+            for observer in &self.observers {
+                let workers = self.inside.family(observer, "workers")?;
+                let locations = self.inside.family(observer, "'l")?;
+                for (index, name) in names.iter().enumerate() {
+                    let missing = |what: &str| {
+                        Err(format!("{}: {name} has no {what} entry: {workers:?}", observer.id()))
+                    };
+                    if !workers.contains_key(name) {
+                        return missing("workers");
+                    }
+                    if !locations.contains_key(name) {
+                        return missing("address");
+                    }
+                    let own = self.inside.family(observer, &format!("of-{name}"))?;
+                    let current = own.get("round").is_some_and(|value| number(value) == round);
+                    if own.get("fixed").is_none_or(|value| value[0] != **name)
+                        || (index % 2 == 0 && !current)
+                    {
+                        return missing(&format!("current (it is {own:?})"));
+                    }
+                }
+                if workers.len() != names.len() {
+                    return Err(format!("{}: too many: {workers:?}", observer.id()));
+                }
+            }
+            Ok(())
+        });
+        took
+    }
+
+    /// Stops a seed, lets all others change something, and starts another one in its place.
+    fn replace(&mut self, index: usize, with: fn(usize, &[String]) -> Seed) -> Duration {
+        let end = |process: &mut compat_tests::process::Process| {
+            process.signal("TERM");
+            process.wait_for_end();
+        };
+        match self.seeds[index].take().unwrap() {
+            Seed::Perl(mut perl) => {
+                assert_eq!(perl.complaints(), Vec::<String>::new());
+                end(perl.process());
+            }
+            Seed::Ours(mut ours) => end(ours.process()),
+        }
+        self.new_round();
+        self.seeds[index] = Some(with(index, &self.addresses));
+        let took = self.all_is_there();
+        let workers = self.workers.iter_mut().chain([&mut self.client]);
+        let healed = workers.filter_map(|perl| perl.was_healed().then_some(())).count();
+        eprintln!("step {}: {took:.1?}, healed so far: {healed}", self.round - 1);
+        // Whoever joins from now on is found, and finds the others.
+        let name = format!("joined{}", self.round);
+        self.add_worker(&name);
+        let joined = self.workers.last_mut().unwrap();
+        joined.eval(&format!("db_set \"of-$NODE\" => round => {}; 1", self.round));
+        self.all_is_there();
+        let names = self.names();
+        let joined = self.workers.last_mut().unwrap();
+        eventually("all workers, seen by the one that has just joined", || {
+            joined.run("db_family", json!({"family": "workers", "label": "seen"}));
+            let seen = joined.event("database", "seen", |_| true)["result"].clone();
+            if names.iter().all(|name| !seen[name].is_null()) {
+                Ok(())
+            } else {
+                Err(seen.to_string())
+            }
+        });
+        self.load_new_workers();
+        took
+    }
+
+    /// Stops the load and checks what came of it. Gives how many messages there were.
+    fn assert_undisturbed(&mut self) -> u64 {
+        let client = &mut self.client;
+        eventually("messages to everybody", || {
+            let some = client.eval("scalar grep +($sent{$_} || 0) > 50, @to");
+            if some[0] == self.workers.len() { Ok(()) } else { Err(some.to_string()) }
+        });
+        let sent = client.eval("undef $load; \\%sent")[0].clone();
+        let mut messages = 0;
+        for worker in &mut self.workers {
+            let inbox = worker.eval("$inbox")[0].as_str().unwrap().to_owned();
+            let count = number(&sent[&inbox]);
+            assert!(count > 0, "{inbox} has got no messages");
+            eventually("the last message", || {
+                let last = worker.eval("$last")[0].clone();
+                if number(&last) == count { Ok(()) } else { Err(format!("{last} of {count}")) }
+            });
+            assert_eq!(worker.eval("@holes"), json!([]), "{}", worker.id());
+            messages += count;
+        }
+        assert_eq!(self.client.eval("@fired"), json!([]), "monitors that fired");
+        let seeds = self.seeds.iter_mut().filter_map(|seed| match seed {
+            Some(Seed::Perl(perl)) => Some(perl),
+            _ => None,
+        });
+        for perl in self.workers.iter_mut().chain([&mut self.client]).chain(seeds) {
+            assert_eq!(perl.complaints(), Vec::<String>::new(), "{}", perl.id());
+        }
+        messages
+    }
+}
+
+/// A number, which Perl may hand on as a string.
+fn number(value: &Value) -> u64 {
+    match value {
+        Value::String(text) => text.parse().unwrap(),
+        number => number.as_u64().unwrap_or_default(),
+    }
+}
+
+/// The bound of a step where `AEMP_STEP_SECONDS` sets one; otherwise it has all patience.
+fn assert_fast(what: &str, took: Duration) {
+    if let Ok(limit) = std::env::var("AEMP_STEP_SECONDS") {
+        assert!(took.as_secs_f64() <= limit.parse().unwrap(), "{what} took {took:?}");
+    }
+}
+
+#[test]
+fn perl_seeds_are_replaced_one_after_another_and_one_goes_back() {
+    if !perl::has(MODULES) {
+        return;
+    }
+    let start = Instant::now();
+    let mut network = Network::start();
+    for index in 0..3 {
+        let took = network.replace(index, our_seed);
+        assert_fast(&format!("seed {index} is ours"), took);
+    }
+    let took = network.replace(0, perl_seed);
+    assert_fast("seed 0 is Perl's again", took);
+    let messages = network.assert_undisturbed();
+    network.all_is_there();
+    eprintln!("{messages} messages without a hole in {:.0} s", start.elapsed().as_secs_f64());
+}
+
+/// One of our own workers notices nothing at all, and does not report keys as deleted that are
+/// back after the change of master.
+#[test]
+fn our_own_slaves_see_no_key_vanish_while_seeds_are_replaced() {
+    if !perl::has(MODULES) {
+        return;
+    }
+    let inside = Inside::new();
+    let addresses: Vec<String> = (0..2).map(|_| free_address()).collect();
+    let mut seeds: Vec<Option<Seed>> =
+        (0..2).map(|index| Some(perl_seed(index, &addresses))).collect();
+    let worker = inside.start("our-worker", &addresses);
+    let watcher = inside.start("our-watcher", &addresses);
+    let port = worker.port();
+    let _entry = worker.db().register("workers", &port).unwrap();
+    let mut changes = watcher.db().monitor("workers");
+    let first = inside.run(changes.next()).unwrap();
+    let mut known = first.added().count();
+    while known == 0 {
+        known += inside.run(changes.next()).unwrap().added().count();
+    }
+    for index in [0, 1, 0] {
+        drop(seeds[index].take());
+        seeds[index] = Some(our_seed(index, &addresses));
+        let fresh = inside.start("fresh", &[addresses[index].clone()]);
+        let key = port.id().to_string();
+        eventually("the worker's entry in the new seed", || {
+            let seen = inside.family(&fresh, "workers")?;
+            if seen.contains_key(&key) { Ok(()) } else { Err(format!("{seen:?}")) }
+        });
+        inside.run(fresh.shutdown());
+    }
+    // What the worker says now arrives after anything that was reported before.
+    worker.db().set("workers", "end", 1).unwrap();
+    loop {
+        let change = inside.run(changes.next()).unwrap();
+        assert_eq!(change.deleted().count(), 0, "{change:?}");
+        if change.added().any(|(key, _)| key.to_string() == "end") {
+            break;
+        }
+    }
+}
