@@ -8,6 +8,7 @@ use compat_tests::network::{Inside, eventually, free_address};
 use compat_tests::node::Aemp;
 use compat_tests::perl;
 use compat_tests::perl_node::{MODULES, PerlNode};
+use compat_tests::process::PATIENCE;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant, SystemTime};
@@ -337,14 +338,14 @@ fn all_addresses_of_a_node_are_tried() {
     let sender = inside.start("sender", &[seed_address(&seed)]);
     inside.run(sender.joined());
     sender.snd(inbox.id(), ("hello",)).unwrap();
-    let (text,): (String,) = inside.run(inbox.recv()).unwrap();
+    let (text,): (String,) = inside.run(inbox.recv_timeout(PATIENCE)).unwrap();
     assert_eq!(text, "hello");
     if perl::has(MODULES) {
-        // Perl gives a node up after connect_interval: two addresses are as many as it tries.
-        let settings = json!({"seeds": [seed_address(&seed)], "connect_interval": 10});
+        // Perl gives a node up after connect_interval, so that a short one leaves no time for more.
+        let settings = json!({"seeds": [seed_address(&seed)], "connect_interval": 20});
         let mut perl = PerlNode::start("perl", settings);
         perl.snd(&inbox.id().to_string(), json!(["hello from perl"]));
-        let (text,): (String,) = inside.run(inbox.recv()).unwrap();
+        let (text,): (String,) = inside.run(inbox.recv_timeout(PATIENCE)).unwrap();
         assert_eq!(text, "hello from perl");
     }
 }
