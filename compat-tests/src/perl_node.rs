@@ -150,12 +150,6 @@ impl PerlNode {
         self.dialogue.process()
     }
 
-    /// What it printed to standard error: warnings and errors, unless it was told to log more.
-    pub fn complaints(&mut self) -> Vec<String> {
-        let lines = self.process().lines().into_iter();
-        lines.filter(|line| line.stream == Stream::Err).map(|line| line.text).collect()
-    }
-
     /// Whether anybody else has made it change its master.
     pub fn was_healed(&mut self) -> bool {
         // Perl looks a function up once, when it is called for the first time.

@@ -112,7 +112,7 @@ fn a_slave_that_lost_its_master_again_and_again_is_back_in_the_database() {
     worker.run("db_family", json!({"family": "workers", "label": "own"}));
     let seen = worker.event("database", "own", |_| true);
     assert_eq!(seen["result"], json!({"worker": [1]}));
-    assert_eq!(worker.complaints(), Vec::<String>::new());
+    assert_eq!(worker.lines(), Vec::<String>::new());
 }
 
 #[test]
@@ -173,7 +173,7 @@ fn a_secure_orphan_is_asked_once_and_left_alone() {
     // Whatever it does now, it is asked no more.
     worker.eval("db_set more => entries => 1; 1");
     std::thread::sleep(LONGER_THAN_SUSPICION);
-    let complaints = worker.complaints();
+    let complaints = worker.lines();
     assert_eq!(complaints.len(), 1, "{complaints:?}");
     assert!(complaints[0].contains("remote execution not allowed"), "{complaints:?}");
     assert!(!worker.was_healed());

@@ -415,7 +415,7 @@ fn databases_of_perls_and_our_globals_converge_and_forget_lost_nodes() {
         converge(&inside, &mut perls, &ours, &slaves);
     }
     for perl in &mut perls {
-        assert_eq!(perl.complaints(), Vec::<String>::new());
+        assert_eq!(perl.lines(), Vec::<String>::new());
     }
 }
 

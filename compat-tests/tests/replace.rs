@@ -165,7 +165,7 @@ impl Network {
         };
         match self.seeds[index].take().unwrap() {
             Seed::Perl(mut perl) => {
-                assert_eq!(perl.complaints(), Vec::<String>::new());
+                assert_eq!(perl.lines(), Vec::<String>::new());
                 end(perl.process());
             }
             Seed::Ours(mut ours) => end(ours.process()),
@@ -223,7 +223,7 @@ impl Network {
             _ => None,
         });
         for perl in self.workers.iter_mut().chain([&mut self.client]).chain(seeds) {
-            assert_eq!(perl.complaints(), Vec::<String>::new(), "{}", perl.id());
+            assert_eq!(perl.lines(), Vec::<String>::new(), "{}", perl.id());
         }
         messages
     }
