@@ -48,44 +48,66 @@ fn draw_head(frame: &mut Frame<'_>, area: Rect, model: &Model, now: &str) {
     frame.render_widget(Paragraph::new(text).style(style), area);
 }
 
+/// A column of the table of nodes: its name, its width, whether a narrow screen has it, and what
+/// stands in it.
+struct Column {
+    name: &'static str,
+    width: Constraint,
+    always: bool,
+    cell: fn(&str, &Node) -> Cell<'static>,
+}
+
+const COLUMNS: &[Column] = &[
+    column("NODE", Constraint::Min(16), true, |node, _| Cell::from(node.to_owned())),
+    column("SOFTWARE", Constraint::Length(11), true, |_, row| Cell::from(row.software())),
+    column("ROLE", Constraint::Min(12), true, |_, row| Cell::from(row.role())),
+    column("UP", Constraint::Length(8), false, |_, row| right(row.uptime.map(duration))),
+    column("LINKS", Constraint::Length(5), true, |_, row| {
+        right((row.kind != Kind::Unknown).then(|| row.links.len().to_string()))
+    }),
+    column("PORTS", Constraint::Length(5), false, |_, row| {
+        right(row.ports.map(|ports| ports.to_string()))
+    }),
+    column("PKT/S", Constraint::Length(7), true, |_, row| {
+        right(row.total(|figures| figures.packets_per_second).map(rate))
+    }),
+    column("OCTETS/S", Constraint::Length(8), true, |_, row| {
+        right(row.total(|figures| figures.octets_per_second).map(scaled))
+    }),
+    column("WAITING", Constraint::Length(8), false, |_, row| {
+        right(row.total(|figures| figures.waiting as f64).map(scaled))
+    }),
+    column("ANSWER", Constraint::Length(9), true, |_, row| state(row)),
+];
+
+const fn column(
+    name: &'static str,
+    width: Constraint,
+    always: bool,
+    cell: fn(&str, &Node) -> Cell<'static>,
+) -> Column {
+    Column { name, width, always, cell }
+}
+
+/// From this width on all columns fit.
+const WIDE: u16 = 100;
+
 fn draw_nodes(frame: &mut Frame<'_>, area: Rect, model: &Model) {
+    let columns: Vec<&Column> =
+        COLUMNS.iter().filter(|column| column.always || area.width >= WIDE).collect();
     let rows = model.rows.iter().map(|(node, row)| {
-        let cells = [
-            Cell::from(node.clone()),
-            Cell::from(row.software()),
-            Cell::from(row.role()),
-            right(row.uptime.map(duration)),
-            right((row.kind != Kind::Unknown).then(|| row.links.len().to_string())),
-            right(row.ports.map(|ports| ports.to_string())),
-            right(row.total(|figures| figures.packets_per_second).map(rate)),
-            right(row.total(|figures| figures.octets_per_second).map(octets)),
-            right(row.total(|figures| figures.waiting as f64).map(octets)),
-            state(row),
-        ];
         let style = match (row.is_global, row.problem.is_some()) {
             (_, true) => Style::new().fg(Color::Red),
             (true, _) => Style::new().fg(Color::Cyan),
             _ => Style::new(),
         };
-        Row::new(cells).style(style)
+        Row::new(columns.iter().map(|column| (column.cell)(node, row))).style(style)
     });
-    let widths = [
-        Constraint::Min(16),
-        Constraint::Length(11),
-        Constraint::Min(12),
-        Constraint::Length(8),
-        Constraint::Length(5),
-        Constraint::Length(5),
-        Constraint::Length(7),
-        Constraint::Length(8),
-        Constraint::Length(8),
-        Constraint::Length(12),
-    ];
-    let names = ["NODE", "SOFTWARE", "ROLE"].map(Cell::from).into_iter().chain(
-        ["UP", "LINKS", "PORTS", "PKT/S", "OCTETS/S", "WAITING", "ANSWER"]
-            .map(|name| right(Some(name.into()))),
-    );
-    let table = Table::new(rows, widths)
+    let names = columns.iter().map(|column| match column.name {
+        "NODE" | "SOFTWARE" | "ROLE" => Cell::from(column.name),
+        name => right(Some(name.into())),
+    });
+    let table = Table::new(rows, columns.iter().map(|column| column.width))
         .header(Row::new(names).style(Style::new().add_modifier(Modifier::BOLD)))
         .row_highlight_style(Style::new().add_modifier(Modifier::REVERSED));
     let mut selected = TableState::new();
@@ -117,29 +139,32 @@ fn draw_links(frame: &mut Frame<'_>, area: Rect, model: &Model) {
         frame.render_widget(text.block(block), area);
         return;
     }
+    let is_wide = area.width >= 48;
     let rows = row.links.iter().map(|link| {
         let figure = |get: fn(&Figures) -> String| right(link.figures.as_ref().map(get));
-        let framing = link.figures.as_ref().map(|figures| figures.framing.clone());
-        Row::new([
+        let mut cells = vec![
             Cell::from(link.node.clone()),
-            Cell::from(framing.unwrap_or_else(|| "-".into())),
             figure(|figures| rate(figures.packets_per_second)),
-            figure(|figures| octets(figures.octets_per_second)),
-            figure(|figures| octets(figures.waiting as f64)),
-        ])
+            figure(|figures| scaled(figures.octets_per_second)),
+        ];
+        if is_wide {
+            cells.push(figure(|figures| scaled(figures.waiting as f64)));
+            cells.push(figure(|figures| figures.framing.clone()));
+        }
+        Row::new(cells)
     });
-    let widths = [
-        Constraint::Min(10),
-        Constraint::Length(8),
-        Constraint::Length(7),
-        Constraint::Length(8),
-        Constraint::Length(8),
-    ];
-    let header = ["NODE", "FRAMING"].map(Cell::from).into_iter();
-    let header =
-        header.chain(["PKT/S", "OCTETS/S", "WAITING"].map(|name| right(Some(name.into()))));
+    let mut names = vec!["PKT/S", "OCTETS/S"];
+    let mut widths = vec![Constraint::Min(10), Constraint::Length(7), Constraint::Length(8)];
+    if is_wide {
+        names.extend(["WAITING", "FRAMING"]);
+        widths.extend([Constraint::Length(8), Constraint::Length(8)]);
+    }
+    let names = names.into_iter().map(|name| right(Some(name.into())));
     let table = Table::new(rows, widths)
-        .header(Row::new(header).style(Style::new().add_modifier(Modifier::BOLD)))
+        .header(
+            Row::new([Cell::from("NODE")].into_iter().chain(names))
+                .style(Style::new().add_modifier(Modifier::BOLD)),
+        )
         .block(block);
     frame.render_widget(table, area);
 }
@@ -174,10 +199,6 @@ fn rate(per_second: f64) -> String {
         rate if rate < 10.0 => format!("{rate:.1}"),
         rate => scaled(rate),
     }
-}
-
-fn octets(count: f64) -> String {
-    scaled(count)
 }
 
 fn scaled(number: f64) -> String {
