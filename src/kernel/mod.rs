@@ -225,6 +225,11 @@ impl Kernel {
         nodes
     }
 
+    /// The families of the database with how many keys each has; none if this node is not global.
+    pub fn families(&self) -> Vec<(Str, usize)> {
+        self.db.families()
+    }
+
     /// How many ports this node has.
     pub fn port_count(&self) -> usize {
         self.ports.len()

@@ -378,6 +378,7 @@ impl NodeBuilder {
         });
         let node = Node::outer(shared.clone());
         crate::services::install(&node);
+        node.offer_status();
         for function in self.functions.drain(..) {
             function(&node);
         }

@@ -130,6 +130,11 @@ impl Shared {
         shared
     }
 
+    /// For how long the node has been running.
+    pub(crate) fn uptime(&self) -> Duration {
+        self.started.elapsed()
+    }
+
     /// Lets the kernel's clock run: has to be polled as long as the node lives.
     pub(crate) async fn keep_time(self: Arc<Self>) {
         loop {

@@ -1,7 +1,7 @@
 //! The lanes of a node: one for each remote node, shared by all who send to it.
 
 use super::sync::{Mutex, Notify, Table};
-use crate::kernel::{Appended, Lane, LaneLimits};
+use crate::kernel::{Appended, Counters, Lane, LaneLimits};
 use crate::value::packed::Elements;
 use crate::value::{NodeId, PortId, StrRef};
 use crate::wire::framing::{EncodeError, Framing};
@@ -226,6 +226,13 @@ impl SharedLane {
     pub(crate) fn is_congested(&self) -> bool {
         let state = self.state.lock();
         !state.retired && state.lane.is_congested()
+    }
+
+    /// The framing of the connection, how many octets wait, and what has passed.
+    pub(crate) fn figures(&self) -> (Option<Framing>, usize, Counters) {
+        let state = self.state.lock();
+        let framing = state.lane.connection().map(|(framing, _)| framing);
+        (framing, state.lane.waiting(), state.lane.counters())
     }
 
     /// Whether the connection of this generation is over.

@@ -21,6 +21,7 @@ pub mod probe;
 pub(crate) mod queue;
 mod settings;
 pub(crate) mod socket;
+mod status;
 mod sync;
 pub mod tls;
 mod trace;
@@ -33,6 +34,7 @@ pub use self::error::{CallError, ConnectionError, RecvError, SendError, StartErr
 pub use self::message::{KillReason, Message, MessageRef};
 pub use self::monitor::{Monitor, MonitorGuard};
 pub use self::node_port::{CallbackPort, Port, Timer};
+pub use self::status::{Link, STATUS_FUNCTION, Status};
 
 use self::core::{Pressure, Shared};
 use crate::kernel::{PortName, SeedStatus};

@@ -129,6 +129,16 @@ fn looking() -> Vec<Subcommand> {
             ..network("trace", Network::Trace, vec![node])
         },
         Subcommand {
+            summary: "Watch the network on a screen.".into(),
+            details: "Nodes with their software, role, links and time to answer, the links of the \
+                      selected node, the database and what happened lately. Only nodes that are \
+                      not written in Perl and not in secure mode tell rates, queues and ports. \
+                      With --json it is printed once."
+                .into(),
+            example: "aemp top".into(),
+            ..network("top", Network::Top, vec![])
+        },
+        Subcommand {
             summary: "Look into the database, or take part in it.".into(),
             details: "get FAMILY KEY prints a value, get FAMILY all of them, keys FAMILY and \
                       values FAMILY what their names say, watch FAMILY every change until it is \

@@ -56,6 +56,14 @@ impl Database {
         }
     }
 
+    /// The families with how many keys each has; none if the node does not keep the database.
+    pub fn families(&self) -> Vec<(Str, usize)> {
+        let Some(merge) = self.global.as_ref().map(Global::merge) else {
+            return Vec::new();
+        };
+        merge.families().map(|family| (family.clone(), merge.family_len(family))).collect()
+    }
+
     /// What is to be done since the last time, in order.
     pub fn take_effects(&mut self) -> Vec<DbEffect> {
         std::mem::take(&mut self.effects)

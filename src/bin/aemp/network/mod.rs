@@ -6,6 +6,7 @@ mod graph;
 mod shell;
 pub(crate) mod show;
 mod talk;
+mod top;
 mod trace;
 
 use crate::errors::CliError;
@@ -60,6 +61,7 @@ pub(crate) enum Step {
     Trace(NodeId),
     Shell(Option<NodeId>),
     Db(db::Operation),
+    Top,
 }
 
 impl Step {
@@ -85,7 +87,7 @@ impl Step {
                 false => Self::Shell(Some(client::node_of(&text()?)?)),
             },
             Network::Db => Self::Db(db::Operation::prepare(invocation)?),
-            Network::Top => return Err(invocation.missing()),
+            Network::Top => Self::Top,
         })
     }
 }
@@ -124,6 +126,7 @@ async fn act(client: &Client, step: Step) -> Result<(), CliError> {
         Step::Ping(node) => talk::ping(client, &node).await,
         Step::Trace(node) => trace::trace(client, node).await,
         Step::Shell(node) => shell::shell(client, node).await,
+        Step::Top => top::top(client).await,
         Step::Db(operation) => db::operate(client, operation).await,
     }
 }

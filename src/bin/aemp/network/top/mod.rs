@@ -1,0 +1,290 @@
+//! `top`: the network on a screen, asked again every second.
+
+mod model;
+mod view;
+
+use super::client::Client;
+use super::show;
+use super::talk::say;
+use super::{NetworkError, client};
+use crate::errors::CliError;
+use aemp::value::Str;
+use aemp::{CallError, Node, NodeEvent, NodeId, Value};
+use model::{Answer, Kind, Model, Report};
+use ratatui::crossterm::event::{self, Event as Input, KeyCode, KeyEventKind, KeyModifiers};
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::IsTerminal as _;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+
+const INTERVAL: Duration = Duration::from_secs(1);
+/// How long a node may take to answer.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// What only a Perl node evaluates.
+const PERL_VERSION: &str = "$AnyEvent::MP::VERSION";
+/// What a Perl node evaluates to tell its master and its neighbours.
+const PERL_STATUS: &str = "($AnyEvent::MP::Kernel::MASTER, AnyEvent::MP::Kernel::up_nodes)";
+
+/// What happens while the screen is shown.
+enum Happening {
+    Report(NodeId, Report),
+    Key(KeyCode),
+    Resized,
+    Connection(NodeEvent),
+    Locations(BTreeSet<Str>),
+    Globals(BTreeSet<Str>),
+}
+
+pub(super) async fn top(client: &Client) -> Result<(), CliError> {
+    if !client.options.json && !std::io::stdout().is_terminal() {
+        let text = "top needs a terminal; with --json it prints once what it sees";
+        return Err(NetworkError::Other(text.into()).into());
+    }
+    let (sender, happenings) = mpsc::unbounded_channel();
+    watch_family(&client.node, "'l", sender.clone(), Happening::Locations);
+    watch_family(&client.node, "'g", sender.clone(), Happening::Globals);
+    watch_connections(&client.node, sender.clone());
+    let mut top = Top {
+        node: client.node.clone(),
+        model: Model::new(show::text(client.node.id().as_str())),
+        asked: BTreeMap::new(),
+        globals: BTreeSet::new(),
+        sender,
+        happenings,
+    };
+    match client.options.json {
+        true => top.print().await,
+        false => top.show().await,
+    }
+}
+
+struct Top {
+    node: Node,
+    model: Model,
+    /// All other nodes, with what they are and whether an answer is awaited.
+    asked: BTreeMap<NodeId, (Kind, bool)>,
+    globals: BTreeSet<String>,
+    sender: mpsc::UnboundedSender<Happening>,
+    happenings: mpsc::UnboundedReceiver<Happening>,
+}
+
+impl Top {
+    /// Two rounds of questions, so that there are rates, then JSON.
+    async fn print(&mut self) -> Result<(), CliError> {
+        for _ in 0..2 {
+            let end = tokio::time::Instant::now() + INTERVAL;
+            while let Ok(Some(happening)) =
+                tokio::time::timeout_at(end, self.happenings.recv()).await
+            {
+                self.take(happening);
+            }
+            self.ask();
+            let end = tokio::time::Instant::now() + PATIENCE;
+            while self.asked.values().any(|(_, awaited)| *awaited) {
+                match tokio::time::timeout_at(end, self.happenings.recv()).await {
+                    Ok(Some(happening)) => self.take(happening),
+                    Ok(None) | Err(_) => break,
+                };
+            }
+        }
+        say(&self.model.to_json().to_string())
+    }
+
+    /// A screen until somebody has seen enough.
+    async fn show(&mut self) -> Result<(), CliError> {
+        let mut terminate = signal(SignalKind::terminate()).map_err(CliError::Runtime)?;
+        let mut terminal = ratatui::try_init().map_err(CliError::Output)?;
+        read_keys(self.sender.clone());
+        let mut rounds = tokio::time::interval(INTERVAL);
+        rounds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let outcome = loop {
+            let drawn = terminal.draw(|frame| view::draw(frame, &self.model, &time_of_day()));
+            if let Err(error) = drawn {
+                break Err(CliError::Output(error));
+            }
+            tokio::select! {
+                _ = rounds.tick() => self.ask(),
+                _ = terminate.recv() => break Ok(()),
+                Some(happening) = self.happenings.recv() => {
+                    if self.take(happening) {
+                        break Ok(());
+                    }
+                }
+            }
+        };
+        ratatui::restore();
+        outcome
+    }
+
+    /// Asks everybody who is not being asked.
+    fn ask(&mut self) {
+        for (id, (kind, awaited)) in &mut self.asked {
+            if !std::mem::replace(awaited, true) {
+                let question = ask(self.node.clone(), id.clone(), kind.clone());
+                let (sender, id) = (self.sender.clone(), id.clone());
+                tokio::spawn(async move {
+                    let _ = sender.send(Happening::Report(id, question.await));
+                });
+            }
+        }
+    }
+
+    /// Returns whether it is over.
+    fn take(&mut self, happening: Happening) -> bool {
+        let now = time_of_day();
+        match happening {
+            Happening::Report(id, report) => {
+                if let Some(asked) = self.asked.get_mut(&id) {
+                    *asked = (report.kind.clone(), false);
+                }
+                self.model.report(report, &now);
+            }
+            Happening::Key(KeyCode::Char('q') | KeyCode::Esc) => return true,
+            Happening::Key(KeyCode::Down | KeyCode::Char('j')) => self.model.select(1),
+            Happening::Key(KeyCode::Up | KeyCode::Char('k')) => self.model.select(-1),
+            Happening::Key(KeyCode::PageDown) => self.model.select(10),
+            Happening::Key(KeyCode::PageUp) => self.model.select(-10),
+            Happening::Key(_) | Happening::Resized => {}
+            Happening::Connection(NodeEvent::Down { node, reason }) => {
+                let (node, reason) = (show::text(node.as_str()), show::reason(&reason));
+                self.model.happened(&now, format!("connection with {node} lost: {reason}"));
+            }
+            Happening::Connection(_) => {}
+            Happening::Locations(nodes) => {
+                let names = nodes.iter().map(|node| show::text(node.as_ref())).collect();
+                self.model.families.insert("'l".into(), nodes.len() as u64);
+                self.model.set_nodes(names, &now);
+                self.model.set_globals(&self.globals, &now);
+                let ids = nodes.into_iter().filter_map(|node| NodeId::new(node).ok());
+                let ids: BTreeSet<NodeId> = ids.filter(|id| id != self.node.id()).collect();
+                self.asked.retain(|id, _| ids.contains(id));
+                for id in ids {
+                    self.asked.entry(id).or_default();
+                }
+            }
+            Happening::Globals(nodes) => {
+                self.model.families.insert("'g".into(), nodes.len() as u64);
+                self.globals = nodes.iter().map(|node| show::text(node.as_ref())).collect();
+                self.model.set_globals(&self.globals, &now);
+            }
+        }
+        false
+    }
+}
+
+/// One round of questions to a node.
+async fn ask(node: Node, id: NodeId, kind: Kind) -> Report {
+    let shown = show::text(id.as_str());
+    let begun = Instant::now();
+    let echo = node.call::<Vec<Value>>(&id, ("snd",)).timeout(PATIENCE);
+    if let Err(error) = echo.await {
+        let problem = match error {
+            CallError::Died(reason) => show::reason(&reason),
+            error => show::escaped(&error.to_string()),
+        };
+        let answer = Answer::Nothing(problem.trim_end().to_owned());
+        return Report { node: shown, kind, milliseconds: None, answer };
+    }
+    let milliseconds = Some(begun.elapsed().as_micros() as f64 / 1e3);
+    let kind = match kind {
+        Kind::Unknown => kind_of(&node, &id).await,
+        known => known,
+    };
+    let answer = match &kind {
+        Kind::Unknown => Answer::Echo,
+        Kind::Perl(_) => match evaluate(&node, &id, PERL_STATUS).await {
+            Some(Ok(values)) => {
+                let mut words = values.iter().map(show::word);
+                let master = words.next().filter(|master| !master.is_empty());
+                Answer::Perl { master, neighbours: words.collect() }
+            }
+            _ => Answer::Echo,
+        },
+        Kind::Ours => match node.status_of(&id, PATIENCE).await {
+            Ok(status) => Answer::Ours(Box::new(status)),
+            Err(_) => Answer::Echo,
+        },
+    };
+    Report { node: shown, kind, milliseconds, answer }
+}
+
+/// What a node is; nodes in secure mode do not say.
+async fn kind_of(node: &Node, id: &NodeId) -> Kind {
+    match evaluate(node, id, PERL_VERSION).await {
+        Some(Ok(values)) => Kind::Perl(values.first().map(show::word).unwrap_or_default()),
+        Some(Err(())) => Kind::Ours,
+        None => Kind::Unknown,
+    }
+}
+
+/// Results, or that there was an error; `None` if nothing came.
+async fn evaluate(node: &Node, id: &NodeId, expression: &str) -> Option<Result<Vec<Value>, ()>> {
+    let question = ("eval", client::string(expression));
+    let mut values = node.call::<Vec<Value>>(id, question).timeout(PATIENCE).await.ok()?;
+    let has_failed = values.first().is_none_or(Value::is_true);
+    Some(match has_failed {
+        true => Err(()),
+        false => Ok(values.split_off(1)),
+    })
+}
+
+fn watch_family(
+    node: &Node,
+    family: &str,
+    sender: mpsc::UnboundedSender<Happening>,
+    happening: fn(BTreeSet<Str>) -> Happening,
+) {
+    let mut monitor = node.db().monitor(family);
+    tokio::spawn(async move {
+        let mut keys = BTreeSet::new();
+        while let Some(change) = monitor.next().await {
+            keys.extend(change.added().map(|(key, _)| key.clone()));
+            for key in change.deleted() {
+                keys.remove(key);
+            }
+            if sender.send(happening(keys.clone())).is_err() {
+                return;
+            }
+        }
+    });
+}
+
+fn watch_connections(node: &Node, sender: mpsc::UnboundedSender<Happening>) {
+    let mut events = node.events();
+    tokio::spawn(async move {
+        while let Some(event) = events.next().await {
+            if sender.send(Happening::Connection(event)).is_err() {
+                return;
+            }
+        }
+    });
+}
+
+/// Reads the keyboard on a thread of its own, which nothing waits for.
+fn read_keys(sender: mpsc::UnboundedSender<Happening>) {
+    std::thread::spawn(move || {
+        while let Ok(input) = event::read() {
+            let happening = match input {
+                Input::Key(key) if key.kind == KeyEventKind::Release => continue,
+                Input::Key(key)
+                    if key.modifiers.contains(KeyModifiers::CONTROL)
+                        && key.code == KeyCode::Char('c') =>
+                {
+                    Happening::Key(KeyCode::Esc)
+                }
+                Input::Key(key) => Happening::Key(key.code),
+                _ => Happening::Resized,
+            };
+            if sender.send(happening).is_err() {
+                return;
+            }
+        }
+    });
+}
+
+fn time_of_day() -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    format!("{:02}:{:02}:{:02}", now / 3600 % 24, now / 60 % 60, now % 60)
+}

@@ -1,0 +1,122 @@
+//! What a node tells about itself: to its program, and to others who ask.
+
+use super::Node;
+use super::context::Context;
+use crate::value::{NodeId, PortId, Str, StrRef, Value};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// The function by which others ask for it: `["", "aemp::status", REPLYPORT, ELEMENTS...]` is
+/// answered with `ELEMENTS..., STATUS`. In `secure` mode it is not, like all functions.
+pub const STATUS_FUNCTION: &str = "aemp::status";
+
+/// A node at one moment. As a message it is a hash with these names; later versions may add some.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct Status {
+    /// Which node.
+    pub node: Str,
+    /// Name and version of the software.
+    pub provider: Str,
+    /// For how many seconds it has been running.
+    pub uptime: f64,
+    /// Whether it keeps the whole database.
+    pub global: bool,
+    /// The node that keeps the database for it.
+    pub master: Option<Str>,
+    /// How many ports it has.
+    pub ports: u64,
+    /// Its connections.
+    pub links: Vec<Link>,
+    /// How many keys each family of the database has, if it keeps that.
+    pub families: BTreeMap<Str, u64>,
+}
+
+/// A connection with another node.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct Link {
+    /// Which.
+    pub node: Str,
+    /// Whether it has not proven that it belongs to the network (`tls_anon`).
+    pub untrusted: bool,
+    /// The framing in which it gets packets.
+    pub framing: Str,
+    /// How many octets wait for it.
+    pub waiting: u64,
+    /// How many packets it was sent.
+    pub packets: u64,
+    /// How many octets that was.
+    pub octets: u64,
+}
+
+impl Node {
+    /// What the node does at this moment: its connections, ports and part in the network.
+    pub fn status(&self) -> Status {
+        let shared = self.shared();
+        let (master, ports, up, families) = shared.kernel(|kernel| {
+            let master = kernel.master().cloned().map(Str::from);
+            let families = kernel.families();
+            (master, kernel.port_count(), kernel.up_nodes_with_trust(), families)
+        });
+        let link = |(node, untrusted): &(NodeId, bool)| {
+            let (framing, waiting, counters) = shared.lanes.of(node).figures();
+            Link {
+                node: Str::from(node.clone()),
+                untrusted: *untrusted,
+                framing: framing.map_or("", |framing| framing.name()).into(),
+                waiting: waiting as u64,
+                packets: counters.packets,
+                octets: counters.octets,
+            }
+        };
+        Status {
+            node: Str::from(self.id().clone()),
+            provider: concat!("aemp-", env!("CARGO_PKG_VERSION")).into(),
+            uptime: shared.uptime().as_secs_f64(),
+            global: self.is_global(),
+            master,
+            ports: ports as u64,
+            links: up.iter().map(link).collect(),
+            families: families.into_iter().map(|(family, keys)| (family, keys as u64)).collect(),
+        }
+    }
+
+    /// Asks another node of this crate for its status.
+    ///
+    /// # Errors
+    /// Fails if the node cannot be reached, or if nothing comes within `limit`: Perl nodes, and
+    /// nodes in `secure` mode, do not answer.
+    pub async fn status_of(
+        &self,
+        node: &NodeId,
+        limit: Duration,
+    ) -> Result<Status, super::CallError> {
+        let (status,) = self.call(node, (STATUS_FUNCTION,)).timeout(limit).await?;
+        Ok(status)
+    }
+
+    /// Lets others ask for the status.
+    pub(super) fn offer_status(&self) {
+        self.register(STATUS_FUNCTION, |context: &Context<'_>, arguments: Vec<Value>| {
+            let Some((reply, elements)) = arguments.split_first() else {
+                return Err("no reply port".to_owned());
+            };
+            let reply = reply.to_str().ok_or("the reply port is no string")?;
+            let reply = PortId::parse(reply.into_owned()).map_err(|error| error.to_string())?;
+            let status = Value::of(&context.node().status()).map_err(|error| error.to_string())?;
+            let answer: Vec<&Value> = elements.iter().chain([&status]).collect();
+            context.snd(reply, answer).map_err(|error| error.to_string())
+        });
+    }
+}
+
+impl Status {
+    /// The connection with a node, if there is one.
+    pub fn link(&self, node: StrRef<'_>) -> Option<&Link> {
+        self.links.iter().find(|link| link.node.as_ref() == node)
+    }
+}
