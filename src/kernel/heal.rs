@@ -110,6 +110,7 @@ impl Kernel {
     pub(super) fn has_conflict(&mut self, node: &NodeId, other: &NodeId) {
         let busy = self.peers.get(node).is_none_or(|peer| peer.patient.inquiry.is_some());
         if !busy && self.is_up(node) {
+            self.log(Level::Debug, format!("{other} speaks for our slave {node}"));
             self.inquire(node, Purpose::Custody { other: other.clone() });
         }
     }
@@ -175,6 +176,7 @@ impl Kernel {
             self.log(Level::Warn, format!("{node} does not tell its master: {error}"));
             return;
         }
+        self.log(Level::Debug, format!("{node} says that its master is {master}"));
         let own = self.config.node.as_str();
         match inquiry.purpose {
             Purpose::Custody { .. } => {
