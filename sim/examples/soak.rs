@@ -14,10 +14,13 @@ fn main() -> std::process::ExitCode {
                 total.sent += outcome.sent;
                 total.received += outcome.received;
                 total.fired += outcome.fired;
+                total.healed += outcome.healed;
+                total.trace ^= outcome.trace;
             }
             Err(failure) => {
                 println!("{failure}");
-                let shrunk = failure.plan.shrink();
+                let mut shrunk = failure.plan.shrink();
+                shrunk.verbose = true;
                 if let Err(shrunk) = shrunk.run() {
                     println!("shrunk: {shrunk}");
                 }

@@ -108,8 +108,14 @@ impl Kernel {
 
     /// Another global node claims one of our slaves.
     pub(super) fn has_conflict(&mut self, node: &NodeId, other: &NodeId) {
-        let busy = self.peers.get(node).is_none_or(|peer| peer.patient.inquiry.is_some());
-        if !busy && self.is_up(node) {
+        let Some(peer) = self.peers.get(node) else {
+            return;
+        };
+        // A node of this implementation changes its master only when the old one has lost it.
+        let may_be_elsewhere =
+            peer.link.as_ref().is_some_and(|link| !super::mesh::is_ours(&link.provider));
+        if may_be_elsewhere && peer.patient.inquiry.is_none() {
+            self.log(Level::Debug, format!("{other} speaks for our slave {node}"));
             self.inquire(node, Purpose::Custody { other: other.clone() });
         }
     }
@@ -175,6 +181,7 @@ impl Kernel {
             self.log(Level::Warn, format!("{node} does not tell its master: {error}"));
             return;
         }
+        self.log(Level::Debug, format!("{node} says that its master is {master}"));
         let own = self.config.node.as_str();
         match inquiry.purpose {
             Purpose::Custody { .. } => {
@@ -223,6 +230,11 @@ impl Kernel {
 
     /// Neither of two global nodes could ask the slave that both hold: the smaller ID keeps it.
     fn settle_custody_unasked(&mut self, node: &NodeId, other: &NodeId) {
+        let still_claimed =
+            self.db.global().is_some_and(|global| global.announcers(node).contains(other));
+        if !still_claimed {
+            return;
+        }
         if self.config.node < *other {
             self.adopt(node);
         } else {

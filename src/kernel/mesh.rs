@@ -806,6 +806,6 @@ impl Kernel {
 }
 
 /// Whether the peer is of this implementation, which arbitrates as we do.
-fn is_ours(provider: &Str) -> bool {
+pub(super) fn is_ours(provider: &Str) -> bool {
     provider.to_text_lossy().starts_with("aemp-")
 }

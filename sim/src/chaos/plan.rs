@@ -141,6 +141,8 @@ pub struct Setup {
     pub narrow: u32,
     /// Nodes that also announce addresses that lead nowhere, or to others: two bits each.
     pub confused: u32,
+    /// Perl nodes: bits. Those that are seeds are replaced by ours, at the end at the latest.
+    pub perl: u32,
     /// Nodes that are not started again at the end, if they are down and no seeds: bits.
     pub stay_down: u32,
 }
@@ -152,6 +154,8 @@ pub struct Plan {
     pub seed: u64,
     /// The network.
     pub setup: Setup,
+    /// Whether everything that happens is printed.
+    pub verbose: bool,
     /// What is done, each after a pause.
     pub ops: Vec<(Duration, Op)>,
 }
@@ -170,13 +174,14 @@ impl Plan {
             globals: if random.random_ratio(1, 3) { random.random() } else { 0 },
             narrow: if random.random_ratio(1, 3) { random.random() } else { 0 },
             confused: if random.random_ratio(1, 3) { random.random() } else { 0 },
+            perl: if random.random_ratio(2, 5) { random.random() } else { 0 },
             stay_down: if random.random_ratio(1, 2) { random.random() } else { 0 },
         };
         let longest = if random.random_ratio(1, 4) { 1_000 } else { 200 };
         let len = random.random_range(20..=longest);
         let faults = random.random_range(0..=40);
         let ops = (0..len).map(|_| (pause(&mut random), op(&mut random, faults))).collect();
-        Plan { seed, setup, ops }
+        Plan { seed, setup, verbose: false, ops }
     }
 }
 

@@ -15,6 +15,7 @@ impl Run<'_> {
                 self.check_nothing_is_left(host, node)?;
                 self.check_database(host, node)?;
             }
+            self.check_perl(host)?;
         }
         self.check_monitors()?;
         self.check_streams()?;
@@ -34,9 +35,48 @@ impl Run<'_> {
         self.running_nodes().map(|(_, node)| node).find(|node| node.kernel().node() == id)
     }
 
+    /// The place where a node runs, ours or Perl's.
+    fn host_of(&self, id: &NodeId) -> Option<HostId> {
+        let mut hosts = self.world.hosts();
+        hosts.find(|&host| self.world.is_running(host) && self.world.spec(host).node == *id)
+    }
+
+    fn is_connected(&self, host: HostId, to: &NodeId) -> bool {
+        match self.world.perl(host) {
+            Some(perl) => perl.up_nodes().any(|node| node == to),
+            None => self.world.running(host).is_some_and(|node| node.kernel().is_up(to)),
+        }
+    }
+
     fn lives(&self, port: &PortId) -> bool {
-        let node = self.node_of(&port.node());
-        node.is_some_and(|node| node.ports().any(|name| name.as_ref() == port.port()))
+        let Some(host) = self.host_of(&port.node()) else { return false };
+        match self.world.perl(host) {
+            Some(perl) => perl.ports().any(|name| name.as_ref() == port.port()),
+            None => self.world.node(host).ports().any(|name| name.as_ref() == port.port()),
+        }
+    }
+
+    /// A Perl slave is in the database, and just one global node speaks for it.
+    fn check_perl(&self, host: HostId) -> Result<(), String> {
+        let Some(perl) = self.world.perl(host) else { return Ok(()) };
+        let id = &self.world.spec(host).node;
+        if perl.database().is_global() {
+            return Ok(());
+        }
+        let speakers: Vec<String> = self
+            .world
+            .hosts()
+            .filter(|&other| {
+                let global = self.world.database(other).and_then(|database| database.global());
+                global.is_some_and(|global| global.is_slave(id))
+            })
+            .map(|other| self.world.spec(other).node.to_string())
+            .collect();
+        let master: Vec<String> = perl.master().map(ToString::to_string).into_iter().collect();
+        if speakers != master || master.is_empty() {
+            return Err(format!("{id} of Perl has {master:?} as master, and {speakers:?} have it"));
+        }
+        Ok(())
     }
 
     fn check_connections(&self, host: HostId, node: &Node) -> Result<(), String> {
@@ -55,14 +95,14 @@ impl Run<'_> {
             ));
         }
         for peer in &up {
-            let other = self.node_of(peer).ok_or_else(|| format!("{host:?} sees {peer}"))?;
-            if !other.kernel().is_up(kernel.node()) {
+            let other = self.host_of(peer).ok_or_else(|| format!("{host:?} sees {peer}"))?;
+            if !self.is_connected(other, kernel.node()) {
                 return Err(format!("{host:?} sees {peer}, which does not see it"));
             }
         }
         for (seed, spec) in self.world.hosts().map(|host| (host, self.world.spec(host))) {
             let known = &self.world.spec(host).seeds;
-            if self.world.running(seed).is_some()
+            if self.world.is_running(seed)
                 && spec.addresses.iter().any(|address| known.contains(address))
                 && !kernel.is_up(&spec.node)
             {
@@ -106,8 +146,9 @@ impl Run<'_> {
     /// Who owns which key, with which value.
     fn owned(&self, family: &Str) -> BTreeMap<Str, Vec<Datum>> {
         let mut owned: BTreeMap<Str, Vec<Datum>> = BTreeMap::new();
-        for (_, node) in self.running_nodes() {
-            let entries = node.kernel().database().own().get(family);
+        let databases = self.world.hosts().filter_map(|host| self.world.database(host));
+        for database in databases {
+            let entries = database.own().get(family);
             for (key, value) in entries.into_iter().flatten() {
                 owned.entry(key.clone()).or_default().push(value.clone());
             }
@@ -141,15 +182,18 @@ impl Run<'_> {
             let family = Str::from(family);
             global.merge().family(&family).map(|(key, _)| key.to_string()).collect()
         };
-        let mut all: Vec<String> =
-            self.running_nodes().map(|(_, node)| node.kernel().node().to_string()).collect();
+        let name = |host: HostId| self.world.spec(host).node.to_string();
+        let all = self.world.hosts().filter(|&host| self.world.is_running(host));
+        let mut all: Vec<String> = all.map(name).collect();
         all.sort();
         if ids(LOCATIONS) != all {
             return Err(format!("{host:?} knows the addresses of {:?}", ids(LOCATIONS)));
         }
-        let globals = self.running_nodes().filter(|(_, node)| node.kernel().is_global());
-        let mut globals: Vec<String> =
-            globals.map(|(_, node)| node.kernel().node().to_string()).collect();
+        let globals = self
+            .world
+            .hosts()
+            .filter(|&host| self.world.database(host).is_some_and(|database| database.is_global()));
+        let mut globals: Vec<String> = globals.map(name).collect();
         globals.sort();
         if ids(GLOBALS) != globals {
             return Err(format!("{host:?} knows the globals {:?} of {globals:?}", ids(GLOBALS)));
@@ -217,7 +261,7 @@ impl Run<'_> {
             }
             let master = self.world.node(life.0).kernel().master();
             let held = master
-                .and_then(|master| self.node_of(master)?.kernel().database().global())
+                .and_then(|master| self.world.database(self.host_of(master)?)?.global())
                 .map(|global| global.merge().family(&view.family).collect::<Vec<_>>());
             let same = held.is_some_and(|held| {
                 held.len() == content.len()

@@ -45,6 +45,8 @@ pub struct Outcome {
     pub received: u64,
     /// Monitors that fired.
     pub fired: u64,
+    /// Perl slaves that had to adopt a master, of those that still ran at the end.
+    pub healed: u64,
     /// A hash over everything that happened: equal for equal runs.
     pub trace: u64,
 }
@@ -121,10 +123,13 @@ impl<'a> Run<'a> {
             let own = spec.addresses.clone();
             let (nowhere, other) = (Str::from("nowhere:1"), Str::from("n0:1"));
             spec.advertised = match (setup.confused >> (2 * host)) & 3 {
+                // Perl nodes hardly try second addresses.
+                _ if setup.perl != 0 => None,
                 1 => Some([vec![nowhere], own].concat()),
                 2 => Some([vec![other, nowhere], own].concat()),
                 _ => None,
             };
+            spec.perl = (setup.perl >> host) & 1 == 1;
             world.place(spec);
         }
         let (oracle, outcome) = (Oracle::default(), Outcome::default());
@@ -149,7 +154,19 @@ impl<'a> Run<'a> {
             }
         }
         self.history.push(format!("{:?} everything is mended", self.world.now()));
+        for seed in (0..self.plan.setup.seeds).map(HostId) {
+            if self.world.perl(seed).is_some() {
+                self.pass(Duration::from_secs(20))?;
+                self.stop(seed, World::kill);
+                self.history.push(format!("{:?} {seed:?} is replaced", self.world.now()));
+                self.pass(Duration::from_secs(5))?;
+                self.world.spec_mut(seed).perl = false;
+                self.world.start(seed);
+            }
+        }
         self.pass(REST)?;
+        let perl = self.world.hosts().filter_map(|host| self.world.perl(host));
+        self.outcome.healed = perl.map(|perl| u64::from(perl.adopted())).sum();
         self.check_rest()
     }
 
@@ -173,7 +190,7 @@ impl<'a> Run<'a> {
             let life = (host, self.world.incarnation(host));
             for happening in happenings {
                 self.trace(&(host, self.world.now(), format!("{happening:?}")));
-                if std::env::var_os("AEMP_SIM_TRACE").is_some() {
+                if self.plan.verbose {
                     eprintln!("{:?} {host:?} {happening:?}", self.world.now());
                 }
                 self.oracle.saw(life, &happening).map_err(|what| format!("{host:?}: {what}"))?;
@@ -210,7 +227,18 @@ impl<'a> Run<'a> {
         HostId(choice as usize % self.plan.setup.nodes)
     }
 
-    /// A node that runs, if the chosen one does.
+    fn stop(&mut self, host: HostId, how: impl FnOnce(&mut World, HostId)) {
+        self.oracle.died(self.life(host));
+        how(&mut self.world, host);
+    }
+
+    /// A node that runs, ours or Perl's, if the chosen one does.
+    fn anybody(&self, choice: u32) -> Option<HostId> {
+        let host = self.host(choice);
+        self.world.is_running(host).then_some(host)
+    }
+
+    /// A node of ours that runs, if the chosen one does.
     fn running(&self, choice: u32) -> Option<HostId> {
         let host = self.host(choice);
         self.world.running(host).map(|_| host)
@@ -221,7 +249,7 @@ impl<'a> Run<'a> {
     }
 
     pub(super) fn is_alive(&self, (host, incarnation): Life) -> bool {
-        self.world.running(host).is_some() && self.world.incarnation(host) == incarnation
+        self.world.is_running(host) && self.world.incarnation(host) == incarnation
     }
 
     fn port(&self, choice: u32) -> Option<PortId> {
@@ -285,7 +313,7 @@ impl<'a> Run<'a> {
     fn try_op(&mut self, op: Op) -> Option<String> {
         match op {
             Op::OpenPort { host } => {
-                let host = self.running(host)?;
+                let host = self.anybody(host)?;
                 let port = self.world.open_port(host);
                 self.oracle.ports.push(port.clone());
                 Some(format!("{port}"))
@@ -307,10 +335,16 @@ impl<'a> Run<'a> {
                 Some(format!("stream {index}"))
             }
             Op::Kill { host, port, with_reason } => {
-                let (host, port) = (self.running(host)?, self.port(port)?);
+                let (host, port) = (self.anybody(host)?, self.port(port)?);
                 let reason =
                     if with_reason { Packed::of(&("bad", 1)).ok()? } else { Packed::default() };
-                self.world.kernel(host, |kernel| kernel.kill(&port, &reason));
+                if self.world.perl(host).is_none() {
+                    self.world.kernel(host, |kernel| kernel.kill(&port, &reason));
+                } else if self.world.spec(host).node == port.node() {
+                    self.world.perl_kill(host, &port, &reason);
+                } else {
+                    return None;
+                }
                 Some(format!("{host:?} kills {port}"))
             }
             Op::Unwatch { watch } => {
@@ -362,15 +396,27 @@ impl<'a> Run<'a> {
                 Some(format!("{host:?} {node}"))
             }
             Op::Set { host, family, key, value } => {
-                let host = self.running(host)?;
+                let host = self.anybody(host)?;
                 let (family, key) = (family_name(family), Str::from(format!("k{key}")));
                 let value = Datum::int(i64::from(value));
+                if self.world.perl(host).is_some() {
+                    self.world
+                        .perl_database(host, |db, now| db.set(&family, key, value, now))?
+                        .ok()?;
+                    return Some("in Perl".to_owned());
+                }
                 self.world.kernel(host, |kernel| kernel.set(&family, key, value)).ok()?;
                 Some(String::new())
             }
             Op::Delete { host, family, key } => {
-                let host = self.running(host)?;
+                let host = self.anybody(host)?;
                 let (family, key) = (family_name(family), Str::from(format!("k{key}")));
+                if self.world.perl(host).is_some() {
+                    self.world
+                        .perl_database(host, |db, now| db.delete(&family, [key], now))?
+                        .ok()?;
+                    return Some("in Perl".to_owned());
+                }
                 self.world.kernel(host, |kernel| kernel.delete(&family, [key])).ok()?;
                 Some(String::new())
             }
@@ -447,23 +493,23 @@ impl<'a> Run<'a> {
                 Some(String::new())
             }
             Op::Kill9 { host } => {
-                let host = self.running(host)?;
-                self.world.kill(host);
-                self.oracle.died(self.life(host));
+                let host = self.anybody(host)?;
+                self.stop(host, World::kill);
                 Some(format!("{host:?}"))
             }
             Op::Vanish { host } => {
-                let host = self.running(host)?;
-                self.world.vanish(host);
-                self.oracle.died(self.life(host));
+                let host = self.anybody(host)?;
+                self.stop(host, World::vanish);
                 Some(format!("{host:?}"))
             }
             Op::Start { host, new_id } => {
                 let host = self.host(host);
-                if self.world.running(host).is_some() {
+                if self.world.is_running(host) {
                     return None;
                 }
-                if new_id {
+                if host.0 < self.plan.setup.seeds && self.world.spec(host).perl {
+                    self.world.spec_mut(host).perl = !new_id;
+                } else if new_id {
                     let name = format!("n{}.{}", host.0, self.world.incarnation(host) + 1);
                     self.world.spec_mut(host).node = NodeId::new(name).ok()?;
                 }
@@ -471,7 +517,7 @@ impl<'a> Run<'a> {
                 Some(format!("{host:?} as {}", self.world.spec(host).node))
             }
             Op::Pause { host, ms } => {
-                let host = self.running(host)?;
+                let host = self.anybody(host)?;
                 self.world.pause(host, Duration::from_millis(u64::from(ms)));
                 Some(format!("{host:?}"))
             }

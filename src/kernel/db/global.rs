@@ -179,6 +179,11 @@ impl Global {
         }
         self.merge.set_kind(from, OwnerKind::Slave);
         self.replace(from, tables, around);
+        // It may have been long on the way: meanwhile the slave may have another master.
+        let other = self.announcers(from).into_iter().find(|node| self.peers.contains(node));
+        if let Some(other) = other {
+            around.effects.push(DbEffect::Conflict { node: from.clone(), other });
+        }
     }
 
     fn peer_database(&mut self, from: &NodeId, tables: Tables, around: &mut Around<'_>) {
