@@ -31,7 +31,8 @@ pub enum Appended {
     WantConnection,
     /// The connection is being lost: it was dropped, and monitors fire.
     Dropped,
-    /// It was dropped because too much is waiting: the connection has to be given up.
+    /// It was dropped because too much is waiting, and so is all that follows: the connection has
+    /// to be given up.
     Overflow,
 }
 
@@ -40,6 +41,7 @@ enum State {
     Idle,
     Queueing,
     Up(Framing),
+    /// Everything is dropped: the connection is being lost, or has to be given up.
     Down,
 }
 
@@ -55,6 +57,8 @@ pub struct Lane {
     /// Octets that the writer took and has not reported as written.
     in_flight: usize,
     generation: u64,
+    /// Nobody has to be told again that much waits, until the lane has been empty.
+    congestion_told: bool,
     sent: Counters,
 }
 
@@ -78,6 +82,7 @@ impl Lane {
             buffer: Vec::new(),
             in_flight: 0,
             generation: 0,
+            congestion_told: false,
             sent: Counters { packets: 0, octets: 0, dropped: 0 },
         }
     }
@@ -92,7 +97,13 @@ impl Lane {
                 self.sent.dropped += 1;
                 return Ok(Appended::Dropped);
             }
-            _ if self.waiting() > self.limits.hard => return Ok(Appended::Overflow),
+            _ if self.waiting() > self.limits.hard => {
+                // Or what comes next could pass, once the writer has made room: a hole.
+                self.state = State::Down;
+                self.buffer = Vec::new();
+                self.sent.dropped += 1;
+                return Ok(Appended::Overflow);
+            }
             State::Idle => (QUEUE_FRAMING, Appended::WantConnection),
             State::Queueing => (QUEUE_FRAMING, Appended::Waits),
             State::Up(framing) if self.buffer.is_empty() => (framing, Appended::WakeWriter),
@@ -111,19 +122,18 @@ impl Lane {
     /// The connection is authenticated: what was queued becomes octets, in one step.
     ///
     /// Returns the connection's generation and whether there is something to write. Packets that
-    /// the framing cannot carry are left out and reported.
+    /// the framing cannot carry are left out and reported. A lane that overflowed stays down.
     pub fn connect(&mut self, framing: Framing) -> (u64, bool, Vec<EncodeError>) {
         let mut errors = Vec::new();
-        if matches!(self.state, State::Queueing) {
-            if framing != QUEUE_FRAMING {
-                errors = self.translate_queue(framing);
-            }
-        } else {
-            self.buffer.clear();
-        }
-        self.state = State::Up(framing);
         self.in_flight = 0;
         self.generation += 1;
+        match self.state {
+            State::Down => return (self.generation, false, errors),
+            State::Queueing if framing == QUEUE_FRAMING => {}
+            State::Queueing => errors = self.translate_queue(framing),
+            State::Idle | State::Up(_) => self.buffer.clear(),
+        }
+        self.state = State::Up(framing);
         (self.generation, !self.buffer.is_empty(), errors)
     }
 
@@ -144,6 +154,7 @@ impl Lane {
         self.buffer = Vec::new();
         self.in_flight = 0;
         self.generation += 1;
+        self.congestion_told = false;
     }
 
     /// All monitors have fired: the lane takes packets for a new connection.
@@ -162,6 +173,7 @@ impl Lane {
         }
         std::mem::swap(&mut self.buffer, into);
         self.in_flight = into.len();
+        self.congestion_told &= self.in_flight > 0;
         !into.is_empty()
     }
 
@@ -173,6 +185,13 @@ impl Lane {
     /// Whether so much waits that senders who ask should wait.
     pub fn is_congested(&self) -> bool {
         self.waiting() > self.limits.soft
+    }
+
+    /// Whether somebody has to be told that much waits: once, until the lane has been empty.
+    pub fn congestion_to_tell(&mut self) -> bool {
+        let told = self.congestion_told;
+        self.congestion_told |= self.is_congested();
+        self.congestion_told && !told
     }
 
     /// Whether nothing waits and no connection is there.

@@ -361,6 +361,7 @@ impl Task {
             decoder: Decoder::new(ready.framing, self.shared.settings.framing_limits),
             packets: 0,
             over: self.orders.over.clone(),
+            has_more: false,
         };
         let why = tokio::select! {
             biased;
@@ -368,10 +369,11 @@ impl Task {
             why = std::future::poll_fn(|cx| reader.poll(cx)) => why,
             () = broken.notified() => {
                 // What the peer sent before still counts.
-                std::future::poll_fn(|cx| Poll::Ready(match reader.poll(cx) {
-                    Poll::Ready(why) => why,
-                    Poll::Pending => ConnectionError::Closed,
-                })).await
+                std::future::poll_fn(|cx| match reader.poll(cx) {
+                    Poll::Ready(why) => Poll::Ready(why),
+                    Poll::Pending if reader.has_more => Poll::Pending,
+                    Poll::Pending => Poll::Ready(ConnectionError::Closed),
+                }).await
             }
         };
         writer.abort();
@@ -458,6 +460,8 @@ struct Reader {
     decoder: Decoder,
     packets: u64,
     over: Arc<AtomicBool>,
+    /// The last read was full: it stopped to give others their turn, not for want of octets.
+    has_more: bool,
 }
 
 impl Reader {
@@ -501,6 +505,7 @@ impl Reader {
                 }
                 read
             };
+            self.has_more = matches!(read, Poll::Ready(Ok(READ_SIZE)));
             match read {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Err(error)) => return Poll::Ready(error),

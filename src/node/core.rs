@@ -3,6 +3,7 @@
 use super::connection::{self, Control, Orders};
 use super::context::Function;
 use super::deferred::{self, Deferred};
+use super::error::SendError;
 use super::lanes::{Lanes, Sent};
 use super::message::KillReason;
 use super::port::{CallbackCell, Delivery, Ending, Hooks, PortCell, PortTable};
@@ -10,7 +11,7 @@ use super::queue;
 use super::settings::NodeSettings;
 use super::{Node, NodeEvent};
 use crate::kernel::db::{ChangeSet, DbAnswer, DbMonitorId, QueryId};
-use crate::kernel::{ConnId, Effect, Kernel, Now, PortName, WatchId, died};
+use crate::kernel::{ConnId, Effect, Kernel, Level, Now, PortName, WatchId, died};
 use crate::services::Services;
 use crate::value::packed::Elements;
 use crate::value::{NodeId, Packed, PortId, Str, StrRef};
@@ -36,6 +37,8 @@ pub(crate) struct Shared {
     /// Cancelled when the node shuts down: everything that runs for it ends.
     pub(crate) ended: CancellationToken,
     pub(crate) alive: Mutex<Weak<super::Alive>>,
+    /// The node was shut down: it sends nothing and takes nothing new.
+    over: AtomicBool,
     /// What ports that run callbacks tell.
     pub(crate) hooks: Arc<Hooks>,
     /// Where others are told to dial.
@@ -72,6 +75,15 @@ struct Connection {
     framing: Framing,
 }
 
+/// How a sender heeds that much waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pressure {
+    /// Not at all: the log warns.
+    Ignored,
+    /// It waits before it sends more.
+    Yielding,
+}
+
 /// What the node does when a monitor fires.
 pub(crate) enum Watching {
     /// A future gets the reason.
@@ -101,6 +113,7 @@ impl Shared {
             runtime,
             ended: CancellationToken::new(),
             alive: Mutex::new(Weak::new()),
+            over: AtomicBool::new(false),
             core: Mutex::new(Core {
                 kernel,
                 conns: HashMap::new(),
@@ -182,6 +195,9 @@ impl Shared {
                 return;
             }
             for effect in effects {
+                if self.is_over() && begins_something(&effect) {
+                    continue;
+                }
                 self.carry_out_one(core, effect, later);
             }
         }
@@ -194,8 +210,11 @@ impl Shared {
                 match self.lanes.append(&to, packet.as_elements()) {
                     // The kernel asks for connections itself.
                     Ok(Sent::Done | Sent::WantConnection) => {}
+                    Ok(Sent::Congested) => {
+                        later.push(Deferred::Log(Level::Warn, self.congestion(&to)));
+                    }
                     Ok(Sent::Overflow) => core.kernel.disconnect(&to, OVERFLOW),
-                    Err(error) => tracing::error!("message to {to} not sent: {error}"),
+                    Err(error) => later.push(not_sent(&to, &error)),
                 }
             }
             Effect::Deliver { port, message, from } => {
@@ -210,7 +229,7 @@ impl Shared {
                     Delivery::Done | Delivery::Queued { .. } | Delivery::NoSuchPort => {}
                 }
             }
-            Effect::LaneUp { node, conn } => self.lane_up(core, &node, conn),
+            Effect::LaneUp { node, conn } => self.lane_up(core, &node, conn, later),
             Effect::LaneDown { node } => self.lanes.disconnect(&node),
             Effect::LaneReset { node } => self.lanes.reset(&node),
             Effect::Dial { conn, address } => {
@@ -273,14 +292,12 @@ impl Shared {
         }
     }
 
-    fn lane_up(&self, core: &mut Core, node: &NodeId, conn: ConnId) {
+    fn lane_up(&self, core: &mut Core, node: &NodeId, conn: ConnId, later: &mut Vec<Deferred>) {
         let Some(framing) = core.conns.get(&conn).map(|conn| conn.framing) else {
             return;
         };
         let (lane, generation, errors) = self.lanes.connect(node, framing);
-        for error in errors {
-            tracing::error!("message to {node} not sent: {error}");
-        }
+        later.extend(errors.iter().map(|error| not_sent(node, error)));
         self.control(core, conn, Control::Up { lane, generation });
     }
 
@@ -342,19 +359,27 @@ impl Shared {
 
     /// Makes a port; `make` gets its name.
     pub(crate) fn open_port(self: &Arc<Self>, make: impl FnOnce(PortName) -> PortCell) -> PortName {
-        self.with_core(|shared, core, _| {
+        self.with_core(|shared, core, later| {
             let name = core.kernel.open_port();
             let cell = make(name.clone());
-            shared.ports.insert(name.as_ref(), cell);
+            if shared.is_over() {
+                later.push(Deferred::Port(cell.close(Packed::default(), Ending::Now)));
+            } else {
+                shared.ports.insert(name.as_ref(), cell);
+            }
             name
         })
     }
 
     /// Sets a monitor.
     pub(crate) fn watch(self: &Arc<Self>, target: &PortId, watching: Watching) -> WatchId {
-        self.with_core(|_, core, _| {
+        self.with_core(|shared, core, later| {
             let watch = core.kernel.watch(target, crate::kernel::Watcher::Host);
-            core.watches.insert(watch, watching);
+            if shared.is_over() {
+                later.push(Deferred::DropWatch(watching));
+            } else {
+                core.watches.insert(watch, watching);
+            }
             watch
         })
     }
@@ -372,10 +397,12 @@ impl Shared {
         self: &Arc<Self>,
         ask: impl FnOnce(&mut Kernel) -> QueryId,
     ) -> (QueryId, oneshot::Receiver<DbAnswer>) {
-        self.with_core(|_, core, _| {
+        self.with_core(|shared, core, _| {
             let (sender, receiver) = oneshot::channel();
             let query = ask(&mut core.kernel);
-            core.queries.insert(query, sender);
+            if !shared.is_over() {
+                core.queries.insert(query, sender);
+            }
             (query, receiver)
         })
     }
@@ -394,10 +421,12 @@ impl Shared {
         self: &Arc<Self>,
         family: &Str,
     ) -> (DbMonitorId, queue::Receiver<Arc<ChangeSet>>) {
-        self.with_core(|_, core, _| {
+        self.with_core(|shared, core, _| {
             let (sender, receiver) = queue::queue();
             let monitor = core.kernel.monitor_family(family);
-            core.db_monitors.insert(monitor, sender);
+            if !shared.is_over() {
+                core.db_monitors.insert(monitor, sender);
+            }
             (monitor, receiver)
         })
     }
@@ -411,8 +440,11 @@ impl Shared {
 
     /// Tells of nodes that come and go, beginning with those that are up.
     pub(crate) fn node_events(self: &Arc<Self>) -> queue::Receiver<NodeEvent> {
-        self.with_core(|_, core, later| {
+        self.with_core(|shared, core, later| {
             let (sender, receiver) = queue::queue();
+            if shared.is_over() {
+                return receiver;
+            }
             for (node, untrusted) in core.kernel.up_nodes_with_trust() {
                 later.extend(sender.push(NodeEvent::Up { node, untrusted }).map(Deferred::Wake));
             }
@@ -468,21 +500,45 @@ impl Shared {
         to: &PortId,
         node: StrRef<'_>,
         packet: Elements<'_>,
-    ) -> Result<(), EncodeError> {
+        how: Pressure,
+    ) -> Result<(), SendError> {
+        if self.is_over() {
+            return Err(SendError::Shutdown);
+        }
         match self.lanes.append_to(to, node, packet)? {
             Sent::Done => {}
+            Sent::Congested if how == Pressure::Yielding => {}
+            Sent::Congested => tracing::warn!(node = %self.id, "{}", self.congestion(&to.node())),
             Sent::WantConnection => self.kernel(|kernel| kernel.want_connection(&to.node())),
-            Sent::Overflow => self.kernel(|kernel| kernel.disconnect(&to.node(), OVERFLOW)),
+            Sent::Overflow => self.kernel(|kernel| {
+                // Only what is sought or connected can be given up.
+                kernel.want_connection(&to.node());
+                kernel.disconnect(&to.node(), OVERFLOW);
+            }),
         }
         Ok(())
     }
 
+    fn congestion(&self, node: &NodeId) -> String {
+        let limits = self.settings.lane_limits;
+        format!(
+            "more than {} octets wait for {node}, which is given up at {}; snd_wait would wait",
+            limits.soft, limits.hard
+        )
+    }
+
+    /// Whether the node was shut down.
+    #[inline]
+    pub(crate) fn is_over(&self) -> bool {
+        self.over.load(Ordering::Relaxed)
+    }
+
     /// Ends everything: connections are closed, ports die normally.
     pub(crate) fn end(self: &Arc<Self>) {
-        self.ended.cancel();
         let mut later = Vec::new();
         {
             let mut core = self.core.lock();
+            self.over.store(true, Ordering::Relaxed);
             later.extend(core.watches.drain().map(|(_, watch)| Deferred::DropWatch(watch)));
             later.extend(
                 core.events.drain(..).filter_map(|events| events.end()).map(Deferred::Wake),
@@ -490,11 +546,15 @@ impl Shared {
             core.db_monitors.clear();
             core.queries.clear();
         }
+        self.ended.cancel();
+        self.lanes.end();
         for cell in self.ports.drain() {
             later.push(Deferred::Port(cell.close(Packed::default(), Ending::AfterWaiting)));
         }
         deferred::run(self, later);
-        self.functions.write().clear();
+        let functions = std::mem::take(&mut *self.functions.write());
+        let eval = self.eval.write().take();
+        drop((functions, eval));
         self.services.end();
     }
 
@@ -516,6 +576,23 @@ fn hooks(shared: Weak<Shared>, runtime: tokio::runtime::Handle) -> Arc<Hooks> {
             runtime.spawn(async move { leftover.run() });
         })),
     })
+}
+
+/// Whether an effect makes something that nobody would end after the node was shut down.
+const fn begins_something(effect: &Effect) -> bool {
+    matches!(
+        effect,
+        Effect::Send { .. }
+            | Effect::Dial { .. }
+            | Effect::LaneUp { .. }
+            | Effect::Spawned { .. }
+            | Effect::Call(_)
+            | Effect::Eval { .. }
+    )
+}
+
+fn not_sent(to: &NodeId, error: &EncodeError) -> Deferred {
+    Deferred::Log(Level::Error, format!("message to {to} not sent: {error}"))
 }
 
 fn overflow() -> Packed {

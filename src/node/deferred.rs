@@ -56,7 +56,9 @@ pub(crate) fn run(shared: &Arc<Shared>, due: Vec<Deferred>) {
         return;
     }
     while let Some((shared, deferred)) = next() {
-        run_one(&shared, deferred);
+        // Even what drops or logs runs code of others, and what waits behind it must not wait for
+        // ever.
+        guarded("what an event set off", || run_one(&shared, deferred));
     }
 }
 

@@ -1,15 +1,13 @@
 //! The lanes of a node: one for each remote node, shared by all who send to it.
 
+use super::sync::{Mutex, Notify, Table, local};
 use crate::kernel::{Appended, Lane, LaneLimits};
 use crate::value::packed::Elements;
 use crate::value::{NodeId, PortId, StrRef};
 use crate::wire::framing::{EncodeError, Framing};
-use foldhash::quality::RandomState;
-use parking_lot::Mutex;
 use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use tokio::sync::Notify;
 
 /// The lane of one remote node with what it takes to share it.
 #[derive(Debug)]
@@ -37,6 +35,8 @@ struct State {
 pub(crate) enum Sent {
     /// It is on its way, or dropped because the connection is being lost.
     Done,
+    /// It is on its way, and more waits now than should: told once, until all of it was written.
+    Congested,
     /// The kernel has to make a connection.
     WantConnection,
     /// Too much waits: the kernel has to give the connection up.
@@ -46,32 +46,26 @@ pub(crate) enum Sent {
 /// All lanes of a node.
 #[derive(Debug)]
 pub(crate) struct Lanes {
-    by_node: papaya::HashMap<NodeId, Arc<SharedLane>, RandomState>,
+    by_node: Table<NodeId, Arc<SharedLane>>,
     limits: LaneLimits,
     /// Which of this process it is.
     number: u64,
 }
 
-thread_local! {
-    /// The lane that this thread sent to last: messages come in bursts to the same node. One that is
-    /// retired says so itself, so nothing here has to be invalidated.
-    static LAST: Cell<Option<Arc<SharedLane>>> = const { Cell::new(None) };
-}
+// The lane that this thread sent to last: messages come in bursts to the same node. One that is
+// retired says so itself, so nothing here has to be invalidated.
+local!(LAST: Cell<Option<Arc<SharedLane>>> = Cell::new(None));
 
 impl Lanes {
     pub(crate) fn new(limits: LaneLimits) -> Self {
         static TABLES: AtomicU64 = AtomicU64::new(0);
         let number = TABLES.fetch_add(1, Ordering::Relaxed);
-        Lanes { by_node: papaya::HashMap::default(), limits, number }
+        Lanes { by_node: Table::new(), limits, number }
     }
 
     /// The lane of `node`; a new one if nothing was sent there yet.
     pub(crate) fn of(&self, node: &NodeId) -> Arc<SharedLane> {
-        let lanes = self.by_node.pin();
-        if let Some(lane) = lanes.get(node) {
-            return lane.clone();
-        }
-        lanes.get_or_insert_with(node.clone(), || self.new_lane(node)).clone()
+        self.by_node.get_or_insert(node, || self.new_lane(node))
     }
 
     fn new_lane(&self, node: &NodeId) -> Arc<SharedLane> {
@@ -88,13 +82,13 @@ impl Lanes {
         node: StrRef<'_>,
         packet: Elements<'_>,
     ) -> Result<Sent, EncodeError> {
-        if let Some(lane) = LAST.take()
+        if let Some(lane) = LAST.with(Cell::take)
             && lane.table == self.number
             && lane.node.as_str() == node
         {
             let sent = lane.append(packet).transpose();
             if let Some(sent) = sent {
-                LAST.set(Some(lane));
+                LAST.with(|last| last.set(Some(lane)));
                 return sent;
             }
         }
@@ -106,7 +100,7 @@ impl Lanes {
         loop {
             let lane = self.of(node);
             if let Some(sent) = lane.append(packet)? {
-                LAST.set(Some(lane));
+                LAST.with(|last| last.set(Some(lane)));
                 return Ok(sent);
             }
         }
@@ -142,24 +136,32 @@ impl Lanes {
 
     /// Lets packets for a new connection be queued.
     pub(crate) fn reset(&self, node: &NodeId) {
-        let lanes = self.by_node.pin();
-        if let Some(lane) = lanes.remove(node) {
+        if let Some(lane) = self.by_node.remove(node) {
             lane.state.lock().retired = true;
         }
     }
 
+    /// Drops everything, for good: the node is shut down.
+    pub(crate) fn end(&self) {
+        self.by_node.for_each(|_, lane| {
+            lane.state.lock().lane.disconnect();
+            lane.writer.notify_one();
+            lane.drained.notify_waiters();
+        });
+    }
+
     /// Whether everything that was sent has been written, or dropped.
     pub(crate) fn are_empty(&self) -> bool {
-        self.by_node.pin().values().all(|lane| lane.state.lock().lane.waiting() == 0)
+        let mut empty = true;
+        self.by_node.for_each(|_, lane| empty &= lane.state.lock().lane.waiting() == 0);
+        empty
     }
 }
 
 impl Drop for Lanes {
     fn drop(&mut self) {
         // Threads may remember a lane: what waits in it goes now.
-        for lane in self.by_node.pin().values() {
-            lane.state.lock().lane.disconnect();
-        }
+        self.by_node.for_each(|_, lane| lane.state.lock().lane.disconnect());
     }
 }
 
@@ -167,19 +169,20 @@ impl SharedLane {
     /// Appends a packet; `None` if the lane is retired.
     #[inline]
     fn append(&self, packet: Elements<'_>) -> Result<Option<Sent>, EncodeError> {
-        let appended = {
+        let (appended, congested) = {
             let mut state = self.state.lock();
             if state.retired {
                 return Ok(None);
             }
-            state.lane.append(packet)?
+            let appended = state.lane.append(packet)?;
+            (appended, state.lane.congestion_to_tell())
         };
+        if appended == Appended::WakeWriter {
+            self.writer.notify_one();
+        }
         Ok(Some(match appended {
-            Appended::Waits | Appended::Dropped => Sent::Done,
-            Appended::WakeWriter => {
-                self.writer.notify_one();
-                Sent::Done
-            }
+            Appended::Waits | Appended::WakeWriter if congested => Sent::Congested,
+            Appended::Waits | Appended::WakeWriter | Appended::Dropped => Sent::Done,
             Appended::WantConnection => Sent::WantConnection,
             Appended::Overflow => Sent::Overflow,
         }))

@@ -11,6 +11,8 @@ mod db;
 pub(crate) mod deferred;
 mod error;
 mod lanes;
+#[cfg(test)]
+mod lanes_model;
 mod message;
 mod monitor;
 mod node_port;
@@ -19,6 +21,7 @@ pub mod probe;
 pub(crate) mod queue;
 mod settings;
 pub(crate) mod socket;
+mod sync;
 pub mod tls;
 mod trace;
 
@@ -31,7 +34,7 @@ pub use self::message::{KillReason, Message, MessageRef};
 pub use self::monitor::{Monitor, MonitorGuard};
 pub use self::node_port::{CallbackPort, Port, Timer};
 
-use self::core::Shared;
+use self::core::{Pressure, Shared};
 use crate::kernel::{PortName, SeedStatus};
 use crate::value::packed::Elements;
 use crate::value::{InvalidId, NodeId, PortId, Str, Value, to_elements};
@@ -249,6 +252,16 @@ impl Node {
         self.shared.kernel(|kernel| kernel.master().cloned())
     }
 
+    /// How many ports this node has, those of calls that wait included.
+    pub fn port_count(&self) -> usize {
+        self.shared.kernel(|kernel| kernel.port_count())
+    }
+
+    /// How many monitors are set here, on ports of any node.
+    pub fn monitor_count(&self) -> usize {
+        self.shared.kernel(|kernel| kernel.watch_count())
+    }
+
     /// What is known of the configured seeds.
     pub fn seeds(&self) -> Vec<SeedStatus> {
         self.shared.kernel(|kernel| kernel.seeds())
@@ -284,20 +297,29 @@ impl Node {
     /// It goes the same way whether the port is here, on a connected node, or on one that has to be
     /// found and connected first. It never blocks; what cannot be delivered is dropped, and
     /// [monitors](Node::monitor) tell. Up to 256 MiB may wait for one node; beyond that its
-    /// connection is given up. [`Node::snd_wait`] waits while more than 8 MiB do.
+    /// connection is given up, as if it had broken: all that waits is dropped, and monitors fire. A
+    /// single message may be larger. Past 8 MiB the log warns, once until all was written;
+    /// [`Node::snd_wait`] waits instead.
     ///
     /// # Errors
-    /// Fails at once if the destination is no port ID, or if the message has no form in Perl's
-    /// data model or in the framing of the connection. Nothing is sent then.
+    /// Fails at once if the destination is no port ID, if the message has no form in Perl's data
+    /// model or in the framing of the connection (which can carry NaN and infinities, but not more
+    /// than 512 arrays or hashes inside each other), or if this node was shut down. Nothing is sent
+    /// then.
     pub fn snd(&self, to: impl ToPort, message: impl Serialize) -> Result<(), SendError> {
-        to.with_port(|to| self.snd_to(to, &message))?
+        to.with_port(|to| self.snd_to(to, &message, Pressure::Ignored))?
     }
 
-    fn snd_to(&self, to: &PortId, message: &impl Serialize) -> Result<(), SendError> {
+    fn snd_to(
+        &self,
+        to: &PortId,
+        message: &impl Serialize,
+        how: Pressure,
+    ) -> Result<(), SendError> {
         let mut packet =
             BUFFERS.with_borrow_mut(|buffers| buffers.pop()).unwrap_or_default();
         packet.clear();
-        let result = self.snd_with(&mut packet, to, message);
+        let result = self.snd_with(&mut packet, to, message, how);
         if packet.capacity() <= MOST_KEPT {
             BUFFERS.with_borrow_mut(|buffers| buffers.push(packet));
         }
@@ -309,16 +331,20 @@ impl Node {
         packet: &mut Vec<u8>,
         to: &PortId,
         message: &impl Serialize,
+        how: Pressure,
     ) -> Result<(), SendError> {
         let (node, port) = to.split();
         if node == self.id().as_str() {
             let len = to_elements(packet, message)?;
+            if self.shared.is_over() {
+                return Err(SendError::Shutdown);
+            }
             self.deliver_here(port, Elements::new(len, packet));
         } else {
             crate::value::packed::put_str(packet, port);
             let len = to_elements(packet, message)?;
             self.shared.trace_sent(node, Elements::new(len + 1, packet));
-            self.shared.send_remote(to, node, Elements::new(len + 1, packet))?;
+            self.shared.send_remote(to, node, Elements::new(len + 1, packet), how)?;
         }
         Ok(())
     }
@@ -334,7 +360,7 @@ impl Node {
 
     /// Sends elements that are in packed form already.
     pub(crate) fn snd_elements(&self, to: &PortId, message: Elements<'_>) -> Result<(), SendError> {
-        self.snd_to(to, &PackedElements(message))
+        self.snd_to(to, &PackedElements(message), Pressure::Ignored)
     }
 
     /// As [`Node::snd`], but waits first while more than 8 MiB (the builder's `soft_limit`) wait
@@ -352,7 +378,7 @@ impl Node {
         if node != *self.id() {
             self.shared.lanes.of(&node).wait_until_drained().await;
         }
-        self.snd_to(&to, &message)
+        self.snd_to(&to, &message, Pressure::Yielding)
     }
 
     /// Kills a port, here or elsewhere; its monitors get the reason. Killing what is not there does
@@ -409,7 +435,8 @@ impl Node {
         }
     }
 
-    /// The port of this node that the calling code runs as, if it does. What Perl calls `$SELF`.
+    /// The callback port of this node that the calling code runs as, in its callbacks and in the
+    /// futures that [run as it](CallbackPort::run). What Perl calls `$SELF`.
     pub fn current_port(&self) -> Option<PortId> {
         port::current_port(&self.shared.hooks).map(|name| PortId::new(self.id(), &name))
     }
@@ -464,7 +491,14 @@ impl Node {
     /// As [`Node::register`], for a function that takes its arguments as they came.
     pub(crate) fn register_raw(&self, name: &str, function: context::Function) {
         let name = Str::from(name);
-        let replaced = self.shared.functions.write().insert(name.clone(), function);
+        let replaced = {
+            let mut functions = self.shared.functions.write();
+            // After the shutdown nobody would take out what may own the node.
+            match self.shared.is_over() {
+                true => Some(function),
+                false => functions.insert(name.clone(), function),
+            }
+        };
         drop(replaced);
         self.shared.kernel(|kernel| kernel.register(name));
     }
@@ -477,13 +511,30 @@ impl Node {
         drop(removed);
     }
 
-    /// Answers expressions that peers ask to be evaluated, except those that every node knows (see
-    /// `docs/protocol.md` §3.3): results, or an error text.
+    /// Answers expressions that peers ask to be evaluated: results, or an error text. The hook is
+    /// asked for all but those that every node answers by itself, with or without white space
+    /// around them and the wrapping of Perl's `aemp shell`
+    /// (`package AnyEvent::MP::Kernel; my $ECHO = '...'; LINE`):
+    ///
+    /// | expression | results |
+    /// |---|---|
+    /// | the empty one | none |
+    /// | `AnyEvent::MP::Kernel::up_nodes`, `up_nodes`, each also with `()` or ` ()` | IDs of the nodes that are connected, without this one |
+    /// | `$AnyEvent::MP::Kernel::NODE`, `AnyEvent::MP::Kernel::NODE`, `$NODE`, `NODE` | this node's ID |
+    /// | `$AnyEvent::MP::Kernel::MASTER`, `$MASTER` | the ID of this node's master, or undef |
+    /// | `$$` | the process ID |
+    ///
+    /// Without a hook all others are answered with an error text. In `secure` mode nothing is
+    /// answered at all. See `docs/protocol.md` §3.3.
     pub fn answer_eval<F>(&self, hook: F)
     where
         F: Fn(&str, &NodeId) -> Result<Vec<Value>, String> + Send + Sync + 'static,
     {
-        let replaced = self.shared.eval.write().replace(Arc::new(hook));
+        let hook: EvalHook = Arc::new(hook);
+        let replaced = {
+            let mut current = self.shared.eval.write();
+            if self.shared.is_over() { Some(hook) } else { current.replace(hook) }
+        };
         drop(replaced);
     }
 

@@ -28,11 +28,13 @@ pub struct Port {
     node: Node,
     name: PortName,
     inbox: Inbox,
+    /// It ends with the future that runs as it, which knows the reason.
+    ends_with_task: bool,
 }
 
 impl Port {
     pub(super) const fn new(node: Node, name: PortName, inbox: Inbox) -> Self {
-        Port { node, name, inbox }
+        Port { node, name, inbox, ends_with_task: false }
     }
 
     /// The port's ID, by which everybody can send to it and monitor it.
@@ -102,19 +104,41 @@ impl Port {
         self.node.kil(self.id(), reason);
     }
 
-    /// Runs a future as this port: the port dies if it fails or panics, and the future is dropped
-    /// when the port dies.
+    /// Runs a future as this port, in the background, and returns the port's ID: `task` makes it of
+    /// the port itself. The port dies when the future ends: normally, or with the reason
+    /// `die, text` if it fails or panics. The future is dropped when the port is killed.
     ///
-    /// The future gets the port's ID; the messages go with `receive`, which is the port itself.
-    pub fn run<F, Fut, R>(self, task: F) -> PortId
+    /// ```
+    /// # use aemp::{Node, PortId, RecvError};
+    /// # fn example(node: Node) {
+    /// let echo = node.port().run(async |mut port| -> Result<(), RecvError> {
+    ///     loop {
+    ///         let (reply, text): (PortId, String) = port.recv().await?;
+    ///         let _ = port.node().snd(&reply, (text,));
+    ///     }
+    /// });
+    /// # }
+    /// ```
+    pub fn run<F, Fut, R>(mut self, task: F) -> PortId
     where
         F: FnOnce(Port) -> Fut,
         Fut: Future<Output = R> + Send + 'static,
         R: Outcome + 'static,
     {
-        let (node, id) = (self.node.clone(), self.id());
-        run_as(&node, &id, task(self));
+        let (node, id) = (self.node.inside(), self.id());
+        self.ends_with_task = true;
+        match std::panic::catch_unwind(AssertUnwindSafe(|| task(self))) {
+            Ok(future) => run_as(&node, &id, Ending::WithTask, None, future),
+            Err(panic) => {
+                node.kil(&id, &KillReason::from_packed(died(&panic_text(&*panic))));
+            }
+        }
         id
+    }
+
+    /// The node that the port is on.
+    pub const fn node(&self) -> &Node {
+        &self.node
     }
 }
 
@@ -128,7 +152,9 @@ impl futures_core::Stream for Port {
 
 impl Drop for Port {
     fn drop(&mut self) {
-        self.node.kil(self.id(), &KillReason::normal());
+        if !self.ends_with_task {
+            self.node.kil(self.id(), &KillReason::normal());
+        }
     }
 }
 
@@ -138,44 +164,62 @@ impl fmt::Debug for Port {
     }
 }
 
+/// Whether a port dies when a future that ran as it ends without an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ending {
+    WithTask,
+    OnFailure,
+}
+
 /// Runs a future until it ends or the port `id` dies; its failure kills the port.
 fn run_as<R: Outcome + 'static>(
     node: &Node,
     id: &PortId,
+    ending: Ending,
+    cell: Option<Arc<CallbackCell>>,
     future: impl Future<Output = R> + Send + 'static,
 ) {
     let monitor = node.monitor(id.clone());
-    let (node, id) = (node.clone(), id.clone());
+    // What the node runs must not keep it.
+    let (node, id) = (node.inside(), id.clone());
     let runtime = node.shared().runtime.clone();
     runtime.spawn(async move {
-        let guarded = AssertUnwindSafe(future);
+        let future = AsPort { cell, future: AssertUnwindSafe(future) };
         let outcome = tokio::select! {
             biased;
             _ = monitor => return,
-            outcome = CatchUnwind(guarded) => outcome,
+            outcome = future => outcome,
         };
-        match outcome {
-            Ok(outcome) => {
-                if let Err(text) = outcome.into_result() {
-                    node.kil(id, &KillReason::from_packed(died(&text)));
-                }
-            }
-            Err(text) => node.kil(id, &KillReason::from_packed(died(&text))),
+        let failure = outcome.and_then(Outcome::into_result).err();
+        match failure {
+            Some(text) => node.kil(id, &KillReason::from_packed(died(&text))),
+            None if ending == Ending::WithTask => node.kil(id, &KillReason::normal()),
+            None => {}
         }
     });
 }
 
-/// A future whose panics become errors.
-struct CatchUnwind<F>(AssertUnwindSafe<F>);
+/// A future that runs as a port, and whose panics become errors.
+struct AsPort<F> {
+    cell: Option<Arc<CallbackCell>>,
+    future: AssertUnwindSafe<F>,
+}
 
-impl<F: Future> Future for CatchUnwind<F> {
+impl<F: Future> Future for AsPort<F> {
     type Output = Result<F::Output, String>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Self::Output> {
         // SAFETY: the inner future is pinned whenever this one is: it is never moved out, and
-        // there is no other way to reach it.
-        let inner = unsafe { self.map_unchecked_mut(|this| &mut this.0.0) };
-        match std::panic::catch_unwind(AssertUnwindSafe(|| inner.poll(cx))) {
+        // there is no other way to reach it; `cell` is not pinned, and nothing is moved out of it.
+        let this = unsafe { self.get_unchecked_mut() };
+        // SAFETY: as above.
+        let inner = unsafe { Pin::new_unchecked(&mut this.future.0) };
+        let poll = || inner.poll(cx);
+        let polled = std::panic::catch_unwind(AssertUnwindSafe(|| match &this.cell {
+            Some(cell) => cell.as_current(poll),
+            None => poll(),
+        }));
+        match polled {
             Ok(poll) => poll.map(Ok),
             Err(panic) => Poll::Ready(Err(panic_text(&*panic))),
         }
@@ -272,22 +316,26 @@ impl CallbackPort {
         F: FnOnce(&Context<'_>) -> R + Send + 'static,
         R: Outcome,
     {
-        let port = self.clone();
+        // The node must not live for as long as something is to happen on it.
+        let port = CallbackPort::new(self.node.inside(), self.cell.clone());
+        let monitor = port.node.monitor(self.id());
         let task = self.node.shared().runtime.spawn(async move {
-            tokio::time::sleep(delay).await;
-            port.then(code);
+            tokio::select! {
+                () = tokio::time::sleep(delay) => port.then(code),
+                _ = monitor => {}
+            }
         });
         Timer(AbortOnDropHandle::new(task))
     }
 
-    /// Runs a future as this port: the port dies if it fails or panics, and the future is dropped
-    /// when the port dies.
+    /// Runs a future as this port, in the background: the port dies with the reason `die, text` if
+    /// it fails or panics, and the future is dropped when the port dies.
     pub fn run<Fut, R>(&self, future: Fut)
     where
         Fut: Future<Output = R> + Send + 'static,
         R: Outcome + 'static,
     {
-        run_as(&self.node, &self.id(), future);
+        run_as(&self.node, &self.id(), Ending::OnFailure, Some(self.cell.clone()), future);
     }
 
     /// The node that the port is on.

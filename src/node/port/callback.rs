@@ -255,6 +255,12 @@ impl CallbackCell {
         }
     }
 
+    /// Runs something that is no callback of the port, but runs as it.
+    pub(crate) fn as_current<R>(&self, run: impl FnOnce() -> R) -> R {
+        let _current = Current::enter(self);
+        run()
+    }
+
     /// Ends the port: it takes nothing more. What it consists of comes back, unless it is running
     /// or will run: then the runner drops it. A port that closes itself does so at once.
     ///
