@@ -225,3 +225,101 @@ fn encode_whole(
     let before = out.len();
     framing::encode(framing, packet, out).inspect_err(|_| out.truncate(before))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::value::Packed;
+
+    const LIMITS: LaneLimits = LaneLimits { soft: 30, hard: 60 };
+
+    fn packet(number: u32) -> Packed {
+        Packed::of(&("port", number)).unwrap()
+    }
+
+    /// Of ten octets in JSON, and of seven in the queue.
+    fn append(lane: &mut Lane, number: u32) -> Appended {
+        lane.append(packet(number).as_elements()).unwrap()
+    }
+
+    fn taken(lane: &mut Lane, generation: u64) -> String {
+        let mut octets = Vec::new();
+        lane.take(generation, &mut octets);
+        String::from_utf8(octets).unwrap()
+    }
+
+    #[test]
+    fn what_is_queued_comes_in_the_framing_of_the_connection() {
+        let mut lane = Lane::new(LIMITS);
+        assert_eq!(append(&mut lane, 1), Appended::WantConnection);
+        assert_eq!(append(&mut lane, 2), Appended::Waits);
+        let (generation, some, errors) = lane.connect(Framing::Json);
+        assert!(some && errors.is_empty());
+        assert_eq!(taken(&mut lane, generation), r#"["port",1]["port",2]"#);
+        assert_eq!(append(&mut lane, 3), Appended::WakeWriter);
+        assert_eq!(append(&mut lane, 4), Appended::Waits);
+        assert_eq!(lane.counters().packets, 4);
+    }
+
+    #[test]
+    fn what_the_writer_has_in_hand_still_waits() {
+        let mut lane = Lane::new(LIMITS);
+        let (generation, ..) = lane.connect(Framing::Json);
+        let _ = append(&mut lane, 1);
+        assert!(!taken(&mut lane, generation).is_empty());
+        assert_eq!(lane.waiting(), 10);
+        assert!(taken(&mut lane, generation).is_empty());
+        assert_eq!(lane.waiting(), 0);
+    }
+
+    #[test]
+    fn a_lost_connection_drops_everything_until_the_reset() {
+        let mut lane = Lane::new(LIMITS);
+        let (old, ..) = lane.connect(Framing::Json);
+        let _ = append(&mut lane, 1);
+        lane.disconnect();
+        assert_eq!(append(&mut lane, 2), Appended::Dropped);
+        assert_eq!((lane.waiting(), lane.counters().dropped), (0, 1));
+        lane.reset();
+        assert_eq!(append(&mut lane, 3), Appended::WantConnection);
+        let (new, ..) = lane.connect(Framing::Json);
+        assert_eq!(taken(&mut lane, old), "", "the old connection's writer gets nothing");
+        assert_eq!(taken(&mut lane, new), r#"["port",3]"#);
+    }
+
+    #[test]
+    fn one_packet_may_exceed_the_hard_limit_and_the_next_takes_the_lane_down() {
+        let mut lane = Lane::new(LIMITS);
+        let (generation, ..) = lane.connect(Framing::Json);
+        let large = Packed::of(&("port", "x".repeat(100))).unwrap();
+        assert_eq!(lane.append(large.as_elements()), Ok(Appended::WakeWriter));
+        assert_eq!(append(&mut lane, 2), Appended::Overflow);
+        assert_eq!(append(&mut lane, 3), Appended::Dropped, "the kernel is told once");
+        assert_eq!(taken(&mut lane, generation), "");
+        // The kernel has not heard of it yet.
+        let (generation, some, _) = lane.connect(Framing::Json);
+        assert!(!some);
+        assert_eq!(append(&mut lane, 4), Appended::Dropped);
+        assert_eq!(taken(&mut lane, generation), "");
+    }
+
+    #[test]
+    fn congestion_is_told_once_until_the_lane_has_been_empty() {
+        let mut lane = Lane::new(LIMITS);
+        let (generation, ..) = lane.connect(Framing::Json);
+        let mut told = Vec::new();
+        for number in 1..=5 {
+            let _ = append(&mut lane, number);
+            told.push(lane.congestion_to_tell());
+        }
+        assert_eq!(told, [false, false, false, true, false]);
+        taken(&mut lane, generation);
+        assert!(lane.is_congested() && !lane.congestion_to_tell());
+        taken(&mut lane, generation);
+        assert!(!lane.is_congested() && !lane.congestion_to_tell());
+        for number in 1..=4 {
+            let _ = append(&mut lane, number);
+        }
+        assert!(lane.congestion_to_tell());
+    }
+}
