@@ -124,3 +124,21 @@ impl<E: fmt::Display> Outcome for Result<(), E> {
         self.map_err(|error| error.to_string())
     }
 }
+
+/// The type `!`, which has no name of its own yet.
+type Never = <fn() -> ! as Returns>::Type;
+
+trait Returns {
+    type Type;
+}
+
+impl<T> Returns for fn() -> T {
+    type Type = T;
+}
+
+/// Code that never returns: it loops for ever, or panics.
+impl Outcome for Never {
+    fn into_result(self) -> Result<(), String> {
+        self
+    }
+}

@@ -1,0 +1,212 @@
+//! Calls, and that nothing stays behind: of calls that end in any way, and of nodes that are shut
+//! down.
+
+// Helpers of tests may fail loudly, but clippy sees only functions marked as tests as such.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod node_support;
+
+use aemp::{CallError, Context, KillReason, MessageRef, Node, PortId, RecvError, SendError};
+use node_support::{node, pair, settled, until, within};
+use std::sync::Arc;
+use std::time::Duration;
+
+fn echo(node: &Node) -> PortId {
+    let port = node.port_of_tags();
+    port.on("echo", |ctx: &Context<'_>, (text, reply): (String, PortId)| ctx.snd(&reply, (text,)));
+    port.on("die", |_: &Context<'_>, _: (PortId,)| Err::<(), _>("told to"));
+    port.on("silence", |_: &Context<'_>, _: (PortId,)| {});
+    port.id()
+}
+
+/// How many ports and monitors are there.
+fn count(node: &Node) -> (usize, usize) {
+    (node.port_count(), node.monitor_count())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_leaves_nothing_behind_whatever_way_it_ends() {
+    let (seed, other) = pair().await;
+    for callee in [&seed, &other] {
+        let port = echo(callee);
+        let (before, there) = (count(&other), count(&seed));
+        let (text,): (String,) = within(other.call(&port, ("echo", "x"))).await.unwrap();
+        assert_eq!(text, "x");
+        assert!(matches!(
+            within(other.call::<(u32,)>(&port, ("echo", "x"))).await,
+            Err(CallError::Decode(_))
+        ));
+        let call = other.call::<()>(&port, ("silence",)).timeout(Duration::from_millis(1));
+        assert!(matches!(within(call).await, Err(CallError::Timeout(_))));
+        let nobody = PortId::new(callee.id(), "nobody");
+        assert!(matches!(within(other.call::<()>(&nobody, ())).await, Err(CallError::Died(_))));
+        assert!(within(other.call::<()>("#", ())).await.is_err());
+        // Never sent, and dropped in the middle.
+        drop(other.call::<()>(&port, ("silence",)));
+        let call = other.call::<()>(&port, ("silence",)).into_future();
+        let call = tokio::spawn(call);
+        until("it is on its way", || other.port_count() > before.0).await;
+        call.abort();
+        until("it is dropped", || count(&other) == before).await;
+        settled(&other, seed.id()).await;
+        assert_eq!(count(&seed), there);
+
+        let Err(CallError::Died(reason)) = within(other.call::<()>(&port, ("die",))).await else {
+            panic!("the callee died");
+        };
+        assert_eq!(reason.to_string(), r#"["die", "told to"]"#);
+        assert_eq!(count(&other).1, before.1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_calls_leave_nothing_behind() {
+    let (seed, other) = pair().await;
+    let (here, there) = (echo(&other), echo(&seed));
+    let before = (count(&other), count(&seed));
+    let calls = if cfg!(debug_assertions) { 100_000 } else { 1_000_000 };
+    let threads: Vec<_> = [(here, calls), (there, calls / 20)]
+        .into_iter()
+        .map(|(port, calls)| {
+            let other = other.clone();
+            tokio::spawn(async move {
+                for _ in 0..calls {
+                    let (_,): (String,) = other.call(&port, ("echo", "x")).await.unwrap();
+                }
+            })
+        })
+        .collect();
+    for thread in threads {
+        thread.await.unwrap();
+    }
+    settled(&other, seed.id()).await;
+    assert_eq!((count(&other), count(&seed)), before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_to_a_node_that_is_lost_fails() {
+    let (seed, other) = pair().await;
+    let port = echo(&seed);
+    let call = tokio::spawn(other.call::<()>(&port, ("silence",)).into_future());
+    until("it is on its way", || other.port_count() == 1).await;
+    settled(&other, seed.id()).await;
+    drop(seed);
+    let Err(CallError::Died(reason)) = within(call).await.unwrap() else {
+        panic!("the node was lost");
+    };
+    assert!(reason.is_transport_error());
+    assert_eq!(count(&other), (0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_is_shut_down_frees_what_it_was_given() {
+    let (seed, other) = pair().await;
+    let held = Arc::new(());
+    let hold = || held.clone();
+    let (kept, inner) = (hold(), other.clone());
+    // A cycle: the callback owns a handle of the node that owns it.
+    let port = other.port_with(move |_: &Context<'_>, _: MessageRef<'_>| {
+        let _ = (&kept, &inner);
+    });
+    let kept = hold();
+    port.on("x", move |_: &Context<'_>, (): ()| drop(kept.clone()));
+    let kept = hold();
+    other.register("f", move |ctx: &Context<'_>, (): ()| {
+        let kept = kept.clone();
+        ctx.on("x", move |_: &Context<'_>, (): ()| drop(kept.clone()));
+    });
+    let kept = hold();
+    other.answer_eval(move |_, _| {
+        drop(kept.clone());
+        Ok(Vec::new())
+    });
+    let kept = hold();
+    other.on_death(&seed.port_of_tags().id(), move |_| drop(kept)).detach();
+    let kept = hold();
+    port.run(async move {
+        std::future::pending::<()>().await;
+        drop(kept);
+    });
+    let kept = hold();
+    port.after(Duration::from_secs(3600), move |_: &Context<'_>| drop(kept)).detach();
+    let kept = hold();
+    let mailbox = other.port().run(async move |port: aemp::Port| {
+        std::future::pending::<()>().await;
+        drop((kept, port));
+    });
+    seed.spawn(other.id(), "f", ()).unwrap();
+    seed.snd(&mailbox, ("unread",)).unwrap();
+    settled(&seed, other.id()).await;
+    assert_eq!(Arc::strong_count(&held), 10);
+    other.shutdown().await;
+    until("all is freed", || Arc::strong_count(&held) == 1).await;
+    drop(port);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_the_shutdown_everything_ends_at_once() {
+    let (seed, node) = pair().await;
+    let handle = node.clone();
+    let mut mailbox = node.port();
+    let callbacks = node.port_of_tags();
+    let (remote, local) = (node.monitor(seed.id()), node.monitor(callbacks.id()));
+    let mut events = node.events();
+    let mut changes = node.db().monitor("family");
+    let waits = echo(&seed);
+    let call = tokio::spawn(node.call::<()>(&waits, ("silence",)).into_future());
+    until("it is on its way", || node.port_count() == 3).await;
+    node.shutdown().await;
+
+    assert!(matches!(within(call).await.unwrap(), Err(CallError::Died(_))));
+    for monitor in [remote, local] {
+        let reason = within(monitor).await;
+        assert!(reason.is_normal() || reason.tag().unwrap() == "shutdown", "{reason}");
+    }
+    assert!(matches!(within(mailbox.recv::<()>()).await, Err(RecvError::Died(_))));
+    while within(events.next()).await.is_some() {}
+    while within(changes.next()).await.is_some() {}
+    within(handle.ended()).await;
+
+    // Handles that are left are of no use, and of no harm.
+    for to in [seed.id().node_port(), handle.id().node_port(), mailbox.id()] {
+        assert!(matches!(handle.snd(&to, ("x",)), Err(SendError::Shutdown)), "{to}");
+    }
+    assert!(within(handle.snd_wait(seed.id(), ("x",))).await.is_err());
+    assert_eq!(within(handle.monitor(&waits)).await.tag().unwrap(), "shutdown");
+    assert!(within(handle.call::<()>(&waits, ())).await.is_err());
+    assert!(matches!(within(handle.port().recv::<()>()).await, Err(RecvError::Died(_))));
+    assert!(within(handle.events().next()).await.is_none());
+    assert!(within(handle.db().monitor("family").next()).await.is_none());
+    assert!(within(handle.db().keys("family")).await.is_err());
+    handle.kil(&waits, &KillReason::normal());
+    let _ = handle.spawn(handle.id(), "f", ());
+    let held = Arc::new(());
+    let kept = held.clone();
+    handle.register("f", move |_: &Context<'_>, (): ()| drop(kept.clone()));
+    let (kept, inner) = (held.clone(), handle.clone());
+    let port = handle.port_with(move |_: &Context<'_>, _: MessageRef<'_>| {
+        let _ = (&kept, &inner);
+    });
+    drop(port);
+    assert_eq!(Arc::strong_count(&held), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_of_one_process_have_nothing_in_common() {
+    let mut nodes = vec![node("first", &[]).await];
+    for number in 0..5 {
+        let joined = node(&format!("joined{number}"), &[&nodes[0]]).await;
+        nodes.push(joined);
+    }
+    for node in &nodes {
+        let port = echo(node);
+        for from in &nodes {
+            let (text,): (String,) = within(from.call(&port, ("echo", "x"))).await.unwrap();
+            assert_eq!(text, "x");
+        }
+    }
+    let first = nodes.remove(0);
+    first.shutdown().await;
+    let port = echo(&nodes[0]);
+    let (_,): (String,) = within(nodes[1].call(&port, ("echo", "x"))).await.unwrap();
+}
