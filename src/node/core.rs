@@ -604,3 +604,42 @@ const OVERFLOW: &str = "too much waits to be sent";
 fn wall_clock() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::node::{Context, Node};
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    async fn node(id: &str) -> Node {
+        let builder = Node::builder().node_id(id).secret("secret");
+        builder.bind("127.0.0.1:0").start().await.unwrap()
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_node_whose_handles_are_gone_is_freed() {
+        let (one, two) = (node("one").await, node("two").await);
+        two.set_seeds(one.addresses());
+        two.joined().await;
+        two.register("f", |ctx: &Context<'_>, (): ()| ctx.on("x", |_: &Context<'_>, (): ()| {}));
+        two.spawn(two.id(), "f", ()).unwrap();
+        let port = two.port_of_tags();
+        port.on("x", |_: &Context<'_>, (): ()| {});
+        port.run(std::future::pending::<()>());
+        port.after(Duration::from_secs(3600), |_: &Context<'_>| {}).detach();
+        two.monitor(one.id()).try_reason();
+        let weak = Arc::downgrade(two.shared());
+        // One is shut down, the other is just dropped.
+        let dropped = Arc::downgrade(one.shared());
+        drop((one, port));
+        two.shutdown().await;
+        for weak in [weak, dropped] {
+            let freed = async {
+                while weak.upgrade().is_some() {
+                    tokio::time::sleep(Duration::from_millis(2)).await;
+                }
+            };
+            tokio::time::timeout(Duration::from_secs(30), freed).await.unwrap();
+        }
+    }
+}
