@@ -1,8 +1,8 @@
 //! The local ports: which exist, who monitors them, and why those that failed to start did.
 
 use super::effect::{PortName, Reason, WatchId};
-use crate::value::{NodeId, Str};
 use super::{HashMap, HashSet};
+use crate::value::{NodeId, Str};
 use std::collections::VecDeque;
 
 /// How many reasons of ports that died before their spawner monitored them are kept, per peer.

@@ -136,8 +136,12 @@ impl Lanes {
 
     /// Lets packets for a new connection be queued.
     pub(crate) fn reset(&self, node: &NodeId) {
-        if let Some(lane) = self.by_node.remove(node) {
-            lane.state.lock().retired = true;
+        if let Some(lane) = self.by_node.get(node) {
+            // In one step, or one thread could send by the next lane already, and another one,
+            // later, by this one, which drops it.
+            let mut state = lane.state.lock();
+            self.by_node.remove(node);
+            state.retired = true;
         }
     }
 

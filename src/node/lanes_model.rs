@@ -42,8 +42,12 @@ mod sync {
             self.0.lock().entry(key.clone()).or_insert_with(make).clone()
         }
 
-        pub(super) fn remove(&self, key: &K) -> Option<V> {
-            self.0.lock().remove(key)
+        pub(super) fn get(&self, key: &K) -> Option<V> {
+            self.0.lock().get(key).cloned()
+        }
+
+        pub(super) fn remove(&self, key: &K) {
+            self.0.lock().remove(key);
         }
 
         pub(super) fn for_each(&self, mut f: impl FnMut(&K, &V)) {

@@ -316,8 +316,7 @@ impl Node {
         message: &impl Serialize,
         how: Pressure,
     ) -> Result<(), SendError> {
-        let mut packet =
-            BUFFERS.with_borrow_mut(|buffers| buffers.pop()).unwrap_or_default();
+        let mut packet = BUFFERS.with_borrow_mut(|buffers| buffers.pop()).unwrap_or_default();
         packet.clear();
         let result = self.snd_with(&mut packet, to, message, how);
         if packet.capacity() <= MOST_KEPT {
