@@ -76,7 +76,10 @@ impl<'a> Introduction<'a> {
 
 impl Peer {
     /// Connects to a node and authenticates, as far as the node goes along.
-    pub(crate) async fn connect(node: &Node, introduction: &Introduction<'_>) -> std::io::Result<Peer> {
+    pub(crate) async fn connect(
+        node: &Node,
+        introduction: &Introduction<'_>,
+    ) -> std::io::Result<Peer> {
         let address = node.addresses()[0].to_string();
         let mut stream = TcpStream::connect(&address).await?;
         let mut unread = BytesMut::new();

@@ -8,8 +8,8 @@ use super::{
     EncodeError, Framing, FramingError, FramingLimits, MAX_NESTING, Step, begins_with_a_name,
     cbor_unusual, nesting, recycle,
 };
-use crate::value::{StrRef, is_ascii};
 use crate::value::packed::{self, Elements};
+use crate::value::{StrRef, is_ascii};
 
 pub(super) const OCTETS: u8 = 2;
 pub(super) const TEXT: u8 = 3;
