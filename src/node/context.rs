@@ -137,7 +137,7 @@ impl<T> Returns for fn() -> T {
 }
 
 /// Code that never returns: it loops for ever, or panics.
-#[allow(private_interfaces, reason = "the type is `!`, whatever it is reached by")]
+#[allow(private_interfaces, private_bounds, reason = "the type behind them is `!`")]
 impl Outcome for Never {
     fn into_result(self) -> Result<(), String> {
         self

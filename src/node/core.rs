@@ -507,7 +507,7 @@ impl Shared {
         packet: Elements<'_>,
         how: Pressure,
     ) -> Result<(), SendError> {
-        if self.over.load(Ordering::Relaxed) {
+        if self.is_over() {
             return Err(SendError::Shutdown);
         }
         match self.lanes.append_to(to, node, packet)? {

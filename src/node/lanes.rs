@@ -1,6 +1,6 @@
 //! The lanes of a node: one for each remote node, shared by all who send to it.
 
-use super::sync::{Mutex, Notify, Table};
+use super::sync::{Mutex, Notify, Table, local};
 use crate::kernel::{Appended, Counters, Lane, LaneLimits};
 use crate::value::packed::Elements;
 use crate::value::{NodeId, PortId, StrRef};
@@ -52,11 +52,9 @@ pub(crate) struct Lanes {
     number: u64,
 }
 
-thread_local! {
-    /// The lane that this thread sent to last: messages come in bursts to the same node. One that is
-    /// retired says so itself, so nothing here has to be invalidated.
-    static LAST: Cell<Option<Arc<SharedLane>>> = const { Cell::new(None) };
-}
+// The lane that this thread sent to last: messages come in bursts to the same node. One that is
+// retired says so itself, so nothing here has to be invalidated.
+local!(LAST: Cell<Option<Arc<SharedLane>>> = Cell::new(None));
 
 impl Lanes {
     pub(crate) fn new(limits: LaneLimits) -> Self {
@@ -67,7 +65,13 @@ impl Lanes {
 
     /// The lane of `node`; a new one if nothing was sent there yet.
     pub(crate) fn of(&self, node: &NodeId) -> Arc<SharedLane> {
-        self.by_node.get_or_insert(node, || SharedLane::new(node, self.number, self.limits))
+        self.by_node.get_or_insert(node, || self.new_lane(node))
+    }
+
+    fn new_lane(&self, node: &NodeId) -> Arc<SharedLane> {
+        let state = Mutex::new(State { lane: Lane::new(self.limits), retired: false });
+        let (writer, drained) = (Notify::new(), Notify::new());
+        Arc::new(SharedLane { node: node.clone(), table: self.number, state, writer, drained })
     }
 
     /// As [`Lanes::append`], to the node `node` that `to` is on.
@@ -78,13 +82,15 @@ impl Lanes {
         node: StrRef<'_>,
         packet: Elements<'_>,
     ) -> Result<Sent, EncodeError> {
-        if let Some(lane) = LAST.take()
+        if let Some(lane) = LAST.with(Cell::take)
             && lane.table == self.number
             && lane.node.as_str() == node
-            && let Some(sent) = lane.append(packet).transpose()
         {
-            LAST.set(Some(lane));
-            return sent;
+            let sent = lane.append(packet).transpose();
+            if let Some(sent) = sent {
+                LAST.with(|last| last.set(Some(lane)));
+                return sent;
+            }
         }
         self.append_elsewhere(&to.node(), packet)
     }
@@ -94,7 +100,7 @@ impl Lanes {
         loop {
             let lane = self.of(node);
             if let Some(sent) = lane.append(packet)? {
-                LAST.set(Some(lane));
+                LAST.with(|last| last.set(Some(lane)));
                 return Ok(sent);
             }
         }
@@ -130,8 +136,12 @@ impl Lanes {
 
     /// Lets packets for a new connection be queued.
     pub(crate) fn reset(&self, node: &NodeId) {
-        if let Some(lane) = self.by_node.remove(node) {
-            lane.state.lock().retired = true;
+        if let Some(lane) = self.by_node.get(node) {
+            // In one step, or one thread could send by the next lane already, and another one,
+            // later, by this one, which drops it.
+            let mut state = lane.state.lock();
+            self.by_node.remove(node);
+            state.retired = true;
         }
     }
 
@@ -155,21 +165,11 @@ impl Lanes {
 impl Drop for Lanes {
     fn drop(&mut self) {
         // Threads may remember a lane: what waits in it goes now.
-        self.end();
+        self.by_node.for_each(|_, lane| lane.state.lock().lane.disconnect());
     }
 }
 
 impl SharedLane {
-    fn new(node: &NodeId, table: u64, limits: LaneLimits) -> Arc<Self> {
-        Arc::new(SharedLane {
-            node: node.clone(),
-            table,
-            state: Mutex::new(State { lane: Lane::new(limits), retired: false }),
-            writer: Notify::new(),
-            drained: Notify::new(),
-        })
-    }
-
     /// Appends a packet; `None` if the lane is retired.
     #[inline]
     fn append(&self, packet: Elements<'_>) -> Result<Option<Sent>, EncodeError> {
@@ -228,15 +228,15 @@ impl SharedLane {
         !state.retired && state.lane.is_congested()
     }
 
+    /// Whether the connection of this generation is over.
+    pub(crate) fn is_over(&self, generation: u64) -> bool {
+        self.state.lock().lane.connection().is_none_or(|(_, current)| current != generation)
+    }
+
     /// The framing of the connection, how many octets wait, and what has passed.
     pub(crate) fn figures(&self) -> (Option<Framing>, usize, Counters) {
         let state = self.state.lock();
         let framing = state.lane.connection().map(|(framing, _)| framing);
         (framing, state.lane.waiting(), state.lane.counters())
-    }
-
-    /// Whether the connection of this generation is over.
-    pub(crate) fn is_over(&self, generation: u64) -> bool {
-        self.state.lock().lane.connection().is_none_or(|(_, current)| current != generation)
     }
 }

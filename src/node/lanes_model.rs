@@ -42,8 +42,12 @@ mod sync {
             self.0.lock().entry(key.clone()).or_insert_with(make).clone()
         }
 
-        pub(super) fn remove(&self, key: &K) -> Option<V> {
-            self.0.lock().remove(key)
+        pub(super) fn get(&self, key: &K) -> Option<V> {
+            self.0.lock().get(key).cloned()
+        }
+
+        pub(super) fn remove(&self, key: &K) {
+            self.0.lock().remove(key);
         }
 
         pub(super) fn for_each(&self, mut f: impl FnMut(&K, &V)) {
@@ -52,6 +56,15 @@ mod sync {
             }
         }
     }
+
+    macro_rules! local {
+        ($name:ident: $type:ty = $init:expr) => {
+            loom::thread_local! {
+                static $name: $type = $init;
+            }
+        };
+    }
+    pub(super) use local;
 
     /// Remembers whether somebody was woken.
     #[derive(Debug)]
@@ -109,7 +122,12 @@ fn peer() -> NodeId {
 
 fn send(lanes: &Lanes, number: u32) -> Sent {
     let packet = Packed::of(&("port", number)).unwrap();
-    lanes.append(&peer(), packet.as_elements()).unwrap()
+    let to = peer().node_port();
+    // Programs send in the one way, the kernel in the other.
+    match number % 2 {
+        0 => lanes.append(&peer(), packet.as_elements()).unwrap(),
+        _ => lanes.append_to(&to, peer().as_str(), packet.as_elements()).unwrap(),
+    }
 }
 
 /// Appends what the lane has for that connection to what was written on it before.

@@ -28,7 +28,7 @@ impl<'a> MessageRef<'a> {
         self.elements
     }
 
-    /// The first element, if it is a string: what [`Port::on`](super::Port::on) looks at.
+    /// The first element, if it is a string: what [`CallbackPort::on`](super::CallbackPort::on) looks at.
     pub fn tag(self) -> Option<Str> {
         self.elements.first_str().map(Str::from)
     }

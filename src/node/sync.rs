@@ -23,8 +23,12 @@ impl<K: Hash + Eq + Clone, V: Clone> Table<K, V> {
         map.get_or_insert_with(key.clone(), make).clone()
     }
 
-    pub(super) fn remove(&self, key: &K) -> Option<V> {
-        self.0.pin().remove(key).cloned()
+    pub(super) fn get(&self, key: &K) -> Option<V> {
+        self.0.pin().get(key).cloned()
+    }
+
+    pub(super) fn remove(&self, key: &K) {
+        self.0.pin().remove(key);
     }
 
     /// Calls `f` with all that was there before, and some of what comes meanwhile.
@@ -34,3 +38,13 @@ impl<K: Hash + Eq + Clone, V: Clone> Table<K, V> {
         }
     }
 }
+
+/// A thread-local variable.
+macro_rules! local {
+    ($name:ident: $type:ty = $init:expr) => {
+        std::thread_local! {
+            static $name: $type = const { $init };
+        }
+    };
+}
+pub(super) use local;
