@@ -5,8 +5,8 @@
 //! callgrind watches.
 
 use aemp::kernel::{Authenticated, Kernel, KernelConfig, Now, PeerGreeting};
-use aemp::value::{NodeId, Packed, to_elements};
 use aemp::value::packed::{self, Elements};
+use aemp::value::{NodeId, Packed, to_elements};
 use aemp::wire::framing::{Decoder, Framing, FramingLimits, Step, encode};
 use aemp::wire::packet::Packet;
 use aemp::{Context, Node};
@@ -16,8 +16,8 @@ use std::hint::black_box;
 use std::process::Command;
 use std::time::Duration;
 
-const PATHS: [&str; 7] =
-    ["encode", "encode_json", "decode", "decode_json", "dispatch", "local", "merge"];
+const PATHS: [&str; 8] =
+    ["encode", "encode_json", "decode", "decode_json", "dispatch", "local", "call", "merge"];
 const FEW: usize = 2_000;
 const MANY: usize = 6_000;
 const GROWTH: f64 = 1.05;
@@ -79,6 +79,7 @@ fn run(path: &str, count: usize) -> Result<()> {
         "decode" => decode_messages(Framing::Cbor, count),
         "decode_json" => decode_messages(Framing::Json, count),
         "dispatch" | "local" => dispatch(count, path == "local"),
+        "call" => calls(count),
         "merge" => merge(count),
         _ => bail!("no such path"),
     }
@@ -93,7 +94,8 @@ fn encode_messages(framing: Framing, count: usize) -> Result<()> {
         elements.clear();
         wire.clear();
         packed::put_octets(&mut elements, PORT.as_bytes());
-        let len = to_elements(&mut elements, &("msg", black_box(1000 + number % 1000), "hello world"))?;
+        let len =
+            to_elements(&mut elements, &("msg", black_box(1000 + number % 1000), "hello world"))?;
         encode(framing, Elements::new(len + 1, &elements), &mut wire)?;
         black_box(&wire);
     }
@@ -146,6 +148,24 @@ fn dispatch(count: usize, typed: bool) -> Result<()> {
     })
 }
 
+/// A port of the same node is called, one call after another.
+fn calls(count: usize) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let node = Node::builder().node_id("alone").secret("geheim").no_binds().start().await?;
+        let port = node.port_of_tags();
+        port.on("add", |ctx: &Context<'_>, (number, reply): (usize, aemp::PortId)| {
+            ctx.snd(&reply, (number + 1,))
+        });
+        let id = port.id();
+        for number in 0..count {
+            let (more,): (usize,) = node.call(&id, ("add", number)).await?;
+            black_box(more);
+        }
+        Ok(())
+    })
+}
+
 /// A master gets one new key from a slave, and tells another slave that monitors the family.
 fn merge(count: usize) -> Result<()> {
     let now = Now { uptime: Duration::ZERO, wall: 0.0 };
@@ -170,9 +190,12 @@ fn merge(count: usize) -> Result<()> {
         let node = NodeId::new(name)?;
         let conn = kernel.accepted();
         let provider = Default::default();
-        kernel.greeted(conn, PeerGreeting { node: node.clone(), lines: Vec::new(), provider });
+        kernel.greeted(conn, PeerGreeting { node: node.clone(), provider });
         kernel.established(conn, &Authenticated { untrusted: false });
-        kernel.node_packet(&node, Packed::of(&("g_slave", BTreeMap::<String, u8>::new()))?.as_elements());
+        kernel.node_packet(
+            &node,
+            Packed::of(&("g_slave", BTreeMap::<String, u8>::new()))?.as_elements(),
+        );
         kernel.take_effects();
     }
     let (setter, watcher) = (NodeId::new("setter")?, NodeId::new("watcher")?);
