@@ -51,7 +51,7 @@ pub(crate) async fn start(id: &str, role: &Role<'_>) -> Result<Node> {
     let mut builder = Node::builder().node_id(id).secret(SECRET).bind("127.0.0.1:0");
     builder = match role.case {
         "oneway_json" => builder.set("framing_format", vec!["json"]),
-        "oneway_tls" => builder.cert(CERTIFICATE),
+        "oneway_tls" => builder.cert(&certificate(role)?),
         _ => builder,
     };
     if let Some(seed) = role.arguments.first() {
@@ -62,6 +62,28 @@ pub(crate) async fn start(id: &str, role: &Role<'_>) -> Result<Node> {
         node.joined().await;
     }
     Ok(node)
+}
+
+/// Where the receiver of `oneway_tls` leaves its certificate for the sender.
+fn certificate_file(process: u32) -> std::path::PathBuf {
+    std::env::temp_dir().join(format!("aemp-bench-{process}.pem"))
+}
+
+/// The certificate of both sides, which the receiver makes.
+fn certificate(role: &Role<'_>) -> Result<String> {
+    match role.arguments.get(2) {
+        Some(process) => {
+            let file = certificate_file(process.parse()?);
+            let pem = std::fs::read_to_string(&file)?;
+            std::fs::remove_file(file)?;
+            Ok(pem)
+        }
+        None => {
+            let pem = aemp::node::tls::gencert(std::time::SystemTime::now())?;
+            std::fs::write(certificate_file(std::process::id()), &pem)?;
+            Ok(pem)
+        }
+    }
 }
 
 /// Says where this node is to be found, and lives on.
@@ -105,7 +127,7 @@ async fn receive(role: &Role<'_>) -> Result<()> {
     port.on("end", move |ctx: &Context<'_>, (reply,): (PortId,)| {
         ctx.snd(&reply, ("end", seen.swap(0, Relaxed)))
     });
-    println!("READY {} {}", address(&node), port.id());
+    println!("READY {} {} {}", address(&node), port.id(), std::process::id());
     std::future::pending().await
 }
 
@@ -287,6 +309,3 @@ async fn set(role: &Role<'_>) -> Result<()> {
 pub(crate) fn node_id(text: &str) -> Result<NodeId> {
     Ok(text.parse()?)
 }
-
-/// Made for this alone: it protects nothing.
-const CERTIFICATE: &str = include_str!("bench.pem");

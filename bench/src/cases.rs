@@ -29,7 +29,13 @@ pub(crate) const ALL: &[Case] = &[
         name: "oneway_cbor",
         parts: PAIR,
         figures: &[("oneway_cbor", "M/s", ">= 8, 15% of raw, 20x erlang, 20x ractor")],
-        sizes: &[(Aemp, 8_000_000), (Raw, 50_000_000), (Erlang, 400_000), (Ractor, 300_000), (Perl, 100_000)],
+        sizes: &[
+            (Aemp, 8_000_000),
+            (Raw, 50_000_000),
+            (Erlang, 400_000),
+            (Ractor, 300_000),
+            (Perl, 100_000),
+        ],
     },
     Case {
         name: "oneway_json",
@@ -103,19 +109,13 @@ pub(crate) const ALL: &[Case] = &[
     Case {
         name: "fanout_1k",
         parts: &["center", "subscribers"],
-        figures: &[
-            ("fanout_1k_lone", "ms", "<= 10"),
-            ("fanout_1k", "M/s", ">= 3"),
-        ],
+        figures: &[("fanout_1k_lone", "ms", "<= 10"), ("fanout_1k", "M/s", ">= 3")],
         sizes: &[(Aemp, 1_000)],
     },
     Case {
         name: "slaves_10k",
         parts: &["center", "slaves"],
-        figures: &[
-            ("slaves_10k_join", "s", "<= 5"),
-            ("slaves_10k_mem", "KiB", "<= 24 each"),
-        ],
+        figures: &[("slaves_10k_join", "s", "<= 5"), ("slaves_10k_mem", "KiB", "<= 24 each")],
         sizes: &[(Aemp, 10_000)],
     },
     Case {

@@ -9,9 +9,9 @@ mod clock;
 mod idle;
 mod node_loss;
 mod process;
-mod raw_side;
 #[cfg(feature = "ractor")]
 mod ractor_side;
+mod raw_side;
 mod report;
 mod sides;
 mod swarm;

@@ -33,7 +33,10 @@ impl Report {
     }
 
     pub(crate) fn print(&self) {
-        println!("\n{:<18} {:>6} {:>10} {:>10} {:>10} {:>10} {:>10}  spread  ratios", "case", "unit", "aemp", "raw", "erlang", "ractor", "perl");
+        println!(
+            "\n{:<18} {:>6} {:>10} {:>10} {:>10} {:>10} {:>10}  spread  ratios",
+            "case", "unit", "aemp", "raw", "erlang", "ractor", "perl"
+        );
         for row in &self.0 {
             row.print();
         }

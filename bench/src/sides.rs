@@ -40,28 +40,38 @@ impl Side {
 
     /// The command of one process.
     pub(crate) fn command(self, role: &Role<'_>) -> Result<Command> {
-        let mut command = match self {
-            Side::Aemp | Side::Raw | Side::Ractor => {
-                let mut command = Command::new(std::env::current_exe()?);
-                command.args(["role", self.name()]);
+        let program = match self {
+            Side::Aemp | Side::Raw | Side::Ractor => std::env::current_exe()?,
+            Side::Erlang => "erl".into(),
+            Side::Perl => "perl".into(),
+        };
+        let is_foreign = matches!(self, Side::Erlang | Side::Perl);
+        let mut command = match role.case {
+            "rtt" if is_foreign => {
+                // Ours pin themselves.
+                let mut command = Command::new("taskset");
+                command.args(["-c", if role.part == "receiver" { "1" } else { "0" }]);
+                command.arg(program);
                 command
             }
+            _ => Command::new(program),
+        };
+        match self {
+            Side::Aemp | Side::Raw | Side::Ractor => {
+                command.args(["role", self.name()]);
+            }
             Side::Erlang => {
-                let mut command = Command::new("erl");
                 let name = format!("bench_{}_{}@127.0.0.1", role.part, std::process::id());
                 command.args(["-noshell", "-name", &name, "-setcookie", "bench", "-pa"]);
                 command.arg(beams()?).args(["-run", "bench", "main"]);
-                command
             }
             Side::Perl => {
-                let mut command = Command::new("perl");
                 command.arg(sources().join("perl/bench.pl"));
                 command.env("PERL_ANYEVENT_MP_RC", "/nonexistent");
-                command
             }
-        };
+        }
         command.args([role.case, role.part, &role.size.to_string()]).args(role.arguments);
-        if self == Side::Erlang || self == Side::Perl {
+        if is_foreign {
             command.stderr(Stdio::null());
         }
         Ok(command)

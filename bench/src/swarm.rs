@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 
 /// How many changes are under way at a time.
 const IN_FLIGHT: u64 = 64;
-const CHANGES: u64 = 2_000;
+const CHANGES: u64 = 400;
 
 async fn global(role: &Role<'_>) -> Result<Node> {
     let _ = role;
@@ -124,7 +124,8 @@ pub(crate) async fn subscribe(role: &Role<'_>) -> Result<()> {
     let port: aemp::PortId = role.arguments.get(1).context("no port")?.parse()?;
     let nodes = slaves(role).await?;
     let count = nodes.len() as u64;
-    let counts: Arc<Vec<AtomicU64>> = Arc::new((0..CHANGES + 64).map(|_| AtomicU64::new(0)).collect());
+    let counts: Arc<Vec<AtomicU64>> =
+        Arc::new((0..CHANGES + 64).map(|_| AtomicU64::new(0)).collect());
     let ready = Arc::new(AtomicU64::new(0));
     let mut watching = JoinSet::new();
     for node in nodes {

@@ -16,8 +16,8 @@ use std::hint::black_box;
 use std::process::Command;
 use std::time::Duration;
 
-const PATHS: [&str; 7] =
-    ["encode", "encode_json", "decode", "decode_json", "dispatch", "local", "merge"];
+const PATHS: [&str; 8] =
+    ["encode", "encode_json", "decode", "decode_json", "dispatch", "local", "call", "merge"];
 const FEW: usize = 2_000;
 const MANY: usize = 6_000;
 const GROWTH: f64 = 1.05;
@@ -79,6 +79,7 @@ fn run(path: &str, count: usize) -> Result<()> {
         "decode" => decode_messages(Framing::Cbor, count),
         "decode_json" => decode_messages(Framing::Json, count),
         "dispatch" | "local" => dispatch(count, path == "local"),
+        "call" => calls(count),
         "merge" => merge(count),
         _ => bail!("no such path"),
     }
@@ -142,6 +143,24 @@ fn dispatch(count: usize, typed: bool) -> Result<()> {
             } else {
                 node.snd(&id, &message)?;
             }
+        }
+        Ok(())
+    })
+}
+
+/// A port of the same node is called, one call after another.
+fn calls(count: usize) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let node = Node::builder().node_id("alone").secret("geheim").no_binds().start().await?;
+        let port = node.port_of_tags();
+        port.on("add", |ctx: &Context<'_>, (number, reply): (usize, aemp::PortId)| {
+            ctx.snd(&reply, (number + 1,))
+        });
+        let id = port.id();
+        for number in 0..count {
+            let (more,): (usize,) = node.call(&id, ("add", number)).await?;
+            black_box(more);
         }
         Ok(())
     })
