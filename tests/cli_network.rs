@@ -307,6 +307,42 @@ fn entries_live_as_long_as_the_command_that_set_them() {
 }
 
 #[test]
+fn top_prints_what_nodes_tell_about_themselves() {
+    let network = Network::start();
+    let common = ["secret", SECRET, "binds", "127.0.0.1:0", "seeds", &network.address];
+    let mut secure = vec!["nodeid", "secure", "secure", "1"];
+    secure.extend(common);
+    let secure = Running::node(&secure);
+    secure.line_with("seed is up");
+    let top: Value = serde_json::from_str(&network.success(&["top", "--json"])).unwrap();
+    let nodes = top["nodes"].as_array().unwrap();
+    let row = |name: &str| nodes.iter().find(|node| node["node"] == name).unwrap();
+    assert_eq!((&row("seed")["global"], &row("seed")["master"]), (&json!(true), &json!("seed")));
+    assert_eq!(row("seed")["links"][0]["node"], "secure");
+    assert_eq!(row("secure")["software"], "?");
+    assert!(row("secure")["milliseconds"].is_number());
+    assert_eq!(top["families"]["'g"], 1);
+    network.failure(&["top"], "needs a terminal");
+}
+
+#[test]
+fn logs_of_other_nodes_are_printed() {
+    let network = Network::start();
+    let logs = Running::start(network.command(&["logs", "info", "--json"]));
+    // Nobody says when the seed has been asked for its lines, so it gets something to say until
+    // they come.
+    let give_up = Instant::now() + PATIENCE;
+    let line = loop {
+        network.success(&["snd", "seed", "devnull"]);
+        if let Some(line) = logs.lines.try_iter().find(|l| l.contains("\"node\":\"seed\"")) {
+            break line;
+        }
+        assert!(Instant::now() < give_up);
+    };
+    assert!(line.contains("\"level\":\"info\""), "{line}");
+}
+
+#[test]
 fn a_node_ends_cleanly_by_signals() {
     for name in ["TERM", "INT"] {
         let mut node = Running::node(&["nodeid", "n", "secret", "x", "binds", "127.0.0.1:0"]);

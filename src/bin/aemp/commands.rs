@@ -129,6 +129,15 @@ fn looking() -> Vec<Subcommand> {
             ..network("trace", Network::Trace, vec![node])
         },
         Subcommand {
+            summary: "Print the log lines of all other nodes as they come.".into(),
+            details: "Each with its time, node, level and origin. Without a level it is info; \
+                      error, warn, note, debug and trace are others, or AnyEvent's numbers. \
+                      Nodes in secure mode do not send theirs."
+                .into(),
+            example: "aemp logs debug".into(),
+            ..network("logs", Network::Logs, vec![optional("LEVEL", Kind::LogLevel)])
+        },
+        Subcommand {
             summary: "Watch the network on a screen.".into(),
             details: "Nodes with their software, role, links and time to answer, the links of the \
                       selected node, the database and what happened lately. Only nodes that are \

@@ -9,6 +9,7 @@ use aemp::config::settings::KNOWN_KEYS;
 
 const SHELLS: &str = "bash zsh fish";
 const OPTIONS: &str = "--format --help --json --no-watchdog --verbose --version";
+const LOG_LEVELS: &str = "error warn note info debug trace";
 const DB_OPERATIONS: &str = "get keys values watch set del";
 
 /// The script for a shell.
@@ -28,6 +29,7 @@ pub(crate) fn script(shell: &str, grammar: &Grammar) -> Result<String, CliError>
         .replace("@KEYS@", &format!("{keys} norc force"))
         .replace("@SHELLS@", SHELLS)
         .replace("@DB@", DB_OPERATIONS)
+        .replace("@LEVELS@", LOG_LEVELS)
         .replace("@OPTIONS@", OPTIONS))
 }
 
@@ -40,6 +42,7 @@ const fn kind_name(kind: Kind) -> &'static str {
         Kind::Subcommand => "subcommand-name",
         Kind::Shell => "shell",
         Kind::DbOperation => "db-operation",
+        Kind::LogLevel => "log-level",
     }
 }
 
@@ -118,6 +121,7 @@ _aemp() {
         pairs...) COMPREPLY=($(compgen -W "$keys $options" -- "$current")) ;;
         shell) COMPREPLY=($(compgen -W '@SHELLS@' -- "$current")) ;;
         db-operation) COMPREPLY=($(compgen -W '@DB@' -- "$current")) ;;
+        log-level) COMPREPLY=($(compgen -W '@LEVELS@' -- "$current")) ;;
         file) compopt -o filenames; COMPREPLY=($(compgen -f -- "$current")) ;;
         *) COMPREPLY=() ;;
     esac
@@ -150,6 +154,7 @@ _aemp() {
         pairs...) compadd -- ${=:-@KEYS@} ${=:-@OPTIONS@} ;;
         shell) compadd -- ${=:-@SHELLS@} ;;
         db-operation) compadd -- ${=:-@DB@} ;;
+        log-level) compadd -- ${=:-@LEVELS@} ;;
         file) _files ;;
     esac
 }
@@ -186,5 +191,6 @@ complete -c aemp -n 'test (__aemp_expects) = profile' -a '(aemp profiles 2>/dev/
 complete -c aemp -n 'test (__aemp_expects) = pairs...' -a '@KEYS@ @OPTIONS@'
 complete -c aemp -n 'test (__aemp_expects) = shell' -a '@SHELLS@'
 complete -c aemp -n 'test (__aemp_expects) = db-operation' -a '@DB@'
+complete -c aemp -n 'test (__aemp_expects) = log-level' -a '@LEVELS@'
 complete -c aemp -n 'test (__aemp_expects) = file' -F
 "#;

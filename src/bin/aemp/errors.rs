@@ -48,6 +48,11 @@ pub(crate) enum CliError {
     UnknownShell { name: String },
     #[error("{} is too much; try `aemp help {usage}`", shown(argument))]
     TooManyArguments { argument: String, usage: String },
+    #[error(
+        "{} is no log level; use error, warn, note, info, debug, trace or a number up to 9",
+        shown(name)
+    )]
+    UnknownLevel { name: String },
     #[error("--format {}: unknown; use text, tree, dot, svg or json", shown(name))]
     UnknownFormat { name: String },
     #[error("{} is nothing that `db` does; use get, keys, values, watch, set or del", shown(name))]

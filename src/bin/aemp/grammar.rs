@@ -59,6 +59,7 @@ pub(crate) enum Kind {
     Subcommand,
     Shell,
     DbOperation,
+    LogLevel,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -137,6 +138,7 @@ pub(crate) enum Network {
     Restart,
     Ping,
     Db,
+    Logs,
     Top,
 }
 

@@ -143,6 +143,7 @@ impl Client {
 
 /// Errors of connections begin with the address themselves.
 fn without<'a>(error: &'a str, address: &str) -> &'a str {
+    let error = error.strip_prefix("cannot connect to ").unwrap_or(error);
     error.strip_prefix(address).and_then(|rest| rest.strip_prefix(": ")).unwrap_or(error)
 }
 

@@ -3,6 +3,7 @@
 mod client;
 mod db;
 mod graph;
+mod logs;
 mod shell;
 pub(crate) mod show;
 mod talk;
@@ -13,6 +14,7 @@ use crate::errors::CliError;
 use crate::grammar::{Invocation, Network, Options};
 use crate::logging;
 use aemp::config::coerce;
+use aemp::services::logs::LogLevel;
 use aemp::{NodeId, PortId};
 use client::Client;
 use serde_json::Value;
@@ -61,6 +63,7 @@ pub(crate) enum Step {
     Trace(NodeId),
     Shell(Option<NodeId>),
     Db(db::Operation),
+    Logs(LogLevel),
     Top,
 }
 
@@ -87,6 +90,10 @@ impl Step {
                 false => Self::Shell(Some(client::node_of(&text()?)?)),
             },
             Network::Db => Self::Db(db::Operation::prepare(invocation)?),
+            Network::Logs => match invocation.arguments.is_empty() {
+                true => Self::Logs(LogLevel::Info),
+                false => Self::Logs(logs::level(&text()?)?),
+            },
             Network::Top => Self::Top,
         })
     }
@@ -126,6 +133,7 @@ async fn act(client: &Client, step: Step) -> Result<(), CliError> {
         Step::Ping(node) => talk::ping(client, &node).await,
         Step::Trace(node) => trace::trace(client, node).await,
         Step::Shell(node) => shell::shell(client, node).await,
+        Step::Logs(level) => logs::logs(client, level).await,
         Step::Top => top::top(client).await,
         Step::Db(operation) => db::operate(client, operation).await,
     }
