@@ -1,13 +1,14 @@
 //! Nodes in one process, over real sockets: what a program sees of joining, messages, monitors,
 //! spawning, calls and the database.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
+
 use aemp::{CallError, Context, KillReason, Node, NodeEvent, NodeId, PortId, RecvError, SendError};
 use std::time::Duration;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
 async fn node(id: &str, seeds: &[&Node]) -> Node {
-    let _ = tracing_subscriber::fmt().with_env_filter("debug").with_test_writer().try_init();
     let mut builder = Node::builder().node_id(id).secret("geheim").bind("127.0.0.1:0");
     for seed in seeds {
         builder = builder.seed(&seed.addresses()[0].to_string());

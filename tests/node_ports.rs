@@ -348,10 +348,8 @@ async fn a_future_that_fails_or_panics_kills_the_port_that_it_runs_as() {
     let port = node.port_of_tags();
     let died = node.monitor(port.id());
     port.run(async {
-        loop {
-            tokio::task::yield_now().await;
-            panic!("panicked");
-        }
+        tokio::task::yield_now().await;
+        panic!("panicked")
     });
     assert_eq!(within(died).await.to_string(), r#"["die", "panicked"]"#);
 
@@ -392,7 +390,7 @@ async fn a_mailbox_that_is_run_ends_with_its_future_for_its_reason() {
     }
     assert_eq!(within(reply.recv::<(i32,)>()).await.unwrap(), (3,));
     let id = node.port().run(|_port| -> std::future::Ready<()> { panic!("before it begins") });
-    assert_eq!(reason_of(&node, &id).await.contains("no_such_port"), true);
+    assert!(reason_of(&node, &id).await.contains("no_such_port"));
     until("only the reply port is left", || node.port_count() == 1).await;
 }
 
@@ -526,7 +524,7 @@ async fn what_cannot_be_sent_is_refused_at_once_and_the_connection_lives() {
     for malformed in ["", "#", "#port"] {
         let error = other.snd(malformed, ("x",)).unwrap_err();
         assert!(matches!(error, SendError::Destination(_)), "{malformed:?}: {error}");
-        assert_eq!(reason_of(&other, malformed).await.contains("no_such_port"), true);
+        assert!(reason_of(&other, malformed).await.contains("no_such_port"));
         assert!(within(other.call::<()>(malformed, ())).await.is_err());
         other.kil(malformed, &KillReason::normal());
     }

@@ -13,6 +13,9 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant, SystemTime};
 
+/// A family of the database.
+type Entries = BTreeMap<String, Value>;
+
 /// How many messages each node sends to each other one.
 const MESSAGES: u64 = 5;
 
@@ -427,7 +430,7 @@ enum Slave {
 /// Waits until all globals hold the same: what these slaves own.
 fn converge(inside: &Inside, perls: &mut [PerlNode], ours: &[Node], slaves: &[(String, Slave)]) {
     eventually("the same databases everywhere", || {
-        let mut all: Vec<(String, BTreeMap<String, Value>, BTreeMap<String, Value>)> = Vec::new();
+        let mut all: Vec<(String, Entries, Entries)> = Vec::new();
         for perl in perls.iter_mut() {
             let mut family = |family: &str| -> BTreeMap<String, Value> {
                 perl.run("db_family", json!({"family": family, "label": family}));

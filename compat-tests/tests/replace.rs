@@ -74,7 +74,9 @@ impl Network {
         let observers = addresses
             .iter()
             .enumerate()
-            .map(|(index, seed)| inside.start(&format!("observer{index}"), &[seed.clone()]))
+            .map(|(index, seed)| {
+                inside.start(&format!("observer{index}"), std::slice::from_ref(seed))
+            })
             .collect();
         let client = PerlNode::start("client", json!({"seeds": addresses}));
         let mut network =
@@ -298,7 +300,7 @@ fn our_own_slaves_see_no_key_vanish_while_their_masters_are_replaced() {
     loop {
         let change = inside.run(changes.next()).unwrap();
         assert_eq!(change.deleted().count(), 0, "{change:?}");
-        if change.added().any(|(key, _)| key.to_string() == "end") {
+        if change.added().any(|(key, _)| *key == "end") {
             break;
         }
     }

@@ -5,6 +5,8 @@
 //! random things to a world and checks, after every step and after quiet, that what aemp promises
 //! holds.
 
+#![allow(clippy::expect_used, reason = "a simulation that was set up wrongly has to stop")]
+
 pub mod chaos;
 mod event;
 mod link;
