@@ -14,6 +14,9 @@ use serde_json::{Value as Json, json};
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
+/// What a recorded port makes of a message.
+type Receiver = Box<dyn Fn(&Json) -> Option<Json>>;
+
 /// A kernel in the place of one side of a conversation.
 pub(crate) struct Replay<'a> {
     pub(crate) conversation: &'a Conversation,
@@ -29,7 +32,7 @@ pub(crate) struct Replay<'a> {
     /// The recorded names of ports and ours.
     pub(crate) names: Vec<(String, String)>,
     /// What a port calls its messages; the name of the Perl variable that holds it.
-    pub(crate) ports: HashMap<Str, Box<dyn Fn(&Json) -> Option<Json>>>,
+    pub(crate) ports: HashMap<Str, Receiver>,
     pub(crate) watches: HashMap<WatchId, String>,
     pub(crate) views: HashMap<DbMonitorId, (String, Entries)>,
     pub(crate) queries: HashMap<QueryId, String>,
