@@ -30,6 +30,8 @@ pub(super) struct Patient {
     refuses: bool,
     /// It had no master when it was asked last.
     masterless: bool,
+    /// It talks to us as if we were its master, and is not our slave.
+    orphan: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -43,8 +45,13 @@ struct Inquiry {
 enum Purpose {
     /// Whether it needs a new master.
     Diagnosis,
-    /// The same again, right before it gets one.
-    Confirmation,
+    /// Whether the global node that it names as its master has told us all that it knows.
+    Barrier { master: NodeId },
+    /// Whether it needs one, again, right before it gets one.
+    Confirmation {
+        /// A global node that had the chance to tell us of the slave, and did not.
+        heard: Option<NodeId>,
+    },
     /// Whose slave it is, as another global node claims it too.
     Custody { other: NodeId },
 }
@@ -74,10 +81,13 @@ impl Kernel {
             .get(node)
             .and_then(|peer| peer.link.as_ref())
             .is_some_and(|link| link.provider.to_text_lossy().starts_with("AE-2"));
+        let is_slave = self.db.global().is_some_and(|global| global.is_slave(node));
+        let is_missing = self.db.is_global() && self.db.location(node).is_none();
+        let is_orphan = self.peers.get(node).is_some_and(|peer| peer.patient.orphan);
         perl && self.config.heal
-            && self.db.is_global()
             && !self.db.is_peer_global(node)
-            && self.db.location(node).is_none()
+            && !is_slave
+            && (is_missing || is_orphan)
     }
 
     /// The node's addresses are in the database again.
@@ -86,13 +96,17 @@ impl Kernel {
             peer.patient.due = None;
             peer.patient.masterless = false;
             peer.patient.inquiry.take_if(|inquiry| {
-                matches!(inquiry.purpose, Purpose::Diagnosis | Purpose::Confirmation)
+                !matches!(inquiry.purpose, Purpose::Custody { .. })
             });
         }
     }
 
     /// The node takes us for its master and is not our slave: no doubt about it.
     pub(super) fn is_orphan(&mut self, node: &NodeId, request: &str) {
+        let Some(peer) = self.peers.get_mut(node) else {
+            return;
+        };
+        peer.patient.orphan = true;
         if !self.may_need_healing(node) {
             return;
         }
@@ -121,15 +135,19 @@ impl Kernel {
     }
 
     fn inquire(&mut self, node: &NodeId, purpose: Purpose) {
+        let number = self.begin_inquiry(node, purpose);
+        self.ask_master(node, Question::Master(number));
+    }
+
+    fn begin_inquiry(&mut self, node: &NodeId, purpose: Purpose) -> u64 {
         self.next_question += 1;
         let number = self.next_question;
         let deadline = self.now.uptime + PATIENCE;
-        let Some(peer) = self.peers.get_mut(node) else {
-            return;
-        };
-        peer.patient.inquiry = Some(Inquiry { number, purpose, deadline });
-        self.ask_master(node, Question::Master(number));
+        if let Some(peer) = self.peers.get_mut(node) {
+            peer.patient.inquiry = Some(Inquiry { number, purpose, deadline });
+        }
         self.look_at(node, PATIENCE);
+        number
     }
 
     /// It is time to look at a node.
@@ -146,6 +164,10 @@ impl Kernel {
             Some(Inquiry { purpose: Purpose::Custody { other }, .. }) => {
                 self.settle_custody_unasked(node, &other);
             }
+            Some(Inquiry { purpose: Purpose::Barrier { .. }, .. }) => {
+                let pause = self.next_pause(node, false);
+                self.look_at(node, pause);
+            }
             Some(_) => {
                 peer.patient.refuses = true;
                 self.log(
@@ -153,9 +175,11 @@ impl Kernel {
                     format!("{node} has lost its master and answers no questions; restart it"),
                 );
             }
-            None if peer.patient.inquiry.is_some() || peer.patient.refuses => {}
             None => {
-                if self.may_need_healing(node) {
+                let deadline = peer.patient.inquiry.as_ref().map(|inquiry| inquiry.deadline);
+                if let Some(deadline) = deadline {
+                    self.look_at(node, deadline - now);
+                } else if !peer.patient.refuses && self.may_need_healing(node) {
                     self.inquire(node, Purpose::Diagnosis);
                 }
             }
@@ -190,32 +214,78 @@ impl Kernel {
                     self.db.drop_slave(node, self.now.uptime);
                 }
             }
-            purpose => {
-                if !self.may_need_healing(node) {
-                    return;
-                }
-                let was_masterless =
-                    self.peers.get(node).is_some_and(|peer| peer.patient.masterless);
-                let needs_us = if master.is_empty() {
-                    // It may be about to find one; if it still has none after a pause it never will.
-                    was_masterless
-                } else {
-                    master.as_ref() == own
-                        || self.db.globals().any(|global| global.as_str() == master.as_ref())
-                        || !up.contains(master)
-                };
-                let pause = self.next_pause(node, master.is_empty());
-                if !needs_us {
-                    self.look_at(node, pause);
-                } else if purpose == Purpose::Diagnosis {
-                    self.inquire(node, Purpose::Confirmation);
-                } else {
-                    self.log(Level::Info, format!("{node} lost its master: adopting it"));
-                    self.adopt(node);
-                    self.healed += 1;
-                    self.look_at(node, pause);
-                }
-            }
+            Purpose::Barrier { .. } => {}
+            Purpose::Diagnosis => self.diagnose(node, master, up, None),
+            Purpose::Confirmation { heard } => self.diagnose(node, master, up, Some(heard)),
+        }
+    }
+
+    /// Heals a node, or asks once more before; `confirmed` is there if this is the second time.
+    fn diagnose(
+        &mut self,
+        node: &NodeId,
+        master: &Str,
+        up: &[Str],
+        confirmed: Option<Option<NodeId>>,
+    ) {
+        if !self.may_need_healing(node) {
+            return;
+        }
+        let own = self.config.node.as_str();
+        let is_us = master.as_ref() == own;
+        let other = self.db.globals().find(|global| global.as_str() == master.as_ref()).cloned();
+        let Some(peer) = self.peers.get_mut(node) else {
+            return;
+        };
+        let needs_us = if master.is_empty() {
+            // It may be about to find one; if it still has none after a pause it never will.
+            peer.patient.masterless
+        } else {
+            is_us || other.is_some() || !up.contains(master)
+        };
+        peer.patient.orphan &= is_us;
+        let pause = self.next_pause(node, master.is_empty());
+        match confirmed {
+            _ if !needs_us => self.look_at(node, pause),
+            // It is not among our slaves only if its master did not tell, so far.
+            Some(heard) if other.is_none() || other == heard => self.adopt_orphan(node, pause),
+            _ => match other {
+                Some(master) => self.await_word(node, master),
+                None => self.inquire(node, Purpose::Confirmation { heard: None }),
+            },
+        }
+    }
+
+    fn adopt_orphan(&mut self, node: &NodeId, pause: Duration) {
+        if let Some(master) = self.db.master().cloned() {
+            self.log(Level::Info, format!("{node} lost its master: it gets {master}"));
+            self.adopt(node, &master);
+            self.healed += 1;
+        }
+        self.look_at(node, pause);
+    }
+
+    /// Asks another global node for an echo: what it knows of its slaves comes before.
+    fn await_word(&mut self, node: &NodeId, master: NodeId) {
+        let number = self.begin_inquiry(node, Purpose::Barrier { master: master.clone() });
+        self.ask_echo(&master, Question::Barrier(number));
+    }
+
+    /// A global node has told all that it knew when it was asked.
+    pub(super) fn barrier_passed(&mut self, from: &NodeId, number: u64) {
+        let asked = Purpose::Barrier { master: from.clone() };
+        let node = self.peers.iter().find_map(|(node, peer)| {
+            let inquiry = peer.patient.inquiry.as_ref()?;
+            (inquiry.number == number && inquiry.purpose == asked).then(|| node.clone())
+        });
+        let Some(node) = node else {
+            return;
+        };
+        if let Some(peer) = self.peers.get_mut(&node) {
+            peer.patient.inquiry = None;
+        }
+        if self.may_need_healing(&node) {
+            self.inquire(&node, Purpose::Confirmation { heard: Some(from.clone()) });
         }
     }
 
@@ -236,17 +306,18 @@ impl Kernel {
             return;
         }
         if self.config.node < *other {
-            self.adopt(node);
+            let own = self.config.node.clone();
+            self.adopt(node, &own);
         } else {
             self.log(Level::Info, format!("{node} is left to {other}"));
             self.db.drop_slave(node, self.now.uptime);
         }
     }
 
-    /// Makes a Perl slave adopt us as its master and send its database and requests again.
-    fn adopt(&mut self, node: &NodeId) {
+    /// Makes a Perl slave adopt a master and send it its database and requests again.
+    fn adopt(&mut self, node: &NodeId, master: &NodeId) {
         let packet =
-            Builder::request(super::request::MASTER_SET).string(self.config.node.as_str()).build();
+            Builder::request(super::request::MASTER_SET).string(master.as_str()).build();
         self.send(node, packet);
     }
 

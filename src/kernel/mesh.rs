@@ -616,6 +616,7 @@ impl Kernel {
         if peer.link.take().is_none() {
             return;
         }
+        peer.patient = super::heal::Patient::default();
         let reason = transport_error(node, why);
         self.log(Level::Info, format!("{node} is down: {why}"));
         // First, or ports that die now would be reported to the lost node, by a new connection.

@@ -13,6 +13,8 @@ pub(super) enum Question {
     Probe(u64),
     /// Which master it has, and which nodes it sees.
     Master(u64),
+    /// Nothing: what it had to tell came before the answer.
+    Barrier(u64),
 }
 
 /// What a Perl node evaluates to tell its master and its neighbours.
@@ -43,6 +45,7 @@ impl Kernel {
         let (kind, number) = match question {
             Question::Probe(number) => ("probe", number),
             Question::Master(number) => ("master", number),
+            Question::Barrier(number) => ("barrier", number),
         };
         let port = PortId::new(&self.config.node, &self.service_port);
         Builder::new().string(port.as_str()).name(kind).name(&number.to_string())
@@ -58,6 +61,7 @@ impl Kernel {
         let number = number.and_then(|number| number.to_text_lossy().parse().ok());
         match (kind, number) {
             (Some(kind), Some(number)) if kind == "probe" => self.probe_answered(from, number),
+            (Some(kind), Some(number)) if kind == "barrier" => self.barrier_passed(from, number),
             (Some(kind), Some(number)) if kind == "master" => {
                 let answers: Vec<Str> = std::iter::from_fn(next).collect();
                 self.master_answered(from, number, &answers);
