@@ -422,6 +422,8 @@ fn databases_of_perls_and_our_globals_converge_and_forget_lost_nodes() {
     }
 }
 
+type Family = BTreeMap<String, Value>;
+
 enum Slave {
     Perl(PerlNode),
     Ours(Node),
@@ -430,9 +432,13 @@ enum Slave {
 /// Waits until all globals hold the same: what these slaves own.
 fn converge(inside: &Inside, perls: &mut [PerlNode], ours: &[Node], slaves: &[(String, Slave)]) {
     eventually("the same databases everywhere", || {
+<<<<<<< HEAD
         let mut all: Vec<(String, Entries, Entries)> = Vec::new();
+=======
+        let mut all: Vec<(String, Family, Family)> = Vec::new();
+>>>>>>> refs/heads/migrate
         for perl in perls.iter_mut() {
-            let mut family = |family: &str| -> BTreeMap<String, Value> {
+            let mut family = |family: &str| -> Family {
                 perl.run("db_family", json!({"family": family, "label": family}));
                 let told = perl.event("database", family, |_| true);
                 serde_json::from_value(told["result"].clone()).unwrap()
