@@ -50,10 +50,10 @@ async fn connect(role: &Role<'_>) -> Result<TcpStream> {
 async fn echo() -> Result<()> {
     let mut stream = listen().await?;
     let mut octets = [0; SMALL];
-    loop {
-        stream.read_exact(&mut octets).await?;
+    while stream.read_exact(&mut octets).await.is_ok() {
         stream.write_all(&octets).await?;
     }
+    Ok(())
 }
 
 async fn round_trips(mut stream: TcpStream, count: usize) -> Result<()> {
