@@ -95,9 +95,9 @@ impl Kernel {
         if let Some(peer) = self.peers.get_mut(node) {
             peer.patient.due = None;
             peer.patient.masterless = false;
-            peer.patient.inquiry.take_if(|inquiry| {
-                !matches!(inquiry.purpose, Purpose::Custody { .. })
-            });
+            peer.patient
+                .inquiry
+                .take_if(|inquiry| !matches!(inquiry.purpose, Purpose::Custody { .. }));
         }
     }
 
@@ -316,8 +316,7 @@ impl Kernel {
 
     /// Makes a Perl slave adopt a master and send it its database and requests again.
     fn adopt(&mut self, node: &NodeId, master: &NodeId) {
-        let packet =
-            Builder::request(super::request::MASTER_SET).string(master.as_str()).build();
+        let packet = Builder::request(super::request::MASTER_SET).string(master.as_str()).build();
         self.send(node, packet);
     }
 
