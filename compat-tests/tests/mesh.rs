@@ -13,8 +13,6 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant, SystemTime};
 
-/// A family of the database.
-type Entries = BTreeMap<String, Value>;
 
 /// How many messages each node sends to each other one.
 const MESSAGES: u64 = 5;
@@ -432,11 +430,7 @@ enum Slave {
 /// Waits until all globals hold the same: what these slaves own.
 fn converge(inside: &Inside, perls: &mut [PerlNode], ours: &[Node], slaves: &[(String, Slave)]) {
     eventually("the same databases everywhere", || {
-<<<<<<< HEAD
-        let mut all: Vec<(String, Entries, Entries)> = Vec::new();
-=======
         let mut all: Vec<(String, Family, Family)> = Vec::new();
->>>>>>> refs/heads/migrate
         for perl in perls.iter_mut() {
             let mut family = |family: &str| -> Family {
                 perl.run("db_family", json!({"family": family, "label": family}));
