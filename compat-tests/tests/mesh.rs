@@ -13,7 +13,6 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant, SystemTime};
 
-
 /// How many messages each node sends to each other one.
 const MESSAGES: u64 = 5;
 
