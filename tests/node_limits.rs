@@ -173,6 +173,8 @@ async fn a_callback_port_that_overflows_dies() {
     let died = node.monitor(port.id());
     let (blocked, to) = (node.clone(), port.id());
     let blocked = std::thread::spawn(move || blocked.snd(&to, ("block",)).unwrap());
+    // Or this thread could be the one that runs into it.
+    gate.wait_for_visitor();
     let mut sent = 0;
     while node.port_count() > 0 {
         node.snd(port.id(), ("n", sent, "")).unwrap();

@@ -36,7 +36,8 @@ impl Aemp {
     pub fn run(id: &str, settings: &[(&str, &str)]) -> Process {
         let defaults =
             [("nodeid", id), ("secret", SECRET), ("binds", "127.0.0.1:0"), ("norc", "1")];
-        let mut arguments = vec!["run"];
+        // Signals are for the node, not for a process that looks after it.
+        let mut arguments = vec!["run", "--no-watchdog"];
         for (key, value) in defaults {
             if settings.iter().all(|(other, _)| *other != key) {
                 arguments.extend([key, value]);

@@ -79,6 +79,13 @@ impl Gate {
         let _ = self.0.try_send(());
     }
 
+    /// Waits until somebody stands before the gate.
+    pub(crate) fn wait_for_visitor(&self) {
+        while self.1.try_lock().is_ok() {
+            std::thread::yield_now();
+        }
+    }
+
     pub(crate) fn open(&self) {
         let _ = self.0.try_send(());
     }

@@ -193,6 +193,7 @@ impl Cbor {
     #[inline]
     pub(super) fn next<'a>(&'a mut self, input: &'a [u8]) -> Result<Step<'a>, FramingError> {
         if self.at == 0
+            && self.limits.nesting > 0
             && let Some((used, len)) = simple_packet(input, self.limits.packet)
         {
             let elements = Elements::new(len, input.get(1..used).unwrap_or_default());
