@@ -1,33 +1,63 @@
-//! Runs as many plans as asked: `cargo run --release -p aemp-sim --example soak -- FIRST LAST`.
+//! Runs as many random plans as asked, on all processors.
+//!
+//! `soak [FIRST [LAST [NODES]]]`: the plans of these seeds; of networks of three to eight nodes,
+//! unless told. A plan that fails is shrunk and printed with everything that happened.
 
-use aemp_sim::chaos::{Outcome, Plan};
+use aemp_sim::chaos::{Failure, Outcome, Plan};
+use std::process::ExitCode;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-fn main() -> std::process::ExitCode {
+fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1).filter_map(|text| text.parse::<u64>().ok());
     let first = arguments.next().unwrap_or(0);
     let last = arguments.next().unwrap_or(first + 1_000);
-    let mut total = Outcome::default();
-    for seed in first..last {
-        match Plan::new(seed).run() {
-            Ok(outcome) => {
-                total.steps += outcome.steps;
-                total.sent += outcome.sent;
-                total.received += outcome.received;
-                total.fired += outcome.fired;
-                total.healed += outcome.healed;
-                total.trace ^= outcome.trace;
+    let nodes = arguments.next();
+    let plan = |seed| match nodes {
+        Some(nodes) => Plan::of_nodes(seed, nodes as usize),
+        None => Plan::new(seed),
+    };
+    let next = AtomicU64::new(first);
+    let total = Mutex::new((0, Outcome::default()));
+    let failed: Mutex<Option<Box<Failure>>> = Mutex::new(None);
+    let work = || {
+        loop {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= last {
+                return;
             }
-            Err(failure) => {
-                println!("{failure}");
-                let mut shrunk = failure.plan.shrink();
-                shrunk.verbose = true;
-                if let Err(shrunk) = shrunk.run() {
-                    println!("shrunk: {shrunk}");
+            match plan(seed).run() {
+                Ok(outcome) => {
+                    if let Ok(mut total) = total.lock() {
+                        total.0 += 1;
+                        total.1.add(&outcome);
+                    }
                 }
-                return std::process::ExitCode::FAILURE;
+                Err(failure) => {
+                    next.store(last, Ordering::Relaxed);
+                    if let Ok(mut failed) = failed.lock() {
+                        *failed = Some(failure);
+                    }
+                }
             }
         }
+    };
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| (0..threads).for_each(|_| drop(scope.spawn(work))));
+    if let Ok(total) = total.lock() {
+        println!("{} plans: {:?}", total.0, total.1);
     }
-    println!("{} plans: {total:?}", last - first);
-    std::process::ExitCode::SUCCESS
+    match failed.into_inner() {
+        Ok(None) => ExitCode::SUCCESS,
+        Ok(Some(failure)) => {
+            println!("{failure}");
+            let mut shrunk = failure.plan.shrink();
+            shrunk.verbose = true;
+            if let Err(shrunk) = shrunk.run() {
+                println!("shrunk: {shrunk}");
+            }
+            ExitCode::FAILURE
+        }
+        Err(_) => ExitCode::FAILURE,
+    }
 }

@@ -12,6 +12,7 @@ use aemp::value::{NodeId, Packed, PortId, Str};
 use aemp::wire::framing::Framing;
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// A place for a node; what runs there may crash and start again.
@@ -107,6 +108,8 @@ pub struct World {
     net: Net,
     hosts: Vec<Host>,
     random: StdRng,
+    /// Where something has happened since the last look.
+    touched: BTreeSet<HostId>,
 }
 
 impl World {
@@ -122,6 +125,7 @@ impl World {
             net: Net::new(weather),
             hosts: Vec::new(),
             random: StdRng::seed_from_u64(seed),
+            touched: BTreeSet::new(),
         }
     }
 
@@ -342,6 +346,11 @@ impl World {
         self.running(host).expect("the node runs")
     }
 
+    /// The places where something may have happened since the last time.
+    pub fn take_touched(&mut self) -> BTreeSet<HostId> {
+        std::mem::take(&mut self.touched)
+    }
+
     /// What has happened on a node since the last time.
     pub fn happenings(&mut self, host: HostId) -> Vec<Happening> {
         let node = self.hosts.get_mut(host.0).and_then(|host| host.node.as_mut());
@@ -418,6 +427,7 @@ impl World {
     ) -> Option<R> {
         let place = self.hosts.get_mut(host)?;
         let program = place.node.as_mut()?;
+        self.touched.insert(HostId(host));
         let mut around = Around {
             host,
             incarnation: place.incarnation,

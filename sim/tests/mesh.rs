@@ -432,3 +432,19 @@ fn new_seeds_take_the_place_of_old_ones() {
     world.run_for(secs(30));
     assert!(dialled(&mut world, a).iter().skip(8).all(|address| address == "t:1"));
 }
+
+#[test]
+fn the_last_words_of_a_node_that_was_given_up_are_not_heard() {
+    let (mut world, s, slaves) = family(1);
+    let port = world.open_port(s);
+    world.kernel(s, |kernel| {
+        kernel.disconnect(&id("a"), "enough");
+        let monitor = packed(&("mon1", port.port().to_text_lossy()));
+        kernel.node_packet(&id("a"), monitor.as_elements());
+        let database = packed(&("g_slave", std::collections::BTreeMap::from([("f", ())])));
+        kernel.node_packet(&id("a"), database.as_elements());
+        assert!(kernel.census().nodes.is_empty());
+    });
+    world.run_for(secs(5));
+    assert!(is_up(&world, slaves[0], "s"));
+}

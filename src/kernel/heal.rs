@@ -137,6 +137,8 @@ impl Kernel {
     fn inquire(&mut self, node: &NodeId, purpose: Purpose) {
         let number = self.begin_inquiry(node, purpose);
         self.ask_master(node, Question::Master(number));
+        // Nobody refuses an echo.
+        self.ask_echo(node, Question::Silence(number));
     }
 
     fn begin_inquiry(&mut self, node: &NodeId, purpose: Purpose) -> u64 {
@@ -161,19 +163,15 @@ impl Kernel {
         }
         peer.patient.due = None;
         match peer.patient.inquiry.take_if(|inquiry| inquiry.deadline <= now) {
+            // The connection is stuck: that says nothing.
             Some(Inquiry { purpose: Purpose::Custody { other }, .. }) => {
-                self.settle_custody_unasked(node, &other);
-            }
-            Some(Inquiry { purpose: Purpose::Barrier { .. }, .. }) => {
-                let pause = self.next_pause(node, false);
-                self.look_at(node, pause);
+                if self.is_claimed(node, &other) {
+                    self.inquire(node, Purpose::Custody { other });
+                }
             }
             Some(_) => {
-                peer.patient.refuses = true;
-                self.log(
-                    Level::Warn,
-                    format!("{node} has lost its master and answers no questions; restart it"),
-                );
+                let pause = self.next_pause(node, false);
+                self.look_at(node, pause);
             }
             None => {
                 let deadline = peer.patient.inquiry.as_ref().map(|inquiry| inquiry.deadline);
@@ -184,6 +182,30 @@ impl Kernel {
                 }
             }
         }
+    }
+
+    /// A node has heard a question and does not answer: in secure mode it never will.
+    pub(super) fn is_silent(&mut self, node: &NodeId, number: u64) {
+        let Some(peer) = self.peers.get_mut(node) else {
+            return;
+        };
+        let Some(inquiry) = peer.patient.inquiry.take_if(|inquiry| inquiry.number == number) else {
+            return;
+        };
+        if let Purpose::Custody { other } = inquiry.purpose {
+            return self.settle_custody_unasked(node, &other);
+        }
+        peer.patient.refuses = true;
+        self.log(
+            Level::Warn,
+            format!("{node} has lost its master and answers no questions; restart it"),
+        );
+    }
+
+    fn is_claimed(&self, node: &NodeId, by: &NodeId) -> bool {
+        self.db.global().is_some_and(|global| {
+            global.is_slave(node) && global.announcers(node).contains(by)
+        })
     }
 
     /// A node has told its master and the nodes that it sees; `answers` begin with an error text.
@@ -298,11 +320,9 @@ impl Kernel {
         peer.patient.pause
     }
 
-    /// Neither of two global nodes could ask the slave that both hold: the smaller ID keeps it.
+    /// Two global nodes hold the slave, and it does not tell which is right: the smaller ID keeps it.
     fn settle_custody_unasked(&mut self, node: &NodeId, other: &NodeId) {
-        let still_claimed =
-            self.db.global().is_some_and(|global| global.announcers(node).contains(other));
-        if !still_claimed {
+        if !self.is_claimed(node, other) {
             return;
         }
         if self.config.node < *other {

@@ -24,12 +24,15 @@ pub(super) const MASTER_SET: &str = "AnyEvent::MP::Kernel::master_set";
 type Refused = String;
 
 impl Kernel {
-    /// A packet to our node port.
+    /// A packet to our node port. One of a node that is not connected (any more) is ignored: it was
+    /// read before the connection was given up.
     ///
     /// Its effects are in [`Kernel::take_effects`] when this returns; packets that were behind it
     /// on the same connection come after them.
     pub fn node_packet(&mut self, from: &NodeId, elements: Elements<'_>) {
-        self.request(from, elements);
+        if self.is_up(from) {
+            self.request(from, elements);
+        }
     }
 
     pub(super) fn request(&mut self, from: &NodeId, elements: Elements<'_>) {

@@ -15,6 +15,8 @@ pub(super) enum Question {
     Master(u64),
     /// Nothing: what it had to tell came before the answer.
     Barrier(u64),
+    /// Nothing: its answer to [`Question::Master`] came before, or will never come.
+    Silence(u64),
 }
 
 /// What a Perl node evaluates to tell its master and its neighbours.
@@ -46,6 +48,7 @@ impl Kernel {
             Question::Probe(number) => ("probe", number),
             Question::Master(number) => ("master", number),
             Question::Barrier(number) => ("barrier", number),
+            Question::Silence(number) => ("silence", number),
         };
         let port = PortId::new(&self.config.node, &self.service_port);
         Builder::new().string(port.as_str()).name(kind).name(&number.to_string())
@@ -62,6 +65,7 @@ impl Kernel {
         match (kind, number) {
             (Some(kind), Some(number)) if kind == "probe" => self.probe_answered(from, number),
             (Some(kind), Some(number)) if kind == "barrier" => self.barrier_passed(from, number),
+            (Some(kind), Some(number)) if kind == "silence" => self.is_silent(from, number),
             (Some(kind), Some(number)) if kind == "master" => {
                 let answers: Vec<Str> = std::iter::from_fn(next).collect();
                 self.master_answered(from, number, &answers);

@@ -135,6 +135,7 @@ pub struct Setup {
     pub seeds: usize,
     /// For each other node, which of the seeds it has: bits.
     pub knows: Vec<u32>,
+    // Bits are counted from the beginning again where there are more nodes.
     /// Nodes that are no seeds and global nevertheless: bits.
     pub globals: u32,
     /// Nodes that take only little that waits: bits.
@@ -161,11 +162,21 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// The plan of a seed.
+    /// The plan of a seed: three to eight nodes.
     pub fn new(seed: u64) -> Self {
         let mut random = StdRng::seed_from_u64(seed ^ 0x5eed_0fa1_7e57);
         let nodes = random.random_range(3..=8);
-        let seeds = random.random_range(1..=3_usize.min(nodes - 1));
+        Plan::make(seed, nodes, &mut random)
+    }
+
+    /// The plan of a seed for a network of so many nodes, three at least.
+    pub fn of_nodes(seed: u64, nodes: usize) -> Self {
+        let mut random = StdRng::seed_from_u64(seed ^ 0x1a_29e0_5eed);
+        Plan::make(seed, nodes.max(3), &mut random)
+    }
+
+    fn make(seed: u64, nodes: usize, random: &mut StdRng) -> Self {
+        let seeds = random.random_range(1..=3_usize.max(nodes / 10).min(nodes - 1).min(10));
         let everything = (1_u32 << seeds) - 1;
         let setup = Setup {
             nodes,
@@ -180,7 +191,7 @@ impl Plan {
         let longest = if random.random_ratio(1, 4) { 1_000 } else { 200 };
         let len = random.random_range(20..=longest);
         let faults = random.random_range(0..=40);
-        let ops = (0..len).map(|_| (pause(&mut random), op(&mut random, faults))).collect();
+        let ops = (0..len).map(|_| (pause(random), op(random, faults))).collect();
         Plan { seed, setup, verbose: false, ops }
     }
 }
@@ -209,7 +220,7 @@ fn op(random: &mut StdRng, faults: u32) -> Op {
             10 | 11 => Op::Kill9 { host: a },
             12 => Op::Vanish { host: a },
             13..=16 => Op::Start { host: a, new_id: b % 3 == 0 },
-            17 => Op::Pause { host: a, ms: b % 8_000 },
+            17 => Op::Pause { host: a, ms: b % if c % 8 == 0 { 120_000 } else { 8_000 } },
             18 => Op::Weather { rough: a % 2 == 0 },
             19 => Op::BecomeGlobal { host: a },
             20 => Op::SetSeeds { host: a, mask: b },

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 /// How long a network may take to come to rest after everything is mended: TCP notices what is
 /// lost, seeds are retried, searches end, keys that are missing are given up.
-const REST: Duration = Duration::from_secs(240);
+const REST: Duration = Duration::from_secs(400);
 
 /// A promise that was broken.
 #[derive(Debug, Clone)]
@@ -49,6 +49,18 @@ pub struct Outcome {
     pub healed: u64,
     /// A hash over everything that happened: equal for equal runs.
     pub trace: u64,
+}
+
+impl Outcome {
+    /// Adds the figures of another run.
+    pub fn add(&mut self, other: &Outcome) {
+        self.steps += other.steps;
+        self.sent += other.sent;
+        self.received += other.received;
+        self.fired += other.fired;
+        self.healed += other.healed;
+        self.trace ^= other.trace;
+    }
 }
 
 pub(super) struct Run<'a> {
@@ -116,20 +128,20 @@ impl<'a> Run<'a> {
             let known = seeds.iter().enumerate().filter(|(index, _)| known & (1 << index) != 0);
             spec.seeds = known.map(|(_, seed)| Str::from(seed.as_str())).collect();
             spec.framings = vec![Framing::Cbor, Framing::Cbor, Framing::Json, Framing::Storable];
-            spec.global = host >= setup.seeds && setup.globals & (1 << host) != 0;
-            if setup.narrow & (1 << host) != 0 {
+            spec.global = host >= setup.seeds && bit(setup.globals, host);
+            if bit(setup.narrow, host) {
                 spec.limits = LaneLimits { soft: 1 << 10, hard: 4 << 10 };
             }
             let own = spec.addresses.clone();
             let (nowhere, other) = (Str::from("nowhere:1"), Str::from("n0:1"));
-            spec.advertised = match (setup.confused >> (2 * host)) & 3 {
+            spec.advertised = match setup.confused.rotate_right(2 * host as u32) & 3 {
                 // Perl nodes hardly try second addresses.
                 _ if setup.perl != 0 => None,
                 1 => Some([vec![nowhere], own].concat()),
                 2 => Some([vec![other, nowhere], own].concat()),
                 _ => None,
             };
-            spec.perl = (setup.perl >> host) & 1 == 1;
+            spec.perl = bit(setup.perl, host);
             world.place(spec);
         }
         let (oracle, outcome) = (Oracle::default(), Outcome::default());
@@ -149,7 +161,7 @@ impl<'a> Run<'a> {
         self.world.unblock_all();
         self.world.set_weather(Weather { worst: Duration::from_millis(50), ..Weather::ROUGH });
         for host in self.world.hosts() {
-            if host.0 < self.plan.setup.seeds || (self.plan.setup.stay_down >> host.0) & 1 == 0 {
+            if host.0 < self.plan.setup.seeds || !bit(self.plan.setup.stay_down, host.0) {
                 self.world.start(host);
             }
         }
@@ -182,7 +194,7 @@ impl<'a> Run<'a> {
 
     /// Checks what has happened since the last look.
     fn look(&mut self) -> Result<(), String> {
-        for host in self.world.hosts() {
+        for host in self.world.take_touched() {
             let happenings = self.world.happenings(host);
             if happenings.is_empty() {
                 continue;
@@ -481,7 +493,7 @@ impl<'a> Run<'a> {
             Op::Partition { mask } => {
                 for a in self.world.hosts() {
                     for b in self.world.hosts() {
-                        if (mask >> a.0) & 1 != (mask >> b.0) & 1 {
+                        if bit(mask, a.0) != bit(mask, b.0) {
                             self.world.block(a, b);
                         }
                     }
@@ -550,6 +562,11 @@ impl<'a> Run<'a> {
             }
         }
     }
+}
+
+/// Whether a host's bit is set.
+fn bit(bits: u32, host: usize) -> bool {
+    (bits >> (host % 32)) & 1 == 1
 }
 
 fn family_name(choice: u32) -> Str {
