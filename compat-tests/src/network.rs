@@ -33,6 +33,16 @@ pub fn free_address() -> String {
     panic!("no free port between 10000 and 30000");
 }
 
+/// Waits until nobody listens on an address any more: what a killed process started dies after it.
+///
+/// # Panics
+/// Fails the test if somebody goes on.
+pub fn until_free(address: &str) {
+    eventually(&format!("the end of who listens on {address}"), || {
+        TcpListener::bind(address).map(drop).map_err(|error| error.to_string())
+    });
+}
+
 /// Looks until `look` finds something; gives it, and how long that took.
 ///
 /// # Panics

@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use aemp::Node;
-use compat_tests::network::{Inside, eventually, free_address};
+use compat_tests::network::{Inside, eventually, free_address, until_free};
 use compat_tests::node::Aemp;
 use compat_tests::perl;
 use compat_tests::perl_node::{MODULES, PerlNode};
@@ -35,6 +35,7 @@ impl Seeds {
     }
 
     fn bring_back(&mut self, index: usize) {
+        until_free(&self.addresses[index]);
         let seeds = self.addresses.join(",");
         let settings = [("binds", self.addresses[index].as_str()), ("seeds", &seeds)];
         self.seeds[index] = Some(Aemp::start(&format!("seed{index}"), &settings));

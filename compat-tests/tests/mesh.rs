@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use aemp::{Node, NodeId, Port, PortId};
-use compat_tests::network::{Inside, eventually, free_address};
+use compat_tests::network::{Inside, eventually, free_address, until_free};
 use compat_tests::node::Aemp;
 use compat_tests::perl;
 use compat_tests::perl_node::{MODULES, PerlNode};
@@ -321,6 +321,7 @@ fn our_node_that_crashed_or_hangs_is_not_locked_out_when_it_comes_back() {
         let mut ours = start(&address);
         came_up();
         ours.process().kill();
+        until_free(&address);
     }
     let mut hanging = Vec::new();
     for _ in 0..2 {

@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use aemp::Node;
-use compat_tests::network::{Inside, eventually, free_address};
+use compat_tests::network::{Inside, eventually, free_address, until_free};
 use compat_tests::node::Aemp;
 use compat_tests::perl;
 use compat_tests::perl_node::{MODULES, PerlNode};
@@ -57,11 +57,13 @@ fn seed_name(index: usize) -> String {
 }
 
 fn perl_seed(index: usize, addresses: &[String]) -> Seed {
+    until_free(&addresses[index]);
     let settings = json!({"binds": [addresses[index]], "seeds": addresses});
     Seed::Perl(PerlNode::start(&seed_name(index), settings))
 }
 
 fn our_seed(index: usize, addresses: &[String]) -> Seed {
+    until_free(&addresses[index]);
     let settings = [("binds", addresses[index].as_str()), ("seeds", &addresses.join(","))];
     Seed::Ours(Aemp::start(&seed_name(index), &settings))
 }
