@@ -99,12 +99,25 @@ fn a_slave_that_lost_its_master_again_and_again_is_back_in_the_database() {
     }
     let mut seeds = Seeds::start();
     let mut worker = seeds.worker("worker", json!({}));
+    // Counts the calls by name; Perl's own ones go another way.
+    worker.eval(
+        "our $healed = 0;
+         $AnyEvent::MP::Kernel::NODE_REQ{'AnyEvent::MP::Kernel::master_set'} = sub {
+            $healed++;
+            &AnyEvent::MP::Kernel::master_set
+         }; 1",
+    );
     for loss in 1..=5 {
         let lost = seeds.kill_master_of(&mut worker);
-        let took = seeds.is_at(1 - lost, "worker");
-        eprintln!("loss {loss}: back after {took:.1?}");
         // The first time it finds a new master by itself.
-        assert_eq!(worker.was_healed(), loss > 1);
+        if loss > 1 {
+            eventually("that it is healed", || {
+                let times = worker.eval("$healed")[0].as_u64().unwrap();
+                if times >= loss - 1 { Ok(()) } else { Err(times.to_string()) }
+            });
+        }
+        seeds.is_at(1 - lost, "worker");
+        assert_eq!(worker.eval("$healed")[0] != 0, loss > 1);
         seeds.bring_back(lost);
         worker.sees_up(&format!("seed{lost}"));
         seeds.is_at(lost, "worker");
@@ -161,7 +174,7 @@ fn healthy_slaves_are_never_told_to_change_their_master() {
 }
 
 #[test]
-fn a_secure_orphan_is_asked_once_and_left_alone() {
+fn a_secure_orphan_that_refuses_to_answer_is_left_alone() {
     if !perl::has(MODULES) {
         return;
     }
@@ -171,12 +184,13 @@ fn a_secure_orphan_is_asked_once_and_left_alone() {
     let seed = seeds.seeds[left].as_mut().unwrap();
     let line = seed.process().wait_for_log("restart it");
     assert!(line.contains("worker"), "{line}");
+    let complaints = worker.complaints();
+    let refused = |line: &String| line.contains("remote execution not allowed");
+    assert!(!complaints.is_empty() && complaints.iter().all(refused), "{complaints:?}");
     // Whatever it does now, it is asked no more.
     worker.eval("db_set more => entries => 1; 1");
     std::thread::sleep(LONGER_THAN_SUSPICION);
-    let complaints = worker.complaints();
-    assert_eq!(complaints.len(), 1, "{complaints:?}");
-    assert!(complaints[0].contains("remote execution not allowed"), "{complaints:?}");
+    assert_eq!(worker.complaints(), complaints);
     assert!(!worker.was_healed());
 }
 
