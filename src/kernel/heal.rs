@@ -203,9 +203,9 @@ impl Kernel {
     }
 
     fn is_claimed(&self, node: &NodeId, by: &NodeId) -> bool {
-        self.db.global().is_some_and(|global| {
-            global.is_slave(node) && global.announcers(node).contains(by)
-        })
+        self.db
+            .global()
+            .is_some_and(|global| global.is_slave(node) && global.announcers(node).contains(by))
     }
 
     /// A node has told its master and the nodes that it sees; `answers` begin with an error text.
