@@ -51,7 +51,9 @@ async fn a_peer_that_never_reads_is_given_up_without_a_hole_and_found_again() {
         assert!(sent < 100_000, "the limit is not heeded");
     };
     assert!(is_overflow(&reason), "{reason}");
-    assert_eq!(log.count("more than 65536 octets wait for never-reads"), 1, "{}", log.text());
+    // Once more each time that the sockets' buffers took all that waited.
+    let warnings = log.count("more than 65536 octets wait for never-reads");
+    assert!((1..sent as usize / 4).contains(&warnings), "{}", log.text());
 
     let again = sender.monitor(port.id());
     sender.snd(port.id(), ("n", 1_000_000, "")).unwrap();
