@@ -5,7 +5,7 @@ use crate::link::{End, Link, LinkEnd, Segment};
 use aemp::value::Str;
 use rand::Rng as _;
 use rand::rngs::StdRng;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 /// How long octets take.
@@ -51,6 +51,8 @@ const KEEPALIVE: Duration = Duration::from_secs(60);
 pub(crate) struct Net {
     pub(crate) links: BTreeMap<u64, Link>,
     next_link: u64,
+    /// The connections between two hosts.
+    by_pair: BTreeMap<(usize, usize), BTreeSet<u64>>,
     pub(crate) listeners: BTreeMap<Str, usize>,
     /// The pairs of hosts that cannot reach each other, and since when.
     blocked: BTreeMap<(usize, usize), Duration>,
@@ -64,6 +66,7 @@ impl Net {
         Net {
             links: BTreeMap::new(),
             next_link: 0,
+            by_pair: BTreeMap::new(),
             listeners: BTreeMap::new(),
             blocked: BTreeMap::new(),
             weather,
@@ -82,13 +85,30 @@ impl Net {
             return;
         }
         self.blocked.insert(pair, queue.now);
-        for (&link, ends) in &self.links {
-            let [x, y] = &ends.ends;
-            if (x.host.min(y.host), x.host.max(y.host)) == pair {
-                for side in 0..2 {
-                    let waits = !ends.end(side).flight.is_empty();
-                    let limit = if waits { USER_TIMEOUT } else { KEEPALIVE };
-                    queue.after(limit, Event::Timeout { at: LinkEnd { link, side } });
+        for link in self.links_between(a, b) {
+            let Some(ends) = self.links.get(&link) else { continue };
+            for side in 0..2 {
+                let waits = !ends.end(side).flight.is_empty();
+                let limit = if waits { USER_TIMEOUT } else { KEEPALIVE };
+                queue.after(limit, Event::Timeout { at: LinkEnd { link, side } });
+            }
+        }
+    }
+
+    /// The connections between two hosts, those in the making included.
+    pub(crate) fn links_between(&self, a: usize, b: usize) -> Vec<u64> {
+        let links = self.by_pair.get(&(a.min(b), a.max(b)));
+        links.into_iter().flatten().copied().collect()
+    }
+
+    fn forget(&mut self, link: u64) {
+        if let Some(ends) = self.links.remove(&link) {
+            let (a, b) = (ends.end(0).host, ends.end(1).host);
+            let pair = (a.min(b), a.max(b));
+            if let Some(links) = self.by_pair.get_mut(&pair) {
+                links.remove(&link);
+                if links.is_empty() {
+                    self.by_pair.remove(&pair);
                 }
             }
         }
@@ -100,11 +120,8 @@ impl Net {
         if self.blocked.remove(&pair).is_none() {
             return;
         }
-        for (&link, ends) in &mut self.links {
-            let [x, y] = &ends.ends;
-            if (x.host.min(y.host), x.host.max(y.host)) != pair {
-                continue;
-            }
+        for link in self.links_between(a, b) {
+            let Some(ends) = self.links.get_mut(&link) else { continue };
             for side in 0..2 {
                 let other_open = ends.end(1 - side).open;
                 let end = ends.end_mut(side);
@@ -133,6 +150,8 @@ impl Net {
             flight: VecDeque::new(),
             last_arrival: now,
         });
+        let (a, b) = (ends[0].host, ends[1].host);
+        self.by_pair.entry((a.min(b), a.max(b))).or_default().insert(self.next_link);
         self.links.insert(self.next_link, Link { ends });
         self.next_link
     }
@@ -184,7 +203,7 @@ impl Net {
         if let Some(link) = self.links.get_mut(&end.link) {
             link.end_mut(end.side).open = false;
             if !link.end(1 - end.side).open && link.end(end.side).flight.is_empty() {
-                self.links.remove(&end.link);
+                self.forget(end.link);
             }
         }
     }
@@ -217,7 +236,7 @@ impl Net {
                 queue.after(USER_TIMEOUT, Event::Timeout { at: to.other() });
             }
         } else if link.end(1 - to.side).flight.is_empty() {
-            self.links.remove(&to.link);
+            self.forget(to.link);
         }
         None
     }

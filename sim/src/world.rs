@@ -280,13 +280,11 @@ impl World {
 
     /// The connections between two places, those in the making included.
     pub fn links_between(&self, a: HostId, b: HostId) -> Vec<u64> {
-        let pair = (a.0.min(b.0), a.0.max(b.0));
-        let links = self.net.links.iter().filter(|(_, link)| {
-            let hosts = [0, 1].map(|side| link.end(side).host);
-            (hosts[0].min(hosts[1]), hosts[0].max(hosts[1])) == pair
-                && [0, 1].into_iter().all(|side| link.end(side).open)
-        });
-        links.map(|(&link, _)| link).collect()
+        let both_open = |link: &u64| {
+            let ends = self.net.links.get(link);
+            ends.is_some_and(|ends| [0, 1].into_iter().all(|side| ends.end(side).open))
+        };
+        self.net.links_between(a.0, b.0).into_iter().filter(both_open).collect()
     }
 
     /// The places.

@@ -189,7 +189,7 @@ impl Plan {
             stay_down: if random.random_ratio(1, 2) { random.random() } else { 0 },
         };
         let longest = if random.random_ratio(1, 4) { 1_000 } else { 200 };
-        let len = random.random_range(20..=longest);
+        let len = random.random_range(20..=longest) * nodes.div_ceil(8);
         let faults = random.random_range(0..=40);
         let ops = (0..len).map(|_| (pause(random), op(random, faults))).collect();
         Plan { seed, setup, verbose: false, ops }
