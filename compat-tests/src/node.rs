@@ -21,7 +21,15 @@ impl Aemp {
     /// `settings` are the arguments of `aemp run`; there are defaults for the secret, the binds,
     /// and no rc file is read.
     pub fn start(id: &str, settings: &[(&str, &str)]) -> Aemp {
-        let process = Aemp::run(id, settings);
+        Aemp::listening(id, Aemp::run(id, settings))
+    }
+
+    /// As [`Aemp::start`], with a watchdog that starts the node again.
+    pub fn start_watched(id: &str, settings: &[(&str, &str)]) -> Aemp {
+        Aemp::listening(id, Aemp::run_with(&[], id, settings))
+    }
+
+    fn listening(id: &str, process: Process) -> Aemp {
         let port = process.wait_for("the address it listens on", |lines| {
             lines.iter().find_map(|line| {
                 let (_, address) = line.text.split_once("listening on 127.0.0.1:")?;
@@ -34,10 +42,14 @@ impl Aemp {
 
     /// Starts `aemp run` without waiting for anything.
     pub fn run(id: &str, settings: &[(&str, &str)]) -> Process {
+        // Signals are for the node, not for a process that looks after it.
+        Aemp::run_with(&["--no-watchdog"], id, settings)
+    }
+
+    fn run_with(options: &[&str], id: &str, settings: &[(&str, &str)]) -> Process {
         let defaults =
             [("nodeid", id), ("secret", SECRET), ("binds", "127.0.0.1:0"), ("norc", "1")];
-        // Signals are for the node, not for a process that looks after it.
-        let mut arguments = vec!["run", "--no-watchdog"];
+        let mut arguments = [&["run"], options].concat();
         for (key, value) in defaults {
             if settings.iter().all(|(other, _)| *other != key) {
                 arguments.extend([key, value]);

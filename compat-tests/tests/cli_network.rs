@@ -156,7 +156,8 @@ fn the_shell_evaluates_on_perl_nodes_and_shows_echoes() {
 #[test]
 fn either_tool_restarts_our_node() {
     let Some(network) = Network::start() else { return };
-    let mut worker = Aemp::start("rust-worker", &[("seeds", &network.seed.address())]);
+    let seeds = network.seed.address();
+    let mut worker = Aemp::start_watched("rust-worker", &[("seeds", &seeds)]);
     let mut wait_until_up = |times| {
         worker.process().wait_for("the worker to join", |lines| {
             let ups = lines.iter().filter(|line| line.text.contains("rust-seed is up"));
