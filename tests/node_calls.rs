@@ -121,7 +121,7 @@ async fn a_node_that_is_shut_down_frees_what_it_was_given() {
         Ok(Vec::new())
     });
     let kept = hold();
-    other.on_death(&seed.port_of_tags().id(), move |_| drop(kept)).detach();
+    other.on_death(seed.port_of_tags().id(), move |_| drop(kept)).detach();
     let kept = hold();
     port.run(async move {
         std::future::pending::<()>().await;

@@ -107,7 +107,7 @@ async fn errors_and_panics_in_callbacks_kill_the_port_and_nothing_else() {
         assert_eq!(within(died).await.to_string(), r#"["die", "a panic"]"#);
 
         let port = seed.port();
-        let guard = seed.on_death(&port.id(), |_| panic!("in a monitor's callback"));
+        let guard = seed.on_death(port.id(), |_| panic!("in a monitor's callback"));
         let died = from.monitor(port.id());
         settled(from, seed.id()).await;
         drop(port);
@@ -117,7 +117,7 @@ async fn errors_and_panics_in_callbacks_kill_the_port_and_nothing_else() {
     // A port whose callback for another's death panics dies itself.
     let (first, second) = (seed.port(), seed.port_of_tags());
     let died = other.monitor(second.id());
-    second.on_death(&first.id(), |_: &Context<'_>, _: KillReason| panic!("of grief")).detach();
+    second.on_death(first.id(), |_: &Context<'_>, _: KillReason| panic!("of grief")).detach();
     drop(first);
     assert_eq!(within(died).await.to_string(), r#"["die", "of grief"]"#);
     settled(&other, seed.id()).await;
@@ -144,7 +144,7 @@ async fn what_a_callback_owns_may_panic_when_it_is_dropped() {
     assert_eq!(within(died).await.to_string(), r#"["by", "peer"]"#);
     let port = seed.port();
     let bomb = Bomb;
-    seed.on_death(&port.id(), move |_| drop(bomb)).detach();
+    seed.on_death(port.id(), move |_| drop(bomb)).detach();
     drop(port);
     settled(&other, seed.id()).await;
 }
@@ -467,10 +467,10 @@ async fn a_mailbox_waits_no_longer_than_told() {
 async fn dropping_a_mailbox_kills_it_normally_and_links_stay_quiet() {
     let node = node("alone", &[]).await;
     let (port, linked, callback) = (node.port(), node.port(), node.port_of_tags());
-    let link = node.link(&port.id(), &linked.id());
-    let other_link = callback.link(&linked.id());
+    let link = node.link(port.id(), &linked.id());
+    let other_link = callback.link(linked.id());
     let mut notified = node.port();
-    let notify = node.notify(&port.id(), &notified.id(), &("down", 1)).unwrap();
+    let notify = node.notify(port.id(), notified.id(), &("down", 1)).unwrap();
     let died = node.monitor(port.id());
     drop(port);
     assert!(within(died).await.is_normal());
@@ -489,9 +489,9 @@ async fn a_monitor_that_is_dropped_does_not_fire() {
     let notes = Notes::default();
     let port = node.port();
     let noting = notes.clone();
-    let kept = node.on_death(&port.id(), move |_| note(&noting, "kept"));
+    let kept = node.on_death(port.id(), move |_| note(&noting, "kept"));
     let noting = notes.clone();
-    drop(node.on_death(&port.id(), move |_| note(&noting, "dropped")));
+    drop(node.on_death(port.id(), move |_| note(&noting, "dropped")));
     drop(node.monitor(port.id()));
     assert_eq!(node.monitor_count(), 1);
     drop(port);
@@ -525,6 +525,9 @@ async fn what_cannot_be_sent_is_refused_at_once_and_the_connection_lives() {
         let error = other.snd(malformed, ("x",)).unwrap_err();
         assert!(matches!(error, SendError::Destination(_)), "{malformed:?}: {error}");
         assert!(reason_of(&other, malformed).await.contains("no_such_port"));
+        let (sender, reason) = std::sync::mpsc::channel();
+        other.on_death(malformed, move |reason| drop(sender.send(reason.to_string()))).detach();
+        assert!(reason.recv().unwrap().contains(&error.to_string()["cannot send: ".len()..]));
         assert!(within(other.call::<()>(malformed, ())).await.is_err());
         other.kil(malformed, &KillReason::normal());
     }

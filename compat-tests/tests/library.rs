@@ -258,7 +258,7 @@ async fn ports_are_killed_across_the_network() {
 async fn links_hold_across_the_network() {
     in_all_framings(async |pair| {
         let (theirs, ours) = (pair.perl.port("linked"), pair.rust.port_of_tags());
-        ours.link(&theirs.parse().unwrap()).detach();
+        ours.link(&theirs).detach();
         pair.monitored_by_perl(ours.id(), "ours");
         pair.settled().await;
         pair.kill_perls(&theirs, json!(["crash", "there"]));

@@ -3,9 +3,9 @@
 use super::core::{Shared, Watching};
 use super::message::KillReason;
 use super::node_port::CallbackPort;
-use super::{Context, Node, Outcome, ToPort, queue};
+use super::{Context, Node, Outcome, SendError, ToPort, queue};
 use crate::kernel::{WatchId, Watcher};
-use crate::value::{EncodeError, Packed, PortId};
+use crate::value::{Packed, PortId};
 use serde::Serialize;
 use std::fmt;
 use std::future::Future;
@@ -96,19 +96,11 @@ impl Node {
     /// A destination that is no port ID counts as a port that is not there.
     pub fn monitor(&self, port: impl ToPort) -> Monitor {
         let (sender, reason) = queue::queue();
-        let guard = match port.to_port() {
-            Ok(port) => self.watch(&port, Watching::Future(sender)),
-            Err(error) => {
-                let reason = KillReason::new("no_such_port", &error.to_string());
-                drop(sender.push(reason));
-                MonitorGuard { shared: Weak::new(), watch: None }
-            }
-        };
-        Monitor { guard, reason }
+        Monitor { guard: self.watch(port, Watching::Future(sender)), reason }
     }
 
     /// Runs a callback when a port dies; see [`Node::monitor`].
-    pub fn on_death<F>(&self, port: &PortId, callback: F) -> MonitorGuard
+    pub fn on_death<F>(&self, port: impl ToPort, callback: F) -> MonitorGuard
     where
         F: FnOnce(KillReason) + Send + 'static,
     {
@@ -119,36 +111,43 @@ impl Node {
     /// calls `mon $port, $rcvport, @message`.
     ///
     /// # Errors
-    /// Fails if the elements have no form in Perl's data model.
+    /// As [`Node::snd`].
     pub fn notify<T: Serialize + ?Sized>(
         &self,
-        port: &PortId,
-        to: &PortId,
+        port: impl ToPort,
+        to: impl ToPort,
         message: &T,
-    ) -> Result<MonitorGuard, EncodeError> {
-        let watcher = Watcher::Message { to: to.clone(), elements: Packed::of(message)? };
+    ) -> Result<MonitorGuard, SendError> {
+        let watcher = Watcher::Message { to: to.to_port()?, elements: Packed::of(message)? };
         Ok(self.watch_in_kernel(port, watcher))
     }
 
     /// Kills the local port `dependent` with the same reason when `port` dies, unless it dies
     /// normally. What Perl calls `mon $port, $rcvport`.
-    pub fn link(&self, port: &PortId, dependent: &PortId) -> MonitorGuard {
+    pub fn link(&self, port: impl ToPort, dependent: &PortId) -> MonitorGuard {
         self.watch_in_kernel(port, Watcher::Link(dependent.port().to_owned()))
     }
 
-    fn watch(&self, port: &PortId, watching: Watching) -> MonitorGuard {
-        MonitorGuard::new(self.shared(), self.shared().watch(port, watching))
+    fn watch(&self, port: impl ToPort, watching: Watching) -> MonitorGuard {
+        MonitorGuard::new(self.shared(), self.shared().watch(&self.monitored(port), watching))
     }
 
-    fn watch_in_kernel(&self, port: &PortId, watcher: Watcher) -> MonitorGuard {
-        let watch = self.shared().kernel(|kernel| kernel.watch(port, watcher));
+    fn watch_in_kernel(&self, port: impl ToPort, watcher: Watcher) -> MonitorGuard {
+        let port = self.monitored(port);
+        let watch = self.shared().kernel(|kernel| kernel.watch(&port, watcher));
         MonitorGuard::new(self.shared(), watch)
+    }
+
+    /// What is no port ID becomes a port of this node that is not there, and the reason of its
+    /// death says what is wrong.
+    fn monitored(&self, port: impl ToPort) -> PortId {
+        port.to_port().unwrap_or_else(|error| PortId::new(self.id(), error.to_string().as_str()))
     }
 }
 
 impl CallbackPort {
     /// Runs a callback as this port when another port dies, in order with this port's messages.
-    pub fn on_death<F, R>(&self, port: &PortId, callback: F) -> MonitorGuard
+    pub fn on_death<F, R>(&self, port: impl ToPort, callback: F) -> MonitorGuard
     where
         F: FnOnce(&Context<'_>, KillReason) -> R + Send + 'static,
         R: Outcome,
@@ -164,7 +163,7 @@ impl CallbackPort {
     }
 
     /// Kills this port with the same reason when another one dies, unless it dies normally.
-    pub fn link(&self, port: &PortId) -> MonitorGuard {
+    pub fn link(&self, port: impl ToPort) -> MonitorGuard {
         self.node().link(port, &self.id())
     }
 }

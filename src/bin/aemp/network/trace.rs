@@ -124,7 +124,7 @@ impl<'a> Survey<'a> {
         let question = ("eval", NEIGHBOURS, reply.as_str().to_owned(), node.as_str().to_owned());
         let sender = self.sender.clone();
         let dead = node.clone();
-        self.guards.push(self.client.node.on_death(&node.node_port(), move |reason| {
+        self.guards.push(self.client.node.on_death(node.node_port(), move |reason| {
             let _ = sender.send(Event::Dead(dead, reason));
         }));
         // A node that cannot be reached dies, as far as its monitor is concerned.
