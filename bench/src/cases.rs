@@ -92,6 +92,18 @@ pub(crate) const ALL: &[Case] = &[
         sizes: &[(Aemp, 500_000), (Erlang, 200_000), (Perl, 30_000)],
     },
     Case {
+        name: "stream",
+        parts: PAIR,
+        figures: &[("stream", "MB/s", ">= 90% of raw")],
+        sizes: &[(Aemp, 1024), (Raw, 1024)],
+    },
+    Case {
+        name: "stream_tls",
+        parts: PAIR,
+        figures: &[("stream_tls", "MB/s", ">= 90% of raw")],
+        sizes: &[(Aemp, 1024), (Raw, 1024)],
+    },
+    Case {
         name: "db_propagate",
         parts: &["master", "watcher", "setter"],
         figures: &[("db_propagate", "M/s", ">= 1, 20x perl")],

@@ -14,6 +14,7 @@ mod ractor_side;
 mod raw_side;
 mod report;
 mod sides;
+mod stream_side;
 mod swarm;
 
 use anyhow::{Result, bail};
@@ -33,6 +34,8 @@ fn run_role(arguments: &[String]) -> Result<()> {
     };
     let role = sides::Role { case, part, size: size.parse()?, arguments: rest };
     match side.as_str() {
+        "aemp" if case.starts_with("stream") => stream_side::run_aemp(&role),
+        "raw" if case.starts_with("stream") => stream_side::run_raw(&role),
         "aemp" => aemp_side::run(&role),
         "raw" => raw_side::run(&role),
         #[cfg(feature = "ractor")]

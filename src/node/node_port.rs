@@ -231,6 +231,9 @@ impl<F: Future> Future for AsPort<F> {
 /// It lives until it is killed; dropping this handle, a clone of many, does nothing. A callback
 /// that returns an error, or panics, kills the port with the reason `die, text`. A callback that
 /// blocks stalls the connection whose message it handles; what takes long belongs into a task.
+///
+/// Like every handle from outside, it keeps the node running; in a callback of its own, take
+/// [`Context::port`], which does not, or the node runs until [`Node::shutdown`].
 #[derive(Clone)]
 pub struct CallbackPort {
     node: Node,
