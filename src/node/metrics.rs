@@ -261,7 +261,7 @@ pub enum Unhealthy {
     /// The system lets it accept no more connections.
     #[error("connections cannot be accepted; are there too many open files?")]
     CannotAccept,
-    /// It is not global, and no global node serves it: others cannot find it.
+    /// It has seeds, is not global, and no global node serves it: others cannot find it.
     #[error("no global node is connected; of {seeds} configured seeds {up} are connected")]
     NotJoined {
         /// Configured seeds.
@@ -273,8 +273,9 @@ pub enum Unhealthy {
 
 impl Node {
     /// Whether the node can do its work: it accepts connections (if it listens at all), and has
-    /// joined a network, as it is global itself or a global node serves it. What `/health` tells
-    /// load balancers.
+    /// joined a network, as it is global itself or a global node serves it. A node without seeds
+    /// has nobody to join, and is fine by itself: it waits for those whose seed it is. What
+    /// `/health` tells load balancers.
     ///
     /// # Errors
     /// The first reason why it cannot.
@@ -286,11 +287,10 @@ impl Node {
         if shared.tally.cannot_accept.load(Relaxed) {
             return Err(Unhealthy::CannotAccept);
         }
-        if self.master().is_none() {
-            let (up, seeds) = self.seeds_up();
-            return Err(Unhealthy::NotJoined { seeds, up });
+        match (self.master(), self.seeds_up()) {
+            (None, (up, seeds)) if seeds > 0 => Err(Unhealthy::NotJoined { seeds, up }),
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     /// How many seeds are connected, or are this node, and how many there are.

@@ -2,8 +2,9 @@
 "use strict";
 
 const PERIOD = 2000;
-const WIDTH = 900;
-const HEIGHT = 460;
+const NARROW = matchMedia("(max-width: 42rem)").matches;
+const WIDTH = NARROW ? 520 : 900;
+const HEIGHT = NARROW ? 520 : 460;
 const SVG = "http://www.w3.org/2000/svg";
 
 const byId = id => document.getElementById(id);
