@@ -41,6 +41,12 @@ ifneq ($(RUNNER),test)
 	$(CARGO) test --quiet --workspace --doc
 endif
 
+.PHONY: browser
+
+browser: ## the status page in Chromium, where that is installed; pictures go to target/browser
+	@$(CARGO) build --quiet --workspace --bins
+	AEMP_REQUIRE= $(CARGO) test --quiet --workspace --test browser -- --ignored --nocapture
+
 .PHONY: bench profile
 
 bench: ## all cases side by side with Erlang, Perl, ractor_cluster and plain TCP, where installed

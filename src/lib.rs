@@ -4,7 +4,8 @@
 //! The crate is built in layers, each knowing only those before it: [`value`] (Perl's data model),
 //! [`wire`] (octets of the protocol, no I/O), [`kernel`] (the node's logic as state machines),
 //! [`codec`] (the wire layer for tokio), and [`node`], whose types stand at the top of the crate.
-//! [`services`] are what nodes offer each other beyond messages: raw streams and logs.
+//! [`services`] are what nodes offer each other beyond messages, raw streams and logs, and what they
+//! show to those who watch over them.
 
 pub mod codec;
 pub mod config;

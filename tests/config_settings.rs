@@ -64,6 +64,8 @@ fn a_node_without_configuration_has_the_defaults() {
         eval: None,
         tls_required: false,
         advertise: vec![],
+        metrics: None,
+        metrics_values: false,
     };
     assert_eq!(settings, expected);
 }
@@ -75,6 +77,7 @@ fn null_is_the_same_as_nothing() {
         "services": null, "monitor_timeout": null, "connect_interval": null,
         "framing_format": null, "auth_offer": null, "auth_accept": null, "autocork": null,
         "nodelay": null, "secure": null, "eval": null, "tls_required": null, "advertise": null,
+        "metrics": null, "metrics_values": null,
     });
     assert_eq!(from_rc(nulls), from_args(json!([])));
 }

@@ -19,9 +19,9 @@ pub const DEFAULT_SEED_PORT: NonZeroU16 = NonZeroU16::new(4040).unwrap();
 pub struct AddressError {
     /// The text.
     pub text: String,
-    what: &'static str,
-    problem: &'static str,
-    accepted: &'static str,
+    pub(super) what: &'static str,
+    pub(super) problem: &'static str,
+    pub(super) accepted: &'static str,
 }
 
 /// The machine part of an address.
@@ -272,13 +272,13 @@ impl FromStr for AdvertiseSpec {
     }
 }
 
-enum Port {
+pub(super) enum Port {
     Missing,
     Any,
     Number(NonZeroU16),
 }
 
-fn parse(text: &str) -> Result<(Host, Port), &'static str> {
+pub(super) fn parse(text: &str) -> Result<(Host, Port), &'static str> {
     if text.is_empty() {
         return Err("it is empty");
     }

@@ -3,6 +3,7 @@
 use super::address::{AddressError, AdvertiseSpec, BindSpec, SeedSpec};
 use super::coerce;
 use super::methods::{Named, names};
+use super::metrics_address::MetricsAddress;
 use super::node_id::{NodeIdError, NodeIdTemplate};
 use super::octets::{NotOctets, to_octets};
 use super::profile::{Effective, Entry, Origin};
@@ -37,6 +38,8 @@ pub const KNOWN_KEYS: &[&str] = &[
     "secure",
     "tls_required",
     "advertise",
+    "metrics",
+    "metrics_values",
 ];
 
 /// Keys that are part of the rc file's structure.
@@ -161,6 +164,11 @@ pub struct Settings {
     pub tls_required: bool,
     /// What others are told to dial, instead of what is listened on. Only our nodes know this key.
     pub advertise: Vec<AdvertiseSpec>,
+    /// Where metrics, the health check and the status page are served; nowhere if not configured.
+    /// Only our nodes know this key.
+    pub metrics: Option<MetricsAddress>,
+    /// Whether the status page shows what is in the database. Only our nodes know this key.
+    pub metrics_values: bool,
 }
 
 impl Settings {
@@ -230,6 +238,8 @@ impl<'a> Reader<'a> {
             eval: self.text("eval")?,
             tls_required,
             advertise: self.parsed_list("advertise", Problem::Address)?.unwrap_or_default(),
+            metrics: self.metrics()?,
+            metrics_values: self.truth("metrics_values", false),
         })
     }
 
@@ -409,6 +419,12 @@ impl<'a> Reader<'a> {
             self.warnings.push(Warning::SeedWithoutPort { origin, seed: seed.clone() });
         }
         Ok(seeds)
+    }
+
+    fn metrics(&self) -> Result<Option<MetricsAddress>, SettingError> {
+        let text = self.text("metrics")?.filter(|text| !text.is_empty());
+        let address = text.map(|text| text.parse()).transpose();
+        address.map_err(|error| self.error("metrics", Problem::Address(error)))
     }
 
     fn services(&self) -> Result<Vec<Service>, SettingError> {

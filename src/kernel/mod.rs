@@ -230,6 +230,16 @@ impl Kernel {
         self.db.families()
     }
 
+    /// Which software a connected node says it is.
+    pub fn provider(&self, node: &NodeId) -> Option<&Str> {
+        Some(&self.peers.get(node)?.link.as_ref()?.provider)
+    }
+
+    /// How many connections there are in whatever state, dials and handshakes included.
+    pub fn connection_count(&self) -> usize {
+        self.mesh.connections()
+    }
+
     /// How many ports this node has.
     pub fn port_count(&self) -> usize {
         self.ports.len()

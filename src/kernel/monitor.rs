@@ -99,6 +99,11 @@ impl Kernel {
         self.watches.len()
     }
 
+    /// How many database queries wait for an answer.
+    pub fn query_count(&self) -> usize {
+        self.db.outstanding().0
+    }
+
     /// Carries out what a monitor is for; it is gone then.
     fn fire(&mut self, id: WatchId, reason: &Reason) {
         let Some(watch) = self.watches.remove(&id) else {

@@ -168,6 +168,14 @@ impl NodeBuilder {
         self
     }
 
+    /// Serves metrics, a health check and a status page on this address, such as
+    /// `127.0.0.1:9464`; see [`services::metrics`](crate::services::metrics). Needs the feature
+    /// `metrics` of this crate; without it, the log warns.
+    #[must_use]
+    pub fn metrics(self, address: &str) -> Self {
+        self.set("metrics", address)
+    }
+
     /// Sets all that `args` sets.
     #[must_use]
     pub fn args(mut self, args: Args) -> Self {
@@ -389,6 +397,7 @@ impl NodeBuilder {
         }
         shared.runtime.spawn(shared.clone().keep_time());
         start_services(&node, &settings.services)?;
+        serve_metrics(&node, &settings).await?;
         Ok(node)
     }
 }
@@ -518,6 +527,25 @@ fn start_services(node: &Node, services: &[Service]) -> Result<(), StartError> {
     Ok(())
 }
 
+#[cfg(feature = "metrics")]
+async fn serve_metrics(node: &Node, settings: &Settings) -> Result<(), StartError> {
+    if let Some(address) = &settings.metrics {
+        crate::services::metrics::serve(node, address, settings.metrics_values).await?;
+    }
+    Ok(())
+}
+
+#[cfg(not(feature = "metrics"))]
+async fn serve_metrics(node: &Node, settings: &Settings) -> Result<(), StartError> {
+    if settings.metrics.is_some() {
+        tracing::warn!(
+            node = %node.id(),
+            "`metrics` has no effect: the program is built without this crate's feature `metrics`"
+        );
+    }
+    Ok(())
+}
+
 async fn accept(shared: Arc<Shared>, listener: TcpListener) {
     loop {
         let accepted = tokio::select! {
@@ -525,9 +553,13 @@ async fn accept(shared: Arc<Shared>, listener: TcpListener) {
             () = shared.ended.cancelled() => return,
         };
         match accepted {
-            Ok((stream, address)) => connection::accept(&shared, stream, address.to_string()),
+            Ok((stream, address)) => {
+                shared.tally.accepts(true);
+                connection::accept(&shared, stream, address.to_string());
+            }
             Err(error) => {
                 // Out of file descriptors, most likely: pausing beats spinning.
+                shared.tally.accepts(false);
                 tracing::warn!(node = %shared.id, "cannot accept connections: {error}");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }

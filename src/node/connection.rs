@@ -3,6 +3,7 @@
 use super::core::Shared;
 use super::error::ConnectionError;
 use super::lanes::SharedLane;
+use super::metrics::Outcome;
 use super::socket;
 use super::tls::{self, Rewind};
 use crate::kernel::{AuthOrder, Authenticated as Proven, ConnId, PeerGreeting};
@@ -111,6 +112,9 @@ impl Task {
     /// Tells the kernel and the log how the connection ended.
     fn report(&self, why: &ConnectionError, dialled: bool) {
         let shared = &self.shared;
+        if !self.up {
+            shared.tally.shaken(dialled, Outcome::of(why));
+        }
         if !self.up && !shared.ended.is_cancelled() {
             let node = self.node.as_ref().map(|node| format!(" (node {node})")).unwrap_or_default();
             let (address, own) = (&self.address, &shared.id);
@@ -150,11 +154,15 @@ impl Task {
             Ok(Err(error)) => error,
             Ok(Ok(Shaken::Data)) => {
                 self.up = true;
+                self.shared.tally.shaken(dialled, Outcome::Data);
                 ConnectionError::Refused("handed over as a data connection".to_owned())
             }
             Ok(Ok(Shaken::Node(mut ready))) => {
                 self.up = true;
-                self.exchange(&mut ready).await
+                self.shared.tally.shaken(dialled, Outcome::Up);
+                let why = self.exchange(&mut ready).await;
+                self.shared.tally.lost();
+                why
             }
         }
     }
@@ -360,6 +368,7 @@ impl Task {
             unread: std::mem::take(&mut ready.unread).to_vec(),
             decoder: Decoder::new(ready.framing, self.shared.settings.framing_limits),
             packets: 0,
+            lane: ready.lane.clone(),
             over: self.orders.over.clone(),
             has_more: false,
         };
@@ -459,6 +468,7 @@ struct Reader {
     unread: Vec<u8>,
     decoder: Decoder,
     packets: u64,
+    lane: Arc<SharedLane>,
     over: Arc<AtomicBool>,
     /// The last read was full: it stopped to give others their turn, not for want of octets.
     has_more: bool,
@@ -557,6 +567,15 @@ impl Reader {
 
     /// Hands every complete packet to its port, in order. Returns how many octets were used.
     fn dispatch(&mut self, octets: &[u8]) -> Result<usize, ConnectionError> {
+        let before = self.packets;
+        let used = self.dispatch_all(octets);
+        // Once for each read, not for each packet: that costs nothing one could measure.
+        let octets = *used.as_ref().unwrap_or(&octets.len());
+        self.lane.received.count(self.packets - before, octets as u64);
+        used
+    }
+
+    fn dispatch_all(&mut self, octets: &[u8]) -> Result<usize, ConnectionError> {
         let mut at = 0;
         loop {
             if self.over.load(Ordering::Relaxed) {

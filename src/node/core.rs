@@ -6,6 +6,7 @@ use super::deferred::{self, Deferred};
 use super::error::SendError;
 use super::lanes::{Lanes, Sent};
 use super::message::KillReason;
+use super::metrics::Tally;
 use super::port::{CallbackCell, Delivery, Ending, Hooks, PortCell, PortTable};
 use super::queue;
 use super::settings::NodeSettings;
@@ -30,6 +31,7 @@ pub(crate) struct Shared {
     pub(crate) settings: NodeSettings,
     pub(crate) ports: PortTable,
     pub(crate) lanes: Lanes,
+    pub(crate) tally: Tally,
     pub(crate) functions: RwLock<HashMap<Str, Function>>,
     pub(crate) eval: RwLock<Option<super::EvalHook>>,
     pub(crate) services: Services,
@@ -105,6 +107,7 @@ impl Shared {
             addresses,
             ports: PortTable::new(),
             lanes: Lanes::new(settings.lane_limits),
+            tally: Tally::default(),
             settings,
             functions: RwLock::default(),
             eval: RwLock::default(),

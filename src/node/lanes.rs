@@ -2,6 +2,7 @@
 
 use super::sync::{Mutex, Notify, Table, local};
 use crate::kernel::{Appended, Counters, Lane, LaneLimits};
+use crate::node::metrics::{Received, Traffic};
 use crate::value::packed::Elements;
 use crate::value::{NodeId, PortId, StrRef};
 use crate::wire::framing::{EncodeError, Framing};
@@ -20,6 +21,8 @@ pub(crate) struct SharedLane {
     writer: Notify,
     /// Wakes senders who wait for the lane to empty.
     drained: Notify,
+    /// What its connection has brought.
+    pub(crate) received: Received,
 }
 
 #[derive(Debug)]
@@ -50,6 +53,8 @@ pub(crate) struct Lanes {
     limits: LaneLimits,
     /// Which of this process it is.
     number: u64,
+    /// What has passed the lanes that are gone.
+    past: Mutex<Traffic>,
 }
 
 // The lane that this thread sent to last: messages come in bursts to the same node. One that is
@@ -60,7 +65,7 @@ impl Lanes {
     pub(crate) fn new(limits: LaneLimits) -> Self {
         static TABLES: AtomicU64 = AtomicU64::new(0);
         let number = TABLES.fetch_add(1, Ordering::Relaxed);
-        Lanes { by_node: Table::new(), limits, number }
+        Lanes { by_node: Table::new(), limits, number, past: Mutex::new(Traffic::default()) }
     }
 
     /// The lane of `node`; a new one if nothing was sent there yet.
@@ -71,7 +76,8 @@ impl Lanes {
     fn new_lane(&self, node: &NodeId) -> Arc<SharedLane> {
         let state = Mutex::new(State { lane: Lane::new(self.limits), retired: false });
         let (writer, drained) = (Notify::new(), Notify::new());
-        Arc::new(SharedLane { node: node.clone(), table: self.number, state, writer, drained })
+        let (node, received) = (node.clone(), Received::default());
+        Arc::new(SharedLane { node, table: self.number, state, writer, drained, received })
     }
 
     /// As [`Lanes::append`], to the node `node` that `to` is on.
@@ -139,9 +145,11 @@ impl Lanes {
         if let Some(lane) = self.by_node.get(node) {
             // In one step, or one thread could send by the next lane already, and another one,
             // later, by this one, which drops it.
+            let mut past = self.past.lock();
             let mut state = lane.state.lock();
             self.by_node.remove(node);
             state.retired = true;
+            past.add(lane.received.and_sent(state.lane.counters()));
         }
     }
 
@@ -152,6 +160,22 @@ impl Lanes {
             lane.writer.notify_one();
             lane.drained.notify_waiters();
         });
+    }
+
+    /// What has passed all lanes, those that are gone included, and how many octets wait in them.
+    pub(crate) fn traffic(&self) -> (Traffic, usize) {
+        // No lane may retire meanwhile, or it would count twice or not at all.
+        let past = self.past.lock();
+        let mut sum = *past;
+        let mut waiting = 0;
+        self.by_node.for_each(|_, lane| {
+            let state = lane.state.lock();
+            if !state.retired {
+                sum.add(lane.received.and_sent(state.lane.counters()));
+                waiting += state.lane.waiting();
+            }
+        });
+        (sum, waiting)
     }
 
     /// Whether everything that was sent has been written, or dropped.

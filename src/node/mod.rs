@@ -14,6 +14,7 @@ mod lanes;
 #[cfg(test)]
 mod lanes_model;
 mod message;
+mod metrics;
 mod monitor;
 mod node_port;
 pub(crate) mod port;
@@ -32,6 +33,9 @@ pub use self::context::{Context, Outcome};
 pub use self::db::{Change, Db, DbError, DbMonitor, Entry, PortRef};
 pub use self::error::{CallError, ConnectionError, RecvError, SendError, StartError};
 pub use self::message::{KillReason, Message, MessageRef};
+pub use self::metrics::{
+    Connections, HandshakeCount, Metrics, Outcome as HandshakeOutcome, Traffic, Unhealthy,
+};
 pub use self::monitor::{Monitor, MonitorGuard};
 pub use self::node_port::{CallbackPort, Port, Timer};
 pub use self::status::{Link, STATUS_FUNCTION, Status};

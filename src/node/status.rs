@@ -51,6 +51,12 @@ pub struct Link {
     pub packets: u64,
     /// How many octets that was.
     pub octets: u64,
+    /// How many packets came from it.
+    pub received_packets: u64,
+    /// How many octets that was.
+    pub received_octets: u64,
+    /// Which software it says it is: `aemp-0.1.0`, or `AE-2.02` for Perl.
+    pub software: Str,
 }
 
 impl Node {
@@ -60,17 +66,29 @@ impl Node {
         let (master, ports, up, families) = shared.kernel(|kernel| {
             let master = kernel.master().cloned().map(Str::from);
             let families = kernel.families();
-            (master, kernel.port_count(), kernel.up_nodes_with_trust(), families)
+            let up = kernel.up_nodes_with_trust().into_iter();
+            let up: Vec<(NodeId, bool, Str)> = up
+                .map(|(node, untrusted)| {
+                    let software = kernel.provider(&node).cloned().unwrap_or_default();
+                    (node, untrusted, software)
+                })
+                .collect();
+            (master, kernel.port_count(), up, families)
         });
-        let link = |(node, untrusted): &(NodeId, bool)| {
-            let (framing, waiting, counters) = shared.lanes.of(node).figures();
+        let link = |(node, untrusted, software): &(NodeId, bool, Str)| {
+            let lane = shared.lanes.of(node);
+            let (framing, waiting, counters) = lane.figures();
+            let traffic = lane.received.and_sent(counters);
             Link {
                 node: Str::from(node.clone()),
                 untrusted: *untrusted,
                 framing: framing.map_or("", |framing| framing.name()).into(),
                 waiting: waiting as u64,
-                packets: counters.packets,
-                octets: counters.octets,
+                packets: traffic.sent_packets,
+                octets: traffic.sent_octets,
+                received_packets: traffic.received_packets,
+                received_octets: traffic.received_octets,
+                software: software.clone(),
             }
         };
         Status {

@@ -1,9 +1,10 @@
-//! What nodes offer each other beyond messages: raw streams and logs.
+//! What nodes offer each other beyond messages: raw streams and logs; and what they tell those who watch over them.
 //!
-//! Both are functions that peers call by name, as Perl's modules of the same names offer them; a
-//! node in `secure` mode answers neither.
+//! Streams and logs are functions that peers call by name, as Perl's modules of the same names offer
+//! them; a node in `secure` mode answers neither. Metrics are served by HTTP.
 
 pub mod logs;
+pub mod metrics;
 pub mod streams;
 
 use crate::node::context::{Context, Function};

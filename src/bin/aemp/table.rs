@@ -253,6 +253,28 @@ const KEYS: &[Key] = &[
         example_value: "node7.example.org:4040",
         ..PLAIN
     },
+    Key {
+        name: "metrics",
+        value: required("ADDRESS", Kind::Anything),
+        has_alias: false,
+        what: "the address on which metrics and the status page are served",
+        details: "PORT (on 127.0.0.1), HOST:PORT or [IPV6]:PORT. Prometheus reads /metrics, load \
+                  balancers /health, browsers /. There is no password: whoever reaches the \
+                  address can see it all. Perl nodes do not know this key and ignore it.",
+        without: "nothing is served.",
+        example_value: "127.0.0.1:9464",
+        ..PLAIN
+    },
+    Key {
+        name: "metrics_values",
+        value: required("BOOL", Kind::Anything),
+        has_alias: false,
+        what: "whether the status page shows what is in the database (0 or 1)",
+        details: "Without it the page shows how many keys each family has, and nothing else.",
+        without: "0 counts.",
+        example_value: "1",
+        ..PLAIN
+    },
 ];
 
 impl Key {

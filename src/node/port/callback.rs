@@ -111,6 +111,11 @@ pub(super) struct Run {
 }
 
 impl CallbackCell {
+    /// How many octets of messages wait, beyond those that are being run.
+    pub(crate) fn waiting(&self) -> usize {
+        self.turn.peek(|waiting| waiting.batch.size())
+    }
+
     /// A port without receivers, in which up to `limit` octets of messages wait.
     pub(crate) fn new(
         name: PortName,

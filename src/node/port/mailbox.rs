@@ -71,7 +71,6 @@ impl MailboxCell {
     }
 
     /// How many octets of messages wait, beyond those that the reader has taken.
-    #[cfg(test)]
     pub(crate) fn waiting(&self) -> usize {
         self.shared.lock().batch.size()
     }

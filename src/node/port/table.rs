@@ -72,6 +72,19 @@ impl PortTable {
         all
     }
 
+    /// How many octets of messages wait in all ports, beyond those that are being run or read.
+    pub(crate) fn waiting(&self) -> usize {
+        let cells = self.cells.pin();
+        cells
+            .values()
+            .map(|cell| match cell {
+                PortCell::Mailbox(cell) => cell.waiting(),
+                PortCell::Callback(cell) => cell.waiting(),
+                PortCell::Service => 0,
+            })
+            .sum()
+    }
+
     /// How many ports there are.
     #[cfg(test)]
     pub(crate) fn len(&self) -> usize {

@@ -139,6 +139,11 @@ impl<M: Default, W: Default> Turn<M, W> {
         true
     }
 
+    /// Looks at what waits, from outside.
+    pub(super) fn peek<R>(&self, look: impl FnOnce(&W) -> R) -> R {
+        look(&self.waiting.lock())
+    }
+
     /// Ends it; whoever gets the turn by that has to [`bury`](Held::bury) it.
     pub(super) fn close(&self, ending: Ending) -> Option<Held<'_, M, W>> {
         let mark = |state: u8| match ending {

@@ -1,0 +1,133 @@
+//! The status page in a real browser: it shows a mixed network, and a hostile name does nothing.
+//!
+//! `make browser` runs it and leaves pictures in `target/browser`.
+
+// Helpers of tests may fail loudly, but clippy sees only functions marked as tests as such.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use aemp::Node;
+use aemp::services::metrics::serve;
+use compat_tests::node::{Aemp, SECRET};
+use compat_tests::perl;
+use compat_tests::perl_node::{MODULES, PerlNode};
+use serde_json::{Value, json};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Command, Output};
+use std::time::Duration;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What would happen if it were HTML shows in the page's title.
+const HOSTILE: &str = "<img src=x onerror=document.title='hacked'>\"'&amp";
+
+/// Where the browser is, or why this test does nothing.
+fn browser() -> Option<String> {
+    let named = std::env::var("AEMP_BROWSER").ok();
+    let known = ["chromium", "chromium-browser", "google-chrome"].map(str::to_owned);
+    let works = |name: &String| Command::new(name).arg("--version").output().is_ok();
+    let found = named.into_iter().chain(known).find(works);
+    if found.is_none() {
+        eprintln!("SKIPPED: no browser; install Debian's chromium, or name one in AEMP_BROWSER");
+    }
+    found
+}
+
+fn browse(browser: &str, profile: &Path, what: &[&str], page: &str) -> Output {
+    let output = Command::new(browser)
+        .args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"])
+        .args(["--disable-background-networking", "--disable-component-update", "--disable-sync"])
+        .args(["--hide-scrollbars", "--enable-logging=stderr", "--virtual-time-budget=5000"])
+        .arg(format!("--user-data-dir={}", profile.display()))
+        .args(what)
+        .arg(page)
+        .output()
+        .unwrap();
+    let log = String::from_utf8_lossy(&output.stderr);
+    let complaints: Vec<&str> = log.lines().filter(|line| line.contains("CONSOLE")).collect();
+    assert!(complaints.is_empty(), "the page's script complains: {complaints:#?}");
+    assert!(output.status.success(), "{log}");
+    output
+}
+
+async fn status(address: SocketAddr) -> Value {
+    let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    stream.write_all(b"GET /status.json HTTP/1.0\r\n\r\n").await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap()
+}
+
+/// Waits until the page will show so many nodes, and connections between them.
+async fn drawn(address: SocketAddr, nodes: usize, links: usize) {
+    let waiting = async {
+        loop {
+            let network = status(address).await["network"].take();
+            let count = |key: &str| network[key].as_array().unwrap().len();
+            if count("nodes") == nodes && count("links") >= links {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, waiting).await.expect("the network comes together");
+}
+
+#[test]
+#[ignore = "needs a browser: make browser"]
+fn a_mixed_network_is_shown_and_a_hostile_name_does_nothing() {
+    let Some(browser) = browser() else { return };
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let seed = Aemp::start("seed", &[]);
+    let second = Aemp::start("seed2", &[("seeds", &seed.address())]);
+    let seeds = [seed.address(), second.address()].join(",");
+    let _workers =
+        ["worker/1", "worker/2", "worker/3"].map(|id| Aemp::start(id, &[("seeds", &seeds)]));
+    let _hostile = Aemp::start(HOSTILE, &[("seeds", &seeds)]);
+    let has_perl = perl::has(MODULES);
+    let _perl = has_perl.then(|| PerlNode::start("perl/1", json!({ "seeds": [seed.address()] })));
+    let (node, address) = runtime.block_on(async {
+        let node = Node::builder().node_id("lobby").secret(SECRET).bind("127.0.0.1:0");
+        let node = node.seed(&seed.address()).seed(&second.address()).start().await.unwrap();
+        node.become_global();
+        let address = serve(&node, &"127.0.0.1:0".parse().unwrap(), true).await.unwrap()[0];
+        drawn(address, 7 + usize::from(has_perl), 8).await;
+        (node, address)
+    });
+    let _entries = ["alice", "bob", HOSTILE].map(|key| node.db().set("eg_chat", key, 1).unwrap());
+    let profile = tempfile::tempdir().unwrap();
+    let page = format!("http://{address}/");
+
+    let dom = browse(&browser, profile.path(), &["--dump-dom"], &page);
+    let dom = String::from_utf8(dom.stdout).unwrap();
+    assert!(dom.contains("<title>lobby – aemp</title>"), "{dom}");
+    assert!(dom.contains(">healthy</p>"), "{dom}");
+    assert!(!dom.contains("<img"), "{dom}");
+    assert!(dom.contains("&lt;img src=x onerror=document.title='hacked'&gt;\"'&amp;amp"), "{dom}");
+    assert_eq!(dom.matches("<circle").count(), 7 + usize::from(has_perl), "{dom}");
+    for shown in [">worker/3<", ">eg_chat<", ">connected nodes<", "<line "] {
+        assert!(dom.contains(shown), "{shown}: {dom}");
+    }
+    assert_eq!(dom.contains(">perl/1<"), has_perl);
+
+    let pictures = Path::new(env!("CARGO_TARGET_TMPDIR")).join("../browser");
+    std::fs::create_dir_all(&pictures).unwrap();
+    for (name, size, dark) in [
+        ("light-wide", "1280,1500", false),
+        ("dark-wide", "1280,1500", true),
+        ("light-narrow", "500,2600", false),
+        ("dark-narrow", "500,2600", true),
+    ] {
+        let file = pictures.join(format!("{name}.png"));
+        let _ = std::fs::remove_file(&file);
+        let mut what =
+            vec![format!("--screenshot={}", file.display()), format!("--window-size={size}")];
+        if dark {
+            what.push("--blink-settings=preferredColorScheme=0".to_owned());
+        }
+        let what: Vec<&str> = what.iter().map(String::as_str).collect();
+        browse(&browser, profile.path(), &what, &page);
+        assert!(std::fs::metadata(&file).unwrap().len() > 10_000, "{name} shows something");
+    }
+}

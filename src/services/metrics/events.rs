@@ -1,0 +1,69 @@
+//! What happened of late in the network of a node.
+
+use super::shown::shown;
+use crate::node::{Node, NodeEvent};
+use crate::value::Str;
+use parking_lot::Mutex;
+use serde::Serialize;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Older ones are forgotten.
+const MOST: usize = 100;
+
+/// A node came or went.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct Event {
+    /// Seconds since the epoch.
+    time: f64,
+    node: String,
+    up: bool,
+    reason: String,
+}
+
+/// The last events, the oldest first.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Events(Arc<Mutex<VecDeque<Event>>>);
+
+impl Events {
+    /// Begins to note events, until the node ends.
+    pub(super) fn of(node: &Node) -> Self {
+        let events = Events::default();
+        let noted = events.clone();
+        let mut coming = node.events();
+        node.shared().runtime.spawn(async move {
+            while let Some(event) = coming.next().await {
+                noted.note(event);
+            }
+        });
+        events
+    }
+
+    fn note(&self, event: NodeEvent) {
+        let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+        let event = match event {
+            NodeEvent::Up { node, untrusted } => Event {
+                time,
+                node: shown(&Str::from(node)),
+                up: true,
+                reason: if untrusted { "untrusted" } else { "" }.to_owned(),
+            },
+            NodeEvent::Down { node, reason } => Event {
+                time,
+                node: shown(&Str::from(node)),
+                up: false,
+                reason: shown(&Str::text(&reason.to_string())),
+            },
+        };
+        let mut events = self.0.lock();
+        if events.len() >= MOST {
+            events.pop_front();
+        }
+        events.push_back(event);
+    }
+
+    pub(super) fn all(&self) -> Vec<Event> {
+        self.0.lock().iter().cloned().collect()
+    }
+}

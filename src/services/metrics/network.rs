@@ -1,0 +1,175 @@
+//! The network as a node sees it, and as those it is connected to tell: for the picture.
+
+use super::shown::shown;
+use crate::kernel::db::LOCATIONS;
+use crate::node::{Metrics, Node, Status};
+use crate::value::{NodeId, Str, Value};
+use parking_lot::Mutex;
+use serde::Serialize;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// More nodes are no picture any more.
+const MOST_NODES: usize = 300;
+/// How many of those that are connected are asked.
+const MOST_ASKED: usize = 64;
+/// How old answers may be before others are asked again, if somebody looks.
+const FRESH: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Nodes, and which of them are connected with each other.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct Picture {
+    nodes: Vec<Drawn>,
+    /// Pairs of indices.
+    links: Vec<(usize, usize)>,
+    /// How many nodes are left out.
+    left_out: usize,
+}
+
+#[derive(Debug, Serialize)]
+struct Drawn {
+    id: String,
+    software: String,
+    global: Option<bool>,
+    /// Whether this node is connected with it.
+    linked: bool,
+}
+
+/// What others have told.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Network(Arc<Mutex<Told>>);
+
+#[derive(Debug, Default)]
+struct Told {
+    at: Option<Instant>,
+    statuses: Vec<Status>,
+    /// The nodes of the whole network, if this one keeps the database.
+    located: Vec<Str>,
+}
+
+impl Network {
+    /// Asks the others again if that is due; does not wait for their answers.
+    pub(super) fn refresh(&self, node: &Node, metrics: &Metrics) {
+        {
+            let mut told = self.0.lock();
+            if told.at.is_some_and(|at| at.elapsed() < FRESH) {
+                return;
+            }
+            told.at = Some(Instant::now());
+        }
+        // Perl nodes do not know the question; who is not trusted could answer anything.
+        let asked = metrics
+            .links
+            .iter()
+            .filter(|link| !link.untrusted && link.software.to_text_lossy().starts_with("aemp-"));
+        let asked: Vec<NodeId> =
+            asked.filter_map(|link| NodeId::new(link.node.clone()).ok()).take(MOST_ASKED).collect();
+        let (node, told, global) = (node.inside(), self.0.clone(), metrics.global);
+        let runtime = node.shared().runtime.clone();
+        let ended = node.shared().ended.clone();
+        let task = async move {
+            let mut asking = tokio::task::JoinSet::new();
+            for peer in asked {
+                let node = node.inside();
+                asking.spawn(async move { node.status_of(&peer, PATIENCE).await });
+            }
+            let statuses = asking.join_all().await.into_iter().flatten().collect();
+            let located = match global {
+                true => node.db().keys(LOCATIONS).await.unwrap_or_default(),
+                false => Vec::new(),
+            };
+            let mut told = told.lock();
+            (told.statuses, told.located) = (statuses, located);
+        };
+        runtime.spawn(async move {
+            tokio::select! {
+                () = task => {}
+                () = ended.cancelled() => {}
+            }
+        });
+    }
+
+    pub(super) fn picture(&self, metrics: &Metrics) -> Picture {
+        let told = self.0.lock();
+        let mut all = Nodes::default();
+        let own = all.add(&metrics.node, true);
+        all.describe(own, &Str::text(super::page::SOFTWARE), Some(metrics.global));
+        for link in &metrics.links {
+            let index = all.add(&link.node, true);
+            all.describe(index, &link.software, None);
+            all.link(own, index);
+        }
+        for status in &told.statuses {
+            let index = all.add(&status.node, false);
+            all.describe(index, &status.provider, Some(status.global));
+            for link in &status.links {
+                let other = all.add(&link.node, false);
+                all.describe(other, &link.software, None);
+                // What we know of our own links is newer.
+                if index != own && other != own {
+                    all.link(index, other);
+                }
+            }
+        }
+        for node in &told.located {
+            all.add(node, false);
+        }
+        Picture {
+            nodes: all.drawn,
+            links: all.links.into_iter().collect(),
+            left_out: all.left_out.len(),
+        }
+    }
+}
+
+#[derive(Default)]
+struct Nodes {
+    drawn: Vec<Drawn>,
+    by_id: HashMap<Str, usize>,
+    links: BTreeSet<(usize, usize)>,
+    left_out: BTreeSet<Str>,
+}
+
+impl Nodes {
+    /// The index of a node; none if there are too many.
+    fn add(&mut self, id: &Str, linked: bool) -> Option<usize> {
+        if let Some(index) = self.by_id.get(id) {
+            return Some(*index);
+        }
+        if self.drawn.len() >= MOST_NODES {
+            self.left_out.insert(id.clone());
+            return None;
+        }
+        let index = self.drawn.len();
+        self.by_id.insert(id.clone(), index);
+        self.drawn.push(Drawn { id: shown(id), software: String::new(), global: None, linked });
+        Some(index)
+    }
+
+    fn describe(&mut self, index: Option<usize>, software: &Str, global: Option<bool>) {
+        let Some(drawn) = index.and_then(|index| self.drawn.get_mut(index)) else { return };
+        if !software.is_empty() {
+            drawn.software = shown(software);
+        }
+        drawn.global = global.or(drawn.global);
+    }
+
+    fn link(&mut self, one: Option<usize>, other: Option<usize>) {
+        if let (Some(one), Some(other)) = (one, other)
+            && one != other
+        {
+            self.links.insert((one.min(other), one.max(other)));
+        }
+    }
+}
+
+/// A family's keys and values as text, the first ones.
+pub(super) async fn family(node: &Node, name: &Str, most: usize) -> Vec<(String, String)> {
+    let entries = node.db().family::<Value>(name.clone()).await;
+    let entries: BTreeMap<Str, Value> = entries.unwrap_or_default().into_iter().collect();
+    let text = |value: &Value| shown(&Str::text(&value.to_string()));
+    entries.iter().take(most).map(|(key, value)| (shown(key), text(value))).collect()
+}

@@ -1,0 +1,99 @@
+//! The status page: its files, and the JSON that it reads.
+
+use super::events::Events;
+use super::network::{self, Network};
+use super::shown::shown;
+use crate::node::{Metrics, Node};
+use crate::value::Str;
+use serde_json::{Value as Json, json};
+
+pub(super) const HTML: &str = include_str!("page/page.html");
+pub(super) const SCRIPT: &str = include_str!("page/page.js");
+pub(super) const STYLE: &str = include_str!("page/page.css");
+pub(super) const ICON: &str = include_str!("page/icon.svg");
+
+/// This software, as it introduces itself to others.
+pub(super) const SOFTWARE: &str = concat!("aemp-", env!("CARGO_PKG_VERSION"));
+
+/// How many rows a table of the page gets.
+const MOST_ROWS: usize = 500;
+
+/// What the page shows besides the node's figures.
+#[derive(Debug, Default)]
+pub(super) struct Surroundings {
+    pub(super) events: Events,
+    pub(super) network: Network,
+    /// Whether values of the database may be shown.
+    pub(super) values: bool,
+}
+
+/// All that the page shows, but values.
+pub(super) fn status(node: &Node, around: &Surroundings) -> Json {
+    let metrics = node.metrics();
+    around.network.refresh(node, &metrics);
+    let health = node.health();
+    let links = metrics.links.iter().take(MOST_ROWS).map(|link| {
+        json!({
+            "node": shown(&link.node),
+            "software": shown(&link.software),
+            "untrusted": link.untrusted,
+            "framing": shown(&link.framing),
+            "waiting": link.waiting,
+            "sent": [link.packets, link.octets],
+            "received": [link.received_packets, link.received_octets],
+        })
+    });
+    let handshakes = metrics.handshakes.iter().filter(|handshakes| handshakes.count > 0);
+    let handshakes = handshakes.map(|handshakes| {
+        json!({
+            "dialled": handshakes.dialled,
+            "outcome": handshakes.outcome.name(),
+            "count": handshakes.count,
+        })
+    });
+    json!({
+        "node": shown(&metrics.node),
+        "software": SOFTWARE,
+        "healthy": health.is_ok(),
+        "reason": health.err().map(|reason| reason.to_string()),
+        "uptime": metrics.uptime,
+        "global": metrics.global,
+        "master": metrics.master.as_ref().map(shown),
+        "seeds": [metrics.seeds_up, metrics.seeds],
+        "connections": {
+            "up": metrics.connections.up,
+            "opening": metrics.connections.opening,
+            "lost": metrics.connections.lost,
+        },
+        "traffic": {
+            "sent": [metrics.traffic.sent_packets, metrics.traffic.sent_octets],
+            "received": [metrics.traffic.received_packets, metrics.traffic.received_octets],
+            "dropped": metrics.traffic.dropped_packets,
+        },
+        "waiting": metrics.waiting,
+        "ports": metrics.ports,
+        "ports_waiting": metrics.ports_waiting,
+        "monitors": metrics.monitors,
+        "healed": metrics.healed,
+        "links": links.collect::<Vec<_>>(),
+        "handshakes": handshakes.collect::<Vec<_>>(),
+        "families": families(&metrics),
+        "families_left_out": metrics.families.len().saturating_sub(MOST_ROWS),
+        "values": around.values,
+        "events": around.events.all(),
+        "network": around.network.picture(&metrics),
+    })
+}
+
+fn families(metrics: &Metrics) -> Vec<(String, u64)> {
+    let families = metrics.families.iter().take(MOST_ROWS);
+    families.map(|(family, keys)| (shown(family), *keys)).collect()
+}
+
+/// Keys and values of the family that is shown under a name.
+pub(super) async fn family(node: &Node, name: &str) -> Option<Json> {
+    let families = node.metrics().families;
+    let (family, keys): (&Str, &u64) = families.iter().find(|(family, _)| shown(family) == name)?;
+    let entries = network::family(node, family, MOST_ROWS).await;
+    Some(json!({ "family": name, "keys": keys, "entries": entries }))
+}

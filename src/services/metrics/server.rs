@@ -1,0 +1,128 @@
+//! Listening, and limits on those who connect.
+
+use super::events::Events;
+use super::http::{self, Site};
+use super::network::Network;
+use super::page::Surroundings;
+use crate::config::MetricsAddress;
+use crate::config::node_id::node_name;
+use crate::node::{Node, StartError, socket};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+
+/// How many are served at a time; others wait to be accepted.
+const MOST_CONNECTIONS: usize = 32;
+/// How long a client may take to say what it wants.
+const REQUEST_TIME: Duration = Duration::from_secs(3);
+/// How long a connection lasts at most.
+const CONNECTION_TIME: Duration = Duration::from_secs(10);
+/// How large the head of a request may be.
+const REQUEST_SIZE: usize = 16 << 10;
+const MOST_HEADERS: usize = 64;
+/// How long nothing is accepted when the system has no more file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Serves the node's metrics, health and status page, until the node ends; `values` lets the page
+/// show what is in the database. Returns the addresses that are listened on.
+///
+/// Warns in the log if others than this machine's own users could reach one of them. The
+/// configuration keys `metrics` and `metrics_values` do the same at the start of a node.
+///
+/// # Errors
+/// Fails if the address does not resolve or cannot be listened on.
+pub async fn serve(
+    node: &Node,
+    address: &MetricsAddress,
+    values: bool,
+) -> Result<Vec<SocketAddr>, StartError> {
+    let mut names = vec![node_name()];
+    let addresses: Vec<SocketAddr> = match address.host() {
+        Ok(ip) => vec![SocketAddr::new(ip, address.port())],
+        Err(name) => {
+            names.push(name.to_owned());
+            let resolved = tokio::net::lookup_host((name, address.port())).await;
+            resolved
+                .map_err(|source| StartError::Resolve { address: address.to_string(), source })?
+                .collect()
+        }
+    };
+    let mut listeners = Vec::new();
+    for address in addresses {
+        listeners.push(socket::listen(address)?);
+    }
+    let node = node.inside();
+    let around = Surroundings { events: Events::of(&node), network: Network::default(), values };
+    let site = Arc::new(Site { node: node.inside(), around, names });
+    let places = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+    let mut bound = Vec::new();
+    for listener in listeners {
+        let Ok(address) = listener.local_addr() else { continue };
+        tracing::info!(node = %node.id(), "metrics and status page at http://{address}/");
+        if !address.ip().is_loopback() {
+            tracing::warn!(
+                node = %node.id(),
+                "whoever reaches {address} can see metrics and status page: there is no password"
+            );
+        }
+        bound.push(address);
+        let ended = node.shared().ended.clone();
+        let serving = accept(listener, site.clone(), places.clone());
+        node.shared().runtime.spawn(async move {
+            tokio::select! {
+                () = serving => {}
+                () = ended.cancelled() => {}
+            }
+        });
+    }
+    Ok(bound)
+}
+
+async fn accept(listener: TcpListener, site: Arc<Site>, places: Arc<Semaphore>) {
+    loop {
+        let Ok(place) = places.clone().acquire_owned().await else { return };
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let site = site.clone();
+                let ended = site.node.shared().ended.clone();
+                tokio::spawn(async move {
+                    tokio::select! {
+                        () = connection(stream, site) => {}
+                        () = tokio::time::sleep(CONNECTION_TIME) => {}
+                        () = ended.cancelled() => {}
+                    }
+                    drop(place);
+                });
+            }
+            Err(error) => {
+                tracing::warn!(node = %site.node.id(), "metrics: cannot accept: {error}");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// Answers one request.
+async fn connection(stream: TcpStream, site: Arc<Site>) {
+    let service = service_fn(move |request| {
+        let site = site.clone();
+        async move { Ok::<_, Infallible>(http::answer(&site, &request).await) }
+    });
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(REQUEST_TIME)
+        .keep_alive(false)
+        .max_headers(MOST_HEADERS)
+        .max_buf_size(REQUEST_SIZE)
+        .serve_connection(TokioIo::new(stream), service)
+        .await;
+    if let Err(error) = served {
+        tracing::debug!("metrics: {error}");
+    }
+}

@@ -1,0 +1,33 @@
+//! Names that peers chose, as text that is harmless wherever it is shown.
+
+use crate::value::{Str, StrRef};
+
+/// A longer name is cut.
+const LONGEST: usize = 200;
+
+/// A string as characters, with all that is not visible escaped. Octets that are UTF-8 are meant
+/// as such, nearly always.
+pub(super) fn shown(string: &Str) -> String {
+    let octets = string.as_ref().to_octets();
+    let text = match octets.as_deref().map(std::str::from_utf8) {
+        Some(Ok(text)) => StrRef::text(text).to_string(),
+        _ => string.to_string(),
+    };
+    match text.char_indices().nth(LONGEST) {
+        None => text,
+        Some((end, _)) => format!("{}...", text.get(..end).unwrap_or_default()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_one_line_of_visible_characters() {
+        assert_eq!(shown(&Str::octets("grün".as_bytes())), "grün");
+        assert_eq!(shown(&Str::octets(&b"\xff\x1b["[..])), "ÿ\\u{1b}[");
+        assert_eq!(shown(&Str::text("a\nb\u{202e}c")), "a\\u{a}b\\u{202e}c");
+        assert_eq!(shown(&Str::text(&"ü".repeat(300))).chars().count(), LONGEST + 3);
+    }
+}
