@@ -167,7 +167,7 @@ impl Ctx {
             Some(framing) => vec![framing.name().to_owned()],
             None => all.map(|framing| framing.name().to_owned()).collect(),
         };
-        let keys = [("provider", "aemp-conform"), ("mproto", "1"), ("gproto", "1")];
+        let keys = [("provider", "conform-1"), ("mproto", "1"), ("gproto", "1")];
         Shake {
             node: self.name(name),
             protocol: "aemp".to_owned(),

@@ -17,6 +17,7 @@ pub(crate) fn matches(pattern: &Json, value: &Value) -> bool {
         (Json::String(any), _) if any == ANY => true,
         (Json::Null, value) => value.is_undef(),
         (Json::Bool(expected), Value::Bool(found)) => expected == found,
+        (_, Value::Bool(_)) => false,
         (Json::Array(items), Value::Array(found)) => matches_all(items, found),
         (Json::Object(pairs), Value::Hash(found)) => {
             let open = pairs.contains_key(REST);
