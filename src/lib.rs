@@ -9,8 +9,11 @@
 
 pub mod codec;
 pub mod config;
+#[cfg(feature = "conform")]
+pub mod conform;
 pub mod kernel;
 pub mod node;
+mod rewind;
 pub mod services;
 pub mod value;
 pub mod wire;

@@ -8,7 +8,7 @@ const fn verbatim(name: &'static str) -> Argument {
 }
 
 pub(crate) fn node_subcommands() -> Vec<Subcommand> {
-    let mut rows = vec![run(), doctor()];
+    let mut rows = vec![run(), doctor(), conform()];
     rows.extend(talking());
     rows.extend(looking());
     rows
@@ -43,6 +43,25 @@ fn doctor() -> Subcommand {
             .into(),
         example: "aemp doctor worker".into(),
         ..row("doctor", Section::Nodes, Action::Doctor)
+    }
+}
+
+fn conform() -> Subcommand {
+    Subcommand {
+        arguments: vec![verbatim("OPTION")],
+        summary: "Test whether a node, in whatever language, keeps the protocol.".into(),
+        details: "HOST:PORT is where the node listens; with --listen HOST the suite is its seed \
+                  instead, and says which seeds to give it; with --command 'CMD {seeds}' it starts \
+                  the node itself. --secret SECRET and --cert FILE are those of the network. \
+                  --framing, --service, --patience, --monitor-timeout and --connect-interval tell \
+                  more about the node; --level must or should leaves out the rest; --only ID,... \
+                  runs these checks, where ID may end in *; --profile perl-2.02 expects what that \
+                  implementation is known to miss. --list lists the checks, --json and --junit \
+                  FILE are for machines, -v also shows what passed. The exit status is 1 if the \
+                  node misses what nobody expected. docs/conformance.md tells more."
+            .into(),
+        example: "aemp conform 127.0.0.1:4040 --secret geheim".into(),
+        ..row("conform", Section::Nodes, Action::Conform)
     }
 }
 

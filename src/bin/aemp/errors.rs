@@ -61,6 +61,12 @@ pub(crate) enum CliError {
     InvalidId { what: &'static str, text: String, problem: String },
     #[error("{count} of these things {} wrong", if *count == 1 { "is" } else { "are" })]
     Unhealthy { count: usize },
+    #[error("{problem}; try `aemp help conform`")]
+    Conform { problem: String },
+    #[error(transparent)]
+    Plan(#[from] aemp::conform::PlanError),
+    #[error("the node misses {count} of these statements")]
+    Nonconforming { count: usize },
     #[error("{0}")]
     Network(#[from] crate::network::NetworkError),
     #[error(transparent)]
@@ -102,6 +108,7 @@ impl CliError {
         let code = match self {
             Self::Network(_)
             | Self::Unhealthy { .. }
+            | Self::Nonconforming { .. }
             | Self::Random(_)
             | Self::Gencert { .. }
             | Self::Output(_)

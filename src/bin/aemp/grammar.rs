@@ -119,6 +119,7 @@ pub(crate) enum Action {
     ShowConfig,
     Run,
     Doctor,
+    Conform,
     Network(Network),
     Help,
     Completions,
@@ -449,6 +450,8 @@ impl<'g> Parser<'g> {
                 Flag::Help if self.words.peek().is_some_and(|word| word.value == "--help") => {
                     return Ok(true);
                 }
+                // It has options of its own, among them these.
+                _ if subcommand.action == Action::Conform => return Ok(false),
                 Flag::Json if subcommand.prints_json() => {}
                 Flag::Help | Flag::Version => return Ok(false),
                 _ if subcommand.takes_options() => {}

@@ -4,6 +4,7 @@ mod chain;
 mod commands;
 mod completions;
 mod config;
+mod conform;
 mod doctor;
 mod errors;
 mod grammar;

@@ -7,7 +7,6 @@
 mod certificate;
 mod gencert;
 mod pem;
-mod rewind;
 #[cfg(test)]
 mod tests;
 mod verifier;
@@ -31,7 +30,7 @@ use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 pub use self::certificate::{Fingerprint, Moment, Validity};
 pub use self::gencert::{GencertError, gencert};
 pub use self::pem::{Identity, PemError};
-pub use self::rewind::Rewind;
+pub use crate::rewind::Rewind;
 pub use self::verifier::Refusal;
 use self::verifier::{Seen, Trust, Verifier};
 use crate::wire::handshake::TlsPeer;

@@ -1,0 +1,579 @@
+//! §2: what the three framings carry, however it is cut, and unusual but legal octets.
+
+use super::REST;
+use super::greeting::framings_of;
+use crate::conform::check::{Check, check};
+use crate::conform::context::Ctx;
+use crate::conform::pattern;
+use crate::conform::session::{Session, encoded, show_packet};
+use crate::conform::shake;
+use crate::conform::stop::{Stop, Verdict, ensure, miss, skip};
+use crate::value::Value;
+use crate::wire::framing::{Decoder, Framing, FramingLimits, Step};
+use serde_json::{Value as Json, json};
+
+/// Values as Perl's own encoders write them in `["port1","tag",VALUE]`.
+const VALUES: &str = include_str!("../../../fixtures/values.jsonl");
+
+macro_rules! for_each_framing {
+    ($($id:literal $section:literal $sentence:literal $run:ident;)*) => {
+        &[$(
+            check(concat!($id, "-json"), $section, concat!($sentence, " (json)"), |c| {
+                Box::pin($run(c, Framing::Json))
+            }),
+            check(concat!($id, "-cbor"), $section, concat!($sentence, " (cbor)"), |c| {
+                Box::pin($run(c, Framing::Cbor))
+            }),
+            check(concat!($id, "-storable"), $section, concat!($sentence, " (storable)"), |c| {
+                Box::pin($run(c, Framing::Storable))
+            }),
+        )*]
+    };
+}
+
+/// Those that are the same in every framing.
+pub(super) const IN_EACH: &[Check] = for_each_framing! {
+    "strings" "2.1" "Strings of octets and of characters pass as they are." strings;
+    "numbers" "2.1" "Numbers pass as the same numbers." numbers;
+    "structures" "2.1" "Arrays, hashes, undef and booleans pass as they are." structures;
+    "cut" "2" "Packets may come octet by octet." cut;
+    "packed" "2" "A hundred packets may come in one read, the last one cut." packed;
+    "large" "2.1" "A string of one MiB passes." large;
+    "deep" "2.1" "Five hundred levels pass." deep;
+    "hash-large" "2.1" "A hash of a thousand keys passes." large_hash;
+};
+
+/// Those about one of them.
+pub(super) const CHECKS: &[Check] = &[
+    check("json-space", "2.2", "White space may stand between and inside of JSON texts.", |c| {
+        Box::pin(variants(c, Framing::Json, JSON_SPACE))
+    }),
+    check("json-escapes", "2.2", "Escapes in JSON strings stand for their characters.", |c| {
+        Box::pin(variants(c, Framing::Json, JSON_ESCAPES))
+    }),
+    check("json-numbers", "2.2", "All notations of JSON numbers are read.", |c| {
+        Box::pin(variants(c, Framing::Json, JSON_NUMBERS))
+    }),
+    check("cbor-indefinite", "2.3", "Arrays, maps and strings may have no length.", |c| {
+        Box::pin(variants(c, Framing::Cbor, CBOR_INDEFINITE))
+    }),
+    check("cbor-long-heads", "2.3", "Heads may be longer than they need to be.", |c| {
+        Box::pin(variants(c, Framing::Cbor, CBOR_HEADS))
+    }),
+    check("cbor-floats", "2.3", "Floats may have 16, 32 or 64 bits.", |c| {
+        Box::pin(variants(c, Framing::Cbor, CBOR_FLOATS))
+    }),
+    check("cbor-tags", "2.3", "Of an unknown tag the content counts.", |c| {
+        Box::pin(variants(c, Framing::Cbor, CBOR_TAGS))
+    }),
+    check("cbor-stringrefs", "2.3", "References to strings sent before are resolved.", |c| {
+        Box::pin(variants(c, Framing::Cbor, CBOR_STRINGREFS))
+    }),
+    check("cbor-shared", "2.3", "References to values sent before are resolved.", |c| {
+        Box::pin(variants(c, Framing::Cbor, CBOR_SHARED))
+    }),
+    check("cbor-text-names", "2.1", "Names of requests and ports may come as text.", |c| {
+        Box::pin(variants(c, Framing::Cbor, CBOR_TEXT))
+    }),
+    check("cbor-surrogates", "2.1", "Strings that are no Unicode pass as they are.", |c| {
+        Box::pin(surrogates(c))
+    }),
+    check("storable-strings", "2.4", "All opcodes of strings are read.", |c| {
+        Box::pin(variants(c, Framing::Storable, STORABLE_STRINGS))
+    }),
+    check("storable-numbers", "2.4", "All opcodes of integers are read.", |c| {
+        Box::pin(variants(c, Framing::Storable, STORABLE_NUMBERS))
+    }),
+    check("storable-refs", "2.4", "References to values that came before are resolved.", |c| {
+        Box::pin(variants(c, Framing::Storable, STORABLE_REFS))
+    }),
+    check("storable-hashes", "2.4", "Hashes with and without flags are read.", |c| {
+        Box::pin(variants(c, Framing::Storable, STORABLE_HASHES))
+    }),
+    check("storable-undef", "2.4", "All opcodes of undef are read.", |c| {
+        Box::pin(variants(c, Framing::Storable, STORABLE_UNDEF))
+    }),
+];
+
+/// Who lists only this framing, and sends only it.
+async fn speaking(c: &Ctx, framing: Framing) -> Verdict<Session> {
+    let mut shake = c.shake("a");
+    shake.framings = vec![framing.name().to_owned()];
+    shake.framing = Some(framing.name().to_owned());
+    let mut conn = c.connect("a").await?;
+    let agreed = shake::agree(&mut conn, &shake).await;
+    if let Ok(agreed) = &agreed
+        && !framings_of(&agreed.greeted.peer.framings).contains(&framing)
+    {
+        return skip(format!("it does not speak {framing}"));
+    }
+    shake::into_session(conn, &shake, agreed?).map_err(Stop::from)
+}
+
+/// What a value must look like when it comes back.
+enum Same {
+    Exactly,
+    Number,
+}
+
+/// Octets of `["", "snd", "ME#echo", VALUE]`, of which VALUE is given in the framing.
+fn request(framing: Framing, me: &str, value: &[u8]) -> Vec<u8> {
+    let to = format!("{me}#echo");
+    match framing {
+        Framing::Json => [br#"["","snd","#, to_json(&to).as_bytes(), b",", value, b"]"].concat(),
+        Framing::Cbor => {
+            let name = u8::try_from(to.len()).unwrap_or(u8::MAX);
+            [b"\x84\x40\x43snd\x58", &[name][..], to.as_bytes(), value].concat()
+        }
+        Framing::Storable => {
+            let name = u8::try_from(to.len()).unwrap_or(u8::MAX);
+            let items: &[&[u8]] =
+                &[b"\x0a\x00\x0a\x03snd\x0a", &[name], to.as_bytes(), value];
+            image(4, &items.concat())
+        }
+    }
+}
+
+fn to_json(text: &str) -> String {
+    Json::from(text).to_string()
+}
+
+/// A Storable image of an array with its length in front.
+fn image(count: u8, items: &[u8]) -> Vec<u8> {
+    let body = [b"\x05\x0b\x02\x00\x00\x00", &[count][..], items].concat();
+    let mut length = vec![u8::try_from(body.len() & 127).unwrap_or_default()];
+    let mut rest = body.len() >> 7;
+    while rest > 0 {
+        length.insert(0, 128 | u8::try_from(rest & 127).unwrap_or_default());
+        rest >>= 7;
+    }
+    [length, body].concat()
+}
+
+/// The value in a recorded packet `["port1","tag",VALUE]`: its octets, and what they mean.
+fn recorded(framing: Framing, packet: &[u8]) -> Option<(Vec<u8>, Value)> {
+    let value = match framing {
+        Framing::Json => packet.strip_prefix(br#"["port1","tag","#)?.strip_suffix(b"]")?.to_vec(),
+        Framing::Cbor => packet.strip_prefix(b"\x83\x45port1\x43tag")?.to_vec(),
+        Framing::Storable => {
+            let body = packet.iter().position(|octet| octet & 128 == 0)? + 1;
+            let body = packet.get(body..)?;
+            let array = body.strip_prefix(b"\x05\x0b\x02\x00\x00\x00\x03")?;
+            array.strip_prefix(b"\x0a\x05port1\x0a\x03tag")?.to_vec()
+        }
+    };
+    let mut decoder = Decoder::new(framing, FramingLimits::default());
+    let Ok(Step::Packet { elements, .. }) = decoder.next(packet) else {
+        return None;
+    };
+    let meaning = elements.to_values().ok()?.pop()?;
+    Some((value, meaning))
+}
+
+fn unhex(text: &str) -> Option<Vec<u8>> {
+    let digits = text.as_bytes().chunks(2);
+    digits.map(|two| u8::from_str_radix(std::str::from_utf8(two).ok()?, 16).ok()).collect()
+}
+
+/// Lets all recorded values of a kind go there and back.
+async fn values(c: Ctx, framing: Framing, is_kind: fn(&str) -> bool, same: Same) -> Verdict {
+    let mut session = speaking(&c, framing).await?;
+    let mut count = 0;
+    for line in VALUES.lines() {
+        let Ok(recording) = serde_json::from_str::<Json>(line) else {
+            continue;
+        };
+        let name = recording.get("name").and_then(Json::as_str).unwrap_or_default();
+        if !is_kind(name) || matches!(name, "inf" | "nan") {
+            continue;
+        }
+        let octets = recording.get(framing.name()).and_then(Json::as_str).and_then(unhex);
+        let Some((octets, meaning)) = octets.and_then(|octets| recorded(framing, &octets)) else {
+            continue;
+        };
+        count += 1;
+        session.raw(&request(framing, &session.me, &octets)).await?;
+        let answer = session.expect(json!(["echo", REST])).await?;
+        let is_same = match (&same, &answer[..]) {
+            (Same::Exactly, [_, back]) => arrives_as(&meaning, back),
+            (Same::Number, [_, back]) => is_same_number(&meaning, back),
+            _ => false,
+        };
+        ensure(is_same, || {
+            let sent = show_packet(std::slice::from_ref(&meaning));
+            format!("the value {name:?} was sent as {sent} and came back in {}", show_packet(&answer))
+        })?;
+    }
+    ensure(count > 0, || "the suite lost its values".to_owned())
+}
+
+/// Equal, but for what framings may change: booleans of Storable, and numbers that are strings.
+fn arrives_as(sent: &Value, back: &Value) -> bool {
+    match (sent, back) {
+        (Value::Array(sent), Value::Array(back)) => {
+            sent.len() == back.len() && sent.iter().zip(back).all(|(s, b)| arrives_as(s, b))
+        }
+        (Value::Hash(sent), Value::Hash(back)) => {
+            sent.len() == back.len()
+                && sent
+                    .iter()
+                    .all(|(key, sent)| back.get(key).is_some_and(|back| arrives_as(sent, back)))
+        }
+        // A reference to a number is a boolean in some framings, and a number in others.
+        (Value::Bool(_), _) | (_, Value::Bool(_)) => {
+            sent.is_true() == back.is_true() && !sent.is_undef() && !back.is_undef()
+        }
+        _ => sent.perl_eq(back),
+    }
+}
+
+/// The same to fifteen digits, which is what Perl writes.
+fn is_same_number(sent: &Value, back: &Value) -> bool {
+    let number = |value: &Value| value.to_number().map(|number| number.to_f64());
+    match (sent.to_integer(), back.to_integer(), number(sent), number(back)) {
+        (Some(sent), Some(back), ..) => sent == back,
+        (_, _, Some(sent), Some(back)) => (sent - back).abs() <= sent.abs() * 1e-14,
+        _ => sent.perl_eq(back),
+    }
+}
+
+async fn strings(c: Ctx, framing: Framing) -> Verdict {
+    let is_kind = |name: &str| {
+        !name.starts_with("int ") && !name.starts_with("float") && !is_structure(name)
+    };
+    values(c, framing, is_kind, Same::Exactly).await
+}
+
+fn is_structure(name: &str) -> bool {
+    ["array", "hash", "undef", "true", "false", "scalar ref"]
+        .iter()
+        .any(|word| name.contains(word) && !name.contains("perl "))
+}
+
+async fn numbers(c: Ctx, framing: Framing) -> Verdict {
+    let is_kind = |name: &str| name.starts_with("int ") || name.starts_with("float");
+    values(c, framing, is_kind, Same::Number).await
+}
+
+async fn structures(c: Ctx, framing: Framing) -> Verdict {
+    values(c, framing, is_structure, Same::Exactly).await
+}
+
+async fn cut(c: Ctx, framing: Framing) -> Verdict {
+    let mut session = speaking(&c, framing).await?;
+    let packet = json!(["", "snd", session.port("cut"), "\u{e9}\u{20ac}", [1, -500, {"k": null}]]);
+    let mut octets = encoded(framing, &packet)?;
+    octets.extend(encoded(framing, &packet)?);
+    session.dribble(&octets).await?;
+    for _ in 0..2 {
+        session.expect(json!(["cut", "\u{e9}\u{20ac}", [1, -500, {"k": null}]])).await?;
+    }
+    Ok(())
+}
+
+async fn packed(c: Ctx, framing: Framing) -> Verdict {
+    let mut session = speaking(&c, framing).await?;
+    let to = session.port("packed");
+    let mut octets = Vec::new();
+    for number in 0..=100 {
+        octets.extend(encoded(framing, &json!(["", "snd", to, number]))?);
+    }
+    let (most, end) = octets.split_at(octets.len() - 3);
+    session.raw(most).await?;
+    for number in 0..100 {
+        session.expect_first(json!(["packed", REST]), json!(["packed", number])).await?;
+    }
+    session.raw(end).await?;
+    session.expect_first(json!(["packed", REST]), json!(["packed", 100])).await?;
+    Ok(())
+}
+
+async fn large(c: Ctx, framing: Framing) -> Verdict {
+    let mut session = speaking(&c, framing).await?;
+    let text = "large".repeat(200_000);
+    session.send(json!(["", "snd", session.port("large"), text])).await?;
+    let back = session.expect(json!(["large", REST])).await?;
+    let is_same = pattern::matches_packet(&json!(["large", text]), &back);
+    ensure(is_same, || "the string came back otherwise".to_owned())
+}
+
+async fn deep(c: Ctx, framing: Framing) -> Verdict {
+    let mut session = speaking(&c, framing).await?;
+    let mut value = json!("bottom");
+    for _ in 0..499 {
+        value = json!([value]);
+    }
+    session.send(json!(["", "snd", session.port("deep"), value])).await?;
+    let back = session.expect(json!(["deep", REST])).await?;
+    let is_same = pattern::matches_packet(&json!(["deep", value]), &back);
+    ensure(is_same, || "the arrays came back otherwise".to_owned())
+}
+
+async fn large_hash(c: Ctx, framing: Framing) -> Verdict {
+    let mut session = speaking(&c, framing).await?;
+    let pairs = (0..1000).map(|number| (format!("key {number}"), json!(number)));
+    let hash = Json::Object(pairs.collect());
+    session.send(json!(["", "snd", session.port("hash"), hash])).await?;
+    let back = session.expect(json!(["hash", REST])).await?;
+    let is_same = pattern::matches_packet(&json!(["hash", hash]), &back);
+    ensure(is_same, || "the hash came back otherwise".to_owned())
+}
+
+/// JSON cannot say these strings, so octets are compared.
+async fn surrogates(c: Ctx) -> Verdict {
+    let mut session = speaking(&c, Framing::Cbor).await?;
+    for text in [&b"\xed\xa0\x80"[..], b"\xf4\x90\x80\x80"] {
+        let head = 0x60 | u8::try_from(text.len()).unwrap_or_default();
+        let value = [&[head][..], text].concat();
+        session.raw(&request(Framing::Cbor, &session.me, &value)).await?;
+        let answer = session.expect(json!(["echo", REST])).await?;
+        let back = answer.get(1).and_then(Value::as_str).map(|back| back.data().to_vec());
+        ensure(back.as_deref() == Some(text), || {
+            format!("{text:02x?} came back as {back:02x?}")
+        })?;
+    }
+    session.still_works("strings that are no Unicode").await
+}
+
+/// A value in unusual octets, and what it means in JSON.
+type Variant = (&'static [u8], &'static str);
+
+/// Lets values in unusual octets go there and back.
+async fn variants(c: Ctx, framing: Framing, variants: &[Variant]) -> Verdict {
+    let mut session = speaking(&c, framing).await?;
+    for (octets, meaning) in variants {
+        let whole = octets.strip_prefix(b"!");
+        let octets = match whole {
+            // The whole packet, in which places are left for our port.
+            Some(packet) => fill_in(packet, &session.me),
+            None => request(framing, &session.me, octets),
+        };
+        session.raw(&octets).await?;
+        let Ok(meaning) = serde_json::from_str::<Json>(meaning) else {
+            return miss(format!("the suite cannot read its own {meaning}"));
+        };
+        let answer = match session.expect(json!(["echo", REST])).await {
+            Ok(answer) => answer,
+            Err(Stop::Miss(what)) => return miss(format!("for {meaning}: {what}")),
+            Err(skip) => return Err(skip),
+        };
+        let is_same = match &answer[..] {
+            [_, back] if meaning.is_number() => pattern::matches(&meaning, back) || {
+                let number = back.to_number().map(|number| number.to_f64());
+                number == meaning.as_f64()
+            },
+            [_, back] => pattern::matches(&meaning, back),
+            _ => false,
+        };
+        ensure(is_same, || format!("{meaning} came back as {}", show_packet(&answer)))?;
+    }
+    Ok(())
+}
+
+/// Puts the port's ID where `{ME}` stands, and its length where `{LEN}` stands.
+fn fill_in(packet: &[u8], me: &str) -> Vec<u8> {
+    let to = format!("{me}#echo");
+    let length = [u8::try_from(to.len()).unwrap_or(u8::MAX)];
+    let mut octets = Vec::new();
+    let mut rest = packet;
+    while let Some((octet, after)) = rest.split_first() {
+        if let Some(after) = rest.strip_prefix(b"{ME}") {
+            octets.extend_from_slice(to.as_bytes());
+            rest = after;
+        } else if let Some(after) = rest.strip_prefix(b"{LEN}") {
+            octets.extend_from_slice(&length);
+            rest = after;
+        } else {
+            octets.push(*octet);
+            rest = after;
+        }
+    }
+    octets
+}
+
+const JSON_SPACE: &[Variant] = &[
+    (b"!  [\"\" , \"snd\"\t,\n\"{ME}\" , [ 1 , { \"k\" : null } ] ] \r\n", "[1,{\"k\":null}]"),
+    (b"!\n\n\t [\"\",\"snd\",\"{ME}\",[]]", "[]"),
+    (b"!\r\n[\"\",\"snd\",\"{ME}\",{ } ]", "{}"),
+];
+
+const JSON_ESCAPES: &[Variant] = &[
+    (br#""\"\\\/\b\f\n\r\t""#, r#""\"\\/\b\f\n\r\t""#),
+    (br#""\u00e9\u20AC""#, "\"\u{e9}\u{20ac}\""),
+    (br#""\ud83d\ude00""#, "\"\u{1f600}\""),
+    ("\"\u{e9}\u{20ac}\u{1f600}\"".as_bytes(), "\"\u{e9}\u{20ac}\u{1f600}\""),
+    (br#""[\"]\",{}]""#, r#""[\"]\",{}]""#),
+    (b"![\"\\u0000\",\"x\"][\"\",\"\\u0073nd\",\"{ME}\",\"name\"]", "\"name\""),
+];
+
+const JSON_NUMBERS: &[Variant] = &[
+    (b"0", "0"),
+    (b"-0", "0"),
+    (b"1e3", "1000"),
+    (b"1E+3", "1000"),
+    (b"-2.5e-1", "-0.25"),
+    (b"123456789012345678", "123456789012345678"),
+    (b"18446744073709551615", "18446744073709551615"),
+];
+
+const CBOR_INDEFINITE: &[Variant] = &[
+    (b"\x9f\x01\x02\xff", "[1,2]"),
+    (b"\x9f\xff", "[]"),
+    (b"\xbf\x41k\x01\xff", "{\"k\":1}"),
+    (b"\x5f\x42ab\x41c\xff", "\"abc\""),
+    (b"\x7f\x62\xc3\xa9\x61b\xff", "\"\u{e9}b\""),
+    (b"\x5f\xff", "\"\""),
+    (b"!\x9f\x40\x43snd\x58{LEN}{ME}\x41x\xff", "\"x\""),
+];
+
+const CBOR_HEADS: &[Variant] = &[
+    (b"\x18\x01", "1"),
+    (b"\x19\x00\x01", "1"),
+    (b"\x1b\x00\x00\x00\x00\x00\x00\x00\x01", "1"),
+    (b"\x38\x00", "-1"),
+    (b"\x58\x03abc", "\"abc\""),
+    (b"\x5a\x00\x00\x00\x03abc", "\"abc\""),
+    (b"\x98\x01\x01", "[1]"),
+    (b"\xb9\x00\x01\x41k\x01", "{\"k\":1}"),
+    (b"!\x9a\x00\x00\x00\x04\x40\x43snd\x58{LEN}{ME}\x41x", "\"x\""),
+];
+
+const CBOR_FLOATS: &[Variant] = &[
+    (b"\xf9\x3e\x00", "1.5"),
+    (b"\xf9\x04\x00", "0.00006103515625"),
+    (b"\xf9\xc4\x00", "-4"),
+    (b"\xfa\x3f\xc0\x00\x00", "1.5"),
+    (b"\xfb\x3f\xf8\x00\x00\x00\x00\x00\x00", "1.5"),
+];
+
+const CBOR_TAGS: &[Variant] = &[
+    (b"\xd9\x03\xe8\x43abc", "\"abc\""),
+    (b"\xc1\x18\x2a", "42"),
+    (b"\xd9\xd9\xf7\x81\x01", "[1]"),
+    (b"\x82\xd8\x20\x41u\xda\x00\x01\x00\x00\x02", "[\"u\",2]"),
+];
+
+const CBOR_STRINGREFS: &[Variant] = &[
+    (b"\xd9\x01\x00\x82\x45hello\xd8\x19\x00", "[\"hello\",\"hello\"]"),
+    (b"\xd9\x01\x00\x83\x45hello\x46second\xd8\x19\x01", "[\"hello\",\"second\",\"second\"]"),
+    (b"!\xd9\x01\x00\x84\x40\x43snd\x58{LEN}{ME}\x82\x45hello\xd8\x19\x02", "[\"hello\",\"hello\"]"),
+];
+
+const CBOR_SHARED: &[Variant] = &[
+    (b"\x82\xd8\x1c\x81\x01\xd8\x1d\x00", "[[1],[1]]"),
+    (b"\x82\xd8\x1c\xa1\x41k\x02\xd8\x1d\x00", "[{\"k\":2},{\"k\":2}]"),
+];
+
+const CBOR_TEXT: &[Variant] = &[
+    (b"!\x84\x60\x63snd\x78{LEN}{ME}\x61x", "\"x\""),
+    (b"!\x84\x60\x43snd\x58{LEN}{ME}\x61x", "\"x\""),
+    (b"!\x84\x40\x63snd\x58{LEN}{ME}\xa1\x61k\x61v", "{\"k\":\"v\"}"),
+];
+
+const STORABLE_STRINGS: &[Variant] = &[
+    (b"\x0a\x03abc", "\"abc\""),
+    (b"\x01\x00\x00\x00\x03abc", "\"abc\""),
+    (b"\x17\x02\xc3\xa9", "\"\u{e9}\""),
+    (b"\x18\x00\x00\x00\x03\xe2\x82\xac", "\"\u{20ac}\""),
+    (b"\x0a\x00", "\"\""),
+];
+
+const STORABLE_NUMBERS: &[Variant] = &[
+    (b"\x08\x81", "1"),
+    (b"\x08\x00", "-128"),
+    (b"\x09\x00\x01\x00\x00", "65536"),
+    (b"\x09\xff\xff\xff\xff", "-1"),
+    (b"\x0a\x0a4294967296", "4294967296"),
+    (b"\x0a\x031.5", "1.5"),
+];
+
+const STORABLE_REFS: &[Variant] = &[
+    // Values are counted as they begin: the packet is 0, its first string 1, and so on.
+    (b"\x04\x02\x00\x00\x00\x02\x0a\x05hello\x00\x00\x00\x00\x06", "[\"hello\",\"hello\"]"),
+    (b"\x04\x02\x00\x00\x00\x02\x04\x02\x00\x00\x00\x01\x08\x81\x04\x00\x00\x00\x00\x07", "[[1],[1]]"),
+];
+
+const STORABLE_HASHES: &[Variant] = &[
+    (b"\x04\x03\x00\x00\x00\x01\x08\x81\x00\x00\x00\x01k", "{\"k\":1}"),
+    (b"\x04\x19\x00\x00\x00\x00\x01\x08\x81\x00\x00\x00\x00\x01k", "{\"k\":1}"),
+    (b"\x04\x19\x00\x00\x00\x00\x01\x08\x81\x01\x00\x00\x00\x02\xc3\xa9", "{\"\u{e9}\":1}"),
+    (b"\x04\x03\x00\x00\x00\x00", "{}"),
+];
+
+const STORABLE_UNDEF: &[Variant] = &[
+    (b"\x05", "null"),
+    (b"\x0e", "null"),
+    (b"\x04\x02\x00\x00\x00\x02\x05\x0e", "[null,null]"),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn meaning(framing: Framing, octets: &[u8]) -> Json {
+        let mut decoder = Decoder::new(framing, FramingLimits::default());
+        let mut at = 0;
+        loop {
+            match decoder.next(&octets[at..]) {
+                Ok(Step::Packet { used, elements }) => {
+                    at += used;
+                    let values = elements.to_values().unwrap();
+                    if values.len() == 4 {
+                        assert!(pattern::matches_packet(&json!(["", "snd", "me#echo", super::super::ANY]), &values));
+                        return pattern::to_json(&values[3]);
+                    }
+                }
+                other => panic!("{octets:x?}: {other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn the_unusual_octets_mean_what_they_are_said_to() {
+        let all = [
+            (Framing::Json, [JSON_SPACE, JSON_ESCAPES, JSON_NUMBERS].concat()),
+            (
+                Framing::Cbor,
+                [
+                    CBOR_INDEFINITE, CBOR_HEADS, CBOR_FLOATS, CBOR_TAGS, CBOR_STRINGREFS,
+                    CBOR_SHARED, CBOR_TEXT,
+                ]
+                .concat(),
+            ),
+            (
+                Framing::Storable,
+                [
+                    STORABLE_STRINGS, STORABLE_NUMBERS, STORABLE_REFS, STORABLE_HASHES,
+                    STORABLE_UNDEF,
+                ]
+                .concat(),
+            ),
+        ];
+        for (framing, variants) in all {
+            for (octets, said) in variants {
+                let packet = match octets.strip_prefix(b"!") {
+                    Some(packet) => fill_in(packet, "me"),
+                    None => request(framing, "me", octets),
+                };
+                let said: Json = serde_json::from_str(said).unwrap();
+                let found = meaning(framing, &packet);
+                let same = found == said
+                    || found.as_f64().is_some_and(|number| Some(number) == said.as_f64())
+                    || found.as_str().is_some_and(|text| text == said.to_string());
+                assert!(same, "{framing} {packet:x?}: {found} is not {said}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_recorded_value_is_found_in_its_packet() {
+        for framing in Framing::ALL {
+            let found = VALUES.lines().filter(|line| {
+                let recording: Json = serde_json::from_str(line).unwrap();
+                let octets = recording[framing.name()].as_str().and_then(unhex).unwrap_or_default();
+                recorded(framing, &octets).is_some()
+            });
+            assert!(found.count() >= 50, "{framing}");
+        }
+    }
+}

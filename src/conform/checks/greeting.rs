@@ -1,0 +1,263 @@
+//! §1.1 and §1.2: the greeting that the node says, and greetings that it has to take.
+
+use crate::conform::check::{Check, check};
+use crate::conform::context::Ctx;
+use crate::conform::session::encoded;
+use crate::conform::shake::{self, A_MOMENT, Greeted, Manner, Shake};
+use crate::conform::stop::{Stop, Verdict, ensure, miss, skip};
+use crate::wire::auth::AuthMethod;
+use crate::wire::framing::Framing;
+use serde_json::json;
+
+/// Those about greetings.
+pub(super) const CHECKS: &[Check] = &[
+    check("greet-unasked", "1", "Greets without waiting for the peer's greeting.", |c| {
+        Box::pin(greets_unasked(c))
+    }),
+    check("greet-form", "1.1", "The first line has the protocol aemp, version 1, an ID.", |c| {
+        Box::pin(form(c))
+    }),
+    check("greet-methods", "1.1", "The greeting lists a known authentication method.", |c| {
+        Box::pin(methods(c))
+    }),
+    check("greet-framings", "1.1", "The greeting lists a known framing.", |c| {
+        Box::pin(framings(c))
+    }),
+    check("greet-keys", "1.1", "The greeting has the keys mproto=1 and gproto=1.", |c| {
+        Box::pin(keys(c))
+    })
+    .should(),
+    check("greet-tls-key", "1.1", "The key tls is there if there is a certificate.", |c| {
+        Box::pin(tls_key(c))
+    }),
+    check("greet-length", "1", "The greeting fits into the 4096 octets that peers take.", |c| {
+        Box::pin(length(c))
+    }),
+    check("greet-lf", "1", "Lines end in LF, with no CR before it.", |c| Box::pin(ends_in_lf(c)))
+        .should(),
+    check("greet-nonce-length", "1.2", "The nonce has at least 32 characters.", |c| {
+        Box::pin(nonce_length(c))
+    })
+    .should(),
+    check("greet-nonce-fresh", "1.2", "No two connections have the same nonce.", |c| {
+        Box::pin(nonce_fresh(c))
+    })
+    .dial(),
+    check("take-late", "1", "Takes a peer that greets second.", |c| {
+        taken(c, |s| s.manner = Manner::Late)
+    }),
+    check("take-dribble", "1", "Takes a handshake that comes octet by octet.", |c| {
+        taken(c, |s| s.manner = Manner::Dribble)
+    }),
+    check("take-crlf", "1", "Takes lines that end in CR LF, and hashes none of the ends.", |c| {
+        taken(c, |s| s.eol = "\r\n")
+    }),
+    check("take-3kib", "1", "Takes a greeting of 3 KiB.", |c| {
+        taken(c, |s| s.keys.push(("pad".into(), "x".repeat(3000))))
+    }),
+    check("take-version", "1.1", "Takes version 1.0, which is the number 1.", |c| {
+        taken(c, |s| s.version = "1.0".into())
+    }),
+    check("take-no-keys", "1.1", "Takes a greeting without any key.", |c| {
+        taken(c, |s| {
+            s.keys.clear();
+        })
+    }),
+    check("take-unknown-keys", "1.1", "Ignores unknown keys, whatever their values.", |c| {
+        taken(c, |s| {
+            for (key, value) in [("colour", "blue"), ("empty", ""), ("two", "a=b")] {
+                s.keys.insert(0, (key.into(), value.into()));
+            }
+        })
+    }),
+    check("take-escaped-key", "1.1", "Takes escapes in values, and a % that is none.", |c| {
+        taken(c, |s| s.keys.push(("odd".into(), "%3b%25%zz%".into())))
+    }),
+    check("take-escaped-id", "1.1", "Takes a node ID as it is written, and undoes nothing.", |c| {
+        taken(c, |s| s.node.push_str("%3bid%25"))
+    }),
+    check("take-octet-id", "1.1", "Takes a node ID with octets above 127.", |c| {
+        Box::pin(octet_id(c))
+    })
+    .should(),
+    check("take-methods", "1.4", "Passes over methods that it does not know.", |c| {
+        taken(c, |s| {
+            s.auth.splice(0..0, ["hmac_md6_64_256".into(), "x".into()]);
+        })
+    }),
+    check("take-framings", "1.4", "Passes over framings that it does not know.", |c| {
+        taken(c, |s| {
+            s.framings.splice(0..0, ["xml".into(), "json2".into()]);
+        })
+    }),
+    check("take-as-perl", "1.1", "Takes the greeting that AnyEvent::MP 2.02 says.", |c| {
+        taken(c, |s| {
+            let keys = [("provider", "AE-2.02"), ("peeraddr", "127.0.0.1:9"), ("gproto", "1")];
+            s.keys = keys.map(|(key, value)| (key.to_owned(), value.to_owned())).to_vec();
+            s.keys.push(("mproto".into(), "1".into()));
+        })
+    }),
+    check("take-no-nonce", "1.2", "Takes an empty second line.", |c| {
+        taken(c, |s| s.nonce = Some(Vec::new()))
+    }),
+    check("take-odd-nonce", "1.2", "Takes any octets as second line.", |c| {
+        taken(c, |s| s.nonce = Some(b";=,%; \t\xe9\xff".to_vec()))
+    }),
+    check("take-claimed-tls", "1.4", "Without a certificate it does no TLS, whoever offers.", |c| {
+        Box::pin(claimed_tls(c))
+    }),
+    check("take-early", "1", "Takes packets in the same write as the authentication line.", |c| {
+        Box::pin(early(c))
+    }),
+    check("hold-packets", "1", "Sends no packet before it has verified the peer.", |c| {
+        Box::pin(holds_packets(c))
+    }),
+];
+
+/// The node takes a handshake that is changed so.
+pub(super) fn taken(
+    c: Ctx,
+    change: fn(&mut Shake),
+) -> std::pin::Pin<Box<dyn Future<Output = Verdict> + Send>> {
+    Box::pin(async move {
+        let mut shake = c.shake("a");
+        change(&mut shake);
+        c.is_taken(&shake).await
+    })
+}
+
+async fn greeting(c: &Ctx) -> Verdict<Greeted> {
+    let mut conn = c.connect("a").await?;
+    Ok(shake::greet(&mut conn, &c.shake("a")).await?)
+}
+
+async fn greets_unasked(c: Ctx) -> Verdict {
+    let mut conn = c.connect("a").await?;
+    let silent = Shake { manner: Manner::Never, ..c.shake("a") };
+    shake::greet(&mut conn, &silent).await?;
+    Ok(())
+}
+
+async fn form(c: Ctx) -> Verdict {
+    let Greeted { peer, .. } = greeting(&c).await?;
+    let protocol = String::from_utf8_lossy(&peer.protocol);
+    ensure(protocol == "aemp", || format!("the protocol is called {protocol:?}"))?;
+    let version = String::from_utf8_lossy(&peer.version);
+    ensure(peer.has_version(1), || format!("the version is {version:?}"))?;
+    let breaks = |octet: &u8| matches!(octet, b' ' | b'#' | 0..=31);
+    ensure(!peer.node_id.iter().any(breaks), || "no node ID has spaces or # in it".to_owned())
+}
+
+async fn methods(c: Ctx) -> Verdict {
+    let Greeted { peer, .. } = greeting(&c).await?;
+    let known = peer.auth_methods.iter().any(|name| AuthMethod::from_name(name).is_some());
+    ensure(known, || "none of its methods is known".to_owned())
+}
+
+async fn framings(c: Ctx) -> Verdict {
+    let Greeted { peer, .. } = greeting(&c).await?;
+    let known = framings_of(&peer.framings);
+    ensure(!known.is_empty(), || "none of its framings is known".to_owned())
+}
+
+/// The framings that exist, of those in a greeting.
+pub(super) fn framings_of(names: &[Vec<u8>]) -> Vec<Framing> {
+    let names = names.iter().filter_map(|name| std::str::from_utf8(name).ok());
+    names.filter_map(Framing::from_name).collect()
+}
+
+async fn keys(c: Ctx) -> Verdict {
+    let Greeted { peer, .. } = greeting(&c).await?;
+    for key in ["mproto", "gproto"] {
+        ensure(peer.written(key) == Some(b"1"), || format!("there is no {key}=1"))?;
+    }
+    Ok(())
+}
+
+async fn tls_key(c: Ctx) -> Verdict {
+    let Greeted { peer, .. } = greeting(&c).await?;
+    match (c.target.identity.is_some(), peer.offers_tls()) {
+        (true, false) => miss("it has a certificate, and its greeting has no tls=1.0"),
+        (false, true) => skip("it offers TLS: give its certificate with --cert"),
+        _ => Ok(()),
+    }
+}
+
+async fn length(c: Ctx) -> Verdict {
+    let greeted = greeting(&c).await?;
+    let octets = greeted.peer_lines().len();
+    ensure(octets <= 4096, || format!("its greeting has {octets} octets"))
+}
+
+async fn ends_in_lf(c: Ctx) -> Verdict {
+    let greeted = greeting(&c).await?;
+    ensure(!greeted.ends_in_cr, || "its first line ends in CR LF".to_owned())
+}
+
+async fn nonce_length(c: Ctx) -> Verdict {
+    let greeted = greeting(&c).await?;
+    let length = greeted.peer_nonce.len();
+    ensure(length >= 32, || format!("its nonce has {length} characters"))
+}
+
+async fn nonce_fresh(c: Ctx) -> Verdict {
+    let mut nonces = Vec::new();
+    for _ in 0..3 {
+        nonces.push(greeting(&c).await?.peer_nonce);
+    }
+    nonces.sort();
+    nonces.dedup();
+    ensure(nonces.len() == 3, || "two of three connections have the same nonce".to_owned())
+}
+
+async fn octet_id(c: Ctx) -> Verdict {
+    // The check's own words cannot say such an ID: what comes back is enough.
+    let mut shake = c.shake("a");
+    shake.node.push('\u{e9}');
+    let mut session = c.meet_as("a", &shake).await?;
+    session.send(json!(["", "can", "snd", session.port("octets"), "known"])).await?;
+    session.expect(json!(["octets", "known", "1"])).await?;
+    Ok(())
+}
+
+async fn claimed_tls(c: Ctx) -> Verdict {
+    if c.target.identity.is_some() {
+        return skip("it has a certificate");
+    }
+    let shake = Shake { claims_tls: Some("1.0".to_owned()), ..c.shake("a") };
+    c.is_taken(&shake).await
+}
+
+async fn early(c: Ctx) -> Verdict {
+    let mut shake = c.shake("a");
+    let framing = c.target.framing.unwrap_or(Framing::Json);
+    shake.framing = Some(framing.name().to_owned());
+    for word in ["first", "second"] {
+        let to = format!("{}#early", shake.node);
+        shake.early.extend(encoded(framing, &json!(["", "snd", to, word]))?);
+    }
+    let mut session = c.meet_as("a", &shake).await?;
+    for word in ["first", "second"] {
+        session.expect_first(json!(["early", super::REST]), json!(["early", word])).await?;
+    }
+    Ok(())
+}
+
+async fn holds_packets(c: Ctx) -> Verdict {
+    let shake = c.shake("a");
+    let mut conn = c.connect("a").await?;
+    let greeted = shake::greet(&mut conn, &shake).await?;
+    let mut in_tls = false;
+    if let Some(tls) = shake.tls.as_ref().filter(|_| greeted.peer.offers_tls()) {
+        conn.start_tls(greeted.we_are_client(), tls).await?;
+        in_tls = true;
+    }
+    shake::hear_auth(&mut conn, &shake, &greeted, in_tls).await?;
+    // Nothing can prove that it is silent: it does not listen yet.
+    let patience = tokio::time::Instant::now() + A_MOMENT;
+    match conn.read(patience, "packets").await {
+        Ok(()) => miss("octets came behind its authentication line, before ours was said"),
+        Err(crate::conform::stop::Seen::Late(_)) => Ok(()),
+        Err(seen) => Err(Stop::from(seen)),
+    }
+}

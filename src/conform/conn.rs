@@ -1,0 +1,175 @@
+//! A connection before its packets: lines in both directions, and TLS where both want it.
+
+use super::stop::Seen;
+use super::tls::{self, Tls};
+use super::transcript::{Speaker, Transcript, printable};
+use crate::rewind::Rewind;
+use bytes::BytesMut;
+use rustls::pki_types::CertificateDer;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout, timeout_at};
+
+/// A line that is longer is none.
+const LONGEST_LINE: usize = 64 << 10;
+
+/// Any stream of octets.
+pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<IO: AsyncRead + AsyncWrite + Send + Unpin> Stream for IO {}
+
+/// One connection with the node under test.
+pub(crate) struct Conn {
+    pub(crate) stream: Box<dyn Stream>,
+    pub(crate) unread: BytesMut,
+    pub(crate) name: Arc<str>,
+    pub(crate) transcript: Transcript,
+    pub(crate) patience: Duration,
+    /// The suite's own address on it.
+    pub(crate) local: std::net::SocketAddr,
+}
+
+impl Conn {
+    pub(crate) fn new(
+        stream: TcpStream,
+        name: &str,
+        transcript: &Transcript,
+        patience: Duration,
+    ) -> Result<Conn, Seen> {
+        let local = stream.local_addr().map_err(|error| Seen::Closed(error.to_string()))?;
+        // Where it cannot be switched off, octets only come in larger portions.
+        let _ = stream.set_nodelay(true);
+        Ok(Conn {
+            stream: Box::new(stream),
+            unread: BytesMut::new(),
+            name: name.into(),
+            transcript: transcript.clone(),
+            patience,
+            local,
+        })
+    }
+
+    pub(crate) fn note(&self, speaker: Speaker, text: impl Into<String>) {
+        self.transcript.add(&self.name, speaker, text, &[]);
+    }
+
+    /// Sends octets; that nobody takes them shows at the next read.
+    pub(crate) async fn write(&mut self, octets: &[u8]) -> Result<(), Seen> {
+        let write = async {
+            self.stream.write_all(octets).await?;
+            self.stream.flush().await
+        };
+        match timeout(self.patience, write).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(self.closed(&format!("while the suite was writing: {error}"))),
+            Err(_) => Err(Seen::Late("the node takes no octets".to_owned())),
+        }
+    }
+
+    /// Sends a text, one octet a time if asked for, and notes it.
+    pub(crate) async fn say(&mut self, text: &[u8], dribble: bool) -> Result<(), Seen> {
+        for line in text.split_inclusive(|octet| *octet == b'\n') {
+            self.note(Speaker::Suite, printable(line.trim_ascii_end()));
+        }
+        if !dribble {
+            return self.write(text).await;
+        }
+        for octet in text.chunks(1) {
+            self.write(octet).await?;
+            tokio::task::yield_now().await;
+        }
+        Ok(())
+    }
+
+    /// The next line, without its end.
+    pub(crate) async fn line(&mut self, what: &str) -> Result<Vec<u8>, Seen> {
+        let (line, _) = self.line_and_end(what).await?;
+        Ok(line)
+    }
+
+    /// The next line, and whether it ended in CR LF.
+    pub(crate) async fn line_and_end(&mut self, what: &str) -> Result<(Vec<u8>, bool), Seen> {
+        let deadline = Instant::now() + self.patience;
+        loop {
+            if let Some(end) = memchr::memchr(b'\n', &self.unread) {
+                let mut line = self.unread.split_to(end + 1).to_vec();
+                line.pop();
+                let had_cr = line.last() == Some(&b'\r');
+                if had_cr {
+                    line.pop();
+                }
+                self.note(Speaker::Node, printable(&line));
+                return Ok((line, had_cr));
+            }
+            if self.unread.len() > LONGEST_LINE {
+                return Err(Seen::Wrong(format!("{what} has no end")));
+            }
+            self.read(deadline, what).await?;
+        }
+    }
+
+    /// Reads more octets.
+    pub(crate) async fn read(&mut self, deadline: Instant, what: &str) -> Result<(), Seen> {
+        match timeout_at(deadline, self.stream.read_buf(&mut self.unread)).await {
+            Ok(Ok(0)) => Err(self.closed(&format!("instead of sending {what}"))),
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(error)) => Err(self.closed(&format!("instead of sending {what}: {error}"))),
+            Err(_) => {
+                let had = match self.unread.is_empty() {
+                    true => "nothing".to_owned(),
+                    false => format!("only {}", printable(&self.unread)),
+                };
+                Err(Seen::Late(format!("waited {:?} for {what}, {had} came", self.patience)))
+            }
+        }
+    }
+
+    /// Waits until the node closes the connection; what it says before does not matter.
+    pub(crate) async fn wait_closed(&mut self, within: Duration) -> Result<(), Seen> {
+        let deadline = Instant::now() + within;
+        loop {
+            self.unread.clear();
+            match timeout_at(deadline, self.stream.read_buf(&mut self.unread)).await {
+                Ok(Ok(0) | Err(_)) => {
+                    self.note(Speaker::Node, "(closes)");
+                    return Ok(());
+                }
+                Ok(Ok(_)) => self.note(Speaker::Node, printable(&self.unread)),
+                Err(_) => {
+                    return Err(Seen::Late(format!(
+                        "the node did not close the connection within {within:?}"
+                    )));
+                }
+            }
+        }
+    }
+
+    /// TLS from the very next octet on. Gives the certificate that the node presented.
+    pub(crate) async fn start_tls(
+        &mut self,
+        we_are_client: bool,
+        tls: &Tls,
+    ) -> Result<Option<CertificateDer<'static>>, Seen> {
+        let role = if we_are_client { "client" } else { "server" };
+        self.note(Speaker::Nobody, format!("TLS begins, the suite is its {role}"));
+        let plain = std::mem::replace(&mut self.stream, Box::new(tokio::io::empty()));
+        let plain = Rewind::new(self.unread.split().freeze(), plain);
+        match timeout(self.patience, tls::handshake(plain, we_are_client, tls)).await {
+            Ok(Ok(secured)) => {
+                self.note(Speaker::Nobody, format!("TLS is up: {}", secured.summary));
+                self.stream = Box::new(secured.stream);
+                Ok(secured.presented)
+            }
+            Ok(Err(error)) => {
+                Err(self.closed(&format!("in the TLS handshake (the suite as {role}): {error}")))
+            }
+            Err(_) => Err(Seen::Late(format!("no TLS handshake within {:?}", self.patience))),
+        }
+    }
+
+    pub(crate) fn closed(&self, when: &str) -> Seen {
+        self.note(Speaker::Node, format!("(closes, {when})"));
+        Seen::Closed(format!("the node closed the connection {when}"))
+    }
+}

@@ -1,0 +1,282 @@
+//! What a check has at hand: the node under test, and who the suite is in front of it.
+
+use super::check::Position;
+use super::conn::Conn;
+use super::session::{Pace, Session};
+use super::shake::{self, Manner, Shake, Token};
+use super::stop::{Seen, Stop, Verdict, miss, skip};
+use super::tls::{Identity, Tls};
+use super::transcript::Transcript;
+use crate::wire::framing::Framing;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
+
+/// What the suite knows about the node under test, beside where it is.
+#[derive(Clone, Debug)]
+pub struct Target {
+    /// The secret of its network.
+    pub secret: Option<Vec<u8>>,
+    /// Its certificate with the key, if it has one.
+    pub identity: Option<Arc<Identity>>,
+    /// The only framing of the conversations that are not about framings.
+    pub framing: Option<Framing>,
+    /// How long the node may take for anything that it does at once.
+    pub patience: Duration,
+    /// Its setting `monitor_timeout`.
+    pub monitor_timeout: Duration,
+    /// Its setting `connect_interval`.
+    pub connect_interval: Duration,
+    /// The function that makes the port that `docs/conformance.md` describes, if it has one.
+    pub service: Option<String>,
+}
+
+impl Default for Target {
+    /// The reference's defaults, five seconds of patience, and neither secret nor certificate.
+    fn default() -> Self {
+        Target {
+            secret: None,
+            identity: None,
+            framing: None,
+            patience: Duration::from_secs(5),
+            monitor_timeout: Duration::from_secs(30),
+            connect_interval: Duration::from_secs(2),
+            service: None,
+        }
+    }
+}
+
+/// How connections with the node come about.
+#[derive(Clone, Debug)]
+pub(crate) enum Reach {
+    /// By dialling its address.
+    Dial(String),
+    /// By waiting at the addresses that it has as its seeds.
+    Seeds(Vec<Arc<TcpListener>>),
+}
+
+/// One check's view of the world. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Ctx {
+    pub(crate) target: Arc<Target>,
+    pub(crate) transcript: Transcript,
+    reach: Reach,
+    /// Part of every name that the check uses, so that checks do not disturb each other.
+    label: Arc<str>,
+    connections: Arc<AtomicUsize>,
+}
+
+impl Ctx {
+    pub(crate) fn new(target: Arc<Target>, reach: Reach, label: String) -> Ctx {
+        Ctx {
+            target,
+            transcript: Transcript::new(),
+            reach,
+            label: label.into(),
+            connections: Arc::default(),
+        }
+    }
+
+    pub(crate) fn position(&self) -> Position {
+        match self.reach {
+            Reach::Dial(_) => Position::Dial,
+            Reach::Seeds(_) => Position::Listen,
+        }
+    }
+
+    /// A name that no other check uses: for nodes, families and keys.
+    pub(crate) fn name(&self, name: &str) -> String {
+        format!("{}-{name}", self.label)
+    }
+
+    /// A connection on which nothing is said yet.
+    pub(crate) async fn connect(&self, name: &str) -> Result<Conn, Seen> {
+        let number = self.connections.fetch_add(1, Ordering::Relaxed);
+        let stream = match &self.reach {
+            Reach::Dial(address) => self.dial(address).await?,
+            Reach::Seeds(seeds) => {
+                let Some(seed) = seeds.get(number % seeds.len().max(1)) else {
+                    return Err(Seen::Wrong("the check has no seed".to_owned()));
+                };
+                self.accept(seed).await?
+            }
+        };
+        Conn::new(stream, name, &self.transcript, self.target.patience)
+    }
+
+    /// A connection that the node makes to that seed of the check.
+    pub(crate) async fn connect_at(&self, name: &str, seed: usize) -> Verdict<Conn> {
+        let Reach::Seeds(seeds) = &self.reach else {
+            return skip("only where the suite is the seed");
+        };
+        let Some(seed) = seeds.get(seed) else {
+            return miss("the check has no such seed");
+        };
+        let stream = self.accept(seed).await?;
+        Ok(Conn::new(stream, name, &self.transcript, self.target.patience)?)
+    }
+
+    /// The address of that seed of the check.
+    pub(crate) fn seed_address(&self, seed: usize) -> Option<SocketAddr> {
+        match &self.reach {
+            Reach::Seeds(seeds) => seeds.get(seed)?.local_addr().ok(),
+            Reach::Dial(_) => None,
+        }
+    }
+
+    async fn dial(&self, address: &str) -> Result<TcpStream, Seen> {
+        match timeout(self.target.patience, TcpStream::connect(address)).await {
+            Ok(Ok(stream)) => Ok(stream),
+            Ok(Err(error)) => Err(Seen::Closed(format!("cannot connect to {address}: {error}"))),
+            Err(_) => {
+                Err(Seen::Late(format!("no connection to {address} in {:?}", self.target.patience)))
+            }
+        }
+    }
+
+    /// How long a node may take until it dials a seed again.
+    fn until_dialled(&self) -> Duration {
+        self.target.patience * 3
+    }
+
+    async fn accept(&self, listener: &TcpListener) -> Result<TcpStream, Seen> {
+        match timeout(self.until_dialled(), listener.accept()).await {
+            Ok(Ok((stream, _))) => Ok(stream),
+            Ok(Err(error)) => Err(Seen::Wrong(format!("cannot accept: {error}"))),
+            Err(_) => {
+                Err(Seen::Late(format!("the node did not dial within {:?}", self.until_dialled())))
+            }
+        }
+    }
+
+    /// A right handshake as the node of that name.
+    pub(crate) fn shake(&self, name: &str) -> Shake {
+        let target = &self.target;
+        let mut auth = Vec::new();
+        if target.identity.is_some() {
+            auth.push("tls_sha3_512".to_owned());
+        }
+        if target.secret.is_some() {
+            auth.push("hmac_sha3_512".to_owned());
+        }
+        let all = Framing::ALL.into_iter();
+        let framings = match target.framing {
+            Some(framing) => vec![framing.name().to_owned()],
+            None => all.map(|framing| framing.name().to_owned()).collect(),
+        };
+        let keys = [("provider", "conform-1"), ("mproto", "1"), ("gproto", "1")];
+        Shake {
+            node: self.name(name),
+            protocol: "aemp".to_owned(),
+            version: "1".to_owned(),
+            auth,
+            framing: target.framing.map(|framing| framing.name().to_owned()),
+            framings,
+            keys: keys.map(|(key, value)| (key.to_owned(), value.to_owned())).to_vec(),
+            nonce: None,
+            eol: "\n",
+            secret: target.secret.clone(),
+            tls: target.identity.clone().map(Tls::new),
+            claims_tls: None,
+            method: None,
+            token: Token::Right,
+            more: String::new(),
+            early: Vec::new(),
+            manner: Manner::AtOnce,
+            pace: Pace::Relays,
+        }
+    }
+
+    /// A connection with a right handshake, as the node of that name.
+    pub(crate) async fn meet(&self, name: &str) -> Verdict<Session> {
+        self.meet_as(name, &self.shake(name)).await
+    }
+
+    /// A connection with that handshake, which has to come up.
+    pub(crate) async fn meet_as(&self, name: &str, shake: &Shake) -> Verdict<Session> {
+        Ok(self.try_meet(name, shake).await?)
+    }
+
+    pub(crate) async fn try_meet(&self, name: &str, shake: &Shake) -> Result<Session, Seen> {
+        let conn = self.connect(name).await?;
+        shake::meet(conn, shake).await
+    }
+
+    /// A connection that the node makes to that seed of the check.
+    pub(crate) async fn meet_at(&self, name: &str, seed: usize) -> Verdict<Session> {
+        let conn = self.connect_at(name, seed).await?;
+        Ok(shake::meet(conn, &self.shake(name)).await?)
+    }
+
+    /// The node takes whoever shakes hands so: it relays a message.
+    pub(crate) async fn is_taken(&self, shake: &Shake) -> Verdict {
+        let mut session = self.meet_as("a", shake).await?;
+        session.barrier().await
+    }
+
+    /// The node closes the connection when somebody shakes hands so.
+    pub(crate) async fn is_refused(&self, shake: &Shake) -> Verdict {
+        let mut conn = match self.connect("a").await {
+            Ok(conn) => conn,
+            Err(seen) => return Err(seen.into()),
+        };
+        match shake::agree(&mut conn, shake).await {
+            Err(Seen::Closed(_)) => Ok(()),
+            Err(Seen::Late(_)) => miss("the node neither went on nor closed the connection"),
+            Err(Seen::Wrong(what)) => miss(what),
+            Ok(_) => Ok(conn.wait_closed(self.target.patience).await?),
+        }
+    }
+
+    /// A place where other nodes can dial the suite.
+    pub(crate) async fn listen(&self, session: &Session) -> Verdict<TcpListener> {
+        let host: IpAddr = session.local.ip();
+        TcpListener::bind((host, 0))
+            .await
+            .map_err(|error| Stop::Skip(format!("cannot listen on {host}: {error}")))
+    }
+
+    /// The connection that the node makes to a listener of the suite.
+    pub(crate) async fn dialled(
+        &self,
+        listener: &TcpListener,
+        name: &str,
+        shake: &Shake,
+    ) -> Verdict<Session> {
+        let stream = self.accept(listener).await?;
+        let conn = Conn::new(stream, name, &self.transcript, self.target.patience)?;
+        Ok(shake::meet(conn, shake).await?)
+    }
+
+    pub(crate) fn secret(&self) -> Verdict<&[u8]> {
+        match &self.target.secret {
+            Some(secret) => Ok(secret),
+            None => skip("needs the secret of the network: --secret"),
+        }
+    }
+
+    pub(crate) fn identity(&self) -> Verdict<Arc<Identity>> {
+        match &self.target.identity {
+            Some(identity) => Ok(identity.clone()),
+            None => skip("needs the certificate of the network: --cert"),
+        }
+    }
+
+    /// The function of the test service.
+    pub(crate) fn service(&self) -> Verdict<&str> {
+        match &self.target.service {
+            Some(function) => Ok(function),
+            None => skip("needs the test service: --service, see docs/conformance.md"),
+        }
+    }
+
+    /// A right handshake outside of TLS, even if both sides could do it.
+    pub(crate) fn plain(&self, name: &str) -> Verdict<Shake> {
+        self.secret()?;
+        let shake = self.shake(name);
+        Ok(Shake { tls: None, auth: vec!["hmac_sha3_512".to_owned()], ..shake })
+    }
+}

@@ -1,0 +1,303 @@
+//! What is said about a run: a table for people, JSON and JUnit for machines.
+
+use super::check::{Level, Position};
+use super::profile::{Deviation, Profile};
+use super::run::{Finding, Outcome};
+use serde_json::{Value as Json, json};
+use std::fmt::Write as _;
+
+/// How a finding is to be seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// It passed, as it should.
+    Passed,
+    /// It was missed, and nobody expected that.
+    Missed,
+    /// It was missed, and the profile explains it.
+    Expected,
+    /// It passed though the profile says that it does not.
+    Surprise,
+    /// It was not found out.
+    Skipped,
+}
+
+impl State {
+    /// The name in reports.
+    pub const fn name(self) -> &'static str {
+        match self {
+            State::Passed => "pass",
+            State::Missed => "MISS",
+            State::Expected => "known",
+            State::Surprise => "PASSES",
+            State::Skipped => "skip",
+        }
+    }
+}
+
+/// All findings of one run, or of several.
+#[derive(Clone, Debug)]
+pub struct Report {
+    findings: Vec<Finding>,
+    profile: Option<&'static Profile>,
+}
+
+impl Report {
+    /// A report on these findings, seen with the deviations of a profile.
+    pub fn new(findings: Vec<Finding>, profile: Option<&'static Profile>) -> Report {
+        Report { findings, profile }
+    }
+
+    /// The findings, in order.
+    pub fn findings(&self) -> &[Finding] {
+        &self.findings
+    }
+
+    /// How to see a finding.
+    pub fn state(&self, finding: &Finding) -> State {
+        match (&finding.outcome, self.deviation(finding)) {
+            (Outcome::Passed, None) => State::Passed,
+            (Outcome::Passed, Some(_)) => State::Surprise,
+            (Outcome::Missed { .. }, None) => State::Missed,
+            (Outcome::Missed { .. }, Some(_)) => State::Expected,
+            (Outcome::Skipped(_), _) => State::Skipped,
+        }
+    }
+
+    fn deviation(&self, finding: &Finding) -> Option<&'static Deviation> {
+        self.profile?.deviation(finding.check.id, finding.position)
+    }
+
+    /// How many findings are in that state.
+    pub fn count(&self, state: State) -> usize {
+        self.in_state(state).count()
+    }
+
+    fn in_state(&self, state: State) -> impl Iterator<Item = &Finding> {
+        self.findings.iter().filter(move |finding| self.state(finding) == state)
+    }
+
+    /// One line about a finding, without line end.
+    pub fn line(&self, finding: &Finding) -> String {
+        let check = finding.check;
+        let state = self.state(finding).name();
+        let mut line = format!(
+            "{state:6} {:6} {:5} {:22} {}",
+            check.level,
+            format!("§{}", check.section),
+            check.id,
+            check.sentence
+        );
+        let remark = match (&finding.outcome, self.deviation(finding)) {
+            (Outcome::Skipped(why), _) => Some(why.clone()),
+            (Outcome::Missed { .. }, Some(known)) => Some(known.explanation.to_owned()),
+            (Outcome::Passed, Some(known)) => {
+                Some(format!("the profile says that it does not: {}", known.explanation))
+            }
+            (Outcome::Missed { what, .. }, None) => Some(what.clone()),
+            (Outcome::Passed, None) => None,
+        };
+        if let Some(remark) = remark {
+            let _ = write!(line, "\n{:14}-> {remark}", "");
+        }
+        line
+    }
+
+    /// The misses with their conversations, and what it comes to. `all` also lists what passed.
+    pub fn text(&self, all: bool) -> String {
+        let mut text = String::new();
+        for finding in &self.findings {
+            if all || self.state(finding) != State::Passed {
+                let _ = writeln!(text, "{}", self.line(finding));
+            }
+        }
+        let misses: Vec<&Finding> = self.fix_first();
+        for finding in &misses {
+            let Outcome::Missed { what, transcript } = &finding.outcome else {
+                continue;
+            };
+            let check = finding.check;
+            let _ = writeln!(
+                text,
+                "\n{} ({}, §{}, {}): {}\n  {what}",
+                check.id,
+                check.level,
+                check.section,
+                finding.position.name(),
+                check.sentence
+            );
+            for line in transcript {
+                let _ = writeln!(text, "  {line}");
+            }
+        }
+        if let Some(first) = misses.first() {
+            let _ = writeln!(
+                text,
+                "\nFix first: {} (docs/protocol.md §{}); then again `aemp conform ... --only {}`.",
+                first.check.id, first.check.section, first.check.id
+            );
+        }
+        let _ = writeln!(text, "\n{}", self.summary());
+        text
+    }
+
+    /// Unexpected misses, what matters most first.
+    fn fix_first(&self) -> Vec<&Finding> {
+        let mut misses: Vec<&Finding> = self.in_state(State::Missed).collect();
+        misses.sort_by_key(|finding| finding.check.level);
+        misses
+    }
+
+    /// One sentence.
+    pub fn summary(&self) -> String {
+        let of_level = |level: Level| {
+            self.in_state(State::Missed).filter(|finding| finding.check.level == level).count()
+        };
+        let mut text = format!(
+            "{} checks: {} passed, {} missed ({} must, {} should, {} ours), {} skipped",
+            self.findings.len(),
+            self.count(State::Passed),
+            self.count(State::Missed),
+            of_level(Level::Must),
+            of_level(Level::Should),
+            of_level(Level::Ours),
+            self.count(State::Skipped),
+        );
+        if let Some(profile) = self.profile {
+            let _ = write!(
+                text,
+                "; of {}: {} known misses, {} unexpected passes",
+                profile.name,
+                self.count(State::Expected),
+                self.count(State::Surprise)
+            );
+        }
+        text.push('.');
+        text
+    }
+
+    /// Everything, for programs.
+    pub fn json(&self) -> Json {
+        let checks: Vec<Json> = self
+            .findings
+            .iter()
+            .map(|finding| {
+                let check = finding.check;
+                let mut one = json!({
+                    "id": check.id,
+                    "section": check.section,
+                    "level": check.level.name(),
+                    "sentence": check.sentence,
+                    "position": finding.position.name(),
+                    "state": self.state(finding).name().to_lowercase(),
+                    "seconds": finding.duration.as_secs_f64(),
+                });
+                match &finding.outcome {
+                    Outcome::Passed => {}
+                    Outcome::Skipped(why) => one["why"] = why.as_str().into(),
+                    Outcome::Missed { what, transcript } => {
+                        one["what"] = what.as_str().into();
+                        one["transcript"] = transcript.as_slice().into();
+                    }
+                }
+                if let Some(known) = self.deviation(finding) {
+                    one["known"] = known.explanation.into();
+                }
+                one
+            })
+            .collect();
+        json!({
+            "profile": self.profile.map(|profile| profile.name),
+            "passed": self.count(State::Passed),
+            "missed": self.count(State::Missed),
+            "known": self.count(State::Expected),
+            "unexpected_passes": self.count(State::Surprise),
+            "skipped": self.count(State::Skipped),
+            "checks": checks,
+        })
+    }
+
+    /// Everything, in the XML that build servers read.
+    pub fn junit(&self) -> String {
+        let missed = self.count(State::Missed);
+        let skipped = self.count(State::Skipped) + self.count(State::Expected);
+        let seconds: f64 = self.findings.iter().map(|f| f.duration.as_secs_f64()).sum();
+        let mut xml = format!(
+            "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites>\n<testsuite \
+             name=\"aemp-conform\" tests=\"{}\" failures=\"{missed}\" errors=\"0\" \
+             skipped=\"{skipped}\" time=\"{seconds:.3}\">\n",
+            self.findings.len()
+        );
+        for finding in &self.findings {
+            let check = finding.check;
+            let _ = write!(
+                xml,
+                "<testcase classname=\"aemp.{}.{}\" name=\"{} {}\" time=\"{:.3}\"",
+                finding.position.name(),
+                check.level,
+                check.id,
+                escape(check.sentence),
+                finding.duration.as_secs_f64()
+            );
+            match (&finding.outcome, self.deviation(finding)) {
+                (Outcome::Passed, _) => xml.push_str("/>\n"),
+                (Outcome::Skipped(why), _) => {
+                    let _ = writeln!(xml, "><skipped message=\"{}\"/></testcase>", escape(why));
+                }
+                (Outcome::Missed { what, .. }, Some(known)) => {
+                    let message = escape(&format!("{}: {what}", known.explanation));
+                    let _ = writeln!(xml, "><skipped message=\"{message}\"/></testcase>");
+                }
+                (Outcome::Missed { what, transcript }, None) => {
+                    let _ = writeln!(
+                        xml,
+                        "><failure message=\"{}\">{}</failure></testcase>",
+                        escape(what),
+                        escape(&transcript.join("\n"))
+                    );
+                }
+            }
+        }
+        xml.push_str("</testsuite>\n</testsuites>\n");
+        xml
+    }
+}
+
+/// The list of checks, one a line.
+pub fn list(position: Option<Position>) -> String {
+    let mut text = String::new();
+    for check in super::checks::all() {
+        if position.is_some_and(|position| !check.is_for(position)) {
+            continue;
+        }
+        let places = match (check.is_for(Position::Dial), check.is_for(Position::Listen)) {
+            (true, true) => "both",
+            (true, false) => "dial",
+            _ => "listen",
+        };
+        let section = format!("§{}", check.section);
+        let _ = writeln!(
+            text,
+            "{:22} {section:5} {:6} {places:6} {}",
+            check.id, check.level, check.sentence
+        );
+    }
+    text
+}
+
+/// A text as it may stand in XML.
+fn escape(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '&' => escaped.push_str("&amp;"),
+            '<' => escaped.push_str("&lt;"),
+            '>' => escaped.push_str("&gt;"),
+            '"' => escaped.push_str("&quot;"),
+            '\n' | '\t' => escaped.push(character),
+            // XML has no way to write these.
+            c if c.is_control() || matches!(c, '\u{fffe}' | '\u{ffff}') => escaped.push('?'),
+            c => escaped.push(c),
+        }
+    }
+    escaped
+}

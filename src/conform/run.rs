@@ -1,0 +1,395 @@
+//! Runs checks against a node: all at once where they do not disturb each other, and always to an
+//! end.
+
+use super::check::{Check, Level, Listening, Position};
+use super::checks;
+use super::context::{Ctx, Reach, Target};
+use super::profile::Profile;
+use super::stop::{Stop, Verdict};
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::net::TcpListener;
+use tokio::process::{Child, Command};
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::JoinSet;
+
+/// Checks that talk to the node at the same time.
+const AT_ONCE: usize = 24;
+
+/// Where the suite stands.
+#[derive(Clone, Debug)]
+pub enum Place {
+    /// It dials the node under test at `host:port`.
+    Dial(String),
+    /// It is the node's seeds.
+    Listen {
+        /// The address on which the node can reach it.
+        host: IpAddr,
+        /// Who starts the node.
+        start: Start,
+    },
+}
+
+/// Who starts the node under test when it is to dial the suite.
+#[derive(Clone, Debug)]
+pub enum Start {
+    /// Somebody else, once, with all the seeds that are printed.
+    ByHand,
+    /// The suite, as often as it needs one: a command for the shell, in which `{seeds}` stands for
+    /// the addresses with commas between them.
+    Command(String),
+}
+
+/// What to do.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Where the suite stands.
+    pub place: Place,
+    /// What it knows about the node.
+    pub target: Target,
+    /// Names of checks, or beginnings of names; all checks if there are none.
+    pub only: Vec<String>,
+    /// The last level to check.
+    pub level: Level,
+    /// The deviations to expect.
+    pub profile: Option<&'static Profile>,
+}
+
+/// Why a plan cannot be carried out.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PlanError {
+    /// No check has such a name.
+    #[error("no check is called {name:?} here; --list lists all")]
+    UnknownCheck {
+        /// The name.
+        name: String,
+    },
+    /// There is neither a secret nor a certificate.
+    #[error(
+        "neither secret nor certificate: nobody talks to a node without one; give --secret or --cert"
+    )]
+    NoCredentials,
+    /// No address to listen on.
+    #[error("cannot listen on {host}")]
+    Listen {
+        /// The address.
+        host: IpAddr,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// How a check ended.
+#[derive(Clone, Debug)]
+pub enum Outcome {
+    /// The node keeps the statement.
+    Passed,
+    /// It does not.
+    Missed {
+        /// What was seen.
+        what: String,
+        /// The conversation.
+        transcript: Vec<String>,
+    },
+    /// It could not be found out, and why.
+    Skipped(String),
+}
+
+/// What came of one check.
+#[derive(Clone, Debug)]
+pub struct Finding {
+    /// The check.
+    pub check: &'static Check,
+    /// Who dialled.
+    pub position: Position,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// How long it took.
+    pub duration: Duration,
+}
+
+impl Plan {
+    /// The checks of this plan.
+    ///
+    /// # Errors
+    /// If a name in `only` is that of none.
+    pub fn checks(&self) -> Result<Vec<&'static Check>, PlanError> {
+        let position = self.position();
+        let fits = |check: &&Check| check.is_for(position) && check.level <= self.level;
+        if let Some(name) = self.only.iter().find(|name| !checks::all().any(|c| is_named(c, name)))
+        {
+            return Err(PlanError::UnknownCheck { name: name.clone() });
+        }
+        let is_wanted = |check: &&Check| {
+            self.only.is_empty() || self.only.iter().any(|name| is_named(check, name))
+        };
+        Ok(checks::all().filter(fits).filter(is_wanted).collect())
+    }
+
+    /// Who dials.
+    pub fn position(&self) -> Position {
+        match self.place {
+            Place::Dial(_) => Position::Dial,
+            Place::Listen { .. } => Position::Listen,
+        }
+    }
+}
+
+fn is_named(check: &Check, name: &str) -> bool {
+    check.id == name || name.strip_suffix('*').is_some_and(|start| check.id.starts_with(start))
+}
+
+/// What the suite says while it runs.
+#[derive(Clone, Debug)]
+pub enum Progress {
+    /// Somebody has to start the node with these seeds.
+    StartWith(Vec<SocketAddr>),
+    /// A check has ended.
+    Found(Finding),
+}
+
+/// Carries the plan out, and gives what came of each check, in the order of the checks.
+///
+/// # Errors
+/// If the plan makes no sense; a node that errs, or is not there, is no error.
+pub async fn run(
+    plan: Plan,
+    mut progress: impl FnMut(&Progress),
+) -> Result<Vec<Finding>, PlanError> {
+    if plan.target.secret.is_none() && plan.target.identity.is_none() {
+        return Err(PlanError::NoCredentials);
+    }
+    let checks = plan.checks()?;
+    let position = plan.position();
+    let breaks_node = |check: &Check| {
+        let deviation = plan.profile.and_then(|profile| profile.deviation(check.id, position));
+        deviation.filter(|deviation| deviation.breaks_node)
+    };
+    let (findings, mut found) = mpsc::unbounded_channel();
+    let mut harmless = Vec::new();
+    for check in &checks {
+        match breaks_node(check) {
+            None => harmless.push(*check),
+            Some(deviation) => {
+                let outcome =
+                    Outcome::Skipped(format!("it would break the node: {}", deviation.explanation));
+                let duration = Duration::ZERO;
+                let _ = findings.send(Finding { check, position, outcome, duration });
+            }
+        }
+    }
+    let runner = Runner { target: Arc::new(plan.target.clone()), run: run_label(), findings };
+    let work: std::pin::Pin<Box<dyn Future<Output = ()> + Send>> = match &plan.place {
+        Place::Dial(address) => Box::pin(runner.dial(harmless, address.clone())),
+        Place::Listen { host, start } => {
+            let host = *host;
+            let seats = seats(&harmless, host)
+                .await
+                .map_err(|source| PlanError::Listen { host, source })?;
+            match start {
+                Start::Command(command) => Box::pin(runner.with_command(seats, command.clone())),
+                Start::ByHand => {
+                    progress(&Progress::StartWith(all_addresses(&seats)));
+                    Box::pin(runner.by_hand(seats))
+                }
+            }
+        }
+    };
+    let work = tokio::spawn(work);
+    let mut all = Vec::new();
+    while let Some(finding) = found.recv().await {
+        progress(&Progress::Found(finding.clone()));
+        all.push(finding);
+    }
+    // It has given all it found.
+    let _ = work.await;
+    let place = |finding: &Finding| checks.iter().position(|check| check.id == finding.check.id);
+    all.sort_by_key(place);
+    Ok(all)
+}
+
+/// A few characters that make the names of this run its own.
+fn run_label() -> String {
+    let mut octets = [0; 4];
+    // Names of an earlier run do not matter to most nodes.
+    let _ = getrandom::fill(&mut octets);
+    format!("c{:08x}", u32::from_ne_bytes(octets))
+}
+
+/// A check with the addresses on which it waits for the node.
+type Seat = (&'static Check, Vec<Arc<TcpListener>>);
+
+async fn seats(checks: &[&'static Check], host: IpAddr) -> io::Result<Vec<Seat>> {
+    let mut seats = Vec::new();
+    for check in checks {
+        let count = match check.listens {
+            Listening::Alone(count) => count,
+            Listening::Shared | Listening::Never => 1,
+        };
+        let mut listeners = Vec::new();
+        for _ in 0..count {
+            listeners.push(Arc::new(TcpListener::bind((host, 0)).await?));
+        }
+        seats.push((*check, listeners));
+    }
+    Ok(seats)
+}
+
+fn all_addresses(seats: &[Seat]) -> Vec<SocketAddr> {
+    let listeners = seats.iter().flat_map(|(_, listeners)| listeners);
+    listeners.filter_map(|listener| listener.local_addr().ok()).collect()
+}
+
+#[derive(Clone)]
+struct Runner {
+    target: Arc<Target>,
+    run: String,
+    findings: mpsc::UnboundedSender<Finding>,
+}
+
+impl Runner {
+    async fn dial(self, checks: Vec<&'static Check>, address: String) {
+        let room = Arc::new(Semaphore::new(AT_ONCE));
+        let mut tasks = JoinSet::new();
+        // Those that wait for a timeout of the node begin first, beside all others.
+        for check in checks {
+            let (runner, room) = (self.clone(), room.clone());
+            let reach = Reach::Dial(address.clone());
+            tasks.spawn(async move {
+                let _permit = match waits_long(check) {
+                    true => None,
+                    false => room.acquire_owned().await.ok(),
+                };
+                runner.check(check, reach).await;
+            });
+        }
+        tasks.join_all().await;
+    }
+
+    /// Checks that can share a node have one together; each of the others has one of its own.
+    async fn with_command(self, seats: Vec<Seat>, command: String) {
+        let (shared, alone): (Vec<Seat>, Vec<Seat>) =
+            seats.into_iter().partition(|(check, _)| check.listens == Listening::Shared);
+        let mut tasks = JoinSet::new();
+        let runner = self.clone();
+        let start = command.clone();
+        tasks.spawn(async move {
+            let node = NodeProcess::start(&start, &all_addresses(&shared));
+            runner.share(shared).await;
+            drop(node);
+        });
+        let processes = std::thread::available_parallelism().map_or(4, |cores| cores.get() * 3);
+        let room = Arc::new(Semaphore::new(processes));
+        for (check, listeners) in alone {
+            let (runner, room, command) = (self.clone(), room.clone(), command.clone());
+            tasks.spawn(async move {
+                let _permit = room.acquire_owned().await;
+                let seat = [(check, listeners.clone())];
+                let _node = NodeProcess::start(&command, &all_addresses(&seat));
+                runner.check(check, Reach::Seeds(listeners)).await;
+            });
+        }
+        tasks.join_all().await;
+    }
+
+    /// One node for all, which somebody starts: it takes one master after another.
+    async fn by_hand(self, seats: Vec<Seat>) {
+        let (shared, alone): (Vec<Seat>, Vec<Seat>) =
+            seats.into_iter().partition(|(check, _)| check.listens == Listening::Shared);
+        self.share(shared).await;
+        for (check, listeners) in alone {
+            self.check(check, Reach::Seeds(listeners)).await;
+        }
+    }
+
+    async fn share(&self, seats: Vec<Seat>) {
+        let mut tasks = JoinSet::new();
+        for (check, listeners) in seats {
+            let runner = self.clone();
+            tasks.spawn(async move { runner.check(check, Reach::Seeds(listeners)).await });
+        }
+        tasks.join_all().await;
+    }
+
+    /// Runs one check to an end, whatever happens in it.
+    async fn check(&self, check: &'static Check, reach: Reach) {
+        let start = Instant::now();
+        let position = match reach {
+            Reach::Dial(_) => Position::Dial,
+            Reach::Seeds(_) => Position::Listen,
+        };
+        let ctx = Ctx::new(self.target.clone(), reach, format!("{}-{}", self.run, check.id));
+        let transcript = ctx.transcript.clone();
+        let mut task = tokio::spawn((check.run)(ctx));
+        let limit = limit(check, &self.target);
+        let missed = |what| Outcome::Missed { what, transcript: transcript.lines() };
+        let outcome = match tokio::time::timeout(limit, &mut task).await {
+            Ok(Ok(verdict)) => outcome(verdict, missed),
+            Ok(Err(_)) => missed("the check itself broke: a defect of the suite".to_owned()),
+            Err(_) => {
+                task.abort();
+                missed(format!("the whole check took more than {limit:?}"))
+            }
+        };
+        let _ =
+            self.findings.send(Finding { check, position, outcome, duration: start.elapsed() });
+    }
+}
+
+fn outcome(verdict: Verdict, missed: impl FnOnce(String) -> Outcome) -> Outcome {
+    match verdict {
+        Ok(()) => Outcome::Passed,
+        Err(Stop::Skip(why)) => Outcome::Skipped(why),
+        Err(Stop::Miss(what)) => missed(what),
+    }
+}
+
+/// Whether a check does little but wait for the node's `monitor_timeout`.
+fn waits_long(check: &Check) -> bool {
+    matches!(check.id, "refuse-silence" | "refuse-half")
+}
+
+fn limit(check: &Check, target: &Target) -> Duration {
+    match waits_long(check) {
+        true => target.monitor_timeout * 3 / 2 + target.patience * 5,
+        false => target.patience * 6,
+    }
+}
+
+/// The node under test, started by the suite; it ends with this.
+struct NodeProcess {
+    child: Option<Child>,
+}
+
+impl NodeProcess {
+    fn start(command: &str, seeds: &[SocketAddr]) -> NodeProcess {
+        let seeds: Vec<String> = seeds.iter().map(SocketAddr::to_string).collect();
+        let command = command.replace("{seeds}", &seeds.join(","));
+        let child = Command::new("sh")
+            .args(["-c", &command])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            // So that what the shell starts ends with it.
+            .process_group(0)
+            .kill_on_drop(true)
+            .spawn();
+        // Without a shell nobody dials, and the checks say so.
+        NodeProcess { child: child.ok() }
+    }
+}
+
+impl Drop for NodeProcess {
+    fn drop(&mut self) {
+        let id = self.child.as_ref().and_then(Child::id);
+        let group = id.and_then(|id| i32::try_from(id).ok()).and_then(rustix::process::Pid::from_raw);
+        if let Some(group) = group {
+            // It may have ended already.
+            let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
+        }
+    }
+}
