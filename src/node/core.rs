@@ -5,6 +5,7 @@ use super::context::Function;
 use super::deferred::{self, Deferred};
 use super::error::SendError;
 use super::lanes::{Lanes, Sent};
+use super::lobby::Lobby;
 use super::message::KillReason;
 use super::port::{CallbackCell, Delivery, Ending, Hooks, PortCell, PortTable};
 use super::queue;
@@ -30,6 +31,8 @@ pub(crate) struct Shared {
     pub(crate) settings: NodeSettings,
     pub(crate) ports: PortTable,
     pub(crate) lanes: Lanes,
+    /// Connections whose peers have not authenticated yet.
+    pub(crate) lobby: Arc<Lobby>,
     pub(crate) functions: RwLock<HashMap<Str, Function>>,
     pub(crate) eval: RwLock<Option<super::EvalHook>>,
     pub(crate) services: Services,
@@ -105,6 +108,7 @@ impl Shared {
             addresses,
             ports: PortTable::new(),
             lanes: Lanes::new(settings.lane_limits),
+            lobby: Lobby::new(settings.handshake_limits),
             settings,
             functions: RwLock::default(),
             eval: RwLock::default(),
