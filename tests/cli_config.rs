@@ -124,6 +124,8 @@ fn every_key_has_a_long_a_short_and_a_deleting_form() {
         "nodelay",
         "secure",
         "tls_required",
+        "handshake_limit",
+        "handshake_limit_per_address",
     ];
     for key in keys {
         let bench = Bench::new();

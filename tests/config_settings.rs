@@ -1,7 +1,7 @@
 //! What the typed settings make of the rc file and the arguments.
 #![allow(missing_docs, clippy::unwrap_used)]
 
-use aemp::config::settings::CredentialsError;
+use aemp::config::settings::{CredentialsError, HandshakeLimits};
 use aemp::config::{Args, BindSpec, Effective, RcFile, SeedSpec, Service, Settings, Warning};
 use aemp::wire::auth::AuthMethod;
 use aemp::wire::framing::Framing;
@@ -66,6 +66,7 @@ fn a_node_without_configuration_has_the_defaults() {
         advertise: vec![],
         metrics: None,
         metrics_values: false,
+        handshake_limits: HandshakeLimits { total: 1024, per_address: 128 },
     };
     assert_eq!(settings, expected);
 }
@@ -78,6 +79,7 @@ fn null_is_the_same_as_nothing() {
         "framing_format": null, "auth_offer": null, "auth_accept": null, "autocork": null,
         "nodelay": null, "secure": null, "eval": null, "tls_required": null, "advertise": null,
         "metrics": null, "metrics_values": null,
+        "handshake_limit": null, "handshake_limit_per_address": null,
     });
     assert_eq!(from_rc(nulls), from_args(json!([])));
 }
@@ -183,6 +185,17 @@ fn a_certificate_needs_its_key() {
 fn tls_cannot_be_required_without_certificate() {
     assert!(error(json!(["tls_required", 1])).contains("needs a certificate"));
     assert!(from_args(json!(["tls_required", 1, "cert", PEM])).tls_required);
+}
+
+#[test]
+fn a_number_of_connections_is_whole_and_not_zero() {
+    for wrong in [json!(0), json!("many"), json!(1.5), json!(-1), json!([])] {
+        let error = error(json!(["handshake_limit", wrong]));
+        assert!(error.contains("`handshake_limit`: has to be a whole number"), "{error}");
+    }
+    let limits = from_args(json!(["handshake_limit", "10", "handshake_limit_per_address", 2]));
+    let expected = HandshakeLimits { total: 10, per_address: 2 };
+    assert_eq!(limits.handshake_limits, expected);
 }
 
 #[test]

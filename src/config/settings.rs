@@ -40,6 +40,8 @@ pub const KNOWN_KEYS: &[&str] = &[
     "advertise",
     "metrics",
     "metrics_values",
+    "handshake_limit",
+    "handshake_limit_per_address",
 ];
 
 /// Keys that are part of the rc file's structure.
@@ -72,6 +74,9 @@ pub enum Problem {
     /// A duration was expected.
     #[error("has to be a number of seconds, more than 0 and at most a year, such as 30")]
     NotSeconds,
+    /// A number of things was expected.
+    #[error("has to be a whole number, at least 1, such as 1024")]
+    NotCount,
     /// No address.
     #[error(transparent)]
     Address(AddressError),
@@ -169,6 +174,24 @@ pub struct Settings {
     pub metrics: Option<MetricsAddress>,
     /// Whether the status page shows what is in the database. Only our nodes know this key.
     pub metrics_values: bool,
+    /// How many connections may be in their handshake. Only our nodes know these keys.
+    pub handshake_limits: HandshakeLimits,
+}
+
+/// How many connections that others made may wait for being authenticated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HandshakeLimits {
+    /// All of them together, those from this machine not counted: `handshake_limit`.
+    pub total: usize,
+    /// Those from one address, or one IPv6 network of 64 bits: `handshake_limit_per_address`.
+    pub per_address: usize,
+}
+
+impl Default for HandshakeLimits {
+    /// 1024, and 128 from one address.
+    fn default() -> Self {
+        HandshakeLimits { total: 1024, per_address: 128 }
+    }
 }
 
 impl Settings {
@@ -240,6 +263,7 @@ impl<'a> Reader<'a> {
             advertise: self.parsed_list("advertise", Problem::Address)?.unwrap_or_default(),
             metrics: self.metrics()?,
             metrics_values: self.truth("metrics_values", false),
+            handshake_limits: self.handshake_limits()?,
         })
     }
 
@@ -287,6 +311,24 @@ impl<'a> Reader<'a> {
             .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
             .filter(|duration| !duration.is_zero() && *duration <= LONGEST_TIME)
             .ok_or_else(|| self.error(key, Problem::NotSeconds))
+    }
+
+    fn handshake_limits(&self) -> Result<HandshakeLimits, SettingError> {
+        let default = HandshakeLimits::default();
+        Ok(HandshakeLimits {
+            total: self.count("handshake_limit", default.total)?,
+            per_address: self.count("handshake_limit_per_address", default.per_address)?,
+        })
+    }
+
+    fn count(&self, key: &'static str, default: usize) -> Result<usize, SettingError> {
+        let Some(entry) = self.entry(key) else {
+            return Ok(default);
+        };
+        coerce::to_number(&entry.value)
+            .filter(|count| *count >= 1.0 && *count <= f64::from(u32::MAX) && count.fract() == 0.0)
+            .map(|count| count as usize)
+            .ok_or_else(|| self.error(key, Problem::NotCount))
     }
 
     /// The items of a list, which may be one text with commas.

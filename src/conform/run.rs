@@ -335,8 +335,7 @@ impl Runner {
                 missed(format!("the whole check took more than {limit:?}"))
             }
         };
-        let _ =
-            self.findings.send(Finding { check, position, outcome, duration: start.elapsed() });
+        let _ = self.findings.send(Finding { check, position, outcome, duration: start.elapsed() });
     }
 }
 
@@ -386,7 +385,8 @@ impl NodeProcess {
 impl Drop for NodeProcess {
     fn drop(&mut self) {
         let id = self.child.as_ref().and_then(Child::id);
-        let group = id.and_then(|id| i32::try_from(id).ok()).and_then(rustix::process::Pid::from_raw);
+        let group =
+            id.and_then(|id| i32::try_from(id).ok()).and_then(rustix::process::Pid::from_raw);
         if let Some(group) = group {
             // It may have ended already.
             let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);

@@ -264,12 +264,7 @@ pub(crate) async fn hear_auth(
     let secret = shake.secret.clone().and_then(Secret::new);
     let is_proof = AuthMethod::from_name(name.as_bytes()).is_some_and(|method| {
         (in_tls || !method.needs_tls())
-            && method.verify(
-                secret.as_ref(),
-                token.as_bytes(),
-                &greeted.peer_lines(),
-                &greeted.own,
-            )
+            && method.verify(secret.as_ref(), token.as_bytes(), &greeted.peer_lines(), &greeted.own)
     });
     Ok(AuthLine { method: name, token, framing, is_proof })
 }

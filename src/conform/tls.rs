@@ -82,10 +82,8 @@ impl Tls {
             .dangerous()
             .with_custom_certificate_verifier(verifier);
         let mut config = match &self.presents {
-            Some(identity) => builder.with_client_auth_cert(
-                identity.certificates.clone(),
-                identity.key.clone_key(),
-            )?,
+            Some(identity) => builder
+                .with_client_auth_cert(identity.certificates.clone(), identity.key.clone_key())?,
             None => builder.with_no_client_auth(),
         };
         config.enable_sni = false;

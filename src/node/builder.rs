@@ -5,7 +5,7 @@ use super::deferred::{self, Deferred};
 use super::error::StartError;
 use super::settings::NodeSettings;
 use super::tls::{AnonymousClients, Identity, TlsConfig};
-use super::{Context, Node, Outcome, connection, socket};
+use super::{Context, Node, Outcome, accept, socket};
 use crate::config::address::{Endpoint, interface_addresses};
 use crate::config::args::{ArgsError, decode_command_line};
 use crate::config::node_id::{node_name, unique_string};
@@ -19,14 +19,11 @@ use crate::wire::handshake::{HandshakeConfig, Handshaker, Tls};
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
 
 /// The service that makes a Perl node global; here it does the same.
 const GLOBAL_SERVICE: &str = "AnyEvent::MP::Global";
-/// How long a listener pauses when the system has no more file descriptors.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Configures and starts a [`Node`].
 ///
@@ -279,6 +276,21 @@ impl NodeBuilder {
         self
     }
 
+    /// How many connections from elsewhere may be in their handshake at a time; 1024 unless told,
+    /// and never more than half of the files that the process may open. Where there are more, the
+    /// oldest one of the address with most makes room; see `docs/reliability.md`.
+    #[must_use]
+    pub fn handshake_limit(self, connections: usize) -> Self {
+        self.set("handshake_limit", connections)
+    }
+
+    /// How many of these may come from one address (IPv6: from one network of 64 bits); 128 unless
+    /// told. Connections from this machine are not counted.
+    #[must_use]
+    pub fn handshake_limit_per_address(self, connections: usize) -> Self {
+        self.set("handshake_limit_per_address", connections)
+    }
+
     /// How long keys that are missing after a change of master are not reported as deleted; 10 s
     /// unless told.
     #[must_use]
@@ -365,6 +377,7 @@ impl NodeBuilder {
                 monitor_timeout: settings.monitor_timeout,
                 lane_limits: self.lane_limits,
                 framing_limits: self.framing_limits,
+                handshake_limits: settings.handshake_limits,
                 port_limit: self.port_limit.unwrap_or(super::port::DEFAULT_LIMIT),
                 nodelay: settings.nodelay,
                 trace: self.trace,
@@ -393,7 +406,7 @@ impl NodeBuilder {
         for listener in listeners {
             let address = listener.local_addr().map(|address| address.to_string());
             tracing::info!(node = %node.id(), "listening on {}", address.unwrap_or_default());
-            shared.runtime.spawn(accept(shared.clone(), listener));
+            shared.runtime.spawn(accept::accept(shared.clone(), listener));
         }
         shared.runtime.spawn(shared.clone().keep_time());
         start_services(&node, &settings.services)?;
@@ -544,25 +557,4 @@ async fn serve_metrics(node: &Node, settings: &Settings) -> Result<(), StartErro
         );
     }
     Ok(())
-}
-
-async fn accept(shared: Arc<Shared>, listener: TcpListener) {
-    loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            () = shared.ended.cancelled() => return,
-        };
-        match accepted {
-            Ok((stream, address)) => {
-                shared.tally.accepts(true);
-                connection::accept(&shared, stream, address.to_string());
-            }
-            Err(error) => {
-                // Out of file descriptors, most likely: pausing beats spinning.
-                shared.tally.accepts(false);
-                tracing::warn!(node = %shared.id, "cannot accept connections: {error}");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
-        }
-    }
 }

@@ -3,6 +3,7 @@
 use super::core::Shared;
 use super::error::ConnectionError;
 use super::lanes::SharedLane;
+use super::lobby::{Guest, and_others};
 use super::metrics::Outcome;
 use super::socket;
 use super::tls::{self, Rewind};
@@ -48,13 +49,17 @@ pub(crate) struct Orders {
 /// How much is read at a time.
 const READ_SIZE: usize = 64 << 10;
 
+/// How much of what comes while a connection is held is kept: more than an honest peer sends.
+const HELD_SIZE: usize = 8 << 10;
+
 type Input = Box<dyn AsyncRead + Send + Unpin>;
 type Output = Box<dyn AsyncWrite + Send + Unpin>;
 
 /// Dials `address`, and serves the connection if there is one.
 pub(crate) fn dial(shared: &Arc<Shared>, id: ConnId, address: &Str, orders: Orders) {
     let address = address.to_text_lossy().into_owned();
-    let mut task = Task { shared: shared.clone(), id, orders, address, node: None, up: false };
+    let mut task =
+        Task { shared: shared.clone(), id, orders, address, guest: None, node: None, up: false };
     shared.runtime.spawn(async move {
         let ended = task.shared.ended.clone();
         let why = tokio::select! {
@@ -66,9 +71,17 @@ pub(crate) fn dial(shared: &Arc<Shared>, id: ConnId, address: &Str, orders: Orde
 }
 
 /// Serves a connection that somebody made to us.
-pub(crate) fn accept(shared: &Arc<Shared>, stream: TcpStream, address: String) {
+pub(crate) fn accept(shared: &Arc<Shared>, stream: TcpStream, address: String, guest: Guest) {
     let (id, orders) = shared.accepted();
-    let mut task = Task { shared: shared.clone(), id, orders, address, node: None, up: false };
+    let mut task = Task {
+        shared: shared.clone(),
+        id,
+        orders,
+        address,
+        guest: Some(guest),
+        node: None,
+        up: false,
+    };
     shared.runtime.spawn(async move {
         let ended = task.shared.ended.clone();
         let why = tokio::select! {
@@ -97,6 +110,8 @@ struct Task {
     orders: Orders,
     /// The peer's address, for the log.
     address: String,
+    /// Its place among those that have not authenticated, if it did not dial itself.
+    guest: Option<Guest>,
     /// What the peer says it is.
     node: Option<NodeId>,
     up: bool,
@@ -126,7 +141,12 @@ impl Task {
                 _ if dialled => {
                     tracing::warn!(node = %own, "no connection to {address}{node}: {why}")
                 }
-                _ => tracing::warn!(node = %own, "refused {address}{node}: {why}"),
+                _ => {
+                    if let Some(unlogged) = shared.lobby.refused() {
+                        let others = and_others(unlogged);
+                        tracing::warn!(node = %own, "refused {address}{node}: {why}{others}");
+                    }
+                }
             }
         }
         shared.closed(self.id, &why.to_string());
@@ -149,7 +169,20 @@ impl Task {
     async fn serve(&mut self, stream: TcpStream, dialled: bool) -> ConnectionError {
         socket::configure(&stream, &self.shared.settings);
         let limit = self.shared.settings.monitor_timeout;
-        match tokio::time::timeout(limit, self.shake_hands(stream, dialled)).await {
+        let displaced = self.guest.as_mut().map(Guest::displaced);
+        let displaced = async {
+            match displaced {
+                Some(displaced) => displaced.await,
+                None => std::future::pending().await,
+            }
+        };
+        let shaken = tokio::select! {
+            biased;
+            () = displaced => return ConnectionError::Displaced,
+            shaken = tokio::time::timeout(limit, self.shake_hands(stream, dialled)) => shaken,
+        };
+        self.guest = None;
+        match shaken {
             Err(_) => ConnectionError::HandshakeTimeout(limit),
             Ok(Err(error)) => error,
             Ok(Ok(Shaken::Data)) => {
@@ -257,7 +290,7 @@ impl Task {
     /// Waits until the kernel lets the connection go on, and notices if the peer closes it.
     async fn hold(&mut self, unread: &mut Unread<TcpStream>) -> Result<AuthOrder, ConnectionError> {
         loop {
-            let room = unread.octets.len() < READ_SIZE;
+            let room = unread.octets.len() < HELD_SIZE;
             tokio::select! {
                 biased;
                 order = self.orders.next() => return match order {
@@ -331,6 +364,9 @@ impl Task {
         if !agreed.tls && self.shared.settings.tls.is_some() {
             let own = &self.shared.id;
             tracing::warn!(node = %own, "{node} ({}) is not encrypted: it has no TLS", self.address);
+        }
+        if !self.guest.as_mut().is_none_or(Guest::is_known_now) {
+            return Err(ConnectionError::Displaced);
         }
         let proven = Proven { untrusted: agreed.untrusted };
         self.shared.established(self.id, agreed.send_framing, &proven);

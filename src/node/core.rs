@@ -5,6 +5,7 @@ use super::context::Function;
 use super::deferred::{self, Deferred};
 use super::error::SendError;
 use super::lanes::{Lanes, Sent};
+use super::lobby::Lobby;
 use super::message::KillReason;
 use super::metrics::Tally;
 use super::port::{CallbackCell, Delivery, Ending, Hooks, PortCell, PortTable};
@@ -32,6 +33,8 @@ pub(crate) struct Shared {
     pub(crate) ports: PortTable,
     pub(crate) lanes: Lanes,
     pub(crate) tally: Tally,
+    /// Connections whose peers have not authenticated yet.
+    pub(crate) lobby: Arc<Lobby>,
     pub(crate) functions: RwLock<HashMap<Str, Function>>,
     pub(crate) eval: RwLock<Option<super::EvalHook>>,
     pub(crate) services: Services,
@@ -108,6 +111,7 @@ impl Shared {
             ports: PortTable::new(),
             lanes: Lanes::new(settings.lane_limits),
             tally: Tally::default(),
+            lobby: Lobby::new(settings.handshake_limits),
             settings,
             functions: RwLock::default(),
             eval: RwLock::default(),

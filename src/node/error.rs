@@ -117,6 +117,9 @@ pub enum ConnectionError {
     /// The handshake took too long.
     #[error("no complete handshake within {} s", .0.as_secs_f64())]
     HandshakeTimeout(std::time::Duration),
+    /// It had to make room for another one while it was in its handshake.
+    #[error("too many connections are in their handshake: the oldest makes room")]
+    Displaced,
     /// TLS failed.
     #[error("TLS: {0}")]
     Tls(String),

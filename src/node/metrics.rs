@@ -124,11 +124,13 @@ pub enum Outcome {
     Protocol,
     /// The connection was not wanted: there is one with that node already, or it is this one.
     Unwanted,
+    /// It made room for a newer one, as too many were in their handshake.
+    Displaced,
 }
 
 impl Outcome {
     /// All of them.
-    pub const ALL: [Outcome; 9] = [
+    pub const ALL: [Outcome; 10] = [
         Outcome::Up,
         Outcome::Data,
         Outcome::Unreachable,
@@ -138,6 +140,7 @@ impl Outcome {
         Outcome::Tls,
         Outcome::Protocol,
         Outcome::Unwanted,
+        Outcome::Displaced,
     ];
 
     /// A word for it.
@@ -152,6 +155,7 @@ impl Outcome {
             Outcome::Tls => "tls",
             Outcome::Protocol => "protocol",
             Outcome::Unwanted => "unwanted",
+            Outcome::Displaced => "displaced",
         }
     }
 
@@ -160,6 +164,7 @@ impl Outcome {
         match why {
             ConnectionError::Connect { .. } => Outcome::Unreachable,
             ConnectionError::HandshakeTimeout(_) => Outcome::TimedOut,
+            ConnectionError::Displaced => Outcome::Displaced,
             ConnectionError::Tls(_) => Outcome::Tls,
             ConnectionError::Io(_) | ConnectionError::Closed => Outcome::Closed,
             ConnectionError::Garbage { .. } => Outcome::Protocol,

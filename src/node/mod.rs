@@ -2,6 +2,7 @@
 //!
 //! Nothing here decides protocol questions.
 
+mod accept;
 mod builder;
 mod call;
 pub(crate) mod connection;
@@ -13,6 +14,7 @@ mod error;
 mod lanes;
 #[cfg(test)]
 mod lanes_model;
+mod lobby;
 mod message;
 mod metrics;
 mod monitor;

@@ -1,6 +1,7 @@
 //! What a running node has to know besides what its kernel knows.
 
 use super::tls::TlsConfig;
+use crate::config::settings::HandshakeLimits;
 use crate::kernel::LaneLimits;
 use crate::wire::framing::FramingLimits;
 use crate::wire::handshake::Handshaker;
@@ -15,6 +16,8 @@ pub(crate) struct NodeSettings {
     pub(crate) monitor_timeout: Duration,
     pub(crate) lane_limits: LaneLimits,
     pub(crate) framing_limits: FramingLimits,
+    /// Who may be in a handshake with us.
+    pub(crate) handshake_limits: HandshakeLimits,
     /// Octets of messages that may wait in a port.
     pub(crate) port_limit: usize,
     /// Whether small packets are sent at once: Perl's `nodelay`.

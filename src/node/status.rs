@@ -30,6 +30,12 @@ pub struct Status {
     pub ports: u64,
     /// Its connections.
     pub links: Vec<Link>,
+    /// How many connections are in their handshake.
+    pub strangers: u64,
+    /// How many connections were refused so far because their handshake failed.
+    pub refused: u64,
+    /// How many of these had to make room for others.
+    pub displaced: u64,
     /// How many keys each family of the database has, if it keeps that.
     pub families: BTreeMap<Str, u64>,
 }
@@ -91,6 +97,7 @@ impl Node {
                 software: software.clone(),
             }
         };
+        let lobby = shared.lobby.figures();
         Status {
             node: Str::from(self.id().clone()),
             provider: concat!("aemp-", env!("CARGO_PKG_VERSION")).into(),
@@ -99,6 +106,9 @@ impl Node {
             master,
             ports: ports as u64,
             links: up.iter().map(link).collect(),
+            strangers: lobby.strangers,
+            refused: lobby.refused,
+            displaced: lobby.displaced,
             families: families.into_iter().map(|(family, keys)| (family, keys as u64)).collect(),
         }
     }

@@ -8,6 +8,29 @@ pub const AEMP_DATACONN: &[u8] = b"aemp-dataconn";
 pub const VERSION: u32 = 1;
 /// The key that names the data connection which is being dialled.
 pub const DATACONN_ID: &str = "dataconn_id";
+/// The key that tells whether the node dialled (`dial`) or was dialled (`accept`). Only our nodes send
+/// it: without it, whoever reaches two nodes can connect to both, pass each greeting and token on
+/// to the other, and has two connections that count as authenticated.
+pub const ROLE: &str = "role";
+
+/// Which end of a connection a node is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// It made the connection.
+    Dials,
+    /// It was connected to.
+    Accepts,
+}
+
+impl Role {
+    /// The value of [`ROLE`].
+    pub const fn name(self) -> &'static [u8] {
+        match self {
+            Role::Dials => b"dial",
+            Role::Accepts => b"accept",
+        }
+    }
+}
 
 /// What a node says about itself in the first line of a connection.
 ///

@@ -42,7 +42,7 @@ pub use self::config::{HandshakeConfig, HandshakeConfigError, Handshaker, Tls};
 pub use self::error::HandshakeError;
 use crate::wire::auth::{AuthMethod, Nonce};
 use crate::wire::framing::Framing;
-use crate::wire::greeting::{self, AEMP, AEMP_DATACONN, Greeting, printable};
+use crate::wire::greeting::{self, AEMP, AEMP_DATACONN, Greeting, Role, printable};
 
 /// What feeding octets led to.
 #[derive(Debug)]
@@ -127,6 +127,10 @@ impl Handshake {
         // even be settled who is the client.
         if peer_nonce == self.nonce.as_bytes() {
             return Err(HandshakeError::EchoedNonce);
+        }
+        let own_role = if self.dialled.is_some() { Role::Dials } else { Role::Accepts };
+        if first.peer.written(greeting::ROLE) == Some(own_role.name()) {
+            return Err(HandshakeError::Relayed);
         }
         let own_nonce_is_smaller = self.nonce.as_bytes() < peer_nonce.as_slice();
         Ok(Progress::Reached(Greeted {

@@ -155,8 +155,7 @@ fn seconds(option: &str, text: &str) -> Result<Duration, CliError> {
 }
 
 fn read_identity(path: PathBuf) -> Result<Arc<Identity>, CliError> {
-    let pem =
-        std::fs::read(&path).map_err(|source| CliError::CertUnreadable { path, source })?;
+    let pem = std::fs::read(&path).map_err(|source| CliError::CertUnreadable { path, source })?;
     let identity = Identity::from_pem(&pem).map_err(|error| usage(error.to_string()))?;
     Ok(Arc::new(identity))
 }

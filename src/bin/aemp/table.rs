@@ -275,6 +275,26 @@ const KEYS: &[Key] = &[
         example_value: "1",
         ..PLAIN
     },
+    Key {
+        name: "handshake_limit",
+        value: required("COUNT", Kind::Anything),
+        what: "how many connections may wait for being authenticated",
+        details: "Where there are more, the oldest makes room. Those from this machine are not \
+                  counted. Perl nodes do not know this key and ignore it.",
+        without: "1024 counts.",
+        example_value: "4096",
+        ..PLAIN
+    },
+    Key {
+        name: "handshake_limit_per_address",
+        value: required("COUNT", Kind::Anything),
+        what: "how many of these connections may come from one address",
+        details: "An IPv6 network of 64 bits counts as one address. Perl nodes do not know this \
+                  key and ignore it.",
+        without: "128 counts.",
+        example_value: "1000",
+        ..PLAIN
+    },
 ];
 
 impl Key {

@@ -127,8 +127,7 @@ fn request(framing: Framing, me: &str, value: &[u8]) -> Vec<u8> {
         }
         Framing::Storable => {
             let name = u8::try_from(to.len()).unwrap_or(u8::MAX);
-            let items: &[&[u8]] =
-                &[b"\x0a\x00\x0a\x03snd\x0a", &[name], to.as_bytes(), value];
+            let items: &[&[u8]] = &[b"\x0a\x00\x0a\x03snd\x0a", &[name], to.as_bytes(), value];
             image(4, &items.concat())
         }
     }
@@ -201,7 +200,10 @@ async fn values(c: Ctx, framing: Framing, is_kind: fn(&str) -> bool, same: Same)
         };
         ensure(is_same, || {
             let sent = show_packet(std::slice::from_ref(&meaning));
-            format!("the value {name:?} was sent as {sent} and came back in {}", show_packet(&answer))
+            format!(
+                "the value {name:?} was sent as {sent} and came back in {}",
+                show_packet(&answer)
+            )
         })?;
     }
     ensure(count > 0, || "the suite lost its values".to_owned())
@@ -238,9 +240,8 @@ fn is_same_number(sent: &Value, back: &Value) -> bool {
 }
 
 async fn strings(c: Ctx, framing: Framing) -> Verdict {
-    let is_kind = |name: &str| {
-        !name.starts_with("int ") && !name.starts_with("float") && !is_structure(name)
-    };
+    let is_kind =
+        |name: &str| !name.starts_with("int ") && !name.starts_with("float") && !is_structure(name);
     values(c, framing, is_kind, Same::Exactly).await
 }
 
@@ -328,9 +329,7 @@ async fn surrogates(c: Ctx) -> Verdict {
         session.raw(&request(Framing::Cbor, &session.me, &value)).await?;
         let answer = session.expect(json!(["echo", REST])).await?;
         let back = answer.get(1).and_then(Value::as_str).map(|back| back.data().to_vec());
-        ensure(back.as_deref() == Some(text), || {
-            format!("{text:02x?} came back as {back:02x?}")
-        })?;
+        ensure(back.as_deref() == Some(text), || format!("{text:02x?} came back as {back:02x?}"))?;
     }
     session.still_works("strings that are no Unicode").await
 }
@@ -358,10 +357,12 @@ async fn variants(c: Ctx, framing: Framing, variants: &[Variant]) -> Verdict {
             Err(skip) => return Err(skip),
         };
         let is_same = match &answer[..] {
-            [_, back] if meaning.is_number() => pattern::matches(&meaning, back) || {
-                let number = back.to_number().map(|number| number.to_f64());
-                number == meaning.as_f64()
-            },
+            [_, back] if meaning.is_number() => {
+                pattern::matches(&meaning, back) || {
+                    let number = back.to_number().map(|number| number.to_f64());
+                    number == meaning.as_f64()
+                }
+            }
             [_, back] => pattern::matches(&meaning, back),
             _ => false,
         };
@@ -456,7 +457,10 @@ const CBOR_TAGS: &[Variant] = &[
 const CBOR_STRINGREFS: &[Variant] = &[
     (b"\xd9\x01\x00\x82\x45hello\xd8\x19\x00", "[\"hello\",\"hello\"]"),
     (b"\xd9\x01\x00\x83\x45hello\x46second\xd8\x19\x01", "[\"hello\",\"second\",\"second\"]"),
-    (b"!\xd9\x01\x00\x84\x40\x43snd\x58{LEN}{ME}\x82\x45hello\xd8\x19\x02", "[\"hello\",\"hello\"]"),
+    (
+        b"!\xd9\x01\x00\x84\x40\x43snd\x58{LEN}{ME}\x82\x45hello\xd8\x19\x02",
+        "[\"hello\",\"hello\"]",
+    ),
 ];
 
 const CBOR_SHARED: &[Variant] = &[
@@ -490,7 +494,10 @@ const STORABLE_NUMBERS: &[Variant] = &[
 const STORABLE_REFS: &[Variant] = &[
     // Values are counted as they begin: the packet is 0, its first string 1, and so on.
     (b"\x04\x02\x00\x00\x00\x02\x0a\x05hello\x00\x00\x00\x00\x06", "[\"hello\",\"hello\"]"),
-    (b"\x04\x02\x00\x00\x00\x02\x04\x02\x00\x00\x00\x01\x08\x81\x04\x00\x00\x00\x00\x07", "[[1],[1]]"),
+    (
+        b"\x04\x02\x00\x00\x00\x02\x04\x02\x00\x00\x00\x01\x08\x81\x04\x00\x00\x00\x00\x07",
+        "[[1],[1]]",
+    ),
 ];
 
 const STORABLE_HASHES: &[Variant] = &[
@@ -500,11 +507,8 @@ const STORABLE_HASHES: &[Variant] = &[
     (b"\x04\x03\x00\x00\x00\x00", "{}"),
 ];
 
-const STORABLE_UNDEF: &[Variant] = &[
-    (b"\x05", "null"),
-    (b"\x0e", "null"),
-    (b"\x04\x02\x00\x00\x00\x02\x05\x0e", "[null,null]"),
-];
+const STORABLE_UNDEF: &[Variant] =
+    &[(b"\x05", "null"), (b"\x0e", "null"), (b"\x04\x02\x00\x00\x00\x02\x05\x0e", "[null,null]")];
 
 #[cfg(test)]
 mod tests {
@@ -519,7 +523,10 @@ mod tests {
                     at += used;
                     let values = elements.to_values().unwrap();
                     if values.len() == 4 {
-                        assert!(pattern::matches_packet(&json!(["", "snd", "me#echo", super::super::ANY]), &values));
+                        assert!(pattern::matches_packet(
+                            &json!(["", "snd", "me#echo", super::super::ANY]),
+                            &values
+                        ));
                         return pattern::to_json(&values[3]);
                     }
                 }
@@ -535,15 +542,23 @@ mod tests {
             (
                 Framing::Cbor,
                 [
-                    CBOR_INDEFINITE, CBOR_HEADS, CBOR_FLOATS, CBOR_TAGS, CBOR_STRINGREFS,
-                    CBOR_SHARED, CBOR_TEXT,
+                    CBOR_INDEFINITE,
+                    CBOR_HEADS,
+                    CBOR_FLOATS,
+                    CBOR_TAGS,
+                    CBOR_STRINGREFS,
+                    CBOR_SHARED,
+                    CBOR_TEXT,
                 ]
                 .concat(),
             ),
             (
                 Framing::Storable,
                 [
-                    STORABLE_STRINGS, STORABLE_NUMBERS, STORABLE_REFS, STORABLE_HASHES,
+                    STORABLE_STRINGS,
+                    STORABLE_NUMBERS,
+                    STORABLE_REFS,
+                    STORABLE_HASHES,
                     STORABLE_UNDEF,
                 ]
                 .concat(),

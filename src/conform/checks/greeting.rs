@@ -103,9 +103,12 @@ pub(super) const CHECKS: &[Check] = &[
     check("take-odd-nonce", "1.2", "Takes any octets as second line.", |c| {
         taken(c, |s| s.nonce = Some(b";=,%; \t\xe9\xff".to_vec()))
     }),
-    check("take-claimed-tls", "1.4", "Without a certificate it does no TLS, whoever offers.", |c| {
-        Box::pin(claimed_tls(c))
-    }),
+    check(
+        "take-claimed-tls",
+        "1.4",
+        "Without a certificate it does no TLS, whoever offers.",
+        |c| Box::pin(claimed_tls(c)),
+    ),
     check("take-early", "1", "Takes packets in the same write as the authentication line.", |c| {
         Box::pin(early(c))
     }),

@@ -29,9 +29,7 @@ pub(super) const CHECKS: &[Check] = &[
         refused(c, |s| s.node.clear())
     })
     .ours(),
-    check("refuse-own-id", "1.3", "Refuses a peer with its own node ID.", |c| {
-        Box::pin(own_id(c))
-    }),
+    check("refuse-own-id", "1.3", "Refuses a peer with its own node ID.", |c| Box::pin(own_id(c))),
     check("refuse-mirror", "1.2", "Refuses its own greeting, said back to it.", |c| {
         refused(c, |s| s.manner = Manner::Mirror)
     }),
@@ -125,10 +123,7 @@ pub(super) const CHECKS: &[Check] = &[
 ];
 
 /// The node refuses a handshake that is changed so.
-fn refused(
-    c: Ctx,
-    change: fn(&mut Shake),
-) -> Pin<Box<dyn Future<Output = Verdict> + Send>> {
+fn refused(c: Ctx, change: fn(&mut Shake)) -> Pin<Box<dyn Future<Output = Verdict> + Send>> {
     Box::pin(async move {
         let mut shake = c.shake("a");
         change(&mut shake);

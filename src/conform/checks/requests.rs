@@ -37,10 +37,8 @@ pub(super) const CHECKS: &[Check] = &[
     check("snd-self", "3.3", "snd to the node itself is a request to it.", |c| {
         Box::pin(to_itself(c))
     }),
-    check("snd-other", "3.3", "snd relays to another connected node.", |c| {
-        Box::pin(to_another(c))
-    })
-    .dial(),
+    check("snd-other", "3.3", "snd relays to another connected node.", |c| Box::pin(to_another(c)))
+        .dial(),
     check("snd-nowhere", "4.3", "snd to a node that nobody knows has no effect.", |c| {
         ignored(c, || vec![json!(["", "snd", "nobody-knows-this-node#port", "lost"])])
     })
@@ -69,9 +67,7 @@ pub(super) const CHECKS: &[Check] = &[
         Box::pin(prepends(c))
     }),
     check("reply-none", "3.3", "Without a reply port there is no answer.", |c| {
-        ignored(c, || {
-            vec![json!(["", "time"]), json!(["", "can", "snd"]), json!(["", "can"])]
-        })
+        ignored(c, || vec![json!(["", "time"]), json!(["", "can", "snd"]), json!(["", "can"])])
     }),
     check("reply-other", "3.3", "An answer goes to the port that is named, wherever it is.", |c| {
         Box::pin(reply_elsewhere(c))
@@ -101,7 +97,8 @@ pub(super) const CHECKS: &[Check] = &[
         Box::pin(eval_node(c, "package AnyEvent::MP::Kernel; my $ECHO = 'x#y'; $NODE"))
     })
     .should(),
-    check("eval-pid", "3.3", "eval of $$ answers a process ID.", |c| Box::pin(eval_pid(c))).should(),
+    check("eval-pid", "3.3", "eval of $$ answers a process ID.", |c| Box::pin(eval_pid(c)))
+        .should(),
     check("eval-healers", "7", "eval answers master and nodes at once, as healers ask.", |c| {
         Box::pin(eval_healers(c))
     })
@@ -123,7 +120,8 @@ fn ignored(c: Ctx, packets: fn() -> Vec<Json>) -> Pin<Box<dyn Future<Output = Ve
 
 async fn echo(c: Ctx) -> Verdict {
     let mut a = c.meet("a").await?;
-    let elements = json!(["tag", 1, -1, 1.5, "text", "\u{e9}\u{20ac}", "", null, [], {}, {"k": [1]}]);
+    let elements =
+        json!(["tag", 1, -1, 1.5, "text", "\u{e9}\u{20ac}", "", null, [], {}, {"k": [1]}]);
     let mut packet = vec![json!(""), json!("snd"), json!(a.port("echo"))];
     packet.extend(elements.as_array().into_iter().flatten().cloned());
     a.send(Json::Array(packet)).await?;
@@ -201,12 +199,10 @@ async fn can_known(c: Ctx) -> Verdict {
     }
     for request in REQUESTS {
         let answer = a.ask(&[json!("can"), json!(request)], "can").await?;
-        let optional = request.starts_with("g_")
-            && c.position() == crate::conform::check::Position::Listen;
+        let optional =
+            request.starts_with("g_") && c.position() == crate::conform::check::Position::Listen;
         let is_known = answer.len() == 1 && is_text(answer.first(), "1");
-        ensure(is_known || optional, || {
-            format!("can {request} answers {}", show_packet(&answer))
-        })?;
+        ensure(is_known || optional, || format!("can {request} answers {}", show_packet(&answer)))?;
     }
     Ok(())
 }

@@ -24,15 +24,21 @@ pub(super) const CHECKS: &[Check] = &[
     check("tls-client", "1.6", "Is the TLS client if its nonce is the smaller one.", |c| {
         Box::pin(up(c, GREATEST, |_| {}))
     }),
-    check("tls-token", "1.5", "Inside TLS tls_sha3_512 is the hash of its greeting, then ours.", |c| {
-        Box::pin(token(c))
-    }),
+    check(
+        "tls-token",
+        "1.5",
+        "Inside TLS tls_sha3_512 is the hash of its greeting, then ours.",
+        |c| Box::pin(token(c)),
+    ),
     check("tls-presents", "1.6", "Presents the certificate of the network as server.", |c| {
         Box::pin(presents(c, SMALLEST))
     }),
-    check("tls-client-presents", "1.6", "Presents the certificate of the network as client.", |c| {
-        Box::pin(presents(c, GREATEST))
-    }),
+    check(
+        "tls-client-presents",
+        "1.6",
+        "Presents the certificate of the network as client.",
+        |c| Box::pin(presents(c, GREATEST)),
+    ),
     check("tls-hmac", "1.5", "Takes hmac_sha3_512 inside TLS too.", |c| Box::pin(hmac(c))),
     check("tls-only-hmac", "1.4", "Sends hmac_sha3_512 inside TLS to who lists only that.", |c| {
         Box::pin(only_hmac(c))
@@ -59,15 +65,21 @@ pub(super) const CHECKS: &[Check] = &[
     check("tls-stranger", "1.6", "As server refuses a certificate that nobody trusts.", |c| {
         stranger(c, SMALLEST)
     }),
-    check("tls-client-stranger", "1.6", "As client refuses a certificate that nobody trusts.", |c| {
-        stranger(c, GREATEST)
-    }),
+    check(
+        "tls-client-stranger",
+        "1.6",
+        "As client refuses a certificate that nobody trusts.",
+        |c| stranger(c, GREATEST),
+    ),
     check("tls-anonymous", "1.6", "Refuses a client without a certificate.", |c| {
         Box::pin(anonymous(c))
     }),
-    check("tls-swapped", "1.5", "Refuses a tls_sha3_512 token with the greetings exchanged.", |c| {
-        Box::pin(refused_token(c, Some("tls_sha3_512"), Token::Swapped))
-    }),
+    check(
+        "tls-swapped",
+        "1.5",
+        "Refuses a tls_sha3_512 token with the greetings exchanged.",
+        |c| Box::pin(refused_token(c, Some("tls_sha3_512"), Token::Swapped)),
+    ),
     check("tls-empty", "1.5", "Refuses an empty tls_sha3_512 token.", |c| {
         Box::pin(refused_token(c, Some("tls_sha3_512"), Token::Exactly(String::new())))
     }),
@@ -159,10 +171,7 @@ async fn without(c: Ctx, claim: &str) -> Verdict {
     c.is_taken(&shake).await
 }
 
-fn stranger(
-    c: Ctx,
-    nonce: &'static [u8],
-) -> Pin<Box<dyn Future<Output = Verdict> + Send>> {
+fn stranger(c: Ctx, nonce: &'static [u8]) -> Pin<Box<dyn Future<Output = Verdict> + Send>> {
     Box::pin(async move {
         let mut shake = in_tls(&c, nonce)?;
         let stranger = Identity::stranger().map_err(|error| {

@@ -30,9 +30,9 @@ use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 pub use self::certificate::{Fingerprint, Moment, Validity};
 pub use self::gencert::{GencertError, gencert};
 pub use self::pem::{Identity, PemError};
-pub use crate::rewind::Rewind;
 pub use self::verifier::Refusal;
 use self::verifier::{Seen, Trust, Verifier};
+pub use crate::rewind::Rewind;
 use crate::wire::handshake::TlsPeer;
 
 /// Whether a TLS client may stay without a certificate.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{Connection, Handshake};
 use crate::wire::auth::{AuthMethod, Nonce, Secret};
 use crate::wire::framing::Framing;
-use crate::wire::greeting::{self, Greeting, printable};
+use crate::wire::greeting::{self, Greeting, Role, printable};
 
 /// Whether connections are encrypted with the node's certificate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -136,7 +136,8 @@ impl Handshaker {
             return Err(HandshakeConfigError::NothingToOffer);
         }
         let handshaker = Handshaker { config: Arc::new(config) };
-        let octets = handshaker.greeting(&Connection::Node, "").compose().len() + VARYING;
+        let octets =
+            handshaker.greeting(&Connection::Node, Role::Accepts, "").compose().len() + VARYING;
         if octets > PEERS_TAKE {
             return Err(HandshakeConfigError::GreetingTooLong { octets });
         }
@@ -152,24 +153,24 @@ impl Handshaker {
     ///
     /// `peer_addr` (`host:port`) only informs the peer how it is seen here.
     pub fn listen(&self, nonce: Nonce, peer_addr: &str) -> Handshake {
-        let greeting = self.greeting(&Connection::Node, peer_addr);
+        let greeting = self.greeting(&Connection::Node, Role::Accepts, peer_addr);
         Handshake::new(self.config.clone(), None, greeting, nonce)
     }
 
     /// The handshake of a connection that we made to a node.
     pub fn dial(&self, nonce: Nonce, peer_addr: &str) -> Handshake {
-        let greeting = self.greeting(&Connection::Node, peer_addr);
+        let greeting = self.greeting(&Connection::Node, Role::Dials, peer_addr);
         Handshake::new(self.config.clone(), Some(Connection::Node), greeting, nonce)
     }
 
     /// The handshake of a data connection that we made, which the peer expects under this ID.
     pub fn dial_data(&self, nonce: Nonce, peer_addr: &str, id: impl Into<Vec<u8>>) -> Handshake {
         let connection = Connection::Data { id: id.into() };
-        let greeting = self.greeting(&connection, peer_addr);
+        let greeting = self.greeting(&connection, Role::Dials, peer_addr);
         Handshake::new(self.config.clone(), Some(connection), greeting, nonce)
     }
 
-    fn greeting(&self, connection: &Connection, peer_addr: &str) -> Greeting {
+    fn greeting(&self, connection: &Connection, role: Role, peer_addr: &str) -> Greeting {
         let config = &*self.config;
         let mut keys = vec![
             ("provider", concat!("aemp-", env!("CARGO_PKG_VERSION")).as_bytes().to_vec()),
@@ -188,6 +189,10 @@ impl Handshaker {
         };
         if config.tls != Tls::Off {
             keys.push(("tls", b"1.0".to_vec()));
+        }
+        if config.keys.iter().all(|(name, _)| name != "provider") {
+            // Who passes for another implementation says what that one says.
+            keys.push((greeting::ROLE, role.name().to_vec()));
         }
         keys.retain(|(name, _)| config.keys.iter().all(|(extra, _)| extra != name));
         let extra =

@@ -51,6 +51,12 @@ pub enum HandshakeError {
     /// The peer sent our own nonce.
     #[error("peer sent our own nonce back (echo attack?)")]
     EchoedNonce,
+    /// The peer made its connection the same way as we made ours, so that they are two.
+    #[error(
+        "peer took the same part in its connection as we in ours: somebody connected two of \
+             them to pass for either node"
+    )]
+    Relayed,
     /// TLS is required here and the peer cannot do it.
     #[error("peer has no certificate (greeting key tls), but TLS is required here")]
     TlsRequired,

@@ -110,6 +110,22 @@ fn two_nodes_with_one_secret_meet() {
 }
 
 #[test]
+fn two_connections_that_somebody_ties_together_are_refused_at_both_ends() {
+    let pairs = [
+        (listen(secret_config("a")), handshaker(secret_config("b")).listen(nonce(3), "")),
+        (dial(secret_config("a")), handshaker(secret_config("b")).dial(nonce(3), "")),
+    ];
+    for (one, other) in pairs {
+        let greeting = other.output().to_vec();
+        assert_eq!(greeted(other, one.output()).unwrap_err(), HandshakeError::Relayed);
+        assert_eq!(greeted(one, &greeting).unwrap_err(), HandshakeError::Relayed);
+    }
+    // Those who do not say what they are, Perl nodes, are taken as they come.
+    let silent = b"aemp;1;b;hmac_sha3_512;json;provider=AE-2.02\nnonce\n";
+    assert!(greeted(listen(secret_config("a")), silent).is_ok());
+}
+
+#[test]
 fn each_side_sends_what_the_other_listed_first() {
     let a = HandshakeConfig { framings: vec![Framing::Json, Framing::Cbor], ..secret_config("a") };
     let b = HandshakeConfig { framings: vec![Framing::Cbor, Framing::Json], ..secret_config("b") };

@@ -1,0 +1,382 @@
+//! Bounds what strangers cost: connections whose peers have not authenticated yet.
+//!
+//! Where there is no room the *oldest* stranger makes room for the new one: of the same address if
+//! that has too many, else of the address that has most. Who means it authenticates within a few
+//! round trips; who wants to keep others out would have to fill all places anew within that time,
+//! over and over. Were new ones refused instead, filling them once per handshake timeout would do.
+//!
+//! Nodes of this machine are counted apart, and not per address: hundreds may start at once, and
+//! nobody elsewhere can take their places.
+
+use crate::config::settings::HandshakeLimits;
+use parking_lot::Mutex;
+use std::collections::{BTreeMap, HashMap};
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+use tokio::sync::oneshot;
+
+/// How many strangers of this machine there may be, if it can open twice as many files.
+const MOST_LOCAL: usize = 16 << 10;
+/// How many refusals are logged one after another; one more each [`LOG_INTERVAL`].
+const LOG_BURST: u32 = 20;
+const LOG_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Where a connection comes from, as far as it counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Origin {
+    /// This machine.
+    Local,
+    V4(Ipv4Addr),
+    /// A network of 64 bits: usually one customer, who can use all of its addresses.
+    V6(u64),
+}
+
+impl Origin {
+    /// The origin of a connection from `peer` that was accepted at the address `own`.
+    pub(crate) fn of(peer: IpAddr, own: Option<IpAddr>) -> Origin {
+        let own = own.map(|own| own.to_canonical());
+        match peer.to_canonical() {
+            peer if peer.is_loopback() || Some(peer) == own => Origin::Local,
+            IpAddr::V4(address) => Origin::V4(address),
+            IpAddr::V6(address) => Origin::V6((address.to_bits() >> 64) as u64),
+        }
+    }
+}
+
+/// What has come of those who connected.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Figures {
+    /// Connections that are in their handshake.
+    pub(crate) strangers: u64,
+    /// Those that had to make room so far.
+    pub(crate) displaced: u64,
+    /// Those whose handshake failed so far, the displaced ones included.
+    pub(crate) refused: u64,
+}
+
+/// All connections that others made and that have not authenticated yet.
+#[derive(Debug)]
+pub(crate) struct Lobby {
+    limits: HandshakeLimits,
+    most_local: usize,
+    guests: Mutex<Guests>,
+    log: Mutex<LogBudget>,
+    displaced: AtomicU64,
+    refused: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Guests {
+    next: u64,
+    /// By origin and in the order in which they came: what tells them to go.
+    places: HashMap<Origin, BTreeMap<u64, oneshot::Sender<()>>>,
+    /// How many there are, those of this machine not counted.
+    from_elsewhere: usize,
+}
+
+#[derive(Debug)]
+struct LogBudget {
+    lines: u32,
+    since: Instant,
+    unlogged: u64,
+}
+
+impl Lobby {
+    pub(crate) fn new(limits: HandshakeLimits) -> Arc<Self> {
+        Lobby::of_a_machine(limits, open_files())
+    }
+
+    /// Strangers take at most half of what the machine lets this process open each.
+    fn of_a_machine(mut limits: HandshakeLimits, open_files: usize) -> Arc<Self> {
+        limits.total = limits.total.min(open_files / 2).max(1);
+        Arc::new(Lobby {
+            limits,
+            most_local: MOST_LOCAL.min(open_files / 2).max(1),
+            guests: Mutex::default(),
+            log: Mutex::new(LogBudget { lines: LOG_BURST, since: Instant::now(), unlogged: 0 }),
+            displaced: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+        })
+    }
+
+    /// Lets a new connection in; somebody else may have to go for it.
+    pub(crate) fn enter(self: &Arc<Self>, origin: Origin) -> Guest {
+        let (told_to_go, must_go) = oneshot::channel();
+        let mut guests = self.guests.lock();
+        let displaced = guests.make_room(origin, &self.limits, self.most_local);
+        let number = guests.next;
+        guests.next += 1;
+        guests.places.entry(origin).or_default().insert(number, told_to_go);
+        guests.from_elsewhere += usize::from(origin != Origin::Local);
+        drop(guests);
+        self.send_away(displaced);
+        Guest { lobby: self.clone(), origin, number, must_go: Some(must_go), kept: None }
+    }
+
+    /// Makes the oldest stranger go, for want of file descriptors; those of elsewhere first.
+    pub(crate) fn make_room(&self) {
+        let mut guests = self.guests.lock();
+        let largest = guests.largest().unwrap_or(Origin::Local);
+        let displaced = guests.take_oldest(largest);
+        drop(guests);
+        self.send_away(displaced);
+    }
+
+    fn send_away(&self, displaced: Option<oneshot::Sender<()>>) {
+        if let Some(displaced) = displaced {
+            self.displaced.fetch_add(1, Ordering::Relaxed);
+            let _ = displaced.send(());
+        }
+    }
+
+    pub(crate) fn figures(&self) -> Figures {
+        let guests = self.guests.lock();
+        let strangers = guests.places.values().map(|places| places.len() as u64).sum();
+        Figures {
+            strangers,
+            displaced: self.displaced.load(Ordering::Relaxed),
+            refused: self.refused.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Counts a stranger whose handshake failed, and tells whether that is to be logged: if so, with
+    /// how many were not since the last one that was.
+    pub(crate) fn refused(&self) -> Option<u64> {
+        self.refused.fetch_add(1, Ordering::Relaxed);
+        self.may_log(Instant::now())
+    }
+
+    /// Whether something that strangers can bring about at will may be logged now.
+    pub(crate) fn may_log(&self, now: Instant) -> Option<u64> {
+        let mut log = self.log.lock();
+        let earned = now.saturating_duration_since(log.since).as_secs() / LOG_INTERVAL.as_secs();
+        if earned > 0 {
+            let earned = u32::try_from(earned).unwrap_or(u32::MAX);
+            log.lines = log.lines.saturating_add(earned).min(LOG_BURST);
+            log.since = now;
+        }
+        if log.lines == 0 {
+            log.unlogged += 1;
+            return None;
+        }
+        log.lines -= 1;
+        Some(std::mem::take(&mut log.unlogged))
+    }
+}
+
+/// What a line in the log says about those that were not logged.
+pub(crate) fn and_others(unlogged: u64) -> String {
+    match unlogged {
+        0 => String::new(),
+        unlogged => format!(" (and {unlogged} more that were not logged)"),
+    }
+}
+
+impl Guests {
+    fn make_room(
+        &mut self,
+        origin: Origin,
+        limits: &HandshakeLimits,
+        most_local: usize,
+    ) -> Option<oneshot::Sender<()>> {
+        let already = self.places.get(&origin).map_or(0, BTreeMap::len);
+        if origin == Origin::Local {
+            return (already >= most_local).then(|| self.take_oldest(origin)).flatten();
+        }
+        if already >= limits.per_address {
+            return self.take_oldest(origin);
+        }
+        if self.from_elsewhere >= limits.total {
+            return self.largest().and_then(|largest| self.take_oldest(largest));
+        }
+        None
+    }
+
+    /// The origin with most strangers, and of several the one that has waited longest.
+    fn largest(&self) -> Option<Origin> {
+        let elsewhere = self.places.iter().filter(|(origin, _)| **origin != Origin::Local);
+        let rank = |places: &BTreeMap<u64, _>| {
+            let first = places.keys().next().copied().unwrap_or(u64::MAX);
+            (places.len(), std::cmp::Reverse(first))
+        };
+        elsewhere.max_by_key(|(_, places)| rank(places)).map(|(origin, _)| *origin)
+    }
+
+    fn take_oldest(&mut self, origin: Origin) -> Option<oneshot::Sender<()>> {
+        let number = self.places.get(&origin)?.keys().next().copied()?;
+        self.take(origin, number)
+    }
+
+    fn take(&mut self, origin: Origin, number: u64) -> Option<oneshot::Sender<()>> {
+        let places = self.places.get_mut(&origin)?;
+        let taken = places.remove(&number)?;
+        if places.is_empty() {
+            self.places.remove(&origin);
+        }
+        self.from_elsewhere -= usize::from(origin != Origin::Local);
+        Some(taken)
+    }
+}
+
+/// A connection's place in the lobby.
+#[derive(Debug)]
+pub(crate) struct Guest {
+    lobby: Arc<Lobby>,
+    origin: Origin,
+    number: u64,
+    must_go: Option<oneshot::Receiver<()>>,
+    /// Dropping it would look like being told to go.
+    kept: Option<oneshot::Sender<()>>,
+}
+
+impl Guest {
+    /// What resolves when this one has to make room; once.
+    pub(crate) fn displaced(&mut self) -> impl Future<Output = ()> + use<> {
+        let must_go = self.must_go.take();
+        async move {
+            let told = match must_go {
+                Some(must_go) => must_go.await.is_ok(),
+                None => false,
+            };
+            if !told {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    /// The peer has authenticated: it is no stranger any more, and cannot be made to go. `false` if
+    /// it was made to go before.
+    pub(crate) fn is_known_now(&mut self) -> bool {
+        let place = self.lobby.guests.lock().take(self.origin, self.number);
+        let in_time = place.is_some();
+        self.kept = place;
+        in_time
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        self.lobby.guests.lock().take(self.origin, self.number);
+    }
+}
+
+/// How many files this process may have open.
+fn open_files() -> usize {
+    #[cfg(unix)]
+    {
+        let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+        limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX))
+    }
+    #[cfg(not(unix))]
+    {
+        usize::MAX
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lobby(total: usize, per_address: usize) -> Arc<Lobby> {
+        Lobby::of_a_machine(HandshakeLimits { total, per_address }, 1000)
+    }
+
+    fn address(number: u8) -> Origin {
+        Origin::of(IpAddr::from([192, 0, 2, number]), None)
+    }
+
+    /// Whether a guest is still there.
+    fn stays(guest: &Guest) -> bool {
+        let guests = guest.lobby.guests.lock();
+        guests.places.get(&guest.origin).is_some_and(|places| places.contains_key(&guest.number))
+    }
+
+    #[test]
+    fn an_address_that_has_too_many_loses_its_oldest() {
+        let lobby = lobby(100, 3);
+        let other = lobby.enter(address(1));
+        let guests: Vec<Guest> = (0..5).map(|_| lobby.enter(address(2))).collect();
+        let staying: Vec<bool> = guests.iter().map(stays).collect();
+        assert_eq!(staying, [false, false, true, true, true]);
+        assert!(stays(&other));
+        assert_eq!(lobby.figures().displaced, 2);
+        assert_eq!(lobby.figures().strangers, 4);
+    }
+
+    #[test]
+    fn where_all_are_too_many_the_address_that_has_most_loses_its_oldest() {
+        let lobby = lobby(4, 3);
+        let lone = lobby.enter(address(1));
+        let many: Vec<Guest> = (0..3).map(|_| lobby.enter(address(2))).collect();
+        let others: Vec<Guest> = (3..5).map(|number| lobby.enter(address(number))).collect();
+        assert_eq!(many.iter().map(stays).collect::<Vec<_>>(), [false, false, true]);
+        assert!(stays(&lone) && others.iter().all(stays));
+        // All have one each now: the oldest of all goes.
+        let last = lobby.enter(address(9));
+        assert!(!stays(&lone) && stays(&last) && others.iter().all(stays));
+    }
+
+    #[test]
+    fn this_machine_is_counted_apart_and_can_open_half_of_the_files() {
+        let lobby = lobby(2, 1);
+        let local = Origin::of(IpAddr::from([127, 3, 2, 1]), None);
+        let first = lobby.enter(address(1));
+        let locals: Vec<Guest> = (0..501).map(|_| lobby.enter(local)).collect();
+        assert!(stays(&first));
+        assert_eq!(locals.iter().filter(|guest| !stays(guest)).count(), 1);
+    }
+
+    #[test]
+    fn who_is_known_leaves_room_and_cannot_be_made_to_go() {
+        let lobby = lobby(1, 1);
+        let mut known = lobby.enter(address(1));
+        let mut displaced = std::pin::pin!(known.displaced());
+        assert!(known.is_known_now());
+        let mut second = lobby.enter(address(2));
+        let third = lobby.enter(address(3));
+        assert!(!second.is_known_now(), "it had to make room");
+        assert!(stays(&third));
+        let mut nobody = std::task::Context::from_waker(std::task::Waker::noop());
+        assert!(displaced.as_mut().poll(&mut nobody).is_pending());
+        let mut displaced = std::pin::pin!(second.displaced());
+        assert!(displaced.as_mut().poll(&mut nobody).is_ready());
+        drop(third);
+        assert_eq!(lobby.figures().strangers, 0);
+    }
+
+    #[test]
+    fn a_network_of_64_bits_is_one_address() {
+        let origin = |address: &str| Origin::of(address.parse().unwrap(), None);
+        assert_eq!(origin("2001:db8::1"), origin("2001:db8::ffff:1:2:3"));
+        assert_ne!(origin("2001:db8::1"), origin("2001:db8:0:1::1"));
+        assert_eq!(origin("::ffff:192.0.2.1"), origin("192.0.2.1"));
+        assert_eq!(origin("::ffff:127.0.0.1"), Origin::Local);
+        assert_eq!(origin("::1"), Origin::Local);
+        let own = "::ffff:192.0.2.7".parse().ok();
+        assert_eq!(Origin::of("192.0.2.7".parse().unwrap(), own), Origin::Local);
+    }
+
+    #[test]
+    fn a_flood_of_refusals_is_a_line_per_second_that_counts_them() {
+        let lobby = lobby(1, 1);
+        let start = Instant::now();
+        let logged = (0..100).filter(|_| lobby.may_log(start).is_some()).count();
+        assert_eq!(logged, 20);
+        assert_eq!(lobby.may_log(start + Duration::from_secs(1)), Some(80));
+        assert_eq!(lobby.may_log(start + Duration::from_secs(1)), None);
+        assert_eq!(and_others(80), " (and 80 more that were not logged)");
+        assert_eq!(and_others(0), "");
+    }
+
+    #[test]
+    fn without_many_file_descriptors_there_are_fewer_places() {
+        let limits = HandshakeLimits { total: 1000, per_address: 1000 };
+        let lobby = Lobby::of_a_machine(limits, 16);
+        let guests: Vec<Guest> = (0..20).map(|_| lobby.enter(address(1))).collect();
+        assert_eq!(guests.iter().filter(|guest| stays(guest)).count(), 8);
+        lobby.make_room();
+        assert_eq!(guests.iter().filter(|guest| stays(guest)).count(), 7);
+    }
+}
