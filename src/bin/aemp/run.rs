@@ -2,7 +2,7 @@
 
 use crate::errors::{CliError, print_line};
 use crate::grammar::Options;
-use crate::watchdog::{self, Restarter};
+use crate::watchdog::{self, Restarter, Signals, Wish};
 use crate::{logging, systemd};
 use aemp::config::node_id::node_name;
 use aemp::config::profile::Effective;
@@ -13,11 +13,13 @@ use aemp::{Node, NodeId};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 
 /// How long a restart waits, so that whoever asked for it gets its answer.
 const ANSWERING: Duration = Duration::from_millis(100);
+
+/// What a node may take for its start at least, whatever its heartbeat is.
+const STARTING: Duration = Duration::from_secs(60);
 
 /// Which node to run.
 #[derive(Debug, Clone)]
@@ -88,6 +90,11 @@ fn start(
     let level = logging::start(options.verbosity, settings.log_level);
     let runtime = tokio::runtime::Runtime::new().map_err(CliError::Runtime)?;
     runtime.block_on(async {
+        // From here on they end nothing at once.
+        let signals = Signals::new()?;
+        let signs = SignsOfLife::of(restarter, settings);
+        // Names have to be resolved for it, perhaps.
+        signs.promise(signs.limit.map(|limit| limit.max(STARTING)));
         let mut builder = Node::builder().settings(settings.clone());
         if is_traced() {
             builder = builder.trace();
@@ -99,8 +106,8 @@ fn start(
             answer_restart(expression, from, restarter, &wish)
         });
         systemd::notify(systemd::READY);
-        let signs = SignsOfLife::of(restarter, settings);
-        let code = serve(&node, request, &level, &restart, signs).await?;
+        signs.promise(signs.limit);
+        let code = serve(&node, request, &level, &restart, signs, signals).await?;
         systemd::notify(systemd::STOPPING);
         node.shutdown().await;
         Ok(code)
@@ -146,6 +153,13 @@ impl SignsOfLife {
         }
     }
 
+    /// Tells the watchdog when the next one comes.
+    fn promise(&self, limit: Option<Duration>) {
+        if self.restarter == Restarter::Watchdog {
+            watchdog::promise(limit);
+        }
+    }
+
     fn timer(&self) -> tokio::time::Interval {
         let mut timer = tokio::time::interval(self.interval().unwrap_or(Duration::MAX));
         timer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -174,23 +188,21 @@ async fn serve(
     level: &logging::Level,
     restart: &Notify,
     mut signs: SignsOfLife,
+    mut signals: Signals,
 ) -> Result<ExitCode, CliError> {
-    let listen = |kind| signal(kind).map_err(CliError::Runtime);
-    let mut terminate = listen(SignalKind::terminate())?;
-    let mut interrupt = listen(SignalKind::interrupt())?;
-    let mut hang_up = listen(SignalKind::hangup())?;
     let mut beats = signs.timer();
     loop {
         tokio::select! {
-            _ = terminate.recv() => break,
-            _ = interrupt.recv() => break,
-            _ = hang_up.recv() => {
+            wish = signals.next() => {
+                if wish != Wish::ReadAgain {
+                    break;
+                }
                 match reread(node, request, level) {
                     Ok(settings) => {
                         signs.limit = settings.heartbeat;
-                        // Also if it is turned off: the watchdog has to know.
-                        signs.give(node);
+                        signs.promise(signs.limit);
                         beats = signs.timer();
+                        tracing::info!("SIGHUP: seeds, log level and heartbeat are read again");
                     }
                     Err(error) => print_line("the node stays as it was configured: ", &error),
                 }
@@ -204,8 +216,7 @@ async fn serve(
         }
     }
     // Ending has a limit of its own.
-    signs.limit = None;
-    signs.give(node);
+    signs.promise(None);
     Ok(ExitCode::SUCCESS)
 }
 
@@ -215,6 +226,5 @@ fn reread(node: &Node, request: &Request, level: &logging::Level) -> Result<Sett
     let seeds = node.configured_seeds(&settings)?;
     level.set(settings.log_level);
     node.set_seeds(&seeds);
-    tracing::info!("SIGHUP: seeds, log level and heartbeat are read again");
     Ok(settings)
 }

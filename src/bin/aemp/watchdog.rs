@@ -195,8 +195,8 @@ impl Ending {
     fn of(status: ExitStatus) -> Self {
         /// What Rust programs end with after a panic.
         const PANIC: u8 = 101;
-        const ENDING_SIGNALS: [SignalKind; 3] =
-            [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()];
+        // Not the one of a hang-up: that asks for another configuration, not for an end.
+        const ENDING_SIGNALS: [SignalKind; 2] = [SignalKind::terminate(), SignalKind::interrupt()];
         let code = status.code().and_then(|code| u8::try_from(code).ok());
         match (code, status.signal()) {
             (Some(RESTART), _) => Self::Restart,
@@ -214,14 +214,22 @@ impl Ending {
 }
 
 /// The signals that are meant for the node.
-struct Signals {
+pub(crate) struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hang_up: Signal,
 }
 
+/// What a signal asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wish {
+    Terminate,
+    Interrupt,
+    ReadAgain,
+}
+
 impl Signals {
-    fn new() -> Result<Self, CliError> {
+    pub(crate) fn new() -> Result<Self, CliError> {
         let listen = |kind| signal(kind).map_err(CliError::Runtime);
         Ok(Self {
             terminate: listen(SignalKind::terminate())?,
@@ -230,12 +238,18 @@ impl Signals {
         })
     }
 
+    /// Waits for the next one.
+    pub(crate) async fn next(&mut self) -> Wish {
+        tokio::select! {
+            _ = self.terminate.recv() => Wish::Terminate,
+            _ = self.interrupt.recv() => Wish::Interrupt,
+            _ = self.hang_up.recv() => Wish::ReadAgain,
+        }
+    }
+
     /// Waits until somebody wants the node to end.
     async fn end(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
+        while self.next().await == Wish::ReadAgain {}
     }
 
     /// Passes signals on until the child has ended. Returns how, and whether this process made it.
@@ -255,15 +269,16 @@ impl Signals {
         loop {
             tokio::select! {
                 status = child.wait() => return Ok((status.map_err(CliError::Runtime)?, None)),
-                _ = self.terminate.recv() => {
-                    send(rustix::process::Signal::TERM);
-                    break;
+                wish = self.next() => {
+                    send(match wish {
+                        Wish::Terminate => rustix::process::Signal::TERM,
+                        Wish::Interrupt => rustix::process::Signal::INT,
+                        Wish::ReadAgain => rustix::process::Signal::HUP,
+                    });
+                    if wish != Wish::ReadAgain {
+                        break;
+                    }
                 }
-                _ = self.interrupt.recv() => {
-                    send(rustix::process::Signal::INT);
-                    break;
-                }
-                _ = self.hang_up.recv() => send(rustix::process::Signal::HUP),
                 limit = life.silence() => {
                     send(rustix::process::Signal::KILL);
                     let status = child.wait().await.map_err(CliError::Runtime)?;
@@ -296,6 +311,7 @@ mod tests {
         assert!(matches!(exited(101), Ending::Crash(_)));
         assert!(matches!(killed(9), Ending::Crash(_)));
         assert!(matches!(killed(6), Ending::Crash(_)));
+        assert!(matches!(killed(1), Ending::Crash(_)));
         assert_eq!(killed(15), Ending::Over(0));
     }
 }
