@@ -11,9 +11,20 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let nick = arguments.next().and_then(|nick| nick.into_string().ok());
     let nick = nick.ok_or("usage: chat_client NICK [PROFILE] [KEY VALUE]...")?;
     let node = Node::builder().node_id("eg_chat_client/%u").arguments(arguments).start().await?;
-    let mut lines = BufReader::new(stdin()).lines();
+    let (db, mut lines) = (node.db(), BufReader::new(stdin()).lines());
 
-    while let Some(server) = node.db().wait_for_key("eg_chat_server").await {
+    loop {
+        let server = tokio::select! {
+            server = db.wait_for_key("eg_chat_server") => server,
+            line = lines.next_line() => match line? {
+                Some(_) => {
+                    println!("no server is there to hear it");
+                    continue;
+                }
+                None => break,
+            },
+        };
+        let Some(server) = server else { break };
         let server = PortId::try_from(server)?;
         println!("connecting...");
         // Each try has a port of its own, which dies with the server.
@@ -40,5 +51,6 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         println!("disconnected: {reason}");
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
+    node.shutdown().await;
     Ok(())
 }

@@ -67,6 +67,9 @@ fn a_node_without_configuration_has_the_defaults() {
         metrics: None,
         metrics_values: false,
         handshake_limits: HandshakeLimits { total: 1024, per_address: 128 },
+        heal: true,
+        heartbeat: Some(Duration::from_secs(60)),
+        log_level: None,
     };
     assert_eq!(settings, expected);
 }
@@ -80,8 +83,38 @@ fn null_is_the_same_as_nothing() {
         "nodelay": null, "secure": null, "eval": null, "tls_required": null, "advertise": null,
         "metrics": null, "metrics_values": null,
         "handshake_limit": null, "handshake_limit_per_address": null,
+        "heal": null, "heartbeat": null, "log_level": null,
     });
     assert_eq!(from_rc(nulls), from_args(json!([])));
+}
+
+#[test]
+fn a_heartbeat_is_a_time_or_never() {
+    let heartbeat = |value: Value| from_args(json!(["heartbeat", value])).heartbeat;
+    assert_eq!(heartbeat(json!("0")), None);
+    assert_eq!(heartbeat(json!(2.5)), Some(Duration::from_millis(2500)));
+    for wrong in [json!("soon"), json!(-1), json!(1e9), json!([1])] {
+        assert!(error(json!(["heartbeat", wrong])).contains("or 0 for never"));
+    }
+}
+
+#[test]
+fn a_log_level_is_a_name_or_a_number() {
+    let level = |value: Value| from_args(json!(["log_level", value])).log_level;
+    assert_eq!((level(json!("debug")), level(json!("Info"))), (Some(8), Some(7)));
+    assert_eq!((level(json!(9)), level(json!("0"))), (Some(9), Some(0)));
+    for wrong in ["10", "loud", ""] {
+        assert!(error(json!(["log_level", wrong])).contains("log level"));
+    }
+}
+
+#[test]
+fn perl_code_is_no_error_but_odd() {
+    let (settings, _) = read(json!(["eval", "warn 1"]), json!({})).unwrap();
+    assert_eq!(settings.eval.as_deref(), Some("warn 1"));
+    let warnings = warnings(json!(["eval", "warn 1"]));
+    assert!(warnings.concat().contains("only Perl nodes evaluate"), "{warnings:?}");
+    assert_eq!(from_args(json!(["eval", ""])).eval, None);
 }
 
 #[test]

@@ -118,6 +118,18 @@ fn a_chat_outlives(server: &str, client: &str) {
 }
 
 #[test]
+fn a_chat_client_ends_with_its_input_while_there_is_no_server() {
+    let network = Network::start();
+    for client in ["chat_client", "chat_client2"] {
+        let mut client = network.example(client, &["alice"]);
+        client.send_line("hello");
+        sees(&client, "no server is there", 1);
+        client.close_stdin();
+        assert!(client.wait_for_end().success());
+    }
+}
+
+#[test]
 fn an_example_without_secret_says_what_to_do() {
     let nothing = [("PERL_ANYEVENT_MP_RC", "/nonexistent")];
     let program = example("simple_example_receiver");

@@ -42,6 +42,9 @@ pub const KNOWN_KEYS: &[&str] = &[
     "metrics_values",
     "handshake_limit",
     "handshake_limit_per_address",
+    "heal",
+    "heartbeat",
+    "log_level",
 ];
 
 /// Keys that are part of the rc file's structure.
@@ -77,6 +80,15 @@ pub enum Problem {
     /// A number of things was expected.
     #[error("has to be a whole number, at least 1, such as 1024")]
     NotCount,
+    /// A duration or 0 was expected.
+    #[error("has to be a number of seconds, at most a year, or 0 for never")]
+    NotSecondsOrNever,
+    /// A log level was expected.
+    #[error(
+        "has to be a log level: error, warn, note, info, debug, trace, or AnyEvent's number from \
+             0 to 9"
+    )]
+    NotLogLevel,
     /// No address.
     #[error(transparent)]
     Address(AddressError),
@@ -176,6 +188,15 @@ pub struct Settings {
     pub metrics_values: bool,
     /// How many connections may be in their handshake. Only our nodes know these keys.
     pub handshake_limits: HandshakeLimits,
+    /// Whether Perl slaves that have lost their master for good are healed; on if not configured.
+    /// Only our nodes know this key.
+    pub heal: bool,
+    /// How long the node may give no sign of life before the watchdog of `aemp run` starts it
+    /// again; a minute if not configured, never if it is 0. Only our nodes know this key.
+    pub heartbeat: Option<Duration>,
+    /// How much `aemp run` logs, as AnyEvent counts (4 is error, 5 warn, 7 info, 8 debug, 9
+    /// trace), if nothing else says it. Only our nodes know this key.
+    pub log_level: Option<u8>,
 }
 
 /// How many connections that others made may wait for being authenticated.
@@ -193,6 +214,10 @@ impl Default for HandshakeLimits {
         HandshakeLimits { total: 1024, per_address: 128 }
     }
 }
+
+/// The names of log levels, with AnyEvent's numbers.
+const LOG_LEVELS: &[(&str, u8)] =
+    &[("error", 4), ("warn", 5), ("note", 6), ("info", 7), ("debug", 8), ("trace", 9)];
 
 impl Settings {
     /// Checks that there is a secret or a certificate, as what is offered to others needs it.
@@ -258,12 +283,15 @@ impl<'a> Reader<'a> {
             autocork: self.truth("autocork", false),
             nodelay: self.truth("nodelay", true),
             secure: self.truth("secure", false),
-            eval: self.text("eval")?,
+            eval: self.eval()?,
             tls_required,
             advertise: self.parsed_list("advertise", Problem::Address)?.unwrap_or_default(),
             metrics: self.metrics()?,
             metrics_values: self.truth("metrics_values", false),
             handshake_limits: self.handshake_limits()?,
+            heal: self.truth("heal", true),
+            heartbeat: self.seconds_or_never("heartbeat", 60)?,
+            log_level: self.log_level()?,
         })
     }
 
@@ -329,6 +357,44 @@ impl<'a> Reader<'a> {
             .filter(|count| *count >= 1.0 && *count <= f64::from(u32::MAX) && count.fract() == 0.0)
             .map(|count| count as usize)
             .ok_or_else(|| self.error(key, Problem::NotCount))
+    }
+
+    fn seconds_or_never(
+        &self,
+        key: &'static str,
+        default: u64,
+    ) -> Result<Option<Duration>, SettingError> {
+        match self.entry(key).map(|entry| coerce::to_number(&entry.value)) {
+            Some(Some(0.0)) => Ok(None),
+            Some(None) => Err(self.error(key, Problem::NotSecondsOrNever)),
+            _ => match self.seconds(key, default) {
+                Ok(seconds) => Ok(Some(seconds)),
+                Err(_) => Err(self.error(key, Problem::NotSecondsOrNever)),
+            },
+        }
+    }
+
+    fn log_level(&self) -> Result<Option<u8>, SettingError> {
+        const KEY: &str = "log_level";
+        let Some(text) = self.text(KEY)? else {
+            return Ok(None);
+        };
+        let named = LOG_LEVELS.iter().find(|(name, _)| text.eq_ignore_ascii_case(name));
+        let number = text.trim().parse().ok().filter(|number| *number <= 9);
+        match named.map(|(_, number)| *number).or(number) {
+            Some(level) => Ok(Some(level)),
+            None => Err(self.error(KEY, Problem::NotLogLevel)),
+        }
+    }
+
+    /// Perl code, which this node will not evaluate.
+    fn eval(&mut self) -> Result<Option<String>, SettingError> {
+        const KEY: &str = "eval";
+        let code = self.text(KEY)?.filter(|code| !code.trim().is_empty());
+        if code.is_some() {
+            self.warnings.push(Warning::PerlCode { origin: self.origin(KEY) });
+        }
+        Ok(code)
     }
 
     /// The items of a list, which may be one text with commas.

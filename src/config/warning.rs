@@ -55,6 +55,11 @@ pub enum Warning {
         /// The parent.
         parent: String,
     },
+    /// Only Perl nodes evaluate `eval`.
+    PerlCode {
+        /// Where it stands.
+        origin: Origin,
+    },
     /// Probably a value was forgotten.
     ProfileNamedLikeKey {
         /// The profile.
@@ -72,6 +77,12 @@ impl fmt::Display for Warning {
                 f,
                 "{origin}: `{}` is no known key and ignored; did you mean `{nearest}`?",
                 key.escape_debug()
+            ),
+            Self::PerlCode { origin } => write!(
+                f,
+                "{origin}: `eval` is Perl code, which only Perl nodes evaluate: this node ignores \
+                 it; use `services` with functions that are registered, or run this profile with \
+                 Perl's tool"
             ),
             Self::UnknownName { key, origin, unknown } => {
                 write!(f, "{origin}: `{key}`: {unknown}; it is ignored")

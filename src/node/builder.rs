@@ -389,7 +389,7 @@ impl NodeBuilder {
                 monitor_timeout: settings.monitor_timeout,
                 connect_interval: settings.connect_interval,
                 secure: settings.secure,
-                heal: !self.no_healing,
+                heal: settings.heal && !self.no_healing,
                 grace: self.grace.unwrap_or(KernelConfig::DEFAULT_GRACE),
                 process_id: std::process::id(),
                 entropy,

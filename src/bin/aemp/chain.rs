@@ -41,7 +41,7 @@ impl Step {
             Action::Doctor => Self::Doctor(run::Request::prepare(&invocation.arguments)?),
             Action::Conform => Self::Conform(conform::Request::prepare(&invocation.arguments)?),
             Action::Network(network) => Self::Network(network::Step::prepare(network, invocation)?),
-            Action::Completions => Self::Print(completions::script(&invocation.text()?, grammar)?),
+            Action::Completions => Self::Print(completions::script(&invocation.text()?)?),
             Action::Manual => Self::Print(manual::page(grammar)),
             _ => Self::Print(help::asked_for(invocation, grammar)?),
         })

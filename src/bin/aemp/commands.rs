@@ -22,9 +22,10 @@ fn run() -> Subcommand {
                   name of this machine is. What the file says goes before the keys and values of \
                   the command line, unless `force 1` is among them; `norc 1` ignores the file. \
                   `run` is the first subcommand or none, and takes the rest of the line. SIGTERM \
-                  and SIGINT end the node, SIGHUP lets it read its seeds again. A second process \
-                  restarts it after a crash, and when `aemp restart` asks for it; --no-watchdog, \
-                  or a service manager that sets NOTIFY_SOCKET, does without."
+                  and SIGINT end the node; on SIGHUP it reads its seeds, log_level and \
+                  heartbeat again. A second process restarts it after a crash, if it hangs \
+                  (setheartbeat), and when `aemp restart` asks for it; --no-watchdog, or a \
+                  service manager that sets NOTIFY_SOCKET, does without."
             .into(),
         example: "aemp run seed binds 127.0.0.1:4040 seeds 127.0.0.1:4040".into(),
         ..row("run", Section::Nodes, Action::Run)

@@ -1,130 +1,137 @@
-//! Completions for shells, made from the table.
-//!
-//! Each script walks over the words before the cursor, as the parser does, so that it knows which
-//! argument of which subcommand of the chain is being typed.
+//! Completions for shells: small scripts that ask this command what fits.
 
+use crate::complete::{Candidate, Completer, Fitting};
 use crate::errors::CliError;
-use crate::grammar::{Arity, Grammar, Kind, Subcommand};
-use aemp::config::settings::KNOWN_KEYS;
+use crate::grammar::Grammar;
+use std::ffi::OsString;
 
-const SHELLS: &str = "bash zsh fish";
-const OPTIONS: &str = "--format --help --json --no-watchdog --verbose --version";
-const LOG_LEVELS: &str = "error warn note info debug trace";
-const DB_OPERATIONS: &str = "get keys values watch set del";
+/// Stands before what the scripts ask. It is no subcommand: nobody types it.
+const QUESTION: &str = "__complete";
 
 /// The script for a shell.
-pub(crate) fn script(shell: &str, grammar: &Grammar) -> Result<String, CliError> {
-    let template = match shell {
-        "bash" => BASH,
-        "zsh" => ZSH,
-        "fish" => FISH,
+pub(crate) fn script(shell: &str) -> Result<String, CliError> {
+    Ok(match shell {
+        "bash" => BASH.into(),
+        "zsh" => ZSH.into(),
+        "fish" => FISH.into(),
         _ => return Err(CliError::UnknownShell { name: shell.into() }),
-    };
-    let names: Vec<&str> = grammar.names().collect();
-    let keys = KNOWN_KEYS.join(" ");
-    Ok(template
-        .replace("@CASES@", &cases(shell, grammar))
-        .replace("@DESCRIBED@", &described(shell, grammar))
-        .replace("@NAMES@", &names.join(" "))
-        .replace("@KEYS@", &format!("{keys} norc force"))
-        .replace("@SHELLS@", SHELLS)
-        .replace("@DB@", DB_OPERATIONS)
-        .replace("@LEVELS@", LOG_LEVELS)
-        .replace("@OPTIONS@", OPTIONS))
+    })
 }
 
-const fn kind_name(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Anything => "anything",
-        Kind::File => "file",
-        Kind::Profile => "profile",
-        Kind::Pairs => "pairs",
-        Kind::Subcommand => "subcommand-name",
-        Kind::Shell => "shell",
-        Kind::DbOperation => "db-operation",
-        Kind::LogLevel => "log-level",
+/// The answer if this process was started by one of the scripts: `file`, or `words` and one that
+/// fits in each further line.
+pub(crate) fn asked_for(grammar: &Grammar) -> Option<String> {
+    let lossy = |word: OsString| word.to_string_lossy().into_owned();
+    let mut arguments = std::env::args_os().skip(1).map(lossy);
+    if arguments.next()? != QUESTION {
+        return None;
     }
+    let shell = arguments.next()?;
+    let arguments: Vec<String> = arguments.collect();
+    Some(answer(&shell, arguments, &Completer::new(grammar)))
 }
 
-/// What a subcommand expects after it; `...` marks what takes the rest of the line.
-fn expected(subcommand: &Subcommand) -> String {
-    let kinds = subcommand.arguments.iter().map(|argument| {
-        let kind = kind_name(argument.kind);
-        match argument.arity {
-            Arity::Rest | Arity::Verbatim => format!("{kind}..."),
-            Arity::Required | Arity::Optional => kind.into(),
-        }
-    });
-    kinds.collect::<Vec<_>>().join(" ")
-}
-
-fn cases(shell: &str, grammar: &Grammar) -> String {
-    let mut lines = String::new();
-    for subcommand in grammar.subcommands.iter().filter(|s| !s.arguments.is_empty()) {
-        let names: Vec<&str> = subcommand.names().collect();
-        let expected = expected(subcommand);
-        lines.push_str(&match shell {
-            "fish" => format!(
-                "            case {}\n                set pending {expected}\n",
-                names.join(" ")
-            ),
-            _ => format!("            {}) pending=({expected}) ;;\n", names.join("|")),
+fn answer(shell: &str, mut arguments: Vec<String>, completer: &Completer<'_>) -> String {
+    if shell == "bash" {
+        let line = Line::split(arguments.first().map(String::as_str).unwrap_or_default());
+        return lines(completer.after(&line.words, &line.typed), |candidate| {
+            line.insert(candidate)
         });
     }
-    lines.truncate(lines.trim_end().len());
-    lines.trim_start().into()
+    let typed = arguments.pop().unwrap_or_default();
+    lines(completer.after(&arguments, &typed), |Candidate { word, meaning }| {
+        let zsh_word = || word.replace('\\', "\\\\").replace(':', "\\:");
+        Some(match (shell, meaning.as_str()) {
+            ("fish", meaning) => format!("{word}\t{meaning}"),
+            (_, "") => zsh_word(),
+            (_, meaning) => format!("{}:{meaning}", zsh_word()),
+        })
+    })
 }
 
-/// Names with their summaries, as the shell takes them.
-fn described(shell: &str, grammar: &Grammar) -> String {
-    let mut lines = String::new();
-    for subcommand in &grammar.subcommands {
-        let summary = subcommand.summary.trim_end_matches('.').replace('\'', "");
-        for name in subcommand.names() {
-            lines.push_str(&match shell {
-                "fish" => format!(
-                    "complete -c aemp -n 'test (__aemp_expects) = subcommand' -a {name} \
-                     -d '{summary}'\n"
-                ),
-                _ => format!("        '{name}:{summary}'\n"),
-            });
+fn lines(fitting: Fitting, line: impl Fn(&Candidate) -> Option<String>) -> String {
+    match fitting {
+        Fitting::Files => "file\n".into(),
+        Fitting::Words(candidates) => {
+            let lines = candidates.iter().filter_map(line).map(|line| line + "\n");
+            std::iter::once("words\n".to_owned()).chain(lines).collect()
         }
     }
-    lines.truncate(lines.trim_end().len());
-    lines.trim_start().into()
+}
+
+/// A line for bash up to the cursor. Its own words are cut at colons too, which are in nearly every
+/// address.
+struct Line {
+    /// Complete words after the command's name.
+    words: Vec<String>,
+    /// What there is of the word at the cursor.
+    typed: String,
+    /// The quote that the word at the cursor is in.
+    quote: Option<char>,
+}
+
+impl Line {
+    fn split(text: &str) -> Self {
+        let mut words = Vec::new();
+        let mut word: Option<String> = None;
+        let mut quote = None;
+        let mut chars = text.chars();
+        while let Some(c) = chars.next() {
+            match (quote, c) {
+                (Some('\''), '\'') | (Some('"'), '"') => quote = None,
+                (None, '\'' | '"') => {
+                    quote = Some(c);
+                    word.get_or_insert_default();
+                }
+                (None | Some('"'), '\\') => word.get_or_insert_default().extend(chars.next()),
+                (None, ' ' | '\t' | '\n') => words.extend(word.take()),
+                (None, ';' | '|' | '&') => {
+                    // What is before belongs to another command.
+                    word = None;
+                    words.clear();
+                }
+                _ => word.get_or_insert_default().push(c),
+            }
+        }
+        let is_assignment = |word: &String| word.contains('=');
+        let name = words.iter().position(|word| !is_assignment(word));
+        let words = words.split_off(name.map_or(words.len(), |name| name + 1));
+        Line { words, typed: word.unwrap_or_default(), quote }
+    }
+
+    /// What bash has to put in place of its last word.
+    fn insert(&self, candidate: &Candidate) -> Option<String> {
+        let word = candidate.word.strip_prefix(self.typed.as_str())?;
+        // Bash replaces only what is behind the last of these.
+        let kept = self.typed.rsplit([':', '=', '@']).next().unwrap_or_default();
+        let whole = format!("{kept}{word}");
+        if self.quote.is_some() {
+            return Some(whole);
+        }
+        let is_harmless =
+            |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.' | '/' | ',' | '%' | '+');
+        let mut out = String::new();
+        for c in whole.chars() {
+            if !is_harmless(c) {
+                out.push('\\');
+            }
+            out.push(c);
+        }
+        Some(out)
+    }
 }
 
 const BASH: &str = r#"# bash completion for aemp
 _aemp() {
-    local line=${COMP_LINE:0:COMP_POINT} current= word
-    local -a words pending
-    # COMP_WORDS is split at colons too, which are in nearly every address.
-    read -ra words <<< "$line"
-    if [[ $line != *[[:space:]] ]]; then
-        current=${words[-1]}
-        unset 'words[-1]'
+    local -a answer
+    mapfile -t answer < <(command aemp __complete bash "${COMP_LINE:0:COMP_POINT}" 2>/dev/null)
+    COMPREPLY=()
+    if [[ ${answer[0]} == file ]]; then
+        compopt -o filenames
+        mapfile -t COMPREPLY < <(compgen -f -- "${COMP_WORDS[COMP_CWORD]}")
+    else
+        COMPREPLY=("${answer[@]:1}")
     fi
-    for word in "${words[@]:1}"; do
-        if [[ ${#pending[@]} -gt 0 ]]; then
-            [[ ${pending[0]} == *... ]] || pending=("${pending[@]:1}")
-            continue
-        fi
-        case $word in
-            @CASES@
-        esac
-    done
-    local names='@NAMES@' keys='@KEYS@' options='@OPTIONS@'
-    case ${pending[0]-subcommand} in
-        subcommand) COMPREPLY=($(compgen -W "$names $options" -- "$current")) ;;
-        subcommand-name) COMPREPLY=($(compgen -W "$names" -- "$current")) ;;
-        profile) COMPREPLY=($(compgen -W "$(aemp profiles 2>/dev/null)" -- "$current")) ;;
-        pairs...) COMPREPLY=($(compgen -W "$keys $options" -- "$current")) ;;
-        shell) COMPREPLY=($(compgen -W '@SHELLS@' -- "$current")) ;;
-        db-operation) COMPREPLY=($(compgen -W '@DB@' -- "$current")) ;;
-        log-level) COMPREPLY=($(compgen -W '@LEVELS@' -- "$current")) ;;
-        file) compopt -o filenames; COMPREPLY=($(compgen -f -- "$current")) ;;
-        *) COMPREPLY=() ;;
-    esac
 }
 complete -F _aemp aemp
 "#;
@@ -132,31 +139,14 @@ complete -F _aemp aemp
 const ZSH: &str = r#"#compdef aemp
 # zsh completion for aemp
 _aemp() {
-    local word
-    local -a pending subcommands
-    for word in "${(@)words[2,CURRENT-1]}"; do
-        if (( ${#pending} )); then
-            [[ ${pending[1]} == *... ]] || shift pending
-            continue
-        fi
-        case $word in
-            @CASES@
-        esac
-    done
-    subcommands=(
-        @DESCRIBED@
-    )
-    case ${pending[1]-subcommand} in
-        subcommand) _describe -t subcommands subcommand subcommands
-            compadd -- ${=:-@OPTIONS@} ;;
-        subcommand-name) _describe -t subcommands subcommand subcommands ;;
-        profile) compadd -- ${(f)"$(aemp profiles 2>/dev/null)"} ;;
-        pairs...) compadd -- ${=:-@KEYS@} ${=:-@OPTIONS@} ;;
-        shell) compadd -- ${=:-@SHELLS@} ;;
-        db-operation) compadd -- ${=:-@DB@} ;;
-        log-level) compadd -- ${=:-@LEVELS@} ;;
-        file) _files ;;
-    esac
+    local -a answer
+    answer=("${(@f)$(command aemp __complete zsh "${(@Q)words[2,CURRENT-1]}" "${(Q)PREFIX}" 2>/dev/null)}")
+    if [[ ${answer[1]} == file ]]; then
+        _files
+    elif (( ${#answer} > 1 )); then
+        shift answer
+        _describe -t aemp aemp answer
+    fi
 }
 if [[ $funcstack[1] == _aemp ]]; then
     _aemp "$@"
@@ -166,31 +156,42 @@ fi
 "#;
 
 const FISH: &str = r#"# fish completion for aemp
-function __aemp_expects
-    set -l pending
-    for word in (commandline -opc)[2..-1]
-        if set -q pending[1]
-            string match -q '*...' -- $pending[1]; or set -e pending[1]
-            continue
-        end
-        switch $word
-            @CASES@
-        end
-    end
-    if set -q pending[1]
-        echo $pending[1]
+function __aemp_complete
+    set -l words (commandline -opc)
+    set -l answer (command aemp __complete fish $words[2..-1] (commandline -ct) 2>/dev/null)
+    if test "$answer[1]" = file
+        __fish_complete_path (commandline -ct)
     else
-        echo subcommand
+        printf '%s\n' $answer[2..-1]
     end
 end
-complete -c aemp -f
-@DESCRIBED@
-complete -c aemp -n 'test (__aemp_expects) = subcommand' -a '@OPTIONS@'
-complete -c aemp -n 'test (__aemp_expects) = subcommand-name' -a '@NAMES@'
-complete -c aemp -n 'test (__aemp_expects) = profile' -a '(aemp profiles 2>/dev/null)'
-complete -c aemp -n 'test (__aemp_expects) = pairs...' -a '@KEYS@ @OPTIONS@'
-complete -c aemp -n 'test (__aemp_expects) = shell' -a '@SHELLS@'
-complete -c aemp -n 'test (__aemp_expects) = db-operation' -a '@DB@'
-complete -c aemp -n 'test (__aemp_expects) = log-level' -a '@LEVELS@'
-complete -c aemp -n 'test (__aemp_expects) = file' -F
+complete -c aemp -f -a '(__aemp_complete)'
 "#;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn inserted(line: &str, word: &str) -> Option<String> {
+        let candidate = Candidate { word: word.into(), meaning: String::new() };
+        Line::split(line).insert(&candidate)
+    }
+
+    #[test]
+    fn bash_lines_are_split_as_bash_does() {
+        let line = Line::split("x=1; A=b aemp secret 'a b' \"c\\\"d\" e\\ f 127.0.0.1:40");
+        assert_eq!(line.words, ["secret", "a b", "c\"d", "e f"]);
+        assert_eq!((line.typed.as_str(), line.quote), ("127.0.0.1:40", None));
+        let line = Line::split("aemp profile 'wi");
+        assert_eq!((line.words.len(), line.typed.as_str(), line.quote), (1, "wi", Some('\'')));
+        assert_eq!(Line::split("aem").words, Vec::<String>::new());
+    }
+
+    #[test]
+    fn what_bash_inserts_is_one_word_and_runs_nothing() {
+        assert_eq!(inserted("aemp profile ", "a$(b)"), Some("a\\$\\(b\\)".into()));
+        assert_eq!(inserted("aemp profile 'wi", "with space"), Some("with space".into()));
+        assert_eq!(inserted("aemp profile a:b", "a:bc"), Some("bc".into()));
+        assert_eq!(inserted("aemp profile x", "with"), None);
+    }
+}

@@ -79,7 +79,8 @@ impl Edit {
     /// does: whoever reads it may know better.
     pub(crate) fn warnings(&self) -> Vec<String> {
         let (key, value) = match self {
-            Self::Set { key, .. } if *key == "parent" => return Vec::new(),
+            // Perl code is meant for Perl nodes, which read the same file.
+            Self::Set { key: "parent" | "eval", .. } => return Vec::new(),
             Self::Set { key, value } => (*key, value.clone()),
             Self::Add { key, item, .. } => (*key, Value::Array(vec![item.clone()])),
             _ => return Vec::new(),

@@ -60,6 +60,10 @@ pub(crate) enum Kind {
     Shell,
     DbOperation,
     LogLevel,
+    Bool,
+    Framings,
+    AuthOffer,
+    AuthAccept,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -155,15 +159,16 @@ pub(crate) enum Format {
 }
 
 impl Format {
+    pub(crate) const NAMES: &[(&str, Self)] = &[
+        ("text", Self::Text),
+        ("tree", Self::Tree),
+        ("dot", Self::Dot),
+        ("svg", Self::Svg),
+        ("json", Self::Json),
+    ];
+
     fn from_name(name: &str) -> Option<Self> {
-        Some(match name {
-            "text" => Self::Text,
-            "tree" => Self::Tree,
-            "dot" => Self::Dot,
-            "svg" => Self::Svg,
-            "json" => Self::Json,
-            _ => return None,
-        })
+        Self::NAMES.iter().find(|(known, _)| *known == name).map(|(_, format)| *format)
     }
 }
 
@@ -206,7 +211,7 @@ impl Subcommand {
     }
 
     /// Whether any option may stand between its name and its arguments.
-    const fn takes_options(&self) -> bool {
+    pub(crate) const fn takes_options(&self) -> bool {
         matches!(self.action, Action::Run | Action::Doctor | Action::Network(_))
     }
 }

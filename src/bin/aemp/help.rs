@@ -8,14 +8,21 @@ pub(crate) const VERSION: &str = concat!("aemp ", env!("CARGO_PKG_VERSION"), "\n
 
 pub(crate) const WIDTH: usize = 80;
 
-/// Two nodes that belong together, for somebody who has never done it.
+/// Two nodes that belong together and talk, for somebody who has never done it.
 pub(crate) const FIRST_STEPS: &[(&str, &str)] = &[
     ("aemp gensecret", "make the secret of the network"),
-    ("aemp run seed nodeid seed binds 127.0.0.1:4040 seeds 127.0.0.1:4040", "the first node"),
+    ("aemp run nodeid seed binds 127.0.0.1:4040 seeds 127.0.0.1:4040", "the first node"),
     (
-        "aemp run worker binds '127.0.0.1:*' seeds 127.0.0.1:4040",
+        "aemp run nodeid worker binds '127.0.0.1:*' seeds 127.0.0.1:4040",
         "the second one, in another terminal",
     ),
+    (
+        "aemp profile aemp setbinds '127.0.0.1:*' setseeds 127.0.0.1:4040",
+        "in a third one: where the following subcommands join the network",
+    ),
+    ("aemp trace seed", "who is connected to whom"),
+    ("aemp cal worker time", "ask the second node for its time"),
+    ("aemp cal seed snd worker time", "let the first node ask the second one"),
 ];
 
 pub(crate) const GRAMMAR_NOTES: &[&str] = &[

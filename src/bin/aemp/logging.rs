@@ -12,14 +12,14 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 /// The level of the log, which can be changed while the node runs.
 pub(crate) struct Level {
     verbosity: u8,
-    otherwise: LevelFilter,
     handle: reload::Handle<Targets, tracing_subscriber::Registry>,
 }
 
-/// Begins to log. Without `-v`, `AE_VERBOSE` tells how much, as Perl counts: 4 for errors, 5 for
-/// warnings, 7 for information (what is logged if nothing is said), 8 for details, 9 for all.
-pub(crate) fn start(verbosity: u8) -> Level {
-    start_with(verbosity, LevelFilter::INFO)
+/// Begins to log. Without `-v`, `AE_VERBOSE` tells how much, then the configuration, as Perl
+/// counts: 4 for errors, 5 for warnings, 7 for information (what is logged if nothing is said), 8
+/// for details, 9 for all.
+pub(crate) fn start(verbosity: u8, configured: Option<u8>) -> Level {
+    start_with(verbosity, configured.map_or(LevelFilter::INFO, filter))
 }
 
 /// Begins to log; nothing if nothing is said.
@@ -28,23 +28,24 @@ pub(crate) fn start_quietly(verbosity: u8) -> Level {
 }
 
 fn start_with(verbosity: u8, otherwise: LevelFilter) -> Level {
-    let (filter, handle) = reload::Layer::new(targets(verbosity, otherwise));
+    let (level, handle) = reload::Layer::new(targets(verbosity, otherwise));
     let lines = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .with_ansi(false)
         .with_target(false)
         .with_timer(Seconds)
-        .with_filter(filter);
+        .with_filter(level);
     // Only fails if there is a log already, which then does as well.
     let _ =
         tracing_subscriber::registry().with(lines).with(aemp::services::logs::layer()).try_init();
-    Level { verbosity, otherwise, handle }
+    Level { verbosity, handle }
 }
 
 impl Level {
-    /// Looks at the environment again.
-    pub(crate) fn read_again(&self) {
-        let _ = self.handle.reload(targets(self.verbosity, self.otherwise));
+    /// Takes what the configuration says now, unless the command line or the environment said it.
+    pub(crate) fn set(&self, configured: Option<u8>) {
+        let otherwise = configured.map_or(LevelFilter::INFO, filter);
+        let _ = self.handle.reload(targets(self.verbosity, otherwise));
     }
 }
 
@@ -59,14 +60,19 @@ fn targets(verbosity: u8, otherwise: LevelFilter) -> Targets {
 
 fn from_environment() -> Option<LevelFilter> {
     let wanted = std::env::var("AE_VERBOSE").ok()?;
-    Some(match wanted.trim().parse::<u8>().ok()? {
+    wanted.trim().parse().ok().map(filter)
+}
+
+/// What a level in AnyEvent's numbers lets through.
+fn filter(level: u8) -> LevelFilter {
+    match level {
         0 => LevelFilter::OFF,
         1..=4 => LevelFilter::ERROR,
         5..=6 => LevelFilter::WARN,
         7 => LevelFilter::INFO,
         8 => LevelFilter::DEBUG,
         9.. => LevelFilter::TRACE,
-    })
+    }
 }
 
 /// The time as seconds since the epoch, which logs of several machines can be sorted by.

@@ -2,6 +2,7 @@
 
 mod chain;
 mod commands;
+mod complete;
 mod completions;
 mod config;
 mod conform;
@@ -35,6 +36,10 @@ fn main() -> ExitCode {
 
 fn answer() -> Result<ExitCode, CliError> {
     let grammar = Grammar::new();
+    if let Some(candidates) = completions::asked_for(&grammar) {
+        chain::print_octets(candidates.as_bytes())?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let words = grammar::words(std::env::args_os().skip(1).collect())?;
     let (options, request) = grammar::parse(&grammar, words)?;
     let text = match request {

@@ -2,40 +2,44 @@
 
 use crate::errors::{CliError, print_line};
 use crate::grammar::Options;
-use crate::watchdog::{self, Restarter};
+use crate::watchdog::{self, Restarter, Signals, Wish};
 use crate::{logging, systemd};
 use aemp::config::node_id::node_name;
 use aemp::config::profile::Effective;
 use aemp::config::rc::{self, RcFile};
-use aemp::config::{Args, Settings};
+use aemp::config::{Args, Settings, Warning};
 use aemp::value::Value;
 use aemp::{Node, NodeId};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 
 /// How long a restart waits, so that whoever asked for it gets its answer.
 const ANSWERING: Duration = Duration::from_millis(100);
 
+/// What a node may take for its start at least, whatever its heartbeat is.
+const STARTING: Duration = Duration::from_secs(60);
+
 /// Which node to run.
 #[derive(Debug, Clone)]
 pub(crate) struct Request {
     args: Args,
+    /// Whether it is the node of a subcommand that only talks to others.
+    is_tool: bool,
 }
 
 impl Request {
     pub(crate) fn prepare(arguments: &[serde_json::Value]) -> Result<Self, CliError> {
         let args = Args::from_run_arguments(arguments)?;
-        Ok(Self { args })
+        Ok(Self { args, is_tool: false })
     }
 
     /// The node that a subcommand is while it talks to others, configured as Perl's tool does.
     pub(crate) fn of_the_tool() -> Self {
         let mut args = Args::new();
         args.set("profile", "aemp").set("nodeid", "aemp/%n/%u");
-        Self { args }
+        Self { args, is_tool: true }
     }
 
     /// Reads the file and puts everything together; also for reading it again later. What is odd
@@ -48,7 +52,10 @@ impl Request {
         let effective = Effective::resolve(&self.args, rc.as_ref(), &node_name())?;
         let (settings, warnings) = effective.settings()?;
         for warning in &warnings {
-            print_line("warning: ", warning);
+            // What all profiles are to evaluate is nothing that the tool has to say each time.
+            if !(self.is_tool && matches!(warning, Warning::PerlCode { .. })) {
+                print_line("warning: ", warning);
+            }
         }
         settings.check_credentials()?;
         Ok(settings)
@@ -80,9 +87,14 @@ fn start(
     options: Options,
     restarter: Restarter,
 ) -> Result<ExitCode, CliError> {
-    let level = logging::start(options.verbosity);
+    let level = logging::start(options.verbosity, settings.log_level);
     let runtime = tokio::runtime::Runtime::new().map_err(CliError::Runtime)?;
     runtime.block_on(async {
+        // From here on they end nothing at once.
+        let signals = Signals::new()?;
+        let signs = SignsOfLife::of(restarter, settings);
+        // Names have to be resolved for it, perhaps.
+        signs.promise(signs.limit.map(|limit| limit.max(STARTING)));
         let mut builder = Node::builder().settings(settings.clone());
         if is_traced() {
             builder = builder.trace();
@@ -94,7 +106,8 @@ fn start(
             answer_restart(expression, from, restarter, &wish)
         });
         systemd::notify(systemd::READY);
-        let code = serve(&node, request, &level, &restart).await?;
+        signs.promise(signs.limit);
+        let code = serve(&node, request, &level, &restart, signs, signals).await?;
         systemd::notify(systemd::STOPPING);
         node.shutdown().await;
         Ok(code)
@@ -119,38 +132,82 @@ fn answer_restart(
     Ok(Vec::new())
 }
 
+/// Who hears that the node is alive, and how often.
+struct SignsOfLife {
+    restarter: Restarter,
+    /// How long the watchdog waits for one.
+    limit: Option<Duration>,
+}
+
+impl SignsOfLife {
+    fn of(restarter: Restarter, settings: &Settings) -> Self {
+        Self { restarter, limit: settings.heartbeat }
+    }
+
+    /// How often they are given.
+    fn interval(&self) -> Option<Duration> {
+        match self.restarter {
+            Restarter::Watchdog => self.limit.map(|limit| limit / 4),
+            Restarter::ServiceManager => systemd::heartbeat(),
+            Restarter::Nobody => None,
+        }
+    }
+
+    /// Tells the watchdog when the next one comes.
+    fn promise(&self, limit: Option<Duration>) {
+        if self.restarter == Restarter::Watchdog {
+            watchdog::promise(limit);
+        }
+    }
+
+    fn timer(&self) -> tokio::time::Interval {
+        let mut timer = tokio::time::interval(self.interval().unwrap_or(Duration::MAX));
+        timer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        timer
+    }
+
+    /// Gives one, on a worker of the runtime: if all of them hang, none comes.
+    fn give(&self, node: &Node) {
+        let (node, restarter, limit) = (node.clone(), self.restarter, self.limit);
+        tokio::spawn(async move {
+            // It takes the node's lock: who holds it for ever is not alive.
+            node.is_global();
+            match restarter {
+                Restarter::Watchdog => watchdog::promise(limit),
+                Restarter::ServiceManager => systemd::notify(systemd::ALIVE),
+                Restarter::Nobody => {}
+            }
+        });
+    }
+}
+
 /// Serves until somebody asks the process to end, or to restart.
 async fn serve(
     node: &Node,
     request: &Request,
     level: &logging::Level,
     restart: &Notify,
+    mut signs: SignsOfLife,
+    mut signals: Signals,
 ) -> Result<ExitCode, CliError> {
-    let listen = |kind| signal(kind).map_err(CliError::Runtime);
-    let mut terminate = listen(SignalKind::terminate())?;
-    let mut interrupt = listen(SignalKind::interrupt())?;
-    let mut hang_up = listen(SignalKind::hangup())?;
-    let heartbeat = systemd::heartbeat();
-    let mut beats = tokio::time::interval(heartbeat.unwrap_or(Duration::MAX));
+    let mut beats = signs.timer();
     loop {
         tokio::select! {
-            _ = terminate.recv() => break,
-            _ = interrupt.recv() => break,
-            _ = hang_up.recv() => {
-                level.read_again();
-                match request.settings() {
-                    Ok(settings) => match node.configured_seeds(&settings) {
-                        Ok(seeds) => node.set_seeds(&seeds),
-                        Err(error) => print_line("seeds stay as they are: ", &error),
-                    },
-                    Err(error) => print_line("seeds stay as they are: ", &error),
+            wish = signals.next() => {
+                if wish != Wish::ReadAgain {
+                    break;
+                }
+                match reread(node, request, level) {
+                    Ok(settings) => {
+                        signs.limit = settings.heartbeat;
+                        signs.promise(signs.limit);
+                        beats = signs.timer();
+                        tracing::info!("SIGHUP: seeds, log level and heartbeat are read again");
+                    }
+                    Err(error) => print_line("the node stays as it was configured: ", &error),
                 }
             }
-            _ = beats.tick(), if heartbeat.is_some() => {
-                // It takes the node's lock: who holds it for ever is not alive.
-                node.is_global();
-                systemd::notify(systemd::ALIVE);
-            }
+            _ = beats.tick(), if signs.interval().is_some() => signs.give(node),
             () = restart.notified() => {
                 tokio::time::sleep(ANSWERING).await;
                 return Ok(watchdog::RESTART.into());
@@ -158,5 +215,16 @@ async fn serve(
             () = node.ended() => break,
         }
     }
+    // Ending has a limit of its own.
+    signs.promise(None);
     Ok(ExitCode::SUCCESS)
+}
+
+/// Reads the configuration again, and takes from it what can change while the node runs.
+fn reread(node: &Node, request: &Request, level: &logging::Level) -> Result<Settings, CliError> {
+    let settings = request.settings()?;
+    let seeds = node.configured_seeds(&settings)?;
+    level.set(settings.log_level);
+    node.set_seeds(&seeds);
+    Ok(settings)
 }

@@ -177,7 +177,7 @@ const KEYS: &[Key] = &[
     },
     Key {
         name: "framing_format",
-        value: required("LIST", Kind::Anything),
+        value: required("LIST", Kind::Framings),
         what: "the framings to use, the preferred one first",
         details: "A JSON list of cbor, json and storable (Perl nodes take nothing but a JSON \
                   list).",
@@ -187,7 +187,7 @@ const KEYS: &[Key] = &[
     },
     Key {
         name: "auth_offer",
-        value: required("LIST", Kind::Anything),
+        value: required("LIST", Kind::AuthOffer),
         what: "how this node proves that it belongs to the network",
         details: "A JSON list of tls_sha3_512 (certificate) and hmac_sha3_512 (secret), the \
                   preferred one first.",
@@ -197,7 +197,7 @@ const KEYS: &[Key] = &[
     },
     Key {
         name: "auth_accept",
-        value: required("LIST", Kind::Anything),
+        value: required("LIST", Kind::AuthAccept),
         what: "how others may prove that they belong to the network",
         details: "A JSON list of tls_sha3_512, hmac_sha3_512, tls_anon (whoever talks TLS) and \
                   cleartext (the secret itself).",
@@ -207,7 +207,7 @@ const KEYS: &[Key] = &[
     },
     Key {
         name: "autocork",
-        value: required("BOOL", Kind::Anything),
+        value: required("BOOL", Kind::Bool),
         what: "whether small writes are gathered (0 or 1)",
         details: "Gathering costs less and takes longer.",
         without: "0 counts.",
@@ -216,7 +216,7 @@ const KEYS: &[Key] = &[
     },
     Key {
         name: "nodelay",
-        value: required("BOOL", Kind::Anything),
+        value: required("BOOL", Kind::Bool),
         what: "whether TCP sends at once (0 or 1)",
         details: "It is the TCP_NODELAY of all connections.",
         without: "1 counts.",
@@ -225,7 +225,7 @@ const KEYS: &[Key] = &[
     },
     Key {
         name: "secure",
-        value: required("BOOL", Kind::Anything),
+        value: required("BOOL", Kind::Bool),
         what: "whether others are kept from running code here (0 or 1)",
         details: "With 1 nothing is evaluated or started for other nodes, unless it is registered \
                   for them. Nodes still have to be trusted.",
@@ -235,7 +235,7 @@ const KEYS: &[Key] = &[
     },
     Key {
         name: "tls_required",
-        value: required("BOOL", Kind::Anything),
+        value: required("BOOL", Kind::Bool),
         what: "whether connections without TLS are refused (0 or 1)",
         details: "It needs a certificate. Perl nodes do not know this key and ignore it.",
         without: "0 counts.",
@@ -293,6 +293,39 @@ const KEYS: &[Key] = &[
                   key and ignore it.",
         without: "128 counts.",
         example_value: "1000",
+        ..PLAIN
+    },
+    Key {
+        name: "heal",
+        value: required("BOOL", Kind::Bool),
+        what: "whether Perl nodes without master are helped (0 or 1)",
+        details: "A Perl node survives the loss of only one master. A global node that is not \
+                  written in Perl finds those that have lost another one, asks them, and lets \
+                  them take it as their master. Perl nodes do not know this key and ignore it.",
+        without: "1 counts.",
+        example_value: "0",
+        ..PLAIN
+    },
+    Key {
+        name: "heartbeat",
+        value: required("SECONDS", Kind::Anything),
+        what: "after how much silence `aemp run` restarts a hung node",
+        details: "The node gives its watchdog a sign of life all the time. If none comes for so \
+                  long, the watchdog kills the node and starts it again. 0 turns that off. Perl \
+                  nodes do not know this key and ignore it.",
+        without: "60 counts.",
+        example_value: "300",
+        ..PLAIN
+    },
+    Key {
+        name: "log_level",
+        value: required("LEVEL", Kind::LogLevel),
+        what: "how much `aemp run` logs",
+        details: "error, warn, note, info, debug, trace, or AnyEvent's number. -v and AE_VERBOSE \
+                  go before it; without them, a running node takes a new level on SIGHUP. Perl \
+                  nodes do not know this key and ignore it.",
+        without: "info counts.",
+        example_value: "debug",
         ..PLAIN
     },
 ];

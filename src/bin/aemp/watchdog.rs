@@ -6,10 +6,14 @@
 use crate::errors::{CliError, print_line};
 use crate::grammar::Options;
 use std::io::Read as _;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream as Socket;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
-use std::process::{ExitCode, ExitStatus, Stdio};
+use std::process::{ExitCode, ExitStatus};
 use std::time::Duration;
+use tokio::io::AsyncReadExt as _;
+use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, sleep, timeout};
@@ -50,7 +54,7 @@ impl Restarter {
     }
 }
 
-/// Ends this process when its watchdog is gone, however that ended: standard input is a pipe of
+/// Ends this process when its watchdog is gone, however that ended: standard input is a socket of
 /// which only the watchdog has the other end.
 pub(crate) fn end_with_the_watchdog() {
     std::thread::spawn(|| {
@@ -58,6 +62,16 @@ pub(crate) fn end_with_the_watchdog() {
         while std::io::stdin().read(&mut nothing).is_ok_and(|read| read > 0) {}
         std::process::exit(1);
     });
+}
+
+/// Tells the watchdog that this process is alive, and after how much silence from now on it is not
+/// any more; without a limit nothing is promised.
+pub(crate) fn promise(limit: Option<Duration>) {
+    let milliseconds = limit.map_or(0, |limit| limit.as_millis().max(1));
+    let milliseconds = u64::try_from(milliseconds).unwrap_or(u64::MAX);
+    // A watchdog that is gone ends this process anyway; one that does not read has heard enough.
+    let flags = rustix::net::SendFlags::DONTWAIT | rustix::net::SendFlags::NOSIGNAL;
+    let _ = rustix::net::send(std::io::stdin(), &milliseconds.to_be_bytes(), flags);
 }
 
 /// Runs this command line in a child, again and again.
@@ -73,21 +87,24 @@ pub(crate) fn watch() -> Result<ExitCode, CliError> {
         let mut pause = SHORTEST_PAUSE;
         loop {
             let begun = Instant::now();
-            let mut child = start(&program)?;
-            let (status, told_to_end) = signals.forward_to(&mut child).await?;
-            let cause = match Ending::of(status) {
-                Ending::Over(code) => return Ok(code.into()),
-                _ if told_to_end => return Ok(ExitCode::SUCCESS),
-                Ending::Restart => {
+            let (mut child, mut life) = start(&program)?;
+            let (status, interference) = signals.forward_to(&mut child, &mut life).await?;
+            let problem = match (Ending::of(status), interference) {
+                (Ending::Over(code), None) => return Ok(code.into()),
+                (_, Some(Interference::ToldToEnd)) => return Ok(ExitCode::SUCCESS),
+                (_, Some(Interference::Hung(limit))) => {
+                    format!("hangs (no sign of life for {} s)", limit.as_secs_f64())
+                }
+                (Ending::Restart, None) => {
                     print_line("", &"the node restarts");
                     continue;
                 }
-                Ending::Crash(cause) => cause,
+                (Ending::Crash(cause), None) => format!("crashed ({cause})"),
             };
             if begun.elapsed() > LONG_ENOUGH {
                 pause = SHORTEST_PAUSE;
             }
-            print_line("", &format!("the node crashed ({cause}) and is started again"));
+            print_line("", &format!("the node {problem} and is started again"));
             tokio::select! {
                 () = sleep(pause) => pause = (pause * 2).min(LONGEST_PAUSE),
                 () = signals.end() => return Ok(ExitCode::SUCCESS),
@@ -96,14 +113,74 @@ pub(crate) fn watch() -> Result<ExitCode, CliError> {
     })
 }
 
-fn start(program: &Path) -> Result<Child, CliError> {
-    Command::new(program)
+fn start(program: &Path) -> Result<(Child, Life), CliError> {
+    let (ours, its) = Socket::pair().map_err(CliError::Runtime)?;
+    ours.set_nonblocking(true).map_err(CliError::Runtime)?;
+    let child = Command::new(program)
         .args(std::env::args_os().skip(1))
         .env(WATCHED_BY, std::process::id().to_string())
-        .stdin(Stdio::piped())
+        .stdin(OwnedFd::from(its))
         .kill_on_drop(true)
         .spawn()
-        .map_err(CliError::Runtime)
+        .map_err(CliError::Runtime)?;
+    let socket = UnixStream::from_std(ours).map_err(CliError::Runtime)?;
+    Ok((child, Life { socket, promised: None }))
+}
+
+/// What the child tells about its life. The child ends when this is dropped.
+struct Life {
+    socket: UnixStream,
+    promised: Option<Promise>,
+}
+
+/// The child will be heard of until then.
+#[derive(Clone, Copy)]
+struct Promise {
+    limit: Duration,
+    until: Instant,
+}
+
+impl Life {
+    /// Waits for a promise that is not kept, and returns how long the silence was.
+    async fn silence(&mut self) -> Duration {
+        let mut word = [0; 8];
+        loop {
+            let promised = self.promised;
+            let overdue = async {
+                match promised {
+                    Some(Promise { limit, until }) => {
+                        tokio::time::sleep_until(until).await;
+                        limit
+                    }
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                // A word is written at once, so that none of it is lost if this is not awaited on.
+                read = self.socket.read(&mut word) => match read {
+                    Ok(8) => self.promised = match u64::from_be_bytes(word) {
+                        0 => None,
+                        milliseconds => {
+                            let limit = Duration::from_millis(milliseconds);
+                            let until = Instant::now().checked_add(limit);
+                            until.map(|until| Promise { limit, until })
+                        }
+                    },
+                    // It is about to end.
+                    _ => return std::future::pending().await,
+                },
+                limit = overdue => return limit,
+            }
+        }
+    }
+}
+
+/// Why this process made the child end.
+enum Interference {
+    ToldToEnd,
+    /// There was no sign of life for so long.
+    Hung(Duration),
 }
 
 /// What the end of a child means.
@@ -118,8 +195,8 @@ impl Ending {
     fn of(status: ExitStatus) -> Self {
         /// What Rust programs end with after a panic.
         const PANIC: u8 = 101;
-        const ENDING_SIGNALS: [SignalKind; 3] =
-            [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()];
+        // Not the one of a hang-up: that asks for another configuration, not for an end.
+        const ENDING_SIGNALS: [SignalKind; 2] = [SignalKind::terminate(), SignalKind::interrupt()];
         let code = status.code().and_then(|code| u8::try_from(code).ok());
         match (code, status.signal()) {
             (Some(RESTART), _) => Self::Restart,
@@ -137,14 +214,22 @@ impl Ending {
 }
 
 /// The signals that are meant for the node.
-struct Signals {
+pub(crate) struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hang_up: Signal,
 }
 
+/// What a signal asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wish {
+    Terminate,
+    Interrupt,
+    ReadAgain,
+}
+
 impl Signals {
-    fn new() -> Result<Self, CliError> {
+    pub(crate) fn new() -> Result<Self, CliError> {
         let listen = |kind| signal(kind).map_err(CliError::Runtime);
         Ok(Self {
             terminate: listen(SignalKind::terminate())?,
@@ -153,18 +238,26 @@ impl Signals {
         })
     }
 
-    /// Waits until somebody wants the node to end.
-    async fn end(&mut self) {
+    /// Waits for the next one.
+    pub(crate) async fn next(&mut self) -> Wish {
         tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => Wish::Terminate,
+            _ = self.interrupt.recv() => Wish::Interrupt,
+            _ = self.hang_up.recv() => Wish::ReadAgain,
         }
     }
 
-    /// Passes signals on until the child has ended. Returns how, and whether it was told to.
-    async fn forward_to(&mut self, child: &mut Child) -> Result<(ExitStatus, bool), CliError> {
-        // The child sees its end when this one is dropped.
-        let _input = child.stdin.take();
+    /// Waits until somebody wants the node to end.
+    async fn end(&mut self) {
+        while self.next().await == Wish::ReadAgain {}
+    }
+
+    /// Passes signals on until the child has ended. Returns how, and whether this process made it.
+    async fn forward_to(
+        &mut self,
+        child: &mut Child,
+        life: &mut Life,
+    ) -> Result<(ExitStatus, Option<Interference>), CliError> {
         let id = child.id();
         let send = |signal| {
             let id = id.and_then(|id| i32::try_from(id).ok());
@@ -175,16 +268,22 @@ impl Signals {
         };
         loop {
             tokio::select! {
-                status = child.wait() => return Ok((status.map_err(CliError::Runtime)?, false)),
-                _ = self.terminate.recv() => {
-                    send(rustix::process::Signal::TERM);
-                    break;
+                status = child.wait() => return Ok((status.map_err(CliError::Runtime)?, None)),
+                wish = self.next() => {
+                    send(match wish {
+                        Wish::Terminate => rustix::process::Signal::TERM,
+                        Wish::Interrupt => rustix::process::Signal::INT,
+                        Wish::ReadAgain => rustix::process::Signal::HUP,
+                    });
+                    if wish != Wish::ReadAgain {
+                        break;
+                    }
                 }
-                _ = self.interrupt.recv() => {
-                    send(rustix::process::Signal::INT);
-                    break;
+                limit = life.silence() => {
+                    send(rustix::process::Signal::KILL);
+                    let status = child.wait().await.map_err(CliError::Runtime)?;
+                    return Ok((status, Some(Interference::Hung(limit))));
                 }
-                _ = self.hang_up.recv() => send(rustix::process::Signal::HUP),
             }
         }
         let status = match timeout(ENDING, child.wait()).await {
@@ -194,7 +293,7 @@ impl Signals {
                 child.wait().await
             }
         };
-        Ok((status.map_err(CliError::Runtime)?, true))
+        Ok((status.map_err(CliError::Runtime)?, Some(Interference::ToldToEnd)))
     }
 }
 
@@ -212,6 +311,7 @@ mod tests {
         assert!(matches!(exited(101), Ending::Crash(_)));
         assert!(matches!(killed(9), Ending::Crash(_)));
         assert!(matches!(killed(6), Ending::Crash(_)));
+        assert!(matches!(killed(1), Ending::Crash(_)));
         assert_eq!(killed(15), Ending::Over(0));
     }
 }

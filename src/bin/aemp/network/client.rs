@@ -15,7 +15,7 @@ const JOINING: Duration = Duration::from_secs(5);
 /// How long it may take to reach a node.
 const REACHING: Duration = Duration::from_millis(4_500);
 /// Who waits longer than this is told what for.
-const PATIENCE: Duration = Duration::from_secs(2);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(2);
 
 /// A node that has joined the network.
 pub(crate) struct Client {

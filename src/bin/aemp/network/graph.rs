@@ -1,9 +1,14 @@
 //! A network as a picture: text for the eye, Graphviz, SVG, JSON.
 
+use super::show::{self, Style};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
-/// Nodes with their neighbours, in the order in which they answered.
+const START: &str = "#272";
+const SILENT: &str = "#c44";
+
+/// Nodes with their neighbours, in the order in which they answered. Names are as they are, and
+/// harmless in whatever is made of them.
 #[derive(Debug, Default)]
 pub(crate) struct Graph {
     start: String,
@@ -78,10 +83,11 @@ impl Graph {
             let silent = if self.silent.contains(node) { " (no answer)" } else { "" };
             let also = match others.is_empty() {
                 true => String::new(),
-                false => format!("  [also {}]", others.join(" ")),
+                false => format!("  [also {}]", show::escaped(&others.join(" "))),
             };
+            let name = show::escaped(node);
             // Writing to a string cannot fail.
-            let _ = writeln!(out, "{branch}{node}{silent}{also}");
+            let _ = writeln!(out, "{branch}{name}{silent}{also}");
             let below = children.get(node).map(Vec::as_slice).unwrap_or_default();
             for (index, child) in below.iter().enumerate().rev() {
                 let (corner, line) = match index + 1 == below.len() {
@@ -113,46 +119,83 @@ impl Graph {
         out
     }
 
-    /// All nodes on a circle, with lines between them.
+    /// All nodes on a circle, with lines between them, names outside, and what colours mean below.
     pub(crate) fn svg(&self) -> String {
-        const RADIUS: f64 = 220.0;
-        const CENTRE: (f64, f64) = (400.0, 280.0);
+        /// Names outside the circle need some space: so much on the left and on the right.
+        const MARGIN: f64 = 260.0;
+        const ABOVE: f64 = 50.0;
+        const LEGEND: f64 = 60.0;
         let count = self.nodes.len().max(1) as f64;
+        let radius = (count * 7.0).max(160.0);
+        let (width, height) = (2.0 * (radius + MARGIN), 2.0 * (radius + ABOVE) + LEGEND);
+        let (centre_x, centre_y) = (width / 2.0, radius + ABOVE);
         let places: BTreeMap<&str, (f64, f64)> = self
             .nodes
             .iter()
             .enumerate()
             .map(|(index, node)| {
                 let angle = std::f64::consts::TAU * index as f64 / count;
-                let place = (CENTRE.0 + RADIUS * angle.sin(), CENTRE.1 - RADIUS * angle.cos());
-                (node.as_str(), place)
+                (node.as_str(), (angle.sin(), -angle.cos()))
             })
             .collect();
-        let mut out = String::from(
-            "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 800 560\" \
-             font-family=\"sans-serif\" font-size=\"13\">\n",
+        let at =
+            |(x, y): (f64, f64), distance: f64| (centre_x + x * distance, centre_y + y * distance);
+        let mut out = format!(
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width:.0}\" height=\"{height:.0}\" \
+             viewBox=\"0 0 {width:.0} {height:.0}\" font-family=\"sans-serif\" font-size=\"13\">\n\
+             <title>{}</title>\n<rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n",
+            xml_escaped(&format!("The network of {}", self.start))
         );
         for ((a, b), both) in self.links() {
             let (Some(a), Some(b)) = (places.get(a), places.get(b)) else { continue };
             let dashes = if both { "" } else { " stroke-dasharray=\"5 4\"" };
+            let ((x1, y1), (x2, y2)) = (at(*a, radius), at(*b, radius));
+            // Writing to a string cannot fail.
             let _ = writeln!(
                 out,
-                "<line x1=\"{:.1}\" y1=\"{:.1}\" x2=\"{:.1}\" y2=\"{:.1}\" stroke=\"#888\"{dashes}/>",
-                a.0, a.1, b.0, b.1
+                "<line x1=\"{x1:.1}\" y1=\"{y1:.1}\" x2=\"{x2:.1}\" y2=\"{y2:.1}\" \
+                 stroke=\"#888\"{dashes}/>"
             );
         }
-        for (node, (x, y)) in &places {
-            let colour = if self.silent.contains(*node) { "#c44" } else { "#369" };
+        for (node, place) in &places {
+            let ((x, y), (label_x, label_y)) = (at(*place, radius), at(*place, radius + 14.0));
+            let anchor = match place.0 {
+                side if side > 0.1 => "start",
+                side if side < -0.1 => "end",
+                _ => "middle",
+            };
             let _ = writeln!(
                 out,
-                "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"7\" fill=\"{colour}\"/>\
-                 <text x=\"{x:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text>",
-                y - 12.0,
+                "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"7\" fill=\"{}\"/>\
+                 <text x=\"{label_x:.1}\" y=\"{:.1}\" text-anchor=\"{anchor}\">{}</text>",
+                self.colour(node),
+                label_y + 4.0,
                 xml_escaped(node)
             );
         }
+        let line = height - 20.0;
+        let _ = writeln!(
+            out,
+            "<g fill=\"#666\" font-size=\"11\"><circle cx=\"20\" cy=\"{0:.0}\" r=\"5\" \
+             fill=\"{START}\"/><text x=\"30\" y=\"{1:.0}\">asked first</text>\
+             <circle cx=\"120\" cy=\"{0:.0}\" r=\"5\" fill=\"{SILENT}\"/>\
+             <text x=\"130\" y=\"{1:.0}\">no answer</text>\
+             <line x1=\"210\" y1=\"{0:.0}\" x2=\"245\" y2=\"{0:.0}\" stroke=\"#888\" \
+             stroke-dasharray=\"5 4\"/>\
+             <text x=\"250\" y=\"{1:.0}\">only one side tells of it</text></g>",
+            line,
+            line + 4.0
+        );
         out.push_str("</svg>\n");
         out
+    }
+
+    fn colour(&self, node: &str) -> &'static str {
+        match (self.silent.contains(node), node == self.start) {
+            (true, _) => SILENT,
+            (false, true) => START,
+            (false, false) => "#369",
+        }
     }
 
     pub(crate) fn json(&self) -> String {
@@ -167,16 +210,18 @@ impl Graph {
                 (node.clone(), neighbours)
             })
             .collect();
-        format!("{}\n", serde_json::json!({ "start": self.start, "nodes": nodes }))
+        let graph = serde_json::json!({ "start": self.start, "nodes": nodes });
+        let graph = aemp::Value::of(&graph).unwrap_or_default();
+        show::json(&graph, Style::Compact) + "\n"
     }
 }
 
 fn dot_quoted(text: &str) -> String {
-    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
+    format!("\"{}\"", show::escaped(text).replace('\\', "\\\\").replace('"', "\\\""))
 }
 
 fn xml_escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+    show::escaped(text).replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
 #[cfg(test)]
@@ -204,7 +249,7 @@ mod tests {
         assert_eq!(dot.matches(" -- ").count(), 4);
         assert!(dot.contains(r#""c" -- "d\"<""#));
         let svg = network().svg();
-        assert_eq!(svg.matches("<line").count(), 4);
+        assert_eq!(svg.matches("<line").count(), 4 + 1, "with the one of the legend");
         assert!(svg.contains("d\"&lt;"));
     }
 

@@ -42,6 +42,11 @@ pub(crate) enum NetworkError {
     NotEvaluated { node: String, seconds: u64 },
     #[error("{text}")]
     Evaluation { text: String },
+    #[error(
+        "{count} line{} not answered within {seconds} s",
+        if *count == 1 { " was" } else { "s were" }
+    )]
+    Unanswered { count: usize, seconds: u64 },
     #[error("some nodes did not answer")]
     Incomplete,
     #[error("family {family} has no key {key}")]

@@ -1,10 +1,12 @@
 //! `shell`: lines that are evaluated on one node after the other.
 
-use super::client::{Client, node_of};
+use super::NetworkError;
+use super::client::{Client, PATIENCE, node_of};
 use super::show::{self, Style};
 use crate::chain::print_octets;
 use crate::errors::CliError;
 use aemp::{NodeId, Value};
+use std::future::IntoFuture as _;
 use std::io::BufRead as _;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -29,6 +31,7 @@ enum Event {
     EndOfInput,
     Echo { from: NodeId, elements: Vec<Value> },
     Nodes(Vec<String>),
+    Waiting { node: NodeId, line: String },
     Result { node: NodeId, line: String, seconds: f64, outcome: Result<Vec<Value>, String> },
 }
 
@@ -71,7 +74,14 @@ pub(super) async fn shell(client: &Client, node: Option<NodeId>) -> Result<(), C
             Ok(None) | Err(_) => break,
         }
     }
-    shell.print("\n")
+    shell.print("\n")?;
+    match shell.unanswered {
+        0 => Ok(()),
+        count => {
+            let seconds = LAST_ANSWERS.as_secs();
+            Err(NetworkError::Unanswered { count, seconds }.into())
+        }
+    }
 }
 
 /// Reads standard input on a thread of its own, which nothing waits for.
@@ -114,6 +124,11 @@ impl Shell<'_> {
             Event::Nodes(nodes) => {
                 self.unanswered -= 1;
                 self.print(&format!("\nnodes: {}\n{}", nodes.join(" "), self.prompt()))
+            }
+            Event::Waiting { node, line } => {
+                let (node, line) = (show::text(node.as_str()), show::escaped(&line));
+                let hint = "waiting for an answer; a node in secure mode never gives one";
+                self.print(&format!("\n{node}: {line}\n{hint}\n\n{}", self.prompt()))
             }
             Event::Result { node, line, seconds, outcome } => {
                 self.unanswered -= 1;
@@ -164,7 +179,16 @@ impl Shell<'_> {
             .node
             .call::<Vec<Value>>(&node, ("eval", super::client::string(&expression)));
         tokio::spawn(async move {
-            let outcome = match answer.await {
+            let mut answer = answer.into_future();
+            let answer = tokio::select! {
+                biased;
+                answer = &mut answer => answer,
+                () = tokio::time::sleep(PATIENCE) => {
+                    let _ = events.send(Event::Waiting { node: node.clone(), line: line.clone() });
+                    answer.await
+                }
+            };
+            let outcome = match answer {
                 Ok(values) => {
                     let mut values = values.into_iter();
                     let error = values.next().unwrap_or_default();

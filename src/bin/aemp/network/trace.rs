@@ -21,7 +21,7 @@ const NEIGHBOURS: &str = "AnyEvent::MP::Kernel::up_nodes";
 pub(super) async fn trace(client: &Client, seed: NodeId) -> Result<(), CliError> {
     let as_text = client.options.format == Format::Text;
     let mut survey = Survey::new(client);
-    let mut graph = Graph::new(show::text(seed.as_str()));
+    let mut graph = Graph::new(plain(&seed));
     if as_text {
         say(&format!("seed -> {}", show::text(seed.as_str())))?;
     }
@@ -35,12 +35,12 @@ pub(super) async fn trace(client: &Client, seed: NodeId) -> Result<(), CliError>
                     .into_iter()
                     .filter(|neighbour| neighbour != client.node.id())
                     .collect();
-                let names: Vec<String> =
-                    neighbours.iter().map(|neighbour| show::text(neighbour.as_str())).collect();
                 if as_text {
+                    let names: Vec<String> =
+                        neighbours.iter().map(|neighbour| show::text(neighbour.as_str())).collect();
                     say(&format!("{shown} -> {}", names.join(" ")))?;
                 }
-                graph.add(shown, names);
+                graph.add(plain(&node), neighbours.iter().map(plain).collect());
                 for neighbour in &neighbours {
                     survey.ask(neighbour);
                 }
@@ -51,7 +51,7 @@ pub(super) async fn trace(client: &Client, seed: NodeId) -> Result<(), CliError>
                     say(&format!("{shown} (timeout)"))?;
                 }
                 print_line("", &format!("node {shown}: {}", problem.trim_end()));
-                graph.add_silent(shown);
+                graph.add_silent(plain(&node));
             }
         }
     }
@@ -67,6 +67,10 @@ pub(super) async fn trace(client: &Client, seed: NodeId) -> Result<(), CliError>
         true => Ok(()),
         false => Err(NetworkError::Incomplete.into()),
     }
+}
+
+fn plain(node: &NodeId) -> String {
+    show::plain(node.as_str()).into_owned()
 }
 
 enum Event {
