@@ -92,6 +92,11 @@ impl Ctx {
         format!("{}-{name}", self.label)
     }
 
+    /// The name of a port that the check may make on the node, which other checks share.
+    pub(crate) fn port_name(&self) -> String {
+        self.name("Port0a")
+    }
+
     /// A connection on which nothing is said yet.
     pub(crate) async fn connect(&self, name: &str) -> Result<Conn, Seen> {
         let number = self.connections.fetch_add(1, Ordering::Relaxed);

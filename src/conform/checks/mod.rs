@@ -2,9 +2,12 @@
 
 mod auth;
 mod framings;
+mod global;
 mod greeting;
+mod monitors;
 mod refusals;
 mod requests;
+mod robustness;
 mod tls;
 
 use super::check::Check;
@@ -20,6 +23,9 @@ pub fn all() -> impl Iterator<Item = &'static Check> {
         framings::IN_EACH,
         framings::CHECKS,
         requests::CHECKS,
+        monitors::CHECKS,
+        global::CHECKS,
+        robustness::CHECKS,
     ];
     groups.into_iter().flatten()
 }
