@@ -110,7 +110,8 @@ pub(super) const CHECKS: &[Check] = &[
     }),
     global("g-down-monitors", "5.2", "The subscriptions of a node go with it.", |c| {
         Box::pin(subscriptions_go(c))
-    }),
+    })
+    .ours(),
     global("g-set", "5.2", "Sends another global node the merge of its slaves.", |c| {
         Box::pin(sends_set(c))
     }),

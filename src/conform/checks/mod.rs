@@ -4,10 +4,12 @@ mod auth;
 mod framings;
 mod global;
 mod greeting;
+mod mesh;
 mod monitors;
 mod refusals;
 mod requests;
 mod robustness;
+mod slave;
 mod tls;
 
 use super::check::Check;
@@ -24,6 +26,8 @@ pub fn all() -> impl Iterator<Item = &'static Check> {
         framings::CHECKS,
         requests::CHECKS,
         monitors::CHECKS,
+        mesh::CHECKS,
+        slave::CHECKS,
         global::CHECKS,
         robustness::CHECKS,
     ];
