@@ -61,6 +61,8 @@ const fn breaks(id: &'static str, explanation: &'static str) -> Deviation {
 
 const DEAF: &str = "it stays connected, and may be deaf on that connection from then on (§7.3)";
 
+const HALF_DONE: &str = "it dies in the middle of its database, and may send no g_set any more";
+
 const PERL_2_02: &[Deviation] = &[
     misses(
         "refuse-unlisted",
@@ -68,6 +70,16 @@ const PERL_2_02: &[Deviation] = &[
     ),
     misses("spawn-reason", "it forgets why, and a monitor gets no_such_port (§3.4)"),
     misses("spawn-name-taken", "it runs the function on the port that exists (§3.4)"),
+    misses("mesh-nowhere", "a monitor on a node that is not connected does not connect (§7.7)"),
+    misses("mesh-dead", "it keeps the first connection until TCP gives up (§4.4)"),
+    misses("failover-unchanged", "it reports each key that is in both as changed (§5.1)"),
+    misses("g-slave-replaces", "it adds the second database to the first (§5.2)"),
+    misses("g-set-replaces", "it adds the second database to the first (§5.2)"),
+    misses("g-set-no-address", "it sets undef as the address (§5.2)"),
+    misses("g-down-monitors", "it never forgets a subscription (§7.8)"),
+    breaks("odd-g-slave", HALF_DONE),
+    breaks("odd-g-upd", HALF_DONE),
+    breaks("odd-g-set", HALF_DONE),
     misses("bad-json-*", DEAF),
     misses("bad-cbor-*", DEAF),
     misses("bad-storable-cut", DEAF),

@@ -66,6 +66,11 @@ pub(super) const CHECKS: &[Check] = &[
         Box::pin(failover_changes(c))
     })
     .seeds(2),
+    check("failover-unchanged", "5.1", "Reports nothing of what is the same there.", |c| {
+        Box::pin(unchanged(c))
+    })
+    .ours()
+    .seeds(2),
     check("slave-set", "5.1", "Tells its master what it sets.", |c| Box::pin(sets(c))).seeds(1),
     check("slave-set-again", "5.1", "Tells nothing when it sets an equal value.", |c| {
         Box::pin(sets_again(c))
@@ -295,9 +300,34 @@ async fn failover_changes(c: Ctx) -> Verdict {
     next.expect(json!(["", "g_mon1", family])).await?;
     next.send(json!(["", "g_chg1", family, {"same": 1, "other": 2, "new": 3}])).await?;
     let content = json!({"same": 1, "other": 2, "new": 3});
+    let report = next
+        .expect_first(
+            json!(["report", REST]),
+            json!(["report", "label", content, ["new"], ANY, []]),
+        )
+        .await?;
+    // The reference counts each key that was there before as changed.
+    let changed = report.get(4).map(pattern::to_json).unwrap_or_default();
+    let has_other = changed.as_array().is_some_and(|keys| keys.contains(&json!("other")));
+    ensure(has_other, || format!("what it reports as changed is {changed}"))
+}
+
+async fn unchanged(c: Ctx) -> Verdict {
+    let family = c.name("family");
+    let mut m = master_with_service(&c).await?;
+    let mut next = c.meet_at("n", 1).await?;
+    next.barrier().await?;
+    m.send(json!([c.port_name(), "db_mon", "label", family, next.port("report")])).await?;
+    m.expect(json!(["", "g_mon1", family])).await?;
+    m.send(json!(["", "g_chg1", family, {"same": 1}])).await?;
+    next.expect(json!(["report", "label", {"same": 1}, REST])).await?;
+    m.close().await;
+    database(&mut next).await?;
+    next.expect(json!(["", "g_mon1", family])).await?;
+    next.send(json!(["", "g_chg1", family, {"same": 1, "new": 2}])).await?;
     next.expect_first(
         json!(["report", REST]),
-        json!(["report", "label", content, ["new"], ["other"], []]),
+        json!(["report", "label", {"same": 1, "new": 2}, ["new"], [], []]),
     )
     .await?;
     Ok(())
