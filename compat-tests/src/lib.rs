@@ -7,6 +7,8 @@
 // This crate is made of test helpers: failing loudly is what they are for.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::missing_panics_doc)]
 
+pub use aemp::conform;
+
 pub mod cases;
 pub mod codec;
 pub mod dialogue;
@@ -18,6 +20,7 @@ pub mod perl;
 pub mod perl_node;
 pub mod process;
 pub mod random;
+pub mod service;
 
 /// A key and its self-signed certificate in one PEM text, for tests of TLS.
 ///

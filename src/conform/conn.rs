@@ -77,7 +77,6 @@ impl Conn {
         }
         for octet in text.chunks(1) {
             self.write(octet).await?;
-            tokio::task::yield_now().await;
         }
         Ok(())
     }

@@ -8,7 +8,7 @@ use super::stop::{Seen, Stop, Verdict, miss, skip};
 use super::tls::{Identity, Tls};
 use super::transcript::Transcript;
 use crate::wire::framing::Framing;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -92,6 +92,11 @@ impl Ctx {
         format!("{}-{name}", self.label)
     }
 
+    /// The name of a port that the check may make on the node, which other checks share.
+    pub(crate) fn port_name(&self) -> String {
+        self.name("Port0a")
+    }
+
     /// A connection on which nothing is said yet.
     pub(crate) async fn connect(&self, name: &str) -> Result<Conn, Seen> {
         let number = self.connections.fetch_add(1, Ordering::Relaxed);
@@ -117,14 +122,6 @@ impl Ctx {
         };
         let stream = self.accept(seed).await?;
         Ok(Conn::new(stream, name, &self.transcript, self.target.patience)?)
-    }
-
-    /// The address of that seed of the check.
-    pub(crate) fn seed_address(&self, seed: usize) -> Option<SocketAddr> {
-        match &self.reach {
-            Reach::Seeds(seeds) => seeds.get(seed)?.local_addr().ok(),
-            Reach::Dial(_) => None,
-        }
     }
 
     async fn dial(&self, address: &str) -> Result<TcpStream, Seen> {

@@ -252,18 +252,29 @@ struct Runner {
 }
 
 impl Runner {
+    /// First what nodes need to understand each other, then how they bear those that err: a node
+    /// that suffers from the latter still shows what it can do.
     async fn dial(self, checks: Vec<&'static Check>, address: String) {
+        let (tame, rough): (Vec<&Check>, Vec<&Check>) =
+            checks.into_iter().partition(|check| check.level < Level::Ours);
+        // Those that wait for a timeout of the node run beside all others.
+        let (slow, tame): (Vec<&Check>, Vec<&Check>) = tame.into_iter().partition(|check| waits_long(check));
+        let runner = self.clone();
+        let reach = address.clone();
+        let slow = tokio::spawn(async move { runner.dial_all(slow, reach).await });
+        self.dial_all(tame, address.clone()).await;
+        self.dial_all(rough, address).await;
+        let _ = slow.await;
+    }
+
+    async fn dial_all(&self, checks: Vec<&'static Check>, address: String) {
         let room = Arc::new(Semaphore::new(AT_ONCE));
         let mut tasks = JoinSet::new();
-        // Those that wait for a timeout of the node begin first, beside all others.
         for check in checks {
             let (runner, room) = (self.clone(), room.clone());
             let reach = Reach::Dial(address.clone());
             tasks.spawn(async move {
-                let _permit = match waits_long(check) {
-                    true => None,
-                    false => room.acquire_owned().await.ok(),
-                };
+                let _permit = room.acquire_owned().await;
                 runner.check(check, reach).await;
             });
         }

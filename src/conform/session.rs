@@ -43,7 +43,6 @@ pub(crate) struct Session {
     pub(crate) me: String,
     /// The node's ID as it wrote it.
     pub(crate) node: String,
-    pub(crate) receives: Framing,
     pub(crate) sends: Framing,
     pub(crate) local: std::net::SocketAddr,
     events: mpsc::UnboundedReceiver<Event>,
@@ -94,7 +93,6 @@ impl Session {
             name,
             me: me.to_owned(),
             node: node.to_owned(),
-            receives,
             sends,
             local,
             events,
@@ -150,7 +148,6 @@ impl Session {
         self.transcript.add(&self.name, Speaker::Suite, printable(octets), octets);
         for octet in octets.chunks(1) {
             self.write(octet).await?;
-            tokio::task::yield_now().await;
         }
         Ok(())
     }
@@ -168,15 +165,8 @@ impl Session {
         }
     }
 
-    /// The next packet that came, in order; nothing if none comes in time.
+    /// The next packet; nothing if none comes in time.
     async fn receive(&mut self, deadline: Instant) -> Verdict<Option<Packet>> {
-        if let Some(packet) = self.backlog.pop_front() {
-            return Ok(Some(packet));
-        }
-        self.receive_new(deadline).await
-    }
-
-    async fn receive_new(&mut self, deadline: Instant) -> Verdict<Option<Packet>> {
         if self.over.is_some() {
             return Ok(None);
         }
@@ -207,7 +197,7 @@ impl Session {
             return Ok(packet);
         }
         let deadline = Instant::now() + patience;
-        while let Some(packet) = self.receive_new(deadline).await? {
+        while let Some(packet) = self.receive(deadline).await? {
             if matches_packet(&wanted, &packet) {
                 return Ok(packet);
             }
@@ -277,21 +267,6 @@ impl Session {
         Ok(found)
     }
 
-    /// The next packets, whatever they are.
-    pub(crate) async fn next(&mut self, count: usize) -> Verdict<Vec<Packet>> {
-        let deadline = Instant::now() + self.patience;
-        let mut packets = Vec::new();
-        while packets.len() < count {
-            match self.receive(deadline).await? {
-                Some(packet) => packets.push(packet),
-                None => {
-                    return miss(format!("only {} of {count} packets came", packets.len()));
-                }
-            }
-        }
-        Ok(packets)
-    }
-
     /// Forgets what came and was not asked for.
     pub(crate) async fn forget(&mut self) -> Verdict {
         self.barrier().await?;
@@ -302,7 +277,7 @@ impl Session {
     /// Waits until the node closes the connection.
     pub(crate) async fn expect_closed(&mut self, within: Duration) -> Verdict {
         let deadline = Instant::now() + within;
-        while let Some(packet) = self.receive_new(deadline).await? {
+        while let Some(packet) = self.receive(deadline).await? {
             self.backlog.push_back(packet);
         }
         match &self.over {

@@ -2,9 +2,14 @@
 
 mod auth;
 mod framings;
+mod global;
 mod greeting;
+mod mesh;
+mod monitors;
 mod refusals;
 mod requests;
+mod robustness;
+mod slave;
 mod tls;
 
 use super::check::Check;
@@ -20,6 +25,11 @@ pub fn all() -> impl Iterator<Item = &'static Check> {
         framings::IN_EACH,
         framings::CHECKS,
         requests::CHECKS,
+        monitors::CHECKS,
+        mesh::CHECKS,
+        slave::CHECKS,
+        global::CHECKS,
+        robustness::CHECKS,
     ];
     groups.into_iter().flatten()
 }

@@ -1,0 +1,16 @@
+//! Our node with the test service of `docs/conformance.md`: `service-node [PROFILE] [KEY VALUE]...`.
+//! It says where it listens, and lives until it is killed.
+
+// A helper of tests may fail loudly.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use aemp::Node;
+
+#[tokio::main]
+async fn main() {
+    let arguments = std::env::args_os().skip(1);
+    let node = Node::builder().arguments(arguments).start().await.unwrap();
+    compat_tests::service::register(&node);
+    println!("{}", node.addresses()[0]);
+    node.ended().await;
+}

@@ -1,0 +1,234 @@
+//! §4 and §1.7: who connects to whom, as seen by who dials the node.
+
+use super::monitors::{met_again, spawned};
+use super::REST;
+use crate::conform::check::{Check, check};
+use crate::conform::conn::Conn;
+use crate::conform::context::Ctx;
+use crate::conform::session::{Pace, Session, is_text, show_packet};
+use crate::conform::shake::{self, Shake};
+use crate::conform::stop::{Verdict, ensure, miss};
+use serde_json::{Value as Json, json};
+use tokio::net::TcpListener;
+
+/// Those about the mesh.
+pub(super) const CHECKS: &[Check] = &[
+    check("mesh-demand", "4.3", "Dials a node whose address is known when somebody sends to it.", |c| {
+        Box::pin(on_demand(c))
+    })
+    .dial(),
+    check("mesh-queue", "4.3", "What waited for the connection arrives in order.", |c| {
+        Box::pin(queue(c))
+    })
+    .dial(),
+    check("mesh-second", "4.3", "Tries the next address if one does not answer.", |c| {
+        Box::pin(second_address(c))
+    })
+    .should()
+    .dial(),
+    check("mesh-incoming", "4.3", "What waits for a node goes out when that node dials.", |c| {
+        Box::pin(incoming(c))
+    })
+    .dial(),
+    check("mesh-other-id", "4.3", "Goes on if another node answers on an address.", |c| {
+        Box::pin(other_id(c))
+    })
+    .ours()
+    .dial(),
+    check("mesh-nowhere", "4.3", "A monitor on a node without an address fires at once.", |c| {
+        Box::pin(nowhere(c))
+    })
+    .ours()
+    .dial(),
+    check("mesh-global", "5.2", "A global node connects to every node in the family 'g.", |c| {
+        Box::pin(global_mesh(c))
+    })
+    .dial(),
+    check("mesh-again", "4.4", "A node that went away is taken again.", |c| Box::pin(again(c)))
+        .dial(),
+    check("mesh-dead", "4.4", "A new connection replaces one that does not answer any more.", |c| {
+        Box::pin(replaces_dead(c))
+    })
+    .ours()
+    .dial(),
+    check("data-unexpected", "1.7", "Refuses a data connection that nobody expects.", |c| {
+        Box::pin(unexpected_data(c))
+    })
+    .dial(),
+    check("data-timeout", "3.6", "Kills the port of a data connection that does not come.", |c| {
+        Box::pin(data_timeout(c))
+    })
+    .should(),
+    check("log-monitors", "3.5", "Monitors the port to which it is to send its log.", |c| {
+        Box::pin(log_monitors(c))
+    })
+    .should(),
+];
+
+/// A place to be dialled at, which the node learns from one of its slaves to be that of `name`.
+async fn announced(
+    c: &Ctx,
+    slave: &mut Session,
+    name: &str,
+    before: &[String],
+) -> Verdict<TcpListener> {
+    let listener = c.listen(slave).await?;
+    let Ok(address) = listener.local_addr() else {
+        return miss("the suite has lost its listener");
+    };
+    let mut addresses: Vec<Json> = before.iter().map(|address| json!(address)).collect();
+    addresses.push(json!(address.to_string()));
+    let node = c.name(name);
+    let me = slave.me.clone();
+    let database = json!({"'l": {me: ["127.0.0.1:1"], node: addresses}});
+    slave.send_all(&[json!(["", "g_slave"]), json!(["", "g_slave", database])]).await?;
+    slave.barrier().await?;
+    Ok(listener)
+}
+
+async fn on_demand(c: Ctx) -> Verdict {
+    let mut a = c.meet("a").await?;
+    let listener = announced(&c, &mut a, "x", &[]).await?;
+    a.send(json!(["", "snd", format!("{}#port", c.name("x")), "hello", 1])).await?;
+    let mut x = c.dialled(&listener, "x", &c.shake("x")).await?;
+    x.expect(json!(["port", "hello", 1])).await?;
+    Ok(())
+}
+
+async fn queue(c: Ctx) -> Verdict {
+    let mut a = c.meet("a").await?;
+    let listener = announced(&c, &mut a, "x", &[]).await?;
+    let to = format!("{}#port", c.name("x"));
+    let packets: Vec<Json> = (0..20).map(|number| json!(["", "snd", to, number])).collect();
+    a.send_all(&packets).await?;
+    a.barrier().await?;
+    let mut x = c.dialled(&listener, "x", &c.shake("x")).await?;
+    for number in 0..20 {
+        x.expect_first(json!(["port", REST]), json!(["port", number])).await?;
+    }
+    Ok(())
+}
+
+/// An address on which nobody listens.
+async fn closed_address(c: &Ctx, session: &Session) -> Verdict<String> {
+    let listener = c.listen(session).await?;
+    let address = listener.local_addr().map(|address| address.to_string());
+    Ok(address.unwrap_or_default())
+}
+
+async fn second_address(c: Ctx) -> Verdict {
+    let mut a = c.meet("a").await?;
+    let closed = closed_address(&c, &a).await?;
+    let listener = announced(&c, &mut a, "x", &[closed]).await?;
+    a.send(json!(["", "snd", format!("{}#port", c.name("x")), "hello"])).await?;
+    let mut x = c.dialled(&listener, "x", &c.shake("x")).await?;
+    x.expect(json!(["port", "hello"])).await?;
+    Ok(())
+}
+
+async fn incoming(c: Ctx) -> Verdict {
+    let mut a = c.meet("a").await?;
+    let listener = announced(&c, &mut a, "x", &[]).await?;
+    a.send(json!(["", "snd", format!("{}#port", c.name("x")), "hello"])).await?;
+    // The node has dialled, and is not answered there.
+    let Ok(Ok((stream, _))) = tokio::time::timeout(c.target.patience, listener.accept()).await
+    else {
+        return miss("the node did not dial");
+    };
+    let mut x = c.meet("x").await?;
+    x.expect(json!(["port", "hello"])).await?;
+    let mut late = Conn::new(stream, "late", &c.transcript, c.target.patience)?;
+    match shake::agree(&mut late, &c.shake("x")).await {
+        Err(crate::conform::stop::Seen::Closed(_)) => {}
+        _ => late.wait_closed(c.target.patience).await?,
+    }
+    x.still_works("the second connection").await
+}
+
+async fn other_id(c: Ctx) -> Verdict {
+    let mut a = c.meet("a").await?;
+    let wrong = c.listen(&a).await?;
+    let address = wrong.local_addr().map(|address| address.to_string()).unwrap_or_default();
+    let listener = announced(&c, &mut a, "x", &[address]).await?;
+    a.send(json!(["", "snd", format!("{}#port", c.name("x")), "hello"])).await?;
+    let mut y = c.dialled(&wrong, "y", &c.shake("y")).await?;
+    y.barrier().await?;
+    let mut x = c.dialled(&listener, "x", &c.shake("x")).await?;
+    x.expect(json!(["port", "hello"])).await?;
+    Ok(())
+}
+
+async fn nowhere(c: Ctx) -> Verdict {
+    c.service()?;
+    let mut a = c.meet("a").await?;
+    spawned(&c, &mut a, &c.port_name()).await?;
+    let nobody = c.name("nobody");
+    a.send(json!([c.port_name(), "mon", "m", format!("{nobody}#port"), a.port("fired")])).await?;
+    a.expect_first(
+        json!(["fired", REST]),
+        json!(["fired", "m", "transport_error", nobody, REST]),
+    )
+    .await?;
+    Ok(())
+}
+
+async fn global_mesh(c: Ctx) -> Verdict {
+    let mut g = c.meet("g").await?;
+    let listener = c.listen(&g).await?;
+    let address = listener.local_addr().map(|address| address.to_string()).unwrap_or_default();
+    g.send_all(&[json!(["", "g_slave"]), json!(["", "g_global"])]).await?;
+    g.expect(json!(["", "g_global"])).await?;
+    let (me, x) = (g.me.clone(), c.name("x"));
+    let database = json!({
+        "'l": {&*me: ["127.0.0.1:1"], &*x: [address]},
+        "'g": {&*me: null, &*x: null},
+    });
+    g.send(json!(["", "g_set", database])).await?;
+    let mut x = c.dialled(&listener, "x", &c.shake("x")).await?;
+    x.expect(json!(["", "g_global"])).await?;
+    Ok(())
+}
+
+async fn again(c: Ctx) -> Verdict {
+    let mut a = c.meet("a").await?;
+    a.barrier().await?;
+    a.close().await;
+    let mut a = met_again(&c, "a").await?;
+    a.barrier().await
+}
+
+async fn replaces_dead(c: Ctx) -> Verdict {
+    let frozen = Shake { pace: Pace::Frozen, ..c.shake("a") };
+    let mut dead = c.meet_as("dead", &frozen).await?;
+    dead.barrier().await?;
+    let mut conn = c.connect("new").await?;
+    conn.patience = c.target.connect_interval * 2 + c.target.patience;
+    let mut new = shake::meet(conn, &c.shake("a")).await?;
+    new.barrier().await?;
+    dead.expect_closed(c.target.patience).await
+}
+
+async fn unexpected_data(c: Ctx) -> Verdict {
+    let mut shake = c.shake("a");
+    shake.protocol = "aemp-dataconn".to_owned();
+    shake.keys.push(("dataconn_id".to_owned(), c.name("nobody-expects-this")));
+    c.is_refused(&shake).await
+}
+
+async fn data_timeout(c: Ctx) -> Verdict {
+    let mut a = c.meet("a").await?;
+    let function = "AnyEvent::MP::DataConn::_expect";
+    a.send(json!(["", function, c.name("id"), a.port("victim"), 0.2, "Conform::No::thing"])).await?;
+    let killed = a.expect(json!(["", "kil1", "victim", REST])).await?;
+    ensure(is_text(killed.get(3), "AnyEvent::MP::DataConn"), || {
+        format!("the reason is {}", show_packet(&killed))
+    })
+}
+
+async fn log_monitors(c: Ctx) -> Verdict {
+    let mut a = c.meet("a").await?;
+    a.send(json!(["", "AnyEvent::MP::LogCatcher::connect", 0, a.port("log"), 4])).await?;
+    a.expect(json!(["", "mon1", "log"])).await?;
+    a.send(json!(["", "kil0", "log"])).await?;
+    a.still_works("the end of the port").await
+}
