@@ -11,6 +11,7 @@ use aemp::config::address::{Endpoint, interface_addresses};
 use aemp::config::node_id::{node_name, unique_string};
 use aemp::node::probe::{Probe, ProbeError, probe};
 use aemp::node::tls::{Identity, Refusal, TlsError};
+use aemp::wire::auth::AuthMethod;
 use aemp::wire::handshake::HandshakeError;
 use std::io;
 use std::net::SocketAddr;
@@ -98,6 +99,7 @@ pub(crate) fn execute(request: &run::Request, options: Options) -> Result<(), Cl
 async fn examine(settings: &Settings, options: Options) -> Result<(), CliError> {
     let mut findings = Findings { all: Vec::new(), json: options.json };
     examine_configuration(settings, &mut findings)?;
+    examine_methods(settings, &mut findings)?;
     let identity = examine_certificate(settings, &mut findings)?;
     let mut random = [0; 16];
     getrandom::fill(&mut random).map_err(CliError::Random)?;
@@ -126,6 +128,25 @@ fn examine_configuration(settings: &Settings, findings: &mut Findings) -> Result
     let (profile, id) = (&settings.profile, settings.node_id.as_str());
     let text = format!("profile {profile}, node ID {id}, {secret}, {certificate}");
     findings.add(State::Fine, "configuration", &text)
+}
+
+/// Whether anybody can prove to this node that it belongs to the network.
+fn examine_methods(settings: &Settings, findings: &mut Findings) -> Result<(), CliError> {
+    let can_be_checked = |method: &AuthMethod| match method {
+        AuthMethod::TlsSha3_512 | AuthMethod::TlsAnon => settings.cert.is_some(),
+        AuthMethod::HmacSha3_512 | AuthMethod::Cleartext => settings.secret.is_some(),
+    };
+    if settings.auth_accept.iter().any(can_be_checked) {
+        return Ok(());
+    }
+    let accepted: Vec<&str> = settings.auth_accept.iter().map(|method| method.name()).collect();
+    let needed = if settings.cert.is_some() { "a secret" } else { "a certificate" };
+    let text = format!(
+        "no common method with anybody: others may only use {}, which needs {needed} here \
+         (setauth_accept, setsecret, setcert)",
+        accepted.join(", ")
+    );
+    findings.add(State::Wrong, "auth_accept", &text)
 }
 
 fn examine_certificate(
@@ -301,9 +322,15 @@ impl Doctor<'_> {
                 "wrong secret: the seed has another one than this node (setsecret)".into()
             }
             ProbeError::Handshake(HandshakeError::ClosedInAuthentication) => {
-                "wrong secret, most likely: the seed closed the connection when this node \
-                 authenticated (setsecret; else its auth_accept)"
-                    .into()
+                let hint = match self.identity {
+                    Some(_) => "",
+                    None => "; or it wants a certificate, which this node has not (setcert)",
+                };
+                format!(
+                    "wrong secret, most likely: the seed closed the connection when this node \
+                     authenticated (setsecret){hint}; or its auth_accept leaves out what this \
+                     node offers"
+                )
             }
             ProbeError::Handshake(
                 HandshakeError::NoCommonAuth { .. }

@@ -50,6 +50,16 @@ pub(crate) const FILES: &[(&str, &str)] = &[
     ("~/.perl-anyevent-mp~", "The version before the last change."),
 ];
 
+pub(crate) const ENVIRONMENT: &[(&str, &str)] = &[
+    ("PERL_ANYEVENT_MP_RC", "The configuration file."),
+    (
+        "PERL_ANYEVENT_MP_TRACE",
+        "If it is set, `run` and what talks to the network print each message, sent and received.",
+    ),
+    ("AE_VERBOSE", "How much is logged, as AnyEvent counts; -v goes before it."),
+    ("NOTIFY_SOCKET, WATCHDOG_USEC", "A service manager's, which `run` then tells how it is."),
+];
+
 pub(crate) const EXIT_STATUS: &[(&str, &str)] = &[
     ("0", "Done."),
     ("1", "Something failed."),
@@ -82,7 +92,12 @@ pub(crate) fn overview(grammar: &Grammar) -> String {
         }
         push_rows(&mut text, rows.iter().map(|(usage, summary)| (usage.as_str(), *summary)));
     }
-    for (title, rows) in [("Options", OPTIONS), ("Files", FILES), ("Exit status", EXIT_STATUS)] {
+    for (title, rows) in [
+        ("Options", OPTIONS),
+        ("Files", FILES),
+        ("Environment", ENVIRONMENT),
+        ("Exit status", EXIT_STATUS),
+    ] {
         text.push_str(&format!("{title}:\n"));
         push_rows(&mut text, rows.iter().copied());
     }

@@ -1,7 +1,7 @@
 //! The manual page, made from the table.
 
 use crate::grammar::{Grammar, Section};
-use crate::help::{EXIT_STATUS, FILES, FIRST_STEPS, GRAMMAR_NOTES, OPTIONS};
+use crate::help::{ENVIRONMENT, EXIT_STATUS, FILES, FIRST_STEPS, GRAMMAR_NOTES, OPTIONS};
 
 /// The page as roff, for section 1.
 pub(crate) fn page(grammar: &Grammar) -> String {
@@ -32,13 +32,18 @@ pub(crate) fn page(grammar: &Grammar) -> String {
             page.push_str(&format!(".br\nExample:\n.B {}\n", escaped(&subcommand.example)));
         }
     }
-    for (title, rows) in [("OPTIONS", OPTIONS), ("FILES", FILES), ("EXIT STATUS", EXIT_STATUS)] {
+    for (title, rows) in [
+        ("OPTIONS", OPTIONS),
+        ("FILES", FILES),
+        ("ENVIRONMENT", ENVIRONMENT),
+        ("EXIT STATUS", EXIT_STATUS),
+    ] {
         page.push_str(&format!(".SH {title}\n"));
         for (name, meaning) in rows {
             page.push_str(&format!(".TP\n.B {}\n{}\n", escaped(name), escaped(meaning)));
         }
     }
-    page.push_str(".SH EXAMPLE\nTwo nodes on this machine:\n.PP\n.nf\n");
+    page.push_str(".SH EXAMPLE\nTwo nodes on this machine, and what they say:\n.PP\n.nf\n");
     for (command, meaning) in FIRST_STEPS {
         page.push_str(&format!("# {}\n{}\n", escaped(meaning), escaped(command)));
     }
