@@ -53,6 +53,10 @@ pub(crate) struct Net {
     next_link: u64,
     /// The connections between two hosts.
     by_pair: BTreeMap<(usize, usize), BTreeSet<u64>>,
+    /// The connections of each host.
+    by_host: BTreeMap<usize, BTreeSet<u64>>,
+    /// Octets that were sent so far, greetings aside.
+    pub(crate) octets: u64,
     pub(crate) listeners: BTreeMap<Str, usize>,
     /// The pairs of hosts that cannot reach each other, and since when.
     blocked: BTreeMap<(usize, usize), Duration>,
@@ -67,6 +71,8 @@ impl Net {
             links: BTreeMap::new(),
             next_link: 0,
             by_pair: BTreeMap::new(),
+            by_host: BTreeMap::new(),
+            octets: 0,
             listeners: BTreeMap::new(),
             blocked: BTreeMap::new(),
             weather,
@@ -105,12 +111,9 @@ impl Net {
         if let Some(ends) = self.links.remove(&link) {
             let (a, b) = (ends.end(0).host, ends.end(1).host);
             let pair = (a.min(b), a.max(b));
-            if let Some(links) = self.by_pair.get_mut(&pair) {
-                links.remove(&link);
-                if links.is_empty() {
-                    self.by_pair.remove(&pair);
-                }
-            }
+            remove_from(&mut self.by_pair, &pair, link);
+            remove_from(&mut self.by_host, &a, link);
+            remove_from(&mut self.by_host, &b, link);
         }
     }
 
@@ -152,6 +155,9 @@ impl Net {
         });
         let (a, b) = (ends[0].host, ends[1].host);
         self.by_pair.entry((a.min(b), a.max(b))).or_default().insert(self.next_link);
+        for host in [a, b] {
+            self.by_host.entry(host).or_default().insert(self.next_link);
+        }
         self.links.insert(self.next_link, Link { ends });
         self.next_link
     }
@@ -182,6 +188,9 @@ impl Net {
         let end = link.end_mut(from.side);
         if !end.open {
             return;
+        }
+        if let Segment::Data(octets) = &segment {
+            self.octets += octets.len() as u64;
         }
         end.flight.push_back(segment);
         if self.blocked.contains_key(&(a.min(b), a.max(b))) {
@@ -276,6 +285,16 @@ impl Net {
         }
     }
 
+    /// One end of the connection is told that it was cut. The other finds out when it sends, or by
+    /// a keepalive: until then the connection is half open.
+    pub(crate) fn half_cut(&mut self, queue: &mut Queue, random: &mut StdRng, link: u64) {
+        let side = usize::from(random.random::<bool>());
+        let why = "connection reset by peer";
+        queue.after(self.weather.delay(random), Event::Reset { at: LinkEnd { link, side }, why });
+        let other = LinkEnd { link, side: 1 - side };
+        queue.after(KEEPALIVE, Event::Reset { at: other, why });
+    }
+
     /// The process of a host is killed: its system closes the sockets; what was not sent, and
     /// maybe more, is lost.
     pub(crate) fn killed(&mut self, queue: &mut Queue, random: &mut StdRng, host: usize) {
@@ -305,7 +324,9 @@ impl Net {
 
     /// A host is there again: peers of its old connections find out.
     pub(crate) fn came_back(&mut self, queue: &mut Queue, random: &mut StdRng, host: usize) {
-        let orphans = self.links.iter().filter_map(|(&link, ends)| {
+        let links = self.by_host.get(&host);
+        let orphans = links.into_iter().flatten().filter_map(|&link| {
+            let ends = self.links.get(&link)?;
             let side = ends.ends.iter().position(|end| end.host == host && !end.open)?;
             ends.end(1 - side).open.then_some(LinkEnd { link, side: 1 - side })
         });
@@ -317,8 +338,9 @@ impl Net {
 
     fn open_ends_of(&self, host: usize) -> Vec<LinkEnd> {
         let mut ends = Vec::new();
-        for (&link, both) in &self.links {
+        for &link in self.by_host.get(&host).into_iter().flatten() {
             for side in 0..2 {
+                let Some(both) = self.links.get(&link) else { continue };
                 let end = both.end(side);
                 if end.host == host && end.open {
                     ends.push(LinkEnd { link, side });
@@ -326,6 +348,15 @@ impl Net {
             }
         }
         ends
+    }
+}
+
+fn remove_from<K: Ord>(index: &mut BTreeMap<K, BTreeSet<u64>>, key: &K, link: u64) {
+    if let Some(links) = index.get_mut(key) {
+        links.remove(&link);
+        if links.is_empty() {
+            index.remove(key);
+        }
     }
 }
 
