@@ -59,7 +59,7 @@ soak: ## SEEDS random plans for simulated networks, on all processors (FIRST=...
 	  $(or $(FIRST),0) $(shell expr $(or $(FIRST),0) + $(SEEDS)) $(NODES)
 
 mutants: ## the kernel, broken in known ways: the simulation has to notice each; takes a while
-	@$(CARGO) run --quiet --profile soak --package aemp-sim --example mutants -- $(MUTANTS)
+	@$(CARGO) run --quiet --package aemp-sim --example mutants -- $(MUTANTS)
 
 scale: ## 100,000 simulated slaves on 30 global nodes: messages, memory, time (needs 6 GiB)
 	@$(CARGO) run --quiet --profile soak --package aemp-sim --example scale -- $(SCALE)

@@ -3,6 +3,7 @@
 use crate::event::{Event, Queue};
 use crate::link::{End, Link, LinkEnd, Segment};
 use aemp::value::Str;
+use aemp::value::packed::Elements;
 use rand::Rng as _;
 use rand::rngs::StdRng;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -47,6 +48,45 @@ const USER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Keepalive on an idle connection finds out after so long.
 const KEEPALIVE: Duration = Duration::from_secs(60);
 
+/// What was sent so far.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Octets of packets, in their framing.
+    pub octets: u64,
+    /// Packets to node ports by request, and all others under `message`; of nodes of this
+    /// implementation only.
+    pub packets: BTreeMap<String, u64>,
+}
+
+impl Traffic {
+    pub(crate) fn count(&mut self, packet: Elements<'_>) {
+        let request = match packet.first_str() {
+            Some(port) if port.is_empty() => packet.after(1).first_str(),
+            _ => None,
+        };
+        let name = request.map_or("message".into(), aemp::value::StrRef::to_text_lossy);
+        match self.packets.get_mut(&*name) {
+            Some(count) => *count += 1,
+            None => drop(self.packets.insert(name.into_owned(), 1)),
+        }
+    }
+
+    /// What was sent since `before`.
+    #[must_use]
+    pub fn since(&self, before: &Traffic) -> Traffic {
+        let packets = self.packets.iter().filter_map(|(name, count)| {
+            let count = count - before.packets.get(name).copied().unwrap_or_default();
+            (count > 0).then(|| (name.clone(), count))
+        });
+        Traffic { octets: self.octets - before.octets, packets: packets.collect() }
+    }
+
+    /// How many packets, of whatever kind.
+    pub fn packets(&self) -> u64 {
+        self.packets.values().sum()
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct Net {
     pub(crate) links: BTreeMap<u64, Link>,
@@ -55,8 +95,7 @@ pub(crate) struct Net {
     by_pair: BTreeMap<(usize, usize), BTreeSet<u64>>,
     /// The connections of each host.
     by_host: BTreeMap<usize, BTreeSet<u64>>,
-    /// Octets that were sent so far, greetings aside.
-    pub(crate) octets: u64,
+    pub(crate) traffic: Traffic,
     pub(crate) listeners: BTreeMap<Str, usize>,
     /// The pairs of hosts that cannot reach each other, and since when.
     blocked: BTreeMap<(usize, usize), Duration>,
@@ -72,7 +111,7 @@ impl Net {
             next_link: 0,
             by_pair: BTreeMap::new(),
             by_host: BTreeMap::new(),
-            octets: 0,
+            traffic: Traffic::default(),
             listeners: BTreeMap::new(),
             blocked: BTreeMap::new(),
             weather,
@@ -190,7 +229,7 @@ impl Net {
             return;
         }
         if let Segment::Data(octets) = &segment {
-            self.octets += octets.len() as u64;
+            self.traffic.octets += octets.len() as u64;
         }
         end.flight.push_back(segment);
         if self.blocked.contains_key(&(a.min(b), a.max(b))) {

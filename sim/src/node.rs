@@ -251,6 +251,7 @@ impl Node {
     fn append(&mut self, around: &mut Around<'_>, node: &NodeId, packet: Elements<'_>) {
         let limits = self.limits;
         let lane = self.lanes.entry(node.clone()).or_insert_with(|| Lane::new(limits));
+        around.net.traffic.count(packet);
         match lane.append(packet) {
             Ok(Appended::WakeWriter) => self.wake_writer(around, node),
             Ok(Appended::WantConnection) => {
@@ -388,6 +389,7 @@ impl Node {
     fn kernel_sends(&mut self, around: &mut Around<'_>, to: &NodeId, packet: Elements<'_>) {
         let limits = self.limits;
         let lane = self.lanes.entry(to.clone()).or_insert_with(|| Lane::new(limits));
+        around.net.traffic.count(packet);
         match lane.append(packet) {
             Ok(Appended::WakeWriter) => self.wake_writer(around, to),
             Ok(Appended::Overflow) => self.kernel.disconnect(to, "too much waits to be sent"),

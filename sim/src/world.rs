@@ -2,7 +2,7 @@
 
 use crate::event::{Event, Happening, Queue};
 use crate::link::{LinkEnd, Segment};
-use crate::net::{Net, Weather};
+use crate::net::{Net, Traffic, Weather};
 use crate::node::{Around, Node};
 use crate::perl::PerlNode;
 use crate::program::Program;
@@ -300,9 +300,9 @@ impl World {
         }
     }
 
-    /// How many octets of packets were sent so far.
-    pub fn octets_sent(&self) -> u64 {
-        self.net.octets
+    /// What was sent so far.
+    pub fn traffic(&self) -> &Traffic {
+        &self.net.traffic
     }
 
     /// Makes an address lead to another place, or to none.

@@ -11,7 +11,9 @@ use std::time::Duration;
 
 impl Run<'_> {
     pub(super) fn carry_out(&mut self, op: Op) -> String {
-        self.try_op(op).unwrap_or_else(|| "(nothing)".to_owned())
+        let done = self.try_op(op);
+        self.outcome.faults += u64::from(op.is_fault() && done.is_some());
+        done.unwrap_or_else(|| "(nothing)".to_owned())
     }
 
     fn try_op(&mut self, op: Op) -> Option<String> {

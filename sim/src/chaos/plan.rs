@@ -150,6 +150,25 @@ pub enum Op {
     },
 }
 
+impl Op {
+    /// Whether it is something that goes wrong around the nodes.
+    pub fn is_fault(&self) -> bool {
+        matches!(
+            self,
+            Op::Cut { .. }
+                | Op::HalfCut { .. }
+                | Op::Block { .. }
+                | Op::Partition { .. }
+                | Op::Kill9 { .. }
+                | Op::Vanish { .. }
+                | Op::Pause { .. }
+                | Op::Suspend { .. }
+                | Op::Jump { .. }
+                | Op::Disconnect { .. }
+        )
+    }
+}
+
 /// The network to begin with.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Setup {
@@ -276,7 +295,8 @@ fn op(random: &mut StdRng, faults: u32) -> Op {
         43..=45 => Op::Patiently { stream: a, count: 1 + c % 100 },
         0..=4 => Op::OpenPort { host: a },
         5..=9 => Op::Stream { host: a, port: b, count: c % 5 },
-        10..=13 => Op::Continue { stream: a, count: 1 + c % 20 },
+        // Sometimes more than a lane takes.
+        10..=13 => Op::Continue { stream: a, count: 1 + c % if c % 16 == 0 { 100 } else { 20 } },
         14..=16 => Op::Kill { host: a, port: b, with_reason: c % 2 == 0 },
         17 | 18 => Op::Unwatch { watch: a },
         19 | 20 => Op::Spawn { host: a, on: b, known: c % 4 != 0, count: c % 3 },

@@ -135,6 +135,25 @@ impl Run<'_> {
                 census.monitors
             ));
         }
+        let monitors = self.oracle.watches.iter().filter(|((life, _), watched)| {
+            watched.fate == Fate::Set
+                && life.0 != host
+                && self.is_alive(*life)
+                && watched.target.node() == *kernel.node()
+                && !watched.target.is_node_port()
+                && self.lives(&watched.target)
+        });
+        let pairs = |silent: bool| -> BTreeSet<(HostId, &PortId)> {
+            let monitors = monitors.clone().filter(|(_, watched)| silent || !watched.is_silent);
+            monitors.map(|((life, _), watched)| (life.0, &watched.target)).collect()
+        };
+        let (least, most) = (pairs(false).len(), pairs(true).len());
+        if !(least..=most).contains(&census.monitors_of_peers) {
+            return Err(format!(
+                "peers have set {} monitors at {host:?}, and it should be {least} to {most}",
+                census.monitors_of_peers
+            ));
+        }
         if let Some((peer, lane)) = node.lanes().find(|(peer, _)| !up.contains(*peer)) {
             return Err(format!("{host:?} has a lane to {peer}: {lane:?}"));
         }

@@ -45,6 +45,10 @@ pub struct Outcome {
     pub sent: u64,
     /// Those that arrived.
     pub received: u64,
+    /// Faults: cuts, crashes, stopped processes, clocks that jump, and so on.
+    pub faults: u64,
+    /// Connections that were given up because too much waited to be sent.
+    pub overflows: u64,
     /// Calls that were answered.
     pub answered: u64,
     /// Monitors that fired.
@@ -61,6 +65,8 @@ impl Outcome {
         self.steps += other.steps;
         self.sent += other.sent;
         self.received += other.received;
+        self.faults += other.faults;
+        self.overflows += other.overflows;
         self.answered += other.answered;
         self.fired += other.fired;
         self.healed += other.healed;
@@ -245,6 +251,9 @@ impl<'a> Run<'a> {
                 self.outcome.received += 1;
                 self.answer(host, &message);
                 self.answered(host, &port, &message)?;
+            }
+            Happening::NodeDown(_, reason) if reason.to_string().contains("too much waits") => {
+                self.outcome.overflows += 1;
             }
             Happening::NodeUp(peer) => self.check_twins(host, &peer)?,
             Happening::NodeDown(peer, reason) if self.plan.setup.peaceful => {
