@@ -57,6 +57,19 @@ profile: ## the instructions of the hot paths, by callgrind; fails if one grew b
 	@$(CARGO) build --release --quiet --package aemp-bench
 	@target/release/aemp-profile check bench/instructions.json
 
+.PHONY: soak mutants scale
+
+SEEDS ?= 20000
+soak: ## SEEDS random plans for simulated networks, on all processors (FIRST=... NODES=... as wished)
+	@$(CARGO) run --quiet --profile soak --package aemp-sim --example soak -- \
+	  $(or $(FIRST),0) $(shell expr $(or $(FIRST),0) + $(SEEDS)) $(NODES)
+
+mutants: ## the kernel, broken in known ways: the simulation has to notice each; takes a while
+	@$(CARGO) run --quiet --package aemp-sim --example mutants -- $(MUTANTS)
+
+scale: ## 100,000 simulated slaves on 30 global nodes: messages, memory, time (needs 6 GiB)
+	@$(CARGO) run --quiet --profile soak --package aemp-sim --example scale -- $(SCALE)
+
 replace: ## ten times in a row: the seeds of a Perl network are replaced by ours, and one goes back
 	@$(CARGO) build --workspace
 	$(CARGO) test --package compat-tests --test replace --no-run

@@ -1,217 +1,148 @@
-//! Breaks the kernel in known ways, one after another, and sees that the tests here notice.
+//! Breaks the kernel in known ways, one after another, and sees that the simulation notices.
 //!
 //! `mutants [NAME...]`: all, or those named. Each is built from a copy of the sources below the
-//! target directory.
+//! target directory, and has to break a promise in one of a few thousand random plans, or else one
+//! of the tests here.
 
+#[path = "../mutations/mod.rs"]
+mod mutations;
+
+use mutations::MUTATIONS;
+use std::fs::File;
+use std::io::{Error, Result};
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{Command, ExitCode};
+use std::time::{Duration, Instant};
 
-/// A way to break the kernel: its name, the file, what is replaced, and by what.
-type Mutation = (&'static str, &'static str, &'static str, &'static str);
-
-const MUTATIONS: &[Mutation] = &[
-    (
-        "the last monitor is not taken back",
-        "monitor.rs",
-        "if !port.is_empty() {\n            self.send(&node, Builder::request(\"mon0\")",
-        "if false {\n            self.send(&node, Builder::request(\"mon0\")",
-    ),
-    (
-        "monitoring peers are not told of a death",
-        "monitor.rs",
-        "for peer in mourners.peers {",
-        "for peer in mourners.peers.into_iter().skip(1) {",
-    ),
-    (
-        "the loss of a node fires no monitors",
-        "monitor.rs",
-        "for id in others {",
-        "for id in others.into_iter().skip(1) {",
-    ),
-    (
-        "the lane takes packets before all monitors have fired",
-        "monitor.rs",
-        "for id in others {",
-        "self.effects.push(Effect::LaneReset { node: node.clone() });\n        for id in others {",
-    ),
-    (
-        "a lost lane keeps what waits",
-        "lane.rs",
-        "self.state = State::Down;\n        self.buffer = Vec::new();",
-        "self.state = State::Queueing;",
-    ),
-    ("a lost peer still monitors", "mesh.rs", "self.ports.forget_peer(node);", ""),
-    (
-        "every greeted connection is authenticated",
-        "mesh.rs",
-        "if now < *patience => return,",
-        "if now < *patience => {}",
-    ),
-    (
-        "a second connection is refused without a look at the first",
-        "mesh.rs",
-        "self.ask_echo(node, super::service::Question::Probe(number));",
-        "self.probe_answered(node, number);",
-    ),
-    (
-        "nobody is given up",
-        "mesh.rs",
-        "is_some_and(|trial| now >= trial.started + limit)",
-        "is_some_and(|trial| now >= trial.started + limit * 100)",
-    ),
-    (
-        "lost seeds are not dialled again",
-        "mesh.rs",
-        "if self.mesh.is_seed(node) {\n            self.retry_seeds();",
-        "if false {\n            self.retry_seeds();",
-    ),
-    (
-        "global nodes are not connected again",
-        "mesh.rs",
-        "if self.mesh.keepalive.contains(node) {\n            self.retry_keepalive();",
-        "if false {\n            self.retry_keepalive();",
-    ),
-    (
-        "only the first address is tried",
-        "mesh.rs",
-        "trial.addresses = addresses;",
-        "trial.addresses = addresses.into_iter().take(1).collect();",
-    ),
-    (
-        "a lost master is not replaced",
-        "membership.rs",
-        "self.db.node_down(node, self.now.uptime);\n        self.find_master();",
-        "self.db.node_down(node, self.now.uptime);",
-    ),
-    (
-        "seeds are not asked to be global",
-        "membership.rs",
-        "self.send(node, request);\n        self.find_master();",
-        "let _ = request;\n        self.find_master();",
-    ),
-    (
-        "a new master does not learn what is monitored",
-        "db/local.rs",
-        "requests.extend(self.families.keys().cloned().map(Request::Monitor));",
-        "",
-    ),
-    (
-        "queries are not asked again",
-        "db/local.rs",
-        "requests.extend(self.queries.values().map(Query::request));",
-        "",
-    ),
-    (
-        "queries without a master wait for ever",
-        "db/local.rs",
-        "self.due = queries.chain(finds).map(|what| (until, what)).collect();",
-        "self.due = finds.map(|what| (until, what)).collect();\n        let _ = queries.count();",
-    ),
-    (
-        "a lost node's entries stay",
-        "db/global.rs",
-        "for change in self.merge.remove(node) {",
-        "for change in self.merge.remove(node).into_iter().skip(1) {",
-    ),
-    (
-        "a lost node's subscriptions stay",
-        "db/global.rs",
-        "self.unsubscribe_all(node);\n        self.forget_database(node, around);",
-        "self.forget_database(node, around);",
-    ),
-    (
-        "other global nodes are not told of deletions",
-        "db/global.rs",
-        "delete: Some(deletions_for_globals),",
-        "delete: deletions_for_globals.is_empty().then(Vec::new),",
-    ),
-    (
-        "subscribers are not told of deletions",
-        "db/global.rs",
-        "let changed = Request::Changed { family, set, delete: deleted };",
-        "let changed = Request::Changed { family, set, delete: deleted.into_iter().skip(1).collect() };",
-    ),
-    (
-        "a stale copy is kept",
-        "heal.rs",
-        "if may_be_elsewhere && peer.patient.inquiry.is_none() {",
-        "if may_be_elsewhere && peer.patient.inquiry.is_some() {",
-    ),
-    (
-        "slaves are healed without a word of their master",
-        "heal.rs",
-        "Some(master) => self.await_word(node, master),",
-        "Some(_) => self.adopt_orphan(node, pause),",
-    ),
-    (
-        "slaves are healed whatever they answer",
-        "heal.rs",
-        "is_us || other.is_some() || !up.contains(master)",
-        "true || up.contains(master)",
-    ),
-    (
-        "nobody is healed twice",
-        "heal.rs",
-        "self.healed += 1;",
-        "self.healed += 1;\n            if let Some(peer) = self.peers.get_mut(node) { peer.patient.refuses = true; }",
-    ),
-];
+/// So many random plans each mutation has to survive before the other tests have a look.
+const PLANS: &str = "1200";
+/// What takes longer never ends.
+const LONGEST: Duration = Duration::from_secs(600);
 
 fn main() -> ExitCode {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().map(Path::to_path_buf);
-    let root = root.unwrap_or_default();
+    let workshop = Workshop::below(root.unwrap_or_default());
     let wanted: Vec<String> = std::env::args().skip(1).collect();
-    let copy = root.join("target/mutants/sources");
-    let mut survivors = Vec::new();
+    // Or else it would be no wonder.
+    match workshop.noticed("mod.rs", "", "") {
+        Ok(None) => {}
+        Ok(Some(by)) => {
+            println!("the sound kernel is taken for broken: {by}");
+            return ExitCode::FAILURE;
+        }
+        Err(error) => {
+            println!("nothing can be built: {error}");
+            return ExitCode::FAILURE;
+        }
+    }
+    let mut survivors = 0;
     for &(name, file, old, new) in MUTATIONS {
         if !wanted.is_empty() && !wanted.iter().any(|wanted| wanted == name) {
             continue;
         }
-        match broken(&root, &copy, file, old, new) {
-            Ok(true) => println!("noticed: {name}"),
-            Ok(false) => {
+        match workshop.noticed(file, old, new) {
+            Ok(Some(by)) => println!("noticed: {name}: {by}"),
+            Ok(None) => {
                 println!("SURVIVED: {name}");
-                survivors.push(name);
+                survivors += 1;
             }
             Err(error) => {
                 println!("CANNOT BE DONE: {name}: {error}");
-                survivors.push(name);
+                survivors += 1;
             }
         }
     }
-    if survivors.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if survivors == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// Whether the tests notice the replacement.
-fn broken(root: &Path, copy: &Path, file: &str, old: &str, new: &str) -> std::io::Result<bool> {
-    for part in ["src", "sim"] {
-        copy_changed(&root.join(part), &copy.join(part))?;
+/// Where the copy of the sources is, and what is built from it.
+struct Workshop {
+    root: PathBuf,
+    copy: PathBuf,
+    target: PathBuf,
+    log: PathBuf,
+}
+
+impl Workshop {
+    fn below(root: PathBuf) -> Self {
+        let place = root.join("target/mutants");
+        Workshop {
+            copy: place.join("sources"),
+            // What does not belong to the copy need not be built again.
+            target: root.join("target"),
+            log: place.join("log"),
+            root,
+        }
     }
-    let manifest = std::fs::read_to_string(root.join("Cargo.toml"))?;
-    std::fs::write(copy.join("Cargo.toml"), alone(&manifest))?;
-    std::fs::copy(root.join("Cargo.lock"), copy.join("Cargo.lock"))?;
-    let path = copy.join("src/kernel").join(file);
-    let source = std::fs::read_to_string(&path)?;
-    if source.matches(old).count() != 1 {
-        return Err(std::io::Error::other(format!("{file} does not have it once: {old}")));
+
+    /// What notices the replacement, if anything does.
+    fn noticed(&self, file: &str, old: &str, new: &str) -> Result<Option<String>> {
+        for part in ["src", "sim"] {
+            copy_changed(&self.root.join(part), &self.copy.join(part))?;
+        }
+        let manifest = std::fs::read_to_string(self.root.join("Cargo.toml"))?;
+        std::fs::write(self.copy.join("Cargo.toml"), alone(&manifest))?;
+        std::fs::copy(self.root.join("Cargo.lock"), self.copy.join("Cargo.lock"))?;
+        let path = self.copy.join("src/kernel").join(file);
+        let source = std::fs::read_to_string(&path)?;
+        if !old.is_empty() && source.matches(old).count() != 1 {
+            return Err(Error::other(format!("{file} does not have it once: {old}")));
+        }
+        if !old.is_empty() {
+            std::fs::write(&path, source.replace(old, new))?;
+        }
+        let noticed = self.noticed_now();
+        if !old.is_empty() {
+            std::fs::write(&path, source)?;
+        }
+        noticed
     }
-    std::fs::write(&path, source.replace(old, new))?;
-    let cargo = |arguments: &[&str]| {
-        Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()))
-            .args(["test", "--quiet", "--package", "aemp-sim", "--lib", "--tests"])
-            .args(arguments)
-            .current_dir(copy)
-            .env("CARGO_TARGET_DIR", root.join("target/mutants/target"))
+
+    fn noticed_now(&self) -> Result<Option<String>> {
+        if !self.succeeds(&["build", "--example", "soak"])? {
+            return Err(Error::other("it does not compile"));
+        }
+        if !self.succeeds(&["run", "--example", "soak", "--", "0", PLANS])? {
+            let log = std::fs::read_to_string(&self.log)?;
+            let what =
+                log.lines().find(|line| line.starts_with("seed ") && line.contains("failed"));
+            let what = what.or_else(|| log.lines().find(|line| line.contains("panicked")));
+            return Ok(Some(what.unwrap_or("no plan comes to rest").chars().take(200).collect()));
+        }
+        let tests = ["test", "--no-fail-fast", "--test", "mesh", "--test", "monitors"];
+        if !self.succeeds(&[&tests[..], &["--test", "perl"]].concat())? {
+            let log = std::fs::read_to_string(&self.log)?;
+            let failed = log.lines().filter_map(|line| line.strip_prefix("test "));
+            let failed = failed.filter_map(|line| line.strip_suffix(" ... FAILED"));
+            return Ok(Some(format!("test {}", failed.collect::<Vec<_>>().join(", "))));
+        }
+        Ok(None)
+    }
+
+    fn succeeds(&self, arguments: &[&str]) -> Result<bool> {
+        let (command, rest) = arguments.split_first().unwrap_or((&"build", &[]));
+        let log = File::create(&self.log)?;
+        let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()))
+            .arg(command)
+            .args(["--package", "aemp-sim"])
+            .args(rest)
+            .current_dir(&self.copy)
+            .env("CARGO_TARGET_DIR", &self.target)
             .env("AEMP_SIM_SHRINK", "0")
-            .env("SEEDS", "3000")
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .status()
-    };
-    let built = cargo(&["--no-run"])?.success();
-    let noticed = built && !cargo(&[])?.success();
-    std::fs::copy(root.join("src/kernel").join(file), &path)?;
-    if built { Ok(noticed) } else { Err(std::io::Error::other("it does not compile")) }
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .spawn()?;
+        let until = Instant::now() + LONGEST;
+        while Instant::now() < until {
+            if let Some(status) = cargo.try_wait()? {
+                return Ok(status.success());
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        cargo.kill()?;
+        cargo.wait()?;
+        Ok(false)
+    }
 }
 
 /// The manifest of a workspace that has the simulator only, and no tests of its own.

@@ -7,6 +7,7 @@ use aemp_sim::chaos::{Failure, Outcome, Plan};
 use std::process::ExitCode;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1).filter_map(|text| text.parse::<u64>().ok());
@@ -42,15 +43,20 @@ fn main() -> ExitCode {
             }
         }
     };
+    let begun = Instant::now();
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     std::thread::scope(|scope| (0..threads).for_each(|_| drop(scope.spawn(work))));
     if let Ok(total) = total.lock() {
-        println!("{} plans: {:?}", total.0, total.1);
+        let (plans, outcome, took) = (total.0, total.1, begun.elapsed());
+        println!("{plans} plans in {took:.1?}: {outcome:?}");
     }
     match failed.into_inner() {
         Ok(None) => ExitCode::SUCCESS,
         Ok(Some(failure)) => {
             println!("{failure}");
+            if std::env::var_os("AEMP_SIM_SHRINK").is_some_and(|wanted| wanted == "0") {
+                return ExitCode::FAILURE;
+            }
             let mut shrunk = failure.plan.shrink();
             shrunk.verbose = true;
             if let Err(shrunk) = shrunk.run() {

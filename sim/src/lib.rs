@@ -18,7 +18,7 @@ mod wire;
 mod world;
 
 pub use event::Happening;
-pub use net::Weather;
+pub use net::{Traffic, Weather};
 pub use node::Node;
 pub use perl::PerlNode;
 pub use world::{HostId, Spec, World};

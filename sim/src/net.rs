@@ -3,6 +3,7 @@
 use crate::event::{Event, Queue};
 use crate::link::{End, Link, LinkEnd, Segment};
 use aemp::value::Str;
+use aemp::value::packed::Elements;
 use rand::Rng as _;
 use rand::rngs::StdRng;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -47,12 +48,54 @@ const USER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Keepalive on an idle connection finds out after so long.
 const KEEPALIVE: Duration = Duration::from_secs(60);
 
+/// What was sent so far.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Octets of packets, in their framing.
+    pub octets: u64,
+    /// Packets to node ports by request, and all others under `message`; of nodes of this
+    /// implementation only.
+    pub packets: BTreeMap<String, u64>,
+}
+
+impl Traffic {
+    pub(crate) fn count(&mut self, packet: Elements<'_>) {
+        let request = match packet.first_str() {
+            Some(port) if port.is_empty() => packet.after(1).first_str(),
+            _ => None,
+        };
+        let name = request.map_or("message".into(), aemp::value::StrRef::to_text_lossy);
+        match self.packets.get_mut(&*name) {
+            Some(count) => *count += 1,
+            None => drop(self.packets.insert(name.into_owned(), 1)),
+        }
+    }
+
+    /// What was sent since `before`.
+    #[must_use]
+    pub fn since(&self, before: &Traffic) -> Traffic {
+        let packets = self.packets.iter().filter_map(|(name, count)| {
+            let count = count - before.packets.get(name).copied().unwrap_or_default();
+            (count > 0).then(|| (name.clone(), count))
+        });
+        Traffic { octets: self.octets - before.octets, packets: packets.collect() }
+    }
+
+    /// How many packets, of whatever kind.
+    pub fn packets(&self) -> u64 {
+        self.packets.values().sum()
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct Net {
     pub(crate) links: BTreeMap<u64, Link>,
     next_link: u64,
     /// The connections between two hosts.
     by_pair: BTreeMap<(usize, usize), BTreeSet<u64>>,
+    /// The connections of each host.
+    by_host: BTreeMap<usize, BTreeSet<u64>>,
+    pub(crate) traffic: Traffic,
     pub(crate) listeners: BTreeMap<Str, usize>,
     /// The pairs of hosts that cannot reach each other, and since when.
     blocked: BTreeMap<(usize, usize), Duration>,
@@ -67,6 +110,8 @@ impl Net {
             links: BTreeMap::new(),
             next_link: 0,
             by_pair: BTreeMap::new(),
+            by_host: BTreeMap::new(),
+            traffic: Traffic::default(),
             listeners: BTreeMap::new(),
             blocked: BTreeMap::new(),
             weather,
@@ -105,12 +150,9 @@ impl Net {
         if let Some(ends) = self.links.remove(&link) {
             let (a, b) = (ends.end(0).host, ends.end(1).host);
             let pair = (a.min(b), a.max(b));
-            if let Some(links) = self.by_pair.get_mut(&pair) {
-                links.remove(&link);
-                if links.is_empty() {
-                    self.by_pair.remove(&pair);
-                }
-            }
+            remove_from(&mut self.by_pair, &pair, link);
+            remove_from(&mut self.by_host, &a, link);
+            remove_from(&mut self.by_host, &b, link);
         }
     }
 
@@ -152,6 +194,9 @@ impl Net {
         });
         let (a, b) = (ends[0].host, ends[1].host);
         self.by_pair.entry((a.min(b), a.max(b))).or_default().insert(self.next_link);
+        for host in [a, b] {
+            self.by_host.entry(host).or_default().insert(self.next_link);
+        }
         self.links.insert(self.next_link, Link { ends });
         self.next_link
     }
@@ -182,6 +227,9 @@ impl Net {
         let end = link.end_mut(from.side);
         if !end.open {
             return;
+        }
+        if let Segment::Data(octets) = &segment {
+            self.traffic.octets += octets.len() as u64;
         }
         end.flight.push_back(segment);
         if self.blocked.contains_key(&(a.min(b), a.max(b))) {
@@ -276,6 +324,16 @@ impl Net {
         }
     }
 
+    /// One end of the connection is told that it was cut. The other finds out when it sends, or by
+    /// a keepalive: until then the connection is half open.
+    pub(crate) fn half_cut(&mut self, queue: &mut Queue, random: &mut StdRng, link: u64) {
+        let side = usize::from(random.random::<bool>());
+        let why = "connection reset by peer";
+        queue.after(self.weather.delay(random), Event::Reset { at: LinkEnd { link, side }, why });
+        let other = LinkEnd { link, side: 1 - side };
+        queue.after(KEEPALIVE, Event::Reset { at: other, why });
+    }
+
     /// The process of a host is killed: its system closes the sockets; what was not sent, and
     /// maybe more, is lost.
     pub(crate) fn killed(&mut self, queue: &mut Queue, random: &mut StdRng, host: usize) {
@@ -305,7 +363,9 @@ impl Net {
 
     /// A host is there again: peers of its old connections find out.
     pub(crate) fn came_back(&mut self, queue: &mut Queue, random: &mut StdRng, host: usize) {
-        let orphans = self.links.iter().filter_map(|(&link, ends)| {
+        let links = self.by_host.get(&host);
+        let orphans = links.into_iter().flatten().filter_map(|&link| {
+            let ends = self.links.get(&link)?;
             let side = ends.ends.iter().position(|end| end.host == host && !end.open)?;
             ends.end(1 - side).open.then_some(LinkEnd { link, side: 1 - side })
         });
@@ -317,8 +377,9 @@ impl Net {
 
     fn open_ends_of(&self, host: usize) -> Vec<LinkEnd> {
         let mut ends = Vec::new();
-        for (&link, both) in &self.links {
+        for &link in self.by_host.get(&host).into_iter().flatten() {
             for side in 0..2 {
+                let Some(both) = self.links.get(&link) else { continue };
                 let end = both.end(side);
                 if end.host == host && end.open {
                     ends.push(LinkEnd { link, side });
@@ -326,6 +387,15 @@ impl Net {
             }
         }
         ends
+    }
+}
+
+fn remove_from<K: Ord>(index: &mut BTreeMap<K, BTreeSet<u64>>, key: &K, link: u64) {
+    if let Some(links) = index.get_mut(key) {
+        links.remove(&link);
+        if links.is_empty() {
+            index.remove(key);
+        }
     }
 }
 

@@ -56,17 +56,33 @@ impl Around<'_> {
 pub struct Node {
     kernel: Kernel,
     started: Duration,
+    clock: Clock,
     provider: Str,
     framings: Vec<Framing>,
     silence: Duration,
     limits: LaneLimits,
     lanes: BTreeMap<NodeId, Lane>,
     wires: BTreeMap<ConnId, Wire>,
+    /// The connections on which packets are sent.
+    established: BTreeMap<NodeId, ConnId>,
     ports: BTreeSet<PortName>,
     tick_at: Option<Duration>,
     happenings: Vec<Happening>,
     /// What the effects at hand bring about, once they are carried out.
     later: VecDeque<Later>,
+}
+
+/// What a node's clocks show, besides what time it is.
+#[derive(Debug, Default)]
+struct Clock {
+    /// By how much the clock that counts the time since the start went too far.
+    leapt: Duration,
+    /// For how long it stood still.
+    stood: Duration,
+    /// What it showed last: it never goes back.
+    last: Duration,
+    /// Seconds by which the other clock is wrong.
+    wall: f64,
 }
 
 #[derive(Debug)]
@@ -88,12 +104,14 @@ impl Node {
         Node {
             kernel: Kernel::new(config, Now::default()),
             started: now,
+            clock: Clock::default(),
             provider,
             framings,
             silence,
             limits,
             lanes: BTreeMap::new(),
             wires: BTreeMap::new(),
+            established: BTreeMap::new(),
             ports: BTreeSet::new(),
             tick_at: None,
             happenings: Vec::new(),
@@ -121,6 +139,11 @@ impl Node {
         self.wires.len()
     }
 
+    /// The lane to a node, if there is one.
+    pub fn lane(&self, node: &NodeId) -> Option<&Lane> {
+        self.lanes.get(node)
+    }
+
     /// The established connections, by node.
     pub fn established(&self) -> impl Iterator<Item = &NodeId> {
         let up = self.wires.values().filter(|wire| wire.established && !wire.closing);
@@ -137,8 +160,8 @@ impl Node {
         around: &mut Around<'_>,
         input: impl FnOnce(&mut Kernel) -> R,
     ) -> R {
-        let uptime = around.queue.now - self.started;
-        let wall = 1_700_000_000.0 + around.queue.now.as_secs_f64();
+        let uptime = self.uptime(around.queue.now);
+        let wall = 1_700_000_000.0 + around.queue.now.as_secs_f64() + self.clock.wall;
         self.kernel.set_now(Now { uptime, wall });
         let result = input(&mut self.kernel);
         loop {
@@ -149,7 +172,9 @@ impl Node {
                 break;
             }
         }
-        let next = self.kernel.next_tick().map(|at| self.started + at);
+        let clock = &self.clock;
+        let next = self.kernel.next_tick();
+        let next = next.map(|at| (self.started + at + clock.stood).saturating_sub(clock.leapt));
         if let Some(at) = next
             && self.tick_at.is_none_or(|set| set > at || set < around.queue.now)
         {
@@ -157,6 +182,25 @@ impl Node {
             around.timer(at.saturating_sub(around.queue.now), Timer::Tick);
         }
         result
+    }
+
+    fn uptime(&mut self, now: Duration) -> Duration {
+        let clock = &mut self.clock;
+        let shows = (now - self.started + clock.leapt).saturating_sub(clock.stood);
+        clock.last = clock.last.max(shows);
+        clock.last
+    }
+
+    /// Makes the clocks jump.
+    pub(crate) fn jump(&mut self, around: &mut Around<'_>, leap: Duration, wall: f64) {
+        self.clock.leapt += leap;
+        self.clock.wall += wall;
+        self.drive(around, |_| ());
+    }
+
+    /// The clock stands still for a while.
+    pub(crate) fn stand_still(&mut self, how_long: Duration) {
+        self.clock.stood += how_long;
     }
 
     fn do_later(&mut self) -> bool {
@@ -207,6 +251,7 @@ impl Node {
     fn append(&mut self, around: &mut Around<'_>, node: &NodeId, packet: Elements<'_>) {
         let limits = self.limits;
         let lane = self.lanes.entry(node.clone()).or_insert_with(|| Lane::new(limits));
+        around.net.traffic.count(packet);
         match lane.append(packet) {
             Ok(Appended::WakeWriter) => self.wake_writer(around, node),
             Ok(Appended::WantConnection) => {
@@ -227,10 +272,9 @@ impl Node {
         let Some((_, generation)) = self.lanes.get(node).and_then(Lane::connection) else {
             return;
         };
-        let conn = self.wires.iter().find(|(_, wire)| {
-            wire.established && !wire.closing && wire.peer.as_ref() == Some(node)
-        });
-        if let Some((&conn, _)) = conn {
+        if let Some(&conn) = self.established.get(node)
+            && self.wires.get(&conn).is_some_and(|wire| !wire.closing)
+        {
             let delay = around.a_moment();
             around.timer(delay, Timer::Flush { node: node.clone(), conn, generation });
         }
@@ -279,6 +323,7 @@ impl Node {
                 let lane = self.lanes.entry(node.clone()).or_insert_with(|| Lane::new(limits));
                 let (generation, waiting, errors) = lane.connect(wire.framing);
                 assert!(errors.is_empty(), "{errors:?}");
+                self.established.insert(node.clone(), conn);
                 if waiting {
                     let delay = around.a_moment();
                     around.timer(delay, Timer::Flush { node, conn, generation });
@@ -344,6 +389,7 @@ impl Node {
     fn kernel_sends(&mut self, around: &mut Around<'_>, to: &NodeId, packet: Elements<'_>) {
         let limits = self.limits;
         let lane = self.lanes.entry(to.clone()).or_insert_with(|| Lane::new(limits));
+        around.net.traffic.count(packet);
         match lane.append(packet) {
             Ok(Appended::WakeWriter) => self.wake_writer(around, to),
             Ok(Appended::Overflow) => self.kernel.disconnect(to, "too much waits to be sent"),
@@ -498,6 +544,11 @@ impl Node {
         };
         if let Some(end) = wire.end {
             around.net.close(around.queue, around.random, end);
+        }
+        if let Some(peer) = &wire.peer
+            && self.established.get(peer) == Some(&conn)
+        {
+            self.established.remove(peer);
         }
         self.drive(around, |kernel| kernel.closed(conn, why));
     }

@@ -2,7 +2,7 @@
 
 use crate::event::{Event, Happening, Queue};
 use crate::link::{LinkEnd, Segment};
-use crate::net::{Net, Weather};
+use crate::net::{Net, Traffic, Weather};
 use crate::node::{Around, Node};
 use crate::perl::PerlNode;
 use crate::program::Program;
@@ -235,13 +235,36 @@ impl World {
     pub fn pause(&mut self, host: HostId, how_long: Duration) {
         let until = self.queue.now + how_long;
         if let Some(place) = self.hosts.get_mut(host.0) {
-            place.stopped_until = until;
+            place.stopped_until = place.stopped_until.max(until);
         }
+    }
+
+    /// Stops a whole machine for a while: the clock that counts its uptime stands still too.
+    pub fn suspend(&mut self, host: HostId, how_long: Duration) {
+        let end = |world: &World| {
+            world.hosts.get(host.0).map_or(Duration::ZERO, |place| place.stopped_until)
+        };
+        let before = end(self).max(self.queue.now);
+        self.pause(host, how_long);
+        let longer = end(self).saturating_sub(before);
+        self.with(host.0, |node, _| node.stand_still(longer));
+    }
+
+    /// Makes the clocks of a node jump: the one that counts its uptime forward by `leap`, the
+    /// other one by so many seconds.
+    pub fn jump(&mut self, host: HostId, leap: Duration, wall: f64) {
+        self.with(host.0, |node, around| node.jump(around, leap, wall));
     }
 
     /// Whether a process is stopped.
     pub fn is_paused(&self, host: HostId) -> bool {
         self.hosts.get(host.0).is_some_and(|place| place.stopped_until > self.queue.now)
+    }
+
+    /// When the last process that is stopped goes on.
+    pub fn all_resume_at(&self) -> Duration {
+        let stopped = self.hosts.iter().filter(|place| place.node.is_some());
+        stopped.map(|place| place.stopped_until).max().unwrap_or_default()
     }
 
     /// Cuts the way between two places: nothing arrives, nobody is told.
@@ -268,6 +291,18 @@ impl World {
         for link in self.links_between(a, b) {
             self.net.cut(&mut self.queue, &mut self.random, link);
         }
+    }
+
+    /// Cuts the connections between two places, but only one end of each is told.
+    pub fn half_cut(&mut self, a: HostId, b: HostId) {
+        for link in self.links_between(a, b) {
+            self.net.half_cut(&mut self.queue, &mut self.random, link);
+        }
+    }
+
+    /// What was sent so far.
+    pub fn traffic(&self) -> &Traffic {
+        &self.net.traffic
     }
 
     /// Makes an address lead to another place, or to none.
@@ -344,9 +379,9 @@ impl World {
         self.running(host).expect("the node runs")
     }
 
-    /// The places where something may have happened since the last time.
-    pub fn take_touched(&mut self) -> BTreeSet<HostId> {
-        std::mem::take(&mut self.touched)
+    /// A place where something may have happened since it was returned last.
+    pub fn next_touched(&mut self) -> Option<HostId> {
+        self.touched.pop_first()
     }
 
     /// What has happened on a node since the last time.

@@ -1,59 +1,75 @@
 //! Random networks with random faults keep their promises.
 
-use aemp_sim::chaos::Plan;
-use std::sync::atomic::{AtomicU64, Ordering};
+use aemp_sim::chaos::{Failure, Plan};
 
-/// How many plans are tried, unless `SEEDS` says otherwise: `FIRST..LAST`, or how many.
-const PLANS: u64 = 600;
+/// How many plans each of the tests below tries, unless `SEEDS` says otherwise: `FIRST..LAST`, or
+/// how many, of which each takes its share.
+const PLANS: u64 = 100;
+/// How many tests there are: the runner spreads them over the processors.
+const SHARES: u64 = 6;
 
 fn seeds() -> std::ops::Range<u64> {
+    let all = PLANS * SHARES;
     let Ok(told) = std::env::var("SEEDS") else {
-        return 0..PLANS;
+        return 0..all;
     };
     match told.split_once("..") {
-        Some((first, last)) => first.parse().unwrap_or(0)..last.parse().unwrap_or(PLANS),
-        None => 0..told.parse().unwrap_or(PLANS),
+        Some((first, last)) => first.parse().unwrap_or(0)..last.parse().unwrap_or(all),
+        None => 0..told.parse().unwrap_or(all),
     }
 }
 
-#[test]
-fn networks_keep_their_promises_whatever_happens() {
-    let seeds = seeds();
-    let next = AtomicU64::new(seeds.start);
-    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(4);
-    let mut failures: Vec<_> = std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..threads)
-            .map(|_| {
-                scope.spawn(|| {
-                    let mut failures = Vec::new();
-                    loop {
-                        let seed = next.fetch_add(1, Ordering::Relaxed);
-                        if seed >= seeds.end || failures.len() > 3 {
-                            return failures;
-                        }
-                        let failure = std::panic::catch_unwind(|| Plan::new(seed).run())
-                            .unwrap_or_else(|_| panic!("seed {seed} panicked"));
-                        failures.extend(failure.err());
-                    }
-                })
-            })
-            .collect();
-        workers.into_iter().flat_map(|worker| worker.join().expect("no panic")).collect()
-    });
-    failures.sort_by_key(|failure| failure.plan.ops.len());
-    let Some(first) = failures.first() else {
-        return;
-    };
-    let seeds: Vec<u64> = failures.iter().map(|failure| failure.plan.seed).collect();
-    for failure in &failures {
-        eprintln!("seed {}: {}", failure.plan.seed, failure.what);
-    }
+fn run(plan: &Plan) -> Option<Box<Failure>> {
+    let seed = plan.seed;
+    let outcome = std::panic::catch_unwind(|| plan.run());
+    outcome.unwrap_or_else(|_| panic!("the plan of seed {seed} panicked")).err()
+}
+
+fn report(first: &Failure) -> ! {
+    eprintln!("seed {}: {}", first.plan.seed, first.what);
     if std::env::var_os("AEMP_SIM_SHRINK").is_some_and(|wanted| wanted == "0") {
         panic!("{first}");
     }
-    let shrunk = first.plan.shrink();
-    let shrunk = shrunk.run().expect_err("a shrunk plan still fails");
-    panic!("seeds {seeds:?} failed; the shortest, shrunk:\n{shrunk}");
+    match first.plan.shrink().run() {
+        Err(shrunk) => panic!("seed {} failed; shrunk:\n{shrunk}", first.plan.seed),
+        Ok(_) => panic!("a run is not reproducible:\n{first}"),
+    }
+}
+
+/// Every plan whose seed leaves the rest `share`.
+fn keeps_its_promises(share: u64) {
+    for seed in seeds().filter(|seed| seed % SHARES == share) {
+        if let Some(failure) = run(&Plan::new(seed)) {
+            report(&failure);
+        }
+    }
+}
+
+macro_rules! shares {
+    ($($name:ident: $share:literal,)*) => {$(
+        #[test]
+        fn $name() {
+            keeps_its_promises($share);
+        }
+    )*};
+}
+
+shares! {
+    networks_keep_their_promises_whatever_happens_1: 0,
+    networks_keep_their_promises_whatever_happens_2: 1,
+    networks_keep_their_promises_whatever_happens_3: 2,
+    networks_keep_their_promises_whatever_happens_4: 3,
+    networks_keep_their_promises_whatever_happens_5: 4,
+    networks_keep_their_promises_whatever_happens_6: 5,
+}
+
+#[test]
+fn a_network_of_two_hundred_nodes_keeps_its_promises() {
+    let mut plan = Plan::of_nodes(3, 200);
+    plan.ops.truncate(400);
+    if let Some(failure) = run(&plan) {
+        report(&failure);
+    }
 }
 
 #[test]

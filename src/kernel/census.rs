@@ -16,6 +16,8 @@ pub struct Census {
     pub ports: usize,
     /// Monitors of local and remote ports that were set here.
     pub monitors: usize,
+    /// Monitors of local ports that peers have set: one for each peer and port.
+    pub monitors_of_peers: usize,
     /// Database queries that wait for an answer.
     pub queries: usize,
     /// Nodes whose addresses are looked for in the database.
@@ -44,6 +46,7 @@ impl Kernel {
             searches: self.peers.values().filter(|peer| peer.trial.is_some()).count(),
             ports: self.ports.len(),
             monitors: self.watches.len(),
+            monitors_of_peers: self.ports.monitors_of_peers(),
             queries,
             finds,
             families,

@@ -75,6 +75,11 @@ impl Ports {
         self.concerns.keys().chain(self.stillborn.keys())
     }
 
+    /// How many monitors peers have set, one for each peer and port.
+    pub(crate) fn monitors_of_peers(&self) -> usize {
+        self.live.values().map(|port| port.peers.len()).sum()
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.live.len()
     }

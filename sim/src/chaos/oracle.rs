@@ -22,6 +22,16 @@ pub(super) struct Stream {
     pub(super) ended: bool,
 }
 
+/// A message that wants an answer.
+#[derive(Debug)]
+pub(super) struct Call {
+    pub(super) life: Life,
+    pub(super) reply: PortId,
+    pub(super) watch: WatchId,
+    /// It was answered, or its monitor has fired or was removed.
+    pub(super) ended: bool,
+}
+
 /// A monitor that was set.
 #[derive(Debug)]
 pub(super) struct Watched {
@@ -47,7 +57,12 @@ pub(super) struct View {
 #[derive(Debug, Default)]
 pub(super) struct Oracle {
     pub(super) ports: Vec<PortId>,
+    /// The ports that live.
+    pub(super) alive: BTreeSet<PortId>,
     pub(super) streams: Vec<Stream>,
+    pub(super) calls: Vec<Call>,
+    /// How many messages of a stream wait until the lane has room.
+    pub(super) patient: BTreeMap<usize, u32>,
     pub(super) watches: BTreeMap<(Life, WatchId), Watched>,
     pub(super) views: BTreeMap<(Life, DbMonitorId), View>,
     pub(super) queries: BTreeSet<(Life, QueryId)>,
@@ -58,8 +73,22 @@ pub(super) struct Oracle {
 }
 
 impl Oracle {
+    /// A port was made.
+    pub(super) fn opened(&mut self, port: PortId) {
+        self.alive.insert(port.clone());
+        self.ports.push(port);
+    }
+
+    /// The call that a monitor belongs to.
+    pub(super) fn call_of(&self, life: Life, watch: WatchId) -> Option<usize> {
+        self.calls.iter().position(|call| call.life == life && call.watch == watch)
+    }
+
     /// A life has ended: whatever it had is gone.
-    pub(super) fn died(&mut self, life: Life) {
+    pub(super) fn died(&mut self, life: Life, node: &NodeId) {
+        self.alive.retain(|port| port.node() != *node);
+        self.patient
+            .retain(|&index, _| self.streams.get(index).is_some_and(|stream| stream.from != life));
         self.watches.retain(|(of, _), _| *of != life);
         self.views.retain(|(of, _), _| *of != life);
         self.queries.retain(|(of, _)| *of != life);
@@ -67,14 +96,36 @@ impl Oracle {
     }
 
     /// Takes note of what has happened, or says which promise it breaks.
-    pub(super) fn saw(&mut self, life: Life, happening: &Happening) -> Result<(), String> {
+    pub(super) fn saw(
+        &mut self,
+        life: Life,
+        node: &NodeId,
+        happening: &Happening,
+    ) -> Result<(), String> {
         match happening {
             Happening::Delivered { port, message, .. } => self.delivered(life, port, message),
-            Happening::Fired { watch, .. } => {
+            // Nobody but the spawner can know of it before.
+            Happening::Spawned { port, .. } => {
+                self.opened(PortId::new(node, port));
+                Ok(())
+            }
+            Happening::PortClosed { port, .. } => {
+                let port = PortId::new(node, port);
+                self.alive.remove(&port);
+                // Whoever links the port of an answer to another waits no more once that died.
+                self.calls.iter_mut().for_each(|call| call.ended |= call.reply == port);
+                Ok(())
+            }
+            Happening::Fired { watch, reason } => {
                 let watched = self
                     .watches
                     .get_mut(&(life, *watch))
                     .ok_or_else(|| format!("{watch:?} fired and was never set"))?;
+                if !reason.to_string().starts_with("[\"transport_error\"")
+                    && self.alive.contains(&watched.target)
+                {
+                    return Err(format!("{watched:?} fired, but the port lives: {reason}"));
+                }
                 match watched.fate {
                     Fate::Set => watched.fate = Fate::Fired,
                     Fate::Fired => return Err(format!("monitor {watched:?} fired twice")),

@@ -76,11 +76,25 @@ pub enum Op {
     CancelQuery {
         query: u32,
     },
+    /// A message with the port for the answer, behind a monitor.
+    Call {
+        host: u32,
+        port: u32,
+    },
+    /// More messages on a stream, each only while the lane is not congested.
+    Patiently {
+        stream: u32,
+        count: u32,
+    },
     Echo {
         host: u32,
         on: u32,
     },
     Cut {
+        a: u32,
+        b: u32,
+    },
+    HalfCut {
         a: u32,
         b: u32,
     },
@@ -110,6 +124,16 @@ pub enum Op {
         host: u32,
         ms: u32,
     },
+    Suspend {
+        host: u32,
+        ms: u32,
+    },
+    /// The clocks of a node jump.
+    Jump {
+        host: u32,
+        leap_ms: u32,
+        wall: i32,
+    },
     Weather {
         rough: bool,
     },
@@ -124,6 +148,25 @@ pub enum Op {
         host: u32,
         node: u32,
     },
+}
+
+impl Op {
+    /// Whether it is something that goes wrong around the nodes.
+    pub fn is_fault(&self) -> bool {
+        matches!(
+            self,
+            Op::Cut { .. }
+                | Op::HalfCut { .. }
+                | Op::Block { .. }
+                | Op::Partition { .. }
+                | Op::Kill9 { .. }
+                | Op::Vanish { .. }
+                | Op::Pause { .. }
+                | Op::Suspend { .. }
+                | Op::Jump { .. }
+                | Op::Disconnect { .. }
+        )
+    }
 }
 
 /// The network to begin with.
@@ -142,7 +185,11 @@ pub struct Setup {
     pub narrow: u32,
     /// Nodes that also announce addresses that lead nowhere, or to others: two bits each.
     pub confused: u32,
-    /// Perl nodes: bits. Those that are seeds are replaced by ours, at the end at the latest.
+    /// Nodes that let others run nothing: bits.
+    pub secure: u32,
+    /// Nothing fails, and delays are short: no connection may be lost.
+    pub peaceful: bool,
+    /// Perl nodes: bits. Those that are global are replaced by ours, at the end at the latest.
     pub perl: u32,
     /// Nodes that are not started again at the end, if they are down and no seeds: bits.
     pub stay_down: u32,
@@ -162,10 +209,14 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// The plan of a seed: three to eight nodes.
+    /// The plan of a seed: three to eight nodes mostly, sometimes up to forty.
     pub fn new(seed: u64) -> Self {
         let mut random = StdRng::seed_from_u64(seed ^ 0x5eed_0fa1_7e57);
-        let nodes = random.random_range(3..=8);
+        let nodes = match seed % 100 {
+            50 => random.random_range(25..=40),
+            10 | 30 | 70 | 90 => random.random_range(9..=24),
+            _ => random.random_range(3..=8),
+        };
         Plan::make(seed, nodes, &mut random)
     }
 
@@ -178,19 +229,27 @@ impl Plan {
     fn make(seed: u64, nodes: usize, random: &mut StdRng) -> Self {
         let seeds = random.random_range(1..=3_usize.max(nodes / 10).min(nodes - 1).min(10));
         let everything = (1_u32 << seeds) - 1;
+        let peaceful = random.random_ratio(1, 10);
+        let mut sometimes = |of: u32, out_of: u32| {
+            if !peaceful && random.random_ratio(of, out_of) { random.random() } else { 0 }
+        };
+        let (globals, narrow, confused) = (sometimes(1, 3), sometimes(1, 3), sometimes(1, 3));
+        let (perl, stay_down, secure) = (sometimes(2, 5), sometimes(1, 2), sometimes(1, 5));
         let setup = Setup {
             nodes,
             seeds,
             knows: (seeds..nodes).map(|_| random.random_range(1..=everything)).collect(),
-            globals: if random.random_ratio(1, 3) { random.random() } else { 0 },
-            narrow: if random.random_ratio(1, 3) { random.random() } else { 0 },
-            confused: if random.random_ratio(1, 3) { random.random() } else { 0 },
-            perl: if random.random_ratio(2, 5) { random.random() } else { 0 },
-            stay_down: if random.random_ratio(1, 2) { random.random() } else { 0 },
+            globals,
+            narrow,
+            confused,
+            secure,
+            peaceful,
+            perl,
+            stay_down,
         };
         let longest = if random.random_ratio(1, 4) { 1_000 } else { 200 };
         let len = random.random_range(20..=longest) * nodes.div_ceil(8);
-        let faults = random.random_range(0..=40);
+        let faults = if peaceful { 0 } else { random.random_range(0..=40) };
         let ops = (0..len).map(|_| (pause(random), op(random, faults))).collect();
         Plan { seed, setup, verbose: false, ops }
     }
@@ -211,7 +270,11 @@ fn op(random: &mut StdRng, faults: u32) -> Op {
     let mut r = || random.random::<u32>() >> 8;
     let (a, b, c) = (r(), r(), r());
     if r() % 100 < faults {
-        return match r() % 23 {
+        return match r() % 27 {
+            23 => Op::HalfCut { a, b },
+            24 => Op::Suspend { host: a, ms: b % if c % 8 == 0 { 600_000 } else { 8_000 } },
+            25 => Op::Jump { host: a, leap_ms: b % 4_000_000, wall: c as i32 - 8_000_000 },
+            26 => Op::Jump { host: a, leap_ms: 0, wall: c as i32 - 8_000_000 },
             0..=3 => Op::Cut { a, b },
             4 | 5 => Op::Block { a, b },
             6 => Op::Unblock { a, b },
@@ -227,10 +290,13 @@ fn op(random: &mut StdRng, faults: u32) -> Op {
             _ => Op::Disconnect { host: a, node: b },
         };
     }
-    match r() % 40 {
+    match r() % 46 {
+        40..=42 => Op::Call { host: a, port: b },
+        43..=45 => Op::Patiently { stream: a, count: 1 + c % 100 },
         0..=4 => Op::OpenPort { host: a },
         5..=9 => Op::Stream { host: a, port: b, count: c % 5 },
-        10..=13 => Op::Continue { stream: a, count: 1 + c % 20 },
+        // Sometimes more than a lane takes.
+        10..=13 => Op::Continue { stream: a, count: 1 + c % if c % 16 == 0 { 100 } else { 20 } },
         14..=16 => Op::Kill { host: a, port: b, with_reason: c % 2 == 0 },
         17 | 18 => Op::Unwatch { watch: a },
         19 | 20 => Op::Spawn { host: a, on: b, known: c % 4 != 0, count: c % 3 },

@@ -1,6 +1,6 @@
 //! What has to be true once everything was mended and time has passed.
 
-use super::oracle::Fate;
+use super::oracle::{Call, Fate};
 use super::run::Run;
 use crate::{HostId, Node};
 use aemp::kernel::db::{Datum, Entries, GLOBALS, LOCATIONS};
@@ -20,6 +20,7 @@ impl Run<'_> {
         self.check_monitors()?;
         self.check_streams()?;
         self.check_views()?;
+        self.check_calls()?;
         match self.oracle.queries.first() {
             Some((life, query)) => Err(format!("{life:?} still waits for the answer of {query:?}")),
             None => Ok(()),
@@ -36,7 +37,7 @@ impl Run<'_> {
     }
 
     /// The place where a node runs, ours or Perl's.
-    fn host_of(&self, id: &NodeId) -> Option<HostId> {
+    pub(super) fn host_of(&self, id: &NodeId) -> Option<HostId> {
         let mut hosts = self.world.hosts();
         hosts.find(|&host| self.world.is_running(host) && self.world.spec(host).node == *id)
     }
@@ -134,8 +135,30 @@ impl Run<'_> {
                 census.monitors
             ));
         }
+        let monitors = self.oracle.watches.iter().filter(|((life, _), watched)| {
+            watched.fate == Fate::Set
+                && life.0 != host
+                && self.is_alive(*life)
+                && watched.target.node() == *kernel.node()
+                && !watched.target.is_node_port()
+                && self.lives(&watched.target)
+        });
+        let pairs = |silent: bool| -> BTreeSet<(HostId, &PortId)> {
+            let monitors = monitors.clone().filter(|(_, watched)| silent || !watched.is_silent);
+            monitors.map(|((life, _), watched)| (life.0, &watched.target)).collect()
+        };
+        let (least, most) = (pairs(false).len(), pairs(true).len());
+        if !(least..=most).contains(&census.monitors_of_peers) {
+            return Err(format!(
+                "peers have set {} monitors at {host:?}, and it should be {least} to {most}",
+                census.monitors_of_peers
+            ));
+        }
         if let Some((peer, lane)) = node.lanes().find(|(peer, _)| !up.contains(*peer)) {
             return Err(format!("{host:?} has a lane to {peer}: {lane:?}"));
+        }
+        if let Some((peer, lane)) = node.lanes().find(|(_, lane)| lane.waiting() > 0) {
+            return Err(format!("{host:?} never wrote what waits for {peer}: {lane:?}"));
         }
         if census.agenda > 20 {
             return Err(format!("{host:?} has {} things to do", census.agenda));
@@ -245,6 +268,17 @@ impl Run<'_> {
             }
         }
         Ok(())
+    }
+
+    fn check_calls(&self) -> Result<(), String> {
+        let waits = |call: &&Call| !call.ended && self.is_alive(call.life);
+        if let Some(call) = self.oracle.calls.iter().find(waits) {
+            return Err(format!("neither an answer nor a loss ended {call:?}"));
+        }
+        match self.oracle.patient.first_key_value() {
+            Some((stream, left)) => Err(format!("{left} messages of stream {stream} still wait")),
+            None => Ok(()),
+        }
     }
 
     fn check_views(&self) -> Result<(), String> {

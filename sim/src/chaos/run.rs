@@ -1,9 +1,8 @@
 //! Carrying out a plan.
 
-use super::oracle::{Fate, Life, Oracle, Stream, View, Watched};
-use super::plan::{Op, Plan};
-use crate::{HostId, Spec, Weather, World};
-use aemp::kernel::db::{Datum, QueryKind};
+use super::oracle::{Fate, Life, Oracle, Stream, Watched};
+use super::plan::Plan;
+use crate::{Happening, HostId, Spec, Weather, World};
 use aemp::kernel::{LaneLimits, WatchId, Watcher};
 use aemp::value::{NodeId, Packed, PortId, Str};
 use aemp::wire::framing::Framing;
@@ -12,6 +11,9 @@ use std::time::Duration;
 /// How long a network may take to come to rest after everything is mended: TCP notices what is
 /// lost, seeds are retried, searches end, keys that are missing are given up.
 const REST: Duration = Duration::from_secs(400);
+
+/// Delays differ, but nobody could take them for a failure.
+const GENTLE: Weather = Weather { worst: Duration::from_millis(50), ..Weather::ROUGH };
 
 /// A promise that was broken.
 #[derive(Debug, Clone)]
@@ -43,6 +45,12 @@ pub struct Outcome {
     pub sent: u64,
     /// Those that arrived.
     pub received: u64,
+    /// Faults: cuts, crashes, stopped processes, clocks that jump, and so on.
+    pub faults: u64,
+    /// Connections that were given up because too much waited to be sent.
+    pub overflows: u64,
+    /// Calls that were answered.
+    pub answered: u64,
     /// Monitors that fired.
     pub fired: u64,
     /// Perl slaves that had to adopt a master, of those that still ran at the end.
@@ -57,6 +65,9 @@ impl Outcome {
         self.steps += other.steps;
         self.sent += other.sent;
         self.received += other.received;
+        self.faults += other.faults;
+        self.overflows += other.overflows;
+        self.answered += other.answered;
         self.fired += other.fired;
         self.healed += other.healed;
         self.trace ^= other.trace;
@@ -64,11 +75,13 @@ impl Outcome {
 }
 
 pub(super) struct Run<'a> {
-    plan: &'a Plan,
+    pub(super) plan: &'a Plan,
     pub(super) world: World,
     pub(super) oracle: Oracle,
     pub(super) outcome: Outcome,
     history: Vec<String>,
+    /// What was found broken while an operation was carried out.
+    broken: Option<String>,
 }
 
 impl Plan {
@@ -116,8 +129,9 @@ impl Plan {
 
 impl<'a> Run<'a> {
     fn new(plan: &'a Plan) -> Self {
-        let mut world = World::new(plan.seed, Weather::ROUGH);
         let setup = &plan.setup;
+        let weather = if setup.peaceful { GENTLE } else { Weather::ROUGH };
+        let mut world = World::new(plan.seed, weather);
         let seeds: Vec<String> = (0..setup.seeds).map(|host| format!("n{host}:1")).collect();
         for host in 0..setup.nodes {
             let mut spec = Spec::new(&format!("n{host}"));
@@ -142,10 +156,11 @@ impl<'a> Run<'a> {
                 _ => None,
             };
             spec.perl = bit(setup.perl, host);
+            spec.secure = bit(setup.secure, host) && !spec.perl;
             world.place(spec);
         }
         let (oracle, outcome) = (Oracle::default(), Outcome::default());
-        Run { plan, world, oracle, outcome, history: Vec::new() }
+        Run { plan, world, oracle, outcome, history: Vec::new(), broken: None }
     }
 
     fn everything(&mut self) -> Result<(), String> {
@@ -156,24 +171,31 @@ impl<'a> Run<'a> {
             self.pass(pause)?;
             let done = self.carry_out(op);
             self.history.push(format!("{:?} {op:?} {done}", self.world.now()));
+            self.broken.take().map_or(Ok(()), Err)?;
             self.look()?;
         }
         self.world.unblock_all();
-        self.world.set_weather(Weather { worst: Duration::from_millis(50), ..Weather::ROUGH });
+        self.world.set_weather(GENTLE);
+        self.pass(self.world.all_resume_at().saturating_sub(self.world.now()))?;
         for host in self.world.hosts() {
             if host.0 < self.plan.setup.seeds || !bit(self.plan.setup.stay_down, host.0) {
                 self.world.start(host);
             }
         }
         self.history.push(format!("{:?} everything is mended", self.world.now()));
-        for seed in (0..self.plan.setup.seeds).map(HostId) {
-            if self.world.perl(seed).is_some() {
+        for host in self.world.hosts() {
+            // What Perl nodes that are global keep too long, nobody can take from them.
+            if self
+                .world
+                .perl(host)
+                .is_some_and(|perl| host.0 < self.plan.setup.seeds || perl.database().is_global())
+            {
                 self.pass(Duration::from_secs(20))?;
-                self.stop(seed, World::kill);
-                self.history.push(format!("{:?} {seed:?} is replaced", self.world.now()));
+                self.stop(host, World::kill);
+                self.history.push(format!("{:?} {host:?} is replaced", self.world.now()));
                 self.pass(Duration::from_secs(5))?;
-                self.world.spec_mut(seed).perl = false;
-                self.world.start(seed);
+                self.world.spec_mut(host).perl = false;
+                self.world.start(host);
             }
         }
         self.pass(REST)?;
@@ -193,38 +215,146 @@ impl<'a> Run<'a> {
     }
 
     /// Checks what has happened since the last look.
-    fn look(&mut self) -> Result<(), String> {
-        for host in self.world.take_touched() {
+    pub(super) fn look(&mut self) -> Result<(), String> {
+        // What programs do about it makes more happen at once.
+        while let Some(host) = self.world.next_touched() {
             let happenings = self.world.happenings(host);
-            if happenings.is_empty() {
-                continue;
-            }
             let life = (host, self.world.incarnation(host));
-            for happening in happenings {
+            let node = self.world.spec(host).node.clone();
+            for happening in &happenings {
                 self.trace(&(host, self.world.now(), format!("{happening:?}")));
                 if self.plan.verbose {
                     eprintln!("{:?} {host:?} {happening:?}", self.world.now());
                 }
-                self.oracle.saw(life, &happening).map_err(|what| format!("{host:?}: {what}"))?;
-                match happening {
-                    crate::Happening::Fired { .. } => self.outcome.fired += 1,
-                    crate::Happening::Delivered { .. } => self.outcome.received += 1,
-                    // Nobody but the spawner can know of it before.
-                    crate::Happening::Spawned { port, .. } => {
-                        let node = &self.world.spec(host).node;
-                        self.oracle.ports.push(PortId::new(node, &port));
-                    }
-                    crate::Happening::Eval { reply, .. } => {
-                        let none = Packed::default();
-                        self.world.kernel(host, |kernel| {
-                            kernel.eval_done(&reply, "no Perl here", none.as_elements());
-                        });
-                    }
-                    _ => {}
-                }
+                let seen = self.oracle.saw(life, &node, happening);
+                seen.map_err(|what| format!("{host:?}: {what}"))?;
             }
+            // All that has happened is known before anything is done about it.
+            for happening in happenings {
+                self.react(host, happening)?;
+            }
+            self.patience_of(host);
         }
         Ok(())
+    }
+
+    fn react(&mut self, host: HostId, happening: Happening) -> Result<(), String> {
+        match happening {
+            Happening::Fired { watch, .. } => {
+                self.outcome.fired += 1;
+                let life = self.life(host);
+                if let Some(call) = self.oracle.call_of(life, watch) {
+                    self.end_call(call);
+                }
+            }
+            Happening::Delivered { port, message, .. } => {
+                self.outcome.received += 1;
+                self.answer(host, &message);
+                self.answered(host, &port, &message)?;
+            }
+            Happening::NodeDown(_, reason) if reason.to_string().contains("too much waits") => {
+                self.outcome.overflows += 1;
+            }
+            Happening::NodeUp(peer) => self.check_twins(host, &peer)?,
+            Happening::NodeDown(peer, reason) if self.plan.setup.peaceful => {
+                return Err(format!("{host:?} lost {peer} though nothing failed: {reason}"));
+            }
+            Happening::Eval { reply, .. } => {
+                let none = Packed::default();
+                self.world.kernel(host, |kernel| {
+                    kernel.eval_done(&reply, "no Perl here", none.as_elements());
+                });
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// There is never more than one connection to a node.
+    fn check_twins(&self, host: HostId, peer: &NodeId) -> Result<(), String> {
+        let Some(node) = self.world.running(host) else { return Ok(()) };
+        match node.established().filter(|other| *other == peer).count() {
+            0 | 1 => Ok(()),
+            many => Err(format!("{host:?} has {many} connections to {peer}")),
+        }
+    }
+
+    /// The program at a port answers calls.
+    fn answer(&mut self, host: HostId, message: &Packed) {
+        if self.world.running(host).is_some()
+            && let Ok((kind, number, reply)) = message.decode::<(String, u32, String)>()
+            && kind == "call"
+            && let Ok(reply) = PortId::try_from(Str::from(reply))
+        {
+            let answer = Packed::of(&("answer", number)).unwrap_or_default();
+            self.world.send(host, &reply, &answer);
+        }
+    }
+
+    fn answered(&mut self, host: HostId, port: &Str, message: &Packed) -> Result<(), String> {
+        if let Ok((kind, number)) = message.decode::<(String, usize)>()
+            && kind == "answer"
+        {
+            let call = self.oracle.calls.get(number);
+            let call = call
+                .filter(|call| call.life == self.life(host) && call.reply.port() == port.as_ref());
+            if call.is_none() {
+                return Err(format!("the answer {message} came to {host:?} {port}"));
+            }
+            self.outcome.answered += 1;
+            self.end_call(number);
+        }
+        Ok(())
+    }
+
+    fn end_call(&mut self, number: usize) {
+        let Some(call) = self.oracle.calls.get_mut(number) else { return };
+        call.ended = true;
+        let (host, reply, watch) = (call.life.0, call.reply.clone(), call.watch);
+        if let Some(watched) = self.oracle.watches.get_mut(&(call.life, watch))
+            && watched.fate == Fate::Set
+        {
+            watched.fate = Fate::Removed;
+            self.world.kernel(host, |kernel| kernel.unwatch(watch));
+        }
+        self.world.kernel(host, |kernel| kernel.kill(&reply, &Packed::default()));
+    }
+
+    /// Those who wait until a lane of this node has room go on.
+    fn patience_of(&mut self, host: HostId) {
+        let waiting: Vec<usize> = self.oracle.patient.keys().copied().collect();
+        for index in waiting {
+            if self.oracle.streams.get(index).is_some_and(|stream| stream.from.0 == host) {
+                self.send_patiently(index);
+            }
+        }
+    }
+
+    pub(super) fn send_patiently(&mut self, index: usize) {
+        while let Some(left) = self.oracle.patient.get(&index).copied() {
+            let Some(stream) = self.oracle.streams.get(index) else { return };
+            let watched = self.oracle.watches.get(&(stream.from, stream.watch));
+            let over = stream.ended || watched.is_none_or(|watched| watched.fate != Fate::Set);
+            let lane = self.world.running(stream.from.0);
+            let lane = lane.and_then(|node| node.lane(&stream.to.node()));
+            if over || left == 0 || !self.is_alive(stream.from) {
+                self.oracle.patient.remove(&index);
+            } else if lane.is_some_and(aemp::kernel::Lane::is_congested) {
+                return;
+            } else {
+                self.oracle.patient.insert(index, left - 1);
+                self.send_one(index);
+            }
+        }
+    }
+
+    pub(super) fn live_stream(&self, choice: u32) -> Option<usize> {
+        let is_live = |index: &usize| {
+            let stream = self.oracle.streams.get(*index);
+            stream.is_some_and(|stream| self.is_alive(stream.from) && !stream.ended)
+        };
+        let live: Vec<usize> = (0..self.oracle.streams.len()).filter(is_live).collect();
+        live.get(choice as usize % live.len().max(1)).copied()
     }
 
     fn trace(&mut self, what: &impl std::hash::Hash) {
@@ -235,23 +365,24 @@ impl<'a> Run<'a> {
         self.outcome.trace = hasher.finish();
     }
 
-    fn host(&self, choice: u32) -> HostId {
+    pub(super) fn host(&self, choice: u32) -> HostId {
         HostId(choice as usize % self.plan.setup.nodes)
     }
 
-    fn stop(&mut self, host: HostId, how: impl FnOnce(&mut World, HostId)) {
-        self.oracle.died(self.life(host));
+    pub(super) fn stop(&mut self, host: HostId, how: impl FnOnce(&mut World, HostId)) {
+        let node = self.world.spec(host).node.clone();
+        self.oracle.died(self.life(host), &node);
         how(&mut self.world, host);
     }
 
     /// A node that runs, ours or Perl's, if the chosen one does.
-    fn anybody(&self, choice: u32) -> Option<HostId> {
+    pub(super) fn anybody(&self, choice: u32) -> Option<HostId> {
         let host = self.host(choice);
         self.world.is_running(host).then_some(host)
     }
 
     /// A node of ours that runs, if the chosen one does.
-    fn running(&self, choice: u32) -> Option<HostId> {
+    pub(super) fn running(&self, choice: u32) -> Option<HostId> {
         let host = self.host(choice);
         self.world.running(host).map(|_| host)
     }
@@ -264,7 +395,7 @@ impl<'a> Run<'a> {
         self.world.is_running(host) && self.world.incarnation(host) == incarnation
     }
 
-    fn port(&self, choice: u32) -> Option<PortId> {
+    pub(super) fn port(&self, choice: u32) -> Option<PortId> {
         // New ports are more interesting.
         let ports = &self.oracle.ports;
         let recent = ports.len().min(12);
@@ -272,11 +403,11 @@ impl<'a> Run<'a> {
         ports.get(index).cloned()
     }
 
-    fn node_id(&self, choice: u32) -> NodeId {
+    pub(super) fn node_id(&self, choice: u32) -> NodeId {
         self.world.spec(self.host(choice)).node.clone()
     }
 
-    fn watch(&mut self, host: HostId, target: &PortId, watcher: Watcher) -> WatchId {
+    pub(super) fn watch(&mut self, host: HostId, target: &PortId, watcher: Watcher) -> WatchId {
         let is_silent = !matches!(watcher, Watcher::Host);
         let target = target.clone();
         let watch = self.world.kernel(host, |kernel| kernel.watch(&target, watcher));
@@ -285,7 +416,7 @@ impl<'a> Run<'a> {
         watch
     }
 
-    fn stream(&mut self, host: HostId, to: PortId, count: u32) -> usize {
+    pub(super) fn stream(&mut self, host: HostId, to: PortId, count: u32) -> usize {
         let watch = self.watch(host, &to, Watcher::Host);
         let from = self.life(host);
         self.oracle.streams.push(Stream { from, to, watch, sent: 0, received: 0, ended: false });
@@ -294,7 +425,7 @@ impl<'a> Run<'a> {
         stream
     }
 
-    fn send(&mut self, index: usize, count: u32) {
+    pub(super) fn send(&mut self, index: usize, count: u32) {
         for _ in 0..count {
             let Some(stream) = self.oracle.streams.get(index) else {
                 return;
@@ -303,277 +434,29 @@ impl<'a> Run<'a> {
             if stream.ended || watched.is_none_or(|watched| watched.fate != Fate::Set) {
                 return;
             }
-            let filling = "x".repeat((stream.sent as usize * 37 + index) % 300);
-            let message = Packed::of(&("num", index, stream.sent, filling)).unwrap_or_default();
-            let (host, to) = (stream.from.0, stream.to.clone());
-            if let Some(stream) = self.oracle.streams.get_mut(index) {
-                stream.sent += 1;
-            }
-            self.outcome.sent += 1;
-            self.world.send(host, &to, &message);
+            self.send_one(index);
             // It may have been too much.
-            if self.look().is_err() {
+            if let Err(what) = self.look() {
+                self.broken.get_or_insert(what);
                 return;
             }
         }
     }
 
-    fn carry_out(&mut self, op: Op) -> String {
-        self.try_op(op).unwrap_or_else(|| "(nothing)".to_owned())
-    }
-
-    fn try_op(&mut self, op: Op) -> Option<String> {
-        match op {
-            Op::OpenPort { host } => {
-                let host = self.anybody(host)?;
-                let port = self.world.open_port(host);
-                self.oracle.ports.push(port.clone());
-                Some(format!("{port}"))
-            }
-            Op::Stream { host, port, count } => {
-                let (host, port) = (self.running(host)?, self.port(port)?);
-                let stream = self.stream(host, port.clone(), count);
-                Some(format!("stream {stream} from {host:?} to {port}"))
-            }
-            Op::Continue { stream, count } => {
-                let live: Vec<usize> = (0..self.oracle.streams.len())
-                    .filter(|&index| {
-                        let stream = &self.oracle.streams[index];
-                        self.is_alive(stream.from) && !stream.ended
-                    })
-                    .collect();
-                let index = *live.get(stream as usize % live.len().max(1))?;
-                self.send(index, count);
-                Some(format!("stream {index}"))
-            }
-            Op::Kill { host, port, with_reason } => {
-                let (host, port) = (self.anybody(host)?, self.port(port)?);
-                let reason =
-                    if with_reason { Packed::of(&("bad", 1)).ok()? } else { Packed::default() };
-                if self.world.perl(host).is_none() {
-                    self.world.kernel(host, |kernel| kernel.kill(&port, &reason));
-                } else if self.world.spec(host).node == port.node() {
-                    self.world.perl_kill(host, &port, &reason);
-                } else {
-                    return None;
-                }
-                Some(format!("{host:?} kills {port}"))
-            }
-            Op::Unwatch { watch } => {
-                let set = self.oracle.watches.iter().filter(|(_, w)| w.fate == Fate::Set);
-                let set: Vec<_> = set.map(|(&key, _)| key).collect();
-                let (life, watch) = *set.get(watch as usize % set.len().max(1))?;
-                self.world.kernel(life.0, |kernel| kernel.unwatch(watch));
-                let watched = self.oracle.watches.get_mut(&(life, watch))?;
-                watched.fate = Fate::Removed;
-                let done = format!("{life:?} {watch:?} of {}", watched.target);
-                for stream in &mut self.oracle.streams {
-                    if stream.from == life && stream.watch == watch {
-                        stream.ended = true;
-                    }
-                }
-                Some(done)
-            }
-            Op::Spawn { host, on, known, count } => {
-                let (host, on) = (self.running(host)?, self.node_id(on));
-                let port = self.world.kernel(host, |kernel| {
-                    let function = if known { "f" } else { "unknown" };
-                    kernel.spawn(&on, function, Packed::default().as_elements())
-                });
-                let stream = self.stream(host, port.clone(), count);
-                Some(format!("{host:?} spawns {port}, stream {stream}"))
-            }
-            Op::Link { host, port, own } => {
-                let (host, port) = (self.running(host)?, self.port(port)?);
-                let ports: Vec<_> = self.world.node(host).ports().cloned().collect();
-                let own = ports.get(own as usize % ports.len().max(1))?.clone();
-                let done = format!("{own} of {host:?} to {port}");
-                self.watch(host, &port, Watcher::Link(own));
-                Some(done)
-            }
-            Op::Notify { host, port, to } => {
-                let (host, port, to) = (self.running(host)?, self.port(port)?, self.port(to)?);
-                self.oracle.notices += 1;
-                let elements = Packed::of(&("notice", self.oracle.notices)).ok()?;
-                let done = format!("{host:?} for {to} of {port}");
-                self.watch(host, &port, Watcher::Message { to, elements });
-                Some(done)
-            }
-            Op::WatchNode { host, node } => {
-                let (host, node) = (self.running(host)?, self.node_id(node));
-                if node == self.world.spec(host).node {
-                    return None;
-                }
-                self.watch(host, &node.node_port(), Watcher::Host);
-                Some(format!("{host:?} {node}"))
-            }
-            Op::Set { host, family, key, value } => {
-                let host = self.anybody(host)?;
-                let (family, key) = (family_name(family), Str::from(format!("k{key}")));
-                let value = Datum::int(i64::from(value));
-                if self.world.perl(host).is_some() {
-                    self.world
-                        .perl_database(host, |db, now| db.set(&family, key, value, now))?
-                        .ok()?;
-                    return Some("in Perl".to_owned());
-                }
-                self.world.kernel(host, |kernel| kernel.set(&family, key, value)).ok()?;
-                Some(String::new())
-            }
-            Op::Delete { host, family, key } => {
-                let host = self.anybody(host)?;
-                let (family, key) = (family_name(family), Str::from(format!("k{key}")));
-                if self.world.perl(host).is_some() {
-                    self.world
-                        .perl_database(host, |db, now| db.delete(&family, [key], now))?
-                        .ok()?;
-                    return Some("in Perl".to_owned());
-                }
-                self.world.kernel(host, |kernel| kernel.delete(&family, [key])).ok()?;
-                Some(String::new())
-            }
-            Op::MonitorFamily { host, family } => {
-                let host = self.running(host)?;
-                let family = family_name(family);
-                let life = self.life(host);
-                let oracle = &mut self.oracle;
-                self.world.kernel(host, |kernel| {
-                    let monitor = kernel.monitor_family(&family);
-                    oracle.views.insert((life, monitor), View { family, content: None });
-                });
-                Some(String::new())
-            }
-            Op::UnmonitorFamily { monitor } => {
-                let views: Vec<_> = self.oracle.views.keys().copied().collect();
-                let (life, monitor) = *views.get(monitor as usize % views.len().max(1))?;
-                self.oracle.views.remove(&(life, monitor));
-                self.world.kernel(life.0, |kernel| kernel.unmonitor_family(monitor));
-                Some(format!("{life:?}"))
-            }
-            Op::Query { host, family, kind } => {
-                let host = self.running(host)?;
-                let family = family_name(family);
-                let query = self.world.kernel(host, |kernel| match kind {
-                    0 => kernel.query(QueryKind::Family, &family),
-                    1 => kernel.query(QueryKind::Keys, &family),
-                    2 => kernel.query(QueryKind::Values, &family),
-                    _ => kernel.get(&family, &Str::from("k1")),
-                });
-                self.oracle.queries.insert((self.life(host), query));
-                Some(format!("{query:?}"))
-            }
-            Op::CancelQuery { query } => {
-                let queries: Vec<_> = self.oracle.queries.iter().copied().collect();
-                let (life, query) = *queries.get(query as usize % queries.len().max(1))?;
-                self.oracle.queries.remove(&(life, query));
-                self.world.kernel(life.0, |kernel| kernel.cancel_query(query));
-                Some(format!("{life:?} {query:?}"))
-            }
-            Op::Echo { host, on } => {
-                let (host, on) = (self.running(host)?, self.node_id(on));
-                let port = self.world.open_port(host);
-                let request = Packed::of(&("snd", port.to_string(), "echo")).ok()?;
-                self.world.kernel(host, |kernel| {
-                    kernel.send_request(&on, request.as_elements());
-                });
-                Some(format!("{host:?} {on}"))
-            }
-            Op::Cut { a, b } => {
-                self.world.cut(self.host(a), self.host(b));
-                Some(format!("{:?} {:?}", self.host(a), self.host(b)))
-            }
-            Op::Block { a, b } => {
-                self.world.block(self.host(a), self.host(b));
-                Some(format!("{:?} {:?}", self.host(a), self.host(b)))
-            }
-            Op::Unblock { a, b } => {
-                self.world.unblock(self.host(a), self.host(b));
-                Some(format!("{:?} {:?}", self.host(a), self.host(b)))
-            }
-            Op::Partition { mask } => {
-                for a in self.world.hosts() {
-                    for b in self.world.hosts() {
-                        if bit(mask, a.0) != bit(mask, b.0) {
-                            self.world.block(a, b);
-                        }
-                    }
-                }
-                Some(String::new())
-            }
-            Op::Heal => {
-                self.world.unblock_all();
-                Some(String::new())
-            }
-            Op::Kill9 { host } => {
-                let host = self.anybody(host)?;
-                self.stop(host, World::kill);
-                Some(format!("{host:?}"))
-            }
-            Op::Vanish { host } => {
-                let host = self.anybody(host)?;
-                self.stop(host, World::vanish);
-                Some(format!("{host:?}"))
-            }
-            Op::Start { host, new_id } => {
-                let host = self.host(host);
-                if self.world.is_running(host) {
-                    return None;
-                }
-                if host.0 < self.plan.setup.seeds && self.world.spec(host).perl {
-                    self.world.spec_mut(host).perl = !new_id;
-                } else if new_id {
-                    let name = format!("n{}.{}", host.0, self.world.incarnation(host) + 1);
-                    self.world.spec_mut(host).node = NodeId::new(name).ok()?;
-                }
-                self.world.start(host);
-                Some(format!("{host:?} as {}", self.world.spec(host).node))
-            }
-            Op::Pause { host, ms } => {
-                let host = self.anybody(host)?;
-                self.world.pause(host, Duration::from_millis(u64::from(ms)));
-                Some(format!("{host:?}"))
-            }
-            Op::Weather { rough } => {
-                self.world.set_weather(if rough { Weather::ROUGH } else { Weather::CALM });
-                Some(String::new())
-            }
-            Op::SetSeeds { host, mask } => {
-                let host = self.running(host)?;
-                let seeds = self.plan.setup.seeds;
-                let chosen = (0..seeds).filter(|seed| (mask >> seed) & 1 == 1);
-                let chosen: Vec<Str> = chosen.map(|seed| Str::from(format!("n{seed}:1"))).collect();
-                if host.0 < seeds || chosen.is_empty() {
-                    return None;
-                }
-                self.world.kernel(host, |kernel| kernel.set_seeds(&chosen));
-                let done = format!("{host:?} {chosen:?}");
-                self.world.spec_mut(host).seeds = chosen;
-                Some(done)
-            }
-            Op::Disconnect { host, node } => {
-                let (host, node) = (self.running(host)?, self.node_id(node));
-                self.world.kernel(host, |kernel| kernel.disconnect(&node, "told to"));
-                Some(format!("{host:?} {node}"))
-            }
-            Op::BecomeGlobal { host } => {
-                let host = self.running(host)?;
-                self.world.kernel(host, |kernel| kernel.become_global());
-                Some(format!("{host:?}"))
-            }
-        }
+    fn send_one(&mut self, index: usize) {
+        let Some(stream) = self.oracle.streams.get_mut(index) else {
+            return;
+        };
+        let filling = "x".repeat((stream.sent as usize * 37 + index) % 300);
+        let message = Packed::of(&("num", index, stream.sent, filling)).unwrap_or_default();
+        let (host, to) = (stream.from.0, stream.to.clone());
+        stream.sent += 1;
+        self.outcome.sent += 1;
+        self.world.send(host, &to, &message);
     }
 }
 
 /// Whether a host's bit is set.
-fn bit(bits: u32, host: usize) -> bool {
+pub(super) fn bit(bits: u32, host: usize) -> bool {
     (bits >> (host % 32)) & 1 == 1
-}
-
-fn family_name(choice: u32) -> Str {
-    match choice {
-        0 => Str::from("f0"),
-        1 => Str::from("f1"),
-        2 => Str::from("'l"),
-        _ => Str::from("'g"),
-    }
 }

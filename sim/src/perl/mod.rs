@@ -10,7 +10,7 @@ mod master;
 use crate::event::{Happening, Timer};
 use crate::node::Around;
 use crate::wire::Wire;
-use aemp::kernel::db::{Database, DbConfig, DbEffect};
+use aemp::kernel::db::{Database, DbConfig, DbEffect, OwnerKind, Request};
 use aemp::value::packed::{self, Elements};
 use aemp::value::{NodeId, Packed, PortId, Str, StrRef};
 use master::Master;
@@ -226,7 +226,8 @@ impl PerlNode {
         let Some(name) = request.first_str() else { return };
         let arguments = request.after(1);
         let now = around.now() - self.started;
-        if self.db.receive(from, name, arguments, now) {
+        if self.adds_only(from, name, arguments, now) || self.db.receive(from, name, arguments, now)
+        {
             return self.settle(around);
         }
         let first = arguments.first_str();
@@ -263,6 +264,27 @@ impl PerlNode {
             }
             _ => {}
         }
+    }
+
+    /// The defect: what a node had and does not send again stays. True if that is what it sent.
+    fn adds_only(
+        &mut self,
+        from: &NodeId,
+        name: StrRef<'_>,
+        arguments: Elements<'_>,
+        now: Duration,
+    ) -> bool {
+        let kind = self.db.global().and_then(|global| global.merge().kind(from));
+        let tables = match (kind, Request::parse(name, arguments)) {
+            (Some(OwnerKind::Slave), Some(Ok(Request::Slave(Some(tables)))))
+            | (Some(OwnerKind::Global), Some(Ok(Request::Set(tables)))) => tables,
+            _ => return false,
+        };
+        for (family, set) in tables {
+            let update = Request::Update { family, set: Some(set), delete: None };
+            self.db.handle(from, update, now);
+        }
+        true
     }
 
     fn mon1(&mut self, around: &mut Around<'_>, from: &NodeId, port: StrRef<'_>) {

@@ -1,0 +1,328 @@
+//! What a large network costs: messages, memory and time for each join, change and loss.
+//!
+//! `scale [SLAVES [GLOBALS]]`: 100,000 and 30, unless told. All nodes run in this one process, so
+//! the time is that of all nodes together, the simulated network included.
+
+#![allow(clippy::unwrap_used, reason = "what is measured has been set up right")]
+
+use aemp::kernel::db::{Datum, LOCATIONS, QueryKind};
+use aemp::value::{NodeId, Packed, PortId, Str};
+use aemp_sim::{HostId, Spec, Traffic, World};
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+/// How many seeds a slave has: its master, and one for the case that it is lost.
+const SEEDS: usize = 2;
+
+/// Counts the octets that are allocated.
+struct Counting;
+
+static ALLOCATED: AtomicUsize = AtomicUsize::new(0);
+
+// SAFETY: everything is passed on to the system's allocator.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATED.fetch_add(layout.size(), Relaxed);
+        // SAFETY: as the caller promised.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        ALLOCATED.fetch_sub(layout.size(), Relaxed);
+        // SAFETY: as the caller promised.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+fn main() {
+    let mut arguments = std::env::args().skip(1).filter_map(|text| text.parse::<usize>().ok());
+    let slaves = arguments.next().unwrap_or(100_000);
+    let globals = arguments.next().unwrap_or(30).max(SEEDS + 1);
+    Network::new(globals).measure(slaves);
+}
+
+struct Network {
+    world: World,
+    globals: Vec<HostId>,
+    slaves: Vec<HostId>,
+}
+
+/// What a phase began with.
+struct Mark {
+    traffic: Traffic,
+    cpu: Duration,
+    memory: usize,
+    now: Duration,
+}
+
+impl Network {
+    fn new(globals: usize) -> Self {
+        let mut world = World::calm();
+        let addresses: Vec<String> = (0..globals).map(|global| format!("g{global}:1")).collect();
+        let seeds = || addresses.iter().map(String::as_str);
+        let globals =
+            (0..globals).map(|global| world.add(Spec::new(&format!("g{global}")).seeds(seeds())));
+        let globals = globals.collect();
+        world.run_for(Duration::from_secs(60));
+        Network { world, globals, slaves: Vec::new() }
+    }
+
+    fn measure(&mut self, slaves: usize) {
+        println!("| what | packets each | octets each | time each | until all know |");
+        println!("|---|---|---|---|---|");
+        for part in [slaves / 100, slaves / 10, slaves / 2, slaves] {
+            self.join(part);
+        }
+        let memory = ALLOCATED.load(Relaxed);
+        self.settle(Duration::from_secs(40));
+        self.changes(slaves);
+        self.subscriptions();
+        self.connects();
+        self.losses(slaves / 100);
+        self.loss_of_a_global();
+        println!();
+        println!("all of it: {} MB allocated, {} MB resident", memory / 1_000_000, resident());
+        self.weigh();
+    }
+
+    fn mark(&self) -> Mark {
+        Mark {
+            traffic: self.world.traffic().clone(),
+            cpu: cpu(),
+            memory: ALLOCATED.load(Relaxed),
+            now: self.world.now(),
+        }
+    }
+
+    /// A line of the table.
+    fn tell(&self, what: &str, since: &Mark, count: usize, took: Duration) {
+        let traffic = self.world.traffic().since(&since.traffic);
+        let each = |number: u64| number as f64 / count as f64;
+        let time = (cpu() - since.cpu) / count as u32;
+        let mut kinds: Vec<_> = traffic.packets.iter().collect();
+        kinds.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
+        let kinds: Vec<String> = kinds
+            .into_iter()
+            .filter(|(_, count)| **count * 50 > traffic.packets())
+            .map(|(name, count)| format!("{name} {:.1}", each(*count)))
+            .collect();
+        println!(
+            "| {what} | {:.1} ({}) | {:.0} | {time:.1?} | {took:.1?} |",
+            each(traffic.packets()),
+            kinds.join(", "),
+            each(traffic.octets),
+        );
+    }
+
+    /// Lets time pass and forgets what programs were shown.
+    fn settle(&mut self, how_long: Duration) {
+        let step = Duration::from_millis(100);
+        let until = self.world.now() + how_long;
+        while self.world.now() < until {
+            self.world.run_for(step.min(until - self.world.now()));
+            self.forget();
+        }
+    }
+
+    fn forget(&mut self) {
+        while let Some(host) = self.world.next_touched() {
+            drop(self.world.happenings(host));
+        }
+    }
+
+    /// Lets time pass until something is the case; returns how long that took.
+    fn until(&mut self, is_so: impl Fn(&Self) -> bool) -> Duration {
+        let begun = self.world.now();
+        while !is_so(self) {
+            assert!(self.world.now() < begun + Duration::from_secs(600), "it never happens");
+            self.world.run_for(Duration::from_millis(1));
+            self.forget();
+        }
+        self.world.now() - begun
+    }
+
+    /// Whether all global nodes know so many nodes.
+    fn all_know(&self, nodes: usize) -> bool {
+        self.keys(LOCATIONS, nodes)
+    }
+
+    fn keys(&self, family: &str, keys: usize) -> bool {
+        let family = Str::from(family);
+        self.globals.iter().filter_map(|&host| self.world.running(host)).all(|node| {
+            let global = node.kernel().database().global();
+            global.is_some_and(|global| global.merge().family_len(&family) == keys)
+        })
+    }
+
+    /// Slaves join, a thousand in a second, until there are so many.
+    fn join(&mut self, until: usize) {
+        let (mark, before) = (self.mark(), self.slaves.len());
+        let globals = self.globals.len();
+        while self.slaves.len() < until {
+            for _ in 0..100.min(until - self.slaves.len()) {
+                let number = self.slaves.len();
+                let seeds = (0..SEEDS).map(|seed| format!("g{}:1", (number + seed) % globals));
+                let seeds: Vec<String> = seeds.collect();
+                let spec = Spec::new(&format!("slave/{number}"));
+                let spec = spec.seeds(seeds.iter().map(String::as_str));
+                self.slaves.push(self.world.add(spec));
+            }
+            self.world.run_for(Duration::from_millis(100));
+            self.forget();
+        }
+        let nodes = self.slaves.len() + globals;
+        let took = self.until(|network| network.all_know(nodes));
+        let joined = self.slaves.len() - before;
+        self.tell(&format!("join, {} to {until} slaves", before), &mark, joined, took);
+        eprintln!(
+            "{} octets of memory for each slave that joined",
+            (ALLOCATED.load(Relaxed) - mark.memory) / joined
+        );
+    }
+
+    fn set(&mut self, slave: HostId, family: &str, value: usize) {
+        let key = Str::from(self.world.spec(slave).node.to_string());
+        let value = Datum::int(value as i64);
+        self.world.kernel(slave, |kernel| kernel.set(&Str::from(family), key, value).unwrap());
+    }
+
+    fn changes(&mut self, slaves: usize) {
+        let mark = self.mark();
+        for index in 0..slaves {
+            self.set(self.slaves[index], "workers", 1);
+            if index % 100 == 0 {
+                self.world.run_for(Duration::from_millis(10));
+                self.forget();
+            }
+        }
+        let took = self.until(|network| network.keys("workers", slaves));
+        self.tell("change: a key of every slave is set", &mark, slaves, took);
+    }
+
+    fn subscriptions(&mut self) {
+        let mark = self.mark();
+        let first = self.slaves[0];
+        self.world.kernel(first, |kernel| kernel.monitor_family(&Str::from("workers")));
+        self.settle(Duration::from_secs(1));
+        self.tell("subscription to the family of all these keys", &mark, 1, Duration::ZERO);
+        let mark = self.mark();
+        self.world.kernel(first, |kernel| kernel.query(QueryKind::Keys, &Str::from("workers")));
+        self.settle(Duration::from_secs(1));
+        self.tell("query for its keys", &mark, 1, Duration::ZERO);
+        let mark = self.mark();
+        for slave in self.slaves.clone() {
+            self.world.kernel(slave, |kernel| kernel.monitor_family(&Str::from("settings")));
+        }
+        self.settle(Duration::from_secs(1));
+        self.tell("subscription of every slave to a small family", &mark, self.slaves.len(), {
+            Duration::ZERO
+        });
+        let mark = self.mark();
+        for number in 0..5 {
+            self.set(self.slaves[number], "settings", number);
+            self.settle(Duration::from_secs(1));
+        }
+        self.tell("change that every slave has subscribed to", &mark, 5, Duration::ZERO);
+    }
+
+    /// Slaves talk to slaves of other global nodes.
+    fn connects(&mut self) {
+        let pairs = 1_000.min(self.slaves.len() / 2 - 1);
+        let mark = self.mark();
+        let ports: Vec<PortId> =
+            (0..pairs).map(|pair| self.world.open_port(self.slaves[2 * pair + 1])).collect();
+        let message = Packed::of(&("hello",)).unwrap();
+        for (pair, port) in ports.iter().enumerate() {
+            self.world.send(self.slaves[2 * pair], port, &message);
+        }
+        let slaves = self.slaves.clone();
+        let took = self.until(|network| {
+            (0..pairs).all(|pair| {
+                let kernel = network.world.node(slaves[2 * pair]).kernel();
+                kernel.is_up(&network.world.spec(slaves[2 * pair + 1]).node)
+            })
+        });
+        self.tell("first message from a slave to another one", &mark, pairs, took);
+    }
+
+    fn losses(&mut self, count: usize) {
+        let mark = self.mark();
+        for slave in self.slaves.split_off(self.slaves.len() - count) {
+            self.world.kill(slave);
+        }
+        let nodes = self.slaves.len() + self.globals.len();
+        let took = self.until(|network| network.all_know(nodes));
+        self.tell("loss of a slave with two entries", &mark, count, took);
+    }
+
+    fn loss_of_a_global(&mut self) {
+        let lost = self.globals[0];
+        let id = self.world.spec(lost).node.clone();
+        let moved = self.slaves_of(&id);
+        let nodes = self.slaves.len() + self.globals.len() - 1;
+        let mark = self.mark();
+        self.world.kill(lost);
+        self.settle(Duration::from_millis(1));
+        let took = self.until(|network| network.all_know(nodes));
+        self.tell(&format!("loss of a global node with {moved} slaves"), &mark, 1, took);
+        let mark = self.mark();
+        self.world.start(lost);
+        let took = self.until(|network| network.all_know(nodes + 1));
+        self.tell("the same when it comes back, without slaves", &mark, 1, took);
+        let back = self.world.now();
+        let _ = mark.now;
+        self.settle(Duration::from_secs(60));
+        assert!(self.world.now() > back);
+    }
+
+    fn slaves_of(&self, global: &NodeId) -> usize {
+        let slaves = self.slaves.iter().filter_map(|&slave| self.world.running(slave));
+        slaves.filter(|node| node.kernel().master() == Some(global)).count()
+    }
+
+    /// How much memory goes with nodes that end, connections aside.
+    fn weigh(&mut self) {
+        let before = ALLOCATED.load(Relaxed);
+        let some = self.slaves.len() / 10;
+        for slave in self.slaves.split_off(self.slaves.len() - some) {
+            self.world.vanish(slave);
+        }
+        let after = ALLOCATED.load(Relaxed);
+        println!("a slave: {} KB", (before - after) / some / 1_000);
+        let global = self.globals[1];
+        let entries = self.world.database(global).unwrap().global().map_or(0, |global| {
+            ["workers", LOCATIONS]
+                .map(|name| global.merge().family_len(&Str::from(name)))
+                .iter()
+                .sum()
+        });
+        let peers = self.world.node(global).kernel().up_nodes().len();
+        self.world.vanish(global);
+        let size = after - ALLOCATED.load(Relaxed);
+        println!(
+            "a global node with {entries} entries and {peers} connections: {} MB",
+            size / 1_000_000
+        );
+    }
+}
+
+/// The time for which this process was running.
+fn cpu() -> Duration {
+    static BEGUN: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
+    let stat = std::fs::read_to_string("/proc/self/schedstat").unwrap_or_default();
+    match stat.split(' ').next().and_then(|nanos| nanos.parse().ok()) {
+        Some(nanos) => Duration::from_nanos(nanos),
+        None => BEGUN.get_or_init(Instant::now).elapsed(),
+    }
+}
+
+/// Megabytes that the system counts for this process.
+fn resident() -> usize {
+    let stat = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let pages = stat.split(' ').nth(1).and_then(|pages| pages.parse::<usize>().ok());
+    pages.unwrap_or_default() * 4_096 / 1_000_000
+}

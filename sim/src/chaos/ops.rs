@@ -1,0 +1,300 @@
+//! Each operation of a plan, carried out.
+
+use super::oracle::{Call, Fate, View};
+use super::plan::Op;
+use super::run::{Run, bit};
+use crate::{Weather, World};
+use aemp::kernel::Watcher;
+use aemp::kernel::db::{Datum, QueryKind};
+use aemp::value::{NodeId, Packed, Str};
+use std::time::Duration;
+
+impl Run<'_> {
+    pub(super) fn carry_out(&mut self, op: Op) -> String {
+        let done = self.try_op(op);
+        self.outcome.faults += u64::from(op.is_fault() && done.is_some());
+        done.unwrap_or_else(|| "(nothing)".to_owned())
+    }
+
+    fn try_op(&mut self, op: Op) -> Option<String> {
+        match op {
+            Op::OpenPort { host } => {
+                let host = self.anybody(host)?;
+                let port = self.world.open_port(host);
+                self.oracle.opened(port.clone());
+                Some(format!("{port}"))
+            }
+            Op::Stream { host, port, count } => {
+                let (host, port) = (self.running(host)?, self.port(port)?);
+                let stream = self.stream(host, port.clone(), count);
+                Some(format!("stream {stream} from {host:?} to {port}"))
+            }
+            Op::Continue { stream, count } => {
+                let index = self.live_stream(stream)?;
+                self.send(index, count);
+                Some(format!("stream {index}"))
+            }
+            Op::Kill { host, port, with_reason } => {
+                let (host, port) = (self.anybody(host)?, self.port(port)?);
+                let reason =
+                    if with_reason { Packed::of(&("bad", 1)).ok()? } else { Packed::default() };
+                if self.world.perl(host).is_none() {
+                    self.world.kernel(host, |kernel| kernel.kill(&port, &reason));
+                } else if self.world.spec(host).node == port.node() {
+                    self.world.perl_kill(host, &port, &reason);
+                } else {
+                    return None;
+                }
+                Some(format!("{host:?} kills {port}"))
+            }
+            Op::Unwatch { watch } => {
+                let set = self.oracle.watches.iter().filter(|(_, w)| w.fate == Fate::Set);
+                let set: Vec<_> = set.map(|(&key, _)| key).collect();
+                let (life, watch) = *set.get(watch as usize % set.len().max(1))?;
+                self.world.kernel(life.0, |kernel| kernel.unwatch(watch));
+                let watched = self.oracle.watches.get_mut(&(life, watch))?;
+                watched.fate = Fate::Removed;
+                let done = format!("{life:?} {watch:?} of {}", watched.target);
+                for stream in &mut self.oracle.streams {
+                    stream.ended |= stream.from == life && stream.watch == watch;
+                }
+                for call in &mut self.oracle.calls {
+                    call.ended |= call.life == life && call.watch == watch;
+                }
+                Some(done)
+            }
+            Op::Spawn { host, on, known, count } => {
+                let (host, on) = (self.running(host)?, self.node_id(on));
+                let port = self.world.kernel(host, |kernel| {
+                    let function = if known { "f" } else { "unknown" };
+                    kernel.spawn(&on, function, Packed::default().as_elements())
+                });
+                let stream = self.stream(host, port.clone(), count);
+                Some(format!("{host:?} spawns {port}, stream {stream}"))
+            }
+            Op::Link { host, port, own } => {
+                let (host, port) = (self.running(host)?, self.port(port)?);
+                let ports: Vec<_> = self.world.node(host).ports().cloned().collect();
+                let own = ports.get(own as usize % ports.len().max(1))?.clone();
+                let done = format!("{own} of {host:?} to {port}");
+                self.watch(host, &port, Watcher::Link(own));
+                Some(done)
+            }
+            Op::Notify { host, port, to } => {
+                let (host, port, to) = (self.running(host)?, self.port(port)?, self.port(to)?);
+                self.oracle.notices += 1;
+                let elements = Packed::of(&("notice", self.oracle.notices)).ok()?;
+                let done = format!("{host:?} for {to} of {port}");
+                self.watch(host, &port, Watcher::Message { to, elements });
+                Some(done)
+            }
+            Op::WatchNode { host, node } => {
+                let (host, node) = (self.running(host)?, self.node_id(node));
+                if node == self.world.spec(host).node {
+                    return None;
+                }
+                self.watch(host, &node.node_port(), Watcher::Host);
+                Some(format!("{host:?} {node}"))
+            }
+            Op::Set { host, family, key, value } => {
+                let host = self.anybody(host)?;
+                let (family, key) = (family_name(family), Str::from(format!("k{key}")));
+                let value = Datum::int(i64::from(value));
+                if self.world.perl(host).is_some() {
+                    self.world
+                        .perl_database(host, |db, now| db.set(&family, key, value, now))?
+                        .ok()?;
+                    return Some("in Perl".to_owned());
+                }
+                self.world.kernel(host, |kernel| kernel.set(&family, key, value)).ok()?;
+                Some(String::new())
+            }
+            Op::Delete { host, family, key } => {
+                let host = self.anybody(host)?;
+                let (family, key) = (family_name(family), Str::from(format!("k{key}")));
+                if self.world.perl(host).is_some() {
+                    self.world
+                        .perl_database(host, |db, now| db.delete(&family, [key], now))?
+                        .ok()?;
+                    return Some("in Perl".to_owned());
+                }
+                self.world.kernel(host, |kernel| kernel.delete(&family, [key])).ok()?;
+                Some(String::new())
+            }
+            Op::MonitorFamily { host, family } => {
+                let host = self.running(host)?;
+                let family = family_name(family);
+                let life = self.life(host);
+                let oracle = &mut self.oracle;
+                self.world.kernel(host, |kernel| {
+                    let monitor = kernel.monitor_family(&family);
+                    oracle.views.insert((life, monitor), View { family, content: None });
+                });
+                Some(String::new())
+            }
+            Op::UnmonitorFamily { monitor } => {
+                let views: Vec<_> = self.oracle.views.keys().copied().collect();
+                let (life, monitor) = *views.get(monitor as usize % views.len().max(1))?;
+                self.oracle.views.remove(&(life, monitor));
+                self.world.kernel(life.0, |kernel| kernel.unmonitor_family(monitor));
+                Some(format!("{life:?}"))
+            }
+            Op::Query { host, family, kind } => {
+                let host = self.running(host)?;
+                let family = family_name(family);
+                let query = self.world.kernel(host, |kernel| match kind {
+                    0 => kernel.query(QueryKind::Family, &family),
+                    1 => kernel.query(QueryKind::Keys, &family),
+                    2 => kernel.query(QueryKind::Values, &family),
+                    _ => kernel.get(&family, &Str::from("k1")),
+                });
+                self.oracle.queries.insert((self.life(host), query));
+                Some(format!("{query:?}"))
+            }
+            Op::CancelQuery { query } => {
+                let queries: Vec<_> = self.oracle.queries.iter().copied().collect();
+                let (life, query) = *queries.get(query as usize % queries.len().max(1))?;
+                self.oracle.queries.remove(&(life, query));
+                self.world.kernel(life.0, |kernel| kernel.cancel_query(query));
+                Some(format!("{life:?} {query:?}"))
+            }
+            Op::Call { host, port } => {
+                let (host, to) = (self.running(host)?, self.port(port)?);
+                // The model of a Perl node answers nothing.
+                if self.host_of(&to.node()).is_some_and(|host| self.world.perl(host).is_some()) {
+                    return None;
+                }
+                let number = self.oracle.calls.len() as u32;
+                let reply = self.world.open_port(host);
+                let watch = self.watch(host, &to, Watcher::Host);
+                let message = Packed::of(&("call", number, reply.to_string())).ok()?;
+                let done = format!("{host:?} calls {to}: {number}");
+                let life = self.life(host);
+                self.oracle.calls.push(Call { life, reply, watch, ended: false });
+                self.world.send(host, &to, &message);
+                Some(done)
+            }
+            Op::Patiently { stream, count } => {
+                let index = self.live_stream(stream)?;
+                *self.oracle.patient.entry(index).or_default() += count;
+                self.send_patiently(index);
+                Some(format!("stream {index}"))
+            }
+            Op::Echo { host, on } => {
+                let (host, on) = (self.running(host)?, self.node_id(on));
+                let port = self.world.open_port(host);
+                let request = Packed::of(&("snd", port.to_string(), "echo")).ok()?;
+                self.world.kernel(host, |kernel| {
+                    kernel.send_request(&on, request.as_elements());
+                });
+                Some(format!("{host:?} {on}"))
+            }
+            Op::Cut { a, b } => {
+                self.world.cut(self.host(a), self.host(b));
+                Some(format!("{:?} {:?}", self.host(a), self.host(b)))
+            }
+            Op::HalfCut { a, b } => {
+                self.world.half_cut(self.host(a), self.host(b));
+                Some(format!("{:?} {:?}", self.host(a), self.host(b)))
+            }
+            Op::Block { a, b } => {
+                self.world.block(self.host(a), self.host(b));
+                Some(format!("{:?} {:?}", self.host(a), self.host(b)))
+            }
+            Op::Unblock { a, b } => {
+                self.world.unblock(self.host(a), self.host(b));
+                Some(format!("{:?} {:?}", self.host(a), self.host(b)))
+            }
+            Op::Partition { mask } => {
+                for a in self.world.hosts() {
+                    for b in self.world.hosts() {
+                        if bit(mask, a.0) != bit(mask, b.0) {
+                            self.world.block(a, b);
+                        }
+                    }
+                }
+                Some(String::new())
+            }
+            Op::Heal => {
+                self.world.unblock_all();
+                Some(String::new())
+            }
+            Op::Kill9 { host } => {
+                let host = self.anybody(host)?;
+                self.stop(host, World::kill);
+                Some(format!("{host:?}"))
+            }
+            Op::Vanish { host } => {
+                let host = self.anybody(host)?;
+                self.stop(host, World::vanish);
+                Some(format!("{host:?}"))
+            }
+            Op::Start { host, new_id } => {
+                let host = self.host(host);
+                if self.world.is_running(host) {
+                    return None;
+                }
+                if host.0 < self.plan.setup.seeds && self.world.spec(host).perl {
+                    self.world.spec_mut(host).perl = !new_id;
+                } else if new_id {
+                    let name = format!("n{}.{}", host.0, self.world.incarnation(host) + 1);
+                    self.world.spec_mut(host).node = NodeId::new(name).ok()?;
+                }
+                self.world.start(host);
+                Some(format!("{host:?} as {}", self.world.spec(host).node))
+            }
+            Op::Pause { host, ms } => {
+                let host = self.anybody(host)?;
+                self.world.pause(host, Duration::from_millis(u64::from(ms)));
+                Some(format!("{host:?}"))
+            }
+            Op::Suspend { host, ms } => {
+                let host = self.running(host)?;
+                self.world.suspend(host, Duration::from_millis(u64::from(ms)));
+                Some(format!("{host:?}"))
+            }
+            Op::Jump { host, leap_ms, wall } => {
+                let host = self.running(host)?;
+                let leap = Duration::from_millis(u64::from(leap_ms));
+                self.world.jump(host, leap, f64::from(wall));
+                Some(format!("{host:?}"))
+            }
+            Op::Weather { rough } => {
+                self.world.set_weather(if rough { Weather::ROUGH } else { Weather::CALM });
+                Some(String::new())
+            }
+            Op::SetSeeds { host, mask } => {
+                let host = self.running(host)?;
+                let seeds = self.plan.setup.seeds;
+                let chosen = (0..seeds).filter(|seed| (mask >> seed) & 1 == 1);
+                let chosen: Vec<Str> = chosen.map(|seed| Str::from(format!("n{seed}:1"))).collect();
+                if host.0 < seeds || chosen.is_empty() {
+                    return None;
+                }
+                self.world.kernel(host, |kernel| kernel.set_seeds(&chosen));
+                let done = format!("{host:?} {chosen:?}");
+                self.world.spec_mut(host).seeds = chosen;
+                Some(done)
+            }
+            Op::Disconnect { host, node } => {
+                let (host, node) = (self.running(host)?, self.node_id(node));
+                self.world.kernel(host, |kernel| kernel.disconnect(&node, "told to"));
+                Some(format!("{host:?} {node}"))
+            }
+            Op::BecomeGlobal { host } => {
+                let host = self.running(host)?;
+                self.world.kernel(host, |kernel| kernel.become_global());
+                Some(format!("{host:?}"))
+            }
+        }
+    }
+}
+
+fn family_name(choice: u32) -> Str {
+    match choice {
+        0 => Str::from("f0"),
+        1 => Str::from("f1"),
+        2 => Str::from("'l"),
+        _ => Str::from("'g"),
+    }
+}
