@@ -47,6 +47,19 @@ browser: ## the status page in Chromium, where that is installed; pictures go to
 	@$(CARGO) build --quiet --workspace --bins
 	AEMP_REQUIRE= $(CARGO) test --quiet --workspace --test browser -- --ignored --nocapture
 
+.PHONY: deb deny package
+
+deb: ## a Debian package of the command, in target/
+	@$(CARGO) build --release --quiet --bin aemp
+	@scripts/deb "$${CARGO_TARGET_DIR:-target}"
+
+deny: ## licences, duplicates and sources of all dependencies; ADVISORIES=1: known holes too (needs net)
+	@$(CARGO) deny --version > /dev/null || { echo "cargo install cargo-deny"; exit 1; }
+	$(CARGO) deny $(if $(ADVISORIES),,--offline) check $(if $(ADVISORIES),advisories) bans licenses sources
+
+package: ## what cargo would publish is whole: it builds by itself
+	$(CARGO) package --package aemp --quiet
+
 .PHONY: bench profile
 
 bench: ## all cases side by side with Erlang, Perl, ractor_cluster and plain TCP, where installed

@@ -129,6 +129,7 @@ fn every_key_has_a_long_a_short_and_a_deleting_form() {
         "heal",
         "heartbeat",
         "log_level",
+        "metrics_values",
     ];
     for key in keys {
         let bench = Bench::new();

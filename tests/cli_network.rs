@@ -73,6 +73,22 @@ fn words_of_a_message_are_no_options() {
 }
 
 #[test]
+fn only_nodes_that_stay_serve_metrics() {
+    let mut network = Network::start();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    network.success(&["setmetrics", &address]);
+    network.success(&["ping", "seed"]);
+    let node = ["run", "--no-watchdog", "other", "binds", "127.0.0.1:0"];
+    network.failure(&node, &format!("bind {address}: Address already in use"));
+    drop(taken);
+    network.seed = Running::start(network.command(&node));
+    let page = network.seed.line_with("metrics and status page at ");
+    assert!(page.starts_with(&format!("http://{address}/")), "{page}");
+    network.success(&["delmetrics"]);
+}
+
+#[test]
 fn a_chain_configures_and_then_talks() {
     let network = Network::start();
     network.configure("another", None);

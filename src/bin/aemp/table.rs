@@ -256,7 +256,6 @@ const KEYS: &[Key] = &[
     Key {
         name: "metrics",
         value: required("ADDRESS", Kind::Anything),
-        has_alias: false,
         what: "the address on which metrics and the status page are served",
         details: "PORT (on 127.0.0.1), HOST:PORT or [IPV6]:PORT. Prometheus reads /metrics, load \
                   balancers /health, browsers /. There is no password: whoever reaches the \
@@ -268,7 +267,6 @@ const KEYS: &[Key] = &[
     Key {
         name: "metrics_values",
         value: required("BOOL", Kind::Anything),
-        has_alias: false,
         what: "whether the status page shows what is in the database (0 or 1)",
         details: "Without it the page shows how many keys each family has, and nothing else.",
         without: "0 counts.",

@@ -1,0 +1,36 @@
+//! The oldest Rust that is promised is one with which all dependencies build, as they say.
+//!
+//! Our own code is held to it by clippy, whose lint `incompatible_msrv` knows since when each item of
+//! the standard library exists.
+#![allow(missing_docs, clippy::unwrap_used)]
+
+use serde_json::Value;
+use std::process::Command;
+
+/// `1.88` and `1.88.0` are the same.
+fn parts(version: &str) -> Vec<u32> {
+    let mut parts: Vec<u32> = version.split('.').map(|part| part.parse().unwrap()).collect();
+    parts.resize(3, 0);
+    parts
+}
+
+#[test]
+fn no_dependency_needs_a_newer_rust_than_we_promise() {
+    let output = Command::new(env!("CARGO"))
+        .args(["metadata", "--format-version", "1", "--all-features", "--locked", "--offline"])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let metadata: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let ours = parts(env!("CARGO_PKG_RUST_VERSION"));
+    let packages = metadata["packages"].as_array().unwrap();
+    let newer: Vec<String> = packages
+        .iter()
+        .filter(|package| package["rust_version"].as_str().is_some_and(|v| parts(v) > ours))
+        .map(|package| {
+            format!("{} {}: {}", package["name"], package["version"], package["rust_version"])
+        })
+        .collect();
+    assert!(packages.len() > 100 && newer.is_empty(), "{newer:#?}");
+}
