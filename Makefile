@@ -13,7 +13,7 @@ endif
 .PHONY: help demo test compat format lint doctest replace
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: ## a seed, a receiver and a sender find each other and talk, as three processes
 	@echo "Building; the first time that takes a minute or two."
@@ -90,3 +90,20 @@ replace: ## ten times in a row: the seeds of a Perl network are replaced by ours
 	  AEMP_REQUIRE=packages,live AEMP_STEP_SECONDS=10 \
 	  $(CARGO) test --quiet --package compat-tests --test replace -- --nocapture --test-threads 1 \
 	  || exit 1; done
+
+.PHONY: soak-real fuzz
+
+MINUTES ?= 30
+soak-real: ## processes are killed, stopped and flooded for MINUTES (30); memory must not grow
+	@$(CARGO) build --workspace --bins
+	AEMP_TEST_VERBOSE=5 AEMP_SOAK_SECONDS=$$(($(MINUTES) * 60)) \
+	$(CARGO) test --package compat-tests --test faults -- --nocapture a_network_lives
+
+SECONDS ?= 600
+TARGETS ?= greeting handshake cbor json storable packed requests rc
+# Its own workspace, compiler and tool: cargo install cargo-fuzz, rustup toolchain install nightly.
+fuzz: ## each fuzz target (TARGETS) for SECONDS (600); needs cargo-fuzz and a nightly compiler
+	@cd fuzz && $(CARGO) run --quiet --example seeds && $(CARGO) +nightly fuzz build --sanitizer none
+	@cd fuzz && for target in $(TARGETS); do \
+	  $(CARGO) +nightly fuzz run --sanitizer none $$target -- \
+	    -max_total_time=$(SECONDS) -max_len=4096 -timeout=10 -print_final_stats=1 || exit 1; done

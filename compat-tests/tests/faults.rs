@@ -1,0 +1,348 @@
+//! Networks of processes, of Perl's and ours, that are killed, stopped and flooded all the time.
+//!
+//! A short form runs with all other tests. With `AEMP_SOAK_SECONDS` this goes on for so long, and
+//! the memory of all processes that stay must not grow (`make soak-real`).
+
+// Helpers of tests may fail loudly, but clippy sees only functions marked as tests as such.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use aemp::{CallbackPort, Context, Node, NodeId, PortId};
+use compat_tests::network::{Inside, eventually, free_address};
+use compat_tests::node::Aemp;
+use compat_tests::perl;
+use compat_tests::perl_node::{MODULES, PerlNode};
+use serde_json::json;
+use std::io::Write as _;
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+/// How much more memory than after a sixth of the time there may be at the end.
+const GROWTH: f64 = 1.10;
+/// Strangers that connect in each round: some say nothing, some garbage.
+const STRANGERS: usize = 40;
+/// Nodes that come and go in each round.
+const GUESTS: usize = 8;
+
+/// What happens to a process.
+#[derive(Debug, Clone, Copy)]
+enum Fault {
+    Killed,
+    /// It stands still for a moment.
+    Paused,
+    StoppedAndKilled,
+    Terminated,
+}
+
+const FAULTS: [Fault; 4] =
+    [Fault::Killed, Fault::Paused, Fault::StoppedAndKilled, Fault::Terminated];
+
+/// Numbers sent to a node, which sends them back; they stay in order without a hole until the
+/// monitor fires.
+struct Stream {
+    _port: CallbackPort,
+    answered: Arc<AtomicU64>,
+    broken: Arc<AtomicBool>,
+    lost: Arc<AtomicBool>,
+    pump: tokio::task::JoinHandle<u64>,
+}
+
+impl Stream {
+    fn start(inside: &Inside, from: &Node, to: &NodeId) -> Stream {
+        inside.run(async {
+            let answered = Arc::new(AtomicU64::new(0));
+            let [broken, lost] = [(); 2].map(|()| Arc::new(AtomicBool::new(false)));
+            let port = from.port_of_tags();
+            let (seen, hole) = (answered.clone(), broken.clone());
+            port.on("n", move |_: &Context<'_>, (number,): (u64,)| {
+                if seen.swap(number, Ordering::SeqCst) + 1 != number {
+                    hole.store(true, Ordering::SeqCst);
+                }
+            });
+            let monitor = from.monitor(to);
+            let (from, to, back, fired) = (from.clone(), to.clone(), port.id(), lost.clone());
+            let pump = tokio::spawn(async move {
+                let mut monitor = monitor;
+                for number in 1_u64.. {
+                    from.snd_wait(&to, ("snd", &back, "n", number)).await.unwrap();
+                    if monitor.try_reason().is_some() {
+                        fired.store(true, Ordering::SeqCst);
+                        return number;
+                    }
+                    tokio::time::sleep(Duration::from_millis(2)).await;
+                }
+                0
+            });
+            Stream { _port: port, answered, broken, lost, pump }
+        })
+    }
+
+    fn answered(&self) -> u64 {
+        self.answered.load(Ordering::SeqCst)
+    }
+
+    /// Waits until more comes back than until now.
+    fn flows(&self, what: &str) {
+        let before = self.answered();
+        eventually(what, || match self.answered() {
+            now if now > before + 10 => Ok(()),
+            now => Err(format!("{before}, then {now} answers")),
+        });
+    }
+
+    /// Waits for the monitor, and gives how many numbers came back.
+    fn ends(self, inside: &Inside, what: &str) -> u64 {
+        eventually(what, || {
+            if self.lost.load(Ordering::SeqCst) { Ok(()) } else { Err("no monitor fired".into()) }
+        });
+        let sent = inside.run(self.pump).unwrap();
+        let answered = self.answered.load(Ordering::SeqCst);
+        assert!(!self.broken.load(Ordering::SeqCst), "{what}: a hole before {answered}");
+        assert!(answered <= sent);
+        answered
+    }
+}
+
+struct Network {
+    inside: Inside,
+    seeds: Vec<Aemp>,
+    addresses: Vec<String>,
+    worker: Node,
+    observer: Node,
+    perl: Option<PerlNode>,
+    steady: Vec<Stream>,
+    round: usize,
+    answers: u64,
+    strangers: Vec<TcpStream>,
+}
+
+impl Network {
+    fn start() -> Network {
+        let inside = Inside::new();
+        let addresses: Vec<String> = (0..2).map(|_| free_address()).collect();
+        let all = addresses.join(",");
+        let seeds = addresses.iter().enumerate().map(|(index, address)| {
+            Aemp::start(&format!("seed{index}"), &[("binds", address), ("seeds", &all)])
+        });
+        let seeds: Vec<Aemp> = seeds.collect();
+        let worker = inside.start("worker", &addresses);
+        let observer = inside.start("observer", &addresses);
+        let perl = perl::has(MODULES).then(|| {
+            let mut perl = PerlNode::start("perl", json!({ "seeds": addresses }));
+            perl.eval("db_set guests => $NODE => 1; 1");
+            perl
+        });
+        for node in [&worker, &observer] {
+            inside.run(node.joined());
+        }
+        let stays = ["worker"].into_iter().chain(perl.as_ref().map(|_| "perl"));
+        let steady = stays.map(|id| Stream::start(&inside, &observer, &node_id(id))).collect();
+        Network {
+            inside,
+            seeds,
+            addresses,
+            worker,
+            observer,
+            perl,
+            steady,
+            round: 0,
+            answers: 0,
+            strangers: Vec::new(),
+        }
+    }
+
+    /// Strangers connect to a seed, and leave those of the round before.
+    fn strangers(&mut self) {
+        let garbage: [&[u8]; 5] = [
+            b"",
+            b"GET / HTTP/1.1\r\n\r\n",
+            b"aemp;1;worker;hmac_sha3_512;cbor;provider=AE-2.02\nnonce\n",
+            b"aemp;1;worker;hmac_sha3_512;cbor\nnonce\nhmac_sha3_512;00;cbor\n\x81\x60",
+            &[b'x'; 5000],
+        ];
+        let seed = &self.addresses[self.round % self.addresses.len()];
+        self.strangers.clear();
+        for index in 0..STRANGERS {
+            let mut stranger = TcpStream::connect(seed).unwrap();
+            // The seed may have closed it already.
+            let _ = stranger.write_all(garbage[index % garbage.len()]);
+            self.strangers.push(stranger);
+        }
+    }
+
+    /// Nodes join, say something in the database, talk, and go.
+    fn guests(&mut self) {
+        let round = self.round;
+        let guests: Vec<Node> = (0..GUESTS)
+            .map(|index| self.inside.start(&format!("guest{round}-{index}"), &self.addresses))
+            .collect();
+        self.inside.run(async {
+            for guest in &guests {
+                guest.joined().await;
+                guest.db().set("guests", guest.id().to_string(), vec![round; 100]).unwrap();
+                let _watched: Vec<_> = (0..10).map(|_| self.worker.monitor(guest.id())).collect();
+                let (time,): (f64,) = guest.call(self.worker.id(), ("time",)).await.unwrap();
+                assert!(time > 0.0);
+            }
+        });
+        for (index, guest) in guests.into_iter().enumerate() {
+            if index % 2 == 0 {
+                self.inside.run(guest.shutdown());
+            }
+        }
+    }
+
+    /// A process joins, talks, and suffers a fault.
+    fn victim(&mut self, fault: Fault) {
+        let id = format!("victim{}", self.round);
+        let mut victim = Aemp::start(&id, &[("seeds", &self.addresses.join(","))]);
+        let node = node_id(&id);
+        eventually("the victim's addresses in the database", || {
+            let locations = self.inside.family(&self.observer, "'l")?;
+            if locations.contains_key(&id) { Ok(()) } else { Err(format!("{locations:?}")) }
+        });
+        let stream = Stream::start(&self.inside, &self.observer, &node);
+        stream.flows("answers of the victim");
+        match fault {
+            Fault::Killed => victim.process().kill(),
+            Fault::Paused => {
+                victim.process().signal("STOP");
+                std::thread::sleep(Duration::from_millis(500));
+                assert!(!stream.lost.load(Ordering::SeqCst), "to stand still is not to be lost");
+                victim.process().signal("CONT");
+                stream.flows("answers of the victim that goes on");
+                victim.process().kill();
+            }
+            Fault::StoppedAndKilled => {
+                victim.process().signal("STOP");
+                std::thread::sleep(Duration::from_millis(100));
+                victim.process().kill();
+            }
+            Fault::Terminated => {
+                victim.process().signal("TERM");
+                victim.process().wait_for_end();
+            }
+        }
+        self.answers += stream.ends(&self.inside, &format!("the loss of {id} ({fault:?})"));
+    }
+
+    /// What must be so after each round, whatever has happened in it.
+    fn check(&mut self) {
+        let perl = self.perl.is_some();
+        for family in ["guests", "'l"] {
+            eventually("no entry of nodes that are gone", || {
+                let entries = self.inside.family(&self.observer, family)?;
+                let mut left: Vec<_> = entries.keys().map(String::as_str).collect();
+                left.retain(|node| node.starts_with("guest") || node.starts_with("victim"));
+                if left.is_empty() { Ok(()) } else { Err(format!("{left:?}")) }
+            });
+        }
+        if perl {
+            let guests = self.inside.family(&self.observer, "guests").unwrap();
+            assert!(guests.contains_key("perl"), "{guests:?}");
+        }
+        for stream in &self.steady {
+            stream.flows("the steady streams");
+            assert!(!stream.lost.load(Ordering::SeqCst), "a monitor fired for nothing");
+            assert!(!stream.broken.load(Ordering::SeqCst), "a hole");
+        }
+    }
+
+    fn round(&mut self) {
+        self.strangers();
+        self.guests();
+        self.victim(FAULTS[self.round % FAULTS.len()]);
+        self.check();
+        self.round += 1;
+    }
+
+    /// What each process that stays holds in memory, in KiB.
+    fn resident(&mut self) -> Vec<(String, u64)> {
+        let seeds = self.seeds.iter_mut().map(|seed| (seed.id().to_owned(), seed.process().id()));
+        let mut processes: Vec<(String, u32)> = seeds.collect();
+        processes.push(("nodes inside of the test".to_owned(), std::process::id()));
+        processes.into_iter().map(|(name, id)| (name, resident_kib(id))).collect()
+    }
+}
+
+fn node_id(id: &str) -> NodeId {
+    NodeId::new(id).unwrap()
+}
+
+fn resident_kib(process: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+#[test]
+fn a_network_lives_through_constant_churn() {
+    let soak = std::env::var("AEMP_SOAK_SECONDS").ok();
+    let duration = soak.as_ref().map(|seconds| Duration::from_secs(seconds.parse().unwrap()));
+    let start = Instant::now();
+    let mut network = Network::start();
+    let Some(duration) = duration else {
+        for _ in FAULTS {
+            network.round();
+        }
+        return;
+    };
+    let mut early = None;
+    let mut said = 0;
+    while start.elapsed() < duration {
+        network.round();
+        let elapsed = start.elapsed();
+        if early.is_none() && elapsed >= duration / 6 {
+            early = Some(network.resident());
+        }
+        if elapsed.as_secs() / 60 > said {
+            said = elapsed.as_secs() / 60;
+            let (rounds, resident) = (network.round, network.resident());
+            eprintln!("minute {said}: {rounds} rounds, resident KiB {resident:?}");
+        }
+    }
+    let (early, late) = (early.unwrap(), network.resident());
+    let steady: u64 = network.steady.iter().map(Stream::answered).sum();
+    eprintln!(
+        "{} rounds in {:.0} s: {} processes were killed, stopped or ended, {} nodes came and went, \
+         {} strangers connected; {steady} answers on connections that stayed, {} on the others, \
+         none lost before a monitor fired",
+        network.round,
+        start.elapsed().as_secs_f64(),
+        network.round,
+        network.round * GUESTS,
+        network.round * STRANGERS,
+        network.answers,
+    );
+    for ((name, before), (_, after)) in early.iter().zip(&late) {
+        let growth = *after as f64 / *before as f64;
+        eprintln!(
+            "{name}: {before} KiB after a sixth of the time, {after} KiB at the end: {growth:.3}"
+        );
+    }
+    for ((name, before), (_, after)) in early.iter().zip(&late) {
+        assert!(*after as f64 <= *before as f64 * GROWTH, "{name} has grown");
+    }
+}
+
+/// The ports of a node that is gone are gone too.
+#[test]
+fn what_was_sent_to_a_killed_process_is_not_sent_to_the_next_one_of_its_name() {
+    let inside = Inside::new();
+    let address = free_address();
+    let seed = inside.start("seed", &[]);
+    let seeds = seed.addresses()[0].to_string();
+    let settings = [("binds", address.as_str()), ("seeds", seeds.as_str())];
+    let mut first = Aemp::start("twin", &settings);
+    let twin = node_id("twin");
+    eventually("the first one", || if seed.is_up(&twin) { Ok(()) } else { Err("down".into()) });
+    let port: PortId = "twin#port".parse().unwrap();
+    let lost = inside.run(async { seed.monitor(&twin) });
+    first.process().kill();
+    inside.run(lost);
+    let _second = Aemp::start("twin", &settings);
+    eventually("the second one", || if seed.is_up(&twin) { Ok(()) } else { Err("down".into()) });
+    let reason = inside.run(async { seed.monitor(&port).await });
+    assert!(reason.to_string().contains("no_such_port"), "{reason}");
+}

@@ -1,0 +1,8 @@
+//! Octets in the place of a message in memory.
+#![no_main]
+
+#[path = "../src/inputs.rs"]
+#[allow(dead_code, reason = "each target uses some of it")]
+mod inputs;
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| inputs::packed(input));
