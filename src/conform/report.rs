@@ -56,6 +56,7 @@ impl Report {
     pub fn state(&self, finding: &Finding) -> State {
         match (&finding.outcome, self.deviation(finding)) {
             (Outcome::Passed, None) => State::Passed,
+            (Outcome::Passed, Some(known)) if known.sometimes => State::Passed,
             (Outcome::Passed, Some(_)) => State::Surprise,
             (Outcome::Missed { .. }, None) => State::Missed,
             (Outcome::Missed { .. }, Some(_)) => State::Expected,
@@ -90,11 +91,11 @@ impl Report {
         let remark = match (&finding.outcome, self.deviation(finding)) {
             (Outcome::Skipped(why), _) => Some(why.clone()),
             (Outcome::Missed { .. }, Some(known)) => Some(known.explanation.to_owned()),
-            (Outcome::Passed, Some(known)) => {
+            (Outcome::Passed, Some(known)) if !known.sometimes => {
                 Some(format!("the profile says that it does not: {}", known.explanation))
             }
             (Outcome::Missed { what, .. }, None) => Some(what.clone()),
-            (Outcome::Passed, None) => None,
+            (Outcome::Passed, _) => None,
         };
         if let Some(remark) = remark {
             let _ = write!(line, "\n{:14}-> {remark}", "");

@@ -1,0 +1,255 @@
+//! Our own node, and real Perl nodes, in front of the conformance suite.
+
+// Helpers of tests may fail loudly, but clippy sees only functions marked as tests as such.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use aemp::wire::framing::Framing;
+use compat_tests::conform::{
+    Identity, Level, Outcome, Place, Plan, Position, Profile, Report, Start, State, Target, all,
+    run,
+};
+use compat_tests::network::Inside;
+use compat_tests::perl;
+use compat_tests::perl_node::{MODULES, PerlNode};
+use compat_tests::service::{self, SERVICE};
+use serde_json::{Value, json};
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Longer than a block of the HMAC.
+const SECRET: &str = "a secret of more than seventy-two octets, so that HMAC has to hash it first";
+
+/// Small, so that the checks that wait for it end soon, and large for a machine that stands still.
+const MONITOR_TIMEOUT: u64 = 8;
+
+/// Everything that can be told about a node that has the test service.
+fn target(framing: Option<Framing>, pem: Option<&str>) -> Target {
+    Target {
+        secret: Some(SECRET.into()),
+        identity: pem.map(|pem| Arc::new(Identity::from_pem(pem.as_bytes()).unwrap())),
+        framing,
+        // Nothing waits so long but what fails, and what fails on a loaded machine is no miss.
+        patience: Duration::from_secs(20),
+        monitor_timeout: Duration::from_secs(MONITOR_TIMEOUT),
+        service: Some(SERVICE.into()),
+        ..Target::default()
+    }
+}
+
+fn plan(place: Place, target: Target) -> Plan {
+    Plan { place, target, only: Vec::new(), level: Level::Ours, profile: None }
+}
+
+async fn report(plan: Plan) -> Report {
+    let profile = plan.profile;
+    Report::new(run(plan, |_| {}).await.unwrap(), profile)
+}
+
+/// Everything passes, and nothing is skipped but what these settings cannot show.
+fn assert_passes(report: &Report, skipped: &[&str]) {
+    let text = report.text(false);
+    assert_eq!(report.count(State::Missed), 0, "{text}");
+    assert_eq!(report.count(State::Surprise), 0, "{text}");
+    for finding in report.findings() {
+        let id = finding.check.id;
+        let may_skip =
+            skipped.iter().any(|skip| *skip == id || skip.ends_with('-') && id.starts_with(skip));
+        let is_skipped = matches!(finding.outcome, Outcome::Skipped(_));
+        assert!(!is_skipped || may_skip, "{}", report.line(finding));
+    }
+}
+
+/// What belongs to a connection, and is other code in each framing and in TLS.
+const OF_CONNECTIONS: &[&str] =
+    &["take-*", "auth-*", "choose-*", "tls-*", "snd-*", "mon-*", "g-chg2-*", "join*", "slave-*"];
+
+/// Each framing outside of TLS and inside; whether everything is checked so, or only what belongs
+/// to the connection.
+fn variants(pem: &str) -> [(Framing, Option<&str>, bool); 6] {
+    [
+        (Framing::Cbor, None, true),
+        (Framing::Json, None, false),
+        (Framing::Storable, None, false),
+        (Framing::Cbor, Some(pem), false),
+        (Framing::Json, Some(pem), false),
+        (Framing::Storable, Some(pem), true),
+    ]
+}
+
+fn only(all: bool) -> Vec<String> {
+    let only = OF_CONNECTIONS.iter().filter(|_| !all);
+    only.map(|name| (*name).to_owned()).collect()
+}
+
+/// What cannot be found out with, and without, a certificate.
+fn skipped(pem: Option<&str>) -> &'static [&'static str] {
+    match pem {
+        Some(_) => &["refuse-unlisted", "take-claimed-tls"],
+        None => &["refuse-unlisted", "tls-"],
+    }
+}
+
+#[test]
+fn our_node_keeps_every_statement_when_it_is_dialled() {
+    let pem = compat_tests::certificate();
+    let inside = Inside::new();
+    let mut nodes = Vec::new();
+    for (framing, cert, all) in variants(&pem) {
+        let name = format!("ours-{framing}-{}", cert.is_some());
+        let node = inside.start_as(&name, |builder| {
+            let builder = builder.secret(SECRET).bind("127.0.0.1:0").set("connect_interval", 1);
+            let builder = builder.set("monitor_timeout", MONITOR_TIMEOUT);
+            cert.into_iter().fold(builder, |builder, pem| builder.cert(pem))
+        });
+        inside.run(async { service::register(&node) });
+        let place = Place::Dial(node.addresses()[0].to_string());
+        let mut target = target(Some(framing), cert);
+        target.connect_interval = Duration::from_secs(1);
+        nodes.push((node, cert, Plan { only: only(all), ..plan(place, target) }));
+    }
+    let reports: Vec<Report> = inside.run(async {
+        let plans = nodes.iter().map(|(_, _, plan)| plan.clone());
+        let runs: Vec<_> = plans.map(|plan| tokio::spawn(report(plan))).collect();
+        let mut reports = Vec::new();
+        for run in runs {
+            reports.push(run.await.unwrap());
+        }
+        reports
+    });
+    for ((_, cert, _), report) in nodes.iter().zip(&reports) {
+        assert_passes(report, skipped(*cert));
+    }
+}
+
+/// The command that starts our node with the test service and these settings.
+fn our_command(cert: Option<&std::path::Path>) -> String {
+    let node = env!("CARGO_BIN_EXE_service-node");
+    let cert = cert.map_or_else(String::new, |path| format!("cert \"$(cat {})\"", path.display()));
+    format!(
+        "exec {node} x nodeid nut norc 1 binds 127.0.0.1:0 monitor_timeout {MONITOR_TIMEOUT} \
+         secret '{SECRET}' seeds {{seeds}} {cert}"
+    )
+}
+
+fn listening(command: String) -> Place {
+    Place::Listen { host: IpAddr::V4(Ipv4Addr::LOCALHOST), start: Start::Command(command) }
+}
+
+#[test]
+fn our_node_keeps_every_statement_when_it_dials() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("pem");
+    let pem = compat_tests::certificate();
+    std::fs::write(&path, &pem).unwrap();
+    let inside = Inside::new();
+    for (framing, cert, all) in variants(&pem) {
+        let command = our_command(cert.map(|_| &*path));
+        let plan = plan(listening(command), target(Some(framing), cert));
+        let report = inside.run(report(Plan { only: only(all), ..plan }));
+        assert_passes(&report, skipped(cert));
+    }
+}
+
+#[test]
+fn our_node_refuses_a_method_that_it_does_not_list() {
+    let inside = Inside::new();
+    let node = inside.start_as("ours", |builder| {
+        builder.secret(SECRET).bind("127.0.0.1:0").set("auth_accept", json!(["hmac_sha3_512"]))
+    });
+    let place = Place::Dial(node.addresses()[0].to_string());
+    let plan = Plan { only: vec!["refuse-unlisted".into()], ..plan(place, target(None, None)) };
+    assert_passes(&inside.run(report(plan)), &[]);
+}
+
+fn perl_settings(pem: Option<&str>) -> Value {
+    let mut settings = json!({"secret": SECRET, "monitor_timeout": MONITOR_TIMEOUT});
+    if let Some(pem) = pem {
+        settings["cert"] = pem.into();
+    }
+    settings
+}
+
+fn perl_profile() -> Option<&'static Profile> {
+    Profile::named("perl-2.02")
+}
+
+/// Checks of which Perl misses one now and then in a crowd are repeated alone.
+fn alone(report: &Report) -> Vec<String> {
+    let missed = report.findings().iter().filter(|finding| {
+        let known = perl_profile().unwrap().deviation(finding.check.id, finding.position);
+        known.is_some_and(|known| known.sometimes)
+            && matches!(finding.outcome, Outcome::Missed { .. })
+    });
+    missed.map(|finding| finding.check.id.to_owned()).collect()
+}
+
+#[test]
+fn perl_keeps_every_must_when_it_is_dialled_and_misses_what_its_profile_says() {
+    if !perl::has(MODULES) {
+        return;
+    }
+    let pem = compat_tests::certificate();
+    let inside = Inside::new();
+    for (framing, cert) in [(Framing::Cbor, None), (Framing::Json, Some(&*pem))] {
+        let node = PerlNode::start("perl-node", perl_settings(cert));
+        let mut target = target(Some(framing), cert);
+        target.patience = Duration::from_secs(8);
+        let whole = Plan {
+            profile: perl_profile(),
+            ..plan(Place::Dial(node.address().to_owned()), target.clone())
+        };
+        let first = inside.run(report(whole));
+        assert_eq!(first.count(State::Missed), 0, "{}", first.text(false));
+        assert_eq!(first.count(State::Surprise), 0, "{}", first.text(false));
+        for id in alone(&first) {
+            let node = PerlNode::start("perl-node", perl_settings(cert));
+            let place = Place::Dial(node.address().to_owned());
+            let only = Plan { only: vec![id], ..plan(place, target.clone()) };
+            assert_passes(&inside.run(report(only)), &[]);
+        }
+    }
+}
+
+#[test]
+fn perl_keeps_every_must_when_it_dials_and_misses_what_its_profile_says() {
+    if !perl::has(MODULES) {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("settings");
+    let mut settings = perl_settings(None);
+    settings["nodeid"] = "perl-node".into();
+    settings["binds"] = json!(["127.0.0.1:*"]);
+    settings["norc"] = 1.into();
+    settings["seeds"] = json!(["SEEDS"]);
+    std::fs::write(&path, settings.to_string()).unwrap();
+    let program = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("perl/node.pl");
+    // It lives as long as its standard input.
+    let command = format!(
+        "sleep 300 | perl {} \"$(sed s/SEEDS/{{seeds}}/ {})\"",
+        program.display(),
+        path.display()
+    );
+    let mut target = target(None, None);
+    target.patience = Duration::from_secs(8);
+    let plan = Plan { profile: perl_profile(), ..plan(listening(command), target) };
+    let report = Inside::new().run(report(plan));
+    assert_eq!(report.count(State::Missed), 0, "{}", report.text(false));
+    assert_eq!(report.count(State::Surprise), 0, "{}", report.text(false));
+}
+
+#[test]
+fn a_profile_names_only_checks_that_there_are() {
+    for profile in Profile::ALL {
+        for deviation in profile.deviations {
+            let is_one = all().any(|check| {
+                [Position::Dial, Position::Listen].into_iter().any(|position| {
+                    let found = profile.deviation(check.id, position);
+                    found.is_some_and(|found| std::ptr::eq(found, deviation))
+                })
+            });
+            assert!(is_one, "{} of {}", deviation.id, profile.name);
+        }
+    }
+}
