@@ -7,7 +7,7 @@ use crate::config::Edit;
 use crate::errors::{CliError, print_line};
 use crate::grammar::{Action, Grammar, Invocation, Options};
 use crate::profiles::{Show, check_parents};
-use crate::{completions, doctor, help, manual, network, run};
+use crate::{completions, doctor, help, listening, manual, network, run};
 use aemp::config::rc::{self, RcError, RcFile, Scope};
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -22,6 +22,7 @@ enum Step {
     Print(String),
     Run(run::Request),
     Doctor(run::Request),
+    Listening(listening::Step),
     Network(network::Step),
 }
 
@@ -38,6 +39,8 @@ impl Step {
             Action::DeleteProfile => Self::DeleteProfile(invocation.text()?),
             Action::Run => Self::Run(run::Request::prepare(&invocation.arguments)?),
             Action::Doctor => Self::Doctor(run::Request::prepare(&invocation.arguments)?),
+            Action::Relay => Self::Listening(listening::Step::relay(invocation)?),
+            Action::Replay => Self::Listening(listening::Step::replay(invocation)?),
             Action::Network(network) => Self::Network(network::Step::prepare(network, invocation)?),
             Action::Completions => Self::Print(completions::script(&invocation.text()?)?),
             Action::Manual => Self::Print(manual::page(grammar)),
@@ -73,6 +76,7 @@ pub(crate) fn execute(
         match step {
             Step::Network(step) => network.push(step),
             Step::Doctor(request) => doctor::execute(&request, options)?,
+            Step::Listening(step) => listening::execute(step, options)?,
             _ => {}
         }
     }
@@ -137,7 +141,7 @@ impl<'a> Draft<'a> {
                 }
                 Step::Print(text) => self.outcome.output.extend_from_slice(text.as_bytes()),
                 // They follow when the file is written.
-                Step::Network(_) | Step::Doctor(_) => {}
+                Step::Network(_) | Step::Doctor(_) | Step::Listening(_) => {}
                 // The grammar lets nothing stand beside it.
                 Step::Run(_) => return Err(CliError::RunNotFirst),
             }

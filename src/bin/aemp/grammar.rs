@@ -123,6 +123,8 @@ pub(crate) enum Action {
     ShowConfig,
     Run,
     Doctor,
+    Relay,
+    Replay,
     Network(Network),
     Help,
     Completions,
@@ -205,13 +207,18 @@ impl Subcommand {
                 | Action::ShowProfile
                 | Action::ShowConfig
                 | Action::Doctor
+                | Action::Relay
+                | Action::Replay
                 | Action::Network(_)
         )
     }
 
     /// Whether any option may stand between its name and its arguments.
     pub(crate) const fn takes_options(&self) -> bool {
-        matches!(self.action, Action::Run | Action::Doctor | Action::Network(_))
+        matches!(
+            self.action,
+            Action::Run | Action::Doctor | Action::Relay | Action::Replay | Action::Network(_)
+        )
     }
 }
 
