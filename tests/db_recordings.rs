@@ -8,7 +8,8 @@ use aemp::kernel::db::{
     Database, Datum, DbAnswer, DbConfig, DbEffect, DbMonitorId, DbResult, QueryId, QueryKind,
 };
 use aemp::value::{NodeId, Packed, Str, Value};
-use aemp::wire::framing::{Decoder, Framing, FramingLimits, Step};
+use aemp::wire::conversation::{Conversation, Said};
+use aemp::wire::recording::Entry;
 use serde_json::{Value as Json, json};
 use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
@@ -28,22 +29,24 @@ impl Recording {
     fn read(name: &'static str) -> Recording {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("fixtures/{name}.jsonl"));
         let text = std::fs::read_to_string(path).unwrap();
-        let mut lines = text.lines().map(|line| serde_json::from_str::<Json>(line).unwrap());
-        let head = lines.next().unwrap();
-        let framing = Framing::from_name(name.rsplit('-').next().unwrap()).unwrap();
-        let mut sides: BTreeMap<String, Side> = BTreeMap::new();
+        let (head, entries) = text.split_once('\n').unwrap();
+        let head: Json = serde_json::from_str(head).unwrap();
+        let mut conversation = Conversation::new(None);
+        let mut packets: BTreeMap<String, VecDeque<(f64, Packed)>> = BTreeMap::new();
         let mut eof = None;
-        for line in lines {
-            let from = line["from"].as_str().unwrap().to_owned();
-            let ms = line["ms"].as_f64().unwrap();
-            match line["hex"].as_str() {
-                Some(hex) => {
-                    sides.entry(from).or_insert_with(|| Side::new(framing)).read(ms, &unhex(hex))
+        for entry in entries.lines().map(|line| Entry::parse(line).unwrap()) {
+            let Entry { ms, from, octets } = entry;
+            let Some(octets) = octets else {
+                eof = eof.or(Some((from.letter().to_owned(), ms)));
+                continue;
+            };
+            for (side, said) in conversation.hear(from, &octets) {
+                if let Said::Packet(values) = said {
+                    let elements = Packed::of(&values[1..]).unwrap();
+                    packets.entry(side.letter().into()).or_default().push_back((ms, elements));
                 }
-                None => eof = eof.or(Some((from, ms))),
             }
         }
-        let packets = sides.into_iter().map(|(side, read)| (side, read.packets)).collect();
         Recording { name, head, packets, eof: eof.unwrap() }
     }
 
@@ -77,52 +80,6 @@ impl Recording {
             .map(|event| Json::Array(event.as_array().unwrap()[1..].to_vec()))
             .collect()
     }
-}
-
-/// What one side sent, while it is read.
-struct Side {
-    lines_left: usize,
-    octets: Vec<u8>,
-    decoder: Decoder,
-    packets: VecDeque<(f64, Packed)>,
-}
-
-impl Side {
-    fn new(framing: Framing) -> Side {
-        Side {
-            // Greeting, nonce, authentication.
-            lines_left: 3,
-            octets: Vec::new(),
-            decoder: Decoder::new(framing, FramingLimits::default()),
-            packets: VecDeque::new(),
-        }
-    }
-
-    fn read(&mut self, ms: f64, octets: &[u8]) {
-        self.octets.extend_from_slice(octets);
-        while self.lines_left > 0 {
-            let Some(end) = self.octets.iter().position(|&octet| octet == b'\n') else {
-                return;
-            };
-            self.octets.drain(..=end);
-            self.lines_left -= 1;
-        }
-        loop {
-            let (used, packet) = match self.decoder.next(&self.octets).unwrap() {
-                Step::Packet { used, elements } => (used, Some(elements.after(1).to_packed())),
-                Step::More { used } => (used, None),
-            };
-            self.octets.drain(..used);
-            match packet {
-                Some(packet) => self.packets.push_back((ms, packet)),
-                None => return,
-            }
-        }
-    }
-}
-
-fn unhex(hex: &str) -> Vec<u8> {
-    (0..hex.len() / 2).map(|at| u8::from_str_radix(&hex[2 * at..2 * at + 2], 16).unwrap()).collect()
 }
 
 /// Our database in the place of one of the nodes.

@@ -3,164 +3,15 @@
 // Helpers of tests may fail loudly, but clippy sees only functions marked as tests as such.
 #![allow(clippy::unwrap_used)]
 
-use std::path::{Path, PathBuf};
+mod recorded_handshake;
 
-use aemp::wire::auth::{AuthMethod, Nonce, Secret};
-use aemp::wire::framing::Framing;
+use aemp::wire::auth::{AuthMethod, Secret};
 use aemp::wire::greeting::Greeting;
 use aemp::wire::handshake::{
-    Authenticated, Authenticating, Connection, Greeted, Handshake, HandshakeConfig, HandshakeError,
-    Handshaker, Proceed, Progress, Tls, TlsPeer,
+    Connection, HandshakeConfig, HandshakeError, Handshaker, Proceed, Progress, TlsPeer,
 };
-use base64::Engine as _;
 use proptest::prelude::*;
-use serde_json::Value;
-
-/// What one side of a conversation sent.
-struct Side {
-    dials: bool,
-    secret: String,
-    auth_accept: Vec<AuthMethod>,
-    /// Greeting, nonce, authentication line (unless it gave up before), without line ends.
-    lines: Vec<String>,
-    /// What came after those lines.
-    rest: Vec<u8>,
-    octets: Vec<u8>,
-}
-
-impl Side {
-    fn greeting_line(&self) -> &[u8] {
-        self.lines[0].as_bytes()
-    }
-
-    fn greeting(&self) -> Greeting {
-        Greeting::parse(self.greeting_line()).unwrap()
-    }
-
-    /// Both lines of the greeting, each with its LF.
-    fn greeting_octets(&self) -> Vec<u8> {
-        format!("{}\n{}\n", self.lines[0], self.lines[1]).into_bytes()
-    }
-
-    fn auth_line(&self) -> Option<&str> {
-        self.lines.get(2).map(String::as_str)
-    }
-
-    fn secret(&self) -> Option<Secret> {
-        Secret::new(self.secret.as_str())
-    }
-
-    fn nonce(&self) -> Nonce {
-        let octets = base64::engine::general_purpose::STANDARD.decode(&self.lines[1]).unwrap();
-        Nonce::from_random(octets.as_slice().try_into().unwrap())
-    }
-
-    /// Our configuration for the part of this side, with its greeting keys in their order.
-    fn config(&self, order: KeyOrder) -> HandshakeConfig {
-        let greeting = self.greeting();
-        let text = |octets: &[u8]| String::from_utf8(octets.to_vec()).unwrap();
-        let framings = greeting
-            .framings
-            .iter()
-            .map(|name| Framing::from_name(std::str::from_utf8(name).unwrap()).unwrap());
-        let recorded = greeting.keys.iter().filter(|(name, _)| match order {
-            KeyOrder::Recorded => true,
-            KeyOrder::Ours => name == b"provider",
-        });
-        HandshakeConfig {
-            auth_accept: self.auth_accept.clone(),
-            framings: framings.collect(),
-            secret: self.secret(),
-            tls: if greeting.offers_tls() { Tls::Offered } else { Tls::Off },
-            keys: recorded.map(|(name, value)| (text(name), text(value))).collect(),
-            ..HandshakeConfig::new(greeting.node_id)
-        }
-    }
-
-    /// Our machine in the part of this side.
-    fn begin(&self, order: KeyOrder) -> Handshake {
-        let handshaker = Handshaker::new(self.config(order)).unwrap();
-        let peer_addr = self.greeting().value("peeraddr").unwrap();
-        let peer_addr = std::str::from_utf8(&peer_addr).unwrap();
-        if self.dials {
-            handshaker.dial(self.nonce(), peer_addr)
-        } else {
-            handshaker.listen(self.nonce(), peer_addr)
-        }
-    }
-}
-
-#[derive(Clone, Copy)]
-enum KeyOrder {
-    Recorded,
-    Ours,
-}
-
-struct Conversation {
-    file: String,
-    a: Side,
-    b: Side,
-}
-
-impl Conversation {
-    /// Each side with the other one.
-    fn both_ways(&self) -> [(&Side, &Side); 2] {
-        [(&self.a, &self.b), (&self.b, &self.a)]
-    }
-
-    /// Each Perl node with its peer; the clients that are none send keys of their own.
-    fn perl_nodes(&self) -> impl Iterator<Item = (&Side, &Side)> {
-        self.both_ways().into_iter().filter(|(side, _)| side.greeting().is_from_perl())
-    }
-}
-
-fn fixture(file: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(file)
-}
-
-fn json_lines(file: &str) -> Vec<Value> {
-    let text = std::fs::read_to_string(fixture(file)).unwrap();
-    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
-}
-
-fn unhex(text: &str) -> Vec<u8> {
-    let octet = |at| u8::from_str_radix(&text[at..at + 2], 16).unwrap();
-    (0..text.len()).step_by(2).map(octet).collect()
-}
-
-fn read(file: &str) -> Conversation {
-    let entries = json_lines(file);
-    let (scenario, reads) = entries.split_first().unwrap();
-    let side = |name: &str| {
-        let of_side = reads.iter().filter(|entry| entry["from"] == name);
-        let octets: Vec<u8> =
-            of_side.filter_map(|entry| entry["hex"].as_str()).flat_map(unhex).collect();
-        let mut rest = octets.as_slice();
-        let mut lines = Vec::new();
-        while lines.len() < 3
-            && let Some(end) = rest.iter().position(|&octet| octet == b'\n')
-        {
-            lines.push(String::from_utf8(rest[..end].to_vec()).unwrap());
-            rest = &rest[end + 1..];
-        }
-        let configured = ["dialer", "listener"].map(|role| &scenario[role]);
-        let configured = configured.into_iter().find(|side| side["is"] == name);
-        let secret = configured.map_or(&scenario["secret"], |side| &side["secret"]);
-        let auth_accept = Greeting::parse(lines[0].as_bytes()).unwrap().auth_methods;
-        Side {
-            dials: name == "a",
-            secret: secret.as_str().unwrap().to_owned(),
-            auth_accept: auth_accept
-                .iter()
-                .filter_map(|name| AuthMethod::from_name(name))
-                .collect(),
-            lines,
-            rest: rest.to_vec(),
-            octets,
-        }
-    };
-    Conversation { file: file.to_owned(), a: side("a"), b: side("b") }
-}
+use recorded_handshake::*;
 
 /// All recordings that begin with a handshake in the clear.
 fn conversations() -> Vec<Conversation> {
@@ -181,130 +32,20 @@ fn successes() -> Vec<Conversation> {
     all.filter(|conversation| !FAILURES.contains(&conversation.file.as_str())).collect()
 }
 
-fn reach_greeted(mut state: Handshake, pieces: &mut Pieces<'_>) -> Result<Greeted, HandshakeError> {
-    loop {
-        match state.feed(&mut pieces.unread)? {
-            Progress::Reached(greeted) => return Ok(greeted),
-            Progress::NeedMore(same) if !pieces.arrive() => return Err(same.closed()),
-            Progress::NeedMore(same) => state = same,
-        }
-    }
-}
-
-fn finish(
-    mut state: Authenticating,
-    pieces: &mut Pieces<'_>,
-) -> Result<Authenticated, HandshakeError> {
-    loop {
-        match state.feed(&mut pieces.unread)? {
-            Progress::Reached(authenticated) => return Ok(authenticated),
-            Progress::NeedMore(same) if !pieces.arrive() => return Err(same.closed()),
-            Progress::NeedMore(same) => state = same,
-        }
-    }
-}
-
-/// Octets that arrive in several reads.
-struct Pieces<'a> {
-    unread: &'a [u8],
-    to_come: Vec<&'a [u8]>,
-}
-
-impl<'a> Pieces<'a> {
-    fn whole(octets: &'a [u8]) -> Pieces<'a> {
-        Pieces { unread: octets, to_come: Vec::new() }
-    }
-
-    fn cut_at(octets: &'a [u8], at: usize) -> Pieces<'a> {
-        Pieces { unread: &octets[..at], to_come: vec![&octets[at..]] }
-    }
-
-    fn single(octets: &'a [u8]) -> Pieces<'a> {
-        Pieces { unread: &[], to_come: octets.chunks(1).rev().collect() }
-    }
-
-    /// Brings the next piece, if there is one; the state has taken all that was there.
-    fn arrive(&mut self) -> bool {
-        assert!(self.unread.is_empty());
-        self.to_come.pop().map(|piece| self.unread = piece).is_some()
-    }
-
-    fn rest(mut self) -> Vec<u8> {
-        self.to_come.push(self.unread);
-        self.to_come.into_iter().rev().flatten().copied().collect()
-    }
-}
-
-/// What we say in the part of one side, and what we think of the other.
-struct Played {
-    output: Vec<u8>,
-    outcome: Result<Authenticated, HandshakeError>,
-    rest: Vec<u8>,
-}
-
-fn play(state: Handshake, mut pieces: Pieces<'_>) -> Played {
-    let mut output = state.output().to_vec();
-    let outcome = reach_greeted(state, &mut pieces).and_then(|greeted| {
-        let state = match greeted.proceed()? {
-            Proceed::Authenticate(state) => state,
-            Proceed::StartTls(tls) => tls.tls_established(TlsPeer::Verified),
-        };
-        output.extend_from_slice(state.output());
-        finish(state, &mut pieces)
-    });
-    Played { output, outcome, rest: pieces.rest() }
-}
-
-fn said(side: &Side) -> Vec<u8> {
-    side.lines.iter().flat_map(|line| [line.as_bytes(), b"\n"].concat()).collect()
-}
-
 #[test]
 fn every_recorded_greeting_is_composed_again_octet_for_octet() {
-    for conversation in conversations() {
-        for side in [&conversation.a, &conversation.b] {
-            assert_eq!(side.greeting().compose(), side.greeting_line(), "{}", conversation.file);
-            assert_eq!(side.nonce().as_bytes(), side.lines[1].as_bytes());
-        }
-    }
+    conversations().iter().for_each(is_composed_again);
 }
 
 #[test]
 fn every_recorded_authentication_line_is_verified_and_made_again() {
-    let mut seen = 0;
-    for conversation in conversations() {
-        for (side, other) in conversation.both_ways() {
-            let Some(line) = side.auth_line() else {
-                continue;
-            };
-            let [name, token, framing] = *line.split(';').collect::<Vec<_>>() else { panic!() };
-            let method: AuthMethod = name.parse().unwrap();
-            let (own, peer) = (side.greeting_octets(), other.greeting_octets());
-            let secret = side.secret();
-            assert!(method.verify(secret.as_ref(), token.as_bytes(), &own, &peer));
-            assert!(!method.verify(secret.as_ref(), token.as_bytes(), &peer, &own));
-            let made = method.token(secret.as_ref(), &own, &peer).unwrap();
-            assert_eq!(format!("{method};{made};{framing}"), line, "{}", conversation.file);
-            seen += 1;
-        }
-    }
+    let seen: usize = conversations().iter().map(authenticates_again).sum();
     assert!(seen >= 54, "only {seen} authentication lines");
 }
 
 #[test]
 fn in_the_part_of_a_perl_node_we_say_what_it_said() {
-    for conversation in successes() {
-        for (side, other) in conversation.perl_nodes() {
-            let played = play(side.begin(KeyOrder::Recorded), Pieces::whole(&other.octets));
-            assert_eq!(played.output, said(side), "{}", conversation.file);
-            let peer = played.outcome.unwrap();
-            assert_eq!(peer.peer, other.greeting());
-            assert_eq!(peer.method, AuthMethod::HmacSha3_512);
-            assert!(side.auth_line().unwrap().ends_with(peer.send_framing.name()));
-            assert!(other.auth_line().unwrap().ends_with(peer.receive_framing.name()));
-            assert_eq!(played.rest, other.rest, "{}", conversation.file);
-        }
-    }
+    successes().iter().for_each(is_played_again);
 }
 
 #[test]

@@ -2,14 +2,18 @@
 
 use aemp::kernel::db::Entries;
 use aemp::value::{NodeId, Packed, Value};
-use aemp::wire::framing::{Decoder, Framing, FramingLimits, Step};
+use aemp::wire::auth::Secret;
+use aemp::wire::conversation::{Conversation as Heard, Said, Side, Verdict};
+use aemp::wire::framing::Framing;
+use aemp::wire::recording::Entry;
 use serde_json::{Value as Json, json};
 use std::collections::BTreeMap;
 
 /// What one side sent, as packets, each with its time in milliseconds.
+#[derive(Default)]
 pub(crate) struct Recorded {
     pub(crate) greeting: Vec<u8>,
-    pub(crate) framing: Framing,
+    framing: Option<Framing>,
     pub(crate) packets: Vec<(f64, Json)>,
     /// When its authentication line came.
     pub(crate) up: f64,
@@ -27,13 +31,22 @@ impl Conversation {
     pub(crate) fn read(name: &str) -> Self {
         let path = format!("{}/fixtures/{name}.jsonl", env!("CARGO_MANIFEST_DIR"));
         let text = std::fs::read_to_string(path).unwrap();
-        let lines: Vec<Json> =
-            text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-        let sides = SIDES.map(|side| {
-            let entries: Vec<_> = lines[1..].iter().filter(|entry| entry["from"] == side).collect();
-            Recorded::read(&entries)
-        });
-        Conversation { scenario: lines[0].clone(), sides }
+        let (scenario, entries) = text.split_once('\n').unwrap();
+        let scenario: Json = serde_json::from_str(scenario).unwrap();
+        let secret = Secret::new(scenario["secret"].as_str().unwrap());
+        let mut heard = Heard::new(secret);
+        let mut sides = Side::BOTH.map(|_| Recorded::default());
+        for entry in entries.lines().map(|line| Entry::parse(line).unwrap()) {
+            match &entry.octets {
+                Some(octets) => {
+                    for (side, said) in heard.hear(entry.from, octets) {
+                        sides[side as usize].add(entry.ms, said);
+                    }
+                }
+                None => sides[entry.from as usize].ended = Some(entry.ms),
+            }
+        }
+        Conversation { scenario, sides }
     }
 
     /// The steps of one side, each with its time.
@@ -58,49 +71,27 @@ impl Conversation {
 }
 
 impl Recorded {
-    pub(crate) fn read(entries: &[&Json]) -> Self {
-        let mut octets = Vec::new();
-        let mut times = Vec::new();
-        let mut ended = None;
-        for entry in entries {
-            let ms = entry["ms"].as_f64().unwrap();
-            match entry["hex"].as_str() {
-                Some(hex) => {
-                    let read = unhex(hex);
-                    times.extend(std::iter::repeat_n(ms, read.len()));
-                    octets.extend(read);
-                }
-                None => ended = Some(ms),
+    fn add(&mut self, ms: f64, said: Said) {
+        match said {
+            Said::Greeting(greeting) => self.greeting = greeting.compose(),
+            Said::Nonce(_) => {}
+            Said::Authentication { framing, verdict: Verdict::Right, .. } => {
+                let name = std::str::from_utf8(&framing).unwrap();
+                (self.framing, self.up) = (Framing::from_name(name), ms);
             }
+            Said::Packet(values) => self.packets.push((ms, to_json(&values))),
+            other => panic!("{other:?}"),
         }
-        let mut lines = Vec::new();
-        let mut at = 0;
-        while lines.len() < 3 {
-            let len = octets[at..].iter().position(|&octet| octet == b'\n').unwrap();
-            lines.push(octets[at..at + len].to_vec());
-            at += len + 1;
-        }
-        let framing = lines[2].split(|&octet| octet == b';').next_back().unwrap();
-        let framing = Framing::from_name(std::str::from_utf8(framing).unwrap()).unwrap();
-        let up = times[at - 1];
-        let mut decoder = Decoder::new(framing, FramingLimits::default());
-        let mut packets = Vec::new();
-        while let Step::Packet { used, elements } = decoder.next(&octets[at..]).unwrap() {
-            packets.push((times[at + used - 1], to_json(&elements.to_values().unwrap())));
-            at += used;
-        }
-        Recorded { greeting: lines[0].clone(), framing, packets, up, ended }
+    }
+
+    pub(crate) fn framing(&self) -> Framing {
+        self.framing.unwrap()
     }
 
     pub(crate) fn node(&self) -> NodeId {
         let id = self.greeting.split(|&octet| octet == b';').nth(2).unwrap();
         NodeId::new(id).unwrap()
     }
-}
-
-pub(crate) fn unhex(text: &str) -> Vec<u8> {
-    let octet = |at| u8::from_str_radix(&text[at..at + 2], 16).unwrap();
-    (0..text.len()).step_by(2).map(octet).collect()
 }
 
 /// Values as Perl sees them: octets are text, numbers are strings, hashes have no order.

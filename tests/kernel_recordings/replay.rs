@@ -101,7 +101,7 @@ impl<'a> Replay<'a> {
             conn: None,
             dialled: None,
             sent: Vec::new(),
-            decoder: Decoder::new(recorded.framing, FramingLimits::default()),
+            decoder: Decoder::new(recorded.framing(), FramingLimits::default()),
             wire: Vec::new(),
             now: 0.0,
             names: Vec::new(),
@@ -272,7 +272,7 @@ impl<'a> Replay<'a> {
             }
             Effect::LaneUp { node, .. } if node == peer => {
                 let mut lane = Lane::new(LaneLimits::default());
-                lane.connect(self.recorded().framing);
+                lane.connect(self.recorded().framing());
                 self.lane = Some(lane);
             }
             Effect::LaneDown { node } if node == peer => self.lane = None,

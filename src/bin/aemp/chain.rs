@@ -7,7 +7,7 @@ use crate::config::Edit;
 use crate::errors::{CliError, print_line};
 use crate::grammar::{Action, Grammar, Invocation, Options};
 use crate::profiles::{Show, check_parents};
-use crate::{completions, conform, doctor, help, manual, network, run};
+use crate::{completions, conform, doctor, help, listening, manual, network, run};
 use aemp::config::rc::{self, RcError, RcFile, Scope};
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -23,6 +23,7 @@ enum Step {
     Run(run::Request),
     Doctor(run::Request),
     Conform(conform::Request),
+    Listening(listening::Step),
     Network(network::Step),
 }
 
@@ -40,6 +41,8 @@ impl Step {
             Action::Run => Self::Run(run::Request::prepare(&invocation.arguments)?),
             Action::Doctor => Self::Doctor(run::Request::prepare(&invocation.arguments)?),
             Action::Conform => Self::Conform(conform::Request::prepare(&invocation.arguments)?),
+            Action::Relay => Self::Listening(listening::Step::relay(invocation)?),
+            Action::Replay => Self::Listening(listening::Step::replay(invocation)?),
             Action::Network(network) => Self::Network(network::Step::prepare(network, invocation)?),
             Action::Completions => Self::Print(completions::script(&invocation.text()?)?),
             Action::Manual => Self::Print(manual::page(grammar)),
@@ -76,6 +79,7 @@ pub(crate) fn execute(
             Step::Network(step) => network.push(step),
             Step::Doctor(request) => doctor::execute(&request, options)?,
             Step::Conform(request) => conform::execute(request)?,
+            Step::Listening(step) => listening::execute(step, options)?,
             _ => {}
         }
     }
@@ -140,7 +144,10 @@ impl<'a> Draft<'a> {
                 }
                 Step::Print(text) => self.outcome.output.extend_from_slice(text.as_bytes()),
                 // They follow when the file is written.
-                Step::Network(_) | Step::Doctor(_) | Step::Conform(_) => {}
+                Step::Network(_)
+                | Step::Doctor(_)
+                | Step::Conform(_)
+                | Step::Listening(_) => {}
                 // The grammar lets nothing stand beside it.
                 Step::Run(_) => return Err(CliError::RunNotFirst),
             }

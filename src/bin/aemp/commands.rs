@@ -11,6 +11,7 @@ pub(crate) fn node_subcommands() -> Vec<Subcommand> {
     let mut rows = vec![run(), doctor(), conform()];
     rows.extend(talking());
     rows.extend(looking());
+    rows.extend(listening());
     rows
 }
 
@@ -131,6 +132,39 @@ fn talking() -> Vec<Subcommand> {
             details: "Three of them, one after the other.".into(),
             example: "aemp ping worker".into(),
             ..network("ping", Network::Ping, vec![node])
+        },
+    ]
+}
+
+fn listening() -> [Subcommand; 2] {
+    [
+        Subcommand {
+            arguments: vec![
+                required("LISTEN", Kind::Anything),
+                required("TARGET", Kind::Anything),
+                verbatim("OPTION"),
+            ],
+            summary: "Stand between two nodes, and print what they say to each other.".into(),
+            details: "Every connection to LISTEN goes on to TARGET (HOST:PORT), octet for octet, \
+                      until it is interrupted; what dials gets LISTEN as its seed. Each line has \
+                      the milliseconds since the first octet, who said it (a dialled, b listens) \
+                      and what it means. --record FILE writes it in the form of the project's \
+                      recordings, further connections to FILE-2 and so on. --secret SECRET is \
+                      for checking authentications, and is recorded too; without it that of the \
+                      profile `aemp` is taken, and not recorded. --once ends with the first \
+                      connection. Of what is encrypted only the length is shown."
+                .into(),
+            example: "aemp relay 127.0.0.1:4041 127.0.0.1:4040 --record talk.jsonl".into(),
+            ..row("relay", Section::Network, Action::Relay)
+        },
+        Subcommand {
+            arguments: vec![required("FILE", Kind::File), verbatim("OPTION")],
+            summary: "Show a recorded conversation as `relay` shows a live one.".into(),
+            details: "The secret of the recording, that of --secret SECRET or of the profile \
+                      `aemp` is used to check authentications. With --json each line is an object."
+                .into(),
+            example: "aemp replay talk.jsonl".into(),
+            ..row("replay", Section::Network, Action::Replay)
         },
     ]
 }

@@ -124,6 +124,8 @@ pub(crate) enum Action {
     Run,
     Doctor,
     Conform,
+    Relay,
+    Replay,
     Network(Network),
     Help,
     Completions,
@@ -206,13 +208,18 @@ impl Subcommand {
                 | Action::ShowProfile
                 | Action::ShowConfig
                 | Action::Doctor
+                | Action::Relay
+                | Action::Replay
                 | Action::Network(_)
         )
     }
 
     /// Whether any option may stand between its name and its arguments.
     pub(crate) const fn takes_options(&self) -> bool {
-        matches!(self.action, Action::Run | Action::Doctor | Action::Network(_))
+        matches!(
+            self.action,
+            Action::Run | Action::Doctor | Action::Relay | Action::Replay | Action::Network(_)
+        )
     }
 }
 

@@ -10,6 +10,7 @@ mod doctor;
 mod errors;
 mod grammar;
 mod help;
+mod listening;
 mod logging;
 mod manual;
 mod network;

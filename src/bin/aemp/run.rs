@@ -42,6 +42,14 @@ impl Request {
         Self { args, is_tool: true }
     }
 
+    /// The secret alone, if there is one that can be read.
+    pub(crate) fn secret(&self) -> Option<Vec<u8>> {
+        let rc = rc::default_path().and_then(|path| RcFile::load(path).ok());
+        let effective = Effective::resolve(&self.args, rc.as_ref(), &node_name()).ok()?;
+        let (settings, _) = effective.settings().ok()?;
+        settings.secret.map(|secret| secret.expose().clone())
+    }
+
     /// Reads the file and puts everything together; also for reading it again later. What is odd
     /// is said on standard error.
     pub(crate) fn settings(&self) -> Result<Settings, CliError> {

@@ -198,7 +198,7 @@ fn tell(client: &Client, sign: &str, key: &Str, value: Option<&Value>) -> Result
 }
 
 /// Waits until somebody ends the command.
-pub(super) async fn interrupted() -> Result<(), CliError> {
+pub(crate) async fn interrupted() -> Result<(), CliError> {
     let mut terminate = signal(SignalKind::terminate()).map_err(CliError::Runtime)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(CliError::Runtime)?;
     tokio::select! {

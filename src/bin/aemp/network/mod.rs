@@ -17,6 +17,7 @@ use aemp::config::coerce;
 use aemp::services::logs::LogLevel;
 use aemp::{NodeId, PortId};
 use client::Client;
+pub(crate) use db::interrupted;
 use serde_json::Value;
 use thiserror::Error;
 

@@ -1,0 +1,282 @@
+//! A conversation as lines, for people or for machines.
+
+use crate::network::show::{self, Style};
+use aemp::Value;
+use aemp::value::{Hash, Str, StrRef};
+use aemp::wire::auth::Secret;
+use aemp::wire::conversation::{Conversation, Opaque, Said, Side, Verdict};
+use aemp::wire::greeting::Greeting;
+use aemp::wire::recording::Entry;
+use std::io::IsTerminal as _;
+
+/// People do not read more of one packet.
+const SHOWN: usize = 4000;
+/// So many octets that make no sense are shown.
+const SHOWN_OCTETS: usize = 48;
+
+/// How lines look.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Look {
+    json: bool,
+    colour: bool,
+}
+
+impl Look {
+    pub(super) fn new(json: bool) -> Self {
+        let colour = !json
+            && std::io::stdout().is_terminal()
+            && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        Look { json, colour }
+    }
+
+    pub(super) fn is_json(self) -> bool {
+        self.json
+    }
+}
+
+/// What kind of thing a line tells.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Tone {
+    Handshake,
+    Packet,
+    Problem,
+    Aside,
+}
+
+/// A conversation while it is written down.
+pub(super) struct Transcript {
+    conversation: Conversation,
+    look: Look,
+    /// The number of the connection, if there can be several.
+    number: Option<usize>,
+}
+
+impl Transcript {
+    pub(super) fn new(secret: Option<Secret>, look: Look, number: Option<usize>) -> Self {
+        Transcript { conversation: Conversation::new(secret), look, number }
+    }
+
+    pub(super) fn greeting(&self, side: Side) -> Option<&Greeting> {
+        self.conversation.greeting(side)
+    }
+
+    /// The lines for what was said by this.
+    pub(super) fn hear(&mut self, entry: &Entry) -> String {
+        let mut lines = String::new();
+        match &entry.octets {
+            Some(octets) => {
+                for (side, said) in self.conversation.hear(entry.from, octets) {
+                    lines.push_str(&self.line(entry.ms, side, &said));
+                }
+            }
+            None => {
+                lines.push_str(&self.cut_off(entry.ms, entry.from));
+                let end = Told { name: "end", tone: Tone::Aside, ..Told::default() };
+                lines.push_str(&self.told(entry.ms, entry.from, end));
+            }
+        }
+        lines
+    }
+
+    /// The line for what one side began and did not finish.
+    pub(super) fn cut_off(&mut self, ms: f64, side: Side) -> String {
+        let rest = self.conversation.end(side);
+        rest.map(|said| self.line(ms, side, &said)).unwrap_or_default()
+    }
+
+    fn line(&self, ms: f64, side: Side, said: &Said) -> String {
+        let told = self.tell(side, said);
+        self.told(ms, side, told)
+    }
+
+    fn told(&self, ms: f64, side: Side, told: Told) -> String {
+        if self.look.json {
+            return told.json(self.number, ms, side);
+        }
+        let number = self.number.map(|number| format!("{number} ")).unwrap_or_default();
+        let mut text = told.text;
+        if text.len() > SHOWN
+            && let Some((at, _)) = text.char_indices().nth(SHOWN)
+        {
+            let more = text.split_off(at).chars().count();
+            text.push_str(&format!(" ... and {more} characters more"));
+        }
+        let name = told.name;
+        let what = match (name, text.is_empty()) {
+            ("packet", _) => text,
+            (_, true) => name.to_owned(),
+            (_, false) => format!("{name}: {text}"),
+        };
+        let (letter, colour, plain) = match (self.look.colour, side, told.tone) {
+            (false, ..) => (side.letter().to_owned(), "", ""),
+            (true, Side::Dialler, tone) => ("\x1b[36ma\x1b[0m".into(), tone.colour(), "\x1b[0m"),
+            (true, Side::Listener, tone) => ("\x1b[33mb\x1b[0m".into(), tone.colour(), "\x1b[0m"),
+        };
+        format!("{number}{ms:9.1} {letter}  {colour}{what}{plain}\n")
+    }
+
+    fn tell(&self, side: Side, said: &Said) -> Told {
+        match said {
+            Said::Greeting(greeting) => greeted(greeting),
+            Said::Nonce(nonce) => Told::of("nonce", Tone::Aside, octets_text(nonce))
+                .with("nonce", octets_value(nonce)),
+            Said::Authentication { method, token, framing, verdict } => {
+                let (verdict, name, tone) = match verdict {
+                    Verdict::Right => ("right", "right", Tone::Handshake),
+                    Verdict::Wrong => ("WRONG, the peer will close", "wrong", Tone::Problem),
+                    Verdict::SecretUnknown => (
+                        "not checked: the secret is not known here (--secret)",
+                        "unknown",
+                        Tone::Handshake,
+                    ),
+                    _ => ("of a method that is not known here", "unknown", Tone::Problem),
+                };
+                let (shown_method, shown_framing) = (octets_text(method), octets_text(framing));
+                let text =
+                    format!("{shown_method}, {verdict}; {} sends {shown_framing}", side.letter());
+                Told::of("authentication", tone, text)
+                    .with("method", octets_value(method))
+                    .with("token", octets_value(token))
+                    .with("framing", octets_value(framing))
+                    .with("verdict", name.into())
+            }
+            Said::Packet(values) if is_keepalive(values) => Told::of(
+                "packet",
+                Tone::Aside,
+                show::json(&Value::Array(values.clone()), Style::Compact),
+            )
+            .with("packet", Value::Array(values.clone())),
+            Said::Packet(values) => {
+                let packet = Value::Array(values.clone());
+                Told::of("packet", Tone::Packet, show::json(&packet, Style::Compact))
+                    .with("packet", packet)
+            }
+            Said::Opaque { what, octets } => {
+                let (name, tone) = match what {
+                    Opaque::Encrypted => ("encrypted", Tone::Aside),
+                    Opaque::Data => ("data", Tone::Aside),
+                    _ => ("not understood", Tone::Problem),
+                };
+                Told::of(name, tone, format!("{octets} octets"))
+                    .with("octets", Value::Int((*octets as u64).into()))
+            }
+            Said::Wrong { problem, octets } => {
+                let text = format!("{problem}: {}", excerpt(octets));
+                Told::of("wrong", Tone::Problem, text)
+                    .with("problem", Value::Str(problem.to_string().into()))
+                    .with("octets", octets_value(octets))
+            }
+            Said::Unfinished { octets } => {
+                let text = match octets.is_empty() {
+                    true => "a packet that ends in the middle".into(),
+                    false => excerpt(octets),
+                };
+                Told::of("unfinished", Tone::Problem, text).with("octets", octets_value(octets))
+            }
+            _ => Told::of("something", Tone::Aside, String::new()),
+        }
+    }
+}
+
+impl Tone {
+    const fn colour(self) -> &'static str {
+        match self {
+            Tone::Handshake => "\x1b[32m",
+            Tone::Packet => "",
+            Tone::Problem => "\x1b[31m",
+            Tone::Aside => "\x1b[2m",
+        }
+    }
+}
+
+/// One line, before it is known for whom.
+struct Told {
+    name: &'static str,
+    tone: Tone,
+    text: String,
+    fields: Vec<(&'static str, Value)>,
+}
+
+impl Default for Told {
+    fn default() -> Self {
+        Told { name: "", tone: Tone::Packet, text: String::new(), fields: Vec::new() }
+    }
+}
+
+impl Told {
+    fn of(name: &'static str, tone: Tone, text: String) -> Self {
+        Told { name, tone, text, fields: Vec::new() }
+    }
+
+    fn with(mut self, name: &'static str, value: Value) -> Self {
+        self.fields.push((name, value));
+        self
+    }
+
+    fn json(self, number: Option<usize>, ms: f64, side: Side) -> String {
+        let mut hash = Hash::new();
+        if let Some(number) = number {
+            hash.insert("connection", Value::Int((number as u64).into()));
+        }
+        hash.insert("ms", Value::Float((ms * 10.0).round() / 10.0));
+        hash.insert("from", Value::Str(side.letter().into()));
+        hash.insert("said", Value::Str(self.name.into()));
+        for (name, value) in self.fields {
+            hash.insert(name, value);
+        }
+        show::json(&Value::Hash(hash), Style::Compact) + "\n"
+    }
+}
+
+fn greeted(greeting: &Greeting) -> Told {
+    let list = |names: &[Vec<u8>]| {
+        names.iter().map(|name| octets_text(name)).collect::<Vec<_>>().join(",")
+    };
+    let values = |names: &[Vec<u8>]| names.iter().map(|name| octets_value(name)).collect();
+    let mut text = format!(
+        "{} {}, node {}, accepts {}, framings {}",
+        octets_text(&greeting.protocol),
+        octets_text(&greeting.version),
+        octets_text(&greeting.node_id),
+        list(&greeting.auth_methods),
+        list(&greeting.framings),
+    );
+    let mut keys = Hash::new();
+    for (key, value) in &greeting.keys {
+        text.push_str(&format!(", {}={}", octets_text(key), octets_text(value)));
+        keys.insert(Str::octets(key.clone()), octets_value(value));
+    }
+    Told::of("greeting", Tone::Handshake, text)
+        .with("protocol", octets_value(&greeting.protocol))
+        .with("version", octets_value(&greeting.version))
+        .with("node", octets_value(&greeting.node_id))
+        .with("auth", Value::Array(values(&greeting.auth_methods)))
+        .with("framings", Value::Array(values(&greeting.framings)))
+        .with("keys", Value::Hash(keys))
+}
+
+fn is_keepalive(values: &[Value]) -> bool {
+    match values {
+        [] => true,
+        [only] => only.to_str().is_some_and(|name| name.as_ref().is_empty()),
+        _ => false,
+    }
+}
+
+fn octets_text(octets: &[u8]) -> String {
+    show::text(StrRef::octets(octets))
+}
+
+fn octets_value(octets: &[u8]) -> Value {
+    Value::Str(Str::octets(octets.to_vec()))
+}
+
+fn excerpt(octets: &[u8]) -> String {
+    let shown = octets.get(..SHOWN_OCTETS).unwrap_or(octets);
+    let hex: String = shown.iter().map(|octet| format!("{octet:02x}")).collect();
+    let more = match octets.len() - shown.len() {
+        0 => String::new(),
+        more => format!(" and {more} octets more"),
+    };
+    format!("\"{}\" ({hex}{more})", octets_text(shown))
+}

@@ -1,0 +1,110 @@
+//! Recordings of conversations: a line of JSON for each read, as in `fixtures/`.
+
+use super::conversation::Side;
+use serde_json::{Value, json};
+
+/// What was read from one side, or its end.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Entry {
+    /// Milliseconds since the first octet.
+    pub ms: f64,
+    /// Who said it.
+    pub from: Side,
+    /// The octets of one read; `None` if that was the end.
+    pub octets: Option<Vec<u8>>,
+}
+
+/// A line that is no part of a recording.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum NotAnEntry {
+    /// No JSON.
+    #[error("no JSON: {0}")]
+    Json(String),
+    /// Something in it is not what it has to be.
+    #[error(
+        "no entry of a recording, which is {{\"ms\": MILLISECONDS, \"from\": \"a\" or \"b\", and \
+         either \"hex\": OCTETS or \"eof\": true}}"
+    )]
+    Form,
+}
+
+impl Entry {
+    /// Reads a line.
+    ///
+    /// # Errors
+    /// Fails if it is none of a recording.
+    pub fn parse(line: &str) -> Result<Entry, NotAnEntry> {
+        let value: Value =
+            serde_json::from_str(line).map_err(|error| NotAnEntry::Json(error.to_string()))?;
+        Entry::of(&value).ok_or(NotAnEntry::Form)
+    }
+
+    fn of(value: &Value) -> Option<Entry> {
+        let from = Side::BOTH.into_iter().find(|side| value["from"] == side.letter())?;
+        let octets = match value.get("hex") {
+            Some(hex) => Some(unhex(hex.as_str()?)?),
+            None if value["eof"] == true => None,
+            None => return None,
+        };
+        Some(Entry { ms: value["ms"].as_f64()?, from, octets })
+    }
+
+    /// The line for it, without its end.
+    #[must_use]
+    pub fn line(&self) -> String {
+        let ms = (self.ms * 10.0).round() / 10.0;
+        let mut entry = json!({ "ms": ms, "from": self.from.letter() });
+        match &self.octets {
+            Some(octets) => entry["hex"] = hex(octets).into(),
+            None => entry["eof"] = true.into(),
+        }
+        entry.to_string()
+    }
+}
+
+fn hex(octets: &[u8]) -> String {
+    let digit = |nibble: u8| char::from_digit(u32::from(nibble), 16).unwrap_or_default();
+    octets.iter().flat_map(|octet| [digit(octet >> 4), digit(octet & 15)]).collect()
+}
+
+fn unhex(text: &str) -> Option<Vec<u8>> {
+    let nibble = |digit: u8| char::from(digit).to_digit(16);
+    let pairs = text.as_bytes().chunks(2);
+    let octet = |pair: &[u8]| match pair {
+        [high, low] => u8::try_from(nibble(*high)? * 16 + nibble(*low)?).ok(),
+        _ => None,
+    };
+    pairs.map(octet).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_is_read_as_it_was_written() {
+        for octets in [Some(vec![0, 0x9f, 255]), Some(vec![]), None] {
+            let entry = Entry { ms: 12.5, from: Side::Listener, octets };
+            assert_eq!(Entry::parse(&entry.line()), Ok(entry));
+        }
+        let entry = Entry { ms: 1.26, from: Side::Dialler, octets: None };
+        assert_eq!(entry.line(), r#"{"ms":1.3,"from":"a","eof":true}"#);
+    }
+
+    #[test]
+    fn what_is_no_entry_is_refused() {
+        for line in [
+            "",
+            "[]",
+            "{}",
+            r#"{"ms":1,"from":"c","hex":""}"#,
+            r#"{"ms":1,"from":"a","hex":"0"}"#,
+            r#"{"ms":1,"from":"a","hex":"é0"}"#,
+            r#"{"ms":1,"from":"a"}"#,
+            r#"{"from":"a","eof":true}"#,
+        ] {
+            assert!(Entry::parse(line).is_err(), "{line}");
+        }
+    }
+}
