@@ -60,6 +60,9 @@ pub struct Connections {
     pub up: u64,
     /// How many are being dialled or shake hands.
     pub opening: u64,
+    /// How many of these others dialled who have not proven yet that they belong to the network;
+    /// the keys `handshake_limit` and `handshake_limit_per_address` bound them.
+    pub strangers: u64,
     /// How many that could be used were lost or closed.
     pub lost: u64,
 }
@@ -333,6 +336,7 @@ impl Node {
             connections: Connections {
                 up,
                 opening: (connections as u64).saturating_sub(up),
+                strangers: status.strangers,
                 lost: shared.tally.lost.load(Relaxed),
             },
             handshakes: shared.tally.handshakes(),

@@ -46,6 +46,12 @@ pub(super) fn figures(metrics: &Metrics) -> Vec<Figure> {
             connections.opening,
         ),
         count(
+            "aemp_strangers",
+            Gauge,
+            "Connections dialled by others who have not authenticated yet.",
+            connections.strangers,
+        ),
+        count(
             "aemp_connections_lost_total",
             Counter,
             "Connections with nodes that have ended.",
