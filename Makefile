@@ -96,7 +96,7 @@ replace: ## ten times in a row: the seeds of a Perl network are replaced by ours
 MINUTES ?= 30
 soak-real: ## processes are killed, stopped and flooded for MINUTES (30); memory must not grow
 	@$(CARGO) build --workspace --bins
-	AEMP_TEST_VERBOSE=5 AEMP_SOAK_SECONDS=$$(($(MINUTES) * 60)) \
+	AEMP_TEST_VERBOSE=7 AEMP_SOAK_SECONDS=$$(($(MINUTES) * 60)) \
 	$(CARGO) test --package compat-tests --test faults -- --nocapture a_network_lives
 
 SECONDS ?= 600

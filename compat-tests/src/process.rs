@@ -9,6 +9,9 @@ use std::time::{Duration, Instant};
 /// How long anything may take before a test gives up. Only a test that fails waits this long.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
+/// More lines than any test looks for; what runs for long forgets older ones.
+const MOST_LINES: usize = 2000;
+
 /// Where a line came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stream {
@@ -222,7 +225,11 @@ fn collect(stream: Stream, pipe: impl Read + Send + 'static, output: &Output) {
         while reader.read_until(b'\n', &mut octets).is_ok_and(|len| len > 0) {
             let text = String::from_utf8_lossy(&octets);
             let text = text.trim_end_matches(['\r', '\n']).to_owned();
-            printed.lock().unwrap().lines.push(Line { stream, text });
+            let lines = &mut printed.lock().unwrap().lines;
+            if lines.len() >= 2 * MOST_LINES {
+                lines.drain(..MOST_LINES);
+            }
+            lines.push(Line { stream, text });
             changed.notify_all();
             octets.clear();
         }

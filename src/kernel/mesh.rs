@@ -10,7 +10,12 @@ use std::time::Duration;
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(400);
 /// The unit of the first retry of seeds; a random factor between 2 and 4 goes on top.
 const SEED_RETRY: Duration = Duration::from_millis(600);
-/// The same for nodes that a global node keeps connected.
+/// How many connections may claim to be the same node before each gets less time to prove it: a
+/// node may dial several addresses at once.
+const USUAL_CLAIMS: usize = 4;
+/// Why a connection that is in doubt is given up.
+const UNANSWERED: &str = "no answer while a new connection of this node waits";
+/// As [`SEED_RETRY`], for nodes that a global node keeps connected.
 const KEEPALIVE_RETRY: Duration = Duration::from_millis(300);
 
 /// What a peer's greeting tells, before anything of it is proven.
@@ -65,6 +70,8 @@ enum Step {
     Held { since: Duration },
     /// The peer authenticates first.
     AwaitsPeer,
+    /// The peer has authenticated; our authentication line is held back.
+    Proven,
     /// Our authentication line is sent; the time says until when others wait for this one.
     Sent { patience: Duration },
 }
@@ -77,6 +84,8 @@ pub(super) struct Link {
     pub(super) untrusted: bool,
     /// A relayed echo is on its way, because another connection claims to be this node.
     probe: Option<u64>,
+    /// No echo came in time: a new connection that proves to be this node's takes over.
+    in_doubt: bool,
 }
 
 /// The search for a connection to a node that somebody wants to reach.
@@ -376,7 +385,7 @@ impl Kernel {
     /// dialled itself; the other node answers on whichever it is asked. With other peers the first
     /// connection goes on.
     fn arbitrate(&mut self, node: &NodeId) {
-        if self.is_up(node) {
+        if self.is_up(node) && !self.is_in_doubt(node) {
             return self.probe(node);
         }
         let now = self.now.uptime;
@@ -387,6 +396,7 @@ impl Kernel {
                 continue;
             };
             match &conn.phase {
+                Phase::Greeted { step: Step::Proven, .. } => return self.take_over(id, node),
                 Phase::Greeted { step: Step::Sent { patience }, .. } if now < *patience => return,
                 Phase::Greeted { step: Step::Held { since }, provider, .. } => {
                     held.push((id, conn.goal.is_some(), is_ours(provider), *since));
@@ -441,15 +451,30 @@ impl Kernel {
     }
 
     fn authenticate(&mut self, id: ConnId, node: &NodeId) {
-        let patience = self.now.uptime + self.config.connect_interval;
+        // Anybody can claim to be the node: many of them shall not keep it waiting for long.
+        let waiting = self.mesh.greeted.get(node).map_or(1, Vec::len);
+        let share = USUAL_CLAIMS as f64 / waiting.max(USUAL_CLAIMS) as f64;
+        let patience = self.now.uptime + self.config.connect_interval.mul_f64(share);
         self.set_step(id, Step::Sent { patience });
         self.agenda.add(patience, Task::Arbitrate(node.clone()));
         self.effects.push(Effect::Proceed { conn: id, order: AuthOrder::Now });
     }
 
     pub(super) fn arbitrate_again(&mut self, node: &NodeId) {
-        if !self.is_up(node) {
+        if !self.is_up(node) || self.is_in_doubt(node) {
             self.arbitrate(node);
+        }
+    }
+
+    fn is_in_doubt(&self, node: &NodeId) -> bool {
+        self.peers.get(node).and_then(|peer| peer.link.as_ref()).is_some_and(|link| link.in_doubt)
+    }
+
+    /// A connection whose peer has authenticated goes on, and replaces one that is in doubt.
+    fn take_over(&mut self, id: ConnId, node: &NodeId) {
+        self.authenticate(id, node);
+        if self.is_up(node) {
+            self.disconnect(node, UNANSWERED);
         }
     }
 
@@ -461,8 +486,12 @@ impl Kernel {
             return;
         };
         let node = node.clone();
-        *step = Step::Held { since: self.now.uptime };
-        if self.is_up(&node) { self.probe(&node) } else { self.authenticate(id, &node) }
+        *step = Step::Proven;
+        if self.is_up(&node) && !self.is_in_doubt(&node) {
+            self.probe(&node);
+        } else {
+            self.take_over(id, &node);
+        }
     }
 
     /// Both sides have authenticated: the connection carries packets now.
@@ -474,6 +503,9 @@ impl Kernel {
             return;
         };
         let (node, provider) = (node.clone(), provider.clone());
+        if self.is_in_doubt(&node) {
+            self.disconnect(&node, UNANSWERED);
+        }
         if self.is_up(&node) {
             self.close(id, "already connected");
             return;
@@ -496,7 +528,13 @@ impl Kernel {
             }
         }
         let peer = self.peer(&node);
-        peer.link = Some(Link { conn: id, provider, untrusted: how.untrusted, probe: None });
+        peer.link = Some(Link {
+            conn: id,
+            provider,
+            untrusted: how.untrusted,
+            probe: None,
+            in_doubt: false,
+        });
         let trial = peer.trial.take();
         for dial in trial.into_iter().flat_map(|trial| trial.dials) {
             if dial != id {
@@ -658,6 +696,7 @@ impl Kernel {
         };
         if link.probe == Some(number) {
             link.probe = None;
+            link.in_doubt = false;
             for id in self.mesh.greeted.get(node).cloned().unwrap_or_default() {
                 self.close(id, "already connected");
             }
@@ -665,9 +704,11 @@ impl Kernel {
     }
 
     pub(super) fn probe_over(&mut self, node: &NodeId, number: u64) {
-        let link = self.peers.get(node).and_then(|peer| peer.link.as_ref());
-        if link.is_some_and(|link| link.probe == Some(number)) {
-            self.disconnect(node, "no answer while a new connection of this node waits");
+        let link = self.peers.get_mut(node).and_then(|peer| peer.link.as_mut());
+        if let Some(link) = link.filter(|link| link.probe == Some(number)) {
+            // Whoever greeted with this node ID may be anybody, and the node just slow.
+            link.in_doubt = true;
+            self.arbitrate(node);
         }
     }
 

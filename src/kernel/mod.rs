@@ -257,7 +257,12 @@ impl Kernel {
         }
     }
 
-    fn log(&mut self, level: Level, text: String) {
+    fn log(&mut self, level: Level, mut text: String) {
+        if text.len() > LONGEST_LOG_LINE {
+            let boundary = (0..=LONGEST_LOG_LINE).rev().find(|at| text.is_char_boundary(*at));
+            text.truncate(boundary.unwrap_or(0));
+            text.push_str("...");
+        }
         self.effects.push(Effect::Log { level, text });
     }
 
@@ -324,6 +329,9 @@ impl Kernel {
         Str::octets(name)
     }
 }
+
+/// Peers choose the names that are logged, and how long these are.
+const LONGEST_LOG_LINE: usize = 1000;
 
 /// Appends a number in lowercase letters.
 fn push_letters(out: &mut Vec<u8>, mut number: u64) {

@@ -44,7 +44,8 @@ impl Kernel {
         };
         let arguments = elements.after(1);
         if let Err(why) = self.dispatch(from, &name, arguments) {
-            self.log(Level::Warn, format!("request {name} from {from}: {why}"));
+            let (name, more) = beginning_of(&name);
+            self.log(Level::Warn, format!("request {name}{more} from {from}: {why}"));
         }
     }
 
@@ -231,6 +232,21 @@ impl Kernel {
         self.send(node, request);
         PortId::new(node, &name)
     }
+}
+
+/// As much of a name as the log shows: peers can make it as long as a packet.
+fn beginning_of(name: &Str) -> (Str, &'static str) {
+    const SHOWN: usize = 200;
+    if name.as_ref().data().len() <= SHOWN {
+        return (name.clone(), "");
+    }
+    let mut shown = String::new();
+    for point in name.as_ref().code_points().take(SHOWN) {
+        shown.push(
+            char::from_u32(point.try_into().unwrap_or(0)).unwrap_or(char::REPLACEMENT_CHARACTER),
+        );
+    }
+    (Str::text(&shown), "...")
 }
 
 /// The reason of a port that failed: Perl's `die`, and the error.

@@ -12,6 +12,7 @@ use crate::services::streams;
 use crate::value::{NodeId, Str};
 use crate::wire::auth::Nonce;
 use crate::wire::framing::{Decoder, Framing, Step};
+use crate::wire::greeting::printable;
 use crate::wire::handshake::{
     Authenticated, Authenticating, Connection, Greeted, Handshake, HandshakeError, Proceed,
     Progress,
@@ -131,7 +132,8 @@ impl Task {
             shared.tally.shaken(dialled, Outcome::of(why));
         }
         if !self.up && !shared.ended.is_cancelled() {
-            let node = self.node.as_ref().map(|node| format!(" (node {node})")).unwrap_or_default();
+            let name = self.node.as_ref().map(|node| printable(node.as_str().data()));
+            let node = name.map(|name| format!(" (node {name})")).unwrap_or_default();
             let (address, own) = (&self.address, &shared.id);
             match why {
                 ConnectionError::Connect { .. } => tracing::info!(node = %own, "{why}"),
