@@ -12,6 +12,7 @@ pub use aemp::conform;
 pub mod cases;
 pub mod codec;
 pub mod dialogue;
+pub mod faulty;
 pub mod network;
 pub mod neutral;
 pub mod node;

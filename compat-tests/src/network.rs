@@ -94,6 +94,14 @@ impl Inside {
         self.runtime.block_on(future)
     }
 
+    /// Lets something go on while the test does something else.
+    pub fn spawn<T: Send + 'static>(
+        &self,
+        future: impl Future<Output = T> + Send + 'static,
+    ) -> tokio::task::JoinHandle<T> {
+        self.runtime.spawn(future)
+    }
+
     /// A family as a node's master has it, if it tells within a second.
     ///
     /// # Errors

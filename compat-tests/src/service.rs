@@ -147,9 +147,7 @@ fn report(content: &mut aemp::value::Hash, change: &Change) -> (Vec<Str>, Vec<St
 
 fn send(ctx: &Context<'_>, elements: &[Value]) -> Result<(), String> {
     match elements.split_first() {
-        Some((to, elements)) => {
-            ctx.snd(port(to)?, elements).map_err(|error| error.to_string())
-        }
+        Some((to, elements)) => ctx.snd(port(to)?, elements).map_err(|error| error.to_string()),
         None => Ok(()),
     }
 }

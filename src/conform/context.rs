@@ -10,7 +10,7 @@ use super::transcript::Transcript;
 use crate::wire::framing::Framing;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
@@ -67,16 +67,24 @@ pub(crate) struct Ctx {
     /// Part of every name that the check uses, so that checks do not disturb each other.
     label: Arc<str>,
     connections: Arc<AtomicUsize>,
+    /// Set when the node dials.
+    dialled: Arc<AtomicBool>,
 }
 
 impl Ctx {
-    pub(crate) fn new(target: Arc<Target>, reach: Reach, label: String) -> Ctx {
+    pub(crate) fn new(
+        target: Arc<Target>,
+        reach: Reach,
+        label: String,
+        dialled: Arc<AtomicBool>,
+    ) -> Ctx {
         Ctx {
             target,
             transcript: Transcript::new(),
             reach,
             label: label.into(),
             connections: Arc::default(),
+            dialled,
         }
     }
 
@@ -141,7 +149,10 @@ impl Ctx {
 
     async fn accept(&self, listener: &TcpListener) -> Result<TcpStream, Seen> {
         match timeout(self.until_dialled(), listener.accept()).await {
-            Ok(Ok((stream, _))) => Ok(stream),
+            Ok(Ok((stream, _))) => {
+                self.dialled.store(true, Ordering::Relaxed);
+                Ok(stream)
+            }
             Ok(Err(error)) => Err(Seen::Wrong(format!("cannot accept: {error}"))),
             Err(_) => {
                 Err(Seen::Late(format!("the node did not dial within {:?}", self.until_dialled())))

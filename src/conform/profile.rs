@@ -71,6 +71,9 @@ const HALF_DONE: &str = "it dies in the middle of its database, and may send no 
 
 const ITERATION: &str = "when many nodes come and go, it stops in the middle of a database (§7.9)";
 
+const NAMELESS_SEED: &str =
+    "it waits for monitor_timeout if the greeting of a seed has no node ID (§7.10)";
+
 const PERL_2_02: &[Deviation] = &[
     misses(
         "refuse-unlisted",
@@ -83,7 +86,10 @@ const PERL_2_02: &[Deviation] = &[
     misses("failover-unchanged", "it reports each key that is in both as changed (§5.1)"),
     misses("g-slave-replaces", "it adds the second database to the first (§5.2)"),
     misses("g-set-replaces", "it adds the second database to the first (§5.2)"),
-    misses("g-set-no-address", "it sets undef as the address (§5.2)"),
+    may_miss("g-set-no-address", "it sets undef as the address (§5.2)"),
+    misses("tls-only-hmac", "inside TLS it can send tls_sha3_512 only (§1.4)"),
+    Deviation { position: Some(Position::Listen), ..may_miss("refuse-http", NAMELESS_SEED) },
+    Deviation { position: Some(Position::Listen), ..may_miss("refuse-no-id", NAMELESS_SEED) },
     misses("g-down-monitors", "it never forgets a subscription (§7.8)"),
     may_miss("g-set", ITERATION),
     may_miss("g-set-itself", ITERATION),

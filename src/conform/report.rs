@@ -112,10 +112,16 @@ impl Report {
             }
         }
         let misses: Vec<&Finding> = self.fix_first();
+        let mut told: Vec<&str> = Vec::new();
         for finding in &misses {
             let Outcome::Missed { what, transcript } = &finding.outcome else {
                 continue;
             };
+            // A node that is not there is told of once.
+            if transcript.is_empty() && told.contains(&what.as_str()) {
+                continue;
+            }
+            told.push(what);
             let check = finding.check;
             let _ = writeln!(
                 text,
@@ -301,4 +307,65 @@ fn escape(text: &str) -> String {
         }
     }
     escaped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn finding(id: &str, outcome: Outcome) -> Finding {
+        let check = super::super::checks::all().find(|check| check.id == id);
+        let check = check.expect("a check of that name");
+        Finding { check, position: Position::Dial, outcome, duration: Duration::ZERO }
+    }
+
+    fn missed() -> Outcome {
+        let transcript = vec!["0.1 a node < <&\u{1}\">".to_owned()];
+        Outcome::Missed { what: "it said \"nothing\"".to_owned(), transcript }
+    }
+
+    #[test]
+    fn a_profile_explains_misses_and_finds_passes_that_surprise() {
+        let findings = vec![
+            finding("mon-unknown", missed()),
+            finding("spawn-reason", missed()),
+            finding("mesh-dead", Outcome::Passed),
+            finding("time", Outcome::Passed),
+            finding("tls-13", Outcome::Skipped("no certificate".into())),
+        ];
+        let report = Report::new(findings, Profile::named("perl-2.02"));
+        let states: Vec<State> =
+            report.findings().iter().map(|finding| report.state(finding)).collect();
+        let wanted =
+            [State::Missed, State::Expected, State::Surprise, State::Passed, State::Skipped];
+        assert_eq!(states, wanted);
+        let text = report.text(false);
+        assert!(text.contains("Fix first: mon-unknown") && !text.contains("seconds since 1970"));
+        assert!(text.contains("it forgets why") && text.contains("0.1 a node"), "{text}");
+        assert!(report.text(true).contains("seconds since 1970"));
+        assert_eq!(report.json()["checks"][0]["state"], "miss");
+    }
+
+    #[test]
+    fn junit_is_xml_whatever_a_node_says() {
+        let xml = Report::new(vec![finding("mon-unknown", missed())], None).junit();
+        assert!(xml.contains("it said &quot;nothing&quot;"), "{xml}");
+        assert!(xml.contains("&lt;&amp;?&quot;&gt;"), "{xml}");
+        assert!(xml.contains("tests=\"1\" failures=\"1\""), "{xml}");
+    }
+
+    #[test]
+    fn misses_are_told_by_level_and_then_in_the_order_of_the_protocol() {
+        let findings = vec![finding("greet-keys", missed()), finding("mon-unknown", missed())];
+        let text = Report::new(findings, None).text(false);
+        assert!(text.contains("Fix first: mon-unknown"), "{text}");
+    }
+
+    #[test]
+    fn the_list_has_every_check_of_a_position() {
+        assert!(list(None).lines().count() > 300);
+        assert!(!list(Some(Position::Dial)).contains("failover"));
+        assert!(list(Some(Position::Listen)).contains("failover"));
+    }
 }

@@ -10,6 +10,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::process::Stdio;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 use tokio::process::{Child, Command};
@@ -18,6 +19,9 @@ use tokio::task::JoinSet;
 
 /// Checks that talk to the node at the same time.
 const AT_ONCE: usize = 24;
+/// A run ends after that time, whatever the node does; checks that wait for its `monitor_timeout`
+/// may make it longer.
+const LONGEST_RUN: Duration = Duration::from_secs(110);
 
 /// Where the suite stands.
 #[derive(Clone, Debug)]
@@ -182,7 +186,9 @@ pub async fn run(
             }
         }
     }
-    let runner = Runner { target: Arc::new(plan.target.clone()), run: run_label(), findings };
+    let target = Arc::new(plan.target.clone());
+    let end = Instant::now() + LONGEST_RUN.max(target.monitor_timeout * 2);
+    let runner = Runner { target, run: run_label(), findings, end, dialled: Arc::default() };
     let work: std::pin::Pin<Box<dyn Future<Output = ()> + Send>> = match &plan.place {
         Place::Dial(address) => Box::pin(runner.dial(harmless, address.clone())),
         Place::Listen { host, start } => {
@@ -249,6 +255,10 @@ struct Runner {
     target: Arc<Target>,
     run: String,
     findings: mpsc::UnboundedSender<Finding>,
+    /// When the run has to be over.
+    end: Instant,
+    /// Whether the node has ever dialled.
+    dialled: Arc<AtomicBool>,
 }
 
 impl Runner {
@@ -258,7 +268,8 @@ impl Runner {
         let (tame, rough): (Vec<&Check>, Vec<&Check>) =
             checks.into_iter().partition(|check| check.level < Level::Ours);
         // Those that wait for a timeout of the node run beside all others.
-        let (slow, tame): (Vec<&Check>, Vec<&Check>) = tame.into_iter().partition(|check| waits_long(check));
+        let (slow, tame): (Vec<&Check>, Vec<&Check>) =
+            tame.into_iter().partition(|check| waits_long(check));
         let runner = self.clone();
         let reach = address.clone();
         let slow = tokio::spawn(async move { runner.dial_all(slow, reach).await });
@@ -312,6 +323,10 @@ impl Runner {
         let (shared, alone): (Vec<Seat>, Vec<Seat>) =
             seats.into_iter().partition(|(check, _)| check.listens == Listening::Shared);
         self.share(shared).await;
+        if !self.dialled.load(Ordering::Relaxed) {
+            // There is nobody whom one check could take from another.
+            return self.share(alone).await;
+        }
         for (check, listeners) in alone {
             self.check(check, Reach::Seeds(listeners)).await;
         }
@@ -333,17 +348,21 @@ impl Runner {
             Reach::Dial(_) => Position::Dial,
             Reach::Seeds(_) => Position::Listen,
         };
-        let ctx = Ctx::new(self.target.clone(), reach, format!("{}-{}", self.run, check.id));
+        let label = format!("{}-{}", self.run, check.id);
+        let ctx = Ctx::new(self.target.clone(), reach, label, self.dialled.clone());
         let transcript = ctx.transcript.clone();
         let mut task = tokio::spawn((check.run)(ctx));
-        let limit = limit(check, &self.target);
+        let limit = limit(check, &self.target).min(self.end.saturating_duration_since(start));
         let missed = |what| Outcome::Missed { what, transcript: transcript.lines() };
         let outcome = match tokio::time::timeout(limit, &mut task).await {
             Ok(Ok(verdict)) => outcome(verdict, missed),
             Ok(Err(_)) => missed("the check itself broke: a defect of the suite".to_owned()),
             Err(_) => {
                 task.abort();
-                missed(format!("the whole check took more than {limit:?}"))
+                missed(match Instant::now() < self.end {
+                    true => format!("the whole check took more than {limit:?}"),
+                    false => "the run took too long and was ended".to_owned(),
+                })
             }
         };
         let _ = self.findings.send(Finding { check, position, outcome, duration: start.elapsed() });

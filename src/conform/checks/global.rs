@@ -18,9 +18,12 @@ pub(super) const CHECKS: &[Check] = &[
         Box::pin(says_global_later(c))
     }),
     global("g-find", "5.1", "Answers g_find of a node with its addresses.", |c| Box::pin(find(c))),
-    global("g-find-unknown", "5.1", "Answers g_find of a node that nobody knows with undef.", |c| {
-        Box::pin(find_unknown(c))
-    }),
+    global(
+        "g-find-unknown",
+        "5.1",
+        "Answers g_find of a node that nobody knows with undef.",
+        |c| Box::pin(find_unknown(c)),
+    ),
     global("g-find-itself", "5.1", "Knows its own addresses.", |c| Box::pin(find_itself(c))),
     global("g-slave-db", "5.2", "g_slave with a database makes its entries visible.", |c| {
         Box::pin(slave_database(c))
@@ -51,9 +54,7 @@ pub(super) const CHECKS: &[Check] = &[
         Box::pin(same_family(c))
     }),
     global("g-values-kept", "5", "Values are kept as they are.", |c| Box::pin(values_kept(c))),
-    global("g-mon1", "5.1", "g_mon1 is answered with all that there is.", |c| {
-        Box::pin(content(c))
-    }),
+    global("g-mon1", "5.1", "g_mon1 is answered with all that there is.", |c| Box::pin(content(c))),
     global("g-mon1-empty", "5.1", "g_mon1 of an unknown family is answered with none.", |c| {
         Box::pin(no_content(c))
     }),
@@ -79,25 +80,32 @@ pub(super) const CHECKS: &[Check] = &[
     global("g-chg2-family", "5.1", "A subscriber sees nothing of other families.", |c| {
         Box::pin(other_families(c))
     }),
-    global("g-upd-null", "5.1", "g_upd may have undef for what is set.", |c| {
-        Box::pin(null_set(c))
-    }),
+    global("g-upd-null", "5.1", "g_upd may have undef for what is set.", |c| Box::pin(null_set(c))),
     global("g-upd-lists", "5.2", "g_upd may have both, and empty ones.", |c| {
         Box::pin(empty_update(c))
     }),
     global("g-mon0", "5.1", "After g_mon0 no change is told.", |c| Box::pin(unsubscribed(c))),
-    global("g-mon1-twice", "5.2", "Two g_mon1 are answered twice, and are one subscription.", |c| {
-        Box::pin(subscribed_twice(c))
-    }),
+    global(
+        "g-mon1-twice",
+        "5.2",
+        "Two g_mon1 are answered twice, and are one subscription.",
+        |c| Box::pin(subscribed_twice(c)),
+    ),
     global("g-last-writer", "5.2", "Of two that set a key, the last one counts.", |c| {
         Box::pin(last_writer(c))
     }),
-    global("g-other-owner", "5.2", "A deleted key that another slave still has gets its value.", |c| {
-        Box::pin(other_owner(c))
-    }),
-    global("g-lesser-owner", "5.2", "Who deletes a value that does not count changes nothing.", |c| {
-        Box::pin(lesser_owner(c))
-    }),
+    global(
+        "g-other-owner",
+        "5.2",
+        "A deleted key that another slave still has gets its value.",
+        |c| Box::pin(other_owner(c)),
+    ),
+    global(
+        "g-lesser-owner",
+        "5.2",
+        "Who deletes a value that does not count changes nothing.",
+        |c| Box::pin(lesser_owner(c)),
+    ),
     global("g-undef", "5.2", "undef is a value, and not the empty string.", |c| {
         Box::pin(undef_value(c))
     }),
@@ -128,9 +136,12 @@ pub(super) const CHECKS: &[Check] = &[
         Box::pin(set_replaces(c))
     })
     .ours(),
-    global("g-set-no-address", "5.2", "A g_set without its sender's address mirrors nothing.", |c| {
-        Box::pin(no_address(c))
-    })
+    global(
+        "g-set-no-address",
+        "5.2",
+        "A g_set without its sender's address mirrors nothing.",
+        |c| Box::pin(no_address(c)),
+    )
     .ours(),
     global("g-tells", "5.2", "Tells other global nodes what its slaves set.", |c| {
         Box::pin(tells_global(c))
@@ -150,9 +161,12 @@ pub(super) const CHECKS: &[Check] = &[
     global("g-hears-delete", "5.2", "Tells subscribers what other global nodes delete.", |c| {
         Box::pin(hears_deletion(c))
     }),
-    global("g-global-first", "5.2", "A slave's value counts when a global node deletes its own.", |c| {
-        Box::pin(slave_has_it(c))
-    }),
+    global(
+        "g-global-first",
+        "5.2",
+        "A slave's value counts when a global node deletes its own.",
+        |c| Box::pin(slave_has_it(c)),
+    ),
     global("g-global-has", "5.2", "A slave's deleted key gets the value of a global node.", |c| {
         Box::pin(global_has_it(c))
     }),
@@ -231,7 +245,10 @@ async fn told(session: &mut Session, family: &str, set: Json, deleted: Json) -> 
 /// What another global node is told next.
 async fn updated(session: &mut Session, family: &str, set: Json, deleted: Json) -> Verdict {
     session
-        .expect_first(json!(["", "g_upd", family, REST]), json!(["", "g_upd", family, set, deleted]))
+        .expect_first(
+            json!(["", "g_upd", family, REST]),
+            json!(["", "g_upd", family, set, deleted]),
+        )
         .await?;
     Ok(())
 }
@@ -287,11 +304,8 @@ async fn find(c: Ctx) -> Verdict {
     let a = slave(&c, "a", "", json!({})).await?;
     let mut b = slave(&c, "b", "", json!({})).await?;
     b.send(json!(["", "g_find", a.me])).await?;
-    b.expect_first(
-        json!(["", "g_found", REST]),
-        json!(["", "g_found", a.me, ["127.0.0.1:1"]]),
-    )
-    .await?;
+    b.expect_first(json!(["", "g_found", REST]), json!(["", "g_found", a.me, ["127.0.0.1:1"]]))
+        .await?;
     Ok(())
 }
 
@@ -412,11 +426,8 @@ async fn content(c: Ctx) -> Verdict {
     let _a = slave(&c, "a", &family, json!({"k": "v"})).await?;
     let mut b = slave(&c, "b", &family, json!({})).await?;
     b.send(json!(["", "g_mon1", family])).await?;
-    b.expect_first(
-        json!(["", "g_chg1", family, REST]),
-        json!(["", "g_chg1", family, {"k": "v"}]),
-    )
-    .await?;
+    b.expect_first(json!(["", "g_chg1", family, REST]), json!(["", "g_chg1", family, {"k": "v"}]))
+        .await?;
     Ok(())
 }
 
@@ -689,7 +700,8 @@ async fn set_replaces(c: Ctx) -> Verdict {
 
 async fn no_address(c: Ctx) -> Verdict {
     let mut g = c.meet("g").await?;
-    g.send_all(&[json!(["", "g_slave"]), json!(["", "g_global"]), json!(["", "g_set", {}])]).await?;
+    g.send_all(&[json!(["", "g_slave"]), json!(["", "g_global"]), json!(["", "g_set", {}])])
+        .await?;
     g.expect(json!(["", "g_global"])).await?;
     let me = g.me.clone();
     g.nothing(json!(["", "g_upd", "'l", {me.clone(): null, REST: ANY}, ANY])).await?;

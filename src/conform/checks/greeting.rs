@@ -256,6 +256,9 @@ async fn holds_packets(c: Ctx) -> Verdict {
         in_tls = true;
     }
     shake::hear_auth(&mut conn, &shake, &greeted, in_tls).await?;
+    if !conn.unread.is_empty() {
+        return miss("octets came with its authentication line, before ours was said");
+    }
     // Nothing can prove that it is silent: it does not listen yet.
     let patience = tokio::time::Instant::now() + A_MOMENT;
     match conn.read(patience, "packets").await {

@@ -1,7 +1,7 @@
 //! §4 and §1.7: who connects to whom, as seen by who dials the node.
 
-use super::monitors::{met_again, spawned};
 use super::REST;
+use super::monitors::{met_again, spawned};
 use crate::conform::check::{Check, check};
 use crate::conform::conn::Conn;
 use crate::conform::context::Ctx;
@@ -13,9 +13,12 @@ use tokio::net::TcpListener;
 
 /// Those about the mesh.
 pub(super) const CHECKS: &[Check] = &[
-    check("mesh-demand", "4.3", "Dials a node whose address is known when somebody sends to it.", |c| {
-        Box::pin(on_demand(c))
-    })
+    check(
+        "mesh-demand",
+        "4.3",
+        "Dials a node whose address is known when somebody sends to it.",
+        |c| Box::pin(on_demand(c)),
+    )
     .dial(),
     check("mesh-queue", "4.3", "What waited for the connection arrives in order.", |c| {
         Box::pin(queue(c))
@@ -46,9 +49,12 @@ pub(super) const CHECKS: &[Check] = &[
     .dial(),
     check("mesh-again", "4.4", "A node that went away is taken again.", |c| Box::pin(again(c)))
         .dial(),
-    check("mesh-dead", "4.4", "A new connection replaces one that does not answer any more.", |c| {
-        Box::pin(replaces_dead(c))
-    })
+    check(
+        "mesh-dead",
+        "4.4",
+        "A new connection replaces one that does not answer any more.",
+        |c| Box::pin(replaces_dead(c)),
+    )
     .ours()
     .dial(),
     check("data-unexpected", "1.7", "Refuses a data connection that nobody expects.", |c| {
@@ -164,11 +170,8 @@ async fn nowhere(c: Ctx) -> Verdict {
     spawned(&c, &mut a, &c.port_name()).await?;
     let nobody = c.name("nobody");
     a.send(json!([c.port_name(), "mon", "m", format!("{nobody}#port"), a.port("fired")])).await?;
-    a.expect_first(
-        json!(["fired", REST]),
-        json!(["fired", "m", "transport_error", nobody, REST]),
-    )
-    .await?;
+    a.expect_first(json!(["fired", REST]), json!(["fired", "m", "transport_error", nobody, REST]))
+        .await?;
     Ok(())
 }
 
@@ -218,7 +221,8 @@ async fn unexpected_data(c: Ctx) -> Verdict {
 async fn data_timeout(c: Ctx) -> Verdict {
     let mut a = c.meet("a").await?;
     let function = "AnyEvent::MP::DataConn::_expect";
-    a.send(json!(["", function, c.name("id"), a.port("victim"), 0.2, "Conform::No::thing"])).await?;
+    a.send(json!(["", function, c.name("id"), a.port("victim"), 0.2, "Conform::No::thing"]))
+        .await?;
     let killed = a.expect(json!(["", "kil1", "victim", REST])).await?;
     ensure(is_text(killed.get(3), "AnyEvent::MP::DataConn"), || {
         format!("the reason is {}", show_packet(&killed))

@@ -33,3 +33,51 @@ pub fn all() -> impl Iterator<Item = &'static Check> {
     ];
     groups.into_iter().flatten()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+    use std::path::Path;
+
+    #[test]
+    fn every_check_has_a_name_of_its_own_and_a_section_that_there_is() {
+        let protocol = include_str!("../../../docs/protocol.md");
+        let mut names = BTreeSet::new();
+        for check in all() {
+            assert!(names.insert(check.id), "{} is there twice", check.id);
+            assert!(check.id.len() <= 22, "{} does not fit into the table", check.id);
+            let heading = match check.section.contains('.') {
+                true => format!("### {} ", check.section),
+                false => format!("## {}. ", check.section),
+            };
+            assert!(protocol.contains(&heading), "{}: no §{}", check.id, check.section);
+            assert!(check.sentence.ends_with(['.', ')']), "{}", check.sentence);
+        }
+        assert!(names.len() >= 120);
+    }
+
+    /// Otherwise a mistake of our node could hide itself.
+    #[test]
+    fn the_suite_knows_nothing_of_our_node() {
+        fn look(directory: &Path) {
+            for entry in std::fs::read_dir(directory).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    look(&path);
+                    continue;
+                }
+                let code = std::fs::read_to_string(&path).unwrap();
+                for module in ["node", "kernel", "services", "codec", "config"] {
+                    let using = format!("crate::{module}");
+                    assert!(!code.contains(&using), "{} uses {using}", path.display());
+                }
+                for name in ["Node", "NodeId", "PortId"] {
+                    let using = format!("use crate::{name}");
+                    assert!(!code.contains(&using), "{} uses {name}", path.display());
+                }
+            }
+        }
+        look(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src/conform"));
+    }
+}

@@ -14,9 +14,12 @@ pub(super) const CHECKS: &[Check] = &[
         Box::pin(unknown(c))
     }),
     check("mon-unknown-once", "3.1", "A monitor fires once.", |c| Box::pin(unknown_once(c))),
-    check("mon-unknown-text", "3.1", "That kil0 has the reference's text and the port's ID.", |c| {
-        Box::pin(unknown_text(c))
-    })
+    check(
+        "mon-unknown-text",
+        "3.1",
+        "That kil0 has the reference's text and the port's ID.",
+        |c| Box::pin(unknown_text(c)),
+    )
     .should(),
     check("mon-same-name", "2.1", "A port's name is the same as octets and as text.", |c| {
         Box::pin(same_name(c))
@@ -51,9 +54,12 @@ pub(super) const CHECKS: &[Check] = &[
     check("spawn", "3.4", "A spawned function gets its port and all arguments.", |c| {
         Box::pin(spawns(c))
     }),
-    check("spawn-order", "3", "Spawn, monitor and message of one read take effect in order.", |c| {
-        Box::pin(spawn_order(c))
-    }),
+    check(
+        "spawn-order",
+        "3",
+        "Spawn, monitor and message of one read take effect in order.",
+        |c| Box::pin(spawn_order(c)),
+    ),
     check("spawn-name-taken", "3.4", "A spawn onto a name that exists changes nothing.", |c| {
         Box::pin(name_taken(c))
     })
@@ -74,16 +80,17 @@ pub(super) const CHECKS: &[Check] = &[
     check("mon0-mon1", "3.1", "A monitor that was taken back can be set again.", |c| {
         Box::pin(monitored_again(c))
     }),
-    check("mon-dead", "3.1", "mon1 for a port that is dead fires at once.", |c| {
-        Box::pin(dead(c))
-    }),
+    check("mon-dead", "3.1", "mon1 for a port that is dead fires at once.", |c| Box::pin(dead(c))),
     check("mon-die", "3.1", "A port whose code fails dies with the tag die.", |c| {
         Box::pin(dies(c))
     })
     .should(),
-    check("mon-before-death", "3.2", "What a port sent before it died arrives before the kil0.", |c| {
-        Box::pin(words_before_death(c))
-    }),
+    check(
+        "mon-before-death",
+        "3.2",
+        "What a port sent before it died arrives before the kil0.",
+        |c| Box::pin(words_before_death(c)),
+    ),
     check("mon-two-nodes", "3.1", "Every node that monitors a port gets its kil0.", |c| {
         Box::pin(two_nodes(c))
     })
@@ -92,9 +99,12 @@ pub(super) const CHECKS: &[Check] = &[
         Box::pin(lost_monitors(c))
     })
     .dial(),
-    check("monitors", "3.1", "Sends mon1 when its port monitors ours, with the port's name.", |c| {
-        Box::pin(monitors(c))
-    }),
+    check(
+        "monitors",
+        "3.1",
+        "Sends mon1 when its port monitors ours, with the port's name.",
+        |c| Box::pin(monitors(c)),
+    ),
     check("monitors-fire", "3.1", "Its monitors fire with the reason of our kil0.", |c| {
         Box::pin(fires(c))
     }),
@@ -111,9 +121,12 @@ pub(super) const CHECKS: &[Check] = &[
         Box::pin(loss(c))
     })
     .dial(),
-    check("monitors-node", "3.1", "A monitor on a node sends nothing and fires with its loss.", |c| {
-        Box::pin(node_monitor(c))
-    })
+    check(
+        "monitors-node",
+        "3.1",
+        "A monitor on a node sends nothing and fires with its loss.",
+        |c| Box::pin(node_monitor(c)),
+    )
     .dial(),
     check("kills", "3.1", "Sends kil1 when it kills our port.", |c| Box::pin(kills(c))),
 ];
@@ -164,7 +177,8 @@ async fn harmless(c: Ctx, packet: Json) -> Verdict {
 
 async fn spawn_unknown(c: Ctx) -> Verdict {
     let mut a = c.meet("a").await?;
-    a.send(json!(["", "AnyEvent::MP::_spawn", c.port_name(), "Conform::No::such::function", 1])).await?;
+    a.send(json!(["", "AnyEvent::MP::_spawn", c.port_name(), "Conform::No::such::function", 1]))
+        .await?;
     a.barrier().await?;
     a.send(json!(["", "mon1", c.port_name()])).await?;
     a.expect(json!(["", "kil0", c.port_name(), ANY, REST])).await?;
@@ -190,14 +204,25 @@ async fn spawn_reason(c: Ctx) -> Verdict {
         json!(["", "mon1", c.port_name()]),
     ])
     .await?;
-    a.expect_first(json!(["", "kil0", c.port_name(), REST]), json!(["", "kil0", c.port_name(), "die", ANY])).await?;
+    a.expect_first(
+        json!(["", "kil0", c.port_name(), REST]),
+        json!(["", "kil0", c.port_name(), "die", ANY]),
+    )
+    .await?;
     Ok(())
 }
 
 /// A port of the test service, which greets with its name.
 pub(super) async fn spawned(c: &Ctx, session: &mut Session, name: &str) -> Verdict {
-    let request =
-        json!(["", "AnyEvent::MP::_spawn", name, c.service()?, session.port("service"), "up", name]);
+    let request = json!([
+        "",
+        "AnyEvent::MP::_spawn",
+        name,
+        c.service()?,
+        session.port("service"),
+        "up",
+        name
+    ]);
     session.send(request).await?;
     session.expect(json!(["service", "up", name])).await?;
     Ok(())
@@ -214,7 +239,8 @@ async fn spawns(c: Ctx) -> Verdict {
     let function = c.service()?;
     let mut a = c.meet("a").await?;
     let to = a.port("spawned");
-    a.send(json!(["", "AnyEvent::MP::_spawn", c.port_name(), function, to, 1, [2], {"k": null}])).await?;
+    a.send(json!(["", "AnyEvent::MP::_spawn", c.port_name(), function, to, 1, [2], {"k": null}]))
+        .await?;
     a.expect_first(json!(["spawned", REST]), json!(["spawned", 1, [2], {"k": null}])).await?;
     a.send(json!([c.port_name(), "echo", to, "hello", 1])).await?;
     a.expect_first(json!(["spawned", REST]), json!(["spawned", "hello", 1])).await?;
@@ -240,7 +266,8 @@ async fn spawn_order(c: Ctx) -> Verdict {
 
 async fn name_taken(c: Ctx) -> Verdict {
     let mut a = with_service(&c).await?;
-    let again = json!(["", "AnyEvent::MP::_spawn", c.port_name(), c.service()?, a.port("again"), "up"]);
+    let again =
+        json!(["", "AnyEvent::MP::_spawn", c.port_name(), c.service()?, a.port("again"), "up"]);
     a.send(again).await?;
     a.send(json!([c.port_name(), "echo", a.port("first"), "alive"])).await?;
     a.expect(json!(["first", "alive"])).await?;
@@ -262,7 +289,8 @@ async fn unknown_tag(c: Ctx) -> Verdict {
 async fn order(c: Ctx) -> Verdict {
     let mut a = with_service(&c).await?;
     let to = a.port("echo");
-    let packets: Vec<Json> = (0..100).map(|number| json!([c.port_name(), "echo", to, number])).collect();
+    let packets: Vec<Json> =
+        (0..100).map(|number| json!([c.port_name(), "echo", to, number])).collect();
     a.send_all(&packets).await?;
     for number in 0..100 {
         a.expect_first(json!(["echo", REST]), json!(["echo", number])).await?;
@@ -292,7 +320,8 @@ async fn kil_normal(c: Ctx) -> Verdict {
     let mut a = with_service(&c).await?;
     a.send(json!(["", "mon1", c.port_name()])).await?;
     a.send(json!(["", "kil1", c.port_name()])).await?;
-    a.expect_first(json!(["", "kil0", c.port_name(), REST]), json!(["", "kil0", c.port_name()])).await?;
+    a.expect_first(json!(["", "kil0", c.port_name(), REST]), json!(["", "kil0", c.port_name()]))
+        .await?;
     Ok(())
 }
 
@@ -338,7 +367,11 @@ async fn dies(c: Ctx) -> Verdict {
     let mut a = with_service(&c).await?;
     a.send(json!(["", "mon1", c.port_name()])).await?;
     a.send(json!([c.port_name(), "die"])).await?;
-    a.expect_first(json!(["", "kil0", c.port_name(), REST]), json!(["", "kil0", c.port_name(), "die", ANY])).await?;
+    a.expect_first(
+        json!(["", "kil0", c.port_name(), REST]),
+        json!(["", "kil0", c.port_name(), "die", ANY]),
+    )
+    .await?;
     Ok(())
 }
 
@@ -488,10 +521,7 @@ async fn node_monitor(c: Ctx) -> Verdict {
 async fn kills(c: Ctx) -> Verdict {
     let mut a = with_service(&c).await?;
     a.send(json!([c.port_name(), "kil", a.port("victim"), "the", "reason"])).await?;
-    a.expect_first(
-        json!(["", "kil1", REST]),
-        json!(["", "kil1", "victim", "the", "reason"]),
-    )
-    .await?;
+    a.expect_first(json!(["", "kil1", REST]), json!(["", "kil1", "victim", "the", "reason"]))
+        .await?;
     Ok(())
 }

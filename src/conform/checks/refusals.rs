@@ -15,7 +15,7 @@ pub(super) const CHECKS: &[Check] = &[
     check("refuse-no-protocol", "1.3", "Refuses a greeting without a protocol.", |c| {
         refused(c, |s| s.protocol.clear())
     }),
-    check("refuse-http", "1.3", "Refuses somebody who speaks HTTP.", |c| Box::pin(http(c))),
+    check("refuse-http", "1.3", "Refuses somebody who speaks HTTP.", |c| Box::pin(http(c))).ours(),
     check("refuse-version-2", "1.3", "Refuses version 2.", |c| {
         refused(c, |s| s.version = "2".into())
     }),

@@ -53,9 +53,11 @@ pub(super) const CHECKS: &[Check] = &[
     garbage("bad-storable-opcode", "An unknown opcode closes the connection (storable).", |c| {
         closes(c, Framing::Storable, b"\x08\x05\x0b\x02\x00\x00\x00\x01\x7f")
     }),
-    garbage("bad-storable-cut", "An image that is shorter than its values closes (storable).", |c| {
-        closes(c, Framing::Storable, b"\x09\x05\x0b\x02\x00\x00\x00\x01\x0a\x7f")
-    }),
+    garbage(
+        "bad-storable-cut",
+        "An image that is shorter than its values closes (storable).",
+        |c| closes(c, Framing::Storable, b"\x09\x05\x0b\x02\x00\x00\x00\x01\x0a\x7f"),
+    ),
     garbage("bad-storable-code", "Code in an image closes the connection (storable).", |c| {
         closes(c, Framing::Storable, b"\x0e\x05\x0b\x02\x00\x00\x00\x01\x04\x1a\x0a\x03{1}\x00")
     }),
@@ -71,59 +73,90 @@ pub(super) const CHECKS: &[Check] = &[
         ignores(c, vec![json!(["", "mon1"]), json!(["", "mon0"]), json!(["", "mon0", [1]])])
     }),
     senseless("odd-kil", "Ignores kil0 and kil1 without or with odd arguments.", |c| {
-        ignores(c, vec![json!(["", "kil0"]), json!(["", "kil0", {"a": 1}, "x"]), json!(["", "kil1", [], "x"])])
+        ignores(
+            c,
+            vec![
+                json!(["", "kil0"]),
+                json!(["", "kil0", {"a": 1}, "x"]),
+                json!(["", "kil1", [], "x"]),
+            ],
+        )
     }),
     senseless("odd-snd", "Ignores snd without or with an odd destination.", |c| {
-        ignores(c, vec![json!(["", "snd"]), json!(["", "snd", null, 1]), json!(["", "snd", [1], 1])])
+        ignores(
+            c,
+            vec![json!(["", "snd"]), json!(["", "snd", null, 1]), json!(["", "snd", [1], 1])],
+        )
     }),
     senseless("odd-can", "Ignores can, time and eval with odd arguments.", |c| {
-        ignores(c, vec![json!(["", "can", [1]]), json!(["", "time", {"a": 1}]), json!(["", "eval"])])
+        ignores(
+            c,
+            vec![json!(["", "can", [1]]), json!(["", "time", {"a": 1}]), json!(["", "eval"])],
+        )
     }),
     senseless("odd-name", "Ignores requests whose name is no string.", |c| {
-        ignores(c, vec![json!(["", null]), json!(["", [1]]), json!(["", {"a": 1}]), json!(["", 42])])
+        ignores(
+            c,
+            vec![json!(["", null]), json!(["", [1]]), json!(["", {"a": 1}]), json!(["", 42])],
+        )
     }),
     senseless("odd-spawn", "Ignores a spawn without or with odd arguments.", |c| {
-        ignores(c, vec![
-            json!(["", "AnyEvent::MP::_spawn"]),
-            json!(["", "AnyEvent::MP::_spawn", [1], [2]]),
-            json!(["", "AnyEvent::MP::_spawn", null, "x"]),
-        ])
+        ignores(
+            c,
+            vec![
+                json!(["", "AnyEvent::MP::_spawn"]),
+                json!(["", "AnyEvent::MP::_spawn", [1], [2]]),
+                json!(["", "AnyEvent::MP::_spawn", null, "x"]),
+            ],
+        )
     }),
     senseless("odd-g-slave", "Ignores g_slave with what is no database.", |c| {
-        ignores(c, vec![
-            json!(["", "g_slave", 1]),
-            json!(["", "g_slave", [1]]),
-            json!(["", "g_slave", {"conform": 1}]),
-        ])
+        ignores(
+            c,
+            vec![
+                json!(["", "g_slave", 1]),
+                json!(["", "g_slave", [1]]),
+                json!(["", "g_slave", {"conform": 1}]),
+            ],
+        )
     }),
     senseless("odd-g-upd", "Ignores g_upd with what are no entries.", |c| {
-        ignores(c, vec![
-            json!(["", "g_upd"]),
-            json!(["", "g_upd", "conform", 1]),
-            json!(["", "g_upd", "conform", [1], {"a": 1}]),
-            json!(["", "g_upd", [1], {"a": 1}]),
-        ])
+        ignores(
+            c,
+            vec![
+                json!(["", "g_upd"]),
+                json!(["", "g_upd", "conform", 1]),
+                json!(["", "g_upd", "conform", [1], {"a": 1}]),
+                json!(["", "g_upd", [1], {"a": 1}]),
+            ],
+        )
     }),
     senseless("odd-g-set", "Ignores g_set with what is no database.", |c| {
         ignores(c, vec![json!(["", "g_set"]), json!(["", "g_set", 1]), json!(["", "g_set", [1]])])
     }),
     senseless("odd-g-find", "Ignores searches and queries without arguments.", |c| {
-        ignores(c, vec![
-            json!(["", "g_find"]),
-            json!(["", "g_find", [1]]),
-            json!(["", "g_db_family"]),
-            json!(["", "g_db_keys", {"a": 1}]),
-            json!(["", "g_mon1"]),
-            json!(["", "g_mon0"]),
-        ])
+        ignores(
+            c,
+            vec![
+                json!(["", "g_find"]),
+                json!(["", "g_find", [1]]),
+                json!(["", "g_db_family"]),
+                json!(["", "g_db_keys", {"a": 1}]),
+                json!(["", "g_mon1"]),
+                json!(["", "g_mon0"]),
+            ],
+        )
     }),
     senseless("odd-g-answers", "Ignores answers that nobody asked for.", |c| {
-        ignores(c, vec![
-            json!(["", "g_found", "nobody", ["127.0.0.1:1"]]),
-            json!(["", "g_reply", "no such query", {}]),
-            json!(["", "g_chg1", "conform", {"a": 1}]),
-            json!(["", "g_chg2", "conform", {"a": 1}, []]),
-        ])
+        ignores(
+            c,
+            vec![
+                json!(["", "g_found", "nobody", ["127.0.0.1:1"]]),
+                json!(["", "g_reply", "no such query", {}]),
+                json!(["", "g_chg1", "conform", {"a": 1}]),
+                json!(["", "g_chg2", "conform", {"a": 1}, []]),
+            ],
+        )
     }),
 ];
 

@@ -396,11 +396,8 @@ async fn subscribes(c: Ctx) -> Verdict {
     m.send(json!([c.port_name(), "db_mon", "label", family, m.port("report")])).await?;
     m.expect(json!(["", "g_mon1", family])).await?;
     m.send(json!(["", "g_chg1", family, {"k": "v"}])).await?;
-    m.expect_first(
-        json!(["report", REST]),
-        json!(["report", "label", {"k": "v"}, ["k"], [], []]),
-    )
-    .await?;
+    m.expect_first(json!(["report", REST]), json!(["report", "label", {"k": "v"}, ["k"], [], []]))
+        .await?;
     Ok(())
 }
 

@@ -1,0 +1,719 @@
+//! Nodes that are broken on purpose: our node behind a relay that speaks the protocol wrongly.
+//!
+//! The relay shakes hands with the suite itself, which is where faults of handshakes are, and again
+//! with our node, as whoever the suite is. In between it has whole packets, which faults change.
+
+use aemp::Value;
+use aemp::value::Str;
+use aemp::wire::auth::{AuthMethod, Nonce, Secret};
+use aemp::wire::framing::Framing;
+use aemp::wire::greeting::Greeting;
+use aemp::wire::handshake::{HandshakeConfig, Handshaker, Proceed, Progress};
+use bytes::{Buf, BytesMut};
+use std::collections::HashMap;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+/// What is wrong with a node.
+#[derive(Clone, Copy, Debug)]
+pub enum Fault {
+    /// Nothing: the relay itself breaks no statement that is checked.
+    None,
+    /// A fault of the handshake.
+    Handshake(Lapse),
+    /// A fault of packets: gives what is sent instead, and whether it goes to the suite.
+    Packets(PacketFault),
+}
+
+/// Changes one packet.
+pub type PacketFault = fn(&mut Memory, ToSuite, Vec<Value>) -> Sent;
+
+/// Packets, each with the way that it goes.
+pub type Sent = Vec<(ToSuite, Vec<Value>)>;
+
+/// Which way a packet goes.
+pub type ToSuite = bool;
+
+/// What a fault remembers of a connection.
+pub type Memory = HashMap<&'static str, Vec<Vec<Value>>>;
+
+/// What a handshake does wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lapse {
+    /// The token is of the peer's greeting, then its own.
+    SwapsGreetings,
+    /// The token is in upper case.
+    ShoutsToken,
+    /// Tokens are not compared.
+    BelievesTokens,
+    /// A part of the token is enough.
+    BelievesBeginnings,
+    /// The version is not looked at.
+    TakesAnyVersion,
+    /// The version is compared as a text.
+    ComparesVersionAsText,
+    /// The protocol's name is not looked at.
+    TakesAnyProtocol,
+    /// Its own greeting is no reason to close.
+    TakesMirrors,
+    /// The end of the line is hashed as it came.
+    HashesCr,
+    /// Its greeting waits for the peer's.
+    GreetsSecond,
+    /// Its authentication waits for the peer's.
+    AuthenticatesSecond,
+    /// The nonce is always the same.
+    RepeatsNonce,
+    /// It sends the framing that it likes best.
+    PrefersOwnFraming,
+    /// There is no limit to a greeting.
+    TakesAnyLength,
+    /// An unknown framing is taken for JSON.
+    GuessesFraming,
+    /// A greeting without keys is none.
+    WantsKeys,
+    /// Packets come before the peer has authenticated.
+    SpeaksEarly,
+}
+
+/// Every fault, with the check that has to find it.
+pub const FAULTS: &[(&str, Fault, &str)] = &[
+    ("swapped greetings", Fault::Handshake(Lapse::SwapsGreetings), "auth-hmac"),
+    ("an upper case token", Fault::Handshake(Lapse::ShoutsToken), "auth-form"),
+    ("tokens not compared", Fault::Handshake(Lapse::BelievesTokens), "refuse-secret"),
+    ("beginnings of tokens", Fault::Handshake(Lapse::BelievesBeginnings), "refuse-cut"),
+    ("any version", Fault::Handshake(Lapse::TakesAnyVersion), "refuse-version-2"),
+    ("the version as text", Fault::Handshake(Lapse::ComparesVersionAsText), "take-version"),
+    ("any protocol", Fault::Handshake(Lapse::TakesAnyProtocol), "refuse-protocol"),
+    ("mirrors", Fault::Handshake(Lapse::TakesMirrors), "refuse-mirror"),
+    ("a hashed CR", Fault::Handshake(Lapse::HashesCr), "take-crlf"),
+    ("a late greeting", Fault::Handshake(Lapse::GreetsSecond), "greet-unasked"),
+    ("a late authentication", Fault::Handshake(Lapse::AuthenticatesSecond), "auth-unasked"),
+    ("one nonce for all", Fault::Handshake(Lapse::RepeatsNonce), "greet-nonce-fresh"),
+    ("its own framing", Fault::Handshake(Lapse::PrefersOwnFraming), "choose-storable"),
+    ("endless greetings", Fault::Handshake(Lapse::TakesAnyLength), "refuse-8kib"),
+    ("a guessed framing", Fault::Handshake(Lapse::GuessesFraming), "refuse-framing"),
+    ("wanted keys", Fault::Handshake(Lapse::WantsKeys), "take-no-keys"),
+    ("early packets", Fault::Handshake(Lapse::SpeaksEarly), "hold-packets"),
+    ("kil0 twice", Fault::Packets(kil0_twice), "mon-unknown-once"),
+    ("a lost kil0", Fault::Packets(no_kil0), "mon-unknown"),
+    ("a lost reason", Fault::Packets(no_reason), "kil1-reason"),
+    ("a lost mon0", Fault::Packets(|_, to, p| dropped(to, p, false, "mon0")), "mon0"),
+    ("mon0 not sent", Fault::Packets(|_, to, p| dropped(to, p, true, "mon0")), "monitors-last"),
+    ("a mon1 for each", Fault::Packets(mon1_twice), "monitors-once"),
+    ("reordered packets", Fault::Packets(reordered), "order-many"),
+    ("booleans for Perl's truth", Fault::Packets(real_booleans), "can-form"),
+    ("milliseconds", Fault::Packets(milliseconds), "time"),
+    ("lost reply elements", Fault::Packets(short_replies), "reply-prepends"),
+    ("undef as empty string", Fault::Packets(no_undef), "snd-echo"),
+    ("octets encoded twice", Fault::Packets(encoded_twice), "strings-cbor"),
+    ("rounded floats", Fault::Packets(rounded), "numbers-cbor"),
+    ("keepalives as errors", Fault::Packets(keepalive_dies), "keepalive"),
+    ("silence for eval", Fault::Packets(|_, to, p| dropped(to, p, false, "eval")), "eval-error"),
+    ("g_global not said", Fault::Packets(|_, to, p| dropped(to, p, true, "g_global")), "g-global"),
+    ("short changes", Fault::Packets(short_changes), "g-chg2-form"),
+    ("owners forgotten", Fault::Packets(forgets_owners), "g-other-owner"),
+    ("equal values kept back", Fault::Packets(no_equal_values), "g-chg2-equal"),
+    (
+        "subscriptions for ever",
+        Fault::Packets(|_, to, p| dropped(to, p, false, "g_mon0")),
+        "g-mon0",
+    ),
+    ("globals not told", Fault::Packets(|_, to, p| dropped(to, p, true, "g_upd")), "g-tells"),
+    ("globals told their own", Fault::Packets(echoes_updates), "g-tells-no-echo"),
+    ("itself forgotten", Fault::Packets(forgets_itself), "g-set-itself"),
+    ("sets after deletions", Fault::Packets(sets_after_deletions), "g-chg2-both"),
+    ("no answer for the unknown", Fault::Packets(finds_only_known), "g-find-unknown"),
+];
+
+/// Faults of a node that dials, each with the check that has to find it.
+pub const DIALLING_FAULTS: &[(&str, Fault, &str)] = &[
+    ("g_slave not said", Fault::Packets(no_plain_slave), "join"),
+    ("no database for a second master", Fault::Packets(one_database), "seed-master-again"),
+    ("no change told", Fault::Packets(|_, to, p| dropped(to, p, true, "g_upd")), "slave-set"),
+    (
+        "the last monitor kept",
+        Fault::Packets(|_, to, p| dropped(to, p, true, "g_mon0")),
+        "slave-mon0",
+    ),
+    ("no search", Fault::Packets(|_, to, p| dropped(to, p, true, "g_find")), "slave-find"),
+];
+
+fn is(packet: &[Value], at: usize, text: &str) -> bool {
+    packet.get(at).and_then(Value::to_str).is_some_and(|found| *found == Str::text(text))
+}
+
+fn is_request(packet: &[Value], name: &str) -> bool {
+    is(packet, 0, "") && is(packet, 1, name)
+}
+
+fn dropped(to: ToSuite, packet: Vec<Value>, way: ToSuite, name: &str) -> Sent {
+    match to == way && is_request(&packet, name) {
+        true => Vec::new(),
+        false => vec![(to, packet)],
+    }
+}
+
+fn kil0_twice(_: &mut Memory, to: ToSuite, packet: Vec<Value>) -> Sent {
+    let times = if to && is_request(&packet, "kil0") { 2 } else { 1 };
+    vec![(to, packet); times]
+}
+
+fn no_kil0(_: &mut Memory, to: ToSuite, packet: Vec<Value>) -> Sent {
+    dropped(to, packet, true, "kil0")
+}
+
+fn no_reason(_: &mut Memory, to: ToSuite, mut packet: Vec<Value>) -> Sent {
+    if to && is_request(&packet, "kil0") {
+        packet.truncate(3);
+    }
+    vec![(to, packet)]
+}
+
+fn mon1_twice(_: &mut Memory, to: ToSuite, packet: Vec<Value>) -> Sent {
+    let times = if to && is_request(&packet, "mon1") { 2 } else { 1 };
+    vec![(to, packet); times]
+}
+
+/// Every other message to that port waits for the next one.
+fn reordered(memory: &mut Memory, to: ToSuite, packet: Vec<Value>) -> Sent {
+    if !to || !is(&packet, 0, "many") {
+        return vec![(to, packet)];
+    }
+    let held = memory.entry("held").or_default();
+    match held.pop() {
+        Some(earlier) => vec![(to, packet), (to, earlier)],
+        None => {
+            held.push(packet);
+            Vec::new()
+        }
+    }
+}
+
+fn real_booleans(_: &mut Memory, to: ToSuite, mut packet: Vec<Value>) -> Sent {
+    if to && is(&packet, 0, "can") {
+        let is_true = packet.last().is_some_and(Value::is_true);
+        *packet.last_mut().unwrap() = Value::Bool(is_true);
+    }
+    vec![(to, packet)]
+}
+
+fn milliseconds(_: &mut Memory, to: ToSuite, mut packet: Vec<Value>) -> Sent {
+    if to && is(&packet, 0, "time") {
+        let last = packet.last_mut().unwrap();
+        let seconds = last.to_number().map_or(0.0, |number| number.to_f64());
+        *last = Value::Float(seconds * 1000.0);
+    }
+    vec![(to, packet)]
+}
+
+fn short_replies(_: &mut Memory, to: ToSuite, mut packet: Vec<Value>) -> Sent {
+    if to && is(&packet, 0, "many") && packet.len() > 3 {
+        packet.remove(2);
+    }
+    vec![(to, packet)]
+}
+
+fn each_value(packet: &mut [Value], change: fn(&mut Value)) {
+    for value in packet {
+        match value {
+            Value::Array(items) => each_value(items, change),
+            other => change(other),
+        }
+    }
+}
+
+fn no_undef(_: &mut Memory, to: ToSuite, mut packet: Vec<Value>) -> Sent {
+    each_value(&mut packet, |value| {
+        if value.is_undef() {
+            *value = Value::Str(Str::text(""));
+        }
+    });
+    vec![(to, packet)]
+}
+
+fn encoded_twice(_: &mut Memory, to: ToSuite, mut packet: Vec<Value>) -> Sent {
+    each_value(&mut packet, |value| {
+        if let Value::Str(text) = value {
+            *value = Value::Str(Str::octets(text.to_text_lossy().as_bytes()));
+        }
+    });
+    vec![(to, packet)]
+}
+
+fn rounded(_: &mut Memory, to: ToSuite, mut packet: Vec<Value>) -> Sent {
+    each_value(&mut packet, |value| {
+        if let Value::Float(number) = value {
+            *number = f64::from(*number as f32);
+        }
+    });
+    vec![(to, packet)]
+}
+
+/// An empty packet on its way to itself ends the connection.
+fn keepalive_dies(_: &mut Memory, to: ToSuite, packet: Vec<Value>) -> Sent {
+    match !to && packet.is_empty() {
+        true => vec![(to, vec![Value::Undef])],
+        false => vec![(to, packet)],
+    }
+}
+
+fn is_empty(value: &Value) -> bool {
+    value.as_array().is_some_and(<[Value]>::is_empty)
+        || value.as_hash().is_some_and(|hash| hash.is_empty())
+}
+
+fn short_changes(_: &mut Memory, to: ToSuite, mut packet: Vec<Value>) -> Sent {
+    if to && is_request(&packet, "g_chg2") && packet.last().is_some_and(is_empty) {
+        packet.pop();
+    }
+    vec![(to, packet)]
+}
+
+/// What was deleted is gone, whoever else still has it.
+fn forgets_owners(memory: &mut Memory, to: ToSuite, mut packet: Vec<Value>) -> Sent {
+    if to && is_request(&packet, "g_chg1") {
+        memory.entry("seen").or_default().push(packet.clone());
+    } else if to && is_request(&packet, "g_chg2") && memory.contains_key("seen") {
+        let keys = packet.get(3).and_then(Value::as_hash).map(|set| set.keys().cloned().collect());
+        let keys: Vec<Str> = keys.unwrap_or_default();
+        packet[3] = Value::Hash(aemp::value::Hash::new());
+        packet[4] = Value::Array(keys.into_iter().map(Value::Str).collect());
+    }
+    vec![(to, packet)]
+}
+
+fn no_equal_values(memory: &mut Memory, to: ToSuite, packet: Vec<Value>) -> Sent {
+    if !to || !(is_request(&packet, "g_chg1") || is_request(&packet, "g_chg2")) {
+        return vec![(to, packet)];
+    }
+    let seen = memory.entry("values").or_default();
+    let set = packet.get(3).cloned().unwrap_or_default();
+    let is_known = seen.iter().any(|known| known[0].perl_eq(&set));
+    seen.push(vec![set]);
+    match is_known {
+        true => Vec::new(),
+        false => vec![(to, packet)],
+    }
+}
+
+fn echoes_updates(_: &mut Memory, to: ToSuite, packet: Vec<Value>) -> Sent {
+    match !to && is_request(&packet, "g_upd") {
+        true => vec![(true, packet.clone()), (false, packet)],
+        false => vec![(to, packet)],
+    }
+}
+
+fn forgets_itself(_: &mut Memory, to: ToSuite, mut packet: Vec<Value>) -> Sent {
+    if to
+        && is_request(&packet, "g_set")
+        && let Some(Value::Hash(database)) = packet.get_mut(2)
+    {
+        database.remove("'g");
+    }
+    vec![(to, packet)]
+}
+
+/// A key that is both set and deleted stays set.
+fn sets_after_deletions(_: &mut Memory, to: ToSuite, mut packet: Vec<Value>) -> Sent {
+    if !to && is_request(&packet, "g_upd") && packet.len() > 4 {
+        let set = packet[3].as_hash().cloned().unwrap_or_default();
+        if let Value::Array(deleted) = &mut packet[4] {
+            deleted.retain(|key| key.as_str().is_none_or(|key| !set.contains_key(key)));
+        }
+    }
+    vec![(to, packet)]
+}
+
+fn finds_only_known(_: &mut Memory, to: ToSuite, packet: Vec<Value>) -> Sent {
+    match to && is_request(&packet, "g_found") && packet.get(3).is_some_and(Value::is_undef) {
+        true => Vec::new(),
+        false => vec![(to, packet)],
+    }
+}
+
+fn no_plain_slave(_: &mut Memory, to: ToSuite, packet: Vec<Value>) -> Sent {
+    match to && is_request(&packet, "g_slave") && packet.len() == 2 {
+        true => Vec::new(),
+        false => vec![(to, packet)],
+    }
+}
+
+fn one_database(_: &mut Memory, to: ToSuite, packet: Vec<Value>) -> Sent {
+    use std::sync::atomic::{AtomicU32, Ordering};
+    // Of the process: each check has one of its own.
+    static SENT: AtomicU32 = AtomicU32::new(0);
+    let is_database = to && is_request(&packet, "g_slave") && packet.len() > 2;
+    match is_database && SENT.fetch_add(1, Ordering::Relaxed) > 0 {
+        true => Vec::new(),
+        false => vec![(to, packet)],
+    }
+}
+
+/// Which node stands behind the relay, and what is wrong with it.
+#[derive(Clone, Debug)]
+pub struct Relay {
+    /// The ID of our node.
+    pub node: String,
+    /// The secret of the network.
+    pub secret: String,
+    /// What is wrong.
+    pub fault: Fault,
+}
+
+impl Relay {
+    /// For a suite that dials: gives the address to dial instead of that of our node.
+    ///
+    /// # Panics
+    /// If nothing can be listened on.
+    pub async fn in_front_of(self, address: String) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let own = listener.local_addr().unwrap().to_string();
+        tokio::spawn(async move {
+            while let Ok((suite, _)) = listener.accept().await {
+                let (relay, address) = (self.clone(), address.clone());
+                tokio::spawn(async move { relay.suite_dials(suite, &address).await });
+            }
+        });
+        own
+    }
+
+    /// For a suite that is the seed: gives the address to use instead of that seed.
+    ///
+    /// # Panics
+    /// If nothing can be listened on.
+    pub async fn before_seed(self, seed: String) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let own = listener.local_addr().unwrap().to_string();
+        tokio::spawn(async move {
+            while let Ok((node, _)) = listener.accept().await {
+                let (relay, seed) = (self.clone(), seed.clone());
+                tokio::spawn(async move { relay.node_dials(node, &seed).await });
+            }
+        });
+        own
+    }
+
+    async fn suite_dials(&self, suite: TcpStream, address: &str) -> Option<()> {
+        let (suite, greeted) = self.greet(suite).await?;
+        let node = TcpStream::connect(address).await.ok()?;
+        let node = Link::with_node(node, &greeted.peer, &self.secret, false).await?;
+        let suite = self.authenticate(suite, greeted).await?;
+        self.exchange(suite, node).await
+    }
+
+    async fn node_dials(&self, node: TcpStream, seed: &str) -> Option<()> {
+        let suite = TcpStream::connect(seed).await.ok()?;
+        let (suite, greeted) = self.greet(suite).await?;
+        let node = Link::with_node(node, &greeted.peer, &self.secret, true).await?;
+        let suite = self.authenticate(suite, greeted).await?;
+        self.exchange(suite, node).await
+    }
+
+    fn lapses(&self, lapse: Lapse) -> bool {
+        matches!(self.fault, Fault::Handshake(own) if own == lapse)
+    }
+
+    async fn greet(&self, stream: TcpStream) -> Option<(Lines, Greeted)> {
+        let mut lines = Lines { stream, unread: BytesMut::new(), unlimited: false };
+        lines.unlimited = self.lapses(Lapse::TakesAnyLength);
+        let mut random = [0; Nonce::OCTETS];
+        if !self.lapses(Lapse::RepeatsNonce) {
+            getrandom_fill(&mut random);
+        }
+        let nonce = Nonce::from_random(&random);
+        let mut own = format!(
+            "aemp;1;{};hmac_sha3_512;cbor,json,storable;provider=faulty;mproto=1;gproto=1\n",
+            self.node
+        )
+        .into_bytes();
+        own.extend_from_slice(nonce.as_bytes());
+        own.push(b'\n');
+        let is_late = self.lapses(Lapse::GreetsSecond);
+        if !is_late {
+            lines.write(&own).await?;
+        }
+        let (first, cr) = lines.line().await?;
+        let (second, _) = lines.line().await?;
+        if is_late {
+            lines.write(&own).await?;
+        }
+        let peer = Greeting::parse(&first).ok()?;
+        let mut theirs = first.clone();
+        if cr && self.lapses(Lapse::HashesCr) {
+            theirs.push(b'\r');
+        }
+        theirs.push(b'\n');
+        theirs.extend_from_slice(&second);
+        theirs.push(b'\n');
+        if peer.protocol != b"aemp" && !self.lapses(Lapse::TakesAnyProtocol) {
+            return None;
+        }
+        let version_is_right = match self.fault {
+            Fault::Handshake(Lapse::TakesAnyVersion) => true,
+            Fault::Handshake(Lapse::ComparesVersionAsText) => peer.version == b"1",
+            _ => peer.has_version(1),
+        };
+        let is_itself = peer.node_id == self.node.as_bytes();
+        let may_be_itself = self.lapses(Lapse::TakesMirrors);
+        let has_keys = !peer.keys.is_empty() || !self.lapses(Lapse::WantsKeys);
+        if !version_is_right || is_itself && !may_be_itself || !has_keys {
+            return None;
+        }
+        if is_itself {
+            // Our node behind it would close: who takes itself waits here for ever.
+            std::future::pending::<()>().await;
+        }
+        Some((lines, Greeted { own, theirs, peer }))
+    }
+
+    async fn authenticate(&self, mut lines: Lines, greeted: Greeted) -> Option<Link> {
+        let Greeted { own, theirs, peer } = greeted;
+        let secret = Secret::new(self.secret.as_bytes());
+        let method = AuthMethod::HmacSha3_512;
+        if !peer.auth_methods.iter().any(|name| name == method.name().as_bytes()) {
+            return None;
+        }
+        let known = |name: &Vec<u8>| Framing::from_name(std::str::from_utf8(name).ok()?);
+        let mut wanted = peer.framings.iter().filter_map(known);
+        let sends = match self.lapses(Lapse::PrefersOwnFraming) {
+            true => wanted.min_by_key(|framing| Framing::ALL.iter().position(|one| one == framing)),
+            false => wanted.next(),
+        }?;
+        let mut token = match self.lapses(Lapse::SwapsGreetings) {
+            true => method.token(secret.as_ref(), &theirs, &own),
+            false => method.token(secret.as_ref(), &own, &theirs),
+        }?;
+        if self.lapses(Lapse::ShoutsToken) {
+            token = token.to_uppercase();
+        }
+        let mut line = format!("{method};{token};{sends}\n").into_bytes();
+        if self.lapses(Lapse::SpeaksEarly) {
+            line.extend(encode(sends, &[])?);
+        }
+        let is_late = self.lapses(Lapse::AuthenticatesSecond);
+        if !is_late {
+            lines.write(&line).await?;
+        }
+        let (answer, _) = lines.line().await?;
+        let mut fields = answer.split(|octet| *octet == b';');
+        let mut field = || fields.next().unwrap_or_default();
+        let (name, token, framing) = (field(), field(), field());
+        let used = AuthMethod::from_name(name).filter(|method| !method.needs_tls())?;
+        let is_proof = match self.fault {
+            Fault::Handshake(Lapse::BelievesTokens) => true,
+            Fault::Handshake(Lapse::BelievesBeginnings) => {
+                let whole = used.token(secret.as_ref(), &theirs, &own)?;
+                token.len() > 100 && whole.as_bytes().starts_with(token)
+            }
+            _ => used.verify(secret.as_ref(), token, &theirs, &own),
+        };
+        let receives = match known(&framing.to_vec()) {
+            None if self.lapses(Lapse::GuessesFraming) => Framing::Json,
+            known => known?,
+        };
+        if !is_proof {
+            return None;
+        }
+        if is_late {
+            lines.write(&line).await?;
+        }
+        Some(Link { stream: lines.stream, unread: lines.unread, sends, receives })
+    }
+
+    /// Packets in both directions, each through the fault.
+    async fn exchange(&self, suite: Link, node: Link) -> Option<()> {
+        let mut memory = Memory::new();
+        let (mut suite_in, mut suite_out) = suite.split();
+        let (mut node_in, mut node_out) = node.split();
+        loop {
+            let (to_suite, packets) = tokio::select! {
+                packets = suite_in.packets() => (false, packets?),
+                packets = node_in.packets() => (true, packets?),
+            };
+            for packet in packets {
+                let sent = match self.fault {
+                    Fault::Packets(fault) => fault(&mut memory, to_suite, packet),
+                    Fault::None | Fault::Handshake(_) => vec![(to_suite, packet)],
+                };
+                for (to_suite, packet) in sent {
+                    match to_suite {
+                        true => suite_out.send(&packet).await?,
+                        false => node_out.send(&packet).await?,
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn getrandom_fill(octets: &mut [u8]) {
+    use std::hash::{BuildHasher, Hasher};
+    // A nonce only has to be another one each time here.
+    for chunk in octets.chunks_mut(8) {
+        let random = std::collections::hash_map::RandomState::new().build_hasher().finish();
+        chunk.copy_from_slice(&random.to_ne_bytes()[..chunk.len()]);
+    }
+}
+
+struct Greeted {
+    own: Vec<u8>,
+    theirs: Vec<u8>,
+    peer: Greeting,
+}
+
+struct Lines {
+    stream: TcpStream,
+    unread: BytesMut,
+    unlimited: bool,
+}
+
+impl Lines {
+    async fn write(&mut self, octets: &[u8]) -> Option<()> {
+        self.stream.write_all(octets).await.ok()
+    }
+
+    /// The next line, and whether there was a CR at its end.
+    async fn line(&mut self) -> Option<(Vec<u8>, bool)> {
+        loop {
+            if let Some(end) = self.unread.iter().position(|octet| *octet == b'\n') {
+                if end > 4096 && !self.unlimited {
+                    return None;
+                }
+                let mut line = self.unread.split_to(end + 1).to_vec();
+                line.pop();
+                let cr = line.last() == Some(&b'\r');
+                if cr {
+                    line.pop();
+                }
+                return Some((line, cr));
+            }
+            if self.unread.len() > 4096 && !self.unlimited {
+                return None;
+            }
+            if self.stream.read_buf(&mut self.unread).await.ok()? == 0 {
+                return None;
+            }
+        }
+    }
+}
+
+/// A connection that carries packets.
+struct Link {
+    stream: TcpStream,
+    unread: BytesMut,
+    sends: Framing,
+    receives: Framing,
+}
+
+impl Link {
+    /// A right handshake with our node, as the node that said this greeting.
+    async fn with_node(
+        mut stream: TcpStream,
+        peer: &Greeting,
+        secret: &str,
+        node_dialled: bool,
+    ) -> Option<Link> {
+        let mut config = HandshakeConfig::new(peer.node_id.clone());
+        config.secret = Secret::new(secret.as_bytes());
+        config.framings = vec![Framing::Cbor];
+        let provider = peer.written("provider").unwrap_or(b"faulty").to_vec();
+        config.keys = vec![("provider".into(), String::from_utf8_lossy(&provider).into_owned())];
+        let handshaker = Handshaker::new(config).ok()?;
+        let mut random = [0; Nonce::OCTETS];
+        getrandom_fill(&mut random);
+        let nonce = Nonce::from_random(&random);
+        let mut state = match node_dialled {
+            true => handshaker.listen(nonce, "relay"),
+            false => handshaker.dial(nonce, "relay"),
+        };
+        stream.write_all(state.output()).await.ok()?;
+        let mut unread = BytesMut::new();
+        let greeted = loop {
+            match state.feed(&mut unread).ok()? {
+                Progress::Reached(greeted) => break greeted,
+                Progress::NeedMore(same) => state = same,
+            }
+            if stream.read_buf(&mut unread).await.ok()? == 0 {
+                return None;
+            }
+        };
+        let Proceed::Authenticate(mut state) = greeted.proceed().ok()? else {
+            return None;
+        };
+        stream.write_all(state.output()).await.ok()?;
+        let agreed = loop {
+            match state.feed(&mut unread).ok()? {
+                Progress::Reached(agreed) => break agreed,
+                Progress::NeedMore(same) => state = same,
+            }
+            if stream.read_buf(&mut unread).await.ok()? == 0 {
+                return None;
+            }
+        };
+        let (sends, receives) = (agreed.send_framing, agreed.receive_framing);
+        Some(Link { stream, unread, sends, receives })
+    }
+
+    fn split(self) -> (Incoming, Outgoing) {
+        let (input, output) = self.stream.into_split();
+        let decoder = aemp::wire::framing::Decoder::new(self.receives, Default::default());
+        (Incoming { input, unread: self.unread, decoder }, Outgoing { output, framing: self.sends })
+    }
+}
+
+struct Incoming {
+    input: tokio::net::tcp::OwnedReadHalf,
+    unread: BytesMut,
+    decoder: aemp::wire::framing::Decoder,
+}
+
+impl Incoming {
+    /// The packets of the next read; dropping the future loses nothing.
+    async fn packets(&mut self) -> Option<Vec<Vec<Value>>> {
+        use aemp::wire::framing::Step;
+        loop {
+            let mut packets = Vec::new();
+            loop {
+                match self.decoder.next(&self.unread).ok()? {
+                    Step::More { used } => {
+                        self.unread.advance(used);
+                        break;
+                    }
+                    Step::Packet { used, elements } => {
+                        packets.push(elements.to_values().ok()?);
+                        self.unread.advance(used);
+                    }
+                }
+            }
+            if !packets.is_empty() {
+                return Some(packets);
+            }
+            if self.input.read_buf(&mut self.unread).await.ok()? == 0 {
+                return None;
+            }
+        }
+    }
+}
+
+struct Outgoing {
+    output: tokio::net::tcp::OwnedWriteHalf,
+    framing: Framing,
+}
+
+impl Outgoing {
+    async fn send(&mut self, packet: &[Value]) -> Option<()> {
+        self.output.write_all(&encode(self.framing, packet)?).await.ok()
+    }
+}
+
+fn encode(framing: Framing, packet: &[Value]) -> Option<Vec<u8>> {
+    let mut packed = Vec::new();
+    for value in packet {
+        value.put(&mut packed).ok()?;
+    }
+    let elements = aemp::value::packed::Elements::new(packet.len(), &packed);
+    let mut octets = Vec::new();
+    aemp::wire::framing::encode(framing, elements, &mut octets).ok()?;
+    Some(octets)
+}
