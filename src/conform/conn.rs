@@ -33,6 +33,7 @@ pub(crate) struct Conn {
 impl Conn {
     pub(crate) fn new(
         stream: TcpStream,
+        unread: BytesMut,
         name: &str,
         transcript: &Transcript,
         patience: Duration,
@@ -42,7 +43,7 @@ impl Conn {
         let _ = stream.set_nodelay(true);
         Ok(Conn {
             stream: Box::new(stream),
-            unread: BytesMut::new(),
+            unread,
             name: name.into(),
             transcript: transcript.clone(),
             patience,

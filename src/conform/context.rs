@@ -8,12 +8,13 @@ use super::stop::{Seen, Stop, Verdict, miss, skip};
 use super::tls::{Identity, Tls};
 use super::transcript::Transcript;
 use crate::wire::framing::Framing;
+use bytes::BytesMut;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 /// What the suite knows about the node under test, beside where it is.
 #[derive(Clone, Debug)]
@@ -108,8 +109,8 @@ impl Ctx {
     /// A connection on which nothing is said yet.
     pub(crate) async fn connect(&self, name: &str) -> Result<Conn, Seen> {
         let number = self.connections.fetch_add(1, Ordering::Relaxed);
-        let stream = match &self.reach {
-            Reach::Dial(address) => self.dial(address).await?,
+        let (stream, said) = match &self.reach {
+            Reach::Dial(address) => (self.dial(address).await?, BytesMut::new()),
             Reach::Seeds(seeds) => {
                 let Some(seed) = seeds.get(number % seeds.len().max(1)) else {
                     return Err(Seen::Wrong("the check has no seed".to_owned()));
@@ -117,7 +118,7 @@ impl Ctx {
                 self.accept(seed).await?
             }
         };
-        Conn::new(stream, name, &self.transcript, self.target.patience)
+        Conn::new(stream, said, name, &self.transcript, self.target.patience)
     }
 
     /// A connection that the node makes to that seed of the check.
@@ -128,8 +129,8 @@ impl Ctx {
         let Some(seed) = seeds.get(seed) else {
             return miss("the check has no such seed");
         };
-        let stream = self.accept(seed).await?;
-        Ok(Conn::new(stream, name, &self.transcript, self.target.patience)?)
+        let (stream, said) = self.accept(seed).await?;
+        Ok(Conn::new(stream, said, name, &self.transcript, self.target.patience)?)
     }
 
     async fn dial(&self, address: &str) -> Result<TcpStream, Seen> {
@@ -147,15 +148,22 @@ impl Ctx {
         self.target.patience * 3
     }
 
-    async fn accept(&self, listener: &TcpListener) -> Result<TcpStream, Seen> {
-        match timeout(self.until_dialled(), listener.accept()).await {
-            Ok(Ok((stream, _))) => {
-                self.dialled.store(true, Ordering::Relaxed);
-                Ok(stream)
-            }
-            Ok(Err(error)) => Err(Seen::Wrong(format!("cannot accept: {error}"))),
-            Err(_) => {
-                Err(Seen::Late(format!("the node did not dial within {:?}", self.until_dialled())))
+    /// A connection that the node makes to a listener, and what it has said on it already.
+    async fn accept(&self, listener: &TcpListener) -> Result<(TcpStream, BytesMut), Seen> {
+        let deadline = Instant::now() + self.until_dialled();
+        loop {
+            let stream = match timeout_at(deadline, listener.accept()).await {
+                Ok(Ok((stream, _))) => stream,
+                Ok(Err(error)) => return Err(Seen::Wrong(format!("cannot accept: {error}"))),
+                Err(_) => {
+                    let waited = self.until_dialled();
+                    return Err(Seen::Late(format!("the node did not dial within {waited:?}")));
+                }
+            };
+            self.dialled.store(true, Ordering::Relaxed);
+            // It may have waited for so long that the node has given it up.
+            if let Some(said) = said_so_far(&stream) {
+                return Ok((stream, said));
             }
         }
     }
@@ -254,8 +262,8 @@ impl Ctx {
         name: &str,
         shake: &Shake,
     ) -> Verdict<Session> {
-        let stream = self.accept(listener).await?;
-        let conn = Conn::new(stream, name, &self.transcript, self.target.patience)?;
+        let (stream, said) = self.accept(listener).await?;
+        let conn = Conn::new(stream, said, name, &self.transcript, self.target.patience)?;
         Ok(shake::meet(conn, shake).await?)
     }
 
@@ -286,5 +294,18 @@ impl Ctx {
         self.secret()?;
         let shake = self.shake(name);
         Ok(Shake { tls: None, auth: vec!["hmac_sha3_512".to_owned()], ..shake })
+    }
+}
+
+/// What came on a connection until now; nothing if it was closed behind that.
+fn said_so_far(stream: &TcpStream) -> Option<BytesMut> {
+    let mut said = BytesMut::new();
+    loop {
+        match stream.try_read_buf(&mut said) {
+            Ok(0) => return None,
+            Ok(_) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return Some(said),
+            Err(_) => return None,
+        }
     }
 }

@@ -193,7 +193,8 @@ pub async fn run(
         Place::Dial(address) => Box::pin(runner.dial(harmless, address.clone())),
         Place::Listen { host, start } => {
             let host = *host;
-            let seats = seats(&harmless, host)
+            let by_hand = matches!(start, Start::ByHand);
+            let seats = seats(&harmless, host, by_hand)
                 .await
                 .map_err(|source| PlanError::Listen { host, source })?;
             match start {
@@ -229,16 +230,31 @@ fn run_label() -> String {
 /// A check with the addresses on which it waits for the node.
 type Seat = (&'static Check, Vec<Arc<TcpListener>>);
 
-async fn seats(checks: &[&'static Check], host: IpAddr) -> io::Result<Vec<Seat>> {
+/// Checks that need a node of their own have seeds of their own, or, where there is but one node,
+/// one after another the same ones, which it dials again soon.
+async fn seats(
+    checks: &[&'static Check],
+    host: IpAddr,
+    one_after_another: bool,
+) -> io::Result<Vec<Seat>> {
     let mut seats = Vec::new();
+    let mut common: Vec<Arc<TcpListener>> = Vec::new();
     for check in checks {
-        let count = match check.listens {
-            Listening::Alone(count) => count,
-            Listening::Shared | Listening::Never => 1,
+        let (count, is_alone) = match check.listens {
+            Listening::Alone(count) => (count, true),
+            Listening::Shared | Listening::Never => (1, false),
         };
         let mut listeners = Vec::new();
-        for _ in 0..count {
-            listeners.push(Arc::new(TcpListener::bind((host, 0)).await?));
+        for index in 0..count {
+            let known = common.get(index).filter(|_| is_alone && one_after_another);
+            let listener = match known {
+                Some(listener) => listener.clone(),
+                None => Arc::new(TcpListener::bind((host, 0)).await?),
+            };
+            if is_alone && common.len() == index {
+                common.push(listener.clone());
+            }
+            listeners.push(listener);
         }
         seats.push((*check, listeners));
     }
@@ -247,7 +263,13 @@ async fn seats(checks: &[&'static Check], host: IpAddr) -> io::Result<Vec<Seat>>
 
 fn all_addresses(seats: &[Seat]) -> Vec<SocketAddr> {
     let listeners = seats.iter().flat_map(|(_, listeners)| listeners);
-    listeners.filter_map(|listener| listener.local_addr().ok()).collect()
+    let mut addresses: Vec<SocketAddr> = Vec::new();
+    for address in listeners.filter_map(|listener| listener.local_addr().ok()) {
+        if !addresses.contains(&address) {
+            addresses.push(address);
+        }
+    }
+    addresses
 }
 
 #[derive(Clone)]

@@ -144,10 +144,7 @@ impl<'a> Draft<'a> {
                 }
                 Step::Print(text) => self.outcome.output.extend_from_slice(text.as_bytes()),
                 // They follow when the file is written.
-                Step::Network(_)
-                | Step::Doctor(_)
-                | Step::Conform(_)
-                | Step::Listening(_) => {}
+                Step::Network(_) | Step::Doctor(_) | Step::Conform(_) | Step::Listening(_) => {}
                 // The grammar lets nothing stand beside it.
                 Step::Run(_) => return Err(CliError::RunNotFirst),
             }

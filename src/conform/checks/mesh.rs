@@ -8,6 +8,7 @@ use crate::conform::context::Ctx;
 use crate::conform::session::{Pace, Session, is_text, show_packet};
 use crate::conform::shake::{self, Shake};
 use crate::conform::stop::{Verdict, ensure, miss};
+use bytes::BytesMut;
 use serde_json::{Value as Json, json};
 use tokio::net::TcpListener;
 
@@ -143,7 +144,7 @@ async fn incoming(c: Ctx) -> Verdict {
     };
     let mut x = c.meet("x").await?;
     x.expect(json!(["port", "hello"])).await?;
-    let mut late = Conn::new(stream, "late", &c.transcript, c.target.patience)?;
+    let mut late = Conn::new(stream, BytesMut::new(), "late", &c.transcript, c.target.patience)?;
     match shake::agree(&mut late, &c.shake("x")).await {
         Err(crate::conform::stop::Seen::Closed(_)) => {}
         _ => late.wait_closed(c.target.patience).await?,
