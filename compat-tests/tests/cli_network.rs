@@ -5,11 +5,13 @@
 use compat_tests::node::{Aemp, SECRET, command};
 use compat_tests::perl;
 use compat_tests::perl_node::{MODULES, PerlNode};
+use compat_tests::process::Process;
 use serde_json::json;
 use std::env;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 /// Perl's tool: `$PERL_AEMP`, or `perl-aemp` in the search path.
@@ -173,4 +175,49 @@ fn either_tool_restarts_our_node() {
         assert_eq!(String::from_utf8_lossy(&output.stdout), "\n", "{errors}");
         wait_until_up(times);
     }
+}
+
+#[test]
+fn our_tool_restarts_a_perl_node() {
+    let Some(network) = Network::start() else { return };
+    let seeds = format!("[\"{}\"]", network.seed.address());
+    let words = ["run", "nodeid", "perl-worker", "secret", SECRET, "binds", "[\"127.0.0.1:0\"]"];
+    let words = [&words[..], &["seeds", &seeds, "norc", "1"]].concat();
+    let worker = Process::start("perl-worker", &network.tool, &words, &[]);
+    network.ours(&["ping", "perl-worker"]);
+    let process = |network: &Network| network.ours(&["eval", "perl-worker", "$$"]);
+    let before = until("the worker answers", || process(&network), |id| !id.is_empty());
+    let output = network.run(&command(), &["restart", "perl-worker"], "");
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "\n");
+    let is_another = |id: &String| !id.is_empty() && *id != before;
+    let after = until("another process answers", || process(&network), is_another);
+    // The watchdog of Perl's tool ignores signals, and ends with its child.
+    let id = after.trim().trim_matches('"').to_owned();
+    assert!(Command::new("kill").arg(id).status().unwrap().success());
+    drop(worker);
+}
+
+/// Looks again and again, until it is what is wanted.
+fn until<T>(what: &str, mut look: impl FnMut() -> T, wanted: impl Fn(&T) -> bool) -> T {
+    let give_up = Instant::now() + Duration::from_secs(60);
+    loop {
+        let seen = look();
+        if wanted(&seen) {
+            return seen;
+        }
+        assert!(Instant::now() < give_up, "{what}: not within a minute");
+    }
+}
+
+#[test]
+fn the_doctor_sees_that_the_clocks_of_two_machines_differ() {
+    let Some(mut network) = Network::start() else { return };
+    network.perl.eval(
+        "$AnyEvent::MP::Kernel::NODE_REQ{time} = sub { AnyEvent::MP::Kernel::snd (@_, 1000 + time) }; ()",
+    );
+    let address = network.perl.address().to_owned();
+    let words = ["doctor", "x", "norc", "1", "secret", SECRET, "binds", "127.0.0.1:0"];
+    let report = network.ours(&[&words[..], &["seeds", &address]].concat());
+    let line = report.lines().find(|line| line.starts_with("WRONG")).unwrap_or_default();
+    assert!(line.contains("its clock is") && line.contains("ahead of this one"), "{report}");
 }
