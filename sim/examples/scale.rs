@@ -56,7 +56,6 @@ struct Mark {
     traffic: Traffic,
     cpu: Duration,
     memory: usize,
-    now: Duration,
 }
 
 impl Network {
@@ -90,12 +89,7 @@ impl Network {
     }
 
     fn mark(&self) -> Mark {
-        Mark {
-            traffic: self.world.traffic().clone(),
-            cpu: cpu(),
-            memory: ALLOCATED.load(Relaxed),
-            now: self.world.now(),
-        }
+        Mark { traffic: self.world.traffic().clone(), cpu: cpu(), memory: ALLOCATED.load(Relaxed) }
     }
 
     /// A line of the table.
@@ -171,8 +165,10 @@ impl Network {
                 let spec = spec.seeds(seeds.iter().map(String::as_str));
                 self.slaves.push(self.world.add(spec));
             }
-            self.world.run_for(Duration::from_millis(100));
-            self.forget();
+            if self.slaves.len() < until {
+                self.world.run_for(Duration::from_millis(100));
+                self.forget();
+            }
         }
         let nodes = self.slaves.len() + globals;
         let took = self.until(|network| network.all_know(nodes));
@@ -273,10 +269,7 @@ impl Network {
         self.world.start(lost);
         let took = self.until(|network| network.all_know(nodes + 1));
         self.tell("the same when it comes back, without slaves", &mark, 1, took);
-        let back = self.world.now();
-        let _ = mark.now;
         self.settle(Duration::from_secs(60));
-        assert!(self.world.now() > back);
     }
 
     fn slaves_of(&self, global: &NodeId) -> usize {
