@@ -243,7 +243,7 @@ async fn names_of_peers_are_text_without_any_effect() {
     until("it is connected", || !seed.up_nodes().is_empty()).await;
     let address = served(&seed).await;
     seed.become_global();
-    let _entry = seed.db().set("a\nb\"} 1", "key", 1).unwrap();
+    seed.db().set("a\nb\"} 1", "key", 1).unwrap();
     let text = body(address, "/metrics").await;
     let expected = r#"peer="<script>alert(1)</script>\"\\\\u{1b}[31m\\u{202e}""#;
     assert!(text.contains(expected), "{text}");
@@ -260,7 +260,7 @@ async fn the_page_gets_the_network_its_families_and_events() {
     let seed = global("seed").start().await.unwrap();
     let one = join(builder("one", &[&seed]), true).await;
     let two = join(builder("two", &[&seed]), true).await;
-    let _kept = two.db().set("eg_family", "key", "value").unwrap();
+    two.db().set("eg_family", "key", "value").unwrap();
     until("the key is there", || seed.metrics().families.contains_key(&"eg_family".into())).await;
     // One knows of its seed only; the seed tells of the other.
     let address = served(&one).await;
@@ -287,7 +287,7 @@ async fn the_page_gets_the_network_its_families_and_events() {
 #[tokio::test(flavor = "multi_thread")]
 async fn values_of_the_database_are_shown_only_if_asked_for() {
     let seed = global("seed").start().await.unwrap();
-    let _kept = seed.db().set("eg family", "key", "confidential").unwrap();
+    seed.db().set("eg family", "key", "confidential").unwrap();
     let address = served(&seed).await;
     assert_eq!(status(&get(address, "/family.json?name=eg%20family").await), 403);
     for path in ["/metrics", "/status.json"] {

@@ -95,7 +95,9 @@ fn a_mixed_network_is_shown_and_a_hostile_name_does_nothing() {
         drawn(address, 7 + usize::from(has_perl), 8).await;
         (node, address)
     });
-    let _entries = ["alice", "bob", HOSTILE].map(|key| node.db().set("eg_chat", key, 1).unwrap());
+    for key in ["alice", "bob", HOSTILE] {
+        node.db().set("eg_chat", key, 1).unwrap();
+    }
     let profile = tempfile::tempdir().unwrap();
     let page = format!("http://{address}/");
 
