@@ -338,7 +338,7 @@ fn what_was_sent_to_a_killed_process_is_not_sent_to_the_next_one_of_its_name() {
     let twin = node_id("twin");
     eventually("the first one", || if seed.is_up(&twin) { Ok(()) } else { Err("down".into()) });
     let port: PortId = "twin#port".parse().unwrap();
-    let lost = inside.run(async { seed.monitor(&twin) });
+    let lost = seed.monitor(&twin);
     first.process().kill();
     inside.run(lost);
     let _second = Aemp::start("twin", &settings);

@@ -122,6 +122,8 @@ pub struct Kernel {
     next_watch: u64,
     mesh: Mesh,
     db: Database,
+    /// Room for the database's effects, empty.
+    db_effects: Vec<db::DbEffect>,
     next_question: u64,
     healed: u64,
 }
@@ -155,6 +157,7 @@ impl Kernel {
             peers: HashMap::default(),
             watches: HashMap::default(),
             next_watch: 0,
+            db_effects: Vec::new(),
             next_question: 0,
             healed: 0,
             config,
@@ -195,6 +198,13 @@ impl Kernel {
     pub fn take_effects(&mut self) -> Vec<Effect> {
         self.settle();
         std::mem::take(&mut self.effects)
+    }
+
+    /// As [`Kernel::take_effects`], in exchange for an empty vector whose room is used again.
+    pub fn swap_effects(&mut self, into: &mut Vec<Effect>) {
+        self.settle();
+        into.clear();
+        std::mem::swap(&mut self.effects, into);
     }
 
     /// This node's ID.

@@ -574,7 +574,7 @@ mod tests {
                 let found = meaning(framing, &packet);
                 let same = found == said
                     || found.as_f64().is_some_and(|number| Some(number) == said.as_f64())
-                    || found.as_str().is_some_and(|text| said.to_string() == *text);
+                    || found.as_str() == Some(&*said.to_string());
                 assert!(same, "{framing} {packet:x?}: {found} is not {said}");
             }
         }
