@@ -20,8 +20,11 @@ use std::time::Duration;
 /// Longer than a block of the HMAC.
 const SECRET: &str = "a secret of more than seventy-two octets, so that HMAC has to hash it first";
 
-/// Small, so that the checks that wait for it end soon, and large for a machine that stands still.
-const MONITOR_TIMEOUT: u64 = 8;
+/// Larger than what any handshake takes on a busy machine.
+const MONITOR_TIMEOUT: u64 = 60;
+
+/// What waits for `monitor_timeout` has a node of its own, with a small one.
+const SLOW: &[&str] = &["refuse-silence", "refuse-half"];
 
 /// Everything that can be told about a node that has the test service.
 fn target(framing: Option<Framing>, pem: Option<&str>) -> Target {
@@ -78,8 +81,8 @@ fn variants(pem: &str) -> [(Framing, Option<&str>, bool); 6] {
 }
 
 fn only(all: bool) -> Vec<String> {
-    let only = OF_CONNECTIONS.iter().filter(|_| !all);
-    only.map(|name| (*name).to_owned()).collect()
+    let only = OF_CONNECTIONS.iter().filter(|_| !all).map(|name| (*name).to_owned());
+    only.chain(SLOW.iter().map(|name| format!("!{name}"))).collect()
 }
 
 /// What cannot be found out with, and without, a certificate.
@@ -162,6 +165,23 @@ fn our_node_refuses_a_method_that_it_does_not_list() {
     assert_passes(&inside.run(report(plan)), &[]);
 }
 
+#[test]
+fn our_node_gives_up_on_who_is_silent() {
+    let inside = Inside::new();
+    let node = inside.start_as("ours", |builder| {
+        builder.secret(SECRET).bind("127.0.0.1:0").set("monitor_timeout", 1)
+    });
+    assert_gives_up(&inside, &node.addresses()[0].to_string());
+}
+
+fn assert_gives_up(inside: &Inside, address: &str) {
+    let mut target = target(None, None);
+    target.monitor_timeout = Duration::from_secs(1);
+    let only = SLOW.iter().map(|name| (*name).to_owned()).collect();
+    let plan = Plan { only, ..plan(Place::Dial(address.to_owned()), target) };
+    assert_passes(&inside.run(report(plan)), &[]);
+}
+
 fn perl_settings(pem: Option<&str>) -> Value {
     let mut settings = json!({
         "secret": SECRET,
@@ -203,6 +223,7 @@ fn perl_keeps_every_must_when_it_is_dialled_and_misses_what_its_profile_says() {
         target.patience = Duration::from_secs(10);
         let whole = Plan {
             profile: perl_profile(),
+            only: only(true),
             ..plan(Place::Dial(node.address().to_owned()), target.clone())
         };
         let first = inside.run(report(whole));
@@ -214,6 +235,14 @@ fn perl_keeps_every_must_when_it_is_dialled_and_misses_what_its_profile_says() {
             let only = Plan { only: vec![id], ..plan(place, target.clone()) };
             assert_passes(&inside.run(report(only)), &[]);
         }
+    }
+}
+
+#[test]
+fn perl_gives_up_on_who_is_silent() {
+    if perl::has(MODULES) {
+        let node = PerlNode::start("perl-node", json!({"secret": SECRET, "monitor_timeout": 1}));
+        assert_gives_up(&Inside::new(), node.address());
     }
 }
 
@@ -239,7 +268,8 @@ fn perl_keeps_every_must_when_it_dials_and_misses_what_its_profile_says() {
     );
     let mut target = target(None, None);
     target.patience = Duration::from_secs(10);
-    let plan = Plan { profile: perl_profile(), ..plan(listening(command), target) };
+    let plan =
+        Plan { profile: perl_profile(), only: only(true), ..plan(listening(command), target) };
     let report = Inside::new().run(report(plan));
     assert_eq!(report.count(State::Missed), 0, "{}", report.text(false));
     assert_eq!(report.count(State::Surprise), 0, "{}", report.text(false));

@@ -54,7 +54,8 @@ pub struct Plan {
     pub place: Place,
     /// What it knows about the node.
     pub target: Target,
-    /// Names of checks, or beginnings of names; all checks if there are none.
+    /// Names of checks, or beginnings of names before a `*`; all checks if there are none. Those
+    /// behind a `!` are left out.
     pub only: Vec<String>,
     /// The last level to check.
     pub level: Level,
@@ -124,12 +125,18 @@ impl Plan {
     pub fn checks(&self) -> Result<Vec<&'static Check>, PlanError> {
         let position = self.position();
         let fits = |check: &&Check| check.is_for(position) && check.level <= self.level;
-        if let Some(name) = self.only.iter().find(|name| !checks::all().any(|c| is_named(c, name)))
-        {
-            return Err(PlanError::UnknownCheck { name: name.clone() });
+        let names = self.only.iter().map(String::as_str);
+        let (unwanted, wanted): (Vec<&str>, Vec<&str>) =
+            names.partition(|name| name.starts_with('!'));
+        let unwanted: Vec<&str> =
+            unwanted.iter().map(|name| name.trim_start_matches('!')).collect();
+        let mut names = wanted.iter().chain(&unwanted);
+        if let Some(name) = names.find(|name| !checks::all().any(|check| is_named(check, name))) {
+            return Err(PlanError::UnknownCheck { name: (*name).to_owned() });
         }
         let is_wanted = |check: &&Check| {
-            self.only.is_empty() || self.only.iter().any(|name| is_named(check, name))
+            let is_one = |name: &&str| is_named(check, name);
+            (wanted.is_empty() || wanted.iter().any(is_one)) && !unwanted.iter().any(is_one)
         };
         Ok(checks::all().filter(fits).filter(is_wanted).collect())
     }
