@@ -4,7 +4,6 @@
 // Helpers of tests may fail loudly, but clippy sees only functions marked as tests as such.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-#[allow(dead_code, reason = "only some of it is used")]
 mod node_support;
 
 use aemp::wire::auth::{Nonce, Secret};
