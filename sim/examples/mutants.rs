@@ -67,8 +67,9 @@ impl Workshop {
         let place = root.join("target/mutants");
         Workshop {
             copy: place.join("sources"),
-            // What does not belong to the copy need not be built again.
-            target: root.join("target"),
+
+            // Of its own: cargo takes both for the same packages.
+            target: place.join("target"),
             log: place.join("log"),
             root,
         }

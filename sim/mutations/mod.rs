@@ -35,17 +35,6 @@ pub const MUTATIONS: &[Mutation] = &[
         let (messages, others)",
     ),
     (
-        "a lost lane keeps what waits",
-        "lane.rs",
-        "self.state = State::Down;\n        self.buffer = Vec::new();",
-        "if BROKEN {
-            self.state = State::Queueing;
-        } else {
-            self.state = State::Down;
-            self.buffer = Vec::new();
-        }",
-    ),
-    (
         "a lane that is too full leaves out what is too much",
         "lane.rs",
         "_ if self.waiting() > self.limits.hard => {",

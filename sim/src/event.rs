@@ -93,6 +93,8 @@ pub enum Happening {
     NodeUp(NodeId),
     /// A node was lost.
     NodeDown(NodeId, Reason),
+    /// The lane to a node takes packets again, after that node was lost.
+    LaneOpen(NodeId),
     /// A query was answered.
     Answered { query: QueryId, answer: DbAnswer },
     /// A monitored family changed.

@@ -340,6 +340,7 @@ impl Node {
             }
             Effect::LaneReset { node } => {
                 self.lanes.remove(&node);
+                self.happenings.push(Happening::LaneOpen(node));
             }
             Effect::Dial { conn, address } => {
                 let framing = self.pick_framing(around);
@@ -352,7 +353,10 @@ impl Node {
                 around.queue.after(delay, dial);
                 around.timer(self.silence, Timer::HandshakeOver { conn });
             }
-            Effect::Proceed { conn, order } => self.proceed(around, conn, order),
+            Effect::Proceed { conn, order } => {
+                self.proceed(around, conn, order);
+                self.check_authentications(conn);
+            }
             Effect::Close { conn, reason } => {
                 self.happenings.push(Happening::Closed { conn, reason: reason.clone() });
                 if let Some(wire) = self.wires.get_mut(&conn) {
@@ -441,6 +445,7 @@ impl Node {
         wire.order = Some(order);
         match order {
             AuthOrder::Now => {
+                wire.auth_sent = Some(self.clock.last);
                 around.send(end, Segment::Auth);
                 if wire.peer_has_authenticated {
                     self.later.push_back(Later::Established(conn));
@@ -450,6 +455,25 @@ impl Node {
                 self.later.push_back(Later::Verified(conn));
             }
             AuthOrder::AfterPeer => {}
+        }
+    }
+
+    /// Of all connections to a node, one at most has our authentication line and not the peer's, or
+    /// both ends could finish different ones.
+    fn check_authentications(&mut self, conn: ConnId) {
+        let Some(peer) = self.wires.get(&conn).and_then(|wire| wire.peer.as_ref()) else { return };
+        let patience = Duration::from_secs(2);
+        let under_way = self.wires.values().filter(|wire| {
+            let sent = wire.auth_sent.is_some_and(|at| self.clock.last < at + patience);
+            wire.peer.as_ref() == Some(peer)
+                && sent
+                && !wire.peer_has_authenticated
+                && !wire.closing
+        });
+        let under_way = under_way.count();
+        if under_way > 1 {
+            let text = format!("{under_way} connections to {peer} are authenticated at once");
+            self.happenings.push(Happening::Log { level: aemp::kernel::Level::Error, text });
         }
     }
 

@@ -4,6 +4,7 @@ use crate::link::LinkEnd;
 use aemp::kernel::AuthOrder;
 use aemp::value::{NodeId, Packed};
 use aemp::wire::framing::{Decoder, Framing, FramingError, FramingLimits, Step};
+use std::time::Duration;
 
 /// One connection of a node.
 #[derive(Debug)]
@@ -13,6 +14,8 @@ pub(crate) struct Wire {
     pub(crate) framing: Framing,
     pub(crate) peer: Option<NodeId>,
     pub(crate) order: Option<AuthOrder>,
+    /// When our authentication line was sent, by the node's clock.
+    pub(crate) auth_sent: Option<Duration>,
     pub(crate) peer_has_authenticated: bool,
     pub(crate) established: bool,
     /// The kernel wants it closed, and that is under way: nothing is read any more.
@@ -34,6 +37,7 @@ impl Wire {
             framing,
             peer: None,
             order: None,
+            auth_sent: None,
             peer_has_authenticated: false,
             established: false,
             closing: false,

@@ -65,6 +65,35 @@ fn a_node_is_asked_once_to_be_global_and_once_as_master() {
 }
 
 #[test]
+fn every_seed_is_asked_to_be_global_though_one_is_the_master() {
+    let mut world = World::calm();
+    let seeds = ["s", "t", "u"].map(|name| world.add(Spec::new(name)));
+    world.add(Spec::new("a").seeds(["s:1", "t:1", "u:1"]));
+    world.run_for(secs(5));
+    for seed in seeds {
+        assert!(world.node(seed).kernel().is_global());
+    }
+}
+
+#[test]
+fn a_query_ends_when_its_master_is_lost_and_no_other_comes() {
+    let (mut world, seed, slaves) = family(1);
+    world.block(seed, slaves[0]);
+    world.kernel(slaves[0], |kernel| {
+        kernel.query(aemp::kernel::db::QueryKind::Keys, &Str::from("family"));
+    });
+    // The connection is given up after 30 seconds, and so is the search for a master.
+    world.run_for(secs(58));
+    let answered = |world: &mut World| {
+        let happenings = world.happenings(slaves[0]);
+        happenings.iter().filter(|it| matches!(it, Happening::Answered { .. })).count()
+    };
+    assert_eq!(answered(&mut world), 0);
+    world.run_for(secs(5));
+    assert_eq!(answered(&mut world), 1);
+}
+
+#[test]
 fn a_node_that_is_not_connected_is_found_by_the_master() {
     let (mut world, _, slaves) = family(2);
     let port = world.open_port(slaves[1]);

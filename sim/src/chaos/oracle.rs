@@ -135,6 +135,16 @@ impl Oracle {
                 }
                 Ok(())
             }
+            Happening::LaneOpen(lost) => {
+                let behind = self.watches.iter().find(|((of, _), watched)| {
+                    *of == life
+                        && watched.fate == Fate::Set
+                        && !watched.is_silent
+                        && watched.target.node() == *lost
+                });
+                let told = || format!("messages pass to lost {lost} before {behind:?} has fired");
+                behind.is_none().then_some(()).ok_or_else(told)
+            }
             Happening::NodeUp(node) => {
                 let new = self.up.insert((life, node.clone()));
                 new.then_some(()).ok_or_else(|| format!("{node} came up twice"))

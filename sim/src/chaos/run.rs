@@ -408,6 +408,10 @@ impl<'a> Run<'a> {
     }
 
     pub(super) fn watch(&mut self, host: HostId, target: &PortId, watcher: Watcher) -> WatchId {
+        // What was lost before is no business of the new monitor.
+        if let Err(what) = self.look() {
+            self.broken.get_or_insert(what);
+        }
         let is_silent = !matches!(watcher, Watcher::Host);
         let target = target.clone();
         let watch = self.world.kernel(host, |kernel| kernel.watch(&target, watcher));
