@@ -101,14 +101,14 @@ fn our_node_keeps_every_statement_when_it_is_dialled() {
     for (framing, cert, all) in variants(&pem) {
         let name = format!("ours-{framing}-{}", cert.is_some());
         let node = inside.start_as(&name, |builder| {
-            let builder = builder.secret(SECRET).bind("127.0.0.1:0").set("connect_interval", 1);
+            let builder = builder.secret(SECRET).bind("127.0.0.1:0").set("connect_interval", 5);
             let builder = builder.set("monitor_timeout", MONITOR_TIMEOUT);
             cert.into_iter().fold(builder, |builder, pem| builder.cert(pem))
         });
         inside.run(async { service::register(&node) });
         let place = Place::Dial(node.addresses()[0].to_string());
         let mut target = target(Some(framing), cert);
-        target.connect_interval = Duration::from_secs(1);
+        target.connect_interval = Duration::from_secs(5);
         nodes.push((node, cert, Plan { only: only(all), ..plan(place, target) }));
     }
     let reports: Vec<Report> = inside.run(async {
