@@ -447,3 +447,30 @@ fn the_scripts_for_shells_ask_the_command_itself() {
     assert_eq!(bench.run(&["__complete", "zsh", "setcert", ""]).stdout, "file\n");
     assert!(bench.run(&["man"]).stdout.starts_with(".TH AEMP 1"));
 }
+
+/// Runs the command where no file can have more than a kilobyte: as on a full disk, what is written
+/// beyond that fails, or ends the process on the spot.
+fn on_a_full_disk(bench: &Bench, before: &str, arguments: &[&str]) -> Output {
+    let script = format!("{before} ulimit -f 1; exec \"$0\" \"$@\"");
+    let mut command = Command::new("/bin/sh");
+    command.arg("-c").arg(script).arg(env!("CARGO_BIN_EXE_aemp")).args(arguments);
+    command.env("PERL_ANYEVENT_MP_RC", bench.rc()).output().unwrap()
+}
+
+#[test]
+fn where_the_disk_is_full_the_old_configuration_stays() {
+    let value = "x".repeat(3000);
+    let content = json!({"version": 1, "secret": value}).to_string();
+    let bench = Bench::with(&content);
+    for before in ["trap '' XFSZ;", ""] {
+        let answer = on_a_full_disk(&bench, before, &["setnodeid", "other"]);
+        assert!(!answer.status.success());
+        let said = String::from_utf8(answer.stderr).unwrap();
+        assert_eq!(said.contains("cannot write the configuration"), !before.is_empty(), "{said}");
+        assert_eq!(fs::read_to_string(bench.rc()).unwrap(), content);
+    }
+    // What was left behind disturbs nobody.
+    let after = json!({"version": 1, "secret": value, "nodeid": "other"});
+    assert_eq!(bench.after(&["setnodeid", "other"]), after);
+    assert_eq!(fs::read_to_string(bench.rc().with_file_name("rc~")).unwrap(), content);
+}

@@ -29,6 +29,15 @@ impl Aemp {
         Aemp::listening(id, Aemp::run_with(&[], id, settings))
     }
 
+    /// As [`Aemp::start`], after the shell has run `limits`, such as `ulimit -n 40`.
+    pub fn start_limited(id: &str, limits: &str, settings: &[(&str, &str)]) -> Aemp {
+        let script = format!("{limits}; exec \"$0\" \"$@\"");
+        let command = command();
+        let shell = ["-c", &script, command.to_str().unwrap()];
+        let process = Aemp::run_by(Path::new("/bin/sh"), &shell, &["--no-watchdog"], id, settings);
+        Aemp::listening(id, process)
+    }
+
     fn listening(id: &str, process: Process) -> Aemp {
         let port = process.wait_for("the address it listens on", |lines| {
             lines.iter().find_map(|line| {
@@ -47,9 +56,19 @@ impl Aemp {
     }
 
     fn run_with(options: &[&str], id: &str, settings: &[(&str, &str)]) -> Process {
+        Aemp::run_by(&command(), &[], options, id, settings)
+    }
+
+    fn run_by(
+        program: &Path,
+        before: &[&str],
+        options: &[&str],
+        id: &str,
+        settings: &[(&str, &str)],
+    ) -> Process {
         let defaults =
             [("nodeid", id), ("secret", SECRET), ("binds", "127.0.0.1:0"), ("norc", "1")];
-        let mut arguments = [&["run"], options].concat();
+        let mut arguments = [before, &["run"], options].concat();
         for (key, value) in defaults {
             if settings.iter().all(|(other, _)| *other != key) {
                 arguments.extend([key, value]);
@@ -61,7 +80,7 @@ impl Aemp {
         let verbosity = std::env::var("AEMP_TEST_VERBOSE").unwrap_or_else(|_| "8".to_owned());
         Process::start(
             id,
-            &command(),
+            program,
             &arguments,
             &[("AE_VERBOSE", &verbosity), ("PERL_ANYEVENT_MP_RC", "/nonexistent")],
         )

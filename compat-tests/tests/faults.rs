@@ -6,7 +6,7 @@
 // Helpers of tests may fail loudly, but clippy sees only functions marked as tests as such.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use aemp::{CallbackPort, Context, Node, NodeId, PortId};
+use aemp::{CallbackPort, Context, KillReason, Node, NodeId, PortId};
 use compat_tests::network::{Inside, eventually, free_address};
 use compat_tests::node::Aemp;
 use compat_tests::perl;
@@ -41,7 +41,7 @@ const FAULTS: [Fault; 4] =
 /// Numbers sent to a node, which sends them back; they stay in order without a hole until the
 /// monitor fires.
 struct Stream {
-    _port: CallbackPort,
+    port: CallbackPort,
     answered: Arc<AtomicU64>,
     broken: Arc<AtomicBool>,
     lost: Arc<AtomicBool>,
@@ -74,7 +74,7 @@ impl Stream {
                 }
                 0
             });
-            Stream { _port: port, answered, broken, lost, pump }
+            Stream { port, answered, broken, lost, pump }
         })
     }
 
@@ -97,6 +97,7 @@ impl Stream {
             if self.lost.load(Ordering::SeqCst) { Ok(()) } else { Err("no monitor fired".into()) }
         });
         let sent = inside.run(self.pump).unwrap();
+        self.port.kil(&KillReason::normal());
         let answered = self.answered.load(Ordering::SeqCst);
         assert!(!self.broken.load(Ordering::SeqCst), "{what}: a hole before {answered}");
         assert!(answered <= sent);
@@ -262,7 +263,7 @@ impl Network {
         let seeds = self.seeds.iter_mut().map(|seed| (seed.id().to_owned(), seed.process().id()));
         let mut processes: Vec<(String, u32)> = seeds.collect();
         processes.push(("nodes inside of the test".to_owned(), std::process::id()));
-        processes.into_iter().map(|(name, id)| (name, resident_kib(id))).collect()
+        processes.into_iter().map(|(name, id)| (name, memory_kib(id, "VmRSS:"))).collect()
     }
 }
 
@@ -270,9 +271,10 @@ fn node_id(id: &str) -> NodeId {
     NodeId::new(id).unwrap()
 }
 
-fn resident_kib(process: u32) -> u64 {
+/// What a line of `/proc/PID/status` says.
+fn memory_kib(process: u32, name: &str) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
     line.trim().trim_end_matches(" kB").parse().unwrap()
 }
 
@@ -345,4 +347,124 @@ fn what_was_sent_to_a_killed_process_is_not_sent_to_the_next_one_of_its_name() {
     eventually("the second one", || if seed.is_up(&twin) { Ok(()) } else { Err("down".into()) });
     let reason = inside.run(async { seed.monitor(&port).await });
     assert!(reason.to_string().contains("no_such_port"), "{reason}");
+}
+
+fn is_up(inside: &Node, id: &NodeId) -> Result<(), String> {
+    if inside.is_up(id) { Ok(()) } else { Err(format!("{id} is down")) }
+}
+
+/// How much processor time a process has taken, in hundredths of a second.
+fn cpu_time(process: u32) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap();
+    let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
+    fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+}
+
+#[test]
+fn without_file_descriptors_a_node_serves_those_it_has_and_later_new_ones() {
+    let inside = Inside::new();
+    let mut seed = Aemp::start_limited("seed", "ulimit -n 40", &[]);
+    let seeds = [seed.address()];
+    let mut nodes: Vec<Node> = Vec::new();
+    for number in 0..50 {
+        nodes.push(inside.start_as(&format!("node{number}"), |builder| {
+            builder.no_binds().seed(&seeds[0]).set("connect_interval", 1)
+        }));
+    }
+    seed.process().wait_for_log("cannot accept connections");
+    let id = node_id("seed");
+    let (before, start) = (cpu_time(seed.process().id()), Instant::now());
+    let up = nodes.iter().position(|node| node.is_up(&id)).expect("some have joined");
+    while start.elapsed() < Duration::from_secs(1) {
+        let (time,): (f64,) = inside.run(nodes[up].call(&id, ("time",)).into_future()).unwrap();
+        assert!(time > 0.0);
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let taken = cpu_time(seed.process().id()) - before;
+    assert!(taken < 70, "{taken} % of a processor: it spins");
+    drop(nodes);
+    let late = inside.start("late", &seeds);
+    inside.run(late.joined());
+}
+
+#[test]
+fn with_few_file_descriptors_the_oldest_strangers_make_room_for_members() {
+    let inside = Inside::new();
+    let mut seed = Aemp::start_limited("seed", "ulimit -n 64", &[]);
+    let strangers: Vec<TcpStream> =
+        (0..200).map(|_| TcpStream::connect(seed.address()).unwrap()).collect();
+    seed.process().wait_for_log("the oldest makes room");
+    let member = inside.start("member", &[seed.address()]);
+    inside.run(member.joined());
+    let id = node_id("seed");
+    let call = member.status_of(&id, compat_tests::process::PATIENCE);
+    let status = inside.run(call).unwrap();
+    assert!(status.displaced >= 100 && status.strangers <= 32, "{status:?}");
+    drop(strangers);
+}
+
+#[test]
+fn a_node_that_stands_still_is_not_lost_because_strangers_claim_to_be_it() {
+    let inside = Inside::new();
+    let seed =
+        inside.start_as("seed", |builder| builder.bind("127.0.0.1:0").set("connect_interval", 0.2));
+    let address = seed.addresses()[0].to_string();
+    for id in ["a-victim", "z-victim"] {
+        let victim = Aemp::start(id, &[("seeds", &address)]);
+        let mut victim = victim;
+        let node = node_id(id);
+        eventually("the victim", || is_up(&seed, &node));
+        let mut lost = inside.run(async { seed.monitor(&node) });
+        victim.process().signal("STOP");
+        let strangers: Vec<TcpStream> = (0..20)
+            .map(|number| {
+                let mut stranger = TcpStream::connect(&address).unwrap();
+                let provider = if number % 2 == 0 { "AE-2.02" } else { "aemp-0.1.0" };
+                let greeting = format!("aemp;1;{id};hmac_sha3_512;cbor;provider={provider}\n-\n");
+                stranger.write_all(greeting.as_bytes()).unwrap();
+                stranger
+            })
+            .collect();
+        // Five times as long as a node that is claimed has to answer.
+        std::thread::sleep(Duration::from_secs(1));
+        assert!(lost.try_reason().is_none());
+        victim.process().signal("CONT");
+        let (time,): (f64,) = inside.run(seed.call(&node, ("time",)).into_future()).unwrap();
+        assert!(time > 0.0 && lost.try_reason().is_none());
+        drop(strangers);
+    }
+}
+
+#[test]
+fn a_node_whose_memory_ends_is_lost_like_any_other_and_strangers_do_not_bring_that_about() {
+    let inside = Inside::new();
+    let seed = inside.start("seed", &[]);
+    let address = seed.addresses()[0].to_string();
+    // Address space, of which the threads' stacks and arenas are most: 100 MiB more than it takes.
+    let mut idle = Aemp::start("idle", &[]);
+    let limit = memory_kib(idle.process().id(), "VmPeak:") + (100 << 10);
+    drop(idle);
+    let limit = format!("ulimit -v {limit}");
+    let mut small = Aemp::start_limited("small", &limit, &[("seeds", &address)]);
+    let node = node_id("small");
+    eventually("the small one", || is_up(&seed, &node));
+    let mut lost = inside.run(async { seed.monitor(&node) });
+    let strangers: Vec<TcpStream> = (0..300)
+        .map(|_| {
+            let mut stranger = TcpStream::connect(small.address()).unwrap();
+            let _ = stranger.write_all(&[b'x'; 4000]);
+            stranger
+        })
+        .collect();
+    let (time,): (f64,) = inside.run(seed.call(&node, ("time",)).into_future()).unwrap();
+    assert!(time > 0.0 && lost.try_reason().is_none());
+    drop(strangers);
+    // A member can: what it sends in one packet is more than there is.
+    let large = vec!["x".repeat(1 << 20); 200];
+    inside.run(async { seed.snd(&node, ("devnull", &large)).unwrap() });
+    assert!(inside.run(lost).is_transport_error());
+    assert!(!small.process().wait_for_end().success());
+    let again = Aemp::start("small", &[("seeds", &address)]);
+    eventually("the one that follows", || is_up(&seed, &node));
+    drop(again);
 }
