@@ -29,7 +29,8 @@ pub(crate) fn run(role: &Role<'_>) -> Result<()> {
         match (role.case, role.part) {
             ("local_callback", _) => local_callback(role.size).await,
             ("local_mailbox", _) => local_mailbox(role.size).await,
-            ("rtt", "sender") => round_trips(role).await,
+            ("rtt" | "echo_beside_flood", "sender") => round_trips(role).await,
+            ("echo_beside_flood", "flooder") => flood(role).await,
             ("calls", "sender") => calls(role).await,
             ("db_propagate", "master") => wait(&start("master", role).await?).await,
             ("db_propagate", "watcher") => watch(role).await,
@@ -194,6 +195,21 @@ async fn round_trips(role: &Role<'_>) -> Result<()> {
     }
     let (median, p99) = (percentile(&mut times, 0.5), percentile(&mut times, 0.99));
     println!("RESULT {} {}", median / 1000.0, p99 / 1000.0);
+    Ok(())
+}
+
+/// Sends as much as the receiver takes, until it is killed.
+async fn flood(role: &Role<'_>) -> Result<()> {
+    let node = start("flooder", role).await?;
+    let to = target(role)?;
+    println!("READY");
+    for number in 0_u64.. {
+        if number % 256 == 0 {
+            node.snd_wait(&to, ("msg", number, TEXT)).await?;
+        } else {
+            node.snd(&to, ("msg", number, TEXT))?;
+        }
+    }
     Ok(())
 }
 

@@ -68,6 +68,12 @@ pub(crate) const ALL: &[Case] = &[
         sizes: &[(Aemp, 30_000), (Raw, 30_000), (Erlang, 20_000), (Ractor, 20_000), (Perl, 20_000)],
     },
     Case {
+        name: "echo_beside_flood",
+        parts: &["receiver", "flooder", "sender"],
+        figures: &[("echo_beside_flood", "us", ""), ("echo_beside_flood_p99", "us", "<= 5000")],
+        sizes: &[(Aemp, 20_000)],
+    },
+    Case {
         name: "local_callback",
         parts: &["alone"],
         figures: &[("local_callback", "M/s", ">= 15")],
