@@ -277,9 +277,9 @@ impl<'a> Replay<'a> {
     fn settle(&mut self) {
         for effect in self.db.take_effects() {
             match effect {
-                DbEffect::Send { to, request } => {
-                    assert_eq!(to, std::slice::from_ref(&self.peer));
-                    self.sent.push(request);
+                DbEffect::Send { to, packet } => {
+                    assert_eq!(*to, [self.peer.clone()]);
+                    self.sent.push(packet.as_elements().after(1).to_packed());
                 }
                 DbEffect::Changed { monitor, changes } => {
                     let (label, content) = self.monitors.get_mut(&monitor).unwrap();

@@ -394,7 +394,7 @@ impl TestNode {
 
     fn one_effect(&mut self, effect: Effect) {
         match effect {
-            Effect::Send { packet, .. } => can_be_sent(&packet),
+            Effect::Send { packet, .. } | Effect::SendAll { packet, .. } => can_be_sent(&packet),
             Effect::Deliver { message, .. } => can_be_sent(&message),
             Effect::Spawned { init, .. } | Effect::Call(init) => can_be_sent(&init.arguments),
             Effect::Dial { conn, .. } => self.kernel.closed(conn, "nobody is there"),

@@ -314,6 +314,11 @@ impl Node {
     fn carry_out(&mut self, around: &mut Around<'_>, effect: Effect) {
         match effect {
             Effect::Send { to, packet } => self.kernel_sends(around, &to, packet.as_elements()),
+            Effect::SendAll { to, packet } => {
+                for node in to.iter() {
+                    self.kernel_sends(around, node, packet.as_elements());
+                }
+            }
             Effect::Deliver { port, message, from } => self.deliver(port, from, message),
             Effect::LaneUp { node, conn } => {
                 let limits = self.limits;

@@ -44,6 +44,13 @@ pub enum Effect {
         /// The packet in packed form; port name first.
         packet: Packed,
     },
+    /// The same for several nodes, all of which are connected.
+    SendAll {
+        /// Remote nodes.
+        to: Arc<[NodeId]>,
+        /// The packet in packed form; port name first.
+        packet: Packed,
+    },
     /// Deliver a message to a port of this node.
     Deliver {
         /// The port; if it is gone, the message is dropped.

@@ -85,16 +85,16 @@ impl Kernel {
 
     /// Carries on what the database wants done; false if that is nothing.
     pub(super) fn settle_db(&mut self) -> bool {
-        let effects = self.db.take_effects();
+        let mut effects = std::mem::take(&mut self.db_effects);
+        self.db.swap_effects(&mut effects);
         let anything = !effects.is_empty();
-        for effect in effects {
+        for effect in effects.drain(..) {
             match effect {
-                DbEffect::Send { to, request } => {
-                    let packet = Builder::new().name("").elements(request.as_elements()).build();
-                    for node in to {
-                        self.send(&node, packet.clone());
-                    }
-                }
+                DbEffect::Send { to, packet } => match &*to {
+                    [node] => self.send(node, packet),
+                    // They are connected: no connection has to be asked for.
+                    _ => self.effects.push(Effect::SendAll { to, packet }),
+                },
                 DbEffect::Answer { query, answer } => {
                     self.effects.push(Effect::Answer { query, answer });
                 }
@@ -113,6 +113,7 @@ impl Kernel {
                 }
             }
         }
+        self.db_effects = effects;
         anything
     }
 

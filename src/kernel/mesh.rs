@@ -1,9 +1,10 @@
 //! Connections: which to make, which of several to keep, when to give up.
 
 use super::effect::{AuthOrder, ConnId, Effect, Level, seconds, transport_error};
+use super::{HashMap, HashSet};
 use super::{Kernel, Task};
 use crate::value::{NodeId, Str};
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::time::Duration;
 
 /// Addresses are tried at least this far apart.
@@ -180,7 +181,7 @@ impl Kernel {
             addresses: VecDeque::new(),
             next_dial: now,
             interval: SHORTEST_INTERVAL,
-            dials: HashSet::new(),
+            dials: HashSet::default(),
             failures: Vec::new(),
         });
         self.agenda.add(give_up, Task::GiveUp(node.clone()));

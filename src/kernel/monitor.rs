@@ -2,7 +2,7 @@
 
 use super::Kernel;
 use super::effect::{Builder, Effect, Level, PortName, Reason, WatchId, transport_error};
-use super::ports::Monitored;
+use super::ports::{Monitored, Mourners};
 use crate::value::{NodeId, Packed, PortId, Str, StrRef};
 
 /// What happens when a monitored port dies.
@@ -24,7 +24,9 @@ pub enum Watcher {
 /// A monitor that is set.
 #[derive(Debug)]
 pub(super) struct Watch {
-    target: PortId,
+    node: NodeId,
+    /// Empty for the node itself.
+    port: Str,
     watcher: Watcher,
 }
 
@@ -35,8 +37,8 @@ impl Kernel {
     pub fn watch(&mut self, target: &PortId, watcher: Watcher) -> WatchId {
         self.next_watch += 1;
         let id = WatchId(self.next_watch);
-        self.watches.insert(id, Watch { target: target.clone(), watcher });
         let (node, port) = (target.node(), target.port().to_owned());
+        self.watches.insert(id, Watch { node: node.clone(), port: port.clone(), watcher });
         if node != self.config.node {
             self.watch_remote(&node, port, id);
         } else if !port.is_empty() {
@@ -52,11 +54,12 @@ impl Kernel {
     }
 
     fn watch_remote(&mut self, node: &NodeId, port: Str, id: WatchId) {
-        let ids = self.peer(node).watches.entry(port.clone()).or_default();
-        ids.push(id);
-        if ids.len() > 1 {
+        let watches = &mut self.peer(node).watches;
+        if let Some(ids) = watches.get_mut(&port) {
+            ids.push(id);
             return;
         }
+        watches.insert(port.clone(), vec![id]);
         if port.is_empty() {
             self.want_connection(node);
         } else {
@@ -69,7 +72,7 @@ impl Kernel {
         let Some(watch) = self.watches.remove(&id) else {
             return;
         };
-        let (node, port) = (watch.target.node(), watch.target.port().to_owned());
+        let Watch { node, port, .. } = watch;
         if node == self.config.node {
             self.ports.unwatch(&port, id);
             return;
@@ -179,6 +182,15 @@ impl Kernel {
         }
     }
 
+    /// A port of this node ended normally: whoever monitors it is told. No
+    /// [`Effect::PortClosed`] follows; the host knows.
+    pub fn port_ended(&mut self, port: &PortName) {
+        let reason = Reason::default();
+        if let Some(mourners) = self.ports.close(port, &reason) {
+            self.mourn(port, &reason, mourners);
+        }
+    }
+
     /// Kills a local port, and every port that is linked to it.
     pub(super) fn kill_local(&mut self, port: Str, reason: Reason) {
         self.dying.push((port, reason));
@@ -193,16 +205,21 @@ impl Kernel {
                 );
             }
             self.effects.push(Effect::PortClosed { port: port.clone(), reason: reason.clone() });
-            for peer in mourners.peers {
-                let packet = Builder::request("kil0")
-                    .string(port.as_ref())
-                    .elements(reason.as_elements())
-                    .build();
-                self.send(&peer, packet);
-            }
-            for id in mourners.watches {
-                self.fire(id, &reason);
-            }
+            self.mourn(&port, &reason, mourners);
+        }
+    }
+
+    /// Tells everybody who monitors a port that it died.
+    fn mourn(&mut self, port: &PortName, reason: &Reason, mourners: Mourners) {
+        for peer in mourners.peers {
+            let packet = Builder::request("kil0")
+                .string(port.as_ref())
+                .elements(reason.as_elements())
+                .build();
+            self.send(&peer, packet);
+        }
+        for id in mourners.watches {
+            self.fire(id, reason);
         }
     }
 }

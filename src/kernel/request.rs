@@ -5,7 +5,7 @@ use super::effect::{Builder, Call, Effect, Level, Reason};
 use super::monitor::no_such_port;
 use super::ports::Monitored;
 use crate::value::packed::{Elements, Reader, Token};
-use crate::value::{NodeId, Packed, PortId, Str};
+use crate::value::{NodeId, Packed, PortId, Str, StrRef};
 
 /// The requests that every node knows, for `can`.
 const KNOWN: [&str; 16] = [
@@ -36,14 +36,22 @@ impl Kernel {
     }
 
     pub(super) fn request(&mut self, from: &NodeId, elements: Elements<'_>) {
-        let Some(name) = argument(elements) else {
+        let string;
+        let name = match elements.first_str() {
+            Some(name) => Some(name),
+            None => {
+                string = argument(elements);
+                string.as_ref().map(Str::as_ref)
+            }
+        };
+        let Some(name) = name else {
             if !elements.is_empty() {
                 self.log(Level::Warn, format!("request from {from}: its name is no string"));
             }
             return;
         };
         let arguments = elements.after(1);
-        if let Err(why) = self.dispatch(from, &name, arguments) {
+        if let Err(why) = self.dispatch(from, name, arguments) {
             self.log(Level::Warn, format!("request {name} from {from}: {why}"));
         }
     }
@@ -51,7 +59,7 @@ impl Kernel {
     fn dispatch(
         &mut self,
         from: &NodeId,
-        name: &Str,
+        name: StrRef<'_>,
         arguments: Elements<'_>,
     ) -> Result<(), Refused> {
         match &*name.to_text_lossy() {
@@ -84,7 +92,7 @@ impl Kernel {
             SPAWN => self.spawn_here(from, arguments),
             MASTER_SET => Err("masters are chosen here".to_owned()),
             other if other.starts_with("g_") => self.database_request(from, other, arguments),
-            _ => self.call(from, name, arguments),
+            _ => self.call(from, &name.to_owned(), arguments),
         }
     }
 

@@ -533,7 +533,7 @@ fn start_services(node: &Node, services: &[Service]) -> Result<(), StartError> {
                 let arguments = Packed::of(arguments).map_err(config)?;
                 // Not as a request, since these are refused in `secure` mode.
                 let call = Call { function, arguments, from: node.id().clone() };
-                deferred::run(node.shared(), vec![Deferred::Call(call)]);
+                deferred::run(node.shared(), &mut vec![Deferred::Call(call)]);
             }
         }
     }

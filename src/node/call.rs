@@ -1,15 +1,21 @@
 //! Calls: a message with a reply port, and the answer as a future.
 
 use super::error::CallError;
-use super::message::MessageRef;
-use super::{Monitor, Node, Port, ToPort};
-use crate::value::{Packed, PortId, to_elements};
+use super::message::{KillReason, MessageRef};
+use super::port::Inbox;
+use super::{Node, ToPort};
+use crate::kernel::{PortName, WatchId};
+use crate::value::{PortId, to_elements};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use std::fmt;
 use std::future::{Future, IntoFuture};
 use std::marker::PhantomData;
 use std::pin::Pin;
 use std::time::Duration;
+
+/// How much room the message of a call usually needs, its reply port's ID included.
+const USUAL_SIZE: usize = 96;
 
 /// A call that waits for its answer. Awaiting it yields that; dropping it cancels the wait.
 #[must_use = "a call is sent when it is awaited"]
@@ -17,7 +23,7 @@ use std::time::Duration;
 pub struct Call<T> {
     node: Node,
     to: Result<PortId, crate::value::InvalidId>,
-    message: Result<Packed, crate::value::EncodeError>,
+    message: Result<Asked, crate::value::EncodeError>,
     limit: Option<Duration>,
     answer: PhantomData<fn() -> T>,
 }
@@ -29,10 +35,12 @@ impl Node {
     /// Without a limit it waits until the answer comes, or the called port or its node dies. The
     /// reply port is gone when the future ends, whatever way.
     pub fn call<T: DeserializeOwned>(&self, to: impl ToPort, message: impl Serialize) -> Call<T> {
+        let mut octets = Vec::with_capacity(USUAL_SIZE);
+        let len = to_elements(&mut octets, &message);
         Call {
             node: self.clone(),
             to: to.to_port(),
-            message: Packed::of(&message),
+            message: len.map(|len| Asked { len, octets }),
             limit: None,
             answer: PhantomData,
         }
@@ -50,15 +58,14 @@ impl<T> Call<T> {
 impl<T: DeserializeOwned + 'static> Call<T> {
     async fn run(self) -> Result<T, CallError> {
         let to = self.to.map_err(super::SendError::from)?;
-        let message = self.message.map_err(super::SendError::from)?;
-        let mut reply = self.node.port();
-        // Set before the message is sent, so that no death is missed.
-        let died = self.node.monitor(&to);
-        let mut octets = message.as_elements().octets().to_vec();
-        let added = to_elements(&mut octets, &(reply.id(),)).map_err(super::SendError::from)?;
-        let elements = crate::value::Elements::new(message.len() + added, &octets);
+        let mut message = self.message.map_err(super::SendError::from)?;
+        // The monitor is set before the message is sent, so that no death is missed.
+        let mut reply = Reply::open(&self.node, &to);
+        let id = PortId::new(self.node.id(), &reply.name);
+        message.len += to_elements(&mut message.octets, &(id,)).map_err(super::SendError::from)?;
+        let elements = crate::value::Elements::new(message.len, &message.octets);
         self.node.snd_elements(&to, elements)?;
-        let answer = wait(&mut reply, died);
+        let answer = reply.answer();
         match self.limit {
             None => answer.await,
             Some(limit) => {
@@ -68,19 +75,47 @@ impl<T: DeserializeOwned + 'static> Call<T> {
     }
 }
 
-async fn wait<T: DeserializeOwned>(reply: &mut Port, died: Monitor) -> Result<T, CallError> {
-    tokio::select! {
-        biased;
-        answer = reply.recv_message() => match answer {
-            Ok(message) => Ok(decode(message.as_ref())?),
-            Err(_) => Err(CallError::Died(super::KillReason::new("shutdown", "this node was shut down"))),
-        },
-        reason = died => Err(CallError::Died(reason)),
+/// The elements of a message before the reply port's ID.
+struct Asked {
+    len: usize,
+    octets: Vec<u8>,
+}
+
+impl fmt::Debug for Asked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        crate::value::Elements::new(self.len, &self.octets).fmt(f)
     }
 }
 
-fn decode<T: DeserializeOwned>(message: MessageRef<'_>) -> Result<T, crate::value::DecodeError> {
-    message.decode()
+/// The reply port of a call, which dies of what the called port dies of; dropping it ends both.
+struct Reply<'a> {
+    node: &'a Node,
+    name: PortName,
+    watch: WatchId,
+    inbox: Inbox,
+}
+
+impl<'a> Reply<'a> {
+    fn open(node: &'a Node, called: &PortId) -> Self {
+        let (name, watch, inbox) = node.shared().open_call(called);
+        Reply { node, name, watch, inbox }
+    }
+
+    async fn answer<T: DeserializeOwned>(&mut self) -> Result<T, CallError> {
+        match self.inbox.next().await {
+            Ok(received) => Ok(MessageRef::new(received.from, received.message).decode()?),
+            Err(_) if self.node.shared().is_over() => {
+                Err(CallError::Died(KillReason::new("shutdown", "this node was shut down")))
+            }
+            Err(reason) => Err(CallError::Died(KillReason::from_packed(reason))),
+        }
+    }
+}
+
+impl Drop for Reply<'_> {
+    fn drop(&mut self) {
+        self.node.shared().close_call(&self.name, self.watch);
+    }
 }
 
 impl<T: DeserializeOwned + 'static> IntoFuture for Call<T> {

@@ -52,6 +52,9 @@ const READ_SIZE: usize = 64 << 10;
 /// How much of what comes while a connection is held is kept: more than an honest peer sends.
 const HELD_SIZE: usize = 8 << 10;
 
+/// Room for more is not kept while there is nothing to write.
+const MOST_KEPT_IDLE: usize = 64 << 10;
+
 type Input = Box<dyn AsyncRead + Send + Unpin>;
 type Output = Box<dyn AsyncWrite + Send + Unpin>;
 
@@ -470,6 +473,8 @@ async fn write(mut output: Output, lane: Arc<SharedLane>, generation: u64, broke
             if lane.is_over(generation) {
                 break;
             }
+            // Large ones are kept as long as there is much to write, and no longer.
+            octets.shrink_to(MOST_KEPT_IDLE);
             lane.wait_for_packets().await;
             continue;
         }
@@ -481,14 +486,8 @@ async fn write(mut output: Output, lane: Arc<SharedLane>, generation: u64, broke
             broken.notify_one();
             return;
         }
-        if octets.capacity() > MOST_KEPT {
-            octets = Vec::new();
-        }
     }
 }
-
-/// A buffer larger than this is not kept for the next time.
-const MOST_KEPT: usize = 1 << 20;
 
 thread_local! {
     /// Idle connections hold no buffer: this one is lent to whoever reads.
@@ -521,12 +520,19 @@ impl Reader {
             }
         }
         loop {
-            let read = if self.unread.is_empty() {
+            let had = self.unread.len();
+            let read = if had <= READ_SIZE {
+                // The beginning that is there stands before what is read.
                 let mut scratch = SCRATCH.take();
-                scratch.resize(READ_SIZE, 0);
-                let read = self.poll_into(cx, &mut scratch, 0);
+                scratch.resize(2 * READ_SIZE, 0);
+                let read = self.poll_into(cx, &mut scratch, had);
                 let rest = match read {
-                    Poll::Ready(Ok(len)) => self.dispatch_from(&scratch, len),
+                    Poll::Ready(Ok(len)) if len > 0 => {
+                        if let Some(start) = scratch.get_mut(..had) {
+                            start.copy_from_slice(&self.unread);
+                        }
+                        self.dispatch_from(&scratch, had + len)
+                    }
                     _ => Ok(()),
                 };
                 SCRATCH.set(scratch);
@@ -536,7 +542,6 @@ impl Reader {
                 read
             } else {
                 let mut unread = std::mem::take(&mut self.unread);
-                let had = unread.len();
                 unread.resize(had + READ_SIZE, 0);
                 let read = self.poll_into(cx, &mut unread, had);
                 let got = match read {
@@ -572,7 +577,8 @@ impl Reader {
         buffer: &mut [u8],
         from: usize,
     ) -> Poll<Result<usize, ConnectionError>> {
-        let mut buffer = ReadBuf::new(buffer.get_mut(from..).unwrap_or_default());
+        let room = buffer.get_mut(from..from + READ_SIZE).unwrap_or_default();
+        let mut buffer = ReadBuf::new(room);
         match Pin::new(&mut self.input).poll_read(cx, &mut buffer) {
             Poll::Ready(Ok(())) => Poll::Ready(Ok(buffer.filled().len())),
             // Perl closes TLS connections without a word.
@@ -587,7 +593,14 @@ impl Reader {
     fn dispatch_from(&mut self, buffer: &[u8], len: usize) -> Result<(), ConnectionError> {
         let octets = buffer.get(..len).unwrap_or_default();
         let used = self.dispatch(octets)?;
-        self.unread.extend_from_slice(octets.get(used..).unwrap_or_default());
+        let rest = octets.get(used..).unwrap_or_default();
+        self.unread.clear();
+        if rest.is_empty() {
+            // Idle connections hold no buffer.
+            self.unread = Vec::new();
+        } else {
+            self.unread.extend_from_slice(rest);
+        }
         Ok(())
     }
 
@@ -613,6 +626,8 @@ impl Reader {
 
     fn dispatch_all(&mut self, octets: &[u8]) -> Result<usize, ConnectionError> {
         let mut at = 0;
+        let shared = self.shared.clone();
+        let mut for_kernel = shared.node_packets();
         loop {
             if self.over.load(Ordering::Relaxed) {
                 return Ok(octets.len());
@@ -628,7 +643,14 @@ impl Reader {
                         Packet::read(elements).map_err(|error| garbage(error.to_string()))?;
                     self.packets += 1;
                     if let Packet::Message { port, elements } = packet {
-                        self.shared.packet(&self.node, port.as_str(), elements);
+                        let port = port.as_str();
+                        shared.trace_received(&self.node, port, elements);
+                        if port.is_empty() {
+                            for_kernel.push(&self.node, elements);
+                        } else {
+                            for_kernel.settle();
+                            shared.deliver(port, &self.node, elements);
+                        }
                     }
                 }
             }

@@ -8,7 +8,7 @@ use super::lanes::{Lanes, Sent};
 use super::lobby::Lobby;
 use super::message::KillReason;
 use super::metrics::Tally;
-use super::port::{CallbackCell, Delivery, Ending, Hooks, PortCell, PortTable};
+use super::port::{CallbackCell, Delivery, Ending, Hooks, Inbox, MailboxCell, PortCell, PortTable};
 use super::queue;
 use super::settings::NodeSettings;
 use super::{Node, NodeEvent};
@@ -19,7 +19,7 @@ use crate::value::packed::Elements;
 use crate::value::{NodeId, Packed, PortId, Str, StrRef};
 use crate::wire::framing::{EncodeError, Framing};
 use parking_lot::{Mutex, MutexGuard, RwLock};
-use std::collections::HashMap;
+type HashMap<K, V> = std::collections::HashMap<K, V, foldhash::quality::RandomState>;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -70,6 +70,61 @@ struct Core {
     events: Vec<queue::Sender<NodeEvent>>,
     /// When the alarm is set to go off.
     alarm_at: Option<Duration>,
+    /// Room for effects, empty.
+    effects: Vec<Effect>,
+}
+
+/// So many packets have the kernel before others have it again.
+const PACKETS_PER_LOCK: usize = 64;
+
+/// Room for more effects is not kept.
+const MOST_EFFECTS_KEPT: usize = 64;
+
+/// Packets for the kernel that were read together; see [`Shared::node_packets`].
+pub(crate) struct NodePackets<'a> {
+    shared: &'a Arc<Shared>,
+    core: Option<MutexGuard<'a, Core>>,
+    later: Vec<Deferred>,
+    left: usize,
+}
+
+impl NodePackets<'_> {
+    /// The next packet. User code that is to run because of it has run when this returns; tasks
+    /// that wait for what it brings are woken by [`NodePackets::settle`] at the latest.
+    pub(crate) fn push(&mut self, from: &NodeId, message: Elements<'_>) {
+        let core = self.core.get_or_insert_with(|| self.shared.lock());
+        core.kernel.node_packet(from, message);
+        let before = self.later.len();
+        self.shared.carry_out(core, &mut self.later);
+        self.left -= 1;
+        // What the next packet makes happen must not come before functions that this one calls.
+        let mut new = self.later.iter().skip(before);
+        if self.left == 0 || new.any(Deferred::runs_user_code) {
+            self.settle();
+        }
+    }
+
+    /// Gives the lock back and runs what is due: before anything else of the same peer is handled.
+    #[inline]
+    pub(crate) fn settle(&mut self) {
+        if let Some(core) = self.core.take() {
+            self.finish(core);
+        }
+    }
+
+    #[inline(never)]
+    fn finish(&mut self, mut core: MutexGuard<'_, Core>) {
+        self.shared.set_alarm(&mut core);
+        drop(core);
+        self.left = PACKETS_PER_LOCK;
+        deferred::run(self.shared, &mut self.later);
+    }
+}
+
+impl Drop for NodePackets<'_> {
+    fn drop(&mut self) {
+        self.settle();
+    }
 }
 
 /// A connection's task, as the kernel's effects reach it.
@@ -93,6 +148,8 @@ pub(crate) enum Pressure {
 pub(crate) enum Watching {
     /// A future gets the reason.
     Future(queue::Sender<KillReason>),
+    /// The call that waits for an answer fails.
+    Call(Arc<MailboxCell>),
     /// A callback runs.
     Callback(Box<dyn FnOnce(KillReason) + Send>),
     /// A callback runs as a port, in order with its messages.
@@ -123,12 +180,13 @@ impl Shared {
             over: AtomicBool::new(false),
             core: Mutex::new(Core {
                 kernel,
-                conns: HashMap::new(),
-                watches: HashMap::new(),
-                queries: HashMap::new(),
-                db_monitors: HashMap::new(),
+                conns: HashMap::default(),
+                watches: HashMap::default(),
+                queries: HashMap::default(),
+                db_monitors: HashMap::default(),
                 events: Vec::new(),
                 alarm_at: None,
+                effects: Vec::new(),
             }),
             started,
             alarm: Notify::new(),
@@ -181,18 +239,29 @@ impl Shared {
     ) -> R {
         let mut later = Vec::new();
         let result = {
-            let mut core = self.core.lock();
-            core.kernel.set_now(Now { uptime: self.started.elapsed(), wall: wall_clock() });
+            let mut core = self.lock();
             let result = input(self, &mut core, &mut later);
             self.carry_out(&mut core, &mut later);
             self.set_alarm(&mut core);
             result
         };
-        deferred::run(self, later);
+        deferred::run(self, &mut later);
         result
     }
 
-    fn set_alarm(&self, core: &mut MutexGuard<'_, Core>) {
+    /// The kernel's lock, with the time told.
+    fn lock(&self) -> MutexGuard<'_, Core> {
+        let mut core = self.core.lock();
+        core.kernel.set_now(Now { uptime: self.started.elapsed(), wall: wall_clock() });
+        core
+    }
+
+    /// For packets to the node port that come one behind the other: the lock is taken once.
+    pub(crate) fn node_packets(self: &Arc<Self>) -> NodePackets<'_> {
+        NodePackets { shared: self, core: None, later: Vec::new(), left: PACKETS_PER_LOCK }
+    }
+
+    fn set_alarm(&self, core: &mut Core) {
         let next = core.kernel.next_tick();
         if next.is_some() && (core.alarm_at.is_none() || next < core.alarm_at) {
             self.alarm.notify_one();
@@ -200,33 +269,34 @@ impl Shared {
         core.alarm_at = next;
     }
 
-    fn carry_out(self: &Arc<Self>, core: &mut MutexGuard<'_, Core>, later: &mut Vec<Deferred>) {
+    fn carry_out(self: &Arc<Self>, core: &mut Core, later: &mut Vec<Deferred>) {
+        let mut effects = std::mem::take(&mut core.effects);
         loop {
-            let effects = core.kernel.take_effects();
+            core.kernel.swap_effects(&mut effects);
             if effects.is_empty() {
-                return;
+                break;
             }
-            for effect in effects {
+            for effect in effects.drain(..) {
                 if self.is_over() && begins_something(&effect) {
                     continue;
                 }
                 self.carry_out_one(core, effect, later);
             }
         }
+        // The room that one large change took is not kept.
+        if effects.capacity() <= MOST_EFFECTS_KEPT {
+            core.effects = effects;
+        }
     }
 
     fn carry_out_one(self: &Arc<Self>, core: &mut Core, effect: Effect, later: &mut Vec<Deferred>) {
         match effect {
             Effect::Send { to, packet } => {
-                self.trace_sent(to.as_str(), packet.as_elements());
-                match self.lanes.append(&to, packet.as_elements()) {
-                    // The kernel asks for connections itself.
-                    Ok(Sent::Done | Sent::WantConnection) => {}
-                    Ok(Sent::Congested) => {
-                        later.push(Deferred::Log(Level::Warn, self.congestion(&to)));
-                    }
-                    Ok(Sent::Overflow) => core.kernel.disconnect(&to, OVERFLOW),
-                    Err(error) => later.push(not_sent(&to, &error)),
+                self.send_for_kernel(core, &to, packet.as_elements(), later);
+            }
+            Effect::SendAll { to, packet } => {
+                for node in to.iter() {
+                    self.send_for_kernel(core, node, packet.as_elements(), later);
                 }
             }
             Effect::Deliver { port, message, from } => {
@@ -269,6 +339,9 @@ impl Shared {
                     Some(Watching::Future(future)) => {
                         later.extend(future.push(reason).map(Deferred::Wake));
                     }
+                    Some(Watching::Call(reply)) => {
+                        later.push(Deferred::Port(reply.close(reason.into_packed())));
+                    }
                     Some(Watching::Callback(callback)) => {
                         later.push(Deferred::Fired { callback, reason });
                     }
@@ -301,6 +374,23 @@ impl Shared {
                 }
             }
             Effect::Log { level, text } => later.push(Deferred::Log(level, text)),
+        }
+    }
+
+    fn send_for_kernel(
+        &self,
+        core: &mut Core,
+        to: &NodeId,
+        packet: Elements<'_>,
+        later: &mut Vec<Deferred>,
+    ) {
+        self.trace_sent(to.as_str(), packet);
+        match self.lanes.append(to, packet) {
+            // The kernel asks for connections itself.
+            Ok(Sent::Done | Sent::WantConnection) => {}
+            Ok(Sent::Congested) => later.push(Deferred::Log(Level::Warn, self.congestion(to))),
+            Ok(Sent::Overflow) => core.kernel.disconnect(to, OVERFLOW),
+            Err(error) => later.push(not_sent(to, &error)),
         }
     }
 
@@ -383,6 +473,32 @@ impl Shared {
         })
     }
 
+    /// Makes the reply port of a call to `called`, and a monitor of that which kills it.
+    pub(crate) fn open_call(self: &Arc<Self>, called: &PortId) -> (PortName, WatchId, Inbox) {
+        let (cell, inbox) = MailboxCell::new(self.settings.port_limit);
+        self.with_core(|shared, core, later| {
+            let name = core.kernel.open_port();
+            let watch = core.kernel.watch(called, crate::kernel::Watcher::Host);
+            if shared.is_over() {
+                later.push(Deferred::Port(cell.close(Packed::default())));
+            } else {
+                core.watches.insert(watch, Watching::Call(cell.clone()));
+                shared.ports.insert(name.as_ref(), PortCell::Mailbox(cell));
+            }
+            (name, watch, inbox)
+        })
+    }
+
+    /// Ends what [`Shared::open_call`] made.
+    pub(crate) fn close_call(self: &Arc<Self>, port: &PortName, watch: WatchId) {
+        self.with_core(|_, core, _| {
+            core.kernel.unwatch(watch);
+            core.watches.remove(&watch);
+            core.kernel.port_ended(port);
+        });
+        self.ports.remove(port.as_ref());
+    }
+
     /// Sets a monitor.
     pub(crate) fn watch(self: &Arc<Self>, target: &PortId, watching: Watching) -> WatchId {
         self.with_core(|shared, core, later| {
@@ -463,17 +579,6 @@ impl Shared {
             core.events.push(sender);
             receiver
         })
-    }
-
-    /// A packet from a peer, in wire order.
-    #[inline]
-    pub(crate) fn packet(self: &Arc<Self>, from: &NodeId, port: StrRef<'_>, message: Elements<'_>) {
-        self.trace_received(from, port, message);
-        if port.is_empty() {
-            self.kernel(|kernel| kernel.node_packet(from, message));
-        } else {
-            self.deliver(port, from, message);
-        }
     }
 
     /// Delivers a message to a port of this node; it is dropped if there is none.
@@ -563,7 +668,7 @@ impl Shared {
         for cell in self.ports.drain() {
             later.push(Deferred::Port(cell.close(Packed::default(), Ending::AfterWaiting)));
         }
-        deferred::run(self, later);
+        deferred::run(self, &mut later);
         let functions = std::mem::take(&mut *self.functions.write());
         let eval = self.eval.write().take();
         drop((functions, eval));
@@ -595,6 +700,7 @@ const fn begins_something(effect: &Effect) -> bool {
     matches!(
         effect,
         Effect::Send { .. }
+            | Effect::SendAll { .. }
             | Effect::Dial { .. }
             | Effect::LaneUp { .. }
             | Effect::Spawned { .. }

@@ -34,23 +34,42 @@ pub(crate) enum Deferred {
     Log(Level, String),
 }
 
-type Queue = VecDeque<(Arc<Shared>, Deferred)>;
-
-thread_local! {
-    /// What waits while this thread is running such code already.
-    static WAITING: RefCell<Option<Queue>> = const { RefCell::new(None) };
+impl Deferred {
+    /// Whether it does more than to wake tasks and to log.
+    pub(crate) const fn runs_user_code(&self) -> bool {
+        match self {
+            Deferred::Answer(..) | Deferred::Wake(_) | Deferred::Log(..) => false,
+            Deferred::Port(_)
+            | Deferred::Call(_)
+            | Deferred::Eval { .. }
+            | Deferred::Fired { .. }
+            | Deferred::DropWatch(_) => true,
+        }
+    }
 }
 
+/// What waits while this thread is running such code already.
+struct Waiting {
+    running: bool,
+    queue: VecDeque<(Arc<Shared>, Deferred)>,
+}
+
+thread_local! {
+    static WAITING: RefCell<Waiting> =
+        const { RefCell::new(Waiting { running: false, queue: VecDeque::new() }) };
+}
+
+/// Room for more is not kept.
+const MOST_KEPT: usize = 256;
+
 /// Runs what is due; if this thread is running such code already, that is finished first.
-pub(crate) fn run(shared: &Arc<Shared>, due: Vec<Deferred>) {
+pub(crate) fn run(shared: &Arc<Shared>, due: &mut Vec<Deferred>) {
     if due.is_empty() {
         return;
     }
     let outermost = WAITING.with_borrow_mut(|waiting| {
-        let outermost = waiting.is_none();
-        let queue = waiting.get_or_insert_default();
-        queue.extend(due.into_iter().map(|deferred| (shared.clone(), deferred)));
-        outermost
+        waiting.queue.extend(due.drain(..).map(|deferred| (shared.clone(), deferred)));
+        !std::mem::replace(&mut waiting.running, true)
     });
     if !outermost {
         return;
@@ -64,9 +83,10 @@ pub(crate) fn run(shared: &Arc<Shared>, due: Vec<Deferred>) {
 
 fn next() -> Option<(Arc<Shared>, Deferred)> {
     WAITING.with_borrow_mut(|waiting| {
-        let next = waiting.as_mut().and_then(VecDeque::pop_front);
+        let next = waiting.queue.pop_front();
         if next.is_none() {
-            *waiting = None;
+            waiting.running = false;
+            waiting.queue.shrink_to(MOST_KEPT);
         }
         next
     })

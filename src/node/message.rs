@@ -141,6 +141,10 @@ impl KillReason {
         KillReason(packed)
     }
 
+    pub(crate) fn into_packed(self) -> Packed {
+        self.0
+    }
+
     pub(crate) const fn packed(&self) -> &Packed {
         &self.0
     }

@@ -45,7 +45,7 @@ pub use self::status::{Link, STATUS_FUNCTION, Status};
 use self::core::{Pressure, Shared};
 use crate::kernel::{PortName, SeedStatus};
 use crate::value::packed::Elements;
-use crate::value::{InvalidId, NodeId, PortId, Str, Value, to_elements};
+use crate::value::{EncodeError, InvalidId, NodeId, PortId, Str, Value, to_elements};
 use port::{CallbackCell, PortCell, Unmatched};
 use serde::Serialize;
 use std::cell::RefCell;
@@ -315,18 +315,19 @@ impl Node {
     /// than 512 arrays or hashes inside each other), or if this node was shut down. Nothing is sent
     /// then.
     pub fn snd(&self, to: impl ToPort, message: impl Serialize) -> Result<(), SendError> {
-        to.with_port(|to| self.snd_to(to, &message, Pressure::Ignored))?
+        to.with_port(|to| self.snd_to(to, |out| to_elements(out, &message), Pressure::Ignored))?
     }
 
+    /// Sends the elements that `put` appends, and counts.
     fn snd_to(
         &self,
         to: &PortId,
-        message: &impl Serialize,
+        put: impl FnOnce(&mut Vec<u8>) -> Result<usize, EncodeError>,
         how: Pressure,
     ) -> Result<(), SendError> {
         let mut packet = BUFFERS.with_borrow_mut(Vec::pop).unwrap_or_default();
         packet.clear();
-        let result = self.snd_with(&mut packet, to, message, how);
+        let result = self.snd_with(&mut packet, to, put, how);
         if packet.capacity() <= MOST_KEPT {
             BUFFERS.with_borrow_mut(|buffers| buffers.push(packet));
         }
@@ -337,19 +338,19 @@ impl Node {
         &self,
         packet: &mut Vec<u8>,
         to: &PortId,
-        message: &impl Serialize,
+        put: impl FnOnce(&mut Vec<u8>) -> Result<usize, EncodeError>,
         how: Pressure,
     ) -> Result<(), SendError> {
         let (node, port) = to.split();
         if node == self.id().as_str() {
-            let len = to_elements(packet, message)?;
+            let len = put(packet)?;
             if self.shared.is_over() {
                 return Err(SendError::Shutdown);
             }
             self.deliver_here(port, Elements::new(len, packet));
         } else {
             crate::value::packed::put_str(packet, port);
-            let len = to_elements(packet, message)?;
+            let len = put(packet)?;
             self.shared.trace_sent(node, Elements::new(len + 1, packet));
             self.shared.send_remote(to, node, Elements::new(len + 1, packet), how)?;
         }
@@ -367,7 +368,11 @@ impl Node {
 
     /// Sends elements that are in packed form already.
     pub(crate) fn snd_elements(&self, to: &PortId, message: Elements<'_>) -> Result<(), SendError> {
-        self.snd_to(to, &PackedElements(message), Pressure::Ignored)
+        let put = |out: &mut Vec<u8>| {
+            out.extend_from_slice(message.octets());
+            Ok(message.len())
+        };
+        self.snd_to(to, put, Pressure::Ignored)
     }
 
     /// As [`Node::snd`], but waits first while more than 8 MiB (the builder's `soft_limit`) wait
@@ -385,7 +390,7 @@ impl Node {
         if node != *self.id() {
             self.shared.lanes.of(&node).wait_until_drained().await;
         }
-        self.snd_to(&to, &message, Pressure::Yielding)
+        self.snd_to(&to, |out| to_elements(out, &message), Pressure::Yielding)
     }
 
     /// Kills a port, here or elsewhere; its monitors get the reason. Killing what is not there does
@@ -572,14 +577,5 @@ impl Node {
         };
         let _ = tokio::time::timeout(Duration::from_secs(5), flushed).await;
         self.shared.end();
-    }
-}
-
-/// Elements that are in packed form already, as a message.
-struct PackedElements<'a>(Elements<'a>);
-
-impl Serialize for PackedElements<'_> {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.0.to_packed().serialize(serializer)
     }
 }

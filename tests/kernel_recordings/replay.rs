@@ -267,6 +267,11 @@ impl<'a> Replay<'a> {
                     let _ = lane.append(packet.as_elements()).unwrap();
                 }
             }
+            Effect::SendAll { to, packet } if to.contains(&peer) => {
+                if let Some(lane) = &mut self.lane {
+                    let _ = lane.append(packet.as_elements()).unwrap();
+                }
+            }
             Effect::Dial { conn, .. } => {
                 self.dialled.get_or_insert(conn);
             }

@@ -171,8 +171,8 @@ impl Run<'_> {
         let mut owned: BTreeMap<Str, Vec<Datum>> = BTreeMap::new();
         let databases = self.world.hosts().filter_map(|host| self.world.database(host));
         for database in databases {
-            let entries = database.own().get(family);
-            for (key, value) in entries.into_iter().flatten() {
+            let own = database.own();
+            for (key, value) in own.get(family).into_iter().flatten() {
                 owned.entry(key.clone()).or_default().push(value.clone());
             }
         }

@@ -181,12 +181,9 @@ impl PerlNode {
             }
             for effect in effects {
                 match effect {
-                    DbEffect::Send { to, request } => {
-                        let mut octets = Vec::new();
-                        packed::put_octets(&mut octets, b"");
-                        octets.extend_from_slice(request.as_elements().octets());
-                        for node in to {
-                            self.send(around, &node, request.len() + 1, &octets);
+                    DbEffect::Send { to, packet } => {
+                        for node in to.iter() {
+                            self.send(around, node, packet.len(), packet.as_elements().octets());
                         }
                     }
                     DbEffect::Answer { query, answer } => {

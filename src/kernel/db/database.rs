@@ -1,7 +1,8 @@
 //! A node's part in the global database: the slave side always, the global side once it is asked.
 
-use super::datum::{Datum, Tables};
+use super::datum::Datum;
 use super::effect::{DbEffect, DbProblem};
+use super::entries::Tables;
 use super::global::{Around, Global};
 use super::local::{DbMonitorId, InternalFamily, Local, Patience, QueryId};
 use super::node_key;
@@ -69,6 +70,11 @@ impl Database {
         std::mem::take(&mut self.effects)
     }
 
+    /// As [`Database::take_effects`], in exchange for an empty vector whose room is used again.
+    pub(crate) fn swap_effects(&mut self, into: &mut Vec<DbEffect>) {
+        std::mem::swap(&mut self.effects, into);
+    }
+
     /// The global side, if this node is global.
     pub const fn global(&self) -> Option<&Global> {
         self.global.as_ref()
@@ -95,7 +101,7 @@ impl Database {
     }
 
     /// This node's own entries.
-    pub const fn own(&self) -> &Tables {
+    pub fn own(&self) -> Tables {
         self.local.own()
     }
 
@@ -358,7 +364,7 @@ impl Database {
     }
 
     fn send(&mut self, to: NodeId, request: &Request) {
-        self.effects.push(DbEffect::Send { to: vec![to], request: request.to_packed() });
+        self.effects.push(DbEffect::Send { to: [to].into(), packet: request.to_packet() });
     }
 
     fn problem(&mut self, from: &NodeId, problem: DbProblem) {

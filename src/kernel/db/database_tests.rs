@@ -48,8 +48,9 @@ impl Network {
         act(&mut self.nodes[at]);
         for effect in self.nodes[at].take_effects() {
             match effect {
-                DbEffect::Send { to, request } => {
-                    for node in to {
+                DbEffect::Send { to, packet } => {
+                    let request = packet.as_elements().after(1).to_packed();
+                    for node in to.iter() {
                         let to = NODES.iter().position(|id| node.as_str() == **id).unwrap();
                         let link = self.links.get_mut(&(at, to));
                         link.expect("only connected nodes are sent to").push_back(request.clone());

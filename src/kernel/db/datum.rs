@@ -5,7 +5,7 @@ use crate::value::packed::{self, Malformed, Reader, Token};
 use crate::value::{DecodeError, EncodeError, Number, Str, StrRef};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use std::collections::{BTreeMap, btree_map};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -243,133 +243,6 @@ fn same_as_strings(a: Token<'_>, b: Token<'_>) -> bool {
     }
 }
 
-/// Keys and their values: a family, or the sets of an update. In order of keys.
-#[derive(Clone, Default, PartialEq, Eq)]
-pub struct Entries(BTreeMap<Str, Datum>);
-
-/// Families and their entries: what one node has in the database.
-pub type Tables = BTreeMap<Str, Entries>;
-
-impl Entries {
-    /// No entries.
-    pub const fn new() -> Self {
-        Entries(BTreeMap::new())
-    }
-
-    /// How many there are.
-    pub fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// The value of a key.
-    pub fn get(&self, key: &Str) -> Option<&Datum> {
-        self.0.get(key)
-    }
-
-    /// Whether there is such a key.
-    pub fn contains(&self, key: &Str) -> bool {
-        self.0.contains_key(key)
-    }
-
-    /// Sets a key and returns what it had before.
-    pub fn insert(&mut self, key: Str, value: Datum) -> Option<Datum> {
-        self.0.insert(key, value)
-    }
-
-    /// Removes a key and returns what it had.
-    pub fn remove(&mut self, key: &Str) -> Option<Datum> {
-        self.0.remove(key)
-    }
-
-    /// The entries in order of keys.
-    pub fn iter(&self) -> btree_map::Iter<'_, Str, Datum> {
-        self.0.iter()
-    }
-
-    /// The keys in order.
-    pub fn keys(&self) -> btree_map::Keys<'_, Str, Datum> {
-        self.0.keys()
-    }
-
-    /// The values in order of their keys.
-    pub fn values(&self) -> btree_map::Values<'_, Str, Datum> {
-        self.0.values()
-    }
-
-    /// Keeps only the entries for which `keep` is true.
-    pub fn retain(&mut self, keep: impl FnMut(&Str, &mut Datum) -> bool) {
-        self.0.retain(keep);
-    }
-
-    /// Appends them as a packed hash.
-    pub fn put(&self, out: &mut Vec<u8>) {
-        packed::put_hash(out, self.0.len());
-        for (key, value) in &self.0 {
-            packed::put_str(out, key.as_ref());
-            out.extend_from_slice(value.octets());
-        }
-    }
-
-    /// Reads a packed hash; `None` if there is something else.
-    ///
-    /// # Errors
-    /// Fails where the octets are not in packed form.
-    pub fn read(reader: &mut Reader<'_>) -> Result<Option<Entries>, Malformed> {
-        let Token::Hash(len) = reader.token()? else {
-            return Ok(None);
-        };
-        let mut entries = Entries::new();
-        for _ in 0..len {
-            let Some(key) = token_to_str(reader.token()?) else {
-                return Ok(None);
-            };
-            entries.insert(key, Datum::trusted(reader.skip()?));
-        }
-        Ok(Some(entries))
-    }
-}
-
-impl fmt::Debug for Entries {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_map().entries(self).finish()
-    }
-}
-
-impl FromIterator<(Str, Datum)> for Entries {
-    fn from_iter<I: IntoIterator<Item = (Str, Datum)>>(entries: I) -> Self {
-        Entries(entries.into_iter().collect())
-    }
-}
-
-impl Extend<(Str, Datum)> for Entries {
-    fn extend<I: IntoIterator<Item = (Str, Datum)>>(&mut self, entries: I) {
-        self.0.extend(entries);
-    }
-}
-
-impl IntoIterator for Entries {
-    type Item = (Str, Datum);
-    type IntoIter = btree_map::IntoIter<Str, Datum>;
-
-    fn into_iter(self) -> Self::IntoIter {
-        self.0.into_iter()
-    }
-}
-
-impl<'a> IntoIterator for &'a Entries {
-    type Item = (&'a Str, &'a Datum);
-    type IntoIter = btree_map::Iter<'a, Str, Datum>;
-
-    fn into_iter(self) -> Self::IntoIter {
-        self.0.iter()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -441,22 +314,6 @@ mod tests {
             assert_eq!(b.perl_eq(&a), same);
             assert!(a.perl_eq(&a));
         }
-    }
-
-    #[test]
-    fn entries_are_read_as_they_were_put() {
-        let entries: Entries = [
-            (Str::text("k"), Datum::int(1)),
-            (Str::octets(&b"\xff"[..]), Datum::UNDEF),
-            (Str::text(""), Datum::strings(&["a".into(), "b".into()])),
-        ]
-        .into_iter()
-        .collect();
-        let mut out = Vec::new();
-        entries.put(&mut out);
-        let mut reader = Reader::new(&out);
-        assert_eq!(Entries::read(&mut reader), Ok(Some(entries)));
-        assert!(reader.is_done());
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What the database wants done: plain data, to be carried out in order.
 
-use super::datum::Entries;
+use super::entries::Entries;
 use super::local::{DbAnswer, DbMonitorId, QueryId};
 use super::request::MalformedRequest;
 use crate::value::{NodeId, Packed, Str};
@@ -14,9 +14,9 @@ pub enum DbEffect {
     /// Send a request to the node port of each of these nodes.
     Send {
         /// Connected nodes, never this one.
-        to: Vec<NodeId>,
-        /// The request, its name first (the name of the node port is not in it).
-        request: Packed,
+        to: Arc<[NodeId]>,
+        /// The packet: the name of the node port, which is empty, and the request, its name first.
+        packet: Packed,
     },
     /// A query is answered, or failed.
     Answer {

@@ -1,13 +1,15 @@
 //! The global side: slaves, other global nodes, subscribers, and who is told what (docs/protocol.md §5.2).
 
-use super::datum::{Datum, Entries, Tables};
+use super::datum::Datum;
 use super::effect::{DbEffect, DbProblem};
+use super::entries::{Entries, Tables};
 use super::local::Local;
 use super::merge::{Change, Merge, OwnerKind};
 use super::request::{QueryKind, Request};
 use super::{GLOBALS, LOCATIONS, node_key, node_of};
 use crate::value::{NodeId, Str, packed};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// What the global side needs of its node while it handles one input.
@@ -20,22 +22,49 @@ pub(crate) struct Around<'a> {
 
 impl Around<'_> {
     /// Sends a request to some nodes; what is for ourselves takes no detour.
-    fn send(&mut self, own: &NodeId, mut to: Vec<NodeId>, request: Request) {
-        let to_self = to.iter().position(|node| node == own);
-        if let Some(at) = to_self {
-            to.remove(at);
+    fn send(&mut self, own: &NodeId, to: Recipients, request: Request) {
+        if !to.others.is_empty() {
+            self.effects.push(DbEffect::Send { to: to.others, packet: request.to_packet() });
         }
-        if !to.is_empty() {
-            self.effects.push(DbEffect::Send { to, request: request.to_packed() });
-        }
-        if to_self.is_some() {
+        if to.ourselves {
             self.local.receive(own, request, self.now, self.effects);
         }
+    }
+
+    /// Sends a request to one node, which may be this one.
+    fn reply(&mut self, own: &NodeId, to: &NodeId, request: Request) {
+        let ourselves = to == own;
+        let others = if ourselves { Arc::default() } else { [to.clone()].into() };
+        self.send(own, Recipients { others, ourselves }, request);
     }
 
     fn problem(&mut self, from: &NodeId, problem: DbProblem) {
         self.effects.push(DbEffect::Problem { from: from.clone(), problem });
     }
+}
+
+/// Whom a request is sent to.
+#[derive(Debug, Clone, Default)]
+struct Recipients {
+    /// Connected nodes.
+    others: Arc<[NodeId]>,
+    ourselves: bool,
+}
+
+impl Recipients {
+    fn of(own: &NodeId, nodes: &BTreeSet<NodeId>) -> Self {
+        let ourselves = nodes.contains(own);
+        let others = nodes.iter().filter(|node| *node != own).cloned().collect();
+        Recipients { others, ourselves }
+    }
+}
+
+/// Who monitors a family.
+#[derive(Debug, Default)]
+struct Subscribers {
+    nodes: BTreeSet<NodeId>,
+    /// The same, as changes are sent to them; made when there is a change.
+    recipients: Option<Recipients>,
 }
 
 /// The whole database, as a global node keeps it.
@@ -45,7 +74,7 @@ pub struct Global {
     merge: Merge,
     /// Global nodes that have our slaves' databases and get every change of them.
     peers: BTreeSet<NodeId>,
-    subscribers: BTreeMap<Str, BTreeSet<NodeId>>,
+    subscribers: BTreeMap<Str, Subscribers>,
     subscriptions: BTreeMap<NodeId, BTreeSet<Str>>,
     kept: BTreeSet<NodeId>,
 }
@@ -82,7 +111,7 @@ impl Global {
 
     /// How many subscribers a family has.
     pub fn subscribers(&self, family: &Str) -> usize {
-        self.subscribers.get(family).map_or(0, BTreeSet::len)
+        self.subscribers.get(family).map_or(0, |subscribers| subscribers.nodes.len())
     }
 
     /// Where a node can be reached, as far as anybody knows.
@@ -120,14 +149,16 @@ impl Global {
             }
             Request::Find(node) => {
                 let addresses = self.location(&node);
-                around.send(&self.own, vec![from.clone()], Request::Found { node, addresses });
+                around.reply(&self.own, from, Request::Found { node, addresses });
             }
             Request::Query { kind, family, id } => {
                 let result = self.query(kind, &family);
-                around.send(&self.own, vec![from.clone()], Request::Reply { id, result });
+                around.reply(&self.own, from, Request::Reply { id, result });
             }
             Request::Monitor(family) => {
-                self.subscribers.entry(family.clone()).or_default().insert(from.clone());
+                let subscribers = self.subscribers.entry(family.clone()).or_default();
+                subscribers.nodes.insert(from.clone());
+                subscribers.recipients = None;
                 self.subscriptions.entry(from.clone()).or_default().insert(family.clone());
                 let content: Entries = self
                     .merge
@@ -135,7 +166,7 @@ impl Global {
                     .map(|(key, value)| (key.clone(), value.clone()))
                     .collect();
                 let content = (!content.is_empty()).then_some(content);
-                around.send(&self.own, vec![from.clone()], Request::Family { family, content });
+                around.reply(&self.own, from, Request::Family { family, content });
             }
             Request::Unmonitor(family) => {
                 self.unsubscribe(from, &family);
@@ -269,7 +300,7 @@ impl Global {
             tell_globals,
         } = change;
         if tell_globals && !self.peers.is_empty() {
-            let peers = self.peers.iter().cloned().collect();
+            let peers = Recipients::of(&self.own, &self.peers);
             let mut set = set.clone();
             set.extend(set_for_globals);
             let update = Request::Update {
@@ -288,10 +319,13 @@ impl Global {
         } else if family == *LOCATIONS {
             self.notice_locations(&set, &deleted, around);
         }
-        if let Some(subscribers) = self.subscribers.get(&family) {
-            let subscribers = subscribers.iter().cloned().collect();
+        if let Some(subscribers) = self.subscribers.get_mut(&family) {
+            let nodes = &subscribers.nodes;
+            let recipients =
+                subscribers.recipients.get_or_insert_with(|| Recipients::of(&self.own, nodes));
+            let recipients = recipients.clone();
             let changed = Request::Changed { family, set, delete: deleted };
-            around.send(&self.own, subscribers, changed);
+            around.send(&self.own, recipients, changed);
         }
     }
 
@@ -351,7 +385,7 @@ impl Global {
             self.receive(&own, request, around);
         }
         self.set_own(GLOBALS, &own, Datum::UNDEF, around);
-        let up: Vec<_> = around.up.iter().cloned().collect();
+        let up = Recipients::of(&own, around.up);
         around.send(&own, up, Request::Global);
         for peer in globals {
             self.meet(peer, around);
@@ -373,7 +407,7 @@ impl Global {
         self.merge.set_kind(peer, OwnerKind::Global);
         self.set_own(GLOBALS, peer, Datum::UNDEF, around);
         let set = Request::Set(self.merge.merged_of_slaves());
-        around.send(&self.own, vec![peer.clone()], set);
+        around.reply(&self.own, peer, set);
     }
 
     /// A connection is lost, and with it all that came over it.
@@ -406,8 +440,9 @@ impl Global {
 
     fn unsubscribe(&mut self, node: &NodeId, family: &Str) {
         if let Some(subscribers) = self.subscribers.get_mut(family) {
-            subscribers.remove(node);
-            if subscribers.is_empty() {
+            subscribers.nodes.remove(node);
+            subscribers.recipients = None;
+            if subscribers.nodes.is_empty() {
                 self.subscribers.remove(family);
             }
         }

@@ -1,12 +1,15 @@
 //! The slave side: a node's own entries, its queries, finds and monitors, and its master
 //! (docs/protocol.md §5.1).
 
-use super::datum::{Datum, Entries, Tables};
+use super::datum::Datum;
 use super::effect::{ChangeSet, DbEffect, DbProblem};
+use super::entries::{Entries, Tables};
 use super::is_internal;
 use super::request::{ArgumentProblem, MalformedRequest, QueryKind, Request};
+use crate::kernel::HashMap;
 use crate::value::packed::Reader;
 use crate::value::{NodeId, Str};
+use std::collections::hash_map::Entry as Slot;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -121,7 +124,7 @@ enum Knowledge {
 #[derive(Debug)]
 struct Family {
     monitors: BTreeSet<DbMonitorId>,
-    content: Entries,
+    content: HashMap<Str, Datum>,
     knowledge: Knowledge,
     /// Keys that an earlier master had and the present one has not (yet).
     missing: BTreeSet<Str>,
@@ -149,7 +152,7 @@ pub(crate) struct Patience {
 #[derive(Debug)]
 pub(crate) struct Local {
     patience: Patience,
-    own: Tables,
+    own: HashMap<Str, HashMap<Str, Datum>>,
     master: Option<NodeId>,
     queries: BTreeMap<QueryId, Query>,
     by_wire_id: BTreeMap<Str, QueryId>,
@@ -165,7 +168,7 @@ impl Local {
     pub(crate) fn new(patience: Patience) -> Self {
         Local {
             patience,
-            own: Tables::new(),
+            own: HashMap::default(),
             master: None,
             queries: BTreeMap::new(),
             by_wire_id: BTreeMap::new(),
@@ -186,17 +189,24 @@ impl Local {
         (self.queries.len(), self.finds.len(), self.families.len())
     }
 
-    pub(crate) const fn own(&self) -> &Tables {
-        &self.own
+    pub(crate) fn own(&self) -> Tables {
+        let families = self.own.iter();
+        families.map(|(family, content)| (family.clone(), in_order(content))).collect()
     }
 
     /// Sets an own entry; the request is for the master, if there is one.
     pub(crate) fn set(&mut self, family: &Str, key: Str, value: Datum) -> Option<Request> {
-        let entries = self.own.entry(family.clone()).or_default();
-        if entries.get(&key).is_some_and(|held| held.perl_eq(&value)) {
-            return None;
+        let entries = match self.own.get_mut(family) {
+            Some(entries) => entries,
+            None => self.own.entry(family.clone()).or_default(),
+        };
+        match entries.entry(key.clone()) {
+            Slot::Occupied(held) if held.get().perl_eq(&value) => return None,
+            Slot::Occupied(mut held) => *held.get_mut() = value.clone(),
+            Slot::Vacant(slot) => {
+                slot.insert(value.clone());
+            }
         }
-        entries.insert(key.clone(), value.clone());
         let set = Some([(key, value)].into_iter().collect());
         Some(Request::Update { family: family.clone(), set, delete: None })
     }
@@ -295,7 +305,7 @@ impl Local {
         if let Some(known) = self.families.get_mut(&family) {
             known.monitors.insert(id);
             if known.knowledge != Knowledge::None {
-                let added = known.content.clone();
+                let added = in_order(&known.content);
                 let changes = ChangeSet { family, initial: true, added, ..ChangeSet::default() };
                 effects.push(DbEffect::Changed { monitor: id, changes: Arc::new(changes) });
             }
@@ -303,7 +313,7 @@ impl Local {
         }
         let new = Family {
             monitors: [id].into(),
-            content: Entries::new(),
+            content: HashMap::default(),
             knowledge: Knowledge::None,
             missing: BTreeSet::new(),
             missing_until: Duration::ZERO,
@@ -333,7 +343,7 @@ impl Local {
         self.forget_master();
         self.due.clear();
         self.master = Some(master);
-        let mut requests = vec![Request::Slave(Some(self.own.clone()))];
+        let mut requests = vec![Request::Slave(Some(self.own()))];
         requests.extend(self.queries.values().map(Query::request));
         requests.extend(self.finds.keys().cloned().map(Request::Find));
         requests.extend(self.families.keys().cloned().map(Request::Monitor));
@@ -459,17 +469,17 @@ impl Local {
         };
         let before = std::mem::replace(&mut family.knowledge, Knowledge::Full);
         if before == Knowledge::None {
-            family.content = content.clone();
+            family.content = content.iter().map(|(k, v)| (k.clone(), v.clone())).collect();
             let changes =
                 ChangeSet { family: name, initial: true, added: content, ..ChangeSet::default() };
             family.report(changes, effects);
             return;
         }
-        let (gone, waiting): (Vec<Str>, Vec<Str>) = family
-            .content
-            .keys()
-            .filter(|key| !content.contains(key))
-            .cloned()
+        let mut absent: Vec<Str> =
+            family.content.keys().filter(|key| !content.contains(key)).cloned().collect();
+        absent.sort();
+        let (gone, waiting): (Vec<Str>, Vec<Str>) = absent
+            .into_iter()
             .partition(|key| before == Knowledge::Full && !family.missing.contains(key));
         let changes = if self.patience.grace.is_zero() {
             family.change(&name, content, gone.into_iter().chain(waiting).collect())
@@ -526,6 +536,10 @@ impl Family {
                 .map(|&monitor| DbEffect::Changed { monitor, changes: changes.clone() }),
         );
     }
+}
+
+fn in_order(content: &HashMap<Str, Datum>) -> Entries {
+    content.iter().map(|(key, value)| (key.clone(), value.clone())).collect()
 }
 
 /// The `n`th ID of a query: b, c, ..., z, aa, ab, ... as Perl nodes count.

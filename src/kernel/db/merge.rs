@@ -3,9 +3,11 @@
 //! A change costs what it changes and the loss of a node costs what it owned, however many other
 //! nodes there are.
 
-use super::datum::{Datum, Entries, Tables};
+use super::datum::Datum;
+use super::entries::{Entries, Tables};
+use crate::kernel::{HashMap, HashSet};
 use crate::value::{NodeId, Str};
-use std::collections::btree_map::Entry as Slot;
+use std::collections::hash_map::Entry as Slot;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What a node is to the global node that keeps its database.
@@ -56,8 +58,8 @@ type OwnerId = u32;
 struct Owner {
     node: NodeId,
     kind: OwnerKind,
-    /// Family and key; the strings are shared with the merge.
-    entries: BTreeSet<(Str, Str)>,
+    /// The keys by family; the strings are shared with the merge.
+    entries: BTreeMap<Str, HashSet<Str>>,
 }
 
 /// A key of the merge: nearly always it has one owner, whose value is the merged one.
@@ -126,9 +128,9 @@ enum Left {
 /// The databases of slaves and of other global nodes, and their merge.
 #[derive(Debug, Default)]
 pub struct Merge {
-    families: BTreeMap<Str, BTreeMap<Str, Entry>>,
-    ids: BTreeMap<NodeId, OwnerId>,
-    owners: BTreeMap<OwnerId, Owner>,
+    families: BTreeMap<Str, HashMap<Str, Entry>>,
+    ids: HashMap<NodeId, OwnerId>,
+    owners: HashMap<OwnerId, Owner>,
     unused: BTreeSet<OwnerId>,
     serial: u64,
     operations: u64,
@@ -157,12 +159,15 @@ impl Merge {
 
     /// The merged content of a family in order of keys.
     pub fn family(&self, family: &Str) -> impl Iterator<Item = (&Str, &Datum)> + use<'_> {
-        self.families.get(family).into_iter().flatten().map(|(key, entry)| (key, entry.merged()))
+        let keys = self.families.get(family).into_iter().flatten();
+        let mut entries: Vec<_> = keys.map(|(key, entry)| (key, entry.merged())).collect();
+        entries.sort_unstable_by_key(|(key, _)| *key);
+        entries.into_iter()
     }
 
     /// How many keys a family has.
     pub fn family_len(&self, family: &Str) -> usize {
-        self.families.get(family).map_or(0, BTreeMap::len)
+        self.families.get(family).map_or(0, HashMap::len)
     }
 
     /// The nodes that own a key, in no particular order.
@@ -183,14 +188,15 @@ impl Merge {
         Some(self.owners.get(self.ids.get(node)?)?.kind)
     }
 
-    /// The nodes that are known.
+    /// The nodes that are known, in no particular order.
     pub fn owners(&self) -> impl Iterator<Item = &NodeId> {
         self.ids.keys()
     }
 
     /// How many entries `node` owns.
     pub fn owned(&self, node: &NodeId) -> usize {
-        self.ids.get(node).and_then(|id| self.owners.get(id)).map_or(0, |owner| owner.entries.len())
+        let owner = self.ids.get(node).and_then(|id| self.owners.get(id));
+        owner.map_or(0, |owner| owner.entries.values().map(HashSet::len).sum())
     }
 
     /// Says what `node` is from now on. What it owns stays, and nobody is told.
@@ -203,13 +209,15 @@ impl Merge {
         if (before == OwnerKind::Slave) == (kind == OwnerKind::Slave) {
             return;
         }
-        for (family, key) in &owner.entries {
-            let keys = self.families.get_mut(family);
-            if let Some(Entry::Contested(contested)) = keys.and_then(|keys| keys.get_mut(key))
-                && let Some(&(serial, _)) = contested.holders.get(&id)
-            {
-                contested.order(before).remove(&(serial, id));
-                contested.order(kind).insert((serial, id));
+        for (family, owned) in &owner.entries {
+            let Some(keys) = self.families.get_mut(family) else { continue };
+            for key in owned {
+                if let Some(Entry::Contested(contested)) = keys.get_mut(key)
+                    && let Some(&(serial, _)) = contested.holders.get(&id)
+                {
+                    contested.order(before).remove(&(serial, id));
+                    contested.order(kind).insert((serial, id));
+                }
             }
         }
     }
@@ -258,7 +266,7 @@ impl Merge {
                 }
             }
         }
-        if self.families.get(&change.family).is_some_and(BTreeMap::is_empty) {
+        if self.families.get(&change.family).is_some_and(HashMap::is_empty) {
             self.families.remove(&change.family);
         }
         change.tell_globals = kind == OwnerKind::Slave
@@ -272,9 +280,14 @@ impl Merge {
     pub fn replace(&mut self, node: &NodeId, tables: Tables) -> Vec<Change> {
         let mut missing: BTreeMap<Str, Vec<Str>> = BTreeMap::new();
         if let Some(owner) = self.ids.get(node).and_then(|id| self.owners.get(id)) {
-            for (family, key) in &owner.entries {
-                if !tables.get(family).is_some_and(|entries| entries.contains(key)) {
-                    missing.entry(family.clone()).or_default().push(key.clone());
+            for (family, owned) in &owner.entries {
+                let kept = tables.get(family);
+                let is_kept = |key: &&Str| kept.is_some_and(|entries| entries.contains(key));
+                let mut keys: Vec<Str> =
+                    owned.iter().filter(|key| !is_kept(key)).cloned().collect();
+                if !keys.is_empty() {
+                    keys.sort_unstable();
+                    missing.insert(family.clone(), keys);
                 }
             }
         }
@@ -333,7 +346,7 @@ impl Merge {
         let id = self.unused.pop_first().unwrap_or(self.owners.len() as OwnerId);
         self.ids.insert(node.clone(), id);
         let node = node.clone();
-        self.owners.insert(id, Owner { node, kind: OwnerKind::Other, entries: BTreeSet::new() });
+        self.owners.insert(id, Owner { node, kind: OwnerKind::Other, entries: BTreeMap::new() });
         id
     }
 
@@ -345,9 +358,9 @@ impl Merge {
         self.operations += 1;
         self.serial += 1;
         let serial = self.serial;
-        let (family, keys) = match self.families.entry(family.clone()) {
-            Slot::Occupied(slot) => (slot.key().clone(), slot.into_mut()),
-            Slot::Vacant(slot) => (slot.key().clone(), slot.insert(BTreeMap::new())),
+        let keys = match self.families.get_mut(family) {
+            Some(keys) => keys,
+            None => self.families.entry(family.clone()).or_default(),
         };
         let key = match keys.entry(key.clone()) {
             Slot::Vacant(slot) => {
@@ -386,7 +399,11 @@ impl Merge {
             }
         };
         if let Some(owner) = self.owners.get_mut(&id) {
-            owner.entries.insert((family, key));
+            let owned = match owner.entries.get_mut(family) {
+                Some(owned) => owned,
+                None => owner.entries.entry(family.clone()).or_default(),
+            };
+            owned.insert(key);
         }
     }
 
@@ -394,7 +411,12 @@ impl Merge {
     fn delete(&mut self, id: OwnerId, kind: OwnerKind, family: &Str, key: &Str) -> Left {
         self.operations += 1;
         if let Some(owner) = self.owners.get_mut(&id) {
-            owner.entries.remove(&(family.clone(), key.clone()));
+            if let Some(owned) = owner.entries.get_mut(family)
+                && owned.remove(key)
+                && owned.is_empty()
+            {
+                owner.entries.remove(family);
+            }
         }
         let Some(keys) = self.families.get_mut(family) else {
             return Left::Nothing;

@@ -3,6 +3,7 @@
 mod database;
 mod datum;
 mod effect;
+mod entries;
 mod global;
 mod local;
 mod merge;
@@ -11,8 +12,9 @@ mod request;
 mod testing;
 
 pub use database::{Database, DbConfig};
-pub use datum::{Datum, Entries, Tables};
+pub use datum::Datum;
 pub use effect::{ChangeSet, DbEffect, DbProblem};
+pub use entries::{Entries, Tables};
 pub use global::Global;
 pub use local::{DbAnswer, DbMonitorId, DbResult, InternalFamily, QueryError, QueryId};
 pub use merge::{Change, Merge, OwnerKind};

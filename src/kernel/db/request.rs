@@ -1,6 +1,7 @@
 //! The database's node requests as typed values: parsed from what a peer sends, and encoded.
 
-use super::datum::{Datum, Entries, Tables, token_to_str};
+use super::datum::{Datum, token_to_str};
+use super::entries::{Entries, Tables};
 use super::{LOCATIONS, node_of};
 use crate::value::packed::{self, Elements, Malformed, Reader, Token};
 use crate::value::{NodeId, Packed, Str, StrRef};
@@ -248,13 +249,17 @@ impl Request {
         }
     }
 
-    /// The elements of the node request, ready to be sent to any number of nodes.
-    pub fn to_packed(&self) -> Packed {
-        let mut octets = Vec::with_capacity(64);
+    /// The packet for a node port, ready to be sent to any number of nodes.
+    pub fn to_packet(&self) -> Packed {
+        let mut octets = Vec::with_capacity(USUAL_SIZE);
+        packed::put_octets(&mut octets, b"");
         let len = self.encode(&mut octets);
-        Packed::new(len, octets.into())
+        Packed::new(1 + len, octets.into())
     }
 }
+
+/// How much room packets usually need.
+const USUAL_SIZE: usize = 96;
 
 fn known_name(name: StrRef<'_>) -> Option<&'static str> {
     // All names are ASCII, so that octets and text are stored alike.
@@ -272,6 +277,21 @@ fn put_tables(out: &mut Vec<u8>, tables: &Tables) {
         packed::put_str(out, family.as_ref());
         entries.put(out);
     }
+}
+
+/// An array of strings, numbers counting as such; `None` if there is something else.
+fn strings(reader: &mut Reader<'_>) -> Result<Option<Vec<Str>>, Malformed> {
+    let Token::Array(len) = reader.token()? else {
+        return Ok(None);
+    };
+    let mut strings = Vec::new();
+    for _ in 0..len {
+        let Some(string) = token_to_str(reader.token()?) else {
+            return Ok(None);
+        };
+        strings.push(string);
+    }
+    Ok(Some(strings))
 }
 
 struct Arguments<'a> {
@@ -382,9 +402,7 @@ impl Arguments<'_> {
         &mut self,
         argument: &'static str,
     ) -> Result<Option<Vec<Str>>, MalformedRequest> {
-        self.or_null(argument, ArgumentProblem::NoStrings, |reader| {
-            Ok(Datum::trusted(reader.skip()?).to_strings())
-        })
+        self.or_null(argument, ArgumentProblem::NoStrings, strings)
     }
 
     /// Reads an argument that may be null or missing.

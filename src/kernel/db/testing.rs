@@ -89,8 +89,8 @@ impl Driven {
     }
 
     pub(super) fn hear_from(&mut self, from: &str, request: Request) {
-        let packed = request.to_packed();
-        let elements = packed.as_elements();
+        let packet = request.to_packet();
+        let elements = packet.as_elements().after(1);
         let name = elements.first_str().unwrap();
         assert!(self.db.receive(&node(from), name, elements.after(1), self.now));
     }
@@ -120,7 +120,8 @@ impl Driven {
             .take_effects()
             .into_iter()
             .map(|effect| match effect {
-                DbEffect::Send { to, request } => {
+                DbEffect::Send { to, packet } => {
+                    let request = packet.as_elements().after(1).to_packed();
                     let to: Vec<_> = to.iter().map(NodeId::to_string).collect();
                     format!("{}: {request}", to.join(","))
                 }

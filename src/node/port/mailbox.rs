@@ -37,7 +37,7 @@ enum End {
 
 impl MailboxCell {
     /// A mailbox in which up to `limit` octets wait, and its reader.
-    pub(super) fn new(limit: usize) -> (Arc<Self>, Inbox) {
+    pub(crate) fn new(limit: usize) -> (Arc<Self>, Inbox) {
         let cell = Arc::new(MailboxCell { shared: Mutex::default(), limit });
         let inbox = Inbox { cell: Arc::clone(&cell), batch: Batch::default(), killed: None };
         (cell, inbox)

@@ -1,36 +1,48 @@
 //! Which local ports there are, by name.
 
-use super::callback::CallbackCell;
 use super::{Delivery, Ending, Later, PortCell, cache};
 use crate::value::packed::Elements;
 use crate::value::{NodeId, Packed, StrRef};
 use foldhash::quality::RandomState;
-use papaya::HashMap;
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The local ports of a node; read and changed from all threads.
 ///
 /// Dropping it closes them all.
+///
+/// Ports come and go with every call, so that to add and to remove one has to cost no more than to
+/// find one: locks that are held for a moment do better here than a map without locks, whose
+/// removals have to wait for its readers. What is delivered to time and again is found without
+/// them; see [`cache`].
 #[derive(Debug)]
 pub(crate) struct PortTable {
-    /// By the canonical octets of their names, so that octets and text are one name.
-    cells: HashMap<Arc<[u8]>, PortCell, RandomState>,
+    shards: [Mutex<Cells>; SHARDS],
+    /// Which of the shards a name belongs to.
+    hasher: RandomState,
     /// Which table of this process it is.
     number: u64,
 }
 
+/// By the canonical octets of their names, so that octets and text are one name.
+type Cells = HashMap<Arc<[u8]>, PortCell, RandomState>;
+
+/// A power of two.
+const SHARDS: usize = 16;
+
 impl Default for PortTable {
     fn default() -> Self {
         static TABLES: AtomicU64 = AtomicU64::new(0);
-        PortTable { cells: HashMap::default(), number: TABLES.fetch_add(1, Ordering::Relaxed) }
+        PortTable {
+            shards: Default::default(),
+            hasher: RandomState::default(),
+            number: TABLES.fetch_add(1, Ordering::Relaxed),
+        }
     }
-}
-
-/// Where a message has to go once no map guard is held.
-enum Found {
-    Mailbox(Delivery, Later),
-    Callback(Arc<CallbackCell>),
 }
 
 impl PortTable {
@@ -42,12 +54,26 @@ impl PortTable {
     /// Adds a port; false if there is one of that name.
     pub(crate) fn insert(&self, name: StrRef<'_>, cell: PortCell) -> bool {
         let name: Arc<[u8]> = Arc::from(&*name.canonical());
-        self.cells.pin().try_insert(name, cell).is_ok()
+        // What is refused is dropped without the lock.
+        let refused = match self.shard(&name).lock().entry(name) {
+            Entry::Occupied(_) => Some(cell),
+            Entry::Vacant(place) => {
+                place.insert(cell);
+                None
+            }
+        };
+        refused.is_none()
+    }
+
+    #[inline]
+    fn shard(&self, name: &[u8]) -> &Mutex<Cells> {
+        &self.shards[self.hasher.hash_one(name) as usize % SHARDS]
     }
 
     /// The port of that name.
     pub(crate) fn get(&self, name: StrRef<'_>) -> Option<PortCell> {
-        self.cells.pin().get(&*name.canonical()).cloned()
+        let name = name.canonical();
+        self.shard(&name).lock().get(&*name).cloned()
     }
 
     /// Removes and closes a port; `None` if there is none of that name.
@@ -61,34 +87,31 @@ impl PortTable {
     /// Removes a port, which has to be closed: until then it is still delivered to by those who
     /// have it, or had it of late.
     pub(crate) fn remove(&self, name: StrRef<'_>) -> Option<PortCell> {
-        self.cells.pin().remove(&*name.canonical()).cloned()
+        let name = name.canonical();
+        self.shard(&name).lock().remove(&*name)
     }
 
     /// Removes all ports, which have to be closed.
     pub(crate) fn drain(&self) -> Vec<PortCell> {
-        let cells = self.cells.pin();
-        let all = cells.values().cloned().collect();
-        cells.clear();
-        all
+        let all = |shard: &Mutex<Cells>| std::mem::take(&mut *shard.lock()).into_values();
+        self.shards.iter().flat_map(all).collect()
     }
 
     /// How many octets of messages wait in all ports, beyond those that are being run or read.
     pub(crate) fn waiting(&self) -> usize {
-        let cells = self.cells.pin();
-        cells
-            .values()
-            .map(|cell| match cell {
-                PortCell::Mailbox(cell) => cell.waiting(),
-                PortCell::Callback(cell) => cell.waiting(),
-                PortCell::Service => 0,
-            })
-            .sum()
+        let of_port = |cell: &PortCell| match cell {
+            PortCell::Mailbox(cell) => cell.waiting(),
+            PortCell::Callback(cell) => cell.waiting(),
+            PortCell::Service => 0,
+        };
+        let of_shard = |shard: &Mutex<Cells>| shard.lock().values().map(of_port).sum::<usize>();
+        self.shards.iter().map(of_shard).sum()
     }
 
     /// How many ports there are.
     #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
-        self.cells.len()
+        self.shards.iter().map(|shard| shard.lock().len()).sum()
     }
 
     /// Hands a message to a port. It may be run by that, so the caller holds no lock, unless inside
@@ -116,27 +139,14 @@ impl PortTable {
     #[inline(never)]
     fn deliver_uncached(&self, name: &[u8], from: &NodeId, message: Elements<'_>) -> Delivery {
         let found = {
-            let cells = self.cells.pin();
-            let Some((name, cell)) = cells.get_key_value(name) else {
-                return Delivery::NoSuchPort;
-            };
-            cache::offer(self.number, name, cell);
-            match cell {
-                PortCell::Service => return Delivery::Service,
-                PortCell::Callback(cell) => Found::Callback(Arc::clone(cell)),
-                PortCell::Mailbox(cell) => {
-                    let (delivery, later) = cell.push(from, message);
-                    Found::Mailbox(delivery, later)
-                }
-            }
+            let cells = self.shard(name).lock();
+            cells.get_key_value(name).map(|(name, cell)| (Arc::clone(name), cell.clone()))
         };
-        match found {
-            Found::Callback(cell) => cell.deliver(from, message),
-            Found::Mailbox(delivery, later) => {
-                drop(later);
-                delivery
-            }
-        }
+        let Some((name, cell)) = found else {
+            return Delivery::NoSuchPort;
+        };
+        cache::offer(self.number, &name, &cell);
+        cell.deliver(from, message)
     }
 }
 

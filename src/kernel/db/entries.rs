@@ -1,0 +1,298 @@
+//! Keys and their values: what requests and reports of the database carry.
+
+use super::datum::{Datum, token_to_str};
+use crate::value::Str;
+use crate::value::packed::{self, Malformed, Reader, Token};
+use std::collections::{BTreeMap, btree_map};
+use std::fmt;
+
+/// Up to so many entries stand one behind the other: nearly all updates have a single one.
+const FEW: usize = 16;
+
+/// Keys and their values: a family, or the sets of an update. In order of keys.
+#[derive(Clone)]
+pub struct Entries(Inner);
+
+#[derive(Clone)]
+enum Inner {
+    /// In order of keys.
+    Few(Vec<(Str, Datum)>),
+    Many(BTreeMap<Str, Datum>),
+}
+
+/// Families and their entries: what one node has in the database.
+pub type Tables = BTreeMap<Str, Entries>;
+
+impl Entries {
+    /// No entries.
+    pub const fn new() -> Self {
+        Entries(Inner::Few(Vec::new()))
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        match &self.0 {
+            Inner::Few(few) => few.len(),
+            Inner::Many(many) => many.len(),
+        }
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The value of a key.
+    pub fn get(&self, key: &Str) -> Option<&Datum> {
+        match &self.0 {
+            Inner::Few(few) => few.iter().find(|(held, _)| held == key).map(|(_, value)| value),
+            Inner::Many(many) => many.get(key),
+        }
+    }
+
+    /// Whether there is such a key.
+    pub fn contains(&self, key: &Str) -> bool {
+        self.get(key).is_some()
+    }
+
+    /// Sets a key and returns what it had before.
+    pub fn insert(&mut self, key: Str, value: Datum) -> Option<Datum> {
+        let few = match &mut self.0 {
+            Inner::Many(many) => return many.insert(key, value),
+            Inner::Few(few) => few,
+        };
+        // They mostly come in order.
+        let at = match few.last() {
+            Some((last, _)) if *last >= key => few.binary_search_by(|(held, _)| held.cmp(&key)),
+            _ => Err(few.len()),
+        };
+        match at {
+            Ok(at) => return few.get_mut(at).map(|(_, held)| std::mem::replace(held, value)),
+            Err(at) if few.len() < FEW => few.insert(at, (key, value)),
+            Err(_) => {
+                let mut many: BTreeMap<Str, Datum> = std::mem::take(few).into_iter().collect();
+                many.insert(key, value);
+                self.0 = Inner::Many(many);
+            }
+        }
+        None
+    }
+
+    /// Removes a key and returns what it had.
+    pub fn remove(&mut self, key: &Str) -> Option<Datum> {
+        match &mut self.0 {
+            Inner::Few(few) => {
+                let at = few.iter().position(|(held, _)| held == key)?;
+                Some(few.remove(at).1)
+            }
+            Inner::Many(many) => many.remove(key),
+        }
+    }
+
+    /// The entries in order of keys.
+    pub fn iter(&self) -> Iter<'_> {
+        Iter(match &self.0 {
+            Inner::Few(few) => IterInner::Few(few.iter()),
+            Inner::Many(many) => IterInner::Many(many.iter()),
+        })
+    }
+
+    /// The keys in order.
+    pub fn keys(&self) -> impl Iterator<Item = &Str> {
+        self.iter().map(|(key, _)| key)
+    }
+
+    /// The values in order of their keys.
+    pub fn values(&self) -> impl Iterator<Item = &Datum> {
+        self.iter().map(|(_, value)| value)
+    }
+
+    /// Appends them as a packed hash.
+    pub fn put(&self, out: &mut Vec<u8>) {
+        packed::put_hash(out, self.len());
+        for (key, value) in self {
+            packed::put_str(out, key.as_ref());
+            out.extend_from_slice(value.octets());
+        }
+    }
+
+    /// Reads a packed hash; `None` if there is something else.
+    ///
+    /// # Errors
+    /// Fails where the octets are not in packed form.
+    pub fn read(reader: &mut Reader<'_>) -> Result<Option<Entries>, Malformed> {
+        let Token::Hash(len) = reader.token()? else {
+            return Ok(None);
+        };
+        let mut entries = Entries(Inner::Few(Vec::with_capacity(len.min(FEW))));
+        for _ in 0..len {
+            let Some(key) = token_to_str(reader.token()?) else {
+                return Ok(None);
+            };
+            entries.insert(key, Datum::trusted(reader.skip()?));
+        }
+        Ok(Some(entries))
+    }
+}
+
+impl Default for Entries {
+    fn default() -> Self {
+        Entries::new()
+    }
+}
+
+impl PartialEq for Entries {
+    fn eq(&self, other: &Self) -> bool {
+        self.len() == other.len() && self.iter().eq(other.iter())
+    }
+}
+
+impl Eq for Entries {}
+
+impl fmt::Debug for Entries {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(self).finish()
+    }
+}
+
+impl FromIterator<(Str, Datum)> for Entries {
+    fn from_iter<I: IntoIterator<Item = (Str, Datum)>>(entries: I) -> Self {
+        let mut all = Entries::new();
+        all.extend(entries);
+        all
+    }
+}
+
+impl Extend<(Str, Datum)> for Entries {
+    fn extend<I: IntoIterator<Item = (Str, Datum)>>(&mut self, entries: I) {
+        for (key, value) in entries {
+            self.insert(key, value);
+        }
+    }
+}
+
+/// The entries of [`Entries`], in order of keys.
+#[derive(Debug, Clone)]
+pub struct Iter<'a>(IterInner<'a>);
+
+#[derive(Debug, Clone)]
+enum IterInner<'a> {
+    Few(std::slice::Iter<'a, (Str, Datum)>),
+    Many(btree_map::Iter<'a, Str, Datum>),
+}
+
+impl<'a> Iterator for Iter<'a> {
+    type Item = (&'a Str, &'a Datum);
+
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        match &mut self.0 {
+            IterInner::Few(few) => few.next().map(|(key, value)| (key, value)),
+            IterInner::Many(many) => many.next(),
+        }
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        match &self.0 {
+            IterInner::Few(few) => few.size_hint(),
+            IterInner::Many(many) => many.size_hint(),
+        }
+    }
+}
+
+impl ExactSizeIterator for Iter<'_> {}
+
+impl<'a> IntoIterator for &'a Entries {
+    type Item = (&'a Str, &'a Datum);
+    type IntoIter = Iter<'a>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
+/// The entries of [`Entries`], taken out in order of keys.
+#[derive(Debug)]
+pub struct IntoIter(IntoIterInner);
+
+#[derive(Debug)]
+enum IntoIterInner {
+    Few(std::vec::IntoIter<(Str, Datum)>),
+    Many(btree_map::IntoIter<Str, Datum>),
+}
+
+impl Iterator for IntoIter {
+    type Item = (Str, Datum);
+
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        match &mut self.0 {
+            IntoIterInner::Few(few) => few.next(),
+            IntoIterInner::Many(many) => many.next(),
+        }
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        match &self.0 {
+            IntoIterInner::Few(few) => few.size_hint(),
+            IntoIterInner::Many(many) => many.size_hint(),
+        }
+    }
+}
+
+impl ExactSizeIterator for IntoIter {}
+
+impl IntoIterator for Entries {
+    type Item = (Str, Datum);
+    type IntoIter = IntoIter;
+
+    fn into_iter(self) -> Self::IntoIter {
+        IntoIter(match self.0 {
+            Inner::Few(few) => IntoIterInner::Few(few.into_iter()),
+            Inner::Many(many) => IntoIterInner::Many(many.into_iter()),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_are_read_as_they_were_put() {
+        let entries: Entries = [
+            (Str::text("k"), Datum::int(1)),
+            (Str::octets(&b"\xff"[..]), Datum::UNDEF),
+            (Str::text(""), Datum::strings(&["a".into(), "b".into()])),
+        ]
+        .into_iter()
+        .collect();
+        let mut out = Vec::new();
+        entries.put(&mut out);
+        let mut reader = Reader::new(&out);
+        assert_eq!(Entries::read(&mut reader), Ok(Some(entries)));
+        assert!(reader.is_done());
+    }
+
+    #[test]
+    fn few_entries_and_many_behave_alike() {
+        let mut entries = Entries::new();
+        let mut model = BTreeMap::new();
+        for step in 0..400_u32 {
+            let number = step * 37 % 61;
+            let key = Str::text(&format!("key{number}"));
+            if step % 5 == 4 || step > 300 {
+                assert_eq!(entries.remove(&key), model.remove(&key));
+            } else {
+                let value = Datum::int(i64::from(step));
+                assert_eq!(entries.insert(key.clone(), value.clone()), model.insert(key, value));
+            }
+            assert_eq!((entries.len(), entries.is_empty()), (model.len(), model.is_empty()));
+            assert!(entries.iter().eq(model.iter()));
+            assert!(entries.keys().eq(model.keys()) && entries.values().eq(model.values()));
+            let again: Entries = entries.iter().map(|(k, v)| (k.clone(), v.clone())).collect();
+            assert_eq!(again, entries);
+        }
+        assert!(entries.into_iter().eq(model));
+    }
+}
