@@ -172,10 +172,6 @@ impl Lane {
             return false;
         }
         std::mem::swap(&mut self.buffer, into);
-        if into.is_empty() {
-            // Nothing follows one another at the moment.
-            self.buffer.shrink_to(MOST_KEPT_IDLE);
-        }
         self.in_flight = into.len();
         self.congestion_told &= self.in_flight > 0;
         !into.is_empty()
@@ -216,9 +212,6 @@ impl Lane {
         self.sent
     }
 }
-
-/// Room for more is not kept while there is nothing to write.
-const MOST_KEPT_IDLE: usize = 64 << 10;
 
 /// While no framing is agreed on, packets are kept in the framing that needs no translation.
 const QUEUE_FRAMING: Framing = Framing::Cbor;

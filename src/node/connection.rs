@@ -52,9 +52,6 @@ const READ_SIZE: usize = 64 << 10;
 /// How much of what comes while a connection is held is kept: more than an honest peer sends.
 const HELD_SIZE: usize = 8 << 10;
 
-/// Room for more is not kept while there is nothing to write.
-const MOST_KEPT_IDLE: usize = 64 << 10;
-
 type Input = Box<dyn AsyncRead + Send + Unpin>;
 type Output = Box<dyn AsyncWrite + Send + Unpin>;
 
@@ -473,8 +470,6 @@ async fn write(mut output: Output, lane: Arc<SharedLane>, generation: u64, broke
             if lane.is_over(generation) {
                 break;
             }
-            // Large ones are kept as long as there is much to write, and no longer.
-            octets.shrink_to(MOST_KEPT_IDLE);
             lane.wait_for_packets().await;
             continue;
         }
@@ -486,8 +481,14 @@ async fn write(mut output: Output, lane: Arc<SharedLane>, generation: u64, broke
             broken.notify_one();
             return;
         }
+        if octets.capacity() > MOST_KEPT {
+            octets = Vec::new();
+        }
     }
 }
+
+/// A buffer larger than this is not kept for the next time.
+const MOST_KEPT: usize = 1 << 20;
 
 thread_local! {
     /// Idle connections hold no buffer: this one is lent to whoever reads.
