@@ -113,8 +113,6 @@ pub struct Kernel {
     dying: Vec<(PortName, Reason)>,
     ports: Ports,
     port_count: u64,
-    /// What the names of our ports begin with: others for each time that the node is started.
-    prefix: Vec<u8>,
     /// What the names of ports that we spawn on others begin with.
     remote_prefix: Vec<u8>,
     service_port: PortName,
@@ -134,8 +132,6 @@ impl Kernel {
     /// A node that is just starting: it will dial its seeds at once.
     pub fn new(config: KernelConfig, now: Now) -> Self {
         let mut random = Random::new(config.entropy);
-        let mut prefix = Vec::with_capacity(8);
-        random.alphanumeric(&mut prefix, 8);
         let mut remote_prefix = Vec::with_capacity(10);
         random.alphanumeric(&mut remote_prefix, 10);
         if let Some(last) = remote_prefix.last_mut() {
@@ -155,7 +151,6 @@ impl Kernel {
             dying: Vec::new(),
             ports: Ports::default(),
             port_count: 0,
-            prefix,
             remote_prefix,
             service_port: Str::default(),
             functions: HashSet::default(),
@@ -331,7 +326,7 @@ impl Kernel {
 
     fn new_port_name(&mut self) -> PortName {
         let mut name = Vec::with_capacity(16);
-        name.extend_from_slice(&self.prefix);
+        self.random.alphanumeric(&mut name, 8);
         self.port_count += 1;
         push_letters(&mut name, self.port_count);
         Str::octets(name)
