@@ -235,7 +235,7 @@ impl<'a> Replay<'a> {
         for effect in self.db.take_effects() {
             match effect {
                 DbEffect::Send { to, packet } => {
-                    assert_eq!(to.as_slice(), std::slice::from_ref(&self.peer));
+                    assert_eq!(to[..], *std::slice::from_ref(&self.peer));
                     self.sent.push(packet.as_elements().after(1).to_packed());
                 }
                 DbEffect::Changed { monitor, changes } => {
