@@ -15,7 +15,7 @@ use std::path::Path;
 fn relay(target: &str, options: &[&str]) -> (Running, String) {
     let mut command = aemp();
     command.args(["relay", "127.0.0.1:0", target]).args(options);
-    command.env("PERL_ANYEVENT_MP_RC", "/nonexistent");
+    command.env("PERL_ANYEVENT_MP_RC", "/dev/null");
     let relay = Running::start(command);
     let behind = relay.line_with("listening on ");
     let address = behind.split(',').next().unwrap().to_owned();
@@ -24,7 +24,7 @@ fn relay(target: &str, options: &[&str]) -> (Running, String) {
 
 fn replay(file: &Path, options: &[&str]) -> String {
     let mut command = aemp();
-    command.arg("replay").arg(file).args(options).env("PERL_ANYEVENT_MP_RC", "/nonexistent");
+    command.arg("replay").arg(file).args(options).env("PERL_ANYEVENT_MP_RC", "/dev/null");
     let output = command.output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()

@@ -131,7 +131,9 @@ fn a_chat_client_ends_with_its_input_while_there_is_no_server() {
 
 #[test]
 fn an_example_without_secret_says_what_to_do() {
-    let nothing = [("PERL_ANYEVENT_MP_RC", "/nonexistent")];
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("none");
+    let nothing = [("PERL_ANYEVENT_MP_RC", file.to_str().unwrap())];
     let program = example("simple_example_receiver");
     let mut process = Process::start("receiver", &program, &[], &nothing);
     assert!(!process.wait_for_end().success());

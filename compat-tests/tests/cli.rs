@@ -132,24 +132,7 @@ fn perl_tool() -> Option<PathBuf> {
 
 fn our_tool() -> &'static Path {
     static TOOL: OnceLock<PathBuf> = OnceLock::new();
-    TOOL.get_or_init(|| env::var_os("AEMP").map_or_else(build, PathBuf::from))
-}
-
-/// Cargo tells the path of a binary only to tests of the same package.
-fn build() -> PathBuf {
-    let output = Command::new(env!("CARGO"))
-        .args(["build", "--quiet", "--package", "aemp", "--bin", "aemp"])
-        .args(["--features", "cli", "--message-format", "json"])
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .stderr(Stdio::inherit())
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "the command does not build");
-    Deserializer::from_slice(&output.stdout)
-        .into_iter::<Value>()
-        .filter_map(|message| message.unwrap()["executable"].as_str().map(PathBuf::from))
-        .last()
-        .unwrap()
+    TOOL.get_or_init(compat_tests::node::command)
 }
 
 /// A directory that is removed in the end.

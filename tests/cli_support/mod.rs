@@ -48,7 +48,7 @@ impl Running {
     pub fn node(arguments: &[&str]) -> Running {
         let mut command = aemp();
         command.arg("run").args(arguments).args(["norc", "1"]);
-        command.env("PERL_ANYEVENT_MP_RC", "/nonexistent");
+        command.env("PERL_ANYEVENT_MP_RC", "/dev/null");
         Running::start(command)
     }
 
