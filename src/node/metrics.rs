@@ -368,7 +368,7 @@ mod tests {
         assert_eq!(counts.len(), 2 * Outcome::ALL.len());
         let dialled: Vec<u64> =
             counts.iter().filter(|count| count.dialled).map(|count| count.count).collect();
-        assert_eq!(dialled, [0, 1, 2, 3, 4, 5, 6, 7, 8]);
+        assert!(dialled.iter().copied().eq(0..Outcome::ALL.len() as u64), "{dialled:?}");
         let names: std::collections::BTreeSet<_> =
             Outcome::ALL.iter().map(|outcome| outcome.name()).collect();
         assert_eq!(names.len(), Outcome::ALL.len());
