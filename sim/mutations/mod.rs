@@ -193,15 +193,6 @@ pub const MUTATIONS: &[Mutation] = &[
         "is_us || other.is_some() || !up.contains(master)",
         "BROKEN || is_us || other.is_some() || !up.contains(master)",
     ),
-    (
-        "nobody is healed twice",
-        "heal.rs",
-        "self.healed += 1;",
-        "self.healed += 1;
-            if BROKEN && let Some(peer) = self.peers.get_mut(node) {
-                peer.patient.refuses = true;
-            }",
-    ),
 ];
 
 /// What the copy of the kernel has besides: whether a mutation is the one that is tried.

@@ -168,3 +168,24 @@ fn a_slave_of_a_global_that_we_do_not_see_is_left_alone() {
     assert_eq!(world.perl(p).unwrap().adopted(), 0);
     assert_eq!(world.perl(p).unwrap().master(), Some(&id("t")));
 }
+
+#[test]
+fn a_slave_whose_master_has_not_told_of_it_yet_is_left_alone() {
+    let mut world = World::calm();
+    let seeds = ["s:1", "t:1"];
+    let globals = ["s", "t"].map(|name| world.add(Spec::new(name).seeds(seeds)));
+    world.run_for(secs(5));
+    world.block(globals[0], globals[1]);
+    let p = world.add(Spec::new("p").seeds(seeds).perl());
+    world.run_for(secs(12));
+    let [master, other] = master_first(&world, globals, p);
+    let asked = world
+        .happenings(other)
+        .iter()
+        .any(|happening| format!("{happening:?}").contains("p says that its master is"));
+    assert!(asked && is_up(&world, other, "p"), "it looks like an orphan there");
+    world.unblock(master, other);
+    world.run_for(secs(30));
+    assert!(world.node(other).kernel().database().location(&id("p")).is_some());
+    assert_eq!(world.perl(p).unwrap().adopted(), 0);
+}
