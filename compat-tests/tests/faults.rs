@@ -66,7 +66,8 @@ impl Stream {
                 let mut monitor = monitor;
                 for number in 1_u64.. {
                     from.snd_wait(&to, ("snd", &back, "n", number)).await.unwrap();
-                    if monitor.try_reason().is_some() {
+                    if let Some(reason) = monitor.try_reason() {
+                        eprintln!("{to}: {reason}");
                         fired.store(true, Ordering::SeqCst);
                         return number;
                     }
@@ -87,7 +88,12 @@ impl Stream {
         let before = self.answered();
         eventually(what, || match self.answered() {
             now if now > before + 10 => Ok(()),
-            now => Err(format!("{before}, then {now} answers")),
+            now => Err(format!(
+                "{before}, then {now} answers, lost {}, ended {}, a hole {}",
+                self.lost.load(Ordering::SeqCst),
+                self.pump.is_finished(),
+                self.broken.load(Ordering::SeqCst),
+            )),
         });
     }
 
@@ -137,6 +143,13 @@ impl Network {
         for node in [&worker, &observer] {
             inside.run(node.joined());
         }
+        // Before that nobody could be connected to them.
+        eventually("the addresses of those that stay", || {
+            let locations = inside.family(&observer, "'l")?;
+            let known = |id: &str| locations.contains_key(id);
+            let all = known("worker") && (perl.is_none() || known("perl"));
+            if all { Ok(()) } else { Err(format!("{locations:?}")) }
+        });
         let stays = ["worker"].into_iter().chain(perl.as_ref().map(|_| "perl"));
         let steady = stays.map(|id| Stream::start(&inside, &observer, &node_id(id))).collect();
         Network {
@@ -243,8 +256,8 @@ impl Network {
             let guests = self.inside.family(&self.observer, "guests").unwrap();
             assert!(guests.contains_key("perl"), "{guests:?}");
         }
-        for stream in &self.steady {
-            stream.flows("the steady streams");
+        for (stream, to) in self.steady.iter().zip(["worker", "perl"]) {
+            stream.flows(&format!("the steady stream to {to}"));
             assert!(!stream.lost.load(Ordering::SeqCst), "a monitor fired for nothing");
             assert!(!stream.broken.load(Ordering::SeqCst), "a hole");
         }
