@@ -8,13 +8,13 @@ use crate::value::packed::{Elements, Reader, Token};
 use crate::value::{NodeId, Packed, PortId, Str, StrRef};
 
 /// The requests that every node knows, for `can`.
-const KNOWN: [&str; 16] = [
+const KNOWN: &[&str] = &[
     "", "can", "devnull", "eval", "g_chg1", "g_chg2", "g_found", "g_global", "g_reply", "g_slave",
     "kil0", "kil1", "mon0", "mon1", "snd", "time",
 ];
 /// The requests that a global node knows besides.
-const KNOWN_IF_GLOBAL: [&str; 8] =
-    ["g_db_family", "g_db_keys", "g_db_values", "g_find", "g_mon0", "g_mon1", "g_set", "g_upd"];
+const KNOWN_IF_GLOBAL: &[&str] =
+    &["g_db_family", "g_db_keys", "g_db_values", "g_find", "g_mon0", "g_mon1", "g_set", "g_upd"];
 /// Perl's name of the request that spawns a port.
 const SPAWN: &str = "AnyEvent::MP::_spawn";
 /// Makes a Perl slave adopt a master; we choose ours ourselves.
