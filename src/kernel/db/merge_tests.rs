@@ -597,22 +597,3 @@ fn losing_a_node_costs_what_it_owned() {
     assert_eq!(cost(100), 110);
     assert_eq!(cost(2_000), 110);
 }
-
-/// `cargo test --release -p aemp --lib merge -- --ignored --nocapture`
-#[test]
-#[ignore = "measures; asserts nothing about time"]
-fn how_long_it_takes_to_lose_a_node() {
-    for slaves in [100, 1_000, 10_000] {
-        let start = std::time::Instant::now();
-        let mut merge = network(slaves);
-        let filled = start.elapsed();
-        let before = merge.operations();
-        let start = std::time::Instant::now();
-        merge.remove(&id("s42"));
-        let lost = start.elapsed();
-        let operations = merge.operations() - before;
-        println!(
-            "{slaves} slaves: filled in {filled:?}, lost one in {lost:?}, {operations} entries"
-        );
-    }
-}
