@@ -293,21 +293,18 @@ impl Node {
             around.timer(delay, Timer::Flush { node: node.clone(), conn, generation });
             return;
         }
-        let mut octets = Vec::new();
-        if lane.take(generation, &mut octets)
-            && let Some(end) = wire.end
+        while let Some(end) = wire.end
+            && let Some(mut chunk) = lane.take(generation)
         {
-            let mut rest = octets.as_slice();
+            let mut rest = chunk.unwritten();
             while rest.len() > 1 && around.random.random_ratio(1, 8) {
                 let (head, tail) = rest.split_at(around.random.random_range(1..rest.len()));
                 around.send(end, Segment::Data(head.to_vec()));
                 rest = tail;
             }
             around.send(end, Segment::Data(rest.to_vec()));
-            // What was written does not wait any more.
-            if lane.take(generation, &mut Vec::new()) {
-                unreachable!("nothing was appended in between");
-            }
+            chunk.advance(chunk.unwritten().len());
+            let _ = lane.give_back(generation, chunk);
         }
     }
 

@@ -1,5 +1,6 @@
 //! The only way out to a remote node: a queue until it is connected, a buffer while it is.
 
+use super::chunks::{Chunk, Chunks};
 use crate::value::packed::{Elements, Reader};
 use crate::wire::framing::{self, EncodeError, Framing};
 
@@ -53,10 +54,12 @@ pub struct Lane {
     state: State,
     limits: LaneLimits,
     /// Packets in the framing of the connection, or in [`QUEUE_FRAMING`] while there is none.
-    buffer: Vec<u8>,
-    /// Octets that the writer took and has not reported as written.
-    in_flight: usize,
+    chunks: Chunks,
+    /// Octets in the hands of whoever is writing; there is one at a time.
+    in_hand: Option<usize>,
     generation: u64,
+    /// More than the soft limit waited, and half of that still does.
+    congested: bool,
     /// Nobody has to be told again that much waits, until the lane has been empty.
     congestion_told: bool,
     sent: Counters,
@@ -79,9 +82,10 @@ impl Lane {
         Lane {
             state: State::Idle,
             limits,
-            buffer: Vec::new(),
-            in_flight: 0,
+            chunks: Chunks::new(chunk_size(limits)),
+            in_hand: None,
             generation: 0,
+            congested: false,
             congestion_told: false,
             sent: Counters { packets: 0, octets: 0, dropped: 0 },
         }
@@ -91,31 +95,33 @@ impl Lane {
     ///
     /// # Errors
     /// Fails where the framing cannot carry a value; nothing is appended then.
+    #[inline]
     pub fn append(&mut self, packet: Elements<'_>) -> Result<Appended, EncodeError> {
+        let waiting = self.waiting();
         let (framing, appended) = match self.state {
             State::Down => {
                 self.sent.dropped += 1;
                 return Ok(Appended::Dropped);
             }
-            _ if self.waiting() > self.limits.hard => {
+            _ if waiting > self.limits.hard => {
                 // Or what comes next could pass, once the writer has made room: a hole.
                 self.state = State::Down;
-                self.buffer = Vec::new();
+                self.chunks.clear();
                 self.sent.dropped += 1;
                 return Ok(Appended::Overflow);
             }
             State::Idle => (QUEUE_FRAMING, Appended::WantConnection),
             State::Queueing => (QUEUE_FRAMING, Appended::Waits),
-            State::Up(framing) if self.buffer.is_empty() => (framing, Appended::WakeWriter),
+            State::Up(framing) if waiting == 0 => (framing, Appended::WakeWriter),
             State::Up(framing) => (framing, Appended::Waits),
         };
-        let before = self.buffer.len();
-        encode_whole(framing, packet, &mut self.buffer)?;
+        let appended_octets = append_packet(&mut self.chunks, framing, packet)?;
         if matches!(self.state, State::Idle) {
             self.state = State::Queueing;
         }
+        self.congested |= waiting + appended_octets > self.limits.soft;
         self.sent.packets += 1;
-        self.sent.octets += (self.buffer.len() - before) as u64;
+        self.sent.octets += appended_octets as u64;
         Ok(appended)
     }
 
@@ -125,24 +131,26 @@ impl Lane {
     /// the framing cannot carry are left out and reported. A lane that overflowed stays down.
     pub fn connect(&mut self, framing: Framing) -> (u64, bool, Vec<EncodeError>) {
         let mut errors = Vec::new();
-        self.in_flight = 0;
+        self.in_hand = None;
         self.generation += 1;
         match self.state {
             State::Down => return (self.generation, false, errors),
             State::Queueing if framing == QUEUE_FRAMING => {}
             State::Queueing => errors = self.translate_queue(framing),
-            State::Idle | State::Up(_) => self.buffer.clear(),
+            State::Idle | State::Up(_) => self.chunks.clear(),
         }
         self.state = State::Up(framing);
-        (self.generation, !self.buffer.is_empty(), errors)
+        (self.generation, self.chunks.len() > 0, errors)
     }
 
     fn translate_queue(&mut self, framing: Framing) -> Vec<EncodeError> {
-        let queue = std::mem::take(&mut self.buffer);
-        let mut reader = Reader::new(&queue);
         let mut errors = Vec::new();
-        while let Ok(packet) = reader.array() {
-            errors.extend(encode_whole(framing, packet, &mut self.buffer).err());
+        let mut queue = self.chunks.take_all();
+        while let Some(chunk) = queue.take() {
+            let mut reader = Reader::new(chunk.unwritten());
+            while let Ok(packet) = reader.array() {
+                errors.extend(append_packet(&mut self.chunks, framing, packet).err());
+            }
         }
         errors
     }
@@ -151,9 +159,10 @@ impl Lane {
     /// all that is appended until [`Lane::reset`].
     pub fn disconnect(&mut self) {
         self.state = State::Down;
-        self.buffer = Vec::new();
-        self.in_flight = 0;
+        self.chunks.clear();
+        self.in_hand = None;
         self.generation += 1;
+        self.congested = false;
         self.congestion_told = false;
     }
 
@@ -162,39 +171,56 @@ impl Lane {
         self.state = State::Idle;
     }
 
-    /// Takes everything that waits, in exchange for an empty buffer whose room is used again.
+    /// Takes what is to be written next; [`Lane::give_back`] has to follow.
     ///
-    /// Returns false where nothing is there or `generation` is over. What was taken counts as
-    /// waiting until the next take of the same generation.
-    pub fn take(&mut self, generation: u64, into: &mut Vec<u8>) -> bool {
-        into.clear();
+    /// Nothing where nothing waits, somebody has something in his hands, or `generation` is over.
+    #[inline]
+    pub fn take(&mut self, generation: u64) -> Option<Chunk> {
+        if generation != self.generation || self.in_hand.is_some() {
+            return None;
+        }
+        let chunk = self.chunks.take()?;
+        self.in_hand = Some(chunk.unwritten().len());
+        Some(chunk)
+    }
+
+    /// Gives back what was taken, be it written or not. Whether there is something to write now.
+    pub fn give_back(&mut self, generation: u64, chunk: Chunk) -> bool {
         if generation != self.generation {
             return false;
         }
-        std::mem::swap(&mut self.buffer, into);
-        if into.is_empty() {
-            // Nothing follows one another at the moment.
-            self.buffer.shrink_to(MOST_KEPT_IDLE);
+        self.in_hand = None;
+        if matches!(self.state, State::Up(_)) {
+            self.chunks.give_back(chunk);
         }
-        self.in_flight = into.len();
-        self.congestion_told &= self.in_flight > 0;
-        !into.is_empty()
+        self.congested &= self.waiting() > self.limits.soft / 2;
+        self.congestion_told &= self.waiting() > 0;
+        self.chunks.len() > 0
     }
 
-    /// How many octets wait, those in the writer's hands included.
+    /// Whether so much waits that whoever sends does well to write it himself.
+    #[inline]
+    pub fn is_worth_writing(&self) -> bool {
+        self.chunks.len() >= chunk_size(self.limits)
+    }
+
+    /// How many octets wait, those in somebody's hands included.
+    #[inline]
     pub fn waiting(&self) -> usize {
-        self.buffer.len() + self.in_flight
+        self.chunks.len() + self.in_hand.unwrap_or(0)
     }
 
-    /// Whether so much waits that senders who ask should wait.
+    /// Whether so much waits that senders who ask should wait: from the soft limit on, until half
+    /// of that is written.
+    #[inline]
     pub fn is_congested(&self) -> bool {
-        self.waiting() > self.limits.soft
+        self.congested
     }
 
     /// Whether somebody has to be told that much waits: once, until the lane has been empty.
     pub fn congestion_to_tell(&mut self) -> bool {
         let told = self.congestion_told;
-        self.congestion_told |= self.is_congested();
+        self.congestion_told |= self.congested;
         self.congestion_told && !told
     }
 
@@ -217,21 +243,29 @@ impl Lane {
     }
 }
 
-/// Room for more is not kept while there is nothing to write.
-const MOST_KEPT_IDLE: usize = 64 << 10;
+/// How much is written at once, unless a packet is longer.
+const CHUNK: usize = 64 << 10;
+
+const fn chunk_size(limits: LaneLimits) -> usize {
+    if limits.soft < CHUNK { limits.soft } else { CHUNK }
+}
 
 /// While no framing is agreed on, packets are kept in the framing that needs no translation.
 const QUEUE_FRAMING: Framing = Framing::Cbor;
 
-/// Encodes a packet, or leaves `out` as it was.
-fn encode_whole(
+/// Encodes a packet, which gives so many octets.
+#[inline]
+fn append_packet(
+    chunks: &mut Chunks,
     framing: Framing,
     packet: Elements<'_>,
-    out: &mut Vec<u8>,
-) -> Result<(), EncodeError> {
-    let before = out.len();
-    framing::encode(framing, packet, out).inspect_err(|_| out.truncate(before))
+) -> Result<usize, EncodeError> {
+    let expected = packet.octets().len() + MOST_FRAMING;
+    chunks.append(expected, |out| framing::encode(framing, packet, out))
 }
+
+/// What a framing usually adds to a packet at most.
+const MOST_FRAMING: usize = 16;
 
 #[cfg(test)]
 mod tests {
@@ -249,9 +283,14 @@ mod tests {
         lane.append(packet(number).as_elements()).unwrap()
     }
 
+    /// Takes all there is, as written.
     fn taken(lane: &mut Lane, generation: u64) -> String {
         let mut octets = Vec::new();
-        lane.take(generation, &mut octets);
+        while let Some(mut chunk) = lane.take(generation) {
+            octets.extend_from_slice(chunk.unwritten());
+            chunk.advance(chunk.unwritten().len());
+            let _ = lane.give_back(generation, chunk);
+        }
         String::from_utf8(octets).unwrap()
     }
 
@@ -269,14 +308,51 @@ mod tests {
     }
 
     #[test]
-    fn what_the_writer_has_in_hand_still_waits() {
+    fn what_somebody_has_in_hand_still_waits_and_nobody_else_takes_anything() {
         let mut lane = Lane::new(LIMITS);
         let (generation, ..) = lane.connect(Framing::Json);
         let _ = append(&mut lane, 1);
-        assert!(!taken(&mut lane, generation).is_empty());
+        let mut chunk = lane.take(generation).unwrap();
         assert_eq!(lane.waiting(), 10);
-        assert!(taken(&mut lane, generation).is_empty());
+        assert_eq!(append(&mut lane, 2), Appended::Waits);
+        assert!(lane.take(generation).is_none());
+        chunk.advance(10);
+        assert!(lane.give_back(generation, chunk), "the second waits");
+        assert_eq!(taken(&mut lane, generation), r#"["port",2]"#);
         assert_eq!(lane.waiting(), 0);
+    }
+
+    #[test]
+    fn what_was_not_written_is_taken_again() {
+        let mut lane = Lane::new(LIMITS);
+        let (generation, ..) = lane.connect(Framing::Json);
+        let _ = append(&mut lane, 1);
+        let mut chunk = lane.take(generation).unwrap();
+        let _ = append(&mut lane, 2);
+        chunk.advance(3);
+        assert!(lane.give_back(generation, chunk));
+        assert_eq!(lane.waiting(), 17);
+        assert_eq!(taken(&mut lane, generation), r#"ort",1]["port",2]"#);
+    }
+
+    #[test]
+    fn packets_are_not_split_between_chunks_and_a_long_one_has_its_own() {
+        let mut lane = Lane::new(LaneLimits { soft: 60, hard: 1000 });
+        let (generation, ..) = lane.connect(Framing::Json);
+        for number in 1..=9 {
+            let _ = append(&mut lane, number);
+        }
+        let long = Packed::of(&("port", "x".repeat(100))).unwrap();
+        let _ = lane.append(long.as_elements());
+        let mut lengths = Vec::new();
+        while let Some(mut chunk) = lane.take(generation) {
+            lengths.push(chunk.unwritten().len());
+            chunk.advance(chunk.unwritten().len());
+            let _ = lane.give_back(generation, chunk);
+        }
+        assert_eq!(lengths.iter().sum::<usize>(), 90 + 111);
+        assert_eq!(lengths.last(), Some(&111));
+        assert!(lengths.len() < 5 && lengths.iter().all(|len| len % 10 == 0 || *len == 111));
     }
 
     #[test]
@@ -320,7 +396,9 @@ mod tests {
             told.push(lane.congestion_to_tell());
         }
         assert_eq!(told, [false, false, false, true, false]);
-        taken(&mut lane, generation);
+        let mut chunk = lane.take(generation).unwrap();
+        chunk.advance(10);
+        let _ = lane.give_back(generation, chunk);
         assert!(lane.is_congested() && !lane.congestion_to_tell());
         taken(&mut lane, generation);
         assert!(!lane.is_congested() && !lane.congestion_to_tell());

@@ -8,6 +8,7 @@
 //! Time goes in by [`Kernel::set_now`] before any other input.
 
 mod census;
+mod chunks;
 pub mod db;
 mod effect;
 mod eval;
@@ -23,6 +24,7 @@ mod service;
 mod time;
 
 pub use census::Census;
+pub use chunks::Chunk;
 pub(crate) use effect::build_reason;
 pub use effect::{AuthOrder, Call, ConnId, Effect, Level, PortName, Reason, WatchId};
 pub use lane::{Appended, Counters, Lane, LaneLimits};

@@ -7,7 +7,7 @@ use super::lobby::{Guest, and_others};
 use super::metrics::Outcome;
 use super::socket;
 use super::tls::{self, Rewind};
-use crate::kernel::{AuthOrder, Authenticated as Proven, ConnId, PeerGreeting};
+use crate::kernel::{AuthOrder, Authenticated as Proven, Chunk, ConnId, PeerGreeting};
 use crate::services::streams;
 use crate::value::{NodeId, Str};
 use crate::wire::auth::Nonce;
@@ -26,6 +26,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::net::tcp::OwnedWriteHalf;
 use tokio::sync::{Notify, mpsc};
 
 /// What the kernel tells a connection's task.
@@ -53,11 +54,14 @@ const READ_SIZE: usize = 64 << 10;
 /// How much of what comes while a connection is held is kept: more than an honest peer sends.
 const HELD_SIZE: usize = 8 << 10;
 
-/// Room for more is not kept while there is nothing to write.
-const MOST_KEPT_IDLE: usize = 64 << 10;
-
 type Input = Box<dyn AsyncRead + Send + Unpin>;
-type Output = Box<dyn AsyncWrite + Send + Unpin>;
+
+/// Where packets are written to.
+enum Output {
+    /// Senders write to it themselves, too.
+    Plain(Arc<OwnedWriteHalf>),
+    Tls(Box<dyn AsyncWrite + Send + Unpin>),
+}
 
 /// Dials `address`, and serves the connection if there is one.
 pub(crate) fn dial(shared: &Arc<Shared>, id: ConnId, address: &Str, orders: Orders) {
@@ -229,7 +233,8 @@ impl Task {
             Proceed::Authenticate(state) => {
                 let agreed = self.authenticate(&mut unread, state, order).await?;
                 let (input, output) = unread.stream.into_split();
-                self.ready(Box::new(input), Box::new(output), unread.octets, agreed).await
+                let output = Output::Plain(Arc::new(output));
+                self.ready(Box::new(input), output, unread.octets, agreed).await
             }
             Proceed::StartTls(state) => {
                 let Some(config) = &self.shared.settings.tls else {
@@ -243,7 +248,8 @@ impl Task {
                 let mut unread = Unread { stream: established.stream, octets: BytesMut::new() };
                 let agreed = self.authenticate(&mut unread, state, order).await?;
                 let (input, output) = tokio::io::split(unread.stream);
-                self.ready(Box::new(input), Box::new(output), unread.octets, agreed).await
+                let output = Output::Tls(Box::new(output));
+                self.ready(Box::new(input), output, unread.octets, agreed).await
             }
         }
     }
@@ -469,24 +475,47 @@ struct Ready {
 
 /// Writes what the lane has, as much at once as there is.
 async fn write(mut output: Output, lane: Arc<SharedLane>, generation: u64, broken: Arc<Notify>) {
-    let mut octets = Vec::new();
+    if let Output::Plain(output) = &output {
+        lane.share_output(generation, output.clone());
+    }
     loop {
-        if !lane.take(generation, &mut octets) {
+        let Some(mut chunk) = lane.take(generation) else {
             if lane.is_over(generation) {
-                break;
+                return;
             }
-            // Large ones are kept as long as there is much to write, and no longer.
-            octets.shrink_to(MOST_KEPT_IDLE);
             lane.wait_for_packets().await;
             continue;
-        }
-        let written = async {
-            output.write_all(&octets).await?;
-            output.flush().await
         };
-        if written.await.is_err() {
-            broken.notify_one();
-            return;
+        let written = output.write_all(&mut chunk).await;
+        lane.give_back(generation, chunk);
+        if written.is_err() {
+            return broken.notify_one();
+        }
+    }
+}
+
+impl Output {
+    async fn write_all(&mut self, chunk: &mut Chunk) -> std::io::Result<()> {
+        match self {
+            Output::Plain(output) => {
+                while !chunk.unwritten().is_empty() {
+                    match output.try_write(chunk.unwritten()) {
+                        Ok(0) => return Err(std::io::ErrorKind::WriteZero.into()),
+                        Ok(written) => chunk.advance(written),
+                        Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                            output.writable().await?;
+                        }
+                        Err(error) => return Err(error),
+                    }
+                }
+                Ok(())
+            }
+            Output::Tls(output) => {
+                output.write_all(chunk.unwritten()).await?;
+                output.flush().await?;
+                chunk.advance(chunk.unwritten().len());
+                Ok(())
+            }
         }
     }
 }
@@ -634,10 +663,21 @@ impl Reader {
             if self.over.load(Ordering::Relaxed) {
                 return Ok(octets.len());
             }
-            let step = self.decoder.next(octets.get(at..).unwrap_or_default());
+            let rest = octets.get(at..).unwrap_or_default();
+            if let Some(mut streak) = self.decoder.streak(rest)
+                && !shared.settings.trace
+            {
+                for_kernel.settle();
+                let (port, over) = (streak.port(), &self.over);
+                let mut messages = streak.by_ref().take_while(|_| !over.load(Ordering::Relaxed));
+                shared.deliver_all(port, &self.node, &mut messages);
+                at += streak.used();
+                self.packets += streak.packets();
+                continue;
+            }
             let garbage =
                 |problem: String| ConnectionError::Garbage { number: self.packets + 1, problem };
-            match step.map_err(|error| garbage(error.to_string()))? {
+            match self.decoder.next(rest).map_err(|error| garbage(error.to_string()))? {
                 Step::More { used } => return Ok(at + used),
                 Step::Packet { used, elements } => {
                     at += used;

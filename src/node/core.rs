@@ -4,7 +4,7 @@ use super::connection::{self, Control, Orders};
 use super::context::Function;
 use super::deferred::{self, Deferred};
 use super::error::SendError;
-use super::lanes::{Lanes, Sent};
+use super::lanes::{Lanes, Sent, SharedLane};
 use super::lobby::Lobby;
 use super::message::KillReason;
 use super::metrics::Tally;
@@ -589,9 +589,24 @@ impl Shared {
         from: &NodeId,
         message: Elements<'_>,
     ) {
-        match self.ports.deliver(port, from, message) {
+        self.deliver_all(port, from, &mut std::iter::once(message));
+    }
+
+    /// As [`Shared::deliver`], for at least the first of these messages.
+    #[inline]
+    pub(crate) fn deliver_all<'a>(
+        self: &Arc<Self>,
+        port: StrRef<'_>,
+        from: &NodeId,
+        messages: &mut impl Iterator<Item = Elements<'a>>,
+    ) {
+        match self.ports.deliver(port, from, messages) {
             Delivery::Done | Delivery::Queued { .. } | Delivery::NoSuchPort => {}
-            Delivery::Service => self.kernel(|kernel| kernel.service_message(from, message)),
+            Delivery::Service => {
+                if let Some(message) = messages.next() {
+                    self.kernel(|kernel| kernel.service_message(from, message));
+                }
+            }
             Delivery::Overflow => self.overflowed(&port.to_owned()),
         }
     }
@@ -610,19 +625,20 @@ impl Shared {
         PortId::new(&self.id, port)
     }
 
-    /// Sends a packet, port name first, to the remote node `node`, which `to` is on.
+    /// Sends a packet, port name first, to the remote node that `to` is on, by its lane if that is
+    /// at hand.
     #[inline]
     pub(crate) fn send_remote(
         self: &Arc<Self>,
         to: &PortId,
-        node: StrRef<'_>,
+        lane: Option<Arc<SharedLane>>,
         packet: Elements<'_>,
         how: Pressure,
     ) -> Result<(), SendError> {
         if self.is_over() {
             return Err(SendError::Shutdown);
         }
-        match self.lanes.append_to(to, node, packet)? {
+        match self.lanes.append_by(lane, to, packet)? {
             Sent::Done => {}
             Sent::Congested if how == Pressure::Yielding => {}
             Sent::Congested => tracing::warn!(node = %self.id, "{}", self.congestion(&to.node())),

@@ -1,7 +1,7 @@
 //! The lanes of a node: one for each remote node, shared by all who send to it.
 
-use super::sync::{Mutex, Notify, Table, local};
-use crate::kernel::{Appended, Counters, Lane, LaneLimits};
+use super::sync::{DirectOutput, Mutex, Notify, Table, local};
+use crate::kernel::{Appended, Chunk, Counters, Lane, LaneLimits};
 use crate::node::metrics::{Received, Traffic};
 use crate::value::packed::Elements;
 use crate::value::{NodeId, PortId, StrRef};
@@ -28,6 +28,8 @@ pub(crate) struct SharedLane {
 #[derive(Debug)]
 struct State {
     lane: Lane,
+    /// What senders may write to themselves, and the generation of its connection.
+    direct: Option<(u64, DirectOutput)>,
     /// Taken out of the table: whoever still has it looks the node up again.
     retired: bool,
 }
@@ -74,29 +76,37 @@ impl Lanes {
     }
 
     fn new_lane(&self, node: &NodeId) -> Arc<SharedLane> {
-        let state = Mutex::new(State { lane: Lane::new(self.limits), retired: false });
+        let state =
+            Mutex::new(State { lane: Lane::new(self.limits), direct: None, retired: false });
         let (writer, drained) = (Notify::new(), Notify::new());
         let (node, received) = (node.clone(), Received::default());
         Arc::new(SharedLane { node, table: self.number, state, writer, drained, received })
     }
 
-    /// As [`Lanes::append`], to the node `node` that `to` is on.
+    /// The lane of `node`, if this thread sent to it last: to be given to [`Lanes::append_by`].
     #[inline]
-    pub(crate) fn append_to(
+    pub(crate) fn last(&self, node: StrRef<'_>) -> Option<Arc<SharedLane>> {
+        let lane = LAST.with(Cell::take)?;
+        if lane.table == self.number && lane.node.as_str() == node {
+            return Some(lane);
+        }
+        LAST.with(|last| last.set(Some(lane)));
+        None
+    }
+
+    /// As [`Lanes::append`], to the node that `to` is on, whose lane [`Lanes::last`] may have given.
+    #[inline]
+    pub(crate) fn append_by(
         &self,
+        lane: Option<Arc<SharedLane>>,
         to: &PortId,
-        node: StrRef<'_>,
         packet: Elements<'_>,
     ) -> Result<Sent, EncodeError> {
-        if let Some(lane) = LAST.with(Cell::take)
-            && lane.table == self.number
-            && lane.node.as_str() == node
+        if let Some(lane) = lane
+            && let Some(sent) = lane.append_and_write(packet).transpose()
         {
-            let sent = lane.append(packet).transpose();
-            if let Some(sent) = sent {
-                LAST.with(|last| last.set(Some(lane)));
-                return sent;
-            }
+            LAST.with(|last| last.set(Some(lane)));
+            return sent;
         }
         self.append_elsewhere(&to.node(), packet)
     }
@@ -105,7 +115,7 @@ impl Lanes {
     fn append_elsewhere(&self, node: &NodeId, packet: Elements<'_>) -> Result<Sent, EncodeError> {
         loop {
             let lane = self.of(node);
-            if let Some(sent) = lane.append(packet)? {
+            if let Some(sent) = lane.append_and_write(packet)? {
                 LAST.with(|last| last.set(Some(lane)));
                 return Ok(sent);
             }
@@ -135,9 +145,7 @@ impl Lanes {
     /// Drops what waits for `node`, and all that comes before [`Lanes::reset`].
     pub(crate) fn disconnect(&self, node: &NodeId) {
         let lane = self.of(node);
-        lane.state.lock().lane.disconnect();
-        lane.writer.notify_one();
-        lane.drained.notify_waiters();
+        lane.disconnect();
     }
 
     /// Lets packets for a new connection be queued.
@@ -155,11 +163,7 @@ impl Lanes {
 
     /// Drops everything, for good: the node is shut down.
     pub(crate) fn end(&self) {
-        self.by_node.for_each(|_, lane| {
-            lane.state.lock().lane.disconnect();
-            lane.writer.notify_one();
-            lane.drained.notify_waiters();
-        });
+        self.by_node.for_each(|_, lane| lane.disconnect());
     }
 
     /// What has passed all lanes, those that are gone included, and how many octets wait in them.
@@ -189,21 +193,65 @@ impl Lanes {
 impl Drop for Lanes {
     fn drop(&mut self) {
         // Threads may remember a lane: what waits in it goes now.
-        self.by_node.for_each(|_, lane| lane.state.lock().lane.disconnect());
+        self.by_node.for_each(|_, lane| lane.disconnect());
+    }
+}
+
+/// So many chunks a sender writes before it goes on.
+const MOST_CHUNKS: usize = 16;
+
+/// What a sender writes, and where.
+struct Writing {
+    generation: u64,
+    output: DirectOutput,
+    chunk: Chunk,
+}
+
+impl State {
+    fn begin_writing(&mut self) -> Option<Writing> {
+        let (generation, output) = self.direct.as_ref()?;
+        let chunk = self.lane.take(*generation)?;
+        Some(Writing { generation: *generation, output: output.clone(), chunk })
     }
 }
 
 impl SharedLane {
     /// Appends a packet; `None` if the lane is retired.
-    #[inline]
     fn append(&self, packet: Elements<'_>) -> Result<Option<Sent>, EncodeError> {
+        self.append_then(packet, |_| {})
+    }
+
+    /// As [`SharedLane::append`]. Where much waits, this thread writes some of it: whoever sends so
+    /// much does it sooner than others, and has it at hand. For callers without a lock.
+    #[inline]
+    fn append_and_write(&self, packet: Elements<'_>) -> Result<Option<Sent>, EncodeError> {
+        let mut writing = None;
+        let sent = self.append_then(packet, |state| {
+            if state.lane.is_worth_writing() {
+                writing = state.begin_writing();
+            }
+        })?;
+        if let Some(writing) = writing {
+            self.write_now(writing);
+        }
+        Ok(sent)
+    }
+
+    #[inline]
+    fn append_then(
+        &self,
+        packet: Elements<'_>,
+        then: impl FnOnce(&mut State),
+    ) -> Result<Option<Sent>, EncodeError> {
         let (appended, congested) = {
             let mut state = self.state.lock();
             if state.retired {
                 return Ok(None);
             }
             let appended = state.lane.append(packet)?;
-            (appended, state.lane.congestion_to_tell())
+            let congested = state.lane.congestion_to_tell();
+            then(&mut state);
+            (appended, congested)
         };
         if appended == Appended::WakeWriter {
             self.writer.notify_one();
@@ -216,17 +264,70 @@ impl SharedLane {
         }))
     }
 
-    /// Takes what waits; false if there is nothing, or `generation` is over.
-    pub(crate) fn take(&self, generation: u64, into: &mut Vec<u8>) -> bool {
-        let (taken, relaxed) = {
+    /// Writes as long as the socket takes it and much waits, though not for ever; the rest is left
+    /// to the writer.
+    #[inline(never)]
+    fn write_now(&self, mut writing: Writing) {
+        for left in (0..MOST_CHUNKS).rev() {
+            let Writing { generation, output, mut chunk } = writing;
+            while let Ok(written @ 1..) = output.try_write(chunk.unwritten()) {
+                chunk.advance(written);
+            }
+            let blocked = !chunk.unwritten().is_empty();
+            let (more, relaxed, next) = {
+                let mut state = self.state.lock();
+                let more = state.lane.give_back(generation, chunk);
+                let next = match left > 0 && !blocked && state.lane.is_worth_writing() {
+                    true => state.begin_writing(),
+                    false => None,
+                };
+                (more, !state.lane.is_congested(), next)
+            };
+            if relaxed {
+                self.drained.notify_waiters();
+            }
+            match next {
+                Some(next) => writing = next,
+                None if more => return self.writer.notify_one(),
+                None => return,
+            }
+        }
+    }
+
+    fn disconnect(&self) {
+        let output = {
             let mut state = self.state.lock();
-            let taken = state.lane.take(generation, into);
-            (taken, !state.lane.is_congested())
+            state.lane.disconnect();
+            state.direct.take()
+        };
+        drop(output);
+        self.writer.notify_one();
+        self.drained.notify_waiters();
+    }
+
+    /// From now on senders may write to the connection of this generation themselves.
+    pub(crate) fn share_output(&self, generation: u64, output: DirectOutput) {
+        let before = self.state.lock().direct.replace((generation, output));
+        // Without the lock: that may close a socket.
+        drop(before);
+    }
+
+    /// Takes what is to be written next, to be followed by [`SharedLane::give_back`]; nothing if
+    /// nothing waits, a sender is writing, or `generation` is over.
+    pub(crate) fn take(&self, generation: u64) -> Option<Chunk> {
+        self.state.lock().lane.take(generation)
+    }
+
+    /// Gives back what was taken, written or not.
+    pub(crate) fn give_back(&self, generation: u64, chunk: Chunk) {
+        let relaxed = {
+            let mut state = self.state.lock();
+            let _ = state.lane.give_back(generation, chunk);
+            !state.lane.is_congested()
         };
         if relaxed {
             self.drained.notify_waiters();
         }
-        taken
     }
 
     /// Waits until there may be something to write.

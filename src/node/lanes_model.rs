@@ -66,6 +66,25 @@ mod sync {
     }
     pub(super) use local;
 
+    /// Keeps what was written, up to so many octets.
+    #[derive(Debug, Clone)]
+    pub(super) struct DirectOutput {
+        pub(super) written: std::sync::Arc<Mutex<Vec<u8>>>,
+        pub(super) room: usize,
+    }
+
+    impl DirectOutput {
+        pub(super) fn try_write(&self, octets: &[u8]) -> std::io::Result<usize> {
+            let mut written = self.written.lock();
+            let len = octets.len().min(self.room.saturating_sub(written.len()));
+            written.extend_from_slice(&octets[..len]);
+            match len {
+                0 => Err(std::io::ErrorKind::WouldBlock.into()),
+                _ => Ok(len),
+            }
+        }
+    }
+
     /// Remembers whether somebody was woken.
     #[derive(Debug)]
     pub(super) struct Notify(AtomicBool);
@@ -113,6 +132,7 @@ use lanes::{Lanes, Sent, SharedLane};
 use loom::thread;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+use sync::DirectOutput;
 
 const ROOMY: LaneLimits = LaneLimits { soft: 1 << 20, hard: 1 << 20 };
 
@@ -126,15 +146,19 @@ fn send(lanes: &Lanes, number: u32) -> Sent {
     // Programs send in the one way, the kernel in the other.
     match number % 2 {
         0 => lanes.append(&peer(), packet.as_elements()).unwrap(),
-        _ => lanes.append_to(&to, peer().as_str(), packet.as_elements()).unwrap(),
+        _ => {
+            let lane = lanes.last(peer().as_str());
+            lanes.append_by(lane, &to, packet.as_elements()).unwrap()
+        }
     }
 }
 
 /// Appends what the lane has for that connection to what was written on it before.
 fn write(lane: &SharedLane, generation: u64, written: &mut Vec<u8>) {
-    let mut taken = Vec::new();
-    while lane.take(generation, &mut taken) {
-        written.append(&mut taken);
+    while let Some(mut chunk) = lane.take(generation) {
+        written.extend_from_slice(chunk.unwritten());
+        chunk.advance(chunk.unwritten().len());
+        lane.give_back(generation, chunk);
     }
 }
 
@@ -315,4 +339,54 @@ fn whoever_leaves_something_in_the_lane_has_woken_the_writer() {
         }
         assert_eq!(arrived, 2, "the writer sleeps on it");
     });
+}
+
+/// Senders who write themselves, as far as the socket takes it, beside the connection's writer.
+fn write_directly(room: usize, numbers_sent: &'static [u32]) {
+    model(move || {
+        // Every packet is as much as should be written at once.
+        let lanes = Arc::new(Lanes::new(LaneLimits { soft: 1, hard: 1 << 20 }));
+        let (lane, generation, _) = lanes.connect(&peer(), Framing::Json);
+        let written = Arc::default();
+        lane.share_output(generation, DirectOutput { written: Arc::clone(&written), room });
+        let senders: Vec<_> = numbers_sent
+            .iter()
+            .map(|number| {
+                let lanes = lanes.clone();
+                thread::spawn(move || {
+                    // By the way of programs, which write themselves.
+                    let _ = send(&lanes, *number);
+                })
+            })
+            .collect();
+        // As the connection's writer, whose socket is the same and has room in the end.
+        let look = || {
+            while let Some(mut chunk) = lane.take(generation) {
+                written.lock().extend_from_slice(chunk.unwritten());
+                chunk.advance(chunk.unwritten().len());
+                lane.give_back(generation, chunk);
+            }
+        };
+        look();
+        for sender in senders {
+            sender.join().unwrap();
+        }
+        let mut context = Context::from_waker(Waker::noop());
+        while Box::pin(lane.wait_for_packets()).as_mut().poll(&mut context).is_ready() {
+            look();
+        }
+        let mut arrived = numbers(&written.lock());
+        arrived.sort_unstable();
+        assert_eq!(arrived, numbers_sent, "whole, once each, and nobody sleeps on any");
+    });
+}
+
+#[test]
+fn what_senders_write_themselves_arrives_whole_and_once() {
+    write_directly(usize::MAX, &[1, 3]);
+}
+
+#[test]
+fn what_the_socket_does_not_take_from_a_sender_is_left_to_the_writer() {
+    write_directly(5, &[1, 3]);
 }

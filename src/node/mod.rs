@@ -342,7 +342,8 @@ impl Node {
         how: Pressure,
     ) -> Result<(), SendError> {
         let (node, port) = to.split();
-        if node == self.id().as_str() {
+        let lane = self.shared.lanes.last(node);
+        if lane.is_none() && node == self.id().as_str() {
             let len = put(packet)?;
             if self.shared.is_over() {
                 return Err(SendError::Shutdown);
@@ -352,7 +353,7 @@ impl Node {
             crate::value::packed::put_str(packet, port);
             let len = put(packet)?;
             self.shared.trace_sent(node, Elements::new(len + 1, packet));
-            self.shared.send_remote(to, node, Elements::new(len + 1, packet), how)?;
+            self.shared.send_remote(to, lane, Elements::new(len + 1, packet), how)?;
         }
         Ok(())
     }

@@ -5,6 +5,9 @@ pub(super) use parking_lot::Mutex;
 use std::hash::Hash;
 pub(super) use tokio::sync::Notify;
 
+/// Where senders may write without waiting.
+pub(super) type DirectOutput = std::sync::Arc<tokio::net::tcp::OwnedWriteHalf>;
+
 /// A map that threads share without a lock.
 #[derive(Debug)]
 pub(super) struct Table<K: Hash + Eq, V>(papaya::HashMap<K, V, RandomState>);

@@ -184,7 +184,9 @@ impl PartialEq for StrRef<'_> {
         if self.data == other.data {
             return self.kind == other.kind || is_ascii(self.data);
         }
-        self.kind != other.kind && self.canonical_eq(*other)
+        // Octets that are ASCII are what they are as text.
+        let octets = if self.kind == StrKind::Octets { self.data } else { other.data };
+        self.kind != other.kind && !is_ascii(octets) && self.canonical_eq(*other)
     }
 }
 

@@ -239,9 +239,10 @@ impl<'a> Replay<'a> {
         }
         let Some(lane) = &mut self.lane else { return };
         let Some((_, generation)) = lane.connection() else { return };
-        let mut octets = Vec::new();
-        if lane.take(generation, &mut octets) {
-            self.wire.extend(octets);
+        while let Some(mut chunk) = lane.take(generation) {
+            self.wire.extend_from_slice(chunk.unwritten());
+            chunk.advance(chunk.unwritten().len());
+            let _ = lane.give_back(generation, chunk);
         }
         loop {
             let packet = match self.decoder.next(&self.wire).unwrap() {

@@ -158,17 +158,34 @@ impl CallbackCell {
         self.edit(Edit::Tag(tag.canonical().into(), None));
     }
 
-    /// Runs the receiver for a message: here and now if the port is idle and nothing else runs on
-    /// this thread; otherwise the message waits for its turn.
+    /// Runs the receiver for each of these messages: here and now if the port is idle and nothing
+    /// else runs on this thread; otherwise they wait for their turn.
+    ///
+    /// Messages are left over if something else has its turn first, or the port takes none.
     #[inline]
-    pub(crate) fn deliver(self: &Arc<Self>, from: &NodeId, message: Elements<'_>) -> Delivery {
-        let Some(_hold) = Hold::enter() else {
-            return self.wait(from, message, false);
+    pub(crate) fn deliver<'a>(
+        self: &Arc<Self>,
+        from: &NodeId,
+        messages: &mut impl Iterator<Item = Elements<'a>>,
+    ) -> Delivery {
+        let Some(hold) = Hold::enter() else {
+            return self.wait(from, messages, false);
         };
         let Some(mut held) = self.turn.start_if_idle() else {
-            return self.wait(from, message, true);
+            return self.wait(from, messages, true);
         };
-        match held.with(|mine| self.run_message(&mut mine.receivers, from, message)) {
+        let ran = held.with(|Mine { receivers, .. }| {
+            self.guarded(|| {
+                for message in messages {
+                    receivers.handle(from, &self.name, message, self.unmatched)?;
+                    if !self.turn.is_undisturbed() || hold.has_work() {
+                        break;
+                    }
+                }
+                Ok(())
+            })
+        });
+        match ran {
             Ok(()) => {
                 if let Some(held) = held.finish() {
                     self.settle(held);
@@ -181,9 +198,24 @@ impl CallbackCell {
 
     #[cold]
     #[inline(never)]
-    fn wait(self: &Arc<Self>, from: &NodeId, message: Elements<'_>, free: bool) -> Delivery {
-        let (delivery, later) = self.queue_if(from, message, free);
-        drop(later);
+    fn wait<'a>(
+        self: &Arc<Self>,
+        from: &NodeId,
+        messages: &mut impl Iterator<Item = Elements<'a>>,
+        free: bool,
+    ) -> Delivery {
+        if self.turn.is_over() {
+            return Delivery::NoSuchPort;
+        }
+        let mut delivery = Delivery::Done;
+        for message in messages {
+            let later;
+            (delivery, later) = self.queue_if(from, message, free);
+            drop(later);
+            if !matches!(delivery, Delivery::Queued { .. }) {
+                break;
+            }
+        }
         delivery
     }
 
@@ -342,23 +374,15 @@ impl CallbackCell {
     fn run_next(&self, mine: &mut Mine) -> Option<Result<(), Failure>> {
         match mine.batch.next()? {
             Entry::Message(from, message) => {
-                Some(self.run_message(&mut mine.receivers, from, message))
+                let receivers = &mut mine.receivers;
+                let handle = || receivers.handle(from, &self.name, message, self.unmatched);
+                Some(self.guarded(handle))
             }
             Entry::Marker => {
                 let task = mine.tasks.pop_front()?;
                 Some(self.guarded(|| task(&self.name).map_err(Failure::Died)))
             }
         }
-    }
-
-    #[inline]
-    fn run_message(
-        &self,
-        receivers: &mut Receivers,
-        from: &NodeId,
-        message: Elements<'_>,
-    ) -> Result<(), Failure> {
-        self.guarded(|| receivers.handle(from, &self.name, message, self.unmatched))
     }
 
     #[inline]

@@ -9,6 +9,9 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
+/// So many messages are appended under one lock.
+const MOST_AT_ONCE: usize = 64;
+
 /// The senders' side of a mailbox.
 #[derive(Debug)]
 pub(crate) struct MailboxCell {
@@ -43,16 +46,24 @@ impl MailboxCell {
         (cell, inbox)
     }
 
-    /// Appends a message. Callers may hold a lock; see [`Later`].
+    /// Appends messages. Callers may hold a lock; see [`Later`].
+    ///
+    /// Some are left over if there are many, so that the reader has its turn.
     #[inline]
-    pub(super) fn push(&self, from: &NodeId, message: Elements<'_>) -> (Delivery, Later) {
+    pub(super) fn push<'a>(
+        &self,
+        from: &NodeId,
+        messages: &mut impl Iterator<Item = Elements<'a>>,
+    ) -> (Delivery, Later) {
         let mut shared = self.shared.lock();
         if !matches!(shared.end, End::Open) {
             return (Delivery::NoSuchPort, Later::default());
         }
-        if !shared.batch.push(from, message, self.limit) {
-            shared.end = End::Full;
-            return (Delivery::Overflow, Later::default());
+        for message in messages.take(MOST_AT_ONCE) {
+            if !shared.batch.push(from, message, self.limit) {
+                shared.end = End::Full;
+                return (Delivery::Overflow, Later::wake(shared.reader.take()));
+            }
         }
         let waiting = shared.batch.size();
         (Delivery::Queued { waiting }, Later::wake(shared.reader.take()))

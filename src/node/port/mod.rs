@@ -24,6 +24,7 @@ pub(crate) use turn::Ending;
 
 use crate::value::packed::Elements;
 use crate::value::{NodeId, Packed, Str};
+use std::iter::once;
 use std::sync::Arc;
 
 /// The name of a local port: what stands behind `#` in its ID.
@@ -70,13 +71,17 @@ impl PortCell {
         (PortCell::Mailbox(cell), inbox)
     }
 
-    /// Hands a message to the port; see [`PortTable::deliver`].
+    /// Hands messages to the port; see [`PortTable::deliver`].
     #[inline]
-    pub(crate) fn deliver(&self, from: &NodeId, message: Elements<'_>) -> Delivery {
+    pub(crate) fn deliver<'a>(
+        &self,
+        from: &NodeId,
+        messages: &mut impl Iterator<Item = Elements<'a>>,
+    ) -> Delivery {
         match self {
-            PortCell::Callback(cell) => cell.deliver(from, message),
+            PortCell::Callback(cell) => cell.deliver(from, messages),
             PortCell::Mailbox(cell) => {
-                let (delivery, later) = cell.push(from, message);
+                let (delivery, later) = cell.push(from, messages);
                 drop(later);
                 delivery
             }
@@ -88,7 +93,7 @@ impl PortCell {
     pub(crate) fn queue(&self, from: &NodeId, message: Elements<'_>) -> (Delivery, Later) {
         match self {
             PortCell::Callback(cell) => cell.queue(from, message),
-            PortCell::Mailbox(cell) => cell.push(from, message),
+            PortCell::Mailbox(cell) => cell.push(from, &mut once(message)),
             PortCell::Service => (Delivery::Service, Later::default()),
         }
     }

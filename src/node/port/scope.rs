@@ -46,6 +46,12 @@ impl Hold {
             })
         })
     }
+
+    /// Whether something will run when it is dropped.
+    #[inline]
+    pub(super) fn has_work(&self) -> bool {
+        BUSINESS.with(|business| business.get() == Business::Scheduled)
+    }
 }
 
 impl Drop for Hold {

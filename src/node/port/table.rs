@@ -114,18 +114,21 @@ impl PortTable {
         self.shards.iter().map(|shard| shard.lock().len()).sum()
     }
 
-    /// Hands a message to a port. It may be run by that, so the caller holds no lock, unless inside
-    /// of a [`Hold`](super::Hold).
+    /// Hands messages to a port: the first of them, unless the port is the node's own, and those
+    /// that can be handed over together with it before anybody else has to have a turn.
+    ///
+    /// They may be run by that, so the caller holds no lock, unless inside of a
+    /// [`Hold`](super::Hold).
     #[inline]
-    pub(crate) fn deliver(
+    pub(crate) fn deliver<'a>(
         &self,
         port: StrRef<'_>,
         from: &NodeId,
-        message: Elements<'_>,
+        messages: &mut impl Iterator<Item = Elements<'a>>,
     ) -> Delivery {
         let name = port.canonical();
         if let Some(kept) = cache::take(self.number, &name) {
-            let delivery = kept.cell.deliver(from, message);
+            let delivery = kept.cell.deliver(from, messages);
             if delivery != Delivery::NoSuchPort {
                 cache::put_back(kept);
                 return delivery;
@@ -133,20 +136,29 @@ impl PortTable {
             // It is closed; another one may have got its name.
             cache::give_up(&kept);
         }
-        self.deliver_uncached(&name, from, message)
+        self.deliver_uncached(&name, from, messages)
     }
 
     #[inline(never)]
-    fn deliver_uncached(&self, name: &[u8], from: &NodeId, message: Elements<'_>) -> Delivery {
+    fn deliver_uncached<'a>(
+        &self,
+        name: &[u8],
+        from: &NodeId,
+        messages: &mut impl Iterator<Item = Elements<'a>>,
+    ) -> Delivery {
         let found = {
             let cells = self.shard(name).lock();
             cells.get_key_value(name).map(|(name, cell)| (Arc::clone(name), cell.clone()))
         };
-        let Some((name, cell)) = found else {
-            return Delivery::NoSuchPort;
-        };
-        cache::offer(self.number, &name, &cell);
-        cell.deliver(from, message)
+        let delivery = found.map_or(Delivery::NoSuchPort, |(name, cell)| {
+            cache::offer(self.number, &name, &cell);
+            cell.deliver(from, messages)
+        });
+        if delivery == Delivery::NoSuchPort {
+            // What nobody takes is dropped.
+            messages.next();
+        }
+        delivery
     }
 }
 

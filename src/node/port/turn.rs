@@ -92,6 +92,12 @@ impl<M: Default, W: Default> Turn<M, W> {
             .then_some(Held { turn: self })
     }
 
+    /// Whether somebody runs, and there is nothing that he has to heed.
+    #[inline]
+    pub(super) fn is_undisturbed(&self) -> bool {
+        self.state.load(Ordering::Acquire) == RUNNING
+    }
+
     /// The turn, if nobody has it and there is something to do.
     pub(super) fn start(&self) -> Option<Held<'_, M, W>> {
         self.state
@@ -161,7 +167,6 @@ impl<M: Default, W: Default> Turn<M, W> {
     }
 
     /// Whether nothing more is taken.
-    #[cfg(test)]
     pub(super) fn is_over(&self) -> bool {
         self.state.load(Ordering::Acquire) & (CLOSING | DEAD) != 0
     }

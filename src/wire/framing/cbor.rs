@@ -105,8 +105,8 @@ const SIMPLE_KEYS: [u8; 256] = {
 /// Where a packet ends that is there as a whole, with a few elements that are in packed form and
 /// have nothing inside of them; and how many there are. Nearly all packets are like that. The others
 /// are left to [`Cbor::next_of_any_kind`].
-#[inline]
-fn simple_packet(input: &[u8], limit: usize) -> Option<(usize, usize)> {
+#[inline(always)]
+pub(super) fn simple_packet(input: &[u8], limit: usize) -> Option<(usize, usize)> {
     let (&first, rest) = input.split_first()?;
     let len = usize::from(first.checked_sub(ARRAY << 5)?);
     // A string or integer has to come first.
@@ -116,16 +116,19 @@ fn simple_packet(input: &[u8], limit: usize) -> Option<(usize, usize)> {
     let mut left = rest;
     for _ in 0..len {
         let &first = left.first()?;
+        let mut head = 1;
         let mut size = usize::from(SIMPLE_ITEMS[usize::from(first)]);
         if size == 0 {
-            // A string of up to 255 octets.
-            if !matches!(first, 0x58 | 0x78) {
-                return None;
-            }
-            size = 2 + usize::from(*left.get(1)?);
+            // A string of up to 65535 octets.
+            (head, size) = match first {
+                0x58 | 0x78 => (2, usize::from(*left.get(1)?)),
+                0x59 | 0x79 => (3, usize::from(u16::from_be_bytes(*left.get(1..)?.first_chunk()?))),
+                _ => return None,
+            };
+            size += head;
         }
         let (item, after) = left.split_at_checked(size)?;
-        if first >> 5 == TEXT && !is_ascii(item.get(1 + usize::from(first == 0x78)..)?) {
+        if first >> 5 == TEXT && !is_ascii(item.get(head..)?) {
             return None;
         }
         left = after;
@@ -192,14 +195,19 @@ impl Cbor {
 
     #[inline]
     pub(super) fn next<'a>(&'a mut self, input: &'a [u8]) -> Result<Step<'a>, FramingError> {
-        if self.at == 0
-            && self.limits.nesting > 0
-            && let Some((used, len)) = simple_packet(input, self.limits.packet)
+        if let Some(limit) = self.limit_of_simple_packets()
+            && let Some((used, len)) = simple_packet(input, limit)
         {
             let elements = Elements::new(len, input.get(1..used).unwrap_or_default());
             return Ok(Step::Packet { used, elements });
         }
         self.next_of_any_kind(input)
+    }
+
+    /// How long a packet may be that needs nothing of what is kept here, if one may come now.
+    #[inline]
+    pub(super) fn limit_of_simple_packets(&self) -> Option<usize> {
+        (self.at == 0 && self.limits.nesting > 0).then_some(self.limits.packet)
     }
 
     #[inline(never)]

@@ -32,6 +32,9 @@ mod shared;
 mod storable;
 mod storable_encode;
 mod storable_ops;
+mod streak;
+
+pub use streak::Streak;
 
 use crate::value::packed::{Elements, Malformed, Reader, Token};
 use std::fmt;
@@ -217,6 +220,17 @@ impl Decoder {
     /// the input.
     pub fn is_inside_a_packet(&self) -> bool {
         matches!(&self.translation, Translation::Json(json) if json.is_inside_a_packet())
+    }
+
+    /// The packets for one port that `input` begins with, if they can be lent as they are; they
+    /// count as used up as soon as they were taken from it. Otherwise, and for what comes behind
+    /// them, there is [`Decoder::next`].
+    #[inline]
+    pub fn streak<'a>(&self, input: &'a [u8]) -> Option<Streak<'a>> {
+        match &self.translation {
+            Translation::Cbor(cbor) => Streak::begin(input, cbor.limit_of_simple_packets()?),
+            Translation::Json(_) | Translation::Storable(_) => None,
+        }
     }
 
     /// Looks for one packet in `input`: all octets received and not yet used up.

@@ -294,14 +294,14 @@ fn a_million_nested_sends_do_not_grow_the_stack() {
             *left -= 1;
             if *left > 0 {
                 let table = table_there.upgrade().ok_or("no table")?;
-                table.deliver(peer.into(), incoming.from, incoming.whole);
+                table.deliver(peer.into(), incoming.from, &mut once(incoming.whole));
             }
             Ok(())
         }));
         assert!(table.insert(name.into(), PortCell::Callback(cell)));
     }
     let here = 0_u8;
-    table.deliver("a".into(), &node(), elements(&message("ball")));
+    table.deliver("a".into(), &node(), &mut once(elements(&message("ball"))));
     assert_eq!(*left.lock(), 0);
     assert!(std::ptr::from_ref(&here).addr() - DEEPEST.get() < 64 << 10);
     assert!(noted(&notes).is_empty());
@@ -322,7 +322,7 @@ fn ports_that_go_on_among_themselves_are_passed_on_after_a_while() {
     cell.on_default(Box::new(move |incoming| {
         *count_there.lock() += 1;
         if *count_there.lock() < 10_000 {
-            itself.deliver(incoming.from, incoming.whole);
+            itself.deliver(incoming.from, &mut once(incoming.whole));
         }
         Ok(())
     }));

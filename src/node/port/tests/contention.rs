@@ -43,7 +43,11 @@ fn a_callback_port_keeps_the_order_of_every_sender() {
             scope.spawn(move || {
                 for count in 0..EACH {
                     let held = (count % 7 == 0).then(Hold::enter);
-                    table.deliver("port".into(), &node(), elements(&message((thread, count))));
+                    table.deliver(
+                        "port".into(),
+                        &node(),
+                        &mut once(elements(&message((thread, count)))),
+                    );
                     drop(held);
                 }
             });
@@ -64,7 +68,11 @@ fn a_mailbox_keeps_the_order_of_every_sender() {
             let table = &table;
             scope.spawn(move || {
                 for count in 0..EACH {
-                    table.deliver("port".into(), &node(), elements(&message((thread, count))));
+                    table.deliver(
+                        "port".into(),
+                        &node(),
+                        &mut once(elements(&message((thread, count)))),
+                    );
                 }
             });
         }
@@ -94,7 +102,8 @@ fn what_a_port_took_before_a_kill_is_run_and_nothing_else() {
         let taken = std::thread::scope(|scope| {
             let senders = [(); 2].map(|()| {
                 scope.spawn(|| {
-                    let send = || table.deliver("port".into(), &node(), elements(&message(1)));
+                    let send =
+                        || table.deliver("port".into(), &node(), &mut once(elements(&message(1))));
                     (0..500).take_while(|_| send() != Delivery::NoSuchPort).count()
                 })
             });

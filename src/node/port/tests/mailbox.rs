@@ -4,7 +4,7 @@ use super::*;
 
 fn push(cell: &PortCell, value: impl Serialize) -> Delivery {
     let PortCell::Mailbox(cell) = cell else { unreachable!() };
-    let (delivery, later) = cell.push(&node(), message(value).as_elements());
+    let (delivery, later) = cell.push(&node(), &mut once(message(value).as_elements()));
     drop(later);
     delivery
 }
@@ -31,7 +31,7 @@ fn messages_come_out_in_order_with_their_senders() {
     for round in 0..3 {
         for (count, sender) in senders.into_iter().enumerate() {
             let from = NodeId::new(sender).unwrap();
-            let (_, later) = mailbox.push(&from, message((round, count)).as_elements());
+            let (_, later) = mailbox.push(&from, &mut once(message((round, count)).as_elements()));
             drop(later);
         }
         for (count, sender) in senders.into_iter().enumerate() {

@@ -58,7 +58,7 @@ fn noting(name: &'static str, notes: &Notes) -> Handler {
 }
 
 fn send<T: Serialize>(cell: &Arc<CallbackCell>, value: T) -> Delivery {
-    cell.deliver(&node(), message(value).as_elements())
+    cell.deliver(&node(), &mut once(message(value).as_elements()))
 }
 
 /// Runs a future to its end; everything in these tests wakes from other threads or at once.

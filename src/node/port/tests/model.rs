@@ -54,6 +54,7 @@ use loom::thread;
 use mailbox::{MailboxCell, Next};
 use receivers::{Handler, Unmatched};
 use scope::Hold;
+use std::iter::once;
 use std::sync::Arc;
 use std::sync::Mutex as Notebook;
 use turn::Ending;
@@ -83,11 +84,11 @@ fn noting(notes: &Notes) -> Handler {
 }
 
 fn send(cell: &Arc<CallbackCell>, value: u32) -> Delivery {
-    cell.deliver(&node(), elements(&message(value)))
+    cell.deliver(&node(), &mut once(elements(&message(value))))
 }
 
 fn push(cell: &MailboxCell, value: u32) -> Delivery {
-    let (delivery, later) = cell.push(&node(), elements(&message(value)));
+    let (delivery, later) = cell.push(&node(), &mut once(elements(&message(value))));
     drop(later);
     delivery
 }

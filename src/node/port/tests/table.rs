@@ -11,7 +11,7 @@ fn octets_and_text_are_one_name() {
     assert!(table.insert(name, cell));
     assert!(!table.insert("café".into(), PortCell::Service));
     for name in ["café".into(), name, "café".into(), name] {
-        let delivery = table.deliver(name, &node(), elements(&message(1)));
+        let delivery = table.deliver(name, &node(), &mut once(elements(&message(1))));
         assert!(matches!(delivery, Delivery::Queued { .. }));
         assert!(matches!(inbox.try_next(), Next::Message(_)));
     }
@@ -24,7 +24,8 @@ fn octets_and_text_are_one_name() {
 fn what_is_not_for_a_port_is_the_callers() {
     let table = PortTable::new();
     assert!(table.insert("".into(), PortCell::Service));
-    let deliver = |name: &str| table.deliver(name.into(), &node(), elements(&message(1)));
+    let deliver =
+        |name: &str| table.deliver(name.into(), &node(), &mut once(elements(&message(1))));
     for _ in 0..4 {
         assert_eq!(deliver(""), Delivery::Service);
         assert_eq!(deliver("nobody"), Delivery::NoSuchPort);
@@ -39,12 +40,12 @@ fn a_name_that_is_used_again_reaches_the_new_port() {
         let (cell, mut inbox) = PortCell::mailbox(DEFAULT_LIMIT);
         assert!(table.insert("again".into(), cell));
         for count in 0..5 {
-            table.deliver("again".into(), &node(), elements(&message((round, count))));
+            table.deliver("again".into(), &node(), &mut once(elements(&message((round, count)))));
             let Next::Message(received) = inbox.try_next() else { panic!("{round} {count}") };
             assert_eq!(received.message.decode::<(u32, u32)>().unwrap(), (round, count));
         }
         drop(table.close("again".into(), message("x"), Ending::Now));
-        let delivery = table.deliver("again".into(), &node(), elements(&message(1)));
+        let delivery = table.deliver("again".into(), &node(), &mut once(elements(&message(1))));
         assert_eq!(delivery, Delivery::NoSuchPort);
     }
 }
@@ -59,7 +60,7 @@ fn tables_do_not_get_each_others_messages() {
     });
     for count in 0..20 {
         let which = count / 5 % 2;
-        tables[which].deliver("port".into(), &node(), elements(&message(count)));
+        tables[which].deliver("port".into(), &node(), &mut once(elements(&message(count))));
         assert!(matches!(inboxes[which].try_next(), Next::Message(_)));
         assert!(matches!(inboxes[1 - which].try_next(), Next::Nothing));
     }
@@ -79,7 +80,7 @@ fn dropping_the_table_closes_its_ports() {
     }));
     table.insert("callback".into(), PortCell::Callback(cell));
     for _ in 0..4 {
-        table.deliver("callback".into(), &node(), elements(&message(1)));
+        table.deliver("callback".into(), &node(), &mut once(elements(&message(1))));
     }
     drop(table);
     assert!(matches!(inbox.try_next(), Next::Dead(_)));

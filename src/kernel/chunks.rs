@@ -1,0 +1,120 @@
+//! Octets on their way out, in buffers of a size that is good to write and that are used again.
+
+use std::collections::VecDeque;
+
+/// Octets that follow one another, and how many of them have been written.
+#[derive(Debug, Default)]
+pub struct Chunk {
+    octets: Vec<u8>,
+    written: usize,
+}
+
+impl Chunk {
+    /// What has to be written.
+    pub fn unwritten(&self) -> &[u8] {
+        self.octets.get(self.written..).unwrap_or_default()
+    }
+
+    /// So many more octets have been written.
+    pub fn advance(&mut self, octets: usize) {
+        self.written += octets;
+    }
+}
+
+/// A queue of octets.
+#[derive(Debug)]
+pub(super) struct Chunks {
+    /// How long chunks become; one that begins with something longer is as long as that.
+    usual: usize,
+    full: VecDeque<Chunk>,
+    /// Where more is appended.
+    last: Vec<u8>,
+    /// Empty ones.
+    spares: Vec<Vec<u8>>,
+    len: usize,
+}
+
+impl Chunks {
+    pub(super) const fn new(usual: usize) -> Self {
+        Chunks { usual, full: VecDeque::new(), last: Vec::new(), spares: Vec::new(), len: 0 }
+    }
+
+    /// How many octets there are.
+    pub(super) const fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Appends what `put` does, which stays together; about `expected` octets. If it fails, nothing
+    /// is appended.
+    #[inline]
+    pub(super) fn append<E>(
+        &mut self,
+        expected: usize,
+        put: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
+    ) -> Result<usize, E> {
+        let mut before = self.last.len();
+        if before >= self.usual || (before > 0 && expected > self.usual) {
+            self.begin_chunk();
+            before = 0;
+        } else if self.last.capacity() == 0 {
+            self.last = self.spares.pop().unwrap_or_default();
+        }
+        put(&mut self.last).inspect_err(|_| self.last.truncate(before))?;
+        let appended = self.last.len() - before;
+        self.len += appended;
+        Ok(appended)
+    }
+
+    #[cold]
+    fn begin_chunk(&mut self) {
+        let next = self.spares.pop().unwrap_or_default();
+        let octets = std::mem::replace(&mut self.last, next);
+        self.full.push_back(Chunk { octets, written: 0 });
+        // There is much on the way. The last packet of a chunk begins before its usual end.
+        self.last.reserve(self.usual + self.usual / 8);
+    }
+
+    /// The first octets, as many as stand together.
+    pub(super) fn take(&mut self) -> Option<Chunk> {
+        let chunk = match self.full.pop_front() {
+            Some(chunk) => chunk,
+            None if self.last.is_empty() => return None,
+            None => Chunk { octets: std::mem::take(&mut self.last), written: 0 },
+        };
+        self.len -= chunk.unwritten().len();
+        Some(chunk)
+    }
+
+    /// Gives back what was taken: what is left of it will be taken next.
+    pub(super) fn give_back(&mut self, chunk: Chunk) {
+        let left = chunk.unwritten().len();
+        if left > 0 {
+            self.len += left;
+            self.full.push_front(chunk);
+            return;
+        }
+        if self.len == 0 {
+            // There is nothing behind it: this one is all that is kept.
+            self.spares.clear();
+        }
+        let mut octets = chunk.octets;
+        if self.spares.len() < MOST_SPARES && octets.capacity() <= 2 * self.usual {
+            octets.clear();
+            self.spares.push(octets);
+        }
+    }
+
+    /// Drops everything.
+    pub(super) fn clear(&mut self) {
+        *self = Chunks::new(self.usual);
+    }
+
+    /// Takes everything out.
+    pub(super) fn take_all(&mut self) -> Chunks {
+        let usual = self.usual;
+        std::mem::replace(self, Chunks::new(usual))
+    }
+}
+
+/// So many are kept while much is on the way.
+const MOST_SPARES: usize = 64;
