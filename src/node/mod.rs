@@ -341,7 +341,7 @@ impl Node {
         put: impl FnOnce(&mut Vec<u8>) -> Result<usize, EncodeError>,
         how: Pressure,
     ) -> Result<(), SendError> {
-        let (node, port) = to.split();
+        let (node, port) = (to.node_str(), to.port());
         let lane = self.shared.lanes.last(node);
         if lane.is_none() && node == self.id().as_str() {
             let len = put(packet)?;

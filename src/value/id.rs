@@ -4,7 +4,9 @@ use super::string::{Str, StrRef};
 use indexmap::Equivalent;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::cmp::Ordering;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::str::FromStr;
 use thiserror::Error;
 
@@ -66,8 +68,12 @@ impl NodeId {
 /// assert!("#port1".parse::<PortId>().is_err());
 /// # Ok::<(), aemp::value::InvalidId>(())
 /// ```
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct PortId(Str);
+#[derive(Clone)]
+pub struct PortId {
+    id: Str,
+    /// How long the node's ID is: all of it, if this is the node port.
+    node_len: usize,
+}
 
 impl PortId {
     /// The ID of the port called `port` on `node`; the empty name is the node port's.
@@ -76,7 +82,7 @@ impl PortId {
         if port.is_empty() {
             return node.into();
         }
-        PortId(StrRef::concat(&[node.as_str(), "#".into(), port]))
+        PortId::split_at_hash(StrRef::concat(&[node.as_str(), "#".into(), port]))
     }
 
     /// A port ID as it is written. The first `#` ends the node ID; at the very end it says nothing
@@ -90,56 +96,76 @@ impl PortId {
         match memchr::memchr(b'#', data) {
             Some(0) => Err(InvalidId::PortIdWithoutNode),
             None if data.is_empty() => Err(InvalidId::PortIdWithoutNode),
-            Some(at) if at + 1 == data.len() => Ok(PortId(part(id.as_ref(), ..at).to_owned())),
-            _ => Ok(PortId(id)),
+            Some(at) if at + 1 == data.len() => {
+                Ok(PortId { id: part(id.as_ref(), ..at).to_owned(), node_len: at })
+            }
+            at => Ok(PortId { node_len: at.unwrap_or(data.len()), id }),
         }
+    }
+
+    fn split_at_hash(id: Str) -> Self {
+        let data = id.as_ref().data();
+        PortId { node_len: memchr::memchr(b'#', data).unwrap_or(data.len()), id }
     }
 
     /// The ID as a string.
     pub fn as_str(&self) -> StrRef<'_> {
-        self.0.as_ref()
+        self.id.as_ref()
     }
 
     /// The node that the port is on.
     pub fn node(&self) -> NodeId {
-        NodeId(match self.hash() {
-            Some(_) => self.node_str().to_owned(),
-            None => self.0.clone(),
+        NodeId(match self.is_node_port() {
+            true => self.id.clone(),
+            false => self.node_str().to_owned(),
         })
     }
 
     /// The ID of the node that the port is on, borrowed.
+    #[inline]
     pub fn node_str(&self) -> StrRef<'_> {
-        match self.hash() {
-            Some(at) => part(self.as_str(), ..at),
-            None => self.as_str(),
-        }
+        part(self.as_str(), ..self.node_len)
     }
 
     /// The name of the port on its node; empty for the node port.
-    pub fn port(&self) -> StrRef<'_> {
-        match self.hash() {
-            Some(at) => part(self.as_str(), at + 1..),
-            None => "".into(),
-        }
-    }
-
-    /// Node and port, as [`PortId::node_str`] and [`PortId::port`] give them.
     #[inline]
-    pub(crate) fn split(&self) -> (StrRef<'_>, StrRef<'_>) {
-        match self.hash() {
-            Some(at) => (part(self.as_str(), ..at), part(self.as_str(), at + 1..)),
-            None => (self.as_str(), "".into()),
+    pub fn port(&self) -> StrRef<'_> {
+        match self.is_node_port() {
+            true => "".into(),
+            false => part(self.as_str(), self.node_len + 1..),
         }
     }
 
     /// Whether this is the node's own port.
+    #[inline]
     pub fn is_node_port(&self) -> bool {
-        self.hash().is_none()
+        self.node_len == self.as_str().data().len()
     }
+}
 
-    fn hash(&self) -> Option<usize> {
-        memchr::memchr(b'#', self.as_str().data())
+impl PartialEq for PortId {
+    fn eq(&self, other: &Self) -> bool {
+        self.id == other.id
+    }
+}
+
+impl Eq for PortId {}
+
+impl PartialOrd for PortId {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for PortId {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.id.cmp(&other.id)
+    }
+}
+
+impl Hash for PortId {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.id.hash(state);
     }
 }
 
@@ -154,29 +180,29 @@ where
 
 impl From<&NodeId> for PortId {
     fn from(node: &NodeId) -> Self {
-        PortId(node.0.clone())
+        node.clone().into()
     }
 }
 
 impl From<NodeId> for PortId {
     fn from(node: NodeId) -> Self {
-        PortId(node.0)
+        PortId { node_len: node.as_str().data().len(), id: node.0 }
     }
 }
 
 macro_rules! ids {
-    ($($id:ident by $parse:path;)*) => {
+    ($($id:ident($string:tt) by $parse:path;)*) => {
         $(
             /// Shows the ID on one line: control characters are escaped.
             impl fmt::Display for $id {
                 fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                    fmt::Display::fmt(&self.0, f)
+                    fmt::Display::fmt(&self.$string, f)
                 }
             }
 
             impl fmt::Debug for $id {
                 fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                    fmt::Debug::fmt(&self.0, f)
+                    fmt::Debug::fmt(&self.$string, f)
                 }
             }
 
@@ -214,7 +240,7 @@ macro_rules! ids {
 
             impl From<$id> for Str {
                 fn from(id: $id) -> Str {
-                    id.0
+                    id.$string
                 }
             }
 
@@ -233,7 +259,7 @@ macro_rules! ids {
 
             impl Serialize for $id {
                 fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                    self.0.serialize(serializer)
+                    self.$string.serialize(serializer)
                 }
             }
 
@@ -247,8 +273,8 @@ macro_rules! ids {
 }
 
 ids! {
-    NodeId by NodeId::new;
-    PortId by PortId::parse;
+    NodeId(0) by NodeId::new;
+    PortId(id) by PortId::parse;
 }
 
 #[cfg(test)]
