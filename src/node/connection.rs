@@ -5,28 +5,25 @@ use super::error::ConnectionError;
 use super::lanes::SharedLane;
 use super::lobby::{Guest, and_others};
 use super::metrics::Outcome;
+use super::reader::{Input, Reader};
 use super::socket;
 use super::tls::{self, Rewind};
-use crate::kernel::{AuthOrder, Authenticated as Proven, Chunk, ConnId, PeerGreeting};
+use super::writer::{Output, write};
+use crate::kernel::{AuthOrder, Authenticated as Proven, ConnId, PeerGreeting};
 use crate::services::streams;
 use crate::value::{NodeId, Str};
 use crate::wire::auth::Nonce;
-use crate::wire::framing::{Decoder, Framing, Step};
+use crate::wire::framing::{Decoder, Framing};
 use crate::wire::greeting::printable;
 use crate::wire::handshake::{
     Authenticated, Authenticating, Connection, Greeted, Handshake, HandshakeError, Proceed,
     Progress,
 };
-use crate::wire::packet::Packet;
 use bytes::BytesMut;
-use std::cell::Cell;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll};
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
+use std::sync::atomic::AtomicBool;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tokio::net::tcp::OwnedWriteHalf;
 use tokio::sync::{Notify, mpsc};
 
 /// What the kernel tells a connection's task.
@@ -48,20 +45,8 @@ pub(crate) struct Orders {
     pub(crate) over: Arc<AtomicBool>,
 }
 
-/// How much is read at a time.
-const READ_SIZE: usize = 64 << 10;
-
 /// How much of what comes while a connection is held is kept: more than an honest peer sends.
 const HELD_SIZE: usize = 8 << 10;
-
-type Input = Box<dyn AsyncRead + Send + Unpin>;
-
-/// Where packets are written to.
-enum Output {
-    /// Senders write to it themselves, too.
-    Plain(Arc<OwnedWriteHalf>),
-    Tls(Box<dyn AsyncWrite + Send + Unpin>),
-}
 
 /// Dials `address`, and serves the connection if there is one.
 pub(crate) fn dial(shared: &Arc<Shared>, id: ConnId, address: &Str, orders: Orders) {
@@ -422,15 +407,9 @@ impl Task {
         let why = tokio::select! {
             biased;
             reason = self.orders.closed() => ConnectionError::Refused(reason),
-            why = std::future::poll_fn(|cx| reader.poll(cx)) => why,
-            () = broken.notified() => {
-                // What the peer sent before still counts.
-                std::future::poll_fn(|cx| match reader.poll(cx) {
-                    Poll::Ready(why) => Poll::Ready(why),
-                    Poll::Pending if reader.has_more => Poll::Pending,
-                    Poll::Pending => Poll::Ready(ConnectionError::Closed),
-                }).await
-            }
+            why = reader.read() => why,
+            // What the peer sent before still counts.
+            () = broken.notified() => reader.read_rest().await,
         };
         writer.abort();
         why
@@ -471,231 +450,4 @@ struct Ready {
     framing: Framing,
     lane: Arc<SharedLane>,
     generation: u64,
-}
-
-/// Writes what the lane has, as much at once as there is.
-async fn write(mut output: Output, lane: Arc<SharedLane>, generation: u64, broken: Arc<Notify>) {
-    if let Output::Plain(output) = &output {
-        lane.share_output(generation, output.clone());
-    }
-    loop {
-        let Some(mut chunk) = lane.take(generation) else {
-            if lane.is_over(generation) {
-                return;
-            }
-            lane.wait_for_packets().await;
-            continue;
-        };
-        let written = output.write_all(&mut chunk).await;
-        lane.give_back(generation, chunk);
-        if written.is_err() {
-            return broken.notify_one();
-        }
-    }
-}
-
-impl Output {
-    async fn write_all(&mut self, chunk: &mut Chunk) -> std::io::Result<()> {
-        match self {
-            Output::Plain(output) => {
-                while !chunk.unwritten().is_empty() {
-                    match output.try_write(chunk.unwritten()) {
-                        Ok(0) => return Err(std::io::ErrorKind::WriteZero.into()),
-                        Ok(written) => chunk.advance(written),
-                        Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
-                            output.writable().await?;
-                        }
-                        Err(error) => return Err(error),
-                    }
-                }
-                Ok(())
-            }
-            Output::Tls(output) => {
-                output.write_all(chunk.unwritten()).await?;
-                output.flush().await?;
-                chunk.advance(chunk.unwritten().len());
-                Ok(())
-            }
-        }
-    }
-}
-
-thread_local! {
-    /// Idle connections hold no buffer: this one is lent to whoever reads.
-    static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
-}
-
-/// The receiving side of a connection.
-struct Reader {
-    shared: Arc<Shared>,
-    node: NodeId,
-    input: Input,
-    /// The beginning of a packet whose rest has not come.
-    unread: Vec<u8>,
-    decoder: Decoder,
-    packets: u64,
-    lane: Arc<SharedLane>,
-    over: Arc<AtomicBool>,
-    /// The last read was full: it stopped to give others their turn, not for want of octets.
-    has_more: bool,
-}
-
-impl Reader {
-    /// Reads and dispatches until nothing is there; ready when the connection has ended.
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ConnectionError> {
-        if !self.unread.is_empty() {
-            // Packets may have come together with the handshake's last line.
-            let unread = std::mem::take(&mut self.unread);
-            if let Err(error) = self.keep_rest(unread) {
-                return Poll::Ready(error);
-            }
-        }
-        loop {
-            let had = self.unread.len();
-            let read = if had <= READ_SIZE {
-                // The beginning that is there stands before what is read.
-                let mut scratch = SCRATCH.take();
-                scratch.resize(2 * READ_SIZE, 0);
-                let read = self.poll_into(cx, &mut scratch, had);
-                let rest = match read {
-                    Poll::Ready(Ok(len)) if len > 0 => {
-                        if let Some(start) = scratch.get_mut(..had) {
-                            start.copy_from_slice(&self.unread);
-                        }
-                        self.dispatch_from(&scratch, had + len)
-                    }
-                    _ => Ok(()),
-                };
-                SCRATCH.set(scratch);
-                if let Err(error) = rest {
-                    return Poll::Ready(error);
-                }
-                read
-            } else {
-                let mut unread = std::mem::take(&mut self.unread);
-                unread.resize(had + READ_SIZE, 0);
-                let read = self.poll_into(cx, &mut unread, had);
-                let got = match read {
-                    Poll::Ready(Ok(len)) => len,
-                    _ => 0,
-                };
-                unread.truncate(had + got);
-                if got == 0 {
-                    self.unread = unread;
-                } else if let Err(error) = self.keep_rest(unread) {
-                    return Poll::Ready(error);
-                }
-                read
-            };
-            self.has_more = matches!(read, Poll::Ready(Ok(READ_SIZE)));
-            match read {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(Err(error)) => return Poll::Ready(error),
-                Poll::Ready(Ok(0)) => return Poll::Ready(ConnectionError::Closed),
-                Poll::Ready(Ok(READ_SIZE)) => {
-                    // There is more; others have their turn first.
-                    cx.waker().wake_by_ref();
-                    return Poll::Pending;
-                }
-                Poll::Ready(Ok(_)) => {}
-            }
-        }
-    }
-
-    fn poll_into(
-        &mut self,
-        cx: &mut Context<'_>,
-        buffer: &mut [u8],
-        from: usize,
-    ) -> Poll<Result<usize, ConnectionError>> {
-        let room = buffer.get_mut(from..from + READ_SIZE).unwrap_or_default();
-        let mut buffer = ReadBuf::new(room);
-        match Pin::new(&mut self.input).poll_read(cx, &mut buffer) {
-            Poll::Ready(Ok(())) => Poll::Ready(Ok(buffer.filled().len())),
-            // Perl closes TLS connections without a word.
-            Poll::Ready(Err(error)) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
-                Poll::Ready(Ok(0))
-            }
-            Poll::Ready(Err(error)) => Poll::Ready(Err(error.into())),
-            Poll::Pending => Poll::Pending,
-        }
-    }
-
-    fn dispatch_from(&mut self, buffer: &[u8], len: usize) -> Result<(), ConnectionError> {
-        let octets = buffer.get(..len).unwrap_or_default();
-        let used = self.dispatch(octets)?;
-        let rest = octets.get(used..).unwrap_or_default();
-        self.unread.clear();
-        if rest.is_empty() {
-            // Idle connections hold no buffer.
-            self.unread = Vec::new();
-        } else {
-            self.unread.extend_from_slice(rest);
-        }
-        Ok(())
-    }
-
-    /// Dispatches what is complete in `octets` and keeps the rest.
-    fn keep_rest(&mut self, mut octets: Vec<u8>) -> Result<(), ConnectionError> {
-        let used = self.dispatch(&octets)?;
-        if used < octets.len() {
-            octets.drain(..used);
-            self.unread = octets;
-        }
-        Ok(())
-    }
-
-    /// Hands every complete packet to its port, in order. Returns how many octets were used.
-    fn dispatch(&mut self, octets: &[u8]) -> Result<usize, ConnectionError> {
-        let before = self.packets;
-        let used = self.dispatch_all(octets);
-        // Once for each read, not for each packet: that costs nothing one could measure.
-        let octets = *used.as_ref().unwrap_or(&octets.len());
-        self.lane.received.count(self.packets - before, octets as u64);
-        used
-    }
-
-    fn dispatch_all(&mut self, octets: &[u8]) -> Result<usize, ConnectionError> {
-        let mut at = 0;
-        let shared = self.shared.clone();
-        let mut for_kernel = shared.node_packets();
-        loop {
-            if self.over.load(Ordering::Relaxed) {
-                return Ok(octets.len());
-            }
-            let rest = octets.get(at..).unwrap_or_default();
-            if let Some(mut streak) = self.decoder.streak(rest)
-                && !shared.settings.trace
-            {
-                for_kernel.settle();
-                let (port, over) = (streak.port(), &self.over);
-                let mut messages = streak.by_ref().take_while(|_| !over.load(Ordering::Relaxed));
-                shared.deliver_all(port, &self.node, &mut messages);
-                at += streak.used();
-                self.packets += streak.packets();
-                continue;
-            }
-            let garbage =
-                |problem: String| ConnectionError::Garbage { number: self.packets + 1, problem };
-            match self.decoder.next(rest).map_err(|error| garbage(error.to_string()))? {
-                Step::More { used } => return Ok(at + used),
-                Step::Packet { used, elements } => {
-                    at += used;
-                    let packet =
-                        Packet::read(elements).map_err(|error| garbage(error.to_string()))?;
-                    self.packets += 1;
-                    if let Packet::Message { port, elements } = packet {
-                        let port = port.as_str();
-                        shared.trace_received(&self.node, port, elements);
-                        if port.is_empty() {
-                            for_kernel.push(&self.node, elements);
-                        } else {
-                            for_kernel.settle();
-                            shared.deliver(port, &self.node, elements);
-                        }
-                    }
-                }
-            }
-        }
-    }
 }

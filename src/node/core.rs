@@ -88,7 +88,11 @@ pub(crate) struct NodePackets<'a> {
     left: usize,
 }
 
-impl NodePackets<'_> {
+impl<'a> NodePackets<'a> {
+    pub(crate) const fn shared(&self) -> &'a Arc<Shared> {
+        self.shared
+    }
+
     /// The next packet. User code that is to run because of it has run when this returns; tasks
     /// that wait for what it brings are woken by [`NodePackets::settle`] at the latest.
     pub(crate) fn push(&mut self, from: &NodeId, message: Elements<'_>) {

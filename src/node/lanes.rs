@@ -305,11 +305,20 @@ impl SharedLane {
         self.drained.notify_waiters();
     }
 
-    /// From now on senders may write to the connection of this generation themselves.
+    /// From now on senders may write to the connection of this generation themselves, unless it is
+    /// over.
     pub(crate) fn share_output(&self, generation: u64, output: DirectOutput) {
-        let before = self.state.lock().direct.replace((generation, output));
+        let not_needed = {
+            let mut state = self.state.lock();
+            match state.lane.connection() {
+                Some((_, current)) if current == generation => {
+                    state.direct.replace((generation, output))
+                }
+                _ => Some((generation, output)),
+            }
+        };
         // Without the lock: that may close a socket.
-        drop(before);
+        drop(not_needed);
     }
 
     /// Takes what is to be written next, to be followed by [`SharedLane::give_back`]; nothing if

@@ -22,12 +22,14 @@ mod node_port;
 pub(crate) mod port;
 pub mod probe;
 pub(crate) mod queue;
+mod reader;
 mod settings;
 pub(crate) mod socket;
 mod status;
 mod sync;
 pub mod tls;
 mod trace;
+mod writer;
 
 pub use self::builder::NodeBuilder;
 pub use self::call::Call;

@@ -20,28 +20,23 @@ pub enum Packet<'a> {
 }
 
 impl<'a> Packet<'a> {
+    /// Port name and message, if the name is a short string, as nearly all are, and there is a
+    /// message: what [`Packet::read`] would find.
+    #[inline(always)]
+    pub(crate) fn read_usual(array: Elements<'a>) -> Option<(StrRef<'a>, Elements<'a>)> {
+        let mut reader = array.reader();
+        let port = reader.take_str().filter(|_| array.len() > 1)?;
+        Some((port, Elements::new(array.len() - 1, reader.rest())))
+    }
+
     /// Takes a received array apart.
     ///
     /// # Errors
     /// Fails if it does not begin with a string or number.
-    #[inline]
     pub fn read(array: Elements<'a>) -> Result<Self, NoPortName> {
         if array.is_empty() {
             return Ok(Packet::Keepalive);
         }
-        let mut reader = array.reader();
-        if let Some(name) = reader.take_str()
-            && (array.len() > 1 || !name.is_empty())
-        {
-            let port = PortName { name: Name::Str(name) };
-            let elements = Elements::new(array.len() - 1, reader.rest());
-            return Ok(Packet::Message { port, elements });
-        }
-        Packet::read_unusual(array)
-    }
-
-    #[inline(never)]
-    fn read_unusual(array: Elements<'a>) -> Result<Self, NoPortName> {
         let mut reader = array.reader();
         let name = match reader.token() {
             Ok(Token::Str(name)) => Name::Str(name),

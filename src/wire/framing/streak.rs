@@ -24,10 +24,14 @@ impl<'a> Streak<'a> {
     /// port with a name.
     #[inline]
     pub(super) fn begin(input: &'a [u8], limit: usize) -> Option<Self> {
+        if matches!(input.get(1), None | Some(0x40 | 0x60)) {
+            // For the node port.
+            return None;
+        }
         let (end, len) = simple_packet(input, limit)?;
         let elements = input.get(1..end)?;
         let mut reader = Reader::new(elements);
-        let port = reader.take_str().filter(|port| !port.is_empty())?;
+        let port = reader.take_str()?;
         let rest = reader.rest();
         let name = elements.get(..elements.len() - rest.len())?;
         let first = Some((end, Elements::new(len - 1, rest)));

@@ -1,0 +1,233 @@
+//! The receiving side of a connection: what the socket brings goes to its port, in order.
+
+use super::core::{NodePackets, Shared};
+use super::error::ConnectionError;
+use super::lanes::SharedLane;
+use crate::value::{Elements, NodeId, StrRef};
+use crate::wire::framing::{Decoder, Step};
+use crate::wire::packet::Packet;
+use std::cell::Cell;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
+use tokio::io::{AsyncRead, ReadBuf};
+
+/// How much is read at a time.
+const READ_SIZE: usize = 64 << 10;
+
+/// Where packets come from.
+pub(super) type Input = Box<dyn AsyncRead + Send + Unpin>;
+
+thread_local! {
+    /// Idle connections hold no buffer: this one is lent to whoever reads.
+    static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+/// The receiving side of a connection.
+pub(super) struct Reader {
+    pub(super) shared: Arc<Shared>,
+    pub(super) node: NodeId,
+    pub(super) input: Input,
+    /// The beginning of a packet whose rest has not come.
+    pub(super) unread: Vec<u8>,
+    pub(super) decoder: Decoder,
+    pub(super) packets: u64,
+    pub(super) lane: Arc<SharedLane>,
+    /// The connection was given up: nothing more is taken from it.
+    pub(super) over: Arc<AtomicBool>,
+    /// The last read was full: it stopped to give others their turn, not for want of octets.
+    pub(super) has_more: bool,
+}
+
+impl Reader {
+    /// Reads and dispatches until the connection has ended, and says why it did.
+    pub(super) async fn read(&mut self) -> ConnectionError {
+        poll_fn(|cx| self.poll(cx)).await
+    }
+
+    /// As [`Reader::read`], but no longer than something is there.
+    pub(super) async fn read_rest(&mut self) -> ConnectionError {
+        poll_fn(|cx| match self.poll(cx) {
+            Poll::Pending if !self.has_more => Poll::Ready(ConnectionError::Closed),
+            poll => poll,
+        })
+        .await
+    }
+
+    /// Reads and dispatches until nothing is there; ready when the connection has ended.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ConnectionError> {
+        if !self.unread.is_empty() {
+            // Packets may have come together with the handshake's last line.
+            let unread = std::mem::take(&mut self.unread);
+            if let Err(error) = self.keep_rest(unread) {
+                return Poll::Ready(error);
+            }
+        }
+        loop {
+            let had = self.unread.len();
+            let read = if had <= READ_SIZE {
+                // The beginning that is there stands before what is read.
+                let mut scratch = SCRATCH.take();
+                scratch.resize(2 * READ_SIZE, 0);
+                let read = self.poll_into(cx, &mut scratch, had);
+                let rest = match read {
+                    Poll::Ready(Ok(len)) if len > 0 => {
+                        if let Some(start) = scratch.get_mut(..had) {
+                            start.copy_from_slice(&self.unread);
+                        }
+                        self.dispatch_from(&scratch, had + len)
+                    }
+                    _ => Ok(()),
+                };
+                SCRATCH.set(scratch);
+                if let Err(error) = rest {
+                    return Poll::Ready(error);
+                }
+                read
+            } else {
+                let mut unread = std::mem::take(&mut self.unread);
+                unread.resize(had + READ_SIZE, 0);
+                let read = self.poll_into(cx, &mut unread, had);
+                let got = match read {
+                    Poll::Ready(Ok(len)) => len,
+                    _ => 0,
+                };
+                unread.truncate(had + got);
+                if got == 0 {
+                    self.unread = unread;
+                } else if let Err(error) = self.keep_rest(unread) {
+                    return Poll::Ready(error);
+                }
+                read
+            };
+            self.has_more = matches!(read, Poll::Ready(Ok(READ_SIZE)));
+            match read {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Err(error)) => return Poll::Ready(error),
+                Poll::Ready(Ok(0)) => return Poll::Ready(ConnectionError::Closed),
+                Poll::Ready(Ok(READ_SIZE)) => {
+                    // There is more; others have their turn first.
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                Poll::Ready(Ok(_)) => {}
+            }
+        }
+    }
+
+    fn poll_into(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut [u8],
+        from: usize,
+    ) -> Poll<Result<usize, ConnectionError>> {
+        let room = buffer.get_mut(from..from + READ_SIZE).unwrap_or_default();
+        let mut buffer = ReadBuf::new(room);
+        match Pin::new(&mut self.input).poll_read(cx, &mut buffer) {
+            Poll::Ready(Ok(())) => Poll::Ready(Ok(buffer.filled().len())),
+            // Perl closes TLS connections without a word.
+            Poll::Ready(Err(error)) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
+                Poll::Ready(Ok(0))
+            }
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error.into())),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    fn dispatch_from(&mut self, buffer: &[u8], len: usize) -> Result<(), ConnectionError> {
+        let octets = buffer.get(..len).unwrap_or_default();
+        let used = self.dispatch(octets)?;
+        let rest = octets.get(used..).unwrap_or_default();
+        self.unread.clear();
+        if rest.is_empty() {
+            // Idle connections hold no buffer.
+            self.unread = Vec::new();
+        } else {
+            self.unread.extend_from_slice(rest);
+        }
+        Ok(())
+    }
+
+    /// Dispatches what is complete in `octets` and keeps the rest.
+    fn keep_rest(&mut self, mut octets: Vec<u8>) -> Result<(), ConnectionError> {
+        let used = self.dispatch(&octets)?;
+        if used < octets.len() {
+            octets.drain(..used);
+            self.unread = octets;
+        }
+        Ok(())
+    }
+
+    /// Hands every complete packet to its port, in order. Returns how many octets were used.
+    fn dispatch(&mut self, octets: &[u8]) -> Result<usize, ConnectionError> {
+        let before = self.packets;
+        let used = self.dispatch_all(octets);
+        // Once for each read, not for each packet: that costs nothing one could measure.
+        let octets = *used.as_ref().unwrap_or(&octets.len());
+        self.lane.received.count(self.packets - before, octets as u64);
+        used
+    }
+
+    fn dispatch_all(&mut self, octets: &[u8]) -> Result<usize, ConnectionError> {
+        let mut at = 0;
+        let shared = self.shared.clone();
+        let mut for_kernel = shared.node_packets();
+        loop {
+            if self.over.load(Ordering::Relaxed) {
+                return Ok(octets.len());
+            }
+            let rest = octets.get(at..).unwrap_or_default();
+            if let Some(mut streak) = self.decoder.streak(rest)
+                && !shared.settings.trace
+            {
+                for_kernel.settle();
+                let (port, over) = (streak.port(), &self.over);
+                let mut messages = streak.by_ref().take_while(|_| !over.load(Ordering::Relaxed));
+                shared.deliver_all(port, &self.node, &mut messages);
+                at += streak.used();
+                self.packets += streak.packets();
+                continue;
+            }
+            let number = self.packets + 1;
+            match self.decoder.next(rest).map_err(|error| garbage(number, &error))? {
+                Step::More { used } => return Ok(at + used),
+                Step::Packet { used, elements } => {
+                    at += used;
+                    let from = &self.node;
+                    if let Some((port, message)) = Packet::read_usual(elements) {
+                        hand_over(&mut for_kernel, from, port, message);
+                    } else if let Packet::Message { port, elements } =
+                        Packet::read(elements).map_err(|error| garbage(number, &error))?
+                    {
+                        hand_over(&mut for_kernel, from, port.as_str(), elements);
+                    }
+                    self.packets = number;
+                }
+            }
+        }
+    }
+}
+
+fn garbage(number: u64, problem: &dyn std::error::Error) -> ConnectionError {
+    ConnectionError::Garbage { number, problem: problem.to_string() }
+}
+
+/// Hands one message to the kernel or to its port.
+#[inline]
+fn hand_over(
+    for_kernel: &mut NodePackets<'_>,
+    from: &NodeId,
+    port: StrRef<'_>,
+    message: Elements<'_>,
+) {
+    let shared = for_kernel.shared();
+    shared.trace_received(from, port, message);
+    if port.is_empty() {
+        for_kernel.push(from, message);
+    } else {
+        for_kernel.settle();
+        shared.deliver(port, from, message);
+    }
+}
