@@ -76,5 +76,5 @@ pub use nesting::MAX_NESTING;
 pub use number::{Integer, Number};
 pub use packed::Elements;
 pub use ser::{put_value, put_value_within, to_elements};
-pub(crate) use string::is_ascii;
 pub use string::{CodePoints, Str, StrKind, StrRef};
+pub(crate) use string::{is_ascii, same};

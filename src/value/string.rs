@@ -178,10 +178,33 @@ pub(crate) fn is_ascii(data: &[u8]) -> bool {
     }
 }
 
+/// Whether the octets are the same; for short strings, which most are, without a call.
+#[inline]
+pub(crate) fn same(a: &[u8], b: &[u8]) -> bool {
+    if a.len() != b.len() {
+        return false;
+    }
+    let word = |octets: &[u8; 8]| u64::from_ne_bytes(*octets);
+    let half = |octets: &[u8; 4]| u32::from_ne_bytes(*octets);
+    match (a.first_chunk(), b.first_chunk(), a.last_chunk(), b.last_chunk()) {
+        // The two overlap where there are less than 16.
+        (Some(a_first), Some(b_first), Some(a_last), Some(b_last)) if a.len() <= 16 => {
+            (word(a_first) ^ word(b_first)) | (word(a_last) ^ word(b_last)) == 0
+        }
+        (Some(_), ..) => a == b,
+        _ => match (a.first_chunk(), b.first_chunk(), a.last_chunk(), b.last_chunk()) {
+            (Some(a_first), Some(b_first), Some(a_last), Some(b_last)) => {
+                (half(a_first) ^ half(b_first)) | (half(a_last) ^ half(b_last)) == 0
+            }
+            _ => a.iter().zip(b).all(|(a, b)| a == b),
+        },
+    }
+}
+
 impl PartialEq for StrRef<'_> {
     #[inline]
     fn eq(&self, other: &Self) -> bool {
-        if self.data == other.data {
+        if same(self.data, other.data) {
             return self.kind == other.kind || is_ascii(self.data);
         }
         // Octets that are ASCII are what they are as text.
@@ -499,6 +522,21 @@ fn decode_one(data: &[u8]) -> Option<(u64, usize)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn octets_of_any_length_are_the_same_only_if_each_is() {
+        let octets: Vec<u8> = (0..40).collect();
+        for len in 0..octets.len() {
+            let (one, mut other) = (&octets[..len], octets[..len].to_vec());
+            assert!(same(one, &other));
+            assert!(!same(one, &octets[..len + 1]));
+            for at in 0..len {
+                other[at] ^= 0x80;
+                assert!(!same(one, &other), "{at} of {len}");
+                other[at] ^= 0x80;
+            }
+        }
+    }
 
     #[test]
     fn octets_and_text_with_equal_code_points_are_one_string() {

@@ -33,7 +33,18 @@ impl<'a> Packet<'a> {
     ///
     /// # Errors
     /// Fails if it does not begin with a string or number.
+    #[inline]
     pub fn read(array: Elements<'a>) -> Result<Self, NoPortName> {
+        match Packet::read_usual(array) {
+            Some((port, elements)) => {
+                Ok(Packet::Message { port: PortName { name: Name::Str(port) }, elements })
+            }
+            None => Packet::read_unusual(array),
+        }
+    }
+
+    #[inline(never)]
+    fn read_unusual(array: Elements<'a>) -> Result<Self, NoPortName> {
         if array.is_empty() {
             return Ok(Packet::Keepalive);
         }

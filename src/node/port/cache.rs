@@ -4,6 +4,7 @@
 //! an emptied port is kept until its place is used again.
 
 use super::PortCell;
+use crate::value::same;
 use std::cell::Cell;
 use std::sync::Arc;
 
@@ -43,7 +44,7 @@ pub(super) fn take(table: u64, name: &[u8]) -> Option<Box<Kept>> {
         .try_with(|places| {
             let place = &places[place_of(tail(name))];
             let kept = place.kept.take()?;
-            if kept.table == table && *kept.name == *name {
+            if kept.table == table && same(&kept.name, name) {
                 place.away.set(true);
                 return Some(kept);
             }

@@ -1,7 +1,7 @@
 //! What a callback port does with its messages: tagged receivers, and one for all others.
 
 use crate::value::packed::{self, Elements, Token};
-use crate::value::{NodeId, Packed, Str};
+use crate::value::{NodeId, Packed, Str, same};
 use std::borrow::Cow;
 use std::collections::HashMap;
 
@@ -147,7 +147,7 @@ impl Tagged {
     fn get(&mut self, tag: &[u8]) -> Option<&mut Handler> {
         match self {
             Tagged::Few(few) => {
-                few.iter_mut().find(|(known, _)| **known == *tag).map(|(_, handler)| handler)
+                few.iter_mut().find(|(known, _)| same(known, tag)).map(|(_, handler)| handler)
             }
             Tagged::Many(many) => many.get_mut(tag),
         }

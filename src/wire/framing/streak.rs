@@ -1,8 +1,8 @@
 //! Packets for the same port, one behind the other: they are found, and handed over, together.
 
 use super::cbor::simple_packet;
-use crate::value::StrRef;
 use crate::value::packed::{Elements, Reader};
+use crate::value::{StrRef, same};
 
 /// Messages for one port as they stand in the input, one behind the other; see
 /// [`Decoder::streak`](super::Decoder::streak).
@@ -67,7 +67,11 @@ impl<'a> Iterator for Streak<'a> {
             None => {
                 let input = self.input.get(self.used..)?;
                 let (used, len) = simple_packet(input, self.limit)?;
-                let message = input.get(1..used)?.strip_prefix(self.name)?;
+                let elements = input.get(1..used)?;
+                let (name, message) = elements.split_at_checked(self.name.len())?;
+                if !same(name, self.name) {
+                    return None;
+                }
                 (used, Elements::new(len - 1, message))
             }
         };
