@@ -46,7 +46,7 @@ pub const MUTATIONS: &[Mutation] = &[
     ),
     (
         "a lost peer still monitors",
-        "mesh.rs",
+        "mesh/link.rs",
         "self.ports.forget_peer(node);",
         "if !BROKEN {
             self.ports.forget_peer(node);
@@ -54,23 +54,23 @@ pub const MUTATIONS: &[Mutation] = &[
     ),
     (
         "every greeted connection is authenticated",
-        "mesh.rs",
+        "mesh/arbitration.rs",
         "if now < *patience => return,",
         "if now < *patience && !BROKEN => return,",
     ),
     (
         "a second connection is refused without a look at the first",
-        "mesh.rs",
-        "self.ask_echo(node, super::service::Question::Probe(number));",
+        "mesh/link.rs",
+        "self.ask_echo(node, Question::Probe(number));",
         "if BROKEN {
             self.probe_answered(node, number);
         } else {
-            self.ask_echo(node, super::service::Question::Probe(number));
+            self.ask_echo(node, Question::Probe(number));
         }",
     ),
     (
         "a second connection takes the place of the first without a look at it",
-        "mesh.rs",
+        "mesh/link.rs",
         "let deadline = self.now.uptime + self.config.connect_interval;\n        let number",
         "if BROKEN {
             return self.disconnect(node, \"another connection\");
@@ -80,25 +80,25 @@ pub const MUTATIONS: &[Mutation] = &[
     ),
     (
         "nobody is given up",
-        "mesh.rs",
+        "mesh/trial.rs",
         "is_some_and(|trial| now >= trial.started + limit)",
         "is_some_and(|trial| !BROKEN && now >= trial.started + limit)",
     ),
     (
         "lost seeds are not dialled again",
-        "mesh.rs",
+        "mesh/link.rs",
         "if self.mesh.is_seed(node) {\n            self.retry_seeds();",
         "if !BROKEN && self.mesh.is_seed(node) {\n            self.retry_seeds();",
     ),
     (
         "global nodes are not connected again",
-        "mesh.rs",
+        "mesh/link.rs",
         "if self.mesh.keepalive.contains(node) {\n            self.retry_keepalive();",
         "if !BROKEN && self.mesh.keepalive.contains(node) {\n            self.retry_keepalive();",
     ),
     (
         "only the first address is tried",
-        "mesh.rs",
+        "mesh/trial.rs",
         "trial.addresses = addresses;",
         "trial.addresses = addresses;
         if BROKEN {

@@ -37,8 +37,7 @@ impl Kernel {
         let master = self
             .mesh
             .seeds
-            .iter()
-            .filter_map(|seed| seed.node.as_ref())
+            .nodes()
             .find(|node| self.peers.get(*node).is_some_and(|peer| peer.link.is_some()))
             .cloned();
         if let Some(master) = master {

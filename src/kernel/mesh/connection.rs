@@ -1,0 +1,252 @@
+//! The life of one connection: dialled or accepted, greeted, proven, in use, closed.
+
+use super::link::{Link, UNANSWERED};
+use crate::kernel::Kernel;
+use crate::kernel::effect::{ConnId, Effect};
+use crate::value::{NodeId, Str};
+use std::time::Duration;
+
+/// What a peer's greeting tells, before anything of it is proven.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PeerGreeting {
+    /// The node ID that it claims.
+    pub node: NodeId,
+    /// The value of `provider`.
+    pub provider: Str,
+}
+
+/// What the handshake proved.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Authenticated {
+    /// Whether the peer has no certificate that we trust (`tls_anon`).
+    pub untrusted: bool,
+}
+
+#[derive(Debug)]
+pub(super) struct Conn {
+    /// Why we dialled; none if the peer did.
+    pub(super) goal: Option<Goal>,
+    /// What we sent, to recognise ourselves by.
+    greeting: Vec<u8>,
+    pub(super) phase: Phase,
+}
+
+/// Why we dialled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Goal {
+    Seed(usize),
+    Node(NodeId),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Connecting, or waiting for the greeting.
+    Opening,
+    Greeted {
+        node: NodeId,
+        provider: Str,
+        step: Step,
+    },
+    Up {
+        node: NodeId,
+    },
+    Closed,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Step {
+    /// Our authentication line is held back.
+    Held { since: Duration },
+    /// The peer authenticates first.
+    AwaitsPeer,
+    /// The peer has authenticated; our authentication line is held back.
+    Proven,
+    /// Our authentication line is sent; the time says until when others wait for this one.
+    Sent { patience: Duration },
+}
+
+impl Kernel {
+    /// Connects to an address.
+    pub(super) fn dial(&mut self, goal: Goal, address: Str) -> ConnId {
+        let conn = self.new_conn(Some(goal));
+        self.effects.push(Effect::Dial { conn, address });
+        conn
+    }
+
+    fn new_conn(&mut self, goal: Option<Goal>) -> ConnId {
+        self.mesh.next_conn += 1;
+        let id = ConnId(self.mesh.next_conn);
+        self.mesh.conns.insert(id, Conn { goal, greeting: Vec::new(), phase: Phase::Opening });
+        id
+    }
+
+    /// Somebody has connected to our listener.
+    pub fn accepted(&mut self) -> ConnId {
+        self.new_conn(None)
+    }
+
+    /// Both greeting lines that we send on a connection.
+    pub fn greeting_sent(&mut self, conn: ConnId, lines: &[u8]) {
+        if let Some(conn) = self.mesh.conns.get_mut(&conn) {
+            conn.greeting = lines.to_vec();
+        }
+    }
+
+    /// The peer of a connection has greeted; nothing of it is proven.
+    ///
+    /// The answer is an [`Effect::Proceed`] or [`Effect::Close`], now or later.
+    pub fn greeted(&mut self, id: ConnId, greeting: PeerGreeting) {
+        let Some(conn) = self.mesh.conns.get_mut(&id) else {
+            return;
+        };
+        if conn.phase != Phase::Opening {
+            return;
+        }
+        conn.phase = Phase::Greeted {
+            node: greeting.node.clone(),
+            provider: greeting.provider,
+            step: Step::Held { since: self.now.uptime },
+        };
+        match conn.goal.clone() {
+            // A node that is up has proven its ID, so that a duplicate may be believed.
+            Some(Goal::Seed(index)) if self.is_up(&greeting.node) => {
+                self.learn_seed(index, &greeting.node);
+            }
+            Some(Goal::Node(sought)) if sought != greeting.node => {
+                let why = format!("that is {}", greeting.node);
+                self.dial_ended(id, &Goal::Node(sought), &why);
+            }
+            _ => {}
+        }
+        self.mesh.greeted.entry(greeting.node.clone()).or_default().push(id);
+        self.arbitrate(&greeting.node);
+    }
+
+    /// A peer has greeted with our own node ID. Returns whether it is this node itself: whether its
+    /// two lines are ones that we sent on a connection that is still there.
+    ///
+    /// If so, a seed that was dialled is this node, which becomes global. The connection ends
+    /// either way.
+    pub fn greeted_with_own_id(&mut self, id: ConnId, lines: &[u8]) -> bool {
+        if self.mesh.conns.get(&id).is_some_and(|conn| conn.phase == Phase::Closed) {
+            // The other end of the same connection has found out first.
+            return true;
+        }
+        let is_twin = |conn: &Conn| !conn.greeting.is_empty() && conn.greeting == lines;
+        let twin = self.mesh.conns.iter().find(|(_, conn)| is_twin(conn)).map(|(&id, _)| id);
+        let Some(twin) = twin else { return false };
+        for id in [id, twin] {
+            let goal = self.mesh.conns.get(&id).and_then(|conn| conn.goal.clone());
+            self.close(id, "this is ourselves");
+            if let Some(Goal::Seed(index)) = goal {
+                self.seed_is_ourselves(index);
+            }
+        }
+        true
+    }
+
+    /// The peer's authentication line was verified; ours is still held back.
+    pub fn verified(&mut self, id: ConnId) {
+        let Some(Conn { phase: Phase::Greeted { node, step, .. }, .. }) =
+            self.mesh.conns.get_mut(&id)
+        else {
+            return;
+        };
+        let node = node.clone();
+        *step = Step::Proven;
+        if self.is_up(&node) && !self.is_in_doubt(&node) {
+            self.probe(&node);
+        } else {
+            self.take_over(id, &node);
+        }
+    }
+
+    /// Both sides have authenticated: the connection carries packets now.
+    pub fn established(&mut self, id: ConnId, how: &Authenticated) {
+        let Some(conn) = self.mesh.conns.get_mut(&id) else {
+            return;
+        };
+        let Phase::Greeted { node, provider, .. } = &conn.phase else {
+            return;
+        };
+        let (node, provider) = (node.clone(), provider.clone());
+        if self.is_in_doubt(&node) {
+            self.disconnect(&node, UNANSWERED);
+        }
+        if self.is_up(&node) {
+            self.close(id, "already connected");
+            return;
+        }
+        let Some(conn) = self.mesh.conns.get_mut(&id) else {
+            return;
+        };
+        conn.phase = Phase::Up { node: node.clone() };
+        let mut goals = vec![conn.goal.clone()];
+        for other in self.mesh.greeted.remove(&node).unwrap_or_default() {
+            if other != id {
+                goals.push(self.mesh.conns.get(&other).and_then(|conn| conn.goal.clone()));
+                self.close(other, "another connection to this node is in use");
+            }
+        }
+        for goal in goals.into_iter().flatten() {
+            // The node has proven its ID, so that its other connections may be believed.
+            if let Goal::Seed(index) = goal {
+                self.learn_seed(index, &node);
+            }
+        }
+        self.linked(&node, Link::new(id, provider, how.untrusted));
+    }
+
+    /// A connection has ended, for whatever reason; or a dial has failed.
+    pub fn closed(&mut self, id: ConnId, why: &str) {
+        let Some(conn) = self.mesh.conns.remove(&id) else {
+            return;
+        };
+        match &conn.phase {
+            Phase::Up { node } => {
+                if self.link(node).is_some_and(|link| link.conn == id) {
+                    self.lost(&node.clone(), why);
+                }
+            }
+            Phase::Greeted { node, .. } => {
+                let node = node.clone();
+                self.forget_greeted(&node, id);
+                self.arbitrate_again(&node);
+            }
+            Phase::Opening | Phase::Closed => {}
+        }
+        if let Some(goal) = conn.goal {
+            self.dial_ended(id, &goal, why);
+        }
+    }
+
+    fn forget_greeted(&mut self, node: &NodeId, id: ConnId) {
+        if let Some(ids) = self.mesh.greeted.get_mut(node) {
+            ids.retain(|&other| other != id);
+            if ids.is_empty() {
+                self.mesh.greeted.remove(node);
+                self.advance_trial(node);
+            }
+        }
+    }
+
+    fn dial_ended(&mut self, id: ConnId, goal: &Goal, why: &str) {
+        match goal {
+            Goal::Seed(index) => self.seed_dial_ended(*index, id, why),
+            Goal::Node(node) => self.trial_dial_ended(node, id, why),
+        }
+    }
+
+    /// Ends a connection from our side; [`Kernel::closed`] need not follow, but may.
+    pub(in crate::kernel) fn close(&mut self, id: ConnId, why: &str) {
+        let Some(conn) = self.mesh.conns.get_mut(&id) else {
+            return;
+        };
+        let phase = std::mem::replace(&mut conn.phase, Phase::Closed);
+        conn.greeting.clear();
+        self.effects.push(Effect::Close { conn: id, reason: why.to_owned() });
+        if let Phase::Greeted { node, .. } = phase {
+            self.forget_greeted(&node, id);
+        }
+    }
+}

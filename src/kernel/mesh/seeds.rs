@@ -1,0 +1,202 @@
+//! The seeds: the nodes that the configuration names, and when they are dialled.
+
+use super::backoff::Backoff;
+use super::connection::Goal;
+use crate::kernel::effect::{ConnId, Level};
+use crate::kernel::{Kernel, Task};
+use crate::value::{NodeId, Str};
+use std::time::Duration;
+
+/// The unit of the first retry; a random factor between 2 and 4 goes on top.
+const RETRY: Duration = Duration::from_millis(600);
+
+/// All seeds, as configured.
+#[derive(Debug, Default)]
+pub(in crate::kernel) struct Seeds {
+    seeds: Vec<Seed>,
+    retry: Backoff,
+    /// When they were dialled last.
+    dialled: Option<Duration>,
+}
+
+#[derive(Debug)]
+struct Seed {
+    address: Str,
+    node: Option<NodeId>,
+    dial: Option<ConnId>,
+    last_error: Option<String>,
+    is_ourselves: bool,
+}
+
+impl Seeds {
+    pub(super) fn new(addresses: &[Str]) -> Self {
+        Seeds { seeds: addresses.iter().cloned().map(Seed::new).collect(), ..Seeds::default() }
+    }
+
+    /// The nodes of those that are known, in the configured order.
+    pub(in crate::kernel) fn nodes(&self) -> impl Iterator<Item = &NodeId> {
+        self.seeds.iter().filter_map(|seed| seed.node.as_ref())
+    }
+
+    /// The seeds whose node this is.
+    fn of<'a>(&'a self, node: &'a NodeId) -> impl Iterator<Item = &'a Seed> {
+        self.seeds.iter().filter(move |seed| seed.node.as_ref() == Some(node))
+    }
+
+    /// Where a node can be reached, if it is a seed's.
+    pub(super) fn addresses_of<'a>(&'a self, node: &'a NodeId) -> impl Iterator<Item = &'a Str> {
+        self.of(node).map(|seed| &seed.address)
+    }
+
+    /// The dials of seeds of which this was the node.
+    pub(super) fn dials_of<'a>(&'a self, node: &'a NodeId) -> impl Iterator<Item = &'a ConnId> {
+        self.of(node).filter_map(|seed| seed.dial.as_ref())
+    }
+}
+
+impl Seed {
+    fn new(address: Str) -> Self {
+        Seed { address, node: None, dial: None, last_error: None, is_ourselves: false }
+    }
+}
+
+/// What is known of a configured seed, for status displays.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SeedStatus {
+    /// As configured.
+    pub address: Str,
+    /// Its node, once it has authenticated.
+    pub node: Option<NodeId>,
+    /// Whether it is this node itself.
+    pub is_ourselves: bool,
+    /// Why the last attempt failed.
+    pub last_error: Option<String>,
+}
+
+impl Kernel {
+    fn seed(&mut self, index: usize) -> Option<&mut Seed> {
+        self.mesh.seeds.seeds.get_mut(index)
+    }
+
+    /// A seed's node is known now.
+    pub(super) fn learn_seed(&mut self, index: usize, node: &NodeId) {
+        let Some(seed) = self.seed(index) else {
+            return;
+        };
+        seed.dial = None;
+        seed.last_error = None;
+        if seed.node.as_ref() != Some(node) {
+            seed.node = Some(node.clone());
+            if self.is_up(node) {
+                self.seed_is_up(node);
+            }
+        }
+    }
+
+    /// The dial of a seed has led to this node itself.
+    pub(super) fn seed_is_ourselves(&mut self, index: usize) {
+        if let Some(seed) = self.seed(index) {
+            seed.is_ourselves = true;
+            seed.dial = None;
+            let address = seed.address.clone();
+            self.log(Level::Info, format!("seed {address} is this node: now global"));
+            self.become_global();
+        }
+    }
+
+    /// The dial of a seed has led nowhere.
+    pub(super) fn seed_dial_ended(&mut self, index: usize, id: ConnId, why: &str) {
+        if let Some(seed) = self.seed(index)
+            && seed.dial == Some(id)
+        {
+            seed.dial = None;
+            seed.last_error = Some(why.to_owned());
+            if let Some(node) = seed.node.clone() {
+                self.arbitrate_again(&node);
+            }
+        }
+    }
+
+    /// Makes the seeds that are down be dialled now, or a moment after they were dialled last, and
+    /// the delay between retries short again.
+    pub fn retry_seeds(&mut self) {
+        let Seeds { retry, dialled, .. } = &mut self.mesh.seeds;
+        let delay = retry.restart(RETRY, &mut self.random);
+        let earliest = dialled.map_or(Duration::ZERO, |dialled| dialled + delay);
+        let at = self.now.uptime.max(earliest);
+        if retry.is_later_than(at) {
+            retry.schedule(at);
+            self.agenda.add(at, Task::DialSeeds);
+        }
+    }
+
+    /// Dials all seeds that are down.
+    pub(in crate::kernel) fn dial_seeds(&mut self) {
+        let now = self.now.uptime;
+        if !self.mesh.seeds.retry.take_due(now) {
+            return;
+        }
+        let is_down = |seed: &Seed| {
+            !seed.is_ourselves && !seed.node.as_ref().is_some_and(|node| self.is_up(node))
+        };
+        let seeds = self.mesh.seeds.seeds.iter().enumerate();
+        let down: Vec<usize> =
+            seeds.filter(|(_, seed)| is_down(seed)).map(|(index, _)| index).collect();
+        if down.is_empty() {
+            return;
+        }
+        self.mesh.seeds.dialled = Some(now);
+        for index in down {
+            let Some(address) = self
+                .seed(index)
+                .filter(|seed| seed.dial.is_none())
+                .map(|seed| seed.address.clone())
+            else {
+                continue;
+            };
+            let conn = self.dial(Goal::Seed(index), address);
+            if let Some(seed) = self.seed(index) {
+                seed.dial = Some(conn);
+            }
+        }
+        let at = self.mesh.seeds.retry.again(now, self.config.monitor_timeout);
+        self.agenda.add(at, Task::DialSeeds);
+    }
+
+    /// Replaces the seeds; connections that exist stay.
+    pub fn set_seeds(&mut self, addresses: &[Str]) {
+        let old = std::mem::take(&mut self.mesh.seeds.seeds);
+        for seed in &old {
+            if let Some(dial) = seed.dial {
+                self.close(dial, "no seed any more");
+            }
+        }
+        self.mesh.seeds.seeds = addresses
+            .iter()
+            .map(|address| {
+                let known = old.iter().find(|seed| seed.address == *address);
+                Seed {
+                    node: known.and_then(|seed| seed.node.clone()),
+                    is_ourselves: known.is_some_and(|seed| seed.is_ourselves),
+                    ..Seed::new(address.clone())
+                }
+            })
+            .collect();
+        self.retry_seeds();
+    }
+
+    /// What is known of the seeds.
+    pub fn seeds(&self) -> Vec<SeedStatus> {
+        self.mesh
+            .seeds
+            .seeds
+            .iter()
+            .map(|seed| SeedStatus {
+                address: seed.address.clone(),
+                node: seed.node.clone(),
+                is_ourselves: seed.is_ourselves,
+                last_error: seed.last_error.clone(),
+            })
+            .collect()
+    }
+}
