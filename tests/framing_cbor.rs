@@ -11,30 +11,13 @@ use framing_support::*;
 fn decode_items(count: u8, hex: &str) -> Result<Vec<Tree>, FramingError> {
     let mut wire = vec![0x81 + count, 0x41, b'p'];
     wire.extend(unhex(hex));
-    let whole = decode(Framing::Cbor, &wire);
-    let octets = decode_pieces(Framing::Cbor, FramingLimits::default(), wire.chunks(1));
-    assert_eq!(whole, octets, "{hex}");
-    let mut packets = whole?;
-    assert_eq!(packets.len(), 1, "{hex} is complete");
-    Ok(packets.remove(0).split_off(1))
+    items_of(Framing::Cbor, &wire)
 }
 
 fn item(hex: &str) -> Tree {
     let mut items = decode_items(1, hex).unwrap_or_else(|error| panic!("{hex}: {error}"));
     assert_eq!(items.len(), 1, "{hex}");
     items.remove(0)
-}
-
-fn array(items: impl IntoIterator<Item = Tree>) -> Tree {
-    Tree::Array(items.into_iter().collect())
-}
-
-fn hash<const N: usize>(pairs: [(&str, Tree); N]) -> Tree {
-    Tree::Hash(pairs.into_iter().map(|(key, value)| (key.as_bytes().to_vec(), value)).collect())
-}
-
-fn text(text: &str) -> Tree {
-    Tree::text(text)
 }
 
 #[test]

@@ -5,7 +5,7 @@
 mod framing_support;
 
 use aemp::value::packed::Elements;
-use aemp::wire::framing::{Framing, FramingError, FramingLimits};
+use aemp::wire::framing::{Framing, FramingError};
 use framing_support::*;
 
 fn with_length(image: &[u8]) -> Vec<u8> {
@@ -25,30 +25,13 @@ fn decode_items(count: u8, hex: &str) -> Result<Vec<Tree>, FramingError> {
     let mut image = vec![0x05, 0x0b, 0x02, 0, 0, 0, count + 1, 0x0a, 1, b'p'];
     image.extend(unhex(hex));
     let wire = with_length(&image);
-    let whole = decode(Framing::Storable, &wire);
-    let octets = decode_pieces(Framing::Storable, FramingLimits::default(), wire.chunks(1));
-    assert_eq!(whole, octets, "{hex}");
-    let mut packets = whole?;
-    assert_eq!(packets.len(), 1, "{hex} is complete");
-    Ok(packets.remove(0).split_off(1))
+    items_of(Framing::Storable, &wire)
 }
 
 fn item(hex: &str) -> Tree {
     let mut items = decode_items(1, hex).unwrap_or_else(|error| panic!("{hex}: {error}"));
     assert_eq!(items.len(), 1, "{hex}");
     items.remove(0)
-}
-
-fn array(items: impl IntoIterator<Item = Tree>) -> Tree {
-    Tree::Array(items.into_iter().collect())
-}
-
-fn hash<const N: usize>(pairs: [(&str, Tree); N]) -> Tree {
-    Tree::Hash(pairs.into_iter().map(|(key, value)| (key.as_bytes().to_vec(), value)).collect())
-}
-
-fn text(text: &str) -> Tree {
-    Tree::text(text)
 }
 
 #[test]

@@ -29,6 +29,16 @@ async fn missed(plan: Plan) -> Vec<String> {
     missed.map(|finding| format!("{}: {:?}", finding.check.id, finding.outcome)).collect()
 }
 
+/// What each of the plans, all at once, finds missed.
+async fn each_missed(plans: Vec<Plan>) -> Vec<Vec<String>> {
+    let runs: Vec<_> = plans.into_iter().map(|plan| tokio::spawn(missed(plan))).collect();
+    let mut all = Vec::new();
+    for run in runs {
+        all.push(run.await.unwrap());
+    }
+    all
+}
+
 /// What is missed is missed after a moment, and what passes may take its time.
 const A_MOMENT: Duration = Duration::from_secs(2);
 const LONG: Duration = Duration::from_secs(30);
@@ -62,14 +72,7 @@ fn each_fault_of_a_node_that_is_dialled_is_found_by_its_check() {
         .iter()
         .map(|(_, fault, check)| plan(behind(*fault), A_MOMENT, vec![(*check).to_owned()]))
         .collect();
-    let missed = inside.run(async {
-        let runs: Vec<_> = plans.into_iter().map(|plan| tokio::spawn(missed(plan))).collect();
-        let mut all = Vec::new();
-        for run in runs {
-            all.push(run.await.unwrap());
-        }
-        all
-    });
+    let missed = inside.run(each_missed(plans));
     assert_eq!(not_found(FAULTS, &missed), Vec::<String>::new());
 }
 
@@ -87,13 +90,6 @@ fn each_fault_of_a_node_that_dials_is_found_by_its_check() {
         .iter()
         .map(|(name, _, check)| plan(command(name), A_MOMENT * 2, vec![(*check).to_owned()]))
         .collect();
-    let missed = inside.run(async {
-        let runs: Vec<_> = plans.into_iter().map(|plan| tokio::spawn(missed(plan))).collect();
-        let mut all = Vec::new();
-        for run in runs {
-            all.push(run.await.unwrap());
-        }
-        all
-    });
+    let missed = inside.run(each_missed(plans));
     assert_eq!(not_found(DIALLING_FAULTS, &missed), Vec::<String>::new());
 }

@@ -95,40 +95,62 @@ impl Check {
             Position::Listen => self.listens != Listening::Never,
         }
     }
-
-    pub(crate) const fn should(self) -> Check {
-        Check { level: Level::Should, ..self }
-    }
-
-    pub(crate) const fn ours(self) -> Check {
-        Check { level: Level::Ours, ..self }
-    }
-
-    /// Only where the suite dials.
-    pub(crate) const fn dial(self) -> Check {
-        Check { listens: Listening::Never, ..self }
-    }
-
-    /// Only where the suite is the node's seeds, so many, and the node has no others.
-    pub(crate) const fn seeds(self, count: usize) -> Check {
-        Check { dials: false, listens: Listening::Alone(count), ..self }
-    }
 }
 
-/// A check that every node has to pass in both positions; the rows say what differs.
+/// A check without its code: what it is about, how much it matters, and where it can be found out.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Statement {
+    id: &'static str,
+    section: &'static str,
+    sentence: &'static str,
+    level: Level,
+    dials: bool,
+    listens: Listening,
+}
+
+/// What every node has to do in both positions, unless the rows say otherwise.
 pub(crate) const fn check(
     id: &'static str,
     section: &'static str,
     sentence: &'static str,
-    run: Run,
-) -> Check {
-    Check {
-        id,
-        section,
-        sentence,
-        level: Level::Must,
-        dials: true,
-        listens: Listening::Shared,
-        run,
+) -> Statement {
+    let (level, listens) = (Level::Must, Listening::Shared);
+    Statement { id, section, sentence, level, dials: true, listens }
+}
+
+impl Statement {
+    pub(crate) const fn should(self) -> Statement {
+        Statement { level: Level::Should, ..self }
+    }
+
+    pub(crate) const fn ours(self) -> Statement {
+        Statement { level: Level::Ours, ..self }
+    }
+
+    /// Only where the suite dials.
+    pub(crate) const fn dial(self) -> Statement {
+        Statement { listens: Listening::Never, ..self }
+    }
+
+    /// Only where the suite is the node's seeds, so many, and the node has no others.
+    pub(crate) const fn seeds(self, count: usize) -> Statement {
+        Statement { dials: false, listens: Listening::Alone(count), ..self }
+    }
+
+    /// How it is found out.
+    pub(crate) const fn by(self, run: Run) -> Check {
+        let Statement { id, section, sentence, level, dials, listens } = self;
+        Check { id, section, sentence, level, dials, listens, run }
     }
 }
+
+/// The code of a check: an async function of its context, or of what that becomes, and of more.
+macro_rules! run {
+    ($code:ident) => {
+        run!($code())
+    };
+    ($code:ident($($argument:expr),* $(,)?)) => {
+        |context| Box::pin($code(context.into() $(, $argument)*))
+    };
+}
+pub(super) use run;

@@ -221,6 +221,18 @@ impl Ctx {
         shake::meet(conn, shake).await
     }
 
+    /// As [`Ctx::meet`], for a name whose connection was just closed, which the node may not know
+    /// yet.
+    pub(crate) async fn meet_again(&self, name: &str) -> Verdict<Session> {
+        for _ in 0..20 {
+            if let Ok(session) = self.try_meet(name, &self.shake(name)).await {
+                return Ok(session);
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        self.meet(name).await
+    }
+
     /// A connection that the node makes to that seed of the check.
     pub(crate) async fn meet_at(&self, name: &str, seed: usize) -> Verdict<Session> {
         let conn = self.connect_at(name, seed).await?;

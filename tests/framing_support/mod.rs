@@ -208,3 +208,26 @@ pub fn fixture(name: &str) -> Vec<serde_json::Value> {
 pub fn loosely(trees: &[Tree]) -> Vec<Tree> {
     trees.iter().map(Tree::loosely).collect()
 }
+
+/// What follows the name of the port in the only packet of a wire, which is decoded whole and octet
+/// by octet.
+pub fn items_of(framing: Framing, wire: &[u8]) -> Result<Vec<Tree>, FramingError> {
+    let whole = decode(framing, wire);
+    let octets = decode_pieces(framing, FramingLimits::default(), wire.chunks(1));
+    assert_eq!(whole, octets, "{wire:x?}");
+    let mut packets = whole?;
+    assert_eq!(packets.len(), 1, "{wire:x?} is complete");
+    Ok(packets.remove(0).split_off(1))
+}
+
+pub fn array(items: impl IntoIterator<Item = Tree>) -> Tree {
+    Tree::Array(items.into_iter().collect())
+}
+
+pub fn hash<const N: usize>(pairs: [(&str, Tree); N]) -> Tree {
+    Tree::Hash(pairs.into_iter().map(|(key, value)| (key.as_bytes().to_vec(), value)).collect())
+}
+
+pub fn text(text: &str) -> Tree {
+    Tree::text(text)
+}

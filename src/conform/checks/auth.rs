@@ -1,75 +1,51 @@
 //! §1.4 and §1.5: what the node chooses, and how both sides prove who they are.
 
-use super::greeting::{framings_of, taken};
-use crate::conform::check::{Check, check};
+use super::greeting::{framings_of, greeting, hears_auth, taken};
+use crate::conform::check::{Check, check, run};
 use crate::conform::context::Ctx;
-use crate::conform::shake::{self, Agreed, Greeted, Shake};
+use crate::conform::shake::{self, Agreed, Shake};
 use crate::conform::stop::{Verdict, ensure, skip};
 use crate::wire::framing::Framing;
 use serde_json::json;
 
 /// Those about choices and tokens.
 pub(super) const CHECKS: &[Check] = &[
-    check("auth-unasked", "1", "Says its authentication line without waiting for ours.", |c| {
-        Box::pin(says_unasked(c))
-    }),
-    check("auth-hmac", "1.5", "hmac_sha3_512 is the HMAC of its greeting, then ours.", |c| {
-        Box::pin(hmac(c))
-    }),
-    check("auth-form", "1.5", "The token is in lower case hex, 128 digits.", |c| Box::pin(form(c))),
-    check("auth-more", "1.5", "Ignores further fields of the authentication line.", |c| {
-        taken(c, |s| s.more = ";key=value;more".into())
-    }),
-    check("auth-cleartext", "1.5", "Takes the secret itself, if it lists cleartext.", |c| {
-        Box::pin(cleartext(c))
-    })
-    .should(),
-    check("auth-never-clear", "1.5", "Never sends cleartext, even if it is listed first.", |c| {
-        taken(c, |s| s.auth.insert(0, "cleartext".into()))
-    })
-    .should(),
-    check("auth-choice", "1.4", "Sends the first method of our list that it can.", |c| {
-        Box::pin(choice(c))
-    }),
-    check("choose-json", "1.4", "Sends json to who lists it first.", |c| {
-        Box::pin(chooses(c, Framing::Json))
-    }),
-    check("choose-cbor", "1.4", "Sends cbor to who lists it first.", |c| {
-        Box::pin(chooses(c, Framing::Cbor))
-    }),
-    check("choose-storable", "1.4", "Sends storable to who lists it first.", |c| {
-        Box::pin(chooses(c, Framing::Storable))
-    }),
-    check("mix-json-cbor", "1.4", "Takes json while it sends cbor.", |c| {
-        Box::pin(mixes(c, Framing::Json, Framing::Cbor))
-    }),
-    check("mix-json-storable", "1.4", "Takes json while it sends storable.", |c| {
-        Box::pin(mixes(c, Framing::Json, Framing::Storable))
-    }),
-    check("mix-cbor-json", "1.4", "Takes cbor while it sends json.", |c| {
-        Box::pin(mixes(c, Framing::Cbor, Framing::Json))
-    }),
-    check("mix-cbor-storable", "1.4", "Takes cbor while it sends storable.", |c| {
-        Box::pin(mixes(c, Framing::Cbor, Framing::Storable))
-    }),
-    check("mix-storable-json", "1.4", "Takes storable while it sends json.", |c| {
-        Box::pin(mixes(c, Framing::Storable, Framing::Json))
-    }),
-    check("mix-storable-cbor", "1.4", "Takes storable while it sends cbor.", |c| {
-        Box::pin(mixes(c, Framing::Storable, Framing::Cbor))
-    }),
+    check("auth-unasked", "1", "Says its authentication line without waiting for ours.")
+        .by(run!(says_unasked)),
+    check("auth-hmac", "1.5", "hmac_sha3_512 is the HMAC of its greeting, then ours.")
+        .by(run!(hmac)),
+    check("auth-form", "1.5", "The token is in lower case hex, 128 digits.").by(run!(form)),
+    check("auth-more", "1.5", "Ignores further fields of the authentication line.")
+        .by(run!(taken(|s| s.more = ";key=value;more".into()))),
+    check("auth-cleartext", "1.5", "Takes the secret itself, if it lists cleartext.")
+        .should()
+        .by(run!(cleartext)),
+    check("auth-never-clear", "1.5", "Never sends cleartext, even if it is listed first.")
+        .should()
+        .by(run!(taken(|s| s.auth.insert(0, "cleartext".into())))),
+    check("auth-choice", "1.4", "Sends the first method of our list that it can.").by(run!(choice)),
+    check("choose-json", "1.4", "Sends json to who lists it first.")
+        .by(run!(chooses(Framing::Json))),
+    check("choose-cbor", "1.4", "Sends cbor to who lists it first.")
+        .by(run!(chooses(Framing::Cbor))),
+    check("choose-storable", "1.4", "Sends storable to who lists it first.")
+        .by(run!(chooses(Framing::Storable))),
+    check("mix-json-cbor", "1.4", "Takes json while it sends cbor.")
+        .by(run!(mixes(Framing::Json, Framing::Cbor))),
+    check("mix-json-storable", "1.4", "Takes json while it sends storable.")
+        .by(run!(mixes(Framing::Json, Framing::Storable))),
+    check("mix-cbor-json", "1.4", "Takes cbor while it sends json.")
+        .by(run!(mixes(Framing::Cbor, Framing::Json))),
+    check("mix-cbor-storable", "1.4", "Takes cbor while it sends storable.")
+        .by(run!(mixes(Framing::Cbor, Framing::Storable))),
+    check("mix-storable-json", "1.4", "Takes storable while it sends json.")
+        .by(run!(mixes(Framing::Storable, Framing::Json))),
+    check("mix-storable-cbor", "1.4", "Takes storable while it sends cbor.")
+        .by(run!(mixes(Framing::Storable, Framing::Cbor))),
 ];
 
 async fn says_unasked(c: Ctx) -> Verdict {
-    let shake = c.shake("a");
-    let mut conn = c.connect("a").await?;
-    let greeted = shake::greet(&mut conn, &shake).await?;
-    let mut in_tls = false;
-    if let Some(tls) = shake.tls.as_ref().filter(|_| greeted.peer.offers_tls()) {
-        conn.start_tls(greeted.we_are_client(), tls).await?;
-        in_tls = true;
-    }
-    shake::hear_auth(&mut conn, &shake, &greeted, in_tls).await?;
+    hears_auth(&c).await?;
     Ok(())
 }
 
@@ -92,11 +68,6 @@ async fn form(c: Ctx) -> Verdict {
     ensure(auth.token.len() == 128 && auth.token.chars().all(is_lower_hex), || {
         format!("the token is {:?}", auth.token)
     })
-}
-
-async fn greeted(c: &Ctx) -> Verdict<Greeted> {
-    let mut conn = c.connect("a").await?;
-    Ok(shake::greet(&mut conn, &c.shake("a")).await?)
 }
 
 async fn cleartext(c: Ctx) -> Verdict {
@@ -137,7 +108,7 @@ async fn chooses(c: Ctx, framing: Framing) -> Verdict {
 
 async fn mixes(c: Ctx, sends: Framing, receives: Framing) -> Verdict {
     let known = match c.position() {
-        crate::conform::check::Position::Dial => framings_of(&greeted(&c).await?.peer.framings),
+        crate::conform::check::Position::Dial => framings_of(&greeting(&c).await?.peer.framings),
         // There is one connection only, and nodes without all three say so on it.
         crate::conform::check::Position::Listen => Framing::ALL.to_vec(),
     };

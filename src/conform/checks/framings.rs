@@ -2,7 +2,7 @@
 
 use super::REST;
 use super::greeting::framings_of;
-use crate::conform::check::{Check, check};
+use crate::conform::check::{Check, check, run};
 use crate::conform::context::Ctx;
 use crate::conform::pattern;
 use crate::conform::session::{Session, encoded, show_packet};
@@ -18,15 +18,12 @@ const VALUES: &str = include_str!("../../../fixtures/values.jsonl");
 macro_rules! for_each_framing {
     ($($id:literal $section:literal $sentence:literal $run:ident;)*) => {
         &[$(
-            check(concat!($id, "-json"), $section, concat!($sentence, " (json)"), |c| {
-                Box::pin($run(c, Framing::Json))
-            }),
-            check(concat!($id, "-cbor"), $section, concat!($sentence, " (cbor)"), |c| {
-                Box::pin($run(c, Framing::Cbor))
-            }),
-            check(concat!($id, "-storable"), $section, concat!($sentence, " (storable)"), |c| {
-                Box::pin($run(c, Framing::Storable))
-            }),
+            check(concat!($id, "-json"), $section, concat!($sentence, " (json)"))
+                .by(run!($run(Framing::Json))),
+            check(concat!($id, "-cbor"), $section, concat!($sentence, " (cbor)"))
+                .by(run!($run(Framing::Cbor))),
+            check(concat!($id, "-storable"), $section, concat!($sentence, " (storable)"))
+                .by(run!($run(Framing::Storable))),
         )*]
     };
 }
@@ -45,54 +42,38 @@ pub(super) const IN_EACH: &[Check] = for_each_framing! {
 
 /// Those about one of them.
 pub(super) const CHECKS: &[Check] = &[
-    check("json-space", "2.2", "White space may stand between and inside of JSON texts.", |c| {
-        Box::pin(variants(c, Framing::Json, JSON_SPACE))
-    }),
-    check("json-escapes", "2.2", "Escapes in JSON strings stand for their characters.", |c| {
-        Box::pin(variants(c, Framing::Json, JSON_ESCAPES))
-    }),
-    check("json-numbers", "2.2", "All notations of JSON numbers are read.", |c| {
-        Box::pin(variants(c, Framing::Json, JSON_NUMBERS))
-    }),
-    check("cbor-indefinite", "2.3", "Arrays, maps and strings may have no length.", |c| {
-        Box::pin(variants(c, Framing::Cbor, CBOR_INDEFINITE))
-    }),
-    check("cbor-long-heads", "2.3", "Heads may be longer than they need to be.", |c| {
-        Box::pin(variants(c, Framing::Cbor, CBOR_HEADS))
-    }),
-    check("cbor-floats", "2.3", "Floats may have 16, 32 or 64 bits.", |c| {
-        Box::pin(variants(c, Framing::Cbor, CBOR_FLOATS))
-    }),
-    check("cbor-tags", "2.3", "Of an unknown tag the content counts.", |c| {
-        Box::pin(variants(c, Framing::Cbor, CBOR_TAGS))
-    }),
-    check("cbor-stringrefs", "2.3", "References to strings sent before are resolved.", |c| {
-        Box::pin(variants(c, Framing::Cbor, CBOR_STRINGREFS))
-    }),
-    check("cbor-shared", "2.3", "References to values sent before are resolved.", |c| {
-        Box::pin(variants(c, Framing::Cbor, CBOR_SHARED))
-    }),
-    check("cbor-text-names", "2.1", "Names of requests and ports may come as text.", |c| {
-        Box::pin(variants(c, Framing::Cbor, CBOR_TEXT))
-    }),
-    check("cbor-surrogates", "2.1", "Strings that are no Unicode pass as they are.", |c| {
-        Box::pin(surrogates(c))
-    }),
-    check("storable-strings", "2.4", "All opcodes of strings are read.", |c| {
-        Box::pin(variants(c, Framing::Storable, STORABLE_STRINGS))
-    }),
-    check("storable-numbers", "2.4", "All opcodes of integers are read.", |c| {
-        Box::pin(variants(c, Framing::Storable, STORABLE_NUMBERS))
-    }),
-    check("storable-refs", "2.4", "References to values that came before are resolved.", |c| {
-        Box::pin(variants(c, Framing::Storable, STORABLE_REFS))
-    }),
-    check("storable-hashes", "2.4", "Hashes with and without flags are read.", |c| {
-        Box::pin(variants(c, Framing::Storable, STORABLE_HASHES))
-    }),
-    check("storable-undef", "2.4", "All opcodes of undef are read.", |c| {
-        Box::pin(variants(c, Framing::Storable, STORABLE_UNDEF))
-    }),
+    check("json-space", "2.2", "White space may stand between and inside of JSON texts.")
+        .by(run!(variants(Framing::Json, JSON_SPACE))),
+    check("json-escapes", "2.2", "Escapes in JSON strings stand for their characters.")
+        .by(run!(variants(Framing::Json, JSON_ESCAPES))),
+    check("json-numbers", "2.2", "All notations of JSON numbers are read.")
+        .by(run!(variants(Framing::Json, JSON_NUMBERS))),
+    check("cbor-indefinite", "2.3", "Arrays, maps and strings may have no length.")
+        .by(run!(variants(Framing::Cbor, CBOR_INDEFINITE))),
+    check("cbor-long-heads", "2.3", "Heads may be longer than they need to be.")
+        .by(run!(variants(Framing::Cbor, CBOR_HEADS))),
+    check("cbor-floats", "2.3", "Floats may have 16, 32 or 64 bits.")
+        .by(run!(variants(Framing::Cbor, CBOR_FLOATS))),
+    check("cbor-tags", "2.3", "Of an unknown tag the content counts.")
+        .by(run!(variants(Framing::Cbor, CBOR_TAGS))),
+    check("cbor-stringrefs", "2.3", "References to strings sent before are resolved.")
+        .by(run!(variants(Framing::Cbor, CBOR_STRINGREFS))),
+    check("cbor-shared", "2.3", "References to values sent before are resolved.")
+        .by(run!(variants(Framing::Cbor, CBOR_SHARED))),
+    check("cbor-text-names", "2.1", "Names of requests and ports may come as text.")
+        .by(run!(variants(Framing::Cbor, CBOR_TEXT))),
+    check("cbor-surrogates", "2.1", "Strings that are no Unicode pass as they are.")
+        .by(run!(surrogates)),
+    check("storable-strings", "2.4", "All opcodes of strings are read.")
+        .by(run!(variants(Framing::Storable, STORABLE_STRINGS))),
+    check("storable-numbers", "2.4", "All opcodes of integers are read.")
+        .by(run!(variants(Framing::Storable, STORABLE_NUMBERS))),
+    check("storable-refs", "2.4", "References to values that came before are resolved.")
+        .by(run!(variants(Framing::Storable, STORABLE_REFS))),
+    check("storable-hashes", "2.4", "Hashes with and without flags are read.")
+        .by(run!(variants(Framing::Storable, STORABLE_HASHES))),
+    check("storable-undef", "2.4", "All opcodes of undef are read.")
+        .by(run!(variants(Framing::Storable, STORABLE_UNDEF))),
 ];
 
 /// Who lists only this framing, and sends only it.

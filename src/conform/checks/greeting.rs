@@ -1,6 +1,7 @@
 //! §1.1 and §1.2: the greeting that the node says, and greetings that it has to take.
 
-use crate::conform::check::{Check, check};
+use crate::conform::check::{Check, check, run};
+use crate::conform::conn::Conn;
 use crate::conform::context::Ctx;
 use crate::conform::session::encoded;
 use crate::conform::shake::{self, A_MOMENT, Greeted, Manner, Shake};
@@ -11,125 +12,91 @@ use serde_json::json;
 
 /// Those about greetings.
 pub(super) const CHECKS: &[Check] = &[
-    check("greet-unasked", "1", "Greets without waiting for the peer's greeting.", |c| {
-        Box::pin(greets_unasked(c))
-    }),
-    check("greet-form", "1.1", "The first line has the protocol aemp, version 1, an ID.", |c| {
-        Box::pin(form(c))
-    }),
-    check("greet-methods", "1.1", "The greeting lists a known authentication method.", |c| {
-        Box::pin(methods(c))
-    }),
-    check("greet-framings", "1.1", "The greeting lists a known framing.", |c| {
-        Box::pin(framings(c))
-    }),
-    check("greet-keys", "1.1", "The greeting has the keys mproto=1 and gproto=1.", |c| {
-        Box::pin(keys(c))
-    })
-    .should(),
-    check("greet-tls-key", "1.1", "The key tls is there if there is a certificate.", |c| {
-        Box::pin(tls_key(c))
-    }),
-    check("greet-length", "1", "The greeting fits into the 4096 octets that peers take.", |c| {
-        Box::pin(length(c))
-    }),
-    check("greet-lf", "1", "Lines end in LF, with no CR before it.", |c| Box::pin(ends_in_lf(c)))
-        .should(),
-    check("greet-nonce-length", "1.2", "The nonce has at least 32 characters.", |c| {
-        Box::pin(nonce_length(c))
-    })
-    .should(),
-    check("greet-nonce-fresh", "1.2", "No two connections have the same nonce.", |c| {
-        Box::pin(nonce_fresh(c))
-    })
-    .dial(),
-    check("take-late", "1", "Takes a peer that greets second.", |c| {
-        taken(c, |s| s.manner = Manner::Late)
-    }),
-    check("take-dribble", "1", "Takes a handshake that comes octet by octet.", |c| {
-        taken(c, |s| s.manner = Manner::Dribble)
-    }),
-    check("take-crlf", "1", "Takes lines that end in CR LF, and hashes none of the ends.", |c| {
-        taken(c, |s| s.eol = "\r\n")
-    }),
-    check("take-3kib", "1", "Takes a greeting of 3 KiB.", |c| {
-        taken(c, |s| s.keys.push(("pad".into(), "x".repeat(3000))))
-    }),
-    check("take-version", "1.1", "Takes version 1.0, which is the number 1.", |c| {
-        taken(c, |s| s.version = "1.0".into())
-    }),
-    check("take-no-keys", "1.1", "Takes a greeting without any key.", |c| {
-        taken(c, |s| {
-            s.keys.clear();
-        })
-    }),
-    check("take-unknown-keys", "1.1", "Ignores unknown keys, whatever their values.", |c| {
-        taken(c, |s| {
+    check("greet-unasked", "1", "Greets without waiting for the peer's greeting.")
+        .by(run!(greets_unasked)),
+    check("greet-form", "1.1", "The first line has the protocol aemp, version 1, an ID.")
+        .by(run!(form)),
+    check("greet-methods", "1.1", "The greeting lists a known authentication method.")
+        .by(run!(methods)),
+    check("greet-framings", "1.1", "The greeting lists a known framing.").by(run!(framings)),
+    check("greet-keys", "1.1", "The greeting has the keys mproto=1 and gproto=1.")
+        .should()
+        .by(run!(keys)),
+    check("greet-tls-key", "1.1", "The key tls is there if there is a certificate.")
+        .by(run!(tls_key)),
+    check("greet-length", "1", "The greeting fits into the 4096 octets that peers take.")
+        .by(run!(length)),
+    check("greet-lf", "1", "Lines end in LF, with no CR before it.").should().by(run!(ends_in_lf)),
+    check("greet-nonce-length", "1.2", "The nonce has at least 32 characters.")
+        .should()
+        .by(run!(nonce_length)),
+    check("greet-nonce-fresh", "1.2", "No two connections have the same nonce.")
+        .dial()
+        .by(run!(nonce_fresh)),
+    check("take-late", "1", "Takes a peer that greets second.")
+        .by(run!(taken(|s| s.manner = Manner::Late))),
+    check("take-dribble", "1", "Takes a handshake that comes octet by octet.")
+        .by(run!(taken(|s| s.manner = Manner::Dribble))),
+    check("take-crlf", "1", "Takes lines that end in CR LF, and hashes none of the ends.")
+        .by(run!(taken(|s| s.eol = "\r\n"))),
+    check("take-3kib", "1", "Takes a greeting of 3 KiB.")
+        .by(run!(taken(|s| s.keys.push(("pad".into(), "x".repeat(3000)))))),
+    check("take-version", "1.1", "Takes version 1.0, which is the number 1.")
+        .by(run!(taken(|s| s.version = "1.0".into()))),
+    check("take-no-keys", "1.1", "Takes a greeting without any key.").by(run!(taken(|s| {
+        s.keys.clear();
+    }))),
+    check("take-unknown-keys", "1.1", "Ignores unknown keys, whatever their values.").by(run!(
+        taken(|s| {
             for (key, value) in [("colour", "blue"), ("empty", ""), ("two", "a=b")] {
                 s.keys.insert(0, (key.into(), value.into()));
             }
         })
-    }),
-    check("take-escaped-key", "1.1", "Takes escapes in values, and a % that is none.", |c| {
-        taken(c, |s| s.keys.push(("odd".into(), "%3b%25%zz%".into())))
-    }),
-    check("take-escaped-id", "1.1", "Takes a node ID as it is written, and undoes nothing.", |c| {
-        taken(c, |s| s.node.push_str("%3bid%25"))
-    }),
-    check("take-octet-id", "1.1", "Takes a node ID with octets above 127.", |c| {
-        Box::pin(octet_id(c))
-    })
-    .should(),
-    check("take-methods", "1.4", "Passes over methods that it does not know.", |c| {
-        taken(c, |s| {
+    )),
+    check("take-escaped-key", "1.1", "Takes escapes in values, and a % that is none.")
+        .by(run!(taken(|s| s.keys.push(("odd".into(), "%3b%25%zz%".into()))))),
+    check("take-escaped-id", "1.1", "Takes a node ID as it is written, and undoes nothing.")
+        .by(run!(taken(|s| s.node.push_str("%3bid%25")))),
+    check("take-octet-id", "1.1", "Takes a node ID with octets above 127.")
+        .should()
+        .by(run!(octet_id)),
+    check("take-methods", "1.4", "Passes over methods that it does not know.").by(run!(taken(
+        |s| {
             s.auth.splice(0..0, ["hmac_md6_64_256".into(), "x".into()]);
-        })
-    }),
-    check("take-framings", "1.4", "Passes over framings that it does not know.", |c| {
-        taken(c, |s| {
+        }
+    ))),
+    check("take-framings", "1.4", "Passes over framings that it does not know.").by(run!(taken(
+        |s| {
             s.framings.splice(0..0, ["xml".into(), "json2".into()]);
-        })
-    }),
-    check("take-as-perl", "1.1", "Takes the greeting that AnyEvent::MP 2.02 says.", |c| {
-        taken(c, |s| {
+        }
+    ))),
+    check("take-as-perl", "1.1", "Takes the greeting that AnyEvent::MP 2.02 says.").by(run!(
+        taken(|s| {
             let keys = [("provider", "AE-2.02"), ("peeraddr", "127.0.0.1:9"), ("gproto", "1")];
             s.keys = keys.map(|(key, value)| (key.to_owned(), value.to_owned())).to_vec();
             s.keys.push(("mproto".into(), "1".into()));
         })
-    }),
-    check("take-no-nonce", "1.2", "Takes an empty second line.", |c| {
-        taken(c, |s| s.nonce = Some(Vec::new()))
-    }),
-    check("take-odd-nonce", "1.2", "Takes any octets as second line.", |c| {
-        taken(c, |s| s.nonce = Some(b";=,%; \t\xe9\xff".to_vec()))
-    }),
-    check(
-        "take-claimed-tls",
-        "1.4",
-        "Without a certificate it does no TLS, whoever offers.",
-        |c| Box::pin(claimed_tls(c)),
-    ),
-    check("take-early", "1", "Takes packets in the same write as the authentication line.", |c| {
-        Box::pin(early(c))
-    }),
-    check("hold-packets", "1", "Sends no packet before it has verified the peer.", |c| {
-        Box::pin(holds_packets(c))
-    }),
+    )),
+    check("take-no-nonce", "1.2", "Takes an empty second line.")
+        .by(run!(taken(|s| s.nonce = Some(Vec::new())))),
+    check("take-odd-nonce", "1.2", "Takes any octets as second line.")
+        .by(run!(taken(|s| s.nonce = Some(b";=,%; \t\xe9\xff".to_vec())))),
+    check("take-claimed-tls", "1.4", "Without a certificate it does no TLS, whoever offers.")
+        .by(run!(claimed_tls)),
+    check("take-early", "1", "Takes packets in the same write as the authentication line.")
+        .by(run!(early)),
+    check("hold-packets", "1", "Sends no packet before it has verified the peer.")
+        .by(run!(holds_packets)),
 ];
 
 /// The node takes a handshake that is changed so.
-pub(super) fn taken(
-    c: Ctx,
-    change: fn(&mut Shake),
-) -> std::pin::Pin<Box<dyn Future<Output = Verdict> + Send>> {
-    Box::pin(async move {
-        let mut shake = c.shake("a");
-        change(&mut shake);
-        c.is_taken(&shake).await
-    })
+pub(super) async fn taken(c: Ctx, change: fn(&mut Shake)) -> Verdict {
+    let mut shake = c.shake("a");
+    change(&mut shake);
+    c.is_taken(&shake).await
 }
 
-async fn greeting(c: &Ctx) -> Verdict<Greeted> {
+pub(super) async fn greeting(c: &Ctx) -> Verdict<Greeted> {
     let mut conn = c.connect("a").await?;
     Ok(shake::greet(&mut conn, &c.shake("a")).await?)
 }
@@ -246,16 +213,21 @@ async fn early(c: Ctx) -> Verdict {
     Ok(())
 }
 
-async fn holds_packets(c: Ctx) -> Verdict {
+/// A connection on which the node has said its authentication line, and we have not.
+pub(super) async fn hears_auth(c: &Ctx) -> Verdict<Conn> {
     let shake = c.shake("a");
     let mut conn = c.connect("a").await?;
     let greeted = shake::greet(&mut conn, &shake).await?;
-    let mut in_tls = false;
-    if let Some(tls) = shake.tls.as_ref().filter(|_| greeted.peer.offers_tls()) {
+    let tls = shake.tls.as_ref().filter(|_| greeted.peer.offers_tls());
+    if let Some(tls) = tls {
         conn.start_tls(greeted.we_are_client(), tls).await?;
-        in_tls = true;
     }
-    shake::hear_auth(&mut conn, &shake, &greeted, in_tls).await?;
+    shake::hear_auth(&mut conn, &shake, &greeted, tls.is_some()).await?;
+    Ok(conn)
+}
+
+async fn holds_packets(c: Ctx) -> Verdict {
+    let mut conn = hears_auth(&c).await?;
     if !conn.unread.is_empty() {
         return miss("octets came with its authentication line, before ours was said");
     }

@@ -1,8 +1,8 @@
 //! §4 and §1.7: who connects to whom, as seen by who dials the node.
 
 use super::REST;
-use super::monitors::{met_again, spawned};
-use crate::conform::check::{Check, check};
+use super::service::Service;
+use crate::conform::check::{Check, check, run};
 use crate::conform::conn::Conn;
 use crate::conform::context::Ctx;
 use crate::conform::session::{Pace, Session, is_text, show_packet};
@@ -14,62 +14,44 @@ use tokio::net::TcpListener;
 
 /// Those about the mesh.
 pub(super) const CHECKS: &[Check] = &[
-    check(
-        "mesh-demand",
-        "4.3",
-        "Dials a node whose address is known when somebody sends to it.",
-        |c| Box::pin(on_demand(c)),
-    )
-    .dial(),
-    check("mesh-queue", "4.3", "What waited for the connection arrives in order.", |c| {
-        Box::pin(queue(c))
-    })
-    .dial(),
-    check("mesh-second", "4.3", "Tries the next address if one does not answer.", |c| {
-        Box::pin(second_address(c))
-    })
-    .should()
-    .dial(),
-    check("mesh-incoming", "4.3", "What waits for a node goes out when that node dials.", |c| {
-        Box::pin(incoming(c))
-    })
-    .dial(),
-    check("mesh-other-id", "4.3", "Goes on if another node answers on an address.", |c| {
-        Box::pin(other_id(c))
-    })
-    .ours()
-    .dial(),
-    check("mesh-nowhere", "4.3", "A monitor on a node without an address fires at once.", |c| {
-        Box::pin(nowhere(c))
-    })
-    .ours()
-    .dial(),
-    check("mesh-global", "5.2", "A global node connects to every node in the family 'g.", |c| {
-        Box::pin(global_mesh(c))
-    })
-    .dial(),
-    check("mesh-again", "4.4", "A node that went away is taken again.", |c| Box::pin(again(c)))
-        .dial(),
-    check(
-        "mesh-dead",
-        "4.4",
-        "A new connection replaces one that does not answer any more.",
-        |c| Box::pin(replaces_dead(c)),
-    )
-    .ours()
-    .dial(),
-    check("data-unexpected", "1.7", "Refuses a data connection that nobody expects.", |c| {
-        Box::pin(unexpected_data(c))
-    })
-    .dial(),
-    check("data-timeout", "3.6", "Kills the port of a data connection that does not come.", |c| {
-        Box::pin(data_timeout(c))
-    })
-    .should(),
-    check("log-monitors", "3.5", "Monitors the port to which it is to send its log.", |c| {
-        Box::pin(log_monitors(c))
-    })
-    .should(),
+    check("mesh-demand", "4.3", "Dials a node whose address is known when somebody sends to it.")
+        .dial()
+        .by(run!(on_demand)),
+    check("mesh-queue", "4.3", "What waited for the connection arrives in order.")
+        .dial()
+        .by(run!(queue)),
+    check("mesh-second", "4.3", "Tries the next address if one does not answer.")
+        .should()
+        .dial()
+        .by(run!(second_address)),
+    check("mesh-incoming", "4.3", "What waits for a node goes out when that node dials.")
+        .dial()
+        .by(run!(incoming)),
+    check("mesh-other-id", "4.3", "Goes on if another node answers on an address.")
+        .ours()
+        .dial()
+        .by(run!(other_id)),
+    check("mesh-nowhere", "4.3", "A monitor on a node without an address fires at once.")
+        .ours()
+        .dial()
+        .by(run!(nowhere)),
+    check("mesh-global", "5.2", "A global node connects to every node in the family 'g.")
+        .dial()
+        .by(run!(global_mesh)),
+    check("mesh-again", "4.4", "A node that went away is taken again.").dial().by(run!(again)),
+    check("mesh-dead", "4.4", "A new connection replaces one that does not answer any more.")
+        .ours()
+        .dial()
+        .by(run!(replaces_dead)),
+    check("data-unexpected", "1.7", "Refuses a data connection that nobody expects.")
+        .dial()
+        .by(run!(unexpected_data)),
+    check("data-timeout", "3.6", "Kills the port of a data connection that does not come.")
+        .should()
+        .by(run!(data_timeout)),
+    check("log-monitors", "3.5", "Monitors the port to which it is to send its log.")
+        .should()
+        .by(run!(log_monitors)),
 ];
 
 /// A place to be dialled at, which the node learns from one of its slaves to be that of `name`.
@@ -166,11 +148,9 @@ async fn other_id(c: Ctx) -> Verdict {
 }
 
 async fn nowhere(c: Ctx) -> Verdict {
-    c.service()?;
-    let mut a = c.meet("a").await?;
-    spawned(&c, &mut a, &c.port_name()).await?;
+    let mut a = Service::met(&c).await?;
     let nobody = c.name("nobody");
-    a.send(json!([c.port_name(), "mon", "m", format!("{nobody}#port"), a.port("fired")])).await?;
+    a.lets(json!(["mon", "m", format!("{nobody}#port"), a.port("fired")])).await?;
     a.expect_first(json!(["fired", REST]), json!(["fired", "m", "transport_error", nobody, REST]))
         .await?;
     Ok(())
@@ -197,7 +177,7 @@ async fn again(c: Ctx) -> Verdict {
     let mut a = c.meet("a").await?;
     a.barrier().await?;
     a.close().await;
-    let mut a = met_again(&c, "a").await?;
+    let mut a = c.meet_again("a").await?;
     a.barrier().await
 }
 

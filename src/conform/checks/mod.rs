@@ -9,6 +9,7 @@ mod monitors;
 mod refusals;
 mod requests;
 mod robustness;
+mod service;
 mod slave;
 mod tls;
 
@@ -27,8 +28,13 @@ pub fn all() -> impl Iterator<Item = &'static Check> {
         requests::CHECKS,
         monitors::CHECKS,
         mesh::CHECKS,
-        slave::CHECKS,
-        global::CHECKS,
+        slave::seeds::CHECKS,
+        slave::failover::CHECKS,
+        slave::database::CHECKS,
+        global::queries::CHECKS,
+        global::changes::CHECKS,
+        global::owners::CHECKS,
+        global::others::CHECKS,
         robustness::CHECKS,
     ];
     groups.into_iter().flatten()

@@ -1,134 +1,88 @@
 //! §3.1, §3.2 and §3.4: monitors, deaths and spawned ports.
 
+use super::service::Service;
 use super::{ANY, REST};
-use crate::conform::check::{Check, check};
+use crate::conform::check::{Check, check, run};
 use crate::conform::context::Ctx;
-use crate::conform::session::{Session, is_text, show_packet};
+use crate::conform::session::{is_text, show_packet};
 use crate::conform::stop::{Verdict, ensure};
 use serde_json::{Value as Json, json};
 use std::time::Duration;
 
 /// Those about monitors.
 pub(super) const CHECKS: &[Check] = &[
-    check("mon-unknown", "3.1", "mon1 for a port that is not there is answered with kil0.", |c| {
-        Box::pin(unknown(c))
-    }),
-    check("mon-unknown-once", "3.1", "A monitor fires once.", |c| Box::pin(unknown_once(c))),
-    check(
-        "mon-unknown-text",
-        "3.1",
-        "That kil0 has the reference's text and the port's ID.",
-        |c| Box::pin(unknown_text(c)),
-    )
-    .should(),
-    check("mon-same-name", "2.1", "A port's name is the same as octets and as text.", |c| {
-        Box::pin(same_name(c))
-    }),
-    check("mon0-unknown", "3.1", "mon0 for a port that nobody monitors has no effect.", |c| {
-        Box::pin(harmless(c, json!(["", "mon0", "no-such-port"])))
-    }),
-    check("kil1-unknown", "3.1", "kil1 for a port that is not there has no effect.", |c| {
-        Box::pin(harmless(c, json!(["", "kil1", "no-such-port", "reason"])))
-    }),
-    check("kil0-unknown", "3.1", "kil0 for a port that it does not monitor has no effect.", |c| {
-        Box::pin(harmless(c, json!(["", "kil0", "no-such-port", "reason"])))
-    }),
-    check("kil1-node-port", "3.1", "kil1 for the node port has no effect.", |c| {
-        Box::pin(harmless(c, json!(["", "kil1", "", "reason"])))
-    })
-    .ours(),
-    check("spawn-unknown", "3.4", "A port whose function is unknown is dead.", |c| {
-        Box::pin(spawn_unknown(c))
-    }),
-    check("spawn-unknown-once", "3.4", "Spawn, monitor and message in one read: one kil0.", |c| {
-        Box::pin(spawn_unknown_at_once(c))
-    }),
-    check("spawn-reason", "3.4", "The reason of a failed spawn is die, TEXT.", |c| {
-        Box::pin(spawn_reason(c))
-    })
-    .ours(),
-    check("spawn-node-port", "3.4", "A spawn onto the node port has no effect.", |c| {
-        Box::pin(harmless(c, json!(["", "AnyEvent::MP::_spawn", "", "Conform::No::thing"])))
-    })
-    .ours(),
-    check("spawn", "3.4", "A spawned function gets its port and all arguments.", |c| {
-        Box::pin(spawns(c))
-    }),
-    check(
-        "spawn-order",
-        "3",
-        "Spawn, monitor and message of one read take effect in order.",
-        |c| Box::pin(spawn_order(c)),
-    ),
-    check("spawn-name-taken", "3.4", "A spawn onto a name that exists changes nothing.", |c| {
-        Box::pin(name_taken(c))
-    })
-    .ours(),
-    check("port-tag-unknown", "3.1", "A port with tags only drops a message with another.", |c| {
-        Box::pin(unknown_tag(c))
-    }),
-    check("port-order", "3.2", "Messages to one port arrive in order.", |c| Box::pin(order(c))),
-    check("mon-alive", "3.1", "mon1 for a living port is not answered.", |c| Box::pin(alive(c))),
-    check("kil1-reason", "3.1", "kil1 kills a port; its monitor gets the same reason.", |c| {
-        Box::pin(kil_reason(c))
-    }),
-    check("kil1-normal", "3.1", "A normal end is a kil0 without a reason.", |c| {
-        Box::pin(kil_normal(c))
-    }),
-    check("kil0-once", "3.1", "A port that dies fires a monitor once.", |c| Box::pin(once(c))),
-    check("mon0", "3.1", "After mon0 a monitor does not fire.", |c| Box::pin(unmonitored(c))),
-    check("mon0-mon1", "3.1", "A monitor that was taken back can be set again.", |c| {
-        Box::pin(monitored_again(c))
-    }),
-    check("mon-dead", "3.1", "mon1 for a port that is dead fires at once.", |c| Box::pin(dead(c))),
-    check("mon-die", "3.1", "A port whose code fails dies with the tag die.", |c| {
-        Box::pin(dies(c))
-    })
-    .should(),
-    check(
-        "mon-before-death",
-        "3.2",
-        "What a port sent before it died arrives before the kil0.",
-        |c| Box::pin(words_before_death(c)),
-    ),
-    check("mon-two-nodes", "3.1", "Every node that monitors a port gets its kil0.", |c| {
-        Box::pin(two_nodes(c))
-    })
-    .dial(),
-    check("mon-of-lost", "3.1", "Monitors of a lost connection are gone with it.", |c| {
-        Box::pin(lost_monitors(c))
-    })
-    .dial(),
-    check(
-        "monitors",
-        "3.1",
-        "Sends mon1 when its port monitors ours, with the port's name.",
-        |c| Box::pin(monitors(c)),
-    ),
-    check("monitors-fire", "3.1", "Its monitors fire with the reason of our kil0.", |c| {
-        Box::pin(fires(c))
-    }),
-    check("monitors-once", "3.1", "Two of its monitors on one port are one mon1.", |c| {
-        Box::pin(one_monitor(c))
-    }),
-    check("monitors-last", "3.1", "Sends mon0 with the last of its monitors, not before.", |c| {
-        Box::pin(last_monitor(c))
-    }),
-    check("monitors-again", "3.1", "Sends mon1 anew after a kil0 or mon0.", |c| {
-        Box::pin(monitors_again(c))
-    }),
-    check("monitors-loss", "3.1", "A lost connection fires with transport_error, our ID.", |c| {
-        Box::pin(loss(c))
-    })
-    .dial(),
-    check(
-        "monitors-node",
-        "3.1",
-        "A monitor on a node sends nothing and fires with its loss.",
-        |c| Box::pin(node_monitor(c)),
-    )
-    .dial(),
-    check("kills", "3.1", "Sends kil1 when it kills our port.", |c| Box::pin(kills(c))),
+    check("mon-unknown", "3.1", "mon1 for a port that is not there is answered with kil0.")
+        .by(run!(unknown)),
+    check("mon-unknown-once", "3.1", "A monitor fires once.").by(run!(unknown_once)),
+    check("mon-unknown-text", "3.1", "That kil0 has the reference's text and the port's ID.")
+        .should()
+        .by(run!(unknown_text)),
+    check("mon-same-name", "2.1", "A port's name is the same as octets and as text.")
+        .by(run!(same_name)),
+    check("mon0-unknown", "3.1", "mon0 for a port that nobody monitors has no effect.")
+        .by(run!(harmless(json!(["", "mon0", "no-such-port"])))),
+    check("kil1-unknown", "3.1", "kil1 for a port that is not there has no effect.")
+        .by(run!(harmless(json!(["", "kil1", "no-such-port", "reason"])))),
+    check("kil0-unknown", "3.1", "kil0 for a port that it does not monitor has no effect.")
+        .by(run!(harmless(json!(["", "kil0", "no-such-port", "reason"])))),
+    check("kil1-node-port", "3.1", "kil1 for the node port has no effect.")
+        .ours()
+        .by(run!(harmless(json!(["", "kil1", "", "reason"])))),
+    check("spawn-unknown", "3.4", "A port whose function is unknown is dead.")
+        .by(run!(spawn_unknown)),
+    check("spawn-unknown-once", "3.4", "Spawn, monitor and message in one read: one kil0.")
+        .by(run!(spawn_unknown_at_once)),
+    check("spawn-reason", "3.4", "The reason of a failed spawn is die, TEXT.")
+        .ours()
+        .by(run!(spawn_reason)),
+    check("spawn-node-port", "3.4", "A spawn onto the node port has no effect.")
+        .ours()
+        .by(run!(harmless(json!(["", "AnyEvent::MP::_spawn", "", "Conform::No::thing"])))),
+    check("spawn", "3.4", "A spawned function gets its port and all arguments.").by(run!(spawns)),
+    check("spawn-order", "3", "Spawn, monitor and message of one read take effect in order.")
+        .by(run!(spawn_order)),
+    check("spawn-name-taken", "3.4", "A spawn onto a name that exists changes nothing.")
+        .ours()
+        .by(run!(name_taken)),
+    check("port-tag-unknown", "3.1", "A port with tags only drops a message with another.")
+        .by(run!(unknown_tag)),
+    check("port-order", "3.2", "Messages to one port arrive in order.").by(run!(order)),
+    check("mon-alive", "3.1", "mon1 for a living port is not answered.").by(run!(alive)),
+    check("kil1-reason", "3.1", "kil1 kills a port; its monitor gets the same reason.")
+        .by(run!(kil_reason)),
+    check("kil1-normal", "3.1", "A normal end is a kil0 without a reason.").by(run!(kil_normal)),
+    check("kil0-once", "3.1", "A port that dies fires a monitor once.").by(run!(once)),
+    check("mon0", "3.1", "After mon0 a monitor does not fire.").by(run!(unmonitored)),
+    check("mon0-mon1", "3.1", "A monitor that was taken back can be set again.")
+        .by(run!(monitored_again)),
+    check("mon-dead", "3.1", "mon1 for a port that is dead fires at once.").by(run!(dead)),
+    check("mon-die", "3.1", "A port whose code fails dies with the tag die.")
+        .should()
+        .by(run!(dies)),
+    check("mon-before-death", "3.2", "What a port sent before it died arrives before the kil0.")
+        .by(run!(words_before_death)),
+    check("mon-two-nodes", "3.1", "Every node that monitors a port gets its kil0.")
+        .dial()
+        .by(run!(two_nodes)),
+    check("mon-of-lost", "3.1", "Monitors of a lost connection are gone with it.")
+        .dial()
+        .by(run!(lost_monitors)),
+    check("monitors", "3.1", "Sends mon1 when its port monitors ours, with the port's name.")
+        .by(run!(monitors)),
+    check("monitors-fire", "3.1", "Its monitors fire with the reason of our kil0.").by(run!(fires)),
+    check("monitors-once", "3.1", "Two of its monitors on one port are one mon1.")
+        .by(run!(one_monitor)),
+    check("monitors-last", "3.1", "Sends mon0 with the last of its monitors, not before.")
+        .by(run!(last_monitor)),
+    check("monitors-again", "3.1", "Sends mon1 anew after a kil0 or mon0.")
+        .by(run!(monitors_again)),
+    check("monitors-loss", "3.1", "A lost connection fires with transport_error, our ID.")
+        .dial()
+        .by(run!(loss)),
+    check("monitors-node", "3.1", "A monitor on a node sends nothing and fires with its loss.")
+        .dial()
+        .by(run!(node_monitor)),
+    check("kills", "3.1", "Sends kil1 when it kills our port.").by(run!(kills)),
 ];
 
 async fn unknown(c: Ctx) -> Verdict {
@@ -212,29 +166,6 @@ async fn spawn_reason(c: Ctx) -> Verdict {
     Ok(())
 }
 
-/// A port of the test service, which greets with its name.
-pub(super) async fn spawned(c: &Ctx, session: &mut Session, name: &str) -> Verdict {
-    let request = json!([
-        "",
-        "AnyEvent::MP::_spawn",
-        name,
-        c.service()?,
-        session.port("service"),
-        "up",
-        name
-    ]);
-    session.send(request).await?;
-    session.expect(json!(["service", "up", name])).await?;
-    Ok(())
-}
-
-async fn with_service(c: &Ctx) -> Verdict<Session> {
-    c.service()?;
-    let mut session = c.meet("a").await?;
-    spawned(c, &mut session, &c.port_name()).await?;
-    Ok(session)
-}
-
 async fn spawns(c: Ctx) -> Verdict {
     let function = c.service()?;
     let mut a = c.meet("a").await?;
@@ -265,21 +196,22 @@ async fn spawn_order(c: Ctx) -> Verdict {
 }
 
 async fn name_taken(c: Ctx) -> Verdict {
-    let mut a = with_service(&c).await?;
+    let mut a = Service::met(&c).await?;
     let again =
         json!(["", "AnyEvent::MP::_spawn", c.port_name(), c.service()?, a.port("again"), "up"]);
     a.send(again).await?;
-    a.send(json!([c.port_name(), "echo", a.port("first"), "alive"])).await?;
+    a.lets(json!(["echo", a.port("first"), "alive"])).await?;
     a.expect(json!(["first", "alive"])).await?;
     a.nothing(json!(["again", REST])).await
 }
 
 async fn unknown_tag(c: Ctx) -> Verdict {
-    let mut a = with_service(&c).await?;
+    let mut a = Service::met(&c).await?;
+    let to = a.port("echo");
     a.send_all(&[
         json!(["", "mon1", c.port_name()]),
         json!([c.port_name(), "no such tag", 1]),
-        json!([c.port_name(), "echo", a.port("echo"), "alive"]),
+        json!([c.port_name(), "echo", to, "alive"]),
     ])
     .await?;
     a.expect(json!(["echo", "alive"])).await?;
@@ -287,7 +219,7 @@ async fn unknown_tag(c: Ctx) -> Verdict {
 }
 
 async fn order(c: Ctx) -> Verdict {
-    let mut a = with_service(&c).await?;
+    let mut a = Service::met(&c).await?;
     let to = a.port("echo");
     let packets: Vec<Json> =
         (0..100).map(|number| json!([c.port_name(), "echo", to, number])).collect();
@@ -299,50 +231,43 @@ async fn order(c: Ctx) -> Verdict {
 }
 
 async fn alive(c: Ctx) -> Verdict {
-    let mut a = with_service(&c).await?;
-    a.send(json!(["", "mon1", c.port_name()])).await?;
+    let mut a = Service::met(&c).await?;
+    a.monitors().await?;
     a.nothing(json!(["", ANY, c.port_name(), REST])).await
 }
 
 async fn kil_reason(c: Ctx) -> Verdict {
-    let mut a = with_service(&c).await?;
-    a.send(json!(["", "mon1", c.port_name()])).await?;
-    a.send(json!(["", "kil1", c.port_name(), "some", "reason", 42])).await?;
-    a.expect_first(
-        json!(["", "kil0", c.port_name(), REST]),
-        json!(["", "kil0", c.port_name(), "some", "reason", 42]),
-    )
-    .await?;
-    Ok(())
+    let mut a = Service::met(&c).await?;
+    a.monitors().await?;
+    a.kills(json!(["some", "reason", 42])).await?;
+    a.is_told_of_death(json!(["some", "reason", 42])).await
 }
 
 async fn kil_normal(c: Ctx) -> Verdict {
-    let mut a = with_service(&c).await?;
-    a.send(json!(["", "mon1", c.port_name()])).await?;
-    a.send(json!(["", "kil1", c.port_name()])).await?;
-    a.expect_first(json!(["", "kil0", c.port_name(), REST]), json!(["", "kil0", c.port_name()]))
-        .await?;
-    Ok(())
+    let mut a = Service::met(&c).await?;
+    a.monitors().await?;
+    a.kills(json!([])).await?;
+    a.is_told_of_death(json!([])).await
 }
 
 async fn once(c: Ctx) -> Verdict {
-    let mut a = with_service(&c).await?;
-    a.send(json!(["", "mon1", c.port_name()])).await?;
-    a.send(json!(["", "kil1", c.port_name(), "reason"])).await?;
-    a.send(json!(["", "kil1", c.port_name(), "reason"])).await?;
-    let fired = a.all(json!(["", "kil0", c.port_name(), REST])).await?;
+    let mut a = Service::met(&c).await?;
+    a.monitors().await?;
+    a.kills(json!(["reason"])).await?;
+    a.kills(json!(["reason"])).await?;
+    let fired = a.deaths().await?;
     ensure(fired.len() == 1, || format!("{} kil0 came", fired.len()))
 }
 
 async fn unmonitored(c: Ctx) -> Verdict {
-    let mut a = with_service(&c).await?;
+    let mut a = Service::met(&c).await?;
     a.send_all(&[json!(["", "mon1", c.port_name()]), json!(["", "mon0", c.port_name()])]).await?;
-    a.send(json!(["", "kil1", c.port_name(), "reason"])).await?;
-    a.nothing(json!(["", "kil0", c.port_name(), REST])).await
+    a.kills(json!(["reason"])).await?;
+    a.is_told_of_no_death().await
 }
 
 async fn monitored_again(c: Ctx) -> Verdict {
-    let mut a = with_service(&c).await?;
+    let mut a = Service::met(&c).await?;
     a.send_all(&[
         json!(["", "mon1", c.port_name()]),
         json!(["", "mon0", c.port_name()]),
@@ -350,98 +275,73 @@ async fn monitored_again(c: Ctx) -> Verdict {
         json!(["", "kil1", c.port_name(), "reason"]),
     ])
     .await?;
-    a.expect(json!(["", "kil0", c.port_name(), "reason"])).await?;
-    Ok(())
+    a.is_told_of_death(json!(["reason"])).await
 }
 
 async fn dead(c: Ctx) -> Verdict {
-    let mut a = with_service(&c).await?;
-    a.send(json!(["", "kil1", c.port_name(), "reason"])).await?;
+    let mut a = Service::met(&c).await?;
+    a.kills(json!(["reason"])).await?;
     a.barrier().await?;
-    a.send(json!(["", "mon1", c.port_name()])).await?;
-    a.expect(json!(["", "kil0", c.port_name(), ANY, REST])).await?;
-    Ok(())
+    a.monitors().await?;
+    a.is_told_of_death(json!([ANY, REST])).await
 }
 
 async fn dies(c: Ctx) -> Verdict {
-    let mut a = with_service(&c).await?;
-    a.send(json!(["", "mon1", c.port_name()])).await?;
-    a.send(json!([c.port_name(), "die"])).await?;
-    a.expect_first(
-        json!(["", "kil0", c.port_name(), REST]),
-        json!(["", "kil0", c.port_name(), "die", ANY]),
-    )
-    .await?;
-    Ok(())
+    let mut a = Service::met(&c).await?;
+    a.monitors().await?;
+    a.lets(json!(["die"])).await?;
+    a.is_told_of_death(json!(["die", ANY])).await
 }
 
 async fn words_before_death(c: Ctx) -> Verdict {
-    let mut a = with_service(&c).await?;
+    let mut a = Service::met(&c).await?;
     a.forget().await?;
+    let to = a.port("last");
     a.send_all(&[
         json!(["", "mon1", c.port_name()]),
-        json!([c.port_name(), "echo", a.port("last"), "words"]),
+        json!([c.port_name(), "echo", to, "words"]),
         json!(["", "kil1", c.port_name(), "reason"]),
     ])
     .await?;
-    a.expect(json!(["", "kil0", c.port_name(), REST])).await?;
+    a.is_told_of_death(json!([REST])).await?;
     // Had it come later, it would not be here yet.
     a.expect_within(json!(["last", "words"]), Duration::ZERO).await?;
     Ok(())
 }
 
 async fn two_nodes(c: Ctx) -> Verdict {
-    let mut a = with_service(&c).await?;
-    let mut b = c.meet("b").await?;
-    a.send(json!(["", "mon1", c.port_name()])).await?;
-    b.send(json!(["", "mon1", c.port_name()])).await?;
+    let mut a = Service::met(&c).await?;
+    let mut b = Service::shared(&c, c.meet("b").await?);
+    a.monitors().await?;
+    b.monitors().await?;
     b.barrier().await?;
-    a.send(json!(["", "kil1", c.port_name(), "reason"])).await?;
-    a.expect(json!(["", "kil0", c.port_name(), "reason"])).await?;
-    b.expect(json!(["", "kil0", c.port_name(), "reason"])).await?;
-    Ok(())
+    a.kills(json!(["reason"])).await?;
+    a.is_told_of_death(json!(["reason"])).await?;
+    b.is_told_of_death(json!(["reason"])).await
 }
 
 async fn lost_monitors(c: Ctx) -> Verdict {
-    let mut a = with_service(&c).await?;
-    let mut b = c.meet("b").await?;
-    b.send(json!(["", "mon1", c.port_name()])).await?;
+    let mut a = Service::met(&c).await?;
+    let mut b = Service::shared(&c, c.meet("b").await?);
+    b.monitors().await?;
     b.barrier().await?;
     b.close().await;
-    let mut b = met_again(&c, "b").await?;
-    a.send(json!(["", "kil1", c.port_name(), "reason"])).await?;
+    let mut b = Service::shared(&c, c.meet_again("b").await?);
+    a.kills(json!(["reason"])).await?;
     a.barrier().await?;
-    b.nothing(json!(["", "kil0", c.port_name(), REST])).await
-}
-
-/// Meets again under a name whose connection was just closed, which the node may not know yet.
-pub(super) async fn met_again(c: &Ctx, name: &str) -> Verdict<Session> {
-    let mut tries = 0;
-    loop {
-        match c.try_meet(name, &c.shake(name)).await {
-            Ok(session) => return Ok(session),
-            Err(seen) if tries >= 20 => return Err(seen.into()),
-            Err(_) => tries += 1,
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-}
-
-/// Lets the service monitor a port of ours.
-async fn let_monitor(c: &Ctx, a: &mut Session, label: &str, port: &str) -> Verdict {
-    a.send(json!([c.port_name(), "mon", label, a.port(port), a.port("fired")])).await
+    b.is_told_of_no_death().await
 }
 
 async fn monitors(c: Ctx) -> Verdict {
-    let mut a = with_service(&c).await?;
-    let_monitor(&c, &mut a, "m", "watched").await?;
+    let mut a = Service::met(&c).await?;
+    a.lets_monitor("m", "watched").await?;
     a.expect_first(json!(["", "mon1", REST]), json!(["", "mon1", "watched"])).await?;
     Ok(())
 }
 
 async fn fires(c: Ctx) -> Verdict {
-    let mut a = with_service(&c).await?;
-    let_monitor(&c, &mut a, "m", "watched").await?;
+    let mut a = Service::met(&c).await?;
+    a.lets_monitor("m", "watched").await?;
     a.expect(json!(["", "mon1", "watched"])).await?;
     a.send(json!(["", "kil0", "watched", "the", "reason", 7])).await?;
     a.expect_first(json!(["fired", REST]), json!(["fired", "m", "the", "reason", 7])).await?;
@@ -450,9 +350,9 @@ async fn fires(c: Ctx) -> Verdict {
 }
 
 async fn one_monitor(c: Ctx) -> Verdict {
-    let mut a = with_service(&c).await?;
-    let_monitor(&c, &mut a, "m", "watched").await?;
-    let_monitor(&c, &mut a, "n", "watched").await?;
+    let mut a = Service::met(&c).await?;
+    a.lets_monitor("m", "watched").await?;
+    a.lets_monitor("n", "watched").await?;
     let sent = a.all(json!(["", "mon1", "watched"])).await?;
     ensure(sent.len() == 1, || format!("it sent {} mon1", sent.len()))?;
     a.send(json!(["", "kil0", "watched", "reason"])).await?;
@@ -463,38 +363,38 @@ async fn one_monitor(c: Ctx) -> Verdict {
 }
 
 async fn last_monitor(c: Ctx) -> Verdict {
-    let mut a = with_service(&c).await?;
-    let_monitor(&c, &mut a, "m", "watched").await?;
-    let_monitor(&c, &mut a, "n", "watched").await?;
-    a.send(json!([c.port_name(), "unmon", "m"])).await?;
+    let mut a = Service::met(&c).await?;
+    a.lets_monitor("m", "watched").await?;
+    a.lets_monitor("n", "watched").await?;
+    a.lets(json!(["unmon", "m"])).await?;
     a.nothing(json!(["", "mon0", REST])).await?;
-    a.send(json!([c.port_name(), "unmon", "n"])).await?;
+    a.lets(json!(["unmon", "n"])).await?;
     a.expect_first(json!(["", "mon0", REST]), json!(["", "mon0", "watched"])).await?;
     a.send(json!(["", "kil0", "watched", "late"])).await?;
     a.nothing(json!(["fired", REST])).await
 }
 
 async fn monitors_again(c: Ctx) -> Verdict {
-    let mut a = with_service(&c).await?;
-    let_monitor(&c, &mut a, "m", "watched").await?;
+    let mut a = Service::met(&c).await?;
+    a.lets_monitor("m", "watched").await?;
     a.expect(json!(["", "mon1", "watched"])).await?;
     a.send(json!(["", "kil0", "watched", "reason"])).await?;
     a.expect(json!(["fired", "m", "reason"])).await?;
-    let_monitor(&c, &mut a, "n", "watched").await?;
+    a.lets_monitor("n", "watched").await?;
     a.expect(json!(["", "mon1", "watched"])).await?;
-    a.send(json!([c.port_name(), "unmon", "n"])).await?;
+    a.lets(json!(["unmon", "n"])).await?;
     a.expect(json!(["", "mon0", "watched"])).await?;
-    let_monitor(&c, &mut a, "o", "watched").await?;
+    a.lets_monitor("o", "watched").await?;
     a.expect(json!(["", "mon1", "watched"])).await?;
     Ok(())
 }
 
 async fn loss(c: Ctx) -> Verdict {
-    let mut a = with_service(&c).await?;
+    let mut a = Service::met(&c).await?;
     let mut b = c.meet("b").await?;
     b.barrier().await?;
     let watched = b.port("watched");
-    a.send(json!([c.port_name(), "mon", "m", watched, a.port("fired")])).await?;
+    a.lets(json!(["mon", "m", watched, a.port("fired")])).await?;
     b.expect(json!(["", "mon1", "watched"])).await?;
     let lost = b.me.clone();
     b.close().await;
@@ -504,11 +404,11 @@ async fn loss(c: Ctx) -> Verdict {
 }
 
 async fn node_monitor(c: Ctx) -> Verdict {
-    let mut a = with_service(&c).await?;
+    let mut a = Service::met(&c).await?;
     let mut b = c.meet("b").await?;
     b.forget().await?;
     let lost = b.me.clone();
-    a.send(json!([c.port_name(), "mon", "m", lost, a.port("fired")])).await?;
+    a.lets(json!(["mon", "m", lost, a.port("fired")])).await?;
     a.barrier().await?;
     b.nothing(json!(["", "mon1", REST])).await?;
     b.close().await;
@@ -519,8 +419,8 @@ async fn node_monitor(c: Ctx) -> Verdict {
 }
 
 async fn kills(c: Ctx) -> Verdict {
-    let mut a = with_service(&c).await?;
-    a.send(json!([c.port_name(), "kil", a.port("victim"), "the", "reason"])).await?;
+    let mut a = Service::met(&c).await?;
+    a.lets(json!(["kil", a.port("victim"), "the", "reason"])).await?;
     a.expect_first(json!(["", "kil1", REST]), json!(["", "kil1", "victim", "the", "reason"]))
         .await?;
     Ok(())

@@ -1,146 +1,104 @@
 //! §1.3 to §1.5: handshakes that the node has to refuse.
 
-use crate::conform::check::{Check, Position, check};
+use crate::conform::check::{Check, Position, check, run};
 use crate::conform::context::Ctx;
 use crate::conform::shake::{self, Manner, Shake, Token};
 use crate::conform::stop::{Verdict, ensure, skip};
 use serde_json::json;
-use std::pin::Pin;
 
 /// Those about what is refused.
 pub(super) const CHECKS: &[Check] = &[
-    check("refuse-protocol", "1.3", "Refuses another protocol.", |c| {
-        refused(c, |s| s.protocol = "http".into())
-    }),
-    check("refuse-no-protocol", "1.3", "Refuses a greeting without a protocol.", |c| {
-        refused(c, |s| s.protocol.clear())
-    }),
-    check("refuse-http", "1.3", "Refuses somebody who speaks HTTP.", |c| Box::pin(http(c))).ours(),
-    check("refuse-version-2", "1.3", "Refuses version 2.", |c| {
-        refused(c, |s| s.version = "2".into())
-    }),
-    check("refuse-version-0", "1.3", "Refuses version 0.", |c| {
-        refused(c, |s| s.version = "0".into())
-    }),
-    check("refuse-no-version", "1.3", "Refuses a greeting without a version.", |c| {
-        refused(c, |s| s.version.clear())
-    }),
-    check("refuse-no-id", "1.3", "Refuses a greeting without a node ID.", |c| {
-        refused(c, |s| s.node.clear())
-    })
-    .ours(),
-    check("refuse-own-id", "1.3", "Refuses a peer with its own node ID.", |c| Box::pin(own_id(c))),
-    check("refuse-mirror", "1.2", "Refuses its own greeting, said back to it.", |c| {
-        refused(c, |s| s.manner = Manner::Mirror)
-    }),
-    check("refuse-second", "1.3", "Closes a second connection of a node, keeps the first.", |c| {
-        Box::pin(second(c))
-    })
-    .dial(),
-    check("refuse-methods", "1.4", "Closes if it can send none of our methods.", |c| {
-        refused(c, |s| s.auth = vec!["hmac_md6_64_256".into()])
-    }),
-    check("refuse-no-methods", "1.4", "Closes if we list no method.", |c| {
-        refused(c, |s| s.auth.clear())
-    }),
-    check("refuse-framings", "1.4", "Closes if it speaks none of our framings.", |c| {
-        refused(c, |s| s.framings = vec!["xml".into()])
-    }),
-    check("refuse-no-framings", "1.4", "Closes if we list no framing.", |c| {
-        refused(c, |s| s.framings.clear())
-    }),
-    check("refuse-8kib", "1", "Refuses a greeting of 8 KiB.", |c| {
-        refused(c, |s| s.keys.push(("pad".into(), "x".repeat(8192))))
-    }),
-    check("refuse-endless", "1", "Refuses a greeting that has no end after 8 KiB.", |c| {
-        refused(c, |s| {
+    check("refuse-protocol", "1.3", "Refuses another protocol.")
+        .by(run!(refused(|s| s.protocol = "http".into()))),
+    check("refuse-no-protocol", "1.3", "Refuses a greeting without a protocol.")
+        .by(run!(refused(|s| s.protocol.clear()))),
+    check("refuse-http", "1.3", "Refuses somebody who speaks HTTP.").ours().by(run!(http)),
+    check("refuse-version-2", "1.3", "Refuses version 2.")
+        .by(run!(refused(|s| s.version = "2".into()))),
+    check("refuse-version-0", "1.3", "Refuses version 0.")
+        .by(run!(refused(|s| s.version = "0".into()))),
+    check("refuse-no-version", "1.3", "Refuses a greeting without a version.")
+        .by(run!(refused(|s| s.version.clear()))),
+    check("refuse-no-id", "1.3", "Refuses a greeting without a node ID.")
+        .ours()
+        .by(run!(refused(|s| s.node.clear()))),
+    check("refuse-own-id", "1.3", "Refuses a peer with its own node ID.").by(run!(own_id)),
+    check("refuse-mirror", "1.2", "Refuses its own greeting, said back to it.")
+        .by(run!(refused(|s| s.manner = Manner::Mirror))),
+    check("refuse-second", "1.3", "Closes a second connection of a node, keeps the first.")
+        .dial()
+        .by(run!(second)),
+    check("refuse-methods", "1.4", "Closes if it can send none of our methods.")
+        .by(run!(refused(|s| s.auth = vec!["hmac_md6_64_256".into()]))),
+    check("refuse-no-methods", "1.4", "Closes if we list no method.")
+        .by(run!(refused(|s| s.auth.clear()))),
+    check("refuse-framings", "1.4", "Closes if it speaks none of our framings.")
+        .by(run!(refused(|s| s.framings = vec!["xml".into()]))),
+    check("refuse-no-framings", "1.4", "Closes if we list no framing.")
+        .by(run!(refused(|s| s.framings.clear()))),
+    check("refuse-8kib", "1", "Refuses a greeting of 8 KiB.")
+        .by(run!(refused(|s| s.keys.push(("pad".into(), "x".repeat(8192)))))),
+    check("refuse-endless", "1", "Refuses a greeting that has no end after 8 KiB.").by(run!(
+        refused(|s| {
             s.keys.push(("pad".into(), "x".repeat(8192)));
             s.eol = "";
         })
-    }),
-    check("refuse-secret", "1.5", "Refuses a token made with a wrong secret.", |c| {
-        Box::pin(secret(c, |secret| *secret = b"wrong".to_vec(), "hmac_sha3_512"))
-    }),
-    check("refuse-longer", "1.5", "Refuses a token made with the secret and more.", |c| {
-        Box::pin(secret(c, |secret| secret.push(b's'), "hmac_sha3_512"))
-    }),
-    check("refuse-shorter", "1.5", "Refuses a token made with a part of the secret.", |c| {
-        Box::pin(secret(c, |secret| secret.truncate(secret.len() - 1), "hmac_sha3_512"))
-    }),
-    check("refuse-cleartext", "1.5", "Refuses a wrong secret in clear.", |c| {
-        Box::pin(secret(c, |secret| *secret = b"wrong".to_vec(), "cleartext"))
-    }),
-    check("refuse-clear-empty", "1.5", "Refuses an empty secret in clear.", |c| {
-        token(c, "cleartext", || Token::Exactly(String::new()))
-    }),
-    check("refuse-empty", "1.5", "Refuses an empty token.", |c| {
-        token(c, "hmac_sha3_512", || Token::Exactly(String::new()))
-    }),
-    check("refuse-cut", "1.5", "Refuses a token that is cut short.", |c| {
-        token(c, "hmac_sha3_512", || Token::Cut)
-    }),
-    check("refuse-swapped", "1.5", "Refuses a token with the greetings exchanged.", |c| {
-        token(c, "hmac_sha3_512", || Token::Swapped)
-    }),
-    check("refuse-joined", "1.5", "Refuses a token of lines without their ends.", |c| {
-        token(c, "hmac_sha3_512", || Token::WithoutLineEnds)
-    }),
-    check("refuse-anon", "1.5", "Refuses tls_anon outside of TLS.", |c| {
-        token(c, "tls_anon", || Token::Exactly(String::new()))
-    }),
-    check("refuse-tls-token", "1.5", "Refuses tls_sha3_512 outside of TLS.", |c| {
-        token(c, "tls_sha3_512", || Token::Right)
-    }),
-    check("refuse-method", "1.5", "Refuses an unknown method.", |c| {
-        token(c, "hmac_md6_64_256", || Token::Exactly("00".repeat(64)))
-    }),
-    check("refuse-no-method", "1.5", "Refuses an authentication line without a method.", |c| {
-        token(c, "", || Token::Exactly(String::new()))
-    }),
-    check("refuse-unlisted", "1.5", "Refuses a method that its greeting does not list.", |c| {
-        Box::pin(unlisted(c))
-    })
-    .ours(),
-    check("refuse-framing", "1.5", "Refuses a framing that it does not know.", |c| {
-        refused(c, |s| s.framing = Some("xml".into()))
-    }),
-    check("refuse-no-framing", "1.5", "Refuses an authentication line without a framing.", |c| {
-        refused(c, |s| s.framing = Some(String::new()))
-    }),
-    check("refuse-no-auth", "1.5", "Refuses packets in the place of authentication.", |c| {
-        Box::pin(no_auth(c))
-    }),
-    check("refuse-silence", "1", "Gives up on who says nothing for monitor_timeout.", |c| {
-        Box::pin(silence(c, Manner::Never))
-    }),
-    check("refuse-half", "1", "Gives up on who greets, and then says nothing.", |c| {
-        Box::pin(silence(c, Manner::AtOnce))
-    }),
-    check("refuse-spares", "1.3", "Whoever is refused, the others are served on.", |c| {
-        Box::pin(spares(c))
-    })
-    .dial(),
+    )),
+    check("refuse-secret", "1.5", "Refuses a token made with a wrong secret.")
+        .by(run!(secret(|secret| *secret = b"wrong".to_vec(), "hmac_sha3_512"))),
+    check("refuse-longer", "1.5", "Refuses a token made with the secret and more.")
+        .by(run!(secret(|secret| secret.push(b's'), "hmac_sha3_512"))),
+    check("refuse-shorter", "1.5", "Refuses a token made with a part of the secret.")
+        .by(run!(secret(|secret| secret.truncate(secret.len() - 1), "hmac_sha3_512"))),
+    check("refuse-cleartext", "1.5", "Refuses a wrong secret in clear.")
+        .by(run!(secret(|secret| *secret = b"wrong".to_vec(), "cleartext"))),
+    check("refuse-clear-empty", "1.5", "Refuses an empty secret in clear.")
+        .by(run!(token("cleartext", Token::Exactly(String::new())))),
+    check("refuse-empty", "1.5", "Refuses an empty token.")
+        .by(run!(token("hmac_sha3_512", Token::Exactly(String::new())))),
+    check("refuse-cut", "1.5", "Refuses a token that is cut short.")
+        .by(run!(token("hmac_sha3_512", Token::Cut))),
+    check("refuse-swapped", "1.5", "Refuses a token with the greetings exchanged.")
+        .by(run!(token("hmac_sha3_512", Token::Swapped))),
+    check("refuse-joined", "1.5", "Refuses a token of lines without their ends.")
+        .by(run!(token("hmac_sha3_512", Token::WithoutLineEnds))),
+    check("refuse-anon", "1.5", "Refuses tls_anon outside of TLS.")
+        .by(run!(token("tls_anon", Token::Exactly(String::new())))),
+    check("refuse-tls-token", "1.5", "Refuses tls_sha3_512 outside of TLS.")
+        .by(run!(token("tls_sha3_512", Token::Right))),
+    check("refuse-method", "1.5", "Refuses an unknown method.")
+        .by(run!(token("hmac_md6_64_256", Token::Exactly("00".repeat(64))))),
+    check("refuse-no-method", "1.5", "Refuses an authentication line without a method.")
+        .by(run!(token("", Token::Exactly(String::new())))),
+    check("refuse-unlisted", "1.5", "Refuses a method that its greeting does not list.")
+        .ours()
+        .by(run!(unlisted)),
+    check("refuse-framing", "1.5", "Refuses a framing that it does not know.")
+        .by(run!(refused(|s| s.framing = Some("xml".into())))),
+    check("refuse-no-framing", "1.5", "Refuses an authentication line without a framing.")
+        .by(run!(refused(|s| s.framing = Some(String::new())))),
+    check("refuse-no-auth", "1.5", "Refuses packets in the place of authentication.")
+        .by(run!(no_auth)),
+    check("refuse-silence", "1", "Gives up on who says nothing for monitor_timeout.")
+        .by(run!(silence(Manner::Never))),
+    check("refuse-half", "1", "Gives up on who greets, and then says nothing.")
+        .by(run!(silence(Manner::AtOnce))),
+    check("refuse-spares", "1.3", "Whoever is refused, the others are served on.")
+        .dial()
+        .by(run!(spares)),
 ];
 
 /// The node refuses a handshake that is changed so.
-fn refused(c: Ctx, change: fn(&mut Shake)) -> Pin<Box<dyn Future<Output = Verdict> + Send>> {
-    Box::pin(async move {
-        let mut shake = c.shake("a");
-        change(&mut shake);
-        c.is_refused(&shake).await
-    })
+async fn refused(c: Ctx, change: fn(&mut Shake)) -> Verdict {
+    let mut shake = c.shake("a");
+    change(&mut shake);
+    c.is_refused(&shake).await
 }
 
 /// The node refuses this token, outside of TLS.
-fn token(
-    c: Ctx,
-    method: &'static str,
-    token: fn() -> Token,
-) -> Pin<Box<dyn Future<Output = Verdict> + Send>> {
-    Box::pin(async move {
-        let shake = Shake { method: Some(method.to_owned()), token: token(), ..c.plain("a")? };
-        c.is_refused(&shake).await
-    })
+async fn token(c: Ctx, method: &'static str, token: Token) -> Verdict {
+    let shake = Shake { method: Some(method.to_owned()), token, ..c.plain("a")? };
+    c.is_refused(&shake).await
 }
 
 async fn secret(c: Ctx, change: fn(&mut Vec<u8>), method: &str) -> Verdict {

@@ -1,121 +1,87 @@
 //! §2 and §3.3: packets and the requests that every node answers.
 
 use super::{ANY, REST};
-use crate::conform::check::{Check, check};
+use crate::conform::check::{Check, check, run};
 use crate::conform::context::Ctx;
 use crate::conform::session::{has_number, is_text, show_packet};
 use crate::conform::stop::{Verdict, ensure, miss, skip};
 use crate::value::Value;
 use serde_json::{Value as Json, json};
-use std::pin::Pin;
 use std::time::SystemTime;
 
 /// Those about requests.
 pub(super) const CHECKS: &[Check] = &[
-    check("keepalive", "2", "Ignores [] and [\"\"].", |c| {
-        ignored(c, || vec![json!([]), json!([""]), json!([])])
-    }),
-    check("port-unknown", "3.1", "Drops a message to a port that is not there.", |c| {
-        ignored(c, || vec![json!(["no-such-port", "lost", 1]), json!(["no-such-port"])])
-    }),
-    check("port-number", "2", "Takes a number as the name of a port.", |c| {
-        ignored(c, || vec![json!([42, "lost"]), json!([1.5, "lost"])])
-    }),
-    check("devnull", "3.3", "Ignores devnull, with any arguments.", |c| {
-        ignored(c, || vec![json!(["", "devnull"]), json!(["", "devnull", 1, [2], {"three": 3}])])
-    }),
-    check("request-empty", "3.3", "Ignores a request with the empty name.", |c| {
-        ignored(c, || vec![json!(["", "", 1, 2])])
-    }),
-    check("request-unknown", "3.3", "Survives a call of a function that is not there.", |c| {
-        ignored(c, || vec![json!(["", "Conform::Nothing::here", 1, 2])])
-    }),
-    check("snd-echo", "3.3", "snd relays a message, its elements as they were.", |c| {
-        Box::pin(echo(c))
-    }),
-    check("snd-empty", "3.3", "snd relays a message without elements.", |c| Box::pin(empty(c))),
-    check("snd-self", "3.3", "snd to the node itself is a request to it.", |c| {
-        Box::pin(to_itself(c))
-    }),
-    check("snd-other", "3.3", "snd relays to another connected node.", |c| Box::pin(to_another(c)))
-        .dial(),
-    check("snd-nowhere", "4.3", "snd to a node that nobody knows has no effect.", |c| {
-        ignored(c, || vec![json!(["", "snd", "nobody-knows-this-node#port", "lost"])])
-    })
-    .dial(),
-    check("order-requests", "3", "Answers requests in the order in which they came.", |c| {
-        Box::pin(order(c))
-    }),
-    check("order-many", "3.2", "A thousand messages come in order, none is missing.", |c| {
-        Box::pin(many(c))
-    }),
-    check("can-known", "3.3", "can answers \"1\" for each of the requests that there are.", |c| {
-        Box::pin(can_known(c))
-    }),
-    check("can-unknown", "3.3", "can answers \"\" for what it does not know.", |c| {
-        Box::pin(can_unknown(c))
-    }),
-    check("can-form", "3.3", "can answers with strings, not with booleans.", |c| {
-        Box::pin(can_form(c))
-    }),
-    check("time", "3.3", "time answers the seconds since 1970.", |c| Box::pin(time(c))),
-    check("time-float", "3.3", "time answers with a number that has a fraction.", |c| {
-        Box::pin(time_float(c))
-    })
-    .should(),
-    check("reply-prepends", "3.3", "An answer begins with all elements that the reply has.", |c| {
-        Box::pin(prepends(c))
-    }),
-    check("reply-none", "3.3", "Without a reply port there is no answer.", |c| {
-        ignored(c, || vec![json!(["", "time"]), json!(["", "can", "snd"]), json!(["", "can"])])
-    }),
-    check("reply-other", "3.3", "An answer goes to the port that is named, wherever it is.", |c| {
-        Box::pin(reply_elsewhere(c))
-    })
-    .dial(),
-    check("eval-error", "3.3", "eval of what cannot be evaluated answers an error text.", |c| {
-        Box::pin(eval_error(c))
-    })
-    .should(),
-    check("eval-nothing", "3.3", "eval of nothing answers no error and no result.", |c| {
-        Box::pin(eval_exactly(c, "", || json!([""])))
-    })
-    .should(),
-    check("eval-up-nodes", "3.3", "eval of up_nodes answers the connected nodes.", |c| {
-        Box::pin(eval_up_nodes(c, "AnyEvent::MP::Kernel::up_nodes"))
-    })
-    .should(),
-    check("eval-up-nodes-call", "3.3", "eval knows up_nodes with parentheses too.", |c| {
-        Box::pin(eval_up_nodes(c, "AnyEvent::MP::Kernel::up_nodes()"))
-    })
-    .should(),
-    check("eval-node", "3.3", "eval of $NODE answers the node's ID.", |c| {
-        Box::pin(eval_node(c, "$AnyEvent::MP::Kernel::NODE"))
-    })
-    .should(),
-    check("eval-shell", "3.3", "eval knows how Perl's shell wraps its lines.", |c| {
-        Box::pin(eval_node(c, "package AnyEvent::MP::Kernel; my $ECHO = 'x#y'; $NODE"))
-    })
-    .should(),
-    check("eval-pid", "3.3", "eval of $$ answers a process ID.", |c| Box::pin(eval_pid(c)))
-        .should(),
-    check("eval-healers", "7", "eval answers master and nodes at once, as healers ask.", |c| {
-        Box::pin(eval_healers(c))
-    })
-    .should(),
+    check("keepalive", "2", "Ignores [] and [\"\"].").by(run!(ignored(json!([[], [""], []])))),
+    check("port-unknown", "3.1", "Drops a message to a port that is not there.")
+        .by(run!(ignored(json!([["no-such-port", "lost", 1], ["no-such-port"]])))),
+    check("port-number", "2", "Takes a number as the name of a port.")
+        .by(run!(ignored(json!([[42, "lost"], [1.5, "lost"]])))),
+    check("devnull", "3.3", "Ignores devnull, with any arguments.")
+        .by(run!(ignored(json!([["", "devnull"], ["", "devnull", 1, [2], {"three": 3}]])))),
+    check("request-empty", "3.3", "Ignores a request with the empty name.")
+        .by(run!(ignored(json!([["", "", 1, 2]])))),
+    check("request-unknown", "3.3", "Survives a call of a function that is not there.")
+        .by(run!(ignored(json!([["", "Conform::Nothing::here", 1, 2]])))),
+    check("snd-echo", "3.3", "snd relays a message, its elements as they were.").by(run!(echo)),
+    check("snd-empty", "3.3", "snd relays a message without elements.").by(run!(empty)),
+    check("snd-self", "3.3", "snd to the node itself is a request to it.").by(run!(to_itself)),
+    check("snd-other", "3.3", "snd relays to another connected node.").dial().by(run!(to_another)),
+    check("snd-nowhere", "4.3", "snd to a node that nobody knows has no effect.")
+        .dial()
+        .by(run!(ignored(json!([["", "snd", "nobody-knows-this-node#port", "lost"]])))),
+    check("order-requests", "3", "Answers requests in the order in which they came.")
+        .by(run!(order)),
+    check("order-many", "3.2", "A thousand messages come in order, none is missing.")
+        .by(run!(many)),
+    check("can-known", "3.3", "can answers \"1\" for each of the requests that there are.")
+        .by(run!(can_known)),
+    check("can-unknown", "3.3", "can answers \"\" for what it does not know.")
+        .by(run!(can_unknown)),
+    check("can-form", "3.3", "can answers with strings, not with booleans.").by(run!(can_form)),
+    check("time", "3.3", "time answers the seconds since 1970.").by(run!(time)),
+    check("time-float", "3.3", "time answers with a number that has a fraction.")
+        .should()
+        .by(run!(time_float)),
+    check("reply-prepends", "3.3", "An answer begins with all elements that the reply has.")
+        .by(run!(prepends)),
+    check("reply-none", "3.3", "Without a reply port there is no answer.")
+        .by(run!(ignored(json!([["", "time"], ["", "can", "snd"], ["", "can"]])))),
+    check("reply-other", "3.3", "An answer goes to the port that is named, wherever it is.")
+        .dial()
+        .by(run!(reply_elsewhere)),
+    check("eval-error", "3.3", "eval of what cannot be evaluated answers an error text.")
+        .should()
+        .by(run!(eval_error)),
+    check("eval-nothing", "3.3", "eval of nothing answers no error and no result.")
+        .should()
+        .by(run!(eval_exactly("", json!([""])))),
+    check("eval-up-nodes", "3.3", "eval of up_nodes answers the connected nodes.")
+        .should()
+        .by(run!(eval_up_nodes("AnyEvent::MP::Kernel::up_nodes"))),
+    check("eval-up-nodes-call", "3.3", "eval knows up_nodes with parentheses too.")
+        .should()
+        .by(run!(eval_up_nodes("AnyEvent::MP::Kernel::up_nodes()"))),
+    check("eval-node", "3.3", "eval of $NODE answers the node's ID.")
+        .should()
+        .by(run!(eval_node("$AnyEvent::MP::Kernel::NODE"))),
+    check("eval-shell", "3.3", "eval knows how Perl's shell wraps its lines.")
+        .should()
+        .by(run!(eval_node("package AnyEvent::MP::Kernel; my $ECHO = 'x#y'; $NODE"))),
+    check("eval-pid", "3.3", "eval of $$ answers a process ID.").should().by(run!(eval_pid)),
+    check("eval-healers", "7", "eval answers master and nodes at once, as healers ask.")
+        .should()
+        .by(run!(eval_healers)),
 ];
 
 /// Nothing comes of these packets, and the connection lives on.
-fn ignored(c: Ctx, packets: fn() -> Vec<Json>) -> Pin<Box<dyn Future<Output = Verdict> + Send>> {
-    Box::pin(async move {
-        let mut session = c.meet("a").await?;
-        session.forget().await?;
-        session.send_all(&packets()).await?;
-        for kind in [json!(["", "kil0", REST]), json!(["", "kil1", REST]), json!(["re", REST])] {
-            session.nothing(kind).await?;
-        }
-        Ok(())
-    })
+async fn ignored(c: Ctx, packets: Json) -> Verdict {
+    let mut session = c.meet("a").await?;
+    session.forget().await?;
+    session.send_all(packets.as_array().map_or(&[], Vec::as_slice)).await?;
+    for kind in [json!(["", "kil0", REST]), json!(["", "kil1", REST]), json!(["re", REST])] {
+        session.nothing(kind).await?;
+    }
+    Ok(())
 }
 
 async fn echo(c: Ctx) -> Verdict {
@@ -293,10 +259,10 @@ async fn eval(c: &Ctx, expression: &str) -> Verdict<(String, Vec<Value>)> {
     Ok((a.me.clone(), answer.split_off(1)))
 }
 
-async fn eval_exactly(c: Ctx, expression: &str, wanted: fn() -> Json) -> Verdict {
+async fn eval_exactly(c: Ctx, expression: &str, wanted: Json) -> Verdict {
     let mut a = c.meet("a").await?;
     let answer = a.ask(&[json!("eval"), json!(expression)], "eval").await?;
-    let fits = crate::conform::pattern::matches_packet(&wanted(), &answer);
+    let fits = crate::conform::pattern::matches_packet(&wanted, &answer);
     ensure(fits, || format!("it answers {}", show_packet(&answer)))
 }
 

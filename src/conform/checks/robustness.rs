@@ -1,173 +1,75 @@
 //! What a node does with peers that err: garbage and requests that make no sense.
 
 use super::REST;
-use crate::conform::check::{Check, check};
+use crate::conform::check::{Check, Statement, check, run};
 use crate::conform::context::Ctx;
 use crate::conform::shake::Shake;
 use crate::conform::stop::Verdict;
 use crate::wire::framing::Framing;
 use serde_json::{Value as Json, json};
-use std::pin::Pin;
 
 /// Those about garbage: closing is ours, and more than the reference does.
 pub(super) const CHECKS: &[Check] = &[
-    garbage("bad-json-object", "An object is no packet: it closes (json).", |c| {
-        closes(c, Framing::Json, b"{\"a\":1}")
-    }),
-    garbage("bad-json-null", "An array that begins with null is none (json).", |c| {
-        closes(c, Framing::Json, b"[null,\"x\"]")
-    }),
-    garbage("bad-json-array", "An array that begins with an array is none (json).", |c| {
-        closes(c, Framing::Json, b"[[\"x\"],1]")
-    }),
-    garbage("bad-json-text", "What is no JSON closes the connection (json).", |c| {
-        closes(c, Framing::Json, b"nonsense")
-    }),
-    garbage("bad-json-utf8", "Octets that are no UTF-8 close the connection (json).", |c| {
-        closes(c, Framing::Json, b"[\"port\",\"\xff\"]")
-    }),
-    garbage("bad-json-deep", "More than 512 levels close the connection (json).", |c| {
-        closes(c, Framing::Json, &[b'['; 600])
-    }),
-    garbage("bad-cbor-map", "A map is no packet: it closes (cbor).", |c| {
-        closes(c, Framing::Cbor, b"\xa1\x41a\x01")
-    }),
-    garbage("bad-cbor-null", "An array that begins with null is none (cbor).", |c| {
-        closes(c, Framing::Cbor, b"\x82\xf6\x01")
-    }),
-    garbage("bad-cbor-break", "A break without a beginning closes the connection (cbor).", |c| {
-        closes(c, Framing::Cbor, b"\xff")
-    }),
-    garbage("bad-cbor-reserved", "A reserved head closes the connection (cbor).", |c| {
-        closes(c, Framing::Cbor, b"\x82\x41x\x1c")
-    }),
-    garbage("bad-cbor-deep", "More than 512 levels close the connection (cbor).", |c| {
-        closes(c, Framing::Cbor, &[0x81; 600])
-    }),
-    garbage("bad-storable-version", "Another version closes the connection (storable).", |c| {
-        closes(c, Framing::Storable, b"\x09\x04\x0b\x02\x00\x00\x00\x01\x08\x81")
-    }),
-    garbage("bad-storable-hash", "A hash is no packet: it closes (storable).", |c| {
-        closes(c, Framing::Storable, b"\x07\x05\x0b\x03\x00\x00\x00\x00")
-    }),
-    garbage("bad-storable-opcode", "An unknown opcode closes the connection (storable).", |c| {
-        closes(c, Framing::Storable, b"\x08\x05\x0b\x02\x00\x00\x00\x01\x7f")
-    }),
-    garbage(
-        "bad-storable-cut",
-        "An image that is shorter than its values closes (storable).",
-        |c| closes(c, Framing::Storable, b"\x09\x05\x0b\x02\x00\x00\x00\x01\x0a\x7f"),
-    ),
-    garbage("bad-storable-code", "Code in an image closes the connection (storable).", |c| {
-        closes(c, Framing::Storable, b"\x0e\x05\x0b\x02\x00\x00\x00\x01\x04\x1a\x0a\x03{1}\x00")
-    }),
-    check("bad-before", "2", "What came before garbage takes effect.", |c| Box::pin(before(c)))
+    garbage("bad-json-object", "An object is no packet: it closes (json).")
+        .by(run!(closes(Framing::Json, b"{\"a\":1}"))),
+    garbage("bad-json-null", "An array that begins with null is none (json).")
+        .by(run!(closes(Framing::Json, b"[null,\"x\"]"))),
+    garbage("bad-json-array", "An array that begins with an array is none (json).")
+        .by(run!(closes(Framing::Json, b"[[\"x\"],1]"))),
+    garbage("bad-json-text", "What is no JSON closes the connection (json).")
+        .by(run!(closes(Framing::Json, b"nonsense"))),
+    garbage("bad-json-utf8", "Octets that are no UTF-8 close the connection (json).")
+        .by(run!(closes(Framing::Json, b"[\"port\",\"\xff\"]"))),
+    garbage("bad-json-deep", "More than 512 levels close the connection (json).")
+        .by(run!(closes(Framing::Json, &[b'['; 600]))),
+    garbage("bad-cbor-map", "A map is no packet: it closes (cbor).")
+        .by(run!(closes(Framing::Cbor, b"\xa1\x41a\x01"))),
+    garbage("bad-cbor-null", "An array that begins with null is none (cbor).")
+        .by(run!(closes(Framing::Cbor, b"\x82\xf6\x01"))),
+    garbage("bad-cbor-break", "A break without a beginning closes the connection (cbor).")
+        .by(run!(closes(Framing::Cbor, b"\xff"))),
+    garbage("bad-cbor-reserved", "A reserved head closes the connection (cbor).")
+        .by(run!(closes(Framing::Cbor, b"\x82\x41x\x1c"))),
+    garbage("bad-cbor-deep", "More than 512 levels close the connection (cbor).")
+        .by(run!(closes(Framing::Cbor, &[0x81; 600]))),
+    garbage("bad-storable-version", "Another version closes the connection (storable).")
+        .by(run!(closes(Framing::Storable, b"\x09\x04\x0b\x02\x00\x00\x00\x01\x08\x81"))),
+    garbage("bad-storable-hash", "A hash is no packet: it closes (storable).")
+        .by(run!(closes(Framing::Storable, b"\x07\x05\x0b\x03\x00\x00\x00\x00"))),
+    garbage("bad-storable-opcode", "An unknown opcode closes the connection (storable).")
+        .by(run!(closes(Framing::Storable, b"\x08\x05\x0b\x02\x00\x00\x00\x01\x7f"))),
+    garbage("bad-storable-cut", "An image that is shorter than its values closes (storable).")
+        .by(run!(closes(Framing::Storable, b"\x09\x05\x0b\x02\x00\x00\x00\x01\x0a\x7f"))),
+    garbage("bad-storable-code", "Code in an image closes the connection (storable).").by(run!(
+        closes(Framing::Storable, b"\x0e\x05\x0b\x02\x00\x00\x00\x01\x04\x1a\x0a\x03{1}\x00")
+    )),
+    check("bad-before", "2", "What came before garbage takes effect.")
         .ours()
-        .dial(),
-    check("bad-others", "2", "Garbage on one connection does not touch the others.", |c| {
-        Box::pin(others(c))
-    })
-    .ours()
-    .dial(),
-    senseless("odd-mon", "Ignores mon1 and mon0 without or with odd arguments.", |c| {
-        ignores(c, vec![json!(["", "mon1"]), json!(["", "mon0"]), json!(["", "mon0", [1]])])
-    }),
-    senseless("odd-kil", "Ignores kil0 and kil1 without or with odd arguments.", |c| {
-        ignores(
-            c,
-            vec![
-                json!(["", "kil0"]),
-                json!(["", "kil0", {"a": 1}, "x"]),
-                json!(["", "kil1", [], "x"]),
-            ],
-        )
-    }),
-    senseless("odd-snd", "Ignores snd without or with an odd destination.", |c| {
-        ignores(
-            c,
-            vec![json!(["", "snd"]), json!(["", "snd", null, 1]), json!(["", "snd", [1], 1])],
-        )
-    }),
-    senseless("odd-can", "Ignores can, time and eval with odd arguments.", |c| {
-        ignores(
-            c,
-            vec![json!(["", "can", [1]]), json!(["", "time", {"a": 1}]), json!(["", "eval"])],
-        )
-    }),
-    senseless("odd-name", "Ignores requests whose name is no string.", |c| {
-        ignores(
-            c,
-            vec![json!(["", null]), json!(["", [1]]), json!(["", {"a": 1}]), json!(["", 42])],
-        )
-    }),
-    senseless("odd-spawn", "Ignores a spawn without or with odd arguments.", |c| {
-        ignores(
-            c,
-            vec![
-                json!(["", "AnyEvent::MP::_spawn"]),
-                json!(["", "AnyEvent::MP::_spawn", [1], [2]]),
-                json!(["", "AnyEvent::MP::_spawn", null, "x"]),
-            ],
-        )
-    }),
-    senseless("odd-g-slave", "Ignores g_slave with what is no database.", |c| {
-        ignores(
-            c,
-            vec![
-                json!(["", "g_slave", 1]),
-                json!(["", "g_slave", [1]]),
-                json!(["", "g_slave", {"conform": 1}]),
-            ],
-        )
-    }),
-    senseless("odd-g-upd", "Ignores g_upd with what are no entries.", |c| {
-        ignores(
-            c,
-            vec![
-                json!(["", "g_upd"]),
-                json!(["", "g_upd", "conform", 1]),
-                json!(["", "g_upd", "conform", [1], {"a": 1}]),
-                json!(["", "g_upd", [1], {"a": 1}]),
-            ],
-        )
-    }),
-    senseless("odd-g-set", "Ignores g_set with what is no database.", |c| {
-        ignores(c, vec![json!(["", "g_set"]), json!(["", "g_set", 1]), json!(["", "g_set", [1]])])
-    }),
-    senseless("odd-g-find", "Ignores searches and queries without arguments.", |c| {
-        ignores(
-            c,
-            vec![
-                json!(["", "g_find"]),
-                json!(["", "g_find", [1]]),
-                json!(["", "g_db_family"]),
-                json!(["", "g_db_keys", {"a": 1}]),
-                json!(["", "g_mon1"]),
-                json!(["", "g_mon0"]),
-            ],
-        )
-    }),
-    senseless("odd-g-answers", "Ignores answers that nobody asked for.", |c| {
-        ignores(
-            c,
-            vec![
-                json!(["", "g_found", "nobody", ["127.0.0.1:1"]]),
-                json!(["", "g_reply", "no such query", {}]),
-                json!(["", "g_chg1", "conform", {"a": 1}]),
-                json!(["", "g_chg2", "conform", {"a": 1}, []]),
-            ],
-        )
-    }),
+        .dial()
+        .by(run!(before)),
+    check("bad-others", "2", "Garbage on one connection does not touch the others.")
+        .ours()
+        .dial()
+        .by(run!(others)),
+    senseless("odd-mon", "Ignores mon1 and mon0 without or with odd arguments.").by(run!(ignores(json!([["", "mon1"], ["", "mon0"], ["", "mon0", [1]]])))),
+    senseless("odd-kil", "Ignores kil0 and kil1 without or with odd arguments.").by(run!(ignores(json!([["", "kil0"], ["", "kil0", {"a": 1}, "x"], ["", "kil1", [], "x"]])))),
+    senseless("odd-snd", "Ignores snd without or with an odd destination.").by(run!(ignores(json!([["", "snd"], ["", "snd", null, 1], ["", "snd", [1], 1]])))),
+    senseless("odd-can", "Ignores can, time and eval with odd arguments.").by(run!(ignores(json!([["", "can", [1]], ["", "time", {"a": 1}], ["", "eval"]])))),
+    senseless("odd-name", "Ignores requests whose name is no string.").by(run!(ignores(json!([["", null], ["", [1]], ["", {"a": 1}], ["", 42]])))),
+    senseless("odd-spawn", "Ignores a spawn without or with odd arguments.").by(run!(ignores(json!([["", "AnyEvent::MP::_spawn"], ["", "AnyEvent::MP::_spawn", [1], [2]], ["", "AnyEvent::MP::_spawn", null, "x"]])))),
+    senseless("odd-g-slave", "Ignores g_slave with what is no database.").by(run!(ignores(json!([["", "g_slave", 1], ["", "g_slave", [1]], ["", "g_slave", {"conform": 1}]])))),
+    senseless("odd-g-upd", "Ignores g_upd with what are no entries.").by(run!(ignores(json!([["", "g_upd"], ["", "g_upd", "conform", 1], ["", "g_upd", "conform", [1], {"a": 1}], ["", "g_upd", [1], {"a": 1}]])))),
+    senseless("odd-g-set", "Ignores g_set with what is no database.").by(run!(ignores(json!([["", "g_set"], ["", "g_set", 1], ["", "g_set", [1]]])))),
+    senseless("odd-g-find", "Ignores searches and queries without arguments.").by(run!(ignores(json!([["", "g_find"], ["", "g_find", [1]], ["", "g_db_family"], ["", "g_db_keys", {"a": 1}], ["", "g_mon1"], ["", "g_mon0"]])))),
+    senseless("odd-g-answers", "Ignores answers that nobody asked for.").by(run!(ignores(json!([["", "g_found", "nobody", ["127.0.0.1:1"]], ["", "g_reply", "no such query", {}], ["", "g_chg1", "conform", {"a": 1}], ["", "g_chg2", "conform", {"a": 1}, []]])))),
 ];
 
-type Code = fn(Ctx) -> Pin<Box<dyn Future<Output = Verdict> + Send>>;
-
-const fn garbage(id: &'static str, sentence: &'static str, run: Code) -> Check {
-    check(id, "2", sentence, run).ours()
+const fn garbage(id: &'static str, sentence: &'static str) -> Statement {
+    check(id, "2", sentence).ours()
 }
 
-const fn senseless(id: &'static str, sentence: &'static str, run: Code) -> Check {
-    check(id, "3", sentence, run).ours()
+const fn senseless(id: &'static str, sentence: &'static str) -> Statement {
+    check(id, "3", sentence).ours()
 }
 
 fn only(c: &Ctx, framing: Framing) -> Shake {
@@ -175,17 +77,11 @@ fn only(c: &Ctx, framing: Framing) -> Shake {
     Shake { framings: vec![framing.clone()], framing: Some(framing), ..c.shake("a") }
 }
 
-fn closes(
-    c: Ctx,
-    framing: Framing,
-    octets: &'static [u8],
-) -> Pin<Box<dyn Future<Output = Verdict> + Send>> {
-    Box::pin(async move {
-        let mut session = c.meet_as("a", &only(&c, framing)).await?;
-        session.barrier().await?;
-        session.raw(octets).await?;
-        session.expect_closed(c.target.patience).await
-    })
+async fn closes(c: Ctx, framing: Framing, octets: &'static [u8]) -> Verdict {
+    let mut session = c.meet_as("a", &only(&c, framing)).await?;
+    session.barrier().await?;
+    session.raw(octets).await?;
+    session.expect_closed(c.target.patience).await
 }
 
 async fn before(c: Ctx) -> Verdict {
@@ -208,14 +104,11 @@ async fn others(c: Ctx) -> Verdict {
 }
 
 /// None of these packets has an effect.
-fn ignores(c: Ctx, packets: Vec<Json>) -> Pin<Box<dyn Future<Output = Verdict> + Send>> {
-    Box::pin(async move {
-        let mut session = c.meet("a").await?;
-        for packet in packets {
-            let shown = packet.to_string();
-            session.send(packet).await?;
-            session.still_works(&shown).await?;
-        }
-        session.nothing(json!(["", "kil1", REST])).await
-    })
+async fn ignores(c: Ctx, packets: Json) -> Verdict {
+    let mut session = c.meet("a").await?;
+    for packet in packets.as_array().into_iter().flatten() {
+        session.send(packet.clone()).await?;
+        session.still_works(&packet.to_string()).await?;
+    }
+    session.nothing(json!(["", "kil1", REST])).await
 }

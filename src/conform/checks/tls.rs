@@ -1,6 +1,6 @@
 //! §1.4 to §1.6: TLS, in both roles, whoever dialled.
 
-use crate::conform::check::{Check, check};
+use crate::conform::check::{Check, check, run};
 use crate::conform::context::Ctx;
 use crate::conform::session::encoded;
 use crate::conform::shake::{self, Agreed, Shake, Token};
@@ -8,7 +8,6 @@ use crate::conform::stop::{Verdict, ensure, skip};
 use crate::conform::tls::{Identity, Tls, is_trusted};
 use crate::wire::framing::Framing;
 use serde_json::json;
-use std::pin::Pin;
 use std::sync::Arc;
 
 /// A nonce that is smaller than any that a node makes: the suite is the client then.
@@ -18,77 +17,44 @@ const GREATEST: &[u8] = b"~";
 
 /// Those about TLS.
 pub(super) const CHECKS: &[Check] = &[
-    check("tls-server", "1.6", "Is the TLS server if its nonce is the greater one.", |c| {
-        Box::pin(up(c, SMALLEST, |_| {}))
-    }),
-    check("tls-client", "1.6", "Is the TLS client if its nonce is the smaller one.", |c| {
-        Box::pin(up(c, GREATEST, |_| {}))
-    }),
-    check(
-        "tls-token",
-        "1.5",
-        "Inside TLS tls_sha3_512 is the hash of its greeting, then ours.",
-        |c| Box::pin(token(c)),
-    ),
-    check("tls-presents", "1.6", "Presents the certificate of the network as server.", |c| {
-        Box::pin(presents(c, SMALLEST))
-    }),
-    check(
-        "tls-client-presents",
-        "1.6",
-        "Presents the certificate of the network as client.",
-        |c| Box::pin(presents(c, GREATEST)),
-    ),
-    check("tls-hmac", "1.5", "Takes hmac_sha3_512 inside TLS too.", |c| Box::pin(hmac(c))),
-    check("tls-only-hmac", "1.4", "Sends hmac_sha3_512 inside TLS to who lists only that.", |c| {
-        Box::pin(only_hmac(c))
-    })
-    .ours(),
-    check("tls-13", "1.6", "Speaks TLS 1.3.", |c| {
-        Box::pin(up(c, SMALLEST, |tls| tls.only = Some(&rustls::version::TLS13)))
-    })
-    .should(),
-    check("tls-12", "1.6", "Speaks TLS 1.2.", |c| {
-        Box::pin(up(c, SMALLEST, |tls| tls.only = Some(&rustls::version::TLS12)))
-    })
-    .should(),
-    check("tls-early", "1", "Takes packets behind the authentication line inside TLS.", |c| {
-        Box::pin(early(c))
-    }),
-    check("tls-1.7", "1.4", "Any tls=1.x wants TLS.", |c| Box::pin(minor_version(c))),
-    check("tls-2.0", "1.4", "A key tls=2.0 is no wish for this TLS.", |c| {
-        Box::pin(without(c, "2.0"))
-    }),
-    check("tls-absent", "1.4", "Does no TLS with who does not want it.", |c| {
-        Box::pin(without(c, ""))
-    }),
-    check("tls-stranger", "1.6", "As server refuses a certificate that nobody trusts.", |c| {
-        stranger(c, SMALLEST)
-    }),
-    check(
-        "tls-client-stranger",
-        "1.6",
-        "As client refuses a certificate that nobody trusts.",
-        |c| stranger(c, GREATEST),
-    ),
-    check("tls-anonymous", "1.6", "Refuses a client without a certificate.", |c| {
-        Box::pin(anonymous(c))
-    }),
-    check(
-        "tls-swapped",
-        "1.5",
-        "Refuses a tls_sha3_512 token with the greetings exchanged.",
-        |c| Box::pin(refused_token(c, Some("tls_sha3_512"), Token::Swapped)),
-    ),
-    check("tls-empty", "1.5", "Refuses an empty tls_sha3_512 token.", |c| {
-        Box::pin(refused_token(c, Some("tls_sha3_512"), Token::Exactly(String::new())))
-    }),
-    check("tls-wrong-secret", "1.5", "Refuses a wrong HMAC inside TLS.", |c| {
-        Box::pin(refused_token(c, Some("hmac_sha3_512"), Token::Swapped))
-    }),
-    check("tls-plain", "1.4", "Refuses who wanted TLS and goes on without.", |c| {
-        Box::pin(goes_on_plain(c))
-    }),
+    check("tls-server", "1.6", "Is the TLS server if its nonce is the greater one.")
+        .by(run!(up(SMALLEST, |_| {}))),
+    check("tls-client", "1.6", "Is the TLS client if its nonce is the smaller one.")
+        .by(run!(up(GREATEST, |_| {}))),
+    check("tls-token", "1.5", "Inside TLS tls_sha3_512 is the hash of its greeting, then ours.")
+        .by(run!(token)),
+    check("tls-presents", "1.6", "Presents the certificate of the network as server.")
+        .by(run!(presents(SMALLEST))),
+    check("tls-client-presents", "1.6", "Presents the certificate of the network as client.")
+        .by(run!(presents(GREATEST))),
+    check("tls-hmac", "1.5", "Takes hmac_sha3_512 inside TLS too.").by(run!(hmac)),
+    check("tls-only-hmac", "1.4", "Sends hmac_sha3_512 inside TLS to who lists only that.")
+        .ours()
+        .by(run!(only_hmac)),
+    check("tls-13", "1.6", "Speaks TLS 1.3.")
+        .should()
+        .by(run!(up(SMALLEST, |tls| tls.only = Some(&rustls::version::TLS13)))),
+    check("tls-12", "1.6", "Speaks TLS 1.2.")
+        .should()
+        .by(run!(up(SMALLEST, |tls| tls.only = Some(&rustls::version::TLS12)))),
+    check("tls-early", "1", "Takes packets behind the authentication line inside TLS.")
+        .by(run!(early)),
+    check("tls-1.7", "1.4", "Any tls=1.x wants TLS.").by(run!(minor_version)),
+    check("tls-2.0", "1.4", "A key tls=2.0 is no wish for this TLS.").by(run!(without("2.0"))),
+    check("tls-absent", "1.4", "Does no TLS with who does not want it.").by(run!(without(""))),
+    check("tls-stranger", "1.6", "As server refuses a certificate that nobody trusts.")
+        .by(run!(stranger(SMALLEST))),
+    check("tls-client-stranger", "1.6", "As client refuses a certificate that nobody trusts.")
+        .by(run!(stranger(GREATEST))),
+    check("tls-anonymous", "1.6", "Refuses a client without a certificate.").by(run!(anonymous)),
+    check("tls-swapped", "1.5", "Refuses a tls_sha3_512 token with the greetings exchanged.")
+        .by(run!(refused_token(Some("tls_sha3_512"), Token::Swapped))),
+    check("tls-empty", "1.5", "Refuses an empty tls_sha3_512 token.")
+        .by(run!(refused_token(Some("tls_sha3_512"), Token::Exactly(String::new())))),
+    check("tls-wrong-secret", "1.5", "Refuses a wrong HMAC inside TLS.")
+        .by(run!(refused_token(Some("hmac_sha3_512"), Token::Swapped))),
+    check("tls-plain", "1.4", "Refuses who wanted TLS and goes on without.")
+        .by(run!(goes_on_plain)),
 ];
 
 fn in_tls(c: &Ctx, nonce: &[u8]) -> Verdict<Shake> {
@@ -171,15 +137,13 @@ async fn without(c: Ctx, claim: &str) -> Verdict {
     c.is_taken(&shake).await
 }
 
-fn stranger(c: Ctx, nonce: &'static [u8]) -> Pin<Box<dyn Future<Output = Verdict> + Send>> {
-    Box::pin(async move {
-        let mut shake = in_tls(&c, nonce)?;
-        let stranger = Identity::stranger().map_err(|error| {
-            crate::conform::stop::Stop::Skip(format!("cannot make a certificate: {error}"))
-        })?;
-        shake.tls = Some(Tls::new(Arc::new(stranger)));
-        c.is_refused(&shake).await
-    })
+async fn stranger(c: Ctx, nonce: &'static [u8]) -> Verdict {
+    let mut shake = in_tls(&c, nonce)?;
+    let stranger = Identity::stranger().map_err(|error| {
+        crate::conform::stop::Stop::Skip(format!("cannot make a certificate: {error}"))
+    })?;
+    shake.tls = Some(Tls::new(Arc::new(stranger)));
+    c.is_refused(&shake).await
 }
 
 async fn anonymous(c: Ctx) -> Verdict {

@@ -22,69 +22,57 @@ pub(super) struct Figure {
 
 /// All of them, in the order in which they are shown.
 pub(super) fn figures(metrics: &Metrics) -> Vec<Figure> {
-    use Kind::{Counter, Gauge};
     let figure = |name, kind, help, value| Figure { name, kind, help, value };
-    let count = |name, kind, help, value: u64| figure(name, kind, help, value as f64);
+    let gauge = |name, help, value: u64| figure(name, Kind::Gauge, help, value as f64);
+    let counter = |name, help, value: u64| figure(name, Kind::Counter, help, value as f64);
     let traffic = &metrics.traffic;
     let connections = &metrics.connections;
     vec![
-        figure("aemp_uptime_seconds", Gauge, "Since the node was started.", metrics.uptime),
-        count("aemp_global", Gauge, "1 if the node keeps the database.", metrics.global.into()),
-        count(
+        figure("aemp_uptime_seconds", Kind::Gauge, "Since the node was started.", metrics.uptime),
+        gauge("aemp_global", "1 if the node keeps the database.", metrics.global.into()),
+        gauge(
             "aemp_joined",
-            Gauge,
             "1 if the node has joined a network: it is global, or a global node serves it.",
             metrics.master.is_some().into(),
         ),
-        count("aemp_seeds", Gauge, "Configured seeds.", metrics.seeds),
-        count("aemp_seeds_up", Gauge, "Seeds that are connected.", metrics.seeds_up),
-        count("aemp_connections", Gauge, "Nodes that are connected.", connections.up),
-        count(
+        gauge("aemp_seeds", "Configured seeds.", metrics.seeds),
+        gauge("aemp_seeds_up", "Seeds that are connected.", metrics.seeds_up),
+        gauge("aemp_connections", "Nodes that are connected.", connections.up),
+        gauge(
             "aemp_connections_opening",
-            Gauge,
             "Connections that are being dialled or shake hands.",
             connections.opening,
         ),
-        count(
+        gauge(
             "aemp_strangers",
-            Gauge,
             "Connections dialled by others who have not authenticated yet.",
             connections.strangers,
         ),
-        count(
+        counter(
             "aemp_connections_lost_total",
-            Counter,
             "Connections with nodes that have ended.",
             connections.lost,
         ),
-        count("aemp_sent_packets_total", Counter, "Packets sent.", traffic.sent_packets),
-        count("aemp_sent_bytes_total", Counter, "Octets sent.", traffic.sent_octets),
-        count(
-            "aemp_received_packets_total",
-            Counter,
-            "Packets received.",
-            traffic.received_packets,
-        ),
-        count("aemp_received_bytes_total", Counter, "Octets received.", traffic.received_octets),
-        count(
+        counter("aemp_sent_packets_total", "Packets sent.", traffic.sent_packets),
+        counter("aemp_sent_bytes_total", "Octets sent.", traffic.sent_octets),
+        counter("aemp_received_packets_total", "Packets received.", traffic.received_packets),
+        counter("aemp_received_bytes_total", "Octets received.", traffic.received_octets),
+        counter(
             "aemp_dropped_packets_total",
-            Counter,
             "Packets not sent, as their connection was being lost.",
             traffic.dropped_packets,
         ),
-        count("aemp_waiting_bytes", Gauge, "Octets that wait to be sent.", metrics.waiting),
-        count("aemp_ports", Gauge, "Ports of the node.", metrics.ports),
-        count(
+        gauge("aemp_waiting_bytes", "Octets that wait to be sent.", metrics.waiting),
+        gauge("aemp_ports", "Ports of the node.", metrics.ports),
+        gauge(
             "aemp_ports_waiting_bytes",
-            Gauge,
             "Octets of messages that wait in ports.",
             metrics.ports_waiting,
         ),
-        count("aemp_monitors", Gauge, "Monitors set on ports of any node.", metrics.monitors),
-        count("aemp_queries", Gauge, "Database queries without an answer yet.", metrics.queries),
-        count(
+        gauge("aemp_monitors", "Monitors set on ports of any node.", metrics.monitors),
+        gauge("aemp_queries", "Database queries without an answer yet.", metrics.queries),
+        counter(
             "aemp_healed_slaves_total",
-            Counter,
             "Slaves of lost masters that this node has taken on.",
             metrics.healed,
         ),

@@ -1,0 +1,188 @@
+//! A family of the database that one check has for itself, and the nodes that have to do with it.
+
+use crate::conform::checks::{ANY, REST};
+use crate::conform::context::Ctx;
+use crate::conform::session::Session;
+use crate::conform::stop::{Verdict, ensure, miss};
+use serde_json::{Value as Json, json};
+use std::ops::{Deref, DerefMut};
+
+/// The family, and where its nodes come from.
+pub(super) struct Family {
+    pub(super) name: String,
+    context: Ctx,
+}
+
+impl From<Ctx> for Family {
+    fn from(context: Ctx) -> Family {
+        Family { name: context.name("family"), context }
+    }
+}
+
+impl Family {
+    /// Another family of the same check.
+    pub(super) fn called(&self, name: &str) -> Family {
+        Family { name: self.context.name(name), context: self.context.clone() }
+    }
+
+    /// The ID of a node that does not connect.
+    pub(super) fn nobody(&self) -> String {
+        self.context.name("nobody")
+    }
+
+    fn member(&self, session: Session) -> Member {
+        Member { session, family: self.name.clone() }
+    }
+
+    /// A connected node that has said nothing yet.
+    pub(super) async fn stranger(&self, name: &str) -> Verdict<Member> {
+        Ok(self.member(self.context.meet(name).await?))
+    }
+
+    /// A node whose connection was just closed is back, and has said nothing yet.
+    pub(super) async fn stranger_again(&self, name: &str) -> Verdict<Member> {
+        Ok(self.member(self.context.meet_again(name).await?))
+    }
+
+    /// A slave of the node, with these entries beside its address.
+    pub(super) async fn slave(&self, name: &str, entries: Json) -> Verdict<Member> {
+        let mut slave = self.stranger(name).await?;
+        let database = json!({"'l": {&*slave.me: ["127.0.0.1:1"]}});
+        let database = self.with(database, entries);
+        slave.send_all(&[json!(["", "g_slave"]), json!(["", "g_slave", database])]).await?;
+        slave.barrier().await?;
+        Ok(slave)
+    }
+
+    /// A slave that has subscribed, and has what was there.
+    pub(super) async fn subscriber(&self, name: &str) -> Verdict<Member> {
+        let mut slave = self.slave(name, json!({})).await?;
+        slave.send(json!(["", "g_mon1", self.name])).await?;
+        slave.expect(json!(["", "g_chg1", self.name, ANY])).await?;
+        Ok(slave)
+    }
+
+    /// Another global node, with these entries of its slaves. Its address leads nowhere.
+    pub(super) async fn other_global(&self, name: &str, entries: Json) -> Verdict<Member> {
+        let mut global = self.stranger(name).await?;
+        // It would not be global otherwise.
+        global.send_all(&[json!(["", "g_slave"]), json!(["", "g_global"])]).await?;
+        global.expect(json!(["", "g_global"])).await?;
+        let (me, node) = (&*global.me, &*global.node);
+        let database = json!({"'l": {me: ["127.0.0.1:1"]}, "'g": {me: null, node: null}});
+        let database = self.with(database, entries);
+        global.send(json!(["", "g_set", database])).await?;
+        global.barrier().await?;
+        Ok(global)
+    }
+
+    fn with(&self, mut database: Json, entries: Json) -> Json {
+        if entries.as_object().is_some_and(|entries| !entries.is_empty()) {
+            database[&self.name] = entries;
+        }
+        database
+    }
+}
+
+/// A node of the suite that has to do with the family.
+pub(super) struct Member {
+    session: Session,
+    family: String,
+}
+
+impl Deref for Member {
+    type Target = Session;
+
+    fn deref(&self) -> &Session {
+        &self.session
+    }
+}
+
+impl DerefMut for Member {
+    fn deref_mut(&mut self) -> &mut Session {
+        &mut self.session
+    }
+}
+
+impl Member {
+    pub(super) async fn close(self) {
+        self.session.close().await;
+    }
+
+    pub(super) async fn updates(&mut self, set: Json, deleted: Json) -> Verdict {
+        let update = json!(["", "g_upd", self.family, set, deleted]);
+        self.send(update).await
+    }
+
+    pub(super) async fn sets(&mut self, entries: Json) -> Verdict {
+        self.updates(entries, json!([])).await
+    }
+
+    pub(super) async fn deletes(&mut self, key: &str) -> Verdict {
+        self.updates(Json::Null, json!([key])).await
+    }
+
+    /// What it is told next as a subscriber.
+    pub(super) async fn is_told(&mut self, set: Json, deleted: Json) -> Verdict {
+        self.gets("g_chg2", set, deleted).await
+    }
+
+    /// As subscriber it is told of these entries, and of nothing deleted.
+    pub(super) async fn sees(&mut self, entries: Json) -> Verdict {
+        self.is_told(entries, json!([])).await
+    }
+
+    /// As subscriber it is told that this key is gone, and of nothing else.
+    pub(super) async fn sees_deleted(&mut self, key: &str) -> Verdict {
+        self.is_told(json!({}), json!([key])).await
+    }
+
+    /// As global node it is told of these entries, and of nothing deleted.
+    pub(super) async fn hears(&mut self, entries: Json) -> Verdict {
+        self.gets("g_upd", entries, json!([])).await
+    }
+
+    /// As global node it is told that this key is gone, and of nothing else.
+    pub(super) async fn hears_deleted(&mut self, key: &str) -> Verdict {
+        self.gets("g_upd", json!({}), json!([key])).await
+    }
+
+    async fn gets(&mut self, request: &str, set: Json, deleted: Json) -> Verdict {
+        let kind = json!(["", request, self.family, REST]);
+        let wanted = json!(["", request, self.family, set, deleted]);
+        self.expect_first(kind, wanted).await?;
+        Ok(())
+    }
+
+    /// It is told nothing more, once what `by` sent has taken effect.
+    pub(super) async fn is_told_nothing_of(&mut self, by: &mut Session) -> Verdict {
+        by.barrier().await?;
+        self.is_told_nothing().await
+    }
+
+    pub(super) async fn is_told_nothing(&mut self) -> Verdict {
+        let any = json!(["", ANY, self.family, REST]);
+        self.nothing(any).await
+    }
+
+    /// What it finds in the family when it asks.
+    pub(super) async fn finds(&mut self, wanted: Json) -> Verdict {
+        let found = self.session.family(&self.family).await?;
+        ensure(found == wanted, || format!("the family is {found}, and should be {wanted}"))
+    }
+
+    /// As [`Member::finds`], after a while: what goes with a connection goes in its own time.
+    pub(super) async fn finds_at_last(&mut self, wanted: Json) -> Verdict {
+        let deadline = tokio::time::Instant::now() + self.patience;
+        loop {
+            let found = self.session.family(&self.family).await?;
+            if found == wanted {
+                return Ok(());
+            }
+            if tokio::time::Instant::now() > deadline {
+                return miss(format!("the family stays {found}, and should become {wanted}"));
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! §5.1 and §5.2: which of several entries of a key counts, and what goes with its node.
+
+use super::family::Family;
+use super::global;
+use crate::conform::check::{Check, run};
+use crate::conform::checks::ANY;
+use crate::conform::pattern;
+use crate::conform::session::show_packet;
+use crate::conform::stop::{Verdict, ensure, miss};
+use serde_json::{Value as Json, json};
+
+/// The checks of that.
+pub(in crate::conform::checks) const CHECKS: &[Check] = &[
+    global("g-last-writer", "5.2", "Of two that set a key, the last one counts.")
+        .by(run!(last_writer)),
+    global("g-other-owner", "5.2", "A deleted key that another slave still has gets its value.")
+        .by(run!(other_owner)),
+    global("g-lesser-owner", "5.2", "Who deletes a value that does not count changes nothing.")
+        .by(run!(lesser_owner)),
+    global("g-undef", "5.2", "undef is a value, and not the empty string.").by(run!(undef_value)),
+    global("g-down", "5.2", "The entries of a node go with it.").by(run!(goes_down)),
+    global("g-down-owner", "5.2", "What a lost node shared with another one stays.")
+        .by(run!(goes_down_sharing)),
+    global("g-down-address", "5.2", "The address of a node goes with it.").by(run!(address_goes)),
+    global("g-down-monitors", "5.2", "The subscriptions of a node go with it.")
+        .ours()
+        .by(run!(subscriptions_go)),
+];
+
+async fn last_writer(f: Family) -> Verdict {
+    let mut a = f.slave("a", json!({"k": "a1"})).await?;
+    let mut b = f.slave("b", json!({})).await?;
+    b.sets(json!({"k": "b1"})).await?;
+    b.finds(json!({"k": "b1"})).await?;
+    a.sets(json!({"k": "a2"})).await?;
+    a.finds(json!({"k": "a2"})).await
+}
+
+async fn other_owner(f: Family) -> Verdict {
+    let _a = f.slave("a", json!({"k": "from a"})).await?;
+    let mut b = f.slave("b", json!({})).await?;
+    b.sets(json!({"k": "from b"})).await?;
+    b.barrier().await?;
+    let mut watcher = f.subscriber("w").await?;
+    b.deletes("k").await?;
+    watcher.sees(json!({"k": "from a"})).await?;
+    watcher.finds(json!({"k": "from a"})).await
+}
+
+async fn lesser_owner(f: Family) -> Verdict {
+    let mut a = f.slave("a", json!({"k": "from a"})).await?;
+    let mut b = f.slave("b", json!({})).await?;
+    b.sets(json!({"k": "from b"})).await?;
+    b.barrier().await?;
+    let mut watcher = f.subscriber("w").await?;
+    a.deletes("k").await?;
+    watcher.is_told_nothing_of(&mut a).await?;
+    watcher.finds(json!({"k": "from b"})).await
+}
+
+async fn undef_value(f: Family) -> Verdict {
+    let _a = f.slave("a", json!({"k": null})).await?;
+    let mut b = f.slave("b", json!({})).await?;
+    b.sets(json!({"k": ""})).await?;
+    b.barrier().await?;
+    let mut watcher = f.subscriber("w").await?;
+    b.deletes("k").await?;
+    watcher.sees(json!({"k": null})).await
+}
+
+async fn goes_down(f: Family) -> Verdict {
+    let a = f.slave("a", json!({"k": "v", "l": "w"})).await?;
+    let mut b = f.subscriber("b").await?;
+    a.close().await;
+    let change = b.expect(json!(["", "g_chg2", f.name, ANY, ANY])).await?;
+    let keys = change.get(4).map(pattern::to_json).unwrap_or_default();
+    let mut keys: Vec<String> =
+        keys.as_array().into_iter().flatten().map(Json::to_string).collect();
+    keys.sort();
+    ensure(keys == ["\"k\"", "\"l\""], || format!("it tells {}", show_packet(&change)))?;
+    b.finds(json!({})).await
+}
+
+async fn goes_down_sharing(f: Family) -> Verdict {
+    let _a = f.slave("a", json!({"k": "from a"})).await?;
+    let mut b = f.slave("b", json!({})).await?;
+    b.sets(json!({"k": "from b"})).await?;
+    b.barrier().await?;
+    let mut watcher = f.subscriber("w").await?;
+    b.close().await;
+    watcher.sees(json!({"k": "from a"})).await
+}
+
+async fn address_goes(f: Family) -> Verdict {
+    let a = f.slave("a", json!({})).await?;
+    let mut b = f.slave("b", json!({})).await?;
+    let gone = a.me.clone();
+    a.close().await;
+    let deadline = tokio::time::Instant::now() + b.patience;
+    loop {
+        b.send(json!(["", "g_find", gone])).await?;
+        let found = b.expect(json!(["", "g_found", gone, ANY])).await?;
+        if found.get(3).is_some_and(crate::value::Value::is_undef) {
+            return Ok(());
+        }
+        if tokio::time::Instant::now() > deadline {
+            return miss(format!("it still answers {}", show_packet(&found)));
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+}
+
+async fn subscriptions_go(f: Family) -> Verdict {
+    let mut a = f.slave("a", json!({})).await?;
+    let b = f.subscriber("b").await?;
+    b.close().await;
+    let mut b = f.stranger_again("b").await?;
+    b.barrier().await?;
+    a.sets(json!({"k": "v"})).await?;
+    b.is_told_nothing_of(&mut a).await
+}
