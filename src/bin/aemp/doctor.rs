@@ -15,10 +15,10 @@ use aemp::wire::auth::AuthMethod;
 use aemp::wire::handshake::HandshakeError;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
 
-/// How long an address may take to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Clocks that differ by more seconds are worth a word.
 const CLOCKS_AGREE: f64 = 5.0;
@@ -90,28 +90,28 @@ impl Findings {
 pub(crate) fn execute(request: &run::Request, options: Options) -> Result<(), CliError> {
     let settings = request.settings()?;
     let runtime = tokio::runtime::Runtime::new().map_err(CliError::Runtime)?;
-    let outcome = runtime.block_on(examine(&settings, options));
+    let outcome = runtime.block_on(examine(settings, options));
     // Names that are still being resolved are not waited for.
     runtime.shutdown_background();
     outcome
 }
 
-async fn examine(settings: &Settings, options: Options) -> Result<(), CliError> {
+async fn examine(settings: Settings, options: Options) -> Result<(), CliError> {
     let mut findings = Findings { all: Vec::new(), json: options.json };
-    examine_configuration(settings, &mut findings)?;
-    examine_methods(settings, &mut findings)?;
-    let identity = examine_certificate(settings, &mut findings)?;
-    let mut random = [0; 16];
-    getrandom::fill(&mut random).map_err(CliError::Random)?;
-    let unique = unique_string(u128::from_ne_bytes(random));
-    let doctor = Doctor { settings, identity, id: visitor(&unique)? };
+    examine_configuration(&settings, &mut findings)?;
+    examine_methods(&settings, &mut findings)?;
+    let identity = examine_certificate(&settings, &mut findings)?;
+    let doctor = Arc::new(Doctor { settings, identity, patience: PATIENCE });
     let listeners = doctor.examine_binds(&mut findings).await?;
     doctor.examine_seeds(&listeners, &mut findings).await?;
     findings.finish()
 }
 
-fn visitor(unique: &str) -> Result<NodeId, CliError> {
-    let text = format!("doctor/{}/{unique}", node_name());
+/// An ID of its own for each visit: several may lead to the same node at the same time.
+fn visitor() -> Result<NodeId, CliError> {
+    let mut random = [0; 16];
+    getrandom::fill(&mut random).map_err(CliError::Random)?;
+    let text = format!("doctor/{}/{}", node_name(), unique_string(u128::from_ne_bytes(random)));
     NodeId::new(text.as_str()).map_err(|error| CliError::InvalidId {
         what: "node ID",
         text,
@@ -177,14 +177,17 @@ fn examine_certificate(
     Ok(Some(identity))
 }
 
-struct Doctor<'a> {
-    settings: &'a Settings,
+/// What is found out about one address or name.
+type Diagnosis = (State, String);
+
+struct Doctor {
+    settings: Settings,
     identity: Option<Identity>,
-    /// The ID by which it visits others.
-    id: NodeId,
+    /// How long an address may take to answer.
+    patience: Duration,
 }
 
-impl Doctor<'_> {
+impl Doctor {
     /// Listens where the node would.
     async fn examine_binds(&self, findings: &mut Findings) -> Result<Vec<TcpListener>, CliError> {
         let interfaces = interface_addresses().unwrap_or_default();
@@ -197,7 +200,7 @@ impl Doctor<'_> {
                 findings.add(State::Note, &what, text)?;
             }
             for endpoint in endpoints {
-                match resolve(&endpoint).await {
+                match self.resolve(&endpoint).await {
                     Err(error) => findings.add(State::Wrong, &what, &unresolved(&error))?,
                     Ok(addresses) => {
                         for address in addresses {
@@ -207,7 +210,7 @@ impl Doctor<'_> {
                                     listeners.push(listener);
                                 }
                                 Err(error) => {
-                                    let (state, text) = self.taken(address, &error).await;
+                                    let (state, text) = self.taken(address, &error).await?;
                                     findings.add(state, &what, &text)?;
                                 }
                             }
@@ -224,68 +227,59 @@ impl Doctor<'_> {
     }
 
     /// Why an address cannot be listened on.
-    async fn taken(&self, address: SocketAddr, error: &io::Error) -> (State, String) {
+    async fn taken(&self, address: SocketAddr, error: &io::Error) -> Result<Diagnosis, CliError> {
+        let wrong = |text| Ok((State::Wrong, text));
         match error.kind() {
             io::ErrorKind::AddrInUse => {}
             io::ErrorKind::AddrNotAvailable => {
-                return (State::Wrong, format!("{address} is no address of this machine"));
+                return wrong(format!("{address} is no address of this machine"));
             }
             io::ErrorKind::PermissionDenied => {
-                return (State::Wrong, "ports below 1024 need root: choose another one".into());
+                return wrong("ports below 1024 need root: choose another one".into());
             }
-            _ => return (State::Wrong, format!("{address}: {error}")),
+            _ => return wrong(format!("{address}: {error}")),
         }
         let template = self.settings.node_id.as_str();
-        match probe(self.settings, &self.id, &address.to_string(), PATIENCE).await {
+        match self.probe(address).await? {
             Ok(found) if show::plain(found.node.as_str()) == template => {
-                (State::Fine, format!("node {} runs there already", found.node))
+                Ok((State::Fine, format!("node {} runs there already", found.node)))
             }
-            Ok(found) => {
-                let text = format!(
-                    "taken by node {}: if that is not this node, choose another port",
-                    found.node
-                );
-                (State::Wrong, text)
-            }
-            Err(_) => {
-                let text = format!(
-                    "the port of {address} is taken by another program, or by a node of another \
-                     network: choose another port"
-                );
-                (State::Wrong, text)
-            }
+            Ok(found) => wrong(format!(
+                "taken by node {}: if that is not this node, choose another port",
+                found.node
+            )),
+            Err(_) => wrong(format!(
+                "the port of {address} is taken by another program, or by a node of another \
+                 network: choose another port"
+            )),
         }
     }
 
+    async fn probe(&self, address: SocketAddr) -> Result<Result<Probe, ProbeError>, CliError> {
+        let address = address.to_string();
+        Ok(probe(&self.settings, &visitor()?, &address, self.patience).await)
+    }
+
+    /// Visits all seeds at the same time, and reports on them in the configured order.
     async fn examine_seeds(
-        &self,
+        self: &Arc<Self>,
         listeners: &[TcpListener],
         findings: &mut Findings,
     ) -> Result<(), CliError> {
         let own: Vec<SocketAddr> =
             listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
+        let own: Arc<[SocketAddr]> = own.into();
         let interfaces = interface_addresses().unwrap_or_default();
+        let mut visits = Vec::new();
         for seed in &self.settings.seeds {
-            let what = format!("seed {seed}");
             for endpoint in seed.endpoints(&node_name(), &interfaces) {
-                match resolve(&endpoint).await {
-                    Err(error) => findings.add(State::Wrong, &what, &unresolved(&error))?,
-                    Ok(addresses) if addresses.is_empty() => {
-                        findings.add(State::Wrong, &what, "the name has no address")?;
-                    }
-                    Ok(addresses) if addresses.iter().any(|address| own.contains(address)) => {
-                        let text = "this is the node itself, which will be a global node";
-                        findings.add(State::Fine, &what, text)?;
-                    }
-                    Ok(addresses) => {
-                        for address in addresses {
-                            let text = address.to_string();
-                            let found = probe(self.settings, &self.id, &text, PATIENCE).await;
-                            let (state, text) = self.diagnose(&address, found);
-                            findings.add(state, &what, &text)?;
-                        }
-                    }
-                }
+                let visit = self.clone().visit(endpoint, own.clone());
+                visits.push((format!("seed {seed}"), tokio::spawn(visit)));
+            }
+        }
+        for (what, visit) in visits {
+            for (state, text) in visit.await.map_err(|error| CliError::Runtime(error.into()))?? {
+                findings.add(state, &what, &text)?;
             }
         }
         if self.settings.seeds.is_empty() {
@@ -295,8 +289,55 @@ impl Doctor<'_> {
         Ok(())
     }
 
+    /// What is found at an endpoint of a seed, at all its addresses at the same time.
+    async fn visit(
+        self: Arc<Self>,
+        endpoint: Endpoint,
+        own: Arc<[SocketAddr]>,
+    ) -> Result<Vec<Diagnosis>, CliError> {
+        let addresses = match self.resolve(&endpoint).await {
+            Ok(addresses) => addresses,
+            Err(error) => return Ok(vec![(State::Wrong, unresolved(&error))]),
+        };
+        if addresses.is_empty() {
+            return Ok(vec![(State::Wrong, "the name has no address".into())]);
+        }
+        if addresses.iter().any(|address| own.contains(address)) {
+            let text = "this is the node itself, which will be a global node".into();
+            return Ok(vec![(State::Fine, text)]);
+        }
+        let visits: Vec<_> = addresses
+            .into_iter()
+            .map(|address| {
+                let doctor = self.clone();
+                tokio::spawn(async move {
+                    let found = doctor.probe(address).await?;
+                    Ok::<_, CliError>(doctor.diagnose(&address, found))
+                })
+            })
+            .collect();
+        let mut diagnoses = Vec::new();
+        for visit in visits {
+            diagnoses.push(visit.await.map_err(|error| CliError::Runtime(error.into()))??);
+        }
+        Ok(diagnoses)
+    }
+
+    async fn resolve(&self, endpoint: &Endpoint) -> io::Result<Vec<SocketAddr>> {
+        match endpoint {
+            Endpoint::Address(address) => Ok(vec![*address]),
+            Endpoint::Name(host, port) => {
+                let lookup = tokio::net::lookup_host((host.as_str(), *port));
+                match tokio::time::timeout(self.patience, lookup).await {
+                    Ok(found) => Ok(found?.collect()),
+                    Err(_) => Err(io::ErrorKind::TimedOut.into()),
+                }
+            }
+        }
+    }
+
     /// What a handshake says.
-    fn diagnose(&self, address: &SocketAddr, found: Result<Probe, ProbeError>) -> (State, String) {
+    fn diagnose(&self, address: &SocketAddr, found: Result<Probe, ProbeError>) -> Diagnosis {
         let error = match found {
             Ok(found) => return healthy(&found),
             Err(error) => error,
@@ -355,7 +396,7 @@ impl Doctor<'_> {
     }
 }
 
-fn healthy(found: &Probe) -> (State, String) {
+fn healthy(found: &Probe) -> Diagnosis {
     let (node, provider) = (&found.node, show::text(found.provider.as_ref()));
     let tls = match &found.tls {
         Some(tls) => format!("encrypted ({tls})"),
@@ -373,19 +414,45 @@ fn healthy(found: &Probe) -> (State, String) {
     }
 }
 
-async fn resolve(endpoint: &Endpoint) -> io::Result<Vec<SocketAddr>> {
-    match endpoint {
-        Endpoint::Address(address) => Ok(vec![*address]),
-        Endpoint::Name(host, port) => {
-            let lookup = tokio::net::lookup_host((host.as_str(), *port));
-            match tokio::time::timeout(PATIENCE, lookup).await {
-                Ok(found) => Ok(found?.collect()),
-                Err(_) => Err(io::ErrorKind::TimedOut.into()),
-            }
-        }
-    }
-}
-
 fn unresolved(error: &io::Error) -> String {
     format!("the name does not resolve ({error}): is it right, does DNS work?")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use aemp::config::{Args, Effective};
+    use serde_json::Value;
+
+    /// Were they visited one after another, the first would wait for its answer for ever.
+    #[tokio::test]
+    async fn all_seeds_are_visited_before_the_first_has_answered() {
+        let mut listeners = Vec::new();
+        for _ in 0..5 {
+            listeners.push(TcpListener::bind("127.0.0.1:0").await.unwrap());
+        }
+        let addresses: Vec<String> =
+            listeners.iter().map(|listener| listener.local_addr().unwrap().to_string()).collect();
+        let args = ["x", "norc", "1", "seeds", &addresses.join(",")].map(Value::from);
+        let args = Args::from_run_arguments(&args);
+        let (settings, _) =
+            Effective::resolve(&args.unwrap(), None, "x").unwrap().settings().unwrap();
+        let patience = Duration::from_secs(3600);
+        let doctor = Arc::new(Doctor { settings, identity: None, patience });
+        let mut findings = Findings { all: Vec::new(), json: true };
+        let none_answers = async {
+            let mut visitors = Vec::new();
+            for listener in &listeners {
+                visitors.push(listener.accept().await.unwrap());
+            }
+            while visitors.pop().is_some() {
+                tokio::task::yield_now().await;
+            }
+        };
+        let (seen, ()) = tokio::join!(doctor.examine_seeds(&[], &mut findings), none_answers);
+        seen.unwrap();
+        let seeds: Vec<String> = findings.all.into_iter().map(|finding| finding.what).collect();
+        let configured = addresses.iter().map(|address| format!("seed {address}"));
+        assert_eq!(seeds, configured.collect::<Vec<_>>());
+    }
 }
