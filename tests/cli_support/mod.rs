@@ -1,6 +1,8 @@
 //! Commands that run, and a network that they talk to.
 #![allow(dead_code, unreachable_pub)]
 
+pub mod terminal;
+
 use serde_json::json;
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};

@@ -116,7 +116,8 @@ fn talking() -> Vec<Subcommand> {
             summary: "Evaluate line after line on nodes.".into(),
             details: "Without a node it begins with the one that the command itself is. Lines \
                       that begin with = list or switch nodes, and `package NAME` changes the \
-                      package; the rest is evaluated. It ends where its input does."
+                      package; the rest is evaluated. It ends where its input does (Ctrl-D), \
+                      after the answers; Ctrl-C throws away the line that is being typed."
                 .into(),
             example: "aemp shell seed".into(),
             ..network("shell", Network::Shell, vec![optional("NODE", Kind::Anything)])

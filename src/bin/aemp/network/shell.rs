@@ -7,8 +7,9 @@ use crate::chain::print_octets;
 use crate::errors::CliError;
 use aemp::{NodeId, Value};
 use std::future::IntoFuture as _;
-use std::io::BufRead as _;
+use std::io::{BufRead as _, IsTerminal as _};
 use std::time::Duration;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -60,18 +61,26 @@ pub(super) async fn shell(client: &Client, node: Option<NodeId>) -> Result<(), C
         events,
         unanswered: 0,
     };
+    let mut interrupted = Interrupted::of_a_terminal()?;
     shell.print(&format!("{BANNER}{}", shell.prompt()))?;
-    while let Some(event) = happens.recv().await {
-        if let Event::EndOfInput = event {
-            break;
+    loop {
+        tokio::select! {
+            event = happens.recv() => match event {
+                None | Some(Event::EndOfInput) => break,
+                Some(event) => shell.handle(event)?,
+            },
+            // The terminal has thrown away the line.
+            () = interrupted.next() => shell.print(&format!("\n{}", shell.prompt()))?,
         }
-        shell.handle(event)?;
     }
     let give_up = Instant::now() + LAST_ANSWERS;
     while shell.unanswered > 0 {
-        match tokio::time::timeout_at(give_up, happens.recv()).await {
-            Ok(Some(event)) => shell.handle(event)?,
-            Ok(None) | Err(_) => break,
+        tokio::select! {
+            event = tokio::time::timeout_at(give_up, happens.recv()) => match event {
+                Ok(Some(event)) => shell.handle(event)?,
+                Ok(None) | Err(_) => break,
+            },
+            () = interrupted.next() => break,
         }
     }
     shell.print("\n")?;
@@ -80,6 +89,23 @@ pub(super) async fn shell(client: &Client, node: Option<NodeId>) -> Result<(), C
         count => {
             let seconds = LAST_ANSWERS.as_secs();
             Err(NetworkError::Unanswered { count, seconds }.into())
+        }
+    }
+}
+
+/// Ctrl-C at the terminal where the lines are typed; elsewhere an interrupt ends the command.
+struct Interrupted(Option<Signal>);
+
+impl Interrupted {
+    fn of_a_terminal() -> Result<Self, CliError> {
+        let signal = std::io::stdin().is_terminal().then(|| signal(SignalKind::interrupt()));
+        Ok(Interrupted(signal.transpose().map_err(CliError::Runtime)?))
+    }
+
+    async fn next(&mut self) {
+        match &mut self.0 {
+            Some(signal) => drop(signal.recv().await),
+            None => std::future::pending().await,
         }
     }
 }

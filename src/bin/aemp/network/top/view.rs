@@ -7,6 +7,9 @@ use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Cell, List, Paragraph, Row, Table, TableState};
 
+/// What draws a part of the lower half.
+type Panel = fn(&mut Frame<'_>, Rect, &Model);
+
 /// Draws everything.
 pub(crate) fn draw(frame: &mut Frame<'_>, model: &Model, now: &str) {
     let below = 10.min(frame.area().height / 2);
@@ -17,17 +20,21 @@ pub(crate) fn draw(frame: &mut Frame<'_>, model: &Model, now: &str) {
         Constraint::Length(1),
     ])
     .areas(frame.area());
-    let [links, families, events] = Layout::horizontal([
-        Constraint::Percentage(42),
-        Constraint::Percentage(20),
-        Constraint::Percentage(38),
-    ])
-    .areas(lower);
     draw_head(frame, head, model, now);
     draw_nodes(frame, nodes, model);
-    draw_links(frame, links, model);
-    draw_families(frame, families, model);
-    draw_events(frame, events, model);
+    let panels: &[(Constraint, Panel)] = match lower.width {
+        0..=57 => &[(Constraint::Fill(1), draw_events)],
+        58..=79 => &[(Constraint::Fill(1), draw_links), (Constraint::Fill(1), draw_events)],
+        80.. => &[
+            (Constraint::Percentage(42), draw_links),
+            (Constraint::Percentage(20), draw_families),
+            (Constraint::Percentage(38), draw_events),
+        ],
+    };
+    let areas = Layout::horizontal(panels.iter().map(|(width, _)| *width)).split(lower);
+    for ((_, draw), area) in panels.iter().zip(areas.iter()) {
+        draw(frame, *area, model);
+    }
     let keys = Line::from(" q quit   ↑↓ select a node").style(Style::new().fg(Color::DarkGray));
     frame.render_widget(Paragraph::new(keys), foot);
 }
@@ -39,62 +46,88 @@ fn draw_head(frame: &mut Frame<'_>, area: Rect, model: &Model, now: &str) {
         0 => String::new(),
         count => format!(", {count} without answer"),
     };
-    let text = format!(
-        " aemp top   {} nodes, {globals} global{silent}, {} links   {now} UTC",
+    let mut text = format!(
+        " aemp top   {} nodes, {globals} global{silent}, {} links",
         model.rows.len(),
         model.link_count()
     );
+    let time = format!("   {now} UTC");
+    if text.len() + time.len() <= usize::from(area.width) {
+        text.push_str(&time);
+    }
     let style = Style::new().add_modifier(Modifier::REVERSED);
     frame.render_widget(Paragraph::new(text).style(style), area);
 }
 
-/// A column of the table of nodes: its name, its width, whether a narrow screen has it, and what
-/// stands in it.
+/// A column of the table of nodes: its name, the width that it needs, and what stands in it.
 struct Column {
     name: &'static str,
-    width: Constraint,
-    always: bool,
+    width: u16,
+    /// Of two columns a narrow screen has the one with the smaller number.
+    rank: u8,
     cell: fn(&str, &Node) -> Cell<'static>,
 }
 
 const COLUMNS: &[Column] = &[
-    column("NODE", Constraint::Min(16), true, |node, _| Cell::from(node.to_owned())),
-    column("SOFTWARE", Constraint::Length(11), true, |_, row| Cell::from(row.software())),
-    column("ROLE", Constraint::Min(12), true, |_, row| Cell::from(row.role())),
-    column("UP", Constraint::Length(8), false, |_, row| right(row.uptime.map(duration))),
-    column("LINKS", Constraint::Length(5), true, |_, row| {
+    column("NODE", 16, 0, |node, _| Cell::from(node.to_owned())),
+    column("SOFTWARE", 11, 6, |_, row| Cell::from(row.software())),
+    column("ROLE", 12, 2, |_, row| Cell::from(row.role())),
+    column("UP", 8, 7, |_, row| right(row.uptime.map(duration))),
+    column("LINKS", 5, 5, |_, row| {
         right((row.kind != Kind::Unknown).then(|| row.links.len().to_string()))
     }),
-    column("PORTS", Constraint::Length(5), false, |_, row| {
-        right(row.ports.map(|ports| ports.to_string()))
-    }),
-    column("PKT/S", Constraint::Length(7), true, |_, row| {
+    column("PORTS", 5, 9, |_, row| right(row.ports.map(|ports| ports.to_string()))),
+    column("PKT/S", 7, 3, |_, row| {
         right(row.total(|figures| figures.packets_per_second).map(rate))
     }),
-    column("OCTETS/S", Constraint::Length(8), true, |_, row| {
+    column("OCTETS/S", 8, 4, |_, row| {
         right(row.total(|figures| figures.octets_per_second).map(scaled))
     }),
-    column("WAITING", Constraint::Length(8), false, |_, row| {
+    column("WAITING", 8, 8, |_, row| {
         right(row.total(|figures| figures.waiting as f64).map(scaled))
     }),
-    column("ANSWER", Constraint::Length(9), true, |_, row| state(row)),
+    column("ANSWER", 9, 1, |_, row| state(row)),
 ];
 
 const fn column(
     name: &'static str,
-    width: Constraint,
-    always: bool,
+    width: u16,
+    rank: u8,
     cell: fn(&str, &Node) -> Cell<'static>,
 ) -> Column {
-    Column { name, width, always, cell }
+    Column { name, width, rank, cell }
 }
 
-/// From this width on all columns fit.
-const WIDE: u16 = 100;
+impl Column {
+    /// Those with names of any length, which get what room is left.
+    fn is_text(&self) -> bool {
+        matches!(self.name, "NODE" | "SOFTWARE" | "ROLE")
+    }
+
+    fn constraint(&self) -> Constraint {
+        match self.name {
+            "NODE" | "ROLE" => Constraint::Min(self.width),
+            _ => Constraint::Length(self.width),
+        }
+    }
+}
+
+/// The columns that fit side by side, the most important first to be taken.
+fn fitting(width: u16) -> Vec<&'static Column> {
+    let mut by_rank: Vec<&Column> = COLUMNS.iter().collect();
+    by_rank.sort_by_key(|column| column.rank);
+    let mut left = width + 1;
+    let taken = by_rank.into_iter().take_while(|column| {
+        let fits = left > column.width;
+        left = left.saturating_sub(column.width + 1);
+        fits
+    });
+    let least = taken.map(|column| column.rank).max().unwrap_or_default();
+    COLUMNS.iter().filter(|column| column.rank <= least).collect()
+}
 
 fn draw_nodes(frame: &mut Frame<'_>, area: Rect, model: &Model) {
-    let columns: Vec<&Column> =
-        COLUMNS.iter().filter(|column| column.always || area.width >= WIDE).collect();
+    let columns = fitting(area.width);
     let rows = model.rows.iter().map(|(node, row)| {
         let style = match (row.is_global, row.problem.is_some()) {
             (_, true) => Style::new().fg(Color::Red),
@@ -103,11 +136,11 @@ fn draw_nodes(frame: &mut Frame<'_>, area: Rect, model: &Model) {
         };
         Row::new(columns.iter().map(|column| (column.cell)(node, row))).style(style)
     });
-    let names = columns.iter().map(|column| match column.name {
-        "NODE" | "SOFTWARE" | "ROLE" => Cell::from(column.name),
-        name => right(Some(name.into())),
+    let names = columns.iter().map(|column| match column.is_text() {
+        true => Cell::from(column.name),
+        false => right(Some(column.name.into())),
     });
-    let table = Table::new(rows, columns.iter().map(|column| column.width))
+    let table = Table::new(rows, columns.iter().map(|column| column.constraint()))
         .header(Row::new(names).style(Style::new().add_modifier(Modifier::BOLD)))
         .row_highlight_style(Style::new().add_modifier(Modifier::REVERSED));
     let mut selected = TableState::new();
@@ -241,8 +274,7 @@ mod tests {
         assert_eq!(duration(90_000.0), "1d01h");
     }
 
-    #[test]
-    fn a_mixed_network_fits_on_a_screen() {
+    fn mixed_network() -> Model {
         let mut model = Model::new("top".into());
         model.set_nodes(["perl".to_owned(), "rust".to_owned()].into(), "12:00:00");
         let answer = Answer::Perl { master: Some("rust".into()), neighbours: vec!["rust".into()] };
@@ -250,15 +282,55 @@ mod tests {
         let report = Report { node: "perl".into(), kind, milliseconds: Some(0.4), answer };
         model.report(report, "12:00:01");
         model.happened("12:00:02", "something happened".into());
+        model
+    }
+
+    fn screen(model: &Model, width: u16, height: u16) -> String {
+        let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
+        terminal.draw(|frame| draw(frame, model, "12:00:03")).unwrap();
+        terminal.backend().to_string()
+    }
+
+    #[test]
+    fn a_mixed_network_fits_on_a_screen() {
+        let model = mixed_network();
         for (width, height) in [(120, 30), (80, 24), (20, 5), (1, 1)] {
-            let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
-            terminal.draw(|frame| draw(frame, &model, "12:00:03")).unwrap();
-            let screen = terminal.backend().to_string();
+            let screen = screen(&model, width, height);
             if width == 120 {
                 for part in ["2 nodes", "Perl 2.02", "slave of rust", "something happened"] {
                     assert!(screen.contains(part), "{part}: {screen}");
                 }
             }
         }
+    }
+
+    #[test]
+    fn no_heading_is_cut() {
+        let headings = ["FAMILY", "KEYS", "FRAMING"];
+        let headings = COLUMNS.iter().map(|column| column.name).chain(headings);
+        let headings: Vec<&str> = headings.collect();
+        for width in (16..=120).step_by(4) {
+            let screen = screen(&mixed_network(), width, 24);
+            let is_heading = |word: &&str| {
+                let letters = word.trim_matches(['"', '\u{2502}']);
+                letters.len() > 1
+                    && letters.chars().all(|c| c.is_ascii_uppercase() || c == '/')
+                    && letters != "UTC"
+            };
+            let found: Vec<&str> = screen.split_whitespace().filter(is_heading).collect();
+            let found: Vec<&str> =
+                found.into_iter().map(|word| word.trim_matches(['"', '\u{2502}'])).collect();
+            let cut: Vec<&&str> = found.iter().filter(|word| !headings.contains(word)).collect();
+            assert!(found.contains(&"NODE") && cut.is_empty(), "{width}: {cut:?}: {screen}");
+        }
+    }
+
+    #[test]
+    fn a_narrow_screen_has_the_most_important_columns() {
+        let names =
+            |width| -> Vec<&str> { fitting(width).into_iter().map(|column| column.name).collect() };
+        assert_eq!(names(16), ["NODE"]);
+        assert_eq!(names(60), ["NODE", "ROLE", "PKT/S", "OCTETS/S", "ANSWER"]);
+        assert_eq!(names(100).len(), COLUMNS.len());
     }
 }
