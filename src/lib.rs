@@ -32,4 +32,6 @@ mod documentation {
     struct Readme;
     #[doc = include_str!("../docs/tutorial.md")]
     struct Tutorial;
+    #[doc = include_str!("../docs/scaling.md")]
+    struct Scaling;
 }

@@ -3,26 +3,11 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
 
+mod node_support;
+
 use aemp::{CallError, Context, KillReason, Node, NodeEvent, NodeId, PortId, RecvError, SendError};
+use node_support::{builder, join, node, within};
 use std::time::Duration;
-
-const PATIENCE: Duration = Duration::from_secs(20);
-
-async fn node(id: &str, seeds: &[&Node]) -> Node {
-    let mut builder = Node::builder().node_id(id).secret("geheim").bind("127.0.0.1:0");
-    for seed in seeds {
-        builder = builder.seed(&seed.addresses()[0].to_string());
-    }
-    let node = builder.start().await.unwrap();
-    if !seeds.is_empty() {
-        within(node.joined()).await;
-    }
-    node
-}
-
-async fn within<T>(future: impl std::future::IntoFuture<Output = T>) -> T {
-    tokio::time::timeout(PATIENCE, future).await.expect("in time")
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slave_joins_and_finds_a_port_in_the_database() {
@@ -147,4 +132,41 @@ async fn nodes_come_and_go_as_events() {
     assert!(
         matches!(within(events.next()).await, Some(NodeEvent::Down { node, .. }) if node == name)
     );
+}
+
+/// As docs/scaling.md says it.
+async fn open_door(here: &Node, there: &Node, family: &str) -> bool {
+    let Some(service) = there.db().wait_for_key(family).await else { return false };
+    let service = PortId::try_from(service).unwrap();
+    let (far, to) = (there.clone(), service.clone());
+    let door = here.port_with(move |_, message| far.snd(&to, message.keep().packed()));
+    here.db().register(family, &door).unwrap().detach();
+    let reason = there.monitor(&service).await;
+    door.kil(&reason);
+    true
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_door_passes_on_to_another_network_and_falls_with_the_service_behind_it() {
+    let there = node("there", &[]).await;
+    there.become_global();
+    let here = join(builder("here", &[]).secret("another"), false).await;
+    let asker = join(builder("asker", &[&here]).secret("another"), true).await;
+    let mut service = there.port();
+    there.db().register("search", service.id()).unwrap().detach();
+    let opened = tokio::spawn({
+        let (here, there) = (here.clone(), there.clone());
+        async move { open_door(&here, &there, "search").await }
+    });
+    let door = within(asker.db().wait_for_key("search")).await.unwrap();
+    let door = PortId::try_from(door).unwrap();
+    let death = asker.monitor(&door);
+    asker.snd(&door, ("find", 1, ["a", "b"])).unwrap();
+    let found: (String, u8, (String, String)) = within(service.recv()).await.unwrap();
+    assert_eq!(found, ("find".into(), 1, ("a".into(), "b".into())));
+    assert!(!asker.up_nodes().iter().any(|node| node == there.id()), "the networks stay apart");
+    let reason = KillReason::new("no", "more");
+    service.kil(&reason);
+    assert_eq!(within(death).await.to_string(), reason.to_string());
+    assert!(within(opened).await.unwrap());
 }
