@@ -1,6 +1,7 @@
 //! What a check is: plain data and a function.
 
 use super::context::Ctx;
+use super::position::Position;
 use super::stop::Verdict;
 use std::fmt;
 use std::pin::Pin;
@@ -35,25 +36,6 @@ impl Level {
 impl fmt::Display for Level {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
-    }
-}
-
-/// Who dials.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Position {
-    /// The suite dials the node under test.
-    Dial,
-    /// The suite is the seed that the node under test dials.
-    Listen,
-}
-
-impl Position {
-    /// The name in reports.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Position::Dial => "dial",
-            Position::Listen => "listen",
-        }
     }
 }
 

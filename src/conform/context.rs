@@ -1,7 +1,7 @@
 //! What a check has at hand: the node under test, and who the suite is in front of it.
 
-use super::check::Position;
 use super::conn::Conn;
+use super::position::Position;
 use super::session::{Pace, Session};
 use super::shake::{self, Manner, Shake, Token};
 use super::stop::{Seen, Stop, Verdict, miss, skip};

@@ -1,6 +1,6 @@
 //! Known deviations of implementations that are as they are.
 
-use super::check::Position;
+use super::position::Position;
 
 /// An implementation whose deviations are known.
 #[derive(Clone, Copy, Debug)]

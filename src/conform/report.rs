@@ -1,6 +1,7 @@
 //! What is said about a run: a table for people, JSON and JUnit for machines.
 
-use super::check::{Level, Position};
+use super::check::Level;
+use super::position::Position;
 use super::profile::{Deviation, Profile};
 use super::run::{Finding, Outcome};
 use serde_json::{Value as Json, json};

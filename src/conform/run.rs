@@ -1,9 +1,10 @@
 //! Runs checks against a node: all at once where they do not disturb each other, and always to an
 //! end.
 
-use super::check::{Check, Level, Listening, Position};
+use super::check::{Check, Level, Listening};
 use super::checks;
 use super::context::{Ctx, Reach, Target};
+use super::position::Position;
 use super::profile::Profile;
 use super::stop::{Stop, Verdict};
 use std::io;

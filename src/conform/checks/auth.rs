@@ -3,6 +3,7 @@
 use super::greeting::{framings_of, greeting, hears_auth, taken};
 use crate::conform::check::{Check, check, run};
 use crate::conform::context::Ctx;
+use crate::conform::position::Position;
 use crate::conform::shake::{self, Agreed, Shake};
 use crate::conform::stop::{Verdict, ensure, skip};
 use crate::wire::framing::Framing;
@@ -108,9 +109,9 @@ async fn chooses(c: Ctx, framing: Framing) -> Verdict {
 
 async fn mixes(c: Ctx, sends: Framing, receives: Framing) -> Verdict {
     let known = match c.position() {
-        crate::conform::check::Position::Dial => framings_of(&greeting(&c).await?.peer.framings),
+        Position::Dial => framings_of(&greeting(&c).await?.peer.framings),
         // There is one connection only, and nodes without all three say so on it.
-        crate::conform::check::Position::Listen => Framing::ALL.to_vec(),
+        Position::Listen => Framing::ALL.to_vec(),
     };
     if !known.contains(&sends) || !known.contains(&receives) {
         return skip(format!("it does not speak both {sends} and {receives}"));

@@ -1,7 +1,8 @@
 //! §1.3 to §1.5: handshakes that the node has to refuse.
 
-use crate::conform::check::{Check, Position, check, run};
+use crate::conform::check::{Check, check, run};
 use crate::conform::context::Ctx;
+use crate::conform::position::Position;
 use crate::conform::shake::{self, Manner, Shake, Token};
 use crate::conform::stop::{Verdict, ensure, skip};
 use serde_json::json;

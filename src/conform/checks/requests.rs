@@ -3,6 +3,7 @@
 use super::{ANY, REST};
 use crate::conform::check::{Check, check, run};
 use crate::conform::context::Ctx;
+use crate::conform::position::Position;
 use crate::conform::session::{has_number, is_text, show_packet};
 use crate::conform::stop::{Verdict, ensure, miss, skip};
 use crate::value::Value;
@@ -158,15 +159,14 @@ const REQUESTS: &[&str] = &[
 
 async fn can_known(c: Ctx) -> Verdict {
     let mut a = c.meet("a").await?;
-    if c.position() == crate::conform::check::Position::Dial {
+    if c.position() == Position::Dial {
         // Only then the requests about the database are there in the reference.
         a.send(json!(["", "g_slave"])).await?;
         a.expect(json!(["", "g_global"])).await?;
     }
     for request in REQUESTS {
         let answer = a.ask(&[json!("can"), json!(request)], "can").await?;
-        let optional =
-            request.starts_with("g_") && c.position() == crate::conform::check::Position::Listen;
+        let optional = request.starts_with("g_") && c.position() == Position::Listen;
         let is_known = answer.len() == 1 && is_text(answer.first(), "1");
         ensure(is_known || optional, || format!("can {request} answers {}", show_packet(&answer)))?;
     }
