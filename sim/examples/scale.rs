@@ -101,7 +101,7 @@ impl Network {
         kinds.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
         let kinds: Vec<String> = kinds
             .into_iter()
-            .filter(|(_, count)| **count * 50 > traffic.packets())
+            .filter(|(_, count)| **count * 100 > traffic.packets())
             .map(|(name, count)| format!("{name} {:.1}", each(*count)))
             .collect();
         println!(

@@ -1,47 +1,18 @@
-//! §2: what the three framings carry, however it is cut, and unusual but legal octets.
+//! §2.2 to §2.4: unusual but legal octets.
 
-use super::REST;
-use super::greeting::framings_of;
+use super::{request, speaking};
 use crate::conform::check::{Check, check, run};
+use crate::conform::checks::REST;
 use crate::conform::context::Ctx;
 use crate::conform::pattern;
-use crate::conform::session::{Session, encoded, show_packet};
-use crate::conform::shake;
-use crate::conform::stop::{Stop, Verdict, ensure, miss, skip};
+use crate::conform::session::show_packet;
+use crate::conform::stop::{Stop, Verdict, ensure, miss};
 use crate::value::Value;
-use crate::wire::framing::{Decoder, Framing, FramingLimits, Step};
+use crate::wire::framing::Framing;
 use serde_json::{Value as Json, json};
 
-/// Values as Perl's own encoders write them in `["port1","tag",VALUE]`.
-const VALUES: &str = include_str!("../../../fixtures/values.jsonl");
-
-macro_rules! for_each_framing {
-    ($($id:literal $section:literal $sentence:literal $run:ident;)*) => {
-        &[$(
-            check(concat!($id, "-json"), $section, concat!($sentence, " (json)"))
-                .by(run!($run(Framing::Json))),
-            check(concat!($id, "-cbor"), $section, concat!($sentence, " (cbor)"))
-                .by(run!($run(Framing::Cbor))),
-            check(concat!($id, "-storable"), $section, concat!($sentence, " (storable)"))
-                .by(run!($run(Framing::Storable))),
-        )*]
-    };
-}
-
-/// Those that are the same in every framing.
-pub(super) const IN_EACH: &[Check] = for_each_framing! {
-    "strings" "2.1" "Strings of octets and of characters pass as they are." strings;
-    "numbers" "2.1" "Numbers pass as the same numbers." numbers;
-    "structures" "2.1" "Arrays, hashes, undef and booleans pass as they are." structures;
-    "cut" "2" "Packets may come octet by octet." cut;
-    "packed" "2" "A hundred packets may come in one read, the last one cut." packed;
-    "large" "2.1" "A string of one MiB passes." large;
-    "deep" "2.1" "Five hundred levels pass." deep;
-    "hash-large" "2.1" "A hash of a thousand keys passes." large_hash;
-};
-
 /// Those about one of them.
-pub(super) const CHECKS: &[Check] = &[
+pub(in crate::conform::checks) const CHECKS: &[Check] = &[
     check("json-space", "2.2", "White space may stand between and inside of JSON texts.")
         .by(run!(variants(Framing::Json, JSON_SPACE))),
     check("json-escapes", "2.2", "Escapes in JSON strings stand for their characters.")
@@ -75,231 +46,6 @@ pub(super) const CHECKS: &[Check] = &[
     check("storable-undef", "2.4", "All opcodes of undef are read.")
         .by(run!(variants(Framing::Storable, STORABLE_UNDEF))),
 ];
-
-/// Who lists only this framing, and sends only it.
-async fn speaking(c: &Ctx, framing: Framing) -> Verdict<Session> {
-    let mut shake = c.shake("a");
-    shake.framings = vec![framing.name().to_owned()];
-    shake.framing = Some(framing.name().to_owned());
-    let mut conn = c.connect("a").await?;
-    let agreed = shake::agree(&mut conn, &shake).await;
-    if let Ok(agreed) = &agreed
-        && !framings_of(&agreed.greeted.peer.framings).contains(&framing)
-    {
-        return skip(format!("it does not speak {framing}"));
-    }
-    shake::into_session(conn, &shake, agreed?).map_err(Stop::from)
-}
-
-/// What a value must look like when it comes back.
-enum Same {
-    Exactly,
-    Number,
-}
-
-/// Octets of `["", "snd", "ME#echo", VALUE]`, of which VALUE is given in the framing.
-fn request(framing: Framing, me: &str, value: &[u8]) -> Vec<u8> {
-    let to = format!("{me}#echo");
-    match framing {
-        Framing::Json => [br#"["","snd","#, to_json(&to).as_bytes(), b",", value, b"]"].concat(),
-        Framing::Cbor => {
-            let name = u8::try_from(to.len()).unwrap_or(u8::MAX);
-            [b"\x84\x40\x43snd\x58", &[name][..], to.as_bytes(), value].concat()
-        }
-        Framing::Storable => {
-            let name = u8::try_from(to.len()).unwrap_or(u8::MAX);
-            let items: &[&[u8]] = &[b"\x0a\x00\x0a\x03snd\x0a", &[name], to.as_bytes(), value];
-            image(4, &items.concat())
-        }
-    }
-}
-
-fn to_json(text: &str) -> String {
-    Json::from(text).to_string()
-}
-
-/// A Storable image of an array with its length in front.
-fn image(count: u8, items: &[u8]) -> Vec<u8> {
-    let body = [b"\x05\x0b\x02\x00\x00\x00", &[count][..], items].concat();
-    let mut length = vec![u8::try_from(body.len() & 127).unwrap_or_default()];
-    let mut rest = body.len() >> 7;
-    while rest > 0 {
-        length.insert(0, 128 | u8::try_from(rest & 127).unwrap_or_default());
-        rest >>= 7;
-    }
-    [length, body].concat()
-}
-
-/// The value in a recorded packet `["port1","tag",VALUE]`: its octets, and what they mean.
-fn recorded(framing: Framing, packet: &[u8]) -> Option<(Vec<u8>, Value)> {
-    let value = match framing {
-        Framing::Json => packet.strip_prefix(br#"["port1","tag","#)?.strip_suffix(b"]")?.to_vec(),
-        Framing::Cbor => packet.strip_prefix(b"\x83\x45port1\x43tag")?.to_vec(),
-        Framing::Storable => {
-            let body = packet.iter().position(|octet| octet & 128 == 0)? + 1;
-            let body = packet.get(body..)?;
-            let array = body.strip_prefix(b"\x05\x0b\x02\x00\x00\x00\x03")?;
-            array.strip_prefix(b"\x0a\x05port1\x0a\x03tag")?.to_vec()
-        }
-    };
-    let mut decoder = Decoder::new(framing, FramingLimits::default());
-    let Ok(Step::Packet { elements, .. }) = decoder.next(packet) else {
-        return None;
-    };
-    let meaning = elements.to_values().ok()?.pop()?;
-    Some((value, meaning))
-}
-
-fn unhex(text: &str) -> Option<Vec<u8>> {
-    let digits = text.as_bytes().chunks(2);
-    digits.map(|two| u8::from_str_radix(std::str::from_utf8(two).ok()?, 16).ok()).collect()
-}
-
-/// Lets all recorded values of a kind go there and back.
-async fn values(c: Ctx, framing: Framing, is_kind: fn(&str) -> bool, same: Same) -> Verdict {
-    let mut session = speaking(&c, framing).await?;
-    let mut count = 0;
-    for line in VALUES.lines() {
-        let Ok(recording) = serde_json::from_str::<Json>(line) else {
-            continue;
-        };
-        let name = recording.get("name").and_then(Json::as_str).unwrap_or_default();
-        if !is_kind(name) || matches!(name, "inf" | "nan") {
-            continue;
-        }
-        let octets = recording.get(framing.name()).and_then(Json::as_str).and_then(unhex);
-        let Some((octets, meaning)) = octets.and_then(|octets| recorded(framing, &octets)) else {
-            continue;
-        };
-        count += 1;
-        session.raw(&request(framing, &session.me, &octets)).await?;
-        let answer = session.expect(json!(["echo", REST])).await?;
-        let is_same = match (&same, &answer[..]) {
-            (Same::Exactly, [_, back]) => arrives_as(&meaning, back),
-            (Same::Number, [_, back]) => is_same_number(&meaning, back),
-            _ => false,
-        };
-        ensure(is_same, || {
-            let sent = show_packet(std::slice::from_ref(&meaning));
-            format!(
-                "the value {name:?} was sent as {sent} and came back in {}",
-                show_packet(&answer)
-            )
-        })?;
-    }
-    ensure(count > 0, || "the suite lost its values".to_owned())
-}
-
-/// Equal, but for what framings may change: booleans of Storable, and numbers that are strings.
-fn arrives_as(sent: &Value, back: &Value) -> bool {
-    match (sent, back) {
-        (Value::Array(sent), Value::Array(back)) => {
-            sent.len() == back.len() && sent.iter().zip(back).all(|(s, b)| arrives_as(s, b))
-        }
-        (Value::Hash(sent), Value::Hash(back)) => {
-            sent.len() == back.len()
-                && sent
-                    .iter()
-                    .all(|(key, sent)| back.get(key).is_some_and(|back| arrives_as(sent, back)))
-        }
-        // A reference to a number is a boolean in some framings, and a number in others.
-        (Value::Bool(_), _) | (_, Value::Bool(_)) => {
-            sent.is_true() == back.is_true() && !sent.is_undef() && !back.is_undef()
-        }
-        _ => sent.perl_eq(back),
-    }
-}
-
-/// The same to fifteen digits, which is what Perl writes.
-fn is_same_number(sent: &Value, back: &Value) -> bool {
-    let number = |value: &Value| value.to_number().map(|number| number.to_f64());
-    match (sent.to_integer(), back.to_integer(), number(sent), number(back)) {
-        (Some(sent), Some(back), ..) => sent == back,
-        (_, _, Some(sent), Some(back)) => (sent - back).abs() <= sent.abs() * 1e-14,
-        _ => sent.perl_eq(back),
-    }
-}
-
-async fn strings(c: Ctx, framing: Framing) -> Verdict {
-    let is_kind =
-        |name: &str| !name.starts_with("int ") && !name.starts_with("float") && !is_structure(name);
-    values(c, framing, is_kind, Same::Exactly).await
-}
-
-fn is_structure(name: &str) -> bool {
-    ["array", "hash", "undef", "true", "false", "scalar ref"]
-        .iter()
-        .any(|word| name.contains(word) && !name.contains("perl "))
-}
-
-async fn numbers(c: Ctx, framing: Framing) -> Verdict {
-    let is_kind = |name: &str| name.starts_with("int ") || name.starts_with("float");
-    values(c, framing, is_kind, Same::Number).await
-}
-
-async fn structures(c: Ctx, framing: Framing) -> Verdict {
-    values(c, framing, is_structure, Same::Exactly).await
-}
-
-async fn cut(c: Ctx, framing: Framing) -> Verdict {
-    let mut session = speaking(&c, framing).await?;
-    let packet = json!(["", "snd", session.port("cut"), "\u{e9}\u{20ac}", [1, -500, {"k": null}]]);
-    let mut octets = encoded(framing, &packet)?;
-    octets.extend(encoded(framing, &packet)?);
-    session.dribble(&octets).await?;
-    for _ in 0..2 {
-        session.expect(json!(["cut", "\u{e9}\u{20ac}", [1, -500, {"k": null}]])).await?;
-    }
-    Ok(())
-}
-
-async fn packed(c: Ctx, framing: Framing) -> Verdict {
-    let mut session = speaking(&c, framing).await?;
-    let to = session.port("packed");
-    let mut octets = Vec::new();
-    for number in 0..=100 {
-        octets.extend(encoded(framing, &json!(["", "snd", to, number]))?);
-    }
-    let (most, end) = octets.split_at(octets.len() - 3);
-    session.raw(most).await?;
-    for number in 0..100 {
-        session.expect_first(json!(["packed", REST]), json!(["packed", number])).await?;
-    }
-    session.raw(end).await?;
-    session.expect_first(json!(["packed", REST]), json!(["packed", 100])).await?;
-    Ok(())
-}
-
-async fn large(c: Ctx, framing: Framing) -> Verdict {
-    let mut session = speaking(&c, framing).await?;
-    let text = "large".repeat(200_000);
-    session.send(json!(["", "snd", session.port("large"), text])).await?;
-    let back = session.expect(json!(["large", REST])).await?;
-    let is_same = pattern::matches_packet(&json!(["large", text]), &back);
-    ensure(is_same, || "the string came back otherwise".to_owned())
-}
-
-async fn deep(c: Ctx, framing: Framing) -> Verdict {
-    let mut session = speaking(&c, framing).await?;
-    let mut value = json!("bottom");
-    for _ in 0..499 {
-        value = json!([value]);
-    }
-    session.send(json!(["", "snd", session.port("deep"), value])).await?;
-    let back = session.expect(json!(["deep", REST])).await?;
-    let is_same = pattern::matches_packet(&json!(["deep", value]), &back);
-    ensure(is_same, || "the arrays came back otherwise".to_owned())
-}
-
-async fn large_hash(c: Ctx, framing: Framing) -> Verdict {
-    let mut session = speaking(&c, framing).await?;
-    let pairs = (0..1000).map(|number| (format!("key {number}"), json!(number)));
-    let hash = Json::Object(pairs.collect());
-    session.send(json!(["", "snd", session.port("hash"), hash])).await?;
-    let back = session.expect(json!(["hash", REST])).await?;
-    let is_same = pattern::matches_packet(&json!(["hash", hash]), &back);
-    ensure(is_same, || "the hash came back otherwise".to_owned())
-}
 
 /// JSON cannot say these strings, so octets are compared.
 async fn surrogates(c: Ctx) -> Verdict {
@@ -494,6 +240,7 @@ const STORABLE_UNDEF: &[Variant] =
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::framing::{Decoder, FramingLimits, Step};
 
     fn meaning(framing: Framing, octets: &[u8]) -> Json {
         let mut decoder = Decoder::new(framing, FramingLimits::default());
@@ -505,7 +252,7 @@ mod tests {
                     let values = elements.to_values().unwrap();
                     if values.len() == 4 {
                         assert!(pattern::matches_packet(
-                            &json!(["", "snd", "me#echo", super::super::ANY]),
+                            &json!(["", "snd", "me#echo", crate::conform::checks::ANY]),
                             &values
                         ));
                         return pattern::to_json(&values[3]);
@@ -558,18 +305,6 @@ mod tests {
                     || found.as_str() == Some(&*said.to_string());
                 assert!(same, "{framing} {packet:x?}: {found} is not {said}");
             }
-        }
-    }
-
-    #[test]
-    fn every_recorded_value_is_found_in_its_packet() {
-        for framing in Framing::ALL {
-            let found = VALUES.lines().filter(|line| {
-                let recording: Json = serde_json::from_str(line).unwrap();
-                let octets = recording[framing.name()].as_str().and_then(unhex).unwrap_or_default();
-                recorded(framing, &octets).is_some()
-            });
-            assert!(found.count() >= 50, "{framing}");
         }
     }
 }

@@ -1,0 +1,60 @@
+//! §2: what the three framings carry.
+
+pub(super) mod each;
+pub(super) mod unusual;
+
+use super::greeting::framings_of;
+use crate::conform::context::Ctx;
+use crate::conform::session::Session;
+use crate::conform::shake;
+use crate::conform::stop::{Stop, Verdict, skip};
+use crate::wire::framing::Framing;
+use serde_json::Value as Json;
+
+/// Who lists only this framing, and sends only it.
+async fn speaking(c: &Ctx, framing: Framing) -> Verdict<Session> {
+    let mut shake = c.shake("a");
+    shake.framings = vec![framing.name().to_owned()];
+    shake.framing = Some(framing.name().to_owned());
+    let mut conn = c.connect("a").await?;
+    let agreed = shake::agree(&mut conn, &shake).await;
+    if let Ok(agreed) = &agreed
+        && !framings_of(&agreed.greeted.peer.framings).contains(&framing)
+    {
+        return skip(format!("it does not speak {framing}"));
+    }
+    shake::into_session(conn, &shake, agreed?).map_err(Stop::from)
+}
+
+/// Octets of `["", "snd", "ME#echo", VALUE]`, of which VALUE is given in the framing.
+fn request(framing: Framing, me: &str, value: &[u8]) -> Vec<u8> {
+    let to = format!("{me}#echo");
+    match framing {
+        Framing::Json => [br#"["","snd","#, to_json(&to).as_bytes(), b",", value, b"]"].concat(),
+        Framing::Cbor => {
+            let name = u8::try_from(to.len()).unwrap_or(u8::MAX);
+            [b"\x84\x40\x43snd\x58", &[name][..], to.as_bytes(), value].concat()
+        }
+        Framing::Storable => {
+            let name = u8::try_from(to.len()).unwrap_or(u8::MAX);
+            let items: &[&[u8]] = &[b"\x0a\x00\x0a\x03snd\x0a", &[name], to.as_bytes(), value];
+            image(4, &items.concat())
+        }
+    }
+}
+
+fn to_json(text: &str) -> String {
+    Json::from(text).to_string()
+}
+
+/// A Storable image of an array with its length in front.
+fn image(count: u8, items: &[u8]) -> Vec<u8> {
+    let body = [b"\x05\x0b\x02\x00\x00\x00", &[count][..], items].concat();
+    let mut length = vec![u8::try_from(body.len() & 127).unwrap_or_default()];
+    let mut rest = body.len() >> 7;
+    while rest > 0 {
+        length.insert(0, 128 | u8::try_from(rest & 127).unwrap_or_default());
+        rest >>= 7;
+    }
+    [length, body].concat()
+}
