@@ -22,6 +22,20 @@ fn joining(seeds: &[String], framing: &str) -> Value {
     json!({"seeds": seeds, "framing_format": [framing]})
 }
 
+/// All framings where there are real Perl nodes, and none where there are not.
+fn framings() -> &'static [&'static str] {
+    if perl::has(MODULES) { &FRAMINGS } else { &[] }
+}
+
+/// A slave of Perl's with a seed of ours, in each framing.
+fn perl_slaves() -> impl Iterator<Item = (Aemp, PerlNode)> {
+    framings().iter().map(|framing| {
+        let seed = Aemp::start("rust-seed", &[]);
+        let slave = PerlNode::start("perl-slave", joining(&[seed.address()], framing));
+        (seed, slave)
+    })
+}
+
 /// What a message looks like after it went through a node that relays it.
 fn assert_echoes(perl: &mut PerlNode, through: &str) {
     let port = perl.port("echo");
@@ -80,12 +94,7 @@ fn two_perl_nodes_reach_each_other_through_a_perl_seed() {
 
 #[test]
 fn a_perl_slave_joins_our_seed() {
-    if !perl::has(MODULES) {
-        return;
-    }
-    for framing in FRAMINGS {
-        let seed = Aemp::start("rust-seed", &[]);
-        let mut slave = PerlNode::start("perl-slave", joining(&[seed.address()], framing));
+    for (_seed, mut slave) in perl_slaves() {
         slave.sees_up("rust-seed");
         assert_echoes(&mut slave, "rust-seed");
     }
@@ -93,12 +102,7 @@ fn a_perl_slave_joins_our_seed() {
 
 #[test]
 fn a_perl_slave_uses_the_database_of_our_seed() {
-    if !perl::has(MODULES) {
-        return;
-    }
-    for framing in FRAMINGS {
-        let seed = Aemp::start("rust-seed", &[]);
-        let mut slave = PerlNode::start("perl-slave", joining(&[seed.address()], framing));
+    for (_seed, mut slave) in perl_slaves() {
         slave.run("db_mon", json!({"family": "colours", "label": "colours"}));
         slave.run("db_set", json!({"family": "colours", "key": "sky", "value": ["blue"]}));
         let told = slave.event("family", "colours", |event| !event["content"]["sky"].is_null());
@@ -114,10 +118,7 @@ fn a_perl_slave_uses_the_database_of_our_seed() {
 
 #[test]
 fn our_slave_joins_a_perl_seed() {
-    if !perl::has(MODULES) {
-        return;
-    }
-    for framing in FRAMINGS {
+    for framing in framings() {
         let mut seed = PerlNode::start("perl-seed", json!({"framing_format": [framing]}));
         let slave = Aemp::start("rust-slave", &[("seeds", seed.address())]);
         seed.sees_up("rust-slave");
@@ -152,10 +153,7 @@ fn each_direction_may_have_its_own_framing() {
 
 #[test]
 fn two_perl_nodes_reach_each_other_through_our_seed() {
-    if !perl::has(MODULES) {
-        return;
-    }
-    for framing in FRAMINGS {
+    for framing in framings() {
         let seed = Aemp::start("rust-seed", &[]);
         assert_two_perl_nodes_reach_each_other(&seed.address(), "rust-seed", framing);
     }
@@ -200,12 +198,7 @@ fn perl_finds_our_node_through_a_perl_seed() {
 
 #[test]
 fn our_node_answers_the_requests_of_the_node_port() {
-    if !perl::has(MODULES) {
-        return;
-    }
-    for framing in FRAMINGS {
-        let seed = Aemp::start("rust-seed", &[]);
-        let mut perl = PerlNode::start("perl-slave", joining(&[seed.address()], framing));
+    for (_seed, mut perl) in perl_slaves() {
         perl.sees_up("rust-seed");
         let port = perl.port("reply");
         let mut ask = |request: Value| {
@@ -235,12 +228,7 @@ fn our_node_answers_the_requests_of_the_node_port() {
 
 #[test]
 fn a_monitor_on_a_port_that_does_not_exist_fires() {
-    if !perl::has(MODULES) {
-        return;
-    }
-    for framing in FRAMINGS {
-        let seed = Aemp::start("rust-seed", &[]);
-        let mut perl = PerlNode::start("perl-slave", joining(&[seed.address()], framing));
+    for (_seed, mut perl) in perl_slaves() {
         perl.sees_up("rust-seed");
         perl.run("mon", json!({"of": "rust-seed#none", "label": "none"}));
         let fired = perl.event("monitor", "none", |_| true);
