@@ -37,12 +37,12 @@ pub const MUTATIONS: &[Mutation] = &[
     (
         "a lane that is too full leaves out what is too much",
         "lane.rs",
-        "_ if self.waiting() > self.limits.hard => {",
-        "_ if BROKEN && self.waiting() > self.limits.hard => {
+        "_ if waiting > self.limits.hard => {",
+        "_ if BROKEN && waiting > self.limits.hard => {
                 self.sent.dropped += 1;
                 return Ok(Appended::Dropped);
             }
-            _ if self.waiting() > self.limits.hard => {",
+            _ if waiting > self.limits.hard => {",
     ),
     (
         "a lost peer still monitors",
