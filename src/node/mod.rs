@@ -5,6 +5,7 @@
 mod accept;
 mod builder;
 mod call;
+mod calls;
 pub(crate) mod connection;
 pub(crate) mod context;
 pub(crate) mod core;
