@@ -10,7 +10,6 @@ use crate::kernel::WatchId;
 use crate::value::packed::Elements;
 use crate::value::{Packed, PortId, Str, StrRef};
 use std::collections::HashMap;
-use std::hash::BuildHasher;
 use std::mem;
 use std::task::{Poll, Waker};
 
@@ -18,8 +17,6 @@ use std::task::{Poll, Waker};
 #[derive(Debug)]
 pub(crate) struct Replies {
     shards: [Mutex<Shard>; SHARDS],
-    /// Which of the shards a called port belongs to.
-    hasher: Hasher,
 }
 
 /// So many monitors in each shard are kept though no call waits; see [`Replies::sweep`].
@@ -188,16 +185,13 @@ impl Replies {
     /// No calls; `entropy` makes the names of reply ports.
     pub(crate) fn new(entropy: [u8; 32]) -> Self {
         let mut random = Random::new(entropy);
-        Replies {
-            shards: std::array::from_fn(|_| Mutex::new(Shard::new(random.entropy()))),
-            hasher: Hasher::default(),
-        }
+        Replies { shards: std::array::from_fn(|_| Mutex::new(Shard::new(random.entropy()))) }
     }
 
     /// Makes a reply port for a call to a port whose monitor is set; `None` if there is none.
     #[inline]
     pub(crate) fn join(&self, port: &PortId) -> Option<ReplyName> {
-        let number = self.shard_of(port);
+        let number = shard_of(port);
         let mut shard = self.shards[number].lock();
         let index = *shard.by_port.get(port)?;
         let called = shard.called.get_mut(index)?;
@@ -225,7 +219,7 @@ impl Replies {
             return name;
         }
         let watch = watch(kernel);
-        let number = self.shard_of(port);
+        let number = shard_of(port);
         let (name, index) = {
             let mut shard = self.shards[number].lock();
             let index = shard.add_called(port, watch);
@@ -239,10 +233,6 @@ impl Replies {
             called.monitor = Monitor::Set;
         }
         name
-    }
-
-    fn shard_of(&self, port: &PortId) -> usize {
-        self.hasher.hash_one(port) as usize % SHARDS
     }
 
     /// Calls `f` with the place of that name, if it is in use.
@@ -361,7 +351,7 @@ impl Replies {
 
     /// A monitor has fired: whoever is woken finds the reason. The kernel's lock is held.
     pub(crate) fn fired(&self, port: &PortId, watch: WatchId, reason: &Packed) -> Vec<Waker> {
-        let mut shard = self.shards[self.shard_of(port)].lock();
+        let mut shard = self.shards[shard_of(port)].lock();
         // It may have been given up meanwhile, and there may be another one.
         match shard.by_port.get(port).copied() {
             Some(index) if shard.called.get(index).is_some_and(|c| c.watch == watch) => {
@@ -401,6 +391,14 @@ impl Replies {
         }
         wakers
     }
+}
+
+/// Which shard a called port belongs to: names that were made by counting differ at their end. (One
+/// that is written in two ways, as octets and as text, may have two monitors; that is no harm.)
+#[inline]
+fn shard_of(port: &PortId) -> usize {
+    port.as_str().data().iter().rev().take(4).fold(0, |sum, octet| sum * 5 + usize::from(*octet))
+        % SHARDS
 }
 
 impl Shard {
