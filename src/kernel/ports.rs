@@ -209,3 +209,47 @@ impl Ports {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+    /// One port, called `reply`, until the kernel knows it.
+    #[derive(Debug)]
+    struct One(AtomicUsize);
+
+    impl Unlisted for One {
+        fn list(&self, name: StrRef<'_>) -> bool {
+            name == "reply" && self.0.swap(0, Relaxed) == 1
+        }
+
+        fn count(&self) -> usize {
+            self.0.load(Relaxed)
+        }
+    }
+
+    #[test]
+    fn a_port_that_was_not_listed_is_one_as_soon_as_somebody_names_it() {
+        let (name, peer) = (Str::from("reply"), NodeId::new("peer").unwrap());
+        let uses: [fn(&mut Ports, &Str, &NodeId) -> bool; 4] = [
+            |ports, name, _| ports.exists(name),
+            |ports, name, peer| matches!(ports.monitored_by(name, peer), Monitored::Yes),
+            |ports, name, own| matches!(ports.watch(name, WatchId(1), own), Monitored::Yes),
+            |ports, name, _| ports.close(name, &Reason::default()).is_some(),
+        ];
+        for (number, used) in uses.into_iter().enumerate() {
+            let mut ports = Ports::default();
+            ports.set_unlisted(Arc::new(One(AtomicUsize::new(1))));
+            assert!(!used(&mut ports, &Str::from("other"), &peer));
+            assert_eq!(ports.len(), 1);
+            assert!(used(&mut ports, &name, &peer));
+            let closed = number == 3;
+            assert_eq!(ports.len(), usize::from(!closed));
+            let mourners = ports.close(&name, &Reason::default());
+            assert_eq!(mourners.is_none(), closed);
+            assert_eq!(ports.len(), 0);
+            assert!(!used(&mut ports, &name, &peer), "it has ended");
+        }
+    }
+}

@@ -20,7 +20,7 @@ pub(crate) struct Replies {
 }
 
 /// So many monitors in each shard are kept though no call waits; see [`Replies::sweep`].
-const MOST_IDLE: usize = 64;
+pub(super) const MOST_IDLE: usize = 64;
 
 /// Room for more calls than this is not kept for a port to which none is on its way.
 const MOST_PLACES_KEPT: usize = 64;

@@ -4,6 +4,7 @@ mod callback;
 mod contention;
 mod mailbox;
 mod model;
+mod replies;
 mod replies_model;
 mod table;
 

@@ -25,7 +25,7 @@ mod sync {
         }
     }
 
-    pub(super) const SHARDS: usize = 1;
+    pub(super) const SHARDS: usize = 2;
 
     /// Draws other letters each time; the real one takes more stack than loom's threads have.
     #[derive(Debug)]
