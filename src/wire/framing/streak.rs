@@ -144,7 +144,7 @@ mod tests {
             Packed::of(&(42, "one")).unwrap(),
             Packed::of(&("one", "\u{e4}")).unwrap(),
         ] {
-            assert!(decoder().streak(&wire(&[packet.clone()])).is_none(), "{packet}");
+            assert!(decoder().streak(&wire(std::slice::from_ref(&packet))).is_none(), "{packet}");
         }
     }
 
