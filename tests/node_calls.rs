@@ -10,6 +10,7 @@ use aemp::{CallError, Context, KillReason, MessageRef, Node, PortId, RecvError, 
 use node_support::{node, pair, settled, until, within};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::mpsc;
 
 fn echo(node: &Node) -> PortId {
     let port = node.port_of_tags();
@@ -47,7 +48,7 @@ async fn a_call_leaves_nothing_behind_whatever_way_it_ends() {
         let call = tokio::spawn(call);
         until("it is on its way", || other.port_count() > before.0).await;
         call.abort();
-        until("it is dropped", || count(&other) == before).await;
+        until("all is given up", || count(&other) == before).await;
         settled(&other, seed.id()).await;
         assert_eq!(count(&seed), there);
 
@@ -55,7 +56,7 @@ async fn a_call_leaves_nothing_behind_whatever_way_it_ends() {
             panic!("the callee died");
         };
         assert_eq!(reason.to_string(), r#"["die", "told to"]"#);
-        assert_eq!(count(&other).1, before.1);
+        until("all is given up", || count(&other).1 == before.1).await;
     }
 }
 
@@ -79,8 +80,150 @@ async fn many_calls_leave_nothing_behind() {
     for thread in threads {
         thread.await.unwrap();
     }
-    settled(&other, seed.id()).await;
-    assert_eq!((count(&other), count(&seed)), before);
+    assert_eq!((other.port_count(), seed.port_count()), (before.0.0, before.1.0));
+    until("the monitors are given up", || (count(&other), count(&seed)) == before).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_calls_that_wait_for_a_port_share_a_monitor_and_fail_when_it_dies() {
+    const CALLS: usize = 1000;
+    let (seed, other) = pair().await;
+    for callee in [&seed, &other] {
+        let port = echo(callee);
+        let before = count(&other);
+        let call = || tokio::spawn(other.call::<()>(&port, ("silence",)).into_future());
+        let calls: Vec<_> = (0..CALLS).map(|_| call()).collect();
+        until("all are on their way", || other.port_count() == before.0 + CALLS).await;
+        assert_eq!(other.monitor_count(), before.1 + 1);
+        settled(&other, callee.id()).await;
+        callee.kil(&port, &KillReason::new("enough", "said the test"));
+        for call in calls {
+            let Err(CallError::Died(reason)) = within(call).await.unwrap() else {
+                panic!("the callee died");
+            };
+            assert_eq!(reason.to_string(), r#"["enough", "said the test"]"#);
+        }
+        let Err(CallError::Died(reason)) = within(call()).await.unwrap() else {
+            panic!("there is no such port");
+        };
+        assert_eq!(reason.tag().unwrap(), "no_such_port");
+        let ports = usize::from(callee.id() == other.id());
+        assert_eq!(count(&other), (before.0 - ports, before.1));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_that_follow_one_another_ask_for_one_monitor() {
+    const CALLS: u64 = 1000;
+    let (seed, other) = pair().await;
+    let port = echo(&seed);
+    let sent = || [&other, &seed].map(|node| node.metrics().traffic.sent_packets);
+    let before = sent();
+    for _ in 0..CALLS {
+        let (_,): (String,) = within(other.call(&port, ("echo", "x"))).await.unwrap();
+    }
+    for (before, after) in before.into_iter().zip(sent()) {
+        // On a busy machine it may be given up now and then, and there are keepalives.
+        assert!((CALLS..CALLS * 5 / 4).contains(&(after - before)), "{before} to {after}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_begins_while_the_port_dies_is_answered_or_fails() {
+    let (seed, other) = pair().await;
+    for round in 0..100 {
+        let callee = [&seed, &other][round % 2];
+        let port = echo(callee);
+        let callers: Vec<_> = (0..4)
+            .map(|_| {
+                let (node, port) = (other.clone(), port.clone());
+                tokio::spawn(async move {
+                    loop {
+                        match node.call::<(String,)>(&port, ("echo", "x")).await {
+                            Ok(_) => {}
+                            Err(CallError::Died(reason)) => return reason,
+                            Err(error) => panic!("{error}"),
+                        }
+                    }
+                })
+            })
+            .collect();
+        for _ in 0..round {
+            let (_,): (String,) = within(other.call(&port, ("echo", "x"))).await.unwrap();
+        }
+        callee.kil(&port, &KillReason::new("enough", ""));
+        for caller in callers {
+            let tag = within(caller).await.unwrap().tag().unwrap();
+            assert!(tag == "enough" || tag == "no_such_port", "{tag}");
+        }
+    }
+    assert_eq!(count(&other), (0, 0));
+}
+
+/// A port that answers nothing, but tells the reply ports of who calls it.
+fn tells_reply_ports(node: &Node) -> (PortId, mpsc::UnboundedReceiver<PortId>) {
+    let (sender, receiver) = mpsc::unbounded_channel();
+    let port = node.port_of_tags();
+    port.on("call", move |_: &Context<'_>, (reply,): (PortId,)| {
+        let _ = sender.send(reply);
+    });
+    (port.id(), receiver)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reply_port_is_monitored_as_any_other() {
+    let (seed, other) = pair().await;
+    for callee in [&seed, &other] {
+        let (port, mut reply_ports) = tells_reply_ports(callee);
+        let (ports, call) = (other.port_count(), other.call::<(u32,)>(&port, ("call",)));
+        let call = tokio::spawn(call.into_future());
+        let reply = within(reply_ports.recv()).await.unwrap();
+        let monitors = [seed.monitor(&reply), other.monitor(&reply)];
+        settled(&seed, other.id()).await;
+        assert_eq!(other.port_count(), ports + 1, "it is counted once");
+        for answer in 1..=3 {
+            callee.snd(&reply, (answer,)).unwrap();
+        }
+        assert_eq!(within(call).await.unwrap().unwrap(), (1,), "the first answer counts");
+        for monitor in monitors {
+            assert!(within(monitor).await.is_normal());
+        }
+        for node in [&seed, &other] {
+            assert_eq!(within(node.monitor(&reply)).await.tag().unwrap(), "no_such_port");
+        }
+        callee.snd(&reply, ("late",)).unwrap();
+        settled(callee, other.id()).await;
+        assert_eq!(other.port_count(), ports);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_whose_reply_port_is_killed_fails_for_that_reason() {
+    let (seed, other) = pair().await;
+    for (callee, killer) in [(&seed, &seed), (&seed, &other), (&other, &seed), (&other, &other)] {
+        let (port, mut reply_ports) = tells_reply_ports(callee);
+        let ports = other.port_count();
+        let calls =
+            [(); 2].map(|()| tokio::spawn(other.call::<(u32,)>(&port, ("call",)).into_future()));
+        let mut killed = 0;
+        for number in 0..2 {
+            let reply = within(reply_ports.recv()).await.unwrap();
+            let monitor = seed.monitor(&reply);
+            settled(&seed, other.id()).await;
+            killer.kil(&reply, &KillReason::new("no", &number.to_string()));
+            assert_eq!(within(monitor).await.tag().unwrap(), "no");
+            assert_eq!(within(seed.monitor(&reply)).await.tag().unwrap(), "no_such_port");
+        }
+        for call in calls {
+            let Err(CallError::Died(reason)) = within(call).await.unwrap() else {
+                panic!("the reply port was killed");
+            };
+            let (tag, number): (String, u32) = reason.decode().unwrap();
+            assert_eq!(tag, "no");
+            killed += number;
+        }
+        assert_eq!((killed, other.port_count()), (1, ports));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

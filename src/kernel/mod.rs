@@ -30,6 +30,8 @@ pub use effect::{AuthOrder, Call, ConnId, Effect, Level, PortName, Reason, Watch
 pub use lane::{Appended, Counters, Lane, LaneLimits};
 pub use mesh::{Authenticated, PeerGreeting, SeedStatus};
 pub use monitor::Watcher;
+pub use ports::Unlisted;
+pub(crate) use random::Random;
 pub(crate) use request::died;
 pub use time::Now;
 
@@ -40,8 +42,8 @@ use effect::Builder;
 use mesh::{Link, Mesh, Trial};
 use monitor::Watch;
 use ports::Ports;
-use random::Random;
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 use time::Agenda;
 
@@ -255,6 +257,16 @@ impl Kernel {
     /// How many ports this node has.
     pub fn port_count(&self) -> usize {
         self.ports.len()
+    }
+
+    /// Tells of ports for which there was no [`Kernel::open_port`].
+    pub fn set_unlisted(&mut self, unlisted: Arc<dyn Unlisted>) {
+        self.ports.set_unlisted(unlisted);
+    }
+
+    /// Randomness that nobody else has.
+    pub(crate) fn entropy(&mut self) -> [u8; 32] {
+        self.random.entropy()
     }
 
     fn peer(&mut self, node: &NodeId) -> &mut Peer {

@@ -2,16 +2,30 @@
 
 use super::effect::{PortName, Reason, WatchId};
 use super::{HashMap, HashSet};
-use crate::value::{NodeId, Str};
+use crate::value::{NodeId, Str, StrRef};
 use std::collections::VecDeque;
+use std::fmt::Debug;
+use std::sync::Arc;
 
 /// How many reasons of ports that died before their spawner monitored them are kept, per peer.
 const REMEMBERED_DEATHS: usize = 1000;
+
+/// Ports that the kernel is not told of when they begin, as most end before anybody asks for them:
+/// the reply ports of calls.
+pub trait Unlisted: Debug + Send + Sync {
+    /// Whether there is such a port. If so the kernel knows it from now on, and has to be told of
+    /// its end.
+    fn list(&self, name: StrRef<'_>) -> bool;
+
+    /// How many there are that the kernel does not know.
+    fn count(&self) -> usize;
+}
 
 /// The local ports of a node.
 #[derive(Debug, Default)]
 pub(crate) struct Ports {
     live: HashMap<PortName, Port>,
+    unlisted: Option<Arc<dyn Unlisted>>,
     /// The live ports that each peer monitors or spawned.
     concerns: HashMap<NodeId, HashSet<PortName>>,
     /// Ports that peers spawned and that died before the peer's `mon1` came, for each peer.
@@ -66,8 +80,21 @@ impl Ports {
         true
     }
 
-    pub(crate) fn exists(&self, name: &Str) -> bool {
-        self.live.contains_key(name)
+    pub(crate) fn set_unlisted(&mut self, unlisted: Arc<dyn Unlisted>) {
+        self.unlisted = Some(unlisted);
+    }
+
+    pub(crate) fn exists(&mut self, name: &Str) -> bool {
+        self.find(name).is_some()
+    }
+
+    fn find(&mut self, name: &Str) -> Option<&mut Port> {
+        if !self.live.contains_key(name)
+            && self.unlisted.as_ref().is_some_and(|unlisted| unlisted.list(name.as_ref()))
+        {
+            self.live.insert(name.clone(), Port::default());
+        }
+        self.live.get_mut(name)
     }
 
     /// The nodes that spawned or monitor ports, or did.
@@ -81,11 +108,12 @@ impl Ports {
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.live.len()
+        self.live.len() + self.unlisted.as_ref().map_or(0, |unlisted| unlisted.count())
     }
 
     /// Removes a port and tells who has to know; `None` if there is none.
     pub(crate) fn close(&mut self, name: &Str, reason: &Reason) -> Option<Mourners> {
+        self.find(name)?;
         let port = self.live.remove(name)?;
         for peer in port.peers.iter().chain(&port.awaited_by) {
             self.unconcern(peer, name);
@@ -115,7 +143,7 @@ impl Ports {
 
     /// A peer monitors a port.
     pub(crate) fn monitored_by(&mut self, name: &Str, peer: &NodeId) -> Monitored {
-        if let Some(port) = self.live.get_mut(name) {
+        if let Some(port) = self.find(name) {
             port.awaited_by = None;
             port.peers.insert(peer.clone());
             self.concerns.entry(peer.clone()).or_default().insert(name.clone());
@@ -146,7 +174,7 @@ impl Ports {
 
     /// Somebody on this node monitors a port.
     pub(crate) fn watch(&mut self, name: &Str, watch: WatchId, own: &NodeId) -> Monitored {
-        if let Some(port) = self.live.get_mut(name) {
+        if let Some(port) = self.find(name) {
             port.awaited_by = None;
             port.watches.push(watch);
             return Monitored::Yes;
@@ -178,6 +206,50 @@ impl Ports {
                 port.peers.remove(peer);
                 port.awaited_by.take_if(|spawner| spawner == peer);
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+    /// One port, called `reply`, until the kernel knows it.
+    #[derive(Debug)]
+    struct One(AtomicUsize);
+
+    impl Unlisted for One {
+        fn list(&self, name: StrRef<'_>) -> bool {
+            name == "reply" && self.0.swap(0, Relaxed) == 1
+        }
+
+        fn count(&self) -> usize {
+            self.0.load(Relaxed)
+        }
+    }
+
+    #[test]
+    fn a_port_that_was_not_listed_is_one_as_soon_as_somebody_names_it() {
+        let (name, peer) = (Str::from("reply"), NodeId::new("peer").unwrap());
+        let uses: [fn(&mut Ports, &Str, &NodeId) -> bool; 4] = [
+            |ports, name, _| ports.exists(name),
+            |ports, name, peer| matches!(ports.monitored_by(name, peer), Monitored::Yes),
+            |ports, name, own| matches!(ports.watch(name, WatchId(1), own), Monitored::Yes),
+            |ports, name, _| ports.close(name, &Reason::default()).is_some(),
+        ];
+        for (number, used) in uses.into_iter().enumerate() {
+            let mut ports = Ports::default();
+            ports.set_unlisted(Arc::new(One(AtomicUsize::new(1))));
+            assert!(!used(&mut ports, &Str::from("other"), &peer));
+            assert_eq!(ports.len(), 1);
+            assert!(used(&mut ports, &name, &peer));
+            let closed = number == 3;
+            assert_eq!(ports.len(), usize::from(!closed));
+            let mourners = ports.close(&name, &Reason::default());
+            assert_eq!(mourners.is_none(), closed);
+            assert_eq!(ports.len(), 0);
+            assert!(!used(&mut ports, &name, &peer), "it has ended");
         }
     }
 }

@@ -6,10 +6,10 @@ use rand::{Rng as _, SeedableRng as _};
 const ALPHANUMERIC: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
 #[derive(Debug)]
-pub(super) struct Random(StdRng);
+pub(crate) struct Random(StdRng);
 
 impl Random {
-    pub(super) fn new(seed: [u8; 32]) -> Self {
+    pub(crate) fn new(seed: [u8; 32]) -> Self {
         Random(StdRng::from_seed(seed))
     }
 
@@ -18,16 +18,26 @@ impl Random {
         self.0.random()
     }
 
-    /// Random letters and digits, eight for each number that is drawn. A few are a little more
-    /// likely than the others, which harms nobody.
+    /// What another generator begins with.
+    pub(crate) fn entropy(&mut self) -> [u8; 32] {
+        self.0.random()
+    }
+
+    /// Eight random letters and digits. A few are a little more likely than the others, which
+    /// harms nobody.
+    #[inline]
+    pub(crate) fn letters(&mut self) -> [u8; 8] {
+        let drawn = self.0.random::<u64>().to_le_bytes();
+        drawn.map(|octet| ALPHANUMERIC[(usize::from(octet) * ALPHANUMERIC.len()) >> 8])
+    }
+
+    /// Random letters and digits.
     pub(super) fn alphanumeric(&mut self, out: &mut Vec<u8>, len: usize) {
         let mut left = len;
         while left > 0 {
-            let drawn = self.0.random::<u64>().to_le_bytes();
-            for octet in drawn.iter().take(left) {
-                out.extend(ALPHANUMERIC.get((usize::from(*octet) * ALPHANUMERIC.len()) >> 8));
-            }
-            left = left.saturating_sub(drawn.len());
+            let letters = self.letters();
+            out.extend(letters.iter().take(left));
+            left = left.saturating_sub(letters.len());
         }
     }
 }

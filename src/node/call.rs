@@ -1,15 +1,14 @@
 //! Calls: a message with a reply port, and the answer as a future.
 
 use super::error::CallError;
-use super::message::{KillReason, MessageRef};
-use super::port::Inbox;
+use super::message::KillReason;
+use super::port::ReplyName;
 use super::{Node, ToPort};
-use crate::kernel::{PortName, WatchId};
-use crate::value::{PortId, to_elements};
+use crate::value::{PortId, from_elements, packed, to_elements};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::fmt;
-use std::future::{Future, IntoFuture};
+use std::future::{Future, IntoFuture, poll_fn};
 use std::marker::PhantomData;
 use std::pin::Pin;
 use std::time::Duration;
@@ -60,9 +59,9 @@ impl<T: DeserializeOwned + 'static> Call<T> {
         let to = self.to.map_err(super::SendError::from)?;
         let mut message = self.message.map_err(super::SendError::from)?;
         // The monitor is set before the message is sent, so that no death is missed.
-        let mut reply = Reply::open(&self.node, &to);
-        let id = PortId::new(self.node.id(), &reply.name);
-        message.len += to_elements(&mut message.octets, &(id,)).map_err(super::SendError::from)?;
+        let reply = ReplyPort::open(&self.node, &to)?;
+        reply.put_id(&mut message.octets);
+        message.len += 1;
         let elements = crate::value::Elements::new(message.len, &message.octets);
         self.node.snd_elements(&to, elements)?;
         let answer = reply.answer();
@@ -87,24 +86,27 @@ impl fmt::Debug for Asked {
     }
 }
 
-/// The reply port of a call, which dies of what the called port dies of; dropping it ends both.
-struct Reply<'a> {
+/// The reply port of a call, which dies of what the called port dies of; dropping it ends it.
+struct ReplyPort<'a> {
     node: &'a Node,
-    name: PortName,
-    watch: WatchId,
-    inbox: Inbox,
+    name: ReplyName,
 }
 
-impl<'a> Reply<'a> {
-    fn open(node: &'a Node, called: &PortId) -> Self {
-        let (name, watch, inbox) = node.shared().open_call(called);
-        Reply { node, name, watch, inbox }
+impl<'a> ReplyPort<'a> {
+    fn open(node: &'a Node, called: &PortId) -> Result<Self, super::SendError> {
+        Ok(ReplyPort { node, name: node.shared().begin_call(called)? })
     }
 
-    async fn answer<T: DeserializeOwned>(&mut self) -> Result<T, CallError> {
-        match self.inbox.next().await {
-            Ok(received) => Ok(MessageRef::new(received.from, received.message).decode()?),
-            Err(_) if self.node.shared().is_over() => {
+    fn put_id(&self, out: &mut Vec<u8>) {
+        let node = self.node.id().as_str();
+        self.name.with_octets(|name| packed::put_joined(out, node, &[b"#", name]));
+    }
+
+    async fn answer<T: DeserializeOwned>(&self) -> Result<T, CallError> {
+        let shared = self.node.shared();
+        match poll_fn(|cx| shared.ports.replies().poll(&self.name, cx.waker())).await {
+            Ok(answer) => Ok(from_elements(answer.elements())?),
+            Err(_) if shared.is_over() => {
                 Err(CallError::Died(KillReason::new("shutdown", "this node was shut down")))
             }
             Err(reason) => Err(CallError::Died(KillReason::from_packed(reason))),
@@ -112,9 +114,9 @@ impl<'a> Reply<'a> {
     }
 }
 
-impl Drop for Reply<'_> {
+impl Drop for ReplyPort<'_> {
     fn drop(&mut self) {
-        self.node.shared().close_call(&self.name, self.watch);
+        self.node.shared().end_call(&self.name);
     }
 }
 

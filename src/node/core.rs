@@ -8,7 +8,7 @@ use super::lanes::{Lanes, Sent, SharedLane};
 use super::lobby::Lobby;
 use super::message::KillReason;
 use super::metrics::Tally;
-use super::port::{CallbackCell, Delivery, Ending, Hooks, Inbox, MailboxCell, PortCell, PortTable};
+use super::port::{CallbackCell, Delivery, Ending, Hooks, PortCell, PortTable, Replies};
 use super::queue;
 use super::settings::NodeSettings;
 use super::{Node, NodeEvent};
@@ -61,13 +61,15 @@ pub(crate) struct NodeParts {
     pub(crate) runtime: tokio::runtime::Handle,
 }
 
-struct Core {
-    kernel: Kernel,
+pub(super) struct Core {
+    pub(super) kernel: Kernel,
     conns: HashMap<ConnId, Connection>,
-    watches: HashMap<WatchId, Watching>,
+    pub(super) watches: HashMap<WatchId, Watching>,
     queries: HashMap<QueryId, oneshot::Sender<DbAnswer>>,
     db_monitors: HashMap<DbMonitorId, queue::Sender<Arc<ChangeSet>>>,
     events: Vec<queue::Sender<NodeEvent>>,
+    /// A task looks after the monitors of called ports.
+    pub(super) sweeps_calls: bool,
     /// When the alarm is set to go off.
     alarm_at: Option<Duration>,
     /// Room for effects, empty.
@@ -152,8 +154,8 @@ pub(crate) enum Pressure {
 pub(crate) enum Watching {
     /// A future gets the reason.
     Future(queue::Sender<KillReason>),
-    /// The call that waits for an answer fails.
-    Call(Arc<MailboxCell>),
+    /// All calls that wait for this port fail.
+    Calls(PortId),
     /// A callback runs.
     Callback(Box<dyn FnOnce(KillReason) + Send>),
     /// A callback runs as a port, in order with its messages.
@@ -164,12 +166,14 @@ impl Shared {
     pub(crate) fn new(parts: NodeParts) -> Arc<Self> {
         let NodeParts { settings, kernel, addresses, runtime } = parts;
         let started = tokio::time::Instant::now();
-        let kernel = Kernel::new(kernel, Now { uptime: Duration::ZERO, wall: wall_clock() });
+        let mut kernel = Kernel::new(kernel, Now { uptime: Duration::ZERO, wall: wall_clock() });
+        let replies = Arc::new(Replies::new(kernel.entropy()));
+        kernel.set_unlisted(replies.clone());
         let service_port = kernel.service_port().clone();
         let shared = Arc::new_cyclic(|weak: &Weak<Shared>| Shared {
             id: kernel.node().clone(),
             addresses,
-            ports: PortTable::new(),
+            ports: PortTable::new(replies),
             lanes: Lanes::new(settings.lane_limits),
             tally: Tally::default(),
             lobby: Lobby::new(settings.handshake_limits),
@@ -189,6 +193,7 @@ impl Shared {
                 queries: HashMap::default(),
                 db_monitors: HashMap::default(),
                 events: Vec::new(),
+                sweeps_calls: false,
                 alarm_at: None,
                 effects: Vec::new(),
             }),
@@ -237,7 +242,7 @@ impl Shared {
         self.with_core(|_, core, _| input(&mut core.kernel))
     }
 
-    fn with_core<R>(
+    pub(super) fn with_core<R>(
         self: &Arc<Self>,
         input: impl FnOnce(&Arc<Self>, &mut Core, &mut Vec<Deferred>) -> R,
     ) -> R {
@@ -273,7 +278,7 @@ impl Shared {
         core.alarm_at = next;
     }
 
-    fn carry_out(self: &Arc<Self>, core: &mut Core, later: &mut Vec<Deferred>) {
+    pub(super) fn carry_out(self: &Arc<Self>, core: &mut Core, later: &mut Vec<Deferred>) {
         let mut effects = std::mem::take(&mut core.effects);
         loop {
             core.kernel.swap_effects(&mut effects);
@@ -304,8 +309,7 @@ impl Shared {
                 }
             }
             Effect::Deliver { port, message, from } => {
-                let Some(cell) = self.ports.get(port.as_ref()) else { return };
-                let (delivery, run) = cell.queue(&from, message.as_elements());
+                let (delivery, run) = self.ports.queue(port.as_ref(), &from, message.as_elements());
                 later.push(Deferred::Port(run));
                 match delivery {
                     Delivery::Service => {
@@ -343,8 +347,10 @@ impl Shared {
                     Some(Watching::Future(future)) => {
                         later.extend(future.push(reason).map(Deferred::Wake));
                     }
-                    Some(Watching::Call(reply)) => {
-                        later.push(Deferred::Port(reply.close(reason.into_packed())));
+                    Some(Watching::Calls(called)) => {
+                        let wakers =
+                            self.ports.replies().fired(&called, watch, &reason.into_packed());
+                        later.extend(wakers.into_iter().map(Deferred::Wake));
                     }
                     Some(Watching::Callback(callback)) => {
                         later.push(Deferred::Fired { callback, reason });
@@ -475,32 +481,6 @@ impl Shared {
             }
             name
         })
-    }
-
-    /// Makes the reply port of a call to `called`, and a monitor of that which kills it.
-    pub(crate) fn open_call(self: &Arc<Self>, called: &PortId) -> (PortName, WatchId, Inbox) {
-        let (cell, inbox) = MailboxCell::new(self.settings.port_limit);
-        self.with_core(|shared, core, later| {
-            let name = core.kernel.open_port();
-            let watch = core.kernel.watch(called, crate::kernel::Watcher::Host);
-            if shared.is_over() {
-                later.push(Deferred::Port(cell.close(Packed::default())));
-            } else {
-                core.watches.insert(watch, Watching::Call(cell.clone()));
-                shared.ports.insert(name.as_ref(), PortCell::Mailbox(cell));
-            }
-            (name, watch, inbox)
-        })
-    }
-
-    /// Ends what [`Shared::open_call`] made.
-    pub(crate) fn close_call(self: &Arc<Self>, port: &PortName, watch: WatchId) {
-        self.with_core(|_, core, _| {
-            core.kernel.unwatch(watch);
-            core.watches.remove(&watch);
-            core.kernel.port_ended(port);
-        });
-        self.ports.remove(port.as_ref());
     }
 
     /// Sets a monitor.
@@ -685,6 +665,7 @@ impl Shared {
         }
         self.ended.cancel();
         self.lanes.end();
+        later.extend(self.ports.replies().fail_all().into_iter().map(Deferred::Wake));
         for cell in self.ports.drain() {
             later.push(Deferred::Port(cell.close(Packed::default(), Ending::AfterWaiting)));
         }

@@ -5,6 +5,7 @@
 mod accept;
 mod builder;
 mod call;
+mod calls;
 pub(crate) mod connection;
 pub(crate) mod context;
 pub(crate) mod core;
@@ -267,7 +268,8 @@ impl Node {
         self.shared.kernel(|kernel| kernel.port_count())
     }
 
-    /// How many monitors are set here, on ports of any node.
+    /// How many monitors are set here, on ports of any node. All calls to a port have one, which is
+    /// given up when none was made for a moment.
     pub fn monitor_count(&self) -> usize {
         self.shared.kernel(|kernel| kernel.watch_count())
     }

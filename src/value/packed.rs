@@ -133,6 +133,21 @@ pub fn put_str(out: &mut Vec<u8>, string: StrRef<'_>) {
     out.extend_from_slice(string.data());
 }
 
+/// Appends a string that is made of parts, of which only the first may be other than ASCII.
+#[inline]
+pub(crate) fn put_joined(out: &mut Vec<u8>, first: StrRef<'_>, rest: &[&[u8]]) {
+    let len = first.data().len() + rest.iter().map(|part| part.len()).sum::<usize>();
+    let major = match first.kind() {
+        StrKind::Octets => BYTES,
+        StrKind::Text => TEXT,
+    };
+    head(out, major, len as u64);
+    out.extend_from_slice(first.data());
+    for part in rest {
+        out.extend_from_slice(part);
+    }
+}
+
 /// Begins an array of `len` values, which are appended next.
 #[inline]
 pub fn put_array(out: &mut Vec<u8>, len: usize) {

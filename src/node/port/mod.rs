@@ -9,6 +9,7 @@ mod cache;
 mod callback;
 mod mailbox;
 mod receivers;
+mod replies;
 mod scope;
 mod sync;
 mod table;
@@ -19,6 +20,7 @@ mod turn;
 pub(crate) use callback::{CallbackCell, Hooks, Later, Task};
 pub(crate) use mailbox::{Inbox, MailboxCell, Next};
 pub(crate) use receivers::Unmatched;
+pub(crate) use replies::{Replies, ReplyName};
 pub(crate) use table::PortTable;
 pub(crate) use turn::Ending;
 

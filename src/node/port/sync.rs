@@ -1,7 +1,13 @@
-//! What the ports' state machines synchronise with; the concurrency models put loom's in its place.
+//! What the ports' state machines synchronise with and draw from; the concurrency models put loom's
+//! in its place.
 
+pub(super) use crate::kernel::Random;
+pub(super) use foldhash::quality::RandomState as Hasher;
 pub(super) use parking_lot::Mutex;
 pub(super) use std::sync::atomic::{AtomicU8, Ordering};
+
+/// How many locks share what is looked up by name; a power of two.
+pub(super) const SHARDS: usize = 16;
 
 /// As `std`'s, in the form that loom can check.
 #[derive(Debug, Default)]

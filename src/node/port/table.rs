@@ -1,6 +1,7 @@
 //! Which local ports there are, by name.
 
-use super::{Delivery, Ending, Later, PortCell, cache};
+use super::sync::SHARDS;
+use super::{Delivery, Ending, Later, PortCell, Replies, cache};
 use crate::value::packed::Elements;
 use crate::value::{NodeId, Packed, StrRef};
 use foldhash::quality::RandomState;
@@ -8,6 +9,7 @@ use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::hash::BuildHasher;
+use std::iter::once;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -15,13 +17,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 ///
 /// Dropping it closes them all.
 ///
-/// Ports come and go with every call, so that to add and to remove one has to cost no more than to
-/// find one: locks that are held for a moment do better here than a map without locks, whose
-/// removals have to wait for its readers. What is delivered to time and again is found without
-/// them; see [`cache`].
+/// Ports come and go, so that to add and to remove one has to cost no more than to find one: locks
+/// that are held for a moment do better here than a map without locks, whose removals have to wait
+/// for its readers. What is delivered to time and again is found without them; see [`cache`].
 #[derive(Debug)]
 pub(crate) struct PortTable {
     shards: [Mutex<Cells>; SHARDS],
+    replies: Arc<Replies>,
     /// Which of the shards a name belongs to.
     hasher: RandomState,
     /// Which table of this process it is.
@@ -31,24 +33,22 @@ pub(crate) struct PortTable {
 /// By the canonical octets of their names, so that octets and text are one name.
 type Cells = HashMap<Arc<[u8]>, PortCell, RandomState>;
 
-/// A power of two.
-const SHARDS: usize = 16;
-
-impl Default for PortTable {
-    fn default() -> Self {
+impl PortTable {
+    /// No ports but the reply ports of calls, which come and go by themselves.
+    pub(crate) fn new(replies: Arc<Replies>) -> Self {
         static TABLES: AtomicU64 = AtomicU64::new(0);
         PortTable {
             shards: Default::default(),
+            replies,
             hasher: RandomState::default(),
             number: TABLES.fetch_add(1, Ordering::Relaxed),
         }
     }
-}
 
-impl PortTable {
-    /// No ports.
-    pub(crate) fn new() -> Self {
-        PortTable::default()
+    /// The reply ports of calls.
+    #[inline]
+    pub(crate) fn replies(&self) -> &Replies {
+        &self.replies
     }
 
     /// Adds a port; false if there is one of that name.
@@ -80,15 +80,12 @@ impl PortTable {
     ///
     /// From now on it takes nothing. Callers may hold a lock; see [`Later`].
     pub(crate) fn close(&self, name: StrRef<'_>, reason: Packed, ending: Ending) -> Option<Later> {
-        let cell = self.remove(name)?;
-        Some(cell.close(reason, ending))
-    }
-
-    /// Removes a port, which has to be closed: until then it is still delivered to by those who
-    /// have it, or had it of late.
-    pub(crate) fn remove(&self, name: StrRef<'_>) -> Option<PortCell> {
         let name = name.canonical();
-        self.shard(&name).lock().remove(&*name)
+        if let Some(killed) = self.replies.kill(&name, &reason) {
+            return Some(killed);
+        }
+        let cell = self.shard(&name).lock().remove(&*name)?;
+        Some(cell.close(reason, ending))
     }
 
     /// Removes all ports, which have to be closed.
@@ -139,8 +136,43 @@ impl PortTable {
         self.deliver_uncached(&name, from, messages)
     }
 
+    /// As [`deliver`](Self::deliver), but runs nothing: for callers that hold a lock.
+    pub(crate) fn queue(
+        &self,
+        port: StrRef<'_>,
+        from: &NodeId,
+        message: Elements<'_>,
+    ) -> (Delivery, Later) {
+        if let Some(queued) = self.replies.deliver(&port.canonical(), message) {
+            return queued;
+        }
+        match self.get(port) {
+            Some(cell) => cell.queue(from, message),
+            None => (Delivery::NoSuchPort, Later::default()),
+        }
+    }
+
     #[inline(never)]
     fn deliver_uncached<'a>(
+        &self,
+        name: &[u8],
+        from: &NodeId,
+        messages: &mut impl Iterator<Item = Elements<'a>>,
+    ) -> Delivery {
+        if !Replies::may_have(name) {
+            return self.deliver_listed(name, from, messages);
+        }
+        let Some(message) = messages.next() else { return Delivery::Done };
+        match self.replies.deliver(name, message) {
+            Some((delivery, later)) => {
+                drop(later);
+                delivery
+            }
+            None => self.deliver_listed(name, from, &mut once(message)),
+        }
+    }
+
+    fn deliver_listed<'a>(
         &self,
         name: &[u8],
         from: &NodeId,

@@ -282,7 +282,7 @@ fn too_much_for_a_callback_port_overflows_once_and_leaves_no_hole() {
 fn a_million_nested_sends_do_not_grow_the_stack() {
     thread_local!(static DEEPEST: Cell<usize> = const { Cell::new(usize::MAX) });
     let notes = notes();
-    let table = Arc::new(PortTable::new());
+    let table = Arc::new(table());
     let left = Arc::new(Mutex::new(1_000_000_u32));
     for (name, peer) in [("a", "b"), ("b", "a")] {
         let cell = CallbackCell::new(name.into(), hooks(&notes), Unmatched::Die, DEFAULT_LIMIT);

@@ -25,7 +25,7 @@ impl Sequence {
 #[test]
 fn a_callback_port_keeps_the_order_of_every_sender() {
     let (cell, notes) = port(Unmatched::Die);
-    let table = PortTable::new();
+    let table = table();
     table.insert("port".into(), PortCell::Callback(Arc::clone(&cell)));
     let (inside, total) = (AtomicUsize::new(0), Arc::new(AtomicUsize::new(0)));
     let total_there = Arc::clone(&total);
@@ -61,7 +61,7 @@ fn a_callback_port_keeps_the_order_of_every_sender() {
 #[test]
 fn a_mailbox_keeps_the_order_of_every_sender() {
     let (cell, mut inbox) = PortCell::mailbox(DEFAULT_LIMIT);
-    let table = PortTable::new();
+    let table = table();
     table.insert("port".into(), cell);
     std::thread::scope(|scope| {
         for thread in 0..THREADS {
@@ -91,7 +91,7 @@ fn a_mailbox_keeps_the_order_of_every_sender() {
 fn what_a_port_took_before_a_kill_is_run_and_nothing_else() {
     for round in 0..200 {
         let (cell, notes) = port(Unmatched::Die);
-        let table = PortTable::new();
+        let table = table();
         table.insert("port".into(), PortCell::Callback(Arc::clone(&cell)));
         let run = Arc::new(AtomicUsize::new(0));
         let run_there = Arc::clone(&run);

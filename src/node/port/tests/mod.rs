@@ -4,6 +4,8 @@ mod callback;
 mod contention;
 mod mailbox;
 mod model;
+mod replies;
+mod replies_model;
 mod table;
 
 use super::mailbox::Received;
@@ -24,6 +26,10 @@ fn notes() -> Notes {
 
 fn noted(notes: &Notes) -> Vec<String> {
     std::mem::take(&mut notes.lock())
+}
+
+fn table() -> PortTable {
+    PortTable::new(Arc::new(Replies::new([7; 32])))
 }
 
 fn node() -> NodeId {

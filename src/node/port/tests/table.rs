@@ -5,7 +5,7 @@ use crate::value::StrRef;
 
 #[test]
 fn octets_and_text_are_one_name() {
-    let table = PortTable::new();
+    let table = table();
     let (cell, mut inbox) = PortCell::mailbox(DEFAULT_LIMIT);
     let name = StrRef::octets(b"caf\xe9");
     assert!(table.insert(name, cell));
@@ -22,7 +22,7 @@ fn octets_and_text_are_one_name() {
 
 #[test]
 fn what_is_not_for_a_port_is_the_callers() {
-    let table = PortTable::new();
+    let table = table();
     assert!(table.insert("".into(), PortCell::Service));
     let deliver =
         |name: &str| table.deliver(name.into(), &node(), &mut once(elements(&message(1))));
@@ -35,7 +35,7 @@ fn what_is_not_for_a_port_is_the_callers() {
 
 #[test]
 fn a_name_that_is_used_again_reaches_the_new_port() {
-    let table = PortTable::new();
+    let table = table();
     for round in 0..5 {
         let (cell, mut inbox) = PortCell::mailbox(DEFAULT_LIMIT);
         assert!(table.insert("again".into(), cell));
@@ -52,7 +52,7 @@ fn a_name_that_is_used_again_reaches_the_new_port() {
 
 #[test]
 fn tables_do_not_get_each_others_messages() {
-    let tables = [PortTable::new(), PortTable::new()];
+    let tables = [table(), table()];
     let mut inboxes = tables.each_ref().map(|table| {
         let (cell, inbox) = PortCell::mailbox(DEFAULT_LIMIT);
         table.insert("port".into(), cell);
@@ -69,7 +69,7 @@ fn tables_do_not_get_each_others_messages() {
 #[test]
 fn dropping_the_table_closes_its_ports() {
     let notes = notes();
-    let table = PortTable::new();
+    let table = table();
     let (cell, mut inbox) = PortCell::mailbox(DEFAULT_LIMIT);
     table.insert("mailbox".into(), cell);
     let (cell, _) = port(Unmatched::Die);

@@ -1,0 +1,96 @@
+//! What the kernel has to do with calls: little, as long as a port is called time and again.
+
+use super::core::{Shared, Watching};
+use super::error::SendError;
+use super::port::{Replies, ReplyName};
+use crate::kernel::{Unlisted, Watcher};
+use crate::value::{PortId, StrRef};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+/// How often monitors of ports that are not called any more are given up.
+const SWEEP_INTERVAL: Duration = Duration::from_millis(500);
+
+impl Unlisted for Replies {
+    fn list(&self, name: StrRef<'_>) -> bool {
+        self.list(&name.canonical())
+    }
+
+    fn count(&self) -> usize {
+        self.unlisted()
+    }
+}
+
+impl Shared {
+    /// Makes the reply port of a call to `called`, which fails as soon as that port dies: a monitor
+    /// is set, and the request for it on its way, when this returns.
+    #[inline]
+    pub(crate) fn begin_call(self: &Arc<Self>, called: &PortId) -> Result<ReplyName, SendError> {
+        match self.ports.replies().join(called) {
+            Some(name) => Ok(name),
+            None => self.begin_first_call(called),
+        }
+    }
+
+    #[inline(never)]
+    fn begin_first_call(self: &Arc<Self>, called: &PortId) -> Result<ReplyName, SendError> {
+        self.with_core(|shared, core, later| {
+            if shared.is_over() {
+                return Err(SendError::Shutdown);
+            }
+            if !std::mem::replace(&mut core.sweeps_calls, true) {
+                shared.runtime.spawn(sweep(Arc::downgrade(shared), shared.ended.clone()));
+            }
+            let name = shared.ports.replies().join_or_watch(
+                called,
+                core,
+                |core| {
+                    let watch = core.kernel.watch(called, Watcher::Host);
+                    core.watches.insert(watch, Watching::Calls(called.clone()));
+                    watch
+                },
+                |core| shared.carry_out(core, later),
+            );
+            Ok(name)
+        })
+    }
+
+    /// Ends the reply port.
+    #[inline]
+    pub(crate) fn end_call(self: &Arc<Self>, name: &ReplyName) {
+        let ended = self.ports.replies().end(name);
+        if ended.listed {
+            self.kernel(|kernel| kernel.port_ended(&name.to_str()));
+        }
+        if let Some(watch) = ended.unused {
+            self.unwatch(watch);
+        }
+    }
+
+    /// Gives up monitors that no call needs any more; false if none is left.
+    fn sweep_calls(self: &Arc<Self>) -> bool {
+        let unused = self.ports.replies().sweep();
+        self.with_core(|shared, core, _| {
+            for watch in unused {
+                core.kernel.unwatch(watch);
+                core.watches.remove(&watch);
+            }
+            // Whoever sets a monitor has the kernel's lock too.
+            core.sweeps_calls = !shared.ports.replies().is_empty();
+            core.sweeps_calls
+        })
+    }
+}
+
+async fn sweep(shared: Weak<Shared>, ended: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(SWEEP_INTERVAL) => {}
+            () = ended.cancelled() => return,
+        }
+        if !shared.upgrade().is_some_and(|shared| shared.sweep_calls()) {
+            return;
+        }
+    }
+}
