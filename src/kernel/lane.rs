@@ -97,6 +97,22 @@ impl Lane {
     /// Fails where the framing cannot carry a value; nothing is appended then.
     #[inline]
     pub fn append(&mut self, packet: Elements<'_>) -> Result<Appended, EncodeError> {
+        self.append_with(packet.octets().len(), |framing, out| {
+            framing::encode(framing, packet, out)
+        })
+    }
+
+    /// As [`Lane::append`], of a packet of about `expected` octets that `put` appends in the framing
+    /// that it is told.
+    ///
+    /// # Errors
+    /// Where `put` does.
+    #[inline]
+    pub fn append_with(
+        &mut self,
+        expected: usize,
+        put: impl FnOnce(Framing, &mut Vec<u8>) -> Result<(), EncodeError>,
+    ) -> Result<Appended, EncodeError> {
         let waiting = self.waiting();
         let (framing, appended) = match self.state {
             State::Down => {
@@ -115,7 +131,8 @@ impl Lane {
             State::Up(framing) if waiting == 0 => (framing, Appended::WakeWriter),
             State::Up(framing) => (framing, Appended::Waits),
         };
-        let appended_octets = append_packet(&mut self.chunks, framing, packet)?;
+        let appended_octets =
+            self.chunks.append(expected + MOST_FRAMING, |out| put(framing, out))?;
         if matches!(self.state, State::Idle) {
             self.state = State::Queueing;
         }

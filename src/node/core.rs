@@ -4,6 +4,7 @@ use super::connection::{self, Control, Orders};
 use super::context::Function;
 use super::deferred::{self, Deferred};
 use super::error::SendError;
+use super::fan_out::{Copies, FanOuts};
 use super::lanes::{Lanes, Sent, SharedLane};
 use super::lobby::Lobby;
 use super::message::KillReason;
@@ -70,6 +71,7 @@ pub(super) struct Core {
     events: Vec<queue::Sender<NodeEvent>>,
     /// A task looks after the monitors of called ports.
     pub(super) sweeps_calls: bool,
+    fan_outs: FanOuts,
     /// When the alarm is set to go off.
     alarm_at: Option<Duration>,
     /// Room for effects, empty.
@@ -194,6 +196,7 @@ impl Shared {
                 db_monitors: HashMap::default(),
                 events: Vec::new(),
                 sweeps_calls: false,
+                fan_outs: FanOuts::default(),
                 alarm_at: None,
                 effects: Vec::new(),
             }),
@@ -304,9 +307,7 @@ impl Shared {
                 self.send_for_kernel(core, &to, packet.as_elements(), later);
             }
             Effect::SendAll { to, packet } => {
-                for node in to.iter() {
-                    self.send_for_kernel(core, node, packet.as_elements(), later);
-                }
+                self.send_all(core, &to, packet.as_elements(), later);
             }
             Effect::Deliver { port, message, from } => {
                 let (delivery, run) = self.ports.queue(port.as_ref(), &from, message.as_elements());
@@ -395,7 +396,38 @@ impl Shared {
         later: &mut Vec<Deferred>,
     ) {
         self.trace_sent(to.as_str(), packet);
-        match self.lanes.append(to, packet) {
+        let sent = self.lanes.append(to, packet);
+        self.sent_for_kernel(core, to, sent, later);
+    }
+
+    fn send_all(
+        &self,
+        core: &mut Core,
+        to: &Arc<[NodeId]>,
+        packet: Elements<'_>,
+        later: &mut Vec<Deferred>,
+    ) {
+        let lanes = core.fan_outs.of(to, &self.lanes);
+        let mut copies = Copies::of(packet);
+        for (node, lane) in to.iter().zip(lanes.iter()) {
+            self.trace_sent(node.as_str(), packet);
+            let sent = match lane.append_copy(&mut copies).transpose() {
+                Some(sent) => sent,
+                None => self.lanes.append(node, packet),
+            };
+            self.sent_for_kernel(core, node, sent, later);
+        }
+    }
+
+    #[inline]
+    fn sent_for_kernel(
+        &self,
+        core: &mut Core,
+        to: &NodeId,
+        sent: Result<Sent, EncodeError>,
+        later: &mut Vec<Deferred>,
+    ) {
+        match sent {
             // The kernel asks for connections itself.
             Ok(Sent::Done | Sent::WantConnection) => {}
             Ok(Sent::Congested) => later.push(Deferred::Log(Level::Warn, self.congestion(to))),

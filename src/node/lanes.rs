@@ -2,6 +2,7 @@
 
 use super::sync::{DirectOutput, Mutex, Notify, Table, local};
 use crate::kernel::{Appended, Chunk, Counters, Lane, LaneLimits};
+use crate::node::fan_out::Copies;
 use crate::node::metrics::{Received, Traffic};
 use crate::value::packed::Elements;
 use crate::value::{NodeId, PortId, StrRef};
@@ -124,8 +125,11 @@ impl Lanes {
 
     /// Appends a packet, port name first, to the lane of `node`.
     pub(crate) fn append(&self, node: &NodeId, packet: Elements<'_>) -> Result<Sent, EncodeError> {
+        let mut known = self.last(node.as_str());
         loop {
-            if let Some(sent) = self.of(node).append(packet)? {
+            let lane = known.take().unwrap_or_else(|| self.of(node));
+            if let Some(sent) = lane.append(packet)? {
+                LAST.with(|last| last.set(Some(lane)));
                 return Ok(sent);
             }
         }
@@ -218,7 +222,18 @@ impl State {
 impl SharedLane {
     /// Appends a packet; `None` if the lane is retired.
     fn append(&self, packet: Elements<'_>) -> Result<Option<Sent>, EncodeError> {
-        self.append_then(packet, |_| {})
+        self.append_then(|lane| lane.append(packet), |_| {})
+    }
+
+    /// As [`SharedLane::append`], of a packet that others get too.
+    #[inline]
+    pub(crate) fn append_copy(&self, of: &mut Copies<'_>) -> Result<Option<Sent>, EncodeError> {
+        let expected = of.expected();
+        let put = |framing, out: &mut Vec<u8>| {
+            out.extend_from_slice(of.in_framing(framing)?);
+            Ok(())
+        };
+        self.append_then(|lane| lane.append_with(expected, put), |_| {})
     }
 
     /// As [`SharedLane::append`]. Where much waits, this thread writes some of it: whoever sends so
@@ -226,11 +241,12 @@ impl SharedLane {
     #[inline]
     fn append_and_write(&self, packet: Elements<'_>) -> Result<Option<Sent>, EncodeError> {
         let mut writing = None;
-        let sent = self.append_then(packet, |state| {
+        let then = |state: &mut State| {
             if state.lane.is_worth_writing() {
                 writing = state.begin_writing();
             }
-        })?;
+        };
+        let sent = self.append_then(|lane| lane.append(packet), then)?;
         if let Some(writing) = writing {
             self.write_now(writing);
         }
@@ -240,7 +256,7 @@ impl SharedLane {
     #[inline]
     fn append_then(
         &self,
-        packet: Elements<'_>,
+        append: impl FnOnce(&mut Lane) -> Result<Appended, EncodeError>,
         then: impl FnOnce(&mut State),
     ) -> Result<Option<Sent>, EncodeError> {
         let (appended, congested) = {
@@ -248,7 +264,7 @@ impl SharedLane {
             if state.retired {
                 return Ok(None);
             }
-            let appended = state.lane.append(packet)?;
+            let appended = append(&mut state.lane)?;
             let congested = state.lane.congestion_to_tell();
             then(&mut state);
             (appended, congested)

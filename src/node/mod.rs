@@ -12,6 +12,7 @@ pub(crate) mod core;
 mod db;
 pub(crate) mod deferred;
 mod error;
+mod fan_out;
 mod lanes;
 #[cfg(test)]
 mod lanes_model;
