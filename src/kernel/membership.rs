@@ -4,7 +4,7 @@ use super::Kernel;
 use super::db::{Datum, DbEffect, DbMonitorId, InternalFamily, QueryId, QueryKind};
 use super::effect::{Builder, Effect, Level};
 use crate::value::packed::Elements;
-use crate::value::{NodeId, Str};
+use crate::value::{NodeId, Str, StrRef};
 
 impl Kernel {
     pub(super) fn announce_addresses(&mut self) {
@@ -66,12 +66,12 @@ impl Kernel {
     pub(super) fn database_request(
         &mut self,
         from: &NodeId,
-        name: &str,
+        name: StrRef<'_>,
         arguments: Elements<'_>,
     ) -> Result<(), String> {
         let was_global = self.db.is_global();
-        if !self.db.receive(from, name.into(), arguments, self.now.uptime) {
-            return self.call(from, &Str::from(name), arguments);
+        if !self.db.receive(from, name, arguments, self.now.uptime) {
+            return self.call(from, &name.to_owned(), arguments);
         }
         if !was_global && self.db.is_global() {
             self.log(Level::Info, format!("this node is global now: {from} asked for it"));
@@ -89,11 +89,11 @@ impl Kernel {
         let anything = !effects.is_empty();
         for effect in effects.drain(..) {
             match effect {
-                DbEffect::Send { to, packet } => match &*to {
-                    [node] => self.send(node, packet),
-                    // They are connected: no connection has to be asked for.
-                    _ => self.effects.push(Effect::SendAll { to, packet }),
-                },
+                // They are connected: no connection has to be asked for.
+                DbEffect::Send { to, packet } => self.effects.push(match &*to {
+                    [node] => Effect::Send { to: node.clone(), packet },
+                    _ => Effect::SendAll { to, packet },
+                }),
                 DbEffect::Answer { query, answer } => {
                     self.effects.push(Effect::Answer { query, answer });
                 }

@@ -47,9 +47,10 @@ use std::sync::Arc;
 use std::time::Duration;
 use time::Agenda;
 
-/// Quicker than the standard library's hash, with a secret of each map against peers who choose keys.
-type HashMap<K, V> = std::collections::HashMap<K, V, foldhash::quality::RandomState>;
-type HashSet<K> = std::collections::HashSet<K, foldhash::quality::RandomState>;
+/// Quicker than the standard library's hash, with a secret of each map against peers who choose keys;
+/// keys can be looked up as they stand in a packet.
+type HashMap<K, V> = hashbrown::HashMap<K, V, foldhash::quality::RandomState>;
+type HashSet<K> = hashbrown::HashSet<K, foldhash::quality::RandomState>;
 
 /// What the kernel of a node has to know from the start.
 #[derive(Debug, Clone)]

@@ -63,6 +63,9 @@ impl Kernel {
         name: StrRef<'_>,
         arguments: Elements<'_>,
     ) -> Result<(), Refused> {
+        if name.data().starts_with(b"g_") {
+            return self.database_request(from, name, arguments);
+        }
         match &*name.to_text_lossy() {
             "" | "devnull" => Ok(()),
             "mon1" => self.mon1(from, &port_name(arguments)?),
@@ -92,7 +95,6 @@ impl Kernel {
             "eval" => self.eval(from, arguments),
             SPAWN => self.spawn_here(from, arguments),
             MASTER_SET => Err("masters are chosen here".to_owned()),
-            other if other.starts_with("g_") => self.database_request(from, other, arguments),
             _ => self.call(from, &name.to_owned(), arguments),
         }
     }

@@ -15,15 +15,28 @@ const MAX_DEPTH: usize = 512;
 /// One value of the database, in packed form; cloning shares the octets.
 ///
 /// `==` asks for the same octets; [`Datum::perl_eq`] asks whether Perl sees the same value.
-#[derive(Clone, PartialEq, Eq, Default)]
-pub struct Datum(
-    /// Nothing stands for undef, which is what most keys of internal families have.
-    Option<Arc<[u8]>>,
-);
+#[derive(Clone)]
+pub struct Datum(Octets);
+
+/// Numbers, names and single addresses need no room of their own.
+#[derive(Clone)]
+enum Octets {
+    Short(u8, [u8; SHORT]),
+    Long(Arc<[u8]>),
+}
+
+/// As much as a value can have without being larger than a reference to it with its tag.
+const SHORT: usize = 22;
+
+const UNDEF: u8 = 0xf6;
 
 impl Datum {
     /// Perl's undef.
-    pub const UNDEF: Datum = Datum(None);
+    pub const UNDEF: Datum = {
+        let mut octets = [0; SHORT];
+        octets[0] = UNDEF;
+        Datum(Octets::Short(1, octets))
+    };
 
     /// The value that `octets` hold.
     ///
@@ -40,9 +53,13 @@ impl Datum {
 
     /// As [`Datum::from_packed`], for octets that are known to be one value.
     pub(crate) fn trusted(octets: &[u8]) -> Datum {
-        match octets {
-            [0xf6] => Datum(None),
-            _ => Datum(Some(Arc::from(octets))),
+        let mut short = [0; SHORT];
+        match short.get_mut(..octets.len()) {
+            Some(room) => {
+                room.copy_from_slice(octets);
+                Datum(Octets::Short(octets.len() as u8, short))
+            }
+            None => Datum(Octets::Long(Arc::from(octets))),
         }
     }
 
@@ -90,13 +107,17 @@ impl Datum {
     }
 
     /// The value in packed form.
+    #[inline]
     pub fn octets(&self) -> &[u8] {
-        self.0.as_deref().unwrap_or(&[0xf6])
+        match &self.0 {
+            Octets::Short(len, octets) => octets.get(..usize::from(*len)).unwrap_or_default(),
+            Octets::Long(octets) => octets,
+        }
     }
 
     /// Whether it is undef.
-    pub const fn is_undef(&self) -> bool {
-        self.0.is_none()
+    pub fn is_undef(&self) -> bool {
+        self.octets() == [UNDEF]
     }
 
     /// The value as a list of strings, if it is one; numbers count as strings.
@@ -125,9 +146,23 @@ impl Datum {
     /// Whether Perl would see the same value: numbers are compared as strings, octets with text by
     /// code points, hashes without regard to order, and undef is not `""`.
     pub fn perl_eq(&self, other: &Datum) -> bool {
-        self.0 == other.0
+        self == other
             || equal(&mut Reader::new(self.octets()), &mut Reader::new(other.octets()), MAX_DEPTH)
                 .unwrap_or(false)
+    }
+}
+
+impl PartialEq for Datum {
+    fn eq(&self, other: &Self) -> bool {
+        self.octets() == other.octets()
+    }
+}
+
+impl Eq for Datum {}
+
+impl Default for Datum {
+    fn default() -> Self {
+        Datum::UNDEF
     }
 }
 
@@ -323,5 +358,17 @@ mod tests {
         assert!(Datum::from_packed(&[0x81]).is_err());
         assert!(Datum::from_packed(&[]).is_err());
         assert!(Datum::from_packed(&[0xf6]).is_ok_and(|datum| datum.is_undef()));
+    }
+
+    #[test]
+    fn short_and_long_values_are_kept_as_they_are() {
+        for len in [0, 1, SHORT - 2, SHORT - 1, SHORT, 200] {
+            let text = "x".repeat(len);
+            let datum = Datum::string(text.as_str());
+            assert_eq!(datum.decode::<String>().as_deref(), Ok(text.as_str()));
+            assert_eq!(datum.clone(), datum);
+            assert_ne!(datum, Datum::string(format!("{text}x").as_str()));
+        }
+        assert_eq!(size_of::<Datum>(), 24);
     }
 }

@@ -6,15 +6,19 @@ use crate::value::packed::{self, Malformed, Reader, Token};
 use std::collections::{BTreeMap, btree_map};
 use std::fmt;
 
-/// Up to so many entries stand one behind the other: nearly all updates have a single one.
+/// Up to so many entries stand one behind the other.
 const FEW: usize = 16;
 
 /// Keys and their values: a family, or the sets of an update. In order of keys.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub struct Entries(Inner);
 
-#[derive(Clone)]
+#[derive(Clone, Default)]
 enum Inner {
+    #[default]
+    None,
+    /// As nearly all updates have.
+    One((Str, Datum)),
     /// In order of keys.
     Few(Vec<(Str, Datum)>),
     Many(BTreeMap<Str, Datum>),
@@ -26,12 +30,14 @@ pub type Tables = BTreeMap<Str, Entries>;
 impl Entries {
     /// No entries.
     pub const fn new() -> Self {
-        Entries(Inner::Few(Vec::new()))
+        Entries(Inner::None)
     }
 
     /// How many there are.
     pub fn len(&self) -> usize {
         match &self.0 {
+            Inner::None => 0,
+            Inner::One(_) => 1,
             Inner::Few(few) => few.len(),
             Inner::Many(many) => many.len(),
         }
@@ -45,6 +51,8 @@ impl Entries {
     /// The value of a key.
     pub fn get(&self, key: &Str) -> Option<&Datum> {
         match &self.0 {
+            Inner::None => None,
+            Inner::One((held, value)) => (held == key).then_some(value),
             Inner::Few(few) => few.iter().find(|(held, _)| held == key).map(|(_, value)| value),
             Inner::Many(many) => many.get(key),
         }
@@ -57,23 +65,34 @@ impl Entries {
 
     /// Sets a key and returns what it had before.
     pub fn insert(&mut self, key: Str, value: Datum) -> Option<Datum> {
-        let few = match &mut self.0 {
-            Inner::Many(many) => return many.insert(key, value),
-            Inner::Few(few) => few,
-        };
-        // They mostly come in order.
-        let at = match few.last() {
-            Some((last, _)) if *last >= key => few.binary_search_by(|(held, _)| held.cmp(&key)),
-            _ => Err(few.len()),
-        };
-        match at {
-            Ok(at) => return few.get_mut(at).map(|(_, held)| std::mem::replace(held, value)),
-            Err(at) if few.len() < FEW => few.insert(at, (key, value)),
-            Err(_) => {
-                let mut many: BTreeMap<Str, Datum> = std::mem::take(few).into_iter().collect();
-                many.insert(key, value);
-                self.0 = Inner::Many(many);
+        match &mut self.0 {
+            Inner::None => self.0 = Inner::One((key, value)),
+            Inner::One((held, old)) if *held == key => return Some(std::mem::replace(old, value)),
+            Inner::One(_) => {
+                let one = std::mem::replace(&mut self.0, Inner::Few(Vec::with_capacity(2)));
+                self.extend(Entries(one));
+                self.insert(key, value);
             }
+            Inner::Few(few) => {
+                // They mostly come in order.
+                let at = match few.last() {
+                    Some((last, _)) if *last >= key => {
+                        few.binary_search_by(|(held, _)| held.cmp(&key))
+                    }
+                    _ => Err(few.len()),
+                };
+                match at {
+                    Ok(at) => {
+                        return few.get_mut(at).map(|(_, held)| std::mem::replace(held, value));
+                    }
+                    Err(at) if few.len() < FEW => few.insert(at, (key, value)),
+                    Err(_) => {
+                        let few = std::mem::take(few).into_iter();
+                        self.0 = Inner::Many(few.chain([(key, value)]).collect());
+                    }
+                }
+            }
+            Inner::Many(many) => return many.insert(key, value),
         }
         None
     }
@@ -81,6 +100,15 @@ impl Entries {
     /// Removes a key and returns what it had.
     pub fn remove(&mut self, key: &Str) -> Option<Datum> {
         match &mut self.0 {
+            Inner::None => None,
+            Inner::One((held, value)) => {
+                if held != key {
+                    return None;
+                }
+                let value = std::mem::take(value);
+                self.0 = Inner::None;
+                Some(value)
+            }
             Inner::Few(few) => {
                 let at = few.iter().position(|(held, _)| held == key)?;
                 Some(few.remove(at).1)
@@ -92,6 +120,8 @@ impl Entries {
     /// The entries in order of keys.
     pub fn iter(&self) -> Iter<'_> {
         Iter(match &self.0 {
+            Inner::None => IterInner::Few([].iter()),
+            Inner::One(one) => IterInner::Few(std::slice::from_ref(one).iter()),
             Inner::Few(few) => IterInner::Few(few.iter()),
             Inner::Many(many) => IterInner::Many(many.iter()),
         })
@@ -124,7 +154,10 @@ impl Entries {
         let Token::Hash(len) = reader.token()? else {
             return Ok(None);
         };
-        let mut entries = Entries(Inner::Few(Vec::with_capacity(len.min(FEW))));
+        let mut entries = match len {
+            0 | 1 => Entries::new(),
+            _ => Entries(Inner::Few(Vec::with_capacity(len.min(FEW)))),
+        };
         for _ in 0..len {
             let Some(key) = token_to_str(reader.token()?) else {
                 return Ok(None);
@@ -132,12 +165,6 @@ impl Entries {
             entries.insert(key, Datum::trusted(reader.skip()?));
         }
         Ok(Some(entries))
-    }
-}
-
-impl Default for Entries {
-    fn default() -> Self {
-        Entries::new()
     }
 }
 
@@ -217,6 +244,7 @@ pub struct IntoIter(IntoIterInner);
 
 #[derive(Debug)]
 enum IntoIterInner {
+    One(std::option::IntoIter<(Str, Datum)>),
     Few(std::vec::IntoIter<(Str, Datum)>),
     Many(btree_map::IntoIter<Str, Datum>),
 }
@@ -227,6 +255,7 @@ impl Iterator for IntoIter {
     #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         match &mut self.0 {
+            IntoIterInner::One(one) => one.next(),
             IntoIterInner::Few(few) => few.next(),
             IntoIterInner::Many(many) => many.next(),
         }
@@ -234,6 +263,7 @@ impl Iterator for IntoIter {
 
     fn size_hint(&self) -> (usize, Option<usize>) {
         match &self.0 {
+            IntoIterInner::One(one) => one.size_hint(),
             IntoIterInner::Few(few) => few.size_hint(),
             IntoIterInner::Many(many) => many.size_hint(),
         }
@@ -248,6 +278,8 @@ impl IntoIterator for Entries {
 
     fn into_iter(self) -> Self::IntoIter {
         IntoIter(match self.0 {
+            Inner::None => IntoIterInner::One(None.into_iter()),
+            Inner::One(one) => IntoIterInner::One(Some(one).into_iter()),
             Inner::Few(few) => IntoIterInner::Few(few.into_iter()),
             Inner::Many(many) => IntoIterInner::Many(many.into_iter()),
         })

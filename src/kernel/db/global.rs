@@ -59,12 +59,35 @@ impl Recipients {
     }
 }
 
-/// Who monitors a family.
+/// Who is told of changes.
 #[derive(Debug, Default)]
-struct Subscribers {
+struct Audience {
     nodes: BTreeSet<NodeId>,
     /// The same, as changes are sent to them; made when there is a change.
     recipients: Option<Recipients>,
+}
+
+impl Audience {
+    fn insert(&mut self, node: &NodeId) {
+        if self.nodes.insert(node.clone()) {
+            self.recipients = None;
+        }
+    }
+
+    fn remove(&mut self, node: &NodeId) {
+        if self.nodes.remove(node) {
+            self.recipients = None;
+        }
+    }
+
+    fn contains(&self, node: &NodeId) -> bool {
+        self.nodes.contains(node)
+    }
+
+    /// The same list each time until somebody comes or goes.
+    fn recipients(&mut self, own: &NodeId) -> Recipients {
+        self.recipients.get_or_insert_with(|| Recipients::of(own, &self.nodes)).clone()
+    }
 }
 
 /// The whole database, as a global node keeps it.
@@ -73,8 +96,8 @@ pub struct Global {
     own: NodeId,
     merge: Merge,
     /// Global nodes that have our slaves' databases and get every change of them.
-    peers: BTreeSet<NodeId>,
-    subscribers: BTreeMap<Str, Subscribers>,
+    peers: Audience,
+    subscribers: BTreeMap<Str, Audience>,
     subscriptions: BTreeMap<NodeId, BTreeSet<Str>>,
     kept: BTreeSet<NodeId>,
 }
@@ -86,7 +109,7 @@ impl Global {
         Global {
             own,
             merge,
-            peers: BTreeSet::new(),
+            peers: Audience::default(),
             subscribers: BTreeMap::new(),
             subscriptions: BTreeMap::new(),
             kept: BTreeSet::new(),
@@ -100,7 +123,7 @@ impl Global {
 
     /// The nodes of which something is kept: entries, subscriptions, or that they are global.
     pub fn nodes(&self) -> impl Iterator<Item = &NodeId> {
-        let known = self.merge.owners().chain(&self.peers);
+        let known = self.merge.owners().chain(&self.peers.nodes);
         known.chain(self.subscriptions.keys()).chain(&self.kept)
     }
 
@@ -156,9 +179,7 @@ impl Global {
                 around.reply(&self.own, from, Request::Reply { id, result });
             }
             Request::Monitor(family) => {
-                let subscribers = self.subscribers.entry(family.clone()).or_default();
-                subscribers.nodes.insert(from.clone());
-                subscribers.recipients = None;
+                self.subscribers.entry(family.clone()).or_default().insert(from);
                 self.subscriptions.entry(from.clone()).or_default().insert(family.clone());
                 let content: Entries = self
                     .merge
@@ -299,8 +320,8 @@ impl Global {
             deletions_for_globals,
             tell_globals,
         } = change;
-        if tell_globals && !self.peers.is_empty() {
-            let peers = Recipients::of(&self.own, &self.peers);
+        if tell_globals && !self.peers.nodes.is_empty() {
+            let peers = self.peers.recipients(&self.own);
             let mut set = set.clone();
             set.extend(set_for_globals);
             let update = Request::Update {
@@ -320,10 +341,7 @@ impl Global {
             self.notice_locations(&set, &deleted, around);
         }
         if let Some(subscribers) = self.subscribers.get_mut(&family) {
-            let nodes = &subscribers.nodes;
-            let recipients =
-                subscribers.recipients.get_or_insert_with(|| Recipients::of(&self.own, nodes));
-            let recipients = recipients.clone();
+            let recipients = subscribers.recipients(&self.own);
             let changed = Request::Changed { family, set, delete: deleted };
             around.send(&self.own, recipients, changed);
         }
@@ -403,7 +421,7 @@ impl Global {
     }
 
     fn meet(&mut self, peer: &NodeId, around: &mut Around<'_>) {
-        self.peers.insert(peer.clone());
+        self.peers.insert(peer);
         self.merge.set_kind(peer, OwnerKind::Global);
         self.set_own(GLOBALS, peer, Datum::UNDEF, around);
         let set = Request::Set(self.merge.merged_of_slaves());
@@ -440,8 +458,7 @@ impl Global {
 
     fn unsubscribe(&mut self, node: &NodeId, family: &Str) {
         if let Some(subscribers) = self.subscribers.get_mut(family) {
-            subscribers.nodes.remove(node);
-            subscribers.recipients = None;
+            subscribers.remove(node);
             if subscribers.nodes.is_empty() {
                 self.subscribers.remove(family);
             }

@@ -9,7 +9,7 @@ use super::request::{ArgumentProblem, MalformedRequest, QueryKind, Request};
 use crate::kernel::HashMap;
 use crate::value::packed::Reader;
 use crate::value::{NodeId, Str};
-use std::collections::hash_map::Entry as Slot;
+use hashbrown::hash_map::Entry as Slot;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;

@@ -7,7 +7,7 @@ use super::datum::Datum;
 use super::entries::{Entries, Tables};
 use crate::kernel::{HashMap, HashSet};
 use crate::value::{NodeId, Str};
-use std::collections::hash_map::Entry as Slot;
+use hashbrown::hash_map::Entry as Slot;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What a node is to the global node that keeps its database.
@@ -243,6 +243,7 @@ impl Merge {
             self.set(id, kind, &change.family, key, value);
         }
         change.set = set;
+        let deleted = !delete.is_empty();
         for key in delete {
             match self.delete(id, kind, &change.family, &key) {
                 Left::Slave { merged: Some(value), .. } => {
@@ -266,7 +267,7 @@ impl Merge {
                 }
             }
         }
-        if self.families.get(&change.family).is_some_and(HashMap::is_empty) {
+        if deleted && self.families.get(&change.family).is_some_and(HashMap::is_empty) {
             self.families.remove(&change.family);
         }
         change.tell_globals = kind == OwnerKind::Slave

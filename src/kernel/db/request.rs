@@ -124,27 +124,69 @@ pub enum ArgumentProblem {
     NotPacked,
 }
 
-const NAMES: [&str; 14] = [
-    "g_slave",
-    "g_set",
-    "g_upd",
-    "g_find",
-    "g_found",
-    "g_db_family",
-    "g_db_keys",
-    "g_db_values",
-    "g_reply",
-    "g_mon1",
-    "g_mon0",
-    "g_chg1",
-    "g_chg2",
-    "g_global",
-];
+/// The names of requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Name {
+    Slave,
+    Set,
+    Update,
+    Find,
+    Found,
+    Query(QueryKind),
+    Reply,
+    Monitor,
+    Unmonitor,
+    Family,
+    Changed,
+    Global,
+}
+
+impl Name {
+    fn known(name: StrRef<'_>) -> Option<Name> {
+        // All names are ASCII, so that octets and text are stored alike.
+        Some(match name.data() {
+            b"g_slave" => Name::Slave,
+            b"g_set" => Name::Set,
+            b"g_upd" => Name::Update,
+            b"g_find" => Name::Find,
+            b"g_found" => Name::Found,
+            b"g_db_family" => Name::Query(QueryKind::Family),
+            b"g_db_keys" => Name::Query(QueryKind::Keys),
+            b"g_db_values" => Name::Query(QueryKind::Values),
+            b"g_reply" => Name::Reply,
+            b"g_mon1" => Name::Monitor,
+            b"g_mon0" => Name::Unmonitor,
+            b"g_chg1" => Name::Family,
+            b"g_chg2" => Name::Changed,
+            b"g_global" => Name::Global,
+            _ => return None,
+        })
+    }
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Name::Slave => "g_slave",
+            Name::Set => "g_set",
+            Name::Update => "g_upd",
+            Name::Find => "g_find",
+            Name::Found => "g_found",
+            Name::Query(QueryKind::Family) => "g_db_family",
+            Name::Query(QueryKind::Keys) => "g_db_keys",
+            Name::Query(QueryKind::Values) => "g_db_values",
+            Name::Reply => "g_reply",
+            Name::Monitor => "g_mon1",
+            Name::Unmonitor => "g_mon0",
+            Name::Family => "g_chg1",
+            Name::Changed => "g_chg2",
+            Name::Global => "g_global",
+        }
+    }
+}
 
 impl Request {
     /// Whether the database has a request of this name.
     pub fn is_known(name: StrRef<'_>) -> bool {
-        known_name(name).is_some()
+        Name::known(name).is_some()
     }
 
     /// The request `name` with the elements that follow it; `None` if the database has none of
@@ -156,29 +198,28 @@ impl Request {
         name: StrRef<'_>,
         arguments: Elements<'_>,
     ) -> Option<Result<Request, MalformedRequest>> {
-        let request = known_name(name)?;
+        let request = Name::known(name)?;
         let arguments = Arguments { request, reader: arguments.reader(), left: arguments.len() };
         Some(arguments.parse())
     }
 
     /// The request's name.
     pub const fn name(&self) -> &'static str {
-        match self {
-            Request::Slave(_) => "g_slave",
-            Request::Set(_) => "g_set",
-            Request::Update { .. } => "g_upd",
-            Request::Find(_) => "g_find",
-            Request::Found { .. } => "g_found",
-            Request::Query { kind: QueryKind::Family, .. } => "g_db_family",
-            Request::Query { kind: QueryKind::Keys, .. } => "g_db_keys",
-            Request::Query { kind: QueryKind::Values, .. } => "g_db_values",
-            Request::Reply { .. } => "g_reply",
-            Request::Monitor(_) => "g_mon1",
-            Request::Unmonitor(_) => "g_mon0",
-            Request::Family { .. } => "g_chg1",
-            Request::Changed { .. } => "g_chg2",
-            Request::Global => "g_global",
-        }
+        let name = match self {
+            Request::Slave(_) => Name::Slave,
+            Request::Set(_) => Name::Set,
+            Request::Update { .. } => Name::Update,
+            Request::Find(_) => Name::Find,
+            Request::Found { .. } => Name::Found,
+            Request::Query { kind, .. } => Name::Query(*kind),
+            Request::Reply { .. } => Name::Reply,
+            Request::Monitor(_) => Name::Monitor,
+            Request::Unmonitor(_) => Name::Unmonitor,
+            Request::Family { .. } => Name::Family,
+            Request::Changed { .. } => Name::Changed,
+            Request::Global => Name::Global,
+        };
+        name.as_str()
     }
 
     /// Appends the elements of the node request, its name first, and returns how many there are.
@@ -261,11 +302,6 @@ impl Request {
 /// How much room packets usually need.
 const USUAL_SIZE: usize = 96;
 
-fn known_name(name: StrRef<'_>) -> Option<&'static str> {
-    // All names are ASCII, so that octets and text are stored alike.
-    NAMES.into_iter().find(|known| known.as_bytes() == name.data())
-}
-
 fn put_strings(out: &mut Vec<u8>, strings: &[Str]) {
     packed::put_array(out, strings.len());
     strings.iter().for_each(|string| packed::put_str(out, string.as_ref()));
@@ -295,7 +331,7 @@ fn strings(reader: &mut Reader<'_>) -> Result<Option<Vec<Str>>, Malformed> {
 }
 
 struct Arguments<'a> {
-    request: &'static str,
+    request: Name,
     reader: Reader<'a>,
     left: usize,
 }
@@ -303,8 +339,8 @@ struct Arguments<'a> {
 impl Arguments<'_> {
     fn parse(mut self) -> Result<Request, MalformedRequest> {
         let request = match self.request {
-            "g_slave" if self.left == 0 => Request::Slave(None),
-            "g_slave" => {
+            Name::Slave if self.left == 0 => Request::Slave(None),
+            Name::Slave => {
                 let tables = self.tables("database")?;
                 if let Some(locations) = tables.get(&Str::text(LOCATIONS)) {
                     self.check_locations(locations)?;
@@ -313,8 +349,8 @@ impl Arguments<'_> {
             }
             // Not so strict about locations: one node's nonsense is no reason to do without all
             // others that this global node speaks for.
-            "g_set" => Request::Set(self.tables("database")?),
-            "g_upd" => {
+            Name::Set => Request::Set(self.tables("database")?),
+            Name::Update => {
                 let family = self.string("family")?;
                 let set = self.entries_or_null("set")?;
                 let delete = self.strings_or_null("keys to delete")?;
@@ -325,38 +361,32 @@ impl Arguments<'_> {
                 }
                 Request::Update { family, set, delete }
             }
-            "g_find" => Request::Find(self.node()?),
-            "g_found" => {
+            Name::Find => Request::Find(self.node()?),
+            Name::Found => {
                 Request::Found { node: self.node()?, addresses: self.strings_or_null("addresses")? }
             }
-            "g_reply" => Request::Reply { id: self.datum("id")?, result: self.datum("result")? },
-            "g_mon1" => Request::Monitor(self.string("family")?),
-            "g_mon0" => Request::Unmonitor(self.string("family")?),
-            "g_chg1" => Request::Family {
+            Name::Reply => Request::Reply { id: self.datum("id")?, result: self.datum("result")? },
+            Name::Monitor => Request::Monitor(self.string("family")?),
+            Name::Unmonitor => Request::Unmonitor(self.string("family")?),
+            Name::Family => Request::Family {
                 family: self.string("family")?,
                 content: self.entries_or_null("content")?,
             },
-            "g_chg2" => Request::Changed {
+            Name::Changed => Request::Changed {
                 family: self.string("family")?,
                 set: self.entries_or_null("set")?.unwrap_or_default(),
                 delete: self.strings_or_null("keys to delete")?.unwrap_or_default(),
             },
-            "g_global" => Request::Global,
-            query => Request::Query {
-                kind: match query {
-                    "g_db_family" => QueryKind::Family,
-                    "g_db_keys" => QueryKind::Keys,
-                    _ => QueryKind::Values,
-                },
-                family: self.string("family")?,
-                id: self.datum("id")?,
-            },
+            Name::Global => Request::Global,
+            Name::Query(kind) => {
+                Request::Query { kind, family: self.string("family")?, id: self.datum("id")? }
+            }
         };
         Ok(request)
     }
 
     fn wrong(&self, argument: &'static str, problem: ArgumentProblem) -> MalformedRequest {
-        MalformedRequest { request: self.request, argument, problem }
+        MalformedRequest { request: self.request.as_str(), argument, problem }
     }
 
     /// Reads one argument; `None` if there is none.
