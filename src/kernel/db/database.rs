@@ -5,8 +5,9 @@ use super::effect::{DbEffect, DbProblem};
 use super::entries::Tables;
 use super::global::{Around, Global};
 use super::local::{DbMonitorId, InternalFamily, Local, Patience, QueryId};
-use super::node_key;
-use super::request::{QueryKind, Request};
+use super::request::{Name, QueryKind, Request};
+use super::single::{Deletions, SetOne};
+use super::{is_internal, node_key};
 use crate::value::packed::Elements;
 use crate::value::{NodeId, Str, StrRef};
 use std::collections::BTreeSet;
@@ -185,12 +186,32 @@ impl Database {
         arguments: Elements<'_>,
         now: Duration,
     ) -> bool {
-        match Request::parse(name, arguments) {
-            None => return false,
-            Some(Ok(request)) => self.handle(from, request, now),
-            Some(Err(error)) => self.problem(from, error.into()),
+        let Some(name) = Name::known(name) else {
+            return false;
+        };
+        let one = match name {
+            Name::Update | Name::Changed => SetOne::read(arguments),
+            _ => None,
+        };
+        if one.is_some_and(|one| self.set_one(from, name, one, now)) {
+            return true;
+        }
+        match Request::parse_known(name, arguments) {
+            Ok(request) => self.handle(from, request, now),
+            Err(error) => self.problem(from, error.into()),
         }
         true
+    }
+
+    /// Carries out what nearly all requests are; false if it has to be handled as any other.
+    fn set_one(&mut self, from: &NodeId, name: Name, one: SetOne<'_>, now: Duration) -> bool {
+        if name == Name::Changed {
+            return self.local.set_one(from, one, &mut self.effects);
+        }
+        let Some(global) = &mut self.global else { return false };
+        let mut around =
+            Around { local: &mut self.local, up: &self.up, now, effects: &mut self.effects };
+        global.set_one(from, one, &mut around)
     }
 
     /// A request of a connected node.
@@ -269,8 +290,20 @@ impl Database {
 
     /// As [`Database::set`], for any family.
     pub fn set_internal(&mut self, family: &Str, key: Str, value: Datum, now: Duration) {
-        let update = self.local.set(family, key, value);
-        self.tell_master(update, now);
+        if !self.local.set(family, &key, &value) {
+            return;
+        }
+        let one = SetOne { family: family.as_ref(), key: key.as_ref(), value: value.octets() };
+        if self.is_global() {
+            let own = self.node.clone();
+            if is_internal(family) || !self.set_one(&own, Name::Update, one, now) {
+                let update = Request::set_one(family.clone(), key, value);
+                self.tell_master(Some(update), now);
+            }
+        } else if let Some(master) = self.local.master() {
+            let packet = one.to_packet(Name::Update, Deletions::Left);
+            self.effects.push(DbEffect::Send { to: [master.clone()].into(), packet });
+        }
     }
 
     /// As [`Database::delete`], for any family.

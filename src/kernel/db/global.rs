@@ -5,8 +5,10 @@ use super::effect::{DbEffect, DbProblem};
 use super::entries::{Entries, Tables};
 use super::local::Local;
 use super::merge::{Change, Merge, OwnerKind};
-use super::request::{QueryKind, Request};
+use super::request::{Name, QueryKind, Request};
+use super::single::{Deletions, SetOne};
 use super::{GLOBALS, LOCATIONS, node_key, node_of};
+use crate::kernel::HashMap;
 use crate::value::{NodeId, Str, packed};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -97,7 +99,7 @@ pub struct Global {
     merge: Merge,
     /// Global nodes that have our slaves' databases and get every change of them.
     peers: Audience,
-    subscribers: BTreeMap<Str, Audience>,
+    subscribers: HashMap<Str, Audience>,
     subscriptions: BTreeMap<NodeId, BTreeSet<Str>>,
     kept: BTreeSet<NodeId>,
 }
@@ -110,7 +112,7 @@ impl Global {
             own,
             merge,
             peers: Audience::default(),
-            subscribers: BTreeMap::new(),
+            subscribers: HashMap::default(),
             subscriptions: BTreeMap::new(),
             kept: BTreeSet::new(),
         }
@@ -200,6 +202,35 @@ impl Global {
             }
             _ => {}
         }
+    }
+
+    /// As [`Global::receive`] of an update that sets one key; false if that has more to do.
+    pub(crate) fn set_one(
+        &mut self,
+        from: &NodeId,
+        one: SetOne<'_>,
+        around: &mut Around<'_>,
+    ) -> bool {
+        let kind = match self.merge.set_one(from, one) {
+            None | Some(OwnerKind::Other) => return false,
+            Some(kind) => kind,
+        };
+        if kind == OwnerKind::Slave && !self.peers.nodes.is_empty() {
+            let to = self.peers.recipients(&self.own).others;
+            let packet = one.to_packet(Name::Update, Deletions::Empty);
+            around.effects.push(DbEffect::Send { to, packet });
+        }
+        if let Some(subscribers) = self.subscribers.get_mut(&one.family) {
+            let Recipients { others: to, ourselves } = subscribers.recipients(&self.own);
+            if !to.is_empty() {
+                let packet = one.to_packet(Name::Changed, Deletions::Empty);
+                around.effects.push(DbEffect::Send { to, packet });
+            }
+            if ourselves {
+                around.local.set_one(&self.own, one, around.effects);
+            }
+        }
+        true
     }
 
     fn query(&self, kind: QueryKind, family: &Str) -> Datum {
@@ -379,8 +410,9 @@ impl Global {
 
     /// Sets an internal entry of our own.
     fn set_own(&mut self, family: &str, node: &NodeId, value: Datum, around: &mut Around<'_>) {
-        let update = around.local.set(&Str::text(family), node_key(node), value);
-        self.own_update(update, around);
+        let (family, key) = (Str::text(family), node_key(node));
+        let is_new = around.local.set(&family, &key, &value);
+        self.own_update(is_new.then(|| Request::set_one(family, key, value)), around);
     }
 
     fn delete_own(&mut self, family: &str, node: &NodeId, around: &mut Around<'_>) {

@@ -6,10 +6,11 @@ use super::effect::{ChangeSet, DbEffect, DbProblem};
 use super::entries::{Entries, Tables};
 use super::is_internal;
 use super::request::{ArgumentProblem, MalformedRequest, QueryKind, Request};
+use super::single::SetOne;
 use crate::kernel::HashMap;
 use crate::value::packed::Reader;
-use crate::value::{NodeId, Str};
-use hashbrown::hash_map::Entry as Slot;
+use crate::value::{NodeId, Str, StrRef};
+use hashbrown::hash_map::{Entry as Slot, EntryRef};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -157,7 +158,7 @@ pub(crate) struct Local {
     queries: BTreeMap<QueryId, Query>,
     by_wire_id: BTreeMap<Str, QueryId>,
     finds: BTreeMap<NodeId, Duration>,
-    families: BTreeMap<Str, Family>,
+    families: HashMap<Str, Family>,
     monitors: BTreeMap<DbMonitorId, Str>,
     due: BTreeSet<(Duration, Due)>,
     last_query: u64,
@@ -173,7 +174,7 @@ impl Local {
             queries: BTreeMap::new(),
             by_wire_id: BTreeMap::new(),
             finds: BTreeMap::new(),
-            families: BTreeMap::new(),
+            families: HashMap::default(),
             monitors: BTreeMap::new(),
             due: BTreeSet::new(),
             last_query: 0,
@@ -194,21 +195,20 @@ impl Local {
         families.map(|(family, content)| (family.clone(), in_order(content))).collect()
     }
 
-    /// Sets an own entry; the request is for the master, if there is one.
-    pub(crate) fn set(&mut self, family: &Str, key: Str, value: Datum) -> Option<Request> {
+    /// Sets an own entry; whether the master, if there is one, has to be told.
+    pub(crate) fn set(&mut self, family: &Str, key: &Str, value: &Datum) -> bool {
         let entries = match self.own.get_mut(family) {
             Some(entries) => entries,
             None => self.own.entry(family.clone()).or_default(),
         };
         match entries.entry(key.clone()) {
-            Slot::Occupied(held) if held.get().perl_eq(&value) => return None,
+            Slot::Occupied(held) if held.get().perl_eq(value) => return false,
             Slot::Occupied(mut held) => *held.get_mut() = value.clone(),
             Slot::Vacant(slot) => {
                 slot.insert(value.clone());
             }
         }
-        let set = Some([(key, value)].into_iter().collect());
-        Some(Request::Update { family: family.clone(), set, delete: None })
+        true
     }
 
     /// Deletes own entries; the request is for the master, if there is one.
@@ -334,8 +334,11 @@ impl Local {
         Some(Request::Unmonitor(name))
     }
 
+    /// The monitored families in order.
     pub(crate) fn monitored(&self) -> impl Iterator<Item = &Str> {
-        self.families.keys()
+        let mut families: Vec<_> = self.families.keys().collect();
+        families.sort_unstable();
+        families.into_iter()
     }
 
     /// A node becomes our master: it gets our whole database, and then all that we want.
@@ -346,7 +349,7 @@ impl Local {
         let mut requests = vec![Request::Slave(Some(self.own()))];
         requests.extend(self.queries.values().map(Query::request));
         requests.extend(self.finds.keys().cloned().map(Request::Find));
-        requests.extend(self.families.keys().cloned().map(Request::Monitor));
+        requests.extend(self.monitored().cloned().map(Request::Monitor));
         requests
     }
 
@@ -413,6 +416,26 @@ impl Local {
                 }
             }
         }
+    }
+
+    /// As [`Local::receive`] of a change that sets one key; false if that has something to say.
+    pub(crate) fn set_one(
+        &mut self,
+        from: &NodeId,
+        one: SetOne<'_>,
+        effects: &mut Vec<DbEffect>,
+    ) -> bool {
+        if self.master.as_ref() != Some(from) {
+            return false;
+        }
+        if let Some((name, family)) = self.families.get_key_value_mut(&one.family)
+            && family.knowledge == Knowledge::Full
+        {
+            let mut changes = family.changes(name);
+            family.set(one.key, Datum::trusted(one.value), &mut changes);
+            family.report(changes, effects);
+        }
+        true
     }
 
     /// A request that only a master sends.
@@ -506,15 +529,9 @@ impl Family {
         let mut changes = self.changes(name);
         let deleted: BTreeSet<&Str> = delete.iter().collect();
         for (key, value) in set {
-            if deleted.contains(&key) {
-                continue;
+            if !deleted.contains(&key) {
+                self.set(&key, value, &mut changes);
             }
-            self.missing.remove(&key);
-            match self.content.insert(key.clone(), value.clone()) {
-                None => changes.added.insert(key, value),
-                Some(held) if held.perl_eq(&value) => None,
-                Some(_) => changes.changed.insert(key, value),
-            };
         }
         for key in delete {
             self.missing.remove(&key);
@@ -523,6 +540,30 @@ impl Family {
             }
         }
         changes
+    }
+
+    /// Sets a key, and says what is new about it.
+    fn set<'k, K>(&mut self, key: K, value: Datum, changes: &mut ChangeSet)
+    where
+        K: Copy + Into<Str> + Into<StrRef<'k>>,
+    {
+        if !self.missing.is_empty() {
+            self.missing.remove(&key.into());
+        }
+        let borrowed: StrRef<'_> = key.into();
+        match self.content.entry_ref(&borrowed) {
+            EntryRef::Occupied(mut slot) => {
+                let held = std::mem::replace(slot.get_mut(), value.clone());
+                if !held.perl_eq(&value) {
+                    changes.changed.insert(slot.key().clone(), value);
+                }
+            }
+            EntryRef::Vacant(slot) => {
+                let key: Str = key.into();
+                slot.insert_with_key(key.clone(), value.clone());
+                changes.added.insert(key, value);
+            }
+        }
     }
 
     fn report(&self, changes: ChangeSet, effects: &mut Vec<DbEffect>) {

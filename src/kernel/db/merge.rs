@@ -5,9 +5,10 @@
 
 use super::datum::Datum;
 use super::entries::{Entries, Tables};
+use super::single::SetOne;
 use crate::kernel::{HashMap, HashSet};
-use crate::value::{NodeId, Str};
-use hashbrown::hash_map::Entry as Slot;
+use crate::value::{NodeId, Str, StrRef};
+use hashbrown::hash_map::EntryRef;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What a node is to the global node that keeps its database.
@@ -59,7 +60,7 @@ struct Owner {
     node: NodeId,
     kind: OwnerKind,
     /// The keys by family; the strings are shared with the merge.
-    entries: BTreeMap<Str, HashSet<Str>>,
+    entries: HashMap<Str, HashSet<Str>>,
 }
 
 /// A key of the merge: nearly always it has one owner, whose value is the merged one.
@@ -128,7 +129,7 @@ enum Left {
 /// The databases of slaves and of other global nodes, and their merge.
 #[derive(Debug, Default)]
 pub struct Merge {
-    families: BTreeMap<Str, HashMap<Str, Entry>>,
+    families: HashMap<Str, HashMap<Str, Entry>>,
     ids: HashMap<NodeId, OwnerId>,
     owners: HashMap<OwnerId, Owner>,
     unused: BTreeSet<OwnerId>,
@@ -154,7 +155,9 @@ impl Merge {
 
     /// The families in order.
     pub fn families(&self) -> impl Iterator<Item = &Str> {
-        self.families.keys()
+        let mut families: Vec<_> = self.families.keys().collect();
+        families.sort_unstable();
+        families.into_iter()
     }
 
     /// The merged content of a family in order of keys.
@@ -240,7 +243,7 @@ impl Merge {
         });
         let mut change = Change { family, ..Change::default() };
         for (key, value) in &set {
-            self.set(id, kind, &change.family, key, value);
+            self.set(id, kind, &change.family, key, value.clone());
         }
         change.set = set;
         let deleted = !delete.is_empty();
@@ -275,6 +278,17 @@ impl Merge {
                 && change.set_for_globals.is_empty()
                 && change.deletions_for_globals.is_empty());
         change
+    }
+
+    /// As [`Merge::update`] of a node that is known, with a single key that is set: what the node
+    /// is. Nothing is done for [`OwnerKind::Other`].
+    pub(crate) fn set_one(&mut self, node: &NodeId, one: SetOne<'_>) -> Option<OwnerKind> {
+        let id = *self.ids.get(node)?;
+        let kind = self.owners.get(&id)?.kind;
+        if kind != OwnerKind::Other {
+            self.set(id, kind, one.family, one.key, Datum::trusted(one.value));
+        }
+        Some(kind)
     }
 
     /// Gives `node` a whole new database: what it had and is not in `tables` is deleted.
@@ -347,7 +361,7 @@ impl Merge {
         let id = self.unused.pop_first().unwrap_or(self.owners.len() as OwnerId);
         self.ids.insert(node.clone(), id);
         let node = node.clone();
-        self.owners.insert(id, Owner { node, kind: OwnerKind::Other, entries: BTreeMap::new() });
+        self.owners.insert(id, Owner { node, kind: OwnerKind::Other, entries: HashMap::default() });
         id
     }
 
@@ -355,25 +369,30 @@ impl Merge {
         self.owners.get(&id).map_or(OwnerKind::Other, |owner| owner.kind)
     }
 
-    fn set(&mut self, id: OwnerId, kind: OwnerKind, family: &Str, key: &Str, value: &Datum) {
+    fn set<'s, S>(&mut self, id: OwnerId, kind: OwnerKind, family: S, key: S, value: Datum)
+    where
+        S: Copy + Into<Str> + Into<StrRef<'s>>,
+    {
         self.operations += 1;
         self.serial += 1;
         let serial = self.serial;
-        let keys = match self.families.get_mut(family) {
+        let borrowed: StrRef<'_> = family.into();
+        let keys = match self.families.get_mut(&borrowed) {
             Some(keys) => keys,
-            None => self.families.entry(family.clone()).or_default(),
+            None => self.families.entry(family.into()).or_default(),
         };
-        let key = match keys.entry(key.clone()) {
-            Slot::Vacant(slot) => {
-                let key = slot.key().clone();
-                slot.insert(Entry::One(id, value.clone()));
+        let borrowed: StrRef<'_> = key.into();
+        let key = match keys.entry_ref(&borrowed) {
+            EntryRef::Vacant(slot) => {
+                let key: Str = key.into();
+                slot.insert_with_key(key.clone(), Entry::One(id, value));
                 key
             }
-            Slot::Occupied(mut slot) => {
+            EntryRef::Occupied(mut slot) => {
                 let key = slot.key().clone();
                 match slot.get_mut() {
                     Entry::One(owner, held) if *owner == id => {
-                        *held = value.clone();
+                        *held = value;
                         return;
                     }
                     Entry::One(owner, held) => {
@@ -388,21 +407,22 @@ impl Merge {
                             others: BTreeSet::new(),
                         };
                         contested.put(other, other_kind, 0, held);
-                        contested.put(id, kind, serial, value.clone());
+                        contested.put(id, kind, serial, value);
                         slot.insert(Entry::Contested(Box::new(contested)));
                     }
                     Entry::Contested(contested) => {
                         contested.put(id, kind, serial, value.clone());
-                        contested.merged = value.clone();
+                        contested.merged = value;
                     }
                 }
                 key
             }
         };
         if let Some(owner) = self.owners.get_mut(&id) {
-            let owned = match owner.entries.get_mut(family) {
+            let borrowed: StrRef<'_> = family.into();
+            let owned = match owner.entries.get_mut(&borrowed) {
                 Some(owned) => owned,
-                None => owner.entries.entry(family.clone()).or_default(),
+                None => owner.entries.entry(family.into()).or_default(),
             };
             owned.insert(key);
         }

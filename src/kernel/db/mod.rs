@@ -8,6 +8,7 @@ mod global;
 mod local;
 mod merge;
 mod request;
+mod single;
 #[cfg(test)]
 mod testing;
 
@@ -20,7 +21,7 @@ pub use local::{DbAnswer, DbMonitorId, DbResult, InternalFamily, QueryError, Que
 pub use merge::{Change, Merge, OwnerKind};
 pub use request::{ArgumentProblem, MalformedRequest, QueryKind, Request};
 
-use crate::value::{NodeId, Str};
+use crate::value::{NodeId, Str, StrRef};
 
 /// The internal family that says where nodes can be reached: node ID -> array of addresses.
 pub const LOCATIONS: &str = "'l";
@@ -29,8 +30,8 @@ pub const LOCATIONS: &str = "'l";
 pub const GLOBALS: &str = "'g";
 
 /// Whether a family is the protocol's own: these can be read, but not written.
-pub fn is_internal(family: &Str) -> bool {
-    family.as_ref().data().first() == Some(&b'\'')
+pub fn is_internal<'a>(family: impl Into<StrRef<'a>>) -> bool {
+    family.into().data().first() == Some(&b'\'')
 }
 
 /// A node as it is written in the database.

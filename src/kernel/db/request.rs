@@ -126,7 +126,7 @@ pub enum ArgumentProblem {
 
 /// The names of requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Name {
+pub(crate) enum Name {
     Slave,
     Set,
     Update,
@@ -142,7 +142,7 @@ enum Name {
 }
 
 impl Name {
-    fn known(name: StrRef<'_>) -> Option<Name> {
+    pub(crate) fn known(name: StrRef<'_>) -> Option<Name> {
         // All names are ASCII, so that octets and text are stored alike.
         Some(match name.data() {
             b"g_slave" => Name::Slave,
@@ -163,7 +163,7 @@ impl Name {
         })
     }
 
-    const fn as_str(self) -> &'static str {
+    pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Name::Slave => "g_slave",
             Name::Set => "g_set",
@@ -198,9 +198,14 @@ impl Request {
         name: StrRef<'_>,
         arguments: Elements<'_>,
     ) -> Option<Result<Request, MalformedRequest>> {
-        let request = Name::known(name)?;
-        let arguments = Arguments { request, reader: arguments.reader(), left: arguments.len() };
-        Some(arguments.parse())
+        Some(Request::parse_known(Name::known(name)?, arguments))
+    }
+
+    pub(crate) fn parse_known(
+        request: Name,
+        arguments: Elements<'_>,
+    ) -> Result<Request, MalformedRequest> {
+        Arguments { request, reader: arguments.reader(), left: arguments.len() }.parse()
     }
 
     /// The request's name.
@@ -288,6 +293,12 @@ impl Request {
                 4
             }
         }
+    }
+
+    /// A node sets one of its own keys.
+    pub(crate) fn set_one(family: Str, key: Str, value: Datum) -> Self {
+        let set = Some([(key, value)].into_iter().collect());
+        Request::Update { family, set, delete: None }
     }
 
     /// The packet for a node port, ready to be sent to any number of nodes.
