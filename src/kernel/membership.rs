@@ -84,9 +84,11 @@ impl Kernel {
 
     /// Carries on what the database wants done; false if that is nothing.
     pub(super) fn settle_db(&mut self) -> bool {
+        if !self.db.has_effects() {
+            return false;
+        }
         let mut effects = std::mem::take(&mut self.db_effects);
         self.db.swap_effects(&mut effects);
-        let anything = !effects.is_empty();
         for effect in effects.drain(..) {
             match effect {
                 // They are connected: no connection has to be asked for.
@@ -113,7 +115,7 @@ impl Kernel {
             }
         }
         self.db_effects = effects;
-        anything
+        true
     }
 
     /// Whether this node is global.

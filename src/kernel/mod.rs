@@ -212,6 +212,12 @@ impl Kernel {
         std::mem::swap(&mut self.effects, into);
     }
 
+    /// What [`Kernel::take_effects`] would give.
+    pub(crate) fn pending_effects(&mut self) -> &[Effect] {
+        self.settle();
+        &self.effects
+    }
+
     /// This node's ID.
     pub fn node(&self) -> &NodeId {
         &self.config.node

@@ -81,8 +81,8 @@ pub(super) struct Core {
 /// So many packets have the kernel before others have it again.
 const PACKETS_PER_LOCK: usize = 64;
 
-/// Room for more effects is not kept.
-const MOST_EFFECTS_KEPT: usize = 64;
+/// So many effects may wait to be carried out together; room for more is not kept.
+const MOST_EFFECTS_KEPT: usize = 16;
 
 /// Packets for the kernel that were read together; see [`Shared::node_packets`].
 pub(crate) struct NodePackets<'a> {
@@ -90,6 +90,8 @@ pub(crate) struct NodePackets<'a> {
     core: Option<MutexGuard<'a, Core>>,
     later: Vec<Deferred>,
     left: usize,
+    /// How many effects wait to be carried out.
+    waiting: usize,
 }
 
 impl<'a> NodePackets<'a> {
@@ -102,9 +104,16 @@ impl<'a> NodePackets<'a> {
     pub(crate) fn push(&mut self, from: &NodeId, message: Elements<'_>) {
         let core = self.core.get_or_insert_with(|| self.shared.lock());
         core.kernel.node_packet(from, message);
+        self.left -= 1;
+        let pending = core.kernel.pending_effects();
+        let new = pending.get(self.waiting..).unwrap_or_default();
+        self.waiting = pending.len();
+        if self.left > 0 && self.waiting < MOST_EFFECTS_KEPT && new.iter().all(can_wait) {
+            return;
+        }
         let before = self.later.len();
         self.shared.carry_out(core, &mut self.later);
-        self.left -= 1;
+        self.waiting = 0;
         // What the next packet makes happen must not come before functions that this one calls.
         let mut new = self.later.iter().skip(before);
         if self.left == 0 || new.any(Deferred::runs_user_code) {
@@ -122,6 +131,8 @@ impl<'a> NodePackets<'a> {
 
     #[inline(never)]
     fn finish(&mut self, mut core: MutexGuard<'_, Core>) {
+        self.shared.carry_out(&mut core, &mut self.later);
+        self.waiting = 0;
         self.shared.set_alarm(&mut core);
         drop(core);
         self.left = PACKETS_PER_LOCK;
@@ -270,7 +281,13 @@ impl Shared {
 
     /// For packets to the node port that come one behind the other: the lock is taken once.
     pub(crate) fn node_packets(self: &Arc<Self>) -> NodePackets<'_> {
-        NodePackets { shared: self, core: None, later: Vec::new(), left: PACKETS_PER_LOCK }
+        NodePackets {
+            shared: self,
+            core: None,
+            later: Vec::new(),
+            left: PACKETS_PER_LOCK,
+            waiting: 0,
+        }
     }
 
     fn set_alarm(&self, core: &mut Core) {
@@ -739,6 +756,19 @@ const fn begins_something(effect: &Effect) -> bool {
             | Effect::Spawned { .. }
             | Effect::Call(_)
             | Effect::Eval { .. }
+    )
+}
+
+/// Whether an effect may be carried out after the next packet was handled, as long as the lock is
+/// held: nobody can tell the difference.
+const fn can_wait(effect: &Effect) -> bool {
+    matches!(
+        effect,
+        Effect::Send { .. }
+            | Effect::SendAll { .. }
+            | Effect::Changed { .. }
+            | Effect::Answer { .. }
+            | Effect::Log { .. }
     )
 }
 

@@ -81,6 +81,7 @@ fn run(path: &str, count: usize) -> Result<()> {
         "dispatch" | "local" => dispatch(count, path == "local"),
         "call" => calls(count),
         "merge" => merge(count),
+        "change" => change(count),
         _ => bail!("no such path"),
     }
 }
@@ -166,12 +167,38 @@ fn calls(count: usize) -> Result<()> {
     })
 }
 
-/// A master gets one new key from a slave, and tells another slave that monitors the family.
-fn merge(count: usize) -> Result<()> {
+/// A change of a key of one node comes to the monitor of another, 64 at a time.
+fn change(count: usize) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let center = Node::builder().node_id("center").secret("geheim").bind("127.0.0.1:0");
+        let center = center.start().await?;
+        center.become_global();
+        let slave = Node::builder().node_id("slave").secret("geheim").no_binds();
+        let slave = slave.seed(&center.addresses()[0].to_string()).start().await?;
+        slave.joined().await;
+        let mut changes = slave.db().monitor("bench");
+        changes.next().await.context("no first report")?;
+        let key = "key".into();
+        for batch in 0..count / 64 {
+            for number in 0..64 {
+                center.db().set("bench", "key", batch * 64 + number)?;
+            }
+            for number in 0..64 {
+                let change = changes.next().await.context("shut down")?;
+                anyhow::ensure!(change.value::<usize>(&key)? == Some(batch * 64 + number));
+            }
+        }
+        Ok(())
+    })
+}
+
+/// A node's kernel to which others are connected.
+fn kernel(name: &str, others: &[&NodeId]) -> Result<Kernel> {
     let now = Now { uptime: Duration::ZERO, wall: 0.0 };
     let mut kernel = Kernel::new(
         KernelConfig {
-            node: NodeId::new("master")?,
+            node: NodeId::new(name)?,
             addresses: Vec::new(),
             seeds: Vec::new(),
             monitor_timeout: Duration::from_secs(30),
@@ -185,26 +212,38 @@ fn merge(count: usize) -> Result<()> {
         now,
     );
     kernel.set_now(now);
-    kernel.become_global();
-    for name in ["setter", "watcher"] {
-        let node = NodeId::new(name)?;
+    for node in others {
         let conn = kernel.accepted();
         let provider = Default::default();
-        kernel.greeted(conn, PeerGreeting { node: node.clone(), provider });
+        kernel.greeted(conn, PeerGreeting { node: (*node).clone(), provider });
         kernel.established(conn, &Authenticated { untrusted: false });
-        kernel.node_packet(
-            &node,
-            Packed::of(&("g_slave", BTreeMap::<String, u8>::new()))?.as_elements(),
-        );
-        kernel.take_effects();
     }
+    Ok(kernel)
+}
+
+/// A master gets one new key from a slave, and tells another slave that monitors the family.
+fn merge(count: usize) -> Result<()> {
     let (setter, watcher) = (NodeId::new("setter")?, NodeId::new("watcher")?);
+    let mut kernel = kernel("master", &[&setter, &watcher])?;
+    kernel.become_global();
+    let nothing = Packed::of(&("g_slave", BTreeMap::<String, u8>::new()))?;
+    kernel.node_packet(&setter, nothing.as_elements());
+    kernel.node_packet(&watcher, nothing.as_elements());
     kernel.node_packet(&watcher, Packed::of(&("g_mon1", "family"))?.as_elements());
     black_box(kernel.take_effects());
+    // Of each key and value only the digits are written: the making of the packet is not counted.
+    let set = BTreeMap::from([("key00000", "00000")]);
+    let mut update = Packed::of(&("g_upd", "family", set))?.as_elements().octets().to_vec();
+    let end = update.len();
     for number in 0..count {
-        let set = BTreeMap::from([(format!("key{number}"), number)]);
-        let update = Packed::of(&("g_upd", "family", set))?;
-        kernel.node_packet(&setter, update.as_elements());
+        let mut left = number;
+        for digit in (0..5).rev() {
+            let octet = b'0' + (left % 10) as u8;
+            update[end - 5 + digit] = octet;
+            update[end - 11 + digit] = octet;
+            left /= 10;
+        }
+        kernel.node_packet(&setter, Elements::new(3, &update));
         black_box(kernel.take_effects());
     }
     Ok(())

@@ -71,6 +71,10 @@ impl Database {
         std::mem::take(&mut self.effects)
     }
 
+    pub(crate) fn has_effects(&self) -> bool {
+        !self.effects.is_empty()
+    }
+
     /// As [`Database::take_effects`], in exchange for an empty vector whose room is used again.
     pub(crate) fn swap_effects(&mut self, into: &mut Vec<DbEffect>) {
         std::mem::swap(&mut self.effects, into);

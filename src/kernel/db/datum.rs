@@ -230,6 +230,8 @@ fn equal(a: &mut Reader<'_>, b: &mut Reader<'_>, depth: usize) -> Result<bool, M
         (Token::Undef, Token::Undef) => true,
         (Token::Bool(a), Token::Bool(b)) => a == b,
         (Token::Str(a), Token::Str(b)) => a == b,
+        (Token::UInt(a), Token::UInt(b)) => a == b,
+        (Token::NInt(a), Token::NInt(b)) => a == b,
         (Token::Array(len), Token::Array(other)) => {
             if len != other {
                 return Ok(false);

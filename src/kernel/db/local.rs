@@ -10,7 +10,7 @@ use super::single::SetOne;
 use crate::kernel::HashMap;
 use crate::value::packed::Reader;
 use crate::value::{NodeId, Str, StrRef};
-use hashbrown::hash_map::{Entry as Slot, EntryRef};
+use hashbrown::hash_map::EntryRef;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -201,11 +201,11 @@ impl Local {
             Some(entries) => entries,
             None => self.own.entry(family.clone()).or_default(),
         };
-        match entries.entry(key.clone()) {
-            Slot::Occupied(held) if held.get().perl_eq(value) => return false,
-            Slot::Occupied(mut held) => *held.get_mut() = value.clone(),
-            Slot::Vacant(slot) => {
-                slot.insert(value.clone());
+        match entries.entry_ref(key) {
+            EntryRef::Occupied(held) if held.get().perl_eq(value) => return false,
+            EntryRef::Occupied(mut held) => *held.get_mut() = value.clone(),
+            EntryRef::Vacant(slot) => {
+                slot.insert_with_key(key.clone(), value.clone());
             }
         }
         true
@@ -521,7 +521,13 @@ impl Local {
 
 impl Family {
     fn changes(&self, name: &Str) -> ChangeSet {
-        ChangeSet { family: name.clone(), ..ChangeSet::default() }
+        ChangeSet {
+            family: name.clone(),
+            initial: false,
+            added: Entries::new(),
+            changed: Entries::new(),
+            deleted: Vec::new(),
+        }
     }
 
     /// Applies a change to the copy and says what is new about it.
