@@ -62,3 +62,7 @@ impl<'a> SetOne<'a> {
         Packed::new(4 + empty, octets.into())
     }
 }
+
+#[cfg(test)]
+#[path = "single_tests.rs"]
+mod tests;

@@ -1,0 +1,126 @@
+//! What is carried out as it stands in the packet has the effects that it has in full.
+
+use super::super::testing::{Driven, FAM, entries, keys, node};
+use super::super::{Datum, QueryKind, Request};
+use super::*;
+use proptest::prelude::*;
+
+/// Two nodes that hear the same: one by packets, one by requests that were taken apart.
+struct Twins([Driven; 2]);
+
+impl Twins {
+    fn new(new: impl Fn() -> Driven) -> Self {
+        Twins([new(), new()])
+    }
+
+    fn both(&mut self, act: impl Fn(&mut Driven)) {
+        self.0.iter_mut().for_each(act);
+    }
+
+    fn hear(&mut self, from: &str, request: &Request) {
+        let [by_packet, in_full] = &mut self.0;
+        by_packet.hear_from(from, request.clone());
+        let packet = request.to_packet();
+        let elements = packet.as_elements().after(1);
+        let name = elements.first_str().unwrap();
+        let parsed = Request::parse(name, elements.after(1)).unwrap().unwrap();
+        in_full.db.handle(&node(from), parsed, in_full.now);
+    }
+
+    fn effects(&mut self) -> [Vec<String>; 2] {
+        self.0.each_mut().map(Driven::effects)
+    }
+}
+
+/// A global node with slaves, another global node, and monitors of its own and of others.
+fn master() -> Twins {
+    let mut twins = Twins::new(|| Driven::global("me"));
+    twins.both(|me| ["s1", "s2", "g1", "odd"].iter().for_each(|id| me.up(id)));
+    for slave in ["s1", "s2"] {
+        twins.hear(slave, &Request::Slave(Some(Default::default())));
+        twins.hear(slave, &Request::Monitor(FAM.into()));
+    }
+    twins.hear("g1", &Request::Global);
+    twins.both(|me| {
+        me.monitor();
+    });
+    twins.effects();
+    twins
+}
+
+fn slave() -> Twins {
+    let mut twins = Twins::new(Driven::with_master);
+    twins.both(|me| {
+        me.monitor();
+        me.content("a=1");
+        me.effects();
+    });
+    twins
+}
+
+fn value() -> impl Strategy<Value = &'static str> {
+    proptest::sample::select(vec!["1", "2", "x", "a-longer-text-that-needs-room-of-its-own"])
+}
+
+prop_compose! {
+    fn change()(
+        from in proptest::sample::select(vec!["s1", "s2", "g1", "odd", "m", "me"]),
+        family in proptest::sample::select(vec![FAM, FAM, "other", "'x"]),
+        set in proptest::collection::vec((0..3_u8, value()), 0..3),
+        delete in proptest::option::of(proptest::collection::vec(0..3_u8, 0..2)),
+    ) -> (&'static str, &'static str, String, Option<String>) {
+        let key = |number: u8| char::from(b'a' + number);
+        let set: Vec<_> = set.into_iter().map(|(k, v)| format!("{}={v}", key(k))).collect();
+        let delete = delete.map(|keys| keys.into_iter().map(|k| format!("{} ", key(k))).collect());
+        (from, family, set.join(" "), delete)
+    }
+}
+
+proptest! {
+    #[test]
+    fn a_single_key_is_set_as_by_the_request_in_full(
+        changes in proptest::collection::vec(change(), 1..40)
+    ) {
+        let (mut master, mut slave) = (master(), slave());
+        for (from, family, set, delete) in changes {
+            let update = Request::Update {
+                family: family.into(),
+                set: Some(entries(&set)),
+                delete: delete.as_deref().map(keys),
+            };
+            let changed = Request::Changed {
+                family: family.into(),
+                set: entries(&set),
+                delete: delete.as_deref().map(keys).unwrap_or_default(),
+            };
+            for request in [&update, &changed] {
+                for twins in [&mut master, &mut slave] {
+                    twins.hear(from, request);
+                    let [by_packet, in_full] = twins.effects();
+                    prop_assert_eq!(by_packet, in_full);
+                }
+            }
+        }
+        let query = |id| Request::Query { kind: QueryKind::Family, family: FAM.into(), id };
+        master.hear("s1", &query(Datum::string("b")));
+        let [by_packet, in_full] = master.effects();
+        prop_assert_eq!(by_packet, in_full);
+    }
+}
+
+#[test]
+fn packets_are_as_those_of_requests() {
+    let value = Datum::int(70_000);
+    let one = SetOne { family: FAM.into(), key: "key".into(), value: value.octets() };
+    let set = Some(entries("key=70000"));
+    let update = |delete| Request::Update { family: FAM.into(), set: set.clone(), delete };
+    let same = |ours: Packed, theirs: Request| {
+        assert_eq!(ours.as_elements().octets(), theirs.to_packet().as_elements().octets());
+        assert_eq!(ours.len(), theirs.to_packet().len());
+    };
+    same(one.to_packet(Name::Update, Deletions::Left), update(None));
+    same(one.to_packet(Name::Update, Deletions::Empty), update(Some(Vec::new())));
+    let changed =
+        Request::Changed { family: FAM.into(), set: entries("key=70000"), delete: Vec::new() };
+    same(one.to_packet(Name::Changed, Deletions::Empty), changed);
+}
