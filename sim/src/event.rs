@@ -5,7 +5,6 @@ use aemp::kernel::db::{ChangeSet, DbAnswer, DbMonitorId, QueryId};
 use aemp::kernel::{Call, ConnId, Level, PortName, Reason, WatchId};
 use aemp::value::{NodeId, Packed, Str};
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 /// Something that happens at a moment of virtual time.
@@ -98,7 +97,7 @@ pub enum Happening {
     /// A query was answered.
     Answered { query: QueryId, answer: DbAnswer },
     /// A monitored family changed.
-    Changed { monitor: DbMonitorId, changes: Arc<ChangeSet> },
+    Changed { monitor: DbMonitorId, changes: ChangeSet },
     /// The kernel dialled.
     Dialled { conn: ConnId, address: Str },
     /// The kernel closed a connection.

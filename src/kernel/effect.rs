@@ -157,7 +157,7 @@ pub enum Effect {
         /// The monitor.
         monitor: DbMonitorId,
         /// What changed.
-        changes: Arc<ChangeSet>,
+        changes: ChangeSet,
     },
     /// Something for the log.
     Log {

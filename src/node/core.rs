@@ -67,7 +67,7 @@ pub(super) struct Core {
     conns: HashMap<ConnId, Connection>,
     pub(super) watches: HashMap<WatchId, Watching>,
     queries: HashMap<QueryId, oneshot::Sender<DbAnswer>>,
-    db_monitors: HashMap<DbMonitorId, queue::Sender<Arc<ChangeSet>>>,
+    db_monitors: HashMap<DbMonitorId, queue::Sender<ChangeSet>>,
     events: Vec<queue::Sender<NodeEvent>>,
     /// A task looks after the monitors of called ports.
     pub(super) sweeps_calls: bool,
@@ -581,7 +581,7 @@ impl Shared {
     pub(crate) fn monitor_family(
         self: &Arc<Self>,
         family: &Str,
-    ) -> (DbMonitorId, queue::Receiver<Arc<ChangeSet>>) {
+    ) -> (DbMonitorId, queue::Receiver<ChangeSet>) {
         self.with_core(|shared, core, _| {
             let (sender, receiver) = queue::queue();
             let monitor = core.kernel.monitor_family(family);

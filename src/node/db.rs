@@ -305,7 +305,7 @@ impl fmt::Debug for Entry {
 /// How a family changed.
 #[derive(Debug, Clone)]
 pub struct Change {
-    set: Arc<ChangeSet>,
+    set: ChangeSet,
 }
 
 impl Change {
@@ -352,7 +352,7 @@ fn dynamic(value: &Datum) -> Value {
 pub struct DbMonitor {
     shared: Arc<Shared>,
     id: DbMonitorId,
-    changes: queue::Receiver<Arc<ChangeSet>>,
+    changes: queue::Receiver<ChangeSet>,
 }
 
 impl DbMonitor {

@@ -304,9 +304,9 @@ impl Database {
                 let update = Request::set_one(family.clone(), key, value);
                 self.tell_master(Some(update), now);
             }
-        } else if let Some(master) = self.local.master() {
+        } else if let Some(to) = self.local.to_master() {
             let packet = one.to_packet(Name::Update, Deletions::Left);
-            self.effects.push(DbEffect::Send { to: [master.clone()].into(), packet });
+            self.effects.push(DbEffect::Send { to, packet });
         }
     }
 
@@ -395,8 +395,8 @@ impl Database {
         if self.is_global() {
             let own = self.node.clone();
             self.with_global(now, |global, around| global.receive(&own, request, around));
-        } else if let Some(master) = self.local.master() {
-            self.send(master.clone(), &request);
+        } else if let Some(to) = self.local.to_master() {
+            self.effects.push(DbEffect::Send { to, packet: request.to_packet() });
         }
     }
 

@@ -29,8 +29,8 @@ pub enum DbEffect {
     Changed {
         /// The monitor.
         monitor: DbMonitorId,
-        /// What changed; monitors of the same family share it.
-        changes: Arc<ChangeSet>,
+        /// What changed.
+        changes: ChangeSet,
     },
     /// The answer to [`Database::find`](super::Database::find).
     Found {

@@ -5,6 +5,7 @@ use crate::value::Str;
 use crate::value::packed::{self, Malformed, Reader, Token};
 use std::collections::{BTreeMap, btree_map};
 use std::fmt;
+use std::sync::Arc;
 
 /// Up to so many entries stand one behind the other.
 const FEW: usize = 16;
@@ -21,7 +22,8 @@ enum Inner {
     One((Str, Datum)),
     /// In order of keys.
     Few(Vec<(Str, Datum)>),
-    Many(BTreeMap<Str, Datum>),
+    /// Shared by clones: several monitors of one family are told of the same.
+    Many(Arc<BTreeMap<Str, Datum>>),
 }
 
 /// Families and their entries: what one node has in the database.
@@ -88,11 +90,11 @@ impl Entries {
                     Err(at) if few.len() < FEW => few.insert(at, (key, value)),
                     Err(_) => {
                         let few = std::mem::take(few).into_iter();
-                        self.0 = Inner::Many(few.chain([(key, value)]).collect());
+                        self.0 = Inner::Many(Arc::new(few.chain([(key, value)]).collect()));
                     }
                 }
             }
-            Inner::Many(many) => return many.insert(key, value),
+            Inner::Many(many) => return Arc::make_mut(many).insert(key, value),
         }
         None
     }
@@ -113,7 +115,7 @@ impl Entries {
                 let at = few.iter().position(|(held, _)| held == key)?;
                 Some(few.remove(at).1)
             }
-            Inner::Many(many) => many.remove(key),
+            Inner::Many(many) => Arc::make_mut(many).remove(key),
         }
     }
 
@@ -281,7 +283,7 @@ impl IntoIterator for Entries {
             Inner::None => IntoIterInner::One(None.into_iter()),
             Inner::One(one) => IntoIterInner::One(Some(one).into_iter()),
             Inner::Few(few) => IntoIterInner::Few(few.into_iter()),
-            Inner::Many(many) => IntoIterInner::Many(many.into_iter()),
+            Inner::Many(many) => IntoIterInner::Many(Arc::unwrap_or_clone(many).into_iter()),
         })
     }
 }

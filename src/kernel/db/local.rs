@@ -154,7 +154,8 @@ pub(crate) struct Patience {
 pub(crate) struct Local {
     patience: Patience,
     own: HashMap<Str, HashMap<Str, Datum>>,
-    master: Option<NodeId>,
+    /// As requests are sent to it.
+    master: Option<Arc<[NodeId; 1]>>,
     queries: BTreeMap<QueryId, Query>,
     by_wire_id: BTreeMap<Str, QueryId>,
     finds: BTreeMap<NodeId, Duration>,
@@ -183,7 +184,11 @@ impl Local {
     }
 
     pub(crate) fn master(&self) -> Option<&NodeId> {
-        self.master.as_ref()
+        self.master.as_deref().map(|[master]| master)
+    }
+
+    pub(crate) fn to_master(&self) -> Option<Arc<[NodeId]>> {
+        self.master.clone().map(|master| master as Arc<[NodeId]>)
     }
 
     pub(crate) fn outstanding(&self) -> (usize, usize, usize) {
@@ -307,7 +312,7 @@ impl Local {
             if known.knowledge != Knowledge::None {
                 let added = in_order(&known.content);
                 let changes = ChangeSet { family, initial: true, added, ..ChangeSet::default() };
-                effects.push(DbEffect::Changed { monitor: id, changes: Arc::new(changes) });
+                effects.push(DbEffect::Changed { monitor: id, changes });
             }
             return (id, None);
         }
@@ -345,7 +350,7 @@ impl Local {
     pub(crate) fn adopt(&mut self, master: NodeId) -> Vec<Request> {
         self.forget_master();
         self.due.clear();
-        self.master = Some(master);
+        self.master = Some(Arc::new([master]));
         let mut requests = vec![Request::Slave(Some(self.own()))];
         requests.extend(self.queries.values().map(Query::request));
         requests.extend(self.finds.keys().cloned().map(Request::Find));
@@ -425,7 +430,7 @@ impl Local {
         one: SetOne<'_>,
         effects: &mut Vec<DbEffect>,
     ) -> bool {
-        if self.master.as_ref() != Some(from) {
+        if self.master() != Some(from) {
             return false;
         }
         if let Some((name, family)) = self.families.get_key_value_mut(&one.family)
@@ -446,7 +451,7 @@ impl Local {
         now: Duration,
         effects: &mut Vec<DbEffect>,
     ) {
-        if self.master.as_ref() != Some(from) {
+        if self.master() != Some(from) {
             let problem = DbProblem::NotFromMaster(request.name());
             effects.push(DbEffect::Problem { from: from.clone(), problem });
             return;
@@ -576,12 +581,14 @@ impl Family {
         if changes.is_empty() && !changes.initial {
             return;
         }
-        let changes = Arc::new(changes);
+        let mut monitors = self.monitors.iter().copied();
+        let Some(last) = monitors.next_back() else {
+            return;
+        };
         effects.extend(
-            self.monitors
-                .iter()
-                .map(|&monitor| DbEffect::Changed { monitor, changes: changes.clone() }),
+            monitors.map(|monitor| DbEffect::Changed { monitor, changes: changes.clone() }),
         );
+        effects.push(DbEffect::Changed { monitor: last, changes });
     }
 }
 
