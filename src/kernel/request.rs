@@ -30,7 +30,8 @@ impl Kernel {
     /// Its effects are in [`Kernel::take_effects`] when this returns; packets that were behind it
     /// on the same connection come after them.
     pub fn node_packet(&mut self, from: &NodeId, elements: Elements<'_>) {
-        if self.is_up(from) {
+        // What the database knows of a node it forgets together with the connection.
+        if !self.db.receive_one(from, elements, self.now.uptime) && self.is_up(from) {
             self.request(from, elements);
         }
     }

@@ -193,13 +193,6 @@ impl Database {
         let Some(name) = Name::known(name) else {
             return false;
         };
-        let one = match name {
-            Name::Update | Name::Changed => SetOne::read(arguments),
-            _ => None,
-        };
-        if one.is_some_and(|one| self.set_one(from, name, one, now)) {
-            return true;
-        }
         match Request::parse_known(name, arguments) {
             Ok(request) => self.handle(from, request, now),
             Err(error) => self.problem(from, error.into()),
@@ -207,7 +200,24 @@ impl Database {
         true
     }
 
-    /// Carries out what nearly all requests are; false if it has to be handled as any other.
+    /// As [`Database::receive`] of what nearly all requests are, its name first; false if it has to
+    /// be handled as any other. Nothing is done for a node that is not connected.
+    pub(crate) fn receive_one(
+        &mut self,
+        from: &NodeId,
+        request: Elements<'_>,
+        now: Duration,
+    ) -> bool {
+        let mut reader = request.reader();
+        match reader.take_str().and_then(Name::known) {
+            Some(name @ (Name::Update | Name::Changed)) => {
+                let arguments = Elements::new(request.len() - 1, reader.rest());
+                SetOne::read(arguments).is_some_and(|one| self.set_one(from, name, one, now))
+            }
+            _ => false,
+        }
+    }
+
     fn set_one(&mut self, from: &NodeId, name: Name, one: SetOne<'_>, now: Duration) -> bool {
         if name == Name::Changed {
             return self.local.set_one(from, one, &mut self.effects);

@@ -91,8 +91,10 @@ impl Driven {
     pub(super) fn hear_from(&mut self, from: &str, request: Request) {
         let packet = request.to_packet();
         let elements = packet.as_elements().after(1);
-        let name = elements.first_str().unwrap();
-        assert!(self.db.receive(&node(from), name, elements.after(1), self.now));
+        if !self.db.receive_one(&node(from), elements, self.now) {
+            let name = elements.first_str().unwrap();
+            assert!(self.db.receive(&node(from), name, elements.after(1), self.now));
+        }
     }
 
     pub(super) fn content(&mut self, content: &str) {
