@@ -127,9 +127,9 @@ pub const MUTATIONS: &[Mutation] = &[
     (
         "a new master does not learn what is monitored",
         "db/local.rs",
-        "requests.extend(self.families.keys().cloned().map(Request::Monitor));",
+        "requests.extend(self.monitored().cloned().map(Request::Monitor));",
         "if !BROKEN {
-            requests.extend(self.families.keys().cloned().map(Request::Monitor));
+            requests.extend(self.monitored().cloned().map(Request::Monitor));
         }",
     ),
     (
