@@ -1,0 +1,54 @@
+//! Changes of the database on their way to many.
+
+// Helpers of tests may fail loudly, but clippy sees only functions marked as tests as such.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod node_support;
+
+use aemp::{DbMonitor, Node};
+use node_support::{builder, join, until, within};
+
+async fn slave(id: &str, framing: &str, center: &Node) -> (Node, DbMonitor) {
+    let node = builder(id, &[center]).set("framing_format", vec![framing]);
+    let node = join(node, true).await;
+    let mut changes = node.db().monitor("family");
+    assert!(within(changes.next()).await.unwrap().is_initial());
+    (node, changes)
+}
+
+/// Sets values one behind the other, and expects each of them to be seen.
+async fn change(center: &Node, values: std::ops::Range<u64>, seen_by: &mut [&mut DbMonitor]) {
+    for value in values.clone() {
+        center.db().set("family", "key", value).unwrap();
+    }
+    for changes in seen_by {
+        for value in values.clone() {
+            let change = within(changes.next()).await.unwrap();
+            assert_eq!(change.value::<u64>(&"key".into()).unwrap(), Some(value));
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_comes_to_all_subscribers_in_the_framing_of_each() {
+    let center = join(builder("center", &[]), false).await;
+    center.become_global();
+    let (_one, mut cbor) = slave("cbor", "cbor", &center).await;
+    let (_two, mut json) = slave("json", "json", &center).await;
+    let (three, mut storable) = slave("storable", "storable", &center).await;
+    let mut own = center.db().monitor("family");
+    assert!(within(own.next()).await.unwrap().is_initial());
+    change(&center, 0..200, &mut [&mut cbor, &mut json, &mut storable, &mut own]).await;
+
+    // Who goes and comes back is another in the list, with another lane.
+    let gone = three.id().clone();
+    three.shutdown().await;
+    until("the center knows", || !center.is_up(&gone)).await;
+    change(&center, 200..300, &mut [&mut cbor, &mut json, &mut own]).await;
+    let node = builder("storable", &[&center]).set("framing_format", vec!["json"]);
+    let node = join(node, true).await;
+    let mut again = node.db().monitor("family");
+    let first = within(again.next()).await.unwrap();
+    assert_eq!(first.value::<u64>(&"key".into()).unwrap(), Some(299));
+    change(&center, 300..400, &mut [&mut cbor, &mut json, &mut again, &mut own]).await;
+}
