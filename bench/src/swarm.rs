@@ -82,7 +82,8 @@ pub(crate) async fn fan_out(role: &Role<'_>) -> Result<()> {
     let port = node.port_of_tags();
     let told = seen.clone();
     port.on("seen", move |_: &Context<'_>, (number,): (u64,)| {
-        told.0.store(number, Relaxed);
+        // The one who saw the next one last may be heard before the one who saw this one last.
+        told.0.fetch_max(number, Relaxed);
         told.1.notify_one();
     });
     let (ready, told) = (Arc::new(Notify::new()), ());
