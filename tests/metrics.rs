@@ -255,6 +255,22 @@ async fn names_of_peers_are_text_without_any_effect() {
     drop(evil);
 }
 
+/// What the page is told, as soon as it is like this.
+async fn status_with(
+    address: SocketAddr,
+    is: impl Fn(&serde_json::Value) -> bool,
+) -> serde_json::Value {
+    within(async {
+        loop {
+            let status = json(address, "/status.json").await;
+            if is(&status) {
+                return status;
+            }
+        }
+    })
+    .await
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_page_gets_the_network_its_families_and_events() {
     let seed = global("seed").start().await.unwrap();
@@ -264,23 +280,19 @@ async fn the_page_gets_the_network_its_families_and_events() {
     until("the key is there", || seed.metrics().families.contains_key(&"eg_family".into())).await;
     // One knows of its seed only; the seed tells of the other.
     let address = served(&one).await;
-    let drawn = within(async {
-        loop {
-            let status = json(address, "/status.json").await;
-            let nodes = status["network"]["nodes"].as_array().unwrap().clone();
-            if nodes.iter().any(|node| node["id"] == "two") {
-                return status;
-            }
-        }
+    let drawn = status_with(address, |status| {
+        status["network"]["nodes"].as_array().unwrap().iter().any(|node| node["id"] == "two")
     })
     .await;
     assert_eq!(drawn["network"]["links"].as_array().unwrap().len(), 2, "{drawn}");
     assert_eq!(drawn["network"]["nodes"][1]["global"], true, "{drawn}");
     let address = served(&seed).await;
-    let status = json(address, "/status.json").await;
+    let status = status_with(address, |status| {
+        status["events"].as_array().unwrap().iter().any(|event| event["node"] == "two")
+    })
+    .await;
     let families = status["families"].as_array().unwrap();
     assert!(families.contains(&serde_json::json!(["eg_family", 1])), "{families:?}");
-    assert!(status["events"].as_array().unwrap().iter().any(|event| event["node"] == "two"));
     assert_eq!(status["healthy"], true);
 }
 
