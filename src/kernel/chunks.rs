@@ -93,12 +93,15 @@ impl Chunks {
             self.full.push_front(chunk);
             return;
         }
-        if self.len == 0 {
-            // There is nothing behind it: this one is all that is kept.
-            self.spares.clear();
-        }
         let mut octets = chunk.octets;
-        if self.spares.len() < MOST_SPARES && octets.capacity() <= 2 * self.usual {
+        let mut most = 2 * self.usual;
+        if self.len == 0 {
+            // There is nothing behind it: this one is all that is kept, and as large as suits what
+            // is sent now. So a lane that was busy gives its room back with its next keepalive.
+            self.spares.clear();
+            most = most.min(KEPT_IDLE.max(ROOM_FACTOR * octets.len()));
+        }
+        if self.spares.len() < MOST_SPARES && octets.capacity() <= most {
             octets.clear();
             self.spares.push(octets);
         }
@@ -117,4 +120,48 @@ impl Chunks {
 }
 
 /// So many are kept while much is on the way.
-const MOST_SPARES: usize = 64;
+const MOST_SPARES: usize = 16;
+
+/// So much room is kept for nothing, ...
+const KEPT_IDLE: usize = 16 << 10;
+
+/// ... and so many times as much as was written last.
+const ROOM_FACTOR: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pass(chunks: &mut Chunks, octets: usize) {
+        let put = |out: &mut Vec<u8>| -> Result<(), ()> {
+            out.resize(out.len() + octets, 0);
+            Ok(())
+        };
+        chunks.append(octets, put).unwrap();
+    }
+
+    fn write_all(chunks: &mut Chunks) {
+        while let Some(mut chunk) = chunks.take() {
+            chunk.advance(chunk.unwritten().len());
+            chunks.give_back(chunk);
+        }
+    }
+
+    fn room(chunks: &Chunks) -> usize {
+        chunks.spares.iter().chain([&chunks.last]).map(Vec::capacity).sum()
+    }
+
+    #[test]
+    fn room_is_kept_while_much_is_sent_and_given_back_with_the_next_small_packet() {
+        let mut chunks = Chunks::new(512 << 10);
+        for _ in 0..1000 {
+            pass(&mut chunks, 4 << 10);
+        }
+        assert_eq!(chunks.len(), 4000 << 10);
+        write_all(&mut chunks);
+        assert!((512 << 10..2 << 20).contains(&room(&chunks)));
+        pass(&mut chunks, 2);
+        write_all(&mut chunks);
+        assert!(room(&chunks) <= KEPT_IDLE);
+    }
+}

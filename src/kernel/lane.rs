@@ -260,8 +260,9 @@ impl Lane {
     }
 }
 
-/// How much is written at once, unless a packet is longer.
-const CHUNK: usize = 64 << 10;
+/// From how much on senders write themselves. Less means that they do what the connection's writer,
+/// who was woken for the first packet, would do beside them, and that he is woken more often.
+const CHUNK: usize = 512 << 10;
 
 const fn chunk_size(limits: LaneLimits) -> usize {
     if limits.soft < CHUNK { limits.soft } else { CHUNK }

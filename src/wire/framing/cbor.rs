@@ -103,38 +103,66 @@ const SIMPLE_KEYS: [u8; 256] = {
 };
 
 /// Where a packet ends that is there as a whole, with a few elements that are in packed form and
-/// have nothing inside of them; and how many there are. Nearly all packets are like that. The others
-/// are left to [`Cbor::next_of_any_kind`].
+/// nest no deeper than [`SIMPLE_NESTING`]; and how many there are. Nearly all packets are like that.
+/// The others are left to [`Cbor::next_of_any_kind`].
 #[inline(always)]
 pub(super) fn simple_packet(input: &[u8], limit: usize) -> Option<(usize, usize)> {
-    let (&first, rest) = input.split_first()?;
+    let (&first, mut left) = input.split_first()?;
     let len = usize::from(first.checked_sub(ARRAY << 5)?);
     // A string or integer has to come first.
-    if len == 0 || len > 23 || *rest.first()? >= ARRAY << 5 {
+    if len == 0 || len > 23 || *left.first()? >= ARRAY << 5 {
         return None;
     }
-    let mut left = rest;
     for _ in 0..len {
-        let &first = left.first()?;
-        let mut head = 1;
-        let mut size = usize::from(SIMPLE_ITEMS[usize::from(first)]);
-        if size == 0 {
-            // A string of up to 65535 octets.
-            (head, size) = match first {
-                0x58 | 0x78 => (2, usize::from(*left.get(1)?)),
-                0x59 | 0x79 => (3, usize::from(u16::from_be_bytes(*left.get(1..)?.first_chunk()?))),
-                _ => return None,
-            };
-            size += head;
-        }
-        let (item, after) = left.split_at_checked(size)?;
-        if first >> 5 == TEXT && !is_ascii(item.get(head..)?) {
-            return None;
-        }
-        left = after;
+        left = match *left.first()? {
+            0x80..=0xb7 => after_simple_container(left)?,
+            _ => after_simple_item(left, &SIMPLE_ITEMS)?,
+        };
     }
     let used = input.len() - left.len();
     (used <= limit).then_some((used, len))
+}
+
+/// The packet's array, and one that is among its elements.
+const SIMPLE_NESTING: usize = 2;
+
+/// What follows an item of `sizes` or a string of up to 65535 octets that begins here.
+#[inline(always)]
+fn after_simple_item<'a>(left: &'a [u8], sizes: &[u8; 256]) -> Option<&'a [u8]> {
+    let &first = left.first()?;
+    let mut head = 1;
+    let mut size = usize::from(sizes[usize::from(first)]);
+    if size == 0 {
+        (head, size) = match first {
+            0x58 | 0x78 => (2, usize::from(*left.get(1)?)),
+            0x59 | 0x79 => (3, usize::from(u16::from_be_bytes(*left.get(1..)?.first_chunk()?))),
+            _ => return None,
+        };
+        size += head;
+    }
+    let (item, after) = left.split_at_checked(size)?;
+    (first >> 5 != TEXT || is_ascii(item.get(head..)?)).then_some(after)
+}
+
+/// What follows an array or a hash of few simple items that begins here.
+#[inline(never)]
+fn after_simple_container(left: &[u8]) -> Option<&[u8]> {
+    let (&first, mut left) = left.split_first()?;
+    match first {
+        0x80..=0x97 => {
+            for _ in 0..first & 0x1f {
+                left = after_simple_item(left, &SIMPLE_ITEMS)?;
+            }
+        }
+        0xa0..=0xb7 => {
+            for _ in 0..first & 0x1f {
+                left = after_simple_item(left, &SIMPLE_KEYS)?;
+                left = after_simple_item(left, &SIMPLE_ITEMS)?;
+            }
+        }
+        _ => return None,
+    }
+    Some(left)
 }
 
 /// What the items at a place belong to.
@@ -207,7 +235,7 @@ impl Cbor {
     /// How long a packet may be that needs nothing of what is kept here, if one may come now.
     #[inline]
     pub(super) fn limit_of_simple_packets(&self) -> Option<usize> {
-        (self.at == 0 && self.limits.nesting > 0).then_some(self.limits.packet)
+        (self.at == 0 && self.limits.nesting >= SIMPLE_NESTING).then_some(self.limits.packet)
     }
 
     #[inline(never)]

@@ -140,7 +140,7 @@ mod tests {
         for packet in [
             Packed::of(&("", "mon1", "x")).unwrap(),
             Packed::of(&("",)).unwrap(),
-            Packed::of(&("one", [1, 2])).unwrap(),
+            Packed::of(&("one", [[1, 2]])).unwrap(),
             Packed::of(&(42, "one")).unwrap(),
             Packed::of(&("one", "\u{e4}")).unwrap(),
         ] {
