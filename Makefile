@@ -20,7 +20,7 @@ demo: ## a seed, a receiver and a sender find each other and talk, as three proc
 	@$(CARGO) build --quiet --bins --examples
 	@scripts/demo
 
-test: format lint doctest ## formatting, lints and all tests, the checks against Perl included
+test: format lint doctest profile ## formatting, lints, counts of instructions and all tests, also against Perl
 	@if scripts/perl-packages; then AEMP_REQUIRE=packages; else AEMP_REQUIRE=; fi; \
 	export AEMP_REQUIRE; \
 	$(CARGO) $(RUNNER) --workspace --no-fail-fast

@@ -11,6 +11,7 @@ use aemp::wire::framing::{Decoder, Framing, FramingLimits, Step, encode};
 use aemp::wire::packet::Packet;
 use aemp::{Context, Node};
 use anyhow::{Context as _, Result, bail};
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::hint::black_box;
 use std::process::Command;
@@ -29,19 +30,37 @@ fn main() -> Result<()> {
         ["run", path, count] => run(path, count.parse()?),
         ["check", file] => check(&serde_json::from_str(&std::fs::read_to_string(file)?)?),
         ["write", file] => {
-            let figures: BTreeMap<&str, u64> =
-                PATHS.into_iter().map(|path| Ok((path, measure(path)?))).collect::<Result<_>>()?;
+            let paths = PATHS.into_iter().map(|path| Ok((path, measure(path)?)));
+            let paths: BTreeMap<&str, u64> = paths.collect::<Result<_>>()?;
+            let figures = json!({ "compiler": compiler()?, "paths": paths });
             Ok(std::fs::write(file, serde_json::to_string_pretty(&figures)? + "\n")?)
         }
         _ => bail!("usage: aemp-profile check FILE | write FILE"),
     }
 }
 
-fn check(committed: &BTreeMap<String, u64>) -> Result<()> {
+/// Figures are comparable only if the same compiler made the program.
+fn compiler() -> Result<String> {
+    let rustc = std::env::var("RUSTC").unwrap_or_else(|_| "rustc".to_owned());
+    let output = Command::new(&rustc).arg("--version").output().context(rustc)?;
+    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
+fn check(committed: &Value) -> Result<()> {
+    let compiler = compiler()?;
+    if committed["compiler"] != *compiler {
+        println!("SKIPPED: the counts were made with {}, not {compiler}", committed["compiler"]);
+        println!("         after a look at them: aemp-profile write FILE");
+        return Ok(());
+    }
+    if let Err(problem) = count(PATHS[0], 1) {
+        println!("SKIPPED: the counts, as valgrind does not work here: {problem}");
+        return Ok(());
+    }
     let mut grown = Vec::new();
     for path in PATHS {
         let now = measure(path)?;
-        let before = committed.get(path).copied().context("a path without a committed figure")?;
+        let before = committed["paths"][path].as_u64().context("a path without a figure")?;
         println!("{path:<12} {now:>6} instructions, committed {before:>6}");
         if now as f64 > before as f64 * GROWTH {
             grown.push(path);
@@ -52,6 +71,11 @@ fn check(committed: &BTreeMap<String, u64>) -> Result<()> {
     }
     Ok(())
 }
+
+/// What the C library would choose by the processor's features, so that the counts do not depend on
+/// which processor it is.
+const SAME_EVERYWHERE: &str =
+    "glibc.cpu.hwcaps=-AVX2,-AVX512F,-AVX512VL,-AVX512BW,-ERMS,-FSRM,-MOVBE,-BMI2";
 
 /// Instructions of one time round, without what the start of the program costs.
 fn measure(path: &str) -> Result<u64> {
@@ -64,6 +88,7 @@ fn count(path: &str, times: usize) -> Result<u64> {
         .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
         .arg(std::env::current_exe()?)
         .args(["run", path, &times.to_string()])
+        .env("GLIBC_TUNABLES", SAME_EVERYWHERE)
         .output()
         .context("valgrind is needed")?;
     let said = String::from_utf8_lossy(&output.stderr);
