@@ -63,6 +63,14 @@ shares! {
     networks_keep_their_promises_whatever_happens_6: 5,
 }
 
+/// A lookup whose master had just been lost waited for a connection that nobody made.
+#[test]
+fn a_request_of_the_database_to_a_node_that_is_gone_is_not_left_waiting() {
+    if let Some(failure) = run(&Plan::new(2_035_919)) {
+        report(&failure);
+    }
+}
+
 #[test]
 fn a_network_of_two_hundred_nodes_keeps_its_promises() {
     let mut plan = Plan::of_nodes(3, 200);

@@ -91,11 +91,12 @@ impl Kernel {
         self.db.swap_effects(&mut effects);
         for effect in effects.drain(..) {
             match effect {
-                // They are connected: no connection has to be asked for.
-                DbEffect::Send { to, packet } => self.effects.push(match &*to {
-                    [node] => Effect::Send { to: node.clone(), packet },
-                    _ => Effect::SendAll { to, packet },
-                }),
+                DbEffect::Send { to, packet } => match &*to {
+                    // The last that knew of a master may have been lost: then one is looked for.
+                    [node] => self.send(node, packet),
+                    // Subscribers are connected: no connection has to be asked for.
+                    _ => self.effects.push(Effect::SendAll { to, packet }),
+                },
                 DbEffect::Answer { query, answer } => {
                     self.effects.push(Effect::Answer { query, answer });
                 }
