@@ -1,10 +1,10 @@
 //! A node's inside: the kernel behind its lock, and the carrying out of what it wants done.
 
-use super::connection::{self, Control, Orders};
+use super::connection::{Control, Orders};
 use super::context::Function;
 use super::deferred::{self, Deferred};
 use super::error::SendError;
-use super::fan_out::{Copies, FanOuts};
+use super::fan_out::FanOuts;
 use super::lanes::{Lanes, Sent, SharedLane};
 use super::lobby::Lobby;
 use super::message::KillReason;
@@ -14,11 +14,11 @@ use super::queue;
 use super::settings::NodeSettings;
 use super::{Node, NodeEvent};
 use crate::kernel::db::{ChangeSet, DbAnswer, DbMonitorId, QueryId};
-use crate::kernel::{ConnId, Effect, Kernel, Level, Now, PortName, WatchId, died};
+use crate::kernel::{ConnId, Effect, Kernel, Now, PortName, WatchId, died};
 use crate::services::Services;
 use crate::value::packed::Elements;
 use crate::value::{NodeId, Packed, PortId, Str, StrRef};
-use crate::wire::framing::{EncodeError, Framing};
+use crate::wire::framing::Framing;
 use parking_lot::{Mutex, MutexGuard, RwLock};
 type HashMap<K, V> = std::collections::HashMap<K, V, foldhash::quality::RandomState>;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -64,94 +64,26 @@ pub(crate) struct NodeParts {
 
 pub(super) struct Core {
     pub(super) kernel: Kernel,
-    conns: HashMap<ConnId, Connection>,
+    pub(super) conns: HashMap<ConnId, Connection>,
     pub(super) watches: HashMap<WatchId, Watching>,
-    queries: HashMap<QueryId, oneshot::Sender<DbAnswer>>,
-    db_monitors: HashMap<DbMonitorId, queue::Sender<ChangeSet>>,
-    events: Vec<queue::Sender<NodeEvent>>,
+    pub(super) queries: HashMap<QueryId, oneshot::Sender<DbAnswer>>,
+    pub(super) db_monitors: HashMap<DbMonitorId, queue::Sender<ChangeSet>>,
+    pub(super) events: Vec<queue::Sender<NodeEvent>>,
     /// A task looks after the monitors of called ports.
     pub(super) sweeps_calls: bool,
-    fan_outs: FanOuts,
+    pub(super) fan_outs: FanOuts,
     /// When the alarm is set to go off.
     alarm_at: Option<Duration>,
     /// Room for effects, empty.
-    effects: Vec<Effect>,
-}
-
-/// So many packets have the kernel before others have it again.
-const PACKETS_PER_LOCK: usize = 64;
-
-/// So many effects may wait to be carried out together; room for more is not kept.
-const MOST_EFFECTS_KEPT: usize = 16;
-
-/// Packets for the kernel that were read together; see [`Shared::node_packets`].
-pub(crate) struct NodePackets<'a> {
-    shared: &'a Arc<Shared>,
-    core: Option<MutexGuard<'a, Core>>,
-    later: Vec<Deferred>,
-    left: usize,
-    /// How many effects wait to be carried out.
-    waiting: usize,
-}
-
-impl<'a> NodePackets<'a> {
-    pub(crate) const fn shared(&self) -> &'a Arc<Shared> {
-        self.shared
-    }
-
-    /// The next packet. User code that is to run because of it has run when this returns; tasks
-    /// that wait for what it brings are woken by [`NodePackets::settle`] at the latest.
-    pub(crate) fn push(&mut self, from: &NodeId, message: Elements<'_>) {
-        let core = self.core.get_or_insert_with(|| self.shared.lock());
-        core.kernel.node_packet(from, message);
-        self.left -= 1;
-        let pending = core.kernel.pending_effects();
-        let new = pending.get(self.waiting..).unwrap_or_default();
-        self.waiting = pending.len();
-        if self.left > 0 && self.waiting < MOST_EFFECTS_KEPT && new.iter().all(can_wait) {
-            return;
-        }
-        let before = self.later.len();
-        self.shared.carry_out(core, &mut self.later);
-        self.waiting = 0;
-        // What the next packet makes happen must not come before functions that this one calls.
-        let mut new = self.later.iter().skip(before);
-        if self.left == 0 || new.any(Deferred::runs_user_code) {
-            self.settle();
-        }
-    }
-
-    /// Gives the lock back and runs what is due: before anything else of the same peer is handled.
-    #[inline]
-    pub(crate) fn settle(&mut self) {
-        if let Some(core) = self.core.take() {
-            self.finish(core);
-        }
-    }
-
-    #[inline(never)]
-    fn finish(&mut self, mut core: MutexGuard<'_, Core>) {
-        self.shared.carry_out(&mut core, &mut self.later);
-        self.waiting = 0;
-        self.shared.set_alarm(&mut core);
-        drop(core);
-        self.left = PACKETS_PER_LOCK;
-        deferred::run(self.shared, &mut self.later);
-    }
-}
-
-impl Drop for NodePackets<'_> {
-    fn drop(&mut self) {
-        self.settle();
-    }
+    pub(super) effects: Vec<Effect>,
 }
 
 /// A connection's task, as the kernel's effects reach it.
-struct Connection {
-    control: mpsc::UnboundedSender<Control>,
+pub(super) struct Connection {
+    pub(super) control: mpsc::UnboundedSender<Control>,
     /// Set when the connection is given up: its reader stops at once.
-    over: Arc<AtomicBool>,
-    framing: Framing,
+    pub(super) over: Arc<AtomicBool>,
+    pub(super) framing: Framing,
 }
 
 /// How a sender heeds that much waits.
@@ -273,24 +205,13 @@ impl Shared {
     }
 
     /// The kernel's lock, with the time told.
-    fn lock(&self) -> MutexGuard<'_, Core> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Core> {
         let mut core = self.core.lock();
         core.kernel.set_now(Now { uptime: self.started.elapsed(), wall: wall_clock() });
         core
     }
 
-    /// For packets to the node port that come one behind the other: the lock is taken once.
-    pub(crate) fn node_packets(self: &Arc<Self>) -> NodePackets<'_> {
-        NodePackets {
-            shared: self,
-            core: None,
-            later: Vec::new(),
-            left: PACKETS_PER_LOCK,
-            waiting: 0,
-        }
-    }
-
-    fn set_alarm(&self, core: &mut Core) {
+    pub(super) fn set_alarm(&self, core: &mut Core) {
         let next = core.kernel.next_tick();
         if next.is_some() && (core.alarm_at.is_none() || next < core.alarm_at) {
             self.alarm.notify_one();
@@ -298,193 +219,12 @@ impl Shared {
         core.alarm_at = next;
     }
 
-    pub(super) fn carry_out(self: &Arc<Self>, core: &mut Core, later: &mut Vec<Deferred>) {
-        let mut effects = std::mem::take(&mut core.effects);
-        loop {
-            core.kernel.swap_effects(&mut effects);
-            if effects.is_empty() {
-                break;
-            }
-            for effect in effects.drain(..) {
-                if self.is_over() && begins_something(&effect) {
-                    continue;
-                }
-                self.carry_out_one(core, effect, later);
-            }
-        }
-        // The room that one large change took is not kept.
-        if effects.capacity() <= MOST_EFFECTS_KEPT {
-            core.effects = effects;
-        }
-    }
-
-    fn carry_out_one(self: &Arc<Self>, core: &mut Core, effect: Effect, later: &mut Vec<Deferred>) {
-        match effect {
-            Effect::Send { to, packet } => {
-                self.send_for_kernel(core, &to, packet.as_elements(), later);
-            }
-            Effect::SendAll { to, packet } => {
-                self.send_all(core, &to, packet.as_elements(), later);
-            }
-            Effect::Deliver { port, message, from } => {
-                let (delivery, run) = self.ports.queue(port.as_ref(), &from, message.as_elements());
-                later.push(Deferred::Port(run));
-                match delivery {
-                    Delivery::Service => {
-                        core.kernel.service_message(&from, message.as_elements());
-                    }
-                    Delivery::Overflow => core.kernel.kill(&self.port_id(&port), &overflow()),
-                    Delivery::Done | Delivery::Queued { .. } | Delivery::NoSuchPort => {}
-                }
-            }
-            Effect::LaneUp { node, conn } => self.lane_up(core, &node, conn, later),
-            Effect::LaneDown { node } => self.lanes.disconnect(&node),
-            Effect::LaneReset { node } => self.lanes.reset(&node),
-            Effect::Dial { conn, address } => {
-                let orders = self.add_connection(core, conn);
-                connection::dial(self, conn, &address, orders);
-            }
-            Effect::Proceed { conn, order } => {
-                self.control(core, conn, Control::Proceed(order));
-            }
-            Effect::Close { conn, reason } => {
-                self.control(core, conn, Control::Close(reason));
-            }
-            Effect::Spawned { port, init } => {
-                let cell = self.spawned_cell(&port);
-                later.push(Deferred::Port(cell.queue_task(deferred::init(self, init))));
-                self.ports.insert(port.as_ref(), PortCell::Callback(cell));
-            }
-            Effect::PortClosed { port, reason } => {
-                let closed = self.ports.close(port.as_ref(), reason, Ending::AfterWaiting);
-                later.extend(closed.map(Deferred::Port));
-            }
-            Effect::Fire { watch, reason } => {
-                let reason = KillReason::from_packed(reason);
-                match core.watches.remove(&watch) {
-                    Some(Watching::Future(future)) => {
-                        later.extend(future.push(reason).map(Deferred::Wake));
-                    }
-                    Some(Watching::Calls(called)) => {
-                        let wakers =
-                            self.ports.replies().fired(&called, watch, &reason.into_packed());
-                        later.extend(wakers.into_iter().map(Deferred::Wake));
-                    }
-                    Some(Watching::Callback(callback)) => {
-                        later.push(Deferred::Fired { callback, reason });
-                    }
-                    Some(Watching::PortCallback(cell, callback)) => {
-                        let run = cell.queue_task(Box::new(|_| callback(reason)));
-                        later.push(Deferred::Port(run));
-                    }
-                    None => {}
-                }
-            }
-            Effect::Call(call) => later.push(Deferred::Call(call)),
-            Effect::Eval { expression, from, reply } => {
-                later.push(Deferred::Eval { expression, from, reply });
-            }
-            Effect::NodeUp { node, untrusted } => {
-                Self::tell(core, &NodeEvent::Up { node, untrusted }, later);
-            }
-            Effect::NodeDown { node, reason } => {
-                let reason = KillReason::from_packed(reason);
-                Self::tell(core, &NodeEvent::Down { node, reason }, later);
-            }
-            Effect::Answer { query, answer } => {
-                if let Some(waiting) = core.queries.remove(&query) {
-                    later.push(Deferred::Answer(waiting, answer));
-                }
-            }
-            Effect::Changed { monitor, changes } => {
-                if let Some(changed) = core.db_monitors.get(&monitor) {
-                    later.extend(changed.push(changes).map(Deferred::Wake));
-                }
-            }
-            Effect::Log { level, text } => later.push(Deferred::Log(level, text)),
-        }
-    }
-
-    fn send_for_kernel(
-        &self,
-        core: &mut Core,
-        to: &NodeId,
-        packet: Elements<'_>,
-        later: &mut Vec<Deferred>,
-    ) {
-        self.trace_sent(to.as_str(), packet);
-        let sent = self.lanes.append(to, packet);
-        self.sent_for_kernel(core, to, sent, later);
-    }
-
-    fn send_all(
-        &self,
-        core: &mut Core,
-        to: &Arc<[NodeId]>,
-        packet: Elements<'_>,
-        later: &mut Vec<Deferred>,
-    ) {
-        let lanes = core.fan_outs.of(to, &self.lanes);
-        let mut copies = Copies::of(packet);
-        for (node, lane) in to.iter().zip(lanes.iter()) {
-            self.trace_sent(node.as_str(), packet);
-            let sent = match lane.append_copy(&mut copies).transpose() {
-                Some(sent) => sent,
-                None => self.lanes.append(node, packet),
-            };
-            self.sent_for_kernel(core, node, sent, later);
-        }
-    }
-
-    #[inline]
-    fn sent_for_kernel(
-        &self,
-        core: &mut Core,
-        to: &NodeId,
-        sent: Result<Sent, EncodeError>,
-        later: &mut Vec<Deferred>,
-    ) {
-        match sent {
-            // The kernel asks for connections itself.
-            Ok(Sent::Done | Sent::WantConnection) => {}
-            Ok(Sent::Congested) => later.push(Deferred::Log(Level::Warn, self.congestion(to))),
-            Ok(Sent::Overflow) => core.kernel.disconnect(to, OVERFLOW),
-            Err(error) => later.push(not_sent(to, &error)),
-        }
-    }
-
-    fn lane_up(&self, core: &mut Core, node: &NodeId, conn: ConnId, later: &mut Vec<Deferred>) {
-        let Some(framing) = core.conns.get(&conn).map(|conn| conn.framing) else {
-            return;
-        };
-        let (lane, generation, errors) = self.lanes.connect(node, framing);
-        later.extend(errors.iter().map(|error| not_sent(node, error)));
-        self.control(core, conn, Control::Up { lane, generation });
-    }
-
-    fn control(&self, core: &Core, conn: ConnId, control: Control) {
-        if let Some(conn) = core.conns.get(&conn) {
-            if let Control::Close(_) = control {
-                conn.over.store(true, Ordering::Relaxed);
-            }
-            // A task that is gone has reported, or is about to report, that it is.
-            let _ = conn.control.send(control);
-        }
-    }
-
-    fn add_connection(&self, core: &mut Core, conn: ConnId) -> Orders {
+    pub(super) fn add_connection(&self, core: &mut Core, conn: ConnId) -> Orders {
         let (control, orders) = mpsc::unbounded_channel();
         let over = Arc::new(AtomicBool::new(false));
         let connection = Connection { control, over: over.clone(), framing: Framing::Cbor };
         core.conns.insert(conn, connection);
         Orders { orders, over }
-    }
-
-    fn tell(core: &mut Core, event: &NodeEvent, later: &mut Vec<Deferred>) {
-        core.events.retain(|listener| !listener.is_abandoned());
-        for listener in &core.events {
-            later.extend(listener.push(event.clone()).map(Deferred::Wake));
-        }
     }
 
     /// Somebody has connected to us.
@@ -654,7 +394,7 @@ impl Shared {
         self.kernel(|kernel| kernel.kill(&id, reason));
     }
 
-    fn port_id(&self, port: &PortName) -> PortId {
+    pub(super) fn port_id(&self, port: &PortName) -> PortId {
         PortId::new(&self.id, port)
     }
 
@@ -685,7 +425,7 @@ impl Shared {
         Ok(())
     }
 
-    fn congestion(&self, node: &NodeId) -> String {
+    pub(super) fn congestion(&self, node: &NodeId) -> String {
         let limits = self.settings.lane_limits;
         format!(
             "more than {} octets wait for {node}, which is given up at {}; snd_wait would wait",
@@ -745,42 +485,11 @@ fn hooks(shared: Weak<Shared>, runtime: tokio::runtime::Handle) -> Arc<Hooks> {
     })
 }
 
-/// Whether an effect makes something that nobody would end after the node was shut down.
-const fn begins_something(effect: &Effect) -> bool {
-    matches!(
-        effect,
-        Effect::Send { .. }
-            | Effect::SendAll { .. }
-            | Effect::Dial { .. }
-            | Effect::LaneUp { .. }
-            | Effect::Spawned { .. }
-            | Effect::Call(_)
-            | Effect::Eval { .. }
-    )
-}
-
-/// Whether an effect may be carried out after the next packet was handled, as long as the lock is
-/// held: nobody can tell the difference.
-const fn can_wait(effect: &Effect) -> bool {
-    matches!(
-        effect,
-        Effect::Send { .. }
-            | Effect::SendAll { .. }
-            | Effect::Changed { .. }
-            | Effect::Answer { .. }
-            | Effect::Log { .. }
-    )
-}
-
-fn not_sent(to: &NodeId, error: &EncodeError) -> Deferred {
-    Deferred::Log(Level::Error, format!("message to {to} not sent: {error}"))
-}
-
-fn overflow() -> Packed {
+pub(super) fn overflow() -> Packed {
     died("too many messages were waiting")
 }
 
-const OVERFLOW: &str = "too much waits to be sent";
+pub(super) const OVERFLOW: &str = "too much waits to be sent";
 
 fn wall_clock() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()

@@ -1,8 +1,9 @@
 //! The receiving side of a connection: what the socket brings goes to its port, in order.
 
-use super::core::{NodePackets, Shared};
+use super::core::Shared;
 use super::error::ConnectionError;
 use super::lanes::SharedLane;
+use super::node_packets::NodePackets;
 use crate::value::{Elements, NodeId, StrRef};
 use crate::wire::framing::{Decoder, Step};
 use crate::wire::packet::Packet;
