@@ -115,6 +115,7 @@ impl Effective {
         } else {
             effective.overlay_program(args);
             effective.overlay_file(rc)?;
+            effective.warn_of_overridden(args);
         }
         Ok(effective)
     }
@@ -147,6 +148,15 @@ impl Effective {
 
     pub(super) fn entry(&self, key: &str) -> Option<&Entry> {
         self.entries.iter().find(|entry| entry.key == key)
+    }
+
+    fn warn_of_overridden(&mut self, args: &Args) {
+        for entry in &self.entries {
+            if args.values().get(&entry.key).is_some_and(|given| !means_same(given, &entry.value)) {
+                let (key, origin) = (entry.key.clone(), entry.origin.clone());
+                self.warnings.push(Warning::Overridden { key, origin });
+            }
+        }
     }
 
     fn overlay_program(&mut self, args: &Args) {
@@ -200,6 +210,21 @@ impl Effective {
             chain.push(parent.clone());
             name = parent;
         }
+    }
+}
+
+/// Whether two values mean the same: 5 and "5", a text and a list of only that text.
+fn means_same(one: &Value, other: &Value) -> bool {
+    match (one, other) {
+        (Value::Array(one), Value::Array(other)) => {
+            one.len() == other.len() && one.iter().zip(other).all(|(a, b)| means_same(a, b))
+        }
+        (Value::Array(list), single) | (single, Value::Array(list)) => {
+            matches!(list.as_slice(), [only] if means_same(only, single))
+        }
+        (Value::Number(number), Value::String(text))
+        | (Value::String(text), Value::Number(number)) => number.to_string() == *text,
+        _ => one == other,
     }
 }
 
@@ -292,6 +317,22 @@ mod tests {
         assert_eq!(get(&["child", "force", "1", "secret", "mine"], "secret"), "mine");
         assert_eq!(get(&["child", "force", "1"], "monitor_timeout"), 30);
         assert_eq!(get(&["child", "force", "1"], "nodeid"), "child");
+    }
+
+    #[test]
+    fn an_argument_that_the_file_overrides_is_named_with_the_file_and_the_way_out() {
+        let warnings = |arguments: &[&str]| -> Vec<String> {
+            resolve(arguments).unwrap().warnings.iter().map(Warning::to_string).collect()
+        };
+        assert_eq!(
+            warnings(&["child", "seeds", "mine:1", "connect_interval", "5"]),
+            ["rc, profile \"base\": `seeds` overrides the value given on the command line or by \
+              the program; `force 1` lets that one win, `norc 1` ignores the file"]
+        );
+        // The file says the same, though in another way.
+        assert!(warnings(&["child", "seeds", "base:1", "monitor_timeout", "10"]).is_empty());
+        assert!(warnings(&["child", "seeds", "mine:1", "force", "1"]).is_empty());
+        assert!(warnings(&["child", "seeds", "mine:1", "norc", "1"]).is_empty());
     }
 
     #[test]

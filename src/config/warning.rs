@@ -18,6 +18,13 @@ pub enum Warning {
         /// What was probably meant.
         nearest: Option<&'static str>,
     },
+    /// A value of the program (its command line or builder) that the rc file overrides, as in Perl.
+    Overridden {
+        /// The key.
+        key: String,
+        /// Where the value that counts stands.
+        origin: Origin,
+    },
     /// A framing or method that means nothing here.
     UnknownName {
         /// The key.
@@ -77,6 +84,11 @@ impl fmt::Display for Warning {
                 f,
                 "{origin}: `{}` is no known key and ignored; did you mean `{nearest}`?",
                 key.escape_debug()
+            ),
+            Self::Overridden { key, origin } => write!(
+                f,
+                "{origin}: `{key}` overrides the value given on the command line or by the program; \
+                 `force 1` lets that one win, `norc 1` ignores the file"
             ),
             Self::PerlCode { origin } => write!(
                 f,

@@ -86,6 +86,7 @@ impl KernelConfig {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Task {
     DialSeeds,
+    ReportSeeds,
     KeepAlive,
     AdvanceTrial(NodeId),
     GiveUp(NodeId),
@@ -183,6 +184,7 @@ impl Kernel {
         while let Some(task) = self.agenda.pop(self.now.uptime) {
             match task {
                 Task::DialSeeds => self.dial_seeds(),
+                Task::ReportSeeds => self.report_seeds(),
                 Task::KeepAlive => self.connect_keepalive(),
                 Task::AdvanceTrial(node) => self.advance_trial(&node),
                 Task::GiveUp(node) => self.trial_timed_out(&node),

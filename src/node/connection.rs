@@ -128,7 +128,8 @@ impl Task {
             let node = name.map(|name| format!(" (node {name})")).unwrap_or_default();
             let (address, own) = (&self.address, &shared.id);
             match why {
-                ConnectionError::Connect { .. } => tracing::info!(node = %own, "{why}"),
+                // The kernel says once, and rarely again, which seeds or nodes cannot be reached.
+                ConnectionError::Connect { .. } => tracing::debug!(node = %own, "{why}"),
                 ConnectionError::Refused(_) => {
                     tracing::debug!(node = %own, "connection with {address}{node} closed: {why}");
                 }

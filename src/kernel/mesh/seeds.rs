@@ -2,13 +2,20 @@
 
 use super::backoff::Backoff;
 use super::connection::Goal;
-use crate::kernel::effect::{ConnId, Level};
+use crate::kernel::effect::{ConnId, Level, seconds};
 use crate::kernel::{Kernel, Task};
 use crate::value::{NodeId, Str};
 use std::time::Duration;
 
 /// The unit of the first retry; a random factor between 2 and 4 goes on top.
 const RETRY: Duration = Duration::from_millis(600);
+
+/// Pause between the first log line that says that no seed is connected and the second; the pauses
+/// after that double.
+const REPORT: Duration = Duration::from_secs(60);
+
+/// The longest pause between two such lines.
+const LONGEST_REPORT: Duration = Duration::from_secs(3600);
 
 /// All seeds, as configured.
 #[derive(Debug, Default)]
@@ -17,6 +24,10 @@ pub(in crate::kernel) struct Seeds {
     retry: Backoff,
     /// When they were dialled last.
     dialled: Option<Duration>,
+    /// Whether a [`Task::ReportSeeds`] is on the agenda.
+    report_is_due: bool,
+    /// Log lines that have said that no seed is connected, since one was.
+    reports: u32,
 }
 
 #[derive(Debug)]
@@ -57,6 +68,14 @@ impl Seeds {
 impl Seed {
     fn new(address: Str) -> Self {
         Seed { address, node: None, dial: None, last_error: None, is_ourselves: false }
+    }
+
+    /// Its address and the last error, for the log.
+    fn why_not_reached(&self) -> String {
+        let Seed { address, last_error, .. } = self;
+        let error = last_error.as_deref().unwrap_or("no answer yet");
+        let prefix = format!("cannot connect to {address}: ");
+        format!("{address} ({})", error.strip_prefix(&prefix).unwrap_or(error))
     }
 }
 
@@ -128,6 +147,36 @@ impl Kernel {
             retry.schedule(at);
             self.agenda.add(at, Task::DialSeeds);
         }
+        self.mesh.seeds.reports = 0;
+        if !self.mesh.seeds.report_is_due {
+            self.mesh.seeds.report_is_due = true;
+            self.agenda.add(self.now.uptime + self.config.connect_interval, Task::ReportSeeds);
+        }
+    }
+
+    /// Logs that no seed is connected, and why; nothing if one is, or if this node is one.
+    pub(in crate::kernel) fn report_seeds(&mut self) {
+        self.mesh.seeds.report_is_due = false;
+        let seeds = &self.mesh.seeds.seeds;
+        let is_reached = |seed: &Seed| {
+            seed.is_ourselves || seed.node.as_ref().is_some_and(|node| self.is_up(node))
+        };
+        if seeds.is_empty() || seeds.iter().any(is_reached) {
+            return;
+        }
+        let reasons: Vec<String> = seeds.iter().map(Seed::why_not_reached).collect();
+        let retry = seconds(self.config.monitor_timeout);
+        let text = format!(
+            "no seed can be reached: {}. Until one of them runs this node is alone; they are tried \
+             again at least every {retry}",
+            reasons.join(", ")
+        );
+        self.log(Level::Warn, text);
+        let seeds = &mut self.mesh.seeds;
+        let pause = REPORT.saturating_mul(1 << seeds.reports.min(6)).min(LONGEST_REPORT);
+        seeds.reports += 1;
+        seeds.report_is_due = true;
+        self.agenda.add(self.now.uptime + pause, Task::ReportSeeds);
     }
 
     /// Dials all seeds that are down.
@@ -198,5 +247,66 @@ impl Kernel {
                 last_error: seed.last_error.clone(),
             })
             .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::kernel::{Effect, Kernel, KernelConfig, Level, Now};
+    use crate::value::{NodeId, Str};
+    use std::time::Duration;
+
+    const INTERVAL: Duration = Duration::from_secs(2);
+
+    fn kernel(seeds: &[&str]) -> Kernel {
+        let config = KernelConfig {
+            node: NodeId::try_from("worker").unwrap(),
+            addresses: Vec::new(),
+            seeds: seeds.iter().map(|seed| Str::text(seed)).collect(),
+            monitor_timeout: Duration::from_secs(30),
+            connect_interval: INTERVAL,
+            secure: false,
+            heal: true,
+            grace: KernelConfig::DEFAULT_GRACE,
+            process_id: 1,
+            entropy: [7; 32],
+        };
+        Kernel::new(config, Now::default())
+    }
+
+    /// Lets time pass; every dial is refused at once. The warnings, with their times in seconds.
+    fn warnings_within(kernel: &mut Kernel, time: Duration) -> Vec<(u64, String)> {
+        let mut warnings = Vec::new();
+        while let Some(at) = kernel.next_tick().filter(|at| *at <= time) {
+            kernel.set_now(Now { uptime: at, wall: 0.0 });
+            kernel.tick();
+            for effect in kernel.take_effects() {
+                match effect {
+                    Effect::Dial { conn, address } => {
+                        kernel.closed(conn, &format!("cannot connect to {address}: refused"));
+                    }
+                    Effect::Log { level: Level::Warn, text } => warnings.push((at.as_secs(), text)),
+                    _ => {}
+                }
+            }
+        }
+        warnings
+    }
+
+    #[test]
+    fn a_node_that_reaches_no_seed_says_which_and_why_and_repeats_that_rarely() {
+        let mut kernel = kernel(&["one:4040", "two:4040"]);
+        let warnings = warnings_within(&mut kernel, Duration::from_secs(24 * 3600));
+        let (first, text) = &warnings[0];
+        assert_eq!(*first, INTERVAL.as_secs());
+        assert!(text.contains("one:4040 (refused), two:4040 (refused)"), "{text}");
+        let pauses: Vec<u64> = warnings.windows(2).map(|two| two[1].0 - two[0].0).collect();
+        assert_eq!(pauses[..7], [60, 120, 240, 480, 960, 1920, 3600]);
+        assert!(pauses.iter().all(|pause| *pause <= 3600) && warnings.len() < 32);
+    }
+
+    #[test]
+    fn a_node_without_seeds_misses_none() {
+        assert!(warnings_within(&mut kernel(&[]), Duration::from_secs(3600)).is_empty());
     }
 }
