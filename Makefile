@@ -21,14 +21,17 @@ demo: ## a seed, a receiver and a sender find each other and talk, as three proc
 	@scripts/demo
 
 test: format lint doctest profile ## formatting, lints, counts of instructions and all tests, also against Perl
-	@if scripts/perl-packages; then AEMP_REQUIRE=packages; else AEMP_REQUIRE=; fi; \
+	@require=; \
+	scripts/packages perl && require=packages; \
+	scripts/packages hosts && require=$$require,hosts; \
+	AEMP_REQUIRE=$$require; \
 	export AEMP_REQUIRE; \
 	$(CARGO) $(RUNNER) --workspace --no-fail-fast
 
 compat: ## only the checks against Perl, and fail if there are no real Perl nodes
-	@scripts/perl-packages
+	@scripts/packages perl && scripts/packages hosts
 	@$(CARGO) build --workspace --bins --examples
-	AEMP_REQUIRE=packages,live $(CARGO) $(RUNNER) --no-fail-fast $(ONLY_COMPAT)
+	AEMP_REQUIRE=packages,live,hosts $(CARGO) $(RUNNER) --no-fail-fast $(ONLY_COMPAT)
 
 format:
 	$(CARGO) fmt --all --check
@@ -67,7 +70,7 @@ bench: ## all cases side by side with Erlang, Perl, ractor_cluster and plain TCP
 	@$(CARGO) run --release --quiet --package aemp-bench --features ractor --bin aemp-bench -- $(BENCH)
 
 profile: ## the instructions of the hot paths, by callgrind; fails if one grew by more than 5 %
-	@if scripts/valgrind; then \
+	@if scripts/packages counts; then \
 	  $(CARGO) build --profile counts --quiet --package aemp-bench --bin aemp-profile && \
 	  "$${CARGO_TARGET_DIR:-target}/counts/aemp-profile" check bench/instructions.json; \
 	else [ -z "$(AEMP_REQUIRE)" ]; fi

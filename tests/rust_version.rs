@@ -1,4 +1,4 @@
-//! The oldest Rust that is promised is one with which all dependencies build, as they say.
+//! The oldest Rust that is promised is at least the one that each dependency says it needs.
 //!
 //! Our own code is held to it by clippy, whose lint `incompatible_msrv` knows since when each item of
 //! the standard library exists.
@@ -14,10 +14,20 @@ fn parts(version: &str) -> Vec<u32> {
     parts
 }
 
+/// The platform that the compiler builds for.
+fn host() -> String {
+    let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+    let output = Command::new(rustc).arg("-vV").output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    text.lines().find_map(|line| line.strip_prefix("host: ")).unwrap().to_owned()
+}
+
 #[test]
 fn no_dependency_needs_a_newer_rust_than_we_promise() {
+    // Only what this platform builds: cargo has fetched just that, so no network is needed.
     let output = Command::new(env!("CARGO"))
-        .args(["metadata", "--format-version", "1", "--all-features", "--locked", "--offline"])
+        .args(["metadata", "--format-version", "1", "--locked", "--offline"])
+        .args(["--filter-platform", &host()])
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .output()
         .unwrap();

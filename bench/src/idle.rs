@@ -3,6 +3,7 @@
 use crate::process::Group;
 use crate::sides::Side;
 use anyhow::{Context as _, Result, bail};
+use rustix::process::{Pid, Signal, kill_process};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -36,7 +37,9 @@ pub(crate) fn measure(side: Side) -> Result<Vec<f64>> {
             let child = std::fs::read_to_string(format!("/proc/{id}/task/{id}/children"))?;
             let child = child.split_whitespace().next().context("no child")?.to_owned();
             let occupied = resident_kib(&child)?;
-            let _ = Command::new("kill").arg(&child).status();
+            if let Some(process) = child.parse().ok().and_then(Pid::from_raw) {
+                let _ = kill_process(process, Signal::TERM);
+            }
             occupied
         }
         _ => resident_kib(&id.to_string())?,

@@ -13,6 +13,7 @@ pub mod cases;
 pub mod codec;
 pub mod dialogue;
 pub mod faulty;
+pub mod host;
 pub mod network;
 pub mod neutral;
 pub mod node;
@@ -22,6 +23,12 @@ pub mod perl_node;
 pub mod process;
 pub mod random;
 pub mod service;
+
+/// Whether `AEMP_REQUIRE` has this word: then what the word stands for has to be there, and a test that
+/// would be skipped without it fails.
+pub fn is_required(word: &str) -> bool {
+    std::env::var("AEMP_REQUIRE").is_ok_and(|words| words.split(',').any(|other| other == word))
+}
 
 /// A key and its self-signed certificate in one PEM text, for tests of TLS.
 ///

@@ -1,5 +1,8 @@
 //! Processes that end with the test that started them, and waiting for what they print.
 
+pub use rustix::process::Signal;
+
+use rustix::process::Pid;
 use std::io::{BufRead as _, BufReader, Read, Write as _};
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
@@ -171,13 +174,9 @@ impl Process {
         let _ = self.child.wait();
     }
 
-    /// Sends it a signal by name, such as `TERM`.
-    pub fn signal(&self, signal: &str) {
-        let status = Command::new("kill")
-            .args([&format!("-{signal}"), "--", &self.id().to_string()])
-            .status()
-            .unwrap();
-        assert!(status.success(), "{}: kill -{signal} failed", self.name);
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) {
+        self::signal(self.id(), signal);
     }
 
     /// Fails the test and shows what the process printed.
@@ -201,6 +200,15 @@ impl Drop for Process {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// Sends a signal to any process.
+///
+/// # Panics
+/// If there is no such process.
+pub fn signal(process: u32, signal: Signal) {
+    let id = i32::try_from(process).ok().and_then(Pid::from_raw).unwrap();
+    rustix::process::kill_process(id, signal).unwrap();
 }
 
 /// A command whose process the kernel kills when the thread that starts it ends, even if that is

@@ -5,7 +5,7 @@
 use compat_tests::node::{Aemp, SECRET, command};
 use compat_tests::perl;
 use compat_tests::perl_node::{MODULES, PerlNode};
-use compat_tests::process::Process;
+use compat_tests::process::{Process, Signal, signal};
 use serde_json::json;
 use std::env;
 use std::io::Write as _;
@@ -193,7 +193,7 @@ fn our_tool_restarts_a_perl_node() {
     let after = until("another process answers", || process(&network), is_another);
     // The watchdog of Perl's tool ignores signals, and ends with its child.
     let id = after.trim().trim_matches('"').to_owned();
-    assert!(Command::new("kill").arg(id).status().unwrap().success());
+    signal(id.parse().unwrap(), Signal::TERM);
     drop(worker);
 }
 

@@ -11,6 +11,7 @@ use compat_tests::network::{Inside, eventually, free_address};
 use compat_tests::node::Aemp;
 use compat_tests::perl;
 use compat_tests::perl_node::{MODULES, PerlNode};
+use compat_tests::process::Signal;
 use serde_json::json;
 use std::io::Write as _;
 use std::net::TcpStream;
@@ -221,20 +222,20 @@ impl Network {
         match fault {
             Fault::Killed => victim.process().kill(),
             Fault::Paused => {
-                victim.process().signal("STOP");
+                victim.process().signal(Signal::STOP);
                 std::thread::sleep(Duration::from_millis(500));
                 assert!(!stream.lost.load(Ordering::SeqCst), "to stand still is not to be lost");
-                victim.process().signal("CONT");
+                victim.process().signal(Signal::CONT);
                 stream.flows("answers of the victim that goes on");
                 victim.process().kill();
             }
             Fault::StoppedAndKilled => {
-                victim.process().signal("STOP");
+                victim.process().signal(Signal::STOP);
                 std::thread::sleep(Duration::from_millis(100));
                 victim.process().kill();
             }
             Fault::Terminated => {
-                victim.process().signal("TERM");
+                victim.process().signal(Signal::TERM);
                 victim.process().wait_for_end();
             }
         }
@@ -428,7 +429,7 @@ fn a_node_that_stands_still_is_not_lost_because_strangers_claim_to_be_it() {
         let node = node_id(id);
         eventually("the victim", || is_up(&seed, &node));
         let mut lost = seed.monitor(&node);
-        victim.process().signal("STOP");
+        victim.process().signal(Signal::STOP);
         let strangers: Vec<TcpStream> = (0..20)
             .map(|number| {
                 let mut stranger = TcpStream::connect(&address).unwrap();
@@ -441,7 +442,7 @@ fn a_node_that_stands_still_is_not_lost_because_strangers_claim_to_be_it() {
         // Five times as long as a node that is claimed has to answer.
         std::thread::sleep(Duration::from_secs(1));
         assert!(lost.try_reason().is_none());
-        victim.process().signal("CONT");
+        victim.process().signal(Signal::CONT);
         let (time,): (f64,) = inside.run(seed.call(&node, ("time",)).into_future()).unwrap();
         assert!(time > 0.0 && lost.try_reason().is_none());
         drop(strangers);

@@ -8,10 +8,9 @@ use compat_tests::network::{Inside, eventually, free_address, until_free};
 use compat_tests::node::Aemp;
 use compat_tests::perl;
 use compat_tests::perl_node::{MODULES, PerlNode};
-use compat_tests::process::{PATIENCE, Process};
+use compat_tests::process::{PATIENCE, Process, Signal, signal};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::process::Command;
 use std::time::{Duration, Instant, SystemTime};
 
 /// How many messages each node sends to each other one.
@@ -284,7 +283,7 @@ fn a_perl_node_that_crashed_or_hangs_is_not_locked_out_when_it_comes_back() {
     let mut hanging = Vec::new();
     for _ in 0..3 {
         let mut perl = next_life();
-        perl.process().signal("STOP");
+        perl.process().signal(Signal::STOP);
         hanging.push(perl);
     }
     next_life();
@@ -293,11 +292,10 @@ fn a_perl_node_that_crashed_or_hangs_is_not_locked_out_when_it_comes_back() {
 /// Stops a node that has a supervisor, without killing either.
 fn freeze(supervisor: &Process) {
     let id = supervisor.id();
-    supervisor.signal("STOP");
+    supervisor.signal(Signal::STOP);
     let children = std::fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap();
     for child in children.split_whitespace() {
-        let status = Command::new("kill").args(["-STOP", child]).status().unwrap();
-        assert!(status.success());
+        signal(child.parse().unwrap(), Signal::STOP);
     }
 }
 

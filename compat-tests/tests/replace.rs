@@ -8,6 +8,7 @@ use compat_tests::network::{Inside, eventually, free_address, until_free};
 use compat_tests::node::Aemp;
 use compat_tests::perl;
 use compat_tests::perl_node::{MODULES, PerlNode};
+use compat_tests::process::Signal;
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
@@ -164,7 +165,7 @@ impl Network {
     /// Stops a seed, lets all others change something, and starts another one in its place.
     fn replace(&mut self, index: usize, with: fn(usize, &[String]) -> Seed) -> Duration {
         let end = |process: &mut compat_tests::process::Process| {
-            process.signal("TERM");
+            process.signal(Signal::TERM);
             process.wait_for_end();
         };
         match self.seeds[index].take().unwrap() {

@@ -1,0 +1,72 @@
+//! A host that a test has for itself: a network namespace with loopback and nothing else, in which any
+//! port is free. What the pages show with fixed addresses runs there.
+
+use crate::process::Process;
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+/// A network namespace that lasts as long as this value.
+#[derive(Debug)]
+pub struct Host {
+    /// A process that lives in the namespace until its standard input is closed.
+    keeper: Child,
+    is_root: bool,
+}
+
+impl Host {
+    /// `None`, after saying why, where network namespaces cannot be made.
+    ///
+    /// # Panics
+    /// If they cannot be made and `AEMP_REQUIRE` has the word `hosts`.
+    pub fn new() -> Option<Host> {
+        // Without being root, a user namespace is needed, too; some systems forbid these.
+        let is_root = rustix::process::geteuid().is_root();
+        let mut command = Command::new("unshare");
+        if !is_root {
+            command.arg("--map-root-user");
+        }
+        command.args(["--net", "sh", "-c", "ip link set lo up && echo up && read -r _"]);
+        let command = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+        if let Ok(mut keeper) = command.spawn() {
+            let mut line = String::new();
+            let output = keeper.stdout.take().map(BufReader::new);
+            let is_up = output.is_some_and(|mut output| output.read_line(&mut line).is_ok());
+            if is_up && line == "up\n" {
+                return Some(Host { keeper, is_root });
+            }
+            let _ = keeper.kill();
+            let _ = keeper.wait();
+        }
+        let why =
+            "network namespaces need root (or user namespaces) and the Debian package iproute2";
+        assert!(!crate::is_required("hosts"), "{why}");
+        eprintln!("SKIPPED: {why}");
+        None
+    }
+
+    /// As [`Process::start`], on this host.
+    pub fn start(
+        &self,
+        name: &str,
+        program: &Path,
+        arguments: &[&str],
+        environment: &[(&str, &str)],
+    ) -> Process {
+        let keeper = self.keeper.id().to_string();
+        let mut all = vec!["--target", &keeper, "--net"];
+        if !self.is_root {
+            all.extend(["--user", "--preserve-credentials"]);
+        }
+        all.extend(["--", program.to_str().unwrap()]);
+        all.extend(arguments);
+        Process::start(name, Path::new("nsenter"), &all, environment)
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        drop(self.keeper.stdin.take());
+        let _ = self.keeper.wait();
+    }
+}
