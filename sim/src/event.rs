@@ -27,7 +27,7 @@ pub(crate) enum Event {
 #[derive(Debug, Clone)]
 pub(crate) enum Timer {
     Tick,
-    Flush { node: NodeId, conn: ConnId, generation: u64 },
+    Flush { node: NodeId, conn: ConnId },
     Close { conn: ConnId, reason: String },
     HandshakeOver { conn: ConnId },
 }

@@ -5,6 +5,7 @@ use crate::event::{Event, Happening, Queue, Timer};
 use crate::link::{LinkEnd, Segment};
 use crate::net::Net;
 use crate::wire::Wire;
+use crate::world::CONNECT_INTERVAL;
 use aemp::kernel::{
     Appended, AuthOrder, Authenticated, ConnId, Effect, Kernel, KernelConfig, Lane, LaneLimits,
     Now, PeerGreeting, PortName,
@@ -269,19 +270,25 @@ impl Node {
     }
 
     fn wake_writer(&mut self, around: &mut Around<'_>, node: &NodeId) {
-        let Some((_, generation)) = self.lanes.get(node).and_then(Lane::connection) else {
-            return;
-        };
         if let Some(&conn) = self.established.get(node)
             && self.wires.get(&conn).is_some_and(|wire| !wire.closing)
         {
             let delay = around.a_moment();
-            around.timer(delay, Timer::Flush { node: node.clone(), conn, generation });
+            around.timer(delay, Timer::Flush { node: node.clone(), conn });
         }
     }
 
-    fn flush(&mut self, around: &mut Around<'_>, node: &NodeId, conn: ConnId, generation: u64) {
+    /// A connection writes what waits in its node's lane.
+    fn flush(&mut self, around: &mut Around<'_>, node: &NodeId, conn: ConnId) {
+        // The lane may have another connection by now: generations begin anew with each lane, so
+        // that only the connection tells them apart.
+        if self.established.get(node) != Some(&conn) {
+            return;
+        }
         let Some(lane) = self.lanes.get_mut(node) else {
+            return;
+        };
+        let Some((_, generation)) = lane.connection() else {
             return;
         };
         let Some(wire) = self.wires.get(&conn) else {
@@ -290,7 +297,7 @@ impl Node {
         // A socket takes only so much.
         if wire.end.is_some_and(|end| around.net.in_flight(end) > 4) {
             let delay = Duration::from_millis(5);
-            around.timer(delay, Timer::Flush { node: node.clone(), conn, generation });
+            around.timer(delay, Timer::Flush { node: node.clone(), conn });
             return;
         }
         while let Some(end) = wire.end
@@ -323,16 +330,17 @@ impl Node {
                     return;
                 };
                 let lane = self.lanes.entry(node.clone()).or_insert_with(|| Lane::new(limits));
-                let (generation, waiting, errors) = lane.connect(wire.framing);
+                let (_, waiting, errors) = lane.connect(wire.framing);
                 assert!(errors.is_empty(), "{errors:?}");
                 self.established.insert(node.clone(), conn);
                 if waiting {
                     let delay = around.a_moment();
-                    around.timer(delay, Timer::Flush { node, conn, generation });
+                    around.timer(delay, Timer::Flush { node, conn });
                 }
             }
             Effect::LaneDown { node } => {
                 let limits = self.limits;
+                self.established.remove(&node);
                 self.lanes.entry(node).or_insert_with(|| Lane::new(limits)).disconnect();
             }
             Effect::LaneReset { node } => {
@@ -442,10 +450,13 @@ impl Node {
         wire.order = Some(order);
         match order {
             AuthOrder::Now => {
-                wire.auth_sent = Some(self.clock.last);
                 around.send(end, Segment::Auth);
                 if wire.peer_has_authenticated {
                     self.later.push_back(Later::Established(conn));
+                }
+                let until = self.clock.last + self.time_to_answer(conn);
+                if let Some(wire) = self.wires.get_mut(&conn) {
+                    wire.others_wait_until = Some(until);
                 }
             }
             AuthOrder::AfterPeer if wire.peer_has_authenticated => {
@@ -455,15 +466,24 @@ impl Node {
         }
     }
 
-    /// Of all connections to a node, one at most has our authentication line and not the peer's, or
-    /// both ends could finish different ones.
+    /// How long a peer that was sent our authentication line has to answer before other connections
+    /// that claim to be the same node go on: less where many do, as anybody can claim that.
+    fn time_to_answer(&self, conn: ConnId) -> Duration {
+        const USUAL_CLAIMS: usize = 4;
+        let peer = self.wires.get(&conn).and_then(|wire| wire.peer.as_ref());
+        let claims = self.wires.values().filter(|wire| wire.peer.as_ref() == peer);
+        let claims = claims.filter(|wire| !wire.established && !wire.closing).count();
+        CONNECT_INTERVAL.mul_f64(USUAL_CLAIMS as f64 / claims.max(USUAL_CLAIMS) as f64)
+    }
+
+    /// Of all connections to a node, one at most has our authentication line and not the peer's
+    /// until it had its time to answer, or both ends could finish different ones.
     fn check_authentications(&mut self, conn: ConnId) {
         let Some(peer) = self.wires.get(&conn).and_then(|wire| wire.peer.as_ref()) else { return };
-        let patience = Duration::from_secs(2);
         let under_way = self.wires.values().filter(|wire| {
-            let sent = wire.auth_sent.is_some_and(|at| self.clock.last < at + patience);
+            let has_time = wire.others_wait_until.is_some_and(|until| self.clock.last < until);
             wire.peer.as_ref() == Some(peer)
-                && sent
+                && has_time
                 && !wire.peer_has_authenticated
                 && !wire.closing
         });
@@ -587,7 +607,7 @@ impl Node {
                     self.drive(around, Kernel::tick);
                 }
             }
-            Timer::Flush { node, conn, generation } => self.flush(around, &node, conn, generation),
+            Timer::Flush { node, conn } => self.flush(around, &node, conn),
             Timer::Close { conn, reason } => self.ended(around, conn, &reason),
             Timer::HandshakeOver { conn } => {
                 if self.wires.get(&conn).is_some_and(|wire| !wire.established) {

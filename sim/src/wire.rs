@@ -14,8 +14,9 @@ pub(crate) struct Wire {
     pub(crate) framing: Framing,
     pub(crate) peer: Option<NodeId>,
     pub(crate) order: Option<AuthOrder>,
-    /// When our authentication line was sent, by the node's clock.
-    pub(crate) auth_sent: Option<Duration>,
+    /// Our authentication line was sent; until then, by the node's clock, no other connection to
+    /// the same node goes on.
+    pub(crate) others_wait_until: Option<Duration>,
     pub(crate) peer_has_authenticated: bool,
     pub(crate) established: bool,
     /// The kernel wants it closed, and that is under way: nothing is read any more.
@@ -37,7 +38,7 @@ impl Wire {
             framing,
             peer: None,
             order: None,
-            auth_sent: None,
+            others_wait_until: None,
             peer_has_authenticated: false,
             established: false,
             closing: false,

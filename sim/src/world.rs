@@ -15,6 +15,9 @@ use rand::{Rng as _, SeedableRng as _};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+/// Every node's `connect_interval`.
+pub(crate) const CONNECT_INTERVAL: Duration = Duration::from_secs(2);
+
 /// A place for a node; what runs there may crash and start again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct HostId(pub usize);
@@ -169,7 +172,7 @@ impl World {
             addresses: spec.advertised.clone().unwrap_or_else(|| spec.addresses.clone()),
             seeds: spec.seeds.clone(),
             monitor_timeout: Duration::from_secs(30),
-            connect_interval: Duration::from_secs(2),
+            connect_interval: CONNECT_INTERVAL,
             secure: spec.secure,
             heal: spec.heal,
             grace: spec.grace,

@@ -71,6 +71,22 @@ fn a_request_of_the_database_to_a_node_that_is_gone_is_not_left_waiting() {
     }
 }
 
+/// A writer that had been woken for a connection took what was meant for the next one.
+#[test]
+fn what_waits_for_a_new_connection_is_not_written_to_the_old_one() {
+    if let Some(failure) = run(&Plan::new(7_043_677)) {
+        report(&failure);
+    }
+}
+
+/// Five connections claimed to be one node: each has less time to prove it than one alone.
+#[test]
+fn connections_take_turns_in_authenticating_however_many_there_are() {
+    if let Some(failure) = run(&Plan::new(7_060_471)) {
+        report(&failure);
+    }
+}
+
 #[test]
 fn a_network_of_two_hundred_nodes_keeps_its_promises() {
     let mut plan = Plan::of_nodes(3, 200);
