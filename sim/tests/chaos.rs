@@ -99,7 +99,7 @@ fn a_network_of_two_hundred_nodes_keeps_its_promises() {
 #[test]
 fn one_seed_reproduces_a_run() {
     for seed in 1_000..1_005 {
-        let plan = Plan::new(seed);
+        let plan = Plan { traced: true, ..Plan::new(seed) };
         assert_eq!(plan.run().ok(), plan.run().ok(), "seed {seed}");
     }
 }

@@ -204,6 +204,8 @@ pub struct Plan {
     pub setup: Setup,
     /// Whether everything that happens is printed.
     pub verbose: bool,
+    /// Whether the outcome has a hash over everything that happens: a sixth of the time of a run.
+    pub traced: bool,
     /// What is done, each after a pause.
     pub ops: Vec<(Duration, Op)>,
 }
@@ -251,7 +253,7 @@ impl Plan {
         let len = random.random_range(20..=longest) * nodes.div_ceil(8);
         let faults = if peaceful { 0 } else { random.random_range(0..=40) };
         let ops = (0..len).map(|_| (pause(random), op(random, faults))).collect();
-        Plan { seed, setup, verbose: false, ops }
+        Plan { seed, setup, verbose: false, traced: false, ops }
     }
 }
 

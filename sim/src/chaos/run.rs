@@ -55,7 +55,7 @@ pub struct Outcome {
     pub fired: u64,
     /// Perl slaves that had to adopt a master, of those that still ran at the end.
     pub healed: u64,
-    /// A hash over everything that happened: equal for equal runs.
+    /// A hash over everything that happened, if the plan is traced: equal for equal runs.
     pub trace: u64,
 }
 
@@ -222,7 +222,9 @@ impl<'a> Run<'a> {
             let life = (host, self.world.incarnation(host));
             let node = self.world.spec(host).node.clone();
             for happening in &happenings {
-                self.trace(&(host, self.world.now(), format!("{happening:?}")));
+                if self.plan.traced {
+                    self.trace(&(host, self.world.now(), format!("{happening:?}")));
+                }
                 if self.plan.verbose {
                     eprintln!("{:?} {host:?} {happening:?}", self.world.now());
                 }
