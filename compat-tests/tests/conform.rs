@@ -345,7 +345,9 @@ fn a_run_ends_whoever_answers() {
         let mut target = target(None, None);
         target.patience = Duration::from_millis(50);
         target.monitor_timeout = Duration::from_millis(50);
-        let report = inside.run(report(plan(Place::Dial(address), target)));
+        // Who asks for all checks by name gets them, even of what is no node.
+        let plan = Plan { only: vec!["*".to_owned()], ..plan(Place::Dial(address), target) };
+        let report = inside.run(report(plan));
         let is_pass = |finding: &&compat_tests::conform::Finding| {
             // Whoever closes refuses well.
             let closes = finding.check.sentence.starts_with("Refuses")
@@ -393,8 +395,73 @@ fn the_command_reports_and_its_exit_status_tells() {
     assert_eq!((code, &json["missed"]), (Some(0), &json!(0)));
     assert!(json["passed"].as_u64() > Some(4));
     assert!(std::fs::read_to_string(junit).unwrap().contains("snd-echo"));
-    let stranger = ["--only", "snd-echo", "--secret", "another secret"];
+    let stranger = ["--only", "auth-hmac,snd-echo", "--secret", "another secret"];
     let (code, text) = aemp(&[&[&*address][..], &stranger].concat());
     assert_eq!(code, Some(1));
-    assert!(text.contains("MISS") && text.contains("Fix first: snd-echo"), "{text}");
+    assert!(text.contains("MISS") && text.contains("Fix first: auth-hmac"), "{text}");
+}
+
+/// What a whole run against that place comes to, if it cannot be tested.
+fn obstacle(inside: &Inside, place: Place, secret: &str) -> String {
+    let target = Target {
+        secret: Some(secret.into()),
+        patience: Duration::from_secs(2),
+        ..Target::default()
+    };
+    inside.run(run(plan(place, target), |_| {})).unwrap_err().to_string()
+}
+
+#[test]
+fn what_cannot_be_tested_is_no_miss_but_the_end_of_the_run_with_the_way_out() {
+    let inside = Inside::new();
+    let dial = |address: &str| Place::Dial(address.to_owned());
+
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = nobody.local_addr().unwrap().to_string();
+    let silent = obstacle(&inside, dial(&address), SECRET);
+    assert!(
+        silent.starts_with(&format!("no AEMP 2 node answers at {address}: waited 2s")),
+        "{silent}"
+    );
+    drop(nobody);
+    let refused = obstacle(&inside, dial(&address), SECRET);
+    assert!(
+        refused.contains("Connection refused") && refused.contains("start the node"),
+        "{refused}"
+    );
+
+    let ours = inside.start_as("ours", |builder| builder.secret(SECRET).bind("127.0.0.1:0"));
+    let address = ours.addresses()[0].to_string();
+    let stranger = obstacle(&inside, dial(&address), "another secret");
+    assert!(
+        stranger.contains("cannot authenticate") && stranger.contains("--secret"),
+        "{stranger}"
+    );
+
+    let command = |command: &str| listening(format!("{command}; : {{seeds}}"));
+    let ended = obstacle(&inside, command("echo 'out of luck' >&2; exit 3"), SECRET);
+    assert!(ended.contains("exit status: 3") && ended.contains("out of luck"), "{ended}");
+    let idle = obstacle(&inside, command("exec sleep 60"), SECRET);
+    assert!(idle.starts_with("no node dialled within"), "{idle}");
+}
+
+#[test]
+fn a_node_that_ends_on_the_way_ends_the_run_and_the_checks_that_ran_are_named() {
+    let inside = Inside::new();
+    let ours = inside.start_as("ours", |builder| builder.secret(SECRET).bind("127.0.0.1:0"));
+    let address = ours.addresses()[0].to_string();
+    let target = Target { patience: Duration::from_secs(1), ..target(None, None) };
+    let (tell, told) = std::sync::mpsc::channel();
+    let watch = move |progress: &Progress| {
+        if let Progress::Found(_) = progress {
+            // Nobody listens after the first one.
+            let _ = tell.send(());
+        }
+    };
+    let run = inside.spawn(run(plan(Place::Dial(address.clone()), target), watch));
+    told.recv().unwrap();
+    inside.run(ours.shutdown());
+    let error = inside.run(run).unwrap().unwrap_err().to_string();
+    let expected = format!("the node at {address} takes no connections any more");
+    assert!(error.starts_with(&expected) && error.contains("were running: "), "{error}");
 }

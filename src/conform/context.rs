@@ -144,7 +144,7 @@ impl Ctx {
     }
 
     /// How long a node may take until it dials a seed again.
-    fn until_dialled(&self) -> Duration {
+    pub(super) fn until_dialled(&self) -> Duration {
         self.target.patience * 3
     }
 

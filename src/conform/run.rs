@@ -4,9 +4,12 @@
 use super::check::{Check, Level, Listening};
 use super::checks;
 use super::context::{Ctx, Reach, Target};
+use super::node_process::NodeProcess;
 use super::position::Position;
+use super::precondition::{self, Extent, Obstacle};
 use super::profile::Profile;
 use super::stop::{Stop, Verdict};
+use parking_lot::Mutex;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::process::Stdio;
@@ -14,7 +17,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
-use tokio::process::{Child, Command};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 
@@ -87,6 +89,9 @@ pub enum PlanError {
         /// Why.
         source: io::Error,
     },
+    /// The node cannot be tested: that is no miss.
+    #[error(transparent)]
+    Obstacle(#[from] Obstacle),
 }
 
 /// How a check ended.
@@ -164,10 +169,18 @@ pub enum Progress {
     Found(Finding),
 }
 
+/// What the tasks of a run tell it.
+enum Event {
+    Found(Finding),
+    /// Nothing more can be found out.
+    Over(Obstacle),
+}
+
 /// Carries the plan out, and gives what came of each check, in the order of the checks.
 ///
 /// # Errors
-/// If the plan makes no sense; a node that errs, or is not there, is no error.
+/// If the plan makes no sense, or the node cannot be tested: it is not there, ends, or belongs to
+/// another network. A node that errs is no error.
 pub async fn run(
     plan: Plan,
     mut progress: impl FnMut(&Progress),
@@ -181,7 +194,7 @@ pub async fn run(
         let deviation = plan.profile.and_then(|profile| profile.deviation(check.id, position));
         deviation.filter(|deviation| deviation.breaks_node)
     };
-    let (findings, mut found) = mpsc::unbounded_channel();
+    let (events, mut happened) = mpsc::unbounded_channel();
     let mut harmless = Vec::new();
     for check in &checks {
         match breaks_node(check) {
@@ -190,13 +203,22 @@ pub async fn run(
                 let outcome =
                     Outcome::Skipped(format!("it would break the node: {}", deviation.explanation));
                 let duration = Duration::ZERO;
-                let _ = findings.send(Finding { check, position, outcome, duration });
+                let _ = events.send(Event::Found(Finding { check, position, outcome, duration }));
             }
         }
     }
     let target = Arc::new(plan.target.clone());
     let end = Instant::now() + LONGEST_RUN.max(target.monitor_timeout * 2);
-    let runner = Runner { target, run: run_label(), findings, end, dialled: Arc::default() };
+    let extent = Extent::of(&plan.only);
+    let runner = Runner {
+        target,
+        extent,
+        run: run_label(),
+        events,
+        end,
+        dialled: Arc::default(),
+        under_way: Arc::default(),
+    };
     let work: std::pin::Pin<Box<dyn Future<Output = ()> + Send>> = match &plan.place {
         Place::Dial(address) => Box::pin(runner.dial(harmless, address.clone())),
         Place::Listen { host, start } => {
@@ -206,7 +228,9 @@ pub async fn run(
                 .await
                 .map_err(|source| PlanError::Listen { host, source })?;
             match start {
-                Start::Command(command) => Box::pin(runner.with_command(seats, command.clone())),
+                Start::Command(command) => {
+                    Box::pin(runner.with_command(seats, command.clone(), host))
+                }
                 Start::ByHand => {
                     progress(&Progress::StartWith(all_addresses(&seats)));
                     Box::pin(runner.by_hand(seats))
@@ -216,9 +240,17 @@ pub async fn run(
     };
     let work = tokio::spawn(work);
     let mut all = Vec::new();
-    while let Some(finding) = found.recv().await {
-        progress(&Progress::Found(finding.clone()));
-        all.push(finding);
+    while let Some(event) = happened.recv().await {
+        match event {
+            Event::Found(finding) => {
+                progress(&Progress::Found(finding.clone()));
+                all.push(finding);
+            }
+            Event::Over(obstacle) => {
+                work.abort();
+                return Err(obstacle.into());
+            }
+        }
     }
     // It has given all it found.
     let _ = work.await;
@@ -283,18 +315,33 @@ fn all_addresses(seats: &[Seat]) -> Vec<SocketAddr> {
 #[derive(Clone)]
 struct Runner {
     target: Arc<Target>,
+    /// What has to hold before the first check.
+    extent: Extent,
     run: String,
-    findings: mpsc::UnboundedSender<Finding>,
+    events: mpsc::UnboundedSender<Event>,
     /// When the run has to be over.
     end: Instant,
     /// Whether the node has ever dialled.
     dialled: Arc<AtomicBool>,
+    under_way: Arc<Mutex<UnderWay>>,
+}
+
+/// What the checks of a run are doing.
+#[derive(Debug, Default)]
+struct UnderWay {
+    running: Vec<&'static str>,
+    ended: usize,
 }
 
 impl Runner {
     /// First what nodes need to understand each other, then how they bear those that err: a node
     /// that suffers from the latter still shows what it can do.
     async fn dial(self, checks: Vec<&'static Check>, address: String) {
+        let reach = Reach::Dial(address.clone());
+        let met = precondition::meets(&self.ctx("first", reach), &address, self.extent).await;
+        if let Err(obstacle) = met {
+            return self.over(obstacle);
+        }
         let (tame, rough): (Vec<&Check>, Vec<&Check>) =
             checks.into_iter().partition(|check| check.level < Level::Ours);
         // Those that wait for a timeout of the node run beside all others.
@@ -322,15 +369,51 @@ impl Runner {
         tasks.join_all().await;
     }
 
+    fn over(&self, obstacle: Obstacle) {
+        // Nobody listens if another task was quicker.
+        let _ = self.events.send(Event::Over(obstacle));
+    }
+
+    fn ctx(&self, name: &str, reach: Reach) -> Ctx {
+        let label = format!("{}-{name}", self.run);
+        Ctx::new(self.target.clone(), reach, label, self.dialled.clone())
+    }
+
+    /// Whether the command starts a node that can be met.
+    async fn command_works(&self, command: &str, host: IpAddr) -> Result<(), Obstacle> {
+        let listener = match TcpListener::bind((host, 0)).await {
+            Ok(listener) => Arc::new(listener),
+            // The checks have their own.
+            Err(_) => return Ok(()),
+        };
+        let addresses: Vec<SocketAddr> = listener.local_addr().into_iter().collect();
+        let place = addresses.iter().map(SocketAddr::to_string).collect::<String>();
+        let mut node = NodeProcess::start(command, &addresses, Stdio::piped());
+        let ctx = self.ctx("first", Reach::Seeds(vec![listener]));
+        let met = tokio::select! {
+            met = precondition::meets(&ctx, &place, self.extent) => met,
+            ended = node.failed() => return Err(ended),
+        };
+        match met {
+            Err(Obstacle::Unreachable { .. }) => {
+                Err(Obstacle::NobodyDials { waited: ctx.until_dialled(), said: node.said() })
+            }
+            met => met,
+        }
+    }
+
     /// Checks that can share a node have one together; each of the others has one of its own.
-    async fn with_command(self, seats: Vec<Seat>, command: String) {
+    async fn with_command(self, seats: Vec<Seat>, command: String, host: IpAddr) {
+        if let Err(obstacle) = self.command_works(&command, host).await {
+            return self.over(obstacle);
+        }
         let (shared, alone): (Vec<Seat>, Vec<Seat>) =
             seats.into_iter().partition(|(check, _)| check.listens == Listening::Shared);
         let mut tasks = JoinSet::new();
         let runner = self.clone();
         let start = command.clone();
         tasks.spawn(async move {
-            let node = NodeProcess::start(&start, &all_addresses(&shared));
+            let node = NodeProcess::start(&start, &all_addresses(&shared), Stdio::null());
             runner.share(shared).await;
             drop(node);
         });
@@ -341,7 +424,7 @@ impl Runner {
             tasks.spawn(async move {
                 let _permit = room.acquire_owned().await;
                 let seat = [(check, listeners.clone())];
-                let _node = NodeProcess::start(&command, &all_addresses(&seat));
+                let _node = NodeProcess::start(&command, &all_addresses(&seat), Stdio::null());
                 runner.check(check, Reach::Seeds(listeners)).await;
             });
         }
@@ -354,8 +437,8 @@ impl Runner {
             seats.into_iter().partition(|(check, _)| check.listens == Listening::Shared);
         self.share(shared).await;
         if !self.dialled.load(Ordering::Relaxed) {
-            // There is nobody whom one check could take from another.
-            return self.share(alone).await;
+            let waited = self.ctx("first", Reach::Seeds(Vec::new())).until_dialled();
+            return self.over(Obstacle::NobodyDials { waited, said: String::new() });
         }
         for (check, listeners) in alone {
             self.check(check, Reach::Seeds(listeners)).await;
@@ -374,13 +457,13 @@ impl Runner {
     /// Runs one check to an end, whatever happens in it.
     async fn check(&self, check: &'static Check, reach: Reach) {
         let start = Instant::now();
-        let position = match reach {
-            Reach::Dial(_) => Position::Dial,
-            Reach::Seeds(_) => Position::Listen,
+        let (position, address) = match &reach {
+            Reach::Dial(address) => (Position::Dial, Some(address.clone())),
+            Reach::Seeds(_) => (Position::Listen, None),
         };
-        let label = format!("{}-{}", self.run, check.id);
-        let ctx = Ctx::new(self.target.clone(), reach, label, self.dialled.clone());
+        let ctx = self.ctx(check.id, reach);
         let transcript = ctx.transcript.clone();
+        self.under_way.lock().running.push(check.id);
         let mut task = tokio::spawn((check.run)(ctx));
         let limit = limit(check, &self.target).min(self.end.saturating_duration_since(start));
         let missed = |what| Outcome::Missed { what, transcript: transcript.lines() };
@@ -395,7 +478,19 @@ impl Runner {
                 })
             }
         };
-        let _ = self.findings.send(Finding { check, position, outcome, duration: start.elapsed() });
+        if let (Outcome::Missed { .. }, Some(address)) = (&outcome, address) {
+            let running = self.under_way.lock().running.join(", ");
+            if precondition::is_gone(&address, self.target.patience).await {
+                let checks = self.under_way.lock().ended;
+                return self.over(Obstacle::Gone { address, checks, running });
+            }
+        }
+        let mut under_way = self.under_way.lock();
+        under_way.running.retain(|id| *id != check.id);
+        under_way.ended += 1;
+        drop(under_way);
+        let duration = start.elapsed();
+        let _ = self.events.send(Event::Found(Finding { check, position, outcome, duration }));
     }
 }
 
@@ -416,40 +511,5 @@ fn limit(check: &Check, target: &Target) -> Duration {
     match waits_long(check) {
         true => target.monitor_timeout * 3 / 2 + target.patience * 5,
         false => target.patience * 6,
-    }
-}
-
-/// The node under test, started by the suite; it ends with this.
-struct NodeProcess {
-    child: Option<Child>,
-}
-
-impl NodeProcess {
-    fn start(command: &str, seeds: &[SocketAddr]) -> NodeProcess {
-        let seeds: Vec<String> = seeds.iter().map(SocketAddr::to_string).collect();
-        let command = command.replace("{seeds}", &seeds.join(","));
-        let child = Command::new("sh")
-            .args(["-c", &command])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            // So that what the shell starts ends with it.
-            .process_group(0)
-            .kill_on_drop(true)
-            .spawn();
-        // Without a shell nobody dials, and the checks say so.
-        NodeProcess { child: child.ok() }
-    }
-}
-
-impl Drop for NodeProcess {
-    fn drop(&mut self) {
-        let id = self.child.as_ref().and_then(Child::id);
-        let group =
-            id.and_then(|id| i32::try_from(id).ok()).and_then(rustix::process::Pid::from_raw);
-        if let Some(group) = group {
-            // It may have ended already.
-            let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
-        }
     }
 }

@@ -272,6 +272,15 @@ pub(crate) async fn hear_auth(
 /// The whole handshake, up to where packets begin.
 pub(crate) async fn agree(conn: &mut Conn, shake: &Shake) -> Result<Agreed, Seen> {
     let greeted = greet(conn, shake).await?;
+    authenticate(conn, shake, greeted).await
+}
+
+/// What follows the greetings: TLS where both have it, and the authentication lines.
+pub(crate) async fn authenticate(
+    conn: &mut Conn,
+    shake: &Shake,
+    greeted: Greeted,
+) -> Result<Agreed, Seen> {
     let mut presented = None;
     let in_tls = match &shake.tls {
         Some(tls) if shake.claims_tls.is_none() && greeted.peer.offers_tls() => {

@@ -1,0 +1,85 @@
+//! The node under test as a process of the suite's: started by a command, and ended with the value.
+
+use super::precondition::Obstacle;
+use parking_lot::Mutex;
+use std::net::SocketAddr;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncReadExt as _};
+use tokio::process::{Child, Command};
+
+/// The node under test, started by the suite; it ends with this.
+pub(super) struct NodeProcess {
+    child: Option<Child>,
+    /// The last line on its standard error, if that is read.
+    said: Arc<Mutex<String>>,
+}
+
+impl NodeProcess {
+    pub(super) fn start(command: &str, seeds: &[SocketAddr], stderr: Stdio) -> NodeProcess {
+        let seeds: Vec<String> = seeds.iter().map(SocketAddr::to_string).collect();
+        let command = command.replace("{seeds}", &seeds.join(","));
+        let child = Command::new("sh")
+            .args(["-c", &command])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(stderr)
+            // So that what the shell starts ends with it.
+            .process_group(0)
+            .kill_on_drop(true)
+            .spawn();
+        // Without a shell nobody dials, and that is reported.
+        let mut child = child.ok();
+        let said = Arc::<Mutex<String>>::default();
+        if let Some(stderr) = child.as_mut().and_then(|child| child.stderr.take()) {
+            tokio::spawn(keep_last_line(stderr, said.clone()));
+        }
+        NodeProcess { child, said }
+    }
+
+    pub(super) fn said(&self) -> String {
+        self.said.lock().clone()
+    }
+
+    /// Resolves when the command has ended with an error; one that ends well may have left a node
+    /// in the background.
+    pub(super) async fn failed(&mut self) -> Obstacle {
+        if let Some(child) = &mut self.child
+            && let Ok(status) = child.wait().await
+            && !status.success()
+        {
+            // What it said last may still be on its way.
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            return Obstacle::CommandEnded { status, said: self.said() };
+        }
+        std::future::pending().await
+    }
+}
+
+/// Reads to the end, so that the writer never waits, and keeps the last line, as far as it is short.
+async fn keep_last_line(mut output: impl AsyncRead + Unpin, last: Arc<Mutex<String>>) {
+    const LONGEST: usize = 400;
+    let mut octets = Vec::new();
+    let mut piece = [0; 4096];
+    while let Ok(read @ 1..) = output.read(&mut piece).await {
+        octets.extend_from_slice(piece.get(..read).unwrap_or_default());
+        let surplus = octets.len().saturating_sub(2 * LONGEST);
+        octets.drain(..surplus);
+        let line = octets.trim_ascii_end().rsplit(|octet| *octet == b'\n').next();
+        let line = String::from_utf8_lossy(line.unwrap_or_default());
+        *last.lock() = line.chars().take(LONGEST).collect();
+    }
+}
+
+impl Drop for NodeProcess {
+    fn drop(&mut self) {
+        let id = self.child.as_ref().and_then(Child::id);
+        let group =
+            id.and_then(|id| i32::try_from(id).ok()).and_then(rustix::process::Pid::from_raw);
+        if let Some(group) = group {
+            // It may have ended already.
+            let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! What has to hold before a check can say anything about a node: somebody listens, greets as a node,
+//! and belongs to the network whose secret the suite has. Where it does not, that is no miss of the
+//! node's, but the end of the run, with one line that says what to do.
+
+use super::context::Ctx;
+use super::shake;
+use super::stop::Seen;
+use std::process::ExitStatus;
+use std::time::Duration;
+use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep, timeout};
+
+/// Why a node cannot be tested.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Obstacle {
+    /// No connection to the node's address.
+    #[error("cannot connect to {address}: {reason}; start the node first, or mend the address")]
+    Unreachable {
+        /// The address.
+        address: String,
+        /// Why.
+        reason: String,
+    },
+    /// Who listens there does not greet.
+    #[error("no AEMP 2 node answers at {place}: {reason}")]
+    NoNode {
+        /// Where.
+        place: String,
+        /// What came instead.
+        reason: String,
+    },
+    /// The node and the suite do not take each other for members of one network.
+    #[error(
+        "the node at {place} and the suite cannot authenticate: {reason}; give the secret or the \
+         certificate of its network (--secret, --cert); if it has them, `--only 'greet-*,auth-*'` \
+         tests how it authenticates"
+    )]
+    NotAuthenticated {
+        /// Where.
+        place: String,
+        /// What was seen.
+        reason: String,
+    },
+    /// The node was there, and is not any more.
+    #[error(
+        "the node at {address} takes no connections any more: it ended, or hangs, after {checks} \
+         checks; these were running: {running}"
+    )]
+    Gone {
+        /// The address.
+        address: String,
+        /// Checks that had ended.
+        checks: usize,
+        /// The names of those that had not.
+        running: String,
+    },
+    /// The command that starts the node has ended, and nobody has dialled.
+    #[error("the command ended ({status}) before a node dialled{}", behind(said))]
+    CommandEnded {
+        /// How.
+        status: ExitStatus,
+        /// The last line on its standard error.
+        said: String,
+    },
+    /// Nobody has dialled.
+    #[error(
+        "no node dialled within {waited:?}; has it the seeds that it was given?{}",
+        behind(said)
+    )]
+    NobodyDials {
+        /// How long the suite waited.
+        waited: Duration,
+        /// The last line on the standard error of the command that starts it, if there is one.
+        said: String,
+    },
+}
+
+/// What a command said, behind a message.
+fn behind(said: &str) -> String {
+    match said {
+        "" => String::new(),
+        said => format!("; it says: {}", said.escape_debug()),
+    }
+}
+
+/// How far a precondition goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Extent {
+    /// A connection: the checks that were asked for are about what comes next.
+    Connects,
+    /// A right handshake, too.
+    Authenticates,
+}
+
+impl Extent {
+    /// As far as checks of these names take for granted.
+    pub(super) fn of(only: &[String]) -> Extent {
+        let is_of_handshakes = |name: &String| {
+            let families = ["greet-", "auth-", "choose-", "tls-", "take-", "refuse-"];
+            name == "*" || families.iter().any(|family| name.starts_with(family))
+        };
+        match only.iter().any(is_of_handshakes) {
+            true => Extent::Connects,
+            false => Extent::Authenticates,
+        }
+    }
+}
+
+/// Fails unless the node can be met: `place` is what messages call the place where it is.
+pub(super) async fn meets(ctx: &Ctx, place: &str, extent: Extent) -> Result<(), Obstacle> {
+    let mut conn = ctx.connect("first").await.map_err(|seen| Obstacle::Unreachable {
+        address: place.to_owned(),
+        reason: without_prefix(&seen, place),
+    })?;
+    if extent == Extent::Connects {
+        return Ok(());
+    }
+    let place = place.to_owned();
+    let shake = ctx.shake("first");
+    let greeted = match shake::greet(&mut conn, &shake).await {
+        Ok(greeted) => greeted,
+        Err(seen) => return Err(Obstacle::NoNode { place, reason: seen.to_string() }),
+    };
+    let agreed = shake::authenticate(&mut conn, &shake, greeted).await;
+    match agreed.and_then(|agreed| shake::into_session(conn, &shake, agreed)) {
+        Ok(_) => Ok(()),
+        Err(seen) => Err(Obstacle::NotAuthenticated { place, reason: seen.to_string() }),
+    }
+}
+
+fn without_prefix(seen: &Seen, address: &str) -> String {
+    let text = seen.to_string();
+    let prefix = format!("cannot connect to {address}: ");
+    text.strip_prefix(&prefix).map_or(text.clone(), str::to_owned)
+}
+
+/// Whether nobody listens at an address any more; a node that is started again is waited for.
+pub(super) async fn is_gone(address: &str, patience: Duration) -> bool {
+    let deadline = Instant::now() + patience;
+    loop {
+        match timeout(patience, TcpStream::connect(address)).await {
+            Ok(Ok(_)) => return false,
+            Ok(Err(_)) | Err(_) if Instant::now() >= deadline => return true,
+            Ok(Err(_)) | Err(_) => sleep(Duration::from_millis(100)).await,
+        }
+    }
+}
