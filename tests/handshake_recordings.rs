@@ -7,8 +7,8 @@ mod recorded_handshake;
 
 use aemp::wire::auth::{AuthMethod, Secret};
 use aemp::wire::greeting::Greeting;
-use aemp::wire::handshake::{
-    Connection, HandshakeConfig, HandshakeError, Handshaker, Proceed, Progress, TlsPeer,
+use aemp::wire::session::{
+    AuthOrder, Connection, Event, HandshakeConfig, HandshakeError, Handshaker, TlsPeer,
 };
 use proptest::prelude::*;
 use recorded_handshake::*;
@@ -52,8 +52,8 @@ fn in_the_part_of_a_perl_node_we_say_what_it_said() {
 fn the_order_of_our_own_keys_is_all_that_differs() {
     for conversation in successes() {
         for (side, _) in conversation.perl_nodes() {
-            let state = side.begin(KeyOrder::Ours);
-            let own = state.output().split(|&octet| octet == b'\n').collect::<Vec<_>>();
+            let session = side.begin(KeyOrder::Ours);
+            let own = session.own_greeting().split(|&octet| octet == b'\n').collect::<Vec<_>>();
             let sorted = |line: &[u8]| {
                 let mut greeting = Greeting::parse(line).unwrap();
                 greeting.keys.sort();
@@ -136,16 +136,19 @@ fn recorded_handshakes_inside_tls_are_verified_and_the_client_is_the_recorded_on
             secret: Secret::new("not used"),
             ..b.config(KeyOrder::Recorded)
         });
-        let state = handshaker.unwrap().listen(b.nonce(), "");
-        assert_eq!(state.output(), b.greeting_octets());
+        let mut session = handshaker.unwrap().listen(b.nonce(), "");
+        assert_eq!(session.transmit(), Some(b.greeting_octets()));
         let from_a = said(&a);
         let mut pieces = Pieces::whole(&from_a);
-        let greeted = reach_greeted(state, &mut pieces).unwrap();
-        let Proceed::StartTls(tls) = greeted.proceed().unwrap() else { panic!("no TLS") };
-        assert_eq!(tls.we_are_client(), vector["tls_client"] == "b");
-        let state = tls.tls_established(TlsPeer::Verified);
-        assert_eq!(state.output(), format!("{}\n", b.lines[2]).as_bytes());
-        let peer = finish(state, &mut pieces).unwrap();
+        assert_eq!(next_event(&mut session, &mut pieces), Ok(Event::Greeted));
+        session.proceed(AuthOrder::Now);
+        let we_are_client = vector["tls_client"] == "b";
+        assert_eq!(session.poll(), Ok(Some(Event::StartTls { we_are_client })));
+        session.tls_established(TlsPeer::Verified);
+        assert_eq!(session.transmit().unwrap(), format!("{}\n", b.lines[2]).as_bytes());
+        let Ok(Event::Established(peer)) = next_event(&mut session, &mut pieces) else {
+            panic!("refused")
+        };
         assert_eq!(peer.method.name(), a.lines[2].split(';').next().unwrap());
         assert_eq!(peer.untrusted, peer.method == AuthMethod::TlsAnon);
         assert!(peer.tls);
@@ -162,14 +165,15 @@ fn recorded_data_connections_are_adopted() {
     assert_eq!(peer.connection, Connection::Data { id });
     assert_eq!(played.rest, b"raw bytes\n");
     let handshaker = Handshaker::new(conversation.a.config(KeyOrder::Ours)).unwrap();
-    let dialled = handshaker.dial_data(conversation.a.nonce(), "", "b@py-1");
-    let line = Greeting::parse(dialled.output().split(|&octet| octet == b'\n').next().unwrap());
+    let mut dialled = handshaker.dial_data(conversation.a.nonce(), "", "b@py-1");
+    let line =
+        Greeting::parse(dialled.own_greeting().split(|&octet| octet == b'\n').next().unwrap());
     let line = line.unwrap();
     let recorded = conversation.a.greeting();
     assert_eq!(line.protocol, recorded.protocol);
     assert_eq!(line.written("dataconn_id"), recorded.written("dataconn_id"));
-    let mut greeting = &*conversation.b.greeting_octets();
-    assert!(matches!(dialled.feed(&mut greeting), Ok(Progress::Reached(_))));
+    dialled.input().extend_from_slice(&conversation.b.greeting_octets());
+    assert_eq!(dialled.poll(), Ok(Some(Event::Greeted)));
 }
 
 fn hostile_lines() -> impl Strategy<Value = Vec<u8>> {
@@ -221,13 +225,14 @@ proptest! {
     #[test]
     fn an_endless_line_is_given_up_at_the_limit(octet in any::<u8>(), piece in 1..9000_usize) {
         prop_assume!(octet != b'\n');
-        let mut state = read("join-mixed.jsonl").b.begin(KeyOrder::Recorded);
+        let mut session = read("join-mixed.jsonl").b.begin(KeyOrder::Recorded);
         let piece = vec![octet; piece];
         let mut taken = 0;
         let error = loop {
-            match state.feed(&mut piece.as_slice()) {
-                Ok(Progress::NeedMore(same)) => state = same,
-                Ok(Progress::Reached(_)) => panic!("no line ended"),
+            session.input().extend_from_slice(&piece);
+            match session.poll() {
+                Ok(None) => prop_assert!(session.input().is_empty()),
+                Ok(Some(_)) => panic!("no line ended"),
                 Err(error) => break error,
             }
             taken += piece.len();

@@ -8,9 +8,8 @@ mod node_support;
 
 use aemp::wire::auth::{Nonce, Secret};
 use aemp::wire::framing::Framing;
-use aemp::wire::handshake::{HandshakeConfig, Handshaker, Proceed, Progress};
+use aemp::wire::session::{AuthOrder, Event, HandshakeConfig, Handshaker};
 use aemp::{Node, NodeId};
-use bytes::BytesMut;
 use node_support::{Log, PATIENCE, builder, join, node, settled, until, within};
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -58,34 +57,26 @@ fn member(node: &Node, id: &str, sends: Framing) -> TcpStream {
     config.secret = Secret::new("secret");
     let mut octets = [0; Nonce::OCTETS];
     getrandom::fill(&mut octets).unwrap();
-    let mut stream = stranger(node);
-    let mut read = BytesMut::new();
-    let more = |stream: &mut TcpStream, read: &mut BytesMut| {
-        let mut piece = [0; 4096];
-        let len = stream.read(&mut piece).unwrap();
-        assert!(len > 0, "the node closed the connection");
-        read.extend_from_slice(&piece[..len]);
-    };
     // Its framings are listed so that the node lets it send what it wants to.
     config.framings = vec![sends];
     let handshaker = Handshaker::new(config).unwrap();
-    let mut handshake = handshaker.dial(Nonce::from_random(&octets), "node:1");
-    stream.write_all(handshake.output()).unwrap();
-    let greeted = loop {
-        match handshake.feed(&mut read).unwrap() {
-            Progress::Reached(greeted) => break greeted,
-            Progress::NeedMore(same) => handshake = same,
-        }
-        more(&mut stream, &mut read);
-    };
-    let Proceed::Authenticate(mut state) = greeted.proceed().unwrap() else { panic!("TLS") };
-    stream.write_all(state.output()).unwrap();
+    let mut session = handshaker.dial(Nonce::from_random(&octets), "node:1");
+    let mut stream = stranger(node);
     loop {
-        match state.feed(&mut read).unwrap() {
-            Progress::Reached(_) => return stream,
-            Progress::NeedMore(same) => state = same,
+        while let Some(octets) = session.transmit() {
+            stream.write_all(&octets).unwrap();
         }
-        more(&mut stream, &mut read);
+        match session.poll().unwrap() {
+            Some(Event::Greeted) => session.proceed(AuthOrder::Now),
+            Some(Event::Established(_)) => return stream,
+            Some(other) => panic!("{other:?}"),
+            None => {
+                let mut piece = [0; 4096];
+                let len = stream.read(&mut piece).unwrap();
+                assert!(len > 0, "the node closed the connection");
+                session.input().extend_from_slice(&piece[..len]);
+            }
+        }
     }
 }
 

@@ -13,12 +13,10 @@ use aemp::value::{NodeId, Packed, PortId, Str, Value};
 use aemp::wire::auth::{AuthMethod, Nonce, Secret};
 use aemp::wire::framing::{self, Decoder, EncodeError, Framing, FramingLimits, Step};
 use aemp::wire::greeting::{Greeting, escape, unescape};
-use aemp::wire::handshake::{
-    Authenticated, Connection, Handshake, HandshakeConfig, HandshakeError, Handshaker, Proceed,
-    Progress, Tls, TlsPeer,
-};
 use aemp::wire::packet::Packet;
-use bytes::BytesMut;
+use aemp::wire::session::{
+    Agreement, AuthOrder, Connection, Event, HandshakeConfig, Handshaker, Session, Tls, TlsPeer,
+};
 use std::fmt::Debug;
 use std::time::Duration;
 
@@ -61,62 +59,48 @@ pub fn handshake(input: &[u8]) {
 /// The secret that no input knows, save for those who send it as it is.
 pub const SECRET: &str = "geheim";
 
-type Shaken = Result<(Authenticated, Vec<u8>), String>;
+type Shaken = Result<(Agreement, Vec<u8>), String>;
 
-/// Feeds a handshake to its end; gives what was agreed on and the octets left.
+/// Drives a session to where packets begin; gives what was agreed on and the octets left.
 fn shake_hands(kind: u8, pieces: &[&[u8]]) -> Shaken {
     let mut config = HandshakeConfig::new("node");
     config.secret = Secret::new(SECRET);
     config.tls = [Tls::Off, Tls::Offered, Tls::Required, Tls::Off][usize::from(kind & 3)];
     let handshaker = Handshaker::new(config).expect("a configuration");
     let nonce = Nonce::from_random(&[7; Nonce::OCTETS]);
-    let mut handshake: Handshake = match kind >> 2 & 3 {
+    let mut session: Session = match kind >> 2 & 3 {
         0 => handshaker.dial(nonce, "192.0.2.1:4040"),
         1 => handshaker.dial_data(nonce, "192.0.2.1:4040", "id"),
         _ => handshaker.listen(nonce, "192.0.2.1:4040"),
     };
+    let order = [AuthOrder::Now, AuthOrder::AfterPeer][usize::from(kind >> 6 & 1)];
     let mut pieces = pieces.iter();
-    let mut buffer = BytesMut::new();
-    let text = |error: HandshakeError| {
-        let text = error.to_string();
-        assert_is_one_line(&text, 8192);
-        text
-    };
-    let greeted = loop {
-        match handshake.feed(&mut buffer).map_err(text)? {
-            Progress::Reached(greeted) => break greeted,
-            Progress::NeedMore(same) => match pieces.next() {
-                Some(piece) => {
-                    buffer.extend_from_slice(piece);
-                    handshake = same;
-                }
-                None => return Err(same.closed().to_string()),
-            },
-        }
-    };
-    if let Connection::Data { id } = greeted.connection() {
-        assert!(!id.contains(&b'\n'));
-    }
-    let mut state = match greeted.proceed().map_err(text)? {
-        Proceed::Authenticate(state) => state,
-        Proceed::StartTls(state) => {
-            let _ = state.we_are_client();
-            let peer = if kind & 0x80 == 0 { TlsPeer::Verified } else { TlsPeer::Anonymous };
-            state.tls_established(peer)
-        }
-    };
     loop {
-        match state.feed(&mut buffer).map_err(text)? {
-            Progress::Reached(agreed) => {
-                pieces.for_each(|piece| buffer.extend_from_slice(piece));
-                return Ok((agreed, buffer.to_vec()));
-            }
-            Progress::NeedMore(same) => match pieces.next() {
-                Some(piece) => {
-                    buffer.extend_from_slice(piece);
-                    state = same;
+        let event = session.poll().map_err(|error| {
+            let text = error.to_string();
+            assert_is_one_line(&text, 8192);
+            assert_eq!(session.poll(), Err(error), "a session that has failed stays so");
+            text
+        })?;
+        match event {
+            Some(Event::Greeted) => {
+                if let Some(Connection::Data { id }) = session.connection() {
+                    assert!(!id.contains(&b'\n'));
                 }
-                None => return Err(same.closed().to_string()),
+                session.proceed(order);
+            }
+            Some(Event::StartTls { .. }) => session.tls_established(match kind & 0x80 {
+                0 => TlsPeer::Verified,
+                _ => TlsPeer::Anonymous,
+            }),
+            Some(Event::Proven) => session.authenticate(),
+            Some(Event::Established(agreement)) => {
+                pieces.for_each(|piece| session.input().extend_from_slice(piece));
+                return Ok((agreement, session.take_input().to_vec()));
+            }
+            None => match pieces.next() {
+                Some(piece) => session.input().extend_from_slice(piece),
+                None => return Err(session.closed().to_string()),
             },
         }
     }

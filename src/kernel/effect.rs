@@ -3,6 +3,7 @@
 use super::db::{ChangeSet, DbAnswer, DbMonitorId, QueryId};
 use crate::value::packed::Elements;
 use crate::value::{NodeId, Packed, Str};
+pub use crate::wire::session::AuthOrder;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -166,16 +167,6 @@ pub enum Effect {
         /// One line; what came from peers is escaped.
         text: String,
     },
-}
-
-/// In which order the two sides of a connection authenticate.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AuthOrder {
-    /// We send our line at once.
-    Now,
-    /// We send ours after the peer's was verified, so that the peer decides which of two
-    /// simultaneous connections is used.
-    AfterPeer,
 }
 
 /// A registered function to run.

@@ -1,11 +1,12 @@
 //! Starting a node: configuration, listeners, the kernel.
 
+use super::connection::tls::{AnonymousClients, Identity, TlsConfig};
+use super::connection::{self, socket};
 use super::core::{NodeParts, Shared};
 use super::deferred::{self, Deferred};
 use super::error::StartError;
 use super::settings::NodeSettings;
-use super::tls::{AnonymousClients, Identity, TlsConfig};
-use super::{Context, Node, Outcome, accept, socket};
+use super::{Context, Node, Outcome};
 use crate::config::address::{Endpoint, interface_addresses};
 use crate::config::args::{ArgsError, decode_command_line};
 use crate::config::node_id::{node_name, unique_string};
@@ -15,7 +16,7 @@ use crate::kernel::{Call, KernelConfig, LaneLimits};
 use crate::value::{NodeId, Packed, Str};
 use crate::wire::auth::Secret;
 use crate::wire::framing::FramingLimits;
-use crate::wire::handshake::{HandshakeConfig, Handshaker, Tls};
+use crate::wire::session::{HandshakeConfig, Handshaker, Tls};
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -406,7 +407,7 @@ impl NodeBuilder {
         for listener in listeners {
             let address = listener.local_addr().map(|address| address.to_string());
             tracing::info!(node = %node.id(), "listening on {}", address.unwrap_or_default());
-            shared.runtime.spawn(accept::accept(shared.clone(), listener));
+            shared.runtime.spawn(connection::accept(shared.clone(), listener));
         }
         shared.runtime.spawn(shared.clone().keep_time());
         start_services(&node, &settings.services)?;

@@ -1,14 +1,13 @@
 //! A node's inside: the kernel behind its lock, and the carrying out of what it wants done.
 
-use super::connection::{Control, Orders};
+use super::connection::{Control, Orders, PendingHandshakes};
 use super::context::Function;
 use super::deferred::{self, Deferred};
 use super::error::SendError;
 use super::fan_out::FanOuts;
 use super::lanes::{Lanes, Sent, SharedLane};
-use super::lobby::Lobby;
 use super::message::KillReason;
-use super::metrics::Tally;
+use super::metrics::ConnectionCounters;
 use super::port::{CallbackCell, Delivery, Ending, Hooks, PortCell, PortTable, Replies};
 use super::queue;
 use super::settings::NodeSettings;
@@ -33,9 +32,9 @@ pub(crate) struct Shared {
     pub(crate) settings: NodeSettings,
     pub(crate) ports: PortTable,
     pub(crate) lanes: Lanes,
-    pub(crate) tally: Tally,
+    pub(crate) counters: ConnectionCounters,
     /// Connections whose peers have not authenticated yet.
-    pub(crate) lobby: Arc<Lobby>,
+    pub(crate) pending: Arc<PendingHandshakes>,
     pub(crate) functions: RwLock<HashMap<Str, Function>>,
     pub(crate) eval: RwLock<Option<super::EvalHook>>,
     pub(crate) services: Services,
@@ -120,8 +119,8 @@ impl Shared {
             addresses,
             ports: PortTable::new(replies),
             lanes: Lanes::new(settings.lane_limits),
-            tally: Tally::default(),
-            lobby: Lobby::new(settings.handshake_limits),
+            counters: ConnectionCounters::default(),
+            pending: PendingHandshakes::new(settings.handshake_limits),
             settings,
             functions: RwLock::default(),
             eval: RwLock::default(),

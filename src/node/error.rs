@@ -113,7 +113,7 @@ pub enum ConnectionError {
     },
     /// The handshake failed.
     #[error(transparent)]
-    Handshake(#[from] crate::wire::handshake::HandshakeError),
+    Handshake(#[from] crate::wire::session::HandshakeError),
     /// The handshake took too long.
     #[error("no complete handshake within {} s", .0.as_secs_f64())]
     HandshakeTimeout(std::time::Duration),
@@ -122,7 +122,7 @@ pub enum ConnectionError {
     Displaced,
     /// TLS failed.
     #[error("TLS: {0}")]
-    Tls(String),
+    Tls(#[from] super::tls::TlsError),
     /// The peer sent something that is no packet.
     #[error("garbage in packet {number}: {problem}")]
     Garbage {
@@ -140,4 +140,7 @@ pub enum ConnectionError {
     /// We closed the connection.
     #[error("{0}")]
     Refused(String),
+    /// It is no failure: a data connection now belongs to whoever expected it.
+    #[error("handed over as a data connection")]
+    HandedOver,
 }

@@ -8,7 +8,7 @@ use super::error::ConnectionError;
 use super::{Link, Node};
 use crate::kernel::Counters;
 use crate::value::Str;
-use crate::wire::handshake::HandshakeError;
+use crate::wire::session::HandshakeError;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
@@ -172,10 +172,11 @@ impl Outcome {
             ConnectionError::Io(_) | ConnectionError::Closed => Outcome::Closed,
             ConnectionError::Garbage { .. } => Outcome::Protocol,
             ConnectionError::Refused(_) => Outcome::Unwanted,
+            ConnectionError::HandedOver => Outcome::Data,
             ConnectionError::Handshake(error) => match error {
-                HandshakeError::ClosedInGreeting | HandshakeError::ClosedInAuthentication => {
-                    Outcome::Closed
-                }
+                HandshakeError::ClosedInGreeting
+                | HandshakeError::ClosedWhileHeld
+                | HandshakeError::ClosedInAuthentication => Outcome::Closed,
                 HandshakeError::TlsRequired
                 | HandshakeError::EchoedNonce
                 | HandshakeError::MethodRefused { .. }
@@ -191,7 +192,7 @@ impl Outcome {
 
 /// What a node counts of its connections.
 #[derive(Debug, Default)]
-pub(crate) struct Tally {
+pub(crate) struct ConnectionCounters {
     dialled: [AtomicU64; Outcome::ALL.len()],
     accepted: [AtomicU64; Outcome::ALL.len()],
     lost: AtomicU64,
@@ -199,14 +200,14 @@ pub(crate) struct Tally {
     cannot_accept: AtomicBool,
 }
 
-impl Tally {
+impl ConnectionCounters {
     /// A connection could, or could not, be accepted.
     pub(super) fn accepts(&self, accepts: bool) {
         self.cannot_accept.store(!accepts, Relaxed);
     }
 
     /// A handshake has ended.
-    pub(super) fn shaken(&self, dialled: bool, outcome: Outcome) {
+    pub(super) fn handshake_ended(&self, dialled: bool, outcome: Outcome) {
         let counts = if dialled { &self.dialled } else { &self.accepted };
         if let Some(count) = counts.get(outcome as usize) {
             count.fetch_add(1, Relaxed);
@@ -292,7 +293,7 @@ impl Node {
         if shared.is_over() {
             return Err(Unhealthy::Ended);
         }
-        if shared.tally.cannot_accept.load(Relaxed) {
+        if shared.counters.cannot_accept.load(Relaxed) {
             return Err(Unhealthy::CannotAccept);
         }
         match (self.master(), self.seeds_up()) {
@@ -337,9 +338,9 @@ impl Node {
                 up,
                 opening: (connections as u64).saturating_sub(up),
                 strangers: status.strangers,
-                lost: shared.tally.lost.load(Relaxed),
+                lost: shared.counters.lost.load(Relaxed),
             },
-            handshakes: shared.tally.handshakes(),
+            handshakes: shared.counters.handshakes(),
             traffic,
             waiting: waiting as u64,
             ports: status.ports,
@@ -358,13 +359,13 @@ mod tests {
 
     #[test]
     fn every_outcome_has_its_own_counter_and_name() {
-        let tally = Tally::default();
+        let counters = ConnectionCounters::default();
         for (times, outcome) in Outcome::ALL.into_iter().enumerate() {
             for _ in 0..times {
-                tally.shaken(true, outcome);
+                counters.handshake_ended(true, outcome);
             }
         }
-        let counts = tally.handshakes();
+        let counts = counters.handshakes();
         assert_eq!(counts.len(), 2 * Outcome::ALL.len());
         let dialled: Vec<u64> =
             counts.iter().filter(|count| count.dialled).map(|count| count.count).collect();

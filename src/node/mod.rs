@@ -2,7 +2,6 @@
 //!
 //! Nothing here decides protocol questions.
 
-mod accept;
 mod builder;
 mod call;
 mod calls;
@@ -17,7 +16,6 @@ mod fan_out;
 mod lanes;
 #[cfg(test)]
 mod lanes_model;
-mod lobby;
 mod message;
 mod metrics;
 mod monitor;
@@ -26,17 +24,14 @@ mod node_port;
 pub(crate) mod port;
 pub mod probe;
 pub(crate) mod queue;
-mod reader;
 mod settings;
-pub(crate) mod socket;
 mod status;
 mod sync;
-pub mod tls;
 mod trace;
-mod writer;
 
 pub use self::builder::NodeBuilder;
 pub use self::call::Call;
+pub use self::connection::tls;
 pub use self::context::{Context, Outcome};
 pub use self::db::{Change, Db, DbError, DbMonitor, Entry, PortRef};
 pub use self::error::{CallError, ConnectionError, RecvError, SendError, StartError};

@@ -1,21 +1,18 @@
 //! Shaking hands with an address to find out what is wrong, without becoming a node of the network.
 
 use super::builder::handshaker;
-use super::error::StartError;
-use super::socket;
-use super::tls::{self, AnonymousClients, Identity, Rewind, TlsConfig, TlsError};
+use super::connection::tls::{AnonymousClients, Identity, TlsConfig, TlsError};
+use super::connection::{Channel, Stream, read, socket};
+use super::error::{ConnectionError, StartError};
 use crate::config::Settings;
 use crate::value::{NodeId, Packed, PortId, Str, StrRef, Value};
 use crate::wire::auth::{AuthMethod, Nonce};
-use crate::wire::framing::{Decoder, Framing, FramingLimits, Step, encode};
-use crate::wire::handshake::{
-    Authenticated, Authenticating, Greeted, Handshake, HandshakeError, Proceed, Progress,
-};
-use bytes::BytesMut;
+use crate::wire::framing::{Framing, FramingLimits, encode};
+use crate::wire::session::{Agreement, AuthOrder, Event, HandshakeError, Packets};
 use std::io;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use thiserror::Error;
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
 /// What a handshake that worked told about the node at the other end.
@@ -60,6 +57,18 @@ pub enum ProbeError {
     Io(#[from] io::Error),
 }
 
+impl From<ConnectionError> for ProbeError {
+    fn from(error: ConnectionError) -> Self {
+        match error {
+            ConnectionError::Connect { source, .. } => ProbeError::Connect(source),
+            ConnectionError::Handshake(error) => ProbeError::Handshake(error),
+            ConnectionError::Tls(error) => ProbeError::Tls(error),
+            ConnectionError::Io(error) => ProbeError::Io(error),
+            other => ProbeError::Io(io::Error::other(other.to_string())),
+        }
+    }
+}
+
 /// Shakes hands with what listens at an address (`host:port`), as a node with these settings but
 /// the ID `id` would, asks for the time, and closes the connection.
 ///
@@ -71,10 +80,7 @@ pub async fn probe(
     address: &str,
     limit: Duration,
 ) -> Result<Probe, ProbeError> {
-    let stream = socket::connect(address, limit).await.map_err(|error| match error {
-        super::ConnectionError::Connect { source, .. } => ProbeError::Connect(source),
-        error => ProbeError::Connect(io::Error::other(error.to_string())),
-    })?;
+    let stream = socket::connect(address, limit).await?;
     match tokio::time::timeout(limit, shake_hands(settings, id, address, stream)).await {
         Ok(result) => result,
         Err(_) => Err(ProbeError::Timeout(limit)),
@@ -85,29 +91,24 @@ async fn shake_hands(
     settings: &Settings,
     id: &NodeId,
     address: &str,
-    mut stream: TcpStream,
+    stream: TcpStream,
 ) -> Result<Probe, ProbeError> {
     let handshaker = handshaker(settings, id).map_err(ProbeError::Settings)?;
-    let mut unread = BytesMut::new();
-    let handshake = handshaker.dial(nonce().map_err(ProbeError::Settings)?, address);
-    let greeted = greet(&mut stream, &mut unread, handshake).await?;
-    match greeted.proceed()? {
-        Proceed::Authenticate(state) => {
-            let agreed = authenticate(&mut stream, &mut unread, state).await?;
-            Ok(finish(stream, unread, agreed, None, id).await)
-        }
-        Proceed::StartTls(state) => {
-            let pem = settings.cert.as_ref().map(|pem| pem.expose().as_bytes());
-            let identity = Identity::from_pem(pem.unwrap_or_default())
-                .map_err(|error| ProbeError::Settings(StartError::Config(Box::new(error))))?;
-            let config = TlsConfig::new(&identity, AnonymousClients::Refused);
-            let stream = Rewind::new(std::mem::take(&mut unread), stream);
-            let established = tls::handshake(stream, state.we_are_client(), &config).await?;
-            let summary = established.summary();
-            let state = state.tls_established(established.peer());
-            let mut stream = established.stream;
-            let agreed = authenticate(&mut stream, &mut unread, state).await?;
-            Ok(finish(stream, unread, agreed, Some(summary), id).await)
+    let tls = match &settings.cert {
+        Some(pem) => Some(
+            Identity::from_pem(pem.expose().as_bytes())
+                .map_err(|error| ProbeError::Settings(StartError::Config(Box::new(error))))?,
+        ),
+        None => None,
+    };
+    let tls = tls.map(|identity| TlsConfig::new(&identity, AnonymousClients::Refused));
+    let session = handshaker.dial(nonce().map_err(ProbeError::Settings)?, address);
+    let mut channel = Channel::new(stream, session);
+    loop {
+        match channel.event().await? {
+            Event::Established(agreement) => return Ok(finish(channel, agreement, id).await),
+            // Neither TLS, which is part of it, nor our line is left to us.
+            _ => channel = channel.proceed(AuthOrder::Now, tls.as_ref()).await?,
         }
     }
 }
@@ -123,128 +124,56 @@ fn nonce() -> Result<Nonce, StartError> {
     Ok(Nonce::from_random(&octets))
 }
 
-async fn greet(
-    stream: &mut TcpStream,
-    unread: &mut BytesMut,
-    mut handshake: Handshake,
-) -> Result<Greeted, ProbeError> {
-    let own = handshake.output().to_vec();
-    stream.write_all(&own).await?;
-    loop {
-        match handshake.feed(unread)? {
-            Progress::Reached(greeted) => return Ok(greeted),
-            Progress::NeedMore(same) => handshake = same,
-        }
-        if read(stream, unread).await? == 0 {
-            return Err(handshake.closed().into());
-        }
-    }
-}
-
-async fn authenticate<S: AsyncRead + AsyncWrite + Unpin>(
-    stream: &mut S,
-    unread: &mut BytesMut,
-    mut state: Authenticating,
-) -> Result<Authenticated, ProbeError> {
-    let own = state.output().to_vec();
-    let written = async {
-        stream.write_all(&own).await?;
-        stream.flush().await
-    };
-    written.await.map_err(refused)?;
-    loop {
-        match state.feed(unread)? {
-            Progress::Reached(authenticated) => return Ok(authenticated),
-            Progress::NeedMore(same) => state = same,
-        }
-        if read(stream, unread).await.map_err(refused)? == 0 {
-            return Err(state.closed().into());
-        }
-    }
-}
-
-/// Who refuses our certificate says so when TLS is established for us already.
-fn refused(error: io::Error) -> ProbeError {
-    match TlsError::on_established(&error) {
-        Some(error) => error.into(),
-        None => error.into(),
-    }
-}
-
-/// Reads what is there; 0 if the connection ended, whatever way.
-async fn read<S: AsyncRead + Unpin>(stream: &mut S, unread: &mut BytesMut) -> io::Result<usize> {
-    match stream.read_buf(unread).await {
-        Err(error)
-            if matches!(
-                error.kind(),
-                io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset
-            ) =>
-        {
-            Ok(0)
-        }
-        read => read,
-    }
-}
-
-async fn finish<S: AsyncRead + AsyncWrite + Unpin>(
-    mut stream: S,
-    mut unread: BytesMut,
-    agreed: Authenticated,
-    tls: Option<String>,
-    id: &NodeId,
-) -> Probe {
+async fn finish(channel: Channel, agreement: Agreement, id: &NodeId) -> Probe {
     const PATIENCE: Duration = Duration::from_secs(2);
-    let asked = ask_time(&mut stream, &mut unread, &agreed, id);
-    let clock_ahead = tokio::time::timeout(PATIENCE, asked).await.ok().flatten();
-    let node = NodeId::new(agreed.peer.node_id.as_slice());
+    let (mut stream, session) = channel.into_parts();
+    let clock_ahead = match session.into_packets(FramingLimits::default()) {
+        Some(packets) => {
+            let asked = ask_time(&mut stream, packets, agreement.send_framing, id);
+            tokio::time::timeout(PATIENCE, asked).await.ok().flatten()
+        }
+        None => None,
+    };
+    let node = NodeId::new(agreement.peer.node_id.as_slice());
     Probe {
         // Whoever has authenticated has a node ID that is one.
         node: node.unwrap_or_else(|_| id.clone()),
-        provider: Str::octets(agreed.peer.written("provider").unwrap_or_default()),
-        method: agreed.method,
-        framing: agreed.send_framing,
-        tls,
+        provider: Str::octets(agreement.peer.written("provider").unwrap_or_default()),
+        method: agreement.method,
+        framing: agreement.send_framing,
+        tls: stream.tls_summary(),
         clock_ahead,
     }
 }
 
 /// How far the node's clock is ahead; `None` if it does not tell.
-async fn ask_time<S: AsyncRead + AsyncWrite + Unpin>(
-    stream: &mut S,
-    unread: &mut BytesMut,
-    agreed: &Authenticated,
+async fn ask_time(
+    stream: &mut Stream,
+    mut packets: Packets,
+    framing: Framing,
     id: &NodeId,
 ) -> Option<f64> {
     const PORT: &str = "time";
     let reply = PortId::new(id, StrRef::text(PORT));
     let question = Packed::of(&("", "time", reply.as_str().to_owned())).ok()?;
     let mut octets = Vec::new();
-    encode(agreed.send_framing, question.as_elements(), &mut octets).ok()?;
+    encode(framing, question.as_elements(), &mut octets).ok()?;
     let before = SystemTime::now();
     stream.write_all(&octets).await.ok()?;
     stream.flush().await.ok()?;
-    let mut decoder = Decoder::new(agreed.receive_framing, FramingLimits::default());
     loop {
-        let used = match decoder.next(unread).ok()? {
-            Step::More { used } => {
-                let _ = unread.split_to(used);
-                if read(stream, unread).await.ok()? == 0 {
-                    return None;
-                }
-                continue;
+        while let Some(packet) = packets.poll().ok()? {
+            if packet.first_str().is_some_and(|port| port == StrRef::text(PORT)) {
+                let values: Vec<Value> = packet.after(1).decode().ok()?;
+                let theirs = values.first()?.to_number()?.to_f64();
+                let ours = before.duration_since(UNIX_EPOCH).ok()?.as_secs_f64();
+                let halfway = before.elapsed().unwrap_or_default().as_secs_f64() / 2.0;
+                return Some(theirs - (ours + halfway));
             }
-            Step::Packet { used, elements } => {
-                if elements.first_str().is_some_and(|port| port == StrRef::text(PORT)) {
-                    let values: Vec<Value> = elements.after(1).decode().ok()?;
-                    let theirs = values.first()?.to_number()?.to_f64();
-                    let ours = before.duration_since(UNIX_EPOCH).ok()?.as_secs_f64();
-                    let halfway = before.elapsed().unwrap_or_default().as_secs_f64() / 2.0;
-                    return Some(theirs - (ours + halfway));
-                }
-                used
-            }
-        };
-        let _ = unread.split_to(used);
+        }
+        if read(stream, packets.input()).await.ok()? == 0 {
+            return None;
+        }
     }
 }
 

@@ -1,10 +1,10 @@
 //! What a running node has to know besides what its kernel knows.
 
-use super::tls::TlsConfig;
+use super::connection::tls::TlsConfig;
 use crate::config::settings::HandshakeLimits;
 use crate::kernel::LaneLimits;
 use crate::wire::framing::FramingLimits;
-use crate::wire::handshake::Handshaker;
+use crate::wire::session::Handshaker;
 use std::time::Duration;
 
 /// Settings that stay as they are while the node runs.

@@ -97,7 +97,7 @@ impl Node {
                 software: software.clone(),
             }
         };
-        let lobby = shared.lobby.figures();
+        let pending = shared.pending.figures();
         Status {
             node: Str::from(self.id().clone()),
             provider: concat!("aemp-", env!("CARGO_PKG_VERSION")).into(),
@@ -106,9 +106,9 @@ impl Node {
             master,
             ports: ports as u64,
             links: up.iter().map(link).collect(),
-            strangers: lobby.strangers,
-            refused: lobby.refused,
-            displaced: lobby.displaced,
+            strangers: pending.pending,
+            refused: pending.refused,
+            displaced: pending.displaced,
             families: families.into_iter().map(|(family, keys)| (family, keys as u64)).collect(),
         }
     }

@@ -1,12 +1,11 @@
 //! A conversation of two nodes, understood by somebody who hears both and is neither.
 
 use super::auth::{AuthMethod, Secret};
-use super::framing::{Decoder, Framing, FramingError, FramingLimits, Step};
+use super::framing::{Decoder, FramingError, FramingLimits, Step};
 use super::greeting::{AEMP, AEMP_DATACONN, Greeting};
+use super::session::{AuthLine, BadLine, Line, Lines, PERL_LINE_LIMIT};
 use crate::value::Value;
-
-/// More octets without a line end are no line of a greeting; the reference allows as many.
-const LONGEST_LINE: usize = 4096;
+use bytes::{Buf as _, BytesMut};
 
 /// Who says something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -130,6 +129,11 @@ pub enum Wrong {
 }
 
 /// A conversation as far as it was heard.
+///
+/// What a [`Session`](super::session::Session) is for one end of a connection, this is for somebody
+/// between both ends: it reads the same lines and packets, but of two sides, chooses and sends
+/// nothing, and judges a proof only if it knows the secret. Put what is heard into
+/// [`Conversation::hear`], which tells what it means.
 #[derive(Debug)]
 pub struct Conversation {
     secret: Option<Secret>,
@@ -139,19 +143,16 @@ pub struct Conversation {
 
 #[derive(Debug)]
 struct Speaker {
-    unread: Vec<u8>,
-    /// Both lines of the greeting as far as they are there, each with its LF.
-    greeting_octets: Vec<u8>,
+    unread: BytesMut,
+    lines: Lines,
     greeting: Option<Greeting>,
     state: State,
 }
 
 #[derive(Debug)]
 enum State {
-    Greeting,
-    Nonce,
-    /// Both lines of the greeting are said.
-    Greeted,
+    /// The three lines before packets.
+    Lines,
     Packets(Decoder),
     Opaque(Opaque),
 }
@@ -161,10 +162,10 @@ impl Conversation {
     #[must_use]
     pub fn new(secret: Option<Secret>) -> Self {
         let speaker = || Speaker {
-            unread: Vec::new(),
-            greeting_octets: Vec::new(),
+            unread: BytesMut::new(),
+            lines: Lines::new(PERL_LINE_LIMIT),
             greeting: None,
-            state: State::Greeting,
+            state: State::Lines,
         };
         let limits = FramingLimits::default();
         Conversation { secret, limits, speakers: [speaker(), speaker()] }
@@ -192,7 +193,7 @@ impl Conversation {
     /// What is left of a side that says nothing more.
     pub fn end(&mut self, side: Side) -> Option<Said> {
         let speaker = self.speaker_mut(side);
-        let octets = std::mem::take(&mut speaker.unread);
+        let octets = speaker.rest();
         let is_inside =
             matches!(&speaker.state, State::Packets(decoder) if decoder.is_inside_a_packet());
         (is_inside || !octets.is_empty()).then_some(Said::Unfinished { octets })
@@ -215,10 +216,10 @@ impl Conversation {
     }
 
     fn next(&mut self, side: Side) -> Option<Said> {
-        match &self.speaker(side).state {
-            State::Greeting => self.speaker_mut(side).first_line(),
-            State::Nonce => self.speaker_mut(side).second_line(),
-            State::Greeted => self.after_greeting(side),
+        let speaker = self.speaker(side);
+        match speaker.state {
+            State::Lines if speaker.lines.is_greeted() => self.after_greeting(side),
+            State::Lines => self.speaker_mut(side).greeting_line(),
             State::Packets(_) => self.speaker_mut(side).packet(),
             State::Opaque(_) => self.speaker_mut(side).opaque(),
         }
@@ -227,121 +228,82 @@ impl Conversation {
     /// What comes behind the greeting depends on both greetings.
     fn after_greeting(&mut self, side: Side) -> Option<Said> {
         let (speaker, other) = (self.speaker(side), self.speaker(side.other()));
-        if matches!(other.state, State::Opaque(Opaque::AfterAnError)) && other.greeting.is_none() {
+        let opaque = match &other.state {
             // What talks to something else is not judged.
-            self.speaker_mut(side).state = State::Opaque(Opaque::AfterAnError);
+            State::Opaque(Opaque::AfterAnError) if other.greeting.is_none() => {
+                Some(Opaque::AfterAnError)
+            }
+            State::Lines if !other.lines.is_greeted() => return None,
+            _ => {
+                let greetings = [&speaker.greeting, &other.greeting];
+                let tls = greetings.map(|found| found.as_ref().is_some_and(Greeting::offers_tls));
+                (tls == [true, true]).then_some(Opaque::Encrypted)
+            }
+        };
+        if let Some(opaque) = opaque {
+            self.speaker_mut(side).state = State::Opaque(opaque);
             return self.next(side);
         }
-        if matches!(other.state, State::Greeting | State::Nonce) {
-            return None;
-        }
-        let greetings = [&speaker.greeting, &other.greeting].map(Option::as_ref);
-        if greetings.iter().all(|greeting| greeting.is_some_and(Greeting::offers_tls)) {
-            self.speaker_mut(side).state = State::Opaque(Opaque::Encrypted);
-            return self.next(side);
-        }
-        let is_data = greetings
-            .iter()
-            .any(|greeting| greeting.is_some_and(|found| found.protocol == AEMP_DATACONN));
-        let line = match self.speaker_mut(side).line() {
-            Line::Whole(line) => line,
-            Line::Begun => return None,
-            Line::TooLong => return Some(self.speaker_mut(side).wrong(Wrong::LineTooLong)),
-        };
-        let fields: Vec<&[u8]> = line.split(|&octet| octet == b';').collect();
-        let [method, token, framing, ..] = fields.as_slice() else {
-            let speaker = self.speaker_mut(side);
-            speaker.unread.splice(..0, line.iter().copied().chain([b'\n']));
-            return Some(speaker.wrong(Wrong::Authentication));
-        };
-        let verdict = self.judge(side, method, token);
-        let limits = self.limits;
         let speaker = self.speaker_mut(side);
-        let known = std::str::from_utf8(framing).ok().and_then(Framing::from_name);
-        speaker.state = match known {
+        let line = match speaker.lines.next(&mut speaker.unread) {
+            Ok(Some(Line::Authentication(line))) => line,
+            Ok(_) => return None,
+            Err(bad) => return Some(speaker.bad_line(bad)),
+        };
+        let verdict = self.judge(side, &line);
+        let (limits, is_data) = (self.limits, self.is_for_data());
+        self.speaker_mut(side).state = match line.known_framing() {
             _ if is_data => State::Opaque(Opaque::Data),
             Some(framing) => State::Packets(Decoder::new(framing, limits)),
             None => State::Opaque(Opaque::AfterAnError),
         };
-        Some(Said::Authentication {
-            method: method.to_vec(),
-            token: token.to_vec(),
-            framing: framing.to_vec(),
-            verdict,
-        })
+        let AuthLine { method, token, framing } = line;
+        Some(Said::Authentication { method, token, framing, verdict })
     }
 
-    fn judge(&self, side: Side, method: &[u8], token: &[u8]) -> Verdict {
-        let Some(method) = AuthMethod::from_name(method) else {
+    fn is_for_data(&self) -> bool {
+        let greetings = self.speakers.iter().filter_map(|speaker| speaker.greeting.as_ref());
+        greetings.into_iter().any(|greeting| greeting.protocol == AEMP_DATACONN)
+    }
+
+    fn judge(&self, side: Side, line: &AuthLine) -> Verdict {
+        let Some(method) = AuthMethod::from_name(&line.method) else {
             return Verdict::MethodUnknown;
         };
         if method.needs_secret() && self.secret.is_none() {
             return Verdict::SecretUnknown;
         }
-        let own = &self.speaker(side).greeting_octets;
-        let other = &self.speaker(side.other()).greeting_octets;
-        match method.verify(self.secret.as_ref(), token, own, other) {
+        let own = self.speaker(side).lines.greeting();
+        let other = self.speaker(side.other()).lines.greeting();
+        match method.verify(self.secret.as_ref(), &line.token, own, other) {
             true => Verdict::Right,
             false => Verdict::Wrong,
         }
     }
 }
 
-enum Line {
-    Whole(Vec<u8>),
-    Begun,
-    TooLong,
-}
-
 impl Speaker {
-    /// The next line, without its end.
-    fn line(&mut self) -> Line {
-        let Some(at) = memchr::memchr(b'\n', &self.unread) else {
-            return match self.unread.len() > LONGEST_LINE {
-                true => Line::TooLong,
-                false => Line::Begun,
-            };
-        };
-        let mut line: Vec<u8> = self.unread.drain(..=at).collect();
-        line.pop();
-        if line.last() == Some(&b'\r') {
-            line.pop();
-        }
-        Line::Whole(line)
+    /// Everything that was not understood.
+    fn rest(&mut self) -> Vec<u8> {
+        let mut octets = self.lines.take_partial();
+        octets.extend_from_slice(&self.unread.split());
+        octets
     }
 
-    fn first_line(&mut self) -> Option<Said> {
-        let line = match self.line() {
-            Line::Whole(line) => line,
-            Line::Begun => return None,
-            Line::TooLong => return Some(self.wrong(Wrong::LineTooLong)),
-        };
-        let known =
-            |greeting: &Greeting| greeting.protocol == AEMP || greeting.protocol == AEMP_DATACONN;
-        match Greeting::parse(&line).ok().filter(known) {
-            Some(greeting) => {
-                self.greeting_octets = [line.as_slice(), b"\n"].concat();
+    fn greeting_line(&mut self) -> Option<Said> {
+        match self.lines.next(&mut self.unread) {
+            Ok(Some(Line::Greeting(greeting))) => {
+                if greeting.protocol != AEMP && greeting.protocol != AEMP_DATACONN {
+                    return Some(
+                        self.bad_line(BadLine::NotAGreeting(self.lines.greeting().into())),
+                    );
+                }
                 self.greeting = Some(greeting.clone());
-                self.state = State::Nonce;
                 Some(Said::Greeting(greeting))
             }
-            None => {
-                self.unread.splice(..0, line.into_iter().chain([b'\n']));
-                Some(self.wrong(Wrong::Greeting))
-            }
-        }
-    }
-
-    fn second_line(&mut self) -> Option<Said> {
-        match self.line() {
-            Line::Whole(line) => {
-                self.greeting_octets.extend_from_slice(&line);
-                self.greeting_octets.push(b'\n');
-                self.state = State::Greeted;
-                Some(Said::Nonce(line))
-            }
-            Line::Begun => None,
-            Line::TooLong => Some(self.wrong(Wrong::LineTooLong)),
+            Ok(Some(Line::Nonce(line))) => Some(Said::Nonce(line)),
+            Ok(_) => None,
+            Err(bad) => Some(self.bad_line(bad)),
         }
     }
 
@@ -357,10 +319,10 @@ impl Speaker {
             }
             Err(error) => (0, Some(Err(error))),
         };
-        self.unread.drain(..used.min(self.unread.len()));
+        self.unread.advance(used.min(self.unread.len()));
         match found? {
             Ok(values) => Some(Said::Packet(values)),
-            Err(error) => Some(self.wrong(Wrong::Packet(error))),
+            Err(error) => Some(self.wrong(Wrong::Packet(error), Vec::new())),
         }
     }
 
@@ -368,13 +330,23 @@ impl Speaker {
         let State::Opaque(what) = self.state else {
             return None;
         };
-        let octets = std::mem::take(&mut self.unread).len();
+        let octets = self.unread.split().len();
         (octets > 0).then_some(Said::Opaque { what, octets })
     }
 
-    fn wrong(&mut self, problem: Wrong) -> Said {
+    fn bad_line(&mut self, bad: BadLine) -> Said {
+        match bad {
+            BadLine::TooLong(line) => self.wrong(Wrong::LineTooLong, line),
+            BadLine::NotAGreeting(line) => self.wrong(Wrong::Greeting, line),
+            BadLine::NotAuthentication(line) => self.wrong(Wrong::Authentication, line),
+        }
+    }
+
+    /// Nothing is understood from `octets` on, which were read already.
+    fn wrong(&mut self, problem: Wrong, mut octets: Vec<u8>) -> Said {
         self.state = State::Opaque(Opaque::AfterAnError);
-        Said::Wrong { problem, octets: std::mem::take(&mut self.unread) }
+        octets.append(&mut self.rest());
+        Said::Wrong { problem, octets }
     }
 }
 
@@ -482,7 +454,7 @@ mod tests {
         conversation.hear(Side::Dialler, &authentication(0));
         let said = conversation.hear(Side::Dialler, b"[\"a\"] {}");
         assert!(matches!(said[1].1, Said::Wrong { problem: Wrong::Packet(_), .. }), "{said:?}");
-        let said = Conversation::new(None).hear(Side::Listener, &[b'x'; LONGEST_LINE + 1]);
+        let said = Conversation::new(None).hear(Side::Listener, &[b'x'; PERL_LINE_LIMIT + 1]);
         assert!(matches!(said[0].1, Said::Wrong { problem: Wrong::LineTooLong, .. }));
     }
 }

@@ -1,9 +1,10 @@
-//! The octets of AEMP 2 without I/O: greeting, authentication, handshake and the three framings.
+//! The octets of AEMP 2 without I/O: a connection's session, its greetings and proofs, and the three
+//! framings of its packets.
 
 pub mod auth;
 pub mod conversation;
 pub mod framing;
 pub mod greeting;
-pub mod handshake;
 pub mod packet;
 pub mod recording;
+pub mod session;

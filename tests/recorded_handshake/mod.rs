@@ -6,11 +6,10 @@ use std::path::{Path, PathBuf};
 use aemp::wire::auth::{AuthMethod, Nonce, Secret};
 use aemp::wire::framing::Framing;
 use aemp::wire::greeting::Greeting;
-use aemp::wire::handshake::{
-    Authenticated, Authenticating, Greeted, Handshake, HandshakeConfig, HandshakeError, Handshaker,
-    Proceed, Progress, Tls, TlsPeer,
-};
 use aemp::wire::recording::Entry;
+use aemp::wire::session::{
+    Agreement, AuthOrder, Event, HandshakeConfig, HandshakeError, Handshaker, Session, Tls, TlsPeer,
+};
 use base64::Engine as _;
 use serde_json::Value;
 
@@ -76,7 +75,7 @@ impl Side {
     }
 
     /// Our machine in the part of this side.
-    pub fn begin(&self, order: KeyOrder) -> Handshake {
+    pub fn begin(&self, order: KeyOrder) -> Session {
         let handshaker = Handshaker::new(self.config(order)).unwrap();
         let peer_addr = self.greeting().value("peeraddr").unwrap();
         let peer_addr = std::str::from_utf8(&peer_addr).unwrap();
@@ -162,28 +161,13 @@ pub fn read_from(path: &Path) -> Conversation {
     Conversation { file: file.to_owned(), a: side("a"), b: side("b") }
 }
 
-pub fn reach_greeted(
-    mut state: Handshake,
-    pieces: &mut Pieces<'_>,
-) -> Result<Greeted, HandshakeError> {
+/// The next event of a session that reads these pieces.
+pub fn next_event(session: &mut Session, pieces: &mut Pieces<'_>) -> Result<Event, HandshakeError> {
     loop {
-        match state.feed(&mut pieces.unread)? {
-            Progress::Reached(greeted) => return Ok(greeted),
-            Progress::NeedMore(same) if !pieces.arrive() => return Err(same.closed()),
-            Progress::NeedMore(same) => state = same,
-        }
-    }
-}
-
-pub fn finish(
-    mut state: Authenticating,
-    pieces: &mut Pieces<'_>,
-) -> Result<Authenticated, HandshakeError> {
-    loop {
-        match state.feed(&mut pieces.unread)? {
-            Progress::Reached(authenticated) => return Ok(authenticated),
-            Progress::NeedMore(same) if !pieces.arrive() => return Err(same.closed()),
-            Progress::NeedMore(same) => state = same,
+        match session.poll()? {
+            Some(event) => return Ok(event),
+            None if !pieces.arrive() => return Err(session.closed()),
+            None => session.input().extend_from_slice(std::mem::take(&mut pieces.unread)),
         }
     }
 }
@@ -207,10 +191,15 @@ impl<'a> Pieces<'a> {
         Pieces { unread: &[], to_come: octets.chunks(1).rev().collect() }
     }
 
-    /// Brings the next piece, if there is one; the state has taken all that was there.
+    /// Brings the next piece, if there is one.
     pub fn arrive(&mut self) -> bool {
-        assert!(self.unread.is_empty());
-        self.to_come.pop().map(|piece| self.unread = piece).is_some()
+        if self.unread.is_empty()
+            && let Some(piece) = self.to_come.pop()
+        {
+            self.unread = piece;
+            return true;
+        }
+        !self.unread.is_empty()
     }
 
     pub fn rest(mut self) -> Vec<u8> {
@@ -222,21 +211,24 @@ impl<'a> Pieces<'a> {
 /// What we say in the part of one side, and what we think of the other.
 pub struct Played {
     pub output: Vec<u8>,
-    pub outcome: Result<Authenticated, HandshakeError>,
+    pub outcome: Result<Agreement, HandshakeError>,
     pub rest: Vec<u8>,
 }
 
-pub fn play(state: Handshake, mut pieces: Pieces<'_>) -> Played {
-    let mut output = state.output().to_vec();
-    let outcome = reach_greeted(state, &mut pieces).and_then(|greeted| {
-        let state = match greeted.proceed()? {
-            Proceed::Authenticate(state) => state,
-            Proceed::StartTls(tls) => tls.tls_established(TlsPeer::Verified),
-        };
-        output.extend_from_slice(state.output());
-        finish(state, &mut pieces)
-    });
-    Played { output, outcome, rest: pieces.rest() }
+pub fn play(mut session: Session, mut pieces: Pieces<'_>) -> Played {
+    let mut output = Vec::new();
+    let outcome = loop {
+        output.extend(session.transmit().unwrap_or_default());
+        match next_event(&mut session, &mut pieces) {
+            Ok(Event::Greeted) => session.proceed(AuthOrder::Now),
+            Ok(Event::StartTls { .. }) => session.tls_established(TlsPeer::Verified),
+            Ok(Event::Proven) => panic!("nothing was held back"),
+            Ok(Event::Established(agreement)) => break Ok(agreement),
+            Err(error) => break Err(error),
+        }
+    };
+    let rest = [session.take_input().to_vec(), pieces.rest()].concat();
+    Played { output, outcome, rest }
 }
 
 pub fn said(side: &Side) -> Vec<u8> {

@@ -9,9 +9,7 @@ use aemp::node::NodeBuilder;
 use aemp::node::tls::{self, AnonymousClients, Identity, TlsConfig};
 use aemp::wire::auth::{Nonce, Secret};
 use aemp::wire::framing::Framing;
-use aemp::wire::handshake::{
-    Authenticating, Handshake, HandshakeConfig, Handshaker, Proceed, Progress, Tls,
-};
+use aemp::wire::session::{AuthOrder, Event, HandshakeConfig, Handshaker, Session, Tls};
 use aemp::{Node, NodeId};
 use bytes::BytesMut;
 use std::time::Duration;
@@ -83,29 +81,32 @@ impl Peer {
         introduction: &Introduction<'_>,
     ) -> std::io::Result<Peer> {
         let address = node.addresses()[0].to_string();
-        let mut stream = TcpStream::connect(&address).await?;
-        let mut unread = BytesMut::new();
-        let mut handshake = greeting(introduction);
-        stream.write_all(handshake.output()).await?;
-        let greeted = loop {
-            match handshake.feed(&mut unread).unwrap() {
-                Progress::Reached(greeted) => break greeted,
-                Progress::NeedMore(same) => handshake = same,
+        let stream = TcpStream::connect(&address).await?;
+        let mut session = begin(introduction);
+        let mut stream: Box<dyn Stream> = Box::new(stream);
+        loop {
+            while let Some(octets) = session.transmit() {
+                // Behind the peer's greeting comes our authentication line.
+                let line = introduction.line.filter(|_| session.peer().is_some());
+                stream.write_all(line.map_or(&*octets, str::as_bytes)).await?;
+                stream.flush().await?;
             }
-            more(&mut stream, &mut unread).await?;
-        };
-        let line = introduction.line;
-        match greeted.proceed().unwrap() {
-            Proceed::Authenticate(state) => authenticate(stream, unread, state, line).await,
-            Proceed::StartTls(state) => {
-                let identity = Identity::from_pem(introduction.pem.unwrap().as_bytes()).unwrap();
-                let config = TlsConfig::new(&identity, AnonymousClients::Refused);
-                let stream = tls::Rewind::new(unread, stream);
-                let established =
-                    tls::handshake(stream, state.we_are_client(), &config).await.unwrap();
-                let peer = established.peer();
-                let state = state.tls_established(peer);
-                authenticate(established.stream, BytesMut::new(), state, line).await
+            match session.poll().unwrap() {
+                Some(Event::Greeted) => session.proceed(AuthOrder::Now),
+                Some(Event::StartTls { we_are_client }) => {
+                    let pem = introduction.pem.unwrap().as_bytes();
+                    let identity = Identity::from_pem(pem).unwrap();
+                    let config = TlsConfig::new(&identity, AnonymousClients::Refused);
+                    let plain = tls::Rewind::new(session.take_input(), stream);
+                    let established = tls::handshake(plain, we_are_client, &config).await.unwrap();
+                    session.tls_established(established.peer());
+                    stream = Box::new(established.stream);
+                }
+                Some(Event::Proven) => unreachable!("nothing is held back"),
+                Some(Event::Established(_)) => {
+                    return Ok(Peer { stream, unread: session.take_input() });
+                }
+                None => more(&mut stream, session.input()).await?,
             }
         }
     }
@@ -132,7 +133,7 @@ impl Peer {
     }
 }
 
-fn greeting(introduction: &Introduction<'_>) -> Handshake {
+fn begin(introduction: &Introduction<'_>) -> Session {
     let mut config = HandshakeConfig::new(introduction.id);
     config.framings = vec![Framing::Json];
     config.secret = introduction.secret.and_then(|secret| Secret::new(secret.as_bytes()));
@@ -144,24 +145,6 @@ fn greeting(introduction: &Introduction<'_>) -> Handshake {
     match introduction.data {
         Some(id) => handshaker.dial_data(nonce, "127.0.0.1:1", id),
         None => handshaker.dial(nonce, "127.0.0.1:1"),
-    }
-}
-
-async fn authenticate<S: Stream + 'static>(
-    mut stream: S,
-    mut unread: BytesMut,
-    mut state: Authenticating,
-    line: Option<&str>,
-) -> std::io::Result<Peer> {
-    let own = line.map_or_else(|| state.output().to_vec(), |line| line.as_bytes().to_vec());
-    stream.write_all(&own).await?;
-    stream.flush().await?;
-    loop {
-        match state.feed(&mut unread).unwrap() {
-            Progress::Reached(_) => return Ok(Peer { stream: Box::new(stream), unread }),
-            Progress::NeedMore(same) => state = same,
-        }
-        more(&mut stream, &mut unread).await?;
     }
 }
 

@@ -5,7 +5,7 @@ use aemp::Value;
 use aemp::wire::auth::{AuthMethod, Nonce, Secret};
 use aemp::wire::framing::Framing;
 use aemp::wire::greeting::Greeting;
-use aemp::wire::handshake::{HandshakeConfig, Handshaker, Proceed, Progress};
+use aemp::wire::session::{AuthOrder, Event, HandshakeConfig, Handshaker};
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -283,34 +283,23 @@ impl Link {
         let mut random = [0; Nonce::OCTETS];
         getrandom_fill(&mut random);
         let nonce = Nonce::from_random(&random);
-        let mut state = match node_dialled {
+        let mut session = match node_dialled {
             true => handshaker.listen(nonce, "relay"),
             false => handshaker.dial(nonce, "relay"),
         };
-        stream.write_all(state.output()).await.ok()?;
-        let mut unread = BytesMut::new();
-        let greeted = loop {
-            match state.feed(&mut unread).ok()? {
-                Progress::Reached(greeted) => break greeted,
-                Progress::NeedMore(same) => state = same,
-            }
-            if stream.read_buf(&mut unread).await.ok()? == 0 {
-                return None;
-            }
-        };
-        let Proceed::Authenticate(mut state) = greeted.proceed().ok()? else {
-            return None;
-        };
-        stream.write_all(state.output()).await.ok()?;
         let agreed = loop {
-            match state.feed(&mut unread).ok()? {
-                Progress::Reached(agreed) => break agreed,
-                Progress::NeedMore(same) => state = same,
+            while let Some(octets) = session.transmit() {
+                stream.write_all(&octets).await.ok()?;
             }
-            if stream.read_buf(&mut unread).await.ok()? == 0 {
-                return None;
+            match session.poll().ok()? {
+                Some(Event::Greeted) => session.proceed(AuthOrder::Now),
+                Some(Event::Established(agreement)) => break agreement,
+                Some(_) => return None,
+                None if stream.read_buf(session.input()).await.ok()? == 0 => return None,
+                None => {}
             }
         };
+        let unread = session.take_input();
         let (sends, receives) = (agreed.send_framing, agreed.receive_framing);
         Some(Link { stream, unread, sends, receives })
     }

@@ -12,7 +12,7 @@ use aemp::config::node_id::{node_name, unique_string};
 use aemp::node::probe::{Probe, ProbeError, probe};
 use aemp::node::tls::{Identity, Refusal, TlsError};
 use aemp::wire::auth::AuthMethod;
-use aemp::wire::handshake::HandshakeError;
+use aemp::wire::session::HandshakeError;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -1,6 +1,6 @@
 //! The asking side: announces a stream, makes sure that the announcement is in, and dials.
 
-use super::{CONNECT, DataStream, EXPECT, StreamError, handshake, packed};
+use super::{CONNECT, DataStream, EXPECT, StreamError, packed, session};
 use crate::config::node_id::unique_string;
 use crate::kernel::db::LOCATIONS;
 use crate::node::core::Shared;
@@ -161,7 +161,7 @@ pub(super) async fn dial_node(
     let limit = limit.max(SHORTEST_DIAL);
     let mut problems = Vec::new();
     for address in addresses {
-        let dialled = handshake::dial(shared, to, &address, id);
+        let dialled = session::dial(shared, to, &address, id);
         match tokio::time::timeout(limit, dialled).await {
             Ok(Ok(stream)) => return Ok(stream),
             Ok(Err(error)) => problems.push(format!("{address}: {error}")),

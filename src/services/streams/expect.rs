@@ -1,17 +1,15 @@
 //! The listening side: streams that others have announced.
 
 use super::table::Expectation;
-use super::{StreamFunction, TAG, connect, handshake};
+use super::{StreamFunction, TAG, connect, session};
+use crate::node::connection::Channel;
 use crate::node::context::Context;
 use crate::node::core::Shared;
 use crate::node::deferred::panic_text;
 use crate::node::{ConnectionError, KillReason, Message, MessageRef};
 use crate::value::{NodeId, PortId, Str};
-use crate::wire::handshake::Greeted;
-use bytes::BytesMut;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::TcpStream;
 use tokio_util::task::AbortOnDropHandle;
 
 /// A peer may ask us to wait this many seconds and no longer.
@@ -80,15 +78,13 @@ async fn serve(
 pub(crate) async fn adopt(
     shared: &Shared,
     id: &Str,
-    stream: TcpStream,
-    unread: BytesMut,
-    greeted: Greeted,
+    channel: Channel,
 ) -> Result<(), ConnectionError> {
     let refused = || ConnectionError::Refused(format!("data connection {id} is not expected"));
     if !shared.services.streams.is_expected(id) {
         return Err(refused());
     }
-    let stream = handshake::authenticate(shared, stream, unread, greeted).await?;
+    let stream = session::authenticate(shared, channel).await?;
     tracing::debug!(node = %shared.id, "data connection {id} with {}", stream.peer());
     shared.services.streams.complete(id, stream).map_err(|_| refused())
 }

@@ -27,7 +27,7 @@
 
 mod connect;
 mod expect;
-mod handshake;
+mod session;
 mod stream;
 mod table;
 

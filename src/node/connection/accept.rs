@@ -1,8 +1,8 @@
 //! Takes connections that others make, for as long as the node runs.
 
-use super::connection;
-use super::core::Shared;
-use super::lobby::{Origin, and_others};
+use super::pending::{Origin, and_others};
+use super::serve;
+use crate::node::core::Shared;
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -21,23 +21,23 @@ pub(crate) async fn accept(shared: Arc<Shared>, listener: TcpListener) {
         };
         match accepted {
             Ok((stream, address)) => {
-                shared.tally.accepts(true);
+                shared.counters.accepts(true);
                 // A listener on all addresses has none itself.
                 let own = match own {
                     Some(own) if !own.is_unspecified() => Some(own),
                     _ => stream.local_addr().ok().map(|address| address.ip()),
                 };
-                let guest = shared.lobby.enter(Origin::of(address.ip(), own));
-                connection::accept(&shared, stream, address.to_string(), guest);
+                let pending = shared.pending.add(Origin::of(address.ip(), own));
+                serve(&shared, stream, address.to_string(), pending);
             }
             // The peer has given up before it was accepted: the next one may be there.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(error) => {
                 // Out of file descriptors, most likely: pausing beats spinning, and who has not
                 // authenticated makes room for who may.
-                shared.tally.accepts(false);
-                shared.lobby.make_room();
-                if let Some(unlogged) = shared.lobby.may_log(Instant::now()) {
+                shared.counters.accepts(false);
+                shared.pending.make_room();
+                if let Some(unlogged) = shared.pending.may_log(Instant::now()) {
                     let others = and_others(unlogged);
                     tracing::warn!(node = %shared.id, "cannot accept connections: {error}{others}");
                 }

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use super::{Connection, Handshake};
+use super::lines::PERL_LINE_LIMIT;
+use super::{Connection, Session};
 use crate::wire::auth::{AuthMethod, Nonce, Secret};
 use crate::wire::framing::Framing;
 use crate::wire::greeting::{self, Greeting, Role, printable};
@@ -54,7 +55,7 @@ impl HandshakeConfig {
             framings: Framing::ALL.to_vec(),
             secret: None,
             tls: Tls::Off,
-            line_limit: PEERS_TAKE,
+            line_limit: PERL_LINE_LIMIT,
             keys: Vec::new(),
         }
     }
@@ -86,7 +87,7 @@ pub enum HandshakeConfigError {
     NoFraming,
     /// Peers would refuse the greeting for its length.
     #[error(
-        "our greeting would have {octets} octets, peers take {PEERS_TAKE}: use fewer or shorter keys"
+        "our greeting would have {octets} octets, peers take {PERL_LINE_LIMIT}: use fewer or shorter keys"
     )]
     GreetingTooLong {
         /// The length of the longest greeting that we might send.
@@ -94,12 +95,10 @@ pub enum HandshakeConfigError {
     },
 }
 
-/// How much of a line Perl nodes take.
-const PEERS_TAKE: usize = 4096;
 /// What the address of a peer and the ID of a data connection may add to a greeting.
 const VARYING: usize = 1024;
 
-/// Begins handshakes: a checked [`HandshakeConfig`]. Cheap to clone.
+/// Begins sessions: a checked [`HandshakeConfig`]. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Handshaker {
     config: Arc<HandshakeConfig>,
@@ -138,7 +137,7 @@ impl Handshaker {
         let handshaker = Handshaker { config: Arc::new(config) };
         let octets =
             handshaker.greeting(&Connection::Node, Role::Accepts, "").compose().len() + VARYING;
-        if octets > PEERS_TAKE {
+        if octets > PERL_LINE_LIMIT {
             return Err(HandshakeConfigError::GreetingTooLong { octets });
         }
         Ok(handshaker)
@@ -149,25 +148,25 @@ impl Handshaker {
         &self.config
     }
 
-    /// The handshake of a connection that a peer made to us.
+    /// The session of a connection that a peer made to us.
     ///
     /// `peer_addr` (`host:port`) only informs the peer how it is seen here.
-    pub fn listen(&self, nonce: Nonce, peer_addr: &str) -> Handshake {
+    pub fn listen(&self, nonce: Nonce, peer_addr: &str) -> Session {
         let greeting = self.greeting(&Connection::Node, Role::Accepts, peer_addr);
-        Handshake::new(self.config.clone(), None, greeting, nonce)
+        Session::new(self.config.clone(), None, greeting, nonce)
     }
 
-    /// The handshake of a connection that we made to a node.
-    pub fn dial(&self, nonce: Nonce, peer_addr: &str) -> Handshake {
+    /// The session of a connection that we made to a node.
+    pub fn dial(&self, nonce: Nonce, peer_addr: &str) -> Session {
         let greeting = self.greeting(&Connection::Node, Role::Dials, peer_addr);
-        Handshake::new(self.config.clone(), Some(Connection::Node), greeting, nonce)
+        Session::new(self.config.clone(), Some(Connection::Node), greeting, nonce)
     }
 
-    /// The handshake of a data connection that we made, which the peer expects under this ID.
-    pub fn dial_data(&self, nonce: Nonce, peer_addr: &str, id: impl Into<Vec<u8>>) -> Handshake {
+    /// The session of a data connection that we made, which the peer expects under this ID.
+    pub fn dial_data(&self, nonce: Nonce, peer_addr: &str, id: impl Into<Vec<u8>>) -> Session {
         let connection = Connection::Data { id: id.into() };
         let greeting = self.greeting(&connection, Role::Dials, peer_addr);
-        Handshake::new(self.config.clone(), Some(connection), greeting, nonce)
+        Session::new(self.config.clone(), Some(connection), greeting, nonce)
     }
 
     fn greeting(&self, connection: &Connection, role: Role, peer_addr: &str) -> Greeting {

@@ -23,7 +23,7 @@ const VERSIONS: [&[&SupportedProtocolVersion]; 3] = [&[&TLS12], &[&TLS13], &[&TL
 
 /// The certificate of a real Perl node.
 fn perl_pem() -> String {
-    let recording = include_str!("../../../../fixtures/tls-auth.jsonl");
+    let recording = include_str!("../../../../../fixtures/tls-auth.jsonl");
     let first: serde_json::Value = serde_json::from_str(recording.lines().next().unwrap()).unwrap();
     first["pem"].as_str().unwrap().to_owned()
 }

@@ -1,7 +1,7 @@
 //! Sockets: listening, dialling, and the options that keep connections honest.
 
-use super::error::{ConnectionError, StartError};
-use super::settings::NodeSettings;
+use crate::node::error::{ConnectionError, StartError};
+use crate::node::settings::NodeSettings;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;

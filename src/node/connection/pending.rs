@@ -1,12 +1,12 @@
-//! Bounds what strangers cost: connections whose peers have not authenticated yet.
+//! Bounds what connections cost whose peers have not authenticated yet: the pending handshakes.
 //!
-//! Where there is no room the *oldest* stranger makes room for the new one: of the same address if
-//! that has too many, else of the address that has most. Who means it authenticates within a few
-//! round trips; who wants to keep others out would have to fill all places anew within that time,
-//! over and over. Were new ones refused instead, filling them once per handshake timeout would do.
+//! Where there are too many, the *oldest* one makes room for the new one: of the same address if that
+//! has too many, else of the address that has most. An honest peer authenticates within a few round
+//! trips; to keep others out, an attacker has to replace all pending handshakes within that time, over
+//! and over. If new ones were refused instead, filling the table once per handshake timeout would do.
 //!
-//! Nodes of this machine are counted apart, and not per address: hundreds may start at once, and
-//! nobody elsewhere can take their places.
+//! Connections from this machine are counted apart, and not per address: hundreds of nodes may start
+//! at once, and nobody elsewhere can take their places.
 
 use crate::config::settings::HandshakeLimits;
 use parking_lot::Mutex;
@@ -17,9 +17,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
-/// How many strangers of this machine there may be, if it can open twice as many files.
+/// Pending handshakes with this machine, if the process may open twice as many files.
 const MOST_LOCAL: usize = 16 << 10;
-/// How many refusals are logged one after another; one more each [`LOG_INTERVAL`].
+/// Refusals logged in a row; after that, one more each [`LOG_INTERVAL`].
 const LOG_BURST: u32 = 20;
 const LOG_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -45,34 +45,34 @@ impl Origin {
     }
 }
 
-/// What has come of those who connected.
+/// How the handshakes of connections that others made have ended so far.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Figures {
-    /// Connections that are in their handshake.
-    pub(crate) strangers: u64,
-    /// Those that had to make room so far.
+    /// Handshakes under way.
+    pub(crate) pending: u64,
+    /// Those that had to make room.
     pub(crate) displaced: u64,
-    /// Those whose handshake failed so far, the displaced ones included.
+    /// Those that failed, the displaced ones included.
     pub(crate) refused: u64,
 }
 
-/// All connections that others made and that have not authenticated yet.
+/// All connections that others made and whose peers have not authenticated yet.
 #[derive(Debug)]
-pub(crate) struct Lobby {
+pub(crate) struct PendingHandshakes {
     limits: HandshakeLimits,
     most_local: usize,
-    guests: Mutex<Guests>,
+    table: Mutex<Table>,
     log: Mutex<LogBudget>,
     displaced: AtomicU64,
     refused: AtomicU64,
 }
 
 #[derive(Debug, Default)]
-struct Guests {
+struct Table {
     next: u64,
-    /// By origin and in the order in which they came: what tells them to go.
+    /// By origin and in order of arrival: what tells each to make room.
     places: HashMap<Origin, BTreeMap<u64, oneshot::Sender<()>>>,
-    /// How many there are, those of this machine not counted.
+    /// How many there are, without those of this machine.
     from_elsewhere: usize,
 }
 
@@ -83,44 +83,44 @@ struct LogBudget {
     unlogged: u64,
 }
 
-impl Lobby {
+impl PendingHandshakes {
     pub(crate) fn new(limits: HandshakeLimits) -> Arc<Self> {
-        Lobby::of_a_machine(limits, open_files())
+        PendingHandshakes::of_a_machine(limits, open_files())
     }
 
-    /// Strangers take at most half of what the machine lets this process open each.
+    /// Pending handshakes take at most half of the files that this process may open.
     fn of_a_machine(mut limits: HandshakeLimits, open_files: usize) -> Arc<Self> {
         limits.total = limits.total.min(open_files / 2).max(1);
-        Arc::new(Lobby {
+        Arc::new(PendingHandshakes {
             limits,
             most_local: MOST_LOCAL.min(open_files / 2).max(1),
-            guests: Mutex::default(),
+            table: Mutex::default(),
             log: Mutex::new(LogBudget { lines: LOG_BURST, since: Instant::now(), unlogged: 0 }),
             displaced: AtomicU64::new(0),
             refused: AtomicU64::new(0),
         })
     }
 
-    /// Lets a new connection in; somebody else may have to go for it.
-    pub(crate) fn enter(self: &Arc<Self>, origin: Origin) -> Guest {
+    /// Adds a new connection; another one may have to make room for it.
+    pub(crate) fn add(self: &Arc<Self>, origin: Origin) -> PendingHandshake {
         let (told_to_go, must_go) = oneshot::channel();
-        let mut guests = self.guests.lock();
-        let displaced = guests.make_room(origin, &self.limits, self.most_local);
-        let number = guests.next;
-        guests.next += 1;
-        guests.places.entry(origin).or_default().insert(number, told_to_go);
-        guests.from_elsewhere += usize::from(origin != Origin::Local);
-        drop(guests);
+        let mut table = self.table.lock();
+        let displaced = table.make_room(origin, &self.limits, self.most_local);
+        let number = table.next;
+        table.next += 1;
+        table.places.entry(origin).or_default().insert(number, told_to_go);
+        table.from_elsewhere += usize::from(origin != Origin::Local);
+        drop(table);
         self.send_away(displaced);
-        Guest { lobby: self.clone(), origin, number, must_go: Some(must_go), kept: None }
+        PendingHandshake { all: self.clone(), origin, number, must_go: Some(must_go), kept: None }
     }
 
-    /// Makes the oldest stranger go, for want of file descriptors; those of elsewhere first.
+    /// Makes the oldest one go, for want of file descriptors; those from elsewhere first.
     pub(crate) fn make_room(&self) {
-        let mut guests = self.guests.lock();
-        let largest = guests.largest().unwrap_or(Origin::Local);
-        let displaced = guests.take_oldest(largest);
-        drop(guests);
+        let mut table = self.table.lock();
+        let largest = table.largest().unwrap_or(Origin::Local);
+        let displaced = table.take_oldest(largest);
+        drop(table);
         self.send_away(displaced);
     }
 
@@ -132,23 +132,23 @@ impl Lobby {
     }
 
     pub(crate) fn figures(&self) -> Figures {
-        let guests = self.guests.lock();
-        let strangers = guests.places.values().map(|places| places.len() as u64).sum();
+        let table = self.table.lock();
+        let pending = table.places.values().map(|places| places.len() as u64).sum();
         Figures {
-            strangers,
+            pending,
             displaced: self.displaced.load(Ordering::Relaxed),
             refused: self.refused.load(Ordering::Relaxed),
         }
     }
 
-    /// Counts a stranger whose handshake failed, and tells whether that is to be logged: if so, with
-    /// how many were not since the last one that was.
+    /// Counts a handshake that failed. `Some` if it is to be logged, with the number of failures since
+    /// the last one that was logged.
     pub(crate) fn refused(&self) -> Option<u64> {
         self.refused.fetch_add(1, Ordering::Relaxed);
         self.may_log(Instant::now())
     }
 
-    /// Whether something that strangers can bring about at will may be logged now.
+    /// As [`PendingHandshakes::refused`], for other events that anybody can cause at will.
     pub(crate) fn may_log(&self, now: Instant) -> Option<u64> {
         let mut log = self.log.lock();
         let earned = now.saturating_duration_since(log.since).as_secs() / LOG_INTERVAL.as_secs();
@@ -174,7 +174,7 @@ pub(crate) fn and_others(unlogged: u64) -> String {
     }
 }
 
-impl Guests {
+impl Table {
     fn make_room(
         &mut self,
         origin: Origin,
@@ -194,7 +194,7 @@ impl Guests {
         None
     }
 
-    /// The origin with most strangers, and of several the one that has waited longest.
+    /// The origin with most pending handshakes; of several, the one with the oldest.
     fn largest(&self) -> Option<Origin> {
         let elsewhere = self.places.iter().filter(|(origin, _)| **origin != Origin::Local);
         let rank = |places: &BTreeMap<u64, _>| {
@@ -220,19 +220,19 @@ impl Guests {
     }
 }
 
-/// A connection's place in the lobby.
+/// A connection's place among the pending handshakes.
 #[derive(Debug)]
-pub(crate) struct Guest {
-    lobby: Arc<Lobby>,
+pub(crate) struct PendingHandshake {
+    all: Arc<PendingHandshakes>,
     origin: Origin,
     number: u64,
     must_go: Option<oneshot::Receiver<()>>,
-    /// Dropping it would look like being told to go.
+    /// The other half of `must_go`, kept since dropping it would resolve that.
     kept: Option<oneshot::Sender<()>>,
 }
 
-impl Guest {
-    /// What resolves when this one has to make room; once.
+impl PendingHandshake {
+    /// Resolves when this one has to make room; can be taken once.
     pub(crate) fn displaced(&mut self) -> impl Future<Output = ()> + use<> {
         let must_go = self.must_go.take();
         async move {
@@ -246,19 +246,19 @@ impl Guest {
         }
     }
 
-    /// The peer has authenticated: it is no stranger any more, and cannot be made to go. `false` if
-    /// it was made to go before.
-    pub(crate) fn is_known_now(&mut self) -> bool {
-        let place = self.lobby.guests.lock().take(self.origin, self.number);
+    /// The peer has authenticated: the connection is not pending any more, and cannot be made to go.
+    /// `false` if it had to make room before.
+    pub(crate) fn is_done(&mut self) -> bool {
+        let place = self.all.table.lock().take(self.origin, self.number);
         let in_time = place.is_some();
         self.kept = place;
         in_time
     }
 }
 
-impl Drop for Guest {
+impl Drop for PendingHandshake {
     fn drop(&mut self) {
-        self.lobby.guests.lock().take(self.origin, self.number);
+        self.all.table.lock().take(self.origin, self.number);
     }
 }
 
@@ -279,71 +279,72 @@ fn open_files() -> usize {
 mod tests {
     use super::*;
 
-    fn lobby(total: usize, per_address: usize) -> Arc<Lobby> {
-        Lobby::of_a_machine(HandshakeLimits { total, per_address }, 1000)
+    fn pending(total: usize, per_address: usize) -> Arc<PendingHandshakes> {
+        PendingHandshakes::of_a_machine(HandshakeLimits { total, per_address }, 1000)
     }
 
     fn address(number: u8) -> Origin {
         Origin::of(IpAddr::from([192, 0, 2, number]), None)
     }
 
-    /// Whether a guest is still there.
-    fn stays(guest: &Guest) -> bool {
-        let guests = guest.lobby.guests.lock();
-        guests.places.get(&guest.origin).is_some_and(|places| places.contains_key(&guest.number))
+    /// Whether one is still there.
+    fn stays(one: &PendingHandshake) -> bool {
+        let table = one.all.table.lock();
+        table.places.get(&one.origin).is_some_and(|places| places.contains_key(&one.number))
     }
 
     #[test]
     fn an_address_that_has_too_many_loses_its_oldest() {
-        let lobby = lobby(100, 3);
-        let other = lobby.enter(address(1));
-        let guests: Vec<Guest> = (0..5).map(|_| lobby.enter(address(2))).collect();
-        let staying: Vec<bool> = guests.iter().map(stays).collect();
+        let pending = pending(100, 3);
+        let other = pending.add(address(1));
+        let added: Vec<PendingHandshake> = (0..5).map(|_| pending.add(address(2))).collect();
+        let staying: Vec<bool> = added.iter().map(stays).collect();
         assert_eq!(staying, [false, false, true, true, true]);
         assert!(stays(&other));
-        assert_eq!(lobby.figures().displaced, 2);
-        assert_eq!(lobby.figures().strangers, 4);
+        assert_eq!(pending.figures().displaced, 2);
+        assert_eq!(pending.figures().pending, 4);
     }
 
     #[test]
     fn where_all_are_too_many_the_address_that_has_most_loses_its_oldest() {
-        let lobby = lobby(4, 3);
-        let lone = lobby.enter(address(1));
-        let many: Vec<Guest> = (0..3).map(|_| lobby.enter(address(2))).collect();
-        let others: Vec<Guest> = (3..5).map(|number| lobby.enter(address(number))).collect();
+        let pending = pending(4, 3);
+        let lone = pending.add(address(1));
+        let many: Vec<PendingHandshake> = (0..3).map(|_| pending.add(address(2))).collect();
+        let others: Vec<PendingHandshake> =
+            (3..5).map(|number| pending.add(address(number))).collect();
         assert_eq!(many.iter().map(stays).collect::<Vec<_>>(), [false, false, true]);
         assert!(stays(&lone) && others.iter().all(stays));
         // All have one each now: the oldest of all goes.
-        let last = lobby.enter(address(9));
+        let last = pending.add(address(9));
         assert!(!stays(&lone) && stays(&last) && others.iter().all(stays));
     }
 
     #[test]
     fn this_machine_is_counted_apart_and_can_open_half_of_the_files() {
-        let lobby = lobby(2, 1);
+        let pending = pending(2, 1);
         let local = Origin::of(IpAddr::from([127, 3, 2, 1]), None);
-        let first = lobby.enter(address(1));
-        let locals: Vec<Guest> = (0..501).map(|_| lobby.enter(local)).collect();
+        let first = pending.add(address(1));
+        let locals: Vec<PendingHandshake> = (0..501).map(|_| pending.add(local)).collect();
         assert!(stays(&first));
-        assert_eq!(locals.iter().filter(|guest| !stays(guest)).count(), 1);
+        assert_eq!(locals.iter().filter(|one| !stays(one)).count(), 1);
     }
 
     #[test]
-    fn who_is_known_leaves_room_and_cannot_be_made_to_go() {
-        let lobby = lobby(1, 1);
-        let mut known = lobby.enter(address(1));
+    fn whoever_has_authenticated_leaves_room_and_cannot_be_made_to_go() {
+        let pending = pending(1, 1);
+        let mut known = pending.add(address(1));
         let mut displaced = std::pin::pin!(known.displaced());
-        assert!(known.is_known_now());
-        let mut second = lobby.enter(address(2));
-        let third = lobby.enter(address(3));
-        assert!(!second.is_known_now(), "it had to make room");
+        assert!(known.is_done());
+        let mut second = pending.add(address(2));
+        let third = pending.add(address(3));
+        assert!(!second.is_done(), "it had to make room");
         assert!(stays(&third));
         let mut nobody = std::task::Context::from_waker(std::task::Waker::noop());
         assert!(displaced.as_mut().poll(&mut nobody).is_pending());
         let mut displaced = std::pin::pin!(second.displaced());
         assert!(displaced.as_mut().poll(&mut nobody).is_ready());
         drop(third);
-        assert_eq!(lobby.figures().strangers, 0);
+        assert_eq!(pending.figures().pending, 0);
     }
 
     #[test]
@@ -360,12 +361,12 @@ mod tests {
 
     #[test]
     fn a_flood_of_refusals_is_a_line_per_second_that_counts_them() {
-        let lobby = lobby(1, 1);
+        let pending = pending(1, 1);
         let start = Instant::now();
-        let logged = (0..100).filter(|_| lobby.may_log(start).is_some()).count();
+        let logged = (0..100).filter(|_| pending.may_log(start).is_some()).count();
         assert_eq!(logged, 20);
-        assert_eq!(lobby.may_log(start + Duration::from_secs(1)), Some(80));
-        assert_eq!(lobby.may_log(start + Duration::from_secs(1)), None);
+        assert_eq!(pending.may_log(start + Duration::from_secs(1)), Some(80));
+        assert_eq!(pending.may_log(start + Duration::from_secs(1)), None);
         assert_eq!(and_others(80), " (and 80 more that were not logged)");
         assert_eq!(and_others(0), "");
     }
@@ -373,10 +374,10 @@ mod tests {
     #[test]
     fn without_many_file_descriptors_there_are_fewer_places() {
         let limits = HandshakeLimits { total: 1000, per_address: 1000 };
-        let lobby = Lobby::of_a_machine(limits, 16);
-        let guests: Vec<Guest> = (0..20).map(|_| lobby.enter(address(1))).collect();
-        assert_eq!(guests.iter().filter(|guest| stays(guest)).count(), 8);
-        lobby.make_room();
-        assert_eq!(guests.iter().filter(|guest| stays(guest)).count(), 7);
+        let pending = PendingHandshakes::of_a_machine(limits, 16);
+        let added: Vec<PendingHandshake> = (0..20).map(|_| pending.add(address(1))).collect();
+        assert_eq!(added.iter().filter(|one| stays(one)).count(), 8);
+        pending.make_room();
+        assert_eq!(added.iter().filter(|one| stays(one)).count(), 7);
     }
 }

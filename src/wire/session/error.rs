@@ -39,8 +39,7 @@ pub enum HandshakeError {
     NoDataConnectionId,
     /// The peer has our own node ID: we reached ourselves, or two nodes share an ID.
     ///
-    /// It is ourselves only if `greeting` is what one of our own listening handshakes has as its
-    /// output; anybody can name our node ID (`docs/protocol.md` §1.3).
+    /// It is ourselves only if `greeting` is what one of our own listening sessions has sent; anybody can name our node ID (`docs/protocol.md` §1.3).
     #[error("peer has our own node ID {node_id}")]
     SameNodeId {
         /// The node ID.
@@ -130,6 +129,9 @@ pub enum HandshakeError {
     /// The connection ended during the greeting.
     #[error("peer closed the connection before it had greeted")]
     ClosedInGreeting,
+    /// The connection ended while we had not decided whether to go on.
+    #[error("peer closed the connection while it had to wait for us")]
+    ClosedWhileHeld,
     /// The connection ended between greeting and authentication.
     #[error(
         "peer closed the connection instead of authenticating: \

@@ -1,7 +1,7 @@
 //! The sending side of a connection: what its lane has goes to the socket.
 
-use super::lanes::SharedLane;
 use crate::kernel::Chunk;
+use crate::node::lanes::SharedLane;
 use std::future::poll_fn;
 use std::io;
 use std::mem;

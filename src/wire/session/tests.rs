@@ -19,46 +19,64 @@ fn nonce(octet: u8) -> Nonce {
     Nonce::from_random(&[octet; Nonce::OCTETS])
 }
 
-fn listen(config: HandshakeConfig) -> Handshake {
+fn listen(config: HandshakeConfig) -> Session {
     handshaker(config).listen(nonce(1), "peer:1")
 }
 
-fn dial(config: HandshakeConfig) -> Handshake {
+fn dial(config: HandshakeConfig) -> Session {
     handshaker(config).dial(nonce(2), "peer:2")
 }
 
-fn greeted(state: Handshake, mut input: &[u8]) -> Result<Greeted, HandshakeError> {
-    match state.feed(&mut input)? {
-        Progress::Reached(greeted) => Ok(greeted),
-        Progress::NeedMore(state) => Err(state.closed()),
+/// What the session sends now.
+fn says(session: &mut Session) -> Vec<u8> {
+    session.transmit().unwrap_or_default()
+}
+
+/// The next event, or the error if the peer says no more than this.
+fn event(session: &mut Session, input: &[u8]) -> Result<Event, HandshakeError> {
+    session.input().extend_from_slice(input);
+    session.poll()?.ok_or_else(|| session.closed())
+}
+
+fn greeted(mut session: Session, input: &[u8]) -> Result<Session, HandshakeError> {
+    assert_eq!(event(&mut session, input)?, Event::Greeted);
+    Ok(session)
+}
+
+/// Goes on behind the peer's greeting, in TLS with this peer if there is to be TLS.
+fn proceed(mut session: Session, tls_peer: TlsPeer) -> Result<Session, HandshakeError> {
+    session.proceed(AuthOrder::Now);
+    if let Some(event) = session.poll()? {
+        assert!(matches!(event, Event::StartTls { .. }));
+        session.tls_established(tls_peer);
+    }
+    Ok(session)
+}
+
+fn authenticating(session: Session, input: &[u8]) -> Result<Session, HandshakeError> {
+    let mut session = greeted(session, input)?;
+    says(&mut session);
+    proceed(session, TlsPeer::Verified)
+}
+
+fn finish(mut session: Session, input: &[u8]) -> Outcome {
+    match event(&mut session, input)? {
+        Event::Established(agreement) => Ok(agreement),
+        other => panic!("{other:?}"),
     }
 }
 
-fn authenticating(state: Handshake, input: &[u8]) -> Result<Authenticating, HandshakeError> {
-    Ok(match greeted(state, input)?.proceed()? {
-        Proceed::StartTls(tls) => tls.tls_established(TlsPeer::Verified),
-        Proceed::Authenticate(plain) => plain,
-    })
-}
-
-fn finish(state: Authenticating, mut input: &[u8]) -> Result<Authenticated, HandshakeError> {
-    match state.feed(&mut input)? {
-        Progress::Reached(authenticated) => Ok(authenticated),
-        Progress::NeedMore(state) => Err(state.closed()),
-    }
-}
-
-type Outcome = Result<Authenticated, HandshakeError>;
+type Outcome = Result<Agreement, HandshakeError>;
 
 /// What becomes of both sides when all that each one says reaches the other.
-fn meet(a: Handshake, b: Handshake) -> (Outcome, Outcome) {
-    let (a_says, b_says) = (a.output().to_vec(), b.output().to_vec());
-    let (a, b) = (authenticating(a, &b_says), authenticating(b, &a_says));
-    let says = |side: &Result<Authenticating, _>| match side {
-        Ok(state) => state.output().to_vec(),
+fn meet(mut a: Session, mut b: Session) -> (Outcome, Outcome) {
+    let (a_says, b_says) = (says(&mut a), says(&mut b));
+    let (mut a, mut b) = (authenticating(a, &b_says), authenticating(b, &a_says));
+    let line = |side: &mut Result<Session, _>| match side {
+        Ok(session) => says(session),
         Err(_) => Vec::new(),
     };
-    let (a_says, b_says) = (says(&a), says(&b));
+    let (a_says, b_says) = (line(&mut a), line(&mut b));
     (a.and_then(|a| finish(a, &b_says)), b.and_then(|b| finish(b, &a_says)))
 }
 
@@ -68,10 +86,11 @@ fn hear(
     greeting: &str,
     auth_line: impl FnOnce(&Peer) -> String,
 ) -> Outcome {
-    let state = listen(config);
-    let (own, peer) = (state.output().to_vec(), format!("{greeting}\nnonce\n").into_bytes());
-    let state = authenticating(state, &peer)?;
-    finish(state, format!("{}\n", auth_line(&Peer { own, peer })).as_bytes())
+    let session = listen(config);
+    let (own, peer) =
+        (session.own_greeting().to_vec(), format!("{greeting}\nnonce\n").into_bytes());
+    let session = authenticating(session, &peer)?;
+    finish(session, format!("{}\n", auth_line(&Peer { own, peer })).as_bytes())
 }
 
 struct Peer {
@@ -116,8 +135,8 @@ fn two_connections_that_somebody_ties_together_are_refused_at_both_ends() {
         (dial(secret_config("a")), handshaker(secret_config("b")).dial(nonce(3), "")),
     ];
     for (one, other) in pairs {
-        let greeting = other.output().to_vec();
-        assert_eq!(greeted(other, one.output()).unwrap_err(), HandshakeError::Relayed);
+        let greeting = other.own_greeting().to_vec();
+        assert_eq!(greeted(other, one.own_greeting()).unwrap_err(), HandshakeError::Relayed);
         assert_eq!(greeted(one, &greeting).unwrap_err(), HandshakeError::Relayed);
     }
     // Those who do not say what they are, Perl nodes, are taken as they come.
@@ -138,20 +157,82 @@ fn each_side_sends_what_the_other_listed_first() {
 #[test]
 fn two_nodes_with_certificates_use_tls_and_the_smaller_nonce_is_the_client() {
     let (dialled, listening) = (dial(tls_config("a")), listen(tls_config("b")));
-    let (a_says, b_says) = (dialled.output().to_vec(), listening.output().to_vec());
-    let in_tls = |state, says: &[u8]| match greeted(state, says).unwrap().proceed().unwrap() {
-        Proceed::StartTls(tls) => tls,
-        Proceed::Authenticate(_) => panic!("no TLS"),
+    let greetings = [&dialled, &listening].map(|session| session.own_greeting().to_vec());
+    let in_tls = |session, says: &[u8]| {
+        let mut session = greeted(session, says).unwrap();
+        assert!(session.transmit().is_some() && session.transmit().is_none());
+        session.proceed(AuthOrder::Now);
+        assert_eq!(session.transmit(), None, "TLS comes first");
+        let Ok(Some(Event::StartTls { we_are_client })) = session.poll() else { panic!("no TLS") };
+        assert!(!session.wants_input());
+        (session, we_are_client)
     };
-    let (a, b) = (in_tls(dialled, &b_says), in_tls(listening, &a_says));
-    assert!(!a.we_are_client() && b.we_are_client());
-    assert_eq!(a.peer().node_id, b"b");
-    let (a, b) = (a.tls_established(TlsPeer::Verified), b.tls_established(TlsPeer::Verified));
-    assert_eq!(a.peer().node_id, b"b");
-    let a_says = a.output().to_vec();
-    let b = finish(b, &a_says).unwrap();
+    let ((a, a_is_client), (mut b, b_is_client)) =
+        (in_tls(dialled, &greetings[1]), in_tls(listening, &greetings[0]));
+    assert!(!a_is_client && b_is_client);
+    assert_eq!(a.peer().unwrap().node_id, b"b");
+    let mut a = a;
+    a.tls_established(TlsPeer::Verified);
+    b.tls_established(TlsPeer::Verified);
+    let b = finish(b, &says(&mut a)).unwrap();
     assert_eq!(b.method, AuthMethod::TlsSha3_512);
     assert!(b.tls && !b.untrusted);
+}
+
+#[test]
+fn octets_of_tls_that_come_with_the_greeting_are_left_for_tls() {
+    let session = listen(tls_config("a"));
+    let mut session = greeted(session, format!("{TLS_PEER}\nnonce\n\x16\x03").as_bytes()).unwrap();
+    session.proceed(AuthOrder::Now);
+    assert!(matches!(session.poll(), Ok(Some(Event::StartTls { .. }))));
+    assert_eq!(&session.take_input()[..], b"\x16\x03");
+}
+
+#[test]
+fn our_line_is_held_until_the_peer_has_proven_itself_and_the_caller_wants_it() {
+    for config in [secret_config, tls_config] {
+        let (mut a, mut b) = (dial(config("a")), listen(config("b")));
+        let (from_a, from_b) = (says(&mut a), says(&mut b));
+        let mut a = authenticating(a, &from_b).unwrap();
+        let mut b = greeted(b, &from_a).unwrap();
+        b.authenticate();
+        b.proceed(AuthOrder::AfterPeer);
+        if let Some(event) = b.poll().unwrap() {
+            assert!(matches!(event, Event::StartTls { .. }));
+            b.tls_established(TlsPeer::Verified);
+        }
+        b.authenticate();
+        assert_eq!(b.transmit(), None);
+        assert_eq!(event(&mut b, &says(&mut a)), Ok(Event::Proven));
+        assert_eq!((b.transmit(), b.poll()), (None, Ok(None)));
+        b.authenticate();
+        let line = says(&mut b);
+        assert!(matches!(b.poll(), Ok(Some(Event::Established(_)))));
+        assert!(finish(a, &line).is_ok());
+    }
+}
+
+#[test]
+fn while_the_caller_decides_not_much_is_taken_in() {
+    let mut session = listen(secret_config("a"));
+    session.input().extend_from_slice(format!("{PLAIN_PEER}\n").as_bytes());
+    assert_eq!(session.poll(), Ok(None));
+    assert_eq!(event(&mut session, b"nonce\n"), Ok(Event::Greeted));
+    assert!(session.wants_input());
+    session.input().extend_from_slice(&vec![b'x'; HELD_INPUT]);
+    assert!(!session.wants_input());
+    assert_eq!(session.poll(), Ok(None));
+}
+
+#[test]
+fn a_session_that_has_failed_says_so_for_ever() {
+    let mut session = listen(secret_config("a"));
+    let error = event(&mut session, b"GET / HTTP/1.1\r\n").unwrap_err();
+    assert_eq!(error.to_string(), "peer did not greet as an AEMP node but sent \"GET / HTTP/1.1\"");
+    session.proceed(AuthOrder::Now);
+    assert_eq!(event(&mut session, PLAIN_PEER.as_bytes()), Err(error.clone()));
+    assert_eq!(session.closed(), error);
+    assert!(session.into_packets(FramingLimits::default()).is_none());
 }
 
 #[test]
@@ -200,14 +281,12 @@ fn tls_methods_are_refused_outside_tls_and_without_a_certificate() {
         assert_eq!(error, HandshakeError::MethodOutsideTls { method });
     }
     let heard = |method: AuthMethod| {
-        let state = listen(HandshakeConfig { tls: Tls::Offered, ..secret_config("a") });
-        let own = state.output().to_vec();
+        let session = listen(HandshakeConfig { tls: Tls::Offered, ..secret_config("a") });
+        let own = session.own_greeting().to_vec();
         let peer = format!("{TLS_PEER}\nnonce\n").into_bytes();
-        let Proceed::StartTls(tls) = greeted(state, &peer).unwrap().proceed().unwrap() else {
-            panic!("no TLS");
-        };
+        let session = proceed(greeted(session, &peer).unwrap(), TlsPeer::Anonymous).unwrap();
         let line = Peer { own, peer }.line(method) + "\n";
-        finish(tls.tls_established(TlsPeer::Anonymous), line.as_bytes())
+        finish(session, line.as_bytes())
     };
     for method in [AuthMethod::TlsSha3_512, AuthMethod::TlsAnon] {
         assert_eq!(heard(method), Err(HandshakeError::NoPeerCertificate { method }));
@@ -235,8 +314,9 @@ fn a_node_without_a_secret_accepts_no_empty_one() {
         let error = hear(tls_config("a"), TLS_PEER, |_| line.into()).unwrap_err();
         assert!(matches!(error, HandshakeError::MethodRefused { .. }), "{error}");
     }
-    let state = listen(tls_config("a"));
-    let own = Greeting::parse(state.output().split(|&octet| octet == b'\n').next().unwrap());
+    let session = listen(tls_config("a"));
+    let own =
+        Greeting::parse(session.own_greeting().split(|&octet| octet == b'\n').next().unwrap());
     assert_eq!(own.unwrap().auth_methods.join(&b','), b"tls_sha3_512,tls_anon");
 }
 
@@ -328,31 +408,31 @@ fn wrong_protocols_and_versions_fail_at_the_first_line() {
 #[test]
 fn our_own_node_id_comes_with_the_greeting_that_named_it() {
     let (dialled, listening) = (dial(secret_config("a")), listen(secret_config("a")));
-    let listener_says = listening.output().to_vec();
+    let listener_says = listening.own_greeting().to_vec();
     let Err(HandshakeError::SameNodeId { greeting, .. }) = greeted(dialled, &listener_says) else {
         panic!("not taken for itself");
     };
-    assert_eq!(greeting, listening.output());
+    assert_eq!(greeting, listening.own_greeting());
 }
 
 #[test]
 fn an_echo_of_our_nonce_is_refused() {
-    let state = listen(secret_config("a"));
-    let echo = String::from_utf8(state.output().to_vec()).unwrap().replace(";a;", ";b;");
-    assert_eq!(greeted(state, echo.as_bytes()).unwrap_err(), HandshakeError::EchoedNonce);
+    let session = listen(secret_config("a"));
+    let echo = String::from_utf8(session.own_greeting().to_vec()).unwrap().replace(";a;", ";b;");
+    assert_eq!(greeted(session, echo.as_bytes()).unwrap_err(), HandshakeError::EchoedNonce);
     let dialled = handshaker(secret_config("a")).dial_data(nonce(1), "", "id");
-    let echo = dialled.output().to_vec();
+    let echo = dialled.own_greeting().to_vec();
     assert_eq!(greeted(dialled, &echo).unwrap_err(), HandshakeError::EchoedNonce);
 }
 
 #[test]
 fn carriage_returns_before_line_feeds_are_no_part_of_a_line() {
-    let state = listen(secret_config("a"));
-    let own = state.output().to_vec();
-    let state = authenticating(state, format!("{PLAIN_PEER}\r\n\r\n").as_bytes()).unwrap();
+    let session = listen(secret_config("a"));
+    let own = session.own_greeting().to_vec();
+    let session = authenticating(session, format!("{PLAIN_PEER}\r\n\r\n").as_bytes()).unwrap();
     let peer = Peer { own, peer: format!("{PLAIN_PEER}\n\n").into_bytes() };
     let line = peer.line(AuthMethod::HmacSha3_512) + "\r\n";
-    assert!(finish(state, line.as_bytes()).is_ok());
+    assert!(finish(session, line.as_bytes()).is_ok());
 }
 
 #[test]
@@ -368,32 +448,41 @@ fn a_line_may_have_4096_octets_and_no_more() {
     assert_eq!(greeted(listen(secret_config("a")), &line(4097)).map(drop), too_long);
     let endless = vec![b'x'; 1 << 20];
     assert_eq!(greeted(listen(secret_config("a")), &endless).map(drop), too_long);
-    let state = authenticating(listen(secret_config("a")), &line(100)).unwrap();
-    assert_eq!(finish(state, &endless).map(drop), too_long);
+    let session = authenticating(listen(secret_config("a")), &line(100)).unwrap();
+    assert_eq!(finish(session, &endless).map(drop), too_long);
 }
 
 #[test]
-fn octets_after_the_authentication_line_stay_in_the_buffer_and_do_not_count() {
-    let state = listen(secret_config("a"));
-    let own = state.output().to_vec();
+fn octets_after_the_authentication_line_are_packets_and_do_not_count_as_a_line() {
+    let session = listen(secret_config("a"));
+    let own = session.own_greeting().to_vec();
     let peer = Peer { own, peer: format!("{PLAIN_PEER}\nnonce\n").into_bytes() };
-    let packets = vec![b'['; 1 << 20];
+    let packets = br#"["port",1]"#.repeat(1000);
     let line = peer.line(AuthMethod::HmacSha3_512) + "\n";
     let all = [&*peer.peer, line.as_bytes(), &packets].concat();
-    let mut input = all.as_slice();
-    let Progress::Reached(greeted) = state.feed(&mut input).unwrap() else { panic!() };
-    let Proceed::Authenticate(state) = greeted.proceed().unwrap() else { panic!() };
-    let Progress::Reached(_) = state.feed(&mut input).unwrap() else { panic!() };
-    assert_eq!(input, packets);
+    let mut session = greeted(session, &all).unwrap();
+    session.proceed(AuthOrder::Now);
+    assert!(matches!(session.poll(), Ok(Some(Event::Established(_)))));
+    let mut received = session.into_packets(FramingLimits::default()).unwrap();
+    received.input().extend_from_slice(br#"["port","#);
+    for _ in 0..1000 {
+        assert_eq!(received.poll().unwrap().unwrap().len(), 2);
+    }
+    assert!(received.poll().unwrap().is_none());
+    received.input().extend_from_slice(b"2][");
+    assert_eq!(received.poll().unwrap().unwrap().decode::<(String, u8)>().unwrap().1, 2);
+    let (decoder, rest) = received.into_parts();
+    assert_eq!((&rest[..], decoder.is_inside_a_packet()), (&b"["[..], false));
 }
 
 #[test]
 fn a_peer_that_closes_early_is_told_apart_by_how_far_it_came() {
     let error = greeted(listen(secret_config("a")), b"aemp;1;peer;;\n").unwrap_err();
     assert_eq!(error, HandshakeError::ClosedInGreeting);
-    let state = authenticating(listen(secret_config("a")), format!("{PLAIN_PEER}\n\n").as_bytes());
+    let session =
+        authenticating(listen(secret_config("a")), format!("{PLAIN_PEER}\n\n").as_bytes());
     assert_eq!(
-        finish(state.unwrap(), b"hmac").unwrap_err(),
+        finish(session.unwrap(), b"hmac").unwrap_err(),
         HandshakeError::ClosedInAuthentication
     );
 }
@@ -401,7 +490,7 @@ fn a_peer_that_closes_early_is_told_apart_by_how_far_it_came() {
 #[test]
 fn a_listener_adopts_the_data_connection_of_a_dialler() {
     let dialled = handshaker(secret_config("a")).dial_data(nonce(2), "", "b;@a%25");
-    assert!(dialled.output().starts_with(b"aemp-dataconn;1;a;"));
+    assert!(dialled.own_greeting().starts_with(b"aemp-dataconn;1;a;"));
     let id = b"b%3b@a%25".to_vec();
     let (a, b) = meet(dialled, listen(secret_config("b")));
     assert_eq!(b.unwrap().connection, Connection::Data { id });
@@ -420,8 +509,8 @@ fn a_data_connection_may_greet_as_one_in_both_directions_but_a_node_is_dialled_a
     let greeting = b"aemp-dataconn;1;peer;hmac_sha3_512;json;dataconn_id=x\n\n";
     let data = handshaker(secret_config("a")).dial_data(nonce(2), "", "id");
     let data = greeted(data, greeting).unwrap();
-    assert_eq!(data.connection(), &Connection::Data { id: b"id".to_vec() });
-    assert_eq!(data.peer().node_id, b"peer");
+    assert_eq!(data.connection(), Some(&Connection::Data { id: b"id".to_vec() }));
+    assert_eq!(data.peer().unwrap().node_id, b"peer");
     let node = greeted(dial(secret_config("a")), greeting).unwrap_err();
     assert_eq!(node.to_string(), "peer speaks protocol \"aemp-dataconn\", expected aemp");
     let nameless = b"aemp-dataconn;1;peer;hmac_sha3_512;json\n\n";
@@ -433,8 +522,8 @@ fn a_data_connection_may_greet_as_one_in_both_directions_but_a_node_is_dialled_a
 fn extra_keys_replace_ours_and_are_escaped() {
     let key = |name: &str, value: &str| (name.to_owned(), value.to_owned());
     let keys = vec![key("x", "a;b"), key("provider", "mine-1")];
-    let state = listen(HandshakeConfig { keys, tls: Tls::Offered, ..secret_config("a") });
-    let line = String::from_utf8(state.output().to_vec()).unwrap();
+    let session = listen(HandshakeConfig { keys, tls: Tls::Offered, ..secret_config("a") });
+    let line = String::from_utf8(session.own_greeting().to_vec()).unwrap();
     let keys = "peeraddr=peer:1;mproto=1;gproto=1;tls=1.0;x=a%3bb;provider=mine-1\n";
     assert!(line.contains(keys), "{line}");
 }

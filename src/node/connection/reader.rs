@@ -1,9 +1,9 @@
 //! The receiving side of a connection: what the socket brings goes to its port, in order.
 
-use super::core::Shared;
-use super::error::ConnectionError;
-use super::lanes::SharedLane;
-use super::node_packets::NodePackets;
+use crate::node::ConnectionError;
+use crate::node::core::Shared;
+use crate::node::lanes::SharedLane;
+use crate::node::node_packets::NodePackets;
 use crate::value::{Elements, NodeId, StrRef};
 use crate::wire::framing::{Decoder, Step};
 use crate::wire::packet::Packet;

@@ -33,7 +33,7 @@ pub use self::pem::{Identity, PemError};
 pub use self::verifier::Refusal;
 use self::verifier::{Seen, Trust, Verifier};
 pub use crate::rewind::Rewind;
-use crate::wire::handshake::TlsPeer;
+use crate::wire::session::TlsPeer;
 
 /// Whether a TLS client may stay without a certificate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -155,7 +155,7 @@ pub struct Established<IO> {
 }
 
 impl<IO> Established<IO> {
-    /// For [`AwaitingTls::tls_established`](crate::wire::handshake::AwaitingTls::tls_established).
+    /// For [`Session::tls_established`](crate::wire::session::Session::tls_established).
     pub fn peer(&self) -> TlsPeer {
         match self.peer_certificate {
             Some(_) => TlsPeer::Verified,
@@ -188,6 +188,9 @@ pub enum TlsError {
         /// Why.
         reason: Refusal,
     },
+    /// We have no certificate ourselves.
+    #[error("this node has no certificate")]
+    NoIdentity,
     /// The peer presented no certificate.
     #[error("peer presented no certificate")]
     NoCertificate,
@@ -273,8 +276,7 @@ impl TlsError {
 /// Performs the TLS handshake on a stream, from the very next octet in both directions.
 ///
 /// Who is the client depends on the nonces
-/// ([`AwaitingTls::we_are_client`](crate::wire::handshake::AwaitingTls::we_are_client)), not on who
-/// dialled. Octets that were read beyond the greeting are given back by [`Rewind`]. It waits as
+/// ([`Event::StartTls`](crate::wire::session::Event::StartTls)), not on who dialled. Octets that were read beyond the greeting are given back by [`Rewind`]. It waits as
 /// long as the peer does; dropping the future gives up.
 pub async fn handshake<IO>(
     stream: IO,

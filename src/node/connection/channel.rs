@@ -1,0 +1,195 @@
+//! A stream with its session: reads and writes until the session has come to something.
+
+use super::tls::{self, Established, Rewind, TlsConfig, TlsError};
+use crate::node::ConnectionError;
+use crate::wire::session::{AuthOrder, Event, Session};
+use bytes::BytesMut;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
+use tokio::net::TcpStream;
+
+/// One end of a connection whose session has begun. Whoever drives it limits the time.
+pub(crate) struct Channel {
+    stream: Stream,
+    session: Session,
+    /// Something that the session has come to, and that nobody has been told yet.
+    event: Option<Event>,
+}
+
+/// What carries a session.
+pub(crate) enum Stream {
+    Plain(TcpStream),
+    Tls(Box<Established<Rewind<TcpStream>>>),
+}
+
+impl Channel {
+    /// Begins a session on a stream.
+    pub(crate) fn new(stream: TcpStream, session: Session) -> Self {
+        Channel { stream: Stream::Plain(stream), session, event: None }
+    }
+
+    pub(crate) fn session(&self) -> &Session {
+        &self.session
+    }
+
+    /// What the session has come to next, once everything that it wanted to say is written.
+    pub(crate) async fn event(&mut self) -> Result<Event, ConnectionError> {
+        loop {
+            self.write().await?;
+            if let Some(event) = self.event.take() {
+                return Ok(event);
+            }
+            match self.session.poll()? {
+                Some(event) => return Ok(event),
+                None => self.read().await?,
+            }
+        }
+    }
+
+    /// Goes on behind the peer's greeting, and performs the TLS handshake if there has to be one.
+    pub(crate) async fn proceed(
+        mut self,
+        order: AuthOrder,
+        tls: Option<&TlsConfig>,
+    ) -> Result<Channel, ConnectionError> {
+        self.session.proceed(order);
+        match (self.session.poll()?, self.stream) {
+            (Some(Event::StartTls { we_are_client }), Stream::Plain(stream)) => {
+                let config = tls.ok_or(TlsError::NoIdentity)?;
+                let stream = Rewind::new(self.session.take_input(), stream);
+                let established = tls::handshake(stream, we_are_client, config).await?;
+                self.session.tls_established(established.peer());
+                let stream = Stream::Tls(Box::new(established));
+                Ok(Channel { stream, session: self.session, event: None })
+            }
+            (event, stream) => Ok(Channel { stream, session: self.session, event }),
+        }
+    }
+
+    /// Sends our proof, which was held back.
+    pub(crate) fn authenticate(&mut self) {
+        self.session.authenticate();
+    }
+
+    /// Reads on while somebody decides how to go on, and ends only with an error, if the peer closes
+    /// the connection.
+    pub(crate) async fn watch(&mut self) -> ConnectionError {
+        while self.session.wants_input() {
+            if let Err(error) = self.read().await {
+                return error;
+            }
+        }
+        std::future::pending().await
+    }
+
+    /// The stream, and the session for what else has come on it.
+    pub(crate) fn into_parts(self) -> (Stream, Session) {
+        (self.stream, self.session)
+    }
+
+    async fn write(&mut self) -> Result<(), ConnectionError> {
+        while let Some(octets) = self.session.transmit() {
+            self.stream.write_all(&octets).await.map_err(broken)?;
+            self.stream.flush().await.map_err(broken)?;
+        }
+        Ok(())
+    }
+
+    async fn read(&mut self) -> Result<(), ConnectionError> {
+        match read(&mut self.stream, self.session.input()).await {
+            Ok(0) => Err(self.session.closed().into()),
+            Ok(_) => Ok(()),
+            Err(error) => Err(broken(error)),
+        }
+    }
+}
+
+/// Reads what is there; 0 if the peer has ended the connection, in whatever way.
+pub(crate) async fn read(stream: &mut Stream, input: &mut BytesMut) -> io::Result<usize> {
+    match stream.read_buf(input).await {
+        // A peer that closes a connection with something unread in it resets it, and Perl closes
+        // TLS without saying so.
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset
+            ) =>
+        {
+            Ok(0)
+        }
+        read => read,
+    }
+}
+
+/// A peer that refuses our certificate may say so when TLS is established for us already.
+fn broken(error: io::Error) -> ConnectionError {
+    match TlsError::on_established(&error) {
+        Some(error) => error.into(),
+        None => error.into(),
+    }
+}
+
+impl Stream {
+    fn inner(self: Pin<&mut Self>) -> Pin<&mut (dyn Transport + '_)> {
+        match self.get_mut() {
+            Stream::Plain(stream) => Pin::new(stream),
+            Stream::Tls(established) => Pin::new(&mut established.stream),
+        }
+    }
+
+    /// Version and cipher, if it is encrypted.
+    pub(crate) fn tls_summary(&self) -> Option<String> {
+        match self {
+            Stream::Plain(_) => None,
+            Stream::Tls(established) => Some(established.summary()),
+        }
+    }
+}
+
+trait Transport: AsyncRead + AsyncWrite + Unpin {}
+impl<S: AsyncRead + AsyncWrite + Unpin> Transport for S {}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.inner().poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        octets: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.inner().poll_write(cx, octets)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.inner().poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match self {
+            Stream::Plain(stream) => stream.is_write_vectored(),
+            Stream::Tls(established) => established.stream.is_write_vectored(),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.inner().poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.inner().poll_shutdown(cx)
+    }
+}

@@ -1,0 +1,396 @@
+//! One connection: its session, then packets in, in order, and packets out.
+
+mod accept;
+mod channel;
+mod pending;
+mod reader;
+pub(crate) mod socket;
+pub mod tls;
+mod writer;
+
+use self::reader::{Input, Reader};
+use self::tls::TlsError;
+use self::writer::{Output, write};
+use super::core::Shared;
+use super::error::ConnectionError;
+use super::lanes::SharedLane;
+use super::metrics::Outcome;
+use crate::kernel::{Authenticated as Proven, ConnId, PeerGreeting};
+use crate::services::streams;
+use crate::value::{NodeId, Str};
+use crate::wire::auth::Nonce;
+use crate::wire::greeting::printable;
+use crate::wire::session::{
+    Agreement, AuthOrder, Connection, Event, HandshakeError, Packets, Session,
+};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use tokio::net::TcpStream;
+use tokio::sync::{Notify, mpsc};
+
+pub(crate) use self::accept::accept;
+pub(crate) use self::channel::{Channel, Stream, read};
+pub(crate) use self::pending::{PendingHandshake, PendingHandshakes, and_others};
+
+/// What the kernel tells a connection's task.
+#[derive(Debug)]
+pub(crate) enum Control {
+    /// The peer has greeted, and may go on.
+    Proceed(AuthOrder),
+    /// The connection is not wanted any more.
+    Close(String),
+    /// The connection is its node's only one now, and this its lane.
+    Up { lane: Arc<SharedLane>, generation: u64 },
+}
+
+impl Control {
+    /// Why the connection ends, if this is not the order that was waited for.
+    fn out_of_order(self) -> ConnectionError {
+        match self {
+            Control::Close(reason) => ConnectionError::Refused(reason),
+            Control::Proceed(_) | Control::Up { .. } => {
+                ConnectionError::Refused("out of order".to_owned())
+            }
+        }
+    }
+}
+
+/// The task's end of what the kernel tells it.
+#[derive(Debug)]
+pub(crate) struct Orders {
+    pub(crate) orders: mpsc::UnboundedReceiver<Control>,
+    /// Set as soon as the connection is given up: nothing more may be taken from it.
+    pub(crate) over: Arc<AtomicBool>,
+}
+
+/// Dials `address`, and serves the connection if there is one.
+pub(crate) fn dial(shared: &Arc<Shared>, id: ConnId, address: &Str, orders: Orders) {
+    let address = address.to_text_lossy().into_owned();
+    let mut task =
+        Task { shared: shared.clone(), id, orders, address, pending: None, node: None, up: false };
+    shared.runtime.spawn(async move {
+        let ended = task.shared.ended.clone();
+        let why = tokio::select! {
+            why = task.dial() => why,
+            () = ended.cancelled() => shutdown(),
+        };
+        task.report(&why, true);
+    });
+}
+
+/// Serves a connection that somebody made to us.
+fn serve(shared: &Arc<Shared>, stream: TcpStream, address: String, pending: PendingHandshake) {
+    let (id, orders) = shared.accepted();
+    let mut task = Task {
+        shared: shared.clone(),
+        id,
+        orders,
+        address,
+        pending: Some(pending),
+        node: None,
+        up: false,
+    };
+    shared.runtime.spawn(async move {
+        let ended = task.shared.ended.clone();
+        let why = tokio::select! {
+            why = task.serve(stream, false) => why,
+            () = ended.cancelled() => shutdown(),
+        };
+        task.report(&why, false);
+    });
+}
+
+fn shutdown() -> ConnectionError {
+    ConnectionError::Refused("this node shuts down".to_owned())
+}
+
+/// Octets that no other connection will send.
+pub(crate) fn random_nonce() -> Result<Nonce, ConnectionError> {
+    let mut nonce = [0; Nonce::OCTETS];
+    getrandom::fill(&mut nonce)
+        .map_err(|error| ConnectionError::Refused(format!("no randomness: {error}")))?;
+    Ok(Nonce::from_random(&nonce))
+}
+
+struct Task {
+    shared: Arc<Shared>,
+    id: ConnId,
+    orders: Orders,
+    /// The peer's address, for the log.
+    address: String,
+    /// Its place among the pending handshakes, if we did not dial.
+    pending: Option<PendingHandshake>,
+    /// What the peer says it is.
+    node: Option<NodeId>,
+    up: bool,
+}
+
+impl Task {
+    /// Tells the kernel and the log how the connection ended.
+    fn report(&self, why: &ConnectionError, dialled: bool) {
+        let shared = &self.shared;
+        if !self.up {
+            shared.counters.handshake_ended(dialled, Outcome::of(why));
+        }
+        if !self.up && !shared.ended.is_cancelled() {
+            let name = self.node.as_ref().map(|node| printable(node.as_str().data()));
+            let node = name.map(|name| format!(" (node {name})")).unwrap_or_default();
+            let (address, own) = (&self.address, &shared.id);
+            match why {
+                // The kernel says once, and rarely again, which seeds or nodes cannot be reached.
+                ConnectionError::Connect { .. } => tracing::debug!(node = %own, "{why}"),
+                ConnectionError::Refused(_) | ConnectionError::HandedOver => {
+                    tracing::debug!(node = %own, "connection with {address}{node} closed: {why}");
+                }
+                _ if dialled => {
+                    tracing::warn!(node = %own, "no connection to {address}{node}: {why}")
+                }
+                _ => {
+                    if let Some(unlogged) = shared.pending.refused() {
+                        let others = and_others(unlogged);
+                        tracing::warn!(node = %own, "refused {address}{node}: {why}{others}");
+                    }
+                }
+            }
+        }
+        shared.closed(self.id, &why.to_string());
+    }
+
+    async fn dial(&mut self) -> ConnectionError {
+        let address = self.address.clone();
+        let connected = socket::connect(&address, self.shared.settings.monitor_timeout);
+        let stream = tokio::select! {
+            connected = connected => connected,
+            reason = self.orders.closed() => return ConnectionError::Refused(reason),
+        };
+        match stream {
+            Ok(stream) => self.serve(stream, true).await,
+            Err(error) => error,
+        }
+    }
+
+    /// Serves the connection to its end, and says why it ended.
+    async fn serve(&mut self, stream: TcpStream, dialled: bool) -> ConnectionError {
+        socket::configure(&stream, &self.shared.settings);
+        let limit = self.shared.settings.monitor_timeout;
+        let displaced = self.pending.as_mut().map(PendingHandshake::displaced);
+        let displaced = async {
+            match displaced {
+                Some(displaced) => displaced.await,
+                None => std::future::pending().await,
+            }
+        };
+        let established = tokio::select! {
+            biased;
+            () = displaced => return ConnectionError::Displaced,
+            established = tokio::time::timeout(limit, self.establish(stream, dialled)) => established,
+        };
+        self.pending = None;
+        match established {
+            Err(_) => ConnectionError::HandshakeTimeout(limit),
+            Ok(Err(error)) => {
+                if matches!(error, ConnectionError::HandedOver) {
+                    self.up = true;
+                    self.shared.counters.handshake_ended(dialled, Outcome::Data);
+                }
+                error
+            }
+            Ok(Ok(ready)) => {
+                self.up = true;
+                self.shared.counters.handshake_ended(dialled, Outcome::Up);
+                let why = self.exchange(ready).await;
+                self.shared.counters.lost();
+                why
+            }
+        }
+    }
+
+    /// Brings the session to where packets begin.
+    async fn establish(
+        &mut self,
+        stream: TcpStream,
+        dialled: bool,
+    ) -> Result<Ready, ConnectionError> {
+        let nonce = random_nonce()?;
+        let handshaker = &self.shared.settings.handshaker;
+        let session = match dialled {
+            true => handshaker.dial(nonce, &self.address),
+            false => handshaker.listen(nonce, &self.address),
+        };
+        self.shared.kernel(|kernel| kernel.greeting_sent(self.id, session.own_greeting()));
+        let mut channel = Channel::new(stream, session);
+        loop {
+            match self.orders.unless_closed(channel.event()).await {
+                Ok(Event::Greeted) => {
+                    if let Some(Connection::Data { id }) = channel.session().connection() {
+                        // The mesh knows nothing of it: it is no connection between nodes.
+                        let id = Str::octets(id.as_slice());
+                        streams::adopt(&self.shared, &id, channel).await?;
+                        return Err(ConnectionError::HandedOver);
+                    }
+                    self.greeted(&channel)?;
+                    let order = self.permission(&mut channel).await?;
+                    let tls = self.shared.settings.tls.as_ref();
+                    channel = self.orders.unless_closed(channel.proceed(order, tls)).await?;
+                }
+                Ok(Event::Proven) => {
+                    self.shared.kernel(|kernel| kernel.verified(self.id));
+                    self.permission(&mut channel).await?;
+                    channel.authenticate();
+                }
+                Ok(Event::Established(agreement)) => return self.ready(channel, agreement).await,
+                // `Channel::proceed` has done it.
+                Ok(Event::StartTls { .. }) => return Err(TlsError::NoIdentity.into()),
+                Err(ConnectionError::Handshake(error)) => return Err(self.refused(error)),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Tells the kernel who the peer says it is.
+    fn greeted(&mut self, channel: &Channel) -> Result<(), ConnectionError> {
+        let (node, provider) = introduced(channel.session())?;
+        self.node = Some(node.clone());
+        self.shared.kernel(|kernel| kernel.greeted(self.id, PeerGreeting { node, provider }));
+        Ok(())
+    }
+
+    /// Why a peer was refused; the kernel knows whether its greeting is one of our own.
+    fn refused(&mut self, error: HandshakeError) -> ConnectionError {
+        if let HandshakeError::SameNodeId { greeting, .. } = &error {
+            self.node = Some(self.shared.id.clone());
+            if self.shared.kernel(|kernel| kernel.greeted_with_own_id(self.id, greeting)) {
+                return ConnectionError::Refused("this is ourselves".to_owned());
+            }
+        }
+        error.into()
+    }
+
+    /// Waits until the kernel lets the connection go on, and notices if the peer closes it.
+    async fn permission(&mut self, channel: &mut Channel) -> Result<AuthOrder, ConnectionError> {
+        tokio::select! {
+            biased;
+            order = self.orders.next() => match order {
+                Control::Proceed(order) => Ok(order),
+                other => Err(other.out_of_order()),
+            },
+            error = channel.watch() => Err(error),
+        }
+    }
+
+    /// Both sides are authenticated: asks the kernel for the lane.
+    async fn ready(
+        &mut self,
+        channel: Channel,
+        agreement: Agreement,
+    ) -> Result<Ready, ConnectionError> {
+        let settings = &self.shared.settings;
+        let (stream, session) = channel.into_parts();
+        let (Some(node), Some(packets)) =
+            (self.node.clone(), session.into_packets(settings.framing_limits))
+        else {
+            return Err(ConnectionError::Closed);
+        };
+        if !agreement.tls && settings.tls.is_some() {
+            let own = &self.shared.id;
+            tracing::warn!(node = %own, "{node} ({}) is not encrypted: it has no TLS", self.address);
+        }
+        if !self.pending.as_mut().is_none_or(PendingHandshake::is_done) {
+            return Err(ConnectionError::Displaced);
+        }
+        let proven = Proven { untrusted: agreement.untrusted };
+        self.shared.established(self.id, agreement.send_framing, &proven);
+        match self.orders.next().await {
+            Control::Up { lane, generation } => {
+                Ok(Ready { node, stream, packets, lane, generation })
+            }
+            other => Err(other.out_of_order()),
+        }
+    }
+
+    /// Packets in both directions, until the connection ends.
+    async fn exchange(&mut self, ready: Ready) -> ConnectionError {
+        let Ready { node, stream, packets, lane, generation } = ready;
+        let (input, output): (Input, Output) = match stream {
+            Stream::Plain(stream) => {
+                let (input, output) = stream.into_split();
+                (Box::new(input), Output::Plain(Arc::new(output)))
+            }
+            Stream::Tls(established) => {
+                let (input, output) = tokio::io::split(established.stream);
+                (Box::new(input), Output::Tls(Box::new(output)))
+            }
+        };
+        let broken = Arc::new(Notify::new());
+        let writing = write(output, lane.clone(), generation, broken.clone());
+        let writer = self.shared.runtime.spawn(writing);
+        let (decoder, unread) = packets.into_parts();
+        let mut reader = Reader {
+            shared: self.shared.clone(),
+            node,
+            input,
+            unread: unread.to_vec(),
+            decoder,
+            packets: 0,
+            lane,
+            over: self.orders.over.clone(),
+            has_more: false,
+        };
+        let why = tokio::select! {
+            biased;
+            reason = self.orders.closed() => ConnectionError::Refused(reason),
+            why = reader.read() => why,
+            // What the peer sent before still counts.
+            () = broken.notified() => reader.read_rest().await,
+        };
+        writer.abort();
+        why
+    }
+}
+
+impl Orders {
+    async fn next(&mut self) -> Control {
+        self.orders
+            .recv()
+            .await
+            .unwrap_or_else(|| Control::Close("this node shuts down".to_owned()))
+    }
+
+    /// Does something, unless the connection is given up meanwhile.
+    async fn unless_closed<T>(
+        &mut self,
+        step: impl Future<Output = Result<T, ConnectionError>>,
+    ) -> Result<T, ConnectionError> {
+        tokio::select! {
+            biased;
+            reason = self.closed() => Err(ConnectionError::Refused(reason)),
+            done = step => done,
+        }
+    }
+
+    /// Waits until the connection is given up.
+    async fn closed(&mut self) -> String {
+        loop {
+            if let Control::Close(reason) = self.next().await {
+                return reason;
+            }
+        }
+    }
+}
+
+/// Who the peer says it is, and which software.
+pub(crate) fn introduced(session: &Session) -> Result<(NodeId, Str), ConnectionError> {
+    let peer = session.peer().ok_or(HandshakeError::ClosedInGreeting)?;
+    let node = NodeId::new(peer.node_id.as_slice())
+        .map_err(|error| ConnectionError::Refused(error.to_string()))?;
+    Ok((node, Str::octets(peer.written("provider").unwrap_or_default())))
+}
+
+/// A connection on which packets begin.
+struct Ready {
+    node: NodeId,
+    stream: Stream,
+    packets: Packets,
+    lane: Arc<SharedLane>,
+    generation: u64,
+}

@@ -1,0 +1,54 @@
+//! The session of a data connection, which the mesh of nodes has no say in.
+
+use super::DataStream;
+use crate::node::ConnectionError;
+use crate::node::connection::{Channel, introduced, random_nonce, socket};
+use crate::node::core::Shared;
+use crate::value::{NodeId, Str};
+use crate::wire::session::{AuthOrder, Event};
+
+/// Dials one address of `node`, which expects the connection under this ID.
+pub(super) async fn dial(
+    shared: &Shared,
+    node: &NodeId,
+    address: &Str,
+    id: &Str,
+) -> Result<DataStream, ConnectionError> {
+    let address = address.to_text_lossy();
+    let settings = &shared.settings;
+    let stream = socket::connect(&address, settings.monitor_timeout).await?;
+    socket::configure(&stream, settings);
+    let session = settings.handshaker.dial_data(random_nonce()?, &address, id.as_ref().data());
+    let mut channel = Channel::new(stream, session);
+    // The first event of any session is the peer's greeting.
+    let _greeted = channel.event().await?;
+    let (found, _) = introduced(channel.session())?;
+    if found != *node {
+        return Err(ConnectionError::Refused(format!("{address} is {found}")));
+    }
+    authenticate(shared, channel).await
+}
+
+/// Goes on after the greetings, whoever dialled.
+pub(super) async fn authenticate(
+    shared: &Shared,
+    channel: Channel,
+) -> Result<DataStream, ConnectionError> {
+    let (peer, _) = introduced(channel.session())?;
+    let tls = shared.settings.tls.as_ref();
+    let mut channel = channel.proceed(AuthOrder::Now, tls).await?;
+    let agreement = loop {
+        if let Event::Established(agreement) = channel.event().await? {
+            break agreement;
+        }
+    };
+    if !agreement.tls && tls.is_some() {
+        tracing::warn!(
+            node = %shared.id,
+            "the data connection with {peer} is not encrypted: {peer} has no TLS"
+        );
+    }
+    let (stream, mut session) = channel.into_parts();
+    let made = DataStream::new(peer, stream, session.take_input());
+    Ok(made.protected(agreement.tls, agreement.untrusted))
+}
