@@ -17,7 +17,7 @@ help: ## this list
 
 demo: ## a seed, a receiver and a sender find each other and talk, as three processes
 	@echo "Building; the first time that takes a minute or two."
-	@$(CARGO) build --quiet --bins --examples
+	@$(CARGO) build --quiet --features cli --bins --examples
 	@scripts/demo
 
 test: format lint doctest profile ## formatting, lints, counts of instructions and all tests, also against Perl
@@ -53,7 +53,7 @@ browser: ## the status page in Chromium, where that is installed; pictures go to
 .PHONY: deb deny package
 
 deb: ## a Debian package of the command, in target/
-	@$(CARGO) build --release --quiet --bin aemp
+	@$(CARGO) build --release --quiet --features cli --bin aemp
 	@scripts/deb "$${CARGO_TARGET_DIR:-target}"
 
 deny: ## licences, duplicates and sources of all dependencies; ADVISORIES=1: known holes too (needs net)
@@ -66,7 +66,7 @@ package: ## what cargo would publish is whole: it builds by itself
 .PHONY: bench profile
 
 bench: ## all cases side by side with Erlang, Perl, ractor_cluster and plain TCP, where installed
-	@$(CARGO) build --release --quiet --bin aemp
+	@$(CARGO) build --release --quiet --features cli --bin aemp
 	@$(CARGO) run --release --quiet --package aemp-bench --features ractor --bin aemp-bench -- $(BENCH)
 
 profile: ## the instructions of the hot paths, by callgrind; fails if one grew by more than 5 %

@@ -109,6 +109,7 @@ impl Drop for Running {
 
 pub fn signal(name: &str, process: u32) {
     let signal = match name {
+        "ABRT" => Signal::ABORT,
         "CONT" => Signal::CONT,
         "HUP" => Signal::HUP,
         "INT" => Signal::INT,

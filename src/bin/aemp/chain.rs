@@ -4,12 +4,13 @@
 //! are written or none. What they show is printed after that.
 
 use crate::config::Edit;
-use crate::errors::{CliError, print_line};
+use crate::errors::CliError;
 use crate::grammar::{Action, Grammar, Invocation, Options};
+use crate::node_args::NodeArgs;
+use crate::output::{print_line, print_octets};
 use crate::profiles::{Show, check_parents};
 use crate::{completions, conform, doctor, help, listening, manual, network, run};
 use aemp::config::rc::{self, RcError, RcFile, Scope};
-use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -20,8 +21,8 @@ enum Step {
     DeleteProfile(String),
     Show(Show),
     Print(String),
-    Run(run::Request),
-    Doctor(run::Request),
+    Run(NodeArgs),
+    Doctor(NodeArgs),
     Conform(conform::Request),
     Listening(listening::Step),
     Network(network::Step),
@@ -38,8 +39,8 @@ impl Step {
         Ok(match invocation.subcommand.action {
             Action::SelectProfile => Self::Select(invocation.text()?),
             Action::DeleteProfile => Self::DeleteProfile(invocation.text()?),
-            Action::Run => Self::Run(run::Request::prepare(&invocation.arguments)?),
-            Action::Doctor => Self::Doctor(run::Request::prepare(&invocation.arguments)?),
+            Action::Run => Self::Run(NodeArgs::prepare(&invocation.arguments)?),
+            Action::Doctor => Self::Doctor(NodeArgs::prepare(&invocation.arguments)?),
             Action::Conform => Self::Conform(conform::Request::prepare(&invocation.arguments)?),
             Action::Relay => Self::Listening(listening::Step::relay(invocation)?),
             Action::Replay => Self::Listening(listening::Step::replay(invocation)?),
@@ -166,14 +167,5 @@ impl<'a> Draft<'a> {
             _ => {}
         }
         Ok(())
-    }
-}
-
-/// Prints to standard output. That nobody reads on is no error.
-pub(crate) fn print_octets(octets: &[u8]) -> Result<(), CliError> {
-    let mut stdout = io::stdout().lock();
-    match stdout.write_all(octets).and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(CliError::Output(error)),
-        _ => Ok(()),
     }
 }

@@ -1,7 +1,8 @@
 //! The rows of the table for what runs a node, and for what talks to those that run.
 
-use crate::grammar::{Action, Argument, Arity, Kind, Network, Section, Subcommand};
-use crate::table::{optional, required, rest, row};
+use crate::grammar::{
+    Action, Argument, Arity, Kind, Network, Section, Subcommand, optional, required, rest, row,
+};
 
 const fn verbatim(name: &'static str) -> Argument {
     Argument { name, arity: Arity::Verbatim, kind: Kind::Anything }

@@ -188,7 +188,7 @@ mod tests {
     use super::*;
 
     fn fitting(line: &str, typed: &str) -> Vec<String> {
-        let grammar = Grammar::new();
+        let grammar = Grammar::new(crate::table::subcommands());
         let completer = Completer { grammar: &grammar, profiles: vec!["p".into(), "a b".into()] };
         let words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
         match completer.after(&words, typed) {

@@ -1,7 +1,7 @@
 //! `aemp conform`: tests a node, whoever wrote it, and says what it does not keep.
 
-use crate::chain::print_octets;
-use crate::errors::{CliError, print_line};
+use crate::errors::CliError;
+use crate::output::{print_line, print_octets};
 use aemp::config::coerce;
 use aemp::conform::{
     Finding, Identity, Level, Place, Plan, Position, Profile, Progress, Report, Start, State,

@@ -1,10 +1,10 @@
 //! `doctor`: what keeps a node from working, in plain words.
 
-use crate::chain::print_octets;
 use crate::errors::CliError;
 use crate::grammar::Options;
-use crate::network::show;
-use crate::run;
+use crate::node_args::NodeArgs;
+use crate::output::print_octets;
+use crate::show;
 use aemp::NodeId;
 use aemp::config::Settings;
 use aemp::config::address::{Endpoint, interface_addresses};
@@ -87,7 +87,7 @@ impl Findings {
 }
 
 /// Examines what `aemp run` would use with the same arguments.
-pub(crate) fn execute(request: &run::Request, options: Options) -> Result<(), CliError> {
+pub(crate) fn execute(request: &NodeArgs, options: Options) -> Result<(), CliError> {
     let settings = request.settings()?;
     let runtime = tokio::runtime::Runtime::new().map_err(CliError::Runtime)?;
     let outcome = runtime.block_on(examine(settings, options));

@@ -68,7 +68,7 @@ pub(crate) enum CliError {
     #[error("the node misses {count} of these statements")]
     Nonconforming { count: usize },
     #[error("{0}")]
-    Network(#[from] crate::network::NetworkError),
+    Network(#[from] NetworkError),
     #[error(transparent)]
     Arguments(#[from] ArgsError),
     #[error(transparent)]
@@ -101,6 +101,43 @@ pub(crate) enum CliError {
     Start(#[from] aemp::StartError),
     #[error("the system does not let nodes run: {0}")]
     Runtime(io::Error),
+}
+
+/// What goes wrong between nodes: one line each, without anything in it that a peer could use.
+#[derive(Debug, Error)]
+pub(crate) enum NetworkError {
+    #[error(
+        "there is no seed to join by; write `aemp profile aemp setseeds HOST:PORT` with the \
+         address of a node that runs"
+    )]
+    NoSeeds,
+    #[error("cannot join the network: {seeds}; `aemp doctor aemp` looks closer")]
+    NotJoined { seeds: String },
+    #[error("node {node} cannot be reached: {}", reason.trim_end())]
+    Unreachable {
+        node: String,
+        /// With a space behind each element.
+        reason: String,
+    },
+    #[error("port {port} is not there: {}", reason.trim_end())]
+    PortGone { port: String, reason: String },
+    #[error("node {node} did not answer within {seconds} s; nodes in secure mode evaluate nothing")]
+    NotEvaluated { node: String, seconds: u64 },
+    #[error("{text}")]
+    Evaluation { text: String },
+    #[error(
+        "{count} line{} not answered within {seconds} s",
+        if *count == 1 { " was" } else { "s were" }
+    )]
+    Unanswered { count: usize, seconds: u64 },
+    #[error("some nodes did not answer")]
+    Incomplete,
+    #[error("family {family} has no key {key}")]
+    NoKey { family: String, key: String },
+    #[error("key {key} is still there: it belongs to another node, and only that can delete it")]
+    NotOurs { key: String },
+    #[error("{0}")]
+    Other(String),
 }
 
 impl CliError {
@@ -136,16 +173,4 @@ fn with_cause(error: &dyn Error) -> String {
         Some(cause) => format!("{error}: {cause}"),
         None => error.to_string(),
     }
-}
-
-/// Prints one line to standard error, whatever is in it.
-pub(crate) fn print_line(kind: &str, text: &impl ToString) {
-    let mut line = String::new();
-    for c in text.to_string().chars() {
-        match c.is_control() {
-            true => line.extend(c.escape_default()),
-            false => line.push(c),
-        }
-    }
-    eprintln!("aemp: {kind}{line}");
 }

@@ -1,16 +1,8 @@
-//! The grammar of the command line: what a subcommand is, and how words become invocations.
-//!
-//! It is Perl's: any number of subcommands in one line, each taking its own arguments. Options
-//! (which Perl's tool does not have) stand where a subcommand could, or right after one; a word
-//! that was written as JSON is never an option.
+//! What a subcommand is: its name, its arguments, what it does, and the options of the whole line.
 
 use crate::errors::CliError;
-use crate::table;
-use aemp::config::args::{ArgsError, decode_command_line};
 use aemp::config::coerce;
 use serde_json::Value;
-use std::ffi::OsString;
-use std::os::unix::ffi::OsStrExt;
 
 /// Where the help lists a subcommand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,6 +74,18 @@ impl Argument {
             Arity::Rest | Arity::Verbatim => format!("[{}...]", self.name),
         }
     }
+}
+
+pub(crate) const fn required(name: &'static str, kind: Kind) -> Argument {
+    Argument { name, arity: Arity::Required, kind }
+}
+
+pub(crate) const fn optional(name: &'static str, kind: Kind) -> Argument {
+    Argument { name, arity: Arity::Optional, kind }
+}
+
+pub(crate) const fn rest(name: &'static str, kind: Kind) -> Argument {
+    Argument { name, arity: Arity::Rest, kind }
 }
 
 /// How a key of the configuration takes its value.
@@ -169,7 +173,7 @@ impl Format {
         ("json", Self::Json),
     ];
 
-    fn from_name(name: &str) -> Option<Self> {
+    pub(crate) fn from_name(name: &str) -> Option<Self> {
         Self::NAMES.iter().find(|(known, _)| *known == name).map(|(_, format)| *format)
     }
 }
@@ -186,6 +190,20 @@ pub(crate) struct Subcommand {
     pub(crate) summary: String,
     pub(crate) details: String,
     pub(crate) example: String,
+}
+
+/// A row of the table without any texts.
+pub(crate) fn row(name: impl Into<String>, section: Section, action: Action) -> Subcommand {
+    Subcommand {
+        name: name.into(),
+        alias: None,
+        section,
+        arguments: Vec::new(),
+        action,
+        summary: String::new(),
+        details: String::new(),
+        example: String::new(),
+    }
 }
 
 impl Subcommand {
@@ -230,8 +248,8 @@ pub(crate) struct Grammar {
 }
 
 impl Grammar {
-    pub(crate) fn new() -> Self {
-        Self { subcommands: table::subcommands() }
+    pub(crate) fn new(subcommands: Vec<Subcommand>) -> Self {
+        Self { subcommands }
     }
 
     pub(crate) fn find(&self, name: &str) -> Option<&Subcommand> {
@@ -251,28 +269,6 @@ impl Grammar {
             after: after.map(Subcommand::usage),
         }
     }
-}
-
-/// One word of the command line.
-#[derive(Debug, Clone)]
-pub(crate) struct Word {
-    value: Value,
-    /// Whether it was written as it is, not as JSON. Only such a word can be an option.
-    literal: bool,
-}
-
-/// The words of the command line, with those that are JSON decoded.
-pub(crate) fn words(arguments: Vec<OsString>) -> Result<Vec<Word>, ArgsError> {
-    let is_json =
-        |argument: &OsString| matches!(argument.as_bytes().first(), Some(b'[' | b'{' | b'"'));
-    let literal: Vec<bool> = arguments.iter().map(|argument| !is_json(argument)).collect();
-    let values = decode_command_line(arguments)?;
-    let replaced_by_list = literal.as_slice() == [false];
-    let words = values.into_iter().enumerate().map(|(index, value)| Word {
-        value,
-        literal: !replaced_by_list && literal.get(index).copied().unwrap_or_default(),
-    });
-    Ok(words.collect())
 }
 
 /// One subcommand with its arguments, of which none that is required is missing.
@@ -317,195 +313,4 @@ pub(crate) struct Options {
     pub(crate) format: Format,
     /// Whether `run` is to do without a process that restarts the node.
     pub(crate) no_watchdog: bool,
-}
-
-/// What the line asks for.
-#[derive(Debug)]
-pub(crate) enum Request<'g> {
-    /// Help about everything or about one subcommand, and nothing else.
-    Help(Option<&'g Subcommand>),
-    Version,
-    Chain(Vec<Invocation<'g>>),
-}
-
-enum Flag {
-    Verbose(u8),
-    Json,
-    NoWatchdog,
-    /// With the format, if it stands in the same word.
-    Format(Option<String>),
-    Help,
-    Version,
-}
-
-fn flag(word: &Word) -> Option<Flag> {
-    if !word.literal {
-        return None;
-    }
-    match word.value.as_str()? {
-        "--verbose" => Some(Flag::Verbose(1)),
-        "--json" => Some(Flag::Json),
-        "--no-watchdog" => Some(Flag::NoWatchdog),
-        "--format" => Some(Flag::Format(None)),
-        "--help" | "-h" => Some(Flag::Help),
-        "--version" | "-V" => Some(Flag::Version),
-        text => {
-            if let Some(format) = text.strip_prefix("--format=") {
-                return Some(Flag::Format(Some(format.into())));
-            }
-            let letters = text.strip_prefix('-').filter(|letters| !letters.is_empty())?;
-            let count = u8::try_from(letters.len()).ok()?;
-            letters.bytes().all(|letter| letter == b'v').then_some(Flag::Verbose(count))
-        }
-    }
-}
-
-/// Reads a whole line. Nothing is done before all of it is understood.
-pub(crate) fn parse(
-    grammar: &Grammar,
-    words: Vec<Word>,
-) -> Result<(Options, Request<'_>), CliError> {
-    let mut parser = Parser {
-        grammar,
-        words: words.into_iter().peekable(),
-        options: Options::default(),
-        chain: Vec::new(),
-    };
-    let solo = parser.read()?;
-    let Parser { options, chain, .. } = parser;
-    match solo {
-        Some(request) => Ok((options, request)),
-        None if chain.is_empty() => Err(CliError::NoSubcommand),
-        None => Ok((options, Request::Chain(chain))),
-    }
-}
-
-struct Parser<'g> {
-    grammar: &'g Grammar,
-    words: std::iter::Peekable<std::vec::IntoIter<Word>>,
-    options: Options,
-    chain: Vec<Invocation<'g>>,
-}
-
-impl<'g> Parser<'g> {
-    /// Fills the chain, unless something is asked for that stands alone.
-    fn read(&mut self) -> Result<Option<Request<'g>>, CliError> {
-        while let Some(word) = self.words.next() {
-            match flag(&word) {
-                Some(Flag::Version) => return Ok(Some(Request::Version)),
-                Some(Flag::Help) => return Ok(Some(Request::Help(self.help_topic()))),
-                Some(flag) => self.apply(flag)?,
-                None => {
-                    if let Some(request) = self.read_subcommand(&word)? {
-                        return Ok(Some(request));
-                    }
-                }
-            }
-        }
-        Ok(None)
-    }
-
-    /// `--help` is about what follows, else about what is before it.
-    fn help_topic(&mut self) -> Option<&'g Subcommand> {
-        let grammar = self.grammar;
-        let next = self.words.next();
-        let following = next.and_then(|word| grammar.find(word.value.as_str()?));
-        following.or_else(|| self.chain.last().map(|invocation| invocation.subcommand))
-    }
-
-    fn read_subcommand(&mut self, word: &Word) -> Result<Option<Request<'g>>, CliError> {
-        let name = coerce::to_text(&word.value).unwrap_or_else(|| word.value.to_string());
-        if word.literal && name.starts_with('-') {
-            return Err(CliError::UnknownOption { name });
-        }
-        let previous = self.chain.last().map(|invocation| invocation.subcommand);
-        let Some(subcommand) = self.grammar.find(&name) else {
-            return Err(self.grammar.unknown(&name, previous));
-        };
-        match subcommand.action {
-            Action::Run if previous.is_some() => return Err(CliError::RunNotFirst),
-            Action::Version => return Ok(Some(Request::Version)),
-            _ => {}
-        }
-        if self.take_leading_options(subcommand)? {
-            return Ok(Some(Request::Help(Some(subcommand))));
-        }
-        let mut invocation = Invocation { subcommand, arguments: Vec::new() };
-        for argument in &subcommand.arguments {
-            match argument.arity {
-                Arity::Rest => {
-                    if self.take_rest(&mut invocation.arguments)? {
-                        return Ok(Some(Request::Help(Some(subcommand))));
-                    }
-                }
-                Arity::Verbatim => {
-                    invocation.arguments.extend(self.words.by_ref().map(|word| word.value));
-                }
-                Arity::Optional => {
-                    let next = self.words.next_if(|word| flag(word).is_none());
-                    invocation.arguments.extend(next.map(|word| word.value));
-                }
-                Arity::Required => match self.words.next() {
-                    Some(word) => invocation.arguments.push(word.value),
-                    None => return Err(invocation.missing()),
-                },
-            }
-        }
-        self.chain.push(invocation);
-        Ok(None)
-    }
-
-    /// Options right after the name. Returns whether help is wanted.
-    fn take_leading_options(&mut self, subcommand: &Subcommand) -> Result<bool, CliError> {
-        while let Some(flag) = self.words.peek().and_then(flag) {
-            match flag {
-                Flag::Help if self.words.peek().is_some_and(|word| word.value == "--help") => {
-                    return Ok(true);
-                }
-                // It has options of its own, among them these.
-                _ if subcommand.action == Action::Conform => return Ok(false),
-                Flag::Json if subcommand.prints_json() => {}
-                Flag::Help | Flag::Version => return Ok(false),
-                _ if subcommand.takes_options() => {}
-                _ => return Ok(false),
-            }
-            self.words.next();
-            self.apply(flag)?;
-        }
-        Ok(false)
-    }
-
-    /// All that is left, save for options. Returns whether help is wanted.
-    fn take_rest(&mut self, arguments: &mut Vec<Value>) -> Result<bool, CliError> {
-        while let Some(word) = self.words.next() {
-            match flag(&word) {
-                Some(Flag::Help) if word.value == "--help" => return Ok(true),
-                Some(Flag::Help | Flag::Version) | None => arguments.push(word.value),
-                Some(flag) => self.apply(flag)?,
-            }
-        }
-        Ok(false)
-    }
-
-    /// Takes an option that changes how something is done.
-    fn apply(&mut self, flag: Flag) -> Result<(), CliError> {
-        match flag {
-            Flag::Verbose(count) => {
-                self.options.verbosity = self.options.verbosity.saturating_add(count);
-            }
-            Flag::Json => {
-                self.options.json = true;
-                self.options.format = Format::Json;
-            }
-            Flag::NoWatchdog => self.options.no_watchdog = true,
-            Flag::Format(name) => {
-                let next = || self.words.next().and_then(|word| coerce::to_text(&word.value));
-                let name = name.or_else(next).unwrap_or_default();
-                self.options.format =
-                    Format::from_name(&name).ok_or(CliError::UnknownFormat { name })?;
-            }
-            Flag::Help | Flag::Version => {}
-        }
-        Ok(())
-    }
 }

@@ -181,7 +181,7 @@ mod tests {
 
     #[test]
     fn every_subcommand_is_explained_with_an_example_that_is_a_command_line() {
-        let grammar = Grammar::new();
+        let grammar = Grammar::new(crate::table::subcommands());
         for subcommand in &grammar.subcommands {
             let name = &subcommand.name;
             assert!(subcommand.summary.ends_with('.'), "{name}");
@@ -200,7 +200,7 @@ mod tests {
 
     #[test]
     fn no_line_of_the_help_is_wider_than_a_terminal() {
-        let grammar = Grammar::new();
+        let grammar = Grammar::new(crate::table::subcommands());
         let texts = grammar.subcommands.iter().map(about);
         for text in texts.chain([overview(&grammar)]) {
             for line in text.lines() {
@@ -211,7 +211,7 @@ mod tests {
 
     #[test]
     fn names_and_aliases_are_unique() {
-        let grammar = Grammar::new();
+        let grammar = Grammar::new(crate::table::subcommands());
         let mut names: Vec<_> = grammar.names().collect();
         names.sort_unstable();
         let all = names.len();

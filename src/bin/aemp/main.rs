@@ -14,15 +14,22 @@ mod listening;
 mod logging;
 mod manual;
 mod network;
+mod node_args;
+mod output;
+mod parse;
 mod profiles;
 mod run;
 mod secrets;
+mod show;
+mod signals;
 mod systemd;
 mod table;
 mod watchdog;
 
-use errors::{CliError, print_line};
-use grammar::{Grammar, Request};
+use errors::CliError;
+use grammar::Grammar;
+use output::{print_line, print_octets};
+use parse::Request;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -36,19 +43,19 @@ fn main() -> ExitCode {
 }
 
 fn answer() -> Result<ExitCode, CliError> {
-    let grammar = Grammar::new();
+    let grammar = Grammar::new(table::subcommands());
     if let Some(candidates) = completions::asked_for(&grammar) {
-        chain::print_octets(candidates.as_bytes())?;
+        print_octets(candidates.as_bytes())?;
         return Ok(ExitCode::SUCCESS);
     }
-    let words = grammar::words(std::env::args_os().skip(1).collect())?;
-    let (options, request) = grammar::parse(&grammar, words)?;
+    let words = parse::words(std::env::args_os().skip(1).collect())?;
+    let (options, request) = parse::parse(&grammar, words)?;
     let text = match request {
         Request::Help(Some(subcommand)) => help::about(subcommand),
         Request::Help(None) => help::overview(&grammar),
         Request::Version => help::VERSION.into(),
         Request::Chain(chain) => return chain::execute(&chain, &grammar, options),
     };
-    chain::print_octets(text.as_bytes())?;
+    print_octets(text.as_bytes())?;
     Ok(ExitCode::SUCCESS)
 }

@@ -1,13 +1,13 @@
 //! `aemp run`: from arguments and the file to a running node.
 
-use crate::errors::{CliError, print_line};
+use crate::errors::CliError;
 use crate::grammar::Options;
-use crate::watchdog::{self, Restarter, Signals, Wish};
+use crate::node_args::{NodeArgs, is_traced};
+use crate::output::print_line;
+use crate::signals::{Signals, Wish};
+use crate::watchdog::{self, Restarter};
 use crate::{logging, systemd};
-use aemp::config::node_id::node_name;
-use aemp::config::profile::Effective;
-use aemp::config::rc::{self, RcFile};
-use aemp::config::{Args, Settings, Warning};
+use aemp::config::Settings;
 use aemp::value::Value;
 use aemp::{Node, NodeId};
 use std::process::ExitCode;
@@ -21,57 +21,8 @@ const ANSWERING: Duration = Duration::from_millis(100);
 /// What a node may take for its start at least, whatever its heartbeat is.
 const STARTING: Duration = Duration::from_secs(60);
 
-/// Which node to run.
-#[derive(Debug, Clone)]
-pub(crate) struct Request {
-    args: Args,
-    /// Whether it is the node of a subcommand that only talks to others.
-    is_tool: bool,
-}
-
-impl Request {
-    pub(crate) fn prepare(arguments: &[serde_json::Value]) -> Result<Self, CliError> {
-        let args = Args::from_run_arguments(arguments)?;
-        Ok(Self { args, is_tool: false })
-    }
-
-    /// The node that a subcommand is while it talks to others, configured as Perl's tool does.
-    pub(crate) fn of_the_tool() -> Self {
-        let mut args = Args::new();
-        args.set("profile", "aemp").set("nodeid", "aemp/%n/%u");
-        Self { args, is_tool: true }
-    }
-
-    /// The secret alone, if there is one that can be read.
-    pub(crate) fn secret(&self) -> Option<Vec<u8>> {
-        let rc = rc::default_path().and_then(|path| RcFile::load(path).ok());
-        let effective = Effective::resolve(&self.args, rc.as_ref(), &node_name()).ok()?;
-        let (settings, _) = effective.settings().ok()?;
-        settings.secret.map(|secret| secret.expose().clone())
-    }
-
-    /// Reads the file and puts everything together; also for reading it again later. What is odd
-    /// is said on standard error.
-    pub(crate) fn settings(&self) -> Result<Settings, CliError> {
-        let rc = match rc::default_path() {
-            Some(path) if !self.args.norc => Some(RcFile::load(path)?),
-            _ => None,
-        };
-        let effective = Effective::resolve(&self.args, rc.as_ref(), &node_name())?;
-        let (settings, warnings) = effective.settings()?;
-        for warning in &warnings {
-            // What all profiles are to evaluate is nothing that the tool has to say each time.
-            if !(self.is_tool && matches!(warning, Warning::PerlCode { .. })) {
-                print_line("warning: ", warning);
-            }
-        }
-        settings.check_credentials()?;
-        Ok(settings)
-    }
-}
-
 /// Runs the node until it ends, in a child of this process if nobody else would restart it.
-pub(crate) fn execute(request: &Request, options: Options) -> Result<ExitCode, CliError> {
+pub(crate) fn execute(request: &NodeArgs, options: Options) -> Result<ExitCode, CliError> {
     match Restarter::find(options) {
         None => watchdog::watch(),
         Some(restarter) => {
@@ -84,14 +35,9 @@ pub(crate) fn execute(request: &Request, options: Options) -> Result<ExitCode, C
     }
 }
 
-/// Whether every message is to be printed.
-pub(crate) fn is_traced() -> bool {
-    std::env::var_os("PERL_ANYEVENT_MP_TRACE").is_some_and(|value| !value.is_empty())
-}
-
 fn start(
     settings: &Settings,
-    request: &Request,
+    request: &NodeArgs,
     options: Options,
     restarter: Restarter,
 ) -> Result<ExitCode, CliError> {
@@ -192,7 +138,7 @@ impl SignsOfLife {
 /// Serves until somebody asks the process to end, or to restart.
 async fn serve(
     node: &Node,
-    request: &Request,
+    request: &NodeArgs,
     level: &logging::Level,
     restart: &Notify,
     mut signs: SignsOfLife,
@@ -229,7 +175,7 @@ async fn serve(
 }
 
 /// Reads the configuration again, and takes from it what can change while the node runs.
-fn reread(node: &Node, request: &Request, level: &logging::Level) -> Result<Settings, CliError> {
+fn reread(node: &Node, request: &NodeArgs, level: &logging::Level) -> Result<Settings, CliError> {
     let settings = request.settings()?;
     let seeds = node.configured_seeds(&settings)?;
     level.set(settings.log_level);

@@ -1,7 +1,9 @@
 //! The one table of all subcommands, from which everything that lists them is made.
 
 use crate::commands::node_subcommands;
-use crate::grammar::{Action, Argument, Arity, Form, Kind, Section, Subcommand};
+use crate::grammar::{
+    Action, Argument, Form, Kind, Section, Subcommand, optional, required, rest, row,
+};
 
 /// All subcommands, in the order in which help shows them.
 pub(crate) fn subcommands() -> Vec<Subcommand> {
@@ -37,18 +39,6 @@ struct Item {
     /// Whether an item is in the list only once.
     once: bool,
     example_value: &'static str,
-}
-
-pub(crate) const fn required(name: &'static str, kind: Kind) -> Argument {
-    Argument { name, arity: Arity::Required, kind }
-}
-
-pub(crate) const fn optional(name: &'static str, kind: Kind) -> Argument {
-    Argument { name, arity: Arity::Optional, kind }
-}
-
-pub(crate) const fn rest(name: &'static str, kind: Kind) -> Argument {
-    Argument { name, arity: Arity::Rest, kind }
 }
 
 const fn address_item(name: &'static str, example_value: &'static str) -> Option<Item> {
@@ -389,19 +379,6 @@ impl Key {
             ..row(format!("del{name}"), Section::Settings, Action::Remove { key, every })
         };
         [add, remove]
-    }
-}
-
-pub(crate) fn row(name: impl Into<String>, section: Section, action: Action) -> Subcommand {
-    Subcommand {
-        name: name.into(),
-        alias: None,
-        section,
-        arguments: Vec::new(),
-        action,
-        summary: String::new(),
-        details: String::new(),
-        example: String::new(),
     }
 }
 

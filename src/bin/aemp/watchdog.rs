@@ -3,8 +3,10 @@
 //! What Perl's `aemp run` has in AnyEvent::Watchdog: a child that dies by a signal or a panic, or
 //! that was asked to restart, is started again; one that ends by itself ends this process too.
 
-use crate::errors::{CliError, print_line};
+use crate::errors::CliError;
 use crate::grammar::Options;
+use crate::output::print_line;
+use crate::signals::{Signals, Wish};
 use std::io::Read as _;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream as Socket;
@@ -15,7 +17,7 @@ use std::time::Duration;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::SignalKind;
 use tokio::time::{Instant, sleep, timeout};
 
 /// How a node that wants to be started again ends. A service manager sees a failure in it.
@@ -88,7 +90,7 @@ pub(crate) fn watch() -> Result<ExitCode, CliError> {
         loop {
             let begun = Instant::now();
             let (mut child, mut life) = start(&program)?;
-            let (status, interference) = signals.forward_to(&mut child, &mut life).await?;
+            let (status, interference) = watch_over(&mut signals, &mut child, &mut life).await?;
             let problem = match (Ending::of(status), interference) {
                 (Ending::Over(code), None) => return Ok(code.into()),
                 (_, Some(Interference::ToldToEnd)) => return Ok(ExitCode::SUCCESS),
@@ -213,88 +215,48 @@ impl Ending {
     }
 }
 
-/// The signals that are meant for the node.
-pub(crate) struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-    hang_up: Signal,
-}
-
-/// What a signal asks for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Wish {
-    Terminate,
-    Interrupt,
-    ReadAgain,
-}
-
-impl Signals {
-    pub(crate) fn new() -> Result<Self, CliError> {
-        let listen = |kind| signal(kind).map_err(CliError::Runtime);
-        Ok(Self {
-            terminate: listen(SignalKind::terminate())?,
-            interrupt: listen(SignalKind::interrupt())?,
-            hang_up: listen(SignalKind::hangup())?,
-        })
-    }
-
-    /// Waits for the next one.
-    pub(crate) async fn next(&mut self) -> Wish {
+/// Passes signals on until the child has ended. Returns how, and whether this process made it.
+async fn watch_over(
+    signals: &mut Signals,
+    child: &mut Child,
+    life: &mut Life,
+) -> Result<(ExitStatus, Option<Interference>), CliError> {
+    let id = child.id();
+    let send = |signal| {
+        let id = id.and_then(|id| i32::try_from(id).ok());
+        if let Some(id) = id.and_then(rustix::process::Pid::from_raw) {
+            // It may have ended in the meantime.
+            let _ = rustix::process::kill_process(id, signal);
+        }
+    };
+    loop {
         tokio::select! {
-            _ = self.terminate.recv() => Wish::Terminate,
-            _ = self.interrupt.recv() => Wish::Interrupt,
-            _ = self.hang_up.recv() => Wish::ReadAgain,
-        }
-    }
-
-    /// Waits until somebody wants the node to end.
-    async fn end(&mut self) {
-        while self.next().await == Wish::ReadAgain {}
-    }
-
-    /// Passes signals on until the child has ended. Returns how, and whether this process made it.
-    async fn forward_to(
-        &mut self,
-        child: &mut Child,
-        life: &mut Life,
-    ) -> Result<(ExitStatus, Option<Interference>), CliError> {
-        let id = child.id();
-        let send = |signal| {
-            let id = id.and_then(|id| i32::try_from(id).ok());
-            if let Some(id) = id.and_then(rustix::process::Pid::from_raw) {
-                // It may have ended in the meantime.
-                let _ = rustix::process::kill_process(id, signal);
-            }
-        };
-        loop {
-            tokio::select! {
-                status = child.wait() => return Ok((status.map_err(CliError::Runtime)?, None)),
-                wish = self.next() => {
-                    send(match wish {
-                        Wish::Terminate => rustix::process::Signal::TERM,
-                        Wish::Interrupt => rustix::process::Signal::INT,
-                        Wish::ReadAgain => rustix::process::Signal::HUP,
-                    });
-                    if wish != Wish::ReadAgain {
-                        break;
-                    }
-                }
-                limit = life.silence() => {
-                    send(rustix::process::Signal::KILL);
-                    let status = child.wait().await.map_err(CliError::Runtime)?;
-                    return Ok((status, Some(Interference::Hung(limit))));
+            status = child.wait() => return Ok((status.map_err(CliError::Runtime)?, None)),
+            wish = signals.next() => {
+                send(match wish {
+                    Wish::Terminate => rustix::process::Signal::TERM,
+                    Wish::Interrupt => rustix::process::Signal::INT,
+                    Wish::ReadAgain => rustix::process::Signal::HUP,
+                });
+                if wish != Wish::ReadAgain {
+                    break;
                 }
             }
-        }
-        let status = match timeout(ENDING, child.wait()).await {
-            Ok(status) => status,
-            Err(_) => {
+            limit = life.silence() => {
                 send(rustix::process::Signal::KILL);
-                child.wait().await
+                let status = child.wait().await.map_err(CliError::Runtime)?;
+                return Ok((status, Some(Interference::Hung(limit))));
             }
-        };
-        Ok((status.map_err(CliError::Runtime)?, Some(Interference::ToldToEnd)))
+        }
     }
+    let status = match timeout(ENDING, child.wait()).await {
+        Ok(status) => status,
+        Err(_) => {
+            send(rustix::process::Signal::KILL);
+            child.wait().await
+        }
+    };
+    Ok((status.map_err(CliError::Runtime)?, Some(Interference::ToldToEnd)))
 }
 
 #[cfg(test)]

@@ -4,16 +4,11 @@ mod relay;
 mod replay;
 mod tape;
 mod transcript;
+mod words;
 
 use crate::errors::CliError;
 use crate::grammar::{Invocation, Options};
-use crate::run;
-use aemp::config::coerce;
-use aemp::config::octets::to_octets;
-use aemp::wire::auth::Secret;
-use std::ffi::OsString;
-use std::os::unix::ffi::OsStringExt as _;
-use std::path::PathBuf;
+use words::Words;
 
 /// One of the two, with arguments that make sense.
 pub(crate) enum Step {
@@ -36,73 +31,4 @@ pub(crate) fn execute(step: Step, options: Options) -> Result<(), CliError> {
         Step::Relay(relay) => relay.execute(options),
         Step::Replay(replay) => replay.execute(options),
     }
-}
-
-/// Words of the line, with the options that only these subcommands have taken out.
-struct Words {
-    usage: String,
-    positional: std::vec::IntoIter<String>,
-    record: Option<PathBuf>,
-    secret: Option<String>,
-    once: bool,
-    json: bool,
-}
-
-impl Words {
-    fn read(invocation: &Invocation<'_>) -> Result<Self, CliError> {
-        let usage = invocation.subcommand.usage();
-        let mut words = Vec::new();
-        for value in &invocation.arguments {
-            let not_text = || CliError::NotText { argument: "an argument", usage: usage.clone() };
-            words.push(coerce::to_text(value).ok_or_else(not_text)?);
-        }
-        let mut words = words.into_iter();
-        let mut positional = Vec::new();
-        let (mut record, mut secret) = (None, None);
-        let (mut once, mut json) = (false, false);
-        let missing = |argument| CliError::MissingArgument { argument, usage: usage.clone() };
-        while let Some(word) = words.next() {
-            match word.as_str() {
-                "--record" => record = Some(path(&words.next().ok_or_else(|| missing("FILE"))?)),
-                "--secret" => secret = Some(words.next().ok_or_else(|| missing("SECRET"))?),
-                "--once" => once = true,
-                "--json" => json = true,
-                _ if word.starts_with("--") => return Err(CliError::UnknownOption { name: word }),
-                _ => positional.push(word),
-            }
-        }
-        Ok(Words { usage, positional: positional.into_iter(), record, secret, once, json })
-    }
-
-    fn next(&mut self, argument: &'static str) -> Result<String, CliError> {
-        let missing = || CliError::MissingArgument { argument, usage: self.usage.clone() };
-        self.positional.next().ok_or_else(missing)
-    }
-
-    fn finish(&mut self) -> Result<(), CliError> {
-        match self.positional.next() {
-            None => Ok(()),
-            Some(argument) => {
-                let name = self.usage.split(' ').next().unwrap_or_default();
-                Err(CliError::TooManyArguments { argument, usage: name.into() })
-            }
-        }
-    }
-}
-
-fn path(text: &str) -> PathBuf {
-    match to_octets(text) {
-        Ok(octets) => PathBuf::from(OsString::from_vec(octets)),
-        Err(_) => PathBuf::from(text),
-    }
-}
-
-/// A secret that was typed or recorded.
-fn secret_of(text: &str) -> Option<Secret> {
-    Secret::new(to_octets(text).unwrap_or_else(|_| text.into()))
-}
-
-/// The secret of the network that the other subcommands join, if it is configured.
-fn configured_secret() -> Option<Secret> {
-    Secret::new(run::Request::of_the_tool().secret()?)
 }

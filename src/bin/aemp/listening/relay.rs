@@ -2,11 +2,12 @@
 
 use super::tape::Tape;
 use super::transcript::{Look, Transcript};
-use super::{Words, configured_secret, secret_of};
-use crate::chain::print_octets;
-use crate::errors::{CliError, print_line};
+use super::words::{Words, configured_secret, secret_of};
+use crate::errors::{CliError, NetworkError};
 use crate::grammar::Options;
-use crate::network::{NetworkError, interrupted, show};
+use crate::output::{print_line, print_octets};
+use crate::show;
+use crate::signals::interrupted;
 use aemp::config::BindSpec;
 use aemp::config::address::{Endpoint, interface_addresses};
 use aemp::config::node_id::node_name;

@@ -1,11 +1,11 @@
 //! `replay`: shows a recording as `relay` shows a live conversation.
 
 use super::transcript::{Look, Transcript};
-use super::{Words, configured_secret, path, secret_of};
-use crate::chain::print_octets;
-use crate::errors::CliError;
+use super::words::{Words, configured_secret, path, secret_of};
+use crate::errors::{CliError, NetworkError};
 use crate::grammar::Options;
-use crate::network::{NetworkError, show};
+use crate::output::print_octets;
+use crate::show;
 use aemp::wire::conversation::Side;
 use aemp::wire::recording::Entry;
 use serde_json::Value;

@@ -1,6 +1,6 @@
 //! A conversation as lines, for people or for machines.
 
-use crate::network::show::{self, Style};
+use crate::show::{self, Style};
 use aemp::Value;
 use aemp::value::{Hash, Str, StrRef};
 use aemp::wire::auth::Secret;

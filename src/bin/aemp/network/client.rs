@@ -1,9 +1,10 @@
 //! The node that the command itself is while it talks to others.
 
-use super::{NetworkError, show};
-use crate::errors::{CliError, print_line};
+use crate::errors::{CliError, NetworkError};
 use crate::grammar::Options;
-use crate::run;
+use crate::node_args::{NodeArgs, is_traced};
+use crate::output::print_line;
+use crate::show;
 use aemp::value::Str;
 use aemp::{CallError, Node, NodeId, PortId, Value};
 use std::future::{Future, IntoFuture as _};
@@ -26,14 +27,14 @@ pub(crate) struct Client {
 impl Client {
     /// Starts a node with the profile `aemp`, as Perl's tool does, and waits until it has joined.
     pub(crate) async fn join(options: Options) -> Result<Self, CliError> {
-        let mut settings = run::Request::of_the_tool().settings()?;
+        let mut settings = NodeArgs::of_the_tool().settings()?;
         // A key for all profiles is meant for nodes that stay, and one of these has the address.
         settings.metrics = None;
         if settings.seeds.is_empty() {
             return Err(NetworkError::NoSeeds.into());
         }
         let mut builder = Node::builder().settings(settings).no_healing();
-        if run::is_traced() {
+        if is_traced() {
             builder = builder.trace();
         }
         let node = builder.start().await?;

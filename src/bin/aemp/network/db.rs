@@ -1,16 +1,15 @@
 //! `db`: the network's database, read and written as a node of the network.
 
-use super::NetworkError;
 use super::client::{Client, string};
-use super::show::{self, Style};
-use super::talk::say;
-use crate::errors::{CliError, print_line};
+use crate::errors::{CliError, NetworkError};
 use crate::grammar::Invocation;
+use crate::output::{print_line, say};
+use crate::show::{self, Style};
+use crate::signals::interrupted;
 use aemp::config::coerce;
 use aemp::value::Str;
 use aemp::{DbError, Value};
 use std::time::Duration;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::timeout;
 
 /// How long the database may take to answer.
@@ -195,15 +194,4 @@ fn tell(client: &Client, sign: &str, key: &Str, value: Option<&Value>) -> Result
     }
     let value = value.map(|value| format!(" {}", show::json(value, Style::Compact)));
     say(&format!("{sign} {}{}", show::text(key.as_ref()), value.unwrap_or_default()))
-}
-
-/// Waits until somebody ends the command.
-pub(crate) async fn interrupted() -> Result<(), CliError> {
-    let mut terminate = signal(SignalKind::terminate()).map_err(CliError::Runtime)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(CliError::Runtime)?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
-    Ok(())
 }

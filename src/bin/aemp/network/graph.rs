@@ -1,6 +1,6 @@
 //! A network as a picture: text for the eye, Graphviz, SVG, JSON.
 
-use super::show::{self, Style};
+use crate::show::{self, Style};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 

@@ -1,10 +1,10 @@
 //! `logs`: the log lines of all other nodes, as they come.
 
 use super::client::Client;
-use super::db::interrupted;
-use super::show;
-use super::talk::say;
 use crate::errors::CliError;
+use crate::output::say;
+use crate::show;
+use crate::signals::interrupted;
 use aemp::services::logs::{LogCatcher, LogEntry, LogLevel};
 
 /// A level by its name, or by its number in AnyEvent.

@@ -5,7 +5,6 @@ mod db;
 mod graph;
 mod logs;
 mod shell;
-pub(crate) mod show;
 mod talk;
 mod top;
 mod trace;
@@ -17,46 +16,7 @@ use aemp::config::coerce;
 use aemp::services::logs::LogLevel;
 use aemp::{NodeId, PortId};
 use client::Client;
-pub(crate) use db::interrupted;
 use serde_json::Value;
-use thiserror::Error;
-
-/// What goes wrong between nodes: one line each, without anything in it that a peer could use.
-#[derive(Debug, Error)]
-pub(crate) enum NetworkError {
-    #[error(
-        "there is no seed to join by; write `aemp profile aemp setseeds HOST:PORT` with the \
-         address of a node that runs"
-    )]
-    NoSeeds,
-    #[error("cannot join the network: {seeds}; `aemp doctor aemp` looks closer")]
-    NotJoined { seeds: String },
-    #[error("node {node} cannot be reached: {}", reason.trim_end())]
-    Unreachable {
-        node: String,
-        /// With a space behind each element.
-        reason: String,
-    },
-    #[error("port {port} is not there: {}", reason.trim_end())]
-    PortGone { port: String, reason: String },
-    #[error("node {node} did not answer within {seconds} s; nodes in secure mode evaluate nothing")]
-    NotEvaluated { node: String, seconds: u64 },
-    #[error("{text}")]
-    Evaluation { text: String },
-    #[error(
-        "{count} line{} not answered within {seconds} s",
-        if *count == 1 { " was" } else { "s were" }
-    )]
-    Unanswered { count: usize, seconds: u64 },
-    #[error("some nodes did not answer")]
-    Incomplete,
-    #[error("family {family} has no key {key}")]
-    NoKey { family: String, key: String },
-    #[error("key {key} is still there: it belongs to another node, and only that can delete it")]
-    NotOurs { key: String },
-    #[error("{0}")]
-    Other(String),
-}
 
 /// One such subcommand, with arguments that make sense.
 pub(crate) enum Step {

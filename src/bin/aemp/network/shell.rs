@@ -1,10 +1,9 @@
 //! `shell`: lines that are evaluated on one node after the other.
 
-use super::NetworkError;
 use super::client::{Client, PATIENCE, node_of};
-use super::show::{self, Style};
-use crate::chain::print_octets;
-use crate::errors::CliError;
+use crate::errors::{CliError, NetworkError};
+use crate::output::{print_line, print_octets};
+use crate::show::{self, Style};
 use aemp::{NodeId, Value};
 use std::future::IntoFuture as _;
 use std::io::{BufRead as _, IsTerminal as _};
@@ -174,7 +173,7 @@ impl Shell<'_> {
             match node_of(name.trim()) {
                 _ if name.trim().is_empty() => self.list_nodes(),
                 Ok(node) => self.node = node,
-                Err(error) => crate::errors::print_line("", &error),
+                Err(error) => print_line("", &error),
             }
         } else if let Some(package) = package(&line) {
             self.package = package;

@@ -1,9 +1,9 @@
 //! `snd`, `cal`, `mon`, `eval`, `restart` and `ping`: one question, one answer.
 
 use super::client::Client;
-use super::{NetworkError, show};
-use crate::chain::print_octets;
-use crate::errors::CliError;
+use crate::errors::{CliError, NetworkError};
+use crate::output::say;
+use crate::show;
 use aemp::{CallError, KillReason, NodeId, PortId, Value};
 use std::time::Duration;
 
@@ -16,10 +16,6 @@ const PINGS: u32 = 3;
 const RESTART: &str = "require AnyEvent::Watchdog::Util; my $soon; $soon = AnyEvent->timer (after \
                        => 0.1, cb => sub { undef $soon; AnyEvent::Watchdog::Util::restart () }); \
                        ()";
-
-pub(super) fn say(line: &str) -> Result<(), CliError> {
-    print_octets(format!("{line}\n").as_bytes())
-}
 
 fn other(error: impl ToString) -> CliError {
     NetworkError::Other(error.to_string()).into()

@@ -2,11 +2,10 @@
 
 use super::client::Client;
 use super::graph::Graph;
-use super::talk::say;
-use super::{NetworkError, show};
-use crate::chain::print_octets;
-use crate::errors::{CliError, print_line};
+use crate::errors::{CliError, NetworkError};
 use crate::grammar::Format;
+use crate::output::{print_line, print_octets, say};
+use crate::show;
 use aemp::{KillReason, NodeId};
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;

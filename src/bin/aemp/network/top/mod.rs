@@ -3,11 +3,10 @@
 mod model;
 mod view;
 
-use super::client::Client;
-use super::show;
-use super::talk::say;
-use super::{NetworkError, client};
-use crate::errors::CliError;
+use super::client::{self, Client};
+use crate::errors::{CliError, NetworkError};
+use crate::output::say;
+use crate::show;
 use aemp::value::Str;
 use aemp::{CallError, Node, NodeEvent, NodeId, Value};
 use model::{Answer, Kind, Model, Report};

@@ -1,6 +1,6 @@
 //! What `top` knows of the network. It has no clock, no terminal and no network of its own.
 
-use crate::network::show;
+use crate::show;
 use aemp::node::Status;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 

@@ -1,0 +1,30 @@
+//! What the command prints: results to standard output, remarks to standard error.
+
+use crate::errors::CliError;
+use std::io::{self, Write};
+
+/// Prints to standard output. That nobody reads on is no error.
+pub(crate) fn print_octets(octets: &[u8]) -> Result<(), CliError> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(octets).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(CliError::Output(error)),
+        _ => Ok(()),
+    }
+}
+
+/// Prints a line to standard output.
+pub(crate) fn say(line: &str) -> Result<(), CliError> {
+    print_octets(format!("{line}\n").as_bytes())
+}
+
+/// Prints one line to standard error, whatever is in it.
+pub(crate) fn print_line(kind: &str, text: &impl ToString) {
+    let mut line = String::new();
+    for c in text.to_string().chars() {
+        match c.is_control() {
+            true => line.extend(c.escape_default()),
+            false => line.push(c),
+        }
+    }
+    eprintln!("aemp: {kind}{line}");
+}
