@@ -2,7 +2,8 @@
 //! AnyEvent::MP 2.02.
 //!
 //! The crate is built in layers, each knowing only those before it: [`value`] (Perl's data model),
-//! [`wire`] (octets of the protocol, no I/O), [`kernel`] (the node's logic as state machines),
+//! [`wire`] (octets of the protocol, no I/O), [`kernel`] (the node's logic as state machines), [`lane`]
+//! (what waits for a remote node),
 //! [`codec`] (the wire layer for tokio), and [`node`], whose types stand at the top of the crate.
 //! [`services`] are what nodes offer each other beyond messages, raw streams and logs, and what they
 //! show to those who watch over them.
@@ -12,6 +13,7 @@ pub mod config;
 #[cfg(feature = "conform")]
 pub mod conform;
 pub mod kernel;
+pub mod lane;
 pub mod node;
 mod rewind;
 pub mod services;

@@ -7,9 +7,9 @@ use crate::net::Net;
 use crate::wire::Wire;
 use crate::world::CONNECT_INTERVAL;
 use aemp::kernel::{
-    Appended, AuthOrder, Authenticated, ConnId, Effect, Kernel, KernelConfig, Lane, LaneLimits,
-    Now, PeerGreeting, PortName,
+    AuthOrder, Authenticated, ConnId, Effect, Kernel, KernelConfig, Now, PeerGreeting, PortName,
 };
+use aemp::lane::{Appended, Lane, LaneLimits};
 use aemp::value::packed::Elements;
 use aemp::value::{NodeId, Packed, PortId, Str};
 use aemp::wire::framing::Framing;

@@ -8,12 +8,10 @@
 //! Time goes in by [`Kernel::set_now`] before any other input.
 
 mod census;
-mod chunks;
 pub mod db;
 mod effect;
 mod eval;
 mod heal;
-mod lane;
 mod membership;
 mod mesh;
 mod monitor;
@@ -24,10 +22,8 @@ mod service;
 mod time;
 
 pub use census::Census;
-pub use chunks::Chunk;
 pub(crate) use effect::build_reason;
 pub use effect::{AuthOrder, Call, ConnId, Effect, Level, PortName, Reason, WatchId};
-pub use lane::{Appended, Counters, Lane, LaneLimits};
 pub use mesh::{Authenticated, PeerGreeting, SeedStatus};
 pub use monitor::Watcher;
 pub use ports::Unlisted;

@@ -1,8 +1,7 @@
 //! The lanes of a node: one for each remote node, shared by all who send to it.
 
 use super::sync::{DirectOutput, Mutex, Notify, Table, local};
-use crate::kernel::{Appended, Chunk, Counters, Lane, LaneLimits};
-use crate::node::fan_out::Copies;
+use crate::lane::{Appended, Chunk, Copies, Counters, Lane, LaneLimits};
 use crate::node::metrics::{Received, Traffic};
 use crate::value::packed::Elements;
 use crate::value::{NodeId, PortId, StrRef};

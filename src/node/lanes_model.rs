@@ -125,7 +125,7 @@ mod sync {
     }
 }
 
-use crate::kernel::LaneLimits;
+use crate::lane::LaneLimits;
 use crate::value::{NodeId, Packed};
 use crate::wire::framing::{Decoder, Framing, FramingLimits, Step};
 use lanes::{Lanes, Sent, SharedLane};

@@ -6,7 +6,7 @@
 
 use super::error::ConnectionError;
 use super::{Link, Node};
-use crate::kernel::Counters;
+use crate::lane::Counters;
 use crate::value::Str;
 use crate::wire::session::HandshakeError;
 use std::collections::BTreeMap;

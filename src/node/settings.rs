@@ -2,7 +2,7 @@
 
 use super::connection::tls::TlsConfig;
 use crate::config::settings::HandshakeLimits;
-use crate::kernel::LaneLimits;
+use crate::lane::LaneLimits;
 use crate::wire::framing::FramingLimits;
 use crate::wire::session::Handshaker;
 use std::time::Duration;

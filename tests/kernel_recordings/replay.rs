@@ -3,9 +3,9 @@
 use crate::conversation::*;
 use aemp::kernel::db::{ChangeSet, Datum, DbMonitorId, DbResult, Entries, QueryId};
 use aemp::kernel::{
-    Authenticated, ConnId, Effect, Kernel, KernelConfig, Lane, LaneLimits, Now, PeerGreeting,
-    WatchId, Watcher,
+    Authenticated, ConnId, Effect, Kernel, KernelConfig, Now, PeerGreeting, WatchId, Watcher,
 };
+use aemp::lane::{Lane, LaneLimits};
 use aemp::value::packed::Elements;
 use aemp::value::{NodeId, Packed, PortId, Str};
 use aemp::wire::framing::{Decoder, FramingLimits, Step};

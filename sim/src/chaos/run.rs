@@ -3,7 +3,8 @@
 use super::oracle::{Fate, Life, Oracle, Stream, Watched};
 use super::plan::Plan;
 use crate::{Happening, HostId, Spec, Weather, World};
-use aemp::kernel::{LaneLimits, WatchId, Watcher};
+use aemp::kernel::{WatchId, Watcher};
+use aemp::lane::{Lane, LaneLimits};
 use aemp::value::{NodeId, Packed, PortId, Str};
 use aemp::wire::framing::Framing;
 use std::time::Duration;
@@ -341,7 +342,7 @@ impl<'a> Run<'a> {
             let lane = lane.and_then(|node| node.lane(&stream.to.node()));
             if over || left == 0 || !self.is_alive(stream.from) {
                 self.oracle.patient.remove(&index);
-            } else if lane.is_some_and(aemp::kernel::Lane::is_congested) {
+            } else if lane.is_some_and(Lane::is_congested) {
                 return;
             } else {
                 self.oracle.patient.insert(index, left - 1);

@@ -1,6 +1,6 @@
 //! The sending side of a connection: what its lane has goes to the socket.
 
-use crate::kernel::Chunk;
+use crate::lane::Chunk;
 use crate::node::lanes::SharedLane;
 use std::future::poll_fn;
 use std::io;

@@ -1,8 +1,17 @@
-//! The only way out to a remote node: a queue until it is connected, a buffer while it is.
+//! What waits for one remote node: the only way out to it. A queue until it is connected, a buffer of
+//! octets while it is.
+//!
+//! Sans-I/O: the node has a lock around each lane, the simulator has none.
 
-use super::chunks::{Chunk, Chunks};
+mod chunks;
+mod copies;
+
+use self::chunks::Chunks;
 use crate::value::packed::{Elements, Reader};
 use crate::wire::framing::{self, EncodeError, Framing};
+
+pub use self::chunks::Chunk;
+pub(crate) use self::copies::Copies;
 
 /// How much may wait in a lane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,20 +56,18 @@ enum State {
 }
 
 /// The packets on their way to one remote node.
-///
-/// Sans-I/O: the node drives it with a lock around it, the simulator without.
 #[derive(Debug)]
 pub struct Lane {
     state: State,
     limits: LaneLimits,
     /// Packets in the framing of the connection, or in [`QUEUE_FRAMING`] while there is none.
     chunks: Chunks,
-    /// Octets in the hands of whoever is writing; there is one at a time.
+    /// Octets that were taken to be written; one chunk at a time.
     in_hand: Option<usize>,
     generation: u64,
     /// More than the soft limit waited, and half of that still does.
     congested: bool,
-    /// Nobody has to be told again that much waits, until the lane has been empty.
+    /// That much waits was told already; it is told again only after the lane has been empty.
     congestion_told: bool,
     sent: Counters,
 }
@@ -190,7 +197,7 @@ impl Lane {
 
     /// Takes what is to be written next; [`Lane::give_back`] has to follow.
     ///
-    /// Nothing where nothing waits, somebody has something in his hands, or `generation` is over.
+    /// `None` if nothing waits, a chunk is being written, or `generation` is over.
     #[inline]
     pub fn take(&mut self, generation: u64) -> Option<Chunk> {
         if generation != self.generation || self.in_hand.is_some() {
@@ -215,13 +222,13 @@ impl Lane {
         self.chunks.len() > 0
     }
 
-    /// Whether so much waits that whoever sends does well to write it himself.
+    /// Whether so much waits that senders should write it themselves.
     #[inline]
     pub fn is_worth_writing(&self) -> bool {
         self.chunks.len() >= chunk_size(self.limits)
     }
 
-    /// How many octets wait, those in somebody's hands included.
+    /// Octets that wait, the chunk that is being written included.
     #[inline]
     pub fn waiting(&self) -> usize {
         self.chunks.len() + self.in_hand.unwrap_or(0)
@@ -234,7 +241,7 @@ impl Lane {
         self.congested
     }
 
-    /// Whether somebody has to be told that much waits: once, until the lane has been empty.
+    /// Whether it is to be reported now that much waits: once, until the lane has been empty.
     pub fn congestion_to_tell(&mut self) -> bool {
         let told = self.congestion_told;
         self.congestion_told |= self.congested;
@@ -260,8 +267,8 @@ impl Lane {
     }
 }
 
-/// From how much on senders write themselves. Less means that they do what the connection's writer,
-/// who was woken for the first packet, would do beside them, and that he is woken more often.
+/// Octets from which on senders write themselves. With fewer, senders would do what the connection's
+/// writer, which was woken for the first packet, does in parallel, and it would be woken more often.
 const CHUNK: usize = 512 << 10;
 
 const fn chunk_size(limits: LaneLimits) -> usize {
@@ -282,7 +289,7 @@ fn append_packet(
     chunks.append(expected, |out| framing::encode(framing, packet, out))
 }
 
-/// What a framing usually adds to a packet at most.
+/// Octets that a framing usually adds to a packet, at most.
 const MOST_FRAMING: usize = 16;
 
 #[cfg(test)]

@@ -119,13 +119,13 @@ impl Chunks {
     }
 }
 
-/// So many are kept while much is on the way.
+/// Empty buffers that are kept while much is on its way.
 const MOST_SPARES: usize = 16;
 
-/// So much room is kept for nothing, ...
+/// Capacity that is kept while nothing is sent,
 const KEPT_IDLE: usize = 16 << 10;
 
-/// ... and so many times as much as was written last.
+/// or this many times the octets that were written last, if that is more.
 const ROOM_FACTOR: usize = 16;
 
 #[cfg(test)]

@@ -1,0 +1,43 @@
+//! A packet that goes to many nodes, encoded once in each framing that it is needed in.
+
+use crate::value::packed::Elements;
+use crate::wire::framing::{self, EncodeError, Framing};
+
+/// A packet in the framings in which it was needed so far.
+#[derive(Debug)]
+pub(crate) struct Copies<'a> {
+    packet: Elements<'a>,
+    encoded: [Option<Result<Vec<u8>, EncodeError>>; Framing::ALL.len()],
+}
+
+impl<'a> Copies<'a> {
+    pub(crate) fn of(packet: Elements<'a>) -> Self {
+        Copies { packet, encoded: Default::default() }
+    }
+
+    /// About how many octets it has.
+    pub(crate) fn expected(&self) -> usize {
+        self.packet.octets().len()
+    }
+
+    /// The packet as octets of a connection.
+    ///
+    /// # Errors
+    /// As [`framing::encode`].
+    #[inline]
+    pub(crate) fn in_framing(&mut self, framing: Framing) -> Result<&[u8], EncodeError> {
+        let copy = match framing {
+            Framing::Cbor => &mut self.encoded[0],
+            Framing::Json => &mut self.encoded[1],
+            Framing::Storable => &mut self.encoded[2],
+        };
+        let encoded = copy.get_or_insert_with(|| {
+            let mut octets = Vec::new();
+            framing::encode(framing, self.packet, &mut octets).map(|()| octets)
+        });
+        match encoded {
+            Ok(octets) => Ok(octets),
+            Err(error) => Err(*error),
+        }
+    }
+}
