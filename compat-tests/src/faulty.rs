@@ -10,6 +10,7 @@ pub use relay::Relay;
 use aemp::Value;
 use aemp::value::Str;
 use std::collections::HashMap;
+use std::sync::Mutex;
 
 /// What is wrong with a node.
 #[derive(Clone, Copy, Debug)]
@@ -71,6 +72,8 @@ pub enum Lapse {
     WantsKeys,
     /// Packets come before the peer has authenticated.
     SpeaksEarly,
+    /// A seed is dialled until it is connected once, and never again.
+    DialsOnce,
 }
 
 /// Every fault, with the check that has to find it.
@@ -121,6 +124,13 @@ pub const FAULTS: &[(&str, Fault, &str)] = &[
     ("itself forgotten", Fault::Packets(forgets_itself), "g-set-itself"),
     ("sets after deletions", Fault::Packets(sets_after_deletions), "g-chg2-both"),
     ("no answer for the unknown", Fault::Packets(finds_only_known), "g-find-unknown"),
+    ("mon0 for everybody", Fault::Packets(mon0_for_all), "mon0-others"),
+    ("others' entries in g_set", Fault::Packets(repeats_others), "g-set-own"),
+    ("strangers' entries passed on", Fault::Packets(passes_strangers_on), "g-stranger-untold"),
+    ("lost globals kept", Fault::Packets(keeps_lost_globals), "g-global-down-g"),
+    ("lost globals not dialled", Fault::Packets(drops_lost_globals), "mesh-global-again"),
+    ("a short queue", Fault::Packets(short_queue), "mesh-queue"),
+    ("numbers unlike their strings", Fault::Packets(typed_values), "g-equal-number"),
 ];
 
 /// Faults of a node that dials, each with the check that has to find it.
@@ -134,6 +144,9 @@ pub const DIALLING_FAULTS: &[(&str, Fault, &str)] = &[
         "slave-mon0",
     ),
     ("no search", Fault::Packets(|_, to, p| dropped(to, p, true, "g_find")), "slave-find"),
+    ("no second search", Fault::Packets(one_search), "failover-find"),
+    ("lost seeds forgotten", Fault::Handshake(Lapse::DialsOnce), "seed-other-again"),
+    ("lost masters forgotten", Fault::Handshake(Lapse::DialsOnce), "seed-late"),
 ];
 
 fn is(packet: &[Value], at: usize, text: &str) -> bool {
@@ -331,6 +344,142 @@ fn finds_only_known(_: &mut Memory, to: ToSuite, packet: Vec<Value>) -> Sent {
 
 fn no_plain_slave(_: &mut Memory, to: ToSuite, packet: Vec<Value>) -> Sent {
     match to && is_request(&packet, "g_slave") && packet.len() == 2 {
+        true => Vec::new(),
+        false => vec![(to, packet)],
+    }
+}
+
+/// What all connections of a faulty node have in common; one that is dialled has one for each fault.
+static COMMON: Mutex<Vec<(&str, Vec<Value>)>> = Mutex::new(Vec::new());
+
+fn in_common(fault: &'static str, packet: &[Value]) {
+    COMMON.lock().unwrap().push((fault, packet.to_vec()));
+}
+
+fn common(fault: &str) -> Vec<Vec<Value>> {
+    let all = COMMON.lock().unwrap();
+    all.iter().filter(|(of, _)| *of == fault).map(|(_, packet)| packet.clone()).collect()
+}
+
+/// Nobody is told any more of a port for which one node has said mon0.
+fn mon0_for_all(_: &mut Memory, to: ToSuite, packet: Vec<Value>) -> Sent {
+    if !to && is_request(&packet, "mon0") {
+        in_common("mon0", &packet[2..]);
+    }
+    let is_over = |port: &[Value]| port[0].perl_eq(&packet[2]);
+    if to && is_request(&packet, "kil0") && common("mon0").iter().any(|port| is_over(port)) {
+        return Vec::new();
+    }
+    vec![(to, packet)]
+}
+
+/// What one global node has is sent to the others.
+fn repeats_others(_: &mut Memory, to: ToSuite, mut packet: Vec<Value>) -> Sent {
+    if is_request(&packet, "g_set") {
+        if !to {
+            in_common("g_set", &packet[2..]);
+        } else if let Some(Value::Hash(database)) = packet.get_mut(2) {
+            for other in common("g_set") {
+                for (family, entries) in other[0].as_hash().into_iter().flatten() {
+                    if let (Some(Value::Hash(own)), Value::Hash(more)) =
+                        (database.get_mut(family), entries)
+                    {
+                        own.extend(more.iter().map(|(key, value)| (key.clone(), value.clone())));
+                    }
+                }
+            }
+        }
+    }
+    vec![(to, packet)]
+}
+
+/// A node that is neither slave nor global counts as a slave.
+fn passes_strangers_on(memory: &mut Memory, to: ToSuite, packet: Vec<Value>) -> Sent {
+    let mut sent = Vec::new();
+    if !to && (is_request(&packet, "g_slave") || is_request(&packet, "g_global")) {
+        memory.entry("is no stranger").or_default();
+    } else if !to && is_request(&packet, "g_upd") && !memory.contains_key("is no stranger") {
+        in_common("g_upd", &packet);
+    } else if memory.contains_key("is no stranger") {
+        sent.extend(common("g_upd").into_iter().map(|update| (true, update)));
+    }
+    sent.push((to, packet));
+    sent
+}
+
+/// Lost nodes stay in `'g` and `'l`.
+fn keeps_lost_globals(memory: &mut Memory, to: ToSuite, mut packet: Vec<Value>) -> Sent {
+    let is_internal = |packet: &[Value]| is(packet, 2, "'g") || is(packet, 2, "'l");
+    if to && is_request(&packet, "g_chg1") && is_internal(&packet) {
+        memory.entry("families").or_default().push(packet.clone());
+    } else if !to && is_request(&packet, "g_db_family") && is_internal(&packet) {
+        memory.entry("questions").or_default().push(packet.clone());
+    } else if to && is_request(&packet, "g_reply") {
+        let asked = memory.entry("questions").or_default().pop().unwrap_or_default();
+        let known = memory.entry("families").or_default().clone();
+        let old = known.iter().find(|old| asked.get(2).is_some_and(|name| name.perl_eq(&old[2])));
+        if let Some(old) = old {
+            packet[3] = old[3].clone();
+        }
+    }
+    vec![(to, packet)]
+}
+
+/// Whoever has been in `'g` leaves it once its first connection may be lost.
+fn drops_lost_globals(memory: &mut Memory, to: ToSuite, packet: Vec<Value>) -> Sent {
+    if !to && is_request(&packet, "g_set") {
+        memory.entry("told").or_default().push(packet.clone());
+    } else if !to
+        && let Some(told) = memory.remove("told")
+        && let Some(globals) = told[0][2].as_hash().and_then(|all| all.get(&Str::text("'g")))
+    {
+        let names = globals.as_hash().into_iter().flatten().map(|(name, _)| name.clone());
+        let names = Value::Array(names.map(Value::Str).collect());
+        let text = |text| Value::Str(Str::text(text));
+        let none = Value::Hash(aemp::value::Hash::new());
+        let update = vec![text(""), text("g_upd"), text("'g"), none, names];
+        return vec![(false, update), (to, packet)];
+    }
+    vec![(to, packet)]
+}
+
+/// Twenty messages may wait.
+fn short_queue(memory: &mut Memory, to: ToSuite, packet: Vec<Value>) -> Sent {
+    let queue = memory.entry("queue").or_default();
+    if !to && is_request(&packet, "snd") && packet.len() == 4 {
+        queue.push(Vec::new());
+        if queue.len() > 20 {
+            return Vec::new();
+        }
+    }
+    vec![(to, packet)]
+}
+
+/// 1 and "1" are told apart.
+fn typed_values(_: &mut Memory, to: ToSuite, mut packet: Vec<Value>) -> Sent {
+    fn marked(value: &mut Value) {
+        match value {
+            Value::Int(number) => *value = Value::Str(Str::text(&format!("number {number}"))),
+            Value::Hash(hash) => {
+                let mut entries: Vec<(Str, Value)> = std::mem::take(hash).into_iter().collect();
+                entries.iter_mut().for_each(|(_, value)| marked(value));
+                *hash = entries.into_iter().collect();
+            }
+            _ => {}
+        }
+    }
+    if !to && (is_request(&packet, "g_upd") || is_request(&packet, "g_slave")) {
+        packet.iter_mut().for_each(marked);
+    }
+    vec![(to, packet)]
+}
+
+fn one_search(_: &mut Memory, to: ToSuite, packet: Vec<Value>) -> Sent {
+    use std::sync::atomic::{AtomicU32, Ordering};
+    // Of the process: each check has one of its own.
+    static SENT: AtomicU32 = AtomicU32::new(0);
+    let is_search = to && is_request(&packet, "g_find");
+    match is_search && SENT.fetch_add(1, Ordering::Relaxed) > 0 {
         true => Vec::new(),
         false => vec![(to, packet)],
     }

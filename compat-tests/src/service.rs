@@ -1,7 +1,7 @@
 //! The test service of `docs/conformance.md` on our node.
 
 use aemp::value::Str;
-use aemp::{Change, Context, Node, PortId, Value};
+use aemp::{Change, Context, Node, NodeBuilder, PortId, Value};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
@@ -13,10 +13,18 @@ type Guards = Arc<Mutex<HashMap<String, Box<dyn Send>>>>;
 
 /// Lets others spawn [`SERVICE`] on a node.
 pub fn register(node: &Node) {
+    node.register(SERVICE, function());
+}
+
+/// As [`register`], for a node that is about to start: its seeds may spawn the service as soon as
+/// they are connected.
+pub fn registered(builder: NodeBuilder) -> NodeBuilder {
+    builder.register(SERVICE, function())
+}
+
+fn function() -> impl Fn(&Context<'_>, Vec<Value>) -> Result<(), String> + Send + Sync + 'static {
     let runtime = tokio::runtime::Handle::current();
-    node.register(SERVICE, move |ctx: &Context<'_>, arguments: Vec<Value>| {
-        serve(ctx, &arguments, &runtime)
-    });
+    move |ctx: &Context<'_>, arguments: Vec<Value>| serve(ctx, &arguments, &runtime)
 }
 
 fn serve(

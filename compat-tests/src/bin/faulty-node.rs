@@ -18,7 +18,6 @@ async fn main() {
         let relay = Relay { node: "faulty".into(), secret: SECRET.into(), fault };
         builder = builder.seed(&relay.before_seed(seed.to_owned()).await);
     }
-    let node = builder.start().await.unwrap();
-    compat_tests::service::register(&node);
+    let node = compat_tests::service::registered(builder).start().await.unwrap();
     node.ended().await;
 }

@@ -9,8 +9,8 @@ use aemp::Node;
 #[tokio::main]
 async fn main() {
     let arguments = std::env::args_os().skip(1);
-    let node = Node::builder().arguments(arguments).start().await.unwrap();
-    compat_tests::service::register(&node);
+    let builder = compat_tests::service::registered(Node::builder().arguments(arguments));
+    let node = builder.start().await.unwrap();
     println!("{}", node.addresses()[0]);
     node.ended().await;
 }

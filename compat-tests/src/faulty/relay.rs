@@ -48,6 +48,11 @@ impl Relay {
         tokio::spawn(async move {
             while let Ok((node, _)) = listener.accept().await {
                 let (relay, seed) = (self.clone(), seed.clone());
+                if self.lapses(Lapse::DialsOnce) {
+                    relay.node_dials(node, &seed).await;
+                    // As if the node had not dialled any more.
+                    return;
+                }
                 tokio::spawn(async move { relay.node_dials(node, &seed).await });
             }
         });

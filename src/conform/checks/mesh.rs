@@ -38,6 +38,9 @@ pub(super) const CHECKS: &[Check] = &[
     check("mesh-global", "5.2", "A global node connects to every node in the family 'g.")
         .dial()
         .by(run!(global_mesh)),
+    check("mesh-global-again", "5.2", "Dials a node in 'g again that was lost.")
+        .dial()
+        .by(run!(global_mesh_again)),
     check("mesh-again", "4.4", "A node that went away is taken again.").dial().by(run!(again)),
     check("mesh-dead", "4.4", "A new connection replaces one that does not answer any more.")
         .ours()
@@ -84,15 +87,18 @@ async fn on_demand(c: Ctx) -> Verdict {
     Ok(())
 }
 
+/// Messages that wait for a connection: more than a queue of a guessed length has room for.
+const QUEUED: u32 = 1000;
+
 async fn queue(c: Ctx) -> Verdict {
     let mut a = c.meet("a").await?;
     let listener = announced(&c, &mut a, "x", &[]).await?;
     let to = format!("{}#port", c.name("x"));
-    let packets: Vec<Json> = (0..20).map(|number| json!(["", "snd", to, number])).collect();
+    let packets: Vec<Json> = (0..QUEUED).map(|number| json!(["", "snd", to, number])).collect();
     a.send_all(&packets).await?;
     a.barrier().await?;
     let mut x = c.dialled(&listener, "x", &c.shake("x")).await?;
-    for number in 0..20 {
+    for number in 0..QUEUED {
         x.expect_first(json!(["port", REST]), json!(["port", number])).await?;
     }
     Ok(())
@@ -157,6 +163,20 @@ async fn nowhere(c: Ctx) -> Verdict {
 }
 
 async fn global_mesh(c: Ctx) -> Verdict {
+    meshed(&c).await?;
+    Ok(())
+}
+
+async fn global_mesh_again(c: Ctx) -> Verdict {
+    let (mut g, listener, x) = meshed(&c).await?;
+    g.barrier().await?;
+    x.close().await;
+    let mut x = c.dialled(&listener, "x", &c.shake("x")).await?;
+    x.barrier().await
+}
+
+/// A global node, and another one that the node has dialled because the first has it in 'g.
+async fn meshed(c: &Ctx) -> Verdict<(Session, TcpListener, Session)> {
     let mut g = c.meet("g").await?;
     let listener = c.listen(&g).await?;
     let address = listener.local_addr().map(|address| address.to_string()).unwrap_or_default();
@@ -170,7 +190,7 @@ async fn global_mesh(c: Ctx) -> Verdict {
     g.send(json!(["", "g_set", database])).await?;
     let mut x = c.dialled(&listener, "x", &c.shake("x")).await?;
     x.expect(json!(["", "g_global"])).await?;
-    Ok(())
+    Ok((g, listener, x))
 }
 
 async fn again(c: Ctx) -> Verdict {

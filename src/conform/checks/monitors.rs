@@ -64,6 +64,9 @@ pub(super) const CHECKS: &[Check] = &[
     check("mon-two-nodes", "3.1", "Every node that monitors a port gets its kil0.")
         .dial()
         .by(run!(two_nodes)),
+    check("mon0-others", "3.1", "mon0 of one node leaves the monitors of others.")
+        .dial()
+        .by(run!(others_stay)),
     check("mon-of-lost", "3.1", "Monitors of a lost connection are gone with it.")
         .dial()
         .by(run!(lost_monitors)),
@@ -318,6 +321,18 @@ async fn two_nodes(c: Ctx) -> Verdict {
     a.kills(json!(["reason"])).await?;
     a.is_told_of_death(json!(["reason"])).await?;
     b.is_told_of_death(json!(["reason"])).await
+}
+
+async fn others_stay(c: Ctx) -> Verdict {
+    let mut a = Service::met(&c).await?;
+    let mut b = Service::shared(&c, c.meet("b").await?);
+    a.monitors().await?;
+    b.monitors().await?;
+    b.send(json!(["", "mon0", c.port_name()])).await?;
+    b.barrier().await?;
+    a.kills(json!(["reason"])).await?;
+    a.is_told_of_death(json!(["reason"])).await?;
+    b.is_told_of_no_death().await
 }
 
 async fn lost_monitors(c: Ctx) -> Verdict {

@@ -4,8 +4,11 @@ use super::family::Family;
 use super::global;
 use crate::conform::check::{Check, run};
 use crate::conform::checks::{ANY, REST};
-use crate::conform::stop::Verdict;
+use crate::conform::pattern;
+use crate::conform::stop::{Verdict, ensure, miss};
 use serde_json::json;
+use std::time::Duration;
+use tokio::time::{Instant, sleep};
 
 /// The checks of that.
 pub(in crate::conform::checks) const CHECKS: &[Check] = &[
@@ -13,6 +16,8 @@ pub(in crate::conform::checks) const CHECKS: &[Check] = &[
         .by(run!(sends_set)),
     global("g-set-itself", "5.2", "That merge has its own addresses, and both in 'g.")
         .by(run!(sends_itself)),
+    global("g-set-own", "5.2", "That merge has nothing of what other global nodes have.")
+        .by(run!(sends_no_others)),
     global("g-set-merge", "5.2", "Slaves see the entries of other global nodes.").by(run!(merges)),
     global("g-set-mirror", "5.2", "Sets the address of another global node itself.")
         .by(run!(mirrors)),
@@ -39,12 +44,20 @@ pub(in crate::conform::checks) const CHECKS: &[Check] = &[
         .by(run!(global_has_it)),
     global("g-global-down", "5.2", "The entries of a global node go with it.")
         .by(run!(global_down)),
+    global("g-global-down-g", "5.2", "A lost global node is in 'g no more, nor its address in 'l.")
+        .by(run!(global_down_internal)),
     global("g-global-turns", "5.2", "The entries of a slave that turns global go.")
         .by(run!(turns_global)),
     global("g-turns-keeps", "5.2", "Its subscriptions stay.").by(run!(turns_and_listens)),
     global("g-stranger", "5.2", "Takes g_upd of a node that is neither slave nor global.")
         .should()
         .by(run!(stranger)),
+    global(
+        "g-stranger-untold",
+        "5.2",
+        "Tells other global nodes nothing of what such a node sets.",
+    )
+    .by(run!(stranger_untold)),
 ];
 
 async fn sends_set(f: Family) -> Verdict {
@@ -68,6 +81,16 @@ async fn sends_itself(f: Family) -> Verdict {
     });
     g.expect_first(json!(["", "g_set", REST]), json!(["", "g_set", wanted])).await?;
     Ok(())
+}
+
+async fn sends_no_others(f: Family) -> Verdict {
+    let _a = f.slave("a", json!({"ka": 1})).await?;
+    let _g = f.other_global("g", json!({"kg": 2})).await?;
+    let mut h = f.other_global("h", json!({})).await?;
+    let sent = h.expect(json!(["", "g_set", {f.name.clone(): ANY, REST: ANY}])).await?;
+    let database = sent.get(2).map(pattern::to_json).unwrap_or_default();
+    let entries = database.get(&f.name);
+    ensure(entries == Some(&json!({"ka": 1})), || format!("it sends {entries:?} of the family"))
 }
 
 async fn merges(f: Family) -> Verdict {
@@ -177,6 +200,28 @@ async fn global_down(f: Family) -> Verdict {
     b.sees_deleted("k").await
 }
 
+async fn global_down_internal(f: Family) -> Verdict {
+    let mut b = f.slave("b", json!({})).await?;
+    let g = f.other_global("g", json!({})).await?;
+    let gone = g.me.clone();
+    for family in ["'g", "'l"] {
+        b.send(json!(["", "g_mon1", family])).await?;
+        b.expect(json!(["", "g_chg1", family, {gone.clone(): ANY, REST: ANY}])).await?;
+    }
+    g.close().await;
+    for family in ["'g", "'l"] {
+        // Other checks' nodes come and go there meanwhile.
+        let deadline = Instant::now() + b.patience;
+        while b.family(family).await?.get(&gone).is_some() {
+            if Instant::now() > deadline {
+                return miss(format!("{gone} stays in {family}"));
+            }
+            sleep(Duration::from_millis(20)).await;
+        }
+    }
+    Ok(())
+}
+
 async fn turns_global(f: Family) -> Verdict {
     let mut a = f.slave("a", json!({"k": "v"})).await?;
     let mut b = f.subscriber("b").await?;
@@ -202,4 +247,13 @@ async fn stranger(f: Family) -> Verdict {
     b.sees(json!({"k": "v"})).await?;
     a.close().await;
     b.sees_deleted("k").await
+}
+
+async fn stranger_untold(f: Family) -> Verdict {
+    let mut g = f.other_global("g", json!({})).await?;
+    let mut a = f.stranger("a").await?;
+    a.send(json!(["", "g_upd", f.name, {"k": "v"}])).await?;
+    g.is_told_nothing_of(&mut a).await?;
+    g.barrier().await?;
+    g.is_told_nothing().await
 }

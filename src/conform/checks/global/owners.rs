@@ -17,6 +17,8 @@ pub(in crate::conform::checks) const CHECKS: &[Check] = &[
         .by(run!(other_owner)),
     global("g-lesser-owner", "5.2", "Who deletes a value that does not count changes nothing.")
         .by(run!(lesser_owner)),
+    global("g-equal-number", "5.2", "A number and the string of its digits are equal values.")
+        .by(run!(number_and_string)),
     global("g-undef", "5.2", "undef is a value, and not the empty string.").by(run!(undef_value)),
     global("g-down", "5.2", "The entries of a node go with it.").by(run!(goes_down)),
     global("g-down-owner", "5.2", "What a lost node shared with another one stays.")
@@ -56,6 +58,16 @@ async fn lesser_owner(f: Family) -> Verdict {
     a.deletes("k").await?;
     watcher.is_told_nothing_of(&mut a).await?;
     watcher.finds(json!({"k": "from b"})).await
+}
+
+async fn number_and_string(f: Family) -> Verdict {
+    let _a = f.slave("a", json!({"k": 1})).await?;
+    let mut b = f.slave("b", json!({})).await?;
+    b.sets(json!({"k": "1"})).await?;
+    b.barrier().await?;
+    let mut watcher = f.subscriber("w").await?;
+    b.deletes("k").await?;
+    watcher.is_told_nothing_of(&mut b).await
 }
 
 async fn undef_value(f: Family) -> Verdict {

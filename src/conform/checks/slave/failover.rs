@@ -19,6 +19,13 @@ pub(in crate::conform::checks) const CHECKS: &[Check] = &[
     check("failover-queries", "5.1", "Asks the new master what the old one left open.")
         .seeds(2)
         .by(run!(queries)),
+    check(
+        "failover-find",
+        "5.1",
+        "Asks the new master for a node that the old one did not tell of.",
+    )
+    .seeds(2)
+    .by(run!(search)),
     check("failover-changes", "5.1", "Reports what is different at the new master.")
         .seeds(2)
         .by(run!(changes)),
@@ -56,6 +63,19 @@ async fn queries(c: Ctx) -> Verdict {
     let mut next = m.next().await?;
     m.hands_over(&mut next).await?;
     next.expect(query).await?;
+    Ok(())
+}
+
+async fn search(c: Ctx) -> Verdict {
+    let sought = c.name("sought");
+    let mut m = Master::with_service(c).await?;
+    let message = json!(["snd", format!("{sought}#port"), "hello"]);
+    m.lets(message).await?;
+    let find = json!(["", "g_find", sought]);
+    m.expect(find.clone()).await?;
+    let mut next = m.next().await?;
+    m.hands_over(&mut next).await?;
+    next.expect(find).await?;
     Ok(())
 }
 

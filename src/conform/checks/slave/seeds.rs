@@ -23,6 +23,12 @@ pub(in crate::conform::checks) const CHECKS: &[Check] = &[
     check("join-all", "4.1", "Connects to each of its seeds.").seeds(3).by(run!(joins_all)),
     check("join-one-master", "5.1", "Has one master at a time.").seeds(2).by(run!(one_master)),
     check("seed-again", "4.1", "Dials a seed again that was lost.").seeds(1).by(run!(dials_again)),
+    check("seed-other-again", "4.1", "Dials a lost seed again that is not its master.")
+        .seeds(2)
+        .by(run!(dials_other_again)),
+    check("seed-late", "4.1", "Goes on dialling a seed that refused it several times.")
+        .seeds(1)
+        .by(run!(dials_after_refusals)),
     check("seed-refused", "4.1", "Dials a seed again that closed before its greeting.")
         .seeds(1)
         .by(run!(dials_after_refusal)),
@@ -93,6 +99,26 @@ async fn dials_again(c: Ctx) -> Verdict {
     let mut m = c.meet_at("m", 0).await?;
     m.expect(json!(["", "g_slave"])).await?;
     Ok(())
+}
+
+async fn dials_other_again(c: Ctx) -> Verdict {
+    let mut m = master(&c).await?;
+    next(&c).await?.close().await;
+    let mut other = c.meet_at("n", 1).await?;
+    other.expect(json!(["", "g_slave"])).await?;
+    m.barrier().await
+}
+
+async fn dials_after_refusals(c: Ctx) -> Verdict {
+    for _ in 0..2 {
+        drop(c.connect_at("m", 0).await?);
+    }
+    let mut m = c.meet_at("m", 0).await?;
+    m.expect(json!(["", "g_slave"])).await?;
+    m.close().await;
+    drop(c.connect_at("m", 0).await?);
+    let mut m = c.meet_at("m", 0).await?;
+    m.barrier().await
 }
 
 async fn dials_after_refusal(c: Ctx) -> Verdict {
