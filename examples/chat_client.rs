@@ -1,5 +1,5 @@
-//! A chat client: `chat_client NICK [PROFILE] [KEY VALUE]...`. It sends what it reads to
-//! `chat_server`, and if that is killed it waits for another one.
+//! A chat client: `chat_client NICK [PROFILE] [KEY VALUE]...`. It sends each line of its input to
+//! `chat_server`. If the server dies, it waits for another one.
 
 use aemp::{KillReason, Node, PortId, RecvError};
 use std::time::Duration;
@@ -27,7 +27,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         let Some(server) = server else { break };
         let server = PortId::try_from(server)?;
         println!("connecting...");
-        // Each try has a port of its own, which dies with the server.
+        // A new port for each attempt, which dies with the server.
         let mut client = node.port();
         let _link = node.link(&server, &client.id());
         node.snd(&server, ("join", client.id(), &nick))?;

@@ -1,5 +1,6 @@
 //! A chat client: `chat_client2 NICK [PROFILE] [KEY VALUE]...`. It spawns a port on `chat_server2`
-//! that speaks for it; each dies with the other, and then it waits for another server.
+//! that speaks for it. If either of the two dies, so does the other, and the client waits for another
+//! server.
 
 use aemp::{KillReason, Node, NodeId, RecvError};
 use std::time::Duration;
@@ -26,11 +27,11 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         };
         let Some(server) = server else { break };
         println!("connecting...");
-        // Each try has a port of its own, which dies with its bridgehead on the server.
+        // A new port for each attempt, which dies with the port that it spawns on the server.
         let mut client = node.port();
-        let bridgehead =
+        let agent =
             node.spawn(&NodeId::try_from(server)?, "::client_connect", (client.id(), &nick))?;
-        let _link = node.link(&bridgehead, &client.id());
+        let _link = node.link(&agent, &client.id());
         let reason = loop {
             tokio::select! {
                 text = client.recv::<(String,)>() => match text {
@@ -39,7 +40,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
                     Err(wrong_message) => eprintln!("ignored: {wrong_message}"),
                 },
                 line = lines.next_line() => match line? {
-                    Some(line) => node.snd(&bridgehead, (line,))?,
+                    Some(line) => node.snd(&agent, (line,))?,
                     None => {
                         client.kil(&KillReason::normal());
                         node.shutdown().await;

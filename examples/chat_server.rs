@@ -1,6 +1,6 @@
 //! A chat room to which clients send requests: `join, CLIENT, NICK` and `privmsg, NICK, TEXT`.
 //!
-//! Configured as `aemp run` is: by the rc file, and by `[PROFILE] KEY VALUE...` on its command
+//! It is configured like `aemp run`: by the rc file and by `[PROFILE] KEY VALUE...` on the command
 //! line.
 
 use aemp::{Node, PortId, RecvError};

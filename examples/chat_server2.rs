@@ -1,7 +1,6 @@
-//! A chat room in which each client has a bridgehead: a port that the client spawns on the server,
-//! which speaks for it and dies with it.
+//! A chat room in which each client spawns a port on the server that speaks for it and dies with it.
 //!
-//! Configured as `aemp run` is: by the rc file, and by `[PROFILE] KEY VALUE...` on its command
+//! It is configured like `aemp run`: by the rc file and by `[PROFILE] KEY VALUE...` on the command
 //! line.
 
 use aemp::value::DecodeError;
@@ -26,7 +25,7 @@ impl Room {
         }
     }
 
-    /// What a client spawns.
+    /// The function that a client spawns.
     fn client_connect(
         self,
         ctx: &Context<'_>,

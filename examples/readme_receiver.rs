@@ -1,4 +1,4 @@
-//! The receiver of the README, as it is printed there.
+//! The README's receiver, exactly as printed there.
 
 use aemp::{Node, PortId};
 

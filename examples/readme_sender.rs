@@ -1,4 +1,4 @@
-//! The sender of the README, as it is printed there.
+//! The README's sender, exactly as printed there.
 
 use aemp::Node;
 

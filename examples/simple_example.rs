@@ -1,4 +1,4 @@
-//! Messages inside of one program: a port receives what is sent to it.
+//! Messages within one program: a port receives what is sent to it.
 
 use aemp::Node;
 

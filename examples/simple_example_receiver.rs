@@ -1,6 +1,6 @@
-//! Prints what others send to it, and answers those who say where to.
+//! Prints the messages that it receives, and answers those that carry a reply port.
 //!
-//! Configured as `aemp run` is: by the rc file, and by `[PROFILE] KEY VALUE...` on its command
+//! It is configured like `aemp run`: by the rc file and by `[PROFILE] KEY VALUE...` on the command
 //! line.
 
 use aemp::{Node, PortId};

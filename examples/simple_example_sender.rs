@@ -1,7 +1,7 @@
-//! Sends the time to all receivers, once a second, and prints what they answer.
+//! Sends the time to all receivers once a second, and prints their answers.
 //!
-//! Configured as `aemp run` is: by the rc file, and by `[PROFILE] KEY VALUE...` on its command
-//! line. Where that begins with `--once`, it ends after the first answer.
+//! It is configured like `aemp run`: by the rc file and by `[PROFILE] KEY VALUE...` on the command
+//! line. With `--once` as the first argument it ends after the first answer.
 
 use aemp::Node;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
