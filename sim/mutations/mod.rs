@@ -1,7 +1,7 @@
 //! Ways to break the kernel, each by name.
 #![allow(dead_code, unreachable_pub)]
 
-/// A way to break the kernel: its name, the file, what is replaced, and by what. `BROKEN` in that
+/// A way to break the kernel or its lanes: its name, the file (from `src/kernel`), what is replaced, and by what. `BROKEN` in that
 /// is true if this mutation is the one that is tried.
 pub type Mutation = (&'static str, &'static str, &'static str, &'static str);
 
@@ -36,7 +36,7 @@ pub const MUTATIONS: &[Mutation] = &[
     ),
     (
         "a lane that is too full leaves out what is too much",
-        "lane.rs",
+        "../lane/mod.rs",
         "_ if waiting > self.limits.hard => {",
         "_ if BROKEN && waiting > self.limits.hard => {
                 self.sent.dropped += 1;

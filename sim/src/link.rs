@@ -1,7 +1,5 @@
 //! One connection of the virtual network: octets stay in order, and may get stuck.
 
-use aemp::value::{NodeId, Str};
-use aemp::wire::framing::Framing;
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -21,10 +19,10 @@ impl LinkEnd {
 /// What goes over a connection.
 #[derive(Debug, Clone)]
 pub(crate) enum Segment {
-    /// Both greeting lines. The framing is the one in which the sender will send.
-    Greeting { node: NodeId, nonce: Vec<u8>, provider: Str, framing: Framing },
-    /// The authentication line.
-    Auth,
+    /// Lines of the handshake, cut anywhere.
+    Lines(Vec<u8>),
+    /// The sender's part of the TLS handshake.
+    Tls(u64),
     /// Framed packets, cut anywhere.
     Data(Vec<u8>),
     /// The end.

@@ -100,6 +100,8 @@ pub(crate) struct Net {
     /// The pairs of hosts that cannot reach each other, and since when.
     blocked: BTreeMap<(usize, usize), Duration>,
     pub(crate) weather: Weather,
+    /// Octets of handshakes are late, or cut.
+    pub(crate) handshakes_have_trouble: bool,
     /// Whether each host runs, and as which incarnation.
     pub(crate) running: Vec<Option<u32>>,
 }
@@ -115,6 +117,7 @@ impl Net {
             listeners: BTreeMap::new(),
             blocked: BTreeMap::new(),
             weather,
+            handshakes_have_trouble: false,
             running: Vec::new(),
         }
     }
@@ -218,8 +221,9 @@ impl Net {
         random: &mut StdRng,
         from: LinkEnd,
         segment: Segment,
+        late: Duration,
     ) {
-        let delay = self.weather.delay(random);
+        let delay = self.weather.delay(random) + late;
         let Some(link) = self.links.get_mut(&from.link) else {
             return;
         };
@@ -241,9 +245,52 @@ impl Net {
         queue.at(at, Event::Arrive { to: from.other() });
     }
 
+    /// Sends lines of a handshake. Where handshakes have trouble, pieces of them come late, by other
+    /// times on each connection, and sometimes the connection is cut behind one.
+    pub(crate) fn say(
+        &mut self,
+        queue: &mut Queue,
+        random: &mut StdRng,
+        from: LinkEnd,
+        octets: &[u8],
+    ) {
+        let mut rest = octets;
+        while !rest.is_empty() {
+            let len = match self.handshakes_have_trouble && random.random_ratio(1, 2) {
+                true => random.random_range(1..=rest.len()),
+                false => rest.len(),
+            };
+            let (piece, others) = rest.split_at(len);
+            let late = self.handshake_delay(random);
+            self.send(queue, random, from, Segment::Lines(piece.to_vec()), late);
+            if self.handshakes_have_trouble && random.random_ratio(1, 12) {
+                match random.random() {
+                    true => self.cut(queue, random, from.link),
+                    false => self.half_cut(queue, random, from.link),
+                }
+            }
+            rest = others;
+        }
+    }
+
+    /// How much later than other octets those of a handshake come.
+    pub(crate) fn handshake_delay(&self, random: &mut StdRng) -> Duration {
+        if !self.handshakes_have_trouble {
+            return Duration::ZERO;
+        }
+        let longest = match random.random_range(0..40) {
+            // Longer than a handshake may take.
+            0 => 40_000,
+            1..=4 => 4_000,
+            5..=15 => 300,
+            _ => 1,
+        };
+        Duration::from_millis(random.random_range(0..longest))
+    }
+
     /// The process closes its socket: the peer reads the end behind all that was sent.
     pub(crate) fn close(&mut self, queue: &mut Queue, random: &mut StdRng, end: LinkEnd) {
-        self.send(queue, random, end, Segment::Fin);
+        self.send(queue, random, end, Segment::Fin, Duration::ZERO);
         self.end_closed(end);
     }
 

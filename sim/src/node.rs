@@ -1,19 +1,17 @@
 //! One node of this implementation: its kernel, its lanes, its connections; what the real node
 //! does with tasks and sockets is done here in virtual time.
 
+mod connections;
+
 use crate::event::{Event, Happening, Queue, Timer};
 use crate::link::{LinkEnd, Segment};
 use crate::net::Net;
-use crate::wire::Wire;
-use crate::world::CONNECT_INTERVAL;
-use aemp::kernel::{
-    AuthOrder, Authenticated, ConnId, Effect, Kernel, KernelConfig, Now, PeerGreeting, PortName,
-};
+use crate::wire::{Introduction, Wire};
+use aemp::kernel::{ConnId, Effect, Kernel, KernelConfig, Now, PortName};
 use aemp::lane::{Appended, Lane, LaneLimits};
 use aemp::value::packed::Elements;
-use aemp::value::{NodeId, Packed, PortId, Str};
+use aemp::value::{NodeId, Packed, PortId};
 use aemp::wire::framing::Framing;
-use aemp::wire::packet::Packet;
 use rand::Rng as _;
 use rand::rngs::StdRng;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -39,7 +37,18 @@ impl Around<'_> {
     }
 
     pub(crate) fn send(&mut self, from: LinkEnd, segment: Segment) {
-        self.net.send(self.queue, self.random, from, segment);
+        self.net.send(self.queue, self.random, from, segment, Duration::ZERO);
+    }
+
+    /// Sends lines of a handshake, which may have trouble on their way.
+    pub(crate) fn say(&mut self, from: LinkEnd, octets: &[u8]) {
+        self.net.say(self.queue, self.random, from, octets);
+    }
+
+    /// Sends our part of the TLS handshake, which may be late.
+    pub(crate) fn say_tls(&mut self, from: LinkEnd, part: u64) {
+        let late = self.net.handshake_delay(self.random);
+        self.net.send(self.queue, self.random, from, Segment::Tls(part), late);
     }
 
     /// A task is not always run at once.
@@ -58,7 +67,7 @@ pub struct Node {
     kernel: Kernel,
     started: Duration,
     clock: Clock,
-    provider: Str,
+    introduction: Introduction,
     framings: Vec<Framing>,
     silence: Duration,
     limits: LaneLimits,
@@ -71,6 +80,8 @@ pub struct Node {
     happenings: Vec<Happening>,
     /// What the effects at hand bring about, once they are carried out.
     later: VecDeque<Later>,
+    /// Connections on which something may have come, to be read when nothing else is left to do.
+    readable: VecDeque<ConnId>,
 }
 
 /// What a node's clocks show, besides what time it is.
@@ -96,7 +107,7 @@ enum Later {
 impl Node {
     pub(crate) fn new(
         config: KernelConfig,
-        provider: Str,
+        introduction: Introduction,
         framings: Vec<Framing>,
         limits: LaneLimits,
         now: Duration,
@@ -106,7 +117,7 @@ impl Node {
             kernel: Kernel::new(config, Now::default()),
             started: now,
             clock: Clock::default(),
-            provider,
+            introduction,
             framings,
             silence,
             limits,
@@ -117,6 +128,7 @@ impl Node {
             tick_at: None,
             happenings: Vec::new(),
             later: VecDeque::new(),
+            readable: VecDeque::new(),
         }
     }
 
@@ -138,6 +150,11 @@ impl Node {
     /// How many connections it has, in whatever state.
     pub fn connections(&self) -> usize {
         self.wires.len()
+    }
+
+    /// What both ends of the TLS session with a node share, if there is one.
+    pub fn tls_secret(&self, node: &NodeId) -> Option<u64> {
+        self.wires.get(self.established.get(node)?)?.tls_secret()
     }
 
     /// The lane to a node, if there is one.
@@ -169,7 +186,7 @@ impl Node {
             let effects = self.kernel.take_effects();
             if !effects.is_empty() {
                 effects.into_iter().for_each(|effect| self.carry_out(around, effect));
-            } else if !self.do_later() {
+            } else if !self.do_later(around) {
                 break;
             }
         }
@@ -204,21 +221,17 @@ impl Node {
         self.clock.stood += how_long;
     }
 
-    fn do_later(&mut self) -> bool {
+    fn do_later(&mut self, around: &mut Around<'_>) -> bool {
         match self.later.pop_front() {
-            None => return false,
             Some(Later::Answered { from, message }) => {
                 self.kernel.service_message(&from, message.as_elements());
             }
             Some(Later::Verified(conn)) => self.kernel.verified(conn),
-            Some(Later::Established(conn)) => {
-                if let Some(wire) = self.wires.get_mut(&conn)
-                    && !wire.established
-                {
-                    wire.established = true;
-                    self.kernel.established(conn, &Authenticated { untrusted: false });
-                }
-            }
+            Some(Later::Established(conn)) => self.connection_established(conn),
+            None => match self.readable.pop_front() {
+                Some(conn) => self.read(around, conn),
+                None => return false,
+            },
         }
         true
     }
@@ -262,11 +275,12 @@ impl Node {
                 self.drive(around, |kernel| kernel.disconnect(node, "too much waits to be sent"));
             }
             Ok(Appended::Waits | Appended::Dropped) => {}
-            Err(error) => {
-                let text = format!("not sent: {error}");
-                self.happenings.push(Happening::Log { level: aemp::kernel::Level::Error, text });
-            }
+            Err(error) => self.log_error(format!("not sent: {error}")),
         }
+    }
+
+    fn log_error(&mut self, text: String) {
+        self.happenings.push(Happening::Log { level: aemp::kernel::Level::Error, text });
     }
 
     fn wake_writer(&mut self, around: &mut Around<'_>, node: &NodeId) {
@@ -358,10 +372,7 @@ impl Node {
                 around.queue.after(delay, dial);
                 around.timer(self.silence, Timer::HandshakeOver { conn });
             }
-            Effect::Proceed { conn, order } => {
-                self.proceed(around, conn, order);
-                self.check_authentications(conn);
-            }
+            Effect::Proceed { conn, order } => self.proceed(around, conn, order),
             Effect::Close { conn, reason } => {
                 self.happenings.push(Happening::Closed { conn, reason: reason.clone() });
                 if let Some(wire) = self.wires.get_mut(&conn) {
@@ -424,179 +435,6 @@ impl Node {
     fn pick_framing(&self, around: &mut Around<'_>) -> Framing {
         let index = around.random.random_range(0..self.framings.len());
         self.framings[index]
-    }
-
-    fn greet(&mut self, around: &mut Around<'_>, conn: ConnId) {
-        let Some(wire) = self.wires.get(&conn) else {
-            return;
-        };
-        let Some(end) = wire.end else { return };
-        let nonce: [u8; 16] = around.random.random();
-        let greeting = Segment::Greeting {
-            node: self.kernel.node().clone(),
-            nonce: nonce.to_vec(),
-            provider: self.provider.clone(),
-            framing: wire.framing,
-        };
-        self.drive(around, |kernel| kernel.greeting_sent(conn, &nonce));
-        around.send(end, greeting);
-    }
-
-    fn proceed(&mut self, around: &mut Around<'_>, conn: ConnId, order: AuthOrder) {
-        let Some(wire) = self.wires.get_mut(&conn) else {
-            return;
-        };
-        let Some(end) = wire.end else { return };
-        wire.order = Some(order);
-        match order {
-            AuthOrder::Now => {
-                around.send(end, Segment::Auth);
-                if wire.peer_has_authenticated {
-                    self.later.push_back(Later::Established(conn));
-                }
-                let until = self.clock.last + self.time_to_answer(conn);
-                if let Some(wire) = self.wires.get_mut(&conn) {
-                    wire.others_wait_until = Some(until);
-                }
-            }
-            AuthOrder::AfterPeer if wire.peer_has_authenticated => {
-                self.later.push_back(Later::Verified(conn));
-            }
-            AuthOrder::AfterPeer => {}
-        }
-    }
-
-    /// How long a peer that was sent our authentication line has to answer before other connections
-    /// that claim to be the same node go on: less where many do, as anybody can claim that.
-    fn time_to_answer(&self, conn: ConnId) -> Duration {
-        const USUAL_CLAIMS: usize = 4;
-        let peer = self.wires.get(&conn).and_then(|wire| wire.peer.as_ref());
-        let claims = self.wires.values().filter(|wire| wire.peer.as_ref() == peer);
-        let claims = claims.filter(|wire| !wire.established && !wire.closing).count();
-        CONNECT_INTERVAL.mul_f64(USUAL_CLAIMS as f64 / claims.max(USUAL_CLAIMS) as f64)
-    }
-
-    /// Of all connections to a node, one at most has our authentication line and not the peer's
-    /// until it had its time to answer, or both ends could finish different ones.
-    fn check_authentications(&mut self, conn: ConnId) {
-        let Some(peer) = self.wires.get(&conn).and_then(|wire| wire.peer.as_ref()) else { return };
-        let under_way = self.wires.values().filter(|wire| {
-            let has_time = wire.others_wait_until.is_some_and(|until| self.clock.last < until);
-            wire.peer.as_ref() == Some(peer)
-                && has_time
-                && !wire.peer_has_authenticated
-                && !wire.closing
-        });
-        let under_way = under_way.count();
-        if under_way > 1 {
-            let text = format!("{under_way} connections to {peer} are authenticated at once");
-            self.happenings.push(Happening::Log { level: aemp::kernel::Level::Error, text });
-        }
-    }
-
-    /// A dial has been answered.
-    pub(crate) fn dialled(&mut self, around: &mut Around<'_>, conn: u64, end: LinkEnd) {
-        let conn = ConnId(conn);
-        match self.wires.get_mut(&conn) {
-            Some(wire) => {
-                wire.end = Some(end);
-                self.greet(around, conn);
-            }
-            None => around.net.close(around.queue, around.random, end),
-        }
-    }
-
-    /// Somebody has connected to us; returns the connection's number.
-    pub(crate) fn accepted(&mut self, around: &mut Around<'_>, end: LinkEnd) -> u64 {
-        let conn = self.drive(around, Kernel::accepted);
-        let framing = self.pick_framing(around);
-        self.wires.insert(conn, Wire::new(Some(end), framing));
-        around.timer(self.silence, Timer::HandshakeOver { conn });
-        self.greet(around, conn);
-        conn.0
-    }
-
-    /// Something has come on a connection.
-    pub(crate) fn received(&mut self, around: &mut Around<'_>, conn: u64, segment: Segment) {
-        let conn = ConnId(conn);
-        let Some(wire) = self.wires.get_mut(&conn) else {
-            return;
-        };
-        match segment {
-            Segment::Greeting { node, nonce, provider, framing } => {
-                wire.peer = Some(node.clone());
-                wire.peer_sends(framing);
-                if node == *self.kernel.node() {
-                    if !self.drive(around, |kernel| kernel.greeted_with_own_id(conn, &nonce)) {
-                        self.ended(around, conn, "another node uses our node ID");
-                    }
-                    return;
-                }
-                let greeting = PeerGreeting { node, provider };
-                self.drive(around, |kernel| kernel.greeted(conn, greeting));
-            }
-            Segment::Auth => {
-                wire.peer_has_authenticated = true;
-                match wire.order {
-                    Some(AuthOrder::Now) => self.later.push_back(Later::Established(conn)),
-                    Some(AuthOrder::AfterPeer) => self.later.push_back(Later::Verified(conn)),
-                    None => {}
-                }
-                self.drive(around, |_| ());
-            }
-            Segment::Data(octets) => {
-                wire.received(&octets);
-                self.read_packets(around, conn);
-            }
-            Segment::Fin => self.ended(around, conn, "unexpected end of file"),
-        }
-    }
-
-    fn read_packets(&mut self, around: &mut Around<'_>, conn: ConnId) {
-        loop {
-            let Some(wire) = self.wires.get_mut(&conn) else {
-                return;
-            };
-            if !wire.established || wire.closing {
-                return;
-            }
-            let Some(from) = wire.peer.clone() else {
-                return;
-            };
-            let packet = match wire.next_packet() {
-                Ok(Some(packet)) => packet,
-                Ok(None) => return,
-                Err(error) => panic!("a packet of {from} cannot be read: {error}"),
-            };
-            match Packet::read(packet.as_elements()) {
-                Ok(Packet::Keepalive) => {}
-                Ok(Packet::Message { port, elements }) if port.is_node_port() => {
-                    self.drive(around, |kernel| kernel.node_packet(&from, elements));
-                }
-                Ok(Packet::Message { port, elements }) => {
-                    let port = port.as_str().to_owned();
-                    self.deliver(port, from, elements.to_packed());
-                    self.drive(around, |_| ());
-                }
-                Err(error) => panic!("{from} sends {packet}: {error}"),
-            }
-        }
-    }
-
-    /// A connection, or the attempt to make one, has ended.
-    pub(crate) fn ended(&mut self, around: &mut Around<'_>, conn: ConnId, why: &str) {
-        let Some(wire) = self.wires.remove(&conn) else {
-            return;
-        };
-        if let Some(end) = wire.end {
-            around.net.close(around.queue, around.random, end);
-        }
-        if let Some(peer) = &wire.peer
-            && self.established.get(peer) == Some(&conn)
-        {
-            self.established.remove(peer);
-        }
-        self.drive(around, |kernel| kernel.closed(conn, why));
     }
 
     pub(crate) fn timer(&mut self, around: &mut Around<'_>, what: Timer) {

@@ -1,19 +1,24 @@
-//! A connection as its node sees it: handshake, then packets.
+//! A connection as its node sees it: a real session, in which only TLS is a model.
 
 use crate::link::LinkEnd;
-use aemp::kernel::AuthOrder;
-use aemp::value::{NodeId, Packed};
-use aemp::wire::framing::{Decoder, Framing, FramingError, FramingLimits, Step};
+use aemp::value::{NodeId, Packed, Str};
+use aemp::wire::auth::{Nonce, Secret};
+use aemp::wire::framing::{Framing, FramingError, FramingLimits};
+use aemp::wire::session::{
+    AuthOrder, Event, HandshakeConfig, HandshakeError, Handshaker, Packets, Session, Tls, TlsPeer,
+};
 use std::time::Duration;
 
 /// One connection of a node.
 #[derive(Debug)]
 pub(crate) struct Wire {
     pub(crate) end: Option<LinkEnd>,
-    /// In which framing we send on it.
+    /// Whether we made it.
+    pub(crate) dialled: bool,
+    /// The framing that our greeting names first, and once the session is established the one in
+    /// which we send.
     pub(crate) framing: Framing,
     pub(crate) peer: Option<NodeId>,
-    pub(crate) order: Option<AuthOrder>,
     /// Our authentication line was sent; until then, by the node's clock, no other connection to
     /// the same node goes on.
     pub(crate) others_wait_until: Option<Duration>,
@@ -21,50 +26,183 @@ pub(crate) struct Wire {
     pub(crate) established: bool,
     /// The kernel wants it closed, and that is under way: nothing is read any more.
     pub(crate) closing: bool,
-    input: Input,
+    stage: Stage,
+    tls: SharedSecret,
 }
 
-/// Octets that have come, and the packets in them.
 #[derive(Debug)]
-struct Input {
-    decoder: Decoder,
-    octets: Vec<u8>,
+enum Stage {
+    /// The connection is being made.
+    Dialling,
+    Session(Box<Session>),
+    Packets(Packets),
+}
+
+/// The model of TLS: what both ends know when they have exchanged their parts, and nobody else. One
+/// who sits between two connections has another one with each end.
+#[derive(Debug, Default)]
+struct SharedSecret {
+    own: Option<u64>,
+    theirs: Option<u64>,
 }
 
 impl Wire {
     pub(crate) fn new(end: Option<LinkEnd>, framing: Framing) -> Self {
         Wire {
+            dialled: end.is_none(),
             end,
             framing,
             peer: None,
-            order: None,
             others_wait_until: None,
             peer_has_authenticated: false,
             established: false,
             closing: false,
-            input: Input {
-                decoder: Decoder::new(Framing::Cbor, FramingLimits::default()),
-                octets: Vec::new(),
-            },
+            stage: Stage::Dialling,
+            tls: SharedSecret::default(),
         }
     }
 
-    /// The peer has said in which framing it sends.
-    pub(crate) fn peer_sends(&mut self, framing: Framing) {
-        self.input.decoder = Decoder::new(framing, FramingLimits::default());
+    pub(crate) fn begin(&mut self, session: Session) {
+        self.stage = Stage::Session(Box::new(session));
     }
 
     pub(crate) fn received(&mut self, octets: &[u8]) {
-        self.input.octets.extend_from_slice(octets);
+        match &mut self.stage {
+            Stage::Dialling => {}
+            Stage::Session(session) => session.input().extend_from_slice(octets),
+            Stage::Packets(packets) => packets.input().extend_from_slice(octets),
+        }
+    }
+
+    /// Octets of the session that are to be sent.
+    pub(crate) fn transmit(&mut self) -> Option<Vec<u8>> {
+        match &mut self.stage {
+            Stage::Session(session) => session.transmit(),
+            Stage::Dialling | Stage::Packets(_) => None,
+        }
+    }
+
+    /// What the session has come to.
+    pub(crate) fn poll(&mut self) -> Result<Option<Event>, HandshakeError> {
+        let Stage::Session(session) = &mut self.stage else {
+            return Ok(None);
+        };
+        let event = session.poll()?;
+        match &event {
+            Some(Event::Greeted) => {
+                let peer = session.peer().map(|peer| NodeId::new(peer.node_id.as_slice()));
+                self.peer = peer.and_then(Result::ok);
+            }
+            Some(Event::StartTls { .. } | Event::Proven) => {
+                self.peer_has_authenticated |= event == Some(Event::Proven);
+            }
+            Some(Event::Established(agreement)) => {
+                self.peer_has_authenticated = true;
+                self.framing = agreement.send_framing;
+                if let Stage::Session(session) = std::mem::replace(&mut self.stage, Stage::Dialling)
+                    && let Some(packets) = session.into_packets(FramingLimits::default())
+                {
+                    self.stage = Stage::Packets(packets);
+                }
+            }
+            None => {}
+        }
+        Ok(event)
+    }
+
+    /// What the peer says it is made of.
+    pub(crate) fn provider(&self) -> Str {
+        match &self.stage {
+            Stage::Session(session) => {
+                let peer = session.peer();
+                Str::octets(peer.and_then(|peer| peer.written("provider")).unwrap_or_default())
+            }
+            Stage::Dialling | Stage::Packets(_) => Str::from(""),
+        }
+    }
+
+    /// The session goes on: behind the greeting, or with our own proof.
+    pub(crate) fn proceed(&mut self, order: AuthOrder) {
+        if let Stage::Session(session) = &mut self.stage {
+            match self.peer_has_authenticated {
+                true => session.authenticate(),
+                false => session.proceed(order),
+            }
+        }
+    }
+
+    /// Our part of the TLS handshake is sent.
+    pub(crate) fn tls_begun(&mut self, own: u64) {
+        self.tls.own = Some(own);
+        self.finish_tls();
+    }
+
+    /// The peer's part of the TLS handshake has come.
+    pub(crate) fn tls_heard(&mut self, theirs: u64) {
+        self.tls.theirs = Some(theirs);
+        self.finish_tls();
+    }
+
+    fn finish_tls(&mut self) {
+        if self.tls_secret().is_some()
+            && let Stage::Session(session) = &mut self.stage
+        {
+            session.tls_established(TlsPeer::Verified);
+        }
+    }
+
+    /// What both ends of the TLS session share, and nobody else.
+    pub(crate) fn tls_secret(&self) -> Option<u64> {
+        Some(self.tls.own? ^ self.tls.theirs?)
     }
 
     /// The next whole packet, port name first.
     pub(crate) fn next_packet(&mut self) -> Result<Option<Packed>, FramingError> {
-        let (used, packet) = match self.input.decoder.next(&self.input.octets)? {
-            Step::More { used } => (used, None),
-            Step::Packet { used, elements } => (used, Some(elements.to_packed())),
+        match &mut self.stage {
+            Stage::Packets(packets) => Ok(packets.poll()?.map(|elements| elements.to_packed())),
+            Stage::Dialling | Stage::Session(_) => Ok(None),
+        }
+    }
+}
+
+/// How a node of the simulation introduces itself.
+#[derive(Debug)]
+pub(crate) struct Introduction {
+    /// One for each framing, which the greeting names first.
+    handshakers: Vec<(Framing, Handshaker)>,
+}
+
+impl Introduction {
+    /// A node with this ID and provider. It speaks `framings`, and has a certificate if `tls`.
+    pub(crate) fn new(node: &NodeId, provider: &Str, framings: &[Framing], tls: bool) -> Self {
+        let handshaker = |first: Framing| {
+            let mut config = HandshakeConfig::new(node.as_str().data());
+            config.secret = Secret::new("simulated");
+            config.tls = if tls { Tls::Offered } else { Tls::Off };
+            let others = Framing::ALL.into_iter().filter(|other| *other != first);
+            let others = others.filter(|other| framings.contains(other));
+            config.framings = [first].into_iter().chain(others).collect();
+            let provider = provider.to_text_lossy().into_owned();
+            if provider.starts_with("AE-") {
+                config.keys = vec![("provider".to_owned(), provider)];
+            }
+            (first, Handshaker::new(config).expect("the simulation configures nodes rightly"))
         };
-        self.input.octets.drain(..used);
-        Ok(packet)
+        Introduction { handshakers: framings.iter().copied().map(handshaker).collect() }
+    }
+
+    /// The session of a connection, by a nonce that comes from `chance`.
+    pub(crate) fn session(&self, wire: &Wire, chance: [u8; 16]) -> Session {
+        let named = self.handshakers.iter().find(|(framing, _)| *framing == wire.framing);
+        let (_, handshaker) = named.expect("the framing is one of the node's");
+        let mut octets = [0; Nonce::OCTETS];
+        for (octet, chance) in octets.iter_mut().zip(chance.into_iter().cycle()) {
+            *octet = chance;
+        }
+        let nonce = Nonce::from_random(&octets);
+        match wire.dialled {
+            true => handshaker.dial(nonce, "simulated:1"),
+            false => handshaker.listen(nonce, "simulated:1"),
+        }
     }
 }

@@ -6,6 +6,7 @@ use crate::net::{Net, Traffic, Weather};
 use crate::node::{Around, Node};
 use crate::perl::PerlNode;
 use crate::program::Program;
+use crate::wire::Introduction;
 use aemp::kernel::db::Database;
 use aemp::kernel::{Kernel, KernelConfig};
 use aemp::lane::LaneLimits;
@@ -36,9 +37,9 @@ pub struct Spec {
     pub seeds: Vec<Str>,
     /// Whether it is global from the start.
     pub global: bool,
-    /// As in its greeting.
+    /// As in its greeting, if it begins with `AE-` as those of Perl nodes do; else it is ours.
     pub provider: Str,
-    /// One of these is chosen for each connection.
+    /// One of these, chosen for each connection, is what the greeting names first.
     pub framings: Vec<Framing>,
     /// As in its configuration.
     pub secure: bool,
@@ -50,6 +51,8 @@ pub struct Spec {
     pub grace: Duration,
     /// Whether it heals Perl slaves.
     pub heal: bool,
+    /// Whether it has a certificate: connections between nodes that have one are encrypted.
+    pub tls: bool,
     /// Whether it is (the model of) a Perl node.
     pub perl: bool,
 }
@@ -70,6 +73,7 @@ impl Spec {
             limits: LaneLimits::default(),
             grace: Duration::from_secs(10),
             heal: true,
+            tls: false,
             perl: false,
         }
     }
@@ -143,6 +147,11 @@ impl World {
         self.net.weather = weather;
     }
 
+    /// Whether handshakes are cut and come late, more than other octets.
+    pub fn set_handshake_trouble(&mut self, trouble: bool) {
+        self.net.handshakes_have_trouble = trouble;
+    }
+
     /// A new place; nothing runs there yet.
     pub fn place(&mut self, spec: Spec) -> HostId {
         let host = self.hosts.len();
@@ -182,13 +191,14 @@ impl World {
         };
         place.node = Some(if spec.perl {
             let addresses = spec.advertised.as_ref().unwrap_or(&spec.addresses);
-            let mut node = PerlNode::new(spec.node.clone(), addresses, &spec.seeds, self.queue.now);
+            let mut node =
+                PerlNode::new(spec.node.clone(), addresses, &spec.seeds, spec.tls, self.queue.now);
             node.set_secure(spec.secure);
             Program::Perl(Box::new(node))
         } else {
             Program::Ours(Box::new(Node::new(
                 config,
-                spec.provider.clone(),
+                Introduction::new(&spec.node, &spec.provider, &spec.framings, spec.tls),
                 spec.framings.clone(),
                 spec.limits,
                 self.queue.now,

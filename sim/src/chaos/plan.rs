@@ -193,6 +193,10 @@ pub struct Setup {
     pub perl: u32,
     /// Nodes that are not started again at the end, if they are down and no seeds: bits.
     pub stay_down: u32,
+    /// Nodes with a certificate: bits.
+    pub tls: u32,
+    /// Handshakes are cut, and their octets come late.
+    pub trouble: bool,
 }
 
 /// A network and what is done to it.
@@ -237,6 +241,10 @@ impl Plan {
         };
         let (globals, narrow, confused) = (sometimes(1, 3), sometimes(1, 3), sometimes(1, 3));
         let (perl, stay_down, secure) = (sometimes(2, 5), sometimes(1, 2), sometimes(1, 5));
+        // From a source of their own, so that they leave the rest of the plan as it is.
+        let mut handshakes = StdRng::seed_from_u64(seed ^ 0x7_1500_5eed);
+        let tls = if handshakes.random_ratio(1, 4) { handshakes.random() } else { 0 };
+        let trouble = !peaceful && handshakes.random_ratio(1, 4);
         let setup = Setup {
             nodes,
             seeds,
@@ -248,6 +256,8 @@ impl Plan {
             peaceful,
             perl,
             stay_down,
+            tls,
+            trouble,
         };
         let longest = if random.random_ratio(1, 4) { 1_000 } else { 200 };
         let len = random.random_range(20..=longest) * nodes.div_ceil(8);

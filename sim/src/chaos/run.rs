@@ -133,6 +133,7 @@ impl<'a> Run<'a> {
         let setup = &plan.setup;
         let weather = if setup.peaceful { GENTLE } else { Weather::ROUGH };
         let mut world = World::new(plan.seed, weather);
+        world.set_handshake_trouble(setup.trouble);
         let seeds: Vec<String> = (0..setup.seeds).map(|host| format!("n{host}:1")).collect();
         for host in 0..setup.nodes {
             let mut spec = Spec::new(&format!("n{host}"));
@@ -157,6 +158,7 @@ impl<'a> Run<'a> {
                 _ => None,
             };
             spec.perl = bit(setup.perl, host);
+            spec.tls = bit(setup.tls, host);
             spec.secure = bit(setup.secure, host) && !spec.perl;
             world.place(spec);
         }
@@ -177,6 +179,7 @@ impl<'a> Run<'a> {
         }
         self.world.unblock_all();
         self.world.set_weather(GENTLE);
+        self.world.set_handshake_trouble(false);
         self.pass(self.world.all_resume_at().saturating_sub(self.world.now()))?;
         for host in self.world.hosts() {
             if host.0 < self.plan.setup.seeds || !bit(self.plan.setup.stay_down, host.0) {

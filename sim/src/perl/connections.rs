@@ -5,9 +5,10 @@ use crate::event::{Event, Happening, Timer};
 use crate::link::{LinkEnd, Segment};
 use crate::node::Around;
 use crate::wire::Wire;
-use aemp::kernel::Reason;
+use aemp::kernel::{AuthOrder, Reason};
 use aemp::value::{NodeId, Packed, Str};
 use aemp::wire::framing::Framing;
+use aemp::wire::session::{Event as Reached, HandshakeError};
 use rand::Rng as _;
 use std::time::Duration;
 
@@ -76,37 +77,61 @@ impl PerlNode {
     }
 
     fn greet(&mut self, around: &mut Around<'_>, conn: u64) {
-        let Some(wire) = self.wires.get(&conn) else { return };
-        let Some(end) = wire.end else { return };
-        let nonce: [u8; 16] = around.random.random();
-        let greeting = Segment::Greeting {
-            node: self.id.clone(),
-            nonce: nonce.to_vec(),
-            provider: Str::from("AE-2.02"),
-            framing: wire.framing,
-        };
-        around.send(end, greeting);
+        let chance: [u8; 16] = around.random.random();
+        let Some(wire) = self.wires.get_mut(&conn) else { return };
+        wire.begin(self.introduction.session(wire, chance));
+        self.transmit(around, conn);
+    }
+
+    fn transmit(&mut self, around: &mut Around<'_>, conn: u64) {
+        let Some(wire) = self.wires.get_mut(&conn) else { return };
+        while let (Some(end), Some(octets)) = (wire.end, wire.transmit()) {
+            around.say(end, &octets);
+        }
     }
 
     pub(crate) fn received(&mut self, around: &mut Around<'_>, conn: u64, segment: Segment) {
         let Some(wire) = self.wires.get_mut(&conn) else { return };
         match segment {
-            Segment::Greeting { node, framing, .. } => {
-                wire.peer = Some(node.clone());
-                wire.peer_sends(framing);
-                self.greeted(around, conn, node);
+            Segment::Lines(octets) | Segment::Data(octets) => wire.received(&octets),
+            Segment::Tls(theirs) => wire.tls_heard(theirs),
+            Segment::Fin => self.ended(around, conn, "unexpected end of file"),
+        }
+        while self.shake_hands(around, conn) {}
+        self.read_packets(around, conn);
+        self.settle(around);
+    }
+
+    /// Takes one step of a handshake; whether there may be another one.
+    fn shake_hands(&mut self, around: &mut Around<'_>, conn: u64) -> bool {
+        self.transmit(around, conn);
+        let Some(wire) = self.wires.get_mut(&conn) else { return false };
+        match wire.poll() {
+            Ok(None) => return false,
+            Ok(Some(Reached::Greeted)) => {
+                if let Some(node) = wire.peer.clone() {
+                    self.greeted(around, conn, node);
+                }
             }
-            Segment::Auth => {
+            Ok(Some(Reached::StartTls { .. })) => {
+                let own = around.random.random();
+                if let Some(end) = wire.end {
+                    around.say_tls(end, own);
+                }
+                wire.tls_begun(own);
+            }
+            Ok(Some(Reached::Proven)) => wire.proceed(AuthOrder::Now),
+            Ok(Some(Reached::Established(_))) => {
                 wire.established = true;
                 self.established(around, conn);
             }
-            Segment::Data(octets) => {
-                wire.received(&octets);
-                self.read_packets(around, conn);
+            Err(HandshakeError::SameNodeId { .. }) => {
+                let own = self.id.clone();
+                self.greeted(around, conn, own);
             }
-            Segment::Fin => self.ended(around, conn, "unexpected end of file"),
+            Err(error) => self.ended(around, conn, &error.to_string()),
         }
-        self.settle(around);
+        true
     }
 
     fn greeted(&mut self, around: &mut Around<'_>, conn: u64, node: NodeId) {
@@ -128,8 +153,8 @@ impl PerlNode {
         if self.links.contains_key(&node) {
             return self.ended(around, conn, "already connected");
         }
-        if let Some(end) = self.wires.get(&conn).and_then(|wire| wire.end) {
-            around.send(end, Segment::Auth);
+        if let Some(wire) = self.wires.get_mut(&conn) {
+            wire.proceed(AuthOrder::Now);
         }
     }
 

@@ -9,19 +9,24 @@ mod master;
 
 use crate::event::{Happening, Timer};
 use crate::node::Around;
-use crate::wire::Wire;
+use crate::wire::{Introduction, Wire};
 use aemp::kernel::db::{Database, DbConfig, DbEffect, OwnerKind, Request};
 use aemp::value::packed::{self, Elements};
 use aemp::value::{NodeId, Packed, PortId, Str, StrRef};
+use aemp::wire::framing::Framing;
 use master::Master;
 use rand::Rng as _;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+/// What it says it is made of.
+const PROVIDER: &str = "AE-2.02";
+
 /// A model of a Perl node.
 #[derive(Debug)]
 pub struct PerlNode {
     id: NodeId,
+    introduction: Introduction,
     db: Database,
     started: Duration,
     seeds: Vec<PerlSeed>,
@@ -54,7 +59,13 @@ enum Goal {
 }
 
 impl PerlNode {
-    pub(crate) fn new(id: NodeId, addresses: &[Str], seeds: &[Str], now: Duration) -> Self {
+    pub(crate) fn new(
+        id: NodeId,
+        addresses: &[Str],
+        seeds: &[Str],
+        tls: bool,
+        now: Duration,
+    ) -> Self {
         let config = DbConfig { patience: Duration::from_secs(100_000), grace: Duration::ZERO };
         let mut db = Database::new(id.clone(), config);
         db.set_location(addresses, Duration::ZERO);
@@ -62,6 +73,7 @@ impl PerlNode {
         let seeds =
             seeds.map(|address| PerlSeed { address: address.clone(), node: None, dial: None });
         PerlNode {
+            introduction: Introduction::new(&id, &Str::from(PROVIDER), &Framing::ALL, tls),
             id,
             db,
             started: now,

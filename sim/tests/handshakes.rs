@@ -1,0 +1,67 @@
+//! Handshakes in the simulation are real ones, but for TLS, and have trouble where they are told to.
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use aemp::value::Str;
+use aemp::wire::framing::Framing;
+use aemp_sim::{HostId, Spec, Weather, World};
+use support::*;
+
+#[test]
+fn both_ends_of_a_tls_session_share_a_secret_that_no_other_session_has() {
+    let mut world = World::calm();
+    let with_tls = |spec: Spec| Spec { tls: true, ..spec };
+    let seed = world.add(with_tls(Spec::new("s")));
+    let one = world.add(with_tls(Spec::new("a").seeds(["s:1"])));
+    let other = world.add(with_tls(Spec::new("b").seeds(["s:1"])));
+    let plain = world.add(Spec::new("c").seeds(["s:1"]));
+    world.run_for(secs(5));
+    let secret = |of: HostId, with: &str| world.node(of).tls_secret(&id(with));
+    assert!(secret(one, "s").is_some() && secret(other, "s").is_some());
+    assert_eq!(secret(one, "s"), secret(seed, "a"));
+    assert_eq!(secret(other, "s"), secret(seed, "b"));
+    assert_ne!(secret(one, "s"), secret(other, "s"));
+    assert!(is_up(&world, plain, "s"), "it has the network's secret");
+    assert_eq!((secret(plain, "s"), secret(seed, "c")), (None, None));
+}
+
+#[test]
+fn each_side_sends_in_the_framing_that_the_other_names_first() {
+    let mut world = World::calm();
+    let mut spec = Spec::new("s");
+    spec.framings = vec![Framing::Json, Framing::Cbor];
+    let seed = world.add(spec);
+    let mut spec = Spec::new("a").seeds(["s:1"]);
+    spec.framings = vec![Framing::Storable, Framing::Json];
+    let slave = world.add(spec);
+    world.run_for(secs(5));
+    let framing = |of: HostId, to: &str| world.node(of).lane(&id(to)).unwrap().connection();
+    for (of, to) in [(seed, "a"), (slave, "s")] {
+        assert_eq!(framing(of, to).unwrap().0, Framing::Json, "the only one that both speak");
+    }
+}
+
+#[test]
+fn handshakes_that_are_cut_and_late_delay_a_network_and_do_not_keep_it_apart() {
+    let mut failures = 0;
+    for seed in 0..20 {
+        let mut world = World::new(seed, Weather::ROUGH);
+        world.set_handshake_trouble(true);
+        let first = world.add(Spec { tls: seed % 2 == 0, ..Spec::new("s") });
+        let names = ["a", "b", "c"];
+        let slaves = names
+            .map(|name| world.add(Spec { tls: seed % 2 == 0, ..Spec::new(name).seeds(["s:1"]) }));
+        world.run_for(secs(20));
+        world.set_handshake_trouble(false);
+        world.run_for(secs(120));
+        for (slave, name) in slaves.into_iter().zip(names) {
+            failures += dialled(&mut world, slave).len() - 1;
+            assert!(is_up(&world, slave, "s") && is_up(&world, first, name), "seed {seed}");
+            assert_eq!(world.node(slave).kernel().master(), Some(&id("s")));
+        }
+        let global = world.node(first).kernel().database().global().unwrap();
+        assert_eq!(global.location(&id("a")), Some(vec![Str::from("a:1")]));
+    }
+    assert!(failures > 10, "only {failures} handshakes had trouble");
+}
