@@ -6,6 +6,7 @@ use super::core::{NodeParts, Shared};
 use super::deferred::{self, Deferred};
 use super::error::StartError;
 use super::settings::NodeSettings;
+use super::trace::TraceSink;
 use super::{Context, Node, Outcome};
 use crate::config::address::{Endpoint, interface_addresses};
 use crate::config::args::{ArgsError, decode_command_line};
@@ -19,6 +20,7 @@ use crate::wire::auth::Secret;
 use crate::wire::framing::FramingLimits;
 use crate::wire::session::{HandshakeConfig, Handshaker, Tls};
 use std::ffi::OsString;
+use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -56,7 +58,7 @@ pub struct NodeBuilder {
     port_limit: Option<usize>,
     grace: Option<Duration>,
     no_healing: bool,
-    trace: bool,
+    trace: Option<TraceSink>,
     alone: bool,
     wrong_arguments: Option<ArgsError>,
 }
@@ -309,10 +311,19 @@ impl NodeBuilder {
     }
 
     /// Prints every message sent and received to standard error, as `PERL_ANYEVENT_MP_TRACE` does
-    /// in Perl.
+    /// in Perl. Lines that cannot be written are lost; a reader that is slow makes the node slow.
     #[must_use]
-    pub fn trace(mut self) -> Self {
-        self.trace = true;
+    pub fn trace(self) -> Self {
+        self.trace_with(|line| {
+            let _ = writeln!(std::io::stderr(), "{line}");
+        })
+    }
+
+    /// Gives a line for every message sent and received to this function, which must neither wait
+    /// nor call the node.
+    #[must_use]
+    pub fn trace_with(mut self, sink: impl Fn(&str) + Send + Sync + 'static) -> Self {
+        self.trace = Some(TraceSink::new(sink));
         self
     }
 

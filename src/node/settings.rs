@@ -1,6 +1,7 @@
 //! What a running node has to know besides what its kernel knows.
 
 use super::connection::tls::TlsConfig;
+use super::trace::TraceSink;
 use crate::config::settings::HandshakeLimits;
 use crate::lane::LaneLimits;
 use crate::wire::framing::FramingLimits;
@@ -22,6 +23,6 @@ pub(crate) struct NodeSettings {
     pub(crate) port_limit: usize,
     /// Whether small packets are sent at once: Perl's `nodelay`.
     pub(crate) nodelay: bool,
-    /// Whether every message is printed: `PERL_ANYEVENT_MP_TRACE`.
-    pub(crate) trace: bool,
+    /// Who is shown every message: `PERL_ANYEVENT_MP_TRACE`.
+    pub(crate) trace: Option<TraceSink>,
 }

@@ -17,7 +17,13 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 
 pub fn aemp() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_aemp"));
-    for variable in ["AE_VERBOSE", "PERL_ANYEVENT_MP_TRACE", "NOTIFY_SOCKET", "WATCHDOG_USEC"] {
+    for variable in [
+        "AE_VERBOSE",
+        "PERL_ANYEVENT_VERBOSE",
+        "PERL_ANYEVENT_MP_TRACE",
+        "NOTIFY_SOCKET",
+        "WATCHDOG_USEC",
+    ] {
         command.env_remove(variable);
     }
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -84,15 +90,20 @@ impl Running {
         self.child.wait().unwrap().code()
     }
 
-    /// The process that is the node, if this one only watches over it.
-    pub fn watched(&self) -> u32 {
+    /// The child processes, also those that have ended and wait for somebody to take note.
+    pub fn children(&self) -> Vec<u32> {
         let parent = self.child.id();
         let path = format!("/proc/{parent}/task/{parent}/children");
+        let children = std::fs::read_to_string(path).unwrap_or_default();
+        children.split_whitespace().map(|child| child.parse().unwrap()).collect()
+    }
+
+    /// The process that is the node, if this one only watches over it.
+    pub fn watched(&self) -> u32 {
         let give_up = Instant::now() + PATIENCE;
         loop {
-            let children = std::fs::read_to_string(&path).unwrap();
-            if let Some(child) = children.split_whitespace().next() {
-                return child.parse().unwrap();
+            if let Some(child) = self.children().first() {
+                return *child;
             }
             assert!(Instant::now() < give_up, "the node has no process");
             std::thread::yield_now();

@@ -56,7 +56,11 @@ pub(crate) const ENVIRONMENT: &[(&str, &str)] = &[
         "PERL_ANYEVENT_MP_TRACE",
         "If it is set, `run` and what talks to the network print each message, sent and received.",
     ),
-    ("AE_VERBOSE", "How much is logged, as AnyEvent counts; -v goes before it."),
+    (
+        "AE_VERBOSE, PERL_ANYEVENT_VERBOSE",
+        "How much is logged, as AnyEvent counts; -v goes before it, and the longer name before the \
+         shorter one.",
+    ),
     ("NOTIFY_SOCKET, WATCHDOG_USEC", "A service manager's, which `run` then tells how it is."),
 ];
 

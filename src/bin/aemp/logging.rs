@@ -1,5 +1,6 @@
 //! The log of the command: one line an event on standard error.
 
+use crate::stderr::LogLine;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::Layer as _;
 use tracing_subscriber::filter::Targets;
@@ -15,9 +16,9 @@ pub(crate) struct Level {
     handle: reload::Handle<Targets, tracing_subscriber::Registry>,
 }
 
-/// Begins to log. Without `-v`, `AE_VERBOSE` tells how much, then the configuration, as Perl
-/// counts: 4 for errors, 5 for warnings, 7 for information (what is logged if nothing is said), 8
-/// for details, 9 for all.
+/// Begins to log. Without `-v`, `PERL_ANYEVENT_VERBOSE` or, for short, `AE_VERBOSE` tells how much,
+/// then the configuration, as Perl counts: 4 for errors, 5 for warnings, 7 for information (what is
+/// logged if nothing is said), 8 for details, 9 for all.
 pub(crate) fn start(verbosity: u8, configured: Option<u8>) -> Level {
     start_with(verbosity, configured.map_or(LevelFilter::INFO, filter))
 }
@@ -30,7 +31,7 @@ pub(crate) fn start_quietly(verbosity: u8) -> Level {
 fn start_with(verbosity: u8, otherwise: LevelFilter) -> Level {
     let (level, handle) = reload::Layer::new(targets(verbosity, otherwise));
     let lines = tracing_subscriber::fmt::layer()
-        .with_writer(std::io::stderr)
+        .with_writer(|| LogLine)
         .with_ansi(false)
         .with_target(false)
         .with_timer(Seconds)
@@ -59,8 +60,10 @@ fn targets(verbosity: u8, otherwise: LevelFilter) -> Targets {
 }
 
 fn from_environment() -> Option<LevelFilter> {
-    let wanted = std::env::var("AE_VERBOSE").ok()?;
-    wanted.trim().parse().ok().map(filter)
+    ["PERL_ANYEVENT_VERBOSE", "AE_VERBOSE"].iter().find_map(|name| {
+        let wanted = std::env::var(name).ok()?;
+        wanted.trim().parse().ok().map(filter)
+    })
 }
 
 /// What a level in AnyEvent's numbers lets through.

@@ -22,6 +22,7 @@ mod run;
 mod secrets;
 mod show;
 mod signals;
+mod stderr;
 mod systemd;
 mod table;
 mod watchdog;
@@ -31,15 +32,24 @@ use grammar::Grammar;
 use output::{print_line, print_octets};
 use parse::Request;
 use std::process::ExitCode;
+use std::time::Duration;
+
+/// How long the last remarks may take to be written.
+const LAST_REMARKS: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
-    match answer() {
-        Ok(code) => code,
-        Err(error) => {
+    stderr::report_panics();
+    let code = match std::panic::catch_unwind(answer) {
+        Ok(Ok(code)) => code,
+        Ok(Err(error)) => {
             print_line("", &error);
             error.exit_code()
         }
-    }
+        // It was reported by the panic itself.
+        Err(_) => ExitCode::from(watchdog::PANIC),
+    };
+    stderr::flush(LAST_REMARKS);
+    code
 }
 
 fn answer() -> Result<ExitCode, CliError> {

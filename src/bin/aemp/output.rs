@@ -1,6 +1,7 @@
-//! What the command prints: results to standard output, remarks to standard error.
+//! What the command prints: results, whose loss is an error, and remarks, which may be lost.
 
 use crate::errors::CliError;
+use crate::stderr;
 use std::io::{self, Write};
 
 /// Prints to standard output. That nobody reads on is no error.
@@ -19,12 +20,12 @@ pub(crate) fn say(line: &str) -> Result<(), CliError> {
 
 /// Prints one line to standard error, whatever is in it.
 pub(crate) fn print_line(kind: &str, text: &impl ToString) {
-    let mut line = String::new();
+    let mut line = format!("aemp: {kind}");
     for c in text.to_string().chars() {
         match c.is_control() {
             true => line.extend(c.escape_default()),
             false => line.push(c),
         }
     }
-    eprintln!("aemp: {kind}{line}");
+    stderr::write_line(line);
 }

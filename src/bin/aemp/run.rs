@@ -4,9 +4,9 @@ use crate::errors::CliError;
 use crate::grammar::Options;
 use crate::node_args::{NodeArgs, is_traced};
 use crate::output::print_line;
-use crate::signals::{Signals, Wish};
+use crate::signals::{Children, Signals, Wish};
 use crate::watchdog::{self, Restarter};
-use crate::{logging, systemd};
+use crate::{logging, stderr, systemd};
 use aemp::config::Settings;
 use aemp::value::Value;
 use aemp::{Node, NodeId};
@@ -22,38 +22,44 @@ const ANSWERING: Duration = Duration::from_millis(100);
 const STARTING: Duration = Duration::from_secs(60);
 
 /// Runs the node until it ends, in a child of this process if nobody else would restart it.
-pub(crate) fn execute(request: &NodeArgs, options: Options) -> Result<ExitCode, CliError> {
+pub(crate) fn execute(args: &NodeArgs, options: Options) -> Result<ExitCode, CliError> {
     match Restarter::find(options) {
         None => watchdog::watch(),
         Some(restarter) => {
             if restarter == Restarter::Watchdog {
                 watchdog::end_with_the_watchdog();
             }
-            let settings = request.settings()?;
-            start(&settings, request, options, restarter)
+            let settings = args.settings()?;
+            start(&settings, args, options, restarter)
         }
     }
 }
 
 fn start(
     settings: &Settings,
-    request: &NodeArgs,
+    args: &NodeArgs,
     options: Options,
     restarter: Restarter,
 ) -> Result<ExitCode, CliError> {
     let level = logging::start(options.verbosity, settings.log_level);
     let runtime = tokio::runtime::Runtime::new().map_err(CliError::Runtime)?;
-    runtime.block_on(async {
+    let outcome = runtime.block_on(async {
         // From here on they end nothing at once.
-        let signals = Signals::new()?;
+        let mut signals = Signals::new()?;
         let signs = SignsOfLife::of(restarter, settings);
         // Names have to be resolved for it, perhaps.
         signs.promise(signs.limit.map(|limit| limit.max(STARTING)));
         let mut builder = Node::builder().settings(settings.clone());
         if is_traced() {
-            builder = builder.trace();
+            builder = builder.trace_with(|line| stderr::write_line(line.to_owned()));
         }
-        let node = builder.start().await?;
+        let node = tokio::select! {
+            node = builder.start() => node?,
+            () = signals.end() => return Ok(ExitCode::SUCCESS),
+        };
+        if restarter == Restarter::Watchdog {
+            watchdog::started();
+        }
         let restart = Arc::new(Notify::new());
         let wish = restart.clone();
         node.answer_eval(move |expression, from| {
@@ -61,11 +67,24 @@ fn start(
         });
         systemd::notify(systemd::READY);
         signs.promise(signs.limit);
-        let code = serve(&node, request, &level, &restart, signs, signals).await?;
+        if std::process::id() == 1 {
+            tokio::spawn(take_note_of_children(Children::new()?));
+        }
+        let code = serve(&node, args, &level, &restart, signs, signals).await?;
         systemd::notify(systemd::STOPPING);
         node.shutdown().await;
         Ok(code)
-    })
+    });
+    // Names that are still being resolved are not waited for.
+    runtime.shutdown_background();
+    outcome
+}
+
+/// Waits for the processes that the first one of a container inherits.
+async fn take_note_of_children(mut children: Children) {
+    loop {
+        children.next().await;
+    }
 }
 
 /// Answers what Perl's `aemp restart` evaluates, and ours.
@@ -138,7 +157,7 @@ impl SignsOfLife {
 /// Serves until somebody asks the process to end, or to restart.
 async fn serve(
     node: &Node,
-    request: &NodeArgs,
+    args: &NodeArgs,
     level: &logging::Level,
     restart: &Notify,
     mut signs: SignsOfLife,
@@ -151,7 +170,7 @@ async fn serve(
                 if wish != Wish::ReadAgain {
                     break;
                 }
-                match reread(node, request, level) {
+                match reread(node, args, level) {
                     Ok(settings) => {
                         signs.limit = settings.heartbeat;
                         signs.promise(signs.limit);
@@ -175,8 +194,8 @@ async fn serve(
 }
 
 /// Reads the configuration again, and takes from it what can change while the node runs.
-fn reread(node: &Node, request: &NodeArgs, level: &logging::Level) -> Result<Settings, CliError> {
-    let settings = request.settings()?;
+fn reread(node: &Node, args: &NodeArgs, level: &logging::Level) -> Result<Settings, CliError> {
+    let settings = args.settings()?;
     let seeds = node.configured_seeds(&settings)?;
     level.set(settings.log_level);
     node.set_seeds(&seeds);

@@ -32,7 +32,10 @@ fn send(socket: &OsStr, state: &str) -> io::Result<()> {
         }
         _ => SocketAddr::from_pathname(socket)?,
     };
-    UnixDatagram::unbound()?.send_to_addr(state.as_bytes(), &address)?;
+    let ours = UnixDatagram::unbound()?;
+    // A manager that reads nothing must not stop the node.
+    ours.set_write_timeout(Some(Duration::from_secs(1)))?;
+    ours.send_to_addr(state.as_bytes(), &address)?;
     Ok(())
 }
 

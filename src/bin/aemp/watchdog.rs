@@ -1,27 +1,29 @@
 //! The process that runs the node as its child, and starts it again after a crash.
 //!
-//! What Perl's `aemp run` has in AnyEvent::Watchdog: a child that dies by a signal or a panic, or
-//! that was asked to restart, is started again; one that ends by itself ends this process too.
+//! What Perl's `aemp run` has in AnyEvent::Watchdog: a child that dies by a signal or a panic, that
+//! hangs, or that was asked to restart, is started again; one that ends by itself ends this process
+//! too. Once a node has run, a start that fails is tried again until it works or somebody ends this
+//! process: what was right before (a free port, a readable file) will be so again.
 
 use crate::errors::CliError;
 use crate::grammar::Options;
 use crate::output::print_line;
-use crate::signals::{Signals, Wish};
+use crate::signals::{Children, Signals, Wish};
+use rustix::process::{Pid, Signal, WaitStatus, kill_process};
 use std::io::Read as _;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream as Socket;
-use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
-use std::process::{ExitCode, ExitStatus};
+use std::process::{Command, ExitCode};
 use std::time::Duration;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::UnixStream;
-use tokio::process::{Child, Command};
-use tokio::signal::unix::SignalKind;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
 /// How a node that wants to be started again ends. A service manager sees a failure in it.
 pub(crate) const RESTART: u8 = 75;
+/// What Rust programs end with after a panic.
+pub(crate) const PANIC: u8 = 101;
 
 /// Tells the child that it has a watchdog: the process ID of that.
 const WATCHED_BY: &str = "AEMP_WATCHED_BY";
@@ -31,6 +33,9 @@ const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// How long a node that was told to end may take.
 const ENDING: Duration = Duration::from_secs(15);
+
+/// What the child says in place of a number of milliseconds when its node has started.
+const STARTED: u64 = u64::MAX;
 
 /// Who starts this process again when it ends with [`RESTART`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,14 +71,22 @@ pub(crate) fn end_with_the_watchdog() {
     });
 }
 
+/// Tells the watchdog that the node has started.
+pub(crate) fn started() {
+    tell(STARTED);
+}
+
 /// Tells the watchdog that this process is alive, and after how much silence from now on it is not
 /// any more; without a limit nothing is promised.
 pub(crate) fn promise(limit: Option<Duration>) {
     let milliseconds = limit.map_or(0, |limit| limit.as_millis().max(1));
-    let milliseconds = u64::try_from(milliseconds).unwrap_or(u64::MAX);
+    tell(u64::try_from(milliseconds).unwrap_or(u64::MAX).min(STARTED - 1));
+}
+
+fn tell(word: u64) {
     // A watchdog that is gone ends this process anyway; one that does not read has heard enough.
     let flags = rustix::net::SendFlags::DONTWAIT | rustix::net::SendFlags::NOSIGNAL;
-    let _ = rustix::net::send(std::io::stdin(), &milliseconds.to_be_bytes(), flags);
+    let _ = rustix::net::send(std::io::stdin(), &word.to_be_bytes(), flags);
 }
 
 /// Runs this command line in a child, again and again.
@@ -85,61 +98,164 @@ pub(crate) fn watch() -> Result<ExitCode, CliError> {
     runtime.block_on(async {
         // Found once: after an update it is the new program that is started.
         let program = std::env::current_exe().map_err(CliError::Runtime)?;
-        let mut signals = Signals::new()?;
+        let mut watchdog = Watchdog { signals: Signals::new()?, children: Children::new()? };
         let mut pause = SHORTEST_PAUSE;
+        let mut has_run = false;
         loop {
             let begun = Instant::now();
-            let (mut child, mut life) = start(&program)?;
-            let (status, interference) = watch_over(&mut signals, &mut child, &mut life).await?;
-            let problem = match (Ending::of(status), interference) {
-                (Ending::Over(code), None) => return Ok(code.into()),
-                (_, Some(Interference::ToldToEnd)) => return Ok(ExitCode::SUCCESS),
-                (_, Some(Interference::Hung(limit))) => {
-                    format!("hangs (no sign of life for {} s)", limit.as_secs_f64())
+            let problem = match Child::start(&program) {
+                Ok(mut child) => {
+                    let end = watchdog.watch_over(&mut child).await;
+                    has_run |= child.life.has_started;
+                    match end {
+                        End::OnDemand => return Ok(ExitCode::SUCCESS),
+                        End::Hung(limit) => {
+                            format!("hangs (no sign of life for {} s)", limit.as_secs_f64())
+                        }
+                        End::ByItself(Ending::Restart) => {
+                            print_line("", &"the node restarts");
+                            continue;
+                        }
+                        End::ByItself(Ending::Crash(cause)) => format!("crashed ({cause})"),
+                        End::ByItself(Ending::Over(code)) if code == 0 || !has_run => {
+                            return Ok(code.into());
+                        }
+                        End::ByItself(Ending::Over(code)) if child.life.has_started => {
+                            format!("failed (exit status {code})")
+                        }
+                        End::ByItself(Ending::Over(code)) => {
+                            format!("could not be started (exit status {code})")
+                        }
+                    }
                 }
-                (Ending::Restart, None) => {
-                    print_line("", &"the node restarts");
-                    continue;
-                }
-                (Ending::Crash(cause), None) => format!("crashed ({cause})"),
+                Err(error) if has_run => format!("could not be started ({error})"),
+                Err(error) => return Err(error),
             };
             if begun.elapsed() > LONG_ENOUGH {
                 pause = SHORTEST_PAUSE;
             }
-            print_line("", &format!("the node {problem} and is started again"));
-            tokio::select! {
-                () = sleep(pause) => pause = (pause * 2).min(LONGEST_PAUSE),
-                () = signals.end() => return Ok(ExitCode::SUCCESS),
+            let seconds = pause.as_secs_f64();
+            print_line("", &format!("the node {problem} and is started again in {seconds} s"));
+            if watchdog.is_told_to_end_within(pause).await {
+                return Ok(ExitCode::SUCCESS);
             }
+            pause = (pause * 2).min(LONGEST_PAUSE);
         }
     })
 }
 
-fn start(program: &Path) -> Result<(Child, Life), CliError> {
-    let (ours, its) = Socket::pair().map_err(CliError::Runtime)?;
-    ours.set_nonblocking(true).map_err(CliError::Runtime)?;
-    let child = Command::new(program)
-        .args(std::env::args_os().skip(1))
-        .env(WATCHED_BY, std::process::id().to_string())
-        .stdin(OwnedFd::from(its))
-        .kill_on_drop(true)
-        .spawn()
-        .map_err(CliError::Runtime)?;
-    let socket = UnixStream::from_std(ours).map_err(CliError::Runtime)?;
-    Ok((child, Life { socket, promised: None }))
+/// What this process hears.
+struct Watchdog {
+    signals: Signals,
+    children: Children,
 }
 
-/// What the child tells about its life. The child ends when this is dropped.
+/// The process that is the node. It ends when this is dropped.
+struct Child {
+    id: Pid,
+    life: Life,
+}
+
+impl Child {
+    fn start(program: &Path) -> Result<Self, CliError> {
+        let (ours, its) = Socket::pair().map_err(CliError::Runtime)?;
+        ours.set_nonblocking(true).map_err(CliError::Runtime)?;
+        let socket = UnixStream::from_std(ours).map_err(CliError::Runtime)?;
+        let child = Command::new(program)
+            .args(std::env::args_os().skip(1))
+            .env(WATCHED_BY, std::process::id().to_string())
+            .stdin(OwnedFd::from(its))
+            .spawn()
+            .map_err(CliError::Runtime)?;
+        let life = Life { socket, promised: None, has_started: false };
+        Ok(Self { id: Pid::from_child(&child), life })
+    }
+
+    fn send(&self, signal: Signal) {
+        // Its ID is its own until this process has taken note of its end.
+        let _ = kill_process(self.id, signal);
+    }
+}
+
+/// How it came that a child has ended.
+enum End {
+    ByItself(Ending),
+    /// This process was told to end.
+    OnDemand,
+    /// There was no sign of life for so long, and this process killed it.
+    Hung(Duration),
+}
+
+impl Watchdog {
+    /// Passes signals on until the child has ended.
+    async fn watch_over(&mut self, child: &mut Child) -> End {
+        loop {
+            tokio::select! {
+                status = ended(&mut self.children, child.id) => {
+                    // What it said last may not be read yet.
+                    child.life.read_what_is_there();
+                    return End::ByItself(Ending::of(status));
+                }
+                wish = self.signals.next() => {
+                    child.send(match wish {
+                        Wish::Terminate => Signal::TERM,
+                        Wish::Interrupt => Signal::INT,
+                        Wish::ReadAgain => Signal::HUP,
+                    });
+                    if wish != Wish::ReadAgain {
+                        break;
+                    }
+                }
+                limit = child.life.silence() => {
+                    child.send(Signal::KILL);
+                    ended(&mut self.children, child.id).await;
+                    return End::Hung(limit);
+                }
+            }
+        }
+        if timeout(ENDING, ended(&mut self.children, child.id)).await.is_err() {
+            child.send(Signal::KILL);
+            ended(&mut self.children, child.id).await;
+        }
+        End::OnDemand
+    }
+
+    /// Waits for so long, or until somebody wants the configuration to be read again, as a start
+    /// does. Returns whether somebody wants this process to end.
+    async fn is_told_to_end_within(&mut self, pause: Duration) -> bool {
+        let mut over = std::pin::pin!(sleep(pause));
+        loop {
+            tokio::select! {
+                () = &mut over => return false,
+                wish = self.signals.next() => return wish != Wish::ReadAgain,
+                _ = self.children.next() => {}
+            }
+        }
+    }
+}
+
+/// Waits until this process has ended, and takes note of others that have.
+async fn ended(children: &mut Children, process: Pid) -> WaitStatus {
+    loop {
+        let (ended, status) = children.next().await;
+        if ended == process {
+            return status;
+        }
+    }
+}
+
+/// What the child tells about its life.
 struct Life {
     socket: UnixStream,
     promised: Option<Promise>,
+    has_started: bool,
 }
 
-/// The child will be heard of until then.
+/// The child will be heard of within so much time in which this process runs, too.
 #[derive(Clone, Copy)]
 struct Promise {
     limit: Duration,
-    until: Instant,
+    silence: Silence,
 }
 
 impl Life {
@@ -147,12 +263,11 @@ impl Life {
     async fn silence(&mut self) -> Duration {
         let mut word = [0; 8];
         loop {
-            let promised = self.promised;
             let overdue = async {
-                match promised {
-                    Some(Promise { limit, until }) => {
-                        tokio::time::sleep_until(until).await;
-                        limit
+                match &mut self.promised {
+                    Some(promise) => {
+                        promise.silence.lasts(promise.limit).await;
+                        promise.limit
                     }
                     None => std::future::pending().await,
                 }
@@ -161,14 +276,7 @@ impl Life {
                 biased;
                 // A word is written at once, so that none of it is lost if this is not awaited on.
                 read = self.socket.read(&mut word) => match read {
-                    Ok(8) => self.promised = match u64::from_be_bytes(word) {
-                        0 => None,
-                        milliseconds => {
-                            let limit = Duration::from_millis(milliseconds);
-                            let until = Instant::now().checked_add(limit);
-                            until.map(|until| Promise { limit, until })
-                        }
-                    },
+                    Ok(8) => self.take(word),
                     // It is about to end.
                     _ => return std::future::pending().await,
                 },
@@ -176,13 +284,54 @@ impl Life {
             }
         }
     }
+
+    fn take(&mut self, word: [u8; 8]) {
+        match u64::from_be_bytes(word) {
+            STARTED => self.has_started = true,
+            0 => self.promised = None,
+            milliseconds => {
+                let limit = Duration::from_millis(milliseconds);
+                self.promised = Some(Promise { limit, silence: Silence::default() });
+            }
+        }
+    }
+
+    fn read_what_is_there(&mut self) {
+        let mut word = [0; 8];
+        let flags = rustix::net::RecvFlags::DONTWAIT;
+        while matches!(rustix::net::recv(&self.socket, &mut word, flags), Ok((8, _))) {
+            self.take(word);
+        }
+    }
 }
 
-/// Why this process made the child end.
-enum Interference {
-    ToldToEnd,
-    /// There was no sign of life for so long.
-    Hung(Duration),
+/// Silence that this process has witnessed. Time in which it was itself stopped, or its machine
+/// suspended, proves nothing about the child, which was too.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Silence(Duration);
+
+impl Silence {
+    /// Into how many parts the silence is divided, each of which has to be witnessed.
+    const PARTS: u32 = 16;
+
+    /// Waits until it has lasted for so long.
+    async fn lasts(&mut self, limit: Duration) {
+        let step = (limit / Self::PARTS).max(Duration::from_millis(1));
+        let mut steps = interval(step);
+        steps.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut last = steps.tick().await;
+        while self.0 < limit {
+            steps.tick().await;
+            let now = Instant::now();
+            self.add(now - last, step);
+            last = now;
+        }
+    }
+
+    /// Adds what has passed since the last step. What is more than two steps was not witnessed.
+    fn add(&mut self, passed: Duration, step: Duration) {
+        self.0 += passed.min(step * 2);
+    }
 }
 
 /// What the end of a child means.
@@ -194,69 +343,23 @@ enum Ending {
 }
 
 impl Ending {
-    fn of(status: ExitStatus) -> Self {
-        /// What Rust programs end with after a panic.
-        const PANIC: u8 = 101;
+    fn of(status: WaitStatus) -> Self {
         // Not the one of a hang-up: that asks for another configuration, not for an end.
-        const ENDING_SIGNALS: [SignalKind; 2] = [SignalKind::terminate(), SignalKind::interrupt()];
-        let code = status.code().and_then(|code| u8::try_from(code).ok());
-        match (code, status.signal()) {
-            (Some(RESTART), _) => Self::Restart,
-            (Some(PANIC), _) => Self::Crash("panic".into()),
-            (Some(code), _) => Self::Over(code),
-            // Somebody meant the child, before it could answer to that.
-            (None, Some(signal))
-                if ENDING_SIGNALS.iter().any(|kind| kind.as_raw_value() == signal) =>
-            {
-                Self::Over(0)
-            }
-            (None, signal) => Self::Crash(format!("signal {}", signal.unwrap_or_default())),
-        }
+        const ENDING_SIGNALS: [Signal; 2] = [Signal::TERM, Signal::INT];
+        let code = status.exit_status().and_then(|code| u8::try_from(code).ok());
+        Self::by(code, status.terminating_signal().unwrap_or_default(), &ENDING_SIGNALS)
     }
-}
 
-/// Passes signals on until the child has ended. Returns how, and whether this process made it.
-async fn watch_over(
-    signals: &mut Signals,
-    child: &mut Child,
-    life: &mut Life,
-) -> Result<(ExitStatus, Option<Interference>), CliError> {
-    let id = child.id();
-    let send = |signal| {
-        let id = id.and_then(|id| i32::try_from(id).ok());
-        if let Some(id) = id.and_then(rustix::process::Pid::from_raw) {
-            // It may have ended in the meantime.
-            let _ = rustix::process::kill_process(id, signal);
-        }
-    };
-    loop {
-        tokio::select! {
-            status = child.wait() => return Ok((status.map_err(CliError::Runtime)?, None)),
-            wish = signals.next() => {
-                send(match wish {
-                    Wish::Terminate => rustix::process::Signal::TERM,
-                    Wish::Interrupt => rustix::process::Signal::INT,
-                    Wish::ReadAgain => rustix::process::Signal::HUP,
-                });
-                if wish != Wish::ReadAgain {
-                    break;
-                }
-            }
-            limit = life.silence() => {
-                send(rustix::process::Signal::KILL);
-                let status = child.wait().await.map_err(CliError::Runtime)?;
-                return Ok((status, Some(Interference::Hung(limit))));
-            }
+    fn by(code: Option<u8>, signal: i32, ending_signals: &[Signal]) -> Self {
+        match code {
+            Some(RESTART) => Self::Restart,
+            Some(PANIC) => Self::Crash("panic".into()),
+            Some(code) => Self::Over(code),
+            // Somebody meant the child, before it could answer to that.
+            None if ending_signals.iter().any(|ending| ending.as_raw() == signal) => Self::Over(0),
+            None => Self::Crash(format!("signal {signal}")),
         }
     }
-    let status = match timeout(ENDING, child.wait()).await {
-        Ok(status) => status,
-        Err(_) => {
-            send(rustix::process::Signal::KILL);
-            child.wait().await
-        }
-    };
-    Ok((status.map_err(CliError::Runtime)?, Some(Interference::ToldToEnd)))
 }
 
 #[cfg(test)]
@@ -265,15 +368,25 @@ mod tests {
 
     #[test]
     fn only_crashes_and_wishes_start_a_node_again() {
-        let exited = |code: i32| Ending::of(ExitStatus::from_raw(code << 8));
-        let killed = |signal: i32| Ending::of(ExitStatus::from_raw(signal));
+        let exited = |code: u8| Ending::by(Some(code), 0, &[Signal::TERM]);
+        let killed = |signal: i32| Ending::by(None, signal, &[Signal::TERM]);
         assert_eq!(exited(0), Ending::Over(0));
         assert_eq!(exited(2), Ending::Over(2));
-        assert_eq!(exited(RESTART.into()), Ending::Restart);
+        assert_eq!(exited(RESTART), Ending::Restart);
         assert!(matches!(exited(101), Ending::Crash(_)));
         assert!(matches!(killed(9), Ending::Crash(_)));
         assert!(matches!(killed(6), Ending::Crash(_)));
         assert!(matches!(killed(1), Ending::Crash(_)));
         assert_eq!(killed(15), Ending::Over(0));
+    }
+
+    #[test]
+    fn time_in_which_the_watchdog_stood_still_is_no_silence_of_the_node() {
+        let step = Duration::from_secs(1);
+        let mut silence = Silence::default();
+        silence.add(Duration::from_secs(3600), step);
+        assert_eq!(silence, Silence(step * 2));
+        silence.add(step, step);
+        assert_eq!(silence, Silence(step * 3));
     }
 }

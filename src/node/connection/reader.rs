@@ -181,7 +181,7 @@ impl Reader {
             }
             let rest = octets.get(at..).unwrap_or_default();
             if let Some(mut streak) = self.decoder.streak(rest)
-                && !shared.settings.trace
+                && shared.settings.trace.is_none()
             {
                 for_kernel.settle();
                 let (port, over) = (streak.port(), &self.over);

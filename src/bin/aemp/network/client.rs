@@ -4,7 +4,7 @@ use crate::errors::{CliError, NetworkError};
 use crate::grammar::Options;
 use crate::node_args::{NodeArgs, is_traced};
 use crate::output::print_line;
-use crate::show;
+use crate::{show, stderr};
 use aemp::value::Str;
 use aemp::{CallError, Node, NodeId, PortId, Value};
 use std::future::{Future, IntoFuture as _};
@@ -35,7 +35,7 @@ impl Client {
         }
         let mut builder = Node::builder().settings(settings).no_healing();
         if is_traced() {
-            builder = builder.trace();
+            builder = builder.trace_with(|line| stderr::write_line(line.to_owned()));
         }
         let node = builder.start().await?;
         let client = Client { node, options };
