@@ -1,4 +1,4 @@
-//! Where a node listens, where it dials, and what it tells others to dial.
+//! Addresses: where a node listens, where it dials, and what it tells others to dial.
 //!
 //! The forms are those of `docs/protocol.md` §6: `host:port`, `host`, `[ipv6]:port`, `4040` (the
 //! node name's port 4040), `*:4040` (every local address), `*` and `*:*` (there on any free port).
@@ -13,7 +13,7 @@ use thiserror::Error;
 /// The port of a seed that is given without one.
 pub const DEFAULT_SEED_PORT: NonZeroU16 = NonZeroU16::new(4040).unwrap();
 
-/// A text that is no address.
+/// The error for a text that is not an address.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("{text:?} is no {what}: {problem}; write {accepted}")]
 pub struct AddressError {
@@ -49,7 +49,7 @@ impl fmt::Display for Host {
     }
 }
 
-/// Something to listen on or to dial, without wildcards. A name may stand for several addresses.
+/// An address to listen on or to dial, without wildcards. A name may resolve to several addresses.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Endpoint {
     /// An IP address and a port (0: any free one).
@@ -79,8 +79,8 @@ impl Host {
     }
 }
 
-/// Of the addresses of this machine, those that `*` stands for: all but loopback, IPv6 only if
-/// global (2000::/3) or site-local (fc00::/7), IPv4 first, each once.
+/// The addresses of this machine that `*` stands for: all but loopback, for IPv6 only global
+/// (2000::/3) and site-local (fc00::/7) ones; IPv4 first, each once.
 #[must_use]
 pub fn public_addresses(interfaces: &[IpAddr]) -> Vec<IpAddr> {
     let is_public = |address: &IpAddr| match address {
@@ -104,7 +104,7 @@ pub fn public_addresses(interfaces: &[IpAddr]) -> Vec<IpAddr> {
 /// All addresses of this machine, for the expansion of `*`.
 ///
 /// # Errors
-/// If the system does not tell.
+/// If the system cannot list them.
 pub fn interface_addresses() -> io::Result<Vec<IpAddr>> {
     Ok(if_addrs::get_if_addrs()?.iter().map(if_addrs::Interface::ip).collect())
 }
@@ -122,8 +122,8 @@ impl BindSpec {
     /// The default: every local address, any free port.
     pub const ANY: Self = Self { host: Host::EveryLocal, port: None };
 
-    /// What to listen on, given this machine's name and addresses. Nothing, for `*` on a machine
-    /// that has only loopback.
+    /// What to listen on, given this machine's name and addresses. For `*` on a machine that has
+    /// only loopback this is empty.
     #[must_use]
     pub fn endpoints(&self, node_name: &str, interfaces: &[IpAddr]) -> Vec<Endpoint> {
         self.host.endpoints(self.port.map_or(0, NonZeroU16::get), node_name, interfaces)
@@ -163,8 +163,7 @@ impl FromStr for BindSpec {
 pub struct SeedSpec {
     /// Where.
     pub host: Host,
-    /// The port, if one was given. (Perl 2.02 documents a default and has none: such a seed is
-    /// dialled in vain there.)
+    /// The port, if one was given. (Perl 2.02 documents a default port, but dials port 0.)
     pub port: Option<NonZeroU16>,
 }
 
@@ -222,7 +221,7 @@ pub struct AdvertiseSpec {
 }
 
 impl AdvertiseSpec {
-    /// The address as others read it.
+    /// The address as it is announced to others.
     #[must_use]
     pub fn with_port(&self, listening_port: u16) -> String {
         let port = self.port.map_or(listening_port, NonZeroU16::get);

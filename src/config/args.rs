@@ -1,6 +1,6 @@
-//! What the program asks for: arguments on the command line, or values set by a builder.
+//! The program's own configuration: command-line arguments, or values set by a builder.
 //!
-//! `aemp run [PROFILE] KEY VALUE...`, as Perl's `configure` takes them: with an odd number of
+//! The form is that of Perl's `configure`, `aemp run [PROFILE] KEY VALUE...`: with an odd number of
 //! arguments the first one is the profile's name. An argument that begins with `[`, `{` or `"`
 //! is JSON.
 
@@ -13,11 +13,11 @@ use std::fmt;
 use std::os::unix::ffi::OsStringExt;
 use thiserror::Error;
 
-/// What can be wrong with arguments. Values are not shown: they may be secrets.
+/// What can be wrong with arguments. Error texts never show values, which may be secrets.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum ArgsError {
-    /// An argument begins as JSON and is none.
+    /// An argument begins like JSON but is not valid JSON.
     #[error(
         "argument {position} begins like JSON, but {source}; write a text that begins so as JSON \
              too, such as '\"[::1]:4040\"'"
@@ -33,7 +33,7 @@ pub enum ArgsError {
     NotText {
         /// Which argument, counted from 1.
         position: usize,
-        /// What it should be.
+        /// What it has to be.
         expected: &'static str,
     },
     /// The last key has no value.
@@ -77,7 +77,7 @@ impl Args {
     /// Reads `[PROFILE] KEY VALUE...`.
     ///
     /// # Errors
-    /// If a key is no text.
+    /// If a key is not a text.
     pub fn from_run_arguments(arguments: &[Value]) -> Result<Self, ArgsError> {
         if arguments.len().is_multiple_of(2) {
             return Self::from_pairs(arguments);
@@ -96,7 +96,7 @@ impl Args {
     /// Reads `KEY VALUE...`.
     ///
     /// # Errors
-    /// If a key is no text, or has no value.
+    /// If a key is not a text, or has no value.
     pub fn from_pairs(arguments: &[Value]) -> Result<Self, ArgsError> {
         Self::read_pairs(arguments, 1)
     }
@@ -120,7 +120,7 @@ impl Args {
         Ok(args)
     }
 
-    /// Sets one value. `profile`, `norc` and `force` are understood too.
+    /// Sets one value. The keys `profile`, `norc` and `force` are accepted, too.
     pub fn set(&mut self, key: &str, value: impl Into<Value>) -> &mut Self {
         let value = value.into();
         match key {
@@ -141,12 +141,12 @@ impl Args {
     }
 }
 
-/// Turns a whole command line (without the program's name) into values: JSON where it begins like
-/// JSON, otherwise the octets as a text. A command line that is one single argument beginning
-/// with `[` is replaced by the items of that list.
+/// Converts a whole command line (without the program's name) into values: an argument that begins
+/// like JSON is parsed as such, any other becomes a text of its octets. If there is only one argument
+/// and it begins with `[`, the items of that list are the arguments.
 ///
 /// # Errors
-/// If an argument begins like JSON and is none.
+/// If an argument begins like JSON but is not valid JSON.
 pub fn decode_command_line(
     arguments: impl IntoIterator<Item = OsString>,
 ) -> Result<Vec<Value>, ArgsError> {

@@ -1,8 +1,8 @@
-//! JSON values as Perl takes them: anything plain is a text, a number and a truth value.
+//! JSON values as Perl treats them: any scalar is a text, a number and a truth value.
 
 use serde_json::{Number, Value};
 
-/// Whether Perl takes the value for true: everything but false, null, 0, `""` and `"0"`.
+/// Whether the value is true in Perl: everything but false, null, 0, `""` and `"0"`.
 #[must_use]
 pub fn is_true(value: &Value) -> bool {
     match value {
@@ -25,7 +25,7 @@ pub fn to_text(value: &Value) -> Option<String> {
     }
 }
 
-/// The value as a number; `None` if it is none. (Perl takes what is no number for 0.)
+/// The value as a number; `None` if it is not one. (Perl would use 0.)
 #[must_use]
 pub fn to_number(value: &Value) -> Option<f64> {
     match value {

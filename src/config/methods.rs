@@ -1,11 +1,11 @@
-//! Lists of names in the configuration, of which unknown ones do no harm.
+//! Lists of names in the configuration, in which unknown names are ignored.
 
 use crate::wire::auth::AuthMethod;
 use crate::wire::framing::Framing;
 use thiserror::Error;
 
-/// A name that this version does not know. Other nodes may: it is ignored as long as a known one
-/// is left.
+/// A name that this version does not know, though other nodes may. It is ignored as long as a known
+/// one is left.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("{name:?} is not known here (known are {known})")]
 pub struct UnknownName {
@@ -14,21 +14,21 @@ pub struct UnknownName {
     known: String,
 }
 
-/// Something that the configuration lists by name.
+/// A type whose values the configuration lists by name.
 pub(super) trait Named: Copy + PartialEq + 'static {
-    /// All that can be named, in the default order of preference.
+    /// All values, in the default order of preference.
     const ALL: &'static [Self];
 
     fn name(self) -> &'static str;
 
-    /// Finds what has this name.
+    /// The value with this name.
     fn named(name: &str) -> Result<Self, UnknownName> {
         let found = Self::ALL.iter().find(|item| item.name() == name);
         found.copied().ok_or_else(|| UnknownName { name: name.into(), known: names(Self::ALL) })
     }
 }
 
-/// The names, for people.
+/// The names of all values, for error texts.
 pub(super) fn names<T: Named>(items: &[T]) -> String {
     items.iter().map(|item| item.name()).collect::<Vec<_>>().join(", ")
 }

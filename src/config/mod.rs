@@ -1,10 +1,9 @@
 //! Configuration: the rc file shared with Perl, profiles, and the typed settings of a node.
 //!
-//! The way from files and arguments to a node (`docs/protocol.md` §6):
-//! [`args`] reads what the program or the command line asks for, [`rc`] reads the rc file,
-//! [`profile`] puts both over the built-in defaults, and [`settings`] turns the result into typed
-//! [`Settings`], naming the key and its origin whenever something is wrong. [`node_id`] and
-//! [`address`] expand what can only be known on the machine that runs the node.
+//! From files and arguments to a node (`docs/protocol.md` §6): [`args`] reads the program's values or
+//! the command line, [`rc`] reads the rc file, [`profile`] combines both with the built-in defaults, and
+//! [`settings`] converts the result into typed [`Settings`]; its errors name the key and where the value
+//! comes from. [`node_id`] and [`address`] expand what depends on the machine that runs the node.
 //!
 //! Strings in this layer are Perl strings: one character for each octet or character, so that
 //! octets are the characters U+0000..=U+00FF (see [`octets`]).

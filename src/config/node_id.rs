@@ -10,7 +10,7 @@ const MAX_LENGTH: usize = 1024;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum NodeIdError {
-    /// Perl nodes take both for "no node ID".
+    /// Perl nodes treat both as "no node ID".
     #[error(
         "a node ID cannot be empty or \"0\"; write a name, or one ending in / for a random one"
     )]
@@ -18,7 +18,7 @@ pub enum NodeIdError {
     /// The character separates node ID and port name, or fields of the greeting.
     #[error("a node ID cannot hold `#`, `;` or control characters; leave them out")]
     ForbiddenCharacter,
-    /// A percent sign that is no escape.
+    /// A percent sign that does not begin an escape.
     #[error(
         "in a node ID only %n (node name) and %u (a random string) may follow the percent sign"
     )]
@@ -26,22 +26,22 @@ pub enum NodeIdError {
     /// A character above U+00FF.
     #[error("a node ID is a string of octets; leave out the characters above U+00FF")]
     NotOctets,
-    /// It would not fit into a greeting.
+    /// Too long to fit into a greeting.
     #[error("a node ID has at most {MAX_LENGTH} characters; shorten it")]
     TooLong,
 }
 
-/// A node ID before expansion: `%n` is the node name, `%u` a random unique string, and a `/` at
-/// the end gets one appended too.
+/// A node ID before expansion: `%n` stands for the node name, `%u` for a random unique string, which is
+/// also appended to a `/` at the end.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct NodeIdTemplate(String);
 
-/// What [`NodeIdTemplate::expand`] yields.
+/// The result of [`NodeIdTemplate::expand`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExpandedNodeId {
     /// The node ID.
     pub id: String,
-    /// Whether the unique string is part of it. Then port names need no random part of their own.
+    /// Whether it contains the unique string. If so, port names need no random part of their own.
     pub is_unique: bool,
 }
 
@@ -60,11 +60,11 @@ impl NodeIdTemplate {
         &self.0
     }
 
-    /// Puts in the node name (`uname -n`) and the unique string (see [`unique_string`]); however
-    /// often it is asked for, it is the same one.
+    /// Inserts the node name (`uname -n`) and the unique string (see [`unique_string`]), the same one at
+    /// each place.
     ///
     /// # Errors
-    /// If the result cannot be a node ID, because of the node name.
+    /// If the node name makes the result invalid as a node ID.
     pub fn expand(&self, node_name: &str, unique: &str) -> Result<ExpandedNodeId, NodeIdError> {
         let named = self.0.replace("%n", node_name);
         let is_unique = named.contains("%u") || named.ends_with('/');
@@ -112,8 +112,8 @@ fn check(id: &str) -> Result<(), NodeIdError> {
     }
 }
 
-/// Ten random letters and digits, the last not lowercase: about 59 bits. Perl's `$RUNIQ`, which
-/// is also the stem of the names of ports on other nodes.
+/// Ten random letters and digits, the last not lowercase: about 59 bits. Perl calls it `$RUNIQ` and
+/// also begins the names of ports that it spawns on other nodes with it.
 #[must_use]
 pub fn unique_string(random: u128) -> String {
     const DIGITS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";

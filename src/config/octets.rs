@@ -1,11 +1,11 @@
-//! Octets as characters and back, as Perl sees them.
+//! Conversion between octets and Perl's strings of octets.
 //!
 //! Perl's configuration is JSON in UTF-8, but what it holds are strings of octets: the octet 0xE9
 //! is the character U+00E9 there, written as two octets in the file.
 
 use thiserror::Error;
 
-/// A string that is no string of octets.
+/// The error for a string with a character above U+00FF.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("character number {position} is above U+00FF, but only octets are possible here")]
 pub struct NotOctets {
@@ -14,7 +14,7 @@ pub struct NotOctets {
     pub position: usize,
 }
 
-/// The octets that a Perl string stands for.
+/// The octets of a Perl string.
 ///
 /// # Errors
 /// [`NotOctets`] if a character is above U+00FF.
@@ -25,7 +25,7 @@ pub fn to_octets(text: &str) -> Result<Vec<u8>, NotOctets> {
         .collect()
 }
 
-/// The Perl string that stands for these octets.
+/// The Perl string of these octets.
 #[must_use]
 pub fn from_octets(octets: &[u8]) -> String {
     octets.iter().map(|&octet| char::from(octet)).collect()

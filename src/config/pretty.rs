@@ -3,8 +3,8 @@
 use serde_json::Value;
 use std::io;
 
-/// Writes a value as Perl's tool does: three spaces of indentation, ` : ` after keys, and a line
-/// end. (Perl's order of keys is random; ours is that of the value.)
+/// Writes a value as Perl's tool does: three spaces of indentation, ` : ` after keys, and a line end.
+/// (Perl's order of keys is random; ours is that of the value.)
 #[must_use]
 pub fn to_pretty(value: &Value) -> String {
     let mut out = Vec::new();

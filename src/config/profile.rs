@@ -1,4 +1,4 @@
-//! The effective configuration of a profile: which value counts, and where it comes from.
+//! The effective configuration of a profile: the value of each key, and where it comes from.
 //!
 //! `docs/protocol.md` §6: built-in defaults, then the program's arguments, then the rc file's top
 //! level, then the chain of parents, then the profile. With `force` the first two come last.
@@ -42,19 +42,19 @@ impl fmt::Display for Origin {
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum ProfileError {
-    /// The parents go round in a circle. (Perl never returns from this.)
+    /// The chain of parents forms a circle. (Perl never returns from this.)
     #[error("{}: the parents of profile {:?} form a circle: {}; use `aemp profile {} delparent`",
             path.display(), chain.first().map_or("", String::as_str), shown_chain(chain),
             chain.last().map_or("", String::as_str))]
     ParentCycle {
         /// The rc file.
         path: PathBuf,
-        /// The profile, its parent and so on; the parent of the last one is among them.
+        /// The profile, its parent and so on; the last one's parent is already in the list.
         chain: Vec<String>,
-        /// The one that is met again.
+        /// The profile that occurs twice.
         again: String,
     },
-    /// The parent is no name.
+    /// The parent is not a name.
     #[error("{}, profile {profile:?}: `parent` has to be the name of a profile", path.display())]
     ParentNotText {
         /// The rc file.
@@ -68,7 +68,7 @@ fn shown_chain(chain: &[String]) -> String {
     chain.join(" -> ")
 }
 
-/// One value that counts.
+/// One effective value.
 #[derive(Clone, PartialEq)]
 pub(super) struct Entry {
     pub(super) key: String,
@@ -95,12 +95,12 @@ impl fmt::Debug for Effective {
 }
 
 impl Effective {
-    /// Puts defaults, arguments and rc file together. `node_name` (see
-    /// [`node_name`](super::node_id::node_name)) is the profile if the arguments name none.
-    /// A profile that the file does not have is one without values of its own.
+    /// Combines defaults, arguments and rc file. `node_name` (see
+    /// [`node_name`](super::node_id::node_name)) is the profile if the arguments do not name one.
+    /// A profile that is not in the file has no values of its own.
     ///
     /// # Errors
-    /// If the chain of parents makes no sense.
+    /// If the chain of parents forms a circle or contains something other than a name.
     pub fn resolve(
         args: &Args,
         rc: Option<&RcFile>,
@@ -126,20 +126,19 @@ impl Effective {
         &self.profile
     }
 
-    /// The value that counts for a key.
+    /// The effective value of a key.
     #[must_use]
     pub fn get(&self, key: &str) -> Option<&Value> {
         self.entry(key).map(|entry| &entry.value)
     }
 
-    /// Where the value that counts comes from.
+    /// Where the effective value comes from.
     #[must_use]
     pub fn origin(&self, key: &str) -> Option<&Origin> {
         self.entry(key).map(|entry| &entry.origin)
     }
 
-    /// Everything, as `aemp showconfig` shows it: without `profile` and `parent`. Secrets are
-    /// in it.
+    /// All values, as `aemp showconfig` shows them: without `profile` and `parent`, but with secrets.
     #[must_use]
     pub fn to_json(&self) -> Map<String, Value> {
         let shown = self.entries.iter().filter(|e| !matches!(e.key.as_str(), "profile" | "parent"));
@@ -213,7 +212,7 @@ impl Effective {
     }
 }
 
-/// Whether two values mean the same: 5 and "5", a text and a list of only that text.
+/// Whether two values mean the same, such as 5 and "5", or a text and a list of only that text.
 fn means_same(one: &Value, other: &Value) -> bool {
     match (one, other) {
         (Value::Array(one), Value::Array(other)) => {
@@ -329,7 +328,7 @@ mod tests {
             ["rc, profile \"base\": `seeds` overrides the value given on the command line or by \
               the program; `force 1` lets that one win, `norc 1` ignores the file"]
         );
-        // The file says the same, though in another way.
+        // The file has the same value, written differently.
         assert!(warnings(&["child", "seeds", "base:1", "monitor_timeout", "10"]).is_empty());
         assert!(warnings(&["child", "seeds", "mine:1", "force", "1"]).is_empty());
         assert!(warnings(&["child", "seeds", "mine:1", "norc", "1"]).is_empty());

@@ -1,4 +1,4 @@
-//! The rc file: where it is, reading it, and changing it so that nothing is ever lost.
+//! The rc file: finding it, reading it, and changing it without ever losing data.
 //!
 //! `docs/protocol.md` §6: one JSON object. Its top level holds defaults for every profile, its
 //! key `profile` the profiles by name. Perl's tool and ours share the file.
@@ -23,19 +23,19 @@ pub const LOCK_PATIENCE: Duration = Duration::from_secs(60);
 
 const MAX_FILE_SIZE: u64 = 64 << 20;
 
-/// What can go wrong with the rc file. Messages name the file and never show what is in it.
+/// What can go wrong with the rc file. Messages name the file and never show its content.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum RcError {
-    /// The file is there but cannot be read.
+    /// The file exists but cannot be read.
     #[error("{}: cannot read the configuration: {source}", path.display())]
     Read {
         /// The rc file.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error.
         source: io::Error,
     },
-    /// The file is no relaxed JSON. It is never overwritten.
+    /// The file is not relaxed JSON. It is never overwritten.
     #[error("{}: {source}; correct it by hand, it is left as it is", path.display())]
     Syntax {
         /// The rc file.
@@ -43,7 +43,7 @@ pub enum RcError {
         /// Where and why.
         source: SyntaxError,
     },
-    /// The JSON has another shape than a configuration. It is never overwritten.
+    /// The JSON does not have the structure of a configuration. It is never overwritten.
     #[error("{}: {place} has to be a JSON object {{...}}; correct it by hand, it is left as it is",
             path.display())]
     Shape {
@@ -59,7 +59,7 @@ pub enum RcError {
         /// The rc file.
         path: PathBuf,
     },
-    /// The path is a device, pipe or directory, which must not be replaced by a file.
+    /// The path is a device, pipe or directory and must not be replaced by a file.
     #[error("{}: not a regular file, so no configuration can be written there; \
              let {RC_VARIABLE} name another one", path.display())]
     NotAFile {
@@ -69,23 +69,23 @@ pub enum RcError {
     /// The path has no file name.
     #[error("no file to write the configuration to; set HOME, or {RC_VARIABLE} to a file name")]
     NoPath,
-    /// The file cannot be written. The old version is still there.
+    /// The file cannot be written. The old version is unchanged.
     #[error("{}: cannot write the configuration: {source}", path.display())]
     Write {
         /// The rc file.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error.
         source: io::Error,
     },
-    /// The lock file cannot be made.
+    /// The lock file cannot be created.
     #[error("{}: cannot lock the configuration: {source}", path.display())]
     Lock {
         /// The lock file.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error.
         source: io::Error,
     },
-    /// Somebody else holds the lock.
+    /// Another process holds the lock.
     #[error("{}: another process has held this lock for {} seconds; end it and try again",
             path.display(), LOCK_PATIENCE.as_secs())]
     Locked {
@@ -94,8 +94,8 @@ pub enum RcError {
     },
 }
 
-/// Where the rc file is, given the environment: `$PERL_ANYEVENT_MP_RC`, else
-/// `~/.perl-anyevent-mp`, else nowhere.
+/// The path of the rc file, given the environment: `$PERL_ANYEVENT_MP_RC`, otherwise
+/// `~/.perl-anyevent-mp`, otherwise none.
 #[must_use]
 pub fn path_in(variable: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
     if let Some(path) = variable(RC_VARIABLE) {
@@ -107,7 +107,7 @@ pub fn path_in(variable: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
     variable("APPDATA").map(|directory| Path::new(&directory).join("perl-anyevent-mp"))
 }
 
-/// Where the rc file of this process is; see [`path_in`].
+/// The path of this process's rc file; see [`path_in`].
 #[must_use]
 pub fn default_path() -> Option<PathBuf> {
     path_in(|name| std::env::var_os(name))
@@ -122,8 +122,8 @@ pub enum Scope<'a> {
     Profile(&'a str),
 }
 
-/// The content of an rc file. What we do not know in it survives reading and writing (comments
-/// do not, as with Perl's tool).
+/// The content of an rc file. Unknown keys survive reading and writing (comments do not; the same is
+/// true of Perl's tool).
 #[derive(Clone)]
 pub struct RcFile {
     path: PathBuf,
@@ -142,7 +142,7 @@ impl fmt::Debug for RcFile {
 }
 
 impl RcFile {
-    /// A configuration without any content, as Perl starts a new file.
+    /// A configuration without content, like the one with which Perl starts a new file.
     #[must_use]
     pub fn empty(path: impl Into<PathBuf>) -> Self {
         let mut root = Map::new();
@@ -150,11 +150,11 @@ impl RcFile {
         Self { path: path.into(), root, dirty: false }
     }
 
-    /// Reads the file. One that is missing or has no content is [`empty`](Self::empty).
+    /// Reads the file. A missing file, or one without content, is [`empty`](Self::empty).
     ///
     /// # Errors
-    /// If the file cannot be read, does not parse, or is no object of profiles. (Perl silently
-    /// starts with an empty configuration then, and overwrites the file.)
+    /// If the file cannot be read, cannot be parsed, or is not an object of profiles. (Perl then silently
+    /// starts with an empty configuration, and overwrites the file.)
     pub fn load(path: impl Into<PathBuf>) -> Result<Self, RcError> {
         let path = path.into();
         let content = match read(&path) {
@@ -170,10 +170,10 @@ impl RcFile {
         Self::parse(path, &content)
     }
 
-    /// Takes `content` for that of the file `path`.
+    /// Parses `content` as that of the file `path`.
     ///
     /// # Errors
-    /// As [`load`](Self::load), save for reading.
+    /// As for [`load`](Self::load), except those of reading.
     pub fn parse(path: impl Into<PathBuf>, content: &[u8]) -> Result<Self, RcError> {
         let path = path.into();
         if content.trim_ascii().is_empty() {
@@ -192,13 +192,13 @@ impl RcFile {
         }
     }
 
-    /// Reads the file, lets `edit` change it, and writes it back, all under a lock: of a hundred
-    /// writers at once none loses a change. If `edit` fails or changes nothing, nothing is
-    /// written. Otherwise the new version (mode 0600) replaces the old one in one step, and the
-    /// old one is kept as `FILE~`. A symbolic link is followed, not replaced.
+    /// Reads the file, lets `edit` change it, and writes it back, all under a lock, so that concurrent
+    /// writers do not lose each other's changes. If `edit` fails or changes nothing, nothing is written.
+    /// Otherwise the new version (mode 0600) replaces the old one atomically, and the old one is kept as
+    /// `FILE~`. A symbolic link is followed, not replaced.
     ///
     /// # Errors
-    /// What `edit` returns, or [`RcError`] (as that type).
+    /// The error of `edit`, or an [`RcError`] converted to its type.
     pub fn update<T, E: From<RcError>>(
         path: impl Into<PathBuf>,
         edit: impl FnOnce(&mut Self) -> Result<T, E>,
@@ -246,7 +246,7 @@ impl RcFile {
         self.profile_table().into_iter().flat_map(Map::keys).map(String::as_str)
     }
 
-    /// What a profile itself says, without what it inherits.
+    /// A profile's own values, without inherited ones.
     #[must_use]
     pub fn profile(&self, name: &str) -> Option<&Map<String, Value>> {
         self.profile_table()?.get(name)?.as_object()
@@ -261,7 +261,7 @@ impl RcFile {
         }
     }
 
-    /// Sets one value, and creates the profile if it is not there.
+    /// Sets one value, and creates the profile if it does not exist.
     pub fn set(&mut self, scope: Scope<'_>, key: &str, value: Value) {
         self.section_mut(scope).insert(key.into(), value);
     }
@@ -278,8 +278,8 @@ impl RcFile {
         }
     }
 
-    /// Changes a list (`binds`, `seeds`, `services`). One that is not there begins empty, a
-    /// comma-separated string is split.
+    /// Changes a list (`binds`, `seeds`, `services`). A missing list starts empty, a comma-separated
+    /// string is split.
     pub fn edit_list(&mut self, scope: Scope<'_>, key: &str, edit: impl FnOnce(&mut Vec<Value>)) {
         let mut list = match self.section_mut(scope).get_mut(key).map(Value::take) {
             Some(Value::Array(list)) => list,
@@ -291,12 +291,12 @@ impl RcFile {
         self.set(scope, key, Value::Array(list));
     }
 
-    /// Creates the profile if it is not there.
+    /// Creates the profile if it does not exist.
     pub fn create_profile(&mut self, name: &str) {
         self.section_mut(Scope::Profile(name));
     }
 
-    /// Deletes a profile with all that is in it.
+    /// Deletes a profile with all its values.
     pub fn delete_profile(&mut self, name: &str) -> Option<Value> {
         self.dirty = true;
         self.root.get_mut("profile")?.as_object_mut()?.shift_remove(name)
@@ -315,7 +315,7 @@ impl RcFile {
     }
 }
 
-/// The items of a comma-separated list. Like Perl's `split`, it has no empty items at its end.
+/// The items of a comma-separated list. As with Perl's `split`, empty items at the end are dropped.
 pub(super) fn split_list(text: &str) -> impl Iterator<Item = &str> {
     let list = text.trim_end_matches(|c: char| c == ',' || c.is_ascii_whitespace());
     (!list.is_empty()).then(|| list.split(',').map(str::trim)).into_iter().flatten()
@@ -349,8 +349,8 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
     Ok(content)
 }
 
-/// The file that is to be replaced: symbolic links followed, and neither a device (as root one
-/// would replace /dev/null) nor a directory.
+/// The file to replace: symbolic links are followed; devices (root could replace /dev/null) and
+/// directories are refused.
 fn writable_target(path: PathBuf) -> Result<PathBuf, RcError> {
     if path.file_name().is_none() {
         return Err(RcError::NoPath);

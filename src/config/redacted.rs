@@ -12,12 +12,12 @@ impl<T> Redacted<T> {
         Self(value)
     }
 
-    /// The value, for those who really need it (authentication, TLS, the rc file).
+    /// The value, for code that needs it (authentication, TLS, the rc file).
     pub const fn expose(&self) -> &T {
         &self.0
     }
 
-    /// Takes the value out.
+    /// Unwraps the value.
     pub fn into_inner(self) -> T {
         self.0
     }

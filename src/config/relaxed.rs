@@ -1,9 +1,9 @@
-//! JSON as the rc file may be written: with `#` comments and trailing commas.
+//! The dialect of JSON that the rc file may use: with `#` comments and trailing commas.
 //!
-//! The dialect is the "relaxed" one of Perl's JSON::XS 4: comments run from `#` to the end of the
-//! line wherever white space may stand, arrays and objects may end in one comma, strings may hold
-//! literal tabs. Integers beyond 64 bits become strings of their digits, nesting ends at 512
-//! levels, and of two equal keys the last one counts, as there.
+//! It is the "relaxed" dialect of Perl's JSON::XS 4: wherever white space is allowed, a comment may run
+//! from `#` to the end of the line; arrays and objects may end in one comma; strings may contain literal
+//! tabs. As in JSON::XS, integers beyond 64 bits become strings of their digits, nesting is limited to 512
+//! levels, and of two equal keys the last one counts.
 
 use serde_json::{Map, Number, Value};
 use thiserror::Error;
@@ -11,7 +11,7 @@ use thiserror::Error;
 /// How deep arrays and objects may be nested.
 pub const MAX_DEPTH: usize = 512;
 
-/// Where and why a text is no relaxed JSON.
+/// Where and why a text is not relaxed JSON.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("line {line}, column {column}: {problem}")]
 pub struct SyntaxError {
@@ -19,18 +19,18 @@ pub struct SyntaxError {
     pub line: usize,
     /// Column in characters, counted from 1.
     pub column: usize,
-    /// What is wrong there.
+    /// The problem.
     pub problem: Problem,
 }
 
-/// What can be wrong with a text. It never quotes the text, which may hold secrets.
+/// What can be wrong with a text. Messages never quote the text, which may contain secrets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum Problem {
-    /// A value has to stand here.
+    /// A value is missing.
     #[error("expected a value (a \"string\", a number, true, false, null, [...] or {{...}})")]
     ExpectedValue,
-    /// A key has to stand here.
+    /// A key is missing.
     #[error("expected a key in double quotes, or `}}`")]
     ExpectedKey,
     /// A key is not followed by a colon.
@@ -74,7 +74,7 @@ pub enum Problem {
 /// Reads one relaxed JSON text in UTF-8.
 ///
 /// # Errors
-/// [`SyntaxError`] with line and column of the first thing that does not fit.
+/// [`SyntaxError`] with the line and column of the first problem.
 pub fn parse(text: &[u8]) -> Result<Value, SyntaxError> {
     let utf8 = match std::str::from_utf8(text) {
         Ok(utf8) => utf8,
@@ -177,7 +177,7 @@ impl Parser<'_> {
         let mut items = Vec::new();
         loop {
             self.skip_space();
-            // A comma may be the last thing in an array, but not the only one.
+            // An array may end in a comma, but not consist of only a comma.
             if self.eat(b']') {
                 return Ok(Value::Array(items));
             }

@@ -1,4 +1,4 @@
-//! Replacing a file as a whole: under a lock, private, with the old version kept as `FILE~`.
+//! Atomic replacement of a file: under a lock, private, with the old version kept as `FILE~`.
 
 use rustix::fs::{FlockOperation, flock};
 use std::ffi::OsString;
@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::Duration;
 
-/// Readable and writable by its owner only: the file holds the network's secret.
+/// Readable and writable by its owner only, since the file holds the network's secret.
 const PRIVATE: u32 = 0o600;
 
 /// `FILE` with `suffix` appended to its name.
@@ -19,19 +19,19 @@ pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
     PathBuf::from(name)
 }
 
-/// The lock file of `path`. It is never removed: that would let two writers hold "the" lock.
+/// The lock file of `path`. It is never removed, since two writers could then each lock a different file.
 pub(super) fn lock_path(path: &Path) -> PathBuf {
     beside(path, "~lock~")
 }
 
-/// Held while a file is read, changed and written; dropping it lets the next writer in. The
-/// system drops it too when the process is killed.
+/// Held while a file is read, changed and written; dropping it admits the next writer. The system
+/// releases it if the process is killed.
 pub(super) struct ReplaceLock {
     _file: File,
 }
 
 impl ReplaceLock {
-    /// Waits for the lock of `path`; `None` if others held it for all of `patience`.
+    /// Waits for the lock of `path`; `None` if others held it for the whole of `patience`.
     pub(super) fn acquire(path: &Path, patience: Duration) -> io::Result<Option<Self>> {
         let file = OpenOptions::new()
             .write(true)
@@ -44,8 +44,8 @@ impl ReplaceLock {
             Err(error) if error == rustix::io::Errno::WOULDBLOCK => {}
             Err(error) => return Err(error.into()),
         }
-        // Waiting in line is fair, polling is not; but only another thread can be left waiting.
-        // If it gets the lock after we gave up, the send fails and the lock is dropped at once.
+        // A blocking lock is fair and polling is not, but a blocking call cannot time out; so another
+        // thread blocks. If it gets the lock after we gave up, its send fails and the lock is dropped.
         let (sender, receiver) = mpsc::sync_channel(1);
         std::thread::Builder::new().name("aemp-rc-lock".into()).spawn(move || {
             let locked = loop {
@@ -63,15 +63,15 @@ impl ReplaceLock {
     }
 }
 
-/// Puts `content` in the place of `path` in one step, so that at every moment (and after a crash)
-/// there is either the whole old or the whole new version. The old one is kept as `FILE~`.
-/// The caller holds the [`ReplaceLock`].
+/// Replaces the content of `path` atomically, so that at every moment (and after a crash) the file is
+/// either the complete old or the complete new version. The old one is kept as `FILE~`. The caller holds
+/// the [`ReplaceLock`].
 pub(super) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     let new = beside(path, "~new~");
     remove_if_there(&new)?;
     let mut file = OpenOptions::new().write(true).create_new(true).mode(PRIVATE).open(&new)?;
     file.write_all(content)?;
-    // The umask may have taken even the owner's bits away.
+    // The umask may have removed even the owner's permissions.
     file.set_permissions(Permissions::from_mode(PRIVATE))?;
     keep_owner(path, &file)?;
     file.sync_all()?;
@@ -80,11 +80,11 @@ pub(super) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     sync_directory_of(path)
 }
 
-/// Root may change somebody's file without taking it away from them.
+/// Keeps the file's owner when root changes it.
 fn keep_owner(old: &Path, new: &File) -> io::Result<()> {
     match (fs::metadata(old), new.metadata()?) {
         (Ok(old), ours) if (old.uid(), old.gid()) != (ours.uid(), ours.gid()) => {
-            // Only root may do this; for others the file becomes theirs, as with any rename.
+            // Only root may do this; for other users the new file belongs to them, as after any rename.
             let _not_permitted = fchown(new, Some(old.uid()), Some(old.gid()));
             Ok(())
         }
@@ -97,7 +97,7 @@ fn keep_backup(path: &Path) -> io::Result<()> {
     remove_if_there(&link)?;
     match fs::hard_link(path, &link) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        // Some file systems know no hard links.
+        // Some file systems do not support hard links.
         Err(_) => {
             let old = fs::read(path)?;
             let options = OpenOptions::new().write(true).create_new(true).mode(PRIVATE).open(&link);
@@ -107,7 +107,7 @@ fn keep_backup(path: &Path) -> io::Result<()> {
     }
     fs::set_permissions(&link, Permissions::from_mode(PRIVATE))?;
     fs::rename(&link, beside(path, "~"))?;
-    // Renaming one name of a file over another name of the same file does nothing.
+    // Renaming a file over another hard link to itself does nothing.
     remove_if_there(&link)
 }
 
@@ -124,7 +124,7 @@ fn sync_directory_of(path: &Path) -> io::Result<()> {
         _ => Path::new("."),
     };
     match File::open(directory)?.sync_all() {
-        // Not every file system can do this for directories; the file itself is safe already.
+        // Not every file system can sync directories; the file itself is already synced.
         Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),
         done => done,
     }

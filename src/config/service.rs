@@ -1,23 +1,23 @@
-//! Services: what a node starts when it is up.
+//! Services: modules and functions that a node starts when it is up.
 
 use serde_json::Value;
 use std::fmt;
 use thiserror::Error;
 
-/// A text or list that names no service.
+/// The error for a text or list that does not name a service.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error(
     "{text} is no service; write \"Module::\", \"Function::name\" or [\"Function::name\", args...]"
 )]
 pub struct ServiceError {
-    /// The JSON of what was found.
+    /// The invalid entry, as JSON.
     pub text: String,
 }
 
 /// One entry of `services`.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Service {
-    /// `"Module::"`: a module to load. The name is without the colons.
+    /// `"Module::"`: a module to load. The name excludes the colons.
     Module(String),
     /// `"Function::name"` or `["Function::name", args...]`: a function to call.
     Call {
@@ -32,7 +32,7 @@ impl Service {
     /// Reads an entry of the list `services`.
     ///
     /// # Errors
-    /// [`ServiceError`] if it is neither a text nor a list that begins with a function's name.
+    /// [`ServiceError`] if it is neither a text nor a list whose first item is a function's name.
     pub fn from_json(value: &Value) -> Result<Self, ServiceError> {
         let error = || ServiceError { text: value.to_string() };
         match value {
@@ -56,7 +56,7 @@ impl Service {
             .then(|| Self::Call { function: function.into(), arguments: arguments.to_vec() })
     }
 
-    /// The entry as it stands in the configuration.
+    /// The entry as written in the configuration.
     #[must_use]
     pub fn to_json(&self) -> Value {
         match self {

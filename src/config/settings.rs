@@ -1,4 +1,4 @@
-//! The typed settings of a node, each checked, each error with the key, its origin and a way out.
+//! The typed, checked settings of a node. Errors name the key, where it comes from, and a remedy.
 
 use super::address::{AddressError, AdvertiseSpec, BindSpec, SeedSpec};
 use super::coerce;
@@ -77,7 +77,7 @@ pub enum Problem {
     /// A duration was expected.
     #[error("has to be a number of seconds, more than 0 and at most a year, such as 30")]
     NotSeconds,
-    /// A number of things was expected.
+    /// A positive whole number was expected.
     #[error("has to be a whole number, at least 1, such as 1024")]
     NotCount,
     /// A duration or 0 was expected.
@@ -89,33 +89,33 @@ pub enum Problem {
              0 to 9"
     )]
     NotLogLevel,
-    /// No address.
+    /// The value is not an address.
     #[error(transparent)]
     Address(AddressError),
-    /// No node ID.
+    /// The value is not a node ID.
     #[error(transparent)]
     NodeId(NodeIdError),
-    /// No service.
+    /// The value is not a service.
     #[error(transparent)]
     Service(ServiceError),
-    /// A secret is a string of octets.
+    /// The secret is not a string of octets.
     #[error("{0}; choose another secret, `aemp gensecret` makes one")]
     Secret(NotOctets),
-    /// No certificate.
+    /// The value is not a certificate.
     #[error(
         "has to be a PEM text with a private key and a certificate; \
              `aemp setcert FILE` reads one from a file, `aemp gencert` makes one"
     )]
     Cert,
-    /// Nothing in a list is known.
+    /// No name in the list is known.
     #[error("holds no name that is known here; use at least one of {0}")]
     NothingKnown(String),
-    /// TLS cannot be had without a certificate.
+    /// TLS is not possible without a certificate.
     #[error("needs a certificate; set one with `aemp setcert FILE`, make one with `aemp gencert`")]
     NoCertForTls,
 }
 
-/// No way to prove to others that this node belongs to their network.
+/// This node has no way to prove to others that it belongs to their network.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum CredentialsError {
@@ -129,80 +129,80 @@ pub enum CredentialsError {
         /// The profile.
         profile: String,
     },
-    /// What is offered cannot be done with what is there.
+    /// The offered methods need a secret or certificate that is not configured.
     #[error("`auth_offer` of profile {profile:?} is of no use: {offered} needs {needed}")]
     Unusable {
         /// The profile.
         profile: String,
-        /// What is offered.
+        /// The offered methods.
         offered: String,
-        /// What it needs.
+        /// What they need.
         needed: &'static str,
     },
 }
 
-/// Everything that a node has to know to start.
+/// Everything that a node needs in order to start.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
     /// The profile's name.
     pub profile: String,
     /// The node ID before expansion; `PROFILE/` if none is configured.
     pub node_id: NodeIdTemplate,
-    /// The shared secret, as octets. An empty one is none.
+    /// The shared secret, as octets. An empty one counts as none.
     pub secret: Option<Redacted<Vec<u8>>>,
     /// Private key and certificates, one PEM text.
     pub cert: Option<Redacted<String>>,
-    /// Where to listen; `*` if nothing is configured, empty if an empty list is.
+    /// Where to listen; `*` if nothing is configured, empty if an empty list is configured.
     pub binds: Vec<BindSpec>,
     /// Which seeds to dial.
     pub seeds: Vec<SeedSpec>,
-    /// What to start.
+    /// The services to start.
     pub services: Vec<Service>,
-    /// How long an unreachable node is tried, and a handshake may take.
+    /// How long to try to reach a node, and how long a handshake may take.
     pub monitor_timeout: Duration,
     /// How long one address is tried before the next one.
     pub connect_interval: Duration,
-    /// Framings to offer and accept, the preferred one first. Never empty.
+    /// Framings that we offer and accept, the preferred one first. Never empty.
     pub framing_format: Vec<Framing>,
     /// Methods that we use, the preferred one first. Never empty, never `Cleartext`.
     pub auth_offer: Vec<AuthMethod>,
     /// Methods that others may use, the preferred one first. Never empty.
     pub auth_accept: Vec<AuthMethod>,
-    /// Whether many small writes are gathered; off if not configured.
+    /// Whether many small writes are combined; off if not configured.
     pub autocork: bool,
-    /// Whether TCP sends at once; on if not configured.
+    /// Whether TCP sends without delay (`TCP_NODELAY`); on if not configured.
     pub nodelay: bool,
-    /// Whether others may run functions here only if they are registered for it, and nothing is
-    /// evaluated; off if not configured.
+    /// Whether others are refused to run functions and code on this node; off if not configured.
     pub secure: bool,
-    /// What Perl evaluates after the start.
+    /// Code that Perl nodes evaluate after their start.
     pub eval: Option<String>,
     /// Whether connections without TLS are refused. Only our nodes know this key.
     pub tls_required: bool,
-    /// What others are told to dial, instead of what is listened on. Only our nodes know this key.
+    /// The addresses that others are told to dial, instead of those that the node listens on. Only our
+    /// nodes know this key.
     pub advertise: Vec<AdvertiseSpec>,
     /// Where metrics, the health check and the status page are served; nowhere if not configured.
     /// Only our nodes know this key.
     pub metrics: Option<MetricsAddress>,
-    /// Whether the status page shows what is in the database. Only our nodes know this key.
+    /// Whether the status page shows values of the database. Only our nodes know this key.
     pub metrics_values: bool,
-    /// How many connections may be in their handshake. Only our nodes know these keys.
+    /// How many incoming connections may be in their handshake. Only our nodes know these keys.
     pub handshake_limits: HandshakeLimits,
-    /// Whether Perl slaves that have lost their master for good are healed; on if not configured.
+    /// Whether to repair Perl slaves that have permanently lost their master; on if not configured.
     /// Only our nodes know this key.
     pub heal: bool,
-    /// How long the node may give no sign of life before the watchdog of `aemp run` starts it
-    /// again; a minute if not configured, never if it is 0. Only our nodes know this key.
+    /// How long the node may give no sign of life before the watchdog of `aemp run` restarts it;
+    /// a minute if not configured, never if it is 0. Only our nodes know this key.
     pub heartbeat: Option<Duration>,
-    /// How much `aemp run` logs, as AnyEvent counts (4 is error, 5 warn, 7 info, 8 debug, 9
-    /// trace), if nothing else says it. Only our nodes know this key.
+    /// The log level of `aemp run`, with AnyEvent's numbers (4 is error, 5 warn, 7 info, 8 debug, 9
+    /// trace), unless it is set elsewhere. Only our nodes know this key.
     pub log_level: Option<u8>,
 }
 
-/// How many connections that others made may wait for being authenticated.
+/// How many incoming connections may be unauthenticated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HandshakeLimits {
-    /// All of them together, those from this machine not counted: `handshake_limit`.
+    /// All of them together, except those from this machine: `handshake_limit`.
     pub total: usize,
     /// Those from one address, or one IPv6 network of 64 bits: `handshake_limit_per_address`.
     pub per_address: usize,
@@ -220,10 +220,10 @@ const LOG_LEVELS: &[(&str, u8)] =
     &[("error", 4), ("warn", 5), ("note", 6), ("info", 7), ("debug", 8), ("trace", 9)];
 
 impl Settings {
-    /// Checks that there is a secret or a certificate, as what is offered to others needs it.
+    /// Checks that the secret or certificate that the offered methods need is configured.
     ///
     /// # Errors
-    /// If no other node could ever be talked to.
+    /// If the node could not talk to any other node.
     pub fn check_credentials(&self) -> Result<(), CredentialsError> {
         let profile = self.profile.clone();
         if self.secret.is_none() && self.cert.is_none() {
@@ -243,10 +243,10 @@ impl Settings {
 }
 
 impl Effective {
-    /// The typed settings, and what is odd about them.
+    /// The typed settings, and warnings about them.
     ///
     /// # Errors
-    /// The first value that cannot be used.
+    /// The first value that is not usable.
     pub fn settings(&self) -> Result<(Settings, Vec<Warning>), SettingError> {
         let mut reader = Reader { effective: self, warnings: self.warnings.clone() };
         reader.look_for_unknown_keys();
@@ -295,7 +295,7 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// The entry of a key; null is the same as no entry.
+    /// The entry of a key; null counts as no entry.
     fn entry(&self, key: &str) -> Option<&'a Entry> {
         self.effective.entry(key).filter(|entry| !entry.value.is_null())
     }
@@ -387,7 +387,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Perl code, which this node will not evaluate.
+    /// Perl code, which this node does not evaluate.
     fn eval(&mut self) -> Result<Option<String>, SettingError> {
         const KEY: &str = "eval";
         let code = self.text(KEY)?.filter(|code| !code.trim().is_empty());
@@ -397,7 +397,7 @@ impl<'a> Reader<'a> {
         Ok(code)
     }
 
-    /// The items of a list, which may be one text with commas.
+    /// The items of a list, which may be a comma-separated text.
     fn list(&self, key: &'static str) -> Result<Option<Vec<Value>>, SettingError> {
         match self.entry(key).map(|entry| &entry.value) {
             None => Ok(None),
@@ -410,7 +410,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The texts of a list; each may hold commas itself.
+    /// The texts of a list, each of which may itself be comma-separated.
     fn texts(&self, key: &'static str) -> Result<Option<Vec<String>>, SettingError> {
         let Some(items) = self.list(key)? else {
             return Ok(None);
@@ -441,7 +441,7 @@ impl<'a> Reader<'a> {
         Ok(Some(parsed))
     }
 
-    /// Names of which unknown ones are ignored, as long as a known one is left.
+    /// Names; unknown ones are ignored as long as a known one is left.
     fn names<T: Named>(
         &mut self,
         key: &'static str,
@@ -551,7 +551,7 @@ impl<'a> Reader<'a> {
                 continue;
             }
             let nearest = nearest(key, KNOWN_KEYS.iter().copied());
-            // Perl's services may keep keys of their own in the file.
+            // Perl services may store keys of their own in the file.
             if nearest.is_some() || *origin == Origin::Arguments {
                 let (key, origin) = (key.clone(), origin.clone());
                 self.warnings.push(Warning::UnknownKey { key, origin, nearest });

@@ -1,7 +1,6 @@
-//! Finding what somebody probably meant to write.
+//! Suggestions for misspelt words.
 
-/// The candidate that is nearest to `word`, if it is near enough to be what was meant: at most
-/// one letter in three differs.
+/// The candidate that is closest to `word`, if at most one letter in three differs.
 pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let most = (word.chars().count() / 3).clamp(1, 3);
     candidates
@@ -12,7 +11,7 @@ pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) ->
         .map(|(_, candidate)| candidate)
 }
 
-/// How many letters have to be changed, added or left out.
+/// The edit distance: how many letters have to be changed, added or left out.
 fn distance(from: &str, to: &str) -> usize {
     let to: Vec<char> = to.chars().collect();
     let mut row: Vec<usize> = (0..=to.len()).collect();

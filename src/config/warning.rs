@@ -1,61 +1,61 @@
-//! What is odd about a configuration, without being wrong.
+//! Warnings about a configuration that is valid but probably not what was meant.
 
 use super::address::SeedSpec;
 use super::methods::UnknownName;
 use super::profile::Origin;
 use std::fmt;
 
-/// Something that is probably not what was meant, but does no harm.
+/// A setting that is harmless but probably not what was meant.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Warning {
-    /// A key that means nothing here.
+    /// An unknown key.
     UnknownKey {
         /// The key.
         key: String,
-        /// Where it stands.
+        /// Where it is set.
         origin: Origin,
-        /// What was probably meant.
+        /// The key that was probably meant.
         nearest: Option<&'static str>,
     },
-    /// A value of the program (its command line or builder) that the rc file overrides, as in Perl.
+    /// A value of the command line or builder that the rc file overrides, as in Perl.
     Overridden {
         /// The key.
         key: String,
-        /// Where the value that counts stands.
+        /// Where the effective value is set.
         origin: Origin,
     },
-    /// A framing or method that means nothing here.
+    /// An unknown framing or method.
     UnknownName {
         /// The key.
         key: &'static str,
-        /// Where it stands.
+        /// Where it is set.
         origin: Origin,
         /// The name.
         unknown: UnknownName,
     },
     /// A seed without port.
     SeedWithoutPort {
-        /// Where it stands.
+        /// Where it is set.
         origin: Origin,
         /// The seed.
         seed: SeedSpec,
     },
-    /// A text that says no and counts as yes.
+    /// A text that looks like "no" but counts as true.
     TrueText {
         /// The key.
         key: &'static str,
-        /// Where it stands.
+        /// Where it is set.
         origin: Origin,
         /// The text.
         text: String,
     },
-    /// The secret itself is never sent.
+    /// `auth_offer` has the method `cleartext`, but the secret itself is never sent.
     CleartextOffered {
-        /// Where it stands.
+        /// Where it is set.
         origin: Origin,
     },
-    /// A parent that the file does not have.
+    /// A parent that is not in the file.
     MissingParent {
         /// The child.
         origin: Origin,
@@ -64,10 +64,10 @@ pub enum Warning {
     },
     /// Only Perl nodes evaluate `eval`.
     PerlCode {
-        /// Where it stands.
+        /// Where it is set.
         origin: Origin,
     },
-    /// Probably a value was forgotten.
+    /// A profile's name that is also a key: probably its value was forgotten.
     ProfileNamedLikeKey {
         /// The profile.
         profile: String,

@@ -1,7 +1,7 @@
-//! What nodes offer each other beyond messages: raw streams and logs; and what they tell those who watch over them.
+//! Services on top of messages: raw streams, log catching, and metrics.
 //!
-//! Streams and logs are functions that peers call by name, as Perl's modules of the same names offer
-//! them; a node in `secure` mode answers neither. Metrics are served by HTTP.
+//! Streams and logs are functions that peers call by name, as in Perl's modules of the same names; a
+//! node in `secure` mode answers neither. Metrics are served over HTTP.
 
 pub mod logs;
 pub mod metrics;
@@ -11,26 +11,26 @@ use crate::node::context::{Context, Function};
 use crate::node::{MessageRef, Node};
 use std::sync::Arc;
 
-/// What a node keeps for its services.
+/// The state of a node's services.
 #[derive(Default)]
 pub(crate) struct Services {
     pub(crate) streams: streams::Streams,
 }
 
 impl Services {
-    /// The node ends: nothing is expected any more, and the programs' functions are let go.
+    /// Called when the node ends: expects no more streams, and drops the program's functions.
     pub(crate) fn end(&self) {
         self.streams.end();
     }
 }
 
-/// Lets others use the services of this node.
+/// Registers the functions through which others use this node's services.
 pub(crate) fn install(node: &Node) {
     streams::install(node);
     logs::install(node);
 }
 
-/// Registers a function under one of Perl's names.
+/// Registers a function under its Perl name.
 fn offer<F>(node: &Node, name: &str, function: F)
 where
     F: Fn(&Context<'_>, MessageRef<'_>) -> Result<(), String> + Send + Sync + 'static,

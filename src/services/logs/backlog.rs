@@ -1,4 +1,4 @@
-//! Log lines that wait for somebody slow: as many as fit, and how many did not.
+//! A bounded queue of log lines for a slow reader, which counts the lines that it had to drop.
 
 use super::{LogEntry, LogLevel};
 use crate::value::NodeId;
@@ -7,13 +7,12 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-/// As many lines may wait.
+/// The maximum number of queued lines.
 const MOST_WAITING: usize = 1024;
-/// As many octets of text may.
+/// The maximum number of octets of their texts.
 const MOST_OCTETS: usize = 1 << 20;
 
-/// A queue that drops what does not fit, and puts a line into the place of the gap that says how
-/// much is missing.
+/// A queue that drops lines that do not fit, and tells the reader how many are missing at that place.
 #[derive(Debug)]
 pub(super) struct Backlog(Mutex<State>);
 
@@ -31,14 +30,14 @@ impl Backlog {
         Arc::new(Backlog(Mutex::default()))
     }
 
-    /// Adds a line, or counts it if there is no room. Never waits.
+    /// Adds a line, or counts it as dropped if the queue is full. Never waits.
     pub(super) fn push(&self, entry: LogEntry) {
         let mut state = self.0.lock();
         if state.ended {
             return;
         }
         let octets = state.octets + size(&entry);
-        // Once lines are missing, none may pass before somebody was told.
+        // After a gap, no line may be added before the reader was told of the gap.
         if state.dropped > 0 || state.entries.len() >= MOST_WAITING || octets > MOST_OCTETS {
             state.dropped += 1;
             return;
@@ -48,14 +47,14 @@ impl Backlog {
         wake(state);
     }
 
-    /// Nothing comes any more.
+    /// Closes the queue: no more lines will come.
     pub(super) fn end(&self) {
         let mut state = self.0.lock();
         state.ended = true;
         wake(state);
     }
 
-    /// The next line, or the number of those that were dropped after the last one.
+    /// The next line, or the number of lines that were dropped after the previous one.
     pub(super) fn poll_next(&self, cx: &mut Context<'_>) -> Poll<Option<Waiting>> {
         let mut state = self.0.lock();
         if let Some(entry) = state.entries.pop_front() {
@@ -91,16 +90,16 @@ fn size(entry: &LogEntry) -> usize {
     entry.text.len() + entry.context.len()
 }
 
-/// What a backlog has.
+/// An item of a backlog.
 #[derive(Debug)]
 pub(super) enum Waiting {
     Line(LogEntry),
-    /// As many lines are missing here.
+    /// This many lines are missing here.
     Gap(u64),
 }
 
 impl Waiting {
-    /// A line in any case: a gap as a warning of `node`.
+    /// Converts the item into a line; a gap becomes a warning of `node`.
     pub(super) fn into_entry(self, node: &NodeId) -> LogEntry {
         match self {
             Waiting::Line(entry) => entry,

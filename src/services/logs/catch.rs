@@ -1,4 +1,4 @@
-//! Collecting the lines of all other nodes.
+//! Collecting the log lines of all other nodes.
 
 use super::backlog::Backlog;
 use super::{CONNECT, LogEntry, LogLevel};
@@ -13,16 +13,15 @@ use std::task::{Context as TaskContext, Poll};
 use std::time::Duration;
 use tokio_util::task::AbortOnDropHandle;
 
-/// A node that was lost is asked again after this, and after twice as long each time that nothing
-/// came of it.
+/// The delay until a lost node is asked again; it doubles after each unsuccessful attempt.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 
-/// The log of all other nodes, Perl's included, from now on, as a stream; dropping it ends it.
+/// The future log lines of all other nodes, including Perl nodes, as a stream; dropping it ends it.
 ///
-/// It connects to every node that the database knows, now or later, and asks for its lines. A node
-/// that is not in the network any more is forgotten, one that was lost is asked again. Nodes in
-/// `secure` mode do not answer. Up to 1024 lines, or 1 MiB of them, wait to be taken; where more
-/// came, an entry of this node says how many are missing.
+/// It connects to every node that the database lists, now or later, and asks for its lines. A node
+/// that has left the network is forgotten; one that was lost is asked again. Nodes in `secure` mode do
+/// not answer. Up to 1024 lines, or 1 MiB of text, are queued; when more arrive, an entry of this node
+/// says how many are missing.
 #[derive(Debug)]
 pub struct LogCatcher {
     own: NodeId,
@@ -31,7 +30,7 @@ pub struct LogCatcher {
 }
 
 impl LogCatcher {
-    /// Begins to collect lines of this level and of those that are more important. What Perl calls
+    /// Starts collecting lines of this level and of more important ones. Perl calls this
     /// `AnyEvent::MP::LogCatcher::catch`.
     pub fn catch(node: &Node, level: LogLevel) -> LogCatcher {
         let backlog = Backlog::new();
@@ -54,7 +53,7 @@ impl futures_core::Stream for LogCatcher {
     }
 }
 
-/// Asks every node that the database has, for as long as it does.
+/// Asks every node that the database lists, until it no longer lists the node.
 async fn follow_network(node: Node, level: LogLevel, backlog: Arc<Backlog>) {
     let mut changes = node.db().monitor(LOCATIONS);
     let mut asked: HashMap<Str, AbortOnDropHandle<()>> = HashMap::new();
@@ -82,7 +81,7 @@ async fn ask(node: Node, peer: NodeId, level: LogLevel, backlog: Arc<Backlog>) {
     loop {
         let mut port = node.port();
         let lost = node.monitor(&peer);
-        // It has a form in every framing.
+        // Every framing can represent it.
         let _ = node.snd(&peer, (CONNECT, 0, port.id(), level.number()));
         let collect = async {
             while let Ok(message) = port.recv_message().await {
@@ -101,7 +100,7 @@ async fn ask(node: Node, peer: NodeId, level: LogLevel, backlog: Arc<Backlog>) {
     }
 }
 
-/// A line as a node sends it; nothing if it is something else.
+/// Reads a line as nodes send it; `None` if the message is something else.
 fn read(peer: &NodeId, message: &Message) -> Option<LogEntry> {
     let (time, context, level, text): (f64, Str, u64, Str) = message.decode().ok()?;
     Some(LogEntry {
@@ -113,8 +112,8 @@ fn read(peer: &NodeId, message: &Message) -> Option<LogEntry> {
     })
 }
 
-/// As a service of the configuration, with the level as its argument: what is collected goes to this
-/// program's log, with `aemp::caught` as its target.
+/// The service of the configuration, with the level as its argument: writes the collected lines to this
+/// program's log, with the target `aemp::caught`.
 pub(super) fn as_service(context: &Context<'_>, message: MessageRef<'_>) -> Result<(), String> {
     if context.from() != context.node().id() {
         return Err("it is for this node's own configuration".to_owned());
@@ -149,7 +148,7 @@ fn log(entry: &LogEntry) {
     }
 }
 
-/// A peer's text without anything that a terminal might take for a command.
+/// A peer's text with control characters escaped, so that it cannot control a terminal.
 fn one_line(text: &str) -> String {
     let mut line = String::with_capacity(text.len());
     for character in text.trim_end().chars() {

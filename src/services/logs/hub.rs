@@ -1,4 +1,4 @@
-//! Who wants the log lines of this program.
+//! The registry of ports that want log lines of this program.
 
 use super::backlog::Backlog;
 use super::{LogEntry, LogLevel};
@@ -8,7 +8,7 @@ use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
-/// One port somewhere, for the lines of one node of this program.
+/// A port, on any node, that gets the lines of one node of this program.
 #[derive(Debug)]
 pub(super) struct Catcher {
     pub(super) node: NodeId,
@@ -17,25 +17,25 @@ pub(super) struct Catcher {
     pub(super) backlog: Arc<Backlog>,
 }
 
-/// Everybody who wants log lines; `tracing` knows one log a program, so there is one.
+/// All catchers. There is one registry per program, since `tracing` has one log per program.
 #[derive(Debug)]
 struct Hub {
     catchers: RwLock<Vec<Catcher>>,
-    /// The number of the most detailed level that somebody wants; 0 if nobody wants any.
+    /// The number of the most detailed level that a catcher wants; 0 if there is none.
     level: AtomicU8,
 }
 
 static HUB: Hub = Hub { catchers: RwLock::new(Vec::new()), level: AtomicU8::new(0) };
 
-/// As many may want the lines of one node; the oldest has to go for one more.
+/// The maximum number of catchers for one node; another one replaces the oldest.
 const MOST_CATCHERS: usize = 256;
 
 thread_local! {
-    /// Whether this thread is sending log lines just now.
+    /// Whether this thread is currently sending log lines.
     static SENDING: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Runs code whose own log lines nobody gets: otherwise each line that is sent could cause more.
+/// Runs code whose own log lines are not sent, since otherwise each line that is sent could cause more.
 pub(super) fn unlogged<T>(code: impl FnOnce() -> T) -> T {
     let before = SENDING.replace(true);
     let result = code();
@@ -43,17 +43,17 @@ pub(super) fn unlogged<T>(code: impl FnOnce() -> T) -> T {
     result
 }
 
-/// Whether what this thread does now is not for the log of others.
+/// Whether log lines of this thread are currently not sent to catchers.
 pub(super) fn is_unlogged() -> bool {
     SENDING.get()
 }
 
-/// Whether somebody wants lines of this level.
+/// Whether a catcher wants lines of this level.
 pub(super) fn wants(level: LogLevel) -> bool {
     level.number() <= HUB.level.load(Ordering::Relaxed)
 }
 
-/// The most detailed level that somebody wants.
+/// The most detailed level that a catcher wants.
 pub(super) fn level() -> Option<LogLevel> {
     LogLevel::from_number(HUB.level.load(Ordering::Relaxed).into())
 }
@@ -88,13 +88,13 @@ fn change(edit: impl FnOnce(&mut Vec<Catcher>)) {
         HUB.level.swap(level, Ordering::Relaxed) != level
     };
     if changed {
-        // Where lines are logged it is remembered whether anybody wants them.
+        // `tracing` caches for each call site whether anybody wants its lines.
         tracing::callsite::rebuild_interest_cache();
     }
 }
 
-/// Hands a line to everybody who wants it. `of` is the node that it is about, if it is about one of
-/// this program; the others keep silent about it then.
+/// Gives a line to all catchers that want it. If `of` names a node of this program, only catchers of that
+/// node get the line.
 pub(super) fn offer(of: Option<&str>, level: LogLevel, context: &str, text: &str) {
     let catchers = HUB.catchers.read();
     for catcher in catchers.iter().filter(|catcher| level <= catcher.level) {

@@ -1,4 +1,4 @@
-//! The way from `tracing` to those who want log lines.
+//! The `tracing` layer that passes this program's log lines to catchers.
 
 use super::{LogLevel, hub};
 use std::fmt::Write as _;
@@ -9,19 +9,19 @@ use tracing_subscriber::Layer;
 use tracing_subscriber::layer::{Context, Filter};
 use tracing_subscriber::registry::LookupSpan;
 
-/// What these say is said while lines are sent, so that sending them would never end.
+/// Targets that log while lines are being sent; sending their lines would never end.
 const SILENT: [&str; 7] =
     ["tokio", "tokio_util", "tokio_rustls", "mio", "rustls", "polling", "aemp::caught"];
-/// A text longer than this is cut.
+/// Texts are cut to this length.
 const LONGEST: usize = 32 << 10;
 
 /// A layer for `tracing_subscriber` that lets other nodes catch the log of this program.
 ///
-/// Without it nobody gets anything. It costs next to nothing as long as nobody wants to know, and
-/// it has its own levels: a catcher gets what it asks for, whatever other layers show.
+/// Without it other nodes get no lines. It costs almost nothing while nobody asks for lines, and its
+/// levels are its own: a catcher gets what it asks for, whatever other layers show.
 ///
-/// Lines of this library belong to the node that they are about, all others to every node of the
-/// program.
+/// Lines of this library are attributed to the node that they are about, all others to every node of
+/// the program.
 ///
 /// ```
 /// use tracing_subscriber::layer::SubscriberExt as _;
@@ -40,7 +40,7 @@ where
 
 struct ToCatchers;
 
-/// What somebody wants, as it changes.
+/// A filter that follows the level that catchers currently want.
 struct Wanted;
 
 fn is_silent(target: &str) -> bool {
@@ -87,10 +87,10 @@ impl<S: Subscriber> Layer<S> for ToCatchers {
     }
 }
 
-/// An event as text: the message, then `name=value` of the fields.
+/// Formats an event as text: the message, then `name=value` for each field.
 #[derive(Default)]
 struct Line {
-    /// Whether a field `node` names the node that says this.
+    /// Whether the field `node` names the node that logs this.
     is_ours: bool,
     node: Option<String>,
     message: String,
@@ -111,7 +111,7 @@ impl Line {
 
 impl Visit for Line {
     fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
-        // Writing into a string does not fail, unless the value's own code says so.
+        // Writing to a string only fails if the value's own formatting code does.
         let _ = match field.name() {
             "message" => write!(self.message, "{value:?}"),
             "node" if self.is_ours => {

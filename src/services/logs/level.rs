@@ -1,25 +1,25 @@
-//! How important a log line is, as Perl counts.
+//! Log levels, with AnyEvent's numbers.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// How important a log line is: AnyEvent's levels, which are numbers from 1 (fatal) to 9 (trace).
+/// The level of a log line. AnyEvent's levels are numbers from 1 (fatal) to 9 (trace).
 ///
-/// Lines of this program have only five of them: [`LogLevel::Error`], [`LogLevel::Warn`],
+/// Lines of this program only use five of them: [`LogLevel::Error`], [`LogLevel::Warn`],
 /// [`LogLevel::Info`], [`LogLevel::Debug`] and [`LogLevel::Trace`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum LogLevel {
     /// The program cannot go on.
     Fatal = 1,
-    /// Somebody has to act at once.
+    /// Somebody has to act immediately.
     Alert,
     /// Something important is broken.
     Critical,
     /// Something failed.
     Error,
-    /// Something is odd.
+    /// Something is suspicious.
     Warn,
-    /// Important, and as it should be.
+    /// Important, but normal.
     Note,
     /// Worth knowing.
     Info,
@@ -42,7 +42,7 @@ impl LogLevel {
         (LogLevel::Trace, "trace"),
     ];
 
-    /// The level of this number; beyond 9 everything is trace. There is no level 0.
+    /// The level with this number; numbers above 9 are trace. There is no level 0.
     pub const fn from_number(number: u64) -> Option<LogLevel> {
         Some(match number {
             0 => return None,
@@ -83,14 +83,14 @@ impl fmt::Display for LogLevel {
     }
 }
 
-/// A text that names no level.
+/// The error for a text that does not name a level.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{0:?} is no log level; write 1 to 9, or fatal, alert, critical, error, warn, note, info, debug or trace"
 )]
 pub struct NoLogLevel(pub String);
 
-/// From a number or a name.
+/// Parses a number or a name.
 impl FromStr for LogLevel {
     type Err = NoLogLevel;
 

@@ -1,9 +1,9 @@
-//! Logs of a whole network: a node sends its lines to those who ask, and collects those of others.
+//! Logs of a whole network: a node sends its log lines to nodes that ask, and collects those of others.
 //!
-//! Perl calls it `AnyEvent::MP::LogCatcher`; both directions work between its nodes and ours. What
-//! this program logs by `tracing` is sent if its subscriber has the `layer` of this module (of the
-//! feature `logs`). Lines that sending lines causes are not sent; where a catcher is too slow lines
-//! are dropped, counted, and the count is sent. Source: `docs/protocol.md` §3.5.
+//! Perl calls it `AnyEvent::MP::LogCatcher`; both directions work between Perl nodes and ours. What this
+//! program logs through `tracing` is sent if its subscriber has the `layer` of this module (feature
+//! `logs`). Lines that are logged while sending lines are not sent. If a catcher is too slow, lines are
+//! dropped and counted, and the count is sent. See `docs/protocol.md` §3.5.
 //!
 //! ```
 //! # async fn example(node: aemp::Node) {
@@ -18,7 +18,7 @@
 
 mod backlog;
 mod catch;
-// Without the layer nobody offers any lines.
+// Without the layer there are no lines to send.
 #[cfg_attr(not(feature = "logs"), allow(dead_code))]
 mod hub;
 #[cfg(feature = "logs")]
@@ -35,26 +35,26 @@ use crate::node::Node;
 use crate::value::NodeId;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// The request to send lines to a port: its version, the port, the level.
+/// The request to send lines to a port: protocol version, port, level.
 const CONNECT: &str = "AnyEvent::MP::LogCatcher::connect";
-/// The service that collects the lines of all other nodes in this one's log.
+/// The service that writes the lines of all other nodes to this one's log.
 const CATCH: &str = "AnyEvent::MP::LogCatcher::catch";
-/// The context of lines about catching itself; Perl's has the same name.
+/// The context of lines about log catching itself, named as in Perl.
 const CONTEXT: &str = "AnyEvent::MP::LogCatcher";
 
-/// One line of some node's log.
+/// One line of a node's log.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct LogEntry {
-    /// Whose log.
+    /// The node that logged it.
     pub node: NodeId,
-    /// When, by that node's clock: seconds since the epoch.
+    /// The time by that node's clock, in seconds since the epoch.
     pub time: f64,
-    /// Where in the program: the target of a `tracing` event, or a Perl package.
+    /// The place in the program: the target of a `tracing` event, or a Perl package.
     pub context: String,
-    /// How important.
+    /// The level.
     pub level: LogLevel,
-    /// The text; it may be anything, line ends and control characters included.
+    /// The text, which may contain anything, including line ends and control characters.
     pub text: String,
 }
 

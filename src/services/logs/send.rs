@@ -55,7 +55,7 @@ async fn send_all(node: &Node, port: &PortId, backlog: &Arc<Backlog>) {
             node.shared().lanes.of(&port.node()).wait_until_drained().await;
         }
         let line = (entry.time, entry.context, entry.level.number(), entry.text);
-        // What cannot be sent is as good as dropped.
+        // A line that cannot be sent is lost like a dropped one.
         let _ = hub::unlogged(|| node.snd(port, line));
     }
 }

@@ -1,4 +1,4 @@
-//! What happened of late in the network of a node.
+//! The latest events in a node's network, for the status page.
 
 use super::shown::shown;
 use crate::node::{Node, NodeEvent};
@@ -9,10 +9,10 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Older ones are forgotten.
+/// The number of events to keep.
 const MOST: usize = 100;
 
-/// A node came or went.
+/// A node went up or down.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Event {
     /// Seconds since the epoch.
@@ -22,12 +22,12 @@ pub(super) struct Event {
     reason: String,
 }
 
-/// The last events, the oldest first.
+/// The latest events, the oldest first.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Events(Arc<Mutex<VecDeque<Event>>>);
 
 impl Events {
-    /// Begins to note events, until the node ends.
+    /// Records events until the node ends.
     pub(super) fn of(node: &Node) -> Self {
         let events = Events::default();
         let noted = events.clone();

@@ -1,13 +1,13 @@
-//! The figures of a node for the recorder that a program has installed for the `metrics` crate.
+//! Publishing a node's figures to the program's recorder of the `metrics` crate.
 
 use super::figures::{Kind, figures};
 use crate::node::Node;
 
-/// Hands the figures of the whole node, and its handshakes, to the recorder of the `metrics`
-/// crate; call it as often as they are wanted. Their names and meanings are those that
-/// `docs/operations.md` lists, each with a label `node`.
+/// Passes the figures of the whole node and its handshakes to the recorder of the `metrics` crate; call
+/// it as often as you want them updated. `docs/operations.md` lists their names and meanings; each has a
+/// label `node`.
 ///
-/// The series of single peers and families are not among them, as a recorder never forgets one.
+/// The series of single peers and families are left out, since a recorder never forgets a series.
 pub fn publish(node: &Node) {
     let metrics = node.metrics();
     let name = super::shown::shown(&metrics.node);

@@ -1,13 +1,13 @@
-//! The figures of a node that stand for the whole node, with their names for monitoring.
+//! The figures of a whole node, with their names for monitoring.
 
 use crate::node::Metrics;
 
-/// What may become of a figure.
+/// How a figure changes over time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     /// It only grows.
     Counter,
-    /// It comes and goes.
+    /// It may rise and fall.
     Gauge,
 }
 
@@ -20,7 +20,7 @@ pub(super) struct Figure {
     pub(super) value: f64,
 }
 
-/// All of them, in the order in which they are shown.
+/// All figures, in the order in which they are shown.
 pub(super) fn figures(metrics: &Metrics) -> Vec<Figure> {
     let figure = |name, kind, help, value| Figure { name, kind, help, value };
     let gauge = |name, help, value: u64| figure(name, Kind::Gauge, help, value as f64);

@@ -1,4 +1,4 @@
-//! Which requests are answered, and with what.
+//! The HTTP requests that are answered, and their answers.
 
 use super::page::{self, Surroundings};
 use super::prometheus;
@@ -9,7 +9,7 @@ use hyper::header::{self, HeaderValue};
 use hyper::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version};
 use std::net::IpAddr;
 
-/// Nothing from elsewhere, nothing inline, no frames.
+/// The content security policy: nothing from other sites, nothing inline, no frames.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
                       connect-src 'self'; base-uri 'none'; form-action 'none'; \
                       frame-ancestors 'none'";
@@ -19,16 +19,16 @@ const JSON: &str = "application/json";
 
 type Answer = Response<Full<Bytes>>;
 
-/// What is served, and under which names.
+/// What is served, and under which host names.
 #[derive(Debug)]
 pub(super) struct Site {
     pub(super) node: Node,
     pub(super) around: Surroundings,
-    /// Host names that requests may have, besides IP addresses and `localhost`.
+    /// Host names that requests may use, besides IP addresses and `localhost`.
     pub(super) names: Vec<String>,
 }
 
-/// Answers one request. Its body is not looked at.
+/// Answers one request. Its body is ignored.
 pub(super) async fn answer<B>(site: &Site, request: &Request<B>) -> Answer {
     let mut answer = match refusal(site, request) {
         Some(refused) => refused,
@@ -64,10 +64,10 @@ fn refusal<B>(site: &Site, request: &Request<B>) -> Option<Answer> {
     }
 }
 
-/// The host that a request names.
+/// The host in a request.
 #[derive(Debug, PartialEq, Eq)]
 enum Host {
-    /// Only HTTP/1.0 may leave it out, which no browser speaks.
+    /// None. Only HTTP/1.0 allows that, which no browser uses.
     None,
     Named(String),
     Malformed,
@@ -87,7 +87,7 @@ fn host(uri: &Uri, headers: &HeaderMap, version: Version) -> Host {
         (None, None) => Host::None,
         (None, Some(name)) => Host::Named(name),
         (Some(name), None) => Host::Named(name.to_owned()),
-        // They have to agree.
+        // If a request has both, they have to be equal.
         (Some(name), Some(other)) if name == other => Host::Named(other),
         (Some(_), Some(_)) => Host::Malformed,
     }
@@ -97,7 +97,7 @@ impl Site {
     fn answers_to(&self, host: &str) -> bool {
         let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
         let bare = bare.strip_suffix('.').unwrap_or(bare);
-        // Whoever lets a name lead here still comes by that name, never by an address.
+        // With DNS rebinding, a foreign site's requests still name its own host, never an IP address.
         bare.parse::<IpAddr>().is_ok()
             || bare.eq_ignore_ascii_case("localhost")
             || self.names.iter().any(|name| name.eq_ignore_ascii_case(bare))

@@ -1,21 +1,21 @@
-//! The figures of a node over HTTP: for Prometheus, for load balancers, and for a browser.
+//! A node's figures over HTTP: for Prometheus, for load balancers, and for browsers.
 //!
-//! [`serve`], or the configuration key `metrics`, serves them on an address of its own. Nobody
-//! should reach it who must not know them: there is no password.
+//! [`serve`], or the configuration key `metrics`, serves them on an address of its own. There is no
+//! password: make sure that only those who may see the figures can reach it.
 //!
 //! | path | what |
 //! |---|---|
 //! | `/metrics` | [`Node::metrics`] in Prometheus' text format; `docs/operations.md` lists the series |
-//! | `/health` | 200 if [`Node::health`] finds nothing wrong, else 503 with the reason |
+//! | `/health` | 200 if [`Node::health`] finds nothing wrong, otherwise 503 with the reason |
 //! | `/` | a page that shows the node and its network, live |
 //!
-//! Only `GET` and `HEAD` are answered: one request a connection, 32 connections at a time, each for
-//! at most 10 s. The host that a request names has to be an IP address, `localhost`, this machine's
-//! name or the configured one; otherwise a page from elsewhere could read everything by a name of
-//! its own that it lets lead here (DNS rebinding).
+//! Only `GET` and `HEAD` are answered: one request per connection, 32 connections at a time, each for
+//! at most 10 s. The host in a request has to be an IP address, `localhost`, this machine's name or the
+//! configured one; otherwise a page of another site could read everything through a name of its own that
+//! resolves to this address (DNS rebinding).
 //!
-//! Programs with an exporter of their own take [`Node::metrics`], which is plain data, or
-//! [`render`], or the function `publish` (of the feature `metrics-facade`).
+//! Programs with an exporter of their own use [`Node::metrics`], which is plain data, or
+//! [`render`], or the function `publish` (feature `metrics-facade`).
 
 #[cfg(feature = "metrics-facade")]
 mod facade;

@@ -1,4 +1,4 @@
-//! The network as a node sees it, and as those it is connected to tell: for the picture.
+//! The network as this node and its peers see it, for the diagram of the status page.
 
 use super::shown::shown;
 use crate::kernel::db::LOCATIONS;
@@ -11,21 +11,21 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// More nodes are no picture any more.
+/// The maximum number of nodes in the diagram.
 const MOST_NODES: usize = 300;
-/// How many of those that are connected are asked.
+/// The maximum number of connected nodes that are asked.
 const MOST_ASKED: usize = 64;
-/// How old answers may be before others are asked again, if somebody looks.
+/// The age of answers after which the next viewer causes new questions.
 const FRESH: Duration = Duration::from_secs(5);
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Nodes, and which of them are connected with each other.
+/// Nodes, and the connections between them.
 #[derive(Debug, Default, Serialize)]
 pub(super) struct Picture {
     nodes: Vec<Drawn>,
     /// Pairs of indices.
     links: Vec<(usize, usize)>,
-    /// How many nodes are left out.
+    /// The number of nodes that are left out.
     left_out: usize,
 }
 
@@ -34,11 +34,11 @@ struct Drawn {
     id: String,
     software: String,
     global: Option<bool>,
-    /// Whether this node is connected with it.
+    /// Whether this node is connected to it.
     linked: bool,
 }
 
-/// What others have told.
+/// The answers of other nodes.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Network(Arc<Mutex<Told>>);
 
@@ -46,12 +46,12 @@ pub(super) struct Network(Arc<Mutex<Told>>);
 struct Told {
     at: Option<Instant>,
     statuses: Vec<Status>,
-    /// The nodes of the whole network, if this one keeps the database.
+    /// The nodes of the whole network, if this one is global.
     located: Vec<Str>,
 }
 
 impl Network {
-    /// Asks the others again if that is due; does not wait for their answers.
+    /// Asks the others again if their answers are too old; does not wait for the new answers.
     pub(super) fn refresh(&self, node: &Node, metrics: &Metrics) {
         {
             let mut told = self.0.lock();
@@ -60,7 +60,7 @@ impl Network {
             }
             told.at = Some(Instant::now());
         }
-        // Perl nodes do not know the question; who is not trusted could answer anything.
+        // Perl nodes do not know this request; untrusted nodes could answer anything.
         let asked = metrics
             .links
             .iter()
@@ -108,7 +108,7 @@ impl Network {
             for link in &status.links {
                 let other = all.add(&link.node, false);
                 all.describe(other, &link.software, None);
-                // What we know of our own links is newer.
+                // Our own knowledge of our connections is newer.
                 if index != own && other != own {
                     all.link(index, other);
                 }
@@ -134,7 +134,7 @@ struct Nodes {
 }
 
 impl Nodes {
-    /// The index of a node; none if there are too many.
+    /// The index of a node; `None` if there are too many nodes.
     fn add(&mut self, id: &Str, linked: bool) -> Option<usize> {
         if let Some(index) = self.by_id.get(id) {
             return Some(*index);
@@ -166,7 +166,7 @@ impl Nodes {
     }
 }
 
-/// A family's keys and values as text, the first ones.
+/// The first keys and values of a family, as text.
 pub(super) async fn family(node: &Node, name: &Str, most: usize) -> Vec<(String, String)> {
     let entries = node.db().family::<Value>(name.clone()).await;
     let entries: BTreeMap<Str, Value> = entries.unwrap_or_default().into_iter().collect();

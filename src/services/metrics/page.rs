@@ -12,13 +12,13 @@ pub(super) const SCRIPT: &str = include_str!("page/page.js");
 pub(super) const STYLE: &str = include_str!("page/page.css");
 pub(super) const ICON: &str = include_str!("page/icon.svg");
 
-/// This software, as it introduces itself to others.
+/// The name and version of this software, as in its greeting.
 pub(super) const SOFTWARE: &str = concat!("aemp-", env!("CARGO_PKG_VERSION"));
 
-/// How many rows a table of the page gets.
+/// The maximum number of rows in a table of the page.
 const MOST_ROWS: usize = 500;
 
-/// What the page shows besides the node's figures.
+/// The data that the page shows in addition to the node's figures.
 #[derive(Debug, Default)]
 pub(super) struct Surroundings {
     pub(super) events: Events,
@@ -27,7 +27,7 @@ pub(super) struct Surroundings {
     pub(super) values: bool,
 }
 
-/// All that the page shows, but values.
+/// Everything that the page shows, except values of the database.
 pub(super) fn status(node: &Node, around: &Surroundings) -> Json {
     let metrics = node.metrics();
     around.network.refresh(node, &metrics);
@@ -90,7 +90,7 @@ fn families(metrics: &Metrics) -> Vec<(String, u64)> {
     families.map(|(family, keys)| (shown(family), *keys)).collect()
 }
 
-/// Keys and values of the family that is shown under a name.
+/// Keys and values of the family with this (shown) name.
 pub(super) async fn family(node: &Node, name: &str) -> Option<Json> {
     let families = node.metrics().families;
     let (family, keys): (&Str, &u64) = families.iter().find(|(family, _)| shown(family) == name)?;

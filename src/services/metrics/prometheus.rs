@@ -7,14 +7,14 @@ use crate::value::Str;
 use std::collections::BTreeMap;
 use std::fmt::{Display, Write as _};
 
-/// The media type of what [`render`] makes.
+/// The media type of [`render`]'s result.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// How many peers, and how many families, have series of their own. The others are summed up as
+/// How many peers, and how many families, have series of their own. The others are added up as
 /// the peer or family `other`.
 pub const MOST_SERIES: usize = 1_000;
 
-/// All figures of a node in Prometheus' text format, as `/metrics` has them.
+/// All figures of a node in Prometheus' text format, as `/metrics` returns them.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -103,7 +103,7 @@ impl Text {
         );
     }
 
-    /// One sample for each label; those beyond the limit, and those that look the same, are summed.
+    /// One sample for each label; those beyond the limit, and those with equal shown names, are added up.
     fn each<'a>(&mut self, name: &str, label: &str, values: impl Iterator<Item = (&'a Str, u64)>) {
         let mut sums: BTreeMap<String, u64> = BTreeMap::new();
         for (index, (of, value)) in values.enumerate() {
@@ -115,7 +115,7 @@ impl Text {
         }
     }
 
-    /// What every program tells, where the system says it.
+    /// The usual figures of a process, as far as the system provides them.
     fn process(&mut self) {
         let used = std::fs::read_to_string("/proc/self/status").ok().and_then(|status| {
             let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
@@ -129,7 +129,7 @@ impl Text {
         if let Ok(files) = std::fs::read_dir("/proc/self/fd") {
             let name = "process_open_fds";
             self.family(name, Kind::Gauge, "Open files and sockets of the process.");
-            // One is the directory itself.
+            // One of them is the handle that reads the directory.
             self.sample(name, &[], files.count().saturating_sub(1));
         }
         let cpu = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
@@ -139,7 +139,7 @@ impl Text {
     }
 }
 
-/// The value of a label: backslashes, quotes and line ends would end it.
+/// The value of a label, with backslashes, quotes and line ends escaped.
 fn push_escaped(out: &mut String, value: &str) {
     for c in value.chars() {
         match c {

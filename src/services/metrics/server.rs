@@ -1,4 +1,4 @@
-//! Listening, and limits on those who connect.
+//! The listener of the HTTP server, and its limits.
 
 use super::events::Events;
 use super::http::{self, Site};
@@ -18,26 +18,26 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
-/// How many are served at a time; others wait to be accepted.
+/// How many connections are served at a time; others wait to be accepted.
 const MOST_CONNECTIONS: usize = 32;
-/// How long a client may take to say what it wants.
+/// How long a client may take to send its request.
 const REQUEST_TIME: Duration = Duration::from_secs(3);
 /// How long a connection lasts at most.
 const CONNECTION_TIME: Duration = Duration::from_secs(10);
-/// How large the head of a request may be.
+/// The maximum size of a request's head.
 const REQUEST_SIZE: usize = 16 << 10;
 const MOST_HEADERS: usize = 64;
-/// How long nothing is accepted when the system has no more file descriptors.
+/// How long to pause accepting when the system has run out of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves the node's metrics, health and status page, until the node ends; `values` lets the page
-/// show what is in the database. Returns the addresses that are listened on.
+/// Serves the node's metrics, health check and status page until the node ends; `values` lets the page
+/// show values of the database. Returns the addresses on which it listens.
 ///
-/// Warns in the log if others than this machine's own users could reach one of them. The
+/// Logs a warning if one of them can be reached from other machines. The
 /// configuration keys `metrics` and `metrics_values` do the same at the start of a node.
 ///
 /// # Errors
-/// Fails if the address does not resolve or cannot be listened on.
+/// Fails if the address cannot be resolved or listening on it fails.
 pub async fn serve(
     node: &Node,
     address: &MetricsAddress,

@@ -1,12 +1,12 @@
-//! Names that peers chose, as text that is harmless wherever it is shown.
+//! Names chosen by peers, converted to text that is safe to show anywhere.
 
 use crate::value::{Str, StrRef};
 
-/// A longer name is cut.
+/// Longer names are cut.
 const LONGEST: usize = 200;
 
-/// A string as characters, with all that is not visible escaped. Octets that are UTF-8 are meant
-/// as such, nearly always.
+/// A string as characters, with everything that is not visible escaped. Octets that are valid UTF-8 are
+/// decoded, since they are nearly always meant so.
 pub(super) fn shown(string: &Str) -> String {
     let octets = string.as_ref().to_octets();
     let text = match octets.as_deref().map(std::str::from_utf8) {
