@@ -1,4 +1,4 @@
-//! What a check is: plain data and a function.
+//! The type of a check: plain data and a function.
 
 use super::context::Ctx;
 use super::position::Position;
@@ -6,14 +6,14 @@ use super::stop::Verdict;
 use std::fmt;
 use std::pin::Pin;
 
-/// How much a node needs to keep a statement.
+/// How important it is that a node keeps a statement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Level {
     /// Without it nodes do not understand each other.
     Must,
-    /// What nodes of the reference do, and others may rely on.
+    /// Nodes of the reference do it, and others may rely on it.
     Should,
-    /// What this implementation does beyond the reference, above all against peers that err.
+    /// This implementation does it beyond the reference, mostly to cope with peers that err.
     Ours,
 }
 
@@ -39,30 +39,30 @@ impl fmt::Display for Level {
     }
 }
 
-/// What a check needs of a node that dials the suite.
+/// What a check needs from a node that dials the suite.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Listening {
-    /// It cannot be found out in that position.
+    /// The statement cannot be tested in that position.
     Never,
     /// One of many seeds of a node that other checks use at the same time.
     Shared,
-    /// A node that has nothing but this check's seeds, so many.
+    /// A node whose only seeds are this number of seeds of this check.
     Alone(usize),
 }
 
 /// The code of a check.
 pub(crate) type Run = fn(Ctx) -> Pin<Box<dyn Future<Output = Verdict> + Send>>;
 
-/// One statement of the protocol, and how to find out whether a node keeps it.
+/// One statement of the protocol, and the code that tests whether a node keeps it.
 #[derive(Clone, Copy, Debug)]
 pub struct Check {
     /// Its name, for `--only` and in reports.
     pub id: &'static str,
-    /// The section of `docs/protocol.md` that says it.
+    /// The section of `docs/protocol.md` with the statement.
     pub section: &'static str,
-    /// What the node does, in one sentence.
+    /// The statement, in one sentence.
     pub sentence: &'static str,
-    /// How much it needs to.
+    /// How important it is.
     pub level: Level,
     pub(crate) dials: bool,
     pub(crate) listens: Listening,
@@ -70,7 +70,7 @@ pub struct Check {
 }
 
 impl Check {
-    /// Whether it can be found out in that position.
+    /// Whether it can be tested in that position.
     pub fn is_for(&self, position: Position) -> bool {
         match position {
             Position::Dial => self.dials,
@@ -79,7 +79,7 @@ impl Check {
     }
 }
 
-/// A check without its code: what it is about, how much it matters, and where it can be found out.
+/// A check without its code: the statement, its level, and the positions in which it can be tested.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Statement {
     id: &'static str,
@@ -90,7 +90,7 @@ pub(crate) struct Statement {
     listens: Listening,
 }
 
-/// What every node has to do in both positions, unless the rows say otherwise.
+/// A check that every node must pass in both positions, unless the row says otherwise.
 pub(crate) const fn check(
     id: &'static str,
     section: &'static str,
@@ -114,19 +114,20 @@ impl Statement {
         Statement { listens: Listening::Never, ..self }
     }
 
-    /// Only where the suite is the node's seeds, so many, and the node has no others.
+    /// Only where the suite is all of the node's seeds, this many.
     pub(crate) const fn seeds(self, count: usize) -> Statement {
         Statement { dials: false, listens: Listening::Alone(count), ..self }
     }
 
-    /// How it is found out.
+    /// Sets the code.
     pub(crate) const fn by(self, run: Run) -> Check {
         let Statement { id, section, sentence, level, dials, listens } = self;
         Check { id, section, sentence, level, dials, listens, run }
     }
 }
 
-/// The code of a check: an async function of its context, or of what that becomes, and of more.
+/// The code of a check: an async function of its context, or of a fixture made from it, and of further
+/// arguments.
 macro_rules! run {
     ($code:ident) => {
         run!($code())

@@ -1,4 +1,4 @@
-//! A connection before its packets: lines in both directions, and TLS where both want it.
+//! A connection up to its packets: lines in both directions, and TLS if both want it.
 
 use super::stop::Seen;
 use super::tls::{self, Tls};
@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout, timeout_at};
 
-/// A line that is longer is none.
+/// The maximum length of a line.
 const LONGEST_LINE: usize = 64 << 10;
 
 /// Any stream of octets.
@@ -39,7 +39,7 @@ impl Conn {
         patience: Duration,
     ) -> Result<Conn, Seen> {
         let local = stream.local_addr().map_err(|error| Seen::Closed(error.to_string()))?;
-        // Where it cannot be switched off, octets only come in larger portions.
+        // If no-delay cannot be set, octets only arrive in larger portions.
         let _ = stream.set_nodelay(true);
         Ok(Conn {
             stream: Box::new(stream),
@@ -55,7 +55,7 @@ impl Conn {
         self.transcript.add(&self.name, speaker, text, &[]);
     }
 
-    /// Sends octets; that nobody takes them shows at the next read.
+    /// Sends octets; a failure shows at the next read.
     pub(crate) async fn write(&mut self, octets: &[u8]) -> Result<(), Seen> {
         let write = async {
             self.stream.write_all(octets).await?;
@@ -68,7 +68,7 @@ impl Conn {
         }
     }
 
-    /// Sends a text, one octet a time if asked for, and notes it.
+    /// Sends a text, one octet at a time if requested, and records it.
     pub(crate) async fn say(&mut self, text: &[u8], dribble: bool) -> Result<(), Seen> {
         for line in text.split_inclusive(|octet| *octet == b'\n') {
             self.note(Speaker::Suite, printable(line.trim_ascii_end()));
@@ -125,7 +125,7 @@ impl Conn {
         }
     }
 
-    /// Waits until the node closes the connection; what it says before does not matter.
+    /// Waits until the node closes the connection; what it sends before that is ignored.
     pub(crate) async fn wait_closed(&mut self, within: Duration) -> Result<(), Seen> {
         let deadline = Instant::now() + within;
         loop {
@@ -145,7 +145,7 @@ impl Conn {
         }
     }
 
-    /// TLS from the very next octet on. Gives the certificate that the node presented.
+    /// Starts TLS with the next octet. Returns the certificate that the node presented.
     pub(crate) async fn start_tls(
         &mut self,
         we_are_client: bool,

@@ -1,4 +1,4 @@
-//! What a check has at hand: the node under test, and who the suite is in front of it.
+//! The context of a check: the node under test, and the role that the suite plays.
 
 use super::conn::Conn;
 use super::position::Position;
@@ -16,16 +16,16 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, timeout, timeout_at};
 
-/// What the suite knows about the node under test, beside where it is.
+/// What the suite knows about the node under test, apart from its address.
 #[derive(Clone, Debug)]
 pub struct Target {
     /// The secret of its network.
     pub secret: Option<Vec<u8>>,
     /// Its certificate with the key, if it has one.
     pub identity: Option<Arc<Identity>>,
-    /// The only framing of the conversations that are not about framings.
+    /// The framing of all conversations that are not about framings.
     pub framing: Option<Framing>,
-    /// How long the node may take for anything that it does at once.
+    /// How long the node may take for things that it does at once.
     pub patience: Duration,
     /// Its setting `monitor_timeout`.
     pub monitor_timeout: Duration,
@@ -50,16 +50,16 @@ impl Default for Target {
     }
 }
 
-/// How connections with the node come about.
+/// How connections with the node are made.
 #[derive(Clone, Debug)]
 pub(crate) enum Reach {
     /// By dialling its address.
     Dial(String),
-    /// By waiting at the addresses that it has as its seeds.
+    /// By listening on the addresses that the node has as its seeds.
     Seeds(Vec<Arc<TcpListener>>),
 }
 
-/// One check's view of the world. Cheap to clone.
+/// The context of one check. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Ctx {
     pub(crate) target: Arc<Target>,
@@ -106,7 +106,7 @@ impl Ctx {
         self.name("Port0a")
     }
 
-    /// A connection on which nothing is said yet.
+    /// A connection on which nothing has been sent yet.
     pub(crate) async fn connect(&self, name: &str) -> Result<Conn, Seen> {
         let number = self.connections.fetch_add(1, Ordering::Relaxed);
         let (stream, said) = match &self.reach {
@@ -148,7 +148,7 @@ impl Ctx {
         self.target.patience * 3
     }
 
-    /// A connection that the node makes to a listener, and what it has said on it already.
+    /// A connection that the node makes to a listener, and what it has already sent on it.
     async fn accept(&self, listener: &TcpListener) -> Result<(TcpStream, BytesMut), Seen> {
         let deadline = Instant::now() + self.until_dialled();
         loop {
@@ -161,14 +161,14 @@ impl Ctx {
                 }
             };
             self.dialled.store(true, Ordering::Relaxed);
-            // It may have waited for so long that the node has given it up.
+            // It may have been waiting for so long that the node has given it up.
             if let Some(said) = said_so_far(&stream) {
                 return Ok((stream, said));
             }
         }
     }
 
-    /// A right handshake as the node of that name.
+    /// A valid handshake as the node of that name.
     pub(crate) fn shake(&self, name: &str) -> Shake {
         let target = &self.target;
         let mut auth = Vec::new();
@@ -206,12 +206,12 @@ impl Ctx {
         }
     }
 
-    /// A connection with a right handshake, as the node of that name.
+    /// A connection with a valid handshake, as the node of that name.
     pub(crate) async fn meet(&self, name: &str) -> Verdict<Session> {
         self.meet_as(name, &self.shake(name)).await
     }
 
-    /// A connection with that handshake, which has to come up.
+    /// A connection with that handshake, which must succeed.
     pub(crate) async fn meet_as(&self, name: &str, shake: &Shake) -> Verdict<Session> {
         Ok(self.try_meet(name, shake).await?)
     }
@@ -221,7 +221,7 @@ impl Ctx {
         shake::meet(conn, shake).await
     }
 
-    /// As [`Ctx::meet`], for a name whose connection was just closed, which the node may not know
+    /// Like [`Ctx::meet`], for a name whose connection was just closed; the node may not have noticed
     /// yet.
     pub(crate) async fn meet_again(&self, name: &str) -> Verdict<Session> {
         for _ in 0..20 {
@@ -239,13 +239,13 @@ impl Ctx {
         Ok(shake::meet(conn, &self.shake(name)).await?)
     }
 
-    /// The node takes whoever shakes hands so: it relays a message.
+    /// The node accepts this handshake: it relays a message afterwards.
     pub(crate) async fn is_taken(&self, shake: &Shake) -> Verdict {
         let mut session = self.meet_as("a", shake).await?;
         session.barrier().await
     }
 
-    /// The node closes the connection when somebody shakes hands so.
+    /// The node closes the connection after this handshake.
     pub(crate) async fn is_refused(&self, shake: &Shake) -> Verdict {
         let mut conn = match self.connect("a").await {
             Ok(conn) => conn,
@@ -259,7 +259,7 @@ impl Ctx {
         }
     }
 
-    /// A place where other nodes can dial the suite.
+    /// A listener at which other nodes can dial the suite.
     pub(crate) async fn listen(&self, session: &Session) -> Verdict<TcpListener> {
         let host: IpAddr = session.local.ip();
         TcpListener::bind((host, 0))
@@ -301,7 +301,7 @@ impl Ctx {
         }
     }
 
-    /// A right handshake outside of TLS, even if both sides could do it.
+    /// A valid handshake without TLS, even if both sides support it.
     pub(crate) fn plain(&self, name: &str) -> Verdict<Shake> {
         self.secret()?;
         let shake = self.shake(name);
@@ -309,7 +309,7 @@ impl Ctx {
     }
 }
 
-/// What came on a connection until now; nothing if it was closed behind that.
+/// What arrived on a connection so far; `None` if the connection was then closed.
 fn said_so_far(stream: &TcpStream) -> Option<BytesMut> {
     let mut said = BytesMut::new();
     loop {

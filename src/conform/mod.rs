@@ -1,11 +1,11 @@
-//! Tests any AEMP 2 node, in any language, over the wire: which statements of the protocol it
-//! keeps.
+//! Tests over the wire which statements of the protocol an AEMP 2 node keeps, in whatever language it is
+//! written.
 //!
-//! Every [`Check`] holds one statement of `docs/protocol.md`. The suite speaks raw protocol through
-//! [`wire`](crate::wire) and [`value`](crate::value) only, so that no mistake of this crate's own
-//! node can hide itself. It stands in one of two [`Place`]s: it dials the node under test, or is
-//! the seed that the node dials. `docs/conformance.md` tells how to use it and how to add a check;
-//! the command is `aemp conform`.
+//! Every [`Check`] tests one statement of `docs/protocol.md`. The suite only uses
+//! [`wire`](crate::wire) and [`value`](crate::value), so that a fault of this crate's own node cannot go
+//! unnoticed. It runs in one of two [`Place`]s: it dials the node under test, or is the seed that the node
+//! dials. `docs/conformance.md` describes how to use it and how to add a check; the command is
+//! `aemp conform`.
 
 mod check;
 mod checks;

@@ -1,4 +1,4 @@
-//! The node under test as a process of the suite's: started by a command, and ended with the value.
+//! The node under test as a child process: started by a command, and killed on drop.
 
 use super::precondition::Obstacle;
 use parking_lot::Mutex;
@@ -9,10 +9,10 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::process::{Child, Command};
 
-/// The node under test, started by the suite; it ends with this.
+/// The node under test, started by the suite; dropping this ends it.
 pub(super) struct NodeProcess {
     child: Option<Child>,
-    /// The last line on its standard error, if that is read.
+    /// The last line of its standard error, if that is read.
     said: Arc<Mutex<String>>,
 }
 
@@ -25,11 +25,11 @@ impl NodeProcess {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(stderr)
-            // So that what the shell starts ends with it.
+            // So that processes that the shell starts end with it.
             .process_group(0)
             .kill_on_drop(true)
             .spawn();
-        // Without a shell nobody dials, and that is reported.
+        // Without a shell no node dials, which is reported.
         let mut child = child.ok();
         let said = Arc::<Mutex<String>>::default();
         if let Some(stderr) = child.as_mut().and_then(|child| child.stderr.take()) {
@@ -42,14 +42,14 @@ impl NodeProcess {
         self.said.lock().clone()
     }
 
-    /// Resolves when the command has ended with an error; one that ends well may have left a node
-    /// in the background.
+    /// Resolves when the command has ended with an error; a command that ends successfully may have left a
+    /// node in the background.
     pub(super) async fn failed(&mut self) -> Obstacle {
         if let Some(child) = &mut self.child
             && let Ok(status) = child.wait().await
             && !status.success()
         {
-            // What it said last may still be on its way.
+            // Its last output may not have been read yet.
             tokio::time::sleep(Duration::from_millis(50)).await;
             return Obstacle::CommandEnded { status, said: self.said() };
         }
@@ -57,7 +57,7 @@ impl NodeProcess {
     }
 }
 
-/// Reads to the end, so that the writer never waits, and keeps the last line, as far as it is short.
+/// Reads to the end, so that the writer never blocks, and keeps the last line, up to a limit.
 async fn keep_last_line(mut output: impl AsyncRead + Unpin, last: Arc<Mutex<String>>) {
     const LONGEST: usize = 400;
     let mut octets = Vec::new();
@@ -78,7 +78,7 @@ impl Drop for NodeProcess {
         let group =
             id.and_then(|id| i32::try_from(id).ok()).and_then(rustix::process::Pid::from_raw);
         if let Some(group) = group {
-            // It may have ended already.
+            // It may already have ended.
             let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
         }
     }

@@ -1,17 +1,17 @@
-//! What a packet has to look like: JSON with places for anything.
+//! Patterns for packets: JSON with wildcards.
 
 use crate::value::packed;
 use crate::value::{Hash, Str, Value};
 use serde_json::Value as Json;
 
-/// Stands for any one value.
+/// Matches any one value.
 pub(crate) const ANY: &str = "\u{1}any";
-/// Stands for all elements that are left of an array, or for all further keys of a hash.
+/// Matches all remaining elements of an array, or all further keys of a hash.
 pub(crate) const REST: &str = "\u{1}rest";
 
-/// Whether a value is what the pattern describes.
+/// Whether a value matches the pattern.
 ///
-/// Scalars are compared as Perl strings, so that `42` matches `"42"`; null is undef only.
+/// Scalars are compared as Perl strings, so that `42` matches `"42"`; null only matches undef.
 pub(crate) fn matches(pattern: &Json, value: &Value) -> bool {
     match (pattern, value) {
         (Json::String(any), _) if any == ANY => true,
@@ -38,7 +38,7 @@ pub(crate) fn matches(pattern: &Json, value: &Value) -> bool {
     }
 }
 
-/// Whether the elements of a packet are what the array of patterns describes.
+/// Whether the elements of a packet match the array of patterns.
 pub(crate) fn matches_all(patterns: &[Json], values: &[Value]) -> bool {
     match patterns.split_last() {
         Some((Json::String(last), before)) if last == REST => {
@@ -52,12 +52,12 @@ pub(crate) fn matches_all(patterns: &[Json], values: &[Value]) -> bool {
     }
 }
 
-/// Whether a packet is what an array of patterns describes.
+/// Whether a packet matches an array of patterns.
 pub(crate) fn matches_packet(pattern: &Json, packet: &[Value]) -> bool {
     pattern.as_array().is_some_and(|patterns| matches_all(patterns, packet))
 }
 
-/// The pattern as people read it.
+/// The pattern as text.
 pub(crate) fn show(pattern: &Json) -> String {
     pattern
         .to_string()
@@ -67,7 +67,7 @@ pub(crate) fn show(pattern: &Json) -> String {
         .replace("\"\\u0001rest\"", "...")
 }
 
-/// Appends a value in packed form, strings of ASCII as octets, which is how Perl sends them.
+/// Appends a value in packed form, with ASCII strings as octets, as Perl sends them.
 pub(crate) fn put(json: &Json, out: &mut Vec<u8>) {
     match json {
         Json::Null => packed::put_undef(out),
@@ -101,7 +101,7 @@ fn put_text(text: &str, out: &mut Vec<u8>) {
     }
 }
 
-/// The value as JSON, for those who look for parts of it; what JSON lacks becomes a text.
+/// The value as JSON, to look up parts of it; what JSON cannot represent becomes a text.
 pub(crate) fn to_json(value: &Value) -> Json {
     match value {
         Value::Undef => Json::Null,

@@ -1,6 +1,5 @@
-//! What has to hold before a check can say anything about a node: somebody listens, greets as a node,
-//! and belongs to the network whose secret the suite has. Where it does not, that is no miss of the
-//! node's, but the end of the run, with one line that says what to do.
+//! Preconditions of a run: somebody listens, greets as a node, and belongs to the network whose secret the
+//! suite has. If one does not hold, that is not a miss: the run ends with one line that says what to do.
 
 use super::context::Ctx;
 use super::shake;
@@ -22,15 +21,15 @@ pub enum Obstacle {
         /// Why.
         reason: String,
     },
-    /// Who listens there does not greet.
+    /// Whoever listens there does not greet as a node.
     #[error("no AEMP 2 node answers at {place}: {reason}")]
     NoNode {
         /// Where.
         place: String,
-        /// What came instead.
+        /// What arrived instead.
         reason: String,
     },
-    /// The node and the suite do not take each other for members of one network.
+    /// The node and the suite do not accept each other as members of one network.
     #[error(
         "the node at {place} and the suite cannot authenticate: {reason}; give the secret or the \
          certificate of its network (--secret, --cert); if it has them, `--only 'greet-*,auth-*'` \
@@ -42,7 +41,7 @@ pub enum Obstacle {
         /// What was seen.
         reason: String,
     },
-    /// The node was there, and is not any more.
+    /// The node has ended during the run.
     #[error(
         "the node at {address} takes no connections any more: it ended, or hangs, after {checks} \
          checks; these were running: {running}"
@@ -71,12 +70,12 @@ pub enum Obstacle {
     NobodyDials {
         /// How long the suite waited.
         waited: Duration,
-        /// The last line on the standard error of the command that starts it, if there is one.
+        /// The last line of the standard error of the command that starts the node, if there is one.
         said: String,
     },
 }
 
-/// What a command said, behind a message.
+/// A command's last output, to append to a message.
 fn behind(said: &str) -> String {
     match said {
         "" => String::new(),
@@ -87,14 +86,14 @@ fn behind(said: &str) -> String {
 /// How far a precondition goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Extent {
-    /// A connection: the checks that were asked for are about what comes next.
+    /// A connection: the selected checks are about the handshake.
     Connects,
-    /// A right handshake, too.
+    /// A valid handshake, too.
     Authenticates,
 }
 
 impl Extent {
-    /// As far as checks of these names take for granted.
+    /// What the checks of these names assume.
     pub(super) fn of(only: &[String]) -> Extent {
         let is_of_handshakes = |name: &String| {
             let families = ["greet-", "auth-", "choose-", "tls-", "take-", "refuse-"];
@@ -107,7 +106,7 @@ impl Extent {
     }
 }
 
-/// Fails unless the node can be met: `place` is what messages call the place where it is.
+/// Fails unless a handshake with the node succeeds; `place` is its address in messages.
 pub(super) async fn meets(ctx: &Ctx, place: &str, extent: Extent) -> Result<(), Obstacle> {
     let mut conn = ctx.connect("first").await.map_err(|seen| Obstacle::Unreachable {
         address: place.to_owned(),
@@ -135,7 +134,7 @@ fn without_prefix(seen: &Seen, address: &str) -> String {
     text.strip_prefix(&prefix).map_or(text.clone(), str::to_owned)
 }
 
-/// Whether nobody listens at an address any more; a node that is started again is waited for.
+/// Whether nobody listens at an address any more; waits for a node that is being restarted.
 pub(super) async fn is_gone(address: &str, patience: Duration) -> bool {
     let deadline = Instant::now() + patience;
     loop {

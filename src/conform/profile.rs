@@ -1,4 +1,4 @@
-//! Known deviations of implementations that are as they are.
+//! Known deviations of other implementations.
 
 use super::position::Position;
 
@@ -7,7 +7,7 @@ use super::position::Position;
 pub struct Profile {
     /// The name on the command line.
     pub name: &'static str,
-    /// Whose profile it is.
+    /// The implementation.
     pub about: &'static str,
     /// Which checks it misses, and why.
     pub deviations: &'static [Deviation],
@@ -16,15 +16,15 @@ pub struct Profile {
 /// A check that an implementation is known to miss.
 #[derive(Clone, Copy, Debug)]
 pub struct Deviation {
-    /// The check; all whose names begin so, if it ends in `*`.
+    /// The check, or with a final `*` all checks whose names begin like this.
     pub id: &'static str,
-    /// Where, if not in both positions.
+    /// The position, if it does not miss it in both.
     pub position: Option<Position>,
-    /// Why it misses it, and what that means for others.
+    /// Why the implementation misses it, and the consequence for others.
     pub explanation: &'static str,
-    /// Whether it keeps the statement most of the time, so that passing is no surprise.
+    /// Whether it keeps the statement most of the time, so that a pass is not unexpected.
     pub sometimes: bool,
-    /// Whether the check must not even be tried, as it would break the node for the others.
+    /// Whether the check must not be run, since it would break the node for the others.
     pub breaks_node: bool,
 }
 
@@ -45,7 +45,7 @@ impl Profile {
         Profile::ALL.iter().find(|profile| profile.name == name)
     }
 
-    /// What is known about a check in a position.
+    /// The known deviation for a check in a position.
     pub fn deviation(&self, id: &str, position: Position) -> Option<&'static Deviation> {
         self.deviations.iter().find(|deviation| {
             let is_it = match deviation.id.strip_suffix('*') {

@@ -1,4 +1,4 @@
-//! What is said about a run: a table for people, JSON and JUnit for machines.
+//! Reports of a run: a table for people, JSON and JUnit for programs.
 
 use super::check::Level;
 use super::position::Position;
@@ -7,18 +7,18 @@ use super::run::{Finding, Outcome};
 use serde_json::{Value as Json, json};
 use std::fmt::Write as _;
 
-/// How a finding is to be seen.
+/// A finding in the light of the profile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
     /// It passed, as it should.
     Passed,
-    /// It was missed, and nobody expected that.
+    /// It was missed unexpectedly.
     Missed,
     /// It was missed, and the profile explains it.
     Expected,
     /// It passed though the profile says that it does not.
     Surprise,
-    /// It was not found out.
+    /// It was skipped.
     Skipped,
 }
 
@@ -43,7 +43,7 @@ pub struct Report {
 }
 
 impl Report {
-    /// A report on these findings, seen with the deviations of a profile.
+    /// A report on these findings, in the light of a profile's deviations.
     pub fn new(findings: Vec<Finding>, profile: Option<&'static Profile>) -> Report {
         Report { findings, profile }
     }
@@ -53,7 +53,7 @@ impl Report {
         &self.findings
     }
 
-    /// How to see a finding.
+    /// The state of a finding.
     pub fn state(&self, finding: &Finding) -> State {
         match (&finding.outcome, self.deviation(finding)) {
             (Outcome::Passed, None) => State::Passed,
@@ -104,7 +104,7 @@ impl Report {
         line
     }
 
-    /// The misses with their conversations, and what it comes to. `all` also lists what passed.
+    /// The misses with their conversations, and a summary. `all` also lists what passed.
     pub fn text(&self, all: bool) -> String {
         let mut text = String::new();
         for finding in &self.findings {
@@ -118,7 +118,7 @@ impl Report {
             let Outcome::Missed { what, transcript } = &finding.outcome else {
                 continue;
             };
-            // A node that is not there is told of once.
+            // A node that cannot be reached is reported once.
             if transcript.is_empty() && told.contains(&what.as_str()) {
                 continue;
             }
@@ -148,14 +148,14 @@ impl Report {
         text
     }
 
-    /// Unexpected misses, what matters most first.
+    /// Unexpected misses, the most important first.
     fn fix_first(&self) -> Vec<&Finding> {
         let mut misses: Vec<&Finding> = self.in_state(State::Missed).collect();
         misses.sort_by_key(|finding| finding.check.level);
         misses
     }
 
-    /// One sentence.
+    /// The summary in one sentence.
     pub fn summary(&self) -> String {
         let of_level = |level: Level| {
             self.in_state(State::Missed).filter(|finding| finding.check.level == level).count()
@@ -183,7 +183,7 @@ impl Report {
         text
     }
 
-    /// Everything, for programs.
+    /// Everything, as JSON.
     pub fn json(&self) -> Json {
         let checks: Vec<Json> = self
             .findings
@@ -224,7 +224,7 @@ impl Report {
         })
     }
 
-    /// Everything, in the XML that build servers read.
+    /// Everything, in JUnit's XML format.
     pub fn junit(&self) -> String {
         let missed = self.count(State::Missed);
         let skipped = self.count(State::Skipped) + self.count(State::Expected);
@@ -302,7 +302,7 @@ fn escape(text: &str) -> String {
             '>' => escaped.push_str("&gt;"),
             '"' => escaped.push_str("&quot;"),
             '\n' | '\t' => escaped.push(character),
-            // XML has no way to write these.
+            // XML cannot represent these.
             c if c.is_control() || matches!(c, '\u{fffe}' | '\u{ffff}') => escaped.push('?'),
             c => escaped.push(c),
         }

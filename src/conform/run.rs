@@ -1,5 +1,4 @@
-//! Runs checks against a node: all at once where they do not disturb each other, and always to an
-//! end.
+//! Runs checks against a node: concurrently where they do not disturb each other, and always with an end.
 
 use super::check::{Check, Level, Listening};
 use super::checks;
@@ -20,10 +19,10 @@ use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 
-/// Checks that talk to the node at the same time.
+/// How many checks talk to the node at the same time.
 const AT_ONCE: usize = 24;
-/// A run ends after that time, whatever the node does; checks that wait for its `monitor_timeout`
-/// may make it longer.
+/// The maximum time of a run, whatever the node does; checks that wait for its `monitor_timeout` may
+/// extend it.
 const LONGEST_RUN: Duration = Duration::from_secs(110);
 
 /// Where the suite stands.
@@ -50,17 +49,17 @@ pub enum Start {
     Command(String),
 }
 
-/// What to do.
+/// A run to carry out.
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// Where the suite stands.
     pub place: Place,
-    /// What it knows about the node.
+    /// What the suite knows about the node.
     pub target: Target,
-    /// Names of checks, or beginnings of names before a `*`; all checks if there are none. Those
-    /// behind a `!` are left out.
+    /// Names of checks, or the beginnings of names followed by `*`; all checks if it is empty. Names after a
+    /// `!` are excluded.
     pub only: Vec<String>,
-    /// The last level to check.
+    /// The lowest level to check.
     pub level: Level,
     /// The deviations to expect.
     pub profile: Option<&'static Profile>,
@@ -89,7 +88,7 @@ pub enum PlanError {
         /// Why.
         source: io::Error,
     },
-    /// The node cannot be tested: that is no miss.
+    /// The node cannot be tested, which is not a miss.
     #[error(transparent)]
     Obstacle(#[from] Obstacle),
 }
@@ -106,11 +105,11 @@ pub enum Outcome {
         /// The conversation.
         transcript: Vec<String>,
     },
-    /// It could not be found out, and why.
+    /// It could not be determined, and why.
     Skipped(String),
 }
 
-/// What came of one check.
+/// The result of one check.
 #[derive(Clone, Debug)]
 pub struct Finding {
     /// The check.
@@ -127,7 +126,7 @@ impl Plan {
     /// The checks of this plan.
     ///
     /// # Errors
-    /// If a name in `only` is that of none.
+    /// If a name in `only` does not match any check.
     pub fn checks(&self) -> Result<Vec<&'static Check>, PlanError> {
         let position = self.position();
         let fits = |check: &&Check| check.is_for(position) && check.level <= self.level;
@@ -160,7 +159,7 @@ fn is_named(check: &Check, name: &str) -> bool {
     check.id == name || name.strip_suffix('*').is_some_and(|start| check.id.starts_with(start))
 }
 
-/// What the suite says while it runs.
+/// What the suite reports while it runs.
 #[derive(Clone, Debug)]
 pub enum Progress {
     /// Somebody has to start the node with these seeds.
@@ -169,18 +168,18 @@ pub enum Progress {
     Found(Finding),
 }
 
-/// What the tasks of a run tell it.
+/// Messages from the tasks of a run to the run itself.
 enum Event {
     Found(Finding),
-    /// Nothing more can be found out.
+    /// The node cannot be tested any more.
     Over(Obstacle),
 }
 
-/// Carries the plan out, and gives what came of each check, in the order of the checks.
+/// Carries out the plan, and returns the result of each check in the order of the checks.
 ///
 /// # Errors
-/// If the plan makes no sense, or the node cannot be tested: it is not there, ends, or belongs to
-/// another network. A node that errs is no error.
+/// If the plan is invalid, or the node cannot be tested: it cannot be reached, ends, or belongs to another
+/// network. A miss is not an error.
 pub async fn run(
     plan: Plan,
     mut progress: impl FnMut(&Progress),
@@ -252,17 +251,17 @@ pub async fn run(
             }
         }
     }
-    // It has given all it found.
+    // It has returned all results.
     let _ = work.await;
     let place = |finding: &Finding| checks.iter().position(|check| check.id == finding.check.id);
     all.sort_by_key(place);
     Ok(all)
 }
 
-/// A few characters that make the names of this run its own.
+/// A few characters that make the names of this run unique.
 fn run_label() -> String {
     let mut octets = [0; 4];
-    // Names of an earlier run do not matter to most nodes.
+    // Most nodes do not mind names of an earlier run.
     let _ = getrandom::fill(&mut octets);
     format!("c{:08x}", u32::from_ne_bytes(octets))
 }
@@ -270,8 +269,8 @@ fn run_label() -> String {
 /// A check with the addresses on which it waits for the node.
 type Seat = (&'static Check, Vec<Arc<TcpListener>>);
 
-/// Checks that need a node of their own have seeds of their own, or, where there is but one node,
-/// one after another the same ones, which it dials again soon.
+/// Checks that need a node of their own have seeds of their own. If there is only one node, they use the
+/// same seeds one after another, which the node soon dials again.
 async fn seats(
     checks: &[&'static Check],
     host: IpAddr,
@@ -326,7 +325,7 @@ struct Runner {
     under_way: Arc<Mutex<UnderWay>>,
 }
 
-/// What the checks of a run are doing.
+/// The progress of a run's checks.
 #[derive(Debug, Default)]
 struct UnderWay {
     running: Vec<&'static str>,
@@ -334,8 +333,8 @@ struct UnderWay {
 }
 
 impl Runner {
-    /// First what nodes need to understand each other, then how they bear those that err: a node
-    /// that suffers from the latter still shows what it can do.
+    /// First the checks of what nodes need to understand each other, then those of how they cope with peers
+    /// that err, so that a node that is broken by the latter has already passed the former.
     async fn dial(self, checks: Vec<&'static Check>, address: String) {
         let reach = Reach::Dial(address.clone());
         let met = precondition::meets(&self.ctx("first", reach), &address, self.extent).await;
@@ -344,7 +343,7 @@ impl Runner {
         }
         let (tame, rough): (Vec<&Check>, Vec<&Check>) =
             checks.into_iter().partition(|check| check.level < Level::Ours);
-        // Those that wait for a timeout of the node run beside all others.
+        // Checks that wait for a timeout of the node run concurrently with all others.
         let (slow, tame): (Vec<&Check>, Vec<&Check>) =
             tame.into_iter().partition(|check| waits_long(check));
         let runner = self.clone();
@@ -370,7 +369,7 @@ impl Runner {
     }
 
     fn over(&self, obstacle: Obstacle) {
-        // Nobody listens if another task was quicker.
+        // The receiver is gone if another task was faster.
         let _ = self.events.send(Event::Over(obstacle));
     }
 
@@ -379,7 +378,7 @@ impl Runner {
         Ctx::new(self.target.clone(), reach, label, self.dialled.clone())
     }
 
-    /// Whether the command starts a node that can be met.
+    /// Checks that the command starts a node with which a handshake succeeds.
     async fn command_works(&self, command: &str, host: IpAddr) -> Result<(), Obstacle> {
         let listener = match TcpListener::bind((host, 0)).await {
             Ok(listener) => Arc::new(listener),
@@ -402,7 +401,7 @@ impl Runner {
         }
     }
 
-    /// Checks that can share a node have one together; each of the others has one of its own.
+    /// Checks that can share a node use one together; each of the others has a node of its own.
     async fn with_command(self, seats: Vec<Seat>, command: String, host: IpAddr) {
         if let Err(obstacle) = self.command_works(&command, host).await {
             return self.over(obstacle);
@@ -431,7 +430,7 @@ impl Runner {
         tasks.join_all().await;
     }
 
-    /// One node for all, which somebody starts: it takes one master after another.
+    /// One node for all checks, which the user starts: it changes from one master to the next.
     async fn by_hand(self, seats: Vec<Seat>) {
         let (shared, alone): (Vec<Seat>, Vec<Seat>) =
             seats.into_iter().partition(|(check, _)| check.listens == Listening::Shared);
@@ -502,7 +501,7 @@ fn outcome(verdict: Verdict, missed: impl FnOnce(String) -> Outcome) -> Outcome 
     }
 }
 
-/// Whether a check does little but wait for the node's `monitor_timeout`.
+/// Whether a check mostly waits for the node's `monitor_timeout`.
 fn waits_long(check: &Check) -> bool {
     matches!(check.id, "refuse-silence" | "refuse-half")
 }

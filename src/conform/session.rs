@@ -1,4 +1,4 @@
-//! A connection that carries packets, and the few words in which checks speak of it.
+//! A connection that carries packets, and the operations that checks use on it.
 
 use super::conn::{Conn, Stream};
 use super::pattern::{self, ANY, REST, matches_packet};
@@ -17,11 +17,11 @@ use tokio::sync::{Mutex, mpsc};
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, timeout, timeout_at};
 
-/// Whether a session does what any node does by itself: relay messages to whom asks for it.
+/// Whether a session answers echo requests, as any node does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Pace {
     Relays,
-    /// As a node whose process stands still.
+    /// No, like a node whose process is stopped.
     Frozen,
 }
 
@@ -41,12 +41,12 @@ pub(crate) struct Session {
     name: Arc<str>,
     /// Who the suite is on it.
     pub(crate) me: String,
-    /// The node's ID as it wrote it.
+    /// The node's ID as it is written in its greeting.
     pub(crate) node: String,
     pub(crate) sends: Framing,
     pub(crate) local: std::net::SocketAddr,
     events: mpsc::UnboundedReceiver<Event>,
-    /// Packets that came and that nobody asked for yet.
+    /// Packets that arrived and have not been requested yet.
     backlog: VecDeque<Packet>,
     over: Option<String>,
     barriers: u64,
@@ -159,13 +159,13 @@ impl Session {
             writer.flush().await
         };
         match timeout(self.patience, write).await {
-            // That it is closed shows at the next read, with what came before.
+            // A closed connection shows at the next read, after the packets that came before.
             Ok(_) => Ok(()),
             Err(_) => miss("the node takes no octets any more"),
         }
     }
 
-    /// The next packet; nothing if none comes in time.
+    /// The next packet; `None` if none arrives in time.
     async fn receive(&mut self, deadline: Instant) -> Verdict<Option<Packet>> {
         if self.over.is_some() {
             return Ok(None);
@@ -181,12 +181,12 @@ impl Session {
         }
     }
 
-    /// Waits for the first packet that the pattern describes; others stay for later.
+    /// Waits for the first packet that matches the pattern; others are kept for later.
     pub(crate) async fn expect(&mut self, wanted: Json) -> Verdict<Packet> {
         self.expect_within(wanted, self.patience).await
     }
 
-    /// As [`Session::expect`], within another time.
+    /// Like [`Session::expect`], with a different time limit.
     pub(crate) async fn expect_within(
         &mut self,
         wanted: Json,
@@ -216,7 +216,7 @@ impl Session {
         }
     }
 
-    /// Waits for the first packet of a kind, which has to be exactly what the pattern describes.
+    /// Waits for the first packet of a kind, which must match the pattern.
     pub(crate) async fn expect_first(&mut self, kind: Json, wanted: Json) -> Verdict<Packet> {
         let packet = self.expect(kind).await?;
         match matches_packet(&wanted, &packet) {
@@ -229,8 +229,8 @@ impl Session {
         }
     }
 
-    /// Everything sent before has taken effect when this returns: the node has relayed a message
-    /// back to us. What else came waits for whom asks.
+    /// Waits until everything sent before has taken effect: the node has relayed a message back to us. Other
+    /// packets that arrive are kept.
     pub(crate) async fn barrier(&mut self) -> Verdict {
         self.barriers += 1;
         let port = format!("barrier{}", self.barriers);
@@ -239,7 +239,7 @@ impl Session {
         Ok(())
     }
 
-    /// The node still relays; says for what otherwise.
+    /// The node still relays messages; the error says after what it does not.
     pub(crate) async fn still_works(&mut self, after: &str) -> Verdict {
         match self.barrier().await {
             Err(Stop::Miss(what)) => miss(format!("after {after}: {what}")),
@@ -247,7 +247,7 @@ impl Session {
         }
     }
 
-    /// Nothing that the pattern describes has come when everything sent before has taken effect.
+    /// No packet that matches the pattern has arrived when everything sent before has taken effect.
     pub(crate) async fn nothing(&mut self, unwanted: Json) -> Verdict {
         self.barrier().await?;
         match self.backlog.iter().find(|packet| matches_packet(&unwanted, packet)) {
@@ -256,7 +256,7 @@ impl Session {
         }
     }
 
-    /// All packets of a kind that have come when everything sent before has taken effect.
+    /// All packets of a kind that have arrived when everything sent before has taken effect.
     pub(crate) async fn all(&mut self, kind: Json) -> Verdict<Vec<Packet>> {
         self.barrier().await?;
         let (found, rest) = std::mem::take(&mut self.backlog)
@@ -267,7 +267,7 @@ impl Session {
         Ok(found)
     }
 
-    /// Forgets what came and was not asked for.
+    /// Discards packets that arrived and were not requested.
     pub(crate) async fn forget(&mut self) -> Verdict {
         self.barrier().await?;
         self.backlog.clear();
@@ -290,11 +290,11 @@ impl Session {
     pub(crate) async fn close(self) {
         self.note(Speaker::Suite, "(closes)");
         let mut writer = self.writer.lock().await;
-        // A peer that is gone already is as good.
+        // It does not matter if the peer is already gone.
         let _ = timeout(Duration::from_secs(1), writer.shutdown()).await;
     }
 
-    /// Asks for an answer to one of our ports, and gives it without the port's name.
+    /// Sends a request with one of our ports as reply port, and returns the answer without the port's name.
     pub(crate) async fn ask(&mut self, request: &[Json], reply: &str) -> Verdict<Packet> {
         let mut packet = vec![json!("")];
         packet.extend_from_slice(request);
@@ -310,7 +310,7 @@ impl Session {
         }
     }
 
-    /// What `g_db_family` answers.
+    /// The answer to `g_db_family`.
     pub(crate) async fn family(&mut self, family: &str) -> Verdict<Json> {
         self.barriers += 1;
         let id = format!("q{}", self.barriers);
@@ -320,7 +320,7 @@ impl Session {
     }
 }
 
-/// A packet as octets of a framing.
+/// A packet encoded in a framing.
 pub(crate) fn encoded(framing: Framing, packet: &Json) -> Verdict<Vec<u8>> {
     let items = packet.as_array().map(Vec::as_slice).unwrap_or_default();
     let mut packed = Vec::new();
@@ -333,7 +333,7 @@ pub(crate) fn encoded(framing: Framing, packet: &Json) -> Verdict<Vec<u8>> {
     Ok(octets)
 }
 
-/// A packet as people read it.
+/// A packet as text.
 pub(crate) fn show_packet(packet: &[Value]) -> String {
     let json: Json = packet.iter().map(pattern::to_json).collect();
     let text = json.to_string();
@@ -343,7 +343,7 @@ pub(crate) fn show_packet(packet: &[Value]) -> String {
     }
 }
 
-/// Reads packets as they come, and does meanwhile what any node does.
+/// Reads packets as they arrive, and answers echo requests meanwhile.
 struct Pump {
     input: ReadHalf<Box<dyn Stream>>,
     unread: BytesMut,
@@ -367,7 +367,7 @@ impl Pump {
                         match self.relayed(&packet) {
                             Some(octets) => self.answer(&octets).await,
                             None => {
-                                // Nobody listens any more: the session is gone.
+                                // The session is gone.
                                 let _ = self.events.send(Event::Packet(packet));
                             }
                         }
@@ -390,7 +390,7 @@ impl Pump {
         let _ = self.events.send(end);
     }
 
-    /// All packets that are complete.
+    /// All complete packets.
     fn take(&mut self) -> Result<Vec<Packet>, String> {
         let mut packets = Vec::new();
         loop {
@@ -415,7 +415,7 @@ impl Pump {
         }
     }
 
-    /// The answer to a node that asks whether we live: `["","snd",PORT,elements...]`.
+    /// The answer to an echo request, `["","snd",PORT,elements...]`.
     fn relayed(&self, packet: &[Value]) -> Option<Vec<u8>> {
         let [port, request, to, elements @ ..] = packet else {
             return None;
@@ -456,7 +456,7 @@ pub(crate) fn is_text(value: Option<&Value>, text: &str) -> bool {
     value.and_then(Value::to_str).is_some_and(|found| *found == Str::text(text))
 }
 
-/// The tokens of a packet, to compare values to the last bit.
+/// The tokens of a packet, for an exact comparison of values.
 pub(crate) fn has_number(value: &Value) -> bool {
     let mut octets = Vec::new();
     if value.put(&mut octets).is_err() {

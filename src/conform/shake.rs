@@ -1,4 +1,4 @@
-//! Handshakes, right ones and such as are wrong in one thing.
+//! Handshakes: valid ones, and ones with a single fault.
 
 use super::conn::Conn;
 use super::session::{Pace, Session};
@@ -11,7 +11,7 @@ use crate::wire::greeting::Greeting;
 use rustls::pki_types::CertificateDer;
 use std::time::Duration;
 
-/// How the suite shakes hands. Each field can be made wrong.
+/// The suite's side of a handshake. Each field can be made invalid.
 #[derive(Clone, Debug)]
 pub(crate) struct Shake {
     pub(crate) node: String,
@@ -21,14 +21,14 @@ pub(crate) struct Shake {
     pub(crate) auth: Vec<String>,
     /// The framings that the greeting accepts.
     pub(crate) framings: Vec<String>,
-    /// More keys of the greeting; `tls` comes by itself.
+    /// Further keys of the greeting; `tls` is added automatically.
     pub(crate) keys: Vec<(String, String)>,
-    /// The second line; random if it is not given.
+    /// The second line; random if it is `None`.
     pub(crate) nonce: Option<Vec<u8>>,
     pub(crate) eol: &'static str,
     pub(crate) secret: Option<Vec<u8>>,
     pub(crate) tls: Option<Tls>,
-    /// What the greeting says of TLS, if that is not the truth.
+    /// The greeting's key `tls`, if it shall differ from the truth.
     pub(crate) claims_tls: Option<String>,
     /// The method to send, instead of what the node prefers.
     pub(crate) method: Option<String>,
@@ -52,12 +52,12 @@ pub(crate) enum Token {
     Swapped,
     /// Of greetings without their line ends.
     WithoutLineEnds,
-    /// The right one without its last characters.
+    /// The correct one without its last characters.
     Cut,
     Exactly(String),
 }
 
-/// How the greeting is said.
+/// How the greeting is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Manner {
     AtOnce,
@@ -65,7 +65,7 @@ pub(crate) enum Manner {
     Late,
     /// Octet by octet.
     Dribble,
-    /// The node's own greeting is said back.
+    /// The node's own greeting is echoed.
     Mirror,
     /// In two parts, the second one line late.
     Never,
@@ -83,7 +83,7 @@ pub(crate) struct Greeted {
 }
 
 impl Greeted {
-    /// The node's two lines as they are hashed.
+    /// The node's two lines, as they are hashed.
     pub(crate) fn peer_lines(&self) -> Vec<u8> {
         lines(&[&self.peer_line, &self.peer_nonce])
     }
@@ -104,11 +104,11 @@ pub(crate) struct AuthLine {
     pub(crate) method: String,
     pub(crate) token: String,
     pub(crate) framing: String,
-    /// Whether the token is the right one.
+    /// Whether the token is correct.
     pub(crate) is_proof: bool,
 }
 
-/// What a whole handshake led to.
+/// The result of a complete handshake.
 pub(crate) struct Agreed {
     pub(crate) greeted: Greeted,
     pub(crate) auth: AuthLine,
@@ -190,7 +190,7 @@ pub(crate) async fn greet(conn: &mut Conn, shake: &Shake) -> Result<Greeted, See
     })
 }
 
-/// Says our authentication line; gives the framing that it announces.
+/// Sends our authentication line; returns the framing that it announces.
 pub(crate) async fn say_auth(
     conn: &mut Conn,
     shake: &Shake,
@@ -249,7 +249,7 @@ pub(crate) async fn say_auth(
     Ok(Framing::from_name(&framing))
 }
 
-/// Reads the node's authentication line, and judges its token.
+/// Reads the node's authentication line, and checks its token.
 pub(crate) async fn hear_auth(
     conn: &mut Conn,
     shake: &Shake,
@@ -269,13 +269,13 @@ pub(crate) async fn hear_auth(
     Ok(AuthLine { method: name, token, framing, is_proof })
 }
 
-/// The whole handshake, up to where packets begin.
+/// The whole handshake, up to the first packet.
 pub(crate) async fn agree(conn: &mut Conn, shake: &Shake) -> Result<Agreed, Seen> {
     let greeted = greet(conn, shake).await?;
     authenticate(conn, shake, greeted).await
 }
 
-/// What follows the greetings: TLS where both have it, and the authentication lines.
+/// The handshake after the greetings: TLS if both support it, and the authentication lines.
 pub(crate) async fn authenticate(
     conn: &mut Conn,
     shake: &Shake,
@@ -294,13 +294,13 @@ pub(crate) async fn authenticate(
     Ok(Agreed { greeted, auth, sends, presented, in_tls })
 }
 
-/// The whole handshake, after which both sides are sure of each other.
+/// The whole handshake, after which both sides have authenticated.
 pub(crate) async fn meet(mut conn: Conn, shake: &Shake) -> Result<Session, Seen> {
     let agreed = agree(&mut conn, shake).await?;
     into_session(conn, shake, agreed)
 }
 
-/// Packets from here on, if the node's side of the handshake was right.
+/// Continues with packets if the node's side of the handshake was correct.
 pub(crate) fn into_session(conn: Conn, shake: &Shake, agreed: Agreed) -> Result<Session, Seen> {
     let Agreed { greeted, auth, sends, .. } = agreed;
     if !auth.is_proof {
@@ -324,5 +324,5 @@ pub(crate) fn into_session(conn: Conn, shake: &Shake, agreed: Agreed) -> Result<
     Ok(Session::new(conn, &shake.node, &greeted.node(), receives, sends, shake.pace))
 }
 
-/// How long a node may take for what it does at once, when nothing can prove that it is done.
+/// How long to wait for something that a node does at once, when no echo can prove that it is done.
 pub(crate) const A_MOMENT: Duration = Duration::from_millis(200);

@@ -1,4 +1,4 @@
-//! How a check ends other than well.
+//! The ways in which a check ends without passing.
 
 use std::fmt::Display;
 
@@ -7,24 +7,24 @@ use std::fmt::Display;
 pub(crate) enum Stop {
     /// The node does not do what the check is about.
     Miss(String),
-    /// It cannot be found out here, and why.
+    /// It cannot be tested here, and why.
     Skip(String),
 }
 
-/// What a check, or a step of it, comes to.
+/// The result of a check, or of one of its steps.
 pub(crate) type Verdict<T = ()> = Result<T, Stop>;
 
-/// The node does something else.
+/// A miss: the node does something else.
 pub(crate) fn miss<T>(what: impl Display) -> Verdict<T> {
     Err(Stop::Miss(what.to_string()))
 }
 
-/// It cannot be found out here.
+/// A skip: it cannot be tested here.
 pub(crate) fn skip<T>(why: impl Display) -> Verdict<T> {
     Err(Stop::Skip(why.to_string()))
 }
 
-/// Misses unless it is so.
+/// A miss unless the condition holds.
 pub(crate) fn ensure(is_so: bool, otherwise: impl FnOnce() -> String) -> Verdict {
     match is_so {
         true => Ok(()),
@@ -37,9 +37,9 @@ pub(crate) fn ensure(is_so: bool, otherwise: impl FnOnce() -> String) -> Verdict
 pub(crate) enum Seen {
     /// The node closed the connection.
     Closed(String),
-    /// Nothing came in time.
+    /// Nothing arrived in time.
     Late(String),
-    /// Something else came.
+    /// Something else arrived.
     Wrong(String),
 }
 

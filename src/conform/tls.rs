@@ -1,5 +1,5 @@
-//! TLS as the suite speaks it: made from its own few lines, so that no mistake of our node's is in
-//! it, and able to present a certificate that nobody trusts, or none.
+//! The suite's own use of TLS, separate from the node's so that it does not share its faults. It can present
+//! a certificate that nobody trusts, or none.
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
@@ -15,14 +15,14 @@ use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 
-/// A key with its certificates, out of one PEM text.
+/// A key with its certificates, from one PEM text.
 #[derive(Debug)]
 pub struct Identity {
     key: PrivateKeyDer<'static>,
     certificates: Vec<CertificateDer<'static>>,
 }
 
-/// Why a PEM text is no identity.
+/// Why a PEM text is not an identity.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("no private key with its certificate: {0}")]
 pub struct NoIdentity(String);
@@ -47,7 +47,7 @@ impl Identity {
     /// A fresh identity that nobody trusts.
     ///
     /// # Errors
-    /// Fails where the system has no random numbers.
+    /// Fails if the system provides no random numbers.
     pub(crate) fn stranger() -> Result<Identity, NoIdentity> {
         let made = rcgen::generate_simple_self_signed(vec!["stranger".to_owned()])
             .map_err(|error| NoIdentity(error.to_string()))?;
@@ -57,12 +57,12 @@ impl Identity {
     }
 }
 
-/// How one connection does TLS.
+/// TLS settings of one connection.
 #[derive(Clone, Debug)]
 pub(crate) struct Tls {
-    /// What the suite presents; nothing to stay anonymous.
+    /// The identity that the suite presents; `None` to stay anonymous.
     pub(crate) presents: Option<Arc<Identity>>,
-    /// The only version to speak, if there is one.
+    /// The only version to use, if it is restricted.
     pub(crate) only: Option<&'static SupportedProtocolVersion>,
 }
 
@@ -104,7 +104,7 @@ impl Tls {
     }
 }
 
-/// What came of a TLS handshake.
+/// The result of a TLS handshake.
 pub(crate) struct Secured<IO> {
     pub(crate) stream: TlsStream<IO>,
     /// The certificate that the node presented.
@@ -113,7 +113,7 @@ pub(crate) struct Secured<IO> {
     pub(crate) summary: String,
 }
 
-/// The TLS handshake on a stream on which both have greeted.
+/// Does the TLS handshake on a stream on which both sides have greeted.
 pub(crate) async fn handshake<IO>(
     stream: IO,
     we_are_client: bool,
@@ -171,11 +171,11 @@ pub(crate) fn is_trusted(identity: &Identity, presented: &CertificateDer<'_>) ->
         .is_ok()
 }
 
-/// Takes any certificate, of which only the signature has to be right: the suite judges it later.
+/// Accepts any certificate with a valid signature; the suite checks it later.
 #[derive(Debug)]
 struct Anybody(Arc<CryptoProvider>);
 
-/// What verifiers of clients and of servers have in common.
+/// The parts that verifiers of clients and of servers have in common.
 macro_rules! only_the_signature_counts {
     () => {
         fn verify_tls12_signature(

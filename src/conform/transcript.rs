@@ -1,24 +1,24 @@
-//! What was said on the connections of a check, for people who have to find the mistake.
+//! The transcript of a check's connections, for people who look for the fault.
 
 use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-/// Entries that are kept of each check; the first ones go first.
+/// How many entries are kept for each check; the oldest are dropped first.
 const KEPT: usize = 60;
-/// Characters of one entry that are shown.
+/// How many characters of an entry are shown.
 const SHOWN: usize = 300;
-/// Octets of one packet that are shown as such.
+/// How many octets of a packet are shown.
 const OCTETS: usize = 48;
 
-/// Who said something.
+/// Who sent something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Speaker {
     /// The suite.
     Suite,
     /// The node under test.
     Node,
-    /// Nobody: a remark about what happened.
+    /// Nobody: the entry is a remark.
     Nobody,
 }
 
@@ -43,7 +43,7 @@ impl Transcript {
         Transcript { start: Instant::now(), entries: Arc::default() }
     }
 
-    /// Adds what was said, and the octets that said it if the text alone does not show them.
+    /// Adds what was sent, and its octets if the text alone does not show them.
     pub(crate) fn add(
         &self,
         connection: &Arc<str>,
@@ -65,7 +65,7 @@ impl Transcript {
         entries.push(entry);
     }
 
-    /// One line an entry; the last few come with their octets.
+    /// One line per entry; the last few with their octets.
     pub(crate) fn lines(&self) -> Vec<String> {
         let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         let with_octets = entries.len().saturating_sub(4);
@@ -93,7 +93,7 @@ fn shorten(text: &str) -> String {
     }
 }
 
-/// Octets as people compare them: two digits each, and dots where there are more.
+/// Octets as two hexadecimal digits each, followed by dots if there are more.
 fn hex(octets: &[u8]) -> String {
     let mut text = String::new();
     for octet in octets.iter().take(OCTETS) {
@@ -105,7 +105,7 @@ fn hex(octets: &[u8]) -> String {
     text.trim_end().to_owned()
 }
 
-/// Octets of a line as a text: what is not printable is escaped.
+/// The octets of a line as text, with unprintable ones escaped.
 pub(crate) fn printable(octets: &[u8]) -> String {
     let mut text = String::new();
     for chunk in octets.utf8_chunks() {

@@ -1,4 +1,4 @@
-//! §1.4 and §1.5: what the node chooses, and how both sides prove who they are.
+//! §1.4 and §1.5: the node's choice of method and framing, and authentication.
 
 use super::greeting::{framings_of, greeting, hears_auth, taken};
 use crate::conform::check::{Check, check, run};
@@ -9,7 +9,7 @@ use crate::conform::stop::{Verdict, ensure, skip};
 use crate::wire::framing::Framing;
 use serde_json::json;
 
-/// Those about choices and tokens.
+/// The checks of choices and tokens.
 pub(super) const CHECKS: &[Check] = &[
     check("auth-unasked", "1", "Says its authentication line without waiting for ours.")
         .by(run!(says_unasked)),
@@ -50,7 +50,7 @@ async fn says_unasked(c: Ctx) -> Verdict {
     Ok(())
 }
 
-/// A whole handshake outside of TLS.
+/// A complete handshake without TLS.
 async fn plain(c: &Ctx) -> Verdict<Agreed> {
     let shake = c.plain("a")?;
     let mut conn = c.connect("a").await?;
@@ -110,7 +110,7 @@ async fn chooses(c: Ctx, framing: Framing) -> Verdict {
 async fn mixes(c: Ctx, sends: Framing, receives: Framing) -> Verdict {
     let known = match c.position() {
         Position::Dial => framings_of(&greeting(&c).await?.peer.framings),
-        // There is one connection only, and nodes without all three say so on it.
+        // There is only one connection, on which nodes that lack a framing show it.
         Position::Listen => Framing::ALL.to_vec(),
     };
     if !known.contains(&sends) || !known.contains(&receives) {

@@ -1,4 +1,4 @@
-//! §1.1 and §1.2: the greeting that the node says, and greetings that it has to take.
+//! §1.1 and §1.2: the greeting that the node sends, and greetings that it must accept.
 
 use crate::conform::check::{Check, check, run};
 use crate::conform::conn::Conn;
@@ -10,7 +10,7 @@ use crate::wire::auth::AuthMethod;
 use crate::wire::framing::Framing;
 use serde_json::json;
 
-/// Those about greetings.
+/// The checks of greetings.
 pub(super) const CHECKS: &[Check] = &[
     check("greet-unasked", "1", "Greets without waiting for the peer's greeting.")
         .by(run!(greets_unasked)),
@@ -89,7 +89,7 @@ pub(super) const CHECKS: &[Check] = &[
         .by(run!(holds_packets)),
 ];
 
-/// The node takes a handshake that is changed so.
+/// The node accepts a handshake with this change.
 pub(super) async fn taken(c: Ctx, change: fn(&mut Shake)) -> Verdict {
     let mut shake = c.shake("a");
     change(&mut shake);
@@ -130,7 +130,7 @@ async fn framings(c: Ctx) -> Verdict {
     ensure(!known.is_empty(), || "none of its framings is known".to_owned())
 }
 
-/// The framings that exist, of those in a greeting.
+/// The known framings in a greeting.
 pub(super) fn framings_of(names: &[Vec<u8>]) -> Vec<Framing> {
     let names = names.iter().filter_map(|name| std::str::from_utf8(name).ok());
     names.filter_map(Framing::from_name).collect()
@@ -181,7 +181,7 @@ async fn nonce_fresh(c: Ctx) -> Verdict {
 }
 
 async fn octet_id(c: Ctx) -> Verdict {
-    // The check's own words cannot say such an ID: what comes back is enough.
+    // The check's helpers cannot express such an ID: that something comes back is enough.
     let mut shake = c.shake("a");
     shake.node.push('\u{e9}');
     let mut session = c.meet_as("a", &shake).await?;
@@ -213,7 +213,7 @@ async fn early(c: Ctx) -> Verdict {
     Ok(())
 }
 
-/// A connection on which the node has said its authentication line, and we have not.
+/// A connection on which the node has sent its authentication line, and we have not.
 pub(super) async fn hears_auth(c: &Ctx) -> Verdict<Conn> {
     let shake = c.shake("a");
     let mut conn = c.connect("a").await?;
@@ -231,7 +231,7 @@ async fn holds_packets(c: Ctx) -> Verdict {
     if !conn.unread.is_empty() {
         return miss("octets came with its authentication line, before ours was said");
     }
-    // Nothing can prove that it is silent: it does not listen yet.
+    // Its silence cannot be proven with an echo: it does not process packets yet.
     let patience = tokio::time::Instant::now() + A_MOMENT;
     match conn.read(patience, "packets").await {
         Ok(()) => miss("octets came behind its authentication line, before ours was said"),

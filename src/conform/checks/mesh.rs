@@ -1,4 +1,4 @@
-//! §4 and §1.7: who connects to whom, as seen by who dials the node.
+//! §4 and §1.7: the connections that the node makes, tested where the suite dials.
 
 use super::REST;
 use super::service::Service;
@@ -12,7 +12,7 @@ use bytes::BytesMut;
 use serde_json::{Value as Json, json};
 use tokio::net::TcpListener;
 
-/// Those about the mesh.
+/// The checks of the mesh.
 pub(super) const CHECKS: &[Check] = &[
     check("mesh-demand", "4.3", "Dials a node whose address is known when somebody sends to it.")
         .dial()
@@ -57,7 +57,7 @@ pub(super) const CHECKS: &[Check] = &[
         .by(run!(log_monitors)),
 ];
 
-/// A place to be dialled at, which the node learns from one of its slaves to be that of `name`.
+/// A listener whose address one of the node's slaves announces as that of the node `name`.
 async fn announced(
     c: &Ctx,
     slave: &mut Session,
@@ -87,7 +87,7 @@ async fn on_demand(c: Ctx) -> Verdict {
     Ok(())
 }
 
-/// Messages that wait for a connection: more than a queue of a guessed length has room for.
+/// The number of messages queued for a connection: more than a queue of a guessed length would hold.
 const QUEUED: u32 = 1000;
 
 async fn queue(c: Ctx) -> Verdict {
@@ -125,7 +125,7 @@ async fn incoming(c: Ctx) -> Verdict {
     let mut a = c.meet("a").await?;
     let listener = announced(&c, &mut a, "x", &[]).await?;
     a.send(json!(["", "snd", format!("{}#port", c.name("x")), "hello"])).await?;
-    // The node has dialled, and is not answered there.
+    // The node has dialled, and gets no answer there.
     let Ok(Ok((stream, _))) = tokio::time::timeout(c.target.patience, listener.accept()).await
     else {
         return miss("the node did not dial");
@@ -175,7 +175,7 @@ async fn global_mesh_again(c: Ctx) -> Verdict {
     x.barrier().await
 }
 
-/// A global node, and another one that the node has dialled because the first has it in 'g.
+/// A global node, and another one that the node has dialled because the first one has it in `'g`.
 async fn meshed(c: &Ctx) -> Verdict<(Session, TcpListener, Session)> {
     let mut g = c.meet("g").await?;
     let listener = c.listen(&g).await?;

@@ -16,7 +16,7 @@ mod tls;
 use super::check::Check;
 use super::pattern::{ANY, REST};
 
-/// Every check that there is.
+/// All checks.
 pub fn all() -> impl Iterator<Item = &'static Check> {
     let groups = [
         greeting::CHECKS,
@@ -63,7 +63,7 @@ mod tests {
         assert!(names.len() >= 120);
     }
 
-    /// Otherwise a mistake of our node could hide itself.
+    /// Otherwise a fault of our node could go unnoticed.
     #[test]
     fn the_suite_knows_nothing_of_our_node() {
         fn look(directory: &Path) {

@@ -9,7 +9,7 @@ use crate::conform::stop::{Verdict, ensure};
 use serde_json::{Value as Json, json};
 use std::time::Duration;
 
-/// Those about monitors.
+/// The checks of monitors.
 pub(super) const CHECKS: &[Check] = &[
     check("mon-unknown", "3.1", "mon1 for a port that is not there is answered with kil0.")
         .by(run!(unknown)),
@@ -117,13 +117,13 @@ async fn unknown_text(c: Ctx) -> Verdict {
 
 async fn same_name(c: Ctx) -> Verdict {
     let mut a = c.meet("a").await?;
-    // Text in the framings that tell; the answer may come as either.
+    // Sent as text in framings that distinguish it; the answer may be either.
     a.send(json!(["", "mon1", "caf\u{e9}"])).await?;
     a.expect(json!(["", "kil0", "caf\u{e9}", REST])).await?;
     Ok(())
 }
 
-/// Nothing comes of it.
+/// It has no effect.
 async fn harmless(c: Ctx, packet: Json) -> Verdict {
     let mut a = c.meet("a").await?;
     a.send(packet).await?;
@@ -307,7 +307,7 @@ async fn words_before_death(c: Ctx) -> Verdict {
     ])
     .await?;
     a.is_told_of_death(json!([REST])).await?;
-    // Had it come later, it would not be here yet.
+    // If it were sent later, it would not have arrived yet.
     a.expect_within(json!(["last", "words"]), Duration::ZERO).await?;
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! §1.3 to §1.5: handshakes that the node has to refuse.
+//! §1.3 to §1.5: handshakes that the node must refuse.
 
 use crate::conform::check::{Check, check, run};
 use crate::conform::context::Ctx;
@@ -7,7 +7,7 @@ use crate::conform::shake::{self, Manner, Shake, Token};
 use crate::conform::stop::{Verdict, ensure, skip};
 use serde_json::json;
 
-/// Those about what is refused.
+/// The checks of refused handshakes.
 pub(super) const CHECKS: &[Check] = &[
     check("refuse-protocol", "1.3", "Refuses another protocol.")
         .by(run!(refused(|s| s.protocol = "http".into()))),
@@ -89,14 +89,14 @@ pub(super) const CHECKS: &[Check] = &[
         .by(run!(spares)),
 ];
 
-/// The node refuses a handshake that is changed so.
+/// The node refuses a handshake with this change.
 async fn refused(c: Ctx, change: fn(&mut Shake)) -> Verdict {
     let mut shake = c.shake("a");
     change(&mut shake);
     c.is_refused(&shake).await
 }
 
-/// The node refuses this token, outside of TLS.
+/// The node refuses this token, without TLS.
 async fn token(c: Ctx, method: &'static str, token: Token) -> Verdict {
     let shake = Shake { method: Some(method.to_owned()), token, ..c.plain("a")? };
     c.is_refused(&shake).await
@@ -142,7 +142,7 @@ async fn unlisted(c: Ctx) -> Verdict {
     if greeted.peer.auth_methods.iter().any(|method| method == b"cleartext") {
         return skip("it lists cleartext");
     }
-    // It may be gone already.
+    // The connection may already be closed.
     let _ = shake::say_auth(&mut conn, &shake, &greeted, false).await;
     Ok(conn.wait_closed(c.target.patience).await?)
 }
@@ -160,7 +160,7 @@ async fn silence(c: Ctx, manner: Manner) -> Verdict {
     let mut conn = c.connect("a").await?;
     let shake = Shake { manner, ..c.shake("a") };
     shake::greet(&mut conn, &shake).await?;
-    // The reference counts from the last octet that came.
+    // The reference counts from the last octet that arrived.
     let longest = c.target.monitor_timeout * 3 / 2 + c.target.patience;
     Ok(conn.wait_closed(longest).await?)
 }

@@ -10,7 +10,7 @@ use crate::value::Value;
 use serde_json::{Value as Json, json};
 use std::time::SystemTime;
 
-/// Those about requests.
+/// The checks of requests.
 pub(super) const CHECKS: &[Check] = &[
     check("keepalive", "2", "Ignores [] and [\"\"].").by(run!(ignored(json!([[], [""], []])))),
     check("port-unknown", "3.1", "Drops a message to a port that is not there.")
@@ -74,7 +74,7 @@ pub(super) const CHECKS: &[Check] = &[
         .by(run!(eval_healers)),
 ];
 
-/// Nothing comes of these packets, and the connection lives on.
+/// These packets have no effect, and the connection stays up.
 async fn ignored(c: Ctx, packets: Json) -> Verdict {
     let mut session = c.meet("a").await?;
     session.forget().await?;
@@ -160,7 +160,7 @@ const REQUESTS: &[&str] = &[
 async fn can_known(c: Ctx) -> Verdict {
     let mut a = c.meet("a").await?;
     if c.position() == Position::Dial {
-        // Only then the requests about the database are there in the reference.
+        // Only after that does the reference have the database requests.
         a.send(json!(["", "g_slave"])).await?;
         a.expect(json!(["", "g_global"])).await?;
     }
@@ -202,14 +202,14 @@ async fn time(c: Ctx) -> Verdict {
         return miss(format!("time answers {}", show_packet(&answer)));
     };
     let seconds = time.to_number().map(|number| number.to_f64());
-    // Clocks of two machines may differ; an answer in milliseconds is what this is about.
+    // The clocks of two machines may differ; this is to find answers in milliseconds.
     let is_near = seconds.is_some_and(|seconds| (seconds - now).abs() < 86_400.0);
     ensure(is_near, || format!("time answers {}, and it is {now}", show_packet(&answer)))
 }
 
 async fn time_float(c: Ctx) -> Verdict {
     let mut a = c.meet("a").await?;
-    // One in a thousand comes at a full millisecond, and one in a million at a full second.
+    // One time in a thousand is a whole millisecond, and one in a million a whole second.
     for _ in 0..3 {
         let answer = a.ask(&[json!("time")], "time").await?;
         let seconds = answer.first().and_then(Value::to_number).map(|number| number.to_f64());

@@ -1,4 +1,4 @@
-//! What a node does with peers that err: garbage and requests that make no sense.
+//! How a node copes with peers that err: garbage and malformed requests.
 
 use super::REST;
 use crate::conform::check::{Check, Statement, check, run};
@@ -8,7 +8,7 @@ use crate::conform::stop::Verdict;
 use crate::wire::framing::Framing;
 use serde_json::{Value as Json, json};
 
-/// Those about garbage: closing is ours, and more than the reference does.
+/// The checks of garbage and malformed requests. Closing the connection is ours; the reference does not.
 pub(super) const CHECKS: &[Check] = &[
     garbage("bad-json-object", "An object is no packet: it closes (json).")
         .by(run!(closes(Framing::Json, b"{\"a\":1}"))),
@@ -103,7 +103,7 @@ async fn others(c: Ctx) -> Verdict {
     witness.still_works("garbage of another node").await
 }
 
-/// None of these packets has an effect.
+/// These packets have no effect.
 async fn ignores(c: Ctx, packets: Json) -> Verdict {
     let mut session = c.meet("a").await?;
     for packet in packets.as_array().into_iter().flatten() {

@@ -1,4 +1,4 @@
-//! A port of the test service on the node, and what the suite has it do.
+//! The fixture `Service`: a port of the test service on the node, and what the suite makes it do.
 
 use super::REST;
 use crate::conform::context::Ctx;
@@ -7,7 +7,7 @@ use crate::conform::stop::Verdict;
 use serde_json::{Value as Json, json};
 use std::ops::{Deref, DerefMut};
 
-/// A connection with the node, and the name of the port there.
+/// A connection with the node, and the name of the service's port.
 pub(super) struct Service {
     session: Session,
     pub(super) port: String,
@@ -43,7 +43,7 @@ impl Service {
         Ok(Service { session, port })
     }
 
-    /// On another connection, with the port that there is.
+    /// On another connection, with the existing port.
     pub(super) fn shared(c: &Ctx, session: Session) -> Service {
         Service { session, port: c.port_name() }
     }
@@ -58,13 +58,13 @@ impl Service {
         self.send(packet).await
     }
 
-    /// Has the port monitor a port of ours, and tell another one of ours when the monitor fires.
+    /// Makes the port monitor a port of ours, and report to another one of ours when the monitor fires.
     pub(super) async fn lets_monitor(&mut self, label: &str, port: &str) -> Verdict {
         let message = json!(["mon", label, self.port(port), self.port("fired")]);
         self.lets(message).await
     }
 
-    /// Sends a request about the port: its name and the elements behind that of the port.
+    /// Sends a request about the port: the request's name, the port's name, then these elements.
     async fn about(&mut self, request: &str, rest: Json) -> Verdict {
         let packet = joined(&["", request, &self.port], &rest);
         self.send(packet).await
@@ -78,7 +78,7 @@ impl Service {
         self.about("kil1", reason).await
     }
 
-    /// It is told that the port has died, for exactly this reason.
+    /// The connection is told that the port has died, with exactly this reason.
     pub(super) async fn is_told_of_death(&mut self, reason: Json) -> Verdict {
         let wanted = joined(&["", "kil0", &self.port], &reason);
         let any = joined(&["", "kil0", &self.port], &json!([REST]));
@@ -86,20 +86,20 @@ impl Service {
         Ok(())
     }
 
-    /// How often it has been told that the port has died.
+    /// How often the connection has been told that the port has died.
     pub(super) async fn deaths(&mut self) -> Verdict<Vec<Packet>> {
         let any = joined(&["", "kil0", &self.port], &json!([REST]));
         self.all(any).await
     }
 
-    /// It is not told that the port has died.
+    /// The connection is not told that the port has died.
     pub(super) async fn is_told_of_no_death(&mut self) -> Verdict {
         let any = joined(&["", "kil0", &self.port], &json!([REST]));
         self.nothing(any).await
     }
 }
 
-/// A packet of names and what follows them.
+/// A packet that begins with these names, followed by the elements.
 fn joined(names: &[&str], rest: &Json) -> Json {
     let names = names.iter().map(|&name| json!(name));
     names.chain(rest.as_array().into_iter().flatten().cloned()).collect()

@@ -10,12 +10,12 @@ use crate::wire::framing::Framing;
 use serde_json::json;
 use std::sync::Arc;
 
-/// A nonce that is smaller than any that a node makes: the suite is the client then.
+/// A nonce that is smaller than any node's, so that the suite is the TLS client.
 const SMALLEST: &[u8] = b"!";
-/// One that is greater: the suite is the server.
+/// A nonce that is greater than any node's, so that the suite is the TLS server.
 const GREATEST: &[u8] = b"~";
 
-/// Those about TLS.
+/// The checks of TLS.
 pub(super) const CHECKS: &[Check] = &[
     check("tls-server", "1.6", "Is the TLS server if its nonce is the greater one.")
         .by(run!(up(SMALLEST, |_| {}))),
@@ -118,7 +118,7 @@ async fn early(c: Ctx) -> Verdict {
 async fn minor_version(c: Ctx) -> Verdict {
     let mut shake = in_tls(&c, SMALLEST)?;
     shake.keys.push(("tls".to_owned(), "1.7".to_owned()));
-    // The greeting says it twice otherwise.
+    // Otherwise the greeting would have the key twice.
     let tls = shake.tls.take();
     let mut conn = c.connect("a").await?;
     let greeted = shake::greet(&mut conn, &shake).await?;
@@ -166,7 +166,7 @@ async fn goes_on_plain(c: Ctx) -> Verdict {
     if c.target.secret.is_none() {
         return skip("needs the secret of the network: --secret");
     }
-    // The greatest nonce: the node waits for no client.
+    // With the greatest nonce the node does not wait for a TLS client.
     let shake = Shake {
         claims_tls: Some("1.0".to_owned()),
         nonce: Some(SMALLEST.to_vec()),

@@ -1,4 +1,4 @@
-//! §2: what every framing carries, however it is cut.
+//! §2: values in each framing, and packets split at any octet.
 
 use super::{request, speaking};
 use crate::conform::check::{Check, check, run};
@@ -27,7 +27,7 @@ macro_rules! for_each_framing {
     };
 }
 
-/// Those that are the same in every framing.
+/// The checks that are the same for every framing.
 pub(in crate::conform::checks) const CHECKS: &[Check] = for_each_framing! {
     "strings" "2.1" "Strings of octets and of characters pass as they are." strings;
     "numbers" "2.1" "Numbers pass as the same numbers." numbers;
@@ -39,7 +39,7 @@ pub(in crate::conform::checks) const CHECKS: &[Check] = for_each_framing! {
     "hash-large" "2.1" "A hash of a thousand keys passes." large_hash;
 };
 
-/// What a value must look like when it comes back.
+/// What a value has to look like when it comes back.
 enum Same {
     Exactly,
     Number,
@@ -70,7 +70,7 @@ fn unhex(text: &str) -> Option<Vec<u8>> {
     digits.map(|two| u8::from_str_radix(std::str::from_utf8(two).ok()?, 16).ok()).collect()
 }
 
-/// Lets all recorded values of a kind go there and back.
+/// Sends all recorded values of a kind to the node and back.
 async fn values(c: Ctx, framing: Framing, is_kind: fn(&str) -> bool, same: Same) -> Verdict {
     let mut session = speaking(&c, framing).await?;
     let mut count = 0;
@@ -105,7 +105,7 @@ async fn values(c: Ctx, framing: Framing, is_kind: fn(&str) -> bool, same: Same)
     ensure(count > 0, || "the suite lost its values".to_owned())
 }
 
-/// Equal, but for what framings may change: booleans of Storable, and numbers that are strings.
+/// Equal, apart from what framings may change: booleans in Storable, and numbers as strings.
 fn arrives_as(sent: &Value, back: &Value) -> bool {
     match (sent, back) {
         (Value::Array(sent), Value::Array(back)) => {
@@ -125,7 +125,7 @@ fn arrives_as(sent: &Value, back: &Value) -> bool {
     }
 }
 
-/// The same to fifteen digits, which is what Perl writes.
+/// Equal to fifteen digits, the precision with which Perl writes numbers.
 fn is_same_number(sent: &Value, back: &Value) -> bool {
     let number = |value: &Value| value.to_number().map(|number| number.to_f64());
     match (sent.to_integer(), back.to_integer(), number(sent), number(back)) {

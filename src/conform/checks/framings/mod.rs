@@ -1,4 +1,4 @@
-//! §2: what the three framings carry.
+//! §2: the three framings.
 
 pub(super) mod each;
 pub(super) mod unusual;
@@ -11,7 +11,7 @@ use crate::conform::stop::{Stop, Verdict, skip};
 use crate::wire::framing::Framing;
 use serde_json::Value as Json;
 
-/// Who lists only this framing, and sends only it.
+/// A handshake that lists only this framing and sends only this one.
 async fn speaking(c: &Ctx, framing: Framing) -> Verdict<Session> {
     let mut shake = c.shake("a");
     shake.framings = vec![framing.name().to_owned()];
@@ -47,7 +47,7 @@ fn to_json(text: &str) -> String {
     Json::from(text).to_string()
 }
 
-/// A Storable image of an array with its length in front.
+/// A Storable image of an array, preceded by its length.
 fn image(count: u8, items: &[u8]) -> Vec<u8> {
     let body = [b"\x05\x0b\x02\x00\x00\x00", &[count][..], items].concat();
     let mut length = vec![u8::try_from(body.len() & 127).unwrap_or_default()];

@@ -11,7 +11,7 @@ use crate::value::Value;
 use crate::wire::framing::Framing;
 use serde_json::{Value as Json, json};
 
-/// Those about one of them.
+/// The checks of one framing.
 pub(in crate::conform::checks) const CHECKS: &[Check] = &[
     check("json-space", "2.2", "White space may stand between and inside of JSON texts.")
         .by(run!(variants(Framing::Json, JSON_SPACE))),
@@ -47,7 +47,7 @@ pub(in crate::conform::checks) const CHECKS: &[Check] = &[
         .by(run!(variants(Framing::Storable, STORABLE_UNDEF))),
 ];
 
-/// JSON cannot say these strings, so octets are compared.
+/// JSON cannot represent these strings, so octets are compared.
 async fn surrogates(c: Ctx) -> Verdict {
     let mut session = speaking(&c, Framing::Cbor).await?;
     for text in [&b"\xed\xa0\x80"[..], b"\xf4\x90\x80\x80"] {
@@ -61,16 +61,16 @@ async fn surrogates(c: Ctx) -> Verdict {
     session.still_works("strings that are no Unicode").await
 }
 
-/// A value in unusual octets, and what it means in JSON.
+/// A value in an unusual encoding, and the same value as JSON.
 type Variant = (&'static [u8], &'static str);
 
-/// Lets values in unusual octets go there and back.
+/// Sends values in unusual encodings to the node and back.
 async fn variants(c: Ctx, framing: Framing, variants: &[Variant]) -> Verdict {
     let mut session = speaking(&c, framing).await?;
     for (octets, meaning) in variants {
         let whole = octets.strip_prefix(b"!");
         let octets = match whole {
-            // The whole packet, in which places are left for our port.
+            // The whole packet, with placeholders for our port.
             Some(packet) => fill_in(packet, &session.me),
             None => request(framing, &session.me, octets),
         };
@@ -98,7 +98,7 @@ async fn variants(c: Ctx, framing: Framing, variants: &[Variant]) -> Verdict {
     Ok(())
 }
 
-/// Puts the port's ID where `{ME}` stands, and its length where `{LEN}` stands.
+/// Replaces `{ME}` by the port's ID and `{LEN}` by its length.
 fn fill_in(packet: &[u8], me: &str) -> Vec<u8> {
     let to = format!("{me}#echo");
     let length = [u8::try_from(to.len()).unwrap_or(u8::MAX)];
@@ -219,7 +219,7 @@ const STORABLE_NUMBERS: &[Variant] = &[
 ];
 
 const STORABLE_REFS: &[Variant] = &[
-    // Values are counted as they begin: the packet is 0, its first string 1, and so on.
+    // Values are numbered in the order in which they begin: the packet is 0, its first string 1, and so on.
     (b"\x04\x02\x00\x00\x00\x02\x0a\x05hello\x00\x00\x00\x00\x06", "[\"hello\",\"hello\"]"),
     (
         b"\x04\x02\x00\x00\x00\x02\x04\x02\x00\x00\x00\x01\x08\x81\x04\x00\x00\x00\x00\x07",

@@ -1,4 +1,4 @@
-//! §5.1 and §5.2: what a global node tells those who monitor a family.
+//! §5.1 and §5.2: the changes that a global node reports to subscribers of a family.
 
 use super::family::Family;
 use super::global;
@@ -8,7 +8,7 @@ use crate::conform::pattern;
 use crate::conform::stop::{Verdict, ensure};
 use serde_json::{Value as Json, json};
 
-/// The checks of that.
+/// The checks of this file.
 pub(in crate::conform::checks) const CHECKS: &[Check] = &[
     global("g-mon1", "5.1", "g_mon1 is answered with all that there is.").by(run!(content)),
     global("g-mon1-empty", "5.1", "g_mon1 of an unknown family is answered with none.")

@@ -1,4 +1,4 @@
-//! A family of the database that one check has for itself, and the nodes that have to do with it.
+//! The fixture `Family`: a family of the database that only one check uses, and the nodes around it.
 
 use crate::conform::checks::{ANY, REST};
 use crate::conform::context::Ctx;
@@ -7,7 +7,7 @@ use crate::conform::stop::{Verdict, ensure, miss};
 use serde_json::{Value as Json, json};
 use std::ops::{Deref, DerefMut};
 
-/// The family, and where its nodes come from.
+/// The family, and the means to connect nodes that use it.
 pub(super) struct Family {
     pub(super) name: String,
     context: Ctx,
@@ -34,17 +34,17 @@ impl Family {
         Member { session, family: self.name.clone() }
     }
 
-    /// A connected node that has said nothing yet.
+    /// A connected node that has sent nothing yet.
     pub(super) async fn stranger(&self, name: &str) -> Verdict<Member> {
         Ok(self.member(self.context.meet(name).await?))
     }
 
-    /// A node whose connection was just closed is back, and has said nothing yet.
+    /// Reconnects a node whose connection was just closed; it has sent nothing yet.
     pub(super) async fn stranger_again(&self, name: &str) -> Verdict<Member> {
         Ok(self.member(self.context.meet_again(name).await?))
     }
 
-    /// A slave of the node, with these entries beside its address.
+    /// A slave of the node, with these entries in addition to its address.
     pub(super) async fn slave(&self, name: &str, entries: Json) -> Verdict<Member> {
         let mut slave = self.stranger(name).await?;
         let database = json!({"'l": {&*slave.me: ["127.0.0.1:1"]}});
@@ -54,7 +54,7 @@ impl Family {
         Ok(slave)
     }
 
-    /// A slave that has subscribed, and has what was there.
+    /// A slave that has subscribed to the family and received its content.
     pub(super) async fn subscriber(&self, name: &str) -> Verdict<Member> {
         let mut slave = self.slave(name, json!({})).await?;
         slave.send(json!(["", "g_mon1", self.name])).await?;
@@ -65,7 +65,7 @@ impl Family {
     /// Another global node, with these entries of its slaves. Its address leads nowhere.
     pub(super) async fn other_global(&self, name: &str, entries: Json) -> Verdict<Member> {
         let mut global = self.stranger(name).await?;
-        // It would not be global otherwise.
+        // Otherwise the node would not be global.
         global.send_all(&[json!(["", "g_slave"]), json!(["", "g_global"])]).await?;
         global.expect(json!(["", "g_global"])).await?;
         let (me, node) = (&*global.me, &*global.node);
@@ -84,7 +84,7 @@ impl Family {
     }
 }
 
-/// A node of the suite that has to do with the family.
+/// A node of the suite that uses the family.
 pub(super) struct Member {
     session: Session,
     family: String,
@@ -122,27 +122,27 @@ impl Member {
         self.updates(Json::Null, json!([key])).await
     }
 
-    /// What it is told next as a subscriber.
+    /// The next change that it is sent as a subscriber.
     pub(super) async fn is_told(&mut self, set: Json, deleted: Json) -> Verdict {
         self.gets("g_chg2", set, deleted).await
     }
 
-    /// As subscriber it is told of these entries, and of nothing deleted.
+    /// As a subscriber it is sent these entries, and no deletion.
     pub(super) async fn sees(&mut self, entries: Json) -> Verdict {
         self.is_told(entries, json!([])).await
     }
 
-    /// As subscriber it is told that this key is gone, and of nothing else.
+    /// As a subscriber it is sent the deletion of this key, and nothing else.
     pub(super) async fn sees_deleted(&mut self, key: &str) -> Verdict {
         self.is_told(json!({}), json!([key])).await
     }
 
-    /// As global node it is told of these entries, and of nothing deleted.
+    /// As a global node it is sent these entries, and no deletion.
     pub(super) async fn hears(&mut self, entries: Json) -> Verdict {
         self.gets("g_upd", entries, json!([])).await
     }
 
-    /// As global node it is told that this key is gone, and of nothing else.
+    /// As a global node it is sent the deletion of this key, and nothing else.
     pub(super) async fn hears_deleted(&mut self, key: &str) -> Verdict {
         self.gets("g_upd", json!({}), json!([key])).await
     }
@@ -154,7 +154,7 @@ impl Member {
         Ok(())
     }
 
-    /// It is told nothing more, once what `by` sent has taken effect.
+    /// It is sent nothing more, checked after everything that `by` sent has taken effect.
     pub(super) async fn is_told_nothing_of(&mut self, by: &mut Session) -> Verdict {
         by.barrier().await?;
         self.is_told_nothing().await
@@ -165,13 +165,13 @@ impl Member {
         self.nothing(any).await
     }
 
-    /// What it finds in the family when it asks.
+    /// The family's content as it gets it from a query has to be this.
     pub(super) async fn finds(&mut self, wanted: Json) -> Verdict {
         let found = self.session.family(&self.family).await?;
         ensure(found == wanted, || format!("the family is {found}, and should be {wanted}"))
     }
 
-    /// As [`Member::finds`], after a while: what goes with a connection goes in its own time.
+    /// Like [`Member::finds`], but retries for a while, since entries of a lost node disappear with a delay.
     pub(super) async fn finds_at_last(&mut self, wanted: Json) -> Verdict {
         let deadline = tokio::time::Instant::now() + self.patience;
         loop {

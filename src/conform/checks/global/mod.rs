@@ -1,4 +1,4 @@
-//! §5: the database as a global node keeps it for slaves and other global nodes.
+//! §5: the database that a global node keeps for slaves and other global nodes.
 
 pub(super) mod changes;
 mod family;
@@ -8,7 +8,7 @@ pub(super) mod queries;
 
 use crate::conform::check::{Statement, check};
 
-/// What a global node does, which shows only to who dials it.
+/// A check of a global node, which needs the suite to dial.
 const fn global(id: &'static str, section: &'static str, sentence: &'static str) -> Statement {
     check(id, section, sentence).dial()
 }

@@ -1,4 +1,4 @@
-//! §5.1 and §5.2: what global nodes tell each other, and what becomes of it.
+//! §5.1 and §5.2: what global nodes send each other, and its effects.
 
 use super::family::Family;
 use super::global;
@@ -10,7 +10,7 @@ use serde_json::json;
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
-/// The checks of that.
+/// The checks of this file.
 pub(in crate::conform::checks) const CHECKS: &[Check] = &[
     global("g-set", "5.2", "Sends another global node the merge of its slaves.")
         .by(run!(sends_set)),
@@ -210,7 +210,7 @@ async fn global_down_internal(f: Family) -> Verdict {
     }
     g.close().await;
     for family in ["'g", "'l"] {
-        // Other checks' nodes come and go there meanwhile.
+        // Meanwhile nodes of other checks come and go there.
         let deadline = Instant::now() + b.patience;
         while b.family(family).await?.get(&gone).is_some() {
             if Instant::now() > deadline {

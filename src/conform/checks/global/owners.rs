@@ -1,4 +1,4 @@
-//! §5.1 and §5.2: which of several entries of a key counts, and what goes with its node.
+//! §5.1 and §5.2: which of several entries of a key is effective, and what disappears with a node.
 
 use super::family::Family;
 use super::global;
@@ -9,7 +9,7 @@ use crate::conform::session::show_packet;
 use crate::conform::stop::{Verdict, ensure, miss};
 use serde_json::{Value as Json, json};
 
-/// The checks of that.
+/// The checks of this file.
 pub(in crate::conform::checks) const CHECKS: &[Check] = &[
     global("g-last-writer", "5.2", "Of two that set a key, the last one counts.")
         .by(run!(last_writer)),

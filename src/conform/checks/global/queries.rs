@@ -1,4 +1,4 @@
-//! §5.1 and §5.2: what a global node answers to its slaves.
+//! §5.1 and §5.2: a global node's answers to its slaves.
 
 use super::family::Family;
 use super::global;
@@ -8,7 +8,7 @@ use crate::conform::pattern;
 use crate::conform::stop::{Verdict, ensure};
 use serde_json::{Value as Json, json};
 
-/// The checks of that.
+/// The checks of this file.
 pub(in crate::conform::checks) const CHECKS: &[Check] = &[
     global("g-global", "4.2", "A node that is used as seed says g_global.").by(run!(says_global)),
     global("g-global-later", "4.2", "Says g_global to every node that connects later.")
@@ -154,7 +154,7 @@ async fn reply_ids(f: Family) -> Verdict {
 }
 
 async fn same_family(f: Family) -> Verdict {
-    // Our own text is sent as text where the framing can tell; the node's words may be octets.
+    // Our own strings are sent as text where the framing distinguishes it; the node may send octets.
     let f = f.called("caf\u{e9}");
     let mut a = f.slave("a", json!({"\u{e9}": "v"})).await?;
     a.finds(json!({"\u{e9}": "v"})).await?;

@@ -1,4 +1,4 @@
-//! §4.3 and §5.1: what a node asks of its master and tells it, and what it makes of the answers.
+//! §4.3 and §5.1: what a node requests from its master, sends to it, and does with its answers.
 
 use super::master::{Master, master};
 use crate::conform::check::{Check, check, run};
@@ -9,7 +9,7 @@ use crate::conform::session::show_packet;
 use crate::conform::stop::{Verdict, ensure};
 use serde_json::{Value as Json, json};
 
-/// The checks of that.
+/// The checks of this file.
 pub(in crate::conform::checks) const CHECKS: &[Check] = &[
     check("slave-set", "5.1", "Tells its master what it sets.").seeds(1).by(run!(sets)),
     check("slave-set-again", "5.1", "Tells nothing when it sets an equal value.")
@@ -50,7 +50,7 @@ pub(in crate::conform::checks) const CHECKS: &[Check] = &[
         .ours()
         .seeds(1)
         .by(run!(finds_nothing)),
-    // The last one, as there is no way back for a node that all of them share.
+    // Run last, since the node, which all checks share, cannot return to its earlier state.
     check("join-global", "4.2", "Becomes global when another node uses it as seed.")
         .seeds(1)
         .by(run!(becomes_global)),

@@ -1,4 +1,4 @@
-//! §5.1: what a node takes along from one master to the next.
+//! §5.1: what a node carries over from one master to the next.
 
 use super::master::Master;
 use crate::conform::check::{Check, check, run};
@@ -8,7 +8,7 @@ use crate::conform::pattern;
 use crate::conform::stop::{Verdict, ensure};
 use serde_json::json;
 
-/// The checks of that.
+/// The checks of this file.
 pub(in crate::conform::checks) const CHECKS: &[Check] = &[
     check("failover-entries", "5.1", "Sends a new master all the entries it has set.")
         .seeds(2)
@@ -91,7 +91,7 @@ async fn changes(c: Ctx) -> Verdict {
     let content = json!({"same": 1, "other": 2, "new": 3});
     next.tells_all(content.clone()).await?;
     let report = next.gets_report(json!(["label", content, ["new"], ANY, []])).await?;
-    // The reference counts each key that was there before as changed.
+    // The reference reports each key that existed before as changed.
     let changed = report.get(4).map(pattern::to_json).unwrap_or_default();
     let has_other = changed.as_array().is_some_and(|keys| keys.contains(&json!("other")));
     ensure(has_other, || format!("what it reports as changed is {changed}"))

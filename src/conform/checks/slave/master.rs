@@ -1,4 +1,4 @@
-//! The suite as the master of the node, which has a port of the test service there.
+//! The fixture `Master`: the suite as the node's master, with a port of the test service on the node.
 
 use crate::conform::checks::service::Service;
 use crate::conform::checks::{ANY, REST};
@@ -9,14 +9,14 @@ use crate::conform::stop::Verdict;
 use serde_json::{Value as Json, json};
 use std::ops::{Deref, DerefMut};
 
-/// The seed that the node takes as its master, after it got the database.
+/// The seed that the node chooses as its master, after it received the node's database.
 pub(super) async fn master(c: &Ctx) -> Verdict<Session> {
     let mut session = c.meet_at("m", 0).await?;
     database(&mut session).await?;
     Ok(session)
 }
 
-/// Another seed of the node, which waits to become its master.
+/// Another seed of the node, which may become its master later.
 pub(super) async fn next(c: &Ctx) -> Verdict<Session> {
     let mut session = c.meet_at("n", 1).await?;
     session.barrier().await?;
@@ -30,7 +30,7 @@ pub(super) async fn database(session: &mut Session) -> Verdict<Json> {
     Ok(packet.get(2).map(pattern::to_json).unwrap_or_default())
 }
 
-/// A seed that is the node's master or becomes it, and what it has the service do with a family.
+/// A seed that is or becomes the node's master, and a family that it makes the service use.
 pub(super) struct Master {
     pub(super) context: Ctx,
     pub(super) family: String,
@@ -58,13 +58,14 @@ impl Master {
         Ok(Master { family: context.name("family"), context, service })
     }
 
-    /// Another seed of the node, which waits to become its master.
+    /// Another seed of the node, which may become its master later.
     pub(super) async fn next(&self) -> Verdict<Master> {
         let service = Service::shared(&self.context, next(&self.context).await?);
         Ok(Master { context: self.context.clone(), family: self.family.clone(), service })
     }
 
-    /// It goes, and the node takes the other one. Returns the database that the node sends there.
+    /// Closes this master's connection, so that the node chooses the other one. Returns the database that
+    /// the node sends there.
     pub(super) async fn hands_over(self, next: &mut Master) -> Verdict<Json> {
         self.service.close().await;
         database(next).await
@@ -80,7 +81,7 @@ impl Master {
         self.lets(message).await
     }
 
-    /// Has the service monitor the family, and report to that port.
+    /// Makes the service monitor the family and report to that port.
     pub(super) async fn lets_watch(&mut self, label: &str, port: &str) -> Verdict {
         let message = json!(["db_mon", label, self.family, port]);
         self.lets(message).await
@@ -93,19 +94,19 @@ impl Master {
         Ok(())
     }
 
-    /// The node tells of an update of the family.
+    /// The node sends an update of the family.
     pub(super) async fn is_updated(&mut self) -> Verdict<Packet> {
         let update = json!(["", "g_upd", self.family, REST]);
         self.expect(update).await
     }
 
-    /// The node tells of no update of the family.
+    /// The node sends no update of the family.
     pub(super) async fn is_not_updated(&mut self) -> Verdict {
         let update = json!(["", "g_upd", self.family, REST]);
         self.nothing(update).await
     }
 
-    /// Tells its slave all that is in the family.
+    /// Sends its slave the whole content of the family.
     pub(super) async fn tells_all(&mut self, entries: Json) -> Verdict {
         let content = json!(["", "g_chg1", self.family, entries]);
         self.send(content).await

@@ -1,4 +1,4 @@
-//! §4.1 and §5.1: how a node joins by its seeds, and which of them is its master.
+//! §4.1 and §5.1: how a node joins through its seeds, and which one it chooses as master.
 
 use super::master::{database, master, next};
 use crate::conform::check::{Check, check, run};
@@ -9,7 +9,7 @@ use serde_json::{Value as Json, json};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-/// The checks of that.
+/// The checks of this file.
 pub(in crate::conform::checks) const CHECKS: &[Check] = &[
     check("join", "4.1", "Dials its seed and says g_slave without argument.")
         .seeds(1)
