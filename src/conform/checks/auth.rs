@@ -11,7 +11,7 @@ use serde_json::json;
 
 /// The checks of choices and tokens.
 pub(super) const CHECKS: &[Check] = &[
-    check("auth-unasked", "1", "Says its authentication line without waiting for ours.")
+    check("auth-unasked", "1", "Sends its authentication line without waiting for ours.")
         .by(run!(says_unasked)),
     check("auth-hmac", "1.5", "hmac_sha3_512 is the HMAC of its greeting, then ours.")
         .by(run!(hmac)),
@@ -24,12 +24,13 @@ pub(super) const CHECKS: &[Check] = &[
     check("auth-never-clear", "1.5", "Never sends cleartext, even if it is listed first.")
         .should()
         .by(run!(taken(|s| s.auth.insert(0, "cleartext".into())))),
-    check("auth-choice", "1.4", "Sends the first method of our list that it can.").by(run!(choice)),
-    check("choose-json", "1.4", "Sends json to who lists it first.")
+    check("auth-choice", "1.4", "Sends the first method of our list that it supports.")
+        .by(run!(choice)),
+    check("choose-json", "1.4", "Sends json to a peer that lists it first.")
         .by(run!(chooses(Framing::Json))),
-    check("choose-cbor", "1.4", "Sends cbor to who lists it first.")
+    check("choose-cbor", "1.4", "Sends cbor to a peer that lists it first.")
         .by(run!(chooses(Framing::Cbor))),
-    check("choose-storable", "1.4", "Sends storable to who lists it first.")
+    check("choose-storable", "1.4", "Sends storable to a peer that lists it first.")
         .by(run!(chooses(Framing::Storable))),
     check("mix-json-cbor", "1.4", "Takes json while it sends cbor.")
         .by(run!(mixes(Framing::Json, Framing::Cbor))),

@@ -37,7 +37,7 @@ pub(super) const CHECKS: &[Check] = &[
         .by(run!(taken(|s| s.manner = Manner::Late))),
     check("take-dribble", "1", "Takes a handshake that comes octet by octet.")
         .by(run!(taken(|s| s.manner = Manner::Dribble))),
-    check("take-crlf", "1", "Takes lines that end in CR LF, and hashes none of the ends.")
+    check("take-crlf", "1", "Takes lines that end in CR LF, and does not hash line ends.")
         .by(run!(taken(|s| s.eol = "\r\n"))),
     check("take-3kib", "1", "Takes a greeting of 3 KiB.")
         .by(run!(taken(|s| s.keys.push(("pad".into(), "x".repeat(3000)))))),
@@ -53,24 +53,20 @@ pub(super) const CHECKS: &[Check] = &[
             }
         })
     )),
-    check("take-escaped-key", "1.1", "Takes escapes in values, and a % that is none.")
+    check("take-escaped-key", "1.1", "Takes escapes in values, and a % that begins none.")
         .by(run!(taken(|s| s.keys.push(("odd".into(), "%3b%25%zz%".into()))))),
-    check("take-escaped-id", "1.1", "Takes a node ID as it is written, and undoes nothing.")
+    check("take-escaped-id", "1.1", "Takes a node ID as it is written, without decoding escapes.")
         .by(run!(taken(|s| s.node.push_str("%3bid%25")))),
     check("take-octet-id", "1.1", "Takes a node ID with octets above 127.")
         .should()
         .by(run!(octet_id)),
-    check("take-methods", "1.4", "Passes over methods that it does not know.").by(run!(taken(
-        |s| {
-            s.auth.splice(0..0, ["hmac_md6_64_256".into(), "x".into()]);
-        }
-    ))),
-    check("take-framings", "1.4", "Passes over framings that it does not know.").by(run!(taken(
-        |s| {
-            s.framings.splice(0..0, ["xml".into(), "json2".into()]);
-        }
-    ))),
-    check("take-as-perl", "1.1", "Takes the greeting that AnyEvent::MP 2.02 says.").by(run!(
+    check("take-methods", "1.4", "Skips methods that it does not know.").by(run!(taken(|s| {
+        s.auth.splice(0..0, ["hmac_md6_64_256".into(), "x".into()]);
+    }))),
+    check("take-framings", "1.4", "Skips framings that it does not know.").by(run!(taken(|s| {
+        s.framings.splice(0..0, ["xml".into(), "json2".into()]);
+    }))),
+    check("take-as-perl", "1.1", "Takes the greeting that AnyEvent::MP 2.02 sends.").by(run!(
         taken(|s| {
             let keys = [("provider", "AE-2.02"), ("peeraddr", "127.0.0.1:9"), ("gproto", "1")];
             s.keys = keys.map(|(key, value)| (key.to_owned(), value.to_owned())).to_vec();
@@ -81,8 +77,12 @@ pub(super) const CHECKS: &[Check] = &[
         .by(run!(taken(|s| s.nonce = Some(Vec::new())))),
     check("take-odd-nonce", "1.2", "Takes any octets as second line.")
         .by(run!(taken(|s| s.nonce = Some(b";=,%; \t\xe9\xff".to_vec())))),
-    check("take-claimed-tls", "1.4", "Without a certificate it does no TLS, whoever offers.")
-        .by(run!(claimed_tls)),
+    check(
+        "take-claimed-tls",
+        "1.4",
+        "Without a certificate it does not use TLS, whoever offers it.",
+    )
+    .by(run!(claimed_tls)),
     check("take-early", "1", "Takes packets in the same write as the authentication line.")
         .by(run!(early)),
     check("hold-packets", "1", "Sends no packet before it has verified the peer.")

@@ -17,17 +17,17 @@ pub(super) const CHECKS: &[Check] = &[
     check("mesh-demand", "4.3", "Dials a node whose address is known when somebody sends to it.")
         .dial()
         .by(run!(on_demand)),
-    check("mesh-queue", "4.3", "What waited for the connection arrives in order.")
+    check("mesh-queue", "4.3", "Messages queued for the connection arrive in order.")
         .dial()
         .by(run!(queue)),
     check("mesh-second", "4.3", "Tries the next address if one does not answer.")
         .should()
         .dial()
         .by(run!(second_address)),
-    check("mesh-incoming", "4.3", "What waits for a node goes out when that node dials.")
+    check("mesh-incoming", "4.3", "Messages queued for a node are sent when that node dials.")
         .dial()
         .by(run!(incoming)),
-    check("mesh-other-id", "4.3", "Goes on if another node answers on an address.")
+    check("mesh-other-id", "4.3", "Goes on trying if another node answers at an address.")
         .ours()
         .dial()
         .by(run!(other_id)),
@@ -41,8 +41,8 @@ pub(super) const CHECKS: &[Check] = &[
     check("mesh-global-again", "5.2", "Dials a node in 'g again that was lost.")
         .dial()
         .by(run!(global_mesh_again)),
-    check("mesh-again", "4.4", "A node that went away is taken again.").dial().by(run!(again)),
-    check("mesh-dead", "4.4", "A new connection replaces one that does not answer any more.")
+    check("mesh-again", "4.4", "A node that was lost is accepted again.").dial().by(run!(again)),
+    check("mesh-dead", "4.4", "A new connection replaces one that no longer answers.")
         .ours()
         .dial()
         .by(run!(replaces_dead)),
@@ -52,7 +52,7 @@ pub(super) const CHECKS: &[Check] = &[
     check("data-timeout", "3.6", "Kills the port of a data connection that does not come.")
         .should()
         .by(run!(data_timeout)),
-    check("log-monitors", "3.5", "Monitors the port to which it is to send its log.")
+    check("log-monitors", "3.5", "Monitors the port to which it sends its log.")
         .should()
         .by(run!(log_monitors)),
 ];

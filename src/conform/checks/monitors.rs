@@ -28,8 +28,7 @@ pub(super) const CHECKS: &[Check] = &[
     check("kil1-node-port", "3.1", "kil1 for the node port has no effect.")
         .ours()
         .by(run!(harmless(json!(["", "kil1", "", "reason"])))),
-    check("spawn-unknown", "3.4", "A port whose function is unknown is dead.")
-        .by(run!(spawn_unknown)),
+    check("spawn-unknown", "3.4", "A port with an unknown function dies.").by(run!(spawn_unknown)),
     check("spawn-unknown-once", "3.4", "Spawn, monitor and message in one read: one kil0.")
         .by(run!(spawn_unknown_at_once)),
     check("spawn-reason", "3.4", "The reason of a failed spawn is die, TEXT.")
@@ -41,10 +40,10 @@ pub(super) const CHECKS: &[Check] = &[
     check("spawn", "3.4", "A spawned function gets its port and all arguments.").by(run!(spawns)),
     check("spawn-order", "3", "Spawn, monitor and message of one read take effect in order.")
         .by(run!(spawn_order)),
-    check("spawn-name-taken", "3.4", "A spawn onto a name that exists changes nothing.")
+    check("spawn-name-taken", "3.4", "A spawn onto an existing name has no effect.")
         .ours()
         .by(run!(name_taken)),
-    check("port-tag-unknown", "3.1", "A port with tags only drops a message with another.")
+    check("port-tag-unknown", "3.1", "A port that only has tags drops messages with other tags.")
         .by(run!(unknown_tag)),
     check("port-order", "3.2", "Messages to one port arrive in order.").by(run!(order)),
     check("mon-alive", "3.1", "mon1 for a living port is not answered.").by(run!(alive)),
@@ -53,7 +52,7 @@ pub(super) const CHECKS: &[Check] = &[
     check("kil1-normal", "3.1", "A normal end is a kil0 without a reason.").by(run!(kil_normal)),
     check("kil0-once", "3.1", "A port that dies fires a monitor once.").by(run!(once)),
     check("mon0", "3.1", "After mon0 a monitor does not fire.").by(run!(unmonitored)),
-    check("mon0-mon1", "3.1", "A monitor that was taken back can be set again.")
+    check("mon0-mon1", "3.1", "A monitor that was removed can be set again.")
         .by(run!(monitored_again)),
     check("mon-dead", "3.1", "mon1 for a port that is dead fires at once.").by(run!(dead)),
     check("mon-die", "3.1", "A port whose code fails dies with the tag die.")
@@ -67,7 +66,7 @@ pub(super) const CHECKS: &[Check] = &[
     check("mon0-others", "3.1", "mon0 of one node leaves the monitors of others.")
         .dial()
         .by(run!(others_stay)),
-    check("mon-of-lost", "3.1", "Monitors of a lost connection are gone with it.")
+    check("mon-of-lost", "3.1", "Monitors of a lost connection are removed.")
         .dial()
         .by(run!(lost_monitors)),
     check("monitors", "3.1", "Sends mon1 when its port monitors ours, with the port's name.")

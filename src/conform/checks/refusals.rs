@@ -24,12 +24,12 @@ pub(super) const CHECKS: &[Check] = &[
         .ours()
         .by(run!(refused(|s| s.node.clear()))),
     check("refuse-own-id", "1.3", "Refuses a peer with its own node ID.").by(run!(own_id)),
-    check("refuse-mirror", "1.2", "Refuses its own greeting, said back to it.")
+    check("refuse-mirror", "1.2", "Refuses its own greeting, echoed to it.")
         .by(run!(refused(|s| s.manner = Manner::Mirror))),
     check("refuse-second", "1.3", "Closes a second connection of a node, keeps the first.")
         .dial()
         .by(run!(second)),
-    check("refuse-methods", "1.4", "Closes if it can send none of our methods.")
+    check("refuse-methods", "1.4", "Closes if it supports none of our methods.")
         .by(run!(refused(|s| s.auth = vec!["hmac_md6_64_256".into()]))),
     check("refuse-no-methods", "1.4", "Closes if we list no method.")
         .by(run!(refused(|s| s.auth.clear()))),
@@ -47,7 +47,7 @@ pub(super) const CHECKS: &[Check] = &[
     )),
     check("refuse-secret", "1.5", "Refuses a token made with a wrong secret.")
         .by(run!(secret(|secret| *secret = b"wrong".to_vec(), "hmac_sha3_512"))),
-    check("refuse-longer", "1.5", "Refuses a token made with the secret and more.")
+    check("refuse-longer", "1.5", "Refuses a token made with a longer secret.")
         .by(run!(secret(|secret| secret.push(b's'), "hmac_sha3_512"))),
     check("refuse-shorter", "1.5", "Refuses a token made with a part of the secret.")
         .by(run!(secret(|secret| secret.truncate(secret.len() - 1), "hmac_sha3_512"))),
@@ -63,9 +63,9 @@ pub(super) const CHECKS: &[Check] = &[
         .by(run!(token("hmac_sha3_512", Token::Swapped))),
     check("refuse-joined", "1.5", "Refuses a token of lines without their ends.")
         .by(run!(token("hmac_sha3_512", Token::WithoutLineEnds))),
-    check("refuse-anon", "1.5", "Refuses tls_anon outside of TLS.")
+    check("refuse-anon", "1.5", "Refuses tls_anon without TLS.")
         .by(run!(token("tls_anon", Token::Exactly(String::new())))),
-    check("refuse-tls-token", "1.5", "Refuses tls_sha3_512 outside of TLS.")
+    check("refuse-tls-token", "1.5", "Refuses tls_sha3_512 without TLS.")
         .by(run!(token("tls_sha3_512", Token::Right))),
     check("refuse-method", "1.5", "Refuses an unknown method.")
         .by(run!(token("hmac_md6_64_256", Token::Exactly("00".repeat(64))))),
@@ -80,11 +80,11 @@ pub(super) const CHECKS: &[Check] = &[
         .by(run!(refused(|s| s.framing = Some(String::new())))),
     check("refuse-no-auth", "1.5", "Refuses packets in the place of authentication.")
         .by(run!(no_auth)),
-    check("refuse-silence", "1", "Gives up on who says nothing for monitor_timeout.")
+    check("refuse-silence", "1", "Closes if a peer sends nothing for monitor_timeout.")
         .by(run!(silence(Manner::Never))),
-    check("refuse-half", "1", "Gives up on who greets, and then says nothing.")
+    check("refuse-half", "1", "Closes if a peer greets and then sends nothing.")
         .by(run!(silence(Manner::AtOnce))),
-    check("refuse-spares", "1.3", "Whoever is refused, the others are served on.")
+    check("refuse-spares", "1.3", "Refusing one peer does not disturb the others.")
         .dial()
         .by(run!(spares)),
 ];

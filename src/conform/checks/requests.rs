@@ -13,7 +13,7 @@ use std::time::SystemTime;
 /// The checks of requests.
 pub(super) const CHECKS: &[Check] = &[
     check("keepalive", "2", "Ignores [] and [\"\"].").by(run!(ignored(json!([[], [""], []])))),
-    check("port-unknown", "3.1", "Drops a message to a port that is not there.")
+    check("port-unknown", "3.1", "Drops a message to a port that does not exist.")
         .by(run!(ignored(json!([["no-such-port", "lost", 1], ["no-such-port"]])))),
     check("port-number", "2", "Takes a number as the name of a port.")
         .by(run!(ignored(json!([[42, "lost"], [1.5, "lost"]])))),
@@ -21,9 +21,9 @@ pub(super) const CHECKS: &[Check] = &[
         .by(run!(ignored(json!([["", "devnull"], ["", "devnull", 1, [2], {"three": 3}]])))),
     check("request-empty", "3.3", "Ignores a request with the empty name.")
         .by(run!(ignored(json!([["", "", 1, 2]])))),
-    check("request-unknown", "3.3", "Survives a call of a function that is not there.")
+    check("request-unknown", "3.3", "Survives a call of a function that does not exist.")
         .by(run!(ignored(json!([["", "Conform::Nothing::here", 1, 2]])))),
-    check("snd-echo", "3.3", "snd relays a message, its elements as they were.").by(run!(echo)),
+    check("snd-echo", "3.3", "snd relays a message with its elements unchanged.").by(run!(echo)),
     check("snd-empty", "3.3", "snd relays a message without elements.").by(run!(empty)),
     check("snd-self", "3.3", "snd to the node itself is a request to it.").by(run!(to_itself)),
     check("snd-other", "3.3", "snd relays to another connected node.").dial().by(run!(to_another)),
@@ -32,7 +32,7 @@ pub(super) const CHECKS: &[Check] = &[
         .by(run!(ignored(json!([["", "snd", "nobody-knows-this-node#port", "lost"]])))),
     check("order-requests", "3", "Answers requests in the order in which they came.")
         .by(run!(order)),
-    check("order-many", "3.2", "A thousand messages come in order, none is missing.")
+    check("order-many", "3.2", "A thousand messages arrive in order, and none is missing.")
         .by(run!(many)),
     check("can-known", "3.3", "can answers \"1\" for each of the requests that there are.")
         .by(run!(can_known)),

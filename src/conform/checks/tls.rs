@@ -28,7 +28,7 @@ pub(super) const CHECKS: &[Check] = &[
     check("tls-client-presents", "1.6", "Presents the certificate of the network as client.")
         .by(run!(presents(GREATEST))),
     check("tls-hmac", "1.5", "Takes hmac_sha3_512 inside TLS too.").by(run!(hmac)),
-    check("tls-only-hmac", "1.4", "Sends hmac_sha3_512 inside TLS to who lists only that.")
+    check("tls-only-hmac", "1.4", "Sends hmac_sha3_512 inside TLS to a peer that lists only that.")
         .ours()
         .by(run!(only_hmac)),
     check("tls-13", "1.6", "Speaks TLS 1.3.")
@@ -37,11 +37,12 @@ pub(super) const CHECKS: &[Check] = &[
     check("tls-12", "1.6", "Speaks TLS 1.2.")
         .should()
         .by(run!(up(SMALLEST, |tls| tls.only = Some(&rustls::version::TLS12)))),
-    check("tls-early", "1", "Takes packets behind the authentication line inside TLS.")
+    check("tls-early", "1", "Takes packets after the authentication line inside TLS.")
         .by(run!(early)),
     check("tls-1.7", "1.4", "Any tls=1.x wants TLS.").by(run!(minor_version)),
     check("tls-2.0", "1.4", "A key tls=2.0 is no wish for this TLS.").by(run!(without("2.0"))),
-    check("tls-absent", "1.4", "Does no TLS with who does not want it.").by(run!(without(""))),
+    check("tls-absent", "1.4", "Does not use TLS with a peer that does not offer it.")
+        .by(run!(without(""))),
     check("tls-stranger", "1.6", "As server refuses a certificate that nobody trusts.")
         .by(run!(stranger(SMALLEST))),
     check("tls-client-stranger", "1.6", "As client refuses a certificate that nobody trusts.")
@@ -53,7 +54,7 @@ pub(super) const CHECKS: &[Check] = &[
         .by(run!(refused_token(Some("tls_sha3_512"), Token::Exactly(String::new())))),
     check("tls-wrong-secret", "1.5", "Refuses a wrong HMAC inside TLS.")
         .by(run!(refused_token(Some("hmac_sha3_512"), Token::Swapped))),
-    check("tls-plain", "1.4", "Refuses who wanted TLS and goes on without.")
+    check("tls-plain", "1.4", "Refuses a peer that offered TLS and goes on without it.")
         .by(run!(goes_on_plain)),
 ];
 

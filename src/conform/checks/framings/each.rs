@@ -29,9 +29,9 @@ macro_rules! for_each_framing {
 
 /// The checks that are the same for every framing.
 pub(in crate::conform::checks) const CHECKS: &[Check] = for_each_framing! {
-    "strings" "2.1" "Strings of octets and of characters pass as they are." strings;
+    "strings" "2.1" "Strings of octets and of characters pass unchanged." strings;
     "numbers" "2.1" "Numbers pass as the same numbers." numbers;
-    "structures" "2.1" "Arrays, hashes, undef and booleans pass as they are." structures;
+    "structures" "2.1" "Arrays, hashes, undef and booleans pass unchanged." structures;
     "cut" "2" "Packets may come octet by octet." cut;
     "packed" "2" "A hundred packets may come in one read, the last one cut." packed;
     "large" "2.1" "A string of one MiB passes." large;

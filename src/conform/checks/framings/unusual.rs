@@ -13,7 +13,7 @@ use serde_json::{Value as Json, json};
 
 /// The checks of one framing.
 pub(in crate::conform::checks) const CHECKS: &[Check] = &[
-    check("json-space", "2.2", "White space may stand between and inside of JSON texts.")
+    check("json-space", "2.2", "White space is allowed between and inside JSON texts.")
         .by(run!(variants(Framing::Json, JSON_SPACE))),
     check("json-escapes", "2.2", "Escapes in JSON strings stand for their characters.")
         .by(run!(variants(Framing::Json, JSON_ESCAPES))),
@@ -25,7 +25,7 @@ pub(in crate::conform::checks) const CHECKS: &[Check] = &[
         .by(run!(variants(Framing::Cbor, CBOR_HEADS))),
     check("cbor-floats", "2.3", "Floats may have 16, 32 or 64 bits.")
         .by(run!(variants(Framing::Cbor, CBOR_FLOATS))),
-    check("cbor-tags", "2.3", "Of an unknown tag the content counts.")
+    check("cbor-tags", "2.3", "The content of an unknown tag is used.")
         .by(run!(variants(Framing::Cbor, CBOR_TAGS))),
     check("cbor-stringrefs", "2.3", "References to strings sent before are resolved.")
         .by(run!(variants(Framing::Cbor, CBOR_STRINGREFS))),
@@ -33,7 +33,7 @@ pub(in crate::conform::checks) const CHECKS: &[Check] = &[
         .by(run!(variants(Framing::Cbor, CBOR_SHARED))),
     check("cbor-text-names", "2.1", "Names of requests and ports may come as text.")
         .by(run!(variants(Framing::Cbor, CBOR_TEXT))),
-    check("cbor-surrogates", "2.1", "Strings that are no Unicode pass as they are.")
+    check("cbor-surrogates", "2.1", "Strings that are not Unicode pass unchanged.")
         .by(run!(surrogates)),
     check("storable-strings", "2.4", "All opcodes of strings are read.")
         .by(run!(variants(Framing::Storable, STORABLE_STRINGS))),

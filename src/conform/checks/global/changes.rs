@@ -10,26 +10,29 @@ use serde_json::{Value as Json, json};
 
 /// The checks of this file.
 pub(in crate::conform::checks) const CHECKS: &[Check] = &[
-    global("g-mon1", "5.1", "g_mon1 is answered with all that there is.").by(run!(content)),
+    global("g-mon1", "5.1", "g_mon1 is answered with the whole family.").by(run!(content)),
     global("g-mon1-empty", "5.1", "g_mon1 of an unknown family is answered with none.")
         .by(run!(no_content)),
-    global("g-chg2-set", "5.1", "Subscribers see what is set.").by(run!(sees_set)),
-    global("g-chg2-delete", "5.1", "Subscribers see what is deleted.").by(run!(sees_deletion)),
+    global("g-chg2-set", "5.1", "Subscribers are sent keys that are set.").by(run!(sees_set)),
+    global("g-chg2-delete", "5.1", "Subscribers are sent keys that are deleted.")
+        .by(run!(sees_deletion)),
     global("g-chg2-form", "5.2", "g_chg2 has both the entries set and the keys deleted.")
         .by(run!(change_form)),
-    global("g-chg2-both", "5.2", "Of one g_upd what is set applies before what is deleted.")
+    global("g-chg2-both", "5.2", "Within one g_upd, sets are applied before deletions.")
         .by(run!(set_and_delete)),
-    global("g-chg2-equal", "5.2", "A value set to an equal one is passed on.")
+    global("g-chg2-equal", "5.2", "Setting a key to an equal value is passed on.")
         .by(run!(equal_value)),
-    global("g-chg2-own", "5.1", "A subscriber sees its own changes too.").by(run!(own_changes)),
-    global("g-chg2-order", "5", "Changes come in the order in which they were made.")
+    global("g-chg2-own", "5.1", "A subscriber is sent its own changes too.").by(run!(own_changes)),
+    global("g-chg2-order", "5", "Changes arrive in the order in which they were made.")
         .by(run!(changes_in_order)),
-    global("g-chg2-family", "5.1", "A subscriber sees nothing of other families.")
+    global("g-chg2-family", "5.1", "A subscriber is sent nothing about other families.")
         .by(run!(other_families)),
-    global("g-upd-null", "5.1", "g_upd may have undef for what is set.").by(run!(null_set)),
-    global("g-upd-lists", "5.2", "g_upd may have both, and empty ones.").by(run!(empty_update)),
-    global("g-mon0", "5.1", "After g_mon0 no change is told.").by(run!(unsubscribed)),
-    global("g-mon1-twice", "5.2", "Two g_mon1 are answered twice, and are one subscription.")
+    global("g-upd-null", "5.1", "g_upd may have undef in place of the set entries.")
+        .by(run!(null_set)),
+    global("g-upd-lists", "5.2", "g_upd may have both parts, and empty ones.")
+        .by(run!(empty_update)),
+    global("g-mon0", "5.1", "After g_mon0 no change is sent.").by(run!(unsubscribed)),
+    global("g-mon1-twice", "5.2", "Two g_mon1 get two answers, but make one subscription.")
         .by(run!(subscribed_twice)),
 ];
 

@@ -16,7 +16,7 @@ pub(in crate::conform::checks) const CHECKS: &[Check] = &[
         .by(run!(sends_set)),
     global("g-set-itself", "5.2", "That merge has its own addresses, and both in 'g.")
         .by(run!(sends_itself)),
-    global("g-set-own", "5.2", "That merge has nothing of what other global nodes have.")
+    global("g-set-own", "5.2", "That merge has no entries of other global nodes.")
         .by(run!(sends_no_others)),
     global("g-set-merge", "5.2", "Slaves see the entries of other global nodes.").by(run!(merges)),
     global("g-set-mirror", "5.2", "Sets the address of another global node itself.")
@@ -31,33 +31,34 @@ pub(in crate::conform::checks) const CHECKS: &[Check] = &[
         .by(run!(tells_global)),
     global("g-tells-delete", "5.2", "Tells other global nodes what its slaves delete.")
         .by(run!(tells_deletion)),
-    global("g-tells-down", "5.2", "Tells other global nodes what goes with a slave.")
+    global("g-tells-down", "5.2", "Tells other global nodes which keys of a lost slave are gone.")
         .by(run!(tells_loss)),
-    global("g-tells-no-echo", "5.2", "Does not tell a global node what another one told.")
+    global("g-tells-no-echo", "5.2", "Does not pass on what another global node sent.")
         .by(run!(tells_no_echo)),
-    global("g-hears", "5.2", "Tells subscribers what other global nodes tell.").by(run!(hears)),
+    global("g-hears", "5.2", "Tells subscribers what other global nodes set.").by(run!(hears)),
     global("g-hears-delete", "5.2", "Tells subscribers what other global nodes delete.")
         .by(run!(hears_deletion)),
-    global("g-global-first", "5.2", "A slave's value counts when a global node deletes its own.")
+    global("g-global-first", "5.2", "A slave's value is used when a global node deletes its own.")
         .by(run!(slave_has_it)),
     global("g-global-has", "5.2", "A slave's deleted key gets the value of a global node.")
         .by(run!(global_has_it)),
-    global("g-global-down", "5.2", "The entries of a global node go with it.")
+    global("g-global-down", "5.2", "The entries of a lost global node are deleted.")
         .by(run!(global_down)),
-    global("g-global-down-g", "5.2", "A lost global node is in 'g no more, nor its address in 'l.")
-        .by(run!(global_down_internal)),
-    global("g-global-turns", "5.2", "The entries of a slave that turns global go.")
+    global(
+        "g-global-down-g",
+        "5.2",
+        "A lost global node is removed from 'g, and its address from 'l.",
+    )
+    .by(run!(global_down_internal)),
+    global("g-global-turns", "5.2", "The entries of a slave that becomes global are deleted.")
         .by(run!(turns_global)),
-    global("g-turns-keeps", "5.2", "Its subscriptions stay.").by(run!(turns_and_listens)),
-    global("g-stranger", "5.2", "Takes g_upd of a node that is neither slave nor global.")
+    global("g-turns-keeps", "5.2", "The subscriptions of a slave that becomes global stay.")
+        .by(run!(turns_and_listens)),
+    global("g-stranger", "5.2", "Accepts g_upd from a node that is neither slave nor global.")
         .should()
         .by(run!(stranger)),
-    global(
-        "g-stranger-untold",
-        "5.2",
-        "Tells other global nodes nothing of what such a node sets.",
-    )
-    .by(run!(stranger_untold)),
+    global("g-stranger-untold", "5.2", "Does not tell other global nodes what such a node sets.")
+        .by(run!(stranger_untold)),
 ];
 
 async fn sends_set(f: Family) -> Verdict {

@@ -11,20 +11,21 @@ use serde_json::{Value as Json, json};
 
 /// The checks of this file.
 pub(in crate::conform::checks) const CHECKS: &[Check] = &[
-    global("g-last-writer", "5.2", "Of two that set a key, the last one counts.")
+    global("g-last-writer", "5.2", "If two nodes set a key, the last value is used.")
         .by(run!(last_writer)),
     global("g-other-owner", "5.2", "A deleted key that another slave still has gets its value.")
         .by(run!(other_owner)),
-    global("g-lesser-owner", "5.2", "Who deletes a value that does not count changes nothing.")
+    global("g-lesser-owner", "5.2", "Deleting a value that is not in use changes nothing.")
         .by(run!(lesser_owner)),
     global("g-equal-number", "5.2", "A number and the string of its digits are equal values.")
         .by(run!(number_and_string)),
     global("g-undef", "5.2", "undef is a value, and not the empty string.").by(run!(undef_value)),
-    global("g-down", "5.2", "The entries of a node go with it.").by(run!(goes_down)),
-    global("g-down-owner", "5.2", "What a lost node shared with another one stays.")
+    global("g-down", "5.2", "The entries of a lost node are deleted.").by(run!(goes_down)),
+    global("g-down-owner", "5.2", "Keys that another node has too stay when a node is lost.")
         .by(run!(goes_down_sharing)),
-    global("g-down-address", "5.2", "The address of a node goes with it.").by(run!(address_goes)),
-    global("g-down-monitors", "5.2", "The subscriptions of a node go with it.")
+    global("g-down-address", "5.2", "The address of a lost node is deleted.")
+        .by(run!(address_goes)),
+    global("g-down-monitors", "5.2", "The subscriptions of a lost node end.")
         .ours()
         .by(run!(subscriptions_go)),
 ];

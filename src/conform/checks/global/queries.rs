@@ -10,8 +10,9 @@ use serde_json::{Value as Json, json};
 
 /// The checks of this file.
 pub(in crate::conform::checks) const CHECKS: &[Check] = &[
-    global("g-global", "4.2", "A node that is used as seed says g_global.").by(run!(says_global)),
-    global("g-global-later", "4.2", "Says g_global to every node that connects later.")
+    global("g-global", "4.2", "A node that is used as a seed sends g_global.")
+        .by(run!(says_global)),
+    global("g-global-later", "4.2", "Sends g_global to every node that connects later.")
         .by(run!(says_global_later)),
     global("g-find", "5.1", "Answers g_find of a node with its addresses.").by(run!(find)),
     global("g-find-unknown", "5.1", "Answers g_find of a node that nobody knows with undef.")
@@ -19,7 +20,7 @@ pub(in crate::conform::checks) const CHECKS: &[Check] = &[
     global("g-find-itself", "5.1", "Knows its own addresses.").by(run!(find_itself)),
     global("g-slave-db", "5.2", "g_slave with a database makes its entries visible.")
         .by(run!(slave_database)),
-    global("g-slave-nothing", "5.2", "g_slave without a database takes nothing away.")
+    global("g-slave-nothing", "5.2", "g_slave without a database removes nothing.")
         .by(run!(slave_again)),
     global("g-slave-replaces", "5.2", "A second g_slave replaces the first database.")
         .ours()

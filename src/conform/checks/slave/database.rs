@@ -40,7 +40,7 @@ pub(in crate::conform::checks) const CHECKS: &[Check] = &[
     check("slave-mon0", "5.1", "Ends the subscription with the last monitor.")
         .seeds(1)
         .by(run!(unsubscribes)),
-    check("slave-chg-stranger", "5.1", "Ignores changes from who is not its master.")
+    check("slave-chg-stranger", "5.1", "Ignores changes from nodes that are not its master.")
         .seeds(2)
         .by(run!(ignores_strangers)),
     check("slave-find", "4.3", "Asks its master for a node, dials it, and sends.")
@@ -51,7 +51,7 @@ pub(in crate::conform::checks) const CHECKS: &[Check] = &[
         .seeds(1)
         .by(run!(finds_nothing)),
     // Run last, since the node, which all checks share, cannot return to its earlier state.
-    check("join-global", "4.2", "Becomes global when another node uses it as seed.")
+    check("join-global", "4.2", "Becomes global when another node uses it as a seed.")
         .seeds(1)
         .by(run!(becomes_global)),
 ];

@@ -16,7 +16,7 @@ pub(in crate::conform::checks) const CHECKS: &[Check] = &[
     check("failover-monitors", "5.1", "Monitors its families at the new master.")
         .seeds(2)
         .by(run!(monitors)),
-    check("failover-queries", "5.1", "Asks the new master what the old one left open.")
+    check("failover-queries", "5.1", "Asks the new master what the old one did not answer.")
         .seeds(2)
         .by(run!(queries)),
     check(
@@ -26,10 +26,10 @@ pub(in crate::conform::checks) const CHECKS: &[Check] = &[
     )
     .seeds(2)
     .by(run!(search)),
-    check("failover-changes", "5.1", "Reports what is different at the new master.")
+    check("failover-changes", "5.1", "Reports what differs at the new master.")
         .seeds(2)
         .by(run!(changes)),
-    check("failover-unchanged", "5.1", "Reports nothing of what is the same there.")
+    check("failover-unchanged", "5.1", "Does not report what is the same there.")
         .ours()
         .seeds(2)
         .by(run!(unchanged)),

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 /// The checks of this file.
 pub(in crate::conform::checks) const CHECKS: &[Check] = &[
-    check("join", "4.1", "Dials its seed and says g_slave without argument.")
+    check("join", "4.1", "Dials its seed and sends g_slave without an argument.")
         .seeds(1)
         .by(run!(joins)),
     check("join-master", "5.1", "Takes the seed as its master and sends it its database.")
@@ -26,16 +26,16 @@ pub(in crate::conform::checks) const CHECKS: &[Check] = &[
     check("seed-other-again", "4.1", "Dials a lost seed again that is not its master.")
         .seeds(2)
         .by(run!(dials_other_again)),
-    check("seed-late", "4.1", "Goes on dialling a seed that refused it several times.")
+    check("seed-late", "4.1", "Keeps dialling a seed that refused it several times.")
         .seeds(1)
         .by(run!(dials_after_refusals)),
     check("seed-refused", "4.1", "Dials a seed again that closed before its greeting.")
         .seeds(1)
         .by(run!(dials_after_refusal)),
-    check("seed-master-again", "5.1", "Sends a master that came back its database again.")
+    check("seed-master-again", "5.1", "Sends its database again to a master that came back.")
         .seeds(1)
         .by(run!(adopts_again)),
-    check("failover", "5.1", "Takes the next seed as master when the master is lost.")
+    check("failover", "5.1", "Chooses the next seed as master when the master is lost.")
         .seeds(2)
         .by(run!(failover)),
     check("failover-stays", "5.1", "Stays with its master when an old one comes back.")
