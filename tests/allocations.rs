@@ -1,4 +1,4 @@
-//! Messages cost no allocations beyond what the type that is asked for owns.
+//! Messages need no allocations beyond those of the requested type.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -10,10 +10,10 @@ use std::sync::{Arc, Mutex};
 struct Counting;
 
 static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
-/// The counter is one for all threads, so that one test runs at a time.
+/// All threads share one counter, so only one test runs at a time.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
-// SAFETY: everything is passed on to the system's allocator as it came.
+// SAFETY: every call is passed on unchanged to the system's allocator.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALLOCATIONS.fetch_add(1, Relaxed);
@@ -37,7 +37,7 @@ unsafe impl GlobalAlloc for Counting {
 static ALLOCATOR: Counting = Counting;
 
 const MESSAGES: u64 = 20_000;
-/// Buffers that grow, tasks of the runtime and the protocol's own packets.
+/// Allowance for growing buffers, tasks of the runtime and the protocol's own packets.
 const ALLOWANCE: u64 = MESSAGES / 20;
 
 async fn node(id: &str, seed: Option<&Node>) -> Node {
@@ -52,7 +52,7 @@ async fn node(id: &str, seed: Option<&Node>) -> Node {
     node
 }
 
-/// Sends messages one after another and lets each batch of them arrive; the allocations of that.
+/// The number of allocations of sending messages and letting each batch of them arrive.
 async fn count(from: &Node, to: &PortId, seen: &AtomicU64) -> u64 {
     let mut before = 0;
     for run in 0..2 {

@@ -1,4 +1,4 @@
-//! The command's grammar and what chains of subcommands leave in the file.
+//! The command's grammar, and the effect of chains of subcommands on the rc file.
 #![allow(missing_docs, clippy::unwrap_used)]
 
 use serde_json::{Value, json};
@@ -63,7 +63,7 @@ impl Bench {
         serde_json::from_slice(&fs::read(self.rc()).unwrap()).unwrap()
     }
 
-    /// Runs a wrong line on a file that has something, and returns its only line.
+    /// Runs an invalid command line on a file with content, and returns the only line of its output.
     fn complaint(arguments: &[&str]) -> String {
         let before = r#"{"version":1,"secret":"kept"}"#;
         let bench = Self::with(before);
@@ -448,8 +448,8 @@ fn the_scripts_for_shells_ask_the_command_itself() {
     assert!(bench.run(&["man"]).stdout.starts_with(".TH AEMP 1"));
 }
 
-/// Runs the command where no file can have more than a kilobyte: as on a full disk, what is written
-/// beyond that fails, or ends the process on the spot.
+/// Runs the command with a file size limit of one kilobyte: as on a full disk, writing more fails, or
+/// kills the process immediately.
 fn on_a_full_disk(bench: &Bench, before: &str, arguments: &[&str]) -> Output {
     let script = format!("{before} ulimit -f 1; exec \"$0\" \"$@\"");
     let mut command = Command::new("/bin/sh");
@@ -469,7 +469,7 @@ fn where_the_disk_is_full_the_old_configuration_stays() {
         assert_eq!(said.contains("cannot write the configuration"), !before.is_empty(), "{said}");
         assert_eq!(fs::read_to_string(bench.rc()).unwrap(), content);
     }
-    // What was left behind disturbs nobody.
+    // Files that it left behind do no harm.
     let after = json!({"version": 1, "secret": value, "nodeid": "other"});
     assert_eq!(bench.after(&["setnodeid", "other"]), after);
     assert_eq!(fs::read_to_string(bench.rc().with_file_name("rc~")).unwrap(), content);

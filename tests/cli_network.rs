@@ -179,8 +179,8 @@ fn top_prints_what_nodes_tell_about_themselves() {
 fn logs_of_other_nodes_are_printed() {
     let network = Network::start();
     let logs = Running::start(network.command(&["logs", "info", "--json"]));
-    // Nobody says when the seed has been asked for its lines, so it gets something to say until
-    // they come.
+    // There is no sign that the seed has been asked for its lines, so it logs something until they
+    // arrive.
     let give_up = Instant::now() + PATIENCE;
     let line = loop {
         network.success(&["snd", "seed", "devnull"]);

@@ -1,4 +1,4 @@
-//! `aemp relay` and `aemp replay`: octets pass unchanged, and are told and recorded as they are.
+//! `aemp relay` and `aemp replay`: octets pass unchanged, and are shown and recorded correctly.
 #![allow(missing_docs, clippy::unwrap_used)]
 
 mod cli_support;
@@ -11,7 +11,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::Path;
 
-/// A relay before this address, and the address where it listens.
+/// A relay in front of this address, and the address on which it listens.
 fn relay(target: &str, options: &[&str]) -> (Running, String) {
     let mut command = aemp();
     command.args(["relay", "127.0.0.1:0", target]).args(options);

@@ -1,4 +1,4 @@
-//! `aemp run`: how a node starts, lives under its watchdog, and ends.
+//! `aemp run`: the start of a node, its watchdog, and its end.
 #![allow(missing_docs, clippy::unwrap_used)]
 
 mod cli_support;
@@ -60,7 +60,7 @@ fn a_node_does_not_outlive_its_watchdog() {
     connection.read_line(&mut greeting).unwrap();
     assert!(greeting.starts_with("aemp;1"), "{greeting}");
     node.child.kill().unwrap();
-    // The end of the connection is that of the process.
+    // The connection ends when the process ends.
     let ended = connection.read_to_end(&mut Vec::new());
     assert!(!ended.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock));
 }
@@ -102,7 +102,7 @@ fn a_node_that_hangs_is_started_again() {
     let node =
         Running::node(&["nodeid", "n", "secret", "x", "binds", "127.0.0.1:0", "heartbeat", "2"]);
     node.address();
-    // From then on it gives its watchdog signs of life.
+    // From then on it sends its watchdog signs of life.
     node.signal("HUP");
     node.line_with("are read again");
     signal("STOP", node.watched());

@@ -1,4 +1,4 @@
-//! What the subcommands for people at a terminal do there.
+//! The interactive subcommands on a terminal.
 
 // Helpers of tests may fail loudly, but clippy sees only functions marked as tests as such.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
@@ -60,7 +60,7 @@ fn top_keeps_its_headings_whole_in_a_window_that_becomes_narrow() {
     };
     top.shows("all headings", |screen| headings(screen).len() == 10);
     top.resize((60, 24));
-    // What was drawn for the wide window may come first.
+    // Output for the wide window may come first.
     top.shows("headings as fit", |screen| {
         headings(screen) == ["NODE", "ROLE", "PKT/S", "OCTETS/S", "ANSWER"]
     });

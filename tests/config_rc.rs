@@ -1,4 +1,4 @@
-//! The rc file on disk: private, replaced as a whole, and nothing is lost among many writers.
+//! The rc file on disk: private, replaced atomically, with no change lost among concurrent writers.
 #![allow(missing_docs, clippy::unwrap_used)]
 
 use aemp::config::rc::{RcError, Scope};
@@ -170,7 +170,7 @@ fn a_hundred_threads_lose_no_change() {
     assert_eq!(writers, (0..100).collect::<Vec<_>>());
 }
 
-/// Not a test of its own: what the processes of the tests below do.
+/// Not a test by itself: the code of the child processes of the tests below.
 #[test]
 fn writer_process() {
     let Some(path) = std::env::var_os("CONFIG_RC_TEST_PATH") else {
@@ -221,7 +221,7 @@ fn killed_processes_leave_one_whole_version() {
     for round in 0..5 {
         let mut writers: Vec<_> =
             (0..2).map(|writer| start_writer(&path, writer, usize::MAX)).collect();
-        // The file has to be whole at any moment: look until the writers have written, then kill.
+        // The file has to be complete at any moment: read it until the writers have written, then kill them.
         let before = json_in(&path)["writer-0"].as_u64().unwrap_or(0);
         while json_in(&path)["writer-0"].as_u64().unwrap_or(0) <= before + round {
             assert!(writers.iter_mut().all(|writer| writer.try_wait().unwrap().is_none()));

@@ -1,4 +1,4 @@
-//! What the typed settings make of the rc file and the arguments.
+//! The typed settings that result from the rc file and the arguments.
 #![allow(missing_docs, clippy::unwrap_used)]
 
 use aemp::config::settings::{CredentialsError, HandshakeLimits};

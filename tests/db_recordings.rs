@@ -1,5 +1,5 @@
-//! The recorded conversations about the database, replayed: fed what one node's peer and program
-//! did, our database sends what that node sent and reports what its callbacks saw.
+//! Replays of recorded database conversations: given the actions of a node's peer and program, our
+//! database sends what that node sent, and reports what its callbacks got.
 
 // Helpers of tests may fail loudly, but clippy sees only functions marked as tests as such.
 #![allow(clippy::unwrap_used)]
@@ -70,7 +70,7 @@ impl Recording {
             .collect()
     }
 
-    /// What the callbacks of a side saw: label, then what each got.
+    /// What the callbacks of a side got: the label, then the arguments.
     fn callbacks(&self, side: &str) -> Vec<Json> {
         let steps = self.head["steps"].as_array().unwrap();
         let events = steps.last().unwrap()[format!("events_{side}")].as_array().unwrap();
@@ -89,7 +89,7 @@ struct Replay<'a> {
     now: Duration,
     peer: NodeId,
     sent: Vec<Packed>,
-    /// Labels and contents of what the program watches.
+    /// Labels and contents of the families that the program monitors.
     monitors: BTreeMap<DbMonitorId, (String, serde_json::Map<String, Json>)>,
     queries: BTreeMap<QueryId, &'static str>,
     callbacks: Vec<Json>,
@@ -163,7 +163,7 @@ impl<'a> Replay<'a> {
         self.queries.insert(id, label);
     }
 
-    /// What the Perl program did, by its text.
+    /// The actions of the Perl program, from its source text.
     fn step(&mut self, perl: &str) {
         let perl = perl.strip_suffix("; 1").unwrap_or(perl);
         match perl {
@@ -312,7 +312,7 @@ fn seen(answer: DbAnswer) -> Json {
     }
 }
 
-/// What is compared of a request: hashes have no order, nor have keys and values in a reply.
+/// The normalized form of a request: hashes, and keys and values in replies, have no order.
 fn comparable(packet: &Packed) -> Value {
     let mut values = packet.as_elements().to_values().unwrap();
     if values[0].perl_eq(&"g_reply".into())

@@ -1,4 +1,4 @@
-//! The pages of the documentation lead somewhere: every link, every heading that one names.
+//! All links between the pages of the documentation are valid, including those to headings.
 
 // Helpers of tests may fail loudly, but clippy sees only functions marked as tests as such.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
@@ -18,7 +18,7 @@ fn pages() -> Vec<PathBuf> {
     pages
 }
 
-/// The lines of a page that are text, not code.
+/// The lines of a page that are not code.
 fn prose(page: &str) -> impl Iterator<Item = &str> {
     let mut in_code = false;
     page.lines().filter(move |line| {
@@ -30,7 +30,7 @@ fn prose(page: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// What a heading is called in links: lower case, blanks as dashes, without other punctuation.
+/// A heading's anchor: lower case, blanks as dashes, without other punctuation.
 fn anchor(heading: &str) -> String {
     let kept = heading.trim().to_lowercase();
     let kept = kept.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));

@@ -1,6 +1,6 @@
 //! The examples as processes that talk to each other, and the demo made of them.
 //!
-//! They with their Perl twins: `compat-tests/tests/examples.rs`.
+//! `compat-tests/tests/examples.rs` runs them with their Perl counterparts.
 
 // Helpers of tests may fail loudly, but clippy sees only functions marked as tests as such.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
@@ -12,7 +12,7 @@ mod process;
 use process::{Process, Stream};
 use std::path::{Path, PathBuf};
 
-/// The seed's secret goes the way that people would take: by the rc file.
+/// The secret comes from the rc file, as for users.
 struct Network {
     directory: tempfile::TempDir,
     seed: Process,

@@ -1,4 +1,4 @@
-//! CBOR beyond what nodes usually send: taken where it has a meaning in Perl, refused where not.
+//! CBOR that nodes rarely send: accepted if it has a meaning in Perl, otherwise refused.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -7,7 +7,7 @@ mod framing_support;
 use aemp::wire::framing::{Decoder, Framing, FramingError, FramingLimits, Step};
 use framing_support::*;
 
-/// Decodes the packet `["p", ITEMS...]`, `hex` being the items, whole and octet by octet.
+/// Decodes the packet `["p", ITEMS...]`, where `hex` is the items, at once and octet by octet.
 fn decode_items(count: u8, hex: &str) -> Result<Vec<Tree>, FramingError> {
     let mut wire = vec![0x81 + count, 0x41, b'p'];
     wire.extend(unhex(hex));
@@ -37,7 +37,7 @@ fn unusual_items_become_what_perl_can_hold() {
         ("f0", Undef),
         ("f820", Undef),
         ("f8ff", Undef),
-        // Floats beside something unusual.
+        // Floats next to something unusual.
         ("82f7fb3ff8000000000000", array([Undef, Float(1.5)])),
         // Integers of all sizes, not in their shortest form.
         ("1800", Int(0)),
@@ -75,7 +75,7 @@ fn unusual_items_become_what_perl_can_hold() {
         ("a1c6416101", hash([("a", Int(1))])),
         ("a15f41614162ff01", hash([("ab", Int(1))])),
         ("bf0102ff", hash([("1", Int(2))])),
-        // Tags that mean nothing, or nothing here.
+        // Tags that are unknown, or have no meaning here.
         ("d9d9f701", Int(1)),
         ("c6c6f5", Bool(true)),
         ("c11a514b67b0", Int(1_363_896_240)),
@@ -92,7 +92,7 @@ fn unusual_items_become_what_perl_can_hold() {
         ("d81a8263466f6fd81a824142820102", array([Int(1), Int(2)])),
         ("d81a01", Int(1)),
         ("81d81a8263466f6f01", array([Int(1)])),
-        // Text that is no Unicode.
+        // Text that is not Unicode.
         ("63eda080", Tree::Str(b"\xed\xa0\x80".to_vec())),
         ("64f4908080", Tree::Str(b"\xf4\x90\x80\x80".to_vec())),
     ];
@@ -114,15 +114,15 @@ fn string_references_are_resolved_within_their_namespace() {
     // [256, ["aaa", ref 0, ref 0]]
     assert_eq!(item("d901008343616161d81900d81900"), three("aaa"));
     assert_eq!(item("d901008363616161d81900d81900"), three("aaa"));
-    // Strings too short to be worth it get no number.
+    // Strings that are too short get no number.
     let items = item("d9010084416142626243636363d81900");
     assert_eq!(items, array([text("a"), text("bb"), text("ccc"), text("ccc")]));
-    // Keys count, and can be references.
+    // Keys get numbers, too, and can be references.
     assert_eq!(
         item("d9010082a14361616101a1d8190002"),
         array([hash([("aaa", Tree::Int(1))]), hash([("aaa", Tree::Int(2))])])
     );
-    // The inner namespace has its own numbers, and the outer one goes on after it.
+    // The inner namespace has its own numbers; the outer one continues after it.
     assert_eq!(
         item("d901008443616161d901008243626262d8190043636363d81901"),
         array([text("aaa"), array([text("bbb"), text("bbb")]), text("ccc"), text("ccc")])
@@ -130,7 +130,7 @@ fn string_references_are_resolved_within_their_namespace() {
     for wrong in ["d81900", "d9010082d81900 43616161", "d9010081d81900"] {
         assert!(decode_items(1, wrong).is_err(), "{wrong}");
     }
-    // From the 25th string on, a number is given only from four octets on.
+    // From the 25th string on, only strings of at least four octets get a number.
     let many: String = (0..24).map(|n| format!("4361{:02x}61", n + 0x61)).collect();
     let wire = format!("d90100981b{many}437a7a7a 447a7a7a7a d8191818");
     let Tree::Array(items) = item(&wire) else {
@@ -160,7 +160,7 @@ fn shared_values_are_repeated() {
     }
     // The packet contains itself.
     assert!(decode(Framing::Cbor, &unhex("d81c824170d81d00")).is_err());
-    // The class of an object is not sent on, so nothing can refer to it.
+    // The class of an object is not sent on, so it cannot be referred to.
     assert!(decode_items(2, "d81a82d81c414101d81d00").is_err());
 }
 
@@ -245,7 +245,7 @@ fn what_is_no_array_with_a_name_first_is_refused_at_its_first_octets() {
         let error = decode(Framing::Cbor, &unhex(wrong)).unwrap_err();
         assert_eq!(error, FramingError::NotAPacket, "{wrong}");
     }
-    // What a tag hides is seen when it is complete.
+    // An error inside a tag is found when the tag's content is complete.
     for wrong in ["81c680", "81c6f6", "82d81a824141a001"] {
         let error = decode(Framing::Cbor, &unhex(wrong)).unwrap_err();
         assert_eq!(error, FramingError::NotAPacket, "{wrong}");

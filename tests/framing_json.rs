@@ -1,4 +1,4 @@
-//! JSON as RFC 8259 has it, cut anywhere; garbage is refused at its first octets.
+//! JSON according to RFC 8259, split anywhere; garbage is refused at its first octets.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -7,7 +7,7 @@ mod framing_support;
 use aemp::wire::framing::{Decoder, Framing, FramingError, FramingLimits, Step};
 use framing_support::*;
 
-/// Decodes `["p",JSON]`, whole and octet by octet.
+/// Decodes `["p",JSON]`, at once and octet by octet.
 fn value(json: &[u8]) -> Result<Tree, FramingError> {
     let wire = [b"[\"p\",", json, b"]"].concat();
     let whole = decode(Framing::Json, &wire);

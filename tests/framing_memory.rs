@@ -1,4 +1,4 @@
-//! What is only announced takes no memory, and what has passed gives it back.
+//! Announced sizes allocate no memory, and decoded packets release theirs.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -37,7 +37,7 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// How much more memory than before was held at most.
+/// The peak of additional memory.
 fn most_held(run: impl FnOnce()) -> usize {
     let before = HELD.get();
     MOST.set(before);

@@ -1,4 +1,4 @@
-//! Any packet passes through any framing, however it is cut; no octets do harm.
+//! Any packet passes through any framing, however it is split; no input does harm.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -73,7 +73,7 @@ fn framing() -> impl Strategy<Value = Framing> {
     prop::sample::select(&Framing::ALL[..])
 }
 
-/// What arrives of what was sent.
+/// The value that arrives for one that was sent.
 fn arrives(framing: Framing, sent: &Tree) -> Tree {
     match (framing, sent) {
         (Framing::Json, Tree::Float(number)) if !number.is_finite() => {
@@ -123,7 +123,7 @@ fn same(framing: Framing, received: &Tree, expected: &Tree) -> bool {
     }
 }
 
-/// Cuts `wire` into pieces of these lengths, over and over.
+/// Splits `wire` into pieces of these lengths, cyclically.
 fn pieces<'w>(wire: &'w [u8], lengths: &[usize]) -> Vec<&'w [u8]> {
     let mut rest = wire;
     let mut pieces = Vec::new();
@@ -188,7 +188,7 @@ proptest! {
         garbage in prop::collection::vec(any::<u8>(), 0..200),
         lengths in prop::collection::vec(1..60_usize, 1..8),
     ) {
-        // Decoding checks that what comes out is in packed form.
+        // Decoding checks that the result is in packed form.
         let limits = FramingLimits::default();
         let whole = decode(framing, &garbage).is_ok();
         let in_pieces = decode_pieces(framing, limits, pieces(&garbage, &lengths)).is_ok();
@@ -220,7 +220,7 @@ proptest! {
     fn opcodes_in_any_order_do_no_harm(
         opcodes in prop::collection::vec((0..36_u8, 0..4_u8), 0..80),
     ) {
-        // Storable images of which many are nearly right.
+        // Storable images, many of them almost valid.
         let mut image = vec![0x05, 0x0b, 0x02, 0, 0, 0, 3, 0x0a, 1, b'p'];
         for (opcode, operand) in opcodes {
             image.push(opcode);
@@ -246,7 +246,7 @@ proptest! {
     fn items_in_any_order_do_no_harm(
         items in prop::collection::vec((0..16_usize, 0..4_u8), 0..60),
     ) {
-        // CBOR of which much is nearly right.
+        // CBOR, much of it almost valid.
         let mut wire = vec![0x9f, 0x41, b'p'];
         for (kind, operand) in items {
             match kind {

@@ -1,4 +1,4 @@
-//! Storable images as Perl makes them of more than plain data, and images that nobody makes.
+//! Storable images that Perl makes of more than plain data, and invalid images.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -20,7 +20,7 @@ fn with_length(image: &[u8]) -> Vec<u8> {
     wire
 }
 
-/// Decodes the packet `["p", ITEMS...]`, `hex` being the items as they stand in an image.
+/// Decodes the packet `["p", ITEMS...]`, where `hex` is the items as they occur in an image.
 fn decode_items(count: u8, hex: &str) -> Result<Vec<Tree>, FramingError> {
     let mut image = vec![0x05, 0x0b, 0x02, 0, 0, 0, count + 1, 0x0a, 1, b'p'];
     image.extend(unhex(hex));
@@ -65,7 +65,7 @@ fn every_kind_of_data_is_read() {
         ("041103466f6f0200000000", array([])),
         ("0411034261720881", Int(1)),
         ("04118000000003466f6f0881", Int(1)),
-        // Booleans, in forms that were seen.
+        // Booleans, in the forms that occur.
         ("1411114a534f4e3a3a50503a3a426f6f6c65616e0881", Bool(true)),
         ("0411114a534f4e3a3a50503a3a426f6f6c65616e0880", Bool(false)),
         ("041107626f6f6c65616e0a0131", Bool(true)),
@@ -126,7 +126,7 @@ fn values_sent_once_are_repeated() {
     // The same reference, too.
     let items = decode_items(2, "0402000000010881 0000000002");
     assert_eq!(items, Ok(vec![one(), one()]));
-    // Numbers go on through hashes: packet 0, "p" 1, reference 2, hash 3, 7 is 4, 8 is 5.
+    // Numbering continues through hashes: packet 0, "p" 1, reference 2, hash 3, 7 is 4, 8 is 5.
     let items = decode_items(2, "040300000002 0887 00000001 61 0888 00000001 62 0000000005");
     let expected = hash([("a", Tree::Int(7)), ("b", Tree::Int(8))]);
     assert_eq!(items, Ok(vec![expected, Tree::Int(8)]));
@@ -242,7 +242,7 @@ fn a_blessed_packet_is_a_packet() {
 
 #[test]
 fn hashes_that_nest_deeply_take_no_longer() {
-    // Each value would be moved at each level if its key were put before it afterwards.
+    // Inserting each key before its value afterwards would move every value at every level.
     let mut image = unhex("050b02 00000002 0a0170");
     for _ in 0..510 {
         image.extend(unhex("0403 00000002"));

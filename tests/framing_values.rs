@@ -1,4 +1,4 @@
-//! What real Perl nodes sent decodes in every framing, wherever it is cut, and can be sent again.
+//! Packets of real Perl nodes can be decoded in every framing, wherever they are split, and sent on.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -7,7 +7,7 @@ mod framing_support;
 use aemp::wire::framing::{self, Decoder, Framing, FramingLimits, Step};
 use framing_support::*;
 
-/// Perl's JSON encoder writes these in a way that nobody can read.
+/// Values that Perl's JSON encoder writes as invalid JSON.
 const UNREADABLE_JSON: [&str; 2] = ["inf", "nan"];
 
 struct Recorded {

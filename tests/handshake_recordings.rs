@@ -1,4 +1,4 @@
-//! Every recorded handshake of real nodes, verified, produced again, and replayed against ours.
+//! All recorded handshakes of real nodes: verified, reproduced, and replayed against ours.
 
 // Helpers of tests may fail loudly, but clippy sees only functions marked as tests as such.
 #![allow(clippy::unwrap_used)]
@@ -218,7 +218,7 @@ proptest! {
         prop_assume!(octets[at] != octet);
         octets[at] = octet;
         let played = play(conversation.b.begin(KeyOrder::Recorded), Pieces::whole(&octets));
-        // The token covers the greetings; the name of the framing after it is covered by nothing.
+        // The token covers the greetings, but not the framing's name after it.
         prop_assert!(played.outcome.is_err());
     }
 

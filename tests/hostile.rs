@@ -1,5 +1,4 @@
-//! Strangers and members that mean harm, on real sockets: the others are served as if nobody was
-//! there.
+//! Hostile strangers and members, on real sockets: others are served as if they did not exist.
 
 // Helpers of tests may fail loudly, but clippy sees only functions marked as tests as such.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
@@ -21,7 +20,7 @@ fn address(node: &Node) -> SocketAddr {
     node.addresses()[0].to_string().parse().unwrap()
 }
 
-/// Somebody who connects and does not know the secret.
+/// A peer that connects and does not know the secret.
 fn stranger(node: &Node) -> TcpStream {
     let stream = TcpStream::connect(address(node)).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -29,7 +28,7 @@ fn stranger(node: &Node) -> TcpStream {
     stream
 }
 
-/// Both lines of the greeting that a node sends to everybody.
+/// Both lines of the node's greeting.
 fn greeting_of(stream: &mut TcpStream) -> Vec<u8> {
     let mut lines = Vec::new();
     while lines.iter().filter(|octet| **octet == b'\n').count() < 2 {
@@ -40,7 +39,7 @@ fn greeting_of(stream: &mut TcpStream) -> Vec<u8> {
     lines
 }
 
-/// Waits until the node has closed the connection; gives what it sent before.
+/// Waits until the node has closed the connection; returns what it sent before.
 fn closed(mut stream: TcpStream) -> Vec<u8> {
     let mut sent = Vec::new();
     match stream.read_to_end(&mut sent) {
@@ -51,13 +50,13 @@ fn closed(mut stream: TcpStream) -> Vec<u8> {
     sent
 }
 
-/// A member of the network that does not play by the rules: an authenticated connection.
+/// A member of the network that violates the protocol: an authenticated connection.
 fn member(node: &Node, id: &str, sends: Framing) -> TcpStream {
     let mut config = HandshakeConfig::new(id);
     config.secret = Secret::new("secret");
     let mut octets = [0; Nonce::OCTETS];
     getrandom::fill(&mut octets).unwrap();
-    // Its framings are listed so that the node lets it send what it wants to.
+    // The greeting lists the framing that it wants to send.
     config.framings = vec![sends];
     let handshaker = Handshaker::new(config).unwrap();
     let mut session = handshaker.dial(Nonce::from_random(&octets), "node:1");
@@ -80,7 +79,7 @@ fn member(node: &Node, id: &str, sends: Framing) -> TcpStream {
     }
 }
 
-/// That a node which has been there all the time still is, and is answered.
+/// Checks that a node that has been connected all the time still is, and gets answers.
 async fn is_served(peer: &Node, node: &Node) {
     for _ in 0..20 {
         settled(peer, node.id()).await;
@@ -106,7 +105,7 @@ async fn thousands_of_silent_and_slow_strangers_disturb_nobody() {
     }
     until("all strangers are there", || node.status().strangers == 1500).await;
     is_served(&peer, &node).await;
-    // Who means it is let in meanwhile.
+    // Honest peers are accepted meanwhile.
     let newcomer = node_support::node("newcomer", &[&node]).await;
     is_served(&newcomer, &node).await;
     let status = node.status();
@@ -133,7 +132,7 @@ async fn a_flood_of_connections_is_counted_and_not_written_into_the_log_line_by_
     until("all have failed", || node.status().refused - before >= 1000).await;
     is_served(&peer, &node).await;
     let lines = log.count("node=flooded");
-    // A line a second besides the first ones.
+    // One line a second, in addition to the first ones.
     assert!((1..200).contains(&lines), "{lines} lines");
 }
 
@@ -179,7 +178,7 @@ async fn giants_bombs_and_deep_nesting_of_a_member_end_its_connection_and_cost_l
         let len = image.len();
         [&[0x80 | (len >> 7) as u8, (len & 0x7f) as u8], image].concat()
     };
-    // Each array holds the one before twice: 2^40 elements, if it was ever expanded.
+    // Each array contains the previous one twice: 2^40 elements if it were expanded.
     let mut cbor_bomb = vec![0x82, 0x41, b'p', 0x98, 41, 0xd8, 28, 0x80];
     for level in 0..40_u8 {
         let reference =
@@ -266,7 +265,7 @@ async fn an_echo_is_answered_while_a_member_floods() {
 async fn a_recorded_handshake_cannot_be_played_again() {
     let log = &*LOG;
     let node = node("replayed", &[]).await;
-    // The recording: a member's octets, by way of somebody who listens.
+    // The recording: a member's octets, as an eavesdropper gets them.
     let between = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let target = address(&node);
     let seed = between.local_addr().unwrap().to_string();
@@ -304,13 +303,13 @@ async fn a_recorded_handshake_cannot_be_played_again() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_does_not_take_its_own_words_for_those_of_a_member() {
     let node = node("echoed", &[]).await;
-    // What one connection gets, the other one says.
+    // Each connection sends what the other one receives.
     let (mut one, mut other) = (stranger(&node), stranger(&node));
     let (to_one, to_other) = (greeting_of(&mut one), greeting_of(&mut other));
     one.write_all(&to_other).unwrap();
     other.write_all(&to_one).unwrap();
     assert!(closed(one).is_empty() && closed(other).is_empty(), "no token is sent");
-    // The same under another name: the nonce is one that the node has sent, but not here.
+    // The same with another ID: the node has sent this nonce, but on another connection.
     let (mut one, mut other) = (stranger(&node), stranger(&node));
     let (_, to_other) = (greeting_of(&mut one), greeting_of(&mut other));
     let text = String::from_utf8(to_other).unwrap();
@@ -323,7 +322,7 @@ async fn a_node_does_not_take_its_own_words_for_those_of_a_member() {
         one.read_exact(&mut octet).unwrap();
         line.push(octet[0]);
     }
-    // Its own token is no proof to it.
+    // It does not accept its own token.
     one.write_all(&line).unwrap();
     closed(one);
     assert!(node.up_nodes().is_empty());

@@ -1,4 +1,4 @@
-//! Anybody can greet with the ID of any node: what that brings about before anything is proven.
+//! Anybody can greet with any node's ID: the effects before anything is proven.
 
 // Helpers of tests may fail loudly, but clippy sees only functions marked as tests as such.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
@@ -19,7 +19,7 @@ struct Host {
 }
 
 impl Host {
-    /// The node `m`; the interval after which others have their turn is two seconds.
+    /// The node `m`; the interval after which another connection gets its turn is two seconds.
     fn new() -> Host {
         let config = KernelConfig {
             node: node("m"),
@@ -45,7 +45,7 @@ impl Host {
         conn
     }
 
-    /// The peer of a connection proves itself, if it may.
+    /// Lets the peer of a connection authenticate, if it is its turn.
     fn proves(&mut self, conn: ConnId) {
         match self.may_go_on(conn) {
             Some(AuthOrder::Now) => {}

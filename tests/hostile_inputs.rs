@@ -1,5 +1,4 @@
-//! Whatever peers send and the rc file holds does no harm: the checks of the fuzz targets, on
-//! inputs that are nearly right.
+//! The checks of the fuzz targets on inputs that are almost valid.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -17,7 +16,7 @@ fn garbage() -> impl Strategy<Value = Vec<u8>> {
     prop::collection::vec(any::<u8>(), 0..300)
 }
 
-/// Pieces put together, with an octet of garbage here and there.
+/// Concatenated pieces with occasional octets of garbage.
 fn made_of(pieces: &'static [&'static str], most: usize) -> impl Strategy<Value = Vec<u8>> {
     let piece = prop_oneof![
         20 => select(pieces).prop_map(|piece| piece.as_bytes().to_vec()),
@@ -26,7 +25,7 @@ fn made_of(pieces: &'static [&'static str], most: usize) -> impl Strategy<Value 
     prop::collection::vec(piece, 0..most).prop_map(|pieces| pieces.concat())
 }
 
-/// What greetings and authentication lines consist of; the token is that of `cleartext`.
+/// The parts of greetings and authentication lines; the token is that of `cleartext`.
 const HANDSHAKE: &[&str] = &[
     "aemp;1;peer;hmac_sha3_512,cleartext;cbor,json",
     "aemp-dataconn;1;peer;hmac_sha3_512;cbor",

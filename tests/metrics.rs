@@ -1,4 +1,4 @@
-//! Metrics, health and status page over HTTP: what they tell, and what they refuse.
+//! Metrics, health check and status page over HTTP: their content, and the requests that they refuse.
 
 // Helpers of tests may fail loudly, but clippy sees only functions marked as tests as such.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
@@ -16,7 +16,7 @@ use std::net::SocketAddr;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-/// A name that would do harm wherever it is not shown as text.
+/// A name that would do harm wherever it is not escaped.
 const HOSTILE: &str = "<script>alert(1)</script>\"\\\u{1b}[31m\u{202e}";
 
 async fn served(node: &Node) -> SocketAddr {
@@ -40,7 +40,7 @@ async fn get(address: SocketAddr, path: &str) -> String {
     exchange(address, &format!("GET {path} HTTP/1.1\r\nHost: {address}\r\n\r\n")).await
 }
 
-/// The body of what has to be a success.
+/// The body of a response, which has to be a success.
 async fn body(address: SocketAddr, path: &str) -> String {
     let answer = get(address, path).await;
     assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
@@ -225,7 +225,7 @@ async fn slow_large_and_many_clients_are_limited() {
     assert_ne!(status(&exchange(address, &large).await), 200);
     let many = format!("GET / HTTP/1.1\r\nHost: localhost\r\n{}\r\n", "X: y\r\n".repeat(200));
     assert_ne!(status(&exchange(address, &many).await), 200);
-    // Each place is taken by somebody who never says what he wants; then they have to go.
+    // Every place is taken by a client that never sends a request; they have to be closed.
     let mut silent = Vec::new();
     for _ in 0..40 {
         let mut stream = TcpStream::connect(address).await.unwrap();
@@ -255,7 +255,7 @@ async fn names_of_peers_are_text_without_any_effect() {
     drop(evil);
 }
 
-/// What the page is told, as soon as it is like this.
+/// Waits until the page's data satisfies the condition, and returns it.
 async fn status_with(
     address: SocketAddr,
     is: impl Fn(&serde_json::Value) -> bool,
@@ -278,7 +278,7 @@ async fn the_page_gets_the_network_its_families_and_events() {
     let two = join(builder("two", &[&seed]), true).await;
     two.db().set("eg_family", "key", "value").unwrap();
     until("the key is there", || seed.metrics().families.contains_key(&"eg_family".into())).await;
-    // One knows of its seed only; the seed tells of the other.
+    // Each node only knows its seed; the seed tells it of the other.
     let address = served(&one).await;
     let drawn = status_with(address, |status| {
         status["network"]["nodes"].as_array().unwrap().iter().any(|node| node["id"] == "two")

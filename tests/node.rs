@@ -1,5 +1,5 @@
-//! Nodes in one process, over real sockets: what a program sees of joining, messages, monitors,
-//! spawning, calls and the database.
+//! Nodes in one process, over real sockets: joining, messages, monitors, spawning, calls and the database
+//! from a program's point of view.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
 
@@ -49,7 +49,7 @@ async fn monitors_fire_for_ports_and_for_lost_nodes() {
     let second = other.port();
     let lost = seed.monitor(second.id());
     let node_lost = seed.monitor(other.id());
-    // The answer comes after the monitors were set there.
+    // The answer arrives after the monitors were set there.
     let _: (f64,) = within(seed.call(other.id(), ("time",))).await.unwrap();
     port.kil(&KillReason::new("gone", "away"));
     assert_eq!(within(died).await.to_string(), r#"["gone", "away"]"#);
@@ -134,7 +134,7 @@ async fn nodes_come_and_go_as_events() {
     );
 }
 
-/// As docs/scaling.md says it.
+/// The program of docs/scaling.md.
 async fn open_door(here: &Node, there: &Node, family: &str) -> bool {
     let Some(service) = there.db().wait_for_key(family).await else { return false };
     let service = PortId::try_from(service).unwrap();

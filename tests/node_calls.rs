@@ -1,5 +1,4 @@
-//! Calls, and that nothing stays behind: of calls that end in any way, and of nodes that are shut
-//! down.
+//! Calls; and that nothing is left of calls that end in any way, and of nodes that are shut down.
 
 // Helpers of tests may fail loudly, but clippy sees only functions marked as tests as such.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
@@ -20,7 +19,7 @@ fn echo(node: &Node) -> PortId {
     port.id()
 }
 
-/// How many ports and monitors are there.
+/// The numbers of ports and monitors.
 fn count(node: &Node) -> (usize, usize) {
     (node.port_count(), node.monitor_count())
 }
@@ -123,7 +122,7 @@ async fn calls_that_follow_one_another_ask_for_one_monitor() {
         let (_,): (String,) = within(other.call(&port, ("echo", "x"))).await.unwrap();
     }
     for (before, after) in before.into_iter().zip(sent()) {
-        // On a busy machine it may be given up now and then, and there are keepalives.
+        // On a busy machine the connection may be lost occasionally, and there are keepalives.
         assert!((CALLS..CALLS * 5 / 4).contains(&(after - before)), "{before} to {after}");
     }
 }
@@ -310,7 +309,7 @@ async fn after_the_shutdown_everything_ends_at_once() {
     while within(changes.next()).await.is_some() {}
     within(handle.ended()).await;
 
-    // Handles that are left are of no use, and of no harm.
+    // Remaining handles do nothing and do no harm.
     for to in [seed.id().node_port(), handle.id().node_port(), mailbox.id()] {
         assert!(matches!(handle.snd(&to, ("x",)), Err(SendError::Shutdown)), "{to}");
     }

@@ -1,4 +1,4 @@
-//! Changes of the database on their way to many.
+//! Changes of the database with many subscribers.
 
 // Helpers of tests may fail loudly, but clippy sees only functions marked as tests as such.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
@@ -16,7 +16,7 @@ async fn slave(id: &str, framing: &str, center: &Node) -> (Node, DbMonitor) {
     (node, changes)
 }
 
-/// Sets values one behind the other, and expects each of them to be seen.
+/// Sets values one after another, and expects each of them to be reported.
 async fn change(center: &Node, values: std::ops::Range<u64>, seen_by: &mut [&mut DbMonitor]) {
     for value in values.clone() {
         center.db().set("family", "key", value).unwrap();
@@ -40,7 +40,7 @@ async fn a_change_comes_to_all_subscribers_in_the_framing_of_each() {
     assert!(within(own.next()).await.unwrap().is_initial());
     change(&center, 0..200, &mut [&mut cbor, &mut json, &mut storable, &mut own]).await;
 
-    // Who goes and comes back is another in the list, with another lane.
+    // A node that leaves and comes back is a new entry in the list, with a new lane.
     let gone = three.id().clone();
     three.shutdown().await;
     until("the center knows", || !center.is_up(&gone)).await;

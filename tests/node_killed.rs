@@ -1,5 +1,5 @@
-//! Two processes, of which one is killed in the middle of a stream of numbered messages: a prefix
-//! arrives, the monitor fires, and after that the numbers go on.
+//! Two processes, one of which is killed during a stream of numbered messages: a prefix arrives, the
+//! monitor fires, and after that the numbers go on.
 
 // Helpers of tests may fail loudly, but clippy sees only functions marked as tests as such.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
@@ -11,7 +11,7 @@ use node_support::{node, within};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 
-/// Says that this process is the other one: the seed's address and the port that it reports to.
+/// The variable that makes this process the other one: the seed's address and the port to report to.
 const ROLE: &str = "AEMP_TEST_OTHER_PROCESS";
 
 /// The other process, if this is run by [`Other::start`]; as a test it does nothing.
@@ -68,7 +68,7 @@ async fn ready(reports: &mut Port) -> PortId {
     port
 }
 
-/// Receives numbers, each of which is one more than the one before.
+/// Receives consecutive numbers.
 async fn receive(reports: &mut Port, next: &mut u32, count: u32) {
     for _ in 0..count {
         let (_, number): (String, u32) = within(reports.recv()).await.unwrap();
@@ -91,7 +91,7 @@ async fn a_sender_that_is_killed_leaves_a_prefix_and_goes_on_when_it_is_back() {
         other.kill();
         let reason = within(died).await;
         assert!(reason.is_transport_error(), "{reason}");
-        // Whatever had come by then is a prefix, and nothing comes after.
+        // What had arrived by then is a prefix, and nothing arrives after it.
         while let Some(message) = reports.try_recv().unwrap() {
             let (_, number): (String, u32) = message.decode().unwrap();
             assert_eq!(number, next);

@@ -1,4 +1,4 @@
-//! What happens at each limit: of what waits for a node, and of what waits in a port.
+//! The limits of queues: for a node, and in a port.
 
 // Helpers of tests may fail loudly, but clippy sees only functions marked as tests as such.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
@@ -13,7 +13,7 @@ static LOG: LazyLock<Log> = LazyLock::new(Log::of_this_process);
 
 type Numbers = Arc<Mutex<Vec<u32>>>;
 
-/// A port that blocks its node's reader at `block`, and notes numbers that come with `n`.
+/// A port that blocks its node's reader on the tag `block`, and records the numbers of the tag `n`.
 fn blocking_port(node: &Node, gate: &Gate) -> (CallbackPort, Numbers) {
     let numbers = Numbers::default();
     let port = node.port_of_tags();
@@ -112,7 +112,7 @@ async fn who_waits_for_a_node_that_is_lost_goes_on() {
 
 #[tokio::test]
 async fn too_much_for_a_node_that_is_sought_gives_it_up() {
-    // It accepts connections, or the system does for it, and never says a word.
+    // It (or the operating system) accepts connections, and never sends anything.
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let node = builder("seeker", &[]).seed(&silent.local_addr().unwrap().to_string());
     let node = join(node.hard_limit(10_000), false).await;
@@ -175,7 +175,7 @@ async fn a_callback_port_that_overflows_dies() {
     let died = node.monitor(port.id());
     let (blocked, to) = (node.clone(), port.id());
     let blocked = std::thread::spawn(move || blocked.snd(&to, ("block",)).unwrap());
-    // Or this thread could be the one that runs into it.
+    // Otherwise this thread might be the one that is blocked.
     gate.wait_for_visitor();
     let mut sent = 0;
     while node.port_count() > 0 {

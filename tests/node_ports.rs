@@ -1,5 +1,4 @@
-//! Ports as programs use them: callbacks, tasks, timers, futures, and what user code may do to them
-//! without harm.
+//! Ports as programs use them: callbacks, tasks, timers, futures, and misuse by user code.
 
 // Helpers of tests may fail loudly, but clippy sees only functions marked as tests as such.
 #![allow(clippy::unwrap_used, clippy::expect_used)]

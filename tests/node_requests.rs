@@ -1,4 +1,4 @@
-//! What peers may ask of a node, and what it refuses: requests by name, spawning, expressions.
+//! Requests of peers, accepted and refused: functions by name, spawning, expressions.
 
 // Helpers of tests may fail loudly, but clippy sees only functions marked as tests as such.
 #![allow(clippy::unwrap_used, clippy::expect_used)]

@@ -1,7 +1,7 @@
-//! The oldest Rust that is promised is at least the one that each dependency says it needs.
+//! The promised oldest Rust version is at least the one that each dependency declares.
 //!
-//! Our own code is held to it by clippy, whose lint `incompatible_msrv` knows since when each item of
-//! the standard library exists.
+//! Our own code is checked by clippy's lint `incompatible_msrv`, which knows the version in which each item
+//! of the standard library appeared.
 #![allow(missing_docs, clippy::unwrap_used)]
 
 use serde_json::Value;

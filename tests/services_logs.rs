@@ -1,5 +1,5 @@
-//! Logs that go from node to node: two nodes in one process, and a peer that says what a recorded
-//! Perl node said.
+//! Log catching: between two nodes in one process, and with a peer that sends what a recorded Perl node
+//! sent.
 #![cfg(feature = "logs")]
 // Helpers of tests may fail loudly, but clippy sees only functions marked as tests as such.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
@@ -15,7 +15,7 @@ use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
-/// A log as a program would have it: shows little itself.
+/// A program's log, which itself shows little.
 fn begin_log() {
     static BEGUN: Once = Once::new();
     BEGUN.call_once(|| {
@@ -93,7 +93,7 @@ async fn a_catcher_gets_no_more_than_it_asked_for_and_nothing_when_it_is_gone() 
     let (_, _, level, text): (f64, String, u8, String) = within(port.recv()).await.unwrap();
     assert_eq!((level, text.as_str()), (4, "more"));
 
-    // Asked again: the new level holds, and lines come once.
+    // After asking again the new level applies, and each line comes once.
     slave.snd(seed.id(), ("AnyEvent::MP::LogCatcher::connect", 0, port.id(), "warn")).unwrap();
     let _: (f64,) = within(slave.call(seed.id(), ("time",))).await.unwrap();
     say!(warn, seed, "now");
@@ -178,7 +178,7 @@ async fn a_catcher_that_is_slow_is_told_how_much_it_missed() {
     let seed = node("seed-6", &[]).await;
     let slave = node("slave-6", &[&seed]).await;
     let mut catcher = LogCatcher::catch(&slave, LogLevel::Info);
-    // Nothing tells when lines of this level are caught, except that one comes.
+    // The only sign that lines of this level are caught is that one arrives.
     within(async {
         loop {
             say!(info, seed, "first");

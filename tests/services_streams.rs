@@ -1,5 +1,5 @@
-//! Data connections between nodes in one process, over real sockets, and with a peer that says what
-//! a recorded client said to a Perl node.
+//! Data connections between nodes in one process, over real sockets, and with a peer that sends what a
+//! recorded client sent to a Perl node.
 
 // Helpers of tests may fail loudly, but clippy sees only functions marked as tests as such.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
@@ -12,7 +12,7 @@ use services_support::{Introduction, Peer, builder, id, node, started, within};
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 
-/// A function that greets, and sends back what it gets until the end.
+/// A function that greets and then echoes its input until the end.
 fn offer_echo(node: &Node) {
     node.register_stream("Test::echo", |(name,): (String,), stream: DataStream| async move {
         let (mut input, mut output) = tokio::io::split(stream);
@@ -131,7 +131,7 @@ async fn an_unreachable_node_and_one_that_is_silent_are_errors() {
     let error = within(seed.connect_stream(&unknown, "Test::echo", ())).await.unwrap_err();
     assert!(matches!(error, StreamError::Lost { .. }), "{error}");
 
-    // It takes part, and answers nothing.
+    // It authenticates, and answers nothing.
     let mut silent = Peer::connect(&seed, &Introduction::of("silent")).await.unwrap();
     silent.send(b"[]").await;
     let call = seed.connect_stream(&id("silent"), "Test::echo", ());
@@ -194,7 +194,7 @@ async fn failures_kill_the_port_that_waits() {
         assert!(reason.contains(tag) && reason.contains(text), "{reason}");
     }
 
-    // An ID is expected once at a time.
+    // An ID can only be expected once at a time.
     let mut first = slave.port();
     expect(&slave, &seed, "d@x", first.id(), 10.0, ("Test::echo", "you"));
     let mut second = slave.port();
@@ -219,7 +219,7 @@ async fn who_cannot_prove_itself_takes_no_stream_and_spoils_none() {
     // The node authenticates at once, and then closes.
     let mut refused = Peer::connect(&seed, &liar).await.unwrap();
     let mut rest = Vec::new();
-    // Either way to close will do.
+    // Either way of closing is fine.
     let _ = within(refused.stream.read_to_end(&mut rest)).await;
     assert!(rest.is_empty() && refused.unread.is_empty());
     let stranger = Introduction { data: Some("other@slave"), ..Introduction::of("slave") };
@@ -308,7 +308,7 @@ async fn streams_of_a_tls_network_are_encrypted() {
     let slave = secretless("slave", &[&seed]).await;
     offer_echo(&seed);
     offer_echo(&slave);
-    // Who is the TLS client is drawn anew each time.
+    // Which side is the TLS client is random each time.
     for _ in 0..4 {
         for (from, to) in [(&slave, &seed), (&seed, &slave)] {
             let stream = within(from.connect_stream(to.id(), "Test::echo", ("x",))).await.unwrap();

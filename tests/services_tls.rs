@@ -1,4 +1,4 @@
-//! TLS between whole nodes, over real sockets: who may join, and who counts as trusted.
+//! TLS between nodes, over real sockets: who may join, and who counts as trusted.
 
 // Helpers of tests may fail loudly, but clippy sees only functions marked as tests as such.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
@@ -73,7 +73,7 @@ async fn where_tls_anon_is_not_accepted_an_anonymous_peer_stays_out() {
     };
     let mut rest = Vec::new();
     let closed = tokio::io::AsyncReadExt::read_to_end(&mut stranger.stream, &mut rest);
-    // With TLS's goodbye or without.
+    // With a closing alert of TLS or without.
     let _ = within(closed).await;
     assert!(!seed.is_up(&id("stranger")));
 }
@@ -146,7 +146,7 @@ async fn nodes_with_other_certificates_do_not_meet() {
         }
     })
     .await;
-    // It depends on the nonces who sees the other's certificate first.
+    // The nonces determine which side sees the other's certificate first.
     assert!(why.contains("certificate") || why.contains("TLS") || why.contains("clos"), "{why}");
     assert!(seed.up_nodes().is_empty());
 }

@@ -1,4 +1,4 @@
-//! What real Perl nodes send, asked for as the Rust types that a user would take.
+//! Values that real Perl nodes send, decoded as the Rust types that users would choose.
 #![allow(clippy::unwrap_used)]
 
 use aemp::value::packed::{Reader, Token};
@@ -81,7 +81,7 @@ impl Recorded {
         }
     }
 
-    /// A string of code points below 256, which may be had as octets too.
+    /// A string of code points below 256, which can also be decoded as octets.
     #[track_caller]
     fn is_octets(&self, octets: &[u8]) -> &Self {
         let text: String = octets.iter().map(|&octet| char::from(octet)).collect();

@@ -1,4 +1,4 @@
-//! aemp's own processes.
+//! The benchmark processes that use aemp.
 
 use crate::clock::{now_ns, percentile, pin};
 use crate::sides::Role;
@@ -47,7 +47,7 @@ pub(crate) fn run(role: &Role<'_>) -> Result<()> {
     })
 }
 
-/// A node as the case wants it; its seed is the first argument, if there is one.
+/// A node for the case; the first argument, if there is one, is its seed.
 pub(crate) async fn start(id: &str, role: &Role<'_>) -> Result<Node> {
     let mut builder = Node::builder().node_id(id).secret(SECRET).bind("127.0.0.1:0");
     builder = match role.case {
@@ -87,7 +87,7 @@ fn certificate(role: &Role<'_>) -> Result<String> {
     }
 }
 
-/// Says where this node is to be found, and lives on.
+/// Prints this node's address, and keeps running.
 async fn wait(node: &Node) -> Result<()> {
     println!("READY {} {}", address(node), node.id());
     std::future::pending().await
@@ -141,7 +141,7 @@ async fn send(role: &Role<'_>) -> Result<()> {
     let to = target(role)?;
     let mut replies = node.port();
     let mut rate = 0.0;
-    // The first run is for warming up.
+    // The first run is a warm-up.
     for count in [role.size / 20, role.size] {
         let begun = Instant::now();
         for number in 0..count {
@@ -278,7 +278,7 @@ async fn local_mailbox(count: usize) -> Result<()> {
     let taken = Arc::new(AtomicU64::new(0));
     for number in 0..count {
         node.snd(&id, ("msg", number, TEXT))?;
-        // A mailbox holds 64 MiB: let the reader have its turn where there is one processor only.
+        // A mailbox holds 64 MiB: yield, so that the reader runs even on a single processor.
         if number % 100_000 == 0 {
             tokio::task::yield_now().await;
         }
@@ -321,7 +321,7 @@ async fn set(role: &Role<'_>) -> Result<()> {
     std::future::pending().await
 }
 
-/// The node that an ID in an argument names.
+/// Parses a node ID in an argument.
 pub(crate) fn node_id(text: &str) -> Result<NodeId> {
     Ok(text.parse()?)
 }

@@ -1,4 +1,4 @@
-//! What is measured: the cases by name, their processes, sizes and goals.
+//! The benchmark cases: names, processes, sizes and goals.
 
 use crate::process::Group;
 use crate::report::Report;
@@ -13,9 +13,9 @@ pub(crate) struct Case {
     pub(crate) name: &'static str,
     /// Its processes, in the order in which they are started.
     parts: &'static [&'static str],
-    /// What a measurement yields: name, unit and goal of each figure.
+    /// The results of a measurement: name, unit and goal of each figure.
     figures: &'static [(&'static str, &'static str, &'static str)],
-    /// How large a measurement is, for each side that takes part.
+    /// The size of a measurement for each participating side.
     sizes: &'static [(Side, usize)],
 }
 
@@ -184,7 +184,7 @@ fn measure_once(case: &Case, side: Side, size: usize) -> Result<Vec<f64>> {
     let mut said = Vec::new();
     for part in case.parts {
         let role = Role { case: case.name, part, size, arguments: &said };
-        // Where two systems meet, the receiver is Perl's.
+        // If two systems are combined, the receiver is Perl's.
         let side = match (case.name, *part) {
             ("to_perl", "receiver") => Perl,
             _ => side,

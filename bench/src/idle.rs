@@ -1,4 +1,4 @@
-//! `aemp run`, and Perl's: how soon it listens, and what it occupies.
+//! `aemp run`, ours and Perl's: the time until it listens, and its memory.
 
 use crate::process::Group;
 use crate::sides::Side;
@@ -47,7 +47,7 @@ pub(crate) fn measure(side: Side) -> Result<Vec<f64>> {
     Ok(vec![started, occupied / 1024.0])
 }
 
-/// How much memory a process occupies.
+/// The resident memory of a process.
 pub(crate) fn resident_kib(process: &str) -> Result<f64> {
     let status = std::fs::read_to_string(format!("/proc/{process}/status"))?;
     let line = status.lines().find(|line| line.starts_with("VmRSS:")).context("no VmRSS")?;

@@ -1,4 +1,4 @@
-//! What a master's kernel has to do when a slave is lost, beside how many others.
+//! The cost of losing a slave in a master's kernel, by the number of other slaves.
 
 use aemp::kernel::{Authenticated, Kernel, KernelConfig, Now, PeerGreeting};
 use aemp::value::packed::Elements;

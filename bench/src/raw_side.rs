@@ -1,4 +1,4 @@
-//! The limit: the same over plain tokio TCP, with octets that are ready to be sent.
+//! The upper bound: the same over plain tokio TCP, with octets that are already encoded.
 
 use crate::clock::{percentile, pin};
 use crate::sides::Role;
@@ -70,7 +70,7 @@ async fn round_trips(mut stream: TcpStream, count: usize) -> Result<()> {
     Ok(())
 }
 
-/// Frames that are encoded already are put together and written 64 KiB at a time.
+/// Writes frames that are already encoded, 64 KiB at a time.
 async fn send_frames(mut stream: TcpStream, count: usize) -> Result<()> {
     let frame = [0x41; SMALL];
     let mut buffer = Vec::with_capacity(64 << 10);
@@ -89,7 +89,7 @@ async fn send_frames(mut stream: TcpStream, count: usize) -> Result<()> {
     Ok(())
 }
 
-/// Reads runs of octets, each after its length, and acknowledges each.
+/// Reads blocks of octets, each preceded by its length, and acknowledges each.
 async fn receive() -> Result<()> {
     let mut stream = listen().await?;
     let mut buffer = vec![0; 64 << 10];

@@ -13,7 +13,7 @@ struct Row {
     values: BTreeMap<Side, Vec<f64>>,
 }
 
-/// What was measured so far.
+/// The results so far.
 #[derive(Default)]
 pub(crate) struct Report(Vec<Row>);
 
@@ -60,7 +60,7 @@ impl Row {
         values.get(values.len() / 2).copied()
     }
 
-    /// The distance between the best and the worst round of aemp, as part of the median.
+    /// The difference between aemp's best and worst round, relative to the median.
     fn spread(&self) -> Option<f64> {
         let values = self.values.get(&Side::Aemp)?;
         let least = values.iter().copied().reduce(f64::min)?;

@@ -8,9 +8,9 @@ use std::process::{Command, Stdio};
 pub(crate) struct Role<'a> {
     pub(crate) case: &'a str,
     pub(crate) part: &'a str,
-    /// How many messages, keys or whatever the case counts.
+    /// How many messages, keys or other items the case counts.
     pub(crate) size: usize,
-    /// What the processes that were started before said after `READY`.
+    /// The output of the previously started processes after `READY`.
     pub(crate) arguments: &'a [String],
 }
 
@@ -48,7 +48,7 @@ impl Side {
         let is_foreign = matches!(self, Side::Erlang | Side::Perl);
         let mut command = match role.case {
             "rtt" if is_foreign => {
-                // Ours pin themselves.
+                // Our processes pin themselves.
                 let mut command = Command::new("taskset");
                 command.args(["-c", if role.part == "receiver" { "1" } else { "0" }]);
                 command.arg(program);

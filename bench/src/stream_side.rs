@@ -1,4 +1,4 @@
-//! A data connection beside a bare TCP or TLS connection: one copy loop over either.
+//! A data connection compared with a bare TCP or TLS connection, with the same copy loop.
 
 use crate::aemp_side::{SECRET, address};
 use crate::sides::Role;
@@ -40,7 +40,7 @@ const fn octets(role: &Role<'_>) -> usize {
     role.size << 20
 }
 
-/// Writes so many octets, and waits until the other side has them all.
+/// Writes this many octets, and waits until the other side has them all.
 async fn send(mut stream: impl AsyncRead + AsyncWrite + Unpin, octets: usize) -> Result<()> {
     let chunk = vec![0x41; CHUNK];
     let begun = Instant::now();

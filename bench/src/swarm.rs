@@ -1,4 +1,4 @@
-//! Many nodes around one: all of them in one other process, over real sockets.
+//! One node with many others connected, all of these in one other process, over real sockets.
 
 use crate::aemp_side::{SECRET, address, node_id};
 use crate::clock::now_ns;
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
-/// How many changes are under way at a time.
+/// How many changes are in flight at a time.
 const IN_FLIGHT: u64 = 64;
 const CHANGES: u64 = 400;
 
@@ -42,7 +42,7 @@ async fn slaves(role: &Role<'_>) -> Result<Vec<Node>> {
     Ok(nodes)
 }
 
-/// The center of `slaves_10k`: waits until all are up, then weighs itself.
+/// The center of `slaves_10k`: waits until all are up, then measures its own memory.
 pub(crate) async fn center(role: &Role<'_>) -> Result<()> {
     let node = global(role).await?;
     let before = resident_kib("self")?;
@@ -82,7 +82,7 @@ pub(crate) async fn fan_out(role: &Role<'_>) -> Result<()> {
     let port = node.port_of_tags();
     let told = seen.clone();
     port.on("seen", move |_: &Context<'_>, (number,): (u64,)| {
-        // The one who saw the next one last may be heard before the one who saw this one last.
+        // Reports of the next change may arrive before the last one of this change.
         told.0.fetch_max(number, Relaxed);
         told.1.notify_one();
     });
@@ -118,7 +118,7 @@ pub(crate) async fn fan_out(role: &Role<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Those who watch, in `fanout_1k`: they tell when the last of them has seen a change.
+/// The subscribers of `fanout_1k`: they report when the last of them has seen a change.
 pub(crate) async fn subscribe(role: &Role<'_>) -> Result<()> {
     let center = role.arguments.get(2).context("no node")?;
     let center = node_id(center)?;

@@ -1,5 +1,4 @@
-//! Writes the inputs that fuzzing starts from, `corpus/TARGET/...`, made of the recorded
-//! conversations of real nodes.
+//! Writes the initial fuzzing inputs, `corpus/TARGET/...`, from the recorded conversations of real nodes.
 
 #[path = "../src/inputs.rs"]
 #[allow(dead_code, reason = "only what the inputs look like is used")]
@@ -10,7 +9,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::{fs, io};
 
-/// How much of a conversation one input has.
+/// How much of a conversation goes into one input.
 const MOST: usize = 4000;
 
 const RC_FILES: [&str; 6] = [
@@ -25,7 +24,7 @@ const RC_FILES: [&str; 6] = [
      \"advertise\":\"host\",\"handshake_limit\":10,\"n\":1e400,\"u\":\"\\ud83d\\ude00\\u0000\"}",
 ];
 
-/// What can happen at a node itself.
+/// Local events at a node.
 const HAPPENINGS: [&str; 4] = [
     r##"["open"]["tick",3]["set","f","k",1]["watch","perl#p"]["monitor","f"]["query","f"]["lose"]"##,
     r##"["1","g_global"]["1","g_set",{"'l":{"ours":["192.0.2.3:1"],"x":null},"f":{"k":"v"}}]

@@ -1,4 +1,4 @@
-//! All that a peer may say before it is authenticated.
+//! Everything that a peer may send before it is authenticated.
 #![no_main]
 
 #[path = "../src/inputs.rs"]

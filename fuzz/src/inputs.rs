@@ -1,6 +1,6 @@
-//! What must hold for any input that a peer, or who writes the rc file, can give: each function
-//! takes arbitrary octets and panics where it does not hold. For the fuzz targets, and for the
-//! property tests in `tests/hostile_inputs.rs`.
+//! What must hold for any input from a peer or in the rc file. Each function takes arbitrary octets and
+//! panics if a rule is violated. Used by the fuzz targets and by the property tests in
+//! `tests/hostile_inputs.rs`.
 
 use aemp::config::relaxed;
 use aemp::config::{AdvertiseSpec, Args, BindSpec, Effective, RcFile, SeedSpec, to_pretty};
@@ -20,10 +20,10 @@ use aemp::wire::session::{
 use std::fmt::Debug;
 use std::time::Duration;
 
-/// What a peer may send as one packet here: less than a node takes, so that limits are met.
+/// The packet limit here: smaller than a node's, so that inputs reach it.
 const LIMITS: FramingLimits = FramingLimits { packet: 16 << 10, nesting: 64 };
 
-/// A line of a greeting is taken apart and put together without loss.
+/// Parsing and composing a greeting line loses nothing.
 pub fn greeting(line: &[u8]) {
     let breaks = |octet: &u8| matches!(octet, b'\r' | b'\n');
     let unbroken: Vec<u8> = line.iter().copied().filter(|octet| !breaks(octet)).collect();
@@ -38,8 +38,8 @@ pub fn greeting(line: &[u8]) {
     assert_eq!(again.compose(), greeting.compose());
 }
 
-/// A handshake ends the same however its octets are cut; who does not know the secret never gets
-/// through by any method that needs it.
+/// The result of a handshake does not depend on how its octets are split, and nobody who does not know
+/// the secret authenticates by a method that needs it.
 ///
 /// The first octet chooses our side, the others are the peer's.
 pub fn handshake(input: &[u8]) {
@@ -56,12 +56,12 @@ pub fn handshake(input: &[u8]) {
     }
 }
 
-/// The secret that no input knows, save for those who send it as it is.
+/// A secret that no input knows, except those that send it in clear.
 pub const SECRET: &str = "geheim";
 
 type Shaken = Result<(Agreement, Vec<u8>), String>;
 
-/// Drives a session to where packets begin; gives what was agreed on and the octets left.
+/// Drives a session up to the first packet; returns what was agreed on and the remaining octets.
 fn shake_hands(kind: u8, pieces: &[&[u8]]) -> Shaken {
     let mut config = HandshakeConfig::new("node");
     config.secret = Secret::new(SECRET);
@@ -106,10 +106,10 @@ fn shake_hands(kind: u8, pieces: &[&[u8]]) -> Shaken {
     }
 }
 
-/// Packets are the same however the octets are cut, take no more room than they may, and come back
-/// as they were when they are sent on.
+/// Packets do not depend on how the octets are split, take no more memory than allowed, and survive being
+/// sent on.
 ///
-/// The first octet says how the input is cut.
+/// The first octet determines how the input is split.
 pub fn packets(framing: Framing, input: &[u8]) {
     let Some((&cut, wire)) = input.split_first() else {
         return;
@@ -117,7 +117,7 @@ pub fn packets(framing: Framing, input: &[u8]) {
     let (whole, end) = received(framing, LIMITS, &[wire]);
     let pieces: Vec<&[u8]> = wire.chunks(1 + usize::from(cut)).collect();
     let (in_pieces, end_of_pieces) = received(framing, LIMITS, &pieces);
-    // Of several things that are wrong, what is named may depend on what was seen first.
+    // If several things are wrong, which one is reported may depend on the split.
     assert_eq!(end.is_some(), end_of_pieces.is_some(), "{end:?} but in pieces {end_of_pieces:?}");
     assert_eq!(whole.len(), in_pieces.len());
     for (packet, piecewise) in whole.iter().zip(&in_pieces) {
@@ -126,7 +126,7 @@ pub fn packets(framing: Framing, input: &[u8]) {
     }
 }
 
-/// The packets in the pieces, and the error at the end.
+/// The packets in the pieces, and the error that ended decoding.
 fn received(
     framing: Framing,
     limits: FramingLimits,
@@ -155,10 +155,10 @@ fn received(
     (packets, None)
 }
 
-/// A received packet can be looked at, and sent on in every framing.
+/// A received packet can be read, and sent on in every framing.
 fn sent_on(framing: Framing, packet: &Packed) {
     let elements = packet.as_elements();
-    // References are expanded, and numbers may take more room than on the wire; not without bound.
+    // Expanded references and numbers may take more memory than on the wire, but within a bound.
     assert!(elements.octets().len() <= 10 * LIMITS.packet, "{}", elements.octets().len());
     let _ = Packet::read(elements);
     let value: Vec<Value> = elements.decode().expect("any packet is a list of values");
@@ -181,7 +181,7 @@ fn sent_on(framing: Framing, packet: &Packed) {
 fn shown(packet: &Packed) -> String {
     let values: Vec<Value> = packet.decode().expect("any packet is a list of values");
     let shown: String = values.iter().map(|value| format!("{value}, ")).collect();
-    // JSON has no such numbers; they travel as the strings that Perl makes of them.
+    // JSON cannot represent these numbers; they are sent as Perl's strings for them.
     ["Inf", "-Inf", "NaN"]
         .iter()
         .fold(shown, |shown, name| shown.replace(&format!("{name:?}"), name))
@@ -192,9 +192,9 @@ fn same(one: &Packed, other: &Packed) -> bool {
     one.len() == other.len() && one.octets() == other.octets()
 }
 
-/// Octets that are not in packed form are errors wherever they are read, and nothing else.
+/// Reading octets that are not in packed form returns an error and does nothing else.
 ///
-/// The first octet is how many values the others claim to be.
+/// The first octet is the number of values that the others are supposed to be.
 pub fn packed(input: &[u8]) {
     let Some((&len, octets)) = input.split_first() else {
         return;
@@ -212,12 +212,12 @@ pub fn packed(input: &[u8]) {
     }
 }
 
-/// Any requests, from several peers, in any order: what the node then wants done can be done, its
-/// log stays readable, its clock does not spin, and when the peers are gone nothing of them is left.
+/// Arbitrary requests from several peers in any order: the node's effects can be carried out, its log
+/// stays readable, its timers do not spin, and nothing is left of the peers when they are gone.
 ///
-/// The first octet chooses what the node is. The others are packets in CBOR; the port name says
-/// who sends it (`1`, `2`; else the first peer), or is the name of something that happens at the
-/// node itself: `tick`, `open`, `watch`, `set`, `monitor`, `query`, `lose`.
+/// The first octet chooses the kind of node. The others are packets in CBOR; the port name selects the
+/// sender (`1`, `2`; otherwise the first peer), or names a local event: `tick`, `open`, `watch`, `set`,
+/// `monitor`, `query`, `lose`.
 pub fn requests(input: &[u8]) {
     let Some((&kind, wire)) = input.split_first() else {
         return;
@@ -236,7 +236,7 @@ pub fn requests(input: &[u8]) {
     assert_eq!((census.connections, census.searches), (0, 0), "{census:?}");
 }
 
-/// The peers: their IDs, and what they say they are.
+/// The peers: their IDs and providers.
 const PEERS: [(&str, &str); 3] = [("perl", "AE-2.02"), ("ours", "aemp-0.1.0"), ("seed", "aemp-0")];
 
 struct TestNode {
@@ -345,7 +345,7 @@ impl TestNode {
         self.carry_out();
     }
 
-    /// Lets time pass, from one moment at which something is due to the next.
+    /// Advances time from one due event to the next.
     fn pass(&mut self, time: Duration) {
         let end = self.now + time;
         let mut steps = 0;
@@ -408,7 +408,7 @@ fn can_be_sent(packet: &Packed) {
     }
 }
 
-/// What can be read of the rc file is the same after it was written, and every error is a line.
+/// An rc file that can be read is the same after being written, and every error is one line.
 pub fn rc_file(input: &[u8]) {
     match relaxed::parse(input) {
         Ok(value) => {

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 pub const SECRET: &str = "geheim";
-/// Only a test that fails waits this long.
+/// The time limit for waits. Only a failing test waits this long.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
 pub fn aemp() -> Command {
@@ -61,7 +61,7 @@ impl Running {
         Running::start(command)
     }
 
-    /// Waits for a line with this text, and gives what is behind it.
+    /// Waits for a line with this text, and returns what follows the text.
     pub fn line_with(&self, text: &str) -> String {
         let give_up = Instant::now() + PATIENCE;
         let mut seen = Vec::new();
@@ -90,7 +90,7 @@ impl Running {
         self.child.wait().unwrap().code()
     }
 
-    /// The child processes, also those that have ended and wait for somebody to take note.
+    /// The child processes, including zombies.
     pub fn children(&self) -> Vec<u32> {
         let parent = self.child.id();
         let path = format!("/proc/{parent}/task/{parent}/children");
@@ -98,7 +98,7 @@ impl Running {
         children.split_whitespace().map(|child| child.parse().unwrap()).collect()
     }
 
-    /// The process that is the node, if this one only watches over it.
+    /// The node's process, if this one is its watchdog.
     pub fn watched(&self) -> u32 {
         let give_up = Instant::now() + PATIENCE;
         loop {
@@ -133,7 +133,7 @@ pub fn signal(name: &str, process: u32) {
     kill_process(process, signal).unwrap();
 }
 
-/// A node, and a file by which the tool joins it.
+/// A node, and an rc file with which the command joins it.
 pub struct Network {
     pub seed: Running,
     pub address: String,

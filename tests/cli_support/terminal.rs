@@ -1,4 +1,4 @@
-//! A command at a terminal of its own, and what its screen shows.
+//! A command on a terminal of its own, and the content of its screen.
 
 use super::PATIENCE;
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
@@ -9,8 +9,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Instant;
 
-/// The arguments are the terminal and the command. Whoever opens a terminal as the first of a session
-/// is controlled by it.
+/// The arguments are the terminal and the command. A session leader that opens a terminal gets it as its
+/// controlling terminal.
 const AT_TERMINAL: &str = r#"terminal=$1; shift; exec "$@" <"$terminal" >"$terminal" 2>&1"#;
 
 pub struct Terminal {
@@ -54,7 +54,7 @@ impl Terminal {
         set_size(&self.keyboard, columns, rows);
     }
 
-    /// Shows on the screen what the command says.
+    /// Updates the screen with the command's output.
     fn show(&self) {
         let mut output = self.keyboard.try_clone().unwrap();
         let screen = self.screen.clone();
@@ -72,7 +72,7 @@ impl Terminal {
         self.keyboard.write_all(text.as_bytes()).unwrap();
     }
 
-    /// Waits until the screen is so, and returns it.
+    /// Waits until the screen satisfies the condition, and returns it.
     pub fn shows(&self, what: &str, is_so: impl Fn(&str) -> bool) -> String {
         let give_up = Instant::now() + PATIENCE;
         let mut screen = self.screen.0.lock().unwrap();
@@ -96,7 +96,7 @@ impl Terminal {
         self.child.wait().unwrap().code()
     }
 
-    /// Whether the terminal takes whole lines, and shows what is typed.
+    /// Whether the terminal is in line mode with echo.
     pub fn is_as_usual(&self) -> bool {
         let usual = LocalModes::ICANON | LocalModes::ECHO;
         tcgetattr(&self.keyboard).unwrap().local_modes.contains(usual)
@@ -115,7 +115,7 @@ fn set_size(terminal: impl rustix::fd::AsFd, columns: u16, rows: u16) {
     tcsetwinsize(terminal, size).unwrap();
 }
 
-/// What stands on a terminal: as much of its language as the commands speak.
+/// The content of a terminal; understands the control sequences that the commands use.
 #[derive(Default)]
 struct Screen {
     rows: Vec<Vec<char>>,

@@ -1,4 +1,4 @@
-//! What the framing tests share: fixtures, a plain model of values, and decoding in pieces.
+//! Helpers of the framing tests: fixtures, a simple model of values, and decoding in pieces.
 #![allow(dead_code, unreachable_pub, clippy::expect_used)]
 
 use aemp::value::packed::{self, Elements, Reader, Token};
@@ -40,7 +40,7 @@ impl Tree {
         Tree::Str(text.as_bytes().to_vec())
     }
 
-    /// As Perl sees it: a string of digits is the number, a boolean is 1 or 0.
+    /// Normalized as in Perl: a string of digits is a number, a boolean is 1 or 0.
     pub fn loosely(&self) -> Tree {
         match self {
             Tree::Bool(value) => Tree::Int(i128::from(*value)),
@@ -171,19 +171,19 @@ pub fn decode_pieces<'p>(
     Ok(packets)
 }
 
-/// The packets in `wire`, given as a whole.
+/// The packets in `wire`, decoded at once.
 pub fn decode(framing: Framing, wire: &[u8]) -> Result<Vec<Vec<Tree>>, FramingError> {
     decode_pieces(framing, FramingLimits::default(), [wire])
 }
 
-/// The one packet in `wire`, given as a whole.
+/// The only packet in `wire`, decoded at once.
 pub fn decode_one(framing: Framing, wire: &[u8]) -> Vec<Tree> {
     let mut packets = decode(framing, wire).unwrap_or_else(|error| panic!("{error}: {wire:x?}"));
     assert_eq!(packets.len(), 1, "one packet in {wire:x?}");
     packets.remove(0)
 }
 
-/// The elements in a framing, whole.
+/// The elements encoded in a framing.
 pub fn encode(framing: Framing, elements: &[Tree], octets: bool) -> Vec<u8> {
     let mut packed = Vec::new();
     elements.iter().for_each(|element| put(&mut packed, element, octets));
@@ -209,8 +209,8 @@ pub fn loosely(trees: &[Tree]) -> Vec<Tree> {
     trees.iter().map(Tree::loosely).collect()
 }
 
-/// What follows the name of the port in the only packet of a wire, which is decoded whole and octet
-/// by octet.
+/// The elements after the port name in the only packet of `wire`, which is decoded at once and octet by
+/// octet.
 pub fn items_of(framing: Framing, wire: &[u8]) -> Result<Vec<Tree>, FramingError> {
     let whole = decode(framing, wire);
     let octets = decode_pieces(framing, FramingLimits::default(), wire.chunks(1));

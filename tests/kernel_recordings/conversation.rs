@@ -1,4 +1,4 @@
-//! A recorded conversation: who said what when, as values.
+//! A recorded conversation: time, sender and decoded content.
 
 use aemp::kernel::db::Entries;
 use aemp::value::{NodeId, Packed, Value};
@@ -15,7 +15,7 @@ pub(crate) struct Recorded {
     pub(crate) greeting: Vec<u8>,
     framing: Option<Framing>,
     pub(crate) packets: Vec<(f64, Json)>,
-    /// When its authentication line came.
+    /// When its authentication line arrived.
     pub(crate) up: f64,
     pub(crate) ended: Option<f64>,
 }
@@ -53,7 +53,7 @@ impl Conversation {
     pub(crate) fn steps(&self, side: usize) -> Vec<(f64, &Json)> {
         let steps = self.scenario["steps"].as_array().unwrap();
         let steps = steps.iter().filter(|step| step["on"] == SIDES[side]);
-        // Where no time was recorded, steps come after everything has settled.
+        // Steps without a recorded time are taken after everything has settled.
         steps.map(|step| (step["at_ms"].as_f64().unwrap_or(999.0), step)).collect()
     }
 
@@ -94,7 +94,7 @@ impl Recorded {
     }
 }
 
-/// Values as Perl sees them: octets are text, numbers are strings, hashes have no order.
+/// Values normalized as in Perl: octets are text, numbers are strings, hashes have no order.
 pub(crate) fn to_json(values: &[Value]) -> Json {
     Json::Array(values.iter().map(value_to_json).collect())
 }

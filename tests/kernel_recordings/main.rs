@@ -1,7 +1,7 @@
-//! Conversations of real nodes, replayed: a kernel in the place of one side says what that side
-//! said, and its callbacks see what the callbacks of that side saw.
+//! Replays of conversations of real nodes: a kernel in the place of one side sends what that side sent,
+//! and its callbacks get what the callbacks of that side got.
 //!
-//! Where a kernel says something else on purpose, that is in [`DIFFERENCES`], with the reason.
+//! Deliberate differences are listed in [`DIFFERENCES`], with the reasons.
 
 // Helpers of tests may fail loudly, but clippy sees only functions marked as tests as such.
 #![allow(clippy::unwrap_used)]
@@ -15,7 +15,7 @@ use replay::Replay;
 use serde_json::{Value as Json, json};
 use std::collections::BTreeMap;
 
-/// In what we differ on purpose: what it is about, and why.
+/// The deliberate differences: the subject and the reason.
 const DIFFERENCES: &[(Difference, &str)] = &[
     (
         Difference::AskedToBeGlobalOnce,
@@ -74,7 +74,7 @@ fn sorted(mut values: Vec<Json>) -> Vec<Json> {
     values
 }
 
-/// Takes out what differs on purpose, and says which differences there were.
+/// Removes deliberate differences, and returns which ones occurred.
 fn without_differences(
     recorded: &mut Vec<(f64, Json)>,
     ours: &mut Vec<(f64, Json)>,
@@ -137,7 +137,7 @@ fn without_differences(
     seen
 }
 
-/// Answers that come from hashes: `g_reply ID ARRAY` and the nodes that are up.
+/// Answers made from hashes, so without an order: `g_reply ID ARRAY` and the connected nodes.
 fn without_order(packet: &Json) -> Json {
     let mut packet = packet.clone();
     if packet[1] == "g_reply"
@@ -150,7 +150,7 @@ fn without_order(packet: &Json) -> Json {
     packet
 }
 
-/// What callbacks saw, with lists of keys in order.
+/// What callbacks got, with sorted lists of keys.
 fn callbacks(events: &[Json]) -> Vec<Json> {
     let callbacks = events.iter().filter(|event| event[0] == "cb");
     let callbacks = callbacks.map(|event| {
@@ -179,7 +179,7 @@ fn replay(name: &str, side: usize) -> (usize, Vec<Difference>) {
     let mut recorded = conversation.sides[side].packets.clone();
     let mut ours = std::mem::take(&mut replay.sent);
     if name == "trace" && side == 0 {
-        // The program asks nodes one after another; what it asks is not the kernel's.
+        // The program asks nodes one after another; its requests are not the kernel's.
         recorded.retain(|(_, packet)| packet[1] != "eval");
         recorded.retain(|(_, packet)| packet[1] != "g_find" || packet[2] == "seed");
     }

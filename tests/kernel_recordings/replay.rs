@@ -14,7 +14,7 @@ use serde_json::{Value as Json, json};
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
-/// What a recorded port makes of a message.
+/// The event that a recorded port reports for a message.
 type Receiver = Box<dyn Fn(&Json) -> Option<Json>>;
 
 /// A kernel in the place of one side of a conversation.
@@ -31,13 +31,13 @@ pub(crate) struct Replay<'a> {
     pub(crate) now: f64,
     /// The recorded names of ports and ours.
     pub(crate) names: Vec<(String, String)>,
-    /// What a port calls its messages; the name of the Perl variable that holds it.
+    /// The label of a port's messages; the name of the Perl variable that holds the port.
     pub(crate) ports: HashMap<Str, Receiver>,
     pub(crate) watches: HashMap<WatchId, String>,
     pub(crate) views: HashMap<DbMonitorId, (String, Entries)>,
     pub(crate) queries: HashMap<QueryId, String>,
     pub(crate) variables: HashMap<String, PortId>,
-    /// The ports that the example function was started on: whom it answers, and its arguments.
+    /// The ports on which the example function was started: its reply port and arguments.
     pub(crate) spawned: HashMap<Str, (PortId, Json)>,
     pub(crate) family_monitor: Option<DbMonitorId>,
     pub(crate) guard: Option<WatchId>,
@@ -377,7 +377,7 @@ impl<'a> Replay<'a> {
     }
 
     pub(crate) fn send(&mut self, to: &str, message: &Json) {
-        // What the kernel has to say goes out before.
+        // The kernel's packets are sent first.
         self.settle();
         let port = PortId::parse(to).unwrap();
         let mut packet = vec![json!(port.port().to_string())];

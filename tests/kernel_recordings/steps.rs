@@ -1,4 +1,4 @@
-//! What the Perl code of the recorded steps does, done to a kernel.
+//! Applies the Perl code of the recorded steps to a kernel.
 
 use crate::conversation::*;
 use crate::replay::Replay;
@@ -15,7 +15,7 @@ impl Replay<'_> {
         found.into_iter().find(|text| text.starts_with(&prefix)).unwrap()
     }
 
-    /// What the Perl code of a step does, done to a kernel.
+    /// Applies the Perl code of a step to a kernel.
     pub(crate) fn act(&mut self, step: &Json) {
         let perl = step["perl"].as_str().unwrap().trim_end_matches("; 1");
         let result = |at: usize| step["result"][at].as_str().unwrap_or_default().to_owned();
@@ -179,7 +179,7 @@ impl Replay<'_> {
         let arguments = packed(&Json::Array(arguments));
         let peer = self.other().node();
         let port = self.kernel.spawn(&peer, function, arguments.as_elements());
-        // Its request goes out before what follows.
+        // Its request is sent before what follows.
         self.settle();
         let name = recorded.split('#').nth(1).unwrap().to_owned();
         self.names.push((name, port.port().to_string()));

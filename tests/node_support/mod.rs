@@ -1,4 +1,4 @@
-//! Nodes in one process, and what their tests have in common.
+//! Helpers for tests with several nodes in one process.
 
 #![allow(dead_code, reason = "each test uses some of it")]
 
@@ -7,10 +7,10 @@ use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-/// How long anything may take before a test gives up. Only a test that fails waits this long.
+/// The time limit for waits. Only a failing test waits this long.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A node to be started: on a free port, with the secret of all others.
+/// The builder of a node on a free port, with the common secret.
 pub(crate) fn builder(id: &str, seeds: &[&Node]) -> NodeBuilder {
     let mut builder = Node::builder().node_id(id).secret("secret").bind("127.0.0.1:0");
     for seed in seeds {
@@ -24,7 +24,7 @@ pub(crate) async fn node(id: &str, seeds: &[&Node]) -> Node {
     join(builder(id, seeds), !seeds.is_empty()).await
 }
 
-/// Starts a node, and waits until it has joined if it has somebody to join.
+/// Starts a node, and waits until it has joined if it has seeds.
 pub(crate) async fn join(builder: NodeBuilder, has_seeds: bool) -> Node {
     let node = builder.start().await.unwrap();
     if has_seeds {
@@ -40,19 +40,19 @@ pub(crate) async fn pair() -> (Node, Node) {
     (seed, other)
 }
 
-/// What a future yields, unless that takes too long.
+/// The result of a future; fails if that takes too long.
 pub(crate) async fn within<T>(future: impl std::future::IntoFuture<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, future).await.expect("in time")
 }
 
-/// Returns when what `node` sent to `to` before has been handled there.
+/// Waits until everything that `node` sent to `to` before has been handled there.
 pub(crate) async fn settled(node: &Node, to: &NodeId) {
     let mut echo = node.port();
     node.snd(to, ("snd", echo.id(), "echo")).unwrap();
     let _: (String,) = within(echo.recv()).await.unwrap();
 }
 
-/// Waits until something is so.
+/// Waits until a condition holds.
 pub(crate) async fn until(what: &str, mut so: impl FnMut() -> bool) {
     let waiting = async {
         while !so() {
@@ -62,7 +62,7 @@ pub(crate) async fn until(what: &str, mut so: impl FnMut() -> bool) {
     tokio::time::timeout(PATIENCE, waiting).await.unwrap_or_else(|_| panic!("never: {what}"));
 }
 
-/// Something that blocks a thread until it is opened.
+/// A gate that blocks a thread until it is opened.
 #[derive(Debug, Clone)]
 pub(crate) struct Gate(mpsc::SyncSender<()>, Arc<Mutex<mpsc::Receiver<()>>>);
 
@@ -79,7 +79,7 @@ impl Gate {
         let _ = self.0.try_send(());
     }
 
-    /// Waits until somebody stands before the gate.
+    /// Waits until a thread is blocked at the gate.
     pub(crate) fn wait_for_visitor(&self) {
         while self.1.try_lock().is_ok() {
             std::thread::yield_now();
@@ -91,7 +91,7 @@ impl Gate {
     }
 }
 
-/// A test that fails leaves nobody standing before its gate, or it would not end.
+/// Opens the gate, since a failing test would not end with a blocked thread.
 impl Drop for Gate {
     fn drop(&mut self) {
         self.open();
@@ -116,7 +116,7 @@ impl Log {
         log
     }
 
-    /// How many lines have `part` in them.
+    /// The number of lines that contain `part`.
     pub(crate) fn count(&self, part: &str) -> usize {
         self.text().lines().filter(|line| line.contains(part)).count()
     }

@@ -1,4 +1,4 @@
-//! A recorded handshake, and what has to be true of each.
+//! A recorded handshake, and the rules that each has to satisfy.
 #![allow(dead_code, unreachable_pub, missing_docs, clippy::unwrap_used, clippy::missing_panics_doc)]
 
 use std::path::{Path, PathBuf};
@@ -20,7 +20,7 @@ pub struct Side {
     pub auth_accept: Vec<AuthMethod>,
     /// Greeting, nonce, authentication line (unless it gave up before), without line ends.
     pub lines: Vec<String>,
-    /// What came after those lines.
+    /// The octets after those lines.
     pub rest: Vec<u8>,
     pub octets: Vec<u8>,
 }
@@ -52,7 +52,7 @@ impl Side {
         Nonce::from_random(octets.as_slice().try_into().unwrap())
     }
 
-    /// Our configuration for the part of this side, with its greeting keys in their order.
+    /// Our configuration for playing this side, with its greeting keys in their order.
     pub fn config(&self, order: KeyOrder) -> HandshakeConfig {
         let greeting = self.greeting();
         let text = |octets: &[u8]| String::from_utf8(octets.to_vec()).unwrap();
@@ -74,7 +74,7 @@ impl Side {
         }
     }
 
-    /// Our machine in the part of this side.
+    /// Our session that plays this side.
     pub fn begin(&self, order: KeyOrder) -> Session {
         let handshaker = Handshaker::new(self.config(order)).unwrap();
         let peer_addr = self.greeting().value("peeraddr").unwrap();
@@ -105,7 +105,7 @@ impl Conversation {
         [(&self.a, &self.b), (&self.b, &self.a)]
     }
 
-    /// Each Perl node with its peer; the clients that are none send keys of their own.
+    /// Each Perl node with its peer; clients that are not Perl nodes send keys of their own.
     pub fn perl_nodes(&self) -> impl Iterator<Item = (&Side, &Side)> {
         self.both_ways().into_iter().filter(|(side, _)| side.greeting().is_from_perl())
     }
@@ -208,7 +208,7 @@ impl<'a> Pieces<'a> {
     }
 }
 
-/// What we say in the part of one side, and what we think of the other.
+/// What we send when playing one side, and our verdict on the other.
 pub struct Played {
     pub output: Vec<u8>,
     pub outcome: Result<Agreement, HandshakeError>,
@@ -235,7 +235,7 @@ pub fn said(side: &Side) -> Vec<u8> {
     side.lines.iter().flat_map(|line| [line.as_bytes(), b"\n"].concat()).collect()
 }
 
-/// What is recorded is composed again octet for octet.
+/// Composes the recorded lines again, octet for octet.
 pub fn is_composed_again(conversation: &Conversation) {
     for side in [&conversation.a, &conversation.b] {
         assert_eq!(side.greeting().compose(), side.greeting_line(), "{}", conversation.file);
@@ -243,7 +243,7 @@ pub fn is_composed_again(conversation: &Conversation) {
     }
 }
 
-/// What is recorded is verified and made again. Returns how many authentication lines there are.
+/// Verifies and reproduces the recorded tokens. Returns the number of authentication lines.
 pub fn authenticates_again(conversation: &Conversation) -> usize {
     let mut seen = 0;
     for (side, other) in conversation.both_ways() {
@@ -263,7 +263,7 @@ pub fn authenticates_again(conversation: &Conversation) -> usize {
     seen
 }
 
-/// In the part of a Perl node we say what it said.
+/// When playing a Perl node we send what it sent.
 pub fn is_played_again(conversation: &Conversation) {
     for (side, other) in conversation.perl_nodes() {
         let played = play(side.begin(KeyOrder::Recorded), Pieces::whole(&other.octets));

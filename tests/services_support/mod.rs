@@ -1,4 +1,4 @@
-//! What the tests of services have in common: nodes over real sockets, and a peer made by hand.
+//! Helpers of the service tests: nodes over real sockets, and a peer that the test plays itself.
 
 // Each test file uses its own part of this.
 #![allow(dead_code)]
@@ -57,7 +57,7 @@ pub(crate) struct Peer {
     pub unread: BytesMut,
 }
 
-/// How such a peer introduces itself.
+/// The greeting of such a peer.
 pub(crate) struct Introduction<'a> {
     pub id: &'a str,
     pub secret: Option<&'a str>,
@@ -75,7 +75,7 @@ impl<'a> Introduction<'a> {
 }
 
 impl Peer {
-    /// Connects to a node and authenticates, as far as the node goes along.
+    /// Connects to a node and authenticates, as far as the node lets it.
     pub(crate) async fn connect(
         node: &Node,
         introduction: &Introduction<'_>,
@@ -86,7 +86,7 @@ impl Peer {
         let mut stream: Box<dyn Stream> = Box::new(stream);
         loop {
             while let Some(octets) = session.transmit() {
-                // Behind the peer's greeting comes our authentication line.
+                // Our authentication line follows the peer's greeting.
                 let line = introduction.line.filter(|_| session.peer().is_some());
                 stream.write_all(line.map_or(&*octets, str::as_bytes)).await?;
                 stream.flush().await?;
@@ -116,7 +116,7 @@ impl Peer {
         self.stream.flush().await.unwrap();
     }
 
-    /// Reads until the text was received; gives all before it, and it.
+    /// Reads until the text was received; returns everything up to and including it.
     pub(crate) async fn read_until(&mut self, text: &str) -> String {
         within(async {
             loop {

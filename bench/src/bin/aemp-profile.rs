@@ -1,8 +1,7 @@
 //! Counts the instructions of the hot paths with callgrind, and compares them with the committed
-//! figures: one that grew by more than 5 % is a failure.
+//! figures; growth of more than 5 % is a failure.
 //!
-//! `aemp-profile check FILE`, `aemp-profile write FILE`; `aemp-profile run PATH N` is what
-//! callgrind watches.
+//! `aemp-profile check FILE`, `aemp-profile write FILE`; callgrind runs `aemp-profile run PATH N`.
 
 use aemp::kernel::{Authenticated, Kernel, KernelConfig, Now, PeerGreeting};
 use aemp::value::packed::{self, Elements};
@@ -72,12 +71,12 @@ fn check(committed: &Value) -> Result<()> {
     Ok(())
 }
 
-/// What the C library would choose by the processor's features, so that the counts do not depend on
-/// which processor it is.
+/// Pins the variants that the C library would choose by the processor's features, so that counts do not
+/// depend on the processor.
 const SAME_EVERYWHERE: &str =
     "glibc.cpu.hwcaps=-AVX2,-AVX512F,-AVX512VL,-AVX512BW,-ERMS,-FSRM,-MOVBE,-BMI2";
 
-/// Instructions of one time round, without what the start of the program costs.
+/// Instructions per iteration, without the cost of starting the program.
 fn measure(path: &str) -> Result<u64> {
     let (few, many) = (count(path, FEW)?, count(path, MANY)?);
     Ok(many.saturating_sub(few) / (MANY - FEW) as u64)
@@ -113,7 +112,7 @@ fn run(path: &str, count: usize) -> Result<()> {
 
 const PORT: &str = "aB3dE5gHab";
 
-/// A typed message becomes octets of a connection.
+/// Encodes a typed message as octets of a connection.
 fn encode_messages(framing: Framing, count: usize) -> Result<()> {
     let (mut elements, mut wire) = (Vec::new(), Vec::new());
     for number in 0..count {
@@ -128,7 +127,7 @@ fn encode_messages(framing: Framing, count: usize) -> Result<()> {
     Ok(())
 }
 
-/// Octets of a connection become typed messages.
+/// Decodes octets of a connection into typed messages.
 fn decode_messages(framing: Framing, count: usize) -> Result<()> {
     let message = Packed::of(&(PORT, "msg", 1234, "hello world"))?;
     let mut wire = Vec::new();
@@ -152,7 +151,7 @@ fn decode_messages(framing: Framing, count: usize) -> Result<()> {
     Ok(())
 }
 
-/// A message is handed to a callback port: packed already, or (`typed`) from a Rust value.
+/// Sends a message to a local callback port: already packed, or (`typed`) from a Rust value.
 fn dispatch(count: usize, typed: bool) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
@@ -174,7 +173,7 @@ fn dispatch(count: usize, typed: bool) -> Result<()> {
     })
 }
 
-/// A port of the same node is called, one call after another.
+/// Calls a port of the same node, one call after another.
 fn calls(count: usize) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
@@ -192,7 +191,7 @@ fn calls(count: usize) -> Result<()> {
     })
 }
 
-/// A change of a key of one node comes to the monitor of another, 64 at a time.
+/// Changes of one node's keys reach another node's monitor, 64 at a time.
 fn change(count: usize) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
@@ -218,7 +217,7 @@ fn change(count: usize) -> Result<()> {
     })
 }
 
-/// A node's kernel to which others are connected.
+/// A node's kernel with connected peers.
 fn kernel(name: &str, others: &[&NodeId]) -> Result<Kernel> {
     let now = Now { uptime: Duration::ZERO, wall: 0.0 };
     let mut kernel = Kernel::new(
@@ -256,7 +255,7 @@ fn merge(count: usize) -> Result<()> {
     kernel.node_packet(&watcher, nothing.as_elements());
     kernel.node_packet(&watcher, Packed::of(&("g_mon1", "family"))?.as_elements());
     black_box(kernel.take_effects());
-    // Of each key and value only the digits are written: the making of the packet is not counted.
+    // Only the digits of keys and values are rewritten, so that building the packet is not counted.
     let set = BTreeMap::from([("key00000", "00000")]);
     let mut update = Packed::of(&("g_upd", "family", set))?.as_elements().octets().to_vec();
     let end = update.len();
