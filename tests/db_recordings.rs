@@ -1,7 +1,7 @@
 //! Replays of recorded database conversations: given the actions of a node's peer and program, our
 //! database sends what that node sent, and reports what its callbacks got.
 
-// Helpers of tests may fail loudly, but clippy sees only functions marked as tests as such.
+// Test helpers may panic, but clippy only exempts functions that are marked as tests.
 #![allow(clippy::unwrap_used)]
 
 use aemp::kernel::db::{

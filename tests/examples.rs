@@ -2,7 +2,7 @@
 //!
 //! `compat-tests/tests/examples.rs` runs them with their Perl counterparts.
 
-// Helpers of tests may fail loudly, but clippy sees only functions marked as tests as such.
+// Test helpers may panic, but clippy only exempts functions that are marked as tests.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 #[path = "../compat-tests/src/process.rs"]

@@ -1,6 +1,6 @@
 //! All recorded handshakes of real nodes: verified, reproduced, and replayed against ours.
 
-// Helpers of tests may fail loudly, but clippy sees only functions marked as tests as such.
+// Test helpers may panic, but clippy only exempts functions that are marked as tests.
 #![allow(clippy::unwrap_used)]
 
 mod recorded_handshake;

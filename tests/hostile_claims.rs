@@ -1,6 +1,6 @@
 //! Anybody can greet with any node's ID: the effects before anything is proven.
 
-// Helpers of tests may fail loudly, but clippy sees only functions marked as tests as such.
+// Test helpers may panic, but clippy only exempts functions that are marked as tests.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use aemp::kernel::{

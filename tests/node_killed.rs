@@ -1,7 +1,7 @@
 //! Two processes, one of which is killed during a stream of numbered messages: a prefix arrives, the
 //! monitor fires, and after that the numbers go on.
 
-// Helpers of tests may fail loudly, but clippy sees only functions marked as tests as such.
+// Test helpers may panic, but clippy only exempts functions that are marked as tests.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod node_support;

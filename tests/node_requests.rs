@@ -1,6 +1,6 @@
 //! Requests of peers, accepted and refused: functions by name, spawning, expressions.
 
-// Helpers of tests may fail loudly, but clippy sees only functions marked as tests as such.
+// Test helpers may panic, but clippy only exempts functions that are marked as tests.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod node_support;

@@ -1,7 +1,7 @@
 //! Log catching: between two nodes in one process, and with a peer that sends what a recorded Perl node
 //! sent.
 #![cfg(feature = "logs")]
-// Helpers of tests may fail loudly, but clippy sees only functions marked as tests as such.
+// Test helpers may panic, but clippy only exempts functions that are marked as tests.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod services_support;

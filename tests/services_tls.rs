@@ -1,6 +1,6 @@
 //! TLS between nodes, over real sockets: who may join, and who counts as trusted.
 
-// Helpers of tests may fail loudly, but clippy sees only functions marked as tests as such.
+// Test helpers may panic, but clippy only exempts functions that are marked as tests.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod services_support;

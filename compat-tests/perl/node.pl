@@ -52,7 +52,7 @@ sub Compat::echo {
 
 sub Compat::fail { die "told to fail\n" }
 
-# The test service of docs/conformance.md, as a stranger would write it.
+# The test service of docs/conformance.md, written from that page alone.
 sub Conform::service {
    my ($reply, @greeting) = @_;
    my %guard;

@@ -71,7 +71,7 @@ sub options {
    };
 }
 
-# The two greeting lines, without their ends.
+# The two greeting lines, without line ends.
 sub greeting {
    my ($o) = @_;
    my %keys = (provider => "compat-1.0", mproto => 1, gproto => 1, %{ $o->{keys} });
@@ -169,7 +169,7 @@ sub greeted {
    $c->{handle}->push_read(line => sub { authenticated($c, $_[1]) });
 }
 
-# What the side that said the first two lines proves itself with.
+# The token of the side that sent the first two lines.
 sub token {
    my ($method, $secret, @lines) = @_;
    my $said = join "", map "$_\n", @lines;
@@ -201,7 +201,7 @@ my %write = (
    storable => sub { pack "w/a*", Storable::nfreeze $_[0] },
 );
 
-# Each gives one packet, or nothing as long as it is not complete.
+# Each returns one packet, or nothing until the packet is complete.
 my %read = (
    json => sub {
       my ($c) = @_;

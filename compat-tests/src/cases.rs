@@ -1,8 +1,8 @@
-//! Handshakes that a node has to accept, and such that it has to refuse, as options of the peer.
+//! Handshakes that a node has to accept, and ones that it has to refuse, as options of the peer.
 
 use serde_json::{Value, json};
 
-/// One way to shake hands.
+/// One variant of a handshake.
 #[derive(Debug)]
 pub struct Case {
     /// What is special about it; also the peer's node ID, unless the case is about that.

@@ -1,4 +1,4 @@
-//! Perl's own encoders and digests, in a process that answers one request a line.
+//! Perl's own encoders and digests, in a process that answers one request per line.
 
 use crate::neutral::{Neutral, hex, unhex};
 use crate::perl;
@@ -25,7 +25,7 @@ impl PerlCodec {
         })
     }
 
-    /// What Perl sends for a packet.
+    /// A packet as Perl encodes it.
     ///
     /// # Errors
     /// Perl's error text.
@@ -33,7 +33,7 @@ impl PerlCodec {
         Ok(unhex(&self.ask(&format!("encode {framing} {packet}"))?))
     }
 
-    /// The packets that Perl finds in octets.
+    /// The packets that Perl decodes from octets.
     ///
     /// # Errors
     /// Perl's error text.

@@ -1,4 +1,4 @@
-//! A process that takes commands and reports events as JSON, one a line.
+//! A process that takes commands and reports events as JSON, one per line.
 
 use crate::process::{Process, Stream};
 use serde_json::Value;
@@ -18,7 +18,7 @@ impl Dialogue {
         Dialogue { process, lines_read: 0, unclaimed: VecDeque::new() }
     }
 
-    /// The process, for its log and its end.
+    /// The underlying process.
     pub fn process(&mut self) -> &mut Process {
         &mut self.process
     }

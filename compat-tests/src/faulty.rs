@@ -1,7 +1,7 @@
-//! Nodes that are broken on purpose: our node behind a relay that speaks the protocol wrongly.
+//! Deliberately broken nodes: our node behind a relay that violates the protocol.
 //!
-//! The relay shakes hands with the suite itself, which is where faults of handshakes are, and again
-//! with our node, as whoever the suite is. In between it has whole packets, which faults change.
+//! The relay does the handshake with the suite itself, which is where faults of handshakes are, and another
+//! one with our node, in the suite's name. Between the two it has complete packets, which faults change.
 
 mod relay;
 
@@ -15,46 +15,46 @@ use std::sync::Mutex;
 /// What is wrong with a node.
 #[derive(Clone, Copy, Debug)]
 pub enum Fault {
-    /// Nothing: the relay itself breaks no statement that is checked.
+    /// Nothing: the relay itself violates no statement that is checked.
     None,
     /// A fault of the handshake.
     Handshake(Lapse),
-    /// A fault of packets: gives what is sent instead, and whether it goes to the suite.
+    /// A fault of packets: returns what is sent instead, and in which direction.
     Packets(PacketFault),
 }
 
 /// Changes one packet.
 pub type PacketFault = fn(&mut Memory, ToSuite, Vec<Value>) -> Sent;
 
-/// Packets, each with the way that it goes.
+/// Packets, each with its direction.
 pub type Sent = Vec<(ToSuite, Vec<Value>)>;
 
-/// Which way a packet goes.
+/// The direction of a packet.
 pub type ToSuite = bool;
 
-/// What a fault remembers of a connection.
+/// The state of a fault for one connection.
 pub type Memory = HashMap<&'static str, Vec<Vec<Value>>>;
 
-/// What a handshake does wrong.
+/// A fault of the handshake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lapse {
-    /// The token is of the peer's greeting, then its own.
+    /// The token covers the peer's greeting first, then its own.
     SwapsGreetings,
     /// The token is in upper case.
     ShoutsToken,
     /// Tokens are not compared.
     BelievesTokens,
-    /// A part of the token is enough.
+    /// A part of the token is accepted.
     BelievesBeginnings,
-    /// The version is not looked at.
+    /// The version is not checked.
     TakesAnyVersion,
     /// The version is compared as a text.
     ComparesVersionAsText,
-    /// The protocol's name is not looked at.
+    /// The protocol's name is not checked.
     TakesAnyProtocol,
-    /// Its own greeting is no reason to close.
+    /// It accepts its own greeting.
     TakesMirrors,
-    /// The end of the line is hashed as it came.
+    /// The line end is hashed, too.
     HashesCr,
     /// Its greeting waits for the peer's.
     GreetsSecond,
@@ -62,17 +62,17 @@ pub enum Lapse {
     AuthenticatesSecond,
     /// The nonce is always the same.
     RepeatsNonce,
-    /// It sends the framing that it likes best.
+    /// It sends the framing that it prefers itself.
     PrefersOwnFraming,
     /// There is no limit to a greeting.
     TakesAnyLength,
     /// An unknown framing is taken for JSON.
     GuessesFraming,
-    /// A greeting without keys is none.
+    /// A greeting without keys is refused.
     WantsKeys,
     /// Packets come before the peer has authenticated.
     SpeaksEarly,
-    /// A seed is dialled until it is connected once, and never again.
+    /// A seed is dialled until it has been connected once, and never again.
     DialsOnce,
 }
 
@@ -185,7 +185,7 @@ fn mon1_twice(_: &mut Memory, to: ToSuite, packet: Vec<Value>) -> Sent {
     vec![(to, packet); times]
 }
 
-/// Every other message to that port waits for the next one.
+/// Every other message to that port is held back until the next one.
 fn reordered(memory: &mut Memory, to: ToSuite, packet: Vec<Value>) -> Sent {
     if !to || !is(&packet, 0, "many") {
         return vec![(to, packet)];
@@ -260,7 +260,7 @@ fn rounded(_: &mut Memory, to: ToSuite, mut packet: Vec<Value>) -> Sent {
     vec![(to, packet)]
 }
 
-/// An empty packet on its way to itself ends the connection.
+/// An empty packet to the node ends the connection.
 fn keepalive_dies(_: &mut Memory, to: ToSuite, packet: Vec<Value>) -> Sent {
     match !to && packet.is_empty() {
         true => vec![(to, vec![Value::Undef])],
@@ -280,7 +280,7 @@ fn short_changes(_: &mut Memory, to: ToSuite, mut packet: Vec<Value>) -> Sent {
     vec![(to, packet)]
 }
 
-/// What was deleted is gone, whoever else still has it.
+/// A deleted key is deleted for all, even if another node still has it.
 fn forgets_owners(memory: &mut Memory, to: ToSuite, mut packet: Vec<Value>) -> Sent {
     if to && is_request(&packet, "g_chg1") {
         memory.entry("seen").or_default().push(packet.clone());
@@ -349,7 +349,7 @@ fn no_plain_slave(_: &mut Memory, to: ToSuite, packet: Vec<Value>) -> Sent {
     }
 }
 
-/// What all connections of a faulty node have in common; one that is dialled has one for each fault.
+/// The state that all connections of a faulty node share; a node that is dialled has one for each fault.
 static COMMON: Mutex<Vec<(&str, Vec<Value>)>> = Mutex::new(Vec::new());
 
 fn in_common(fault: &'static str, packet: &[Value]) {
@@ -361,7 +361,7 @@ fn common(fault: &str) -> Vec<Vec<Value>> {
     all.iter().filter(|(of, _)| *of == fault).map(|(_, packet)| packet.clone()).collect()
 }
 
-/// Nobody is told any more of a port for which one node has said mon0.
+/// After a mon0 of one node for a port, no node is told of its death.
 fn mon0_for_all(_: &mut Memory, to: ToSuite, packet: Vec<Value>) -> Sent {
     if !to && is_request(&packet, "mon0") {
         in_common("mon0", &packet[2..]);
@@ -373,7 +373,7 @@ fn mon0_for_all(_: &mut Memory, to: ToSuite, packet: Vec<Value>) -> Sent {
     vec![(to, packet)]
 }
 
-/// What one global node has is sent to the others.
+/// The entries of one global node are sent to the others.
 fn repeats_others(_: &mut Memory, to: ToSuite, mut packet: Vec<Value>) -> Sent {
     if is_request(&packet, "g_set") {
         if !to {
@@ -425,7 +425,7 @@ fn keeps_lost_globals(memory: &mut Memory, to: ToSuite, mut packet: Vec<Value>) 
     vec![(to, packet)]
 }
 
-/// Whoever has been in `'g` leaves it once its first connection may be lost.
+/// Nodes leave `'g` once their first connection may be lost.
 fn drops_lost_globals(memory: &mut Memory, to: ToSuite, packet: Vec<Value>) -> Sent {
     if !to && is_request(&packet, "g_set") {
         memory.entry("told").or_default().push(packet.clone());
@@ -443,7 +443,7 @@ fn drops_lost_globals(memory: &mut Memory, to: ToSuite, packet: Vec<Value>) -> S
     vec![(to, packet)]
 }
 
-/// Twenty messages may wait.
+/// Only twenty messages are queued.
 fn short_queue(memory: &mut Memory, to: ToSuite, packet: Vec<Value>) -> Sent {
     let queue = memory.entry("queue").or_default();
     if !to && is_request(&packet, "snd") && packet.len() == 4 {
@@ -455,7 +455,7 @@ fn short_queue(memory: &mut Memory, to: ToSuite, packet: Vec<Value>) -> Sent {
     vec![(to, packet)]
 }
 
-/// 1 and "1" are told apart.
+/// 1 and "1" count as different values.
 fn typed_values(_: &mut Memory, to: ToSuite, mut packet: Vec<Value>) -> Sent {
     fn marked(value: &mut Value) {
         match value {

@@ -1,5 +1,5 @@
-//! A host that a test has for itself: a network namespace with loopback and nothing else, in which any
-//! port is free. What the pages show with fixed addresses runs there.
+//! A host of a test's own: a network namespace with only loopback, in which every port is free. Programs of
+//! the pages with fixed addresses run there.
 
 use crate::process::Process;
 use std::io::{BufRead as _, BufReader};
@@ -15,12 +15,12 @@ pub struct Host {
 }
 
 impl Host {
-    /// `None`, after saying why, where network namespaces cannot be made.
+    /// `None`, with a printed reason, if network namespaces cannot be made.
     ///
     /// # Panics
     /// If they cannot be made and `AEMP_REQUIRE` has the word `hosts`.
     pub fn new() -> Option<Host> {
-        // Without being root, a user namespace is needed, too; some systems forbid these.
+        // Without root, this also needs a user namespace, which some systems forbid.
         let is_root = rustix::process::geteuid().is_root();
         let mut command = Command::new("unshare");
         if !is_root {

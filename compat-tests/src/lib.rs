@@ -1,10 +1,10 @@
-//! What the checks of aemp against real Perl modules and real Perl nodes have in common.
+//! Helpers of the checks of aemp against real Perl modules and real Perl nodes.
 //!
-//! `tests/codec.rs` compares the framings and tokens with Perl's own encoders, `tests/peer.rs` lets
-//! a scripted Perl peer shake hands with a node in every way, and `tests/live.rs` runs networks of
-//! Perl's AnyEvent::MP and ours. The first two need Debian packages only; see [`perl`].
+//! `tests/codec.rs` compares the framings and tokens with Perl's own encoders, `tests/peer.rs` tries all
+//! kinds of handshakes between a scripted Perl peer and a node, and `tests/live.rs` runs networks of
+//! Perl's AnyEvent::MP and ours. The first two only need Debian packages; see [`perl`].
 
-// This crate is made of test helpers: failing loudly is what they are for.
+// This crate consists of test helpers, which may panic.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::missing_panics_doc)]
 
 pub use aemp::conform;
@@ -24,8 +24,8 @@ pub mod process;
 pub mod random;
 pub mod service;
 
-/// Whether `AEMP_REQUIRE` has this word: then what the word stands for has to be there, and a test that
-/// would be skipped without it fails.
+/// Whether `AEMP_REQUIRE` has this word: then a test that would be skipped for lack of what the word stands
+/// for fails instead.
 pub fn is_required(word: &str) -> bool {
     std::env::var("AEMP_REQUIRE").is_ok_and(|words| words.split(',').any(|other| other == word))
 }
@@ -33,7 +33,7 @@ pub fn is_required(word: &str) -> bool {
 /// A key and its self-signed certificate in one PEM text, for tests of TLS.
 ///
 /// # Panics
-/// Where there is no `openssl`.
+/// If there is no `openssl`.
 pub fn certificate() -> String {
     let directory = tempfile::tempdir().unwrap();
     let (key, certificate) = (directory.path().join("key"), directory.path().join("certificate"));
@@ -52,7 +52,7 @@ pub fn certificate() -> String {
 /// Identities of two nodes, each with a certificate of its own that the same CA issued.
 ///
 /// # Panics
-/// Where there is no `openssl`.
+/// If there is no `openssl`.
 pub fn certificates_of_a_ca() -> [String; 2] {
     let directory = tempfile::tempdir().unwrap();
     let openssl = |arguments: &[&str]| {

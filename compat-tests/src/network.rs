@@ -1,5 +1,5 @@
-//! What tests of whole networks need: addresses that survive their nodes, our nodes inside of the
-//! test, waiting for what becomes true.
+//! Helpers for tests of whole networks: addresses that outlive their nodes, our nodes inside the test
+//! process, and waiting for conditions.
 
 use crate::node::SECRET;
 use crate::process::PATIENCE;
@@ -14,14 +14,14 @@ use tokio::runtime::Runtime;
 /// How long to pause between two looks.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// An address of 127.0.0.1 that nobody listens on and that no dial is made from, so that one node
-/// after another can have it.
+/// An address of 127.0.0.1 that nobody listens on and that is never used for dialling, so that one node after
+/// another can use it.
 ///
 /// # Panics
 /// If there is none.
 pub fn free_address() -> String {
     static NEXT: AtomicU16 = AtomicU16::new(0);
-    // Below all ports that systems use for dials.
+    // Below the ephemeral ports of all systems.
     let start = (std::process::id() % 97) as u16 * 200;
     for _ in 0..2000 {
         let port = 10_000 + (start + NEXT.fetch_add(1, Ordering::Relaxed)) % 20_000;
@@ -33,20 +33,20 @@ pub fn free_address() -> String {
     panic!("no free port between 10000 and 30000");
 }
 
-/// Waits until nobody listens on an address any more: what a killed process started dies after it.
+/// Waits until nobody listens on an address any more; children of a killed process die after it.
 ///
 /// # Panics
-/// Fails the test if somebody goes on.
+/// Fails the test if somebody still listens after the time limit.
 pub fn until_free(address: &str) {
     eventually(&format!("the end of who listens on {address}"), || {
         TcpListener::bind(address).map(drop).map_err(|error| error.to_string())
     });
 }
 
-/// Looks until `look` finds something; gives it, and how long that took.
+/// Polls `look` until it finds something; returns it, and the time that took.
 ///
 /// # Panics
-/// Fails the test with what was seen last after [`PATIENCE`].
+/// Fails the test after [`PATIENCE`], with what was seen last.
 pub fn eventually<T>(what: &str, mut look: impl FnMut() -> Result<T, String>) -> (T, Duration) {
     let start = Instant::now();
     loop {
@@ -58,7 +58,7 @@ pub fn eventually<T>(what: &str, mut look: impl FnMut() -> Result<T, String>) ->
     }
 }
 
-/// Our nodes inside of the test.
+/// Our nodes inside the test process.
 #[derive(Debug)]
 pub struct Inside {
     runtime: Runtime,
@@ -71,12 +71,12 @@ impl Default for Inside {
 }
 
 impl Inside {
-    /// Makes room for them.
+    /// Without any nodes yet.
     pub fn new() -> Self {
         Inside { runtime: Runtime::new().unwrap() }
     }
 
-    /// A node on a free port of 127.0.0.1 that is told more by `how`.
+    /// A node on a free port of 127.0.0.1, further configured by `how`.
     pub fn start_as(&self, id: &str, how: impl FnOnce(NodeBuilder) -> NodeBuilder) -> Node {
         let builder = how(Node::builder().node_id(id).secret(SECRET));
         self.run(builder.start()).unwrap_or_else(|error| panic!("{id}: {error}"))
@@ -89,12 +89,12 @@ impl Inside {
         })
     }
 
-    /// Waits for what our nodes do.
+    /// Runs a future of our nodes to its end.
     pub fn run<T>(&self, future: impl Future<Output = T>) -> T {
         self.runtime.block_on(future)
     }
 
-    /// Lets something go on while the test does something else.
+    /// Runs a future in the background.
     pub fn spawn<T: Send + 'static>(
         &self,
         future: impl Future<Output = T> + Send + 'static,
@@ -102,10 +102,10 @@ impl Inside {
         self.runtime.spawn(future)
     }
 
-    /// A family as a node's master has it, if it tells within a second.
+    /// A family as a node's master has it, if it answers within a second.
     ///
     /// # Errors
-    /// Says why not.
+    /// The reason, as text.
     pub fn family(&self, node: &Node, family: &str) -> Result<BTreeMap<String, Value>, String> {
         let db = node.db();
         let query = db.family::<Value>(family);

@@ -1,6 +1,6 @@
-//! Values in the notation that the Perl co-process understands, and when two of them are the same.
+//! Values in the notation that the Perl co-process understands, and their comparison.
 //!
-//! A value is words with a space between: `u` undef, `t` and `f` booleans, `i42` an integer,
+//! A value is a sequence of words separated by spaces: `u` undef, `t` and `f` booleans, `i42` an integer,
 //! `d3ff8000000000000` a float by its bits, `o6162` a string of octets, `c616263` a string of
 //! characters in generalized UTF-8, `[ ... ]` an array, `{ key value ... }` a hash.
 
@@ -13,7 +13,7 @@ use std::fmt::{self, Write as _};
 pub enum Neutral {
     /// Perl's undef.
     Undef,
-    /// A boolean proper.
+    /// A boolean object.
     Bool(bool),
     /// An integer from -2^63 to 2^64-1.
     Int(i128),
@@ -23,13 +23,13 @@ pub enum Neutral {
     Str(Str),
     /// An array.
     Array(Vec<Neutral>),
-    /// A hash, no key twice.
+    /// A hash without duplicate keys.
     Hash(Vec<(Str, Neutral)>),
-    /// A value that only Perl can make; the co-process takes it, and never answers with one.
+    /// A value that only Perl can make; the co-process accepts it, but never answers with one.
     OnlyPerl(OnlyPerl),
 }
 
-/// Scalars that were used as another type than they were made of, and other things of Perl's own.
+/// Scalars that were used as another type than their own, and other values peculiar to Perl.
 #[derive(Debug, Clone)]
 pub enum OnlyPerl {
     /// An integer that was printed once.
@@ -47,9 +47,9 @@ pub enum OnlyPerl {
 pub enum Numbers {
     /// Nothing: integers arrive as integers and floats as floats, bit for bit.
     Exact,
-    /// They may become strings or integers that Perl reads as the very same number.
+    /// They may become strings or integers that Perl reads as exactly the same number.
     AnyForm,
-    /// As [`Numbers::AnyForm`], and floats may differ by this part of theirs.
+    /// Like [`Numbers::AnyForm`], and floats may differ by this fraction.
     Rounded(f64),
 }
 
@@ -120,7 +120,7 @@ impl Neutral {
         }
     }
 
-    /// Appends the value in packed form. Impossible for what only Perl can make.
+    /// Appends the value in packed form. Panics for values that only Perl can make.
     pub fn put(&self, out: &mut Vec<u8>) {
         match self {
             Neutral::Undef => packed::put_undef(out),
@@ -148,7 +148,7 @@ impl Neutral {
         }
     }
 
-    /// Whether what was sent as `self` may arrive as `received`.
+    /// Whether a value that was sent as `self` may arrive as `received`.
     pub fn arrives_as(&self, received: &Neutral, numbers: Numbers) -> bool {
         match (self, received) {
             (Neutral::Undef, Neutral::Undef) => true,

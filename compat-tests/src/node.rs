@@ -4,10 +4,10 @@ use crate::process::Process;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-/// The secret of every node in these tests that is not told otherwise.
+/// The secret of every node in these tests, unless a test sets another one.
 pub const SECRET: &str = "secret";
 
-/// A running `aemp run`. It ends with the test.
+/// A running `aemp run`. It is killed at the end of the test.
 #[derive(Debug)]
 pub struct Aemp {
     process: Process,
@@ -24,12 +24,12 @@ impl Aemp {
         Aemp::listening(id, Aemp::run(id, settings))
     }
 
-    /// As [`Aemp::start`], with a watchdog that starts the node again.
+    /// Like [`Aemp::start`], with a watchdog that restarts the node.
     pub fn start_watched(id: &str, settings: &[(&str, &str)]) -> Aemp {
         Aemp::listening(id, Aemp::run_with(&[], id, settings))
     }
 
-    /// As [`Aemp::start`], after the shell has run `limits`, such as `ulimit -n 40`.
+    /// Like [`Aemp::start`], after the shell has run `limits`, such as `ulimit -n 40`.
     pub fn start_limited(id: &str, limits: &str, settings: &[(&str, &str)]) -> Aemp {
         let script = format!("{limits}; exec \"$0\" \"$@\"");
         let command = command();
@@ -51,7 +51,7 @@ impl Aemp {
 
     /// Starts `aemp run` without waiting for anything.
     pub fn run(id: &str, settings: &[(&str, &str)]) -> Process {
-        // Signals are for the node, not for a process that looks after it.
+        // Signals have to reach the node, not its watchdog.
         Aemp::run_with(&["--no-watchdog"], id, settings)
     }
 
@@ -101,7 +101,7 @@ impl Aemp {
         format!("127.0.0.1:{}", self.port)
     }
 
-    /// The process, for its log and its end.
+    /// The underlying process.
     pub fn process(&mut self) -> &mut Process {
         &mut self.process
     }

@@ -17,18 +17,18 @@ pub const MODULES: &[&str] = &[
     "Storable",
 ];
 
-/// The process; it may have any number of connections, each with a name.
+/// The peer's process; it may have any number of connections, each with a name.
 #[derive(Debug)]
 pub struct Peer {
     dialogue: Dialogue,
 }
 
-/// What became of a handshake.
+/// The result of a handshake.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// The other side has authenticated; whether it took us shows only if it answers.
+    /// The other side has authenticated; only an answer shows whether it accepted us.
     Up,
-    /// The connection is closed, for the reason as the peer saw it.
+    /// The connection is closed, with the reason as the peer saw it.
     Closed(String),
 }
 
@@ -45,7 +45,7 @@ impl Peer {
         self.command("dial", conn, options, ("port", port.into()));
     }
 
-    /// Listens on a free port of 127.0.0.1 and gives its number. Connections are called
+    /// Listens on a free port of 127.0.0.1 and returns its number. Connections are called
     /// `CONN.1`, `CONN.2` and so on.
     pub fn listen(&mut self, conn: &str, options: &Value) -> u16 {
         self.command("listen", conn, options, ("port", Value::Null));
@@ -96,7 +96,7 @@ impl Peer {
     }
 
     /// Asks the other side to relay a message to our port `name` and waits for that message, or
-    /// for the close of the connection. `node` is the node ID that we gave.
+    /// for the connection to close. `node` is the node ID in our greeting.
     pub fn echo(&mut self, conn: &str, node: &str, name: &str) -> Outcome {
         let to = format!("{node}#{name}");
         self.send(conn, json!(["", "snd", to, "echo", name]));

@@ -1,8 +1,8 @@
-//! Which Perl modules there are, and starting our Perl programs.
+//! Checking for Perl modules, and starting our Perl programs.
 //!
-//! A test whose modules are missing is skipped, loudly, with the Debian package to install. Where
-//! `AEMP_REQUIRE` has the word `packages`, missing modules that Debian has are a failure; where it
-//! has `live`, missing AnyEvent::MP is one.
+//! A test whose modules are missing is skipped, with a message that names the Debian package to install. If
+//! `AEMP_REQUIRE` has the word `packages`, missing modules that Debian has are a failure; if it has `live`,
+//! so is a missing AnyEvent::MP.
 
 use crate::process::Process;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 
 const PACKAGES: &str = include_str!("../perl/modules.txt");
 
-/// Whether Perl can load all these modules; says so where a test is skipped because of it.
+/// Whether Perl can load all these modules; if not, prints that the test is skipped.
 ///
 /// # Panics
 /// If one is missing that `AEMP_REQUIRE` asks for.

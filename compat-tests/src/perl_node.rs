@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 /// The modules that it needs.
 pub const MODULES: &[&str] = &["AnyEvent::MP", "EV", "JSON::XS", "Net::SSLeay"];
 
-/// The running node. It ends with the test.
+/// The running node. It is killed at the end of the test.
 #[derive(Debug)]
 pub struct PerlNode {
     dialogue: Dialogue,
@@ -59,7 +59,7 @@ impl PerlNode {
         &self.address
     }
 
-    /// Runs a command of `perl/node.pl` and gives its result.
+    /// Runs a command of `perl/node.pl` and returns its result.
     ///
     /// # Panics
     /// Fails the test if the command fails.
@@ -78,7 +78,7 @@ impl PerlNode {
         answer["result"].clone()
     }
 
-    /// Makes a port that reports what it receives; gives its port ID. See [`PerlNode::message`].
+    /// Makes a port that reports what it receives; returns its port ID. See [`PerlNode::message`].
     pub fn port(&mut self, label: &str) -> String {
         let port = self.run("port", json!({ "label": label }));
         port.as_str().unwrap().to_owned()
@@ -89,7 +89,7 @@ impl PerlNode {
         self.run("snd", json!({ "to": to, "message": message }));
     }
 
-    /// Evaluates Perl; gives the list that it returns.
+    /// Evaluates Perl code; returns its list of results.
     pub fn eval(&mut self, code: &str) -> Value {
         self.run("eval", json!({ "code": code }))
     }
@@ -101,7 +101,7 @@ impl PerlNode {
         nodes.map(|node| node.as_str().unwrap().to_owned()).collect()
     }
 
-    /// Waits for an event of that kind and label that the test takes.
+    /// Waits for an event of that kind and label that satisfies the test's condition.
     pub fn event(&mut self, kind: &str, label: &str, wanted: impl Fn(&Value) -> bool) -> Value {
         let what = format!("{kind} of `{label}`");
         self.dialogue.expect(&what, |event| {
@@ -121,7 +121,7 @@ impl PerlNode {
         });
     }
 
-    /// Waits until it sees a node go down; gives the reason.
+    /// Waits until it sees a node go down; returns the reason.
     pub fn sees_down(&mut self, node: &str) -> Value {
         let event = self.dialogue.expect(&format!("{node} going down"), |event| {
             event["event"] == "node" && event["node"] == node && event["up"] == false
@@ -139,18 +139,18 @@ impl PerlNode {
         self.dialogue.process().wait_for_log(part)
     }
 
-    /// The process, for its log and its end.
+    /// The underlying process.
     pub fn process(&mut self) -> &mut Process {
         self.dialogue.process()
     }
 
-    /// What it printed to standard error: warnings and errors, unless it was told to log more.
+    /// Its output on standard error: warnings and errors, unless its log level is higher.
     pub fn complaints(&mut self) -> Vec<String> {
         let lines = self.process().lines().into_iter();
         lines.filter(|line| line.stream == Stream::Err).map(|line| line.text).collect()
     }
 
-    /// Whether anybody else has made it change its master.
+    /// Whether another node has made it change its master.
     pub fn was_healed(&mut self) -> bool {
         // Perl looks a function up once, when it is called for the first time.
         let code = "exists $AnyEvent::MP::Kernel::NODE_REQ{'AnyEvent::MP::Kernel::master_set'}";

@@ -1,4 +1,4 @@
-//! Processes that end with the test that started them, and waiting for what they print.
+//! Processes that end with the test that started them, and waiting for their output.
 
 pub use rustix::process::Signal;
 
@@ -9,10 +9,10 @@ use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
-/// How long anything may take before a test gives up. Only a test that fails waits this long.
+/// The time limit for waits. Only a failing test waits this long.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// More lines than any test looks for; what runs for long forgets older ones.
+/// How many lines are kept; more than any test searches.
 const MOST_LINES: usize = 2000;
 
 /// Where a line came from.
@@ -52,7 +52,7 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts a program. `name` is what it is called in failures.
+    /// Starts a program. `name` is its name in failures.
     pub fn start(
         name: &str,
         program: &Path,
@@ -84,7 +84,7 @@ impl Process {
         Process { name: name.to_owned(), stdin: child.stdin.take(), child, output }
     }
 
-    /// What it is called.
+    /// Its name in failures.
     pub fn name(&self) -> &str {
         &self.name
     }

@@ -1,10 +1,10 @@
-//! Random values from a seed, with a bias to what encoders get wrong.
+//! Random values from a seed, biased towards values that encoders get wrong.
 
 use crate::neutral::{Neutral, OnlyPerl};
 use aemp::value::{Str, StrRef};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// What the values may be made of.
+/// Kinds of values that may occur.
 #[derive(Debug, Clone, Copy)]
 pub struct Palette {
     /// Not-a-number and infinities.
@@ -13,7 +13,7 @@ pub struct Palette {
     pub beyond_unicode: bool,
     /// Floats below 1e-280, which Perl's JSON decoder reads with 6 digits or fewer.
     pub tiny: bool,
-    /// What only Perl can make.
+    /// Values that only Perl can make.
     pub only_perl: bool,
 }
 
@@ -147,7 +147,7 @@ impl Random {
         }
     }
 
-    /// Mostly short, sometimes where the length changes its form.
+    /// Mostly short, sometimes near a length at which the encoding of lengths changes.
     fn len(&mut self) -> usize {
         match self.below(200) {
             0 => 65_534 + self.below(4),

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 /// The function that others spawn.
 pub const SERVICE: &str = "Conform::service";
 
-/// What ends when it is dropped, by label.
+/// Guards by label.
 type Guards = Arc<Mutex<HashMap<String, Box<dyn Send>>>>;
 
 /// Lets others spawn [`SERVICE`] on a node.
@@ -16,8 +16,8 @@ pub fn register(node: &Node) {
     node.register(SERVICE, function());
 }
 
-/// As [`register`], for a node that is about to start: its seeds may spawn the service as soon as
-/// they are connected.
+/// Like [`register`], for a node before its start: its seeds may spawn the service as soon as they are
+/// connected.
 pub fn registered(builder: NodeBuilder) -> NodeBuilder {
     builder.register(SERVICE, function())
 }
@@ -135,7 +135,7 @@ impl Drop for AbortOnDrop {
     }
 }
 
-/// Keeps the content up to date, as Perl's `db_mon` hands it out, with the keys that changed.
+/// Maintains the family's content and the changed keys, as Perl's `db_mon` reports them.
 fn report(content: &mut aemp::value::Hash, change: &Change) -> (Vec<Str>, Vec<Str>, Vec<Str>) {
     let (mut added, mut changed) = (Vec::new(), Vec::new());
     for (key, value) in change.added() {

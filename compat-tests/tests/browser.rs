@@ -2,7 +2,7 @@
 //!
 //! `make browser` runs it and leaves pictures in `target/browser`.
 
-// Helpers of tests may fail loudly, but clippy sees only functions marked as tests as such.
+// Test helpers may panic, but clippy only exempts functions that are marked as tests.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use aemp::Node;
@@ -19,10 +19,10 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What would happen if it were HTML shows in the page's title.
+/// If it were interpreted as HTML, it would change the page's title.
 const HOSTILE: &str = "<img src=x onerror=document.title='hacked'>\"'&amp";
 
-/// Where the browser is, or why this test does nothing.
+/// The path of the browser, or the reason why this test is skipped.
 fn browser() -> Option<String> {
     let named = std::env::var("AEMP_BROWSER").ok();
     let known = ["chromium", "chromium-browser", "google-chrome"].map(str::to_owned);
@@ -59,7 +59,7 @@ async fn status(address: SocketAddr) -> Value {
     serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap()
 }
 
-/// Waits until the page will show so many nodes, and connections between them.
+/// Waits until the page shows this many nodes, and connections between them.
 async fn drawn(address: SocketAddr, nodes: usize, links: usize) {
     let waiting = async {
         loop {

@@ -1,8 +1,8 @@
-//! The configuration commands of Perl's tool and of ours, given the same chains: the same files,
-//! the same output, and each reads what the other one wrote.
+//! The configuration commands of Perl's tool and ours with the same chains of subcommands: they write the
+//! same files and print the same, and each reads what the other wrote.
 //!
-//! Perl's tool is `$PERL_AEMP`, or `perl-aemp` in the search path; without it nothing is compared
-//! and each test says so. Ours is `$AEMP`, or built here.
+//! Perl's tool is `$PERL_AEMP`, or `perl-aemp` in the search path; without it nothing is compared, and
+//! each test says so. Ours is `$AEMP`, or the one built here.
 #![allow(missing_docs, clippy::unwrap_used)]
 
 use serde_json::{Deserializer, Value, json};
@@ -13,8 +13,7 @@ use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// A file to begin with, and the chain that both tools get. `PEM` stands for a file with a
-/// certificate.
+/// An initial file, and the chain for both tools. `PEM` stands for a file with a certificate.
 type Case = (&'static str, &'static [&'static str]);
 
 const NOTHING: &str = "";
@@ -96,7 +95,7 @@ const CHAINS: &[Case] = &[
     (NETWORK, &["profile", "secret", "secret", "secret", "showprofile", "secret"]),
 ];
 
-/// Chains that no tool accepts.
+/// Chains that neither tool accepts.
 const REFUSED: &[&[&str]] = &[
     &[],
     &["bogus"],
@@ -135,7 +134,7 @@ fn our_tool() -> &'static Path {
     TOOL.get_or_init(compat_tests::node::command)
 }
 
-/// A directory that is removed in the end.
+/// A temporary directory.
 struct Bench(PathBuf);
 
 impl Bench {
@@ -189,7 +188,7 @@ fn relaxed(content: &[u8]) -> Value {
     aemp::config::relaxed::parse(content).unwrap()
 }
 
-/// Perl makes an empty table of profiles by looking into it.
+/// Perl creates an empty table of profiles when it looks for one.
 fn without_empty_profiles(mut file: Value) -> Value {
     if file["profile"] == json!({})
         && let Some(root) = file.as_object_mut()

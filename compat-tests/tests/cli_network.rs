@@ -1,5 +1,5 @@
-//! The subcommands that talk to a network, beside those of Perl's tool: the same lines on standard
-//! output, on a network of one of our nodes and one of Perl's.
+//! The subcommands that talk to a network, compared with those of Perl's tool: they print the same lines, on
+//! a network of one node of ours and one of Perl's.
 #![allow(missing_docs, clippy::unwrap_used)]
 
 use compat_tests::node::{Aemp, SECRET, command};
@@ -21,7 +21,7 @@ fn perl_tool() -> Option<PathBuf> {
     env::var_os("PERL_AEMP").map(PathBuf::from).or_else(|| found.into_iter().find(|f| f.is_file()))
 }
 
-/// A seed of ours, a Perl node that joined by it, and a file by which tools join too.
+/// A seed of ours, a Perl node that joined through it, and an rc file with which the tools join.
 struct Network {
     seed: Aemp,
     perl: PerlNode,
@@ -85,7 +85,7 @@ fn each_subcommand_prints_what_perls_prints() {
     assert_eq!(network.perl.message("sink"), json!(["a", "b"]));
     assert_eq!(network.perl.message("sink"), json!(["a", "b"]));
     network.assert_same(&["snd", "nobody#x", "a"]);
-    // Perl's tool takes whatever comes last as the answer, so it may be either.
+    // Perl's tool uses the last message as the answer, so it may be either.
     let answer = network.ours(&["snd", "perl-slave#nix", "a"]);
     assert_eq!(answer, "no_such_port cannot monitor nonexistent port perl-slave#nix \n");
     network.assert_same(&["mon", "perl-slave#nix"]);
@@ -197,7 +197,7 @@ fn our_tool_restarts_a_perl_node() {
     drop(worker);
 }
 
-/// Looks again and again, until it is what is wanted.
+/// Polls until the condition holds.
 fn until<T>(what: &str, mut look: impl FnMut() -> T, wanted: impl Fn(&T) -> bool) -> T {
     let give_up = Instant::now() + Duration::from_secs(60);
     loop {

@@ -1,5 +1,4 @@
-//! A conversation of our node with Perl's, recorded by `aemp relay`: it is a recording like those
-//! in `fixtures/`.
+//! Conversations between our node and Perl's, recorded by `aemp relay` in the format of `fixtures/`.
 #![allow(missing_docs, clippy::unwrap_used)]
 
 #[path = "../../tests/recorded_handshake/mod.rs"]

@@ -2,7 +2,7 @@
 //!
 //! `AEMP_SEED` repeats a run, `AEMP_ROUNDS` sets how many values go each way in each framing.
 
-// Helpers of tests may fail loudly, but clippy sees only functions marked as tests as such.
+// Test helpers may panic, but clippy only exempts functions that are marked as tests.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use aemp::value::packed::{Elements, Reader, Token};
@@ -12,7 +12,7 @@ use compat_tests::codec::PerlCodec;
 use compat_tests::neutral::{Neutral, Numbers, hex};
 use compat_tests::random::{Palette, Random};
 
-/// What Perl keeps of a float that it turns into text.
+/// The precision with which Perl converts a float to text.
 const FIFTEEN_DIGITS: Numbers = Numbers::Rounded(1e-14);
 
 /// Perl's JSON decoder multiplies by powers of ten, which is off by more the larger the exponent.
@@ -103,7 +103,7 @@ fn we_read_what_perl_writes(framing: Framing, numbers: Numbers) {
     };
     let mut random = Random::from_environment();
     let palette = Palette {
-        // Perl's JSON encoder writes what no decoder reads, its own included.
+        // Perl's JSON encoder writes text that no decoder reads, not even its own.
         non_finite: framing != Framing::Json,
         // Perl's JSON encoder refuses them.
         beyond_unicode: framing != Framing::Json,

@@ -1,6 +1,6 @@
-//! Our own node, and real Perl nodes, in front of the conformance suite.
+//! The conformance suite against our own node and real Perl nodes.
 
-// Helpers of tests may fail loudly, but clippy sees only functions marked as tests as such.
+// Test helpers may panic, but clippy only exempts functions that are marked as tests.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use aemp::wire::framing::Framing;
@@ -20,19 +20,19 @@ use std::time::Duration;
 /// Longer than a block of the HMAC.
 const SECRET: &str = "a secret of more than seventy-two octets, so that HMAC has to hash it first";
 
-/// Larger than what any handshake takes on a busy machine.
+/// Longer than any handshake takes on a busy machine.
 const MONITOR_TIMEOUT: u64 = 60;
 
-/// What waits for `monitor_timeout` has a node of its own, with a small one.
+/// Checks that wait for `monitor_timeout` use a node of their own, with a small value.
 const SLOW: &[&str] = &["refuse-silence", "refuse-half"];
 
-/// Everything that can be told about a node that has the test service.
+/// All settings for a node that has the test service.
 fn target(framing: Option<Framing>, pem: Option<&str>) -> Target {
     Target {
         secret: Some(SECRET.into()),
         identity: pem.map(|pem| Arc::new(Identity::from_pem(pem.as_bytes()).unwrap())),
         framing,
-        // Nothing waits so long but what fails, and what fails on a loaded machine is no miss.
+        // Only a failing check waits this long; a slow machine is not a miss.
         patience: Duration::from_secs(20),
         monitor_timeout: Duration::from_secs(MONITOR_TIMEOUT),
         service: Some(SERVICE.into()),
@@ -49,7 +49,7 @@ async fn report(plan: Plan) -> Report {
     Report::new(run(plan, |_| {}).await.unwrap(), profile)
 }
 
-/// Everything passes, and nothing is skipped but what these settings cannot show.
+/// Everything passes, and only checks that these settings exclude are skipped.
 fn assert_passes(report: &Report, skipped: &[&str]) {
     let text = report.text(false);
     assert_eq!(report.count(State::Missed), 0, "{text}");
@@ -63,12 +63,11 @@ fn assert_passes(report: &Report, skipped: &[&str]) {
     }
 }
 
-/// What belongs to a connection, and is other code in each framing and in TLS.
+/// The checks of connections, whose code differs by framing and with TLS.
 const OF_CONNECTIONS: &[&str] =
     &["take-*", "auth-*", "choose-*", "tls-*", "snd-*", "mon-*", "g-chg2-*", "join*", "slave-*"];
 
-/// Each framing outside of TLS and inside; whether everything is checked so, or only what belongs
-/// to the connection.
+/// Each framing with and without TLS; and whether to run all checks, or only those of connections.
 fn variants(pem: &str) -> [(Framing, Option<&str>, bool); 6] {
     [
         (Framing::Cbor, None, true),
@@ -85,7 +84,7 @@ fn only(all: bool) -> Vec<String> {
     only.chain(SLOW.iter().map(|name| format!("!{name}"))).collect()
 }
 
-/// What cannot be found out with, and without, a certificate.
+/// The checks that cannot be run with, and without, a certificate.
 fn skipped(pem: Option<&str>) -> &'static [&'static str] {
     match pem {
         Some(_) => &["refuse-unlisted", "take-claimed-tls"],
@@ -199,7 +198,7 @@ fn perl_profile() -> Option<&'static Profile> {
     Profile::named("perl-2.02")
 }
 
-/// Checks of which Perl misses one now and then in a crowd are repeated alone.
+/// Checks that Perl occasionally misses under load are repeated alone.
 fn alone(report: &Report) -> Vec<String> {
     let missed = report.findings().iter().filter(|finding| {
         let known = perl_profile().unwrap().deviation(finding.check.id, finding.position);
@@ -260,7 +259,7 @@ fn perl_keeps_every_must_when_it_dials_and_misses_what_its_profile_says() {
     settings["seeds"] = json!(["SEEDS"]);
     std::fs::write(&path, settings.to_string()).unwrap();
     let program = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("perl/node.pl");
-    // It lives as long as its standard input.
+    // It runs until its standard input is closed.
     let command = format!(
         "sleep 300 | perl {} \"$(sed s/SEEDS/{{seeds}}/ {})\"",
         program.display(),
@@ -316,7 +315,7 @@ fn a_node_that_dials_may_be_started_by_hand_with_all_seeds() {
     assert!(seeds.len() > 20);
 }
 
-/// What somebody does who answers on a port.
+/// The behaviour of something that listens on a port.
 type Answer = fn(&mut std::net::TcpStream);
 
 #[test]
@@ -345,11 +344,11 @@ fn a_run_ends_whoever_answers() {
         let mut target = target(None, None);
         target.patience = Duration::from_millis(50);
         target.monitor_timeout = Duration::from_millis(50);
-        // Who asks for all checks by name gets them, even of what is no node.
+        // All checks that are requested by name are run, even if the peer is not a node.
         let plan = Plan { only: vec!["*".to_owned()], ..plan(Place::Dial(address), target) };
         let report = inside.run(report(plan));
         let is_pass = |finding: &&compat_tests::conform::Finding| {
-            // Whoever closes refuses well.
+            // A peer that closes passes all checks of refusals.
             let closes = finding.check.sentence.starts_with("Refuses")
                 || finding.check.id.starts_with("refuse-");
             matches!(finding.outcome, Outcome::Passed) && !closes
@@ -401,7 +400,7 @@ fn the_command_reports_and_its_exit_status_tells() {
     assert!(text.contains("MISS") && text.contains("Fix first: auth-hmac"), "{text}");
 }
 
-/// What a whole run against that place comes to, if it cannot be tested.
+/// The error of a whole run against that place.
 fn obstacle(inside: &Inside, place: Place, secret: &str) -> String {
     let target = Target {
         secret: Some(secret.into()),
@@ -454,7 +453,7 @@ fn a_node_that_ends_on_the_way_ends_the_run_and_the_checks_that_ran_are_named() 
     let (tell, told) = std::sync::mpsc::channel();
     let watch = move |progress: &Progress| {
         if let Progress::Found(_) = progress {
-            // Nobody listens after the first one.
+            // Nobody listens after the first connection.
             let _ = tell.send(());
         }
     };

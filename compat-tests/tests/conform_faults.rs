@@ -1,6 +1,6 @@
-//! Nodes that are broken on purpose, each of which the conformance suite has to find out.
+//! Deliberately broken nodes, whose faults the conformance suite has to find.
 
-// Helpers of tests may fail loudly, but clippy sees only functions marked as tests as such.
+// Test helpers may panic, but clippy only exempts functions that are marked as tests.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use compat_tests::conform::{Level, Outcome, Place, Plan, Start, Target, run};
@@ -22,14 +22,14 @@ fn plan(place: Place, patience: Duration, only: Vec<String>) -> Plan {
     Plan { place, target, only, level: Level::Ours, profile: None }
 }
 
-/// Which of the checks a node misses.
+/// The checks that a node misses.
 async fn missed(plan: Plan) -> Vec<String> {
     let findings = run(plan, |_| {}).await.unwrap();
     let missed = findings.iter().filter(|finding| !matches!(finding.outcome, Outcome::Passed));
     missed.map(|finding| format!("{}: {:?}", finding.check.id, finding.outcome)).collect()
 }
 
-/// What each of the plans, all at once, finds missed.
+/// The misses of each of the plans, which run concurrently.
 async fn each_missed(plans: Vec<Plan>) -> Vec<Vec<String>> {
     let runs: Vec<_> = plans.into_iter().map(|plan| tokio::spawn(missed(plan))).collect();
     let mut all = Vec::new();
@@ -39,7 +39,7 @@ async fn each_missed(plans: Vec<Plan>) -> Vec<Vec<String>> {
     all
 }
 
-/// What is missed is missed after a moment, and what passes may take its time.
+/// Misses are determined quickly, while checks that pass may take longer.
 const A_MOMENT: Duration = Duration::from_secs(2);
 const LONG: Duration = Duration::from_secs(30);
 
@@ -65,7 +65,7 @@ fn each_fault_of_a_node_that_is_dialled_is_found_by_its_check() {
         let relay = Relay { node: NODE.into(), secret: SECRET.into(), fault };
         Place::Dial(inside.run(relay.in_front_of(address.clone())))
     };
-    // The relay itself breaks nothing, so that what follows is due to the faults.
+    // The relay itself causes no misses, so the following ones are due to the faults.
     let sound = plan(behind(Fault::None), LONG, all_of(FAULTS));
     assert_eq!(inside.run(missed(sound)), Vec::<String>::new());
     let plans: Vec<Plan> = FAULTS

@@ -1,9 +1,9 @@
-//! Each example with its Perl twin, both ways.
+//! Each example with its Perl counterpart, in both directions.
 //!
-//! The twins are in `perl/examples`; where `AEMP_PERL_EXAMPLES` names a directory, such as `eg` of
+//! The counterparts are in `perl/examples`; if `AEMP_PERL_EXAMPLES` names a directory, such as `eg` of
 //! the distribution of AnyEvent::MP, the programs of the same names there are used instead.
 
-// Helpers of tests may fail loudly, but clippy sees only functions marked as tests as such.
+// Test helpers may panic, but clippy only exempts functions that are marked as tests.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use compat_tests::node::{Aemp, SECRET, command};
@@ -27,7 +27,7 @@ struct Network {
 }
 
 impl Network {
-    /// `None` where Perl cannot load what it takes.
+    /// `None` if Perl cannot load the modules.
     fn start() -> Option<Network> {
         if !perl::has(MODULES) {
             return None;
@@ -51,7 +51,7 @@ impl Network {
             Rust => Process::start(&format!("{name} in Rust"), &built(name), words, &environment),
             Perl => {
                 let script = twin(name);
-                // Whatever the program says, its output comes at once.
+                // Unbuffered output.
                 let unbuffered = ["-e", "$| = 1; do shift", script.to_str().unwrap()];
                 let words = [&unbuffered, words].concat();
                 Process::start(&format!("{name} in Perl"), Path::new("perl"), &words, &environment)
@@ -116,7 +116,7 @@ fn a_chat_with_bridgeheads_moves_from_a_rust_server_to_a_perl_server() {
     a_chat_moves("chat_server2", "chat_client2", Rust, Perl);
 }
 
-/// Camel and crab talk by one server; it is killed, and they talk by another.
+/// Camel and crab talk through one server; it is killed, and they talk through another.
 fn a_chat_moves(server: &str, client: &str, before: Language, after: Language) {
     let Some(network) = Network::start() else { return };
     let mut first = network.example(before, server, &[]);

@@ -1,9 +1,9 @@
-//! Networks of processes, of Perl's and ours, that are killed, stopped and flooded all the time.
+//! Networks of Perl's processes and ours that are continuously killed, stopped and flooded.
 //!
-//! A short form runs with all other tests. With `AEMP_SOAK_SECONDS` this goes on for so long, and
-//! the memory of all processes that stay must not grow (`make soak-real`).
+//! A short version runs with all other tests. `AEMP_SOAK_SECONDS` sets a longer duration, over which the
+//! memory of all processes that stay must not grow (`make soak-real`).
 
-// Helpers of tests may fail loudly, but clippy sees only functions marked as tests as such.
+// Test helpers may panic, but clippy only exempts functions that are marked as tests.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use aemp::{CallbackPort, Context, KillReason, Node, NodeId, PortId};
@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// How much more memory than after a sixth of the time there may be at the end.
+/// The allowed growth of memory between a sixth of the time and the end.
 const GROWTH: f64 = 1.10;
 /// Strangers that connect in each round: some say nothing, some garbage.
 const STRANGERS: usize = 40;
@@ -30,7 +30,7 @@ const GUESTS: usize = 8;
 #[derive(Debug, Clone, Copy)]
 enum Fault {
     Killed,
-    /// It stands still for a moment.
+    /// It is stopped for a moment.
     Paused,
     StoppedAndKilled,
     Terminated,
@@ -39,8 +39,7 @@ enum Fault {
 const FAULTS: [Fault; 4] =
     [Fault::Killed, Fault::Paused, Fault::StoppedAndKilled, Fault::Terminated];
 
-/// Numbers sent to a node, which sends them back; they stay in order without a hole until the
-/// monitor fires.
+/// Numbers sent to a node, which echoes them; they stay in order without gaps until the monitor fires.
 struct Stream {
     port: CallbackPort,
     answered: Arc<AtomicU64>,
@@ -84,7 +83,7 @@ impl Stream {
         self.answered.load(Ordering::SeqCst)
     }
 
-    /// Waits until more comes back than until now.
+    /// Waits until further numbers come back.
     fn flows(&self, what: &str) {
         let before = self.answered();
         eventually(what, || match self.answered() {
@@ -98,7 +97,7 @@ impl Stream {
         });
     }
 
-    /// Waits for the monitor, and gives how many numbers came back.
+    /// Waits for the monitor, and returns how many numbers came back.
     fn ends(self, inside: &Inside, what: &str) -> u64 {
         eventually(what, || {
             if self.lost.load(Ordering::SeqCst) { Ok(()) } else { Err("no monitor fired".into()) }
@@ -167,7 +166,7 @@ impl Network {
         }
     }
 
-    /// Strangers connect to a seed, and leave those of the round before.
+    /// Strangers connect to a seed, and those of the previous round close.
     fn strangers(&mut self) {
         let garbage: [&[u8]; 5] = [
             b"",
@@ -186,7 +185,7 @@ impl Network {
         }
     }
 
-    /// Nodes join, say something in the database, talk, and go.
+    /// Nodes join, use the database, talk, and leave.
     fn guests(&mut self) {
         let round = self.round;
         let guests: Vec<Node> = (0..GUESTS)
@@ -242,7 +241,7 @@ impl Network {
         self.answers += stream.ends(&self.inside, &format!("the loss of {id} ({fault:?})"));
     }
 
-    /// What must be so after each round, whatever has happened in it.
+    /// The invariants after each round.
     fn check(&mut self) {
         let perl = self.perl.is_some();
         for family in ["guests", "'l"] {
@@ -272,7 +271,7 @@ impl Network {
         self.round += 1;
     }
 
-    /// What each process that stays holds in memory, in KiB.
+    /// The resident memory of each process that stays, in KiB.
     fn resident(&mut self) -> Vec<(String, u64)> {
         let seeds = self.seeds.iter_mut().map(|seed| (seed.id().to_owned(), seed.process().id()));
         let mut processes: Vec<(String, u32)> = seeds.collect();
@@ -285,7 +284,7 @@ fn node_id(id: &str) -> NodeId {
     NodeId::new(id).unwrap()
 }
 
-/// What a line of `/proc/PID/status` says.
+/// The value of a line of `/proc/PID/status`.
 fn memory_kib(process: u32, name: &str) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
@@ -439,7 +438,7 @@ fn a_node_that_stands_still_is_not_lost_because_strangers_claim_to_be_it() {
                 stranger
             })
             .collect();
-        // Five times as long as a node that is claimed has to answer.
+        // Five times the time in which a node whose ID is claimed has to answer.
         std::thread::sleep(Duration::from_secs(1));
         assert!(lost.try_reason().is_none());
         victim.process().signal(Signal::CONT);

@@ -1,6 +1,6 @@
-//! Perl slaves that lost their master for good come back, and healthy ones are left alone.
+//! Perl slaves that have permanently lost their master are repaired, and healthy ones are left alone.
 
-// Helpers of tests may fail loudly, but clippy sees only functions marked as tests as such.
+// Test helpers may panic, but clippy only exempts functions that are marked as tests.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use aemp::Node;
@@ -11,7 +11,7 @@ use compat_tests::perl_node::{MODULES, PerlNode};
 use serde_json::{Value, json};
 use std::time::Duration;
 
-/// Longer than it takes until a slave without an entry is suspected, asked, and healed.
+/// Longer than it takes until a slave without an entry is suspected, asked, and repaired.
 const LONGER_THAN_SUSPICION: Duration = Duration::from_secs(7);
 
 /// Two seeds of ours, and one of our slaves at each.
@@ -50,7 +50,7 @@ impl Seeds {
         worker.eval("db_set workers => $NODE => [1]; 1");
         self.is_at(0, name);
         self.is_at(1, name);
-        // It loses no seed that it has not seen yet.
+        // It cannot lose a seed that it has not connected to yet.
         eventually("both seeds", || {
             let up = worker.nodes();
             let both = ["seed0", "seed1"].iter().all(|&seed| up.iter().any(|node| node == seed));
@@ -68,7 +68,7 @@ impl Seeds {
         eventually(&format!("{worker} at seed {index}"), || self.has(index, worker)).1
     }
 
-    /// Kills the master of a worker; gives its index.
+    /// Kills the master of a worker; returns its index.
     fn kill_master_of(&mut self, worker: &mut PerlNode) -> usize {
         let master = worker.eval("$AnyEvent::MP::Kernel::MASTER")[0].clone();
         let index = usize::from(master == "seed1");
@@ -78,8 +78,8 @@ impl Seeds {
         index
     }
 
-    /// Makes a worker lose its master for the second time, so that it is an orphan; gives the
-    /// index of the seed that is left.
+    /// Makes a worker lose its master for the second time, so that it is an orphan; returns the index of the
+    /// remaining seed.
     fn orphan(&mut self, worker: &mut PerlNode) -> usize {
         let first = self.kill_master_of(worker);
         self.is_at(1 - first, worker.id());
@@ -160,7 +160,7 @@ fn healthy_slaves_are_never_told_to_change_their_master() {
         (0..4).map(|index| seeds.worker(&format!("worker{index}"), json!({}))).collect();
     std::thread::sleep(LONGER_THAN_SUSPICION);
     assert!(!workers.iter_mut().any(PerlNode::was_healed));
-    // Whose master is lost for the first time helps itself.
+    // A slave that loses its master for the first time recovers by itself.
     let lost = seeds.kill_master_of(&mut workers[0]);
     for worker in &workers {
         seeds.is_at(1 - lost, worker.id());
@@ -187,7 +187,7 @@ fn a_secure_orphan_that_refuses_to_answer_is_left_alone() {
     let complaints = worker.complaints();
     let refused = |line: &String| line.contains("remote execution not allowed");
     assert!(!complaints.is_empty() && complaints.iter().all(refused), "{complaints:?}");
-    // Whatever it does now, it is asked no more.
+    // Whatever it does now, it is not asked again.
     worker.eval("db_set more => entries => 1; 1");
     std::thread::sleep(LONGER_THAN_SUSPICION);
     assert_eq!(worker.complaints(), complaints);

@@ -1,7 +1,7 @@
-//! The library's public face against real Perl nodes: messages, monitors, spawning and killing, row
-//! by row of `docs/protocol.md` §3.1, §3.3 and §3.4, in both directions and all three framings.
+//! The library's public interface against real Perl nodes: messages, monitors, spawning and killing, for each
+//! row of `docs/protocol.md` §3.1, §3.3 and §3.4, in both directions and all three framings.
 
-// Helpers of tests may fail loudly, but clippy sees only functions marked as tests as such.
+// Test helpers may panic, but clippy only exempts functions that are marked as tests.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use aemp::{CallError, Context, KillReason, Node, Port, PortId};
@@ -16,7 +16,7 @@ use std::time::Duration;
 
 const FRAMINGS: [&str; 3] = ["cbor", "json", "storable"];
 
-/// Our node and a Perl node that has joined it, which speak one framing only.
+/// Our node and a Perl node that has joined it, with only one framing.
 struct Pair {
     rust: Node,
     perl: PerlNode,
@@ -45,14 +45,14 @@ async fn within<T>(future: impl IntoFuture<Output = T>) -> T {
 }
 
 impl Pair {
-    /// Returns when what our node sent has been handled by Perl's.
+    /// Waits until Perl's node has handled everything that ours sent.
     async fn settled(&self) {
         let mut echo = self.rust.port();
         self.rust.snd("perl", ("snd", echo.id(), "echo")).unwrap();
         let _: (String,) = within(echo.recv()).await.unwrap();
     }
 
-    /// Returns when what Perl's node sent has been handled by ours.
+    /// Waits until our node has handled everything that Perl's sent.
     fn perl_settled(&mut self) {
         let port = self.perl.port("settled");
         self.perl.snd("rust", json!(["snd", port, "settled"]));
@@ -130,7 +130,7 @@ async fn numbers_beyond_json_are_the_same_number_for_perl() {
         assert_eq!(event["are"], json!([1, 1, 1]), "{}", pair.framing);
         let mut back = pair.rust.port();
         pair.perl.eval(&format!("AnyEvent::MP::snd('{}', 9**9**9, -9**9**9)", back.id()));
-        // Perl's JSON encoder has no such numbers and writes words that are no JSON.
+        // JSON cannot represent such numbers; Perl's encoder writes invalid JSON.
         if pair.framing != "json" {
             let numbers: (f64, f64) = within(back.recv()).await.unwrap();
             assert_eq!(numbers, (f64::INFINITY, f64::NEG_INFINITY), "{}", pair.framing);

@@ -1,6 +1,6 @@
 //! Networks of real Perl nodes (AnyEvent::MP) and ours.
 
-// Helpers of tests may fail loudly, but clippy sees only functions marked as tests as such.
+// Test helpers may panic, but clippy only exempts functions that are marked as tests.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use compat_tests::cases;
@@ -17,12 +17,12 @@ fn port_of(address: &str) -> u16 {
     address.rsplit_once(':').unwrap().1.parse().unwrap()
 }
 
-/// Settings of a Perl node that joins by these seeds, and of its framing.
+/// Settings of a Perl node with these seeds and this framing.
 fn joining(seeds: &[String], framing: &str) -> Value {
     json!({"seeds": seeds, "framing_format": [framing]})
 }
 
-/// All framings where there are real Perl nodes, and none where there are not.
+/// All framings if there are real Perl nodes, otherwise none.
 fn framings() -> &'static [&'static str] {
     if perl::has(MODULES) { &FRAMINGS } else { &[] }
 }
@@ -36,7 +36,7 @@ fn perl_slaves() -> impl Iterator<Item = (Aemp, PerlNode)> {
     })
 }
 
-/// What a message looks like after it went through a node that relays it.
+/// A message after a node has relayed it.
 fn assert_echoes(perl: &mut PerlNode, through: &str) {
     let port = perl.port("echo");
     let message = json!(["hello", 42, [1, null, {"key": "value"}], "\u{20ac}"]);
@@ -72,7 +72,7 @@ fn the_scripted_peer_and_a_real_node_agree_on_tls() {
     };
     let pem = compat_tests::certificate();
     let node = PerlNode::start("perl-node", json!({"cert": pem, "secret": null}));
-    // Who is the TLS client depends on the nonces: the smaller one is.
+    // The side with the smaller nonce is the TLS client.
     for (conn, nonce, role) in [("client", "!", "connect"), ("server", "~", "accept")] {
         let options = json!({"node": conn, "nonce": nonce, "cert": pem, "secret": null});
         peer.dial(conn, port_of(node.address()), &options);
@@ -219,7 +219,7 @@ fn our_node_answers_the_requests_of_the_node_port() {
         assert_eq!(up, json!(["up", "", "perl-slave"]));
         let unknown = ask(json!(["eval", "6 * 7", port, "eval"]));
         assert_ne!(unknown[1], "", "an error text is expected");
-        // Nothing comes of this, and nothing breaks.
+        // This has no effect and does no harm.
         perl.snd("rust-seed", json!(["devnull", 1, 2, 3]));
         perl.snd("rust-seed#no-such-port", json!(["lost"]));
         assert_echoes(&mut perl, "rust-seed");

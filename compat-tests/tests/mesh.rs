@@ -1,6 +1,6 @@
-//! Who connects to whom, and what comes of it: with real Perl nodes and among our own.
+//! Connections between nodes and their effects: with real Perl nodes and among our own.
 
-// Helpers of tests may fail loudly, but clippy sees only functions marked as tests as such.
+// Test helpers may panic, but clippy only exempts functions that are marked as tests.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use aemp::{Node, NodeId, Port, PortId};
@@ -279,7 +279,7 @@ fn a_perl_node_that_crashed_or_hangs_is_not_locked_out_when_it_comes_back() {
     for _ in 0..5 {
         next_life().kill();
     }
-    // It hangs: its connection stays, as one to a machine that has lost its power does.
+    // It hangs: its connection stays up, like one to a machine that has lost power.
     let mut hanging = Vec::new();
     for _ in 0..3 {
         let mut perl = next_life();
@@ -371,7 +371,7 @@ fn a_node_that_is_its_own_seed_becomes_global() {
     let ours = inside.start_as("ours", |builder| {
         builder.bind(&addresses[0]).seed(&addresses[0]).seed(&addresses[1])
     });
-    // Nobody has asked it to.
+    // Nobody has asked it to become global.
     eventually("that it is global", || if ours.is_global() { Ok(()) } else { Err("no".into()) });
     assert!(ours.seeds().iter().any(|seed| seed.is_ourselves));
     let mut perl = PerlNode::start("perl", json!({"binds": [addresses[1]], "seeds": addresses}));
@@ -440,7 +440,7 @@ enum Slave {
     Ours(Node),
 }
 
-/// Waits until all globals hold the same: what these slaves own.
+/// Waits until all global nodes have the same database: what these slaves own.
 fn converge(inside: &Inside, perls: &mut [PerlNode], ours: &[Node], slaves: &[(String, Slave)]) {
     eventually("the same databases everywhere", || {
         let mut all: Vec<(String, Family, Family)> = Vec::new();

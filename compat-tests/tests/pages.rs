@@ -1,7 +1,7 @@
-//! What the pages tell people to type is typed: the README's programs, in both languages, and the
-//! command lines of the tutorial and of `aemp --help`, each on a host with nothing but loopback.
+//! Runs what the pages tell people to type: the README's programs, in both languages, and the command lines
+//! of the tutorial and of `aemp --help`, each on a host with only loopback.
 
-// Helpers of tests may fail loudly, but clippy sees only functions marked as tests as such.
+// Test helpers may panic, but clippy only exempts functions that are marked as tests.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use compat_tests::host::Host;
@@ -11,7 +11,7 @@ use compat_tests::perl_node::MODULES;
 use compat_tests::process::Process;
 use std::path::{Path, PathBuf};
 
-/// A user who follows a page on a host of their own, with a new home directory.
+/// A user who follows a page, on a separate host with a new home directory.
 struct Reader {
     host: Host,
     home: tempfile::TempDir,
@@ -42,7 +42,7 @@ impl Reader {
         self.start(&line, Path::new("sh"), &["-c", &format!("exec {line}")])
     }
 
-    /// Types a command line that ends by itself; what it prints.
+    /// Types a command line that ends by itself; returns its output.
     fn output_of(&self, line: &str) -> String {
         let mut process = self.types(line);
         if !process.wait_for_end().success() {
@@ -101,7 +101,7 @@ fn page(path: &str) -> String {
     std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)).unwrap()
 }
 
-/// The code blocks of a page that are marked so.
+/// The code blocks of a page with this mark.
 fn blocks(page: &str, mark: &str) -> Vec<String> {
     let fence = format!("```{mark}\n");
     let behind = page.split(&fence).skip(1);
@@ -179,7 +179,7 @@ fn the_readmes_sender_says_what_is_missing_when_it_is_started_first_and_goes_on_
     prints(&sender, "Answer: 42");
 }
 
-/// The lines of a text that are typed: those that begin with one of our commands.
+/// The lines of a text that users type: those that begin with one of our commands.
 fn command_lines(text: &str) -> Vec<String> {
     let typed = |line: &&str| line.starts_with("aemp ") || line.starts_with("cargo run --example ");
     text.lines().map(str::trim).filter(typed).map(str::to_owned).collect()

@@ -1,9 +1,9 @@
-//! A network that is cut in two halves, each with global nodes, and whole again later.
+//! A network that is partitioned into two halves, each with global nodes, and later reconnected.
 //!
-//! The halves are network namespaces on one switch, so that a cut is silent, as that of a real cable
-//! is. Where namespaces cannot be made (that takes root and iproute2) the test is skipped.
+//! The halves are network namespaces on one switch, so that a cut is silent, like that of a real cable.
+//! If namespaces cannot be made (that takes root and iproute2) the test is skipped.
 
-// Helpers of tests may fail loudly, but clippy sees only functions marked as tests as such.
+// Test helpers may panic, but clippy only exempts functions that are marked as tests.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use compat_tests::dialogue::Dialogue;
@@ -62,7 +62,7 @@ impl Wires {
         output.is_ok_and(|output| output.status.success())
     }
 
-    /// Nothing gets through from now on, and nobody is told.
+    /// Cuts the connection between the halves, silently.
     fn cut(&self) {
         assert!(self.ip(&format!("-n {} link set {RIGHT} nomaster", self.name("switch"))));
     }
@@ -87,7 +87,7 @@ impl Wires {
         Process::start(name, &find_ip(), &all, &environment)
     }
 
-    /// The file of the tools that ask one seed.
+    /// The rc file with which the tools query one seed.
     fn rc_of(&self, address: &str) -> PathBuf {
         let path = self.rc.path().join(address);
         let own = address.rsplit_once(':').unwrap().0;
@@ -233,7 +233,7 @@ fn two_halves_of_a_network_heal_into_one() {
     let _later = worker(LEFT, all[0], "later", "one");
     let at_left = [("later", &*one), ("our-left", &*one), ("perl-left", &*two)];
     wires.hold(&seeds[..2], &at_left);
-    // Perl's seed notices late, which is its own affair; ours does not wait for it.
+    // Perl's seed notices late; ours does not depend on it.
     wires.hold(&seeds[2..3], &[("perl-right", &two)]);
 
     wires.mend();

@@ -1,6 +1,6 @@
-//! A scripted Perl peer shakes hands with our node in every way, right and wrong, in both roles.
+//! All kinds of handshakes, valid and invalid, between a scripted Perl peer and our node, in both roles.
 
-// Helpers of tests may fail loudly, but clippy sees only functions marked as tests as such.
+// Test helpers may panic, but clippy only exempts functions that are marked as tests.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use compat_tests::cases::{self, Case};
@@ -8,7 +8,7 @@ use compat_tests::node::Aemp;
 use compat_tests::peer::{Outcome, Peer};
 use serde_json::{Value, json};
 
-/// A connection that is there all the time and shows that the node goes on serving.
+/// A permanent connection that shows that the node goes on serving.
 struct Witness {
     echoes: usize,
 }
@@ -31,7 +31,7 @@ impl Witness {
     }
 }
 
-/// Whether the other side takes us: it authenticates itself, and it answers.
+/// Whether the other side accepts us: it authenticates, and it answers.
 fn is_taken(peer: &mut Peer, conn: &str, case: &Case) -> Outcome {
     match peer.outcome(conn) {
         Outcome::Up => peer.echo(conn, &case.node, "port1"),
@@ -217,7 +217,7 @@ fn a_second_connection_replaces_one_that_has_fallen_silent() {
     peer.event("silent", "closed");
 }
 
-/// Sends octets on a connection of its own and gives the seconds until the node closed it.
+/// Sends octets on a new connection and returns the seconds until the node closed it.
 fn seconds_until_closed(peer: &mut Peer, node: &Aemp, framing: &str, octets: &[u8]) -> f64 {
     let conn = "garbage";
     let options = json!({"node": conn, "framings": [framing], "framing": framing});

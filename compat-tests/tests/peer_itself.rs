@@ -1,6 +1,6 @@
-//! The scripted Perl peer shakes hands with itself, so that the other tests can trust it.
+//! Handshakes of the scripted Perl peer with itself, so that the other tests can rely on it.
 
-// Helpers of tests may fail loudly, but clippy sees only functions marked as tests as such.
+// Test helpers may panic, but clippy only exempts functions that are marked as tests.
 #![allow(clippy::unwrap_used)]
 
 use compat_tests::cases;

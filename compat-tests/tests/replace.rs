@@ -1,6 +1,6 @@
 //! The seeds of a running Perl network are replaced by ours one after another, and one goes back.
 
-// Helpers of tests may fail loudly, but clippy sees only functions marked as tests as such.
+// Test helpers may panic, but clippy only exempts functions that are marked as tests.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use aemp::Node;
@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 const WORKERS: usize = 6;
 
-/// Makes a Perl node a worker: a port that counts numbered messages, and what has to stay true.
+/// Makes a Perl node a worker: a port that counts numbered messages and checks invariants.
 const WORKER: &str = r#"
     our ($last, @holes) = (0);
     our $inbox = port {
@@ -36,7 +36,7 @@ const CLIENT: &str = r#"
     1
 "#;
 
-/// A seed is the one or the other.
+/// A seed of either kind.
 enum Seed {
     Perl(PerlNode),
     Ours(Aemp),
@@ -114,7 +114,7 @@ impl Network {
         }
     }
 
-    /// Every second one changes an entry; the others stay silent.
+    /// Every second worker changes an entry; the others do nothing.
     fn new_round(&mut self) {
         self.round += 1;
         let code = format!("db_set \"of-$NODE\" => round => {}; 1", self.round);
@@ -128,7 +128,7 @@ impl Network {
         ["client".to_owned()].into_iter().chain(workers).collect()
     }
 
-    /// Waits until every seed's database holds what every node owns; gives how long that took.
+    /// Waits until every seed's database has the entries of every node; returns how long that took.
     fn all_is_there(&self) -> Duration {
         let (names, round) = (self.names(), self.round);
         let (_, took) = eventually("all entries in all databases", || {
@@ -181,7 +181,7 @@ impl Network {
         let workers = self.workers.iter_mut().chain([&mut self.client]);
         let healed = workers.filter_map(|perl| perl.was_healed().then_some(())).count();
         eprintln!("step {}: {took:.1?}, healed so far: {healed}", self.round - 1);
-        // Whoever joins from now on is found, and finds the others.
+        // Nodes that join from now on are found, and find the others.
         let name = format!("joined{}", self.round);
         self.add_worker(&name);
         let joined = self.workers.last_mut().unwrap();
@@ -202,7 +202,7 @@ impl Network {
         took
     }
 
-    /// Stops the load and checks what came of it. Gives how many messages there were.
+    /// Stops the load and checks the results. Returns the number of messages.
     fn assert_undisturbed(&mut self) -> u64 {
         let client = &mut self.client;
         eventually("messages to everybody", || {
@@ -242,7 +242,7 @@ fn number(value: &Value) -> u64 {
     }
 }
 
-/// The bound of a step where `AEMP_STEP_SECONDS` sets one; otherwise it has all patience.
+/// The time limit of a step if `AEMP_STEP_SECONDS` sets one; otherwise the usual limit.
 fn assert_fast(what: &str, took: Duration) {
     if let Ok(limit) = std::env::var("AEMP_STEP_SECONDS") {
         assert!(took.as_secs_f64() <= limit.parse().unwrap(), "{what} took {took:?}");

@@ -1,6 +1,6 @@
 //! Logs and data connections between real Perl nodes and ours.
 
-// Helpers of tests may fail loudly, but clippy sees only functions marked as tests as such.
+// Test helpers may panic, but clippy only exempts functions that are marked as tests.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use aemp::node::NodeBuilder;
@@ -18,14 +18,14 @@ use tokio::runtime::Runtime;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A node inside of the test, which blocks while it waits.
+/// A node inside the test process; its methods block.
 struct Ours {
     runtime: Runtime,
     node: Node,
 }
 
 impl Ours {
-    /// Joins by a Perl seed.
+    /// Joins through a Perl seed.
     fn start(id: &str, seed: &PerlNode, edit: impl FnOnce(NodeBuilder) -> NodeBuilder) -> Ours {
         let runtime = Runtime::new().unwrap();
         let builder = Node::builder().node_id(id).secret(SECRET).bind("127.0.0.1:0");
@@ -50,7 +50,7 @@ impl Ours {
     }
 }
 
-/// A function of the Perl node that takes a data connection, says hello and repeats a line.
+/// A function of the Perl node that takes a data connection, sends a greeting and echoes a line.
 const REPEAT: &str = r#"
     sub Compat::repeat {
        my ($number, $handle) = @_;
@@ -78,7 +78,7 @@ fn assert_repeats(ours: &Ours, stream: DataStream, number: u32) {
         line.clear();
         stream.read_line(&mut line).await.unwrap();
         assert_eq!(line, format!("got {text}\n"));
-        // Perl closes without saying so in TLS.
+        // Perl closes without a closing alert of TLS.
         let mut rest = Vec::new();
         let _ = stream.read_to_end(&mut rest).await;
         assert!(rest.is_empty());
@@ -110,7 +110,7 @@ fn data_connections_to_a_perl_node_are_encrypted_in_a_tls_network() {
     let mut seed = PerlNode::start("perl-seed", json!({"cert": pem}));
     seed.eval(REPEAT);
     let ours = Ours::start("rust-slave", &seed, |builder| builder.cert(&pem));
-    // Who is the TLS client is drawn anew each time.
+    // Which side is the TLS client is random each time.
     for number in 0..6 {
         let stream = ours.connect(&seed, "Compat::repeat", number);
         assert!(stream.is_encrypted());
@@ -128,7 +128,7 @@ fn a_data_connection_that_a_perl_node_refuses_ends_at_once() {
         let ours = Ours::start("rust-slave", &seed, |builder| builder);
         let mut stream = ours.connect(&seed, "No::such", 1);
         let mut rest = Vec::new();
-        // By its end or a reset.
+        // Closed by its end or by a reset.
         let _ = ours.wait(stream.read_to_end(&mut rest));
         assert!(rest.is_empty());
     }
@@ -180,7 +180,7 @@ fn our_catcher_gets_the_log_of_perl_nodes() {
     let mut slave = PerlNode::start("perl-slave", settings);
     let ours = Ours::start("rust-slave", &seed, |builder| builder);
     let mut catcher = LogCatcher::catch(&ours.node, LogLevel::Debug);
-    // Perl says so when it begins.
+    // Perl logs this when it starts.
     let mut nodes = [(); 2].map(|()| {
         let entry = caught(&ours, &mut catcher, "starting to propagate");
         assert_eq!(

@@ -1,6 +1,6 @@
-//! Networks of real Perl nodes and ours on TLS.
+//! Networks of real Perl nodes and ours with TLS.
 
-// Helpers of tests may fail loudly, but clippy sees only functions marked as tests as such.
+// Test helpers may panic, but clippy only exempts functions that are marked as tests.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use compat_tests::node::{Aemp, SECRET};
@@ -68,8 +68,8 @@ fn assert_network_meets_in_tls(pem: &str, seeds_are_ours: bool) {
     }
 }
 
-// Who is the TLS client of a connection depends on the nonces: each network has about fourteen
-// connections, so that every combination of roles occurs.
+// The nonces determine which side is the TLS client. Each network has about fourteen connections, so that
+// every combination of roles occurs.
 
 #[test]
 fn perl_and_our_nodes_form_a_tls_network_around_a_perl_seed() {
@@ -100,7 +100,7 @@ fn each_node_may_have_its_own_certificate_of_one_ca() {
     }
     let [ours, perls] = compat_tests::certificates_of_a_ca();
     let seed = Aemp::start("rust-seed", &[("secret", ""), ("cert", &ours)]);
-    // Who is the TLS client is drawn anew each time.
+    // Which side is the TLS client is random each time.
     for _ in 0..4 {
         let settings = json!({"cert": perls, "secret": null, "seeds": [seed.address()]});
         let mut perl = PerlNode::start("perl-slave", settings);
@@ -112,7 +112,7 @@ fn each_node_may_have_its_own_certificate_of_one_ca() {
 /// The octets of both directions of each connection that went through a relay.
 type Heard = Arc<Mutex<Vec<Arc<Mutex<Vec<u8>>>>>>;
 
-/// Listens on a free port, passes everything on to `target`, and listens in.
+/// Listens on a free port, passes everything on to `target`, and records it.
 fn eavesdropper(target: &str) -> (String, Heard) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
@@ -145,7 +145,7 @@ fn relay(mut from: TcpStream, mut to: TcpStream, heard: &Mutex<Vec<u8>>) {
     let _ = to.shutdown(Shutdown::Write);
 }
 
-/// Two greeting lines, and behind them nothing but TLS records. Gives how many octets these have.
+/// Checks that only TLS records follow the two greeting lines. Returns their size in octets.
 fn assert_says_nothing_before_tls(octets: &[u8]) -> usize {
     let mut lines = octets.splitn(3, |&octet| octet == b'\n');
     let greeting = String::from_utf8_lossy(lines.next().unwrap()).into_owned();
@@ -157,7 +157,7 @@ fn assert_says_nothing_before_tls(octets: &[u8]) -> usize {
     while let [kind, major, _, high, low, ..] = rest {
         assert!((20..=23).contains(kind) && *major == 3, "no TLS record: {:?}", &rest[..5]);
         let record = 5 + usize::from(u16::from_be_bytes([*high, *low]));
-        // The last one may be on its way.
+        // The last one may be incomplete.
         rest = rest.get(record..).unwrap_or_default();
     }
     len

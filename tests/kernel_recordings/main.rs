@@ -3,7 +3,7 @@
 //!
 //! Deliberate differences are listed in [`DIFFERENCES`], with the reasons.
 
-// Helpers of tests may fail loudly, but clippy sees only functions marked as tests as such.
+// Test helpers may panic, but clippy only exempts functions that are marked as tests.
 #![allow(clippy::unwrap_used)]
 
 mod conversation;

@@ -2,7 +2,7 @@
 
 // Each test file uses its own part of this.
 #![allow(dead_code)]
-// Helpers of tests may fail loudly, but clippy sees only functions marked as tests as such.
+// Test helpers may panic, but clippy only exempts functions that are marked as tests.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use aemp::node::NodeBuilder;

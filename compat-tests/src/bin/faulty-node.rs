@@ -1,6 +1,6 @@
-//! Our node with a fault on its way to its seeds: `faulty-node FAULT SEEDS [KEY VALUE]...`.
+//! Our node with a fault between it and its seeds: `faulty-node FAULT SEEDS [KEY VALUE]...`.
 
-// A helper of tests may fail loudly.
+// A test helper may panic.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use aemp::Node;

@@ -1,7 +1,7 @@
 //! Our node with the test service of `docs/conformance.md`: `service-node [PROFILE] [KEY VALUE]...`.
-//! It says where it listens, and lives until it is killed.
+//! It prints its address, and runs until it is killed.
 
-// A helper of tests may fail loudly.
+// A test helper may panic.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use aemp::Node;

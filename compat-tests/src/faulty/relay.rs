@@ -1,4 +1,4 @@
-//! The relay before a node that is to look broken: two handshakes, and whole packets in between.
+//! The relay that makes a node look broken: two handshakes, and complete packets in between.
 
 use super::{Fault, Lapse, Memory};
 use aemp::Value;
@@ -10,7 +10,7 @@ use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-/// Which node stands behind the relay, and what is wrong with it.
+/// The node behind the relay, and its fault.
 #[derive(Clone, Debug)]
 pub struct Relay {
     /// The ID of our node.
@@ -22,10 +22,10 @@ pub struct Relay {
 }
 
 impl Relay {
-    /// For a suite that dials: gives the address to dial instead of that of our node.
+    /// For a suite that dials: returns the address to dial instead of our node's.
     ///
     /// # Panics
-    /// If nothing can be listened on.
+    /// If it cannot listen.
     pub async fn in_front_of(self, address: String) -> String {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let own = listener.local_addr().unwrap().to_string();
@@ -38,10 +38,10 @@ impl Relay {
         own
     }
 
-    /// For a suite that is the seed: gives the address to use instead of that seed.
+    /// For a suite that is the seed: returns the address to use instead of that seed.
     ///
     /// # Panics
-    /// If nothing can be listened on.
+    /// If it cannot listen.
     pub async fn before_seed(self, seed: String) -> String {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let own = listener.local_addr().unwrap().to_string();
@@ -50,7 +50,7 @@ impl Relay {
                 let (relay, seed) = (self.clone(), seed.clone());
                 if self.lapses(Lapse::DialsOnce) {
                     relay.node_dials(node, &seed).await;
-                    // As if the node had not dialled any more.
+                    // As if the node had stopped dialling.
                     return;
                 }
                 tokio::spawn(async move { relay.node_dials(node, &seed).await });
@@ -126,7 +126,7 @@ impl Relay {
             return None;
         }
         if is_itself {
-            // Our node behind it would close: who takes itself waits here for ever.
+            // Our node behind it would close. A node that accepts itself waits here for ever.
             std::future::pending::<()>().await;
         }
         Some((lines, Greeted { own, theirs, peer }))
@@ -214,7 +214,7 @@ impl Relay {
 
 fn getrandom_fill(octets: &mut [u8]) {
     use std::hash::{BuildHasher, Hasher};
-    // A nonce only has to be another one each time here.
+    // Here a nonce only has to differ each time.
     for chunk in octets.chunks_mut(8) {
         let random = std::collections::hash_map::RandomState::new().build_hasher().finish();
         chunk.copy_from_slice(&random.to_ne_bytes()[..chunk.len()]);
@@ -272,7 +272,7 @@ struct Link {
 }
 
 impl Link {
-    /// A right handshake with our node, as the node that said this greeting.
+    /// A valid handshake with our node, as the node that sent this greeting.
     async fn with_node(
         mut stream: TcpStream,
         peer: &Greeting,
@@ -323,7 +323,7 @@ struct Incoming {
 }
 
 impl Incoming {
-    /// The packets of the next read; dropping the future loses nothing.
+    /// The packets of the next read; the future is cancel-safe.
     async fn packets(&mut self) -> Option<Vec<Vec<Value>>> {
         use aemp::wire::framing::Step;
         loop {
