@@ -2,9 +2,9 @@
 
 use super::connection::Goal;
 use crate::kernel::effect::{ConnId, Level, seconds};
-use crate::kernel::{HashSet, Kernel, Task};
+use crate::kernel::{Kernel, Task};
 use crate::value::{NodeId, Str};
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 /// Addresses are tried at least this far apart.
@@ -18,7 +18,7 @@ pub(in crate::kernel) struct Trial {
     addresses: VecDeque<Str>,
     next_dial: Duration,
     interval: Duration,
-    pub(super) dials: HashSet<ConnId>,
+    pub(super) dials: BTreeSet<ConnId>,
     failures: Vec<String>,
 }
 
@@ -40,7 +40,7 @@ impl Kernel {
             addresses: VecDeque::new(),
             next_dial: now,
             interval: SHORTEST_INTERVAL,
-            dials: HashSet::default(),
+            dials: BTreeSet::new(),
             failures: Vec::new(),
         });
         self.agenda.add(give_up, Task::GiveUp(node.clone()));
