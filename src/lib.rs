@@ -14,6 +14,8 @@ pub mod config;
 pub mod conform;
 pub mod kernel;
 pub mod lane;
+#[doc(hidden)]
+pub mod mutation;
 pub mod node;
 mod rewind;
 pub mod services;

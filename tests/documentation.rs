@@ -92,3 +92,16 @@ fn the_index_names_every_page() {
         assert!(!is_page || named.contains(&name), "docs/index.md does not name {name}");
     }
 }
+
+#[test]
+fn the_protocol_page_names_every_request_that_nodes_know() {
+    let page =
+        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/protocol.md"))
+            .unwrap();
+    for request in aemp::kernel::REQUESTS {
+        let name = request.name;
+        let names =
+            |code: &str| code.split([' ', '"', ',', '[', ']', '|']).any(|word| word == name);
+        assert!(page.split('`').skip(1).step_by(2).any(names), "{name:?}");
+    }
+}

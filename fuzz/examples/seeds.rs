@@ -66,6 +66,11 @@ fn main() -> io::Result<()> {
             )?;
         }
     }
+    for (index, request) in aemp::kernel::REQUESTS.iter().enumerate() {
+        let packet = serde_json::to_vec(&["0", request.name, "p", "perl#r", "x"])?;
+        let input = [&[0], &to_cbor(&packet)[..]].concat();
+        corpus.add("requests", &format!("request{index}"), &input)?;
+    }
     println!("{} inputs in {}", corpus.inputs, root.join("corpus").display());
     Ok(())
 }

@@ -231,9 +231,9 @@ pub fn requests(input: &[u8]) {
         node.lose(peer);
     }
     node.pass(Duration::from_secs(1300));
-    let census = node.kernel.census();
-    assert!(census.nodes.is_empty(), "something is left of {census:?}");
-    assert_eq!((census.connections, census.searches), (0, 0), "{census:?}");
+    let counts = node.kernel.resource_counts();
+    assert!(counts.nodes.is_empty(), "something is left of {counts:?}");
+    assert_eq!((counts.connections, counts.attempts), (0, 0), "{counts:?}");
 }
 
 /// The peers: their IDs and providers.

@@ -1,13 +1,10 @@
-//! Breaks the kernel in known ways, one after another, and sees that the simulation notices.
+//! Breaks the node in known ways, one after another, and sees that the simulation notices.
 //!
-//! `mutants [NAME...]`: all, or those named. A copy of the sources below the target directory gets
-//! all of them, and a switch that says which one is tried. Each has to break a promise in one of
-//! some hundred random plans, or else one of the tests here.
+//! `mutants [NAME...]`: all [mutations](aemp::mutation::Mutation), or those named. The library is
+//! built once with the feature `mutations`, and an environment variable says which one is on. Each
+//! has to break a promise in one of some hundred random plans, or else one of the tests here.
 
-#[path = "../mutations/mod.rs"]
-mod mutations;
-
-use mutations::{MUTATIONS, SWITCH};
+use aemp::mutation::Mutation;
 use std::fs::File;
 use std::io::{Error, Result};
 use std::path::{Path, PathBuf};
@@ -23,26 +20,36 @@ fn main() -> ExitCode {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().map(Path::to_path_buf);
     let workshop = Workshop::below(root.unwrap_or_default());
     let wanted: Vec<String> = std::env::args().skip(1).collect();
+    if let Some(unknown) = wanted.iter().find(|name| named(name).is_none()) {
+        println!("there is no mutation {unknown}");
+        return ExitCode::FAILURE;
+    }
     if let Err(error) = workshop.build() {
         println!("the mutations cannot be built: {error}");
         return ExitCode::FAILURE;
     }
     let mut unexpected = 0;
-    // If the sound kernel were taken for broken, it would be no wonder that the others are.
-    let names = std::iter::once("").chain(MUTATIONS.iter().map(|mutation| mutation.0));
-    for name in names {
+    // If the sound node were taken for broken, it would be no wonder that the others are.
+    match workshop.noticed("") {
+        Ok(None) => println!("sound: nothing is noticed"),
+        Ok(Some(by)) => {
+            println!("THE SOUND NODE IS TAKEN FOR BROKEN: {by}");
+            unexpected += 1;
+        }
+        Err(error) => {
+            println!("CANNOT BE DONE: {error}");
+            unexpected += 1;
+        }
+    }
+    for mutation in Mutation::ALL {
+        let name = mutation.name();
         if !wanted.is_empty() && !wanted.iter().any(|wanted| wanted == name) {
             continue;
         }
         match workshop.noticed(name) {
-            Ok(Some(by)) if name.is_empty() => {
-                println!("THE SOUND KERNEL IS TAKEN FOR BROKEN: {by}");
-                unexpected += 1;
-            }
-            Ok(None) if name.is_empty() => println!("sound: nothing is noticed"),
             Ok(Some(by)) => println!("noticed: {name}: {by}"),
             Ok(None) => {
-                println!("SURVIVED: {name}");
+                println!("SURVIVED: {name}: {}", mutation.breaks());
                 unexpected += 1;
             }
             Err(error) => {
@@ -54,47 +61,26 @@ fn main() -> ExitCode {
     if unexpected == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// Where the copy of the sources is, and what is built from it.
+fn named(name: &str) -> Option<Mutation> {
+    Mutation::ALL.iter().copied().find(|mutation| mutation.name() == name)
+}
+
+/// Where the build with mutations is.
 struct Workshop {
     root: PathBuf,
-    copy: PathBuf,
     target: PathBuf,
     log: PathBuf,
 }
 
 impl Workshop {
     fn below(root: PathBuf) -> Self {
-        let place = root.join("target/mutants");
-        Workshop {
-            copy: place.join("sources"),
-
-            // Of its own: cargo takes both for the same packages.
-            target: place.join("target"),
-            log: place.join("log"),
-            root,
-        }
+        // Builds of its own, or each change of the feature would build everything again.
+        let target = root.join("target/mutants");
+        Workshop { log: target.join("log"), target, root }
     }
 
     fn build(&self) -> Result<()> {
-        for part in ["src", "sim"] {
-            copy_changed(&self.root.join(part), &self.copy.join(part))?;
-        }
-        let manifest = std::fs::read_to_string(self.root.join("Cargo.toml"))?;
-        std::fs::write(self.copy.join("Cargo.toml"), alone(&manifest))?;
-        std::fs::copy(self.root.join("Cargo.lock"), self.copy.join("Cargo.lock"))?;
-        let kernel = self.copy.join("src/kernel");
-        for (name, file, old, new) in MUTATIONS {
-            let path = kernel.join(file);
-            let source = std::fs::read_to_string(&path)?;
-            if source.matches(old).count() != 1 {
-                return Err(Error::other(format!("{file} does not have it once: {old}")));
-            }
-            let new = new.replace("BROKEN", &format!("crate::kernel::broken({name:?})"));
-            std::fs::write(&path, source.replace(old, &new))?;
-        }
-        let path = kernel.join("mod.rs");
-        let source = std::fs::read_to_string(&path)?;
-        std::fs::write(&path, source + SWITCH)?;
+        std::fs::create_dir_all(&self.target)?;
         for arguments in [&["build", "--example", "soak"], &["test", "--tests", "--no-run"]] {
             if !self.succeeds("", arguments)? {
                 return Err(Error::other(std::fs::read_to_string(&self.log)?));
@@ -127,12 +113,12 @@ impl Workshop {
         let log = File::create(&self.log)?;
         let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()))
             .arg(command)
-            .args(["--package", "aemp-sim"])
+            .args(["--package", "aemp-sim", "--features", "mutations"])
             .args(rest)
-            .current_dir(&self.copy)
+            .current_dir(&self.root)
             .env("CARGO_TARGET_DIR", &self.target)
             .env("AEMP_SIM_SHRINK", "0")
-            .env("AEMP_BROKEN", name)
+            .env("AEMP_MUTATION", name)
             .stdout(log.try_clone()?)
             .stderr(log)
             .spawn()?;
@@ -147,31 +133,4 @@ impl Workshop {
         cargo.wait()?;
         Ok(false)
     }
-}
-
-/// The manifest of a workspace that has the simulator only, and no tests of its own.
-fn alone(manifest: &str) -> String {
-    let sections = manifest.split("\n\n").filter(|section| !section.starts_with("[[test]]"));
-    let sections: Vec<&str> = sections.collect();
-    let manifest = sections.join("\n\n");
-    let members = manifest.lines().map(|line| match line.starts_with("members = ") {
-        true => "members = [\"sim\"]".to_owned(),
-        false => line.to_owned(),
-    });
-    members.collect::<Vec<_>>().join("\n") + "\n"
-}
-
-/// Copies what differs, so that nothing else is built again.
-fn copy_changed(from: &Path, to: &PathBuf) -> std::io::Result<()> {
-    std::fs::create_dir_all(to)?;
-    for entry in std::fs::read_dir(from)? {
-        let entry = entry?;
-        let target = to.join(entry.file_name());
-        if entry.file_type()?.is_dir() {
-            copy_changed(&entry.path(), &target)?;
-        } else if std::fs::read(&target).ok() != Some(std::fs::read(entry.path())?) {
-            std::fs::copy(entry.path(), &target)?;
-        }
-    }
-    Ok(())
 }

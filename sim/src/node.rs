@@ -407,7 +407,6 @@ impl Node {
                 self.happenings.push(Happening::Changed { monitor, changes });
             }
             Effect::Log { level, text } => self.happenings.push(Happening::Log { level, text }),
-            _ => {}
         }
     }
 

@@ -472,7 +472,7 @@ fn the_last_words_of_a_node_that_was_given_up_are_not_heard() {
         kernel.node_packet(&id("a"), monitor.as_elements());
         let database = packed(&("g_slave", std::collections::BTreeMap::from([("f", ())])));
         kernel.node_packet(&id("a"), database.as_elements());
-        assert!(kernel.census().nodes.is_empty());
+        assert!(kernel.resource_counts().nodes.is_empty());
     });
     world.run_for(secs(5));
     assert!(is_up(&world, slaves[0], "s"));

@@ -21,7 +21,7 @@ pub type PortName = Str;
 /// Why a port died: the elements that its monitors get; none means that it ended normally.
 pub type Reason = Packed;
 
-/// How important a log line is, as AnyEvent counts: fatal is 1, trace is 9.
+/// How important a log line is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
     /// Something failed that should not have.
@@ -35,8 +35,9 @@ pub enum Level {
 }
 
 /// One thing to do; effects are carried out in the order in which the kernel gives them.
+///
+/// Not `non_exhaustive`: a host that does not carry out one of them is to be noticed by the compiler.
 #[derive(Debug, Clone)]
-#[non_exhaustive]
 pub enum Effect {
     /// Append the packet (array head included) to the lane of `to`.
     Send {
@@ -250,6 +251,11 @@ impl Builder {
 /// The reason of every monitor whose connection was lost.
 pub(crate) fn transport_error(node: &NodeId, text: &str) -> Reason {
     Builder::new().name("transport_error").string(node.as_str()).text(text).build()
+}
+
+/// The reason of a port that failed: Perl's `die`, and the error.
+pub(crate) fn died(text: &str) -> Reason {
+    Builder::new().name("die").text(text).build()
 }
 
 /// A reason made of strings.

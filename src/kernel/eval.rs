@@ -1,45 +1,41 @@
 //! The Perl expressions that a node without Perl answers: those that Perl's tools send.
 
-use super::Kernel;
-use super::effect::Builder;
+use super::question::MASTER_EXPRESSION;
 use crate::value::Str;
 
 /// What Perl's `aemp shell` puts before each line.
 const SHELL_PACKAGE: &str = "package AnyEvent::MP::Kernel;";
 const SHELL_ECHO: &str = "my $ECHO = '";
 
-impl Kernel {
-    /// The results of an expression that is known here, or `None`.
-    pub(super) fn well_known(&self, expression: &Str) -> Option<Builder> {
+/// What an expression evaluates to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Known {
+    Nothing,
+    UpNodes,
+    OwnNode,
+    Master,
+    MasterAndUpNodes,
+    ProcessId,
+}
+
+impl Known {
+    /// The meaning of an expression, if it is known here.
+    pub(super) fn of(expression: &Str) -> Option<Known> {
         let expression = expression.to_text_lossy();
-        let results = Builder::new();
         Some(match unwrap_shell(&expression) {
-            "" => results,
+            "" => Known::Nothing,
             "AnyEvent::MP::Kernel::up_nodes"
             | "AnyEvent::MP::Kernel::up_nodes()"
             | "AnyEvent::MP::Kernel::up_nodes ()"
             | "up_nodes"
             | "up_nodes()"
-            | "up_nodes ()" => {
-                let up = self.up_nodes();
-                up.iter().fold(results, |results, node| results.string(node.as_str()))
-            }
+            | "up_nodes ()" => Known::UpNodes,
             "$AnyEvent::MP::Kernel::NODE" | "AnyEvent::MP::Kernel::NODE" | "$NODE" | "NODE" => {
-                results.string(self.config.node.as_str())
+                Known::OwnNode
             }
-            "$AnyEvent::MP::Kernel::MASTER" | "$MASTER" => match self.db.master() {
-                Some(master) => results.string(master.as_str()),
-                None => results.undef(),
-            },
-            super::service::MASTER_EXPRESSION => {
-                let results = match self.db.master() {
-                    Some(master) => results.string(master.as_str()),
-                    None => results.undef(),
-                };
-                let up = self.up_nodes();
-                up.iter().fold(results, |results, node| results.string(node.as_str()))
-            }
-            "$$" => results.text(&self.config.process_id.to_string()),
+            "$AnyEvent::MP::Kernel::MASTER" | "$MASTER" => Known::Master,
+            MASTER_EXPRESSION => Known::MasterAndUpNodes,
+            "$$" => Known::ProcessId,
             _ => return None,
         })
     }
@@ -61,7 +57,8 @@ fn unwrap_shell(expression: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
-    use super::unwrap_shell;
+    use super::{Known, unwrap_shell};
+    use crate::value::Str;
 
     #[test]
     fn the_shells_wrapping_is_taken_off() {
@@ -69,5 +66,14 @@ mod tests {
         assert_eq!(unwrap_shell(wrapped), "up_nodes");
         assert_eq!(unwrap_shell(" $$ "), "$$");
         assert_eq!(unwrap_shell("package AnyEvent::MP::Kernel; my $ECHO = ''; "), "");
+    }
+
+    #[test]
+    fn what_perls_tools_ask_is_known_and_nothing_else() {
+        let known = |expression| Known::of(&Str::text(expression));
+        assert_eq!(known("package AnyEvent::MP::Kernel; up_nodes\n"), Some(Known::UpNodes));
+        assert_eq!(known(super::MASTER_EXPRESSION), Some(Known::MasterAndUpNodes));
+        assert_eq!(known("$$"), Some(Known::ProcessId));
+        assert_eq!(known("exit"), None);
     }
 }

@@ -1,45 +1,43 @@
 //! The node's logic as deterministic state machines: no sockets, no clock, no randomness of its
 //! own.
 //!
-//! Inputs are method calls: a node packet, a connection that greets, is established or ends, a
-//! local call, the time. Outputs are [`Effect`]s, to be carried out in order. A whole network of
-//! kernels runs inside one test in virtual time.
-//!
-//! Time goes in by [`Kernel::set_now`] before any other input.
+//! [`Kernel`] is a router over machines that know nothing of each other: the mesh (connections),
+//! the ports (with all monitors), the database, and the healing of Perl slaves. It hands each input
+//! to the machine whose business it is, and turns what machines want done into [`Effect`]s or into
+//! inputs of other machines. A whole network of kernels runs inside one test in virtual time.
 
-mod census;
+mod counts;
 pub mod db;
+mod dispatch;
 mod effect;
 mod eval;
-mod heal;
-mod membership;
+mod healing;
+mod letters;
 mod mesh;
-mod monitor;
 mod ports;
+mod question;
 mod random;
 mod request;
-mod service;
+mod router;
 mod time;
 
-pub use census::Census;
-pub(crate) use effect::build_reason;
+pub use counts::ResourceCounts;
 pub use effect::{AuthOrder, Call, ConnId, Effect, Level, PortName, Reason, WatchId};
+pub(crate) use effect::{build_reason, died};
 pub use mesh::{Authenticated, PeerGreeting, SeedStatus};
-pub use monitor::Watcher;
-pub use ports::Unlisted;
+pub use ports::Watcher;
 pub(crate) use random::Random;
-pub(crate) use request::died;
+pub use request::{Arguments, Handler, REQUESTS, RequestInfo, port_named_by};
 pub use time::Now;
 
 use crate::value::packed::Elements;
 use crate::value::{NodeId, Packed, PortId, Str};
-use db::{Database, DbConfig};
+use db::{Database, Datum, DbConfig, DbMonitorId, InternalFamily, QueryId, QueryKind};
 use effect::Builder;
-use mesh::{Link, Mesh, Trial};
-use monitor::Watch;
+use healing::Healing;
+use mesh::{Mesh, MeshTimer};
 use ports::Ports;
-use std::collections::VecDeque;
-use std::sync::Arc;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 use time::Agenda;
 
@@ -78,94 +76,93 @@ impl KernelConfig {
     pub const DEFAULT_GRACE: Duration = Duration::from_secs(10);
 }
 
-/// Things that happen by themselves.
+/// What a machine wants to do later.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Task {
-    DialSeeds,
-    ReportSeeds,
-    KeepAlive,
-    AdvanceTrial(NodeId),
-    GiveUp(NodeId),
-    Arbitrate(NodeId),
-    ProbeOver(NodeId, u64),
-    Heal(NodeId),
+    Mesh(MeshTimer),
+    Healing(NodeId),
 }
 
-/// A remote node.
-#[derive(Debug, Default)]
-struct Peer {
-    link: Option<Link>,
-    trial: Option<Trial>,
-    /// The monitors on its ports; the empty name stands for the node itself.
-    watches: HashMap<Str, Vec<WatchId>>,
-    patient: heal::Patient,
-}
-
-/// The state of one node.
+/// What a node decides: plain data in, [`Effect`]s out.
+///
+/// The host first tells the time by [`Kernel::set_now`], then gives any number of inputs, and then
+/// takes the effects ([`Kernel::take_effects`], [`Kernel::swap_effects`]) and carries them out in
+/// order. What follows from an input is decided when its effects are taken, so that an input is
+/// never handled against a state that its predecessor has only half changed. Carrying out an effect
+/// may be an input again; its own effects come after those at hand.
+///
+/// **Connections.** The host reports each connection in this order: [`Kernel::accepted`] (or it is
+/// told to dial by [`Effect::Dial`]), [`Kernel::greeting_sent`], [`Kernel::greeted`] or
+/// [`Kernel::greeted_with_own_id`]; it waits for [`Effect::Proceed`] before it sends its
+/// authentication line, reports [`Kernel::verified`] if it was told to wait for the peer's, and
+/// then [`Kernel::established`]. [`Effect::LaneUp`] says that packets may be sent and read.
+/// [`Kernel::closed`] comes last, whatever happened before; it may come at any time.
+///
+/// **Packets.** Packets to the node port go to [`Kernel::node_packet`], messages to
+/// [`Kernel::service_port`] to [`Kernel::service_message`], and all others to the port that they
+/// name, without the kernel.
+///
+/// **The program on this node.** Ports ([`Kernel::open_port`], [`Kernel::kill`],
+/// [`Kernel::port_ended`]), monitors ([`Kernel::monitor`]), spawning, the database, the seeds. The
+/// kernel knows the ports that it has named, that peers have spawned, and that the host has added
+/// ([`Kernel::add_port`]); a host that keeps others adds one as soon as a request names it
+/// ([`port_named_by`]).
+///
+/// **Time.** [`Kernel::tick`] has to be called at [`Kernel::next_tick`], which every input may
+/// change.
+///
+/// All other methods only look.
 #[derive(Debug)]
 pub struct Kernel {
-    config: KernelConfig,
+    node: NodeId,
+    secure: bool,
+    process_id: u32,
+    addresses: Vec<Str>,
     now: Now,
     random: Random,
     agenda: Agenda<Task>,
     effects: Vec<Effect>,
     /// Packets that this node sent to itself and has not handled yet.
     own_packets: VecDeque<Packed>,
-    /// Ports that are about to be killed.
-    dying: Vec<(PortName, Reason)>,
-    ports: Ports,
-    port_count: u64,
-    /// What the names of ports that we spawn on others begin with.
-    remote_prefix: Vec<u8>,
+    /// Where answers to the kernel's own questions come.
     service_port: PortName,
+    /// What peers may call and spawn.
     functions: HashSet<Str>,
-    peers: HashMap<NodeId, Peer>,
-    watches: HashMap<WatchId, Watch>,
-    next_watch: u64,
     mesh: Mesh,
+    ports: Ports,
     db: Database,
+    healing: Healing,
     /// Room for the database's effects, empty.
     db_effects: Vec<db::DbEffect>,
-    next_question: u64,
-    healed: u64,
 }
 
+/// Inputs and looks; what becomes of them is in `router.rs`, requests of peers in `dispatch.rs`.
 impl Kernel {
     /// A node that is just starting: it will dial its seeds at once.
     pub fn new(config: KernelConfig, now: Now) -> Self {
         let mut random = Random::new(config.entropy);
-        let mut remote_prefix = Vec::with_capacity(10);
-        random.alphanumeric(&mut remote_prefix, 10);
-        if let Some(last) = remote_prefix.last_mut() {
-            last.make_ascii_uppercase();
-        }
+        let mut ports = Ports::new(config.node.clone(), &mut random);
+        let service_port = ports.new_name(&mut random);
+        let patience = DbConfig { patience: config.monitor_timeout, grace: config.grace };
         let mut kernel = Kernel {
-            mesh: Mesh::new(&config.seeds),
-            db: Database::new(
-                config.node.clone(),
-                DbConfig { patience: config.monitor_timeout, grace: config.grace },
-            ),
+            mesh: Mesh::new(&config),
+            ports,
+            db: Database::new(config.node.clone(), patience),
+            healing: Healing::new(config.node.clone(), config.heal),
             now,
             random,
             agenda: Agenda::new(),
             effects: Vec::new(),
             own_packets: VecDeque::new(),
-            dying: Vec::new(),
-            ports: Ports::default(),
-            port_count: 0,
-            remote_prefix,
-            service_port: Str::default(),
+            service_port,
             functions: HashSet::default(),
-            peers: HashMap::default(),
-            watches: HashMap::default(),
-            next_watch: 0,
             db_effects: Vec::new(),
-            next_question: 0,
-            healed: 0,
-            config,
+            node: config.node,
+            secure: config.secure,
+            process_id: config.process_id,
+            addresses: config.addresses,
         };
-        kernel.service_port = kernel.new_port_name();
-        kernel.announce_addresses();
+        kernel.db.set_location(&kernel.addresses, now.uptime);
         kernel.retry_seeds();
         kernel
     }
@@ -177,19 +174,21 @@ impl Kernel {
 
     /// Does what is due.
     pub fn tick(&mut self) {
-        while let Some(task) = self.agenda.pop(self.now.uptime) {
+        let now = self.now.uptime;
+        while let Some(task) = self.agenda.pop(now) {
             match task {
-                Task::DialSeeds => self.dial_seeds(),
-                Task::ReportSeeds => self.report_seeds(),
-                Task::KeepAlive => self.connect_keepalive(),
-                Task::AdvanceTrial(node) => self.advance_trial(&node),
-                Task::GiveUp(node) => self.trial_timed_out(&node),
-                Task::Arbitrate(node) => self.arbitrate_again(&node),
-                Task::ProbeOver(node, number) => self.probe_over(&node, number),
-                Task::Heal(node) => self.heal_due(&node),
+                Task::Mesh(timer) => {
+                    self.mesh.timer(&timer, now);
+                    self.follow_mesh();
+                }
+                Task::Healing(node) => {
+                    self.with_healing(&node, |healing, standing, now, _| {
+                        healing.look_at_due(&node, standing, now);
+                    });
+                }
             }
         }
-        self.db.expire(self.now.uptime);
+        self.db.expire(now);
     }
 
     /// When [`Kernel::tick`] is wanted next, as time since the node started.
@@ -216,105 +215,148 @@ impl Kernel {
         &self.effects
     }
 
-    /// This node's ID.
-    pub fn node(&self) -> &NodeId {
-        &self.config.node
+    // Connections.
+
+    /// Somebody has connected to our listener.
+    pub fn accepted(&mut self) -> ConnId {
+        self.mesh.accepted()
     }
 
-    /// Whether there is a connection to `node`; to itself a node is always connected.
-    pub fn is_up(&self, node: &NodeId) -> bool {
-        *node == self.config.node || self.peers.get(node).is_some_and(|peer| peer.link.is_some())
+    /// Both greeting lines that we send on a connection.
+    pub fn greeting_sent(&mut self, conn: ConnId, lines: &[u8]) {
+        self.mesh.greeting_sent(conn, lines);
     }
 
-    /// The nodes that this one is connected to, without itself.
-    pub fn up_nodes(&self) -> Vec<NodeId> {
-        let up = self.peers.iter().filter(|(_, peer)| peer.link.is_some());
-        let mut nodes: Vec<NodeId> = up.map(|(node, _)| node.clone()).collect();
-        nodes.sort();
-        nodes
+    /// The peer of a connection has greeted; nothing of it is proven.
+    ///
+    /// The answer is an [`Effect::Proceed`] or [`Effect::Close`], now or later.
+    pub fn greeted(&mut self, conn: ConnId, greeting: PeerGreeting) {
+        self.mesh.greeted(conn, greeting, self.now.uptime);
+        self.follow_mesh();
     }
 
-    /// The same nodes, each with whether it has not proven that it belongs to the network.
-    pub fn up_nodes_with_trust(&self) -> Vec<(NodeId, bool)> {
-        let up = self.peers.iter();
-        let mut nodes: Vec<(NodeId, bool)> = up
-            .filter_map(|(node, peer)| Some((node.clone(), peer.link.as_ref()?.untrusted)))
-            .collect();
-        nodes.sort();
-        nodes
+    /// A peer has greeted with our own node ID. Returns whether it is this node itself: whether its
+    /// two lines are ones that we sent on a connection that is still there.
+    ///
+    /// If so, a seed that was dialled is this node, which becomes global. The connection ends
+    /// either way.
+    pub fn greeted_with_own_id(&mut self, conn: ConnId, lines: &[u8]) -> bool {
+        let ourselves = self.mesh.greeted_with_own_id(conn, lines, self.now.uptime);
+        self.follow_mesh();
+        ourselves
     }
 
-    /// The families of the database with how many keys each has; none if this node is not global.
-    pub fn families(&self) -> Vec<(Str, usize)> {
-        self.db.families()
+    /// The peer's authentication line was verified; ours is still held back.
+    pub fn verified(&mut self, conn: ConnId) {
+        self.mesh.verified(conn, self.now.uptime);
+        self.follow_mesh();
     }
 
-    /// Which software a connected node says it is.
-    pub fn provider(&self, node: &NodeId) -> Option<&Str> {
-        Some(&self.peers.get(node)?.link.as_ref()?.provider)
+    /// Both sides have authenticated: the connection carries packets now.
+    pub fn established(&mut self, conn: ConnId, how: &Authenticated) {
+        self.mesh.established(conn, how, self.now.uptime);
+        self.follow_mesh();
     }
 
-    /// How many connections there are in whatever state, dials and handshakes included.
-    pub fn connection_count(&self) -> usize {
-        self.mesh.connections()
+    /// A connection has ended, for whatever reason; or a dial has failed.
+    pub fn closed(&mut self, conn: ConnId, why: &str) {
+        self.mesh.closed(conn, why, self.now.uptime);
+        self.follow_mesh();
     }
 
-    /// How many ports this node has.
-    pub fn port_count(&self) -> usize {
-        self.ports.len()
+    /// A connection to an unconnected node is wanted: its lane has got something to send.
+    pub fn want_connection(&mut self, node: &NodeId) {
+        self.mesh.want_connection(node, self.now.uptime);
+        self.follow_mesh();
     }
 
-    /// Tells of ports for which there was no [`Kernel::open_port`].
-    pub fn set_unlisted(&mut self, unlisted: Arc<dyn Unlisted>) {
-        self.ports.set_unlisted(unlisted);
+    /// Ends the connection of a node that is up, or the attempt to connect it.
+    pub fn disconnect(&mut self, node: &NodeId, why: &str) {
+        self.mesh.disconnect(node, why, self.now.uptime);
+        self.follow_mesh();
     }
 
-    /// Randomness that nobody else has.
-    pub(crate) fn entropy(&mut self) -> [u8; 32] {
-        self.random.entropy()
+    /// Makes the seeds that are down be dialled now, or a moment after they were dialled last, and
+    /// the delay between retries short again.
+    pub fn retry_seeds(&mut self) {
+        self.mesh.retry_seeds(self.now.uptime, &mut self.random);
+        self.follow_mesh();
     }
 
-    fn peer(&mut self, node: &NodeId) -> &mut Peer {
-        self.peers.entry(node.clone()).or_default()
+    /// Replaces the seeds; connections that exist stay.
+    pub fn set_seeds(&mut self, addresses: &[Str]) {
+        self.mesh.set_seeds(addresses, self.now.uptime, &mut self.random);
+        self.follow_mesh();
     }
 
-    fn forget_if_unused(&mut self, node: &NodeId) {
-        if self.peers.get(node).is_some_and(|peer| {
-            peer.link.is_none() && peer.trial.is_none() && peer.watches.is_empty()
-        }) {
-            self.peers.remove(node);
-        }
+    // Ports and monitors.
+
+    /// Makes a local port with a name chosen here.
+    pub fn open_port(&mut self) -> PortName {
+        self.ports.open(&mut self.random)
     }
 
-    fn log(&mut self, level: Level, mut text: String) {
-        if text.len() > LONGEST_LOG_LINE {
-            let boundary = (0..=LONGEST_LOG_LINE).rev().find(|at| text.is_char_boundary(*at));
-            text.truncate(boundary.unwrap_or(0));
-            text.push_str("...");
-        }
-        self.effects.push(Effect::Log { level, text });
+    /// Adds a local port that the host has made and named; [`Kernel::port_ended`] has to follow.
+    pub fn add_port(&mut self, name: &PortName) {
+        self.ports.add(name.clone());
     }
 
-    /// Sends a packet, port name first, to a node, this one included.
-    fn send(&mut self, to: &NodeId, packet: Packed) {
-        if *to == self.config.node {
-            self.own_packets.push_back(packet);
-            return;
-        }
-        self.effects.push(Effect::Send { to: to.clone(), packet });
-        self.want_connection(to);
+    /// Monitors a port, local or remote; or, with a node's ID, the connection to that node.
+    ///
+    /// It fires once, with the reason of the death or loss. What Perl calls `mon`.
+    pub fn watch(&mut self, target: &PortId, watcher: Watcher) -> WatchId {
+        let id = self.ports.monitor(target, watcher);
+        self.follow_ports();
+        id
     }
 
-    /// Sends a message to a port anywhere.
-    fn send_to_port(&mut self, to: &PortId, message: Packed, from: &NodeId) {
-        let (node, port) = (to.node(), to.port());
-        if node == self.config.node && !port.is_empty() {
-            let port = port.to_owned();
-            self.effects.push(Effect::Deliver { port, message, from: from.clone() });
+    /// Removes a monitor; nothing happens if it has fired.
+    pub fn unwatch(&mut self, monitor: WatchId) {
+        self.ports.unmonitor(monitor);
+        self.follow_ports();
+    }
+
+    /// Kills a port, local or remote; what Perl calls `kil`. Killing what is not there does nothing.
+    pub fn kill(&mut self, port: &PortId, reason: &Reason) {
+        if port.node() == self.node {
+            self.ports.kill(port.port().to_owned(), reason.clone());
+            self.follow_ports();
         } else {
-            let packet = Builder::to_port(port).elements(message.as_elements());
-            self.send(&node, packet.build());
+            let packet =
+                Builder::request("kil1").string(port.port()).elements(reason.as_elements()).build();
+            self.send(&port.node(), packet);
         }
+    }
+
+    /// A port of this node ended normally: whoever monitors it is told. No
+    /// [`Effect::PortClosed`] follows; the host knows.
+    pub fn port_ended(&mut self, port: &PortName) {
+        self.ports.ended(port);
+        self.follow_ports();
+    }
+
+    /// Lets others call the function `name`, or spawn ports that begin with it.
+    pub fn register(&mut self, name: Str) {
+        self.functions.insert(name);
+    }
+
+    /// Ends [`Kernel::register`].
+    pub fn unregister(&mut self, name: &Str) {
+        self.functions.remove(name);
+    }
+
+    /// Makes `node` spawn a port that begins with `function`; the port's ID is known at once.
+    ///
+    /// If that fails the port is dead and monitors fire. What Perl calls `spawn`.
+    pub fn spawn(&mut self, node: &NodeId, function: &str, arguments: Elements<'_>) -> PortId {
+        let name = self.ports.new_remote_name();
+        let request = Builder::request(request::SPAWN)
+            .string(name.as_ref())
+            .text(function)
+            .elements(arguments)
+            .build();
+        self.send(node, request);
+        PortId::new(node, &name)
     }
 
     /// Sends a request to a node's node port, as if a program had sent it.
@@ -322,57 +364,176 @@ impl Kernel {
         self.send(to, Builder::new().name("").elements(request).build());
     }
 
-    /// Works off what the last inputs have left to do inside this node.
-    fn settle(&mut self) {
-        loop {
-            if let Some((port, reason)) = self.dying.pop() {
-                self.kill_local(port, reason);
-            } else if let Some(packet) = self.own_packets.pop_front() {
-                let own = self.config.node.clone();
-                let port = request::argument(packet.as_elements()).unwrap_or_default();
-                let message = packet.as_elements().after(1);
-                if port.is_empty() {
-                    self.request(&own, message);
-                } else {
-                    let message = message.to_packed();
-                    self.effects.push(Effect::Deliver { port, message, from: own });
-                }
-            } else if !self.settle_db() {
-                return;
-            }
+    // The database.
+
+    /// Makes this node global, if it is not.
+    pub fn become_global(&mut self) {
+        if !self.db.is_global() {
+            self.log(Level::Info, "this node is global now".to_owned());
+            self.db.become_global(self.now.uptime);
+            self.look_for_orphans();
         }
     }
 
-    fn new_port_name(&mut self) -> PortName {
-        let mut name = Vec::with_capacity(16);
-        self.random.alphanumeric(&mut name, 8);
-        self.port_count += 1;
-        push_letters(&mut name, self.port_count);
-        Str::octets(name)
+    /// Sets an entry of this node. What Perl calls `db_set`.
+    ///
+    /// # Errors
+    /// Fails for internal families, which begin with `'`.
+    pub fn set(&mut self, family: &Str, key: Str, value: Datum) -> Result<(), InternalFamily> {
+        self.db.set(family, key, value, self.now.uptime)
     }
 
-    fn new_remote_port_name(&mut self) -> PortName {
-        let mut name = self.remote_prefix.clone();
-        self.port_count += 1;
-        push_letters(&mut name, self.port_count);
-        Str::octets(name)
+    /// Deletes entries of this node. What Perl calls `db_del`.
+    ///
+    /// # Errors
+    /// Fails for internal families, which begin with `'`.
+    pub fn delete(
+        &mut self,
+        family: &Str,
+        keys: impl IntoIterator<Item = Str>,
+    ) -> Result<(), InternalFamily> {
+        self.db.delete(family, keys, self.now.uptime)
     }
-}
 
-/// Peers choose the names that are logged, and how long these are.
-const LONGEST_LOG_LINE: usize = 1000;
+    /// Asks for a family, its keys or its values; an [`Effect::Answer`] follows.
+    pub fn query(&mut self, kind: QueryKind, family: &Str) -> QueryId {
+        self.db.query(kind, family.clone(), self.now.uptime)
+    }
 
-/// Appends a number in lowercase letters.
-fn push_letters(out: &mut Vec<u8>, mut number: u64) {
-    let start = out.len();
-    loop {
-        out.push(b'a' + (number % 26) as u8);
-        number /= 26;
-        if number == 0 {
-            break;
+    /// Asks for the value of one key; an [`Effect::Answer`] follows.
+    pub fn get(&mut self, family: &Str, key: &Str) -> QueryId {
+        self.db.get(family.clone(), key.clone(), self.now.uptime)
+    }
+
+    /// Nobody waits for the answer of a query any more.
+    pub fn cancel_query(&mut self, query: QueryId) {
+        self.db.cancel(query);
+    }
+
+    /// Monitors a family: an [`Effect::Changed`] with its content follows, then one for each change.
+    pub fn monitor_family(&mut self, family: &Str) -> DbMonitorId {
+        self.db.monitor(family.clone(), self.now.uptime)
+    }
+
+    /// Ends a monitor of a family.
+    pub fn unmonitor_family(&mut self, monitor: DbMonitorId) {
+        self.db.unmonitor(monitor, self.now.uptime);
+    }
+
+    // What there is to see.
+
+    /// This node's ID.
+    pub fn node(&self) -> &NodeId {
+        &self.node
+    }
+
+    /// The port to which answers to the kernel come; hand its messages to
+    /// [`Kernel::service_message`].
+    pub fn service_port(&self) -> &PortName {
+        &self.service_port
+    }
+
+    /// Whether there is a connection to `node`; to itself a node is always connected.
+    pub fn is_up(&self, node: &NodeId) -> bool {
+        *node == self.node || self.mesh.is_up(node)
+    }
+
+    /// The nodes that this one is connected to, without itself.
+    pub fn up_nodes(&self) -> Vec<NodeId> {
+        let mut nodes: Vec<NodeId> = self.mesh.up_nodes().map(|(node, _)| node.clone()).collect();
+        nodes.sort();
+        nodes
+    }
+
+    /// The same nodes, each with whether it has not proven that it belongs to the network.
+    pub fn up_nodes_with_trust(&self) -> Vec<(NodeId, bool)> {
+        let up = self.mesh.up_nodes();
+        let mut nodes: Vec<(NodeId, bool)> =
+            up.map(|(node, untrusted)| (node.clone(), untrusted)).collect();
+        nodes.sort();
+        nodes
+    }
+
+    /// Which software a connected node says it is.
+    pub fn provider(&self, node: &NodeId) -> Option<&Str> {
+        self.mesh.provider(node)
+    }
+
+    /// What is known of the seeds.
+    pub fn seeds(&self) -> Vec<SeedStatus> {
+        self.mesh.seed_status()
+    }
+
+    /// Whether this node is global.
+    pub fn is_global(&self) -> bool {
+        self.db.is_global()
+    }
+
+    /// The node that keeps the database for this one; a global node is its own master.
+    pub fn master(&self) -> Option<&NodeId> {
+        self.db.master()
+    }
+
+    /// The database, to be looked at.
+    pub fn database(&self) -> &Database {
+        &self.db
+    }
+
+    /// The families of the database with how many keys each has; none if this node is not global.
+    pub fn families(&self) -> Vec<(Str, usize)> {
+        self.db.families()
+    }
+
+    /// How many connections there are in whatever state, dials and handshakes included.
+    pub fn connection_count(&self) -> usize {
+        self.mesh.connections()
+    }
+
+    /// How many ports of this node the kernel knows.
+    pub fn port_count(&self) -> usize {
+        self.ports.len()
+    }
+
+    /// How many monitors of this node are set.
+    pub fn watch_count(&self) -> usize {
+        self.ports.monitors()
+    }
+
+    /// How many database queries wait for an answer.
+    pub fn query_count(&self) -> usize {
+        self.db.outstanding().0
+    }
+
+    /// How many slaves were told to adopt this node because they had lost their master.
+    pub fn healed(&self) -> u64 {
+        self.healing.healed()
+    }
+
+    /// Counts what this kernel holds; takes as long as there is much of it.
+    pub fn resource_counts(&self) -> ResourceCounts {
+        let mut nodes: BTreeSet<NodeId> = self.ports.nodes().cloned().collect();
+        nodes.extend(self.mesh.nodes().cloned());
+        if let Some(global) = self.db.global() {
+            nodes.extend(global.nodes().cloned());
+        }
+        nodes.remove(&self.node);
+        let (queries, finds, families) = self.db.outstanding();
+        ResourceCounts {
+            connections: self.mesh.connections(),
+            attempts: self.mesh.attempts(),
+            ports: self.ports.len(),
+            monitors: self.ports.monitors(),
+            monitors_of_peers: self.ports.monitors_of_peers(),
+            queries,
+            finds,
+            families,
+            agenda: self.agenda.len(),
+            nodes,
         }
     }
-    if let Some(letters) = out.get_mut(start..) {
-        letters.reverse();
+
+    /// Randomness that nobody else has.
+    pub(crate) fn entropy(&mut self) -> [u8; 32] {
+        self.random.entropy()
     }
 }

@@ -1,252 +1,201 @@
-//! Node requests: what a packet to the node port makes this node do.
+//! The node requests: one table of all of them, and how their arguments are read.
 
-use super::Kernel;
-use super::effect::{Builder, Call, Effect, Level, Reason};
-use super::monitor::no_such_port;
-use super::ports::Monitored;
 use crate::value::packed::{Elements, Reader, Token};
-use crate::value::{NodeId, Packed, PortId, Str, StrRef};
+use crate::value::{NodeId, PortId, Str, StrRef};
 
-/// The requests that every node knows, for `can`.
-const KNOWN: &[&str] = &[
-    "", "can", "devnull", "eval", "g_chg1", "g_chg2", "g_found", "g_global", "g_reply", "g_slave",
-    "kil0", "kil1", "mon0", "mon1", "snd", "time",
-];
-/// The requests that a global node knows besides.
-const KNOWN_IF_GLOBAL: &[&str] =
-    &["g_db_family", "g_db_keys", "g_db_values", "g_find", "g_mon0", "g_mon1", "g_set", "g_upd"];
+/// A request that nodes know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RequestInfo {
+    /// Its name, as `can` asks for it; the first element behind the name of the node port.
+    pub name: &'static str,
+    /// What follows the name.
+    pub arguments: Arguments,
+    /// Who handles it.
+    pub handled_by: Handler,
+    /// Whether it makes this node run something, so that a node in `secure` mode refuses it.
+    pub refused_if_secure: bool,
+    /// Whether only global nodes know it.
+    pub only_global: bool,
+}
+
+/// What a request consists of besides its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Arguments {
+    /// Whatever follows has no meaning.
+    Ignored,
+    /// The name of a port of the receiver.
+    OwnPort,
+    /// The same, and a reason.
+    OwnPortAndReason,
+    /// The name of a port of the sender, and a reason.
+    SendersPortAndReason,
+    /// Where a message goes, and the message. The results go behind that; without a destination
+    /// there is no reply.
+    Reply,
+    /// A string, and then as [`Arguments::Reply`].
+    StringAndReply,
+    /// The name of the new port, the name of its first function, and the function's arguments.
+    Spawn,
+    /// What the database reads by itself ([`db::Request`](super::db::Request)).
+    Database,
+}
+
+/// Who handles a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Handler {
+    /// The ports and monitors.
+    Ports,
+    /// The database.
+    Database,
+    /// The kernel itself, which replies, or hands it to its host.
+    Kernel,
+}
+
+/// All requests, in order of their names.
+pub const REQUESTS: &[RequestInfo] = {
+    use Arguments::{
+        Database as InDb, Ignored, OwnPort, OwnPortAndReason, Reply, SendersPortAndReason, Spawn,
+        StringAndReply,
+    };
+    use Handler::{Database, Kernel, Ports};
+    &[
+        request("", Ignored, Kernel),
+        // Makes a Perl slave adopt a master; a node of this implementation chooses its own.
+        request(MASTER_SET, Ignored, Kernel),
+        request(SPAWN, Spawn, Ports).refused_if_secure(),
+        request("can", StringAndReply, Kernel),
+        request("devnull", Ignored, Kernel),
+        request("eval", StringAndReply, Kernel).refused_if_secure(),
+        request("g_chg1", InDb, Database),
+        request("g_chg2", InDb, Database),
+        request("g_db_family", InDb, Database).only_global(),
+        request("g_db_keys", InDb, Database).only_global(),
+        request("g_db_values", InDb, Database).only_global(),
+        request("g_find", InDb, Database).only_global(),
+        request("g_found", InDb, Database),
+        request("g_global", InDb, Database),
+        request("g_mon0", InDb, Database).only_global(),
+        request("g_mon1", InDb, Database).only_global(),
+        request("g_reply", InDb, Database),
+        request("g_set", InDb, Database).only_global(),
+        request("g_slave", InDb, Database),
+        request("g_upd", InDb, Database).only_global(),
+        request("kil0", SendersPortAndReason, Ports),
+        request("kil1", OwnPortAndReason, Ports),
+        request("mon0", OwnPort, Ports),
+        request("mon1", OwnPort, Ports),
+        request("snd", Reply, Kernel),
+        request("time", Reply, Kernel),
+    ]
+};
+
 /// Perl's name of the request that spawns a port.
-const SPAWN: &str = "AnyEvent::MP::_spawn";
-/// Makes a Perl slave adopt a master; we choose ours ourselves.
+pub(super) const SPAWN: &str = "AnyEvent::MP::_spawn";
+/// Perl's name of the function that makes a slave adopt a master.
 pub(super) const MASTER_SET: &str = "AnyEvent::MP::Kernel::master_set";
 
+const fn request(name: &'static str, arguments: Arguments, handled_by: Handler) -> RequestInfo {
+    RequestInfo { name, arguments, handled_by, refused_if_secure: false, only_global: false }
+}
+
+impl RequestInfo {
+    const fn refused_if_secure(mut self) -> Self {
+        self.refused_if_secure = true;
+        self
+    }
+
+    const fn only_global(mut self) -> Self {
+        self.only_global = true;
+        self
+    }
+
+    /// The request of this name.
+    pub(super) fn find(name: StrRef<'_>) -> Option<&'static RequestInfo> {
+        let name = name.data();
+        let found = REQUESTS.binary_search_by(|request| request.name.as_bytes().cmp(name));
+        found.ok().and_then(|at| REQUESTS.get(at))
+    }
+
+    /// What `can` answers: Perl does not count the functions that it calls by their full name.
+    pub(super) fn is_offered(&self, by_global_node: bool) -> bool {
+        !self.name.contains("::") && (by_global_node || !self.only_global)
+    }
+}
+
 /// Why a request was not carried out; the text follows the request's name in the log.
-type Refused = String;
+pub(super) type Refused = String;
 
-impl Kernel {
-    /// A packet to our node port. One of a node that is not connected (any more) is ignored: it was
-    /// read before the connection was given up.
-    ///
-    /// Its effects are in [`Kernel::take_effects`] when this returns; packets that were behind it
-    /// on the same connection come after them.
-    pub fn node_packet(&mut self, from: &NodeId, elements: Elements<'_>) {
-        // What the database knows of a node it forgets together with the connection.
-        if !self.db.receive_one(from, elements, self.now.uptime) && self.is_up(from) {
-            self.request(from, elements);
-        }
+/// The arguments of a request that the database does not read by itself.
+#[derive(Debug)]
+pub(super) enum Parsed<'a> {
+    Nothing,
+    Port(Str),
+    PortAndReason(Str, Elements<'a>),
+    Reply(Elements<'a>),
+    /// The string is missing where it is no string.
+    StringAndReply(Option<Str>, Elements<'a>),
+    Spawn {
+        port: Str,
+        function: Option<Str>,
+        arguments: Elements<'a>,
+    },
+}
+
+impl<'a> Parsed<'a> {
+    pub(super) fn read(kind: Arguments, arguments: Elements<'a>) -> Result<Self, Refused> {
+        Ok(match kind {
+            Arguments::Ignored | Arguments::Database => Parsed::Nothing,
+            Arguments::OwnPort => Parsed::Port(port_name(arguments)?),
+            Arguments::OwnPortAndReason | Arguments::SendersPortAndReason => {
+                Parsed::PortAndReason(port_name(arguments)?, arguments.after(1))
+            }
+            Arguments::Reply => Parsed::Reply(arguments),
+            Arguments::StringAndReply => {
+                Parsed::StringAndReply(argument(arguments), arguments.after(1))
+            }
+            Arguments::Spawn => Parsed::Spawn {
+                port: port_name(arguments)?,
+                function: argument(arguments.after(1)),
+                arguments: arguments.after(2),
+            },
+        })
     }
+}
 
-    pub(super) fn request(&mut self, from: &NodeId, elements: Elements<'_>) {
-        let string;
-        let name = match elements.first_str() {
-            Some(name) => Some(name),
-            None => {
-                string = argument(elements);
-                string.as_ref().map(Str::as_ref)
+/// The port of node `own` that a request to its node port is about, if it is about one.
+///
+/// A host that keeps ports of which it has not told the kernel adds this one
+/// ([`Kernel::add_port`](super::Kernel::add_port)) before it gives the request to the kernel.
+/// Requests that come back to the same node port by a relay count.
+pub fn port_named_by(own: &NodeId, request: Elements<'_>) -> Option<Str> {
+    let mut request = request;
+    loop {
+        let info = RequestInfo::find(request.first_str()?)?;
+        let arguments = request.after(1);
+        let reply = match info.arguments {
+            Arguments::OwnPort | Arguments::OwnPortAndReason | Arguments::Spawn => {
+                return argument(arguments);
+            }
+            Arguments::Reply => arguments,
+            Arguments::StringAndReply => arguments.after(1),
+            Arguments::Ignored | Arguments::SendersPortAndReason | Arguments::Database => {
+                return None;
             }
         };
-        let Some(name) = name else {
-            if !elements.is_empty() {
-                self.log(Level::Warn, format!("request from {from}: its name is no string"));
-            }
-            return;
-        };
-        let arguments = elements.after(1);
-        if let Err(why) = self.dispatch(from, name, arguments) {
-            let (name, more) = beginning_of(name);
-            self.log(Level::Warn, format!("request {name}{more} from {from}: {why}"));
+        let to = reply.first_str()?;
+        if !to.data().starts_with(own.as_str().data()) {
+            return None;
         }
-    }
-
-    fn dispatch(
-        &mut self,
-        from: &NodeId,
-        name: StrRef<'_>,
-        arguments: Elements<'_>,
-    ) -> Result<(), Refused> {
-        if name.data().starts_with(b"g_") {
-            return self.database_request(from, name, arguments);
+        let to = PortId::try_from(to.to_owned()).ok()?;
+        if to.node() != *own || !to.is_node_port() {
+            return None;
         }
-        match &*name.to_text_lossy() {
-            "" | "devnull" => Ok(()),
-            "mon1" => self.mon1(from, &port_name(arguments)?),
-            "mon0" => {
-                self.ports.unmonitored_by(&port_name(arguments)?, from);
-                Ok(())
-            }
-            "kil0" => {
-                let reason = arguments.after(1).to_packed();
-                self.remote_port_died(from, &port_name(arguments)?, &reason);
-                Ok(())
-            }
-            "kil1" => {
-                let port = port_name(arguments)?;
-                if port.is_empty() {
-                    return Err("the node port cannot be killed".to_owned());
-                }
-                self.kill_local(port, arguments.after(1).to_packed());
-                Ok(())
-            }
-            "snd" => self.reply(arguments, Builder::new()),
-            "can" => {
-                let known = argument(arguments).is_some_and(|asked| self.knows(&asked));
-                self.reply(arguments.after(1), Builder::new().name(if known { "1" } else { "" }))
-            }
-            "time" => self.reply(arguments, Builder::new().float(self.now.wall)),
-            "eval" => self.eval(from, arguments),
-            SPAWN => self.spawn_here(from, arguments),
-            MASTER_SET => Err("masters are chosen here".to_owned()),
-            _ => self.call(from, &name.to_owned(), arguments),
-        }
-    }
-
-    fn knows(&self, name: &Str) -> bool {
-        let name = name.to_text_lossy();
-        KNOWN.contains(&&*name) || (self.db.is_global() && KNOWN_IF_GLOBAL.contains(&&*name))
-    }
-
-    fn mon1(&mut self, from: &NodeId, port: &Str) -> Result<(), Refused> {
-        if port.is_empty() {
-            return Ok(());
-        }
-        let reason = match self.ports.monitored_by(port, from) {
-            Monitored::Yes => return Ok(()),
-            Monitored::Died(reason) => reason,
-            Monitored::NoSuchPort => no_such_port(&self.config.node, port.as_ref()),
-        };
-        let packet =
-            Builder::request("kil0").string(port.as_ref()).elements(reason.as_elements()).build();
-        self.send(from, packet);
-        Ok(())
-    }
-
-    /// Sends `to`'s first element the others, and `results` behind them; no destination, no reply.
-    pub(super) fn reply(&mut self, to: Elements<'_>, results: Builder) -> Result<(), Refused> {
-        if to.is_empty() {
-            return Ok(());
-        }
-        let id = argument(to).ok_or("the destination is no string")?;
-        let id = PortId::try_from(id).map_err(|error| error.to_string())?;
-        let results = results.build();
-        let message = Builder::new().elements(to.after(1)).elements(results.as_elements()).build();
-        let own = self.config.node.clone();
-        self.send_to_port(&id, message, &own);
-        Ok(())
-    }
-
-    fn eval(&mut self, from: &NodeId, arguments: Elements<'_>) -> Result<(), Refused> {
-        self.refuse_if_secure()?;
-        let expression = argument(arguments).ok_or("the expression is no string")?;
-        let reply = arguments.after(1);
-        match self.well_known(&expression) {
-            Some(results) => {
-                let results = results.build();
-                self.reply(reply, Builder::new().name("").elements(results.as_elements()))
-            }
-            None => {
-                self.effects.push(Effect::Eval {
-                    expression,
-                    from: from.clone(),
-                    reply: reply.to_packed(),
-                });
-                Ok(())
-            }
-        }
-    }
-
-    /// The answer to an [`Effect::Eval`]: the error text, empty if there is none, and results.
-    pub fn eval_done(&mut self, reply: &Packed, error: &str, results: Elements<'_>) {
-        let results = Builder::new().text(error).elements(results);
-        if let Err(why) = self.reply(reply.as_elements(), results) {
-            self.log(Level::Warn, format!("reply to eval: {why}"));
-        }
-    }
-
-    fn spawn_here(&mut self, from: &NodeId, arguments: Elements<'_>) -> Result<(), Refused> {
-        let port = port_name(arguments)?;
-        let refused = if self.config.secure {
-            Some("remote execution not allowed".to_owned())
-        } else if port.is_empty() {
-            return Err("the node port cannot be spawned".to_owned());
-        } else if self.ports.exists(&port) {
-            return Err(format!("port {port} exists"));
-        } else {
-            None
-        };
-        let function = argument(arguments.after(1));
-        let refused = refused.or_else(|| match &function {
-            None => Some("the function's name is no string".to_owned()),
-            Some(function) if !self.functions.contains(function) => {
-                Some(format!("function {function} is not registered here"))
-            }
-            Some(_) => None,
-        });
-        if let Some(why) = refused {
-            self.ports.remember(from.clone(), port, died(&why));
-            return Err(why);
-        }
-        let function = function.unwrap_or_default();
-        self.ports.open(port.clone(), Some(from.clone()));
-        let arguments = arguments.after(2).to_packed();
-        let init = Call { function, arguments, from: from.clone() };
-        self.effects.push(Effect::Spawned { port, init });
-        Ok(())
-    }
-
-    pub(super) fn call(
-        &mut self,
-        from: &NodeId,
-        name: &Str,
-        arguments: Elements<'_>,
-    ) -> Result<(), Refused> {
-        self.refuse_if_secure()?;
-        if !self.functions.contains(name) {
-            return Err("no such request, and no function of that name is registered".to_owned());
-        }
-        self.effects.push(Effect::Call(Call {
-            function: name.clone(),
-            arguments: arguments.to_packed(),
-            from: from.clone(),
-        }));
-        Ok(())
-    }
-
-    fn refuse_if_secure(&self) -> Result<(), Refused> {
-        if self.config.secure {
-            return Err("remote execution not allowed".to_owned());
-        }
-        Ok(())
-    }
-
-    /// Lets others call the function `name`, or spawn ports that begin with it.
-    pub fn register(&mut self, name: Str) {
-        self.functions.insert(name);
-    }
-
-    /// Ends [`Kernel::register`].
-    pub fn unregister(&mut self, name: &Str) {
-        self.functions.remove(name);
-    }
-
-    /// Makes `node` spawn a port that begins with `function`; the port's ID is known at once.
-    ///
-    /// If that fails the port is dead and monitors fire. What Perl calls `spawn`.
-    pub fn spawn(&mut self, node: &NodeId, function: &str, arguments: Elements<'_>) -> PortId {
-        let name = self.new_remote_port_name();
-        let request = Builder::new()
-            .name("")
-            .name(SPAWN)
-            .string(name.as_ref())
-            .text(function)
-            .elements(arguments)
-            .build();
-        self.send(node, request);
-        PortId::new(node, &name)
+        request = reply.after(1);
     }
 }
 
 /// As much of a name as the log shows: peers can make it as long as a packet.
-fn beginning_of(name: StrRef<'_>) -> (Str, &'static str) {
+pub(super) fn beginning_of(name: StrRef<'_>) -> (Str, &'static str) {
     const SHOWN: usize = 200;
     if name.data().len() <= SHOWN {
         return (name.to_owned(), "");
@@ -258,11 +207,6 @@ fn beginning_of(name: StrRef<'_>) -> (Str, &'static str) {
         );
     }
     (Str::text(&shown), "...")
-}
-
-/// The reason of a port that failed: Perl's `die`, and the error.
-pub(crate) fn died(text: &str) -> Reason {
-    Builder::new().name("die").text(text).build()
 }
 
 /// The first element as a string; numbers become strings, undef is empty, as in Perl.
@@ -287,4 +231,53 @@ pub(super) fn scalar(reader: &mut Reader<'_>) -> Option<Str> {
 
 fn port_name(arguments: Elements<'_>) -> Result<Str, Refused> {
     argument(arguments).ok_or_else(|| "the port's name is missing or no string".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::value::Packed;
+
+    #[test]
+    fn requests_are_found_by_name() {
+        assert!(REQUESTS.is_sorted_by(|one, next| one.name < next.name));
+        for request in REQUESTS {
+            assert_eq!(RequestInfo::find(Str::text(request.name).as_ref()), Some(request));
+        }
+        assert_eq!(RequestInfo::find(Str::text("g_").as_ref()), None);
+    }
+
+    #[test]
+    fn the_database_reads_the_requests_that_the_table_says_it_does() {
+        for request in REQUESTS {
+            let name = Str::text(request.name);
+            let by_database = request.handled_by == Handler::Database;
+            assert_eq!(super::super::db::Request::is_known(name.as_ref()), by_database, "{name}");
+            assert_eq!(request.arguments == Arguments::Database, by_database, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_request_names_a_port_directly_or_by_a_relay_to_the_same_node_port() {
+        let own = NodeId::new("own").unwrap();
+        let named = |request: Packed| port_named_by(&own, request.as_elements());
+        let port = Some(Str::text("port"));
+        assert_eq!(named(Packed::of(&("mon1", "port")).unwrap()), port);
+        assert_eq!(named(Packed::of(&("kil1", "port", "die", "x")).unwrap()), port);
+        assert_eq!(named(Packed::of(&(SPAWN, "port", "f")).unwrap()), port);
+        assert_eq!(named(Packed::of(&("snd", "own", "kil1", "port")).unwrap()), port);
+        assert_eq!(
+            named(Packed::of(&("can", "x", "own#", "snd", "own", "kil1", "port")).unwrap()),
+            port
+        );
+        for other in [
+            Packed::of(&("kil0", "port")).unwrap(),
+            Packed::of(&("snd", "own#x", "kil1", "port")).unwrap(),
+            Packed::of(&("snd", "owner", "kil1", "port")).unwrap(),
+            Packed::of(&("unknown", "port")).unwrap(),
+            Packed::of(&("snd",)).unwrap(),
+        ] {
+            assert_eq!(named(other.clone()), None, "{other}");
+        }
+    }
 }

@@ -7,6 +7,7 @@ mod chunks;
 mod copies;
 
 use self::chunks::Chunks;
+use crate::mutation::{self, Mutation};
 use crate::value::packed::{Elements, Reader};
 use crate::wire::framing::{self, EncodeError, Framing};
 
@@ -123,6 +124,10 @@ impl Lane {
         let waiting = self.waiting();
         let (framing, appended) = match self.state {
             State::Down => {
+                self.sent.dropped += 1;
+                return Ok(Appended::Dropped);
+            }
+            _ if waiting > self.limits.hard && mutation::is_on(Mutation::LeaveHolesInLanes) => {
                 self.sent.dropped += 1;
                 return Ok(Appended::Dropped);
             }

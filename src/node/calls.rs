@@ -2,8 +2,9 @@
 
 use super::core::{Shared, Watching};
 use super::error::SendError;
-use super::port::{Replies, ReplyName};
-use crate::kernel::{Unlisted, Watcher};
+use super::port::ReplyName;
+use crate::kernel::{Kernel, WatchId, Watcher, port_named_by};
+use crate::value::packed::Elements;
 use crate::value::{PortId, StrRef};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -12,17 +13,48 @@ use tokio_util::sync::CancellationToken;
 /// How often monitors of ports that are not called any more are given up.
 const SWEEP_INTERVAL: Duration = Duration::from_millis(500);
 
-impl Unlisted for Replies {
-    fn list(&self, name: StrRef<'_>) -> bool {
-        self.list(&name.canonical())
-    }
-
-    fn count(&self) -> usize {
-        self.unlisted()
-    }
-}
-
 impl Shared {
+    /// Tells the kernel of a port that something is about to be done with by name, if it is a reply
+    /// port: of most, nobody but the called port ever hears, so that the kernel does not know them.
+    pub(super) fn tell_of_reply_port(&self, kernel: &mut Kernel, name: StrRef<'_>) {
+        if self.ports.replies().list(&name.canonical()) {
+            kernel.add_port(&name.to_owned());
+        }
+    }
+
+    /// As [`Shared::tell_of_reply_port`], of the port that a request to our node port names.
+    #[inline]
+    pub(super) fn tell_of_port_named_by(&self, kernel: &mut Kernel, request: Elements<'_>) {
+        if let Some(name) = port_named_by(&self.id, request) {
+            self.tell_of_reply_port(kernel, name.as_ref());
+        }
+    }
+
+    /// Sets a monitor in the kernel.
+    pub(super) fn watch_in(
+        &self,
+        kernel: &mut Kernel,
+        target: &PortId,
+        watcher: Watcher,
+    ) -> WatchId {
+        if target.node() == self.id {
+            self.tell_of_reply_port(kernel, target.port());
+        }
+        match &watcher {
+            Watcher::Link(port) => self.tell_of_reply_port(kernel, port.as_ref()),
+            Watcher::Message { to, elements } if to.is_node_port() && to.node() == self.id => {
+                self.tell_of_port_named_by(kernel, elements.as_elements());
+            }
+            Watcher::Message { .. } | Watcher::Host => {}
+        }
+        kernel.watch(target, watcher)
+    }
+
+    /// How many ports this node has, those of calls that wait included.
+    pub(crate) fn port_count(&self, kernel: &Kernel) -> usize {
+        kernel.port_count() + self.ports.replies().unlisted()
+    }
+
     /// Makes the reply port of a call to `called`, which fails as soon as that port dies: a monitor
     /// is set, and the request for it on its way, when this returns.
     #[inline]
@@ -46,7 +78,7 @@ impl Shared {
                 called,
                 core,
                 |core| {
-                    let watch = core.kernel.watch(called, Watcher::Host);
+                    let watch = shared.watch_in(&mut core.kernel, called, Watcher::Host);
                     core.watches.insert(watch, Watching::Calls(called.clone()));
                     watch
                 },

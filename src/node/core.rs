@@ -112,7 +112,6 @@ impl Shared {
         let started = tokio::time::Instant::now();
         let mut kernel = Kernel::new(kernel, Now { uptime: Duration::ZERO, wall: wall_clock() });
         let replies = Arc::new(Replies::new(kernel.entropy()));
-        kernel.set_unlisted(replies.clone());
         let service_port = kernel.service_port().clone();
         let shared = Arc::new_cyclic(|weak: &Weak<Shared>| Shared {
             id: kernel.node().clone(),
@@ -274,7 +273,7 @@ impl Shared {
     /// Sets a monitor.
     pub(crate) fn watch(self: &Arc<Self>, target: &PortId, watching: Watching) -> WatchId {
         self.with_core(|shared, core, later| {
-            let watch = core.kernel.watch(target, crate::kernel::Watcher::Host);
+            let watch = shared.watch_in(&mut core.kernel, target, crate::kernel::Watcher::Host);
             if shared.is_over() {
                 later.push(Deferred::DropWatch(watching));
             } else {

@@ -263,7 +263,7 @@ impl Node {
 
     /// How many ports this node has, those of calls that wait included.
     pub fn port_count(&self) -> usize {
-        self.shared.kernel(|kernel| kernel.port_count())
+        self.shared.kernel(|kernel| self.shared.port_count(kernel))
     }
 
     /// How many monitors are set here, on ports of any node. All calls to a port have one, which is
@@ -363,7 +363,10 @@ impl Node {
     fn deliver_here(&self, port: crate::value::StrRef<'_>, message: Elements<'_>) {
         let own = self.id();
         if port.is_empty() {
-            self.shared.kernel(|kernel| kernel.node_packet(own, message));
+            self.shared.kernel(|kernel| {
+                self.shared.tell_of_port_named_by(kernel, message);
+                kernel.node_packet(own, message);
+            });
         } else {
             self.shared.deliver(port, own, message);
         }
@@ -402,7 +405,12 @@ impl Node {
         if let Ok(port) = port.to_port()
             && !port.is_node_port()
         {
-            self.shared.kernel(|kernel| kernel.kill(&port, reason.packed()));
+            self.shared.kernel(|kernel| {
+                if port.node() == *self.id() {
+                    self.shared.tell_of_reply_port(kernel, port.port());
+                }
+                kernel.kill(&port, reason.packed());
+            });
         }
     }
 

@@ -134,7 +134,8 @@ impl Node {
 
     fn watch_in_kernel(&self, port: impl ToPort, watcher: Watcher) -> MonitorGuard {
         let port = self.monitored(port);
-        let watch = self.shared().kernel(|kernel| kernel.watch(&port, watcher));
+        let shared = self.shared();
+        let watch = shared.kernel(|kernel| shared.watch_in(kernel, &port, watcher));
         MonitorGuard::new(self.shared(), watch)
     }
 

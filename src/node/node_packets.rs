@@ -32,6 +32,7 @@ impl<'a> NodePackets<'a> {
     /// that wait for what it brings are woken by [`NodePackets::settle`] at the latest.
     pub(crate) fn push(&mut self, from: &NodeId, message: Elements<'_>) {
         let core = self.core.get_or_insert_with(|| self.shared.lock());
+        self.shared.tell_of_port_named_by(&mut core.kernel, message);
         core.kernel.node_packet(from, message);
         self.left -= 1;
         let pending = core.kernel.pending_effects();

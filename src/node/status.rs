@@ -79,7 +79,7 @@ impl Node {
                     (node, untrusted, software)
                 })
                 .collect();
-            (master, kernel.port_count(), up, families)
+            (master, shared.port_count(kernel), up, families)
         });
         let link = |(node, untrusted, software): &(NodeId, bool, Str)| {
             let lane = shared.lanes.of(node);

@@ -115,24 +115,24 @@ impl Run<'_> {
 
     fn check_nothing_is_left(&self, host: HostId, node: &Node) -> Result<(), String> {
         let kernel = node.kernel();
-        let census = kernel.census();
+        let counts = kernel.resource_counts();
         let up: BTreeSet<NodeId> = kernel.up_nodes().into_iter().collect();
-        let stale: Vec<_> = census.nodes.difference(&up).collect();
+        let stale: Vec<_> = counts.nodes.difference(&up).collect();
         if !stale.is_empty() {
-            return Err(format!("{host:?} keeps something of {stale:?}: {census:?}"));
+            return Err(format!("{host:?} keeps something of {stale:?}: {counts:?}"));
         }
-        if census.connections != up.len() || census.searches + census.queries + census.finds > 0 {
-            return Err(format!("{host:?} with {} nodes up keeps {census:?}", up.len()));
+        if counts.connections != up.len() || counts.attempts + counts.queries + counts.finds > 0 {
+            return Err(format!("{host:?} with {} nodes up keeps {counts:?}", up.len()));
         }
         let monitors = self.oracle.watches.iter().filter(|((life, _), watched)| {
             life.0 == host && self.is_alive(*life) && watched.fate == Fate::Set
         });
         let silent = monitors.clone().filter(|(_, watched)| watched.is_silent).count();
         let loud = monitors.count() - silent;
-        if !(loud..=loud + silent).contains(&census.monitors) {
+        if !(loud..=loud + silent).contains(&counts.monitors) {
             return Err(format!(
                 "{host:?} has {} monitors, {loud} or up to {silent} more are set",
-                census.monitors
+                counts.monitors
             ));
         }
         let monitors = self.oracle.watches.iter().filter(|((life, _), watched)| {
@@ -148,10 +148,10 @@ impl Run<'_> {
             monitors.map(|((life, _), watched)| (life.0, &watched.target)).collect()
         };
         let (least, most) = (pairs(false).len(), pairs(true).len());
-        if !(least..=most).contains(&census.monitors_of_peers) {
+        if !(least..=most).contains(&counts.monitors_of_peers) {
             return Err(format!(
                 "peers have set {} monitors at {host:?}, and it should be {least} to {most}",
-                census.monitors_of_peers
+                counts.monitors_of_peers
             ));
         }
         if let Some((peer, lane)) = node.lanes().find(|(peer, _)| !up.contains(*peer)) {
@@ -160,8 +160,8 @@ impl Run<'_> {
         if let Some((peer, lane)) = node.lanes().find(|(_, lane)| lane.waiting() > 0) {
             return Err(format!("{host:?} never wrote what waits for {peer}: {lane:?}"));
         }
-        if census.agenda > 20 {
-            return Err(format!("{host:?} has {} things to do", census.agenda));
+        if counts.agenda > 20 {
+            return Err(format!("{host:?} has {} things to do", counts.agenda));
         }
         Ok(())
     }

@@ -9,6 +9,7 @@ use super::request::{Name, QueryKind, Request};
 use super::single::{Deletions, SetOne};
 use super::{GLOBALS, LOCATIONS, node_key, node_of};
 use crate::kernel::HashMap;
+use crate::mutation::{self, Mutation};
 use crate::value::{NodeId, Str, packed};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -358,7 +359,8 @@ impl Global {
             let update = Request::Update {
                 family: family.clone(),
                 set: Some(set),
-                delete: Some(deletions_for_globals),
+                delete: Some(deletions_for_globals)
+                    .filter(|_| !mutation::is_on(Mutation::TellNoGlobalOfDeletions)),
             };
             around.send(&self.own, peers, update);
         }
@@ -373,7 +375,9 @@ impl Global {
         }
         if let Some(subscribers) = self.subscribers.get_mut(&family) {
             let recipients = subscribers.recipients(&self.own);
-            let changed = Request::Changed { family, set, delete: deleted };
+            let untold = usize::from(mutation::is_on(Mutation::TellNoSubscriberOfDeletions));
+            let delete = deleted.into_iter().skip(untold).collect();
+            let changed = Request::Changed { family, set, delete };
             around.send(&self.own, recipients, changed);
         }
     }
@@ -462,7 +466,9 @@ impl Global {
 
     /// A connection is lost, and with it all that came over it.
     pub(crate) fn node_down(&mut self, node: &NodeId, around: &mut Around<'_>) {
-        self.unsubscribe_all(node);
+        if !mutation::is_on(Mutation::KeepSubscriptionsOfLostNodes) {
+            self.unsubscribe_all(node);
+        }
         self.forget_database(node, around);
     }
 
@@ -477,7 +483,8 @@ impl Global {
         self.peers.remove(node);
         self.delete_own(GLOBALS, node, around);
         self.delete_own(LOCATIONS, node, around);
-        for change in self.merge.remove(node) {
+        let kept = usize::from(mutation::is_on(Mutation::KeepEntriesOfLostNodes));
+        for change in self.merge.remove(node).into_iter().skip(kept) {
             self.announce(change, around);
         }
     }

@@ -8,6 +8,7 @@ use super::is_internal;
 use super::request::{ArgumentProblem, MalformedRequest, QueryKind, Request};
 use super::single::SetOne;
 use crate::kernel::HashMap;
+use crate::mutation::{self, Mutation};
 use crate::value::packed::Reader;
 use crate::value::{NodeId, Str, StrRef};
 use hashbrown::hash_map::EntryRef;
@@ -352,9 +353,13 @@ impl Local {
         self.due.clear();
         self.master = Some(Arc::new([master]));
         let mut requests = vec![Request::Slave(Some(self.own()))];
-        requests.extend(self.queries.values().map(Query::request));
+        if !mutation::is_on(Mutation::RepeatNoQueries) {
+            requests.extend(self.queries.values().map(Query::request));
+        }
         requests.extend(self.finds.keys().cloned().map(Request::Find));
-        requests.extend(self.monitored().cloned().map(Request::Monitor));
+        if !mutation::is_on(Mutation::TellNoMasterOfMonitors) {
+            requests.extend(self.monitored().cloned().map(Request::Monitor));
+        }
         requests
     }
 
@@ -367,6 +372,7 @@ impl Local {
         let until = now + self.patience.without_master;
         let queries = self.queries.keys().copied().map(Due::Query);
         let finds = self.finds.keys().cloned().map(Due::Find);
+        let queries = queries.filter(|_| !mutation::is_on(Mutation::QueryForEver));
         self.due = queries.chain(finds).map(|what| (until, what)).collect();
         self.finds.values_mut().for_each(|asked| *asked = now);
     }

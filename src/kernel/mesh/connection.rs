@@ -1,8 +1,8 @@
 //! The life of one connection: dialled or accepted, greeted, proven, in use, closed.
 
 use super::link::{Link, UNANSWERED};
-use crate::kernel::Kernel;
-use crate::kernel::effect::{ConnId, Effect};
+use super::{Mesh, MeshOutput};
+use crate::kernel::effect::ConnId;
 use crate::value::{NodeId, Str};
 use std::time::Duration;
 
@@ -65,38 +65,38 @@ pub(super) enum Step {
     Sent { patience: Duration },
 }
 
-impl Kernel {
+impl Mesh {
     /// Connects to an address.
     pub(super) fn dial(&mut self, goal: Goal, address: Str) -> ConnId {
         let conn = self.new_conn(Some(goal));
-        self.effects.push(Effect::Dial { conn, address });
+        self.outputs.push(MeshOutput::Dial { conn, address });
         conn
     }
 
     fn new_conn(&mut self, goal: Option<Goal>) -> ConnId {
-        self.mesh.next_conn += 1;
-        let id = ConnId(self.mesh.next_conn);
-        self.mesh.conns.insert(id, Conn { goal, greeting: Vec::new(), phase: Phase::Opening });
+        self.next_conn += 1;
+        let id = ConnId(self.next_conn);
+        self.conns.insert(id, Conn { goal, greeting: Vec::new(), phase: Phase::Opening });
         id
     }
 
     /// Somebody has connected to our listener.
-    pub fn accepted(&mut self) -> ConnId {
+    pub(in crate::kernel) fn accepted(&mut self) -> ConnId {
         self.new_conn(None)
     }
 
     /// Both greeting lines that we send on a connection.
-    pub fn greeting_sent(&mut self, conn: ConnId, lines: &[u8]) {
-        if let Some(conn) = self.mesh.conns.get_mut(&conn) {
+    pub(in crate::kernel) fn greeting_sent(&mut self, conn: ConnId, lines: &[u8]) {
+        if let Some(conn) = self.conns.get_mut(&conn) {
             conn.greeting = lines.to_vec();
         }
     }
 
     /// The peer of a connection has greeted; nothing of it is proven.
     ///
-    /// The answer is an [`Effect::Proceed`] or [`Effect::Close`], now or later.
-    pub fn greeted(&mut self, id: ConnId, greeting: PeerGreeting) {
-        let Some(conn) = self.mesh.conns.get_mut(&id) else {
+    /// The answer is a [`MeshOutput::Proceed`] or [`MeshOutput::Close`], now or later.
+    pub(in crate::kernel) fn greeted(&mut self, id: ConnId, greeting: PeerGreeting, now: Duration) {
+        let Some(conn) = self.conns.get_mut(&id) else {
             return;
         };
         if conn.phase != Phase::Opening {
@@ -105,7 +105,7 @@ impl Kernel {
         conn.phase = Phase::Greeted {
             node: greeting.node.clone(),
             provider: greeting.provider,
-            step: Step::Held { since: self.now.uptime },
+            step: Step::Held { since: now },
         };
         match conn.goal.clone() {
             // A node that is up has proven its ID, so that a duplicate may be believed.
@@ -114,12 +114,12 @@ impl Kernel {
             }
             Some(Goal::Node(sought)) if sought != greeting.node => {
                 let why = format!("that is {}", greeting.node);
-                self.dial_ended(id, &Goal::Node(sought), &why);
+                self.dial_ended(id, &Goal::Node(sought), &why, now);
             }
             _ => {}
         }
-        self.mesh.greeted.entry(greeting.node.clone()).or_default().push(id);
-        self.arbitrate(&greeting.node);
+        self.greeted.entry(greeting.node.clone()).or_default().push(id);
+        self.arbitrate(&greeting.node, now);
     }
 
     /// A peer has greeted with our own node ID. Returns whether it is this node itself: whether its
@@ -127,17 +127,22 @@ impl Kernel {
     ///
     /// If so, a seed that was dialled is this node, which becomes global. The connection ends
     /// either way.
-    pub fn greeted_with_own_id(&mut self, id: ConnId, lines: &[u8]) -> bool {
-        if self.mesh.conns.get(&id).is_some_and(|conn| conn.phase == Phase::Closed) {
+    pub(in crate::kernel) fn greeted_with_own_id(
+        &mut self,
+        id: ConnId,
+        lines: &[u8],
+        now: Duration,
+    ) -> bool {
+        if self.conns.get(&id).is_some_and(|conn| conn.phase == Phase::Closed) {
             // The other end of the same connection has found out first.
             return true;
         }
         let is_twin = |conn: &Conn| !conn.greeting.is_empty() && conn.greeting == lines;
-        let twin = self.mesh.conns.iter().find(|(_, conn)| is_twin(conn)).map(|(&id, _)| id);
+        let twin = self.conns.iter().find(|(_, conn)| is_twin(conn)).map(|(&id, _)| id);
         let Some(twin) = twin else { return false };
         for id in [id, twin] {
-            let goal = self.mesh.conns.get(&id).and_then(|conn| conn.goal.clone());
-            self.close(id, "this is ourselves");
+            let goal = self.conns.get(&id).and_then(|conn| conn.goal.clone());
+            self.close(id, "this is ourselves", now);
             if let Some(Goal::Seed(index)) = goal {
                 self.seed_is_ourselves(index);
             }
@@ -146,24 +151,28 @@ impl Kernel {
     }
 
     /// The peer's authentication line was verified; ours is still held back.
-    pub fn verified(&mut self, id: ConnId) {
-        let Some(Conn { phase: Phase::Greeted { node, step, .. }, .. }) =
-            self.mesh.conns.get_mut(&id)
+    pub(in crate::kernel) fn verified(&mut self, id: ConnId, now: Duration) {
+        let Some(Conn { phase: Phase::Greeted { node, step, .. }, .. }) = self.conns.get_mut(&id)
         else {
             return;
         };
         let node = node.clone();
         *step = Step::Proven;
         if self.is_up(&node) && !self.is_in_doubt(&node) {
-            self.probe(&node);
+            self.probe(&node, now);
         } else {
-            self.take_over(id, &node);
+            self.take_over(id, &node, now);
         }
     }
 
     /// Both sides have authenticated: the connection carries packets now.
-    pub fn established(&mut self, id: ConnId, how: &Authenticated) {
-        let Some(conn) = self.mesh.conns.get_mut(&id) else {
+    pub(in crate::kernel) fn established(
+        &mut self,
+        id: ConnId,
+        how: &Authenticated,
+        now: Duration,
+    ) {
+        let Some(conn) = self.conns.get_mut(&id) else {
             return;
         };
         let Phase::Greeted { node, provider, .. } = &conn.phase else {
@@ -171,21 +180,22 @@ impl Kernel {
         };
         let (node, provider) = (node.clone(), provider.clone());
         if self.is_in_doubt(&node) {
-            self.disconnect(&node, UNANSWERED);
+            // The old connection has to be gone for everybody before the new one is there.
+            self.replacement = Some((id, how.clone()));
+            return self.disconnect(&node, UNANSWERED, now);
         }
         if self.is_up(&node) {
-            self.close(id, "already connected");
-            return;
+            return self.close(id, "already connected", now);
         }
-        let Some(conn) = self.mesh.conns.get_mut(&id) else {
+        let Some(conn) = self.conns.get_mut(&id) else {
             return;
         };
         conn.phase = Phase::Up { node: node.clone() };
         let mut goals = vec![conn.goal.clone()];
-        for other in self.mesh.greeted.remove(&node).unwrap_or_default() {
+        for other in self.greeted.remove(&node).unwrap_or_default() {
             if other != id {
-                goals.push(self.mesh.conns.get(&other).and_then(|conn| conn.goal.clone()));
-                self.close(other, "another connection to this node is in use");
+                goals.push(self.conns.get(&other).and_then(|conn| conn.goal.clone()));
+                self.close(other, "another connection to this node is in use", now);
             }
         }
         for goal in goals.into_iter().flatten() {
@@ -194,12 +204,12 @@ impl Kernel {
                 self.learn_seed(index, &node);
             }
         }
-        self.linked(&node, Link::new(id, provider, how.untrusted));
+        self.linked(&node, Link::new(id, provider, how.untrusted), now);
     }
 
     /// A connection has ended, for whatever reason; or a dial has failed.
-    pub fn closed(&mut self, id: ConnId, why: &str) {
-        let Some(conn) = self.mesh.conns.remove(&id) else {
+    pub(in crate::kernel) fn closed(&mut self, id: ConnId, why: &str, now: Duration) {
+        let Some(conn) = self.conns.remove(&id) else {
             return;
         };
         match &conn.phase {
@@ -210,43 +220,43 @@ impl Kernel {
             }
             Phase::Greeted { node, .. } => {
                 let node = node.clone();
-                self.forget_greeted(&node, id);
-                self.arbitrate_again(&node);
+                self.forget_greeted(&node, id, now);
+                self.arbitrate_again(&node, now);
             }
             Phase::Opening | Phase::Closed => {}
         }
         if let Some(goal) = conn.goal {
-            self.dial_ended(id, &goal, why);
+            self.dial_ended(id, &goal, why, now);
         }
     }
 
-    fn forget_greeted(&mut self, node: &NodeId, id: ConnId) {
-        if let Some(ids) = self.mesh.greeted.get_mut(node) {
+    fn forget_greeted(&mut self, node: &NodeId, id: ConnId, now: Duration) {
+        if let Some(ids) = self.greeted.get_mut(node) {
             ids.retain(|&other| other != id);
             if ids.is_empty() {
-                self.mesh.greeted.remove(node);
-                self.advance_trial(node);
+                self.greeted.remove(node);
+                self.advance_attempt(node, now);
             }
         }
     }
 
-    fn dial_ended(&mut self, id: ConnId, goal: &Goal, why: &str) {
+    fn dial_ended(&mut self, id: ConnId, goal: &Goal, why: &str, now: Duration) {
         match goal {
-            Goal::Seed(index) => self.seed_dial_ended(*index, id, why),
-            Goal::Node(node) => self.trial_dial_ended(node, id, why),
+            Goal::Seed(index) => self.seed_dial_ended(*index, id, why, now),
+            Goal::Node(node) => self.attempt_dial_ended(node, id, why, now),
         }
     }
 
-    /// Ends a connection from our side; [`Kernel::closed`] need not follow, but may.
-    pub(in crate::kernel) fn close(&mut self, id: ConnId, why: &str) {
-        let Some(conn) = self.mesh.conns.get_mut(&id) else {
+    /// Ends a connection from our side; [`Mesh::closed`] need not follow, but may.
+    pub(super) fn close(&mut self, id: ConnId, why: &str, now: Duration) {
+        let Some(conn) = self.conns.get_mut(&id) else {
             return;
         };
         let phase = std::mem::replace(&mut conn.phase, Phase::Closed);
         conn.greeting.clear();
-        self.effects.push(Effect::Close { conn: id, reason: why.to_owned() });
+        self.outputs.push(MeshOutput::Close { conn: id, reason: why.to_owned() });
         if let Phase::Greeted { node, .. } = phase {
-            self.forget_greeted(&node, id);
+            self.forget_greeted(&node, id, now);
         }
     }
 }

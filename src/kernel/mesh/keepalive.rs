@@ -1,7 +1,9 @@
 //! The nodes that a global node stays connected to: the other global ones.
 
 use super::backoff::Backoff;
-use crate::kernel::{HashSet, Kernel, Task};
+use super::{Mesh, MeshTimer};
+use crate::kernel::HashSet;
+use crate::kernel::random::Random;
 use crate::value::NodeId;
 use std::time::Duration;
 
@@ -24,44 +26,49 @@ impl Keepalive {
     }
 }
 
-impl Kernel {
+impl Mesh {
     /// Keeps a connection to `node` from now on.
-    pub(in crate::kernel) fn keep_alive(&mut self, node: NodeId) {
-        if node != self.config.node
-            && self.mesh.keepalive.nodes.insert(node.clone())
-            && !self.is_up(&node)
-        {
-            self.retry_keepalive();
+    pub(in crate::kernel) fn keep_alive(
+        &mut self,
+        node: NodeId,
+        now: Duration,
+        random: &mut Random,
+    ) {
+        if node == self.own {
+            return;
+        }
+        let is_up = self.is_up(&node);
+        if self.keepalive.nodes.insert(node) && !is_up {
+            self.retry_keepalive(now, random);
         }
     }
 
+    /// Ends [`Mesh::keep_alive`]; a connection that exists stays.
     pub(in crate::kernel) fn keep_alive_no_longer(&mut self, node: &NodeId) {
-        self.mesh.keepalive.nodes.remove(node);
+        self.keepalive.nodes.remove(node);
     }
 
-    pub(super) fn retry_keepalive(&mut self) {
-        let now = self.now.uptime;
-        let retry = &mut self.mesh.keepalive.retry;
-        retry.restart(RETRY, &mut self.random);
+    pub(super) fn retry_keepalive(&mut self, now: Duration, random: &mut Random) {
+        let retry = &mut self.keepalive.retry;
+        retry.restart(RETRY, random);
         retry.schedule(now);
-        self.agenda.add(now, Task::KeepAlive);
+        self.wake(now, MeshTimer::KeepAlive);
     }
 
-    pub(in crate::kernel) fn connect_keepalive(&mut self) {
-        let now = self.now.uptime;
-        if !self.mesh.keepalive.retry.take_due(now) {
+    pub(super) fn connect_keepalive(&mut self, now: Duration) {
+        if !self.keepalive.retry.take_due(now) {
             return;
         }
         let mut down: Vec<NodeId> =
-            self.mesh.keepalive.nodes().filter(|node| !self.is_up(node)).cloned().collect();
+            self.keepalive.nodes().filter(|node| !self.is_up(node)).cloned().collect();
         down.sort();
         if down.is_empty() {
             return;
         }
         for node in &down {
-            self.want_connection(node);
+            self.want_connection(node, now);
         }
-        let at = self.mesh.keepalive.retry.again(now, self.config.monitor_timeout);
-        self.agenda.add(at, Task::KeepAlive);
+        let at = self.keepalive.retry.again(now, self.monitor_timeout);
+        self.wake(at, MeshTimer::KeepAlive);
     }
 }

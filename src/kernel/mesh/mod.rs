@@ -1,54 +1,212 @@
 //! The connections of this node: which it has, which it wants, which it keeps.
+//!
+//! A machine of its own: inputs are methods, outputs are [`MeshOutput`]s, to be handled in order
+//! before the next input. What a node does with its connections (packets, monitors, the database)
+//! is none of its business; it is told the time, and asks to be woken.
 
 mod arbitration;
+mod attempt;
 mod backoff;
 mod connection;
 mod keepalive;
 mod link;
 mod seeds;
-mod trial;
+#[cfg(test)]
+mod tests;
 
 pub(super) use arbitration::is_ours;
 pub use connection::{Authenticated, PeerGreeting};
-pub(super) use link::Link;
 pub use seeds::SeedStatus;
-pub(super) use trial::Trial;
 
-use super::HashMap;
-use super::effect::ConnId;
+use super::effect::{AuthOrder, ConnId, Level};
+use super::{HashMap, KernelConfig};
 use crate::value::{NodeId, Str};
+use attempt::Attempt;
 use connection::Conn;
 use keepalive::Keepalive;
+use link::Link;
 use seeds::Seeds;
+use std::time::Duration;
 
-/// All connections, and what makes new ones; what there is of a single node is in its `Peer`.
-#[derive(Debug, Default)]
+/// All connections, and what makes new ones.
+#[derive(Debug)]
 pub(super) struct Mesh {
+    own: NodeId,
+    monitor_timeout: Duration,
+    connect_interval: Duration,
     conns: HashMap<ConnId, Conn>,
     next_conn: u64,
     /// Connections that were greeted and are not up yet, by the node that they claim to lead to.
     greeted: HashMap<NodeId, Vec<ConnId>>,
-    pub(super) seeds: Seeds,
+    /// The nodes that are connected or sought.
+    remotes: HashMap<NodeId, Remote>,
+    seeds: Seeds,
     keepalive: Keepalive,
     next_probe: u64,
+    /// A connection that takes the place of a lost one as soon as the loss was told.
+    replacement: Option<(ConnId, Authenticated)>,
+    outputs: Vec<MeshOutput>,
+}
+
+/// A remote node that is connected or sought.
+#[derive(Debug, Default)]
+struct Remote {
+    link: Option<Link>,
+    attempt: Option<Attempt>,
+}
+
+/// What the mesh wants done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum MeshOutput {
+    /// Dial an address.
+    Dial { conn: ConnId, address: Str },
+    /// A greeted connection may go on.
+    Proceed { conn: ConnId, order: AuthOrder },
+    /// Close a connection.
+    Close { conn: ConnId, reason: String },
+    /// Look for the addresses of a node, and give them to [`Mesh::addresses_found`].
+    Find(NodeId),
+    /// Nobody waits for the addresses of this node any more.
+    CancelFind(NodeId),
+    /// Send an echo request, whose answer goes to [`Mesh::probe_answered`].
+    Probe { node: NodeId, number: u64 },
+    /// A node is connected.
+    Up { node: NodeId, conn: ConnId, provider: Str, untrusted: bool },
+    /// The connection of a node is lost. Once everybody was told, [`Mesh::loss_was_told`] has to
+    /// follow.
+    Down { node: NodeId, why: String },
+    /// A node that was sought cannot be reached.
+    GaveUp { node: NodeId, why: String },
+    /// A connected node turns out to be a seed's.
+    SeedUp(NodeId),
+    /// A seed is this node itself.
+    IsSeed,
+    /// Call [`Mesh::timer`] then.
+    Wake { at: Duration, timer: MeshTimer },
+    /// Something for the log.
+    Log { level: Level, text: String },
+}
+
+/// What the mesh wants to do later.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum MeshTimer {
+    DialSeeds,
+    ReportSeeds,
+    KeepAlive,
+    AdvanceAttempt(NodeId),
+    GiveUp(NodeId),
+    Arbitrate(NodeId),
+    ProbeOver(NodeId, u64),
 }
 
 impl Mesh {
-    pub(super) fn new(seeds: &[Str]) -> Self {
-        Mesh { seeds: Seeds::new(seeds), ..Mesh::default() }
+    /// No connections; [`Mesh::retry_seeds`] dials the seeds.
+    pub(super) fn new(config: &KernelConfig) -> Self {
+        Mesh {
+            own: config.node.clone(),
+            monitor_timeout: config.monitor_timeout,
+            connect_interval: config.connect_interval,
+            conns: HashMap::default(),
+            next_conn: 0,
+            greeted: HashMap::default(),
+            remotes: HashMap::default(),
+            seeds: Seeds::new(&config.seeds),
+            keepalive: Keepalive::default(),
+            next_probe: 0,
+            replacement: None,
+            outputs: Vec::new(),
+        }
     }
 
+    /// Takes what is to be done since the last time, in order.
+    pub(super) fn take_outputs(&mut self) -> Vec<MeshOutput> {
+        std::mem::take(&mut self.outputs)
+    }
+
+    /// A moment that was asked for by [`MeshOutput::Wake`] has come.
+    pub(super) fn timer(&mut self, timer: &MeshTimer, now: Duration) {
+        match timer {
+            MeshTimer::DialSeeds => self.dial_seeds(now),
+            MeshTimer::ReportSeeds => self.report_seeds(now),
+            MeshTimer::KeepAlive => self.connect_keepalive(now),
+            MeshTimer::AdvanceAttempt(node) => self.advance_attempt(node, now),
+            MeshTimer::GiveUp(node) => self.attempt_timed_out(node, now),
+            MeshTimer::Arbitrate(node) => self.arbitrate_again(node, now),
+            MeshTimer::ProbeOver(node, number) => self.probe_over(node, *number, now),
+        }
+    }
+
+    /// Whether a remote node is connected.
+    pub(super) fn is_up(&self, node: &NodeId) -> bool {
+        self.link(node).is_some()
+    }
+
+    /// The connected nodes, in no order, each with whether it has not proven that it belongs to
+    /// the network.
+    pub(super) fn up_nodes(&self) -> impl Iterator<Item = (&NodeId, bool)> {
+        self.remotes
+            .iter()
+            .filter_map(|(node, remote)| Some((node, remote.link.as_ref()?.untrusted)))
+    }
+
+    /// Which software a connected node says it is.
+    pub(super) fn provider(&self, node: &NodeId) -> Option<&Str> {
+        Some(&self.link(node)?.provider)
+    }
+
+    /// How many connections there are, in whatever state.
     pub(super) fn connections(&self) -> usize {
         self.conns.len()
     }
 
-    /// The nodes that are to be connected, or claim to be.
+    /// How many nodes are sought.
+    pub(super) fn attempts(&self) -> usize {
+        self.remotes.values().filter(|remote| remote.attempt.is_some()).count()
+    }
+
+    /// The nodes that are connected, are to be, or claim to be.
     pub(super) fn nodes(&self) -> impl Iterator<Item = &NodeId> {
-        self.greeted.keys().chain(self.keepalive.nodes())
+        self.remotes.keys().chain(self.greeted.keys()).chain(self.keepalive.nodes())
     }
 
     /// Whether this is the node of a seed.
     pub(super) fn is_seed(&self, node: &NodeId) -> bool {
         self.seeds.nodes().any(|seed| seed == node)
+    }
+
+    /// The first of the seeds, in the configured order, whose node is connected.
+    pub(super) fn first_seed_up(&self) -> Option<&NodeId> {
+        self.seeds.nodes().find(|node| self.is_up(node))
+    }
+
+    fn link(&self, node: &NodeId) -> Option<&Link> {
+        self.remotes.get(node)?.link.as_ref()
+    }
+
+    fn link_mut(&mut self, node: &NodeId) -> Option<&mut Link> {
+        self.remotes.get_mut(node)?.link.as_mut()
+    }
+
+    fn attempt_mut(&mut self, node: &NodeId) -> Option<&mut Attempt> {
+        self.remotes.get_mut(node)?.attempt.as_mut()
+    }
+
+    fn remote(&mut self, node: &NodeId) -> &mut Remote {
+        self.remotes.entry(node.clone()).or_default()
+    }
+
+    fn forget_if_unused(&mut self, node: &NodeId) {
+        let unused = |remote: &Remote| remote.link.is_none() && remote.attempt.is_none();
+        if self.remotes.get(node).is_some_and(unused) {
+            self.remotes.remove(node);
+        }
+    }
+
+    fn wake(&mut self, at: Duration, timer: MeshTimer) {
+        self.outputs.push(MeshOutput::Wake { at, timer });
+    }
+
+    fn log(&mut self, level: Level, text: String) {
+        self.outputs.push(MeshOutput::Log { level, text });
     }
 }

@@ -2,8 +2,9 @@
 
 use super::backoff::Backoff;
 use super::connection::Goal;
+use super::{Mesh, MeshOutput, MeshTimer};
 use crate::kernel::effect::{ConnId, Level, seconds};
-use crate::kernel::{Kernel, Task};
+use crate::kernel::random::Random;
 use crate::value::{NodeId, Str};
 use std::time::Duration;
 
@@ -19,12 +20,12 @@ const LONGEST_REPORT: Duration = Duration::from_secs(3600);
 
 /// All seeds, as configured.
 #[derive(Debug, Default)]
-pub(in crate::kernel) struct Seeds {
+pub(super) struct Seeds {
     seeds: Vec<Seed>,
     retry: Backoff,
     /// When they were dialled last.
     dialled: Option<Duration>,
-    /// Whether a [`Task::ReportSeeds`] is on the agenda.
+    /// Whether a [`MeshTimer::ReportSeeds`] is set.
     report_is_due: bool,
     /// Log lines that have said that no seed is connected, since one was.
     reports: u32,
@@ -45,7 +46,7 @@ impl Seeds {
     }
 
     /// The nodes of those that are known, in the configured order.
-    pub(in crate::kernel) fn nodes(&self) -> impl Iterator<Item = &NodeId> {
+    pub(super) fn nodes(&self) -> impl Iterator<Item = &NodeId> {
         self.seeds.iter().filter_map(|seed| seed.node.as_ref())
     }
 
@@ -92,9 +93,9 @@ pub struct SeedStatus {
     pub last_error: Option<String>,
 }
 
-impl Kernel {
+impl Mesh {
     fn seed(&mut self, index: usize) -> Option<&mut Seed> {
-        self.mesh.seeds.seeds.get_mut(index)
+        self.seeds.seeds.get_mut(index)
     }
 
     /// A seed's node is known now.
@@ -107,7 +108,7 @@ impl Kernel {
         if seed.node.as_ref() != Some(node) {
             seed.node = Some(node.clone());
             if self.is_up(node) {
-                self.seed_is_up(node);
+                self.outputs.push(MeshOutput::SeedUp(node.clone()));
             }
         }
     }
@@ -119,45 +120,45 @@ impl Kernel {
             seed.dial = None;
             let address = seed.address.clone();
             self.log(Level::Info, format!("seed {address} is this node: now global"));
-            self.become_global();
+            self.outputs.push(MeshOutput::IsSeed);
         }
     }
 
     /// The dial of a seed has led nowhere.
-    pub(super) fn seed_dial_ended(&mut self, index: usize, id: ConnId, why: &str) {
+    pub(super) fn seed_dial_ended(&mut self, index: usize, id: ConnId, why: &str, now: Duration) {
         if let Some(seed) = self.seed(index)
             && seed.dial == Some(id)
         {
             seed.dial = None;
             seed.last_error = Some(why.to_owned());
             if let Some(node) = seed.node.clone() {
-                self.arbitrate_again(&node);
+                self.arbitrate_again(&node, now);
             }
         }
     }
 
     /// Makes the seeds that are down be dialled now, or a moment after they were dialled last, and
     /// the delay between retries short again.
-    pub fn retry_seeds(&mut self) {
-        let Seeds { retry, dialled, .. } = &mut self.mesh.seeds;
-        let delay = retry.restart(RETRY, &mut self.random);
+    pub(in crate::kernel) fn retry_seeds(&mut self, now: Duration, random: &mut Random) {
+        let Seeds { retry, dialled, .. } = &mut self.seeds;
+        let delay = retry.restart(RETRY, random);
         let earliest = dialled.map_or(Duration::ZERO, |dialled| dialled + delay);
-        let at = self.now.uptime.max(earliest);
+        let at = now.max(earliest);
         if retry.is_later_than(at) {
             retry.schedule(at);
-            self.agenda.add(at, Task::DialSeeds);
+            self.wake(at, MeshTimer::DialSeeds);
         }
-        self.mesh.seeds.reports = 0;
-        if !self.mesh.seeds.report_is_due {
-            self.mesh.seeds.report_is_due = true;
-            self.agenda.add(self.now.uptime + self.config.connect_interval, Task::ReportSeeds);
+        self.seeds.reports = 0;
+        if !self.seeds.report_is_due {
+            self.seeds.report_is_due = true;
+            self.wake(now + self.connect_interval, MeshTimer::ReportSeeds);
         }
     }
 
     /// Logs that no seed is connected, and why; nothing if one is, or if this node is one.
-    pub(in crate::kernel) fn report_seeds(&mut self) {
-        self.mesh.seeds.report_is_due = false;
-        let seeds = &self.mesh.seeds.seeds;
+    pub(super) fn report_seeds(&mut self, now: Duration) {
+        self.seeds.report_is_due = false;
+        let seeds = &self.seeds.seeds;
         let is_reached = |seed: &Seed| {
             seed.is_ourselves || seed.node.as_ref().is_some_and(|node| self.is_up(node))
         };
@@ -165,36 +166,35 @@ impl Kernel {
             return;
         }
         let reasons: Vec<String> = seeds.iter().map(Seed::why_not_reached).collect();
-        let retry = seconds(self.config.monitor_timeout);
+        let retry = seconds(self.monitor_timeout);
         let text = format!(
             "no seed can be reached: {}. Until one of them runs this node is alone; they are tried \
              again at least every {retry}",
             reasons.join(", ")
         );
         self.log(Level::Warn, text);
-        let seeds = &mut self.mesh.seeds;
+        let seeds = &mut self.seeds;
         let pause = REPORT.saturating_mul(1 << seeds.reports.min(6)).min(LONGEST_REPORT);
         seeds.reports += 1;
         seeds.report_is_due = true;
-        self.agenda.add(self.now.uptime + pause, Task::ReportSeeds);
+        self.wake(now + pause, MeshTimer::ReportSeeds);
     }
 
     /// Dials all seeds that are down.
-    pub(in crate::kernel) fn dial_seeds(&mut self) {
-        let now = self.now.uptime;
-        if !self.mesh.seeds.retry.take_due(now) {
+    pub(super) fn dial_seeds(&mut self, now: Duration) {
+        if !self.seeds.retry.take_due(now) {
             return;
         }
         let is_down = |seed: &Seed| {
             !seed.is_ourselves && !seed.node.as_ref().is_some_and(|node| self.is_up(node))
         };
-        let seeds = self.mesh.seeds.seeds.iter().enumerate();
+        let seeds = self.seeds.seeds.iter().enumerate();
         let down: Vec<usize> =
             seeds.filter(|(_, seed)| is_down(seed)).map(|(index, _)| index).collect();
         if down.is_empty() {
             return;
         }
-        self.mesh.seeds.dialled = Some(now);
+        self.seeds.dialled = Some(now);
         for index in down {
             let Some(address) = self
                 .seed(index)
@@ -208,19 +208,24 @@ impl Kernel {
                 seed.dial = Some(conn);
             }
         }
-        let at = self.mesh.seeds.retry.again(now, self.config.monitor_timeout);
-        self.agenda.add(at, Task::DialSeeds);
+        let at = self.seeds.retry.again(now, self.monitor_timeout);
+        self.wake(at, MeshTimer::DialSeeds);
     }
 
     /// Replaces the seeds; connections that exist stay.
-    pub fn set_seeds(&mut self, addresses: &[Str]) {
-        let old = std::mem::take(&mut self.mesh.seeds.seeds);
+    pub(in crate::kernel) fn set_seeds(
+        &mut self,
+        addresses: &[Str],
+        now: Duration,
+        random: &mut Random,
+    ) {
+        let old = std::mem::take(&mut self.seeds.seeds);
         for seed in &old {
             if let Some(dial) = seed.dial {
-                self.close(dial, "no seed any more");
+                self.close(dial, "no seed any more", now);
             }
         }
-        self.mesh.seeds.seeds = addresses
+        self.seeds.seeds = addresses
             .iter()
             .map(|address| {
                 let known = old.iter().find(|seed| seed.address == *address);
@@ -231,13 +236,12 @@ impl Kernel {
                 }
             })
             .collect();
-        self.retry_seeds();
+        self.retry_seeds(now, random);
     }
 
     /// What is known of the seeds.
-    pub fn seeds(&self) -> Vec<SeedStatus> {
-        self.mesh
-            .seeds
+    pub(in crate::kernel) fn seed_status(&self) -> Vec<SeedStatus> {
+        self.seeds
             .seeds
             .iter()
             .map(|seed| SeedStatus {

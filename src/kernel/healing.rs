@@ -1,0 +1,471 @@
+//! Perl slaves that lost their master for good: finding them, asking them, healing them.
+//!
+//! A Perl slave survives one change of master only (`docs/protocol.md` §7). Nothing is done on a
+//! timer alone: the node is asked which master it has, and asked again right before acting, because
+//! telling a healthy slave to change its master uses up the one change that it survives.
+//!
+//! A machine of its own: inputs are methods, outputs are [`HealingOutput`]s, to be handled in order
+//! before the next input. What the database knows of a node is told with each input.
+
+use super::effect::Level;
+use super::random::Random;
+use super::{HashMap, mesh};
+use crate::mutation::{self, Mutation};
+use crate::value::{NodeId, Str};
+use std::time::Duration;
+
+/// How long a connected node's addresses may be missing before it is asked; a random share of it
+/// goes on top.
+const SUSPICION: Duration = Duration::from_secs(2);
+/// How long an answer is awaited.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// The first pause between attempts, which doubles up to [`LONGEST_PAUSE`].
+const FIRST_PAUSE: Duration = Duration::from_secs(10);
+const LONGEST_PAUSE: Duration = Duration::from_secs(600);
+
+/// The connected nodes of other implementations, and what is known of their health.
+#[derive(Debug)]
+pub(super) struct Healing {
+    own: NodeId,
+    enabled: bool,
+    slaves: HashMap<NodeId, SlaveHealth>,
+    next_question: u64,
+    healed: u64,
+    outputs: Vec<HealingOutput>,
+}
+
+/// What healing wants done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum HealingOutput {
+    /// Ask a node for its master and the nodes that it sees: [`Healing::master_answered`].
+    AskMaster { node: NodeId, number: u64 },
+    /// Ask a node for an echo behind that: [`Healing::is_silent`].
+    AskSilence { node: NodeId, number: u64 },
+    /// Ask a global node for an echo: [`Healing::barrier_passed`].
+    AskBarrier { node: NodeId, number: u64 },
+    /// Make a Perl slave adopt a master, and send it its database and requests again.
+    Adopt { node: NodeId, master: NodeId },
+    /// Forget what this node told us as its master: it has another one.
+    DropSlave(NodeId),
+    /// Call [`Healing::look_at_due`] for this node then.
+    Wake { at: Duration, node: NodeId },
+    /// Something for the log.
+    Log { level: Level, text: String },
+}
+
+/// What the database knows of a node.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Standing {
+    /// It said that it is global.
+    pub(super) is_global: bool,
+    /// It is our slave.
+    pub(super) is_slave: bool,
+    /// We are global, and nobody has told where it can be reached.
+    pub(super) is_missing: bool,
+    /// The nodes that tell where it can be reached.
+    pub(super) announcers: Vec<NodeId>,
+    /// Our own master.
+    pub(super) our_master: Option<NodeId>,
+}
+
+/// What is known of the health of a connected node.
+#[derive(Debug, Default)]
+struct SlaveHealth {
+    is_perl: bool,
+    inquiry: Option<Inquiry>,
+    /// When the node is looked at next.
+    due: Option<Duration>,
+    pause: Duration,
+    /// It did not answer: in secure mode every further question would be logged there.
+    refuses: bool,
+    /// It had no master when it was asked last.
+    masterless: bool,
+    /// It talks to us as if we were its master, and is not our slave.
+    orphan: bool,
+}
+
+#[derive(Debug, Clone)]
+struct Inquiry {
+    number: u64,
+    purpose: Purpose,
+    deadline: Duration,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Purpose {
+    /// Whether it needs a new master.
+    Diagnosis,
+    /// Whether the global node that it names as its master has told us all that it knows.
+    Barrier { master: NodeId },
+    /// Whether it needs one, again, right before it gets one.
+    Confirmation {
+        /// A global node that had the chance to tell us of the slave, and did not.
+        heard: Option<NodeId>,
+    },
+    /// Whose slave it is, as another global node claims it too.
+    Ownership { other: NodeId },
+}
+
+impl Healing {
+    pub(super) fn new(own: NodeId, enabled: bool) -> Self {
+        Healing {
+            own,
+            enabled,
+            slaves: HashMap::default(),
+            next_question: 0,
+            healed: 0,
+            outputs: Vec::new(),
+        }
+    }
+
+    /// Takes what is to be done since the last time, in order.
+    pub(super) fn take_outputs(&mut self) -> Vec<HealingOutput> {
+        std::mem::take(&mut self.outputs)
+    }
+
+    /// How many slaves were told to adopt this node because they had lost their master.
+    pub(super) fn healed(&self) -> u64 {
+        self.healed
+    }
+
+    /// A node is connected.
+    pub(super) fn node_up(&mut self, node: &NodeId, provider: &Str) {
+        // A node of this implementation finds a master by itself, and changes it only when the old
+        // one has lost it.
+        if !mesh::is_ours(provider) {
+            let is_perl = provider.to_text_lossy().starts_with("AE-2");
+            self.slaves.insert(node.clone(), SlaveHealth { is_perl, ..SlaveHealth::default() });
+        }
+    }
+
+    /// The connection of a node is lost.
+    pub(super) fn node_down(&mut self, node: &NodeId) {
+        self.slaves.remove(node);
+    }
+
+    /// Whether anything is known of the health of a node: if not, no input about it does anything.
+    pub(super) fn knows(&self, node: &NodeId) -> bool {
+        self.slaves.contains_key(node)
+    }
+
+    /// Looks at a connected node again in a while, if its addresses are in nobody's database.
+    pub(super) fn suspect(
+        &mut self,
+        node: &NodeId,
+        standing: &Standing,
+        now: Duration,
+        random: &mut Random,
+    ) {
+        if self.may_need_healing(node, standing) {
+            let delay = SUSPICION.mul_f64(1.0 + random.fraction());
+            self.look_at(node, delay, now);
+        }
+    }
+
+    fn look_at(&mut self, node: &NodeId, delay: Duration, now: Duration) {
+        let at = now + delay;
+        if let Some(health) = self.slaves.get_mut(node) {
+            health.due = Some(at);
+            self.outputs.push(HealingOutput::Wake { at, node: node.clone() });
+        }
+    }
+
+    /// Whether the node is a connected Perl slave that is in nobody's database.
+    fn may_need_healing(&self, node: &NodeId, standing: &Standing) -> bool {
+        let Some(health) = self.slaves.get(node).filter(|health| health.is_perl) else {
+            return false;
+        };
+        self.enabled
+            && !standing.is_global
+            && !standing.is_slave
+            && (standing.is_missing || health.orphan)
+    }
+
+    /// The node's addresses are in the database again.
+    pub(super) fn is_located(&mut self, node: &NodeId) {
+        if let Some(health) = self.slaves.get_mut(node) {
+            health.due = None;
+            health.masterless = false;
+            health.inquiry.take_if(|inquiry| !matches!(inquiry.purpose, Purpose::Ownership { .. }));
+        }
+    }
+
+    /// The node takes us for its master and is not our slave: no doubt about it.
+    pub(super) fn is_orphan(
+        &mut self,
+        node: &NodeId,
+        request: &str,
+        standing: &Standing,
+        now: Duration,
+    ) {
+        let Some(health) = self.slaves.get_mut(node) else {
+            return;
+        };
+        health.orphan = true;
+        // A pause after an attempt is kept.
+        let is_new = health.inquiry.is_none() && health.pause.is_zero();
+        if is_new && self.may_need_healing(node, standing) {
+            self.log(Level::Debug, format!("{node} sends {request} without being our slave"));
+            self.look_at(node, Duration::ZERO, now);
+        }
+    }
+
+    /// Another global node claims one of our slaves.
+    pub(super) fn has_conflict(&mut self, node: &NodeId, other: &NodeId, now: Duration) {
+        let Some(health) = self.slaves.get(node) else {
+            return;
+        };
+        if health.inquiry.is_none() && !mutation::is_on(Mutation::KeepStaleSlaves) {
+            self.log(Level::Debug, format!("{other} speaks for our slave {node}"));
+            self.inquire(node, Purpose::Ownership { other: other.clone() }, now);
+        }
+    }
+
+    fn inquire(&mut self, node: &NodeId, purpose: Purpose, now: Duration) {
+        let number = self.begin_inquiry(node, purpose, now);
+        self.outputs.push(HealingOutput::AskMaster { node: node.clone(), number });
+        // Nobody refuses an echo.
+        self.outputs.push(HealingOutput::AskSilence { node: node.clone(), number });
+    }
+
+    fn begin_inquiry(&mut self, node: &NodeId, purpose: Purpose, now: Duration) -> u64 {
+        self.next_question += 1;
+        let number = self.next_question;
+        let deadline = now + PATIENCE;
+        if let Some(health) = self.slaves.get_mut(node) {
+            health.inquiry = Some(Inquiry { number, purpose, deadline });
+        }
+        self.look_at(node, PATIENCE, now);
+        number
+    }
+
+    /// A moment that was asked for by [`HealingOutput::Wake`] has come.
+    pub(super) fn look_at_due(&mut self, node: &NodeId, standing: &Standing, now: Duration) {
+        let Some(health) = self.slaves.get_mut(node) else {
+            return;
+        };
+        if health.due.is_none_or(|due| due > now) {
+            return;
+        }
+        health.due = None;
+        match health.inquiry.take_if(|inquiry| inquiry.deadline <= now) {
+            // The connection is stuck: that says nothing.
+            Some(Inquiry { purpose: Purpose::Ownership { other }, .. }) => {
+                if is_claimed(standing, &other) {
+                    self.inquire(node, Purpose::Ownership { other }, now);
+                }
+            }
+            Some(_) => {
+                let pause = self.next_pause(node, false);
+                self.look_at(node, pause, now);
+            }
+            None => {
+                let deadline = health.inquiry.as_ref().map(|inquiry| inquiry.deadline);
+                if let Some(deadline) = deadline {
+                    self.look_at(node, deadline - now, now);
+                } else if !health.refuses && self.may_need_healing(node, standing) {
+                    self.inquire(node, Purpose::Diagnosis, now);
+                }
+            }
+        }
+    }
+
+    fn take_inquiry(&mut self, node: &NodeId, number: u64) -> Option<Purpose> {
+        let health = self.slaves.get_mut(node)?;
+        Some(health.inquiry.take_if(|inquiry| inquiry.number == number)?.purpose)
+    }
+
+    /// A node has heard a question and does not answer: in secure mode it never will.
+    pub(super) fn is_silent(&mut self, node: &NodeId, number: u64, standing: &Standing) {
+        let Some(purpose) = self.take_inquiry(node, number) else {
+            return;
+        };
+        if let Purpose::Ownership { other } = purpose {
+            return self.settle_ownership_unasked(node, &other, standing);
+        }
+        if let Some(health) = self.slaves.get_mut(node) {
+            health.refuses = true;
+        }
+        self.log(
+            Level::Warn,
+            format!("{node} has lost its master and answers no questions; restart it"),
+        );
+    }
+
+    /// A node has told its master and the nodes that it sees; `answers` begin with an error text.
+    /// `named` is the master, if it is a connected node that said that it is global.
+    pub(super) fn master_answered(
+        &mut self,
+        node: &NodeId,
+        number: u64,
+        answers: &[Str],
+        named: Option<NodeId>,
+        standing: &Standing,
+        now: Duration,
+    ) {
+        let Some(purpose) = self.take_inquiry(node, number) else {
+            return;
+        };
+        let Some(health) = self.slaves.get_mut(node) else {
+            return;
+        };
+        health.due = None;
+        let (error, master, up) = match answers {
+            [error, master, up @ ..] => (error, master, up),
+            [error] => (error, error, &[][..]),
+            [] => return,
+        };
+        if !error.is_empty() {
+            health.refuses = true;
+            self.log(Level::Warn, format!("{node} does not tell its master: {error}"));
+            return;
+        }
+        self.log(Level::Debug, format!("{node} says that its master is {master}"));
+        match purpose {
+            Purpose::Ownership { .. } => {
+                if master.as_ref() != self.own.as_str() && !master.is_empty() {
+                    self.log(Level::Info, format!("{node} has {master} as its master now"));
+                    self.outputs.push(HealingOutput::DropSlave(node.clone()));
+                }
+            }
+            Purpose::Barrier { .. } => {}
+            Purpose::Diagnosis | Purpose::Confirmation { .. } => {
+                let confirmed = match purpose {
+                    Purpose::Confirmation { heard } => Some(heard),
+                    _ => None,
+                };
+                if self.may_need_healing(node, standing) {
+                    let answer = Answer { master, up, named };
+                    self.diagnose(node, answer, confirmed, standing, now);
+                }
+            }
+        }
+    }
+
+    /// Heals a node, or asks once more before; `confirmed` is there if this is the second time.
+    fn diagnose(
+        &mut self,
+        node: &NodeId,
+        Answer { master, up, named }: Answer<'_>,
+        confirmed: Option<Option<NodeId>>,
+        standing: &Standing,
+        now: Duration,
+    ) {
+        let is_us = master.as_ref() == self.own.as_str();
+        let Some(health) = self.slaves.get_mut(node) else {
+            return;
+        };
+        let needs_us = if master.is_empty() {
+            // It may be about to find one; if it still has none after a pause it never will.
+            health.masterless
+        } else {
+            is_us
+                || named.is_some()
+                || !up.contains(master)
+                || mutation::is_on(Mutation::HealWhateverTheAnswer)
+        };
+        health.orphan &= is_us;
+        let pause = self.next_pause(node, master.is_empty());
+        match confirmed {
+            _ if !needs_us => self.look_at(node, pause, now),
+            // It is not among our slaves only if its master did not tell, so far.
+            Some(heard) if named.is_none() || named == heard => {
+                self.adopt_orphan(node, pause, standing, now);
+            }
+            _ => match named {
+                Some(_) if mutation::is_on(Mutation::HealWithoutBarrier) => {
+                    self.adopt_orphan(node, pause, standing, now);
+                }
+                Some(master) => self.await_barrier(node, master, now),
+                None => self.inquire(node, Purpose::Confirmation { heard: None }, now),
+            },
+        }
+    }
+
+    fn adopt_orphan(&mut self, node: &NodeId, pause: Duration, standing: &Standing, now: Duration) {
+        if let Some(master) = standing.our_master.clone() {
+            self.log(Level::Info, format!("{node} lost its master: it gets {master}"));
+            self.outputs.push(HealingOutput::Adopt { node: node.clone(), master });
+            self.healed += 1;
+        }
+        self.look_at(node, pause, now);
+    }
+
+    /// Asks another global node for an echo: what it knows of its slaves comes before.
+    fn await_barrier(&mut self, node: &NodeId, master: NodeId, now: Duration) {
+        let number = self.begin_inquiry(node, Purpose::Barrier { master: master.clone() }, now);
+        self.outputs.push(HealingOutput::AskBarrier { node: master, number });
+    }
+
+    /// The node that waits for this echo of a global node.
+    pub(super) fn waits_for_barrier(&self, from: &NodeId, number: u64) -> Option<NodeId> {
+        self.slaves.iter().find_map(|(node, health)| {
+            let inquiry = health.inquiry.as_ref()?;
+            let asked = matches!(&inquiry.purpose, Purpose::Barrier { master } if *master == *from);
+            (inquiry.number == number && asked).then(|| node.clone())
+        })
+    }
+
+    /// A global node has told all that it knew when it was asked; `node` has waited for that.
+    pub(super) fn barrier_passed(
+        &mut self,
+        node: &NodeId,
+        from: &NodeId,
+        standing: &Standing,
+        now: Duration,
+    ) {
+        if let Some(health) = self.slaves.get_mut(node) {
+            health.inquiry = None;
+        }
+        if self.may_need_healing(node, standing) {
+            self.inquire(node, Purpose::Confirmation { heard: Some(from.clone()) }, now);
+        }
+    }
+
+    fn next_pause(&mut self, node: &NodeId, masterless: bool) -> Duration {
+        let Some(health) = self.slaves.get_mut(node) else {
+            return LONGEST_PAUSE;
+        };
+        health.masterless = masterless;
+        health.pause = (health.pause * 2).clamp(FIRST_PAUSE, LONGEST_PAUSE);
+        health.pause
+    }
+
+    /// Two global nodes hold the slave, and it does not tell which is right: the smaller ID keeps
+    /// it.
+    fn settle_ownership_unasked(&mut self, node: &NodeId, other: &NodeId, standing: &Standing) {
+        if !is_claimed(standing, other) {
+            return;
+        }
+        let node = node.clone();
+        if self.own < *other {
+            let master = self.own.clone();
+            self.outputs.push(HealingOutput::Adopt { node, master });
+        } else {
+            self.log(Level::Info, format!("{node} is left to {other}"));
+            self.outputs.push(HealingOutput::DropSlave(node));
+        }
+    }
+
+    fn log(&mut self, level: Level, text: String) {
+        self.outputs.push(HealingOutput::Log { level, text });
+    }
+}
+
+/// What a node says of its master.
+struct Answer<'a> {
+    master: &'a Str,
+    /// The nodes that it sees.
+    up: &'a [Str],
+    /// The master, if it is a connected node that said that it is global.
+    named: Option<NodeId>,
+}
+
+/// Whether the node is our slave, and another global node speaks for it too.
+fn is_claimed(standing: &Standing, by: &NodeId) -> bool {
+    standing.is_slave && standing.announcers.contains(by)
+}
+
+#[cfg(test)]
+#[path = "healing_tests.rs"]
+mod tests;

@@ -1,0 +1,178 @@
+//! The mesh alone: which connections it makes, keeps and gives up.
+
+use super::*;
+use crate::kernel::random::Random;
+
+const fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+fn node(id: &str) -> NodeId {
+    NodeId::new(id).unwrap()
+}
+
+/// A mesh of node `m`, which gives nodes 30 seconds and connections 2.
+fn mesh(seeds: &[&str]) -> Mesh {
+    Mesh::new(&KernelConfig {
+        node: node("m"),
+        addresses: Vec::new(),
+        seeds: seeds.iter().map(|seed| Str::text(seed)).collect(),
+        monitor_timeout: seconds(30),
+        connect_interval: seconds(2),
+        secure: false,
+        heal: true,
+        grace: KernelConfig::DEFAULT_GRACE,
+        process_id: 1,
+        entropy: [1; 32],
+    })
+}
+
+/// Somebody connects and says that it is this node of this implementation.
+fn claim(mesh: &mut Mesh, id: &str, now: Duration) -> ConnId {
+    let conn = mesh.accepted();
+    let greeting = PeerGreeting { node: node(id), provider: Str::text("aemp-0.1") };
+    mesh.greeted(conn, greeting, now);
+    conn
+}
+
+fn establish(mesh: &mut Mesh, conn: ConnId, now: Duration) {
+    mesh.established(conn, &Authenticated { untrusted: false }, now);
+}
+
+/// What the mesh wants done, besides waking it and writing to the log.
+fn outputs(mesh: &mut Mesh) -> Vec<MeshOutput> {
+    let unimportant =
+        |output: &MeshOutput| matches!(output, MeshOutput::Wake { .. } | MeshOutput::Log { .. });
+    mesh.take_outputs().into_iter().filter(|output| !unimportant(output)).collect()
+}
+
+fn proceeds(outputs: &[MeshOutput]) -> Vec<(ConnId, AuthOrder)> {
+    let proceed = |output: &MeshOutput| match output {
+        MeshOutput::Proceed { conn, order } => Some((*conn, *order)),
+        _ => None,
+    };
+    outputs.iter().filter_map(proceed).collect()
+}
+
+fn up(mesh: &mut Mesh, id: &str) -> ConnId {
+    let conn = claim(mesh, id, seconds(0));
+    establish(mesh, conn, seconds(0));
+    mesh.take_outputs();
+    assert!(mesh.is_up(&node(id)));
+    conn
+}
+
+#[test]
+fn of_two_connections_the_smaller_node_id_authenticates_one_and_the_other_side_answers_on_both() {
+    let mut small = mesh(&[]);
+    let (first, _second) = (claim(&mut small, "z", seconds(0)), claim(&mut small, "z", seconds(0)));
+    assert_eq!(proceeds(&outputs(&mut small)), [(first, AuthOrder::Now)]);
+    let mut great = mesh(&[]);
+    let both = [claim(&mut great, "a", seconds(0)), claim(&mut great, "a", seconds(0))];
+    assert_eq!(proceeds(&outputs(&mut great)), both.map(|conn| (conn, AuthOrder::AfterPeer)));
+}
+
+#[test]
+fn the_next_connection_goes_on_once_the_first_had_its_time_or_ended() {
+    let mut mesh = mesh(&[]);
+    let [first, second, third] = [(); 3].map(|()| claim(&mut mesh, "z", seconds(0)));
+    mesh.take_outputs();
+    mesh.timer(&MeshTimer::Arbitrate(node("z")), seconds(1));
+    assert_eq!(outputs(&mut mesh), []);
+    mesh.timer(&MeshTimer::Arbitrate(node("z")), seconds(2));
+    assert_eq!(proceeds(&outputs(&mut mesh)), [(second, AuthOrder::Now)]);
+    mesh.closed(second, "reset", seconds(2));
+    assert_eq!(proceeds(&outputs(&mut mesh)), [(third, AuthOrder::Now)]);
+    establish(&mut mesh, first, seconds(3));
+    let outputs = outputs(&mut mesh);
+    let [MeshOutput::Close { conn, .. }, MeshOutput::Up { conn: winner, .. }] = &outputs[..] else {
+        panic!("{outputs:?}");
+    };
+    assert_eq!((*conn, *winner), (third, first));
+}
+
+#[test]
+fn a_second_connection_waits_for_a_probe_of_the_first_and_takes_over_only_if_nothing_answers() {
+    let mut mesh = mesh(&[]);
+    up(&mut mesh, "z");
+    let second = claim(&mut mesh, "z", seconds(10));
+    let [MeshOutput::Probe { number, .. }] = outputs(&mut mesh)[..] else { panic!("no probe") };
+    mesh.probe_answered(&node("z"), number, seconds(11));
+    let refused = outputs(&mut mesh);
+    assert!(matches!(refused[..], [MeshOutput::Close { conn, .. }] if conn == second));
+
+    let third = claim(&mut mesh, "z", seconds(20));
+    let [MeshOutput::Probe { number, .. }] = outputs(&mut mesh)[..] else { panic!("no probe") };
+    mesh.timer(&MeshTimer::ProbeOver(node("z"), number), seconds(22));
+    assert_eq!(proceeds(&outputs(&mut mesh)), [(third, AuthOrder::Now)]);
+    assert!(mesh.is_up(&node("z")), "who claims to be the node may be anybody");
+    establish(&mut mesh, third, seconds(23));
+    let [MeshOutput::Close { .. }, MeshOutput::Down { .. }] = outputs(&mut mesh)[..] else {
+        panic!("the old connection is not lost");
+    };
+    assert!(!mesh.is_up(&node("z")), "the new one waits until everybody was told");
+    mesh.loss_was_told(&node("z"), seconds(23), &mut Random::new([1; 32]));
+    assert!(matches!(outputs(&mut mesh)[..], [MeshOutput::Up { conn, .. }] if conn == third));
+}
+
+#[test]
+fn addresses_are_dialled_one_after_another_until_the_node_is_given_up() {
+    let mut mesh = mesh(&[]);
+    mesh.want_connection(&node("z"), seconds(0));
+    mesh.want_connection(&node("z"), seconds(0));
+    assert_eq!(outputs(&mut mesh), [MeshOutput::Find(node("z"))], "one search at a time");
+    let addresses = ["one:1", "two:1"].map(Str::text);
+    mesh.addresses_found(&node("z"), Some(addresses.to_vec()), seconds(0));
+    let mut dialled = Vec::new();
+    for time in 0..=30 {
+        for output in outputs(&mut mesh) {
+            match output {
+                MeshOutput::Dial { address, .. } => dialled.push((time, address)),
+                MeshOutput::GaveUp { node: given_up, .. } => {
+                    assert_eq!((time, given_up), (31, node("z")));
+                }
+                _ => {}
+            }
+        }
+        mesh.timer(&MeshTimer::AdvanceAttempt(node("z")), seconds(time));
+    }
+    assert_eq!(dialled, [(0, Str::text("one:1")), (3, Str::text("two:1"))]);
+    mesh.timer(&MeshTimer::GiveUp(node("z")), seconds(30));
+    let ended = outputs(&mut mesh);
+    assert!(matches!(ended.last(), Some(MeshOutput::GaveUp { .. })), "{ended:?}");
+    assert_eq!(mesh.nodes().count(), 0, "nothing is kept of it");
+}
+
+#[test]
+fn a_node_that_nobody_knows_is_given_up_at_once_unless_it_greets() {
+    let mut mesh = mesh(&[]);
+    mesh.want_connection(&node("z"), seconds(0));
+    mesh.addresses_found(&node("z"), None, seconds(0));
+    assert!(matches!(outputs(&mut mesh).last(), Some(MeshOutput::GaveUp { .. })));
+    claim(&mut mesh, "y", seconds(0));
+    mesh.want_connection(&node("y"), seconds(0));
+    mesh.addresses_found(&node("y"), None, seconds(0));
+    assert!(!outputs(&mut mesh).iter().any(|output| matches!(output, MeshOutput::GaveUp { .. })));
+}
+
+#[test]
+fn a_lost_seed_is_dialled_again() {
+    let mut mesh = mesh(&["seed:1"]);
+    let random = &mut Random::new([1; 32]);
+    mesh.retry_seeds(seconds(0), random);
+    mesh.timer(&MeshTimer::DialSeeds, seconds(0));
+    let [MeshOutput::Dial { conn, .. }] = outputs(&mut mesh)[..] else { panic!("no dial") };
+    mesh.greeted(
+        conn,
+        PeerGreeting { node: node("seed"), provider: Str::text("AE-2.02") },
+        seconds(0),
+    );
+    establish(&mut mesh, conn, seconds(0));
+    assert_eq!(mesh.first_seed_up(), Some(&node("seed")));
+    mesh.take_outputs();
+    mesh.closed(conn, "reset", seconds(100));
+    assert!(matches!(outputs(&mut mesh)[..], [MeshOutput::Down { .. }]));
+    mesh.loss_was_told(&node("seed"), seconds(100), random);
+    mesh.timer(&MeshTimer::DialSeeds, seconds(103));
+    assert!(matches!(outputs(&mut mesh)[..], [MeshOutput::Dial { .. }]));
+}

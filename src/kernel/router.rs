@@ -1,0 +1,298 @@
+//! What becomes of the machines' outputs: effects for the host, or inputs of other machines.
+//!
+//! The outputs of an input are handled one by one, in order, each with all that follows from it,
+//! before the machine gets its next input. Only what the database wants done, and packets that this
+//! node sends to itself, wait until effects are taken.
+
+use super::db::DbEffect;
+use super::effect::{Builder, Effect, Level, transport_error};
+use super::healing::{Healing, HealingOutput, Standing};
+use super::mesh::MeshOutput;
+use super::ports::PortsOutput;
+use super::question::{About, Question};
+use super::random::Random;
+use super::{Kernel, Task, request};
+use crate::mutation::{self, Mutation};
+use crate::value::{NodeId, Packed, PortId};
+use std::time::Duration;
+
+/// Peers choose the names that are logged, and how long these are.
+const LONGEST_LOG_LINE: usize = 1000;
+
+impl Kernel {
+    pub(super) fn log(&mut self, level: Level, mut text: String) {
+        if text.len() > LONGEST_LOG_LINE {
+            let boundary = (0..=LONGEST_LOG_LINE).rev().find(|at| text.is_char_boundary(*at));
+            text.truncate(boundary.unwrap_or(0));
+            text.push_str("...");
+        }
+        self.effects.push(Effect::Log { level, text });
+    }
+
+    /// Sends a packet, port name first, to a node, this one included.
+    pub(super) fn send(&mut self, to: &NodeId, packet: Packed) {
+        if *to == self.node {
+            self.own_packets.push_back(packet);
+            return;
+        }
+        self.effects.push(Effect::Send { to: to.clone(), packet });
+        self.mesh.want_connection(to, self.now.uptime);
+        self.follow_mesh();
+    }
+
+    /// Sends a message to a port anywhere, as this node.
+    pub(super) fn send_message(&mut self, to: &PortId, message: Packed) {
+        let (node, port) = (to.node(), to.port());
+        if node == self.node && !port.is_empty() {
+            let (port, from) = (port.to_owned(), node);
+            self.effects.push(Effect::Deliver { port, message, from });
+        } else {
+            let packet = Builder::to_port(port).elements(message.as_elements());
+            self.send(&node, packet.build());
+        }
+    }
+
+    fn ask(&mut self, node: &NodeId, about: About, number: u64) {
+        let reply_to = PortId::new(&self.node, &self.service_port);
+        self.send(node, Question { about, number }.packet(&reply_to));
+    }
+
+    /// Works off what the last inputs have left to do inside this node.
+    pub(super) fn settle(&mut self) {
+        loop {
+            if let Some(packet) = self.own_packets.pop_front() {
+                let own = self.node.clone();
+                let port = request::argument(packet.as_elements()).unwrap_or_default();
+                let message = packet.as_elements().after(1);
+                if port.is_empty() {
+                    self.request(&own, message);
+                } else {
+                    let message = message.to_packed();
+                    self.effects.push(Effect::Deliver { port, message, from: own });
+                }
+            } else if !self.settle_db() {
+                return;
+            }
+        }
+    }
+
+    /// Handles what the mesh wants done.
+    #[inline]
+    pub(super) fn follow_mesh(&mut self) {
+        for output in self.mesh.take_outputs() {
+            self.mesh_wants(output);
+        }
+    }
+
+    fn mesh_wants(&mut self, output: MeshOutput) {
+        let now = self.now.uptime;
+        match output {
+            MeshOutput::Dial { conn, address } => self.effects.push(Effect::Dial { conn, address }),
+            MeshOutput::Proceed { conn, order } => {
+                self.effects.push(Effect::Proceed { conn, order });
+            }
+            MeshOutput::Close { conn, reason } => self.effects.push(Effect::Close { conn, reason }),
+            MeshOutput::Find(node) if self.db.is_global() => {
+                let addresses = self.db.location(&node);
+                self.mesh.addresses_found(&node, addresses, now);
+                self.follow_mesh();
+            }
+            MeshOutput::Find(node) => self.db.find(node, now),
+            MeshOutput::CancelFind(node) => self.db.cancel_find(&node),
+            MeshOutput::Probe { node, number } => self.ask(&node, About::Life, number),
+            MeshOutput::Up { node, conn, provider, untrusted } => {
+                self.effects.push(Effect::LaneUp { node: node.clone(), conn });
+                self.effects.push(Effect::NodeUp { node: node.clone(), untrusted });
+                self.log(Level::Info, format!("{node} is up"));
+                self.db.node_up(node.clone());
+                if self.mesh.is_seed(&node) {
+                    self.seed_is_up(&node);
+                }
+                self.healing.node_up(&node, &provider);
+                self.suspect(&node);
+            }
+            MeshOutput::Down { node, why } => {
+                self.log(Level::Info, format!("{node} is down: {why}"));
+                self.healing.node_down(&node);
+                self.unreachable(&node, &why);
+                let reason = transport_error(&node, &why);
+                self.effects.push(Effect::NodeDown { node: node.clone(), reason });
+                self.db.node_down(&node, now);
+                if !mutation::is_on(Mutation::ReplaceNoMaster) {
+                    self.find_master();
+                }
+                self.mesh.loss_was_told(&node, now, &mut self.random);
+                self.follow_mesh();
+            }
+            MeshOutput::GaveUp { node, why } => self.unreachable(&node, &why),
+            MeshOutput::SeedUp(node) => self.seed_is_up(&node),
+            MeshOutput::IsSeed => self.become_global(),
+            MeshOutput::Wake { at, timer } => self.agenda.add(at, Task::Mesh(timer)),
+            MeshOutput::Log { level, text } => self.log(level, text),
+        }
+    }
+
+    /// The connection to a node is gone, or could not be made: what waits for it is dropped, and
+    /// then all monitors of its ports fire.
+    fn unreachable(&mut self, node: &NodeId, why: &str) {
+        self.effects.push(Effect::LaneDown { node: node.clone() });
+        self.ports.node_lost(node, &transport_error(node, why));
+        self.follow_ports();
+    }
+
+    /// A seed's node is connected, or a connected node turns out to be a seed's.
+    fn seed_is_up(&mut self, node: &NodeId) {
+        // Every seed has to be global; one that is not becomes it now.
+        if !mutation::is_on(Mutation::AskNoSeedToBeGlobal) {
+            self.send(node, Builder::request("g_slave").build());
+        }
+        self.find_master();
+    }
+
+    /// Chooses a master among the seeds that are up, if there is none.
+    fn find_master(&mut self) {
+        if self.db.master().is_none()
+            && let Some(master) = self.mesh.first_seed_up().cloned()
+        {
+            self.log(Level::Debug, format!("{master} is our master"));
+            self.db.adopt_master(&master, self.now.uptime);
+        }
+    }
+
+    /// Handles what the ports want done.
+    #[inline]
+    pub(super) fn follow_ports(&mut self) {
+        let mut outputs = self.ports.take_outputs();
+        if !outputs.is_empty() {
+            for output in outputs.drain(..) {
+                self.ports_want(output);
+            }
+            self.ports.reuse(outputs);
+        }
+    }
+
+    fn ports_want(&mut self, output: PortsOutput) {
+        match output {
+            PortsOutput::Send { to, packet } => self.send(&to, packet),
+            PortsOutput::SendMessage { to, message } => self.send_message(&to, message),
+            PortsOutput::Connect(node) => self.want_connection(&node),
+            PortsOutput::Fire { monitor, reason } => {
+                self.effects.push(Effect::Fire { watch: monitor, reason });
+            }
+            PortsOutput::Closed { port, reason } => {
+                self.effects.push(Effect::PortClosed { port, reason });
+            }
+            PortsOutput::LossTold(node) => self.effects.push(Effect::LaneReset { node }),
+            PortsOutput::Log { level, text } => self.log(level, text),
+        }
+    }
+
+    /// Gives healing an input about a node, if the node is one of its concern, and handles what it
+    /// wants done.
+    pub(super) fn with_healing(
+        &mut self,
+        node: &NodeId,
+        input: impl FnOnce(&mut Healing, &Standing, Duration, &mut Random),
+    ) {
+        if !self.healing.knows(node) {
+            return;
+        }
+        let global = self.db.global();
+        let standing = Standing {
+            is_global: self.db.is_peer_global(node),
+            is_slave: global.is_some_and(|global| global.is_slave(node)),
+            is_missing: global.is_some_and(|global| global.location(node).is_none()),
+            announcers: global.map(|global| global.announcers(node)).unwrap_or_default(),
+            our_master: self.db.master().cloned(),
+        };
+        input(&mut self.healing, &standing, self.now.uptime, &mut self.random);
+        for output in self.healing.take_outputs() {
+            self.healing_wants(output);
+        }
+    }
+
+    fn healing_wants(&mut self, output: HealingOutput) {
+        match output {
+            HealingOutput::AskMaster { node, number } => self.ask(&node, About::Master, number),
+            HealingOutput::AskSilence { node, number } => self.ask(&node, About::Silence, number),
+            HealingOutput::AskBarrier { node, number } => self.ask(&node, About::Order, number),
+            HealingOutput::Adopt { node, master } => {
+                let request = Builder::request(request::MASTER_SET).string(master.as_str());
+                self.send(&node, request.build());
+            }
+            HealingOutput::DropSlave(node) => self.db.drop_slave(&node, self.now.uptime),
+            HealingOutput::Wake { at, node } => self.agenda.add(at, Task::Healing(node)),
+            HealingOutput::Log { level, text } => self.log(level, text),
+        }
+    }
+
+    fn suspect(&mut self, node: &NodeId) {
+        self.with_healing(node, |healing, standing, now, random| {
+            healing.suspect(node, standing, now, random);
+        });
+    }
+
+    /// This node has become global, so that connected nodes may turn out to be in nobody's
+    /// database.
+    pub(super) fn look_for_orphans(&mut self) {
+        for node in self.up_nodes() {
+            self.suspect(&node);
+        }
+    }
+
+    /// Handles what the database wants done; false if that is nothing.
+    fn settle_db(&mut self) -> bool {
+        if !self.db.has_effects() {
+            return false;
+        }
+        let mut effects = std::mem::take(&mut self.db_effects);
+        self.db.swap_effects(&mut effects);
+        for effect in effects.drain(..) {
+            self.database_wants(effect);
+        }
+        self.db_effects = effects;
+        true
+    }
+
+    fn database_wants(&mut self, effect: DbEffect) {
+        let now = self.now.uptime;
+        match effect {
+            DbEffect::Send { to, packet } => match &*to {
+                // The last that knew of a master may have been lost: then one is looked for.
+                [node] => self.send(node, packet),
+                // Subscribers are connected: no connection has to be asked for.
+                _ => self.effects.push(Effect::SendAll { to, packet }),
+            },
+            DbEffect::Answer { query, answer } => {
+                self.effects.push(Effect::Answer { query, answer });
+            }
+            DbEffect::Changed { monitor, changes } => {
+                self.effects.push(Effect::Changed { monitor, changes });
+            }
+            DbEffect::Found { node, addresses } => {
+                self.mesh.addresses_found(&node, addresses, now);
+                self.follow_mesh();
+            }
+            DbEffect::KeepAlive(node) => {
+                self.mesh.keep_alive(node, now, &mut self.random);
+                self.follow_mesh();
+            }
+            DbEffect::KeepAliveNoMore(node) => self.mesh.keep_alive_no_longer(&node),
+            DbEffect::Located(node) => self.healing.is_located(&node),
+            DbEffect::Unlocated(node) => self.suspect(&node),
+            DbEffect::Orphan { node, request } => {
+                self.with_healing(&node, |healing, standing, now, _| {
+                    healing.is_orphan(&node, request, standing, now);
+                });
+            }
+            DbEffect::Conflict { node, other } => {
+                self.with_healing(&node, |healing, _, now, _| {
+                    healing.has_conflict(&node, &other, now);
+                });
+            }
+            DbEffect::Problem { from, problem } => {
+                self.log(Level::Warn, format!("request from {from}: {problem}"));
+            }
+        }
+    }
+}

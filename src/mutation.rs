@@ -1,0 +1,80 @@
+//! Ways to break this node on purpose, so that the simulator can show that it would notice.
+//!
+//! Each is a line where the kernel or a lane asks [`is_on`] and does the wrong thing if so. Without
+//! the feature `mutations` that is always false and costs nothing; with it, the environment variable
+//! `AEMP_MUTATION` names the one that is on.
+
+macro_rules! mutations {
+    ($($name:ident: $breaks:literal,)*) => {
+        /// A way to break the node.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum Mutation {
+            $(#[doc = $breaks] $name,)*
+        }
+
+        impl Mutation {
+            /// All of them.
+            pub const ALL: &[Mutation] = &[$(Mutation::$name,)*];
+
+            /// What it is called in the environment variable.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Mutation::$name => stringify!($name),)*
+                }
+            }
+
+            /// What is broken by it.
+            pub const fn breaks(self) -> &'static str {
+                match self {
+                    $(Mutation::$name => $breaks,)*
+                }
+            }
+        }
+    };
+}
+
+mutations! {
+    KeepRemoteMonitor: "The last monitor of a remote port is not taken back.",
+    TellNoPeerOfDeaths: "One of the peers that monitor a port is not told of its death.",
+    MissAMonitorOnLoss: "The loss of a node leaves out one of the monitors.",
+    ResetLaneEarly: "A lane takes packets before all monitors of the lost node have fired.",
+    LeaveHolesInLanes: "A lane that is too full drops single packets.",
+    KeepMonitorsOfLostPeers: "A lost peer still monitors ports.",
+    AuthenticateAllAtOnce: "Every greeted connection is authenticated, not one after another.",
+    RefuseConnectionsUnasked: "A second connection is refused without a probe of the first.",
+    ReplaceConnectionsUnasked: "A second connection takes the place of the first without a probe.",
+    NeverGiveUp: "An attempt to connect a node never ends.",
+    ForgetLostSeeds: "Lost seeds are not dialled again.",
+    ForgetLostGlobals: "Lost global nodes are not connected again.",
+    TryOnlyTheFirstAddress: "Only the first address of a node is tried.",
+    ReplaceNoMaster: "A lost master is not replaced.",
+    AskNoSeedToBeGlobal: "Seeds are not asked to be global.",
+    TellNoMasterOfMonitors: "A new master does not learn which families are monitored.",
+    RepeatNoQueries: "A new master does not get the outstanding queries.",
+    QueryForEver: "Queries without a master wait for ever.",
+    KeepEntriesOfLostNodes: "The entries of a lost node stay in the database.",
+    KeepSubscriptionsOfLostNodes: "The subscriptions of a lost node stay.",
+    TellNoGlobalOfDeletions: "Other global nodes are not told of deletions.",
+    TellNoSubscriberOfDeletions: "Subscribers are not told of deletions.",
+    KeepStaleSlaves: "A slave that another global node claims is never asked whose it is.",
+    HealWithoutBarrier: "A slave is healed before its master had the chance to speak for it.",
+    HealWhateverTheAnswer: "A slave is healed whatever it says of its master.",
+}
+
+/// Whether this mutation is on.
+#[cfg(not(feature = "mutations"))]
+#[inline(always)]
+pub(crate) const fn is_on(_: Mutation) -> bool {
+    false
+}
+
+/// Whether this mutation is on.
+#[cfg(feature = "mutations")]
+pub(crate) fn is_on(mutation: Mutation) -> bool {
+    static ON: std::sync::OnceLock<Option<Mutation>> = std::sync::OnceLock::new();
+    let on = || {
+        let name = std::env::var("AEMP_MUTATION").ok()?;
+        Mutation::ALL.iter().copied().find(|mutation| mutation.name() == name)
+    };
+    *ON.get_or_init(on) == Some(mutation)
+}
