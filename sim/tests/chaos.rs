@@ -87,6 +87,14 @@ fn connections_take_turns_in_authenticating_however_many_there_are() {
     }
 }
 
+/// Two global nodes healed one Perl slave at the same time, and the one that it took was lost.
+#[test]
+fn a_perl_slave_that_two_nodes_healed_at_once_is_not_kept_by_the_wrong_one() {
+    if let Some(failure) = run(&Plan::new(20_525_954)) {
+        report(&failure);
+    }
+}
+
 #[test]
 fn a_network_of_two_hundred_nodes_keeps_its_promises() {
     let mut plan = Plan::of_nodes(3, 200);

@@ -221,6 +221,19 @@ impl Healing {
         }
     }
 
+    /// Another global node is lost. It may have healed a slave at the same time as we did, and been
+    /// lost before it could tell us: the slave would believe in it for ever, and we in our copy. So
+    /// the slaves that needed healing are asked whose they are.
+    pub(super) fn global_lost(&mut self, global: &NodeId, now: Duration) {
+        let unasked = |health: &SlaveHealth| !health.pause.is_zero() && health.inquiry.is_none();
+        let slaves = self.slaves.iter().filter(|(_, health)| unasked(health));
+        let mut slaves: Vec<NodeId> = slaves.map(|(slave, _)| slave.clone()).collect();
+        slaves.sort();
+        for slave in slaves {
+            self.inquire(&slave, Purpose::Ownership { other: global.clone() }, now);
+        }
+    }
+
     fn inquire(&mut self, node: &NodeId, purpose: Purpose, now: Duration) {
         let number = self.begin_inquiry(node, purpose, now);
         self.outputs.push(HealingOutput::AskMaster { node: node.clone(), number });

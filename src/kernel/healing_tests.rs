@@ -125,6 +125,25 @@ fn of_two_global_nodes_the_smaller_id_keeps_a_slave_that_does_not_tell_whose_it_
 }
 
 #[test]
+fn a_slave_that_was_healed_is_asked_whose_it_is_when_another_global_node_is_lost() {
+    let (mut healing, first) = suspected();
+    healing.global_lost(&node("z"), START);
+    assert_eq!(outputs(&mut healing), [], "it is being asked already");
+    answer(&mut healing, first, "dead", &["own"], None);
+    let second = asked(&mut healing);
+    answer(&mut healing, second, "dead", &["own"], None);
+    assert!(adopts(&outputs(&mut healing)));
+    healing.global_lost(&node("z"), START);
+    let third = asked(&mut healing);
+    answer(&mut healing, third, "z", &["own"], None);
+    assert_eq!(outputs(&mut healing), [HealingOutput::DropSlave(node("slave"))]);
+
+    let (mut healing, _) = self::healing();
+    healing.global_lost(&node("z"), START);
+    assert_eq!(outputs(&mut healing), [], "one that never needed healing is left alone");
+}
+
+#[test]
 fn nodes_of_this_implementation_and_lost_ones_are_no_concern() {
     let (mut healing, mut random) = healing();
     healing.node_up(&node("ours"), &Str::text("aemp-0.1"));

@@ -117,6 +117,10 @@ impl Kernel {
                 self.unreachable(&node, &why);
                 let reason = transport_error(&node, &why);
                 self.effects.push(Effect::NodeDown { node: node.clone(), reason });
+                if self.db.is_peer_global(&node) {
+                    self.healing.global_lost(&node, now);
+                    self.follow_healing();
+                }
                 self.db.node_down(&node, now);
                 if !mutation::is_on(Mutation::ReplaceNoMaster) {
                     self.find_master();
@@ -206,6 +210,10 @@ impl Kernel {
             our_master: self.db.master().cloned(),
         };
         input(&mut self.healing, &standing, self.now.uptime, &mut self.random);
+        self.follow_healing();
+    }
+
+    fn follow_healing(&mut self) {
         for output in self.healing.take_outputs() {
             self.healing_wants(output);
         }
