@@ -1,4 +1,4 @@
-# The commands of a developer. `make help` lists them.
+# Commands for developers. `make help` lists them.
 
 CARGO ?= cargo
 # The test runner: cargo-nextest where it is installed.
@@ -6,7 +6,7 @@ RUNNER := $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo nextest run
 ifeq ($(RUNNER),test)
 ONLY_COMPAT := --package compat-tests
 else
-# Building as for the whole workspace, so that nothing is built twice.
+# Select by filter, so that the build is that of the whole workspace and nothing is built twice.
 ONLY_COMPAT := --workspace --filterset 'package(compat-tests)'
 endif
 
@@ -15,12 +15,12 @@ endif
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: ## a seed, a receiver and a sender find each other and talk, as three processes
+demo: ## run a seed, a receiver and a sender as three processes that find each other and talk
 	@echo "Building; the first time that takes a minute or two."
 	@$(CARGO) build --quiet --features cli --bins --examples
 	@scripts/demo
 
-test: format lint doctest profile ## formatting, lints, counts of instructions and all tests, also against Perl
+test: format lint doctest profile ## formatting, lints, instruction counts and all tests, including those against Perl
 	@require=; \
 	scripts/packages perl && require=packages; \
 	scripts/packages hosts && require=$$require,hosts; \
@@ -28,7 +28,7 @@ test: format lint doctest profile ## formatting, lints, counts of instructions a
 	export AEMP_REQUIRE; \
 	$(CARGO) $(RUNNER) --workspace --no-fail-fast
 
-compat: ## only the checks against Perl, and fail if there are no real Perl nodes
+compat: ## only the checks against Perl; fails if there are no real Perl nodes
 	@scripts/packages perl && scripts/packages hosts
 	@$(CARGO) build --workspace --bins --examples
 	AEMP_REQUIRE=packages,live,hosts $(CARGO) $(RUNNER) --no-fail-fast $(ONLY_COMPAT)
@@ -46,7 +46,7 @@ endif
 
 .PHONY: browser
 
-browser: ## the status page in Chromium, where that is installed; pictures go to target/browser
+browser: ## the status page in Chromium, if installed; screenshots go to target/browser
 	@$(CARGO) build --quiet --workspace --bins
 	AEMP_REQUIRE= $(CARGO) test --quiet --workspace --test browser -- --ignored --nocapture
 
@@ -56,20 +56,20 @@ deb: ## a Debian package of the command, in target/
 	@$(CARGO) build --release --quiet --features cli --bin aemp
 	@scripts/deb "$${CARGO_TARGET_DIR:-target}"
 
-deny: ## licences, duplicates and sources of all dependencies; ADVISORIES=1: known holes too (needs net)
+deny: ## licences, duplicates and sources of all dependencies; ADVISORIES=1: also known vulnerabilities (needs network)
 	@$(CARGO) deny --version > /dev/null || { echo "cargo install cargo-deny"; exit 1; }
 	$(CARGO) deny $(if $(ADVISORIES),,--offline) check $(if $(ADVISORIES),advisories) bans licenses sources
 
-package: ## what cargo would publish is whole: it builds by itself
+package: ## check that the published package is complete: that it builds by itself
 	$(CARGO) package --package aemp --quiet
 
 .PHONY: bench profile
 
-bench: ## all cases side by side with Erlang, Perl, ractor_cluster and plain TCP, where installed
+bench: ## all cases, compared with Erlang, Perl, ractor_cluster and plain TCP, where installed
 	@$(CARGO) build --release --quiet --features cli --bin aemp
 	@$(CARGO) run --release --quiet --package aemp-bench --features ractor --bin aemp-bench -- $(BENCH)
 
-profile: ## the instructions of the hot paths, by callgrind; fails if one grew by more than 5 %
+profile: ## instruction counts of the hot paths (callgrind); fails if one grew by more than 5 %
 	@if scripts/packages counts; then \
 	  $(CARGO) build --profile counts --quiet --package aemp-bench --bin aemp-profile && \
 	  "$${CARGO_TARGET_DIR:-target}/counts/aemp-profile" check bench/instructions.json; \
@@ -78,17 +78,17 @@ profile: ## the instructions of the hot paths, by callgrind; fails if one grew b
 .PHONY: soak mutants scale
 
 SEEDS ?= 20000
-soak: ## SEEDS random plans for simulated networks, on all processors (FIRST=... NODES=... as wished)
+soak: ## SEEDS random plans of simulated networks, on all processors (also FIRST=... NODES=...)
 	@$(CARGO) run --quiet --profile soak --package aemp-sim --example soak -- \
 	  $(or $(FIRST),0) $(shell expr $(or $(FIRST),0) + $(SEEDS)) $(NODES)
 
-mutants: ## the kernel, broken in known ways: the simulation has to notice each; takes a while
+mutants: ## break the kernel in known ways, each of which the simulation has to notice; takes a while
 	@$(CARGO) run --quiet --package aemp-sim --example mutants -- $(MUTANTS)
 
 scale: ## 100,000 simulated slaves on 30 global nodes: messages, memory, time (needs 6 GiB)
 	@$(CARGO) run --quiet --profile soak --package aemp-sim --example scale -- $(SCALE)
 
-replace: ## ten times in a row: the seeds of a Perl network are replaced by ours, and one goes back
+replace: ## ten times in a row, replace the seeds of a Perl network by ours, and one back
 	@$(CARGO) build --workspace
 	$(CARGO) test --package compat-tests --test replace --no-run
 	for run in 1 2 3 4 5 6 7 8 9 10; do \
@@ -99,15 +99,15 @@ replace: ## ten times in a row: the seeds of a Perl network are replaced by ours
 .PHONY: soak-real fuzz
 
 MINUTES ?= 30
-soak-real: ## processes are killed, stopped and flooded for MINUTES (30); memory must not grow
+soak-real: ## kill, stop and flood processes for MINUTES (30); memory must not grow
 	@$(CARGO) build --workspace --bins
 	AEMP_TEST_VERBOSE=7 AEMP_SOAK_SECONDS=$$(($(MINUTES) * 60)) \
 	$(CARGO) test --package compat-tests --test faults -- --nocapture a_network_lives
 
 SECONDS ?= 600
 TARGETS ?= greeting handshake cbor json storable packed requests rc
-# Its own workspace, compiler and tool: cargo install cargo-fuzz, rustup toolchain install nightly.
-fuzz: ## each fuzz target (TARGETS) for SECONDS (600); needs cargo-fuzz and a nightly compiler
+# Has its own workspace, compiler and tool: cargo install cargo-fuzz, rustup toolchain install nightly.
+fuzz: ## run each fuzz target (TARGETS) for SECONDS (600); needs cargo-fuzz and a nightly compiler
 	@cd fuzz && $(CARGO) run --quiet --example seeds && $(CARGO) +nightly fuzz build --sanitizer none
 	@cd fuzz && for target in $(TARGETS); do \
 	  $(CARGO) +nightly fuzz run --sanitizer none $$target -- \

@@ -231,7 +231,7 @@ fn a_generated_certificate_has_its_key_beside_it_and_is_not_shown() {
 }
 
 #[test]
-fn what_we_do_not_know_survives() {
+fn unknown_keys_survive() {
     let bench = Bench::with(
         "{ # mine\n\"chat\": {\"rooms\": [1, null]}, \"profile\": {\"p\": {\"x\": 1}},}",
     );
@@ -298,7 +298,7 @@ fn the_effective_configuration_puts_profile_parents_defaults_and_arguments_toget
 }
 
 #[test]
-fn for_machines_it_is_one_line_of_ascii() {
+fn json_output_is_one_line_of_ascii() {
     let bench = Bench::with("{\"profile\": {\"p\": {\"secret\": \"\u{e9}\u{1f600}\"}}}");
     let line = "{\"secret\":\"\\u00e9\\ud83d\\ude00\"}\n";
     for arguments in [
@@ -346,7 +346,7 @@ fn a_missing_argument_is_named() {
 }
 
 #[test]
-fn whatever_is_wrong_nothing_of_the_chain_is_written() {
+fn an_invalid_chain_writes_nothing() {
     let lines: &[&[&str]] = &[
         &["secret", "x", "--bogus"],
         &["secret", "x", ""],
@@ -432,7 +432,7 @@ fn a_node_that_cannot_be_configured_is_refused_in_one_line() {
 }
 
 #[test]
-fn the_scripts_for_shells_ask_the_command_itself() {
+fn completion_scripts_ask_the_command_itself() {
     let bench = Bench::with("{\"profile\": {\"$(touch pwned)\": {}, \"a b\": {}}}");
     for shell in ["bash", "zsh", "fish"] {
         let script = bench.run(&["completions", shell]).stdout;
@@ -458,7 +458,7 @@ fn on_a_full_disk(bench: &Bench, before: &str, arguments: &[&str]) -> Output {
 }
 
 #[test]
-fn where_the_disk_is_full_the_old_configuration_stays() {
+fn on_a_full_disk_the_old_configuration_stays() {
     let value = "x".repeat(3000);
     let content = json!({"version": 1, "secret": value}).to_string();
     let bench = Bench::with(&content);

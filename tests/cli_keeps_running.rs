@@ -110,7 +110,7 @@ fn a_subcommand_that_talks_to_the_network_does_its_work_whatever_becomes_of_its_
 
 #[test]
 #[cfg(target_os = "linux")]
-fn a_subcommand_whose_standard_output_takes_no_more_ends_when_it_is_told_to() {
+fn a_subcommand_with_a_blocked_standard_output_ends_by_signal() {
     let network = Network::start();
     let _setter = Running::start(network.command(&["db", "set", "family", "key", "value"]));
     let (_reader, pipe) = std::io::pipe().unwrap();
@@ -242,7 +242,7 @@ const SILENT_NAME_SERVER: &str = r#"
 
 #[test]
 #[cfg(target_os = "linux")]
-fn the_end_does_not_wait_for_names_that_do_not_resolve() {
+fn shutdown_does_not_wait_for_names_that_do_not_resolve() {
     let directory = tempfile::tempdir().unwrap();
     let resolv = directory.path().join("resolv.conf");
     std::fs::write(&resolv, "nameserver 192.0.2.2\noptions timeout:30\n").unwrap();

@@ -46,7 +46,7 @@ fn a_seed_that_nobody_listens_at_is_an_error() {
 }
 
 #[test]
-fn wrong_lines_are_refused_before_anything_is_joined() {
+fn invalid_command_lines_are_refused_before_joining() {
     let network = Network::start();
     for (arguments, part) in [
         (&["snd"][..], "PORT is missing"),
@@ -63,7 +63,7 @@ fn wrong_lines_are_refused_before_anything_is_joined() {
 }
 
 #[test]
-fn words_of_a_message_are_no_options() {
+fn words_of_a_message_are_not_options() {
     let network = Network::start();
     assert_eq!(
         network.success(&["snd", "seed", "devnull", "--json"]),

@@ -38,7 +38,7 @@ fn read_to_end(stream: &mut TcpStream) -> Vec<u8> {
 }
 
 #[test]
-fn what_is_no_aemp_passes_unchanged_and_each_direction_ends_by_itself() {
+fn other_protocols_pass_unchanged_and_each_direction_ends_by_itself() {
     let target = TcpListener::bind("127.0.0.1:0").unwrap();
     let (mut relay, address) = relay(&target.local_addr().unwrap().to_string(), &["--once"]);
     let question: Vec<u8> = (0..300_000_u32).map(|n| (n % 251) as u8).collect();
@@ -89,7 +89,7 @@ fn a_recorded_conversation_is_shown_again_and_is_a_recording_like_all_others() {
 }
 
 #[test]
-fn what_is_encrypted_is_shown_as_that_and_works() {
+fn encrypted_conversations_work_and_are_shown_as_encrypted() {
     let directory = tempfile::tempdir().unwrap();
     let rc = directory.path().join("rc");
     assert!(aemp().arg("gencert").env("PERL_ANYEVENT_MP_RC", &rc).status().unwrap().success());
@@ -130,7 +130,7 @@ fn each_connection_has_a_recording_of_its_own_and_none_is_overwritten() {
 }
 
 #[test]
-fn what_cannot_be_relayed_or_replayed_is_named() {
+fn errors_of_relay_and_replay_name_the_cause() {
     let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
     let (mut relay, address) = relay(&nobody, &["--once"]);
     let mut dialler = TcpStream::connect(address).unwrap();

@@ -111,7 +111,7 @@ fn a_node_that_hangs_is_started_again() {
 }
 
 #[test]
-fn a_node_takes_seeds_and_log_level_anew_on_sighup() {
+fn a_node_rereads_seeds_and_log_level_on_sighup() {
     let network = Network::start();
     let mut command = network.command(&["run", "p"]);
     let configure = |seed: Option<&str>, level: &str| {
@@ -137,7 +137,7 @@ fn a_node_takes_seeds_and_log_level_anew_on_sighup() {
 }
 
 #[test]
-fn perl_code_in_the_profile_is_ignored_with_a_word_about_it() {
+fn perl_code_in_the_profile_is_ignored_with_a_warning() {
     let node = Running::node(&["nodeid", "n", "secret", "x", "binds", "127.0.0.1:0", "eval", "1"]);
     node.line_with("`eval` is Perl code");
     node.address();

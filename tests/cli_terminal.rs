@@ -87,7 +87,7 @@ fn the_shell_asks_and_answers_until_its_input_ends() {
 }
 
 #[test]
-fn an_interrupt_throws_away_the_line_and_the_shell_goes_on() {
+fn an_interrupt_discards_the_line_and_the_shell_goes_on() {
     let network = Network::start();
     let mut shell = shell(&network);
     shell.types("no such thing");

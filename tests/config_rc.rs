@@ -94,7 +94,7 @@ fn a_file_that_does_not_parse_is_left_as_it_is() {
 }
 
 #[test]
-fn a_file_that_is_not_there_or_empty_is_a_new_one() {
+fn a_missing_or_empty_file_is_a_new_one() {
     let directory = directory();
     let path = directory.path().join("rc");
     let version_1 = json!({"version": 1});
@@ -134,7 +134,7 @@ fn symbolic_links_are_followed() {
 }
 
 #[test]
-fn what_a_killed_writer_left_behind_does_no_harm() {
+fn leftovers_of_a_killed_writer_do_no_harm() {
     let directory = directory();
     let path = directory.path().join("rc");
     set(&path, "a", 1).unwrap();

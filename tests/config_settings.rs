@@ -109,7 +109,7 @@ fn a_log_level_is_a_name_or_a_number() {
 }
 
 #[test]
-fn perl_code_is_no_error_but_odd() {
+fn perl_code_is_a_warning() {
     let (settings, _) = read(json!(["eval", "warn 1"]), json!({})).unwrap();
     assert_eq!(settings.eval.as_deref(), Some("warn 1"));
     let warnings = warnings(json!(["eval", "warn 1"]));
@@ -136,7 +136,7 @@ fn an_empty_list_of_binds_means_not_to_listen() {
 }
 
 #[test]
-fn what_is_listed_twice_counts_once() {
+fn duplicates_in_lists_count_once() {
     assert_eq!(from_args(json!(["binds", "4040,4040"])).binds.len(), 1);
     assert_eq!(from_args(json!(["framing_format", "json,json"])).framing_format.len(), 1);
 }
@@ -264,7 +264,7 @@ fn probable_mistakes_are_warned_about() {
 }
 
 #[test]
-fn a_node_needs_something_to_prove_that_it_belongs() {
+fn a_node_needs_a_secret_or_a_certificate() {
     let check = |arguments| from_args(arguments).check_credentials();
     assert!(matches!(check(json!([])), Err(CredentialsError::Missing { .. })));
     assert_eq!(check(json!(["secret", "x"])), Ok(()));

@@ -89,7 +89,7 @@ fn a_chat_outlives_its_server() {
 }
 
 #[test]
-fn a_chat_with_bridgeheads_outlives_its_server() {
+fn a_chat_with_spawned_ports_outlives_its_server() {
     a_chat_outlives("chat_server2", "chat_client2");
 }
 

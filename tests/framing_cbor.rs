@@ -196,7 +196,7 @@ fn references_cannot_make_a_flat_packet_a_deep_one() {
 }
 
 #[test]
-fn what_is_no_cbor_is_refused() {
+fn invalid_cbor_is_refused() {
     for wrong in [
         "1c",
         "3d",
@@ -236,7 +236,7 @@ fn what_is_no_cbor_is_refused() {
 }
 
 #[test]
-fn what_is_no_array_with_a_name_first_is_refused_at_its_first_octets() {
+fn anything_but_an_array_with_a_name_first_is_refused_at_its_first_octets() {
     for wrong in [
         "a0", "a1", "40", "01", "f6", "f5", "ff", "fb", "c6a0", "d9d9f740", "bf", "5f", "df",
         "8280", "81a0", "8181", "819f", "81bf", "81f6", "81f4", "81f7", "81f0", "9ff6", "9f80",
@@ -258,7 +258,7 @@ fn what_is_no_array_with_a_name_first_is_refused_at_its_first_octets() {
 }
 
 #[test]
-fn plain_packets_are_lent_from_the_input() {
+fn plain_packets_are_borrowed_from_the_input() {
     let wire = unhex("8445706f7274314474657374182a6b68656c6c6f20776f726c64");
     let mut decoder = Decoder::new(Framing::Cbor, FramingLimits::default());
     let Ok(Step::Packet { used, elements }) = decoder.next(&wire) else {

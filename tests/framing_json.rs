@@ -117,7 +117,7 @@ fn packets_follow_each_other_with_or_without_white_space() {
 }
 
 #[test]
-fn what_is_no_json_is_refused() {
+fn invalid_json_is_refused() {
     for wrong in [
         "01",
         "-",
@@ -187,7 +187,7 @@ fn what_is_no_json_is_refused() {
 }
 
 #[test]
-fn what_is_no_array_with_a_name_first_is_refused_at_its_first_octets() {
+fn anything_but_an_array_with_a_name_first_is_refused_at_its_first_octets() {
     for wrong in [
         &b"{"[..],
         b"\"",
@@ -230,7 +230,7 @@ fn brackets_without_end_are_refused() {
 }
 
 #[test]
-fn what_arrived_is_used_up_except_for_a_cut_token() {
+fn input_is_consumed_except_for_an_incomplete_token() {
     let mut decoder = Decoder::new(Framing::Json, FramingLimits::default());
     let mut more = |input: &[u8], expected: usize| {
         let step = decoder.next(input).unwrap();

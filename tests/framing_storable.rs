@@ -160,7 +160,7 @@ fn references_cannot_make_a_small_packet_a_large_one() {
 }
 
 #[test]
-fn what_would_run_code_is_refused() {
+fn images_that_would_run_code_are_refused() {
     for (hex, what) in [
         ("0413", "a hook"),
         ("041a0a0131", "code"),
@@ -179,7 +179,7 @@ fn what_would_run_code_is_refused() {
 }
 
 #[test]
-fn what_is_no_image_is_refused() {
+fn an_invalid_image_is_refused() {
     for wrong in [
         "",
         "21",
@@ -302,7 +302,7 @@ fn sent_images_are_those_of_nfreeze() {
 }
 
 #[test]
-fn keys_that_are_no_strings_cannot_be_sent() {
+fn keys_that_are_not_strings_cannot_be_sent() {
     for framing in [Framing::Json, Framing::Storable] {
         let mut out = b"before".to_vec();
         let not_packed = Elements::new(1, &[0xa1, 1, 2]);

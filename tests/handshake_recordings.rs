@@ -44,7 +44,7 @@ fn every_recorded_authentication_line_is_verified_and_made_again() {
 }
 
 #[test]
-fn in_the_part_of_a_perl_node_we_say_what_it_said() {
+fn playing_a_perl_node_we_send_what_it_sent() {
     successes().iter().for_each(is_played_again);
 }
 
@@ -66,7 +66,7 @@ fn the_order_of_our_own_keys_is_all_that_differs() {
 }
 
 #[test]
-fn where_the_reads_end_makes_no_difference() {
+fn the_boundaries_of_reads_make_no_difference() {
     for conversation in successes() {
         for (side, other) in conversation.perl_nodes() {
             let whole = play(side.begin(KeyOrder::Recorded), Pieces::whole(&other.octets));
@@ -242,7 +242,7 @@ proptest! {
     }
 
     #[test]
-    fn what_is_composed_parses_to_the_same(
+    fn a_composed_line_parses_to_the_same(
         node_id in "[^;\\r\\n]{1,30}",
         methods in proptest::collection::vec("[^;,\\r\\n]{1,10}", 0..5),
         framings in proptest::collection::vec("[^;,\\r\\n]{1,10}", 0..5),

@@ -171,7 +171,7 @@ async fn garbage_at_any_stage_ends_its_connection_and_nothing_else() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn giants_bombs_and_deep_nesting_of_a_member_end_its_connection_and_cost_little() {
+async fn giant_expanding_and_deeply_nested_packets_end_a_members_connection_and_cost_little() {
     let node = join(builder("node", &[]).packet_limit(8 << 20), false).await;
     let peer = node_support::node("peer", &[&node]).await;
     let storable = |image: &[u8]| {
@@ -226,7 +226,7 @@ fn resident() -> usize {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_member_that_asks_and_never_reads_is_given_up() {
+async fn a_member_that_sends_requests_and_never_reads_is_given_up() {
     let node = join(builder("node", &[]).hard_limit(1 << 20), false).await;
     let peer = node_support::node("peer", &[&node]).await;
     let mut bad = member(&node, "bad", Framing::Json);
@@ -301,7 +301,7 @@ async fn a_recorded_handshake_cannot_be_played_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_node_does_not_take_its_own_words_for_those_of_a_member() {
+async fn a_node_does_not_accept_its_own_greeting_and_token() {
     let node = node("echoed", &[]).await;
     // Each connection sends what the other one receives.
     let (mut one, mut other) = (stranger(&node), stranger(&node));
@@ -329,7 +329,7 @@ async fn a_node_does_not_take_its_own_words_for_those_of_a_member() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_reaches_two_nodes_cannot_pass_for_either_by_tying_them_together() {
+async fn connections_to_two_nodes_cannot_be_tied_together_to_impersonate_them() {
     let log = &*LOG;
     let (one, other) = (node("tied-1", &[]).await, node("tied-2", &[]).await);
     let (mut to_one, mut to_other) = (stranger(&one), stranger(&other));
@@ -403,7 +403,7 @@ async fn strangers_that_claim_to_be_a_peer_neither_cut_it_off_nor_keep_it_out() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_node_port_lets_nobody_kill_it_spawn_over_it_or_choose_its_master() {
+async fn requests_cannot_kill_a_node_replace_its_ports_or_choose_its_master() {
     for secure in [false, true] {
         let node = join(builder("node", &[]).set("secure", secure), false).await;
         let peer = node_support::node("peer", &[&node]).await;

@@ -108,7 +108,7 @@ fn node(id: &str) -> NodeId {
 }
 
 #[test]
-fn a_peer_that_does_not_answer_is_kept_until_somebody_proves_to_be_it() {
+fn a_silent_peer_is_kept_until_another_connection_proves_its_id() {
     // A larger ID and a smaller one, since the smaller one authenticates first.
     for id in ["a", "z"] {
         for provider in [PERL, OURS] {
@@ -132,7 +132,7 @@ fn a_peer_that_does_not_answer_is_kept_until_somebody_proves_to_be_it() {
 }
 
 #[test]
-fn however_many_claim_to_be_a_node_it_gets_its_turn() {
+fn a_node_gets_its_turn_however_many_connections_claim_its_id() {
     for (id, provider) in [("a", PERL), ("z", PERL), ("z", OURS)] {
         let mut host = Host::new();
         for _ in 0..500 {

@@ -220,7 +220,7 @@ proptest! {
     }
 
     #[test]
-    fn what_is_not_in_packed_form_does_no_harm(
+    fn octets_not_in_packed_form_do_no_harm(
         len: u8,
         octets in garbage(),
         sent in prop::collection::vec(happening(), 0..3),

@@ -65,7 +65,7 @@ fn global(id: &str) -> NodeBuilder {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_passes_a_connection_is_counted_on_both_sides() {
+async fn packets_are_counted_on_both_sides_of_a_connection() {
     let (seed, other) = pair().await;
     let port = seed.port();
     for number in 0..100 {
@@ -92,7 +92,7 @@ async fn what_passes_a_connection_is_counted_on_both_sides() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_series_of_a_peer_go_with_it_and_the_sums_stay() {
+async fn the_series_of_a_lost_peer_disappear_and_the_totals_stay() {
     let (seed, other) = pair().await;
     settled(&other, seed.id()).await;
     let address = served(&seed).await;
@@ -169,7 +169,7 @@ async fn only_get_and_head_are_answered() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn names_that_somebody_else_let_lead_here_are_refused() {
+async fn foreign_host_names_are_refused() {
     let seed = node("seed", &[]).await;
     let address = served(&seed).await;
     let asked = async |host: &str| {
@@ -190,7 +190,7 @@ async fn names_that_somebody_else_let_lead_here_are_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_answer_forbids_what_is_not_its_own() {
+async fn every_answer_forbids_foreign_content() {
     let seed = node("seed", &[]).await;
     let address = served(&seed).await;
     for path in ["/", "/page.js", "/page.css", "/status.json", "/metrics", "/nowhere"] {

@@ -147,7 +147,7 @@ async fn open_door(here: &Node, there: &Node, family: &str) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_door_passes_on_to_another_network_and_falls_with_the_service_behind_it() {
+async fn a_door_forwards_to_another_network_and_dies_with_the_service_behind_it() {
     let there = node("there", &[]).await;
     there.become_global();
     let here = join(builder("here", &[]).secret("another"), false).await;

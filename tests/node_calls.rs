@@ -25,7 +25,7 @@ fn count(node: &Node) -> (usize, usize) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_call_leaves_nothing_behind_whatever_way_it_ends() {
+async fn a_call_leaves_nothing_behind_however_it_ends() {
     let (seed, other) = pair().await;
     for callee in [&seed, &other] {
         let port = echo(callee);
@@ -241,7 +241,7 @@ async fn a_call_to_a_node_that_is_lost_fails() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_node_that_is_shut_down_frees_what_it_was_given() {
+async fn a_node_that_is_shut_down_frees_callbacks_and_values() {
     let (seed, other) = pair().await;
     let held = Arc::new(());
     let hold = || held.clone();

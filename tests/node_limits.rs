@@ -67,7 +67,7 @@ async fn a_peer_that_never_reads_is_given_up_without_a_hole_and_found_again() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn who_waits_while_much_waits_reaches_no_limit_and_is_not_warned() {
+async fn a_sender_that_waits_reaches_no_limit_and_causes_no_warning() {
     let log = &*LOG;
     let peer = node("slow", &[]).await;
     let sender = builder("patient", &[&peer]).soft_limit(64 << 10).hard_limit(256 << 10);
@@ -91,7 +91,7 @@ async fn who_waits_while_much_waits_reaches_no_limit_and_is_not_warned() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn who_waits_for_a_node_that_is_lost_goes_on() {
+async fn a_sender_that_waits_goes_on_when_the_node_is_lost() {
     let peer = node("lost", &[]).await;
     let sender = builder("waits", &[&peer]).soft_limit(64 << 10);
     let sender = join(sender, true).await;
@@ -111,7 +111,7 @@ async fn who_waits_for_a_node_that_is_lost_goes_on() {
 }
 
 #[tokio::test]
-async fn too_much_for_a_node_that_is_sought_gives_it_up() {
+async fn too_much_queued_for_an_unconnected_node_gives_it_up() {
     // It (or the operating system) accepts connections, and never sends anything.
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let node = builder("seeker", &[]).seed(&silent.local_addr().unwrap().to_string());

@@ -66,7 +66,7 @@ async fn tags_have_receivers_and_the_default_gets_the_rest() {
 }
 
 #[tokio::test]
-async fn a_port_without_a_default_dies_of_what_it_has_no_receiver_for() {
+async fn a_port_without_a_default_dies_of_a_message_without_receiver() {
     let node = node("alone", &[]).await;
     let port = node.port_of_tags();
     port.on("tag", |_: &Context<'_>, (): ()| {});
@@ -78,7 +78,7 @@ async fn a_port_without_a_default_dies_of_what_it_has_no_receiver_for() {
 }
 
 #[tokio::test]
-async fn a_spawned_port_drops_what_it_has_no_receiver_for() {
+async fn a_spawned_port_drops_messages_without_receiver() {
     let node = node("alone", &[]).await;
     node.register("f", |ctx: &Context<'_>, (): ()| {
         ctx.on("die", |_: &Context<'_>, (): ()| Err::<(), _>("told to"));
@@ -230,7 +230,7 @@ async fn a_callback_may_replace_and_remove_itself() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_ports_that_play_for_ever_do_not_keep_who_began() {
+async fn two_ports_that_message_each_other_for_ever_do_not_block_the_sender() {
     let node = node("alone", &[]).await;
     let (one, two) = (node.port_of_tags(), node.port_of_tags());
     let hits = Arc::new(AtomicUsize::new(0));
@@ -282,7 +282,7 @@ async fn threads_without_a_runtime_send_monitor_kill_and_spawn() {
 // What runs as a port.
 
 #[tokio::test]
-async fn what_then_gives_runs_as_the_port_in_order_with_its_messages() {
+async fn closures_of_then_run_as_the_port_in_order_with_its_messages() {
     let node = node("alone", &[]).await;
     let notes = Notes::default();
     let port = node.port_of_tags();
@@ -452,7 +452,7 @@ async fn a_mailbox_is_a_stream_that_ends_with_it() {
 }
 
 #[tokio::test]
-async fn a_mailbox_waits_no_longer_than_told() {
+async fn receiving_with_a_timeout_ends_in_time() {
     let node = join(builder("alone", &[]).no_binds(), false).await;
     let mut port = node.port();
     let limit = Duration::from_millis(20);
@@ -518,7 +518,7 @@ async fn numbers_that_json_does_not_know_arrive_in_all_framings() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_cannot_be_sent_is_refused_at_once_and_the_connection_lives() {
+async fn an_unsendable_message_is_refused_at_once_and_the_connection_lives() {
     let (seed, other) = pair().await;
     for malformed in ["", "#", "#port"] {
         let error = other.snd(malformed, ("x",)).unwrap_err();

@@ -111,7 +111,7 @@ async fn a_hook_answers_expressions_or_refuses_and_may_panic() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_not_registered_is_logged_once_and_its_port_is_dead_for_the_real_reason() {
+async fn spawning_an_unregistered_function_is_logged_once_and_its_port_dies_with_the_reason() {
     let log = &*LOG;
     let (seed, other) = pair().await;
     let spawned = other.spawn(seed.id(), "Not::here", ()).unwrap();
@@ -217,7 +217,7 @@ async fn functions_that_fail_or_panic_harm_nobody() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_taken_back_is_not_registered() {
+async fn an_unregistered_function_cannot_be_called() {
     let (seed, other) = pair().await;
     seed.register("f", |_: &Context<'_>, (): ()| {});
     let port = other.spawn(seed.id(), "f", ()).unwrap();

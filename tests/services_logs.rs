@@ -106,7 +106,7 @@ async fn a_catcher_gets_no_more_than_it_asked_for_and_nothing_when_it_is_gone() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_secure_node_and_a_senseless_request_yield_nothing() {
+async fn a_secure_node_or_an_invalid_request_yields_no_log_lines() {
     begin_log();
     let seed = started(builder("seed-3", &[]).bind("127.0.0.1:0").set("secure", true)).await;
     let slave = node("slave-3", &[&seed]).await;
@@ -142,7 +142,7 @@ async fn nodes_that_join_later_or_come_back_are_caught_too() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_nodes_that_catch_each_other_do_not_talk_for_ever() {
+async fn two_nodes_that_catch_each_others_log_do_not_loop() {
     begin_log();
     let seed = node("seed-5", &[]).await;
     let slave = node("slave-5", &[&seed]).await;
@@ -173,7 +173,7 @@ async fn two_nodes_that_catch_each_other_do_not_talk_for_ever() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_catcher_that_is_slow_is_told_how_much_it_missed() {
+async fn a_slow_catcher_is_told_how_many_lines_it_missed() {
     begin_log();
     let seed = node("seed-6", &[]).await;
     let slave = node("slave-6", &[&seed]).await;

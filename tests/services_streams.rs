@@ -71,7 +71,7 @@ async fn the_function_knows_who_connected() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_slaves_connect_streams_though_they_never_met() {
+async fn two_unconnected_slaves_can_connect_a_stream() {
     let seed = node("seed", &[]).await;
     let one = node("one", &[&seed]).await;
     let two = node("two", &[&seed]).await;
@@ -204,7 +204,7 @@ async fn failures_kill_the_port_that_waits() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_cannot_prove_itself_takes_no_stream_and_spoils_none() {
+async fn an_unauthenticated_peer_cannot_take_or_disturb_a_stream() {
     let seed = node("seed", &[]).await;
     let slave = node("slave", &[&seed]).await;
     offer_echo(&seed);

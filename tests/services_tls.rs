@@ -152,7 +152,7 @@ async fn nodes_with_other_certificates_do_not_meet() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_whole_network_runs_on_tls_alone() {
+async fn a_network_can_run_with_tls_only() {
     let pem = certificate();
     let seed = listener(&[("cert", pem.as_str().into())]).await;
     let mut slaves = Vec::new();

@@ -314,7 +314,7 @@ fn every_recorded_value_survives_as_a_value() {
 }
 
 #[test]
-fn a_number_is_had_from_every_string_that_is_one() {
+fn every_numeric_string_can_be_decoded_as_a_number() {
     let ask = |text: &str| Value::from(text).decode::<u32>();
     for text in ["42", " 42", "42\n", "+42", "42.0", "4.2e1", "420e-1"] {
         assert_eq!(ask(text), Ok(42), "{text:?}");
@@ -339,7 +339,7 @@ fn a_number_is_had_from_every_string_that_is_one() {
 }
 
 #[test]
-fn a_bool_is_had_from_what_perl_calls_true_and_false() {
+fn perls_true_and_false_can_be_decoded_as_bool() {
     for value in [Value::from("1"), 1.into(), 1.0.into(), true.into()] {
         assert_eq!(value.decode(), Ok(true), "{value}");
     }
@@ -352,7 +352,7 @@ fn a_bool_is_had_from_what_perl_calls_true_and_false() {
 }
 
 #[test]
-fn strings_that_are_no_text_are_had_as_str_only() {
+fn strings_that_are_not_text_can_only_be_decoded_as_str() {
     for utf8 in [&b"\xed\xa0\x80"[..], b"\xf4\x90\x80\x80"] {
         let string = StrRef::generalized(utf8).unwrap();
         let message = Packed::of(&("tag", string)).unwrap();

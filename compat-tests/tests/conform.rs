@@ -165,7 +165,7 @@ fn our_node_refuses_a_method_that_it_does_not_list() {
 }
 
 #[test]
-fn our_node_gives_up_on_who_is_silent() {
+fn our_node_closes_silent_connections() {
     let inside = Inside::new();
     let node = inside.start_as("ours", |builder| {
         builder.secret(SECRET).bind("127.0.0.1:0").set("monitor_timeout", 1)
@@ -238,7 +238,7 @@ fn perl_keeps_every_must_when_it_is_dialled_and_misses_what_its_profile_says() {
 }
 
 #[test]
-fn perl_gives_up_on_who_is_silent() {
+fn perl_closes_silent_connections() {
     if perl::has(MODULES) {
         let node = PerlNode::start("perl-node", json!({"secret": SECRET, "monitor_timeout": 1}));
         assert_gives_up(&Inside::new(), node.address());
@@ -275,7 +275,7 @@ fn perl_keeps_every_must_when_it_dials_and_misses_what_its_profile_says() {
 }
 
 #[test]
-fn a_profile_names_only_checks_that_there_are() {
+fn a_profile_only_names_existing_checks() {
     for profile in Profile::ALL {
         for deviation in profile.deviations {
             let is_one = all().any(|check| {
@@ -319,7 +319,7 @@ fn a_node_that_dials_may_be_started_by_hand_with_all_seeds() {
 type Answer = fn(&mut std::net::TcpStream);
 
 #[test]
-fn a_run_ends_whoever_answers() {
+fn a_run_ends_whatever_answers() {
     use std::io::{Read as _, Write as _};
     let answers: [(&str, Answer); 4] = [
         ("closes", |_| {}),
@@ -411,7 +411,7 @@ fn obstacle(inside: &Inside, place: Place, secret: &str) -> String {
 }
 
 #[test]
-fn what_cannot_be_tested_is_no_miss_but_the_end_of_the_run_with_the_way_out() {
+fn a_node_that_cannot_be_tested_ends_the_run_with_a_remedy() {
     let inside = Inside::new();
     let dial = |address: &str| Place::Dial(address.to_owned());
 
@@ -445,7 +445,7 @@ fn what_cannot_be_tested_is_no_miss_but_the_end_of_the_run_with_the_way_out() {
 }
 
 #[test]
-fn a_node_that_ends_on_the_way_ends_the_run_and_the_checks_that_ran_are_named() {
+fn a_node_that_ends_during_the_run_ends_it_and_the_running_checks_are_named() {
     let inside = Inside::new();
     let ours = inside.start_as("ours", |builder| builder.secret(SECRET).bind("127.0.0.1:0"));
     let address = ours.addresses()[0].to_string();

@@ -107,12 +107,12 @@ fn a_chat_of_both_languages_moves_from_a_rust_server_to_a_perl_server() {
 }
 
 #[test]
-fn a_chat_with_bridgeheads_moves_from_a_perl_server_to_a_rust_server() {
+fn a_chat_with_spawned_ports_moves_from_a_perl_server_to_a_rust_server() {
     a_chat_moves("chat_server2", "chat_client2", Perl, Rust);
 }
 
 #[test]
-fn a_chat_with_bridgeheads_moves_from_a_rust_server_to_a_perl_server() {
+fn a_chat_with_spawned_ports_moves_from_a_rust_server_to_a_perl_server() {
     a_chat_moves("chat_server2", "chat_client2", Rust, Perl);
 }
 

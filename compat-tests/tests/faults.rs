@@ -374,7 +374,7 @@ fn cpu_time(process: u32) -> u64 {
 }
 
 #[test]
-fn without_file_descriptors_a_node_serves_those_it_has_and_later_new_ones() {
+fn without_file_descriptors_a_node_serves_its_connections_and_later_new_ones() {
     let inside = Inside::new();
     let mut seed = Aemp::start_limited("seed", "ulimit -n 40", &[]);
     let seeds = [seed.address()];
@@ -449,7 +449,7 @@ fn a_node_that_stands_still_is_not_lost_because_strangers_claim_to_be_it() {
 }
 
 #[test]
-fn a_node_whose_memory_ends_is_lost_like_any_other_and_strangers_do_not_bring_that_about() {
+fn a_node_out_of_memory_is_lost_like_any_other_and_strangers_cannot_cause_that() {
     let inside = Inside::new();
     let seed = inside.start("seed", &[]);
     let address = seed.addresses()[0].to_string();

@@ -195,7 +195,7 @@ fn a_secure_orphan_that_refuses_to_answer_is_left_alone() {
 }
 
 #[test]
-fn nobody_is_healed_where_healing_is_switched_off() {
+fn slaves_are_left_alone_if_healing_is_switched_off() {
     if !perl::has(MODULES) {
         return;
     }

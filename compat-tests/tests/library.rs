@@ -194,7 +194,7 @@ async fn perls_monitors_of_our_ports_fire_with_the_reason() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_port_made_silently_dies_in_perl_as_here_of_a_message() {
+async fn a_port_without_receivers_dies_of_a_message_as_in_perl() {
     in_all_framings(async |pair| {
         let port = pair.perl.run("port", json!({"label": "silent", "silent": true}));
         let perls = pair.rust.monitor(port.as_str().unwrap());
@@ -255,7 +255,7 @@ async fn ports_are_killed_across_the_network() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn links_hold_across_the_network() {
+async fn links_work_across_the_network() {
     in_all_framings(async |pair| {
         let (theirs, ours) = (pair.perl.port("linked"), pair.rust.port_of_tags());
         ours.link(&theirs).detach();

@@ -210,7 +210,7 @@ async fn tokio_timeout<T>(limit: Duration, future: impl IntoFuture<Output = T>) 
 }
 
 #[test]
-fn of_a_thousand_simultaneous_dials_with_perl_nodes_hardly_any_loses_anything() {
+fn a_thousand_simultaneous_dials_with_perl_nodes_lose_hardly_anything() {
     if !perl::has(MODULES) {
         return;
     }
@@ -242,7 +242,7 @@ fn of_a_thousand_simultaneous_dials_with_perl_nodes_hardly_any_loses_anything() 
 }
 
 #[test]
-fn of_a_thousand_simultaneous_dials_of_our_nodes_none_loses_anything() {
+fn a_thousand_simultaneous_dials_of_our_nodes_lose_nothing() {
     let start = Instant::now();
     let inside = Inside::new();
     let seed = inside.start("seed", &[]);

@@ -188,7 +188,7 @@ fn packets_that_come_with_the_authentication_are_answered() {
 }
 
 #[test]
-fn the_first_connection_of_a_node_lives_and_a_second_one_is_closed() {
+fn a_second_connection_of_a_node_is_closed() {
     let Some(mut peer) = Peer::start() else {
         return;
     };
@@ -246,7 +246,7 @@ fn assert_closed_within_half_a_second(framing: &str, garbage: &[(&str, &[u8])]) 
 }
 
 #[test]
-fn what_is_no_packet_in_json_closes_the_connection_at_once() {
+fn an_invalid_json_packet_closes_the_connection_at_once() {
     assert_closed_within_half_a_second(
         "json",
         &[
@@ -266,7 +266,7 @@ fn what_is_no_packet_in_json_closes_the_connection_at_once() {
 }
 
 #[test]
-fn what_is_no_packet_in_cbor_closes_the_connection_at_once() {
+fn an_invalid_cbor_packet_closes_the_connection_at_once() {
     assert_closed_within_half_a_second(
         "cbor",
         &[
@@ -284,7 +284,7 @@ fn what_is_no_packet_in_cbor_closes_the_connection_at_once() {
 }
 
 #[test]
-fn what_is_no_packet_in_storable_closes_the_connection_at_once() {
+fn an_invalid_storable_packet_closes_the_connection_at_once() {
     assert_closed_within_half_a_second(
         "storable",
         &[
@@ -332,7 +332,7 @@ fn keepalives_and_white_space_are_ignored() {
 }
 
 #[test]
-fn packets_before_the_garbage_still_count() {
+fn packets_before_garbage_take_effect() {
     let Some(mut peer) = Peer::start() else {
         return;
     };

@@ -268,7 +268,7 @@ fn perl_seeds_are_replaced_one_after_another_and_one_goes_back() {
 }
 
 #[test]
-fn our_own_slaves_see_no_key_vanish_while_their_masters_are_replaced() {
+fn our_own_slaves_see_no_key_deleted_while_their_masters_are_replaced() {
     if !perl::has(MODULES) {
         return;
     }

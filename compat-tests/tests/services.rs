@@ -204,7 +204,7 @@ fn our_catcher_gets_the_log_of_perl_nodes() {
 }
 
 #[test]
-fn the_service_of_the_configuration_puts_the_log_of_others_into_ours() {
+fn the_log_catcher_service_writes_the_log_of_others_to_ours() {
     if !perl::has(MODULES) {
         return;
     }
@@ -218,7 +218,7 @@ fn the_service_of_the_configuration_puts_the_log_of_others_into_ours() {
 }
 
 #[test]
-fn perl_and_we_catch_each_other_without_end_of_neither() {
+fn perl_and_our_node_can_catch_each_others_log_without_a_loop() {
     if !perl::has(MODULES) {
         return;
     }

@@ -378,7 +378,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_address_is_named_with_the_accepted_forms() {
+    fn an_invalid_address_is_reported_with_the_accepted_forms() {
         for text in [
             "",
             ":4040",
@@ -418,7 +418,7 @@ mod tests {
     }
 
     #[test]
-    fn what_others_dial_has_no_wildcards() {
+    fn advertised_addresses_have_no_wildcards() {
         for text in ["*:1", "4040", "eg:*", "0.0.0.0:1", "[::]:1"] {
             assert!(text.parse::<AdvertiseSpec>().is_err(), "{text}");
         }
@@ -468,7 +468,7 @@ mod tests {
     }
 
     #[test]
-    fn this_machine_tells_its_addresses() {
+    fn this_machine_has_addresses() {
         assert!(interface_addresses().is_ok());
     }
 
@@ -495,7 +495,7 @@ mod tests {
         }
 
         #[test]
-        fn what_parses_means_the_same_when_shown(text in r"[\[\]:*.%0-9a-f# ]{0,24}|\PC{0,24}") {
+        fn a_parsed_address_means_the_same_when_shown(text in r"[\[\]:*.%0-9a-f# ]{0,24}|\PC{0,24}") {
             if let Ok(spec) = text.parse::<BindSpec>() {
                 prop_assert_eq!(spec.to_string().parse::<BindSpec>().unwrap(), spec);
             }

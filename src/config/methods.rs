@@ -54,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_unknown_name_is_told_with_the_known_ones() {
+    fn an_unknown_name_is_reported_with_the_known_ones() {
         assert_eq!(Framing::named("json"), Ok(Framing::Json));
         let error = Framing::named("yaml").unwrap_err().to_string();
         assert_eq!(error, "\"yaml\" is not known here (known are cbor, json, storable)");

@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn every_address_has_to_be_meant() {
+    fn wildcards_and_malformed_addresses_are_refused() {
         let error = "*:9464".parse::<MetricsAddress>().unwrap_err().to_string();
         assert!(error.contains("0.0.0.0") && error.contains("metrics"), "{error}");
         for text in ["", ":9464", "a b:1", "::1:x", "host:65536"] {

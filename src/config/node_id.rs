@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn the_node_name_and_the_unique_string_are_put_in() {
+    fn the_node_name_and_the_unique_string_are_inserted() {
         for (template, id, is_unique) in [
             ("eg", "eg", false),
             ("eg/%n", "eg/rain", false),
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_a_node_id_is_refused() {
+    fn an_invalid_node_id_is_refused() {
         for (template, error) in [
             ("", NodeIdError::Empty),
             ("0", NodeIdError::Empty),

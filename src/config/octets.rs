@@ -36,7 +36,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_octet_survives_the_way_through_a_string() {
+    fn every_octet_survives_a_round_trip_through_a_string() {
         let octets: Vec<u8> = (0..=255).collect();
         assert_eq!(to_octets(&from_octets(&octets)).unwrap(), octets);
     }

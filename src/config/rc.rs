@@ -437,7 +437,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_parse_is_reported_with_its_place() {
+    fn a_syntax_error_is_reported_with_its_position() {
         let error = parsed("{\"a\":1\n\"b\":2}").unwrap_err().to_string();
         assert_eq!(
             error,
@@ -446,7 +446,7 @@ mod tests {
     }
 
     #[test]
-    fn another_shape_is_refused() {
+    fn a_file_of_the_wrong_structure_is_refused() {
         for (text, place) in [
             ("[]", "the file"),
             (r#"{"profile":[]}"#, "the key \"profile\""),

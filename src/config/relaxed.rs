@@ -423,7 +423,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_no_text() {
+    fn an_empty_input_is_refused() {
         assert_eq!(error_at(b""), (1, 1, Problem::ExpectedValue));
         assert_eq!(error_at(b"# only\n"), (2, 1, Problem::ExpectedValue));
         assert_eq!(error_at(b"nul"), (1, 1, Problem::ExpectedValue));

@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_is_no_service() {
+    fn anything_else_is_not_a_service() {
         for json in
             [json!(""), json!("::"), json!([]), json!([1]), json!(null), json!({}), json!([""])]
         {

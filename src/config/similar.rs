@@ -44,7 +44,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_near_is_found() {
+    fn only_similar_words_are_suggested() {
         let keys = ["secret", "seeds", "secure"];
         assert_eq!(nearest("sekret", keys), Some("secret"));
         assert_eq!(nearest("seed", keys), Some("seeds"));

@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn patterns_leave_places_for_anything() {
+    fn patterns_have_wildcards() {
         assert!(fits(json!(["", ANY, REST]), json!(["", 1, 2, 3])));
         assert!(fits(json!([REST]), json!([])));
         assert!(!fits(json!(["", ANY]), json!([""])));

@@ -327,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn a_profile_explains_misses_and_finds_passes_that_surprise() {
+    fn a_profile_explains_misses_and_reports_unexpected_passes() {
         let findings = vec![
             finding("mon-unknown", missed()),
             finding("spawn-reason", missed()),
@@ -357,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn misses_are_told_by_level_and_then_in_the_order_of_the_protocol() {
+    fn misses_are_ordered_by_level_and_then_by_section() {
         let findings = vec![finding("greet-keys", missed()), finding("mon-unknown", missed())];
         let text = Report::new(findings, None).text(false);
         assert!(text.contains("Fix first: mon-unknown"), "{text}");

@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_terminal_would_obey_is_escaped() {
+    fn control_characters_are_escaped_in_transcripts() {
         assert_eq!(printable(b"a\x1b[2J\xff"), "a\\u{1b}[2J\\xff");
     }
 }

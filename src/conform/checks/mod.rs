@@ -47,7 +47,7 @@ mod tests {
     use std::path::Path;
 
     #[test]
-    fn every_check_has_a_name_of_its_own_and_a_section_that_there_is() {
+    fn every_check_has_a_unique_name_and_an_existing_section() {
         let protocol = include_str!("../../../docs/protocol.md");
         let mut names = BTreeSet::new();
         for check in all() {

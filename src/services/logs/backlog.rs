@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_come_in_order_and_a_gap_where_some_are_missing() {
+    fn lines_come_in_order_with_a_gap_where_some_are_missing() {
         let backlog = Backlog::new();
         for number in 0..MOST_WAITING + 7 {
             backlog.push(entry(number.to_string()));
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn long_lines_fill_it_too() {
+    fn long_lines_fill_the_backlog_too() {
         let backlog = Backlog::new();
         for _ in 0..3 {
             backlog.push(entry("x".repeat(MOST_OCTETS / 2 - "main".len())));
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn what_waits_at_the_end_is_still_there() {
+    fn queued_lines_can_be_read_after_the_end() {
         let backlog = Backlog::new();
         backlog.push(entry("last".to_owned()));
         backlog.end();

@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn the_unusual_octets_mean_what_they_are_said_to() {
+    fn the_unusual_encodings_mean_the_stated_values() {
         let all = [
             (Framing::Json, [JSON_SPACE, JSON_ESCAPES, JSON_NUMBERS].concat()),
             (
