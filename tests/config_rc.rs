@@ -87,7 +87,7 @@ fn a_file_that_does_not_parse_is_left_as_it_is() {
     for broken in ["{\"secret\":\"x\"", "[]", "{\"profile\":{\"a\":1}}", "\u{feff}{}"] {
         fs::write(&path, broken).unwrap();
         let error = set(&path, "secret", "y").unwrap_err().to_string();
-        assert!(error.contains("left as it is"), "{error}");
+        assert!(error.contains("the file was not changed"), "{error}");
         assert_eq!(fs::read_to_string(&path).unwrap(), broken);
         assert!(!beside(&path, "~").exists());
     }

@@ -157,7 +157,7 @@ fn services_are_typed() {
     let call = Service::Call { function: "B::run".into(), arguments: vec![json!(1)] };
     assert_eq!(services, [Service::Module("A".into()), call]);
     assert_eq!(from_args(json!(["services", "A::,B::run"])).services.len(), 2);
-    assert!(error(json!(["services", [[]]])).contains("`services`: [] is no service"));
+    assert!(error(json!(["services", [[]]])).contains("`services`: [] is not a service"));
 }
 
 #[test]
@@ -190,9 +190,9 @@ fn unknown_framings_and_methods_are_ignored_as_long_as_a_known_one_is_left() {
     let (settings, warned) = read(json!(["framing_format", "yaml,json"]), json!({})).unwrap();
     assert_eq!(settings.framing_format, [Framing::Json]);
     assert_eq!(warned.len(), 1);
-    assert!(warned[0].to_string().contains("\"yaml\" is not known here"));
+    assert!(warned[0].to_string().contains("\"yaml\" is unknown"));
     let error = error(json!(["auth_accept", ["md6_64"]]));
-    assert!(error.contains("`auth_accept`: holds no name that is known here"), "{error}");
+    assert!(error.contains("`auth_accept`: has no known name"), "{error}");
 }
 
 #[test]
@@ -236,10 +236,10 @@ fn what_cannot_be_an_address_is_named_with_its_origin() {
     let rc = json!({"profile": {"eg": {"seeds": ["a:1", "b:http"]}}});
     assert_eq!(
         read(json!(["eg"]), rc).unwrap_err(),
-        "rc, profile \"eg\": `seeds`: \"b:http\" is no address of a seed: the port has to be a \
+        "rc, profile \"eg\": `seeds`: \"b:http\" is not an address of a seed: the port has to be a \
          number; write host:port, [ipv6]:port, 4040 (on this machine) or *:4040"
     );
-    assert!(error(json!(["binds", ["a,,b"]])).contains("\"\" is no address to listen on"));
+    assert!(error(json!(["binds", ["a,,b"]])).contains("\"\" is not an address to listen on"));
     assert!(error(json!(["binds", {}])).contains("`binds`: has to be a list"));
 }
 
@@ -254,9 +254,12 @@ fn a_node_id_is_checked() {
 fn probable_mistakes_are_warned_about() {
     assert_eq!(
         warnings(json!(["sekret", "x"])),
-        ["arguments: `sekret` is no known key and ignored; did you mean `secret`?"]
+        ["arguments: `sekret` is not a known key and is ignored; did you mean `secret`?"]
     );
-    assert_eq!(warnings(json!(["colour", 1])), ["arguments: `colour` is no known key and ignored"]);
+    assert_eq!(
+        warnings(json!(["colour", 1])),
+        ["arguments: `colour` is not a known key and is ignored"]
+    );
     assert_eq!(warnings(json!(["seeds", "eg"])).len(), 1);
     assert!(warnings(json!(["nodeid", "eg", "binds"])).len() == 2);
     let (_, warned) = read(json!([]), json!({"my_service": {}, "version": 1})).unwrap();
@@ -272,7 +275,7 @@ fn a_node_needs_a_secret_or_a_certificate() {
     let unusable = check(json!(["secret", "x", "auth_offer", "tls_sha3_512"])).unwrap_err();
     assert_eq!(
         unusable.to_string(),
-        "`auth_offer` of profile \"rain\" is of no use: tls_sha3_512 needs a certificate"
+        "`auth_offer` of profile \"rain\" cannot be used: tls_sha3_512 needs a certificate"
     );
 }
 

@@ -461,6 +461,6 @@ fn a_node_that_ends_during_the_run_ends_it_and_the_running_checks_are_named() {
     told.recv().unwrap();
     inside.run(ours.shutdown());
     let error = inside.run(run).unwrap().unwrap_err().to_string();
-    let expected = format!("the node at {address} takes no connections any more");
+    let expected = format!("the node at {address} no longer accepts connections");
     assert!(error.starts_with(&expected) && error.contains("were running: "), "{error}");
 }

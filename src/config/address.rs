@@ -15,7 +15,7 @@ pub const DEFAULT_SEED_PORT: NonZeroU16 = NonZeroU16::new(4040).unwrap();
 
 /// The error for a text that is not an address.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("{text:?} is no {what}: {problem}; write {accepted}")]
+#[error("{text:?} is not an {what}: {problem}; write {accepted}")]
 pub struct AddressError {
     /// The text.
     pub text: String,

@@ -19,7 +19,7 @@ use thiserror::Error;
 pub enum ArgsError {
     /// An argument begins like JSON but is not valid JSON.
     #[error(
-        "argument {position} begins like JSON, but {source}; write a text that begins so as JSON \
+        "argument {position} begins like JSON, but {source}; write a text that begins like this as JSON \
              too, such as '\"[::1]:4040\"'"
     )]
     Json {

@@ -7,7 +7,7 @@ use thiserror::Error;
 /// A name that this version does not know, though other nodes may. It is ignored as long as a known
 /// one is left.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("{name:?} is not known here (known are {known})")]
+#[error("{name:?} is unknown (known are {known})")]
 pub struct UnknownName {
     /// The name.
     pub name: String,
@@ -57,6 +57,6 @@ mod tests {
     fn an_unknown_name_is_reported_with_the_known_ones() {
         assert_eq!(Framing::named("json"), Ok(Framing::Json));
         let error = Framing::named("yaml").unwrap_err().to_string();
-        assert_eq!(error, "\"yaml\" is not known here (known are cbor, json, storable)");
+        assert_eq!(error, "\"yaml\" is unknown (known are cbor, json, storable)");
     }
 }

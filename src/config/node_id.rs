@@ -16,7 +16,7 @@ pub enum NodeIdError {
     )]
     Empty,
     /// The character separates node ID and port name, or fields of the greeting.
-    #[error("a node ID cannot hold `#`, `;` or control characters; leave them out")]
+    #[error("a node ID cannot contain `#`, `;` or control characters; leave them out")]
     ForbiddenCharacter,
     /// A percent sign that does not begin an escape.
     #[error(

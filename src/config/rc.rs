@@ -36,7 +36,7 @@ pub enum RcError {
         source: io::Error,
     },
     /// The file is not relaxed JSON. It is never overwritten.
-    #[error("{}: {source}; correct it by hand, it is left as it is", path.display())]
+    #[error("{}: {source}; correct it by hand; the file was not changed", path.display())]
     Syntax {
         /// The rc file.
         path: PathBuf,
@@ -44,7 +44,7 @@ pub enum RcError {
         source: SyntaxError,
     },
     /// The JSON does not have the structure of a configuration. It is never overwritten.
-    #[error("{}: {place} has to be a JSON object {{...}}; correct it by hand, it is left as it is",
+    #[error("{}: {place} has to be a JSON object {{...}}; correct it by hand; the file was not changed",
             path.display())]
     Shape {
         /// The rc file.
@@ -53,7 +53,7 @@ pub enum RcError {
         place: String,
     },
     /// The file is too large to be a configuration.
-    #[error("{}: larger than {} MiB, this is no configuration file", path.display(),
+    #[error("{}: larger than {} MiB, so it is not a configuration file", path.display(),
             MAX_FILE_SIZE >> 20)]
     TooLarge {
         /// The rc file.
@@ -441,7 +441,7 @@ mod tests {
         let error = parsed("{\"a\":1\n\"b\":2}").unwrap_err().to_string();
         assert_eq!(
             error,
-            "rc: line 2, column 1: expected `,` or `}`; correct it by hand, it is left as it is"
+            "rc: line 2, column 1: expected `,` or `}`; correct it by hand; the file was not changed"
         );
     }
 

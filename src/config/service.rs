@@ -7,7 +7,7 @@ use thiserror::Error;
 /// The error for a text or list that does not name a service.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error(
-    "{text} is no service; write \"Module::\", \"Function::name\" or [\"Function::name\", args...]"
+    "{text} is not a service; write \"Module::\", \"Function::name\" or [\"Function::name\", args...]"
 )]
 pub struct ServiceError {
     /// The invalid entry, as JSON.
@@ -116,6 +116,6 @@ mod tests {
             assert!(Service::from_json(&json).is_err(), "{json}");
         }
         let error = Service::from_json(&json!([1])).unwrap_err().to_string();
-        assert!(error.starts_with("[1] is no service; write \"Module::\""), "{error}");
+        assert!(error.starts_with("[1] is not a service; write \"Module::\""), "{error}");
     }
 }

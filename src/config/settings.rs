@@ -108,7 +108,7 @@ pub enum Problem {
     )]
     Cert,
     /// No name in the list is known.
-    #[error("holds no name that is known here; use at least one of {0}")]
+    #[error("has no known name; use at least one of {0}")]
     NothingKnown(String),
     /// TLS is not possible without a certificate.
     #[error("needs a certificate; set one with `aemp setcert FILE`, make one with `aemp gencert`")]
@@ -130,7 +130,7 @@ pub enum CredentialsError {
         profile: String,
     },
     /// The offered methods need a secret or certificate that is not configured.
-    #[error("`auth_offer` of profile {profile:?} is of no use: {offered} needs {needed}")]
+    #[error("`auth_offer` of profile {profile:?} cannot be used: {offered} needs {needed}")]
     Unusable {
         /// The profile.
         profile: String,

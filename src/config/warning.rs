@@ -78,11 +78,11 @@ impl fmt::Display for Warning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::UnknownKey { key, origin, nearest: None } => {
-                write!(f, "{origin}: `{}` is no known key and ignored", key.escape_debug())
+                write!(f, "{origin}: `{}` is not a known key and is ignored", key.escape_debug())
             }
             Self::UnknownKey { key, origin, nearest: Some(nearest) } => write!(
                 f,
-                "{origin}: `{}` is no known key and ignored; did you mean `{nearest}`?",
+                "{origin}: `{}` is not a known key and is ignored; did you mean `{nearest}`?",
                 key.escape_debug()
             ),
             Self::Overridden { key, origin } => write!(
@@ -113,7 +113,7 @@ impl fmt::Display for Warning {
                 "{origin}: `auth_offer`: cleartext is ignored, the secret itself is never sent"
             ),
             Self::MissingParent { origin, parent } => {
-                write!(f, "{origin}: the parent {parent:?} is no profile in the file")
+                write!(f, "{origin}: the parent {parent:?} is not a profile in the file")
             }
             Self::ProfileNamedLikeKey { profile } => write!(
                 f,

@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep, timeout};
 #[non_exhaustive]
 pub enum Obstacle {
     /// No connection to the node's address.
-    #[error("cannot connect to {address}: {reason}; start the node first, or mend the address")]
+    #[error("cannot connect to {address}: {reason}; start the node first, or correct the address")]
     Unreachable {
         /// The address.
         address: String,
@@ -43,7 +43,7 @@ pub enum Obstacle {
     },
     /// The node has ended during the run.
     #[error(
-        "the node at {address} takes no connections any more: it ended, or hangs, after {checks} \
+        "the node at {address} no longer accepts connections: it ended, or hangs, after {checks} \
          checks; these were running: {running}"
     )]
     Gone {
@@ -64,7 +64,7 @@ pub enum Obstacle {
     },
     /// Nobody has dialled.
     #[error(
-        "no node dialled within {waited:?}; has it the seeds that it was given?{}",
+        "no node dialled within {waited:?}; was it started with the given seeds?{}",
         behind(said)
     )]
     NobodyDials {

@@ -65,11 +65,13 @@ const fn breaks(id: &'static str, explanation: &'static str) -> Deviation {
     Deviation { id, position: None, explanation, sometimes: false, breaks_node: true }
 }
 
-const DEAF: &str = "it stays connected, and may be deaf on that connection from then on (§7.3)";
+const DEAF: &str = "it stays connected, but may process nothing more from that connection (§7.3)";
 
-const HALF_DONE: &str = "it dies in the middle of its database, and may send no g_set any more";
+const HALF_DONE: &str =
+    "an error ends its loop over the database, and it may send no g_set any more";
 
-const ITERATION: &str = "when many nodes come and go, it stops in the middle of a database (§7.9)";
+const ITERATION: &str =
+    "when many nodes come and go, its loop over a database may end early (§7.9)";
 
 const NAMELESS_SEED: &str =
     "it waits for monitor_timeout if the greeting of a seed has no node ID (§7.10)";
@@ -79,18 +81,18 @@ const PERL_2_02: &[Deviation] = &[
         "refuse-unlisted",
         "it checks that it knows the method, not that its greeting lists it (§7.4)",
     ),
-    misses("spawn-reason", "it forgets why, and a monitor gets no_such_port (§3.4)"),
-    misses("spawn-name-taken", "it runs the function on the port that exists (§3.4)"),
+    misses("spawn-reason", "it does not keep the reason, and a monitor gets no_such_port (§3.4)"),
+    misses("spawn-name-taken", "it runs the function on the existing port (§3.4)"),
     misses("mesh-nowhere", "a monitor on a node that is not connected does not connect (§7.7)"),
     misses("mesh-dead", "it keeps the first connection until TCP gives up (§4.4)"),
     misses("failover-unchanged", "it reports each key that is in both as changed (§5.1)"),
     misses("g-slave-replaces", "it adds the second database to the first (§5.2)"),
     misses("g-set-replaces", "it adds the second database to the first (§5.2)"),
     may_miss("g-set-no-address", "it sets undef as the address (§5.2)"),
-    misses("tls-only-hmac", "inside TLS it can send tls_sha3_512 only (§1.4)"),
+    misses("tls-only-hmac", "inside TLS it can only send tls_sha3_512 (§1.4)"),
     Deviation { position: Some(Position::Listen), ..may_miss("refuse-http", NAMELESS_SEED) },
     Deviation { position: Some(Position::Listen), ..may_miss("refuse-no-id", NAMELESS_SEED) },
-    misses("g-down-monitors", "it never forgets a subscription (§7.8)"),
+    misses("g-down-monitors", "it never ends a subscription (§7.8)"),
     may_miss("g-set", ITERATION),
     may_miss("g-set-itself", ITERATION),
     may_miss("g-set-own", ITERATION),

@@ -221,11 +221,9 @@ impl Session {
         let packet = self.expect(kind).await?;
         match matches_packet(&wanted, &packet) {
             true => Ok(packet),
-            false => miss(format!(
-                "{} came, and should have been {}",
-                show_packet(&packet),
-                pattern::show(&wanted)
-            )),
+            false => {
+                miss(format!("{} came instead of {}", show_packet(&packet), pattern::show(&wanted)))
+            }
         }
     }
 

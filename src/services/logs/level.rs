@@ -86,7 +86,7 @@ impl fmt::Display for LogLevel {
 /// The error for a text that does not name a level.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{0:?} is no log level; write 1 to 9, or fatal, alert, critical, error, warn, note, info, debug or trace"
+    "{0:?} is not a log level; write 1 to 9, or fatal, alert, critical, error, warn, note, info, debug or trace"
 )]
 pub struct NoLogLevel(pub String);
 

@@ -40,12 +40,12 @@ pub(super) fn figures(metrics: &Metrics) -> Vec<Figure> {
         gauge("aemp_connections", "Nodes that are connected.", connections.up),
         gauge(
             "aemp_connections_opening",
-            "Connections that are being dialled or shake hands.",
+            "Connections that are being dialled or in the handshake.",
             connections.opening,
         ),
         gauge(
             "aemp_strangers",
-            "Connections dialled by others who have not authenticated yet.",
+            "Incoming connections that have not authenticated yet.",
             connections.strangers,
         ),
         counter(
@@ -59,21 +59,21 @@ pub(super) fn figures(metrics: &Metrics) -> Vec<Figure> {
         counter("aemp_received_bytes_total", "Octets received.", traffic.received_octets),
         counter(
             "aemp_dropped_packets_total",
-            "Packets not sent, as their connection was being lost.",
+            "Packets not sent, because their connection was being lost.",
             traffic.dropped_packets,
         ),
         gauge("aemp_waiting_bytes", "Octets that wait to be sent.", metrics.waiting),
         gauge("aemp_ports", "Ports of the node.", metrics.ports),
         gauge(
             "aemp_ports_waiting_bytes",
-            "Octets of messages that wait in ports.",
+            "Octets of messages queued in ports.",
             metrics.ports_waiting,
         ),
         gauge("aemp_monitors", "Monitors set on ports of any node.", metrics.monitors),
         gauge("aemp_queries", "Database queries without an answer yet.", metrics.queries),
         counter(
             "aemp_healed_slaves_total",
-            "Slaves of lost masters that this node has taken on.",
+            "Slaves of lost masters that this node has adopted.",
             metrics.healed,
         ),
     ]

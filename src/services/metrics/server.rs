@@ -69,7 +69,7 @@ pub async fn serve(
         if !address.ip().is_loopback() {
             tracing::warn!(
                 node = %node.id(),
-                "whoever reaches {address} can see metrics and status page: there is no password"
+                "whoever reaches {address} can see the metrics and the status page: there is no password"
             );
         }
         bound.push(address);
