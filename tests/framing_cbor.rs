@@ -46,15 +46,15 @@ fn unusual_items_become_what_perl_can_hold() {
         ("3b8000000000000000", Float(-9_223_372_036_854_775_809.0)),
         ("3bffffffffffffffff", Float(-18_446_744_073_709_551_616.0)),
         // Bignums.
-        ("c24101", Int(1)),
-        ("c240", Int(0)),
-        ("c248ffffffffffffffff", Int(u64::MAX.into())),
-        ("c24a0000ffffffffffffffff", Int(u64::MAX.into())),
-        ("c249010000000000000000", Float(18_446_744_073_709_551_616.0)),
-        ("c34101", Int(-2)),
-        ("c3487fffffffffffffff", Int(i64::MIN.into())),
-        ("c348ffffffffffffffff", Float(-18_446_744_073_709_551_616.0)),
-        ("c349010000000000000000", Float(-18_446_744_073_709_551_617.0)),
+        ("c24101", text("1")),
+        ("c240", text("0")),
+        ("c248ffffffffffffffff", text("18446744073709551615")),
+        ("c24a0000ffffffffffffffff", text("18446744073709551615")),
+        ("c249010000000000000000", text("18446744073709551616")),
+        ("c34101", text("-2")),
+        ("c3487fffffffffffffff", text("-9223372036854775808")),
+        ("c348ffffffffffffffff", text("-18446744073709551616")),
+        ("c349010000000000000000", text("-18446744073709551617")),
         ("c26131", text("1")),
         // Indefinite lengths.
         ("5f4161420162ff", Tree::Str(b"a\x01b".to_vec())),
@@ -80,14 +80,15 @@ fn unusual_items_become_what_perl_can_hold() {
         ("c6c6f5", Bool(true)),
         ("c11a514b67b0", Int(1_363_896_240)),
         ("d81843820102", Tree::Str("\u{82}\u{1}\u{2}".into())),
-        ("c48221196ab3", array([Int(-2), Int(27315)])),
+        ("c48221196ab3", text("273.15")),
+        ("c48221f6", array([Int(-2), Undef])),
         ("d9565201", Int(1)),
         ("d9565281f6", array([Undef])),
         // Perl objects.
         ("d81a8263466f6f01", Int(1)),
         ("d81a8363466f6f0102", array([Int(1), Int(2)])),
         ("d81a8163466f6f", array([])),
-        ("d81a9f63466f6f01ff", array([Int(1)])),
+        ("d81a9f63466f6f01ff", Int(1)),
         ("d81a8263466f6fa1416101", hash([("a", Int(1))])),
         ("d81a8263466f6fd81a824142820102", array([Int(1), Int(2)])),
         ("d81a01", Int(1)),
@@ -160,8 +161,8 @@ fn shared_values_are_repeated() {
     }
     // The packet contains itself.
     assert!(decode(Framing::Cbor, &unhex("d81c824170d81d00")).is_err());
-    // The class of an object is not sent on, so it cannot be referred to.
-    assert!(decode_items(2, "d81a82d81c414101d81d00").is_err());
+    // The class of an object.
+    assert_eq!(decode_items(2, "d81a82d81c414101d81d00"), Ok(vec![Tree::Int(1), text("A")]));
 }
 
 #[test]

@@ -103,6 +103,7 @@ impl Neutral {
             Token::UInt(number) => Neutral::Int(number.into()),
             Token::NInt(number) => Neutral::Int(number.into()),
             Token::Float(number) => Neutral::Float(number),
+            Token::Exact(number) => Neutral::Str(number.to_string().into()),
             Token::Str(string) => Neutral::Str(string.to_owned()),
             Token::Array(len) => {
                 Neutral::Array((0..len).map(|_| Neutral::from_packed(reader)).collect())

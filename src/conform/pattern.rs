@@ -115,6 +115,7 @@ pub(crate) fn to_json(value: &Value) -> Json {
         Value::Str(text) => text.to_text_lossy().into(),
         Value::Array(items) => items.iter().map(to_json).collect(),
         Value::Hash(hash) => Json::Object(to_object(hash)),
+        Value::Tagged(_) => to_json(&value.without_tags()),
     }
 }
 

@@ -224,6 +224,7 @@ pub(super) fn scalar(reader: &mut Reader<'_>) -> Option<Str> {
         Token::UInt(number) => Str::from(number.to_string()),
         Token::NInt(number) => Str::from(number.to_string()),
         Token::Float(number) => Str::from(crate::value::Number::Float(number).to_string()),
+        Token::Exact(number) => Str::from(number.to_string()),
         Token::Undef => Str::default(),
         Token::Bool(_) | Token::Array(_) | Token::Hash(_) => return None,
     })

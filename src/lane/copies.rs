@@ -7,7 +7,7 @@ use crate::wire::framing::{self, EncodeError, Framing};
 #[derive(Debug)]
 pub(crate) struct Copies<'a> {
     packet: Elements<'a>,
-    encoded: [Option<Result<Vec<u8>, EncodeError>>; Framing::ALL.len()],
+    encoded: [Option<Result<Vec<u8>, EncodeError>>; Framing::ALL.len() + 1],
 }
 
 impl<'a> Copies<'a> {
@@ -25,15 +25,16 @@ impl<'a> Copies<'a> {
     /// # Errors
     /// As [`framing::encode`].
     #[inline]
-    pub(crate) fn in_framing(&mut self, framing: Framing) -> Result<&[u8], EncodeError> {
+    pub(crate) fn in_framing(&mut self, framing: Option<Framing>) -> Result<&[u8], EncodeError> {
         let copy = match framing {
-            Framing::Cbor => &mut self.encoded[0],
-            Framing::Json => &mut self.encoded[1],
-            Framing::Storable => &mut self.encoded[2],
+            Some(Framing::Cbor) => &mut self.encoded[0],
+            Some(Framing::Json) => &mut self.encoded[1],
+            Some(Framing::Storable) => &mut self.encoded[2],
+            None => &mut self.encoded[3],
         };
         let encoded = copy.get_or_insert_with(|| {
             let mut octets = Vec::new();
-            framing::encode(framing, self.packet, &mut octets).map(|()| octets)
+            framing::encode_as(framing, self.packet, &mut octets).map(|()| octets)
         });
         match encoded {
             Ok(octets) => Ok(octets),

@@ -9,6 +9,7 @@ mod copies;
 use self::chunks::Chunks;
 use crate::mutation::{self, Mutation};
 use crate::value::packed::{Elements, Reader};
+use crate::value::tag::is_cbor;
 use crate::wire::framing::{self, EncodeError, Framing};
 
 pub use self::chunks::Chunk;
@@ -61,11 +62,13 @@ enum State {
 pub struct Lane {
     state: State,
     limits: LaneLimits,
-    /// Packets in the framing of the connection, or in [`QUEUE_FRAMING`] while there is none.
+    /// Packets in the framing of the connection, or in packed form while there is none.
     chunks: Chunks,
     /// Octets that were taken to be written; one chunk at a time.
     in_hand: Option<usize>,
     generation: u64,
+    /// What is queued in packed form can go out as CBOR as it is.
+    queue_is_cbor: bool,
     /// More than the soft limit waited, and half of that still does.
     congested: bool,
     /// That much waits was told already; it is told again only after the lane has been empty.
@@ -93,6 +96,7 @@ impl Lane {
             chunks: Chunks::new(chunk_size(limits)),
             in_hand: None,
             generation: 0,
+            queue_is_cbor: true,
             congested: false,
             congestion_told: false,
             sent: Counters { packets: 0, octets: 0, dropped: 0 },
@@ -106,12 +110,12 @@ impl Lane {
     #[inline]
     pub fn append(&mut self, packet: Elements<'_>) -> Result<Appended, EncodeError> {
         self.append_with(packet.octets().len(), |framing, out| {
-            framing::encode(framing, packet, out)
+            framing::encode_as(framing, packet, out)
         })
     }
 
     /// As [`Lane::append`], of a packet of about `expected` octets that `put` appends in the framing
-    /// that it is told.
+    /// that it is told, or in packed form where none is known yet.
     ///
     /// # Errors
     /// Where `put` does.
@@ -119,7 +123,7 @@ impl Lane {
     pub fn append_with(
         &mut self,
         expected: usize,
-        put: impl FnOnce(Framing, &mut Vec<u8>) -> Result<(), EncodeError>,
+        put: impl FnOnce(Option<Framing>, &mut Vec<u8>) -> Result<(), EncodeError>,
     ) -> Result<Appended, EncodeError> {
         let waiting = self.waiting();
         let (framing, appended) = match self.state {
@@ -138,13 +142,20 @@ impl Lane {
                 self.sent.dropped += 1;
                 return Ok(Appended::Overflow);
             }
-            State::Idle => (QUEUE_FRAMING, Appended::WantConnection),
-            State::Queueing => (QUEUE_FRAMING, Appended::Waits),
-            State::Up(framing) if waiting == 0 => (framing, Appended::WakeWriter),
-            State::Up(framing) => (framing, Appended::Waits),
+            State::Idle => (None, Appended::WantConnection),
+            State::Queueing => (None, Appended::Waits),
+            State::Up(framing) if waiting == 0 => (Some(framing), Appended::WakeWriter),
+            State::Up(framing) => (Some(framing), Appended::Waits),
         };
-        let appended_octets =
-            self.chunks.append(expected + MOST_FRAMING, |out| put(framing, out))?;
+        let queue_is_cbor = &mut self.queue_is_cbor;
+        let appended_octets = self.chunks.append(expected + MOST_FRAMING, |out| {
+            let start = out.len();
+            put(framing, out)?;
+            if framing.is_none() {
+                *queue_is_cbor &= is_cbor(out.get(start..).unwrap_or_default());
+            }
+            Ok::<(), EncodeError>(())
+        })?;
         if matches!(self.state, State::Idle) {
             self.state = State::Queueing;
         }
@@ -164,10 +175,11 @@ impl Lane {
         self.generation += 1;
         match self.state {
             State::Down => return (self.generation, false, errors),
-            State::Queueing if framing == QUEUE_FRAMING => {}
+            State::Queueing if framing == Framing::Cbor && self.queue_is_cbor => {}
             State::Queueing => errors = self.translate_queue(framing),
             State::Idle | State::Up(_) => self.chunks.clear(),
         }
+        self.queue_is_cbor = true;
         self.state = State::Up(framing);
         (self.generation, self.chunks.len() > 0, errors)
     }
@@ -279,9 +291,6 @@ const CHUNK: usize = 512 << 10;
 const fn chunk_size(limits: LaneLimits) -> usize {
     if limits.soft < CHUNK { limits.soft } else { CHUNK }
 }
-
-/// While no framing is agreed on, packets are kept in the framing that needs no translation.
-const QUEUE_FRAMING: Framing = Framing::Cbor;
 
 /// Encodes a packet, which gives so many octets.
 #[inline]

@@ -2,9 +2,9 @@
 
 use super::error::{DecodeError, EncodeError};
 use super::nesting::{MAX_NESTING, Room};
-use super::packed::{self, Reader, Token};
+use super::packed::{self, Item, Reader, Token};
 use super::string::{Str, StrRef};
-use super::{Hash, Integer, Number};
+use super::{Exact, Hash, Integer, Number, Tagged, tag};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::borrow::Cow;
@@ -30,6 +30,8 @@ pub enum Value {
     Array(Vec<Value>),
     /// A hash.
     Hash(Hash),
+    /// A value with a tag: big numbers, dates, objects. The methods below see through it.
+    Tagged(Box<Tagged<Value>>),
 }
 
 /// Memory is set aside for so many values at most before they are there.
@@ -102,6 +104,11 @@ impl Value {
                     value.put_within(out, room)?;
                 }
             }
+            Value::Tagged(tagged) => {
+                let room = room.deeper()?;
+                packed::put_tag(out, tagged.tag);
+                tagged.value.put_within(out, room)?;
+            }
         }
         Ok(())
     }
@@ -114,24 +121,31 @@ impl Value {
     pub fn from_packed(reader: &mut Reader<'_>) -> Result<Value, DecodeError> {
         let mut open: Vec<Open> = Vec::new();
         loop {
-            let mut value = match reader.token()? {
-                Token::Undef => Value::Undef,
-                Token::Bool(b) => Value::Bool(b),
-                Token::UInt(n) => Value::Int(n.into()),
-                Token::NInt(n) => Value::Int(n.into()),
-                Token::Float(x) => Value::Float(x),
-                Token::Str(string) => Value::Str(string.to_owned()),
-                Token::Array(0) => Value::Array(Vec::new()),
-                Token::Hash(0) => Value::Hash(Hash::new()),
+            let item = reader.item()?;
+            let mut value = match item {
+                Item::Token(Token::Undef) => Value::Undef,
+                Item::Token(Token::Bool(b)) => Value::Bool(b),
+                Item::Token(Token::UInt(n)) => Value::Int(n.into()),
+                Item::Token(Token::NInt(n)) => Value::Int(n.into()),
+                Item::Token(Token::Float(x)) => Value::Float(x),
+                Item::Token(Token::Str(string)) => Value::Str(string.to_owned()),
+                // An item is no exact number: that is a tag and its value.
+                Item::Token(Token::Exact(number)) => Value::from(number.to_string()),
+                Item::Token(Token::Array(0)) => Value::Array(Vec::new()),
+                Item::Token(Token::Hash(0)) => Value::Hash(Hash::new()),
                 _ if open.len() >= MAX_NESTING => return Err(DecodeError::too_deep()),
-                Token::Array(len) => {
+                Item::Tag(tag) => {
+                    open.push(Open::Tag(tag));
+                    continue;
+                }
+                Item::Token(Token::Array(len)) => {
                     open.push(Open::Array {
                         items: Vec::with_capacity(len.min(BELIEVED)),
                         left: len,
                     });
                     continue;
                 }
-                Token::Hash(len) => {
+                Item::Token(Token::Hash(len)) => {
                     open.push(Open::Hash { hash: Hash::new(), left: len, key: read_key(reader)? });
                     continue;
                 }
@@ -139,6 +153,7 @@ impl Value {
             loop {
                 match open.pop() {
                     None => return Ok(value),
+                    Some(Open::Tag(tag)) => value = Value::tagged(tag, value),
                     Some(Open::Array { mut items, left }) => {
                         items.push(value);
                         if left > 1 {
@@ -163,14 +178,59 @@ impl Value {
         }
     }
 
+    /// `value` with a tag.
+    pub fn tagged(tag: u64, value: impl Into<Value>) -> Value {
+        Value::Tagged(Box::new(Tagged { tag, value: value.into() }))
+    }
+
+    /// The value inside of all tags. Of an object that was frozen to one value, that value; if it was
+    /// frozen to several, the array of its class and these.
+    pub fn untagged(&self) -> &Value {
+        let mut value = self;
+        while let Value::Tagged(tagged) = value {
+            value = match &tagged.value {
+                Value::Array(items) if tag::has_class(tagged.tag) && items.len() == 2 => {
+                    items.get(1).unwrap_or(&tagged.value)
+                }
+                value => value,
+            };
+        }
+        value
+    }
+
+    /// The value for those who have no tags: a number that tags make exact is the string of its digits,
+    /// anything else is [`Value::untagged`].
+    pub fn without_tags(&self) -> Cow<'_, Value> {
+        match self.exact_text() {
+            Some(digits) => Cow::Owned(digits.into()),
+            None => Cow::Borrowed(self.untagged()),
+        }
+    }
+
+    /// The number that tags make exact, if this is one.
+    fn with_exact<T>(&self, with: impl FnOnce(Exact<'_>) -> T) -> Option<T> {
+        if !matches!(self, Value::Tagged(_)) {
+            return None;
+        }
+        match Reader::new(&self.to_packed().ok()?).token().ok()? {
+            Token::Exact(number) => Some(with(number)),
+            _ => None,
+        }
+    }
+
+    /// All digits of a number that tags make exact.
+    pub(super) fn exact_text(&self) -> Option<String> {
+        self.with_exact(|number| number.to_string())
+    }
+
     /// Whether this is undef.
     pub fn is_undef(&self) -> bool {
-        matches!(self, Value::Undef)
+        matches!(self.untagged(), Value::Undef)
     }
 
     /// The string, if it is one; see [`Value::to_str`] for all that Perl takes as one.
     pub fn as_str(&self) -> Option<StrRef<'_>> {
-        match self {
+        match self.untagged() {
             Value::Str(string) => Some(string.as_ref()),
             _ => None,
         }
@@ -178,7 +238,7 @@ impl Value {
 
     /// The items, if this is an array.
     pub fn as_array(&self) -> Option<&[Value]> {
-        match self {
+        match self.untagged() {
             Value::Array(items) => Some(items),
             _ => None,
         }
@@ -186,7 +246,7 @@ impl Value {
 
     /// The pairs, if this is a hash.
     pub fn as_hash(&self) -> Option<&Hash> {
-        match self {
+        match self.untagged() {
             Value::Hash(hash) => Some(hash),
             _ => None,
         }
@@ -204,6 +264,13 @@ impl Value {
             Value::Int(n) => Some(Number::Int(*n)),
             Value::Float(x) => Some(Number::Float(*x)),
             Value::Str(string) => Number::parse(string.as_ref()),
+            Value::Tagged(_) => {
+                let number = |exact: Exact<'_>| {
+                    let whole = exact.to_i128().and_then(|n| Integer::try_from(n).ok());
+                    whole.map_or_else(|| Number::Float(exact.to_f64()), Number::Int)
+                };
+                self.with_exact(number).or_else(|| self.untagged().to_number())
+            }
             _ => None,
         }
     }
@@ -220,6 +287,10 @@ impl Value {
             Value::Bool(_) | Value::Int(_) | Value::Float(_) => {
                 Cow::Owned(self.to_number()?.to_string().into())
             }
+            Value::Tagged(_) => match self.exact_text() {
+                Some(text) => Cow::Owned(text.into()),
+                None => self.untagged().to_str()?,
+            },
             _ => return None,
         })
     }
@@ -233,14 +304,18 @@ impl Value {
             Value::Float(x) => *x != 0.0,
             Value::Str(string) => !matches!(string.as_ref().data(), b"" | b"0"),
             Value::Array(_) | Value::Hash(_) => true,
+            Value::Tagged(_) => match self.to_number() {
+                Some(number) => number.to_f64() != 0.0,
+                None => self.untagged().is_true(),
+            },
         }
     }
 
     /// Deep equality as Perl's `eq` sees it: numbers compare as strings, so that `2`, `2.0` and
     /// `"2"` are equal, and so are `0.1 + 0.2` and `0.3` (docs/protocol.md §5.2).
     ///
-    /// Undef equals only undef, booleans only booleans (Perl has them as objects), and the order
-    /// of a hash does not matter.
+    /// Undef equals only undef, booleans only booleans (Perl has them as objects), tags count, and
+    /// the order of a hash does not matter.
     pub fn perl_eq(&self, other: &Value) -> bool {
         match (self, other) {
             (Value::Undef, Value::Undef) => true,
@@ -255,6 +330,8 @@ impl Value {
             }
             (Value::Int(a), Value::Int(b)) => a == b,
             (Value::Str(a), Value::Str(b)) => a == b,
+            (Value::Tagged(a), Value::Tagged(b)) => a.tag == b.tag && a.value.perl_eq(&b.value),
+            (Value::Tagged(_), _) | (_, Value::Tagged(_)) => false,
             _ => match (self.to_str(), other.to_str()) {
                 (Some(a), Some(b)) => a == b,
                 _ => false,
@@ -263,8 +340,9 @@ impl Value {
     }
 }
 
-/// An array or hash that is being read.
+/// A tag, array or hash that is being read.
 enum Open {
+    Tag(u64),
     Array { items: Vec<Value>, left: usize },
     Hash { hash: Hash, left: usize, key: Str },
 }

@@ -3,9 +3,9 @@
 use super::de_access::{Fields, Items};
 use super::de_value::{ValueDeserializer, forward_scalars};
 use super::error::DecodeError;
-use super::handover;
 use super::nesting::Room;
 use super::packed::{Elements, Reader};
+use super::serde_tokens;
 use serde::Deserializer;
 use serde::de::{Deserialize, Visitor};
 
@@ -55,6 +55,9 @@ pub fn from_elements<'de, T: Deserialize<'de>>(elements: Elements<'de>) -> Resul
 ///   from a boolean. What does not fit into the type is an error.
 /// - A string is also taken from a number, as Perl writes it, and from a boolean (`1`, `0`).
 ///   Octets become the characters with the same code points. `&str` needs text or ASCII.
+/// - Tags are passed over. A number that its tag makes exact (a big integer, a decimal fraction, a
+///   ratio) is taken as any number; as a string it has all its digits. Of an object the class is
+///   passed over. [`Tagged`](super::Tagged) and [`Value`](super::Value) show tags.
 /// - A bool is also taken from 1, 0, `"1"`, `"0"`, `""` and undef.
 /// - Octets (`&[u8]`, `Vec<u8>`, arrays of `u8`) are also taken from text with code points below
 ///   256, and from numbers.
@@ -171,10 +174,10 @@ impl<'de> Deserializer<'de> for MessageDeserializer<'de> {
         visitor: V,
     ) -> Result<V::Value, DecodeError> {
         match name {
-            handover::STR | handover::INTEGER => {
+            serde_tokens::STR | serde_tokens::INTEGER | serde_tokens::TAGGED => {
                 self.first(|value| value.deserialize_newtype_struct(name, visitor))
             }
-            handover::VALUE => self.items(0, visitor),
+            serde_tokens::VALUE => self.items(0, visitor),
             _ => {
                 self.room = self.room.wrapped()?;
                 visitor.visit_newtype_struct(self)

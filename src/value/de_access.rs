@@ -6,6 +6,7 @@ use super::error::DecodeError;
 use super::nesting::Room;
 use super::packed::{Reader, Token};
 use super::string::StrRef;
+use serde::de::value::U64Deserializer;
 use serde::de::{DeserializeSeed, EnumAccess, MapAccess, SeqAccess, VariantAccess, Visitor};
 use serde::{Deserializer, forward_to_deserialize_any};
 
@@ -308,6 +309,26 @@ impl<'de> VariantAccess<'de> for OnlyPair<'_, 'de> {
         visitor: V,
     ) -> Result<V::Value, DecodeError> {
         self.value(|value| value.deserialize_map(visitor))
+    }
+}
+
+/// A tag, then the value that it belongs to.
+pub(super) struct TagAndValue<'a, 'de> {
+    pub(super) tag: Option<u64>,
+    pub(super) value: Option<ValueDeserializer<'a, 'de>>,
+}
+
+impl<'de> SeqAccess<'de> for TagAndValue<'_, 'de> {
+    type Error = DecodeError;
+
+    fn next_element_seed<T>(&mut self, seed: T) -> Result<Option<T::Value>, DecodeError>
+    where
+        T: DeserializeSeed<'de>,
+    {
+        if let Some(tag) = self.tag.take() {
+            return seed.deserialize(U64Deserializer::new(tag)).map(Some);
+        }
+        self.value.take().map(|value| seed.deserialize(value)).transpose()
     }
 }
 

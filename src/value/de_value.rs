@@ -1,13 +1,13 @@
 //! The deserializer of single values, with Perl's coercions.
 
-use super::Number;
-use super::de_access::{Fields, Items, OnlyPair, Pairs, visit_octets};
+use super::de_access::{Fields, Items, OnlyPair, Pairs, TagAndValue, visit_octets};
 use super::error::DecodeError;
-use super::handover::{self, HandOver};
 use super::nesting::Room;
 use super::number::{digits, integral, numeric_text};
-use super::packed::{Reader, Token};
+use super::packed::{Item, Reader, Token};
+use super::serde_tokens::{self, Given};
 use super::string::{StrKind, StrRef, is_ascii};
+use super::{Exact, Integer, Number};
 use serde::Deserializer;
 use serde::de::Visitor;
 
@@ -38,6 +38,7 @@ fn to_integer(found: Token<'_>, wanted: &str) -> Result<i128, DecodeError> {
         Token::NInt(n) => Some(n.into()),
         Token::Bool(b) => Some(b.into()),
         Token::Float(x) => integral(x),
+        Token::Exact(number) => number.to_i128(),
         Token::Str(string) => match digits(string.data()) {
             Some(n) => Some(n.into()),
             None => numeric_text(string).and_then(|text| {
@@ -58,6 +59,7 @@ fn to_float(found: Token<'_>, wanted: &str) -> Result<f64, DecodeError> {
         Token::UInt(n) => Some(n as f64),
         Token::NInt(n) => Some(n as f64),
         Token::Bool(b) => Some(b.into()),
+        Token::Exact(number) => Some(number.to_f64()),
         Token::Str(string) => Number::parse(string).map(Number::to_f64),
         Token::Undef | Token::Array(_) | Token::Hash(_) => None,
     };
@@ -72,6 +74,9 @@ fn to_bool(found: Token<'_>) -> Result<bool, DecodeError> {
         Token::Float(x) if x == 0.0 || x == 1.0 => Ok(x == 1.0),
         Token::Str(string) if matches!(string.data(), b"" | b"0") => Ok(false),
         Token::Str(string) if string.data() == b"1" => Ok(true),
+        Token::Exact(number) if matches!(number.to_i128(), Some(0 | 1)) => {
+            Ok(number.to_i128() == Some(1))
+        }
         _ => Err(DecodeError::wanted("bool", found)),
     }
 }
@@ -84,6 +89,7 @@ fn written(found: Token<'_>, wanted: &str) -> Result<String, DecodeError> {
         Token::NInt(n) => Ok(n.to_string()),
         Token::Bool(b) => Ok(u8::from(b).to_string()),
         Token::Float(x) => Ok(Number::Float(x).to_string()),
+        Token::Exact(number) => Ok(number.to_string()),
         _ => Err(DecodeError::wanted(wanted, found)),
     }
 }
@@ -111,6 +117,19 @@ fn visit_other_text<'de, V: Visitor<'de>>(
     match string.to_text() {
         Ok(text) => visitor.visit_string(text.into_owned()),
         Err(_) => Err(DecodeError::not_text(string)),
+    }
+}
+
+/// A number for a visitor that takes anything: with all its digits, as a string if need be.
+#[cold]
+fn visit_exact<'de, V: Visitor<'de>>(
+    number: Exact<'_>,
+    visitor: V,
+) -> Result<V::Value, DecodeError> {
+    match number.to_i128().and_then(|n| Integer::try_from(n).ok()).map(Integer::split) {
+        Some(Ok(negative)) => visitor.visit_i64(negative),
+        Some(Err(other)) => visitor.visit_u64(other),
+        None => visitor.visit_string(number.to_string()),
     }
 }
 
@@ -199,7 +218,18 @@ impl<'de> Deserializer<'de> for ValueDeserializer<'_, 'de> {
         deserialize_u16 visit_u16 u16
         deserialize_u32 visit_u32 u32
         deserialize_u64 visit_u64 u64
-        deserialize_u128 visit_u128 u128
+    }
+
+    fn deserialize_u128<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
+        let found = self.reader.token()?;
+        if let Token::Exact(number) = found
+            && let Some(n) = number.to_u128()
+        {
+            return visitor.visit_u128(n);
+        }
+        let n = to_integer(found, "u128")?;
+        let n = u128::try_from(n).map_err(|_| DecodeError::out_of_range("u128", n))?;
+        visitor.visit_u128(n)
     }
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
@@ -209,6 +239,7 @@ impl<'de> Deserializer<'de> for ValueDeserializer<'_, 'de> {
             Token::UInt(n) => visitor.visit_u64(n),
             Token::NInt(n) => visitor.visit_i64(n),
             Token::Float(x) => visitor.visit_f64(x),
+            Token::Exact(number) => visit_exact(number, visitor),
             Token::Str(string) => visit_text(string, visitor),
             Token::Array(len) => self.items(len, 0, visitor),
             Token::Hash(len) => self.pairs(len, visitor),
@@ -293,17 +324,26 @@ impl<'de> Deserializer<'de> for ValueDeserializer<'_, 'de> {
         visitor: V,
     ) -> Result<V::Value, DecodeError> {
         match name {
-            handover::STR => {
+            serde_tokens::STR => {
                 if let Some(string) = self.reader.take_str() {
-                    return visitor.visit_enum(HandOver::string(string));
+                    return visitor.visit_enum(Given::string(string));
                 }
                 match self.reader.token()? {
-                    Token::Str(string) => visitor.visit_enum(HandOver::string(string)),
+                    Token::Str(string) => visitor.visit_enum(Given::string(string)),
                     other => visitor.visit_string(written(other, "string")?),
                 }
             }
-            handover::VALUE => visitor.visit_enum(HandOver::value(self.reader.skip()?)),
-            handover::INTEGER => visitor.visit_i128(to_integer(self.reader.token()?, "integer")?),
+            serde_tokens::VALUE => visitor.visit_enum(Given::value(self.reader.skip()?)),
+            serde_tokens::TAGGED => match self.reader.item()? {
+                Item::Tag(tag) => {
+                    let value = ValueDeserializer { room: self.room.deeper()?, ..self };
+                    visitor.visit_seq(TagAndValue { tag: Some(tag), value: Some(value) })
+                }
+                Item::Token(token) => Err(DecodeError::wanted("a tagged value", token)),
+            },
+            serde_tokens::INTEGER => {
+                visitor.visit_i128(to_integer(self.reader.token()?, "integer")?)
+            }
             _ => visitor
                 .visit_newtype_struct(ValueDeserializer { room: self.room.wrapped()?, ..self }),
         }

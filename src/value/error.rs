@@ -12,12 +12,9 @@ use thiserror::Error;
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum EncodeError {
-    /// Arrays and hashes inside each other, deeper than [`MAX_NESTING`].
+    /// Arrays, hashes and tags inside each other, deeper than [`MAX_NESTING`].
     #[error("nested deeper than {MAX_NESTING} levels, which Perl nodes refuse")]
     TooDeep,
-    /// An integer beyond -2^63..2^64-1.
-    #[error("{0} does not fit into 64 bits; send it as a string or a float")]
-    IntegerRange(Box<str>),
     /// A map key that is no string and does not become one.
     #[error("{0} cannot be a hash key; use a string, an integer, a bool or a unit variant")]
     Key(&'static str),
@@ -96,7 +93,7 @@ pub enum DecodeErrorKind {
     /// A hash without a key that the struct needs.
     #[error("key \"{0}\" is missing")]
     MissingKey(&'static str),
-    /// Arrays and hashes inside each other, deeper than [`MAX_NESTING`].
+    /// Arrays, hashes and tags inside each other, deeper than [`MAX_NESTING`].
     #[error("nested deeper than {MAX_NESTING} levels")]
     TooDeep,
     /// Octets that are not in packed form.

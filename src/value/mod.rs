@@ -52,7 +52,6 @@ mod de_access;
 mod de_value;
 mod elements;
 mod error;
-mod handover;
 mod hash;
 mod id;
 mod nesting;
@@ -61,8 +60,11 @@ pub mod packed;
 mod ser;
 mod ser_string;
 mod serde_impls;
+mod serde_tokens;
 mod show;
 mod string;
+pub(crate) mod tag;
+mod tagged;
 #[cfg(test)]
 mod tests;
 
@@ -78,3 +80,5 @@ pub use packed::Elements;
 pub use ser::{put_value, put_value_within, to_elements};
 pub use string::{CodePoints, Str, StrKind, StrRef};
 pub(crate) use string::{is_ascii, same};
+pub use tag::Exact;
+pub use tagged::Tagged;

@@ -2,9 +2,9 @@
 
 use super::error::{DecodeError, EncodeError};
 
-/// How many arrays and hashes may stand inside each other, the packet itself included.
+/// How many arrays, hashes and tags may stand inside each other, the packet itself included.
 ///
-/// Perl's decoders refuse more (docs/protocol.md §2).
+/// Perl's decoders refuse more arrays and hashes (docs/protocol.md §2).
 pub const MAX_NESTING: usize = 512;
 
 /// How many levels are left on the way down.
@@ -30,7 +30,12 @@ impl Room {
         Room { levels: MAX_NESTING.saturating_sub(around) as u16, ..Room::VALUE }
     }
 
-    /// Inside of an array or hash.
+    /// How many levels are left.
+    pub(super) fn levels(self) -> usize {
+        usize::from(self.levels)
+    }
+
+    /// Inside of an array, a hash or a tag.
     #[inline]
     pub(super) fn deeper(self) -> Result<Room, TooDeep> {
         Ok(Room { levels: self.levels.checked_sub(1).ok_or(TooDeep)?, ..self })

@@ -1,6 +1,7 @@
 //! Perl's numbers: integers of 64 bits with or without sign, floats, and how both become strings.
 
 use super::string::StrRef;
+use super::{packed, tag};
 use std::fmt::{self, Write as _};
 use std::num::TryFromIntError;
 
@@ -196,6 +197,30 @@ impl fmt::Display for Number {
             Number::Float(x) => write_float(f, x),
         }
     }
+}
+
+/// Appends an integer: as a big integer (tag 2 or 3) where it is beyond 64 bits.
+pub(super) fn put_i128(out: &mut Vec<u8>, n: i128) {
+    match Integer::try_from(n) {
+        Ok(n) => n.put(out),
+        Err(_) if n < 0 => put_big(out, tag::NEGATIVE_BIGNUM, !n as u128),
+        Err(_) => put_big(out, tag::BIGNUM, n as u128),
+    }
+}
+
+/// As [`put_i128`].
+pub(super) fn put_u128(out: &mut Vec<u8>, n: u128) {
+    match Integer::try_from(n) {
+        Ok(n) => n.put(out),
+        Err(_) => put_big(out, tag::BIGNUM, n),
+    }
+}
+
+fn put_big(out: &mut Vec<u8>, tag: u64, magnitude: u128) {
+    let octets = magnitude.to_be_bytes();
+    let zeros = octets.iter().take_while(|&&octet| octet == 0).count();
+    packed::put_tag(out, tag);
+    packed::put_octets(out, octets.get(zeros..).unwrap_or_default());
 }
 
 /// The characters of a string that may be a number, without the white space around them.

@@ -2,11 +2,16 @@
 //!
 //! It is a subset of CBOR that needs no context to read: integers from -2^63 to 2^64-1, byte
 //! strings, text strings (generalized UTF-8), arrays and maps of definite length, false, true,
-//! null, single and double floats. Map keys are strings. No tags, no indefinite lengths. Lengths
-//! need not be in their shortest form. Each framing is translated to and from it, so that there is
-//! one serializer, one deserializer and one kind of message.
+//! null, undefined, single and double floats, and tags. Map keys are strings without tags. There
+//! are no indefinite lengths and no tags that refer to other values (25, 256, 28, 29). Lengths need
+//! not be in their shortest form. Each framing is translated to and from it, so that there is one
+//! serializer, one deserializer and one kind of message.
+//!
+//! [`Reader::token`] sees through tags to the data, for everybody who wants values;
+//! [`Reader::item`] shows them, for those who pass values on. See [`super::tag`] for their meaning.
 
 use super::string::{StrKind, StrRef};
+use super::tag::{self, Exact};
 use thiserror::Error;
 
 /// Octets that are not in packed form.
@@ -30,6 +35,8 @@ pub enum Token<'a> {
     NInt(i64),
     /// A number with a fraction or exponent.
     Float(f64),
+    /// A number that its tag makes exact: a big integer, a decimal or binary fraction, a ratio.
+    Exact(Exact<'a>),
     /// A string.
     Str(StrRef<'a>),
     /// An array: so many values follow.
@@ -38,15 +45,27 @@ pub enum Token<'a> {
     Hash(usize),
 }
 
+/// What stands at one place of the packed form, tags included.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Item<'a> {
+    /// A tag: the value that it belongs to follows.
+    Tag(u64),
+    /// Anything else. Never [`Token::Exact`], which is a tag and what follows.
+    Token(Token<'a>),
+}
+
 const UINT: u8 = 0 << 5;
 const NINT: u8 = 1 << 5;
 const BYTES: u8 = 2 << 5;
 const TEXT: u8 = 3 << 5;
 const ARRAY: u8 = 4 << 5;
 const MAP: u8 = 5 << 5;
+const TAG: u8 = 6 << 5;
 const FALSE: u8 = 0xf4;
 const TRUE: u8 = 0xf5;
 const NULL: u8 = 0xf6;
+/// CBOR's `undefined`, which Perl's encoder writes for `Types::Serialiser::error`. It reads as undef.
+pub(crate) const UNDEFINED: u8 = 0xf7;
 const SINGLE: u8 = 0xfa;
 const DOUBLE: u8 = 0xfb;
 
@@ -75,6 +94,17 @@ fn head(out: &mut Vec<u8>, major: u8, argument: u64) {
 #[inline]
 pub fn put_undef(out: &mut Vec<u8>) {
     out.push(NULL);
+}
+
+/// Appends CBOR's `undefined`.
+pub(crate) fn put_undefined(out: &mut Vec<u8>) {
+    out.push(UNDEFINED);
+}
+
+/// Appends a tag; the value that it belongs to is appended next.
+#[inline]
+pub fn put_tag(out: &mut Vec<u8>, tag: u64) {
+    head(out, TAG, tag);
 }
 
 /// Appends a boolean.
@@ -131,6 +161,15 @@ pub fn put_str(out: &mut Vec<u8>, string: StrRef<'_>) {
     };
     head(out, major, string.data().len() as u64);
     out.extend_from_slice(string.data());
+}
+
+/// Begins a string of `len` octets of this kind, which are appended next.
+pub(crate) fn begin_str(out: &mut Vec<u8>, kind: StrKind, len: usize) {
+    let major = match kind {
+        StrKind::Octets => BYTES,
+        StrKind::Text => TEXT,
+    };
+    head(out, major, len as u64);
 }
 
 /// Appends a string that is made of parts, of which only the first may be other than ASCII.
@@ -278,15 +317,60 @@ impl<'a> Reader<'a> {
         Ok(argument as usize)
     }
 
-    /// The next token.
+    /// The next token; tags before it are passed over.
+    ///
+    /// A number that its tags make exact is one token. Of an object (tag 26 and what Storable
+    /// blesses) the class is passed over, so that it reads as what it was frozen to: the one value,
+    /// or an array of several.
     ///
     /// # Errors
     /// Fails where the octets end early or are not in packed form.
     #[inline]
     pub fn token(&mut self) -> Result<Token<'a>, Malformed> {
+        match self.item()? {
+            Item::Token(token) => Ok(token),
+            Item::Tag(tag) => self.token_of(tag),
+        }
+    }
+
+    /// As [`Reader::token`], behind a tag that [`Reader::item`] gave.
+    ///
+    /// # Errors
+    /// As [`Reader::token`].
+    #[cold]
+    #[inline(never)]
+    pub fn token_of(&mut self, tag: u64) -> Result<Token<'a>, Malformed> {
+        let mut tag = tag;
+        loop {
+            if let Some(exact) = Exact::read(tag, self)? {
+                return Ok(Token::Exact(exact));
+            }
+            if tag::has_class(tag) {
+                let mut inside = self.clone();
+                if let Item::Token(Token::Array(len @ 1..)) = inside.item()? {
+                    inside.skip()?;
+                    *self = inside;
+                    if len != 2 {
+                        return Ok(Token::Array(len - 1));
+                    }
+                }
+            }
+            match self.item()? {
+                Item::Token(token) => return Ok(token),
+                Item::Tag(inner) => tag = inner,
+            }
+        }
+    }
+
+    /// The next token, or the next tag.
+    ///
+    /// # Errors
+    /// As [`Reader::token`].
+    #[inline]
+    pub fn item(&mut self) -> Result<Item<'a>, Malformed> {
         let first = self.octet()?;
         let info = first & 0x1f;
-        Ok(match first & 0xe0 {
+        Ok(Item::Token(match first & 0xe0 {
             UINT => Token::UInt(self.argument(info)?),
             NINT => {
                 let argument = self.argument(info)?;
@@ -309,15 +393,16 @@ impl<'a> Reader<'a> {
                 let len = self.argument(info)?;
                 Token::Hash(self.len(len, 2)?)
             }
+            TAG => return Ok(Item::Tag(self.argument(info)?)),
             _ => match first {
                 FALSE => Token::Bool(false),
                 TRUE => Token::Bool(true),
-                NULL => Token::Undef,
+                NULL | UNDEFINED => Token::Undef,
                 SINGLE => Token::Float(f64::from(f32::from_be_bytes(self.take()?))),
                 DOUBLE => Token::Float(f64::from_be_bytes(self.take()?)),
                 _ => return Err(self.malformed()),
             },
-        })
+        }))
     }
 
     /// The next value if it is a non-negative integer; else nothing is read.
@@ -365,7 +450,11 @@ impl<'a> Reader<'a> {
     /// Whether undef comes next.
     #[inline]
     pub fn is_at_undef(&self) -> bool {
-        self.all.get(self.at) == Some(&NULL)
+        match self.all.get(self.at) {
+            Some(&(NULL | UNDEFINED)) => true,
+            Some(&(TAG..0xe0)) => self.peek() == Ok(Token::Undef),
+            _ => false,
+        }
     }
 
     /// The next token, left in place.
@@ -403,14 +492,58 @@ impl<'a> Reader<'a> {
         let mut left = 1_u64;
         while left > 0 {
             left -= 1;
-            match self.token()? {
-                Token::Array(len) => left += len as u64,
-                Token::Hash(len) => left += 2 * len as u64,
-                _ => {}
+            match self.item()? {
+                Item::Tag(_) => left += 1,
+                Item::Token(Token::Array(len)) => left += len as u64,
+                Item::Token(Token::Hash(len)) => left += 2 * len as u64,
+                Item::Token(_) => {}
             }
         }
         self.all.get(start..self.at).ok_or(self.malformed())
     }
+}
+
+/// How deep arrays, hashes and tags nest in values in packed form: 0 if there are none.
+///
+/// The array that holds class and value of a blessed value is no level of its own: its tag is one.
+///
+/// # Errors
+/// Fails where the octets are not in packed form.
+pub fn nesting(octets: &[u8]) -> Result<usize, Malformed> {
+    let mut reader = Reader::new(octets);
+    let mut outside: Vec<u64> = Vec::new();
+    let mut left = u64::MAX;
+    let mut deepest = 0;
+    while !reader.is_done() {
+        left -= 1;
+        let inside = match reader.item()? {
+            Item::Tag(tag) => Some(tag::items_of(tag, &mut reader)?),
+            Item::Token(Token::Array(len)) => Some(len as u64),
+            Item::Token(Token::Hash(len)) => Some(2 * len as u64),
+            Item::Token(_) => None,
+        };
+        if let Some(inside) = inside {
+            outside.push(left);
+            left = inside;
+            deepest = deepest.max(outside.len());
+        }
+        while left == 0 {
+            match outside.pop() {
+                Some(further_out) => left = further_out,
+                None => break,
+            }
+        }
+    }
+    Ok(deepest)
+}
+
+/// Whether values in packed form nest deeper than `levels`.
+///
+/// # Errors
+/// Fails where the octets are not in packed form.
+pub fn is_deeper_than(octets: &[u8], levels: usize) -> Result<bool, Malformed> {
+    // Each level has at least one octet.
+    Ok(octets.len() > levels && nesting(octets)? > levels)
 }
 
 /// A borrowed list of values in packed form: the elements of a message.

@@ -1,12 +1,11 @@
 //! From Rust types to the packed form: one serde serializer for whole messages and single values.
 
 use super::error::EncodeError;
-use super::handover;
 use super::nesting::Room;
-use super::number::Integer;
+use super::number;
 use super::packed::{self, OpenLen};
-use super::ser_string::StringSerializer;
-use super::string::StrKind;
+use super::ser_string::{Stored, StringSerializer};
+use super::serde_tokens;
 use serde::ser::{self, Serialize, Serializer};
 
 /// Appends `value` as the elements of a message, in packed form, and returns their number.
@@ -44,16 +43,16 @@ where
 /// Appends `value` as one value in packed form.
 ///
 /// - Strings are text; `serialize_bytes` (as of `serde_bytes`) gives octets; a char is a string.
-/// - Floats stay floats, also `3.0`; integers stay integers; booleans are booleans proper.
+/// - Floats stay floats, also `3.0`; integers stay integers (beyond 64 bits they are big integers,
+///   which arrive at nodes that speak JSON or Storable as their digits); booleans are booleans proper.
 /// - `None`, `()` and unit structs are undef; `Some` and newtype structs are what they hold.
 /// - Sequences, tuples and tuple structs are arrays; maps and structs are hashes.
 /// - A unit variant is a string, another variant an array of its tag and fields.
 /// - Integers, booleans (`1` and `0`), chars and unit variants as map keys become strings.
 ///
 /// # Errors
-/// Integers beyond -2^63..2^64-1, map keys that are no strings, more than
-/// [`MAX_NESTING`](super::MAX_NESTING) levels, and what a type's own `Serialize` reports. After an
-/// error `out` is as it was.
+/// Map keys that are no strings, more than [`MAX_NESTING`](super::MAX_NESTING) levels, and what a
+/// type's own `Serialize` reports. After an error `out` is as it was.
 #[inline]
 pub fn put_value<T>(out: &mut Vec<u8>, value: &T) -> Result<(), EncodeError>
 where
@@ -125,6 +124,20 @@ impl<'a, const MESSAGE: bool> PackedSerializer<'a, MESSAGE> {
         Ok(list)
     }
 
+    /// One value that is in packed form already.
+    #[cold]
+    fn packed<T: Serialize + ?Sized>(self, value: &T) -> Result<usize, EncodeError> {
+        let start = self.out.len();
+        let stored = Some(Stored::Packed);
+        value.serialize(StringSerializer { out: &mut *self.out, stored })?;
+        let octets = self.out.get(start..).unwrap_or_default();
+        match packed::is_deeper_than(octets, self.room.levels()) {
+            Ok(false) => Ok(1),
+            Ok(true) => Err(EncodeError::TooDeep),
+            Err(error) => Err(ser::Error::custom(error)),
+        }
+    }
+
     #[inline]
     fn pairs(self, len: Option<usize>) -> Result<Pairs<'a>, EncodeError> {
         let room = self.room.deeper()?;
@@ -175,12 +188,12 @@ impl<'a, const MESSAGE: bool> Serializer for PackedSerializer<'a, MESSAGE> {
     }
 
     fn serialize_i128(self, value: i128) -> Result<usize, EncodeError> {
-        wide(value)?.put(self.out);
+        number::put_i128(self.out, value);
         Ok(1)
     }
 
     fn serialize_u128(self, value: u128) -> Result<usize, EncodeError> {
-        wide(value)?.put(self.out);
+        number::put_u128(self.out, value);
         Ok(1)
     }
 
@@ -248,12 +261,13 @@ impl<'a, const MESSAGE: bool> Serializer for PackedSerializer<'a, MESSAGE> {
     where
         T: Serialize + ?Sized,
     {
-        let kind = match name {
-            handover::OCTETS => StrKind::Octets,
-            handover::TEXT => StrKind::Text,
+        let stored = match name {
+            serde_tokens::OCTETS => Stored::Octets,
+            serde_tokens::TEXT => Stored::Text,
+            serde_tokens::PACKED => return self.packed(value),
             _ => return self.serialize_some(value),
         };
-        value.serialize(StringSerializer { out: self.out, stored: Some(kind) })
+        value.serialize(StringSerializer { out: self.out, stored: Some(stored) })
     }
 
     #[inline]
@@ -326,15 +340,6 @@ impl<'a, const MESSAGE: bool> Serializer for PackedSerializer<'a, MESSAGE> {
         let before = usize::from(MESSAGE);
         Ok(Pairs { before, ..pairs })
     }
-}
-
-#[cold]
-fn beyond(number: impl ToString) -> EncodeError {
-    EncodeError::IntegerRange(number.to_string().into())
-}
-
-fn wide<N: Copy + ToString + TryInto<Integer>>(number: N) -> Result<Integer, EncodeError> {
-    number.try_into().map_err(|_| beyond(number))
 }
 
 /// How the length of an array or hash is known.

@@ -2,16 +2,27 @@
 
 use super::Number;
 use super::error::EncodeError;
-use super::handover;
 use super::packed;
+use super::serde_tokens;
 use super::string::{StrKind, StrRef};
 use serde::ser::{Impossible, Serialize, Serializer};
 
 /// Writes one string; gives 1 as the number of values written.
 pub(super) struct StringSerializer<'a> {
     pub(super) out: &'a mut Vec<u8>,
-    /// Set while one of our own strings is asked for its stored octets; see [`handover`].
-    pub(super) stored: Option<StrKind>,
+    /// Set while one of our own types is asked for its stored octets; see [`serde_tokens`].
+    pub(super) stored: Option<Stored>,
+}
+
+/// What the stored octets are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stored {
+    /// A string of octets.
+    Octets,
+    /// A string in generalized UTF-8.
+    Text,
+    /// One value in packed form.
+    Packed,
 }
 
 impl StringSerializer<'_> {
@@ -46,7 +57,14 @@ impl<'a> Serializer for StringSerializer<'a> {
 
     #[inline]
     fn serialize_bytes(self, data: &[u8]) -> Result<usize, EncodeError> {
-        let kind = self.stored.unwrap_or(StrKind::Octets);
+        let kind = match self.stored {
+            Some(Stored::Text) => StrKind::Text,
+            Some(Stored::Octets) | None => StrKind::Octets,
+            Some(Stored::Packed) => {
+                self.out.extend_from_slice(data);
+                return Ok(1);
+            }
+        };
         packed::put_str(self.out, StrRef::trusted(kind, data));
         Ok(1)
     }
@@ -107,8 +125,8 @@ impl<'a> Serializer for StringSerializer<'a> {
         T: Serialize + ?Sized,
     {
         let stored = match name {
-            handover::OCTETS => Some(StrKind::Octets),
-            handover::TEXT => Some(StrKind::Text),
+            serde_tokens::OCTETS => Some(Stored::Octets),
+            serde_tokens::TEXT => Some(Stored::Text),
             _ => self.stored,
         };
         value.serialize(StringSerializer { out: self.out, stored })

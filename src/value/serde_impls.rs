@@ -1,7 +1,7 @@
 //! How Perl's own types pass through serde, here and in other formats.
 
-use super::handover::{INTEGER, OCTETS, Raw, Received, STR, TEXT, VALUE};
-use super::packed::{Elements, Reader, Token};
+use super::packed::{self, Elements, Item, Reader, Token};
+use super::serde_tokens::{INTEGER, OCTETS, PACKED, Raw, Received, STR, TEXT, VALUE};
 use super::string::{Str, StrKind, StrRef};
 use super::{Hash, Integer, Number, Packed, Value};
 use serde::de::{
@@ -174,6 +174,7 @@ impl Serialize for Value {
             Value::Str(string) => string.serialize(serializer),
             Value::Array(items) => items.serialize(serializer),
             Value::Hash(hash) => hash.serialize(serializer),
+            Value::Tagged(_) => serializer.serialize_newtype_struct(PACKED, &TaggedValue(self)),
         }
     }
 }
@@ -181,6 +182,32 @@ impl Serialize for Value {
 impl Serialize for Hash {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_map(self)
+    }
+}
+
+/// A value with its tag, as [`Tagged`](super::Tagged) has it, except that exact numbers keep their digits.
+struct TaggedValue<'a>(&'a Value);
+
+impl Serialize for TaggedValue<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let TaggedValue(whole) = self;
+        if !serializer.is_human_readable() {
+            return serializer.serialize_bytes(&whole.to_packed().map_err(S::Error::custom)?);
+        }
+        whole.without_tags().serialize(serializer)
+    }
+}
+
+/// One value in packed form that has tags.
+struct PackedValue<'a>(&'a [u8]);
+
+impl Serialize for PackedValue<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if !serializer.is_human_readable() {
+            return serializer.serialize_bytes(self.0);
+        }
+        let value = Value::from_packed(&mut Reader::new(self.0)).map_err(S::Error::custom)?;
+        value.serialize(serializer)
     }
 }
 
@@ -295,7 +322,19 @@ struct Next<'a, 'de>(&'a RefCell<Reader<'de>>);
 impl Serialize for Next<'_, '_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         // The borrow ends with the line: below, `Next` is used again.
-        let token = self.0.borrow_mut().token().map_err(S::Error::custom)?;
+        let before = self.0.borrow().clone();
+        let item = self.0.borrow_mut().item().map_err(S::Error::custom)?;
+        let token = match item {
+            Item::Token(Token::Undef) if before.rest().first() == Some(&packed::UNDEFINED) => None,
+            Item::Token(token) => Some(token),
+            Item::Tag(_) => None,
+        };
+        let Some(token) = token else {
+            let mut reader = before;
+            let octets = reader.skip().map_err(S::Error::custom)?;
+            *self.0.borrow_mut() = reader;
+            return serializer.serialize_newtype_struct(PACKED, &PackedValue(octets));
+        };
         match token {
             Token::Undef => serializer.serialize_none(),
             Token::Bool(b) => serializer.serialize_bool(b),
@@ -303,6 +342,7 @@ impl Serialize for Next<'_, '_> {
             Token::NInt(n) => serializer.serialize_i64(n),
             Token::Float(x) => serializer.serialize_f64(x),
             Token::Str(string) => string.serialize(serializer),
+            Token::Exact(number) => serializer.collect_str(&number),
             Token::Array(len) => {
                 let mut items = serializer.serialize_seq(Some(len))?;
                 for _ in 0..len {

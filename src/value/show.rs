@@ -2,7 +2,7 @@
 
 use super::packed::Token;
 use super::string::StrRef;
-use super::{Number, Value};
+use super::{Number, Tagged, Value, tag};
 use std::fmt::{self, Write as _};
 
 /// How much of a string an error message shows.
@@ -63,6 +63,13 @@ pub(super) fn one_line(text: &str) -> Box<str> {
     }
 }
 
+fn short(digits: &str) -> String {
+    match digits.get(..SHOWN_CHARS) {
+        Some(first) if first.len() < digits.len() => format!("{first}..."),
+        _ => digits.to_owned(),
+    }
+}
+
 /// What stands here, as an error message names it.
 pub(super) fn describe(token: Token<'_>) -> String {
     match token {
@@ -71,6 +78,7 @@ pub(super) fn describe(token: Token<'_>) -> String {
         Token::UInt(n) => format!("number {n}"),
         Token::NInt(n) => format!("number {n}"),
         Token::Float(x) => format!("number {}", Number::Float(x)),
+        Token::Exact(number) => format!("number {}", short(&number.to_string())),
         Token::Str(string) => format!("string {}", Quoted::short(string)),
         Token::Array(len) => format!("an array of {len}"),
         Token::Hash(len) => format!("a hash of {len}"),
@@ -88,6 +96,7 @@ impl fmt::Display for Value {
             Value::Float(x) => Number::Float(*x).fmt(f),
             Value::Str(string) => Quoted::whole(string.as_ref()).fmt(f),
             Value::Array(items) => write_list(f, items),
+            Value::Tagged(tagged) => write_tagged(f, self, tagged),
             Value::Hash(hash) => {
                 f.write_char('{')?;
                 for (index, (key, value)) in hash.iter().enumerate() {
@@ -97,6 +106,24 @@ impl fmt::Display for Value {
                 f.write_char('}')
             }
         }
+    }
+}
+
+/// Numbers with all their digits, objects as `Class(value)`, other tags as `tag(value)`.
+fn write_tagged(f: &mut fmt::Formatter<'_>, whole: &Value, tagged: &Tagged<Value>) -> fmt::Result {
+    if let Some(number) = whole.exact_text() {
+        return f.write_str(&number);
+    }
+    match (tag::has_class(tagged.tag), tagged.value.as_array()) {
+        (true, Some([Value::Str(class), values @ ..])) => {
+            write!(f, "{class}(")?;
+            for (index, value) in values.iter().enumerate() {
+                separate(f, index)?;
+                fmt::Display::fmt(value, f)?;
+            }
+            f.write_char(')')
+        }
+        _ => write!(f, "{}({})", tagged.tag, tagged.value),
     }
 }
 

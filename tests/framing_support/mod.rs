@@ -88,6 +88,7 @@ fn tree(reader: &mut Reader<'_>) -> Tree {
         Token::UInt(number) => Tree::Int(number.into()),
         Token::NInt(number) => Tree::Int(number.into()),
         Token::Float(number) => Tree::Float(number),
+        Token::Exact(number) => Tree::text(&number.to_string()),
         Token::Str(string) => Tree::Str(checked(string).canonical().into_owned()),
         Token::Array(len) => Tree::Array((0..len).map(|_| tree(reader)).collect()),
         Token::Hash(len) => {

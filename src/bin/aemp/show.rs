@@ -63,6 +63,7 @@ pub(crate) fn reason(reason: &KillReason) -> String {
 pub(crate) fn word(value: &Value) -> String {
     match value {
         Value::Undef => String::new(),
+        Value::Tagged(_) => word(&value.without_tags()),
         Value::Array(_) | Value::Hash(_) => json(value, Style::Compact),
         _ => value.to_str().map(|string| text(string.as_ref().as_ref())).unwrap_or_default(),
     }
@@ -100,6 +101,7 @@ fn put(out: &mut String, value: &Value, style: Style, depth: usize) {
             close(out, hash.is_empty(), style, depth);
             out.push('}');
         }
+        Value::Tagged(_) => put(out, &value.without_tags(), style, depth),
     }
 }
 

@@ -1,16 +1,13 @@
 //! What the database holds: values in packed form, compared as Perl compares, and keyed lists of
 //! them.
 
-use crate::value::packed::{self, Malformed, Reader, Token};
-use crate::value::{DecodeError, EncodeError, Number, Str, StrRef};
+use crate::value::packed::{self, Item, Malformed, Reader, Token};
+use crate::value::{DecodeError, EncodeError, MAX_NESTING, Number, Str, StrRef};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
-
-/// How deep two values are compared; Perl's decoders allow no more levels.
-const MAX_DEPTH: usize = 512;
 
 /// One value of the database, in packed form; cloning shares the octets.
 ///
@@ -144,7 +141,7 @@ impl Datum {
     }
 
     /// Whether Perl would see the same value: numbers are compared as strings, octets with text by
-    /// code points, hashes without regard to order, and undef is not `""`.
+    /// code points, hashes without regard to order, undef is not `""`, and tags count.
     pub fn perl_eq(&self, other: &Datum) -> bool {
         // Integers change most, and are the same where they are equal.
         let int = |datum: &Datum| Reader::new(datum.octets()).take_uint();
@@ -152,7 +149,7 @@ impl Datum {
             return a == b;
         }
         self == other
-            || equal(&mut Reader::new(self.octets()), &mut Reader::new(other.octets()), MAX_DEPTH)
+            || equal(&mut Reader::new(self.octets()), &mut Reader::new(other.octets()), MAX_NESTING)
                 .unwrap_or(false)
     }
 }
@@ -173,13 +170,21 @@ impl Default for Datum {
 
 impl fmt::Debug for Datum {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        debug_value(&mut Reader::new(self.octets()), f, MAX_DEPTH)
+        debug_value(&mut Reader::new(self.octets()), f, MAX_NESTING)
     }
 }
 
 fn debug_value(reader: &mut Reader<'_>, f: &mut fmt::Formatter<'_>, depth: usize) -> fmt::Result {
-    let (Ok(token), Some(depth)) = (reader.token(), depth.checked_sub(1)) else {
+    let (Ok(item), Some(depth)) = (reader.item(), depth.checked_sub(1)) else {
         return f.write_str("?");
+    };
+    let token = match item {
+        Item::Token(token) => token,
+        Item::Tag(tag) => {
+            write!(f, "{tag}(")?;
+            debug_value(reader, f, depth)?;
+            return f.write_str(")");
+        }
     };
     match token {
         Token::Undef => f.write_str("undef"),
@@ -203,6 +208,7 @@ fn debug_value(reader: &mut Reader<'_>, f: &mut fmt::Formatter<'_>, depth: usize
             f.write_str("}")
         }
         Token::Str(string) => write!(f, "{string:?}"),
+        Token::Exact(number) => write!(f, "{number}"),
         Token::UInt(_) | Token::NInt(_) | Token::Float(_) => {
             f.write_str(&perl_number(token).unwrap_or_default())
         }
@@ -231,7 +237,12 @@ fn equal(a: &mut Reader<'_>, b: &mut Reader<'_>, depth: usize) -> Result<bool, M
     let Some(depth) = depth.checked_sub(1) else {
         return Ok(false);
     };
-    Ok(match (a.token()?, b.token()?) {
+    let (one, other) = match (a.item()?, b.item()?) {
+        (Item::Tag(tag), Item::Tag(other)) => return Ok(tag == other && equal(a, b, depth)?),
+        (Item::Token(one), Item::Token(other)) => (one, other),
+        _ => return Ok(false),
+    };
+    Ok(match (one, other) {
         (Token::Undef, Token::Undef) => true,
         (Token::Bool(a), Token::Bool(b)) => a == b,
         (Token::Str(a), Token::Str(b)) => a == b,
@@ -310,6 +321,12 @@ mod tests {
             })
         };
         let bool = |value| Datum::build(|out| put_bool(out, value));
+        let tagged = |tag, n| {
+            Datum::build(|out| {
+                packed::put_tag(out, tag);
+                put_int(out, n);
+            })
+        };
         let nested = |n: usize| {
             Datum::build(|out| {
                 (0..n).for_each(|_| put_array(out, 1));
@@ -338,6 +355,10 @@ mod tests {
             (one_of(Datum::UNDEF), one_of(text("")), false),
             (one_of(text("1")), text("1"), false),
             (nested(3), nested(4), false),
+            (tagged(1, 5), tagged(1, 5), true),
+            (tagged(1, 5), tagged(2, 5), false),
+            (tagged(1, 5), tagged(1, 6), false),
+            (tagged(1, 5), Datum::int(5), false),
             (bool(true), bool(true), true),
             (bool(true), bool(false), false),
             (nested(500), other_nested(500), true),

@@ -4,6 +4,7 @@ mod foreign;
 mod properties;
 mod refusals;
 mod shapes;
+mod tags;
 
 use super::*;
 use serde::de::DeserializeOwned;

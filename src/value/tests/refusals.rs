@@ -81,13 +81,6 @@ fn what_is_no_string_is_no_key() {
 }
 
 #[test]
-fn integers_beyond_perls_are_refused() {
-    for error in [Packed::of(&u128::MAX).unwrap_err(), Packed::of(&(1, i128::MIN)).unwrap_err()] {
-        assert!(matches!(error, EncodeError::IntegerRange(_)), "{error}");
-    }
-}
-
-#[test]
 fn a_type_that_miscounts_is_refused() {
     struct Wrong;
     impl Serialize for Wrong {
@@ -173,7 +166,7 @@ fn octets_that_nest_too_deep_are_refused() {
 
 #[test]
 fn octets_not_in_packed_form_are_refused() {
-    let error = Elements::new(1, &[0xc1, 0]).decode::<(u8,)>().unwrap_err();
+    let error = Elements::new(1, &[0xfc, 0]).decode::<(u8,)>().unwrap_err();
     assert_eq!(error.to_string(), "element 0: not in packed form at octet 1");
     for octets in [&[0x63, b'a'][..], &[0x78], &[0x79, 1], &[0x18], &[]] {
         assert!(Elements::new(1, octets).decode::<(String,)>().is_err());

@@ -1,15 +1,15 @@
 //! The CBOR framing: finds where a packet ends; plain packets are lent as they are.
 //!
-//! Nearly everything that nodes send already is in packed form. So there is one scan, which can
-//! stop at any octet and go on later, and which checks what packed form demands. Packets that are
-//! CBOR but not packed are rewritten by [`super::cbor_unusual`].
+//! Nearly everything that nodes send is in packed form already. One scan, which can stop at any
+//! octet and go on later, checks what packed form demands. Packets that are CBOR but not packed are
+//! rewritten by [`super::cbor_unusual`].
 
 use super::{
-    EncodeError, Framing, FramingError, FramingLimits, MAX_NESTING, Step, begins_with_a_name,
-    cbor_unusual, nesting, recycle,
+    EncodeError, Framing, FramingError, FramingLimits, Step, begins_with_a_name, cbor_unusual,
+    recycle,
 };
 use crate::value::packed::{self, Elements};
-use crate::value::{StrRef, is_ascii};
+use crate::value::{MAX_NESTING, StrRef, is_ascii, tag};
 
 pub(super) const OCTETS: u8 = 2;
 pub(super) const TEXT: u8 = 3;
@@ -83,10 +83,11 @@ const SIMPLE_ITEMS: [u8; 256] = {
     sizes[0x3a] = 5;
     sizes[0xfa] = 5;
     sizes[0xfb] = 9;
-    // false, true, null
+    // false, true, null, undefined
     sizes[0xf4] = 1;
     sizes[0xf5] = 1;
     sizes[0xf6] = 1;
+    sizes[0xf7] = 1;
     sizes
 };
 
@@ -183,9 +184,11 @@ struct Level {
     kind: Kind,
     /// Items to come; where their number is not known, 1 after each key.
     left: u64,
+    /// Arrays, maps and tags around its items.
+    depth: usize,
 }
 
-const OUTERMOST: Level = Level { kind: Kind::Packet, left: 1 };
+const OUTERMOST: Level = Level { kind: Kind::Packet, left: 1, depth: 0 };
 
 /// Reads the CBOR framing.
 #[derive(Debug)]
@@ -201,8 +204,8 @@ pub(super) struct Cbor {
     len: usize,
     /// Everything scanned is in packed form.
     plain: bool,
-    /// A tag was scanned, and its content has to follow.
-    tagged: bool,
+    /// So many tags were scanned, and the value that they belong to has to follow.
+    tags: usize,
     rewritten: Vec<u8>,
 }
 
@@ -216,7 +219,7 @@ impl Cbor {
             body: 0,
             len: 0,
             plain: true,
-            tagged: false,
+            tags: 0,
             rewritten: Vec::new(),
         }
     }
@@ -244,7 +247,7 @@ impl Cbor {
             self.level = OUTERMOST;
             self.body = 0;
             self.plain = true;
-            self.tagged = false;
+            self.tags = 0;
             self.outside.clear();
             recycle(&mut self.rewritten);
         }
@@ -258,10 +261,10 @@ impl Cbor {
         }
         let used = std::mem::take(&mut self.at);
         if self.plain {
-            if self.len > 0 {
-                self.refuse_wrong_first_element(input)?;
-            }
             let elements = Elements::new(self.len, input.get(self.body..used).unwrap_or_default());
+            if !begins_with_a_name(elements) {
+                return Err(FramingError::NotAPacket);
+            }
             return Ok(Step::Packet { used, elements });
         }
         let packet = input.get(..used).unwrap_or_default();
@@ -289,9 +292,12 @@ impl Cbor {
             match head.major {
                 TAG if !head.indefinite => {
                     self.plain = false;
+                    self.count_tag()?;
                     self.at = head.end;
                 }
                 ARRAY => {
+                    // Tags of the packet itself are left out of what is handed on.
+                    self.tags = 0;
                     self.body = head.end;
                     self.enter(head)?;
                     self.at = head.end;
@@ -315,7 +321,8 @@ impl Cbor {
 
     /// Goes into the array or map with this head, unless it has no items.
     fn enter(&mut self, head: Head) -> Result<(), FramingError> {
-        if self.outside.len() >= self.limits.nesting {
+        let depth = self.level.depth + self.tags + 1;
+        if depth > self.limits.nesting {
             return Err(FramingError::TooDeep { limit: self.limits.nesting });
         }
         let is_map = head.major == MAP;
@@ -324,6 +331,7 @@ impl Cbor {
             Level {
                 kind: if is_map { Kind::IndefiniteMap } else { Kind::IndefiniteArray },
                 left: 0,
+                depth,
             }
         } else {
             let each = 1 + u64::from(is_map);
@@ -331,7 +339,8 @@ impl Cbor {
             if head.argument > (self.limits.packet.saturating_sub(head.end) as u64) / each {
                 return Err(self.too_long());
             }
-            Level { kind: if is_map { Kind::Map } else { Kind::Array }, left: head.argument * each }
+            let kind = if is_map { Kind::Map } else { Kind::Array };
+            Level { kind, left: head.argument * each, depth }
         };
         self.outside.push(std::mem::replace(&mut self.level, level));
         Ok(())
@@ -370,7 +379,7 @@ impl Cbor {
     /// Scans on behind the head of the packet's array; true when the packet is complete.
     fn scan(&mut self, input: &[u8]) -> Result<bool, FramingError> {
         loop {
-            if !self.tagged {
+            if self.tags == 0 {
                 self.scan_simple_items(input);
             }
             // Leave what is complete.
@@ -400,15 +409,16 @@ impl Cbor {
                 ARRAY | MAP => {
                     self.enter(head)?;
                     self.at = end;
-                    self.tagged = false;
+                    self.tags = 0;
                     continue;
                 }
                 OCTETS | TEXT if head.indefinite => {
                     self.plain = false;
-                    let chunks = Level { kind: Kind::Chunks(head.major), left: 0 };
+                    let depth = self.level.depth;
+                    let chunks = Level { kind: Kind::Chunks(head.major), left: 0, depth };
                     self.outside.push(std::mem::replace(&mut self.level, chunks));
                     self.at = end;
-                    self.tagged = false;
+                    self.tags = 0;
                     continue;
                 }
                 OCTETS | TEXT => {
@@ -427,7 +437,7 @@ impl Cbor {
                     }
                 }
                 _ if is_break(head) => {
-                    if self.tagged || self.level.left == 1 {
+                    if self.tags > 0 || self.level.left == 1 {
                         return Err(malformed("a break in the middle of a pair or tag"));
                     }
                     if matches!(self.level.kind, Kind::Array | Kind::Map) {
@@ -439,24 +449,33 @@ impl Cbor {
                 }
                 _ if head.indefinite => return Err(malformed("an indefinite number")),
                 TAG => {
-                    self.plain = false;
-                    self.tagged = true;
+                    self.plain &= !cbor_unusual::is_rewritten(head.argument);
+                    self.count_tag()?;
                     self.at = end;
                     continue;
                 }
                 0 => {}
                 1 => self.plain &= head.argument <= i64::MAX as u64,
                 _ => match head.end - self.at {
-                    1 => self.plain &= matches!(head.argument, 20..=22),
+                    1 => self.plain &= matches!(head.argument, 20..=23),
                     2 if head.argument < 32 => return Err(malformed("a simple value")),
                     2 | 3 => self.plain = false,
                     _ => {}
                 },
             }
             self.at = end;
-            self.tagged = false;
+            self.tags = 0;
             self.count_item();
         }
+    }
+
+    /// A tag is a level of nesting.
+    fn count_tag(&mut self) -> Result<(), FramingError> {
+        self.tags += 1;
+        if self.level.depth + self.tags > self.limits.nesting {
+            return Err(FramingError::TooDeep { limit: self.limits.nesting });
+        }
+        Ok(())
     }
 
     fn count_item(&mut self) {
@@ -480,13 +499,28 @@ fn is_break(head: Head) -> bool {
     head.major == 7 && head.indefinite
 }
 
-/// Appends a packet: packed form is CBOR.
+/// Appends a packet: packed form is CBOR, except for tags of our own.
 pub(super) fn encode(elements: Elements<'_>, out: &mut Vec<u8>) -> Result<(), EncodeError> {
-    // So many octets are needed to nest too deeply.
-    if elements.octets().len() >= MAX_NESTING && nesting(elements.octets())? >= MAX_NESTING {
+    encode_packed(elements, out, tag::without_internal(elements.octets())?.as_deref())
+}
+
+/// Appends a packet as it is, tags of our own included, to be translated later.
+pub(super) fn keep(elements: Elements<'_>, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+    encode_packed(elements, out, None)
+}
+
+#[inline]
+fn encode_packed(
+    elements: Elements<'_>,
+    out: &mut Vec<u8>,
+    instead: Option<&[u8]>,
+) -> Result<(), EncodeError> {
+    let octets = instead.unwrap_or(elements.octets());
+    // The packet's own array is a level too.
+    if packed::is_deeper_than(octets, MAX_NESTING - 1)? {
         return Err(EncodeError::TooDeep);
     }
     packed::put_array(out, elements.len());
-    out.extend_from_slice(elements.octets());
+    out.extend_from_slice(octets);
     Ok(())
 }

@@ -1,31 +1,37 @@
-//! CBOR that is not in packed form, rewritten to it: tags, indefinite lengths, and numbers, keys
-//! and simple values that Perl has no use for.
+//! CBOR that is not in packed form, rewritten to it: references, indefinite lengths, and numbers,
+//! keys and simple values that Perl has no use for.
 //!
 //! - Strings, arrays and maps of indefinite length become definite.
-//! - Half floats become floats; integers below -2^63 and bignums beyond 64 bits too.
-//! - `undefined` and simple values without a meaning become undef.
+//! - Half floats become floats, and so do integers below -2^63 without a tag, as in Perl.
+//! - Simple values without a meaning become undef.
 //! - Keys become strings as Perl makes them: numbers in decimal, undef empty, `true` and `false`
 //!   `1` and `0`. Arrays and maps cannot be keys.
 //! - Tags 25/256 (string references) and 28/29 (shared values) are resolved: the value is repeated.
 //!   A value that contains itself is refused.
-//! - A Perl object (tag 26) becomes what its class was frozen to: the one value, or an array of
-//!   several.
-//! - Any other tag is ignored, and its content taken.
+//! - Tags of our own, which no other node has, are left out, as are tags of keys and of the packet.
+//! - A Perl object (tag 26) has to begin with its class, as Perl's decoder fails otherwise.
+//! - All other tags stay.
 
 use super::cbor::{ARRAY, BREAK, Head, MAP, OCTETS, TAG, TEXT, head, malformed};
-use super::shared::{Shared, expansion_limit};
+use super::shared::{Shared, grow, memory_limit};
 use super::{FramingError, FramingLimits, NumberText, float_name, int_text, uint_text};
 use crate::value::packed::{self, OpenLen, Reader, Token};
+use crate::value::tag::{
+    PERL_OBJECT, SHAREABLE, SHARED_REFERENCE, STRING_NAMESPACE, STRING_REFERENCE, is_internal,
+};
 use crate::value::{StrKind, StrRef};
 use std::ops::Range;
 
-const BIGNUM: u64 = 2;
-const NEGATIVE_BIGNUM: u64 = 3;
-const STRING_REFERENCE: u64 = 25;
-const PERL_OBJECT: u64 = 26;
-const SHAREABLE: u64 = 28;
-const SHARED_REFERENCE: u64 = 29;
-const STRING_NAMESPACE: u64 = 256;
+/// Whether packets with this tag have to be rewritten.
+#[inline]
+pub(super) fn is_rewritten(tag: u64) -> bool {
+    // Objects are only checked.
+    matches!(tag, STRING_REFERENCE | PERL_OBJECT | SHAREABLE | SHARED_REFERENCE | STRING_NAMESPACE)
+        || is_internal(tag)
+}
+
+/// Octets that the head of any item may take.
+const HEAD: usize = 9;
 
 /// Rewrites `packet`, a whole array that was scanned before, and returns how many elements it has;
 /// `out` holds them in packed form.
@@ -39,9 +45,9 @@ pub(super) fn rewrite(
         at: 0,
         out,
         limits,
-        expansion: expansion_limit(packet.len(), limits),
         levels: Vec::new(),
-        shared: Shared::default(),
+        shared: Shared::any(memory_limit(packet.len())),
+        strings: Vec::new(),
         namespaces: Vec::new(),
     };
     loop {
@@ -52,30 +58,35 @@ pub(super) fn rewrite(
     }
 }
 
-/// The tags in front of a value that have a meaning for it.
+/// What the tags in front of a value have begun, to be ended behind it.
 #[derive(Debug)]
 struct Tags {
-    /// Its numbers as a shared value.
+    /// Its places among the shared values.
     shared: Range<usize>,
     /// It opened so many string namespaces.
     namespaces: usize,
-    perl_object: bool,
     /// The last tag.
     innermost: Option<u64>,
+    /// So many were written.
+    written: usize,
 }
 
 #[derive(Debug)]
 struct Level {
     is_map: bool,
+    /// The first item has to be a class.
+    is_object: bool,
     /// Items to come; nothing where a break says that there are no more.
     left: Option<u64>,
     /// Items passed.
     passed: usize,
-    /// Where the length goes; nothing if only the items are written.
+    /// Where the length goes, unless it is written already.
     open: Option<OpenLen>,
     tags: Tags,
     /// Where the item that is being written begins.
     item: usize,
+    /// Arrays, maps and tags around its items.
+    depth: usize,
 }
 
 struct Rewriter<'a> {
@@ -83,11 +94,12 @@ struct Rewriter<'a> {
     at: usize,
     out: &'a mut Vec<u8>,
     limits: FramingLimits,
-    expansion: usize,
     levels: Vec<Level>,
     shared: Shared,
-    /// The strings that can be referred to, in each open namespace.
-    namespaces: Vec<Vec<StrRef<'a>>>,
+    /// Where in the packet the heads of the strings are that can be referred to, in all open namespaces.
+    strings: Vec<u32>,
+    /// Where in `strings` each open namespace begins.
+    namespaces: Vec<usize>,
 }
 
 impl<'a> Rewriter<'a> {
@@ -109,74 +121,95 @@ impl<'a> Rewriter<'a> {
         let mut tags = Tags {
             shared: self.shared.len()..self.shared.len(),
             namespaces: 0,
-            perl_object: false,
             innermost: None,
+            written: 0,
         };
         let start = self.out.len();
+        // The packet itself, and keys, are handed on without tags.
+        let mut keeps_tags = false;
         if let Some(level) = self.levels.last_mut() {
             level.item = start;
+            keeps_tags = !(level.is_map && level.passed.is_multiple_of(2));
         }
         let (first, head_len) = loop {
             let at = self.at;
             let head = self.head()?;
+            grow(self.out, HEAD);
             if head.major != TAG {
                 break (head, head.end - at);
             }
             match head.argument {
                 SHAREABLE => {
-                    self.shared.begin(start);
-                    tags.shared.end += 1;
+                    self.shared.begin(self.out, self.out.len(), false)?;
+                    tags.shared.end = self.shared.len();
                 }
                 STRING_NAMESPACE => {
-                    self.namespaces.push(Vec::new());
+                    self.namespaces.push(self.strings.len());
                     tags.namespaces += 1;
                 }
-                PERL_OBJECT => tags.perl_object = true,
+                STRING_REFERENCE | SHARED_REFERENCE => {}
+                // Only an array is an object.
+                PERL_OBJECT => {}
+                tag if keeps_tags && !is_internal(tag) => {
+                    packed::put_tag(self.out, tag);
+                    tags.written += 1;
+                }
                 _ => {}
             }
             tags.innermost = Some(head.argument);
         };
         match first.major {
             ARRAY | MAP => {
-                self.enter(first, tags);
+                self.enter(first, tags, keeps_tags);
                 return Ok(());
             }
-            OCTETS | TEXT => self.string(first, tags.innermost)?,
+            OCTETS | TEXT => self.string(first, first.end - head_len)?,
             0 => match tags.innermost {
                 Some(STRING_REFERENCE) => self.string_reference(first.argument)?,
-                Some(SHARED_REFERENCE) => self.shared.repeat(
-                    first.argument,
-                    self.levels.len(),
-                    self.out,
-                    self.expansion,
-                    self.limits,
-                )?,
+                Some(SHARED_REFERENCE) => {
+                    let depth = self.depth() + tags.written;
+                    self.shared.repeat(first.argument, depth, self.out, self.limits)?;
+                }
                 _ => packed::put_uint(self.out, first.argument),
             },
-            1 => put_negative(self.out, first.argument),
+            1 => match i64::try_from(first.argument) {
+                Ok(argument) => packed::put_int(self.out, !argument),
+                Err(_) => packed::put_float(self.out, -1.0 - first.argument as f64),
+            },
             _ => self.simple(first, head_len),
         }
         self.end_value(tags)
     }
 
-    fn enter(&mut self, head: Head, tags: Tags) {
+    fn depth(&self) -> usize {
+        self.levels.last().map_or(0, |level| level.depth)
+    }
+
+    fn enter(&mut self, head: Head, tags: Tags, keeps_tags: bool) {
         let is_map = head.major == MAP;
-        let left = (!head.indefinite).then(|| head.argument << u32::from(is_map));
-        let is_packet = self.levels.is_empty();
-        let perl_object = tags.perl_object && !is_map && !is_packet;
-        let open = if is_packet || perl_object && left == Some(2) {
-            None
-        } else if is_map {
-            Some(packed::open_hash(self.out))
-        } else {
-            Some(packed::open_array(self.out))
+        let is_object = tags.innermost == Some(PERL_OBJECT) && !is_map && keeps_tags;
+        if is_object {
+            packed::put_tag(self.out, PERL_OBJECT);
+        }
+        let len = (!head.indefinite).then_some(head.argument);
+        let open = match (self.levels.is_empty(), len) {
+            (true, _) => None,
+            (false, Some(len)) => {
+                let put = if is_map { packed::put_hash } else { packed::put_array };
+                put(self.out, len as usize);
+                None
+            }
+            (false, None) if is_map => Some(packed::open_hash(self.out)),
+            (false, None) => Some(packed::open_array(self.out)),
         };
         self.levels.push(Level {
             is_map,
-            left,
+            left: len.map(|len| len << u32::from(is_map)),
             passed: 0,
             open,
-            tags: Tags { perl_object, ..tags },
+            is_object,
+            depth: self.depth() + tags.written + usize::from(is_object) + 1,
+            tags,
             item: self.out.len(),
         });
     }
@@ -198,7 +231,7 @@ impl<'a> Rewriter<'a> {
             if level.left.is_none() {
                 self.at += 1;
             }
-            let items = level.passed - usize::from(level.tags.perl_object && level.passed > 0);
+            let items = level.passed;
             if self.levels.is_empty() {
                 return Ok(Some(items));
             }
@@ -212,21 +245,22 @@ impl<'a> Rewriter<'a> {
 
     /// A value was written, the next item of the level that it is in.
     fn end_value(&mut self, tags: Tags) -> Result<(), FramingError> {
-        self.namespaces.truncate(self.namespaces.len() - tags.namespaces);
+        for _ in 0..tags.namespaces {
+            let begin = self.namespaces.pop().unwrap_or_default();
+            self.strings.truncate(begin);
+        }
         if let Some(level) = self.levels.last_mut() {
             let is_key = level.is_map && level.passed.is_multiple_of(2);
-            let is_class = level.tags.perl_object && level.passed == 0;
             let start = level.item;
             level.passed += 1;
             level.left = level.left.map(|left| left.saturating_sub(1));
             if is_key {
                 self.make_key(start)?;
-            } else if is_class {
-                // Only a string: nothing that is dropped here can be referred to later.
-                if !matches!(self.out.get(start), Some(0x40..=0x7f)) {
-                    return Err(malformed("a Perl object without a class"));
-                }
-                self.out.truncate(start);
+            } else if level.is_object
+                && level.passed == 1
+                && !matches!(self.out.get(start), Some(0x40..=0x7f))
+            {
+                return Err(malformed("a Perl object without a class"));
             }
         }
         self.shared.end(tags.shared, self.out.len());
@@ -236,8 +270,14 @@ impl<'a> Rewriter<'a> {
     /// Makes the value that begins at `start` a string.
     fn make_key(&mut self, start: usize) -> Result<(), FramingError> {
         let key = self.out.get(start..).unwrap_or_default();
-        let token = Reader::new(key).token().map_err(|_| malformed("a key"))?;
-        let text: NumberText = match token {
+        let text: NumberText = match Reader::new(key).token().map_err(|_| malformed("a key"))? {
+            // Only the repetition of a value with tags still has some.
+            Token::Str(string) if matches!(key.first(), Some(0xc0..=0xdf)) => {
+                let string = string.to_owned();
+                self.out.truncate(start);
+                packed::put_str(self.out, string.as_ref());
+                return Ok(());
+            }
             Token::Str(_) => return Ok(()),
             Token::UInt(number) => uint_text(number),
             Token::NInt(number) => int_text(number),
@@ -248,8 +288,8 @@ impl<'a> Rewriter<'a> {
                 packed::put_octets(self.out, b"");
                 return Ok(());
             }
-            Token::Array(_) | Token::Hash(_) => {
-                return Err(malformed("an array or map as a key"));
+            Token::Exact(_) | Token::Array(_) | Token::Hash(_) => {
+                return Err(malformed("an array, map or large number as a key"));
             }
         };
         self.out.truncate(start);
@@ -257,45 +297,65 @@ impl<'a> Rewriter<'a> {
         Ok(())
     }
 
-    fn string(&mut self, first: Head, tag: Option<u64>) -> Result<(), FramingError> {
+    fn string(&mut self, first: Head, head_at: usize) -> Result<(), FramingError> {
         let kind = if first.major == TEXT { StrKind::Text } else { StrKind::Octets };
         if first.indefinite {
-            let mut joined = Vec::new();
-            loop {
-                let chunk = self.head()?;
-                if chunk.indefinite {
-                    break;
-                }
-                joined.extend_from_slice(self.slice(chunk.argument));
-            }
-            packed::put_str(self.out, StrRef::trusted(kind, &joined));
-            return Ok(());
+            return self.string_in_chunks(kind);
         }
         let string = StrRef::trusted(kind, self.slice(first.argument));
-        if let Some(namespace) = self.namespaces.last_mut()
-            && string.data().len() >= shortest_worth_a_reference(namespace.len())
+        if let Some(&namespace) = self.namespaces.last()
+            && string.data().len() >= shortest_worth_a_reference(self.strings.len() - namespace)
         {
-            namespace.push(string);
+            let too_long = FramingError::TooLong { limit: self.limits.packet };
+            grow(&mut self.strings, 1);
+            self.strings.push(u32::try_from(head_at).map_err(|_| too_long)?);
         }
-        match tag {
-            Some(BIGNUM) if kind == StrKind::Octets => put_bignum(self.out, string.data()),
-            Some(NEGATIVE_BIGNUM) if kind == StrKind::Octets => {
-                put_negative_bignum(self.out, string.data());
+        self.put_string(string);
+        Ok(())
+    }
+
+    fn put_string(&mut self, string: StrRef<'_>) {
+        grow(self.out, string.data().len() + HEAD);
+        packed::put_str(self.out, string);
+    }
+
+    fn string_in_chunks(&mut self, kind: StrKind) -> Result<(), FramingError> {
+        let begin = self.at;
+        let mut len = 0;
+        loop {
+            let chunk = self.head()?;
+            if chunk.indefinite {
+                break;
             }
-            _ => packed::put_str(self.out, string),
+            len += self.slice(chunk.argument).len();
+        }
+        let end = self.at;
+        grow(self.out, len + HEAD);
+        packed::begin_str(self.out, kind, len);
+        self.at = begin;
+        while self.at < end {
+            let chunk = self.head()?;
+            if !chunk.indefinite {
+                let octets = self.slice(chunk.argument);
+                self.out.extend_from_slice(octets);
+            }
         }
         Ok(())
     }
 
     fn string_reference(&mut self, number: u64) -> Result<(), FramingError> {
-        let string = usize::try_from(number)
+        let not_sent = malformed("a reference to a string that was not sent");
+        let namespace = *self.namespaces.last().ok_or(not_sent)?;
+        let head_at = usize::try_from(number)
             .ok()
-            .and_then(|number| self.namespaces.last()?.get(number))
-            .ok_or(malformed("a reference to a string that was not sent"))?;
-        if self.out.len() + string.data().len() > self.expansion {
-            return Err(FramingError::TooExpanded { limit: self.expansion });
-        }
-        packed::put_str(self.out, *string);
+            .and_then(|number| self.strings.get(namespace.checked_add(number)?))
+            .ok_or(not_sent)?;
+        let head = head(self.packet, *head_at as usize)?.ok_or(not_sent)?;
+        let kind = if head.major == TEXT { StrKind::Text } else { StrKind::Octets };
+        let end = head.end.saturating_add(head.argument as usize);
+        let octets = self.packet.get(head.end..end).ok_or(not_sent)?;
+        self.shared.check(self.out, octets.len() + self.strings.len() * size_of::<u32>())?;
+        self.put_string(StrRef::trusted(kind, octets));
         Ok(())
     }
 
@@ -304,6 +364,7 @@ impl<'a> Rewriter<'a> {
         match (len, head.argument) {
             (1, 20) => packed::put_bool(self.out, false),
             (1, 21) => packed::put_bool(self.out, true),
+            (1, 23) => packed::put_undefined(self.out),
             (3, bits) => packed::put_float(self.out, half(bits as u16)),
             (5, bits) => packed::put_float(self.out, f64::from(f32::from_bits(bits as u32))),
             (9, bits) => packed::put_float(self.out, f64::from_bits(bits)),
@@ -321,38 +382,6 @@ fn shortest_worth_a_reference(number: usize) -> usize {
         0x1_0000..=0xffff_ffff => 7,
         _ => 11,
     }
-}
-
-/// -1 - `argument`.
-fn put_negative(out: &mut Vec<u8>, argument: u64) {
-    match i64::try_from(argument) {
-        Ok(argument) => packed::put_int(out, !argument),
-        Err(_) => packed::put_float(out, -1.0 - argument as f64),
-    }
-}
-
-fn put_bignum(out: &mut Vec<u8>, octets: &[u8]) {
-    match small(octets) {
-        Some(number) => packed::put_uint(out, number),
-        None => packed::put_float(out, large(octets)),
-    }
-}
-
-fn put_negative_bignum(out: &mut Vec<u8>, octets: &[u8]) {
-    match small(octets) {
-        Some(number) => put_negative(out, number),
-        None => packed::put_float(out, -1.0 - large(octets)),
-    }
-}
-
-fn small(octets: &[u8]) -> Option<u64> {
-    octets.iter().try_fold(0_u64, |number, &octet| {
-        (number >> 56 == 0).then_some(number << 8 | u64::from(octet))
-    })
-}
-
-fn large(octets: &[u8]) -> f64 {
-    octets.iter().fold(0.0, |number, &octet| number * 256.0 + f64::from(octet))
 }
 
 fn half(bits: u16) -> f64 {

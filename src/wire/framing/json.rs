@@ -3,7 +3,7 @@
 //! Tokens are taken as soon as they are complete, so a packet that arrives in pieces is kept only
 //! once, in packed form. Strict RFC 8259, with these differences, in which it follows Perl's
 //! JSON::XS: surrogates and code points above U+10FFFF in (generalized) UTF-8 are taken, and
-//! integers beyond 64 bits stay strings of digits. `\ud800` without its other half, which JSON::XS
+//! integers beyond 64 bits stay strings of digits. Strings of ASCII characters are octets, others text. `\ud800` without its other half, which JSON::XS
 //! refuses, is taken as that surrogate. Bare `inf` and `nan` are refused.
 
 use super::{Framing, FramingError, FramingLimits, Step, recycle};
@@ -44,6 +44,8 @@ struct Partial {
     scanned: usize,
     /// A string with a backslash in it.
     escaped: bool,
+    /// A string with characters beyond ASCII in it, as they are.
+    wide: bool,
 }
 
 /// Reads the JSON framing.
@@ -269,11 +271,14 @@ impl Json {
         let text = if partial.escaped {
             self.unescaped.clear();
             unescape(string, &mut self.unescaped);
+            partial.wide |= !self.unescaped.is_ascii();
             &self.unescaped
         } else {
             string
         };
-        packed::put_str(&mut self.packed, StrRef::trusted(StrKind::Text, text));
+        // As Perl's decoder marks them, so that they go on as from a Perl node.
+        let kind = if partial.wide { StrKind::Text } else { StrKind::Octets };
+        packed::put_str(&mut self.packed, StrRef::trusted(kind, text));
         Ok(true)
     }
 
@@ -332,8 +337,11 @@ fn scan_string(body: &[u8], partial: &mut Partial) -> Result<bool, FramingError>
         let len = plain_len::<false>(rest);
         let (plain, rest) = rest.split_at(len);
         let plain = if rest.is_empty() { without_cut_character(plain) } else { plain };
-        if !plain.is_ascii() && StrRef::generalized(plain).is_none() {
-            return Err(FramingError::NotUtf8);
+        if !plain.is_ascii() {
+            partial.wide = true;
+            if StrRef::generalized(plain).is_none() {
+                return Err(FramingError::NotUtf8);
+            }
         }
         partial.scanned += plain.len();
         match rest.first() {

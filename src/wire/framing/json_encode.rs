@@ -2,7 +2,8 @@
 
 use super::json::plain_len;
 use super::{EncodeError, MAX_NESTING, float_text, int_text, uint_text};
-use crate::value::packed::{Elements, Malformed, Reader, Token};
+use crate::value::packed::{Elements, Item, Malformed, Reader, Token};
+use crate::value::tag::INDIRECTION;
 use crate::value::{StrKind, StrRef};
 use std::io::Write;
 
@@ -55,7 +56,39 @@ fn hash(
 ///
 /// Recursion is bounded by [`MAX_NESTING`].
 fn value(reader: &mut Reader<'_>, depth: usize, out: &mut Vec<u8>) -> Result<(), EncodeError> {
-    match reader.token()? {
+    let token = match reader.item()? {
+        Item::Token(token) => token,
+        Item::Tag(INDIRECTION) => return indirection(reader, depth, out),
+        Item::Tag(tag) => reader.token_of(tag)?,
+    };
+    put_token(reader, token, depth, out)
+}
+
+/// `\1` and `\0` are `true` and `false`, as Perl writes them; what else is referred to stands for
+/// itself.
+#[cold]
+fn indirection(
+    reader: &mut Reader<'_>,
+    depth: usize,
+    out: &mut Vec<u8>,
+) -> Result<(), EncodeError> {
+    let token = match reader.token()? {
+        Token::UInt(number @ 0..=1) => Token::Bool(number == 1),
+        Token::Str(text) if text.data() == b"1" => Token::Bool(true),
+        Token::Str(text) if text.data() == b"0" => Token::Bool(false),
+        token => token,
+    };
+    put_token(reader, token, depth, out)
+}
+
+#[inline]
+fn put_token(
+    reader: &mut Reader<'_>,
+    token: Token<'_>,
+    depth: usize,
+    out: &mut Vec<u8>,
+) -> Result<(), EncodeError> {
+    match token {
         Token::Undef => out.extend_from_slice(b"null"),
         Token::Bool(true) => out.extend_from_slice(b"true"),
         Token::Bool(false) => out.extend_from_slice(b"false"),
@@ -71,6 +104,10 @@ fn value(reader: &mut Reader<'_>, depth: usize, out: &mut Vec<u8>) -> Result<(),
             out.push(b'"');
         }
         Token::Str(text) => string(text, out),
+        Token::Exact(number) => {
+            // All its digits, which Perl's big numbers read from a string.
+            let _ = write!(out, "\"{number}\"");
+        }
         Token::Array(_) | Token::Hash(_) if depth >= MAX_NESTING => {
             return Err(EncodeError::TooDeep);
         }

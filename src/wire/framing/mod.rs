@@ -36,7 +36,9 @@ mod streak;
 
 pub use streak::Streak;
 
-use crate::value::packed::{Elements, Malformed, Reader, Token};
+pub use crate::value::MAX_NESTING;
+
+use crate::value::packed::{Elements, Malformed, Token};
 use std::fmt;
 use thiserror::Error;
 
@@ -78,15 +80,14 @@ impl fmt::Display for Framing {
     }
 }
 
-/// How deep Perl's coders let arrays and hashes nest, the packet's own array included.
-pub const MAX_NESTING: usize = 512;
-
 /// What a received packet may cost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FramingLimits {
-    /// Octets that one packet may have on the wire, and that the references in it may expand to.
+    /// Octets that one packet may have on the wire.
+    ///
+    /// In memory it takes at most four times as many, and 64 KiB.
     pub packet: usize,
-    /// Arrays and hashes inside each other, the packet's own array included.
+    /// Arrays, hashes and tags inside each other, the packet's own array included.
     pub nesting: usize,
 }
 
@@ -111,16 +112,16 @@ pub enum FramingError {
         /// [`FramingLimits::packet`].
         limit: usize,
     },
-    /// Arrays and hashes nest deeper than allowed.
+    /// Arrays, hashes and tags nest deeper than allowed.
     #[error("nested deeper than the limit of {limit} levels")]
     TooDeep {
         /// [`FramingLimits::nesting`].
         limit: usize,
     },
-    /// The references to values sent before expand to more octets than allowed.
-    #[error("its references expand to more than {limit} octets")]
+    /// With its references to values sent before it takes more memory than allowed.
+    #[error("with its references it takes more than the {limit} octets allowed for its length")]
     TooExpanded {
-        /// Octets allowed for this packet.
+        /// Octets of memory allowed for this packet.
         limit: usize,
     },
     /// The octets are not what the framing prescribes.
@@ -268,7 +269,20 @@ pub fn encode(
     elements: Elements<'_>,
     out: &mut Vec<u8>,
 ) -> Result<(), EncodeError> {
+    encode_as(Some(framing), elements, out)
+}
+
+/// As [`encode`], or with no framing known yet: the packet is kept in packed form, as one array, to
+/// be translated later.
+pub(crate) fn encode_as(
+    framing: Option<Framing>,
+    elements: Elements<'_>,
+    out: &mut Vec<u8>,
+) -> Result<(), EncodeError> {
     let before = out.len();
+    let Some(framing) = framing else {
+        return cbor::keep(elements, out);
+    };
     let result = match framing {
         Framing::Cbor => cbor::encode(elements, out),
         Framing::Json => json_encode::encode(elements, out),
@@ -278,34 +292,6 @@ pub fn encode(
         out.truncate(before);
     }
     result
-}
-
-/// How deep arrays and hashes nest in `octets` (packed form): 0 if there are none.
-fn nesting(octets: &[u8]) -> Result<usize, Malformed> {
-    let mut reader = Reader::new(octets);
-    let mut left_outside: Vec<u64> = Vec::new();
-    let mut left = u64::MAX;
-    let mut deepest = 0;
-    while !reader.is_done() {
-        left -= 1;
-        let inside = match reader.token()? {
-            Token::Array(len) => Some(len as u64),
-            Token::Hash(len) => Some(2 * len as u64),
-            _ => None,
-        };
-        if let Some(inside) = inside {
-            left_outside.push(left);
-            left = inside;
-            deepest = deepest.max(left_outside.len());
-        }
-        while left == 0 {
-            match left_outside.pop() {
-                Some(outside) => left = outside,
-                None => break,
-            }
-        }
-    }
-    Ok(deepest)
 }
 
 /// Scratch space that is kept between packets; more than this is given back.

@@ -1,19 +1,32 @@
 //! The Storable framing, received: Perl's images read as data only.
 //!
-//! References are transparent, blessed values lose their class (booleans become booleans), values
-//! sent once and referred to again are repeated. What would run code in Perl is refused: hooks,
-//! code, tied variables. Only images in network order are read, as `nfreeze` makes them.
+//! Booleans become booleans, and CBOR::XS's tagged values tags. What else is blessed keeps its class
+//! in a tag of our own (see [`crate::value::tag`]), as do objects with hooks, patterns and version
+//! strings; nothing is ever instantiated. References to what is no array or hash are tags too.
+//! Values sent once and referred to again are repeated. Code and tied variables are refused. Only
+//! images in network order are read, as `nfreeze` makes them.
 
-use super::shared::{Shared, expansion_limit};
-use super::storable_ops::{ARRAY, BLESS, Key, Op, Ops, malformed};
+use super::cbor_unusual::is_rewritten;
+use super::shared::{Shared, grow, memory_limit};
+use super::storable_ops::{ARRAY, BLESS, Class, Key, Op, Ops, malformed};
 use super::{FramingError, FramingLimits, Step, begins_with_a_name, recycle};
 use crate::value::packed::{self, Elements, OpenLen};
+use crate::value::tag::{self, INDIRECTION};
 use std::ops::Range;
 
 /// Major version 2, and network order.
 const NETWORK_ORDER_2: u8 = 0x05;
 /// Major and minor version.
 const HEADER: usize = 2;
+/// In the place of a class: its length is in the four octets before it, not in one.
+const LONG_CLASS: u32 = 1 << 31;
+/// Octets of the output that tags, heads and a number take at most.
+const HEADS: usize = 32;
+
+/// The class of tagged values of Perl's CBOR encoder: arrays of tag and value.
+pub(super) const TAGGED_CLASS: &[u8] = b"CBOR::XS::Tagged";
+/// The class of CBOR's `undefined`.
+pub(super) const ERROR_CLASS: &[u8] = b"Types::Serialiser::Error";
 
 /// Reads the Storable framing.
 #[derive(Debug)]
@@ -27,10 +40,12 @@ pub(super) struct Storable {
 #[derive(Debug, Default)]
 struct Scratch {
     levels: Vec<Level>,
-    /// Of each class named so far: whether its objects are booleans.
-    classes: Vec<bool>,
+    /// Where in the image each class named so far begins, with [`LONG_CLASS`].
+    classes: Vec<u32>,
+    /// The numbers of the values that are referred to.
+    targets: Vec<u32>,
     /// Where the keys are of the hash values, from the next one on, that are no plain scalars.
-    keys: Vec<usize>,
+    keys: Vec<u32>,
     next_key: usize,
     /// The arrays and hashes around the place in which keys are looked for.
     containers: Vec<Container>,
@@ -41,6 +56,7 @@ impl Scratch {
         self.levels.clear();
         self.next_key = 0;
         recycle(&mut self.classes);
+        recycle(&mut self.targets);
         recycle(&mut self.keys);
         self.containers.clear();
     }
@@ -63,14 +79,15 @@ impl Storable {
         let Some(image) = arrived.get(..len) else {
             return Ok(Step::More { used: 0 });
         };
-        let mut outcome = self.read(image, None);
-        if let Err(Stop::HasReferences) = outcome {
-            outcome = self.read(image, Some(Shared::default()));
+        let limit = memory_limit(image.len());
+        let mut elements = self.read(image, None, limit)?;
+        let mut targets = std::mem::take(&mut self.scratch.targets);
+        if !targets.is_empty() {
+            // Again, now that it is known which values have to be found.
+            targets.sort_unstable();
+            targets.dedup();
+            elements = self.read(image, Some(Shared::only(targets, limit)), limit)?;
         }
-        let elements = outcome.map_err(|stop| match stop {
-            Stop::Wrong(error) => error,
-            Stop::HasReferences => malformed("a reference"),
-        })?;
         let elements = Elements::new(elements, &self.packed);
         if !begins_with_a_name(elements) {
             return Err(FramingError::NotAPacket);
@@ -96,9 +113,17 @@ impl Storable {
         Ok(None)
     }
 
-    fn read(&mut self, image: &[u8], shared: Option<Shared>) -> Result<usize, Stop> {
+    fn read(
+        &mut self,
+        image: &[u8],
+        shared: Option<Shared>,
+        limit: usize,
+    ) -> Result<usize, FramingError> {
         self.packed.clear();
         self.scratch.clear();
+        if self.packed.capacity() < image.len() {
+            self.packed.reserve_exact(image.len());
+        }
         Reading {
             image,
             ops: Ops::new(image, HEADER),
@@ -106,7 +131,7 @@ impl Storable {
             scratch: &mut self.scratch,
             shared,
             limits: self.limits,
-            expansion: expansion_limit(image.len(), self.limits),
+            limit,
         }
         .packet()
     }
@@ -124,32 +149,33 @@ fn check_beginning(arrived: &[u8], len: usize) -> Result<(), FramingError> {
     }
 }
 
-/// Why reading an image stopped.
-enum Stop {
-    Wrong(FramingError),
-    /// It refers to values that were sent before, so that those have to be numbered.
-    HasReferences,
+/// What is being read.
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    /// The packet's own array.
+    Packet,
+    /// The value of a tag.
+    Tag,
+    Array(OpenLen),
+    Hash {
+        open: OpenLen,
+        /// Its keys have flags.
+        flagged: bool,
+    },
 }
 
-impl From<FramingError> for Stop {
-    fn from(error: FramingError) -> Self {
-        Stop::Wrong(error)
-    }
-}
-
-/// An array or hash that is being read.
+/// An array, hash or tag that is being read.
 #[derive(Debug)]
 struct Level {
-    /// Nothing for the packet's own array.
-    open: Option<OpenLen>,
-    /// For a hash: whether its keys have flags.
-    hash: Option<bool>,
+    kind: Kind,
     left: usize,
     len: usize,
     /// The key, which was read ahead, comes after the value that is being read.
     key_follows: bool,
-    /// The numbers by which it can be referred to.
-    numbers: Range<usize>,
+    /// Its places among the values that are referred to.
+    places: Range<usize>,
+    /// Arrays, hashes and tags around its items.
+    depth: usize,
 }
 
 /// An array or hash that keys are looked for in.
@@ -162,32 +188,38 @@ struct Container {
     slot: Option<usize>,
 }
 
+/// A reference that was read, but not what it refers to.
+#[derive(Debug, Clone, Copy)]
+struct Reference<'a> {
+    overloaded: bool,
+    class: Option<&'a [u8]>,
+}
+
 struct Reading<'a> {
     image: &'a [u8],
     ops: Ops<'a>,
     out: &'a mut Vec<u8>,
     scratch: &'a mut Scratch,
-    /// The numbers of all values; nothing as long as nothing refers to them.
+    /// The values that are referred to; nothing as long as these are not known.
     shared: Option<Shared>,
     limits: FramingLimits,
-    expansion: usize,
+    /// Octets of memory that the packet may take.
+    limit: usize,
 }
 
 impl<'a> Reading<'a> {
     /// Reads the whole image, and returns how many elements the packet has.
-    fn packet(mut self) -> Result<usize, Stop> {
+    fn packet(mut self) -> Result<usize, FramingError> {
         let mut op = self.ops.op()?;
         while let Op::Bless(class) = op {
-            self.scratch.classes.push(is_boolean(class));
+            self.name(class)?;
             op = self.ops.op()?;
         }
         let Op::Array(len) = op else {
-            return Err(FramingError::NotAPacket.into());
+            return Err(FramingError::NotAPacket);
         };
-        if let Some(shared) = &mut self.shared {
-            shared.begin(0);
-        }
-        self.enter(None, None, len, 0..1)?;
+        self.number(0, true)?;
+        self.enter(Kind::Packet, len, 0..self.places(), 1)?;
         while let Some(level) = self.scratch.levels.last_mut() {
             if level.left == 0 {
                 if let Some(len) = self.leave()? {
@@ -197,85 +229,106 @@ impl<'a> Reading<'a> {
             }
             level.left -= 1;
             level.len += 1;
-            match level.hash {
-                Some(flagged) => self.pair(flagged)?,
-                None => {
+            match level.kind {
+                Kind::Hash { flagged, .. } => self.pair(flagged)?,
+                _ => {
                     let op = self.ops.op()?;
                     self.value(op)?;
                 }
             }
         }
-        Err(FramingError::NotAPacket.into())
+        Err(FramingError::NotAPacket)
     }
 
+    fn depth(&self) -> usize {
+        self.scratch.levels.last().map_or(0, |level| level.depth)
+    }
+
+    /// Fails if `more` levels are too many here.
+    fn check_depth(&self, more: usize) -> Result<usize, FramingError> {
+        let depth = self.depth() + more;
+        if depth > self.limits.nesting {
+            return Err(FramingError::TooDeep { limit: self.limits.nesting });
+        }
+        Ok(depth)
+    }
+
+    /// Goes into an array, hash or tag whose items stand in `levels` more levels than it.
     fn enter(
         &mut self,
-        open: Option<OpenLen>,
-        hash: Option<bool>,
+        kind: Kind,
         left: usize,
-        numbers: Range<usize>,
+        places: Range<usize>,
+        levels: usize,
     ) -> Result<(), FramingError> {
-        if self.scratch.levels.len() >= self.limits.nesting {
-            return Err(self.too_deep());
-        }
-        self.scratch.levels.push(Level { open, hash, left, len: 0, key_follows: false, numbers });
+        let depth = self.check_depth(levels)?;
+        self.scratch.levels.push(Level { kind, left, len: 0, key_follows: false, places, depth });
         Ok(())
     }
 
-    fn too_deep(&self) -> FramingError {
-        FramingError::TooDeep { limit: self.limits.nesting }
-    }
-
-    /// Goes out of the innermost array or hash; its length if it was the packet's own.
-    fn leave(&mut self) -> Result<Option<usize>, Stop> {
+    /// Goes out of the innermost array, hash or tag; its length if it was the packet's own array.
+    fn leave(&mut self) -> Result<Option<usize>, FramingError> {
         let Some(level) = self.scratch.levels.pop() else {
             return Ok(None);
         };
-        let Some(open) = level.open else {
-            if !self.ops.is_done() {
-                return Err(malformed("octets after the image").into());
+        match level.kind {
+            Kind::Packet => {
+                if !self.ops.is_done() {
+                    return Err(malformed("octets after the image"));
+                }
+                return Ok(Some(level.len));
             }
-            return Ok(Some(level.len));
-        };
-        packed::close_len(self.out, open, level.len);
-        self.end_value(level.numbers)?;
+            Kind::Tag => {}
+            Kind::Array(open) | Kind::Hash { open, .. } => {
+                packed::close_len(self.out, open, level.len);
+            }
+        }
+        self.end_value(level.places)?;
         Ok(None)
     }
 
     /// Reads a value and its key, and writes them the other way round.
-    fn pair(&mut self, flagged: bool) -> Result<(), Stop> {
+    fn pair(&mut self, flagged: bool) -> Result<(), FramingError> {
         let value = self.ops.at;
         let op = self.ops.op()?;
         if op.is_leaf() {
             let key = self.ops.key(flagged)?;
             if key.absent {
-                self.number();
+                self.number(self.out.len(), false)?;
                 if let Some(level) = self.scratch.levels.last_mut() {
                     level.len -= 1;
                 }
                 return Ok(());
             }
-            packed::put_str(self.out, key.name);
+            self.string(key);
             return self.value(op);
         }
         let key = self.key_ahead(value, flagged)?;
-        packed::put_str(self.out, key.name);
+        self.string(key);
         if let Some(level) = self.scratch.levels.last_mut() {
             level.key_follows = true;
         }
         self.value(op)
     }
 
+    #[inline]
+    fn string(&mut self, key: Key<'a>) {
+        grow(self.out, key.name.data().len() + HEADS);
+        packed::put_str(self.out, key.name);
+    }
+
     /// Reads a value that begins with `op`, or goes into it.
     #[inline]
-    fn value(&mut self, op: Op<'a>) -> Result<(), Stop> {
+    fn value(&mut self, op: Op<'a>) -> Result<(), FramingError> {
         if self.shared.is_none() {
             match op {
                 Op::Str(text) => {
+                    grow(self.out, text.data().len() + HEADS);
                     packed::put_str(self.out, text);
                     return Ok(());
                 }
                 Op::Int(number) => {
+                    grow(self.out, HEADS);
                     packed::put_int(self.out, number);
                     return Ok(());
                 }
@@ -285,78 +338,268 @@ impl<'a> Reading<'a> {
         self.compound_value(op)
     }
 
-    fn compound_value(&mut self, op: Op<'a>) -> Result<(), Stop> {
+    fn compound_value(&mut self, op: Op<'a>) -> Result<(), FramingError> {
         let mut op = op;
-        let mut is_boolean_object = false;
-        let first_number = self.shared.as_ref().map_or(0, Shared::len);
+        let first_place = self.places();
+        let mut reference: Option<Reference<'a>> = None;
+        let mut version = None;
+        let mut tags = 0;
         loop {
             match op {
-                Op::Ref => self.number(),
+                Op::Ref { overloaded } => {
+                    let outer = reference.take();
+                    self.referent(outer, &mut tags)?;
+                    reference = Some(Reference { overloaded, class: None });
+                }
                 Op::Bless(class) => {
-                    is_boolean_object = is_boolean(class);
-                    self.scratch.classes.push(is_boolean_object);
+                    self.name(class)?;
+                    reference.iter_mut().for_each(|reference| reference.class = Some(class));
                 }
                 Op::BlessAgain(number) => {
-                    is_boolean_object = *self
-                        .scratch
-                        .classes
-                        .get(number as usize)
-                        .ok_or(malformed("a class that was not named"))?;
+                    let class = Some(self.class(number)?);
+                    reference.iter_mut().for_each(|reference| reference.class = class);
                 }
-                Op::Version => {}
+                Op::Version(text) => version = Some(text),
                 _ => break,
             }
             op = self.ops.op()?;
         }
-        if !matches!(op, Op::Object(_)) {
-            self.number();
-        }
-        let numbers = first_number..self.shared.as_ref().map_or(0, Shared::len);
+        grow(self.out, HEADS);
+        let start = self.out.len();
+        let class = reference.and_then(|reference| reference.class);
         match op {
-            Op::Array(len) => {
-                let open = packed::open_array(self.out);
-                return Ok(self.enter(Some(open), None, len, numbers)?);
+            Op::Array(_) | Op::Hash { .. } => {
+                return self.container(op, reference, first_place, tags);
             }
-            Op::Hash { len, flagged } => {
-                let open = packed::open_hash(self.out);
-                return Ok(self.enter(Some(open), Some(flagged), len, numbers)?);
+            Op::Object(number) => self.object(number, reference.is_some(), tags)?,
+            Op::Hook { kind, class, frozen } => {
+                let class = match class {
+                    Class::New(class) => {
+                        self.name(class)?;
+                        class
+                    }
+                    Class::Again(number) => self.class(number)?,
+                };
+                self.number(start, true)?;
+                let overloaded = reference.is_some_and(|reference| reference.overloaded);
+                self.put_tagged(tag::Storable::Hook { overloaded, kind }, class, &mut tags)?;
+                grow(self.out, frozen.len() + HEADS);
+                packed::put_octets(self.out, frozen);
             }
-            Op::Object(number) => {
-                let shared = self.shared.as_ref().ok_or(Stop::HasReferences)?;
-                shared.repeat(
-                    u64::from(number),
-                    self.scratch.levels.len(),
-                    self.out,
-                    self.expansion,
-                    self.limits,
-                )?;
+            Op::Int(number) if class.is_some_and(is_boolean) => {
+                self.number(start, true)?;
+                packed::put_bool(self.out, number != 0);
             }
-            Op::Int(number) if is_boolean_object => packed::put_bool(self.out, number != 0),
-            Op::Str(text) if is_boolean_object => {
+            Op::Str(text) if class.is_some_and(is_boolean) => {
+                self.number(start, true)?;
                 packed::put_bool(self.out, !matches!(text.data(), b"" | b"0"));
             }
+            Op::Undef if class == Some(ERROR_CLASS) => {
+                self.number(start, true)?;
+                packed::put_undefined(self.out);
+            }
+            _ => {
+                self.referent(reference, &mut tags)?;
+                self.leaf(op, version, &mut tags)?;
+            }
+        }
+        self.end_value(first_place..self.places())
+    }
+
+    /// Writes the reference to what comes next, which is no array or hash, and numbers that.
+    fn referent(
+        &mut self,
+        reference: Option<Reference<'a>>,
+        tags: &mut usize,
+    ) -> Result<(), FramingError> {
+        grow(self.out, HEADS);
+        let start = self.out.len();
+        let Some(Reference { overloaded, class }) = reference else {
+            return self.number(start, false);
+        };
+        if let Some(class) = class {
+            self.put_tagged(tag::Storable::Blessed { overloaded }, class, tags)?;
+        }
+        self.put_tag(INDIRECTION, tags)?;
+        // An object cannot be told from a reference to it, another value can.
+        match class {
+            Some(_) => self.number(start, true),
+            None => self.number(self.out.len(), false),
+        }
+    }
+
+    fn leaf(
+        &mut self,
+        op: Op<'a>,
+        version: Option<&'a [u8]>,
+        tags: &mut usize,
+    ) -> Result<(), FramingError> {
+        match op {
             Op::Int(number) => packed::put_int(self.out, number),
-            Op::Str(text) => packed::put_str(self.out, text),
+            Op::Str(text) => {
+                if let Some(version) = version {
+                    self.put_tagged(tag::Storable::VersionString, version, tags)?;
+                }
+                grow(self.out, text.data().len() + HEADS);
+                packed::put_str(self.out, text);
+            }
+            Op::Regexp { pattern, flags } => {
+                self.put_tagged(tag::Storable::Regexp, flags, tags)?;
+                grow(self.out, pattern.data().len() + HEADS);
+                packed::put_str(self.out, pattern);
+            }
             _ => packed::put_undef(self.out),
         }
-        self.end_value(numbers)
+        Ok(())
     }
 
-    /// Numbers the value that is read next.
-    fn number(&mut self) {
-        if let Some(shared) = &mut self.shared {
-            shared.begin(self.out.len());
+    /// Goes into an array or hash.
+    fn container(
+        &mut self,
+        op: Op<'a>,
+        reference: Option<Reference<'a>>,
+        first_place: usize,
+        tags: usize,
+    ) -> Result<(), FramingError> {
+        let mut tags = tags;
+        self.number(self.out.len(), true)?;
+        if let Some(Reference { overloaded, class: Some(class) }) = reference {
+            if class == TAGGED_CLASS
+                && let Op::Array(2) = op
+                && let Some(tag) = self.tag_ahead()?
+            {
+                self.put_tag(tag, &mut tags)?;
+                return self.enter(Kind::Tag, 1, first_place..self.places(), tags);
+            }
+            self.put_tagged(tag::Storable::Blessed { overloaded }, class, &mut tags)?;
+        }
+        let (kind, len) = match op {
+            Op::Hash { len, flagged } => {
+                (Kind::Hash { open: packed::open_hash(self.out), flagged }, len)
+            }
+            Op::Array(len) => (Kind::Array(packed::open_array(self.out)), len),
+            _ => return Err(malformed("neither an array nor a hash")),
+        };
+        self.enter(kind, len, first_place..self.places(), tags + 1)
+    }
+
+    /// Takes the number of a tag that comes next, if it is one that may be handed on.
+    fn tag_ahead(&mut self) -> Result<Option<u64>, FramingError> {
+        let mut ahead = self.ops.clone();
+        let tag = match ahead.op()? {
+            Op::Int(number) => u64::try_from(number).ok(),
+            Op::Str(digits) => {
+                std::str::from_utf8(digits.data()).ok().and_then(|text| text.parse().ok())
+            }
+            _ => None,
+        };
+        let tag = tag.filter(|&tag| !is_rewritten(tag));
+        if tag.is_some() {
+            self.ops = ahead;
+            self.number(self.out.len(), false)?;
+        }
+        Ok(tag)
+    }
+
+    /// A value that was sent before.
+    fn object(&mut self, number: u32, referred: bool, tags: usize) -> Result<(), FramingError> {
+        let mut tags = tags;
+        let Some(shared) = self.shared.take() else {
+            grow(&mut self.scratch.targets, 1);
+            self.scratch.targets.push(number);
+            packed::put_undef(self.out);
+            return Ok(());
+        };
+        let number = u64::from(number);
+        if referred && !shared.is_by_reference(number) {
+            self.put_tag(INDIRECTION, &mut tags)?;
+        }
+        shared.repeat(number, self.depth() + tags, self.out, self.limits)?;
+        self.shared = Some(shared);
+        Ok(())
+    }
+
+    fn put_tag(&mut self, tag: u64, tags: &mut usize) -> Result<(), FramingError> {
+        *tags += 1;
+        self.check_depth(*tags)?;
+        grow(self.out, HEADS);
+        packed::put_tag(self.out, tag);
+        Ok(())
+    }
+
+    /// Writes one of our own tags with its first part; the value follows.
+    fn put_tagged(
+        &mut self,
+        tag: tag::Storable,
+        first: &[u8],
+        tags: &mut usize,
+    ) -> Result<(), FramingError> {
+        self.put_tag(tag.tag(), tags)?;
+        // A class that is named once may be repeated often.
+        let len = first.len() + HEADS;
+        let classes = self.scratch.classes.len() * size_of::<u32>();
+        match &self.shared {
+            Some(shared) => shared.check(self.out, len + classes)?,
+            None => {
+                let targets = self.scratch.targets.len() * size_of::<u32>();
+                let growing = self.out.len() + len + classes + targets;
+                if growing + growing / 8 > self.limit {
+                    return Err(FramingError::TooExpanded { limit: self.limit });
+                }
+            }
+        }
+        grow(self.out, len);
+        packed::put_array(self.out, 2);
+        packed::put_octets(self.out, first);
+        Ok(())
+    }
+
+    /// Keeps the name of a class, which is a part of the image.
+    fn name(&mut self, class: &[u8]) -> Result<(), FramingError> {
+        let start = (class.as_ptr() as usize).wrapping_sub(self.image.as_ptr() as usize);
+        let too_long = FramingError::TooLong { limit: self.limits.packet };
+        let start = u32::try_from(start).ok().filter(|&start| start < LONG_CLASS);
+        let long = if class.len() > 255 { LONG_CLASS } else { 0 };
+        grow(&mut self.scratch.classes, 1);
+        self.scratch.classes.push(start.ok_or(too_long)? | long);
+        Ok(())
+    }
+
+    /// The class of this number.
+    fn class(&self, number: u32) -> Result<&'a [u8], FramingError> {
+        let place = self.scratch.classes.get(number as usize);
+        place.and_then(|&place| self.class_at(place)).ok_or(malformed("a class that was not named"))
+    }
+
+    fn class_at(&self, place: u32) -> Option<&'a [u8]> {
+        let (before, class) = self.image.split_at_checked((place & !LONG_CLASS) as usize)?;
+        let len = match place & LONG_CLASS {
+            0 => usize::from(*before.last()?),
+            _ => u32::from_be_bytes(*before.last_chunk()?) as usize,
+        };
+        class.get(..len)
+    }
+
+    fn places(&self) -> usize {
+        self.shared.as_ref().map_or(0, Shared::len)
+    }
+
+    /// Numbers the value that begins at `start`; see [`Shared::begin`].
+    fn number(&mut self, start: usize, by_reference: bool) -> Result<(), FramingError> {
+        match &mut self.shared {
+            Some(shared) => shared.begin(self.out, start, by_reference),
+            None => Ok(()),
         }
     }
 
-    /// The value with these numbers was written.
-    fn end_value(&mut self, numbers: Range<usize>) -> Result<(), Stop> {
+    /// The value with these places was written.
+    fn end_value(&mut self, places: Range<usize>) -> Result<(), FramingError> {
         if let Some(shared) = &mut self.shared {
-            shared.end(numbers, self.out.len());
+            shared.end(places, self.out.len());
         }
         if let Some(level) = self.scratch.levels.last_mut()
             && std::mem::take(&mut level.key_follows)
-            && let Some(flagged) = level.hash
+            && let Kind::Hash { flagged, .. } = level.kind
         {
             self.ops.key(flagged)?;
         }
@@ -370,7 +613,7 @@ impl<'a> Reading<'a> {
         }
         let at = self.scratch.keys.get(self.scratch.next_key).copied().unwrap_or_default();
         self.scratch.next_key += 1;
-        Ops::new(self.image, at).key(flagged)
+        Ops::new(self.image, at as usize).key(flagged)
     }
 
     /// Finds the keys of the hash value that begins at `value` and of all in it, in the order in
@@ -386,6 +629,7 @@ impl<'a> Reading<'a> {
             let mut op = ops.op()?;
             if container.hash.is_some() && !op.is_leaf() {
                 container.slot = Some(keys.len());
+                grow(keys, 1);
                 keys.push(0);
             }
             while op.is_prefix() {
@@ -398,7 +642,7 @@ impl<'a> Reading<'a> {
             };
             if left > 0 {
                 if levels.len() + containers.len() > self.limits.nesting {
-                    return Err(self.too_deep());
+                    return Err(FramingError::TooDeep { limit: self.limits.nesting });
                 }
                 containers.push(Container { left, hash, slot: None });
                 continue;
@@ -407,7 +651,7 @@ impl<'a> Reading<'a> {
                 if let Some(flagged) = container.hash {
                     let slot = container.slot.take().and_then(|slot| keys.get_mut(slot));
                     if let Some(slot) = slot {
-                        *slot = ops.at;
+                        *slot = u32::try_from(ops.at).unwrap_or(u32::MAX);
                     }
                     ops.key(flagged)?;
                 }
@@ -424,8 +668,5 @@ impl<'a> Reading<'a> {
 
 /// Whether objects of the class are booleans.
 fn is_boolean(class: &[u8]) -> bool {
-    matches!(
-        class,
-        b"JSON::PP::Boolean" | b"Types::Serialiser::Boolean" | b"JSON::XS::Boolean" | b"boolean"
-    )
+    matches!(class, b"JSON::PP::Boolean" | b"Types::Serialiser::Boolean" | b"JSON::XS::Boolean")
 }

@@ -1,12 +1,16 @@
 //! The Storable framing, sent: images as Perl's `nfreeze` makes them.
 
+use super::storable::{ERROR_CLASS, TAGGED_CLASS};
 use super::storable_ops::{
-    ARRAY, BLESS, BLESS_AGAIN, BYTE, FLAGGED_HASH, HASH, KEY_IS_UTF8, LONG_SCALAR, LONG_UTF8,
-    NET_INTEGER, REF, SCALAR, UNDEF, UTF8,
+    ARRAY, BLESS, BLESS_AGAIN, BYTE, FLAGGED_HASH, HASH, HOOK, HOOK_CLASS_AGAIN, HOOK_LONG_CLASS,
+    HOOK_LONG_STRING, KEY_IS_UTF8, LONG_SCALAR, LONG_UTF8, LONG_VERSION_STRING, NET_INTEGER,
+    OVERLOADED_REF, REF, REGEXP, SCALAR, UNDEF, UTF8, VERSION_STRING,
 };
 use super::{EncodeError, Framing, MAX_NESTING, float_text, int_text, uint_text};
-use crate::value::packed::{Elements, Malformed, Reader, Token};
+use crate::value::packed::{Elements, Item, Malformed, Reader, Token, UNDEFINED};
+use crate::value::tag::{self, INDIRECTION, Storable};
 use crate::value::{StrKind, StrRef};
+use std::collections::HashMap;
 
 /// Major version 2 in network order, minor version 11.
 const HEADER: [u8; 2] = [0x05, 0x0b];
@@ -23,7 +27,7 @@ pub(super) fn encode(elements: Elements<'_>, out: &mut Vec<u8>) -> Result<(), En
     let mut image = Image {
         elements,
         reader: elements.reader(),
-        boolean_named: false,
+        classes: HashMap::new(),
         flagged_hashes: None,
         out,
     };
@@ -62,14 +66,14 @@ const fn too_long() -> EncodeError {
 struct Image<'a> {
     elements: Elements<'a>,
     reader: Reader<'a>,
-    /// The class of booleans was named and can be referred to.
-    boolean_named: bool,
+    /// The classes that were named and can be referred to, with their numbers.
+    classes: HashMap<&'a [u8], u32>,
     /// Whether some key may need a flag; nothing as long as there was no hash.
     flagged_hashes: Option<bool>,
     out: &'a mut Vec<u8>,
 }
 
-impl Image<'_> {
+impl<'a> Image<'a> {
     fn array(&mut self, len: usize, depth: usize) -> Result<(), EncodeError> {
         self.out.push(ARRAY);
         self.long_len(len)?;
@@ -126,9 +130,23 @@ impl Image<'_> {
     ///
     /// Recursion is bounded by [`MAX_NESTING`].
     fn value(&mut self, depth: usize) -> Result<(), EncodeError> {
-        match self.reader.token()? {
+        let is_undefined = self.reader.rest().first() == Some(&UNDEFINED);
+        let token = match self.reader.item()? {
+            Item::Token(Token::Undef) if is_undefined => {
+                self.out.push(OVERLOADED_REF);
+                self.class(ERROR_CLASS)?;
+                Token::Undef
+            }
+            Item::Token(token) => token,
+            Item::Tag(tag) => return self.tagged(tag, depth),
+        };
+        self.token(token, depth)
+    }
+
+    fn token(&mut self, token: Token<'a>, depth: usize) -> Result<(), EncodeError> {
+        match token {
             Token::Undef => self.out.push(UNDEF),
-            Token::Bool(value) => self.boolean(value),
+            Token::Bool(value) => self.boolean(value)?,
             Token::UInt(number) => match i64::try_from(number) {
                 Ok(number) => self.int(number)?,
                 Err(_) => self.string(uint_text(number).as_str())?,
@@ -136,6 +154,7 @@ impl Image<'_> {
             Token::NInt(number) => self.int(number)?,
             Token::Float(number) => self.string(float_text(number).as_str())?,
             Token::Str(string) => self.string(string)?,
+            Token::Exact(number) => self.string(StrRef::octets(number.to_string().as_bytes()))?,
             Token::Array(_) | Token::Hash(_) if depth >= MAX_NESTING => {
                 return Err(EncodeError::TooDeep);
             }
@@ -151,15 +170,172 @@ impl Image<'_> {
         Ok(())
     }
 
-    fn boolean(&mut self, value: bool) {
-        if self.boolean_named {
-            self.out.extend_from_slice(&[REF, BLESS_AGAIN, 0]);
-        } else {
-            self.boolean_named = true;
-            self.out.extend_from_slice(&[REF, BLESS, BOOLEAN_CLASS.len() as u8]);
-            self.out.extend_from_slice(BOOLEAN_CLASS);
+    /// Appends what follows a tag.
+    #[cold]
+    #[inline(never)]
+    fn tagged(&mut self, tag: u64, depth: usize) -> Result<(), EncodeError> {
+        if depth >= MAX_NESTING {
+            return Err(EncodeError::TooDeep);
         }
+        if tag == INDIRECTION {
+            self.out.push(REF);
+            return self.value(depth + 1);
+        }
+        if let Some(kind) = Storable::of(tag)
+            && let Some(first) = self.first_of_two()
+        {
+            return self.storable(kind, first, depth + 1);
+        }
+        if is_unknown_to_perl(tag) {
+            self.out.push(REF);
+            self.class(TAGGED_CLASS)?;
+            self.out.push(ARRAY);
+            self.long_len(2)?;
+            self.token(Token::UInt(tag), depth)?;
+            return self.value(depth + 1);
+        }
+        let token = self.reader.token_of(tag)?;
+        self.token(token, depth)
+    }
+
+    /// Takes the head of an array of two and the octets that are its first item.
+    fn first_of_two(&mut self) -> Option<&'a [u8]> {
+        let mut inside = self.reader.clone();
+        let Ok(Item::Token(Token::Array(2))) = inside.item() else {
+            return None;
+        };
+        let Ok(Item::Token(Token::Str(first))) = inside.item() else {
+            return None;
+        };
+        self.reader = inside;
+        Some(first.data())
+    }
+
+    /// Appends what only Storable can express; its value comes next.
+    fn storable(
+        &mut self,
+        kind: Storable,
+        first: &'a [u8],
+        depth: usize,
+    ) -> Result<(), EncodeError> {
+        let mut value = self.reader.clone();
+        let item = value.item()?;
+        match (kind, item) {
+            (
+                Storable::Blessed { overloaded },
+                Item::Tag(INDIRECTION) | Item::Token(Token::Array(_) | Token::Hash(_)),
+            ) => {
+                self.reference(overloaded);
+                self.class(first)?;
+                self.reader = value;
+                match item {
+                    Item::Token(Token::Array(len)) => self.array(len, depth + 1),
+                    Item::Token(Token::Hash(len)) => self.hash(len, depth + 1),
+                    _ => self.value(depth + 1),
+                }
+            }
+            (Storable::Hook { overloaded, kind }, Item::Token(Token::Str(frozen))) => {
+                self.reference(overloaded);
+                self.reader = value;
+                self.hook(kind, first, frozen.data())
+            }
+            (Storable::VersionString, Item::Token(Token::Str(_))) => {
+                match u8::try_from(first.len()) {
+                    Ok(len) => self.out.extend_from_slice(&[VERSION_STRING, len]),
+                    Err(_) => {
+                        self.out.push(LONG_VERSION_STRING);
+                        self.long_len(first.len())?;
+                    }
+                }
+                self.out.extend_from_slice(first);
+                self.value(depth)
+            }
+            (Storable::Regexp, Item::Token(Token::Str(pattern))) => {
+                self.reader = value;
+                self.regexp(pattern.data(), first)
+            }
+            // Not as our decoder writes it.
+            _ => self.value(depth),
+        }
+    }
+
+    fn reference(&mut self, overloaded: bool) {
+        self.out.push(if overloaded { OVERLOADED_REF } else { REF });
+    }
+
+    fn hook(&mut self, kind: u8, class: &'a [u8], frozen: &[u8]) -> Result<(), EncodeError> {
+        let again = self.number_of(class);
+        let class_len = again.map_or(class.len(), |number| number as usize);
+        let mut flags = kind;
+        flags |= if again.is_some() { HOOK_CLASS_AGAIN } else { 0 };
+        flags |= if class_len > 255 { HOOK_LONG_CLASS } else { 0 };
+        flags |= if frozen.len() > 255 { HOOK_LONG_STRING } else { 0 };
+        self.out.extend_from_slice(&[HOOK, flags]);
+        self.len(class_len)?;
+        if again.is_none() {
+            self.out.extend_from_slice(class);
+        }
+        self.len(frozen.len())?;
+        self.out.extend_from_slice(frozen);
+        Ok(())
+    }
+
+    fn regexp(&mut self, pattern: &[u8], flags: &[u8]) -> Result<(), EncodeError> {
+        self.out.extend_from_slice(&[REGEXP, u8::from(pattern.len() > 255)]);
+        self.len(pattern.len())?;
+        self.out.extend_from_slice(pattern);
+        let len = u8::try_from(flags.len()).map_err(|_| too_long())?;
+        self.out.push(len);
+        self.out.extend_from_slice(flags);
+        Ok(())
+    }
+
+    /// A length of one octet, or of four where that is not enough.
+    fn len(&mut self, len: usize) -> Result<(), EncodeError> {
+        match u8::try_from(len) {
+            Ok(len) => {
+                self.out.push(len);
+                Ok(())
+            }
+            Err(_) => self.long_len(len),
+        }
+    }
+
+    /// The number of a class that was named before; else it is being named now.
+    fn number_of(&mut self, class: &'a [u8]) -> Option<u32> {
+        let next = self.classes.len() as u32;
+        match self.classes.entry(class) {
+            std::collections::hash_map::Entry::Occupied(named) => Some(*named.get()),
+            std::collections::hash_map::Entry::Vacant(new) => {
+                new.insert(next);
+                None
+            }
+        }
+    }
+
+    /// Blesses what comes next.
+    fn class(&mut self, class: &'a [u8]) -> Result<(), EncodeError> {
+        let again = self.number_of(class);
+        let number = again.map_or(class.len(), |number| number as usize);
+        self.out.push(if again.is_some() { BLESS_AGAIN } else { BLESS });
+        match u8::try_from(number) {
+            Ok(short @ 0..0x80) => self.out.push(short),
+            _ => {
+                self.out.push(0x80);
+                self.long_len(number)?;
+            }
+        }
+        if again.is_none() {
+            self.out.extend_from_slice(class);
+        }
+        Ok(())
+    }
+
+    fn boolean(&mut self, value: bool) -> Result<(), EncodeError> {
+        self.out.push(REF);
+        self.class(BOOLEAN_CLASS)?;
         self.out.extend_from_slice(&[BYTE, 128 + u8::from(value)]);
+        Ok(())
     }
 
     fn int(&mut self, number: i64) -> Result<(), EncodeError> {
@@ -176,7 +352,7 @@ impl Image<'_> {
 
     fn string(&mut self, string: StrRef<'_>) -> Result<(), EncodeError> {
         let data = string.data();
-        let is_octets = string.kind() == StrKind::Octets || data.is_ascii();
+        let is_octets = string.kind() == StrKind::Octets;
         match (u8::try_from(data.len()), is_octets) {
             (Ok(len), true) => self.out.extend_from_slice(&[SCALAR, len]),
             (Ok(len), false) => self.out.extend_from_slice(&[UTF8, len]),
@@ -199,4 +375,10 @@ impl Image<'_> {
         self.out.extend_from_slice(&len.to_be_bytes());
         Ok(())
     }
+}
+
+/// Whether Perl's CBOR decoder makes a tagged value of this tag, and no object or number.
+fn is_unknown_to_perl(tag: u64) -> bool {
+    !matches!(tag, 0..=5 | 21..=23 | 25 | 26 | 28..=30 | 32 | 256 | 264 | 265 | 55799)
+        && !tag::is_internal(tag)
 }

@@ -22,8 +22,8 @@ const STATIC_YES: u8 = 15;
 const STATIC_NO: u8 = 16;
 pub(super) const BLESS: u8 = 17;
 pub(super) const BLESS_AGAIN: u8 = 18;
-const HOOK: u8 = 19;
-const OVERLOADED_REF: u8 = 20;
+pub(super) const HOOK: u8 = 19;
+pub(super) const OVERLOADED_REF: u8 = 20;
 const TIED_KEY: u8 = 21;
 const TIED_INDEX: u8 = 22;
 pub(super) const UTF8: u8 = 23;
@@ -32,12 +32,19 @@ pub(super) const FLAGGED_HASH: u8 = 25;
 const CODE: u8 = 26;
 const WEAK_REF: u8 = 27;
 const WEAK_OVERLOADED_REF: u8 = 28;
-const VERSION_STRING: u8 = 29;
-const LONG_VERSION_STRING: u8 = 30;
+pub(super) const VERSION_STRING: u8 = 29;
+pub(super) const LONG_VERSION_STRING: u8 = 30;
 const STATIC_UNDEF_ELEMENT: u8 = 31;
-const REGEXP: u8 = 32;
+pub(super) const REGEXP: u8 = 32;
 const BOOLEAN_TRUE: u8 = 34;
 const BOOLEAN_FALSE: u8 = 35;
+
+const HOOK_KIND: u8 = 0x03;
+pub(super) const HOOK_LONG_CLASS: u8 = 0x04;
+pub(super) const HOOK_LONG_STRING: u8 = 0x08;
+pub(super) const HOOK_CLASS_AGAIN: u8 = 0x20;
+const HOOK_RECURSES: u8 = 0x40;
+const HOOK_HAS_LIST: u8 = 0x80;
 
 pub(super) const KEY_IS_UTF8: u8 = 1;
 const KEY_IS_SCALAR: u8 = 8;
@@ -56,25 +63,54 @@ pub(super) enum Op<'a> {
         len: usize,
         flagged: bool,
     },
-    /// The value follows that this refers to.
-    Ref,
+    /// The value follows that this refers to, which has overloaded operators or not.
+    Ref {
+        overloaded: bool,
+    },
     /// The object of this class follows.
     Bless(&'a [u8]),
     /// The object of a class named before follows.
     BlessAgain(u32),
-    /// The string follows that was written as a version number.
-    Version,
+    /// The string follows that was written as this version number.
+    Version(&'a [u8]),
+    /// What is inside of `qr//`.
+    Regexp {
+        pattern: StrRef<'a>,
+        flags: &'a [u8],
+    },
+    /// An object as its own class has frozen it.
+    Hook {
+        kind: u8,
+        class: Class<'a>,
+        frozen: &'a [u8],
+    },
+}
+
+/// How a class is named.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Class<'a> {
+    New(&'a [u8]),
+    /// By its number among those named before.
+    Again(u32),
 }
 
 impl Op<'_> {
     /// Nothing but this belongs to the value.
     pub(super) const fn is_leaf(self) -> bool {
-        matches!(self, Op::Undef | Op::Int(_) | Op::Str(_) | Op::Object(_))
+        matches!(
+            self,
+            Op::Undef
+                | Op::Int(_)
+                | Op::Str(_)
+                | Op::Object(_)
+                | Op::Regexp { .. }
+                | Op::Hook { .. }
+        )
     }
 
     /// The value itself follows.
     pub(super) const fn is_prefix(self) -> bool {
-        matches!(self, Op::Ref | Op::Bless(_) | Op::BlessAgain(_) | Op::Version)
+        matches!(self, Op::Ref { .. } | Op::Bless(_) | Op::BlessAgain(_) | Op::Version(_))
     }
 }
 
@@ -187,7 +223,9 @@ impl<'a> Ops<'a> {
                 self.octet()?;
                 Op::Hash { len: self.count(6)?, flagged: true }
             }
-            REF | OVERLOADED_REF | WEAK_REF | WEAK_OVERLOADED_REF => Op::Ref,
+            // What is referred to only weakly is repeated as a value of its own.
+            REF | WEAK_REF => Op::Ref { overloaded: false },
+            OVERLOADED_REF | WEAK_OVERLOADED_REF => Op::Ref { overloaded: true },
             UNDEF | STATIC_UNDEF | STATIC_UNDEF_ELEMENT => Op::Undef,
             BYTE => Op::Int(i64::from(self.octet()?) - 128),
             NET_INTEGER => Op::Int(i64::from(self.take().map(i32::from_be_bytes)?)),
@@ -201,30 +239,50 @@ impl<'a> Ops<'a> {
             BLESS_AGAIN => Op::BlessAgain(self.class_number()?),
             VERSION_STRING => {
                 let len = self.short_len()?;
-                self.slice(len)?;
-                Op::Version
+                Op::Version(self.slice(len)?)
             }
             LONG_VERSION_STRING => {
                 let len = self.long_len()?;
-                self.slice(len)?;
-                Op::Version
+                Op::Version(self.slice(len)?)
             }
             REGEXP => {
                 let has_long_len = self.octet()? & 1 == 1;
                 let len = if has_long_len { self.long_len()? } else { self.short_len()? };
                 let pattern = self.slice(len)?;
-                let flags = self.short_len()?;
-                self.slice(flags)?;
-                Op::Str(StrRef::generalized(pattern).unwrap_or(StrRef::octets(pattern)))
+                let pattern = StrRef::generalized(pattern).unwrap_or(StrRef::octets(pattern));
+                let len = self.short_len()?;
+                Op::Regexp { pattern, flags: self.slice(len)? }
             }
             INTEGER | DOUBLE => return Err(refused("a number in a machine's own byte order")),
             TIED_ARRAY | TIED_HASH | TIED_SCALAR | TIED_KEY | TIED_INDEX => {
                 return Err(refused("a tied variable"));
             }
-            HOOK => return Err(refused("an object with a Storable hook")),
+            HOOK => self.hook()?,
             CODE => return Err(refused("Perl code")),
             _ => return Err(malformed("an unknown opcode")),
         })
+    }
+
+    /// An object with a hook of its own that is one string, as most are.
+    fn hook(&mut self) -> Result<Op<'a>, FramingError> {
+        let flags = self.octet()?;
+        let kind = flags & HOOK_KIND;
+        if flags & (HOOK_RECURSES | HOOK_HAS_LIST) != 0 || kind == HOOK_KIND {
+            return Err(refused("an object whose Storable hook refers to other values"));
+        }
+        let number = match flags & HOOK_LONG_CLASS {
+            0 => self.short_len()?,
+            _ => self.long_len()?,
+        };
+        let class = match flags & HOOK_CLASS_AGAIN {
+            0 => Class::New(self.slice(number)?),
+            _ => Class::Again(number as u32),
+        };
+        let len = match flags & HOOK_LONG_STRING {
+            0 => self.short_len()?,
+            _ => self.long_len()?,
+        };
+        Ok(Op::Hook { kind, class, frozen: self.slice(len)? })
     }
 
     pub(super) fn key(&mut self, flagged: bool) -> Result<Key<'a>, FramingError> {

@@ -1,8 +1,8 @@
-//! The private way by which strings and values pass through serde without loss.
+//! The names and tokens with which our own types pass through serde without loss.
 //!
-//! Serde knows no string that is octets and text alike. So our own types name themselves with the
-//! newtypes below; our serializer and deserializer know these names, and other formats see through
-//! them to something sensible.
+//! Serde has no string that is octets and text alike, and no tags. So our types are newtypes with
+//! the names below, which our serializer and deserializer know. Other formats see through a newtype
+//! to what is inside of it.
 
 use super::string::{StrKind, StrRef};
 use serde::de::value::{BorrowedBytesDeserializer, U64Deserializer};
@@ -19,6 +19,10 @@ pub(super) const STR: &str = "$aemp::Str";
 pub(super) const INTEGER: &str = "$aemp::Integer";
 /// Any value, asked of a deserializer.
 pub(super) const VALUE: &str = "$aemp::Value";
+/// One value in packed form, given to a serializer.
+pub(super) const PACKED: &str = "$aemp::Packed";
+/// A tag and the value that it belongs to, asked of a deserializer.
+pub(super) const TAGGED: &str = "$aemp::Tagged";
 
 /// What stands in the newtype: our own serializer says that it is not human-readable and gets the
 /// stored octets, as binary formats do; the others get characters.
@@ -36,7 +40,7 @@ impl Serialize for Raw<'_> {
 
 /// What our deserializer gives to a visitor that asked for [`STR`] or [`VALUE`]: a variant with a
 /// number that no other format gives.
-pub(super) struct HandOver<'de> {
+pub(super) struct Given<'de> {
     what: u64,
     data: &'de [u8],
 }
@@ -45,7 +49,7 @@ const GIVEN_OCTETS: u64 = 0x6165_6d70_9e37_79b9;
 const GIVEN_TEXT: u64 = GIVEN_OCTETS + 1;
 const GIVEN_VALUE: u64 = GIVEN_OCTETS + 2;
 
-impl<'de> HandOver<'de> {
+impl<'de> Given<'de> {
     /// A string as it is stored.
     #[inline]
     pub(super) fn string(string: StrRef<'de>) -> Self {
@@ -54,18 +58,18 @@ impl<'de> HandOver<'de> {
             StrKind::Text => GIVEN_TEXT,
         };
         let data = string.data();
-        HandOver { what, data }
+        Given { what, data }
     }
 
     /// One value in packed form.
     #[inline]
     pub(super) fn value(data: &'de [u8]) -> Self {
         let what = GIVEN_VALUE;
-        HandOver { what, data }
+        Given { what, data }
     }
 }
 
-/// What came out of a [`HandOver`].
+/// What came out of a [`Given`].
 pub(super) enum Received<'de> {
     /// A string.
     Str(StrRef<'de>),
@@ -90,7 +94,7 @@ impl<'de> Received<'de> {
     }
 }
 
-impl<'de> EnumAccess<'de> for HandOver<'de> {
+impl<'de> EnumAccess<'de> for Given<'de> {
     type Error = super::DecodeError;
     type Variant = Self;
 
@@ -104,7 +108,7 @@ impl<'de> EnumAccess<'de> for HandOver<'de> {
     }
 }
 
-impl<'de> VariantAccess<'de> for HandOver<'de> {
+impl<'de> VariantAccess<'de> for Given<'de> {
     type Error = super::DecodeError;
 
     #[inline]

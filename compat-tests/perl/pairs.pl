@@ -1,0 +1,209 @@
+# Loaded into nodes of node.pl: one exchanges values with the other through whatever stands between
+# them, and the other says what it got: class, value, and the flags by which Perl's encoders choose.
+#
+# Pairs::listen()                  at B; result: the port that takes values and barriers
+# Pairs::relay($b, @route)         at A: sends each value along the route, waits for B to answer
+# Pairs::database($b, @route)      at A: enters each value into the database, which B monitors
+# Pairs::got()                     at B; result: what came, by the name of the value
+# A reports "pairs" with the names of the values after which nothing came any more.
+package Pairs;
+use strict;
+use warnings;
+use AnyEvent;
+use AnyEvent::MP;
+use B ();
+use CBOR::XS ();
+use JSON::XS ();
+use Math::BigFloat ();
+use Math::BigInt ();
+use Math::BigRat ();
+use Scalar::Util ();
+use Types::Serialiser ();
+
+our (%GOT, %GUARD, $ACK);
+
+# A class with everything that encoders ask for.
+package Pairs::Frozen {
+   sub new    { my ($class, @values) = @_; bless [@values], $class }
+   sub FREEZE { my ($self) = @_; @$self }
+   sub THAW   { my ($class, $serialiser, @values) = @_; bless [@values], $class }
+}
+
+package Pairs::Hooked {
+   sub new             { my ($class, $text) = @_; bless {text => $text}, $class }
+   sub STORABLE_freeze { my ($self, $cloning) = @_; "<$self->{text}>" }
+   sub STORABLE_thaw {
+      my ($self, $cloning, $frozen) = @_;
+      $self->{text} = substr $frozen, 1, -1;
+   }
+}
+
+package Pairs::Overloaded {
+   use overload '""' => sub { "text of $_[0][0]" }, fallback => 1;
+   sub new { my ($class, $value) = @_; bless [$value], $class }
+}
+
+package Pairs;
+
+sub flagged { my ($text) = @_; utf8::upgrade($text); $text }
+
+sub values_to_send {
+   my $shared = [1, "two"];
+   my $used   = 42;
+   my $unused = "$used";
+   my @values = (
+      "empty"             => "",
+      "text"              => "hello",
+      "flagged text"      => flagged("hello"),
+      "octets"            => "\x00\xe9\xff",
+      "flagged octets"    => flagged("\xe9\xff"),
+      "wide text"         => "\x{20ac}\x{1f600}",
+      "surrogate"         => do { no warnings; "\x{d800}a" },
+      "beyond Unicode"    => do { no warnings; "\x{110000}" },
+      "number as string"  => "42",
+      "used as string"    => $used,
+      "undef"             => undef,
+      "perl true"         => !!1,
+      "perl false"        => !!0,
+      "true"              => Types::Serialiser::true,
+      "false"             => Types::Serialiser::false,
+      "booleans"          => [(Types::Serialiser::true) x 3, Types::Serialiser::false],
+      "nested"            => [1, {a => [], b => {}, c => [undef, "x", [[2.5]]]}],
+      "wide keys"         => {"\x{20ac}" => 1, "\xe9" => 2, "" => 3},
+      "shared"            => [$shared, $shared, {again => $shared}],
+      (map { ("integer $_" => $_) }
+         0, 1, -1, 23, 24, -24, -25, 127, 128, -128, -129, 255, 256, 65535, 65536, 2147483647,
+         2147483648, -2147483648, -2147483649, 4294967295, 4294967296, 9007199254740993,
+         9223372036854775807, -9223372036854775807 - 1, 18446744073709551615),
+      (map { ("float $_" => $_) }
+         0.5, 1.5, -0.1, 1e16, 1e-7, 1.5e300, -2.5e-300, 3.14159265358979, 0.1 + 0.2, 1 / 3),
+      "infinity"          => 9**9**9,
+      "bare one"          => \1,
+      "bare zero"         => \0,
+      "reference to text" => \"text",
+      "references"        => \\[1],
+      "big integer"       => Math::BigInt->new("36893488147419103233"),
+      "negative big"      => Math::BigInt->new("-36893488147419103234"),
+      "small big integer" => Math::BigInt->new("5"),
+      "big float"         => Math::BigFloat->new("1.5"),
+      "long big float"    => Math::BigFloat->new("-1234567890123456789012345.678e-100"),
+      "ratio"             => Math::BigRat->new("1/3"),
+      "nested big"        => {price => [Math::BigFloat->new("0.07"), Math::BigInt->new(2)**100]},
+      "frozen"            => Pairs::Frozen->new("one"),
+      "frozen to several" => Pairs::Frozen->new("one", [2], {three => 3}),
+      "hooked"            => Pairs::Hooked->new("text"),
+      "hooked twice"      => [Pairs::Hooked->new("a"), Pairs::Hooked->new("b" x 300)],
+      "hash object"       => bless({a => 1, b => [2]}, "Pairs::Plain"),
+      "objects"           => [map { bless([$_], "Pairs::Plain") } 1 .. 3],
+      "scalar object"     => bless(\(my $text = "inside"), "Pairs::Plain"),
+      "reference object"  => bless(\(my $inner = [1]), "Pairs::Plain"),
+      "overloaded"        => Pairs::Overloaded->new(7),
+      "object in object"  => bless({in => bless([1], "Pairs::Inner")}, "Pairs::Plain"),
+      "shared object"     => do { my $object = bless([1], "Pairs::Plain"); [$object, $object] },
+      "pattern"           => qr/a.b/i,
+      "version"           => v1.2.3,
+      "error"             => Types::Serialiser::error,
+      (map { ("tag $_" => CBOR::XS::tag($_, [$_, "x"])) } 6, 100, 258, 1000, 65536, 4294967296),
+      (map { ("typed array $_" => CBOR::XS::tag($_, "\x01\x02\x03\x04")) } 64, 72, 87),
+      "tag in tag"        => CBOR::XS::tag(100, CBOR::XS::tag(101, {a => CBOR::XS::tag(102, 1)})),
+      "embedded"          => CBOR::XS::tag(24, "\x82\x01\x02"),
+   );
+   # Those that Perl's encoders refuse come last, as a Perl node may not recover.
+   my (@first, @last);
+   while (my ($name, $value) = splice @values, 0, 2) {
+      my $plain = eval { CBOR::XS::encode_cbor([$value]); JSON::XS::decode_json(JSON::XS::encode_json([$value])); 1 };
+      push @{ $plain ? \@first : \@last }, [$name, $value];
+   }
+   (@first, @last)
+}
+
+# What is there, as text: the same text means that a program sees no difference.
+sub describe {
+   my ($depth, $value) = ($_[0], $_[1]);
+   return "..." if $depth > 20;
+   my $class = Scalar::Util::blessed($value);
+   if (defined $class && $class eq "Types::Serialiser::Error") { return "error" }
+   if (ref $value) {
+      my $shown = defined $class ? "$class=" : "";
+      return "$shown" . lc Types::Serialiser::is_true($value) if Types::Serialiser::is_bool($value);
+      return "$shown$value" if defined $class && $class =~ /^(Math::Big|Regexp)/;
+      my $type = Scalar::Util::reftype($value);
+      return $shown . "[" . join(",", map { describe($depth + 1, $_) } @$value) . "]"
+         if $type eq "ARRAY";
+      return $shown . "{"
+         . join(",", map { text($_) . "=>" . describe($depth + 1, $value->{$_}) } sort keys %$value) . "}"
+         if $type eq "HASH";
+      return $shown . "\\" . describe($depth + 1, $$value);
+   }
+   return "undef" unless defined $value;
+   my $flags = B::svref_2object(\$value)->FLAGS;
+   my $shown = "";
+   $shown .= "vstring:" if Scalar::Util::isvstring($value);
+   $shown .= utf8::is_utf8($value) ? "text:" . text($value) : "octets:" . text($value)
+      if $flags & B::SVf_POK;
+   $shown .= "integer:$value" if $flags & B::SVf_IOK;
+   $shown .= sprintf "float:%.17g", $value if $flags & B::SVf_NOK && !($flags & B::SVf_IOK);
+   $shown
+}
+
+sub text { my ($text) = @_; join "", map { sprintf $_ > 32 && $_ < 127 ? "%c" : "<%x>", $_ } unpack "W*", $text }
+
+sub listen {
+   %GOT = ();
+   my $port = port;
+   rcv $port,
+      value   => sub { my $name = shift; $GOT{$name} = describe(0, $_[0]); () },
+      barrier => sub { my ($count, @reply) = @_; snd @reply, ack => $count };
+   $GUARD{db} = db_mon pairs => sub {
+      my ($content, $added, $changed) = @_;
+      $GOT{$_} = describe(0, $content->{$_}) for @$added, @$changed;
+   };
+   $port
+}
+
+sub got { my %got = %GOT; %GOT = (); \%got }
+
+# Sends all values, one after the other, each when B has said that it got what came before.
+sub exchange {
+   my ($send, $after, $b, $back, @route) = @_;
+   my @left  = values_to_send();
+   my $count = 0;
+   my (@lost, $name, $tries, $timer, $next);
+   my $reply = port;
+   my $try   = sub {
+      if (++$tries > 8) {
+         push @lost, $name;
+         return $next->();
+      }
+      eval { snd @route, $b, "barrier", $count, @$back, $reply };
+   };
+   $next = sub {
+      $after->($name) if defined $name;
+      undef $name;
+      my $entry = shift @left;
+      unless ($entry) {
+         undef $timer;
+         main::report("pairs", lost => \@lost);
+         return;
+      }
+      ($name, $tries) = ($entry->[0], 0);
+      ++$count;
+      eval { $send->($name, $entry->[1]); 1 } or push @lost, $name;
+      $timer = AE::timer 0.01, 0.2, $try;
+   };
+   rcv $reply, ack => sub { $next->() if $_[0] == $count && defined $name };
+   $next->();
+   ()
+}
+
+sub relay {
+   my ($b, $back, @route) = @_;
+   exchange(sub { snd @route, $b, "value", @_ }, sub { }, $b, $back, @route);
+}
+
+sub database {
+   my ($b, $back, @route) = @_;
+   exchange(sub { db_set pairs => @_ }, sub { db_del pairs => @_ }, $b, $back, @route);
+}
+
+1

@@ -1,0 +1,78 @@
+//! A value together with its tag, for those who want to see or send tags.
+
+use super::packed;
+use super::serde_tokens::{PACKED, TAGGED};
+use serde::de::{Deserialize, Deserializer, SeqAccess, Visitor};
+use serde::ser::{Error as _, Serialize, Serializer};
+use std::fmt;
+use std::marker::PhantomData;
+
+/// A value with a CBOR tag in front of it.
+///
+/// Other types see through tags: a date that arrives as `1(1700000000)` decodes as a number, and a
+/// big integer as `i128` or as a `String` of digits. Ask for a `Tagged` to see the tag; send one to
+/// send the tag. Nodes that speak JSON get the value alone.
+///
+/// ```
+/// use aemp::value::{Packed, Tagged};
+///
+/// let message = Packed::of(&("at", Tagged { tag: 1, value: 1_700_000_000 }))?;
+/// assert_eq!(message.to_string(), r#"["at", 1(1700000000)]"#);
+/// let (_, at): (String, Tagged<u64>) = message.decode()?;
+/// assert_eq!((at.tag, at.value), (1, 1_700_000_000));
+/// let (_, at): (String, u64) = message.decode()?;
+/// assert_eq!(at, 1_700_000_000);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Tagged<T> {
+    /// The tag's number.
+    pub tag: u64,
+    /// What it belongs to; another tag is a `Tagged` inside.
+    pub value: T,
+}
+
+impl<T: Serialize> Serialize for Tagged<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_newtype_struct(PACKED, &Inside(self))
+    }
+}
+
+/// What stands in the newtype: the packed form for our own serializer, which says that it is not
+/// human-readable, and the value without its tag for others that are.
+struct Inside<'a, T>(&'a Tagged<T>);
+
+impl<T: Serialize> Serialize for Inside<'_, T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if serializer.is_human_readable() {
+            return self.0.value.serialize(serializer);
+        }
+        let mut octets = Vec::new();
+        packed::put_tag(&mut octets, self.0.tag);
+        super::put_value(&mut octets, &self.0.value).map_err(S::Error::custom)?;
+        serializer.serialize_bytes(&octets)
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Tagged<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_newtype_struct(TAGGED, TaggedVisitor(PhantomData))
+    }
+}
+
+struct TaggedVisitor<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for TaggedVisitor<T> {
+    type Value = Tagged<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a tagged value")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut parts: A) -> Result<Tagged<T>, A::Error> {
+        let missing = || serde::de::Error::custom("wanted a tagged value");
+        let tag = parts.next_element()?.ok_or_else(missing)?;
+        let value = parts.next_element()?.ok_or_else(missing)?;
+        Ok(Tagged { tag, value })
+    }
+}
