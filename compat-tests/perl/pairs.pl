@@ -5,7 +5,7 @@
 # Pairs::relay($b, @route)         at A: sends each value along the route, waits for B to answer
 # Pairs::database($b, @route)      at A: enters each value into the database, which B monitors
 # Pairs::got()                     at B; result: what came, by the name of the value
-# A reports "pairs" with the names of the values after which nothing came any more.
+# A reports "pairs" with the names of the values after which B did not answer.
 package Pairs;
 use strict;
 use warnings;
@@ -108,11 +108,18 @@ sub values_to_send {
       "tag in tag"        => CBOR::XS::tag(100, CBOR::XS::tag(101, {a => CBOR::XS::tag(102, 1)})),
       "embedded"          => CBOR::XS::tag(24, "\x82\x01\x02"),
    );
-   # Those that Perl's encoders refuse come last, as a Perl node may not recover.
+   # What this node cannot send is left out. What some other framing cannot express comes last, as a
+   # Perl node in between may not recover from it.
+   my ($framing) = @{ JSON::XS::decode_json($ARGV[0] || "{}")->{framing_format} || [] };
    my (@first, @last);
    while (my ($name, $value) = splice @values, 0, 2) {
-      my $plain = eval { CBOR::XS::encode_cbor([$value]); JSON::XS::decode_json(JSON::XS::encode_json([$value])); 1 };
-      push @{ $plain ? \@first : \@last }, [$name, $value];
+      my %can = (
+         cbor => scalar eval { CBOR::XS::encode_cbor([$value]); 1 },
+         json => scalar eval { JSON::XS::decode_json(JSON::XS::encode_json([$value])); 1 },
+         storable => 1,
+      );
+      next if defined $framing && !$can{$framing};
+      push @{ (grep !$_, values %can) ? \@last : \@first }, [$name, $value];
    }
    (@first, @last)
 }
@@ -171,7 +178,8 @@ sub exchange {
    my (@lost, $name, $tries, $timer, $next);
    my $reply = port;
    my $try   = sub {
-      if (++$tries > 8) {
+      # Patience is for the first loss: behind it, a Perl node in between may have given up.
+      if (++$tries > (@lost ? 8 : 30)) {
          push @lost, $name;
          return $next->();
       }
@@ -203,7 +211,7 @@ sub relay {
 
 sub database {
    my ($b, $back, @route) = @_;
-   exchange(sub { db_set pairs => @_ }, sub { db_del pairs => @_ }, $b, $back, @route);
+   exchange(sub { db_set pairs => $_[0] => $_[1] }, sub { db_del pairs => $_[0] }, $b, $back, @route);
 }
 
 1

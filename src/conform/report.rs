@@ -343,7 +343,10 @@ mod tests {
         assert_eq!(states, wanted);
         let text = report.text(false);
         assert!(text.contains("Fix first: mon-unknown") && !text.contains("seconds since 1970"));
-        assert!(text.contains("it does not keep the reason") && text.contains("0.1 a node"), "{text}");
+        assert!(
+            text.contains("it does not keep the reason") && text.contains("0.1 a node"),
+            "{text}"
+        );
         assert!(report.text(true).contains("seconds since 1970"));
         assert_eq!(report.json()["checks"][0]["state"], "miss");
     }
