@@ -8,9 +8,10 @@ use compat_tests::conform::{
     Identity, Level, Outcome, Place, Plan, Position, Profile, Progress, Report, Start, State,
     Target, all, run,
 };
-use compat_tests::network::Inside;
+use compat_tests::network::{Inside, eventually};
 use compat_tests::perl;
 use compat_tests::perl_node::{MODULES, PerlNode};
+use compat_tests::process::Process;
 use compat_tests::service::{self, SERVICE};
 use serde_json::{Value, json};
 use std::net::{IpAddr, Ipv4Addr};
@@ -463,4 +464,29 @@ fn a_node_that_ends_during_the_run_ends_it_and_the_running_checks_are_named() {
     let error = inside.run(run).unwrap().unwrap_err().to_string();
     let expected = format!("the node at {address} no longer accepts connections");
     assert!(error.starts_with(&expected) && error.contains("were running: "), "{error}");
+}
+
+#[test]
+fn what_the_suite_starts_ends_with_it_even_if_it_is_killed() {
+    let directory = tempfile::tempdir().unwrap();
+    let written = directory.path().join("processes");
+    // A shell that waits for a process, as commands that people give do.
+    let node = format!("sleep 600 & echo $$ $! > {}; wait; : {{seeds}}", written.display());
+    let arguments = ["conform", "--command", &node, "--secret", "x", "--patience", "60"];
+    let suite = Process::start("the suite", &compat_tests::node::command(), &arguments, &[]);
+    let (processes, _) = eventually("the command runs", || {
+        let text = std::fs::read_to_string(&written).unwrap_or_default();
+        let ids: Vec<u32> = text.split_whitespace().filter_map(|id| id.parse().ok()).collect();
+        if ids.len() == 2 { Ok(ids) } else { Err(text) }
+    });
+    drop(suite);
+    let lives = |id: &&u32| {
+        let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
+        // Where nobody reaps it, what was killed stays as a zombie.
+        !stat.is_empty() && !stat.contains(") Z ")
+    };
+    eventually("they have ended", || match processes.iter().find(lives) {
+        None => Ok(()),
+        Some(id) => Err(format!("process {id} lives")),
+    });
 }

@@ -7,11 +7,20 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
-use tokio::process::{Child, Command};
+use tokio::process::{Child, ChildStdin, Command};
+
+/// Runs `$1` as a command of the shell. Beside it waits a process in the same group until standard
+/// input is closed, which happens when the suite ends, whatever ends it; then it kills the group.
+const KEEPER: &str = "exec 3<&0 </dev/null
+(cat <&3 >/dev/null 2>&1; kill -KILL 0) >/dev/null 2>&1 &
+exec 3<&-
+exec sh -c \"$1\"";
 
 /// The node under test, started by the suite; dropping this ends it.
 pub(super) struct NodeProcess {
     child: Option<Child>,
+    /// Its standard input, which is open as long as the node is to live.
+    _life: Option<ChildStdin>,
     /// The last line of its standard error, if that is read.
     said: Arc<Mutex<String>>,
 }
@@ -21,8 +30,8 @@ impl NodeProcess {
         let seeds: Vec<String> = seeds.iter().map(SocketAddr::to_string).collect();
         let command = command.replace("{seeds}", &seeds.join(","));
         let child = Command::new("sh")
-            .args(["-c", &command])
-            .stdin(Stdio::null())
+            .args(["-c", KEEPER, "sh", &command])
+            .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(stderr)
             // So that processes that the shell starts end with it.
@@ -31,11 +40,12 @@ impl NodeProcess {
             .spawn();
         // Without a shell no node dials, which is reported.
         let mut child = child.ok();
+        let life = child.as_mut().and_then(|child| child.stdin.take());
         let said = Arc::<Mutex<String>>::default();
         if let Some(stderr) = child.as_mut().and_then(|child| child.stderr.take()) {
             tokio::spawn(keep_last_line(stderr, said.clone()));
         }
-        NodeProcess { child, said }
+        NodeProcess { child, _life: life, said }
     }
 
     pub(super) fn said(&self) -> String {
