@@ -4,14 +4,14 @@ use super::conn::Conn;
 use super::position::Position;
 use super::session::{Pace, Session};
 use super::shake::{self, Manner, Shake, Token};
-use super::stop::{Seen, Stop, Verdict, miss, skip};
+use super::stop::{Seen, Stop, Verdict, late, miss, skip};
 use super::tls::{Identity, Tls};
-use super::transcript::Transcript;
+use super::transcript::{Speaker, Transcript};
 use crate::wire::framing::Framing;
 use bytes::BytesMut;
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, timeout, timeout_at};
@@ -70,6 +70,8 @@ pub(crate) struct Ctx {
     connections: Arc<AtomicUsize>,
     /// Set when the node dials.
     dialled: Arc<AtomicBool>,
+    /// The ID of the node under test, once it has been met.
+    node: Arc<OnceLock<String>>,
 }
 
 impl Ctx {
@@ -86,6 +88,7 @@ impl Ctx {
             label: label.into(),
             connections: Arc::default(),
             dialled,
+            node: Arc::default(),
         }
     }
 
@@ -218,7 +221,9 @@ impl Ctx {
 
     pub(crate) async fn try_meet(&self, name: &str, shake: &Shake) -> Result<Session, Seen> {
         let conn = self.connect(name).await?;
-        shake::meet(conn, shake).await
+        let session = shake::meet(conn, shake).await?;
+        self.node.get_or_init(|| session.node.clone());
+        Ok(session)
     }
 
     /// Like [`Ctx::meet`], for a name whose connection was just closed; the node may not have noticed
@@ -235,8 +240,13 @@ impl Ctx {
 
     /// A connection that the node makes to that seed of the check.
     pub(crate) async fn meet_at(&self, name: &str, seed: usize) -> Verdict<Session> {
-        let conn = self.connect_at(name, seed).await?;
-        Ok(shake::meet(conn, &self.shake(name)).await?)
+        let Reach::Seeds(seeds) = &self.reach else {
+            return skip("only where the suite is the seed");
+        };
+        let Some(seed) = seeds.get(seed) else {
+            return miss("the check has no such seed");
+        };
+        self.dialled(seed, name, &self.shake(name)).await
     }
 
     /// The node accepts this handshake: it relays a message afterwards.
@@ -253,7 +263,7 @@ impl Ctx {
         };
         match shake::agree(&mut conn, shake).await {
             Err(Seen::Closed(_)) => Ok(()),
-            Err(Seen::Late(_)) => miss("the node neither went on nor closed the connection"),
+            Err(Seen::Late(_)) => late("the node neither went on nor closed the connection"),
             Err(Seen::Wrong(what)) => miss(what),
             Ok(_) => Ok(conn.wait_closed(self.target.patience).await?),
         }
@@ -274,9 +284,20 @@ impl Ctx {
         name: &str,
         shake: &Shake,
     ) -> Verdict<Session> {
-        let (stream, said) = self.accept(listener).await?;
-        let conn = Conn::new(stream, said, name, &self.transcript, self.target.patience)?;
-        Ok(shake::meet(conn, shake).await?)
+        loop {
+            let (stream, said) = self.accept(listener).await?;
+            let mut conn = Conn::new(stream, said, name, &self.transcript, self.target.patience)?;
+            let greeted = shake::greet(&mut conn, shake).await?;
+            // Ports are used again: this may be the node of another suite on this host.
+            if self.node.get().is_some_and(|node| *node != greeted.node()) {
+                conn.note(Speaker::Nobody, format!("{} is another node", greeted.node()));
+                continue;
+            }
+            let agreed = shake::authenticate(&mut conn, shake, greeted).await?;
+            let session = shake::into_session(conn, shake, agreed)?;
+            self.node.get_or_init(|| session.node.clone());
+            return Ok(session);
+        }
     }
 
     pub(crate) fn secret(&self) -> Verdict<&[u8]> {

@@ -1,13 +1,13 @@
 //! Runs checks against a node: concurrently where they do not disturb each other, and always with an end.
 
 use super::check::{Check, Level, Listening};
-use super::checks;
 use super::context::{Ctx, Reach, Target};
 use super::node_process::NodeProcess;
+use super::plan::{Place, Plan, PlanError, Start};
 use super::position::Position;
 use super::precondition::{self, Extent, Obstacle};
 use super::profile::Profile;
-use super::stop::{Stop, Verdict};
+use super::stop::Stop;
 use parking_lot::Mutex;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -21,77 +21,12 @@ use tokio::task::JoinSet;
 
 /// How many checks talk to the node at the same time.
 const AT_ONCE: usize = 24;
+/// The maximum number of checks that failed by time and are tried again, each alone; where it is more, the
+/// node is not disturbed by the others, but silent.
+const MOST_RETRIES: usize = 20;
 /// The maximum time of a run, whatever the node does; checks that wait for its `monitor_timeout` may
 /// extend it.
 const LONGEST_RUN: Duration = Duration::from_secs(110);
-
-/// Where the suite stands.
-#[derive(Clone, Debug)]
-pub enum Place {
-    /// It dials the node under test at `host:port`.
-    Dial(String),
-    /// It is the node's seeds.
-    Listen {
-        /// The address on which the node can reach it.
-        host: IpAddr,
-        /// Who starts the node.
-        start: Start,
-    },
-}
-
-/// Who starts the node under test when it is to dial the suite.
-#[derive(Clone, Debug)]
-pub enum Start {
-    /// Somebody else, once, with all the seeds that are printed.
-    ByHand,
-    /// The suite, as often as it needs one: a command for the shell, in which `{seeds}` stands for
-    /// the addresses with commas between them.
-    Command(String),
-}
-
-/// A run to carry out.
-#[derive(Clone, Debug)]
-pub struct Plan {
-    /// Where the suite stands.
-    pub place: Place,
-    /// What the suite knows about the node.
-    pub target: Target,
-    /// Names of checks, or the beginnings of names followed by `*`; all checks if it is empty. Names after a
-    /// `!` are excluded.
-    pub only: Vec<String>,
-    /// The lowest level to check.
-    pub level: Level,
-    /// The deviations to expect.
-    pub profile: Option<&'static Profile>,
-}
-
-/// Why a plan cannot be carried out.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum PlanError {
-    /// No check has such a name.
-    #[error("no check is called {name:?} here; --list lists all")]
-    UnknownCheck {
-        /// The name.
-        name: String,
-    },
-    /// There is neither a secret nor a certificate.
-    #[error(
-        "neither secret nor certificate: nobody talks to a node without one; give --secret or --cert"
-    )]
-    NoCredentials,
-    /// No address to listen on.
-    #[error("cannot listen on {host}")]
-    Listen {
-        /// The address.
-        host: IpAddr,
-        /// Why.
-        source: io::Error,
-    },
-    /// The node cannot be tested, which is not a miss.
-    #[error(transparent)]
-    Obstacle(#[from] Obstacle),
-}
 
 /// How a check ended.
 #[derive(Clone, Debug)]
@@ -120,43 +55,6 @@ pub struct Finding {
     pub outcome: Outcome,
     /// How long it took.
     pub duration: Duration,
-}
-
-impl Plan {
-    /// The checks of this plan.
-    ///
-    /// # Errors
-    /// If a name in `only` does not match any check.
-    pub fn checks(&self) -> Result<Vec<&'static Check>, PlanError> {
-        let position = self.position();
-        let fits = |check: &&Check| check.is_for(position) && check.level <= self.level;
-        let names = self.only.iter().map(String::as_str);
-        let (unwanted, wanted): (Vec<&str>, Vec<&str>) =
-            names.partition(|name| name.starts_with('!'));
-        let unwanted: Vec<&str> =
-            unwanted.iter().map(|name| name.trim_start_matches('!')).collect();
-        let mut names = wanted.iter().chain(&unwanted);
-        if let Some(name) = names.find(|name| !checks::all().any(|check| is_named(check, name))) {
-            return Err(PlanError::UnknownCheck { name: (*name).to_owned() });
-        }
-        let is_wanted = |check: &&Check| {
-            let is_one = |name: &&str| is_named(check, name);
-            (wanted.is_empty() || wanted.iter().any(is_one)) && !unwanted.iter().any(is_one)
-        };
-        Ok(checks::all().filter(fits).filter(is_wanted).collect())
-    }
-
-    /// Who dials.
-    pub fn position(&self) -> Position {
-        match self.place {
-            Place::Dial(_) => Position::Dial,
-            Place::Listen { .. } => Position::Listen,
-        }
-    }
-}
-
-fn is_named(check: &Check, name: &str) -> bool {
-    check.id == name || name.strip_suffix('*').is_some_and(|start| check.id.starts_with(start))
 }
 
 /// What the suite reports while it runs.
@@ -209,20 +107,23 @@ pub async fn run(
     let target = Arc::new(plan.target.clone());
     let end = Instant::now() + LONGEST_RUN.max(target.monitor_timeout * 2);
     let extent = Extent::of(&plan.only);
+    let by_hand = matches!(plan.place, Place::Listen { start: Start::ByHand, .. });
     let runner = Runner {
         target,
         extent,
+        profile: plan.profile,
+        by_hand,
         run: run_label(),
         events,
         end,
         dialled: Arc::default(),
         under_way: Arc::default(),
+        late: Arc::default(),
     };
     let work: std::pin::Pin<Box<dyn Future<Output = ()> + Send>> = match &plan.place {
         Place::Dial(address) => Box::pin(runner.dial(harmless, address.clone())),
         Place::Listen { host, start } => {
             let host = *host;
-            let by_hand = matches!(start, Start::ByHand);
             let seats = seats(&harmless, host, by_hand)
                 .await
                 .map_err(|source| PlanError::Listen { host, source })?;
@@ -316,6 +217,10 @@ struct Runner {
     target: Arc<Target>,
     /// What has to hold before the first check.
     extent: Extent,
+    /// The deviations to expect, which are not tried again.
+    profile: Option<&'static Profile>,
+    /// Whether somebody else has started the node, with seeds that cannot change any more.
+    by_hand: bool,
     run: String,
     events: mpsc::UnboundedSender<Event>,
     /// When the run has to be over.
@@ -323,6 +228,15 @@ struct Runner {
     /// Whether the node has ever dialled.
     dialled: Arc<AtomicBool>,
     under_way: Arc<Mutex<UnderWay>>,
+    /// What failed by time while other checks ran, and may be tried again alone.
+    late: Arc<Mutex<Vec<Late>>>,
+}
+
+/// A check that failed by time.
+struct Late {
+    finding: Finding,
+    /// Where the node is, if it does not dial.
+    address: Option<String>,
 }
 
 /// The progress of a run's checks.
@@ -352,6 +266,38 @@ impl Runner {
         self.dial_all(tame, address.clone()).await;
         self.dial_all(rough, address).await;
         let _ = slow.await;
+        self.try_again(None).await;
+    }
+
+    /// Tries what failed by time once more, each check alone.
+    async fn try_again(&self, command: Option<(&str, IpAddr)>) {
+        let late = std::mem::take(&mut *self.late.lock());
+        let is_silent = late.len() > MOST_RETRIES;
+        for Late { finding, address } in late {
+            let found = match (address, command) {
+                _ if is_silent => None,
+                (Some(address), _) => {
+                    Some(self.attempt(finding.check, Reach::Dial(address), "-again").await)
+                }
+                (None, Some((command, host))) => match seats(&[finding.check], host, false).await {
+                    Ok(seats) => {
+                        let _node =
+                            NodeProcess::start(command, &all_addresses(&seats), Stdio::null());
+                        let listeners = seats.into_iter().flat_map(|(_, all)| all).collect();
+                        let reach = Reach::Seeds(listeners);
+                        Some(self.attempt(finding.check, reach, "-again").await)
+                    }
+                    Err(_) => None,
+                },
+                (None, None) => None,
+            };
+            let (finding, _) = found.unwrap_or((finding, false));
+            self.found(finding);
+        }
+    }
+
+    fn found(&self, finding: Finding) {
+        let _ = self.events.send(Event::Found(finding));
     }
 
     async fn dial_all(&self, checks: Vec<&'static Check>, address: String) {
@@ -409,15 +355,18 @@ impl Runner {
         let (shared, alone): (Vec<Seat>, Vec<Seat>) =
             seats.into_iter().partition(|(check, _)| check.listens == Listening::Shared);
         let mut tasks = JoinSet::new();
-        let runner = self.clone();
-        let start = command.clone();
-        tasks.spawn(async move {
-            let node = NodeProcess::start(&start, &all_addresses(&shared), Stdio::null());
-            runner.share(shared).await;
-            drop(node);
-        });
         let processes = std::thread::available_parallelism().map_or(4, |cores| cores.get() * 3);
         let room = Arc::new(Semaphore::new(processes));
+        // One node is not given hundreds of seeds at once.
+        for wave in shared.chunks(AT_ONCE) {
+            let (runner, room, command) = (self.clone(), room.clone(), command.clone());
+            let wave = wave.to_vec();
+            tasks.spawn(async move {
+                let _permit = room.acquire_owned().await;
+                let _node = NodeProcess::start(&command, &all_addresses(&wave), Stdio::null());
+                runner.share(wave).await;
+            });
+        }
         for (check, listeners) in alone {
             let (runner, room, command) = (self.clone(), room.clone(), command.clone());
             tasks.spawn(async move {
@@ -428,6 +377,7 @@ impl Runner {
             });
         }
         tasks.join_all().await;
+        self.try_again(Some((&command, host))).await;
     }
 
     /// One node for all checks, which the user starts: it changes from one master to the next.
@@ -453,34 +403,18 @@ impl Runner {
         tasks.join_all().await;
     }
 
-    /// Runs one check to an end, whatever happens in it.
+    /// Runs one check among others, and reports what came of it, unless it is to be tried again.
     async fn check(&self, check: &'static Check, reach: Reach) {
-        let start = Instant::now();
-        let (position, address) = match &reach {
-            Reach::Dial(address) => (Position::Dial, Some(address.clone())),
-            Reach::Seeds(_) => (Position::Listen, None),
+        let address = match &reach {
+            Reach::Dial(address) => Some(address.clone()),
+            Reach::Seeds(_) => None,
         };
-        let ctx = self.ctx(check.id, reach);
-        let transcript = ctx.transcript.clone();
         self.under_way.lock().running.push(check.id);
-        let mut task = tokio::spawn((check.run)(ctx));
-        let limit = limit(check, &self.target).min(self.end.saturating_duration_since(start));
-        let missed = |what| Outcome::Missed { what, transcript: transcript.lines() };
-        let outcome = match tokio::time::timeout(limit, &mut task).await {
-            Ok(Ok(verdict)) => outcome(verdict, missed),
-            Ok(Err(_)) => missed("the check itself broke: a defect of the suite".to_owned()),
-            Err(_) => {
-                task.abort();
-                missed(match Instant::now() < self.end {
-                    true => format!("the whole check took more than {limit:?}"),
-                    false => "the run took too long and was ended".to_owned(),
-                })
-            }
-        };
-        if let (Outcome::Missed { .. }, Some(address)) = (&outcome, address) {
+        let (finding, is_late) = self.attempt(check, reach, "").await;
+        if let (Outcome::Missed { .. }, Some(address)) = (&finding.outcome, &address) {
             let running = self.under_way.lock().running.join(", ");
-            if precondition::is_gone(&address, self.target.patience).await {
-                let checks = self.under_way.lock().ended;
+            if precondition::is_gone(address, self.target.patience).await {
+                let (address, checks) = (address.clone(), self.under_way.lock().ended);
                 return self.over(Obstacle::Gone { address, checks, running });
             }
         }
@@ -488,16 +422,42 @@ impl Runner {
         under_way.running.retain(|id| *id != check.id);
         under_way.ended += 1;
         drop(under_way);
-        let duration = start.elapsed();
-        let _ = self.events.send(Event::Found(Finding { check, position, outcome, duration }));
+        let expected = self.profile.and_then(|known| known.deviation(check.id, finding.position));
+        match is_late && !self.by_hand && expected.is_none() {
+            true => self.late.lock().push(Late { finding, address }),
+            false => self.found(finding),
+        }
     }
-}
 
-fn outcome(verdict: Verdict, missed: impl FnOnce(String) -> Outcome) -> Outcome {
-    match verdict {
-        Ok(()) => Outcome::Passed,
-        Err(Stop::Skip(why)) => Outcome::Skipped(why),
-        Err(Stop::Miss(what)) => missed(what),
+    /// Runs one check to an end, whatever happens in it. Tells also whether it failed by time.
+    async fn attempt(&self, check: &'static Check, reach: Reach, again: &str) -> (Finding, bool) {
+        let start = Instant::now();
+        let position = match &reach {
+            Reach::Dial(_) => Position::Dial,
+            Reach::Seeds(_) => Position::Listen,
+        };
+        let ctx = self.ctx(&format!("{}{again}", check.id), reach);
+        let transcript = ctx.transcript.clone();
+        let mut task = tokio::spawn((check.run)(ctx));
+        let limit = limit(check, &self.target).min(self.end.saturating_duration_since(start));
+        let missed = |what| Outcome::Missed { what, transcript: transcript.lines() };
+        let (outcome, is_late) = match tokio::time::timeout(limit, &mut task).await {
+            Ok(Ok(Ok(()))) => (Outcome::Passed, false),
+            Ok(Ok(Err(Stop::Skip(why)))) => (Outcome::Skipped(why), false),
+            Ok(Ok(Err(Stop::Miss(what)))) => (missed(what), false),
+            Ok(Ok(Err(Stop::Late(what)))) => (missed(what), true),
+            Ok(Err(_)) => {
+                (missed("the check itself broke: a defect of the suite".to_owned()), false)
+            }
+            Err(_) => {
+                task.abort();
+                match Instant::now() < self.end {
+                    true => (missed(format!("the whole check took more than {limit:?}")), true),
+                    false => (missed("the run took too long and was ended".to_owned()), false),
+                }
+            }
+        };
+        (Finding { check, position, outcome, duration: start.elapsed() }, is_late)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::conn::{Conn, Stream};
 use super::pattern::{self, ANY, REST, matches_packet};
-use super::stop::{Stop, Verdict, miss};
+use super::stop::{Stop, Verdict, late, miss};
 use super::transcript::{Speaker, Transcript, printable};
 use crate::value::packed::{Elements, Token};
 use crate::value::{Str, StrRef, Value};
@@ -161,7 +161,7 @@ impl Session {
         match timeout(self.patience, write).await {
             // A closed connection shows at the next read, after the packets that came before.
             Ok(_) => Ok(()),
-            Err(_) => miss("the node takes no octets any more"),
+            Err(_) => late("the node takes no octets any more"),
         }
     }
 
@@ -206,7 +206,7 @@ impl Session {
         let wanted = pattern::show(&wanted);
         match &self.over {
             Some(why) => miss(format!("the connection was closed ({why}) before {wanted} came")),
-            None => miss(format!(
+            None => late(format!(
                 "waited {patience:?} for {wanted}; {}",
                 match self.backlog.back() {
                     Some(last) => format!("the last packet was {}", show_packet(last)),
@@ -239,10 +239,8 @@ impl Session {
 
     /// The node still relays messages; the error says after what it does not.
     pub(crate) async fn still_works(&mut self, after: &str) -> Verdict {
-        match self.barrier().await {
-            Err(Stop::Miss(what)) => miss(format!("after {after}: {what}")),
-            other => other,
-        }
+        let barrier = self.barrier().await;
+        barrier.map_err(|stop| stop.about(|what| format!("after {after}: {what}")))
     }
 
     /// No packet that matches the pattern has arrived when everything sent before has taken effect.
@@ -280,7 +278,7 @@ impl Session {
         }
         match &self.over {
             Some(_) => Ok(()),
-            None => miss(format!("the node did not close the connection within {within:?}")),
+            None => late(format!("the node did not close the connection within {within:?}")),
         }
     }
 

@@ -7,6 +7,8 @@ use std::fmt::Display;
 pub(crate) enum Stop {
     /// The node does not do what the check is about.
     Miss(String),
+    /// It has not done it in time: it is wrong, or slow.
+    Late(String),
     /// It cannot be tested here, and why.
     Skip(String),
 }
@@ -17,6 +19,11 @@ pub(crate) type Verdict<T = ()> = Result<T, Stop>;
 /// A miss: the node does something else.
 pub(crate) fn miss<T>(what: impl Display) -> Verdict<T> {
     Err(Stop::Miss(what.to_string()))
+}
+
+/// The node has not done it in time.
+pub(crate) fn late<T>(what: impl Display) -> Verdict<T> {
+    Err(Stop::Late(what.to_string()))
 }
 
 /// A skip: it cannot be tested here.
@@ -51,8 +58,22 @@ impl Display for Seen {
     }
 }
 
+impl Stop {
+    /// The same with more said of it; what is skipped is so for its own reason.
+    pub(crate) fn about(self, more: impl FnOnce(String) -> String) -> Stop {
+        match self {
+            Stop::Miss(what) => Stop::Miss(more(what)),
+            Stop::Late(what) => Stop::Late(more(what)),
+            Stop::Skip(why) => Stop::Skip(why),
+        }
+    }
+}
+
 impl From<Seen> for Stop {
     fn from(seen: Seen) -> Stop {
-        Stop::Miss(seen.to_string())
+        match seen {
+            Seen::Late(what) => Stop::Late(what),
+            Seen::Closed(what) | Seen::Wrong(what) => Stop::Miss(what),
+        }
     }
 }

@@ -6,7 +6,7 @@ use crate::conform::checks::REST;
 use crate::conform::context::Ctx;
 use crate::conform::pattern;
 use crate::conform::session::show_packet;
-use crate::conform::stop::{Stop, Verdict, ensure, miss};
+use crate::conform::stop::{Verdict, ensure, miss};
 use crate::value::Value;
 use crate::wire::framing::Framing;
 use serde_json::{Value as Json, json};
@@ -78,11 +78,8 @@ async fn variants(c: Ctx, framing: Framing, variants: &[Variant]) -> Verdict {
         let Ok(meaning) = serde_json::from_str::<Json>(meaning) else {
             return miss(format!("the suite cannot read its own {meaning}"));
         };
-        let answer = match session.expect(json!(["echo", REST])).await {
-            Ok(answer) => answer,
-            Err(Stop::Miss(what)) => return miss(format!("for {meaning}: {what}")),
-            Err(skip) => return Err(skip),
-        };
+        let answer = session.expect(json!(["echo", REST])).await;
+        let answer = answer.map_err(|stop| stop.about(|what| format!("for {meaning}: {what}")))?;
         let is_same = match &answer[..] {
             [_, back] if meaning.is_number() => {
                 pattern::matches(&meaning, back) || {
