@@ -8,6 +8,7 @@
 //! [`services`] are what nodes offer each other beyond messages, raw streams and logs, and what they
 //! show to those who watch over them.
 
+mod builder;
 pub mod codec;
 pub mod config;
 #[cfg(feature = "conform")]
@@ -22,10 +23,11 @@ pub mod services;
 pub mod value;
 pub mod wire;
 
+pub use builder::NodeBuilder;
 pub use node::{
     Call, CallError, CallbackPort, Change, Context, Db, DbError, DbMonitor, Entry, KillReason,
-    Message, MessageRef, Monitor, MonitorGuard, Node, NodeBuilder, NodeEvent, NodeEvents, Outcome,
-    Port, RecvError, SendError, StartError, Timer, ToPort,
+    Message, MessageRef, Monitor, MonitorGuard, Node, NodeEvent, NodeEvents, Outcome, Port,
+    RecvError, SendError, StartError, Timer, ToPort,
 };
 pub use value::{NodeId, PortId, Value};
 

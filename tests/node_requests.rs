@@ -198,6 +198,31 @@ async fn a_relayed_message_waits_for_the_functions_that_were_called_before() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_relay_by_the_own_node_waits_for_the_functions_that_were_called_before() {
+    let (seed, other) = pair().await;
+    let port = seed.port();
+    let to = port.id().clone();
+    let arrived = Arc::new(Mutex::new(Vec::new()));
+    // Both are sent while this thread runs a function, which has to be finished first.
+    seed.register("outer", move |ctx: &Context<'_>, (): ()| {
+        let own = ctx.node().id().clone();
+        for number in 0..3 {
+            ctx.node().snd(&own, ("inner",)).unwrap();
+            ctx.node().snd(&own, ("snd", &to, number)).unwrap();
+        }
+    });
+    let (port, noted) = (Mutex::new(port), arrived.clone());
+    seed.register("inner", move |_: &Context<'_>, (): ()| {
+        let mut port = port.lock().unwrap();
+        let messages = std::iter::from_fn(|| port.try_recv().unwrap());
+        noted.lock().unwrap().push(messages.count());
+    });
+    other.snd(seed.id(), ("outer",)).unwrap();
+    settled(&other, seed.id()).await;
+    assert_eq!(*arrived.lock().unwrap(), [0, 1, 1]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn functions_that_fail_or_panic_harm_nobody() {
     let (seed, other) = pair().await;
     seed.register("fails", |_: &Context<'_>, (): ()| Err::<(), _>("failed"));

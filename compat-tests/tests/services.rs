@@ -3,10 +3,9 @@
 // Test helpers may panic, but clippy only exempts functions that are marked as tests.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use aemp::node::NodeBuilder;
 use aemp::services::logs::{LogCatcher, LogEntry, LogLevel};
 use aemp::services::streams::DataStream;
-use aemp::{Node, NodeId};
+use aemp::{Node, NodeBuilder, NodeId};
 use compat_tests::node::{Aemp, SECRET};
 use compat_tests::perl;
 use compat_tests::perl_node::{MODULES, PerlNode};

@@ -1,5 +1,6 @@
 //! A node's inside: the kernel behind its lock, and the carrying out of what it wants done.
 
+use super::connection::streams::Streams;
 use super::connection::{Control, Orders, PendingHandshakes};
 use super::context::Function;
 use super::deferred::{self, Deferred};
@@ -14,7 +15,6 @@ use super::settings::NodeSettings;
 use super::{Node, NodeEvent};
 use crate::kernel::db::{ChangeSet, DbAnswer, DbMonitorId, QueryId};
 use crate::kernel::{ConnId, Effect, Kernel, Now, PortName, WatchId, died};
-use crate::services::Services;
 use crate::value::packed::Elements;
 use crate::value::{NodeId, Packed, PortId, Str, StrRef};
 use crate::wire::framing::Framing;
@@ -37,7 +37,7 @@ pub(crate) struct Shared {
     pub(crate) pending: Arc<PendingHandshakes>,
     pub(crate) functions: RwLock<HashMap<Str, Function>>,
     pub(crate) eval: RwLock<Option<super::EvalHook>>,
-    pub(crate) services: Services,
+    pub(crate) streams: Streams,
     pub(crate) runtime: tokio::runtime::Handle,
     /// Cancelled when the node shuts down: everything that runs for it ends.
     pub(crate) ended: CancellationToken,
@@ -123,7 +123,7 @@ impl Shared {
             settings,
             functions: RwLock::default(),
             eval: RwLock::default(),
-            services: Services::default(),
+            streams: Streams::default(),
             hooks: hooks(weak.clone(), runtime.clone()),
             runtime,
             ended: CancellationToken::new(),
@@ -460,7 +460,7 @@ impl Shared {
         let functions = std::mem::take(&mut *self.functions.write());
         let eval = self.eval.write().take();
         drop((functions, eval));
-        self.services.end();
+        self.streams.end();
     }
 
     /// A handle that does not keep the node alive.

@@ -28,6 +28,8 @@ pub(crate) enum Deferred {
         callback: Box<dyn FnOnce(KillReason) + Send>,
         reason: KillReason,
     },
+    /// A relayed `snd` to this node itself, as it stood behind functions that were called.
+    Relay(Packed),
     Answer(oneshot::Sender<DbAnswer>, DbAnswer),
     Wake(Waker),
     DropWatch(Watching),
@@ -35,12 +37,17 @@ pub(crate) enum Deferred {
 }
 
 impl Deferred {
+    const fn is_call(&self) -> bool {
+        matches!(self, Deferred::Call(_) | Deferred::Relay(_))
+    }
+
     /// Whether it does more than to wake tasks and to log.
     pub(crate) const fn runs_user_code(&self) -> bool {
         match self {
             Deferred::Answer(..) | Deferred::Wake(_) | Deferred::Log(..) => false,
             Deferred::Port(_)
             | Deferred::Call(_)
+            | Deferred::Relay(_)
             | Deferred::Eval { .. }
             | Deferred::Fired { .. }
             | Deferred::DropWatch(_) => true,
@@ -52,15 +59,23 @@ impl Deferred {
 struct Waiting {
     running: bool,
     queue: VecDeque<(Arc<Shared>, Deferred)>,
+    /// How many in the queue are functions that were called, or relays behind them.
+    calls: usize,
 }
 
 thread_local! {
     static WAITING: RefCell<Waiting> =
-        const { RefCell::new(Waiting { running: false, queue: VecDeque::new() }) };
+        const { RefCell::new(Waiting { running: false, queue: VecDeque::new(), calls: 0 }) };
 }
 
-/// Room for more is not kept.
+/// Capacity of the queue above this is freed after use.
 const MOST_KEPT: usize = 256;
+
+/// Whether functions that were called on this thread still wait to be run. A relayed `snd` that is
+/// sent now waits behind them ([`Deferred::Relay`]), as peers use it as a barrier.
+pub(crate) fn calls_wait() -> bool {
+    WAITING.with_borrow(|waiting| waiting.calls > 0)
+}
 
 /// Runs what is due; if this thread is running such code already, that is finished first.
 pub(crate) fn run(shared: &Arc<Shared>, due: &mut Vec<Deferred>) {
@@ -68,6 +83,7 @@ pub(crate) fn run(shared: &Arc<Shared>, due: &mut Vec<Deferred>) {
         return;
     }
     let outermost = WAITING.with_borrow_mut(|waiting| {
+        waiting.calls += due.iter().filter(|deferred| deferred.is_call()).count();
         waiting.queue.extend(due.drain(..).map(|deferred| (shared.clone(), deferred)));
         !std::mem::replace(&mut waiting.running, true)
     });
@@ -84,9 +100,12 @@ pub(crate) fn run(shared: &Arc<Shared>, due: &mut Vec<Deferred>) {
 fn next() -> Option<(Arc<Shared>, Deferred)> {
     WAITING.with_borrow_mut(|waiting| {
         let next = waiting.queue.pop_front();
-        if next.is_none() {
-            waiting.running = false;
-            waiting.queue.shrink_to(MOST_KEPT);
+        match &next {
+            Some((_, deferred)) => waiting.calls -= usize::from(deferred.is_call()),
+            None => {
+                waiting.running = false;
+                waiting.queue.shrink_to(MOST_KEPT);
+            }
         }
         next
     })
@@ -96,6 +115,9 @@ fn run_one(shared: &Arc<Shared>, deferred: Deferred) {
     match deferred {
         Deferred::Port(later) => guarded("a port", || drop(later)),
         Deferred::Call(call) => call_function(shared, &call),
+        Deferred::Relay(message) => {
+            shared.kernel(|kernel| kernel.node_packet(&shared.id, message.as_elements()));
+        }
         Deferred::Eval { expression, from, reply } => evaluate(shared, &expression, &from, &reply),
         Deferred::Fired { callback, reason } => {
             guarded("a monitor's callback", || callback(reason));

@@ -2,7 +2,6 @@
 //!
 //! Nothing here decides protocol questions.
 
-mod builder;
 mod call;
 mod calls;
 pub(crate) mod connection;
@@ -11,7 +10,7 @@ pub(crate) mod core;
 mod db;
 pub(crate) mod deferred;
 mod effects;
-mod error;
+pub(crate) mod error;
 mod fan_out;
 mod lanes;
 #[cfg(test)]
@@ -24,14 +23,13 @@ mod node_port;
 pub(crate) mod port;
 pub mod probe;
 pub(crate) mod queue;
-mod settings;
+pub(crate) mod settings;
 mod status;
 mod sync;
-mod trace;
+pub(crate) mod trace;
 
-pub use self::builder::NodeBuilder;
 pub use self::call::Call;
-pub use self::connection::tls;
+pub use self::connection::{streams, tls};
 pub use self::context::{Context, Outcome};
 pub use self::db::{Change, Db, DbError, DbMonitor, Entry, PortRef};
 pub use self::error::{CallError, ConnectionError, RecvError, SendError, StartError};
@@ -46,7 +44,7 @@ pub use self::status::{Link, STATUS_FUNCTION, Status};
 use self::core::{Pressure, Shared};
 use crate::kernel::{PortName, SeedStatus};
 use crate::value::packed::Elements;
-use crate::value::{EncodeError, InvalidId, NodeId, PortId, Str, Value, to_elements};
+use crate::value::{EncodeError, InvalidId, NodeId, PortId, Str, StrRef, Value, to_elements};
 use port::{CallbackCell, PortCell, Unmatched};
 use serde::Serialize;
 use std::cell::RefCell;
@@ -202,15 +200,13 @@ thread_local! {
     static BUFFERS: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
 }
 
+/// The request that sends on a message.
+const RELAY: StrRef<'static> = StrRef::text("snd");
+
 /// A larger buffer is not kept for the next message.
 const MOST_KEPT: usize = 1 << 20;
 
 impl Node {
-    /// Begins a node; see [`NodeBuilder`].
-    pub fn builder() -> NodeBuilder {
-        NodeBuilder::new()
-    }
-
     pub(crate) fn outer(shared: Arc<Shared>) -> Self {
         let alive = Arc::new(Alive(Arc::downgrade(&shared)));
         *shared.alive.lock() = Arc::downgrade(&alive);
@@ -360,9 +356,14 @@ impl Node {
         Ok(())
     }
 
-    fn deliver_here(&self, port: crate::value::StrRef<'_>, message: Elements<'_>) {
+    fn deliver_here(&self, port: StrRef<'_>, message: Elements<'_>) {
         let own = self.id();
         if port.is_empty() {
+            let is_relay = message.first_str().is_some_and(|request| request == RELAY);
+            if is_relay && deferred::calls_wait() {
+                let relay = deferred::Deferred::Relay(message.to_packed());
+                return deferred::run(&self.shared, &mut vec![relay]);
+            }
             self.shared.kernel(|kernel| {
                 self.shared.tell_of_port_named_by(kernel, message);
                 kernel.node_packet(own, message);

@@ -1,9 +1,9 @@
 //! Shaking hands with an address to find out what is wrong, without becoming a node of the network.
 
-use super::builder::handshaker;
 use super::connection::tls::{AnonymousClients, Identity, TlsConfig, TlsError};
 use super::connection::{Channel, Stream, read, socket};
 use super::error::{ConnectionError, StartError};
+use super::settings::handshaker;
 use crate::config::Settings;
 use crate::value::{NodeId, Packed, PortId, Str, StrRef, Value};
 use crate::wire::auth::{AuthMethod, Nonce};

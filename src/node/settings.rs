@@ -2,10 +2,14 @@
 
 use super::connection::tls::TlsConfig;
 use super::trace::TraceSink;
+use crate::config::Settings;
 use crate::config::settings::HandshakeLimits;
 use crate::lane::LaneLimits;
+use crate::node::StartError;
+use crate::value::NodeId;
+use crate::wire::auth::Secret;
 use crate::wire::framing::FramingLimits;
-use crate::wire::session::Handshaker;
+use crate::wire::session::{HandshakeConfig, Handshaker, Tls};
 use std::time::Duration;
 
 /// Settings that stay as they are while the node runs.
@@ -25,4 +29,20 @@ pub(crate) struct NodeSettings {
     pub(crate) nodelay: bool,
     /// Who is shown every message: `PERL_ANYEVENT_MP_TRACE`.
     pub(crate) trace: Option<TraceSink>,
+}
+
+/// How a node with these settings shakes hands.
+pub(crate) fn handshaker(settings: &Settings, node: &NodeId) -> Result<Handshaker, StartError> {
+    let mut handshake = HandshakeConfig::new(node.as_str().data());
+    handshake.auth_offer.clone_from(&settings.auth_offer);
+    handshake.auth_accept.clone_from(&settings.auth_accept);
+    handshake.framings.clone_from(&settings.framing_format);
+    handshake.secret =
+        settings.secret.as_ref().and_then(|secret| Secret::new(secret.expose().clone()));
+    handshake.tls = match (&settings.cert, settings.tls_required) {
+        (None, _) => Tls::Off,
+        (Some(_), false) => Tls::Offered,
+        (Some(_), true) => Tls::Required,
+    };
+    Handshaker::new(handshake).map_err(|error| StartError::Config(Box::new(error)))
 }

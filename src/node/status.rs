@@ -128,7 +128,7 @@ impl Node {
     }
 
     /// Lets others ask for the status.
-    pub(super) fn offer_status(&self) {
+    pub(crate) fn offer_status(&self) {
         self.register(STATUS_FUNCTION, |context: &Context<'_>, arguments: Vec<Value>| {
             let Some((reply, elements)) = arguments.split_first() else {
                 return Err("no reply port".to_owned());

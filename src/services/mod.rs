@@ -1,32 +1,20 @@
-//! Services on top of messages: raw streams, log catching, and metrics.
+//! Services on top of a node: log catching, and metrics.
 //!
-//! Streams and logs are functions that peers call by name, as in Perl's modules of the same names; a
-//! node in `secure` mode answers neither. Metrics are served over HTTP.
+//! Logs are functions that peers call by name, as in Perl's module of the same name; a node in
+//! `secure` mode does not answer them. Metrics are served over HTTP. The node knows no service: what
+//! starts a node installs them. Data connections belong to the node; their module is re-exported here.
 
 pub mod logs;
 pub mod metrics;
-pub mod streams;
+
+pub use crate::node::streams;
 
 use crate::node::context::{Context, Function};
 use crate::node::{MessageRef, Node};
 use std::sync::Arc;
 
-/// The state of a node's services.
-#[derive(Default)]
-pub(crate) struct Services {
-    pub(crate) streams: streams::Streams,
-}
-
-impl Services {
-    /// Called when the node ends: expects no more streams, and drops the program's functions.
-    pub(crate) fn end(&self) {
-        self.streams.end();
-    }
-}
-
 /// Registers the functions through which others use this node's services.
 pub(crate) fn install(node: &Node) {
-    streams::install(node);
     logs::install(node);
 }
 

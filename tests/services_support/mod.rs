@@ -5,12 +5,11 @@
 // Test helpers may panic, but clippy only exempts functions that are marked as tests.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use aemp::node::NodeBuilder;
 use aemp::node::tls::{self, AnonymousClients, Identity, TlsConfig};
 use aemp::wire::auth::{Nonce, Secret};
 use aemp::wire::framing::Framing;
 use aemp::wire::session::{AuthOrder, Event, HandshakeConfig, Handshaker, Session, Tls};
-use aemp::{Node, NodeId};
+use aemp::{Node, NodeBuilder, NodeId};
 use bytes::BytesMut;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};

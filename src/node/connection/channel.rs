@@ -55,6 +55,8 @@ impl Channel {
         tls: Option<&TlsConfig>,
     ) -> Result<Channel, ConnectionError> {
         self.session.proceed(order);
+        // Before the peer's line is judged, even if it is there already.
+        self.write().await?;
         match (self.session.poll()?, self.stream) {
             (Some(Event::StartTls { we_are_client }), Stream::Plain(stream)) => {
                 let config = tls.ok_or(TlsError::NoIdentity)?;

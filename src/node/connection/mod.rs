@@ -5,6 +5,7 @@ mod channel;
 mod pending;
 mod reader;
 pub(crate) mod socket;
+pub mod streams;
 pub mod tls;
 mod writer;
 
@@ -16,7 +17,6 @@ use super::error::ConnectionError;
 use super::lanes::SharedLane;
 use super::metrics::Outcome;
 use crate::kernel::{Authenticated as Proven, ConnId, PeerGreeting};
-use crate::services::streams;
 use crate::value::{NodeId, Str};
 use crate::wire::auth::Nonce;
 use crate::wire::greeting::printable;

@@ -1,13 +1,5 @@
-//! Starting a node: configuration, listeners, the kernel.
+//! Starting a node: configuration, listeners, the kernel, and the services on top.
 
-use super::connection::tls::{AnonymousClients, Identity, TlsConfig};
-use super::connection::{self, socket};
-use super::core::{NodeParts, Shared};
-use super::deferred::{self, Deferred};
-use super::error::StartError;
-use super::settings::NodeSettings;
-use super::trace::TraceSink;
-use super::{Context, Node, Outcome};
 use crate::config::address::{Endpoint, interface_addresses};
 use crate::config::args::{ArgsError, decode_command_line};
 use crate::config::node_id::{node_name, unique_string};
@@ -15,10 +7,15 @@ use crate::config::octets::to_octets;
 use crate::config::{Args, Effective, RcFile, Service, Settings, rc};
 use crate::kernel::{Call, KernelConfig};
 use crate::lane::LaneLimits;
+use crate::node::connection::tls::{AnonymousClients, Identity, TlsConfig};
+use crate::node::connection::{self, socket, streams};
+use crate::node::core::{NodeParts, Shared};
+use crate::node::deferred::{self, Deferred};
+use crate::node::settings::{NodeSettings, handshaker};
+use crate::node::trace::TraceSink;
+use crate::node::{Context, Node, Outcome, StartError};
 use crate::value::{NodeId, Packed, Str};
-use crate::wire::auth::Secret;
 use crate::wire::framing::FramingLimits;
-use crate::wire::session::{HandshakeConfig, Handshaker, Tls};
 use std::ffi::OsString;
 use std::io::Write as _;
 use std::net::SocketAddr;
@@ -74,8 +71,15 @@ enum RcSource {
     File(PathBuf),
 }
 
+impl Node {
+    /// Begins a node; see [`NodeBuilder`].
+    pub fn builder() -> NodeBuilder {
+        NodeBuilder::new()
+    }
+}
+
 impl NodeBuilder {
-    pub(super) fn new() -> Self {
+    fn new() -> Self {
         NodeBuilder::default()
     }
 
@@ -391,7 +395,7 @@ impl NodeBuilder {
                 lane_limits: self.lane_limits,
                 framing_limits: self.framing_limits,
                 handshake_limits: settings.handshake_limits,
-                port_limit: self.port_limit.unwrap_or(super::port::DEFAULT_LIMIT),
+                port_limit: self.port_limit.unwrap_or(crate::node::port::DEFAULT_LIMIT),
                 nodelay: settings.nodelay,
                 trace: self.trace,
             },
@@ -411,6 +415,7 @@ impl NodeBuilder {
             runtime: tokio::runtime::Handle::current(),
         });
         let node = Node::outer(shared.clone());
+        streams::install(&node);
         crate::services::install(&node);
         node.offer_status();
         for function in self.functions.drain(..) {
@@ -463,21 +468,6 @@ fn node_id(settings: &Settings) -> Result<NodeId, StartError> {
     let expanded = settings.node_id.expand(&node_name(), &unique).map_err(config)?;
     let octets = to_octets(&expanded.id).map_err(config)?;
     NodeId::new(Str::octets(octets)).map_err(config)
-}
-
-pub(super) fn handshaker(settings: &Settings, node: &NodeId) -> Result<Handshaker, StartError> {
-    let mut handshake = HandshakeConfig::new(node.as_str().data());
-    handshake.auth_offer.clone_from(&settings.auth_offer);
-    handshake.auth_accept.clone_from(&settings.auth_accept);
-    handshake.framings.clone_from(&settings.framing_format);
-    handshake.secret =
-        settings.secret.as_ref().and_then(|secret| Secret::new(secret.expose().clone()));
-    handshake.tls = match (&settings.cert, settings.tls_required) {
-        (None, _) => Tls::Off,
-        (Some(_), false) => Tls::Offered,
-        (Some(_), true) => Tls::Required,
-    };
-    Handshaker::new(handshake).map_err(config)
 }
 
 async fn listen(settings: &Settings) -> Result<Vec<TcpListener>, StartError> {

@@ -134,13 +134,13 @@ impl Node {
             let future = function(arguments, stream);
             Ok(Box::pin(async move { future.await.into_result() }))
         });
-        let replaced = self.shared().services.streams.register(Str::from(name), function);
+        let replaced = self.shared().streams.register(Str::from(name), function);
         drop(replaced);
     }
 
     /// Takes a function back that [`Node::register_stream`] offered; streams that are there stay.
     pub fn unregister_stream(&self, name: &str) {
-        let removed = self.shared().services.streams.unregister(&Str::from(name));
+        let removed = self.shared().streams.unregister(&Str::from(name));
         drop(removed);
     }
 }
@@ -156,7 +156,8 @@ fn packed(arguments: &impl Serialize) -> Result<Packed, SendError> {
     Ok(Packed::new(len, octets.into()))
 }
 
-pub(super) fn install(node: &Node) {
-    super::offer(node, EXPECT, expect::expect);
-    super::offer(node, CONNECT, expect::connect_back);
+/// Lets others connect streams to this node.
+pub(crate) fn install(node: &Node) {
+    node.register_raw(EXPECT, Arc::new(expect::expect));
+    node.register_raw(CONNECT, Arc::new(expect::connect_back));
 }

@@ -1,11 +1,11 @@
 //! The asking side: announces a stream, makes sure that the announcement is in, and dials.
 
+use super::table::Expectation;
 use super::{CONNECT, DataStream, EXPECT, StreamError, packed, session};
 use crate::config::node_id::unique_string;
 use crate::kernel::db::LOCATIONS;
 use crate::node::core::Shared;
 use crate::node::{KillReason, MessageRef, Node, Port, RecvError, SendError};
-use crate::services::streams::table::Expectation;
 use crate::value::packed::Elements;
 use crate::value::{NodeId, Packed, Str};
 use std::future::{Future, IntoFuture};
@@ -209,7 +209,7 @@ fn connect_here(
         node: own.clone(),
         reason: KillReason::new(super::TAG, why),
     };
-    let Some(task) = shared.services.streams.function(&Str::from(function)) else {
+    let Some(task) = shared.streams.function(&Str::from(function)) else {
         return Err(refused(&format!("no function {function} for streams is registered here")));
     };
     let (near, far) = tokio::io::duplex(LOCAL_BUFFER);

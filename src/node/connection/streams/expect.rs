@@ -21,7 +21,7 @@ pub(super) fn expect(context: &Context<'_>, message: MessageRef<'_>) -> Result<(
         message.decode().map_err(|error| error.to_string())?;
     let arguments = MessageRef::new(context.from(), message.elements().after(4)).keep();
     let shared = context.node().shared();
-    let function = shared.services.streams.function(&name);
+    let function = shared.streams.function(&name);
     let begun = function
         .ok_or_else(|| format!("no function {name} for streams is registered here"))
         // From now on: what the peer does next relies on it.
@@ -81,19 +81,19 @@ pub(crate) async fn adopt(
     channel: Channel,
 ) -> Result<(), ConnectionError> {
     let refused = || ConnectionError::Refused(format!("data connection {id} is not expected"));
-    if !shared.services.streams.is_expected(id) {
+    if !shared.streams.is_expected(id) {
         return Err(refused());
     }
     let stream = session::authenticate(shared, channel).await?;
     tracing::debug!(node = %shared.id, "data connection {id} with {}", stream.peer());
-    shared.services.streams.complete(id, stream).map_err(|_| refused())
+    shared.streams.complete(id, stream).map_err(|_| refused())
 }
 
 /// The request `_connect ID, NODE`: somebody who asked us to expect a connection cannot dial us.
 pub(super) fn connect_back(context: &Context<'_>, message: MessageRef<'_>) -> Result<(), String> {
     let (id, node): (Str, NodeId) = message.decode().map_err(|error| error.to_string())?;
     let shared = context.node().shared();
-    if !shared.services.streams.is_expected(&id) {
+    if !shared.streams.is_expected(&id) {
         return Err(format!("data connection {id} is not expected"));
     }
     let shared = Arc::clone(shared);
@@ -106,7 +106,7 @@ pub(super) fn connect_back(context: &Context<'_>, message: MessageRef<'_>) -> Re
         };
         match dialled {
             // Nobody waits any more if the time was over meanwhile.
-            Ok(stream) => drop(shared.services.streams.complete(&id, stream)),
+            Ok(stream) => drop(shared.streams.complete(&id, stream)),
             Err(error) => tracing::warn!(node = %shared.id, "data connection {id}: {error}"),
         }
     });

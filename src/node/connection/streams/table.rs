@@ -70,7 +70,7 @@ impl Expectation {
     /// # Errors
     /// Fails if one is expected under this ID already, or too many are.
     pub(super) fn new(shared: &Arc<Shared>, id: &Str) -> Result<Self, String> {
-        let mut expected = shared.services.streams.expected.lock();
+        let mut expected = shared.streams.expected.lock();
         if expected.len() >= MOST_EXPECTED {
             return Err("too many data connections are expected here".to_owned());
         }
@@ -93,7 +93,7 @@ impl Expectation {
 impl Drop for Expectation {
     fn drop(&mut self) {
         self.stream.close();
-        let mut expected = self.shared.services.streams.expected.lock();
+        let mut expected = self.shared.streams.expected.lock();
         // Another one may have the same ID once this one is fulfilled.
         if expected.get(&self.id).is_some_and(oneshot::Sender::is_closed) {
             expected.remove(&self.id);
