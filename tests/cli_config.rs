@@ -210,6 +210,40 @@ fn the_certificate_is_the_content_of_the_file() {
 }
 
 #[test]
+fn a_secret_can_be_read_from_standard_input() {
+    let bench = Bench::new();
+    let mut command = bench.command(&["secret", "-"]);
+    fs::write(bench.directory.path().join("secret"), "typed by nobody\n").unwrap();
+    command.stdin(fs::File::open(bench.directory.path().join("secret")).unwrap());
+    assert!(command.status().unwrap().success());
+    let rc: Value = serde_json::from_slice(&fs::read(bench.rc()).unwrap()).unwrap();
+    assert_eq!(rc["secret"], "typed by nobody");
+    let mut command = bench.command(&["secret", "-"]);
+    command.stdin(std::process::Stdio::null());
+    assert_eq!(command.status().unwrap().code(), Some(2), "nothing is no secret");
+}
+
+#[test]
+fn a_file_with_a_byte_order_mark_is_refused_with_its_name() {
+    let bench = Bench::with("\u{feff}{}");
+    let answer = bench.run(&["profiles"]);
+    assert_eq!(answer.code, 2);
+    assert!(answer.stderr.contains("byte order mark"), "{}", answer.stderr);
+}
+
+#[test]
+fn a_link_to_a_file_that_is_not_there_yet_is_followed() {
+    let bench = Bench::new();
+    std::os::unix::fs::symlink("elsewhere", bench.rc()).unwrap();
+    assert_eq!(bench.run(&["secret", "x"]).code, 0);
+    assert!(bench.rc().is_symlink());
+    let names = fs::read_dir(bench.directory.path()).unwrap();
+    let mut names: Vec<_> = names.map(|entry| entry.unwrap().file_name()).collect();
+    names.sort();
+    assert_eq!(names, ["elsewhere", "elsewhere~lock~", "rc"]);
+}
+
+#[test]
 fn a_generated_secret_is_long_private_and_not_shown() {
     let bench = Bench::new();
     let file = bench.after(&["gensecret"]);

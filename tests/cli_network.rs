@@ -243,3 +243,25 @@ fn the_doctor_tells_certificates_apart() {
     let line = report.lines().find(|line| line.contains("certificate of another network")).unwrap();
     assert_eq!(line.matches("SHA-256").count(), 2, "{line}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_port_that_ends_of_a_message_has_got_it() {
+    let network = Network::start();
+    let node = aemp::Node::builder()
+        .node_id("ours")
+        .secret(SECRET)
+        .bind("127.0.0.1:0")
+        .seed(&network.address)
+        .start()
+        .await
+        .unwrap();
+    node.joined().await;
+    let port = node.port_with(|_, _| panic!("told to die"));
+    let id = port.id().to_string();
+    let answer = tokio::task::spawn_blocking(move || {
+        (network.success(&["snd", &id, "die"]), network.run(&["snd", &id, "die"]))
+    });
+    let (first, second) = answer.await.unwrap();
+    assert_eq!(first, "message sent successfully \n");
+    assert_eq!(second.code, 1, "now it is not there: {}", second.stderr);
+}

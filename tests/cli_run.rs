@@ -142,3 +142,19 @@ fn perl_code_in_the_profile_is_ignored_with_a_warning() {
     node.line_with("`eval` is Perl code");
     node.address();
 }
+
+#[test]
+fn a_node_reads_its_secret_from_a_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("secret");
+    std::fs::write(&file, format!("{SECRET}\n")).unwrap();
+    let file = file.to_str().unwrap();
+    let seed = Running::node(&["--secret-file", file, "nodeid", "seed", "binds", "127.0.0.1:0"]);
+    let address = seed.address();
+    let network = Network { seed, address, directory };
+    network.configure(SECRET, Some(&network.address));
+    network.success(&["ping", "seed"]);
+    let mut refused = Running::node(&["--secret-file", "-", "nodeid", "n"]);
+    refused.line_with("name a file");
+    assert_eq!(refused.exit_code(), Some(2));
+}

@@ -51,6 +51,18 @@ fn top_leaves_the_terminal_as_it_was() {
 }
 
 #[test]
+fn top_leaves_the_terminal_as_it_was_when_a_signal_ends_it() {
+    let network = Network::start();
+    for name in ["INT", "TERM", "HUP"] {
+        let mut top = top(&network, (80, 24));
+        cli_support::signal(name, top.command_id());
+        assert_eq!(top.exit_code(), Some(0), "{name}");
+        assert!(top.is_as_usual(), "{name}");
+        top.shows("the screen is empty", |screen| screen.trim().is_empty());
+    }
+}
+
+#[test]
 fn top_keeps_its_headings_whole_in_a_window_that_becomes_narrow() {
     let network = Network::start();
     let mut top = top(&network, (120, 30));

@@ -43,6 +43,13 @@ pub enum RcError {
         /// Where and why.
         source: SyntaxError,
     },
+    /// The file begins with a byte order mark, as some editors write it. It is never overwritten.
+    #[error("{}: begins with a byte order mark (U+FEFF), which Perl nodes do not accept either; save \
+             it as UTF-8 without one; the file was not changed", path.display())]
+    ByteOrderMark {
+        /// The rc file.
+        path: PathBuf,
+    },
     /// The JSON does not have the structure of a configuration. It is never overwritten.
     #[error("{}: {place} has to be a JSON object {{...}}; correct it by hand; the file was not changed",
             path.display())]
@@ -178,6 +185,9 @@ impl RcFile {
         let path = path.into();
         if content.trim_ascii().is_empty() {
             return Ok(Self::empty(path));
+        }
+        if content.starts_with(b"\xEF\xBB\xBF") {
+            return Err(RcError::ByteOrderMark { path });
         }
         let root = match relaxed::parse(content) {
             Ok(Value::Object(root)) => root,
@@ -358,9 +368,18 @@ fn writable_target(path: PathBuf) -> Result<PathBuf, RcError> {
     match fs::canonicalize(&path) {
         Ok(target) if target.is_file() => Ok(target),
         Ok(_) => Err(RcError::NotAFile { path }),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(path),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(link_target(path)),
         Err(source) => Err(RcError::Read { path, source }),
     }
+}
+
+/// The file that a symbolic link leads to, though it is not there yet.
+fn link_target(mut path: PathBuf) -> PathBuf {
+    // A circle of links is another error than a file that is missing.
+    while let Ok(target) = fs::read_link(&path) {
+        path = path.parent().map_or_else(|| target.clone(), |parent| parent.join(&target));
+    }
+    path
 }
 
 #[cfg(test)]

@@ -92,6 +92,11 @@ impl Terminal {
         self.shows(&format!("{text:?} should be there"), |screen| screen.contains(text))
     }
 
+    /// The process of the command: `setsid` and the shell become it.
+    pub fn command_id(&self) -> u32 {
+        self.child.id()
+    }
+
     pub fn exit_code(&mut self) -> Option<i32> {
         self.child.wait().unwrap().code()
     }

@@ -39,7 +39,7 @@ impl Step {
         Ok(match invocation.subcommand.action {
             Action::SelectProfile => Self::Select(invocation.text()?),
             Action::DeleteProfile => Self::DeleteProfile(invocation.text()?),
-            Action::Run => Self::Run(NodeArgs::prepare(&invocation.arguments)?),
+            Action::Run => Self::Run(NodeArgs::of_run(&invocation.arguments)?),
             Action::Doctor => Self::Doctor(NodeArgs::prepare(&invocation.arguments)?),
             Action::Conform => Self::Conform(conform::Request::prepare(&invocation.arguments)?),
             Action::Relay => Self::Listening(listening::Step::relay(invocation)?),

@@ -23,7 +23,8 @@ fn run() -> Subcommand {
         details: "With an odd number of arguments the first one is the profile; without one the \
                   name of this machine is. What the file says goes before the keys and values of \
                   the command line, unless `force 1` is among them; `norc 1` ignores the file. \
-                  `run` is the first subcommand or none, and takes the rest of the line. SIGTERM \
+                  --secret-file FILE reads the secret from a file, where `secret` could be \
+                  seen by others of this machine. `run` is the first subcommand or none, and takes the rest of the line. SIGTERM \
                   and SIGINT end the node; on SIGHUP it reads its seeds, log_level and \
                   heartbeat again. A second process restarts it after a crash, if it hangs \
                   (setheartbeat), and when `aemp restart` asks for it; --no-watchdog, or a \
@@ -79,7 +80,8 @@ fn talking() -> Vec<Subcommand> {
         Subcommand {
             summary: "Send a message to a port.".into(),
             details: "The arguments are its elements. Says whether the node got it, which is not \
-                      to say that somebody received it. All subcommands of this kind join the \
+                      to say that somebody received it; whether it has a function that is called by \
+                      name only its log tells. All subcommands of this kind join the \
                       network for a moment, as a node with the profile `aemp`: `aemp profile aemp \
                       setseeds HOST:PORT` tells where, and the secret has to be that of the \
                       network."
@@ -151,8 +153,9 @@ fn listening() -> [Subcommand; 2] {
                       until it is interrupted; what dials gets LISTEN as its seed. Each line has \
                       the milliseconds since the first octet, who said it (a dialled, b listens) \
                       and what it means. --record FILE writes it in the form of the project's \
-                      recordings, further connections to FILE-2 and so on. --secret SECRET is \
-                      for checking authentications, and is recorded too; without it that of the \
+                      recordings, further connections to FILE-2 and so on. --secret SECRET \
+                      (or --secret-file FILE, - for standard input) is for checking \
+                      authentications, and is recorded too; without it that of the \
                       profile `aemp` is taken, and not recorded. --once ends with the first \
                       connection. Of what is encrypted only the length is shown."
                 .into(),

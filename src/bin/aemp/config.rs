@@ -9,11 +9,8 @@ use aemp::config::rc::{RcFile, Scope};
 use aemp::config::settings::SettingError;
 use aemp::config::{Args, coerce};
 use serde_json::Value;
-use std::ffi::OsString;
 use std::fs::File;
 use std::io::Read;
-use std::os::unix::ffi::OsStringExt;
-use std::path::PathBuf;
 
 const MAX_CERT_SIZE: u64 = 1 << 20;
 
@@ -37,6 +34,12 @@ impl Edit {
                     Form::AsGiven => invocation.value()?,
                     Form::List => list(invocation.value()?),
                     Form::FileContent => certificate(&invocation.text()?)?,
+                    Form::Secret => match invocation.value()? {
+                        Value::String(text) if text == secrets::STANDARD_INPUT => {
+                            secrets::read(&text)?.into()
+                        }
+                        value => value,
+                    },
                 };
                 Self::Set { key, value }
             }
@@ -129,10 +132,7 @@ fn is_equal(a: &Value, b: &Value) -> bool {
 }
 
 fn certificate(file: &str) -> Result<Value, CliError> {
-    let path = match aemp::config::octets::to_octets(file) {
-        Ok(octets) => PathBuf::from(OsString::from_vec(octets)),
-        Err(_) => PathBuf::from(file),
-    };
+    let path = secrets::path(file);
     let mut content = Vec::new();
     let read =
         File::open(&path).and_then(|file| file.take(MAX_CERT_SIZE + 1).read_to_end(&mut content));

@@ -2,7 +2,9 @@
 
 use crate::errors::CliError;
 use crate::output::{print_line, print_octets};
+use crate::secrets;
 use aemp::config::coerce;
+use aemp::config::octets::to_octets;
 use aemp::conform::{
     Finding, Identity, Level, Place, Plan, Position, Profile, Progress, Report, Start, State,
     Target, list, run,
@@ -72,6 +74,10 @@ impl Request {
                     draft.profile = Some(named("profile", &argument()?, Profile::named)?);
                 }
                 "--secret" => draft.target.secret = Some(argument()?.into_bytes()),
+                "--secret-file" => {
+                    let secret = secrets::read(&argument()?)?;
+                    draft.target.secret = Some(to_octets(&secret).unwrap_or(secret.into()));
+                }
                 "--cert" => draft.target.identity = Some(read_identity(argument()?.into())?),
                 "--framing" => {
                     let framing = named("framing", &argument()?, Framing::from_name)?;

@@ -88,6 +88,15 @@ pub(crate) enum CliError {
     CertUnreadable { path: PathBuf, source: io::Error },
     #[error("{}: larger than 1 MiB, this is no certificate; name a PEM file", path.display())]
     CertTooLarge { path: PathBuf },
+    #[error("{}: cannot read the secret: {source}", path.display())]
+    SecretUnreadable { path: PathBuf, source: io::Error },
+    #[error("{}: there has to be a secret of 1 octet to 64 KiB", path.display())]
+    NoSecret { path: PathBuf },
+    #[error(
+        "`run` cannot read its secret from standard input, as it starts the node again and again; \
+         name a file"
+    )]
+    SecretFromStandardInput,
     #[error("the system gives no random numbers: {0}")]
     Random(getrandom::Error),
     #[error("{}", with_cause(source))]

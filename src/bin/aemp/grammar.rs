@@ -96,6 +96,8 @@ pub(crate) enum Form {
     List,
     /// The argument names a file.
     FileContent,
+    /// As given, unless it names standard input.
+    Secret,
 }
 
 /// What a subcommand does.

@@ -38,7 +38,7 @@ use std::time::Duration;
 const LAST_REMARKS: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
-    stderr::report_panics();
+    stderr::report_panics(|| {});
     let code = match std::panic::catch_unwind(answer) {
         Ok(Ok(code)) => code,
         Ok(Err(error)) => {

@@ -2,10 +2,13 @@
 
 use crate::errors::CliError;
 use crate::output::print_line;
+use crate::secrets;
+use aemp::config::coerce;
 use aemp::config::node_id::node_name;
 use aemp::config::profile::Effective;
 use aemp::config::rc::{self, RcFile};
 use aemp::config::{Args, Settings, Warning};
+use serde_json::Value;
 
 /// Which node to run.
 #[derive(Debug, Clone)]
@@ -16,8 +19,22 @@ pub(crate) struct NodeArgs {
 }
 
 impl NodeArgs {
-    pub(crate) fn prepare(arguments: &[serde_json::Value]) -> Result<Self, CliError> {
-        let args = Args::from_run_arguments(arguments)?;
+    /// Those of `run`, which is executed again whenever the node is started again.
+    pub(crate) fn of_run(arguments: &[Value]) -> Result<Self, CliError> {
+        match split_secret_file(arguments) {
+            (_, Some(file)) if file == secrets::STANDARD_INPUT => {
+                Err(CliError::SecretFromStandardInput)
+            }
+            _ => Self::prepare(arguments),
+        }
+    }
+
+    pub(crate) fn prepare(arguments: &[Value]) -> Result<Self, CliError> {
+        let (arguments, secret_file) = split_secret_file(arguments);
+        let mut args = Args::from_run_arguments(&arguments)?;
+        if let Some(file) = secret_file {
+            args.set("secret", secrets::read(&file)?);
+        }
         Ok(Self { args, is_tool: false })
     }
 
@@ -54,6 +71,17 @@ impl NodeArgs {
         settings.check_credentials()?;
         Ok(settings)
     }
+}
+
+/// Takes `--secret-file FILE` out of the arguments.
+fn split_secret_file(arguments: &[Value]) -> (Vec<Value>, Option<String>) {
+    let mut rest = arguments.to_vec();
+    let at = rest.iter().position(|word| word == "--secret-file");
+    let file = at.filter(|at| at + 1 < rest.len()).and_then(|at| {
+        let mut words = rest.drain(at..at + 2);
+        words.nth(1).and_then(|file| coerce::to_text(&file))
+    });
+    (rest, file)
 }
 
 /// Whether every message is to be printed.

@@ -1,12 +1,55 @@
-//! Secrets that nobody types: made here, and shown only by those who are asked to show them.
+//! Secrets that nobody types: made here, or read from where other users of the machine cannot look.
 
 use crate::errors::CliError;
+use aemp::config::octets::{from_octets, to_octets};
 use aemp::node::tls::gencert;
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::ffi::OsStringExt as _;
+use std::path::PathBuf;
 use std::time::SystemTime;
+
+/// Stands for standard input in place of a file's name.
+pub(crate) const STANDARD_INPUT: &str = "-";
+/// Octets that a secret may have.
+const LONGEST: u64 = 1 << 16;
 
 /// As long as Perl's: about 1071 bits.
 const LENGTH: usize = 180;
 const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+
+/// The secret in a file, or that of standard input. A line end at the end does not belong to it.
+pub(crate) fn read(file: &str) -> Result<String, CliError> {
+    let mut secret = Vec::new();
+    let read = match file {
+        STANDARD_INPUT => std::io::stdin().lock().take(LONGEST + 1).read_to_end(&mut secret),
+        _ => {
+            File::open(path(file)).and_then(|file| file.take(LONGEST + 1).read_to_end(&mut secret))
+        }
+    };
+    let named = match file {
+        STANDARD_INPUT => PathBuf::from("standard input"),
+        _ => path(file),
+    };
+    let secret = secret.strip_suffix(b"\n").unwrap_or(&secret);
+    let secret = secret.strip_suffix(b"\r").unwrap_or(secret);
+    match read {
+        Err(source) => Err(CliError::SecretUnreadable { path: named, source }),
+        Ok(_) if secret.is_empty() || secret.len() as u64 > LONGEST => {
+            Err(CliError::NoSecret { path: named })
+        }
+        Ok(_) => Ok(from_octets(secret)),
+    }
+}
+
+/// A word of the command line as the name of a file.
+pub(crate) fn path(text: &str) -> PathBuf {
+    match to_octets(text) {
+        Ok(octets) => PathBuf::from(OsString::from_vec(octets)),
+        Err(_) => PathBuf::from(text),
+    }
+}
 
 /// A random secret of letters and digits.
 pub(crate) fn generate() -> Result<String, CliError> {

@@ -74,16 +74,43 @@ impl Children {
     }
 }
 
-/// Waits until somebody ends the command. From then on it has [`ENDING`] for it.
+/// Waits until somebody ends the command, or its terminal is closed. From then on it has [`ENDING`]
+/// for it.
 pub(crate) async fn interrupted() -> Result<(), CliError> {
-    let mut signals = Signals::new()?;
+    let listen = |kind| signal(kind).map_err(CliError::Runtime);
+    let mut terminate = listen(SignalKind::terminate())?;
+    let mut interrupt = listen(SignalKind::interrupt())?;
+    // Listening to it would undo `nohup`.
+    let mut hang_up = match is_hang_up_ignored() {
+        true => None,
+        false => Some(listen(SignalKind::hangup())?),
+    };
     let (sender, told) = tokio::sync::oneshot::channel();
     tokio::spawn(async move {
-        signals.end().await;
+        let hung_up = async {
+            match &mut hang_up {
+                Some(signal) => drop(signal.recv().await),
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+            () = hung_up => {}
+        }
         let _ = sender.send(());
         tokio::time::sleep(ENDING).await;
         std::process::exit(1);
     });
     let _ = told.await;
     Ok(())
+}
+
+/// Whether whoever started this process wants it to outlive its terminal. Where the system does not
+/// tell, nobody does.
+fn is_hang_up_ignored() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    ignored.is_some_and(|mask| mask & (1 << (SignalKind::hangup().as_raw_value() - 1)) != 0)
 }

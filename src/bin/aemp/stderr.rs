@@ -28,9 +28,11 @@ pub(crate) fn flush(limit: Duration) {
     STDERR.flush(limit);
 }
 
-/// Lets panics be written as everything else is, with a backtrace if `RUST_BACKTRACE` wants one.
-pub(crate) fn report_panics() {
-    std::panic::set_hook(Box::new(|panic| {
+/// Lets panics be written as everything else is, with a backtrace if `RUST_BACKTRACE` wants one, and
+/// this be done before.
+pub(crate) fn report_panics(before: fn()) {
+    std::panic::set_hook(Box::new(move |panic| {
+        before();
         let thread = std::thread::current();
         let name = thread.name().unwrap_or("without a name");
         write_line(format!("aemp: in thread {name}: {panic}"));

@@ -72,10 +72,11 @@ const KEYS: &[Key] = &[
     Key {
         name: "secret",
         value: required("SECRET", Kind::Anything),
+        form: Form::Secret,
         what: "the secret that all nodes of the network share",
         details: "Whoever has it can run code on Perl nodes. What is typed here can be seen by \
-                  others of this machine while the command runs; `aemp gensecret` makes one that \
-                  nobody sees.",
+                  others of this machine while the command runs; - reads it from standard input \
+                  instead, and `aemp gensecret` makes one that nobody sees.",
         without: "nodes recognize each other by certificates only.",
         example_value: "'correct horse battery staple'",
         ..PLAIN

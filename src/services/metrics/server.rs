@@ -11,14 +11,16 @@ use crate::node::{Node, StartError};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use parking_lot::Mutex;
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::task::AbortHandle;
 
-/// How many connections are served at a time; others wait to be accepted.
+/// How many connections are served at a time; if another one comes, the oldest is closed.
 const MOST_CONNECTIONS: usize = 32;
 /// How long a client may take to send its request.
 const REQUEST_TIME: Duration = Duration::from_secs(3);
@@ -61,7 +63,7 @@ pub async fn serve(
     let node = node.inside();
     let around = Surroundings { events: Events::of(&node), network: Network::default(), values };
     let site = Arc::new(Site { node: node.inside(), around, names });
-    let places = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+    let places = Arc::new(Mutex::new(VecDeque::new()));
     let mut bound = Vec::new();
     for listener in listeners {
         let Ok(address) = listener.local_addr() else { continue };
@@ -85,21 +87,35 @@ pub async fn serve(
     Ok(bound)
 }
 
-async fn accept(listener: TcpListener, site: Arc<Site>, places: Arc<Semaphore>) {
+/// The connections that are served, in the order in which they came.
+type Places = Mutex<VecDeque<AbortHandle>>;
+
+/// Makes room, by who has been there for the longest time: whoever asks at once is gone by then.
+fn take_place(places: &Places, connection: AbortHandle) {
+    let mut places = places.lock();
+    places.retain(|other| !other.is_finished());
+    if places.len() >= MOST_CONNECTIONS
+        && let Some(oldest) = places.pop_front()
+    {
+        oldest.abort();
+    }
+    places.push_back(connection);
+}
+
+async fn accept(listener: TcpListener, site: Arc<Site>, places: Arc<Places>) {
     loop {
-        let Ok(place) = places.clone().acquire_owned().await else { return };
         match listener.accept().await {
             Ok((stream, _)) => {
                 let site = site.clone();
                 let ended = site.node.shared().ended.clone();
-                tokio::spawn(async move {
+                let served = tokio::spawn(async move {
                     tokio::select! {
                         () = connection(stream, site) => {}
                         () = tokio::time::sleep(CONNECTION_TIME) => {}
                         () = ended.cancelled() => {}
                     }
-                    drop(place);
                 });
+                take_place(&places, served.abort_handle());
             }
             Err(error) => {
                 tracing::warn!(node = %site.node.id(), "metrics: cannot accept: {error}");

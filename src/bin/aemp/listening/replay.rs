@@ -1,10 +1,11 @@
 //! `replay`: shows a recording as `relay` shows a live conversation.
 
 use super::transcript::{Look, Transcript};
-use super::words::{Words, configured_secret, path, secret_of};
+use super::words::{Words, configured_secret, secret_of};
 use crate::errors::{CliError, NetworkError};
 use crate::grammar::Options;
 use crate::output::print_octets;
+use crate::secrets::path;
 use crate::show;
 use aemp::wire::conversation::Side;
 use aemp::wire::recording::Entry;

@@ -3,11 +3,10 @@
 use crate::errors::CliError;
 use crate::grammar::Invocation;
 use crate::node_args::NodeArgs;
+use crate::secrets::{self, path};
 use aemp::config::coerce;
 use aemp::config::octets::to_octets;
 use aemp::wire::auth::Secret;
-use std::ffi::OsString;
-use std::os::unix::ffi::OsStringExt as _;
 use std::path::PathBuf;
 
 /// Words of the line, with the options that only these subcommands have taken out.
@@ -37,6 +36,10 @@ impl Words {
             match word.as_str() {
                 "--record" => record = Some(path(&words.next().ok_or_else(|| missing("FILE"))?)),
                 "--secret" => secret = Some(words.next().ok_or_else(|| missing("SECRET"))?),
+                "--secret-file" => {
+                    let file = words.next().ok_or_else(|| missing("FILE"))?;
+                    secret = Some(secrets::read(&file)?);
+                }
                 "--once" => once = true,
                 "--json" => json = true,
                 _ if word.starts_with("--") => return Err(CliError::UnknownOption { name: word }),
@@ -59,13 +62,6 @@ impl Words {
                 Err(CliError::TooManyArguments { argument, usage: name.into() })
             }
         }
-    }
-}
-
-pub(super) fn path(text: &str) -> PathBuf {
-    match to_octets(text) {
-        Ok(octets) => PathBuf::from(OsString::from_vec(octets)),
-        Err(_) => PathBuf::from(text),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::client::Client;
 use crate::errors::{CliError, NetworkError};
-use crate::output::say;
+use crate::output::{print_line, say};
 use crate::show;
 use aemp::{CallError, KillReason, NodeId, PortId, Value};
 use std::time::Duration;
@@ -54,17 +54,34 @@ pub(super) async fn snd(
     tokio::select! {
         biased;
         reason = died => {
-            let reason = show::reason(&reason);
-            say_reason(&reason, client)?;
-            Err(NetworkError::PortGone { port: show::text(port.as_str()), reason }.into())
+            let (kind, shown) = (first_word(&reason), show::reason(&reason));
+            if matches!(kind.as_str(), "no_such_port" | "transport_error") {
+                say_reason(&shown, client)?;
+                let port = show::text(port.as_str());
+                return Err(NetworkError::PortGone { port, reason: shown }.into());
+            }
+            // It was there when the monitor was set, so it has got the message.
+            print_line("the port has ended since: ", &shown.trim_end());
+            sent(client)
         }
         // Its node has got the message before it answers.
         echo = echo.into_future() => match echo {
-            Ok(_) if client.options.json => say_json(&serde_json::json!({ "sent": true })),
-            Ok(_) => say("message sent successfully "),
+            Ok(_) => sent(client),
             Err(error) => Err(other(error)),
         }
     }
+}
+
+fn sent(client: &Client) -> Result<(), CliError> {
+    match client.options.json {
+        true => say_json(&serde_json::json!({ "sent": true })),
+        false => say("message sent successfully "),
+    }
+}
+
+fn first_word(reason: &KillReason) -> String {
+    let elements = reason.decode::<Vec<Value>>().unwrap_or_default();
+    elements.first().map(show::word).unwrap_or_default()
 }
 
 pub(super) async fn cal(

@@ -6,7 +6,8 @@ mod view;
 use super::client::{self, Client};
 use crate::errors::{CliError, NetworkError};
 use crate::output::say;
-use crate::show;
+use crate::signals::interrupted;
+use crate::{show, stderr};
 use aemp::value::Str;
 use aemp::{CallError, Node, NodeEvent, NodeId, Value};
 use model::{Answer, Kind, Model, Report};
@@ -14,7 +15,6 @@ use ratatui::crossterm::event::{self, Event as Input, KeyCode, KeyEventKind, Key
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::IsTerminal as _;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -93,8 +93,10 @@ impl Top {
 
     /// A screen until somebody has seen enough.
     async fn show(&mut self) -> Result<(), CliError> {
-        let mut terminate = signal(SignalKind::terminate()).map_err(CliError::Runtime)?;
+        let mut over = std::pin::pin!(interrupted());
         let mut terminal = ratatui::try_init().map_err(CliError::Output)?;
+        // Instead of ratatui's hook, which prints to standard error by itself.
+        stderr::report_panics(|| drop(ratatui::try_restore()));
         read_keys(self.sender.clone());
         let mut rounds = tokio::time::interval(INTERVAL);
         rounds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -105,7 +107,7 @@ impl Top {
             }
             tokio::select! {
                 _ = rounds.tick() => self.ask(),
-                _ = terminate.recv() => break Ok(()),
+                ended = &mut over => break ended,
                 Some(happening) = self.happenings.recv() => {
                     if self.take(happening) {
                         break Ok(());
@@ -113,8 +115,12 @@ impl Top {
                 }
             }
         };
-        ratatui::restore();
-        outcome
+        // Dropping a terminal that is gone would print that, to where nobody reads it.
+        if terminal.show_cursor().is_err() {
+            std::mem::forget(terminal);
+        }
+        let restored = ratatui::try_restore().map_err(CliError::Output);
+        outcome.and(restored)
     }
 
     /// Asks everybody who is not being asked.
@@ -261,7 +267,7 @@ fn watch_connections(node: &Node, sender: mpsc::UnboundedSender<Happening>) {
     });
 }
 
-/// Reads the keyboard on a thread of its own, which nothing waits for.
+/// Reads the keyboard on a thread of its own, which nothing waits for, until it is gone.
 fn read_keys(sender: mpsc::UnboundedSender<Happening>) {
     std::thread::spawn(move || {
         while let Ok(input) = event::read() {
@@ -280,6 +286,7 @@ fn read_keys(sender: mpsc::UnboundedSender<Happening>) {
                 return;
             }
         }
+        let _ = sender.send(Happening::Key(KeyCode::Esc));
     });
 }
 
