@@ -11,9 +11,10 @@ pub(crate) const REST: &str = "\u{1}rest";
 
 /// Whether a value matches the pattern.
 ///
-/// Scalars are compared as Perl strings, so that `42` matches `"42"`; null only matches undef.
+/// Scalars are compared as Perl strings, so that `42` matches `"42"`; null only matches undef. Tags are
+/// ignored: a node may drop or keep those that it does not know.
 pub(crate) fn matches(pattern: &Json, value: &Value) -> bool {
-    match (pattern, value) {
+    match (pattern, &*value.without_tags()) {
         (Json::String(any), _) if any == ANY => true,
         (Json::Null, value) => value.is_undef(),
         (Json::Bool(expected), Value::Bool(found)) => expected == found,
