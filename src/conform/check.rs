@@ -58,8 +58,8 @@ pub(crate) type Run = fn(Ctx) -> Pin<Box<dyn Future<Output = Verdict> + Send>>;
 pub struct Check {
     /// Its name, for `--only` and in reports.
     pub id: &'static str,
-    /// The section of `docs/protocol.md` with the statement.
-    pub section: &'static str,
+    /// The number of the statement in `docs/protocol.md`: its section and a letter.
+    pub statement: &'static str,
     /// The statement, in one sentence.
     pub sentence: &'static str,
     /// How important it is.
@@ -70,6 +70,11 @@ pub struct Check {
 }
 
 impl Check {
+    /// The section of `docs/protocol.md` with the statement.
+    pub fn section(&self) -> &'static str {
+        self.statement.trim_end_matches(|letter: char| letter.is_ascii_lowercase())
+    }
+
     /// Whether it can be tested in that position.
     pub fn is_for(&self, position: Position) -> bool {
         match position {
@@ -81,9 +86,9 @@ impl Check {
 
 /// A check without its code: the statement, its level, and the positions in which it can be tested.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Statement {
+pub(crate) struct Description {
     id: &'static str,
-    section: &'static str,
+    statement: &'static str,
     sentence: &'static str,
     level: Level,
     dials: bool,
@@ -93,36 +98,36 @@ pub(crate) struct Statement {
 /// A check that every node must pass in both positions, unless the row says otherwise.
 pub(crate) const fn check(
     id: &'static str,
-    section: &'static str,
+    statement: &'static str,
     sentence: &'static str,
-) -> Statement {
+) -> Description {
     let (level, listens) = (Level::Must, Listening::Shared);
-    Statement { id, section, sentence, level, dials: true, listens }
+    Description { id, statement, sentence, level, dials: true, listens }
 }
 
-impl Statement {
-    pub(crate) const fn should(self) -> Statement {
-        Statement { level: Level::Should, ..self }
+impl Description {
+    pub(crate) const fn should(self) -> Description {
+        Description { level: Level::Should, ..self }
     }
 
-    pub(crate) const fn ours(self) -> Statement {
-        Statement { level: Level::Ours, ..self }
+    pub(crate) const fn ours(self) -> Description {
+        Description { level: Level::Ours, ..self }
     }
 
     /// Only where the suite dials.
-    pub(crate) const fn dial(self) -> Statement {
-        Statement { listens: Listening::Never, ..self }
+    pub(crate) const fn dial(self) -> Description {
+        Description { listens: Listening::Never, ..self }
     }
 
     /// Only where the suite is all of the node's seeds, this many.
-    pub(crate) const fn seeds(self, count: usize) -> Statement {
-        Statement { dials: false, listens: Listening::Alone(count), ..self }
+    pub(crate) const fn seeds(self, count: usize) -> Description {
+        Description { dials: false, listens: Listening::Alone(count), ..self }
     }
 
     /// Sets the code.
     pub(crate) const fn by(self, run: Run) -> Check {
-        let Statement { id, section, sentence, level, dials, listens } = self;
-        Check { id, section, sentence, level, dials, listens, run }
+        let Description { id, statement, sentence, level, dials, listens } = self;
+        Check { id, statement, sentence, level, dials, listens, run }
     }
 }
 

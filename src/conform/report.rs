@@ -83,9 +83,9 @@ impl Report {
         let check = finding.check;
         let state = self.state(finding).name();
         let mut line = format!(
-            "{state:6} {:6} {:5} {:22} {}",
+            "{state:6} {:6} {:6} {:22} {}",
             check.level,
-            format!("§{}", check.section),
+            format!("§{}", check.statement),
             check.id,
             check.sentence
         );
@@ -129,7 +129,7 @@ impl Report {
                 "\n{} ({}, §{}, {}): {}\n  {what}",
                 check.id,
                 check.level,
-                check.section,
+                check.statement,
                 finding.position.name(),
                 check.sentence
             );
@@ -141,7 +141,7 @@ impl Report {
             let _ = writeln!(
                 text,
                 "\nFix first: {} (docs/protocol.md §{}); then again `aemp conform ... --only {}`.",
-                first.check.id, first.check.section, first.check.id
+                first.check.id, first.check.statement, first.check.id
             );
         }
         let _ = writeln!(text, "\n{}", self.summary());
@@ -192,7 +192,8 @@ impl Report {
                 let check = finding.check;
                 let mut one = json!({
                     "id": check.id,
-                    "section": check.section,
+                    "statement": check.statement,
+                    "section": check.section(),
                     "level": check.level.name(),
                     "sentence": check.sentence,
                     "position": finding.position.name(),
@@ -282,10 +283,10 @@ pub fn list(position: Option<Position>) -> String {
             (true, false) => "dial",
             _ => "listen",
         };
-        let section = format!("§{}", check.section);
+        let statement = format!("§{}", check.statement);
         let _ = writeln!(
             text,
-            "{:22} {section:5} {:6} {places:6} {}",
+            "{:22} {statement:6} {:6} {places:6} {}",
             check.id, check.level, check.sentence
         );
     }

@@ -11,38 +11,38 @@ use serde_json::json;
 
 /// The checks of choices and tokens.
 pub(super) const CHECKS: &[Check] = &[
-    check("auth-unasked", "1", "Sends its authentication line without waiting for ours.")
+    check("auth-unasked", "1b", "Sends its authentication line without waiting for ours.")
         .by(run!(says_unasked)),
-    check("auth-hmac", "1.5", "hmac_sha3_512 is the HMAC of its greeting, then ours.")
+    check("auth-hmac", "1.5c", "hmac_sha3_512 is the HMAC of its greeting, then ours.")
         .by(run!(hmac)),
-    check("auth-form", "1.5", "The token is in lower case hex, 128 digits.").by(run!(form)),
-    check("auth-more", "1.5", "Ignores further fields of the authentication line.")
+    check("auth-form", "1.5c", "The token is in lower case hex, 128 digits.").by(run!(form)),
+    check("auth-more", "1.5b", "Ignores further fields of the authentication line.")
         .by(run!(taken(|s| s.more = ";key=value;more".into()))),
-    check("auth-cleartext", "1.5", "Takes the secret itself, if it lists cleartext.")
+    check("auth-cleartext", "1.5f", "Takes the secret itself, if it lists cleartext.")
         .should()
         .by(run!(cleartext)),
-    check("auth-never-clear", "1.5", "Never sends cleartext, even if it is listed first.")
+    check("auth-never-clear", "1.5f", "Never sends cleartext, even if it is listed first.")
         .should()
         .by(run!(taken(|s| s.auth.insert(0, "cleartext".into())))),
-    check("auth-choice", "1.4", "Sends the first method of our list that it supports.")
+    check("auth-choice", "1.4a", "Sends the first method of our list that it supports.")
         .by(run!(choice)),
-    check("choose-json", "1.4", "Sends json to a peer that lists it first.")
+    check("choose-json", "1.4b", "Sends json to a peer that lists it first.")
         .by(run!(chooses(Framing::Json))),
-    check("choose-cbor", "1.4", "Sends cbor to a peer that lists it first.")
+    check("choose-cbor", "1.4b", "Sends cbor to a peer that lists it first.")
         .by(run!(chooses(Framing::Cbor))),
-    check("choose-storable", "1.4", "Sends storable to a peer that lists it first.")
+    check("choose-storable", "1.4b", "Sends storable to a peer that lists it first.")
         .by(run!(chooses(Framing::Storable))),
-    check("mix-json-cbor", "1.4", "Takes json while it sends cbor.")
+    check("mix-json-cbor", "1.4c", "Takes json while it sends cbor.")
         .by(run!(mixes(Framing::Json, Framing::Cbor))),
-    check("mix-json-storable", "1.4", "Takes json while it sends storable.")
+    check("mix-json-storable", "1.4c", "Takes json while it sends storable.")
         .by(run!(mixes(Framing::Json, Framing::Storable))),
-    check("mix-cbor-json", "1.4", "Takes cbor while it sends json.")
+    check("mix-cbor-json", "1.4c", "Takes cbor while it sends json.")
         .by(run!(mixes(Framing::Cbor, Framing::Json))),
-    check("mix-cbor-storable", "1.4", "Takes cbor while it sends storable.")
+    check("mix-cbor-storable", "1.4c", "Takes cbor while it sends storable.")
         .by(run!(mixes(Framing::Cbor, Framing::Storable))),
-    check("mix-storable-json", "1.4", "Takes storable while it sends json.")
+    check("mix-storable-json", "1.4c", "Takes storable while it sends json.")
         .by(run!(mixes(Framing::Storable, Framing::Json))),
-    check("mix-storable-cbor", "1.4", "Takes storable while it sends cbor.")
+    check("mix-storable-cbor", "1.4c", "Takes storable while it sends cbor.")
         .by(run!(mixes(Framing::Storable, Framing::Cbor))),
 ];
 

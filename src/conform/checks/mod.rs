@@ -47,20 +47,36 @@ mod tests {
     use std::path::Path;
 
     #[test]
-    fn every_check_has_a_unique_name_and_an_existing_section() {
+    fn every_check_has_a_unique_name_and_a_statement_and_every_statement_a_check() {
         let protocol = include_str!("../../../docs/protocol.md");
+        let statements = statements(protocol);
         let mut names = BTreeSet::new();
         for check in all() {
             assert!(names.insert(check.id), "{} is there twice", check.id);
             assert!(check.id.len() <= 22, "{} does not fit into the table", check.id);
-            let heading = match check.section.contains('.') {
-                true => format!("### {} ", check.section),
-                false => format!("## {}. ", check.section),
+            let heading = match check.section().contains('.') {
+                true => format!("### {} ", check.section()),
+                false => format!("## {}. ", check.section()),
             };
-            assert!(protocol.contains(&heading), "{}: no §{}", check.id, check.section);
+            assert!(protocol.contains(&heading), "{}: no §{}", check.id, check.section());
+            assert!(statements.contains(check.statement), "{}: no {}", check.id, check.statement);
             assert!(check.sentence.ends_with(['.', ')']), "{}", check.sentence);
         }
         assert!(names.len() >= 120);
+        let checked: BTreeSet<&str> = all().map(|check| check.statement).collect();
+        let unchecked: Vec<_> = statements.difference(&checked).collect();
+        assert!(unchecked.is_empty(), "statements without a check: {unchecked:?}");
+    }
+
+    /// The numbers of all statements; each is given once.
+    fn statements(protocol: &str) -> BTreeSet<&str> {
+        let body = protocol.split_once("## 1. ").unwrap().1;
+        let mut statements = BTreeSet::new();
+        for part in body.split("<sup>").skip(1) {
+            let number = part.split_once("</sup>").unwrap().0;
+            assert!(statements.insert(number), "{number} is there twice");
+        }
+        statements
     }
 
     /// Otherwise a fault of our node could go unnoticed.

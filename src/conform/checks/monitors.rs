@@ -11,80 +11,81 @@ use std::time::Duration;
 
 /// The checks of monitors.
 pub(super) const CHECKS: &[Check] = &[
-    check("mon-unknown", "3.1", "mon1 for a port that is not there is answered with kil0.")
+    check("mon-unknown", "3.1f", "mon1 for a port that is not there is answered with kil0.")
         .by(run!(unknown)),
-    check("mon-unknown-once", "3.1", "A monitor fires once.").by(run!(unknown_once)),
-    check("mon-unknown-text", "3.1", "That kil0 has the reference's text and the port's ID.")
+    check("mon-unknown-once", "3.1g", "A monitor fires once.").by(run!(unknown_once)),
+    check("mon-unknown-text", "3.1f", "That kil0 has the reference's text and the port's ID.")
         .should()
         .by(run!(unknown_text)),
-    check("mon-same-name", "2.1", "A port's name is the same as octets and as text.")
+    check("mon-same-name", "2.1b", "A port's name is the same as octets and as text.")
         .by(run!(same_name)),
-    check("mon0-unknown", "3.1", "mon0 for a port that nobody monitors has no effect.")
+    check("mon0-unknown", "3.1b", "mon0 for a port that nobody monitors has no effect.")
         .by(run!(harmless(json!(["", "mon0", "no-such-port"])))),
-    check("kil1-unknown", "3.1", "kil1 for a port that is not there has no effect.")
+    check("kil1-unknown", "3.1d", "kil1 for a port that is not there has no effect.")
         .by(run!(harmless(json!(["", "kil1", "no-such-port", "reason"])))),
-    check("kil0-unknown", "3.1", "kil0 for a port that it does not monitor has no effect.")
+    check("kil0-unknown", "3.1c", "kil0 for a port that it does not monitor has no effect.")
         .by(run!(harmless(json!(["", "kil0", "no-such-port", "reason"])))),
-    check("kil1-node-port", "3.1", "kil1 for the node port has no effect.")
+    check("kil1-node-port", "3.1k", "kil1 for the node port has no effect.")
         .ours()
         .by(run!(harmless(json!(["", "kil1", "", "reason"])))),
-    check("spawn-unknown", "3.4", "A port with an unknown function dies.").by(run!(spawn_unknown)),
-    check("spawn-unknown-once", "3.4", "Spawn, monitor and message in one read: one kil0.")
+    check("spawn-unknown", "3.4b", "A port with an unknown function dies.").by(run!(spawn_unknown)),
+    check("spawn-unknown-once", "3.4b", "Spawn, monitor and message in one read: one kil0.")
         .by(run!(spawn_unknown_at_once)),
-    check("spawn-reason", "3.4", "The reason of a failed spawn is die, TEXT.")
+    check("spawn-reason", "3.4b", "The reason of a failed spawn is die, TEXT.")
         .ours()
         .by(run!(spawn_reason)),
-    check("spawn-node-port", "3.4", "A spawn onto the node port has no effect.")
+    check("spawn-node-port", "3.4c", "A spawn onto the node port has no effect.")
         .ours()
         .by(run!(harmless(json!(["", "AnyEvent::MP::_spawn", "", "Conform::No::thing"])))),
-    check("spawn", "3.4", "A spawned function gets its port and all arguments.").by(run!(spawns)),
-    check("spawn-order", "3", "Spawn, monitor and message of one read take effect in order.")
+    check("spawn", "3.4a", "A spawned function gets its port and all arguments.").by(run!(spawns)),
+    check("spawn-order", "3a", "Spawn, monitor and message of one read take effect in order.")
         .by(run!(spawn_order)),
-    check("spawn-name-taken", "3.4", "A spawn onto an existing name has no effect.")
+    check("spawn-name-taken", "3.4c", "A spawn onto an existing name has no effect.")
         .ours()
         .by(run!(name_taken)),
-    check("port-tag-unknown", "3.1", "A port that only has tags drops messages with other tags.")
+    check("port-tag-unknown", "3.1m", "A port that only has tags drops messages with other tags.")
         .by(run!(unknown_tag)),
-    check("port-order", "3.2", "Messages to one port arrive in order.").by(run!(order)),
-    check("mon-alive", "3.1", "mon1 for a living port is not answered.").by(run!(alive)),
-    check("kil1-reason", "3.1", "kil1 kills a port; its monitor gets the same reason.")
+    check("port-order", "3.2a", "Messages to one port arrive in order.").by(run!(order)),
+    check("mon-alive", "3.1a", "mon1 for a living port is not answered.").by(run!(alive)),
+    check("kil1-reason", "3.1d", "kil1 kills a port; its monitor gets the same reason.")
         .by(run!(kil_reason)),
-    check("kil1-normal", "3.1", "A normal end is a kil0 without a reason.").by(run!(kil_normal)),
-    check("kil0-once", "3.1", "A port that dies fires a monitor once.").by(run!(once)),
-    check("mon0", "3.1", "After mon0 a monitor does not fire.").by(run!(unmonitored)),
-    check("mon0-mon1", "3.1", "A monitor that was removed can be set again.")
+    check("kil1-normal", "3.1e", "A normal end is a kil0 without a reason.").by(run!(kil_normal)),
+    check("kil0-once", "3.1g", "A port that dies fires a monitor once.").by(run!(once)),
+    check("mon0", "3.1b", "After mon0 a monitor does not fire.").by(run!(unmonitored)),
+    check("mon0-mon1", "3.1b", "A monitor that was removed can be set again.")
         .by(run!(monitored_again)),
-    check("mon-dead", "3.1", "mon1 for a port that is dead fires at once.").by(run!(dead)),
-    check("mon-die", "3.1", "A port whose code fails dies with the tag die.")
+    check("mon-dead", "3.1f", "mon1 for a port that is dead fires at once.").by(run!(dead)),
+    check("mon-die", "3.1n", "A port whose code fails dies with the tag die.")
         .should()
         .by(run!(dies)),
-    check("mon-before-death", "3.2", "What a port sent before it died arrives before the kil0.")
+    check("mon-before-death", "3.2a", "What a port sent before it died arrives before the kil0.")
         .by(run!(words_before_death)),
-    check("mon-two-nodes", "3.1", "Every node that monitors a port gets its kil0.")
+    check("mon-two-nodes", "3.1a", "Every node that monitors a port gets its kil0.")
         .dial()
         .by(run!(two_nodes)),
-    check("mon0-others", "3.1", "mon0 of one node leaves the monitors of others.")
+    check("mon0-others", "3.1b", "mon0 of one node leaves the monitors of others.")
         .dial()
         .by(run!(others_stay)),
-    check("mon-of-lost", "3.1", "Monitors of a lost connection are removed.")
+    check("mon-of-lost", "3.1o", "Monitors of a lost connection are removed.")
         .dial()
         .by(run!(lost_monitors)),
-    check("monitors", "3.1", "Sends mon1 when its port monitors ours, with the port's name.")
+    check("monitors", "3.1h", "Sends mon1 when its port monitors ours, with the port's name.")
         .by(run!(monitors)),
-    check("monitors-fire", "3.1", "Its monitors fire with the reason of our kil0.").by(run!(fires)),
-    check("monitors-once", "3.1", "Two of its monitors on one port are one mon1.")
+    check("monitors-fire", "3.1c", "Its monitors fire with the reason of our kil0.")
+        .by(run!(fires)),
+    check("monitors-once", "3.1h", "Two of its monitors on one port are one mon1.")
         .by(run!(one_monitor)),
-    check("monitors-last", "3.1", "Sends mon0 with the last of its monitors, not before.")
+    check("monitors-last", "3.1i", "Sends mon0 with the last of its monitors, not before.")
         .by(run!(last_monitor)),
-    check("monitors-again", "3.1", "Sends mon1 anew after a kil0 or mon0.")
+    check("monitors-again", "3.1h", "Sends mon1 anew after a kil0 or mon0.")
         .by(run!(monitors_again)),
-    check("monitors-loss", "3.1", "A lost connection fires with transport_error, our ID.")
+    check("monitors-loss", "3.1o", "A lost connection fires with transport_error, our ID.")
         .dial()
         .by(run!(loss)),
-    check("monitors-node", "3.1", "A monitor on a node sends nothing and fires with its loss.")
+    check("monitors-node", "3.1j", "A monitor on a node sends nothing and fires with its loss.")
         .dial()
         .by(run!(node_monitor)),
-    check("kills", "3.1", "Sends kil1 when it kills our port.").by(run!(kills)),
+    check("kills", "3.1d", "Sends kil1 when it kills our port.").by(run!(kills)),
 ];
 
 async fn unknown(c: Ctx) -> Verdict {

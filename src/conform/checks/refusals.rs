@@ -9,82 +9,82 @@ use serde_json::json;
 
 /// The checks of refused handshakes.
 pub(super) const CHECKS: &[Check] = &[
-    check("refuse-protocol", "1.3", "Refuses another protocol.")
+    check("refuse-protocol", "1.3a", "Refuses another protocol.")
         .by(run!(refused(|s| s.protocol = "http".into()))),
-    check("refuse-no-protocol", "1.3", "Refuses a greeting without a protocol.")
+    check("refuse-no-protocol", "1.3a", "Refuses a greeting without a protocol.")
         .by(run!(refused(|s| s.protocol.clear()))),
-    check("refuse-http", "1.3", "Refuses somebody who speaks HTTP.").ours().by(run!(http)),
-    check("refuse-version-2", "1.3", "Refuses version 2.")
+    check("refuse-http", "1.3a", "Refuses somebody who speaks HTTP.").ours().by(run!(http)),
+    check("refuse-version-2", "1.3b", "Refuses version 2.")
         .by(run!(refused(|s| s.version = "2".into()))),
-    check("refuse-version-0", "1.3", "Refuses version 0.")
+    check("refuse-version-0", "1.3b", "Refuses version 0.")
         .by(run!(refused(|s| s.version = "0".into()))),
-    check("refuse-no-version", "1.3", "Refuses a greeting without a version.")
+    check("refuse-no-version", "1.3b", "Refuses a greeting without a version.")
         .by(run!(refused(|s| s.version.clear()))),
-    check("refuse-no-id", "1.3", "Refuses a greeting without a node ID.")
+    check("refuse-no-id", "1.3c", "Refuses a greeting without a node ID.")
         .ours()
         .by(run!(refused(|s| s.node.clear()))),
-    check("refuse-own-id", "1.3", "Refuses a peer with its own node ID.").by(run!(own_id)),
-    check("refuse-mirror", "1.2", "Refuses its own greeting, echoed to it.")
+    check("refuse-own-id", "1.3c", "Refuses a peer with its own node ID.").by(run!(own_id)),
+    check("refuse-mirror", "1.2c", "Refuses its own greeting, echoed to it.")
         .by(run!(refused(|s| s.manner = Manner::Mirror))),
-    check("refuse-second", "1.3", "Closes a second connection of a node, keeps the first.")
+    check("refuse-second", "1.3d", "Closes a second connection of a node, keeps the first.")
         .dial()
         .by(run!(second)),
-    check("refuse-methods", "1.4", "Closes if it supports none of our methods.")
+    check("refuse-methods", "1.4a", "Closes if it supports none of our methods.")
         .by(run!(refused(|s| s.auth = vec!["hmac_md6_64_256".into()]))),
-    check("refuse-no-methods", "1.4", "Closes if we list no method.")
+    check("refuse-no-methods", "1.4a", "Closes if we list no method.")
         .by(run!(refused(|s| s.auth.clear()))),
-    check("refuse-framings", "1.4", "Closes if it speaks none of our framings.")
+    check("refuse-framings", "1.4b", "Closes if it speaks none of our framings.")
         .by(run!(refused(|s| s.framings = vec!["xml".into()]))),
-    check("refuse-no-framings", "1.4", "Closes if we list no framing.")
+    check("refuse-no-framings", "1.4b", "Closes if we list no framing.")
         .by(run!(refused(|s| s.framings.clear()))),
-    check("refuse-8kib", "1", "Refuses a greeting of 8 KiB.")
+    check("refuse-8kib", "1h", "Refuses a greeting of 8 KiB.")
         .by(run!(refused(|s| s.keys.push(("pad".into(), "x".repeat(8192)))))),
-    check("refuse-endless", "1", "Refuses a greeting that has no end after 8 KiB.").by(run!(
+    check("refuse-endless", "1h", "Refuses a greeting that has no end after 8 KiB.").by(run!(
         refused(|s| {
             s.keys.push(("pad".into(), "x".repeat(8192)));
             s.eol = "";
         })
     )),
-    check("refuse-secret", "1.5", "Refuses a token made with a wrong secret.")
+    check("refuse-secret", "1.5g", "Refuses a token made with a wrong secret.")
         .by(run!(secret(|secret| *secret = b"wrong".to_vec(), "hmac_sha3_512"))),
-    check("refuse-longer", "1.5", "Refuses a token made with a longer secret.")
+    check("refuse-longer", "1.5g", "Refuses a token made with a longer secret.")
         .by(run!(secret(|secret| secret.push(b's'), "hmac_sha3_512"))),
-    check("refuse-shorter", "1.5", "Refuses a token made with a part of the secret.")
+    check("refuse-shorter", "1.5g", "Refuses a token made with a part of the secret.")
         .by(run!(secret(|secret| secret.truncate(secret.len() - 1), "hmac_sha3_512"))),
-    check("refuse-cleartext", "1.5", "Refuses a wrong secret in clear.")
+    check("refuse-cleartext", "1.5g", "Refuses a wrong secret in clear.")
         .by(run!(secret(|secret| *secret = b"wrong".to_vec(), "cleartext"))),
-    check("refuse-clear-empty", "1.5", "Refuses an empty secret in clear.")
+    check("refuse-clear-empty", "1.5g", "Refuses an empty secret in clear.")
         .by(run!(token("cleartext", Token::Exactly(String::new())))),
-    check("refuse-empty", "1.5", "Refuses an empty token.")
+    check("refuse-empty", "1.5g", "Refuses an empty token.")
         .by(run!(token("hmac_sha3_512", Token::Exactly(String::new())))),
-    check("refuse-cut", "1.5", "Refuses a token that is cut short.")
+    check("refuse-cut", "1.5g", "Refuses a token that is cut short.")
         .by(run!(token("hmac_sha3_512", Token::Cut))),
-    check("refuse-swapped", "1.5", "Refuses a token with the greetings exchanged.")
+    check("refuse-swapped", "1.5g", "Refuses a token with the greetings exchanged.")
         .by(run!(token("hmac_sha3_512", Token::Swapped))),
-    check("refuse-joined", "1.5", "Refuses a token of lines without their ends.")
+    check("refuse-joined", "1.5g", "Refuses a token of lines without their ends.")
         .by(run!(token("hmac_sha3_512", Token::WithoutLineEnds))),
-    check("refuse-anon", "1.5", "Refuses tls_anon without TLS.")
+    check("refuse-anon", "1.5e", "Refuses tls_anon without TLS.")
         .by(run!(token("tls_anon", Token::Exactly(String::new())))),
-    check("refuse-tls-token", "1.5", "Refuses tls_sha3_512 without TLS.")
+    check("refuse-tls-token", "1.5d", "Refuses tls_sha3_512 without TLS.")
         .by(run!(token("tls_sha3_512", Token::Right))),
-    check("refuse-method", "1.5", "Refuses an unknown method.")
+    check("refuse-method", "1.5a", "Refuses an unknown method.")
         .by(run!(token("hmac_md6_64_256", Token::Exactly("00".repeat(64))))),
-    check("refuse-no-method", "1.5", "Refuses an authentication line without a method.")
+    check("refuse-no-method", "1.5a", "Refuses an authentication line without a method.")
         .by(run!(token("", Token::Exactly(String::new())))),
-    check("refuse-unlisted", "1.5", "Refuses a method that its greeting does not list.")
+    check("refuse-unlisted", "1.5h", "Refuses a method that its greeting does not list.")
         .ours()
         .by(run!(unlisted)),
-    check("refuse-framing", "1.5", "Refuses a framing that it does not know.")
+    check("refuse-framing", "1.5a", "Refuses a framing that it does not know.")
         .by(run!(refused(|s| s.framing = Some("xml".into())))),
-    check("refuse-no-framing", "1.5", "Refuses an authentication line without a framing.")
+    check("refuse-no-framing", "1.5a", "Refuses an authentication line without a framing.")
         .by(run!(refused(|s| s.framing = Some(String::new())))),
-    check("refuse-no-auth", "1.5", "Refuses packets in the place of authentication.")
+    check("refuse-no-auth", "1.5a", "Refuses packets in the place of authentication.")
         .by(run!(no_auth)),
-    check("refuse-silence", "1", "Closes if a peer sends nothing for monitor_timeout.")
+    check("refuse-silence", "1i", "Closes if a peer sends nothing for monitor_timeout.")
         .by(run!(silence(Manner::Never))),
-    check("refuse-half", "1", "Closes if a peer greets and then sends nothing.")
+    check("refuse-half", "1i", "Closes if a peer greets and then sends nothing.")
         .by(run!(silence(Manner::AtOnce))),
-    check("refuse-spares", "1.3", "Refusing one peer does not disturb the others.")
+    check("refuse-spares", "1.3e", "Refusing one peer does not disturb the others.")
         .dial()
         .by(run!(spares)),
 ];

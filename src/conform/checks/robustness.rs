@@ -1,7 +1,7 @@
 //! How a node copes with peers that err: garbage and malformed requests.
 
 use super::REST;
-use crate::conform::check::{Check, Statement, check, run};
+use crate::conform::check::{Check, Description, check, run};
 use crate::conform::context::Ctx;
 use crate::conform::shake::Shake;
 use crate::conform::stop::Verdict;
@@ -43,11 +43,11 @@ pub(super) const CHECKS: &[Check] = &[
     garbage("bad-storable-code", "Code in an image closes the connection (storable).").by(run!(
         closes(Framing::Storable, b"\x0e\x05\x0b\x02\x00\x00\x00\x01\x04\x1a\x0a\x03{1}\x00")
     )),
-    check("bad-before", "2", "Packets before garbage take effect.")
+    check("bad-before", "2d", "Packets before garbage take effect.")
         .ours()
         .dial()
         .by(run!(before)),
-    check("bad-others", "2", "Garbage on one connection does not affect the others.")
+    check("bad-others", "2d", "Garbage on one connection does not affect the others.")
         .ours()
         .dial()
         .by(run!(others)),
@@ -64,12 +64,12 @@ pub(super) const CHECKS: &[Check] = &[
     senseless("odd-g-answers", "Ignores answers that nobody asked for.").by(run!(ignores(json!([["", "g_found", "nobody", ["127.0.0.1:1"]], ["", "g_reply", "no such query", {}], ["", "g_chg1", "conform", {"a": 1}], ["", "g_chg2", "conform", {"a": 1}, []]])))),
 ];
 
-const fn garbage(id: &'static str, sentence: &'static str) -> Statement {
-    check(id, "2", sentence).ours()
+const fn garbage(id: &'static str, sentence: &'static str) -> Description {
+    check(id, "2d", sentence).ours()
 }
 
-const fn senseless(id: &'static str, sentence: &'static str) -> Statement {
-    check(id, "3", sentence).ours()
+const fn senseless(id: &'static str, sentence: &'static str) -> Description {
+    check(id, "3c", sentence).ours()
 }
 
 fn only(c: &Ctx, framing: Framing) -> Shake {

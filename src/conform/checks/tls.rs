@@ -17,44 +17,48 @@ const GREATEST: &[u8] = b"~";
 
 /// The checks of TLS.
 pub(super) const CHECKS: &[Check] = &[
-    check("tls-server", "1.6", "Is the TLS server if its nonce is the greater one.")
+    check("tls-server", "1.6c", "Is the TLS server if its nonce is the greater one.")
         .by(run!(up(SMALLEST, |_| {}))),
-    check("tls-client", "1.6", "Is the TLS client if its nonce is the smaller one.")
+    check("tls-client", "1.6c", "Is the TLS client if its nonce is the smaller one.")
         .by(run!(up(GREATEST, |_| {}))),
-    check("tls-token", "1.5", "Inside TLS tls_sha3_512 is the hash of its greeting, then ours.")
+    check("tls-token", "1.5d", "Inside TLS tls_sha3_512 is the hash of its greeting, then ours.")
         .by(run!(token)),
-    check("tls-presents", "1.6", "Presents the certificate of the network as server.")
+    check("tls-presents", "1.6a", "Presents the certificate of the network as server.")
         .by(run!(presents(SMALLEST))),
-    check("tls-client-presents", "1.6", "Presents the certificate of the network as client.")
+    check("tls-client-presents", "1.6a", "Presents the certificate of the network as client.")
         .by(run!(presents(GREATEST))),
-    check("tls-hmac", "1.5", "Takes hmac_sha3_512 inside TLS too.").by(run!(hmac)),
-    check("tls-only-hmac", "1.4", "Sends hmac_sha3_512 inside TLS to a peer that lists only that.")
-        .ours()
-        .by(run!(only_hmac)),
-    check("tls-13", "1.6", "Speaks TLS 1.3.")
+    check("tls-hmac", "1.5c", "Takes hmac_sha3_512 inside TLS too.").by(run!(hmac)),
+    check(
+        "tls-only-hmac",
+        "1.4a",
+        "Sends hmac_sha3_512 inside TLS to a peer that lists only that.",
+    )
+    .ours()
+    .by(run!(only_hmac)),
+    check("tls-13", "1.6d", "Speaks TLS 1.3.")
         .should()
         .by(run!(up(SMALLEST, |tls| tls.only = Some(&rustls::version::TLS13)))),
-    check("tls-12", "1.6", "Speaks TLS 1.2.")
+    check("tls-12", "1.6d", "Speaks TLS 1.2.")
         .should()
         .by(run!(up(SMALLEST, |tls| tls.only = Some(&rustls::version::TLS12)))),
-    check("tls-early", "1", "Takes packets after the authentication line inside TLS.")
+    check("tls-early", "1f", "Takes packets after the authentication line inside TLS.")
         .by(run!(early)),
-    check("tls-1.7", "1.4", "Any tls=1.x wants TLS.").by(run!(minor_version)),
-    check("tls-2.0", "1.4", "A key tls=2.0 is no wish for this TLS.").by(run!(without("2.0"))),
-    check("tls-absent", "1.4", "Does not use TLS with a peer that does not offer it.")
+    check("tls-1.7", "1.4d", "Any tls=1.x wants TLS.").by(run!(minor_version)),
+    check("tls-2.0", "1.4d", "A key tls=2.0 is no wish for this TLS.").by(run!(without("2.0"))),
+    check("tls-absent", "1.4d", "Does not use TLS with a peer that does not offer it.")
         .by(run!(without(""))),
-    check("tls-stranger", "1.6", "As server refuses a certificate that nobody trusts.")
+    check("tls-stranger", "1.6b", "As server refuses a certificate that nobody trusts.")
         .by(run!(stranger(SMALLEST))),
-    check("tls-client-stranger", "1.6", "As client refuses a certificate that nobody trusts.")
+    check("tls-client-stranger", "1.6b", "As client refuses a certificate that nobody trusts.")
         .by(run!(stranger(GREATEST))),
-    check("tls-anonymous", "1.6", "Refuses a client without a certificate.").by(run!(anonymous)),
-    check("tls-swapped", "1.5", "Refuses a tls_sha3_512 token with the greetings exchanged.")
+    check("tls-anonymous", "1.6b", "Refuses a client without a certificate.").by(run!(anonymous)),
+    check("tls-swapped", "1.5d", "Refuses a tls_sha3_512 token with the greetings exchanged.")
         .by(run!(refused_token(Some("tls_sha3_512"), Token::Swapped))),
-    check("tls-empty", "1.5", "Refuses an empty tls_sha3_512 token.")
+    check("tls-empty", "1.5d", "Refuses an empty tls_sha3_512 token.")
         .by(run!(refused_token(Some("tls_sha3_512"), Token::Exactly(String::new())))),
-    check("tls-wrong-secret", "1.5", "Refuses a wrong HMAC inside TLS.")
+    check("tls-wrong-secret", "1.5g", "Refuses a wrong HMAC inside TLS.")
         .by(run!(refused_token(Some("hmac_sha3_512"), Token::Swapped))),
-    check("tls-plain", "1.4", "Refuses a peer that offered TLS and goes on without it.")
+    check("tls-plain", "1.4d", "Refuses a peer that offered TLS and goes on without it.")
         .by(run!(goes_on_plain)),
 ];
 

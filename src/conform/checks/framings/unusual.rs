@@ -13,37 +13,37 @@ use serde_json::{Value as Json, json};
 
 /// The checks of one framing.
 pub(in crate::conform::checks) const CHECKS: &[Check] = &[
-    check("json-space", "2.2", "White space is allowed between and inside JSON texts.")
+    check("json-space", "2.2b", "White space is allowed between and inside JSON texts.")
         .by(run!(variants(Framing::Json, JSON_SPACE))),
-    check("json-escapes", "2.2", "Escapes in JSON strings stand for their characters.")
+    check("json-escapes", "2.2a", "Escapes in JSON strings stand for their characters.")
         .by(run!(variants(Framing::Json, JSON_ESCAPES))),
-    check("json-numbers", "2.2", "All notations of JSON numbers are read.")
+    check("json-numbers", "2.2a", "All notations of JSON numbers are read.")
         .by(run!(variants(Framing::Json, JSON_NUMBERS))),
-    check("cbor-indefinite", "2.3", "Arrays, maps and strings may have no length.")
+    check("cbor-indefinite", "2.3a", "Arrays, maps and strings may have no length.")
         .by(run!(variants(Framing::Cbor, CBOR_INDEFINITE))),
-    check("cbor-long-heads", "2.3", "Heads may be longer than they need to be.")
+    check("cbor-long-heads", "2.3a", "Heads may be longer than they need to be.")
         .by(run!(variants(Framing::Cbor, CBOR_HEADS))),
-    check("cbor-floats", "2.3", "Floats may have 16, 32 or 64 bits.")
+    check("cbor-floats", "2.3a", "Floats may have 16, 32 or 64 bits.")
         .by(run!(variants(Framing::Cbor, CBOR_FLOATS))),
-    check("cbor-tags", "2.3", "The content of an unknown tag is used.")
+    check("cbor-tags", "2.3c", "The content of an unknown tag is used.")
         .by(run!(variants(Framing::Cbor, CBOR_TAGS))),
-    check("cbor-stringrefs", "2.3", "References to strings sent before are resolved.")
+    check("cbor-stringrefs", "2.3b", "References to strings sent before are resolved.")
         .by(run!(variants(Framing::Cbor, CBOR_STRINGREFS))),
-    check("cbor-shared", "2.3", "References to values sent before are resolved.")
+    check("cbor-shared", "2.3b", "References to values sent before are resolved.")
         .by(run!(variants(Framing::Cbor, CBOR_SHARED))),
-    check("cbor-text-names", "2.1", "Names of requests and ports may come as text.")
+    check("cbor-text-names", "2.1b", "Names of requests and ports may come as text.")
         .by(run!(variants(Framing::Cbor, CBOR_TEXT))),
-    check("cbor-surrogates", "2.1", "Strings that are not Unicode pass unchanged.")
+    check("cbor-surrogates", "2.1d", "Strings that are not Unicode pass unchanged.")
         .by(run!(surrogates)),
-    check("storable-strings", "2.4", "All opcodes of strings are read.")
+    check("storable-strings", "2.4a", "All opcodes of strings are read.")
         .by(run!(variants(Framing::Storable, STORABLE_STRINGS))),
-    check("storable-numbers", "2.4", "All opcodes of integers are read.")
+    check("storable-numbers", "2.4b", "All opcodes of integers are read.")
         .by(run!(variants(Framing::Storable, STORABLE_NUMBERS))),
-    check("storable-refs", "2.4", "References to values that came before are resolved.")
+    check("storable-refs", "2.4e", "References to values that came before are resolved.")
         .by(run!(variants(Framing::Storable, STORABLE_REFS))),
-    check("storable-hashes", "2.4", "Hashes with and without flags are read.")
+    check("storable-hashes", "2.4d", "Hashes with and without flags are read.")
         .by(run!(variants(Framing::Storable, STORABLE_HASHES))),
-    check("storable-undef", "2.4", "All opcodes of undef are read.")
+    check("storable-undef", "2.4c", "All opcodes of undef are read.")
         .by(run!(variants(Framing::Storable, STORABLE_UNDEF))),
 ];
 

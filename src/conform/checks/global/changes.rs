@@ -10,29 +10,29 @@ use serde_json::{Value as Json, json};
 
 /// The checks of this file.
 pub(in crate::conform::checks) const CHECKS: &[Check] = &[
-    global("g-mon1", "5.1", "g_mon1 is answered with the whole family.").by(run!(content)),
-    global("g-mon1-empty", "5.1", "g_mon1 of an unknown family is answered with none.")
+    global("g-mon1", "5.1j", "g_mon1 is answered with the whole family.").by(run!(content)),
+    global("g-mon1-empty", "5.1j", "g_mon1 of an unknown family is answered with none.")
         .by(run!(no_content)),
-    global("g-chg2-set", "5.1", "Subscribers are sent keys that are set.").by(run!(sees_set)),
-    global("g-chg2-delete", "5.1", "Subscribers are sent keys that are deleted.")
+    global("g-chg2-set", "5.1j", "Subscribers are sent keys that are set.").by(run!(sees_set)),
+    global("g-chg2-delete", "5.1j", "Subscribers are sent keys that are deleted.")
         .by(run!(sees_deletion)),
-    global("g-chg2-form", "5.2", "g_chg2 has both the entries set and the keys deleted.")
+    global("g-chg2-form", "5.2o", "g_chg2 has both the entries set and the keys deleted.")
         .by(run!(change_form)),
-    global("g-chg2-both", "5.2", "Within one g_upd, sets are applied before deletions.")
+    global("g-chg2-both", "5.2n", "Within one g_upd, sets are applied before deletions.")
         .by(run!(set_and_delete)),
-    global("g-chg2-equal", "5.2", "Setting a key to an equal value is passed on.")
+    global("g-chg2-equal", "5.2p", "Setting a key to an equal value is passed on.")
         .by(run!(equal_value)),
-    global("g-chg2-own", "5.1", "A subscriber is sent its own changes too.").by(run!(own_changes)),
-    global("g-chg2-order", "5", "Changes arrive in the order in which they were made.")
+    global("g-chg2-own", "5.1j", "A subscriber is sent its own changes too.").by(run!(own_changes)),
+    global("g-chg2-order", "5.2m", "Changes arrive in the order in which they were made.")
         .by(run!(changes_in_order)),
-    global("g-chg2-family", "5.1", "A subscriber is sent nothing about other families.")
+    global("g-chg2-family", "5.1j", "A subscriber is sent nothing about other families.")
         .by(run!(other_families)),
-    global("g-upd-null", "5.1", "g_upd may have undef in place of the set entries.")
+    global("g-upd-null", "5.1e", "g_upd may have undef in place of the set entries.")
         .by(run!(null_set)),
-    global("g-upd-lists", "5.2", "g_upd may have both parts, and empty ones.")
+    global("g-upd-lists", "5.2o", "g_upd may have both parts, and empty ones.")
         .by(run!(empty_update)),
-    global("g-mon0", "5.1", "After g_mon0 no change is sent.").by(run!(unsubscribed)),
-    global("g-mon1-twice", "5.2", "Two g_mon1 get two answers, but make one subscription.")
+    global("g-mon0", "5.1k", "After g_mon0 no change is sent.").by(run!(unsubscribed)),
+    global("g-mon1-twice", "5.2q", "Two g_mon1 get two answers, but make one subscription.")
         .by(run!(subscribed_twice)),
 ];
 

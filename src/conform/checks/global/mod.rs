@@ -6,9 +6,9 @@ pub(super) mod others;
 pub(super) mod owners;
 pub(super) mod queries;
 
-use crate::conform::check::{Statement, check};
+use crate::conform::check::{Description, check};
 
 /// A check of a global node, which needs the suite to dial.
-const fn global(id: &'static str, section: &'static str, sentence: &'static str) -> Statement {
-    check(id, section, sentence).dial()
+const fn global(id: &'static str, statement: &'static str, sentence: &'static str) -> Description {
+    check(id, statement, sentence).dial()
 }

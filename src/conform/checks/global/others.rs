@@ -12,52 +12,52 @@ use tokio::time::{Instant, sleep};
 
 /// The checks of this file.
 pub(in crate::conform::checks) const CHECKS: &[Check] = &[
-    global("g-set", "5.2", "Sends another global node the merge of its slaves.")
+    global("g-set", "5.2b", "Sends another global node the merge of its slaves.")
         .by(run!(sends_set)),
-    global("g-set-itself", "5.2", "That merge has its own addresses, and both in 'g.")
+    global("g-set-itself", "5.2b", "That merge has its own addresses, and both in 'g.")
         .by(run!(sends_itself)),
-    global("g-set-own", "5.2", "That merge has no entries of other global nodes.")
+    global("g-set-own", "5.2b", "That merge has no entries of other global nodes.")
         .by(run!(sends_no_others)),
-    global("g-set-merge", "5.2", "Slaves see the entries of other global nodes.").by(run!(merges)),
-    global("g-set-mirror", "5.2", "Sets the address of another global node itself.")
+    global("g-set-merge", "5.2c", "Slaves see the entries of other global nodes.").by(run!(merges)),
+    global("g-set-mirror", "5.2c", "Sets the address of another global node itself.")
         .by(run!(mirrors)),
-    global("g-set-replaces", "5.2", "A second g_set replaces the first.")
+    global("g-set-replaces", "5.2c", "A second g_set replaces the first.")
         .ours()
         .by(run!(set_replaces)),
-    global("g-set-no-address", "5.2", "A g_set without its sender's address mirrors nothing.")
+    global("g-set-no-address", "5.2c", "A g_set without its sender's address mirrors nothing.")
         .ours()
         .by(run!(no_address)),
-    global("g-tells", "5.2", "Tells other global nodes what its slaves set.")
+    global("g-tells", "5.2l", "Tells other global nodes what its slaves set.")
         .by(run!(tells_global)),
-    global("g-tells-delete", "5.2", "Tells other global nodes what its slaves delete.")
+    global("g-tells-delete", "5.2l", "Tells other global nodes what its slaves delete.")
         .by(run!(tells_deletion)),
-    global("g-tells-down", "5.2", "Tells other global nodes which keys of a lost slave are gone.")
+    global("g-tells-down", "5.2l", "Tells other global nodes which keys of a lost slave are gone.")
         .by(run!(tells_loss)),
-    global("g-tells-no-echo", "5.2", "Does not pass on what another global node sent.")
+    global("g-tells-no-echo", "5.2l", "Does not pass on what another global node sent.")
         .by(run!(tells_no_echo)),
-    global("g-hears", "5.2", "Tells subscribers what other global nodes set.").by(run!(hears)),
-    global("g-hears-delete", "5.2", "Tells subscribers what other global nodes delete.")
+    global("g-hears", "5.2m", "Tells subscribers what other global nodes set.").by(run!(hears)),
+    global("g-hears-delete", "5.2m", "Tells subscribers what other global nodes delete.")
         .by(run!(hears_deletion)),
-    global("g-global-first", "5.2", "A slave's value is used when a global node deletes its own.")
+    global("g-global-first", "5.2i", "A slave's value is used when a global node deletes its own.")
         .by(run!(slave_has_it)),
-    global("g-global-has", "5.2", "A slave's deleted key gets the value of a global node.")
+    global("g-global-has", "5.2j", "A slave's deleted key gets the value of a global node.")
         .by(run!(global_has_it)),
-    global("g-global-down", "5.2", "The entries of a lost global node are deleted.")
+    global("g-global-down", "5.2f", "The entries of a lost global node are deleted.")
         .by(run!(global_down)),
     global(
         "g-global-down-g",
-        "5.2",
+        "5.2f",
         "A lost global node is removed from 'g, and its address from 'l.",
     )
     .by(run!(global_down_internal)),
-    global("g-global-turns", "5.2", "The entries of a slave that becomes global are deleted.")
+    global("g-global-turns", "5.2f", "The entries of a slave that becomes global are deleted.")
         .by(run!(turns_global)),
-    global("g-turns-keeps", "5.2", "The subscriptions of a slave that becomes global stay.")
+    global("g-turns-keeps", "5.2g", "The subscriptions of a slave that becomes global stay.")
         .by(run!(turns_and_listens)),
-    global("g-stranger", "5.2", "Accepts g_upd from a node that is neither slave nor global.")
+    global("g-stranger", "5.2e", "Accepts g_upd from a node that is neither slave nor global.")
         .should()
         .by(run!(stranger)),
-    global("g-stranger-untold", "5.2", "Does not tell other global nodes what such a node sets.")
+    global("g-stranger-untold", "5.2e", "Does not tell other global nodes what such a node sets.")
         .by(run!(stranger_untold)),
 ];
 

@@ -11,21 +11,21 @@ use serde_json::{Value as Json, json};
 
 /// The checks of this file.
 pub(in crate::conform::checks) const CHECKS: &[Check] = &[
-    global("g-last-writer", "5.2", "If two nodes set a key, the last value is used.")
+    global("g-last-writer", "5.2h", "If two nodes set a key, the last value is used.")
         .by(run!(last_writer)),
-    global("g-other-owner", "5.2", "A deleted key that another slave still has gets its value.")
+    global("g-other-owner", "5.2i", "A deleted key that another slave still has gets its value.")
         .by(run!(other_owner)),
-    global("g-lesser-owner", "5.2", "Deleting a value that is not in use changes nothing.")
+    global("g-lesser-owner", "5.2i", "Deleting a value that is not in use changes nothing.")
         .by(run!(lesser_owner)),
-    global("g-equal-number", "5.2", "A number and the string of its digits are equal values.")
+    global("g-equal-number", "5.2k", "A number and the string of its digits are equal values.")
         .by(run!(number_and_string)),
-    global("g-undef", "5.2", "undef is a value, and not the empty string.").by(run!(undef_value)),
-    global("g-down", "5.2", "The entries of a lost node are deleted.").by(run!(goes_down)),
-    global("g-down-owner", "5.2", "Keys that another node has too stay when a node is lost.")
+    global("g-undef", "5.2k", "undef is a value, and not the empty string.").by(run!(undef_value)),
+    global("g-down", "5.2f", "The entries of a lost node are deleted.").by(run!(goes_down)),
+    global("g-down-owner", "5.2f", "Keys that another node has too stay when a node is lost.")
         .by(run!(goes_down_sharing)),
-    global("g-down-address", "5.2", "The address of a lost node is deleted.")
+    global("g-down-address", "5.2f", "The address of a lost node is deleted.")
         .by(run!(address_goes)),
-    global("g-down-monitors", "5.2", "The subscriptions of a lost node end.")
+    global("g-down-monitors", "5.2g", "The subscriptions of a lost node end.")
         .ours()
         .by(run!(subscriptions_go)),
 ];

@@ -10,34 +10,34 @@ use serde_json::{Value as Json, json};
 
 /// The checks of this file.
 pub(in crate::conform::checks) const CHECKS: &[Check] = &[
-    global("g-global", "4.2", "A node that is used as a seed sends g_global.")
+    global("g-global", "4.2a", "A node that is used as a seed sends g_global.")
         .by(run!(says_global)),
-    global("g-global-later", "4.2", "Sends g_global to every node that connects later.")
+    global("g-global-later", "4.2a", "Sends g_global to every node that connects later.")
         .by(run!(says_global_later)),
-    global("g-find", "5.1", "Answers g_find of a node with its addresses.").by(run!(find)),
-    global("g-find-unknown", "5.1", "Answers g_find of a node that nobody knows with undef.")
+    global("g-find", "5.1f", "Answers g_find of a node with its addresses.").by(run!(find)),
+    global("g-find-unknown", "5.1f", "Answers g_find of a node that nobody knows with undef.")
         .by(run!(find_unknown)),
-    global("g-find-itself", "5.1", "Knows its own addresses.").by(run!(find_itself)),
-    global("g-slave-db", "5.2", "g_slave with a database makes its entries visible.")
+    global("g-find-itself", "5.1f", "Knows its own addresses.").by(run!(find_itself)),
+    global("g-slave-db", "5.2a", "g_slave with a database makes its entries visible.")
         .by(run!(slave_database)),
-    global("g-slave-nothing", "5.2", "g_slave without a database removes nothing.")
+    global("g-slave-nothing", "5.2a", "g_slave without a database removes nothing.")
         .by(run!(slave_again)),
-    global("g-slave-replaces", "5.2", "A second g_slave replaces the first database.")
+    global("g-slave-replaces", "5.2a", "A second g_slave replaces the first database.")
         .ours()
         .by(run!(slave_replaces)),
-    global("g-family", "5.1", "Answers g_db_family with keys and values.")
+    global("g-family", "5.1g", "Answers g_db_family with keys and values.")
         .by(run!(query("g_db_family", json!({"k1": "v1", "k2": [2]})))),
-    global("g-keys", "5.1", "Answers g_db_keys with the keys.")
+    global("g-keys", "5.1h", "Answers g_db_keys with the keys.")
         .by(run!(query_list("g_db_keys", json!(["k1", "k2"])))),
-    global("g-values", "5.1", "Answers g_db_values with the values.")
+    global("g-values", "5.1i", "Answers g_db_values with the values.")
         .by(run!(query_list("g_db_values", json!(["v1", [2]])))),
-    global("g-family-unknown", "5.1", "A family that does not exist is empty.")
+    global("g-family-unknown", "5.1m", "A family that does not exist is empty.")
         .by(run!(unknown_family)),
-    global("g-reply-id", "5.1", "An answer has the ID of its query, whatever that is.")
+    global("g-reply-id", "5.1l", "An answer has the ID of its query, whatever that is.")
         .by(run!(reply_ids)),
-    global("g-same-family", "2.1", "Family and key are the same as octets and as text.")
+    global("g-same-family", "2.1b", "Family and key are the same as octets and as text.")
         .by(run!(same_family)),
-    global("g-values-kept", "5", "Values are kept as they are.").by(run!(values_kept)),
+    global("g-values-kept", "5a", "Values are kept as they are.").by(run!(values_kept)),
 ];
 
 async fn says_global(f: Family) -> Verdict {

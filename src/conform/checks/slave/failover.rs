@@ -10,26 +10,26 @@ use serde_json::json;
 
 /// The checks of this file.
 pub(in crate::conform::checks) const CHECKS: &[Check] = &[
-    check("failover-entries", "5.1", "Sends a new master all the entries it has set.")
+    check("failover-entries", "5.1b", "Sends a new master all the entries it has set.")
         .seeds(2)
         .by(run!(entries)),
-    check("failover-monitors", "5.1", "Monitors its families at the new master.")
+    check("failover-monitors", "5.1c", "Monitors its families at the new master.")
         .seeds(2)
         .by(run!(monitors)),
-    check("failover-queries", "5.1", "Asks the new master what the old one did not answer.")
+    check("failover-queries", "5.1c", "Asks the new master what the old one did not answer.")
         .seeds(2)
         .by(run!(queries)),
     check(
         "failover-find",
-        "5.1",
+        "5.1c",
         "Asks the new master for a node that the old one did not tell of.",
     )
     .seeds(2)
     .by(run!(search)),
-    check("failover-changes", "5.1", "Reports what differs at the new master.")
+    check("failover-changes", "5.1q", "Reports what differs at the new master.")
         .seeds(2)
         .by(run!(changes)),
-    check("failover-unchanged", "5.1", "Does not report what is the same there.")
+    check("failover-unchanged", "5.1q", "Does not report what is the same there.")
         .ours()
         .seeds(2)
         .by(run!(unchanged)),

@@ -11,34 +11,34 @@ use tokio::time::timeout;
 
 /// The checks of this file.
 pub(in crate::conform::checks) const CHECKS: &[Check] = &[
-    check("join", "4.1", "Dials its seed and sends g_slave without an argument.")
+    check("join", "4.1c", "Dials its seed and sends g_slave without an argument.")
         .seeds(1)
         .by(run!(joins)),
-    check("join-master", "5.1", "Takes the seed as its master and sends it its database.")
+    check("join-master", "5.1a", "Takes the seed as its master and sends it its database.")
         .seeds(1)
         .by(run!(adopts)),
-    check("join-address", "5", "Sets its addresses in 'l, and can be dialled there.")
+    check("join-address", "5b", "Sets its addresses in 'l, and can be dialled there.")
         .seeds(1)
         .by(run!(address_works)),
-    check("join-all", "4.1", "Connects to each of its seeds.").seeds(3).by(run!(joins_all)),
-    check("join-one-master", "5.1", "Has one master at a time.").seeds(2).by(run!(one_master)),
-    check("seed-again", "4.1", "Dials a seed again that was lost.").seeds(1).by(run!(dials_again)),
-    check("seed-other-again", "4.1", "Dials a lost seed again that is not its master.")
+    check("join-all", "4.1a", "Connects to each of its seeds.").seeds(3).by(run!(joins_all)),
+    check("join-one-master", "5.1d", "Has one master at a time.").seeds(2).by(run!(one_master)),
+    check("seed-again", "4.1a", "Dials a seed again that was lost.").seeds(1).by(run!(dials_again)),
+    check("seed-other-again", "4.1a", "Dials a lost seed again that is not its master.")
         .seeds(2)
         .by(run!(dials_other_again)),
-    check("seed-late", "4.1", "Keeps dialling a seed that refused it several times.")
+    check("seed-late", "4.1b", "Keeps dialling a seed that refused it several times.")
         .seeds(1)
         .by(run!(dials_after_refusals)),
-    check("seed-refused", "4.1", "Dials a seed again that closed before its greeting.")
+    check("seed-refused", "4.1b", "Dials a seed again that closed before its greeting.")
         .seeds(1)
         .by(run!(dials_after_refusal)),
-    check("seed-master-again", "5.1", "Sends its database again to a master that came back.")
+    check("seed-master-again", "5.1b", "Sends its database again to a master that came back.")
         .seeds(1)
         .by(run!(adopts_again)),
-    check("failover", "5.1", "Chooses the next seed as master when the master is lost.")
+    check("failover", "5.1b", "Chooses the next seed as master when the master is lost.")
         .seeds(2)
         .by(run!(failover)),
-    check("failover-stays", "5.1", "Stays with its master when an old one comes back.")
+    check("failover-stays", "5.1d", "Stays with its master when an old one comes back.")
         .seeds(2)
         .by(run!(stays)),
 ];
