@@ -3,12 +3,14 @@
 // Test helpers may panic, but clippy only exempts functions that are marked as tests.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use compat_tests::conform::{Level, Outcome, Place, Plan, Start, Target, run};
-use compat_tests::faulty::{DIALLING_FAULTS, FAULTS, Fault, Relay};
+use compat_tests::conform::{self, Identity, Level, Outcome, Place, Plan, Start, Target, run};
+use compat_tests::faulty::{DIALLING_FAULTS, FAULTS, Fault, Relay, TLS_FAULTS};
 use compat_tests::network::Inside;
 use compat_tests::node::SECRET;
 use compat_tests::service::{self, SERVICE};
-use std::time::Duration;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 const NODE: &str = "faulty";
 
@@ -16,6 +18,7 @@ fn plan(place: Place, patience: Duration, only: Vec<String>) -> Plan {
     let target = Target {
         secret: Some(SECRET.into()),
         patience,
+        monitor_timeout: A_SECOND,
         service: Some(SERVICE.into()),
         ..Target::default()
     };
@@ -39,6 +42,9 @@ async fn each_missed(plans: Vec<Plan>) -> Vec<Vec<String>> {
     all
 }
 
+/// The time after which nodes and the relay give up a silent peer.
+const A_SECOND: Duration = Duration::from_secs(1);
+
 /// Misses are determined quickly, while checks that pass may take longer.
 const A_MOMENT: Duration = Duration::from_secs(2);
 const LONG: Duration = Duration::from_secs(30);
@@ -57,23 +63,60 @@ fn not_found(faults: &[(&str, Fault, &str)], missed: &[Vec<String>]) -> Vec<Stri
 
 #[test]
 fn each_fault_of_a_node_that_is_dialled_is_found_by_its_check() {
+    assert_found(FAULTS, None);
+}
+
+/// Runs every fault of a node that is dialled with its own check, and the node without a fault with all of
+/// them: the relay itself causes no misses, so that the others are due to the faults.
+fn assert_found(faults: &[(&str, Fault, &str)], certificate: Option<&str>) {
     let inside = Inside::new();
     let node = inside.start(NODE, &[]);
     inside.run(async { service::register(&node) });
     let address = node.addresses()[0].to_string();
-    let behind = |fault| {
-        let relay = Relay { node: NODE.into(), secret: SECRET.into(), fault };
-        Place::Dial(inside.run(relay.in_front_of(address.clone())))
+    let identity = certificate.map(|pem| Arc::new(Identity::from_pem(pem.as_bytes()).unwrap()));
+    let plan = |fault: Fault, patience: Duration, only: Vec<String>| {
+        let mut relay = Relay::new(NODE, SECRET, fault).monitor_timeout(A_SECOND);
+        if let Some(pem) = certificate {
+            relay = relay.with_certificate(pem);
+        }
+        let place = Place::Dial(inside.run(relay.in_front_of(address.clone())));
+        let mut plan = plan(place, patience, only);
+        plan.target.identity = identity.clone();
+        plan
     };
-    // The relay itself causes no misses, so the following ones are due to the faults.
-    let sound = plan(behind(Fault::None), LONG, all_of(FAULTS));
+    let sound = plan(Fault::None, LONG, all_of(faults));
     assert_eq!(inside.run(missed(sound)), Vec::<String>::new());
-    let plans: Vec<Plan> = FAULTS
+    let plans: Vec<Plan> = faults
         .iter()
-        .map(|(_, fault, check)| plan(behind(*fault), A_MOMENT, vec![(*check).to_owned()]))
+        .map(|(_, fault, check)| plan(*fault, A_MOMENT, vec![(*check).to_owned()]))
         .collect();
     let missed = inside.run(each_missed(plans));
-    assert_eq!(not_found(FAULTS, &missed), Vec::<String>::new());
+    assert_eq!(not_found(faults, &missed), Vec::<String>::new());
+}
+
+#[test]
+fn each_fault_of_tls_is_found_by_its_check() {
+    let pem = aemp::node::tls::gencert(SystemTime::now()).unwrap();
+    assert_found(TLS_FAULTS, Some(&pem));
+}
+
+/// Statements that no fault breaks, with the reason.
+const WITHOUT_FAULT: &[(&str, &str)] = &[];
+
+#[test]
+fn every_statement_is_broken_by_a_fault_that_a_check_finds() {
+    let statement = |id: &str| {
+        let check = conform::all().find(|check| check.id == id);
+        check.unwrap_or_else(|| panic!("no check is called {id}")).statement
+    };
+    let faults = FAULTS.iter().chain(DIALLING_FAULTS).chain(TLS_FAULTS);
+    let broken: BTreeSet<&str> = faults.map(|(_, _, check)| statement(check)).collect();
+    let all: BTreeSet<&str> = conform::all().map(|check| check.statement).collect();
+    let excused: BTreeSet<&str> = WITHOUT_FAULT.iter().map(|(statement, _)| *statement).collect();
+    let missing: Vec<_> = all.difference(&broken).filter(|one| !excused.contains(*one)).collect();
+    assert!(missing.is_empty(), "statements that no fault breaks: {missing:?}");
+    let needless: Vec<_> = excused.intersection(&broken).collect();
+    assert!(needless.is_empty(), "excused, but broken by a fault: {needless:?}");
 }
 
 #[test]

@@ -15,7 +15,7 @@ async fn main() {
     let fault = fault.map_or(Fault::None, |(_, fault, _)| *fault);
     let mut builder = Node::builder().node_id("faulty").secret(SECRET).bind("127.0.0.1:0");
     for seed in seeds.split(',') {
-        let relay = Relay { node: "faulty".into(), secret: SECRET.into(), fault };
+        let relay = Relay::new("faulty", SECRET, fault);
         builder = builder.seed(&relay.before_seed(seed.to_owned()).await);
     }
     let node = compat_tests::service::registered(builder).start().await.unwrap();

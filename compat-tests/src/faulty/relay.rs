@@ -1,27 +1,61 @@
 //! The relay that makes a node look broken: two handshakes, and complete packets in between.
 
-use super::{Fault, Lapse, Memory};
+use super::{Fault, Greets, Heard, Lapse, Memory, Packet, Sent, Way, tls};
 use aemp::Value;
 use aemp::wire::auth::{AuthMethod, Nonce, Secret};
 use aemp::wire::framing::Framing;
 use aemp::wire::greeting::Greeting;
 use aemp::wire::session::{AuthOrder, Event, HandshakeConfig, Handshaker};
 use bytes::{Buf, BytesMut};
+use std::sync::Arc;
+use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
+use tokio::time::timeout;
+
+/// A connection, with TLS or without.
+type Stream = Box<dyn Io>;
+
+trait Io: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send {}
+impl<T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send> Io for T {}
 
 /// The node behind the relay, and its fault.
 #[derive(Clone, Debug)]
 pub struct Relay {
-    /// The ID of our node.
-    pub node: String,
-    /// The secret of the network.
-    pub secret: String,
-    /// What is wrong.
-    pub fault: Fault,
+    node: String,
+    secret: String,
+    fault: Fault,
+    certificate: Option<String>,
+    monitor_timeout: Duration,
+    closing: Arc<Notify>,
 }
 
 impl Relay {
+    /// A relay that stands for our node with this ID.
+    pub fn new(node: &str, secret: &str, fault: Fault) -> Relay {
+        Relay {
+            node: node.to_owned(),
+            secret: secret.to_owned(),
+            fault,
+            certificate: None,
+            monitor_timeout: Duration::from_secs(30),
+            closing: Arc::default(),
+        }
+    }
+
+    /// With a certificate and its key, as PEM.
+    #[must_use]
+    pub fn with_certificate(self, pem: &str) -> Relay {
+        Relay { certificate: Some(pem.to_owned()), ..self }
+    }
+
+    /// How long a peer may be silent during the handshake.
+    #[must_use]
+    pub fn monitor_timeout(self, monitor_timeout: Duration) -> Relay {
+        Relay { monitor_timeout, ..self }
+    }
+
     /// For a suite that dials: returns the address to dial instead of our node's.
     ///
     /// # Panics
@@ -32,7 +66,16 @@ impl Relay {
         tokio::spawn(async move {
             while let Ok((suite, _)) = listener.accept().await {
                 let (relay, address) = (self.clone(), address.clone());
-                tokio::spawn(async move { relay.suite_dials(suite, &address).await });
+                tokio::spawn(async move {
+                    tokio::select! {
+                        refused = relay.suite_dials(suite, &address) => {
+                            if refused.is_none() && relay.lapses(Lapse::ClosesAll) {
+                                relay.closing.notify_waiters();
+                            }
+                        }
+                        () = relay.closing.notified() => {}
+                    }
+                });
             }
         });
         own
@@ -59,12 +102,19 @@ impl Relay {
         own
     }
 
+    /// `None` if the suite or the node ended or refused the connection.
     async fn suite_dials(&self, suite: TcpStream, address: &str) -> Option<()> {
         let (suite, greeted) = self.greet(suite).await?;
         let node = TcpStream::connect(address).await.ok()?;
-        let node = Link::with_node(node, &greeted.peer, &self.secret, false).await?;
+        let node = Link::with_node(node, &greeted.peer, &self.secret, false).await;
+        if node.is_none() && !self.lapses(Lapse::NeverCloses) {
+            return None;
+        }
         let suite = self.authenticate(suite, greeted).await?;
-        self.exchange(suite, node).await
+        match node {
+            Some(node) => self.exchange(suite, node).await,
+            None => std::future::pending().await,
+        }
     }
 
     async fn node_dials(&self, node: TcpStream, seed: &str) -> Option<()> {
@@ -79,29 +129,55 @@ impl Relay {
         matches!(self.fault, Fault::Handshake(own) if own == lapse)
     }
 
+    fn greeting(&self) -> Greets {
+        let tls = match self.certificate {
+            Some(_) if !self.lapses(Lapse::HidesTls) => ";tls=1.0",
+            _ => "",
+        };
+        let methods = match self.certificate {
+            Some(_) => "tls_sha3_512,hmac_sha3_512",
+            None => "hmac_sha3_512",
+        };
+        let mut greets = Greets {
+            first: format!(
+                "aemp;1;{};{methods};cbor,json,storable;provider=faulty;mproto=1;gproto=1{tls}",
+                self.node
+            ),
+            end: "\n",
+        };
+        if let Fault::Greets(change) = self.fault {
+            change(&mut greets);
+        }
+        greets
+    }
+
     async fn greet(&self, stream: TcpStream) -> Option<(Lines, Greeted)> {
-        let mut lines = Lines { stream, unread: BytesMut::new(), unlimited: false };
-        lines.unlimited = self.lapses(Lapse::TakesAnyLength);
+        let mut lines = Lines {
+            stream: Box::new(stream),
+            unread: BytesMut::new(),
+            unlimited: self.lapses(Lapse::TakesAnyLength),
+            whole: self.lapses(Lapse::WantsWholeLines),
+            patience: match self.lapses(Lapse::WaitsForEver) {
+                true => Duration::MAX,
+                false => self.monitor_timeout,
+            },
+        };
         let mut random = [0; Nonce::OCTETS];
         if !self.lapses(Lapse::RepeatsNonce) {
-            getrandom_fill(&mut random);
+            fill_randomly(&mut random);
         }
-        let nonce = Nonce::from_random(&random);
-        let mut own = format!(
-            "aemp;1;{};hmac_sha3_512;cbor,json,storable;provider=faulty;mproto=1;gproto=1\n",
-            self.node
-        )
-        .into_bytes();
-        own.extend_from_slice(nonce.as_bytes());
-        own.push(b'\n');
+        let nonce = Nonce::from_random(&random).as_bytes().to_vec();
+        let Greets { first, end } = self.greeting();
+        let written = [first.as_bytes(), end.as_bytes(), &nonce, end.as_bytes()].concat();
+        let own = [first.as_bytes(), b"\n", &nonce, b"\n"].concat();
         let is_late = self.lapses(Lapse::GreetsSecond);
         if !is_late {
-            lines.write(&own).await?;
+            lines.write(&written).await?;
         }
         let (first, cr) = lines.line().await?;
         let (second, _) = lines.line().await?;
         if is_late {
-            lines.write(&own).await?;
+            lines.write(&written).await?;
         }
         let peer = Greeting::parse(&first).ok()?;
         let mut theirs = first.clone();
@@ -111,37 +187,69 @@ impl Relay {
         theirs.push(b'\n');
         theirs.extend_from_slice(&second);
         theirs.push(b'\n');
-        if peer.protocol != b"aemp" && !self.lapses(Lapse::TakesAnyProtocol) {
+        let heard = Heard { first: &first, second: &second, greeting: &peer };
+        if !self.takes(&heard) {
             return None;
         }
-        let version_is_right = match self.fault {
+        let is_itself = peer.node_id == self.node.as_bytes();
+        if is_itself {
+            if !self.lapses(Lapse::TakesMirrors) && !self.lapses(Lapse::TakesOwnId) {
+                return None;
+            }
+            // Our node behind it would close. A node that accepts itself waits here for ever.
+            std::future::pending::<()>().await;
+        }
+        let we_are_client = (nonce < second) != self.lapses(Lapse::SwapsTlsRoles);
+        let uses_tls = first_says_tls(&written) && peer.offers_tls();
+        if let Some(pem) = self.certificate.as_ref().filter(|_| uses_tls) {
+            let rest = std::mem::take(&mut lines.unread);
+            let settings = tls::Settings {
+                pem,
+                presents: !self.lapses(Lapse::PresentsNothing),
+                trusts_anybody: self.lapses(Lapse::TrustsAnybody),
+                is_old: self.lapses(Lapse::KnowsOldTls),
+            };
+            let stream = tls::Rewound { first: rest, stream: lines.stream };
+            lines.stream = tls::secure(stream, we_are_client, &settings).await?;
+        }
+        Some((lines, Greeted { own, theirs, peer, in_tls: uses_tls }))
+    }
+
+    /// The checks of a greeting.
+    fn takes(&self, heard: &Heard<'_>) -> bool {
+        let peer = heard.greeting;
+        if let Fault::Refuses(refuses) = self.fault
+            && refuses(heard)
+        {
+            return false;
+        }
+        let is_protocol = peer.protocol == b"aemp" || self.lapses(Lapse::TakesAnyProtocol);
+        let is_version = match self.fault {
             Fault::Handshake(Lapse::TakesAnyVersion) => true,
             Fault::Handshake(Lapse::ComparesVersionAsText) => peer.version == b"1",
             _ => peer.has_version(1),
         };
-        let is_itself = peer.node_id == self.node.as_bytes();
-        let may_be_itself = self.lapses(Lapse::TakesMirrors);
         let has_keys = !peer.keys.is_empty() || !self.lapses(Lapse::WantsKeys);
-        if !version_is_right || is_itself && !may_be_itself || !has_keys {
-            return None;
-        }
-        if is_itself {
-            // Our node behind it would close. A node that accepts itself waits here for ever.
-            std::future::pending::<()>().await;
-        }
-        Some((lines, Greeted { own, theirs, peer }))
+        is_protocol && is_version && has_keys
     }
 
     async fn authenticate(&self, mut lines: Lines, greeted: Greeted) -> Option<Link> {
-        let Greeted { own, theirs, peer } = greeted;
+        let Greeted { own, theirs, peer, in_tls } = greeted;
         let secret = Secret::new(self.secret.as_bytes());
-        let method = AuthMethod::HmacSha3_512;
-        if !peer.auth_methods.iter().any(|name| name == method.name().as_bytes()) {
-            return None;
+        let lists = |method: AuthMethod| {
+            peer.auth_methods.iter().position(|name| name == method.name().as_bytes())
+        };
+        let usable = |method: AuthMethod| in_tls || !method.needs_tls();
+        let mut methods = vec![AuthMethod::TlsSha3_512, AuthMethod::HmacSha3_512];
+        if self.lapses(Lapse::SendsCleartext) {
+            methods.push(AuthMethod::Cleartext);
         }
-        let known = |name: &Vec<u8>| Framing::from_name(std::str::from_utf8(name).ok()?);
-        let mut wanted = peer.framings.iter().filter_map(known);
-        let sends = match self.lapses(Lapse::PrefersOwnFraming) {
+        methods.retain(|method| usable(*method));
+        let method = methods.into_iter().filter(|method| lists(*method).is_some());
+        let method = method.min_by_key(|method| lists(*method))?;
+        let known = |name: &[u8]| Framing::from_name(std::str::from_utf8(name).ok()?);
+        let mut wanted = peer.framings.iter().filter_map(|name| known(name));
+        let mut sends = match self.lapses(Lapse::PrefersOwnFraming) {
             true => wanted.min_by_key(|framing| Framing::ALL.iter().position(|one| one == framing)),
             false => wanted.next(),
         }?;
@@ -161,27 +269,43 @@ impl Relay {
             lines.write(&line).await?;
         }
         let (answer, _) = lines.line().await?;
-        let mut fields = answer.split(|octet| *octet == b';');
-        let mut field = || fields.next().unwrap_or_default();
-        let (name, token, framing) = (field(), field(), field());
-        let used = AuthMethod::from_name(name).filter(|method| !method.needs_tls())?;
+        let fields: Vec<&[u8]> = answer.split(|octet| *octet == b';').collect();
+        if self.lapses(Lapse::WantsThreeFields) && fields.len() != 3 {
+            return None;
+        }
+        let field = |index: usize| fields.get(index).copied().unwrap_or_default();
+        let used = AuthMethod::from_name(field(0))?;
+        let is_listed = match used {
+            AuthMethod::Cleartext => self.lapses(Lapse::TakesUnlisted),
+            AuthMethod::TlsAnon | AuthMethod::TlsSha3_512 if !in_tls => {
+                self.lapses(Lapse::TakesTlsMethods)
+            }
+            AuthMethod::TlsAnon => false,
+            AuthMethod::HmacSha3_512 | AuthMethod::TlsSha3_512 => true,
+        };
         let is_proof = match self.fault {
             Fault::Handshake(Lapse::BelievesTokens) => true,
             Fault::Handshake(Lapse::BelievesBeginnings) => {
                 let whole = used.token(secret.as_ref(), &theirs, &own)?;
-                token.len() > 100 && whole.as_bytes().starts_with(token)
+                field(1).len() > 100 && whole.as_bytes().starts_with(field(1))
             }
-            _ => used.verify(secret.as_ref(), token, &theirs, &own),
+            _ => used.verify(secret.as_ref(), field(1), &theirs, &own),
         };
-        let receives = match known(&framing.to_vec()) {
+        let receives = match known(field(2)) {
             None if self.lapses(Lapse::GuessesFraming) => Framing::Json,
             known => known?,
         };
-        if !is_proof {
+        if !is_listed || !is_proof {
             return None;
+        }
+        if self.lapses(Lapse::UsesOneFraming) {
+            sends = receives;
         }
         if is_late {
             lines.write(&line).await?;
+        }
+        if self.lapses(Lapse::LosesEarlyPackets) {
+            lines.unread.clear();
         }
         Some(Link { stream: lines.stream, unread: lines.unread, sends, receives })
     }
@@ -191,28 +315,59 @@ impl Relay {
         let mut memory = Memory::new();
         let (mut suite_in, mut suite_out) = suite.split();
         let (mut node_in, mut node_out) = node.split();
+        suite_in.whole = self.lapses(Lapse::WantsWholePackets);
+        if let Fault::Misreads(misreads) = self.fault {
+            suite_in.misreads = Some(misreads);
+        }
         loop {
-            let (to_suite, packets) = tokio::select! {
-                packets = suite_in.packets() => (false, packets?),
-                packets = node_in.packets() => (true, packets?),
+            let (way, packets) = tokio::select! {
+                packets = suite_in.packets() => (Way::In, packets),
+                packets = node_in.packets() => (Way::Out, packets),
+            };
+            let packets = match packets {
+                Some(packets) => packets,
+                None if self.lapses(Lapse::NeverCloses) => std::future::pending().await,
+                None => return Some(()),
             };
             for packet in packets {
-                let sent = match self.fault {
-                    Fault::Packets(fault) => fault(&mut memory, to_suite, packet),
-                    Fault::None | Fault::Handshake(_) => vec![(to_suite, packet)],
-                };
-                for (to_suite, packet) in sent {
-                    match to_suite {
-                        true => suite_out.send(&packet).await?,
-                        false => node_out.send(&packet).await?,
+                for (way, packet) in self.changed(&mut memory, way, packet) {
+                    match way {
+                        Way::Out => suite_out.send(&packet).await?,
+                        Way::In => node_out.send(&packet).await?,
                     }
                 }
             }
         }
     }
+
+    /// What is sent instead of a packet.
+    fn changed(&self, memory: &mut Memory, way: Way, packet: Packet) -> Sent {
+        let all = |packets: Vec<Packet>| packets.into_iter().map(|one| (way, one)).collect();
+        match self.fault {
+            Fault::Packets(fault) => fault(memory, way, packet),
+            Fault::Requests(of, name, change)
+                if of == way && super::packets::is_request(&packet, name) =>
+            {
+                all(change(packet))
+            }
+            Fault::Messages(port, change)
+                if way == Way::Out && super::packets::is(&packet, 0, port) =>
+            {
+                all(change(packet))
+            }
+            _ => vec![(way, packet)],
+        }
+    }
 }
 
-fn getrandom_fill(octets: &mut [u8]) {
+fn first_says_tls(written: &[u8]) -> bool {
+    written
+        .split(|octet| *octet == b'\n')
+        .next()
+        .is_some_and(|line| line.split(|octet| *octet == b';').any(|field| field == b"tls=1.0"))
+}
+
+fn fill_randomly(octets: &mut [u8]) {
     use std::hash::{BuildHasher, Hasher};
     // Here a nonce only has to differ each time.
     for chunk in octets.chunks_mut(8) {
@@ -225,12 +380,15 @@ struct Greeted {
     own: Vec<u8>,
     theirs: Vec<u8>,
     peer: Greeting,
+    in_tls: bool,
 }
 
 struct Lines {
-    stream: TcpStream,
+    stream: Stream,
     unread: BytesMut,
     unlimited: bool,
+    whole: bool,
+    patience: Duration,
 }
 
 impl Lines {
@@ -253,10 +411,13 @@ impl Lines {
                 }
                 return Some((line, cr));
             }
-            if self.unread.len() > 4096 && !self.unlimited {
+            if (self.unread.len() > 4096 && !self.unlimited)
+                || (self.whole && !self.unread.is_empty())
+            {
                 return None;
             }
-            if self.stream.read_buf(&mut self.unread).await.ok()? == 0 {
+            let read = timeout(self.patience, self.stream.read_buf(&mut self.unread));
+            if read.await.ok()?.ok()? == 0 {
                 return None;
             }
         }
@@ -265,7 +426,7 @@ impl Lines {
 
 /// A connection that carries packets.
 struct Link {
-    stream: TcpStream,
+    stream: Stream,
     unread: BytesMut,
     sends: Framing,
     receives: Framing,
@@ -286,7 +447,7 @@ impl Link {
         config.keys = vec![("provider".into(), String::from_utf8_lossy(&provider).into_owned())];
         let handshaker = Handshaker::new(config).ok()?;
         let mut random = [0; Nonce::OCTETS];
-        getrandom_fill(&mut random);
+        fill_randomly(&mut random);
         let nonce = Nonce::from_random(&random);
         let mut session = match node_dialled {
             true => handshaker.listen(nonce, "relay"),
@@ -306,27 +467,37 @@ impl Link {
         };
         let unread = session.take_input();
         let (sends, receives) = (agreed.send_framing, agreed.receive_framing);
-        Some(Link { stream, unread, sends, receives })
+        Some(Link { stream: Box::new(stream), unread, sends, receives })
     }
 
     fn split(self) -> (Incoming, Outgoing) {
-        let (input, output) = self.stream.into_split();
-        let decoder = aemp::wire::framing::Decoder::new(self.receives, Default::default());
-        (Incoming { input, unread: self.unread, decoder }, Outgoing { output, framing: self.sends })
+        let (input, output) = tokio::io::split(self.stream);
+        let framing = self.receives;
+        let decoder = aemp::wire::framing::Decoder::new(framing, Default::default());
+        let unread = self.unread;
+        let incoming = Incoming { input, unread, framing, decoder, whole: false, misreads: None };
+        (incoming, Outgoing { output, framing: self.sends })
     }
 }
 
 struct Incoming {
-    input: tokio::net::tcp::OwnedReadHalf,
+    input: tokio::io::ReadHalf<Stream>,
     unread: BytesMut,
+    framing: Framing,
     decoder: aemp::wire::framing::Decoder,
+    whole: bool,
+    misreads: Option<fn(Framing, &[u8]) -> bool>,
 }
 
 impl Incoming {
-    /// The packets of the next read; the future is cancel-safe.
-    async fn packets(&mut self) -> Option<Vec<Vec<Value>>> {
+    /// The packets of the next read; the future is cancel-safe. `None` if the connection has ended, or has
+    /// to.
+    async fn packets(&mut self) -> Option<Vec<Packet>> {
         use aemp::wire::framing::Step;
         loop {
+            if self.misreads.is_some_and(|misreads| misreads(self.framing, &self.unread)) {
+                return None;
+            }
             let mut packets = Vec::new();
             loop {
                 match self.decoder.next(&self.unread).ok()? {
@@ -340,6 +511,9 @@ impl Incoming {
                     }
                 }
             }
+            if self.whole && !self.unread.is_empty() {
+                return None;
+            }
             if !packets.is_empty() {
                 return Some(packets);
             }
@@ -351,13 +525,14 @@ impl Incoming {
 }
 
 struct Outgoing {
-    output: tokio::net::tcp::OwnedWriteHalf,
+    output: tokio::io::WriteHalf<Stream>,
     framing: Framing,
 }
 
 impl Outgoing {
     async fn send(&mut self, packet: &[Value]) -> Option<()> {
-        self.output.write_all(&encode(self.framing, packet)?).await.ok()
+        self.output.write_all(&encode(self.framing, packet)?).await.ok()?;
+        self.output.flush().await.ok()
     }
 }
 
