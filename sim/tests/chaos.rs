@@ -95,6 +95,23 @@ fn a_perl_slave_that_two_nodes_healed_at_once_is_not_kept_by_the_wrong_one() {
     }
 }
 
+/// Questions whose a slave is took the place of the question whether it needs healing, and put that
+/// off as long as global nodes came and went.
+#[test]
+fn healing_is_not_put_off_by_global_nodes_that_come_and_go() {
+    if let Some(failure) = run(&Plan::new(30_100_250)) {
+        report(&failure);
+    }
+}
+
+/// The slave's entries were still on their way to its master when another node healed it.
+#[test]
+fn a_perl_slave_whose_entries_come_late_has_one_master() {
+    if let Some(failure) = run(&Plan::new(30_201_138)) {
+        report(&failure);
+    }
+}
+
 #[test]
 fn a_network_of_two_hundred_nodes_keeps_its_promises() {
     let mut plan = Plan::of_nodes(3, 200);

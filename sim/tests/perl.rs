@@ -136,6 +136,22 @@ fn a_slave_that_does_not_answer_is_asked_no_more() {
 }
 
 #[test]
+fn a_slave_that_changed_its_master_while_connected_to_both_is_kept_by_the_new_one_only() {
+    let (mut world, seeds, p) = network(false);
+    let [first, second] = master_first(&world, seeds, p);
+    let new_master = world.spec(second).node.to_string();
+    let request = packed(&("AnyEvent::MP::Kernel::master_set", new_master));
+    world.kernel(second, |kernel| kernel.send_request(&id("p"), request.as_elements()));
+    world.run_for(secs(2));
+    let is_slave = |host| {
+        let global = world.node(host).kernel().database().global();
+        global.is_some_and(|global| global.is_slave(&id("p")))
+    };
+    assert!(is_slave(second) && !is_slave(first));
+    assert!(has_entry(&world, first) && has_entry(&world, second));
+}
+
+#[test]
 fn healing_can_be_switched_off() {
     let (mut world, seeds, p) = network(false);
     let [first, second] = master_first(&world, seeds, p);

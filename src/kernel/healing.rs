@@ -22,6 +22,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// The first pause between attempts, which doubles up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_secs(10);
 const LONGEST_PAUSE: Duration = Duration::from_secs(600);
+/// How often a slave that was given a new master is asked whether it is still ours.
+const OWNERSHIP_CHECK: Duration = Duration::from_secs(60);
 
 /// The connected nodes of other implementations, and what is known of their health.
 #[derive(Debug)]
@@ -82,6 +84,8 @@ struct SlaveHealth {
     masterless: bool,
     /// It talks to us as if we were its master, and is not our slave.
     orphan: bool,
+    /// It was told to adopt a master, so that it does not notice any more when it loses one.
+    healed: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -102,8 +106,8 @@ enum Purpose {
         /// A global node that had the chance to tell us of the slave, and did not.
         heard: Option<NodeId>,
     },
-    /// Whose slave it is, as another global node claims it too.
-    Ownership { other: NodeId },
+    /// Whose slave it is: another global node claims it too, or may have healed it as well.
+    Ownership { claimed_by: Option<NodeId> },
 }
 
 impl Healing {
@@ -181,10 +185,17 @@ impl Healing {
             && (standing.is_missing || health.orphan)
     }
 
+    /// Whether the node is our slave, and was told to adopt a master before.
+    ///
+    /// Another global node may have told it the same a moment later, and lost it before either of
+    /// us could hear of that: the slave would believe in that node for ever, and we in our copy.
+    fn may_have_been_healed_by_others(&self, node: &NodeId, standing: &Standing) -> bool {
+        standing.is_slave && self.slaves.get(node).is_some_and(|health| health.healed)
+    }
+
     /// The node's addresses are in the database again.
     pub(super) fn is_located(&mut self, node: &NodeId) {
         if let Some(health) = self.slaves.get_mut(node) {
-            health.due = None;
             health.masterless = false;
             health.inquiry.take_if(|inquiry| !matches!(inquiry.purpose, Purpose::Ownership { .. }));
         }
@@ -217,20 +228,7 @@ impl Healing {
         };
         if health.inquiry.is_none() && !mutation::is_on(Mutation::KeepStaleSlaves) {
             self.log(Level::Debug, format!("{other} speaks for our slave {node}"));
-            self.inquire(node, Purpose::Ownership { other: other.clone() }, now);
-        }
-    }
-
-    /// Another global node is lost. It may have healed a slave at the same time as we did, and been
-    /// lost before it could tell us: the slave would believe in it for ever, and we in our copy. So
-    /// the slaves that needed healing are asked whose they are.
-    pub(super) fn global_lost(&mut self, global: &NodeId, now: Duration) {
-        let unasked = |health: &SlaveHealth| !health.pause.is_zero() && health.inquiry.is_none();
-        let slaves = self.slaves.iter().filter(|(_, health)| unasked(health));
-        let mut slaves: Vec<NodeId> = slaves.map(|(slave, _)| slave.clone()).collect();
-        slaves.sort();
-        for slave in slaves {
-            self.inquire(&slave, Purpose::Ownership { other: global.clone() }, now);
+            self.inquire(node, Purpose::Ownership { claimed_by: Some(other.clone()) }, now);
         }
     }
 
@@ -263,9 +261,9 @@ impl Healing {
         health.due = None;
         match health.inquiry.take_if(|inquiry| inquiry.deadline <= now) {
             // The connection is stuck: that says nothing.
-            Some(Inquiry { purpose: Purpose::Ownership { other }, .. }) => {
-                if is_claimed(standing, &other) {
-                    self.inquire(node, Purpose::Ownership { other }, now);
+            Some(Inquiry { purpose: Purpose::Ownership { claimed_by }, .. }) => {
+                if standing.is_slave {
+                    self.inquire(node, Purpose::Ownership { claimed_by }, now);
                 }
             }
             Some(_) => {
@@ -276,8 +274,15 @@ impl Healing {
                 let deadline = health.inquiry.as_ref().map(|inquiry| inquiry.deadline);
                 if let Some(deadline) = deadline {
                     self.look_at(node, deadline - now, now);
-                } else if !health.refuses && self.may_need_healing(node, standing) {
+                    return;
+                }
+                if health.refuses {
+                    return;
+                }
+                if self.may_need_healing(node, standing) {
                     self.inquire(node, Purpose::Diagnosis, now);
+                } else if self.may_have_been_healed_by_others(node, standing) {
+                    self.inquire(node, Purpose::Ownership { claimed_by: None }, now);
                 }
             }
         }
@@ -293,8 +298,8 @@ impl Healing {
         let Some(purpose) = self.take_inquiry(node, number) else {
             return;
         };
-        if let Purpose::Ownership { other } = purpose {
-            return self.settle_ownership_unasked(node, &other, standing);
+        if let Purpose::Ownership { claimed_by } = purpose {
+            return self.settle_ownership_unasked(node, claimed_by.as_ref(), standing);
         }
         if let Some(health) = self.slaves.get_mut(node) {
             health.refuses = true;
@@ -331,14 +336,21 @@ impl Healing {
         if !error.is_empty() {
             health.refuses = true;
             self.log(Level::Warn, format!("{node} does not tell its master: {error}"));
+            if let Purpose::Ownership { claimed_by } = purpose {
+                self.settle_ownership_unasked(node, claimed_by.as_ref(), standing);
+            }
             return;
         }
+        let is_healed = health.healed;
         self.log(Level::Debug, format!("{node} says that its master is {master}"));
         match purpose {
             Purpose::Ownership { .. } => {
-                if master.as_ref() != self.own.as_str() && !master.is_empty() {
+                let is_others = master.as_ref() != self.own.as_str() && !master.is_empty();
+                if is_others && standing.is_slave {
                     self.log(Level::Info, format!("{node} has {master} as its master now"));
                     self.outputs.push(HealingOutput::DropSlave(node.clone()));
+                } else if is_healed {
+                    self.look_at(node, OWNERSHIP_CHECK, now);
                 }
             }
             Purpose::Barrier { .. } => {}
@@ -378,16 +390,20 @@ impl Healing {
                 || mutation::is_on(Mutation::HealWhateverTheAnswer)
         };
         health.orphan &= is_us;
+        // Its entries may still be on their way to the master that it names. With another master
+        // two nodes would have them.
+        let seen = named.as_ref().filter(|_| up.contains(master));
+        let new_master = seen.or(standing.our_master.as_ref());
         let pause = self.next_pause(node, master.is_empty());
         match confirmed {
             _ if !needs_us => self.look_at(node, pause, now),
             // It is not among our slaves only if its master did not tell, so far.
             Some(heard) if named.is_none() || named == heard => {
-                self.adopt_orphan(node, pause, standing, now);
+                self.adopt_orphan(node, new_master, pause, now);
             }
             _ => match named {
                 Some(_) if mutation::is_on(Mutation::HealWithoutBarrier) => {
-                    self.adopt_orphan(node, pause, standing, now);
+                    self.adopt_orphan(node, new_master, pause, now);
                 }
                 Some(master) => self.await_barrier(node, master, now),
                 None => self.inquire(node, Purpose::Confirmation { heard: None }, now),
@@ -395,11 +411,20 @@ impl Healing {
         }
     }
 
-    fn adopt_orphan(&mut self, node: &NodeId, pause: Duration, standing: &Standing, now: Duration) {
-        if let Some(master) = standing.our_master.clone() {
+    fn adopt_orphan(
+        &mut self,
+        node: &NodeId,
+        master: Option<&NodeId>,
+        pause: Duration,
+        now: Duration,
+    ) {
+        if let Some(master) = master.cloned() {
             self.log(Level::Info, format!("{node} lost its master: it gets {master}"));
             self.outputs.push(HealingOutput::Adopt { node: node.clone(), master });
             self.healed += 1;
+            if let Some(health) = self.slaves.get_mut(node) {
+                health.healed = true;
+            }
         }
         self.look_at(node, pause, now);
     }
@@ -446,10 +471,15 @@ impl Healing {
 
     /// Two global nodes hold the slave, and it does not tell which is right: the smaller ID keeps
     /// it.
-    fn settle_ownership_unasked(&mut self, node: &NodeId, other: &NodeId, standing: &Standing) {
-        if !is_claimed(standing, other) {
+    fn settle_ownership_unasked(
+        &mut self,
+        node: &NodeId,
+        claimed_by: Option<&NodeId>,
+        standing: &Standing,
+    ) {
+        let Some(other) = claimed_by.filter(|other| is_claimed(standing, other)) else {
             return;
-        }
+        };
         let node = node.clone();
         if self.own < *other {
             let master = self.own.clone();

@@ -20,6 +20,12 @@ fn missing() -> Standing {
     Standing { is_missing: true, our_master: Some(node("own")), ..Standing::default() }
 }
 
+/// What the database knows of a slave of ours.
+fn ours() -> Standing {
+    let announcers = vec![node("slave")];
+    Standing { is_slave: true, announcers, our_master: Some(node("own")), ..Standing::default() }
+}
+
 fn outputs(healing: &mut Healing) -> Vec<HealingOutput> {
     let outputs = healing.take_outputs();
     let important = |output: &HealingOutput| {
@@ -54,11 +60,17 @@ fn suspected() -> (Healing, u64) {
     (healing, number)
 }
 
-/// The slave answers that its master is `master`, and sees `up`.
+/// The slave, which is in nobody's database, answers that its master is `master`, and sees `up`.
 fn answer(healing: &mut Healing, number: u64, master: &str, up: &[&str], named: Option<&str>) {
     let answers: Vec<Str> = ["", master].iter().chain(up).map(|answer| Str::text(answer)).collect();
     let now = START + Duration::from_secs(5);
     healing.master_answered(&node("slave"), number, &answers, named.map(node), &missing(), now);
+}
+
+/// The slave, which is ours, answers at `now` that its master is `master`.
+fn ours_answers(healing: &mut Healing, number: u64, master: &str, now: Duration) {
+    let answers = ["", master, "own"].map(Str::text);
+    healing.master_answered(&node("slave"), number, &answers, None, &ours(), now);
 }
 
 #[test]
@@ -125,22 +137,53 @@ fn of_two_global_nodes_the_smaller_id_keeps_a_slave_that_does_not_tell_whose_it_
 }
 
 #[test]
-fn a_slave_that_was_healed_is_asked_whose_it_is_when_another_global_node_is_lost() {
+fn a_slave_that_was_healed_is_asked_now_and_then_whether_it_is_still_ours() {
     let (mut healing, first) = suspected();
-    healing.global_lost(&node("z"), START);
-    assert_eq!(outputs(&mut healing), [], "it is being asked already");
     answer(&mut healing, first, "dead", &["own"], None);
     let second = asked(&mut healing);
     answer(&mut healing, second, "dead", &["own"], None);
     assert!(adopts(&outputs(&mut healing)));
-    healing.global_lost(&node("z"), START);
-    let third = asked(&mut healing);
-    answer(&mut healing, third, "z", &["own"], None);
+    healing.is_located(&node("slave"));
+    let mut now = START;
+    for _ in 0..3 {
+        now += Duration::from_secs(100);
+        healing.look_at_due(&node("slave"), &ours(), now);
+        let number = asked(&mut healing);
+        ours_answers(&mut healing, number, "own", now);
+        assert_eq!(outputs(&mut healing), []);
+    }
+    healing.look_at_due(&node("slave"), &ours(), now + Duration::from_secs(100));
+    let number = asked(&mut healing);
+    ours_answers(&mut healing, number, "z", now);
     assert_eq!(outputs(&mut healing), [HealingOutput::DropSlave(node("slave"))]);
+}
 
-    let (mut healing, _) = self::healing();
-    healing.global_lost(&node("z"), START);
-    assert_eq!(outputs(&mut healing), [], "one that never needed healing is left alone");
+#[test]
+fn a_slave_that_never_needed_healing_is_not_asked_whose_it_is() {
+    let (mut healing, mut random) = healing();
+    healing.suspect(&node("slave"), &missing(), START, &mut random);
+    healing.is_located(&node("slave"));
+    for minutes in 1..100 {
+        healing.look_at_due(&node("slave"), &ours(), START + Duration::from_secs(60 * minutes));
+    }
+    assert_eq!(outputs(&mut healing), []);
+}
+
+#[test]
+fn a_slave_keeps_the_master_that_it_names_and_sees() {
+    for (up, gets) in [(&["own", "global"][..], "global"), (&["own"], "own")] {
+        let (mut healing, number) = suspected();
+        answer(&mut healing, number, "global", up, Some("global"));
+        let [HealingOutput::AskBarrier { number, .. }] = outputs(&mut healing)[..] else {
+            panic!("no barrier");
+        };
+        assert_eq!(healing.waits_for_barrier(&node("global"), number), Some(node("slave")));
+        healing.barrier_passed(&node("slave"), &node("global"), &missing(), START);
+        let number = asked(&mut healing);
+        answer(&mut healing, number, "global", up, Some("global"));
+        let adopt = HealingOutput::Adopt { node: node("slave"), master: node(gets) };
+        assert_eq!(outputs(&mut healing), [adopt]);
+    }
 }
 
 #[test]

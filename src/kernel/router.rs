@@ -117,10 +117,6 @@ impl Kernel {
                 self.unreachable(&node, &why);
                 let reason = transport_error(&node, &why);
                 self.effects.push(Effect::NodeDown { node: node.clone(), reason });
-                if self.db.is_peer_global(&node) {
-                    self.healing.global_lost(&node, now);
-                    self.follow_healing();
-                }
                 self.db.node_down(&node, now);
                 if !mutation::is_on(Mutation::ReplaceNoMaster) {
                     self.find_master();
