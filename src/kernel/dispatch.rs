@@ -1,12 +1,16 @@
 //! What packets to the node port, and answers to the kernel's own questions, make this node do.
 
 use super::Kernel;
+use super::db::Database;
 use super::effect::{Builder, Call, Effect, Level, died};
 use super::eval::Known;
+use super::log::Source;
 use super::question::{About, Question};
-use super::request::{Handler, MASTER_SET, Parsed, Refused, RequestInfo, argument, beginning_of};
+use super::relay::{MOST_BEFORE_MESSAGE, Next, Relay, destination};
+use super::request::{Handler, MASTER_SET, Parsed, Refused, RequestInfo, argument, scalar};
 use crate::value::packed::Elements;
 use crate::value::{NodeId, Packed, PortId, Str, StrRef};
+use std::time::Duration;
 
 /// Why a node in `secure` mode runs nothing for others.
 const NOT_ALLOWED: &str = "remote execution not allowed";
@@ -24,7 +28,68 @@ impl Kernel {
         }
     }
 
-    pub(super) fn request(&mut self, from: &NodeId, elements: Elements<'_>) {
+    /// Carries out a request. Relays to our own node port are followed one after the other: each
+    /// takes its head off what is left of the packet, and nothing is copied.
+    pub(super) fn request(&mut self, from: &NodeId, request: Elements<'_>) {
+        let mut relay = Relay::new(request);
+        loop {
+            match self.follow(&relay) {
+                Next::Here { rest, results } => relay.take_head(rest, results),
+                Next::Elsewhere { to, message, results } => {
+                    let message = relay.joined(message, results);
+                    return self.send_message(&to, message);
+                }
+                Next::Request => break,
+            }
+        }
+        let own = self.node.clone();
+        let from = if relay.is_first() { from } else { &own };
+        if relay.results.is_empty() {
+            self.carry_out(from, relay.rest);
+        } else {
+            let request = Builder::new().name("").elements(relay.rest);
+            self.own_packets.push_back(request.append(relay.results).build());
+        }
+    }
+
+    /// What becomes of a request that does nothing but send something. The results go behind it.
+    pub(super) fn follow<'a>(&self, relay: &Relay<'a>) -> Next<'a> {
+        let request = relay.rest;
+        // A part of what it consists of may lie among the results.
+        if !relay.results.is_empty() && request.len() < MOST_BEFORE_MESSAGE {
+            return Next::Request;
+        }
+        let Some(name) = request.first_str() else { return Next::Request };
+        let (reply, results) = match name.data() {
+            b"snd" => (request.after(1), Builder::default()),
+            b"time" => (request.after(1), Builder::default().float(self.now.wall)),
+            b"can" => {
+                let mut reader = request.reader();
+                let asked = reader.skip().ok().and_then(|_| scalar(&mut reader));
+                let asked = asked.as_ref().and_then(|name| RequestInfo::find(name.as_ref()));
+                let known = asked.is_some_and(|info| info.is_offered(self.db.is_global()));
+                (request.after(2), Builder::default().name(if known { "1" } else { "" }))
+            }
+            b"eval" if !self.secure => {
+                let Some(known) = argument(request.after(1)).and_then(|e| Known::of(&e)) else {
+                    return Next::Request;
+                };
+                // No error, and then the results.
+                (request.after(2), self.evaluate(known, Builder::default().name("")))
+            }
+            _ => return Next::Request,
+        };
+        let Some(to) = argument(reply).and_then(|to| PortId::try_from(to).ok()) else {
+            return Next::Request;
+        };
+        if to.is_node_port() && to.node_str() == self.node.as_str() {
+            Next::Here { rest: reply.after(1), results }
+        } else {
+            Next::Elsewhere { to, message: reply.after(1), results }
+        }
+    }
+
+    pub(super) fn carry_out(&mut self, from: &NodeId, elements: Elements<'_>) {
         let string;
         let name = match elements.first_str() {
             Some(name) => Some(name),
@@ -35,13 +100,14 @@ impl Kernel {
         };
         let Some(name) = name else {
             if !elements.is_empty() {
-                self.log(Level::Warn, format!("request from {from}: its name is no string"));
+                let text = format_args!("request from {from}: its name is no string");
+                self.log(Source::Peer(from.clone()), Level::Warn, text);
             }
             return;
         };
         if let Err(why) = self.dispatch(from, name, elements.after(1)) {
-            let (name, more) = beginning_of(name);
-            self.log(Level::Warn, format!("request {name}{more} from {from}: {why}"));
+            let text = format_args!("request {} from {from}: {why}", name.beginning());
+            self.log(Source::Peer(from.clone()), Level::Warn, text);
         }
     }
 
@@ -52,7 +118,7 @@ impl Kernel {
         arguments: Elements<'_>,
     ) -> Result<(), Refused> {
         let Some(info) = RequestInfo::find(name) else {
-            return self.call(from, &name.to_owned(), arguments);
+            return self.call(from, name, arguments);
         };
         if info.handled_by == Handler::Database {
             self.database_request(from, name, arguments);
@@ -69,26 +135,20 @@ impl Kernel {
             ("mon1", Parsed::Port(port)) => self.ports.monitored_by(&port, from),
             ("mon0", Parsed::Port(port)) => self.ports.unmonitored_by(&port, from),
             ("kil0", Parsed::PortAndReason(port, reason)) => {
-                self.ports.remote_died(from, &port, &reason.to_packed());
+                self.ports.remote_died(from, &port, &reason);
             }
             ("kil1", Parsed::PortAndReason(port, reason)) => {
                 if port.is_empty() {
                     return Err("the node port cannot be killed".to_owned());
                 }
-                self.ports.kill(port, reason.to_packed());
+                self.ports.kill(port, reason);
             }
             (_, Parsed::Spawn { port, function, arguments }) => {
                 return self.spawn_here(from, port, function, arguments);
             }
-            ("snd", Parsed::Reply(reply)) => return self.reply(reply, Builder::new()),
-            ("time", Parsed::Reply(reply)) => {
-                return self.reply(reply, Builder::new().float(self.now.wall));
-            }
-            ("can", Parsed::StringAndReply(asked, reply)) => {
-                let asked = asked.as_ref().and_then(|name| RequestInfo::find(name.as_ref()));
-                let known = asked.is_some_and(|info| info.is_offered(self.db.is_global()));
-                return self.reply(reply, Builder::new().name(if known { "1" } else { "" }));
-            }
+            // What else there is to say of these, `Kernel::follow` has done.
+            ("snd" | "time", Parsed::Reply(reply)) => return destination(reply).map(drop),
+            ("can", Parsed::StringAndReply(_, reply)) => return destination(reply).map(drop),
             ("eval", Parsed::StringAndReply(expression, reply)) => {
                 let expression = expression.ok_or("the expression is no string")?;
                 return self.eval(from, expression, reply);
@@ -101,36 +161,45 @@ impl Kernel {
     }
 
     fn database_request(&mut self, from: &NodeId, name: StrRef<'_>, arguments: Elements<'_>) {
+        self.tell_database(from, |db, now| db.receive(from, name, arguments, now));
+    }
+
+    /// Gives the database a request of a peer, which may make this node global.
+    pub(super) fn tell_database(
+        &mut self,
+        from: &NodeId,
+        tell: impl FnOnce(&mut Database, Duration) -> bool,
+    ) -> bool {
         let was_global = self.db.is_global();
-        self.db.receive(from, name, arguments, self.now.uptime);
+        let told = tell(&mut self.db, self.now.uptime);
         if !was_global && self.db.is_global() {
-            self.log(Level::Info, format!("this node is global now: {from} asked for it"));
+            let text = format_args!("this node is global now: {from} asked for it");
+            self.log(Source::Peer(from.clone()), Level::Info, text);
             self.look_for_orphans();
         }
+        told
     }
 
     /// Sends `to`'s first element the others, and `results` behind them; no destination, no reply.
     fn reply(&mut self, to: Elements<'_>, results: Builder) -> Result<(), Refused> {
-        if to.is_empty() {
-            return Ok(());
+        if let Some(id) = destination(to)? {
+            let message = Builder::new().elements(to.after(1)).append(results).build();
+            self.send_message(&id, message);
         }
-        let id = argument(to).ok_or("the destination is no string")?;
-        let id = PortId::try_from(id).map_err(|error| error.to_string())?;
-        let results = results.build();
-        let message = Builder::new().elements(to.after(1)).elements(results.as_elements()).build();
-        self.send_message(&id, message);
         Ok(())
     }
 
     fn eval(&mut self, from: &NodeId, expression: Str, reply: Elements<'_>) -> Result<(), Refused> {
-        let Some(known) = Known::of(&expression) else {
-            let (from, reply) = (from.clone(), reply.to_packed());
+        let to = destination(reply)?;
+        if Known::of(&expression).is_none() {
+            // Or the rest of the packet would be copied once for each of any number of expressions.
+            if to.is_some_and(|to| to.is_node_port() && to.node() == self.node) {
+                return Err("the result would go to this node's own node port".to_owned());
+            }
+            let (from, reply) = (from.clone(), self.keep(reply));
             self.effects.push(Effect::Eval { expression, from, reply });
-            return Ok(());
-        };
-        // No error, and then the results.
-        let results = self.evaluate(known, Builder::new().name(""));
-        self.reply(reply, results)
+        }
+        Ok(())
     }
 
     /// Appends the results of an expression.
@@ -156,9 +225,8 @@ impl Kernel {
     /// The answer to an [`Effect::Eval`]: the error text, empty if there is none, and results.
     pub fn eval_done(&mut self, reply: &Packed, error: &str, results: Elements<'_>) {
         let results = Builder::new().text(error).elements(results);
-        if let Err(why) = self.reply(reply.as_elements(), results) {
-            self.log(Level::Warn, format!("reply to eval: {why}"));
-        }
+        // Where it goes was looked at when the expression came.
+        let _ = self.reply(reply.as_elements(), results);
     }
 
     fn spawn_here(
@@ -172,17 +240,19 @@ impl Kernel {
             return Err("the node port cannot be spawned".to_owned());
         }
         if self.ports.exists(&port) {
-            return Err(format!("port {port} exists"));
+            return Err(format!("port {} exists", port.as_ref().beginning()));
         }
         let function = function.ok_or_else(|| "the function's name is no string".to_owned());
-        let function = function.and_then(|function| match self.functions.contains(&function) {
+        let function = function.and_then(|function| match self.is_registered(function.as_ref()) {
             true => Ok(function),
-            false => Err(format!("function {function} is not registered here")),
+            false => {
+                Err(format!("function {} is not registered here", function.as_ref().beginning()))
+            }
         });
         match function {
             Ok(function) => {
                 self.ports.spawned(port.clone(), from);
-                let arguments = arguments.to_packed();
+                let arguments = self.keep(arguments);
                 let init = Call { function, arguments, from: from.clone() };
                 self.effects.push(Effect::Spawned { port, init });
                 Ok(())
@@ -194,25 +264,32 @@ impl Kernel {
         }
     }
 
-    fn call(&mut self, from: &NodeId, name: &Str, arguments: Elements<'_>) -> Result<(), Refused> {
+    fn is_registered(&self, name: StrRef<'_>) -> bool {
+        name.data().len() <= self.longest_function && self.functions.contains(&name.to_owned())
+    }
+
+    fn call(
+        &mut self,
+        from: &NodeId,
+        name: StrRef<'_>,
+        arguments: Elements<'_>,
+    ) -> Result<(), Refused> {
         if self.secure {
             return Err(NOT_ALLOWED.to_owned());
         }
-        if !self.functions.contains(name) {
+        if !self.is_registered(name) {
             return Err("no such request, and no function of that name is registered".to_owned());
         }
-        self.effects.push(Effect::Call(Call {
-            function: name.clone(),
-            arguments: arguments.to_packed(),
-            from: from.clone(),
-        }));
+        let (function, arguments) = (name.to_owned(), self.keep(arguments));
+        self.effects.push(Effect::Call(Call { function, arguments, from: from.clone() }));
         Ok(())
     }
 
     /// A message to the kernel's own port: the answer to one of its questions.
     pub fn service_message(&mut self, from: &NodeId, message: Elements<'_>) {
         let Some((Question { about, number }, answers)) = Question::answered_by(message) else {
-            return self.log(Level::Debug, format!("{from} answered something that nobody asked"));
+            let text = format_args!("{from} answered something that nobody asked");
+            return self.log(Source::Peer(from.clone()), Level::Debug, text);
         };
         match about {
             About::Life => {

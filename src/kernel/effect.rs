@@ -22,7 +22,7 @@ pub type PortName = Str;
 pub type Reason = Packed;
 
 /// How important a log line is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Level {
     /// Something failed that should not have.
     Error,
@@ -241,6 +241,20 @@ impl Builder {
         self.octets.extend_from_slice(elements.octets());
         self.len += elements.len();
         self
+    }
+
+    /// Appends what another builder holds.
+    pub(crate) fn append(mut self, other: Builder) -> Self {
+        if self.len == 0 {
+            return other;
+        }
+        self.octets.extend_from_slice(&other.octets);
+        self.len += other.len;
+        self
+    }
+
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.len == 0
     }
 
     pub(crate) fn build(self) -> Packed {

@@ -7,6 +7,9 @@ use crate::value::Str;
 const SHELL_PACKAGE: &str = "package AnyEvent::MP::Kernel;";
 const SHELL_ECHO: &str = "my $ECHO = '";
 
+/// No expression that is known here is longer, with all that a shell wraps around it.
+const LONGEST: usize = 4096;
+
 /// What an expression evaluates to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Known {
@@ -21,6 +24,9 @@ pub(super) enum Known {
 impl Known {
     /// The meaning of an expression, if it is known here.
     pub(super) fn of(expression: &Str) -> Option<Known> {
+        if expression.as_ref().data().len() > LONGEST {
+            return None;
+        }
         let expression = expression.to_text_lossy();
         Some(match unwrap_shell(&expression) {
             "" => Known::Nothing,

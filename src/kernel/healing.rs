@@ -8,10 +8,12 @@
 //! before the next input. What the database knows of a node is told with each input.
 
 use super::effect::Level;
+use super::log::line;
 use super::random::Random;
 use super::{HashMap, mesh};
 use crate::mutation::{self, Mutation};
 use crate::value::{NodeId, Str};
+use std::fmt;
 use std::time::Duration;
 
 /// How long a connected node's addresses may be missing before it is asked; a random share of it
@@ -216,7 +218,7 @@ impl Healing {
         // A pause after an attempt is kept.
         let is_new = health.inquiry.is_none() && health.pause.is_zero();
         if is_new && self.may_need_healing(node, standing) {
-            self.log(Level::Debug, format!("{node} sends {request} without being our slave"));
+            self.log(Level::Debug, format_args!("{node} sends {request} without being our slave"));
             self.look_at(node, Duration::ZERO, now);
         }
     }
@@ -227,7 +229,7 @@ impl Healing {
             return;
         };
         if health.inquiry.is_none() && !mutation::is_on(Mutation::KeepStaleSlaves) {
-            self.log(Level::Debug, format!("{other} speaks for our slave {node}"));
+            self.log(Level::Debug, format_args!("{other} speaks for our slave {node}"));
             self.inquire(node, Purpose::Ownership { claimed_by: Some(other.clone()) }, now);
         }
     }
@@ -306,7 +308,7 @@ impl Healing {
         }
         self.log(
             Level::Warn,
-            format!("{node} has lost its master and answers no questions; restart it"),
+            format_args!("{node} has lost its master and answers no questions; restart it"),
         );
     }
 
@@ -335,19 +337,19 @@ impl Healing {
         };
         if !error.is_empty() {
             health.refuses = true;
-            self.log(Level::Warn, format!("{node} does not tell its master: {error}"));
+            self.log(Level::Warn, format_args!("{node} does not tell its master: {error}"));
             if let Purpose::Ownership { claimed_by } = purpose {
                 self.settle_ownership_unasked(node, claimed_by.as_ref(), standing);
             }
             return;
         }
         let is_healed = health.healed;
-        self.log(Level::Debug, format!("{node} says that its master is {master}"));
+        self.log(Level::Debug, format_args!("{node} says that its master is {master}"));
         match purpose {
             Purpose::Ownership { .. } => {
                 let is_others = master.as_ref() != self.own.as_str() && !master.is_empty();
                 if is_others && standing.is_slave {
-                    self.log(Level::Info, format!("{node} has {master} as its master now"));
+                    self.log(Level::Info, format_args!("{node} has {master} as its master now"));
                     self.outputs.push(HealingOutput::DropSlave(node.clone()));
                 } else if is_healed {
                     self.look_at(node, OWNERSHIP_CHECK, now);
@@ -419,7 +421,7 @@ impl Healing {
         now: Duration,
     ) {
         if let Some(master) = master.cloned() {
-            self.log(Level::Info, format!("{node} lost its master: it gets {master}"));
+            self.log(Level::Info, format_args!("{node} lost its master: it gets {master}"));
             self.outputs.push(HealingOutput::Adopt { node: node.clone(), master });
             self.healed += 1;
             if let Some(health) = self.slaves.get_mut(node) {
@@ -485,13 +487,13 @@ impl Healing {
             let master = self.own.clone();
             self.outputs.push(HealingOutput::Adopt { node, master });
         } else {
-            self.log(Level::Info, format!("{node} is left to {other}"));
+            self.log(Level::Info, format_args!("{node} is left to {other}"));
             self.outputs.push(HealingOutput::DropSlave(node));
         }
     }
 
-    fn log(&mut self, level: Level, text: String) {
-        self.outputs.push(HealingOutput::Log { level, text });
+    fn log(&mut self, level: Level, text: fmt::Arguments<'_>) {
+        self.outputs.push(HealingOutput::Log { level, text: line(text) });
     }
 }
 

@@ -12,11 +12,14 @@ mod dispatch;
 mod effect;
 mod eval;
 mod healing;
+mod large;
 mod letters;
+mod log;
 mod mesh;
 mod ports;
 mod question;
 mod random;
+mod relay;
 mod request;
 mod router;
 mod time;
@@ -24,6 +27,7 @@ mod time;
 pub use counts::ResourceCounts;
 pub use effect::{AuthOrder, Call, ConnId, Effect, Level, PortName, Reason, WatchId};
 pub(crate) use effect::{build_reason, died};
+pub use large::{LARGE_PACKET, LargePacket, NextPiece};
 pub use mesh::{Authenticated, PeerGreeting, SeedStatus};
 pub use ports::Watcher;
 pub(crate) use random::Random;
@@ -35,6 +39,7 @@ use crate::value::{NodeId, Packed, PortId, Str};
 use db::{Database, Datum, DbConfig, DbMonitorId, InternalFamily, QueryId, QueryKind};
 use effect::Builder;
 use healing::Healing;
+use log::LogLimits;
 use mesh::{Mesh, MeshTimer};
 use ports::Ports;
 use std::collections::{BTreeSet, VecDeque};
@@ -100,7 +105,8 @@ enum Task {
 ///
 /// **Packets.** Packets to the node port go to [`Kernel::node_packet`], messages to
 /// [`Kernel::service_port`] to [`Kernel::service_message`], and all others to the port that they
-/// name, without the kernel.
+/// name, without the kernel. A packet to the node port of more than [`LARGE_PACKET`] octets should be
+/// worked on piece by piece ([`Kernel::work_on`]), so that others get at the kernel in between.
 ///
 /// **The program on this node.** Ports ([`Kernel::open_port`], [`Kernel::kill`],
 /// [`Kernel::port_ended`]), monitors ([`Kernel::monitor`]), spawning, the database, the seeds. The
@@ -128,6 +134,11 @@ pub struct Kernel {
     service_port: PortName,
     /// What peers may call and spawn.
     functions: HashSet<Str>,
+    /// Octets of the longest name that was ever among them.
+    longest_function: usize,
+    log_limits: LogLimits,
+    /// The large packet at hand, of which parts are shared.
+    large_body: Option<Packed>,
     mesh: Mesh,
     ports: Ports,
     db: Database,
@@ -156,6 +167,9 @@ impl Kernel {
             own_packets: VecDeque::new(),
             service_port,
             functions: HashSet::default(),
+            longest_function: 0,
+            log_limits: LogLimits::default(),
+            large_body: None,
             db_effects: Vec::new(),
             node: config.node,
             secure: config.secure,
@@ -337,6 +351,7 @@ impl Kernel {
 
     /// Lets others call the function `name`, or spawn ports that begin with it.
     pub fn register(&mut self, name: Str) {
+        self.longest_function = self.longest_function.max(name.as_ref().data().len());
         self.functions.insert(name);
     }
 
@@ -369,7 +384,8 @@ impl Kernel {
     /// Makes this node global, if it is not.
     pub fn become_global(&mut self) {
         if !self.db.is_global() {
-            self.log(Level::Info, "this node is global now".to_owned());
+            let text = "this node is global now".to_owned();
+            self.effects.push(Effect::Log { level: Level::Info, text });
             self.db.become_global(self.now.uptime);
             self.look_for_orphans();
         }

@@ -1,7 +1,8 @@
 //! The node requests: one table of all of them, and how their arguments are read.
 
+use super::effect::died;
 use crate::value::packed::{Elements, Reader, Token};
-use crate::value::{NodeId, PortId, Str, StrRef};
+use crate::value::{NodeId, Packed, PortId, Str, StrRef};
 
 /// A request that nodes know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -122,6 +123,12 @@ impl RequestInfo {
     }
 }
 
+/// Octets that the name of a port in a request may have.
+const LONGEST_PORT_NAME: usize = 64 << 10;
+
+/// Octets that the reason of a death may have.
+const LONGEST_REASON: usize = 64 << 10;
+
 /// Why a request was not carried out; the text follows the request's name in the log.
 pub(super) type Refused = String;
 
@@ -130,7 +137,7 @@ pub(super) type Refused = String;
 pub(super) enum Parsed<'a> {
     Nothing,
     Port(Str),
-    PortAndReason(Str, Elements<'a>),
+    PortAndReason(Str, Packed),
     Reply(Elements<'a>),
     /// The string is missing where it is no string.
     StringAndReply(Option<Str>, Elements<'a>),
@@ -147,7 +154,7 @@ impl<'a> Parsed<'a> {
             Arguments::Ignored | Arguments::Database => Parsed::Nothing,
             Arguments::OwnPort => Parsed::Port(port_name(arguments)?),
             Arguments::OwnPortAndReason | Arguments::SendersPortAndReason => {
-                Parsed::PortAndReason(port_name(arguments)?, arguments.after(1))
+                Parsed::PortAndReason(port_name(arguments)?, reason(arguments.after(1)))
             }
             Arguments::Reply => Parsed::Reply(arguments),
             Arguments::StringAndReply => {
@@ -194,21 +201,6 @@ pub fn port_named_by(own: &NodeId, request: Elements<'_>) -> Option<Str> {
     }
 }
 
-/// As much of a name as the log shows: peers can make it as long as a packet.
-pub(super) fn beginning_of(name: StrRef<'_>) -> (Str, &'static str) {
-    const SHOWN: usize = 200;
-    if name.data().len() <= SHOWN {
-        return (name.to_owned(), "");
-    }
-    let mut shown = String::new();
-    for point in name.code_points().take(SHOWN) {
-        shown.push(
-            char::from_u32(point.try_into().unwrap_or(0)).unwrap_or(char::REPLACEMENT_CHARACTER),
-        );
-    }
-    (Str::text(&shown), "...")
-}
-
 /// The first element as a string; numbers become strings, undef is empty, as in Perl.
 pub(super) fn argument(elements: Elements<'_>) -> Option<Str> {
     if elements.is_empty() {
@@ -231,7 +223,19 @@ pub(super) fn scalar(reader: &mut Reader<'_>) -> Option<Str> {
 }
 
 fn port_name(arguments: Elements<'_>) -> Result<Str, Refused> {
+    if arguments.first_str().is_some_and(|name| name.data().len() > LONGEST_PORT_NAME) {
+        return Err(format!("the port's name is longer than {LONGEST_PORT_NAME} octets"));
+    }
     argument(arguments).ok_or_else(|| "the port's name is missing or no string".to_owned())
+}
+
+/// A reason of a death. Everybody who monitors the port gets a copy, so that one that is too long is
+/// not passed on.
+fn reason(arguments: Elements<'_>) -> Packed {
+    if arguments.octets().len() > LONGEST_REASON {
+        return died(&format!("the reason was longer than {LONGEST_REASON} octets"));
+    }
+    arguments.to_packed()
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@
 use super::db::DbEffect;
 use super::effect::{Builder, Effect, Level, transport_error};
 use super::healing::{Healing, HealingOutput, Standing};
+use super::log::Source;
 use super::mesh::MeshOutput;
 use super::ports::PortsOutput;
 use super::question::{About, Question};
@@ -14,19 +15,13 @@ use super::random::Random;
 use super::{Kernel, Task, request};
 use crate::mutation::{self, Mutation};
 use crate::value::{NodeId, Packed, PortId};
+use std::fmt;
 use std::time::Duration;
 
-/// Peers choose the names that are logged, and how long these are.
-const LONGEST_LOG_LINE: usize = 1000;
-
 impl Kernel {
-    pub(super) fn log(&mut self, level: Level, mut text: String) {
-        if text.len() > LONGEST_LOG_LINE {
-            let boundary = (0..=LONGEST_LOG_LINE).rev().find(|at| text.is_char_boundary(*at));
-            text.truncate(boundary.unwrap_or(0));
-            text.push_str("...");
-        }
-        self.effects.push(Effect::Log { level, text });
+    pub(super) fn log(&mut self, source: Source, level: Level, text: fmt::Arguments<'_>) {
+        let line = self.log_limits.line(source, level, text, self.now.uptime);
+        self.effects.extend(line);
     }
 
     /// Sends a packet, port name first, to a node, this one included.
@@ -103,7 +98,7 @@ impl Kernel {
             MeshOutput::Up { node, conn, provider, untrusted } => {
                 self.effects.push(Effect::LaneUp { node: node.clone(), conn });
                 self.effects.push(Effect::NodeUp { node: node.clone(), untrusted });
-                self.log(Level::Info, format!("{node} is up"));
+                self.log(Source::Peer(node.clone()), Level::Info, format_args!("{node} is up"));
                 self.db.node_up(node.clone());
                 if self.mesh.is_seed(&node) {
                     self.seed_is_up(&node);
@@ -112,7 +107,8 @@ impl Kernel {
                 self.suspect(&node);
             }
             MeshOutput::Down { node, why } => {
-                self.log(Level::Info, format!("{node} is down: {why}"));
+                let text = format_args!("{node} is down: {why}");
+                self.log(Source::Peer(node.clone()), Level::Info, text);
                 self.healing.node_down(&node);
                 self.unreachable(&node, &why);
                 let reason = transport_error(&node, &why);
@@ -128,7 +124,9 @@ impl Kernel {
             MeshOutput::SeedUp(node) => self.seed_is_up(&node),
             MeshOutput::IsSeed => self.become_global(),
             MeshOutput::Wake { at, timer } => self.agenda.add(at, Task::Mesh(timer)),
-            MeshOutput::Log { level, text } => self.log(level, text),
+            MeshOutput::Log { level, text } => {
+                self.log(Source::Mesh, level, format_args!("{text}"));
+            }
         }
     }
 
@@ -154,7 +152,8 @@ impl Kernel {
         if self.db.master().is_none()
             && let Some(master) = self.mesh.first_seed_up().cloned()
         {
-            self.log(Level::Debug, format!("{master} is our master"));
+            let text = format_args!("{master} is our master");
+            self.log(Source::Peer(master.clone()), Level::Debug, text);
             self.db.adopt_master(&master, self.now.uptime);
         }
     }
@@ -183,7 +182,11 @@ impl Kernel {
                 self.effects.push(Effect::PortClosed { port, reason });
             }
             PortsOutput::LossTold(node) => self.effects.push(Effect::LaneReset { node }),
-            PortsOutput::Log { level, text } => self.log(level, text),
+            PortsOutput::Unnoticed { port, reason } => {
+                let port = port.as_ref().beginning();
+                let text = format_args!("port {port} died and nobody monitored it: {reason}");
+                self.log(Source::Ports, Level::Warn, text);
+            }
         }
     }
 
@@ -226,7 +229,9 @@ impl Kernel {
             }
             HealingOutput::DropSlave(node) => self.db.drop_slave(&node, self.now.uptime),
             HealingOutput::Wake { at, node } => self.agenda.add(at, Task::Healing(node)),
-            HealingOutput::Log { level, text } => self.log(level, text),
+            HealingOutput::Log { level, text } => {
+                self.log(Source::Healing, level, format_args!("{text}"));
+            }
         }
     }
 
@@ -295,7 +300,8 @@ impl Kernel {
                 });
             }
             DbEffect::Problem { from, problem } => {
-                self.log(Level::Warn, format!("request from {from}: {problem}"));
+                let text = format_args!("request from {from}: {problem}");
+                self.log(Source::Peer(from.clone()), Level::Warn, text);
             }
         }
     }

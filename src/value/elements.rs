@@ -41,9 +41,23 @@ impl Packed {
         self.len == 0
     }
 
+    /// How many octets the elements have.
+    pub(crate) const fn octets_len(&self) -> usize {
+        self.octets.len()
+    }
+
     /// The same elements, borrowed.
     pub fn as_elements(&self) -> Elements<'_> {
         Elements::new(self.len, &self.octets)
+    }
+
+    /// A part of these elements, owned: it shares the octets, if it lies in these.
+    pub(crate) fn share(&self, part: Elements<'_>) -> Packed {
+        let (all, octets) = (self.octets.as_ptr_range(), part.octets());
+        match !octets.is_empty() && all.contains(&octets.as_ptr()) {
+            true => Packed::new(part.len(), self.octets.slice_ref(octets)),
+            false => part.to_packed(),
+        }
     }
 
     /// The elements as a Rust type; see [`from_elements`](super::from_elements).

@@ -79,6 +79,6 @@ pub use number::{Integer, Number};
 pub use packed::Elements;
 pub use ser::{put_value, put_value_within, to_elements};
 pub use string::{CodePoints, Str, StrKind, StrRef};
-pub(crate) use string::{is_ascii, same};
+pub(crate) use string::{is_ascii, is_deceptive, same};
 pub use tag::Exact;
 pub use tagged::Tagged;

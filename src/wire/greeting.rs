@@ -1,5 +1,7 @@
 //! The first line that two nodes say to each other: who they are and what they understand.
 
+use crate::value::is_deceptive;
+
 /// The protocol name of connections that carry packets.
 pub const AEMP: &[u8] = b"aemp";
 /// The protocol name with which a data connection is dialled (`docs/protocol.md` §1.7).
@@ -211,7 +213,9 @@ pub(crate) fn printable(octets: &[u8]) -> String {
             match character {
                 '"' | '\\' => text.extend(['\\', character]),
                 ' '..='~' => text.push(character),
-                _ if character.is_alphanumeric() => text.push(character),
+                _ if character.is_alphanumeric() && !is_deceptive(character) => {
+                    text.push(character);
+                }
                 _ => text.extend(character.escape_default()),
             }
         }

@@ -5,6 +5,7 @@ use super::effect::{DbEffect, DbProblem};
 use super::entries::Tables;
 use super::global::{Around, Global};
 use super::local::{DbMonitorId, InternalFamily, Local, Patience, QueryId};
+use super::pieces::{Piece, Replaces};
 use super::request::{Name, QueryKind, Request};
 use super::single::{Deletions, SetOne};
 use super::{is_internal, node_key};
@@ -269,6 +270,32 @@ impl Database {
         }
     }
 
+    /// A piece of a request of a connected node; false if what follows it is not wanted.
+    pub(crate) fn handle_piece(&mut self, from: &NodeId, piece: Piece, now: Duration) -> bool {
+        let mut goes_on = true;
+        match piece {
+            Piece::Request(request) => self.handle(from, request, now),
+            Piece::Replace(what) => {
+                if what == Replaces::OfSlave {
+                    self.become_global(now);
+                } else if !self.is_global() {
+                    self.problem(from, DbProblem::NotGlobal("g_set"));
+                    return false;
+                }
+                self.with_global(now, |global, around| {
+                    goes_on = global.begin_to_replace(from, what, around);
+                });
+            }
+            Piece::Entries(entries) => self.with_global(now, |global, around| {
+                goes_on = global.add(from, entries, around);
+            }),
+            Piece::Replaced { what, located } => self.with_global(now, |global, around| {
+                global.replaced(from, what, located, around);
+            }),
+        }
+        goes_on
+    }
+
     // The node's own part.
 
     /// Sets an own entry. Setting it to the value that it has tells nobody.
@@ -384,11 +411,15 @@ impl Database {
 
     /// When [`Database::expire`] may have something to do.
     pub fn deadline(&self) -> Option<Duration> {
-        self.local.deadline()
+        match &self.global {
+            Some(global) if global.is_giving_up() => Some(Duration::ZERO),
+            _ => self.local.deadline(),
+        }
     }
 
-    /// Gives up what has waited too long.
+    /// Gives up what has waited too long, and some of what lost nodes had.
     pub fn expire(&mut self, now: Duration) {
+        self.with_global(now, Global::give_up_some);
         self.local.expire(now, &mut self.effects);
     }
 
@@ -414,7 +445,7 @@ impl Database {
         self.effects.push(DbEffect::Send { to: [to].into(), packet: request.to_packet() });
     }
 
-    fn problem(&mut self, from: &NodeId, problem: DbProblem) {
+    pub(crate) fn problem(&mut self, from: &NodeId, problem: DbProblem) {
         self.effects.push(DbEffect::Problem { from: from.clone(), problem });
     }
 }

@@ -5,11 +5,12 @@
 
 use super::datum::Datum;
 use super::entries::{Entries, Tables};
+use super::pieces::KEYS_PER_PIECE;
 use super::single::SetOne;
 use crate::kernel::{HashMap, HashSet};
 use crate::value::{NodeId, Str, StrRef};
 use hashbrown::hash_map::EntryRef;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// What a node is to the global node that keeps its database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,7 +62,24 @@ struct Owner {
     kind: OwnerKind,
     /// The keys by family; the strings are shared with the merge.
     entries: HashMap<Str, HashSet<Str>>,
+    /// How many keys these are.
+    len: usize,
+    /// Whether it is getting a new database at this time, piece by piece.
+    is_replaced: bool,
+    /// The owner that has what the node had before it began to get a new database.
+    before: Option<OwnerId>,
 }
+
+impl Owner {
+    fn new(node: NodeId) -> Self {
+        let entries = HashMap::default();
+        Owner { node, kind: OwnerKind::Other, entries, len: 0, is_replaced: false, before: None }
+    }
+}
+
+/// What a node may own so that its loss is handled at once; the keys of one that has more are given
+/// up piece by piece ([`Merge::give_up_some`]).
+const FEW_KEYS: usize = KEYS_PER_PIECE;
 
 /// A key of the merge: nearly always it has one owner, whose value is the merged one.
 #[derive(Debug)]
@@ -133,6 +151,8 @@ pub struct Merge {
     ids: HashMap<NodeId, OwnerId>,
     owners: HashMap<OwnerId, Owner>,
     unused: BTreeSet<OwnerId>,
+    /// Owners that are no node's any more, and whose keys have not all been given up yet.
+    abandoned: VecDeque<OwnerId>,
     serial: u64,
     operations: u64,
 }
@@ -183,7 +203,10 @@ impl Merge {
         };
         one.into_iter()
             .chain(many.into_iter().flatten())
-            .filter_map(|owner| self.owners.get(owner).map(|owner| &owner.node))
+            .filter_map(|id| self.owners.get(id).map(|owner| (id, &owner.node)))
+            // Not those that are being forgotten.
+            .filter(|(id, node)| self.ids.get(*node) == Some(*id))
+            .map(|(_, node)| node)
     }
 
     /// What `node` is, if it is known.
@@ -199,7 +222,7 @@ impl Merge {
     /// How many entries `node` owns.
     pub fn owned(&self, node: &NodeId) -> usize {
         let owner = self.ids.get(node).and_then(|id| self.owners.get(id));
-        owner.map_or(0, |owner| owner.entries.values().map(HashSet::len).sum())
+        owner.map_or(0, |owner| owner.len)
     }
 
     /// Says what `node` is from now on. What it owns stays, and nobody is told.
@@ -227,15 +250,19 @@ impl Merge {
 
     /// Changes one family of `node`'s database. Sets apply before deletions. A node that was not
     /// known is [`OwnerKind::Other`].
-    pub fn update(
+    pub fn update(&mut self, node: &NodeId, family: Str, set: Entries, delete: Vec<Str>) -> Change {
+        let id = self.id(node);
+        self.update_of(id, family, set, delete)
+    }
+
+    fn update_of(
         &mut self,
-        node: &NodeId,
+        id: OwnerId,
         family: Str,
         mut set: Entries,
         delete: Vec<Str>,
     ) -> Change {
-        let id = self.id(node);
-        let kind = self.owners.get(&id).map_or(OwnerKind::Other, |owner| owner.kind);
+        let kind = self.kind_of(id);
         let delete = without_repetition(delete);
         // What is set and then deleted at once is only deleted: the outcome is the same.
         delete.iter().for_each(|key| {
@@ -291,8 +318,87 @@ impl Merge {
         Some(kind)
     }
 
-    /// Gives `node` a whole new database: what it had and is not in `tables` is deleted.
+    /// `node` is about to get a whole new database of which only a part is at hand. What it has now
+    /// stays until [`Merge::replaced`].
+    pub(crate) fn begin_to_replace(&mut self, node: &NodeId) {
+        let id = self.id(node);
+        let Some(owner) = self.owners.get_mut(&id) else { return };
+        if owner.len == 0 {
+            owner.is_replaced = true;
+            return;
+        }
+        let kind = owner.kind;
+        self.ids.remove(node);
+        let new = self.id(node);
+        if let Some(owner) = self.owners.get_mut(&new) {
+            owner.kind = kind;
+            owner.is_replaced = true;
+            owner.before = Some(id);
+        }
+    }
+
+    /// Whether `node` has got a part of a new database.
+    pub(crate) fn is_being_replaced(&self, node: &NodeId) -> bool {
+        let owner = self.ids.get(node).and_then(|id| self.owners.get(id));
+        owner.is_some_and(|owner| owner.is_replaced)
+    }
+
+    /// The new database of `node` is complete: what it had before, and has no more, is given up.
+    pub(crate) fn replaced(&mut self, node: &NodeId) {
+        let owner = self.ids.get(node).and_then(|id| self.owners.get_mut(id));
+        if let Some(owner) = owner {
+            owner.is_replaced = false;
+            self.abandoned.extend(owner.before.take());
+        }
+    }
+
+    /// Whether there is something to do for [`Merge::give_up_some`].
+    pub(crate) fn is_giving_up(&self) -> bool {
+        !self.abandoned.is_empty()
+    }
+
+    /// Deletes some keys of nodes that were removed or whose database was replaced.
+    pub(crate) fn give_up_some(&mut self) -> Vec<Change> {
+        let mut changes = Vec::new();
+        let mut left = KEYS_PER_PIECE;
+        while left > 0
+            && let Some(&id) = self.abandoned.front()
+        {
+            let Some((family, keys)) = self.owners.get(&id).and_then(|o| o.entries.iter().next())
+            else {
+                self.abandoned.pop_front();
+                self.forget_owner(id);
+                continue;
+            };
+            let family = family.clone();
+            let mut keys: Vec<Str> = keys.iter().take(left).cloned().collect();
+            keys.sort_unstable();
+            left -= keys.len();
+            changes.push(self.update_of(id, family, Entries::new(), keys));
+        }
+        changes
+    }
+
+    fn forget_owner(&mut self, id: OwnerId) {
+        self.owners.remove(&id);
+        self.unused.insert(id);
+        // The room that many families took is not kept.
+        if self.families.capacity() > 4 * (self.families.len() + FEW_KEYS) {
+            self.families.shrink_to_fit();
+        }
+    }
+
+    /// Gives `node` a whole new database: what it had and is not in `tables` is deleted, at once if
+    /// that is not much.
     pub fn replace(&mut self, node: &NodeId, tables: Tables) -> Vec<Change> {
+        if self.owned(node) > FEW_KEYS {
+            self.begin_to_replace(node);
+            let updates = tables.into_iter();
+            let changes =
+                updates.map(|(family, set)| self.update(node, family, set, Vec::new())).collect();
+            self.replaced(node);
+            return changes;
+        }
         let mut missing: BTreeMap<Str, Vec<Str>> = BTreeMap::new();
         if let Some(owner) = self.ids.get(node).and_then(|id| self.owners.get(id)) {
             for (family, owned) in &owner.entries {
@@ -317,15 +423,21 @@ impl Merge {
             .collect()
     }
 
-    /// Deletes `node`'s database, family by family, and forgets the node.
+    /// Forgets a node and deletes its database, family by family: at once if that is not much.
     pub fn remove(&mut self, node: &NodeId) -> Vec<Change> {
-        if !self.ids.contains_key(node) {
+        let Some(&id) = self.ids.get(node) else {
             return Vec::new();
-        }
-        let changes = self.replace(node, Tables::new());
-        if let Some(id) = self.ids.remove(node) {
-            self.owners.remove(&id);
-            self.unused.insert(id);
+        };
+        let changes = match self.owned(node) {
+            ..=FEW_KEYS => self.replace(node, Tables::new()),
+            _ => Vec::new(),
+        };
+        self.ids.remove(node);
+        let before = self.owners.get_mut(&id).and_then(|owner| owner.before.take());
+        self.abandoned.extend(before);
+        match self.owners.get(&id) {
+            Some(owner) if owner.len > 0 => self.abandoned.push_back(id),
+            _ => self.forget_owner(id),
         }
         changes
     }
@@ -360,8 +472,7 @@ impl Merge {
         }
         let id = self.unused.pop_first().unwrap_or(self.owners.len() as OwnerId);
         self.ids.insert(node.clone(), id);
-        let node = node.clone();
-        self.owners.insert(id, Owner { node, kind: OwnerKind::Other, entries: HashMap::default() });
+        self.owners.insert(id, Owner::new(node.clone()));
         id
     }
 
@@ -424,7 +535,7 @@ impl Merge {
                 Some(owned) => owned,
                 None => owner.entries.entry(family.into()).or_default(),
             };
-            owned.insert(key);
+            owner.len += usize::from(owned.insert(key));
         }
     }
 
@@ -434,9 +545,11 @@ impl Merge {
         if let Some(owner) = self.owners.get_mut(&id)
             && let Some(owned) = owner.entries.get_mut(family)
             && owned.remove(key)
-            && owned.is_empty()
         {
-            owner.entries.remove(family);
+            owner.len -= 1;
+            if owned.is_empty() {
+                owner.entries.remove(family);
+            }
         }
         let Some(keys) = self.families.get_mut(family) else {
             return Left::Nothing;

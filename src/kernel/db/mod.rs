@@ -7,6 +7,7 @@ mod entries;
 mod global;
 mod local;
 mod merge;
+mod pieces;
 mod request;
 mod single;
 #[cfg(test)]
@@ -19,6 +20,8 @@ pub use entries::{Entries, Tables};
 pub use global::Global;
 pub use local::{DbAnswer, DbMonitorId, DbResult, InternalFamily, QueryError, QueryId};
 pub use merge::{Change, Merge, OwnerKind};
+pub(crate) use pieces::Pieces;
+pub(crate) use request::Name;
 pub use request::{ArgumentProblem, MalformedRequest, QueryKind, Request};
 
 use crate::value::{NodeId, Str, StrRef};

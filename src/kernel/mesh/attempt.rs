@@ -155,7 +155,7 @@ impl Mesh {
 
     pub(super) fn give_up(&mut self, node: &NodeId, why: &str, now: Duration) {
         if self.end_attempt(node, None, "given up", now) {
-            self.log(Level::Info, format!("{node}: {why}"));
+            self.log(Level::Info, format_args!("{node}: {why}"));
             self.forget_if_unused(node);
             self.outputs.push(MeshOutput::GaveUp { node: node.clone(), why: why.to_owned() });
         }

@@ -19,6 +19,7 @@ pub use connection::{Authenticated, PeerGreeting};
 pub use seeds::SeedStatus;
 
 use super::effect::{AuthOrder, ConnId, Level};
+use super::log::line;
 use super::{HashMap, KernelConfig};
 use crate::value::{NodeId, Str};
 use attempt::Attempt;
@@ -26,6 +27,7 @@ use connection::Conn;
 use keepalive::Keepalive;
 use link::Link;
 use seeds::Seeds;
+use std::fmt;
 use std::time::Duration;
 
 /// All connections, and what makes new ones.
@@ -206,7 +208,7 @@ impl Mesh {
         self.outputs.push(MeshOutput::Wake { at, timer });
     }
 
-    fn log(&mut self, level: Level, text: String) {
-        self.outputs.push(MeshOutput::Log { level, text });
+    fn log(&mut self, level: Level, text: fmt::Arguments<'_>) {
+        self.outputs.push(MeshOutput::Log { level, text: line(text) });
     }
 }

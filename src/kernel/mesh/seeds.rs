@@ -119,7 +119,7 @@ impl Mesh {
             seed.is_ourselves = true;
             seed.dial = None;
             let address = seed.address.clone();
-            self.log(Level::Info, format!("seed {address} is this node: now global"));
+            self.log(Level::Info, format_args!("seed {address} is this node: now global"));
             self.outputs.push(MeshOutput::IsSeed);
         }
     }
@@ -172,7 +172,7 @@ impl Mesh {
              again at least every {retry}",
             reasons.join(", ")
         );
-        self.log(Level::Warn, text);
+        self.log(Level::Warn, format_args!("{text}"));
         let seeds = &mut self.seeds;
         let pause = REPORT.saturating_mul(1 << seeds.reports.min(6)).min(LONGEST_REPORT);
         seeds.reports += 1;

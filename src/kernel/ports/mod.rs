@@ -11,7 +11,7 @@ mod tests;
 
 pub use monitors::Watcher;
 
-use super::effect::{Builder, Level, PortName, Reason, WatchId};
+use super::effect::{Builder, PortName, Reason, WatchId};
 use super::random::Random;
 use super::{HashMap, HashSet};
 use crate::mutation::{self, Mutation};
@@ -51,8 +51,8 @@ pub(super) enum PortsOutput {
     /// Everybody on this node was told of the loss of a node; messages follow, which may go to that
     /// node.
     LossTold(NodeId),
-    /// Something for the log.
-    Log { level: Level, text: String },
+    /// A port died with a reason, and nobody monitored it.
+    Unnoticed { port: PortName, reason: Reason },
 }
 
 #[derive(Debug, Default)]
@@ -232,8 +232,8 @@ impl Ports {
                 continue;
             };
             if notices.monitors.is_empty() && notices.peers.is_empty() && !reason.is_empty() {
-                let text = format!("port {port} died and nobody monitored it: {reason}");
-                self.outputs.push(PortsOutput::Log { level: Level::Warn, text });
+                let (port, reason) = (port.clone(), reason.clone());
+                self.outputs.push(PortsOutput::Unnoticed { port, reason });
             }
             let closed = PortsOutput::Closed { port: port.clone(), reason: reason.clone() };
             self.outputs.push(closed);

@@ -24,7 +24,7 @@ fn outputs(ports: &mut Ports) -> Vec<String> {
         PortsOutput::Fire { monitor, reason } => format!("monitor {} {reason}", monitor.0),
         PortsOutput::Closed { port, reason } => format!("{port} closed {reason}"),
         PortsOutput::LossTold(node) => format!("loss of {node} told"),
-        PortsOutput::Log { .. } => "log".to_owned(),
+        PortsOutput::Unnoticed { .. } => "unnoticed".to_owned(),
     };
     ports.take_outputs().into_iter().map(word).collect()
 }
@@ -120,7 +120,7 @@ fn all_that_happens_here_because_of_a_lost_node_comes_before_messages_that_may_g
     ports.node_lost(&node("peer"), &reason("gone"));
     let told = [
         r#"monitor 3 ["gone"]"#.to_owned(),
-        "log".to_owned(),
+        "unnoticed".to_owned(),
         format!(r#"{linked} closed ["gone"]"#),
         "loss of peer told".to_owned(),
         r#"peer#y gets ["lost", "gone"]"#.to_owned(),

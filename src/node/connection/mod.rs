@@ -25,6 +25,7 @@ use crate::wire::session::{
 };
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Instant;
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, mpsc};
 
@@ -142,13 +143,15 @@ impl Task {
                 ConnectionError::Refused(_) | ConnectionError::HandedOver => {
                     tracing::debug!(node = %own, "connection with {address}{node} closed: {why}");
                 }
-                _ if dialled => {
-                    tracing::warn!(node = %own, "no connection to {address}{node}: {why}")
-                }
+                // Others choose the addresses that are dialled, as strangers choose to be refused.
                 _ => {
-                    if let Some(unlogged) = shared.pending.refused() {
-                        let others = and_others(unlogged);
-                        tracing::warn!(node = %own, "refused {address}{node}: {why}{others}");
+                    let unlogged = match dialled {
+                        true => shared.pending.may_log(Instant::now()),
+                        false => shared.pending.refused(),
+                    };
+                    if let Some(others) = unlogged.map(and_others) {
+                        let what = if dialled { "no connection to" } else { "refused" };
+                        tracing::warn!(node = %own, "{what} {address}{node}: {why}{others}");
                     }
                 }
             }

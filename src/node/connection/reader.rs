@@ -14,9 +14,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, ReadBuf};
+use tokio::runtime::{Handle, RuntimeFlavor};
 
 /// How much is read at a time.
 const READ_SIZE: usize = 64 << 10;
+
+/// Octets from which on decoding and handling may keep a thread for more than a few milliseconds.
+const LONG_WORK: usize = 256 << 10;
 
 /// Where packets come from.
 pub(super) type Input = Box<dyn AsyncRead + Send + Unpin>;
@@ -164,7 +168,10 @@ impl Reader {
     /// Hands every complete packet to its port, in order. Returns how many octets were used.
     fn dispatch(&mut self, octets: &[u8]) -> Result<usize, ConnectionError> {
         let before = self.packets;
-        let used = self.dispatch_all(octets);
+        let used = match octets.len() {
+            ..=LONG_WORK => self.dispatch_all(octets),
+            _ => without_keeping_others(|| self.dispatch_all(octets)),
+        };
         // Once for each read, not for each packet: that costs nothing one could measure.
         let octets = *used.as_ref().unwrap_or(&octets.len());
         self.lane.received.count(self.packets - before, octets as u64);
@@ -208,6 +215,15 @@ impl Reader {
                 }
             }
         }
+    }
+}
+
+/// Does what may take long while another thread looks after the tasks of this one. A runtime that has
+/// only one thread has nobody to do that.
+fn without_keeping_others<R>(work: impl FnOnce() -> R) -> R {
+    match Handle::try_current().map(|runtime| runtime.runtime_flavor()) {
+        Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(work),
+        _ => work(),
     }
 }
 

@@ -1,0 +1,221 @@
+//! A packet to the node port that is too large to be handled at once.
+//!
+//! The host alternates between [`LargePacket::prepare`], which needs no kernel, and
+//! [`Kernel::work_on`], whose work is bounded each time; in between others get at the kernel. The order
+//! of what a peer sends stays, as its next packet has to wait until this one is done.
+
+use super::Kernel;
+use super::db::{self, Pieces};
+use super::effect::Builder;
+use super::relay::{Next, Relay};
+use super::request::{Handler, RequestInfo};
+use crate::value::packed::Elements;
+use crate::value::{NodeId, Packed, PortId};
+
+/// Octets from which on a packet to the node port is large.
+pub const LARGE_PACKET: usize = 64 << 10;
+
+/// Relays to this node itself that are followed at a time.
+const RELAYS_AT_A_TIME: usize = 256;
+
+/// A packet that is worked on piece by piece.
+#[derive(Debug)]
+pub struct LargePacket {
+    from: NodeId,
+    /// The whole packet.
+    body: Packed,
+    /// Where in it the request at hand begins.
+    at: usize,
+    /// How many elements that has, without the results.
+    left: usize,
+    results: Builder,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    /// The request at hand is not known yet.
+    Relays,
+    /// A message is to be sent.
+    Send(PortId),
+    /// The results have to be put behind the request.
+    Join,
+    /// The request is one for the database.
+    Database(db::Name),
+    /// What is left of it.
+    Pieces(Box<Pieces>),
+    Malformed(db::MalformedRequest),
+    Done,
+}
+
+/// What comes next.
+#[derive(Debug)]
+pub enum NextPiece {
+    /// [`Kernel::work_on`].
+    Kernel,
+    /// A message is to be sent, as this node.
+    Send {
+        /// To a port of this node or of another one.
+        to: PortId,
+        /// The message.
+        message: Packed,
+    },
+    /// Nothing: the packet is done.
+    Done,
+}
+
+impl LargePacket {
+    /// A packet that `from` has sent to our node port.
+    pub fn new(from: &NodeId, elements: Elements<'_>) -> Self {
+        LargePacket {
+            from: from.clone(),
+            left: elements.len(),
+            body: elements.to_packed(),
+            at: 0,
+            results: Builder::default(),
+            state: State::Relays,
+        }
+    }
+
+    fn rest(&self) -> Elements<'_> {
+        let octets = self.body.as_elements().octets();
+        Elements::new(self.left, octets.get(self.at..).unwrap_or_default())
+    }
+
+    fn move_to(&mut self, at: usize, left: usize) {
+        (self.at, self.left) = (at, left);
+    }
+
+    /// Does what needs no kernel, and says what comes next.
+    pub fn prepare(&mut self) -> NextPiece {
+        match std::mem::replace(&mut self.state, State::Relays) {
+            State::Send(to) => {
+                let results = std::mem::take(&mut self.results);
+                let message = Builder::new().elements(self.rest()).append(results).build();
+                self.state = State::Done;
+                NextPiece::Send { to, message }
+            }
+            State::Join => {
+                let results = std::mem::take(&mut self.results);
+                self.body = Builder::new().elements(self.rest()).append(results).build();
+                self.move_to(0, self.body.len());
+                NextPiece::Kernel
+            }
+            State::Database(name) => {
+                self.state = match db::Request::parse_known(name, self.rest().after(1)) {
+                    Ok(request) => State::Pieces(Box::new(Pieces::of(&self.from, request))),
+                    Err(error) => State::Malformed(error),
+                };
+                self.body = Packed::default();
+                NextPiece::Kernel
+            }
+            State::Done => {
+                self.state = State::Done;
+                NextPiece::Done
+            }
+            state @ (State::Relays | State::Pieces(_) | State::Malformed(_)) => {
+                self.state = state;
+                NextPiece::Kernel
+            }
+        }
+    }
+}
+
+impl Kernel {
+    /// Handles the next piece of a packet; its effects are in [`Kernel::take_effects`] when this
+    /// returns. A packet of a node that is not connected any more is not worked on.
+    pub fn work_on(&mut self, packet: &mut LargePacket) {
+        if !self.is_up(&packet.from) {
+            packet.state = State::Done;
+            return;
+        }
+        match &mut packet.state {
+            State::Relays => self.follow_some(packet),
+            State::Pieces(pieces) => {
+                let from = packet.from.clone();
+                let goes_on = pieces.next().is_some_and(|piece| {
+                    self.tell_database(&from, |db, now| db.handle_piece(&from, piece, now))
+                });
+                if !goes_on {
+                    packet.state = State::Done;
+                }
+            }
+            State::Malformed(error) => {
+                let error = *error;
+                self.db.problem(&packet.from, error.into());
+                packet.state = State::Done;
+            }
+            State::Send(_) | State::Join | State::Database(_) | State::Done => {}
+        }
+    }
+
+    fn follow_some(&mut self, packet: &mut LargePacket) {
+        let body = packet.body.clone();
+        let end = body.as_elements().octets().len();
+        let rest = Elements::new(
+            packet.left,
+            body.as_elements().octets().get(packet.at..).unwrap_or_default(),
+        );
+        let mut relay = Relay::new(rest);
+        relay.results = std::mem::take(&mut packet.results);
+        let place = |rest: Elements<'_>| (end - rest.octets().len(), rest.len());
+        for _ in 0..RELAYS_AT_A_TIME {
+            match self.follow(&relay) {
+                Next::Here { rest, results } => relay.take_head(rest, results),
+                Next::Elsewhere { to, message, results } => {
+                    let (at, left) = place(message);
+                    packet.move_to(at, left);
+                    packet.results = relay.results.append(results);
+                    packet.state = State::Send(to);
+                    return;
+                }
+                Next::Request => {
+                    let (at, left) = place(relay.rest);
+                    if !relay.is_first() {
+                        packet.from = self.node.clone();
+                    }
+                    packet.move_to(at, left);
+                    return self.begin_with(packet, relay, &body);
+                }
+            }
+        }
+        let (at, left) = place(relay.rest);
+        packet.move_to(at, left);
+        packet.from = self.node.clone();
+        packet.results = relay.results;
+    }
+
+    fn begin_with(&mut self, packet: &mut LargePacket, relay: Relay<'_>, body: &Packed) {
+        let rest = relay.rest;
+        if !relay.results.is_empty() {
+            packet.results = relay.results;
+            packet.state = State::Join;
+            return;
+        }
+        let name = rest.first_str();
+        let info = name.and_then(RequestInfo::find);
+        if info.is_some_and(|info| info.handled_by == Handler::Database)
+            && let Some(name) = name.and_then(db::Name::known)
+        {
+            packet.state = State::Database(name);
+            return;
+        }
+        packet.state = State::Done;
+        self.large_body = Some(body.clone());
+        let from = packet.from.clone();
+        self.carry_out(&from, rest);
+        self.large_body = None;
+    }
+
+    /// A copy of a part of the packet at hand; a part of a large one shares its octets.
+    pub(super) fn keep(&self, part: Elements<'_>) -> Packed {
+        match &self.large_body {
+            Some(body) => body.share(part),
+            None => part.to_packed(),
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "large_tests.rs"]
+mod tests;

@@ -1,0 +1,332 @@
+//! Large packets: they do what small ones do, in pieces of bounded work.
+
+use super::*;
+use crate::kernel::db::Tables;
+use crate::kernel::{Authenticated, ConnId, Effect, KernelConfig, Now, PeerGreeting};
+use crate::value::Str;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// Keys that one piece may touch: those of a piece of a request, and as many that are given up.
+const MOST_OPERATIONS: u64 = 2100;
+
+fn node(id: &str) -> NodeId {
+    NodeId::new(id).unwrap()
+}
+
+struct Host {
+    kernel: Kernel,
+    conns: BTreeMap<NodeId, ConnId>,
+    /// Inputs, and the most database entries that one of them looked at.
+    inputs: usize,
+    most_operations: u64,
+}
+
+impl Host {
+    /// The global node `own`, to which `peer` and `watcher` are connected.
+    fn new() -> Host {
+        let config = KernelConfig {
+            node: node("own"),
+            addresses: Vec::new(),
+            seeds: Vec::new(),
+            monitor_timeout: Duration::from_secs(30),
+            connect_interval: Duration::from_secs(2),
+            secure: false,
+            heal: false,
+            grace: Duration::ZERO,
+            process_id: 1,
+            entropy: [7; 32],
+        };
+        let kernel = Kernel::new(config, Now::default());
+        let mut host = Host { kernel, conns: BTreeMap::new(), inputs: 0, most_operations: 0 };
+        host.kernel.become_global();
+        ["peer", "watcher"].iter().for_each(|id| host.connect(id));
+        host.kernel.take_effects();
+        host
+    }
+
+    fn connect(&mut self, id: &str) {
+        let conn = self.kernel.accepted();
+        let greeting = PeerGreeting { node: node(id), provider: Str::default() };
+        self.kernel.greeted(conn, greeting);
+        self.kernel.established(conn, &Authenticated { untrusted: false });
+        self.conns.insert(node(id), conn);
+    }
+
+    fn operations(&self) -> u64 {
+        self.kernel.db.global().unwrap().merge().operations()
+    }
+
+    /// An input as a host gives it: its effects are taken at once.
+    fn input(&mut self, input: impl FnOnce(&mut Kernel)) -> Vec<Effect> {
+        let before = self.operations();
+        input(&mut self.kernel);
+        let effects = self.kernel.take_effects();
+        self.inputs += 1;
+        self.most_operations = self.most_operations.max(self.operations() - before);
+        effects
+    }
+
+    fn whole(&mut self, from: &str, packet: &Packed) -> Vec<Effect> {
+        let mut effects = self.kernel_input(from, packet);
+        effects.extend(self.rest());
+        effects
+    }
+
+    fn kernel_input(&mut self, from: &str, packet: &Packed) -> Vec<Effect> {
+        self.input(|kernel| kernel.node_packet(&node(from), packet.as_elements()))
+    }
+
+    fn in_pieces(&mut self, from: &str, packet: &Packed) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        let mut packet = LargePacket::new(&node(from), packet.as_elements());
+        loop {
+            match packet.prepare() {
+                NextPiece::Kernel => {
+                    effects.extend(self.input(|kernel| kernel.work_on(&mut packet)))
+                }
+                NextPiece::Send { to, message } => {
+                    let from = node("own");
+                    effects.push(Effect::Deliver { port: to.port().to_owned(), message, from });
+                }
+                NextPiece::Done => break,
+            }
+        }
+        effects.extend(self.rest());
+        effects
+    }
+
+    /// What is due at once.
+    fn rest(&mut self) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        while self.kernel.next_tick() == Some(Duration::ZERO) {
+            effects.extend(self.input(Kernel::tick));
+        }
+        effects
+    }
+
+    fn lose(&mut self, id: &str) {
+        let conn = self.conns[&node(id)];
+        self.input(|kernel| kernel.closed(conn, "gone"));
+    }
+
+    /// The merged database, without where nodes can be reached.
+    fn content(&self) -> Tables {
+        let merge = self.kernel.db.global().unwrap().merge();
+        let families = merge.families().filter(|family| !db::is_internal(*family));
+        let content = |family: &Str| {
+            let entries = merge.family(family).map(|(key, value)| (key.clone(), value.clone()));
+            (family.clone(), entries.collect())
+        };
+        families.map(content).collect()
+    }
+}
+
+type Database = BTreeMap<String, BTreeMap<String, u32>>;
+
+fn database(families: usize, keys: usize, value: u32) -> Database {
+    let keys = |_| (0..keys).map(|key| (format!("key{key}"), value)).collect();
+    (0..families).map(|family| (format!("family{family}"), keys(family))).collect()
+}
+
+/// What the watcher was told of the family: its content, as far as changes say it.
+fn told(effects: &[Effect]) -> BTreeMap<String, u32> {
+    let mut content = BTreeMap::new();
+    for effect in effects {
+        let packet = match effect {
+            Effect::Send { packet, to } if *to == node("watcher") => packet,
+            Effect::SendAll { packet, to } if to.contains(&node("watcher")) => packet,
+            _ => continue,
+        };
+        type Change = (String, String, String, BTreeMap<String, u32>, Vec<String>);
+        if let Ok((_, name, _, set, delete)) = packet.decode::<Change>() {
+            assert_eq!(name, "g_chg2");
+            content.extend(set);
+            content.retain(|key, _| !delete.contains(key));
+        }
+    }
+    content
+}
+
+fn packets() -> Vec<(&'static str, Packed)> {
+    let set: BTreeMap<String, u32> = (0..5000).map(|key| (format!("key{key}"), key)).collect();
+    let delete: Vec<String> = (2500..7000).map(|key| format!("key{key}")).collect();
+    vec![
+        ("one family", Packed::of(&("g_slave", database(1, 5000, 1))).unwrap()),
+        ("many families", Packed::of(&("g_slave", database(5000, 1, 2))).unwrap()),
+        ("empty families", Packed::of(&("g_slave", database(5000, 0, 2))).unwrap()),
+        ("update", Packed::of(&("g_upd", "family0", set, delete.clone())).unwrap()),
+        ("deletions", Packed::of(&("g_upd", "family0", (), delete)).unwrap()),
+        ("another database", Packed::of(&("g_slave", database(3, 2000, 3))).unwrap()),
+        ("malformed", Packed::of(&("g_slave", "x".repeat(100_000))).unwrap()),
+        ("nothing", Packed::of(&("g_slave", database(0, 0, 0))).unwrap()),
+    ]
+}
+
+#[test]
+fn a_large_database_in_pieces_has_the_outcome_of_the_whole_and_none_does_much_at_once() {
+    let (mut whole, mut pieces) = (Host::new(), Host::new());
+    let watch = Packed::of(&("g_mon1", "family0")).unwrap();
+    for host in [&mut whole, &mut pieces] {
+        host.kernel_input("watcher", &watch);
+    }
+    let mut seen = (BTreeMap::new(), BTreeMap::new());
+    for (what, packet) in packets() {
+        let one = whole.whole("peer", &packet);
+        let other = pieces.in_pieces("peer", &packet);
+        assert_eq!(pieces.content(), whole.content(), "{what}");
+        seen.0.extend(told(&one));
+        seen.1.extend(told(&other));
+        let count = |host: &Host| host.kernel.db.global().unwrap().merge().owned(&node("peer"));
+        assert_eq!(count(&pieces), count(&whole), "{what}");
+    }
+    assert_eq!(seen.0, seen.1);
+    assert!(pieces.most_operations <= MOST_OPERATIONS, "{}", pieces.most_operations);
+    assert!(whole.most_operations > MOST_OPERATIONS, "or the packets are too small to tell");
+    assert!(pieces.content().is_empty());
+}
+
+#[test]
+fn the_database_of_another_global_node_in_pieces_has_the_outcome_of_the_whole() {
+    let mut hosts = [Host::new(), Host::new()];
+    let [whole, pieces] = &mut hosts;
+    for host in [&mut *whole, &mut *pieces] {
+        host.kernel_input("peer", &Packed::of(&("g_global",)).unwrap());
+    }
+    for located in [true, false] {
+        let locations: BTreeMap<String, Vec<String>> = (0..3000)
+            .map(|number| (format!("node{number}"), vec!["127.0.0.1:1".to_owned()]))
+            .chain(located.then(|| ("peer".to_owned(), vec!["127.0.0.1:2".to_owned()])))
+            .collect();
+        let request = ("g_set", BTreeMap::from([("'l", locations)]));
+        let packet = Packed::of(&request).unwrap();
+        whole.whole("peer", &packet);
+        pieces.in_pieces("peer", &packet);
+        let places = |host: &Host| {
+            let at = |id: &str| host.kernel.db.location(&node(id));
+            (at("peer"), at("node2999"), at("node0"))
+        };
+        assert_eq!(places(pieces), places(whole));
+        assert_eq!(places(pieces).0.is_some(), located);
+    }
+    assert!(pieces.most_operations <= MOST_OPERATIONS, "{}", pieces.most_operations);
+}
+
+#[test]
+fn the_loss_of_a_node_that_has_much_is_worked_off_in_pieces_and_it_may_come_back_meanwhile() {
+    let mut host = Host::new();
+    host.kernel_input("watcher", &Packed::of(&("g_mon1", "family0")).unwrap());
+    let packet = Packed::of(&("g_slave", database(2, 5000, 1))).unwrap();
+    host.in_pieces("peer", &packet);
+    assert_eq!(host.content().values().map(|entries| entries.len()).sum::<usize>(), 10_000);
+    host.lose("peer");
+    host.connect("peer");
+    let packet = Packed::of(&("g_slave", database(1, 4000, 2))).unwrap();
+    let effects = host.in_pieces("peer", &packet);
+    let content: Tables = host.content();
+    assert_eq!(content.len(), 1);
+    assert_eq!(content.values().map(|entries| entries.len()).sum::<usize>(), 4000);
+    assert_eq!(told(&effects).len(), 4000, "none is told to be deleted that is there again");
+    host.lose("peer");
+    host.rest();
+    assert!(host.content().is_empty());
+    assert!(host.most_operations <= MOST_OPERATIONS, "{}", host.most_operations);
+    assert!(!host.kernel.resource_counts().nodes.contains(&node("peer")));
+}
+
+#[test]
+fn a_node_that_is_lost_within_its_packet_leaves_nothing() {
+    let mut host = Host::new();
+    host.in_pieces("peer", &Packed::of(&("g_slave", database(1, 3000, 1))).unwrap());
+    let packet = Packed::of(&("g_slave", database(1, 5000, 2))).unwrap();
+    let mut packet = LargePacket::new(&node("peer"), packet.as_elements());
+    for _ in 0..4 {
+        assert!(matches!(packet.prepare(), NextPiece::Kernel));
+        host.input(|kernel| kernel.work_on(&mut packet));
+    }
+    assert!(!host.content().is_empty());
+    host.lose("peer");
+    host.input(|kernel| kernel.work_on(&mut packet));
+    assert!(matches!(packet.prepare(), NextPiece::Done));
+    host.rest();
+    assert!(host.content().is_empty());
+    assert!(!host.kernel.resource_counts().nodes.contains(&node("peer")));
+}
+
+/// A packet of `count` requests, each of which sends the next to the node itself.
+fn relays(head: &[&str], count: usize, tail: &[&str]) -> Packed {
+    let relay = head.iter().chain(&["own"]);
+    let elements: Vec<&str> = (0..count).flat_map(|_| relay.clone()).chain(tail).copied().collect();
+    Packed::of(&elements).unwrap()
+}
+
+#[test]
+fn any_number_of_relays_to_the_node_itself_takes_a_bounded_number_each_time() {
+    const COUNT: usize = 200_000;
+    let mut host = Host::new();
+    let tail = ["snd", "own#port", "arrived"];
+    for (head, results) in [(&["snd"][..], 0), (&["can", "snd"], 1), (&["eval", "NODE"], 2)] {
+        let packet = relays(head, COUNT, &tail);
+        for large in [true, false] {
+            host.inputs = 0;
+            let effects = match large {
+                true => host.in_pieces("peer", &packet),
+                false => host.whole("peer", &packet),
+            };
+            let Some(Effect::Deliver { port, message, from }) = effects.last() else {
+                panic!("{effects:?}");
+            };
+            assert_eq!((port, from), (&Str::text("port"), &node("own")));
+            assert_eq!(message.len(), 1 + COUNT * results, "results come behind the message");
+            assert!(!large || host.inputs <= COUNT / RELAYS_AT_A_TIME + 3);
+        }
+    }
+}
+
+#[test]
+fn a_request_that_is_relayed_to_the_node_itself_is_carried_out_as_its_own() {
+    for count in [1, 2, 1000] {
+        for large in [false, true] {
+            for head in [&["snd"][..], &["can", "x"], &["time"]] {
+                let mut host = Host::new();
+                let port = host.kernel.open_port();
+                let name = port.to_text_lossy().into_owned();
+                let packet = relays(head, count, &["kil1", &name, "why"]);
+                let effects = match large {
+                    true => host.in_pieces("peer", &packet),
+                    false => host.whole("peer", &packet),
+                };
+                let closed = effects.iter().find_map(|effect| match effect {
+                    Effect::PortClosed { port: closed, reason } if *closed == port => Some(reason),
+                    _ => None,
+                });
+                let reason = closed.expect("it dies").as_elements();
+                assert_eq!(reason.first_str(), Some("why".into()));
+                let results = if head == ["snd"] { 0 } else { count };
+                assert_eq!(reason.len(), 1 + results, "{head:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn an_expression_that_only_the_program_knows_sends_no_result_to_the_node_port_itself() {
+    let mut host = Host::new();
+    let effects = host.whole("peer", &relays(&["eval", "unheard of"], 3, &["snd", "own#x"]));
+    assert!(matches!(&effects[..], [Effect::Log { .. }]), "{effects:?}");
+}
+
+#[test]
+fn what_a_function_gets_of_a_large_packet_is_not_copied() {
+    let mut host = Host::new();
+    host.kernel.register(Str::text("f"));
+    let argument = "x".repeat(LARGE_PACKET);
+    let packet = Packed::of(&("f", argument.as_str())).unwrap();
+    let mut packet = LargePacket::new(&node("peer"), packet.as_elements());
+    let body = packet.body.as_elements().octets().as_ptr_range();
+    assert!(matches!(packet.prepare(), NextPiece::Kernel));
+    let effects = host.input(|kernel| kernel.work_on(&mut packet));
+    let [Effect::Call(call)] = &effects[..] else { panic!("{effects:?}") };
+    assert!(body.contains(&call.arguments.as_elements().octets().as_ptr()));
+    assert_eq!(call.arguments.decode::<(String,)>().unwrap().0, argument);
+}
