@@ -4,8 +4,10 @@
 
 mod framing_support;
 
+use aemp::value::Packed;
 use aemp::value::packed::Elements;
-use aemp::wire::framing::{Framing, FramingError};
+use aemp::wire::framing::encode as encode_packet;
+use aemp::wire::framing::{Decoder, Framing, FramingError, FramingLimits, Step};
 use framing_support::*;
 
 fn with_length(image: &[u8]) -> Vec<u8> {
@@ -311,5 +313,40 @@ fn keys_that_are_not_strings_cannot_be_sent() {
         let not_packed = Elements::new(1, &[0xa1, 1, 2]);
         assert!(aemp::wire::framing::encode(framing, not_packed, &mut out).is_err());
         assert_eq!(out, b"before");
+    }
+}
+
+/// However a message with an object goes on, no tag of our own leaves in CBOR, and nothing but them is
+/// left out; in Storable it stays an object.
+#[test]
+fn an_object_leaves_in_cbor_without_its_class_whichever_way_it_is_handed_on() {
+    // ["port", bless([7], "X")], as `nfreeze` has it.
+    let image = &unhex("050b02000000020a04706f72740411015802000000010887");
+    let wire = with_length(image);
+    let mut decoder = Decoder::new(Framing::Storable, FramingLimits::default());
+    let Step::Packet { elements, .. } = decoder.next(&wire).unwrap() else { panic!("no packet") };
+    let kept = elements.to_packed();
+    let values = elements.to_values().unwrap();
+    let sent_on = [
+        elements.to_packed(),
+        Packed::new(2, elements.octets().to_vec().into()),
+        Packed::of(&kept).unwrap(),
+        Packed::of(&elements).unwrap(),
+        Packed::of(&values).unwrap(),
+        Packed::of(&("port", &values[1])).unwrap(),
+        Packed::of(&("port", kept.as_elements().after(1))).unwrap(),
+    ];
+    for (way, packet) in sent_on.iter().enumerate() {
+        let mut cbor = Vec::new();
+        encode_packet(Framing::Cbor, packet.as_elements(), &mut cbor).unwrap();
+        assert!(!cbor.windows(4).any(|octets| octets == b"\xda\x61\x65\x6d"), "{way}: {cbor:x?}");
+        let inside = Tree::Array(vec![Tree::Int(7)]);
+        let inside = if way == 6 { Tree::Array(vec![inside]) } else { inside };
+        assert_eq!(decode_one(Framing::Cbor, &cbor), [Tree::text("port"), inside], "{way}");
+        if way != 6 {
+            let mut storable = Vec::new();
+            encode_packet(Framing::Storable, packet.as_elements(), &mut storable).unwrap();
+            assert!(storable.ends_with(&image[13..]), "{way}: {storable:x?}");
+        }
     }
 }

@@ -4,7 +4,7 @@ use super::error::CallError;
 use super::message::KillReason;
 use super::port::ReplyName;
 use super::{Node, ToPort};
-use crate::value::{PortId, from_elements, packed, to_elements};
+use crate::value::{Count, PortId, from_elements, packed, put_elements};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::fmt;
@@ -35,11 +35,11 @@ impl Node {
     /// reply port is gone when the future ends, whatever way.
     pub fn call<T: DeserializeOwned>(&self, to: impl ToPort, message: impl Serialize) -> Call<T> {
         let mut octets = Vec::with_capacity(USUAL_SIZE);
-        let len = to_elements(&mut octets, &message);
+        let count = put_elements(&mut octets, &message);
         Call {
             node: self.clone(),
             to: to.to_port(),
-            message: len.map(|len| Asked { len, octets }),
+            message: count.map(|count| Asked { count, octets }),
             limit: None,
             answer: PhantomData,
         }
@@ -61,8 +61,7 @@ impl<T: DeserializeOwned + 'static> Call<T> {
         // The monitor is set before the message is sent, so that no death is missed.
         let reply = ReplyPort::open(&self.node, &to)?;
         reply.put_id(&mut message.octets);
-        message.len += 1;
-        let elements = crate::value::Elements::new(message.len, &message.octets);
+        let elements = message.count.elements(1, &message.octets);
         self.node.snd_elements(&to, elements)?;
         let answer = reply.answer();
         match self.limit {
@@ -76,13 +75,13 @@ impl<T: DeserializeOwned + 'static> Call<T> {
 
 /// The elements of a message before the reply port's ID.
 struct Asked {
-    len: usize,
+    count: Count,
     octets: Vec<u8>,
 }
 
 impl fmt::Debug for Asked {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        crate::value::Elements::new(self.len, &self.octets).fmt(f)
+        self.count.elements(0, &self.octets).fmt(f)
     }
 }
 

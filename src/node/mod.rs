@@ -44,7 +44,9 @@ pub use self::status::{Link, STATUS_FUNCTION, Status};
 use self::core::{Pressure, Shared};
 use crate::kernel::{PortName, SeedStatus};
 use crate::value::packed::Elements;
-use crate::value::{EncodeError, InvalidId, NodeId, PortId, Str, StrRef, Value, to_elements};
+use crate::value::{
+    Count, EncodeError, InvalidId, NodeId, PortId, Str, StrRef, Value, put_elements,
+};
 use port::{CallbackCell, PortCell, Unmatched};
 use serde::Serialize;
 use std::cell::RefCell;
@@ -313,14 +315,14 @@ impl Node {
     /// than 512 arrays or hashes inside each other), or if this node was shut down. Nothing is sent
     /// then.
     pub fn snd(&self, to: impl ToPort, message: impl Serialize) -> Result<(), SendError> {
-        to.with_port(|to| self.snd_to(to, |out| to_elements(out, &message), Pressure::Ignored))?
+        to.with_port(|to| self.snd_to(to, |out| put_elements(out, &message), Pressure::Ignored))?
     }
 
     /// Sends the elements that `put` appends, and counts.
     fn snd_to(
         &self,
         to: &PortId,
-        put: impl FnOnce(&mut Vec<u8>) -> Result<usize, EncodeError>,
+        put: impl FnOnce(&mut Vec<u8>) -> Result<Count, EncodeError>,
         how: Pressure,
     ) -> Result<(), SendError> {
         let mut packet = BUFFERS.with_borrow_mut(Vec::pop).unwrap_or_default();
@@ -336,22 +338,22 @@ impl Node {
         &self,
         packet: &mut Vec<u8>,
         to: &PortId,
-        put: impl FnOnce(&mut Vec<u8>) -> Result<usize, EncodeError>,
+        put: impl FnOnce(&mut Vec<u8>) -> Result<Count, EncodeError>,
         how: Pressure,
     ) -> Result<(), SendError> {
         let (node, port) = (to.node_str(), to.port());
         let lane = self.shared.lanes.last(node);
         if lane.is_none() && node == self.id().as_str() {
-            let len = put(packet)?;
+            let count = put(packet)?;
             if self.shared.is_over() {
                 return Err(SendError::Shutdown);
             }
-            self.deliver_here(port, Elements::new(len, packet));
+            self.deliver_here(port, count.elements(0, packet));
         } else {
             crate::value::packed::put_str(packet, port);
-            let len = put(packet)?;
-            self.shared.trace_sent(node, Elements::new(len + 1, packet));
-            self.shared.send_remote(to, lane, Elements::new(len + 1, packet), how)?;
+            let packet = put(packet)?.elements(1, packet);
+            self.shared.trace_sent(node, packet);
+            self.shared.send_remote(to, lane, packet, how)?;
         }
         Ok(())
     }
@@ -377,7 +379,7 @@ impl Node {
     pub(crate) fn snd_elements(&self, to: &PortId, message: Elements<'_>) -> Result<(), SendError> {
         let put = |out: &mut Vec<u8>| {
             out.extend_from_slice(message.octets());
-            Ok(message.len())
+            Ok(message.count())
         };
         self.snd_to(to, put, Pressure::Ignored)
     }
@@ -397,7 +399,7 @@ impl Node {
         if node != *self.id() {
             self.shared.lanes.of(&node).wait_until_drained().await;
         }
-        self.snd_to(&to, |out| to_elements(out, &message), Pressure::Yielding)
+        self.snd_to(&to, |out| put_elements(out, &message), Pressure::Yielding)
     }
 
     /// Kills a port, here or elsewhere; its monitors get the reason. Killing what is not there does
@@ -488,8 +490,8 @@ impl Node {
         arguments: impl Serialize,
     ) -> Result<PortId, SendError> {
         let mut octets = Vec::new();
-        let len = to_elements(&mut octets, &arguments)?;
-        let arguments = Elements::new(len, &octets);
+        let count = put_elements(&mut octets, &arguments)?;
+        let arguments = count.elements(0, &octets);
         Ok(self.shared.kernel(|kernel| kernel.spawn(node, function, arguments)))
     }
 

@@ -3,9 +3,9 @@
 use super::error::EncodeError;
 use super::nesting::Room;
 use super::number;
-use super::packed::{self, OpenLen};
+use super::packed::{self, Count, Malformed, OpenLen, Reader};
 use super::ser_string::{Stored, StringSerializer};
-use super::serde_tokens;
+use super::{serde_tokens, tag};
 use serde::ser::{self, Serialize, Serializer};
 
 /// Appends `value` as the elements of a message, in packed form, and returns their number.
@@ -34,6 +34,19 @@ use serde::ser::{self, Serialize, Serializer};
 /// ```
 #[inline]
 pub fn to_elements<T>(out: &mut Vec<u8>, value: &T) -> Result<usize, EncodeError>
+where
+    T: Serialize + ?Sized,
+{
+    put_elements(out, value).map(Count::get)
+}
+
+/// As [`to_elements`], and tells whether the elements have tags of our own.
+///
+/// # Errors
+/// As [`to_elements`].
+#[doc(hidden)]
+#[inline]
+pub fn put_elements<T>(out: &mut Vec<u8>, value: &T) -> Result<Count, EncodeError>
 where
     T: Serialize + ?Sized,
 {
@@ -78,7 +91,7 @@ fn put<const MESSAGE: bool, T>(
     out: &mut Vec<u8>,
     value: &T,
     room: Room,
-) -> Result<usize, EncodeError>
+) -> Result<Count, EncodeError>
 where
     T: Serialize + ?Sized,
 {
@@ -101,8 +114,8 @@ impl<'a, const MESSAGE: bool> PackedSerializer<'a, MESSAGE> {
     fn list(self, len: Option<usize>) -> Result<List<'a>, EncodeError> {
         if MESSAGE {
             let (out, room) = (self.out, self.room);
-            let (length, count) = (Length::Elements, 0);
-            return Ok(List { out, room, length, count });
+            let length = Length::Elements;
+            return Ok(List { out, room, length, count: 0, all: Count::ONE });
         }
         let room = self.room.deeper()?;
         let length = match len {
@@ -112,7 +125,7 @@ impl<'a, const MESSAGE: bool> PackedSerializer<'a, MESSAGE> {
             }
             None => Length::Open(packed::open_array(self.out)),
         };
-        Ok(List { out: self.out, room, length, count: 0 })
+        Ok(List { out: self.out, room, length, count: 0, all: Count::ONE })
     }
 
     /// A variant with fields: tag first.
@@ -124,18 +137,29 @@ impl<'a, const MESSAGE: bool> PackedSerializer<'a, MESSAGE> {
         Ok(list)
     }
 
-    /// One value that is in packed form already.
-    #[cold]
-    fn packed<T: Serialize + ?Sized>(self, value: &T) -> Result<usize, EncodeError> {
+    /// One value, or a list of values, that is in packed form already.
+    #[inline(never)]
+    fn packed<T: Serialize + ?Sized>(
+        self,
+        value: &T,
+        stored: Stored,
+    ) -> Result<Count, EncodeError> {
         let start = self.out.len();
-        let stored = Some(Stored::Packed);
-        value.serialize(StringSerializer { out: &mut *self.out, stored })?;
+        let stored = Some(stored);
+        let written = value.serialize(StringSerializer { out: &mut *self.out, stored })?;
         let octets = self.out.get(start..).unwrap_or_default();
-        match packed::is_deeper_than(octets, self.room.levels()) {
-            Ok(false) => Ok(1),
-            Ok(true) => Err(EncodeError::TooDeep),
-            Err(error) => Err(ser::Error::custom(error)),
+        let mut reader = Reader::new(octets);
+        let values = (0..written.get()).try_for_each(|_| reader.skip().map(drop));
+        if !reader.is_done() || values.is_err() {
+            return Err(ser::Error::custom(Malformed { at: reader.position() }));
         }
+        if packed::is_deeper_than(octets, self.room.levels()).unwrap_or(true) {
+            return Err(EncodeError::TooDeep);
+        }
+        if written.is_plain() || !tag::is_cbor(octets) {
+            return Ok(written);
+        }
+        Ok(Count::plain(written.get()))
     }
 
     #[inline]
@@ -148,22 +172,22 @@ impl<'a, const MESSAGE: bool> PackedSerializer<'a, MESSAGE> {
             }
             None => Length::Open(packed::open_hash(self.out)),
         };
-        Ok(Pairs { out: self.out, room, length, count: 0, before: 0 })
+        Ok(Pairs { out: self.out, room, length, count: 0, before: 0, all: Count::ONE })
     }
 }
 
 macro_rules! scalars {
     ($($method:ident: $type:ty => $put:path as $target:ty;)*) => {
         $(#[inline]
-        fn $method(self, value: $type) -> Result<usize, EncodeError> {
+        fn $method(self, value: $type) -> Result<Count, EncodeError> {
             $put(self.out, <$target>::from(value));
-            Ok(1)
+            Ok(Count::ONE)
         })*
     };
 }
 
 impl<'a, const MESSAGE: bool> Serializer for PackedSerializer<'a, MESSAGE> {
-    type Ok = usize;
+    type Ok = Count;
     type Error = EncodeError;
     type SerializeSeq = List<'a>;
     type SerializeTuple = List<'a>;
@@ -187,42 +211,42 @@ impl<'a, const MESSAGE: bool> Serializer for PackedSerializer<'a, MESSAGE> {
         serialize_f64: f64 => packed::put_float as f64;
     }
 
-    fn serialize_i128(self, value: i128) -> Result<usize, EncodeError> {
+    fn serialize_i128(self, value: i128) -> Result<Count, EncodeError> {
         number::put_i128(self.out, value);
-        Ok(1)
+        Ok(Count::ONE)
     }
 
-    fn serialize_u128(self, value: u128) -> Result<usize, EncodeError> {
+    fn serialize_u128(self, value: u128) -> Result<Count, EncodeError> {
         number::put_u128(self.out, value);
-        Ok(1)
+        Ok(Count::ONE)
     }
 
     #[inline]
-    fn serialize_char(self, value: char) -> Result<usize, EncodeError> {
+    fn serialize_char(self, value: char) -> Result<Count, EncodeError> {
         packed::put_text(self.out, value.encode_utf8(&mut [0; 4]));
-        Ok(1)
+        Ok(Count::ONE)
     }
 
     #[inline]
-    fn serialize_str(self, value: &str) -> Result<usize, EncodeError> {
+    fn serialize_str(self, value: &str) -> Result<Count, EncodeError> {
         packed::put_text(self.out, value);
-        Ok(1)
+        Ok(Count::ONE)
     }
 
     #[inline]
-    fn serialize_bytes(self, value: &[u8]) -> Result<usize, EncodeError> {
+    fn serialize_bytes(self, value: &[u8]) -> Result<Count, EncodeError> {
         packed::put_octets(self.out, value);
-        Ok(1)
+        Ok(Count::ONE)
     }
 
     #[inline]
-    fn serialize_none(self) -> Result<usize, EncodeError> {
+    fn serialize_none(self) -> Result<Count, EncodeError> {
         packed::put_undef(self.out);
-        Ok(1)
+        Ok(Count::ONE)
     }
 
     #[inline]
-    fn serialize_some<T>(self, value: &T) -> Result<usize, EncodeError>
+    fn serialize_some<T>(self, value: &T) -> Result<Count, EncodeError>
     where
         T: Serialize + ?Sized,
     {
@@ -230,15 +254,15 @@ impl<'a, const MESSAGE: bool> Serializer for PackedSerializer<'a, MESSAGE> {
     }
 
     #[inline]
-    fn serialize_unit(self) -> Result<usize, EncodeError> {
+    fn serialize_unit(self) -> Result<Count, EncodeError> {
         if MESSAGE {
-            return Ok(0);
+            return Ok(Count::plain(0));
         }
         self.serialize_none()
     }
 
     #[inline]
-    fn serialize_unit_struct(self, _name: &'static str) -> Result<usize, EncodeError> {
+    fn serialize_unit_struct(self, _name: &'static str) -> Result<Count, EncodeError> {
         self.serialize_unit()
     }
 
@@ -248,7 +272,7 @@ impl<'a, const MESSAGE: bool> Serializer for PackedSerializer<'a, MESSAGE> {
         _name: &'static str,
         _index: u32,
         tag: &'static str,
-    ) -> Result<usize, EncodeError> {
+    ) -> Result<Count, EncodeError> {
         self.serialize_str(tag)
     }
 
@@ -257,17 +281,21 @@ impl<'a, const MESSAGE: bool> Serializer for PackedSerializer<'a, MESSAGE> {
         self,
         name: &'static str,
         value: &T,
-    ) -> Result<usize, EncodeError>
+    ) -> Result<Count, EncodeError>
     where
         T: Serialize + ?Sized,
     {
         let stored = match name {
             serde_tokens::OCTETS => Stored::Octets,
             serde_tokens::TEXT => Stored::Text,
-            serde_tokens::PACKED => return self.packed(value),
+            serde_tokens::PACKED => return self.packed(value, Stored::Packed),
+            serde_tokens::ELEMENTS => {
+                return self.packed(value, Stored::Elements { as_array: !MESSAGE });
+            }
             _ => return self.serialize_some(value),
         };
-        value.serialize(StringSerializer { out: self.out, stored: Some(stored) })
+        value.serialize(StringSerializer { out: self.out, stored: Some(stored) })?;
+        Ok(Count::ONE)
     }
 
     #[inline]
@@ -277,7 +305,7 @@ impl<'a, const MESSAGE: bool> Serializer for PackedSerializer<'a, MESSAGE> {
         _index: u32,
         tag: &'static str,
         value: &T,
-    ) -> Result<usize, EncodeError>
+    ) -> Result<Count, EncodeError>
     where
         T: Serialize + ?Sized,
     {
@@ -374,23 +402,24 @@ pub(super) struct List<'a> {
     room: Room,
     length: Length,
     count: usize,
+    /// What is known of the items together.
+    all: Count,
 }
 
 impl List<'_> {
     #[inline]
     fn item<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), EncodeError> {
-        value.serialize(PackedSerializer::<'_, false> { out: self.out, room: self.room })?;
+        let item = PackedSerializer::<'_, false> { out: self.out, room: self.room };
+        self.all = self.all.joined(value.serialize(item)?);
         self.count += 1;
         Ok(())
     }
 
     #[inline]
-    fn finish(self) -> Result<usize, EncodeError> {
+    fn finish(self) -> Result<Count, EncodeError> {
         self.length.check(self.out, self.count)?;
-        match self.length {
-            Length::Elements => Ok(self.count),
-            _ => Ok(1),
-        }
+        let len = if let Length::Elements = self.length { self.count } else { 1 };
+        Ok(self.all.with(len))
     }
 }
 
@@ -402,12 +431,15 @@ pub(super) struct Pairs<'a> {
     count: usize,
     /// How many elements were written before the hash.
     before: usize,
+    /// What is known of the values together.
+    all: Count,
 }
 
 impl Pairs<'_> {
     #[inline]
     fn value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), EncodeError> {
-        value.serialize(PackedSerializer::<'_, false> { out: self.out, room: self.room })?;
+        let item = PackedSerializer::<'_, false> { out: self.out, room: self.room };
+        self.all = self.all.joined(value.serialize(item)?);
         Ok(())
     }
 
@@ -422,16 +454,16 @@ impl Pairs<'_> {
     }
 
     #[inline]
-    fn finish(self) -> Result<usize, EncodeError> {
+    fn finish(self) -> Result<Count, EncodeError> {
         self.length.check(self.out, self.count)?;
-        Ok(self.before + 1)
+        Ok(self.all.with(self.before + 1))
     }
 }
 
 macro_rules! lists {
     ($($trait:ident::$method:ident;)*) => {
         $(impl ser::$trait for List<'_> {
-            type Ok = usize;
+            type Ok = Count;
             type Error = EncodeError;
 
             #[inline]
@@ -440,7 +472,7 @@ macro_rules! lists {
             }
 
             #[inline]
-            fn end(self) -> Result<usize, EncodeError> {
+            fn end(self) -> Result<Count, EncodeError> {
                 self.finish()
             }
         })*
@@ -457,7 +489,7 @@ lists! {
 macro_rules! structs {
     ($($trait:ident;)*) => {
         $(impl ser::$trait for Pairs<'_> {
-            type Ok = usize;
+            type Ok = Count;
             type Error = EncodeError;
 
             #[inline]
@@ -473,7 +505,7 @@ macro_rules! structs {
             }
 
             #[inline]
-            fn end(self) -> Result<usize, EncodeError> {
+            fn end(self) -> Result<Count, EncodeError> {
                 self.finish()
             }
         })*
@@ -486,7 +518,7 @@ structs! {
 }
 
 impl ser::SerializeMap for Pairs<'_> {
-    type Ok = usize;
+    type Ok = Count;
     type Error = EncodeError;
 
     #[inline]
@@ -502,7 +534,7 @@ impl ser::SerializeMap for Pairs<'_> {
     }
 
     #[inline]
-    fn end(self) -> Result<usize, EncodeError> {
+    fn end(self) -> Result<Count, EncodeError> {
         self.finish()
     }
 }

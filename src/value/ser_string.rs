@@ -1,13 +1,13 @@
-//! What has to become a string: map keys, and our own strings in their stored form.
+//! What has to become a string: map keys; and our own types in their stored form.
 
 use super::Number;
 use super::error::EncodeError;
-use super::packed;
+use super::packed::{self, Count};
 use super::serde_tokens;
 use super::string::{StrKind, StrRef};
 use serde::ser::{Impossible, Serialize, Serializer};
 
-/// Writes one string; gives 1 as the number of values written.
+/// Writes one string, or what one of our own types stores.
 pub(super) struct StringSerializer<'a> {
     pub(super) out: &'a mut Vec<u8>,
     /// Set while one of our own types is asked for its stored octets; see [`serde_tokens`].
@@ -23,32 +23,37 @@ pub(super) enum Stored {
     Text,
     /// One value in packed form.
     Packed,
+    /// A list of values in packed form, written as an array or as elements of the message.
+    Elements {
+        /// The head of an array comes first.
+        as_array: bool,
+    },
 }
 
 impl StringSerializer<'_> {
-    fn number(self, number: Number) -> Result<usize, EncodeError> {
+    fn number(self, number: Number) -> Result<Count, EncodeError> {
         self.serialize_str(&number.to_string())
     }
 }
 
 macro_rules! numbers {
     ($($method:ident: $type:ty;)*) => {
-        $(fn $method(self, value: $type) -> Result<usize, EncodeError> {
+        $(fn $method(self, value: $type) -> Result<Count, EncodeError> {
             self.number(value.into())
         })*
     };
 }
 
 impl<'a> Serializer for StringSerializer<'a> {
-    type Ok = usize;
+    type Ok = Count;
     type Error = EncodeError;
-    type SerializeSeq = Impossible<usize, EncodeError>;
-    type SerializeTuple = Impossible<usize, EncodeError>;
-    type SerializeTupleStruct = Impossible<usize, EncodeError>;
-    type SerializeTupleVariant = Impossible<usize, EncodeError>;
-    type SerializeMap = Impossible<usize, EncodeError>;
-    type SerializeStruct = Impossible<usize, EncodeError>;
-    type SerializeStructVariant = Impossible<usize, EncodeError>;
+    type SerializeSeq = Impossible<Count, EncodeError>;
+    type SerializeTuple = Impossible<Count, EncodeError>;
+    type SerializeTupleStruct = Impossible<Count, EncodeError>;
+    type SerializeTupleVariant = Impossible<Count, EncodeError>;
+    type SerializeMap = Impossible<Count, EncodeError>;
+    type SerializeStruct = Impossible<Count, EncodeError>;
+    type SerializeStructVariant = Impossible<Count, EncodeError>;
 
     #[inline]
     fn is_human_readable(&self) -> bool {
@@ -56,30 +61,30 @@ impl<'a> Serializer for StringSerializer<'a> {
     }
 
     #[inline]
-    fn serialize_bytes(self, data: &[u8]) -> Result<usize, EncodeError> {
+    fn serialize_bytes(self, data: &[u8]) -> Result<Count, EncodeError> {
         let kind = match self.stored {
             Some(Stored::Text) => StrKind::Text,
             Some(Stored::Octets) | None => StrKind::Octets,
-            Some(Stored::Packed) => {
+            Some(Stored::Packed | Stored::Elements { .. }) => {
                 self.out.extend_from_slice(data);
-                return Ok(1);
+                return Ok(Count::of(1));
             }
         };
         packed::put_str(self.out, StrRef::trusted(kind, data));
-        Ok(1)
+        Ok(Count::ONE)
     }
 
     #[inline]
-    fn serialize_str(self, text: &str) -> Result<usize, EncodeError> {
+    fn serialize_str(self, text: &str) -> Result<Count, EncodeError> {
         packed::put_text(self.out, text);
-        Ok(1)
+        Ok(Count::ONE)
     }
 
-    fn serialize_char(self, c: char) -> Result<usize, EncodeError> {
+    fn serialize_char(self, c: char) -> Result<Count, EncodeError> {
         self.serialize_str(c.encode_utf8(&mut [0; 4]))
     }
 
-    fn serialize_bool(self, value: bool) -> Result<usize, EncodeError> {
+    fn serialize_bool(self, value: bool) -> Result<Count, EncodeError> {
         self.number(u8::from(value).into())
     }
 
@@ -95,15 +100,15 @@ impl<'a> Serializer for StringSerializer<'a> {
         serialize_f64: f64;
     }
 
-    fn serialize_f32(self, value: f32) -> Result<usize, EncodeError> {
+    fn serialize_f32(self, value: f32) -> Result<Count, EncodeError> {
         self.number(f64::from(value).into())
     }
 
-    fn serialize_i128(self, value: i128) -> Result<usize, EncodeError> {
+    fn serialize_i128(self, value: i128) -> Result<Count, EncodeError> {
         self.serialize_str(&value.to_string())
     }
 
-    fn serialize_u128(self, value: u128) -> Result<usize, EncodeError> {
+    fn serialize_u128(self, value: u128) -> Result<Count, EncodeError> {
         self.serialize_str(&value.to_string())
     }
 
@@ -112,7 +117,7 @@ impl<'a> Serializer for StringSerializer<'a> {
         _name: &'static str,
         _index: u32,
         tag: &'static str,
-    ) -> Result<usize, EncodeError> {
+    ) -> Result<Count, EncodeError> {
         self.serialize_str(tag)
     }
 
@@ -120,7 +125,7 @@ impl<'a> Serializer for StringSerializer<'a> {
         self,
         name: &'static str,
         value: &T,
-    ) -> Result<usize, EncodeError>
+    ) -> Result<Count, EncodeError>
     where
         T: Serialize + ?Sized,
     {
@@ -132,36 +137,45 @@ impl<'a> Serializer for StringSerializer<'a> {
         value.serialize(StringSerializer { out: self.out, stored })
     }
 
-    fn serialize_some<T>(self, value: &T) -> Result<usize, EncodeError>
+    fn serialize_some<T>(self, value: &T) -> Result<Count, EncodeError>
     where
         T: Serialize + ?Sized,
     {
         value.serialize(self)
     }
 
-    fn serialize_none(self) -> Result<usize, EncodeError> {
+    fn serialize_none(self) -> Result<Count, EncodeError> {
         Err(EncodeError::Key("undef"))
     }
 
-    fn serialize_unit(self) -> Result<usize, EncodeError> {
+    fn serialize_unit(self) -> Result<Count, EncodeError> {
         self.serialize_none()
     }
 
-    fn serialize_unit_struct(self, _name: &'static str) -> Result<usize, EncodeError> {
+    fn serialize_unit_struct(self, _name: &'static str) -> Result<Count, EncodeError> {
         self.serialize_none()
     }
 
+    /// A list of `len` values in packed form; see [`serde_tokens::ELEMENTS`].
     fn serialize_newtype_variant<T>(
         self,
         _name: &'static str,
-        _index: u32,
-        _tag: &'static str,
-        _value: &T,
-    ) -> Result<usize, EncodeError>
+        len: u32,
+        tag: &'static str,
+        value: &T,
+    ) -> Result<Count, EncodeError>
     where
         T: Serialize + ?Sized,
     {
-        Err(EncodeError::Key("a variant with fields"))
+        let Some(Stored::Elements { as_array }) = self.stored else {
+            return Err(EncodeError::Key("a variant with fields"));
+        };
+        if as_array {
+            packed::put_array(self.out, len as usize);
+        }
+        value.serialize(self)?;
+        let len = if as_array { 1 } else { len as usize };
+        Ok(if tag == serde_tokens::PLAIN { Count::plain(len) } else { Count::of(len) })
     }
 
     fn serialize_seq(self, _len: Option<usize>) -> Result<Self::SerializeSeq, EncodeError> {

@@ -1,14 +1,15 @@
 //! How Perl's own types pass through serde, here and in other formats.
 
-use super::packed::{self, Elements, Item, Reader, Token};
-use super::serde_tokens::{INTEGER, OCTETS, PACKED, Raw, Received, STR, TEXT, VALUE};
+use super::packed::{Elements, Reader};
+use super::serde_tokens::{
+    ELEMENTS, INTEGER, OCTETS, PACKED, PLAIN, Raw, Received, STR, TEXT, VALUE, is_ours,
+};
 use super::string::{Str, StrKind, StrRef};
 use super::{Hash, Integer, Number, Packed, Value};
 use serde::de::{
     Deserialize, Deserializer, EnumAccess, Error as _, MapAccess, SeqAccess, Unexpected, Visitor,
 };
-use serde::ser::{Error as _, Serialize, SerializeMap, SerializeSeq, Serializer};
-use std::cell::RefCell;
+use serde::ser::{Error as _, Serialize, SerializeSeq, Serializer};
 use std::fmt;
 
 impl Serialize for StrRef<'_> {
@@ -174,7 +175,10 @@ impl Serialize for Value {
             Value::Str(string) => string.serialize(serializer),
             Value::Array(items) => items.serialize(serializer),
             Value::Hash(hash) => hash.serialize(serializer),
-            Value::Tagged(_) => serializer.serialize_newtype_struct(PACKED, &TaggedValue(self)),
+            Value::Tagged(_) => {
+                let readable = serializer.is_human_readable();
+                serializer.serialize_newtype_struct(PACKED, &TaggedValue { whole: self, readable })
+            }
         }
     }
 }
@@ -186,28 +190,18 @@ impl Serialize for Hash {
 }
 
 /// A value with its tag, as [`Tagged`](super::Tagged) has it, except that exact numbers keep their digits.
-struct TaggedValue<'a>(&'a Value);
+struct TaggedValue<'a> {
+    whole: &'a Value,
+    /// Whether the format is human-readable outside of the newtype.
+    readable: bool,
+}
 
 impl Serialize for TaggedValue<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let TaggedValue(whole) = self;
-        if !serializer.is_human_readable() {
-            return serializer.serialize_bytes(&whole.to_packed().map_err(S::Error::custom)?);
+        if is_ours(self.readable, &serializer) {
+            return serializer.serialize_bytes(&self.whole.to_packed().map_err(S::Error::custom)?);
         }
-        whole.without_tags().serialize(serializer)
-    }
-}
-
-/// One value in packed form that has tags.
-struct PackedValue<'a>(&'a [u8]);
-
-impl Serialize for PackedValue<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        if !serializer.is_human_readable() {
-            return serializer.serialize_bytes(self.0);
-        }
-        let value = Value::from_packed(&mut Reader::new(self.0)).map_err(S::Error::custom)?;
-        value.serialize(serializer)
+        self.whole.without_tags().serialize(serializer)
     }
 }
 
@@ -316,60 +310,45 @@ impl<'de> Deserialize<'de> for Value {
     }
 }
 
-/// The next value of a reader, handed to a serializer as it stands.
-struct Next<'a, 'de>(&'a RefCell<Reader<'de>>);
-
-impl Serialize for Next<'_, '_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        // The borrow ends with the line: below, `Next` is used again.
-        let before = self.0.borrow().clone();
-        let item = self.0.borrow_mut().item().map_err(S::Error::custom)?;
-        let token = match item {
-            Item::Token(Token::Undef) if before.rest().first() == Some(&packed::UNDEFINED) => None,
-            Item::Token(token) => Some(token),
-            Item::Tag(_) => None,
-        };
-        let Some(token) = token else {
-            let mut reader = before;
-            let octets = reader.skip().map_err(S::Error::custom)?;
-            *self.0.borrow_mut() = reader;
-            return serializer.serialize_newtype_struct(PACKED, &PackedValue(octets));
-        };
-        match token {
-            Token::Undef => serializer.serialize_none(),
-            Token::Bool(b) => serializer.serialize_bool(b),
-            Token::UInt(n) => serializer.serialize_u64(n),
-            Token::NInt(n) => serializer.serialize_i64(n),
-            Token::Float(x) => serializer.serialize_f64(x),
-            Token::Str(string) => string.serialize(serializer),
-            Token::Exact(number) => serializer.collect_str(&number),
-            Token::Array(len) => {
-                let mut items = serializer.serialize_seq(Some(len))?;
-                for _ in 0..len {
-                    items.serialize_element(self)?;
-                }
-                items.end()
-            }
-            Token::Hash(len) => {
-                let mut pairs = serializer.serialize_map(Some(len))?;
-                for _ in 0..len {
-                    pairs.serialize_entry(self, self)?;
-                }
-                pairs.end()
-            }
-        }
-    }
-}
-
 /// The list of the elements, so that a message can be sent on as it came.
 impl Serialize for Elements<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let reader = RefCell::new(self.reader());
-        let mut items = serializer.serialize_seq(Some(self.len()))?;
-        for _ in 0..self.len() {
-            items.serialize_element(&Next(&reader))?;
+        let readable = serializer.is_human_readable();
+        serializer.serialize_newtype_struct(ELEMENTS, &List { elements: *self, readable })
+    }
+}
+
+/// What stands in the newtype: the octets for our own serializer, the values for others.
+struct List<'a> {
+    elements: Elements<'a>,
+    /// Whether the format is human-readable outside of the newtype.
+    readable: bool,
+}
+
+impl Serialize for List<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let len = self.elements.len();
+        if is_ours(self.readable, &serializer) {
+            let name = if self.elements.count().is_plain() { PLAIN } else { ELEMENTS };
+            let len = u32::try_from(len).unwrap_or(u32::MAX);
+            let octets = Octets(self.elements.octets());
+            return serializer.serialize_newtype_variant(ELEMENTS, len, name, &octets);
+        }
+        let mut reader = self.elements.reader();
+        let mut items = serializer.serialize_seq(Some(len))?;
+        for _ in 0..len {
+            let value = Value::from_packed(&mut reader).map_err(S::Error::custom)?;
+            items.serialize_element(&value)?;
         }
         items.end()
+    }
+}
+
+struct Octets<'a>(&'a [u8]);
+
+impl Serialize for Octets<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(self.0)
     }
 }
 

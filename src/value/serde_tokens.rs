@@ -21,6 +21,11 @@ pub(super) const INTEGER: &str = "$aemp::Integer";
 pub(super) const VALUE: &str = "$aemp::Value";
 /// One value in packed form, given to a serializer.
 pub(super) const PACKED: &str = "$aemp::Packed";
+/// A list of values in packed form, given to a serializer: a variant whose number is that of the
+/// values, with their octets in it. Its name is [`PLAIN`] if none has a tag of our own.
+pub(super) const ELEMENTS: &str = "$aemp::Elements";
+/// See [`ELEMENTS`].
+pub(super) const PLAIN: &str = "$aemp::Plain";
 /// A tag and the value that it belongs to, asked of a deserializer.
 pub(super) const TAGGED: &str = "$aemp::Tagged";
 
@@ -36,6 +41,12 @@ impl Serialize for Raw<'_> {
             serializer.serialize_bytes(self.0.data())
         }
     }
+}
+
+/// Whether a newtype is being written by our own serializer: only that is human-readable outside of
+/// the newtype, and not inside of it.
+pub(super) fn is_ours<S: Serializer>(readable_outside: bool, inside: &S) -> bool {
+    readable_outside && !inside.is_human_readable()
 }
 
 /// What our deserializer gives to a visitor that asked for [`STR`] or [`VALUE`]: a variant with a

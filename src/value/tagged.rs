@@ -1,7 +1,7 @@
 //! A value together with its tag, for those who want to see or send tags.
 
 use super::packed;
-use super::serde_tokens::{PACKED, TAGGED};
+use super::serde_tokens::{PACKED, TAGGED, is_ours};
 use serde::de::{Deserialize, Deserializer, SeqAccess, Visitor};
 use serde::ser::{Error as _, Serialize, Serializer};
 use std::fmt;
@@ -34,22 +34,27 @@ pub struct Tagged<T> {
 
 impl<T: Serialize> Serialize for Tagged<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_newtype_struct(PACKED, &Inside(self))
+        let readable = serializer.is_human_readable();
+        serializer.serialize_newtype_struct(PACKED, &Inside { whole: self, readable })
     }
 }
 
-/// What stands in the newtype: the packed form for our own serializer, which says that it is not
-/// human-readable, and the value without its tag for others that are.
-struct Inside<'a, T>(&'a Tagged<T>);
+/// What stands in the newtype: the packed form for our own serializer, and the value without its tag
+/// for others.
+struct Inside<'a, T> {
+    whole: &'a Tagged<T>,
+    /// Whether the format is human-readable outside of the newtype.
+    readable: bool,
+}
 
 impl<T: Serialize> Serialize for Inside<'_, T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        if serializer.is_human_readable() {
-            return self.0.value.serialize(serializer);
+        if !is_ours(self.readable, &serializer) {
+            return self.whole.value.serialize(serializer);
         }
         let mut octets = Vec::new();
-        packed::put_tag(&mut octets, self.0.tag);
-        super::put_value(&mut octets, &self.0.value).map_err(S::Error::custom)?;
+        packed::put_tag(&mut octets, self.whole.tag);
+        super::put_value(&mut octets, &self.whole.value).map_err(S::Error::custom)?;
         serializer.serialize_bytes(&octets)
     }
 }

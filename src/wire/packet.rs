@@ -26,7 +26,7 @@ impl<'a> Packet<'a> {
     pub(crate) fn read_usual(array: Elements<'a>) -> Option<(StrRef<'a>, Elements<'a>)> {
         let mut reader = array.reader();
         let port = reader.take_str().filter(|_| array.len() > 1)?;
-        Some((port, Elements::new(array.len() - 1, reader.rest())))
+        Some((port, array.rest(1, reader.rest())))
     }
 
     /// Takes a received array apart.
@@ -60,7 +60,7 @@ impl<'a> Packet<'a> {
         if array.len() == 1 && port.is_node_port() {
             return Ok(Packet::Keepalive);
         }
-        Ok(Packet::Message { port, elements: Elements::new(array.len() - 1, reader.rest()) })
+        Ok(Packet::Message { port, elements: array.rest(1, reader.rest()) })
     }
 }
 

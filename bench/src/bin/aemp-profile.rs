@@ -5,7 +5,7 @@
 
 use aemp::kernel::{Authenticated, Kernel, KernelConfig, Now, PeerGreeting};
 use aemp::value::packed::{self, Elements};
-use aemp::value::{NodeId, Packed, to_elements};
+use aemp::value::{NodeId, Packed, put_elements};
 use aemp::wire::framing::{Decoder, Framing, FramingLimits, Step, encode};
 use aemp::wire::packet::Packet;
 use aemp::{Context, Node};
@@ -119,9 +119,9 @@ fn encode_messages(framing: Framing, count: usize) -> Result<()> {
         elements.clear();
         wire.clear();
         packed::put_octets(&mut elements, PORT.as_bytes());
-        let len =
-            to_elements(&mut elements, &("msg", black_box(1000 + number % 1000), "hello world"))?;
-        encode(framing, Elements::new(len + 1, &elements), &mut wire)?;
+        let message = ("msg", black_box(1000 + number % 1000), "hello world");
+        let packet = put_elements(&mut elements, &message)?.elements(1, &elements);
+        encode(framing, packet, &mut wire)?;
         black_box(&wire);
     }
     Ok(())

@@ -212,7 +212,7 @@ impl Database {
         let mut reader = request.reader();
         match reader.take_str().and_then(Name::known) {
             Some(name @ (Name::Update | Name::Changed)) => {
-                let arguments = Elements::new(request.len() - 1, reader.rest());
+                let arguments = request.rest(1, reader.rest());
                 SetOne::read(arguments).is_some_and(|one| self.set_one(from, name, one, now))
             }
             _ => false,

@@ -192,7 +192,7 @@ fn split_short_tag(whole: Elements<'_>) -> Option<(&[u8], Elements<'_>)> {
         _ => return None,
     };
     let canonical = head >= 0x60 || tag.is_ascii();
-    (canonical && !whole.is_empty()).then(|| (tag, Elements::new(whole.len() - 1, rest)))
+    (canonical && !whole.is_empty()).then(|| (tag, whole.rest(1, rest)))
 }
 
 /// The first element as the string that Perl makes of it, in canonical octets, and the others.
@@ -200,9 +200,7 @@ fn split_short_tag(whole: Elements<'_>) -> Option<(&[u8], Elements<'_>)> {
 fn split_tag(whole: Elements<'_>) -> (Cow<'_, [u8]>, Elements<'_>) {
     let mut reader = whole.reader();
     match reader.token() {
-        Ok(Token::Str(tag)) if !whole.is_empty() => {
-            (tag.canonical(), Elements::new(whole.len() - 1, reader.rest()))
-        }
+        Ok(Token::Str(tag)) if !whole.is_empty() => (tag.canonical(), whole.rest(1, reader.rest())),
         _ => (Cow::Owned(string_of_first(whole).into_bytes()), whole.after(1)),
     }
 }

@@ -229,7 +229,7 @@ impl Cbor {
         if let Some(limit) = self.limit_of_simple_packets()
             && let Some((used, len)) = simple_packet(input, limit)
         {
-            let elements = Elements::new(len, input.get(1..used).unwrap_or_default());
+            let elements = Elements::plain(len, input.get(1..used).unwrap_or_default());
             return Ok(Step::Packet { used, elements });
         }
         self.next_of_any_kind(input)
@@ -261,7 +261,8 @@ impl Cbor {
         }
         let used = std::mem::take(&mut self.at);
         if self.plain {
-            let elements = Elements::new(self.len, input.get(self.body..used).unwrap_or_default());
+            let elements =
+                Elements::plain(self.len, input.get(self.body..used).unwrap_or_default());
             if !begins_with_a_name(elements) {
                 return Err(FramingError::NotAPacket);
             }
@@ -269,7 +270,7 @@ impl Cbor {
         }
         let packet = input.get(..used).unwrap_or_default();
         let len = cbor_unusual::rewrite(packet, self.limits, &mut self.rewritten)?;
-        let elements = Elements::new(len, &self.rewritten);
+        let elements = Elements::plain(len, &self.rewritten);
         if !begins_with_a_name(elements) {
             return Err(FramingError::NotAPacket);
         }
@@ -500,27 +501,27 @@ fn is_break(head: Head) -> bool {
 }
 
 /// Appends a packet: packed form is CBOR, except for tags of our own.
+#[inline]
 pub(super) fn encode(elements: Elements<'_>, out: &mut Vec<u8>) -> Result<(), EncodeError> {
-    encode_packed(elements, out, tag::without_internal(elements.octets())?.as_deref())
+    if elements.count().is_plain() { keep(elements, out) } else { search(elements, out) }
+}
+
+/// As [`encode`], where tags of our own have to be searched for.
+#[inline(never)]
+fn search(elements: Elements<'_>, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+    match tag::without_internal(elements.octets())? {
+        None => keep(elements, out),
+        Some(octets) => keep(Elements::plain(elements.len(), &octets), out),
+    }
 }
 
 /// Appends a packet as it is, tags of our own included, to be translated later.
-pub(super) fn keep(elements: Elements<'_>, out: &mut Vec<u8>) -> Result<(), EncodeError> {
-    encode_packed(elements, out, None)
-}
-
 #[inline]
-fn encode_packed(
-    elements: Elements<'_>,
-    out: &mut Vec<u8>,
-    instead: Option<&[u8]>,
-) -> Result<(), EncodeError> {
-    let octets = instead.unwrap_or(elements.octets());
+pub(super) fn keep(elements: Elements<'_>, out: &mut Vec<u8>) -> Result<(), EncodeError> {
     // The packet's own array is a level too.
-    if packed::is_deeper_than(octets, MAX_NESTING - 1)? {
+    if packed::is_deeper_than(elements.octets(), MAX_NESTING - 1)? {
         return Err(EncodeError::TooDeep);
     }
-    packed::put_array(out, elements.len());
-    out.extend_from_slice(octets);
+    packed::put_list(out, elements);
     Ok(())
 }

@@ -124,7 +124,7 @@ impl Json {
         }
         if complete {
             self.expect = Expect::Packet;
-            let elements = Elements::new(self.len, &self.packed);
+            let elements = Elements::plain(self.len, &self.packed);
             return Ok(Step::Packet { used: at, elements });
         }
         self.taken += at - start;
@@ -381,19 +381,22 @@ fn without_cut_character(text: &[u8]) -> &[u8] {
 pub(super) fn plain_len<const ASCII: bool>(octets: &[u8]) -> usize {
     const ONES: u64 = u64::from_ne_bytes([1; 8]);
     const HIGH: u64 = u64::from_ne_bytes([0x80; 8]);
-    // Octets before the last chunk are looked at twice, and no octet on its own.
-    let last = octets.len().wrapping_sub(8);
-    let mut at = 0;
-    while let Some(chunk) = octets.get(at..).and_then(<[u8]>::first_chunk::<8>) {
-        let chunk = u64::from_le_bytes(*chunk);
-        // The high bit of each octet: is it a quote, a backslash, below 0x20?
-        // Borrows make false hits only above a true one.
+    // The high bit of each octet: is it a quote, a backslash, below 0x20?
+    // Borrows make false hits only above a true one.
+    let hits = |chunk: u64| {
         let quote = chunk ^ (ONES * u64::from(b'"'));
         let backslash = chunk ^ (ONES * u64::from(b'\\'));
         let special = (quote.wrapping_sub(ONES) & !quote)
             | (backslash.wrapping_sub(ONES) & !backslash)
-            | (chunk.wrapping_sub(ONES * 0x20) & !chunk);
-        let hits = if ASCII { special | chunk } else { special } & HIGH;
+            | (chunk.wrapping_sub(ONES * 0x20) & !chunk)
+            | if ASCII { chunk } else { 0 };
+        special & HIGH
+    };
+    // Octets before the last chunk are looked at twice, and no octet on its own.
+    let last = octets.len().wrapping_sub(8);
+    let mut at = 0;
+    while let Some(chunk) = octets.get(at..).and_then(<[u8]>::first_chunk::<8>) {
+        let hits = hits(u64::from_le_bytes(*chunk));
         if hits != 0 {
             return at + (hits.trailing_zeros() / 8) as usize;
         }
@@ -401,6 +404,12 @@ pub(super) fn plain_len<const ASCII: bool>(octets: &[u8]) -> usize {
             return octets.len();
         }
         at = (at + 8).min(last);
+    }
+    if let (Some(first), Some(last)) = (octets.first_chunk(), octets.last_chunk()) {
+        let half = |octets: &[u8; 4]| u64::from(u32::from_le_bytes(*octets));
+        if hits(half(first) | half(last) << 32) == 0 {
+            return octets.len();
+        }
     }
     let is_plain =
         |octet: u8| octet >= 0x20 && octet != b'"' && octet != b'\\' && !(ASCII && octet >= 0x80);

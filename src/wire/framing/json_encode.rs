@@ -55,54 +55,25 @@ fn hash(
 /// Appends the next value, which stands in `depth` arrays and hashes.
 ///
 /// Recursion is bounded by [`MAX_NESTING`].
+#[inline]
 fn value(reader: &mut Reader<'_>, depth: usize, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+    // Most values are short strings.
+    if let Some(text) = reader.take_str() {
+        string(text, out);
+        return Ok(());
+    }
     let token = match reader.item()? {
         Item::Token(token) => token,
-        Item::Tag(INDIRECTION) => return indirection(reader, depth, out),
+        Item::Tag(INDIRECTION) => referent(reader)?,
         Item::Tag(tag) => reader.token_of(tag)?,
     };
-    put_token(reader, token, depth, out)
-}
-
-/// `\1` and `\0` are `true` and `false`, as Perl writes them; what else is referred to stands for
-/// itself.
-#[cold]
-fn indirection(
-    reader: &mut Reader<'_>,
-    depth: usize,
-    out: &mut Vec<u8>,
-) -> Result<(), EncodeError> {
-    let token = match reader.token()? {
-        Token::UInt(number @ 0..=1) => Token::Bool(number == 1),
-        Token::Str(text) if text.data() == b"1" => Token::Bool(true),
-        Token::Str(text) if text.data() == b"0" => Token::Bool(false),
-        token => token,
-    };
-    put_token(reader, token, depth, out)
-}
-
-#[inline]
-fn put_token(
-    reader: &mut Reader<'_>,
-    token: Token<'_>,
-    depth: usize,
-    out: &mut Vec<u8>,
-) -> Result<(), EncodeError> {
     match token {
         Token::Undef => out.extend_from_slice(b"null"),
         Token::Bool(true) => out.extend_from_slice(b"true"),
         Token::Bool(false) => out.extend_from_slice(b"false"),
         Token::UInt(number) => out.extend_from_slice(uint_text(number).as_bytes()),
         Token::NInt(number) => out.extend_from_slice(int_text(number).as_bytes()),
-        Token::Float(number) if number.is_finite() => {
-            // Rust's shortest digits are JSON, and keep the point of a whole number.
-            let _ = write!(out, "{number:?}");
-        }
-        Token::Float(number) => {
-            out.push(b'"');
-            out.extend_from_slice(float_text(number).as_bytes());
-            out.push(b'"');
-        }
+        Token::Float(number) => float(number, out),
         Token::Str(text) => string(text, out),
         Token::Exact(number) => {
             // All its digits, which Perl's big numbers read from a string.
@@ -115,6 +86,30 @@ fn put_token(
         Token::Hash(len) => hash(reader, len, depth + 1, out)?,
     }
     Ok(())
+}
+
+/// What a reference refers to: `\1` and `\0` are `true` and `false`, as Perl writes them; anything
+/// else stands for itself.
+#[cold]
+fn referent<'a>(reader: &mut Reader<'a>) -> Result<Token<'a>, Malformed> {
+    Ok(match reader.token()? {
+        Token::UInt(number @ 0..=1) => Token::Bool(number == 1),
+        Token::Str(text) if text.data() == b"1" => Token::Bool(true),
+        Token::Str(text) if text.data() == b"0" => Token::Bool(false),
+        token => token,
+    })
+}
+
+#[inline(never)]
+fn float(number: f64, out: &mut Vec<u8>) {
+    if number.is_finite() {
+        // Rust's shortest digits are JSON, and keep the point of a whole number.
+        let _ = write!(out, "{number:?}");
+    } else {
+        out.push(b'"');
+        out.extend_from_slice(float_text(number).as_bytes());
+        out.push(b'"');
+    }
 }
 
 fn string(string: StrRef<'_>, out: &mut Vec<u8>) {

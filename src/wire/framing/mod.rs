@@ -264,6 +264,7 @@ impl Decoder {
 /// # Errors
 /// Fails if the packet nests too deeply or has something too long for the framing; `out` is then
 /// as it was before.
+#[inline]
 pub fn encode(
     framing: Framing,
     elements: Elements<'_>,
@@ -274,24 +275,29 @@ pub fn encode(
 
 /// As [`encode`], or with no framing known yet: the packet is kept in packed form, as one array, to
 /// be translated later.
+#[inline]
 pub(crate) fn encode_as(
     framing: Option<Framing>,
     elements: Elements<'_>,
     out: &mut Vec<u8>,
 ) -> Result<(), EncodeError> {
-    let before = out.len();
-    let Some(framing) = framing else {
-        return cbor::keep(elements, out);
-    };
-    let result = match framing {
-        Framing::Cbor => cbor::encode(elements, out),
-        Framing::Json => json_encode::encode(elements, out),
-        Framing::Storable => storable_encode::encode(elements, out),
-    };
-    if result.is_err() {
-        out.truncate(before);
+    match framing {
+        None => cbor::keep(elements, out),
+        Some(Framing::Cbor) => cbor::encode(elements, out),
+        Some(Framing::Json) => whole(json_encode::encode, elements, out),
+        Some(Framing::Storable) => whole(storable_encode::encode, elements, out),
     }
-    result
+}
+
+/// Leaves nothing of a packet that cannot be sent.
+#[inline(never)]
+fn whole(
+    encode: fn(Elements<'_>, &mut Vec<u8>) -> Result<(), EncodeError>,
+    elements: Elements<'_>,
+    out: &mut Vec<u8>,
+) -> Result<(), EncodeError> {
+    let before = out.len();
+    encode(elements, out).inspect_err(|_| out.truncate(before))
 }
 
 /// Scratch space that is kept between packets; more than this is given back.

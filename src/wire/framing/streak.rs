@@ -34,7 +34,7 @@ impl<'a> Streak<'a> {
         let port = reader.take_str()?;
         let rest = reader.rest();
         let name = elements.get(..elements.len() - rest.len())?;
-        let first = Some((end, Elements::new(len - 1, rest)));
+        let first = Some((end, Elements::plain(len - 1, rest)));
         Some(Streak { input, limit, port, name, first, used: 0, packets: 0 })
     }
 
@@ -72,7 +72,7 @@ impl<'a> Iterator for Streak<'a> {
                 if !same(name, self.name) {
                     return None;
                 }
-                (used, Elements::new(len - 1, message))
+                (used, Elements::plain(len - 1, message))
             }
         };
         self.used += used;

@@ -1,7 +1,7 @@
 //! A message's elements in packed form, owned.
 
 use super::error::{DecodeError, EncodeError};
-use super::packed::Elements;
+use super::packed::{Count, Elements};
 use super::{Value, show};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -10,14 +10,14 @@ use std::fmt;
 /// The elements of a message in packed form; cloning shares the octets.
 #[derive(Clone, Default)]
 pub struct Packed {
-    len: usize,
+    count: Count,
     octets: Bytes,
 }
 
 impl Packed {
     /// `octets` hold exactly `len` values in packed form.
     pub const fn new(len: usize, octets: Bytes) -> Self {
-        Packed { len, octets }
+        Packed { count: Count::of(len), octets }
     }
 
     /// The elements that `value` is as a message; see [`to_elements`](super::to_elements).
@@ -26,19 +26,18 @@ impl Packed {
     /// As [`to_elements`](super::to_elements).
     pub fn of<T: Serialize + ?Sized>(value: &T) -> Result<Self, EncodeError> {
         let mut octets = Vec::new();
-        let len = super::to_elements(&mut octets, value)?;
-        let octets = octets.into();
-        Ok(Packed { len, octets })
+        let count = super::put_elements(&mut octets, value)?;
+        Ok(Packed { count, octets: octets.into() })
     }
 
     /// How many elements there are.
     pub const fn len(&self) -> usize {
-        self.len
+        self.count.get()
     }
 
     /// Whether there are none.
     pub const fn is_empty(&self) -> bool {
-        self.len == 0
+        self.count.get() == 0
     }
 
     /// How many octets the elements have.
@@ -48,7 +47,7 @@ impl Packed {
 
     /// The same elements, borrowed.
     pub fn as_elements(&self) -> Elements<'_> {
-        Elements::new(self.len, &self.octets)
+        self.count.elements(0, &self.octets)
     }
 
     /// A part of these elements, owned: it shares the octets, if it lies in these.
@@ -83,7 +82,8 @@ impl Elements<'_> {
 
     /// An owned copy.
     pub fn to_packed(self) -> Packed {
-        Packed::new(self.len(), Bytes::copy_from_slice(self.octets()))
+        let octets = Bytes::copy_from_slice(self.octets());
+        Packed { count: self.count(), octets }
     }
 }
 

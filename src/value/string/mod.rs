@@ -1,10 +1,17 @@
 //! Perl's one string type: a sequence of code points, whether it arrived as octets or as text.
 
+mod code_points;
+mod octets;
+
 use std::borrow::Cow;
 use std::fmt::{self, Write as _};
 use std::hash::{Hash, Hasher};
 use std::str::Utf8Error;
 use std::sync::Arc;
+
+pub use self::code_points::CodePoints;
+pub(crate) use self::code_points::{push_code_point, valid_generalized};
+pub(crate) use self::octets::{is_ascii, same};
 
 /// How a string is stored and how it will be sent again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -157,47 +164,6 @@ impl<'a> StrRef<'a> {
     /// An owned copy.
     pub fn to_owned(self) -> Str {
         Str { kind: self.kind, data: Arc::from(self.data) }
-    }
-}
-
-/// Whether all octets are ASCII; for short strings, which most are, faster than the one in `core`.
-#[inline]
-pub(crate) fn is_ascii(data: &[u8]) -> bool {
-    const HIGH: u64 = 0x8080_8080_8080_8080;
-    let word = |octets: &[u8; 8]| u64::from_ne_bytes(*octets);
-    match (data.first_chunk::<8>(), data.last_chunk::<8>()) {
-        // The two overlap where there are less than 16.
-        (Some(first), Some(last)) if data.len() <= 16 => (word(first) | word(last)) & HIGH == 0,
-        (Some(_), _) => data.is_ascii(),
-        _ => match (data.first_chunk::<4>(), data.last_chunk::<4>()) {
-            (Some(first), Some(last)) => {
-                (u32::from_ne_bytes(*first) | u32::from_ne_bytes(*last)) & HIGH as u32 == 0
-            }
-            _ => data.iter().fold(0, |all, octet| all | octet) < 0x80,
-        },
-    }
-}
-
-/// Whether the octets are the same; for short strings, which most are, without a call.
-#[inline]
-pub(crate) fn same(a: &[u8], b: &[u8]) -> bool {
-    if a.len() != b.len() {
-        return false;
-    }
-    let word = |octets: &[u8; 8]| u64::from_ne_bytes(*octets);
-    let half = |octets: &[u8; 4]| u32::from_ne_bytes(*octets);
-    match (a.first_chunk(), b.first_chunk(), a.last_chunk(), b.last_chunk()) {
-        // The two overlap where there are less than 16.
-        (Some(a_first), Some(b_first), Some(a_last), Some(b_last)) if a.len() <= 16 => {
-            (word(a_first) ^ word(b_first)) | (word(a_last) ^ word(b_last)) == 0
-        }
-        (Some(_), ..) => a == b,
-        _ => match (a.first_chunk(), b.first_chunk(), a.last_chunk(), b.last_chunk()) {
-            (Some(a_first), Some(b_first), Some(a_last), Some(b_last)) => {
-                (half(a_first) ^ half(b_first)) | (half(a_last) ^ half(b_last)) == 0
-            }
-            _ => a.iter().zip(b).all(|(a, b)| a == b),
-        },
     }
 }
 
@@ -450,109 +416,6 @@ impl fmt::Display for Str {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(&self.as_ref(), f)
     }
-}
-
-/// The code points of a [`StrRef`].
-#[derive(Debug, Clone)]
-pub struct CodePoints<'a> {
-    kind: StrKind,
-    rest: &'a [u8],
-}
-
-impl Iterator for CodePoints<'_> {
-    type Item = u64;
-
-    fn next(&mut self) -> Option<u64> {
-        let (&first, after) = self.rest.split_first()?;
-        if self.kind == StrKind::Octets || first < 0x80 {
-            self.rest = after;
-            return Some(u64::from(first));
-        }
-        match decode_one(self.rest) {
-            Some((point, len)) => {
-                self.rest = self.rest.get(len..).unwrap_or_default();
-                Some(point)
-            }
-            None => {
-                self.rest = after;
-                Some(u64::from(char::REPLACEMENT_CHARACTER))
-            }
-        }
-    }
-}
-
-/// Appends `point` in generalized UTF-8 (up to 36 bits in 7 octets, as Perl extends it).
-pub(crate) fn push_code_point(out: &mut Vec<u8>, point: u64) {
-    let tail = |shift: u32| 0x80 | ((point >> shift) & 0x3f) as u8;
-    match point {
-        0..=0x7f => out.push(point as u8),
-        0x80..=0x7ff => out.extend([0xc0 | (point >> 6) as u8, tail(0)]),
-        0x800..=0xffff => out.extend([0xe0 | (point >> 12) as u8, tail(6), tail(0)]),
-        0x1_0000..=0x1f_ffff => {
-            out.extend([0xf0 | (point >> 18) as u8, tail(12), tail(6), tail(0)]);
-        }
-        0x20_0000..=0x3ff_ffff => {
-            out.extend([0xf8 | (point >> 24) as u8, tail(18), tail(12), tail(6), tail(0)]);
-        }
-        0x400_0000..=0x7fff_ffff => {
-            out.extend([0xfc | (point >> 30) as u8]);
-            out.extend([tail(24), tail(18), tail(12), tail(6), tail(0)]);
-        }
-        _ => {
-            out.extend([0xfe, tail(30)]);
-            out.extend([tail(24), tail(18), tail(12), tail(6), tail(0)]);
-        }
-    }
-}
-
-/// Whether `data` is generalized UTF-8 in shortest form.
-pub(crate) fn valid_generalized(data: &[u8]) -> bool {
-    if std::str::from_utf8(data).is_ok() {
-        return true;
-    }
-    let mut rest = data;
-    while let Some(&first) = rest.first() {
-        let len = if first < 0x80 {
-            1
-        } else {
-            match decode_one(rest) {
-                Some((_, len)) => len,
-                None => return false,
-            }
-        };
-        rest = rest.get(len..).unwrap_or_default();
-    }
-    true
-}
-
-/// The first code point of `data` (which begins with an octet >= 0x80) and its length in octets.
-fn decode_one(data: &[u8]) -> Option<(u64, usize)> {
-    let first = *data.first()?;
-    let (len, bits) = match first {
-        0xc0..=0xdf => (2, u64::from(first & 0x1f)),
-        0xe0..=0xef => (3, u64::from(first & 0x0f)),
-        0xf0..=0xf7 => (4, u64::from(first & 0x07)),
-        0xf8..=0xfb => (5, u64::from(first & 0x03)),
-        0xfc..=0xfd => (6, u64::from(first & 0x01)),
-        0xfe => (7, 0),
-        _ => return None,
-    };
-    let mut point = bits;
-    for &octet in data.get(1..len)? {
-        if octet & 0xc0 != 0x80 {
-            return None;
-        }
-        point = (point << 6) | u64::from(octet & 0x3f);
-    }
-    let shortest = match len {
-        2 => 0x80,
-        3 => 0x800,
-        4 => 0x1_0000,
-        5 => 0x20_0000,
-        6 => 0x400_0000,
-        _ => 0x8000_0000,
-    };
-    (point >= shortest).then_some((point, len))
 }
 
 #[cfg(test)]

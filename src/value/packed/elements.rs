@@ -1,0 +1,142 @@
+//! The elements of a message in packed form, borrowed.
+
+use super::{Reader, Token};
+use crate::value::string::StrRef;
+
+/// How many values there are, and whether it is known that none of them has a tag of our own (see
+/// [`crate::value::tag`]), so that their octets can go out as CBOR without being searched for one.
+#[doc(hidden)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Count {
+    /// The number, and [`PLAIN`].
+    marked: usize,
+}
+
+/// The bit that says that no value has a tag of our own. No message has so many elements.
+const PLAIN: usize = 1 << (usize::BITS - 1);
+
+impl Count {
+    /// One value without tags of our own.
+    pub(crate) const ONE: Count = Count::plain(1);
+
+    /// So many values, of which nothing is known.
+    pub(crate) const fn of(len: usize) -> Self {
+        Count { marked: len & !PLAIN }
+    }
+
+    /// So many values without tags of our own, as whoever made them knows.
+    pub(crate) const fn plain(len: usize) -> Self {
+        Count { marked: len | PLAIN }
+    }
+
+    /// How many.
+    #[inline]
+    pub const fn get(self) -> usize {
+        self.marked & !PLAIN
+    }
+
+    /// Whether it is known that no value has a tag of our own.
+    #[inline]
+    pub(crate) const fn is_plain(self) -> bool {
+        self.marked & PLAIN != 0
+    }
+
+    /// One value that holds these and `other`.
+    #[inline]
+    #[must_use]
+    pub(crate) const fn joined(self, other: Count) -> Self {
+        Count { marked: self.marked & other.marked & PLAIN | 1 }
+    }
+
+    /// So many values instead.
+    #[inline]
+    #[must_use]
+    pub(crate) const fn with(self, len: usize) -> Self {
+        Count { marked: self.marked & PLAIN | len & !PLAIN }
+    }
+
+    /// `octets` as elements: these values, and `more` without tags before or behind them.
+    #[inline]
+    pub const fn elements(self, more: usize, octets: &[u8]) -> Elements<'_> {
+        Elements { count: self.with(self.get() + more), octets }
+    }
+}
+
+/// A borrowed list of values in packed form: the elements of a message.
+#[derive(Debug, Clone, Copy)]
+pub struct Elements<'a> {
+    count: Count,
+    octets: &'a [u8],
+}
+
+impl<'a> Elements<'a> {
+    /// `octets` hold exactly `len` values in packed form.
+    #[inline]
+    pub const fn new(len: usize, octets: &'a [u8]) -> Self {
+        Elements { count: Count::of(len), octets }
+    }
+
+    /// As [`Elements::new`], of values without tags of our own.
+    #[inline]
+    pub(crate) const fn plain(len: usize, octets: &'a [u8]) -> Self {
+        Elements { count: Count::plain(len), octets }
+    }
+
+    /// How many values there are, and what is known of them.
+    #[inline]
+    pub(crate) const fn count(self) -> Count {
+        self.count
+    }
+
+    /// No elements.
+    pub const EMPTY: Elements<'static> = Elements::plain(0, &[]);
+
+    /// How many values there are.
+    #[inline]
+    pub const fn len(self) -> usize {
+        self.count.get()
+    }
+
+    /// Whether there are none.
+    #[inline]
+    pub const fn is_empty(self) -> bool {
+        self.count.get() == 0
+    }
+
+    /// The values, one after another, in packed form.
+    #[inline]
+    pub const fn octets(self) -> &'a [u8] {
+        self.octets
+    }
+
+    /// A reader at the first value.
+    #[inline]
+    pub const fn reader(self) -> Reader<'a> {
+        Reader::new(self.octets)
+    }
+
+    /// The first value as a string, if it is one.
+    pub fn first_str(self) -> Option<StrRef<'a>> {
+        match self.reader().token() {
+            Ok(Token::Str(string)) if !self.is_empty() => Some(string),
+            _ => None,
+        }
+    }
+
+    /// What is left of these elements behind the first `count`, where `octets` begin.
+    #[inline]
+    pub(crate) const fn rest(self, count: usize, octets: &'a [u8]) -> Elements<'a> {
+        Elements { count: self.count.with(self.len().saturating_sub(count)), octets }
+    }
+
+    /// The elements after the first `count`; none if there are fewer.
+    pub fn after(self, count: usize) -> Elements<'a> {
+        let mut reader = self.reader();
+        for _ in 0..count.min(self.len()) {
+            if reader.skip().is_err() {
+                return Elements::EMPTY;
+            }
+        }
+        self.rest(count, reader.rest())
+    }
+}
