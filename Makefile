@@ -13,14 +13,14 @@ endif
 .PHONY: help demo test compat format lint doctest replace
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: ## run a seed, a receiver and a sender as three processes that find each other and talk
 	@echo "Building; the first time that takes a minute or two."
 	@$(CARGO) build --quiet --features cli --bins --examples
 	@scripts/demo
 
-test: format lint doctest profile ## formatting, lints, instruction counts and all tests, including those against Perl
+test: format lint doctest docs profile ## formatting, lints, documentation, instruction counts and all tests, including those against Perl
 	@require=; \
 	scripts/packages perl && require=packages; \
 	scripts/packages hosts && require=$$require,hosts; \
@@ -43,6 +43,19 @@ doctest:
 ifneq ($(RUNNER),test)
 	$(CARGO) test --quiet --workspace --doc
 endif
+
+.PHONY: docs
+
+docs: ## the crate's documentation: without warnings, and with the public items that docs/public-items.txt lists
+	@RUSTDOCFLAGS="-D warnings" $(CARGO) doc --quiet --package aemp --no-deps --features cli,metrics-facade
+	@scripts/public-items "$${CARGO_TARGET_DIR:-target}/doc/aemp/all.html" | diff docs/public-items.txt - || \
+	  { echo "The public items have changed. If that is meant: make public-items"; exit 1; }
+
+.PHONY: public-items
+
+public-items: ## write docs/public-items.txt anew
+	@$(CARGO) doc --quiet --package aemp --no-deps --features cli,metrics-facade
+	@scripts/public-items "$${CARGO_TARGET_DIR:-target}/doc/aemp/all.html" > docs/public-items.txt
 
 .PHONY: browser
 

@@ -1,6 +1,6 @@
 //! Ways to break this node on purpose, so that the simulator can show that it would notice.
 //!
-//! Each is a line where the kernel or a lane asks [`is_on`] and does the wrong thing if so. Without
+//! Each is a line where the kernel or a lane asks `is_on` and does the wrong thing if so. Without
 //! the feature `mutations` that is always false and costs nothing; with it, the environment variable
 //! `AEMP_MUTATION` names the one that is on.
 

@@ -109,7 +109,7 @@ enum Task {
 /// worked on piece by piece ([`Kernel::work_on`]), so that others get at the kernel in between.
 ///
 /// **The program on this node.** Ports ([`Kernel::open_port`], [`Kernel::kill`],
-/// [`Kernel::port_ended`]), monitors ([`Kernel::monitor`]), spawning, the database, the seeds. The
+/// [`Kernel::port_ended`]), monitors (`Kernel::watch`), spawning, the database, the seeds. The
 /// kernel knows the ports that it has named, that peers have spawned, and that the host has added
 /// ([`Kernel::add_port`]); a host that keeps others adds one as soon as a request names it
 /// ([`port_named_by`]).

@@ -16,7 +16,7 @@ mod testing;
 pub use database::{Database, DbConfig};
 pub use datum::Datum;
 pub use effect::{ChangeSet, DbEffect, DbProblem};
-pub use entries::{Entries, Tables};
+pub use entries::{Entries, IntoIter, Iter, Tables};
 pub use global::Global;
 pub use local::{DbAnswer, DbMonitorId, DbResult, InternalFamily, QueryError, QueryId};
 pub use merge::{Change, Merge, OwnerKind};

@@ -8,7 +8,7 @@
 //! serializer, one deserializer and one kind of message.
 //!
 //! [`Reader::token`] passes over tags, for everybody who wants values; [`Reader::item`] shows them,
-//! for those who pass values on. See [`super::tag`] for their meaning.
+//! for those who pass values on. The module `tag` has their meaning.
 
 mod elements;
 mod put;

@@ -2,7 +2,7 @@
 
 use super::StrKind;
 
-/// The code points of a [`StrRef`].
+/// The code points of a [`StrRef`](super::StrRef).
 #[derive(Debug, Clone)]
 pub struct CodePoints<'a> {
     pub(super) kind: StrKind,
