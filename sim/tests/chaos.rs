@@ -112,6 +112,14 @@ fn a_perl_slave_whose_entries_come_late_has_one_master() {
     }
 }
 
+/// The simulated program sent on before it had looked at the monitors that had fired.
+#[test]
+fn a_sender_that_waits_for_room_hears_of_the_loss_before_it_sends_on() {
+    if let Some(failure) = run(&Plan::new(40_007_344)) {
+        report(&failure);
+    }
+}
+
 #[test]
 fn a_network_of_two_hundred_nodes_keeps_its_promises() {
     let mut plan = Plan::of_nodes(3, 200);

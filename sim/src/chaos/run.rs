@@ -7,6 +7,7 @@ use aemp::kernel::{WatchId, Watcher};
 use aemp::lane::{Lane, LaneLimits};
 use aemp::value::{NodeId, Packed, PortId, Str};
 use aemp::wire::framing::Framing;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// How long a network may take to come to rest after everything is mended: TCP notices what is
@@ -220,26 +221,36 @@ impl<'a> Run<'a> {
 
     /// Checks what has happened since the last look.
     pub(super) fn look(&mut self) -> Result<(), String> {
-        // What programs do about it makes more happen at once.
-        while let Some(host) = self.world.next_touched() {
-            let happenings = self.world.happenings(host);
-            let life = (host, self.world.incarnation(host));
-            let node = self.world.spec(host).node.clone();
-            for happening in &happenings {
-                if self.plan.traced {
-                    self.trace(&(host, self.world.now(), format!("{happening:?}")));
-                }
-                if self.plan.verbose {
-                    eprintln!("{:?} {host:?} {happening:?}", self.world.now());
-                }
-                let seen = self.oracle.saw(life, &node, happening);
-                seen.map_err(|what| format!("{host:?}: {what}"))?;
+        let mut looked_at = BTreeSet::new();
+        loop {
+            // What programs do about it makes more happen at once.
+            while let Some(host) = self.world.next_touched() {
+                self.see(host)?;
+                looked_at.insert(host);
             }
-            // All that has happened is known before anything is done about it.
-            for happening in happenings {
-                self.react(host, happening)?;
-            }
+            // Only a program that knows of all monitors that have fired goes on sending.
+            let Some(host) = looked_at.pop_first() else { return Ok(()) };
             self.patience_of(host);
+        }
+    }
+
+    fn see(&mut self, host: HostId) -> Result<(), String> {
+        let happenings = self.world.happenings(host);
+        let life = (host, self.world.incarnation(host));
+        let node = self.world.spec(host).node.clone();
+        for happening in &happenings {
+            if self.plan.traced {
+                self.trace(&(host, self.world.now(), format!("{happening:?}")));
+            }
+            if self.plan.verbose {
+                eprintln!("{:?} {host:?} {happening:?}", self.world.now());
+            }
+            let seen = self.oracle.saw(life, &node, happening);
+            seen.map_err(|what| format!("{host:?}: {what}"))?;
+        }
+        // All that has happened is known before anything is done about it.
+        for happening in happenings {
+            self.react(host, happening)?;
         }
         Ok(())
     }
@@ -326,7 +337,7 @@ impl<'a> Run<'a> {
         self.world.kernel(host, |kernel| kernel.kill(&reply, &Packed::default()));
     }
 
-    /// Those who wait until a lane of this node has room go on.
+    /// Those who wait until a lane of this node has room go on, by one message each.
     fn patience_of(&mut self, host: HostId) {
         let waiting: Vec<usize> = self.oracle.patient.keys().copied().collect();
         for index in waiting {
@@ -336,21 +347,19 @@ impl<'a> Run<'a> {
         }
     }
 
+    /// Sends the next message of a stream, if the lane has room.
     pub(super) fn send_patiently(&mut self, index: usize) {
-        while let Some(left) = self.oracle.patient.get(&index).copied() {
-            let Some(stream) = self.oracle.streams.get(index) else { return };
-            let watched = self.oracle.watches.get(&(stream.from, stream.watch));
-            let over = stream.ended || watched.is_none_or(|watched| watched.fate != Fate::Set);
-            let lane = self.world.running(stream.from.0);
-            let lane = lane.and_then(|node| node.lane(&stream.to.node()));
-            if over || left == 0 || !self.is_alive(stream.from) {
-                self.oracle.patient.remove(&index);
-            } else if lane.is_some_and(Lane::is_congested) {
-                return;
-            } else {
-                self.oracle.patient.insert(index, left - 1);
-                self.send_one(index);
-            }
+        let Some(left) = self.oracle.patient.get(&index).copied() else { return };
+        let Some(stream) = self.oracle.streams.get(index) else { return };
+        let watched = self.oracle.watches.get(&(stream.from, stream.watch));
+        let over = stream.ended || watched.is_none_or(|watched| watched.fate != Fate::Set);
+        let lane = self.world.running(stream.from.0);
+        let lane = lane.and_then(|node| node.lane(&stream.to.node()));
+        if over || left == 0 || !self.is_alive(stream.from) {
+            self.oracle.patient.remove(&index);
+        } else if !lane.is_some_and(Lane::is_congested) {
+            self.oracle.patient.insert(index, left - 1);
+            self.send_one(index);
         }
     }
 
