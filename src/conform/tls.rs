@@ -2,7 +2,7 @@
 //! a certificate that nobody trusts, or none.
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
+use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
@@ -122,7 +122,7 @@ pub(crate) async fn handshake<IO>(
 where
     IO: AsyncRead + AsyncWrite + Unpin,
 {
-    let provider = Arc::new(ring::default_provider());
+    let provider = Arc::new(aws_lc_rs::default_provider());
     let stream = if we_are_client {
         let config = tls.client(provider).map_err(io::Error::other)?;
         let nobody = ServerName::IpAddress(std::net::Ipv4Addr::UNSPECIFIED.into());
@@ -160,7 +160,7 @@ pub(crate) fn is_trusted(identity: &Identity, presented: &CertificateDer<'_>) ->
     };
     certificate
         .verify_for_usage(
-            ring::default_provider().signature_verification_algorithms.all,
+            aws_lc_rs::default_provider().signature_verification_algorithms.all,
             &anchors,
             &[],
             UnixTime::now(),

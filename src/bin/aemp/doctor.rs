@@ -10,7 +10,7 @@ use aemp::config::Settings;
 use aemp::config::address::{Endpoint, interface_addresses};
 use aemp::config::node_id::{node_name, unique_string};
 use aemp::node::probe::{Probe, ProbeError, probe};
-use aemp::node::tls::{Identity, Refusal, TlsError};
+use aemp::node::tls::{Identity, Moment, Refusal, TlsError};
 use aemp::wire::auth::AuthMethod;
 use aemp::wire::session::HandshakeError;
 use std::io;
@@ -22,6 +22,8 @@ use tokio::net::TcpListener;
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Clocks that differ by more seconds are worth a word.
 const CLOCKS_AGREE: f64 = 5.0;
+
+const NOT_HERE: &str = "is no address of this machine now";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
@@ -165,15 +167,15 @@ fn examine_certificate(
         }
     };
     let (fingerprint, validity) = (identity.fingerprint(), identity.validity());
-    let (state, hint) = match identity.is_valid_now() {
-        true => (State::Fine, ""),
-        false => (State::Wrong, ", which is not now: make a new one, or set the clock"),
-    };
     let text = format!(
-        "SHA-256 {fingerprint}, valid from {} to {}{hint}",
+        "SHA-256 {fingerprint}, valid from {} to {}",
         validity.not_before, validity.not_after
     );
-    findings.add(state, WHAT, &text)?;
+    findings.add(State::Fine, WHAT, &text)?;
+    for warning in identity.dates().warnings(Moment::now()) {
+        let state = if warning.is_fatal() { State::Wrong } else { State::Note };
+        findings.add(state, WHAT, &warning.to_string())?;
+    }
     Ok(Some(identity))
 }
 
@@ -192,32 +194,46 @@ impl Doctor {
     async fn examine_binds(&self, findings: &mut Findings) -> Result<Vec<TcpListener>, CliError> {
         let interfaces = interface_addresses().unwrap_or_default();
         let mut listeners = Vec::new();
+        let mut without_address = Vec::new();
+        let mut is_running = false;
         for bind in &self.settings.binds {
             let what = format!("bind {bind}");
             let endpoints = bind.endpoints(&node_name(), &interfaces);
             if endpoints.is_empty() {
-                let text = "this machine has no address but loopback, so that nothing listens";
-                findings.add(State::Note, &what, text)?;
+                without_address.push(what.clone());
             }
             for endpoint in endpoints {
                 match self.resolve(&endpoint).await {
                     Err(error) => findings.add(State::Wrong, &what, &unresolved(&error))?,
                     Ok(addresses) => {
+                        let mut diagnoses = Vec::new();
                         for address in addresses {
-                            match TcpListener::bind(address).await {
+                            diagnoses.push(match TcpListener::bind(address).await {
                                 Ok(listener) => {
-                                    findings.add(State::Fine, &what, "can be listened on")?;
                                     listeners.push(listener);
+                                    (State::Fine, "can be listened on".to_owned())
                                 }
-                                Err(error) => {
-                                    let (state, text) = self.taken(address, &error).await?;
-                                    findings.add(state, &what, &text)?;
-                                }
-                            }
+                                Err(error) => self.taken(address, &error).await?,
+                            });
+                        }
+                        let some = diagnoses.iter().any(|(state, _)| *state == State::Fine);
+                        is_running |= some;
+                        for (state, text) in diagnoses {
+                            // One of the addresses of a name is enough.
+                            let is_spare =
+                                some && state == State::Wrong && text.ends_with(NOT_HERE);
+                            let state = if is_spare { State::Note } else { state };
+                            findings.add(state, &what, &text)?;
                         }
                     }
                 }
             }
+        }
+        for what in without_address {
+            let state = if is_running { State::Note } else { State::Wrong };
+            let text = "this machine has no such address now (loopback and fe80:: do not count): \
+                        nothing listens there until it has one";
+            findings.add(state, &what, text)?;
         }
         if self.settings.binds.is_empty() {
             let text = "none: others cannot connect to this node, it connects to them";
@@ -232,7 +248,7 @@ impl Doctor {
         match error.kind() {
             io::ErrorKind::AddrInUse => {}
             io::ErrorKind::AddrNotAvailable => {
-                return wrong(format!("{address} is no address of this machine"));
+                return wrong(format!("{address} {NOT_HERE}"));
             }
             io::ErrorKind::PermissionDenied => {
                 return wrong("ports below 1024 need root: choose another one".into());

@@ -41,6 +41,16 @@ pub struct Moment {
 }
 
 impl Moment {
+    /// The present one.
+    pub fn now() -> Moment {
+        Moment::from(UnixTime::now())
+    }
+
+    #[cfg(test)]
+    pub(super) const fn at(since_epoch: i64) -> Moment {
+        Moment { since_epoch }
+    }
+
     /// Seconds since the epoch; negative before it.
     pub fn since_epoch(&self) -> i64 {
         self.since_epoch

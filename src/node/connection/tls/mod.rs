@@ -5,6 +5,7 @@
 //! names, no certificates of the system, and no resumed sessions (`docs/protocol.md` §1.6).
 
 mod certificate;
+mod dates;
 mod gencert;
 mod pem;
 #[cfg(test)]
@@ -28,6 +29,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 
 pub use self::certificate::{Fingerprint, Moment, Validity};
+pub(crate) use self::dates::Reminder;
+pub use self::dates::{CertificateDates, CertificatePlace, DateProblem, DateWarning, WARNING_DAYS};
 pub use self::gencert::{GencertError, gencert};
 pub use self::pem::{Identity, PemError};
 pub use self::verifier::Refusal;
@@ -192,7 +195,10 @@ pub enum TlsError {
     #[error("this node has no certificate")]
     NoIdentity,
     /// The peer presented no certificate.
-    #[error("peer presented no certificate")]
+    #[error(
+        "peer presented no certificate: it has none, or one with a key of a kind that cannot be \
+         used here (RSA-PSS, Ed448, RSA of more than 8192 bits)"
+    )]
     NoCertificate,
     /// The peer ended TLS, which usually means that it refuses our certificate.
     #[error("peer ended TLS with alert {alert}{hint}", hint = hint(*.alert))]

@@ -3,12 +3,13 @@
 use std::fmt;
 use std::sync::Arc;
 
-use rustls::crypto::{CryptoProvider, ring};
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::{PemObject as _, SectionKind};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 
-use super::certificate::{Certificate, Fingerprint, Moment, Validity};
+use super::certificate::{Certificate, Fingerprint, Validity};
+use super::dates::{CertificateDates, CertificatePlace, Dated};
 use super::verifier::{Trust, is_signed_by};
 
 /// Why a PEM text cannot be used as the setting `cert`.
@@ -35,8 +36,8 @@ pub enum PemError {
     EncryptedKey,
     /// The private key is of an unknown form, algorithm or size. Holds the label of its PEM block.
     #[error(
-        "the {0} in cert cannot be used: it has to be RSA of 2048 to 8192 bits, EC P-256 or \
-         P-384, or Ed25519, in PKCS#8, PKCS#1 or SEC1"
+        "the {0} in cert cannot be used: it has to be RSA of 2048 to 8192 bits (not RSA-PSS), EC \
+         P-256, P-384 or P-521, or Ed25519, in PKCS#8, PKCS#1 or SEC1"
     )]
     UnsupportedKey(String),
     /// One of the certificates cannot be read.
@@ -63,6 +64,7 @@ pub struct Identity {
     pub(super) provider: Arc<CryptoProvider>,
     fingerprint: Fingerprint,
     validity: Validity,
+    dates: CertificateDates,
 }
 
 impl Identity {
@@ -73,7 +75,7 @@ impl Identity {
     /// one of them, or one that they issued (`docs/protocol.md` §1.6). Nobody else is trusted, the
     /// system's certificates neither. The dates are not looked at, see [`Identity::validity`].
     pub fn from_pem(pem: &[u8]) -> Result<Identity, PemError> {
-        let provider = ring::default_provider();
+        let provider = aws_lc_rs::default_provider();
         let algorithms = provider.signature_verification_algorithms;
         let Sections { key, certificates } = Sections::read(pem)?;
         let label = match &key {
@@ -115,6 +117,16 @@ impl Identity {
                 None => break,
             }
         }
+        let dated = |(index, certificate): (usize, &Certificate<'_>)| {
+            let fingerprint = || certificates.get(index).map(|octets| Fingerprint::of(octets));
+            let place = match index {
+                _ if index == own => CertificatePlace::Own,
+                _ if chain.contains(&index) => CertificatePlace::Issuer(fingerprint()?),
+                _ => CertificatePlace::Trusted(fingerprint()?),
+            };
+            Some(Dated { place, validity: certificate.validity })
+        };
+        let dates = read.iter().enumerate().filter_map(dated).collect();
         let in_chain = |&index: &usize| certificates.get(index).cloned();
         let chain: Vec<_> = chain.iter().filter_map(in_chain).collect();
         let (Some(certificate), Some(read)) = (chain.first(), read.get(own)) else {
@@ -123,6 +135,7 @@ impl Identity {
         Ok(Identity {
             fingerprint: Fingerprint::of(certificate),
             validity: read.validity,
+            dates: CertificateDates::new(dates),
             trust: Arc::new(Trust::new(&certificates, algorithms)),
             provider: Arc::new(provider),
             certified_key: Arc::new(CertifiedKey::new(chain, key)),
@@ -141,10 +154,9 @@ impl Identity {
         self.validity
     }
 
-    /// Whether our certificate can be used now.
-    pub fn is_valid_now(&self) -> bool {
-        let now = Moment::from(UnixTime::now());
-        self.validity.not_before <= now && now <= self.validity.not_after
+    /// The dates of all certificates in the text.
+    pub fn dates(&self) -> CertificateDates {
+        self.dates.clone()
     }
 }
 

@@ -191,3 +191,25 @@ fn a_clock_gone_mad_makes_a_certificate_all_the_same() {
         identity(&gencert(now).unwrap());
     }
 }
+
+#[test]
+fn each_certificate_is_watched_for_what_it_is_there_for() {
+    let root = ca("root");
+    let mut soon = params("leaf", false);
+    valid(&mut soon, -10, 5);
+    let leaf = root.issue(soon);
+    let mut past = params("friend", true);
+    valid(&mut past, -10, -1);
+    let friend = self_signed(past);
+    let dates = identity(&leaf.pem(&[&friend, &root])).dates();
+    let now = Moment::at(NOW.cast_signed());
+    let texts: Vec<String> =
+        dates.warnings(now).iter().map(|warning| warning.to_string()).collect();
+    let has = |place: &str, what: &str| {
+        texts.iter().any(|text| text.starts_with(place) && text.contains(what))
+    };
+    assert!(has("this node's certificate", "expires in 5 days"), "{texts:?}");
+    assert!(has("an issuer of this node's certificate", "expires in 10 days"), "{texts:?}");
+    assert!(has("a trusted certificate in cert", "expired on"), "{texts:?}");
+    assert_eq!(dates.expires().unwrap().since_epoch(), now.since_epoch() + 5 * DAY);
+}

@@ -1,6 +1,7 @@
 //! Tests of TLS between two nodes, in fixed time, with certificates made here or by OpenSSL.
 
 mod identities;
+mod kinds;
 mod meetings;
 mod refusals;
 

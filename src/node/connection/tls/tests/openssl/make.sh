@@ -34,3 +34,19 @@ cat "$tmp/ca.crt" "$tmp/enc8.key" > encrypted-pkcs8.pem
 openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:1024 -out "$tmp/small.key" 2>/dev/null
 openssl req -new -x509 -days 36500 -key "$tmp/small.key" -subj /CN=small -out "$tmp/small.crt"
 cat "$tmp/small.key" "$tmp/small.crt" > rsa-1024.pem
+
+# Keys of all kinds that Perl nodes take.
+kind() {
+    file=$1
+    shift
+    openssl genpkey "$@" -out "$tmp/kind.key" 2>/dev/null
+    openssl req -new -x509 -days 36500 -key "$tmp/kind.key" -subj /CN=AnyEvent::MP -out "$tmp/kind.crt"
+    cat "$tmp/kind.key" "$tmp/kind.crt" > "$file"
+}
+kind p521.pem -algorithm EC -pkeyopt ec_paramgen_curve:P-521
+kind rsa-6144.pem -algorithm RSA -pkeyopt rsa_keygen_bits:6144
+kind rsa-8192.pem -algorithm RSA -pkeyopt rsa_keygen_bits:8192
+kind rsa-e3.pem -algorithm RSA -pkeyopt rsa_keygen_bits:2048 -pkeyopt rsa_keygen_pubexp:3
+kind rsa-pss.pem -algorithm RSA-PSS -pkeyopt rsa_keygen_bits:2048
+kind ed448.pem -algorithm ED448
+kind secp256k1.pem -algorithm EC -pkeyopt ec_paramgen_curve:secp256k1
