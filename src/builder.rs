@@ -7,10 +7,11 @@ use crate::config::octets::to_octets;
 use crate::config::{Args, Effective, RcFile, Service, Settings, rc};
 use crate::kernel::{Call, KernelConfig};
 use crate::lane::LaneLimits;
+use crate::node::connection::streams;
 use crate::node::connection::tls::{AnonymousClients, Identity, TlsConfig};
-use crate::node::connection::{self, socket, streams};
 use crate::node::core::{NodeParts, Shared};
 use crate::node::deferred::{self, Deferred};
+use crate::node::listen::Listeners;
 use crate::node::settings::{NodeSettings, handshaker};
 use crate::node::trace::TraceSink;
 use crate::node::{Context, Node, Outcome, StartError};
@@ -18,10 +19,8 @@ use crate::value::{NodeId, Packed, Str};
 use crate::wire::framing::FramingLimits;
 use std::ffi::OsString;
 use std::io::Write as _;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
-use tokio::net::TcpListener;
 
 /// The service that makes a Perl node global; here it does the same.
 const GLOBAL_SERVICE: &str = "AnyEvent::MP::Global";
@@ -383,14 +382,16 @@ impl NodeBuilder {
             .transpose()
             .map_err(config)?;
         let handshaker = handshaker(&settings, &node)?;
-        let listeners = listen(&settings).await?;
-        let addresses = announced(&settings, &listeners)?;
+        let machine = interface_addresses().unwrap_or_default();
+        let listeners = Listeners::start(&settings, &machine).await?;
+        let listening = listeners.state(&machine);
         let shared = Shared::new(NodeParts {
             settings: NodeSettings {
                 handshaker,
                 tls: identity
                     .as_ref()
                     .map(|identity| TlsConfig::new(identity, AnonymousClients::Refused)),
+                certificate_dates: identity.as_ref().map(Identity::dates),
                 monitor_timeout: settings.monitor_timeout,
                 lane_limits: self.lane_limits,
                 framing_limits: self.framing_limits,
@@ -401,7 +402,7 @@ impl NodeBuilder {
             },
             kernel: KernelConfig {
                 node,
-                addresses: addresses.clone(),
+                addresses: listening.addresses.clone(),
                 seeds: seeds(&settings)?,
                 monitor_timeout: settings.monitor_timeout,
                 connect_interval: settings.connect_interval,
@@ -411,7 +412,7 @@ impl NodeBuilder {
                 process_id: std::process::id(),
                 entropy,
             },
-            addresses,
+            listening,
             runtime: tokio::runtime::Handle::current(),
         });
         let node = Node::outer(shared.clone());
@@ -421,12 +422,9 @@ impl NodeBuilder {
         for function in self.functions.drain(..) {
             function(&node);
         }
-        for listener in listeners {
-            let address = listener.local_addr().map(|address| address.to_string());
-            tracing::info!(node = %node.id(), "listening on {}", address.unwrap_or_default());
-            shared.runtime.spawn(connection::accept(shared.clone(), listener));
-        }
+        listeners.serve(&shared);
         shared.runtime.spawn(shared.clone().keep_time());
+        shared.runtime.spawn(shared.clone().watch_certificate_dates());
         start_services(&node, &settings.services)?;
         serve_metrics(&node, &settings).await?;
         Ok(node)
@@ -468,42 +466,6 @@ fn node_id(settings: &Settings) -> Result<NodeId, StartError> {
     let expanded = settings.node_id.expand(&node_name(), &unique).map_err(config)?;
     let octets = to_octets(&expanded.id).map_err(config)?;
     NodeId::new(Str::octets(octets)).map_err(config)
-}
-
-async fn listen(settings: &Settings) -> Result<Vec<TcpListener>, StartError> {
-    let interfaces = interface_addresses().unwrap_or_default();
-    let mut listeners = Vec::new();
-    for bind in &settings.binds {
-        for endpoint in bind.endpoints(&node_name(), &interfaces) {
-            let addresses: Vec<SocketAddr> = match endpoint {
-                Endpoint::Address(address) => vec![address],
-                Endpoint::Name(host, port) => tokio::net::lookup_host((host.as_str(), port))
-                    .await
-                    .map_err(|source| StartError::Resolve { address: bind.to_string(), source })?
-                    .collect(),
-            };
-            for address in addresses {
-                listeners.push(socket::listen(address)?);
-            }
-        }
-    }
-    Ok(listeners)
-}
-
-/// What others are told to dial: what is configured, else where we listen.
-fn announced(settings: &Settings, listeners: &[TcpListener]) -> Result<Vec<Str>, StartError> {
-    let mut addresses = Vec::new();
-    for listener in listeners {
-        let address = listener
-            .local_addr()
-            .map_err(|source| StartError::Bind { address: "?".to_owned(), source })?;
-        addresses.push(address);
-    }
-    if settings.advertise.is_empty() {
-        return Ok(addresses.iter().map(|address| Str::from(address.to_string())).collect());
-    }
-    let port = addresses.first().map_or(0, SocketAddr::port);
-    Ok(settings.advertise.iter().map(|spec| Str::from(spec.with_port(port))).collect())
 }
 
 fn seeds(settings: &Settings) -> Result<Vec<Str>, StartError> {

@@ -13,6 +13,7 @@ use node_support::{builder, join, node, pair, settled, until, within};
 use serde_json::Value as Json;
 use services_support::{Introduction, Peer};
 use std::net::SocketAddr;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
@@ -150,6 +151,37 @@ async fn a_node_is_healthy_while_it_is_global_or_has_a_master() {
     lonely.set_seeds(seed.addresses());
     within(lonely.joined()).await;
     assert_eq!(body(address, "/health").await, "ok\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_is_a_figure_and_its_dates_are_warnings_before_they_make_the_node_unhealthy()
+{
+    const DAY: Duration = Duration::from_secs(86_400);
+    // Certificates are valid from a day before they are made, for 3650 days.
+    for (made, healthy, warning) in [
+        (SystemTime::now() - DAY, true, None),
+        (SystemTime::now() - 3640 * DAY, true, Some("expires in")),
+        (SystemTime::now() - 3651 * DAY, false, Some("expired on")),
+        (SystemTime::now() + 3 * DAY, false, Some("is valid only from")),
+    ] {
+        let pem = aemp::node::tls::gencert(made).unwrap();
+        let node = global("n").cert(&pem).start().await.unwrap();
+        let address = served(&node).await;
+        let text = body(address, "/metrics").await;
+        let expires = made.duration_since(UNIX_EPOCH).unwrap() + 3650 * DAY;
+        let figure = value(&text, "aemp_certificate_expires_timestamp_seconds").unwrap();
+        assert!((figure - expires.as_secs_f64()).abs() <= 1.0, "{figure}");
+        let answer = get(address, "/health").await;
+        assert_eq!(status(&answer), if healthy { 200 } else { 503 }, "{answer}");
+        let page = json(address, "/status.json").await;
+        let warnings = page["warnings"].as_array().unwrap();
+        let shown = warnings.first().map(|warning| warning.as_str().unwrap());
+        assert_eq!(shown.is_some(), warning.is_some(), "{shown:?}");
+        assert!(warning.is_none_or(|warning| shown.unwrap().contains(warning)), "{shown:?}");
+    }
+    let node = global("n").start().await.unwrap();
+    let text = body(served(&node).await, "/metrics").await;
+    assert!(!text.contains("aemp_certificate_expires"), "there is none");
 }
 
 #[tokio::test(flavor = "multi_thread")]

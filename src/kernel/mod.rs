@@ -123,7 +123,6 @@ pub struct Kernel {
     node: NodeId,
     secure: bool,
     process_id: u32,
-    addresses: Vec<Str>,
     now: Now,
     random: Random,
     agenda: Agenda<Task>,
@@ -174,9 +173,8 @@ impl Kernel {
             node: config.node,
             secure: config.secure,
             process_id: config.process_id,
-            addresses: config.addresses,
         };
-        kernel.db.set_location(&kernel.addresses, now.uptime);
+        kernel.db.set_location(&config.addresses, now.uptime);
         kernel.retry_seeds();
         kernel
     }
@@ -227,6 +225,11 @@ impl Kernel {
     pub(crate) fn pending_effects(&mut self) -> &[Effect] {
         self.settle();
         &self.effects
+    }
+
+    /// The addresses have changed under which others can connect to this node. What is there stays.
+    pub fn set_addresses(&mut self, addresses: &[Str]) {
+        self.db.set_location(addresses, self.now.uptime);
     }
 
     // Connections.

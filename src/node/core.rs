@@ -7,6 +7,7 @@ use super::deferred::{self, Deferred};
 use super::error::SendError;
 use super::fan_out::FanOuts;
 use super::lanes::{Lanes, Sent, SharedLane};
+use super::listen::Listening;
 use super::message::KillReason;
 use super::metrics::ConnectionCounters;
 use super::port::{CallbackCell, Delivery, Ending, Hooks, PortCell, PortTable, Replies};
@@ -23,7 +24,7 @@ type HashMap<K, V> = std::collections::HashMap<K, V, foldhash::quality::RandomSt
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 /// Everything that the handles of a node share.
@@ -46,8 +47,8 @@ pub(crate) struct Shared {
     over: AtomicBool,
     /// What ports that run callbacks tell.
     pub(crate) hooks: Arc<Hooks>,
-    /// Where others are told to dial.
-    pub(crate) addresses: Vec<Str>,
+    /// Where the node listens, and where others are told to dial.
+    pub(crate) listening: watch::Sender<Listening>,
     core: Mutex<Core>,
     started: tokio::time::Instant,
     alarm: Notify,
@@ -57,7 +58,7 @@ pub(crate) struct Shared {
 pub(crate) struct NodeParts {
     pub(crate) settings: NodeSettings,
     pub(crate) kernel: crate::kernel::KernelConfig,
-    pub(crate) addresses: Vec<Str>,
+    pub(crate) listening: Listening,
     pub(crate) runtime: tokio::runtime::Handle,
 }
 
@@ -108,14 +109,14 @@ pub(crate) enum Watching {
 
 impl Shared {
     pub(crate) fn new(parts: NodeParts) -> Arc<Self> {
-        let NodeParts { settings, kernel, addresses, runtime } = parts;
+        let NodeParts { settings, kernel, listening, runtime } = parts;
         let started = tokio::time::Instant::now();
         let mut kernel = Kernel::new(kernel, Now { uptime: Duration::ZERO, wall: wall_clock() });
         let replies = Arc::new(Replies::new(kernel.entropy()));
         let service_port = kernel.service_port().clone();
         let shared = Arc::new_cyclic(|weak: &Weak<Shared>| Shared {
             id: kernel.node().clone(),
-            addresses,
+            listening: watch::Sender::new(listening),
             ports: PortTable::new(replies),
             lanes: Lanes::new(settings.lane_limits),
             counters: ConnectionCounters::default(),

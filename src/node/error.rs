@@ -78,12 +78,14 @@ pub enum StartError {
         source: io::Error,
     },
     /// An address to listen on cannot be listened on.
-    #[error("bind {address}: {source}; is another node running there? (port 0 takes any free one)")]
+    #[error("bind {address}: {source}{hint}")]
     Bind {
         /// As resolved.
         address: String,
         /// Why.
         source: io::Error,
+        /// What to do about it, with a semicolon before it; may be empty.
+        hint: &'static str,
     },
     /// The operating system gave no random octets.
     #[error("no randomness from the operating system: {0}")]

@@ -48,6 +48,9 @@ pub struct Metrics {
     pub queries: u64,
     /// How many keys each family of the database has, if it keeps that.
     pub families: BTreeMap<Str, u64>,
+    /// When other nodes begin to refuse this one's certificate, in seconds since the epoch: the first
+    /// end of its own certificate and those that issued it. `None` without a certificate.
+    pub certificate_expires: Option<i64>,
     /// How many slaves of lost masters it has taken on; see `docs/protocol.md` §7.
     pub healed: u64,
 }
@@ -206,6 +209,11 @@ impl ConnectionCounters {
         self.cannot_accept.store(!accepts, Relaxed);
     }
 
+    /// Whether the last connection could not be accepted.
+    pub(super) fn cannot_accept(&self) -> bool {
+        self.cannot_accept.load(Relaxed)
+    }
+
     /// A handshake has ended.
     pub(super) fn handshake_ended(&self, dialled: bool, outcome: Outcome) {
         let counts = if dialled { &self.dialled } else { &self.accepted };
@@ -260,59 +268,7 @@ impl Received {
     }
 }
 
-/// Why a node cannot do its work at this moment.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum Unhealthy {
-    /// It was shut down.
-    #[error("the node was shut down")]
-    Ended,
-    /// The system lets it accept no more connections.
-    #[error("connections cannot be accepted; are there too many open files?")]
-    CannotAccept,
-    /// It has seeds, is not global, and no global node serves it: others cannot find it.
-    #[error("no global node is connected; of {seeds} configured seeds {up} are connected")]
-    NotJoined {
-        /// Configured seeds.
-        seeds: usize,
-        /// Of these, connected ones.
-        up: usize,
-    },
-}
-
 impl Node {
-    /// Whether the node can do its work: it accepts connections (if it listens at all), and has
-    /// joined a network, as it is global itself or a global node serves it. A node without seeds
-    /// has nobody to join, and is fine by itself: it waits for those whose seed it is. What
-    /// `/health` tells load balancers.
-    ///
-    /// # Errors
-    /// The first reason why it cannot.
-    pub fn health(&self) -> Result<(), Unhealthy> {
-        let shared = self.shared();
-        if shared.is_over() {
-            return Err(Unhealthy::Ended);
-        }
-        if shared.counters.cannot_accept.load(Relaxed) {
-            return Err(Unhealthy::CannotAccept);
-        }
-        match (self.master(), self.seeds_up()) {
-            (None, (up, seeds)) if seeds > 0 => Err(Unhealthy::NotJoined { seeds, up }),
-            _ => Ok(()),
-        }
-    }
-
-    /// How many seeds are connected, or are this node, and how many there are.
-    fn seeds_up(&self) -> (usize, usize) {
-        self.shared().kernel(|kernel| {
-            let seeds = kernel.seeds();
-            let up = seeds.iter().filter(|seed| {
-                seed.is_ourselves || seed.node.as_ref().is_some_and(|node| kernel.is_up(node))
-            });
-            (up.count(), seeds.len())
-        })
-    }
-
     /// All figures of the node at this moment, for monitoring: what `aemp run metrics ADDRESS`
     /// serves to Prometheus, for programs that have an exporter of their own.
     ///
@@ -348,6 +304,12 @@ impl Node {
             monitors: monitors as u64,
             queries: queries as u64,
             families: status.families,
+            certificate_expires: shared
+                .settings
+                .certificate_dates
+                .as_ref()
+                .and_then(|dates| dates.expires())
+                .map(|moment| moment.since_epoch()),
             healed,
         }
     }

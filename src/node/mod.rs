@@ -12,9 +12,11 @@ pub(crate) mod deferred;
 mod effects;
 pub(crate) mod error;
 mod fan_out;
+mod health;
 mod lanes;
 #[cfg(test)]
 mod lanes_model;
+pub(crate) mod listen;
 mod message;
 mod metrics;
 mod monitor;
@@ -33,9 +35,10 @@ pub use self::connection::{streams, tls};
 pub use self::context::{Context, Outcome};
 pub use self::db::{Change, Db, DbError, DbMonitor, Entry, PortRef};
 pub use self::error::{CallError, ConnectionError, RecvError, SendError, StartError};
+pub use self::health::Unhealthy;
 pub use self::message::{KillReason, Message, MessageRef};
 pub use self::metrics::{
-    Connections, HandshakeCount, Metrics, Outcome as HandshakeOutcome, Traffic, Unhealthy,
+    Connections, HandshakeCount, Metrics, Outcome as HandshakeOutcome, Traffic,
 };
 pub use self::monitor::{Monitor, MonitorGuard};
 pub use self::node_port::{CallbackPort, Port, Timer};
@@ -231,11 +234,6 @@ impl Node {
     /// This node's ID. What Perl calls `$NODE`.
     pub fn id(&self) -> &NodeId {
         &self.shared.id
-    }
-
-    /// The addresses that others are told to dial, as `host:port`.
-    pub fn addresses(&self) -> &[Str] {
-        &self.shared.addresses
     }
 
     /// The nodes that this one is connected to, without itself. What Perl calls `up_nodes`.
@@ -570,8 +568,8 @@ impl Node {
     }
 
     /// Replaces the seeds (`host:port`); connections that exist stay.
-    pub fn set_seeds(&self, addresses: &[Str]) {
-        self.shared.kernel(|kernel| kernel.set_seeds(addresses));
+    pub fn set_seeds(&self, addresses: impl AsRef<[Str]>) {
+        self.shared.kernel(|kernel| kernel.set_seeds(addresses.as_ref()));
     }
 
     /// Waits until the node is shut down by its last handle or [`Node::shutdown`].

@@ -1,6 +1,6 @@
 //! What a running node has to know besides what its kernel knows.
 
-use super::connection::tls::TlsConfig;
+use super::connection::tls::{CertificateDates, TlsConfig};
 use super::trace::TraceSink;
 use crate::config::Settings;
 use crate::config::settings::HandshakeLimits;
@@ -17,6 +17,8 @@ use std::time::Duration;
 pub(crate) struct NodeSettings {
     pub(crate) handshaker: Handshaker,
     pub(crate) tls: Option<TlsConfig>,
+    /// Those of the certificates for it.
+    pub(crate) certificate_dates: Option<CertificateDates>,
     /// How long a handshake may take: Perl's `monitor_timeout`.
     pub(crate) monitor_timeout: Duration,
     pub(crate) lane_limits: LaneLimits,

@@ -36,6 +36,8 @@ pub struct Status {
     pub refused: u64,
     /// How many of these had to make room for others.
     pub displaced: u64,
+    /// What keeps it from its work, or soon will: [`Node::warnings`].
+    pub warnings: Vec<Str>,
     /// How many keys each family of the database has, if it keeps that.
     pub families: BTreeMap<Str, u64>,
 }
@@ -109,6 +111,7 @@ impl Node {
             strangers: pending.pending,
             refused: pending.refused,
             displaced: pending.displaced,
+            warnings: self.warnings().into_iter().map(Str::from).collect(),
             families: families.into_iter().map(|(family, keys)| (family, keys as u64)).collect(),
         }
     }

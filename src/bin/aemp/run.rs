@@ -8,6 +8,7 @@ use crate::signals::{Children, Signals, Wish};
 use crate::watchdog::{self, Restarter};
 use crate::{logging, stderr, systemd};
 use aemp::config::Settings;
+use aemp::node::Unhealthy;
 use aemp::value::Value;
 use aemp::{Node, NodeId};
 use std::process::ExitCode;
@@ -65,7 +66,7 @@ fn start(
         node.answer_eval(move |expression, from| {
             answer_restart(expression, from, restarter, &wish)
         });
-        systemd::notify(systemd::READY);
+        tokio::spawn(tell_when_ready(node.clone()));
         signs.promise(signs.limit);
         if std::process::id() == 1 {
             tokio::spawn(take_note_of_children(Children::new()?));
@@ -78,6 +79,15 @@ fn start(
     // Names that are still being resolved are not waited for.
     runtime.shutdown_background();
     outcome
+}
+
+/// Tells the service manager that the node can be used, once it listens (if it should).
+async fn tell_when_ready(node: Node) {
+    if let Err(problem @ Unhealthy::ListensNowhere(_)) = node.health() {
+        systemd::notify(&format!("{}{problem}", systemd::STATUS));
+    }
+    node.listening().await;
+    systemd::notify(&format!("{}\n{}running", systemd::READY, systemd::STATUS));
 }
 
 /// Waits for the processes that the first one of a container inherits.

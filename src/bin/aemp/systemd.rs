@@ -8,6 +8,8 @@ use std::time::Duration;
 
 /// The node can be used.
 pub(crate) const READY: &str = "READY=1";
+/// What the node is doing, for people.
+pub(crate) const STATUS: &str = "STATUS=";
 /// The node ends.
 pub(crate) const STOPPING: &str = "STOPPING=1";
 /// The node is alive.

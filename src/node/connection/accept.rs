@@ -7,17 +7,19 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 
 /// How long a listener pauses when the system has no more file descriptors or memory.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves a listener until the node ends.
-pub(crate) async fn accept(shared: Arc<Shared>, listener: TcpListener) {
+/// Serves a listener until the node ends or the listener is `closed`.
+pub(crate) async fn accept(shared: Arc<Shared>, listener: TcpListener, closed: CancellationToken) {
     let own = listener.local_addr().ok().map(|address| address.ip());
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             () = shared.ended.cancelled() => return,
+            () = closed.cancelled() => return,
         };
         match accepted {
             Ok((stream, address)) => {

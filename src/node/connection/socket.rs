@@ -1,6 +1,6 @@
 //! Sockets: listening, dialling, and the options that keep connections honest.
 
-use crate::node::error::{ConnectionError, StartError};
+use crate::node::error::ConnectionError;
 use crate::node::settings::NodeSettings;
 use std::io;
 use std::net::SocketAddr;
@@ -33,17 +33,14 @@ pub(crate) async fn connect(address: &str, limit: Duration) -> Result<TcpStream,
 }
 
 /// Listens on an address; port 0 takes any free one.
-pub(crate) fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
-    let listening = || {
-        let socket = match address {
-            SocketAddr::V4(_) => TcpSocket::new_v4()?,
-            SocketAddr::V6(_) => TcpSocket::new_v6()?,
-        };
-        socket.set_reuseaddr(true)?;
-        socket.bind(address)?;
-        socket.listen(BACKLOG)
+pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
     };
-    listening().map_err(|source| StartError::Bind { address: address.to_string(), source })
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 /// Sets what every connection needs. A socket that refuses an option is used without it.

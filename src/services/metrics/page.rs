@@ -55,7 +55,7 @@ pub(super) fn status(node: &Node, around: &Surroundings) -> Json {
         "node": shown(&metrics.node),
         "software": SOFTWARE,
         "healthy": health.is_ok(),
-        "reason": health.err().map(|reason| reason.to_string()),
+        "warnings": node.warnings().iter().map(|text| shown(&Str::text(text))).collect::<Vec<_>>(),
         "uptime": metrics.uptime,
         "global": metrics.global,
         "master": metrics.master.as_ref().map(shown),

@@ -33,6 +33,12 @@ pub fn render(metrics: &Metrics) -> String {
         text.family(figure.name, figure.kind, figure.help);
         text.sample(figure.name, &[], figure.value);
     }
+    if let Some(expires) = metrics.certificate_expires {
+        let name = "aemp_certificate_expires_timestamp_seconds";
+        let help = "When other nodes begin to refuse the node's certificate, since the epoch.";
+        text.family(name, Kind::Gauge, help);
+        text.sample(name, &[], expires);
+    }
     text.family("aemp_handshakes_total", Kind::Counter, "Handshakes by how they ended.");
     for handshakes in &metrics.handshakes {
         let dialled = if handshakes.dialled { "1" } else { "0" };

@@ -58,7 +58,8 @@ pub async fn serve(
     };
     let mut listeners = Vec::new();
     for address in addresses {
-        listeners.push(socket::listen(address)?);
+        let listener = socket::listen(address);
+        listeners.push(listener.map_err(|error| StartError::bind(address, error))?);
     }
     let node = node.inside();
     let around = Surroundings { events: Events::of(&node), network: Network::default(), values };

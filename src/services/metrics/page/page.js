@@ -75,8 +75,8 @@ function show(status) {
   byId("node").textContent = status.node;
   const master = status.global ? "global" : status.master ? "slave of " + status.master : "no master";
   byId("about").textContent = status.software + ", " + master + ", up " + duration(status.uptime);
-  byId("health").textContent = status.healthy ? "healthy" : status.reason;
-  byId("health").className = status.healthy ? "good" : "bad";
+  byId("health").textContent = status.warnings.join("; ") || "healthy";
+  byId("health").className = !status.healthy ? "bad" : status.warnings.length ? "" : "good";
   replace("tiles", [
     tile(amount(status.connections.up), "connected nodes"),
     tile(status.seeds[0] + " of " + status.seeds[1], "seeds connected"),

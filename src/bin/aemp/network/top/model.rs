@@ -71,7 +71,10 @@ pub(crate) struct Row {
     pub(crate) ports: Option<u64>,
     pub(crate) links: Vec<Link>,
     pub(crate) milliseconds: Option<f64>,
+    /// Why it does not answer.
     pub(crate) problem: Option<String>,
+    /// What keeps it from its work, as it says itself.
+    pub(crate) warnings: Vec<String>,
     /// Whether it has been asked at all.
     pub(crate) is_known: bool,
 }
@@ -183,6 +186,12 @@ impl Model {
                 row.links = others.map(|node| Link { node, figures: None }).collect();
             }
             Answer::Ours(status) => {
+                let warnings: Vec<String> =
+                    status.warnings.iter().map(|text| show::text(text.as_ref())).collect();
+                if warnings != row.warnings {
+                    event = warnings.first().map(|text| format!("{}: {text}", report.node));
+                    row.warnings = warnings;
+                }
                 let families = status.families.iter();
                 for (family, keys) in families {
                     self.families.insert(show::text(family.as_ref()), *keys);
@@ -249,6 +258,7 @@ impl Model {
                 "ports": row.ports,
                 "milliseconds": row.milliseconds,
                 "problem": row.problem,
+                "warnings": row.warnings,
                 "links": links.collect::<Vec<_>>(),
             })
         });

@@ -129,9 +129,10 @@ fn fitting(width: u16) -> Vec<&'static Column> {
 fn draw_nodes(frame: &mut Frame<'_>, area: Rect, model: &Model) {
     let columns = fitting(area.width);
     let rows = model.rows.iter().map(|(node, row)| {
-        let style = match (row.is_global, row.problem.is_some()) {
-            (_, true) => Style::new().fg(Color::Red),
-            (true, _) => Style::new().fg(Color::Cyan),
+        let style = match (row.problem.is_some(), row.warnings.is_empty(), row.is_global) {
+            (true, ..) => Style::new().fg(Color::Red),
+            (_, false, _) => Style::new().fg(Color::Yellow),
+            (.., true) => Style::new().fg(Color::Cyan),
             _ => Style::new(),
         };
         Row::new(columns.iter().map(|column| (column.cell)(node, row))).style(style)
@@ -167,6 +168,10 @@ fn draw_links(frame: &mut Frame<'_>, area: Rect, model: &Model) {
         return;
     };
     let block = Block::bordered().title(format!("links of {node}"));
+    let block = match row.warnings.is_empty() {
+        true => block,
+        false => block.title_bottom(row.warnings.join("; ")),
+    };
     if let Some(problem) = &row.problem {
         let text = Paragraph::new(problem.clone()).wrap(ratatui::widgets::Wrap { trim: true });
         frame.render_widget(text.block(block), area);
