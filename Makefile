@@ -88,6 +88,12 @@ profile: ## instruction counts of the hot paths (callgrind); fails if one grew b
 	  "$${CARGO_TARGET_DIR:-target}/counts/aemp-profile" check bench/instructions.json; \
 	else [ -z "$(AEMP_REQUIRE)" ]; fi
 
+.PHONY: siege
+
+siege: ## a hostile member against a node for SECONDS (600): how long others wait, what is kept (also SEED=...)
+	@$(CARGO) build --release --quiet --package aemp-bench --bin aemp-siege
+	@"$${CARGO_TARGET_DIR:-target}/release/aemp-siege" $(or $(SECONDS),600) $(SEED)
+
 .PHONY: soak mutants scale
 
 SEEDS ?= 20000

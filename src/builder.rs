@@ -5,7 +5,7 @@ use crate::config::args::{ArgsError, decode_command_line};
 use crate::config::node_id::{node_name, unique_string};
 use crate::config::octets::to_octets;
 use crate::config::{Args, Effective, RcFile, Service, Settings, rc};
-use crate::kernel::{Call, KernelConfig};
+use crate::kernel::{Call, KernelConfig, PeerLimits};
 use crate::lane::LaneLimits;
 use crate::node::connection::streams;
 use crate::node::connection::tls::{AnonymousClients, Identity, TlsConfig};
@@ -283,6 +283,20 @@ impl NodeBuilder {
         self
     }
 
+    /// How many octets this node keeps on account of one peer in each of its tables; 16 MiB unless told.
+    /// What happens beyond that: `docs/reliability.md`.
+    #[must_use]
+    pub fn peer_limit(self, octets: usize) -> Self {
+        self.set("peer_limit", octets)
+    }
+
+    /// How many octets of database entries this node keeps, as a global node, of one slave or of all
+    /// slaves of another global node; 1 GiB unless told. Beyond that it refuses to set keys.
+    #[must_use]
+    pub fn database_limit(self, octets: usize) -> Self {
+        self.set("database_limit", octets)
+    }
+
     /// How many connections from elsewhere may be in their handshake at a time; 1024 unless told,
     /// and never more than half of the files that the process may open. Where there are more, the
     /// oldest one of the address with most makes room; see `docs/reliability.md`.
@@ -396,6 +410,10 @@ impl NodeBuilder {
                 lane_limits: self.lane_limits,
                 framing_limits: self.framing_limits,
                 handshake_limits: settings.handshake_limits,
+                peer_limits: PeerLimits {
+                    table: settings.peer_limit,
+                    database: settings.database_limit,
+                },
                 port_limit: self.port_limit.unwrap_or(crate::node::port::DEFAULT_LIMIT),
                 nodelay: settings.nodelay,
                 trace: self.trace,

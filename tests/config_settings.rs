@@ -67,6 +67,8 @@ fn a_node_without_configuration_has_the_defaults() {
         metrics: None,
         metrics_values: false,
         handshake_limits: HandshakeLimits { total: 1024, per_address: 128 },
+        peer_limit: 16 << 20,
+        database_limit: 1 << 30,
         heal: true,
         heartbeat: Some(Duration::from_secs(60)),
         log_level: None,

@@ -12,6 +12,7 @@ mod event;
 mod link;
 mod net;
 mod node;
+pub mod offences;
 mod perl;
 mod program;
 mod wire;

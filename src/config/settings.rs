@@ -42,6 +42,8 @@ pub const KNOWN_KEYS: &[&str] = &[
     "metrics_values",
     "handshake_limit",
     "handshake_limit_per_address",
+    "peer_limit",
+    "database_limit",
     "heal",
     "heartbeat",
     "log_level",
@@ -188,6 +190,12 @@ pub struct Settings {
     pub metrics_values: bool,
     /// How many incoming connections may be in their handshake. Only our nodes know these keys.
     pub handshake_limits: HandshakeLimits,
+    /// Octets that are kept on account of one peer in each table; 16 MiB if not configured. Only our
+    /// nodes know this key.
+    pub peer_limit: usize,
+    /// Octets of database entries that are kept of one peer; 1 GiB if not configured. Only our nodes
+    /// know this key.
+    pub database_limit: usize,
     /// Whether to repair Perl slaves that have permanently lost their master; on if not configured.
     /// Only our nodes know this key.
     pub heal: bool,
@@ -289,6 +297,8 @@ impl<'a> Reader<'a> {
             metrics: self.metrics()?,
             metrics_values: self.truth("metrics_values", false),
             handshake_limits: self.handshake_limits()?,
+            peer_limit: self.count("peer_limit", 16 << 20)?,
+            database_limit: self.count("database_limit", 1 << 30)?,
             heal: self.truth("heal", true),
             heartbeat: self.seconds_or_never("heartbeat", 60)?,
             log_level: self.log_level()?,

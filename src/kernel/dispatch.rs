@@ -36,6 +36,9 @@ impl Kernel {
             match self.follow(&relay) {
                 Next::Here { rest, results } => relay.take_head(rest, results),
                 Next::Elsewhere { to, message, results } => {
+                    if !self.may_wait(from, &to, message.octets().len()) {
+                        return;
+                    }
                     let message = relay.joined(message, results);
                     return self.send_message(&to, message);
                 }
@@ -50,6 +53,26 @@ impl Kernel {
             let request = Builder::new().name("").elements(relay.rest);
             self.own_packets.push_back(request.append(relay.results).build());
         }
+    }
+
+    /// Whether a message of a peer may be sent: whether not too much waits on its account for nodes
+    /// that are being looked for, if this one would have to be.
+    pub(super) fn may_wait(&mut self, from: &NodeId, to: &PortId, octets: usize) -> bool {
+        let sought = to.node();
+        if *from == self.node || sought == self.node || self.mesh.is_up(&sought) {
+            return true;
+        }
+        let may = self.waiting.add(from, &sought, octets, self.limits.table);
+        if !may {
+            self.refused += 1;
+            let sought = sought.as_str().beginning();
+            let text = format_args!(
+                "message from {from} to {sought} dropped: too much waits for unconnected nodes \
+                 already (peer_limit)"
+            );
+            self.log(Source::Peer(from.clone()), Level::Warn, text);
+        }
+        may
     }
 
     /// What becomes of a request that does nothing but send something. The results go behind it.

@@ -21,6 +21,9 @@ const RELAYS_AT_A_TIME: usize = 256;
 /// A packet that is worked on piece by piece.
 #[derive(Debug)]
 pub struct LargePacket {
+    /// Whose packet it is.
+    origin: NodeId,
+    /// Whose request the one at hand is: this node's own, if it was relayed.
     from: NodeId,
     /// The whole packet.
     body: Packed,
@@ -68,6 +71,7 @@ impl LargePacket {
     /// A packet that `from` has sent to our node port.
     pub fn new(from: &NodeId, elements: Elements<'_>) -> Self {
         LargePacket {
+            origin: from.clone(),
             from: from.clone(),
             left: elements.len(),
             body: elements.to_packed(),
@@ -125,7 +129,7 @@ impl Kernel {
     /// Handles the next piece of a packet; its effects are in [`Kernel::take_effects`] when this
     /// returns. A packet of a node that is not connected any more is not worked on.
     pub fn work_on(&mut self, packet: &mut LargePacket) {
-        if !self.is_up(&packet.from) {
+        if !self.is_up(&packet.origin) {
             packet.state = State::Done;
             return;
         }
@@ -166,7 +170,13 @@ impl Kernel {
                     let (at, left) = place(message);
                     packet.move_to(at, left);
                     packet.results = relay.results.append(results);
-                    packet.state = State::Send(to);
+                    packet.state = State::Done;
+                    if self.may_wait(&packet.origin, &to, message.octets().len()) {
+                        if to.node() != self.node {
+                            self.want_connection(&to.node());
+                        }
+                        packet.state = State::Send(to);
+                    }
                     return;
                 }
                 Next::Request => {
@@ -218,4 +228,4 @@ impl Kernel {
 
 #[cfg(test)]
 #[path = "large_tests.rs"]
-mod tests;
+pub(super) mod tests;

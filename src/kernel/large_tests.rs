@@ -10,12 +10,12 @@ use std::time::Duration;
 /// Keys that one piece may touch: those of a piece of a request, and as many that are given up.
 const MOST_OPERATIONS: u64 = 2100;
 
-fn node(id: &str) -> NodeId {
+pub(in crate::kernel) fn node(id: &str) -> NodeId {
     NodeId::new(id).unwrap()
 }
 
-struct Host {
-    kernel: Kernel,
+pub(in crate::kernel) struct Host {
+    pub(in crate::kernel) kernel: Kernel,
     conns: BTreeMap<NodeId, ConnId>,
     /// Inputs, and the most database entries that one of them looked at.
     inputs: usize,
@@ -24,7 +24,7 @@ struct Host {
 
 impl Host {
     /// The global node `own`, to which `peer` and `watcher` are connected.
-    fn new() -> Host {
+    pub(in crate::kernel) fn new() -> Host {
         let config = KernelConfig {
             node: node("own"),
             addresses: Vec::new(),
@@ -58,7 +58,7 @@ impl Host {
     }
 
     /// An input as a host gives it: its effects are taken at once.
-    fn input(&mut self, input: impl FnOnce(&mut Kernel)) -> Vec<Effect> {
+    pub(in crate::kernel) fn input(&mut self, input: impl FnOnce(&mut Kernel)) -> Vec<Effect> {
         let before = self.operations();
         input(&mut self.kernel);
         let effects = self.kernel.take_effects();
@@ -67,7 +67,7 @@ impl Host {
         effects
     }
 
-    fn whole(&mut self, from: &str, packet: &Packed) -> Vec<Effect> {
+    pub(in crate::kernel) fn whole(&mut self, from: &str, packet: &Packed) -> Vec<Effect> {
         let mut effects = self.kernel_input(from, packet);
         effects.extend(self.rest());
         effects
@@ -77,7 +77,7 @@ impl Host {
         self.input(|kernel| kernel.node_packet(&node(from), packet.as_elements()))
     }
 
-    fn in_pieces(&mut self, from: &str, packet: &Packed) -> Vec<Effect> {
+    pub(in crate::kernel) fn in_pieces(&mut self, from: &str, packet: &Packed) -> Vec<Effect> {
         let mut effects = Vec::new();
         let mut packet = LargePacket::new(&node(from), packet.as_elements());
         loop {
@@ -105,7 +105,7 @@ impl Host {
         effects
     }
 
-    fn lose(&mut self, id: &str) {
+    pub(in crate::kernel) fn lose(&mut self, id: &str) {
         let conn = self.conns[&node(id)];
         self.input(|kernel| kernel.closed(conn, "gone"));
     }

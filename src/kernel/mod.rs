@@ -14,6 +14,7 @@ mod eval;
 mod healing;
 mod large;
 mod letters;
+mod limits;
 mod log;
 mod mesh;
 mod ports;
@@ -28,6 +29,7 @@ pub use counts::ResourceCounts;
 pub use effect::{AuthOrder, Call, ConnId, Effect, Level, PortName, Reason, WatchId};
 pub(crate) use effect::{build_reason, died};
 pub use large::{LARGE_PACKET, LargePacket, NextPiece};
+pub use limits::PeerLimits;
 pub use mesh::{Authenticated, PeerGreeting, SeedStatus};
 pub use ports::Watcher;
 pub(crate) use random::Random;
@@ -39,6 +41,7 @@ use crate::value::{NodeId, Packed, PortId, Str};
 use db::{Database, Datum, DbConfig, DbMonitorId, InternalFamily, QueryId, QueryKind};
 use effect::Builder;
 use healing::Healing;
+use limits::Waiting;
 use log::LogLimits;
 use mesh::{Mesh, MeshTimer};
 use ports::Ports;
@@ -136,6 +139,10 @@ pub struct Kernel {
     /// Octets of the longest name that was ever among them.
     longest_function: usize,
     log_limits: LogLimits,
+    limits: PeerLimits,
+    waiting: Waiting,
+    /// What was refused because a peer was at one of its limits.
+    refused: u64,
     /// The large packet at hand, of which parts are shared.
     large_body: Option<Packed>,
     mesh: Mesh,
@@ -168,6 +175,9 @@ impl Kernel {
             functions: HashSet::default(),
             longest_function: 0,
             log_limits: LogLimits::default(),
+            limits: PeerLimits::default(),
+            waiting: Waiting::default(),
+            refused: 0,
             large_body: None,
             db_effects: Vec::new(),
             node: config.node,
@@ -177,6 +187,13 @@ impl Kernel {
         kernel.db.set_location(&config.addresses, now.uptime);
         kernel.retry_seeds();
         kernel
+    }
+
+    /// How much is kept on account of each peer from now on.
+    pub fn set_limits(&mut self, limits: PeerLimits) {
+        self.limits = limits;
+        self.ports.set_limit(limits.table);
+        self.db.set_limits(limits);
     }
 
     /// Tells what the clocks show; every input that follows happens then.
@@ -521,6 +538,21 @@ impl Kernel {
     /// How many database queries wait for an answer.
     pub fn query_count(&self) -> usize {
         self.db.outstanding().0
+    }
+
+    /// Octets that are kept on account of peers, without database entries; see [`PeerLimits`].
+    pub fn octets_for_peers(&self) -> usize {
+        self.ports.octets_for_peers() + self.db.octets_for_peers() + self.waiting.octets()
+    }
+
+    /// Octets of the database entries of all nodes, if this node is global.
+    pub fn database_octets(&self) -> usize {
+        self.db.global().map_or(0, |global| global.merge().octets())
+    }
+
+    /// How often something was refused because a peer was at one of its limits.
+    pub const fn refused_for_limits(&self) -> u64 {
+        self.refused
     }
 
     /// How many slaves were told to adopt this node because they had lost their master.

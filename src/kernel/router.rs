@@ -4,7 +4,7 @@
 //! before the machine gets its next input. Only what the database wants done, and packets that this
 //! node sends to itself, wait until effects are taken.
 
-use super::db::DbEffect;
+use super::db::{DbEffect, DbProblem};
 use super::effect::{Builder, Effect, Level, transport_error};
 use super::healing::{Healing, HealingOutput, Standing};
 use super::log::Source;
@@ -96,6 +96,7 @@ impl Kernel {
             MeshOutput::CancelFind(node) => self.db.cancel_find(&node),
             MeshOutput::Probe { node, number } => self.ask(&node, About::Life, number),
             MeshOutput::Up { node, conn, provider, untrusted } => {
+                self.waiting.is_settled(&node);
                 self.effects.push(Effect::LaneUp { node: node.clone(), conn });
                 self.effects.push(Effect::NodeUp { node: node.clone(), untrusted });
                 self.log(Source::Peer(node.clone()), Level::Info, format_args!("{node} is up"));
@@ -133,6 +134,7 @@ impl Kernel {
     /// The connection to a node is gone, or could not be made: what waits for it is dropped, and
     /// then all monitors of its ports fire.
     fn unreachable(&mut self, node: &NodeId, why: &str) {
+        self.waiting.is_settled(node);
         self.effects.push(Effect::LaneDown { node: node.clone() });
         self.ports.node_lost(node, &transport_error(node, why));
         self.follow_ports();
@@ -300,6 +302,7 @@ impl Kernel {
                 });
             }
             DbEffect::Problem { from, problem } => {
+                self.refused += u64::from(matches!(problem, DbProblem::TooMuch(..)));
                 let text = format_args!("request from {from}: {problem}");
                 self.log(Source::Peer(from.clone()), Level::Warn, text);
             }

@@ -112,6 +112,7 @@ impl Shared {
         let NodeParts { settings, kernel, listening, runtime } = parts;
         let started = tokio::time::Instant::now();
         let mut kernel = Kernel::new(kernel, Now { uptime: Duration::ZERO, wall: wall_clock() });
+        kernel.set_limits(settings.peer_limits);
         let replies = Arc::new(Replies::new(kernel.entropy()));
         let service_port = kernel.service_port().clone();
         let shared = Arc::new_cyclic(|weak: &Weak<Shared>| Shared {

@@ -349,6 +349,9 @@ fn dynamic(value: &Datum) -> Value {
 }
 
 /// The changes of a family; dropping it ends the monitor.
+///
+/// If more than 1000 changes or 1 MiB wait for a listener, later ones are combined into one: it learns
+/// exactly what the content is in the end, but not what happened in between.
 pub struct DbMonitor {
     shared: Arc<Shared>,
     id: DbMonitorId,

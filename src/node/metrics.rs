@@ -51,6 +51,14 @@ pub struct Metrics {
     /// When other nodes begin to refuse this one's certificate, in seconds since the epoch: the first
     /// end of its own certificate and those that issued it. `None` without a certificate.
     pub certificate_expires: Option<i64>,
+    /// Octets that are kept on account of peers, without database entries: what the key `peer_limit`
+    /// bounds for each peer and table.
+    pub peer_octets: u64,
+    /// Octets of the database's entries, if it keeps that: what the key `database_limit` bounds for each
+    /// peer.
+    pub database_octets: u64,
+    /// How often something was refused because a peer was at one of these limits.
+    pub refused_for_limits: u64,
     /// How many slaves of lost masters it has taken on; see `docs/protocol.md` §7.
     pub healed: u64,
 }
@@ -277,6 +285,10 @@ impl Node {
         let shared = self.shared();
         let status = self.status();
         let (seeds_up, seeds) = self.seeds_up();
+        let (peer_octets, database_octets, refused_for_limits) = shared.kernel(|kernel| {
+            let refused = kernel.refused_for_limits();
+            (kernel.octets_for_peers() as u64, kernel.database_octets() as u64, refused)
+        });
         let (monitors, queries, connections, healed) = shared.kernel(|kernel| {
             (kernel.watch_count(), kernel.query_count(), kernel.connection_count(), kernel.healed())
         });
@@ -311,6 +323,9 @@ impl Node {
                 .and_then(|dates| dates.expires())
                 .map(|moment| moment.since_epoch()),
             healed,
+            peer_octets: peer_octets + shared.streams.octets() as u64,
+            database_octets,
+            refused_for_limits,
         }
     }
 }

@@ -4,6 +4,7 @@
 
 mod call;
 mod calls;
+mod combined;
 pub(crate) mod connection;
 pub(crate) mod context;
 pub(crate) mod core;
@@ -117,6 +118,9 @@ pub enum NodeEvent {
 }
 
 /// Nodes that come and go, beginning with those that are up.
+///
+/// If more than 1000 events wait for a listener, later ones are combined: of a node that came and went
+/// several times it hears the last loss and return.
 #[derive(Debug)]
 pub struct NodeEvents(queue::Receiver<NodeEvent>);
 

@@ -1,42 +1,89 @@
 //! A queue from code that holds a lock to code that waits: pushing never runs anything foreign.
+//!
+//! It is bounded. What does not fit is combined with what came before and does not fit either, so that
+//! a receiver that is slow gets fewer items with the same outcome.
 
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
+/// Items that wait one by one.
+const MOST_ITEMS: usize = 1000;
+
+/// Octets of items that wait one by one, unless a single item has more.
+const MOST_OCTETS: usize = 1 << 20;
+
+/// What can wait in a queue.
+pub(crate) trait Item: Sized {
+    /// Items that did not fit, as one.
+    type Combined: Default + std::fmt::Debug + Combined<Self>;
+
+    /// About how much memory it takes.
+    fn octets(&self) -> usize;
+}
+
+/// Items that did not fit.
+pub(crate) trait Combined<T> {
+    /// Adds an item that came after these.
+    fn add(&mut self, item: T);
+
+    /// Takes an item that stands for some of these, or for all; `None` if none is left.
+    fn take(&mut self) -> Option<T>;
+}
+
 /// The sending end.
 #[derive(Debug)]
-pub(crate) struct Sender<T>(Arc<Shared<T>>);
+pub(crate) struct Sender<T: Item>(Arc<Shared<T>>);
 
 /// The receiving end; the queue is gone when it is dropped.
 #[derive(Debug)]
-pub(crate) struct Receiver<T>(Arc<Shared<T>>);
+pub(crate) struct Receiver<T: Item>(Arc<Shared<T>>);
 
 #[derive(Debug)]
-struct Shared<T>(Mutex<State<T>>);
+struct Shared<T: Item>(Mutex<State<T>>);
 
 #[derive(Debug)]
-struct State<T> {
+struct State<T: Item> {
     items: VecDeque<T>,
+    octets: usize,
+    /// What came after the items, when there was no room for more.
+    combined: Option<T::Combined>,
     waker: Option<Waker>,
     ended: bool,
 }
 
+impl<T: Item> State<T> {
+    fn push(&mut self, item: T) {
+        if let Some(combined) = &mut self.combined {
+            return combined.add(item);
+        }
+        let octets = self.octets.saturating_add(item.octets());
+        let is_full = self.items.len() >= MOST_ITEMS || octets > MOST_OCTETS;
+        if is_full && !self.items.is_empty() {
+            self.combined.get_or_insert_default().add(item);
+        } else {
+            self.octets = octets;
+            self.items.push_back(item);
+        }
+    }
+}
+
 /// A new queue.
-pub(crate) fn queue<T>() -> (Sender<T>, Receiver<T>) {
-    let state = State { items: VecDeque::new(), waker: None, ended: false };
+pub(crate) fn queue<T: Item>() -> (Sender<T>, Receiver<T>) {
+    let items = VecDeque::new();
+    let state = State { items, octets: 0, combined: None, waker: None, ended: false };
     let shared = Arc::new(Shared(Mutex::new(state)));
     (Sender(shared.clone()), Receiver(shared))
 }
 
-impl<T> Sender<T> {
+impl<T: Item> Sender<T> {
     /// Adds an item. Whoever waits for it has to be woken when no lock is held any more.
     #[must_use]
     pub(crate) fn push(&self, item: T) -> Option<Waker> {
         let mut state = self.0.0.lock();
         if !state.ended {
-            state.items.push_back(item);
+            state.push(item);
         }
         state.waker.take()
     }
@@ -55,7 +102,7 @@ impl<T> Sender<T> {
     }
 }
 
-impl<T> Drop for Sender<T> {
+impl<T: Item> Drop for Sender<T> {
     fn drop(&mut self) {
         if let Some(waker) = self.end() {
             waker.wake();
@@ -63,12 +110,17 @@ impl<T> Drop for Sender<T> {
     }
 }
 
-impl<T> Receiver<T> {
+impl<T: Item> Receiver<T> {
     /// The next item; `None` once the sender has ended and everything was taken.
     pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<T>> {
-        let mut state = self.0.0.lock();
-        if let Some(item) = state.items.pop_front() {
+        if let Some(item) = self.try_next() {
             return Poll::Ready(Some(item));
+        }
+        let mut state = self.0.0.lock();
+        // One may have come meanwhile.
+        if !state.items.is_empty() || state.combined.is_some() {
+            drop(state);
+            return self.poll_next(cx);
         }
         if state.ended {
             return Poll::Ready(None);
@@ -85,11 +137,89 @@ impl<T> Receiver<T> {
 
     /// The next item, if there is one already.
     pub(crate) fn try_next(&mut self) -> Option<T> {
-        self.0.0.lock().items.pop_front()
+        loop {
+            let mut combined = {
+                let mut state = self.0.0.lock();
+                if let Some(item) = state.items.pop_front() {
+                    state.octets = state.octets.saturating_sub(item.octets());
+                    return Some(item);
+                }
+                state.combined.take()?
+            };
+            // Outside the lock: there may be much of it.
+            let items: VecDeque<T> = std::iter::from_fn(|| combined.take()).collect();
+            let mut state = self.0.0.lock();
+            state.octets += items.iter().map(Item::octets).sum::<usize>();
+            let later = std::mem::replace(&mut state.items, items);
+            state.items.extend(later);
+        }
     }
 
     /// Waits for the next item.
     pub(crate) async fn next(&mut self) -> Option<T> {
         std::future::poll_fn(|cx| self.poll_next(cx)).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, PartialEq)]
+    struct Number {
+        octets: usize,
+        sum: u64,
+    }
+
+    impl Item for Number {
+        type Combined = Option<u64>;
+
+        fn octets(&self) -> usize {
+            self.octets
+        }
+    }
+
+    impl Combined<Number> for Option<u64> {
+        fn add(&mut self, item: Number) {
+            *self.get_or_insert(0) += item.sum;
+        }
+
+        fn take(&mut self) -> Option<Number> {
+            Option::take(self).map(|sum| Number { octets: 8, sum })
+        }
+    }
+
+    fn taken(receiver: &mut Receiver<Number>) -> Vec<u64> {
+        std::iter::from_fn(|| receiver.try_next()).map(|number| number.sum).collect()
+    }
+
+    #[test]
+    fn what_does_not_fit_is_combined_and_the_sum_is_the_same() {
+        for octets in [1, MOST_OCTETS / 10, 2 * MOST_OCTETS] {
+            let (sender, mut receiver) = queue();
+            for _ in 0..3 {
+                (1..=5000).for_each(|sum| drop(sender.push(Number { octets, sum })));
+                let state = receiver.0.0.lock();
+                assert!(state.items.len() <= MOST_ITEMS);
+                assert!(state.octets <= MOST_OCTETS.max(octets));
+                drop(state);
+                let sums = taken(&mut receiver);
+                assert_eq!(sums.iter().sum::<u64>(), 5000 * 5001 / 2);
+                let one_by_one = MOST_ITEMS.min((MOST_OCTETS / octets).max(1));
+                assert_eq!(sums.len(), one_by_one + 1);
+                assert!(sums[..one_by_one].is_sorted());
+            }
+        }
+    }
+
+    #[test]
+    fn a_receiver_that_keeps_up_gets_each_item() {
+        let (sender, mut receiver) = queue();
+        for sum in 0..5000 {
+            let _ = sender.push(Number { octets: 1, sum });
+            assert_eq!(taken(&mut receiver), [sum]);
+        }
+        drop(sender);
+        assert_eq!(receiver.try_next(), None);
     }
 }

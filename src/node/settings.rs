@@ -4,6 +4,7 @@ use super::connection::tls::{CertificateDates, TlsConfig};
 use super::trace::TraceSink;
 use crate::config::Settings;
 use crate::config::settings::HandshakeLimits;
+use crate::kernel::PeerLimits;
 use crate::lane::LaneLimits;
 use crate::node::StartError;
 use crate::value::NodeId;
@@ -25,6 +26,8 @@ pub(crate) struct NodeSettings {
     pub(crate) framing_limits: FramingLimits,
     /// Who may be in a handshake with us.
     pub(crate) handshake_limits: HandshakeLimits,
+    /// What is kept on account of each peer.
+    pub(crate) peer_limits: PeerLimits,
     /// Octets of messages that may wait in a port.
     pub(crate) port_limit: usize,
     /// Whether small packets are sent at once: Perl's `nodelay`.

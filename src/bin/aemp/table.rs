@@ -285,6 +285,27 @@ const KEYS: &[Key] = &[
         ..PLAIN
     },
     Key {
+        name: "peer_limit",
+        value: required("OCTETS", Kind::Anything),
+        what: "how much the node keeps on account of one peer in each of its tables",
+        details: "Tables: subscriptions, reasons of failed spawns, relayed messages to nodes that \
+                  are being looked for, and expected data connections. What is beyond that is \
+                  refused. Perl nodes do not know this key and ignore it.",
+        without: "16777216 counts (16 MiB).",
+        example_value: "67108864",
+        ..PLAIN
+    },
+    Key {
+        name: "database_limit",
+        value: required("OCTETS", Kind::Anything),
+        what: "how much database a global node keeps of one peer",
+        details: "The entries of one slave, or of all slaves of another global node. Beyond that \
+                  no keys are set. Perl nodes do not know this key and ignore it.",
+        without: "1073741824 counts (1 GiB).",
+        example_value: "4294967295",
+        ..PLAIN
+    },
+    Key {
         name: "heal",
         value: required("BOOL", Kind::Bool),
         what: "whether Perl nodes without master are helped (0 or 1)",

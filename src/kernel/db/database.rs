@@ -9,6 +9,7 @@ use super::pieces::{Piece, Replaces};
 use super::request::{Name, QueryKind, Request};
 use super::single::{Deletions, SetOne};
 use super::{is_internal, node_key};
+use crate::kernel::limits::PeerLimits;
 use crate::value::packed::Elements;
 use crate::value::{NodeId, Str, StrRef};
 use std::collections::BTreeSet;
@@ -43,6 +44,7 @@ pub struct Database {
     /// Connected nodes that said that they are global.
     globals: BTreeSet<NodeId>,
     effects: Vec<DbEffect>,
+    limits: PeerLimits,
 }
 
 impl Database {
@@ -56,7 +58,20 @@ impl Database {
             up: BTreeSet::new(),
             globals: BTreeSet::new(),
             effects: Vec::new(),
+            limits: PeerLimits::default(),
         }
+    }
+
+    pub(crate) fn set_limits(&mut self, limits: PeerLimits) {
+        self.limits = limits;
+        if let Some(global) = &mut self.global {
+            global.set_limits(limits);
+        }
+    }
+
+    /// Octets that are kept on account of peers, besides their entries.
+    pub(crate) fn octets_for_peers(&self) -> usize {
+        self.global.as_ref().map_or(0, Global::octets_for_peers)
     }
 
     /// The families with how many keys each has; none if the node does not keep the database.
@@ -171,7 +186,7 @@ impl Database {
         for family in monitored {
             self.tell_master(Some(Request::Unmonitor(family)), now);
         }
-        self.global = Some(Global::new(self.node.clone()));
+        self.global = Some(Global::new(self.node.clone(), self.limits));
         let globals = self.globals.clone();
         self.with_global(now, |global, around| global.start(&globals, around));
     }

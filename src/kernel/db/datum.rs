@@ -112,6 +112,14 @@ impl Datum {
         }
     }
 
+    /// Octets that it has elsewhere; none if it is short.
+    pub(crate) fn long_octets(&self) -> usize {
+        match &self.0 {
+            Octets::Short(..) => 0,
+            Octets::Long(octets) => octets.len(),
+        }
+    }
+
     /// Whether it is undef.
     pub fn is_undef(&self) -> bool {
         self.octets() == [UNDEF]

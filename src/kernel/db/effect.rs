@@ -88,6 +88,9 @@ pub enum DbProblem {
     /// It is for other global nodes only.
     #[error("request {0} comes from a node that did not say that it is global")]
     NotFromGlobal(&'static str),
+    /// The sender is at one of its limits; deletions were carried out.
+    #[error("request {0} refused: this node keeps too much for its sender already ({1})")]
+    TooMuch(&'static str, &'static str),
     /// Only the master may send it.
     #[error("request {0} ignored: it does not come from our master")]
     NotFromMaster(&'static str),

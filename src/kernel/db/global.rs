@@ -10,6 +10,7 @@ use super::request::{Name, QueryKind, Request};
 use super::single::{Deletions, SetOne};
 use super::{GLOBALS, LOCATIONS, node_key, node_of};
 use crate::kernel::HashMap;
+use crate::kernel::limits::PeerLimits;
 use crate::mutation::{self, Mutation};
 use crate::value::{NodeId, Str, packed};
 use std::collections::{BTreeMap, BTreeSet};
@@ -94,6 +95,22 @@ impl Audience {
     }
 }
 
+/// The families that a node subscribed to.
+#[derive(Debug, Default)]
+struct Subscriptions {
+    families: BTreeSet<Str>,
+    octets: usize,
+}
+
+/// What a subscription costs.
+fn subscription_octets(family: &Str) -> usize {
+    const BESIDES: usize = 256;
+    BESIDES + family.as_ref().data().len()
+}
+
+/// Global nodes to which connections are kept; no network has more.
+const MOST_GLOBALS: usize = 1000;
+
 /// The whole database, as a global node keeps it.
 #[derive(Debug)]
 pub struct Global {
@@ -102,12 +119,13 @@ pub struct Global {
     /// Global nodes that have our slaves' databases and get every change of them.
     peers: Audience,
     subscribers: HashMap<Str, Audience>,
-    subscriptions: BTreeMap<NodeId, BTreeSet<Str>>,
+    subscriptions: BTreeMap<NodeId, Subscriptions>,
+    limits: PeerLimits,
     kept: BTreeSet<NodeId>,
 }
 
 impl Global {
-    pub(crate) fn new(own: NodeId) -> Self {
+    pub(crate) fn new(own: NodeId, limits: PeerLimits) -> Self {
         let mut merge = Merge::new();
         merge.set_kind(&own, OwnerKind::Slave);
         Global {
@@ -116,8 +134,18 @@ impl Global {
             peers: Audience::default(),
             subscribers: HashMap::default(),
             subscriptions: BTreeMap::new(),
+            limits,
             kept: BTreeSet::new(),
         }
+    }
+
+    pub(crate) fn set_limits(&mut self, limits: PeerLimits) {
+        self.limits = limits;
+    }
+
+    /// Octets that are kept for peers, besides their entries.
+    pub(crate) fn octets_for_peers(&self) -> usize {
+        self.subscriptions.values().map(|subscriptions| subscriptions.octets).sum()
     }
 
     /// Everything, merged.
@@ -183,8 +211,9 @@ impl Global {
                 around.reply(&self.own, from, Request::Reply { id, result });
             }
             Request::Monitor(family) => {
-                self.subscribers.entry(family.clone()).or_default().insert(from);
-                self.subscriptions.entry(from.clone()).or_default().insert(family.clone());
+                if !self.subscribe(from, &family) {
+                    return around.problem(from, DbProblem::TooMuch("g_mon1", "peer_limit"));
+                }
                 let content: Entries = self
                     .merge
                     .family(&family)
@@ -195,9 +224,11 @@ impl Global {
             }
             Request::Unmonitor(family) => {
                 self.unsubscribe(from, &family);
-                if let Some(families) = self.subscriptions.get_mut(from) {
-                    families.remove(&family);
-                    if families.is_empty() {
+                if let Some(subscriptions) = self.subscriptions.get_mut(from) {
+                    if subscriptions.families.remove(&family) {
+                        subscriptions.octets -= subscription_octets(&family);
+                    }
+                    if subscriptions.families.is_empty() {
                         self.subscriptions.remove(from);
                     }
                 }
@@ -213,6 +244,9 @@ impl Global {
         one: SetOne<'_>,
         around: &mut Around<'_>,
     ) -> bool {
+        if self.merge.octets_of(from) >= self.limits.database {
+            return false;
+        }
         let kind = match self.merge.set_one(from, one) {
             None | Some(OwnerKind::Other) => return false,
             Some(kind) => kind,
@@ -371,10 +405,17 @@ impl Global {
         &mut self,
         from: &NodeId,
         family: Str,
-        set: Entries,
+        mut set: Entries,
         delete: Vec<Str>,
         around: &mut Around<'_>,
     ) {
+        if *from != self.own
+            && !set.is_empty()
+            && self.merge.octets_of(from) >= self.limits.database
+        {
+            around.problem(from, DbProblem::TooMuch("g_upd", "database_limit"));
+            set = Entries::new();
+        }
         let is_location_of_peer = family == *LOCATIONS && self.peers.contains(from);
         let own_location = is_location_of_peer.then(|| {
             self.look_for_conflicts(from, &set, around);
@@ -467,7 +508,8 @@ impl Global {
 
     fn keep_connections(&mut self, set: &Entries, deleted: &[Str], around: &mut Around<'_>) {
         for node in set.keys().filter_map(node_of) {
-            if node != self.own && self.kept.insert(node.clone()) {
+            if node != self.own && self.kept.len() < MOST_GLOBALS && self.kept.insert(node.clone())
+            {
                 around.effects.push(DbEffect::KeepAlive(node));
             }
         }
@@ -572,8 +614,23 @@ impl Global {
         }
     }
 
+    /// False if the node has too many subscriptions.
+    fn subscribe(&mut self, node: &NodeId, family: &Str) -> bool {
+        let subscriptions = self.subscriptions.entry(node.clone()).or_default();
+        if !subscriptions.families.contains(family) {
+            let octets = subscriptions.octets + subscription_octets(family);
+            if octets > self.limits.table && *node != self.own {
+                return false;
+            }
+            subscriptions.octets = octets;
+            subscriptions.families.insert(family.clone());
+        }
+        self.subscribers.entry(family.clone()).or_default().insert(node);
+        true
+    }
+
     fn unsubscribe_all(&mut self, node: &NodeId) {
-        for family in self.subscriptions.remove(node).unwrap_or_default() {
+        for family in self.subscriptions.remove(node).unwrap_or_default().families {
             self.unsubscribe(node, &family);
         }
     }

@@ -53,6 +53,13 @@ impl Change {
     }
 }
 
+/// What an entry costs its owner; the key is the one that is stored, as another one that is equal may
+/// have another length.
+fn entry_octets(key: &Str, value: &Datum) -> usize {
+    const BESIDES: usize = 128;
+    BESIDES + key.as_ref().data().len() + value.long_octets()
+}
+
 /// A node that owns entries; numbers are used again when a node is removed.
 type OwnerId = u32;
 
@@ -64,6 +71,8 @@ struct Owner {
     entries: HashMap<Str, HashSet<Str>>,
     /// How many keys these are.
     len: usize,
+    /// Octets of these and their values.
+    octets: usize,
     /// Whether it is getting a new database at this time, piece by piece.
     is_replaced: bool,
     /// The owner that has what the node had before it began to get a new database.
@@ -73,7 +82,15 @@ struct Owner {
 impl Owner {
     fn new(node: NodeId) -> Self {
         let entries = HashMap::default();
-        Owner { node, kind: OwnerKind::Other, entries, len: 0, is_replaced: false, before: None }
+        Owner {
+            node,
+            kind: OwnerKind::Other,
+            entries,
+            len: 0,
+            octets: 0,
+            is_replaced: false,
+            before: None,
+        }
     }
 }
 
@@ -112,11 +129,15 @@ impl Contested {
         self.holders.get(owner).map(|(_, value)| value)
     }
 
-    fn put(&mut self, owner: OwnerId, kind: OwnerKind, serial: u64, value: Datum) {
-        if let Some((before, _)) = self.holders.insert(owner, (serial, value)) {
-            self.order(kind).remove(&(before, owner));
-        }
+    /// Returns what the owner had before.
+    fn put(&mut self, owner: OwnerId, kind: OwnerKind, serial: u64, value: Datum) -> Option<Datum> {
+        let before = self.holders.insert(owner, (serial, value));
+        let before = before.map(|(serial, value)| {
+            self.order(kind).remove(&(serial, owner));
+            value
+        });
         self.order(kind).insert((serial, owner));
+        before
     }
 }
 
@@ -223,6 +244,17 @@ impl Merge {
     pub fn owned(&self, node: &NodeId) -> usize {
         let owner = self.ids.get(node).and_then(|id| self.owners.get(id));
         owner.map_or(0, |owner| owner.len)
+    }
+
+    /// Octets of what `node` owns.
+    pub fn octets_of(&self, node: &NodeId) -> usize {
+        let owner = self.ids.get(node).and_then(|id| self.owners.get(id));
+        owner.map_or(0, |owner| owner.octets)
+    }
+
+    /// Octets of what all nodes own.
+    pub fn octets(&self) -> usize {
+        self.owners.values().map(|owner| owner.octets).sum()
     }
 
     /// Says what `node` is from now on. What it owns stays, and nobody is told.
@@ -493,6 +525,8 @@ impl Merge {
             None => self.families.entry(family.into()).or_default(),
         };
         let borrowed: StrRef<'_> = key.into();
+        let value_octets = value.long_octets();
+        let mut before = None;
         let key = match keys.entry_ref(&borrowed) {
             EntryRef::Vacant(slot) => {
                 let key: Str = key.into();
@@ -503,7 +537,12 @@ impl Merge {
                 let key = slot.key().clone();
                 match slot.get_mut() {
                     Entry::One(owner, held) if *owner == id => {
-                        *held = value;
+                        let before = std::mem::replace(held, value).long_octets();
+                        if before != value_octets
+                            && let Some(owner) = self.owners.get_mut(&id)
+                        {
+                            owner.octets = owner.octets + value_octets - before;
+                        }
                         return;
                     }
                     Entry::One(owner, held) => {
@@ -522,7 +561,7 @@ impl Merge {
                         slot.insert(Entry::Contested(Box::new(contested)));
                     }
                     Entry::Contested(contested) => {
-                        contested.put(id, kind, serial, value.clone());
+                        before = contested.put(id, kind, serial, value.clone());
                         contested.merged = value;
                     }
                 }
@@ -535,6 +574,8 @@ impl Merge {
                 Some(owned) => owned,
                 None => owner.entries.entry(family.into()).or_default(),
             };
+            owner.octets += entry_octets(&key, &Datum::UNDEF) + value_octets;
+            owner.octets -= before.map_or(0, |before| entry_octets(&key, &before));
             owner.len += usize::from(owned.insert(key));
         }
     }
@@ -554,25 +595,33 @@ impl Merge {
         let Some(keys) = self.families.get_mut(family) else {
             return Left::Nothing;
         };
-        let left = match keys.get_mut(key) {
-            None => return Left::Nothing,
-            Some(Entry::One(owner, _)) if *owner == id => {
+        let Some((stored, entry)) = keys.get_key_value_mut(key) else {
+            return Left::Nothing;
+        };
+        let left = match entry {
+            Entry::One(owner, value) if *owner == id => {
+                if let Some(owner) = self.owners.get_mut(&id) {
+                    owner.octets -= entry_octets(stored, value);
+                }
                 keys.remove(key);
                 return Left::Nothing;
             }
             // It was another's all the time.
-            Some(Entry::One(owner, _)) => {
+            Entry::One(owner, _) => {
                 let owner = *owner;
                 return match self.kind_of(owner) {
                     OwnerKind::Slave => Left::Slave { merged: None, told: None },
                     OwnerKind::Global | OwnerKind::Other => Left::Others(None),
                 };
             }
-            Some(Entry::Contested(contested)) => contested,
+            Entry::Contested(contested) => contested,
         };
         let told = left.latest(&left.slaves).cloned();
-        if let Some((serial, _)) = left.holders.remove(&id) {
+        if let Some((serial, value)) = left.holders.remove(&id) {
             left.order(kind).remove(&(serial, id));
+            if let Some(owner) = self.owners.get_mut(&id) {
+                owner.octets -= entry_octets(stored, &value);
+            }
         }
         let by_slave = left.latest(&left.slaves);
         let of_slave = by_slave.is_some();

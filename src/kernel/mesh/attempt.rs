@@ -12,6 +12,16 @@ use std::time::Duration;
 /// Addresses are tried at least this far apart.
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(400);
 
+/// Addresses of a node that are tried; others may enter any number for it into the database.
+const MOST_ADDRESSES: usize = 32;
+
+/// Octets that an address may have; the name of a host has 253 at most.
+const LONGEST_ADDRESS: usize = 300;
+
+/// Addresses that are tried one right after the other while each fails at once; further ones wait for
+/// their time.
+const MOST_HURRIED: u32 = 4;
+
 /// An attempt to connect one node.
 #[derive(Debug)]
 pub(super) struct Attempt {
@@ -22,6 +32,8 @@ pub(super) struct Attempt {
     addresses: VecDeque<Str>,
     next_dial: Duration,
     interval: Duration,
+    /// Dials since the last search that did not wait for their time, as the one before had failed.
+    hurried: u32,
     pub(super) dials: BTreeSet<ConnId>,
     /// Why dials failed since the last search.
     failures: Vec<String>,
@@ -47,6 +59,7 @@ impl Mesh {
             addresses: VecDeque::new(),
             next_dial: now,
             interval: SHORTEST_INTERVAL,
+            hurried: 0,
             dials: BTreeSet::new(),
             failures: Vec::new(),
         });
@@ -69,7 +82,10 @@ impl Mesh {
         addresses: Option<Vec<Str>>,
         now: Duration,
     ) {
-        let mut addresses: VecDeque<Str> = addresses.unwrap_or_default().into();
+        let addresses = addresses.unwrap_or_default().into_iter();
+        let is_short = |address: &Str| address.as_ref().data().len() <= LONGEST_ADDRESS;
+        let mut addresses: VecDeque<Str> =
+            addresses.filter(is_short).take(MOST_ADDRESSES).collect();
         for address in self.seeds.addresses_of(node) {
             if !addresses.contains(address) {
                 addresses.push_back(address.clone());
@@ -93,6 +109,7 @@ impl Mesh {
         }
         attempt.addresses = addresses;
         attempt.next_dial = now;
+        attempt.hurried = 0;
         self.advance_attempt(node, now);
     }
 
@@ -105,10 +122,13 @@ impl Mesh {
         let Some(attempt) = self.attempt_mut(node) else {
             return;
         };
-        if attempt.searching || (now < attempt.next_dial && !attempt.dials.is_empty()) {
+        let is_early = now < attempt.next_dial;
+        let may_hurry = attempt.dials.is_empty() && attempt.hurried < MOST_HURRIED;
+        if attempt.searching || (is_early && !may_hurry) {
             return;
         }
         if let Some(address) = attempt.addresses.pop_front() {
+            attempt.hurried += u32::from(is_early);
             let next_dial = now + attempt.interval;
             attempt.next_dial = next_dial;
             self.wake(next_dial, MeshTimer::AdvanceAttempt(node.clone()));

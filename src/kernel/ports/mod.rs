@@ -12,6 +12,7 @@ mod tests;
 pub use monitors::Watcher;
 
 use super::effect::{Builder, PortName, Reason, WatchId};
+use super::limits::PeerLimits;
 use super::random::Random;
 use super::{HashMap, HashSet};
 use crate::mutation::{self, Mutation};
@@ -79,7 +80,7 @@ impl Ports {
             names: Names::new(random),
             live: HashMap::default(),
             concerns: HashMap::default(),
-            failed_spawns: FailedSpawns::default(),
+            failed_spawns: FailedSpawns::new(PeerLimits::default().table),
             monitors: Monitors::default(),
             dying: Vec::new(),
             outputs: Vec::new(),
@@ -147,6 +148,16 @@ impl Ports {
         self.failed_spawns.remember(peer, name, reason);
     }
 
+    /// How many octets are kept for each peer whose spawns failed.
+    pub(super) fn set_limit(&mut self, octets: usize) {
+        self.failed_spawns.set_limit(octets);
+    }
+
+    /// Octets that are kept on account of peers.
+    pub(super) fn octets_for_peers(&self) -> usize {
+        self.failed_spawns.octets()
+    }
+
     pub(super) fn exists(&self, name: &Str) -> bool {
         self.live.contains_key(name)
     }
@@ -176,9 +187,10 @@ impl Ports {
         if name.is_empty() {
             return;
         }
-        if let Some(port) = self.live.get_mut(name) {
+        if let Some((name, port)) = self.live.get_key_value_mut(name) {
             port.awaited_by = None;
             port.peers.insert(peer.clone());
+            // The port's own name: all its monitors share the octets.
             self.concerns.entry(peer.clone()).or_default().insert(name.clone());
             return;
         }

@@ -127,3 +127,27 @@ fn all_that_happens_here_because_of_a_lost_node_comes_before_messages_that_may_g
     ];
     assert_eq!(outputs(&mut ports), told, "and the lost peer is told of nothing");
 }
+
+#[test]
+fn the_reasons_of_failed_spawns_take_no_more_than_the_limit_and_the_latest_remain() {
+    let (mut ports, _) = ports();
+    ports.set_limit(100_000);
+    let name = |number: usize| Str::text(&format!("{number}{}", "x".repeat(10_000)));
+    for number in 0..1000 {
+        ports.spawn_failed(&node("peer"), name(number), reason("why"));
+        ports.spawn_failed(&node("other"), name(number), reason("why"));
+        assert!(ports.octets_for_peers() <= 200_000);
+    }
+    ports.monitored_by(&name(999), &node("peer"));
+    ports.monitored_by(&name(1), &node("peer"));
+    let told = outputs(&mut ports);
+    assert!(told[0].ends_with(r#""why"]"#));
+    assert!(told[1].contains("no_such_port"));
+    for _ in 0..1000 {
+        ports.spawn_failed(&node("peer"), name(0), reason("why"));
+    }
+    for lost in ["peer", "other"] {
+        ports.node_lost(&node(lost), &reason("gone"));
+    }
+    assert_eq!(ports.octets_for_peers(), 0);
+}

@@ -71,6 +71,21 @@ pub(super) fn figures(metrics: &Metrics) -> Vec<Figure> {
         ),
         gauge("aemp_monitors", "Monitors set on ports of any node.", metrics.monitors),
         gauge("aemp_queries", "Database queries without an answer yet.", metrics.queries),
+        gauge(
+            "aemp_peer_bytes",
+            "Octets kept on account of peers in tables that peer_limit bounds.",
+            metrics.peer_octets,
+        ),
+        gauge(
+            "aemp_database_bytes",
+            "Octets of database entries, if the node keeps the database.",
+            metrics.database_octets,
+        ),
+        counter(
+            "aemp_refused_for_limits_total",
+            "Requests refused because a peer was at its peer_limit or database_limit.",
+            metrics.refused_for_limits,
+        ),
         counter(
             "aemp_healed_slaves_total",
             "Slaves of lost masters that this node has adopted.",

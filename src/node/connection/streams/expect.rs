@@ -23,9 +23,15 @@ pub(super) fn expect(context: &Context<'_>, message: MessageRef<'_>) -> Result<(
     let shared = context.node().shared();
     let function = shared.streams.function(&name);
     let begun = function
-        .ok_or_else(|| format!("no function {name} for streams is registered here"))
+        .ok_or_else(|| {
+            let name = name.as_ref().beginning();
+            format!("no function {name} for streams is registered here")
+        })
         // From now on: what the peer does next relies on it.
-        .and_then(|function| Ok((function, Expectation::new(shared, &id)?)));
+        .and_then(|function| {
+            let octets = message.elements().octets().len();
+            Ok((function, Expectation::new(shared, &id, context.from(), octets)?))
+        });
     let (function, expectation) = match begun {
         Ok(begun) => begun,
         Err(why) => {
@@ -45,6 +51,7 @@ pub(super) fn expect(context: &Context<'_>, message: MessageRef<'_>) -> Result<(
             () = ended.cancelled() => return,
         };
         if let Err(why) = outcome {
+            let id = id.as_ref().beginning();
             tracing::warn!(node = %shared.id, "data connection {id} for {name}: {why}");
             shared.inner_handle().kil(&port, &KillReason::new(TAG, &why));
         }
@@ -94,7 +101,7 @@ pub(super) fn connect_back(context: &Context<'_>, message: MessageRef<'_>) -> Re
     let (id, node): (Str, NodeId) = message.decode().map_err(|error| error.to_string())?;
     let shared = context.node().shared();
     if !shared.streams.is_expected(&id) {
-        return Err(format!("data connection {id} is not expected"));
+        return Err("this data connection is not expected".to_owned());
     }
     let shared = Arc::clone(shared);
     let runtime = shared.runtime.clone();

@@ -2,7 +2,7 @@
 
 use super::{DataStream, StreamFunction};
 use crate::node::core::Shared;
-use crate::value::Str;
+use crate::value::{NodeId, Str};
 use parking_lot::{Mutex, RwLock};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -16,7 +16,14 @@ const MOST_EXPECTED: usize = 4096;
 #[derive(Default)]
 pub(crate) struct Streams {
     functions: RwLock<HashMap<Str, StreamFunction>>,
-    expected: Mutex<HashMap<Str, oneshot::Sender<DataStream>>>,
+    expected: Mutex<Expected>,
+}
+
+#[derive(Default)]
+struct Expected {
+    by_id: HashMap<Str, oneshot::Sender<DataStream>>,
+    /// Octets that are kept on account of each peer.
+    octets: HashMap<NodeId, usize>,
 }
 
 impl Streams {
@@ -35,7 +42,7 @@ impl Streams {
     }
 
     pub(super) fn is_expected(&self, id: &Str) -> bool {
-        self.expected.lock().contains_key(id)
+        self.expected.lock().by_id.contains_key(id)
     }
 
     /// Hands a stream to whoever expects it.
@@ -43,16 +50,21 @@ impl Streams {
     /// # Errors
     /// Gives the stream back if nobody does.
     pub(super) fn complete(&self, id: &Str, stream: DataStream) -> Result<(), DataStream> {
-        let sender = self.expected.lock().remove(id);
+        let sender = self.expected.lock().by_id.remove(id);
         match sender {
             Some(sender) => sender.send(stream),
             None => Err(stream),
         }
     }
 
+    /// Octets that are kept for peers whose data connections are expected.
+    pub(crate) fn octets(&self) -> usize {
+        self.expected.lock().octets.values().sum()
+    }
+
     pub(crate) fn end(&self) {
         let functions = std::mem::take(&mut *self.functions.write());
-        let expected = std::mem::take(&mut *self.expected.lock());
+        let expected = std::mem::take(&mut self.expected.lock().by_id);
         drop((functions, expected));
     }
 }
@@ -61,25 +73,45 @@ impl Streams {
 pub(super) struct Expectation {
     shared: Arc<Shared>,
     id: Str,
+    peer: NodeId,
+    octets: usize,
     stream: oneshot::Receiver<DataStream>,
 }
 
+/// What an expected connection takes besides its ID and arguments.
+const BESIDES: usize = 2000;
+
 impl Expectation {
-    /// Expects a data connection under this ID.
+    /// Expects a data connection under this ID, on account of `peer`; what came with it has so many
+    /// octets.
     ///
     /// # Errors
-    /// Fails if one is expected under this ID already, or too many are.
-    pub(super) fn new(shared: &Arc<Shared>, id: &Str) -> Result<Self, String> {
+    /// Fails if one is expected under this ID already, or too many are, or too much is kept for this
+    /// peer.
+    pub(super) fn new(
+        shared: &Arc<Shared>,
+        id: &Str,
+        peer: &NodeId,
+        octets: usize,
+    ) -> Result<Self, String> {
+        let octets = octets + id.as_ref().data().len() + BESIDES;
         let mut expected = shared.streams.expected.lock();
-        if expected.len() >= MOST_EXPECTED {
+        let expected = &mut *expected;
+        if expected.by_id.len() >= MOST_EXPECTED {
             return Err("too many data connections are expected here".to_owned());
         }
-        match expected.entry(id.clone()) {
-            Entry::Occupied(_) => Err(format!("data connection {id} is expected already")),
+        let of_peer = expected.octets.get(peer).copied().unwrap_or(0) + octets;
+        if of_peer > shared.settings.peer_limits.table {
+            return Err("the arguments of expected data connections take too much".to_owned());
+        }
+        match expected.by_id.entry(id.clone()) {
+            Entry::Occupied(_) => Err("this data connection is expected already".to_owned()),
             Entry::Vacant(vacant) => {
                 let (sender, stream) = oneshot::channel();
                 vacant.insert(sender);
-                Ok(Expectation { shared: shared.clone(), id: id.clone(), stream })
+                expected.octets.insert(peer.clone(), of_peer);
+                let (shared, id, peer) = (shared.clone(), id.clone(), peer.clone());
+                Ok(Expectation { shared, id, peer, octets, stream })
             }
         }
     }
@@ -95,8 +127,14 @@ impl Drop for Expectation {
         self.stream.close();
         let mut expected = self.shared.streams.expected.lock();
         // Another one may have the same ID once this one is fulfilled.
-        if expected.get(&self.id).is_some_and(oneshot::Sender::is_closed) {
-            expected.remove(&self.id);
+        if expected.by_id.get(&self.id).is_some_and(oneshot::Sender::is_closed) {
+            expected.by_id.remove(&self.id);
+        }
+        if let Some(octets) = expected.octets.get_mut(&self.peer) {
+            *octets = octets.saturating_sub(self.octets);
+            if *octets == 0 {
+                expected.octets.remove(&self.peer);
+            }
         }
     }
 }

@@ -1,0 +1,416 @@
+//! A hostile member against a node over real sockets: how long another member waits meanwhile, what the
+//! node keeps, and what it writes into its log.
+//!
+//! `aemp-siege [SECONDS [SEED]]`. A round that breaks a bound is repeated with a part of its packets, as
+//! few as still break it, and `aemp-siege round SEED FROM TO` repeats that. `aemp-siege node` is the node.
+
+use aemp::Node;
+use aemp::value::packed::Elements;
+use aemp::value::{NodeId, PortId};
+use aemp::wire::auth::{Nonce, Secret};
+use aemp::wire::framing::{Framing, encode};
+use aemp::wire::session::{AuthOrder, Event, HandshakeConfig, Handshaker};
+use aemp_sim::offences::Offender;
+use anyhow::{Context as _, Result, bail};
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::fmt::Write as _;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+use tracing::field::{Field, Visit};
+
+const SECRET: &str = "siege";
+
+/// What the others wait for an answer, at most, at the 99th percentile.
+const LONGEST_WAIT: Duration = Duration::from_millis(50);
+
+/// What the node keeps after the member is gone.
+const MOST_KEPT: u64 = 64 << 20;
+
+/// For how long a member sends.
+const ROUND: Duration = Duration::from_secs(5);
+
+/// Lines in the log that are fine at once for each source and level; and how many of those there are.
+const LINES: u64 = 20 * 8;
+
+/// How often another member asks for an echo.
+const INTERVAL: Duration = Duration::from_millis(20);
+
+/// Octets of the largest packets of a round.
+const LARGEST: [usize; 4] = [2_000, 60_000, 1 << 20, 16 << 20];
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting { in_use: AtomicU64::new(0) };
+
+/// Counts the octets that are allocated.
+struct Counting {
+    in_use: AtomicU64,
+}
+
+// SAFETY: everything is left to the system's allocator; counting allocates nothing.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        self.in_use.fetch_add(layout.size() as u64, Ordering::Relaxed);
+        // SAFETY: as the caller promises.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        self.in_use.fetch_sub(layout.size() as u64, Ordering::Relaxed);
+        // SAFETY: as the caller promises.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+/// What a node under siege says of itself.
+#[derive(Debug, Clone, Copy)]
+struct State {
+    in_use: u64,
+    lines: u64,
+    octets: u64,
+}
+
+fn main() -> Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match arguments.as_slice() {
+        ["node"] => node(),
+        ["round", seed, from, to] => {
+            let outcome = in_runtime(|| round(seed.parse()?, from.parse()?, to.parse()?))?;
+            println!("{outcome}");
+            if outcome.broken.is_some() { bail!("a bound is broken") } else { Ok(()) }
+        }
+        [] => siege(600, 1),
+        [seconds] => siege(seconds.parse()?, 1),
+        [seconds, seed] => siege(seconds.parse()?, seed.parse()?),
+        _ => bail!("usage: aemp-siege [SECONDS [SEED]] | round SEED FROM TO"),
+    }
+}
+
+fn in_runtime<T>(run: impl FnOnce() -> Result<T>) -> Result<T> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let _guard = runtime.enter();
+    run()
+}
+
+fn siege(seconds: u64, first: u64) -> Result<()> {
+    let begun = Instant::now();
+    let mut seed = first;
+    in_runtime(|| {
+        while begun.elapsed() < Duration::from_secs(seconds) {
+            let outcome = round(seed, 0, usize::MAX)?;
+            println!("seed {seed}: {outcome}");
+            if outcome.broken.is_some() {
+                let (from, to) = shortest(seed, outcome.packets)?;
+                bail!("repeat it with: aemp-siege round {seed} {from} {to}");
+            }
+            seed += 1;
+        }
+        println!("{} rounds without a finding", seed - first);
+        Ok(())
+    })
+}
+
+/// A part of a round's packets that still breaks a bound, found by halving.
+fn shortest(seed: u64, packets: usize) -> Result<(usize, usize)> {
+    let (mut from, mut to) = (0, packets);
+    while to - from > 1 {
+        let middle = from + (to - from) / 2;
+        if round(seed, from, middle)?.broken.is_some() {
+            to = middle;
+        } else if round(seed, middle, to)?.broken.is_some() {
+            from = middle;
+        } else {
+            break;
+        }
+    }
+    Ok((from, to))
+}
+
+/// What came of one round.
+struct Outcome {
+    packets: usize,
+    octets: u64,
+    p99: Duration,
+    longest: Duration,
+    kept: u64,
+    lines: u64,
+    broken: Option<&'static str>,
+}
+
+impl std::fmt::Display for Outcome {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "{} packets, {} KiB; others waited {:.1} ms (p99), {:.1} ms at most; {} KiB kept, {} lines",
+            self.packets,
+            self.octets >> 10,
+            self.p99.as_secs_f64() * 1e3,
+            self.longest.as_secs_f64() * 1e3,
+            self.kept >> 10,
+            self.lines
+        )?;
+        self.broken.map_or(Ok(()), |bound| write!(f, ": TOO MUCH {bound}"))
+    }
+}
+
+/// Packets `from` to `to` of a seed's sequence, against a new node.
+fn round(seed: u64, from: usize, to: usize) -> Result<Outcome> {
+    let mut victim = Victim::start()?;
+    let runtime = tokio::runtime::Handle::current();
+    let watcher = runtime.block_on(async {
+        let builder = Node::builder().node_id("watcher").secret(SECRET).no_binds();
+        let node = builder.seed(&victim.address).start().await?;
+        node.joined().await;
+        anyhow::Ok(node)
+    })?;
+    let over = Arc::new(AtomicBool::new(false));
+    let waits = Arc::new(Mutex::new(Vec::new()));
+    let echo = runtime.spawn(echo(watcher.clone(), over.clone(), waits.clone()));
+    std::thread::sleep(Duration::from_millis(500));
+    let before = victim.state()?;
+    if let Ok(mut waits) = waits.lock() {
+        waits.clear();
+    }
+    let begun = Instant::now();
+    let (packets, octets) = besiege(&victim.address, seed, from, to)?;
+    // What the node still has to do for the member.
+    std::thread::sleep(Duration::from_secs(1));
+    over.store(true, Ordering::Relaxed);
+    runtime.block_on(echo)??;
+    let mut waits = std::mem::take(&mut *waits.lock().map_err(|_| anyhow::anyhow!("poisoned"))?);
+    waits.sort();
+    let mut after = victim.state()?;
+    let patience = Instant::now() + Duration::from_secs(10);
+    while after.in_use > before.in_use + MOST_KEPT && Instant::now() < patience {
+        std::thread::sleep(Duration::from_millis(100));
+        after = victim.state()?;
+    }
+    runtime.block_on(watcher.shutdown());
+    let at = |share: f64| {
+        let last = waits.len().saturating_sub(1);
+        waits.get((waits.len() as f64 * share) as usize).or_else(|| waits.get(last)).copied()
+    };
+    let mut outcome = Outcome {
+        packets,
+        octets,
+        p99: at(0.99).unwrap_or_default(),
+        longest: at(1.0).unwrap_or_default(),
+        kept: after.in_use.saturating_sub(before.in_use),
+        lines: after.lines - before.lines,
+        broken: None,
+    };
+    let lines = LINES + 4 * begun.elapsed().as_secs();
+    outcome.broken = if outcome.p99 > LONGEST_WAIT {
+        Some("waiting")
+    } else if outcome.kept > MOST_KEPT {
+        Some("memory")
+    } else if outcome.lines > lines || after.octets - before.octets > 1100 * lines {
+        Some("in the log")
+    } else {
+        None
+    };
+    Ok(outcome)
+}
+
+/// Asks the victim for an echo, again and again, by way of its node port.
+async fn echo(node: Node, over: Arc<AtomicBool>, waits: Arc<Mutex<Vec<Duration>>>) -> Result<()> {
+    let victim = NodeId::new("victim")?;
+    let mut port = node.port();
+    let id: PortId = port.id();
+    while !over.load(Ordering::Relaxed) {
+        let begun = Instant::now();
+        node.snd(&victim, ("snd", &id, "echo"))?;
+        port.recv::<(String,)>().await?;
+        let wait = begun.elapsed();
+        if let Ok(mut waits) = waits.lock() {
+            waits.push(wait);
+        }
+        tokio::time::sleep(INTERVAL.saturating_sub(wait)).await;
+    }
+    Ok(())
+}
+
+/// Sends the packets as a member. How fast it reads what it is answered depends on the seed, too.
+fn besiege(address: &str, seed: u64, from: usize, to: usize) -> Result<(usize, u64)> {
+    let framing = Framing::ALL.get(seed as usize % 3).copied().unwrap_or(Framing::Cbor);
+    let largest = LARGEST.get(seed as usize / 3 % 4).copied().unwrap_or(2_000);
+    let reads = !(seed / 12).is_multiple_of(3);
+    let begun = Instant::now();
+    let victim = NodeId::new("victim")?;
+    let mut offender = Offender::new(seed, &victim, largest);
+    let (mut number, mut octets, mut wire) = (0, 0, Vec::new());
+    // A packet that is refused ends the connection, and the member comes back.
+    'connections: while begun.elapsed() < ROUND && number < to {
+        let mut stream = member(address, framing)?;
+        if reads {
+            let mut input = stream.try_clone()?;
+            std::thread::spawn(move || {
+                let mut buffer = vec![0; 1 << 16];
+                while matches!(input.read(&mut buffer), Ok(len) if len > 0) {}
+            });
+        }
+        stream.set_write_timeout(Some(Duration::from_secs(1)))?;
+        while begun.elapsed() < ROUND && number < to {
+            let offence = offender.offence();
+            number += 1;
+            if number <= from {
+                continue;
+            }
+            let request = offence.request.as_elements();
+            let mut packet = vec![0x40];
+            packet.extend_from_slice(request.octets());
+            wire.clear();
+            encode(framing, Elements::new(request.len() + 1, &packet), &mut wire)?;
+            octets += wire.len() as u64;
+            if stream.write_all(&wire).is_err() {
+                continue 'connections;
+            }
+        }
+        stream.shutdown(std::net::Shutdown::Both)?;
+    }
+    Ok((number, octets))
+}
+
+/// An authenticated connection.
+fn member(address: &str, framing: Framing) -> Result<TcpStream> {
+    let mut config = HandshakeConfig::new("member");
+    config.secret = Secret::new(SECRET);
+    config.framings = vec![framing];
+    let mut octets = [0; Nonce::OCTETS];
+    std::fs::File::open("/dev/urandom")?.read_exact(&mut octets)?;
+    let handshaker = Handshaker::new(config)?;
+    let mut session = handshaker.dial(Nonce::from_random(&octets), address);
+    let mut stream = TcpStream::connect(address)?;
+    loop {
+        while let Some(octets) = session.transmit() {
+            stream.write_all(&octets)?;
+        }
+        match session.poll()? {
+            Some(Event::Greeted) => session.proceed(AuthOrder::Now),
+            Some(Event::Established(_)) => return Ok(stream),
+            Some(other) => bail!("{other:?}"),
+            None => {
+                let mut piece = [0; 4096];
+                let len = stream.read(&mut piece)?;
+                if len == 0 {
+                    bail!("the node closed the connection");
+                }
+                session.input().extend(piece.iter().take(len));
+            }
+        }
+    }
+}
+
+/// The node, as a process of its own.
+struct Victim {
+    process: Child,
+    orders: ChildStdin,
+    answers: BufReader<ChildStdout>,
+    address: String,
+}
+
+impl Victim {
+    fn start() -> Result<Victim> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.arg("node").stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut process = command.spawn()?;
+        let orders = process.stdin.take().context("no pipe")?;
+        let answers = BufReader::new(process.stdout.take().context("no pipe")?);
+        let mut victim = Victim { process, orders, answers, address: String::new() };
+        victim.address = victim.answer()?;
+        Ok(victim)
+    }
+
+    fn answer(&mut self) -> Result<String> {
+        let mut line = String::new();
+        if self.answers.read_line(&mut line)? == 0 {
+            bail!("the node has ended");
+        }
+        Ok(line.trim_end().to_owned())
+    }
+
+    fn state(&mut self) -> Result<State> {
+        writeln!(self.orders)?;
+        let answer = self.answer()?;
+        let figures: Vec<u64> = answer.split(' ').map_while(|word| word.parse().ok()).collect();
+        match figures.as_slice() {
+            [in_use, lines, octets] => {
+                Ok(State { in_use: *in_use, lines: *lines, octets: *octets })
+            }
+            _ => bail!("no figures: {answer}"),
+        }
+    }
+}
+
+impl Drop for Victim {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+static LINES_LOGGED: AtomicU64 = AtomicU64::new(0);
+static OCTETS_LOGGED: AtomicU64 = AtomicU64::new(0);
+
+/// Counts what is logged at level info or above.
+struct Log;
+
+struct Message(String);
+
+impl Visit for Message {
+    fn record_debug(&mut self, _: &Field, value: &dyn std::fmt::Debug) {
+        let _ = write!(self.0, "{value:?}");
+    }
+}
+
+impl tracing::Subscriber for Log {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        *metadata.level() <= tracing::Level::INFO
+    }
+
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+
+    fn event(&self, event: &tracing::Event<'_>) {
+        let mut message = Message(String::new());
+        event.record(&mut message);
+        LINES_LOGGED.fetch_add(1, Ordering::Relaxed);
+        OCTETS_LOGGED.fetch_add(message.0.len() as u64, Ordering::Relaxed);
+        if std::env::var_os("SIEGE_LOG").is_some() {
+            eprintln!("{}", message.0);
+        }
+    }
+
+    fn enter(&self, _: &tracing::span::Id) {}
+
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
+fn node() -> Result<()> {
+    tracing::subscriber::set_global_default(Log)?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let _guard = runtime.enter();
+    let node = runtime.block_on(async {
+        let builder = Node::builder().node_id("victim").secret(SECRET).bind("127.0.0.1:0");
+        builder.start().await
+    })?;
+    println!("{}", node.addresses().first().context("no address")?);
+    for line in std::io::stdin().lines() {
+        line?;
+        let in_use = ALLOCATOR.in_use.load(Ordering::Relaxed);
+        let (lines, octets) = (&LINES_LOGGED, &OCTETS_LOGGED);
+        println!("{in_use} {} {}", lines.load(Ordering::Relaxed), octets.load(Ordering::Relaxed));
+    }
+    runtime.block_on(node.shutdown());
+    Ok(())
+}

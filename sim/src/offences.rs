@@ -1,0 +1,252 @@
+//! Packets of a member that makes others suffer: every request, with extreme names, counts, depths and
+//! sizes, in an order that one number repeats.
+
+use aemp::value::{NodeId, Packed, packed};
+use rand::rngs::StdRng;
+use rand::{Rng as _, SeedableRng as _};
+
+/// A request to the node port of the victim.
+#[derive(Debug, Clone)]
+pub struct Offence {
+    /// What it tries.
+    pub what: &'static str,
+    /// The request, its name first.
+    pub request: Packed,
+}
+
+/// An endless supply of offences.
+#[derive(Debug)]
+pub struct Offender {
+    random: StdRng,
+    victim: NodeId,
+    largest: usize,
+}
+
+/// The elements of a request.
+#[derive(Default)]
+struct Row {
+    len: usize,
+    octets: Vec<u8>,
+}
+
+impl Row {
+    fn of(name: &str) -> Row {
+        Row::default().text(name)
+    }
+
+    fn put(mut self, put: impl FnOnce(&mut Vec<u8>)) -> Row {
+        put(&mut self.octets);
+        self.len += 1;
+        self
+    }
+
+    fn text(self, text: &str) -> Row {
+        self.put(|out| packed::put_text(out, text))
+    }
+
+    fn packed(self) -> Packed {
+        Packed::new(self.len, self.octets.into())
+    }
+}
+
+type Make = fn(&mut Offender) -> Row;
+
+const OFFENCES: &[(&str, Make)] = &[
+    ("relays to the victim itself", Offender::relays),
+    ("relays that gather results", Offender::gathering_relays),
+    ("a database", Offender::database),
+    ("the database of a global node", Offender::global_database),
+    ("an update", Offender::update),
+    ("a deep value", Offender::deep_value),
+    ("global nodes that nobody knows", Offender::globals),
+    ("a node with many addresses", Offender::addresses),
+    ("a subscription", |o| o.named("g_mon1")),
+    ("the end of a subscription", |o| o.named("g_mon0")),
+    ("a search for a node", |o| o.named("g_find")),
+    ("a query", Offender::query),
+    ("to be global", |_| Row::of("g_global")),
+    ("a family, unasked", |o| o.entries(Row::of("g_chg1").text("f"))),
+    ("a change, unasked", |o| o.entries(Row::of("g_chg2").text("f"))),
+    ("an answer, unasked", |o| o.named("g_reply").text("x")),
+    ("a spawn", Offender::spawn),
+    ("a kill", |o| o.with_reason("kil1")),
+    ("a death", |o| o.with_reason("kil0")),
+    ("a monitor", |o| o.named("mon1")),
+    ("the end of a monitor", |o| o.named("mon0")),
+    ("an unknown request", Offender::unknown),
+    ("an expression", |o| o.named("eval").text("nobody#x")),
+    ("a question what the victim can", |o| o.named("can").text("nobody#x")),
+    ("a message to an unknown node", Offender::message),
+];
+
+impl Offender {
+    /// Offences against `victim` of about `largest` octets at most; `seed` decides which.
+    pub fn new(seed: u64, victim: &NodeId, largest: usize) -> Self {
+        Offender { random: StdRng::seed_from_u64(seed), victim: victim.clone(), largest }
+    }
+
+    /// The next one.
+    pub fn offence(&mut self) -> Offence {
+        let at = self.random.random_range(0..OFFENCES.len());
+        let Some((what, make)) = OFFENCES.get(at) else {
+            return Offence { what: "nothing", request: Packed::default() };
+        };
+        Offence { what, request: make(self).packed() }
+    }
+
+    /// Small numbers are as likely as large ones.
+    fn size(&mut self) -> usize {
+        let bits = f64::from(self.largest.max(2) as u32).log2();
+        self.random.random_range(0.0..bits).exp2() as usize
+    }
+
+    fn name(&mut self) -> String {
+        let letter = match self.random.random_range(0..4) {
+            0 => "\u{1b}",
+            1 => "\u{202e}",
+            _ => "x",
+        };
+        let number = self.random.random_range(0..1000);
+        format!("{number}{}", letter.repeat(self.size()))
+    }
+
+    fn named(&mut self, request: &str) -> Row {
+        Row::of(request).text(&self.name())
+    }
+
+    fn relays(&mut self) -> Row {
+        let victim = self.victim.to_string();
+        let count = self.size() / 16;
+        let row = (0..count).fold(Row::default(), |row, _| row.text("snd").text(&victim));
+        self.ending(row)
+    }
+
+    fn gathering_relays(&mut self) -> Row {
+        let victim = self.victim.to_string();
+        let count = self.size() / 24;
+        let mut row = Row::default();
+        for _ in 0..count {
+            row = match self.random.random_range(0..3) {
+                0 => row.text("time").text(&victim),
+                1 => row.text("can").text("snd").text(&victim),
+                _ => row.text("eval").text("up_nodes").text(&victim),
+            };
+        }
+        self.ending(row)
+    }
+
+    /// What relays lead to.
+    fn ending(&mut self, row: Row) -> Row {
+        match self.random.random_range(0..4) {
+            0 => row.text("mon1").text("x"),
+            1 => self.entries(row.text("g_upd").text("f")),
+            2 => row.text("unheard of"),
+            _ => row.text("snd").text(&format!("{}#nobody", self.victim)),
+        }
+    }
+
+    /// Appends a hash of keys and values; all sizes of both.
+    fn entries(&mut self, row: Row) -> Row {
+        let size = self.size();
+        let keys = 1 + size / (1 + self.size().min(size));
+        let value = "v".repeat(size / keys);
+        row.put(|out| {
+            packed::put_hash(out, keys);
+            for key in 0..keys {
+                packed::put_text(out, &key.to_string());
+                packed::put_text(out, &value);
+            }
+        })
+    }
+
+    fn tables(&mut self, request: &str) -> Row {
+        let families = 1 + self.size() / 32;
+        let keys = if families > 100 { families % 3 } else { self.size() / (16 * families) };
+        Row::of(request).put(|out| {
+            packed::put_hash(out, families);
+            for family in 0..families {
+                packed::put_text(out, &family.to_string());
+                packed::put_hash(out, keys);
+                for key in 0..keys {
+                    packed::put_text(out, &key.to_string());
+                    packed::put_uint(out, key as u64);
+                }
+            }
+        })
+    }
+
+    fn database(&mut self) -> Row {
+        self.tables("g_slave")
+    }
+
+    fn global_database(&mut self) -> Row {
+        self.tables("g_set")
+    }
+
+    fn update(&mut self) -> Row {
+        let count = self.size() / 8;
+        self.entries(Row::of("g_upd").text("f")).put(|out| {
+            packed::put_array(out, count);
+            (0..count).for_each(|key| packed::put_text(out, &key.to_string()));
+        })
+    }
+
+    fn deep_value(&mut self) -> Row {
+        let depth = self.random.random_range(1..500);
+        Row::of("g_upd").text("f").put(|out| {
+            packed::put_hash(out, 1);
+            packed::put_text(out, "deep");
+            (0..depth).for_each(|_| packed::put_array(out, 1));
+            packed::put_undef(out);
+        })
+    }
+
+    /// An update of the internal family `name`, whose values are `addresses` each.
+    fn internal(&mut self, name: &str, keys: usize, addresses: usize) -> Row {
+        Row::of("g_upd").text(name).put(|out| {
+            packed::put_hash(out, keys);
+            for key in 0..keys {
+                packed::put_text(out, &format!("unknown{key}"));
+                packed::put_array(out, addresses);
+                (0..addresses).for_each(|_| packed::put_text(out, "127.0.0.1:1"));
+            }
+        })
+    }
+
+    fn globals(&mut self) -> Row {
+        let keys = self.size() / 16;
+        self.internal("'g", keys, 0)
+    }
+
+    fn addresses(&mut self) -> Row {
+        let addresses = 1 + self.size() / 16;
+        self.internal("'l", 1 + 100 / addresses, addresses)
+    }
+
+    fn query(&mut self) -> Row {
+        let name = ["g_db_family", "g_db_keys", "g_db_values"];
+        let name = name.get(self.random.random_range(0..name.len())).unwrap_or(&"");
+        Row::of(name).text("f").text(&self.name())
+    }
+
+    fn spawn(&mut self) -> Row {
+        let (port, function) = (self.name(), self.name());
+        Row::of("AnyEvent::MP::_spawn").text(&port).text(&function)
+    }
+
+    fn with_reason(&mut self, request: &str) -> Row {
+        let (port, reason) = (self.name(), self.name());
+        Row::of(request).text(&port).text("die").text(&reason)
+    }
+
+    fn unknown(&mut self) -> Row {
+        let name = self.name();
+        Row::of(&name)
+    }
+
+    fn message(&mut self) -> Row {
+        let node = self.random.random_range(0..1000);
+        let text = self.name();
+        Row::of("snd").text(&format!("unknown{node}#port")).text(&text)
+    }
+}

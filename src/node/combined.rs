@@ -1,0 +1,257 @@
+//! What listeners get that are too slow for each change: fewer reports with the same outcome.
+
+use super::NodeEvent;
+use super::message::KillReason;
+use super::queue::{Combined, Item};
+use crate::kernel::db::{ChangeSet, Datum};
+use crate::value::{NodeId, Str};
+use std::collections::BTreeMap;
+
+/// The changes of a family, key by key: what the last report that was taken lacks.
+#[derive(Debug, Default)]
+pub(crate) struct CombinedChanges {
+    family: Str,
+    initial: bool,
+    keys: BTreeMap<Str, KeyChange>,
+}
+
+#[derive(Debug)]
+enum KeyChange {
+    Added(Datum),
+    Changed(Datum),
+    Deleted,
+}
+
+impl Item for ChangeSet {
+    type Combined = CombinedChanges;
+
+    fn octets(&self) -> usize {
+        const BESIDES: usize = 64;
+        let of_key = |key: &Str| BESIDES + key.as_ref().data().len();
+        let set = self.added.iter().chain(&self.changed);
+        set.map(|(key, value)| of_key(key) + value.octets().len()).sum::<usize>()
+            + self.deleted.iter().map(of_key).sum::<usize>()
+    }
+}
+
+impl Combined<ChangeSet> for CombinedChanges {
+    fn add(&mut self, change: ChangeSet) {
+        if change.initial {
+            *self = CombinedChanges { initial: true, ..CombinedChanges::default() };
+        }
+        self.family = change.family;
+        for (key, value) in change.added {
+            let known = match self.keys.get(&key) {
+                Some(KeyChange::Changed(_) | KeyChange::Deleted) => KeyChange::Changed(value),
+                Some(KeyChange::Added(_)) | None => KeyChange::Added(value),
+            };
+            self.keys.insert(key, known);
+        }
+        for (key, value) in change.changed {
+            let known = match self.keys.get(&key) {
+                Some(KeyChange::Added(_)) => KeyChange::Added(value),
+                Some(KeyChange::Changed(_) | KeyChange::Deleted) | None => {
+                    KeyChange::Changed(value)
+                }
+            };
+            self.keys.insert(key, known);
+        }
+        for key in change.deleted {
+            match self.keys.get(&key) {
+                Some(KeyChange::Added(_)) => drop(self.keys.remove(&key)),
+                Some(KeyChange::Changed(_) | KeyChange::Deleted) | None => {
+                    self.keys.insert(key, KeyChange::Deleted);
+                }
+            }
+        }
+    }
+
+    fn take(&mut self) -> Option<ChangeSet> {
+        let CombinedChanges { family, initial, keys } = std::mem::take(self);
+        if keys.is_empty() && !initial {
+            return None;
+        }
+        let mut all = ChangeSet { family, initial, ..ChangeSet::default() };
+        for (key, change) in keys {
+            match change {
+                KeyChange::Added(value) => drop(all.added.insert(key, value)),
+                KeyChange::Changed(value) => drop(all.changed.insert(key, value)),
+                KeyChange::Deleted => all.deleted.push(key),
+            }
+        }
+        Some(all)
+    }
+}
+
+/// What became of each node since the last event that was taken.
+#[derive(Debug, Default)]
+pub(crate) struct CombinedEvents(BTreeMap<NodeId, NodeChange>);
+
+#[derive(Debug)]
+enum NodeChange {
+    /// It was not up, and is now.
+    Up { untrusted: bool },
+    /// It was up, and is lost.
+    Down(KillReason),
+    /// It was up, was lost, and is up again.
+    DownAndUp { reason: KillReason, untrusted: bool },
+}
+
+impl Item for NodeEvent {
+    type Combined = CombinedEvents;
+
+    fn octets(&self) -> usize {
+        const BESIDES: usize = 128;
+        let (NodeEvent::Up { node, .. } | NodeEvent::Down { node, .. }) = self;
+        BESIDES + node.as_str().data().len()
+    }
+}
+
+impl Combined<NodeEvent> for CombinedEvents {
+    fn add(&mut self, event: NodeEvent) {
+        match event {
+            NodeEvent::Up { node, untrusted } => {
+                let change = match self.0.remove(&node) {
+                    Some(NodeChange::Down(reason) | NodeChange::DownAndUp { reason, .. }) => {
+                        NodeChange::DownAndUp { reason, untrusted }
+                    }
+                    Some(NodeChange::Up { .. }) | None => NodeChange::Up { untrusted },
+                };
+                self.0.insert(node, change);
+            }
+            // One that came and went was never there for this listener.
+            NodeEvent::Down { node, reason } => match self.0.remove(&node) {
+                Some(NodeChange::Up { .. }) => {}
+                Some(NodeChange::Down(_) | NodeChange::DownAndUp { .. }) | None => {
+                    self.0.insert(node, NodeChange::Down(reason));
+                }
+            },
+        }
+    }
+
+    fn take(&mut self) -> Option<NodeEvent> {
+        let (node, change) = self.0.pop_first()?;
+        Some(match change {
+            NodeChange::Up { untrusted } => NodeEvent::Up { node, untrusted },
+            NodeChange::Down(reason) => NodeEvent::Down { node, reason },
+            NodeChange::DownAndUp { reason, untrusted } => {
+                self.0.insert(node.clone(), NodeChange::Up { untrusted });
+                NodeEvent::Down { node, reason }
+            }
+        })
+    }
+}
+
+/// A monitor fires once.
+impl Item for KillReason {
+    type Combined = Option<KillReason>;
+
+    fn octets(&self) -> usize {
+        0
+    }
+}
+
+impl Combined<KillReason> for Option<KillReason> {
+    fn add(&mut self, reason: KillReason) {
+        self.get_or_insert(reason);
+    }
+
+    fn take(&mut self) -> Option<KillReason> {
+        Option::take(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// A family as a listener knows it, from the reports that it got.
+    #[derive(Debug, Default, PartialEq, Clone)]
+    struct Known(BTreeMap<Str, Datum>);
+
+    impl Known {
+        fn hears(&mut self, change: ChangeSet) {
+            for (key, value) in change.added {
+                assert!(self.0.insert(key, value).is_none(), "added means that it was not there");
+            }
+            for (key, value) in change.changed {
+                assert!(self.0.insert(key, value).is_some(), "changed means that it was there");
+            }
+            for key in change.deleted {
+                assert!(self.0.remove(&key).is_some(), "deleted means that it was there");
+            }
+        }
+    }
+
+    /// The report of one step of a family's life: key `key` gets a value, or is deleted.
+    fn step(state: &mut Known, key: u8, value: Option<u8>) -> ChangeSet {
+        let mut change = ChangeSet::default();
+        let name = Str::text(&key.to_string());
+        match value.map(|value| Datum::int(value.into())) {
+            Some(value) if state.0.contains_key(&name) => {
+                change.changed.insert(name, value);
+            }
+            Some(value) => {
+                change.added.insert(name, value);
+            }
+            None if state.0.contains_key(&name) => change.deleted.push(name),
+            None => {}
+        }
+        state.hears(change.clone());
+        change
+    }
+
+    proptest! {
+        #[test]
+        fn combined_changes_lead_to_the_same_content_as_each_of_them(
+            steps in proptest::collection::vec((0..5_u8, any::<Option<u8>>(), any::<bool>()), 0..60),
+        ) {
+            let (mut content, mut listener) = (Known::default(), Known::default());
+            let mut combined = CombinedChanges::default();
+            for (key, value, takes) in steps {
+                combined.add(step(&mut content, key, value));
+                if takes {
+                    combined.take().into_iter().for_each(|change| listener.hears(change));
+                    prop_assert_eq!(&listener, &content);
+                }
+            }
+        }
+
+        #[test]
+        fn of_combined_events_each_node_has_at_most_two_and_the_last_is_what_it_is(
+            steps in proptest::collection::vec((0..3_u8, any::<bool>()), 0..40),
+        ) {
+            let mut up = BTreeMap::<String, bool>::new();
+            let mut seen = up.clone();
+            let mut combined = CombinedEvents::default();
+            for (number, takes) in steps {
+                let name = format!("n{number}");
+                let is_up = up.entry(name.clone()).or_default();
+                *is_up = !*is_up;
+                let node = NodeId::new(name).unwrap();
+                combined.add(match *is_up {
+                    true => NodeEvent::Up { node, untrusted: false },
+                    false => NodeEvent::Down { node, reason: KillReason::normal() },
+                });
+                if !takes {
+                    continue;
+                }
+                let mut events = 0;
+                while let Some(event) = combined.take() {
+                    events += 1;
+                    let (node, now) = match event {
+                        NodeEvent::Up { node, .. } => (node, true),
+                        NodeEvent::Down { node, .. } => (node, false),
+                    };
+                    let before = seen.insert(node.to_string(), now).unwrap_or_default();
+                    prop_assert_ne!(before, now);
+                }
+                prop_assert!(events <= 2 * up.len());
+                for (node, is_up) in &up {
+                    prop_assert_eq!(seen.get(node).copied().unwrap_or_default(), *is_up);
+                }
+            }
+        }
+    }
+}
