@@ -31,7 +31,7 @@ pub use builder::NodeBuilder;
 pub use node::{
     Call, CallError, CallbackPort, Change, Context, Db, DbError, DbMonitor, Entry, KillReason,
     Message, MessageRef, Monitor, MonitorGuard, Node, NodeEvent, NodeEvents, Outcome, Port,
-    RecvError, SendError, StartError, Timer, ToPort,
+    RecvError, Reply, SendError, StartError, Timer, ToPort,
 };
 pub use value::{NodeId, PortId, Value};
 

@@ -265,7 +265,7 @@ async fn a_node_that_is_shut_down_frees_callbacks_and_values() {
     let kept = hold();
     other.on_death(seed.port_of_tags().id(), move |_| drop(kept)).detach();
     let kept = hold();
-    port.run(async move {
+    port.background(async move {
         std::future::pending::<()>().await;
         drop(kept);
     });

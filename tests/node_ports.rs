@@ -117,6 +117,7 @@ async fn errors_and_panics_in_callbacks_kill_the_port_and_nothing_else() {
     let (first, second) = (seed.port(), seed.port_of_tags());
     let died = other.monitor(second.id());
     second.on_death(first.id(), |_: &Context<'_>, _: KillReason| panic!("of grief")).detach();
+    settled(&other, seed.id()).await;
     drop(first);
     assert_eq!(within(died).await.to_string(), r#"["die", "of grief"]"#);
     settled(&other, seed.id()).await;
@@ -337,7 +338,7 @@ async fn a_future_that_fails_or_panics_kills_the_port_that_it_runs_as() {
     let own = port.id();
     let handle = node.clone();
     let died = node.monitor(port.id());
-    port.run(async move {
+    port.background(async move {
         tokio::task::yield_now().await;
         assert_eq!(handle.current_port(), Some(own));
         Err::<(), _>("failed")
@@ -346,7 +347,7 @@ async fn a_future_that_fails_or_panics_kills_the_port_that_it_runs_as() {
 
     let port = node.port_of_tags();
     let died = node.monitor(port.id());
-    port.run(async {
+    port.background(async {
         tokio::task::yield_now().await;
         panic!("panicked")
     });
@@ -354,8 +355,8 @@ async fn a_future_that_fails_or_panics_kills_the_port_that_it_runs_as() {
 
     let port = node.port_of_tags();
     let mut died = node.monitor(port.id());
-    port.run(async {});
-    port.run(async { Ok::<(), String>(()) });
+    port.background(async {});
+    port.background(async { Ok::<(), String>(()) });
     settled(&node, node.id()).await;
     assert!(died.try_reason().is_none());
 }
@@ -399,7 +400,7 @@ async fn a_future_is_dropped_when_its_port_is_killed() {
     let held = Arc::new(());
     let port = node.port_of_tags();
     let kept = held.clone();
-    port.run(async move {
+    port.background(async move {
         std::future::pending::<()>().await;
         drop(kept);
     });

@@ -335,6 +335,12 @@ impl Kernel {
         self.ports.add(name.clone());
     }
 
+    /// As [`Kernel::add_port`], for the reply port of a call: its death is told to the caller by
+    /// [`Effect::PortClosed`], so that the log has no line about it.
+    pub fn add_reply_port(&mut self, name: &PortName) {
+        self.ports.add_reply(name.clone());
+    }
+
     /// Monitors a port, local or remote; or, with a node's ID, the connection to that node.
     ///
     /// It fires once, with the reason of the death or loss. What Perl calls `mon`.

@@ -8,9 +8,10 @@ use crate::value::{Count, PortId, from_elements, packed, put_elements};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::fmt;
-use std::future::{Future, IntoFuture, poll_fn};
+use std::future::{Future, poll_fn};
 use std::marker::PhantomData;
 use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 /// How much room the message of a call usually needs, its reply port's ID included.
@@ -18,8 +19,17 @@ const USUAL_SIZE: usize = 96;
 
 /// A call that waits for its answer. Awaiting it yields that; dropping it cancels the wait.
 #[must_use = "a call is sent when it is awaited"]
-#[derive(Debug)]
 pub struct Call<T> {
+    state: State<T>,
+}
+
+enum State<T> {
+    /// Until it is polled for the first time; `None` while it turns into a future.
+    Prepared(Option<Prepared<T>>),
+    Sent(Pin<Box<dyn Future<Output = Result<T, CallError>> + Send>>),
+}
+
+struct Prepared<T> {
     node: Node,
     to: Result<PortId, crate::value::InvalidId>,
     message: Result<Asked, crate::value::EncodeError>,
@@ -36,25 +46,42 @@ impl Node {
     pub fn call<T: DeserializeOwned>(&self, to: impl ToPort, message: impl Serialize) -> Call<T> {
         let mut octets = Vec::with_capacity(USUAL_SIZE);
         let count = put_elements(&mut octets, &message);
-        Call {
+        let prepared = Prepared {
             node: self.clone(),
             to: to.to_port(),
             message: count.map(|count| Asked { count, octets }),
             limit: None,
             answer: PhantomData,
-        }
+        };
+        Call { state: State::Prepared(Some(prepared)) }
     }
 }
 
 impl<T> Call<T> {
-    /// Waits no longer than this.
+    /// Waits no longer than this. It has to be said before the call is polled.
     pub fn timeout(mut self, limit: Duration) -> Self {
-        self.limit = Some(limit);
+        if let State::Prepared(Some(prepared)) = &mut self.state {
+            prepared.limit = Some(limit);
+        }
         self
     }
 }
 
-impl<T: DeserializeOwned + 'static> Call<T> {
+impl<T> fmt::Debug for Call<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.state {
+            State::Prepared(Some(Prepared { to, message, limit, .. })) => f
+                .debug_struct("Call")
+                .field("to", to)
+                .field("message", message)
+                .field("limit", limit)
+                .finish(),
+            _ => f.write_str("Call"),
+        }
+    }
+}
+
+impl<T: DeserializeOwned + 'static> Prepared<T> {
     async fn run(self) -> Result<T, CallError> {
         let to = self.to.map_err(super::SendError::from)?;
         let mut message = self.message.map_err(super::SendError::from)?;
@@ -119,11 +146,18 @@ impl Drop for ReplyPort<'_> {
     }
 }
 
-impl<T: DeserializeOwned + 'static> IntoFuture for Call<T> {
+impl<T: DeserializeOwned + 'static> Future for Call<T> {
     type Output = Result<T, CallError>;
-    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
 
-    fn into_future(self) -> Self::IntoFuture {
-        Box::pin(self.run())
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        if let State::Prepared(prepared) = &mut self.state
+            && let Some(prepared) = prepared.take()
+        {
+            self.state = State::Sent(Box::pin(prepared.run()));
+        }
+        match &mut self.state {
+            State::Sent(answer) => answer.as_mut().poll(cx),
+            State::Prepared(_) => Poll::Pending,
+        }
     }
 }

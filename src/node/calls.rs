@@ -18,7 +18,7 @@ impl Shared {
     /// port: of most, nobody but the called port ever hears, so that the kernel does not know them.
     pub(super) fn tell_of_reply_port(&self, kernel: &mut Kernel, name: StrRef<'_>) {
         if self.ports.replies().list(&name.canonical()) {
-            kernel.add_port(&name.to_owned());
+            kernel.add_reply_port(&name.to_owned());
         }
     }
 

@@ -515,7 +515,7 @@ mod tests {
         two.spawn(two.id(), "f", ()).unwrap();
         let port = two.port_of_tags();
         port.on("x", |_: &Context<'_>, (): ()| {});
-        port.run(std::future::pending::<()>());
+        port.background(std::future::pending::<()>());
         port.after(Duration::from_secs(3600), |_: &Context<'_>| {}).detach();
         two.monitor(one.id()).try_reason();
         let weak = Arc::downgrade(two.shared());

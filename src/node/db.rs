@@ -109,10 +109,24 @@ impl Db {
     /// # Errors
     /// As [`Db::set`].
     pub fn register(&self, family: impl Into<Str>, port: impl PortRef) -> Result<Entry, DbError> {
+        self.register_with(family, port, ())
+    }
+
+    /// As [`Db::register`], with a value: what others should know of the port before they use it.
+    /// What Perl calls `db_reg` with three arguments.
+    ///
+    /// # Errors
+    /// As [`Db::set`].
+    pub fn register_with(
+        &self,
+        family: impl Into<Str>,
+        port: impl PortRef,
+        value: impl Serialize,
+    ) -> Result<Entry, DbError> {
         let port = port.port_id();
         let family = family.into();
         let key = Str::from(port.clone());
-        let mut entry = self.hold(family.clone(), key.clone(), ())?;
+        let mut entry = self.hold(family.clone(), key.clone(), value)?;
         let shared = Arc::downgrade(self.shared());
         entry.death = Some(self.node.on_death(&port, move |_| {
             if let Some(shared) = shared.upgrade() {

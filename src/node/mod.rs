@@ -26,6 +26,7 @@ mod node_port;
 pub(crate) mod port;
 pub mod probe;
 pub(crate) mod queue;
+mod reply;
 pub(crate) mod settings;
 mod status;
 mod sync;
@@ -43,6 +44,7 @@ pub use self::metrics::{
 };
 pub use self::monitor::{Monitor, MonitorGuard};
 pub use self::node_port::{CallbackPort, Port, Timer};
+pub use self::reply::Reply;
 pub use self::status::{Link, STATUS_FUNCTION, Status};
 
 use self::core::{Pressure, Shared};
@@ -185,6 +187,18 @@ impl ToPort for String {
     }
 }
 
+impl ToPort for Port {
+    fn to_port(&self) -> Result<PortId, InvalidId> {
+        Ok(self.id())
+    }
+}
+
+impl ToPort for CallbackPort {
+    fn to_port(&self) -> Result<PortId, InvalidId> {
+        Ok(self.id())
+    }
+}
+
 /// As keys of the database are.
 impl ToPort for Str {
     fn to_port(&self) -> Result<PortId, InvalidId> {
@@ -226,9 +240,19 @@ impl Node {
         Node { shared, alive: None }
     }
 
-    /// A handle for code that the node itself keeps, which must not keep the node.
     pub(crate) fn inside(&self) -> Self {
         Node::inner(self.shared.clone())
+    }
+
+    /// A handle that does not keep the node running: for tasks and callbacks that live for as long
+    /// as the node does. Its clones do keep it.
+    pub fn weak(&self) -> Self {
+        self.inside()
+    }
+
+    /// The runtime that the node's tasks run on, for code that is not called within one.
+    pub fn runtime(&self) -> &tokio::runtime::Handle {
+        &self.shared.runtime
     }
 
     pub(crate) const fn shared(&self) -> &Arc<Shared> {
@@ -389,6 +413,10 @@ impl Node {
     /// As [`Node::snd`], but waits first while more than 8 MiB (the builder's `soft_limit`) wait
     /// for the node of the port.
     ///
+    /// It waits for the connection, not for the port: what has arrived waits in the port's mailbox,
+    /// and a port that falls behind by its limit (64 MiB) is killed. To be slowed down by the
+    /// receiver, let it answer: [`call`](Node::call) it, with a bounded number of calls at a time.
+    ///
     /// # Errors
     /// As [`Node::snd`].
     pub async fn snd_wait(
@@ -464,7 +492,7 @@ impl Node {
     }
 
     /// The callback port of this node that the calling code runs as, in its callbacks and in the
-    /// futures that [run as it](CallbackPort::run). What Perl calls `$SELF`.
+    /// futures that [run as it](CallbackPort::background). What Perl calls `$SELF`.
     pub fn current_port(&self) -> Option<PortId> {
         port::current_port(&self.shared.hooks).map(|name| PortId::new(self.id(), &name))
     }
@@ -478,23 +506,25 @@ impl Node {
     }
 
     /// Makes `node`, which may be this one, run its function `function` with these arguments as a
-    /// new port, and returns the port's ID at once. What Perl calls `spawn`.
+    /// new port, and returns the port's ID at once. `node` is the ID of a node or of any port on it,
+    /// or the text of either. What Perl calls `spawn`.
     ///
     /// If that fails, because the function is unknown or returns an error or because the node
     /// cannot be reached, the port is dead: monitor it to be told.
     ///
     /// # Errors
-    /// Fails if the arguments have no form in Perl's data model.
+    /// Fails if a text is no ID, or the arguments have no form in Perl's data model.
     pub fn spawn(
         &self,
-        node: &NodeId,
+        node: impl ToPort,
         function: &str,
         arguments: impl Serialize,
     ) -> Result<PortId, SendError> {
+        let node = node.to_port()?.node();
         let mut octets = Vec::new();
         let count = put_elements(&mut octets, &arguments)?;
         let arguments = count.elements(0, &octets);
-        Ok(self.shared.kernel(|kernel| kernel.spawn(node, function, arguments)))
+        Ok(self.shared.kernel(|kernel| kernel.spawn(&node, function, arguments)))
     }
 
     /// Lets others call or spawn a function by this name; nothing that is not registered can be.

@@ -333,7 +333,7 @@ impl CallbackPort {
 
     /// Runs a future as this port, in the background: the port dies with the reason `die, text` if
     /// it fails or panics, and the future is dropped when the port dies.
-    pub fn run<Fut, R>(&self, future: Fut)
+    pub fn background<Fut, R>(&self, future: Fut)
     where
         Fut: Future<Output = R> + Send + 'static,
         R: Outcome + 'static,

@@ -4,7 +4,7 @@ use super::de_access::{Fields, Items};
 use super::de_value::{ValueDeserializer, forward_scalars};
 use super::error::DecodeError;
 use super::nesting::Room;
-use super::packed::{Elements, Reader};
+use super::packed::{Elements, Reader, Token};
 use super::serde_tokens;
 use serde::Deserializer;
 use serde::de::{Deserialize, Visitor};
@@ -19,6 +19,8 @@ pub(super) const UNDEF: &[u8] = &[0xf6];
 ///   other types), further ones are ignored.
 /// - A `Vec` or other sequence takes all elements; so does a [`Value`](super::Value), as an array.
 /// - An enum takes the first element as its tag and the following ones as its fields.
+/// - What takes anything, such as an internally tagged enum (`#[serde(tag = "...")]`), takes all
+///   elements as a list, but a message of one hash as that hash.
 /// - `()` takes nothing. An `Option` is `None` if there are no elements or one undef.
 /// - Everything else (a struct, a map, a string, a number) takes the first element.
 ///
@@ -140,6 +142,10 @@ impl<'de> Deserializer<'de> for MessageDeserializer<'de> {
     forward_scalars!(through_first);
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
+        // Internally tagged enums are written as a hash, and ask for anything.
+        if self.left == 1 && matches!(self.reader.peek(), Ok(Token::Hash(_))) {
+            return self.first(|value| value.deserialize_any(visitor));
+        }
         self.items(0, visitor)
     }
 

@@ -230,6 +230,15 @@ macro_rules! ids {
                 }
             }
 
+            /// As keys of the database are lent.
+            impl TryFrom<&Str> for $id {
+                type Error = InvalidId;
+
+                fn try_from(id: &Str) -> Result<Self, InvalidId> {
+                    $parse(id.clone())
+                }
+            }
+
             impl TryFrom<StrRef<'_>> for $id {
                 type Error = InvalidId;
 
@@ -347,6 +356,7 @@ mod tests {
         assert_eq!(Str::from(port.clone()), Str::from("node/abc#port1"));
         assert_eq!(StrRef::from(&port), "node/abc#port1");
         assert_eq!(NodeId::try_from(Str::text("n")), NodeId::try_from(StrRef::text("n")));
+        assert_eq!(NodeId::try_from(&Str::text("n")), NodeId::try_from("n"));
         assert_eq!(serde_json::to_string(&port).unwrap(), "\"node/abc#port1\"");
     }
 

@@ -64,6 +64,8 @@ struct Port {
     peers: HashSet<NodeId>,
     /// The peer that spawned the port and has not monitored it yet.
     awaited_by: Option<NodeId>,
+    /// It is the reply port of a call, whose caller learns of its death without a monitor.
+    is_reply: bool,
 }
 
 /// Who has to be told that a port died.
@@ -71,6 +73,13 @@ struct Port {
 struct DeathNotices {
     monitors: Vec<WatchId>,
     peers: Vec<NodeId>,
+    is_reply: bool,
+}
+
+impl DeathNotices {
+    fn is_for_nobody(&self) -> bool {
+        self.monitors.is_empty() && self.peers.is_empty() && !self.is_reply
+    }
 }
 
 impl Ports {
@@ -124,6 +133,14 @@ impl Ports {
     /// Adds a port whose name was chosen elsewhere; false if it is taken.
     pub(super) fn add(&mut self, name: PortName) -> bool {
         self.insert(name, None)
+    }
+
+    /// Adds the reply port of a call.
+    pub(super) fn add_reply(&mut self, name: PortName) {
+        self.insert(name.clone(), None);
+        if let Some(port) = self.live.get_mut(&name) {
+            port.is_reply = true;
+        }
     }
 
     /// Adds a port that a peer spawned; false if the name is taken.
@@ -243,7 +260,7 @@ impl Ports {
             let Some(notices) = self.remove(&port, &reason) else {
                 continue;
             };
-            if notices.monitors.is_empty() && notices.peers.is_empty() && !reason.is_empty() {
+            if notices.is_for_nobody() && !reason.is_empty() {
                 let (port, reason) = (port.clone(), reason.clone());
                 self.outputs.push(PortsOutput::Unnoticed { port, reason });
             }
@@ -265,7 +282,7 @@ impl Ports {
         }
         let mut peers: Vec<_> = port.peers.into_iter().collect();
         peers.sort();
-        Some(DeathNotices { monitors: port.monitors, peers })
+        Some(DeathNotices { monitors: port.monitors, peers, is_reply: port.is_reply })
     }
 
     /// Tells everybody who monitors a port that it died.

@@ -129,6 +129,14 @@ impl<'a> Elements<'a> {
         Elements { count: self.count.with(self.len().saturating_sub(count)), octets }
     }
 
+    /// The elements before the last one, and that one; `None` if there are none.
+    pub fn split_last(self) -> Option<(Elements<'a>, Elements<'a>)> {
+        let before = self.len().checked_sub(1)?;
+        let last = self.after(before);
+        let octets = self.octets.split_at_checked(self.octets.len() - last.octets.len())?.0;
+        Some((Elements { count: self.count.with(before), octets }, last))
+    }
+
     /// The elements after the first `count`; none if there are fewer.
     pub fn after(self, count: usize) -> Elements<'a> {
         let mut reader = self.reader();

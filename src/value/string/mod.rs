@@ -116,6 +116,14 @@ impl<'a> StrRef<'a> {
         }
     }
 
+    /// Whether the string begins with these characters, however it is stored.
+    pub fn starts_with(self, beginning: &str) -> bool {
+        let mut points = self.code_points();
+        beginning
+            .chars()
+            .all(|wanted| points.next().is_some_and(|point| point == u64::from(wanted)))
+    }
+
     /// The string as characters; what is no character becomes U+FFFD.
     pub fn to_text_lossy(self) -> Cow<'a, str> {
         match self.to_text() {
@@ -312,6 +320,18 @@ impl Str {
     pub fn to_text_lossy(&self) -> Cow<'_, str> {
         self.as_ref().to_text_lossy()
     }
+
+    /// Whether the string begins with these characters, however it is stored.
+    pub fn starts_with(&self, beginning: &str) -> bool {
+        self.as_ref().starts_with(beginning)
+    }
+}
+
+/// As [`Str::to_text_lossy`].
+impl From<Str> for String {
+    fn from(string: Str) -> Self {
+        string.to_text_lossy().into_owned()
+    }
 }
 
 impl Default for Str {
@@ -498,6 +518,17 @@ mod tests {
     fn text_goes_to_octets_only_below_256() {
         assert_eq!(StrRef::text("é").to_octets().as_deref(), Some(&b"\xe9"[..]));
         assert_eq!(StrRef::text("€").to_octets(), None);
+    }
+
+    #[test]
+    fn a_beginning_is_compared_by_code_points() {
+        for string in [Str::octets(&b"caf\xe9 1"[..]), Str::text("café 1")] {
+            assert!(string.starts_with("café"));
+            assert!(string.starts_with(""));
+            assert!(!string.starts_with("cafe"));
+            assert!(!string.starts_with("café 12"));
+            assert_eq!(String::from(string), "café 1");
+        }
     }
 
     #[test]

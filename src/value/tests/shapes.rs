@@ -49,6 +49,19 @@ fn enum_variants_are_tags_and_fields() {
 }
 
 #[test]
+fn an_internally_tagged_enum_is_a_message_as_well_as_an_element() {
+    #[derive(Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+    #[serde(tag = "type")]
+    enum Tagged {
+        Move { x: i32 },
+        Quit,
+    }
+    goes(Tagged::Move { x: 1 }, r#"[{"type": "Move", "x": 1}]"#);
+    goes(Tagged::Quit, r#"[{"type": "Quit"}]"#);
+    goes((Tagged::Quit, 1), r#"[{"type": "Quit"}, 1]"#);
+}
+
+#[test]
 fn a_variant_may_stand_in_a_hash_of_one_pair() {
     let ask = |tag: &str, value: Value| {
         let hash = Hash::from([(tag, value)]);

@@ -1,0 +1,190 @@
+//! The answering side of calls: a message and the port that its answer goes to.
+
+use super::error::RecvError;
+use super::message::{KillReason, Message};
+use super::monitor::Monitor;
+use super::{Node, Port, SendError, ToPort};
+use crate::value::{DecodeError, InvalidId, PortId};
+use serde::de::{DeserializeOwned, Error as _};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::cell::RefCell;
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// The answer that somebody waits for: `A` is its type. [Send](Reply::send) it, or
+/// [fail](Reply::fail); dropping it without either fails.
+///
+/// Who calls appends a port to the message ([`Node::call`], Perl's `cal`). [`Port::recv_call`]
+/// takes it off; in an enum of messages it may be the last field of a variant, see
+/// [`Message::decode_call`]. What fails kills that port: a Rust caller gets
+/// [`CallError::Died`](super::CallError::Died) with the reason at once, a Perl caller's callback is
+/// called when its timeout has passed.
+///
+/// ```
+/// use aemp::{Node, Reply};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let node = Node::builder().alone().start().await?;
+/// let mut port = node.port();
+/// let to = port.id();
+/// tokio::spawn(async move {
+///     while let Ok(call) = port.recv_call().await {
+///         let (divide, reply): ((f64, f64), Reply<f64>) = call;
+///         match divide {
+///             (_, 0.0) => reply.fail("division by zero"),
+///             (a, b) => drop(reply.send(a / b)),
+///         }
+///     }
+/// });
+/// assert_eq!(node.call::<f64>(&to, (6, 4)).await?, 1.5);
+/// let error = node.call::<f64>(&to, (6, 0)).await.unwrap_err();
+/// assert!(error.to_string().contains("division by zero"));
+/// # Ok(()) }
+/// ```
+#[must_use = "dropping it makes the call fail"]
+pub struct Reply<A> {
+    to: Option<(Node, PortId)>,
+    /// Somebody else answers: the port's ID was written into a message.
+    is_handed_on: AtomicBool,
+    answer: PhantomData<fn(A)>,
+}
+
+thread_local! {
+    /// The node for which a message is being decoded.
+    static DECODING: RefCell<Option<Node>> = const { RefCell::new(None) };
+}
+
+impl<A> Reply<A> {
+    const fn new(to: Option<(Node, PortId)>) -> Self {
+        Reply { to, is_handed_on: AtomicBool::new(false), answer: PhantomData }
+    }
+
+    /// Stands for the reply port in a message that is going to be a call's: it is written as undef.
+    pub const fn placeholder() -> Self {
+        Reply::new(None)
+    }
+
+    /// The port that the answer goes to, which now somebody else has to answer.
+    pub fn into_port(mut self) -> Option<PortId> {
+        self.to.take().map(|(_, port)| port)
+    }
+
+    /// Makes the call fail: its caller gets `die` and this text.
+    pub fn fail(self, text: impl fmt::Display) {
+        self.fail_with(&KillReason::new("die", &text.to_string()));
+    }
+
+    /// Makes the call fail with this reason.
+    pub fn fail_with(mut self, reason: &KillReason) {
+        if let Some((node, port)) = self.to.take() {
+            node.kil(port, reason);
+        }
+    }
+
+    /// Waits until nobody waits for the answer any more: the caller has given up, or its node was
+    /// lost.
+    pub async fn cancelled(&self) {
+        let monitor: Option<Monitor> = self.to.as_ref().map(|(node, port)| node.monitor(port));
+        if let Some(monitor) = monitor {
+            monitor.await;
+        }
+    }
+}
+
+impl<A: Serialize> Reply<A> {
+    /// Sends the answer.
+    ///
+    /// # Errors
+    /// As [`Node::snd`]; the call fails with the error's text then.
+    pub fn send(mut self, answer: A) -> Result<(), SendError> {
+        let Some((node, port)) = self.to.take() else { return Ok(()) };
+        node.snd(&port, answer)
+            .inspect_err(|error| node.kil(&port, &KillReason::new("die", &error.to_string())))
+    }
+}
+
+impl<A> Drop for Reply<A> {
+    fn drop(&mut self) {
+        if let Some((node, port)) = self.to.take()
+            && !self.is_handed_on.load(Ordering::Relaxed)
+        {
+            node.kil(port, &KillReason::new("die", "the call was not answered"));
+        }
+    }
+}
+
+impl<A> fmt::Debug for Reply<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Reply").field(&self.to.as_ref().map(|(_, port)| port)).finish()
+    }
+}
+
+/// Writes the reply port's ID, and leaves the answer to whoever gets it.
+impl<A> Serialize for Reply<A> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match &self.to {
+            Some((_, port)) => {
+                self.is_handed_on.store(true, Ordering::Relaxed);
+                port.serialize(serializer)
+            }
+            None => serializer.serialize_none(),
+        }
+    }
+}
+
+impl<'de, A> Deserialize<'de> for Reply<A> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let node = DECODING.with_borrow(Clone::clone).ok_or_else(|| {
+            D::Error::custom("a Reply is only decoded by an actor or by Message::decode_call")
+        })?;
+        let port = PortId::deserialize(deserializer)?;
+        Ok(Reply::new(Some((node.weak(), port))))
+    }
+}
+
+impl Node {
+    /// The answer to a call whose reply port has arrived as an element of a message.
+    ///
+    /// # Errors
+    /// Fails if a text is no port ID.
+    pub fn reply_to<A>(&self, port: impl ToPort) -> Result<Reply<A>, InvalidId> {
+        Ok(Reply::new(Some((self.weak(), port.to_port()?))))
+    }
+}
+
+impl Message {
+    /// As [`Message::decode`], for types that contain a [`Reply`], which `node` sends.
+    ///
+    /// # Errors
+    /// As [`Message::decode`].
+    pub fn decode_call<T: DeserializeOwned>(&self, node: &Node) -> Result<T, DecodeError> {
+        let outer = DECODING.replace(Some(node.weak()));
+        let decoded = self.decode();
+        DECODING.set(outer);
+        decoded
+    }
+}
+
+impl Port {
+    /// The next message as a call: its elements before the last one as a Rust value, and the reply
+    /// port that is its last one.
+    ///
+    /// # Errors
+    /// As [`Port::recv`]; a message that does not end with a port's ID is something else, too. A call
+    /// that does not decode fails with that text.
+    pub async fn recv_call<T: DeserializeOwned, A>(&mut self) -> Result<(T, Reply<A>), RecvError> {
+        let message = self.recv_message().await?;
+        let elements = message.as_ref().elements();
+        let (question, last) = elements.split_last().unwrap_or((elements, elements));
+        let reply = Reply::new(Some((self.node().weak(), last.decode()?)));
+        match question.decode() {
+            Ok(question) => Ok((question, reply)),
+            Err(error) => {
+                reply.fail(&error);
+                Err(error.into())
+            }
+        }
+    }
+}
