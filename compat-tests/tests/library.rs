@@ -399,7 +399,7 @@ async fn functions_are_called_by_name_in_both_directions() {
 async fn we_spawn_on_perls_node() {
     in_all_framings(async |pair| {
         let mut reply = pair.rust.port();
-        let port = pair.rust.spawn(&"perl".parse().unwrap(), "Compat::echo", (1, "x")).unwrap();
+        let port = pair.rust.spawn("perl", "Compat::echo", (1, "x")).unwrap();
         let died = pair.rust.monitor(&port);
         pair.rust.snd(&port, ("echo", reply.id(), "hello")).unwrap();
         assert_eq!(message(&mut reply).await, r#"["hello", 1, "x"]"#, "{}", pair.framing);
@@ -411,7 +411,7 @@ async fn we_spawn_on_perls_node() {
         assert!(tag == "die" && text.starts_with("told to die"), "{tag} {text}");
 
         for function in ["Compat::fail", "Compat::none"] {
-            let port = pair.rust.spawn(&"perl".parse().unwrap(), function, ()).unwrap();
+            let port = pair.rust.spawn("perl", function, ()).unwrap();
             assert!(!within(pair.rust.monitor(&port)).await.is_normal(), "{function}");
         }
     })
@@ -488,7 +488,7 @@ async fn a_secure_node_of_ours_refuses_what_perl_asks_it_to_run() {
 #[tokio::test(flavor = "multi_thread")]
 async fn calls_end_with_the_answer_or_the_death_of_the_other_side() {
     in_all_framings(async |pair| {
-        let port = pair.rust.spawn(&"perl".parse().unwrap(), "Compat::echo", ()).unwrap();
+        let port = pair.rust.spawn("perl", "Compat::echo", ()).unwrap();
         let mut inbox = pair.rust.port();
         pair.rust.snd(&port, ("echo", inbox.id(), "x")).unwrap();
         assert_eq!(message(&mut inbox).await, r#"["x"]"#);
