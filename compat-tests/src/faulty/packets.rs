@@ -89,6 +89,10 @@ pub(super) fn undef_as_text(_: &mut Memory, way: Way, packet: Packet) -> Sent {
     })
 }
 
+pub(super) fn untagged(_: &mut Memory, way: Way, packet: Packet) -> Sent {
+    changed_values(way, packet, |value| *value = value.untagged().clone())
+}
+
 pub(super) fn encoded_twice(_: &mut Memory, way: Way, packet: Packet) -> Sent {
     changed_values(way, packet, |value| {
         if let Value::Str(text) = value {

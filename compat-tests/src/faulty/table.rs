@@ -101,6 +101,8 @@ pub const FAULTS: &[(&str, Fault, &str)] = &[
     ),
     ("tag 256 not read", Misreads(|_, octets| has(octets, b"\xd9\x01\x00")), "cbor-stringrefs"),
     ("unknown tags not read", Misreads(|_, octets| has(octets, b"\xd9\x03\xe8")), "cbor-tags"),
+    ("tags left out by the relay", Packets(untagged), "cbor-tags-kept"),
+    ("tags left out by the database", Packets(untagged), "g-tags-kept"),
     (
         "opcode 24 not read",
         Misreads(|_, octets| has(octets, b"\x18\x00\x00\x00\x03\xe2")),

@@ -7,12 +7,14 @@ use super::greeting::framings_of;
 use crate::conform::context::Ctx;
 use crate::conform::session::Session;
 use crate::conform::shake;
-use crate::conform::stop::{Stop, Verdict, skip};
+use crate::conform::stop::{Stop, Verdict, ensure, skip};
+use crate::value::Value;
+use crate::value::packed::Reader;
 use crate::wire::framing::Framing;
 use serde_json::Value as Json;
 
 /// A handshake that lists only this framing and sends only this one.
-async fn speaking(c: &Ctx, framing: Framing) -> Verdict<Session> {
+pub(super) async fn speaking(c: &Ctx, framing: Framing) -> Verdict<Session> {
     let mut shake = c.shake("a");
     shake.framings = vec![framing.name().to_owned()];
     shake.framing = Some(framing.name().to_owned());
@@ -41,6 +43,23 @@ fn request(framing: Framing, me: &str, value: &[u8]) -> Vec<u8> {
             image(4, &items.concat())
         }
     }
+}
+
+/// Values with tags that no registry knows, or that stand in each other.
+pub(super) const TAGGED: &[&[u8]] = &[
+    b"\xd9\x03\xe8\x82\x01\x41x",
+    b"\xd8\x64\xd8\x65\xa1\x41a\xd8\x66\x01",
+    b"\x82\xd9\x01\x02\x82\x01\x02\xda\x00\x01\x00\x00\x80",
+];
+
+/// Fails if what came back is not the value in packed form, tags included.
+pub(super) fn ensure_tags(octets: &[u8], back: Option<&Value>) -> Verdict {
+    let sent = Value::from_packed(&mut Reader::new(octets));
+    let sent = sent.map_err(|error| Stop::Miss(error.to_string()))?;
+    ensure(back.is_some_and(|back| sent.perl_eq(back)), || {
+        let back = back.map_or_else(|| "nothing".to_owned(), Value::to_string);
+        format!("{sent} came back as {back}")
+    })
 }
 
 fn to_json(text: &str) -> String {

@@ -1,6 +1,6 @@
 //! §2.2 to §2.4: unusual but legal octets.
 
-use super::{request, speaking};
+use super::{TAGGED, ensure_tags, request, speaking};
 use crate::conform::check::{Check, check, run};
 use crate::conform::checks::REST;
 use crate::conform::context::Ctx;
@@ -27,6 +27,8 @@ pub(in crate::conform::checks) const CHECKS: &[Check] = &[
         .by(run!(variants(Framing::Cbor, CBOR_FLOATS))),
     check("cbor-tags", "2.3c", "The content of an unknown tag is used.")
         .by(run!(variants(Framing::Cbor, CBOR_TAGS))),
+    check("cbor-tags-kept", "2.5a", "A relay hands on tags that it does not know.")
+        .by(run!(tags_kept)),
     check("cbor-stringrefs", "2.3b", "References to strings sent before are resolved.")
         .by(run!(variants(Framing::Cbor, CBOR_STRINGREFS))),
     check("cbor-shared", "2.3b", "References to values sent before are resolved.")
@@ -59,6 +61,16 @@ async fn surrogates(c: Ctx) -> Verdict {
         ensure(back.as_deref() == Some(text), || format!("{text:02x?} came back as {back:02x?}"))?;
     }
     session.still_works("strings that are no Unicode").await
+}
+
+async fn tags_kept(c: Ctx) -> Verdict {
+    let mut session = speaking(&c, Framing::Cbor).await?;
+    for octets in TAGGED {
+        session.raw(&request(Framing::Cbor, &session.me, octets)).await?;
+        let answer = session.expect(json!(["echo", REST])).await?;
+        ensure_tags(octets, answer.get(1))?;
+    }
+    Ok(())
 }
 
 /// A value in an unusual encoding, and the same value as JSON.

@@ -1,9 +1,11 @@
 //! The fixture `Family`: a family of the database that only one check uses, and the nodes around it.
 
+use crate::conform::checks::framings::speaking;
 use crate::conform::checks::{ANY, REST};
 use crate::conform::context::Ctx;
 use crate::conform::session::Session;
 use crate::conform::stop::{Verdict, ensure, miss};
+use crate::wire::framing::Framing;
 use serde_json::{Value as Json, json};
 use std::ops::{Deref, DerefMut};
 
@@ -37,6 +39,14 @@ impl Family {
     /// A connected node that has sent nothing yet.
     pub(super) async fn stranger(&self, name: &str) -> Verdict<Member> {
         Ok(self.member(self.context.meet(name).await?))
+    }
+
+    /// A slave without entries that speaks CBOR.
+    pub(super) async fn cbor_slave(&self) -> Verdict<Member> {
+        let mut slave = self.member(speaking(&self.context, Framing::Cbor).await?);
+        slave.send_all(&[json!(["", "g_slave"]), json!(["", "g_slave", {}])]).await?;
+        slave.barrier().await?;
+        Ok(slave)
     }
 
     /// Reconnects a node whose connection was just closed; it has sent nothing yet.

@@ -3,6 +3,7 @@
 use super::family::Family;
 use super::global;
 use crate::conform::check::{Check, run};
+use crate::conform::checks::framings::{TAGGED, ensure_tags};
 use crate::conform::checks::{ANY, REST};
 use crate::conform::pattern;
 use crate::conform::stop::{Verdict, ensure};
@@ -38,6 +39,7 @@ pub(in crate::conform::checks) const CHECKS: &[Check] = &[
     global("g-same-family", "2.1b", "Family and key are the same as octets and as text.")
         .by(run!(same_family)),
     global("g-values-kept", "5a", "Values are kept as they are.").by(run!(values_kept)),
+    global("g-tags-kept", "2.5b", "The database keeps the tags of values.").by(run!(tags_kept)),
 ];
 
 async fn says_global(f: Family) -> Verdict {
@@ -168,4 +170,20 @@ async fn values_kept(f: Family) -> Verdict {
     let mut a = f.slave("a", json!({})).await?;
     a.sets(values.clone()).await?;
     a.finds(values).await
+}
+
+async fn tags_kept(f: Family) -> Verdict {
+    let mut slave = f.cbor_slave().await?;
+    for (number, octets) in TAGGED.iter().enumerate() {
+        // ["", "g_upd", FAMILY, {"k": VALUE}, []]
+        let length = u8::try_from(f.name.len()).unwrap_or(u8::MAX);
+        let family = [&[0x58, length][..], f.name.as_bytes()].concat();
+        let head = b"\x85\x40\x45g_upd";
+        slave.raw(&[&head[..], &family, b"\xa1\x41k", octets, b"\x80"].concat()).await?;
+        let id = format!("query {number}");
+        slave.send(json!(["", "g_db_family", f.name, id])).await?;
+        let reply = slave.expect(json!(["", "g_reply", id, ANY])).await?;
+        ensure_tags(octets, reply.get(3).and_then(|family| family.get("k")))?;
+    }
+    Ok(())
 }
