@@ -88,6 +88,12 @@ fn arrives(framing: Framing, sent: &Tree) -> Tree {
         (Framing::Storable, Tree::Int(number)) if i32::try_from(*number).is_err() => {
             Tree::text(&number.to_string())
         }
+        // Perl sends whole floats as integers.
+        (Framing::Storable, Tree::Float(number))
+            if f64::from(*number as i32).to_bits() == number.to_bits() =>
+        {
+            Tree::Int(i128::from(*number as i32))
+        }
         (_, Tree::Array(items)) => {
             Tree::Array(items.iter().map(|item| arrives(framing, item)).collect())
         }

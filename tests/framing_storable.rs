@@ -4,8 +4,8 @@
 
 mod framing_support;
 
-use aemp::value::Packed;
 use aemp::value::packed::Elements;
+use aemp::value::{Packed, Tagged};
 use aemp::wire::framing::encode as encode_packet;
 use aemp::wire::framing::{Decoder, Framing, FramingError, FramingLimits, Step};
 use framing_support::*;
@@ -348,5 +348,47 @@ fn an_object_leaves_in_cbor_without_its_class_whichever_way_it_is_handed_on() {
             encode_packet(Framing::Storable, packet.as_elements(), &mut storable).unwrap();
             assert!(storable.ends_with(&image[13..]), "{way}: {storable:x?}");
         }
+    }
+}
+
+/// A tag for which Perl has objects of its own, if it came as an object that holds the tag.
+#[test]
+fn a_tagged_object_leaves_in_storable_as_it_came_and_in_cbor_as_a_tag() {
+    let mut image = unhex("050b02000000020a04706f7274041110");
+    image.extend_from_slice(b"CBOR::XS::Tagged");
+    // The tag 1, and a number.
+    image.extend(unhex("02000000020881096553f100"));
+    let wire = with_length(&image);
+    let mut decoder = Decoder::new(Framing::Storable, FramingLimits::default());
+    let Step::Packet { elements, .. } = decoder.next(&wire).unwrap() else { panic!("no packet") };
+    let values = elements.to_values().unwrap();
+    assert_eq!(values[1].to_string(), "1(1700000000)");
+    assert_eq!(values[1].to_integer(), Some(1_700_000_000.into()));
+    let (_, at) = elements.decode::<(String, Tagged<u64>)>().unwrap();
+    assert_eq!(at, Tagged { tag: 1, value: 1_700_000_000 });
+    for packet in [elements.to_packed(), Packed::of(&values).unwrap()] {
+        let (mut storable, mut cbor) = (Vec::new(), Vec::new());
+        encode_packet(Framing::Storable, packet.as_elements(), &mut storable).unwrap();
+        assert_eq!(storable, wire);
+        encode_packet(Framing::Cbor, packet.as_elements(), &mut cbor).unwrap();
+        assert!(cbor.ends_with(b"\xc1\x1a\x65\x53\xf1\x00"), "{cbor:x?}");
+        assert_eq!(cbor.len(), 6 + 6);
+    }
+}
+
+#[test]
+fn whole_floats_leave_as_integers_as_far_as_they_are_exact() {
+    for (number, item) in [
+        (3.0, &b"\x08\x83"[..]),
+        (-4080.0, b"\x09\xff\xff\xf0\x10"),
+        (4_294_967_296.0, b"\x0a\x0a4294967296"),
+        (9_007_199_254_740_992.0, b"\x0a\x159.007199254740992e+15"),
+        (-0.0, b"\x0a\x02-0"),
+        (1.5, b"\x0a\x031.5"),
+    ] {
+        let packet = Packed::of(&("p", number)).unwrap();
+        let mut wire = Vec::new();
+        encode_packet(Framing::Storable, packet.as_elements(), &mut wire).unwrap();
+        assert!(wire.ends_with(item), "{number}: {wire:x?}");
     }
 }

@@ -1,10 +1,14 @@
-# Loaded into nodes of node.pl: one exchanges values with the other through whatever stands between
+# Loaded into nodes of node.pl: one exchanges values with another through whatever stands between
 # them, and the other says what it got: class, value, and the flags by which Perl's encoders choose.
 #
-# Pairs::listen()                  at B; result: the port that takes values and barriers
-# Pairs::relay($b, @route)         at A: sends each value along the route, waits for B to answer
-# Pairs::database($b, @route)      at A: enters each value into the database, which B monitors
-# Pairs::got()                     at B; result: what came, by the name of the value
+# Pairs::listen()                    at B; result: the port that takes values and barriers
+# Pairs::relay($b, $to, @route)      at A: sends each value along the route, waits for B to answer
+# Pairs::database($b, $to, @route)   at A: enters each value into the database, which B monitors
+#    $to is the framing in which B gets them, and @route = (\@back, @there) what messages begin with.
+# Pairs::got()                       at B; result: what came, by the name of the value
+# Pairs::forward()                   a program in between; result: its port, which sends on what it gets
+# Pairs::enter(@names)               at A: enters these values into the database
+# Pairs::look()                      at B: asks for the family, and reports "family" (got)
 # A reports "pairs" with the names of the values after which B did not answer.
 package Pairs;
 use strict;
@@ -14,9 +18,10 @@ use AnyEvent::MP;
 use B ();
 use CBOR::XS ();
 use JSON::XS ();
-use Math::BigFloat ();
-use Math::BigInt ();
-use Math::BigRat ();
+# Imported, as only that lets them choose the library with which they calculate.
+use Math::BigFloat;
+use Math::BigInt;
+use Math::BigRat;
 use Scalar::Util ();
 use Types::Serialiser ();
 
@@ -27,6 +32,17 @@ package Pairs::Frozen {
    sub new    { my ($class, @values) = @_; bless [@values], $class }
    sub FREEZE { my ($self) = @_; @$self }
    sub THAW   { my ($class, $serialiser, @values) = @_; bless [@values], $class }
+}
+
+# Classes with what only one of the encoders asks for.
+package Pairs::ForCbor {
+   sub new     { my ($class, $value) = @_; bless {value => $value}, $class }
+   sub TO_CBOR { my ($self) = @_; {as => "cbor", value => $self->{value}} }
+}
+
+package Pairs::ForJson {
+   sub new     { my ($class, $value) = @_; bless {value => $value}, $class }
+   sub TO_JSON { my ($self) = @_; {as => "json", value => $self->{value}} }
 }
 
 package Pairs::Hooked {
@@ -89,6 +105,8 @@ sub values_to_send {
       "long big float"    => Math::BigFloat->new("-1234567890123456789012345.678e-100"),
       "ratio"             => Math::BigRat->new("1/3"),
       "nested big"        => {price => [Math::BigFloat->new("0.07"), Math::BigInt->new(2)**100]},
+      "for CBOR"          => Pairs::ForCbor->new(1),
+      "for JSON"          => Pairs::ForJson->new(1),
       "frozen"            => Pairs::Frozen->new("one"),
       "frozen to several" => Pairs::Frozen->new("one", [2], {three => 3}),
       "hooked"            => Pairs::Hooked->new("text"),
@@ -104,22 +122,95 @@ sub values_to_send {
       "version"           => v1.2.3,
       "error"             => Types::Serialiser::error,
       (map { ("tag $_" => CBOR::XS::tag($_, [$_, "x"])) } 6, 100, 258, 1000, 65536, 4294967296),
-      (map { ("typed array $_" => CBOR::XS::tag($_, "\x01\x02\x03\x04")) } 64, 72, 87),
+      (map { ("typed array $_" => CBOR::XS::tag($_, "\x01" x 16)) } 64 .. 87),
+      "date as text"      => CBOR::XS::tag(0, "2013-03-21T20:04:00Z"),
+      "date as number"    => CBOR::XS::tag(1, 1363896240),
+      "address"           => CBOR::XS::tag(32, "http://www.example.com/a?b"),
+      "decimal fraction"  => CBOR::XS::tag(4, [-2, 27315]),
+      "binary fraction"   => CBOR::XS::tag(5, [-1, 3]),
+      "wide fraction"     => CBOR::XS::tag(264, [-2, CBOR::XS::tag(2, "\x01" x 9)]),
+      "set"               => CBOR::XS::tag(258, [1, "two", [3]]),
       "tag in tag"        => CBOR::XS::tag(100, CBOR::XS::tag(101, {a => CBOR::XS::tag(102, 1)})),
       "embedded"          => CBOR::XS::tag(24, "\x82\x01\x02"),
    );
-   # What this node cannot send is left out. What some other framing cannot express comes last, as a
-   # Perl node in between may not recover from it.
-   my ($framing) = @{ JSON::XS::decode_json($ARGV[0] || "{}")->{framing_format} || [] };
+   (@values, generated(18, 40))
+}
+
+# Values of random shape, the same in each process.
+sub generated {
+   my ($seed, $count) = @_;
+   my $state = $seed;
+   my $below = sub {
+      $state = ($state * 1103515245 + 12345) % 2**31;
+      int($state / 65536) % $_[0]
+   };
+   my $digits = sub { join "", 1 + $below->(9), map { $below->(10) } 1 .. $below->(40) };
+   my $sign   = sub { $below->(2) ? "-" : "" };
+   my $text   = sub {
+      my @ranges = ([32, 95], [0, 32], [128, 128], [0x100, 0x2000], [0x10000, 0x1000]);
+      my ($first, $size) = @{ $ranges[$below->(scalar @ranges)] };
+      my $made = join "", map { chr($first + $below->($size)) } 1 .. $below->(30);
+      $below->(2) ? flagged($made) : $made
+   };
+   my ($any, @leaves, @nodes);
+   @leaves = (
+      sub { my $n = 2**$below->(63); $below->(2) ? -$n : $n },
+      sub { $below->(2**16) - 2**15 },
+      sub { ($below->(2**14) - 2**13) / 2**$below->(20) },
+      sub { 0 + ($sign->() . $digits->() . "e" . ($below->(200) - 100)) },
+      sub { "" . $below->(1000) },
+      $text, $text, $text,
+      sub { undef },
+      sub { $below->(2) ? Types::Serialiser::true : Types::Serialiser::false },
+   );
+   my @special = (
+      sub { Math::BigInt->new($sign->() . $digits->()) },
+      sub { Math::BigFloat->new($sign->() . $digits->() . "e" . ($below->(40) - 20)) },
+      sub { Math::BigRat->new($digits->() . "/" . $digits->()) },
+      sub { CBOR::XS::tag(1000 + $below->(2**15), $any->(1)) },
+      sub { Pairs::Frozen->new(map { $any->(2) } 0 .. $below->(3)) },
+      sub { bless({map { ($text->() => $any->(2)) } 1 .. $below->(3)}, "Pairs::Plain") },
+      sub { bless([map { $any->(2) } 1 .. $below->(3)], "Pairs::Plain") },
+      sub { Pairs::Hooked->new($text->()) },
+      sub { \$below->(2) },
+   );
+   @nodes = (
+      sub { my ($depth) = @_; [map { $any->($depth) } 1 .. $below->(5)] },
+      sub { my ($depth) = @_; +{map { ($text->() => $any->($depth)) } 1 .. $below->(5)} },
+      sub { my ($depth) = @_; my $same = $any->($depth); [$same, $same] },
+   );
+   my $with_special;
+   $any = sub {
+      my ($depth) = @_;
+      my $kind = $below->(10);
+      return $nodes[$below->(scalar @nodes)]->($depth + 1) if $kind < 4 && $depth < 4;
+      return $special[$below->(scalar @special)]->() if $kind < 6 && $with_special;
+      $leaves[$below->(scalar @leaves)]->()
+   };
+   map {
+      $with_special = $_ > $count / 2;
+      ("generated $_" => $nodes[$below->(scalar @nodes)]->(1))
+   } 1 .. $count
+}
+
+# What this node cannot send is left out. What the framing of the way out cannot express comes last,
+# as a Perl node in between may not recover from it.
+sub in_order {
+   my ($to) = @_;
+   my ($from) = @{ JSON::XS::decode_json($ARGV[0] || "{}")->{framing_format} || [] };
+   my @values = values_to_send();
+   # An encoder that looks at a number may leave it a string, so what is tried is not what is sent.
+   my @tried = values_to_send();
    my (@first, @last);
    while (my ($name, $value) = splice @values, 0, 2) {
+      my (undef, $tried) = splice @tried, 0, 2;
       my %can = (
-         cbor => scalar eval { CBOR::XS::encode_cbor([$value]); 1 },
-         json => scalar eval { JSON::XS::decode_json(JSON::XS::encode_json([$value])); 1 },
+         cbor => scalar eval { CBOR::XS::encode_cbor([$tried]); 1 },
+         json => scalar eval { JSON::XS::decode_json(JSON::XS::encode_json([$tried])); 1 },
          storable => 1,
       );
-      next if defined $framing && !$can{$framing};
-      push @{ (grep !$_, values %can) ? \@last : \@first }, [$name, $value];
+      next if defined $from && !$can{$from};
+      push @{ $can{$to} ? \@first : \@last }, [$name, $value];
    }
    (@first, @last)
 }
@@ -133,7 +224,7 @@ sub describe {
    if (ref $value) {
       my $shown = defined $class ? "$class=" : "";
       return "$shown" . lc Types::Serialiser::is_true($value) if Types::Serialiser::is_bool($value);
-      return "$shown$value" if defined $class && $class =~ /^(Math::Big|Regexp)/;
+      return "$shown$value" if defined $class && $class =~ /^(Math::Big|Regexp|URI)/;
       my $type = Scalar::Util::reftype($value);
       return $shown . "[" . join(",", map { describe($depth + 1, $_) } @$value) . "]"
          if $type eq "ARRAY";
@@ -159,31 +250,63 @@ sub listen {
    %GOT = ();
    my $port = port;
    rcv $port,
-      value   => sub { my $name = shift; $GOT{$name} = describe(0, $_[0]); () },
+      value   => sub { my $name = shift; $GOT{$name} = described($_[0]); () },
       barrier => sub { my ($count, @reply) = @_; snd @reply, ack => $count };
-   $GUARD{db} = db_mon pairs => sub {
+   $GUARD{port} = mon $port, sub { $GOT{"the port"} = "died: @_" };
+   $GUARD{db}   = db_mon pairs => sub {
       my ($content, $added, $changed) = @_;
-      $GOT{$_} = describe(0, $content->{$_}) for @$added, @$changed;
+      $GOT{$_} = described($content->{$_}) for @$added, @$changed;
    };
    $port
+}
+
+sub forward {
+   my $port = port;
+   rcv $port, sub { my $to = shift; snd $to, @_; () };
+   $port
+}
+
+sub enter {
+   my %wanted = map { ($_ => 1) } @_;
+   my @values = values_to_send();
+   while (my ($name, $value) = splice @values, 0, 2) {
+      db_set pairs => $name => $value if $wanted{$name};
+   }
+   ()
+}
+
+sub look {
+   db_family pairs => sub {
+      my ($content) = @_;
+      main::report("family", got => {map { ($_ => described($content->{$_})) } keys %$content});
+   };
+   ()
+}
+
+# A value that looking at it kills has to be told apart from one that did not come.
+sub described {
+   my ($value) = @_;
+   my $shown = eval { describe(0, $value) };
+   defined $shown ? $shown : "broken: $@"
 }
 
 sub got { my %got = %GOT; %GOT = (); \%got }
 
 # Sends all values, one after the other, each when B has said that it got what came before.
 sub exchange {
-   my ($send, $after, $b, $back, @route) = @_;
-   my @left  = values_to_send();
+   my ($send, $after, $b, $to, $back, @there) = @_;
+   my @left = in_order($to);
    my $count = 0;
-   my (@lost, $name, $tries, $timer, $next);
+   my (@lost, $name, $tries, $timer, $next, $in_a_row);
    my $reply = port;
    my $try   = sub {
       # Patience is for the first loss: behind it, a Perl node in between may have given up.
-      if (++$tries > (@lost ? 8 : 30)) {
+      if (++$tries > (@lost ? 5 : 30)) {
          push @lost, $name;
+         @left = () if ++$in_a_row > 3;
          return $next->();
       }
-      eval { snd @route, $b, "barrier", $count, @$back, $reply };
+      eval { snd @there, $b, "barrier", $count, @$back, $reply };
    };
    $next = sub {
       $after->($name) if defined $name;
@@ -199,19 +322,23 @@ sub exchange {
       eval { $send->($name, $entry->[1]); 1 } or push @lost, $name;
       $timer = AE::timer 0.01, 0.2, $try;
    };
-   rcv $reply, ack => sub { $next->() if $_[0] == $count && defined $name };
+   rcv $reply, ack => sub {
+      return () unless $_[0] == $count && defined $name;
+      $in_a_row = 0;
+      $next->();
+   };
    $next->();
    ()
 }
 
 sub relay {
-   my ($b, $back, @route) = @_;
-   exchange(sub { snd @route, $b, "value", @_ }, sub { }, $b, $back, @route);
+   my ($b, $to, $back, @there) = @_;
+   exchange(sub { snd @there, $b, "value", @_ }, sub { }, $b, $to, $back, @there);
 }
 
 sub database {
-   my ($b, $back, @route) = @_;
-   exchange(sub { db_set pairs => $_[0] => $_[1] }, sub { db_del pairs => $_[0] }, $b, $back, @route);
+   my ($b, $to, $back, @there) = @_;
+   exchange(sub { db_set pairs => $_[0] => $_[1] }, sub { db_del pairs => $_[0] }, $b, $to, $back, @there);
 }
 
 1

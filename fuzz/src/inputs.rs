@@ -165,9 +165,16 @@ fn sent_on(framing: Framing, packet: &Packed) {
     for value in &value {
         assert_is_one_line(&value.to_string(), usize::MAX);
     }
+    let copy = Packed::of(&elements).expect("what was received can be sent");
+    assert!(same(&copy, packet), "{copy} is a copy of {packet}");
     for other in Framing::ALL {
         let mut wire = Vec::new();
         framing::encode(other, elements, &mut wire).expect("what was received can be sent");
+        // What the decoder knows of a packet only spares a search.
+        let mut searched = Vec::new();
+        let unknown = Elements::new(elements.len(), elements.octets());
+        framing::encode(other, unknown, &mut searched).expect("what was received can be sent");
+        assert_eq!(wire, searched, "{other}");
         let (again, error) = received(other, FramingLimits::default(), &[&wire]);
         assert_eq!(error, None, "{other}: {wire:x?}");
         assert_eq!(again.len(), 1, "{other}: {wire:x?}");

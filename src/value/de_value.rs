@@ -334,7 +334,7 @@ impl<'de> Deserializer<'de> for ValueDeserializer<'_, 'de> {
                 }
             }
             serde_tokens::VALUE => visitor.visit_enum(Given::value(self.reader.skip()?)),
-            serde_tokens::TAGGED => match self.reader.item()? {
+            serde_tokens::TAGGED => match self.reader.tag_or_token()? {
                 Item::Tag(tag) => {
                     let value = ValueDeserializer { room: self.room.deeper()?, ..self };
                     visitor.visit_seq(TagAndValue { tag: Some(tag), value: Some(value) })

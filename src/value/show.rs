@@ -115,6 +115,7 @@ fn write_tagged(f: &mut fmt::Formatter<'_>, whole: &Value, tagged: &Tagged<Value
         return f.write_str(&number);
     }
     match (tag::has_class(tagged.tag), tagged.value.as_array()) {
+        (true, Some([Value::Str(class), value])) if class.is_empty() => fmt::Display::fmt(value, f),
         (true, Some([Value::Str(class), values @ ..])) => {
             write!(f, "{class}(")?;
             for (index, value) in values.iter().enumerate() {

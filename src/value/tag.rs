@@ -32,7 +32,7 @@ pub(crate) const PERL_OBJECT: u64 = 26;
 pub(crate) const SHAREABLE: u64 = 28;
 /// A value that was sent before, by its number.
 pub(crate) const SHARED_REFERENCE: u64 = 29;
-/// Strings in the value count anew.
+/// Inside of the value, references to strings count from its beginning.
 pub(crate) const STRING_NAMESPACE: u64 = 256;
 /// A reference to something that is no array or hash: `\"text"`, `\\1`.
 pub(crate) const INDIRECTION: u64 = 22098;
@@ -63,6 +63,9 @@ pub(crate) enum Storable {
     VersionString,
     /// `[flags, pattern]`: what is inside of `qr//`.
     Regexp,
+    /// `["", tagged value]`: the tag came as an object that holds it, where Perl has other objects for
+    /// that tag.
+    Tagged,
 }
 
 impl Storable {
@@ -76,6 +79,7 @@ impl Storable {
                 }
                 Storable::VersionString => 8,
                 Storable::Regexp => 9,
+                Storable::Tagged => 10,
             }
     }
 
@@ -86,6 +90,7 @@ impl Storable {
             low @ 2..=7 => Storable::Hook { overloaded: low % 2 == 1, kind: (low / 2 - 1) as u8 },
             8 => Storable::VersionString,
             9 => Storable::Regexp,
+            10 => Storable::Tagged,
             _ => return None,
         })
     }
@@ -225,7 +230,7 @@ const DECIMAL_OCTETS: usize = 128;
 /// Binary fractions with exponents in this range are written in decimal.
 const LEAST_SHIFT: i128 = -64;
 const MOST_SHIFT: i128 = 64;
-/// So many places after the point, and zeros before it, are written out.
+/// Up to this many places after the point, and zeros before it, are written out.
 const FIRST_PLACE: i128 = -40;
 const ZEROS: i128 = 40;
 
@@ -368,7 +373,7 @@ impl<'a> Exact<'a> {
         }
     }
 
-    /// The float next to it.
+    /// The nearest float.
     pub fn to_f64(self) -> f64 {
         let first = self.first.to_f64();
         match (self.form, self.second) {
@@ -443,7 +448,7 @@ fn plus_one(magnitude: &[u8]) -> Vec<u8> {
 /// # Errors
 /// Fails where the octets are not in packed form.
 pub(crate) fn without_internal(octets: &[u8]) -> Result<Option<Vec<u8>>, Malformed> {
-    if !may_have_internal(octets) {
+    if is_cbor(octets) {
         return Ok(None);
     }
     let mut reader = Reader::new(octets);
@@ -468,37 +473,8 @@ pub(crate) fn without_internal(octets: &[u8]) -> Result<Option<Vec<u8>>, Malform
 
 /// Whether values in packed form can go out as CBOR as they are: there is nothing in them that looks
 /// like one of our own tags.
-#[inline]
 pub(crate) fn is_cbor(octets: &[u8]) -> bool {
-    !may_have_internal(octets)
-}
-
-#[inline]
-fn may_have_internal(octets: &[u8]) -> bool {
-    has_first_octet(octets) && has_head(octets)
-}
-
-/// Whether there may be an octet with which the heads of our own tags begin. This runs for each packet
-/// that is sent, most of which are short and have none, so it compares eight octets at once.
-#[inline]
-fn has_first_octet(octets: &[u8]) -> bool {
-    let Some(end) = octets.last_chunk() else {
-        return octets.contains(&STORABLE_HEAD[0]);
-    };
-    // The highest bit of an octet is set if the octet was 0, that is, if it was the one sought.
-    let compare = |chunk: &[u8; 8]| {
-        let difference = u64::from_ne_bytes(*chunk) ^ u64::from_ne_bytes([STORABLE_HEAD[0]; 8]);
-        difference.wrapping_sub(u64::from_ne_bytes([0x01; 8])) & !difference
-    };
-    // The end is compared again where it is no whole chunk: twice is cheaper than octet by octet.
-    let chunks = octets.as_chunks().0.iter();
-    let found = chunks.fold(compare(end), |found, chunk| found | compare(chunk));
-    found & u64::from_ne_bytes([0x80; 8]) != 0
-}
-
-#[cold]
-fn has_head(octets: &[u8]) -> bool {
-    octets.windows(STORABLE_HEAD.len()).any(|window| window == STORABLE_HEAD)
+    memchr::memmem::find(octets, &STORABLE_HEAD).is_none()
 }
 
 #[cfg(test)]

@@ -221,6 +221,20 @@ impl<'a> Reader<'a> {
         }))
     }
 
+    /// As [`Reader::item`], except that what only says how a tag came is passed over.
+    pub(crate) fn tag_or_token(&mut self) -> Result<Item<'a>, Malformed> {
+        let item = self.item()?;
+        let mut inside = self.clone();
+        if item == Item::Tag(tag::Storable::Tagged.tag())
+            && inside.item()? == Item::Token(Token::Array(2))
+        {
+            inside.skip()?;
+            *self = inside;
+            return self.item();
+        }
+        Ok(item)
+    }
+
     /// The next value if it is a non-negative integer; else nothing is read.
     ///
     /// This and [`Reader::take_str`] are shortcuts for what is asked for most.

@@ -22,7 +22,7 @@ pub(super) const BREAK: u8 = 0xff;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Head {
     pub(super) major: u8,
-    /// The length of what has an indefinite length is not known.
+    /// The item has an indefinite length; `argument` then says nothing.
     pub(super) indefinite: bool,
     pub(super) argument: u64,
     /// Where the head ends.
@@ -63,8 +63,8 @@ pub(super) const fn malformed(what: &'static str) -> FramingError {
     FramingError::Malformed { framing: Framing::Cbor, what }
 }
 
-/// The sizes of items that are in packed form whatever is in them, by their first octet; 0 for
-/// others. Texts are among them if they are ASCII.
+/// The size of an item by its first octet, for items that are in packed form whatever follows that
+/// octet; 0 for others. A text is in packed form only if it is ASCII, which the caller checks.
 const SIMPLE_ITEMS: [u8; 256] = {
     let mut sizes = SIMPLE_KEYS;
     let mut info = 0;
@@ -103,9 +103,9 @@ const SIMPLE_KEYS: [u8; 256] = {
     sizes
 };
 
-/// Where a packet ends that is there as a whole, with a few elements that are in packed form and
-/// nest no deeper than [`SIMPLE_NESTING`]; and how many there are. Nearly all packets are like that.
-/// The others are left to [`Cbor::next_of_any_kind`].
+/// The end of the packet that `input` begins with, and its number of elements, if it has arrived as a
+/// whole, has at most 23 elements in packed form, and nests no deeper than [`SIMPLE_NESTING`]. Nearly
+/// all packets are like that. [`Cbor::next_of_any_kind`] handles the others.
 #[inline(always)]
 pub(super) fn simple_packet(input: &[u8], limit: usize) -> Option<(usize, usize)> {
     let (&first, mut left) = input.split_first()?;
@@ -127,7 +127,7 @@ pub(super) fn simple_packet(input: &[u8], limit: usize) -> Option<(usize, usize)
 /// The packet's array, and one that is among its elements.
 const SIMPLE_NESTING: usize = 2;
 
-/// What follows an item of `sizes` or a string of up to 65535 octets that begins here.
+/// The octets behind the first item, if that is in `sizes` or a string of up to 65535 octets.
 #[inline(always)]
 fn after_simple_item<'a>(left: &'a [u8], sizes: &[u8; 256]) -> Option<&'a [u8]> {
     let &first = left.first()?;
@@ -145,7 +145,7 @@ fn after_simple_item<'a>(left: &'a [u8], sizes: &[u8; 256]) -> Option<&'a [u8]> 
     (first >> 5 != TEXT || is_ascii(item.get(head..)?)).then_some(after)
 }
 
-/// What follows an array or a hash of few simple items that begins here.
+/// The octets behind the first item, if that is an array or a hash of at most 23 simple items.
 #[inline(never)]
 fn after_simple_container(left: &[u8]) -> Option<&[u8]> {
     let (&first, mut left) = left.split_first()?;
@@ -182,7 +182,7 @@ enum Kind {
 #[derive(Debug, Clone, Copy)]
 struct Level {
     kind: Kind,
-    /// Items to come; where their number is not known, 1 after each key.
+    /// Items to come. In a map of indefinite length 1 between a key and its value, else 0.
     left: u64,
     /// Arrays, maps and tags around its items.
     depth: usize,
@@ -204,7 +204,7 @@ pub(super) struct Cbor {
     len: usize,
     /// Everything scanned is in packed form.
     plain: bool,
-    /// So many tags were scanned, and the value that they belong to has to follow.
+    /// The number of tags scanned in front of the next value.
     tags: usize,
     rewritten: Vec<u8>,
 }
@@ -235,7 +235,7 @@ impl Cbor {
         self.next_of_any_kind(input)
     }
 
-    /// How long a packet may be that needs nothing of what is kept here, if one may come now.
+    /// The limit for packets that are taken without state; nothing while a packet is being scanned.
     #[inline]
     pub(super) fn limit_of_simple_packets(&self) -> Option<usize> {
         (self.at == 0 && self.limits.nesting >= SIMPLE_NESTING).then_some(self.limits.packet)
@@ -347,8 +347,8 @@ impl Cbor {
         Ok(())
     }
 
-    /// Scans what nearly all items are: whole numbers, short strings, literals. It stops wherever
-    /// something else comes, which is [`Cbor::scan`]'s.
+    /// Scans the most frequent items: whole numbers, short strings, literals. It stops before any
+    /// other item, which [`Cbor::scan`] handles.
     #[inline]
     fn scan_simple_items(&mut self, input: &[u8]) {
         let is_map = match self.level.kind {

@@ -58,16 +58,16 @@ pub(super) fn rewrite(
     }
 }
 
-/// What the tags in front of a value have begun, to be ended behind it.
+/// What the tags in front of a value opened, and what is closed behind the value.
 #[derive(Debug)]
 struct Tags {
     /// Its places among the shared values.
     shared: Range<usize>,
-    /// It opened so many string namespaces.
+    /// The number of string namespaces opened.
     namespaces: usize,
     /// The last tag.
     innermost: Option<u64>,
-    /// So many were written.
+    /// The number of tags written to the output.
     written: usize,
 }
 
@@ -76,11 +76,11 @@ struct Level {
     is_map: bool,
     /// The first item has to be a class.
     is_object: bool,
-    /// Items to come; nothing where a break says that there are no more.
+    /// Items to come; nothing if the length is indefinite.
     left: Option<u64>,
     /// Items passed.
     passed: usize,
-    /// Where the length goes, unless it is written already.
+    /// The place of the length in the output, if it is still to be written.
     open: Option<OpenLen>,
     tags: Tags,
     /// Where the item that is being written begins.

@@ -30,8 +30,6 @@ mod json_encode;
 mod number;
 mod shared;
 mod storable;
-mod storable_encode;
-mod storable_ops;
 mod streak;
 
 pub use streak::Streak;
@@ -285,7 +283,7 @@ pub(crate) fn encode_as(
         None => cbor::keep(elements, out),
         Some(Framing::Cbor) => cbor::encode(elements, out),
         Some(Framing::Json) => whole(json_encode::encode, elements, out),
-        Some(Framing::Storable) => whole(storable_encode::encode, elements, out),
+        Some(Framing::Storable) => whole(storable::encode, elements, out),
     }
 }
 

@@ -1,15 +1,15 @@
 //! The Storable framing, sent: images as Perl's `nfreeze` makes them.
 
-use super::storable::{ERROR_CLASS, TAGGED_CLASS};
-use super::storable_ops::{
+use super::ops::{
     ARRAY, BLESS, BLESS_AGAIN, BYTE, FLAGGED_HASH, HASH, HOOK, HOOK_CLASS_AGAIN, HOOK_LONG_CLASS,
     HOOK_LONG_STRING, KEY_IS_UTF8, LONG_SCALAR, LONG_UTF8, LONG_VERSION_STRING, NET_INTEGER,
     OVERLOADED_REF, REF, REGEXP, SCALAR, UNDEF, UTF8, VERSION_STRING,
 };
-use super::{EncodeError, Framing, MAX_NESTING, float_text, int_text, uint_text};
+use super::{ERROR_CLASS, TAGGED_CLASS};
 use crate::value::packed::{Elements, Item, Malformed, Reader, Token, UNDEFINED};
 use crate::value::tag::{self, INDIRECTION, Storable};
 use crate::value::{StrKind, StrRef};
+use crate::wire::framing::{EncodeError, Framing, MAX_NESTING, float_text, int_text, uint_text};
 use std::collections::HashMap;
 
 /// Major version 2 in network order, minor version 11.
@@ -19,7 +19,10 @@ const BOOLEAN_CLASS: &[u8] = b"JSON::PP::Boolean";
 const LENGTH_ROOM: usize = 5;
 
 /// Appends a packet.
-pub(super) fn encode(elements: Elements<'_>, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+pub(in crate::wire::framing) fn encode(
+    elements: Elements<'_>,
+    out: &mut Vec<u8>,
+) -> Result<(), EncodeError> {
     let start = out.len();
     out.reserve(elements.octets().len() + LENGTH_ROOM + 8);
     out.extend_from_slice(&[0; LENGTH_ROOM]);
@@ -152,7 +155,7 @@ impl<'a> Image<'a> {
                 Err(_) => self.string(uint_text(number).as_str())?,
             },
             Token::NInt(number) => self.int(number)?,
-            Token::Float(number) => self.string(float_text(number).as_str())?,
+            Token::Float(number) => self.float(number)?,
             Token::Str(string) => self.string(string)?,
             Token::Exact(number) => self.string(StrRef::octets(number.to_string().as_bytes()))?,
             Token::Array(_) | Token::Hash(_) if depth >= MAX_NESTING => {
@@ -187,15 +190,20 @@ impl<'a> Image<'a> {
             return self.storable(kind, first, depth + 1);
         }
         if is_unknown_to_perl(tag) {
-            self.out.push(REF);
-            self.class(TAGGED_CLASS)?;
-            self.out.push(ARRAY);
-            self.long_len(2)?;
-            self.token(Token::UInt(tag), depth)?;
-            return self.value(depth + 1);
+            return self.tag_and_value(tag, depth);
         }
         let token = self.reader.token_of(tag)?;
         self.token(token, depth)
+    }
+
+    /// Appends an object that is a tag and the value that comes next.
+    fn tag_and_value(&mut self, tag: u64, depth: usize) -> Result<(), EncodeError> {
+        self.out.push(REF);
+        self.class(TAGGED_CLASS)?;
+        self.out.push(ARRAY);
+        self.long_len(2)?;
+        self.token(Token::UInt(tag), depth)?;
+        self.value(depth + 1)
     }
 
     /// Takes the head of an array of two and the octets that are its first item.
@@ -253,6 +261,10 @@ impl<'a> Image<'a> {
             (Storable::Regexp, Item::Token(Token::Str(pattern))) => {
                 self.reader = value;
                 self.regexp(pattern.data(), first)
+            }
+            (Storable::Tagged, Item::Tag(tag)) => {
+                self.reader = value;
+                self.tag_and_value(tag, depth)
             }
             // Not as our decoder writes it.
             _ => self.value(depth),
@@ -350,6 +362,15 @@ impl<'a> Image<'a> {
         Ok(())
     }
 
+    /// A float as Perl sends it: as an integer where it is one below 2^53, else as a string.
+    fn float(&mut self, number: f64) -> Result<(), EncodeError> {
+        let whole = number as i64;
+        if whole.unsigned_abs() < 1 << 53 && (whole as f64).to_bits() == number.to_bits() {
+            return self.int(whole);
+        }
+        self.string(float_text(number).as_str())
+    }
+
     fn string(&mut self, string: StrRef<'_>) -> Result<(), EncodeError> {
         let data = string.data();
         let is_octets = string.kind() == StrKind::Octets;
@@ -378,7 +399,7 @@ impl<'a> Image<'a> {
 }
 
 /// Whether Perl's CBOR decoder makes a tagged value of this tag, and no object or number.
-fn is_unknown_to_perl(tag: u64) -> bool {
+pub(super) fn is_unknown_to_perl(tag: u64) -> bool {
     !matches!(tag, 0..=5 | 21..=23 | 25 | 26 | 28..=30 | 32 | 256 | 264 | 265 | 55799)
         && !tag::is_internal(tag)
 }

@@ -1,7 +1,7 @@
 //! The pieces of a Storable image: opcodes with what belongs to them.
 
-use super::{Framing, FramingError};
 use crate::value::{StrKind, StrRef};
+use crate::wire::framing::{Framing, FramingError};
 
 pub(super) const OBJECT: u8 = 0;
 pub(super) const LONG_SCALAR: u8 = 1;

@@ -6,12 +6,19 @@
 //! Values sent once and referred to again are repeated. Code and tied variables are refused. Only
 //! images in network order are read, as `nfreeze` makes them.
 
-use super::cbor_unusual::is_rewritten;
+mod encode;
+mod keys;
+mod ops;
+mod tags;
+
+pub(super) use self::encode::encode;
+
+use self::keys::Container;
+use self::ops::{ARRAY, BLESS, Class, Key, Op, Ops, malformed};
 use super::shared::{Shared, grow, memory_limit};
-use super::storable_ops::{ARRAY, BLESS, Class, Key, Op, Ops, malformed};
 use super::{FramingError, FramingLimits, Step, begins_with_a_name, recycle};
 use crate::value::packed::{self, Elements, OpenLen};
-use crate::value::tag::{self, INDIRECTION};
+use crate::value::tag;
 use std::ops::Range;
 
 /// Major version 2, and network order.
@@ -176,16 +183,6 @@ struct Level {
     places: Range<usize>,
     /// Arrays, hashes and tags around its items.
     depth: usize,
-}
-
-/// An array or hash that keys are looked for in.
-#[derive(Debug)]
-struct Container {
-    left: usize,
-    /// For a hash: whether its keys have flags.
-    hash: Option<bool>,
-    /// Which of the keys is that of the value that is being passed.
-    slot: Option<usize>,
 }
 
 /// A reference that was read, but not what it refers to.
@@ -406,53 +403,6 @@ impl<'a> Reading<'a> {
         self.end_value(first_place..self.places())
     }
 
-    /// Writes the reference to what comes next, which is no array or hash, and numbers that.
-    fn referent(
-        &mut self,
-        reference: Option<Reference<'a>>,
-        tags: &mut usize,
-    ) -> Result<(), FramingError> {
-        grow(self.out, HEADS);
-        let start = self.out.len();
-        let Some(Reference { overloaded, class }) = reference else {
-            return self.number(start, false);
-        };
-        if let Some(class) = class {
-            self.put_tagged(tag::Storable::Blessed { overloaded }, class, tags)?;
-        }
-        self.put_tag(INDIRECTION, tags)?;
-        // An object cannot be told from a reference to it, another value can.
-        match class {
-            Some(_) => self.number(start, true),
-            None => self.number(self.out.len(), false),
-        }
-    }
-
-    fn leaf(
-        &mut self,
-        op: Op<'a>,
-        version: Option<&'a [u8]>,
-        tags: &mut usize,
-    ) -> Result<(), FramingError> {
-        match op {
-            Op::Int(number) => packed::put_int(self.out, number),
-            Op::Str(text) => {
-                if let Some(version) = version {
-                    self.put_tagged(tag::Storable::VersionString, version, tags)?;
-                }
-                grow(self.out, text.data().len() + HEADS);
-                packed::put_str(self.out, text);
-            }
-            Op::Regexp { pattern, flags } => {
-                self.put_tagged(tag::Storable::Regexp, flags, tags)?;
-                grow(self.out, pattern.data().len() + HEADS);
-                packed::put_str(self.out, pattern);
-            }
-            _ => packed::put_undef(self.out),
-        }
-        Ok(())
-    }
-
     /// Goes into an array or hash.
     fn container(
         &mut self,
@@ -468,6 +418,10 @@ impl<'a> Reading<'a> {
                 && let Op::Array(2) = op
                 && let Some(tag) = self.tag_ahead()?
             {
+                if !encode::is_unknown_to_perl(tag) {
+                    // Or it would leave in Storable as what Perl makes of it when it comes in CBOR.
+                    self.put_tagged(tag::Storable::Tagged, b"", &mut tags)?;
+                }
                 self.put_tag(tag, &mut tags)?;
                 return self.enter(Kind::Tag, 1, first_place..self.places(), tags);
             }
@@ -481,77 +435,6 @@ impl<'a> Reading<'a> {
             _ => return Err(malformed("neither an array nor a hash")),
         };
         self.enter(kind, len, first_place..self.places(), tags + 1)
-    }
-
-    /// Takes the number of a tag that comes next, if it is one that may be handed on.
-    fn tag_ahead(&mut self) -> Result<Option<u64>, FramingError> {
-        let mut ahead = self.ops.clone();
-        let tag = match ahead.op()? {
-            Op::Int(number) => u64::try_from(number).ok(),
-            Op::Str(digits) => {
-                std::str::from_utf8(digits.data()).ok().and_then(|text| text.parse().ok())
-            }
-            _ => None,
-        };
-        let tag = tag.filter(|&tag| !is_rewritten(tag));
-        if tag.is_some() {
-            self.ops = ahead;
-            self.number(self.out.len(), false)?;
-        }
-        Ok(tag)
-    }
-
-    /// A value that was sent before.
-    fn object(&mut self, number: u32, referred: bool, tags: usize) -> Result<(), FramingError> {
-        let mut tags = tags;
-        let Some(shared) = self.shared.take() else {
-            grow(&mut self.scratch.targets, 1);
-            self.scratch.targets.push(number);
-            packed::put_undef(self.out);
-            return Ok(());
-        };
-        let number = u64::from(number);
-        if referred && !shared.is_by_reference(number) {
-            self.put_tag(INDIRECTION, &mut tags)?;
-        }
-        shared.repeat(number, self.depth() + tags, self.out, self.limits)?;
-        self.shared = Some(shared);
-        Ok(())
-    }
-
-    fn put_tag(&mut self, tag: u64, tags: &mut usize) -> Result<(), FramingError> {
-        *tags += 1;
-        self.check_depth(*tags)?;
-        grow(self.out, HEADS);
-        packed::put_tag(self.out, tag);
-        Ok(())
-    }
-
-    /// Writes one of our own tags with its first part; the value follows.
-    fn put_tagged(
-        &mut self,
-        tag: tag::Storable,
-        first: &[u8],
-        tags: &mut usize,
-    ) -> Result<(), FramingError> {
-        self.put_tag(tag.tag(), tags)?;
-        // A class that is named once may be repeated often.
-        let len = first.len() + HEADS;
-        let classes = self.scratch.classes.len() * size_of::<u32>();
-        match &self.shared {
-            Some(shared) => shared.check(self.out, len + classes)?,
-            None => {
-                let targets = self.scratch.targets.len() * size_of::<u32>();
-                let growing = self.out.len() + len + classes + targets;
-                if growing + growing / 8 > self.limit {
-                    return Err(FramingError::TooExpanded { limit: self.limit });
-                }
-            }
-        }
-        grow(self.out, len);
-        packed::put_array(self.out, 2);
-        packed::put_octets(self.out, first);
-        Ok(())
     }
 
     /// Keeps the name of a class, which is a part of the image.
@@ -602,65 +485,6 @@ impl<'a> Reading<'a> {
             && let Kind::Hash { flagged, .. } = level.kind
         {
             self.ops.key(flagged)?;
-        }
-        Ok(())
-    }
-
-    /// The key of the value that begins at `value`, which it comes after.
-    fn key_ahead(&mut self, value: usize, flagged: bool) -> Result<Key<'a>, FramingError> {
-        if self.scratch.next_key == self.scratch.keys.len() {
-            self.find_keys(value, flagged)?;
-        }
-        let at = self.scratch.keys.get(self.scratch.next_key).copied().unwrap_or_default();
-        self.scratch.next_key += 1;
-        Ops::new(self.image, at as usize).key(flagged)
-    }
-
-    /// Finds the keys of the hash value that begins at `value` and of all in it, in the order in
-    /// which they will be asked for, so that each octet is passed only once more.
-    fn find_keys(&mut self, value: usize, flagged: bool) -> Result<(), FramingError> {
-        let Scratch { levels, keys, next_key, containers, .. } = &mut *self.scratch;
-        keys.clear();
-        *next_key = 0;
-        let mut ops = Ops::new(self.image, value);
-        containers.clear();
-        containers.push(Container { left: 1, hash: Some(flagged), slot: None });
-        while let Some(container) = containers.last_mut() {
-            let mut op = ops.op()?;
-            if container.hash.is_some() && !op.is_leaf() {
-                container.slot = Some(keys.len());
-                grow(keys, 1);
-                keys.push(0);
-            }
-            while op.is_prefix() {
-                op = ops.op()?;
-            }
-            let (left, hash) = match op {
-                Op::Array(len) => (len, None),
-                Op::Hash { len, flagged } => (len, Some(flagged)),
-                _ => (0, None),
-            };
-            if left > 0 {
-                if levels.len() + containers.len() > self.limits.nesting {
-                    return Err(FramingError::TooDeep { limit: self.limits.nesting });
-                }
-                containers.push(Container { left, hash, slot: None });
-                continue;
-            }
-            while let Some(container) = containers.last_mut() {
-                if let Some(flagged) = container.hash {
-                    let slot = container.slot.take().and_then(|slot| keys.get_mut(slot));
-                    if let Some(slot) = slot {
-                        *slot = u32::try_from(ops.at).unwrap_or(u32::MAX);
-                    }
-                    ops.key(flagged)?;
-                }
-                container.left -= 1;
-                if container.left > 0 {
-                    break;
-                }
-                containers.pop();
-            }
         }
         Ok(())
     }

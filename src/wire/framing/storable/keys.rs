@@ -1,0 +1,81 @@
+//! The keys of a Storable image, which stand behind their values, where packed form has them in front.
+
+use super::ops::{Key, Op, Ops};
+use super::{Reading, Scratch};
+use crate::wire::framing::FramingError;
+use crate::wire::framing::shared::grow;
+
+/// An array or hash that keys are looked for in.
+#[derive(Debug)]
+pub(super) struct Container {
+    left: usize,
+    /// For a hash: whether its keys have flags.
+    hash: Option<bool>,
+    /// Which of the keys is that of the value that is being passed.
+    slot: Option<usize>,
+}
+
+impl<'a> Reading<'a> {
+    /// The key of the value that begins at `value`, which it comes after.
+    pub(super) fn key_ahead(
+        &mut self,
+        value: usize,
+        flagged: bool,
+    ) -> Result<Key<'a>, FramingError> {
+        if self.scratch.next_key == self.scratch.keys.len() {
+            self.find_keys(value, flagged)?;
+        }
+        let at = self.scratch.keys.get(self.scratch.next_key).copied().unwrap_or_default();
+        self.scratch.next_key += 1;
+        Ops::new(self.image, at as usize).key(flagged)
+    }
+
+    /// Finds the keys of the hash value that begins at `value` and of all in it, in the order in
+    /// which they will be asked for, so that each octet is passed only once more.
+    fn find_keys(&mut self, value: usize, flagged: bool) -> Result<(), FramingError> {
+        let Scratch { levels, keys, next_key, containers, .. } = &mut *self.scratch;
+        keys.clear();
+        *next_key = 0;
+        let mut ops = Ops::new(self.image, value);
+        containers.clear();
+        containers.push(Container { left: 1, hash: Some(flagged), slot: None });
+        while let Some(container) = containers.last_mut() {
+            let mut op = ops.op()?;
+            if container.hash.is_some() && !op.is_leaf() {
+                container.slot = Some(keys.len());
+                grow(keys, 1);
+                keys.push(0);
+            }
+            while op.is_prefix() {
+                op = ops.op()?;
+            }
+            let (left, hash) = match op {
+                Op::Array(len) => (len, None),
+                Op::Hash { len, flagged } => (len, Some(flagged)),
+                _ => (0, None),
+            };
+            if left > 0 {
+                if levels.len() + containers.len() > self.limits.nesting {
+                    return Err(FramingError::TooDeep { limit: self.limits.nesting });
+                }
+                containers.push(Container { left, hash, slot: None });
+                continue;
+            }
+            while let Some(container) = containers.last_mut() {
+                if let Some(flagged) = container.hash {
+                    let slot = container.slot.take().and_then(|slot| keys.get_mut(slot));
+                    if let Some(slot) = slot {
+                        *slot = u32::try_from(ops.at).unwrap_or(u32::MAX);
+                    }
+                    ops.key(flagged)?;
+                }
+                container.left -= 1;
+                if container.left > 0 {
+                    break;
+                }
+                containers.pop();
+            }
+        }
+        Ok(())
+    }
+}
