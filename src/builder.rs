@@ -8,11 +8,11 @@ use crate::config::{Args, Effective, RcFile, Service, Settings, rc};
 use crate::kernel::{Call, KernelConfig, PeerLimits};
 use crate::lane::LaneLimits;
 use crate::node::connection::streams;
-use crate::node::connection::tls::{AnonymousClients, Identity, TlsConfig};
+use crate::node::connection::tls::Identity;
 use crate::node::core::{NodeParts, Shared};
 use crate::node::deferred::{self, Deferred};
 use crate::node::listen::Listeners;
-use crate::node::settings::{NodeSettings, handshaker};
+use crate::node::settings::{NodeSettings, encryption, handshaker, identity};
 use crate::node::trace::TraceSink;
 use crate::node::{Context, Node, Outcome, StartError};
 use crate::value::{NodeId, Packed, Str};
@@ -389,22 +389,16 @@ impl NodeBuilder {
         let mut entropy = [0; 32];
         fill(&mut entropy)?;
         let node = node_id(&settings)?;
-        let identity = settings
-            .cert
-            .as_ref()
-            .map(|pem| Identity::from_pem(pem.expose().as_bytes()))
-            .transpose()
-            .map_err(config)?;
         let handshaker = handshaker(&settings, &node)?;
+        let identity = identity(&settings)?;
+        let encryption = encryption(identity.as_ref(), &handshaker)?;
         let machine = interface_addresses().unwrap_or_default();
         let listeners = Listeners::start(&settings, &machine).await?;
         let listening = listeners.state(&machine);
         let shared = Shared::new(NodeParts {
             settings: NodeSettings {
                 handshaker,
-                tls: identity
-                    .as_ref()
-                    .map(|identity| TlsConfig::new(identity, AnonymousClients::Refused)),
+                encryption,
                 certificate_dates: identity.as_ref().map(Identity::dates),
                 monitor_timeout: settings.monitor_timeout,
                 lane_limits: self.lane_limits,

@@ -124,6 +124,7 @@ fn every_key_has_a_long_a_short_and_a_deleting_form() {
         "nodelay",
         "secure",
         "tls_required",
+        "encrypt",
         "handshake_limit",
         "handshake_limit_per_address",
         "heal",

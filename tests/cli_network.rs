@@ -237,7 +237,7 @@ fn the_doctor_tells_certificates_apart() {
     };
     let (code, report) = examine(&theirs);
     assert_eq!(code, 0, "{report}");
-    assert!(report.contains("encrypted (TLS"), "{report}");
+    assert!(report.contains("encrypted by certificate (TLS"), "{report}");
     let (code, report) = examine(&ours);
     assert_eq!(code, 1, "{report}");
     let line = report.lines().find(|line| line.contains("certificate of another network")).unwrap();

@@ -5,6 +5,7 @@ use aemp::config::settings::{CredentialsError, HandshakeLimits};
 use aemp::config::{Args, BindSpec, Effective, RcFile, SeedSpec, Service, Settings, Warning};
 use aemp::wire::auth::AuthMethod;
 use aemp::wire::framing::Framing;
+use aemp::wire::session::Encrypt;
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -63,6 +64,7 @@ fn a_node_without_configuration_has_the_defaults() {
         secure: false,
         eval: None,
         tls_required: false,
+        encrypt: Encrypt::Auto,
         advertise: vec![],
         metrics: None,
         metrics_values: false,
@@ -82,7 +84,8 @@ fn null_is_the_same_as_nothing() {
         "nodeid": null, "secret": null, "cert": null, "binds": null, "seeds": null,
         "services": null, "monitor_timeout": null, "connect_interval": null,
         "framing_format": null, "auth_offer": null, "auth_accept": null, "autocork": null,
-        "nodelay": null, "secure": null, "eval": null, "tls_required": null, "advertise": null,
+        "nodelay": null, "secure": null, "eval": null, "tls_required": null, "encrypt": null,
+        "advertise": null,
         "metrics": null, "metrics_values": null,
         "handshake_limit": null, "handshake_limit_per_address": null,
         "heal": null, "heartbeat": null, "log_level": null,
@@ -217,9 +220,28 @@ fn a_certificate_needs_its_key() {
 }
 
 #[test]
-fn tls_cannot_be_required_without_certificate() {
-    assert!(error(json!(["tls_required", 1])).contains("needs a certificate"));
+fn encryption_cannot_be_required_with_nothing_to_encrypt_by() {
+    for nothing in [
+        json!(["tls_required", 1]),
+        json!(["tls_required", 1, "secret", "s", "encrypt", 0]),
+        json!(["tls_required", 1, "secret", "s", "auth_accept", "cleartext"]),
+        json!(["tls_required", 1, "secret", "s", "auth_offer", "tls_sha3_512"]),
+    ] {
+        assert!(error(nothing).contains("needs a secret"));
+    }
     assert!(from_args(json!(["tls_required", 1, "cert", PEM])).tls_required);
+    assert!(from_args(json!(["tls_required", 1, "secret", "s"])).tls_required);
+}
+
+#[test]
+fn encryption_by_the_secret_is_automatic_on_or_off() {
+    let encrypt = |value: Value| from_args(json!(["encrypt", value])).encrypt;
+    assert_eq!((encrypt(json!("auto")), encrypt(json!("AUTO"))), (Encrypt::Auto, Encrypt::Auto));
+    assert_eq!((encrypt(json!(1)), encrypt(json!("1"))), (Encrypt::Always, Encrypt::Always));
+    assert_eq!((encrypt(json!(0)), encrypt(json!(false))), (Encrypt::Never, Encrypt::Never));
+    for wrong in [json!("yes"), json!(2), json!(""), json!([1])] {
+        assert!(error(json!(["encrypt", wrong])).contains("auto, 1 or 0"));
+    }
 }
 
 #[test]

@@ -5,8 +5,9 @@
 
 mod recorded_handshake;
 
-use aemp::wire::auth::{AuthMethod, Secret};
+use aemp::wire::auth::{AuthMethod, Exporter, Secret};
 use aemp::wire::greeting::Greeting;
+use aemp::wire::protection::Protection;
 use aemp::wire::session::{
     AuthOrder, Connection, Event, HandshakeConfig, HandshakeError, Handshaker, TlsPeer,
 };
@@ -18,7 +19,8 @@ fn conversations() -> Vec<Conversation> {
     let names = std::fs::read_dir(fixture("")).unwrap();
     let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
     let mut names: Vec<_> = names.filter(|name| name.ends_with(".jsonl")).collect();
-    names.retain(|name| name != "values.jsonl" && name != "tls-auth.jsonl");
+    let others = ["values.jsonl", "tls-auth.jsonl", "bound-auth.jsonl"];
+    names.retain(|name| !others.contains(&name.as_str()));
     names.sort();
     assert!(names.len() >= 28, "recordings are missing: {names:?}");
     names.iter().map(|name| read(name)).collect()
@@ -126,7 +128,7 @@ fn recorded_handshakes_inside_tls_are_verified_and_the_client_is_the_recorded_on
         let [a, b] = ["a", "b"].map(|name| Side {
             dials: name == "a",
             secret: String::new(),
-            auth_accept: AuthMethod::ALL.to_vec(),
+            auth_accept: AuthMethod::LISTED.to_vec(),
             lines: ["1", "2", "_auth"].map(|key| text(&format!("{name}{key}"))).to_vec(),
             rest: Vec::new(),
             octets: Vec::new(),
@@ -151,7 +153,49 @@ fn recorded_handshakes_inside_tls_are_verified_and_the_client_is_the_recorded_on
         };
         assert_eq!(peer.method.name(), a.lines[2].split(';').next().unwrap());
         assert_eq!(peer.untrusted, peer.method == AuthMethod::TlsAnon);
-        assert!(peer.tls);
+        assert_eq!(peer.protection, Protection::Certificates);
+    }
+}
+
+#[test]
+fn bound_authentication_is_what_another_implementation_computes() {
+    let vectors = json_lines("bound-auth.jsonl");
+    assert!(vectors.len() >= 5);
+    for vector in &vectors[1..] {
+        let text = |key: &str| vector[key].as_str().unwrap().to_owned();
+        let exporter: Vec<u8> = (0..64)
+            .map(|at| u8::from_str_radix(&text("exporter")[2 * at..2 * at + 2], 16).unwrap())
+            .collect();
+        let listed = |line: String| {
+            let methods = Greeting::parse(line.as_bytes()).unwrap().auth_methods;
+            methods.iter().filter_map(|name| AuthMethod::from_name(name)).collect()
+        };
+        let sides = ["a", "b"].map(|name| Side {
+            dials: name == "a",
+            secret: text("secret"),
+            auth_accept: listed(text(&format!("{name}1"))),
+            lines: ["1", "2", "_auth"].map(|key| text(&format!("{name}{key}"))).to_vec(),
+            rest: Vec::new(),
+            octets: Vec::new(),
+        });
+        for (name, side, other) in [("a", &sides[0], &sides[1]), ("b", &sides[1], &sides[0])] {
+            let mut session = side.begin(KeyOrder::Recorded);
+            assert_eq!(session.transmit(), Some(side.greeting_octets()));
+            let from_other = said(other);
+            let mut pieces = Pieces::whole(&from_other);
+            assert_eq!(next_event(&mut session, &mut pieces), Ok(Event::Greeted));
+            session.proceed(AuthOrder::Now);
+            let we_are_client = vector["tls_client"] == name;
+            assert_eq!(session.poll(), Ok(Some(Event::StartBoundTls { we_are_client })));
+            session.bound_tls_established(Exporter::new(exporter.clone().try_into().unwrap()));
+            let line = String::from_utf8(session.transmit().unwrap()).unwrap();
+            assert_eq!(line, format!("{}\n", side.lines[2]));
+            let Ok(Event::Established(agreement)) = next_event(&mut session, &mut pieces) else {
+                panic!("refused")
+            };
+            assert_eq!(agreement.protection, Protection::Bound);
+            assert_eq!(agreement.method, AuthMethod::HmacBoundSha3_512);
+        }
     }
 }
 

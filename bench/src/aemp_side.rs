@@ -19,7 +19,7 @@ const IN_FLIGHT: usize = 1000;
 
 pub(crate) fn run(role: &Role<'_>) -> Result<()> {
     let runtime = match role.case {
-        "rtt" => {
+        "rtt" | "rtt_bound" => {
             pin(usize::from(role.part == "receiver"));
             tokio::runtime::Builder::new_current_thread().enable_all().build()?
         }
@@ -29,7 +29,7 @@ pub(crate) fn run(role: &Role<'_>) -> Result<()> {
         match (role.case, role.part) {
             ("local_callback", _) => local_callback(role.size).await,
             ("local_mailbox", _) => local_mailbox(role.size).await,
-            ("rtt" | "echo_beside_flood", "sender") => round_trips(role).await,
+            ("rtt" | "rtt_bound" | "echo_beside_flood", "sender") => round_trips(role).await,
             ("echo_beside_flood", "flooder") => flood(role).await,
             ("calls", "sender") => calls(role).await,
             ("db_propagate", "master") => wait(&start("master", role).await?).await,
@@ -53,6 +53,8 @@ pub(crate) async fn start(id: &str, role: &Role<'_>) -> Result<Node> {
     builder = match role.case {
         "oneway_json" => builder.set("framing_format", vec!["json"]),
         "oneway_tls" => builder.cert(&certificate(role)?),
+        // On loopback nodes do without unless told.
+        "oneway_bound" | "rtt_bound" => builder.set("encrypt", "1"),
         _ => builder,
     };
     if let Some(seed) = role.arguments.first() {

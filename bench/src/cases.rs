@@ -50,6 +50,12 @@ pub(crate) const ALL: &[Case] = &[
         sizes: &[(Aemp, 8_000_000)],
     },
     Case {
+        name: "oneway_bound",
+        parts: PAIR,
+        figures: &[("oneway_bound", "M/s", ">= 70% of oneway_cbor")],
+        sizes: &[(Aemp, 8_000_000)],
+    },
+    Case {
         name: "oneway_4k",
         parts: PAIR,
         figures: &[("oneway_4k", "MB/s", ">= 80% of raw")],
@@ -66,6 +72,12 @@ pub(crate) const ALL: &[Case] = &[
         parts: PAIR,
         figures: &[("rtt", "us", "<= 1.15x raw"), ("rtt_p99", "us", "<= 2x raw")],
         sizes: &[(Aemp, 30_000), (Raw, 30_000), (Erlang, 20_000), (Ractor, 20_000), (Perl, 20_000)],
+    },
+    Case {
+        name: "rtt_bound",
+        parts: PAIR,
+        figures: &[("rtt_bound", "us", "<= 1.25x rtt"), ("rtt_bound_p99", "us", "")],
+        sizes: &[(Aemp, 30_000)],
     },
     Case {
         name: "echo_beside_flood",

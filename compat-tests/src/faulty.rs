@@ -154,4 +154,16 @@ pub enum Lapse {
     TrustsAnybody,
     /// It only knows TLS 1.2.
     KnowsOldTls,
+    /// It offers encryption by the secret and goes on in the clear.
+    IgnoresBound,
+    /// Its bound token names the peer's role in TLS as its own.
+    NamesWrongRole,
+    /// It takes any value of the key `bound` for an offer.
+    TakesAnyBound,
+    /// Encrypting by the secret it takes TLS 1.2 as well.
+    TakesOldTls,
+    /// On a bound connection it accepts other methods.
+    TakesAnyMethodBound,
+    /// On a plain connection it accepts the method of bound ones.
+    TakesBoundAnywhere,
 }

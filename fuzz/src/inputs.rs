@@ -10,12 +10,13 @@ use aemp::kernel::{
 };
 use aemp::value::packed::Elements;
 use aemp::value::{NodeId, Packed, PortId, Str, Value};
-use aemp::wire::auth::{AuthMethod, Nonce, Secret};
+use aemp::wire::auth::{AuthMethod, Exporter, Nonce, Secret};
 use aemp::wire::framing::{self, Decoder, EncodeError, Framing, FramingLimits, Step};
 use aemp::wire::greeting::{Greeting, escape, unescape};
 use aemp::wire::packet::Packet;
+use aemp::wire::protection::Protection;
 use aemp::wire::session::{
-    Agreement, AuthOrder, Connection, Event, HandshakeConfig, Handshaker, Session, Tls, TlsPeer,
+    Agreement, AuthOrder, Connection, Encrypt, Event, HandshakeConfig, Handshaker, Session, TlsPeer,
 };
 use std::fmt::Debug;
 use std::time::Duration;
@@ -52,7 +53,9 @@ pub fn handshake(input: &[u8]) {
     assert_eq!(whole, in_pieces);
     if let Ok((agreed, _)) = whole {
         let secret_was_told = agreed.method == AuthMethod::Cleartext;
-        assert!(secret_was_told || agreed.tls, "{agreed:?} without the secret");
+        let by_certificate = agreed.protection == Protection::Certificates;
+        assert!(secret_was_told || by_certificate, "{agreed:?} without the secret");
+        assert!(!secret_was_told || agreed.protection != Protection::Bound, "{agreed:?}");
     }
 }
 
@@ -65,7 +68,12 @@ type Shaken = Result<(Agreement, Vec<u8>), String>;
 fn shake_hands(kind: u8, pieces: &[&[u8]]) -> Shaken {
     let mut config = HandshakeConfig::new("node");
     config.secret = Secret::new(SECRET);
-    config.tls = [Tls::Off, Tls::Offered, Tls::Required, Tls::Off][usize::from(kind & 3)];
+    (config.certificate, config.encrypt, config.encryption_required) = [
+        (false, Encrypt::Never, false),
+        (true, Encrypt::Auto, false),
+        (true, Encrypt::Never, true),
+        (false, Encrypt::Always, false),
+    ][usize::from(kind & 3)];
     let handshaker = Handshaker::new(config).expect("a configuration");
     let nonce = Nonce::from_random(&[7; Nonce::OCTETS]);
     let mut session: Session = match kind >> 2 & 3 {
@@ -93,6 +101,12 @@ fn shake_hands(kind: u8, pieces: &[&[u8]]) -> Shaken {
                 0 => TlsPeer::Verified,
                 _ => TlsPeer::Anonymous,
             }),
+            Some(Event::StartBoundTls { .. }) => {
+                session.tls_established(TlsPeer::Verified);
+                let sent = session.transmit();
+                assert_eq!(sent.as_deref(), Some(session.own_greeting()), "no proof yet");
+                session.bound_tls_established(Exporter::new([5; Exporter::OCTETS]));
+            }
             Some(Event::Proven) => session.authenticate(),
             Some(Event::Established(agreement)) => {
                 pieces.for_each(|piece| session.input().extend_from_slice(piece));

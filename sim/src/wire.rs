@@ -2,10 +2,11 @@
 
 use crate::link::LinkEnd;
 use aemp::value::{NodeId, Packed, Str};
-use aemp::wire::auth::{Nonce, Secret};
+use aemp::wire::auth::{Exporter, Nonce, Secret};
 use aemp::wire::framing::{Framing, FramingError, FramingLimits};
 use aemp::wire::session::{
-    AuthOrder, Event, HandshakeConfig, HandshakeError, Handshaker, Packets, Session, Tls, TlsPeer,
+    AuthOrder, Encrypt, Event, HandshakeConfig, HandshakeError, Handshaker, Packets, Session,
+    TlsPeer,
 };
 use std::time::Duration;
 
@@ -28,6 +29,8 @@ pub(crate) struct Wire {
     pub(crate) closing: bool,
     stage: Stage,
     tls: SharedSecret,
+    /// Whether the connection is bound to the network's secret, or encrypted by certificates.
+    bound: bool,
 }
 
 #[derive(Debug)]
@@ -59,6 +62,7 @@ impl Wire {
             closing: false,
             stage: Stage::Dialling,
             tls: SharedSecret::default(),
+            bound: false,
         }
     }
 
@@ -93,9 +97,9 @@ impl Wire {
                 let peer = session.peer().map(|peer| NodeId::new(peer.node_id.as_slice()));
                 self.peer = peer.and_then(Result::ok);
             }
-            Some(Event::StartTls { .. } | Event::Proven) => {
-                self.peer_has_authenticated |= event == Some(Event::Proven);
-            }
+            Some(Event::StartBoundTls { .. }) => self.bound = true,
+            Some(Event::StartTls { .. }) => {}
+            Some(Event::Proven) => self.peer_has_authenticated = true,
             Some(Event::Established(agreement)) => {
                 self.peer_has_authenticated = true;
                 self.framing = agreement.send_framing;
@@ -144,10 +148,13 @@ impl Wire {
     }
 
     fn finish_tls(&mut self) {
-        if self.tls_secret().is_some()
+        if let Some(secret) = self.tls_secret()
             && let Stage::Session(session) = &mut self.stage
         {
-            session.tls_established(TlsPeer::Verified);
+            match self.bound {
+                true => session.bound_tls_established(exporter(secret)),
+                false => session.tls_established(TlsPeer::Verified),
+            }
         }
     }
 
@@ -165,6 +172,13 @@ impl Wire {
     }
 }
 
+/// The model of what a TLS session exports.
+fn exporter(secret: u64) -> Exporter {
+    let mut octets = [0; Exporter::OCTETS];
+    octets.chunks_mut(8).for_each(|chunk| chunk.copy_from_slice(&secret.to_be_bytes()));
+    Exporter::new(octets)
+}
+
 /// How a node of the simulation introduces itself.
 #[derive(Debug)]
 pub(crate) struct Introduction {
@@ -173,12 +187,20 @@ pub(crate) struct Introduction {
 }
 
 impl Introduction {
-    /// A node with this ID and provider. It speaks `framings`, and has a certificate if `tls`.
-    pub(crate) fn new(node: &NodeId, provider: &Str, framings: &[Framing], tls: bool) -> Self {
+    /// A node with this ID and provider. It speaks `framings`, has a certificate if `tls`, and offers
+    /// encryption that is bound to the secret if `bound`.
+    pub(crate) fn new(
+        node: &NodeId,
+        provider: &Str,
+        framings: &[Framing],
+        tls: bool,
+        bound: bool,
+    ) -> Self {
         let handshaker = |first: Framing| {
             let mut config = HandshakeConfig::new(node.as_str().data());
             config.secret = Secret::new("simulated");
-            config.tls = if tls { Tls::Offered } else { Tls::Off };
+            config.certificate = tls;
+            config.encrypt = if bound { Encrypt::Always } else { Encrypt::Never };
             let others = Framing::ALL.into_iter().filter(|other| *other != first);
             let others = others.filter(|other| framings.contains(other));
             config.framings = [first].into_iter().chain(others).collect();

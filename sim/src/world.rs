@@ -53,6 +53,8 @@ pub struct Spec {
     pub heal: bool,
     /// Whether it has a certificate: connections between nodes that have one are encrypted.
     pub tls: bool,
+    /// Whether it offers encryption that is bound to the secret.
+    pub bound: bool,
     /// Whether it is (the model of) a Perl node.
     pub perl: bool,
 }
@@ -74,6 +76,7 @@ impl Spec {
             grace: Duration::from_secs(10),
             heal: true,
             tls: false,
+            bound: false,
             perl: false,
         }
     }
@@ -198,7 +201,7 @@ impl World {
         } else {
             Program::Ours(Box::new(Node::new(
                 config,
-                Introduction::new(&spec.node, &spec.provider, &spec.framings, spec.tls),
+                Introduction::new(&spec.node, &spec.provider, &spec.framings, spec.tls, spec.bound),
                 spec.framings.clone(),
                 spec.limits,
                 self.queue.now,

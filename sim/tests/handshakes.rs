@@ -65,3 +65,37 @@ fn handshakes_that_are_cut_and_late_delay_a_network_and_do_not_keep_it_apart() {
     }
     assert!(failures > 10, "only {failures} handshakes had trouble");
 }
+
+#[test]
+fn nodes_that_offer_it_are_bound_to_the_secret_and_others_are_talked_to_as_before() {
+    let mut world = World::calm();
+    let bound = |spec: Spec| Spec { bound: true, ..spec };
+    let seed = world.add(bound(Spec::new("s")));
+    let one = world.add(bound(Spec::new("a").seeds(["s:1"])));
+    let other = world.add(bound(Spec::new("b").seeds(["s:1"])));
+    let old = world.add(Spec::new("c").seeds(["s:1"]));
+    world.run_for(secs(5));
+    let secret = |of: HostId, with: &str| world.node(of).tls_secret(&id(with));
+    assert!(secret(one, "s").is_some() && secret(other, "s").is_some());
+    assert_eq!(secret(one, "s"), secret(seed, "a"));
+    assert_ne!(secret(one, "s"), secret(other, "s"));
+    assert!(is_up(&world, old, "s"));
+    assert_eq!((secret(old, "s"), secret(seed, "c")), (None, None));
+}
+
+#[test]
+fn bound_handshakes_that_are_cut_and_late_do_not_keep_a_network_apart() {
+    for seed in 0..10 {
+        let mut world = World::new(seed, Weather::ROUGH);
+        world.set_handshake_trouble(true);
+        world.add(Spec { bound: true, ..Spec::new("s") });
+        let slaves = ["a", "b", "c"]
+            .map(|name| world.add(Spec { bound: true, ..Spec::new(name).seeds(["s:1"]) }));
+        world.run_for(secs(20));
+        world.set_handshake_trouble(false);
+        world.run_for(secs(120));
+        for slave in slaves {
+            assert!(is_up(&world, slave, "s"), "seed {seed}");
+        }
+    }
+}

@@ -42,7 +42,7 @@ impl Named for Framing {
 }
 
 impl Named for AuthMethod {
-    const ALL: &'static [Self] = &AuthMethod::ALL;
+    const ALL: &'static [Self] = &AuthMethod::LISTED;
 
     fn name(self) -> &'static str {
         AuthMethod::name(self)

@@ -229,7 +229,7 @@ fn means_same(one: &Value, other: &Value) -> bool {
 
 fn built_in_defaults() -> Map<String, Value> {
     let framings = Framing::ALL.iter().map(|framing| framing.name().into());
-    let accepted = AuthMethod::ALL.iter().map(|method| method.name().into());
+    let accepted = AuthMethod::LISTED.iter().map(|method| method.name().into());
     let offered = [AuthMethod::TlsSha3_512, AuthMethod::HmacSha3_512].map(AuthMethod::name);
     [
         ("monitor_timeout", Value::from(30)),

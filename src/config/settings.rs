@@ -14,6 +14,7 @@ use super::similar::nearest;
 use super::warning::Warning;
 use crate::wire::auth::AuthMethod;
 use crate::wire::framing::Framing;
+use crate::wire::session::Encrypt;
 use serde_json::Value;
 use std::str::FromStr;
 use std::time::Duration;
@@ -37,6 +38,7 @@ pub const KNOWN_KEYS: &[&str] = &[
     "nodelay",
     "secure",
     "tls_required",
+    "encrypt",
     "advertise",
     "metrics",
     "metrics_values",
@@ -112,9 +114,15 @@ pub enum Problem {
     /// No name in the list is known.
     #[error("has no known name; use at least one of {0}")]
     NothingKnown(String),
-    /// TLS is not possible without a certificate.
-    #[error("needs a certificate; set one with `aemp setcert FILE`, make one with `aemp gencert`")]
-    NoCertForTls,
+    /// Nothing can be encrypted.
+    #[error(
+        "needs a secret (`aemp gensecret`) that `auth_offer` and `auth_accept` let nodes use and \
+             `encrypt` lets them encrypt with, or a certificate (`aemp gencert`, `aemp setcert FILE`)"
+    )]
+    NothingEncrypted,
+    /// The value does not tell when to encrypt.
+    #[error("has to be auto, 1 or 0")]
+    NotEncrypt,
 }
 
 /// This node has no way to prove to others that it belongs to their network.
@@ -178,8 +186,10 @@ pub struct Settings {
     pub secure: bool,
     /// Code that Perl nodes evaluate after their start.
     pub eval: Option<String>,
-    /// Whether connections without TLS are refused. Only our nodes know this key.
+    /// Whether connections that would not be encrypted are refused. Only our nodes know this key.
     pub tls_required: bool,
+    /// Where encryption is offered that is bound to the secret. Only our nodes know this key.
+    pub encrypt: Encrypt,
     /// The addresses that others are told to dial, instead of those that the node listens on. Only our
     /// nodes know this key.
     pub advertise: Vec<AdvertiseSpec>,
@@ -237,9 +247,9 @@ impl Settings {
         if self.secret.is_none() && self.cert.is_none() {
             return Err(CredentialsError::Missing { profile });
         }
-        let is_usable = |method: &AuthMethod| match method {
-            AuthMethod::TlsSha3_512 | AuthMethod::TlsAnon => self.cert.is_some(),
-            AuthMethod::HmacSha3_512 | AuthMethod::Cleartext => self.secret.is_some(),
+        let is_usable = |method: &AuthMethod| match method.needs_certificate() {
+            true => self.cert.is_some(),
+            false => self.secret.is_some(),
         };
         if self.auth_offer.iter().any(is_usable) {
             return Ok(());
@@ -270,15 +280,21 @@ struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     fn read(&mut self) -> Result<Settings, SettingError> {
-        let cert = self.cert()?;
-        let tls_required = self.truth("tls_required", false);
-        if tls_required && cert.is_none() {
-            return Err(self.error("tls_required", Problem::NoCertForTls));
+        let (secret, cert) = (self.secret()?, self.cert()?);
+        let auth_offer = self.auth_offer()?;
+        let auth_accept = self.names("auth_accept", &AuthMethod::LISTED)?;
+        let (tls_required, encrypt) = (self.truth("tls_required", false), self.encrypt()?);
+        let by_secret = [&auth_offer, &auth_accept]
+            .iter()
+            .all(|methods| methods.contains(&AuthMethod::HmacSha3_512));
+        let binds = secret.is_some() && by_secret && encrypt != Encrypt::Never;
+        if tls_required && cert.is_none() && !binds {
+            return Err(self.error("tls_required", Problem::NothingEncrypted));
         }
         Ok(Settings {
             profile: self.effective.profile.clone(),
             node_id: self.node_id()?,
-            secret: self.secret()?,
+            secret,
             cert,
             binds: self.parsed_list("binds", Problem::Address)?.unwrap_or(vec![BindSpec::ANY]),
             seeds: self.seeds()?,
@@ -286,13 +302,14 @@ impl<'a> Reader<'a> {
             monitor_timeout: self.seconds("monitor_timeout", 30)?,
             connect_interval: self.seconds("connect_interval", 2)?,
             framing_format: self.names("framing_format", &Framing::ALL)?,
-            auth_offer: self.auth_offer()?,
-            auth_accept: self.names("auth_accept", &AuthMethod::ALL)?,
+            auth_offer,
+            auth_accept,
             autocork: self.truth("autocork", false),
             nodelay: self.truth("nodelay", true),
             secure: self.truth("secure", false),
             eval: self.eval()?,
             tls_required,
+            encrypt,
             advertise: self.parsed_list("advertise", Problem::Address)?.unwrap_or_default(),
             metrics: self.metrics()?,
             metrics_values: self.truth("metrics_values", false),
@@ -381,6 +398,22 @@ impl<'a> Reader<'a> {
                 Ok(seconds) => Ok(Some(seconds)),
                 Err(_) => Err(self.error(key, Problem::NotSecondsOrNever)),
             },
+        }
+    }
+
+    fn encrypt(&self) -> Result<Encrypt, SettingError> {
+        const KEY: &str = "encrypt";
+        let text = match self.entry(KEY).map(|entry| &entry.value) {
+            None => return Ok(Encrypt::Auto),
+            Some(Value::Bool(true)) => Some("1".to_owned()),
+            Some(Value::Bool(false)) => Some("0".to_owned()),
+            Some(value) => coerce::to_text(value),
+        };
+        match text.as_deref() {
+            Some(text) if text.eq_ignore_ascii_case("auto") => Ok(Encrypt::Auto),
+            Some("1") => Ok(Encrypt::Always),
+            Some("0") => Ok(Encrypt::Never),
+            _ => Err(self.error(KEY, Problem::NotEncrypt)),
         }
     }
 

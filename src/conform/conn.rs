@@ -4,6 +4,7 @@ use super::stop::Seen;
 use super::tls::{self, Tls};
 use super::transcript::{Speaker, Transcript, printable};
 use crate::rewind::Rewind;
+use crate::wire::auth::Exporter;
 use bytes::BytesMut;
 use rustls::pki_types::CertificateDer;
 use std::sync::Arc;
@@ -28,6 +29,8 @@ pub(crate) struct Conn {
     pub(crate) patience: Duration,
     /// The suite's own address on it.
     pub(crate) local: std::net::SocketAddr,
+    /// What its TLS session exports for a bound token, once it is up.
+    pub(crate) exporter: Option<Exporter>,
 }
 
 impl Conn {
@@ -48,6 +51,7 @@ impl Conn {
             transcript: transcript.clone(),
             patience,
             local,
+            exporter: None,
         })
     }
 
@@ -159,6 +163,7 @@ impl Conn {
             Ok(Ok(secured)) => {
                 self.note(Speaker::Nobody, format!("TLS is up: {}", secured.summary));
                 self.stream = Box::new(secured.stream);
+                self.exporter = secured.exporter;
                 Ok(secured.presented)
             }
             Ok(Err(error)) => {

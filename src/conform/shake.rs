@@ -199,7 +199,7 @@ pub(crate) async fn say_auth(
 ) -> Result<Option<Framing>, Seen> {
     let secret = shake.secret.clone().and_then(Secret::new);
     let usable = |method: &AuthMethod| {
-        (in_tls || !method.needs_tls())
+        (in_tls || !method.needs_certificate())
             && (secret.is_some() || !method.needs_secret())
             && matches!(method, AuthMethod::TlsSha3_512 | AuthMethod::HmacSha3_512)
     };
@@ -263,7 +263,7 @@ pub(crate) async fn hear_auth(
     let (name, token, framing) = (field(), field(), field());
     let secret = shake.secret.clone().and_then(Secret::new);
     let is_proof = AuthMethod::from_name(name.as_bytes()).is_some_and(|method| {
-        (in_tls || !method.needs_tls())
+        (in_tls || !method.needs_certificate())
             && method.verify(secret.as_ref(), token.as_bytes(), &greeted.peer_lines(), &greeted.own)
     });
     Ok(AuthLine { method: name, token, framing, is_proof })

@@ -1,6 +1,7 @@
 //! The suite's own use of TLS, separate from the node's so that it does not share its faults. It can present
 //! a certificate that nobody trusts, or none.
 
+use crate::wire::auth::Exporter;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject as _;
@@ -111,6 +112,8 @@ pub(crate) struct Secured<IO> {
     pub(crate) presented: Option<CertificateDer<'static>>,
     /// Version and cipher.
     pub(crate) summary: String,
+    /// What the session exports for a bound token.
+    pub(crate) exporter: Option<Exporter>,
 }
 
 /// Does the TLS handshake on a stream on which both sides have greeted.
@@ -132,6 +135,16 @@ where
         let config = tls.server(provider).map_err(io::Error::other)?;
         TlsStream::from(TlsAcceptor::from(Arc::new(config)).accept(stream).await?)
     };
+    let exported = [0; Exporter::OCTETS];
+    let exported = match &stream {
+        TlsStream::Client(end) => {
+            end.get_ref().1.export_keying_material(exported, Exporter::LABEL, None)
+        }
+        TlsStream::Server(end) => {
+            end.get_ref().1.export_keying_material(exported, Exporter::LABEL, None)
+        }
+    };
+    let exporter = exported.ok().map(Exporter::new);
     let (_, connection) = stream.get_ref();
     let presented = connection
         .peer_certificates()
@@ -142,7 +155,7 @@ where
         connection.protocol_version(),
         connection.negotiated_cipher_suite().map(|suite| suite.suite())
     );
-    Ok(Secured { stream, presented, summary })
+    Ok(Secured { stream, presented, summary, exporter })
 }
 
 /// Whether a certificate is one of the identity's, or was issued by one of them.

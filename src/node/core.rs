@@ -19,6 +19,7 @@ use crate::kernel::{ConnId, Effect, Kernel, Now, PortName, WatchId, died};
 use crate::value::packed::Elements;
 use crate::value::{NodeId, Packed, PortId, Str, StrRef};
 use crate::wire::framing::Framing;
+use crate::wire::protection::Protection;
 use parking_lot::{Mutex, MutexGuard, RwLock};
 type HashMap<K, V> = std::collections::HashMap<K, V, foldhash::quality::RandomState>;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -84,6 +85,8 @@ pub(super) struct Connection {
     /// Set when the connection is given up: its reader stops at once.
     pub(super) over: Arc<AtomicBool>,
     pub(super) framing: Framing,
+    /// Known as soon as both sides are authenticated.
+    pub(super) protection: Option<Protection>,
 }
 
 /// How a sender heeds that much waits.
@@ -222,7 +225,8 @@ impl Shared {
     pub(super) fn add_connection(&self, core: &mut Core, conn: ConnId) -> Orders {
         let (control, orders) = mpsc::unbounded_channel();
         let over = Arc::new(AtomicBool::new(false));
-        let connection = Connection { control, over: over.clone(), framing: Framing::Cbor };
+        let (framing, protection) = (Framing::Cbor, None);
+        let connection = Connection { control, over: over.clone(), framing, protection };
         core.conns.insert(conn, connection);
         Orders { orders, over }
     }
@@ -240,11 +244,13 @@ impl Shared {
         self: &Arc<Self>,
         conn: ConnId,
         framing: Framing,
+        protection: Protection,
         how: &crate::kernel::Authenticated,
     ) {
         self.with_core(|_, core, _| {
             if let Some(connection) = core.conns.get_mut(&conn) {
                 connection.framing = framing;
+                connection.protection = Some(protection);
             }
             core.kernel.established(conn, how);
         });

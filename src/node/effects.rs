@@ -176,10 +176,13 @@ impl Shared {
     }
 
     fn lane_up(&self, core: &mut Core, node: &NodeId, conn: ConnId, later: &mut Vec<Deferred>) {
-        let Some(framing) = core.conns.get(&conn).map(|conn| conn.framing) else {
+        let connection = core.conns.get(&conn);
+        let Some((framing, protection)) = connection.map(|one| (one.framing, one.protection))
+        else {
             return;
         };
         let (lane, generation, errors) = self.lanes.connect(node, framing);
+        lane.set_protection(protection);
         later.extend(errors.iter().map(|error| not_sent(node, error)));
         self.control(core, conn, Control::Up { lane, generation });
     }

@@ -6,6 +6,7 @@ use crate::node::metrics::{Received, Traffic};
 use crate::value::packed::Elements;
 use crate::value::{NodeId, PortId, StrRef};
 use crate::wire::framing::{EncodeError, Framing};
+use crate::wire::protection::Protection;
 use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -32,6 +33,8 @@ struct State {
     direct: Option<(u64, DirectOutput)>,
     /// Taken out of the table: whoever still has it looks the node up again.
     retired: bool,
+    /// How the connection is protected that carries it, or did so last.
+    protection: Option<Protection>,
 }
 
 /// What became of a packet that was given to [`Lanes::append`].
@@ -76,8 +79,12 @@ impl Lanes {
     }
 
     fn new_lane(&self, node: &NodeId) -> Arc<SharedLane> {
-        let state =
-            Mutex::new(State { lane: Lane::new(self.limits), direct: None, retired: false });
+        let state = Mutex::new(State {
+            lane: Lane::new(self.limits),
+            direct: None,
+            retired: false,
+            protection: None,
+        });
         let (writer, drained) = (Notify::new(), Notify::new());
         let (node, received) = (node.clone(), Received::default());
         Arc::new(SharedLane { node, table: self.number, state, writer, drained, received })
@@ -380,6 +387,16 @@ impl SharedLane {
     /// Whether the connection of this generation is over.
     pub(crate) fn is_over(&self, generation: u64) -> bool {
         self.state.lock().lane.connection().is_none_or(|(_, current)| current != generation)
+    }
+
+    /// How the connection is protected that carries the lane from now on.
+    pub(crate) fn set_protection(&self, protection: Option<Protection>) {
+        self.state.lock().protection = protection;
+    }
+
+    /// How the connection is protected that carries the lane, or did so last.
+    pub(crate) fn protection(&self) -> Option<Protection> {
+        self.state.lock().protection
     }
 
     /// The framing of the connection, how many octets wait, and what has passed.

@@ -188,11 +188,14 @@ impl Outcome {
                 HandshakeError::ClosedInGreeting
                 | HandshakeError::ClosedWhileHeld
                 | HandshakeError::ClosedInAuthentication => Outcome::Closed,
-                HandshakeError::TlsRequired
+                HandshakeError::EncryptionRequired { .. }
                 | HandshakeError::EchoedNonce
                 | HandshakeError::MethodRefused { .. }
                 | HandshakeError::MethodOutsideTls { .. }
                 | HandshakeError::NoPeerCertificate { .. }
+                | HandshakeError::MethodInBoundSession { .. }
+                | HandshakeError::NotABoundSession
+                | HandshakeError::WrongBoundToken
                 | HandshakeError::WrongSecret { .. }
                 | HandshakeError::WrongToken { .. } => Outcome::Unauthenticated,
                 _ => Outcome::Protocol,

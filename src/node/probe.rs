@@ -1,13 +1,14 @@
 //! Shaking hands with an address to find out what is wrong, without becoming a node of the network.
 
-use super::connection::tls::{AnonymousClients, Identity, TlsConfig, TlsError};
+use super::connection::tls::TlsError;
 use super::connection::{Channel, Stream, read, socket};
 use super::error::{ConnectionError, StartError};
-use super::settings::handshaker;
+use super::settings::{encryption, handshaker, identity};
 use crate::config::Settings;
 use crate::value::{NodeId, Packed, PortId, Str, StrRef, Value};
 use crate::wire::auth::{AuthMethod, Nonce};
 use crate::wire::framing::{Framing, FramingLimits, encode};
+use crate::wire::protection::Protection;
 use crate::wire::session::{Agreement, AuthOrder, Event, HandshakeError, Packets};
 use std::io;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -27,6 +28,8 @@ pub struct Probe {
     pub method: AuthMethod,
     /// The framing in which it wants our packets.
     pub framing: Framing,
+    /// How the connection is protected.
+    pub protection: Protection,
     /// Version and cipher, if the connection is encrypted.
     pub tls: Option<String>,
     /// How far its clock is ahead of ours in seconds (negative: behind), if it told.
@@ -94,21 +97,16 @@ async fn shake_hands(
     stream: TcpStream,
 ) -> Result<Probe, ProbeError> {
     let handshaker = handshaker(settings, id).map_err(ProbeError::Settings)?;
-    let tls = match &settings.cert {
-        Some(pem) => Some(
-            Identity::from_pem(pem.expose().as_bytes())
-                .map_err(|error| ProbeError::Settings(StartError::Config(Box::new(error))))?,
-        ),
-        None => None,
-    };
-    let tls = tls.map(|identity| TlsConfig::new(&identity, AnonymousClients::Refused));
-    let session = handshaker.dial(nonce().map_err(ProbeError::Settings)?, address);
+    let identity = identity(settings).map_err(ProbeError::Settings)?;
+    let encryption = encryption(identity.as_ref(), &handshaker).map_err(ProbeError::Settings)?;
+    let ends = socket::ends(&stream, address);
+    let session = handshaker.dial(nonce().map_err(ProbeError::Settings)?, ends);
     let mut channel = Channel::new(stream, session);
     loop {
         match channel.event().await? {
             Event::Established(agreement) => return Ok(finish(channel, agreement, id).await),
             // Neither TLS, which is part of it, nor our line is left to us.
-            _ => channel = channel.proceed(AuthOrder::Now, tls.as_ref()).await?,
+            _ => channel = channel.proceed(AuthOrder::Now, &encryption).await?,
         }
     }
 }
@@ -141,6 +139,7 @@ async fn finish(channel: Channel, agreement: Agreement, id: &NodeId) -> Probe {
         provider: Str::octets(agreement.peer.written("provider").unwrap_or_default()),
         method: agreement.method,
         framing: agreement.send_framing,
+        protection: agreement.protection,
         tls: stream.tls_summary(),
         clock_ahead,
     }

@@ -1,6 +1,8 @@
 //! What a running node has to know besides what its kernel knows.
 
-use super::connection::tls::{CertificateDates, TlsConfig};
+use super::connection::tls::{
+    AnonymousClients, BoundTls, CertificateDates, Encryption, Identity, Pace, TlsConfig,
+};
 use super::trace::TraceSink;
 use crate::config::Settings;
 use crate::config::settings::HandshakeLimits;
@@ -10,14 +12,14 @@ use crate::node::StartError;
 use crate::value::NodeId;
 use crate::wire::auth::Secret;
 use crate::wire::framing::FramingLimits;
-use crate::wire::session::{HandshakeConfig, Handshaker, Tls};
+use crate::wire::session::{Encrypt, HandshakeConfig, Handshaker};
 use std::time::Duration;
 
 /// Settings that stay as they are while the node runs.
 #[derive(Debug)]
 pub(crate) struct NodeSettings {
     pub(crate) handshaker: Handshaker,
-    pub(crate) tls: Option<TlsConfig>,
+    pub(crate) encryption: Encryption,
     /// Those of the certificates for it.
     pub(crate) certificate_dates: Option<CertificateDates>,
     /// How long a handshake may take: Perl's `monitor_timeout`.
@@ -36,6 +38,14 @@ pub(crate) struct NodeSettings {
     pub(crate) trace: Option<TraceSink>,
 }
 
+impl NodeSettings {
+    /// Whether somebody has configured encryption: a certificate, or `encrypt 1`.
+    pub(crate) fn wants_encryption(&self) -> bool {
+        let handshake = self.handshaker.config();
+        handshake.certificate || handshake.encrypt == Encrypt::Always
+    }
+}
+
 /// How a node with these settings shakes hands.
 pub(crate) fn handshaker(settings: &Settings, node: &NodeId) -> Result<Handshaker, StartError> {
     let mut handshake = HandshakeConfig::new(node.as_str().data());
@@ -44,10 +54,30 @@ pub(crate) fn handshaker(settings: &Settings, node: &NodeId) -> Result<Handshake
     handshake.framings.clone_from(&settings.framing_format);
     handshake.secret =
         settings.secret.as_ref().and_then(|secret| Secret::new(secret.expose().clone()));
-    handshake.tls = match (&settings.cert, settings.tls_required) {
-        (None, _) => Tls::Off,
-        (Some(_), false) => Tls::Offered,
-        (Some(_), true) => Tls::Required,
-    };
-    Handshaker::new(handshake).map_err(|error| StartError::Config(Box::new(error)))
+    handshake.certificate = settings.cert.is_some();
+    handshake.encrypt = settings.encrypt;
+    handshake.encryption_required = settings.tls_required;
+    Handshaker::new(handshake).map_err(config)
+}
+
+/// The certificate of these settings, with its key.
+pub(crate) fn identity(settings: &Settings) -> Result<Option<Identity>, StartError> {
+    let identity = settings.cert.as_ref().map(|pem| Identity::from_pem(pem.expose().as_bytes()));
+    identity.transpose().map_err(config)
+}
+
+/// What a node needs for TLS. Called inside a runtime.
+pub(crate) fn encryption(
+    identity: Option<&Identity>,
+    handshaker: &Handshaker,
+) -> Result<Encryption, StartError> {
+    let certificates = identity.map(|identity| TlsConfig::new(identity, AnonymousClients::Refused));
+    let bound = handshaker.config().encrypt != Encrypt::Never;
+    let bound = bound.then(BoundTls::new).transpose().map_err(config)?;
+    let threads = tokio::runtime::Handle::current().metrics().num_workers();
+    Ok(Encryption { certificates, bound, pace: Pace::new(threads) })
+}
+
+fn config(error: impl std::error::Error + Send + Sync + 'static) -> StartError {
+    StartError::Config(Box::new(error))
 }

@@ -3,6 +3,7 @@
 use super::Node;
 use super::context::Context;
 use crate::value::{NodeId, PortId, Str, StrRef, Value};
+use crate::wire::protection::{Protection, WhyPlain};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -65,6 +66,11 @@ pub struct Link {
     pub received_octets: u64,
     /// Which software it says it is: `aemp-0.1.0`, or `AE-2.02` for Perl.
     pub software: Str,
+    /// How the connection is protected: `certificates`, `bound` (encrypted, and bound to the secret) or
+    /// `plain`; empty from a node that does not tell.
+    pub protection: Str,
+    /// Why it is plain, in a few words; empty if it is not.
+    pub plain_because: Str,
 }
 
 impl Node {
@@ -87,6 +93,8 @@ impl Node {
             let lane = shared.lanes.of(node);
             let (framing, waiting, counters) = lane.figures();
             let traffic = lane.received.and_sent(counters);
+            let protection = lane.protection();
+            let why_plain = protection.and_then(Protection::why_plain);
             Link {
                 node: Str::from(node.clone()),
                 untrusted: *untrusted,
@@ -97,6 +105,8 @@ impl Node {
                 received_packets: traffic.received_packets,
                 received_octets: traffic.received_octets,
                 software: software.clone(),
+                protection: protection.map_or("", Protection::name).into(),
+                plain_because: why_plain.map_or("", WhyPlain::name).into(),
             }
         };
         let pending = shared.pending.figures();

@@ -19,11 +19,16 @@ pub enum AuthMethod {
     TlsAnon,
     /// The secret itself, in hex. Accepted for simple clients, never sent.
     Cleartext,
+    /// Both sides know the same secret, and are the two ends of one TLS session: the only method in
+    /// a bound session ([`bound_token`]), and of no use anywhere else.
+    HmacBoundSha3_512,
 }
 
 impl AuthMethod {
-    /// Every method, in the order in which Perl accepts them by default (`auth_accept`).
-    pub const ALL: [AuthMethod; 4] = [
+    /// The methods that greetings and the configuration list, in the order in which Perl accepts
+    /// them by default (`auth_accept`). [`AuthMethod::HmacBoundSha3_512`] is not among them: where
+    /// it is used, nothing else is, whatever the lists say.
+    pub const LISTED: [AuthMethod; 4] = [
         AuthMethod::TlsSha3_512,
         AuthMethod::HmacSha3_512,
         AuthMethod::TlsAnon,
@@ -31,50 +36,52 @@ impl AuthMethod {
     ];
 
     /// The name in greetings, authentication lines and configuration.
-    pub fn name(self) -> &'static str {
+    pub const fn name(self) -> &'static str {
         match self {
             AuthMethod::TlsSha3_512 => "tls_sha3_512",
             AuthMethod::HmacSha3_512 => "hmac_sha3_512",
             AuthMethod::TlsAnon => "tls_anon",
             AuthMethod::Cleartext => "cleartext",
+            AuthMethod::HmacBoundSha3_512 => "hmac_bound_sha3_512",
         }
     }
 
     /// The method of that name, if we know it.
     pub fn from_name(name: &[u8]) -> Option<AuthMethod> {
-        AuthMethod::ALL.into_iter().find(|method| method.name().as_bytes() == name)
+        let all = AuthMethod::LISTED.into_iter().chain([AuthMethod::HmacBoundSha3_512]);
+        all.into_iter().find(|method| method.name().as_bytes() == name)
     }
 
     /// Whether the method means anything only inside TLS with a verified certificate.
-    pub fn needs_tls(self) -> bool {
+    pub fn needs_certificate(self) -> bool {
         matches!(self, AuthMethod::TlsSha3_512 | AuthMethod::TlsAnon)
     }
 
     /// Whether the method needs a secret that both sides know.
     pub fn needs_secret(self) -> bool {
-        !self.needs_tls()
+        !self.needs_certificate()
     }
 
-    /// Whether we ever send it: Perl never sends [`AuthMethod::Cleartext`], even if told to.
+    /// Whether a node that lists the method ever sends it: Perl never sends
+    /// [`AuthMethod::Cleartext`], even if told to.
     pub fn may_be_sent(self) -> bool {
-        self != AuthMethod::Cleartext
+        !matches!(self, AuthMethod::Cleartext | AuthMethod::HmacBoundSha3_512)
     }
 
     /// The token with which the node that said `own` proves itself to the one that said `other`.
     ///
     /// Both are complete greetings: two lines, each with its LF. There is no token if the method
-    /// needs a secret and there is none.
+    /// needs a secret and there is none, nor for [`AuthMethod::HmacBoundSha3_512`], which needs a
+    /// TLS session as well ([`bound_token`]).
     pub fn token(self, secret: Option<&Secret>, own: &[u8], other: &[u8]) -> Option<String> {
         match self {
             AuthMethod::TlsAnon => Some(String::new()),
             AuthMethod::TlsSha3_512 => {
                 Some(hex(&Sha3_512::new().chain_update(own).chain_update(other).finalize()))
             }
-            AuthMethod::HmacSha3_512 => secret.and_then(|Secret(key)| {
-                let hmac = Hmac::<Sha3_512>::new_from_slice(key).ok()?;
-                Some(hex(&hmac.chain_update(own).chain_update(other).finalize().into_bytes()))
-            }),
+            AuthMethod::HmacSha3_512 => secret.and_then(|secret| secret.hmac(&[own, other])),
             AuthMethod::Cleartext => secret.map(|Secret(octets)| hex(octets)),
+            AuthMethod::HmacBoundSha3_512 => None,
         }
     }
 
@@ -88,12 +95,99 @@ impl AuthMethod {
         sender: &[u8],
         receiver: &[u8],
     ) -> bool {
-        let Some(expected) = self.token(secret, sender, receiver) else {
-            return false;
-        };
-        // Digests have one length, so that not even the length of a cleartext secret shows.
-        Sha3_512::digest(expected).ct_eq(&Sha3_512::digest(token)).into()
+        self.token(secret, sender, receiver).is_some_and(|expected| is_same(&expected, token))
     }
+}
+
+/// What the two ends of one TLS session know, and nobody else: 64 octets of its exporter
+/// (RFC 8446, 7.5) for the label [`Exporter::LABEL`] and no context. Never shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Exporter([u8; Exporter::OCTETS]);
+
+impl Exporter {
+    /// How many octets are exported.
+    pub const OCTETS: usize = 64;
+
+    /// The label under which they are exported. RFC 5705 reserves labels that begin with
+    /// `EXPERIMENTAL` for private use.
+    pub const LABEL: &[u8] = b"EXPERIMENTAL aemp hmac_bound_sha3_512";
+
+    /// Takes what the TLS library has exported.
+    pub fn new(octets: [u8; Exporter::OCTETS]) -> Exporter {
+        Exporter(octets)
+    }
+}
+
+impl fmt::Debug for Exporter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Exporter(hidden)")
+    }
+}
+
+/// Which end of a TLS session a node is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TlsRole {
+    /// The one whose nonce is smaller.
+    Client,
+    /// The other one.
+    Server,
+}
+
+impl TlsRole {
+    /// The role of the other end.
+    #[must_use]
+    pub fn other(self) -> TlsRole {
+        match self {
+            TlsRole::Client => TlsRole::Server,
+            TlsRole::Server => TlsRole::Client,
+        }
+    }
+
+    /// The word that stands for it in the input of [`bound_token`].
+    pub fn name(self) -> &'static str {
+        match self {
+            TlsRole::Client => "client",
+            TlsRole::Server => "server",
+        }
+    }
+}
+
+/// What begins the input of every bound token. No greeting begins like this (none has a space or a
+/// zero octet there), so that no plain token has the same input as a bound one.
+const BOUND_DOMAIN: &[u8] = b"aemp hmac_bound_sha3_512\0";
+
+/// The token of [`AuthMethod::HmacBoundSha3_512`] with which the node that said `own`, and is this end
+/// of the TLS session, proves itself to the one that said `other` (`docs/protocol.md` §1.8).
+///
+/// Both are complete greetings: two lines, each with its LF.
+pub fn bound_token(
+    secret: &Secret,
+    exporter: &Exporter,
+    role: TlsRole,
+    own: &[u8],
+    other: &[u8],
+) -> Option<String> {
+    secret.hmac(&[BOUND_DOMAIN, &exporter.0, role.name().as_bytes(), own, other])
+}
+
+/// Whether the token is the one that the node which said `sender`, and is this end of the TLS
+/// session, must send to `receiver`. How long this takes tells nothing about the right token.
+pub fn verify_bound(
+    secret: &Secret,
+    token: &[u8],
+    exporter: &Exporter,
+    role: TlsRole,
+    sender: &[u8],
+    receiver: &[u8],
+) -> bool {
+    bound_token(secret, exporter, role, sender, receiver)
+        .is_some_and(|expected| is_same(&expected, token))
+}
+
+/// Compares tokens in a time that tells nothing. Digests have one length, so that not even the
+/// length of a cleartext secret shows.
+fn is_same(expected: &str, token: &[u8]) -> bool {
+    Sha3_512::digest(expected).ct_eq(&Sha3_512::digest(token)).into()
 }
 
 impl fmt::Display for AuthMethod {
@@ -126,6 +220,13 @@ impl Secret {
     pub fn new(octets: impl Into<Vec<u8>>) -> Option<Secret> {
         let octets = octets.into();
         (!octets.is_empty()).then(|| Secret(octets.into_boxed_slice()))
+    }
+
+    /// HMAC-SHA3-512 of the parts, one behind the other, in lower case hex.
+    fn hmac(&self, parts: &[&[u8]]) -> Option<String> {
+        let mut hmac = Hmac::<Sha3_512>::new_from_slice(&self.0).ok()?;
+        parts.iter().for_each(|part| hmac.update(part));
+        Some(hex(&hmac.finalize().into_bytes()))
     }
 }
 
@@ -163,18 +264,19 @@ fn hex(octets: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::greeting;
 
     #[test]
     fn methods_have_names() {
-        for method in AuthMethod::ALL {
-            assert_eq!(method.to_string().parse(), Ok(method));
+        for method in AuthMethod::LISTED.into_iter().chain([AuthMethod::HmacBoundSha3_512]) {
+            assert_eq!(AuthMethod::from_name(method.name().as_bytes()), Some(method));
         }
         assert!("hmac_md6_64_256".parse::<AuthMethod>().unwrap_err().to_string().contains("md6"));
     }
 
     #[test]
     fn a_method_needs_either_tls_or_a_secret() {
-        for method in AuthMethod::ALL {
+        for method in AuthMethod::LISTED {
             assert_eq!(method.needs_secret(), method.token(None, b"a", b"b").is_none());
         }
     }
@@ -207,9 +309,44 @@ mod tests {
     }
 
     #[test]
+    fn a_bound_token_holds_in_one_session_from_one_end_and_in_one_direction_only() {
+        use TlsRole::{Client, Server};
+        let secret = Secret::new("geheim").unwrap();
+        let (session, other_session) = (Exporter::new([1; 64]), Exporter::new([2; 64]));
+        let token = bound_token(&secret, &session, Client, b"a", b"b").unwrap();
+        let holds = |secret: &Secret, session, role, sender: &[u8], receiver: &[u8]| {
+            verify_bound(secret, token.as_bytes(), session, role, sender, receiver)
+        };
+        assert!(holds(&secret, &session, Client, b"a", b"b"));
+        assert!(!holds(&secret, &other_session, Client, b"a", b"b"));
+        assert!(!holds(&secret, &session, Server, b"a", b"b"));
+        assert!(!holds(&secret, &session, Client, b"b", b"a"));
+        assert!(!holds(&Secret::new("other").unwrap(), &session, Client, b"a", b"b"));
+    }
+
+    #[test]
+    fn no_bound_token_serves_as_a_plain_one_nor_the_other_way_round() {
+        let secret = Secret::new("geheim");
+        let exporter = Exporter::new([0; 64]);
+        let bound =
+            bound_token(secret.as_ref().unwrap(), &exporter, TlsRole::Client, b"a", b"b").unwrap();
+        for method in AuthMethod::LISTED {
+            assert!(!method.verify(secret.as_ref(), bound.as_bytes(), b"a", b"b"));
+        }
+        let method = AuthMethod::HmacBoundSha3_512;
+        assert_eq!(method.token(secret.as_ref(), b"a", b"b"), None);
+        assert!(!method.verify(secret.as_ref(), bound.as_bytes(), b"a", b"b"));
+        for protocol in [greeting::AEMP, greeting::AEMP_DATACONN] {
+            let first_field = [protocol, b";"].concat();
+            assert!(!BOUND_DOMAIN.starts_with(&first_field), "a greeting may begin like this");
+        }
+    }
+
+    #[test]
     fn the_secret_is_never_shown() {
         let secret = Secret::new("geheim");
         assert_eq!(format!("{secret:?}"), "Some(Secret(hidden))");
+        assert_eq!(format!("{:?}", Exporter::new([1; 64])), "Exporter(hidden)");
     }
 
     #[test]

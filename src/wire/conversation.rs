@@ -3,6 +3,7 @@
 use super::auth::{AuthMethod, Secret};
 use super::framing::{Decoder, FramingError, FramingLimits, Step};
 use super::greeting::{AEMP, AEMP_DATACONN, Greeting};
+use super::protection::Protection;
 use super::session::{AuthLine, BadLine, Line, Lines, PERL_LINE_LIMIT};
 use crate::value::Value;
 use bytes::{Buf as _, BytesMut};
@@ -235,9 +236,9 @@ impl Conversation {
             }
             State::Lines if !other.lines.is_greeted() => return None,
             _ => {
-                let greetings = [&speaker.greeting, &other.greeting];
-                let tls = greetings.map(|found| found.as_ref().is_some_and(Greeting::offers_tls));
-                (tls == [true, true]).then_some(Opaque::Encrypted)
+                let greetings = speaker.greeting.as_ref().zip(other.greeting.as_ref());
+                let protection = greetings.map(|(one, other)| Protection::of(one, other));
+                protection.is_some_and(Protection::is_encrypted).then_some(Opaque::Encrypted)
             }
         };
         if let Some(opaque) = opaque {

@@ -15,6 +15,30 @@ pub const DATACONN_ID: &str = "dataconn_id";
 /// to the other, and has two connections that count as authenticated.
 pub const ROLE: &str = "role";
 
+/// The key that tells that the node knows a secret and wants the connection encrypted and tied to it
+/// (`docs/protocol.md` §1.8). Its values are those of [`BoundOffer`]. Only our nodes send it.
+pub const BOUND: &str = "bound";
+
+/// What a node's greeting says about encryption that is bound to the secret.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BoundOffer {
+    /// `1`: wherever the peer says one of both.
+    Wanted,
+    /// `local`: the node's end of the connection is a loopback address, so that it does without if
+    /// the peer says so too. (Behind a proxy or tunnel one end may see loopback and the other not.)
+    Local,
+}
+
+impl BoundOffer {
+    /// The value of [`BOUND`].
+    pub const fn name(self) -> &'static [u8] {
+        match self {
+            BoundOffer::Wanted => b"1",
+            BoundOffer::Local => b"local",
+        }
+    }
+}
+
 /// Which end of a connection a node is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
@@ -116,6 +140,13 @@ impl Greeting {
     /// Whether the node has a certificate and wants TLS: its key `tls` is some 1.x.
     pub fn offers_tls(&self) -> bool {
         self.written("tls").is_some_and(|version| number(version).trunc() == 1.0)
+    }
+
+    /// What the node says about encryption that is bound to the secret; nothing if it does not say
+    /// it in a form that we know.
+    pub fn bound(&self) -> Option<BoundOffer> {
+        let value = self.written(BOUND)?;
+        [BoundOffer::Wanted, BoundOffer::Local].into_iter().find(|offer| offer.name() == value)
     }
 
     /// Whether the node is Perl's AnyEvent::MP, going by its provider.

@@ -6,5 +6,6 @@ pub mod conversation;
 pub mod framing;
 pub mod greeting;
 pub mod packet;
+pub mod protection;
 pub mod recording;
 pub mod session;

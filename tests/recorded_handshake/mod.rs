@@ -8,7 +8,7 @@ use aemp::wire::framing::Framing;
 use aemp::wire::greeting::Greeting;
 use aemp::wire::recording::Entry;
 use aemp::wire::session::{
-    Agreement, AuthOrder, Event, HandshakeConfig, HandshakeError, Handshaker, Session, Tls, TlsPeer,
+    Agreement, AuthOrder, Event, HandshakeConfig, HandshakeError, Handshaker, Session, TlsPeer,
 };
 use base64::Engine as _;
 use serde_json::Value;
@@ -68,7 +68,7 @@ impl Side {
             auth_accept: self.auth_accept.clone(),
             framings: framings.collect(),
             secret: self.secret(),
-            tls: if greeting.offers_tls() { Tls::Offered } else { Tls::Off },
+            certificate: greeting.offers_tls(),
             keys: recorded.map(|(name, value)| (text(name), text(value))).collect(),
             ..HandshakeConfig::new(greeting.node_id)
         }
@@ -79,10 +79,10 @@ impl Side {
         let handshaker = Handshaker::new(self.config(order)).unwrap();
         let peer_addr = self.greeting().value("peeraddr").unwrap();
         let peer_addr = std::str::from_utf8(&peer_addr).unwrap();
-        if self.dials {
-            handshaker.dial(self.nonce(), peer_addr)
-        } else {
-            handshaker.listen(self.nonce(), peer_addr)
+        match self.greeting().value("dataconn_id") {
+            Some(id) => handshaker.dial_data(self.nonce(), peer_addr, id),
+            None if self.dials => handshaker.dial(self.nonce(), peer_addr),
+            None => handshaker.listen(self.nonce(), peer_addr),
         }
     }
 }
@@ -222,7 +222,7 @@ pub fn play(mut session: Session, mut pieces: Pieces<'_>) -> Played {
         match next_event(&mut session, &mut pieces) {
             Ok(Event::Greeted) => session.proceed(AuthOrder::Now),
             Ok(Event::StartTls { .. }) => session.tls_established(TlsPeer::Verified),
-            Ok(Event::Proven) => panic!("nothing was held back"),
+            Ok(Event::StartBoundTls { .. } | Event::Proven) => panic!("not asked for"),
             Ok(Event::Established(agreement)) => break Ok(agreement),
             Err(error) => break Err(error),
         }

@@ -8,7 +8,7 @@
 use aemp::node::tls::{self, AnonymousClients, Identity, TlsConfig};
 use aemp::wire::auth::{Nonce, Secret};
 use aemp::wire::framing::Framing;
-use aemp::wire::session::{AuthOrder, Event, HandshakeConfig, Handshaker, Session, Tls};
+use aemp::wire::session::{AuthOrder, Event, HandshakeConfig, Handshaker, Session};
 use aemp::{Node, NodeBuilder, NodeId};
 use bytes::BytesMut;
 use std::time::Duration;
@@ -101,7 +101,7 @@ impl Peer {
                     session.tls_established(established.peer());
                     stream = Box::new(established.stream);
                 }
-                Some(Event::Proven) => unreachable!("nothing is held back"),
+                Some(Event::StartBoundTls { .. } | Event::Proven) => unreachable!("not asked for"),
                 Some(Event::Established(_)) => {
                     return Ok(Peer { stream, unread: session.take_input() });
                 }
@@ -136,7 +136,7 @@ fn begin(introduction: &Introduction<'_>) -> Session {
     let mut config = HandshakeConfig::new(introduction.id);
     config.framings = vec![Framing::Json];
     config.secret = introduction.secret.and_then(|secret| Secret::new(secret.as_bytes()));
-    config.tls = if introduction.pem.is_some() { Tls::Offered } else { Tls::Off };
+    config.certificate = introduction.pem.is_some();
     let handshaker = Handshaker::new(config).unwrap();
     let mut nonce = [0; Nonce::OCTETS];
     getrandom::fill(&mut nonce).unwrap();

@@ -2,7 +2,7 @@
 
 use super::{Fault, Greets, Heard, Lapse, Memory, Packet, Sent, Way, tls};
 use aemp::Value;
-use aemp::wire::auth::{AuthMethod, Nonce, Secret};
+use aemp::wire::auth::{self, AuthMethod, Exporter, Nonce, Secret, TlsRole};
 use aemp::wire::framing::Framing;
 use aemp::wire::greeting::Greeting;
 use aemp::wire::session::{AuthOrder, Event, HandshakeConfig, Handshaker};
@@ -140,7 +140,7 @@ impl Relay {
         };
         let mut greets = Greets {
             first: format!(
-                "aemp;1;{};{methods};cbor,json,storable;provider=faulty;mproto=1;gproto=1{tls}",
+                "aemp;1;{};{methods};cbor,json,storable;provider=faulty;mproto=1;gproto=1;bound=1{tls}",
                 self.node
             ),
             end: "\n",
@@ -208,11 +208,38 @@ impl Relay {
                 presents: !self.lapses(Lapse::PresentsNothing),
                 trusts_anybody: self.lapses(Lapse::TrustsAnybody),
                 is_old: self.lapses(Lapse::KnowsOldTls),
+                is_new: false,
             };
             let stream = tls::Rewound { first: rest, stream: lines.stream };
             lines.stream = tls::secure(stream, we_are_client, &settings).await?;
         }
-        Some((lines, Greeted { own, theirs, peer, in_tls: uses_tls }))
+        let mut bound = None;
+        if !uses_tls && self.is_bound_with(&peer) {
+            let pem = aemp::node::tls::gencert(std::time::SystemTime::now()).ok()?;
+            let settings = tls::Settings {
+                pem: &pem,
+                presents: false,
+                trusts_anybody: true,
+                is_old: false,
+                is_new: !self.lapses(Lapse::TakesOldTls),
+            };
+            let first = std::mem::take(&mut lines.unread);
+            let stream = tls::Rewound { first, stream: lines.stream };
+            let secured = tls::secure(stream, we_are_client, &settings).await?;
+            let role = if we_are_client { TlsRole::Client } else { TlsRole::Server };
+            bound = Some((tls::exporter(&secured)?, role));
+            lines.stream = secured;
+        }
+        Some((lines, Greeted { own, theirs, peer, in_tls: uses_tls, bound }))
+    }
+
+    /// Whether a connection is encrypted by the secret.
+    fn is_bound_with(&self, peer: &Greeting) -> bool {
+        let offers = match self.lapses(Lapse::TakesAnyBound) {
+            true => peer.written("bound").is_some(),
+            false => peer.bound().is_some(),
+        };
+        offers && !self.lapses(Lapse::IgnoresBound)
     }
 
     /// The checks of a greeting.
@@ -234,28 +261,42 @@ impl Relay {
     }
 
     async fn authenticate(&self, mut lines: Lines, greeted: Greeted) -> Option<Link> {
-        let Greeted { own, theirs, peer, in_tls } = greeted;
+        let Greeted { own, theirs, peer, in_tls, bound } = greeted;
         let secret = Secret::new(self.secret.as_bytes());
+        let bound_token = |role: fn(TlsRole) -> TlsRole, sender: &[u8], receiver: &[u8]| {
+            let ((exporter, own_role), secret) = (bound.as_ref()?, secret.as_ref()?);
+            auth::bound_token(secret, exporter, role(*own_role), sender, receiver)
+        };
         let lists = |method: AuthMethod| {
             peer.auth_methods.iter().position(|name| name == method.name().as_bytes())
         };
-        let usable = |method: AuthMethod| in_tls || !method.needs_tls();
+        let usable = |method: AuthMethod| in_tls || !method.needs_certificate();
         let mut methods = vec![AuthMethod::TlsSha3_512, AuthMethod::HmacSha3_512];
         if self.lapses(Lapse::SendsCleartext) {
             methods.push(AuthMethod::Cleartext);
         }
         methods.retain(|method| usable(*method));
         let method = methods.into_iter().filter(|method| lists(*method).is_some());
-        let method = method.min_by_key(|method| lists(*method))?;
+        let method = match bound {
+            Some(_) => AuthMethod::HmacBoundSha3_512,
+            None => method.min_by_key(|method| lists(*method))?,
+        };
         let known = |name: &[u8]| Framing::from_name(std::str::from_utf8(name).ok()?);
         let mut wanted = peer.framings.iter().filter_map(|name| known(name));
         let mut sends = match self.lapses(Lapse::PrefersOwnFraming) {
             true => wanted.min_by_key(|framing| Framing::ALL.iter().position(|one| one == framing)),
             false => wanted.next(),
         }?;
-        let mut token = match self.lapses(Lapse::SwapsGreetings) {
-            true => method.token(secret.as_ref(), &theirs, &own),
-            false => method.token(secret.as_ref(), &own, &theirs),
+        let (first, second) = match self.lapses(Lapse::SwapsGreetings) {
+            true => (&theirs, &own),
+            false => (&own, &theirs),
+        };
+        let mut token = match bound {
+            Some(_) if self.lapses(Lapse::NamesWrongRole) => {
+                bound_token(TlsRole::other, first, second)
+            }
+            Some(_) => bound_token(|own| own, first, second),
+            None => method.token(secret.as_ref(), first, second),
         }?;
         if self.lapses(Lapse::ShoutsToken) {
             token = token.to_uppercase();
@@ -276,6 +317,10 @@ impl Relay {
         let field = |index: usize| fields.get(index).copied().unwrap_or_default();
         let used = AuthMethod::from_name(field(0))?;
         let is_listed = match used {
+            AuthMethod::HmacBoundSha3_512 => {
+                bound.is_some() || self.lapses(Lapse::TakesBoundAnywhere)
+            }
+            _ if bound.is_some() && !self.lapses(Lapse::TakesAnyMethodBound) => false,
             AuthMethod::Cleartext => self.lapses(Lapse::TakesUnlisted),
             AuthMethod::TlsAnon | AuthMethod::TlsSha3_512 if !in_tls => {
                 self.lapses(Lapse::TakesTlsMethods)
@@ -284,10 +329,13 @@ impl Relay {
             AuthMethod::HmacSha3_512 | AuthMethod::TlsSha3_512 => true,
         };
         let is_proof = match self.fault {
-            Fault::Handshake(Lapse::BelievesTokens) => true,
+            Fault::Handshake(Lapse::BelievesTokens | Lapse::TakesBoundAnywhere) => true,
             Fault::Handshake(Lapse::BelievesBeginnings) => {
                 let whole = used.token(secret.as_ref(), &theirs, &own)?;
                 field(1).len() > 100 && whole.as_bytes().starts_with(field(1))
+            }
+            _ if used == AuthMethod::HmacBoundSha3_512 => {
+                bound_token(TlsRole::other, &theirs, &own)?.as_bytes() == field(1)
             }
             _ => used.verify(secret.as_ref(), field(1), &theirs, &own),
         };
@@ -381,6 +429,8 @@ struct Greeted {
     theirs: Vec<u8>,
     peer: Greeting,
     in_tls: bool,
+    /// What the TLS session of a bound connection exports, and which end of it we are.
+    bound: Option<(Exporter, TlsRole)>,
 }
 
 struct Lines {

@@ -1,5 +1,6 @@
 //! TLS of the relay, as a node does it, and with the faults of TLS.
 
+use aemp::wire::auth::Exporter;
 use bytes::{Buf, BytesMut};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
@@ -23,6 +24,8 @@ pub(super) struct Settings<'a> {
     pub(super) presents: bool,
     pub(super) trusts_anybody: bool,
     pub(super) is_old: bool,
+    /// It refuses TLS 1.2.
+    pub(super) is_new: bool,
 }
 
 /// The TLS handshake; `None` if it fails.
@@ -42,9 +45,10 @@ where
         trusts_anybody: settings.trusts_anybody,
         provider: provider.clone(),
     });
-    let versions = match settings.is_old {
-        true => vec![&rustls::version::TLS12],
-        false => rustls::ALL_VERSIONS.to_vec(),
+    let versions = match settings {
+        Settings { is_old: true, .. } => vec![&rustls::version::TLS12],
+        Settings { is_new: true, .. } => vec![&rustls::version::TLS13],
+        _ => rustls::ALL_VERSIONS.to_vec(),
     };
     if we_are_client {
         let builder = ClientConfig::builder_with_provider(provider)
@@ -70,6 +74,20 @@ where
         let stream = TlsAcceptor::from(Arc::new(config)).accept(stream).await.ok()?;
         Some(Box::new(TlsStream::from(stream)))
     }
+}
+
+/// What a TLS session exports for bound tokens.
+pub(super) fn exporter<IO>(stream: &TlsStream<IO>) -> Option<Exporter> {
+    let octets = [0; Exporter::OCTETS];
+    let exported = match stream {
+        TlsStream::Client(end) => {
+            end.get_ref().1.export_keying_material(octets, Exporter::LABEL, None)
+        }
+        TlsStream::Server(end) => {
+            end.get_ref().1.export_keying_material(octets, Exporter::LABEL, None)
+        }
+    };
+    exported.ok().map(Exporter::new)
 }
 
 /// A stream of which some octets were read before.

@@ -137,7 +137,7 @@ impl Node {
                 let greeting = PeerGreeting { node, provider: wire.provider() };
                 self.kernel.greeted(conn, greeting);
             }
-            Event::StartTls { .. } => {
+            Event::StartTls { .. } | Event::StartBoundTls { .. } => {
                 let own = around.random.random();
                 if let Some(end) = wire.end {
                     around.say_tls(end, own);

@@ -113,7 +113,7 @@ impl PerlNode {
                     self.greeted(around, conn, node);
                 }
             }
-            Ok(Some(Reached::StartTls { .. })) => {
+            Ok(Some(Reached::StartTls { .. } | Reached::StartBoundTls { .. })) => {
                 let own = around.random.random();
                 if let Some(end) = wire.end {
                     around.say_tls(end, own);

@@ -150,12 +150,15 @@ impl<'g> Completer<'g> {
             Kind::DbOperation => plain(DB_OPERATIONS.iter().copied()),
             Kind::LogLevel => plain(LOG_LEVELS.iter().copied()),
             Kind::Bool => plain(["0", "1"]),
+            Kind::Encrypt => plain(["auto", "1", "0"]),
             Kind::Framings => lists(Framing::ALL.iter().map(|f| quoted(f.name())).collect()),
             Kind::AuthOffer => {
                 let offered = [AuthMethod::TlsSha3_512, AuthMethod::HmacSha3_512];
                 lists(offered.iter().map(|method| quoted(method.name())).collect())
             }
-            Kind::AuthAccept => lists(AuthMethod::ALL.iter().map(|m| quoted(m.name())).collect()),
+            Kind::AuthAccept => {
+                lists(AuthMethod::LISTED.iter().map(|m| quoted(m.name())).collect())
+            }
         }
     }
 }

@@ -12,6 +12,7 @@ use aemp::config::node_id::{node_name, unique_string};
 use aemp::node::probe::{Probe, ProbeError, probe};
 use aemp::node::tls::{Identity, Moment, Refusal, TlsError};
 use aemp::wire::auth::AuthMethod;
+use aemp::wire::protection::Protection;
 use aemp::wire::session::HandshakeError;
 use std::io;
 use std::net::SocketAddr;
@@ -134,9 +135,9 @@ fn examine_configuration(settings: &Settings, findings: &mut Findings) -> Result
 
 /// Whether anybody can prove to this node that it belongs to the network.
 fn examine_methods(settings: &Settings, findings: &mut Findings) -> Result<(), CliError> {
-    let can_be_checked = |method: &AuthMethod| match method {
-        AuthMethod::TlsSha3_512 | AuthMethod::TlsAnon => settings.cert.is_some(),
-        AuthMethod::HmacSha3_512 | AuthMethod::Cleartext => settings.secret.is_some(),
+    let can_be_checked = |method: &AuthMethod| match method.needs_certificate() {
+        true => settings.cert.is_some(),
+        false => settings.secret.is_some(),
     };
     if settings.auth_accept.iter().any(can_be_checked) {
         return Ok(());
@@ -375,6 +376,11 @@ impl Doctor {
                  AEMP node?",
                 limit.as_secs()
             ),
+            ProbeError::Handshake(HandshakeError::WrongBoundToken) => {
+                "wrong secret: the seed has another one than this node (setsecret); or somebody on the \
+                 way ends the encryption"
+                    .into()
+            }
             ProbeError::Handshake(HandshakeError::WrongSecret { .. }) => {
                 "wrong secret: the seed has another one than this node (setsecret)".into()
             }
@@ -392,7 +398,7 @@ impl Doctor {
             ProbeError::Handshake(
                 HandshakeError::NoCommonAuth { .. }
                 | HandshakeError::MethodRefused { .. }
-                | HandshakeError::TlsRequired,
+                | HandshakeError::EncryptionRequired { .. },
             ) => format!("no common method: {error} (auth_offer, auth_accept, cert, secret)"),
             ProbeError::Tls(TlsError::Certificate { fingerprint, reason }) => match reason {
                 Refusal::UnknownIssuer => format!(
@@ -414,9 +420,11 @@ impl Doctor {
 
 fn healthy(found: &Probe) -> Diagnosis {
     let (node, provider) = (&found.node, show::text(found.provider.as_ref()));
-    let tls = match &found.tls {
-        Some(tls) => format!("encrypted ({tls})"),
-        None => "not encrypted".into(),
+    let cipher = found.tls.as_deref().unwrap_or_default();
+    let tls = match found.protection {
+        Protection::Certificates => format!("encrypted by certificate ({cipher})"),
+        Protection::Bound => format!("encrypted and bound to the secret ({cipher})"),
+        Protection::Plain(why) => format!("not encrypted: {}", why.name()),
     };
     let reached =
         format!("node {node} ({provider}) answers: {}, {}, {tls}", found.method, found.framing);

@@ -53,6 +53,7 @@ pub(crate) enum Kind {
     DbOperation,
     LogLevel,
     Bool,
+    Encrypt,
     Framings,
     AuthOffer,
     AuthAccept,

@@ -227,9 +227,23 @@ const KEYS: &[Key] = &[
     Key {
         name: "tls_required",
         value: required("BOOL", Kind::Bool),
-        what: "whether connections without TLS are refused (0 or 1)",
-        details: "It needs a certificate. Perl nodes do not know this key and ignore it.",
+        what: "whether connections that would not be encrypted are refused (0 or 1)",
+        details: "It needs a secret or a certificate. With 1 connections on loopback are encrypted \
+                  too, and Perl nodes without a certificate are refused. Perl nodes do not know \
+                  this key and ignore it.",
         without: "0 counts.",
+        example_value: "1",
+        ..PLAIN
+    },
+    Key {
+        name: "encrypt",
+        value: required("WHEN", Kind::Encrypt),
+        what: "when connections are encrypted by the secret (auto, 1 or 0)",
+        details: "Where both nodes know the secret and offer it, their connection is encrypted and \
+                  bound to the secret, without a certificate. auto leaves out connections whose \
+                  ends both are on loopback; 0 offers it nowhere. Perl nodes do not know this key \
+                  and ignore it.",
+        without: "auto counts.",
         example_value: "1",
         ..PLAIN
     },

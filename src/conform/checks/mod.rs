@@ -1,6 +1,7 @@
 //! All checks, in the order of `docs/protocol.md`.
 
 mod auth;
+mod bound;
 mod framings;
 mod global;
 mod greeting;
@@ -23,6 +24,7 @@ pub fn all() -> impl Iterator<Item = &'static Check> {
         auth::CHECKS,
         refusals::CHECKS,
         tls::CHECKS,
+        bound::CHECKS,
         framings::each::CHECKS,
         framings::unusual::CHECKS,
         requests::CHECKS,

@@ -11,9 +11,9 @@ use serde_json::json;
 use std::sync::Arc;
 
 /// A nonce that is smaller than any node's, so that the suite is the TLS client.
-const SMALLEST: &[u8] = b"!";
+pub(super) const SMALLEST: &[u8] = b"!";
 /// A nonce that is greater than any node's, so that the suite is the TLS server.
-const GREATEST: &[u8] = b"~";
+pub(super) const GREATEST: &[u8] = b"~";
 
 /// The checks of TLS.
 pub(super) const CHECKS: &[Check] = &[

@@ -1,6 +1,6 @@
 //! A stream with its session: reads and writes until the session has come to something.
 
-use super::tls::{self, Established, Rewind, TlsConfig, TlsError};
+use super::tls::{self, Encryption, Established, Rewind, TlsError};
 use crate::node::ConnectionError;
 use crate::wire::session::{AuthOrder, Event, Session};
 use bytes::BytesMut;
@@ -52,22 +52,31 @@ impl Channel {
     pub(crate) async fn proceed(
         mut self,
         order: AuthOrder,
-        tls: Option<&TlsConfig>,
+        encryption: &Encryption,
     ) -> Result<Channel, ConnectionError> {
         self.session.proceed(order);
         // Before the peer's line is judged, even if it is there already.
         self.write().await?;
-        match (self.session.poll()?, self.stream) {
+        let (event, stream) = match (self.session.poll()?, self.stream) {
             (Some(Event::StartTls { we_are_client }), Stream::Plain(stream)) => {
-                let config = tls.ok_or(TlsError::NoIdentity)?;
+                let config = encryption.certificates.as_ref().ok_or(TlsError::NoIdentity)?;
                 let stream = Rewind::new(self.session.take_input(), stream);
-                let established = tls::handshake(stream, we_are_client, config).await?;
+                let handshake = tls::handshake(stream, we_are_client, config);
+                let established = encryption.pace.run(handshake).await?;
                 self.session.tls_established(established.peer());
-                let stream = Stream::Tls(Box::new(established));
-                Ok(Channel { stream, session: self.session, event: None })
+                (None, Stream::Tls(Box::new(established)))
             }
-            (event, stream) => Ok(Channel { stream, session: self.session, event }),
-        }
+            (Some(Event::StartBoundTls { we_are_client }), Stream::Plain(stream)) => {
+                let bound = encryption.bound.as_ref().ok_or(TlsError::NotOffered)?;
+                let stream = Rewind::new(self.session.take_input(), stream);
+                let handshake = bound.handshake(stream, we_are_client);
+                let (established, exporter) = encryption.pace.run(handshake).await?;
+                self.session.bound_tls_established(exporter);
+                (None, Stream::Tls(Box::new(established)))
+            }
+            other => other,
+        };
+        Ok(Channel { stream, session: self.session, event })
     }
 
     /// Sends our proof, which was held back.

@@ -20,6 +20,7 @@ use crate::kernel::{Authenticated as Proven, ConnId, PeerGreeting};
 use crate::value::{NodeId, Str};
 use crate::wire::auth::Nonce;
 use crate::wire::greeting::printable;
+use crate::wire::protection::{Protection, WhyPlain};
 use crate::wire::session::{
     Agreement, AuthOrder, Connection, Event, HandshakeError, Packets, Session,
 };
@@ -216,9 +217,10 @@ impl Task {
     ) -> Result<Ready, ConnectionError> {
         let nonce = random_nonce()?;
         let handshaker = &self.shared.settings.handshaker;
+        let ends = socket::ends(&stream, &self.address);
         let session = match dialled {
-            true => handshaker.dial(nonce, &self.address),
-            false => handshaker.listen(nonce, &self.address),
+            true => handshaker.dial(nonce, ends),
+            false => handshaker.listen(nonce, ends),
         };
         self.shared.kernel(|kernel| kernel.greeting_sent(self.id, session.own_greeting()));
         let mut channel = Channel::new(stream, session);
@@ -233,8 +235,8 @@ impl Task {
                     }
                     self.greeted(&channel)?;
                     let order = self.permission(&mut channel).await?;
-                    let tls = self.shared.settings.tls.as_ref();
-                    channel = self.orders.unless_closed(channel.proceed(order, tls)).await?;
+                    let encryption = &self.shared.settings.encryption;
+                    channel = self.orders.unless_closed(channel.proceed(order, encryption)).await?;
                 }
                 Ok(Event::Proven) => {
                     self.shared.kernel(|kernel| kernel.verified(self.id));
@@ -243,7 +245,9 @@ impl Task {
                 }
                 Ok(Event::Established(agreement)) => return self.ready(channel, agreement).await,
                 // `Channel::proceed` has done it.
-                Ok(Event::StartTls { .. }) => return Err(TlsError::NoIdentity.into()),
+                Ok(Event::StartTls { .. } | Event::StartBoundTls { .. }) => {
+                    return Err(TlsError::NoIdentity.into());
+                }
                 Err(ConnectionError::Handshake(error)) => return Err(self.refused(error)),
                 Err(error) => return Err(error),
             }
@@ -294,15 +298,13 @@ impl Task {
         else {
             return Err(ConnectionError::Closed);
         };
-        if !agreement.tls && settings.tls.is_some() {
-            let own = &self.shared.id;
-            tracing::warn!(node = %own, "{node} ({}) is not encrypted: it has no TLS", self.address);
-        }
+        let what = format!("connection with {node} ({})", self.address);
+        tell_protection(&self.shared, &what, agreement.protection);
         if !self.pending.as_mut().is_none_or(PendingHandshake::is_done) {
             return Err(ConnectionError::Displaced);
         }
         let proven = Proven { untrusted: agreement.untrusted };
-        self.shared.established(self.id, agreement.send_framing, &proven);
+        self.shared.established(self.id, agreement.send_framing, agreement.protection, &proven);
         match self.orders.next().await {
             Control::Up { lane, generation } => {
                 Ok(Ready { node, stream, packets, lane, generation })
@@ -348,6 +350,29 @@ impl Task {
         };
         writer.abort();
         why
+    }
+}
+
+/// Tells the log how a new connection is protected. Loudly if it is not, though the configuration
+/// says that the node can do better.
+pub(crate) fn tell_protection(shared: &Shared, what: &str, protection: Protection) {
+    let own = &shared.id;
+    match protection {
+        Protection::Certificates => {
+            tracing::debug!(node = %own, "{what} is encrypted by certificate")
+        }
+        Protection::Bound => {
+            tracing::debug!(node = %own, "{what} is encrypted and bound to the secret")
+        }
+        Protection::Plain(why @ WhyPlain::Local) => {
+            tracing::debug!(node = %own, "{what} is not encrypted: {}", why.name());
+        }
+        Protection::Plain(why) if shared.settings.wants_encryption() => {
+            tracing::warn!(node = %own, "{what} is not encrypted: {}", why.name());
+        }
+        Protection::Plain(why) => {
+            tracing::info!(node = %own, "{what} is not encrypted: {}", why.name());
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::node::error::ConnectionError;
 use crate::node::settings::NodeSettings;
+use crate::wire::session::Ends;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -41,6 +42,13 @@ pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
+}
+
+/// The ends of a connection, as greetings depend on them.
+pub(crate) fn ends<'a>(stream: &TcpStream, peer: &'a str) -> Ends<'a> {
+    let own = stream.local_addr();
+    let own_is_loopback = own.is_ok_and(|own| own.ip().to_canonical().is_loopback());
+    Ends { peer, own_is_loopback }
 }
 
 /// Sets what every connection needs. A socket that refuses an option is used without it.

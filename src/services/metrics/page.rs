@@ -38,6 +38,8 @@ pub(super) fn status(node: &Node, around: &Surroundings) -> Json {
             "software": shown(&link.software),
             "untrusted": link.untrusted,
             "framing": shown(&link.framing),
+            "protection": shown(&link.protection),
+            "plain_because": shown(&link.plain_because),
             "waiting": link.waiting,
             "sent": [link.packets, link.octets],
             "received": [link.received_packets, link.received_octets],

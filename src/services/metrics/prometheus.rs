@@ -4,6 +4,7 @@ use super::figures::{Kind, figures};
 use super::shown::shown;
 use crate::node::{Link, Metrics};
 use crate::value::Str;
+use crate::wire::protection::{Protection, WhyPlain};
 use std::collections::BTreeMap;
 use std::fmt::{Display, Write as _};
 
@@ -45,6 +46,7 @@ pub fn render(metrics: &Metrics) -> String {
         let labels = [("dialled", dialled), ("outcome", handshakes.outcome.name())];
         text.sample("aemp_handshakes_total", &labels, handshakes.count);
     }
+    text.protections(&metrics.links);
     text.peers(&metrics.links);
     text.families(&metrics.families);
     text.process();
@@ -90,6 +92,17 @@ impl Text {
         }
         let end = if labels.is_empty() { "" } else { "}" };
         let _ = writeln!(self.0, "{end} {value}");
+    }
+
+    /// All kinds of protection, so that an alarm for plain connections has a series to look at.
+    fn protections(&mut self, links: &[Link]) {
+        const NAME: &str = "aemp_connections_by_protection";
+        let plain = Protection::Plain(WhyPlain::Local);
+        self.family(NAME, Kind::Gauge, "Connections by how they are protected.");
+        for kind in [Protection::Certificates, Protection::Bound, plain].map(Protection::name) {
+            let of_kind = links.iter().filter(|link| link.protection == *kind);
+            self.sample(NAME, &[("protection", kind)], of_kind.count());
+        }
     }
 
     fn peers(&mut self, links: &[Link]) {

@@ -6,18 +6,40 @@ use super::lines::PERL_LINE_LIMIT;
 use super::{Connection, Session};
 use crate::wire::auth::{AuthMethod, Nonce, Secret};
 use crate::wire::framing::Framing;
-use crate::wire::greeting::{self, Greeting, Role, printable};
+use crate::wire::greeting::{self, BoundOffer, Greeting, Role, printable};
 
-/// Whether connections are encrypted with the node's certificate.
+/// Where a node with a secret offers encryption that is bound to it (`docs/protocol.md` §1.8).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Tls {
-    /// There is no certificate.
+pub enum Encrypt {
+    /// Everywhere; but where both ends of a connection have loopback addresses it is not used.
     #[default]
-    Off,
-    /// There is a certificate: TLS with every peer that has one too.
-    Offered,
-    /// There is a certificate, and peers without one are refused.
-    Required,
+    Auto,
+    /// Everywhere, and it is used wherever the peer offers it too.
+    Always,
+    /// Nowhere.
+    Never,
+}
+
+/// The ends of a connection, as far as greetings depend on them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ends<'a> {
+    /// The peer's address (`host:port`), which only tells the peer how it is seen here.
+    pub peer: &'a str,
+    /// Whether our own end has a loopback address.
+    pub own_is_loopback: bool,
+}
+
+impl<'a> From<&'a str> for Ends<'a> {
+    /// A peer that is not known to be on this machine.
+    fn from(peer: &'a str) -> Ends<'a> {
+        Ends { peer, own_is_loopback: false }
+    }
+}
+
+impl<'a> From<&'a String> for Ends<'a> {
+    fn from(peer: &'a String) -> Ends<'a> {
+        Ends::from(peer.as_str())
+    }
 }
 
 /// Everything that a node decides about its handshakes.
@@ -36,8 +58,15 @@ pub struct HandshakeConfig {
     pub framings: Vec<Framing>,
     /// What all nodes of the network know.
     pub secret: Option<Secret>,
-    /// Whether there is a certificate, and whether peers need one.
-    pub tls: Tls,
+    /// Whether there is a certificate: TLS with every peer that has one too.
+    pub certificate: bool,
+    /// Where encryption is offered that is bound to the secret; never unless told, as in Perl.
+    ///
+    /// It is not offered unless the secret may prove who a node is, in both directions: both lists
+    /// have to contain [`AuthMethod::HmacSha3_512`].
+    pub encrypt: Encrypt,
+    /// Whether connections that would not be encrypted are refused. Loopback is no exception then.
+    pub encryption_required: bool,
     /// Octets that one line of the peer may have, its line end included; 4096 unless told, as in
     /// Perl.
     pub line_limit: usize,
@@ -51,10 +80,12 @@ impl HandshakeConfig {
         HandshakeConfig {
             node_id: node_id.into(),
             auth_offer: vec![AuthMethod::TlsSha3_512, AuthMethod::HmacSha3_512],
-            auth_accept: AuthMethod::ALL.to_vec(),
+            auth_accept: AuthMethod::LISTED.to_vec(),
             framings: Framing::ALL.to_vec(),
             secret: None,
-            tls: Tls::Off,
+            certificate: false,
+            encrypt: Encrypt::Never,
+            encryption_required: false,
             line_limit: PERL_LINE_LIMIT,
             keys: Vec::new(),
         }
@@ -82,6 +113,12 @@ pub enum HandshakeConfigError {
     /// No method in `auth_accept` can be used with the secret or certificate that there is.
     #[error("auth_accept has no method that the configured secret or certificate can be used with")]
     NothingAccepted,
+    /// Unencrypted connections are to be refused, and there are no others.
+    #[error(
+        "encryption is required, but this node can encrypt nothing: it has no certificate, and no \
+         secret with which encryption may be bound (encrypt, auth_offer, auth_accept)"
+    )]
+    NothingEncrypted,
     /// The list of framings is empty.
     #[error("framing_format is empty: list cbor, json or storable")]
     NoFraming,
@@ -121,7 +158,7 @@ impl Handshaker {
             return Err(HandshakeConfigError::NoFraming);
         }
         let has_secret = config.secret.is_some();
-        if !has_secret && config.tls == Tls::Off {
+        if !has_secret && !config.certificate {
             return Err(HandshakeConfigError::NoCredentials);
         }
         // Unlike methods inside TLS, whose absence the missing key `tls` tells, peers could not
@@ -130,13 +167,26 @@ impl Handshaker {
         if config.auth_accept.is_empty() {
             return Err(HandshakeConfigError::NothingAccepted);
         }
-        config.auth_offer.retain(|&method| can_send(&config.secret, config.tls, method));
+        let has_certificate = config.certificate;
+        config.auth_offer.retain(|method| {
+            method.may_be_sent()
+                && (has_secret || !method.needs_secret())
+                && (has_certificate || !method.needs_certificate())
+        });
         if config.auth_offer.is_empty() {
             return Err(HandshakeConfigError::NothingToOffer);
         }
+        let plain_hmac = AuthMethod::HmacSha3_512;
+        if !config.auth_accept.contains(&plain_hmac) || !config.auth_offer.contains(&plain_hmac) {
+            config.encrypt = Encrypt::Never;
+        }
+        if config.encryption_required && !has_certificate && config.encrypt == Encrypt::Never {
+            return Err(HandshakeConfigError::NothingEncrypted);
+        }
         let handshaker = Handshaker { config: Arc::new(config) };
         let octets =
-            handshaker.greeting(&Connection::Node, Role::Accepts, "").compose().len() + VARYING;
+            handshaker.greeting(&Connection::Node, Role::Accepts, "".into()).compose().len()
+                + VARYING;
         if octets > PERL_LINE_LIMIT {
             return Err(HandshakeConfigError::GreetingTooLong { octets });
         }
@@ -149,31 +199,44 @@ impl Handshaker {
     }
 
     /// The session of a connection that a peer made to us.
-    ///
-    /// `peer_addr` (`host:port`) only informs the peer how it is seen here.
-    pub fn listen(&self, nonce: Nonce, peer_addr: &str) -> Session {
-        let greeting = self.greeting(&Connection::Node, Role::Accepts, peer_addr);
+    pub fn listen<'a>(&self, nonce: Nonce, ends: impl Into<Ends<'a>>) -> Session {
+        let greeting = self.greeting(&Connection::Node, Role::Accepts, ends.into());
         Session::new(self.config.clone(), None, greeting, nonce)
     }
 
     /// The session of a connection that we made to a node.
-    pub fn dial(&self, nonce: Nonce, peer_addr: &str) -> Session {
-        let greeting = self.greeting(&Connection::Node, Role::Dials, peer_addr);
+    pub fn dial<'a>(&self, nonce: Nonce, ends: impl Into<Ends<'a>>) -> Session {
+        let greeting = self.greeting(&Connection::Node, Role::Dials, ends.into());
         Session::new(self.config.clone(), Some(Connection::Node), greeting, nonce)
     }
 
     /// The session of a data connection that we made, which the peer expects under this ID.
-    pub fn dial_data(&self, nonce: Nonce, peer_addr: &str, id: impl Into<Vec<u8>>) -> Session {
+    pub fn dial_data<'a>(
+        &self,
+        nonce: Nonce,
+        ends: impl Into<Ends<'a>>,
+        id: impl Into<Vec<u8>>,
+    ) -> Session {
         let connection = Connection::Data { id: id.into() };
-        let greeting = self.greeting(&connection, Role::Dials, peer_addr);
+        let greeting = self.greeting(&connection, Role::Dials, ends.into());
         Session::new(self.config.clone(), Some(connection), greeting, nonce)
     }
 
-    fn greeting(&self, connection: &Connection, role: Role, peer_addr: &str) -> Greeting {
+    /// What we say of encryption that is bound to the secret, at this end of a connection.
+    fn bound_offer(&self, own_is_loopback: bool) -> Option<BoundOffer> {
+        let HandshakeConfig { encrypt, encryption_required, .. } = *self.config;
+        match encrypt {
+            Encrypt::Never => None,
+            Encrypt::Auto if own_is_loopback && !encryption_required => Some(BoundOffer::Local),
+            Encrypt::Auto | Encrypt::Always => Some(BoundOffer::Wanted),
+        }
+    }
+
+    fn greeting(&self, connection: &Connection, role: Role, ends: Ends<'_>) -> Greeting {
         let config = &*self.config;
         let mut keys = vec![
             ("provider", concat!("aemp-", env!("CARGO_PKG_VERSION")).as_bytes().to_vec()),
-            ("peeraddr", greeting::escape(peer_addr.as_bytes())),
+            ("peeraddr", greeting::escape(ends.peer.as_bytes())),
         ];
         let protocol = match connection {
             Connection::Node => {
@@ -186,8 +249,11 @@ impl Handshaker {
                 greeting::AEMP_DATACONN
             }
         };
-        if config.tls != Tls::Off {
+        if config.certificate {
             keys.push(("tls", b"1.0".to_vec()));
+        }
+        if let Some(offer) = self.bound_offer(ends.own_is_loopback) {
+            keys.push((greeting::BOUND, offer.name().to_vec()));
         }
         if config.keys.iter().all(|(name, _)| name != "provider") {
             // Who passes for another implementation says what that one says.
@@ -206,10 +272,4 @@ impl Handshaker {
             keys: keys.into_iter().map(|(name, value)| (name.into(), value)).collect(),
         }
     }
-}
-
-fn can_send(secret: &Option<Secret>, tls: Tls, method: AuthMethod) -> bool {
-    method.may_be_sent()
-        && (secret.is_some() || !method.needs_secret())
-        && (tls != Tls::Off || !method.needs_tls())
 }

@@ -56,9 +56,12 @@ pub enum HandshakeError {
              them to pass for either node"
     )]
     Relayed,
-    /// TLS is required here and the peer cannot do it.
-    #[error("peer has no certificate (greeting key tls), but TLS is required here")]
-    TlsRequired,
+    /// Encryption is required here, and the greetings lead to none.
+    #[error("the connection would not be encrypted, which is required here (tls_required): {why}")]
+    EncryptionRequired {
+        /// Why it would not be.
+        why: &'static str,
+    },
     /// The peer accepts no method that we can send.
     #[error(
         "no common authentication method: peer accepts {peer_accepts}, we can send \"{we_send}\""
@@ -106,6 +109,27 @@ pub enum HandshakeError {
         /// What the peer used.
         method: AuthMethod,
     },
+    /// The peer used another method in a TLS session that nothing but the secret ties to the nodes.
+    #[error(
+        "peer used authentication method {method} where only hmac_bound_sha3_512 is accepted: in TLS \
+         without certificates"
+    )]
+    MethodInBoundSession {
+        /// What the peer used.
+        method: AuthMethod,
+    },
+    /// The peer used `hmac_bound_sha3_512` where there is no TLS session to which it could be bound.
+    #[error(
+        "peer used authentication method hmac_bound_sha3_512 on a connection that is not bound to \
+         the secret (greeting key bound)"
+    )]
+    NotABoundSession,
+    /// The peer does not know the secret, or is not the other end of our TLS session.
+    #[error(
+        "wrong secret, or somebody on the way ends the encryption: the peer's hmac_bound_sha3_512 \
+         token does not match our secret and this TLS session"
+    )]
+    WrongBoundToken,
     /// The peer does not know the secret.
     #[error("wrong secret: the peer's {method} token does not match our secret")]
     WrongSecret {

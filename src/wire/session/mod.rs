@@ -1,8 +1,11 @@
 //! A connection from its first octet to its packets, as a machine without I/O.
 //!
 //! A [`Session`] exchanges greetings, lets its caller decide whether to go on, asks for TLS where
-//! both sides have a certificate, and exchanges proofs. Source: `docs/protocol.md` §1.
+//! both sides have a certificate or want encryption that is bound to their secret, and exchanges
+//! proofs. Source: `docs/protocol.md` §1.
 
+#[cfg(test)]
+mod bound_tests;
 mod config;
 mod error;
 mod lines;
@@ -15,14 +18,15 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 
-pub use self::config::{HandshakeConfig, HandshakeConfigError, Handshaker, Tls};
+pub use self::config::{Encrypt, Ends, HandshakeConfig, HandshakeConfigError, Handshaker};
 pub use self::error::HandshakeError;
 pub(crate) use self::lines::{AuthLine, BadLine, Line, Lines, PERL_LINE_LIMIT};
 pub use self::packets::Packets;
 use self::proof::{Channel, Chosen};
-use crate::wire::auth::{AuthMethod, Nonce};
+use crate::wire::auth::{AuthMethod, Exporter, Nonce, TlsRole};
 use crate::wire::framing::{Framing, FramingLimits};
 use crate::wire::greeting::{self, AEMP, AEMP_DATACONN, Greeting, Role, printable};
+use crate::wire::protection::Protection;
 
 /// What a connection is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,6 +74,13 @@ pub enum Event {
         /// Whether we are the TLS client; this depends on the nonces, not on who dialled.
         we_are_client: bool,
     },
+    /// The same without certificates: both sides want encryption that is bound to their secret. TLS
+    /// has to be of version 1.3, without resumption and early data; the server's certificate proves
+    /// nothing and is not verified. [`Session::bound_tls_established`] goes on.
+    StartBoundTls {
+        /// Whether we are the TLS client.
+        we_are_client: bool,
+    },
     /// The peer has proven itself, and our line is held back ([`AuthOrder::AfterPeer`]).
     /// [`Session::authenticate`] goes on.
     Proven,
@@ -93,8 +104,8 @@ pub struct Agreement {
     pub send_framing: Framing,
     /// The form in which the peer's packets come.
     pub receive_framing: Framing,
-    /// Whether the connection is encrypted.
-    pub tls: bool,
+    /// Whether the connection is encrypted, and how.
+    pub protection: Protection,
     /// Whether the peer authenticated by `tls_anon`, which leaves the greetings unproven.
     pub untrusted: bool,
 }
@@ -108,8 +119,8 @@ const HELD_INPUT: usize = 8 << 10;
 ///
 /// - [`Session::input`], where octets that were read are appended, cut anywhere, while
 ///   [`Session::wants_input`];
-/// - [`Session::proceed`], [`Session::tls_established`] and [`Session::authenticate`], each the answer
-///   to one event, and without effect at any other time;
+/// - [`Session::proceed`], [`Session::tls_established`], [`Session::bound_tls_established`] and
+///   [`Session::authenticate`], each the answer to one event, and without effect at any other time;
 ///
 /// and drained by
 ///
@@ -124,7 +135,7 @@ const HELD_INPUT: usize = 8 << 10;
 /// use aemp::wire::session::{Agreement, AuthOrder, Event, HandshakeError, Session};
 /// use std::io::{Read, Write};
 ///
-/// /// Drives a session of a node that has no certificate.
+/// /// Drives a session of a node that offers no encryption.
 /// fn establish(
 ///     session: &mut Session,
 ///     stream: &mut (impl Read + Write),
@@ -136,7 +147,9 @@ const HELD_INPUT: usize = 8 << 10;
 ///         match session.poll()? {
 ///             Some(Event::Greeted) => session.proceed(AuthOrder::Now),
 ///             Some(Event::Established(agreement)) => return Ok(agreement),
-///             Some(Event::StartTls { .. } | Event::Proven) => unreachable!("not asked for"),
+///             Some(Event::StartTls { .. } | Event::StartBoundTls { .. } | Event::Proven) => {
+///                 unreachable!("not asked for")
+///             }
 ///             None => {
 ///                 let mut read = [0; 1024];
 ///                 match stream.read(&mut read)? {
@@ -153,6 +166,7 @@ pub struct Session {
     config: Arc<HandshakeConfig>,
     /// What we dialled for; nothing if we listen and the peer says what it wants.
     dialled: Option<Connection>,
+    own: Greeting,
     own_lines: Vec<u8>,
     nonce: Nonce,
     input: BytesMut,
@@ -179,6 +193,7 @@ enum State {
     /// The caller performs the TLS handshake.
     InTls {
         chosen: Chosen,
+        we_are_client: bool,
     },
     /// The peer's authentication line is awaited; ours is sent, or held back.
     Authenticating {
@@ -211,6 +226,7 @@ impl Session {
             lines: Lines::new(config.line_limit),
             config,
             dialled,
+            own: greeting,
             output: own_lines.clone(),
             own_lines,
             nonce,
@@ -291,17 +307,32 @@ impl Session {
             return;
         };
         let we_are_client = *we_are_client;
-        match Chosen::from(&self.config, peer, order) {
+        match Chosen::from(&self.config, &self.own, peer, order) {
             Err(error) => self.state = State::Failed(error),
-            Ok(chosen) if chosen.tls => self.state = State::BeforeTls { chosen, we_are_client },
+            Ok(chosen) if chosen.protection.is_encrypted() => {
+                self.state = State::BeforeTls { chosen, we_are_client };
+            }
             Ok(chosen) => self.exchange_proofs(chosen, Channel::Plain),
         }
     }
 
     /// The answer to [`Event::StartTls`]: the TLS handshake is done.
     pub fn tls_established(&mut self, peer: TlsPeer) {
-        if let State::InTls { chosen } = self.state {
+        if let State::InTls { chosen, .. } = self.state
+            && chosen.protection == Protection::Certificates
+        {
             self.exchange_proofs(chosen, Channel::Tls(peer));
+        }
+    }
+
+    /// The answer to [`Event::StartBoundTls`]: the TLS handshake is done, and this is what the TLS
+    /// session exports for [`Exporter::LABEL`].
+    pub fn bound_tls_established(&mut self, exporter: Exporter) {
+        if let State::InTls { chosen, we_are_client } = self.state
+            && chosen.protection == Protection::Bound
+        {
+            let own_role = if we_are_client { TlsRole::Client } else { TlsRole::Server };
+            self.exchange_proofs(chosen, Channel::Bound { exporter, own_role });
         }
     }
 
@@ -353,12 +384,17 @@ impl Session {
                 Ok(None)
             }
             State::BeforeTls { chosen, we_are_client } => {
-                self.state = State::InTls { chosen };
-                Ok(Some(Event::StartTls { we_are_client }))
+                self.state = State::InTls { chosen, we_are_client };
+                Ok(Some(match chosen.protection {
+                    Protection::Bound => Event::StartBoundTls { we_are_client },
+                    Protection::Certificates | Protection::Plain(_) => {
+                        Event::StartTls { we_are_client }
+                    }
+                }))
             }
             State::Authenticating { chosen, channel, held } => match self.next_line()? {
                 Some(Line::Authentication(line)) => {
-                    let agreement = self.agree(&chosen, channel, &line)?;
+                    let agreement = self.agree(&chosen, &channel, &line)?;
                     match held {
                         Some(held) => {
                             self.state = State::Proven { agreement, held };
@@ -450,7 +486,7 @@ impl Session {
     }
 
     fn exchange_proofs(&mut self, chosen: Chosen, channel: Channel) {
-        let line = chosen.line(&self.config, &self.own_lines, self.lines.greeting());
+        let line = chosen.line(&self.config, &channel, &self.own_lines, self.lines.greeting());
         let held = match chosen.order {
             AuthOrder::Now => {
                 self.output.extend(line);
@@ -464,7 +500,7 @@ impl Session {
     fn agree(
         &self,
         chosen: &Chosen,
-        channel: Channel,
+        channel: &Channel,
         line: &AuthLine,
     ) -> Result<Agreement, HandshakeError> {
         let Some((peer, connection)) = self.peer.clone() else {
@@ -479,7 +515,7 @@ impl Session {
             own_method: chosen.method,
             send_framing: chosen.framing,
             receive_framing,
-            tls: chosen.tls,
+            protection: chosen.protection,
             untrusted: method == AuthMethod::TlsAnon,
         })
     }

@@ -1,17 +1,24 @@
 //! How each side proves itself: what we choose of what the peer accepts, and what we accept of it.
 
-use super::config::{HandshakeConfig, Tls};
+use super::config::HandshakeConfig;
 use super::lines::{AuthLine, framing_named};
 use super::{AuthOrder, HandshakeError, TlsPeer};
-use crate::wire::auth::AuthMethod;
+use crate::wire::auth::{self, AuthMethod, Exporter, TlsRole};
 use crate::wire::framing::Framing;
 use crate::wire::greeting::{Greeting, printable};
+use crate::wire::protection::Protection;
 
 /// On what the authentication lines are exchanged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Channel {
     Plain,
+    /// In TLS with certificates.
     Tls(TlsPeer),
+    /// In TLS that only the proofs tie to the two nodes.
+    Bound {
+        exporter: Exporter,
+        own_role: TlsRole,
+    },
 }
 
 /// What we have chosen for our side of a connection.
@@ -19,31 +26,28 @@ pub(super) enum Channel {
 pub(super) struct Chosen {
     pub(super) method: AuthMethod,
     pub(super) framing: Framing,
-    pub(super) tls: bool,
+    pub(super) protection: Protection,
     pub(super) order: AuthOrder,
 }
 
 impl Chosen {
-    /// The first method and framing in the peer's lists that we can send.
+    /// What both greetings lead to, and the first method and framing in the peer's lists that we
+    /// can send then.
     pub(super) fn from(
         config: &HandshakeConfig,
+        own: &Greeting,
         peer: &Greeting,
         order: AuthOrder,
     ) -> Result<Chosen, HandshakeError> {
-        let tls = config.tls != Tls::Off && peer.offers_tls();
-        if config.tls == Tls::Required && !tls {
-            return Err(HandshakeError::TlsRequired);
+        let protection = Protection::of(own, peer);
+        if let (true, Protection::Plain(why)) = (config.encryption_required, protection) {
+            return Err(HandshakeError::EncryptionRequired { why: why.name() });
         }
-        let usable = |method: &AuthMethod| tls || !method.needs_tls();
-        let offer: Vec<_> = config.auth_offer.iter().copied().filter(usable).collect();
-        let peer_methods = peer.auth_methods.iter();
-        let method = peer_methods
-            .filter_map(|name| AuthMethod::from_name(name))
-            .find(|method| offer.contains(method))
-            .ok_or_else(|| HandshakeError::NoCommonAuth {
-                peer_accepts: printable(&peer.auth_methods.join(&b',')),
-                we_send: offer.iter().map(|method| method.name()).collect::<Vec<_>>().join(","),
-            })?;
+        let method = match protection {
+            Protection::Bound => AuthMethod::HmacBoundSha3_512,
+            Protection::Certificates => listed_method(config, peer, true)?,
+            Protection::Plain(_) => listed_method(config, peer, false)?,
+        };
         let peer_framings = peer.framings.iter();
         let framing = peer_framings
             .filter_map(|name| framing_named(name))
@@ -52,46 +56,74 @@ impl Chosen {
                 peer_accepts: printable(&peer.framings.join(&b',')),
                 we_speak: names(&config.framings),
             })?;
-        Ok(Chosen { method, framing, tls, order })
+        Ok(Chosen { method, framing, protection, order })
     }
 
     /// Our authentication line, for these two greetings.
-    pub(super) fn line(&self, config: &HandshakeConfig, own: &[u8], peer: &[u8]) -> Vec<u8> {
+    pub(super) fn line(
+        &self,
+        config: &HandshakeConfig,
+        channel: &Channel,
+        own: &[u8],
+        peer: &[u8],
+    ) -> Vec<u8> {
         let Chosen { method, framing, .. } = self;
+        let secret = config.secret.as_ref();
+        let token = match channel {
+            Channel::Bound { exporter, own_role } => {
+                secret.and_then(|secret| auth::bound_token(secret, exporter, *own_role, own, peer))
+            }
+            Channel::Plain | Channel::Tls(_) => method.token(secret, own, peer),
+        };
         // A checked configuration offers no method that lacks its secret.
-        let token = method.token(config.secret.as_ref(), own, peer).unwrap_or_default();
-        format!("{method};{token};{framing}\n").into_bytes()
+        format!("{method};{};{framing}\n", token.unwrap_or_default()).into_bytes()
     }
+}
+
+/// The first method in the peer's list that we can send.
+fn listed_method(
+    config: &HandshakeConfig,
+    peer: &Greeting,
+    has_certificates: bool,
+) -> Result<AuthMethod, HandshakeError> {
+    let usable = |method: &AuthMethod| has_certificates || !method.needs_certificate();
+    let offer: Vec<_> = config.auth_offer.iter().copied().filter(usable).collect();
+    let peer_methods = peer.auth_methods.iter();
+    peer_methods
+        .filter_map(|name| AuthMethod::from_name(name))
+        .find(|method| offer.contains(method))
+        .ok_or_else(|| HandshakeError::NoCommonAuth {
+            peer_accepts: printable(&peer.auth_methods.join(&b',')),
+            we_send: offer.iter().map(|method| method.name()).collect::<Vec<_>>().join(","),
+        })
 }
 
 /// Judges the peer's authentication line: how it proved itself, and the framing in which it sends.
 pub(super) fn verify(
     config: &HandshakeConfig,
-    channel: Channel,
+    channel: &Channel,
     line: &AuthLine,
     peer: &[u8],
     own: &[u8],
 ) -> Result<(AuthMethod, Framing), HandshakeError> {
     let method = AuthMethod::from_name(&line.method)
         .ok_or_else(|| HandshakeError::UnknownMethod { method: printable(&line.method) })?;
-    if !config.auth_accept.contains(&method) {
-        return Err(HandshakeError::MethodRefused { method });
-    }
-    match channel {
-        Channel::Plain if method.needs_tls() => {
-            return Err(HandshakeError::MethodOutsideTls { method });
+    match (channel, method) {
+        (Channel::Bound { exporter, own_role }, AuthMethod::HmacBoundSha3_512) => {
+            let proves = config.secret.as_ref().is_some_and(|secret| {
+                auth::verify_bound(secret, &line.token, exporter, own_role.other(), peer, own)
+            });
+            if !proves {
+                return Err(HandshakeError::WrongBoundToken);
+            }
         }
-        Channel::Tls(TlsPeer::Anonymous) if method.needs_tls() => {
-            return Err(HandshakeError::NoPeerCertificate { method });
+        (Channel::Bound { .. }, _) => return Err(HandshakeError::MethodInBoundSession { method }),
+        (Channel::Plain | Channel::Tls(_), AuthMethod::HmacBoundSha3_512) => {
+            return Err(HandshakeError::NotABoundSession);
         }
-        Channel::Plain | Channel::Tls(_) => {}
-    }
-    if !method.verify(config.secret.as_ref(), &line.token, peer, own) {
-        return Err(if method.needs_secret() {
-            HandshakeError::WrongSecret { method }
-        } else {
-            HandshakeError::WrongToken { method }
-        });
+        (Channel::Plain | Channel::Tls(_), _) => {
+            verify_listed(config, channel, method, &line.token, peer, own)?;
+        }
     }
     let accepted = line.known_framing().filter(|name| config.framings.contains(name));
     let framing = accepted.ok_or_else(|| HandshakeError::FramingRefused {
@@ -99,6 +131,36 @@ pub(super) fn verify(
         we_accept: names(&config.framings),
     })?;
     Ok((method, framing))
+}
+
+/// Judges a token of one of the methods that we may have listed.
+fn verify_listed(
+    config: &HandshakeConfig,
+    channel: &Channel,
+    method: AuthMethod,
+    token: &[u8],
+    peer: &[u8],
+    own: &[u8],
+) -> Result<(), HandshakeError> {
+    if !config.auth_accept.contains(&method) {
+        return Err(HandshakeError::MethodRefused { method });
+    }
+    if method.needs_certificate() {
+        match channel {
+            Channel::Tls(TlsPeer::Verified) => {}
+            Channel::Tls(TlsPeer::Anonymous) => {
+                return Err(HandshakeError::NoPeerCertificate { method });
+            }
+            Channel::Plain | Channel::Bound { .. } => {
+                return Err(HandshakeError::MethodOutsideTls { method });
+            }
+        }
+    }
+    match method.verify(config.secret.as_ref(), token, peer, own) {
+        true => Ok(()),
+        false if method.needs_secret() => Err(HandshakeError::WrongSecret { method }),
+        false => Err(HandshakeError::WrongToken { method }),
+    }
 }
 
 fn names(framings: &[Framing]) -> String {

@@ -8,7 +8,7 @@ fn secret_config(node_id: &str) -> HandshakeConfig {
 }
 
 fn tls_config(node_id: &str) -> HandshakeConfig {
-    HandshakeConfig { tls: Tls::Offered, ..HandshakeConfig::new(node_id) }
+    HandshakeConfig { certificate: true, ..HandshakeConfig::new(node_id) }
 }
 
 fn handshaker(config: HandshakeConfig) -> Handshaker {
@@ -118,7 +118,7 @@ fn two_nodes_with_one_secret_meet() {
     assert_eq!((&*a.peer.node_id, &*b.peer.node_id), (&b"b"[..], &b"a"[..]));
     assert_eq!((a.method, b.method), (AuthMethod::HmacSha3_512, AuthMethod::HmacSha3_512));
     assert_eq!(a.connection, Connection::Node);
-    assert!(!a.tls && !a.untrusted);
+    assert!(!a.protection.is_encrypted() && !a.untrusted);
     let provider = concat!("aemp-", env!("CARGO_PKG_VERSION"));
     assert_eq!(b.peer.value("provider").unwrap(), provider.as_bytes());
     assert_eq!(b.peer.value("peeraddr").unwrap(), b"peer:2");
@@ -176,7 +176,7 @@ fn two_nodes_with_certificates_use_tls_and_the_smaller_nonce_is_the_client() {
     b.tls_established(TlsPeer::Verified);
     let b = finish(b, &says(&mut a)).unwrap();
     assert_eq!(b.method, AuthMethod::TlsSha3_512);
-    assert!(b.tls && !b.untrusted);
+    assert!(b.protection == Protection::Certificates && !b.untrusted);
 }
 
 #[test]
@@ -237,22 +237,22 @@ fn a_session_that_has_failed_says_so_for_ever() {
 
 #[test]
 fn nodes_with_secret_and_certificate_fall_back_to_the_secret_without_tls() {
-    let a = HandshakeConfig { tls: Tls::Offered, ..secret_config("a") };
+    let a = HandshakeConfig { certificate: true, ..secret_config("a") };
     let (a, b) = meet(dial(a), listen(secret_config("b")));
     assert_eq!(a.unwrap().method, AuthMethod::HmacSha3_512);
-    assert!(!b.unwrap().tls);
+    assert!(!b.unwrap().protection.is_encrypted());
 }
 
 #[test]
 fn the_secret_also_serves_inside_tls() {
     let config = |node_id| HandshakeConfig {
-        tls: Tls::Offered,
+        certificate: true,
         auth_accept: vec![AuthMethod::HmacSha3_512],
         ..secret_config(node_id)
     };
     let (a, b) = meet(dial(config("a")), listen(config("b")));
     assert_eq!(a.unwrap().method, AuthMethod::HmacSha3_512);
-    assert!(b.unwrap().tls);
+    assert!(b.unwrap().protection.is_encrypted());
 }
 
 #[test]
@@ -269,9 +269,10 @@ fn tls_anon_is_sent_only_if_offered_and_marks_the_sender_untrusted() {
 
 #[test]
 fn tls_that_is_required_is_required_of_the_peer() {
-    let config = HandshakeConfig { tls: Tls::Required, ..secret_config("a") };
+    let config =
+        HandshakeConfig { certificate: true, encryption_required: true, ..secret_config("a") };
     let error = hear(config, PLAIN_PEER, |_| unreachable!()).unwrap_err();
-    assert_eq!(error, HandshakeError::TlsRequired);
+    assert!(matches!(error, HandshakeError::EncryptionRequired { .. }), "{error}");
 }
 
 #[test]
@@ -281,7 +282,7 @@ fn tls_methods_are_refused_outside_tls_and_without_a_certificate() {
         assert_eq!(error, HandshakeError::MethodOutsideTls { method });
     }
     let heard = |method: AuthMethod| {
-        let session = listen(HandshakeConfig { tls: Tls::Offered, ..secret_config("a") });
+        let session = listen(HandshakeConfig { certificate: true, ..secret_config("a") });
         let own = session.own_greeting().to_vec();
         let peer = format!("{TLS_PEER}\nnonce\n").into_bytes();
         let session = proceed(greeted(session, &peer).unwrap(), TlsPeer::Anonymous).unwrap();
@@ -522,7 +523,7 @@ fn a_data_connection_may_greet_as_one_in_both_directions_but_a_node_is_dialled_a
 fn extra_keys_replace_ours_and_are_escaped() {
     let key = |name: &str, value: &str| (name.to_owned(), value.to_owned());
     let keys = vec![key("x", "a;b"), key("provider", "mine-1")];
-    let session = listen(HandshakeConfig { keys, tls: Tls::Offered, ..secret_config("a") });
+    let session = listen(HandshakeConfig { keys, certificate: true, ..secret_config("a") });
     let line = String::from_utf8(session.own_greeting().to_vec()).unwrap();
     let keys = "peeraddr=peer:1;mproto=1;gproto=1;tls=1.0;x=a%3bb;provider=mine-1\n";
     assert!(line.contains(keys), "{line}");

@@ -2,7 +2,7 @@
 
 use super::DataStream;
 use crate::node::ConnectionError;
-use crate::node::connection::{Channel, introduced, random_nonce, socket};
+use crate::node::connection::{Channel, introduced, random_nonce, socket, tell_protection};
 use crate::node::core::Shared;
 use crate::value::{NodeId, Str};
 use crate::wire::session::{AuthOrder, Event};
@@ -18,7 +18,11 @@ pub(super) async fn dial(
     let settings = &shared.settings;
     let stream = socket::connect(&address, settings.monitor_timeout).await?;
     socket::configure(&stream, settings);
-    let session = settings.handshaker.dial_data(random_nonce()?, &address, id.as_ref().data());
+    let session = settings.handshaker.dial_data(
+        random_nonce()?,
+        socket::ends(&stream, &address),
+        id.as_ref().data(),
+    );
     let mut channel = Channel::new(stream, session);
     // The first event of any session is the peer's greeting.
     let _greeted = channel.event().await?;
@@ -35,20 +39,14 @@ pub(super) async fn authenticate(
     channel: Channel,
 ) -> Result<DataStream, ConnectionError> {
     let (peer, _) = introduced(channel.session())?;
-    let tls = shared.settings.tls.as_ref();
-    let mut channel = channel.proceed(AuthOrder::Now, tls).await?;
+    let mut channel = channel.proceed(AuthOrder::Now, &shared.settings.encryption).await?;
     let agreement = loop {
         if let Event::Established(agreement) = channel.event().await? {
             break agreement;
         }
     };
-    if !agreement.tls && tls.is_some() {
-        tracing::warn!(
-            node = %shared.id,
-            "the data connection with {peer} is not encrypted: {peer} has no TLS"
-        );
-    }
+    tell_protection(shared, &format!("data connection with {peer}"), agreement.protection);
     let (stream, mut session) = channel.into_parts();
     let made = DataStream::new(peer, stream, session.take_input());
-    Ok(made.protected(agreement.tls, agreement.untrusted))
+    Ok(made.protected(agreement.protection.is_encrypted(), agreement.untrusted))
 }

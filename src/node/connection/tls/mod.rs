@@ -4,9 +4,11 @@
 //! present a certificate, and each verifies the other's against its own file: there are no host
 //! names, no certificates of the system, and no resumed sessions (`docs/protocol.md` §1.6).
 
+mod bound;
 mod certificate;
 mod dates;
 mod gencert;
+mod paced;
 mod pem;
 #[cfg(test)]
 mod tests;
@@ -28,10 +30,12 @@ use rustls::{
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 
+pub use self::bound::{BoundTls, BoundTlsError};
 pub use self::certificate::{Fingerprint, Moment, Validity};
 pub(crate) use self::dates::Reminder;
 pub use self::dates::{CertificateDates, CertificatePlace, DateProblem, DateWarning, WARNING_DAYS};
 pub use self::gencert::{GencertError, gencert};
+pub(crate) use self::paced::Pace;
 pub use self::pem::{Identity, PemError};
 pub use self::verifier::Refusal;
 use self::verifier::{Seen, Trust, Verifier};
@@ -51,7 +55,18 @@ pub enum AnonymousClients {
     Allowed,
 }
 
-/// What TLS handshakes need, made once for a node. Cheap to clone.
+/// All that a node needs for TLS, by the two ways in which both greetings can lead to it.
+#[derive(Clone, Debug)]
+pub(crate) struct Encryption {
+    /// By certificates, if the node has one.
+    pub(crate) certificates: Option<TlsConfig>,
+    /// Bound to the secret, if the node offers that.
+    pub(crate) bound: Option<BoundTls>,
+    /// How much of the processors handshakes may take.
+    pub(crate) pace: Pace,
+}
+
+/// What TLS handshakes with certificates need, made once for a node. Cheap to clone.
 #[derive(Clone)]
 pub struct TlsConfig {
     provider: Arc<CryptoProvider>,
@@ -194,6 +209,12 @@ pub enum TlsError {
     /// We have no certificate ourselves.
     #[error("this node has no certificate")]
     NoIdentity,
+    /// Encryption that is bound to the secret is not offered by this node.
+    #[error("this node does not offer encryption that is bound to the secret")]
+    NotOffered,
+    /// The peer closed the connection during the TLS handshake of a bound connection.
+    #[error("peer closed the connection during the TLS handshake")]
+    Cut,
     /// The peer presented no certificate.
     #[error(
         "peer presented no certificate: it has none, or one with a key of a kind that cannot be \
@@ -263,6 +284,15 @@ impl TlsError {
         match inner.cloned() {
             Some(inner) => TlsError::from_rustls(inner, &verifier.seen()),
             None if error.kind() == io::ErrorKind::UnexpectedEof => TlsError::Closed,
+            None => TlsError::Io(error),
+        }
+    }
+
+    fn in_bound_handshake(error: io::Error) -> TlsError {
+        let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
+        match inner.cloned() {
+            Some(inner) => TlsError::from_rustls(inner, &Seen::default()),
+            None if error.kind() == io::ErrorKind::UnexpectedEof => TlsError::Cut,
             None => TlsError::Io(error),
         }
     }

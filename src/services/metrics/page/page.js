@@ -91,6 +91,7 @@ function show(status) {
   ]);
   replace("links", status.links.map(link => row(
     link.node + (link.untrusted ? " (untrusted)" : ""), link.software, link.framing,
+    link.protection + (link.plain_because ? " (" + link.plain_because + ")" : ""),
     { number: amount(link.sent[0]) + " / " + octets(link.sent[1]) },
     { number: amount(link.received[0]) + " / " + octets(link.received[1]) },
     { number: octets(link.waiting) },

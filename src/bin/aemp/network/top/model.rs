@@ -53,6 +53,7 @@ pub(crate) struct Link {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Figures {
     pub(crate) framing: String,
+    pub(crate) protection: String,
     pub(crate) waiting: u64,
     packets: u64,
     octets: u64,
@@ -244,6 +245,7 @@ impl Model {
                 Some(figures) => serde_json::json!({
                     "node": link.node,
                     "framing": figures.framing,
+                    "protection": figures.protection,
                     "waiting": figures.waiting,
                     "packets_per_second": figures.packets_per_second,
                     "octets_per_second": figures.octets_per_second,
@@ -282,6 +284,7 @@ impl Row {
             };
             let figures = Figures {
                 framing: show::text(link.framing.as_ref()),
+                protection: show::text(link.protection.as_ref()),
                 waiting: link.waiting,
                 packets: link.packets,
                 octets: link.octets,

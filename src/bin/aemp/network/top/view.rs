@@ -178,6 +178,7 @@ fn draw_links(frame: &mut Frame<'_>, area: Rect, model: &Model) {
         return;
     }
     let is_wide = area.width >= 48;
+    let shows_protection = area.width >= 62;
     let rows = row.links.iter().map(|link| {
         let figure = |get: fn(&Figures) -> String| right(link.figures.as_ref().map(get));
         let mut cells = vec![
@@ -189,6 +190,9 @@ fn draw_links(frame: &mut Frame<'_>, area: Rect, model: &Model) {
             cells.push(figure(|figures| scaled(figures.waiting as f64)));
             cells.push(figure(|figures| figures.framing.clone()));
         }
+        if shows_protection {
+            cells.push(figure(|figures| figures.protection.clone()));
+        }
         Row::new(cells)
     });
     let mut names = vec!["PKT/S", "OCTETS/S"];
@@ -196,6 +200,10 @@ fn draw_links(frame: &mut Frame<'_>, area: Rect, model: &Model) {
     if is_wide {
         names.extend(["WAITING", "FRAMING"]);
         widths.extend([Constraint::Length(8), Constraint::Length(8)]);
+    }
+    if shows_protection {
+        names.push("PROTECTION");
+        widths.push(Constraint::Length(12));
     }
     let names = names.into_iter().map(|name| right(Some(name.into())));
     let table = Table::new(rows, widths)
