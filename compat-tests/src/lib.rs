@@ -13,6 +13,7 @@ pub mod cases;
 pub mod codec;
 pub mod dialogue;
 pub mod faulty;
+pub mod faulty_member;
 pub mod host;
 pub mod network;
 pub mod neutral;

@@ -70,7 +70,7 @@ pub(crate) struct Ctx {
     connections: Arc<AtomicUsize>,
     /// Set when the node dials.
     dialled: Arc<AtomicBool>,
-    /// The ID of the node under test, once it has been met.
+    /// The ID of the node under test, once it has been met. All checks share it if there is only one node.
     node: Arc<OnceLock<String>>,
 }
 
@@ -80,6 +80,7 @@ impl Ctx {
         reach: Reach,
         label: String,
         dialled: Arc<AtomicBool>,
+        node: Arc<OnceLock<String>>,
     ) -> Ctx {
         Ctx {
             target,
@@ -88,7 +89,7 @@ impl Ctx {
             label: label.into(),
             connections: Arc::default(),
             dialled,
-            node: Arc::default(),
+            node,
         }
     }
 
@@ -111,15 +112,9 @@ impl Ctx {
 
     /// A connection on which nothing has been sent yet.
     pub(crate) async fn connect(&self, name: &str) -> Result<Conn, Seen> {
-        let number = self.connections.fetch_add(1, Ordering::Relaxed);
         let (stream, said) = match &self.reach {
             Reach::Dial(address) => (self.dial(address).await?, BytesMut::new()),
-            Reach::Seeds(seeds) => {
-                let Some(seed) = seeds.get(number % seeds.len().max(1)) else {
-                    return Err(Seen::Wrong("the check has no seed".to_owned()));
-                };
-                self.accept(seed).await?
-            }
+            Reach::Seeds(seeds) => self.accept(self.next_seed(seeds)?).await?,
         };
         Conn::new(stream, said, name, &self.transcript, self.target.patience)
     }
@@ -220,10 +215,21 @@ impl Ctx {
     }
 
     pub(crate) async fn try_meet(&self, name: &str, shake: &Shake) -> Result<Session, Seen> {
+        if let Reach::Seeds(seeds) = &self.reach {
+            let seed = self.next_seed(seeds)?;
+            return self.dialled_at(seed, name, shake).await;
+        }
         let conn = self.connect(name).await?;
         let session = shake::meet(conn, shake).await?;
         self.node.get_or_init(|| session.node.clone());
         Ok(session)
+    }
+
+    /// The check's seeds take turns.
+    fn next_seed<'a>(&self, seeds: &'a [Arc<TcpListener>]) -> Result<&'a TcpListener, Seen> {
+        let number = self.connections.fetch_add(1, Ordering::Relaxed);
+        let seed = seeds.get(number % seeds.len().max(1));
+        seed.map(|seed| &**seed).ok_or_else(|| Seen::Wrong("the check has no seed".to_owned()))
     }
 
     /// Like [`Ctx::meet`], for a name whose connection was just closed; the node may not have noticed
@@ -284,6 +290,15 @@ impl Ctx {
         name: &str,
         shake: &Shake,
     ) -> Verdict<Session> {
+        Ok(self.dialled_at(listener, name, shake).await?)
+    }
+
+    async fn dialled_at(
+        &self,
+        listener: &TcpListener,
+        name: &str,
+        shake: &Shake,
+    ) -> Result<Session, Seen> {
         loop {
             let (stream, said) = self.accept(listener).await?;
             let mut conn = Conn::new(stream, said, name, &self.transcript, self.target.patience)?;

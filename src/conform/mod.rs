@@ -11,6 +11,9 @@ mod check;
 mod checks;
 mod conn;
 mod context;
+mod echo;
+mod host;
+mod network;
 mod node_process;
 mod pattern;
 mod plan;
@@ -28,6 +31,11 @@ mod transcript;
 pub use check::{Check, Level};
 pub use checks::all;
 pub use context::Target;
+pub use host::own_loopback;
+pub use network::{
+    Implementation, NetworkCheck, NetworkError, NetworkFinding, NetworkPlan, NetworkReport,
+    Variant, list_network, run_network,
+};
 pub use plan::{Place, Plan, PlanError, Start};
 pub use position::Position;
 pub use precondition::Obstacle;

@@ -1,51 +1,63 @@
-//! The node under test as a child process: started by a command, and killed on drop.
+//! A node under test as a child process: started by a command, stopped and continued, and killed on drop.
 
 use super::precondition::Obstacle;
 use parking_lot::Mutex;
-use std::net::SocketAddr;
-use std::process::Stdio;
+use rustix::process::{Pid, Signal, kill_process_group};
+use std::io::Write as _;
+use std::path::Path;
+use std::process::{ChildStdin, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
-use tokio::process::{Child, ChildStdin, Command};
+use tokio::process::{Child, Command};
 
-/// Runs `$1` as a command of the shell. Beside it waits a process in the same group until standard
-/// input is closed, which happens when the suite ends, whatever ends it; then it kills the group.
-const KEEPER: &str = "exec 3<&0 </dev/null
-(cat <&3 >/dev/null 2>&1; kill -KILL 0) >/dev/null 2>&1 &
-exec 3<&-
-exec sh -c \"$1\"";
+/// Runs `$1` as a command of the shell once it has read a line. If the suite ends before that, so does
+/// this.
+const NODE: &str = "read -r go || exit 1
+exec </dev/null sh -c \"$1\"";
+
+/// Kills the process group `$1` when standard input is closed, which happens when the suite ends, whatever
+/// ends it. As a group of its own it keeps running while the node is stopped.
+const KEEPER: &str = "read -r end; kill -s KILL -- \"-$1\"";
 
 /// The node under test, started by the suite; dropping this ends it.
+#[derive(Debug)]
 pub(super) struct NodeProcess {
+    /// The shell that runs the command, and the leader of the group of all that it starts.
     child: Option<Child>,
-    /// Its standard input, which is open as long as the node is to live.
-    _life: Option<ChildStdin>,
+    keeper: Option<std::process::Child>,
     /// The last line of its standard error, if that is read.
     said: Arc<Mutex<String>>,
 }
 
 impl NodeProcess {
-    pub(super) fn start(command: &str, seeds: &[SocketAddr], stderr: Stdio) -> NodeProcess {
-        let seeds: Vec<String> = seeds.iter().map(SocketAddr::to_string).collect();
-        let command = command.replace("{seeds}", &seeds.join(","));
-        let child = Command::new("sh")
-            .args(["-c", KEEPER, "sh", &command])
+    /// Starts the command, in this directory if there is one.
+    pub(super) fn start(command: &str, directory: Option<&Path>, stderr: Stdio) -> NodeProcess {
+        let mut shell = Command::new("sh");
+        shell
+            .args(["-c", NODE, "sh", command])
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(stderr)
             // So that processes that the shell starts end with it.
             .process_group(0)
-            .kill_on_drop(true)
-            .spawn();
+            .kill_on_drop(true);
+        if let Some(directory) = directory {
+            shell.current_dir(directory);
+        }
         // Without a shell no node dials, which is reported.
-        let mut child = child.ok();
-        let life = child.as_mut().and_then(|child| child.stdin.take());
+        let mut child = shell.spawn().ok();
         let said = Arc::<Mutex<String>>::default();
         if let Some(stderr) = child.as_mut().and_then(|child| child.stderr.take()) {
             tokio::spawn(keep_last_line(stderr, said.clone()));
         }
-        NodeProcess { child, _life: life, said }
+        let keeper = child.as_ref().and_then(Child::id).and_then(|group| keep(group).ok());
+        let go = child.as_mut().and_then(|child| child.stdin.take());
+        if let (Some(_), Some(go)) = (&keeper, go) {
+            // A line fits into the pipe; if the shell is gone, that shows.
+            let _ = go.into_owned_fd().map(ChildStdin::from).map(|mut go| go.write_all(b"go\n"));
+        }
+        NodeProcess { child, keeper, said }
     }
 
     pub(super) fn said(&self) -> String {
@@ -65,6 +77,38 @@ impl NodeProcess {
         }
         std::future::pending().await
     }
+
+    /// Stops the node, as if its machine were too busy to run it.
+    pub(super) fn stop(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// Lets a stopped node go on.
+    pub(super) fn go_on(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    /// To all processes of the command.
+    fn signal(&self, signal: Signal) {
+        let id = self.child.as_ref().and_then(Child::id);
+        let group = id.and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+        if let Some(group) = group {
+            // They may already have ended.
+            let _ = kill_process_group(group, signal);
+        }
+    }
+}
+
+/// Starts what kills a process group when the suite ends.
+fn keep(group: u32) -> std::io::Result<std::process::Child> {
+    use std::os::unix::process::CommandExt as _;
+    std::process::Command::new("sh")
+        .args(["-c", KEEPER, "sh", &group.to_string()])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .process_group(0)
+        .spawn()
 }
 
 /// Reads to the end, so that the writer never blocks, and keeps the last line, up to a limit.
@@ -84,12 +128,11 @@ async fn keep_last_line(mut output: impl AsyncRead + Unpin, last: Arc<Mutex<Stri
 
 impl Drop for NodeProcess {
     fn drop(&mut self) {
-        let id = self.child.as_ref().and_then(Child::id);
-        let group =
-            id.and_then(|id| i32::try_from(id).ok()).and_then(rustix::process::Pid::from_raw);
-        if let Some(group) = group {
-            // It may already have ended.
-            let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
+        self.signal(Signal::KILL);
+        if let Some(mut keeper) = self.keeper.take() {
+            // The group is gone; its number must not be used any more.
+            let _ = keeper.kill();
+            let _ = keeper.wait();
         }
     }
 }

@@ -85,20 +85,10 @@ impl Plan {
     pub fn checks(&self) -> Result<Vec<&'static Check>, PlanError> {
         let position = self.position();
         let fits = |check: &&Check| check.is_for(position) && check.level <= self.level;
-        let names = self.only.iter().map(String::as_str);
-        let (unwanted, wanted): (Vec<&str>, Vec<&str>) =
-            names.partition(|name| name.starts_with('!'));
-        let unwanted: Vec<&str> =
-            unwanted.iter().map(|name| name.trim_start_matches('!')).collect();
-        let mut names = wanted.iter().chain(&unwanted);
-        if let Some(name) = names.find(|name| !checks::all().any(|check| is_named(check, name))) {
-            return Err(PlanError::UnknownCheck { name: (*name).to_owned() });
-        }
-        let is_wanted = |check: &&Check| {
-            let is_one = |name: &&str| is_named(check, name);
-            (wanted.is_empty() || wanted.iter().any(is_one)) && !unwanted.iter().any(is_one)
-        };
-        Ok(checks::all().filter(fits).filter(is_wanted).collect())
+        let all: Vec<&Check> = checks::all().collect();
+        let wanted = selected(&all, &self.only, |check| check.id)
+            .map_err(|name| PlanError::UnknownCheck { name })?;
+        Ok(wanted.into_iter().filter(fits).collect())
     }
 
     /// Who dials.
@@ -110,6 +100,26 @@ impl Plan {
     }
 }
 
-fn is_named(check: &Check, name: &str) -> bool {
-    check.id == name || name.strip_suffix('*').is_some_and(|start| check.id.starts_with(start))
+/// The items that these names select: names, or the beginnings of names followed by `*`; all if there are
+/// none. Names after a `!` are excluded. The error is a name that matches nothing.
+pub(super) fn selected<T: Copy>(
+    all: &[T],
+    names: &[String],
+    id: impl Fn(&T) -> &'static str,
+) -> Result<Vec<T>, String> {
+    let is_named = |item: &T, name: &str| {
+        id(item) == name || name.strip_suffix('*').is_some_and(|start| id(item).starts_with(start))
+    };
+    let names = names.iter().map(String::as_str);
+    let (unwanted, wanted): (Vec<&str>, Vec<&str>) = names.partition(|name| name.starts_with('!'));
+    let unwanted: Vec<&str> = unwanted.iter().map(|name| name.trim_start_matches('!')).collect();
+    let mut given = wanted.iter().chain(&unwanted);
+    if let Some(name) = given.find(|name| !all.iter().any(|item| is_named(item, name))) {
+        return Err((*name).to_owned());
+    }
+    let is_wanted = |item: &&T| {
+        let is_one = |name: &&str| is_named(item, name);
+        (wanted.is_empty() || wanted.iter().any(is_one)) && !unwanted.iter().any(is_one)
+    };
+    Ok(all.iter().filter(is_wanted).copied().collect())
 }

@@ -2,6 +2,7 @@
 //! suite has. If one does not hold, that is not a miss: the run ends with one line that says what to do.
 
 use super::context::Ctx;
+use super::echo;
 use super::shake;
 use super::stop::Seen;
 use std::process::ExitStatus;
@@ -75,6 +76,18 @@ pub enum Obstacle {
     },
 }
 
+impl Obstacle {
+    /// What it is, where nobody was expected to dial.
+    pub(super) fn of_command(&self) -> String {
+        match self {
+            Obstacle::CommandEnded { status, said } => {
+                format!("the command ended ({status}){}", behind(said))
+            }
+            other => other.to_string(),
+        }
+    }
+}
+
 /// A command's last output, to append to a message.
 fn behind(said: &str) -> String {
     match said {
@@ -106,14 +119,15 @@ impl Extent {
     }
 }
 
-/// Fails unless a handshake with the node succeeds; `place` is its address in messages.
-pub(super) async fn meets(ctx: &Ctx, place: &str, extent: Extent) -> Result<(), Obstacle> {
+/// Fails unless a handshake with the node succeeds; `place` is its address in messages. Returns how slow the
+/// node is, as a factor for all times.
+pub(super) async fn meets(ctx: &Ctx, place: &str, extent: Extent) -> Result<f64, Obstacle> {
     let mut conn = ctx.connect("first").await.map_err(|seen| Obstacle::Unreachable {
         address: place.to_owned(),
         reason: without_prefix(&seen, place),
     })?;
     if extent == Extent::Connects {
-        return Ok(());
+        return Ok(1.0);
     }
     let place = place.to_owned();
     let shake = ctx.shake("first");
@@ -123,7 +137,8 @@ pub(super) async fn meets(ctx: &Ctx, place: &str, extent: Extent) -> Result<(), 
     };
     let agreed = shake::authenticate(&mut conn, &shake, greeted).await;
     match agreed.and_then(|agreed| shake::into_session(conn, &shake, agreed)) {
-        Ok(_) => Ok(()),
+        // A node that answers no echo misses many statements, which is for the checks to say.
+        Ok(mut session) => Ok(echo::slowest(&mut session).await.map_or(1.0, echo::slowness)),
         Err(seen) => Err(Obstacle::NotAuthenticated { place, reason: seen.to_string() }),
     }
 }

@@ -294,7 +294,7 @@ pub fn list(position: Option<Position>) -> String {
 }
 
 /// A text as it may stand in XML.
-fn escape(text: &str) -> String {
+pub(super) fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for character in text.chars() {
         match character {

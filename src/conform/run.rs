@@ -12,8 +12,8 @@ use parking_lot::Mutex;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::process::Stdio;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc};
@@ -25,7 +25,7 @@ const AT_ONCE: usize = 24;
 /// node is not disturbed by the others, but silent.
 const MOST_RETRIES: usize = 20;
 /// The maximum time of a run, whatever the node does; checks that wait for its `monitor_timeout` may
-/// extend it.
+/// extend it, and a node that is slow does.
 const LONGEST_RUN: Duration = Duration::from_secs(110);
 
 /// How a check ended.
@@ -109,6 +109,8 @@ pub async fn run(
     let extent = Extent::of(&plan.only);
     let by_hand = matches!(plan.place, Place::Listen { start: Start::ByHand, .. });
     let runner = Runner {
+        patience: target.patience,
+        slowness: 1.0,
         target,
         extent,
         profile: plan.profile,
@@ -117,6 +119,7 @@ pub async fn run(
         events,
         end,
         dialled: Arc::default(),
+        node: Arc::default(),
         under_way: Arc::default(),
         late: Arc::default(),
     };
@@ -160,7 +163,7 @@ pub async fn run(
 }
 
 /// A few characters that make the names of this run unique.
-fn run_label() -> String {
+pub(super) fn run_label() -> String {
     let mut octets = [0; 4];
     // Most nodes do not mind names of an earlier run.
     let _ = getrandom::fill(&mut octets);
@@ -212,9 +215,19 @@ fn all_addresses(seats: &[Seat]) -> Vec<SocketAddr> {
     addresses
 }
 
+/// Starts the node with these seeds.
+fn started(command: &str, seeds: &[SocketAddr], stderr: Stdio) -> NodeProcess {
+    let seeds: Vec<String> = seeds.iter().map(SocketAddr::to_string).collect();
+    NodeProcess::start(&command.replace("{seeds}", &seeds.join(",")), None, stderr)
+}
+
 #[derive(Clone)]
 struct Runner {
     target: Arc<Target>,
+    /// The patience that was asked for; that of the target is longer if the node is slow.
+    patience: Duration,
+    /// By which factor it is longer.
+    slowness: f64,
     /// What has to hold before the first check.
     extent: Extent,
     /// The deviations to expect, which are not tried again.
@@ -227,6 +240,8 @@ struct Runner {
     end: Instant,
     /// Whether the node has ever dialled.
     dialled: Arc<AtomicBool>,
+    /// The ID of the node that somebody else has started.
+    node: Arc<OnceLock<String>>,
     under_way: Arc<Mutex<UnderWay>>,
     /// What failed by time while other checks ran, and may be tried again alone.
     late: Arc<Mutex<Vec<Late>>>,
@@ -249,11 +264,12 @@ struct UnderWay {
 impl Runner {
     /// First the checks of what nodes need to understand each other, then those of how they cope with peers
     /// that err, so that a node that is broken by the latter has already passed the former.
-    async fn dial(self, checks: Vec<&'static Check>, address: String) {
+    async fn dial(mut self, checks: Vec<&'static Check>, address: String) {
         let reach = Reach::Dial(address.clone());
         let met = precondition::meets(&self.ctx("first", reach), &address, self.extent).await;
-        if let Err(obstacle) = met {
-            return self.over(obstacle);
+        match met {
+            Ok(slowness) => self.slow_down(slowness),
+            Err(obstacle) => return self.over(obstacle),
         }
         let (tame, rough): (Vec<&Check>, Vec<&Check>) =
             checks.into_iter().partition(|check| check.level < Level::Ours);
@@ -270,9 +286,23 @@ impl Runner {
     }
 
     /// Tries what failed by time once more, each check alone.
-    async fn try_again(&self, command: Option<(&str, IpAddr)>) {
+    async fn try_again(&mut self, command: Option<(&str, IpAddr)>) {
         let late = std::mem::take(&mut *self.late.lock());
-        let is_silent = late.len() > MOST_RETRIES;
+        let is_silent = late.len() > MOST_RETRIES * self.slowness as usize;
+        if late.is_empty() {
+            return;
+        }
+        // The machine may be busier than at the start.
+        let again = late.iter().find_map(|late| late.address.clone());
+        let met = match (again, command) {
+            (Some(address), _) => {
+                let ctx = self.ctx("again", Reach::Dial(address.clone()));
+                precondition::meets(&ctx, &address, self.extent).await
+            }
+            (None, Some((command, host))) => self.command_works(command, host).await,
+            (None, None) => Ok(1.0),
+        };
+        self.slow_down(met.unwrap_or(1.0));
         for Late { finding, address } in late {
             let found = match (address, command) {
                 _ if is_silent => None,
@@ -281,8 +311,7 @@ impl Runner {
                 }
                 (None, Some((command, host))) => match seats(&[finding.check], host, false).await {
                     Ok(seats) => {
-                        let _node =
-                            NodeProcess::start(command, &all_addresses(&seats), Stdio::null());
+                        let _node = started(command, &all_addresses(&seats), Stdio::null());
                         let listeners = seats.into_iter().flat_map(|(_, all)| all).collect();
                         let reach = Reach::Seeds(listeners);
                         Some(self.attempt(finding.check, reach, "-again").await)
@@ -296,12 +325,27 @@ impl Runner {
         }
     }
 
+    /// Makes all times longer by this factor, unless they are so already.
+    fn slow_down(&mut self, slowness: f64) {
+        if slowness > self.slowness {
+            self.end += LONGEST_RUN.mul_f64(slowness - self.slowness);
+            self.slowness = slowness;
+            let patience = self.patience.mul_f64(slowness);
+            self.target = Arc::new(Target { patience, ..(*self.target).clone() });
+        }
+    }
+
+    /// How many checks talk to the node at the same time.
+    fn at_once(&self) -> usize {
+        ((AT_ONCE as f64 / self.slowness) as usize).max(4)
+    }
+
     fn found(&self, finding: Finding) {
         let _ = self.events.send(Event::Found(finding));
     }
 
     async fn dial_all(&self, checks: Vec<&'static Check>, address: String) {
-        let room = Arc::new(Semaphore::new(AT_ONCE));
+        let room = Arc::new(Semaphore::new(self.at_once()));
         let mut tasks = JoinSet::new();
         for check in checks {
             let (runner, room) = (self.clone(), room.clone());
@@ -321,19 +365,20 @@ impl Runner {
 
     fn ctx(&self, name: &str, reach: Reach) -> Ctx {
         let label = format!("{}-{name}", self.run);
-        Ctx::new(self.target.clone(), reach, label, self.dialled.clone())
+        let node = if self.by_hand { self.node.clone() } else { Arc::default() };
+        Ctx::new(self.target.clone(), reach, label, self.dialled.clone(), node)
     }
 
-    /// Checks that the command starts a node with which a handshake succeeds.
-    async fn command_works(&self, command: &str, host: IpAddr) -> Result<(), Obstacle> {
+    /// Checks that the command starts a node with which a handshake succeeds; returns how slow it is.
+    async fn command_works(&self, command: &str, host: IpAddr) -> Result<f64, Obstacle> {
         let listener = match TcpListener::bind((host, 0)).await {
             Ok(listener) => Arc::new(listener),
             // The checks have their own.
-            Err(_) => return Ok(()),
+            Err(_) => return Ok(1.0),
         };
         let addresses: Vec<SocketAddr> = listener.local_addr().into_iter().collect();
         let place = addresses.iter().map(SocketAddr::to_string).collect::<String>();
-        let mut node = NodeProcess::start(command, &addresses, Stdio::piped());
+        let mut node = started(command, &addresses, Stdio::piped());
         let ctx = self.ctx("first", Reach::Seeds(vec![listener]));
         let met = tokio::select! {
             met = precondition::meets(&ctx, &place, self.extent) => met,
@@ -348,22 +393,23 @@ impl Runner {
     }
 
     /// Checks that can share a node use one together; each of the others has a node of its own.
-    async fn with_command(self, seats: Vec<Seat>, command: String, host: IpAddr) {
-        if let Err(obstacle) = self.command_works(&command, host).await {
-            return self.over(obstacle);
+    async fn with_command(mut self, seats: Vec<Seat>, command: String, host: IpAddr) {
+        match self.command_works(&command, host).await {
+            Ok(slowness) => self.slow_down(slowness),
+            Err(obstacle) => return self.over(obstacle),
         }
         let (shared, alone): (Vec<Seat>, Vec<Seat>) =
             seats.into_iter().partition(|(check, _)| check.listens == Listening::Shared);
         let mut tasks = JoinSet::new();
         let processes = std::thread::available_parallelism().map_or(4, |cores| cores.get() * 3);
-        let room = Arc::new(Semaphore::new(processes));
+        let room = Arc::new(Semaphore::new((processes as f64 / self.slowness).ceil() as usize));
         // One node is not given hundreds of seeds at once.
-        for wave in shared.chunks(AT_ONCE) {
+        for wave in shared.chunks(self.at_once()) {
             let (runner, room, command) = (self.clone(), room.clone(), command.clone());
             let wave = wave.to_vec();
             tasks.spawn(async move {
                 let _permit = room.acquire_owned().await;
-                let _node = NodeProcess::start(&command, &all_addresses(&wave), Stdio::null());
+                let _node = started(&command, &all_addresses(&wave), Stdio::null());
                 runner.share(wave).await;
             });
         }
@@ -372,7 +418,7 @@ impl Runner {
             tasks.spawn(async move {
                 let _permit = room.acquire_owned().await;
                 let seat = [(check, listeners.clone())];
-                let _node = NodeProcess::start(&command, &all_addresses(&seat), Stdio::null());
+                let _node = started(&command, &all_addresses(&seat), Stdio::null());
                 runner.check(check, Reach::Seeds(listeners)).await;
             });
         }

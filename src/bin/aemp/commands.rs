@@ -56,7 +56,8 @@ fn conform() -> Subcommand {
         summary: "Test whether a node, in whatever language, keeps the protocol.".into(),
         details: "HOST:PORT is where the node listens; with --listen HOST the suite is its seed \
                   instead, and says which seeds to give it; with --command 'CMD {seeds}' it starts \
-                  the node itself. --secret SECRET and --cert FILE are those of the network. \
+                  the node itself; with --network FILE it starts networks of several nodes, and \
+                  cuts, stops, kills and restarts them. --secret SECRET and --cert FILE are those of the network. \
                   --framing, --service, --patience, --monitor-timeout and --connect-interval tell \
                   more about the node; --level must or should leaves out the rest; --only ID,... \
                   runs these checks, where ID may end in *; --profile perl-2.02 expects what that \

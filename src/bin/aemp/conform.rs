@@ -6,24 +6,27 @@ use crate::secrets;
 use aemp::config::coerce;
 use aemp::config::octets::to_octets;
 use aemp::conform::{
-    Finding, Identity, Level, Place, Plan, Position, Profile, Progress, Report, Start, State,
-    Target, list, run,
+    Finding, Identity, Level, NetworkFinding, NetworkPlan, NetworkReport, Place, Plan, Position,
+    Profile, Progress, Report, Start, State, Target, list, list_network, own_loopback, run,
+    run_network,
 };
 use aemp::wire::framing::Framing;
 use serde_json::Value;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 /// What there is to do.
 pub(crate) enum Request {
     List(Option<Position>),
-    Run(Box<Job>),
+    ListNetwork,
+    Run(Box<Plan>, Output),
+    RunNetwork(Box<NetworkPlan>, Output),
 }
 
-pub(crate) struct Job {
-    plan: Plan,
+/// How the results are shown.
+pub(crate) struct Output {
     json: bool,
     junit: Option<PathBuf>,
     /// Whether checks that passed are shown too.
@@ -36,6 +39,7 @@ struct Draft {
     address: Option<String>,
     listen: Option<IpAddr>,
     command: Option<String>,
+    network: Option<PathBuf>,
     list: bool,
     json: bool,
     junit: Option<PathBuf>,
@@ -44,6 +48,8 @@ struct Draft {
     level: Option<Level>,
     profile: Option<&'static Profile>,
     target: Target,
+    /// The first option that only says something about a single node.
+    of_one_node: Option<String>,
 }
 
 impl Request {
@@ -61,7 +67,11 @@ impl Request {
                 let value = value.take().or_else(|| words.next());
                 value.ok_or_else(|| usage(format!("{name} needs an argument")))
             };
+            if OF_ONE_NODE.contains(&&*name) {
+                draft.of_one_node.get_or_insert_with(|| name.clone());
+            }
             match &*name {
+                "--network" => draft.network = Some(argument()?.into()),
                 "--list" => draft.list = true,
                 "--json" => draft.json = true,
                 "--verbose" | "-v" => draft.all = true,
@@ -101,7 +111,10 @@ impl Request {
 }
 
 impl Draft {
-    fn finish(self) -> Result<Request, CliError> {
+    fn finish(mut self) -> Result<Request, CliError> {
+        if let Some(file) = self.network.take() {
+            return self.finish_network(&file);
+        }
         if self.list {
             let position = match (&self.address, self.listen) {
                 (Some(_), _) => Some(Position::Dial),
@@ -117,14 +130,16 @@ impl Draft {
                 if !command.contains("{seeds}") {
                     return Err(usage("--command has to contain {seeds}".to_owned()));
                 }
-                let host = host.unwrap_or(IpAddr::from([127, 0, 0, 1]));
+                let host = host.unwrap_or_else(own_loopback);
                 Place::Listen { host, start: Start::Command(command) }
             }
             (Some(_), _, _) => {
                 return Err(usage("either HOST:PORT or --listen, not both".to_owned()));
             }
             (None, None, None) => {
-                return Err(usage("HOST:PORT, --listen HOST or --command is missing".to_owned()));
+                return Err(usage(
+                    "HOST:PORT, --listen HOST, --command or --network is missing".to_owned(),
+                ));
             }
         };
         let plan = Plan {
@@ -136,9 +151,41 @@ impl Draft {
         };
         plan.checks()?;
         let Draft { json, junit, all, .. } = self;
-        Ok(Request::Run(Box::new(Job { plan, json, junit, all })))
+        Ok(Request::Run(Box::new(plan), Output { json, junit, all }))
+    }
+
+    fn finish_network(self, file: &Path) -> Result<Request, CliError> {
+        if let Some(option) = self.of_one_node.or(self.address) {
+            return Err(usage(format!(
+                "{option} does not go with --network, whose file says such things"
+            )));
+        }
+        if self.list {
+            return Ok(Request::ListNetwork);
+        }
+        let mut plan = NetworkPlan::read(file)?;
+        plan.only = self.only;
+        plan.checks()?;
+        let Draft { json, junit, all, .. } = self;
+        Ok(Request::RunNetwork(Box::new(plan), Output { json, junit, all }))
     }
 }
+
+/// The options that say something about the only node under test.
+const OF_ONE_NODE: &[&str] = &[
+    "--listen",
+    "--command",
+    "--level",
+    "--profile",
+    "--secret",
+    "--secret-file",
+    "--cert",
+    "--framing",
+    "--service",
+    "--patience",
+    "--monitor-timeout",
+    "--connect-interval",
+];
 
 fn usage(problem: String) -> CliError {
     CliError::Conform { problem }
@@ -168,27 +215,64 @@ fn read_identity(path: PathBuf) -> Result<Arc<Identity>, CliError> {
 
 /// Does it, and fails if the node misses what nobody expected.
 pub(crate) fn execute(request: Request) -> Result<(), CliError> {
-    let job = match request {
-        Request::List(position) => return print_octets(list(position).as_bytes()),
-        Request::Run(job) => job,
-    };
-    let profile = job.plan.profile;
+    match request {
+        Request::List(position) => print_octets(list(position).as_bytes()),
+        Request::ListNetwork => print_octets(list_network().as_bytes()),
+        Request::Run(plan, output) => {
+            let profile = plan.profile;
+            let show = !output.json;
+            let findings = to_the_end(run(*plan, |progress| tell(progress, profile, show)))?;
+            let report = Report::new(findings?, profile);
+            output.write(|| report.junit(), || report.json(), |all| report.text(all))?;
+            verdict(report.count(State::Missed))
+        }
+        Request::RunNetwork(plan, output) => {
+            let (show, all) = (!output.json, output.all);
+            let tell = move |finding: &NetworkFinding| {
+                let state = NetworkReport::state(finding);
+                if show && (all || state == State::Missed) {
+                    let (first, second) = &finding.pair;
+                    let (check, variant) = (finding.check.id, finding.variant);
+                    let text = format!("{check}, {} x {}, {variant}", first.name, second.name);
+                    print_line(&format!("{}: ", state.name()), &text);
+                }
+            };
+            let report = NetworkReport::new(to_the_end(run_network(*plan, tell))??);
+            output.write(|| report.junit(), || report.json(), |all| report.text(all))?;
+            verdict(report.count(State::Missed))
+        }
+    }
+}
+
+fn to_the_end<T>(run: impl Future<Output = T>) -> Result<T, CliError> {
     let runtime = tokio::runtime::Runtime::new().map_err(CliError::Runtime)?;
-    let show = !job.json;
-    let findings = runtime.block_on(run(job.plan, |progress| tell(progress, profile, show)));
-    // Whatever still waits for the node is not waited for.
+    let result = runtime.block_on(run);
+    // Whatever still waits for a node is not waited for.
     runtime.shutdown_background();
-    let report = Report::new(findings?, profile);
-    if let Some(path) = job.junit {
-        std::fs::write(&path, report.junit()).map_err(CliError::Output)?;
-    }
-    match job.json {
-        true => print_octets(format!("{}\n", report.json()).as_bytes())?,
-        false => print_octets(report.text(job.all).as_bytes())?,
-    }
-    match report.count(State::Missed) {
+    Ok(result)
+}
+
+fn verdict(missed: usize) -> Result<(), CliError> {
+    match missed {
         0 => Ok(()),
         count => Err(CliError::Nonconforming { count }),
+    }
+}
+
+impl Output {
+    fn write(
+        self,
+        junit: impl FnOnce() -> String,
+        json: impl FnOnce() -> Value,
+        text: impl FnOnce(bool) -> String,
+    ) -> Result<(), CliError> {
+        if let Some(path) = self.junit {
+            std::fs::write(&path, junit()).map_err(CliError::Output)?;
+        }
+        match self.json {
+            true => print_octets(format!("{}\n", json()).as_bytes()),
+            false => print_octets(text(self.all).as_bytes()),
+        }
     }
 }
 

@@ -65,7 +65,9 @@ pub(crate) enum CliError {
     Conform { problem: String },
     #[error(transparent)]
     Plan(#[from] aemp::conform::PlanError),
-    #[error("the node misses {count} of these statements")]
+    #[error(transparent)]
+    NetworkPlan(#[from] aemp::conform::NetworkError),
+    #[error("{count} of these statements {} missed", if *count == 1 { "is" } else { "are" })]
     Nonconforming { count: usize },
     #[error("{0}")]
     Network(#[from] NetworkError),

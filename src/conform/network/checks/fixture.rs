@@ -1,0 +1,130 @@
+//! The network of most checks: two halves, each a global node with a slave, and relays between them.
+
+use crate::conform::network::member::{Member, hold};
+use crate::conform::network::net::Net;
+use crate::conform::network::relay::Relay;
+use crate::conform::stop::Verdict;
+use serde_json::{Map, Value as Json, json};
+
+/// The family in which each node has an entry, whose key is its role.
+pub(super) const FAMILY: &str = "members";
+
+/// Two global nodes of different implementations, and a slave of each, which is of the other implementation
+/// than its master.
+pub(super) struct Halves {
+    pub(super) net: Net,
+    pub(super) left: Member,
+    pub(super) right: Member,
+    pub(super) at_left: Member,
+    pub(super) at_right: Member,
+    /// From each global node to the other one.
+    between: [Relay; 2],
+    /// From each slave to its master.
+    pub(super) to_left: Relay,
+    pub(super) to_right: Relay,
+}
+
+/// Which of the global nodes has the other one as its seed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Dials {
+    /// Both.
+    Both,
+    /// The right one. Where both dial at the same moment and lose a connection, nodes may dial the addresses
+    /// that they announce, past the relays, so that nothing can be cut.
+    Right,
+}
+
+impl Halves {
+    /// All nodes started and joined, each with an entry; both global nodes dial each other.
+    pub(super) async fn joined(net: Net) -> Verdict<Halves> {
+        Halves::started(net, Dials::Both).await
+    }
+
+    /// The same where all connections between the halves lead through a relay.
+    pub(super) async fn divisible(net: Net) -> Verdict<Halves> {
+        Halves::started(net, Dials::Right).await
+    }
+
+    async fn started(net: Net, dials: Dials) -> Verdict<Halves> {
+        let (mut left, mut right) = (Member::first(&net, "left")?, Member::second(&net, "right")?);
+        let (mut at_left, mut at_right) =
+            (Member::second(&net, "at-left")?, Member::first(&net, "at-right")?);
+        let between = [net.relay(left.address).await?, net.relay(right.address).await?];
+        let to_left = net.relay(left.address).await?;
+        let to_right = net.relay(right.address).await?;
+        let nowhere = net.relay(right.address).await?;
+        nowhere.cut();
+        let [from_right, from_left] = &between;
+        match dials {
+            Dials::Both => left.start(&[from_left.address()]),
+            Dials::Right => left.start(&[nowhere.address()]),
+        }
+        right.start(&[from_right.address()]);
+        at_left.start(&[to_left.address()]);
+        at_right.start(&[to_right.address()]);
+        let mut halves = Halves { net, left, right, at_left, at_right, between, to_left, to_right };
+        for member in halves.members() {
+            member.ready().await?;
+        }
+        halves.all_set("1").await?;
+        halves.hold(&["left", "right", "at-left", "at-right"], "1").await?;
+        Ok(halves)
+    }
+
+    fn members(&mut self) -> [&mut Member; 4] {
+        [&mut self.left, &mut self.right, &mut self.at_left, &mut self.at_right]
+    }
+
+    /// Each node sets its entry to this value.
+    pub(super) async fn all_set(&mut self, value: &str) -> Verdict {
+        for member in self.members() {
+            let role = member.role;
+            member.sets(FAMILY, role, value).await?;
+        }
+        Ok(())
+    }
+
+    /// Waits until the databases of both global nodes have the entries of these nodes, and no others.
+    pub(super) async fn hold(&mut self, roles: &[&str], value: &str) -> Verdict {
+        let wanted = entries(roles, value);
+        hold(&self.net, &mut [&mut self.left, &mut self.right], FAMILY, &wanted).await
+    }
+
+    /// Waits until the databases have what each half says, and not what the other one says.
+    pub(super) async fn hold_apart(&mut self, left: &Json, right: &Json) -> Verdict {
+        hold(&self.net, &mut [&mut self.left], FAMILY, left).await?;
+        hold(&self.net, &mut [&mut self.right], FAMILY, right).await
+    }
+
+    /// Cuts the connections between the global nodes.
+    pub(super) fn cut(&self) {
+        self.net.note("the halves are cut apart".to_owned());
+        self.between.iter().for_each(Relay::cut);
+    }
+
+    /// Lets nothing pass between the global nodes, and closes nothing.
+    pub(super) fn freeze(&self) {
+        self.net.note("nothing passes between the halves".to_owned());
+        self.between.iter().for_each(Relay::freeze);
+    }
+
+    /// Undoes that.
+    pub(super) fn mend(&self) {
+        self.net.note("the halves are connected".to_owned());
+        self.between.iter().for_each(Relay::go_on);
+    }
+
+    /// Lets everything take this long on all relays.
+    pub(super) fn delay(&self, delay: std::time::Duration) {
+        let relays = self.between.iter().chain([&self.to_left, &self.to_right]);
+        relays.for_each(|relay| relay.delay(delay));
+    }
+}
+
+/// Entries of the family, each with the same value.
+pub(super) fn entries(roles: &[&str], value: &str) -> Json {
+    let mut roles = roles.to_vec();
+    roles.sort_unstable();
+    let entries = roles.into_iter().map(|role| (role.to_owned(), json!(value)));
+    Json::Object(entries.collect::<Map<_, _>>())
+}

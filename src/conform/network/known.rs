@@ -1,0 +1,59 @@
+//! What networks of other implementations are known to miss.
+
+use super::plan::Pair;
+
+/// A check that networks with a node of an implementation are known to miss. It depends on chance which master
+/// a slave takes and who dials first, so a pass is not unexpected.
+#[derive(Debug)]
+pub(super) struct Known {
+    /// The implementation's profile.
+    profile: &'static str,
+    /// The check.
+    check: &'static str,
+    /// In which role the implementation misses it.
+    role: Role,
+    /// Why, and the consequence.
+    pub(super) explanation: &'static str,
+}
+
+/// Which of a pair's implementations has to be the one that is known to miss it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Role {
+    Second,
+    Both,
+}
+
+impl Known {
+    /// What is known about a check in networks of this pair.
+    pub(super) fn about(check: &str, (first, second): &Pair) -> Option<&'static Known> {
+        KNOWN.iter().find(|known| {
+            let is_it = |profile: Option<&'static crate::conform::profile::Profile>| {
+                profile.is_some_and(|profile| profile.name == known.profile)
+            };
+            let (first, second) = (is_it(first.profile), is_it(second.profile));
+            known.check == check
+                && match known.role {
+                    Role::Second => second,
+                    Role::Both => first && second,
+                }
+        })
+    }
+}
+
+const fn perl(check: &'static str, role: Role, explanation: &'static str) -> Known {
+    Known { profile: "perl-2.02", check, role, explanation }
+}
+
+const ONE_CHANGE: &str =
+    "from the second loss of a master on, a slave tells its entries to nobody (§7.1)";
+
+const CROSSING: &str =
+    "two nodes that dial each other at once close each other's connections (§4.4)";
+
+const KNOWN: &[Known] = &[
+    // Ours heal such slaves, as long as some of the seeds are ours.
+    perl("seeds-replaced", Role::Second, ONE_CHANGE),
+    perl("seeds-quiet", Role::Second, ONE_CHANGE),
+    perl("msg-order", Role::Both, CROSSING),
+    perl("mon-port", Role::Both, CROSSING),
+];

@@ -1,0 +1,20 @@
+//! Networks of nodes of several implementations, which the suite starts, cuts apart, freezes, kills and
+//! restarts: `aemp conform --network FILE`.
+//!
+//! Nodes are processes that listen on a loopback address of their own. The connections that matter for a
+//! check lead through relays, which can be cut, frozen and slowed down. Each node runs the test service of
+//! `docs/conformance.md`, through which the suite makes it act and sees what it sees.
+
+mod checks;
+mod known;
+mod member;
+mod net;
+mod plan;
+mod relay;
+mod report;
+mod run;
+
+pub use checks::NetworkCheck;
+pub use plan::{Implementation, NetworkError, NetworkPlan, Variant};
+pub use report::{NetworkReport, list_network};
+pub use run::{NetworkFinding, run_network};

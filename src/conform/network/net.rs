@@ -1,0 +1,157 @@
+//! One network: what its nodes have in common, their addresses and commands, and how long things may take.
+
+use super::plan::{Common, Implementation, Pair, Variant};
+use super::relay::Relay;
+use crate::conform::context::{Ctx, Reach, Target};
+use crate::conform::host::own_loopback;
+use crate::conform::stop::{Stop, Verdict, late};
+use crate::conform::transcript::{Speaker, Transcript};
+use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::Duration;
+use tokio::time::{Instant, sleep};
+
+/// The first port of nodes; below the ports that systems choose themselves.
+const FIRST_PORT: u16 = 10_000;
+/// How many ports are tried.
+const PORTS: u16 = 20_000;
+/// The pause between two looks at a database.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// A network under test; cheap to clone.
+#[derive(Clone)]
+pub(super) struct Net {
+    pub(super) common: Arc<Common>,
+    pub(super) pair: Pair,
+    pub(super) variant: Variant,
+    /// Part of every node ID, so that networks do not take each other's nodes.
+    pub(super) label: Arc<str>,
+    pub(super) transcript: Transcript,
+    host: IpAddr,
+    next_port: Arc<AtomicU16>,
+}
+
+impl Net {
+    pub(super) fn new(common: &Arc<Common>, pair: &Pair, variant: Variant, label: &str) -> Net {
+        let mut random = [0; 2];
+        // Only matters where all networks have the same address.
+        let _ = getrandom::fill(&mut random);
+        Net {
+            common: common.clone(),
+            pair: pair.clone(),
+            variant,
+            label: label.into(),
+            transcript: Transcript::new(),
+            host: own_loopback(),
+            next_port: Arc::new(AtomicU16::new(u16::from_ne_bytes(random))),
+        }
+    }
+
+    /// An address on which nobody listens, for one node after another.
+    pub(super) fn free_address(&self) -> Verdict<SocketAddr> {
+        for _ in 0..PORTS {
+            let port = FIRST_PORT + self.next_port.fetch_add(1, Ordering::Relaxed) % PORTS;
+            let address = SocketAddr::new(self.host, port);
+            if TcpListener::bind(address).is_ok() {
+                return Ok(address);
+            }
+        }
+        Err(Stop::Skip(format!("all ports of {} are in use", self.host)))
+    }
+
+    /// A relay to an address.
+    pub(super) async fn relay(&self, to: SocketAddr) -> Verdict<Relay> {
+        let relay = Relay::to(to, self.host).await;
+        relay.map_err(|error| Stop::Skip(format!("cannot listen on {}: {error}", self.host)))
+    }
+
+    /// What is known about each node.
+    pub(super) fn target(&self) -> Arc<Target> {
+        let common = &self.common;
+        let identity = common.cert.as_ref().filter(|_| self.variant.tls);
+        Arc::new(Target {
+            secret: Some(common.secret.clone().into()),
+            identity: identity.map(|(_, identity)| identity.clone()),
+            framing: Some(self.variant.framing),
+            patience: common.patience,
+            monitor_timeout: common.monitor_timeout,
+            connect_interval: common.connect_interval,
+            service: Some(common.service.clone()),
+        })
+    }
+
+    /// The command that starts a node.
+    pub(super) fn command(
+        &self,
+        implementation: &Implementation,
+        node: &str,
+        bind: SocketAddr,
+        seeds: &[SocketAddr],
+    ) -> String {
+        let common = &self.common;
+        let tls = implementation.tls.as_deref().filter(|_| self.variant.tls).unwrap_or_default();
+        let cert = common.cert.as_ref().map(|(path, _)| path.to_string_lossy().into_owned());
+        let seeds: Vec<String> = seeds.iter().map(SocketAddr::to_string).collect();
+        implementation
+            .command
+            .replace("{tls}", tls)
+            .replace("{cert}", &cert.unwrap_or_default())
+            .replace("{node}", node)
+            .replace("{bind}", &bind.to_string())
+            .replace("{seeds}", &seeds.join(","))
+            .replace("{secret}", &common.secret)
+            .replace("{framing}", self.variant.framing.name())
+    }
+
+    /// How long a node may take until it listens and greets.
+    pub(super) fn until_started(&self) -> Duration {
+        self.common.patience * 4
+    }
+
+    /// How long the network may take until it has settled: seeds are dialled again at least every
+    /// `monitor_timeout`.
+    pub(super) fn settle(&self) -> Duration {
+        self.common.monitor_timeout + self.common.connect_interval + self.common.patience * 2
+    }
+
+    /// A wait for something that the network comes to by itself.
+    pub(super) fn wait(&self) -> Wait {
+        let within = self.settle();
+        Wait { within, deadline: Instant::now() + within }
+    }
+
+    /// A remark in the transcript.
+    pub(super) fn note(&self, text: String) {
+        self.transcript.add(&"network".into(), Speaker::Nobody, text, &[]);
+    }
+
+    /// A context for connections of the suite with the node at an address; what is said on them is shown in
+    /// the transcript, or not.
+    pub(super) fn ctx(&self, address: SocketAddr, name: &str, shown: bool) -> Ctx {
+        let reach = Reach::Dial(address.to_string());
+        let label = format!("{}-{name}", self.label);
+        let mut ctx = Ctx::new(self.target(), reach, label, Arc::default(), Arc::default());
+        if shown {
+            ctx.transcript = self.transcript.clone();
+        }
+        ctx
+    }
+}
+
+/// A wait that is over when the network must have settled.
+pub(super) struct Wait {
+    within: Duration,
+    deadline: Instant,
+}
+
+impl Wait {
+    /// Pauses before the next look, unless it is too late for one; then what was seen last is the miss.
+    pub(super) async fn after(&self, seen: impl FnOnce() -> String) -> Verdict {
+        if Instant::now() >= self.deadline {
+            return late(format!("{} after {:?}", seen(), self.within));
+        }
+        sleep(PAUSE).await;
+        Ok(())
+    }
+}

@@ -1,0 +1,228 @@
+//! A relay between two nodes: a TCP proxy on loopback that can be cut, frozen and slowed down.
+
+use bytes::{Bytes, BytesMut};
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{mpsc, watch};
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::{Instant, sleep_until};
+
+/// How many reads may be under way in one direction; beyond that the sender is held up.
+const UNDER_WAY: usize = 256;
+
+/// What the relay does with connections and octets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Flow {
+    /// It passes them on.
+    Open,
+    /// It keeps them until it goes on.
+    Frozen,
+    /// It closes them.
+    Cut,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Wire {
+    flow: Flow,
+    /// How long octets are under way.
+    delay: Duration,
+}
+
+/// A relay to one address; dropping it closes all its connections.
+#[derive(Debug)]
+pub(super) struct Relay {
+    address: SocketAddr,
+    wire: watch::Sender<Wire>,
+    listening: JoinHandle<()>,
+}
+
+impl Relay {
+    /// Listens on a free port of the host.
+    pub(super) async fn to(target: SocketAddr, host: IpAddr) -> io::Result<Relay> {
+        let listener = TcpListener::bind((host, 0)).await?;
+        let address = listener.local_addr()?;
+        let (wire, state) = watch::channel(Wire { flow: Flow::Open, delay: Duration::ZERO });
+        let listening = tokio::spawn(listen(listener, target, state));
+        Ok(Relay { address, wire, listening })
+    }
+
+    /// Where to dial it.
+    pub(super) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Closes all connections, with what is under way, and every new one.
+    pub(super) fn cut(&self) {
+        self.flow(Flow::Cut);
+    }
+
+    /// Keeps all octets, and lets no connection be made.
+    pub(super) fn freeze(&self) {
+        self.flow(Flow::Frozen);
+    }
+
+    /// Passes on octets and connections, those that were kept first.
+    pub(super) fn go_on(&self) {
+        self.flow(Flow::Open);
+    }
+
+    /// Lets octets be under way for so long.
+    pub(super) fn delay(&self, delay: Duration) {
+        self.wire.send_modify(|wire| wire.delay = delay);
+    }
+
+    fn flow(&self, flow: Flow) {
+        self.wire.send_modify(|wire| wire.flow = flow);
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        self.listening.abort();
+    }
+}
+
+async fn listen(listener: TcpListener, target: SocketAddr, wire: watch::Receiver<Wire>) {
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => {
+                if let Ok((near, _)) = accepted {
+                    connections.spawn(connection(near, target, wire.clone()));
+                }
+            }
+            Some(_) = connections.join_next() => {}
+        }
+    }
+}
+
+/// One connection, from its beginning until one side ends it or the relay is cut.
+async fn connection(near: TcpStream, target: SocketAddr, wire: watch::Receiver<Wire>) {
+    let mut cut = wire.clone();
+    tokio::select! {
+        biased;
+        // If the relay is gone, this task is, too.
+        _ = cut.wait_for(|wire| wire.flow == Flow::Cut) => {}
+        _ = both_ways(near, target, wire) => {}
+    }
+}
+
+async fn both_ways(
+    near: TcpStream,
+    target: SocketAddr,
+    mut wire: watch::Receiver<Wire>,
+) -> io::Result<()> {
+    until_open(&mut wire).await?;
+    let far = TcpStream::connect(target).await?;
+    near.set_nodelay(true)?;
+    far.set_nodelay(true)?;
+    let (near_in, near_out) = near.into_split();
+    let (far_in, far_out) = far.into_split();
+    let there = one_way(near_in, far_out, wire.clone());
+    let back = one_way(far_in, near_out, wire);
+    tokio::try_join!(there, back)?;
+    Ok(())
+}
+
+async fn until_open(wire: &mut watch::Receiver<Wire>) -> io::Result<()> {
+    wire.wait_for(|wire| wire.flow == Flow::Open).await.map_err(io::Error::other)?;
+    Ok(())
+}
+
+async fn one_way(
+    mut input: impl AsyncRead + Unpin,
+    mut output: impl AsyncWrite + Unpin,
+    mut wire: watch::Receiver<Wire>,
+) -> io::Result<()> {
+    let (sender, mut under_way) = mpsc::channel::<(Instant, Bytes)>(UNDER_WAY);
+    let read = async move {
+        let mut octets = BytesMut::new();
+        // A process that was killed may reset the connection; both are its end.
+        while let Ok(1..) = input.read_buf(&mut octets).await {
+            if sender.send((Instant::now(), octets.split().freeze())).await.is_err() {
+                break;
+            }
+        }
+        Ok(())
+    };
+    let write = async {
+        while let Some((sent, octets)) = under_way.recv().await {
+            let delay = wire.borrow().delay;
+            sleep_until(sent + delay).await;
+            until_open(&mut wire).await?;
+            output.write_all(&octets).await?;
+        }
+        output.shutdown().await
+    };
+    tokio::try_join!(read, write)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::Ipv4Addr;
+
+    const HOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+    /// A relay, and both ends of a connection through it.
+    async fn connected() -> (Relay, TcpListener, TcpStream, TcpStream) {
+        let listener = TcpListener::bind((HOST, 0)).await.unwrap();
+        let relay = Relay::to(listener.local_addr().unwrap(), HOST).await.unwrap();
+        let near = TcpStream::connect(relay.address()).await.unwrap();
+        let (far, _) = listener.accept().await.unwrap();
+        (relay, listener, near, far)
+    }
+
+    async fn read(stream: &mut TcpStream) -> Vec<u8> {
+        let mut octets = [0; 100];
+        let count = stream.read(&mut octets).await.unwrap_or_default();
+        octets[..count].to_vec()
+    }
+
+    #[tokio::test]
+    async fn octets_pass_in_both_directions_until_one_end_closes() {
+        let (_relay, _listener, mut near, mut far) = connected().await;
+        near.write_all(b"there").await.unwrap();
+        assert_eq!(read(&mut far).await, b"there");
+        far.write_all(b"back").await.unwrap();
+        assert_eq!(read(&mut near).await, b"back");
+        drop(far);
+        assert_eq!(read(&mut near).await, b"");
+    }
+
+    #[tokio::test]
+    async fn a_cut_relay_closes_what_it_has_and_what_comes() {
+        let (relay, _listener, mut near, mut far) = connected().await;
+        relay.cut();
+        assert_eq!(read(&mut near).await, b"");
+        assert_eq!(read(&mut far).await, b"");
+        let mut late = TcpStream::connect(relay.address()).await.unwrap();
+        assert_eq!(read(&mut late).await, b"");
+    }
+
+    #[tokio::test]
+    async fn a_frozen_relay_keeps_octets_until_it_goes_on() {
+        let (relay, _listener, mut near, mut far) = connected().await;
+        relay.freeze();
+        near.write_all(b"kept").await.unwrap();
+        let early = tokio::time::timeout(Duration::from_millis(50), read(&mut far)).await;
+        assert!(early.is_err(), "{early:?}");
+        relay.go_on();
+        assert_eq!(read(&mut far).await, b"kept");
+    }
+
+    #[tokio::test]
+    async fn octets_on_a_slow_relay_are_under_way_for_so_long() {
+        let (relay, _listener, mut near, mut far) = connected().await;
+        let delay = Duration::from_millis(50);
+        relay.delay(delay);
+        let start = Instant::now();
+        near.write_all(b"slow").await.unwrap();
+        assert_eq!(read(&mut far).await, b"slow");
+        assert!(start.elapsed() >= delay);
+    }
+}

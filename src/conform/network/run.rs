@@ -1,0 +1,248 @@
+//! Runs the checks of networks for each pair of implementations in each variant, several networks at a time.
+
+use super::checks::{self, NetworkCheck};
+use super::known::Known;
+use super::member::Member;
+use super::net::Net;
+use super::plan::{Common, Implementation, NetworkError, NetworkPlan, Pair, Variant};
+use crate::conform::echo;
+use crate::conform::run::{Outcome, run_label};
+use crate::conform::stop::{Stop, Verdict};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+/// The name of the check that every network has to pass before others are of use.
+const FIRST: &str = "net-join";
+
+/// The maximum number of checks that failed by time and are tried again, each alone.
+const MOST_RETRIES: usize = 8;
+
+/// The result of one check in one network.
+#[derive(Clone, Debug)]
+pub struct NetworkFinding {
+    /// The check.
+    pub check: &'static NetworkCheck,
+    /// The implementations, in their roles.
+    pub pair: (Arc<Implementation>, Arc<Implementation>),
+    /// How the nodes talked.
+    pub variant: Variant,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// How long it took.
+    pub duration: Duration,
+}
+
+impl NetworkPlan {
+    /// The checks of this plan.
+    ///
+    /// # Errors
+    /// If a name in `only` does not match any check.
+    pub fn checks(&self) -> Result<Vec<&'static NetworkCheck>, NetworkError> {
+        let all: Vec<_> = checks::all().collect();
+        crate::conform::plan::selected(&all, &self.only, |check| check.id)
+            .map_err(|name| NetworkError::UnknownCheck { name })
+    }
+}
+
+/// Carries out the plan, and returns the result of each check, in the order of pairs, variants and checks.
+///
+/// # Errors
+/// If the plan is invalid, or a command does not start a node that can be tested. A miss is not an error.
+pub async fn run_network(
+    plan: NetworkPlan,
+    progress: impl Fn(&NetworkFinding) + Send + Sync + 'static,
+) -> Result<Vec<NetworkFinding>, NetworkError> {
+    let checks = plan.checks()?;
+    let label = run_label();
+    let (common, slowness) = preconditions(&plan, &label).await?;
+    let networks: Vec<(Pair, Variant)> = plan
+        .variants
+        .iter()
+        .flat_map(|variant| plan.pairs.iter().map(|pair| (pair.clone(), *variant)))
+        .collect();
+    let runner = Runner {
+        common: Arc::new(common),
+        label: label.into(),
+        room: Arc::new(Semaphore::new(at_once(slowness))),
+        progress: Arc::new(progress),
+    };
+    let mut tasks = JoinSet::new();
+    for (number, (pair, variant)) in networks.into_iter().enumerate() {
+        let (runner, checks) = (runner.clone(), checks.clone());
+        tasks.spawn(async move { (number, runner.network(number, &pair, variant, checks).await) });
+    }
+    let mut found = tasks.join_all().await;
+    found.sort_by_key(|(number, _)| *number);
+    let mut findings = Vec::new();
+    let mut left = MOST_RETRIES;
+    for Found { mut finding, is_late } in found.into_iter().flat_map(|(_, all)| all) {
+        if is_late && left > 0 {
+            left -= 1;
+            finding = runner.again(finding).await;
+        }
+        findings.push(finding);
+    }
+    Ok(findings)
+}
+
+/// How many networks there are at the same time; most of the time they wait.
+fn at_once(slowness: f64) -> usize {
+    let cores = std::thread::available_parallelism().map_or(2, usize::from);
+    (cores as f64 * 3.0 / slowness.max(1.0)).ceil().max(1.0) as usize
+}
+
+/// Each command starts a node that greets, authenticates and has the test service; how long it takes for an
+/// echo says how patient the run has to be.
+async fn preconditions(plan: &NetworkPlan, label: &str) -> Result<(Common, f64), NetworkError> {
+    let common = Arc::new(plan.common.clone());
+    let mut slowest = Duration::ZERO;
+    let mut tried: Vec<(String, Variant)> = Vec::new();
+    for variant in &plan.variants {
+        for implementation in plan.pairs.iter().flat_map(|(first, second)| [first, second]) {
+            let this = (implementation.name.clone(), *variant);
+            if tried.contains(&this) || variant.tls && implementation.tls.is_none() {
+                continue;
+            }
+            let pair = (implementation.clone(), implementation.clone());
+            let net = Net::new(&common, &pair, *variant, &format!("{label}-first"));
+            let echo = precondition(&net).await.map_err(|stop| NetworkError::NoNode {
+                implementation: implementation.name.clone(),
+                variant: *variant,
+                reason: match stop {
+                    Stop::Miss(what) | Stop::Late(what) | Stop::Skip(what) => what,
+                },
+            })?;
+            slowest = slowest.max(echo);
+            tried.push(this);
+        }
+    }
+    let slowness = echo::slowness(slowest);
+    let mut common = plan.common.clone();
+    common.patience = common.patience.mul_f64(slowness);
+    Ok((common, slowness))
+}
+
+async fn precondition(net: &Net) -> Verdict<Duration> {
+    let mut node = Member::first(net, "first")?;
+    let nowhere = net.relay(node.address).await?;
+    nowhere.cut();
+    node.start(&[nowhere.address()]);
+    node.ready().await?;
+    echo::slowest(node.service()?).await
+}
+
+#[derive(Clone)]
+struct Runner {
+    common: Arc<Common>,
+    label: Arc<str>,
+    room: Arc<Semaphore>,
+    progress: Arc<dyn Fn(&NetworkFinding) + Send + Sync>,
+}
+
+/// What a check has come to, and whether it is to be tried again.
+struct Found {
+    finding: NetworkFinding,
+    is_late: bool,
+}
+
+impl Runner {
+    /// All checks for one pair in one variant. Without a network there is nothing to check.
+    async fn network(
+        &self,
+        number: usize,
+        pair: &Pair,
+        variant: Variant,
+        checks: Vec<&'static NetworkCheck>,
+    ) -> Vec<Found> {
+        let without_tls = [&pair.0, &pair.1].into_iter().find(|one| one.tls.is_none());
+        let mut obstacle = match without_tls {
+            Some(one) if variant.tls => Some(format!("{}: the key tls is missing", one.name)),
+            _ => None,
+        };
+        let mut all = Vec::new();
+        let mut rest = checks.into_iter().peekable();
+        if obstacle.is_none()
+            && let Some(first) = rest.next_if(|check| check.id == FIRST)
+        {
+            let found = self.check(number, first, pair, variant).await;
+            if let Outcome::Missed { .. } = found.finding.outcome {
+                obstacle = Some(format!("there is no network: see {FIRST}"));
+            }
+            all.push(found);
+        }
+        if let Some(why) = obstacle {
+            let skipped = rest.map(|check| {
+                let (outcome, duration) = (Outcome::Skipped(why.clone()), Duration::ZERO);
+                let pair = pair.clone();
+                let finding = NetworkFinding { check, pair, variant, outcome, duration };
+                (self.progress)(&finding);
+                Found { finding, is_late: false }
+            });
+            all.extend(skipped);
+            return all;
+        }
+        let mut tasks = JoinSet::new();
+        for (place, check) in rest.enumerate() {
+            let (runner, pair) = (self.clone(), pair.clone());
+            tasks.spawn(async move { (place, runner.check(number, check, &pair, variant).await) });
+        }
+        let mut others = tasks.join_all().await;
+        others.sort_by_key(|(place, _)| *place);
+        all.extend(others.into_iter().map(|(_, found)| found));
+        all
+    }
+
+    /// Runs one check while others run. It is to be tried again if it failed by time, and that is not known.
+    async fn check(
+        &self,
+        number: usize,
+        check: &'static NetworkCheck,
+        pair: &Pair,
+        variant: Variant,
+    ) -> Found {
+        let permit = self.room.acquire().await;
+        let label = format!("{}-{number}-{}", self.label, check.id);
+        let start = Instant::now();
+        let net = Net::new(&self.common, pair, variant, &label);
+        let (outcome, is_late) = attempt(check, net).await;
+        drop(permit);
+        let (pair, duration) = (pair.clone(), start.elapsed());
+        let is_late = is_late && Known::about(check.id, &pair).is_none();
+        let finding = NetworkFinding { check, pair, variant, outcome, duration };
+        if !is_late {
+            (self.progress)(&finding);
+        }
+        Found { finding, is_late }
+    }
+
+    /// Runs a check again, when no other one runs.
+    async fn again(&self, mut finding: NetworkFinding) -> NetworkFinding {
+        let NetworkFinding { check, pair, variant, .. } = &finding;
+        let label = format!("{}-again-{}", self.label, check.id);
+        let net = Net::new(&self.common, pair, *variant, &label);
+        (finding.outcome, _) = attempt(check, net).await;
+        (self.progress)(&finding);
+        finding
+    }
+}
+
+/// Runs a check to an end, whatever happens in it. Tells also whether it failed by time.
+async fn attempt(check: &'static NetworkCheck, net: Net) -> (Outcome, bool) {
+    let transcript = net.transcript.clone();
+    let limit = net.settle() * 6;
+    let mut task = tokio::spawn((check.run)(net));
+    let missed = |what| Outcome::Missed { what, transcript: transcript.lines() };
+    match tokio::time::timeout(limit, &mut task).await {
+        Ok(Ok(Ok(()))) => (Outcome::Passed, false),
+        Ok(Ok(Err(Stop::Skip(why)))) => (Outcome::Skipped(why), false),
+        Ok(Ok(Err(Stop::Miss(what)))) => (missed(what), false),
+        Ok(Ok(Err(Stop::Late(what)))) => (missed(what), true),
+        Ok(Err(_)) => (missed("the check itself broke: a defect of the suite".to_owned()), false),
+        Err(_) => {
+            task.abort();
+            (missed(format!("the whole check took more than {limit:?}")), true)
+        }
+    }
+}
