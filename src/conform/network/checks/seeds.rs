@@ -28,6 +28,8 @@ pub(super) const CHECKS: &[NetworkCheck] = &[
         .by(run!(quiet)),
 ];
 
+/// The family of entries that are set once. Those of [`FAMILY`] change while seeds are lost.
+const FIXED: &str = "fixed";
 /// The roles of the slaves.
 const SLAVES: [&str; 2] = ["slave-1", "slave-2"];
 
@@ -97,6 +99,7 @@ impl Seeds {
                 slave.start(&addresses);
                 slave.ready().await?;
                 slave.sets(FAMILY, slave.role, "1").await?;
+                slave.sets(FIXED, slave.role, "1").await?;
             }
             hold(net, &mut [first], FAMILY, &entries(&SLAVES, "1")).await?;
         }
@@ -111,7 +114,8 @@ impl Seeds {
     /// Waits until all seeds have the entries of all slaves.
     async fn hold(&mut self, value: &str) -> Verdict {
         let mut seeds: Vec<&mut Member> = self.seeds.iter_mut().collect();
-        hold(&self.net, &mut seeds, FAMILY, &entries(&SLAVES, value)).await
+        hold(&self.net, &mut seeds, FAMILY, &entries(&SLAVES, value)).await?;
+        hold(&self.net, &mut seeds, FIXED, &entries(&SLAVES, "1")).await
     }
 
     /// Kills a seed, changes the slaves' entries, and waits until the other seeds have them.
@@ -124,7 +128,8 @@ impl Seeds {
         }
         let others = self.seeds.iter_mut().enumerate().filter(|(other, _)| *other != index);
         let mut others: Vec<&mut Member> = others.map(|(_, seed)| seed).collect();
-        hold(&self.net, &mut others, FAMILY, &entries(&SLAVES, value)).await
+        hold(&self.net, &mut others, FAMILY, &entries(&SLAVES, value)).await?;
+        hold(&self.net, &mut others, FIXED, &entries(&SLAVES, "1")).await
     }
 
     /// Replaces a seed by one of the second implementation.
