@@ -3,6 +3,8 @@
 use bytes::{Bytes, BytesMut};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -36,6 +38,7 @@ struct Wire {
 pub(super) struct Relay {
     address: SocketAddr,
     wire: watch::Sender<Wire>,
+    connections: Arc<AtomicUsize>,
     listening: JoinHandle<()>,
 }
 
@@ -45,13 +48,19 @@ impl Relay {
         let listener = TcpListener::bind((host, 0)).await?;
         let address = listener.local_addr()?;
         let (wire, state) = watch::channel(Wire { flow: Flow::Open, delay: Duration::ZERO });
-        let listening = tokio::spawn(listen(listener, target, state));
-        Ok(Relay { address, wire, listening })
+        let connections = Arc::<AtomicUsize>::default();
+        let listening = tokio::spawn(listen(listener, target, state, connections.clone()));
+        Ok(Relay { address, wire, connections, listening })
     }
 
     /// Where to dial it.
     pub(super) fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Whether a connection leads through it now.
+    pub(super) fn is_used(&self) -> bool {
+        self.connections.load(Ordering::Relaxed) > 0
     }
 
     /// Closes all connections, with what is under way, and every new one.
@@ -85,13 +94,23 @@ impl Drop for Relay {
     }
 }
 
-async fn listen(listener: TcpListener, target: SocketAddr, wire: watch::Receiver<Wire>) {
+async fn listen(
+    listener: TcpListener,
+    target: SocketAddr,
+    wire: watch::Receiver<Wire>,
+    count: Arc<AtomicUsize>,
+) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             accepted = listener.accept() => {
                 if let Ok((near, _)) = accepted {
-                    connections.spawn(connection(near, target, wire.clone()));
+                    let (wire, count) = (wire.clone(), count.clone());
+                    connections.spawn(async move {
+                        count.fetch_add(1, Ordering::Relaxed);
+                        connection(near, target, wire).await;
+                        count.fetch_sub(1, Ordering::Relaxed);
+                    });
                 }
             }
             Some(_) = connections.join_next() => {}
@@ -185,7 +204,8 @@ mod tests {
 
     #[tokio::test]
     async fn octets_pass_in_both_directions_until_one_end_closes() {
-        let (_relay, _listener, mut near, mut far) = connected().await;
+        let (relay, _listener, mut near, mut far) = connected().await;
+        assert!(relay.is_used());
         near.write_all(b"there").await.unwrap();
         assert_eq!(read(&mut far).await, b"there");
         far.write_all(b"back").await.unwrap();

@@ -3,11 +3,16 @@
 use crate::conform::network::member::{Member, hold};
 use crate::conform::network::net::Net;
 use crate::conform::network::relay::Relay;
-use crate::conform::stop::Verdict;
+use crate::conform::stop::{Verdict, skip};
 use serde_json::{Map, Value as Json, json};
 
 /// The family in which each node has an entry, whose key is its role.
 pub(super) const FAMILY: &str = "members";
+
+/// How often a network is started until its halves are joined by a relay.
+const TRIES: usize = 4;
+const PAST_THE_RELAYS: &str = "the nodes dial each other's announced addresses, past the relays, so that the \
+                               suite cannot cut them apart";
 
 /// Two global nodes of different implementations, and a slave of each, which is of the other implementation
 /// than its master.
@@ -40,9 +45,19 @@ impl Halves {
         Halves::started(net, Dials::Both).await
     }
 
-    /// The same where all connections between the halves lead through a relay.
+    /// The same where the connection between the halves leads through a relay, so that it can be cut.
     pub(super) async fn divisible(net: Net) -> Verdict<Halves> {
-        Halves::started(net, Dials::Right).await
+        for _ in 0..TRIES {
+            let halves = Halves::started(net.clone(), Dials::Right).await?;
+            if halves.are_joined_by_a_relay() {
+                return Ok(halves);
+            }
+        }
+        skip(PAST_THE_RELAYS)
+    }
+
+    fn are_joined_by_a_relay(&self) -> bool {
+        self.between.iter().any(Relay::is_used)
     }
 
     async fn started(net: Net, dials: Dials) -> Verdict<Halves> {
@@ -97,9 +112,13 @@ impl Halves {
     }
 
     /// Cuts the connections between the global nodes.
-    pub(super) fn cut(&self) {
+    pub(super) fn cut(&self) -> Verdict {
+        if !self.are_joined_by_a_relay() {
+            return skip(PAST_THE_RELAYS);
+        }
         self.net.note("the halves are cut apart".to_owned());
         self.between.iter().for_each(Relay::cut);
+        Ok(())
     }
 
     /// Lets nothing pass between the global nodes, and closes nothing.

@@ -38,7 +38,7 @@ async fn split(net: Net) -> Verdict<Halves> {
 
 /// Cuts the halves apart, and waits until they know.
 async fn cut(halves: &mut Halves, value: &str) -> Verdict {
-    halves.cut();
+    halves.cut()?;
     let (left, right) = (["left", "at-left"], ["right", "at-right"]);
     halves.hold_apart(&entries(&left, value), &entries(&right, value)).await
 }
