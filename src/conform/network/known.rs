@@ -21,6 +21,7 @@ pub(super) struct Known {
 enum Role {
     Second,
     Both,
+    Either,
 }
 
 impl Known {
@@ -35,6 +36,7 @@ impl Known {
                 && match known.role {
                     Role::Second => second,
                     Role::Both => first && second,
+                    Role::Either => first || second,
                 }
         })
     }
@@ -50,7 +52,14 @@ const ONE_CHANGE: &str =
 const CROSSING: &str =
     "two nodes that dial each other at once close each other's connections (§4.4)";
 
+const PAST_THE_RELAYS: &str = "it dials the announced address of a node that it has lost, past the suite's \
+                               relays, so that the cut may not last";
+
 const KNOWN: &[Known] = &[
+    perl("split-apart", Role::Either, PAST_THE_RELAYS),
+    perl("split-heals", Role::Either, PAST_THE_RELAYS),
+    perl("split-dead", Role::Either, PAST_THE_RELAYS),
+    perl("split-again", Role::Either, PAST_THE_RELAYS),
     // Ours heal such slaves, as long as some of the seeds are ours.
     perl("seeds-replaced", Role::Second, ONE_CHANGE),
     perl("seeds-quiet", Role::Second, ONE_CHANGE),
