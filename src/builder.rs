@@ -10,7 +10,6 @@ use crate::lane::LaneLimits;
 use crate::node::connection::streams;
 use crate::node::connection::tls::Identity;
 use crate::node::core::{NodeParts, Shared};
-use crate::node::deferred::{self, Deferred};
 use crate::node::listen::Listeners;
 use crate::node::settings::{NodeSettings, encryption, handshaker, identity};
 use crate::node::trace::TraceSink;
@@ -510,7 +509,7 @@ fn start_services(node: &Node, services: &[Service]) -> Result<(), StartError> {
                 let arguments = Packed::of(arguments).map_err(config)?;
                 // Not as a request, since these are refused in `secure` mode.
                 let call = Call { function, arguments, from: node.id().clone() };
-                deferred::run(node.shared(), &mut vec![Deferred::Call(call)]);
+                node.shared().call_soon(call);
             }
         }
     }

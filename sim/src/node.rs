@@ -406,7 +406,7 @@ impl Node {
             Effect::Changed { monitor, changes } => {
                 self.happenings.push(Happening::Changed { monitor, changes });
             }
-            Effect::Log { level, text } => self.happenings.push(Happening::Log { level, text }),
+            Effect::Log { level, text, .. } => self.happenings.push(Happening::Log { level, text }),
         }
     }
 

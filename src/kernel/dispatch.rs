@@ -2,7 +2,7 @@
 
 use super::Kernel;
 use super::db::Database;
-use super::effect::{Builder, Call, Effect, Level, died};
+use super::effect::{Builder, Call, Effect, Level, Origin, died};
 use super::eval::Known;
 use super::log::Source;
 use super::question::{About, Question};
@@ -70,7 +70,7 @@ impl Kernel {
                 "message from {from} to {sought} dropped: too much waits for unconnected nodes \
                  already (peer_limit)"
             );
-            self.log(Source::Peer(from.clone()), Level::Warn, text);
+            self.log(Origin::Requests, Source::Peer(from.clone()), Level::Warn, text);
         }
         may
     }
@@ -124,13 +124,13 @@ impl Kernel {
         let Some(name) = name else {
             if !elements.is_empty() {
                 let text = format_args!("request from {from}: its name is no string");
-                self.log(Source::Peer(from.clone()), Level::Warn, text);
+                self.log(Origin::Requests, Source::Peer(from.clone()), Level::Warn, text);
             }
             return;
         };
         if let Err(why) = self.dispatch(from, name, elements.after(1)) {
             let text = format_args!("request {} from {from}: {why}", name.beginning());
-            self.log(Source::Peer(from.clone()), Level::Warn, text);
+            self.log(Origin::Requests, Source::Peer(from.clone()), Level::Warn, text);
         }
     }
 
@@ -197,7 +197,7 @@ impl Kernel {
         let told = tell(&mut self.db, self.now.uptime);
         if !was_global && self.db.is_global() {
             let text = format_args!("this node is global now: {from} asked for it");
-            self.log(Source::Peer(from.clone()), Level::Info, text);
+            self.log(Origin::Database, Source::Peer(from.clone()), Level::Info, text);
             self.look_for_orphans();
         }
         told
@@ -312,7 +312,7 @@ impl Kernel {
     pub fn service_message(&mut self, from: &NodeId, message: Elements<'_>) {
         let Some((Question { about, number }, answers)) = Question::answered_by(message) else {
             let text = format_args!("{from} answered something that nobody asked");
-            return self.log(Source::Peer(from.clone()), Level::Debug, text);
+            return self.log(Origin::Requests, Source::Peer(from.clone()), Level::Debug, text);
         };
         match about {
             About::Life => {

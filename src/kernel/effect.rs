@@ -34,6 +34,21 @@ pub enum Level {
     Debug,
 }
 
+/// Which part of the kernel a log line is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// Connections.
+    Mesh,
+    /// Ports and monitors.
+    Ports,
+    /// The database.
+    Database,
+    /// Perl slaves without a master.
+    Healing,
+    /// Requests of peers.
+    Requests,
+}
+
 /// One thing to do; effects are carried out in the order in which the kernel gives them.
 ///
 /// Not `non_exhaustive`: a host that does not carry out one of them is to be noticed by the compiler.
@@ -165,6 +180,8 @@ pub enum Effect {
     Log {
         /// How important.
         level: Level,
+        /// What it is about.
+        origin: Origin,
         /// One line; what came from peers is escaped.
         text: String,
     },

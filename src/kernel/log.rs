@@ -2,7 +2,7 @@
 //! what they say and how often there is something to say.
 
 use super::HashMap;
-use super::effect::{Effect, Level};
+use super::effect::{Effect, Level, Origin};
 use crate::value::NodeId;
 use std::fmt::{self, Write as _};
 use std::time::Duration;
@@ -59,6 +59,7 @@ impl LogLimits {
     /// Nothing is formatted then.
     pub(super) fn line(
         &mut self,
+        origin: Origin,
         source: Source,
         level: Level,
         text: fmt::Arguments<'_>,
@@ -83,7 +84,7 @@ impl LogLimits {
             0 => {}
             unlogged => text.push_str(&format!(" (and {unlogged} more that were not logged)")),
         }
-        Some(Effect::Log { level, text })
+        Some(Effect::Log { level, origin, text })
     }
 }
 
@@ -118,7 +119,8 @@ mod tests {
     fn log(limits: &mut LogLimits, source: &str, seconds: u64) -> Option<String> {
         let source = Source::Peer(NodeId::new(source).unwrap());
         let now = Duration::from_secs(seconds);
-        limits.line(source, Level::Warn, format_args!("line"), now).map(|effect| match effect {
+        let (level, text) = (Level::Warn, format_args!("line"));
+        limits.line(Origin::Requests, source, level, text, now).map(|effect| match effect {
             Effect::Log { text, .. } => text,
             other => panic!("{other:?}"),
         })

@@ -26,7 +26,7 @@ mod router;
 mod time;
 
 pub use counts::ResourceCounts;
-pub use effect::{AuthOrder, Call, ConnId, Effect, Level, PortName, Reason, WatchId};
+pub use effect::{AuthOrder, Call, ConnId, Effect, Level, Origin, PortName, Reason, WatchId};
 pub(crate) use effect::{build_reason, died};
 pub use large::{LARGE_PACKET, LargePacket, NextPiece};
 pub use limits::PeerLimits;
@@ -411,7 +411,7 @@ impl Kernel {
     pub fn become_global(&mut self) {
         if !self.db.is_global() {
             let text = "this node is global now".to_owned();
-            self.effects.push(Effect::Log { level: Level::Info, text });
+            self.effects.push(Effect::Log { level: Level::Info, origin: Origin::Database, text });
             self.db.become_global(self.now.uptime);
             self.look_for_orphans();
         }

@@ -5,7 +5,7 @@
 //! node sends to itself, wait until effects are taken.
 
 use super::db::{DbEffect, DbProblem};
-use super::effect::{Builder, Effect, Level, transport_error};
+use super::effect::{Builder, Effect, Level, Origin, transport_error};
 use super::healing::{Healing, HealingOutput, Standing};
 use super::log::Source;
 use super::mesh::MeshOutput;
@@ -19,8 +19,14 @@ use std::fmt;
 use std::time::Duration;
 
 impl Kernel {
-    pub(super) fn log(&mut self, source: Source, level: Level, text: fmt::Arguments<'_>) {
-        let line = self.log_limits.line(source, level, text, self.now.uptime);
+    pub(super) fn log(
+        &mut self,
+        origin: Origin,
+        source: Source,
+        level: Level,
+        text: fmt::Arguments<'_>,
+    ) {
+        let line = self.log_limits.line(origin, source, level, text, self.now.uptime);
         self.effects.extend(line);
     }
 
@@ -99,7 +105,12 @@ impl Kernel {
                 self.waiting.is_settled(&node);
                 self.effects.push(Effect::LaneUp { node: node.clone(), conn });
                 self.effects.push(Effect::NodeUp { node: node.clone(), untrusted });
-                self.log(Source::Peer(node.clone()), Level::Info, format_args!("{node} is up"));
+                self.log(
+                    Origin::Mesh,
+                    Source::Peer(node.clone()),
+                    Level::Info,
+                    format_args!("{node} is up"),
+                );
                 self.db.node_up(node.clone());
                 if self.mesh.is_seed(&node) {
                     self.seed_is_up(&node);
@@ -109,7 +120,7 @@ impl Kernel {
             }
             MeshOutput::Down { node, why } => {
                 let text = format_args!("{node} is down: {why}");
-                self.log(Source::Peer(node.clone()), Level::Info, text);
+                self.log(Origin::Mesh, Source::Peer(node.clone()), Level::Info, text);
                 self.healing.node_down(&node);
                 self.unreachable(&node, &why);
                 let reason = transport_error(&node, &why);
@@ -126,7 +137,7 @@ impl Kernel {
             MeshOutput::IsSeed => self.become_global(),
             MeshOutput::Wake { at, timer } => self.agenda.add(at, Task::Mesh(timer)),
             MeshOutput::Log { level, text } => {
-                self.log(Source::Mesh, level, format_args!("{text}"));
+                self.log(Origin::Mesh, Source::Mesh, level, format_args!("{text}"));
             }
         }
     }
@@ -155,7 +166,7 @@ impl Kernel {
             && let Some(master) = self.mesh.first_seed_up().cloned()
         {
             let text = format_args!("{master} is our master");
-            self.log(Source::Peer(master.clone()), Level::Debug, text);
+            self.log(Origin::Database, Source::Peer(master.clone()), Level::Debug, text);
             self.db.adopt_master(&master, self.now.uptime);
         }
     }
@@ -187,7 +198,7 @@ impl Kernel {
             PortsOutput::Unnoticed { port, reason } => {
                 let port = port.as_ref().beginning();
                 let text = format_args!("port {port} died and nobody monitored it: {reason}");
-                self.log(Source::Ports, Level::Warn, text);
+                self.log(Origin::Ports, Source::Ports, Level::Warn, text);
             }
         }
     }
@@ -232,7 +243,7 @@ impl Kernel {
             HealingOutput::DropSlave(node) => self.db.drop_slave(&node, self.now.uptime),
             HealingOutput::Wake { at, node } => self.agenda.add(at, Task::Healing(node)),
             HealingOutput::Log { level, text } => {
-                self.log(Source::Healing, level, format_args!("{text}"));
+                self.log(Origin::Healing, Source::Healing, level, format_args!("{text}"));
             }
         }
     }
@@ -304,7 +315,7 @@ impl Kernel {
             DbEffect::Problem { from, problem } => {
                 self.refused += u64::from(matches!(problem, DbProblem::TooMuch(..)));
                 let text = format_args!("request from {from}: {problem}");
-                self.log(Source::Peer(from.clone()), Level::Warn, text);
+                self.log(Origin::Database, Source::Peer(from.clone()), Level::Warn, text);
             }
         }
     }

@@ -67,7 +67,7 @@ impl Shared {
 
     #[inline(never)]
     fn begin_first_call(self: &Arc<Self>, called: &PortId) -> Result<ReplyName, SendError> {
-        self.with_core(|shared, core, later| {
+        self.with_core(|shared, core| {
             if shared.is_over() {
                 return Err(SendError::Shutdown);
             }
@@ -82,7 +82,7 @@ impl Shared {
                     core.watches.insert(watch, Watching::Calls(called.clone()));
                     watch
                 },
-                |core| shared.carry_out(core, later),
+                |core| shared.carry_out(core),
             );
             Ok(name)
         })
@@ -103,10 +103,10 @@ impl Shared {
     /// Gives up monitors that no call needs any more; false if none is left.
     fn sweep_calls(self: &Arc<Self>) -> bool {
         let unused = self.ports.replies().sweep();
-        self.with_core(|shared, core, _| {
+        self.with_core(|shared, core| {
             for watch in unused {
                 core.kernel.unwatch(watch);
-                core.watches.remove(&watch);
+                let _calls = core.watches.remove(&watch);
             }
             // Whoever sets a monitor has the kernel's lock too.
             core.sweeps_calls = !shared.ports.replies().is_empty();

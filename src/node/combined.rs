@@ -3,7 +3,7 @@
 use super::NodeEvent;
 use super::message::KillReason;
 use super::queue::{Combined, Item};
-use crate::kernel::db::{ChangeSet, Datum};
+use crate::kernel::db::{ChangeSet, Datum, DbAnswer};
 use crate::value::{NodeId, Str};
 use std::collections::BTreeMap;
 
@@ -157,6 +157,25 @@ impl Combined<KillReason> for Option<KillReason> {
     }
 
     fn take(&mut self) -> Option<KillReason> {
+        Option::take(self)
+    }
+}
+
+/// A query has one answer.
+impl Item for DbAnswer {
+    type Combined = Option<DbAnswer>;
+
+    fn octets(&self) -> usize {
+        0
+    }
+}
+
+impl Combined<DbAnswer> for Option<DbAnswer> {
+    fn add(&mut self, answer: DbAnswer) {
+        self.get_or_insert(answer);
+    }
+
+    fn take(&mut self) -> Option<DbAnswer> {
         Option::take(self)
     }
 }

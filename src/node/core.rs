@@ -3,14 +3,15 @@
 use super::connection::streams::Streams;
 use super::connection::{Control, Orders, PendingHandshakes};
 use super::context::Function;
-use super::deferred::{self, Deferred};
 use super::error::SendError;
 use super::fan_out::FanOuts;
 use super::lanes::{Lanes, Sent, SharedLane};
 use super::listen::Listening;
 use super::message::KillReason;
 use super::metrics::ConnectionCounters;
-use super::port::{CallbackCell, Delivery, Ending, Hooks, PortCell, PortTable, Replies};
+use super::port::{
+    CallbackCell, CloseWhen, Delivery, Hooks, Locked, PortCell, PortTable, Replies, run_queue,
+};
 use super::queue;
 use super::settings::NodeSettings;
 use super::{Node, NodeEvent};
@@ -22,10 +23,11 @@ use crate::wire::framing::Framing;
 use crate::wire::protection::Protection;
 use parking_lot::{Mutex, MutexGuard, RwLock};
 type HashMap<K, V> = std::collections::HashMap<K, V, foldhash::quality::RandomState>;
+use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 /// Everything that the handles of a node share.
@@ -67,7 +69,7 @@ pub(super) struct Core {
     pub(super) kernel: Kernel,
     pub(super) conns: HashMap<ConnId, Connection>,
     pub(super) watches: HashMap<WatchId, Watching>,
-    pub(super) queries: HashMap<QueryId, oneshot::Sender<DbAnswer>>,
+    pub(super) queries: HashMap<QueryId, queue::Sender<DbAnswer>>,
     pub(super) db_monitors: HashMap<DbMonitorId, queue::Sender<ChangeSet>>,
     pub(super) events: Vec<queue::Sender<NodeEvent>>,
     /// A task looks after the monitors of called ports.
@@ -77,6 +79,37 @@ pub(super) struct Core {
     alarm_at: Option<Duration>,
     /// Room for effects, empty.
     pub(super) effects: Vec<Effect>,
+}
+
+/// The kernel's lock. Whatever is delivered, fired or woken while it is held is queued on this thread,
+/// and runs when it was released.
+pub(super) struct LockedCore<'a> {
+    // Dropped in this order.
+    core: MutexGuard<'a, Core>,
+    locked: Locked,
+}
+
+impl LockedCore<'_> {
+    /// Releases the lock to a thread that waits for it, if one does.
+    pub(super) fn hand_over(self) {
+        let LockedCore { core, locked } = self;
+        MutexGuard::unlock_fair(core);
+        drop(locked);
+    }
+}
+
+impl Deref for LockedCore<'_> {
+    type Target = Core;
+
+    fn deref(&self) -> &Core {
+        &self.core
+    }
+}
+
+impl DerefMut for LockedCore<'_> {
+    fn deref_mut(&mut self) -> &mut Core {
+        &mut self.core
+    }
 }
 
 /// A connection's task, as the kernel's effects reach it.
@@ -184,34 +217,30 @@ impl Shared {
 
     /// Gives the kernel an input and carries out what it wants done.
     ///
-    /// User code that is to run because of it runs after the kernel's lock is released, on this
-    /// thread, before this returns; unless this thread is running such code already: then that is
-    /// finished first.
+    /// Code of the program that is to run because of it runs on this thread after the kernel's lock
+    /// is released, before this returns; unless this thread is running such code already: then that
+    /// is finished first.
     pub(crate) fn kernel<R>(self: &Arc<Self>, input: impl FnOnce(&mut Kernel) -> R) -> R {
-        self.with_core(|_, core, _| input(&mut core.kernel))
+        self.with_core(|_, core| input(&mut core.kernel))
     }
 
     pub(super) fn with_core<R>(
         self: &Arc<Self>,
-        input: impl FnOnce(&Arc<Self>, &mut Core, &mut Vec<Deferred>) -> R,
+        input: impl FnOnce(&Arc<Self>, &mut Core) -> R,
     ) -> R {
-        let mut later = Vec::new();
-        let result = {
-            let mut core = self.lock();
-            let result = input(self, &mut core, &mut later);
-            self.carry_out(&mut core, &mut later);
-            self.set_alarm(&mut core);
-            result
-        };
-        deferred::run(self, &mut later);
+        let mut core = self.lock();
+        let result = input(self, &mut core);
+        self.carry_out(&mut core);
+        self.set_alarm(&mut core);
         result
     }
 
     /// The kernel's lock, with the time told.
-    pub(super) fn lock(&self) -> MutexGuard<'_, Core> {
+    pub(super) fn lock(&self) -> LockedCore<'_> {
+        let locked = Locked::begin();
         let mut core = self.core.lock();
         core.kernel.set_now(Now { uptime: self.started.elapsed(), wall: wall_clock() });
-        core
+        LockedCore { core, locked }
     }
 
     pub(super) fn set_alarm(&self, core: &mut Core) {
@@ -233,7 +262,7 @@ impl Shared {
 
     /// Somebody has connected to us.
     pub(crate) fn accepted(self: &Arc<Self>) -> (ConnId, Orders) {
-        self.with_core(|shared, core, _| {
+        self.with_core(|shared, core| {
             let conn = core.kernel.accepted();
             (conn, shared.add_connection(core, conn))
         })
@@ -247,7 +276,7 @@ impl Shared {
         protection: Protection,
         how: &crate::kernel::Authenticated,
     ) {
-        self.with_core(|_, core, _| {
+        self.with_core(|_, core| {
             if let Some(connection) = core.conns.get_mut(&conn) {
                 connection.framing = framing;
                 connection.protection = Some(protection);
@@ -258,7 +287,7 @@ impl Shared {
 
     /// A connection has ended.
     pub(crate) fn closed(self: &Arc<Self>, conn: ConnId, why: &str) {
-        self.with_core(|_, core, _| {
+        self.with_core(|_, core| {
             core.conns.remove(&conn);
             core.kernel.closed(conn, why);
         });
@@ -266,11 +295,11 @@ impl Shared {
 
     /// Makes a port; `make` gets its name.
     pub(crate) fn open_port(self: &Arc<Self>, make: impl FnOnce(PortName) -> PortCell) -> PortName {
-        self.with_core(|shared, core, later| {
+        self.with_core(|shared, core| {
             let name = core.kernel.open_port();
             let cell = make(name.clone());
             if shared.is_over() {
-                later.push(Deferred::Port(cell.close(Packed::default(), Ending::Now)));
+                cell.close(Packed::default(), CloseWhen::Now);
             } else {
                 shared.ports.insert(name.as_ref(), cell);
             }
@@ -280,10 +309,10 @@ impl Shared {
 
     /// Sets a monitor.
     pub(crate) fn watch(self: &Arc<Self>, target: &PortId, watching: Watching) -> WatchId {
-        self.with_core(|shared, core, later| {
+        self.with_core(|shared, core| {
             let watch = shared.watch_in(&mut core.kernel, target, crate::kernel::Watcher::Host);
             if shared.is_over() {
-                later.push(Deferred::DropWatch(watching));
+                run_queue::run(move || drop(watching));
             } else {
                 core.watches.insert(watch, watching);
             }
@@ -293,9 +322,11 @@ impl Shared {
 
     /// Removes a monitor; what it would have run is dropped, without a lock.
     pub(crate) fn unwatch(self: &Arc<Self>, watch: WatchId) {
-        self.with_core(|_, core, later| {
+        self.with_core(|_, core| {
             core.kernel.unwatch(watch);
-            later.extend(core.watches.remove(&watch).map(Deferred::DropWatch));
+            if let Some(watching) = core.watches.remove(&watch) {
+                run_queue::run(move || drop(watching));
+            }
         });
     }
 
@@ -303,9 +334,9 @@ impl Shared {
     pub(crate) fn query(
         self: &Arc<Self>,
         ask: impl FnOnce(&mut Kernel) -> QueryId,
-    ) -> (QueryId, oneshot::Receiver<DbAnswer>) {
-        self.with_core(|shared, core, _| {
-            let (sender, receiver) = oneshot::channel();
+    ) -> (QueryId, queue::Receiver<DbAnswer>) {
+        self.with_core(|shared, core| {
+            let (sender, receiver) = queue::queue();
             let query = ask(&mut core.kernel);
             if !shared.is_over() {
                 core.queries.insert(query, sender);
@@ -316,7 +347,7 @@ impl Shared {
 
     /// Nobody waits for the answer any more.
     pub(crate) fn cancel_query(self: &Arc<Self>, query: QueryId) {
-        self.with_core(|_, core, _| {
+        self.with_core(|_, core| {
             if core.queries.remove(&query).is_some() {
                 core.kernel.cancel_query(query);
             }
@@ -328,7 +359,7 @@ impl Shared {
         self: &Arc<Self>,
         family: &Str,
     ) -> (DbMonitorId, queue::Receiver<ChangeSet>) {
-        self.with_core(|shared, core, _| {
+        self.with_core(|shared, core| {
             let (sender, receiver) = queue::queue();
             let monitor = core.kernel.monitor_family(family);
             if !shared.is_over() {
@@ -339,7 +370,7 @@ impl Shared {
     }
 
     pub(crate) fn unmonitor_family(self: &Arc<Self>, monitor: DbMonitorId) {
-        self.with_core(|_, core, _| {
+        self.with_core(|_, core| {
             core.db_monitors.remove(&monitor);
             core.kernel.unmonitor_family(monitor);
         });
@@ -347,17 +378,29 @@ impl Shared {
 
     /// Tells of nodes that come and go, beginning with those that are up.
     pub(crate) fn node_events(self: &Arc<Self>) -> queue::Receiver<NodeEvent> {
-        self.with_core(|shared, core, later| {
+        self.with_core(|shared, core| {
             let (sender, receiver) = queue::queue();
             if shared.is_over() {
                 return receiver;
             }
             for (node, untrusted) in core.kernel.up_nodes_with_trust() {
-                later.extend(sender.push(NodeEvent::Up { node, untrusted }).map(Deferred::Wake));
+                sender.push(NodeEvent::Up { node, untrusted });
             }
             core.events.push(sender);
             receiver
         })
+    }
+
+    /// Takes a message of this node to one of its own ports.
+    pub(super) fn take_own(self: &Arc<Self>, port: StrRef<'_>, message: Elements<'_>) {
+        if port.is_empty() {
+            self.kernel(|kernel| {
+                self.tell_of_port_named_by(kernel, message);
+                kernel.node_packet(&self.id, message);
+            });
+        } else {
+            self.deliver(port, &self.id, message);
+        }
     }
 
     /// Delivers a message to a port of this node; it is dropped if there is none.
@@ -447,24 +490,23 @@ impl Shared {
 
     /// Ends everything: connections are closed, ports die normally.
     pub(crate) fn end(self: &Arc<Self>) {
-        let mut later = Vec::new();
-        {
+        let locked = Locked::begin();
+        let ended = {
             let mut core = self.core.lock();
             self.over.store(true, Ordering::Relaxed);
-            later.extend(core.watches.drain().map(|(_, watch)| Deferred::DropWatch(watch)));
-            later.extend(
-                core.events.drain(..).filter_map(|events| events.end()).map(Deferred::Wake),
-            );
             core.db_monitors.clear();
             core.queries.clear();
-        }
+            core.events.clear();
+            std::mem::take(&mut core.watches)
+        };
         self.ended.cancel();
         self.lanes.end();
-        later.extend(self.ports.replies().fail_all().into_iter().map(Deferred::Wake));
+        self.ports.replies().fail_all();
+        run_queue::run(move || drop(ended));
         for cell in self.ports.drain() {
-            later.push(Deferred::Port(cell.close(Packed::default(), Ending::AfterWaiting)));
+            cell.close(Packed::default(), CloseWhen::AfterWaiting);
         }
-        deferred::run(self, &mut later);
+        drop(locked);
         let functions = std::mem::take(&mut *self.functions.write());
         let eval = self.eval.write().take();
         drop((functions, eval));

@@ -141,9 +141,9 @@ impl Db {
         &self,
         query: impl FnOnce(&mut crate::kernel::Kernel) -> QueryId,
     ) -> Result<DbResult, DbError> {
-        let (id, answer) = self.shared().query(query);
+        let (id, mut answer) = self.shared().query(query);
         let _cancel = CancelQuery { shared: self.shared().clone(), id };
-        Ok(answer.await.map_err(|_| DbError::Shutdown)??)
+        Ok(answer.next().await.ok_or(DbError::Shutdown)??)
     }
 
     /// A whole family: its keys and values. An unknown family is empty. What Perl calls

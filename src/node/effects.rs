@@ -4,15 +4,16 @@
 use super::NodeEvent;
 use super::connection::{self, Control};
 use super::core::{Core, OVERFLOW, Shared, Watching, overflow};
-use super::deferred::{self, Deferred};
 use super::lanes::Sent;
 use super::message::KillReason;
-use super::port::{Delivery, Ending, PortCell};
-use crate::kernel::{ConnId, Effect, Level};
+use super::panics::catch;
+use super::port::{CloseWhen, Delivery, PortCell, run_queue};
+use crate::kernel::{ConnId, Effect, Level, Origin, WatchId};
 use crate::lane::Copies;
 use crate::value::NodeId;
 use crate::value::packed::Elements;
 use crate::wire::framing::EncodeError;
+use std::iter::once;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -20,7 +21,7 @@ use std::sync::atomic::Ordering;
 pub(super) const MOST_EFFECTS_KEPT: usize = 16;
 
 impl Shared {
-    pub(super) fn carry_out(self: &Arc<Self>, core: &mut Core, later: &mut Vec<Deferred>) {
+    pub(super) fn carry_out(self: &Arc<Self>, core: &mut Core) {
         let mut effects = std::mem::take(&mut core.effects);
         loop {
             core.kernel.swap_effects(&mut effects);
@@ -31,7 +32,7 @@ impl Shared {
                 if self.is_over() && begins_something(&effect) {
                     continue;
                 }
-                self.carry_out_one(core, effect, later);
+                self.carry_out_one(core, effect);
             }
         }
         // The room that one large change took is not kept.
@@ -40,26 +41,23 @@ impl Shared {
         }
     }
 
-    fn carry_out_one(self: &Arc<Self>, core: &mut Core, effect: Effect, later: &mut Vec<Deferred>) {
+    fn carry_out_one(self: &Arc<Self>, core: &mut Core, effect: Effect) {
         match effect {
             Effect::Send { to, packet } => {
-                self.send_for_kernel(core, &to, packet.as_elements(), later);
+                self.send_for_kernel(core, &to, packet.as_elements());
             }
             Effect::SendAll { to, packet } => {
-                self.send_all(core, &to, packet.as_elements(), later);
+                self.send_all(core, &to, packet.as_elements());
             }
             Effect::Deliver { port, message, from } => {
-                let (delivery, run) = self.ports.queue(port.as_ref(), &from, message.as_elements());
-                later.push(Deferred::Port(run));
-                match delivery {
-                    Delivery::Service => {
-                        core.kernel.service_message(&from, message.as_elements());
-                    }
+                let message = message.as_elements();
+                match self.ports.deliver(port.as_ref(), &from, &mut once(message)) {
+                    Delivery::Service => core.kernel.service_message(&from, message),
                     Delivery::Overflow => core.kernel.kill(&self.port_id(&port), &overflow()),
                     Delivery::Done | Delivery::Queued { .. } | Delivery::NoSuchPort => {}
                 }
             }
-            Effect::LaneUp { node, conn } => self.lane_up(core, &node, conn, later),
+            Effect::LaneUp { node, conn } => self.lane_up(core, &node, conn),
             Effect::LaneDown { node } => self.lanes.disconnect(&node),
             Effect::LaneReset { node } => self.lanes.reset(&node),
             Effect::Dial { conn, address } => {
@@ -74,78 +72,50 @@ impl Shared {
             }
             Effect::Spawned { port, init } => {
                 let cell = self.spawned_cell(&port);
-                later.push(Deferred::Port(cell.queue_task(deferred::init(self, init))));
+                cell.push_task(self.first_task(init));
                 self.ports.insert(port.as_ref(), PortCell::Callback(cell));
             }
             Effect::PortClosed { port, reason } => {
-                let closed = self.ports.close(port.as_ref(), reason, Ending::AfterWaiting);
-                later.extend(closed.map(Deferred::Port));
+                self.ports.close(port.as_ref(), reason, CloseWhen::AfterWaiting);
             }
             Effect::Fire { watch, reason } => {
-                let reason = KillReason::from_packed(reason);
-                match core.watches.remove(&watch) {
-                    Some(Watching::Future(future)) => {
-                        later.extend(future.push(reason).map(Deferred::Wake));
-                    }
-                    Some(Watching::Calls(called)) => {
-                        let wakers =
-                            self.ports.replies().fired(&called, watch, &reason.into_packed());
-                        later.extend(wakers.into_iter().map(Deferred::Wake));
-                    }
-                    Some(Watching::Callback(callback)) => {
-                        later.push(Deferred::Fired { callback, reason });
-                    }
-                    Some(Watching::PortCallback(cell, callback)) => {
-                        let run = cell.queue_task(Box::new(|_| callback(reason)));
-                        later.push(Deferred::Port(run));
-                    }
-                    None => {}
+                if let Some(watching) = core.watches.remove(&watch) {
+                    self.fire(watch, watching, KillReason::from_packed(reason));
                 }
             }
-            Effect::Call(call) => later.push(Deferred::Call(call)),
+            Effect::Call(call) => self.call_soon(call),
             Effect::Eval { expression, from, reply } => {
-                later.push(Deferred::Eval { expression, from, reply });
+                let shared = self.clone();
+                run_queue::call(move || shared.evaluate(&expression, &from, &reply));
             }
             Effect::NodeUp { node, untrusted } => {
-                Self::tell(core, &NodeEvent::Up { node, untrusted }, later);
+                Self::tell(core, &NodeEvent::Up { node, untrusted });
             }
             Effect::NodeDown { node, reason } => {
                 let reason = KillReason::from_packed(reason);
-                Self::tell(core, &NodeEvent::Down { node, reason }, later);
+                Self::tell(core, &NodeEvent::Down { node, reason });
             }
             Effect::Answer { query, answer } => {
                 if let Some(waiting) = core.queries.remove(&query) {
-                    later.push(Deferred::Answer(waiting, answer));
+                    waiting.push(answer);
                 }
             }
             Effect::Changed { monitor, changes } => {
                 if let Some(changed) = core.db_monitors.get(&monitor) {
-                    later.extend(changed.push(changes).map(Deferred::Wake));
+                    changed.push(changes);
                 }
             }
-            Effect::Log { level, text } => later.push(Deferred::Log(level, text)),
+            Effect::Log { level, origin, text } => self.log_later(level, origin, text),
         }
     }
 
-    fn send_for_kernel(
-        &self,
-        core: &mut Core,
-        to: &NodeId,
-        packet: Elements<'_>,
-        later: &mut Vec<Deferred>,
-    ) {
+    fn send_for_kernel(&self, core: &mut Core, to: &NodeId, packet: Elements<'_>) {
         self.trace_sent(to.as_str(), packet);
         let sent = self.lanes.append(to, packet);
-        self.sent_for_kernel(core, to, sent, later);
+        self.sent_for_kernel(core, to, sent);
     }
 
-    fn send_all(
-        &self,
-        core: &mut Core,
-        to: &Arc<[NodeId]>,
-        packet: Elements<'_>,
-        later: &mut Vec<Deferred>,
-    ) {
+    fn send_all(&self, core: &mut Core, to: &Arc<[NodeId]>, packet: Elements<'_>) {
         let lanes = core.fan_outs.of(to, &self.lanes);
         let mut copies = Copies::of(packet);
         for (node, lane) in to.iter().zip(lanes.iter()) {
@@ -154,28 +124,22 @@ impl Shared {
                 Some(sent) => sent,
                 None => self.lanes.append(node, packet),
             };
-            self.sent_for_kernel(core, node, sent, later);
+            self.sent_for_kernel(core, node, sent);
         }
     }
 
     #[inline]
-    fn sent_for_kernel(
-        &self,
-        core: &mut Core,
-        to: &NodeId,
-        sent: Result<Sent, EncodeError>,
-        later: &mut Vec<Deferred>,
-    ) {
+    fn sent_for_kernel(&self, core: &mut Core, to: &NodeId, sent: Result<Sent, EncodeError>) {
         match sent {
             // The kernel asks for connections itself.
             Ok(Sent::Done | Sent::WantConnection) => {}
-            Ok(Sent::Congested) => later.push(Deferred::Log(Level::Warn, self.congestion(to))),
+            Ok(Sent::Congested) => self.log_later(Level::Warn, Origin::Mesh, self.congestion(to)),
             Ok(Sent::Overflow) => core.kernel.disconnect(to, OVERFLOW),
-            Err(error) => later.push(not_sent(to, &error)),
+            Err(error) => self.not_sent(to, &error),
         }
     }
 
-    fn lane_up(&self, core: &mut Core, node: &NodeId, conn: ConnId, later: &mut Vec<Deferred>) {
+    fn lane_up(&self, core: &mut Core, node: &NodeId, conn: ConnId) {
         let connection = core.conns.get(&conn);
         let Some((framing, protection)) = connection.map(|one| (one.framing, one.protection))
         else {
@@ -183,7 +147,7 @@ impl Shared {
         };
         let (lane, generation, errors) = self.lanes.connect(node, framing);
         lane.set_protection(protection);
-        later.extend(errors.iter().map(|error| not_sent(node, error)));
+        errors.iter().for_each(|error| self.not_sent(node, error));
         self.control(core, conn, Control::Up { lane, generation });
     }
 
@@ -197,10 +161,35 @@ impl Shared {
         }
     }
 
-    fn tell(core: &mut Core, event: &NodeEvent, later: &mut Vec<Deferred>) {
+    fn fire(&self, watch: WatchId, watching: Watching, reason: KillReason) {
+        match watching {
+            Watching::Future(future) => future.push(reason),
+            Watching::Calls(called) => {
+                self.ports.replies().fired(&called, watch, &reason.into_packed());
+            }
+            Watching::Callback(callback) => {
+                let node = self.id.clone();
+                run_queue::run(move || {
+                    if let Err(text) = catch(|| callback(reason)) {
+                        tracing::error!(%node, "a monitor's callback panicked: {text}");
+                    }
+                });
+            }
+            Watching::PortCallback(cell, callback) => {
+                cell.push_task(Box::new(|_| callback(reason)));
+            }
+        }
+    }
+
+    fn not_sent(&self, to: &NodeId, error: &EncodeError) {
+        let text = format!("message to {to} not sent: {error}");
+        self.log_later(Level::Error, Origin::Mesh, text);
+    }
+
+    fn tell(core: &mut Core, event: &NodeEvent) {
         core.events.retain(|listener| !listener.is_abandoned());
         for listener in &core.events {
-            later.extend(listener.push(event.clone()).map(Deferred::Wake));
+            listener.push(event.clone());
         }
     }
 }
@@ -217,8 +206,4 @@ const fn begins_something(effect: &Effect) -> bool {
             | Effect::Call(_)
             | Effect::Eval { .. }
     )
-}
-
-fn not_sent(to: &NodeId, error: &EncodeError) -> Deferred {
-    Deferred::Log(Level::Error, format!("message to {to} not sent: {error}"))
 }

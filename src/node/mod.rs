@@ -9,20 +9,22 @@ pub(crate) mod connection;
 pub(crate) mod context;
 pub(crate) mod core;
 mod db;
-pub(crate) mod deferred;
 mod effects;
 pub(crate) mod error;
 mod fan_out;
+mod functions;
 mod health;
 mod lanes;
 #[cfg(test)]
 mod lanes_model;
 pub(crate) mod listen;
+mod log;
 mod message;
 mod metrics;
 mod monitor;
 mod node_packets;
 mod node_port;
+pub(crate) mod panics;
 pub(crate) mod port;
 pub mod probe;
 pub(crate) mod queue;
@@ -53,7 +55,7 @@ use crate::value::packed::Elements;
 use crate::value::{
     Count, EncodeError, InvalidId, NodeId, PortId, Str, StrRef, Value, put_elements,
 };
-use port::{CallbackCell, PortCell, Unmatched};
+use port::{CallbackCell, PortCell, Unmatched, run_queue};
 use serde::Serialize;
 use std::cell::RefCell;
 use std::fmt;
@@ -223,9 +225,6 @@ thread_local! {
     static BUFFERS: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
 }
 
-/// The request that sends on a message.
-const RELAY: StrRef<'static> = StrRef::text("snd");
-
 /// A larger buffer is not kept for the next message.
 const MOST_KEPT: usize = 1 << 20;
 
@@ -385,19 +384,12 @@ impl Node {
     }
 
     fn deliver_here(&self, port: StrRef<'_>, message: Elements<'_>) {
-        let own = self.id();
-        if port.is_empty() {
-            let is_relay = message.first_str().is_some_and(|request| request == RELAY);
-            if is_relay && deferred::calls_wait() {
-                let relay = deferred::Deferred::Relay(message.to_packed());
-                return deferred::run(&self.shared, &mut vec![relay]);
-            }
-            self.shared.kernel(|kernel| {
-                self.shared.tell_of_port_named_by(kernel, message);
-                kernel.node_packet(own, message);
-            });
+        let shared = &self.shared;
+        if run_queue::keeps_messages_waiting() {
+            let (shared, port, message) = (shared.clone(), port.to_owned(), message.to_packed());
+            run_queue::own_message(move || shared.take_own(port.as_ref(), message.as_elements()));
         } else {
-            self.shared.deliver(port, own, message);
+            shared.take_own(port, message);
         }
     }
 

@@ -1,27 +1,25 @@
 //! Packets for the kernel that were read together: they are handled under one lock, and what they
 //! make happen is carried out together as far as nobody can tell.
 
-use super::core::{Core, Pressure, Shared};
-use super::deferred::{self, Deferred};
+use super::core::{LockedCore, Pressure, Shared};
 use super::effects::MOST_EFFECTS_KEPT;
+use super::port::run_queue;
 use crate::kernel::{Effect, LARGE_PACKET, LargePacket, NextPiece, port_named_by};
 use crate::value::packed::{self, Elements};
 use crate::value::{NodeId, Packed, PortId};
-use parking_lot::MutexGuard;
 use std::sync::Arc;
 
 /// Packets that are handled each time the kernel's lock is taken, so that other threads get it in
 /// between.
 const PACKETS_PER_LOCK: usize = 64;
 
-/// So many octets, received or sent, count as another packet.
+/// Octets, received or sent, that count as another packet.
 const OCTETS_LIKE_A_PACKET: usize = 1 << 10;
 
 /// Packets for the kernel that were read together; see [`Shared::node_packets`].
 pub(crate) struct NodePackets<'a> {
     shared: &'a Arc<Shared>,
-    core: Option<MutexGuard<'a, Core>>,
-    later: Vec<Deferred>,
+    core: Option<LockedCore<'a>>,
     left: usize,
     /// How many effects wait to be carried out.
     waiting: usize,
@@ -56,12 +54,10 @@ impl<'a> NodePackets<'a> {
         if self.left > 0 && self.waiting < MOST_EFFECTS_KEPT && new.iter().all(can_wait) {
             return;
         }
-        let before = self.later.len();
-        self.shared.carry_out(core, &mut self.later);
+        self.shared.carry_out(core);
         self.waiting = 0;
         // What the next packet makes happen must not come before functions that this one calls.
-        let mut new = self.later.iter().skip(before);
-        if self.left == 0 || new.any(Deferred::runs_user_code) {
+        if self.left == 0 || run_queue::jobs_wait() {
             self.settle();
         }
     }
@@ -98,16 +94,15 @@ impl<'a> NodePackets<'a> {
     }
 
     #[inline(never)]
-    fn finish(&mut self, mut core: MutexGuard<'_, Core>, lock: Lock) {
-        self.shared.carry_out(&mut core, &mut self.later);
+    fn finish(&mut self, mut core: LockedCore<'_>, lock: Lock) {
+        self.shared.carry_out(&mut core);
         self.waiting = 0;
         self.shared.set_alarm(&mut core);
+        self.left = PACKETS_PER_LOCK;
         match lock {
             Lock::Released => drop(core),
-            Lock::HandedOver => MutexGuard::unlock_fair(core),
+            Lock::HandedOver => core.hand_over(),
         }
-        self.left = PACKETS_PER_LOCK;
-        deferred::run(self.shared, &mut self.later);
     }
 }
 
@@ -135,13 +130,7 @@ impl Shared {
 
     /// For packets to the node port that come one behind the other: the lock is taken once.
     pub(crate) fn node_packets(self: &Arc<Self>) -> NodePackets<'_> {
-        NodePackets {
-            shared: self,
-            core: None,
-            later: Vec::new(),
-            left: PACKETS_PER_LOCK,
-            waiting: 0,
-        }
+        NodePackets { shared: self, core: None, left: PACKETS_PER_LOCK, waiting: 0 }
     }
 }
 

@@ -2,17 +2,15 @@
 
 use super::Node;
 use super::context::{Context, Outcome};
-use super::core::Shared;
-use super::deferred::panic_text;
 use super::error::RecvError;
 use super::message::{KillReason, Message, MessageRef};
-use super::port::{CallbackCell, Inbox, Next, Unmatched};
+use super::panics::catch;
+use super::port::{CallbackCell, Inbox, Next};
 use crate::kernel::{PortName, died};
 use crate::value::PortId;
 use serde::de::DeserializeOwned;
 use std::fmt;
 use std::future::Future;
-use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll};
@@ -127,11 +125,9 @@ impl Port {
     {
         let (node, id) = (self.node.inside(), self.id());
         self.ends_with_task = true;
-        match std::panic::catch_unwind(AssertUnwindSafe(|| task(self))) {
-            Ok(future) => run_as(&node, &id, Ending::WithTask, None, future),
-            Err(panic) => {
-                node.kil(&id, &KillReason::from_packed(died(&panic_text(&*panic))));
-            }
+        match catch(|| task(self)) {
+            Ok(future) => run_as(&node, &id, PortEnds::WithTask, None, future),
+            Err(text) => node.kil(&id, &KillReason::from_packed(died(&text))),
         }
         id
     }
@@ -166,7 +162,7 @@ impl fmt::Debug for Port {
 
 /// Whether a port dies when a future that ran as it ends without an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Ending {
+enum PortEnds {
     WithTask,
     OnFailure,
 }
@@ -175,7 +171,7 @@ enum Ending {
 fn run_as<R: Outcome + 'static>(
     node: &Node,
     id: &PortId,
-    ending: Ending,
+    ends: PortEnds,
     cell: Option<Arc<CallbackCell>>,
     future: impl Future<Output = R> + Send + 'static,
 ) {
@@ -184,7 +180,7 @@ fn run_as<R: Outcome + 'static>(
     let (node, id) = (node.inside(), id.clone());
     let runtime = node.shared().runtime.clone();
     runtime.spawn(async move {
-        let future = AsPort { cell, future: AssertUnwindSafe(future) };
+        let future = AsPort { cell, future };
         let outcome = tokio::select! {
             biased;
             _ = monitor => return,
@@ -193,7 +189,7 @@ fn run_as<R: Outcome + 'static>(
         let failure = outcome.and_then(Outcome::into_result).err();
         match failure {
             Some(text) => node.kil(id, &KillReason::from_packed(died(&text))),
-            None if ending == Ending::WithTask => node.kil(id, &KillReason::normal()),
+            None if ends == PortEnds::WithTask => node.kil(id, &KillReason::normal()),
             None => {}
         }
     });
@@ -202,7 +198,7 @@ fn run_as<R: Outcome + 'static>(
 /// A future that runs as a port, and whose panics become errors.
 struct AsPort<F> {
     cell: Option<Arc<CallbackCell>>,
-    future: AssertUnwindSafe<F>,
+    future: F,
 }
 
 impl<F: Future> Future for AsPort<F> {
@@ -213,15 +209,15 @@ impl<F: Future> Future for AsPort<F> {
         // there is no other way to reach it; `cell` is not pinned, and nothing is moved out of it.
         let this = unsafe { self.get_unchecked_mut() };
         // SAFETY: as above.
-        let inner = unsafe { Pin::new_unchecked(&mut this.future.0) };
+        let inner = unsafe { Pin::new_unchecked(&mut this.future) };
         let poll = || inner.poll(cx);
-        let polled = std::panic::catch_unwind(AssertUnwindSafe(|| match &this.cell {
+        let polled = catch(|| match &this.cell {
             Some(cell) => cell.as_current(poll),
             None => poll(),
-        }));
+        });
         match polled {
             Ok(poll) => poll.map(Ok),
-            Err(panic) => Poll::Ready(Err(panic_text(&*panic))),
+            Err(text) => Poll::Ready(Err(text)),
         }
     }
 }
@@ -338,7 +334,7 @@ impl CallbackPort {
         Fut: Future<Output = R> + Send + 'static,
         R: Outcome + 'static,
     {
-        run_as(&self.node, &self.id(), Ending::OnFailure, Some(self.cell.clone()), future);
+        run_as(&self.node, &self.id(), PortEnds::OnFailure, Some(self.cell.clone()), future);
     }
 
     /// The node that the port is on.
@@ -365,17 +361,5 @@ impl Timer {
     /// Lets it happen whatever becomes of this guard.
     pub fn detach(self) {
         drop(self.0.detach());
-    }
-}
-
-impl Shared {
-    /// The cell of a port that somebody spawned here.
-    pub(super) fn spawned_cell(&self, name: &PortName) -> Arc<CallbackCell> {
-        CallbackCell::new(
-            name.clone(),
-            self.hooks.clone(),
-            Unmatched::Drop,
-            self.settings.port_limit,
-        )
     }
 }

@@ -1,8 +1,9 @@
-//! A queue from code that holds a lock to code that waits: pushing never runs anything foreign.
+//! A queue from code that may hold a lock to tasks that wait.
 //!
 //! It is bounded. What does not fit is combined with what came before and does not fit either, so that
 //! a receiver that is slow gets fewer items with the same outcome.
 
+use super::port::run_queue;
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -78,22 +79,16 @@ pub(crate) fn queue<T: Item>() -> (Sender<T>, Receiver<T>) {
 }
 
 impl<T: Item> Sender<T> {
-    /// Adds an item. Whoever waits for it has to be woken when no lock is held any more.
-    #[must_use]
-    pub(crate) fn push(&self, item: T) -> Option<Waker> {
-        let mut state = self.0.0.lock();
-        if !state.ended {
-            state.push(item);
-        }
-        state.waker.take()
-    }
-
-    /// No more items come.
-    #[must_use]
-    pub(crate) fn end(&self) -> Option<Waker> {
-        let mut state = self.0.0.lock();
-        state.ended = true;
-        state.waker.take()
+    /// Adds an item; the task that waits for it is woken once this thread holds no lock.
+    pub(crate) fn push(&self, item: T) {
+        let waiting = {
+            let mut state = self.0.0.lock();
+            if !state.ended {
+                state.push(item);
+            }
+            state.waker.take()
+        };
+        run_queue::wake(waiting);
     }
 
     /// Whether nobody receives any more.
@@ -104,9 +99,12 @@ impl<T: Item> Sender<T> {
 
 impl<T: Item> Drop for Sender<T> {
     fn drop(&mut self) {
-        if let Some(waker) = self.end() {
-            waker.wake();
-        }
+        let waiting = {
+            let mut state = self.0.0.lock();
+            state.ended = true;
+            state.waker.take()
+        };
+        run_queue::wake(waiting);
     }
 }
 
@@ -198,7 +196,7 @@ mod tests {
         for octets in [1, MOST_OCTETS / 10, 2 * MOST_OCTETS] {
             let (sender, mut receiver) = queue();
             for _ in 0..3 {
-                (1..=5000).for_each(|sum| drop(sender.push(Number { octets, sum })));
+                (1..=5000).for_each(|sum| sender.push(Number { octets, sum }));
                 let state = receiver.0.0.lock();
                 assert!(state.items.len() <= MOST_ITEMS);
                 assert!(state.octets <= MOST_OCTETS.max(octets));
@@ -216,7 +214,7 @@ mod tests {
     fn a_receiver_that_keeps_up_gets_each_item() {
         let (sender, mut receiver) = queue();
         for sum in 0..5000 {
-            let _ = sender.push(Number { octets: 1, sum });
+            sender.push(Number { octets: 1, sum });
             assert_eq!(taken(&mut receiver), [sum]);
         }
         drop(sender);

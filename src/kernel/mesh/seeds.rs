@@ -289,7 +289,9 @@ mod tests {
                     Effect::Dial { conn, address } => {
                         kernel.closed(conn, &format!("cannot connect to {address}: refused"));
                     }
-                    Effect::Log { level: Level::Warn, text } => warnings.push((at.as_secs(), text)),
+                    Effect::Log { level: Level::Warn, text, .. } => {
+                        warnings.push((at.as_secs(), text))
+                    }
                     _ => {}
                 }
             }

@@ -1,29 +1,29 @@
-//! Messages one behind the other in one buffer, as they wait for a port.
+//! A port's queue of messages, in one buffer.
 
 use crate::value::NodeId;
 use crate::value::packed::Elements;
 
-/// A batch's buffer that grew beyond this is not kept once it was read.
+/// Capacity above this is freed once everything was read.
 const KEPT_CAPACITY: usize = 64 << 10;
 
-/// Octets before each message: how many elements, and how many octets.
+/// Octets of the header of each message: its number of elements, and its length.
 const HEADER: usize = 8;
 
-/// What stands in place of the number of elements where no message but a marker is.
+/// The number of elements in the header of a marker, which is no message.
 const MARKER: u32 = u32::MAX;
 
 /// A queue of messages: appended at the end, read from the start, cleared as a whole.
 #[derive(Debug, Default)]
 pub(super) struct Batch {
     octets: Vec<u8>,
-    /// From where on which node is the sender.
+    /// The sender of the messages that begin at this offset or later, up to the next entry's.
     senders: Vec<(usize, NodeId)>,
-    /// How far it was read, and which of the senders is the current one.
+    /// The offset up to which it was read, and the index of the current sender.
     at: usize,
     sender: usize,
 }
 
-/// What [`Batch::next`] comes upon.
+/// What [`Batch::next`] reads.
 #[derive(Debug)]
 pub(super) enum Entry<'a> {
     Message(&'a NodeId, Elements<'a>),
@@ -45,7 +45,7 @@ impl Batch {
 
     /// Appends a message; false if `limit` octets wait already.
     ///
-    /// So a single message may be larger than the limit, wherever it comes.
+    /// So a single message may be larger than the limit.
     #[inline]
     pub(super) fn push(&mut self, from: &NodeId, message: Elements<'_>, limit: usize) -> bool {
         let octets = message.octets();
@@ -126,7 +126,7 @@ impl Batch {
     }
 }
 
-/// Whether two IDs are the same, at once where they share their octets.
+/// Whether two IDs are the same; fast where they share their octets.
 #[inline]
 fn same(a: &NodeId, b: &NodeId) -> bool {
     let (a, b) = (a.as_str(), b.as_str());

@@ -2,42 +2,43 @@
 
 use super::batch::{Batch, Entry};
 use super::receivers::{Edit, Failure, Handler, Receivers, Unmatched};
-use super::scope::{self, Current, Hold, Leftover};
-use super::turn::{Ending, Handed, Held, Turn};
+use super::run_queue::{self, Run, Runnable, Running, WaitingPorts};
+use super::run_state::{CloseWhen, Handed, RunGuard, RunState};
+use super::sync::local;
 use super::{Delivery, PortName};
+use crate::node::panics::{catch, drop_quietly};
 use crate::value::packed::Elements;
 use crate::value::{NodeId, Packed, StrRef};
-use std::any::Any;
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::marker::PhantomData;
 use std::sync::Arc;
-use std::task::Waker;
 
 /// Something that is run as a port, in order with its messages; an error or a panic kills the port.
 pub(crate) type Task = Box<dyn FnOnce(&PortName) -> Result<(), String> + Send>;
 
-/// What a port tells about a port's own death: its name and the reason. No lock is held.
+/// Is told of a port's own death: its name and the reason. No lock is held.
 pub(crate) type Died = Arc<dyn Fn(&PortName, Packed) + Send + Sync>;
 
-/// What callback ports have to be able to tell the node; the same for all of a node.
+/// What callback ports tell their node; the same for all of a node.
 pub(crate) struct Hooks {
     /// A port died of itself: it takes and runs nothing any more.
     pub(crate) died: Died,
     /// Has the rest of the work run on another thread; without it, it goes on on this one.
-    pub(crate) run_elsewhere: Option<Box<dyn Fn(Leftover) + Send + Sync>>,
+    pub(crate) run_elsewhere: Option<Box<dyn Fn(WaitingPorts) + Send + Sync>>,
 }
 
 /// A callback port.
 pub(crate) struct CallbackCell {
-    turn: Turn<Mine, Waiting>,
+    state: RunState<Mine, Waiting>,
     name: PortName,
     hooks: Arc<Hooks>,
     unmatched: Unmatched,
     limit: usize,
 }
 
-/// What whoever has the turn works with.
+/// What the running thread works with.
 #[derive(Default)]
 struct Mine {
     receivers: Receivers,
@@ -45,7 +46,7 @@ struct Mine {
     tasks: VecDeque<Task>,
 }
 
-/// What came while somebody had the turn.
+/// What was queued.
 #[derive(Default)]
 struct Waiting {
     batch: Batch,
@@ -53,67 +54,10 @@ struct Waiting {
     edits: Vec<Edit>,
 }
 
-/// What is left to do where no lock is held, since it runs, wakes or drops user code; dropping this
-/// does it.
-#[derive(Default)]
-#[must_use = "drop it where no lock is held"]
-pub(crate) struct Later(Option<Work>);
-
-enum Work {
-    Run(Arc<CallbackCell>),
-    Wake(Waker),
-    Drop(Box<dyn Any + Send>),
-}
-
-impl Later {
-    pub(super) fn wake(waker: Option<Waker>) -> Self {
-        Later(waker.map(Work::Wake))
-    }
-
-    fn remains(held: Held<'_, Mine, Waiting>) -> Self {
-        Later(Some(Work::Drop(Box::new(held.bury()))))
-    }
-}
-
-impl Drop for Later {
-    #[inline]
-    fn drop(&mut self) {
-        match self.0.take() {
-            None => {}
-            Some(Work::Wake(waker)) => waker.wake(),
-            Some(Work::Drop(user_code)) => drop_quietly(user_code),
-            Some(Work::Run(cell)) => {
-                let _hold = Hold::enter();
-                scope::schedule(cell);
-            }
-        }
-    }
-}
-
-impl fmt::Debug for Later {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let work = self.0.as_ref().map(|work| match work {
-            Work::Run(_) => "run",
-            Work::Wake(_) => "wake",
-            Work::Drop(_) => "drop",
-        });
-        f.debug_tuple("Later").field(&work).finish()
-    }
-}
-
-/// One go at what waits for a port.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Run {
-    /// How many messages and tasks were run.
-    pub(super) done: usize,
-    /// There is more, and it is the caller's duty.
-    pub(super) left: bool,
-}
-
 impl CallbackCell {
     /// How many octets of messages wait, beyond those that are being run.
     pub(crate) fn waiting(&self) -> usize {
-        self.turn.peek(|waiting| waiting.batch.size())
+        self.state.peek(|waiting| waiting.batch.size())
     }
 
     /// A port without receivers, in which up to `limit` octets of messages wait.
@@ -123,8 +67,8 @@ impl CallbackCell {
         unmatched: Unmatched,
         limit: usize,
     ) -> Arc<Self> {
-        let turn = Turn::new(Mine::default(), Waiting::default());
-        Arc::new(CallbackCell { turn, name, hooks, unmatched, limit })
+        let state = RunState::new(Mine::default(), Waiting::default());
+        Arc::new(CallbackCell { state, name, hooks, unmatched, limit })
     }
 
     /// The port's name.
@@ -140,7 +84,7 @@ impl CallbackCell {
     /// Whether it takes no messages any more.
     #[cfg(test)]
     pub(crate) fn is_over(&self) -> bool {
-        self.turn.is_over()
+        self.state.is_over()
     }
 
     /// Sets the receiver of messages that begin with `tag`.
@@ -158,8 +102,8 @@ impl CallbackCell {
         self.edit(Edit::Tag(tag.canonical().into(), None));
     }
 
-    /// Runs the receiver for each of these messages: here and now if the port is idle and nothing
-    /// else runs on this thread; otherwise they wait for their turn.
+    /// Runs the receiver for each of these messages: here and now if the port is idle and this thread
+    /// runs nothing else of the program; otherwise they are queued.
     ///
     /// Messages are left over if something else has its turn first, or the port takes none.
     #[inline]
@@ -168,17 +112,17 @@ impl CallbackCell {
         from: &NodeId,
         messages: &mut impl Iterator<Item = Elements<'a>>,
     ) -> Delivery {
-        let Some(hold) = Hold::enter() else {
-            return self.wait(from, messages, false);
+        let Some(_running) = Running::begin() else {
+            return self.queue(from, messages, run_queue::runs_soon());
         };
-        let Some(mut held) = self.turn.start_if_idle() else {
-            return self.wait(from, messages, true);
+        let Some(mut guard) = self.state.start_if_idle() else {
+            return self.queue(from, messages, true);
         };
-        let ran = held.with(|Mine { receivers, .. }| {
+        let ran = guard.with(|Mine { receivers, .. }| {
             self.guarded(|| {
                 for message in messages {
                     receivers.handle(from, &self.name, message, self.unmatched)?;
-                    if !self.turn.is_undisturbed() || hold.has_work() {
+                    if !self.state.is_undisturbed() || run_queue::jobs_wait() {
                         break;
                     }
                 }
@@ -187,31 +131,38 @@ impl CallbackCell {
         });
         match ran {
             Ok(()) => {
-                if let Some(held) = held.finish() {
-                    self.settle(held);
+                if let Some(guard) = guard.finish() {
+                    self.settle(guard);
                 }
             }
-            Err(failure) => self.die(held, failure),
+            Err(failure) => self.die(guard, failure),
         }
         Delivery::Done
     }
 
     #[cold]
     #[inline(never)]
-    fn wait<'a>(
+    fn queue<'a>(
         self: &Arc<Self>,
         from: &NodeId,
         messages: &mut impl Iterator<Item = Elements<'a>>,
         free: bool,
     ) -> Delivery {
-        if self.turn.is_over() {
+        if self.state.is_over() {
             return Delivery::NoSuchPort;
         }
         let mut delivery = Delivery::Done;
         for message in messages {
-            let later;
-            (delivery, later) = self.queue_if(from, message, free);
-            drop(later);
+            let handed = self.state.hand_over(|waiting| {
+                let batch = &mut waiting.batch;
+                batch.push(from, message, self.limit).then(|| batch.size())
+            });
+            self.see_to_run(&handed, free);
+            delivery = match handed {
+                Handed::Over { value: waiting, .. } => Delivery::Queued { waiting },
+                Handed::Full => Delivery::Overflow,
+                Handed::Ended => Delivery::NoSuchPort,
+            };
             if !matches!(delivery, Delivery::Queued { .. }) {
                 break;
             }
@@ -219,76 +170,39 @@ impl CallbackCell {
         delivery
     }
 
-    /// As [`deliver`](Self::deliver), but runs nothing: for callers that hold a lock.
-    pub(crate) fn queue(
-        self: &Arc<Self>,
-        from: &NodeId,
-        message: Elements<'_>,
-    ) -> (Delivery, Later) {
-        self.queue_if(from, message, true)
-    }
-
-    fn queue_if(
-        self: &Arc<Self>,
-        from: &NodeId,
-        message: Elements<'_>,
-        free: bool,
-    ) -> (Delivery, Later) {
-        let handed = self.turn.hand_over(|waiting| {
-            let batch = &mut waiting.batch;
-            batch.push(from, message, self.limit).then(|| batch.size())
-        });
-        let later = self.duty(&handed, free);
-        let delivery = match handed {
-            Handed::Over { value: waiting, .. } => Delivery::Queued { waiting },
-            Handed::Full => Delivery::Overflow,
-            Handed::Ended => Delivery::NoSuchPort,
-        };
-        (delivery, later)
-    }
-
-    /// Has something run as this port, after what came before; dropped if the port is over.
+    /// Has something run as this port, after what came before; dropped if the port is closed.
     pub(crate) fn push_task(self: &Arc<Self>, task: Task) {
-        let hold = Hold::enter();
-        drop(self.queue_task_if(task, hold.is_some()));
-        drop(hold);
-    }
-
-    /// As [`push_task`](Self::push_task), but runs nothing: for callers that hold a lock.
-    pub(crate) fn queue_task(self: &Arc<Self>, task: Task) -> Later {
-        self.queue_task_if(task, true)
-    }
-
-    fn queue_task_if(self: &Arc<Self>, task: Task, free: bool) -> Later {
+        let running = Running::begin();
+        let free = running.is_some() || run_queue::runs_soon();
         let mut task = Some(task);
-        let handed = self.turn.hand_over(|waiting| {
+        let handed = self.state.hand_over(|waiting| {
             waiting.batch.push_marker();
             waiting.tasks.extend(task.take());
             Some(())
         });
         match task {
-            Some(refused) => Later(Some(Work::Drop(Box::new(refused)))),
-            None => self.duty(&handed, free),
+            Some(refused) => run_queue::run(move || drop(refused)),
+            None => self.see_to_run(&handed, free),
         }
     }
 
-    /// What whoever handed something over has to do: see to it that it is run, unless somebody else
-    /// does. Who was told to start before us may be held up; a free thread need not wait for it.
-    fn duty<R>(self: &Arc<Self>, handed: &Handed<R>, free: bool) -> Later {
+    /// After something was queued: has this thread run the port, unless another one does. One that
+    /// is about to start may be kept from it; a thread that is free need not wait for it.
+    fn see_to_run<R>(self: &Arc<Self>, handed: &Handed<R>, free: bool) {
         match handed {
             Handed::Over { running: false, waited, .. } if free || !waited => {
-                Later(Some(Work::Run(Arc::clone(self))))
+                run_queue::schedule(Arc::clone(self) as Arc<dyn Runnable>);
             }
-            _ => Later::default(),
+            _ => {}
         }
     }
 
     fn edit(self: &Arc<Self>, edit: Edit) {
-        let _hold = Hold::enter();
-        if self.turn.note(|waiting| waiting.edits.push(edit))
-            && let Some(held) = self.turn.start()
+        let _running = Running::begin();
+        if self.state.note(|waiting| waiting.edits.push(edit))
+            && let Some(guard) = self.state.start()
         {
-            self.settle(held);
+            self.settle(guard);
         }
     }
 
@@ -298,74 +212,39 @@ impl CallbackCell {
         run()
     }
 
-    /// Ends the port: it takes nothing more. What it consists of comes back, unless it is running
-    /// or will run: then the runner drops it. A port that closes itself does so at once.
-    ///
-    /// Callers may hold a lock; see [`Later`].
-    pub(crate) fn close(&self, ending: Ending) -> Later {
-        let itself = scope::with_current(|current| current.is_some_and(|c| std::ptr::eq(c, self)));
-        let ending = if itself { Ending::Now } else { ending };
-        self.turn.close(ending).map_or_else(Later::default, Later::remains)
-    }
-
-    /// Goes on with what waits; `None` if somebody else does, or nothing waits.
-    pub(super) fn run(self: &Arc<Self>, slice: usize) -> Option<Run> {
-        let mut held = self.turn.start()?;
-        let mut done = 0;
-        loop {
-            let signals = held.signals();
-            if signals.dead() {
-                self.bury(held);
-                return Some(Run { done, left: false });
-            }
-            if signals.edited() {
-                take(&mut held);
-            }
-            if done >= slice {
-                held.leave();
-                return Some(Run { done, left: true });
-            }
-            match held.with(|mine| self.run_next(mine)) {
-                Some(Ok(())) => done += 1,
-                Some(Err(failure)) => {
-                    self.die(held, failure);
-                    return Some(Run { done, left: false });
-                }
-                None if signals.waiting() => take(&mut held),
-                None if signals.closing() => {
-                    self.bury(held);
-                    return Some(Run { done, left: false });
-                }
-                None => match held.finish() {
-                    Some(again) => held = again,
-                    None => return Some(Run { done, left: false }),
-                },
-            }
+    /// Closes the port: it takes nothing more, and what it consists of is dropped by the thread that
+    /// runs it, or will; else by this one, once it may. A port that closes itself does so at once.
+    pub(crate) fn close(&self, when: CloseWhen) {
+        let itself = with_current(|current| current.is_some_and(|c| std::ptr::eq(c, self)));
+        let when = if itself { CloseWhen::Now } else { when };
+        if let Some(guard) = self.state.close(when) {
+            let remains = guard.empty();
+            run_queue::run(move || drop(remains));
         }
     }
 
-    /// After a message was run in place: heeds what came meanwhile.
+    /// After a message was run in place: looks at what happened meanwhile.
     #[cold]
-    fn settle(self: &Arc<Self>, mut held: Held<'_, Mine, Waiting>) {
+    fn settle(self: &Arc<Self>, mut guard: RunGuard<'_, Mine, Waiting>) {
         loop {
-            let signals = held.signals();
+            let signals = guard.signals();
             if signals.dead() {
-                return self.bury(held);
+                return drop_quietly(guard.empty());
             }
             // Taking edits may have taken messages, too; and the next run makes the edits first.
-            if signals.waiting() || !held.with(|mine| mine.batch.is_done()) {
-                held.leave();
-                return scope::schedule(Arc::clone(self));
+            if signals.waiting() || !guard.with(|mine| mine.batch.is_done()) {
+                guard.leave();
+                return run_queue::schedule(Arc::clone(self) as Arc<dyn Runnable>);
             }
             if signals.edited() {
-                take(&mut held);
+                take(&mut guard);
                 continue;
             }
             if signals.closing() {
-                return self.bury(held);
+                return drop_quietly(guard.empty());
             }
-            match held.finish() {
-                Some(again) => held = again,
+            match guard.finish() {
+                Some(again) => guard = again,
                 None => return,
             }
         }
@@ -389,20 +268,93 @@ impl CallbackCell {
     fn guarded(&self, run: impl FnOnce() -> Result<(), Failure>) -> Result<(), Failure> {
         let _current = Current::enter(self);
         // Whatever a panic left half done belongs to this port, and it dies.
-        catch_unwind(AssertUnwindSafe(run))
-            .unwrap_or_else(|panic| Err(Failure::Died(text_of(panic))))
+        catch(run).unwrap_or_else(|text| Err(Failure::Died(text)))
     }
 
     #[cold]
-    fn die(&self, held: Held<'_, Mine, Waiting>, failure: Failure) {
-        let remains = Later::remains(held);
+    fn die(&self, guard: RunGuard<'_, Mine, Waiting>, failure: Failure) {
+        let remains = guard.empty();
         (self.hooks.died)(&self.name, failure.into_reason());
-        drop(remains);
+        drop_quietly(remains);
+    }
+}
+
+impl Runnable for CallbackCell {
+    fn run(self: Arc<Self>, slice: usize) -> Option<Run> {
+        let mut guard = self.state.start()?;
+        let mut done = 0;
+        loop {
+            let signals = guard.signals();
+            if signals.dead() {
+                drop_quietly(guard.empty());
+                return Some(Run { done, left: false });
+            }
+            if signals.edited() {
+                take(&mut guard);
+            }
+            if done >= slice {
+                guard.leave();
+                return Some(Run { done, left: true });
+            }
+            match guard.with(|mine| self.run_next(mine)) {
+                Some(Ok(())) => done += 1,
+                Some(Err(failure)) => {
+                    self.die(guard, failure);
+                    return Some(Run { done, left: false });
+                }
+                None if signals.waiting() => take(&mut guard),
+                None if signals.closing() => {
+                    drop_quietly(guard.empty());
+                    return Some(Run { done, left: false });
+                }
+                None => match guard.finish() {
+                    Some(again) => guard = again,
+                    None => return Some(Run { done, left: false }),
+                },
+            }
+        }
     }
 
-    fn bury(&self, held: Held<'_, Mine, Waiting>) {
-        drop(Later::remains(held));
+    fn pass_on(&self, ports: WaitingPorts) -> Result<(), WaitingPorts> {
+        match &self.hooks.run_elsewhere {
+            Some(run_elsewhere) => {
+                run_elsewhere(ports);
+                Ok(())
+            }
+            None => Err(ports),
+        }
     }
+}
+
+local!(CURRENT: Cell<*const CallbackCell> = Cell::new(std::ptr::null()));
+
+/// Makes `cell` the one that runs on this thread, until it is dropped.
+struct Current<'a> {
+    before: *const CallbackCell,
+    now: PhantomData<&'a CallbackCell>,
+}
+
+impl<'a> Current<'a> {
+    #[inline]
+    fn enter(cell: &'a CallbackCell) -> Self {
+        Current { before: CURRENT.with(|current| current.replace(cell)), now: PhantomData }
+    }
+}
+
+impl Drop for Current<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        CURRENT.with(|current| current.set(self.before));
+    }
+}
+
+/// Calls `f` with the port that runs on this thread, if one does.
+pub(super) fn with_current<R>(f: impl FnOnce(Option<&CallbackCell>) -> R) -> R {
+    let current = CURRENT.with(Cell::get);
+    // SAFETY: it is null, or was set from a reference that outlives the `Current` that set it and
+    // that puts the one before back when it is dropped, on the same thread: both are below us on
+    // the stack, unless the `Current` was leaked, which nobody does.
+    f(unsafe { current.as_ref() })
 }
 
 impl fmt::Debug for CallbackCell {
@@ -412,9 +364,9 @@ impl fmt::Debug for CallbackCell {
 }
 
 /// Makes the edits, and takes what waits if everything taken before was run.
-fn take(held: &mut Held<'_, Mine, Waiting>) {
+fn take(guard: &mut RunGuard<'_, Mine, Waiting>) {
     let mut edits = Vec::new();
-    held.take(|mine, waiting| {
+    guard.take(|mine, waiting| {
         edits = std::mem::take(&mut waiting.edits);
         if !mine.batch.is_done() {
             return false;
@@ -425,24 +377,6 @@ fn take(held: &mut Held<'_, Mine, Waiting>) {
         true
     });
     for edit in edits {
-        drop_quietly(held.with(|mine| mine.receivers.apply(edit)));
+        drop_quietly(guard.with(|mine| mine.receivers.apply(edit)));
     }
-}
-
-/// Drops user code; a panic in it was reported by the panic hook and harms nobody here.
-fn drop_quietly<T>(value: T) {
-    let _ = catch_unwind(AssertUnwindSafe(move || drop(value)));
-}
-
-/// What a panic said.
-fn text_of(panic: Box<dyn Any + Send>) -> String {
-    let panic = match panic.downcast::<String>() {
-        Ok(text) => return *text,
-        Err(panic) => panic,
-    };
-    if let Some(text) = panic.downcast_ref::<&str>() {
-        return (*text).to_owned();
-    }
-    drop_quietly(panic);
-    "panic".to_owned()
 }

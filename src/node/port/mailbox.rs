@@ -2,14 +2,14 @@
 
 use super::batch::{Batch, Entry};
 use super::sync::Mutex;
-use super::{Delivery, Later};
+use super::{Delivery, run_queue};
 use crate::value::packed::Elements;
 use crate::value::{NodeId, Packed};
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-/// So many messages are appended under one lock.
+/// Messages that are appended under one lock.
 const MOST_AT_ONCE: usize = 64;
 
 /// The senders' side of a mailbox.
@@ -46,39 +46,44 @@ impl MailboxCell {
         (cell, inbox)
     }
 
-    /// Appends messages. Callers may hold a lock; see [`Later`].
-    ///
-    /// Some are left over if there are many, so that the reader has its turn.
+    /// Appends messages. Some are left over if there are many, so that the reader has its turn.
     #[inline]
     pub(super) fn push<'a>(
         &self,
         from: &NodeId,
         messages: &mut impl Iterator<Item = Elements<'a>>,
-    ) -> (Delivery, Later) {
-        let mut shared = self.shared.lock();
-        if !matches!(shared.end, End::Open) {
-            return (Delivery::NoSuchPort, Later::default());
-        }
-        for message in messages.take(MOST_AT_ONCE) {
-            if !shared.batch.push(from, message, self.limit) {
-                shared.end = End::Full;
-                return (Delivery::Overflow, Later::wake(shared.reader.take()));
+    ) -> Delivery {
+        let (delivery, reader) = {
+            let mut shared = self.shared.lock();
+            if !matches!(shared.end, End::Open) {
+                return Delivery::NoSuchPort;
             }
-        }
-        let waiting = shared.batch.size();
-        (Delivery::Queued { waiting }, Later::wake(shared.reader.take()))
+            let limit = self.limit;
+            let full =
+                messages.take(MOST_AT_ONCE).any(|message| !shared.batch.push(from, message, limit));
+            let delivery = if full {
+                shared.end = End::Full;
+                Delivery::Overflow
+            } else {
+                Delivery::Queued { waiting: shared.batch.size() }
+            };
+            (delivery, shared.reader.take())
+        };
+        run_queue::wake(reader);
+        delivery
     }
 
     /// Ends it: the reader gets what came before, then the reason. The first reason stays.
-    ///
-    /// Callers may hold a lock; see [`Later`].
-    pub(crate) fn close(&self, reason: Packed) -> Later {
-        let mut shared = self.shared.lock();
-        if !matches!(shared.end, End::Open | End::Full) {
-            return Later::default();
-        }
-        shared.end = End::Killed(reason);
-        Later::wake(shared.reader.take())
+    pub(crate) fn close(&self, reason: Packed) {
+        let reader = {
+            let mut shared = self.shared.lock();
+            if !matches!(shared.end, End::Open | End::Full) {
+                return;
+            }
+            shared.end = End::Killed(reason);
+            shared.reader.take()
+        };
+        run_queue::wake(reader);
     }
 
     /// How many octets of messages wait, beyond those that the reader has taken.

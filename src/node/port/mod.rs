@@ -1,8 +1,9 @@
 //! The local ports of a node: where messages are handed over, and who runs them.
 //!
 //! Nothing here decides protocol questions, and nothing calls the kernel: the caller acts on what
-//! [`Delivery`] says, and is told by [`Hooks`] when a port dies of itself. No user code (receivers,
-//! tasks, wakers, drops of what they own) is run under a lock or a map guard of this module.
+//! [`Delivery`] says, and is told by [`Hooks`] when a port dies of itself. No code of the program
+//! (receivers, tasks, wakers, drops of what they own) runs under a lock or a map guard of this module,
+//! nor under a lock of a caller that has a [`Locked`].
 
 mod batch;
 mod cache;
@@ -10,27 +11,25 @@ mod callback;
 mod mailbox;
 mod receivers;
 mod replies;
-mod scope;
+pub(crate) mod run_queue;
+mod run_state;
 mod sync;
 mod table;
 #[cfg(test)]
 mod tests;
-mod turn;
 
-pub(crate) use callback::{CallbackCell, Hooks, Later, Task};
+pub(crate) use crate::kernel::PortName;
+pub(crate) use callback::{CallbackCell, Hooks, Task};
 pub(crate) use mailbox::{Inbox, MailboxCell, Next};
 pub(crate) use receivers::Unmatched;
 pub(crate) use replies::{Replies, ReplyName};
+pub(crate) use run_queue::Locked;
+pub(crate) use run_state::CloseWhen;
 pub(crate) use table::PortTable;
-pub(crate) use turn::Ending;
 
 use crate::value::packed::Elements;
-use crate::value::{NodeId, Packed, Str};
-use std::iter::once;
+use crate::value::{NodeId, Packed};
 use std::sync::Arc;
-
-/// The name of a local port: what stands behind `#` in its ID.
-pub(crate) type PortName = Str;
 
 /// How many octets of messages wait for a port before it overflows, unless its owner says so.
 pub(crate) const DEFAULT_LIMIT: usize = 64 << 20;
@@ -40,7 +39,7 @@ pub(crate) const DEFAULT_LIMIT: usize = 64 << 20;
 pub(crate) enum Delivery {
     /// The port has run it, here and now.
     Done,
-    /// It waits for its turn, or for the reader of the mailbox.
+    /// It is queued: for the thread that runs the port, or for the mailbox's reader.
     Queued {
         /// How many octets wait there now, headers included: a caller that can slow down should,
         /// before this reaches the limit.
@@ -82,40 +81,25 @@ impl PortCell {
     ) -> Delivery {
         match self {
             PortCell::Callback(cell) => cell.deliver(from, messages),
-            PortCell::Mailbox(cell) => {
-                let (delivery, later) = cell.push(from, messages);
-                drop(later);
-                delivery
-            }
+            PortCell::Mailbox(cell) => cell.push(from, messages),
             PortCell::Service => Delivery::Service,
         }
     }
 
-    /// As [`deliver`](Self::deliver), but runs nothing: for callers that hold a lock.
-    pub(crate) fn queue(&self, from: &NodeId, message: Elements<'_>) -> (Delivery, Later) {
-        match self {
-            PortCell::Callback(cell) => cell.queue(from, message),
-            PortCell::Mailbox(cell) => cell.push(from, &mut once(message)),
-            PortCell::Service => (Delivery::Service, Later::default()),
-        }
-    }
-
-    /// Ends the port: it takes no messages any more. `ending` is for callback ports; a mailbox
-    /// yields what came before, then `reason`.
-    ///
-    /// Callers may hold a lock; see [`Later`].
-    pub(crate) fn close(&self, reason: Packed, ending: Ending) -> Later {
+    /// Ends the port: it takes no messages any more. `when` is for callback ports; a mailbox yields
+    /// what came before, then `reason`.
+    pub(crate) fn close(&self, reason: Packed, when: CloseWhen) {
         match self {
             PortCell::Mailbox(cell) => cell.close(reason),
-            PortCell::Callback(cell) => cell.close(ending),
-            PortCell::Service => Later::default(),
+            PortCell::Callback(cell) => cell.close(when),
+            PortCell::Service => {}
         }
     }
 }
 
 /// The name of the port of the node with these hooks that runs on this thread: Perl's `$SELF`.
 pub(crate) fn current_port(hooks: &Arc<Hooks>) -> Option<PortName> {
-    scope::with_current(|current| {
+    callback::with_current(|current| {
         current.filter(|cell| Arc::ptr_eq(cell.hooks(), hooks)).map(|cell| cell.name().clone())
     })
 }

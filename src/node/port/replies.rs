@@ -5,7 +5,7 @@
 //! nothing is looked up for it, and the kernel knows it only once somebody has asked for it by name.
 
 use super::sync::{Hasher, Mutex, Random, SHARDS};
-use super::{Delivery, Later};
+use super::{Delivery, run_queue};
 use crate::kernel::WatchId;
 use crate::value::packed::Elements;
 use crate::value::{Packed, PortId, Str, StrRef};
@@ -260,31 +260,38 @@ impl Replies {
 
     /// Hands a message to a reply port; `None` if there is none of that name.
     #[inline]
-    pub(super) fn deliver(&self, name: &[u8], message: Elements<'_>) -> Option<(Delivery, Later)> {
+    pub(super) fn deliver(&self, name: &[u8], message: Elements<'_>) -> Option<Delivery> {
         let name = ReplyName::parse(name)?;
         let answer = Answer { len: message.len(), octets: message.octets().to_vec() };
         let waiting = answer.octets.len();
-        self.with_place(&name, |place, monitor, _| match &mut place.reply {
-            Reply::Awaited(reader) if !matches!(monitor, Monitor::Fired(_)) => {
-                let reader = reader.take();
-                place.reply = Reply::Answered(answer);
-                (Delivery::Queued { waiting }, Later::wake(reader))
-            }
-            _ => (Delivery::NoSuchPort, Later::default()),
-        })
+        let (delivery, reader) =
+            self.with_place(&name, |place, monitor, _| match &mut place.reply {
+                Reply::Awaited(reader) if !matches!(monitor, Monitor::Fired(_)) => {
+                    let reader = reader.take();
+                    place.reply = Reply::Answered(answer);
+                    (Delivery::Queued { waiting }, reader)
+                }
+                _ => (Delivery::NoSuchPort, None),
+            })?;
+        run_queue::wake(reader);
+        Some(delivery)
     }
 
-    /// Kills a reply port; `None` if there is none of that name.
-    pub(super) fn kill(&self, name: &[u8], reason: &Packed) -> Option<Later> {
-        let name = ReplyName::parse(name)?;
-        self.with_place(&name, |place, _, _| match &mut place.reply {
-            Reply::Awaited(reader) => {
-                let reader = reader.take();
-                place.reply = Reply::Killed(reason.clone());
-                Later::wake(reader)
-            }
-            _ => Later::default(),
-        })
+    /// Kills a reply port; false if there is none of that name.
+    pub(super) fn kill(&self, name: &[u8], reason: &Packed) -> bool {
+        let reader = ReplyName::parse(name).and_then(|name| {
+            self.with_place(&name, |place, _, _| match &mut place.reply {
+                Reply::Awaited(reader) => {
+                    let reader = reader.take();
+                    place.reply = Reply::Killed(reason.clone());
+                    reader
+                }
+                _ => None,
+            })
+        });
+        let found = reader.is_some();
+        run_queue::wake(reader.flatten());
+        found
     }
 
     /// Whether there is a reply port of that name, the end of which the kernel then has to be told.
@@ -349,16 +356,19 @@ impl Replies {
         ended
     }
 
-    /// A monitor has fired: whoever is woken finds the reason. The kernel's lock is held.
-    pub(crate) fn fired(&self, port: &PortId, watch: WatchId, reason: &Packed) -> Vec<Waker> {
-        let mut shard = self.shards[shard_of(port)].lock();
-        // It may have been given up meanwhile, and there may be another one.
-        match shard.by_port.get(port).copied() {
-            Some(index) if shard.called.get(index).is_some_and(|c| c.watch == watch) => {
-                shard.fire(index, reason)
+    /// A monitor has fired: all calls that wait for its port fail. The kernel's lock is held.
+    pub(crate) fn fired(&self, port: &PortId, watch: WatchId, reason: &Packed) {
+        let readers = {
+            let mut shard = self.shards[shard_of(port)].lock();
+            // It may have been given up meanwhile, and there may be another one.
+            match shard.by_port.get(port).copied() {
+                Some(index) if shard.called.get(index).is_some_and(|c| c.watch == watch) => {
+                    shard.fire(index, reason)
+                }
+                _ => Vec::new(),
             }
-            _ => Vec::new(),
-        }
+        };
+        readers.into_iter().for_each(|reader| run_queue::wake(Some(reader)));
     }
 
     /// Gives up monitors of ports that were not called since the last time: the kernel has to be
@@ -380,16 +390,18 @@ impl Replies {
     }
 
     /// All calls fail: the node is shut down.
-    pub(crate) fn fail_all(&self) -> Vec<Waker> {
-        let mut wakers = Vec::new();
+    pub(crate) fn fail_all(&self) {
         for shard in &self.shards {
-            let mut shard = shard.lock();
-            let set: Vec<usize> = shard.by_port.values().copied().collect();
-            for index in set {
-                wakers.append(&mut shard.fire(index, &Packed::default()));
+            let mut readers = Vec::new();
+            {
+                let mut shard = shard.lock();
+                let set: Vec<usize> = shard.by_port.values().copied().collect();
+                for index in set {
+                    readers.append(&mut shard.fire(index, &Packed::default()));
+                }
             }
+            readers.into_iter().for_each(|reader| run_queue::wake(Some(reader)));
         }
-        wakers
     }
 }
 

@@ -1,7 +1,7 @@
 //! Which local ports there are, by name.
 
 use super::sync::SHARDS;
-use super::{Delivery, Ending, Later, PortCell, Replies, cache};
+use super::{CloseWhen, Delivery, PortCell, Replies, cache};
 use crate::value::packed::Elements;
 use crate::value::{NodeId, Packed, StrRef};
 use foldhash::quality::RandomState;
@@ -76,16 +76,18 @@ impl PortTable {
         self.shard(&name).lock().get(&*name).cloned()
     }
 
-    /// Removes and closes a port; `None` if there is none of that name.
-    ///
-    /// From now on it takes nothing. Callers may hold a lock; see [`Later`].
-    pub(crate) fn close(&self, name: StrRef<'_>, reason: Packed, ending: Ending) -> Option<Later> {
+    /// Removes and closes a port; false if there is none of that name.
+    pub(crate) fn close(&self, name: StrRef<'_>, reason: Packed, when: CloseWhen) -> bool {
         let name = name.canonical();
-        if let Some(killed) = self.replies.kill(&name, &reason) {
-            return Some(killed);
+        if self.replies.kill(&name, &reason) {
+            return true;
         }
-        let cell = self.shard(&name).lock().remove(&*name)?;
-        Some(cell.close(reason, ending))
+        let cell = self.shard(&name).lock().remove(&*name);
+        let found = cell.is_some();
+        if let Some(cell) = cell {
+            cell.close(reason, when);
+        }
+        found
     }
 
     /// Removes all ports, which have to be closed.
@@ -114,8 +116,8 @@ impl PortTable {
     /// Hands messages to a port: the first of them, unless the port is the node's own, and those
     /// that can be handed over together with it before anybody else has to have a turn.
     ///
-    /// They may be run by that, so the caller holds no lock, unless inside of a
-    /// [`Hold`](super::Hold).
+    /// They may be run by that, so the caller holds no lock, unless it has a
+    /// [`Locked`](super::Locked).
     #[inline]
     pub(crate) fn deliver<'a>(
         &self,
@@ -136,22 +138,6 @@ impl PortTable {
         self.deliver_uncached(&name, from, messages)
     }
 
-    /// As [`deliver`](Self::deliver), but runs nothing: for callers that hold a lock.
-    pub(crate) fn queue(
-        &self,
-        port: StrRef<'_>,
-        from: &NodeId,
-        message: Elements<'_>,
-    ) -> (Delivery, Later) {
-        if let Some(queued) = self.replies.deliver(&port.canonical(), message) {
-            return queued;
-        }
-        match self.get(port) {
-            Some(cell) => cell.queue(from, message),
-            None => (Delivery::NoSuchPort, Later::default()),
-        }
-    }
-
     #[inline(never)]
     fn deliver_uncached<'a>(
         &self,
@@ -164,10 +150,7 @@ impl PortTable {
         }
         let Some(message) = messages.next() else { return Delivery::Done };
         match self.replies.deliver(name, message) {
-            Some((delivery, later)) => {
-                drop(later);
-                delivery
-            }
+            Some(delivery) => delivery,
             None => self.deliver_listed(name, from, &mut once(message)),
         }
     }
@@ -197,7 +180,7 @@ impl PortTable {
 impl Drop for PortTable {
     fn drop(&mut self) {
         for cell in self.drain() {
-            drop(cell.close(Packed::default(), Ending::AfterWaiting));
+            cell.close(Packed::default(), CloseWhen::AfterWaiting);
         }
     }
 }

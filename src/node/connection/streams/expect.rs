@@ -5,7 +5,7 @@ use super::{StreamFunction, TAG, connect, session};
 use crate::node::connection::Channel;
 use crate::node::context::Context;
 use crate::node::core::Shared;
-use crate::node::deferred::panic_text;
+use crate::node::panics::text_of;
 use crate::node::{ConnectionError, KillReason, Message, MessageRef};
 use crate::value::{NodeId, PortId, Str};
 use std::sync::Arc;
@@ -74,7 +74,7 @@ async fn serve(
     let task = async move { function(arguments.as_ref(), stream)?.await };
     let task = AbortOnDropHandle::new(shared.runtime.spawn(task));
     task.await.unwrap_or_else(|error| match error.try_into_panic() {
-        Ok(panic) => Err(panic_text(&*panic)),
+        Ok(panic) => Err(text_of(panic)),
         Err(_) => Err("this node was shut down".to_owned()),
     })
 }

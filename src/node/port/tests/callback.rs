@@ -112,11 +112,11 @@ fn an_error_and_a_panic_kill_the_port_with_their_text() {
 #[test]
 fn a_port_that_fails_drops_what_waits_for_it() {
     let (cell, notes) = port(Unmatched::Die);
-    let hold = Hold::enter().unwrap();
+    let running = Running::begin().unwrap();
     send(&cell, "unmatched");
     let dropped = DropNote("task", Arc::clone(&notes));
     cell.push_task(Box::new(move |_| Err(dropped.name())));
-    drop(hold);
+    drop(running);
     assert_eq!(noted(&notes).len(), 2, "one death, one drop");
 }
 
@@ -137,7 +137,7 @@ fn messages_to_oneself_are_run_later_and_in_order() {
     send(&cell, 1);
     let order = ["begin 1", "end 1", "begin 2", "end 2", "begin 7", "end 7"];
     assert_eq!(noted(&notes), order);
-    drop(cell.close(Ending::Now));
+    cell.close(CloseWhen::Now);
 }
 
 #[test]
@@ -179,7 +179,7 @@ fn a_replaced_handler_may_use_the_port_when_it_is_dropped() {
 
 #[test]
 fn a_port_that_closes_itself_runs_nothing_more() {
-    for ending in [Ending::Now, Ending::AfterWaiting] {
+    for ending in [CloseWhen::Now, CloseWhen::AfterWaiting] {
         let (cell, notes) = port(Unmatched::Die);
         let (itself, noted_there) = (Arc::clone(&cell), Arc::clone(&notes));
         let dropped = DropNote("handler", Arc::clone(&notes));
@@ -187,7 +187,7 @@ fn a_port_that_closes_itself_runs_nothing_more() {
             let _kept = &dropped;
             noted_there.lock().push(incoming.message.to_string());
             send(&itself, 2);
-            drop(itself.close(ending));
+            itself.close(ending);
             assert_eq!(send(&itself, 3), Delivery::NoSuchPort);
             Ok(())
         }));
@@ -199,36 +199,37 @@ fn a_port_that_closes_itself_runs_nothing_more() {
 #[test]
 fn a_port_closed_by_another_still_runs_what_was_sent_before_unless_told_otherwise() {
     for (ending, expected) in
-        [(Ending::AfterWaiting, &["got [1]", "got [2]"][..]), (Ending::Now, &[])]
+        [(CloseWhen::AfterWaiting, &["got [1]", "got [2]"][..]), (CloseWhen::Now, &[])]
     {
         let (cell, notes) = port(Unmatched::Die);
         cell.on_default(noting("got", &notes));
-        let hold = Hold::enter().unwrap();
+        let running = Running::begin().unwrap();
         send(&cell, 1);
         send(&cell, 2);
-        drop(cell.close(ending));
+        cell.close(ending);
         assert_eq!(send(&cell, 3), Delivery::NoSuchPort);
-        drop(cell.close(Ending::AfterWaiting));
-        drop(hold);
+        cell.close(CloseWhen::AfterWaiting);
+        drop(running);
         assert_eq!(noted(&notes), expected);
     }
 }
 
 #[test]
-fn an_idle_port_that_is_closed_gives_its_handlers_back() {
+fn an_idle_port_that_is_closed_drops_its_handlers_once_no_lock_is_held() {
     let (cell, notes) = port(Unmatched::Die);
     let dropped = DropNote("handler", Arc::clone(&notes));
     cell.on_default(Box::new(move |_| Err(dropped.name())));
-    let remains = cell.close(Ending::AfterWaiting);
+    let locked = Locked::begin();
+    cell.close(CloseWhen::AfterWaiting);
     assert!(noted(&notes).is_empty());
-    drop(remains);
+    drop(locked);
     assert_eq!(noted(&notes), ["dropped handler"]);
 }
 
 #[test]
 fn tasks_run_as_the_port_in_order_with_messages() {
     let (cell, notes) = port(Unmatched::Drop);
-    let hold = Hold::enter().unwrap();
+    let running = Running::begin().unwrap();
     let (itself, noted_there) = (Arc::clone(&cell), Arc::clone(&notes));
     cell.push_task(Box::new(move |port| {
         noted_there.lock().push(format!("init {port} {:?}", current_port(itself.hooks())));
@@ -243,7 +244,7 @@ fn tasks_run_as_the_port_in_order_with_messages() {
     }));
     send(&cell, ("ping", 2));
     assert!(noted(&notes).is_empty(), "held up");
-    drop(hold);
+    drop(running);
     let expected = [r#"init port Some("port")"#, "ping [1]", "monitor", r#"port ["die", "gone"]"#];
     assert_eq!(noted(&notes), expected);
 }
@@ -268,13 +269,13 @@ fn too_much_for_a_callback_port_overflows_once_and_leaves_no_hole() {
     let notes = notes();
     let cell = CallbackCell::new("port".into(), hooks(&notes), Unmatched::Die, 100);
     cell.on_default(noting("got", &notes));
-    let hold = Hold::enter().unwrap();
+    let running = Running::begin().unwrap();
     let deliveries: Vec<_> = (0..40).map(|count| send(&cell, count)).collect();
     let taken = deliveries.iter().take_while(|d| matches!(d, Delivery::Queued { .. })).count();
     assert!(taken > 5, "{taken}");
     assert_eq!(deliveries[taken], Delivery::Overflow);
     assert!(deliveries[taken + 1..].iter().all(|d| *d == Delivery::NoSuchPort));
-    drop(hold);
+    drop(running);
     assert_eq!(noted(&notes).len(), taken);
 }
 
@@ -310,7 +311,7 @@ fn a_million_nested_sends_do_not_grow_the_stack() {
 #[test]
 fn ports_that_go_on_among_themselves_are_passed_on_after_a_while() {
     let notes = notes();
-    let passed: Arc<Mutex<Vec<Leftover>>> = Arc::default();
+    let passed: Arc<Mutex<Vec<WaitingPorts>>> = Arc::default();
     let passed_there = Arc::clone(&passed);
     let hooks = Arc::new(Hooks {
         died: Arc::new(|_, _| {}),
@@ -332,7 +333,7 @@ fn ports_that_go_on_among_themselves_are_passed_on_after_a_while() {
         std::thread::spawn(move || leftover.run()).join().unwrap();
     }
     assert_eq!(*count.lock(), 10_000);
-    drop(cell.close(Ending::Now));
+    cell.close(CloseWhen::Now);
     assert!(noted(&notes).is_empty());
 }
 
@@ -349,10 +350,10 @@ fn ports_that_wait_on_one_thread_take_turns() {
         }));
         cell
     });
-    let hold = Hold::enter().unwrap();
+    let running = Running::begin().unwrap();
     (0..1000).for_each(|_| assert!(matches!(send(&a, 1), Delivery::Queued { .. })));
     send(&b, 1);
-    drop(hold);
+    drop(running);
     let order = order.lock();
     assert_eq!(order.len(), 1001);
     assert!(order.find('b').unwrap() < 500, "b need not wait for all of a");
@@ -362,22 +363,19 @@ fn ports_that_wait_on_one_thread_take_turns() {
 fn what_is_queued_under_a_lock_is_run_once_that_is_released() {
     let (cell, notes) = port(Unmatched::Die);
     let (itself, noted_there) = (Arc::clone(&cell), Arc::clone(&notes));
-    let init = cell.queue_task(Box::new(move |_| {
+    let locked = Locked::begin();
+    let inner = Locked::begin();
+    cell.push_task(Box::new(move |_| {
         itself.on_default(noting("got", &noted_there));
         Ok(())
     }));
-    let first = message(1);
-    let (delivery, later) = cell.queue(&node(), elements(&first));
-    assert!(matches!(delivery, Delivery::Queued { .. }));
-    let closed = cell.close(Ending::AfterWaiting);
+    assert!(matches!(send(&cell, 1), Delivery::Queued { .. }));
+    cell.close(CloseWhen::AfterWaiting);
     let dropped = DropNote("task", Arc::clone(&notes));
-    let refused = cell.queue_task(Box::new(move |_| Err(dropped.name())));
+    cell.push_task(Box::new(move |_| Err(dropped.name())));
     assert_eq!(send(&cell, 2), Delivery::NoSuchPort);
+    drop(inner);
     assert!(noted(&notes).is_empty());
-    drop(init);
-    assert_eq!(noted(&notes), ["got [1]"]);
-    drop((later, closed));
-    assert!(noted(&notes).is_empty());
-    drop(refused);
-    assert_eq!(noted(&notes), ["dropped task"]);
+    drop(locked);
+    assert_eq!(noted(&notes), ["got [1]", "dropped task"]);
 }

@@ -42,7 +42,7 @@ fn a_callback_port_keeps_the_order_of_every_sender() {
             let table = &table;
             scope.spawn(move || {
                 for count in 0..EACH {
-                    let held = (count % 7 == 0).then(Hold::enter);
+                    let held = (count % 7 == 0).then(Running::begin);
                     table.deliver(
                         "port".into(),
                         &node(),
@@ -55,7 +55,7 @@ fn a_callback_port_keeps_the_order_of_every_sender() {
     });
     assert!(noted(&notes).is_empty());
     assert_eq!(total.load(Ordering::SeqCst), THREADS * EACH);
-    drop(cell.close(Ending::Now));
+    cell.close(CloseWhen::Now);
 }
 
 #[test]
@@ -108,7 +108,7 @@ fn what_a_port_took_before_a_kill_is_run_and_nothing_else() {
                 })
             });
             (0..round).for_each(|_| std::thread::yield_now());
-            drop(table.close("port".into(), message("killed"), Ending::AfterWaiting));
+            table.close("port".into(), message("killed"), CloseWhen::AfterWaiting);
             senders.map(|sender| sender.join().unwrap()).iter().sum::<usize>()
         });
         // A message that came during the kill itself may be taken, but not run.

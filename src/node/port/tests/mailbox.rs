@@ -4,9 +4,7 @@ use super::*;
 
 fn push(cell: &PortCell, value: impl Serialize) -> Delivery {
     let PortCell::Mailbox(cell) = cell else { unreachable!() };
-    let (delivery, later) = cell.push(&node(), &mut once(message(value).as_elements()));
-    drop(later);
-    delivery
+    cell.push(&node(), &mut once(message(value).as_elements()))
 }
 
 fn read_all(inbox: &mut Inbox) -> Vec<String> {
@@ -31,8 +29,7 @@ fn messages_come_out_in_order_with_their_senders() {
     for round in 0..3 {
         for (count, sender) in senders.into_iter().enumerate() {
             let from = NodeId::new(sender).unwrap();
-            let (_, later) = mailbox.push(&from, &mut once(message((round, count)).as_elements()));
-            drop(later);
+            mailbox.push(&from, &mut once(message((round, count)).as_elements()));
         }
         for (count, sender) in senders.into_iter().enumerate() {
             let Next::Message(received) = inbox.try_next() else { panic!("{round} {count}") };
@@ -49,8 +46,8 @@ fn a_killed_mailbox_yields_what_came_before_and_then_the_reason_for_good() {
     push(&cell, 1);
     assert!(matches!(inbox.try_next(), Next::Message(_)));
     push(&cell, 2);
-    drop(cell.close(message("killed"), Ending::Now));
-    drop(cell.close(message("too late"), Ending::Now));
+    cell.close(message("killed"), CloseWhen::Now);
+    cell.close(message("too late"), CloseWhen::Now);
     assert_eq!(push(&cell, 3), Delivery::NoSuchPort);
     assert_eq!(read_all(&mut inbox), ["[2]", r#"dead ["killed"]"#]);
     assert_eq!(read_all(&mut inbox), [r#"dead ["killed"]"#]);
@@ -67,7 +64,7 @@ fn too_much_overflows_once_and_leaves_no_hole() {
     assert_eq!(deliveries[taken + 1], Delivery::NoSuchPort);
     assert!(matches!(inbox.try_next(), Next::Message(_)));
     assert_eq!(push(&cell, 99), Delivery::NoSuchPort, "not even once there is room again");
-    drop(cell.close(message("overflow"), Ending::Now));
+    cell.close(message("overflow"), CloseWhen::Now);
     let all = read_all(&mut inbox);
     assert_eq!(all.len(), taken);
     assert_eq!(all[taken - 1], r#"dead ["overflow"]"#);
@@ -107,7 +104,7 @@ fn a_waiting_reader_is_woken_by_a_message_and_by_the_kill() {
         });
         push(&cell, 1);
         push(&cell, 2);
-        drop(cell.close(message("end"), Ending::Now));
+        cell.close(message("end"), CloseWhen::Now);
         let (all, reason) = reader.join().unwrap();
         assert_eq!(all, ["[1]", "[2]"]);
         assert_eq!(reason, r#"["end"]"#);

@@ -4,18 +4,20 @@ mod callback;
 mod contention;
 mod mailbox;
 mod model;
+mod queue;
 mod replies;
 mod replies_model;
 mod table;
 
 use super::mailbox::Received;
 use super::receivers::{Handler, Incoming};
-use super::scope::{Hold, Leftover};
+use super::run_queue::{self, Running, WaitingPorts};
 use super::*;
 use crate::value::packed::Elements;
 use crate::value::{NodeId, Packed};
 use parking_lot::Mutex;
 use serde::Serialize;
+use std::iter::once;
 
 /// What was noted, in order.
 type Notes = Arc<Mutex<Vec<String>>>;

@@ -11,10 +11,10 @@ mod callback;
 mod mailbox;
 #[path = "../receivers.rs"]
 mod receivers;
-#[path = "../scope.rs"]
-mod scope;
-#[path = "../turn.rs"]
-mod turn;
+#[path = "../run_queue.rs"]
+mod run_queue;
+#[path = "../run_state.rs"]
+mod run_state;
 
 mod sync {
     //! loom's side of the real `sync`.
@@ -48,16 +48,16 @@ mod sync {
 
 use super::{Delivery, PortName, elements, message, node};
 use crate::value::Packed;
-use callback::{CallbackCell, Hooks, Later};
+use callback::{CallbackCell, Hooks};
 use loom::future::block_on;
 use loom::thread;
 use mailbox::{MailboxCell, Next};
 use receivers::{Handler, Unmatched};
-use scope::Hold;
+use run_queue::{Locked, Running};
+use run_state::CloseWhen;
 use std::iter::once;
 use std::sync::Arc;
 use std::sync::Mutex as Notebook;
-use turn::Ending;
 
 /// What was run, in order; not part of what loom watches.
 type Notes = Arc<Notebook<Vec<String>>>;
@@ -88,9 +88,7 @@ fn send(cell: &Arc<CallbackCell>, value: u32) -> Delivery {
 }
 
 fn push(cell: &MailboxCell, value: u32) -> Delivery {
-    let (delivery, later) = cell.push(&node(), &mut once(elements(&message(value))));
-    drop(later);
-    delivery
+    cell.push(&node(), &mut once(elements(&message(value))))
 }
 
 /// Where what one thread sent stands among what was run.
@@ -128,7 +126,7 @@ fn a_killed_mailbox_yields_what_it_took_in_any_race() {
     model(|| {
         let (cell, mut inbox) = MailboxCell::new(1 << 20);
         let [killed, sent] = [Arc::clone(&cell), cell];
-        let killer = thread::spawn(move || drop(killed.close(message("end"))));
+        let killer = thread::spawn(move || killed.close(message("end")));
         let sender =
             thread::spawn(move || matches!(push(&sent, 1), Delivery::Queued { .. }) as usize);
         let mut got = 0;
@@ -175,10 +173,10 @@ fn what_is_held_up_on_one_thread_and_run_by_another_is_run_once() {
         cell.on_default(noting(&notes));
         let other = Arc::clone(&cell);
         let sender = thread::spawn(move || {
-            let hold = Hold::enter();
+            let running = Running::begin();
             send(&other, 1);
             send(&other, 2);
-            drop(hold);
+            drop(running);
         });
         send(&cell, 3);
         sender.join().unwrap();
@@ -211,8 +209,8 @@ fn ports_that_send_to_each_other_from_two_threads_forget_nothing() {
         let mut noted = noted(&notes);
         noted.sort();
         assert_eq!(noted, ["a 1", "a 10", "b 0", "b 11"]);
-        drop(a.close(Ending::Now));
-        drop(b.close(Ending::Now));
+        a.close(CloseWhen::Now);
+        b.close(CloseWhen::Now);
     });
 }
 
@@ -233,7 +231,7 @@ fn an_edit_is_never_lost() {
 
 #[test]
 fn a_closed_port_runs_what_came_before_and_drops_its_handlers() {
-    for ending in [Ending::AfterWaiting, Ending::Now] {
+    for ending in [CloseWhen::AfterWaiting, CloseWhen::Now] {
         model(move || {
             let notes = Notes::default();
             let token = Arc::new(());
@@ -247,11 +245,11 @@ fn a_closed_port_runs_what_came_before_and_drops_its_handlers() {
             let other = Arc::clone(&cell);
             let sender = thread::spawn(move || (send(&other, 1), send(&other, 2)));
             send(&cell, 3);
-            drop(cell.close(ending));
+            cell.close(ending);
             assert_eq!(send(&cell, 4), Delivery::NoSuchPort);
             sender.join().unwrap();
             let noted = noted(&notes);
-            if ending == Ending::AfterWaiting {
+            if ending == CloseWhen::AfterWaiting {
                 assert!(noted.contains(&"[3]".into()), "{noted:?}");
             }
             if noted.contains(&"[2]".into()) {
@@ -272,7 +270,7 @@ fn a_port_that_fails_while_it_is_killed_and_sent_to_dies_at_most_once() {
         let kept = Arc::clone(&token);
         cell.on_default(Box::new(move |_| Err(format!("{kept:?}"))));
         let [killed, sent] = [Arc::clone(&cell), Arc::clone(&cell)];
-        let killer = thread::spawn(move || drop(killed.close(Ending::AfterWaiting)));
+        let killer = thread::spawn(move || killed.close(CloseWhen::AfterWaiting));
         let sender = thread::spawn(move || send(&sent, 1));
         send(&cell, 2);
         killer.join().unwrap();
@@ -289,15 +287,16 @@ fn a_task_and_a_message_from_another_thread_keep_their_order() {
         let notes = Notes::default();
         let cell = port("port", &notes);
         let (itself, task_notes) = (Arc::clone(&cell), Arc::clone(&notes));
-        let later = cell.queue_task(Box::new(move |_| {
+        let locked = Locked::begin();
+        cell.push_task(Box::new(move |_| {
             itself.on_default(noting(&task_notes));
             Ok(())
         }));
         let other = Arc::clone(&cell);
         let sender = thread::spawn(move || send(&other, 1));
-        drop(later);
+        drop(locked);
         sender.join().unwrap();
         assert_eq!(noted(&notes), ["[1]"], "the init function comes before any message");
-        drop(cell.close(Ending::Now));
+        cell.close(CloseWhen::Now);
     });
 }

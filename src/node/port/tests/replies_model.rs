@@ -50,6 +50,14 @@ mod sync {
     pub(super) type Hasher = foldhash::quality::FixedState;
 }
 
+mod run_queue {
+    //! Wakes at once: loom's wakers may be woken under any lock.
+
+    pub(super) fn wake(waker: Option<std::task::Waker>) {
+        waker.into_iter().for_each(std::task::Waker::wake);
+    }
+}
+
 use super::{Delivery, elements, message};
 use crate::kernel::WatchId;
 use crate::value::{Packed, PortId};
@@ -60,25 +68,6 @@ use replies::{Replies, ReplyName};
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
-
-/// Wakes whom a delivery is for.
-struct Later(Option<Waker>);
-
-impl Later {
-    fn wake(waker: Option<Waker>) -> Self {
-        Later(waker)
-    }
-
-    const fn default() -> Self {
-        Later(None)
-    }
-}
-
-impl Drop for Later {
-    fn drop(&mut self) {
-        self.0.take().into_iter().for_each(Waker::wake);
-    }
-}
 
 /// A caller's node and the port that it calls.
 struct World {
@@ -109,7 +98,6 @@ impl World {
     /// As `Shared::begin_call`; the message would be sent when this returns.
     fn begin(&self) -> ReplyName {
         let name = self.replies.join(&self.port).unwrap_or_else(|| {
-            let mut woken = Vec::new();
             let mut kernel = self.kernel.lock();
             let name = self.replies.join_or_watch(
                 &self.port,
@@ -122,36 +110,31 @@ impl World {
                 |kernel| {
                     self.guarded.store(true, Ordering::SeqCst);
                     if !kernel.alive {
-                        woken = self.fire(kernel);
+                        self.fire(kernel);
                     }
                 },
             );
-            drop(kernel);
-            woken.into_iter().for_each(Waker::wake);
             name
         });
         assert!(self.guarded.load(Ordering::SeqCst), "the message would go without a monitor");
         name
     }
 
-    fn fire(&self, kernel: &mut Kernel) -> Vec<Waker> {
+    fn fire(&self, kernel: &mut Kernel) {
         let reason = message("died");
         let fire = |watch| self.replies.fired(&self.port, watch, &reason);
-        kernel.watches.drain(..).flat_map(fire).collect()
+        kernel.watches.drain(..).for_each(fire);
     }
 
     /// The called port dies.
     fn die(&self) {
         let mut kernel = self.kernel.lock();
         kernel.alive = false;
-        let woken = self.fire(&mut kernel);
-        drop(kernel);
-        woken.into_iter().for_each(Waker::wake);
+        self.fire(&mut kernel);
     }
 
     fn answer(&self, name: &ReplyName) -> Option<Delivery> {
-        let delivered = name.with_octets(|name| self.replies.deliver(name, elements(&message(1))));
-        delivered.map(|(delivery, _later)| delivery)
+        name.with_octets(|name| self.replies.deliver(name, elements(&message(1))))
     }
 
     fn wait(&self, name: &ReplyName) -> Result<u32, Packed> {

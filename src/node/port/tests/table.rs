@@ -15,8 +15,8 @@ fn octets_and_text_are_one_name() {
         assert!(matches!(delivery, Delivery::Queued { .. }));
         assert!(matches!(inbox.try_next(), Next::Message(_)));
     }
-    assert!(table.close(name, message("x"), Ending::Now).is_some());
-    assert!(table.close(name, message("x"), Ending::Now).is_none());
+    assert!(table.close(name, message("x"), CloseWhen::Now));
+    assert!(!table.close(name, message("x"), CloseWhen::Now));
     assert!(table.get("café".into()).is_none());
 }
 
@@ -44,7 +44,7 @@ fn a_name_that_is_used_again_reaches_the_new_port() {
             let Next::Message(received) = inbox.try_next() else { panic!("{round} {count}") };
             assert_eq!(received.message.decode::<(u32, u32)>().unwrap(), (round, count));
         }
-        drop(table.close("again".into(), message("x"), Ending::Now));
+        table.close("again".into(), message("x"), CloseWhen::Now);
         let delivery = table.deliver("again".into(), &node(), &mut once(elements(&message(1))));
         assert_eq!(delivery, Delivery::NoSuchPort);
     }

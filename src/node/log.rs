@@ -1,0 +1,36 @@
+//! The kernel's log lines as `tracing` events, whose targets name the part of the kernel.
+
+use super::core::Shared;
+use super::port::run_queue;
+use crate::kernel::{Level, Origin};
+use crate::value::NodeId;
+
+impl Shared {
+    /// Writes a line to the log once no lock is held, as that runs code of the program.
+    pub(super) fn log_later(&self, level: Level, origin: Origin, text: String) {
+        let node = self.id.clone();
+        run_queue::run(move || write(&node, level, origin, &text));
+    }
+}
+
+/// An event's target has to be known when the program is compiled.
+macro_rules! event {
+    ($target:literal, $node:ident, $level:ident, $text:ident) => {
+        match $level {
+            Level::Error => tracing::error!(target: $target, %$node, "{}", $text),
+            Level::Warn => tracing::warn!(target: $target, %$node, "{}", $text),
+            Level::Info => tracing::info!(target: $target, %$node, "{}", $text),
+            Level::Debug => tracing::debug!(target: $target, %$node, "{}", $text),
+        }
+    };
+}
+
+fn write(node: &NodeId, level: Level, origin: Origin, text: &str) {
+    match origin {
+        Origin::Mesh => event!("aemp::kernel::mesh", node, level, text),
+        Origin::Ports => event!("aemp::kernel::ports", node, level, text),
+        Origin::Database => event!("aemp::kernel::db", node, level, text),
+        Origin::Healing => event!("aemp::kernel::healing", node, level, text),
+        Origin::Requests => event!("aemp::kernel::request", node, level, text),
+    }
+}
