@@ -39,6 +39,10 @@ pub(crate) struct End {
     pub(crate) open: bool,
     /// What this end has sent and the other has not received.
     pub(crate) flight: VecDeque<Segment>,
+    /// Octets of packets that this end has sent.
+    pub(crate) sent: u64,
+    /// How many of them have arrived.
+    pub(crate) arrived: u64,
     /// When the last of it arrives.
     pub(crate) last_arrival: Duration,
 }

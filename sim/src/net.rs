@@ -18,6 +18,8 @@ pub struct Weather {
     pub slowest: Duration,
     /// One segment of a hundred takes up to so long.
     pub worst: Duration,
+    /// Octets of packets that one direction of a connection carries in a second, if there is a limit.
+    pub octets_per_second: Option<u32>,
 }
 
 impl Weather {
@@ -26,12 +28,14 @@ impl Weather {
         fastest: Duration::from_millis(1),
         slowest: Duration::from_millis(1),
         worst: Duration::from_millis(1),
+        octets_per_second: None,
     };
     /// Delays vary widely.
     pub const ROUGH: Weather = Weather {
         fastest: Duration::from_micros(100),
         slowest: Duration::from_millis(40),
         worst: Duration::from_secs(3),
+        octets_per_second: None,
     };
 
     pub(crate) fn delay(&self, random: &mut StdRng) -> Duration {
@@ -47,6 +51,14 @@ impl Weather {
 const USER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Keepalive on an idle connection finds out after so long.
 const KEEPALIVE: Duration = Duration::from_secs(60);
+
+/// How far a connection has come.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Progress {
+    pub(crate) sent: u64,
+    pub(crate) arrived: u64,
+    pub(crate) received: u64,
+}
 
 /// What was sent so far.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -193,6 +205,8 @@ impl Net {
             conn,
             open: true,
             flight: VecDeque::new(),
+            sent: 0,
+            arrived: 0,
             last_arrival: now,
         });
         let (a, b) = (ends[0].host, ends[1].host);
@@ -215,6 +229,14 @@ impl Net {
         self.links.get(&end.link).map_or(0, |link| link.end(end.side).flight.len())
     }
 
+    /// Octets of packets that this end has sent, and how many of these and of the other end's have
+    /// arrived.
+    pub(crate) fn progress(&self, end: LinkEnd) -> Progress {
+        let Some(link) = self.links.get(&end.link) else { return Progress::default() };
+        let (own, other) = (link.end(end.side), link.end(1 - end.side));
+        Progress { sent: own.sent, arrived: own.arrived, received: other.arrived }
+    }
+
     pub(crate) fn send(
         &mut self,
         queue: &mut Queue,
@@ -232,15 +254,20 @@ impl Net {
         if !end.open {
             return;
         }
+        let mut takes = Duration::ZERO;
         if let Segment::Data(octets) = &segment {
             self.traffic.octets += octets.len() as u64;
+            if let Some(pace) = self.weather.octets_per_second {
+                takes = Duration::from_secs_f64(octets.len() as f64 / f64::from(pace));
+            }
+            end.sent += octets.len() as u64;
         }
         end.flight.push_back(segment);
         if self.blocked.contains_key(&(a.min(b), a.max(b))) {
             queue.after(USER_TIMEOUT, Event::Timeout { at: from });
             return;
         }
-        let at = (queue.now + delay).max(end.last_arrival);
+        let at = (queue.now + delay).max(end.last_arrival) + takes;
         end.last_arrival = at;
         queue.at(at, Event::Arrive { to: from.other() });
     }
@@ -313,6 +340,9 @@ impl Net {
         let link = self.links.get_mut(&to.link)?;
         let open = link.end(to.side).open;
         let segment = link.end_mut(1 - to.side).flight.pop_front()?;
+        if let Segment::Data(octets) = &segment {
+            link.end_mut(1 - to.side).arrived += octets.len() as u64;
+        }
         if open {
             let end = link.end(to.side);
             return Some(Arrival {

@@ -61,6 +61,9 @@ impl Around<'_> {
     }
 }
 
+/// Octets that come together where the weather makes links slow.
+const ON_SLOW_LINKS: usize = 1000;
+
 /// One node of this implementation.
 #[derive(Debug)]
 pub struct Node {
@@ -318,6 +321,11 @@ impl Node {
             && let Some(mut chunk) = lane.take(generation)
         {
             let mut rest = chunk.unwritten();
+            while around.net.weather.octets_per_second.is_some() && rest.len() > ON_SLOW_LINKS {
+                let (head, tail) = rest.split_at(ON_SLOW_LINKS);
+                around.send(end, Segment::Data(head.to_vec()));
+                rest = tail;
+            }
             while rest.len() > 1 && around.random.random_ratio(1, 8) {
                 let (head, tail) = rest.split_at(around.random.random_range(1..rest.len()));
                 around.send(end, Segment::Data(head.to_vec()));
@@ -337,6 +345,16 @@ impl Node {
                     self.kernel_sends(around, node, packet.as_elements());
                 }
             }
+            Effect::Probe { node, conn, number, packet } => {
+                around.net.traffic.count(packet.as_elements());
+                let lane = self.lanes.get_mut(&node);
+                let sent = lane.map(|lane| lane.append_first(packet.as_elements()));
+                if sent.is_some_and(|sent| sent.expect("every framing can carry a question")) {
+                    self.wake_writer(around, &node);
+                }
+                self.look(around, conn, number);
+            }
+            Effect::Look { conn, number } => self.look(around, conn, number),
             Effect::Deliver { port, message, from } => self.deliver(port, from, message),
             Effect::LaneUp { node, conn } => {
                 let limits = self.limits;
@@ -408,6 +426,18 @@ impl Node {
             }
             Effect::Log { level, text, .. } => self.happenings.push(Happening::Log { level, text }),
         }
+    }
+
+    /// Tells the kernel how a connection is doing.
+    fn look(&mut self, around: &Around<'_>, conn: ConnId, number: u64) {
+        let Some(wire) = self.wires.get_mut(&conn) else { return };
+        let (Some(end), Some(peer)) = (wire.end, &wire.peer) else { return };
+        let lane = self.lanes.get(peer);
+        let generation = lane.and_then(Lane::connection).map(|(_, generation)| generation);
+        let written = generation
+            .is_some_and(|generation| lane.is_some_and(|lane| lane.first_is_written(generation)));
+        let pulse = wire.pulse(number, written, around.net.progress(end));
+        self.kernel.pulse(conn, number, pulse);
     }
 
     fn kernel_sends(&mut self, around: &mut Around<'_>, to: &NodeId, packet: Elements<'_>) {

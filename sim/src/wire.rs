@@ -1,6 +1,8 @@
 //! A connection as its node sees it: a real session, in which only TLS is a model.
 
 use crate::link::LinkEnd;
+use crate::net::Progress;
+use aemp::kernel::Pulse;
 use aemp::value::{NodeId, Packed, Str};
 use aemp::wire::auth::{Exporter, Nonce, Secret};
 use aemp::wire::framing::{Framing, FramingError, FramingLimits};
@@ -27,6 +29,9 @@ pub(crate) struct Wire {
     pub(crate) established: bool,
     /// The kernel wants it closed, and that is under way: nothing is read any more.
     pub(crate) closing: bool,
+    /// The number of the probe that was looked after last, and the octets that have arrived once it
+    /// has, if it was sent.
+    probe: (u64, Option<u64>),
     stage: Stage,
     tls: SharedSecret,
     /// Whether the connection is bound to the network's secret, or encrypted by certificates.
@@ -60,10 +65,24 @@ impl Wire {
             peer_has_authenticated: false,
             established: false,
             closing: false,
+            probe: (0, None),
             stage: Stage::Dialling,
             tls: SharedSecret::default(),
             bound: false,
         }
+    }
+
+    /// How the connection is doing; `written` says whether the packet of this probe was sent.
+    pub(crate) fn pulse(&mut self, number: u64, written: bool, progress: Progress) -> Pulse {
+        if self.probe.0 != number {
+            self.probe = (number, None);
+        }
+        if written && self.probe.1.is_none() {
+            self.probe.1 = Some(progress.sent);
+        }
+        let Progress { arrived, received, .. } = progress;
+        let probe_arrived = self.probe.1.is_some_and(|ends| arrived >= ends);
+        Pulse { received, acknowledged: arrived, probe_arrived }
     }
 
     pub(crate) fn begin(&mut self, session: Session) {

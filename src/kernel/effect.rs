@@ -68,6 +68,25 @@ pub enum Effect {
         /// The packet in packed form; port name first.
         packet: Packed,
     },
+    /// Send a packet on a connection that is up, before all that waits for it, and report at once, by
+    /// [`Kernel::pulse`](super::Kernel::pulse), how the connection is doing.
+    Probe {
+        /// The remote node.
+        node: NodeId,
+        /// Its connection.
+        conn: ConnId,
+        /// What the report has to name.
+        number: u64,
+        /// The packet in packed form; port name first.
+        packet: Packed,
+    },
+    /// Report again how a connection is doing that was probed.
+    Look {
+        /// The connection.
+        conn: ConnId,
+        /// What the report has to name.
+        number: u64,
+    },
     /// Deliver a message to a port of this node.
     Deliver {
         /// The port; if it is gone, the message is dropped.

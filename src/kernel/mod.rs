@@ -30,7 +30,7 @@ pub use effect::{AuthOrder, Call, ConnId, Effect, Level, Origin, PortName, Reaso
 pub(crate) use effect::{build_reason, died};
 pub use large::{LARGE_PACKET, LargePacket, NextPiece};
 pub use limits::PeerLimits;
-pub use mesh::{Authenticated, PeerGreeting, SeedStatus};
+pub use mesh::{Authenticated, PeerGreeting, Pulse, SeedStatus};
 pub use ports::Watcher;
 pub(crate) use random::Random;
 pub use request::{Arguments, Handler, REQUESTS, RequestInfo, port_named_by};
@@ -104,7 +104,9 @@ enum Task {
 /// [`Kernel::greeted_with_own_id`]; it waits for [`Effect::Proceed`] before it sends its
 /// authentication line, reports [`Kernel::verified`] if it was told to wait for the peer's, and
 /// then [`Kernel::established`]. [`Effect::LaneUp`] says that packets may be sent and read.
-/// [`Kernel::closed`] comes last, whatever happened before; it may come at any time.
+/// [`Kernel::closed`] comes last, whatever happened before; it may come at any time. To
+/// [`Effect::Probe`] and [`Effect::Look`] the host answers with [`Kernel::pulse`], once it has handled
+/// what has come on the connection.
 ///
 /// **Packets.** Packets to the node port go to [`Kernel::node_packet`], messages to
 /// [`Kernel::service_port`] to [`Kernel::service_message`], and all others to the port that they
@@ -295,6 +297,12 @@ impl Kernel {
     /// A connection has ended, for whatever reason; or a dial has failed.
     pub fn closed(&mut self, conn: ConnId, why: &str) {
         self.mesh.closed(conn, why, self.now.uptime);
+        self.follow_mesh();
+    }
+
+    /// How a connection is doing: the answer to [`Effect::Probe`] and [`Effect::Look`].
+    pub fn pulse(&mut self, conn: ConnId, number: u64, pulse: Pulse) {
+        self.mesh.pulse(conn, number, pulse, self.now.uptime);
         self.follow_mesh();
     }
 

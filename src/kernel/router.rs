@@ -54,8 +54,12 @@ impl Kernel {
     }
 
     fn ask(&mut self, node: &NodeId, about: About, number: u64) {
+        self.send(node, self.question(about, number));
+    }
+
+    fn question(&self, about: About, number: u64) -> Packed {
         let reply_to = PortId::new(&self.node, &self.service_port);
-        self.send(node, Question { about, number }.packet(&reply_to));
+        Question { about, number }.packet(&reply_to)
     }
 
     /// Works off what the last inputs have left to do inside this node.
@@ -100,7 +104,11 @@ impl Kernel {
             }
             MeshOutput::Find(node) => self.db.find(node, now),
             MeshOutput::CancelFind(node) => self.db.cancel_find(&node),
-            MeshOutput::Probe { node, number } => self.ask(&node, About::Life, number),
+            MeshOutput::Probe { node, conn, number } => {
+                let packet = self.question(About::Life, number);
+                self.effects.push(Effect::Probe { node, conn, number, packet });
+            }
+            MeshOutput::Look { conn, number } => self.effects.push(Effect::Look { conn, number }),
             MeshOutput::Up { node, conn, provider, untrusted } => {
                 self.waiting.is_settled(&node);
                 self.effects.push(Effect::LaneUp { node: node.clone(), conn });

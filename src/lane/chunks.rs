@@ -74,6 +74,12 @@ impl Chunks {
         self.last.reserve(self.usual + self.usual / 8);
     }
 
+    /// Puts octets before all others.
+    pub(super) fn put_first(&mut self, octets: Vec<u8>) {
+        self.len += octets.len();
+        self.full.push_front(Chunk { octets, written: 0 });
+    }
+
     /// The first octets, as many as stand together.
     pub(super) fn take(&mut self) -> Option<Chunk> {
         let chunk = match self.full.pop_front() {

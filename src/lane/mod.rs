@@ -67,6 +67,10 @@ pub struct Lane {
     /// Octets that were taken to be written; one chunk at a time.
     in_hand: Option<usize>,
     generation: u64,
+    /// Octets of this connection that were written.
+    written: u64,
+    /// How many that will be when the packet of [`Lane::append_first`] was written.
+    first_ends: Option<u64>,
     /// What is queued in packed form can go out as CBOR as it is.
     queue_is_cbor: bool,
     /// More than the soft limit waited, and half of that still does.
@@ -96,6 +100,8 @@ impl Lane {
             chunks: Chunks::new(chunk_size(limits)),
             in_hand: None,
             generation: 0,
+            written: 0,
+            first_ends: None,
             queue_is_cbor: true,
             congested: false,
             congestion_told: false,
@@ -165,6 +171,28 @@ impl Lane {
         Ok(appended)
     }
 
+    /// Sends a packet before all others that wait; false if there is no connection. It follows the
+    /// packets that were taken to be written.
+    ///
+    /// # Errors
+    /// Fails where the framing cannot carry a value; nothing is appended then.
+    pub fn append_first(&mut self, packet: Elements<'_>) -> Result<bool, EncodeError> {
+        let State::Up(framing) = self.state else { return Ok(false) };
+        let mut octets = Vec::with_capacity(packet.octets().len() + MOST_FRAMING);
+        framing::encode(framing, packet, &mut octets)?;
+        self.sent.packets += 1;
+        self.sent.octets += octets.len() as u64;
+        let before = self.written + self.in_hand.unwrap_or(0) as u64;
+        self.first_ends = Some(before + octets.len() as u64);
+        self.chunks.put_first(octets);
+        Ok(true)
+    }
+
+    /// Whether the packet of [`Lane::append_first`] was written to the connection of this generation.
+    pub fn first_is_written(&self, generation: u64) -> bool {
+        generation == self.generation && self.first_ends.is_some_and(|ends| self.written >= ends)
+    }
+
     /// The connection is authenticated: what was queued becomes octets, in one step.
     ///
     /// Returns the connection's generation and whether there is something to write. Packets that
@@ -173,6 +201,7 @@ impl Lane {
         let mut errors = Vec::new();
         self.in_hand = None;
         self.generation += 1;
+        (self.written, self.first_ends) = (0, None);
         match self.state {
             State::Down => return (self.generation, false, errors),
             State::Queueing if framing == Framing::Cbor && self.queue_is_cbor => {}
@@ -230,7 +259,8 @@ impl Lane {
         if generation != self.generation {
             return false;
         }
-        self.in_hand = None;
+        let taken = self.in_hand.take().unwrap_or(0);
+        self.written += taken.saturating_sub(chunk.unwritten().len()) as u64;
         if matches!(self.state, State::Up(_)) {
             self.chunks.give_back(chunk);
         }
@@ -423,6 +453,31 @@ mod tests {
         assert!(!some);
         assert_eq!(append(&mut lane, 4), Appended::Dropped);
         assert_eq!(taken(&mut lane, generation), "");
+    }
+
+    #[test]
+    fn a_packet_that_goes_first_follows_what_is_being_written_and_passes_what_waits() {
+        let mut lane = Lane::new(LaneLimits { soft: 1000, hard: 1000 });
+        assert_eq!(lane.append_first(packet(0).as_elements()), Ok(false), "not connected");
+        let (generation, ..) = lane.connect(Framing::Json);
+        let _ = append(&mut lane, 1);
+        let mut chunk = lane.take(generation).unwrap();
+        let _ = append(&mut lane, 2);
+        assert_eq!(lane.append_first(packet(3).as_elements()), Ok(true));
+        chunk.advance(4);
+        assert!(lane.give_back(generation, chunk));
+        let mut written = String::new();
+        while let Some(mut chunk) = lane.take(generation) {
+            assert_eq!(lane.first_is_written(generation), written.contains('3'));
+            written.push_str(std::str::from_utf8(chunk.unwritten()).unwrap());
+            chunk.advance(chunk.unwritten().len());
+            let _ = lane.give_back(generation, chunk);
+        }
+        assert_eq!(written, r#"rt",1]["port",3]["port",2]"#);
+        assert!(lane.first_is_written(generation));
+        assert_eq!(lane.counters().packets, 3);
+        let (next, ..) = lane.connect(Framing::Json);
+        assert!(!lane.first_is_written(next) && !lane.first_is_written(generation));
     }
 
     #[test]

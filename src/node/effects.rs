@@ -49,6 +49,14 @@ impl Shared {
             Effect::SendAll { to, packet } => {
                 self.send_all(core, &to, packet.as_elements());
             }
+            Effect::Probe { node, conn, number, packet } => {
+                self.trace_sent(node.as_str(), packet.as_elements());
+                if let Err(error) = self.lanes.append_first(&node, packet.as_elements()) {
+                    self.not_sent(&node, &error);
+                }
+                self.control(core, conn, Control::Look { number });
+            }
+            Effect::Look { conn, number } => self.control(core, conn, Control::Look { number }),
             Effect::Deliver { port, message, from } => {
                 let message = message.as_elements();
                 match self.ports.deliver(port.as_ref(), &from, &mut once(message)) {

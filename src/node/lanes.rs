@@ -141,6 +141,19 @@ impl Lanes {
         }
     }
 
+    /// Sends a packet to a connected node before all others that wait for it.
+    pub(crate) fn append_first(
+        &self,
+        node: &NodeId,
+        packet: Elements<'_>,
+    ) -> Result<(), EncodeError> {
+        let lane = self.of(node);
+        if lane.state.lock().lane.append_first(packet)? {
+            lane.writer.notify_one();
+        }
+        Ok(())
+    }
+
     /// The connection of `node` is authenticated. Returns its lane and generation.
     pub(crate) fn connect(
         &self,
@@ -382,6 +395,12 @@ impl SharedLane {
     pub(crate) fn is_congested(&self) -> bool {
         let state = self.state.lock();
         !state.retired && state.lane.is_congested()
+    }
+
+    /// Whether the packet of [`Lanes::append_first`] was written to the connection of this
+    /// generation.
+    pub(crate) fn first_is_written(&self, generation: u64) -> bool {
+        self.state.lock().lane.first_is_written(generation)
     }
 
     /// Whether the connection of this generation is over.

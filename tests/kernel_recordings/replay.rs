@@ -263,7 +263,7 @@ impl<'a> Replay<'a> {
     pub(crate) fn carry_out(&mut self, effect: Effect) {
         let peer = self.other().node();
         match effect {
-            Effect::Send { to, packet } if to == peer => {
+            Effect::Send { to, packet } | Effect::Probe { node: to, packet, .. } if to == peer => {
                 if let Some(lane) = &mut self.lane {
                     let _ = lane.append(packet.as_elements()).unwrap();
                 }

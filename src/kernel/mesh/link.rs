@@ -1,5 +1,6 @@
 //! The connection that a node that is up has: its beginning, the doubt in it, its end.
 
+use super::connection::{Conn, Phase};
 use super::{Mesh, MeshOutput, MeshTimer};
 use crate::kernel::effect::ConnId;
 use crate::kernel::random::Random;
@@ -10,15 +11,37 @@ use std::time::Duration;
 /// Why a connection that is in doubt is given up.
 pub(super) const UNANSWERED: &str = "no answer while a new connection of this node waits";
 
+/// How often the connection is looked at while a probe is under way, in each `connect_interval`.
+const LOOKS: u32 = 4;
+
+/// How a connection is doing, as its socket shows.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Pulse {
+    /// Octets that have come from the peer.
+    pub received: u64,
+    /// Octets that the peer's system has acknowledged.
+    pub acknowledged: u64,
+    /// Whether it has acknowledged the whole packet of [`Effect::Probe`](crate::kernel::Effect::Probe).
+    pub probe_arrived: bool,
+}
+
+/// A question to a node whether it lives, because another connection claims to be this node.
+#[derive(Debug)]
+struct Probe {
+    number: u64,
+    /// How the connection was when the question was asked, and when it was looked at last.
+    looks: Option<(Pulse, Pulse)>,
+    silent_since: Duration,
+}
+
 /// The connection of a node that is up.
 #[derive(Debug)]
 pub(super) struct Link {
     pub(super) conn: ConnId,
     pub(super) provider: Str,
     pub(super) untrusted: bool,
-    /// A relayed echo is on its way, because another connection claims to be this node.
-    probe: Option<u64>,
-    /// No echo came in time: a new connection that proves to be this node's takes over.
+    probe: Option<Probe>,
+    /// The node has shown no life in time: a new connection that proves to be this node's takes over.
     in_doubt: bool,
 }
 
@@ -85,7 +108,6 @@ impl Mesh {
         if mutation::is_on(Mutation::ReplaceConnectionsUnasked) {
             return self.disconnect(node, "another connection", now);
         }
-        let deadline = now + self.connect_interval;
         let number = self.next_probe + 1;
         let Some(link) = self.link_mut(node) else {
             return;
@@ -93,13 +115,60 @@ impl Mesh {
         if link.probe.is_some() {
             return;
         }
-        link.probe = Some(number);
+        let conn = link.conn;
+        link.probe = Some(Probe { number, looks: None, silent_since: now });
         self.next_probe = number;
-        self.wake(deadline, MeshTimer::ProbeOver(node.clone(), number));
         if mutation::is_on(Mutation::RefuseConnectionsUnasked) {
             return self.probe_answered(node, number, now);
         }
-        self.outputs.push(MeshOutput::Probe { node: node.clone(), number });
+        self.outputs.push(MeshOutput::Probe { node: node.clone(), conn, number });
+    }
+
+    /// How the connection of a node is doing that is probed: the answer to a [`MeshOutput::Probe`]
+    /// or [`MeshOutput::Look`].
+    ///
+    /// Any octet that has come since the question shows that the node lives, even if the answer
+    /// itself waits behind others. Until the question has arrived, so does every octet that arrives
+    /// there. A host whose own reader is busy does not answer: then silence proves nothing.
+    pub(in crate::kernel) fn pulse(
+        &mut self,
+        conn: ConnId,
+        number: u64,
+        pulse: Pulse,
+        now: Duration,
+    ) {
+        let interval = self.connect_interval;
+        let Some(Conn { phase: Phase::Up { node }, .. }) = self.conns.get(&conn) else { return };
+        let node = node.clone();
+        let Some(link) = self.link_mut(&node).filter(|link| link.conn == conn) else { return };
+        let Some(probe) = link.probe.as_mut().filter(|probe| probe.number == number) else {
+            return;
+        };
+        let (first, last) = *probe.looks.get_or_insert((pulse, pulse));
+        if pulse.received > first.received {
+            return self.probe_answered(&node, number, now);
+        }
+        if pulse.acknowledged > last.acknowledged && !last.probe_arrived {
+            probe.silent_since = now;
+        }
+        probe.looks = Some((first, pulse));
+        let patience = probe.silent_since + interval;
+        if now >= patience {
+            // Whoever greeted with this node ID may be anybody, and the node just slow.
+            link.in_doubt = true;
+            return self.arbitrate(&node, now);
+        }
+        self.wake(patience.min(now + interval / LOOKS), MeshTimer::LookAtProbed(node, number));
+    }
+
+    /// It is time to look at a connection that is probed again.
+    pub(super) fn look_at_probed(&mut self, node: &NodeId, number: u64) {
+        if let Some(Link { conn, probe: Some(probe), .. }) = self.link(node)
+            && probe.number == number
+        {
+            let conn = *conn;
+            self.outputs.push(MeshOutput::Look { conn, number });
+        }
     }
 
     /// The echo of a [`MeshOutput::Probe`] has come back.
@@ -107,20 +176,12 @@ impl Mesh {
         let Some(link) = self.link_mut(node) else {
             return;
         };
-        if link.probe == Some(number) {
+        if link.probe.as_ref().is_some_and(|probe| probe.number == number) {
             link.probe = None;
             link.in_doubt = false;
             for id in self.greeted.get(node).cloned().unwrap_or_default() {
                 self.close(id, "already connected", now);
             }
-        }
-    }
-
-    pub(super) fn probe_over(&mut self, node: &NodeId, number: u64, now: Duration) {
-        if let Some(link) = self.link_mut(node).filter(|link| link.probe == Some(number)) {
-            // Whoever greeted with this node ID may be anybody, and the node just slow.
-            link.in_doubt = true;
-            self.arbitrate(node, now);
         }
     }
 }

@@ -16,6 +16,7 @@ mod tests;
 
 pub(super) use arbitration::is_ours;
 pub use connection::{Authenticated, PeerGreeting};
+pub use link::Pulse;
 pub use seeds::SeedStatus;
 
 use super::effect::{AuthOrder, ConnId, Level};
@@ -70,8 +71,11 @@ pub(super) enum MeshOutput {
     Find(NodeId),
     /// Nobody waits for the addresses of this node any more.
     CancelFind(NodeId),
-    /// Send an echo request, whose answer goes to [`Mesh::probe_answered`].
-    Probe { node: NodeId, number: u64 },
+    /// Send an echo request before anything that waits, whose answer goes to
+    /// [`Mesh::probe_answered`], and report at once how the connection is doing ([`Mesh::pulse`]).
+    Probe { node: NodeId, conn: ConnId, number: u64 },
+    /// Report again how the connection is doing.
+    Look { conn: ConnId, number: u64 },
     /// A node is connected.
     Up { node: NodeId, conn: ConnId, provider: Str, untrusted: bool },
     /// The connection of a node is lost. Once everybody was told, [`Mesh::loss_was_told`] has to
@@ -98,7 +102,7 @@ pub(super) enum MeshTimer {
     AdvanceAttempt(NodeId),
     GiveUp(NodeId),
     Arbitrate(NodeId),
-    ProbeOver(NodeId, u64),
+    LookAtProbed(NodeId, u64),
 }
 
 impl Mesh {
@@ -134,7 +138,7 @@ impl Mesh {
             MeshTimer::AdvanceAttempt(node) => self.advance_attempt(node, now),
             MeshTimer::GiveUp(node) => self.attempt_timed_out(node, now),
             MeshTimer::Arbitrate(node) => self.arbitrate_again(node, now),
-            MeshTimer::ProbeOver(node, number) => self.probe_over(node, *number, now),
+            MeshTimer::LookAtProbed(node, number) => self.look_at_probed(node, *number),
         }
     }
 

@@ -94,7 +94,7 @@ fn the_next_connection_goes_on_once_the_first_had_its_time_or_ended() {
 #[test]
 fn a_second_connection_waits_for_a_probe_of_the_first_and_takes_over_only_if_nothing_answers() {
     let mut mesh = mesh(&[]);
-    up(&mut mesh, "z");
+    let old = up(&mut mesh, "z");
     let second = claim(&mut mesh, "z", seconds(10));
     let [MeshOutput::Probe { number, .. }] = outputs(&mut mesh)[..] else { panic!("no probe") };
     mesh.probe_answered(&node("z"), number, seconds(11));
@@ -103,7 +103,9 @@ fn a_second_connection_waits_for_a_probe_of_the_first_and_takes_over_only_if_not
 
     let third = claim(&mut mesh, "z", seconds(20));
     let [MeshOutput::Probe { number, .. }] = outputs(&mut mesh)[..] else { panic!("no probe") };
-    mesh.timer(&MeshTimer::ProbeOver(node("z"), number), seconds(22));
+    for quarter in 0..=8 {
+        silent(&mut mesh, old, number, seconds(20) + seconds(1) / 4 * quarter);
+    }
     assert_eq!(proceeds(&outputs(&mut mesh)), [(third, AuthOrder::Now)]);
     assert!(mesh.is_up(&node("z")), "who claims to be the node may be anybody");
     establish(&mut mesh, third, seconds(23));
@@ -175,4 +177,62 @@ fn a_lost_seed_is_dialled_again() {
     mesh.loss_was_told(&node("seed"), seconds(100), random);
     mesh.timer(&MeshTimer::DialSeeds, seconds(103));
     assert!(matches!(outputs(&mut mesh)[..], [MeshOutput::Dial { .. }]));
+}
+
+/// The connection of a node that is probed is looked at, and nothing has come or gone.
+fn silent(mesh: &mut Mesh, conn: ConnId, number: u64, now: Duration) {
+    let pulse = Pulse { received: 7, acknowledged: 70, probe_arrived: true };
+    mesh.pulse(conn, number, pulse, now);
+}
+
+/// A node of which another connection claims to be, and the number of its probe.
+fn probed(mesh: &mut Mesh) -> (ConnId, ConnId, u64) {
+    let old = up(mesh, "z");
+    let new = claim(mesh, "z", seconds(10));
+    let [MeshOutput::Probe { conn, number, .. }] = outputs(mesh)[..] else { panic!("no probe") };
+    assert_eq!(conn, old);
+    (old, new, number)
+}
+
+#[test]
+fn any_octet_that_comes_after_the_question_is_an_answer() {
+    let mut mesh = mesh(&[]);
+    let (old, new, number) = probed(&mut mesh);
+    let pulse = Pulse { received: 7, acknowledged: 70, probe_arrived: false };
+    mesh.pulse(old, number, pulse, seconds(10));
+    assert_eq!(outputs(&mut mesh), []);
+    mesh.pulse(old, number, Pulse { received: 8, ..pulse }, seconds(11));
+    let outputs = outputs(&mut mesh);
+    assert!(matches!(outputs[..], [MeshOutput::Close { conn, .. }] if conn == new), "{outputs:?}");
+}
+
+#[test]
+fn while_octets_arrive_at_the_node_the_question_has_not_been_asked_yet() {
+    let mut mesh = mesh(&[]);
+    let (old, new, number) = probed(&mut mesh);
+    let mut pulse = Pulse { received: 7, acknowledged: 70, probe_arrived: false };
+    for second in 10..100 {
+        pulse.acknowledged += 1000;
+        mesh.pulse(old, number, pulse, seconds(second));
+    }
+    assert_eq!(outputs(&mut mesh), [], "much is under way to a node that takes it");
+    pulse = Pulse { acknowledged: pulse.acknowledged + 1, probe_arrived: true, ..pulse };
+    mesh.pulse(old, number, pulse, seconds(100));
+    // What is acknowledged later was sent after the question.
+    pulse.acknowledged += 1000;
+    mesh.pulse(old, number, pulse, seconds(101));
+    assert_eq!(outputs(&mut mesh), []);
+    mesh.pulse(old, number, pulse, seconds(102));
+    assert_eq!(proceeds(&outputs(&mut mesh)), [(new, AuthOrder::Now)]);
+}
+
+#[test]
+fn a_connection_that_takes_nothing_more_is_given_up_though_the_question_never_arrives() {
+    let mut mesh = mesh(&[]);
+    let (old, new, number) = probed(&mut mesh);
+    let pulse = Pulse { received: 7, acknowledged: 70, probe_arrived: false };
+    for second in [10, 11, 12] {
+        mesh.pulse(old, number, pulse, seconds(second));
+    }
+    assert_eq!(proceeds(&outputs(&mut mesh)), [(new, AuthOrder::Now)]);
 }

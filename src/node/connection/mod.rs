@@ -7,10 +7,12 @@ mod reader;
 pub(crate) mod socket;
 pub mod streams;
 pub mod tls;
+mod vital;
 mod writer;
 
 use self::reader::{Input, Reader};
 use self::tls::TlsError;
+use self::vital::Vital;
 use self::writer::{Output, write};
 use super::core::Shared;
 use super::error::ConnectionError;
@@ -43,6 +45,8 @@ pub(crate) enum Control {
     Close(String),
     /// The connection is its node's only one now, and this its lane.
     Up { lane: Arc<SharedLane>, generation: u64 },
+    /// Report how the connection is doing, and name this number.
+    Look { number: u64 },
 }
 
 impl Control {
@@ -50,7 +54,7 @@ impl Control {
     fn out_of_order(self) -> ConnectionError {
         match self {
             Control::Close(reason) => ConnectionError::Refused(reason),
-            Control::Proceed(_) | Control::Up { .. } => {
+            Control::Proceed(_) | Control::Up { .. } | Control::Look { .. } => {
                 ConnectionError::Refused("out of order".to_owned())
             }
         }
@@ -316,6 +320,7 @@ impl Task {
     /// Packets in both directions, until the connection ends.
     async fn exchange(&mut self, ready: Ready) -> ConnectionError {
         let Ready { node, stream, packets, lane, generation } = ready;
+        let mut vital = Vital::new(&stream, lane.clone(), generation);
         let (input, output): (Input, Output) = match stream {
             Stream::Plain(stream) => {
                 let (input, output) = stream.into_split();
@@ -341,9 +346,16 @@ impl Task {
             over: self.orders.over.clone(),
             has_more: false,
         };
+        // While the reader is busy nothing is reported: then silence proves nothing.
+        let (shared, id) = (&self.shared, self.id);
+        let report = |number| {
+            // SAFETY: `reader` has a half of the stream.
+            let pulse = unsafe { vital.pulse(number) };
+            shared.kernel(|kernel| kernel.pulse(id, number, pulse));
+        };
         let why = tokio::select! {
             biased;
-            reason = self.orders.closed() => ConnectionError::Refused(reason),
+            reason = self.orders.report_until_closed(report) => ConnectionError::Refused(reason),
             why = reader.read() => why,
             // What the peer sent before still counts.
             () = broken.notified() => reader.read_rest().await,
@@ -398,9 +410,16 @@ impl Orders {
 
     /// Waits until the connection is given up.
     async fn closed(&mut self) -> String {
+        self.report_until_closed(|_| {}).await
+    }
+
+    /// As [`Orders::closed`], and reports how the connection is doing when it is asked.
+    async fn report_until_closed(&mut self, mut report: impl FnMut(u64)) -> String {
         loop {
-            if let Control::Close(reason) = self.next().await {
-                return reason;
+            match self.next().await {
+                Control::Close(reason) => return reason,
+                Control::Look { number } => report(number),
+                Control::Proceed(_) | Control::Up { .. } => {}
             }
         }
     }

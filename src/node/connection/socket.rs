@@ -5,6 +5,9 @@ use crate::node::settings::NodeSettings;
 use crate::wire::session::Ends;
 use std::io;
 use std::net::SocketAddr;
+#[cfg(target_os = "linux")]
+use std::os::fd::AsRawFd as _;
+use std::os::fd::BorrowedFd;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
@@ -49,6 +52,50 @@ pub(crate) fn ends<'a>(stream: &TcpStream, peer: &'a str) -> Ends<'a> {
     let own = stream.local_addr();
     let own_is_loopback = own.is_ok_and(|own| own.ip().to_canonical().is_loopback());
     Ends { peer, own_is_loopback }
+}
+
+/// How far TCP has come on a connection.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Progress {
+    /// Octets that have come, whether we have read them or not.
+    pub(crate) received: u64,
+    /// Octets that the peer's system has acknowledged.
+    pub(crate) acknowledged: u64,
+    /// Octets that were written and are not acknowledged.
+    pub(crate) outstanding: u64,
+}
+
+/// What the system knows of the connection behind a socket; `None` where it does not tell.
+#[cfg(target_os = "linux")]
+pub(crate) fn progress(socket: BorrowedFd<'_>) -> Option<Progress> {
+    // SAFETY: all octets zero are a valid value of this struct of numbers.
+    let mut info: libc::tcp_info = unsafe { std::mem::zeroed() };
+    let mut len = libc::socklen_t::try_from(size_of::<libc::tcp_info>()).ok()?;
+    // SAFETY: the socket is open, and the system writes up to `len` octets, which is the size of
+    // `info`.
+    let got = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_INFO,
+            (&raw mut info).cast(),
+            &raw mut len,
+        )
+    };
+    let mut outstanding: libc::c_int = 0;
+    // SAFETY: the socket is open, and the system writes one number, to `outstanding`.
+    let asked = unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &raw mut outstanding) };
+    (got == 0 && asked == 0).then(|| Progress {
+        received: info.tcpi_bytes_received,
+        acknowledged: info.tcpi_bytes_acked,
+        outstanding: u64::try_from(outstanding).unwrap_or(0),
+    })
+}
+
+/// What the system knows of the connection behind a socket; `None` where it does not tell.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn progress(_: BorrowedFd<'_>) -> Option<Progress> {
+    None
 }
 
 /// Sets what every connection needs. A socket that refuses an option is used without it.

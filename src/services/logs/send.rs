@@ -8,6 +8,7 @@ use crate::node::{MessageRef, Node};
 use crate::value::PortId;
 use serde::de::IgnoredAny;
 use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
 
 /// The request `connect VERSION, PORT, LEVEL`: lines up to that level go to the port until it dies.
 pub(super) fn connect(context: &Context<'_>, message: MessageRef<'_>) -> Result<(), String> {
@@ -19,13 +20,6 @@ pub(super) fn connect(context: &Context<'_>, message: MessageRef<'_>) -> Result<
     }
     let node = context.node().inside();
     let backlog = Backlog::new();
-    let died = node.monitor(&port);
-    hub::add(Catcher {
-        node: node.id().clone(),
-        port: port.clone(),
-        level,
-        backlog: backlog.clone(),
-    });
     if level >= LogLevel::Debug {
         backlog.push(LogEntry {
             node: node.id().clone(),
@@ -35,13 +29,28 @@ pub(super) fn connect(context: &Context<'_>, message: MessageRef<'_>) -> Result<
             text: format!("{port} gets log lines up to level {level} from now on"),
         });
     }
+    hub::add(Catcher {
+        node: node.id().clone(),
+        port: port.clone(),
+        level,
+        backlog: backlog.clone(),
+    });
+    // Before anything is handled that the peer sent after the port's death: it gets no line any more.
+    let dead = CancellationToken::new();
+    let (removed, died) = (backlog.clone(), dead.clone());
+    let monitor = node.on_death(&port, move |_| {
+        hub::remove(&removed);
+        died.cancel();
+    });
     let runtime = node.shared().runtime.clone();
     runtime.spawn(async move {
+        let _monitor = monitor;
         let ended = node.shared().ended.clone();
         tokio::select! {
-            _ = died => {}
-            () = send_all(&node, &port, &backlog) => {}
+            biased;
+            () = dead.cancelled() => {}
             () = ended.cancelled() => {}
+            () = send_all(&node, &port, &backlog) => {}
         }
         hub::remove(&backlog);
     });
