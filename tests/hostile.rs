@@ -103,15 +103,15 @@ async fn thousands_of_silent_and_slow_strangers_disturb_nobody() {
             settled(&peer, node.id()).await;
         }
     }
-    until("all strangers are there", || node.status().strangers == 1500).await;
+    until("all strangers are there", || node.status().pending_handshakes == 1500).await;
     is_served(&peer, &node).await;
     // Honest peers are accepted meanwhile.
     let newcomer = node_support::node("newcomer", &[&node]).await;
     is_served(&newcomer, &node).await;
     let status = node.status();
-    assert_eq!((status.strangers, status.displaced), (1500, 0));
+    assert_eq!((status.pending_handshakes, status.displaced), (1500, 0));
     drop(strangers);
-    until("they are forgotten", || node.status().strangers == 0).await;
+    until("they are forgotten", || node.status().pending_handshakes == 0).await;
     assert_eq!(node.up_nodes().len(), 2);
     assert!(lost.try_reason().is_none());
 }

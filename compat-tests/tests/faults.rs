@@ -412,7 +412,7 @@ fn with_few_file_descriptors_the_oldest_strangers_make_room_for_members() {
     let id = node_id("seed");
     let call = member.status_of(&id, compat_tests::process::PATIENCE);
     let status = inside.run(call).unwrap();
-    assert!(status.displaced >= 100 && status.strangers <= 32, "{status:?}");
+    assert!(status.displaced >= 100 && status.pending_handshakes <= 32, "{status:?}");
     drop(strangers);
 }
 

@@ -1,6 +1,6 @@
 //! What listeners get that are too slow for each change: fewer reports with the same outcome.
 
-use super::NodeEvent;
+use super::events::NodeEvent;
 use super::message::KillReason;
 use super::queue::{Combined, Item};
 use crate::kernel::db::{ChangeSet, Datum, DbAnswer};

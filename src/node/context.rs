@@ -8,11 +8,6 @@ use crate::value::{NodeId, PortId};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::fmt;
-use std::sync::Arc;
-
-/// A function that others may call or spawn by name.
-pub(crate) type Function =
-    Arc<dyn Fn(&Context<'_>, MessageRef<'_>) -> Result<(), String> + Send + Sync>;
 
 /// What a callback or registered function runs with: its node, its port, and who caused it.
 ///

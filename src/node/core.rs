@@ -1,24 +1,25 @@
 //! A node's inside: the kernel behind its lock, and the carrying out of what it wants done.
 
-use super::connection::streams::Streams;
-use super::connection::{Control, Orders, PendingHandshakes};
-use super::context::Function;
+use super::connection::orders::{Control, Orders};
+use super::connection::pending::PendingHandshakes;
+use super::connection::streams::table::Streams;
+use super::counters::ConnectionCounters;
 use super::error::SendError;
+use super::events::NodeEvent;
 use super::fan_out::FanOuts;
 use super::lanes::{Lanes, Sent, SharedLane};
 use super::listen::Listening;
-use super::message::KillReason;
-use super::metrics::ConnectionCounters;
+use super::message::{KillReason, MessageRef};
 use super::port::{
     CallbackCell, CloseWhen, Delivery, Hooks, Locked, PortCell, PortTable, Replies, run_queue,
 };
 use super::queue;
 use super::settings::NodeSettings;
-use super::{Node, NodeEvent};
+use super::trace::TraceSink;
 use crate::kernel::db::{ChangeSet, DbAnswer, DbMonitorId, QueryId};
 use crate::kernel::{ConnId, Effect, Kernel, Now, PortName, WatchId, died};
 use crate::value::packed::Elements;
-use crate::value::{NodeId, Packed, PortId, Str, StrRef};
+use crate::value::{NodeId, Packed, PortId, Str, StrRef, Value};
 use crate::wire::framing::Framing;
 use crate::wire::protection::Protection;
 use parking_lot::{Mutex, MutexGuard, RwLock};
@@ -40,12 +41,12 @@ pub(crate) struct Shared {
     /// Connections whose peers have not authenticated yet.
     pub(crate) pending: Arc<PendingHandshakes>,
     pub(crate) functions: RwLock<HashMap<Str, Function>>,
-    pub(crate) eval: RwLock<Option<super::EvalHook>>,
+    pub(crate) eval: RwLock<Option<EvalHook>>,
     pub(crate) streams: Streams,
     pub(crate) runtime: tokio::runtime::Handle,
     /// Cancelled when the node shuts down: everything that runs for it ends.
     pub(crate) ended: CancellationToken,
-    pub(crate) alive: Mutex<Weak<super::Alive>>,
+    pub(crate) alive: Mutex<Weak<Alive>>,
     /// The node was shut down: it sends nothing and takes nothing new.
     over: AtomicBool,
     /// What ports that run callbacks tell.
@@ -55,6 +56,26 @@ pub(crate) struct Shared {
     core: Mutex<Core>,
     started: tokio::time::Instant,
     alarm: Notify,
+}
+
+/// A function that others may call or spawn by name. It gets its node, its port unless it was only
+/// called, and who asked with which arguments.
+pub(crate) type Function = Arc<
+    dyn Fn(&Arc<Shared>, Option<&PortName>, MessageRef<'_>) -> Result<(), String> + Send + Sync,
+>;
+
+/// Answers expressions that peers ask to be evaluated: results, or an error text.
+pub(crate) type EvalHook = Arc<dyn Fn(&str, &NodeId) -> Result<Vec<Value>, String> + Send + Sync>;
+
+/// Ends the node when the last handle is dropped.
+pub(crate) struct Alive(pub(super) Weak<Shared>);
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        if let Some(shared) = self.0.upgrade() {
+            shared.end();
+        }
+    }
 }
 
 /// What a node is made of.
@@ -474,6 +495,22 @@ impl Shared {
         Ok(())
     }
 
+    /// Shows a packet that is sent, port name first.
+    #[inline]
+    pub(crate) fn trace_sent(&self, to: StrRef<'_>, packet: Elements<'_>) {
+        if let Some(TraceSink(sink)) = &self.settings.trace {
+            sink(&format!("SND {to} <- {packet}"));
+        }
+    }
+
+    /// Shows a message that was received.
+    #[inline]
+    pub(crate) fn trace_received(&self, from: &NodeId, port: StrRef<'_>, message: Elements<'_>) {
+        if let Some(TraceSink(sink)) = &self.settings.trace {
+            sink(&format!("RCV {from} -> [\"{port}\"] {message}"));
+        }
+    }
+
     pub(super) fn congestion(&self, node: &NodeId) -> String {
         let limits = self.settings.lane_limits;
         format!(
@@ -511,11 +548,6 @@ impl Shared {
         let eval = self.eval.write().take();
         drop((functions, eval));
         self.streams.end();
-    }
-
-    /// A handle that does not keep the node alive.
-    pub(crate) fn inner_handle(self: &Arc<Self>) -> Node {
-        Node::inner(self.clone())
     }
 }
 

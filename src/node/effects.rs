@@ -2,7 +2,8 @@
 //! told. Its lock is held meanwhile; what runs user code is left for later.
 
 use super::NodeEvent;
-use super::connection::{self, Control};
+use super::connection;
+use super::connection::orders::Control;
 use super::core::{Core, OVERFLOW, Shared, Watching, overflow};
 use super::lanes::Sent;
 use super::message::KillReason;

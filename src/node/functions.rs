@@ -1,6 +1,5 @@
 //! Functions of the program that peers call and spawn by name, and expressions that they have evaluated.
 
-use super::context::Context;
 use super::core::Shared;
 use super::message::MessageRef;
 use super::panics::catch;
@@ -19,13 +18,13 @@ impl Shared {
     /// What a spawned port runs first.
     pub(super) fn first_task(self: &Arc<Self>, init: Call) -> Task {
         let function = self.functions.read().get(&init.function).cloned();
-        let node = self.inner_handle();
+        let shared = self.clone();
         Box::new(move |port| {
             let Some(function) = function else {
                 return Err(format!("function {} is not registered here", init.function));
             };
             let message = MessageRef::new(&init.from, init.arguments.as_elements());
-            function(&Context::of_port(&node, port, &init.from), message)
+            function(&shared, Some(port), message)
         })
     }
 
@@ -39,9 +38,8 @@ impl Shared {
         let Some(function) = self.functions.read().get(&call.function).cloned() else {
             return;
         };
-        let node = self.inner_handle();
         let message = MessageRef::new(&call.from, call.arguments.as_elements());
-        let outcome = catch(|| function(&Context::of_node(&node, &call.from), message));
+        let outcome = catch(|| function(self, None, message));
         if let Err(problem) = outcome.unwrap_or_else(Err) {
             let Call { function, from, .. } = call;
             tracing::warn!(node = %self.id, "function {function} called by {from}: {problem}");

@@ -2,7 +2,7 @@
 
 use super::sync::{DirectOutput, Mutex, Notify, Table, local};
 use crate::lane::{Appended, Chunk, Copies, Counters, Lane, LaneLimits};
-use crate::node::metrics::{Received, Traffic};
+use crate::node::counters::{Received, Traffic};
 use crate::value::packed::Elements;
 use crate::value::{NodeId, PortId, StrRef};
 use crate::wire::framing::{EncodeError, Framing};

@@ -8,9 +8,11 @@ mod combined;
 pub(crate) mod connection;
 pub(crate) mod context;
 pub(crate) mod core;
+pub(crate) mod counters;
 mod db;
 mod effects;
 pub(crate) mod error;
+pub(crate) mod events;
 mod fan_out;
 mod functions;
 mod health;
@@ -37,19 +39,19 @@ pub(crate) mod trace;
 pub use self::call::Call;
 pub use self::connection::{streams, tls};
 pub use self::context::{Context, Outcome};
+pub use self::counters::{HandshakeCount, HandshakeOutcome, Traffic};
 pub use self::db::{Change, Db, DbError, DbMonitor, Entry, PortRef};
 pub use self::error::{CallError, ConnectionError, RecvError, SendError, StartError};
+pub use self::events::{NodeEvent, NodeEvents};
 pub use self::health::Unhealthy;
 pub use self::message::{KillReason, Message, MessageRef};
-pub use self::metrics::{
-    Connections, HandshakeCount, Metrics, Outcome as HandshakeOutcome, Traffic,
-};
+pub use self::metrics::{Connections, Metrics};
 pub use self::monitor::{Monitor, MonitorGuard};
 pub use self::node_port::{CallbackPort, Port, Timer};
 pub use self::reply::Reply;
 pub use self::status::{Link, STATUS_FUNCTION, Status};
 
-use self::core::{Pressure, Shared};
+use self::core::{Alive, EvalHook, Pressure, Shared};
 use crate::kernel::{PortName, SeedStatus};
 use crate::value::packed::Elements;
 use crate::value::{
@@ -59,9 +61,7 @@ use port::{CallbackCell, PortCell, Unmatched, run_queue};
 use serde::Serialize;
 use std::cell::RefCell;
 use std::fmt;
-use std::pin::Pin;
-use std::sync::{Arc, Weak};
-use std::task::{Context as TaskContext, Poll};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A node of a network: the handle by which a program uses it. Clones are the same node.
@@ -74,17 +74,6 @@ pub struct Node {
     alive: Option<Arc<Alive>>,
 }
 
-/// Ends the node when the last handle is dropped.
-pub(crate) struct Alive(Weak<Shared>);
-
-impl Drop for Alive {
-    fn drop(&mut self) {
-        if let Some(shared) = self.0.upgrade() {
-            shared.end();
-        }
-    }
-}
-
 impl Clone for Node {
     fn clone(&self) -> Self {
         let alive = self.alive.clone().or_else(|| self.shared.alive.lock().upgrade());
@@ -95,51 +84,6 @@ impl Clone for Node {
 impl fmt::Debug for Node {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Node({})", self.shared.id)
-    }
-}
-
-/// Answers expressions that peers ask to be evaluated: results, or an error text.
-pub(crate) type EvalHook = Arc<dyn Fn(&str, &NodeId) -> Result<Vec<Value>, String> + Send + Sync>;
-
-/// A node was connected, or its connection was lost.
-#[derive(Debug, Clone)]
-#[non_exhaustive]
-pub enum NodeEvent {
-    /// A node is connected.
-    Up {
-        /// Which.
-        node: NodeId,
-        /// Whether it has not proven that it belongs to the network (`tls_anon`).
-        untrusted: bool,
-    },
-    /// The connection to a node was lost.
-    Down {
-        /// Which.
-        node: NodeId,
-        /// Why, as monitors of its ports get it.
-        reason: KillReason,
-    },
-}
-
-/// Nodes that come and go, beginning with those that are up.
-///
-/// If more than 1000 events wait for a listener, later ones are combined: of a node that came and went
-/// several times it hears the last loss and return.
-#[derive(Debug)]
-pub struct NodeEvents(queue::Receiver<NodeEvent>);
-
-impl NodeEvents {
-    /// Waits for the next event; `None` once the node was shut down.
-    pub async fn next(&mut self) -> Option<NodeEvent> {
-        self.0.next().await
-    }
-}
-
-impl futures_core::Stream for NodeEvents {
-    type Item = NodeEvent;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Option<NodeEvent>> {
-        self.0.poll_next(cx)
     }
 }
 
@@ -531,15 +475,26 @@ impl Node {
         F: Fn(&Context<'_>, T) -> R + Send + Sync + 'static,
         R: Outcome,
     {
-        let function: context::Function = Arc::new(move |context, message| {
+        self.register_raw(name, move |context, message| {
             let arguments = message.decode::<T>().map_err(|error| error.to_string())?;
             function(context, arguments).into_result()
         });
-        self.register_raw(name, function);
     }
 
     /// As [`Node::register`], for a function that takes its arguments as they came.
-    pub(crate) fn register_raw(&self, name: &str, function: context::Function) {
+    pub(crate) fn register_raw(
+        &self,
+        name: &str,
+        function: impl Fn(&Context<'_>, MessageRef<'_>) -> Result<(), String> + Send + Sync + 'static,
+    ) {
+        let function: core::Function = Arc::new(move |shared, port, message| {
+            let node = Node::inner(shared.clone());
+            let context = match port {
+                Some(port) => Context::of_port(&node, port, message.from()),
+                None => Context::of_node(&node, message.from()),
+            };
+            function(&context, message)
+        });
         let name = Str::from(name);
         let replaced = {
             let mut functions = self.shared.functions.write();

@@ -8,7 +8,7 @@ use crate::config::Settings;
 use crate::config::settings::HandshakeLimits;
 use crate::kernel::PeerLimits;
 use crate::lane::LaneLimits;
-use crate::node::StartError;
+use crate::node::error::StartError;
 use crate::value::NodeId;
 use crate::wire::auth::Secret;
 use crate::wire::framing::FramingLimits;

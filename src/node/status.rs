@@ -32,7 +32,7 @@ pub struct Status {
     /// Its connections.
     pub links: Vec<Link>,
     /// How many connections are in their handshake.
-    pub strangers: u64,
+    pub pending_handshakes: u64,
     /// How many connections were refused so far because their handshake failed.
     pub refused: u64,
     /// How many of these had to make room for others.
@@ -118,7 +118,7 @@ impl Node {
             master,
             ports: ports as u64,
             links: up.iter().map(link).collect(),
-            strangers: pending.pending,
+            pending_handshakes: pending.pending,
             refused: pending.refused,
             displaced: pending.displaced,
             warnings: self.warnings().into_iter().map(Str::from).collect(),

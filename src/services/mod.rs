@@ -9,9 +9,8 @@ pub mod metrics;
 
 pub use crate::node::streams;
 
-use crate::node::context::{Context, Function};
+use crate::node::context::Context;
 use crate::node::{MessageRef, Node};
-use std::sync::Arc;
 
 /// Registers the functions through which others use this node's services.
 pub(crate) fn install(node: &Node) {
@@ -23,6 +22,5 @@ fn offer<F>(node: &Node, name: &str, function: F)
 where
     F: Fn(&Context<'_>, MessageRef<'_>) -> Result<(), String> + Send + Sync + 'static,
 {
-    let function: Function = Arc::new(function);
     node.register_raw(name, function);
 }

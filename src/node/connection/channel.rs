@@ -1,7 +1,7 @@
 //! A stream with its session: reads and writes until the session has come to something.
 
 use super::tls::{self, Encryption, Established, Rewind, TlsError};
-use crate::node::ConnectionError;
+use crate::node::error::ConnectionError;
 use crate::wire::session::{AuthOrder, Event, Session};
 use bytes::BytesMut;
 use std::io;

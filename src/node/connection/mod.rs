@@ -2,7 +2,8 @@
 
 mod accept;
 mod channel;
-mod pending;
+pub(super) mod orders;
+pub(super) mod pending;
 mod reader;
 pub(crate) mod socket;
 pub mod streams;
@@ -10,14 +11,15 @@ pub mod tls;
 mod vital;
 mod writer;
 
+use self::orders::{Control, Orders};
 use self::reader::{Input, Reader};
 use self::tls::TlsError;
 use self::vital::Vital;
 use self::writer::{Output, write};
 use super::core::Shared;
+use super::counters::HandshakeOutcome;
 use super::error::ConnectionError;
 use super::lanes::SharedLane;
-use super::metrics::Outcome;
 use crate::kernel::{Authenticated as Proven, ConnId, PeerGreeting};
 use crate::value::{NodeId, Str};
 use crate::wire::auth::Nonce;
@@ -27,47 +29,13 @@ use crate::wire::session::{
     Agreement, AuthOrder, Connection, Event, HandshakeError, Packets, Session,
 };
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 use tokio::net::TcpStream;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::Notify;
 
 pub(crate) use self::accept::accept;
 pub(crate) use self::channel::{Channel, Stream, read};
-pub(crate) use self::pending::{PendingHandshake, PendingHandshakes, and_others};
-
-/// What the kernel tells a connection's task.
-#[derive(Debug)]
-pub(crate) enum Control {
-    /// The peer has greeted, and may go on.
-    Proceed(AuthOrder),
-    /// The connection is not wanted any more.
-    Close(String),
-    /// The connection is its node's only one now, and this its lane.
-    Up { lane: Arc<SharedLane>, generation: u64 },
-    /// Report how the connection is doing, and name this number.
-    Look { number: u64 },
-}
-
-impl Control {
-    /// Why the connection ends, if this is not the order that was waited for.
-    fn out_of_order(self) -> ConnectionError {
-        match self {
-            Control::Close(reason) => ConnectionError::Refused(reason),
-            Control::Proceed(_) | Control::Up { .. } | Control::Look { .. } => {
-                ConnectionError::Refused("out of order".to_owned())
-            }
-        }
-    }
-}
-
-/// The task's end of what the kernel tells it.
-#[derive(Debug)]
-pub(crate) struct Orders {
-    pub(crate) orders: mpsc::UnboundedReceiver<Control>,
-    /// Set as soon as the connection is given up: nothing more may be taken from it.
-    pub(crate) over: Arc<AtomicBool>,
-}
+pub(crate) use self::pending::{PendingHandshake, and_others};
 
 /// Dials `address`, and serves the connection if there is one.
 pub(crate) fn dial(shared: &Arc<Shared>, id: ConnId, address: &Str, orders: Orders) {
@@ -136,7 +104,7 @@ impl Task {
     fn report(&self, why: &ConnectionError, dialled: bool) {
         let shared = &self.shared;
         if !self.up {
-            shared.counters.handshake_ended(dialled, Outcome::of(why));
+            shared.counters.handshake_ended(dialled, HandshakeOutcome::of(why));
         }
         if !self.up && !shared.ended.is_cancelled() {
             let name = self.node.as_ref().map(|node| printable(node.as_str().data()));
@@ -199,13 +167,13 @@ impl Task {
             Ok(Err(error)) => {
                 if matches!(error, ConnectionError::HandedOver) {
                     self.up = true;
-                    self.shared.counters.handshake_ended(dialled, Outcome::Data);
+                    self.shared.counters.handshake_ended(dialled, HandshakeOutcome::Data);
                 }
                 error
             }
             Ok(Ok(ready)) => {
                 self.up = true;
-                self.shared.counters.handshake_ended(dialled, Outcome::Up);
+                self.shared.counters.handshake_ended(dialled, HandshakeOutcome::Up);
                 let why = self.exchange(ready).await;
                 self.shared.counters.lost();
                 why
@@ -384,43 +352,6 @@ pub(crate) fn tell_protection(shared: &Shared, what: &str, protection: Protectio
         }
         Protection::Plain(why) => {
             tracing::info!(node = %own, "{what} is not encrypted: {}", why.name());
-        }
-    }
-}
-
-impl Orders {
-    async fn next(&mut self) -> Control {
-        self.orders
-            .recv()
-            .await
-            .unwrap_or_else(|| Control::Close("this node shuts down".to_owned()))
-    }
-
-    /// Does something, unless the connection is given up meanwhile.
-    async fn unless_closed<T>(
-        &mut self,
-        step: impl Future<Output = Result<T, ConnectionError>>,
-    ) -> Result<T, ConnectionError> {
-        tokio::select! {
-            biased;
-            reason = self.closed() => Err(ConnectionError::Refused(reason)),
-            done = step => done,
-        }
-    }
-
-    /// Waits until the connection is given up.
-    async fn closed(&mut self) -> String {
-        self.report_until_closed(|_| {}).await
-    }
-
-    /// As [`Orders::closed`], and reports how the connection is doing when it is asked.
-    async fn report_until_closed(&mut self, mut report: impl FnMut(u64)) -> String {
-        loop {
-            match self.next().await {
-                Control::Close(reason) => return reason,
-                Control::Look { number } => report(number),
-                Control::Proceed(_) | Control::Up { .. } => {}
-            }
         }
     }
 }

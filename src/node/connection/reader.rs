@@ -1,7 +1,7 @@
 //! The receiving side of a connection: what the socket brings goes to its port, in order.
 
-use crate::node::ConnectionError;
 use crate::node::core::Shared;
+use crate::node::error::ConnectionError;
 use crate::node::lanes::SharedLane;
 use crate::node::node_packets::NodePackets;
 use crate::value::{Elements, NodeId, StrRef};

@@ -39,7 +39,8 @@ impl Vital {
         let written = self.lane.first_is_written(self.generation);
         // SAFETY: the stream is there, and with it its socket.
         let socket = unsafe { BorrowedFd::borrow_raw(self.socket) };
-        let Some(Progress { received, acknowledged, outstanding }) = socket::progress(socket) else {
+        let Some(Progress { received, acknowledged, outstanding }) = socket::progress(socket)
+        else {
             let received = self.lane.received.and_sent(Counters::default()).received_octets;
             return Pulse { received, acknowledged: 0, probe_arrived: written };
         };

@@ -123,7 +123,7 @@ pub(super) fn as_service(context: &Context<'_>, message: MessageRef<'_>) -> Resu
     let shared = context.node().shared().clone();
     let runtime = shared.runtime.clone();
     runtime.spawn(async move {
-        let mut catcher = LogCatcher::catch(&shared.inner_handle(), level);
+        let mut catcher = LogCatcher::catch(&Node::inner(shared.clone()), level);
         while let Some(entry) = catcher.next().await {
             log(&entry);
         }

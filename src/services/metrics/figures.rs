@@ -46,7 +46,7 @@ pub(super) fn figures(metrics: &Metrics) -> Vec<Figure> {
         gauge(
             "aemp_strangers",
             "Incoming connections that have not authenticated yet.",
-            connections.strangers,
+            connections.pending_handshakes,
         ),
         counter(
             "aemp_connections_lost_total",

@@ -157,7 +157,7 @@ pub(super) async fn dial_node(
     to: &NodeId,
     id: &Str,
 ) -> Result<DataStream, StreamError> {
-    let addresses = addresses(&shared.inner_handle(), to).await;
+    let addresses = addresses(&Node::inner(shared.clone()), to).await;
     let limit = shared.settings.monitor_timeout / addresses.len().max(1) as u32;
     let limit = limit.max(SHORTEST_DIAL);
     let mut problems = Vec::new();

@@ -1,12 +1,14 @@
 //! The listening side: streams that others have announced.
 
-use super::table::Expectation;
-use super::{StreamFunction, TAG, connect, session};
-use crate::node::connection::Channel;
+use super::table::{Expectation, StreamFunction};
+use super::{TAG, connect, session};
+use crate::node::Node;
+use crate::node::connection::channel::Channel;
 use crate::node::context::Context;
 use crate::node::core::Shared;
+use crate::node::error::ConnectionError;
+use crate::node::message::{KillReason, Message, MessageRef};
 use crate::node::panics::text_of;
-use crate::node::{ConnectionError, KillReason, Message, MessageRef};
 use crate::value::{NodeId, PortId, Str};
 use std::sync::Arc;
 use std::time::Duration;
@@ -53,7 +55,7 @@ pub(super) fn expect(context: &Context<'_>, message: MessageRef<'_>) -> Result<(
         if let Err(why) = outcome {
             let id = id.as_ref().beginning();
             tracing::warn!(node = %shared.id, "data connection {id} for {name}: {why}");
-            shared.inner_handle().kil(&port, &KillReason::new(TAG, &why));
+            Node::inner(shared.clone()).kil(&port, &KillReason::new(TAG, &why));
         }
     });
     Ok(())

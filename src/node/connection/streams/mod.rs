@@ -29,12 +29,12 @@ mod connect;
 mod expect;
 mod session;
 mod stream;
-mod table;
+pub(crate) mod table;
 
 pub use self::connect::ConnectStream;
 pub(crate) use self::expect::adopt;
 pub use self::stream::DataStream;
-pub(crate) use self::table::Streams;
+use self::table::StreamFunction;
 
 use crate::node::context::Outcome;
 use crate::node::{KillReason, MessageRef, Node, SendError};
@@ -145,11 +145,6 @@ impl Node {
     }
 }
 
-/// What a registered function comes to: a task, unless its arguments do not decode.
-type StreamTask = std::pin::Pin<Box<dyn Future<Output = Result<(), String>> + Send>>;
-type StreamFunction =
-    Arc<dyn Fn(MessageRef<'_>, DataStream) -> Result<StreamTask, String> + Send + Sync>;
-
 fn packed(arguments: &impl Serialize) -> Result<Packed, SendError> {
     let mut octets = Vec::new();
     let len = to_elements(&mut octets, arguments)?;
@@ -158,6 +153,6 @@ fn packed(arguments: &impl Serialize) -> Result<Packed, SendError> {
 
 /// Lets others connect streams to this node.
 pub(crate) fn install(node: &Node) {
-    node.register_raw(EXPECT, Arc::new(expect::expect));
-    node.register_raw(CONNECT, Arc::new(expect::connect_back));
+    node.register_raw(EXPECT, expect::expect);
+    node.register_raw(CONNECT, expect::connect_back);
 }

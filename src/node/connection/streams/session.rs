@@ -1,9 +1,9 @@
 //! The session of a data connection, which the mesh of nodes has no say in.
 
 use super::DataStream;
-use crate::node::ConnectionError;
 use crate::node::connection::{Channel, introduced, random_nonce, socket, tell_protection};
 use crate::node::core::Shared;
+use crate::node::error::ConnectionError;
 use crate::value::{NodeId, Str};
 use crate::wire::session::{AuthOrder, Event};
 

@@ -1,16 +1,23 @@
 //! Which data connections are expected, and which functions take them.
 
-use super::{DataStream, StreamFunction};
+use super::stream::DataStream;
 use crate::node::core::Shared;
+use crate::node::message::MessageRef;
 use crate::value::{NodeId, Str};
 use parking_lot::{Mutex, RwLock};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::pin::Pin;
 use std::sync::Arc;
 use tokio::sync::oneshot;
 
 /// As many may be expected at a time, so that no peer can fill the memory with expectations.
 const MOST_EXPECTED: usize = 4096;
+
+/// What a registered function comes to: a task, unless its arguments do not decode.
+pub(super) type StreamTask = Pin<Box<dyn Future<Output = Result<(), String>> + Send>>;
+pub(super) type StreamFunction =
+    Arc<dyn Fn(MessageRef<'_>, DataStream) -> Result<StreamTask, String> + Send + Sync>;
 
 /// The streams of a node.
 #[derive(Default)]

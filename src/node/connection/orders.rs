@@ -1,0 +1,78 @@
+//! What the kernel orders a connection's task to do.
+
+use crate::node::error::ConnectionError;
+use crate::node::lanes::SharedLane;
+use crate::wire::session::AuthOrder;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use tokio::sync::mpsc;
+
+/// What the kernel tells a connection's task.
+#[derive(Debug)]
+pub(crate) enum Control {
+    /// The peer has greeted, and may go on.
+    Proceed(AuthOrder),
+    /// The connection is not wanted any more.
+    Close(String),
+    /// The connection is its node's only one now, and this its lane.
+    Up { lane: Arc<SharedLane>, generation: u64 },
+    /// Report how the connection is doing, and name this number.
+    Look { number: u64 },
+}
+
+impl Control {
+    /// Why the connection ends, if this is not the order that was waited for.
+    pub(super) fn out_of_order(self) -> ConnectionError {
+        match self {
+            Control::Close(reason) => ConnectionError::Refused(reason),
+            Control::Proceed(_) | Control::Up { .. } | Control::Look { .. } => {
+                ConnectionError::Refused("out of order".to_owned())
+            }
+        }
+    }
+}
+
+/// The task's end of what the kernel tells it.
+#[derive(Debug)]
+pub(crate) struct Orders {
+    pub(crate) orders: mpsc::UnboundedReceiver<Control>,
+    /// Set as soon as the connection is given up: nothing more may be taken from it.
+    pub(crate) over: Arc<AtomicBool>,
+}
+
+impl Orders {
+    pub(super) async fn next(&mut self) -> Control {
+        self.orders
+            .recv()
+            .await
+            .unwrap_or_else(|| Control::Close("this node shuts down".to_owned()))
+    }
+
+    /// Does something, unless the connection is given up meanwhile.
+    pub(super) async fn unless_closed<T>(
+        &mut self,
+        step: impl Future<Output = Result<T, ConnectionError>>,
+    ) -> Result<T, ConnectionError> {
+        tokio::select! {
+            biased;
+            reason = self.closed() => Err(ConnectionError::Refused(reason)),
+            done = step => done,
+        }
+    }
+
+    /// Waits until the connection is given up.
+    pub(super) async fn closed(&mut self) -> String {
+        self.report_until_closed(|_| {}).await
+    }
+
+    /// As [`Orders::closed`], and reports how the connection is doing when it is asked.
+    pub(super) async fn report_until_closed(&mut self, mut report: impl FnMut(u64)) -> String {
+        loop {
+            match self.next().await {
+                Control::Close(reason) => return reason,
+                Control::Look { number } => report(number),
+                Control::Proceed(_) | Control::Up { .. } => {}
+            }
+        }
+    }
+}
