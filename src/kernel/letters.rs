@@ -1,16 +1,45 @@
 //! Numbers in letters, for names that are to be short and unlike each other.
 
+/// Letters that any number takes.
+pub(crate) const MOST_LETTERS: usize = 14;
+
 /// A number in the digits `a` to `z`, of which `a` is 0.
-pub(super) fn letters(mut number: u64) -> Vec<u8> {
-    let mut letters = Vec::with_capacity(14);
-    loop {
-        letters.push(b'a' + (number % 26) as u8);
+pub(super) fn letters(number: u64) -> Vec<u8> {
+    let mut letters = [0; MOST_LETTERS];
+    let len = put(&mut letters, number, b'a');
+    letters.get(..len).unwrap_or_default().to_vec()
+}
+
+/// Writes a number in 26 digits, of which `zero` is 0, at the beginning of `out`, which has room for
+/// [`MOST_LETTERS`]. Returns how many there are.
+#[inline]
+pub(crate) fn put(out: &mut [u8], mut number: u64, zero: u8) -> usize {
+    let mut len = 0;
+    for letter in out.iter_mut() {
+        *letter = zero + (number % 26) as u8;
+        len += 1;
         number /= 26;
         if number == 0 {
-            letters.reverse();
-            return letters;
+            break;
         }
     }
+    if let Some(letters) = out.get_mut(..len) {
+        letters.reverse();
+    }
+    len
+}
+
+/// Reads what [`put`] writes, and nothing else: a number has one form.
+#[inline]
+pub(crate) fn read(letters: &[u8], zero: u8) -> Option<u64> {
+    if letters.len() > 1 && letters.first() == Some(&zero) {
+        return None;
+    }
+    letters.iter().try_fold(0_u64, |number, letter| {
+        let digit = letter.wrapping_sub(zero);
+        let digit = (digit < 26).then_some(u64::from(digit))?;
+        number.checked_mul(26)?.checked_add(digit)
+    })
 }
 
 #[cfg(test)]
@@ -21,5 +50,15 @@ mod tests {
     fn numbers_are_written_with_the_digits_a_to_z() {
         let written = |number| String::from_utf8(letters(number)).unwrap();
         assert_eq!([0, 1, 25, 26, 27, 676].map(written), ["a", "b", "z", "ba", "bb", "baa"]);
+    }
+
+    #[test]
+    fn a_number_is_read_in_the_form_in_which_it_is_written_and_in_no_other() {
+        for number in [0, 1, 25, 26, 12_345, u64::MAX] {
+            assert_eq!(read(&letters(number), b'a'), Some(number));
+        }
+        for wrong in [&b"ab"[..], b"A", b"a1", b"zzzzzzzzzzzzzz"] {
+            assert_eq!(read(wrong, b'a'), None, "{wrong:?}");
+        }
     }
 }

@@ -13,7 +13,7 @@ mod effect;
 mod eval;
 mod healing;
 mod large;
-mod letters;
+pub(crate) mod letters;
 mod limits;
 mod log;
 mod mesh;

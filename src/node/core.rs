@@ -1,25 +1,21 @@
-//! A node's inside: the kernel behind its lock, and the carrying out of what it wants done.
+//! A node's inside: what its handles and connections share, and the kernel behind its lock.
 
-use super::connection::orders::{Control, Orders};
+use super::connection::orders::Control;
 use super::connection::pending::PendingHandshakes;
 use super::connection::streams::table::Streams;
 use super::counters::ConnectionCounters;
-use super::error::SendError;
 use super::events::NodeEvent;
 use super::fan_out::FanOuts;
-use super::lanes::{Lanes, Sent, SharedLane};
-use super::listen::Listening;
+use super::lanes::Lanes;
 use super::message::{KillReason, MessageRef};
 use super::port::{
-    CallbackCell, CloseWhen, Delivery, Hooks, Locked, PortCell, PortTable, Replies, run_queue,
+    CallbackCell, CloseWhen, Hooks, Locked, PortCell, PortTable, Replies, run_queue,
 };
 use super::queue;
 use super::settings::NodeSettings;
-use super::trace::TraceSink;
 use crate::kernel::db::{ChangeSet, DbAnswer, DbMonitorId, QueryId};
-use crate::kernel::{ConnId, Effect, Kernel, Now, PortName, WatchId, died};
-use crate::value::packed::Elements;
-use crate::value::{NodeId, Packed, PortId, Str, StrRef, Value};
+use crate::kernel::{ConnId, Effect, Kernel, Now, PortName, WatchId};
+use crate::value::{NodeId, Packed, PortId, Str, Value};
 use crate::wire::framing::Framing;
 use crate::wire::protection::Protection;
 use parking_lot::{Mutex, MutexGuard, RwLock};
@@ -30,6 +26,9 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
+
+/// Effects that may wait to be carried out together. Capacity above this is freed after use.
+pub(super) const MOST_EFFECTS_KEPT: usize = 16;
 
 /// Everything that the handles of a node share.
 pub(crate) struct Shared {
@@ -76,6 +75,15 @@ impl Drop for Alive {
             shared.end();
         }
     }
+}
+
+/// What the node's other parts know of its listeners.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Listening {
+    /// What others are told to dial, as `host:port`.
+    pub(crate) addresses: Vec<Str>,
+    /// Why the node listens nowhere, if it should listen somewhere.
+    pub(crate) nowhere: Option<String>,
 }
 
 /// What a node is made of.
@@ -141,15 +149,6 @@ pub(super) struct Connection {
     pub(super) framing: Framing,
     /// Known as soon as both sides are authenticated.
     pub(super) protection: Option<Protection>,
-}
-
-/// How a sender heeds that much waits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Pressure {
-    /// Not at all: the log warns.
-    Ignored,
-    /// It waits before it sends more.
-    Yielding,
 }
 
 /// What the node does when a monitor fires.
@@ -272,253 +271,6 @@ impl Shared {
         core.alarm_at = next;
     }
 
-    pub(super) fn add_connection(&self, core: &mut Core, conn: ConnId) -> Orders {
-        let (control, orders) = mpsc::unbounded_channel();
-        let over = Arc::new(AtomicBool::new(false));
-        let (framing, protection) = (Framing::Cbor, None);
-        let connection = Connection { control, over: over.clone(), framing, protection };
-        core.conns.insert(conn, connection);
-        Orders { orders, over }
-    }
-
-    /// Somebody has connected to us.
-    pub(crate) fn accepted(self: &Arc<Self>) -> (ConnId, Orders) {
-        self.with_core(|shared, core| {
-            let conn = core.kernel.accepted();
-            (conn, shared.add_connection(core, conn))
-        })
-    }
-
-    /// A connection has been authenticated in both directions.
-    pub(crate) fn established(
-        self: &Arc<Self>,
-        conn: ConnId,
-        framing: Framing,
-        protection: Protection,
-        how: &crate::kernel::Authenticated,
-    ) {
-        self.with_core(|_, core| {
-            if let Some(connection) = core.conns.get_mut(&conn) {
-                connection.framing = framing;
-                connection.protection = Some(protection);
-            }
-            core.kernel.established(conn, how);
-        });
-    }
-
-    /// A connection has ended.
-    pub(crate) fn closed(self: &Arc<Self>, conn: ConnId, why: &str) {
-        self.with_core(|_, core| {
-            core.conns.remove(&conn);
-            core.kernel.closed(conn, why);
-        });
-    }
-
-    /// Makes a port; `make` gets its name.
-    pub(crate) fn open_port(self: &Arc<Self>, make: impl FnOnce(PortName) -> PortCell) -> PortName {
-        self.with_core(|shared, core| {
-            let name = core.kernel.open_port();
-            let cell = make(name.clone());
-            if shared.is_over() {
-                cell.close(Packed::default(), CloseWhen::Now);
-            } else {
-                shared.ports.insert(name.as_ref(), cell);
-            }
-            name
-        })
-    }
-
-    /// Sets a monitor.
-    pub(crate) fn watch(self: &Arc<Self>, target: &PortId, watching: Watching) -> WatchId {
-        self.with_core(|shared, core| {
-            let watch = shared.watch_in(&mut core.kernel, target, crate::kernel::Watcher::Host);
-            if shared.is_over() {
-                run_queue::run(move || drop(watching));
-            } else {
-                core.watches.insert(watch, watching);
-            }
-            watch
-        })
-    }
-
-    /// Removes a monitor; what it would have run is dropped, without a lock.
-    pub(crate) fn unwatch(self: &Arc<Self>, watch: WatchId) {
-        self.with_core(|_, core| {
-            core.kernel.unwatch(watch);
-            if let Some(watching) = core.watches.remove(&watch) {
-                run_queue::run(move || drop(watching));
-            }
-        });
-    }
-
-    /// Asks the database.
-    pub(crate) fn query(
-        self: &Arc<Self>,
-        ask: impl FnOnce(&mut Kernel) -> QueryId,
-    ) -> (QueryId, queue::Receiver<DbAnswer>) {
-        self.with_core(|shared, core| {
-            let (sender, receiver) = queue::queue();
-            let query = ask(&mut core.kernel);
-            if !shared.is_over() {
-                core.queries.insert(query, sender);
-            }
-            (query, receiver)
-        })
-    }
-
-    /// Nobody waits for the answer any more.
-    pub(crate) fn cancel_query(self: &Arc<Self>, query: QueryId) {
-        self.with_core(|_, core| {
-            if core.queries.remove(&query).is_some() {
-                core.kernel.cancel_query(query);
-            }
-        });
-    }
-
-    /// Monitors a family of the database.
-    pub(crate) fn monitor_family(
-        self: &Arc<Self>,
-        family: &Str,
-    ) -> (DbMonitorId, queue::Receiver<ChangeSet>) {
-        self.with_core(|shared, core| {
-            let (sender, receiver) = queue::queue();
-            let monitor = core.kernel.monitor_family(family);
-            if !shared.is_over() {
-                core.db_monitors.insert(monitor, sender);
-            }
-            (monitor, receiver)
-        })
-    }
-
-    pub(crate) fn unmonitor_family(self: &Arc<Self>, monitor: DbMonitorId) {
-        self.with_core(|_, core| {
-            core.db_monitors.remove(&monitor);
-            core.kernel.unmonitor_family(monitor);
-        });
-    }
-
-    /// Tells of nodes that come and go, beginning with those that are up.
-    pub(crate) fn node_events(self: &Arc<Self>) -> queue::Receiver<NodeEvent> {
-        self.with_core(|shared, core| {
-            let (sender, receiver) = queue::queue();
-            if shared.is_over() {
-                return receiver;
-            }
-            for (node, untrusted) in core.kernel.up_nodes_with_trust() {
-                sender.push(NodeEvent::Up { node, untrusted });
-            }
-            core.events.push(sender);
-            receiver
-        })
-    }
-
-    /// Takes a message of this node to one of its own ports.
-    pub(super) fn take_own(self: &Arc<Self>, port: StrRef<'_>, message: Elements<'_>) {
-        if port.is_empty() {
-            self.kernel(|kernel| {
-                self.tell_of_port_named_by(kernel, message);
-                kernel.node_packet(&self.id, message);
-            });
-        } else {
-            self.deliver(port, &self.id, message);
-        }
-    }
-
-    /// Delivers a message to a port of this node; it is dropped if there is none.
-    #[inline]
-    pub(crate) fn deliver(
-        self: &Arc<Self>,
-        port: StrRef<'_>,
-        from: &NodeId,
-        message: Elements<'_>,
-    ) {
-        self.deliver_all(port, from, &mut std::iter::once(message));
-    }
-
-    /// As [`Shared::deliver`], for at least the first of these messages.
-    #[inline]
-    pub(crate) fn deliver_all<'a>(
-        self: &Arc<Self>,
-        port: StrRef<'_>,
-        from: &NodeId,
-        messages: &mut impl Iterator<Item = Elements<'a>>,
-    ) {
-        match self.ports.deliver(port, from, messages) {
-            Delivery::Done | Delivery::Queued { .. } | Delivery::NoSuchPort => {}
-            Delivery::Service => {
-                if let Some(message) = messages.next() {
-                    self.kernel(|kernel| kernel.service_message(from, message));
-                }
-            }
-            Delivery::Overflow => self.overflowed(&port.to_owned()),
-        }
-    }
-
-    pub(crate) fn overflowed(self: &Arc<Self>, port: &PortName) {
-        self.kill_own(port, &overflow());
-    }
-
-    /// Kills a port of this node.
-    pub(crate) fn kill_own(self: &Arc<Self>, port: &PortName, reason: &Packed) {
-        let id = self.port_id(port);
-        self.kernel(|kernel| kernel.kill(&id, reason));
-    }
-
-    pub(super) fn port_id(&self, port: &PortName) -> PortId {
-        PortId::new(&self.id, port)
-    }
-
-    /// Sends a packet, port name first, to the remote node that `to` is on, by its lane if that is
-    /// at hand.
-    #[inline]
-    pub(crate) fn send_remote(
-        self: &Arc<Self>,
-        to: &PortId,
-        lane: Option<Arc<SharedLane>>,
-        packet: Elements<'_>,
-        how: Pressure,
-    ) -> Result<(), SendError> {
-        if self.is_over() {
-            return Err(SendError::Shutdown);
-        }
-        match self.lanes.append_by(lane, to, packet)? {
-            Sent::Done => {}
-            Sent::Congested if how == Pressure::Yielding => {}
-            Sent::Congested => tracing::warn!(node = %self.id, "{}", self.congestion(&to.node())),
-            Sent::WantConnection => self.kernel(|kernel| kernel.want_connection(&to.node())),
-            Sent::Overflow => self.kernel(|kernel| {
-                // Only what is sought or connected can be given up.
-                kernel.want_connection(&to.node());
-                kernel.disconnect(&to.node(), OVERFLOW);
-            }),
-        }
-        Ok(())
-    }
-
-    /// Shows a packet that is sent, port name first.
-    #[inline]
-    pub(crate) fn trace_sent(&self, to: StrRef<'_>, packet: Elements<'_>) {
-        if let Some(TraceSink(sink)) = &self.settings.trace {
-            sink(&format!("SND {to} <- {packet}"));
-        }
-    }
-
-    /// Shows a message that was received.
-    #[inline]
-    pub(crate) fn trace_received(&self, from: &NodeId, port: StrRef<'_>, message: Elements<'_>) {
-        if let Some(TraceSink(sink)) = &self.settings.trace {
-            sink(&format!("RCV {from} -> [\"{port}\"] {message}"));
-        }
-    }
-
-    pub(super) fn congestion(&self, node: &NodeId) -> String {
-        let limits = self.settings.lane_limits;
-        format!(
-            "more than {} octets wait for {node}, which is given up at {}; snd_wait would wait",
-            limits.soft, limits.hard
-        )
-    }
-
     /// Whether the node was shut down.
     #[inline]
     pub(crate) fn is_over(&self) -> bool {
@@ -564,12 +316,6 @@ fn hooks(shared: Weak<Shared>, runtime: tokio::runtime::Handle) -> Arc<Hooks> {
         })),
     })
 }
-
-pub(super) fn overflow() -> Packed {
-    died("too many messages were waiting")
-}
-
-pub(super) const OVERFLOW: &str = "too much waits to be sent";
 
 fn wall_clock() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()

@@ -4,7 +4,8 @@
 use super::NodeEvent;
 use super::connection;
 use super::connection::orders::Control;
-use super::core::{Core, OVERFLOW, Shared, Watching, overflow};
+use super::core::{Core, MOST_EFFECTS_KEPT, Shared, Watching};
+use super::delivery::{OVERFLOW, overflow};
 use super::lanes::Sent;
 use super::message::KillReason;
 use super::panics::catch;
@@ -17,9 +18,6 @@ use crate::wire::framing::EncodeError;
 use std::iter::once;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-
-/// So many effects may wait to be carried out together; room for more is not kept.
-pub(super) const MOST_EFFECTS_KEPT: usize = 16;
 
 impl Shared {
     pub(super) fn carry_out(self: &Arc<Self>, core: &mut Core) {

@@ -1,7 +1,7 @@
 //! Where a node listens, and what it tells others to dial: both follow the addresses of the machine.
 
 use super::connection::{self, socket};
-use super::core::Shared;
+use super::core::{Listening, Shared};
 use super::error::StartError;
 use super::{Node, Unhealthy};
 use crate::config::Settings;
@@ -15,15 +15,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-
-/// What the node's other parts know of its listeners.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Listening {
-    /// What others are told to dial, as `host:port`.
-    pub(crate) addresses: Vec<Str>,
-    /// Why the node listens nowhere, if it should listen somewhere.
-    pub(crate) nowhere: Option<String>,
-}
 
 /// The listeners of a node, and what they were made for.
 #[derive(Debug)]

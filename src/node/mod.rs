@@ -10,12 +10,14 @@ pub(crate) mod context;
 pub(crate) mod core;
 pub(crate) mod counters;
 mod db;
+mod delivery;
 mod effects;
 pub(crate) mod error;
 pub(crate) mod events;
 mod fan_out;
 mod functions;
 mod health;
+mod inputs;
 mod lanes;
 #[cfg(test)]
 mod lanes_model;
@@ -51,7 +53,8 @@ pub use self::node_port::{CallbackPort, Port, Timer};
 pub use self::reply::Reply;
 pub use self::status::{Link, STATUS_FUNCTION, Status};
 
-use self::core::{Alive, EvalHook, Pressure, Shared};
+use self::core::{Alive, EvalHook, Shared};
+use self::delivery::Pressure;
 use crate::kernel::{PortName, SeedStatus};
 use crate::value::packed::Elements;
 use crate::value::{

@@ -1,8 +1,8 @@
 //! Packets for the kernel that were read together: they are handled under one lock, and what they
 //! make happen is carried out together as far as nobody can tell.
 
-use super::core::{LockedCore, Pressure, Shared};
-use super::effects::MOST_EFFECTS_KEPT;
+use super::core::{LockedCore, MOST_EFFECTS_KEPT, Shared};
+use super::delivery::Pressure;
 use super::port::run_queue;
 use crate::kernel::{Effect, LARGE_PACKET, LargePacket, NextPiece, port_named_by};
 use crate::value::packed::{self, Elements};

@@ -3,6 +3,7 @@
 use super::Node;
 use super::context::Context;
 use crate::value::{NodeId, PortId, Str, StrRef, Value};
+use crate::wire::greeting::PROVIDER;
 use crate::wire::protection::{Protection, WhyPlain};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -112,7 +113,7 @@ impl Node {
         let pending = shared.pending.figures();
         Status {
             node: Str::from(self.id().clone()),
-            provider: concat!("aemp-", env!("CARGO_PKG_VERSION")).into(),
+            provider: PROVIDER.into(),
             uptime: shared.uptime().as_secs_f64(),
             global: self.is_global(),
             master,

@@ -6,6 +6,7 @@ use super::{Mesh, MeshOutput, MeshTimer};
 use crate::kernel::effect::{AuthOrder, ConnId};
 use crate::mutation::{self, Mutation};
 use crate::value::{NodeId, Str};
+use crate::wire::greeting::OUR_PROVIDERS;
 use std::time::Duration;
 
 /// How many connections may claim to be the same node before each gets less time to prove it: a
@@ -111,5 +112,5 @@ impl Mesh {
 
 /// Whether the peer is of this implementation, which arbitrates as we do.
 pub(in crate::kernel) fn is_ours(provider: &Str) -> bool {
-    provider.to_text_lossy().starts_with("aemp-")
+    provider.to_text_lossy().starts_with(OUR_PROVIDERS)
 }

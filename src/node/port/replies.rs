@@ -6,7 +6,7 @@
 
 use super::sync::{Hasher, Mutex, Random, SHARDS};
 use super::{Delivery, run_queue};
-use crate::kernel::WatchId;
+use crate::kernel::{WatchId, letters};
 use crate::value::packed::Elements;
 use crate::value::{Packed, PortId, Str, StrRef};
 use std::collections::HashMap;
@@ -19,10 +19,10 @@ pub(crate) struct Replies {
     shards: [Mutex<Shard>; SHARDS],
 }
 
-/// So many monitors in each shard are kept though no call waits; see [`Replies::sweep`].
+/// Monitors in each shard that are kept though no call waits; see [`Replies::sweep`].
 pub(super) const MOST_IDLE: usize = 64;
 
-/// Room for more calls than this is not kept for a port to which none is on its way.
+/// Calls of one port; capacity for more is freed once none waits.
 const MOST_PLACES_KEPT: usize = 64;
 
 #[derive(Debug)]
@@ -126,6 +126,7 @@ impl ReplyName {
         }
         let capitals = rest.iter().position(|letter| !letter.is_ascii_uppercase())?;
         let (called, place) = rest.split_at_checked(capitals)?;
+        let number = |text, zero| usize::try_from(letters::read(text, zero)?).ok();
         Some(ReplyName {
             random: *random,
             called: number(called, b'A')?,
@@ -136,11 +137,11 @@ impl ReplyName {
     /// The name's octets, which are ASCII.
     #[inline]
     pub(crate) fn with_octets<R>(&self, f: impl FnOnce(&[u8]) -> R) -> R {
-        let mut octets = [0; RANDOM + 2 * MOST_LETTERS];
+        let mut octets = [0; RANDOM + 2 * letters::MOST_LETTERS];
         let (random, rest) = octets.split_at_mut(RANDOM);
         random.copy_from_slice(&self.random);
-        let capitals = put_number(rest, self.called, b'A');
-        let small = put_number(&mut rest[capitals..], self.place, b'a');
+        let capitals = letters::put(rest, self.called as u64, b'A');
+        let small = letters::put(&mut rest[capitals..], self.place as u64, b'a');
         f(&octets[..RANDOM + capitals + small])
     }
 
@@ -148,37 +149,6 @@ impl ReplyName {
     pub(crate) fn to_str(self) -> Str {
         self.with_octets(|octets| StrRef::octets(octets).to_owned())
     }
-}
-
-/// How many letters a `usize` takes.
-const MOST_LETTERS: usize = 14;
-
-/// Reads what [`put_number`] writes, and nothing else: a port has one name.
-#[inline]
-fn number(letters: &[u8], zero: u8) -> Option<usize> {
-    if letters.len() > 1 && letters.first() == Some(&zero) {
-        return None;
-    }
-    letters.iter().try_fold(0_usize, |number, letter| {
-        let digit = letter.wrapping_sub(zero);
-        let digit = (digit < 26).then_some(usize::from(digit))?;
-        number.checked_mul(26)?.checked_add(digit)
-    })
-}
-
-#[inline]
-fn put_number(out: &mut [u8], mut number: usize, zero: u8) -> usize {
-    let mut len = 0;
-    loop {
-        out[len] = zero + (number % 26) as u8;
-        len += 1;
-        number /= 26;
-        if number == 0 {
-            break;
-        }
-    }
-    out[..len].reverse();
-    len
 }
 
 impl Replies {

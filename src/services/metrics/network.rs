@@ -4,6 +4,7 @@ use super::shown::shown;
 use crate::kernel::db::LOCATIONS;
 use crate::node::{Metrics, Node, Status};
 use crate::value::{NodeId, Str, Value};
+use crate::wire::greeting;
 use parking_lot::Mutex;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -61,10 +62,9 @@ impl Network {
             told.at = Some(Instant::now());
         }
         // Perl nodes do not know this request; untrusted nodes could answer anything.
-        let asked = metrics
-            .links
-            .iter()
-            .filter(|link| !link.untrusted && link.software.to_text_lossy().starts_with("aemp-"));
+        let asked = metrics.links.iter().filter(|link| {
+            !link.untrusted && link.software.to_text_lossy().starts_with(greeting::OUR_PROVIDERS)
+        });
         let asked: Vec<NodeId> =
             asked.filter_map(|link| NodeId::new(link.node.clone()).ok()).take(MOST_ASKED).collect();
         let (node, told, global) = (node.inside(), self.0.clone(), metrics.global);
@@ -96,7 +96,7 @@ impl Network {
         let told = self.0.lock();
         let mut all = Nodes::default();
         let own = all.add(&metrics.node, true);
-        all.describe(own, &Str::text(super::page::SOFTWARE), Some(metrics.global));
+        all.describe(own, &Str::text(greeting::PROVIDER), Some(metrics.global));
         for link in &metrics.links {
             let index = all.add(&link.node, true);
             all.describe(index, &link.software, None);

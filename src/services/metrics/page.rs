@@ -5,15 +5,13 @@ use super::network::{self, Network};
 use super::shown::shown;
 use crate::node::{Metrics, Node};
 use crate::value::Str;
+use crate::wire::greeting::PROVIDER;
 use serde_json::{Value as Json, json};
 
 pub(super) const HTML: &str = include_str!("page/page.html");
 pub(super) const SCRIPT: &str = include_str!("page/page.js");
 pub(super) const STYLE: &str = include_str!("page/page.css");
 pub(super) const ICON: &str = include_str!("page/icon.svg");
-
-/// The name and version of this software, as in its greeting.
-pub(super) const SOFTWARE: &str = concat!("aemp-", env!("CARGO_PKG_VERSION"));
 
 /// The maximum number of rows in a table of the page.
 const MOST_ROWS: usize = 500;
@@ -55,7 +53,7 @@ pub(super) fn status(node: &Node, around: &Surroundings) -> Json {
     });
     json!({
         "node": shown(&metrics.node),
-        "software": SOFTWARE,
+        "software": PROVIDER,
         "healthy": health.is_ok(),
         "warnings": node.warnings().iter().map(|text| shown(&Str::text(text))).collect::<Vec<_>>(),
         "uptime": metrics.uptime,

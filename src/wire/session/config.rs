@@ -235,7 +235,7 @@ impl Handshaker {
     fn greeting(&self, connection: &Connection, role: Role, ends: Ends<'_>) -> Greeting {
         let config = &*self.config;
         let mut keys = vec![
-            ("provider", concat!("aemp-", env!("CARGO_PKG_VERSION")).as_bytes().to_vec()),
+            ("provider", greeting::PROVIDER.as_bytes().to_vec()),
             ("peeraddr", greeting::escape(ends.peer.as_bytes())),
         ];
         let protocol = match connection {

@@ -37,7 +37,7 @@ pub use self::stream::DataStream;
 use self::table::StreamFunction;
 
 use crate::node::context::Outcome;
-use crate::node::{KillReason, MessageRef, Node, SendError};
+use crate::node::{KillReason, Node, SendError};
 use crate::value::{NodeId, Packed, Str, to_elements};
 use serde::Serialize;
 use serde::de::DeserializeOwned;

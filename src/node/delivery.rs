@@ -1,0 +1,135 @@
+//! Messages on their way: to ports of this node, and into the lanes of others.
+
+use super::core::Shared;
+use super::error::SendError;
+use super::lanes::{Sent, SharedLane};
+use super::port::{Delivery, PortName};
+use super::trace::TraceSink;
+use crate::kernel::died;
+use crate::value::packed::Elements;
+use crate::value::{NodeId, Packed, PortId, StrRef};
+use std::sync::Arc;
+
+/// How a sender heeds that much waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pressure {
+    /// Not at all: the log warns.
+    Ignored,
+    /// It waits before it sends more.
+    Yielding,
+}
+
+impl Shared {
+    /// Takes a message of this node to one of its own ports.
+    pub(super) fn take_own(self: &Arc<Self>, port: StrRef<'_>, message: Elements<'_>) {
+        if port.is_empty() {
+            self.kernel(|kernel| {
+                self.tell_of_port_named_by(kernel, message);
+                kernel.node_packet(&self.id, message);
+            });
+        } else {
+            self.deliver(port, &self.id, message);
+        }
+    }
+
+    /// Delivers a message to a port of this node; it is dropped if there is none.
+    #[inline]
+    pub(crate) fn deliver(
+        self: &Arc<Self>,
+        port: StrRef<'_>,
+        from: &NodeId,
+        message: Elements<'_>,
+    ) {
+        self.deliver_all(port, from, &mut std::iter::once(message));
+    }
+
+    /// As [`Shared::deliver`], for at least the first of these messages.
+    #[inline]
+    pub(crate) fn deliver_all<'a>(
+        self: &Arc<Self>,
+        port: StrRef<'_>,
+        from: &NodeId,
+        messages: &mut impl Iterator<Item = Elements<'a>>,
+    ) {
+        match self.ports.deliver(port, from, messages) {
+            Delivery::Done | Delivery::Queued { .. } | Delivery::NoSuchPort => {}
+            Delivery::Service => {
+                if let Some(message) = messages.next() {
+                    self.kernel(|kernel| kernel.service_message(from, message));
+                }
+            }
+            Delivery::Overflow => self.overflowed(&port.to_owned()),
+        }
+    }
+
+    pub(crate) fn overflowed(self: &Arc<Self>, port: &PortName) {
+        self.kill_own(port, &overflow());
+    }
+
+    /// Kills a port of this node.
+    pub(crate) fn kill_own(self: &Arc<Self>, port: &PortName, reason: &Packed) {
+        let id = self.port_id(port);
+        self.kernel(|kernel| kernel.kill(&id, reason));
+    }
+
+    pub(super) fn port_id(&self, port: &PortName) -> PortId {
+        PortId::new(&self.id, port)
+    }
+
+    /// Sends a packet, port name first, to the remote node that `to` is on, by its lane if that is
+    /// at hand.
+    #[inline]
+    pub(crate) fn send_remote(
+        self: &Arc<Self>,
+        to: &PortId,
+        lane: Option<Arc<SharedLane>>,
+        packet: Elements<'_>,
+        how: Pressure,
+    ) -> Result<(), SendError> {
+        if self.is_over() {
+            return Err(SendError::Shutdown);
+        }
+        match self.lanes.append_by(lane, to, packet)? {
+            Sent::Done => {}
+            Sent::Congested if how == Pressure::Yielding => {}
+            Sent::Congested => tracing::warn!(node = %self.id, "{}", self.congestion(&to.node())),
+            Sent::WantConnection => self.kernel(|kernel| kernel.want_connection(&to.node())),
+            Sent::Overflow => self.kernel(|kernel| {
+                // Only what is sought or connected can be given up.
+                kernel.want_connection(&to.node());
+                kernel.disconnect(&to.node(), OVERFLOW);
+            }),
+        }
+        Ok(())
+    }
+
+    /// Shows a packet that is sent, port name first.
+    #[inline]
+    pub(crate) fn trace_sent(&self, to: StrRef<'_>, packet: Elements<'_>) {
+        if let Some(TraceSink(sink)) = &self.settings.trace {
+            sink(&format!("SND {to} <- {packet}"));
+        }
+    }
+
+    /// Shows a message that was received.
+    #[inline]
+    pub(crate) fn trace_received(&self, from: &NodeId, port: StrRef<'_>, message: Elements<'_>) {
+        if let Some(TraceSink(sink)) = &self.settings.trace {
+            sink(&format!("RCV {from} -> [\"{port}\"] {message}"));
+        }
+    }
+
+    pub(super) fn congestion(&self, node: &NodeId) -> String {
+        let limits = self.settings.lane_limits;
+        format!(
+            "more than {} octets wait for {node}, which is given up at {}; snd_wait would wait",
+            limits.soft, limits.hard
+        )
+    }
+}
+
+pub(super) fn overflow() -> Packed {
+    died("too many messages were waiting")
+}
+
+pub(super) const OVERFLOW: &str = "too much waits to be sent";
