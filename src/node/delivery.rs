@@ -2,7 +2,7 @@
 
 use super::core::Shared;
 use super::error::SendError;
-use super::lanes::{Sent, SharedLane};
+use super::lanes::{Sent, SharedLane, WrittenBy};
 use super::port::{Delivery, PortName};
 use super::trace::TraceSink;
 use crate::kernel::died;
@@ -89,7 +89,7 @@ impl Shared {
         if self.is_over() {
             return Err(SendError::Shutdown);
         }
-        match self.lanes.append_by(lane, to, packet)? {
+        match self.lanes.append(lane, || to.node(), packet, WrittenBy::Sender)? {
             Sent::Done => {}
             Sent::Congested if how == Pressure::Yielding => {}
             Sent::Congested => tracing::warn!(node = %self.id, "{}", self.congestion(&to.node())),

@@ -6,7 +6,7 @@ use super::connection;
 use super::connection::orders::Control;
 use super::core::{Core, MOST_EFFECTS_KEPT, Shared, Watching};
 use super::delivery::{OVERFLOW, overflow};
-use super::lanes::Sent;
+use super::lanes::{Sent, WrittenBy};
 use super::message::KillReason;
 use super::panics::catch;
 use super::port::{CloseWhen, Delivery, PortCell, run_queue};
@@ -118,8 +118,13 @@ impl Shared {
 
     fn send_for_kernel(&self, core: &mut Core, to: &NodeId, packet: Elements<'_>) {
         self.trace_sent(to.as_str(), packet);
-        let sent = self.lanes.append(to, packet);
+        let sent = self.append_for_kernel(to, packet);
         self.sent_for_kernel(core, to, sent);
+    }
+
+    fn append_for_kernel(&self, to: &NodeId, packet: Elements<'_>) -> Result<Sent, EncodeError> {
+        let lane = self.lanes.last(to.as_str());
+        self.lanes.append(lane, || to.clone(), packet, WrittenBy::Connection)
     }
 
     fn send_all(&self, core: &mut Core, to: &Arc<[NodeId]>, packet: Elements<'_>) {
@@ -129,7 +134,7 @@ impl Shared {
             self.trace_sent(node.as_str(), packet);
             let sent = match lane.append_copy(&mut copies).transpose() {
                 Some(sent) => sent,
-                None => self.lanes.append(node, packet),
+                None => self.append_for_kernel(node, packet),
             };
             self.sent_for_kernel(core, node, sent);
         }

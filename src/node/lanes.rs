@@ -37,6 +37,16 @@ struct State {
     protection: Option<Protection>,
 }
 
+/// Who writes to the socket where much waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum WrittenBy {
+    /// The thread that appends, which holds no lock: whoever sends so much does it sooner than others,
+    /// and has it at hand.
+    Sender,
+    /// The connection's own task.
+    Connection,
+}
+
 /// What became of a packet that was given to [`Lanes::append`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
@@ -90,7 +100,7 @@ impl Lanes {
         Arc::new(SharedLane { node, table: self.number, state, writer, drained, received })
     }
 
-    /// The lane of `node`, if this thread sent to it last: to be given to [`Lanes::append_by`].
+    /// The lane of `node`, if this thread sent to it last: to be given to [`Lanes::append`].
     #[inline]
     pub(crate) fn last(&self, node: StrRef<'_>) -> Option<Arc<SharedLane>> {
         let lane = LAST.with(Cell::take)?;
@@ -101,40 +111,34 @@ impl Lanes {
         None
     }
 
-    /// As [`Lanes::append`], to the node that `to` is on, whose lane [`Lanes::last`] may have given.
+    /// Appends a packet, port name first, to the lane of `node`: to `lane`, if it is at hand.
     #[inline]
-    pub(crate) fn append_by(
+    pub(crate) fn append(
         &self,
         lane: Option<Arc<SharedLane>>,
-        to: &PortId,
+        node: impl FnOnce() -> NodeId,
         packet: Elements<'_>,
+        written_by: WrittenBy,
     ) -> Result<Sent, EncodeError> {
         if let Some(lane) = lane
-            && let Some(sent) = lane.append_and_write(packet).transpose()
+            && let Some(sent) = lane.append(packet, written_by).transpose()
         {
             LAST.with(|last| last.set(Some(lane)));
             return sent;
         }
-        self.append_elsewhere(&to.node(), packet)
+        self.append_elsewhere(&node(), packet, written_by)
     }
 
     #[inline(never)]
-    fn append_elsewhere(&self, node: &NodeId, packet: Elements<'_>) -> Result<Sent, EncodeError> {
+    fn append_elsewhere(
+        &self,
+        node: &NodeId,
+        packet: Elements<'_>,
+        written_by: WrittenBy,
+    ) -> Result<Sent, EncodeError> {
         loop {
             let lane = self.of(node);
-            if let Some(sent) = lane.append_and_write(packet)? {
-                LAST.with(|last| last.set(Some(lane)));
-                return Ok(sent);
-            }
-        }
-    }
-
-    /// Appends a packet, port name first, to the lane of `node`.
-    pub(crate) fn append(&self, node: &NodeId, packet: Elements<'_>) -> Result<Sent, EncodeError> {
-        let mut known = self.last(node.as_str());
-        loop {
-            let lane = known.take().unwrap_or_else(|| self.of(node));
-            if let Some(sent) = lane.append(packet)? {
+            if let Some(sent) = lane.append(packet, written_by)? {
                 LAST.with(|last| last.set(Some(lane)));
                 return Ok(sent);
             }
@@ -220,7 +224,7 @@ impl Drop for Lanes {
     }
 }
 
-/// So many chunks a sender writes before it goes on.
+/// Chunks that a sender writes before it goes on.
 const MOST_CHUNKS: usize = 16;
 
 /// What a sender writes, and where.
@@ -240,11 +244,17 @@ impl State {
 
 impl SharedLane {
     /// Appends a packet; `None` if the lane is retired.
-    fn append(&self, packet: Elements<'_>) -> Result<Option<Sent>, EncodeError> {
-        self.append_then(|lane| lane.append(packet), |_| {})
+    #[inline]
+    fn append(
+        &self,
+        packet: Elements<'_>,
+        written_by: WrittenBy,
+    ) -> Result<Option<Sent>, EncodeError> {
+        self.append_with(written_by, |lane| lane.append(packet))
     }
 
-    /// As [`SharedLane::append`], of a packet that others get too.
+    /// As [`Lanes::append`] by a thread that holds a lock, of a packet that others get too; `None` if
+    /// the lane is retired.
     #[inline]
     pub(crate) fn append_copy(&self, of: &mut Copies<'_>) -> Result<Option<Sent>, EncodeError> {
         let expected = of.expected();
@@ -252,44 +262,31 @@ impl SharedLane {
             out.extend_from_slice(of.in_framing(framing)?);
             Ok(())
         };
-        self.append_then(|lane| lane.append_with(expected, put), |_| {})
-    }
-
-    /// As [`SharedLane::append`]. Where much waits, this thread writes some of it: whoever sends so
-    /// much does it sooner than others, and has it at hand. For callers without a lock.
-    #[inline]
-    fn append_and_write(&self, packet: Elements<'_>) -> Result<Option<Sent>, EncodeError> {
-        let mut writing = None;
-        let then = |state: &mut State| {
-            if state.lane.is_worth_writing() {
-                writing = state.begin_writing();
-            }
-        };
-        let sent = self.append_then(|lane| lane.append(packet), then)?;
-        if let Some(writing) = writing {
-            self.write_now(writing);
-        }
-        Ok(sent)
+        self.append_with(WrittenBy::Connection, |lane| lane.append_with(expected, put))
     }
 
     #[inline]
-    fn append_then(
+    fn append_with(
         &self,
+        written_by: WrittenBy,
         append: impl FnOnce(&mut Lane) -> Result<Appended, EncodeError>,
-        then: impl FnOnce(&mut State),
     ) -> Result<Option<Sent>, EncodeError> {
-        let (appended, congested) = {
+        let (appended, congested, writing) = {
             let mut state = self.state.lock();
             if state.retired {
                 return Ok(None);
             }
             let appended = append(&mut state.lane)?;
             let congested = state.lane.congestion_to_tell();
-            then(&mut state);
-            (appended, congested)
+            let writes = written_by == WrittenBy::Sender && state.lane.is_worth_writing();
+            let writing = if writes { state.begin_writing() } else { None };
+            (appended, congested, writing)
         };
         if appended == Appended::WakeWriter {
             self.writer.notify_one();
+        }
+        if let Some(writing) = writing {
+            self.write_now(writing);
         }
         Ok(Some(match appended {
             Appended::Waits | Appended::WakeWriter if congested => Sent::Congested,

@@ -128,7 +128,7 @@ mod sync {
 use crate::lane::LaneLimits;
 use crate::value::{NodeId, Packed};
 use crate::wire::framing::{Decoder, Framing, FramingLimits, Step};
-use lanes::{Lanes, Sent, SharedLane};
+use lanes::{Lanes, Sent, SharedLane, WrittenBy};
 use loom::thread;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -145,10 +145,10 @@ fn send(lanes: &Lanes, number: u32) -> Sent {
     let to = peer().node_port();
     // Programs send in the one way, the kernel in the other.
     match number % 2 {
-        0 => lanes.append(&peer(), packet.as_elements()).unwrap(),
+        0 => lanes.append(None, peer, packet.as_elements(), WrittenBy::Connection).unwrap(),
         _ => {
             let lane = lanes.last(peer().as_str());
-            lanes.append_by(lane, &to, packet.as_elements()).unwrap()
+            lanes.append(lane, || to.node(), packet.as_elements(), WrittenBy::Sender).unwrap()
         }
     }
 }

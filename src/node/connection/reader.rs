@@ -187,15 +187,15 @@ impl Reader {
                 return Ok(octets.len());
             }
             let rest = octets.get(at..).unwrap_or_default();
-            if let Some(mut streak) = self.decoder.streak(rest)
+            if let Some(mut run) = self.decoder.packet_run(rest)
                 && shared.settings.trace.is_none()
             {
                 for_kernel.settle();
-                let (port, over) = (streak.port(), &self.over);
-                let mut messages = streak.by_ref().take_while(|_| !over.load(Ordering::Relaxed));
+                let (port, over) = (run.port(), &self.over);
+                let mut messages = run.by_ref().take_while(|_| !over.load(Ordering::Relaxed));
                 shared.deliver_all(port, &self.node, &mut messages);
-                at += streak.used();
-                self.packets += streak.packets();
+                at += run.used();
+                self.packets += run.packets();
                 continue;
             }
             let number = self.packets + 1;

@@ -28,11 +28,11 @@ mod cbor_unusual;
 mod json;
 mod json_encode;
 mod number;
+mod run;
 mod shared;
 mod storable;
-mod streak;
 
-pub use streak::Streak;
+pub use run::PacketRun;
 
 pub use crate::value::MAX_NESTING;
 
@@ -225,9 +225,9 @@ impl Decoder {
     /// count as used up as soon as they were taken from it. Otherwise, and for what comes behind
     /// them, there is [`Decoder::next`].
     #[inline]
-    pub fn streak<'a>(&self, input: &'a [u8]) -> Option<Streak<'a>> {
+    pub fn packet_run<'a>(&self, input: &'a [u8]) -> Option<PacketRun<'a>> {
         match &self.translation {
-            Translation::Cbor(cbor) => Streak::begin(input, cbor.limit_of_simple_packets()?),
+            Translation::Cbor(cbor) => PacketRun::begin(input, cbor.limit_of_simple_packets()?),
             Translation::Json(_) | Translation::Storable(_) => None,
         }
     }

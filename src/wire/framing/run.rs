@@ -5,9 +5,9 @@ use crate::value::packed::{Elements, Reader};
 use crate::value::{StrRef, same};
 
 /// Messages for one port as they stand in the input, one behind the other; see
-/// [`Decoder::streak`](super::Decoder::streak).
+/// [`Decoder::packet_run`](super::Decoder::packet_run).
 #[derive(Debug, Clone)]
-pub struct Streak<'a> {
+pub struct PacketRun<'a> {
     input: &'a [u8],
     limit: usize,
     /// The port's name, and the same as it is written.
@@ -19,7 +19,7 @@ pub struct Streak<'a> {
     packets: u64,
 }
 
-impl<'a> Streak<'a> {
+impl<'a> PacketRun<'a> {
     /// Nothing if `input` begins with anything but a plain packet, no longer than `limit`, for a
     /// port with a name.
     #[inline]
@@ -35,7 +35,7 @@ impl<'a> Streak<'a> {
         let rest = reader.rest();
         let name = elements.get(..elements.len() - rest.len())?;
         let first = Some((end, Elements::plain(len - 1, rest)));
-        Some(Streak { input, limit, port, name, first, used: 0, packets: 0 })
+        Some(PacketRun { input, limit, port, name, first, used: 0, packets: 0 })
     }
 
     /// Which port the messages are for.
@@ -57,7 +57,7 @@ impl<'a> Streak<'a> {
     }
 }
 
-impl<'a> Iterator for Streak<'a> {
+impl<'a> Iterator for PacketRun<'a> {
     type Item = Elements<'a>;
 
     #[inline(always)]
@@ -108,29 +108,29 @@ mod tests {
     fn messages_for_one_port_are_taken_until_one_for_another_comes() {
         let numbers = [("one", 1), ("one", 2), ("one", 3), ("two", 4), ("one", 5)];
         let wire = wire(&numbers.map(|(port, number)| message(port, number)));
-        let mut streak = decoder().streak(&wire).unwrap();
-        assert_eq!(streak.port(), StrRef::text("one"));
+        let mut run = decoder().packet_run(&wire).unwrap();
+        assert_eq!(run.port(), StrRef::text("one"));
         let taken: Vec<u32> =
-            streak.by_ref().map(|message| message.decode::<(u32,)>().unwrap().0).collect();
-        assert_eq!((taken, streak.packets()), (vec![1, 2, 3], 3));
-        let rest = decoder().streak(&wire[streak.used()..]).unwrap();
+            run.by_ref().map(|message| message.decode::<(u32,)>().unwrap().0).collect();
+        assert_eq!((taken, run.packets()), (vec![1, 2, 3], 3));
+        let rest = decoder().packet_run(&wire[run.used()..]).unwrap();
         assert_eq!(rest.port(), StrRef::text("two"));
     }
 
     #[test]
     fn what_was_not_taken_is_not_used_up() {
         let wire = wire(&[message("one", 1), message("one", 2)]);
-        let mut streak = decoder().streak(&wire).unwrap();
-        assert_eq!((streak.used(), streak.packets()), (0, 0));
-        streak.next();
-        assert_eq!((streak.used(), streak.packets()), (wire.len() / 2, 1));
+        let mut run = decoder().packet_run(&wire).unwrap();
+        assert_eq!((run.used(), run.packets()), (0, 0));
+        run.next();
+        assert_eq!((run.used(), run.packets()), (wire.len() / 2, 1));
     }
 
     #[test]
-    fn a_streak_ends_before_a_packet_that_is_cut_off_anywhere() {
+    fn a_run_ends_before_a_packet_that_is_cut_off_anywhere() {
         let wire = wire(&[message("one", 1), message("one", 2)]);
         for end in 0..wire.len() {
-            let taken = decoder().streak(&wire[..end]).map_or(0, Iterator::count);
+            let taken = decoder().packet_run(&wire[..end]).map_or(0, Iterator::count);
             assert_eq!(taken, usize::from(end >= wire.len() / 2));
         }
     }
@@ -144,12 +144,15 @@ mod tests {
             Packed::of(&(42, "one")).unwrap(),
             Packed::of(&("one", "\u{e4}")).unwrap(),
         ] {
-            assert!(decoder().streak(&wire(std::slice::from_ref(&packet))).is_none(), "{packet}");
+            assert!(
+                decoder().packet_run(&wire(std::slice::from_ref(&packet))).is_none(),
+                "{packet}"
+            );
         }
     }
 
     #[test]
-    fn a_streak_takes_what_the_decoder_would_find() {
+    fn a_run_takes_what_the_decoder_would_find() {
         let lengths = [0, 1, 23, 24, 255, 256, 65535, 65536];
         let packets: Vec<Packed> = lengths
             .iter()
@@ -159,8 +162,8 @@ mod tests {
         let (mut at, mut found) = (0, 0);
         while at < wire.len() {
             let mut decoder = decoder();
-            let (taken, used) = match decoder.streak(&wire[at..]) {
-                Some(mut streak) => (streak.next().unwrap().to_packed(), streak.used()),
+            let (taken, used) = match decoder.packet_run(&wire[at..]) {
+                Some(mut run) => (run.next().unwrap().to_packed(), run.used()),
                 None => (Packed::default(), 0),
             };
             let Step::Packet { used: all, elements } = decoder.next(&wire[at..]).unwrap() else {
