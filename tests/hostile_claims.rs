@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use aemp::kernel::{
-    AuthOrder, Authenticated, ConnId, Effect, Kernel, KernelConfig, Now, PeerGreeting,
+    AuthOrder, Authenticated, ConnId, Effect, Kernel, KernelConfig, Now, PeerGreeting, Pulse,
 };
 use aemp::value::{NodeId, Str};
 use std::time::Duration;
@@ -81,7 +81,19 @@ impl Host {
     }
 
     fn collect(&mut self) {
-        self.effects.extend(self.kernel.take_effects());
+        loop {
+            let effects = self.kernel.take_effects();
+            if effects.is_empty() {
+                return;
+            }
+            for effect in &effects {
+                if let Effect::Probe { conn, number, .. } | Effect::Look { conn, number } = effect {
+                    // Nothing comes from anybody who is up.
+                    self.kernel.pulse(*conn, *number, Pulse::default());
+                }
+            }
+            self.effects.extend(effects);
+        }
     }
 
     fn orders(&self, conn: ConnId) -> Vec<AuthOrder> {

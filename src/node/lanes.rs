@@ -4,7 +4,7 @@ use super::sync::{DirectOutput, Mutex, Notify, Table, local};
 use crate::lane::{Appended, Chunk, Copies, Counters, Lane, LaneLimits};
 use crate::node::counters::{Received, Traffic};
 use crate::value::packed::Elements;
-use crate::value::{NodeId, PortId, StrRef};
+use crate::value::{NodeId, StrRef};
 use crate::wire::framing::{EncodeError, Framing};
 use crate::wire::protection::Protection;
 use std::cell::Cell;

@@ -99,7 +99,7 @@ impl World {
     fn begin(&self) -> ReplyName {
         let name = self.replies.join(&self.port).unwrap_or_else(|| {
             let mut kernel = self.kernel.lock();
-            let name = self.replies.join_or_watch(
+            self.replies.join_or_watch(
                 &self.port,
                 &mut *kernel,
                 |kernel| {
@@ -113,8 +113,7 @@ impl World {
                         self.fire(kernel);
                     }
                 },
-            );
-            name
+            )
         });
         assert!(self.guarded.load(Ordering::SeqCst), "the message would go without a monitor");
         name
