@@ -101,7 +101,7 @@ impl Bound {
     }
 
     /// The node closes the connection when it is sent this.
-    async fn is_refused(mut self, c: &Ctx, method: &str, token: Token) -> Verdict {
+    async fn refuses(mut self, c: &Ctx, method: &str, token: Token) -> Verdict {
         self.shake.method = Some(method.to_owned());
         self.shake.token = token;
         shake::say_auth(&mut self.conn, &self.shake, &self.greeted, false).await?;
@@ -142,11 +142,11 @@ async fn other_session(c: Ctx) -> Verdict {
     let other = Exporter::new([0; Exporter::OCTETS]);
     let (own, peer) = (&bound.greeted.own, bound.greeted.peer_lines());
     let token = auth::bound_token(&bound.secret, &other, bound.own_role, own, &peer);
-    bound.is_refused(&c, METHOD, Token::Exactly(token.unwrap_or_default())).await
+    bound.refuses(&c, METHOD, Token::Exactly(token.unwrap_or_default())).await
 }
 
 async fn plain_token(c: Ctx) -> Verdict {
-    bound(&c, SMALLEST).await?.is_refused(&c, "hmac_sha3_512", Token::Right).await
+    bound(&c, SMALLEST).await?.refuses(&c, "hmac_sha3_512", Token::Right).await
 }
 
 async fn elsewhere(c: Ctx) -> Verdict {
