@@ -15,6 +15,8 @@ mod node;
 pub mod offences;
 mod perl;
 mod program;
+mod spec;
+mod stranger;
 mod wire;
 mod world;
 
@@ -22,4 +24,6 @@ pub use event::Happening;
 pub use net::{Traffic, Weather};
 pub use node::Node;
 pub use perl::PerlNode;
-pub use world::{HostId, Spec, World};
+pub use spec::Spec;
+pub use stranger::Manner;
+pub use world::{HostId, World};

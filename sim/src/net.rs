@@ -109,6 +109,8 @@ pub(crate) struct Net {
     by_host: BTreeMap<usize, BTreeSet<u64>>,
     pub(crate) traffic: Traffic,
     pub(crate) listeners: BTreeMap<Str, usize>,
+    /// Addresses at which strangers answer in place of the listener.
+    pub(crate) usurped: BTreeMap<Str, usize>,
     /// The pairs of hosts that cannot reach each other, and since when.
     blocked: BTreeMap<(usize, usize), Duration>,
     pub(crate) weather: Weather,
@@ -127,6 +129,7 @@ impl Net {
             by_host: BTreeMap::new(),
             traffic: Traffic::default(),
             listeners: BTreeMap::new(),
+            usurped: BTreeMap::new(),
             blocked: BTreeMap::new(),
             weather,
             handshakes_have_trouble: false,

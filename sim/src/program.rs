@@ -1,15 +1,17 @@
-//! What runs at a place: a node of this implementation, or the model of a Perl node.
+//! What runs at a place: a node of this implementation, the model of a Perl node, or a stranger.
 
 use crate::event::{Happening, Timer};
 use crate::link::{LinkEnd, Segment};
 use crate::node::{Around, Node};
 use crate::perl::PerlNode;
+use crate::stranger::Stranger;
 use aemp::kernel::ConnId;
 
 #[derive(Debug)]
 pub(crate) enum Program {
     Ours(Box<Node>),
     Perl(Box<PerlNode>),
+    Stranger(Stranger),
 }
 
 impl Program {
@@ -17,6 +19,7 @@ impl Program {
         match self {
             Program::Ours(node) => node.dialled(around, conn, end),
             Program::Perl(node) => node.dialled(around, conn, end),
+            Program::Stranger(stranger) => stranger.dialled(around, conn, end),
         }
     }
 
@@ -24,6 +27,7 @@ impl Program {
         match self {
             Program::Ours(node) => node.accepted(around, end),
             Program::Perl(node) => node.accepted(around, end),
+            Program::Stranger(stranger) => stranger.accepted(around, end),
         }
     }
 
@@ -31,6 +35,7 @@ impl Program {
         match self {
             Program::Ours(node) => node.received(around, conn, segment),
             Program::Perl(node) => node.received(around, conn, segment),
+            Program::Stranger(stranger) => stranger.received(around, conn, segment),
         }
     }
 
@@ -38,6 +43,7 @@ impl Program {
         match self {
             Program::Ours(node) => node.ended(around, ConnId(conn), why),
             Program::Perl(node) => node.ended(around, conn, why),
+            Program::Stranger(stranger) => stranger.ended(around, conn),
         }
     }
 
@@ -45,6 +51,11 @@ impl Program {
         match self {
             Program::Ours(node) => node.timer(around, what),
             Program::Perl(node) => node.timer(around, what),
+            Program::Stranger(stranger) => {
+                if let Timer::Close { conn, .. } = what {
+                    stranger.ended(around, conn.0);
+                }
+            }
         }
     }
 
@@ -52,6 +63,7 @@ impl Program {
         match self {
             Program::Ours(node) => node.take_happenings(),
             Program::Perl(node) => node.take_happenings(),
+            Program::Stranger(_) => Vec::new(),
         }
     }
 }

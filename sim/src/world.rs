@@ -6,12 +6,12 @@ use crate::net::{Net, Traffic, Weather};
 use crate::node::{Around, Node};
 use crate::perl::PerlNode;
 use crate::program::Program;
+use crate::spec::Spec;
+use crate::stranger::{Manner, Stranger};
 use crate::wire::Introduction;
 use aemp::kernel::db::Database;
 use aemp::kernel::{Kernel, KernelConfig};
-use aemp::lane::LaneLimits;
-use aemp::value::{NodeId, Packed, PortId, Str};
-use aemp::wire::framing::Framing;
+use aemp::value::{Packed, PortId, Str};
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 use std::collections::BTreeSet;
@@ -23,85 +23,6 @@ pub(crate) const CONNECT_INTERVAL: Duration = Duration::from_secs(2);
 /// A place for a node; what runs there may crash and start again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct HostId(pub usize);
-
-/// What a node is started with.
-#[derive(Debug, Clone)]
-pub struct Spec {
-    /// Its ID.
-    pub node: NodeId,
-    /// Where it listens, and what it says of that.
-    pub addresses: Vec<Str>,
-    /// What it says of its addresses, where that differs.
-    pub advertised: Option<Vec<Str>>,
-    /// The seeds that it dials.
-    pub seeds: Vec<Str>,
-    /// Whether it is global from the start.
-    pub global: bool,
-    /// As in its greeting, if it begins with `AE-` as those of Perl nodes do; else it is ours.
-    pub provider: Str,
-    /// One of these, chosen for each connection, is what the greeting names first.
-    pub framings: Vec<Framing>,
-    /// As in its configuration.
-    pub secure: bool,
-    /// What others can call or spawn.
-    pub functions: Vec<Str>,
-    /// How much its lanes take.
-    pub limits: LaneLimits,
-    /// How long missing keys are not reported after a change of master.
-    pub grace: Duration,
-    /// Whether it heals Perl slaves.
-    pub heal: bool,
-    /// Whether it has a certificate: connections between nodes that have one are encrypted.
-    pub tls: bool,
-    /// Whether it offers encryption that is bound to the secret.
-    pub bound: bool,
-    /// Whether it is (the model of) a Perl node.
-    pub perl: bool,
-}
-
-impl Spec {
-    /// A node that listens at `NAME:1` and has no seeds.
-    pub fn new(name: &str) -> Self {
-        Spec {
-            node: NodeId::new(name).expect("the test gives a node ID"),
-            addresses: vec![Str::from(format!("{name}:1"))],
-            advertised: None,
-            seeds: Vec::new(),
-            global: false,
-            provider: Str::from("aemp-0.1"),
-            framings: vec![Framing::Cbor],
-            secure: false,
-            functions: vec![Str::from("f")],
-            limits: LaneLimits::default(),
-            grace: Duration::from_secs(10),
-            heal: true,
-            tls: false,
-            bound: false,
-            perl: false,
-        }
-    }
-
-    /// The same as the model of a Perl node.
-    #[must_use]
-    pub fn perl(mut self) -> Self {
-        self.perl = true;
-        self
-    }
-
-    /// The same with these seeds.
-    #[must_use]
-    pub fn seeds<'a>(mut self, seeds: impl IntoIterator<Item = &'a str>) -> Self {
-        self.seeds = seeds.into_iter().map(Str::from).collect();
-        self
-    }
-
-    /// The same, global from the start.
-    #[must_use]
-    pub fn global(mut self) -> Self {
-        self.global = true;
-        self
-    }
-}
 
 #[derive(Debug)]
 struct Host {
@@ -118,6 +39,8 @@ pub struct World {
     queue: Queue,
     net: Net,
     hosts: Vec<Host>,
+    /// How many of them are places for nodes: the first ones. The others are strangers.
+    nodes: usize,
     random: StdRng,
     /// Where something has happened since the last look.
     touched: BTreeSet<HostId>,
@@ -135,6 +58,7 @@ impl World {
             queue: Queue::default(),
             net: Net::new(weather),
             hosts: Vec::new(),
+            nodes: 0,
             random: StdRng::seed_from_u64(seed),
             touched: BTreeSet::new(),
         }
@@ -157,10 +81,52 @@ impl World {
 
     /// A new place; nothing runs there yet.
     pub fn place(&mut self, spec: Spec) -> HostId {
+        assert_eq!(self.nodes, self.hosts.len(), "strangers come last");
+        self.nodes += 1;
+        self.place_anybody(spec)
+    }
+
+    fn place_anybody(&mut self, spec: Spec) -> HostId {
         let host = self.hosts.len();
         self.hosts.push(Host { spec, incarnation: 0, node: None, stopped_until: Duration::ZERO });
         self.net.running.push(None);
         HostId(host)
+    }
+
+    /// Somebody who does not know the secret, and is none of [`World::hosts`]. All nodes have to
+    /// have their places before.
+    pub fn add_stranger(&mut self, manner: Manner) -> HostId {
+        let stranger = self.place_anybody(Spec::new("stranger"));
+        let place = &mut self.hosts[stranger.0];
+        place.incarnation = 1;
+        place.node = Some(Program::Stranger(Stranger::new(manner)));
+        self.net.running[stranger.0] = Some(1);
+        stranger
+    }
+
+    /// What a stranger does on new connections.
+    pub fn set_manner(&mut self, stranger: HostId, manner: Manner) {
+        self.with_stranger(stranger.0, |stranger, _| stranger.manner = manner);
+    }
+
+    /// A stranger answers where others think that a node is, or nobody does any more. Perl nodes
+    /// believe what strangers say, and are led to the node all the same.
+    pub fn usurp(&mut self, address: &str, stranger: Option<HostId>) {
+        match stranger {
+            Some(stranger) => self.net.usurped.insert(Str::from(address), stranger.0),
+            None => self.net.usurped.remove(&Str::from(address)),
+        };
+    }
+
+    /// A stranger connects to an address.
+    pub fn stranger_dials(&mut self, stranger: HostId, address: &str) {
+        let address = Str::from(address);
+        self.with_stranger(stranger.0, |stranger, around| {
+            let (host, incarnation, since) = (around.host, around.incarnation, around.now());
+            let conn = stranger.new_conn();
+            let delay = around.net.weather.delay(around.random);
+            around.queue.after(delay, Event::Dial { host, incarnation, conn, address, since });
+        });
     }
 
     /// A new node that runs.
@@ -296,8 +262,8 @@ impl World {
 
     /// Mends everything.
     pub fn unblock_all(&mut self) {
-        for a in 0..self.hosts.len() {
-            for b in a..self.hosts.len() {
+        for a in 0..self.nodes {
+            for b in a..self.nodes {
                 self.unblock(HostId(a), HostId(b));
             }
         }
@@ -341,7 +307,7 @@ impl World {
 
     /// The places.
     pub fn hosts(&self) -> impl Iterator<Item = HostId> + use<> {
-        (0..self.hosts.len()).map(HostId)
+        (0..self.nodes).map(HostId)
     }
 
     /// What a place's node is started with.
@@ -363,14 +329,14 @@ impl World {
     pub fn running(&self, host: HostId) -> Option<&Node> {
         match self.hosts.get(host.0)?.node.as_ref()? {
             Program::Ours(node) => Some(node),
-            Program::Perl(_) => None,
+            Program::Perl(_) | Program::Stranger(_) => None,
         }
     }
 
     /// The model of a Perl node at a place, if one runs there.
     pub fn perl(&self, host: HostId) -> Option<&PerlNode> {
         match self.hosts.get(host.0)?.node.as_ref()? {
-            Program::Ours(_) => None,
+            Program::Ours(_) | Program::Stranger(_) => None,
             Program::Perl(node) => Some(node),
         }
     }
@@ -385,6 +351,7 @@ impl World {
         match self.hosts.get(host.0)?.node.as_ref()? {
             Program::Ours(node) => Some(node.kernel().database()),
             Program::Perl(node) => Some(node.database()),
+            Program::Stranger(_) => None,
         }
     }
 
@@ -455,7 +422,7 @@ impl World {
     ) -> Option<R> {
         self.with_program(host, |program, around| match program {
             Program::Ours(node) => Some(act(node, around)),
-            Program::Perl(_) => None,
+            Program::Perl(_) | Program::Stranger(_) => None,
         })?
     }
 
@@ -465,8 +432,19 @@ impl World {
         act: impl FnOnce(&mut PerlNode, &mut Around<'_>) -> R,
     ) -> Option<R> {
         self.with_program(host, |program, around| match program {
-            Program::Ours(_) => None,
+            Program::Ours(_) | Program::Stranger(_) => None,
             Program::Perl(node) => Some(act(node, around)),
+        })?
+    }
+
+    fn with_stranger<R>(
+        &mut self,
+        host: usize,
+        act: impl FnOnce(&mut Stranger, &mut Around<'_>) -> R,
+    ) -> Option<R> {
+        self.with_program(host, |program, around| match program {
+            Program::Ours(_) | Program::Perl(_) => None,
+            Program::Stranger(stranger) => Some(act(stranger, around)),
         })?
     }
 
@@ -515,13 +493,20 @@ impl World {
     fn host_of(&self, event: &Event) -> Option<usize> {
         let end = match event {
             // The system takes a connection, but nobody reads the greeting.
-            Event::Dial { address, .. } => return self.net.listeners.get(address).copied(),
+            Event::Dial { host, address, .. } => return self.answers(*host, address),
             Event::Arrive { to: end }
             | Event::Reset { at: end, .. }
             | Event::Timeout { at: end } => end,
             _ => return event.host(),
         };
         self.net.links.get(&end.link).map(|link| link.end(end.side).host)
+    }
+
+    /// Who answers at an address when this place dials it.
+    fn answers(&self, dialler: usize, address: &Str) -> Option<usize> {
+        let usurper =
+            self.net.usurped.get(address).filter(|_| self.perl(HostId(dialler)).is_none());
+        usurper.or_else(|| self.net.listeners.get(address)).copied()
     }
 
     fn is_life(&self, host: usize, incarnation: u32) -> bool {
@@ -574,7 +559,7 @@ impl World {
     }
 
     fn dial(&mut self, host: usize, incarnation: u32, conn: u64, address: Str, since: Duration) {
-        let target = self.net.listeners.get(&address).copied();
+        let target = self.answers(host, &address);
         let failed = |why| Event::DialFailed { host, incarnation, conn, why };
         let Some(target) = target else {
             self.queue.after(self.net.weather.fastest, failed("connection refused"));

@@ -4,7 +4,7 @@
 mod support;
 
 use aemp::value::{PortId, Str};
-use aemp_sim::{Happening, Spec, World};
+use aemp_sim::{Happening, Manner, Spec, World};
 use support::*;
 
 #[test]
@@ -19,7 +19,7 @@ fn a_slave_joins_by_its_seed_and_adopts_it() {
 }
 
 #[test]
-fn a_node_that_finds_itself_behind_a_seed_becomes_global_and_dials_it_no_more() {
+fn a_node_that_finds_itself_behind_a_seed_becomes_global_and_looks_again_ever_more_rarely() {
     let mut world = World::calm();
     let seed = world.add(Spec::new("s").seeds(["s:1"]));
     world.run_for(secs(1));
@@ -27,9 +27,98 @@ fn a_node_that_finds_itself_behind_a_seed_becomes_global_and_dials_it_no_more() 
     assert!(kernel.is_global());
     assert!(kernel.seeds()[0].is_ourselves);
     world.happenings(seed);
-    world.run_for(secs(100));
-    assert!(dialled(&mut world, seed).is_empty());
+    world.run_for(secs(1000));
+    // After 30 and 60 s, and then every 120 s.
+    assert_eq!(dialled(&mut world, seed).len(), 9);
     assert_eq!(world.node(seed).connections(), 0);
+    assert!(world.node(seed).kernel().seeds()[0].is_ourselves);
+}
+
+#[test]
+fn an_address_that_led_to_the_node_itself_may_lead_to_a_seed_later() {
+    let mut world = World::calm();
+    let mut spec = Spec::new("s").seeds(["moves:1"]);
+    spec.addresses.push(Str::from("moves:1"));
+    let first = world.add(spec);
+    let second = world.add(Spec::new("t").global());
+    world.run_for(secs(300));
+    assert!(world.node(first).kernel().seeds()[0].is_ourselves);
+    world.redirect("moves:1", Some(second));
+    world.run_for(secs(130));
+    let kernel = world.node(first).kernel();
+    assert!(!kernel.seeds()[0].is_ourselves && kernel.is_up(&id("t")));
+    assert_eq!(kernel.seeds()[0].node, Some(id("t")));
+}
+
+#[test]
+fn a_node_does_not_take_an_echo_for_itself() {
+    let (mut world, seed, _) = family(0);
+    let a = world.place(Spec::new("a").seeds(["s:1"]));
+    let stranger = world.add_stranger(Manner::Echoes);
+    world.usurp("s:1", Some(stranger));
+    world.start(a);
+    world.run_for(secs(100));
+    let kernel = world.node(a).kernel();
+    assert!(!kernel.is_global() && !kernel.seeds()[0].is_ourselves);
+    assert!(kernel.seeds()[0].last_error.as_ref().unwrap().contains("comes back"));
+    world.usurp("s:1", None);
+    world.run_for(secs(31));
+    assert!(is_up(&world, seed, "a"));
+}
+
+#[test]
+fn a_stranger_that_greets_as_a_connected_node_at_a_seeds_address_does_not_become_that_seed() {
+    for (provider, perl) in [("aemp-0.1", false), ("AE-2.02", true)] {
+        for closes in [true, false] {
+            let mut world = World::calm();
+            let s = Spec::new("s").seeds(["s:1"]);
+            world.add(if perl { s.perl() } else { s });
+            let t = world.place(Spec::new("t").seeds(["t:1"]));
+            let a = world.place(Spec::new("a").seeds(["s:1", "t:1"]));
+            let (node, provider) = (id("s"), Str::from(provider));
+            let stranger = world.add_stranger(Manner::Claims { node, provider, closes });
+            world.usurp("t:1", Some(stranger));
+            world.start(t);
+            world.start(a);
+            world.run_for(secs(100));
+            assert!(is_up(&world, a, "s"), "{perl}");
+            assert_eq!(world.node(a).kernel().seeds()[1].node, None);
+            world.usurp("t:1", None);
+            world.run_for(secs(62));
+            assert_eq!(world.node(a).kernel().seeds()[1].node, Some(id("t")));
+            assert!(is_up(&world, a, "t"));
+        }
+    }
+}
+
+#[test]
+fn two_addresses_of_one_seed_are_both_known_to_lead_there_and_dialled_no_more() {
+    let mut world = World::calm();
+    let mut spec = Spec::new("s").seeds(["s:1"]);
+    spec.addresses.push(Str::from("also:1"));
+    world.add(spec);
+    let a = world.add(Spec::new("a").seeds(["s:1", "also:1"]));
+    world.run_for(secs(30));
+    let kernel = world.node(a).kernel();
+    assert!(kernel.seeds().iter().all(|seed| seed.node == Some(id("s"))), "{:?}", kernel.seeds());
+    world.happenings(a);
+    world.run_for(secs(300));
+    assert!(dialled(&mut world, a).is_empty());
+    assert_eq!(world.node(a).connections(), 1);
+}
+
+#[test]
+fn of_seeds_that_dial_each_other_each_knows_where_the_addresses_lead() {
+    let mut world = World::calm();
+    let addresses = ["s:1", "t:1", "u:1"];
+    let seeds = ["s", "t", "u"].map(|name| world.add(Spec::new(name).seeds(addresses)));
+    world.run_for(secs(10));
+    for seed in seeds {
+        let status = world.node(seed).kernel().seeds();
+        let known = status.iter().filter(|seed| seed.is_ourselves || seed.node.is_some());
+        assert_eq!(known.count(), 3, "{status:?}");
+        assert_eq!(world.node(seed).connections(), 2);
+    }
 }
 
 #[test]
@@ -225,13 +314,13 @@ fn a_seed_that_closes_at_once_is_not_dialled_in_a_loop() {
 }
 
 #[test]
-fn a_seed_learnt_from_the_nodes_own_connection_needs_no_second_dial() {
+fn two_nodes_that_are_each_others_seeds_learn_that_over_one_connection() {
     let mut world = World::calm();
     let mut s = Spec::new("s").seeds(["a:1"]);
     s.addresses = vec![Str::from("s:1")];
     let s = world.add(s);
     let a = world.add(Spec::new("a").seeds(["s:1"]));
-    world.run_for(secs(1));
+    world.run_for(secs(5));
     for host in [s, a] {
         assert_eq!(world.node(host).connections(), 1);
         assert!(world.node(host).kernel().is_global());

@@ -271,15 +271,14 @@ impl Kernel {
         self.follow_mesh();
     }
 
-    /// A peer has greeted with our own node ID. Returns whether it is this node itself: whether its
-    /// two lines are ones that we sent on a connection that is still there.
+    /// A peer has greeted with our own node ID. Returns why the connection ends, unless the peer is
+    /// another node: because it is this node itself, or sends back what it gets.
     ///
-    /// If so, a seed that was dialled is this node, which becomes global. The connection ends
-    /// either way.
-    pub fn greeted_with_own_id(&mut self, conn: ConnId, lines: &[u8]) -> bool {
-        let ourselves = self.mesh.greeted_with_own_id(conn, lines, self.now.uptime);
+    /// If a seed that was dialled is this node, it becomes global.
+    pub fn greeted_with_own_id(&mut self, conn: ConnId, lines: &[u8]) -> Option<&'static str> {
+        let why = self.mesh.greeted_with_own_id(conn, lines, self.now.uptime);
         self.follow_mesh();
-        ourselves
+        why
     }
 
     /// The peer's authentication line was verified; ours is still held back.

@@ -142,6 +142,7 @@ impl Kernel {
             }
             MeshOutput::GaveUp { node, why } => self.unreachable(&node, &why),
             MeshOutput::SeedUp(node) => self.seed_is_up(&node),
+            MeshOutput::SeedClaimed => self.find_master(),
             MeshOutput::IsSeed => self.become_global(),
             MeshOutput::Wake { at, timer } => self.agenda.add(at, Task::Mesh(timer)),
             MeshOutput::Log { level, text } => {
@@ -168,11 +169,15 @@ impl Kernel {
         self.find_master();
     }
 
-    /// Chooses a master among the seeds that are up, if there is none.
+    /// Chooses a master among the seeds that are up, if there is none. Where it is only claimed that
+    /// a node is a seed's, it has to be global already.
     fn find_master(&mut self) {
-        if self.db.master().is_none()
-            && let Some(master) = self.mesh.first_seed_up().cloned()
-        {
+        if self.db.master().is_some() {
+            return;
+        }
+        let seed = self.mesh.first_seed_up();
+        let claimed = || self.mesh.claimed_seeds_up().find(|node| self.db.is_peer_global(node));
+        if let Some(master) = seed.or_else(claimed).cloned() {
             let text = format_args!("{master} is our master");
             self.log(Origin::Database, Source::Peer(master.clone()), Level::Debug, text);
             self.db.adopt_master(&master, self.now.uptime);

@@ -3,7 +3,7 @@
 use super::oracle::{Call, Fate, View};
 use super::plan::Op;
 use super::run::{Run, bit};
-use crate::{Weather, World};
+use crate::{Manner, Weather, World};
 use aemp::kernel::Watcher;
 use aemp::kernel::db::{Datum, QueryKind};
 use aemp::value::{NodeId, Packed, Str};
@@ -272,6 +272,7 @@ impl Run<'_> {
                     return None;
                 }
                 self.world.kernel(host, |kernel| kernel.set_seeds(&chosen));
+                self.oracle.got_other_seeds.insert(host);
                 let done = format!("{host:?} {chosen:?}");
                 self.world.spec_mut(host).seeds = chosen;
                 Some(done)
@@ -281,12 +282,50 @@ impl Run<'_> {
                 self.world.kernel(host, |kernel| kernel.disconnect(&node, "told to"));
                 Some(format!("{host:?} {node}"))
             }
+            Op::Usurp { seed, claimed, manner } => {
+                let address = self.seed_address(seed);
+                let manner = self.manner(claimed, manner);
+                let done = format!("{address} {manner:?}");
+                self.world.set_manner(self.stranger, manner);
+                self.world.usurp(&address, Some(self.stranger));
+                Some(done)
+            }
+            Op::Restore { seed } => {
+                let address = self.seed_address(seed);
+                self.world.usurp(&address, None);
+                Some(address)
+            }
+            Op::StrangerDials { host, claimed, manner } => {
+                let host = self.host(host);
+                let manner = self.manner(claimed, manner);
+                let done = format!("{host:?} {manner:?}");
+                let address = self.world.spec(host).addresses.first()?.to_string();
+                self.world.set_manner(self.stranger, manner);
+                self.world.stranger_dials(self.stranger, &address);
+                Some(done)
+            }
             Op::BecomeGlobal { host } => {
                 let host = self.running(host)?;
+                self.oracle.made_global.insert(host);
                 self.world.kernel(host, |kernel| kernel.become_global());
                 Some(format!("{host:?}"))
             }
         }
+    }
+}
+
+impl Run<'_> {
+    fn seed_address(&self, choice: u32) -> String {
+        format!("n{}:1", choice as usize % self.plan.setup.seeds)
+    }
+
+    fn manner(&self, claimed: u32, choice: u32) -> Manner {
+        if choice.is_multiple_of(3) {
+            return Manner::Echoes;
+        }
+        let spec = self.world.spec(self.host(claimed));
+        let provider = if spec.perl { Str::from("AE-2.02") } else { spec.provider.clone() };
+        Manner::Claims { node: spec.node.clone(), provider, closes: choice % 3 == 1 }
     }
 }
 

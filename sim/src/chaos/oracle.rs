@@ -70,6 +70,10 @@ pub(super) struct Oracle {
     /// What came of monitors that send messages.
     notified: BTreeSet<u32>,
     pub(super) notices: u32,
+    /// Where the program on a node made it global.
+    pub(super) made_global: BTreeSet<HostId>,
+    /// Where a node got other seeds, and may have kept its master.
+    pub(super) got_other_seeds: BTreeSet<HostId>,
 }
 
 impl Oracle {

@@ -148,6 +148,22 @@ pub enum Op {
         host: u32,
         node: u32,
     },
+    /// A stranger answers at a seed's address: with an echo, or as a node that it is not.
+    Usurp {
+        seed: u32,
+        claimed: u32,
+        manner: u32,
+    },
+    /// The seed itself answers there again.
+    Restore {
+        seed: u32,
+    },
+    /// A stranger connects to a node.
+    StrangerDials {
+        host: u32,
+        claimed: u32,
+        manner: u32,
+    },
 }
 
 impl Op {
@@ -262,8 +278,24 @@ impl Plan {
         let longest = if random.random_ratio(1, 4) { 1_000 } else { 200 };
         let len = random.random_range(20..=longest) * nodes.div_ceil(8);
         let faults = if peaceful { 0 } else { random.random_range(0..=40) };
-        let ops = (0..len).map(|_| (pause(random), op(random, faults))).collect();
+        let mut ops: Vec<_> = (0..len).map(|_| (pause(random), op(random, faults))).collect();
+        add_strangers(&mut ops, &mut StdRng::seed_from_u64(seed ^ 0x57_7a29_e750));
         Plan { seed, setup, verbose: false, traced: false, ops }
+    }
+}
+
+/// Lets strangers try their luck in between, in most plans; the rest of the plan stays as it is.
+fn add_strangers(ops: &mut Vec<(Duration, Op)>, random: &mut StdRng) {
+    for _ in 0..random.random_range(0..8) {
+        let mut r = || random.random::<u32>() >> 8;
+        let (host, claimed, manner) = (r(), r(), r());
+        let op = match r() % 5 {
+            0 | 1 => Op::Usurp { seed: host, claimed, manner },
+            2 => Op::Restore { seed: host },
+            _ => Op::StrangerDials { host, claimed, manner },
+        };
+        let at = random.random_range(0..=ops.len());
+        ops.insert(at, (pause(random), op));
     }
 }
 

@@ -13,6 +13,7 @@ impl Run<'_> {
             if let Some(node) = self.world.running(host) {
                 self.check_connections(host, node)?;
                 self.check_nothing_is_left(host, node)?;
+                self.check_roles(host, node)?;
                 self.check_database(host, node)?;
             }
             self.check_perl(host)?;
@@ -25,6 +26,29 @@ impl Run<'_> {
             Some((life, query)) => Err(format!("{life:?} still waits for the answer of {query:?}")),
             None => Ok(()),
         }
+    }
+
+    /// Strangers change neither who is global nor who is whose master: only a seed, or a node whose
+    /// program wanted that, is global, and a master is one of the node's seeds. Perl nodes believe
+    /// unproven greetings, and pass that on.
+    fn check_roles(&self, host: HostId, node: &Node) -> Result<(), String> {
+        if self.plan.setup.perl != 0 {
+            return Ok(());
+        }
+        let (kernel, spec) = (node.kernel(), self.world.spec(host));
+        if kernel.is_global() {
+            let is_seed = host.0 < self.plan.setup.seeds;
+            let is_meant = is_seed || spec.global || self.oracle.made_global.contains(&host);
+            return is_meant.then_some(()).ok_or_else(|| format!("{host:?} became global"));
+        }
+        let is_seed = |master: &NodeId| {
+            let master = self.host_of(master).map(|host| self.world.spec(host));
+            master.is_some_and(|master| master.addresses.iter().any(|at| spec.seeds.contains(at)))
+        };
+        if self.oracle.got_other_seeds.contains(&host) || kernel.master().is_none_or(is_seed) {
+            return Ok(());
+        }
+        Err(format!("the master {:?} of {host:?} is none of its seeds", kernel.master()))
     }
 
     fn running_nodes(&self) -> impl Iterator<Item = (HostId, &Node)> {

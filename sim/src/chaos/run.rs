@@ -2,7 +2,7 @@
 
 use super::oracle::{Fate, Life, Oracle, Stream, Watched};
 use super::plan::Plan;
-use crate::{Happening, HostId, Spec, Weather, World};
+use crate::{Happening, HostId, Manner, Spec, Weather, World};
 use aemp::kernel::{WatchId, Watcher};
 use aemp::lane::{Lane, LaneLimits};
 use aemp::value::{NodeId, Packed, PortId, Str};
@@ -79,6 +79,8 @@ impl Outcome {
 pub(super) struct Run<'a> {
     pub(super) plan: &'a Plan,
     pub(super) world: World,
+    /// Who tries to disturb the nodes without knowing their secret.
+    pub(super) stranger: HostId,
     pub(super) oracle: Oracle,
     pub(super) outcome: Outcome,
     history: Vec<String>,
@@ -163,8 +165,9 @@ impl<'a> Run<'a> {
             spec.secure = bit(setup.secure, host) && !spec.perl;
             world.place(spec);
         }
+        let stranger = world.add_stranger(Manner::Echoes);
         let (oracle, outcome) = (Oracle::default(), Outcome::default());
-        Run { plan, world, oracle, outcome, history: Vec::new(), broken: None }
+        Run { plan, world, stranger, oracle, outcome, history: Vec::new(), broken: None }
     }
 
     fn everything(&mut self) -> Result<(), String> {
@@ -179,6 +182,9 @@ impl<'a> Run<'a> {
             self.look()?;
         }
         self.world.unblock_all();
+        for seed in 0..self.plan.setup.seeds {
+            self.world.usurp(&format!("n{seed}:1"), None);
+        }
         self.world.set_weather(GENTLE);
         self.world.set_handshake_trouble(false);
         self.pass(self.world.all_resume_at().saturating_sub(self.world.now()))?;
@@ -204,9 +210,21 @@ impl<'a> Run<'a> {
             }
         }
         self.pass(REST)?;
+        // Now and then a node looks whether a seed's address still leads to itself.
+        for _ in 0..60 {
+            if self.has_only_established_connections() {
+                break;
+            }
+            self.pass(Duration::from_secs(1))?;
+        }
         let perl = self.world.hosts().filter_map(|host| self.world.perl(host));
         self.outcome.healed = perl.map(|perl| u64::from(perl.adopted())).sum();
         self.check_rest()
+    }
+
+    fn has_only_established_connections(&self) -> bool {
+        let nodes = self.world.hosts().filter_map(|host| self.world.running(host));
+        nodes.into_iter().all(|node| node.connections() == node.kernel().up_nodes().len())
     }
 
     fn pass(&mut self, how_long: Duration) -> Result<(), String> {

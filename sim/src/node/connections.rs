@@ -163,7 +163,7 @@ impl Node {
 
     fn refuse(&mut self, around: &mut Around<'_>, conn: ConnId, error: &HandshakeError) {
         if let HandshakeError::SameNodeId { greeting, .. } = error {
-            if !self.kernel.greeted_with_own_id(conn, greeting) {
+            if self.kernel.greeted_with_own_id(conn, greeting).is_none() {
                 self.ended(around, conn, "another node uses our node ID");
             }
         } else {

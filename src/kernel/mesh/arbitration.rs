@@ -78,13 +78,13 @@ impl Mesh {
             .any(|id| self.conns.get(id).is_some_and(|conn| conn.phase == Phase::Opening))
     }
 
-    fn set_step(&mut self, id: ConnId, new: Step) {
+    pub(super) fn set_step(&mut self, id: ConnId, new: Step) {
         if let Some(Conn { phase: Phase::Greeted { step, .. }, .. }) = self.conns.get_mut(&id) {
             *step = new;
         }
     }
 
-    fn authenticate(&mut self, id: ConnId, node: &NodeId, now: Duration) {
+    pub(super) fn authenticate(&mut self, id: ConnId, node: &NodeId, now: Duration) {
         // Anybody can claim to be the node: many of them shall not keep it waiting for long.
         let waiting = self.greeted.get(node).map_or(1, Vec::len);
         let share = USUAL_CLAIMS as f64 / waiting.max(USUAL_CLAIMS) as f64;
@@ -98,6 +98,9 @@ impl Mesh {
     pub(super) fn arbitrate_again(&mut self, node: &NodeId, now: Duration) {
         if !self.is_up(node) || self.is_in_doubt(node) {
             self.arbitrate(node, now);
+        } else {
+            let is_over = |step: &Step| matches!(step, Step::Sent { patience } if *patience <= now);
+            self.close_greeted(node, "already connected", now, is_over);
         }
     }
 

@@ -31,6 +31,9 @@ pub(super) struct Attempt {
     /// Addresses that were not tried yet.
     addresses: VecDeque<Str>,
     next_dial: Duration,
+    /// Until then nothing is dialled if a connection has greeted as the node: it may be its own.
+    /// Once for each attempt, as anybody can greet so.
+    waits_for_greeted: Option<Duration>,
     interval: Duration,
     /// Dials since the last search that did not wait for their time, as the one before had failed.
     hurried: u32,
@@ -58,6 +61,7 @@ impl Mesh {
             searching: false,
             addresses: VecDeque::new(),
             next_dial: now,
+            waits_for_greeted: None,
             interval: SHORTEST_INTERVAL,
             hurried: 0,
             dials: BTreeSet::new(),
@@ -115,10 +119,21 @@ impl Mesh {
 
     /// Dials the next address of a node, if it is time.
     pub(super) fn advance_attempt(&mut self, node: &NodeId, now: Duration) {
-        if self.greeted.contains_key(node) {
-            return;
-        }
         let patience = self.connect_interval;
+        let is_greeted = self.greeted.contains_key(node);
+        let Some(attempt) = self.attempt_mut(node) else {
+            return;
+        };
+        if is_greeted {
+            let is_first = attempt.waits_for_greeted.is_none();
+            let until = *attempt.waits_for_greeted.get_or_insert(now + patience);
+            if is_first {
+                self.wake(until, MeshTimer::AdvanceAttempt(node.clone()));
+            }
+            if now < until {
+                return;
+            }
+        }
         let Some(attempt) = self.attempt_mut(node) else {
             return;
         };

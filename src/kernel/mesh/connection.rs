@@ -1,10 +1,14 @@
 //! The life of one connection: dialled or accepted, greeted, proven, in use, closed.
 
 use super::link::{Link, UNANSWERED};
-use super::{Mesh, MeshOutput};
-use crate::kernel::effect::ConnId;
+use super::{Mesh, MeshOutput, is_ours};
+use crate::kernel::effect::{AuthOrder, ConnId};
 use crate::value::{NodeId, Str};
 use std::time::Duration;
+
+const OURSELVES: &str = "this is ourselves";
+const ECHO: &str = "what we send comes back: that is no node";
+const DUPLICATE: &str = "another connection to this node is in use";
 
 /// What a peer's greeting tells, before anything of it is proven.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,6 +63,9 @@ pub(super) enum Step {
     Held { since: Duration },
     /// The peer authenticates first.
     AwaitsPeer,
+    /// The same, but only to know where a seed's address leads: the node is up by another
+    /// connection, and this one is closed then.
+    AwaitsProof,
     /// The peer has authenticated; our authentication line is held back.
     Proven,
     /// Our authentication line is sent; the time says until when others wait for this one.
@@ -108,9 +115,11 @@ impl Mesh {
             step: Step::Held { since: now },
         };
         match conn.goal.clone() {
-            // A node that is up has proven its ID, so that a duplicate may be believed.
-            Some(Goal::Seed(index)) if self.is_up(&greeting.node) => {
-                self.learn_seed(index, &greeting.node);
+            // Perl nodes close a second connection before they prove anything.
+            Some(Goal::Seed(index))
+                if self.link(&greeting.node).is_some_and(|link| !is_ours(&link.provider)) =>
+            {
+                self.seed_is_claimed(index, &greeting.node);
             }
             Some(Goal::Node(sought)) if sought != greeting.node => {
                 let why = format!("that is {}", greeting.node);
@@ -122,43 +131,54 @@ impl Mesh {
         self.arbitrate(&greeting.node, now);
     }
 
-    /// A peer has greeted with our own node ID. Returns whether it is this node itself: whether its
-    /// two lines are ones that we sent on a connection that is still there.
+    /// A peer has greeted with our own node ID. Returns why the connection ends, unless the peer is
+    /// another node.
     ///
-    /// If so, a seed that was dialled is this node, which becomes global. The connection ends
-    /// either way.
+    /// It is this node itself if its two lines are ones that we sent on another connection, and one
+    /// of both was dialled and the other accepted. Then a seed that was dialled is this node, which
+    /// becomes global. What comes back on the connection on which we sent it is an echo, and says
+    /// nothing.
     pub(in crate::kernel) fn greeted_with_own_id(
         &mut self,
         id: ConnId,
         lines: &[u8],
         now: Duration,
-    ) -> bool {
-        if self.conns.get(&id).is_some_and(|conn| conn.phase == Phase::Closed) {
+    ) -> Option<&'static str> {
+        let conn = self.conns.get(&id)?;
+        if conn.phase == Phase::Closed {
             // The other end of the same connection has found out first.
-            return true;
+            return Some(OURSELVES);
         }
-        let is_twin = |conn: &Conn| !conn.greeting.is_empty() && conn.greeting == lines;
-        let twin = self.conns.iter().find(|(_, conn)| is_twin(conn)).map(|(&id, _)| id);
-        let Some(twin) = twin else { return false };
+        if conn.greeting == lines {
+            self.close(id, ECHO, now);
+            return Some(ECHO);
+        }
+        let is_twin =
+            |twin: &Conn| twin.greeting == lines && twin.goal.is_some() != conn.goal.is_some();
+        let twin = self.conns.iter().find(|(_, conn)| is_twin(conn)).map(|(&id, _)| id)?;
         for id in [id, twin] {
             let goal = self.conns.get(&id).and_then(|conn| conn.goal.clone());
-            self.close(id, "this is ourselves", now);
+            self.close(id, OURSELVES, now);
             if let Some(Goal::Seed(index)) = goal {
-                self.seed_is_ourselves(index);
+                self.seed_is_ourselves(index, now);
             }
         }
-        true
+        Some(OURSELVES)
     }
 
     /// The peer's authentication line was verified; ours is still held back.
     pub(in crate::kernel) fn verified(&mut self, id: ConnId, now: Duration) {
-        let Some(Conn { phase: Phase::Greeted { node, step, .. }, .. }) = self.conns.get_mut(&id)
+        let Some(Conn { phase: Phase::Greeted { node, step, .. }, goal, .. }) =
+            self.conns.get_mut(&id)
         else {
             return;
         };
-        let node = node.clone();
+        let (node, goal) = (node.clone(), goal.clone());
         *step = Step::Proven;
         if self.is_up(&node) && !self.is_in_doubt(&node) {
+            if let Some(Goal::Seed(index)) = goal {
+                self.learn_seed(index, &node);
+            }
             self.probe(&node, now);
         } else {
             self.take_over(id, &node, now);
@@ -191,20 +211,49 @@ impl Mesh {
             return;
         };
         conn.phase = Phase::Up { node: node.clone() };
-        let mut goals = vec![conn.goal.clone()];
-        for other in self.greeted.remove(&node).unwrap_or_default() {
-            if other != id {
-                goals.push(self.conns.get(&other).and_then(|conn| conn.goal.clone()));
-                self.close(other, "another connection to this node is in use", now);
-            }
+        let goal = conn.goal.clone();
+        if let Some(ids) = self.greeted.get_mut(&node) {
+            ids.retain(|&other| other != id);
         }
-        for goal in goals.into_iter().flatten() {
-            // The node has proven its ID, so that its other connections may be believed.
-            if let Goal::Seed(index) = goal {
-                self.learn_seed(index, &node);
-            }
+        self.settle_duplicates(&node, now);
+        if let Some(Goal::Seed(index)) = goal {
+            self.learn_seed(index, &node);
         }
         self.linked(&node, Link::new(id, provider, how.untrusted), now);
+    }
+
+    /// Closes all other connections to a node that is up, except where one has still to prove where
+    /// a seed's address leads: who dialled it waits for the other side's authentication line, and
+    /// closes it then.
+    pub(super) fn settle_duplicates(&mut self, node: &NodeId, now: Duration) {
+        let mut shown = None;
+        for id in self.greeted.get(node).cloned().unwrap_or_default() {
+            let Some(Conn { goal, phase: Phase::Greeted { provider, step, .. }, .. }) =
+                self.conns.get(&id)
+            else {
+                continue;
+            };
+            let is_held = matches!(step, Step::Held { .. });
+            let proves_seed = match goal {
+                Some(Goal::Seed(index)) => is_ours(provider) && !self.seeds.leads_to(*index, node),
+                _ => false,
+            };
+            if proves_seed && is_held {
+                self.set_step(id, Step::AwaitsProof);
+                self.outputs.push(MeshOutput::Proceed { conn: id, order: AuthOrder::AfterPeer });
+            } else if goal.is_none() && is_held && is_ours(provider) && shown.is_none() {
+                shown = Some(id);
+            } else if !(proves_seed && matches!(step, Step::AwaitsPeer | Step::AwaitsProof)) {
+                self.close(id, DUPLICATE, now);
+            }
+        }
+        // Last, as only one connection at a time has our line and not the peer's.
+        if let Some(id) = shown {
+            self.authenticate(id, node, now);
+        }
+        if self.greeted.get(node).is_some_and(Vec::is_empty) {
+            self.greeted.remove(node);
+        }
     }
 
     /// A connection has ended, for whatever reason; or a dial has failed.
@@ -215,7 +264,7 @@ impl Mesh {
         match &conn.phase {
             Phase::Up { node } => {
                 if self.link(node).is_some_and(|link| link.conn == id) {
-                    self.lost(&node.clone(), why);
+                    self.lost(&node.clone(), why, now);
                 }
             }
             Phase::Greeted { node, .. } => {

@@ -1,6 +1,6 @@
 //! The connection that a node that is up has: its beginning, the doubt in it, its end.
 
-use super::connection::{Conn, Phase};
+use super::connection::{Conn, Phase, Step};
 use super::{Mesh, MeshOutput, MeshTimer};
 use crate::kernel::effect::ConnId;
 use crate::kernel::random::Random;
@@ -69,14 +69,16 @@ impl Mesh {
     pub(in crate::kernel) fn disconnect(&mut self, node: &NodeId, why: &str, now: Duration) {
         if let Some(conn) = self.link(node).map(|link| link.conn) {
             self.close(conn, why, now);
-            self.lost(node, why);
+            self.lost(node, why, now);
         } else {
             self.give_up(node, why, now);
         }
     }
 
     /// The connection of a node that was up is gone.
-    pub(super) fn lost(&mut self, node: &NodeId, why: &str) {
+    pub(super) fn lost(&mut self, node: &NodeId, why: &str, now: Duration) {
+        // They were to prove something while the node was up: the peer may still think that it is.
+        self.close_greeted(node, why, now, |step| matches!(step, Step::AwaitsProof));
         if self.remotes.get_mut(node).and_then(|remote| remote.link.take()).is_some() {
             self.outputs.push(MeshOutput::Down { node: node.clone(), why: why.to_owned() });
         }
@@ -179,8 +181,23 @@ impl Mesh {
         if link.probe.as_ref().is_some_and(|probe| probe.number == number) {
             link.probe = None;
             link.in_doubt = false;
-            for id in self.greeted.get(node).cloned().unwrap_or_default() {
-                self.close(id, "already connected", now);
+            self.settle_duplicates(node, now);
+        }
+    }
+
+    /// Closes the greeted connections to a node that have come so far.
+    pub(super) fn close_greeted(
+        &mut self,
+        node: &NodeId,
+        why: &str,
+        now: Duration,
+        is_meant: impl Fn(&Step) -> bool,
+    ) {
+        for id in self.greeted.get(node).cloned().unwrap_or_default() {
+            if let Some(Conn { phase: Phase::Greeted { step, .. }, .. }) = self.conns.get(&id)
+                && is_meant(step)
+            {
+                self.close(id, why, now);
             }
         }
     }

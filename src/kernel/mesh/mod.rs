@@ -85,6 +85,8 @@ pub(super) enum MeshOutput {
     GaveUp { node: NodeId, why: String },
     /// A connected node turns out to be a seed's.
     SeedUp(NodeId),
+    /// A connected node greeted at a seed's address without proving that it is there.
+    SeedClaimed,
     /// A seed is this node itself.
     IsSeed,
     /// Call [`Mesh::timer`] then.
@@ -98,6 +100,7 @@ pub(super) enum MeshOutput {
 pub(super) enum MeshTimer {
     DialSeeds,
     ReportSeeds,
+    LookAgain,
     KeepAlive,
     AdvanceAttempt(NodeId),
     GiveUp(NodeId),
@@ -134,6 +137,7 @@ impl Mesh {
         match timer {
             MeshTimer::DialSeeds => self.dial_seeds(now),
             MeshTimer::ReportSeeds => self.report_seeds(now),
+            MeshTimer::LookAgain => self.look_again(now),
             MeshTimer::KeepAlive => self.connect_keepalive(now),
             MeshTimer::AdvanceAttempt(node) => self.advance_attempt(node, now),
             MeshTimer::GiveUp(node) => self.attempt_timed_out(node, now),
@@ -183,6 +187,11 @@ impl Mesh {
     /// The first of the seeds, in the configured order, whose node is connected.
     pub(super) fn first_seed_up(&self) -> Option<&NodeId> {
         self.seeds.nodes().find(|node| self.is_up(node))
+    }
+
+    /// The connected nodes of which it is only claimed that they are seeds'.
+    pub(super) fn claimed_seeds_up(&self) -> impl Iterator<Item = &NodeId> {
+        self.seeds.claims().filter(|node| self.is_up(node))
     }
 
     fn link(&self, node: &NodeId) -> Option<&Link> {

@@ -18,6 +18,9 @@ const REPORT: Duration = Duration::from_secs(60);
 /// The longest pause between two such lines.
 const LONGEST_REPORT: Duration = Duration::from_secs(3600);
 
+/// The longest pause before a seed that led to this node itself is looked at again.
+const LONGEST_LOOK: Duration = Duration::from_secs(120);
+
 /// All seeds, as configured.
 #[derive(Debug, Default)]
 pub(super) struct Seeds {
@@ -34,10 +37,38 @@ pub(super) struct Seeds {
 #[derive(Debug)]
 struct Seed {
     address: Str,
-    node: Option<NodeId>,
+    leads_to: LeadsTo,
+    /// A connected node that greeted there, and that cannot prove more than that: it refuses second
+    /// connections.
+    claimed_by: Option<NodeId>,
     dial: Option<ConnId>,
     last_error: Option<String>,
-    is_ourselves: bool,
+}
+
+/// Where the address of a seed leads, as proven on the last of its connections that got so far.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+enum LeadsTo {
+    #[default]
+    Unknown,
+    Node(NodeId),
+    /// To this node itself. Addresses can move, so that it is dialled again at `again`.
+    Ourselves {
+        again: Duration,
+        pause: Duration,
+    },
+}
+
+impl LeadsTo {
+    fn node(&self) -> Option<&NodeId> {
+        match self {
+            LeadsTo::Node(node) => Some(node),
+            LeadsTo::Unknown | LeadsTo::Ourselves { .. } => None,
+        }
+    }
+
+    fn is_ourselves(&self) -> bool {
+        matches!(self, LeadsTo::Ourselves { .. })
+    }
 }
 
 impl Seeds {
@@ -47,12 +78,27 @@ impl Seeds {
 
     /// The nodes of those that are known, in the configured order.
     pub(super) fn nodes(&self) -> impl Iterator<Item = &NodeId> {
-        self.seeds.iter().filter_map(|seed| seed.node.as_ref())
+        self.seeds.iter().filter_map(|seed| seed.leads_to.node())
+    }
+
+    /// The connected nodes that greeted at a seed's address without proving that they are there.
+    pub(super) fn claims(&self) -> impl Iterator<Item = &NodeId> {
+        self.seeds.iter().filter_map(|seed| seed.claimed_by.as_ref())
+    }
+
+    /// Whether it is proven that a seed is this node.
+    pub(super) fn leads_to(&self, index: usize, node: &NodeId) -> bool {
+        self.seeds.get(index).is_some_and(|seed| seed.leads_to.node() == Some(node))
+    }
+
+    fn indices(&self, which: impl Fn(&Seed) -> bool) -> Vec<usize> {
+        let seeds = self.seeds.iter().enumerate();
+        seeds.filter(|(_, seed)| which(seed)).map(|(index, _)| index).collect()
     }
 
     /// The seeds whose node this is.
     fn of<'a>(&'a self, node: &'a NodeId) -> impl Iterator<Item = &'a Seed> {
-        self.seeds.iter().filter(move |seed| seed.node.as_ref() == Some(node))
+        self.seeds.iter().filter(move |seed| seed.leads_to.node() == Some(node))
     }
 
     /// Where a node can be reached, if it is a seed's.
@@ -68,7 +114,8 @@ impl Seeds {
 
 impl Seed {
     fn new(address: Str) -> Self {
-        Seed { address, node: None, dial: None, last_error: None, is_ourselves: false }
+        let leads_to = LeadsTo::Unknown;
+        Seed { address, leads_to, claimed_by: None, dial: None, last_error: None }
     }
 
     /// Its address and the last error, for the log.
@@ -98,41 +145,80 @@ impl Mesh {
         self.seeds.seeds.get_mut(index)
     }
 
-    /// A seed's node is known now.
+    /// A connection to a seed's address has proven to lead to `node`.
     pub(super) fn learn_seed(&mut self, index: usize, node: &NodeId) {
         let Some(seed) = self.seed(index) else {
             return;
         };
         seed.dial = None;
         seed.last_error = None;
-        if seed.node.as_ref() != Some(node) {
-            seed.node = Some(node.clone());
+        seed.claimed_by = None;
+        if seed.leads_to.node() != Some(node) {
+            seed.leads_to = LeadsTo::Node(node.clone());
             if self.is_up(node) {
                 self.outputs.push(MeshOutput::SeedUp(node.clone()));
             }
         }
     }
 
-    /// The dial of a seed has led to this node itself.
-    pub(super) fn seed_is_ourselves(&mut self, index: usize) {
-        if let Some(seed) = self.seed(index) {
-            seed.is_ourselves = true;
-            seed.dial = None;
-            let address = seed.address.clone();
+    /// A node that is connected, and refuses second connections, has greeted at a seed's address.
+    pub(super) fn seed_is_claimed(&mut self, index: usize, node: &NodeId) {
+        if let Some(seed) = self.seed(index)
+            && seed.leads_to.node() != Some(node)
+        {
+            seed.claimed_by = Some(node.clone());
+            self.outputs.push(MeshOutput::SeedClaimed);
+        }
+    }
+
+    /// A connection to a seed's address has led to this node itself.
+    pub(super) fn seed_is_ourselves(&mut self, index: usize, now: Duration) {
+        let first_pause = self.monitor_timeout;
+        let Some(seed) = self.seed(index) else {
+            return;
+        };
+        let (is_new, pause) = match seed.leads_to {
+            LeadsTo::Ourselves { pause, .. } => (false, (pause * 2).min(LONGEST_LOOK)),
+            LeadsTo::Unknown | LeadsTo::Node(_) => (true, first_pause),
+        };
+        let again = now + pause;
+        seed.leads_to = LeadsTo::Ourselves { again, pause };
+        seed.claimed_by = None;
+        seed.dial = None;
+        seed.last_error = None;
+        let address = seed.address.clone();
+        self.wake(again, MeshTimer::LookAgain);
+        if is_new {
             self.log(Level::Info, format_args!("seed {address} is this node: now global"));
             self.outputs.push(MeshOutput::IsSeed);
         }
     }
 
+    /// Dials the seeds again that led to this node itself, if it is time.
+    pub(super) fn look_again(&mut self, now: Duration) {
+        let is_due =
+            |seed: &Seed| matches!(seed.leads_to, LeadsTo::Ourselves { again, .. } if again <= now);
+        let due: Vec<usize> = self.seeds.indices(is_due);
+        due.into_iter().for_each(|index| self.dial_seed(index));
+    }
+
     /// The dial of a seed has led nowhere.
     pub(super) fn seed_dial_ended(&mut self, index: usize, id: ConnId, why: &str, now: Duration) {
-        if let Some(seed) = self.seed(index)
-            && seed.dial == Some(id)
-        {
-            seed.dial = None;
-            seed.last_error = Some(why.to_owned());
-            if let Some(node) = seed.node.clone() {
+        let Some(seed) = self.seed(index).filter(|seed| seed.dial == Some(id)) else {
+            return;
+        };
+        seed.dial = None;
+        seed.last_error = Some(why.to_owned());
+        match &mut seed.leads_to {
+            LeadsTo::Unknown => {}
+            LeadsTo::Node(node) => {
+                let node = node.clone();
                 self.arbitrate_again(&node, now);
+            }
+            LeadsTo::Ourselves { again, pause } => {
+                *again = now + *pause;
+                let again = *again;
+                self.wake(again, MeshTimer::LookAgain);
             }
         }
     }
@@ -160,7 +246,8 @@ impl Mesh {
         self.seeds.report_is_due = false;
         let seeds = &self.seeds.seeds;
         let is_reached = |seed: &Seed| {
-            seed.is_ourselves || seed.node.as_ref().is_some_and(|node| self.is_up(node))
+            let node = seed.leads_to.node().or(seed.claimed_by.as_ref());
+            seed.leads_to.is_ourselves() || node.is_some_and(|node| self.is_up(node))
         };
         if seeds.is_empty() || seeds.iter().any(is_reached) {
             return;
@@ -185,31 +272,30 @@ impl Mesh {
         if !self.seeds.retry.take_due(now) {
             return;
         }
-        let is_down = |seed: &Seed| {
-            !seed.is_ourselves && !seed.node.as_ref().is_some_and(|node| self.is_up(node))
+        let is_down = |seed: &Seed| match &seed.leads_to {
+            LeadsTo::Unknown => true,
+            LeadsTo::Node(node) => !self.is_up(node),
+            LeadsTo::Ourselves { .. } => false,
         };
-        let seeds = self.seeds.seeds.iter().enumerate();
-        let down: Vec<usize> =
-            seeds.filter(|(_, seed)| is_down(seed)).map(|(index, _)| index).collect();
+        let down = self.seeds.indices(is_down);
         if down.is_empty() {
             return;
         }
         self.seeds.dialled = Some(now);
-        for index in down {
-            let Some(address) = self
-                .seed(index)
-                .filter(|seed| seed.dial.is_none())
-                .map(|seed| seed.address.clone())
-            else {
-                continue;
-            };
-            let conn = self.dial(Goal::Seed(index), address);
-            if let Some(seed) = self.seed(index) {
-                seed.dial = Some(conn);
-            }
-        }
+        down.into_iter().for_each(|index| self.dial_seed(index));
         let at = self.seeds.retry.again(now, self.monitor_timeout);
         self.wake(at, MeshTimer::DialSeeds);
+    }
+
+    fn dial_seed(&mut self, index: usize) {
+        let Some(seed) = self.seed(index).filter(|seed| seed.dial.is_none()) else {
+            return;
+        };
+        let address = seed.address.clone();
+        let conn = self.dial(Goal::Seed(index), address);
+        if let Some(seed) = self.seed(index) {
+            seed.dial = Some(conn);
+        }
     }
 
     /// Replaces the seeds; connections that exist stay.
@@ -229,13 +315,12 @@ impl Mesh {
             .iter()
             .map(|address| {
                 let known = old.iter().find(|seed| seed.address == *address);
-                Seed {
-                    node: known.and_then(|seed| seed.node.clone()),
-                    is_ourselves: known.is_some_and(|seed| seed.is_ourselves),
-                    ..Seed::new(address.clone())
-                }
+                let leads_to = known.map(|seed| seed.leads_to.clone()).unwrap_or_default();
+                Seed { leads_to, ..Seed::new(address.clone()) }
             })
             .collect();
+        // The timer may have been that of a dial that was closed above.
+        self.wake(now + self.monitor_timeout, MeshTimer::LookAgain);
         self.retry_seeds(now, random);
     }
 
@@ -246,8 +331,8 @@ impl Mesh {
             .iter()
             .map(|seed| SeedStatus {
                 address: seed.address.clone(),
-                node: seed.node.clone(),
-                is_ourselves: seed.is_ourselves,
+                node: seed.leads_to.node().cloned(),
+                is_ourselves: seed.leads_to.is_ourselves(),
                 last_error: seed.last_error.clone(),
             })
             .collect()

@@ -116,6 +116,15 @@ impl Task {
                 ConnectionError::Refused(_) | ConnectionError::HandedOver => {
                     tracing::debug!(node = %own, "connection with {address}{node} closed: {why}");
                 }
+                // It has a connection already, and only wanted to know where this address leads.
+                ConnectionError::Handshake(HandshakeError::ClosedInAuthentication)
+                    if self
+                        .node
+                        .as_ref()
+                        .is_some_and(|node| shared.kernel(|kernel| kernel.is_up(node))) =>
+                {
+                    tracing::debug!(node = %own, "connection with {address}{node} closed: {why}");
+                }
                 // Others choose the addresses that are dialled, as strangers choose to be refused.
                 _ => {
                     let unlogged = match dialled {
@@ -238,8 +247,9 @@ impl Task {
     fn refused(&mut self, error: HandshakeError) -> ConnectionError {
         if let HandshakeError::SameNodeId { greeting, .. } = &error {
             self.node = Some(self.shared.id.clone());
-            if self.shared.kernel(|kernel| kernel.greeted_with_own_id(self.id, greeting)) {
-                return ConnectionError::Refused("this is ourselves".to_owned());
+            let why = self.shared.kernel(|kernel| kernel.greeted_with_own_id(self.id, greeting));
+            if let Some(why) = why {
+                return ConnectionError::Refused(why.to_owned());
             }
         }
         error.into()
