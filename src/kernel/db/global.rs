@@ -244,10 +244,7 @@ impl Global {
         one: SetOne<'_>,
         around: &mut Around<'_>,
     ) -> bool {
-        if self.merge.octets_of(from) >= self.limits.database {
-            return false;
-        }
-        let kind = match self.merge.set_one(from, one) {
+        let kind = match self.merge.set_one(from, one, self.limits.database) {
             None | Some(OwnerKind::Other) => return false,
             Some(kind) => kind,
         };

@@ -339,11 +339,17 @@ impl Merge {
         change
     }
 
-    /// As [`Merge::update`] of a node that is known, with a single key that is set: what the node
-    /// is. Nothing is done for [`OwnerKind::Other`].
-    pub(crate) fn set_one(&mut self, node: &NodeId, one: SetOne<'_>) -> Option<OwnerKind> {
+    /// As [`Merge::update`] of a node that is known and owns fewer octets than `limit`, with a single
+    /// key that is set: what the node is. Nothing is done for [`OwnerKind::Other`].
+    pub(crate) fn set_one(
+        &mut self,
+        node: &NodeId,
+        one: SetOne<'_>,
+        limit: usize,
+    ) -> Option<OwnerKind> {
         let id = *self.ids.get(node)?;
-        let kind = self.owners.get(&id)?.kind;
+        let owner = self.owners.get(&id).filter(|owner| owner.octets < limit)?;
+        let kind = owner.kind;
         if kind != OwnerKind::Other {
             self.set(id, kind, one.family, one.key, Datum::trusted(one.value));
         }
