@@ -39,7 +39,7 @@ where
 {
     let key = PrivateKeyDer::from_pem_slice(settings.pem.as_bytes()).ok()?;
     let certificate = CertificateDer::from_pem_slice(settings.pem.as_bytes()).ok()?;
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let verifier = Arc::new(OnlyOurs {
         own: certificate.clone(),
         trusts_anybody: settings.trusts_anybody,
