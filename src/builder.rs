@@ -147,7 +147,8 @@ impl NodeBuilder {
     }
 
     /// Makes a node without a network, for messages inside of one program: it listens nowhere and
-    /// needs no secret. What Perl has as long as `configure` was not called.
+    /// needs no secret. It is global: its database is its own. What Perl has as long as `configure`
+    /// was not called.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -311,6 +312,12 @@ impl NodeBuilder {
         self.set("handshake_limit_per_address", connections)
     }
 
+    /// How long [`Node::shutdown`] may take to write what was sent; 5 s unless told.
+    #[must_use]
+    pub fn shutdown_limit(self, limit: Duration) -> Self {
+        self.set("shutdown", limit.as_secs_f64())
+    }
+
     /// How long keys that are missing after a change of master are not reported as deleted; 10 s
     /// unless told.
     #[must_use]
@@ -408,6 +415,7 @@ impl NodeBuilder {
                     database: settings.database_limit,
                 },
                 port_limit: self.port_limit.unwrap_or(crate::node::port::DEFAULT_LIMIT),
+                shutdown: settings.shutdown,
                 nodelay: settings.nodelay,
                 trace: self.trace,
             },
@@ -427,6 +435,10 @@ impl NodeBuilder {
             runtime: tokio::runtime::Handle::current(),
         });
         let node = Node::outer(shared.clone());
+        if self.alone {
+            // There is no other node whose database could be asked.
+            node.become_global();
+        }
         streams::install(&node);
         crate::services::install(&node);
         node.offer_status();

@@ -129,6 +129,7 @@ fn every_key_has_a_long_a_short_and_a_deleting_form() {
         "handshake_limit_per_address",
         "heal",
         "heartbeat",
+        "shutdown",
         "log_level",
         "metrics_values",
     ];

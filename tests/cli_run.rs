@@ -93,7 +93,7 @@ fn the_service_manager_is_told_how_the_node_is() {
     assert_eq!(next(), "WATCHDOG=1");
     assert_eq!(next(), "WATCHDOG=1");
     node.signal("TERM");
-    while next() != "STOPPING=1" {}
+    while !next().starts_with("STOPPING=1\n") {}
     assert_eq!(node.exit_code(), Some(0));
 }
 

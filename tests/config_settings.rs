@@ -73,6 +73,7 @@ fn a_node_without_configuration_has_the_defaults() {
         database_limit: 1 << 30,
         heal: true,
         heartbeat: Some(Duration::from_secs(60)),
+        shutdown: Duration::from_secs(5),
         log_level: None,
     };
     assert_eq!(settings, expected);
@@ -88,9 +89,19 @@ fn null_is_the_same_as_nothing() {
         "advertise": null,
         "metrics": null, "metrics_values": null,
         "handshake_limit": null, "handshake_limit_per_address": null,
-        "heal": null, "heartbeat": null, "log_level": null,
+        "heal": null, "heartbeat": null, "shutdown": null, "log_level": null,
     });
     assert_eq!(from_rc(nulls), from_args(json!([])));
+}
+
+#[test]
+fn the_time_for_the_end_may_be_none_and_is_bounded() {
+    let shutdown = |value: Value| from_args(json!(["shutdown", value])).shutdown;
+    assert_eq!(shutdown(json!("0")), Duration::ZERO);
+    assert_eq!(shutdown(json!(2.5)), Duration::from_millis(2500));
+    for wrong in [json!(-1), json!("x"), json!(3601), json!([1])] {
+        assert!(error(json!(["shutdown", wrong])).contains("at most 3600"));
+    }
 }
 
 #[test]

@@ -52,3 +52,13 @@ async fn a_change_comes_to_all_subscribers_in_the_framing_of_each() {
     assert_eq!(first.value::<u64>(&"key".into()).unwrap(), Some(299));
     change(&center, 300..400, &mut [&mut cbor, &mut json, &mut again, &mut own]).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_without_a_network_has_a_database_of_its_own() {
+    let node = Node::builder().alone().start().await.unwrap();
+    let db = node.db();
+    db.set("eg", "key", 1).unwrap();
+    assert_eq!(within(db.get::<u32>("eg", "key")).await.unwrap(), Some(1));
+    assert_eq!(within(db.get::<u32>("eg", "other")).await.unwrap(), None);
+    within(node.joined()).await;
+}

@@ -48,6 +48,7 @@ pub const KNOWN_KEYS: &[&str] = &[
     "database_limit",
     "heal",
     "heartbeat",
+    "shutdown",
     "log_level",
 ];
 
@@ -55,6 +56,8 @@ pub const KNOWN_KEYS: &[&str] = &[
 const STRUCTURE_KEYS: &[&str] = &["version", "profile", "parent"];
 
 const LONGEST_TIME: Duration = Duration::from_secs(365 * 24 * 3600);
+/// Service managers kill what takes longer.
+const LONGEST_SHUTDOWN: Duration = Duration::from_secs(3600);
 
 /// A value that cannot be used.
 #[derive(Debug, Clone, PartialEq, Error)]
@@ -87,6 +90,9 @@ pub enum Problem {
     /// A duration or 0 was expected.
     #[error("has to be a number of seconds, at most a year, or 0 for never")]
     NotSecondsOrNever,
+    /// A time for the end was expected.
+    #[error("has to be a number of seconds, at most 3600; with 0 nothing is waited for")]
+    NotShutdown,
     /// A log level was expected.
     #[error(
         "has to be a log level: error, warn, note, info, debug, trace, or AnyEvent's number from \
@@ -212,6 +218,9 @@ pub struct Settings {
     /// How long the node may give no sign of life before the watchdog of `aemp run` restarts it;
     /// a minute if not configured, never if it is 0. Only our nodes know this key.
     pub heartbeat: Option<Duration>,
+    /// How long a node that ends may take to write what was sent; 5 s if not configured, not at all
+    /// if it is 0. Only our nodes know this key.
+    pub shutdown: Duration,
     /// The log level of `aemp run`, with AnyEvent's numbers (4 is error, 5 warn, 7 info, 8 debug, 9
     /// trace), unless it is set elsewhere. Only our nodes know this key.
     pub log_level: Option<u8>,
@@ -238,6 +247,9 @@ const LOG_LEVELS: &[(&str, u8)] =
     &[("error", 4), ("warn", 5), ("note", 6), ("info", 7), ("debug", 8), ("trace", 9)];
 
 impl Settings {
+    /// How long a node that ends may take to write what was sent, unless configured.
+    pub const DEFAULT_SHUTDOWN: Duration = Duration::from_secs(5);
+
     /// Checks that the secret or certificate that the offered methods need is configured.
     ///
     /// # Errors
@@ -318,6 +330,7 @@ impl<'a> Reader<'a> {
             database_limit: self.count("database_limit", 1 << 30)?,
             heal: self.truth("heal", true),
             heartbeat: self.seconds_or_never("heartbeat", 60)?,
+            shutdown: self.shutdown()?,
             log_level: self.log_level()?,
         })
     }
@@ -415,6 +428,17 @@ impl<'a> Reader<'a> {
             Some("0") => Ok(Encrypt::Never),
             _ => Err(self.error(KEY, Problem::NotEncrypt)),
         }
+    }
+
+    fn shutdown(&self) -> Result<Duration, SettingError> {
+        const KEY: &str = "shutdown";
+        let seconds = match self.entry(KEY).map(|entry| coerce::to_number(&entry.value)) {
+            None => Some(Settings::DEFAULT_SHUTDOWN),
+            Some(number) => number.and_then(|number| Duration::try_from_secs_f64(number).ok()),
+        };
+        seconds
+            .filter(|seconds| *seconds <= LONGEST_SHUTDOWN)
+            .ok_or_else(|| self.error(KEY, Problem::NotShutdown))
     }
 
     fn log_level(&self) -> Result<Option<u8>, SettingError> {

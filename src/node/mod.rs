@@ -561,7 +561,7 @@ impl Node {
         self.shared.ended.cancelled().await;
     }
 
-    /// Writes what was sent, for at most 5 s, then closes all connections and ends all ports
+    /// Writes what was sent, for at most the time that the key `shutdown` gives (5 s), then closes all connections and ends all ports
     /// normally.
     pub async fn shutdown(self) {
         let flushed = async {
@@ -571,7 +571,7 @@ impl Node {
                 pause = (pause * 2).min(Duration::from_millis(50));
             }
         };
-        let _ = tokio::time::timeout(Duration::from_secs(5), flushed).await;
+        let _ = tokio::time::timeout(self.shared.settings.shutdown, flushed).await;
         self.shared.end();
     }
 }

@@ -32,6 +32,8 @@ pub(crate) struct NodeSettings {
     pub(crate) peer_limits: PeerLimits,
     /// Octets of messages that may wait in a port.
     pub(crate) port_limit: usize,
+    /// How long the end may take to write what was sent.
+    pub(crate) shutdown: Duration,
     /// Whether small packets are sent at once: Perl's `nodelay`.
     pub(crate) nodelay: bool,
     /// Who is shown every message: `PERL_ANYEVENT_MP_TRACE`.

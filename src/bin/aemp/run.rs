@@ -19,6 +19,9 @@ use tokio::sync::Notify;
 /// How long a restart waits, so that whoever asked for it gets its answer.
 const ANSWERING: Duration = Duration::from_millis(100);
 
+/// What the end may take besides the sending of what waits.
+const SLACK: Duration = Duration::from_secs(5);
+
 /// What a node may take for its start at least, whatever its heartbeat is.
 const STARTING: Duration = Duration::from_secs(60);
 
@@ -66,13 +69,13 @@ fn start(
         node.answer_eval(move |expression, from| {
             answer_restart(expression, from, restarter, &wish)
         });
-        tokio::spawn(tell_when_ready(node.clone()));
+        tell_when_ready(&node);
         signs.promise(signs.limit);
         if std::process::id() == 1 {
             tokio::spawn(take_note_of_children(Children::new()?));
         }
         let code = serve(&node, args, &level, &restart, signs, signals).await?;
-        systemd::notify(systemd::STOPPING);
+        systemd::notify(&systemd::stopping(settings.shutdown + SLACK));
         node.shutdown().await;
         Ok(code)
     });
@@ -82,12 +85,17 @@ fn start(
 }
 
 /// Tells the service manager that the node can be used, once it listens (if it should).
-async fn tell_when_ready(node: Node) {
-    if let Err(problem @ Unhealthy::ListensNowhere(_)) = node.health() {
-        systemd::notify(&format!("{}{problem}", systemd::STATUS));
-    }
-    node.listening().await;
-    systemd::notify(&format!("{}\n{}running", systemd::READY, systemd::STATUS));
+fn tell_when_ready(node: &Node) {
+    let ready = || systemd::notify(&format!("{}\n{}running", systemd::READY, systemd::STATUS));
+    let Err(problem @ Unhealthy::ListensNowhere(_)) = node.health() else {
+        return ready();
+    };
+    systemd::notify(&format!("{}{problem}", systemd::STATUS));
+    let node = node.clone();
+    tokio::spawn(async move {
+        node.listening().await;
+        ready();
+    });
 }
 
 /// Waits for the processes that the first one of a container inherits.
@@ -120,11 +128,13 @@ struct SignsOfLife {
     restarter: Restarter,
     /// How long the watchdog waits for one.
     limit: Option<Duration>,
+    /// How long it waits for the end of a node that ends.
+    ending: Duration,
 }
 
 impl SignsOfLife {
     fn of(restarter: Restarter, settings: &Settings) -> Self {
-        Self { restarter, limit: settings.heartbeat }
+        Self { restarter, limit: settings.heartbeat, ending: settings.shutdown + SLACK }
     }
 
     /// How often they are given.
@@ -174,11 +184,11 @@ async fn serve(
     mut signals: Signals,
 ) -> Result<ExitCode, CliError> {
     let mut beats = signs.timer();
-    loop {
+    let code = loop {
         tokio::select! {
             wish = signals.next() => {
                 if wish != Wish::ReadAgain {
-                    break;
+                    break ExitCode::SUCCESS;
                 }
                 match reread(node, args, level) {
                     Ok(settings) => {
@@ -193,14 +203,14 @@ async fn serve(
             _ = beats.tick(), if signs.interval().is_some() => signs.give(node),
             () = restart.notified() => {
                 tokio::time::sleep(ANSWERING).await;
-                return Ok(watchdog::RESTART.into());
+                break watchdog::RESTART.into();
             }
-            () = node.ended() => break,
+            () = node.ended() => break ExitCode::SUCCESS,
         }
-    }
+    };
     // Ending has a limit of its own.
-    signs.promise(None);
-    Ok(ExitCode::SUCCESS)
+    signs.promise(Some(signs.ending));
+    Ok(code)
 }
 
 /// Reads the configuration again, and takes from it what can change while the node runs.

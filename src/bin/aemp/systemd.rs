@@ -10,10 +10,13 @@ use std::time::Duration;
 pub(crate) const READY: &str = "READY=1";
 /// What the node is doing, for people.
 pub(crate) const STATUS: &str = "STATUS=";
-/// The node ends.
-pub(crate) const STOPPING: &str = "STOPPING=1";
 /// The node is alive.
 pub(crate) const ALIVE: &str = "WATCHDOG=1";
+
+/// The node ends, within this time.
+pub(crate) fn stopping(within: Duration) -> String {
+    format!("STOPPING=1\nEXTEND_TIMEOUT_USEC={}", within.as_micros())
+}
 
 /// Tells the service manager, if there is one.
 pub(crate) fn notify(state: &str) {

@@ -342,6 +342,17 @@ const KEYS: &[Key] = &[
         ..PLAIN
     },
     Key {
+        name: "shutdown",
+        value: required("SECONDS", Kind::Anything),
+        what: "how long a node that ends may take to send what waits",
+        details: "After SIGTERM or SIGINT, and after `aemp restart`. What has not been sent by \
+                  then is lost, as when a connection breaks. Perl nodes do not know this key and \
+                  ignore it.",
+        without: "5 counts.",
+        example_value: "30",
+        ..PLAIN
+    },
+    Key {
         name: "log_level",
         value: required("LEVEL", Kind::LogLevel),
         what: "how much `aemp run` logs",

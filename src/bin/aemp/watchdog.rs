@@ -18,7 +18,7 @@ use std::process::{Command, ExitCode};
 use std::time::Duration;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::UnixStream;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 /// How a node that wants to be started again ends. A service manager sees a failure in it.
 pub(crate) const RESTART: u8 = 75;
@@ -31,7 +31,7 @@ const WATCHED_BY: &str = "AEMP_WATCHED_BY";
 const LONG_ENOUGH: Duration = Duration::from_secs(10);
 const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
-/// How long a node that was told to end may take.
+/// How long a node that was told to end may take, unless it says that it needs more.
 const ENDING: Duration = Duration::from_secs(15);
 
 /// What the child says in place of a number of milliseconds when its node has started.
@@ -167,7 +167,7 @@ impl Child {
             .stdin(OwnedFd::from(its))
             .spawn()
             .map_err(CliError::Runtime)?;
-        let life = Life { socket, promised: None, has_started: false };
+        let life = Life { socket, promised: None, has_started: false, ending: false };
         Ok(Self { id: Pid::from_child(&child), life })
     }
 
@@ -213,9 +213,13 @@ impl Watchdog {
                 }
             }
         }
-        if timeout(ENDING, ended(&mut self.children, child.id)).await.is_err() {
-            child.send(Signal::KILL);
-            ended(&mut self.children, child.id).await;
+        child.life.is_ending();
+        tokio::select! {
+            _ = ended(&mut self.children, child.id) => {}
+            _ = child.life.silence() => {
+                child.send(Signal::KILL);
+                ended(&mut self.children, child.id).await;
+            }
         }
         End::OnDemand
     }
@@ -249,6 +253,7 @@ struct Life {
     socket: UnixStream,
     promised: Option<Promise>,
     has_started: bool,
+    ending: bool,
 }
 
 /// The child will be heard of within so much time in which this process runs, too.
@@ -285,12 +290,22 @@ impl Life {
         }
     }
 
+    /// The child was told to end. Promises that it has made before do not count any more.
+    fn is_ending(&mut self) {
+        self.ending = true;
+        self.promised = Some(Promise { limit: ENDING, silence: Silence::default() });
+    }
+
     fn take(&mut self, word: [u8; 8]) {
         match u64::from_be_bytes(word) {
             STARTED => self.has_started = true,
             0 => self.promised = None,
             milliseconds => {
                 let limit = Duration::from_millis(milliseconds);
+                // A sign of life from before may still be on its way.
+                if self.ending && limit <= ENDING {
+                    return;
+                }
                 self.promised = Some(Promise { limit, silence: Silence::default() });
             }
         }
