@@ -132,6 +132,8 @@ pub(crate) enum NetworkError {
     },
     #[error("port {port} is not there: {}", reason.trim_end())]
     PortGone { port: String, reason: String },
+    #[error("port {port} ended before it answered: {}", reason.trim_end())]
+    PortEnded { port: String, reason: String },
     #[error("node {node} did not answer within {seconds} s; nodes in secure mode evaluate nothing")]
     NotEvaluated { node: String, seconds: u64 },
     #[error("{text}")]

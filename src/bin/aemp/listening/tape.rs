@@ -90,9 +90,13 @@ impl Tape {
                 transcript.greeting(side).and_then(|greeting| greeting.value("provider"));
             text(&provider.unwrap_or_default())
         });
+        let nodes = Side::BOTH.map(|side| {
+            let greeting = transcript.greeting(side);
+            greeting.map_or_else(|| "?".to_owned(), |greeting| text(&greeting.node_id))
+        });
         json!({
             "scenario": self.scenario,
-            "note": "what was done, in a sentence",
+            "note": format!("{} dialled {}", nodes[0], nodes[1]),
             "secret": self.secret,
             "dialer": dialler,
             "listener": listener,

@@ -54,8 +54,8 @@ pub(super) async fn snd(
     tokio::select! {
         biased;
         reason = died => {
-            let (kind, shown) = (first_word(&reason), show::reason(&reason));
-            if matches!(kind.as_str(), "no_such_port" | "transport_error") {
+            let shown = show::reason(&reason);
+            if was_never_there(&reason) {
                 say_reason(&shown, client)?;
                 let port = show::text(port.as_str());
                 return Err(NetworkError::PortGone { port, reason: shown }.into());
@@ -77,6 +77,11 @@ fn sent(client: &Client) -> Result<(), CliError> {
         true => say_json(&serde_json::json!({ "sent": true })),
         false => say("message sent successfully "),
     }
+}
+
+/// Whether a port was not there, or could not be reached, when the monitor of it was set.
+fn was_never_there(reason: &KillReason) -> bool {
+    matches!(first_word(reason).as_str(), "no_such_port" | "transport_error")
 }
 
 fn first_word(reason: &KillReason) -> String {
@@ -102,7 +107,12 @@ pub(super) async fn cal(
         Ok(answer) => say(&show::list(&answer)),
         Err(CallError::Died(reason)) => {
             say_reason("", client)?;
-            Err(NetworkError::PortGone { port: shown, reason: show::reason(&reason) }.into())
+            let (port, text) = (shown, show::reason(&reason));
+            Err(match was_never_there(&reason) {
+                true => NetworkError::PortGone { port, reason: text },
+                false => NetworkError::PortEnded { port, reason: text },
+            }
+            .into())
         }
         Err(error) => Err(other(error)),
     }
