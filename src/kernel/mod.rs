@@ -330,6 +330,11 @@ impl Kernel {
         self.follow_mesh();
     }
 
+    /// Whether another connection than this one leads, or claims to lead, to the node.
+    pub fn is_spare(&self, conn: ConnId, node: &NodeId) -> bool {
+        self.mesh.is_spare(conn, node)
+    }
+
     // Ports and monitors.
 
     /// Makes a local port with a name chosen here.

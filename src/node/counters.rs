@@ -108,7 +108,9 @@ impl HandshakeOutcome {
             ConnectionError::Displaced => HandshakeOutcome::Displaced,
             ConnectionError::Tls(_) => HandshakeOutcome::Tls,
             ConnectionError::Io(_) | ConnectionError::Closed => HandshakeOutcome::Closed,
-            ConnectionError::Garbage { .. } => HandshakeOutcome::Protocol,
+            ConnectionError::Garbage { .. } | ConnectionError::NodeId(_) => {
+                HandshakeOutcome::Protocol
+            }
             ConnectionError::Refused(_) => HandshakeOutcome::Unwanted,
             ConnectionError::HandedOver => HandshakeOutcome::Data,
             ConnectionError::Handshake(error) => match error {

@@ -116,6 +116,9 @@ pub enum ConnectionError {
     /// The handshake failed.
     #[error(transparent)]
     Handshake(#[from] crate::wire::session::HandshakeError),
+    /// The peer's node ID is none.
+    #[error("peer's node ID cannot be used: {0}")]
+    NodeId(#[from] InvalidId),
     /// The handshake took too long.
     #[error("no complete handshake within {} s", .0.as_secs_f64())]
     HandshakeTimeout(std::time::Duration),

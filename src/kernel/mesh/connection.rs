@@ -238,12 +238,18 @@ impl Mesh {
                 Some(Goal::Seed(index)) => is_ours(provider) && !self.seeds.leads_to(*index, node),
                 _ => false,
             };
+            let is_incoming = goal.is_none();
+            let may_be_shown = is_incoming && is_held && is_ours(provider) && shown.is_none();
+            let is_awaited = proves_seed && matches!(step, Step::AwaitsPeer | Step::AwaitsProof);
+            if is_incoming && is_held {
+                self.refused_in_the_name_of(node);
+            }
             if proves_seed && is_held {
                 self.set_step(id, Step::AwaitsProof);
                 self.outputs.push(MeshOutput::Proceed { conn: id, order: AuthOrder::AfterPeer });
-            } else if goal.is_none() && is_held && is_ours(provider) && shown.is_none() {
+            } else if may_be_shown {
                 shown = Some(id);
-            } else if !(proves_seed && matches!(step, Step::AwaitsPeer | Step::AwaitsProof)) {
+            } else if !is_awaited {
                 self.close(id, DUPLICATE, now);
             }
         }

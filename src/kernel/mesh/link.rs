@@ -2,7 +2,7 @@
 
 use super::connection::{Conn, Phase, Step};
 use super::{Mesh, MeshOutput, MeshTimer};
-use crate::kernel::effect::ConnId;
+use crate::kernel::effect::{ConnId, Level};
 use crate::kernel::random::Random;
 use crate::mutation::{self, Mutation};
 use crate::value::{NodeId, Str};
@@ -43,11 +43,13 @@ pub(super) struct Link {
     probe: Option<Probe>,
     /// The node has shown no life in time: a new connection that proves to be this node's takes over.
     in_doubt: bool,
+    /// How many connections that others made in the name of this node were refused, as it answered.
+    refused: u32,
 }
 
 impl Link {
     pub(super) fn new(conn: ConnId, provider: Str, untrusted: bool) -> Self {
-        Link { conn, provider, untrusted, probe: None, in_doubt: false }
+        Link { conn, provider, untrusted, probe: None, in_doubt: false, refused: 0 }
     }
 }
 
@@ -200,5 +202,28 @@ impl Mesh {
                 self.close(id, why, now);
             }
         }
+    }
+
+    /// Somebody else connects with the ID of a node that is up. One such connection may be the
+    /// node's own, by another address of ours; who comes again has the same ID.
+    pub(super) fn refused_in_the_name_of(&mut self, node: &NodeId) {
+        let Some(link) = self.link_mut(node) else { return };
+        link.refused = link.refused.saturating_add(1);
+        let count = link.refused;
+        if count == 3 || count >= 8 && count.is_power_of_two() {
+            self.log(
+                Level::Warn,
+                format_args!(
+                    "{count} connections in the name of {node} were refused, as that node is \
+                     connected and answers: do two nodes have this node ID?"
+                ),
+            );
+        }
+    }
+
+    /// Whether another connection than this one leads, or claims to lead, to the node.
+    pub(in crate::kernel) fn is_spare(&self, conn: ConnId, node: &NodeId) -> bool {
+        let others = self.greeted.get(node).into_iter().flatten().any(|other| *other != conn);
+        others || self.link(node).is_some_and(|link| link.conn != conn)
     }
 }

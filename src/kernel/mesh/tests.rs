@@ -327,3 +327,25 @@ fn a_connection_that_takes_nothing_more_is_given_up_though_the_question_never_ar
     }
     assert_eq!(proceeds(&outputs(&mut mesh)), [(new, AuthOrder::Now)]);
 }
+
+#[test]
+fn who_connects_again_and_again_in_the_name_of_a_node_that_is_up_is_logged_with_its_id() {
+    let mut mesh = mesh(&[]);
+    up(&mut mesh, "z");
+    let mut logged = Vec::new();
+    for count in 1..=16 {
+        claim(&mut mesh, "z", seconds(count));
+        let outputs = mesh.take_outputs();
+        let probe = outputs.iter().find_map(|output| match output {
+            MeshOutput::Probe { number, .. } => Some(*number),
+            _ => None,
+        });
+        mesh.probe_answered(&node("z"), probe.unwrap(), seconds(count));
+        let warns = |output: &MeshOutput| matches!(output, MeshOutput::Log { level: Level::Warn, text } if text.contains("of z "));
+        if mesh.take_outputs().iter().any(warns) {
+            logged.push(count);
+        }
+    }
+    // Once or twice it may be the node itself, by several of our addresses.
+    assert_eq!(logged, [3, 8, 16]);
+}

@@ -116,13 +116,10 @@ impl Task {
                 ConnectionError::Refused(_) | ConnectionError::HandedOver => {
                     tracing::debug!(node = %own, "connection with {address}{node} closed: {why}");
                 }
-                // It has a connection already, and only wanted to know where this address leads.
-                ConnectionError::Handshake(HandshakeError::ClosedInAuthentication)
-                    if self
-                        .node
-                        .as_ref()
-                        .is_some_and(|node| shared.kernel(|kernel| kernel.is_up(node))) =>
-                {
+                // Of two connections between the same nodes, the peer has closed this one.
+                ConnectionError::Handshake(
+                    HandshakeError::ClosedWhileHeld | HandshakeError::ClosedInAuthentication,
+                ) if self.is_spare() => {
                     tracing::debug!(node = %own, "connection with {address}{node} closed: {why}");
                 }
                 // Others choose the addresses that are dialled, as strangers choose to be refused.
@@ -139,6 +136,12 @@ impl Task {
             }
         }
         shared.closed(self.id, &why.to_string());
+    }
+
+    /// Whether there is another connection with the node that the peer says it is.
+    fn is_spare(&self) -> bool {
+        let node = self.node.as_ref();
+        node.is_some_and(|node| self.shared.kernel(|kernel| kernel.is_spare(self.id, node)))
     }
 
     async fn dial(&mut self) -> ConnectionError {
@@ -369,8 +372,7 @@ pub(crate) fn tell_protection(shared: &Shared, what: &str, protection: Protectio
 /// Who the peer says it is, and which software.
 pub(crate) fn introduced(session: &Session) -> Result<(NodeId, Str), ConnectionError> {
     let peer = session.peer().ok_or(HandshakeError::ClosedInGreeting)?;
-    let node = NodeId::new(peer.node_id.as_slice())
-        .map_err(|error| ConnectionError::Refused(error.to_string()))?;
+    let node = NodeId::new(peer.node_id.as_slice())?;
     Ok((node, Str::octets(peer.written("provider").unwrap_or_default())))
 }
 

@@ -40,7 +40,7 @@ pub enum HandshakeError {
     /// The peer has our own node ID: we reached ourselves, or two nodes share an ID.
     ///
     /// It is ourselves only if `greeting` is what one of our own listening sessions has sent; anybody can name our node ID (`docs/protocol.md` §1.3).
-    #[error("peer has our own node ID {node_id}")]
+    #[error("peer has our own node ID {node_id}: each node of a network needs another one")]
     SameNodeId {
         /// The node ID.
         node_id: String,
@@ -158,8 +158,8 @@ pub enum HandshakeError {
     ClosedWhileHeld,
     /// The connection ended between greeting and authentication.
     #[error(
-        "peer closed the connection instead of authenticating: \
-         it may not share our secret, methods or framings"
+        "peer closed the connection instead of authenticating: it may not share our secret, methods \
+         or framings, or be connected to another node with our node ID"
     )]
     ClosedInAuthentication,
 }
