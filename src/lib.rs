@@ -1,6 +1,30 @@
 //! Erlang-style message passing between nodes: the AEMP 2 protocol, wire-compatible with Perl's
 //! AnyEvent::MP 2.02.
 //!
+//! Two nodes of a network, here in one program: the second one joins through the first, finds the port
+//! that is registered there, and calls it. As two programs, and in Perl, they are in the README.
+//!
+//! ```
+//! use aemp::{Node, PortId};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let first = Node::builder().node_id("first").secret("geheim").bind("127.0.0.1:0").start().await?;
+//! let doubler = first.port_of_tags();
+//! doubler.on("double", |ctx, (n, reply): (u32, PortId)| ctx.snd(reply, (2 * n,)));
+//! let _entry = first.db().register("doublers", &doubler)?;
+//!
+//! let seed = first.addresses()[0].to_string();
+//! let second = Node::builder().node_id("second").secret("geheim").seed(&seed).start().await?;
+//! let port = second.db().wait_for_key("doublers").await.ok_or("shut down")?;
+//! assert_eq!(second.call::<u32>(&port, ("double", 21)).await?, 42);
+//! # Ok(()) }
+//! ```
+//!
+//! From here, [`Node`] has what a node can do, [`patterns`] what whole programs are made of (actors,
+//! supervisors, services, timers, topics), and [`value`] how Rust types become messages. The tutorial is
+//! `docs/tutorial.md`.
+//!
 //! The crate is built in layers, each knowing only those before it: [`value`] (Perl's data model),
 //! [`wire`] (octets of the protocol, no I/O), `kernel` (the node's logic as state machines), `lane`
 //! (what waits for a remote node), [`codec`] (the wire layer for tokio), and [`node`], whose types stand
@@ -22,6 +46,7 @@ pub mod lane;
 #[doc(hidden)]
 pub mod mutation;
 pub mod node;
+pub mod patterns;
 mod rewind;
 pub mod services;
 pub mod value;

@@ -1,0 +1,401 @@
+//! Actors: a type with state whose messages are handled one at a time.
+//!
+//! The messages are an enum, and others see it as Perl does: the variant is the first element,
+//! its fields are the following ones. A variant whose last field is a [`Reply`] is a call.
+//!
+//! ```
+//! use aemp::patterns::actor::{self, Actor, ActorContext};
+//! use aemp::patterns::Failure;
+//! use aemp::{Node, Reply};
+//! use serde::{Deserialize, Serialize};
+//!
+//! struct Counter(i64);
+//!
+//! #[derive(Serialize, Deserialize)]
+//! #[serde(rename_all = "lowercase")]
+//! enum Count {
+//!     Add(i64),        // Perl: snd $counter, add => 5
+//!     Get(Reply<i64>), // Perl: cal $counter, get => sub { print "$_[0]\n" }
+//! }
+//!
+//! impl Actor for Counter {
+//!     type Message = Count;
+//!
+//!     async fn handle(&mut self, _: &ActorContext, message: Count) -> Result<(), Failure> {
+//!         match message {
+//!             Count::Add(n) => self.0 += n,
+//!             Count::Get(reply) => reply.send(self.0)?,
+//!         }
+//!         Ok(())
+//!     }
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let node = Node::builder().alone().start().await?;
+//! let counter = actor::start(&node, Counter(40));
+//! counter.snd(Count::Add(2))?;
+//! assert_eq!(counter.call(Count::Get).await?, 42);
+//!
+//! // What other nodes may spawn here: spawn $node, "Counter::new", 5 in Perl.
+//! node.register("Counter::new", actor::init(|(n,): (i64,)| Ok(Counter(n))));
+//! let spawned = node.spawn(node.id(), "Counter::new", (5,))?;
+//! let spawned = actor::ActorRef::<Count>::at(&node, &spawned)?;
+//! assert_eq!(spawned.call(Count::Get).await?, 5);
+//! # Ok(()) }
+//! ```
+
+use super::Failure;
+use crate::node::{CallbackPort, PortRef};
+use crate::value::{DecodeError, InvalidId, NodeId, Packed, PortId};
+use crate::{
+    Call, Context, KillReason, Message, MessageRef, Monitor, Node, Reply, SendError, ToPort,
+};
+use serde::de::DeserializeOwned;
+use serde::ser::Error as _;
+use serde::{Serialize, Serializer};
+use std::any::Any;
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::marker::PhantomData;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use tokio::sync::mpsc;
+
+/// A message that asks an actor to stop. It is handled in order with the others.
+pub(super) const STOP: &str = "'stop";
+
+/// A message that ties an actor to a port: when that dies, for whatever reason, the actor stops.
+pub(super) const LINK: &str = "'link";
+
+/// What a waiting message counts beyond its octets.
+const OVERHEAD: usize = 64;
+
+/// A type whose messages are handled one at a time. An error or a panic kills its port with the
+/// reason `die, text`.
+pub trait Actor: Sized + Send + 'static {
+    /// What it is sent: usually an enum.
+    type Message: DeserializeOwned + Send + 'static;
+
+    /// How many octets of messages may wait; one more kills the actor, so that no message is ever
+    /// skipped. Callers that wait for answers keep far below it.
+    const MAILBOX: usize = 64 << 20;
+
+    /// Runs before the first message is handled.
+    fn started(&mut self, _: &ActorContext) -> impl Future<Output = Result<(), Failure>> + Send {
+        async { Ok(()) }
+    }
+
+    /// Handles a message. It is dropped at its next `await` if the actor is killed.
+    fn handle(
+        &mut self,
+        ctx: &ActorContext,
+        message: Self::Message,
+    ) -> impl Future<Output = Result<(), Failure>> + Send;
+
+    /// A message came that is none of [`Actor::Message`]. Unless this is overridden the actor dies.
+    ///
+    /// # Errors
+    /// What the actor is to die of.
+    fn unknown(&mut self, _: &ActorContext, _: Message, error: DecodeError) -> Result<(), Failure> {
+        Err(error.into())
+    }
+
+    /// Runs at the end, before monitors fire, unless the port was killed: then they have fired.
+    fn stopped(&mut self, _: &ActorContext, _: &KillReason) -> impl Future<Output = ()> + Send {
+        async {}
+    }
+}
+
+/// The actor's port and its node, as its methods see them.
+pub struct ActorContext {
+    node: Node,
+    id: PortId,
+    from: NodeId,
+    is_stopping: AtomicBool,
+}
+
+impl ActorContext {
+    /// The node that the actor runs on.
+    pub const fn node(&self) -> &Node {
+        &self.node
+    }
+
+    /// The ID of the actor's port. What Perl calls `$SELF`.
+    pub const fn id(&self) -> &PortId {
+        &self.id
+    }
+
+    /// The node that sent the present message.
+    pub const fn from(&self) -> &NodeId {
+        &self.from
+    }
+
+    /// Sends a message; see [`Node::snd`].
+    ///
+    /// # Errors
+    /// As [`Node::snd`].
+    pub fn snd(&self, to: impl ToPort, message: impl Serialize) -> Result<(), SendError> {
+        self.node.snd(to, message)
+    }
+
+    /// Ends the actor normally once the present message has been handled.
+    pub fn stop(&self) {
+        self.is_stopping.store(true, Ordering::Relaxed);
+    }
+}
+
+impl fmt::Debug for ActorContext {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ActorContext").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+/// A port that takes messages of type `M`: an actor here or elsewhere, or a Perl port that
+/// understands the same messages. It does not keep its node running.
+pub struct ActorRef<M> {
+    node: Node,
+    port: PortId,
+    messages: PhantomData<fn(M)>,
+}
+
+impl<M> ActorRef<M> {
+    /// The actor at this port.
+    ///
+    /// # Errors
+    /// Fails if a text is no port ID.
+    pub fn at(node: &Node, port: impl ToPort) -> Result<Self, InvalidId> {
+        Ok(ActorRef { node: node.weak(), port: port.to_port()?, messages: PhantomData })
+    }
+
+    /// The port's ID.
+    pub const fn id(&self) -> &PortId {
+        &self.port
+    }
+
+    /// The same actor as one that takes other messages.
+    pub fn retyped<N>(&self) -> ActorRef<N> {
+        ActorRef { node: self.node.weak(), port: self.port.clone(), messages: PhantomData }
+    }
+
+    /// Asks the actor to stop after the messages that wait. Only actors of this module understand
+    /// that; others can be killed by [`Node::kil`].
+    ///
+    /// # Errors
+    /// As [`Node::snd`].
+    pub fn stop(&self) -> Result<(), SendError> {
+        self.node.snd(&self.port, (STOP,))
+    }
+
+    /// Waits for its death.
+    pub fn monitor(&self) -> Monitor {
+        self.node.monitor(&self.port)
+    }
+}
+
+impl<M: Serialize> ActorRef<M> {
+    /// Sends a message.
+    ///
+    /// # Errors
+    /// As [`Node::snd`].
+    pub fn snd(&self, message: M) -> Result<(), SendError> {
+        self.node.snd(&self.port, message)
+    }
+
+    /// Sends a message whose last field is the [`Reply`], and waits for the answer: for a variant
+    /// `Get(Reply<i64>)`, `call(Message::Get)`; with more fields, `call(|reply| Message::Add(1, reply))`.
+    pub fn call<A: DeserializeOwned>(&self, message: impl FnOnce(Reply<A>) -> M) -> Call<A> {
+        self.node.call(&self.port, WithoutReply(message(Reply::placeholder())))
+    }
+}
+
+impl<M> Clone for ActorRef<M> {
+    fn clone(&self) -> Self {
+        ActorRef { node: self.node.weak(), port: self.port.clone(), messages: PhantomData }
+    }
+}
+
+impl<M> fmt::Debug for ActorRef<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ActorRef({})", self.port)
+    }
+}
+
+impl<M> ToPort for ActorRef<M> {
+    fn to_port(&self) -> Result<PortId, InvalidId> {
+        Ok(self.port.clone())
+    }
+}
+
+impl<M> PortRef for ActorRef<M> {
+    fn port_id(&self) -> PortId {
+        self.port.clone()
+    }
+}
+
+/// A message without its last element, in the place of which a call puts its reply port.
+struct WithoutReply<M>(M);
+
+impl<M: Serialize> Serialize for WithoutReply<M> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let message = Packed::of(&self.0).map_err(S::Error::custom)?;
+        match message.as_elements().split_last() {
+            Some((before, last)) if last.reader().is_at_undef() => {
+                before.to_packed().serialize(serializer)
+            }
+            _ => Err(S::Error::custom("the Reply has to be the last field of the variant")),
+        }
+    }
+}
+
+/// Starts an actor with a port of its own.
+pub fn start<A: Actor>(node: &Node, actor: A) -> ActorRef<A::Message> {
+    let (sender, inbox) = inbox(A::MAILBOX);
+    let port = node.port_with(move |_: &Context<'_>, message: MessageRef<'_>| sender.put(message));
+    run(node, port.id(), inbox, actor);
+    ActorRef { node: node.weak(), port: port.id(), messages: PhantomData }
+}
+
+/// A function for [`Node::register`] or [`NodeBuilder::register`](crate::NodeBuilder::register) by
+/// which others spawn actors here: `make` makes one of the arguments.
+pub fn init<T, A: Actor>(
+    make: impl Fn(T) -> Result<A, Failure> + Send + Sync + 'static,
+) -> impl Fn(&Context<'_>, T) -> Result<(), Failure> + Send + Sync + 'static {
+    move |ctx, arguments| {
+        let port: CallbackPort = ctx.port().ok_or("an actor has to be spawned, not called")?;
+        let actor = make(arguments)?;
+        let (sender, inbox) = inbox(A::MAILBOX);
+        port.on_default(move |_: &Context<'_>, message: MessageRef<'_>| sender.put(message));
+        run(ctx.node(), ctx.port_id(), inbox, actor);
+        Ok(())
+    }
+}
+
+struct Sender {
+    messages: mpsc::UnboundedSender<Message>,
+    waiting: Arc<AtomicUsize>,
+    limit: usize,
+}
+
+struct Inbox {
+    messages: mpsc::UnboundedReceiver<Message>,
+    waiting: Arc<AtomicUsize>,
+}
+
+fn inbox(limit: usize) -> (Sender, Inbox) {
+    let (sender, receiver) = mpsc::unbounded_channel();
+    let waiting = Arc::new(AtomicUsize::new(0));
+    let inbox = Inbox { messages: receiver, waiting: waiting.clone() };
+    (Sender { messages: sender, waiting, limit }, inbox)
+}
+
+fn size(message: MessageRef<'_>) -> usize {
+    message.elements().octets().len() + OVERHEAD
+}
+
+impl Sender {
+    fn put(&self, message: MessageRef<'_>) -> Result<(), String> {
+        let size = size(message);
+        if self.waiting.fetch_add(size, Ordering::Relaxed) + size > self.limit {
+            return Err(format!("more than {} octets of messages wait", self.limit));
+        }
+        // The actor has ended, and so has this port.
+        let _ = self.messages.send(message.keep());
+        Ok(())
+    }
+}
+
+impl Inbox {
+    async fn next(&mut self) -> Option<Message> {
+        let message = self.messages.recv().await?;
+        self.waiting.fetch_sub(size(message.as_ref()), Ordering::Relaxed);
+        Some(message)
+    }
+}
+
+fn run<A: Actor>(node: &Node, id: PortId, inbox: Inbox, actor: A) {
+    let death = node.monitor(&id);
+    let ctx = ActorContext {
+        node: node.weak(),
+        from: node.id().clone(),
+        id,
+        is_stopping: AtomicBool::new(false),
+    };
+    drop(node.runtime().spawn(live(ctx, inbox, actor, death)));
+}
+
+async fn live<A: Actor>(mut ctx: ActorContext, mut inbox: Inbox, mut actor: A, mut death: Monitor) {
+    let begun = tokio::select! {
+        biased;
+        reason = &mut death => Err((reason, true)),
+        begun = guarded(actor.started(&ctx)) => begun.map_err(|reason| (reason, false)),
+    };
+    let (reason, is_dead) = loop {
+        if let Err(end) = begun {
+            break end;
+        }
+        if ctx.is_stopping.load(Ordering::Relaxed) {
+            break (KillReason::normal(), false);
+        }
+        let step = guarded(handle_next(&mut ctx, &mut inbox, &mut actor));
+        tokio::select! {
+            biased;
+            reason = &mut death => break (reason, true),
+            done = step => if let Err(reason) = done { break (reason, false) },
+        }
+    };
+    let _ = guarded(async {
+        actor.stopped(&ctx, &reason).await;
+        Ok(())
+    })
+    .await;
+    if !is_dead {
+        ctx.node.kil(&ctx.id, &reason);
+    }
+}
+
+async fn handle_next<A: Actor>(
+    ctx: &mut ActorContext,
+    inbox: &mut Inbox,
+    actor: &mut A,
+) -> Result<(), Failure> {
+    let Some(message) = inbox.next().await else {
+        // The port is gone, and its death is about to be told.
+        return std::future::pending().await;
+    };
+    ctx.from = message.from().clone();
+    if message.tag().is_some_and(|tag| tag == STOP) {
+        ctx.stop();
+        return Ok(());
+    }
+    if message.tag().is_some_and(|tag| tag == LINK) {
+        let (_, port): (String, PortId) = message.decode()?;
+        let own = ctx.id.clone();
+        let node = ctx.node.weak();
+        let stop = move |_| drop(node.snd(&own, (STOP,)));
+        ctx.node.on_death(port, stop).detach();
+        return Ok(());
+    }
+    match message.decode_call(&ctx.node) {
+        Ok(decoded) => actor.handle(ctx, decoded).await,
+        Err(error) => actor.unknown(ctx, message, error),
+    }
+}
+
+/// A future whose failure or panic is a reason to die.
+async fn guarded(future: impl Future<Output = Result<(), Failure>>) -> Result<(), KillReason> {
+    let mut future = pin!(future);
+    // What a panic leaves half done belongs to the actor, which ends.
+    let outcome = poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
+        Ok(poll) => poll.map(|outcome| outcome.map_err(|error| error.to_string())),
+        Err(panic) => std::task::Poll::Ready(Err(text_of(&*panic))),
+    });
+    outcome.await.map_err(|text| KillReason::new("die", &text))
+}
+
+fn text_of(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "panic".to_owned())
+}

@@ -1,0 +1,13 @@
+//! What programs are made of beyond ports: actors, supervisors, services, timers and topics.
+//!
+//! Everything here uses the public interface of the crate only; each file could be part of a
+//! program. Chapter 6 of the tutorial (`docs/tutorial.md`) introduces them.
+
+pub mod actor;
+pub mod service;
+pub mod supervisor;
+pub mod timer;
+pub mod topic;
+
+/// Why an actor, or the start of a child, failed: any error, or a text.
+pub type Failure = Box<dyn std::error::Error + Send + Sync>;

@@ -1,0 +1,152 @@
+//! Children: how a supervisor starts and stops one.
+
+use super::Restart;
+use crate::patterns::Failure;
+use crate::patterns::actor::{self, Actor};
+use crate::value::{NodeId, Packed, PortId, Str};
+use crate::{Node, ToPort};
+use serde::Serialize;
+use std::collections::BTreeSet;
+use std::fmt;
+use std::future::Future;
+use std::hash::{BuildHasher as _, RandomState};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+type Starting = Pin<Box<dyn Future<Output = Result<PortId, Failure>> + Send>>;
+
+/// Starts the child; the second argument is the node on which it was lost before.
+pub(super) type Start = Arc<dyn Fn(Node, Option<NodeId>) -> Starting + Send + Sync>;
+
+/// Where a child is spawned.
+#[derive(Debug, Clone)]
+pub enum Place {
+    /// On this node.
+    Node(NodeId),
+    /// On one of the nodes in this family of the database: its keys are IDs of nodes, or of ports on
+    /// them. After a loss another one is taken, if there is one; while there is none, it waits.
+    Family(String),
+}
+
+/// A child of a supervisor: what OTP calls a child specification.
+#[derive(Clone)]
+pub struct Child {
+    pub(super) id: String,
+    pub(super) start: Start,
+    pub(super) restart: Restart,
+    pub(super) shutdown: Duration,
+    /// Whether it understands the messages that all actors understand.
+    pub(super) is_actor: bool,
+}
+
+impl Child {
+    /// A child that `start` starts: it gives the ID of the child's port.
+    pub fn new<Fut>(id: &str, start: impl Fn(Node) -> Fut + Send + Sync + 'static) -> Self
+    where
+        Fut: Future<Output = Result<PortId, Failure>> + Send + 'static,
+    {
+        Child::from_start(id, Arc::new(move |node, _| Box::pin(start(node))))
+    }
+
+    /// An actor on the supervisor's node, which may be a supervisor.
+    pub fn actor<A: Actor>(id: &str, make: impl Fn() -> A + Send + Sync + 'static) -> Self {
+        let start: Start = Arc::new(move |node, _| {
+            let port = actor::start(&node, make()).id().clone();
+            Box::pin(async { Ok(port) })
+        });
+        Child { is_actor: true, ..Child::from_start(id, start) }
+    }
+
+    /// A port that a node, Perl or Rust, spawns by this function. If it is one of our
+    /// [actors](crate::patterns::actor::init), say so by [`Child::is_actor`].
+    pub fn spawned(id: &str, place: Place, function: &str, arguments: impl Serialize) -> Self {
+        let arguments = Packed::of(&arguments).map_err(|error| error.to_string());
+        let function = function.to_owned();
+        let start: Start = Arc::new(move |node, lost| {
+            let (place, function, arguments) = (place.clone(), function.clone(), arguments.clone());
+            Box::pin(async move {
+                let on = match place {
+                    Place::Node(on) => on,
+                    Place::Family(family) => wait_for_host(&node, &family, lost).await?,
+                };
+                Ok(node.spawn(&on, &function, &arguments?)?)
+            })
+        });
+        Child::from_start(id, start)
+    }
+
+    fn from_start(id: &str, start: Start) -> Self {
+        Child {
+            id: id.to_owned(),
+            start,
+            restart: Restart::Permanent,
+            shutdown: Duration::from_secs(5),
+            is_actor: false,
+        }
+    }
+
+    /// When it is started again; permanent unless this says otherwise.
+    #[must_use]
+    pub fn restart(mut self, restart: Restart) -> Self {
+        self.restart = restart;
+        self
+    }
+
+    /// How long it may take to stop before it is killed; 5 s unless this says otherwise.
+    #[must_use]
+    pub fn shutdown(mut self, limit: Duration) -> Self {
+        self.shutdown = limit;
+        self
+    }
+
+    /// The child is an actor of [`patterns::actor`](crate::patterns::actor): it is asked to stop
+    /// before it is killed, and it stops by itself when it loses its supervisor.
+    #[must_use]
+    pub fn is_actor(mut self) -> Self {
+        self.is_actor = true;
+        self
+    }
+}
+
+impl fmt::Debug for Child {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Child")
+            .field("id", &self.id)
+            .field("restart", &self.restart)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A node of the family. The one where the child was lost is taken only if there is no other, and if it
+/// is connected again.
+async fn wait_for_host(node: &Node, family: &str, lost: Option<NodeId>) -> Result<NodeId, Failure> {
+    const SHUT_DOWN: &str = "the node was shut down";
+    let (mut changes, mut events) = (node.db().monitor(family), node.events());
+    let mut hosts = BTreeSet::new();
+    loop {
+        let others: Vec<&NodeId> =
+            hosts.iter().filter(|host| Some(*host) != lost.as_ref()).collect();
+        // A different one each time, so that not all children are on one node.
+        let random = RandomState::new().hash_one(());
+        let index = usize::try_from(random % others.len().max(1) as u64).unwrap_or(0);
+        let back = lost.as_ref().filter(|host| hosts.contains(*host) && node.is_up(host));
+        if let Some(host) = others.get(index).copied().or(back) {
+            return Ok(host.clone());
+        }
+        tokio::select! {
+            change = changes.next() => {
+                let change = change.ok_or(SHUT_DOWN)?;
+                for host in change.deleted().filter_map(host_of) {
+                    hosts.remove(&host);
+                }
+                hosts.extend(change.added().filter_map(|(key, _)| host_of(key)));
+            }
+            event = events.next() => drop(event.ok_or(SHUT_DOWN)?),
+        }
+    }
+}
+
+fn host_of(key: &Str) -> Option<NodeId> {
+    Some(key.to_port().ok()?.node())
+}
