@@ -95,8 +95,15 @@ async fn a_registered_port_has_a_value_until_it_dies() {
     let (seed, other) = pair().await;
     let port = other.port();
     let entry = other.db().register_with("f", &port, ("idle", 4)).unwrap();
-    let value = within(seed.db().get::<(String, u32)>("f", port.id())).await.unwrap();
-    assert_eq!(value, Some(("idle".into(), 4)));
+    // The entry is on its way to the seed.
+    let mut there = seed.db().monitor("f");
+    let value = loop {
+        let change = within(there.next()).await.unwrap();
+        if let Some(value) = change.value::<(String, u32)>(&port.id().into()).unwrap() {
+            break value;
+        }
+    };
+    assert_eq!(value, ("idle".into(), 4));
     drop(port);
     let db = other.db();
     let mut changes = db.monitor("f");
