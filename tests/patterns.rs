@@ -70,7 +70,8 @@ fn counter(count: i64) -> (Counter, Arc<AtomicUsize>) {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_actor_answers_and_ends_in_every_way() {
     let (seed, other) = pair().await;
-    let ends: [(&str, fn(&ActorRef<Count>), &str); 5] = [
+    type End = fn(&ActorRef<Count>);
+    let ends: [(&str, End, &str); 5] = [
         ("error", |counter| counter.snd(Count::Fail("no".into())).unwrap(), r#"["die", "no"]"#),
         ("panic", |counter| counter.snd(Count::Panic).unwrap(), r#"["die", "as told"]"#),
         ("own will", |counter| counter.snd(Count::Stop).unwrap(), "normal end"),

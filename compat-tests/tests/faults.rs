@@ -11,10 +11,10 @@ use compat_tests::network::{Inside, eventually, free_address};
 use compat_tests::node::Aemp;
 use compat_tests::perl;
 use compat_tests::perl_node::{MODULES, PerlNode};
-use compat_tests::process::Signal;
+use compat_tests::process::{Signal, signal};
 use serde_json::json;
-use std::io::Write as _;
-use std::net::TcpStream;
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -34,10 +34,23 @@ enum Fault {
     Paused,
     StoppedAndKilled,
     Terminated,
+    /// It and its watchdog are stopped for longer than its heartbeat.
+    FrozenPair,
+    /// It is killed, and its port is taken while its watchdog starts it again.
+    StolenPort,
 }
 
-const FAULTS: [Fault; 4] =
-    [Fault::Killed, Fault::Paused, Fault::StoppedAndKilled, Fault::Terminated];
+const FAULTS: [Fault; 6] = [
+    Fault::Killed,
+    Fault::Paused,
+    Fault::StoppedAndKilled,
+    Fault::Terminated,
+    Fault::FrozenPair,
+    Fault::StolenPort,
+];
+
+/// The heartbeat of watched processes.
+const HEARTBEAT: Duration = Duration::from_secs(1);
 
 /// Numbers sent to a node, which echoes them; they stay in order without gaps until the monitor fires.
 struct Stream {
@@ -180,7 +193,11 @@ impl Network {
         for index in 0..STRANGERS {
             let mut stranger = TcpStream::connect(seed).unwrap();
             // The seed may have closed it already.
-            let _ = stranger.write_all(garbage[index % garbage.len()]);
+            if index % 8 == 7 {
+                echo(stranger.try_clone().unwrap());
+            } else {
+                let _ = stranger.write_all(garbage[index % garbage.len()]);
+            }
             self.strangers.push(stranger);
         }
     }
@@ -210,13 +227,22 @@ impl Network {
     /// A process joins, talks, and suffers a fault.
     fn victim(&mut self, fault: Fault) {
         let id = format!("victim{}", self.round);
-        let mut victim = Aemp::start(&id, &[("seeds", &self.addresses.join(","))]);
+        let (seeds, address) = (self.addresses.join(","), free_address());
+        let mut settings = vec![("seeds", seeds.as_str())];
+        let heartbeat = HEARTBEAT.as_secs().to_string();
+        let mut victim = match fault {
+            Fault::FrozenPair | Fault::StolenPort => {
+                settings.extend([("heartbeat", heartbeat.as_str()), ("binds", &address)]);
+                Aemp::start_watched(&id, &settings)
+            }
+            _ => Aemp::start(&id, &settings),
+        };
         let node = node_id(&id);
         eventually("the victim's addresses in the database", || {
             let locations = self.inside.family(&self.observer, "'l")?;
             if locations.contains_key(&id) { Ok(()) } else { Err(format!("{locations:?}")) }
         });
-        let stream = Stream::start(&self.inside, &self.observer, &node);
+        let mut stream = Stream::start(&self.inside, &self.observer, &node);
         stream.flows("answers of the victim");
         match fault {
             Fault::Killed => victim.process().kill(),
@@ -231,6 +257,36 @@ impl Network {
             Fault::StoppedAndKilled => {
                 victim.process().signal(Signal::STOP);
                 std::thread::sleep(Duration::from_millis(100));
+                victim.process().kill();
+            }
+            Fault::FrozenPair => {
+                let pair = [victim.process().id(), child_of(victim.process().id())];
+                pair.iter().for_each(|process| signal(*process, Signal::STOP));
+                std::thread::sleep(HEARTBEAT * 2);
+                pair.iter().for_each(|process| signal(*process, Signal::CONT));
+                stream.flows("answers of the victim that stood still with its watchdog");
+                assert!(!stream.lost.load(Ordering::SeqCst), "to stand still is not to be lost");
+                victim.process().kill();
+            }
+            Fault::StolenPort => {
+                signal(child_of(victim.process().id()), Signal::KILL);
+                self.answers += stream.ends(&self.inside, "the loss of the killed node");
+                // Its watchdog may have been quicker.
+                let thief = TcpListener::bind(&address);
+                std::thread::sleep(Duration::from_millis(500));
+                drop(thief);
+                let mut again = None;
+                eventually("answers of the victim that was started again", || {
+                    let new = Stream::start(&self.inside, &self.observer, &node);
+                    std::thread::sleep(Duration::from_millis(100));
+                    if new.answered() == 0 {
+                        new.pump.abort();
+                        return Err("none".into());
+                    }
+                    again = Some(new);
+                    Ok(())
+                });
+                stream = again.unwrap();
                 victim.process().kill();
             }
             Fault::Terminated => {
@@ -278,6 +334,25 @@ impl Network {
         processes.push(("nodes inside of the test".to_owned(), std::process::id()));
         processes.into_iter().map(|(name, id)| (name, memory_kib(id, "VmRSS:"))).collect()
     }
+}
+
+/// Sends back whatever comes, until the connection is closed.
+fn echo(mut stranger: TcpStream) {
+    std::thread::spawn(move || {
+        let mut octets = [0; 4096];
+        while let Ok(len @ 1..) = stranger.read(&mut octets) {
+            if stranger.write_all(&octets[..len]).is_err() {
+                return;
+            }
+        }
+    });
+}
+
+/// The process that a watchdog watches over.
+fn child_of(watchdog: u32) -> u32 {
+    let path = format!("/proc/{watchdog}/task/{watchdog}/children");
+    let children = std::fs::read_to_string(path).unwrap();
+    children.split_whitespace().next().unwrap().parse().unwrap()
 }
 
 fn node_id(id: &str) -> NodeId {
