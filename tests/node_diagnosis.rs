@@ -16,7 +16,7 @@ use std::sync::LazyLock;
 static LOG: LazyLock<Log> = LazyLock::new(Log::of_this_process);
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_live_nodes_with_one_id_are_named_in_the_logs_of_both_ends() {
+async fn two_live_nodes_with_one_id_are_named_in_the_log_of_the_node_that_both_dial() {
     LazyLock::force(&LOG);
     // The side with the smaller ID decides about connections.
     for (seed, twin) in [("diag-m", "diag-a"), ("diag-n", "diag-z")] {
@@ -27,11 +27,6 @@ async fn two_live_nodes_with_one_id_are_named_in_the_logs_of_both_ends() {
             LOG.count(&format!("in the name of {twin} were refused")) > 0
         })
         .await;
-        let address = seed.addresses()[0].to_string();
-        let line = format!("no connection to {address} (node \"{}\")", seed.id());
-        let text = LOG.text();
-        let line = text.lines().find(|other| other.contains(&line)).unwrap();
-        assert!(line.contains("another node with our node ID"), "{line}");
         assert!(first.is_up(seed.id()), "the first one is not disturbed");
         drop(second);
     }

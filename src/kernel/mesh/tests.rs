@@ -293,6 +293,9 @@ fn any_octet_that_comes_after_the_question_is_an_answer() {
     mesh.pulse(old, number, pulse, seconds(10));
     assert_eq!(outputs(&mut mesh), []);
     mesh.pulse(old, number, Pulse { received: 8, ..pulse }, seconds(11));
+    // The peer may want to know where this address leads; it does not get another connection.
+    assert_eq!(proceeds(&outputs(&mut mesh)), [(new, AuthOrder::Now)]);
+    establish(&mut mesh, new, seconds(11));
     let outputs = outputs(&mut mesh);
     assert!(matches!(outputs[..], [MeshOutput::Close { conn, .. }] if conn == new), "{outputs:?}");
 }

@@ -386,7 +386,7 @@ fn wrong_greetings_are_refused() {
     );
     assert!(heard("aemp-other;1;peer;;").starts_with("peer speaks protocol \"aemp-other\""));
     assert!(heard("aemp;2;peer;;").starts_with("peer speaks AEMP version \"2\", we speak 1"));
-    assert_eq!(heard("aemp;1;a;;"), "peer has our own node ID \"a\"");
+    assert!(heard("aemp;1;a;;").starts_with("peer has our own node ID \"a\":"));
     assert_eq!(
         heard("aemp;1;peer;tls_sha3_512,x\x1b;json"),
         "no common authentication method: peer accepts \"tls_sha3_512,x\\u{1b}\", \
