@@ -215,17 +215,24 @@ impl Mesh {
         if let Some(ids) = self.greeted.get_mut(&node) {
             ids.retain(|&other| other != id);
         }
-        self.settle_duplicates(&node, now);
+        self.settle_duplicates(&node, false, now);
         if let Some(Goal::Seed(index)) = goal {
             self.learn_seed(index, &node);
         }
         self.linked(&node, Link::new(id, provider, how.untrusted), now);
+        if self.greeted.contains_key(&node) {
+            // Whoever waits for our line gets it when the node has shown that it uses this connection.
+            self.probe(&node, now);
+        }
     }
 
     /// Closes all other connections to a node that is up, except where one has still to prove where
     /// a seed's address leads: who dialled it waits for the other side's authentication line, and
     /// closes it then.
-    pub(super) fn settle_duplicates(&mut self, node: &NodeId, now: Duration) {
+    ///
+    /// It only gets our line when the node `has_answered` on the connection that it has: before, it may
+    /// take another one for the one that both use, and lose what it sends there.
+    pub(super) fn settle_duplicates(&mut self, node: &NodeId, has_answered: bool, now: Duration) {
         let mut shown = None;
         for id in self.greeted.get(node).cloned().unwrap_or_default() {
             let Some(Conn { goal, phase: Phase::Greeted { provider, step, .. }, .. }) =
@@ -241,6 +248,9 @@ impl Mesh {
             let is_incoming = goal.is_none();
             let may_be_shown = is_incoming && is_held && is_ours(provider) && shown.is_none();
             let is_awaited = proves_seed && matches!(step, Step::AwaitsPeer | Step::AwaitsProof);
+            if may_be_shown && !has_answered {
+                continue;
+            }
             if is_incoming && is_held {
                 self.refused_in_the_name_of(node);
             }

@@ -183,7 +183,7 @@ impl Mesh {
         if link.probe.as_ref().is_some_and(|probe| probe.number == number) {
             link.probe = None;
             link.in_doubt = false;
-            self.settle_duplicates(node, now);
+            self.settle_duplicates(node, true, now);
         }
     }
 
