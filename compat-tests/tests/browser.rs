@@ -75,7 +75,6 @@ async fn drawn(address: SocketAddr, nodes: usize, links: usize) {
 }
 
 #[test]
-#[ignore = "needs a browser: make browser"]
 fn a_mixed_network_is_shown_and_a_hostile_name_does_nothing() {
     let Some(browser) = browser() else { return };
     let runtime = tokio::runtime::Runtime::new().unwrap();
