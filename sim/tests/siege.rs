@@ -111,7 +111,7 @@ impl Victim {
             match packet.prepare() {
                 NextPiece::Kernel => {
                     pieces += 1;
-                    let piece = |kernel: &mut Kernel| kernel.work_on(&mut packet);
+                    let piece = |kernel: &mut Kernel| packet.work(kernel);
                     self.input(offence.what, OPERATIONS_OF_A_PIECE, piece);
                 }
                 NextPiece::Send { .. } => {}

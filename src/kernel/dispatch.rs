@@ -339,4 +339,12 @@ impl Kernel {
             }
         }
     }
+
+    /// A copy of a part of the packet at hand; a part of a large one shares its octets.
+    pub(super) fn keep(&self, part: Elements<'_>) -> Packed {
+        match &self.large_body {
+            Some(body) => body.share(part),
+            None => part.to_packed(),
+        }
+    }
 }

@@ -1,7 +1,7 @@
 //! A packet to the node port that is too large to be handled at once.
 //!
 //! The host alternates between [`LargePacket::prepare`], which needs no kernel, and
-//! [`Kernel::work_on`], whose work is bounded each time; in between others get at the kernel. The order
+//! [`LargePacket::work`], whose work is bounded each time; in between others get at the kernel. The order
 //! of what a peer sends stays, as its next packet has to wait until this one is done.
 
 use super::Kernel;
@@ -54,7 +54,7 @@ enum State {
 /// What comes next.
 #[derive(Debug)]
 pub enum NextPiece {
-    /// [`Kernel::work_on`].
+    /// [`LargePacket::work`].
     Kernel,
     /// A message is to be sent, as this node.
     Send {
@@ -125,81 +125,81 @@ impl LargePacket {
     }
 }
 
-impl Kernel {
-    /// Handles the next piece of a packet; its effects are in [`Kernel::take_effects`] when this
+impl LargePacket {
+    /// Handles the next piece; its effects are in [`Kernel::take_effects`] when this
     /// returns. A packet of a node that is not connected any more is not worked on.
-    pub fn work_on(&mut self, packet: &mut LargePacket) {
-        if !self.is_up(&packet.origin) {
-            packet.state = State::Done;
+    pub fn work(&mut self, kernel: &mut Kernel) {
+        if !kernel.is_up(&self.origin) {
+            self.state = State::Done;
             return;
         }
-        match &mut packet.state {
-            State::Relays => self.follow_some(packet),
+        match &mut self.state {
+            State::Relays => self.follow_some(kernel),
             State::Pieces(pieces) => {
-                let from = packet.from.clone();
+                let from = self.from.clone();
                 let goes_on = pieces.next().is_some_and(|piece| {
-                    self.tell_database(&from, |db, now| db.handle_piece(&from, piece, now))
+                    kernel.tell_database(&from, |db, now| db.handle_piece(&from, piece, now))
                 });
                 if !goes_on {
-                    packet.state = State::Done;
+                    self.state = State::Done;
                 }
             }
             State::Malformed(error) => {
                 let error = *error;
-                self.db.problem(&packet.from, error.into());
-                packet.state = State::Done;
+                kernel.db.problem(&self.from, error.into());
+                self.state = State::Done;
             }
             State::Send(_) | State::Join | State::Database(_) | State::Done => {}
         }
     }
 
-    fn follow_some(&mut self, packet: &mut LargePacket) {
-        let body = packet.body.clone();
+    fn follow_some(&mut self, kernel: &mut Kernel) {
+        let body = self.body.clone();
         let end = body.as_elements().octets().len();
         let rest = Elements::new(
-            packet.left,
-            body.as_elements().octets().get(packet.at..).unwrap_or_default(),
+            self.left,
+            body.as_elements().octets().get(self.at..).unwrap_or_default(),
         );
         let mut relay = Relay::new(rest);
-        relay.results = std::mem::take(&mut packet.results);
+        relay.results = std::mem::take(&mut self.results);
         let place = |rest: Elements<'_>| (end - rest.octets().len(), rest.len());
         for _ in 0..RELAYS_AT_A_TIME {
-            match self.follow(&relay) {
+            match kernel.follow(&relay) {
                 Next::Here { rest, results } => relay.take_head(rest, results),
                 Next::Elsewhere { to, message, results } => {
                     let (at, left) = place(message);
-                    packet.move_to(at, left);
-                    packet.results = relay.results.append(results);
-                    packet.state = State::Done;
-                    if self.may_wait(&packet.origin, &to, message.octets().len()) {
-                        if to.node() != self.node {
-                            self.want_connection(&to.node());
+                    self.move_to(at, left);
+                    self.results = relay.results.append(results);
+                    self.state = State::Done;
+                    if kernel.may_wait(&self.origin, &to, message.octets().len()) {
+                        if to.node() != kernel.node {
+                            kernel.want_connection(&to.node());
                         }
-                        packet.state = State::Send(to);
+                        self.state = State::Send(to);
                     }
                     return;
                 }
                 Next::Request => {
                     let (at, left) = place(relay.rest);
                     if !relay.is_first() {
-                        packet.from = self.node.clone();
+                        self.from = kernel.node.clone();
                     }
-                    packet.move_to(at, left);
-                    return self.begin_with(packet, relay, &body);
+                    self.move_to(at, left);
+                    return self.begin_with(kernel, relay, &body);
                 }
             }
         }
         let (at, left) = place(relay.rest);
-        packet.move_to(at, left);
-        packet.from = self.node.clone();
-        packet.results = relay.results;
+        self.move_to(at, left);
+        self.from = kernel.node.clone();
+        self.results = relay.results;
     }
 
-    fn begin_with(&mut self, packet: &mut LargePacket, relay: Relay<'_>, body: &Packed) {
+    fn begin_with(&mut self, kernel: &mut Kernel, relay: Relay<'_>, body: &Packed) {
         let rest = relay.rest;
         if !relay.results.is_empty() {
-            packet.results = relay.results;
-            packet.state = State::Join;
+            self.results = relay.results;
+            self.state = State::Join;
             return;
         }
         let name = rest.first_str();
@@ -207,22 +207,14 @@ impl Kernel {
         if info.is_some_and(|info| info.handled_by == Handler::Database)
             && let Some(name) = name.and_then(db::Name::known)
         {
-            packet.state = State::Database(name);
+            self.state = State::Database(name);
             return;
         }
-        packet.state = State::Done;
-        self.large_body = Some(body.clone());
-        let from = packet.from.clone();
-        self.carry_out(&from, rest);
-        self.large_body = None;
-    }
-
-    /// A copy of a part of the packet at hand; a part of a large one shares its octets.
-    pub(super) fn keep(&self, part: Elements<'_>) -> Packed {
-        match &self.large_body {
-            Some(body) => body.share(part),
-            None => part.to_packed(),
-        }
+        self.state = State::Done;
+        kernel.large_body = Some(body.clone());
+        let from = self.from.clone();
+        kernel.carry_out(&from, rest);
+        kernel.large_body = None;
     }
 }
 

@@ -82,9 +82,7 @@ impl Host {
         let mut packet = LargePacket::new(&node(from), packet.as_elements());
         loop {
             match packet.prepare() {
-                NextPiece::Kernel => {
-                    effects.extend(self.input(|kernel| kernel.work_on(&mut packet)))
-                }
+                NextPiece::Kernel => effects.extend(self.input(|kernel| packet.work(kernel))),
                 NextPiece::Send { to, message } => {
                     let from = node("own");
                     effects.push(Effect::Deliver { port: to.port().to_owned(), message, from });
@@ -242,11 +240,11 @@ fn a_node_that_is_lost_within_its_packet_leaves_nothing() {
     let mut packet = LargePacket::new(&node("peer"), packet.as_elements());
     for _ in 0..4 {
         assert!(matches!(packet.prepare(), NextPiece::Kernel));
-        host.input(|kernel| kernel.work_on(&mut packet));
+        host.input(|kernel| packet.work(kernel));
     }
     assert!(!host.content().is_empty());
     host.lose("peer");
-    host.input(|kernel| kernel.work_on(&mut packet));
+    host.input(|kernel| packet.work(kernel));
     assert!(matches!(packet.prepare(), NextPiece::Done));
     host.rest();
     assert!(host.content().is_empty());
@@ -325,7 +323,7 @@ fn what_a_function_gets_of_a_large_packet_is_not_copied() {
     let mut packet = LargePacket::new(&node("peer"), packet.as_elements());
     let body = packet.body.as_elements().octets().as_ptr_range();
     assert!(matches!(packet.prepare(), NextPiece::Kernel));
-    let effects = host.input(|kernel| kernel.work_on(&mut packet));
+    let effects = host.input(|kernel| packet.work(kernel));
     let [Effect::Call(call)] = &effects[..] else { panic!("{effects:?}") };
     assert!(body.contains(&call.arguments.as_elements().octets().as_ptr()));
     assert_eq!(call.arguments.decode::<(String,)>().unwrap().0, argument);

@@ -111,7 +111,7 @@ enum Task {
 /// **Packets.** Packets to the node port go to [`Kernel::node_packet`], messages to
 /// [`Kernel::service_port`] to [`Kernel::service_message`], and all others to the port that they
 /// name, without the kernel. A packet to the node port of more than [`LARGE_PACKET`] octets should be
-/// worked on piece by piece ([`Kernel::work_on`]), so that others get at the kernel in between.
+/// worked on piece by piece ([`LargePacket::work`]), so that others get at the kernel in between.
 ///
 /// **The program on this node.** Ports ([`Kernel::open_port`], [`Kernel::kill`],
 /// [`Kernel::port_ended`]), monitors (`Kernel::watch`), spawning, the database, the seeds. The

@@ -78,7 +78,7 @@ impl<'a> NodePackets<'a> {
                     if let Some(name) = named.take() {
                         shared.tell_of_reply_port(&mut core.kernel, name.as_ref());
                     }
-                    core.kernel.work_on(&mut packet);
+                    packet.work(&mut core.kernel);
                     self.finish(core, Lock::HandedOver);
                 }
             }
