@@ -445,5 +445,11 @@ fn patterns_use_the_public_interface_only() {
         ] {
             assert!(!text.contains(inner), "{path:?} has {inner}");
         }
+        // What stands at the crate's root stands in the module `node`, and its modules are not public.
+        let inner = text
+            .split("crate::node::")
+            .skip(1)
+            .find(|rest| rest.starts_with(|first: char| first.is_ascii_lowercase()));
+        assert!(inner.is_none(), "{path:?} uses a module of crate::node");
     }
 }

@@ -46,11 +46,11 @@
 //! ```
 
 use super::Failure;
-use crate::node::{CallbackPort, PortRef};
-use crate::value::{DecodeError, InvalidId, NodeId, Packed, PortId};
-use crate::{
+use crate::node::{
     Call, Context, KillReason, Message, MessageRef, Monitor, Node, Reply, SendError, ToPort,
 };
+use crate::node::{CallbackPort, PortRef};
+use crate::value::{DecodeError, InvalidId, NodeId, Packed, PortId};
 use serde::de::DeserializeOwned;
 use serde::ser::Error as _;
 use serde::{Serialize, Serializer};

@@ -27,10 +27,10 @@
 //! # Ok(()) }
 //! ```
 
-use crate::value::{EncodeError, NodeId, Packed, PortId, Str};
-use crate::{
+use crate::node::{
     CallError, Change, DbMonitor, KillReason, Monitor, Node, NodeEvent, SendError, ToPort,
 };
+use crate::value::{EncodeError, NodeId, Packed, PortId, Str};
 use parking_lot::Mutex;
 use serde::Serialize;
 use serde::de::DeserializeOwned;

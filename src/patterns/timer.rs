@@ -19,8 +19,8 @@
 //! # Ok(()) }
 //! ```
 
+use crate::node::{Node, SendError, ToPort};
 use crate::value::{Packed, PortId};
-use crate::{Node, SendError, ToPort};
 use serde::Serialize;
 use std::time::Duration;
 use tokio::time::{MissedTickBehavior, interval, sleep};

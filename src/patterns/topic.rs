@@ -21,8 +21,11 @@
 //! ```
 
 use super::service::Service;
+use crate::node::{
+    CallbackPort, Context, DbError, Entry, KillReason, Message, MessageRef, Node, SendError,
+};
+use crate::value::Value;
 use crate::value::{DecodeError, Str};
-use crate::{Context, DbError, Entry, Message, MessageRef, Node, SendError, Value};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::fmt;
@@ -33,7 +36,7 @@ const WAITING: usize = 4096;
 
 /// A topic, as this node publishes to it and subscribes to it. Dropping it ends its subscriptions.
 pub struct Topic {
-    hub: crate::CallbackPort,
+    hub: CallbackPort,
     messages: broadcast::Sender<Message>,
     subscribers: Service<Value>,
     _entry: Entry,
@@ -99,7 +102,7 @@ impl Topic {
 
 impl Drop for Topic {
     fn drop(&mut self) {
-        self.hub.kil(&crate::KillReason::normal());
+        self.hub.kil(&KillReason::normal());
     }
 }
 

@@ -1,10 +1,10 @@
 //! Children: how a supervisor starts and stops one.
 
 use super::Restart;
+use crate::node::{Node, ToPort};
 use crate::patterns::Failure;
 use crate::patterns::actor::{self, Actor};
 use crate::value::{NodeId, Packed, PortId, Str};
-use crate::{Node, ToPort};
 use serde::Serialize;
 use std::collections::BTreeSet;
 use std::fmt;

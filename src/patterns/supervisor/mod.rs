@@ -43,8 +43,8 @@ pub use child::{Child, Place};
 
 use super::Failure;
 use super::actor::{self, Actor, ActorContext, ActorRef, LINK, STOP};
+use crate::node::{KillReason, MonitorGuard, Node, Reply};
 use crate::value::{NodeId, PortId};
-use crate::{KillReason, MonitorGuard, Node, Reply};
 use plan::{Action, Plan, TooMany};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;

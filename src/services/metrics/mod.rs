@@ -41,4 +41,4 @@ pub use self::prometheus::{CONTENT_TYPE, MOST_SERIES, render};
 pub use self::server::serve;
 
 #[cfg(doc)]
-use crate::Node;
+use crate::node::Node;
