@@ -93,6 +93,20 @@ async fn packets_are_counted_on_both_sides_of_a_connection() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_operations_page_explains_each_series() {
+    let node = node("a", &[]).await;
+    let text = body(served(&node).await, "/metrics").await;
+    let page = include_str!("../docs/operations.md");
+    let helps = text.lines().filter_map(|line| line.strip_prefix("# HELP ")?.split(' ').next());
+    let names: Vec<&str> = helps.collect();
+    assert!(names.len() > 30, "{names:?}");
+    let explained =
+        |name: &&str| page.contains(&format!("`{name}`")) || page.contains(&format!("`{name}{{"));
+    let unexplained: Vec<_> = names.iter().filter(|name| !explained(name)).collect();
+    assert!(unexplained.is_empty(), "{unexplained:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_series_of_a_lost_peer_disappear_and_the_totals_stay() {
     let (seed, other) = pair().await;
     settled(&other, seed.id()).await;
