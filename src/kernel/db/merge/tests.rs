@@ -1,5 +1,6 @@
 //! Every rule of the merge by example, then all of them against a model that searches everything.
 
+use super::super::entries::Tables;
 use super::*;
 use proptest::prelude::*;
 

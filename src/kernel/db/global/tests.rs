@@ -1,5 +1,6 @@
 //! What a global node sends to whom, with the tests playing all other nodes.
 
+use super::super::entries::Tables;
 use super::super::testing::{Driven, entries, keys, node};
 use super::*;
 

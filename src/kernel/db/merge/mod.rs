@@ -3,167 +3,23 @@
 //! A change costs what it changes and the loss of a node costs what it owned, however many other
 //! nodes there are.
 
+mod change;
+mod entry;
+mod owner;
+mod whole;
+
+pub use change::Change;
+pub use owner::OwnerKind;
+
 use super::datum::Datum;
-use super::entries::{Entries, Tables};
-use super::pieces::KEYS_PER_PIECE;
+use super::entries::Entries;
 use super::single::SetOne;
-use crate::kernel::{HashMap, HashSet};
+use crate::kernel::HashMap;
 use crate::value::{NodeId, Str, StrRef};
+use entry::{Contested, Entry, Left};
 use hashbrown::hash_map::EntryRef;
+use owner::{Owner, OwnerId, entry_octets};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-
-/// What a node is to the global node that keeps its database.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OwnerKind {
-    /// We are its master (we are our own).
-    Slave,
-    /// Another global node: its database is the merge of its slaves' databases.
-    Global,
-    /// Neither: its entries are shown to subscribers, but other global nodes are not told.
-    Other,
-}
-
-/// What an update did, and who has to be told of it.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Change {
-    /// The family that changed.
-    pub family: Str,
-    /// Keys that are set, for subscribers and other global nodes.
-    pub set: Entries,
-    /// Keys that fell back to another global node's value; other global nodes know it already.
-    pub set_for_subscribers: Entries,
-    /// Keys of which other global nodes were told a slave's value that is gone; what another slave
-    /// has is the merged value already. (The reference tells nobody, so that they keep a value that
-    /// no node has any longer.)
-    pub set_for_globals: Entries,
-    /// Keys that are gone from the merge.
-    pub deletions_for_subscribers: Vec<Str>,
-    /// Keys that none of our slaves has any longer.
-    pub deletions_for_globals: Vec<Str>,
-    /// Whether the change came from a slave of ours and other global nodes have to hear of it.
-    pub tell_globals: bool,
-}
-
-impl Change {
-    /// Whether subscribers of the family have to hear of it.
-    pub fn tell_subscribers(&self) -> bool {
-        !self.set.is_empty()
-            || !self.set_for_subscribers.is_empty()
-            || !self.deletions_for_subscribers.is_empty()
-    }
-}
-
-/// What an entry costs its owner; the key is the one that is stored, as another one that is equal may
-/// have another length.
-fn entry_octets(key: &Str, value: &Datum) -> usize {
-    const BESIDES: usize = 128;
-    BESIDES + key.as_ref().data().len() + value.long_octets()
-}
-
-/// A node that owns entries; numbers are used again when a node is removed.
-type OwnerId = u32;
-
-#[derive(Debug)]
-struct Owner {
-    node: NodeId,
-    kind: OwnerKind,
-    /// The keys by family; the strings are shared with the merge.
-    entries: HashMap<Str, HashSet<Str>>,
-    /// How many keys these are.
-    len: usize,
-    /// Octets of these and their values.
-    octets: usize,
-    /// Whether it is getting a new database at this time, piece by piece.
-    is_replaced: bool,
-    /// The owner that has what the node had before it began to get a new database.
-    before: Option<OwnerId>,
-}
-
-impl Owner {
-    fn new(node: NodeId) -> Self {
-        let entries = HashMap::default();
-        Owner {
-            node,
-            kind: OwnerKind::Other,
-            entries,
-            len: 0,
-            octets: 0,
-            is_replaced: false,
-            before: None,
-        }
-    }
-}
-
-/// What a node may own so that its loss is handled at once; the keys of one that has more are given
-/// up piece by piece ([`Merge::give_up_some`]).
-const FEW_KEYS: usize = KEYS_PER_PIECE;
-
-/// A key of the merge: nearly always it has one owner, whose value is the merged one.
-#[derive(Debug)]
-enum Entry {
-    One(OwnerId, Datum),
-    Contested(Box<Contested>),
-}
-
-/// A key that several nodes own, with what it takes to find the next value in one step.
-#[derive(Debug)]
-struct Contested {
-    merged: Datum,
-    holders: BTreeMap<OwnerId, (u64, Datum)>,
-    /// Those of our slaves, in the order in which they wrote.
-    slaves: BTreeSet<(u64, OwnerId)>,
-    /// All others, in the order in which they wrote.
-    others: BTreeSet<(u64, OwnerId)>,
-}
-
-impl Contested {
-    fn order(&mut self, kind: OwnerKind) -> &mut BTreeSet<(u64, OwnerId)> {
-        match kind {
-            OwnerKind::Slave => &mut self.slaves,
-            OwnerKind::Global | OwnerKind::Other => &mut self.others,
-        }
-    }
-
-    fn latest(&self, order: &BTreeSet<(u64, OwnerId)>) -> Option<&Datum> {
-        let (_, owner) = order.last()?;
-        self.holders.get(owner).map(|(_, value)| value)
-    }
-
-    /// Returns what the owner had before.
-    fn put(&mut self, owner: OwnerId, kind: OwnerKind, serial: u64, value: Datum) -> Option<Datum> {
-        let before = self.holders.insert(owner, (serial, value));
-        let before = before.map(|(serial, value)| {
-            self.order(kind).remove(&(serial, owner));
-            value
-        });
-        self.order(kind).insert((serial, owner));
-        before
-    }
-}
-
-impl Entry {
-    fn merged(&self) -> &Datum {
-        match self {
-            Entry::One(_, value) => value,
-            Entry::Contested(contested) => &contested.merged,
-        }
-    }
-}
-
-/// What is left of a key after one owner gave it up.
-enum Left {
-    /// Nobody has it.
-    Nothing,
-    /// A slave of ours has it.
-    Slave {
-        /// Its value, if it is not the merged one already.
-        merged: Option<Datum>,
-        /// Its value, if it is not the one that other global nodes were told.
-        told: Option<Datum>,
-    },
-    /// Only others have it; the value is there if it is not the merged one already.
-    Others(Option<Datum>),
-}
 
 /// The databases of slaves and of other global nodes, and their merge.
 #[derive(Debug, Default)]
@@ -356,154 +212,6 @@ impl Merge {
         Some(kind)
     }
 
-    /// `node` is about to get a whole new database of which only a part is at hand. What it has now
-    /// stays until [`Merge::replaced`].
-    pub(crate) fn begin_to_replace(&mut self, node: &NodeId) {
-        let id = self.id(node);
-        let Some(owner) = self.owners.get_mut(&id) else { return };
-        if owner.len == 0 {
-            owner.is_replaced = true;
-            return;
-        }
-        let kind = owner.kind;
-        self.ids.remove(node);
-        let new = self.id(node);
-        if let Some(owner) = self.owners.get_mut(&new) {
-            owner.kind = kind;
-            owner.is_replaced = true;
-            owner.before = Some(id);
-        }
-    }
-
-    /// Whether `node` has got a part of a new database.
-    pub(crate) fn is_being_replaced(&self, node: &NodeId) -> bool {
-        let owner = self.ids.get(node).and_then(|id| self.owners.get(id));
-        owner.is_some_and(|owner| owner.is_replaced)
-    }
-
-    /// The new database of `node` is complete: what it had before, and has no more, is given up.
-    pub(crate) fn replaced(&mut self, node: &NodeId) {
-        let owner = self.ids.get(node).and_then(|id| self.owners.get_mut(id));
-        if let Some(owner) = owner {
-            owner.is_replaced = false;
-            self.abandoned.extend(owner.before.take());
-        }
-    }
-
-    /// Whether there is something to do for [`Merge::give_up_some`].
-    pub(crate) fn is_giving_up(&self) -> bool {
-        !self.abandoned.is_empty()
-    }
-
-    /// Deletes some keys of nodes that were removed or whose database was replaced.
-    pub(crate) fn give_up_some(&mut self) -> Vec<Change> {
-        let mut changes = Vec::new();
-        let mut left = KEYS_PER_PIECE;
-        while left > 0
-            && let Some(&id) = self.abandoned.front()
-        {
-            let Some((family, keys)) = self.owners.get(&id).and_then(|o| o.entries.iter().next())
-            else {
-                self.abandoned.pop_front();
-                self.forget_owner(id);
-                continue;
-            };
-            let family = family.clone();
-            let mut keys: Vec<Str> = keys.iter().take(left).cloned().collect();
-            keys.sort_unstable();
-            left -= keys.len();
-            changes.push(self.update_of(id, family, Entries::new(), keys));
-        }
-        changes
-    }
-
-    fn forget_owner(&mut self, id: OwnerId) {
-        self.owners.remove(&id);
-        self.unused.insert(id);
-        // The room that many families took is not kept.
-        if self.families.capacity() > 4 * (self.families.len() + FEW_KEYS) {
-            self.families.shrink_to_fit();
-        }
-    }
-
-    /// Gives `node` a whole new database: what it had and is not in `tables` is deleted, at once if
-    /// that is not much.
-    pub fn replace(&mut self, node: &NodeId, tables: Tables) -> Vec<Change> {
-        if self.owned(node) > FEW_KEYS {
-            self.begin_to_replace(node);
-            let updates = tables.into_iter();
-            let changes =
-                updates.map(|(family, set)| self.update(node, family, set, Vec::new())).collect();
-            self.replaced(node);
-            return changes;
-        }
-        let mut missing: BTreeMap<Str, Vec<Str>> = BTreeMap::new();
-        if let Some(owner) = self.ids.get(node).and_then(|id| self.owners.get(id)) {
-            for (family, owned) in &owner.entries {
-                let kept = tables.get(family);
-                let is_kept = |key: &&Str| kept.is_some_and(|entries| entries.contains(key));
-                let mut keys: Vec<Str> =
-                    owned.iter().filter(|key| !is_kept(key)).cloned().collect();
-                if !keys.is_empty() {
-                    keys.sort_unstable();
-                    missing.insert(family.clone(), keys);
-                }
-            }
-        }
-        let mut updates: BTreeMap<Str, (Entries, Vec<Str>)> =
-            tables.into_iter().map(|(family, entries)| (family, (entries, Vec::new()))).collect();
-        for (family, keys) in missing {
-            updates.entry(family).or_default().1 = keys;
-        }
-        updates
-            .into_iter()
-            .map(|(family, (set, delete))| self.update(node, family, set, delete))
-            .collect()
-    }
-
-    /// Forgets a node and deletes its database, family by family: at once if that is not much.
-    pub fn remove(&mut self, node: &NodeId) -> Vec<Change> {
-        let Some(&id) = self.ids.get(node) else {
-            return Vec::new();
-        };
-        let changes = match self.owned(node) {
-            ..=FEW_KEYS => self.replace(node, Tables::new()),
-            _ => Vec::new(),
-        };
-        self.ids.remove(node);
-        let before = self.owners.get_mut(&id).and_then(|owner| owner.before.take());
-        self.abandoned.extend(before);
-        match self.owners.get(&id) {
-            Some(owner) if owner.len > 0 => self.abandoned.push_back(id),
-            _ => self.forget_owner(id),
-        }
-        changes
-    }
-
-    /// What our slaves have (ourselves included): what another global node has to know.
-    pub fn merged_of_slaves(&self) -> Tables {
-        let is_slave = |owner| {
-            self.owners.get(owner).is_some_and(|owner: &Owner| owner.kind == OwnerKind::Slave)
-        };
-        let mut tables = Tables::new();
-        for (family, keys) in &self.families {
-            let entries: Entries = keys
-                .iter()
-                .filter_map(|(key, entry)| {
-                    let value = match entry {
-                        Entry::One(owner, value) => is_slave(owner).then_some(value),
-                        Entry::Contested(contested) => contested.latest(&contested.slaves),
-                    };
-                    Some((key.clone(), value?.clone()))
-                })
-                .collect();
-            if !entries.is_empty() {
-                tables.insert(family.clone(), entries);
-            }
-        }
-        tables
-    }
-
     fn id(&mut self, node: &NodeId) -> OwnerId {
         if let Some(&id) = self.ids.get(node) {
             return id;
@@ -657,5 +365,4 @@ fn without_repetition(keys: Vec<Str>) -> Vec<Str> {
 }
 
 #[cfg(test)]
-#[path = "merge_tests.rs"]
 mod tests;

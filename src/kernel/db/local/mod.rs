@@ -1,58 +1,28 @@
 //! The slave side: a node's own entries, its queries, finds and monitors, and its master
 //! (docs/protocol.md §5.1).
 
+mod family;
+mod query;
+
+pub use family::DbMonitorId;
+pub use query::{DbAnswer, DbResult, QueryError, QueryId};
+
 use super::datum::Datum;
 use super::effect::{ChangeSet, DbEffect, DbProblem};
 use super::entries::{Entries, Tables};
 use super::is_internal;
-use super::request::{ArgumentProblem, MalformedRequest, QueryKind, Request};
+use super::request::{QueryKind, Request};
 use super::single::SetOne;
 use crate::kernel::HashMap;
 use crate::mutation::{self, Mutation};
-use crate::value::packed::Reader;
-use crate::value::{NodeId, Str, StrRef};
+use crate::value::{NodeId, Str};
+use family::{Family, Knowledge, in_order};
 use hashbrown::hash_map::EntryRef;
+use query::{Query, Wanted, letters};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 use thiserror::Error;
-
-/// A query, from the moment it is asked until it is answered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct QueryId(pub(crate) u64);
-
-/// A monitor of a family, until it is removed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct DbMonitorId(pub(crate) u64);
-
-/// What comes of a query.
-pub type DbAnswer = Result<DbResult, QueryError>;
-
-/// What a query found.
-#[derive(Debug, Clone, PartialEq)]
-#[non_exhaustive]
-pub enum DbResult {
-    /// The whole family.
-    Family(Entries),
-    /// Its keys.
-    Keys(Vec<Str>),
-    /// Its values.
-    Values(Vec<Datum>),
-    /// The value of one key, if it is set.
-    Value(Option<Datum>),
-}
-
-/// Why a query has no result.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-#[non_exhaustive]
-pub enum QueryError {
-    /// No global node to ask.
-    #[error("no global node was connected in time; are the seeds up?")]
-    NoMaster,
-    /// The master's answer is of the wrong kind.
-    #[error("the master's answer makes no sense: {0}")]
-    Malformed(MalformedRequest),
-}
 
 /// The family is the protocol's own.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -60,77 +30,6 @@ pub enum QueryError {
 pub struct InternalFamily {
     /// Which.
     pub family: Str,
-}
-
-#[derive(Debug)]
-enum Wanted {
-    Whole(QueryKind),
-    Key(Str),
-}
-
-#[derive(Debug)]
-struct Query {
-    family: Str,
-    wanted: Wanted,
-    wire_id: Str,
-}
-
-impl Query {
-    fn request(&self) -> Request {
-        let kind = match self.wanted {
-            Wanted::Whole(kind) => kind,
-            // One key has no request of its own.
-            Wanted::Key(_) => QueryKind::Family,
-        };
-        Request::Query { kind, family: self.family.clone(), id: Datum::string(&self.wire_id) }
-    }
-
-    fn answer(&self, result: &Datum) -> DbAnswer {
-        let wrong = |problem| {
-            let request = "g_reply";
-            QueryError::Malformed(MalformedRequest { request, argument: "result", problem })
-        };
-        let mut reader = Reader::new(result.octets());
-        match &self.wanted {
-            Wanted::Whole(QueryKind::Keys) => {
-                result.to_strings().map(DbResult::Keys).ok_or(wrong(ArgumentProblem::NoStrings))
-            }
-            Wanted::Whole(QueryKind::Values) => {
-                result.to_data().map(DbResult::Values).ok_or(wrong(ArgumentProblem::NoArray))
-            }
-            Wanted::Whole(QueryKind::Family) | Wanted::Key(_) => {
-                let entries = Entries::read(&mut reader)
-                    .ok()
-                    .flatten()
-                    .ok_or(wrong(ArgumentProblem::NoHash))?;
-                Ok(match &self.wanted {
-                    Wanted::Key(key) => DbResult::Value(entries.get(key).cloned()),
-                    Wanted::Whole(_) => DbResult::Family(entries),
-                })
-            }
-        }
-    }
-}
-
-/// How much of a monitored family is known.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Knowledge {
-    /// Nothing yet.
-    None,
-    /// What an earlier master told; this one has not answered yet.
-    Old,
-    /// All.
-    Full,
-}
-
-#[derive(Debug)]
-struct Family {
-    monitors: BTreeSet<DbMonitorId>,
-    content: HashMap<Str, Datum>,
-    knowledge: Knowledge,
-    /// Keys that an earlier master had and the present one has not (yet).
-    missing: BTreeSet<Str>,
-    missing_until: Duration,
 }
 
 /// What has to be looked at when its time comes.
@@ -530,91 +429,5 @@ impl Local {
     }
 }
 
-impl Family {
-    fn changes(&self, name: &Str) -> ChangeSet {
-        ChangeSet {
-            family: name.clone(),
-            initial: false,
-            added: Entries::new(),
-            changed: Entries::new(),
-            deleted: Vec::new(),
-        }
-    }
-
-    /// Applies a change to the copy and says what is new about it.
-    fn change(&mut self, name: &Str, set: Entries, delete: Vec<Str>) -> ChangeSet {
-        let mut changes = self.changes(name);
-        let deleted: BTreeSet<&Str> = delete.iter().collect();
-        for (key, value) in set {
-            if !deleted.contains(&key) {
-                self.set(&key, value, &mut changes);
-            }
-        }
-        for key in delete {
-            self.missing.remove(&key);
-            if self.content.remove(&key).is_some() {
-                changes.deleted.push(key);
-            }
-        }
-        changes
-    }
-
-    /// Sets a key, and says what is new about it.
-    fn set<'k, K>(&mut self, key: K, value: Datum, changes: &mut ChangeSet)
-    where
-        K: Copy + Into<Str> + Into<StrRef<'k>>,
-    {
-        if !self.missing.is_empty() {
-            self.missing.remove(&key.into());
-        }
-        let borrowed: StrRef<'_> = key.into();
-        match self.content.entry_ref(&borrowed) {
-            EntryRef::Occupied(mut slot) => {
-                let held = std::mem::replace(slot.get_mut(), value.clone());
-                if !held.perl_eq(&value) {
-                    changes.changed.insert(slot.key().clone(), value);
-                }
-            }
-            EntryRef::Vacant(slot) => {
-                let key: Str = key.into();
-                slot.insert_with_key(key.clone(), value.clone());
-                changes.added.insert(key, value);
-            }
-        }
-    }
-
-    fn report(&self, changes: ChangeSet, effects: &mut Vec<DbEffect>) {
-        if changes.is_empty() && !changes.initial {
-            return;
-        }
-        let mut monitors = self.monitors.iter().copied();
-        let Some(last) = monitors.next_back() else {
-            return;
-        };
-        effects.extend(
-            monitors.map(|monitor| DbEffect::Changed { monitor, changes: changes.clone() }),
-        );
-        effects.push(DbEffect::Changed { monitor: last, changes });
-    }
-}
-
-fn in_order(content: &HashMap<Str, Datum>) -> Entries {
-    content.iter().map(|(key, value)| (key.clone(), value.clone())).collect()
-}
-
-/// The `n`th ID of a query: b, c, ..., z, aa, ab, ... as Perl nodes count.
-fn letters(n: u64) -> Str {
-    let mut letters = Vec::new();
-    let mut left = n + 1;
-    while left > 0 {
-        left -= 1;
-        letters.push(b'a' + (left % 26) as u8);
-        left /= 26;
-    }
-    letters.reverse();
-    Str::octets(letters)
-}
-
 #[cfg(test)]
-#[path = "local_tests.rs"]
 mod tests;

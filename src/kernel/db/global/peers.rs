@@ -1,0 +1,145 @@
+//! Nodes that come and go, other global nodes above all, and what this node's own entries say of them.
+
+use super::super::datum::Datum;
+use super::super::effect::DbEffect;
+use super::super::entries::Entries;
+use super::super::merge::OwnerKind;
+use super::super::request::Request;
+use super::super::{GLOBALS, LOCATIONS, node_key, node_of};
+use super::audience::Recipients;
+use super::{Around, Global};
+use crate::mutation::{self, Mutation};
+use crate::value::{NodeId, Str};
+use std::collections::BTreeSet;
+
+/// Global nodes to which connections are kept; no network has more.
+const MOST_GLOBALS: usize = 1000;
+
+impl Global {
+    /// We have just become global: our own database comes in, all nodes hear of it, and other
+    /// global nodes get what we have.
+    pub(crate) fn start(&mut self, globals: &BTreeSet<NodeId>, around: &mut Around<'_>) {
+        let own = self.own.clone();
+        for request in around.local.adopt(own.clone()) {
+            self.receive(&own, request, around);
+        }
+        self.set_own(GLOBALS, &own, Datum::UNDEF, around);
+        let up = Recipients::of(&own, around.up);
+        around.send(&own, up, Request::Global);
+        for peer in globals {
+            self.meet(peer, around);
+        }
+    }
+
+    /// A connected node says that it is global.
+    pub(crate) fn global_is_up(&mut self, node: &NodeId, around: &mut Around<'_>) {
+        // It sends its database once; to forget it when it repeats itself would lose it.
+        if *node == self.own || self.peers.contains(node) {
+            return;
+        }
+        self.forget_database(node, around);
+        self.meet(node, around);
+    }
+
+    fn meet(&mut self, peer: &NodeId, around: &mut Around<'_>) {
+        self.peers.insert(peer);
+        self.merge.set_kind(peer, OwnerKind::Global);
+        self.set_own(GLOBALS, peer, Datum::UNDEF, around);
+        let set = Request::Set(self.merge.merged_of_slaves());
+        around.reply(&self.own, peer, set);
+    }
+
+    /// A connection is lost, and with it all that came over it.
+    pub(crate) fn node_down(&mut self, node: &NodeId, around: &mut Around<'_>) {
+        if !mutation::is_on(Mutation::KeepSubscriptionsOfLostNodes) {
+            self.unsubscribe_all(node);
+        }
+        self.forget_database(node, around);
+    }
+
+    /// A slave's database was a stale copy, or it has another master now (docs/protocol.md §7.2).
+    pub(crate) fn drop_slave(&mut self, node: &NodeId, around: &mut Around<'_>) {
+        if *node != self.own && self.is_slave(node) {
+            self.node_down(node, around);
+        }
+    }
+
+    fn forget_database(&mut self, node: &NodeId, around: &mut Around<'_>) {
+        self.peers.remove(node);
+        self.delete_own(GLOBALS, node, around);
+        self.delete_own(LOCATIONS, node, around);
+        let kept = usize::from(mutation::is_on(Mutation::KeepEntriesOfLostNodes));
+        for change in self.merge.remove(node).into_iter().skip(kept) {
+            self.announce(change, around);
+        }
+    }
+
+    /// We tell our slaves' friends too where another global node is: so global nodes find each
+    /// other.
+    pub(super) fn mirror_location(
+        &mut self,
+        peer: &NodeId,
+        location: Option<&Datum>,
+        around: &mut Around<'_>,
+    ) {
+        match location.filter(|location| location.to_strings().is_some()) {
+            Some(location) => self.set_own(LOCATIONS, peer, location.clone(), around),
+            None => self.delete_own(LOCATIONS, peer, around),
+        }
+    }
+
+    pub(super) fn keep_connections(
+        &mut self,
+        set: &Entries,
+        deleted: &[Str],
+        around: &mut Around<'_>,
+    ) {
+        for node in set.keys().filter_map(node_of) {
+            if node != self.own && self.kept.len() < MOST_GLOBALS && self.kept.insert(node.clone())
+            {
+                around.effects.push(DbEffect::KeepAlive(node));
+            }
+        }
+        for node in deleted.iter().filter_map(node_of) {
+            if self.kept.remove(&node) {
+                around.effects.push(DbEffect::KeepAliveNoMore(node));
+            }
+        }
+    }
+
+    pub(super) fn notice_locations(&self, set: &Entries, deleted: &[Str], around: &mut Around<'_>) {
+        for (key, value) in set {
+            let Some(node) = node_of(key) else { continue };
+            if around.up.contains(&node) {
+                around.effects.push(match value.to_strings() {
+                    Some(_) => DbEffect::Located(node),
+                    None => DbEffect::Unlocated(node),
+                });
+            }
+        }
+        for node in deleted.iter().filter_map(node_of) {
+            if around.up.contains(&node) {
+                around.effects.push(DbEffect::Unlocated(node));
+            }
+        }
+    }
+
+    /// Sets an internal entry of our own.
+    fn set_own(&mut self, family: &str, node: &NodeId, value: Datum, around: &mut Around<'_>) {
+        let (family, key) = (Str::text(family), node_key(node));
+        let is_new = around.local.set(&family, &key, &value);
+        self.own_update(is_new.then(|| Request::set_one(family, key, value)), around);
+    }
+
+    fn delete_own(&mut self, family: &str, node: &NodeId, around: &mut Around<'_>) {
+        let update = around.local.delete(&Str::text(family), [node_key(node)]);
+        self.own_update(update, around);
+    }
+
+    fn own_update(&mut self, update: Option<Request>, around: &mut Around<'_>) {
+        if let Some(update) = update {
+            let own = self.own.clone();
+            self.receive(&own, update, around);
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! Whole databases that slaves and other global nodes send.
+
+use super::super::effect::{DbEffect, DbProblem};
+use super::super::entries::{Entries, Tables};
+use super::super::merge::OwnerKind;
+use super::super::pieces::Replaces;
+use super::super::{LOCATIONS, node_key, node_of};
+use super::{Around, Global};
+use crate::value::{NodeId, Str};
+
+impl Global {
+    pub(super) fn slave(&mut self, from: &NodeId, tables: Tables, around: &mut Around<'_>) {
+        if self.merge.kind(from) == Some(OwnerKind::Global) {
+            // What it told as a global node stands for its slaves too.
+            return around.problem(from, DbProblem::FromGlobal("g_slave"));
+        }
+        self.merge.set_kind(from, OwnerKind::Slave);
+        self.replace(from, tables, around);
+        self.look_for_other_masters(from, around);
+    }
+
+    /// A slave's database may have been long on the way: meanwhile it may have another master.
+    fn look_for_other_masters(&self, from: &NodeId, around: &mut Around<'_>) {
+        let other = self.announcers(from).into_iter().find(|node| self.peers.contains(node));
+        if let Some(other) = other {
+            around.effects.push(DbEffect::Conflict { node: from.clone(), other });
+        }
+    }
+
+    pub(super) fn peer_database(&mut self, from: &NodeId, tables: Tables, around: &mut Around<'_>) {
+        if *from == self.own || self.is_slave(from) {
+            return around.problem(from, DbProblem::NotFromGlobal("g_set"));
+        }
+        if !self.peers.contains(from) {
+            around.problem(from, DbProblem::NotFromGlobal("g_set"));
+            return self.replace(from, tables, around);
+        }
+        let locations = tables.get(&Str::text(LOCATIONS)).cloned().unwrap_or_default();
+        self.look_for_conflicts(from, &locations, around);
+        self.replace(from, tables, around);
+        self.mirror_location(from, locations.get(&node_key(from)), around);
+    }
+
+    /// As [`Global::receive`] of a request that replaces a database, in pieces: the first of them.
+    /// False if that is refused.
+    pub(crate) fn begin_to_replace(
+        &mut self,
+        from: &NodeId,
+        what: Replaces,
+        around: &mut Around<'_>,
+    ) -> bool {
+        match what {
+            Replaces::OfSlave if self.merge.kind(from) == Some(OwnerKind::Global) => {
+                around.problem(from, DbProblem::FromGlobal("g_slave"));
+                return false;
+            }
+            Replaces::OfGlobal if *from == self.own || self.is_slave(from) => {
+                around.problem(from, DbProblem::NotFromGlobal("g_set"));
+                return false;
+            }
+            Replaces::OfGlobal if !self.peers.contains(from) => {
+                around.problem(from, DbProblem::NotFromGlobal("g_set"));
+            }
+            Replaces::OfSlave | Replaces::OfGlobal => {}
+        }
+        self.merge.begin_to_replace(from);
+        if what == Replaces::OfSlave {
+            self.merge.set_kind(from, OwnerKind::Slave);
+        }
+        true
+    }
+
+    /// Entries of a new database; false if nobody expects any, as the node was dropped meanwhile.
+    pub(crate) fn add(
+        &mut self,
+        from: &NodeId,
+        entries: Vec<(Str, Entries)>,
+        around: &mut Around<'_>,
+    ) -> bool {
+        if !self.merge.is_being_replaced(from) {
+            return false;
+        }
+        for (family, set) in entries {
+            self.update(from, family, set, Vec::new(), around);
+        }
+        true
+    }
+
+    /// The new database is complete.
+    pub(crate) fn replaced(
+        &mut self,
+        from: &NodeId,
+        what: Replaces,
+        located: bool,
+        around: &mut Around<'_>,
+    ) {
+        if !self.merge.is_being_replaced(from) {
+            return;
+        }
+        self.merge.replaced(from);
+        match what {
+            Replaces::OfSlave => self.look_for_other_masters(from, around),
+            Replaces::OfGlobal if !located && self.peers.contains(from) => {
+                self.mirror_location(from, None, around);
+            }
+            Replaces::OfGlobal => {}
+        }
+    }
+
+    /// Whether there is something to do for [`Global::give_up_some`].
+    pub(crate) fn is_giving_up(&self) -> bool {
+        self.merge.is_giving_up()
+    }
+
+    /// Deletes some of what nodes had that are lost or have a new database.
+    pub(crate) fn give_up_some(&mut self, around: &mut Around<'_>) {
+        for change in self.merge.give_up_some() {
+            self.announce(change, around);
+        }
+    }
+
+    fn replace(&mut self, node: &NodeId, tables: Tables, around: &mut Around<'_>) {
+        for change in self.merge.replace(node, tables) {
+            self.announce(change, around);
+        }
+    }
+
+    pub(super) fn look_for_conflicts(
+        &self,
+        from: &NodeId,
+        locations: &Entries,
+        around: &mut Around<'_>,
+    ) {
+        for (key, value) in locations {
+            if let Some(node) = node_of(key)
+                && node != self.own
+                && self.is_slave(&node)
+                && value.to_strings().is_some()
+            {
+                around.effects.push(DbEffect::Conflict { node, other: from.clone() });
+            }
+        }
+    }
+}

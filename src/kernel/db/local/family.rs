@@ -1,0 +1,107 @@
+//! A monitored family: what is known of its content, and what monitors are told of changes.
+
+use super::super::datum::Datum;
+use super::super::effect::{ChangeSet, DbEffect};
+use super::super::entries::Entries;
+use crate::kernel::HashMap;
+use crate::value::{Str, StrRef};
+use hashbrown::hash_map::EntryRef;
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+/// A monitor of a family, until it is removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct DbMonitorId(pub(crate) u64);
+
+/// How much of a monitored family is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Knowledge {
+    /// Nothing yet.
+    None,
+    /// What an earlier master told; this one has not answered yet.
+    Old,
+    /// All.
+    Full,
+}
+
+#[derive(Debug)]
+pub(super) struct Family {
+    pub(super) monitors: BTreeSet<DbMonitorId>,
+    pub(super) content: HashMap<Str, Datum>,
+    pub(super) knowledge: Knowledge,
+    /// Keys that an earlier master had and the present one has not (yet).
+    pub(super) missing: BTreeSet<Str>,
+    pub(super) missing_until: Duration,
+}
+
+impl Family {
+    pub(super) fn changes(&self, name: &Str) -> ChangeSet {
+        ChangeSet {
+            family: name.clone(),
+            initial: false,
+            added: Entries::new(),
+            changed: Entries::new(),
+            deleted: Vec::new(),
+        }
+    }
+
+    /// Applies a change to the copy and says what is new about it.
+    pub(super) fn change(&mut self, name: &Str, set: Entries, delete: Vec<Str>) -> ChangeSet {
+        let mut changes = self.changes(name);
+        let deleted: BTreeSet<&Str> = delete.iter().collect();
+        for (key, value) in set {
+            if !deleted.contains(&key) {
+                self.set(&key, value, &mut changes);
+            }
+        }
+        for key in delete {
+            self.missing.remove(&key);
+            if self.content.remove(&key).is_some() {
+                changes.deleted.push(key);
+            }
+        }
+        changes
+    }
+
+    /// Sets a key, and says what is new about it.
+    pub(super) fn set<'k, K>(&mut self, key: K, value: Datum, changes: &mut ChangeSet)
+    where
+        K: Copy + Into<Str> + Into<StrRef<'k>>,
+    {
+        if !self.missing.is_empty() {
+            self.missing.remove(&key.into());
+        }
+        let borrowed: StrRef<'_> = key.into();
+        match self.content.entry_ref(&borrowed) {
+            EntryRef::Occupied(mut slot) => {
+                let held = std::mem::replace(slot.get_mut(), value.clone());
+                if !held.perl_eq(&value) {
+                    changes.changed.insert(slot.key().clone(), value);
+                }
+            }
+            EntryRef::Vacant(slot) => {
+                let key: Str = key.into();
+                slot.insert_with_key(key.clone(), value.clone());
+                changes.added.insert(key, value);
+            }
+        }
+    }
+
+    pub(super) fn report(&self, changes: ChangeSet, effects: &mut Vec<DbEffect>) {
+        if changes.is_empty() && !changes.initial {
+            return;
+        }
+        let mut monitors = self.monitors.iter().copied();
+        let Some(last) = monitors.next_back() else {
+            return;
+        };
+        effects.extend(
+            monitors.map(|monitor| DbEffect::Changed { monitor, changes: changes.clone() }),
+        );
+        effects.push(DbEffect::Changed { monitor: last, changes });
+    }
+}
+
+pub(super) fn in_order(content: &HashMap<Str, Datum>) -> Entries {
+    content.iter().map(|(key, value)| (key.clone(), value.clone())).collect()
+}

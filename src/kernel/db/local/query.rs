@@ -1,0 +1,104 @@
+//! A question about a family, from when it is asked until it is answered.
+
+use super::super::datum::Datum;
+use super::super::entries::Entries;
+use super::super::request::{ArgumentProblem, MalformedRequest, QueryKind, Request};
+use crate::value::Str;
+use crate::value::packed::Reader;
+use thiserror::Error;
+
+/// A query, from the moment it is asked until it is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct QueryId(pub(crate) u64);
+
+/// What comes of a query.
+pub type DbAnswer = Result<DbResult, QueryError>;
+
+/// What a query found.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub enum DbResult {
+    /// The whole family.
+    Family(Entries),
+    /// Its keys.
+    Keys(Vec<Str>),
+    /// Its values.
+    Values(Vec<Datum>),
+    /// The value of one key, if it is set.
+    Value(Option<Datum>),
+}
+
+/// Why a query has no result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum QueryError {
+    /// No global node to ask.
+    #[error("no global node was connected in time; are the seeds up?")]
+    NoMaster,
+    /// The master's answer is of the wrong kind.
+    #[error("the master's answer makes no sense: {0}")]
+    Malformed(MalformedRequest),
+}
+
+#[derive(Debug)]
+pub(super) enum Wanted {
+    Whole(QueryKind),
+    Key(Str),
+}
+
+#[derive(Debug)]
+pub(super) struct Query {
+    pub(super) family: Str,
+    pub(super) wanted: Wanted,
+    pub(super) wire_id: Str,
+}
+
+impl Query {
+    pub(super) fn request(&self) -> Request {
+        let kind = match self.wanted {
+            Wanted::Whole(kind) => kind,
+            // One key has no request of its own.
+            Wanted::Key(_) => QueryKind::Family,
+        };
+        Request::Query { kind, family: self.family.clone(), id: Datum::string(&self.wire_id) }
+    }
+
+    pub(super) fn answer(&self, result: &Datum) -> DbAnswer {
+        let wrong = |problem| {
+            let request = "g_reply";
+            QueryError::Malformed(MalformedRequest { request, argument: "result", problem })
+        };
+        let mut reader = Reader::new(result.octets());
+        match &self.wanted {
+            Wanted::Whole(QueryKind::Keys) => {
+                result.to_strings().map(DbResult::Keys).ok_or(wrong(ArgumentProblem::NoStrings))
+            }
+            Wanted::Whole(QueryKind::Values) => {
+                result.to_data().map(DbResult::Values).ok_or(wrong(ArgumentProblem::NoArray))
+            }
+            Wanted::Whole(QueryKind::Family) | Wanted::Key(_) => {
+                let entries = Entries::read(&mut reader)
+                    .ok()
+                    .flatten()
+                    .ok_or(wrong(ArgumentProblem::NoHash))?;
+                Ok(match &self.wanted {
+                    Wanted::Key(key) => DbResult::Value(entries.get(key).cloned()),
+                    Wanted::Whole(_) => DbResult::Family(entries),
+                })
+            }
+        }
+    }
+}
+
+/// The `n`th ID of a query: b, c, ..., z, aa, ab, ... as Perl nodes count.
+pub(super) fn letters(n: u64) -> Str {
+    let mut letters = Vec::new();
+    let mut left = n + 1;
+    while left > 0 {
+        left -= 1;
+        letters.push(b'a' + (left % 26) as u8);
+        left /= 26;
+    }
+    letters.reverse();
+    Str::octets(letters)
+}

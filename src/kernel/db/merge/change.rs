@@ -1,0 +1,34 @@
+//! What a change of the merge did, and who has to be told of it.
+
+use super::super::entries::Entries;
+use crate::value::Str;
+
+/// What an update did, and who has to be told of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Change {
+    /// The family that changed.
+    pub family: Str,
+    /// Keys that are set, for subscribers and other global nodes.
+    pub set: Entries,
+    /// Keys that fell back to another global node's value; other global nodes know it already.
+    pub set_for_subscribers: Entries,
+    /// Keys of which other global nodes were told a slave's value that is gone; what another slave
+    /// has is the merged value already. (The reference tells nobody, so that they keep a value that
+    /// no node has any longer.)
+    pub set_for_globals: Entries,
+    /// Keys that are gone from the merge.
+    pub deletions_for_subscribers: Vec<Str>,
+    /// Keys that none of our slaves has any longer.
+    pub deletions_for_globals: Vec<Str>,
+    /// Whether the change came from a slave of ours and other global nodes have to hear of it.
+    pub tell_globals: bool,
+}
+
+impl Change {
+    /// Whether subscribers of the family have to hear of it.
+    pub fn tell_subscribers(&self) -> bool {
+        !self.set.is_empty()
+            || !self.set_for_subscribers.is_empty()
+            || !self.deletions_for_subscribers.is_empty()
+    }
+}

@@ -1,0 +1,78 @@
+//! One key of the merge: the nodes that have it, and which of their values is the merged one.
+
+use super::super::datum::Datum;
+use super::owner::{OwnerId, OwnerKind};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A key of the merge: nearly always it has one owner, whose value is the merged one.
+#[derive(Debug)]
+pub(super) enum Entry {
+    One(OwnerId, Datum),
+    Contested(Box<Contested>),
+}
+
+/// A key that several nodes own, with what it takes to find the next value in one step.
+#[derive(Debug)]
+pub(super) struct Contested {
+    pub(super) merged: Datum,
+    pub(super) holders: BTreeMap<OwnerId, (u64, Datum)>,
+    /// Those of our slaves, in the order in which they wrote.
+    pub(super) slaves: BTreeSet<(u64, OwnerId)>,
+    /// All others, in the order in which they wrote.
+    pub(super) others: BTreeSet<(u64, OwnerId)>,
+}
+
+impl Contested {
+    pub(super) fn order(&mut self, kind: OwnerKind) -> &mut BTreeSet<(u64, OwnerId)> {
+        match kind {
+            OwnerKind::Slave => &mut self.slaves,
+            OwnerKind::Global | OwnerKind::Other => &mut self.others,
+        }
+    }
+
+    pub(super) fn latest(&self, order: &BTreeSet<(u64, OwnerId)>) -> Option<&Datum> {
+        let (_, owner) = order.last()?;
+        self.holders.get(owner).map(|(_, value)| value)
+    }
+
+    /// Returns what the owner had before.
+    pub(super) fn put(
+        &mut self,
+        owner: OwnerId,
+        kind: OwnerKind,
+        serial: u64,
+        value: Datum,
+    ) -> Option<Datum> {
+        let before = self.holders.insert(owner, (serial, value));
+        let before = before.map(|(serial, value)| {
+            self.order(kind).remove(&(serial, owner));
+            value
+        });
+        self.order(kind).insert((serial, owner));
+        before
+    }
+}
+
+impl Entry {
+    pub(super) fn merged(&self) -> &Datum {
+        match self {
+            Entry::One(_, value) => value,
+            Entry::Contested(contested) => &contested.merged,
+        }
+    }
+}
+
+/// What is left of a key after one owner gave it up.
+pub(super) enum Left {
+    /// Nobody has it.
+    Nothing,
+    /// A slave of ours has it.
+    Slave {
+        /// Its value, if it is not the merged one already.
+        merged: Option<Datum>,
+        /// Its value, if it is not the one that other global nodes were told.
+        told: Option<Datum>,
+    },
+    /// Only others have it; the value is there if it is not the merged one already.
+    Others(Option<Datum>),
+}

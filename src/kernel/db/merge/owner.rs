@@ -1,0 +1,57 @@
+//! A node that owns entries of the database, and what they cost it.
+
+use super::super::datum::Datum;
+use crate::kernel::{HashMap, HashSet};
+use crate::value::{NodeId, Str};
+
+/// What a node is to the global node that keeps its database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OwnerKind {
+    /// We are its master (we are our own).
+    Slave,
+    /// Another global node: its database is the merge of its slaves' databases.
+    Global,
+    /// Neither: its entries are shown to subscribers, but other global nodes are not told.
+    Other,
+}
+
+/// A node that owns entries; numbers are used again when a node is removed.
+pub(super) type OwnerId = u32;
+
+#[derive(Debug)]
+pub(super) struct Owner {
+    pub(super) node: NodeId,
+    pub(super) kind: OwnerKind,
+    /// The keys by family; the strings are shared with the merge.
+    pub(super) entries: HashMap<Str, HashSet<Str>>,
+    /// How many keys these are.
+    pub(super) len: usize,
+    /// Octets of these and their values.
+    pub(super) octets: usize,
+    /// Whether it is getting a new database at this time, piece by piece.
+    pub(super) is_replaced: bool,
+    /// The owner that has what the node had before it began to get a new database.
+    pub(super) before: Option<OwnerId>,
+}
+
+impl Owner {
+    pub(super) fn new(node: NodeId) -> Self {
+        let entries = HashMap::default();
+        Owner {
+            node,
+            kind: OwnerKind::Other,
+            entries,
+            len: 0,
+            octets: 0,
+            is_replaced: false,
+            before: None,
+        }
+    }
+}
+
+/// What an entry costs its owner; the key is the one that is stored, as another one that is equal may
+/// have another length.
+pub(super) fn entry_octets(key: &Str, value: &Datum) -> usize {
+    const BESIDES: usize = 128;
+    BESIDES + key.as_ref().data().len() + value.long_octets()
+}

@@ -1,0 +1,163 @@
+//! Whole databases of nodes: replaced, given up piece by piece, and put together for another global node.
+
+use super::super::entries::{Entries, Tables};
+use super::super::pieces::KEYS_PER_PIECE;
+use super::entry::Entry;
+use super::owner::{Owner, OwnerId, OwnerKind};
+use super::{Change, Merge};
+use crate::value::{NodeId, Str};
+use std::collections::BTreeMap;
+
+/// What a node may own so that its loss is handled at once; the keys of one that has more are given
+/// up piece by piece ([`Merge::give_up_some`]).
+const FEW_KEYS: usize = KEYS_PER_PIECE;
+
+impl Merge {
+    /// `node` is about to get a whole new database of which only a part is at hand. What it has now
+    /// stays until [`Merge::replaced`].
+    pub(crate) fn begin_to_replace(&mut self, node: &NodeId) {
+        let id = self.id(node);
+        let Some(owner) = self.owners.get_mut(&id) else { return };
+        if owner.len == 0 {
+            owner.is_replaced = true;
+            return;
+        }
+        let kind = owner.kind;
+        self.ids.remove(node);
+        let new = self.id(node);
+        if let Some(owner) = self.owners.get_mut(&new) {
+            owner.kind = kind;
+            owner.is_replaced = true;
+            owner.before = Some(id);
+        }
+    }
+
+    /// Whether `node` has got a part of a new database.
+    pub(crate) fn is_being_replaced(&self, node: &NodeId) -> bool {
+        let owner = self.ids.get(node).and_then(|id| self.owners.get(id));
+        owner.is_some_and(|owner| owner.is_replaced)
+    }
+
+    /// The new database of `node` is complete: what it had before, and has no more, is given up.
+    pub(crate) fn replaced(&mut self, node: &NodeId) {
+        let owner = self.ids.get(node).and_then(|id| self.owners.get_mut(id));
+        if let Some(owner) = owner {
+            owner.is_replaced = false;
+            self.abandoned.extend(owner.before.take());
+        }
+    }
+
+    /// Whether there is something to do for [`Merge::give_up_some`].
+    pub(crate) fn is_giving_up(&self) -> bool {
+        !self.abandoned.is_empty()
+    }
+
+    /// Deletes some keys of nodes that were removed or whose database was replaced.
+    pub(crate) fn give_up_some(&mut self) -> Vec<Change> {
+        let mut changes = Vec::new();
+        let mut left = KEYS_PER_PIECE;
+        while left > 0
+            && let Some(&id) = self.abandoned.front()
+        {
+            let Some((family, keys)) = self.owners.get(&id).and_then(|o| o.entries.iter().next())
+            else {
+                self.abandoned.pop_front();
+                self.forget_owner(id);
+                continue;
+            };
+            let family = family.clone();
+            let mut keys: Vec<Str> = keys.iter().take(left).cloned().collect();
+            keys.sort_unstable();
+            left -= keys.len();
+            changes.push(self.update_of(id, family, Entries::new(), keys));
+        }
+        changes
+    }
+
+    pub(super) fn forget_owner(&mut self, id: OwnerId) {
+        self.owners.remove(&id);
+        self.unused.insert(id);
+        // The room that many families took is not kept.
+        if self.families.capacity() > 4 * (self.families.len() + FEW_KEYS) {
+            self.families.shrink_to_fit();
+        }
+    }
+
+    /// Gives `node` a whole new database: what it had and is not in `tables` is deleted, at once if
+    /// that is not much.
+    pub fn replace(&mut self, node: &NodeId, tables: Tables) -> Vec<Change> {
+        if self.owned(node) > FEW_KEYS {
+            self.begin_to_replace(node);
+            let updates = tables.into_iter();
+            let changes =
+                updates.map(|(family, set)| self.update(node, family, set, Vec::new())).collect();
+            self.replaced(node);
+            return changes;
+        }
+        let mut missing: BTreeMap<Str, Vec<Str>> = BTreeMap::new();
+        if let Some(owner) = self.ids.get(node).and_then(|id| self.owners.get(id)) {
+            for (family, owned) in &owner.entries {
+                let kept = tables.get(family);
+                let is_kept = |key: &&Str| kept.is_some_and(|entries| entries.contains(key));
+                let mut keys: Vec<Str> =
+                    owned.iter().filter(|key| !is_kept(key)).cloned().collect();
+                if !keys.is_empty() {
+                    keys.sort_unstable();
+                    missing.insert(family.clone(), keys);
+                }
+            }
+        }
+        let mut updates: BTreeMap<Str, (Entries, Vec<Str>)> =
+            tables.into_iter().map(|(family, entries)| (family, (entries, Vec::new()))).collect();
+        for (family, keys) in missing {
+            updates.entry(family).or_default().1 = keys;
+        }
+        updates
+            .into_iter()
+            .map(|(family, (set, delete))| self.update(node, family, set, delete))
+            .collect()
+    }
+
+    /// Forgets a node and deletes its database, family by family: at once if that is not much.
+    pub fn remove(&mut self, node: &NodeId) -> Vec<Change> {
+        let Some(&id) = self.ids.get(node) else {
+            return Vec::new();
+        };
+        let changes = match self.owned(node) {
+            ..=FEW_KEYS => self.replace(node, Tables::new()),
+            _ => Vec::new(),
+        };
+        self.ids.remove(node);
+        let before = self.owners.get_mut(&id).and_then(|owner| owner.before.take());
+        self.abandoned.extend(before);
+        match self.owners.get(&id) {
+            Some(owner) if owner.len > 0 => self.abandoned.push_back(id),
+            _ => self.forget_owner(id),
+        }
+        changes
+    }
+
+    /// What our slaves have (ourselves included): what another global node has to know.
+    pub fn merged_of_slaves(&self) -> Tables {
+        let is_slave = |owner| {
+            self.owners.get(owner).is_some_and(|owner: &Owner| owner.kind == OwnerKind::Slave)
+        };
+        let mut tables = Tables::new();
+        for (family, keys) in &self.families {
+            let entries: Entries = keys
+                .iter()
+                .filter_map(|(key, entry)| {
+                    let value = match entry {
+                        Entry::One(owner, value) => is_slave(owner).then_some(value),
+                        Entry::Contested(contested) => contested.latest(&contested.slaves),
+                    };
+                    Some((key.clone(), value?.clone()))
+                })
+                .collect();
+            if !entries.is_empty() {
+                tables.insert(family.clone(), entries);
+            }
+        }
+        tables
+    }
+}
