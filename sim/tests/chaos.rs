@@ -112,6 +112,15 @@ fn a_perl_slave_whose_entries_come_late_has_one_master() {
     }
 }
 
+/// The slave found a new master by itself, between its answer to a node that wanted to heal it and that
+/// node's request.
+#[test]
+fn a_perl_slave_that_is_healed_just_after_it_found_a_master_is_given_up_by_that_one() {
+    if let Some(failure) = run(&Plan::new(46_210_933)) {
+        report(&failure);
+    }
+}
+
 /// The simulated program sent on before it had looked at the monitors that had fired.
 #[test]
 fn a_sender_that_waits_for_room_hears_of_the_loss_before_it_sends_on() {

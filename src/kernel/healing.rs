@@ -24,7 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// The first pause between attempts, which doubles up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_secs(10);
 const LONGEST_PAUSE: Duration = Duration::from_secs(600);
-/// How often a slave that was given a new master is asked whether it is still ours.
+/// How often a slave that has changed its master is asked whether it is still ours.
 const OWNERSHIP_CHECK: Duration = Duration::from_secs(60);
 
 /// The connected nodes of other implementations, and what is known of their health.
@@ -86,8 +86,10 @@ struct SlaveHealth {
     masterless: bool,
     /// It talks to us as if we were its master, and is not our slave.
     orphan: bool,
-    /// It was told to adopt a master, so that it does not notice any more when it loses one.
-    healed: bool,
+    /// It has changed its master, or may have, since it was connected: it was in nobody's database
+    /// for a while, or two claimed it. Another node may tell it to adopt yet another master, for an
+    /// answer that it gave before the change, and it does not notice any more when it loses one.
+    changed: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -187,12 +189,25 @@ impl Healing {
             && (standing.is_missing || health.orphan)
     }
 
-    /// Whether the node is our slave, and was told to adopt a master before.
+    /// Whether the node is our slave, and has changed its master.
     ///
-    /// Another global node may have told it the same a moment later, and lost it before either of
-    /// us could hear of that: the slave would believe in that node for ever, and we in our copy.
+    /// Another global node may have told it to adopt a master a moment later, and that master may have
+    /// lost it before we could hear of it: the slave would believe in that one for ever, and we in our
+    /// copy.
     fn may_have_been_healed_by_others(&self, node: &NodeId, standing: &Standing) -> bool {
-        standing.is_slave && self.slaves.get(node).is_some_and(|health| health.healed)
+        standing.is_slave && self.slaves.get(node).is_some_and(|health| health.changed)
+    }
+
+    /// The node is connected, and its addresses have left the database: its master has lost it, or it
+    /// its master.
+    pub(super) fn is_unlocated(&mut self, node: &NodeId) {
+        self.has_changed(node);
+    }
+
+    fn has_changed(&mut self, node: &NodeId) {
+        if let Some(health) = self.slaves.get_mut(node) {
+            health.changed = true;
+        }
     }
 
     /// The node's addresses are in the database again.
@@ -230,6 +245,7 @@ impl Healing {
         };
         if health.inquiry.is_none() && !mutation::is_on(Mutation::KeepStaleSlaves) {
             self.log(Level::Debug, format_args!("{other} speaks for our slave {node}"));
+            self.has_changed(node);
             self.inquire(node, Purpose::Ownership { claimed_by: Some(other.clone()) }, now);
         }
     }
@@ -282,6 +298,7 @@ impl Healing {
                     return;
                 }
                 if self.may_need_healing(node, standing) {
+                    self.has_changed(node);
                     self.inquire(node, Purpose::Diagnosis, now);
                 } else if self.may_have_been_healed_by_others(node, standing) {
                     self.inquire(node, Purpose::Ownership { claimed_by: None }, now);
@@ -343,7 +360,7 @@ impl Healing {
             }
             return;
         }
-        let is_healed = health.healed;
+        let has_changed = health.changed;
         self.log(Level::Debug, format_args!("{node} says that its master is {master}"));
         match purpose {
             Purpose::Ownership { .. } => {
@@ -351,7 +368,7 @@ impl Healing {
                 if is_others && standing.is_slave {
                     self.log(Level::Info, format_args!("{node} has {master} as its master now"));
                     self.outputs.push(HealingOutput::DropSlave(node.clone()));
-                } else if is_healed {
+                } else if has_changed {
                     self.look_at(node, OWNERSHIP_CHECK, now);
                 }
             }
@@ -424,9 +441,7 @@ impl Healing {
             self.log(Level::Info, format_args!("{node} lost its master: it gets {master}"));
             self.outputs.push(HealingOutput::Adopt { node: node.clone(), master });
             self.healed += 1;
-            if let Some(health) = self.slaves.get_mut(node) {
-                health.healed = true;
-            }
+            self.has_changed(node);
         }
         self.look_at(node, pause, now);
     }

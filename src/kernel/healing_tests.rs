@@ -159,6 +159,23 @@ fn a_slave_that_was_healed_is_asked_now_and_then_whether_it_is_still_ours() {
 }
 
 #[test]
+fn a_slave_that_found_its_new_master_by_itself_is_asked_now_and_then_whether_it_is_still_ours() {
+    let (mut healing, mut random) = healing();
+    healing.is_unlocated(&node("slave"));
+    healing.suspect(&node("slave"), &missing(), START, &mut random);
+    healing.is_located(&node("slave"));
+    healing.look_at_due(&node("slave"), &ours(), START + Duration::from_secs(4));
+    let number = asked(&mut healing);
+    ours_answers(&mut healing, number, "own", START);
+    assert_eq!(outputs(&mut healing), []);
+    // Somebody who did not know has told it to adopt another one.
+    healing.look_at_due(&node("slave"), &ours(), START + Duration::from_secs(64));
+    let number = asked(&mut healing);
+    ours_answers(&mut healing, number, "z", START);
+    assert_eq!(outputs(&mut healing), [HealingOutput::DropSlave(node("slave"))]);
+}
+
+#[test]
 fn a_slave_that_never_needed_healing_is_not_asked_whose_it_is() {
     let (mut healing, mut random) = healing();
     healing.suspect(&node("slave"), &missing(), START, &mut random);

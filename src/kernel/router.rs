@@ -314,7 +314,10 @@ impl Kernel {
             }
             DbEffect::KeepAliveNoMore(node) => self.mesh.keep_alive_no_longer(&node),
             DbEffect::Located(node) => self.healing.is_located(&node),
-            DbEffect::Unlocated(node) => self.suspect(&node),
+            DbEffect::Unlocated(node) => {
+                self.healing.is_unlocated(&node);
+                self.suspect(&node);
+            }
             DbEffect::Orphan { node, request } => {
                 self.with_healing(&node, |healing, standing, now, _| {
                     healing.is_orphan(&node, request, standing, now);
