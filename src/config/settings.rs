@@ -1,24 +1,23 @@
 //! The typed, checked settings of a node. Errors name the key, where it comes from, and a remedy.
 
-use super::address::{AddressError, AdvertiseSpec, BindSpec, SeedSpec};
+use super::address::{AdvertiseSpec, BindSpec, SeedSpec};
 use super::coerce;
-use super::methods::{Named, names};
 use super::metrics_address::MetricsAddress;
-use super::node_id::{NodeIdError, NodeIdTemplate};
-use super::octets::{NotOctets, to_octets};
+use super::node_id::NodeIdTemplate;
+use super::octets::to_octets;
 use super::profile::{Effective, Entry, Origin};
-use super::rc::split_list;
+use super::reader::Reader;
 use super::redacted::Redacted;
-use super::service::{Service, ServiceError};
+use super::service::Service;
 use super::similar::nearest;
 use super::warning::Warning;
 use crate::wire::auth::AuthMethod;
 use crate::wire::framing::Framing;
 use crate::wire::session::Encrypt;
 use serde_json::Value;
-use std::str::FromStr;
 use std::time::Duration;
-use thiserror::Error;
+
+pub use super::setting_error::{CredentialsError, Problem, SettingError};
 
 /// Every key that a node understands.
 pub const KNOWN_KEYS: &[&str] = &[
@@ -55,107 +54,8 @@ pub const KNOWN_KEYS: &[&str] = &[
 /// Keys that are part of the rc file's structure.
 const STRUCTURE_KEYS: &[&str] = &["version", "profile", "parent"];
 
-const LONGEST_TIME: Duration = Duration::from_secs(365 * 24 * 3600);
 /// Service managers kill what takes longer.
 const LONGEST_SHUTDOWN: Duration = Duration::from_secs(3600);
-
-/// A value that cannot be used.
-#[derive(Debug, Clone, PartialEq, Error)]
-#[error("{origin}: `{key}`: {problem}")]
-pub struct SettingError {
-    /// The key.
-    pub key: &'static str,
-    /// Where its value comes from.
-    pub origin: Origin,
-    /// What is wrong.
-    pub problem: Box<Problem>,
-}
-
-/// What can be wrong with a value.
-#[derive(Debug, Clone, PartialEq, Error)]
-#[non_exhaustive]
-pub enum Problem {
-    /// A text was expected.
-    #[error("has to be a text, not a list or an object")]
-    NotText,
-    /// A list was expected.
-    #[error("has to be a list: [\"a\", \"b\"] or a,b")]
-    NotList,
-    /// A duration was expected.
-    #[error("has to be a number of seconds, more than 0 and at most a year, such as 30")]
-    NotSeconds,
-    /// A positive whole number was expected.
-    #[error("has to be a whole number, at least 1, such as 1024")]
-    NotCount,
-    /// A duration or 0 was expected.
-    #[error("has to be a number of seconds, at most a year, or 0 for never")]
-    NotSecondsOrNever,
-    /// A time for the end was expected.
-    #[error("has to be a number of seconds, at most 3600; with 0 nothing is waited for")]
-    NotShutdown,
-    /// A log level was expected.
-    #[error(
-        "has to be a log level: error, warn, note, info, debug, trace, or AnyEvent's number from \
-             0 to 9"
-    )]
-    NotLogLevel,
-    /// The value is not an address.
-    #[error(transparent)]
-    Address(AddressError),
-    /// The value is not a node ID.
-    #[error(transparent)]
-    NodeId(NodeIdError),
-    /// The value is not a service.
-    #[error(transparent)]
-    Service(ServiceError),
-    /// The secret is not a string of octets.
-    #[error("{0}; choose another secret, `aemp gensecret` makes one")]
-    Secret(NotOctets),
-    /// The value is not a certificate.
-    #[error(
-        "has to be a PEM text with a private key and a certificate; \
-             `aemp setcert FILE` reads one from a file, `aemp gencert` makes one"
-    )]
-    Cert,
-    /// No name in the list is known.
-    #[error("has no known name; use at least one of {0}")]
-    NothingKnown(String),
-    /// Nothing can be encrypted.
-    #[error(
-        "needs a secret (`aemp gensecret`) that `auth_offer` and `auth_accept` let nodes use and \
-             `encrypt` lets them encrypt with, or a certificate (`aemp gencert`, `aemp setcert FILE`)"
-    )]
-    NothingEncrypted,
-    /// The value does not tell when to encrypt.
-    #[error("has to be auto, 1 or 0")]
-    NotEncrypt,
-}
-
-/// This node has no way to prove to others that it belongs to their network.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[non_exhaustive]
-pub enum CredentialsError {
-    /// Neither secret nor certificate.
-    #[error(
-        "profile {profile:?} has neither a secret nor a certificate, so no node can talk to \
-             it; give it the secret of your network with `aemp setsecret SECRET`, or make a new \
-             one with `aemp gensecret`"
-    )]
-    Missing {
-        /// The profile.
-        profile: String,
-    },
-    /// The offered methods need a secret or certificate that is not configured.
-    #[error("`auth_offer` of profile {profile:?} cannot be used: {offered} needs {needed}")]
-    Unusable {
-        /// The profile.
-        profile: String,
-        /// The offered methods.
-        offered: String,
-        /// What they need.
-        needed: &'static str,
-    },
-}
 
 /// Everything that a node needs in order to start.
 #[derive(Debug, Clone, PartialEq)]
@@ -285,12 +185,7 @@ impl Effective {
     }
 }
 
-struct Reader<'a> {
-    effective: &'a Effective,
-    warnings: Vec<Warning>,
-}
-
-impl<'a> Reader<'a> {
+impl Reader<'_> {
     fn read(&mut self) -> Result<Settings, SettingError> {
         let (secret, cert) = (self.secret()?, self.cert()?);
         let auth_offer = self.auth_offer()?;
@@ -335,83 +230,12 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// The entry of a key; null counts as no entry.
-    fn entry(&self, key: &str) -> Option<&'a Entry> {
-        self.effective.entry(key).filter(|entry| !entry.value.is_null())
-    }
-
-    fn origin(&self, key: &str) -> Origin {
-        self.effective.origin(key).cloned().unwrap_or(Origin::BuiltIn)
-    }
-
-    fn error(&self, key: &'static str, problem: Problem) -> SettingError {
-        SettingError { key, origin: self.origin(key), problem: Box::new(problem) }
-    }
-
-    fn text(&self, key: &'static str) -> Result<Option<String>, SettingError> {
-        let Some(entry) = self.entry(key) else {
-            return Ok(None);
-        };
-        match coerce::to_text(&entry.value) {
-            Some(text) => Ok(Some(text)),
-            None => Err(self.error(key, Problem::NotText)),
-        }
-    }
-
-    fn truth(&mut self, key: &'static str, default: bool) -> bool {
-        let Some(entry) = self.entry(key) else {
-            return default;
-        };
-        if let Value::String(text) = &entry.value
-            && matches!(text.to_ascii_lowercase().as_str(), "false" | "no" | "off" | "0.0")
-        {
-            let (text, origin) = (text.clone(), entry.origin.clone());
-            self.warnings.push(Warning::TrueText { key, origin, text });
-        }
-        coerce::is_true(&entry.value)
-    }
-
-    fn seconds(&self, key: &'static str, default: u64) -> Result<Duration, SettingError> {
-        let Some(entry) = self.entry(key) else {
-            return Ok(Duration::from_secs(default));
-        };
-        coerce::to_number(&entry.value)
-            .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
-            .filter(|duration| !duration.is_zero() && *duration <= LONGEST_TIME)
-            .ok_or_else(|| self.error(key, Problem::NotSeconds))
-    }
-
     fn handshake_limits(&self) -> Result<HandshakeLimits, SettingError> {
         let default = HandshakeLimits::default();
         Ok(HandshakeLimits {
             total: self.count("handshake_limit", default.total)?,
             per_address: self.count("handshake_limit_per_address", default.per_address)?,
         })
-    }
-
-    fn count(&self, key: &'static str, default: usize) -> Result<usize, SettingError> {
-        let Some(entry) = self.entry(key) else {
-            return Ok(default);
-        };
-        coerce::to_number(&entry.value)
-            .filter(|count| *count >= 1.0 && *count <= f64::from(u32::MAX) && count.fract() == 0.0)
-            .map(|count| count as usize)
-            .ok_or_else(|| self.error(key, Problem::NotCount))
-    }
-
-    fn seconds_or_never(
-        &self,
-        key: &'static str,
-        default: u64,
-    ) -> Result<Option<Duration>, SettingError> {
-        match self.entry(key).map(|entry| coerce::to_number(&entry.value)) {
-            Some(Some(0.0)) => Ok(None),
-            Some(None) => Err(self.error(key, Problem::NotSecondsOrNever)),
-            _ => match self.seconds(key, default) {
-                Ok(seconds) => Ok(Some(seconds)),
-                Err(_) => Err(self.error(key, Problem::NotSecondsOrNever)),
-            },
-        }
     }
 
     fn encrypt(&self) -> Result<Encrypt, SettingError> {
@@ -462,80 +286,6 @@ impl<'a> Reader<'a> {
             self.warnings.push(Warning::PerlCode { origin: self.origin(KEY) });
         }
         Ok(code)
-    }
-
-    /// The items of a list, which may be a comma-separated text.
-    fn list(&self, key: &'static str) -> Result<Option<Vec<Value>>, SettingError> {
-        match self.entry(key).map(|entry| &entry.value) {
-            None => Ok(None),
-            Some(Value::Array(items)) => Ok(Some(items.clone())),
-            Some(Value::Object(_) | Value::Bool(_)) => Err(self.error(key, Problem::NotList)),
-            Some(plain) => {
-                let text = coerce::to_text(plain).unwrap_or_default();
-                Ok(Some(split_list(&text).map(Value::from).collect()))
-            }
-        }
-    }
-
-    /// The texts of a list, each of which may itself be comma-separated.
-    fn texts(&self, key: &'static str) -> Result<Option<Vec<String>>, SettingError> {
-        let Some(items) = self.list(key)? else {
-            return Ok(None);
-        };
-        let mut texts = Vec::new();
-        for item in items {
-            let text = coerce::to_text(&item).ok_or_else(|| self.error(key, Problem::NotList))?;
-            texts.extend(split_list(&text).map(str::to_owned));
-        }
-        Ok(Some(texts))
-    }
-
-    fn parsed_list<T: FromStr + PartialEq>(
-        &self,
-        key: &'static str,
-        problem: fn(T::Err) -> Problem,
-    ) -> Result<Option<Vec<T>>, SettingError> {
-        let Some(texts) = self.texts(key)? else {
-            return Ok(None);
-        };
-        let mut parsed = Vec::new();
-        for text in texts {
-            let item = text.parse().map_err(|error| self.error(key, problem(error)))?;
-            if !parsed.contains(&item) {
-                parsed.push(item);
-            }
-        }
-        Ok(Some(parsed))
-    }
-
-    /// Names; unknown ones are ignored as long as a known one is left.
-    fn names<T: Named>(
-        &mut self,
-        key: &'static str,
-        default: &[T],
-    ) -> Result<Vec<T>, SettingError> {
-        let Some(texts) = self.texts(key)? else {
-            return Ok(default.to_vec());
-        };
-        let mut known = Vec::new();
-        for text in texts {
-            match T::named(&text) {
-                Ok(item) if known.contains(&item) => {}
-                Ok(item) => known.push(item),
-                Err(unknown) => {
-                    let origin = self.origin(key);
-                    self.warnings.push(Warning::UnknownName { key, origin, unknown });
-                }
-            }
-        }
-        match known.is_empty() {
-            true => Err(self.nothing_known(key, default)),
-            false => Ok(known),
-        }
-    }
-
-    fn nothing_known<T: Named>(&self, key: &'static str, usable: &[T]) -> SettingError {
-        self.error(key, Problem::NothingKnown(names(usable)))
     }
 
     fn auth_offer(&mut self) -> Result<Vec<AuthMethod>, SettingError> {
