@@ -2,7 +2,10 @@
 //! the pages with fixed addresses run there.
 
 use crate::process::Process;
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use std::fs::File;
 use std::io::{BufRead as _, BufReader};
+use std::os::fd::AsFd as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
@@ -43,6 +46,28 @@ impl Host {
         assert!(!crate::is_required("hosts"), "{why}");
         eprintln!("SKIPPED: {why}");
         None
+    }
+
+    /// Moves this thread to this host, with all threads and processes that it starts from then on. Returns
+    /// whether that succeeded: only root can.
+    pub fn enter(&self) -> bool {
+        let path = format!("/proc/{}/ns/net", self.keeper.id());
+        File::open(path).is_ok_and(|namespace| {
+            let network = Some(LinkNameSpaceType::Network);
+            move_into_link_name_space(namespace.as_fd(), network).is_ok()
+        })
+    }
+
+    /// Runs `ip` on this host, with words that are separated by spaces.
+    ///
+    /// # Panics
+    /// If it fails.
+    pub fn ip(&self, arguments: &str) {
+        let words: Vec<&str> = arguments.split(' ').collect();
+        let mut ip = self.start("ip", Path::new("ip"), &words, &[]);
+        if !ip.wait_for_end().success() {
+            ip.fail(arguments);
+        }
     }
 
     /// As [`Process::start`], on this host.

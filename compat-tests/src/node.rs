@@ -26,16 +26,26 @@ impl Aemp {
 
     /// Like [`Aemp::start`], with a watchdog that restarts the node.
     pub fn start_watched(id: &str, settings: &[(&str, &str)]) -> Aemp {
-        Aemp::listening(id, Aemp::run_with(&[], id, settings))
+        Aemp::listening(id, Aemp::run_watched(id, settings))
+    }
+
+    /// Like [`Aemp::start_watched`], with a line in the log for each message.
+    pub fn start_watched_and_traced(id: &str, settings: &[(&str, &str)]) -> Aemp {
+        let trace = "export PERL_ANYEVENT_MP_TRACE=1";
+        Aemp::listening(id, Aemp::run_after(trace, &[], id, settings))
     }
 
     /// Like [`Aemp::start`], after the shell has run `limits`, such as `ulimit -n 40`.
     pub fn start_limited(id: &str, limits: &str, settings: &[(&str, &str)]) -> Aemp {
-        let script = format!("{limits}; exec \"$0\" \"$@\"");
+        Aemp::listening(id, Aemp::run_after(limits, &["--no-watchdog"], id, settings))
+    }
+
+    /// Starts `aemp run` after the shell has run a script.
+    fn run_after(script: &str, options: &[&str], id: &str, settings: &[(&str, &str)]) -> Process {
+        let script = format!("{script}; exec \"$0\" \"$@\"");
         let command = command();
         let shell = ["-c", &script, command.to_str().unwrap()];
-        let process = Aemp::run_by(Path::new("/bin/sh"), &shell, &["--no-watchdog"], id, settings);
-        Aemp::listening(id, process)
+        Aemp::run_by(Path::new("/bin/sh"), &shell, options, id, settings)
     }
 
     fn listening(id: &str, process: Process) -> Aemp {
@@ -53,6 +63,11 @@ impl Aemp {
     pub fn run(id: &str, settings: &[(&str, &str)]) -> Process {
         // Signals have to reach the node, not its watchdog.
         Aemp::run_with(&["--no-watchdog"], id, settings)
+    }
+
+    /// Like [`Aemp::run`], with a watchdog that restarts the node.
+    pub fn run_watched(id: &str, settings: &[(&str, &str)]) -> Process {
+        Aemp::run_with(&[], id, settings)
     }
 
     fn run_with(options: &[&str], id: &str, settings: &[(&str, &str)]) -> Process {

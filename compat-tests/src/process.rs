@@ -2,7 +2,9 @@
 
 pub use rustix::process::Signal;
 
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::Pid;
+use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read, Write as _};
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
@@ -37,6 +39,8 @@ pub struct Line {
 struct Printed {
     lines: Vec<Line>,
     open_streams: usize,
+    /// Nobody reads what the process prints, so that its pipes fill up.
+    is_reading_paused: bool,
 }
 
 type Output = Arc<(Mutex<Printed>, Condvar)>;
@@ -154,6 +158,45 @@ impl Process {
         })
     }
 
+    /// Reads no more of what the process prints, and waits until its standard error takes no more either.
+    ///
+    /// # Panics
+    /// Fails the test after [`PATIENCE`]: the process prints too little to fill a pipe.
+    pub fn fill_stderr(&self) {
+        self.output.0.lock().unwrap().is_reading_paused = true;
+        // Only the writing end of a pipe tells whether it is full.
+        let path = format!("/proc/{}/fd/2", self.id());
+        let stderr = File::options().write(true).open(path).unwrap();
+        let give_up = Instant::now() + PATIENCE;
+        let has_room = || {
+            let mut end = [PollFd::new(&stderr, PollFlags::OUT)];
+            rustix::event::poll(&mut end, Some(&Timespec::default())).unwrap() > 0
+        };
+        while has_room() {
+            assert!(Instant::now() < give_up, "{}: its standard error is not full", self.name);
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Reads again what the process prints, after [`Process::fill_stderr`].
+    pub fn read_again(&self) {
+        let (printed, changed) = &*self.output;
+        printed.lock().unwrap().is_reading_paused = false;
+        changed.notify_all();
+    }
+
+    /// Whether the process ends by itself within this time, read or not.
+    pub fn ends_within(&mut self, limit: Duration) -> bool {
+        let give_up = Instant::now() + limit;
+        while self.child.try_wait().unwrap().is_none() {
+            if Instant::now() >= give_up {
+                return false;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        true
+    }
+
     /// Everything printed so far.
     pub fn lines(&self) -> Vec<Line> {
         self.output.0.lock().unwrap().lines.clone()
@@ -233,13 +276,14 @@ fn collect(stream: Stream, pipe: impl Read + Send + 'static, output: &Output) {
         while reader.read_until(b'\n', &mut octets).is_ok_and(|len| len > 0) {
             let text = String::from_utf8_lossy(&octets);
             let text = text.trim_end_matches(['\r', '\n']).to_owned();
-            let lines = &mut printed.lock().unwrap().lines;
-            if lines.len() >= 2 * MOST_LINES {
-                lines.drain(..MOST_LINES);
+            let mut printed = printed.lock().unwrap();
+            if printed.lines.len() >= 2 * MOST_LINES {
+                printed.lines.drain(..MOST_LINES);
             }
-            lines.push(Line { stream, text });
+            printed.lines.push(Line { stream, text });
             changed.notify_all();
             octets.clear();
+            drop(changed.wait_while(printed, |printed| printed.is_reading_paused).unwrap());
         }
         printed.lock().unwrap().open_streams -= 1;
         changed.notify_all();

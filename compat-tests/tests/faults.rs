@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use aemp::{CallbackPort, Context, KillReason, Node, NodeId, PortId};
+use compat_tests::host::Host;
 use compat_tests::network::{Inside, eventually, free_address};
 use compat_tests::node::Aemp;
 use compat_tests::perl;
@@ -38,16 +39,28 @@ enum Fault {
     FrozenPair,
     /// It is killed, and its port is taken while its watchdog starts it again.
     StolenPort,
+    /// Nobody reads its log any more.
+    FullPipe,
+    /// Its machine loses the address of its connections, and gets it again.
+    MovingAddress,
 }
 
-const FAULTS: [Fault; 6] = [
+const FAULTS: [Fault; 8] = [
     Fault::Killed,
     Fault::Paused,
     Fault::StoppedAndKilled,
     Fault::Terminated,
     Fault::FrozenPair,
     Fault::StolenPort,
+    Fault::FullPipe,
+    Fault::MovingAddress,
 ];
+
+/// An address that comes and goes.
+const MOVING: &str = "192.0.2.7";
+
+/// How long a process may take to end whose log nobody reads.
+const ENDING: Duration = Duration::from_secs(15);
 
 /// The heartbeat of watched processes.
 const HEARTBEAT: Duration = Duration::from_secs(1);
@@ -125,6 +138,9 @@ impl Stream {
 }
 
 struct Network {
+    /// Where the addresses of the machine can be changed without anybody else noticing: a network of its own
+    /// that all nodes are in.
+    host: Option<Host>,
     inside: Inside,
     seeds: Vec<Aemp>,
     addresses: Vec<String>,
@@ -139,6 +155,7 @@ struct Network {
 
 impl Network {
     fn start() -> Network {
+        let host = Host::new().filter(Host::enter);
         let inside = Inside::new();
         let addresses: Vec<String> = (0..2).map(|_| free_address()).collect();
         let all = addresses.join(",");
@@ -166,6 +183,7 @@ impl Network {
         let stays = ["worker"].into_iter().chain(perl.as_ref().map(|_| "perl"));
         let steady = stays.map(|id| Stream::start(&inside, &observer, &node_id(id))).collect();
         Network {
+            host,
             inside,
             seeds,
             addresses,
@@ -235,6 +253,10 @@ impl Network {
                 settings.extend([("heartbeat", heartbeat.as_str()), ("binds", &address)]);
                 Aemp::start_watched(&id, &settings)
             }
+            Fault::FullPipe => {
+                settings.push(("heartbeat", &heartbeat));
+                Aemp::start_watched_and_traced(&id, &settings)
+            }
             _ => Aemp::start(&id, &settings),
         };
         let node = node_id(&id);
@@ -289,12 +311,64 @@ impl Network {
                 stream = again.unwrap();
                 victim.process().kill();
             }
+            Fault::FullPipe => {
+                victim.process().fill_stderr();
+                // Longer than its watchdog waits for a sign of life.
+                std::thread::sleep(HEARTBEAT * 2);
+                stream.flows("answers of the victim whose log nobody reads");
+                assert!(
+                    !stream.lost.load(Ordering::SeqCst),
+                    "a log that nobody reads stops nothing"
+                );
+                victim.process().signal(Signal::TERM);
+                assert!(victim.process().ends_within(ENDING), "a full pipe delays the end");
+                victim.process().read_again();
+            }
             Fault::Terminated => {
                 victim.process().signal(Signal::TERM);
                 victim.process().wait_for_end();
             }
+            Fault::MovingAddress => unreachable!("has a function of its own"),
         }
         self.answers += stream.ends(&self.inside, &format!("the loss of {id} ({fault:?})"));
+    }
+
+    /// A process joins that others connect to at an address which its machine loses for a moment; then it is
+    /// killed, every other time while it has no address.
+    fn victim_that_moves(&mut self, host: &Host) {
+        let id = format!("victim{}", self.round);
+        let (seeds, address) = (self.addresses.join(","), free_address());
+        let port = address.rsplit_once(':').unwrap().1;
+        host.ip(&format!("address add {MOVING}/24 dev lo"));
+        let binds = format!("*:{port}");
+        let mut victim = Aemp::run_watched(&id, &[("seeds", &seeds), ("binds", &binds)]);
+        let announced = |network: &Network, expected: &serde_json::Value| {
+            eventually("the victim's addresses in the database", || {
+                let locations = network.inside.family(&network.observer, "'l")?;
+                let found = locations.get(&id) == Some(expected);
+                if found { Ok(()) } else { Err(format!("{locations:?}, not {expected}")) }
+            });
+        };
+        let (somewhere, nowhere) = (json!([format!("{MOVING}:{port}")]), json!([]));
+        announced(self, &somewhere);
+        let stream = Stream::start(&self.inside, &self.observer, &node_id(&id));
+        stream.flows("answers of the victim that will move");
+        host.ip(&format!("address del {MOVING}/24 dev lo"));
+        announced(self, &nowhere);
+        let is_killed_nowhere = self.round / FAULTS.len() % 2 == 1;
+        if is_killed_nowhere {
+            victim.kill();
+        } else {
+            host.ip(&format!("address add {MOVING}/24 dev lo"));
+            announced(self, &somewhere);
+            stream.flows("answers of the victim that has its address again");
+            assert!(!stream.lost.load(Ordering::SeqCst), "a moment without address is no loss");
+            victim.kill();
+        }
+        self.answers += stream.ends(&self.inside, &format!("the loss of {id}, which had moved"));
+        if !is_killed_nowhere {
+            host.ip(&format!("address del {MOVING}/24 dev lo"));
+        }
     }
 
     /// The invariants after each round.
@@ -322,7 +396,15 @@ impl Network {
     fn round(&mut self) {
         self.strangers();
         self.guests();
-        self.victim(FAULTS[self.round % FAULTS.len()]);
+        match FAULTS[self.round % FAULTS.len()] {
+            Fault::MovingAddress => {
+                if let Some(host) = self.host.take() {
+                    self.victim_that_moves(&host);
+                    self.host = Some(host);
+                }
+            }
+            fault => self.victim(fault),
+        }
         self.check();
         self.round += 1;
     }

@@ -67,9 +67,7 @@ impl Machine {
     }
 
     fn ip(&self, arguments: &str) {
-        let words: Vec<&str> = arguments.split(' ').collect();
-        let (success, output) = self.run(Path::new("ip"), &words);
-        assert!(success, "ip {arguments}: {output}");
+        self.host.ip(arguments);
     }
 
     /// Gets a page of the node's HTTP server.
