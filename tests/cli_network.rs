@@ -24,7 +24,7 @@ fn an_unknown_node_is_an_error_that_names_it() {
         network.failure(arguments, "node nobody cannot be reached: ");
     }
     let answer = network.failure(&["trace", "nobody"], "node nobody: ");
-    assert_eq!(answer.stdout, "seed -> nobody\nnobody (timeout)\n");
+    assert_eq!(answer.stdout, "nobody (timeout)\n");
 }
 
 #[test]
@@ -70,6 +70,20 @@ fn words_of_a_message_are_not_options() {
         "message sent successfully \n"
     );
     assert_eq!(network.success(&["snd", "--json", "seed", "devnull"]), "{\"sent\":true}\n");
+}
+
+#[test]
+fn a_message_to_a_function_that_is_not_there_is_an_error() {
+    let network = Network::start();
+    let answer =
+        network.failure(&["snd", "seed", "My::App::init", "1"], "no function My::App::init");
+    assert_eq!(answer.stdout, "");
+    let answer =
+        network.failure(&["cal", "seed", "My::App::init", "1"], "no function My::App::init");
+    assert_eq!(answer.stdout, "");
+    // Only global nodes know it, and this is one.
+    network.success(&["snd", "seed", "g_find"]);
+    network.success(&["snd", "seed", "AnyEvent::MP::_spawn"]);
 }
 
 #[test]

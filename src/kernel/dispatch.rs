@@ -242,6 +242,11 @@ impl Kernel {
             Known::Master => with_master(results),
             Known::MasterAndUpNodes => with_up_nodes(with_master(results)),
             Known::ProcessId => results.text(&self.process_id.to_string()),
+            Known::IsFunction(name) => {
+                let name = name.as_ref();
+                let is_there = self.is_registered(name) || RequestInfo::find(name).is_some();
+                results.name(if is_there { "1" } else { "" })
+            }
         }
     }
 

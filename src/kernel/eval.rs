@@ -1,4 +1,4 @@
-//! The Perl expressions that a node without Perl answers: those that Perl's tools send.
+//! The Perl expressions that a node without Perl answers: those that Perl's tools and ours send.
 
 use super::question::MASTER_EXPRESSION;
 use crate::value::Str;
@@ -11,7 +11,7 @@ const SHELL_ECHO: &str = "my $ECHO = '";
 const LONGEST: usize = 4096;
 
 /// What an expression evaluates to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Known {
     Nothing,
     UpNodes,
@@ -19,6 +19,8 @@ pub(super) enum Known {
     Master,
     MasterAndUpNodes,
     ProcessId,
+    /// Whether there is a function of this name.
+    IsFunction(Str),
 }
 
 impl Known {
@@ -42,9 +44,32 @@ impl Known {
             "$AnyEvent::MP::Kernel::MASTER" | "$MASTER" => Known::Master,
             MASTER_EXPRESSION => Known::MasterAndUpNodes,
             "$$" => Known::ProcessId,
-            _ => return None,
+            other => Known::IsFunction(function_asked_for(other)?),
         })
     }
+}
+
+/// The Perl expression for whether a function is defined.
+pub fn is_function(name: &str) -> String {
+    let quoted = name.replace('\\', r"\\").replace('\'', r"\'");
+    format!("{DEFINED}{quoted}{DEFINED_END}")
+}
+
+const DEFINED: &str = "defined &{'";
+const DEFINED_END: &str = "'}";
+
+fn function_asked_for(expression: &str) -> Option<Str> {
+    let quoted = expression.strip_prefix(DEFINED)?.strip_suffix(DEFINED_END)?;
+    let mut name = String::with_capacity(quoted.len());
+    let mut characters = quoted.chars();
+    while let Some(character) = characters.next() {
+        match character {
+            '\\' => name.push(characters.next()?),
+            '\'' => return None,
+            _ => name.push(character),
+        }
+    }
+    Some(Str::text(&name))
 }
 
 /// The line that a user typed, without what Perl's shell wraps around it.
@@ -81,5 +106,15 @@ mod tests {
         assert_eq!(known(super::MASTER_EXPRESSION), Some(Known::MasterAndUpNodes));
         assert_eq!(known("$$"), Some(Known::ProcessId));
         assert_eq!(known("exit"), None);
+    }
+
+    #[test]
+    fn whether_a_function_is_defined_can_be_asked_for_every_name() {
+        let known = |expression: &str| Known::of(&Str::text(expression));
+        for name in ["My::App::init", "", "it's", r"back\slash", "'}; exit; {'"] {
+            let asked = Known::IsFunction(Str::text(name));
+            assert_eq!(known(&super::is_function(name)), Some(asked));
+        }
+        assert_eq!(known("defined &{'a'}; exit; {'b'}"), None);
     }
 }

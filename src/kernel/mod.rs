@@ -28,6 +28,7 @@ mod time;
 pub use counts::ResourceCounts;
 pub use effect::{AuthOrder, Call, ConnId, Effect, Level, Origin, PortName, Reason, WatchId};
 pub(crate) use effect::{build_reason, died};
+pub use eval::is_function;
 pub use large::{LARGE_PACKET, LargePacket, NextPiece};
 pub use limits::PeerLimits;
 pub use mesh::{Authenticated, PeerGreeting, Pulse, SeedStatus};

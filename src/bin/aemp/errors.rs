@@ -132,6 +132,11 @@ pub(crate) enum NetworkError {
     },
     #[error("port {port} is not there: {}", reason.trim_end())]
     PortGone { port: String, reason: String },
+    #[error(
+        "node {node} has no function {function}: the message did nothing; the program of the node has to \
+         register it (in Perl, define it)"
+    )]
+    NoFunction { node: String, function: String },
     #[error("port {port} ended before it answered: {}", reason.trim_end())]
     PortEnded { port: String, reason: String },
     #[error("node {node} did not answer within {seconds} s; nodes in secure mode evaluate nothing")]

@@ -1,14 +1,19 @@
 //! `snd`, `cal`, `mon`, `eval`, `restart` and `ping`: one question, one answer.
 
-use super::client::Client;
+use super::client::{Client, string};
 use crate::errors::{CliError, NetworkError};
 use crate::output::{print_line, say};
 use crate::show;
+use aemp::config::coerce;
+use aemp::kernel::{REQUESTS, RequestInfo, is_function};
+use aemp::value::Str;
 use aemp::{CallError, KillReason, NodeId, PortId, Value};
 use std::time::Duration;
 
 /// How long a node may evaluate.
 const EVALUATING: Duration = Duration::from_secs(5);
+/// How long a node may take to say whether it has a function.
+const ASKING: Duration = Duration::from_secs(2);
 /// How many echoes `ping` asks for.
 const PINGS: u32 = 3;
 
@@ -49,8 +54,9 @@ pub(super) async fn snd(
     let node = port.node();
     reach(client, &node).await?;
     let died = client.node.monitor(port);
+    let called = called_function(port, &message);
     client.node.snd(port, message).map_err(other)?;
-    let echo = client.node.call::<Vec<Value>>(node, ("snd",)).timeout(EVALUATING);
+    let echo = client.node.call::<Vec<Value>>(&node, ("snd",)).timeout(EVALUATING);
     tokio::select! {
         biased;
         reason = died => {
@@ -65,11 +71,63 @@ pub(super) async fn snd(
             sent(client)
         }
         // Its node has got the message before it answers.
-        echo = echo.into_future() => match echo {
-            Ok(_) => sent(client),
-            Err(error) => Err(other(error)),
+        echo = echo.into_future() => {
+            echo.map_err(other)?;
+            if let Some(name) = called {
+                look_for_function(client, &node, &name).await?;
+            }
+            sent(client)
         }
     }
+}
+
+/// The request or function that a message to a node names.
+fn called_function(port: &PortId, message: &[serde_json::Value]) -> Option<String> {
+    message.first().filter(|_| port.is_node_port()).and_then(coerce::to_text)
+}
+
+fn shown_call(node: &NodeId, name: &str) -> (String, String) {
+    (show::text(node.as_str()), show::text(Str::text(name).as_ref()))
+}
+
+fn no_function(node: &NodeId, name: &str) -> CliError {
+    let (node, function) = shown_call(node, name);
+    NetworkError::NoFunction { node, function }.into()
+}
+
+/// Fails if a node says that it has no function of this name, so that the message did nothing.
+async fn look_for_function(client: &Client, node: &NodeId, name: &str) -> Result<(), CliError> {
+    match has_function(client, node, name).await {
+        Some(true) => Ok(()),
+        Some(false) => Err(no_function(node, name)),
+        None => {
+            let (node_shown, shown) = shown_call(node, name);
+            let text = format!(
+                "node {node_shown} does not say whether it has a function {shown}; if not, the \
+                 message did nothing (nodes in secure mode run no functions)"
+            );
+            print_line("", &text);
+            Ok(())
+        }
+    }
+}
+
+/// Whether a node that has just got a message with this name knows what to do with it; `None` if it does not
+/// say.
+async fn has_function(client: &Client, node: &NodeId, name: &str) -> Option<bool> {
+    let ask = |question: (&'static str, Str)| async move {
+        let answer = client.node.call::<Vec<Value>>(node, question).timeout(ASKING).await;
+        let mut answer = answer.ok()?.into_iter();
+        Some((answer.next().unwrap_or_default(), answer.next().unwrap_or_default()))
+    };
+    // Perl nodes say of functions that they can do what they have tried once.
+    let is_request = |request: &RequestInfo| request.name == name && !name.contains("::");
+    if REQUESTS.iter().any(is_request) {
+        return Some(ask(("can", string(name))).await?.0.is_true());
+    }
+    // Its node has loaded the function by now, if it can.
+    let (error, is_there) = ask(("eval", string(&is_function(name)))).await?;
+    (!error.is_true()).then(|| is_there.is_true())
 }
 
 fn sent(client: &Client) -> Result<(), CliError> {
@@ -99,8 +157,23 @@ pub(super) async fn cal(
         say_reason("", client)?;
         return Err(error);
     }
+    let called = called_function(port, &message);
     let answer = client.node.call::<Vec<Value>>(port, message).into_future();
-    match client.while_telling(|| format!("for port {shown} to answer"), answer).await {
+    let kind = if called.is_some() { "node" } else { "port" };
+    let answer = client.while_telling(|| format!("for {kind} {shown} to answer"), answer);
+    // A node says nothing to a request that it does not know.
+    let is_missing = async {
+        match called {
+            Some(name) if has_function(client, &port.node(), &name).await == Some(false) => name,
+            _ => std::future::pending().await,
+        }
+    };
+    let answer = tokio::select! {
+        biased;
+        answer = answer => answer,
+        name = is_missing => return Err(no_function(&port.node(), &name)),
+    };
+    match answer {
         Ok(answer) if client.options.json => {
             say(&show::json(&Value::Array(answer), show::Style::Compact))
         }

@@ -21,9 +21,6 @@ pub(super) async fn trace(client: &Client, seed: NodeId) -> Result<(), CliError>
     let as_text = client.options.format == Format::Text;
     let mut survey = Survey::new(client);
     let mut graph = Graph::new(plain(&seed));
-    if as_text {
-        say(&format!("seed -> {}", show::text(seed.as_str())))?;
-    }
     survey.ask(&seed);
     let mut is_complete = true;
     while let Some((node, answer)) = survey.next().await {
