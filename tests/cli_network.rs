@@ -128,7 +128,7 @@ fn a_chain_configures_and_then_talks() {
 fn a_network_is_drawn_in_every_format() {
     let network = Network::start();
     let trace = |format| network.success(&["trace", "seed", "--format", format]);
-    assert_eq!(trace("text"), "seed -> seed\nseed -> \n");
+    assert_eq!(trace("text"), "seed -> \n");
     assert_eq!(trace("tree"), "seed\n");
     assert_eq!(trace("dot"), "graph aemp {\n   \"seed\";\n}\n");
     assert!(trace("svg").starts_with("<svg "));
@@ -228,6 +228,31 @@ fn the_doctor_finds_what_is_wrong() {
     assert!(answer.stdout.contains("wrong secret"), "{}", answer.stdout);
     let answer = network.run(&["doctor", "x", "binds", "["]);
     assert_eq!(answer.code, 2);
+}
+
+#[test]
+fn the_doctor_counts_plain_connections_of_the_network_on_request() {
+    let network = Network::start();
+    let mut running = Vec::new();
+    for (id, encrypt) in [("a", "1"), ("b", "1"), ("c", "0")] {
+        let node = Running::node(
+            &[
+                ["nodeid", id, "secret", SECRET, "encrypt", encrypt],
+                ["binds", "127.0.0.1:0", "seeds", &network.address, "heal", "0"],
+            ]
+            .concat(),
+        );
+        node.line_with("seed is up");
+        running.push(node);
+    }
+    let report = network.success(&["doctor", "aemp", "--links"]);
+    let line = |part: &str| {
+        let line = report.lines().find(|line| line.contains(part));
+        line.unwrap_or_else(|| panic!("no {part} in {report}"))
+    };
+    assert!(line("2 of 3 connections are encrypted").contains("2 bound to the secret"));
+    assert!(line("1 plain").ends_with("c - seed"), "{report}");
+    assert!(!network.success(&["doctor", "aemp"]).contains("links"));
 }
 
 #[test]

@@ -43,7 +43,8 @@ fn doctor() -> Subcommand {
                   listens where the node would, and shakes hands with each seed; says in plain \
                   words what is wrong. The exit status is 0 if nothing is, 1 if something is, 2 \
                   if the configuration itself cannot be used. `aemp doctor aemp` looks at what \
-                  the subcommands use that talk to the network."
+                  the subcommands use that talk to the network. With --links it joins the network, \
+                  asks every node for its connections, and says which are not encrypted, and why."
             .into(),
         example: "aemp doctor worker".into(),
         ..row("doctor", Section::Nodes, Action::Doctor)

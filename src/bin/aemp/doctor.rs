@@ -1,9 +1,10 @@
 //! `doctor`: what keeps a node from working, in plain words.
 
 use crate::errors::CliError;
+use crate::findings::{Findings, State};
 use crate::grammar::Options;
+use crate::links::{Links, LinksError};
 use crate::node_args::NodeArgs;
-use crate::output::print_octets;
 use crate::show;
 use aemp::NodeId;
 use aemp::config::Settings;
@@ -26,69 +27,6 @@ const CLOCKS_AGREE: f64 = 5.0;
 
 const NOT_HERE: &str = "is no address of this machine now";
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
-    Fine,
-    Note,
-    Wrong,
-}
-
-impl State {
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Fine => "ok",
-            Self::Note => "note",
-            Self::Wrong => "WRONG",
-        }
-    }
-}
-
-struct Finding {
-    state: State,
-    what: String,
-    text: String,
-}
-
-/// What was found so far, printed at once unless it is for machines.
-struct Findings {
-    all: Vec<Finding>,
-    json: bool,
-}
-
-impl Findings {
-    fn add(&mut self, state: State, what: &str, text: &str) -> Result<(), CliError> {
-        let (what, text) = (show::escaped(what), show::escaped(text));
-        if !self.json {
-            print_octets(format!("{:5}  {what}: {text}\n", state.name()).as_bytes())?;
-        }
-        self.all.push(Finding { state, what, text });
-        Ok(())
-    }
-
-    fn finish(self) -> Result<(), CliError> {
-        let count = self.all.iter().filter(|finding| finding.state == State::Wrong).count();
-        if self.json {
-            let findings: Vec<_> = self
-                .all
-                .iter()
-                .map(|finding| {
-                    serde_json::json!({
-                        "state": finding.state.name().to_lowercase(),
-                        "what": finding.what,
-                        "text": finding.text,
-                    })
-                })
-                .collect();
-            let report = serde_json::json!({ "healthy": count == 0, "findings": findings });
-            print_octets(format!("{report}\n").as_bytes())?;
-        }
-        match count {
-            0 => Ok(()),
-            count => Err(CliError::Unhealthy { count }),
-        }
-    }
-}
-
 /// Examines what `aemp run` would use with the same arguments.
 pub(crate) fn execute(request: &NodeArgs, options: Options) -> Result<(), CliError> {
     let settings = request.settings()?;
@@ -100,13 +38,19 @@ pub(crate) fn execute(request: &NodeArgs, options: Options) -> Result<(), CliErr
 }
 
 async fn examine(settings: Settings, options: Options) -> Result<(), CliError> {
-    let mut findings = Findings { all: Vec::new(), json: options.json };
+    let mut findings = Findings::new(options.json);
     examine_configuration(&settings, &mut findings)?;
     examine_methods(&settings, &mut findings)?;
     let identity = examine_certificate(&settings, &mut findings)?;
     let doctor = Arc::new(Doctor { settings, identity, patience: PATIENCE });
     let listeners = doctor.examine_binds(&mut findings).await?;
     doctor.examine_seeds(&listeners, &mut findings).await?;
+    if options.links {
+        // The node that asks does not listen, but one that listens here may be its own seed.
+        drop(listeners);
+        let links = Links::of_network(&doctor.settings, &visitor()?).await;
+        examine_links(links, &mut findings)?;
+    }
     findings.finish()
 }
 
@@ -180,6 +124,52 @@ fn examine_certificate(
     Ok(Some(identity))
 }
 
+/// Which connections of the network are encrypted.
+fn examine_links(
+    links: Result<Links, LinksError>,
+    findings: &mut Findings,
+) -> Result<(), CliError> {
+    const WHAT: &str = "links";
+    let links = match links {
+        Ok(links) => links,
+        Err(error) => return findings.add(State::Wrong, WHAT, &error.to_string()),
+    };
+    let (bound, by_certificate) = (links.count("bound"), links.count("certificates"));
+    let text = format!(
+        "{} of {} connections are encrypted ({bound} bound to the secret, {by_certificate} by \
+         certificate), {} are plain",
+        bound + by_certificate,
+        links.len(),
+        links.count("plain"),
+    );
+    findings.add(State::Fine, WHAT, &text)?;
+    for (why, ends) in links.plain() {
+        let text = format!("{} plain, {why}: {}", ends.len(), beginning(&ends));
+        findings.add(State::Note, WHAT, &text)?;
+    }
+    if !links.silent.is_empty() {
+        let text = format!(
+            "{} of {} nodes do not tell (Perl nodes, and nodes in secure mode), so that connections \
+             between them are not counted: {}",
+            links.silent.len(),
+            links.silent.len() + links.tellers,
+            beginning(&links.silent),
+        );
+        findings.add(State::Note, WHAT, &text)?;
+    }
+    Ok(())
+}
+
+/// The first of many things, and how many more there are.
+fn beginning(things: &[String]) -> String {
+    const MOST: usize = 10;
+    let shown = things.iter().take(MOST).cloned().collect::<Vec<_>>().join(", ");
+    match things.len().saturating_sub(MOST) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
+    }
+}
+
 /// What is found out about one address or name.
 type Diagnosis = (State, String);
 
@@ -212,7 +202,8 @@ impl Doctor {
                             diagnoses.push(match TcpListener::bind(address).await {
                                 Ok(listener) => {
                                     listeners.push(listener);
-                                    (State::Fine, "can be listened on".to_owned())
+                                    let text = format!("{address} can be listened on");
+                                    (State::Fine, text)
                                 }
                                 Err(error) => self.taken(address, &error).await?,
                             });
@@ -463,7 +454,7 @@ mod tests {
             Effective::resolve(&args.unwrap(), None, "x").unwrap().settings().unwrap();
         let patience = Duration::from_secs(3600);
         let doctor = Arc::new(Doctor { settings, identity: None, patience });
-        let mut findings = Findings { all: Vec::new(), json: true };
+        let mut findings = Findings::new(true);
         let none_answers = async {
             let mut visitors = Vec::new();
             for listener in &listeners {
@@ -475,8 +466,8 @@ mod tests {
         };
         let (seen, ()) = tokio::join!(doctor.examine_seeds(&[], &mut findings), none_answers);
         seen.unwrap();
-        let seeds: Vec<String> = findings.all.into_iter().map(|finding| finding.what).collect();
-        let configured = addresses.iter().map(|address| format!("seed {address}"));
-        assert_eq!(seeds, configured.collect::<Vec<_>>());
+        let configured: Vec<String> =
+            addresses.iter().map(|address| format!("seed {address}")).collect();
+        assert!(findings.subjects().eq(configured.iter().map(String::as_str)));
     }
 }

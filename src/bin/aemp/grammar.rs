@@ -316,4 +316,6 @@ pub(crate) struct Options {
     pub(crate) format: Format,
     /// Whether `run` is to do without a process that restarts the node.
     pub(crate) no_watchdog: bool,
+    /// Whether `doctor` also looks at the connections between others.
+    pub(crate) links: bool,
 }

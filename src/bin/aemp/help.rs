@@ -37,6 +37,7 @@ pub(crate) const OPTIONS: &[(&str, &str)] = &[
     ("--json", "Print for machines what can be printed so."),
     ("--format FORMAT", "How `trace` draws: text, tree, dot, svg or json."),
     ("--no-watchdog", "Let `run` do without the process that restarts the node after a crash."),
+    ("--links", "Let `doctor` count the connections of the whole network that are not encrypted."),
     ("-h, --help", "Explain the subcommand before or after it, or all."),
     ("-V, --version", "Print the version."),
 ];

@@ -47,6 +47,7 @@ enum Flag {
     Verbose(u8),
     Json,
     NoWatchdog,
+    Links,
     /// With the format, if it stands in the same word.
     Format(Option<String>),
     Help,
@@ -61,6 +62,7 @@ fn flag(word: &Word) -> Option<Flag> {
         "--verbose" => Some(Flag::Verbose(1)),
         "--json" => Some(Flag::Json),
         "--no-watchdog" => Some(Flag::NoWatchdog),
+        "--links" => Some(Flag::Links),
         "--format" => Some(Flag::Format(None)),
         "--help" | "-h" => Some(Flag::Help),
         "--version" | "-V" => Some(Flag::Version),
@@ -213,6 +215,7 @@ impl<'g> Parser<'g> {
                 self.options.format = Format::Json;
             }
             Flag::NoWatchdog => self.options.no_watchdog = true,
+            Flag::Links => self.options.links = true,
             Flag::Format(name) => {
                 let next = || self.words.next().and_then(|word| coerce::to_text(&word.value));
                 let name = name.or_else(next).unwrap_or_default();

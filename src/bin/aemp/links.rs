@@ -1,0 +1,163 @@
+//! Which connections of a whole network are encrypted, as its nodes tell.
+
+use aemp::config::Settings;
+use aemp::node::Status;
+use aemp::{Node, NodeId, StartError};
+use std::collections::BTreeMap;
+use std::time::Duration;
+use thiserror::Error;
+use tokio::task::JoinSet;
+
+/// How many nodes are asked at the same time. A connection has to be made with most of them.
+const AT_ONCE: usize = 64;
+/// How long joining, the database and each node may take.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Why nothing is known of a network's connections.
+#[derive(Debug, Error)]
+pub(crate) enum LinksError {
+    #[error("a node that asks for them cannot be started: {0}")]
+    Start(#[from] StartError),
+    #[error("no seed lets this node join within {} s", PATIENCE.as_secs())]
+    NotJoined,
+    #[error("no global node tells which nodes there are: {0}")]
+    Unknown(String),
+}
+
+/// The connections of a network.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Links {
+    /// By their ends, the smaller one first.
+    links: BTreeMap<(String, String), Link>,
+    /// Nodes that have told of theirs.
+    pub(crate) tellers: usize,
+    /// Nodes that have not.
+    pub(crate) silent: Vec<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Link {
+    protection: String,
+    plain_because: String,
+}
+
+impl Links {
+    /// Joins the network with these settings, under another ID, and asks every node.
+    pub(crate) async fn of_network(settings: &Settings, id: &NodeId) -> Result<Self, LinksError> {
+        let mut settings = settings.clone();
+        settings.metrics = None;
+        settings.services = Vec::new();
+        let builder = Node::builder().settings(settings).node_id(&id.to_string());
+        let node = builder.no_binds().no_healing().start().await?;
+        let links = Self::asked_by(&node).await;
+        node.shutdown().await;
+        links
+    }
+
+    async fn asked_by(node: &Node) -> Result<Self, LinksError> {
+        let joined = tokio::time::timeout(PATIENCE, node.joined()).await;
+        joined.map_err(|_| LinksError::NotJoined)?;
+        let unknown = |why: String| LinksError::Unknown(why);
+        let keys = tokio::time::timeout(PATIENCE, node.db().keys("'l")).await;
+        let keys =
+            keys.map_err(|_| unknown(format!("no answer within {} s", PATIENCE.as_secs())))?;
+        let keys = keys.map_err(|error| unknown(error.to_string()))?;
+        let mut nodes = keys
+            .into_iter()
+            .filter_map(|key| NodeId::new(key).ok())
+            .filter(|other| other != node.id());
+        let mut links = Self::default();
+        let mut asked = JoinSet::new();
+        loop {
+            while asked.len() < AT_ONCE
+                && let Some(other) = nodes.next()
+            {
+                let node = node.clone();
+                asked.spawn(async move {
+                    let status = node.status_of(&other, PATIENCE).await;
+                    (other, status)
+                });
+            }
+            match asked.join_next().await {
+                None => return Ok(links),
+                Some(Ok((_, Ok(status)))) => links.told(&status, node.id()),
+                Some(Ok((other, Err(_)))) => links.silent.push(other.to_string()),
+                Some(Err(_)) => {}
+            }
+        }
+    }
+
+    /// Takes what a node tells of its connections, save that with the node that asks.
+    fn told(&mut self, status: &Status, asking: &NodeId) {
+        self.tellers += 1;
+        let node = status.node.to_text_lossy().into_owned();
+        for link in status.links.iter().filter(|link| link.node.as_ref() != asking.as_str()) {
+            let other = link.node.to_text_lossy().into_owned();
+            let ends = if node < other { (node.clone(), other) } else { (other, node.clone()) };
+            let text = |text: &aemp::value::Str| text.to_text_lossy().into_owned();
+            let link = Link {
+                protection: text(&link.protection),
+                plain_because: text(&link.plain_because),
+            };
+            self.links.entry(ends).or_insert(link);
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.links.len()
+    }
+
+    /// How many are protected in this way, as [`Status`] names it.
+    pub(crate) fn count(&self, protection: &str) -> usize {
+        self.links.values().filter(|link| link.protection == protection).count()
+    }
+
+    /// The ends of those that are not encrypted, by the reason.
+    pub(crate) fn plain(&self) -> BTreeMap<&str, Vec<String>> {
+        let mut reasons: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+        for ((one, other), link) in &self.links {
+            if link.protection == "plain" {
+                reasons.entry(&link.plain_because).or_default().push(format!("{one} - {other}"));
+            }
+        }
+        reasons
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn each_connection_counts_once_though_both_ends_tell_of_it() {
+        let asking = NodeId::new("doctor").unwrap();
+        let mut links = Links::default();
+        let why = "peer is a Perl node";
+        for (node, others) in [
+            (
+                "a",
+                json!([{ "node": "b", "protection": "bound" },
+                         { "node": "p", "protection": "plain", "plain_because": why },
+                         { "node": "doctor", "protection": "bound" }]),
+            ),
+            (
+                "b",
+                json!([{ "node": "a", "protection": "bound" },
+                         { "node": "c", "protection": "certificates" },
+                         { "node": "p", "protection": "plain", "plain_because": why }]),
+            ),
+        ] {
+            let status: Status =
+                serde_json::from_value(json!({ "node": node, "links": others })).unwrap();
+            links.told(&status, &asking);
+        }
+        assert_eq!((links.len(), links.tellers), (4, 2));
+        assert_eq!((links.count("bound"), links.count("certificates")), (1, 1));
+        let plain = links.plain();
+        assert_eq!(
+            plain.into_iter().collect::<Vec<_>>(),
+            [(why, vec!["a - p".into(), "b - p".into()])]
+        );
+    }
+}
