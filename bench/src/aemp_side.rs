@@ -3,7 +3,7 @@
 use crate::clock::{now_ns, percentile, pin};
 use crate::sides::Role;
 use crate::swarm;
-use aemp::{Context, Node, NodeId, PortId};
+use aemp::{Context, Node, NodeBuilder, NodeId, PortId};
 use anyhow::{Context as _, Result, bail};
 use serde_bytes::{ByteBuf, Bytes};
 use std::hint::black_box;
@@ -36,9 +36,9 @@ pub(crate) fn run(role: &Role<'_>) -> Result<()> {
             ("db_propagate", "watcher") => watch(role).await,
             ("db_propagate", "setter") => set(role).await,
             ("fanout_1k", "center") => swarm::fan_out(role).await,
-            ("slaves_10k", "center") => swarm::center(role).await,
+            ("slaves_10k" | "joins" | "joins_bound", "center") => swarm::center(role).await,
             ("fanout_1k", _) => swarm::subscribe(role).await,
-            ("slaves_10k", _) => swarm::join(role).await,
+            ("slaves_10k" | "joins" | "joins_bound", _) => swarm::join(role).await,
             (_, "receiver") => receive(role).await,
             ("oneway_4k" | "oneway_4k_vec", _) => send_blobs(role).await,
             (_, "sender") => send(role).await,
@@ -47,14 +47,19 @@ pub(crate) fn run(role: &Role<'_>) -> Result<()> {
     })
 }
 
+/// A node that encrypts if the case is about that.
+pub(crate) fn builder(id: &str, role: &Role<'_>) -> NodeBuilder {
+    let builder = Node::builder().node_id(id).secret(SECRET);
+    // On loopback nodes do without unless told.
+    if role.case.ends_with("_bound") { builder.set("encrypt", "1") } else { builder }
+}
+
 /// A node for the case; the first argument, if there is one, is its seed.
 pub(crate) async fn start(id: &str, role: &Role<'_>) -> Result<Node> {
-    let mut builder = Node::builder().node_id(id).secret(SECRET).bind("127.0.0.1:0");
+    let mut builder = builder(id, role).bind("127.0.0.1:0");
     builder = match role.case {
         "oneway_json" => builder.set("framing_format", vec!["json"]),
         "oneway_tls" => builder.cert(&certificate(role)?),
-        // On loopback nodes do without unless told.
-        "oneway_bound" | "rtt_bound" => builder.set("encrypt", "1"),
         _ => builder,
     };
     if let Some(seed) = role.arguments.first() {

@@ -149,6 +149,18 @@ pub(crate) const ALL: &[Case] = &[
         sizes: &[(Aemp, 10_000)],
     },
     Case {
+        name: "joins",
+        parts: &["center", "slaves"],
+        figures: &[("joins", "1/s", ""), ("joins_mem", "KiB", "<= 16 each")],
+        sizes: &[(Aemp, 2_000)],
+    },
+    Case {
+        name: "joins_bound",
+        parts: &["center", "slaves"],
+        figures: &[("joins_bound", "1/s", ""), ("joins_bound_mem", "KiB", "<= 32 each")],
+        sizes: &[(Aemp, 2_000)],
+    },
+    Case {
         name: "idle",
         parts: &[],
         figures: &[("idle_start", "ms", "<= 20"), ("idle_memory", "MB", "<= 6")],

@@ -1,6 +1,6 @@
 //! One node with many others connected, all of these in one other process, over real sockets.
 
-use crate::aemp_side::{SECRET, address, node_id};
+use crate::aemp_side::{address, builder, node_id};
 use crate::clock::now_ns;
 use crate::idle::resident_kib;
 use crate::sides::Role;
@@ -17,8 +17,7 @@ const IN_FLIGHT: u64 = 64;
 const CHANGES: u64 = 400;
 
 async fn global(role: &Role<'_>) -> Result<Node> {
-    let _ = role;
-    let node = Node::builder().node_id("center").secret(SECRET).bind("127.0.0.1:0").start().await?;
+    let node = builder("center", role).bind("127.0.0.1:0").start().await?;
     node.become_global();
     Ok(node)
 }
@@ -27,9 +26,7 @@ async fn slaves(role: &Role<'_>) -> Result<Vec<Node>> {
     let seed = role.arguments.first().context("no seed")?;
     let mut starting = JoinSet::new();
     for number in 0..role.size {
-        let builder = Node::builder()
-            .node_id(&format!("slave{number}"))
-            .secret(SECRET)
+        let builder = builder(&format!("slave{number}"), role)
             .no_binds()
             .set("monitor_timeout", 60)
             .seed(seed);
@@ -42,7 +39,8 @@ async fn slaves(role: &Role<'_>) -> Result<Vec<Node>> {
     Ok(nodes)
 }
 
-/// The center of `slaves_10k`: waits until all are up, then measures its own memory.
+/// The center of `slaves_10k` and `joins`: waits until all are up, then measures its own memory. Tells how
+/// many seconds that took, or for `joins` how many came in one.
 pub(crate) async fn center(role: &Role<'_>) -> Result<()> {
     let node = global(role).await?;
     let before = resident_kib("self")?;
@@ -57,15 +55,19 @@ pub(crate) async fn center(role: &Role<'_>) -> Result<()> {
     let joined = now_ns();
     tokio::time::sleep(Duration::from_secs(1)).await;
     let each = (resident_kib("self")? - before) / role.size as f64;
-    println!("RESULT {} {each}", (joined - begun.load(Relaxed)) as f64 / 1e9);
+    let seconds = (joined - begun.load(Relaxed)) as f64 / 1e9;
+    let speed = match role.case {
+        "slaves_10k" => seconds,
+        _ => role.size as f64 / seconds,
+    };
+    println!("RESULT {speed} {each}");
     Ok(())
 }
 
-/// The slaves of `slaves_10k`.
+/// The slaves of `slaves_10k` and `joins`.
 pub(crate) async fn join(role: &Role<'_>) -> Result<()> {
     let seed = role.arguments.first().context("no seed")?;
-    let teller = Node::builder().node_id("teller").secret(SECRET).no_binds().seed(seed).start();
-    let teller = teller.await?;
+    let teller = builder("teller", role).no_binds().seed(seed).start().await?;
     teller.joined().await;
     let port: aemp::PortId = role.arguments.get(1).context("no port")?.parse()?;
     teller.snd(&port, ("begun", now_ns()))?;
