@@ -104,6 +104,31 @@ fn encrypted_conversations_work_and_are_shown_as_encrypted() {
 }
 
 #[test]
+fn of_conversations_bound_to_the_secret_only_the_greetings_are_shown() {
+    let settings = |id| ["nodeid", id, "secret", SECRET, "encrypt", "1", "binds", "127.0.0.1:0"];
+    let node = Running::node(&settings("n"));
+    let (relay, address) = relay(&node.address(), &[]);
+    let dialler = Running::node(&[&settings("m")[..], &["seeds", &address]].concat());
+    dialler.line_with("n is up");
+    let mut shown: Vec<String> = Vec::new();
+    let has_shown = |shown: &[String], part: &str| shown.iter().any(|line| line.contains(part));
+    while ["a", "b"].iter().any(|end| !has_shown(&shown, &format!(" {end}  encrypted: "))) {
+        shown.push(relay.lines.recv_timeout(PATIENCE).unwrap());
+    }
+    for end in ["a", "b"] {
+        let start = format!(" {end}  greeting: ");
+        let greeting = shown.iter().find(|line| line.contains(&start));
+        assert!(greeting.is_some_and(|line| line.contains("bound=1")), "{shown:#?}");
+    }
+    for line in &shown {
+        let is_expected = ["greeting", "nonce", "encrypted"]
+            .iter()
+            .any(|what| line.contains(&format!("  {what}: ")));
+        assert!(is_expected, "{shown:#?}");
+    }
+}
+
+#[test]
 fn each_connection_has_a_recording_of_its_own_and_none_is_overwritten() {
     let target = TcpListener::bind("127.0.0.1:0").unwrap();
     let target_address = target.local_addr().unwrap().to_string();

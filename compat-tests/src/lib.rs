@@ -9,6 +9,7 @@
 
 pub use aemp::conform;
 
+pub mod cable;
 pub mod cases;
 pub mod codec;
 pub mod dialogue;

@@ -8,91 +8,9 @@
 
 use aemp::Node;
 use aemp::value::Str;
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
-use std::os::fd::AsFd as _;
-use std::process::Command;
+use compat_tests::cable::Cable;
 use std::sync::mpsc;
 use std::time::Duration;
-
-/// Two namespaces with a cable between them.
-struct Cable(String);
-
-const ENDS: [&str; 2] = ["a", "b"];
-
-impl Cable {
-    /// `None`, with a printed reason, if the machine cannot do that.
-    ///
-    /// `qualities` are queueing disciplines that are tried one after the other, as kernels have not all of
-    /// them.
-    fn lay(name: &str, qualities: &[&str]) -> Option<Cable> {
-        let cable = Cable(format!("aemp{}{name}", std::process::id()));
-        let [a, b] = ENDS.map(|end| cable.end(end));
-        let add = [format!("ip netns add {a}"), format!("ip netns add {b}")];
-        if !add.iter().all(|command| run(command)) {
-            let why = "network namespaces need root and the Debian package iproute2";
-            assert!(!compat_tests::is_required("hosts"), "{why}");
-            eprintln!("SKIPPED: {why}");
-            return None;
-        }
-        must(&format!("ip -n {a} link add eth0 type veth peer name eth0 netns {b}"));
-        for (end, address) in [(&a, 1), (&b, 2)] {
-            must(&format!("ip -n {end} addr add 10.99.0.{address}/24 dev eth0"));
-            must(&format!("ip -n {end} addr add 10.99.0.{address}0/24 dev eth0"));
-            must(&format!("ip -n {end} link set eth0 up"));
-        }
-        let slow = |end: &String| {
-            let add = |quality| format!("ip netns exec {end} tc qdisc add dev eth0 root {quality}");
-            qualities.iter().any(|quality| run(&add(quality)))
-        };
-        if ![&a, &b].into_iter().all(slow) {
-            // No package can help that.
-            eprintln!("SKIPPED: this machine's kernel has none of {qualities:?}");
-            return None;
-        }
-        Some(cable)
-    }
-
-    fn end(&self, end: &str) -> String {
-        format!("{}{end}", self.0)
-    }
-
-    /// Runs something on a thread whose sockets are at this end.
-    fn at<F>(
-        &self,
-        end: &str,
-        program: impl FnOnce() -> F + Send + 'static,
-    ) -> std::thread::JoinHandle<()>
-    where
-        F: Future<Output = ()>,
-    {
-        let path = format!("/run/netns/{}", self.end(end));
-        std::thread::spawn(move || {
-            let namespace = std::fs::File::open(path).unwrap();
-            let network = Some(LinkNameSpaceType::Network);
-            move_into_link_name_space(namespace.as_fd(), network).unwrap();
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            runtime.unwrap().block_on(program());
-        })
-    }
-}
-
-impl Drop for Cable {
-    fn drop(&mut self) {
-        for end in ENDS {
-            run(&format!("ip netns del {}", self.end(end)));
-        }
-    }
-}
-
-fn run(command: &str) -> bool {
-    let mut words = command.split(' ');
-    let output = Command::new(words.next().unwrap()).args(words).output();
-    output.is_ok_and(|output| output.status.success())
-}
-
-fn must(command: &str) {
-    assert!(run(command), "{command} failed");
-}
 
 fn builder(id: &str) -> aemp::NodeBuilder {
     Node::builder().node_id(id).secret("geheim")

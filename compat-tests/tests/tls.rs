@@ -3,9 +3,12 @@
 // Test helpers may panic, but clippy only exempts functions that are marked as tests.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+use aemp::NodeId;
+use compat_tests::network::Inside;
 use compat_tests::node::{Aemp, SECRET};
 use compat_tests::perl;
 use compat_tests::perl_node::{MODULES, PerlNode};
+use compat_tests::process::PATIENCE;
 use serde_json::{Value, json};
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -106,6 +109,74 @@ fn each_node_may_have_its_own_certificate_of_one_ca() {
         let mut perl = PerlNode::start("perl-slave", settings);
         perl.sees_up("rust-seed");
         assert_goes_round(&mut perl, &["rust-seed"]);
+    }
+}
+
+/// Nodes by how they encrypt by the secret; without a word for it they are Perl's.
+const MIXTURE: [(&str, Option<&str>); 4] =
+    [("auto", Some("auto")), ("always", Some("1")), ("never", Some("0")), ("perl", None)];
+
+/// What becomes of a connection on loopback between two of them.
+fn protection(one: Option<&str>, other: Option<&str>) -> &'static str {
+    match (one, other) {
+        (None | Some("0"), _) | (_, None | Some("0")) => "plain",
+        (Some("auto"), Some("auto")) => "plain",
+        _ => "bound",
+    }
+}
+
+fn assert_mixture_meets_around(seed_kind: Option<&str>) {
+    let ours = |id: &str, encrypt: &str, seed: &str| {
+        let settings = [("encrypt", encrypt), ("seeds", seed)];
+        Aemp::start(id, if seed.is_empty() { &settings[..1] } else { &settings })
+    };
+    let (mut our_seed, mut perl_seed) = (None, None);
+    let seed = match seed_kind {
+        Some(encrypt) => our_seed.insert(ours("seed", encrypt, "")).address(),
+        None => perl_seed.insert(PerlNode::start("seed", json!({}))).address().to_owned(),
+    };
+    let [auto, always, never] =
+        [0, 1, 2].map(|at| ours(MIXTURE[at].0, MIXTURE[at].1.unwrap(), &seed));
+    let _running = [auto, always, never];
+    let mut perl = PerlNode::start("perl", json!({ "seeds": [seed] }));
+    let kinds: Vec<_> = MIXTURE.into_iter().chain([("seed", seed_kind)]).collect();
+    perl.run("db_mon", json!({"family": "'l", "label": "addresses"}));
+    perl.event("family", "addresses", |event| {
+        kinds.iter().all(|(id, _)| !event["content"][id].is_null())
+    });
+    let others: Vec<&str> = kinds.iter().map(|(id, _)| *id).filter(|id| *id != "perl").collect();
+    for one in &others {
+        for other in others.iter().filter(|other| *other != one) {
+            assert_goes_round(&mut perl, &[one, other]);
+        }
+    }
+    let inside = Inside::new();
+    let looking = inside.start("looking", &[seed]);
+    inside.run(looking.joined());
+    for (id, kind) in kinds.iter().filter(|(_, kind)| kind.is_some()) {
+        let status = inside.run(looking.status_of(&NodeId::new(*id).unwrap(), PATIENCE)).unwrap();
+        for (other, other_kind) in kinds.iter().filter(|(other, _)| other != id) {
+            let link = status.links.iter().find(|link| link.node.to_text_lossy() == *other);
+            let link = link.unwrap_or_else(|| panic!("{id} has no connection with {other}"));
+            let seen = link.protection.to_text_lossy();
+            assert_eq!(seen, protection(*kind, *other_kind), "{id} and {other}");
+        }
+    }
+}
+
+#[test]
+fn nodes_that_encrypt_by_the_secret_or_not_and_perl_nodes_are_one_network_around_a_perl_seed() {
+    if perl::has(MODULES) {
+        assert_mixture_meets_around(None);
+    }
+}
+
+#[test]
+fn nodes_that_encrypt_by_the_secret_or_not_and_perl_nodes_are_one_network_around_our_seed() {
+    if perl::has(MODULES) {
+        for encrypt in ["auto", "1", "0"] {
+            assert_mixture_meets_around(Some(encrypt));
+        }
     }
 }
 
