@@ -5,10 +5,10 @@ use super::effect::{DbEffect, DbProblem};
 use super::entries::Tables;
 use super::global::{Around, Global};
 use super::local::{DbMonitorId, InternalFamily, Local, Patience, QueryId};
+use super::node_key;
 use super::pieces::{Piece, Replaces};
 use super::request::{Name, QueryKind, Request};
-use super::single::{Deletions, SetOne};
-use super::{is_internal, node_key};
+use super::update::{Key, Sets, Update};
 use crate::kernel::limits::PeerLimits;
 use crate::value::packed::Elements;
 use crate::value::{NodeId, Str, StrRef};
@@ -216,8 +216,8 @@ impl Database {
         true
     }
 
-    /// As [`Database::receive`] of what nearly all requests are, its name first; false if it has to
-    /// be handled as any other. Nothing is done for a node that is not connected.
+    /// As [`Database::receive`] of what nearly all requests are, its name first: one key is set, and the
+    /// sender is known for that. False for all others. Nothing is done for a node that is not connected.
     pub(crate) fn receive_one(
         &mut self,
         from: &NodeId,
@@ -225,23 +225,27 @@ impl Database {
         now: Duration,
     ) -> bool {
         let mut reader = request.reader();
-        match reader.take_str().and_then(Name::known) {
-            Some(name @ (Name::Update | Name::Changed)) => {
-                let arguments = request.rest(1, reader.rest());
-                SetOne::read(arguments).is_some_and(|one| self.set_one(from, name, one, now))
+        let Some(name) = reader.take_str().and_then(Name::known) else { return false };
+        let arguments = request.rest(1, reader.rest());
+        match (name, &mut self.global) {
+            (Name::Changed, _) if self.local.master() == Some(from) => {
+                let Some(update) = Update::read(arguments) else { return false };
+                self.local.changed(from, update, &mut self.effects);
             }
-            _ => false,
+            (Name::Update, Some(global)) => {
+                let Some(owner) = global.expected(from) else { return false };
+                let Some(update) = Update::read(arguments) else { return false };
+                let mut around = Around {
+                    local: &mut self.local,
+                    up: &self.up,
+                    now,
+                    effects: &mut self.effects,
+                };
+                global.update_of(from, owner, update, &mut around);
+            }
+            _ => return false,
         }
-    }
-
-    fn set_one(&mut self, from: &NodeId, name: Name, one: SetOne<'_>, now: Duration) -> bool {
-        if name == Name::Changed {
-            return self.local.set_one(from, one, &mut self.effects);
-        }
-        let Some(global) = &mut self.global else { return false };
-        let mut around =
-            Around { local: &mut self.local, up: &self.up, now, effects: &mut self.effects };
-        global.set_one(from, one, &mut around)
+        true
     }
 
     /// A request of a connected node.
@@ -349,16 +353,13 @@ impl Database {
         if !self.local.set(family, &key, &value) {
             return;
         }
-        let one = SetOne { family: family.as_ref(), key: key.as_ref(), value: value.octets() };
+        let set = Sets::One(Key::Held(&key), value.octets());
+        let update = Update { family: Key::Held(family), set, delete: &[] };
         if self.is_global() {
             let own = self.node.clone();
-            if is_internal(family) || !self.set_one(&own, Name::Update, one, now) {
-                let update = Request::set_one(family.clone(), key, value);
-                self.tell_master(Some(update), now);
-            }
+            self.with_global(now, |global, around| global.update(&own, update, around));
         } else if let Some(to) = self.local.to_master() {
-            let packet = one.to_packet(Name::Update, Deletions::Left);
-            self.effects.push(DbEffect::Send { to, packet });
+            self.effects.push(DbEffect::Send { to, packet: update.to_packet_of_slave() });
         }
     }
 

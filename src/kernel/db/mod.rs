@@ -9,9 +9,9 @@ mod local;
 mod merge;
 mod pieces;
 mod request;
-mod single;
 #[cfg(test)]
 mod testing;
+mod update;
 
 pub use database::{Database, DbConfig};
 pub use datum::Datum;

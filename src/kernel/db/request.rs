@@ -313,7 +313,7 @@ impl Request {
 /// How much room packets usually need.
 const USUAL_SIZE: usize = 96;
 
-fn put_strings(out: &mut Vec<u8>, strings: &[Str]) {
+pub(super) fn put_strings(out: &mut Vec<u8>, strings: &[Str]) {
     packed::put_array(out, strings.len());
     strings.iter().for_each(|string| packed::put_str(out, string.as_ref()));
 }

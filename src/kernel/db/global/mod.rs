@@ -10,10 +10,10 @@ pub(super) use audience::Around;
 use super::datum::Datum;
 use super::effect::{DbEffect, DbProblem};
 use super::entries::Entries;
-use super::merge::{Change, Merge, OwnerKind};
+use super::merge::{Change, Merge, OwnerKind, Standing};
 use super::request::{Name, QueryKind, Request};
-use super::single::{Deletions, SetOne};
-use super::{GLOBALS, LOCATIONS, node_key};
+use super::update::{Key, Sets, Update};
+use super::{GLOBALS, LOCATIONS, is_internal, node_key};
 use crate::kernel::HashMap;
 use crate::kernel::limits::PeerLimits;
 use crate::mutation::{self, Mutation};
@@ -93,25 +93,17 @@ impl Global {
 
     /// A request of a connected node, or of this one.
     pub(crate) fn receive(&mut self, from: &NodeId, request: Request, around: &mut Around<'_>) {
-        if *from != self.own
+        if matches!(request, Request::Find(_) | Request::Monitor(_) | Request::Query { .. })
             && self.merge.kind(from).is_none_or(|kind| kind == OwnerKind::Other)
-            && matches!(
-                request,
-                Request::Update { .. }
-                    | Request::Find(_)
-                    | Request::Monitor(_)
-                    | Request::Query { .. }
-            )
         {
-            let request = request.name();
-            around.effects.push(DbEffect::Orphan { node: from.clone(), request });
+            self.is_orphan(from, request.name(), around);
         }
         match request {
             Request::Slave(Some(tables)) => self.slave(from, tables, around),
             Request::Set(tables) => self.peer_database(from, tables, around),
             Request::Update { family, set, delete } => {
-                let set = set.unwrap_or_default();
-                self.update(from, family, set, delete.unwrap_or_default(), around);
+                let (mut set, mut delete) = (set.unwrap_or_default(), delete.unwrap_or_default());
+                self.update(from, Update::of(&family, &mut set, &mut delete), around);
             }
             Request::Find(node) => {
                 let addresses = self.location(&node);
@@ -148,33 +140,15 @@ impl Global {
         }
     }
 
-    /// As [`Global::receive`] of an update that sets one key; false if that has more to do.
-    pub(crate) fn set_one(
-        &mut self,
-        from: &NodeId,
-        one: SetOne<'_>,
-        around: &mut Around<'_>,
-    ) -> bool {
-        let kind = match self.merge.set_one(from, one, self.limits.database) {
-            None | Some(OwnerKind::Other) => return false,
-            Some(kind) => kind,
-        };
-        if kind == OwnerKind::Slave && !self.peers.nodes.is_empty() {
-            let to = self.peers.recipients(&self.own).others;
-            let packet = one.to_packet(Name::Update, Deletions::Empty);
-            around.effects.push(DbEffect::Send { to, packet });
+    fn is_orphan(&self, node: &NodeId, request: &'static str, around: &mut Around<'_>) {
+        if *node != self.own {
+            around.effects.push(DbEffect::Orphan { node: node.clone(), request });
         }
-        if let Some(subscribers) = self.subscribers.get_mut(&one.family) {
-            let Recipients { others: to, ourselves } = subscribers.recipients(&self.own);
-            if !to.is_empty() {
-                let packet = one.to_packet(Name::Changed, Deletions::Empty);
-                around.effects.push(DbEffect::Send { to, packet });
-            }
-            if ourselves {
-                around.local.set_one(&self.own, one, around.effects);
-            }
-        }
-        true
+    }
+
+    /// A node that is a slave of ours or another global node.
+    pub(crate) fn expected(&self, node: &NodeId) -> Option<Standing> {
+        self.merge.standing(node).filter(|owner| owner.kind != OwnerKind::Other)
     }
 
     fn query(&self, kind: QueryKind, family: &Str) -> Datum {
@@ -199,76 +173,83 @@ impl Global {
         })
     }
 
-    fn update(
+    /// An update of a node's own database.
+    pub(crate) fn update(&mut self, from: &NodeId, update: Update<'_>, around: &mut Around<'_>) {
+        let owner = self.merge.make_known(from);
+        if owner.kind == OwnerKind::Other {
+            self.is_orphan(from, "g_upd", around);
+        }
+        self.update_of(from, owner, update, around);
+    }
+
+    /// As [`Global::update`], of a node that was looked up.
+    pub(crate) fn update_of(
         &mut self,
         from: &NodeId,
-        family: Str,
-        mut set: Entries,
-        delete: Vec<Str>,
+        owner: Standing,
+        mut update: Update<'_>,
         around: &mut Around<'_>,
     ) {
-        if *from != self.own
-            && !set.is_empty()
-            && self.merge.octets_of(from) >= self.limits.database
-        {
+        if owner.octets >= self.limits.database && *from != self.own && !update.set.is_empty() {
             around.problem(from, DbProblem::TooMuch("g_upd", "database_limit"));
-            set = Entries::new();
+            update.set = Sets::None;
         }
-        let is_location_of_peer = family == *LOCATIONS && self.peers.contains(from);
-        let own_location = is_location_of_peer.then(|| {
-            self.look_for_conflicts(from, &set, around);
-            (set.get(&node_key(from)).cloned(), delete.contains(&node_key(from)))
-        });
-        let change = self.merge.update(from, family, set, delete);
-        self.announce(change, around);
-        match own_location {
-            Some((_, true)) => self.mirror_location(from, None, around),
-            Some((Some(location), false)) => {
-                self.mirror_location(from, Some(&location), around);
-            }
-            _ => {}
+        let location = match update.family.string() == *LOCATIONS && self.peers.contains(from) {
+            true => self.location_of_peer(from, update, around),
+            false => None,
+        };
+        let change = self.merge.apply(owner, update);
+        self.announce(update.family, update.set, change, around);
+        if let Some(location) = location {
+            self.mirror_location(from, location.as_ref(), around);
         }
     }
 
-    /// Tells everybody who has to know of a change.
-    fn announce(&mut self, change: Change, around: &mut Around<'_>) {
-        let tell_subscribers = change.tell_subscribers();
-        let Change {
-            family,
-            mut set,
-            set_for_subscribers,
-            set_for_globals,
-            deletions_for_subscribers: deleted,
-            deletions_for_globals,
-            tell_globals,
-        } = change;
-        if tell_globals && !self.peers.nodes.is_empty() {
-            let peers = self.peers.recipients(&self.own);
-            let mut set = set.clone();
-            set.extend(set_for_globals);
-            let update = Request::Update {
-                family: family.clone(),
-                set: Some(set),
-                delete: Some(deletions_for_globals)
-                    .filter(|_| !mutation::is_on(Mutation::TellNoGlobalOfDeletions)),
+    /// Tells everybody who has to know of a change, and of what was set besides.
+    fn announce(
+        &mut self,
+        family: Key<'_>,
+        set: Sets<'_>,
+        change: Change,
+        around: &mut Around<'_>,
+    ) {
+        let tell_subscribers = !set.is_empty() || change.tell_subscribers();
+        if change.tell_globals && !self.peers.nodes.is_empty() {
+            let mut room = Entries::new();
+            let set = set.and([change.set.clone(), change.set_for_globals], &mut room);
+            let delete = match mutation::is_on(Mutation::TellNoGlobalOfDeletions) {
+                true => &[],
+                false => change.deletions_for_globals.as_slice(),
             };
-            around.send(&self.own, peers, update);
+            let packet = Update { family, set, delete }.to_packet(Name::Update);
+            let to = self.peers.recipients(&self.own).others;
+            around.effects.push(DbEffect::Send { to, packet });
         }
         if !tell_subscribers {
             return;
         }
-        set.extend(set_for_subscribers);
-        if family == *GLOBALS {
-            self.keep_connections(&set, &deleted, around);
-        } else if family == *LOCATIONS {
-            self.notice_locations(&set, &deleted, around);
+        let mut room = Entries::new();
+        let set = set.and([change.set, change.set_for_subscribers], &mut room);
+        let deleted = change.deletions_for_subscribers;
+        if is_internal(family.string()) {
+            if family.string() == *GLOBALS {
+                self.keep_connections(set, &deleted, around);
+            } else if family.string() == *LOCATIONS {
+                self.notice_locations(set, &deleted, around);
+            }
         }
-        if let Some(subscribers) = self.subscribers.get_mut(&family) {
-            let recipients = subscribers.recipients(&self.own);
+        if let Some(subscribers) = self.subscribers.get_mut(&family.string()) {
+            let Recipients { others: to, ourselves } = subscribers.recipients(&self.own);
             let untold = usize::from(mutation::is_on(Mutation::TellNoSubscriberOfDeletions));
-            let delete = deleted.into_iter().skip(untold).collect();
-            let changed = Request::Changed { family, set, delete };
-            around.send(&self.own, recipients, changed);
+            let delete = deleted.get(untold..).unwrap_or_default();
+            let update = Update { family, set, delete };
+            if !to.is_empty() {
+                let packet = update.to_packet(Name::Changed);
+                around.effects.push(DbEffect::Send { to, packet });
+            }
+            if ourselves {
+                around.local.changed(&self.own, update, around.effects);
+            }
         }
     }
 }

@@ -2,9 +2,9 @@
 
 use super::super::datum::Datum;
 use super::super::effect::DbEffect;
-use super::super::entries::Entries;
 use super::super::merge::OwnerKind;
 use super::super::request::Request;
+use super::super::update::{Key, Sets, Update};
 use super::super::{GLOBALS, LOCATIONS, node_key, node_of};
 use super::audience::Recipients;
 use super::{Around, Global};
@@ -69,9 +69,26 @@ impl Global {
         self.delete_own(GLOBALS, node, around);
         self.delete_own(LOCATIONS, node, around);
         let kept = usize::from(mutation::is_on(Mutation::KeepEntriesOfLostNodes));
-        for change in self.merge.remove(node).into_iter().skip(kept) {
-            self.announce(change, around);
+        for (family, change) in self.merge.remove(node).into_iter().skip(kept) {
+            self.announce(Key::Held(&family), Sets::None, change, around);
         }
+    }
+
+    /// What an update of another global node says of where that is: `Some(None)` if nowhere any more.
+    pub(super) fn location_of_peer(
+        &self,
+        peer: &NodeId,
+        update: Update<'_>,
+        around: &mut Around<'_>,
+    ) -> Option<Option<Datum>> {
+        self.look_for_conflicts(peer, update.set, around);
+        let mut location = update.delete.contains(&node_key(peer)).then_some(None);
+        update.set.each(|key, value| {
+            if key.string() == peer.as_str() {
+                location = Some(Some(value.to_datum()));
+            }
+        });
+        location
     }
 
     /// We tell our slaves' friends too where another global node is: so global nodes find each
@@ -90,16 +107,19 @@ impl Global {
 
     pub(super) fn keep_connections(
         &mut self,
-        set: &Entries,
+        set: Sets<'_>,
         deleted: &[Str],
         around: &mut Around<'_>,
     ) {
-        for node in set.keys().filter_map(node_of) {
-            if node != self.own && self.kept.len() < MOST_GLOBALS && self.kept.insert(node.clone())
+        set.each(|key, _| {
+            if let Some(node) = node_of(&key.to_str())
+                && node != self.own
+                && self.kept.len() < MOST_GLOBALS
+                && self.kept.insert(node.clone())
             {
                 around.effects.push(DbEffect::KeepAlive(node));
             }
-        }
+        });
         for node in deleted.iter().filter_map(node_of) {
             if self.kept.remove(&node) {
                 around.effects.push(DbEffect::KeepAliveNoMore(node));
@@ -107,16 +127,17 @@ impl Global {
         }
     }
 
-    pub(super) fn notice_locations(&self, set: &Entries, deleted: &[Str], around: &mut Around<'_>) {
-        for (key, value) in set {
-            let Some(node) = node_of(key) else { continue };
-            if around.up.contains(&node) {
-                around.effects.push(match value.to_strings() {
+    pub(super) fn notice_locations(&self, set: Sets<'_>, deleted: &[Str], around: &mut Around<'_>) {
+        set.each(|key, value| {
+            if let Some(node) = node_of(&key.to_str())
+                && around.up.contains(&node)
+            {
+                around.effects.push(match value.to_datum().to_strings() {
                     Some(_) => DbEffect::Located(node),
                     None => DbEffect::Unlocated(node),
                 });
             }
-        }
+        });
         for node in deleted.iter().filter_map(node_of) {
             if around.up.contains(&node) {
                 around.effects.push(DbEffect::Unlocated(node));

@@ -4,6 +4,7 @@ use super::super::effect::{DbEffect, DbProblem};
 use super::super::entries::{Entries, Tables};
 use super::super::merge::OwnerKind;
 use super::super::pieces::Replaces;
+use super::super::update::{Key, Sets, Update};
 use super::super::{LOCATIONS, node_key, node_of};
 use super::{Around, Global};
 use crate::value::{NodeId, Str};
@@ -36,7 +37,7 @@ impl Global {
             return self.replace(from, tables, around);
         }
         let locations = tables.get(&Str::text(LOCATIONS)).cloned().unwrap_or_default();
-        self.look_for_conflicts(from, &locations, around);
+        self.look_for_conflicts(from, Sets::Many(&locations), around);
         self.replace(from, tables, around);
         self.mirror_location(from, locations.get(&node_key(from)), around);
     }
@@ -81,7 +82,8 @@ impl Global {
             return false;
         }
         for (family, set) in entries {
-            self.update(from, family, set, Vec::new(), around);
+            let update = Update { family: Key::Held(&family), set: Sets::Many(&set), delete: &[] };
+            self.update(from, update, around);
         }
         true
     }
@@ -114,31 +116,31 @@ impl Global {
 
     /// Deletes some of what nodes had that are lost or have a new database.
     pub(crate) fn give_up_some(&mut self, around: &mut Around<'_>) {
-        for change in self.merge.give_up_some() {
-            self.announce(change, around);
+        for (family, change) in self.merge.give_up_some() {
+            self.announce(Key::Held(&family), Sets::None, change, around);
         }
     }
 
     fn replace(&mut self, node: &NodeId, tables: Tables, around: &mut Around<'_>) {
-        for change in self.merge.replace(node, tables) {
-            self.announce(change, around);
+        for (family, change) in self.merge.replace(node, tables) {
+            self.announce(Key::Held(&family), Sets::None, change, around);
         }
     }
 
     pub(super) fn look_for_conflicts(
         &self,
         from: &NodeId,
-        locations: &Entries,
+        locations: Sets<'_>,
         around: &mut Around<'_>,
     ) {
-        for (key, value) in locations {
-            if let Some(node) = node_of(key)
+        locations.each(|key, value| {
+            if let Some(node) = node_of(&key.to_str())
                 && node != self.own
                 && self.is_slave(&node)
-                && value.to_strings().is_some()
+                && value.to_datum().to_strings().is_some()
             {
                 around.effects.push(DbEffect::Conflict { node, other: from.clone() });
             }
-        }
+        });
     }
 }

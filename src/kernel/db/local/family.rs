@@ -3,8 +3,9 @@
 use super::super::datum::Datum;
 use super::super::effect::{ChangeSet, DbEffect};
 use super::super::entries::Entries;
+use super::super::update::{Key, Sets};
 use crate::kernel::HashMap;
-use crate::value::{Str, StrRef};
+use crate::value::Str;
 use hashbrown::hash_map::EntryRef;
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -46,33 +47,24 @@ impl Family {
     }
 
     /// Applies a change to the copy and says what is new about it.
-    pub(super) fn change(&mut self, name: &Str, set: Entries, delete: Vec<Str>) -> ChangeSet {
+    pub(super) fn change(&mut self, name: &Str, set: Sets<'_>, delete: &[Str]) -> ChangeSet {
         let mut changes = self.changes(name);
-        let deleted: BTreeSet<&Str> = delete.iter().collect();
-        for (key, value) in set {
-            if !deleted.contains(&key) {
-                self.set(&key, value, &mut changes);
-            }
-        }
+        set.each(|key, value| self.set(key, value.to_datum(), &mut changes));
         for key in delete {
-            self.missing.remove(&key);
-            if self.content.remove(&key).is_some() {
-                changes.deleted.push(key);
+            self.missing.remove(key);
+            if self.content.remove(key).is_some() {
+                changes.deleted.push(key.clone());
             }
         }
         changes
     }
 
     /// Sets a key, and says what is new about it.
-    pub(super) fn set<'k, K>(&mut self, key: K, value: Datum, changes: &mut ChangeSet)
-    where
-        K: Copy + Into<Str> + Into<StrRef<'k>>,
-    {
+    fn set(&mut self, key: Key<'_>, value: Datum, changes: &mut ChangeSet) {
         if !self.missing.is_empty() {
-            self.missing.remove(&key.into());
+            self.missing.remove(&key.to_str());
         }
-        let borrowed: StrRef<'_> = key.into();
-        match self.content.entry_ref(&borrowed) {
+        match self.content.entry_ref(&key.string()) {
             EntryRef::Occupied(mut slot) => {
                 let held = std::mem::replace(slot.get_mut(), value.clone());
                 if !held.perl_eq(&value) {
@@ -80,7 +72,7 @@ impl Family {
                 }
             }
             EntryRef::Vacant(slot) => {
-                let key: Str = key.into();
+                let key = key.to_str();
                 slot.insert_with_key(key.clone(), value.clone());
                 changes.added.insert(key, value);
             }

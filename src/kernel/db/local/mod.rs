@@ -12,7 +12,7 @@ use super::effect::{ChangeSet, DbEffect, DbProblem};
 use super::entries::{Entries, Tables};
 use super::is_internal;
 use super::request::{QueryKind, Request};
-use super::single::SetOne;
+use super::update::{Sets, Update};
 use crate::kernel::HashMap;
 use crate::mutation::{self, Mutation};
 use crate::value::{NodeId, Str};
@@ -328,24 +328,23 @@ impl Local {
         }
     }
 
-    /// As [`Local::receive`] of a change that sets one key; false if that has something to say.
-    pub(crate) fn set_one(
+    /// A change of a family, which only a master sends.
+    pub(crate) fn changed(
         &mut self,
         from: &NodeId,
-        one: SetOne<'_>,
+        update: Update<'_>,
         effects: &mut Vec<DbEffect>,
-    ) -> bool {
+    ) {
         if self.master() != Some(from) {
-            return false;
+            return not_from_master(from, "g_chg2", effects);
         }
-        if let Some((name, family)) = self.families.get_key_value_mut(&one.family)
+        if let Some((name, family)) = self.families.get_key_value_mut(&update.family.string())
+            // What comes before the whole content is older than that.
             && family.knowledge == Knowledge::Full
         {
-            let mut changes = family.changes(name);
-            family.set(one.key, Datum::trusted(one.value), &mut changes);
+            let changes = family.change(name, update.set, update.delete);
             family.report(changes, effects);
         }
-        true
     }
 
     /// A request that only a master sends.
@@ -357,9 +356,7 @@ impl Local {
         effects: &mut Vec<DbEffect>,
     ) {
         if self.master() != Some(from) {
-            let problem = DbProblem::NotFromMaster(request.name());
-            effects.push(DbEffect::Problem { from: from.clone(), problem });
-            return;
+            return not_from_master(from, request.name(), effects);
         }
         match request {
             Request::Reply { id, result } => {
@@ -377,14 +374,8 @@ impl Local {
             Request::Family { family, content } => {
                 self.whole_family(family, content.unwrap_or_default(), now, effects);
             }
-            Request::Changed { family: name, set, delete } => {
-                if let Some(family) = self.families.get_mut(&name)
-                    // What comes before the whole content is older than that.
-                    && family.knowledge == Knowledge::Full
-                {
-                    let changes = family.change(&name, set, delete);
-                    family.report(changes, effects);
-                }
+            Request::Changed { family, mut set, mut delete } => {
+                self.changed(from, Update::of(&family, &mut set, &mut delete), effects);
             }
             _ => {}
         }
@@ -415,18 +406,24 @@ impl Local {
             .into_iter()
             .partition(|key| before == Knowledge::Full && !family.missing.contains(key));
         let changes = if self.patience.grace.is_zero() {
-            family.change(&name, content, gone.into_iter().chain(waiting).collect())
+            let gone: Vec<Str> = gone.into_iter().chain(waiting).collect();
+            family.change(&name, Sets::Many(&content), &gone)
         } else {
             if before == Knowledge::Old && !waiting.is_empty() {
                 family.missing_until = now + self.patience.grace;
                 self.due.insert((family.missing_until, Due::Missing(name.clone())));
             }
-            let changes = family.change(&name, content, gone);
+            let changes = family.change(&name, Sets::Many(&content), &gone);
             family.missing = waiting.into_iter().collect();
             changes
         };
         family.report(changes, effects);
     }
+}
+
+fn not_from_master(from: &NodeId, request: &'static str, effects: &mut Vec<DbEffect>) {
+    let problem = DbProblem::NotFromMaster(request);
+    effects.push(DbEffect::Problem { from: from.clone(), problem });
 }
 
 #[cfg(test)]

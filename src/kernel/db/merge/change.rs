@@ -3,12 +3,10 @@
 use super::super::entries::Entries;
 use crate::value::Str;
 
-/// What an update did, and who has to be told of it.
+/// What an update did besides setting what it sets, and who has to be told of it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Change {
-    /// The family that changed.
-    pub family: Str,
-    /// Keys that are set, for subscribers and other global nodes.
+    /// Keys that are set by deletions: another slave's value is the merged one now.
     pub set: Entries,
     /// Keys that fell back to another global node's value; other global nodes know it already.
     pub set_for_subscribers: Entries,

@@ -10,10 +10,11 @@ mod whole;
 
 pub use change::Change;
 pub use owner::OwnerKind;
+pub(crate) use owner::Standing;
 
 use super::datum::Datum;
 use super::entries::Entries;
-use super::single::SetOne;
+use super::update::{Key, Update};
 use crate::kernel::HashMap;
 use crate::value::{NodeId, Str, StrRef};
 use entry::{Contested, Entry, Left};
@@ -137,79 +138,78 @@ impl Merge {
     }
 
     /// Changes one family of `node`'s database. Sets apply before deletions. A node that was not
-    /// known is [`OwnerKind::Other`].
+    /// known is [`OwnerKind::Other`]. What is set is part of the change that is returned.
     pub fn update(&mut self, node: &NodeId, family: Str, set: Entries, delete: Vec<Str>) -> Change {
         let id = self.id(node);
-        self.update_of(id, family, set, delete)
+        self.update_of(id, &family, set, delete)
     }
 
     fn update_of(
         &mut self,
         id: OwnerId,
-        family: Str,
+        family: &Str,
         mut set: Entries,
-        delete: Vec<Str>,
+        mut delete: Vec<Str>,
     ) -> Change {
-        let kind = self.kind_of(id);
-        let delete = without_repetition(delete);
-        // What is set and then deleted at once is only deleted: the outcome is the same.
-        delete.iter().for_each(|key| {
-            set.remove(key);
-        });
-        let mut change = Change { family, ..Change::default() };
-        for (key, value) in &set {
-            self.set(id, kind, &change.family, key, value.clone());
-        }
+        let owner = Standing { id, kind: self.kind_of(id), octets: 0 };
+        let mut change = self.apply(owner, Update::of(family, &mut set, &mut delete));
+        set.extend(std::mem::take(&mut change.set));
         change.set = set;
-        let deleted = !delete.is_empty();
+        change
+    }
+
+    /// Changes one family of a node's database.
+    pub(crate) fn apply(&mut self, owner: Standing, update: Update<'_>) -> Change {
+        let Standing { id, kind, .. } = owner;
+        let Update { family, set, delete } = update;
+        set.each(|key, value| self.set(id, kind, family, key, value.to_datum()));
+        let mut change = Change::default();
         for key in delete {
-            match self.delete(id, kind, &change.family, &key) {
+            match self.delete(id, kind, family.string(), key) {
                 Left::Slave { merged: Some(value), .. } => {
-                    change.set.insert(key, value);
+                    change.set.insert(key.clone(), value);
                 }
                 Left::Slave { told: Some(value), .. } => {
-                    change.set_for_globals.insert(key, value);
+                    change.set_for_globals.insert(key.clone(), value);
                 }
                 Left::Slave { merged: None, told: None } => {}
                 Left::Others(value) => {
                     if let Some(value) = value {
                         change.set_for_subscribers.insert(key.clone(), value);
                     }
-                    change.deletions_for_globals.push(key);
+                    change.deletions_for_globals.push(key.clone());
                 }
                 Left::Nothing => {
                     if kind == OwnerKind::Slave {
                         change.deletions_for_globals.push(key.clone());
                     }
-                    change.deletions_for_subscribers.push(key);
+                    change.deletions_for_subscribers.push(key.clone());
                 }
             }
         }
-        if deleted && self.families.get(&change.family).is_some_and(HashMap::is_empty) {
-            self.families.remove(&change.family);
+        if !delete.is_empty() && self.families.get(&family.string()).is_some_and(HashMap::is_empty)
+        {
+            self.families.remove(&family.string());
         }
         change.tell_globals = kind == OwnerKind::Slave
-            && !(change.set.is_empty()
+            && !(set.is_empty()
+                && change.set.is_empty()
                 && change.set_for_globals.is_empty()
                 && change.deletions_for_globals.is_empty());
         change
     }
 
-    /// As [`Merge::update`] of a node that is known and owns fewer octets than `limit`, with a single
-    /// key that is set: what the node is. Nothing is done for [`OwnerKind::Other`].
-    pub(crate) fn set_one(
-        &mut self,
-        node: &NodeId,
-        one: SetOne<'_>,
-        limit: usize,
-    ) -> Option<OwnerKind> {
+    /// A node that is known.
+    pub(crate) fn standing(&self, node: &NodeId) -> Option<Standing> {
         let id = *self.ids.get(node)?;
-        let owner = self.owners.get(&id).filter(|owner| owner.octets < limit)?;
-        let kind = owner.kind;
-        if kind != OwnerKind::Other {
-            self.set(id, kind, one.family, one.key, Datum::trusted(one.value));
-        }
-        Some(kind)
+        let owner = self.owners.get(&id)?;
+        Some(Standing { id, kind: owner.kind, octets: owner.octets })
+    }
+
+    /// As [`Merge::standing`]; a node that was not known is [`OwnerKind::Other`] from now on.
+    pub(crate) fn make_known(&mut self, node: &NodeId) -> Standing {
+        let id = self.id(node);
+        self.standing(node).unwrap_or(Standing { id, kind: OwnerKind::Other, octets: 0 })
     }
 
     fn id(&mut self, node: &NodeId) -> OwnerId {
@@ -226,24 +226,19 @@ impl Merge {
         self.owners.get(&id).map_or(OwnerKind::Other, |owner| owner.kind)
     }
 
-    fn set<'s, S>(&mut self, id: OwnerId, kind: OwnerKind, family: S, key: S, value: Datum)
-    where
-        S: Copy + Into<Str> + Into<StrRef<'s>>,
-    {
+    fn set(&mut self, id: OwnerId, kind: OwnerKind, family: Key<'_>, key: Key<'_>, value: Datum) {
         self.operations += 1;
         self.serial += 1;
         let serial = self.serial;
-        let borrowed: StrRef<'_> = family.into();
-        let keys = match self.families.get_mut(&borrowed) {
+        let keys = match self.families.get_mut(&family.string()) {
             Some(keys) => keys,
-            None => self.families.entry(family.into()).or_default(),
+            None => self.families.entry(family.to_str()).or_default(),
         };
-        let borrowed: StrRef<'_> = key.into();
         let value_octets = value.long_octets();
         let mut before = None;
-        let key = match keys.entry_ref(&borrowed) {
+        let key = match keys.entry_ref(&key.string()) {
             EntryRef::Vacant(slot) => {
-                let key: Str = key.into();
+                let key = key.to_str();
                 slot.insert_with_key(key.clone(), Entry::One(id, value));
                 key
             }
@@ -283,10 +278,9 @@ impl Merge {
             }
         };
         if let Some(owner) = self.owners.get_mut(&id) {
-            let borrowed: StrRef<'_> = family.into();
-            let owned = match owner.entries.get_mut(&borrowed) {
+            let owned = match owner.entries.get_mut(&family.string()) {
                 Some(owned) => owned,
-                None => owner.entries.entry(family.into()).or_default(),
+                None => owner.entries.entry(family.to_str()).or_default(),
             };
             owner.octets += entry_octets(&key, &Datum::UNDEF) + value_octets;
             owner.octets -= before.map_or(0, |before| entry_octets(&key, &before));
@@ -295,18 +289,18 @@ impl Merge {
     }
 
     /// Takes a key from its owner and says what is left of it.
-    fn delete(&mut self, id: OwnerId, kind: OwnerKind, family: &Str, key: &Str) -> Left {
+    fn delete(&mut self, id: OwnerId, kind: OwnerKind, family: StrRef<'_>, key: &Str) -> Left {
         self.operations += 1;
         if let Some(owner) = self.owners.get_mut(&id)
-            && let Some(owned) = owner.entries.get_mut(family)
+            && let Some(owned) = owner.entries.get_mut(&family)
             && owned.remove(key)
         {
             owner.len -= 1;
             if owned.is_empty() {
-                owner.entries.remove(family);
+                owner.entries.remove(&family);
             }
         }
-        let Some(keys) = self.families.get_mut(family) else {
+        let Some(keys) = self.families.get_mut(&family) else {
             return Left::Nothing;
         };
         let Some((stored, entry)) = keys.get_key_value_mut(key) else {
@@ -354,14 +348,6 @@ impl Merge {
         }
         if of_slave { Left::Slave { merged, told } } else { Left::Others(merged) }
     }
-}
-
-fn without_repetition(keys: Vec<Str>) -> Vec<Str> {
-    if keys.len() < 2 {
-        return keys;
-    }
-    let mut seen = BTreeSet::new();
-    keys.into_iter().filter(|key| seen.insert(key.clone())).collect()
 }
 
 #[cfg(test)]

@@ -55,3 +55,12 @@ pub(super) fn entry_octets(key: &Str, value: &Datum) -> usize {
     const BESIDES: usize = 128;
     BESIDES + key.as_ref().data().len() + value.long_octets()
 }
+
+/// What has to be known of an owner before its entries are changed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Standing {
+    pub(super) id: OwnerId,
+    pub(crate) kind: OwnerKind,
+    /// Octets of what it owns.
+    pub(crate) octets: usize,
+}

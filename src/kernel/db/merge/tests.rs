@@ -296,9 +296,9 @@ fn a_second_database_replaces_the_first() {
     let changes = merge.replace(&id("s"), tables("b=1 c=2 d=1"));
     assert_eq!(merged(&merge), "b=1 c=2 d=1");
     assert_eq!(changes.len(), 1);
-    assert_eq!(subscribers_see(&changes[0]), "b=1 c=2 d=1|a");
+    assert_eq!(subscribers_see(&changes[0].1), "b=1 c=2 d=1|a");
     let changes = merge.replace(&id("s"), Tables::new());
-    assert_eq!(subscribers_see(&changes[0]), "|b c d");
+    assert_eq!(subscribers_see(&changes[0].1), "|b c d");
     assert_eq!(merge.kind(&id("s")), Some(OwnerKind::Slave), "it is still known");
 }
 
@@ -309,10 +309,10 @@ fn a_removed_node_is_deleted_family_by_family() {
     update(&mut merge, "g", "b=2", "");
     merge.update(&id("s"), "other".into(), entries("x=1"), Vec::new());
     let changes = merge.remove(&id("s"));
-    let families: Vec<_> = changes.iter().map(|change| change.family.to_string()).collect();
+    let families: Vec<_> = changes.iter().map(|(family, _)| family.to_string()).collect();
     assert_eq!(families, ["fam", "other"]);
-    assert_eq!(globals_see(&changes[0]), "|a b");
-    assert_eq!(subscribers_see(&changes[0]), "|a");
+    assert_eq!(globals_see(&changes[0].1), "|a b");
+    assert_eq!(subscribers_see(&changes[0].1), "|a");
     assert_eq!(merged(&merge), "b=2");
     assert_eq!(merge.kind(&id("s")), None);
     assert!(merge.remove(&id("s")).is_empty());
@@ -503,7 +503,7 @@ proptest! {
                     let expected = model.update(node, &set, &delete);
                     let change = merge.update(&id(node), "fam".into(), set, delete);
                     check_told(&change, expected);
-                    vec![change]
+                    vec![(Str::from("fam"), change)]
                 }
                 Operation::Replace(node, set) => {
                     let node = NODES[node];
@@ -512,7 +512,7 @@ proptest! {
                     let expected = model.update(node, &set, &missing);
                     let changes = merge.replace(&id(node), [("fam".into(), set)].into());
                     prop_assert_eq!(changes.len(), 1);
-                    check_told(&changes[0], expected);
+                    check_told(&changes[0].1, expected);
                     changes
                 }
                 Operation::Remove(node) => {
@@ -521,7 +521,7 @@ proptest! {
                     let expected = model.update(node, &Entries::new(), &keys);
                     let changes = merge.remove(&id(node));
                     prop_assert_eq!(changes.len(), usize::from(!keys.is_empty()));
-                    if let Some(change) = changes.first() {
+                    if let Some((_, change)) = changes.first() {
                         check_told(change, expected);
                     }
                     merge.set_kind(&id(node), model.kinds[node]);
@@ -534,7 +534,7 @@ proptest! {
                     Vec::new()
                 }
             };
-            for change in changes {
+            for (_, change) in changes {
                 let mut set = change.set.clone();
                 set.extend(change.set_for_subscribers.clone());
                 subscriber.hear(&set, &change.deletions_for_subscribers);
@@ -592,7 +592,7 @@ fn losing_a_node_costs_what_it_owned() {
         let mut merge = network(slaves);
         let before = merge.operations();
         let changes = merge.remove(&id("s42"));
-        assert_eq!(changes[0].deletions_for_subscribers.len(), 100);
+        assert_eq!(changes[0].1.deletions_for_subscribers.len(), 100);
         merge.operations() - before
     };
     assert_eq!(cost(100), 110);

@@ -53,7 +53,7 @@ impl Merge {
     }
 
     /// Deletes some keys of nodes that were removed or whose database was replaced.
-    pub(crate) fn give_up_some(&mut self) -> Vec<Change> {
+    pub(crate) fn give_up_some(&mut self) -> Vec<(Str, Change)> {
         let mut changes = Vec::new();
         let mut left = KEYS_PER_PIECE;
         while left > 0
@@ -69,7 +69,8 @@ impl Merge {
             let mut keys: Vec<Str> = keys.iter().take(left).cloned().collect();
             keys.sort_unstable();
             left -= keys.len();
-            changes.push(self.update_of(id, family, Entries::new(), keys));
+            let change = self.update_of(id, &family, Entries::new(), keys);
+            changes.push((family, change));
         }
         changes
     }
@@ -85,12 +86,15 @@ impl Merge {
 
     /// Gives `node` a whole new database: what it had and is not in `tables` is deleted, at once if
     /// that is not much.
-    pub fn replace(&mut self, node: &NodeId, tables: Tables) -> Vec<Change> {
+    pub fn replace(&mut self, node: &NodeId, tables: Tables) -> Vec<(Str, Change)> {
         if self.owned(node) > FEW_KEYS {
             self.begin_to_replace(node);
-            let updates = tables.into_iter();
-            let changes =
-                updates.map(|(family, set)| self.update(node, family, set, Vec::new())).collect();
+            let id = self.id(node);
+            let update = |(family, set)| {
+                let change = self.update_of(id, &family, set, Vec::new());
+                (family, change)
+            };
+            let changes = tables.into_iter().map(update).collect();
             self.replaced(node);
             return changes;
         }
@@ -112,14 +116,18 @@ impl Merge {
         for (family, keys) in missing {
             updates.entry(family).or_default().1 = keys;
         }
+        let id = self.id(node);
         updates
             .into_iter()
-            .map(|(family, (set, delete))| self.update(node, family, set, delete))
+            .map(|(family, (set, delete))| {
+                let change = self.update_of(id, &family, set, delete);
+                (family, change)
+            })
             .collect()
     }
 
     /// Forgets a node and deletes its database, family by family: at once if that is not much.
-    pub fn remove(&mut self, node: &NodeId) -> Vec<Change> {
+    pub fn remove(&mut self, node: &NodeId) -> Vec<(Str, Change)> {
         let Some(&id) = self.ids.get(node) else {
             return Vec::new();
         };

@@ -110,17 +110,26 @@ proptest! {
 
 #[test]
 fn packets_are_as_those_of_requests() {
-    let value = Datum::int(70_000);
-    let one = SetOne { family: FAM.into(), key: "key".into(), value: value.octets() };
-    let set = Some(entries("key=70000"));
-    let update = |delete| Request::Update { family: FAM.into(), set: set.clone(), delete };
-    let same = |ours: Packed, theirs: Request| {
-        assert_eq!(ours.as_elements().octets(), theirs.to_packet().as_elements().octets());
-        assert_eq!(ours.len(), theirs.to_packet().len());
-    };
-    same(one.to_packet(Name::Update, Deletions::Left), update(None));
-    same(one.to_packet(Name::Update, Deletions::Empty), update(Some(Vec::new())));
-    let changed =
-        Request::Changed { family: FAM.into(), set: entries("key=70000"), delete: Vec::new() };
-    same(one.to_packet(Name::Changed, Deletions::Empty), changed);
+    let (family, long) = (Str::from(FAM), "k".repeat(70_000));
+    for set in ["", "key=70000", "a=1 b=2 c=x", &format!("{long}=1 b={}", "v".repeat(300))] {
+        for deleted in ["", "d", "e f"] {
+            let (set, delete) = (entries(set), keys(deleted));
+            let update =
+                Update { family: Key::Held(&family), set: Sets::Many(&set), delete: &delete };
+            let same = |ours: Packed, theirs: Request| {
+                let theirs = theirs.to_packet();
+                assert_eq!(ours.as_elements().octets(), theirs.as_elements().octets());
+                assert_eq!(ours.len(), theirs.len());
+            };
+            let family = family.clone();
+            let request = |delete| {
+                let set = Some(set.clone());
+                Request::Update { family: family.clone(), set, delete }
+            };
+            same(update.to_packet_of_slave(), request(None));
+            same(update.to_packet(Name::Update), request(Some(delete.clone())));
+            let (family, set, delete) = (family.clone(), set.clone(), delete.clone());
+            same(update.to_packet(Name::Changed), Request::Changed { family, set, delete });
+        }
+    }
 }

@@ -1,0 +1,209 @@
+//! A change of one family, borrowed from a packet or from whoever holds its parts: what all updates,
+//! own and others', are on their way through the database.
+
+use super::datum::Datum;
+use super::entries::Entries;
+use super::is_internal;
+use super::request::{Name, put_strings};
+use crate::value::packed::{self, Elements, Token};
+use crate::value::{Packed, Str, StrRef};
+use std::collections::BTreeSet;
+
+/// Keys of a family that are set, and keys that are deleted; no key is in both.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Update<'a> {
+    pub(crate) family: Key<'a>,
+    pub(crate) set: Sets<'a>,
+    pub(crate) delete: &'a [Str],
+}
+
+/// Keys that are set, with their values.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Sets<'a> {
+    None,
+    /// As nearly all updates have: the value in packed form.
+    One(Key<'a>, &'a [u8]),
+    Many(&'a Entries),
+}
+
+/// A string that is borrowed, or held already, so that a copy of it can share its octets.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Key<'a> {
+    Borrowed(StrRef<'a>),
+    Held(&'a Str),
+}
+
+impl<'a> Key<'a> {
+    #[inline]
+    pub(crate) fn string(self) -> StrRef<'a> {
+        match self {
+            Key::Borrowed(string) => string,
+            Key::Held(string) => string.as_ref(),
+        }
+    }
+
+    pub(crate) fn to_str(self) -> Str {
+        match self {
+            Key::Borrowed(string) => string.to_owned(),
+            Key::Held(string) => string.clone(),
+        }
+    }
+}
+
+/// A value in packed form, or held already.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Value<'a> {
+    Octets(&'a [u8]),
+    Held(&'a Datum),
+}
+
+impl Value<'_> {
+    pub(crate) fn to_datum(self) -> Datum {
+        match self {
+            Value::Octets(octets) => Datum::trusted(octets),
+            Value::Held(datum) => datum.clone(),
+        }
+    }
+
+    fn octets(&self) -> &[u8] {
+        match self {
+            Value::Octets(octets) => octets,
+            Value::Held(datum) => datum.octets(),
+        }
+    }
+}
+
+impl<'a> Sets<'a> {
+    pub(crate) fn len(self) -> usize {
+        match self {
+            Sets::None => 0,
+            Sets::One(..) => 1,
+            Sets::Many(entries) => entries.len(),
+        }
+    }
+
+    pub(crate) fn is_empty(self) -> bool {
+        self.len() == 0
+    }
+
+    /// Calls `act` with each key, in order of keys.
+    #[inline]
+    pub(crate) fn each(self, mut act: impl FnMut(Key<'a>, Value<'a>)) {
+        match self {
+            Sets::None => {}
+            Sets::One(key, value) => act(key, Value::Octets(value)),
+            Sets::Many(entries) => {
+                entries.iter().for_each(|(key, value)| act(Key::Held(key), Value::Held(value)));
+            }
+        }
+    }
+
+    /// These together with others, which `room` holds if there are any.
+    pub(crate) fn and(self, others: [Entries; 2], room: &'a mut Entries) -> Sets<'a> {
+        if others.iter().all(Entries::is_empty) {
+            return self;
+        }
+        self.each(|key, value| {
+            room.insert(key.to_str(), value.to_datum());
+        });
+        others.into_iter().for_each(|more| room.extend(more));
+        Sets::Many(room)
+    }
+
+    /// Octets of a packed hash of these.
+    fn packed_len(self) -> usize {
+        let mut octets = head_len(self.len());
+        self.each(|key, value| octets += string_len(key.string()) + value.octets().len());
+        octets
+    }
+}
+
+/// Octets of a string in packed form.
+const fn string_len(string: StrRef<'_>) -> usize {
+    head_len(string.data().len()) + string.data().len()
+}
+
+/// Octets of the head of a string or of a list in packed form.
+const fn head_len(len: usize) -> usize {
+    match len {
+        0..24 => 1,
+        24..0x100 => 2,
+        0x100..0x1_0000 => 3,
+        0x1_0000..0x1_0000_0000 => 5,
+        _ => 9,
+    }
+}
+
+impl<'a> Update<'a> {
+    /// The arguments of `g_upd` or `g_chg2` as they stand in the packet, if they set one key of a family
+    /// that is not the protocol's own and do no more than that.
+    pub(crate) fn read(arguments: Elements<'a>) -> Option<Self> {
+        let mut reader = arguments.reader();
+        let family = reader.take_str()?;
+        let Ok(Token::Hash(1)) = reader.token() else { return None };
+        let key = reader.take_str()?;
+        let value = reader.skip().ok()?;
+        let none_deleted = match arguments.len() {
+            2 => true,
+            3 => matches!(reader.token(), Ok(Token::Undef | Token::Array(0))),
+            _ => false,
+        };
+        if !none_deleted || is_internal(family) {
+            return None;
+        }
+        let set = Sets::One(Key::Borrowed(key), value);
+        Some(Update { family: Key::Borrowed(family), set, delete: &[] })
+    }
+
+    /// An update of parts that may overlap or repeat themselves. What is set and then deleted at once is
+    /// only deleted: the outcome is the same.
+    pub(crate) fn of(family: &'a Str, set: &'a mut Entries, delete: &'a mut Vec<Str>) -> Self {
+        if delete.len() > 1 {
+            let mut seen = BTreeSet::new();
+            delete.retain(|key| seen.insert(key.clone()));
+        }
+        if !set.is_empty() {
+            delete.iter().for_each(|key| {
+                set.remove(key);
+            });
+        }
+        Update { family: Key::Held(family), set: Sets::Many(set), delete }
+    }
+
+    /// The packet for a node port in which a global node tells of the update.
+    pub(crate) fn to_packet(self, name: Name) -> Packed {
+        self.packet(name, true)
+    }
+
+    /// The packet in which a slave sets keys: it says nothing of deletions.
+    pub(crate) fn to_packet_of_slave(self) -> Packed {
+        self.packet(Name::Update, false)
+    }
+
+    fn packet(self, name: Name, with_deletions: bool) -> Packed {
+        let (name, family) = (StrRef::octets(name.as_str().as_bytes()), self.family.string());
+        let mut len = 1 + string_len(name) + string_len(family) + self.set.packed_len();
+        if with_deletions {
+            len += head_len(self.delete.len());
+            len += self.delete.iter().map(|key| string_len(key.as_ref())).sum::<usize>();
+        }
+        // Just enough, or the octets would have to be moved once more.
+        let mut octets = Vec::with_capacity(len);
+        packed::put_octets(&mut octets, b"");
+        packed::put_str(&mut octets, name);
+        packed::put_str(&mut octets, family);
+        packed::put_hash(&mut octets, self.set.len());
+        self.set.each(|key, value| {
+            packed::put_str(&mut octets, key.string());
+            octets.extend_from_slice(value.octets());
+        });
+        if with_deletions {
+            put_strings(&mut octets, self.delete);
+        }
+        Packed::new(4 + usize::from(with_deletions), octets.into())
+    }
+}
+
+#[cfg(test)]
+#[path = "update_tests.rs"]
+mod tests;
