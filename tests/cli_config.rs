@@ -368,6 +368,14 @@ fn an_unknown_subcommand_is_named_with_what_was_meant() {
 }
 
 #[test]
+fn a_misspelt_option_is_no_profile() {
+    for subcommand in ["run", "doctor", "showconfig"] {
+        let complaint = Bench::complaint(&[subcommand, "--no-watchdgo"]);
+        assert!(complaint.contains("--no-watchdgo"), "{complaint}");
+    }
+}
+
+#[test]
 fn a_missing_argument_is_named() {
     for (line, name) in [
         (&["setsecret"][..], "SECRET"),

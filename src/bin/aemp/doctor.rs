@@ -137,14 +137,14 @@ fn examine_links(
     let (bound, by_certificate) = (links.count("bound"), links.count("certificates"));
     let text = format!(
         "{} of {} connections are encrypted ({bound} bound to the secret, {by_certificate} by \
-         certificate), {} are plain",
+         certificate), {} plain",
         bound + by_certificate,
         links.len(),
         links.count("plain"),
     );
     findings.add(State::Fine, WHAT, &text)?;
     for (why, ends) in links.plain() {
-        let text = format!("{} plain, {why}: {}", ends.len(), beginning(&ends));
+        let text = format!("{} plain ({why}): {}", ends.len(), beginning(&ends));
         findings.add(State::Note, WHAT, &text)?;
     }
     if !links.silent.is_empty() {

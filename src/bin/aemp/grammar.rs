@@ -29,6 +29,9 @@ impl Section {
     }
 }
 
+/// The option of `run` and `doctor` behind which a file with the secret is named.
+pub(crate) const SECRET_FILE: &str = "--secret-file";
+
 /// How often an argument is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Arity {

@@ -37,6 +37,8 @@ pub(crate) struct Links {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Link {
+    /// The end that has told of it, and the other one, its peer.
+    ends: (String, String),
     protection: String,
     plain_because: String,
 }
@@ -93,13 +95,18 @@ impl Links {
         let node = status.node.to_text_lossy().into_owned();
         for link in status.links.iter().filter(|link| link.node.as_ref() != asking.as_str()) {
             let other = link.node.to_text_lossy().into_owned();
-            let ends = if node < other { (node.clone(), other) } else { (other, node.clone()) };
+            let ends = (node.clone(), other);
+            let sorted = match ends.0 < ends.1 {
+                true => ends.clone(),
+                false => (ends.1.clone(), ends.0.clone()),
+            };
             let text = |text: &aemp::value::Str| text.to_text_lossy().into_owned();
             let link = Link {
+                ends,
                 protection: text(&link.protection),
                 plain_because: text(&link.plain_because),
             };
-            self.links.entry(ends).or_insert(link);
+            self.links.entry(sorted).or_insert(link);
         }
     }
 
@@ -112,12 +119,13 @@ impl Links {
         self.links.values().filter(|link| link.protection == protection).count()
     }
 
-    /// The ends of those that are not encrypted, by the reason.
+    /// The ends of those that are not encrypted, by the reason that the first of them gives.
     pub(crate) fn plain(&self) -> BTreeMap<&str, Vec<String>> {
         let mut reasons: BTreeMap<&str, Vec<String>> = BTreeMap::new();
-        for ((one, other), link) in &self.links {
+        for link in self.links.values() {
             if link.protection == "plain" {
-                reasons.entry(&link.plain_because).or_default().push(format!("{one} - {other}"));
+                let (one, peer) = &link.ends;
+                reasons.entry(&link.plain_because).or_default().push(format!("{one} with {peer}"));
             }
         }
         reasons
@@ -157,7 +165,7 @@ mod tests {
         let plain = links.plain();
         assert_eq!(
             plain.into_iter().collect::<Vec<_>>(),
-            [(why, vec!["a - p".into(), "b - p".into()])]
+            [(why, vec!["a with p".into(), "b with p".into()])]
         );
     }
 }

@@ -1,6 +1,7 @@
 //! Which node a subcommand runs or examines: its arguments, and with the rc file its settings.
 
 use crate::errors::CliError;
+use crate::grammar::SECRET_FILE;
 use crate::output::print_line;
 use crate::secrets;
 use aemp::config::coerce;
@@ -76,7 +77,7 @@ impl NodeArgs {
 /// Takes `--secret-file FILE` out of the arguments.
 fn split_secret_file(arguments: &[Value]) -> (Vec<Value>, Option<String>) {
     let mut rest = arguments.to_vec();
-    let at = rest.iter().position(|word| word == "--secret-file");
+    let at = rest.iter().position(|word| word == SECRET_FILE);
     let file = at.filter(|at| at + 1 < rest.len()).and_then(|at| {
         let mut words = rest.drain(at..at + 2);
         words.nth(1).and_then(|file| coerce::to_text(&file))

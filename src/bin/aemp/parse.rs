@@ -5,7 +5,9 @@
 //! after one; a word that was written as JSON is never an option.
 
 use crate::errors::CliError;
-use crate::grammar::{Action, Arity, Format, Grammar, Invocation, Options, Subcommand};
+use crate::grammar::{
+    Action, Argument, Arity, Format, Grammar, Invocation, Kind, Options, SECRET_FILE, Subcommand,
+};
 use aemp::config::args::{ArgsError, decode_command_line};
 use aemp::config::coerce;
 use serde_json::Value;
@@ -75,6 +77,13 @@ fn flag(word: &Word) -> Option<Flag> {
             letters.bytes().all(|letter| letter == b'v').then_some(Flag::Verbose(count))
         }
     }
+}
+
+/// What looks like an option where a profile could be named. A profile with such a name can be written as
+/// JSON.
+fn unknown_option(argument: &Argument, word: &Word) -> Option<String> {
+    let text = word.value.as_str().filter(|_| word.literal && argument.kind == Kind::Profile)?;
+    (text.starts_with('-') && text != SECRET_FILE).then(|| text.to_owned())
 }
 
 /// Reads a whole line. Nothing is done before all of it is understood.
@@ -160,6 +169,11 @@ impl<'g> Parser<'g> {
                 }
                 Arity::Optional => {
                     let next = self.words.next_if(|word| flag(word).is_none());
+                    if let Some(name) =
+                        next.as_ref().and_then(|word| unknown_option(argument, word))
+                    {
+                        return Err(CliError::UnknownOption { name });
+                    }
                     invocation.arguments.extend(next.map(|word| word.value));
                 }
                 Arity::Required => match self.words.next() {

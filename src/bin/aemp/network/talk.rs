@@ -90,6 +90,14 @@ fn shown_call(node: &NodeId, name: &str) -> (String, String) {
     (show::text(node.as_str()), show::text(Str::text(name).as_ref()))
 }
 
+fn does_not_say(node: &NodeId, name: &str) -> String {
+    let (node, function) = shown_call(node, name);
+    format!(
+        "node {node} does not say whether it has a function {function}; if not, the message did \
+         nothing (nodes in secure mode run no functions)"
+    )
+}
+
 fn no_function(node: &NodeId, name: &str) -> CliError {
     let (node, function) = shown_call(node, name);
     NetworkError::NoFunction { node, function }.into()
@@ -101,12 +109,7 @@ async fn look_for_function(client: &Client, node: &NodeId, name: &str) -> Result
         Some(true) => Ok(()),
         Some(false) => Err(no_function(node, name)),
         None => {
-            let (node_shown, shown) = shown_call(node, name);
-            let text = format!(
-                "node {node_shown} does not say whether it has a function {shown}; if not, the \
-                 message did nothing (nodes in secure mode run no functions)"
-            );
-            print_line("", &text);
+            print_line("", &does_not_say(node, name));
             Ok(())
         }
     }
@@ -164,8 +167,15 @@ pub(super) async fn cal(
     // A node says nothing to a request that it does not know.
     let is_missing = async {
         match called {
-            Some(name) if has_function(client, &port.node(), &name).await == Some(false) => name,
-            _ => std::future::pending().await,
+            Some(name) => match has_function(client, &port.node(), &name).await {
+                Some(true) => std::future::pending().await,
+                Some(false) => name,
+                None => {
+                    print_line("", &does_not_say(&port.node(), &name));
+                    std::future::pending().await
+                }
+            },
+            None => std::future::pending().await,
         }
     };
     let answer = tokio::select! {
