@@ -6,7 +6,7 @@
 // Test helpers may panic, but clippy only exempts functions that are marked as tests.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use aemp::{CallbackPort, Context, KillReason, Node, NodeId, PortId};
+use aemp::{CallbackPort, Context, KillReason, MonitorGuard, Node, NodeId, PortId};
 use compat_tests::host::Host;
 use compat_tests::network::{Inside, eventually, free_address};
 use compat_tests::node::Aemp;
@@ -68,6 +68,7 @@ const HEARTBEAT: Duration = Duration::from_secs(1);
 /// Numbers sent to a node, which echoes them; they stay in order without gaps until the monitor fires.
 struct Stream {
     port: CallbackPort,
+    _monitor: MonitorGuard,
     answered: Arc<AtomicU64>,
     broken: Arc<AtomicBool>,
     lost: Arc<AtomicBool>,
@@ -80,28 +81,31 @@ impl Stream {
             let answered = Arc::new(AtomicU64::new(0));
             let [broken, lost] = [(); 2].map(|()| Arc::new(AtomicBool::new(false)));
             let port = from.port_of_tags();
-            let (seen, hole) = (answered.clone(), broken.clone());
+            let (seen, hole, over) = (answered.clone(), broken.clone(), lost.clone());
             port.on("n", move |_: &Context<'_>, (number,): (u64,)| {
-                if seen.swap(number, Ordering::SeqCst) + 1 != number {
+                // What is sent in the moment behind a loss goes by the next connection.
+                if !over.load(Ordering::SeqCst) && seen.swap(number, Ordering::SeqCst) + 1 != number
+                {
                     hole.store(true, Ordering::SeqCst);
                 }
             });
-            let monitor = from.monitor(to);
+            let (fired, shown) = (lost.clone(), to.clone());
+            let monitor = from.on_death(to.node_port(), move |reason| {
+                fired.store(true, Ordering::SeqCst);
+                eprintln!("{shown}: {reason}");
+            });
             let (from, to, back, fired) = (from.clone(), to.clone(), port.id(), lost.clone());
             let pump = tokio::spawn(async move {
-                let mut monitor = monitor;
                 for number in 1_u64.. {
                     from.snd_wait(&to, ("snd", &back, "n", number)).await.unwrap();
-                    if let Some(reason) = monitor.try_reason() {
-                        eprintln!("{to}: {reason}");
-                        fired.store(true, Ordering::SeqCst);
+                    if fired.load(Ordering::SeqCst) {
                         return number;
                     }
                     tokio::time::sleep(Duration::from_millis(2)).await;
                 }
                 0
             });
-            Stream { port, answered, broken, lost, pump }
+            Stream { port, _monitor: monitor, answered, broken, lost, pump }
         })
     }
 
@@ -301,7 +305,7 @@ impl Network {
                 eventually("answers of the victim that was started again", || {
                     let new = Stream::start(&self.inside, &self.observer, &node);
                     std::thread::sleep(Duration::from_millis(100));
-                    if new.answered() == 0 {
+                    if new.answered() == 0 || new.lost.load(Ordering::SeqCst) {
                         new.pump.abort();
                         return Err("none".into());
                     }
