@@ -151,7 +151,7 @@ pub(crate) const ALL: &[Case] = &[
     Case {
         name: "joins",
         parts: &["center", "slaves"],
-        figures: &[("joins", "1/s", ""), ("joins_mem", "KiB", "<= 16 each")],
+        figures: &[("joins", "1/s", ""), ("joins_mem", "KiB", "<= 24 each")],
         sizes: &[(Aemp, 2_000)],
     },
     Case {
