@@ -279,13 +279,14 @@ impl Plan {
         let len = random.random_range(20..=longest) * nodes.div_ceil(8);
         let faults = if peaceful { 0 } else { random.random_range(0..=40) };
         let mut ops: Vec<_> = (0..len).map(|_| (pause(random), op(random, faults))).collect();
-        add_strangers(&mut ops, &mut StdRng::seed_from_u64(seed ^ 0x57_7a29_e750));
+        add_strangers(&mut ops, peaceful, &mut StdRng::seed_from_u64(seed ^ 0x57_7a29_e750));
         Plan { seed, setup, verbose: false, traced: false, ops }
     }
 }
 
-/// Lets strangers try their luck in between, in most plans; the rest of the plan stays as it is.
-fn add_strangers(ops: &mut Vec<(Duration, Op)>, random: &mut StdRng) {
+/// Lets strangers try their luck in between, in most plans; the rest of the plan stays as it is. In a
+/// peaceful plan they take no seed's address: a seed that cannot be reached is a fault.
+fn add_strangers(ops: &mut Vec<(Duration, Op)>, peaceful: bool, random: &mut StdRng) {
     for _ in 0..random.random_range(0..8) {
         let mut r = || random.random::<u32>() >> 8;
         let (host, claimed, manner) = (r(), r(), r());
@@ -295,7 +296,10 @@ fn add_strangers(ops: &mut Vec<(Duration, Op)>, random: &mut StdRng) {
             _ => Op::StrangerDials { host, claimed, manner },
         };
         let at = random.random_range(0..=ops.len());
-        ops.insert(at, (pause(random), op));
+        let pause = pause(random);
+        if !(peaceful && matches!(op, Op::Usurp { .. })) {
+            ops.insert(at, (pause, op));
+        }
     }
 }
 
