@@ -138,6 +138,32 @@ fn a_packet_takes_at_most_four_times_its_octets_whatever_is_in_it() {
             "objects of one class",
             image(N, &[&unhex("041103466f6f05")[..], &unhex("04120005").repeat(N - 1)].concat()),
         ),
+        ("arrays that contain themselves", {
+            let arrays = (0..N as u32)
+                .map(|n| [&unhex("040200000001 0400")[..], &(3 + 3 * n).to_be_bytes()].concat());
+            image(N, &arrays.collect::<Vec<_>>().concat())
+        }),
+        ("references to themselves", {
+            let all = (0..N as u32).map(|n| [&[4, 0][..], &(2 + n).to_be_bytes()].concat());
+            image(N, &all.collect::<Vec<_>>().concat())
+        }),
+        ("an array of itself, and references to each of its many items", {
+            let head = [&[4, 2][..], &(2 * N as u32 + 1).to_be_bytes()].concat();
+            let items = unhex("0405").repeat(N);
+            let again = (0..N as u32).map(|n| [&[0][..], &(4 + 2 * n).to_be_bytes()].concat());
+            let again = again.collect::<Vec<_>>().concat();
+            image(1, &[&head[..], &items, &again, &unhex("040000000003")].concat())
+        }),
+        ("parts of a value that contains itself", {
+            let value = unhex("0402000000020402000000010400000000030881");
+            let again = unhex("040000000005").repeat(N);
+            image(N + 1, &[value, again].concat())
+        }),
+        ("objects frozen with others", {
+            let object =
+                |n: u32| [&unhex("041342058201480001")[..], &(4 + 3 * n).to_be_bytes()].concat();
+            image(N, &(0..N as u32).map(object).collect::<Vec<_>>().concat())
+        }),
         ("classes", image(N, &unhex("04110141 05").repeat(N))),
         ("hashes in hashes", image(N, &unhex("0403 00000001 04 0200000000 0000000161").repeat(N))),
     ] {
@@ -154,13 +180,13 @@ fn a_packet_takes_at_most_four_times_its_octets_whatever_is_in_it() {
         match result {
             Ok(()) => {}
             Err(FramingError::TooExpanded { limit }) => {
-                assert_eq!(limit, memory_limit(&wire), "{name}");
+                assert!(limit <= memory_limit(&wire), "{name}");
                 refused += 1;
             }
             Err(error) => panic!("{name}: {error}"),
         }
     }
-    assert!(refused < 5, "most fit");
+    assert!(refused < 9, "most fit");
 }
 
 #[test]

@@ -138,7 +138,7 @@ fn values_sent_once_are_repeated() {
         decode_items(2, "0881 040300000002 0000000002 00000001 61 0400000000 02 00000001 62");
     let expected = hash([("a", Tree::Int(1)), ("b", Tree::Int(1))]);
     assert_eq!(items, Ok(vec![Tree::Int(1), expected]));
-    for wrong in ["0000000002", "00ffffffff", "0000000000", "0402000000010000000003"] {
+    for wrong in ["0000000002", "00ffffffff", "0000000000"] {
         let error = decode_items(1, wrong).unwrap_err();
         assert!(matches!(error, FramingError::Refused { .. }), "{wrong}: {error}");
     }
@@ -165,16 +165,13 @@ fn references_cannot_make_a_small_packet_a_large_one() {
 #[test]
 fn images_that_would_run_code_are_refused() {
     for (hex, what) in [
-        ("04138003466f6f0161 01 00000001", "a hook that refers to other values"),
-        ("0413420402000000000003466f6f0161", "a hook that has made other values"),
+        ("04138303466f6f0161 01 00000001", "a tied variable with a hook"),
         ("041a0a0131", "code"),
         ("040b0402000000", "a tied array"),
         ("040c", "a tied hash"),
         ("040d", "a tied scalar"),
         ("0415", "a tied key"),
         ("0416", "a tied index"),
-        ("060000000000000001", "a native integer"),
-        ("070000000000000001", "a native float"),
         ("04190000000001 0881 08 0a0161", "a key that is a scalar"),
     ] {
         let error = decode_items(1, hex).unwrap_err();
@@ -208,6 +205,19 @@ fn an_invalid_image_is_refused() {
         "1d05",
         "1e000000ff",
         "09000000",
+        // Numbers in the order of a machine.
+        "060000000000000001",
+        "070000000000000001",
+        // Objects that refer to others: one that is missing, an end that is missing, none at all, one
+        // that was not sent yet, one that was sent and is not referred to, a class that was not named.
+        "04138003466f6f016101000000ff",
+        "041342020000000002",
+        "0413420200000000 02 03466f6f0161",
+        "0413420200000000 82 03466f6f0161 00",
+        "0413420200000000 82 03466f6f0161 01 00000005 05",
+        "0413420200000000 82 03466f6f0161 01 00000001",
+        "0413420200000000 a2 00 0161 01 00000003",
+        "0413420200000000 82 03466f6f0161 ff 00000003",
     ] {
         assert!(decode_items(1, wrong).is_err(), "{wrong}");
     }
@@ -219,8 +229,18 @@ fn an_invalid_image_is_refused() {
         ("0105", "malformed storable: an empty image"),
         ("02050b", "malformed storable: an empty image"),
         ("8000", "malformed storable: a length with leading zeros"),
-        ("0704", "malformed storable: not an image of version 2 in network order"),
-        ("070470", "malformed storable: not an image of version 2 in network order"),
+        ("0706", "malformed storable: not an image of version 2"),
+        ("070670", "malformed storable: not an image of version 2"),
+        (
+            "14040b0431",
+            "malformed storable: an image of a machine that is not 64-bit little-endian",
+        ),
+        (
+            "14040b083837363534333231",
+            "malformed storable: an image of a machine that is not 64-bit little-endian",
+        ),
+        ("0d040b08313233343536373804080808", "malformed storable: an empty image"),
+        ("10040b0831323334353637380408080803", "no array with a port name first"),
         ("0a050b03", "no array with a port name first"),
         ("0a050b0a", "no array with a port name first"),
         ("05050b110141", "malformed storable: it ends early"),

@@ -8,6 +8,7 @@
 # Pairs::got()                       at B; result: what came, by the name of the value
 # Pairs::forward()                   a program in between; result: its port, which sends on what it gets
 # Pairs::enter(@names)               at A: enters these values into the database
+# Pairs::native()                    at A: sends images as Storable's freeze makes them from now on
 # Pairs::look()                      at B: asks for the family, and reports "family" (got)
 # A reports "pairs" with the names of the values after which B did not answer.
 package Pairs;
@@ -51,6 +52,16 @@ package Pairs::Hooked {
    sub STORABLE_thaw {
       my ($self, $cloning, $frozen) = @_;
       $self->{text} = substr $frozen, 1, -1;
+   }
+}
+
+package Pairs::Composed {
+   sub new             { my ($class, $text, @others) = @_; bless {text => $text, others => \@others}, $class }
+   sub STORABLE_freeze { my ($self, $cloning) = @_; ("<$self->{text}>", @{ $self->{others} }) }
+   sub STORABLE_thaw {
+      my ($self, $cloning, $frozen, @others) = @_;
+      $self->{text}   = substr $frozen, 1, -1;
+      $self->{others} = \@others;
    }
 }
 
@@ -132,8 +143,75 @@ sub values_to_send {
       "set"               => CBOR::XS::tag(258, [1, "two", [3]]),
       "tag in tag"        => CBOR::XS::tag(100, CBOR::XS::tag(101, {a => CBOR::XS::tag(102, 1)})),
       "embedded"          => CBOR::XS::tag(24, "\x82\x01\x02"),
+      cyclic(),
+      composed(),
    );
    (@values, generated(18, 40))
+}
+
+# Values that contain themselves, except for $x = \$x, which ends a process that encodes it as CBOR. They are never freed, which does no harm here.
+sub cyclic {
+   my $array = [1, "two"];
+   push @$array, $array;
+   my $hash = {a => 1};
+   $hash->{self} = [$hash, {b => $hash}];
+   my $object = bless {name => "x"}, "Pairs::Plain";
+   $object->{self} = $object;
+   my $inside;
+   $inside = {text => "a", ref => \$inside};
+   my @list = map { {v => $_} } 1 .. 4;
+   for (1 .. 3) {
+      $list[$_ - 1]{next} = $list[$_];
+      $list[$_]{prev} = $list[$_ - 1];
+   }
+   my $tree = {kids => [], name => "root"};
+   for (1 .. 3) {
+      my $kid = {name => $_, up => $tree};
+      Scalar::Util::weaken($kid->{up});
+      push @{ $tree->{kids} }, $kid;
+   }
+   my @net = map { [] } 1 .. 5;
+   push @$_, @net for @net;
+   my $pattern = [qr/a.b/i, v1.2.3, Types::Serialiser::true, "\x{20ac}"];
+   push @$pattern, $pattern, $pattern->[0], $pattern->[3];
+   (
+      "contains itself"      => $array,
+      "hash in itself"       => $hash,
+      "object in itself"     => $object,
+      "reference around"     => $inside,
+      "list with tail"       => {head => $list[0], tail => $list[3]},
+      "tail with list"       => [$list[3], $list[0], $list[1]],
+      "tree with parents"    => $tree,
+      "all in all"           => $net[0],
+      "some in all"          => [$net[1], [$net[2], $array], $array],
+      "kinds in itself"      => $pattern,
+      "tag in itself"        => do { my $in = [1]; push @$in, CBOR::XS::tag(100, $in); $in },
+   )
+}
+
+# Objects that are frozen with other values.
+sub composed {
+   my $shared = [1, "two"];
+   my $self   = Pairs::Composed->new("self");
+   push @{ $self->{others} }, $self, [$self];
+   my $deep = [0];
+   $deep = Pairs::Composed->new($_, $deep, {k => $deep}) for 1 .. 6;
+   (
+      "composed"             => Pairs::Composed->new("a", [1], {b => 2}, \"text", \\"text"),
+      "composed of shared"   => [$shared, Pairs::Composed->new("a", $shared, $shared, [$shared])],
+      "composed of composed" => Pairs::Composed->new("a", Pairs::Composed->new("b", [1]), Pairs::Hooked->new("c")),
+      "composed in hashes"   => {x => {y => Pairs::Composed->new("a", {z => [1]})}, w => 2},
+      "composed of itself"   => $self,
+      "composed deeply"      => $deep,
+      "composed of many"     => Pairs::Composed->new("a" x 300, map { [$_] } 1 .. 300),
+      "composed of objects"  => Pairs::Composed->new("a", bless([1], "Pairs::Plain"), bless({}, "Pairs::Inner")),
+   )
+}
+
+# From now on this node sends Storable images as freeze makes them, not nfreeze.
+sub native {
+   AnyEvent::Handle::register_write_type(storable => sub { pack "w/a*", Storable::freeze($_[1]) });
+   ()
 }
 
 # Values of random shape, the same in each process.
@@ -216,9 +294,12 @@ sub in_order {
 }
 
 # What is there, as text: the same text means that a program sees no difference.
+# Values may contain themselves, so both depth and size of the text are limited.
+our $LEFT;
+
 sub describe {
    my ($depth, $value) = ($_[0], $_[1]);
-   return "..." if $depth > 20;
+   return "..." if $depth > 20 || --$LEFT < 0;
    my $class = Scalar::Util::blessed($value);
    if (defined $class && $class eq "Types::Serialiser::Error") { return "error" }
    if (ref $value) {
@@ -286,6 +367,7 @@ sub look {
 # A value that looking at it kills has to be told apart from one that did not come.
 sub described {
    my ($value) = @_;
+   local $LEFT = 3000;
    my $shown = eval { describe(0, $value) };
    defined $shown ? $shown : "broken: $@"
 }

@@ -16,6 +16,9 @@ use tokio::runtime::Runtime;
 
 const FRAMINGS: [&str; 3] = ["cbor", "json", "storable"];
 
+/// Storable with numbers as the machine has them.
+const NATIVE: &str = "native";
+
 /// What the receiver says of each value that arrived, by the value's name.
 type Got = BTreeMap<String, String>;
 
@@ -137,7 +140,11 @@ enum Way {
 fn exchange(middles: &[Middle], way: Way, from: &str, to: &str) -> Got {
     let mut between = start(middles);
     let mut b = join("perl-b", &[between.last().unwrap()], to);
-    let mut a = join("perl-a", &[&between[0]], from);
+    let is_native = from == NATIVE;
+    let mut a = join("perl-a", &[&between[0]], if is_native { "storable" } else { from });
+    if is_native {
+        a.eval("Pairs::native()");
+    }
     let port = b.eval("Pairs::listen()")[0].as_str().unwrap().to_owned();
     let hops: Vec<String> = between.iter_mut().map(|node| node.hop(way == Way::Program)).collect();
     let back: Vec<&str> = hops.iter().rev().map(String::as_str).collect();
@@ -185,6 +192,7 @@ fn is_accepted(path: &[&str], middles: &[Middle], (name, perl, ours): (&str, &st
 
 /// The framings that values come in on their way; seeds speak CBOR with each other.
 fn path<'a>(from: &'a str, middles: &[Middle], to: &'a str) -> Vec<&'a str> {
+    let from = if from == NATIVE { "storable" } else { from };
     if middles.len() > 1 { vec![from, "cbor", to] } else { vec![from, to] }
 }
 
@@ -249,7 +257,7 @@ fn differences(
 }
 
 fn compare(way: Way, from: &str, to: &str) {
-    assert!(FRAMINGS.contains(&from) && FRAMINGS.contains(&to));
+    assert!((from == NATIVE || FRAMINGS.contains(&from)) && FRAMINGS.contains(&to));
     if !perl::has(MODULES) {
         return;
     }
@@ -270,6 +278,11 @@ fn compare(way: Way, from: &str, to: &str) {
         let expected = exchange(perl, way, from, to);
         assert!(expected.len() > 60, "Perl nodes hand on most values: {expected:?}");
         assert!(!expected.contains_key("the port"), "{expected:?}");
+        if from != "cbor" && from != "json" && to == "storable" && way != Way::Program {
+            for name in ["list with tail", "all in all", "composed deeply"] {
+                assert!(expected.contains_key(name), "Perl nodes hand on {name}: {expected:?}");
+            }
+        }
         for middles in others {
             let ours = exchange(middles, way, from, to);
             let way = format!("{way:?}");
@@ -299,6 +312,10 @@ pairs! {
     what_comes_in_storable_is_relayed_in_cbor: Relay, "storable", "cbor";
     what_comes_in_storable_is_relayed_in_json: Relay, "storable", "json";
     what_comes_in_storable_is_relayed_in_storable: Relay, "storable", "storable";
+    what_comes_in_native_order_is_relayed_in_cbor: Relay, "native", "cbor";
+    what_comes_in_native_order_is_relayed_in_json: Relay, "native", "json";
+    what_comes_in_native_order_is_relayed_in_storable: Relay, "native", "storable";
+    the_database_takes_native_order_and_gives_storable: Database, "native", "storable";
     the_database_takes_cbor_and_gives_cbor: Database, "cbor", "cbor";
     the_database_takes_cbor_and_gives_json: Database, "cbor", "json";
     the_database_takes_cbor_and_gives_storable: Database, "cbor", "storable";
@@ -314,6 +331,9 @@ pairs! {
     a_program_sends_on_in_cbor_what_comes_in_storable: Program, "storable", "cbor";
     a_program_sends_on_in_storable_what_comes_in_storable: Program, "storable", "storable";
     a_program_sends_on_in_json_what_comes_in_json: Program, "json", "json";
+    a_program_sends_on_in_cbor_what_comes_in_json: Program, "json", "cbor";
+    a_program_sends_on_in_storable_what_comes_in_json: Program, "json", "storable";
+    a_program_sends_on_in_json_what_comes_in_storable: Program, "storable", "json";
 }
 
 /// Enters these values at A, and waits until the family that B is told has an entry called `mark`.

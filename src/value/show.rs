@@ -2,7 +2,8 @@
 
 use super::packed::Token;
 use super::string::StrRef;
-use super::{Number, Tagged, Value, tag};
+use super::tag::{self, Storable};
+use super::{Number, Tagged, Value};
 use std::fmt::{self, Write as _};
 
 /// How much of a string an error message shows.
@@ -114,7 +115,12 @@ fn write_tagged(f: &mut fmt::Formatter<'_>, whole: &Value, tagged: &Tagged<Value
     if let Some(number) = whole.exact_text() {
         return f.write_str(&number);
     }
+    let storable = Storable::of(tagged.tag);
     match (tag::has_class(tagged.tag), tagged.value.as_array()) {
+        (true, Some([_, value])) if matches!(storable, Some(Storable::Scope | Storable::Label)) => {
+            fmt::Display::fmt(value, f)
+        }
+        (true, Some(_)) if matches!(storable, Some(Storable::Again { .. })) => f.write_str("..."),
         (true, Some([Value::Str(class), value])) if class.is_empty() => fmt::Display::fmt(value, f),
         (true, Some([Value::Str(class), values @ ..])) => {
             write!(f, "{class}(")?;

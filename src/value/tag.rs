@@ -52,7 +52,8 @@ pub(crate) enum Storable {
         /// The class has overloaded operators.
         overloaded: bool,
     },
-    /// `[class, frozen]`: what the class's own `STORABLE_freeze` returned.
+    /// `[class, frozen]`, or `[class, [frozen, value...]]`: what the class's own `STORABLE_freeze`
+    /// returned, with the values that it refers to, if there are any.
     Hook {
         /// The class has overloaded operators.
         overloaded: bool,
@@ -66,6 +67,17 @@ pub(crate) enum Storable {
     /// `["", tagged value]`: the tag came as an object that holds it, where Perl has other objects for
     /// that tag.
     Tagged,
+    /// `[number, value]`: a value that is referred to from inside itself, and the first of those in
+    /// which labels have different numbers. Numbers are octets, the most significant first, without
+    /// leading zeros.
+    Scope,
+    /// `[number, value]`: a value inside of a scope that is referred to elsewhere in it.
+    Label,
+    /// `[number, undef]`: a reference to the value with that label, or a weak one.
+    Again {
+        /// It does not keep the value alive.
+        weak: bool,
+    },
 }
 
 impl Storable {
@@ -80,6 +92,9 @@ impl Storable {
                 Storable::VersionString => 8,
                 Storable::Regexp => 9,
                 Storable::Tagged => 10,
+                Storable::Scope => 11,
+                Storable::Label => 12,
+                Storable::Again { weak } => 13 + u64::from(weak),
             }
     }
 
@@ -91,6 +106,9 @@ impl Storable {
             8 => Storable::VersionString,
             9 => Storable::Regexp,
             10 => Storable::Tagged,
+            11 => Storable::Scope,
+            12 => Storable::Label,
+            low @ 13..=14 => Storable::Again { weak: low == 14 },
             _ => return None,
         })
     }

@@ -132,6 +132,11 @@ pub const FAULTS: &[(&str, Fault, &str)] = &[
         Misreads(|_, octets| has(octets, b"\x00\x00\x00\x00\x06")),
         "storable-refs",
     ),
+    (
+        "values that contain themselves not read",
+        Misreads(|_, octets| has(octets, b"\x08\x81\x04\x00\x00\x00\x00\x05")),
+        "storable-cycles",
+    ),
     ("reordered answers", Packets(reordered), "order-requests"),
     ("lost reply elements", Messages("many", without_an_element), "reply-prepends"),
     (

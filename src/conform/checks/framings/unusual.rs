@@ -43,6 +43,8 @@ pub(in crate::conform::checks) const CHECKS: &[Check] = &[
         .by(run!(variants(Framing::Storable, STORABLE_NUMBERS))),
     check("storable-refs", "2.4e", "References to values that came before are resolved.")
         .by(run!(variants(Framing::Storable, STORABLE_REFS))),
+    check("storable-cycles", "2.4f", "A relay hands on values that contain themselves.")
+        .by(run!(cycles)),
     check("storable-hashes", "2.4d", "Hashes with and without flags are read.")
         .by(run!(variants(Framing::Storable, STORABLE_HASHES))),
     check("storable-undef", "2.4c", "All opcodes of undef are read.")
@@ -61,6 +63,18 @@ async fn surrogates(c: Ctx) -> Verdict {
         ensure(back.as_deref() == Some(text), || format!("{text:02x?} came back as {back:02x?}"))?;
     }
     session.still_works("strings that are no Unicode").await
+}
+
+/// An array of 1 and itself.
+async fn cycles(c: Ctx) -> Verdict {
+    let mut session = speaking(&c, Framing::Storable).await?;
+    let array = b"\x04\x02\x00\x00\x00\x02\x08\x81\x04\x00\x00\x00\x00\x05";
+    session.raw(&request(Framing::Storable, &session.me, array)).await?;
+    let answer = session.expect(json!(["echo", REST])).await?;
+    let back = answer.get(1).map(Value::to_string);
+    ensure(back.as_deref() == Some("[1, ...]"), || {
+        format!("an array of 1 and itself came back as {}", show_packet(&answer))
+    })
 }
 
 async fn tags_kept(c: Ctx) -> Verdict {

@@ -1,9 +1,9 @@
 //! The Storable framing, sent: images as Perl's `nfreeze` makes them.
 
 use super::ops::{
-    ARRAY, BLESS, BLESS_AGAIN, BYTE, FLAGGED_HASH, HASH, HOOK, HOOK_CLASS_AGAIN, HOOK_LONG_CLASS,
-    HOOK_LONG_STRING, KEY_IS_UTF8, LONG_SCALAR, LONG_UTF8, LONG_VERSION_STRING, NET_INTEGER,
-    OVERLOADED_REF, REF, REGEXP, SCALAR, UNDEF, UTF8, VERSION_STRING,
+    ARRAY, BLESS, BLESS_AGAIN, BYTE, FLAGGED_HASH, HASH, KEY_IS_UTF8, LONG_SCALAR, LONG_UTF8,
+    LONG_VERSION_STRING, NET_INTEGER, OBJECT, OVERLOADED_REF, REF, REGEXP, SCALAR, UNDEF, UTF8,
+    VERSION_STRING, WEAK_REF,
 };
 use super::{ERROR_CLASS, TAGGED_CLASS};
 use crate::value::packed::{Elements, Item, Malformed, Reader, Token, UNDEFINED};
@@ -32,6 +32,9 @@ pub(in crate::wire::framing) fn encode(
         reader: elements.reader(),
         classes: HashMap::new(),
         flagged_hashes: None,
+        next: 0,
+        is_bare: false,
+        labels: HashMap::new(),
         out,
     };
     image.array(elements.len(), 1)?;
@@ -66,19 +69,27 @@ const fn too_long() -> EncodeError {
     EncodeError::TooLong { framing: Framing::Storable }
 }
 
-struct Image<'a> {
+/// An image that is being written.
+pub(super) struct Image<'a> {
     elements: Elements<'a>,
-    reader: Reader<'a>,
+    pub(super) reader: Reader<'a>,
     /// The classes that were named and can be referred to, with their numbers.
     classes: HashMap<&'a [u8], u32>,
     /// Whether some key may need a flag; nothing as long as there was no hash.
     flagged_hashes: Option<bool>,
-    out: &'a mut Vec<u8>,
+    /// The number of the next value.
+    pub(super) next: u32,
+    /// The next value is one that a hook refers to: without the reference to it, if it is one.
+    pub(super) is_bare: bool,
+    /// The numbers of the values with these labels in the innermost scope.
+    pub(super) labels: HashMap<&'a [u8], u32>,
+    pub(super) out: &'a mut Vec<u8>,
 }
 
 impl<'a> Image<'a> {
     fn array(&mut self, len: usize, depth: usize) -> Result<(), EncodeError> {
         self.out.push(ARRAY);
+        self.next += 1;
         self.long_len(len)?;
         for _ in 0..len {
             self.value(depth)?;
@@ -88,6 +99,7 @@ impl<'a> Image<'a> {
 
     fn hash(&mut self, len: usize, depth: usize) -> Result<(), EncodeError> {
         let flagged = self.hashes_are_flagged();
+        self.next += 1;
         if flagged {
             self.out.extend_from_slice(&[FLAGGED_HASH, 0]);
         } else {
@@ -132,11 +144,11 @@ impl<'a> Image<'a> {
     /// Appends the next value, which stands in `depth` arrays and hashes.
     ///
     /// Recursion is bounded by [`MAX_NESTING`].
-    fn value(&mut self, depth: usize) -> Result<(), EncodeError> {
+    pub(super) fn value(&mut self, depth: usize) -> Result<(), EncodeError> {
         let is_undefined = self.reader.rest().first() == Some(&UNDEFINED);
         let token = match self.reader.item()? {
             Item::Token(Token::Undef) if is_undefined => {
-                self.out.push(OVERLOADED_REF);
+                self.reference(OVERLOADED_REF);
                 self.class(ERROR_CLASS)?;
                 Token::Undef
             }
@@ -148,7 +160,7 @@ impl<'a> Image<'a> {
 
     fn token(&mut self, token: Token<'a>, depth: usize) -> Result<(), EncodeError> {
         match token {
-            Token::Undef => self.out.push(UNDEF),
+            Token::Undef => self.undef(),
             Token::Bool(value) => self.boolean(value)?,
             Token::UInt(number) => match i64::try_from(number) {
                 Ok(number) => self.int(number)?,
@@ -162,11 +174,11 @@ impl<'a> Image<'a> {
                 return Err(EncodeError::TooDeep);
             }
             Token::Array(len) => {
-                self.out.push(REF);
+                self.reference(REF);
                 self.array(len, depth + 1)?;
             }
             Token::Hash(len) => {
-                self.out.push(REF);
+                self.reference(REF);
                 self.hash(len, depth + 1)?;
             }
         }
@@ -181,7 +193,7 @@ impl<'a> Image<'a> {
             return Err(EncodeError::TooDeep);
         }
         if tag == INDIRECTION {
-            self.out.push(REF);
+            self.reference(REF);
             return self.value(depth + 1);
         }
         if let Some(kind) = Storable::of(tag)
@@ -198,9 +210,10 @@ impl<'a> Image<'a> {
 
     /// Appends an object that is a tag and the value that comes next.
     fn tag_and_value(&mut self, tag: u64, depth: usize) -> Result<(), EncodeError> {
-        self.out.push(REF);
+        self.reference(REF);
         self.class(TAGGED_CLASS)?;
         self.out.push(ARRAY);
+        self.next += 1;
         self.long_len(2)?;
         self.token(Token::UInt(tag), depth)?;
         self.value(depth + 1)
@@ -233,7 +246,7 @@ impl<'a> Image<'a> {
                 Storable::Blessed { overloaded },
                 Item::Tag(INDIRECTION) | Item::Token(Token::Array(_) | Token::Hash(_)),
             ) => {
-                self.reference(overloaded);
+                self.reference(if overloaded { OVERLOADED_REF } else { REF });
                 self.class(first)?;
                 self.reader = value;
                 match item {
@@ -242,8 +255,34 @@ impl<'a> Image<'a> {
                     _ => self.value(depth + 1),
                 }
             }
+            (Storable::Hook { overloaded, kind }, Item::Token(Token::Array(len @ 1..)))
+                if depth < MAX_NESTING =>
+            {
+                self.reference(if overloaded { OVERLOADED_REF } else { REF });
+                self.reader = value;
+                self.hook_of_others(kind, first, len, depth + 1)
+            }
+            (Storable::Scope, _) => {
+                let outside = std::mem::take(&mut self.labels);
+                let result = self.labelled(first, item, depth);
+                self.labels = outside;
+                result
+            }
+            (Storable::Label, _) => self.labelled(first, item, depth),
+            (Storable::Again { weak }, Item::Token(Token::Undef)) => {
+                self.reader = value;
+                match self.labels.get(first).copied() {
+                    Some(number) => {
+                        self.reference(if weak { WEAK_REF } else { REF });
+                        self.out.push(OBJECT);
+                        self.out.extend_from_slice(&number.to_be_bytes());
+                    }
+                    None => self.undef(),
+                }
+                Ok(())
+            }
             (Storable::Hook { overloaded, kind }, Item::Token(Token::Str(frozen))) => {
-                self.reference(overloaded);
+                self.reference(if overloaded { OVERLOADED_REF } else { REF });
                 self.reader = value;
                 self.hook(kind, first, frozen.data())
             }
@@ -271,28 +310,16 @@ impl<'a> Image<'a> {
         }
     }
 
-    fn reference(&mut self, overloaded: bool) {
-        self.out.push(if overloaded { OVERLOADED_REF } else { REF });
-    }
-
-    fn hook(&mut self, kind: u8, class: &'a [u8], frozen: &[u8]) -> Result<(), EncodeError> {
-        let again = self.number_of(class);
-        let class_len = again.map_or(class.len(), |number| number as usize);
-        let mut flags = kind;
-        flags |= if again.is_some() { HOOK_CLASS_AGAIN } else { 0 };
-        flags |= if class_len > 255 { HOOK_LONG_CLASS } else { 0 };
-        flags |= if frozen.len() > 255 { HOOK_LONG_STRING } else { 0 };
-        self.out.extend_from_slice(&[HOOK, flags]);
-        self.len(class_len)?;
-        if again.is_none() {
-            self.out.extend_from_slice(class);
+    /// Begins a reference to what comes next.
+    fn reference(&mut self, opcode: u8) {
+        if !std::mem::take(&mut self.is_bare) {
+            self.out.push(opcode);
+            self.next += 1;
         }
-        self.len(frozen.len())?;
-        self.out.extend_from_slice(frozen);
-        Ok(())
     }
 
     fn regexp(&mut self, pattern: &[u8], flags: &[u8]) -> Result<(), EncodeError> {
+        self.next += 1;
         self.out.extend_from_slice(&[REGEXP, u8::from(pattern.len() > 255)]);
         self.len(pattern.len())?;
         self.out.extend_from_slice(pattern);
@@ -303,7 +330,7 @@ impl<'a> Image<'a> {
     }
 
     /// A length of one octet, or of four where that is not enough.
-    fn len(&mut self, len: usize) -> Result<(), EncodeError> {
+    pub(super) fn len(&mut self, len: usize) -> Result<(), EncodeError> {
         match u8::try_from(len) {
             Ok(len) => {
                 self.out.push(len);
@@ -314,7 +341,7 @@ impl<'a> Image<'a> {
     }
 
     /// The number of a class that was named before; else it is being named now.
-    fn number_of(&mut self, class: &'a [u8]) -> Option<u32> {
+    pub(super) fn number_of(&mut self, class: &'a [u8]) -> Option<u32> {
         let next = self.classes.len() as u32;
         match self.classes.entry(class) {
             std::collections::hash_map::Entry::Occupied(named) => Some(*named.get()),
@@ -343,17 +370,25 @@ impl<'a> Image<'a> {
         Ok(())
     }
 
+    fn undef(&mut self) {
+        self.next += 1;
+        self.out.push(UNDEF);
+    }
+
     fn boolean(&mut self, value: bool) -> Result<(), EncodeError> {
-        self.out.push(REF);
+        self.reference(REF);
         self.class(BOOLEAN_CLASS)?;
+        self.next += 1;
         self.out.extend_from_slice(&[BYTE, 128 + u8::from(value)]);
         Ok(())
     }
 
     fn int(&mut self, number: i64) -> Result<(), EncodeError> {
         if let -128..=127 = number {
+            self.next += 1;
             self.out.extend_from_slice(&[BYTE, (number + 128) as u8]);
         } else if let Ok(number) = i32::try_from(number) {
+            self.next += 1;
             self.out.push(NET_INTEGER);
             self.out.extend_from_slice(&number.to_be_bytes());
         } else {
@@ -374,6 +409,7 @@ impl<'a> Image<'a> {
     fn string(&mut self, string: StrRef<'_>) -> Result<(), EncodeError> {
         let data = string.data();
         let is_octets = string.kind() == StrKind::Octets;
+        self.next += 1;
         match (u8::try_from(data.len()), is_octets) {
             (Ok(len), true) => self.out.extend_from_slice(&[SCALAR, len]),
             (Ok(len), false) => self.out.extend_from_slice(&[UTF8, len]),

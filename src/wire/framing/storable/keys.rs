@@ -1,16 +1,18 @@
 //! The keys of a Storable image, which stand behind their values, where packed form has them in front.
 
-use super::ops::{Key, Op, Ops};
+use super::ops::{HOOK_RECURSES, Key, Op, Ops};
 use super::{Reading, Scratch};
 use crate::wire::framing::FramingError;
 use crate::wire::framing::shared::grow;
 
-/// An array or hash that keys are looked for in.
+/// An array, hash or object that keys are looked for in.
 #[derive(Debug)]
 pub(super) struct Container {
     left: usize,
     /// For a hash: whether its keys have flags.
     hash: Option<bool>,
+    /// It is an object as in [`super::hook`].
+    hook: bool,
     /// Which of the keys is that of the value that is being passed.
     slot: Option<usize>,
 }
@@ -27,7 +29,7 @@ impl<'a> Reading<'a> {
         }
         let at = self.scratch.keys.get(self.scratch.next_key).copied().unwrap_or_default();
         self.scratch.next_key += 1;
-        Ops::new(self.image, at as usize).key(flagged)
+        Ops::new(self.image, at as usize, self.ops.order).key(flagged)
     }
 
     /// Finds the keys of the hash value that begins at `value` and of all in it, in the order in
@@ -36,9 +38,9 @@ impl<'a> Reading<'a> {
         let Scratch { levels, keys, next_key, containers, .. } = &mut *self.scratch;
         keys.clear();
         *next_key = 0;
-        let mut ops = Ops::new(self.image, value);
+        let mut ops = Ops::new(self.image, value, self.ops.order);
         containers.clear();
-        containers.push(Container { left: 1, hash: Some(flagged), slot: None });
+        containers.push(Container { left: 1, hash: Some(flagged), hook: false, slot: None });
         while let Some(container) = containers.last_mut() {
             let mut op = ops.op()?;
             if container.hash.is_some() && !op.is_leaf() {
@@ -49,16 +51,21 @@ impl<'a> Reading<'a> {
             while op.is_prefix() {
                 op = ops.op()?;
             }
-            let (left, hash) = match op {
-                Op::Array(len) => (len, None),
-                Op::Hash { len, flagged } => (len, Some(flagged)),
-                _ => (0, None),
+            let (left, hash, hook) = match op {
+                Op::Array(len) => (len, None, false),
+                Op::Hash { len, flagged } => (len, Some(flagged), false),
+                Op::HookOfOthers { flags } if flags & HOOK_RECURSES != 0 => (1, None, true),
+                Op::HookOfOthers { flags } => {
+                    ops.hook_end(flags)?;
+                    (0, None, false)
+                }
+                _ => (0, None, false),
             };
             if left > 0 {
                 if levels.len() + containers.len() > self.limits.nesting {
                     return Err(FramingError::TooDeep { limit: self.limits.nesting });
                 }
-                containers.push(Container { left, hash, slot: None });
+                containers.push(Container { left, hash, hook, slot: None });
                 continue;
             }
             while let Some(container) = containers.last_mut() {
@@ -68,6 +75,13 @@ impl<'a> Reading<'a> {
                         *slot = u32::try_from(ops.at).unwrap_or(u32::MAX);
                     }
                     ops.key(flagged)?;
+                }
+                if container.hook {
+                    let flags = ops.hook_flags()?;
+                    if flags & HOOK_RECURSES != 0 {
+                        break;
+                    }
+                    ops.hook_end(flags)?;
                 }
                 container.left -= 1;
                 if container.left > 0 {

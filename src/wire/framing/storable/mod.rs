@@ -3,19 +3,25 @@
 //! Booleans become booleans, and CBOR::XS's tagged values tags. What else is blessed keeps its class
 //! in a tag of our own (see [`crate::value::tag`]), as do objects with hooks, patterns and version
 //! strings; nothing is ever instantiated. References to what is no array or hash are tags too.
-//! Values sent once and referred to again are repeated. Code and tied variables are refused. Only
-//! images in network order are read, as `nfreeze` makes them.
+//! Values sent once and referred to again are repeated, except inside of a value that contains itself;
+//! see [`graph`]. Code and tied variables are refused. Images are in network order, as `nfreeze` makes
+//! them, or in the order of 64-bit little-endian machines, as `freeze` makes them there.
 
 mod encode;
+mod encode_hook;
+mod graph;
+mod hook;
 mod keys;
 mod ops;
 mod tags;
 
 pub(super) use self::encode::encode;
 
+use self::graph::Graph;
+use self::hook::{Hook, Noted};
 use self::keys::Container;
-use self::ops::{ARRAY, BLESS, Class, Key, Op, Ops, malformed};
-use super::shared::{Shared, grow, memory_limit};
+use self::ops::{ARRAY, BLESS, Class, Key, Op, Ops, Order, malformed};
+use super::shared::{Shared, Stands, grow, memory_limit};
 use super::{FramingError, FramingLimits, Step, begins_with_a_name, recycle};
 use crate::value::packed::{self, Elements, OpenLen};
 use crate::value::tag;
@@ -25,6 +31,10 @@ use std::ops::Range;
 const NETWORK_ORDER_2: u8 = 0x05;
 /// Major and minor version.
 const HEADER: usize = 2;
+/// Major version 2, and the order of the machine.
+const NATIVE_ORDER_2: u8 = 0x04;
+/// Behind the minor version: the order of the octets in a number, and the sizes of four types of C.
+const MACHINE: &[u8] = b"\x0812345678\x04\x08\x08\x08";
 /// In the place of a class: its length is in the four octets before it, not in one.
 const LONG_CLASS: u32 = 1 << 31;
 /// Octets of the output that tags, heads and a number take at most.
@@ -56,6 +66,9 @@ struct Scratch {
     next_key: usize,
     /// The arrays and hashes around the place in which keys are looked for.
     containers: Vec<Container>,
+    /// The objects that were frozen with other values, in the order in which they begin.
+    hooks: Vec<Noted>,
+    next_hook: usize,
 }
 
 impl Scratch {
@@ -66,6 +79,7 @@ impl Scratch {
         recycle(&mut self.targets);
         recycle(&mut self.keys);
         self.containers.clear();
+        self.next_hook = 0;
     }
 }
 
@@ -77,23 +91,34 @@ impl Storable {
     pub(super) fn next<'a>(&'a mut self, input: &'a [u8]) -> Result<Step<'a>, FramingError> {
         recycle(&mut self.packed);
         self.scratch.clear();
+        recycle(&mut self.scratch.hooks);
         let Some((len, prefix)) = self.length(input)? else {
             return Ok(Step::More { used: 0 });
         };
         let used = prefix + len;
         let arrived = input.get(prefix..).unwrap_or_default();
-        check_beginning(arrived, len)?;
+        let Some(start) = check_beginning(arrived, len)? else {
+            return Ok(Step::More { used: 0 });
+        };
         let Some(image) = arrived.get(..len) else {
             return Ok(Step::More { used: 0 });
         };
         let limit = memory_limit(image.len());
-        let mut elements = self.read(image, None, limit)?;
+        let (mut elements, _) = self.read(image, start, None, None)?;
         let mut targets = std::mem::take(&mut self.scratch.targets);
         if !targets.is_empty() {
             // Again, now that it is known which values have to be found.
             targets.sort_unstable();
             targets.dedup();
-            elements = self.read(image, Some(Shared::only(targets, limit)), limit)?;
+            let mut shared = Shared::only(targets, limit);
+            shared.kept_elsewhere = self.scratch.hooks.len() * size_of::<Noted>();
+            let again = self.read(image, start, Some(shared), None)?;
+            elements = again.0;
+            if let Some(mut shared) = again.1.filter(Shared::has_cycles) {
+                // Once more, now that it is known which of them contain themselves.
+                shared.restart();
+                elements = self.read(image, start, Some(shared), Some(Graph::default()))?.0;
+            }
         }
         let elements = Elements::new(elements, &self.packed);
         if !begins_with_a_name(elements) {
@@ -123,36 +148,53 @@ impl Storable {
     fn read(
         &mut self,
         image: &[u8],
+        (start, order): (usize, Order),
         shared: Option<Shared>,
-        limit: usize,
-    ) -> Result<usize, FramingError> {
+        graph: Option<Graph>,
+    ) -> Result<(usize, Option<Shared>), FramingError> {
         self.packed.clear();
         self.scratch.clear();
         if self.packed.capacity() < image.len() {
             self.packed.reserve_exact(image.len());
         }
-        Reading {
+        let mut reading = Reading {
             image,
-            ops: Ops::new(image, HEADER),
+            ops: Ops::new(image, start, order),
             out: &mut self.packed,
             scratch: &mut self.scratch,
             shared,
+            graph,
             limits: self.limits,
-            limit,
-        }
-        .packet()
+            limit: memory_limit(image.len()),
+        };
+        let elements = reading.packet()?;
+        Ok((elements, reading.shared))
     }
 }
 
+/// Where the packet's array begins, and the order of numbers; nothing if more octets have to come.
 /// Refuses what is no array before all of it is there.
-fn check_beginning(arrived: &[u8], len: usize) -> Result<(), FramingError> {
-    match arrived {
-        _ if len <= HEADER => Err(malformed("an empty image")),
-        [first, ..] if *first != NETWORK_ORDER_2 => {
-            Err(malformed("not an image of version 2 in network order"))
+fn check_beginning(arrived: &[u8], len: usize) -> Result<Option<(usize, Order)>, FramingError> {
+    if len <= HEADER {
+        return Err(malformed("an empty image"));
+    }
+    let (start, order) = match arrived.first() {
+        None => return Ok(None),
+        Some(&NETWORK_ORDER_2) => (HEADER, Order::Network),
+        Some(&NATIVE_ORDER_2) => {
+            let machine = arrived.get(HEADER..).unwrap_or_default();
+            if !machine.iter().zip(MACHINE).all(|(octet, ours)| octet == ours) {
+                return Err(malformed("an image of a machine that is not 64-bit little-endian"));
+            }
+            (HEADER + MACHINE.len(), Order::Native)
         }
-        [_, _, root, ..] if !matches!(*root, ARRAY | BLESS) => Err(FramingError::NotAPacket),
-        _ => Ok(()),
+        Some(_) => return Err(malformed("not an image of version 2")),
+    };
+    match arrived.get(start) {
+        _ if len <= start => Err(malformed("an empty image")),
+        None => Ok(None),
+        Some(&(ARRAY | BLESS)) => Ok(Some((start, order))),
+        Some(_) => Err(FramingError::NotAPacket),
     }
 }
 
@@ -169,6 +211,7 @@ enum Kind {
         /// Its keys have flags.
         flagged: bool,
     },
+    Hook(Hook),
 }
 
 /// An array, hash or tag that is being read.
@@ -189,6 +232,9 @@ struct Level {
 #[derive(Debug, Clone, Copy)]
 struct Reference<'a> {
     overloaded: bool,
+    weak: bool,
+    /// Its own number as a value; nothing where numbers are not known, or it has none.
+    number: Option<u32>,
     class: Option<&'a [u8]>,
 }
 
@@ -199,6 +245,8 @@ struct Reading<'a> {
     scratch: &'a mut Scratch,
     /// The values that are referred to; nothing as long as these are not known.
     shared: Option<Shared>,
+    /// The scopes; nothing as long as it is not known which values contain themselves.
+    graph: Option<Graph>,
     limits: FramingLimits,
     /// Octets of memory that the packet may take.
     limit: usize,
@@ -206,7 +254,7 @@ struct Reading<'a> {
 
 impl<'a> Reading<'a> {
     /// Reads the whole image, and returns how many elements the packet has.
-    fn packet(mut self) -> Result<usize, FramingError> {
+    fn packet(&mut self) -> Result<usize, FramingError> {
         let mut op = self.ops.op()?;
         while let Op::Bless(class) = op {
             self.name(class)?;
@@ -215,10 +263,16 @@ impl<'a> Reading<'a> {
         let Op::Array(len) = op else {
             return Err(FramingError::NotAPacket);
         };
-        self.number(0, true)?;
+        self.number(0, Stands::ByReference)?;
         self.enter(Kind::Packet, len, 0..self.places(), 1)?;
         while let Some(level) = self.scratch.levels.last_mut() {
             if level.left == 0 {
+                if let Kind::Hook(_) = level.kind {
+                    self.between_hook_values()?;
+                    if self.scratch.levels.last().is_some_and(|level| level.left > 0) {
+                        continue;
+                    }
+                }
                 if let Some(len) = self.leave()? {
                     return Ok(len);
                 }
@@ -228,6 +282,10 @@ impl<'a> Reading<'a> {
             level.len += 1;
             match level.kind {
                 Kind::Hash { flagged, .. } => self.pair(flagged)?,
+                Kind::Hook(_) => {
+                    self.between_hook_values()?;
+                    self.hook_value()?;
+                }
                 _ => {
                     let op = self.ops.op()?;
                     self.value(op)?;
@@ -276,6 +334,7 @@ impl<'a> Reading<'a> {
                 return Ok(Some(level.len));
             }
             Kind::Tag => {}
+            Kind::Hook(hook) => self.leave_hook(hook)?,
             Kind::Array(open) | Kind::Hash { open, .. } => {
                 packed::close_len(self.out, open, level.len);
             }
@@ -291,7 +350,7 @@ impl<'a> Reading<'a> {
         if op.is_leaf() {
             let key = self.ops.key(flagged)?;
             if key.absent {
-                self.number(self.out.len(), false)?;
+                self.number(self.out.len(), Stands::Itself)?;
                 if let Some(level) = self.scratch.levels.last_mut() {
                     level.len -= 1;
                 }
@@ -332,21 +391,27 @@ impl<'a> Reading<'a> {
                 _ => {}
             }
         }
-        self.compound_value(op)
+        self.compound_value(op, None)
     }
 
-    fn compound_value(&mut self, op: Op<'a>) -> Result<(), FramingError> {
+    /// Reads a value that begins with `op` and is referred to by `reference`, which has no number.
+    fn compound_value(
+        &mut self,
+        op: Op<'a>,
+        reference: Option<Reference<'a>>,
+    ) -> Result<(), FramingError> {
         let mut op = op;
         let first_place = self.places();
-        let mut reference: Option<Reference<'a>> = None;
+        let mut reference = reference;
         let mut version = None;
         let mut tags = 0;
         loop {
             match op {
-                Op::Ref { overloaded } => {
+                Op::Ref { overloaded, weak } => {
                     let outer = reference.take();
-                    self.referent(outer, &mut tags)?;
-                    reference = Some(Reference { overloaded, class: None });
+                    self.referent(outer, first_place, &mut tags)?;
+                    let number = self.shared.as_ref().map(|shared| shared.next_number() - 1);
+                    reference = Some(Reference { overloaded, weak, number, class: None });
                 }
                 Op::Bless(class) => {
                     self.name(class)?;
@@ -368,7 +433,10 @@ impl<'a> Reading<'a> {
             Op::Array(_) | Op::Hash { .. } => {
                 return self.container(op, reference, first_place, tags);
             }
-            Op::Object(number) => self.object(number, reference.is_some(), tags)?,
+            Op::HookOfOthers { flags } => {
+                return self.hook_of_others(flags, reference, first_place, tags);
+            }
+            Op::Object(number) => self.object(number, reference, first_place, tags)?,
             Op::Hook { kind, class, frozen } => {
                 let class = match class {
                     Class::New(class) => {
@@ -377,26 +445,27 @@ impl<'a> Reading<'a> {
                     }
                     Class::Again(number) => self.class(number)?,
                 };
-                self.number(start, true)?;
+                self.label(reference, first_place, &mut tags)?;
+                self.number(start, Stands::ByReference)?;
                 let overloaded = reference.is_some_and(|reference| reference.overloaded);
                 self.put_tagged(tag::Storable::Hook { overloaded, kind }, class, &mut tags)?;
                 grow(self.out, frozen.len() + HEADS);
                 packed::put_octets(self.out, frozen);
             }
             Op::Int(number) if class.is_some_and(is_boolean) => {
-                self.number(start, true)?;
+                self.number(start, Stands::ByReference)?;
                 packed::put_bool(self.out, number != 0);
             }
             Op::Str(text) if class.is_some_and(is_boolean) => {
-                self.number(start, true)?;
+                self.number(start, Stands::ByReference)?;
                 packed::put_bool(self.out, !matches!(text.data(), b"" | b"0"));
             }
             Op::Undef if class == Some(ERROR_CLASS) => {
-                self.number(start, true)?;
+                self.number(start, Stands::ByReference)?;
                 packed::put_undefined(self.out);
             }
             _ => {
-                self.referent(reference, &mut tags)?;
+                self.referent(reference, first_place, &mut tags)?;
                 self.leaf(op, version, &mut tags)?;
             }
         }
@@ -412,8 +481,10 @@ impl<'a> Reading<'a> {
         tags: usize,
     ) -> Result<(), FramingError> {
         let mut tags = tags;
-        self.number(self.out.len(), true)?;
-        if let Some(Reference { overloaded, class: Some(class) }) = reference {
+        let start = self.out.len();
+        self.label(reference, first_place, &mut tags)?;
+        self.number(start, Stands::ByReference)?;
+        if let Some(Reference { overloaded, class: Some(class), .. }) = reference {
             if class == TAGGED_CLASS
                 && let Op::Array(2) = op
                 && let Some(tag) = self.tag_ahead()?
@@ -458,7 +529,7 @@ impl<'a> Reading<'a> {
         let (before, class) = self.image.split_at_checked((place & !LONG_CLASS) as usize)?;
         let len = match place & LONG_CLASS {
             0 => usize::from(*before.last()?),
-            _ => u32::from_be_bytes(*before.last_chunk()?) as usize,
+            _ => self.ops.u32(*before.last_chunk()?) as usize,
         };
         class.get(..len)
     }
@@ -468,9 +539,9 @@ impl<'a> Reading<'a> {
     }
 
     /// Numbers the value that begins at `start`; see [`Shared::begin`].
-    fn number(&mut self, start: usize, by_reference: bool) -> Result<(), FramingError> {
+    fn number(&mut self, start: usize, stands: Stands) -> Result<(), FramingError> {
         match &mut self.shared {
-            Some(shared) => shared.begin(self.out, start, by_reference),
+            Some(shared) => shared.begin(self.out, start, stands),
             None => Ok(()),
         }
     }
@@ -478,6 +549,9 @@ impl<'a> Reading<'a> {
     /// The value with these places was written.
     fn end_value(&mut self, places: Range<usize>) -> Result<(), FramingError> {
         if let Some(shared) = &mut self.shared {
+            if let Some(graph) = &mut self.graph {
+                graph.end_value(shared, &places);
+            }
             shared.end(places, self.out.len());
         }
         if let Some(level) = self.scratch.levels.last_mut()

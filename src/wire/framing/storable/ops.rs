@@ -30,7 +30,7 @@ pub(super) const UTF8: u8 = 23;
 pub(super) const LONG_UTF8: u8 = 24;
 pub(super) const FLAGGED_HASH: u8 = 25;
 const CODE: u8 = 26;
-const WEAK_REF: u8 = 27;
+pub(super) const WEAK_REF: u8 = 27;
 const WEAK_OVERLOADED_REF: u8 = 28;
 pub(super) const VERSION_STRING: u8 = 29;
 pub(super) const LONG_VERSION_STRING: u8 = 30;
@@ -39,12 +39,13 @@ pub(super) const REGEXP: u8 = 32;
 const BOOLEAN_TRUE: u8 = 34;
 const BOOLEAN_FALSE: u8 = 35;
 
-const HOOK_KIND: u8 = 0x03;
+pub(super) const HOOK_KIND: u8 = 0x03;
 pub(super) const HOOK_LONG_CLASS: u8 = 0x04;
 pub(super) const HOOK_LONG_STRING: u8 = 0x08;
 pub(super) const HOOK_CLASS_AGAIN: u8 = 0x20;
-const HOOK_RECURSES: u8 = 0x40;
-const HOOK_HAS_LIST: u8 = 0x80;
+pub(super) const HOOK_LONG_LIST: u8 = 0x10;
+pub(super) const HOOK_RECURSES: u8 = 0x40;
+pub(super) const HOOK_HAS_LIST: u8 = 0x80;
 
 pub(super) const KEY_IS_UTF8: u8 = 1;
 const KEY_IS_SCALAR: u8 = 8;
@@ -55,6 +56,7 @@ const KEY_IS_PLACEHOLDER: u8 = 16;
 pub(super) enum Op<'a> {
     Undef,
     Int(i64),
+    Float(f64),
     Str(StrRef<'a>),
     /// A value sent before, by its number.
     Object(u32),
@@ -66,6 +68,7 @@ pub(super) enum Op<'a> {
     /// The value follows that this refers to, which has overloaded operators or not.
     Ref {
         overloaded: bool,
+        weak: bool,
     },
     /// The object of this class follows.
     Bless(&'a [u8]),
@@ -84,6 +87,22 @@ pub(super) enum Op<'a> {
         class: Class<'a>,
         frozen: &'a [u8],
     },
+    /// An object as its own class has frozen it, which refers to other values; these follow, if the
+    /// flags say so, and then its end.
+    HookOfOthers {
+        flags: u8,
+    },
+}
+
+/// The end of an object as its own class has frozen it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct HookEnd<'a> {
+    pub(super) kind: u8,
+    pub(super) class: Class<'a>,
+    pub(super) frozen: &'a [u8],
+    /// Where in the image the numbers are of the values that it refers to.
+    pub(super) list: usize,
+    pub(super) count: usize,
 }
 
 /// How a class is named.
@@ -101,6 +120,7 @@ impl Op<'_> {
             self,
             Op::Undef
                 | Op::Int(_)
+                | Op::Float(_)
                 | Op::Str(_)
                 | Op::Object(_)
                 | Op::Regexp { .. }
@@ -130,16 +150,26 @@ const fn refused(what: &'static str) -> FramingError {
     FramingError::Refused { what }
 }
 
+/// The order of the octets in the image's numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Order {
+    /// As `nfreeze` writes it: the most significant octet first.
+    Network,
+    /// As `freeze` writes it on a machine whose numbers begin with the least significant octet.
+    Native,
+}
+
 /// Reads an image opcode by opcode.
 #[derive(Debug, Clone)]
 pub(super) struct Ops<'a> {
     image: &'a [u8],
     pub(super) at: usize,
+    pub(super) order: Order,
 }
 
 impl<'a> Ops<'a> {
-    pub(super) const fn new(image: &'a [u8], at: usize) -> Self {
-        Ops { image, at }
+    pub(super) const fn new(image: &'a [u8], at: usize, order: Order) -> Self {
+        Ops { image, at, order }
     }
 
     pub(super) const fn is_done(&self) -> bool {
@@ -160,7 +190,19 @@ impl<'a> Ops<'a> {
     }
 
     fn long_len(&mut self) -> Result<usize, FramingError> {
-        self.take().map(|octets| u32::from_be_bytes(octets) as usize)
+        self.take().map(|octets| self.u32(octets) as usize)
+    }
+
+    pub(super) const fn u32(&self, octets: [u8; 4]) -> u32 {
+        match self.order {
+            Order::Network => u32::from_be_bytes(octets),
+            Order::Native => u32::from_le_bytes(octets),
+        }
+    }
+
+    /// The number of a value, which is in network order in all images.
+    pub(super) fn number(&mut self) -> Result<u32, FramingError> {
+        self.take().map(u32::from_be_bytes)
     }
 
     fn short_len(&mut self) -> Result<usize, FramingError> {
@@ -171,7 +213,7 @@ impl<'a> Ops<'a> {
     fn class_number(&mut self) -> Result<u32, FramingError> {
         match self.octet()? {
             short @ 0..0x80 => Ok(u32::from(short)),
-            _ => self.take().map(u32::from_be_bytes),
+            _ => self.take().map(|octets| self.u32(octets)),
         }
     }
 
@@ -199,7 +241,7 @@ impl<'a> Ops<'a> {
     #[inline]
     pub(super) fn op(&mut self) -> Result<Op<'a>, FramingError> {
         Ok(match self.octet()? {
-            OBJECT => Op::Object(self.take().map(u32::from_be_bytes)?),
+            OBJECT => Op::Object(self.number()?),
             SCALAR => {
                 let len = self.short_len()?;
                 Op::Str(StrRef::octets(self.slice(len)?))
@@ -223,9 +265,10 @@ impl<'a> Ops<'a> {
                 self.octet()?;
                 Op::Hash { len: self.count(6)?, flagged: true }
             }
-            // What is referred to only weakly is repeated as a value of its own.
-            REF | WEAK_REF => Op::Ref { overloaded: false },
-            OVERLOADED_REF | WEAK_OVERLOADED_REF => Op::Ref { overloaded: true },
+            REF => Op::Ref { overloaded: false, weak: false },
+            OVERLOADED_REF => Op::Ref { overloaded: true, weak: false },
+            WEAK_REF => Op::Ref { overloaded: false, weak: true },
+            WEAK_OVERLOADED_REF => Op::Ref { overloaded: true, weak: true },
             UNDEF | STATIC_UNDEF | STATIC_UNDEF_ELEMENT => Op::Undef,
             BYTE => Op::Int(i64::from(self.octet()?) - 128),
             NET_INTEGER => Op::Int(i64::from(self.take().map(i32::from_be_bytes)?)),
@@ -253,7 +296,11 @@ impl<'a> Ops<'a> {
                 let len = self.short_len()?;
                 Op::Regexp { pattern, flags: self.slice(len)? }
             }
-            INTEGER | DOUBLE => return Err(refused("a number in a machine's own byte order")),
+            INTEGER if self.order == Order::Native => Op::Int(self.take().map(i64::from_le_bytes)?),
+            DOUBLE if self.order == Order::Native => {
+                Op::Float(self.take().map(f64::from_le_bytes)?)
+            }
+            INTEGER | DOUBLE => return Err(malformed("a native number in network order")),
             TIED_ARRAY | TIED_HASH | TIED_SCALAR | TIED_KEY | TIED_INDEX => {
                 return Err(refused("a tied variable"));
             }
@@ -263,13 +310,27 @@ impl<'a> Ops<'a> {
         })
     }
 
-    /// An object with a hook of its own that is one string, as most are.
+    /// An object with a hook of its own, most of which are one string.
     fn hook(&mut self) -> Result<Op<'a>, FramingError> {
-        let flags = self.octet()?;
-        let kind = flags & HOOK_KIND;
-        if flags & (HOOK_RECURSES | HOOK_HAS_LIST) != 0 || kind == HOOK_KIND {
-            return Err(refused("an object whose Storable hook refers to other values"));
+        let flags = self.hook_flags()?;
+        if flags & (HOOK_RECURSES | HOOK_HAS_LIST) != 0 {
+            return Ok(Op::HookOfOthers { flags });
         }
+        let HookEnd { kind, class, frozen, .. } = self.hook_end(flags)?;
+        Ok(Op::Hook { kind, class, frozen })
+    }
+
+    /// The flags before the values that such an object refers to, and before its end.
+    pub(super) fn hook_flags(&mut self) -> Result<u8, FramingError> {
+        let flags = self.octet()?;
+        if flags & HOOK_KIND == HOOK_KIND {
+            return Err(refused("a tied variable with a Storable hook"));
+        }
+        Ok(flags)
+    }
+
+    /// The end of such an object, behind its last flags.
+    pub(super) fn hook_end(&mut self, flags: u8) -> Result<HookEnd<'a>, FramingError> {
         let number = match flags & HOOK_LONG_CLASS {
             0 => self.short_len()?,
             _ => self.long_len()?,
@@ -282,7 +343,15 @@ impl<'a> Ops<'a> {
             0 => self.short_len()?,
             _ => self.long_len()?,
         };
-        Ok(Op::Hook { kind, class, frozen: self.slice(len)? })
+        let frozen = self.slice(len)?;
+        let count = match flags & (HOOK_HAS_LIST | HOOK_LONG_LIST) {
+            HOOK_HAS_LIST => self.short_len()?,
+            0 | HOOK_LONG_LIST => 0,
+            _ => self.long_len()?,
+        };
+        let list = self.at;
+        self.slice(count.saturating_mul(size_of::<u32>()))?;
+        Ok(HookEnd { kind: flags & HOOK_KIND, class, frozen, list, count })
     }
 
     pub(super) fn key(&mut self, flagged: bool) -> Result<Key<'a>, FramingError> {

@@ -1,34 +1,34 @@
 //! What a Storable image expresses by tags: references, classes, tagged values, values sent before.
 
+use super::hook::Noted;
 use super::ops::Op;
 use super::{HEADS, Reading, Reference};
 use crate::value::packed;
 use crate::value::tag::{self, INDIRECTION};
 use crate::wire::framing::FramingError;
 use crate::wire::framing::cbor_unusual::is_rewritten;
-use crate::wire::framing::shared::grow;
+use crate::wire::framing::shared::{Stands, grow};
 
 impl<'a> Reading<'a> {
     /// Writes the reference to what comes next, which is no array or hash, and numbers that.
     pub(super) fn referent(
         &mut self,
         reference: Option<Reference<'a>>,
+        first_place: usize,
         tags: &mut usize,
     ) -> Result<(), FramingError> {
         grow(self.out, HEADS);
         let start = self.out.len();
-        let Some(Reference { overloaded, class }) = reference else {
-            return self.number(start, false);
+        let Some(Reference { overloaded, class, .. }) = reference else {
+            return self.number(start, Stands::Itself);
         };
+        self.label(reference, first_place, tags)?;
         if let Some(class) = class {
             self.put_tagged(tag::Storable::Blessed { overloaded }, class, tags)?;
         }
         self.put_tag(INDIRECTION, tags)?;
         // An object cannot be told from a reference to it, another value can.
-        match class {
-            Some(_) => self.number(start, true),
-            None => self.number(self.out.len(), false),
-        }
+        self.number(start, if class.is_some() { Stands::ByReference } else { Stands::Behind })
     }
 
     pub(super) fn leaf(
@@ -39,6 +39,7 @@ impl<'a> Reading<'a> {
     ) -> Result<(), FramingError> {
         match op {
             Op::Int(number) => packed::put_int(self.out, number),
+            Op::Float(number) => packed::put_float(self.out, number),
             Op::Str(text) => {
                 if let Some(version) = version {
                     self.put_tagged(tag::Storable::VersionString, version, tags)?;
@@ -69,31 +70,25 @@ impl<'a> Reading<'a> {
         let tag = tag.filter(|&tag| !is_rewritten(tag));
         if tag.is_some() {
             self.ops = ahead;
-            self.number(self.out.len(), false)?;
+            self.number(self.out.len(), Stands::Itself)?;
         }
         Ok(tag)
     }
 
-    /// A value that was sent before.
+    /// A value that was sent before, or a reference to it.
     pub(super) fn object(
         &mut self,
         number: u32,
-        referred: bool,
+        reference: Option<Reference<'_>>,
+        first_place: usize,
         tags: usize,
     ) -> Result<(), FramingError> {
-        let mut tags = tags;
-        let Some(shared) = self.shared.take() else {
-            grow(&mut self.scratch.targets, 1);
-            self.scratch.targets.push(number);
-            packed::put_undef(self.out);
-            return Ok(());
-        };
-        let number = u64::from(number);
-        if referred && !shared.is_by_reference(number) {
-            self.put_tag(INDIRECTION, &mut tags)?;
+        if self.shared.is_some() {
+            return self.again(number, reference, first_place, tags);
         }
-        shared.repeat(number, self.depth() + tags, self.out, self.limits)?;
-        self.shared = Some(shared);
+        grow(&mut self.scratch.targets, 1);
+        self.scratch.targets.push(number);
+        packed::put_undef(self.out);
         Ok(())
     }
 
@@ -120,7 +115,8 @@ impl<'a> Reading<'a> {
             Some(shared) => shared.check(self.out, len + classes)?,
             None => {
                 let targets = self.scratch.targets.len() * size_of::<u32>();
-                let growing = self.out.len() + len + classes + targets;
+                let hooks = self.scratch.hooks.len() * size_of::<Noted>();
+                let growing = self.out.len() + len + classes + targets + hooks;
                 if growing + growing / 8 > self.limit {
                     return Err(FramingError::TooExpanded { limit: self.limit });
                 }
