@@ -353,6 +353,23 @@ async fn a_service_knows_who_is_up() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_service_says_when_it_knows_that_there_is_nobody_or_who_is_there() {
+    let seed = node("seed", &[]).await;
+    let client = node("client", &[&seed]).await;
+    let service: Service<()> = Service::new(&client, "counters");
+    within(service.known()).await.unwrap();
+    assert_eq!(service.all(), []);
+    let counter = actor::start(&seed, counter(0).0);
+    let _entry = seed.db().register("counters", &counter).unwrap();
+    within(service.any()).await.unwrap();
+    let another: Service<()> = Service::new(&client, "counters");
+    within(another.known()).await.unwrap();
+    assert_eq!(another.all().len(), 1);
+    let lost: Service<()> = Service::new(&node("lost", &[]).await, "counters");
+    within(lost.known()).await.unwrap_err();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_local_instance_is_preferred_while_it_is_up() {
     let (seed, other) = pair().await;
     let service: Service<()> = Service::local_first(&other, "f");

@@ -75,6 +75,7 @@ pub struct Member<V> {
 /// The members of a family; clones share what they know. It does not keep its node running.
 pub struct Service<V> {
     shared: Arc<Shared<V>>,
+    /// Counts the changes; 0 until the family is known.
     changes: watch::Receiver<u64>,
     _task: Arc<AbortOnDropHandle<()>>,
 }
@@ -124,10 +125,21 @@ impl<V: DeserializeOwned + Clone + Send + 'static> Service<V> {
             round: AtomicUsize::new(0),
             prefers_local,
         });
-        let (version, changes) = watch::channel(0);
-        let follow = follow(shared.clone(), node.db().monitor(family), version);
+        let (counter, changes) = watch::channel(0);
+        let follow = follow(shared.clone(), node.db().monitor(family), counter);
         let task = Arc::new(AbortOnDropHandle::new(node.runtime().spawn(follow)));
         Service { shared, changes, _task: task }
+    }
+
+    /// Waits until the database has told who is in the family; before that there are no members.
+    /// An instance that takes over from others, for example, has to know whether there are any.
+    ///
+    /// # Errors
+    /// Fails once the node was shut down.
+    pub async fn known(&self) -> Result<(), Ended> {
+        let mut changes = self.changes.clone();
+        let known = changes.wait_for(|changes| *changes > 0).await;
+        known.map_or(Err(Ended), |_| Ok(()))
     }
 
     /// All members, whatever their state, in the order of their IDs.
@@ -361,14 +373,18 @@ impl Deaths {
 async fn follow<V: DeserializeOwned>(
     shared: Arc<Shared<V>>,
     mut family: DbMonitor,
-    version: watch::Sender<u64>,
+    changes: watch::Sender<u64>,
 ) {
     let mut deaths = Deaths::default();
     let mut nodes = shared.node.events();
+    let mut known = false;
     loop {
         tokio::select! {
             change = family.next() => match change {
-                Some(change) => apply(&shared, &mut deaths, &change),
+                Some(change) => {
+                    apply(&shared, &mut deaths, &change);
+                    known = true;
+                }
                 None => return,
             },
             event = nodes.next() => match event {
@@ -378,7 +394,9 @@ async fn follow<V: DeserializeOwned>(
             },
             (port, reason) = deaths.next() => heed(&shared, &mut deaths, port, reason),
         }
-        version.send_modify(|version| *version += 1);
+        if known {
+            changes.send_modify(|changes| *changes += 1);
+        }
     }
 }
 
