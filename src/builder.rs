@@ -318,8 +318,9 @@ impl NodeBuilder {
         self.set("shutdown", limit.as_secs_f64())
     }
 
-    /// How long keys that are missing after a change of master are not reported as deleted; 10 s
-    /// unless told.
+    /// How long the entries of nodes whose master was lost are kept, and are not reported as deleted, as
+    /// these nodes usually go to another master; 10 s unless told. See
+    /// [`Db::monitor`](crate::Db::monitor).
     #[must_use]
     pub fn grace(mut self, grace: Duration) -> Self {
         self.grace = Some(grace);

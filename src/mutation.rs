@@ -53,6 +53,8 @@ mutations! {
     RepeatNoQueries: "A new master does not get the outstanding queries.",
     QueryForEver: "Queries without a master wait for ever.",
     KeepEntriesOfLostNodes: "The entries of a lost node stay in the database.",
+    DropEntriesOfLostGlobals: "What the slaves of a lost global node own goes at once.",
+    KeepUnclaimedEntries: "What no node claims after the loss of a global node stays for ever.",
     KeepSubscriptionsOfLostNodes: "The subscriptions of a lost node stay.",
     TellNoGlobalOfDeletions: "Other global nodes are not told of deletions.",
     TellNoSubscriberOfDeletions: "Subscribers are not told of deletions.",

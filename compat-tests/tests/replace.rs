@@ -3,7 +3,7 @@
 // Test helpers may panic, but clippy only exempts functions that are marked as tests.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use aemp::Node;
+use aemp::{DbMonitor, Node};
 use compat_tests::network::{Inside, eventually, free_address, until_free};
 use compat_tests::node::Aemp;
 use compat_tests::perl;
@@ -50,6 +50,8 @@ struct Network {
     client: PerlNode,
     /// One of our slaves for each seed, which is asked what that seed's database holds.
     observers: Vec<Node>,
+    /// Our slaves that know all seeds, and monitor the workers.
+    watchers: Vec<(Node, DbMonitor)>,
     round: u64,
 }
 
@@ -81,9 +83,25 @@ impl Network {
                 inside.start(&format!("observer{index}"), std::slice::from_ref(seed))
             })
             .collect();
+        let watchers = (0..3).map(|index| {
+            let mut order = addresses.clone();
+            order.rotate_left(index);
+            let node = inside.start(&format!("watcher{index}"), &order);
+            let changes = node.db().monitor("workers");
+            (node, changes)
+        });
+        let watchers = watchers.collect();
         let client = PerlNode::start("client", json!({"seeds": addresses}));
-        let mut network =
-            Network { inside, addresses, seeds, workers: vec![], client, observers, round: 0 };
+        let mut network = Network {
+            inside,
+            addresses,
+            seeds,
+            workers: vec![],
+            client,
+            observers,
+            watchers,
+            round: 0,
+        };
         network.client.eval(CLIENT);
         network.new_round();
         for index in 0..WORKERS {
@@ -168,6 +186,8 @@ impl Network {
             process.signal(Signal::TERM);
             process.wait_for_end();
         };
+        let was_ours = matches!(self.seeds[index], Some(Seed::Ours(_)));
+        self.deletions();
         match self.seeds[index].take().unwrap() {
             Seed::Perl(mut perl) => {
                 assert_eq!(perl.complaints(), Vec::<String>::new());
@@ -180,7 +200,15 @@ impl Network {
         let took = self.all_is_there();
         let workers = self.workers.iter_mut().chain([&mut self.client]);
         let healed = workers.filter_map(|perl| perl.was_healed().then_some(())).count();
-        eprintln!("step {}: {took:.1?}, healed so far: {healed}", self.round - 1);
+        let deleted = self.deletions();
+        eprintln!(
+            "step {}: {took:.1?}, healed so far: {healed}, reported as deleted: {deleted:?}",
+            self.round - 1
+        );
+        // A Perl seed deletes what the slaves of a lost one own at once.
+        if self.seeds.iter().flatten().all(|seed| matches!(seed, Seed::Ours(_))) && was_ours {
+            assert_eq!(deleted, Vec::<String>::new(), "entries of live nodes");
+        }
         // Nodes that join from now on are found, and find the others.
         let name = format!("joined{}", self.round);
         self.add_worker(&name);
@@ -200,6 +228,20 @@ impl Network {
         });
         self.load_new_workers();
         took
+    }
+
+    /// The keys that watchers have seen deleted since the last look. No node ever leaves this network.
+    fn deletions(&mut self) -> Vec<String> {
+        let mut deleted = Vec::new();
+        for (_, watcher) in &mut self.watchers {
+            let soon = Duration::from_millis(100);
+            while let Ok(Some(change)) =
+                self.inside.run(async { tokio::time::timeout(soon, watcher.next()).await })
+            {
+                deleted.extend(change.deleted().map(ToString::to_string));
+            }
+        }
+        deleted
     }
 
     /// Stops the load and checks the results. Returns the number of messages.
@@ -260,6 +302,8 @@ fn perl_seeds_are_replaced_one_after_another_and_one_goes_back() {
         let took = network.replace(index, our_seed);
         assert_fast(&format!("seed {index} is ours"), took);
     }
+    let took = network.replace(1, our_seed);
+    assert_fast("seed 1 is started again", took);
     let took = network.replace(0, perl_seed);
     assert_fast("seed 0 is Perl's again", took);
     let messages = network.assert_undisturbed();

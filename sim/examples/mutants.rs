@@ -99,7 +99,7 @@ impl Workshop {
             return Ok(Some(what.unwrap_or("no plan comes to rest").chars().take(200).collect()));
         }
         let tests = ["test", "--no-fail-fast", "--test", "mesh", "--test", "monitors"];
-        if !self.succeeds(name, &[&tests[..], &["--test", "perl"]].concat())? {
+        if !self.succeeds(name, &[&tests[..], &["--test", "perl", "--test", "entries"]].concat())? {
             let log = std::fs::read_to_string(&self.log)?;
             let failed = log.lines().filter_map(|line| line.strip_prefix("test "));
             let failed = failed.filter_map(|line| line.strip_suffix(" ... FAILED"));

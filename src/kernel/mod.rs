@@ -72,7 +72,7 @@ pub struct KernelConfig {
     pub secure: bool,
     /// Whether Perl slaves that lost their master are healed.
     pub heal: bool,
-    /// How long keys may be missing after a change of master before they are reported as deleted.
+    /// How long the entries of nodes whose master was lost stay before they count as deleted.
     pub grace: Duration,
     /// What `$$` evaluates to.
     pub process_id: u32,

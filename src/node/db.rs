@@ -224,8 +224,25 @@ impl Db {
     /// Monitors a family: a stream of changes that begins with the whole content as added. What
     /// Perl calls `db_mon`.
     ///
-    /// It is set when this returns. It goes on through changes of master; keys that vanish and
-    /// come back by such a change within a grace time are not reported.
+    /// It is set when this returns, and goes on through changes of master.
+    ///
+    /// A key is reported as deleted at once when its owner deletes it, or when the owner's master loses
+    /// the connection to the owner. When the master itself is lost (whichever global node that is, and
+    /// whatever this node's own master is), its slaves go to another one, and their entries are expected
+    /// to be there again soon: for a [grace](crate::NodeBuilder::grace) of 10 s keys are not reported as
+    /// deleted, and what comes back in time with the same value is not reported at all. What does not come
+    /// back is reported when the grace ends; earlier if
+    ///
+    /// - all other slaves of the lost node have come to another global node, or are known to be lost,
+    ///   and nothing has come back for 2 s, or
+    /// - this node's own master was the one that was lost, and the key is the ID of a port (as
+    ///   [`Db::register`] sets it) whose node this node has lost too, or cannot reach.
+    ///
+    /// Entries that the lost global node set itself cannot be told from those of its slaves; they are
+    /// treated like them if it had any. While this node has no master nothing is reported; the grace
+    /// begins when the next master has answered. If this node's master is a Perl node, that one
+    /// reports what slaves of other global nodes own as deleted as soon as such a node is lost, and
+    /// the entries are added again later.
     pub fn monitor(&self, family: impl Into<Str>) -> DbMonitor {
         let (id, changes) = self.shared().monitor_family(&family.into());
         DbMonitor { shared: self.shared().clone(), id, changes }

@@ -4,6 +4,7 @@
 //! world come to rest, and says which promise was broken, if one was. A plan that fails can be
 //! [shrunk](Plan::shrink): operations are left out as long as it still fails.
 
+mod ledger;
 mod ops;
 mod oracle;
 mod plan;

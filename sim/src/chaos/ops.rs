@@ -11,6 +11,9 @@ use std::time::Duration;
 
 impl Run<'_> {
     pub(super) fn carry_out(&mut self, op: Op) -> String {
+        if let Some(ledger) = &mut self.ledger {
+            ledger.disturbed_by(op, self.world.now());
+        }
         let done = self.try_op(op);
         self.outcome.faults += u64::from(op.is_fault() && done.is_some());
         done.unwrap_or_else(|| "(nothing)".to_owned())
@@ -106,6 +109,9 @@ impl Run<'_> {
                         .ok()?;
                     return Some("in Perl".to_owned());
                 }
+                if let Some(ledger) = &mut self.ledger {
+                    ledger.set(host, &family, &key, self.world.now());
+                }
                 self.world.kernel(host, |kernel| kernel.set(&family, key, value)).ok()?;
                 Some(String::new())
             }
@@ -117,6 +123,9 @@ impl Run<'_> {
                         .perl_database(host, |db, now| db.delete(&family, [key], now))?
                         .ok()?;
                     return Some("in Perl".to_owned());
+                }
+                if let Some(ledger) = &mut self.ledger {
+                    ledger.deleted(host, &family, &key, self.world.now());
                 }
                 self.world.kernel(host, |kernel| kernel.delete(&family, [key])).ok()?;
                 Some(String::new())
@@ -240,7 +249,7 @@ impl Run<'_> {
                     let name = format!("n{}.{}", host.0, self.world.incarnation(host) + 1);
                     self.world.spec_mut(host).node = NodeId::new(name).ok()?;
                 }
-                self.world.start(host);
+                self.start(host);
                 Some(format!("{host:?} as {}", self.world.spec(host).node))
             }
             Op::Pause { host, ms } => {

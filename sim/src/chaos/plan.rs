@@ -167,6 +167,21 @@ pub enum Op {
 }
 
 impl Op {
+    /// Whether nodes that it concerns may not notice for a while that something is wrong.
+    pub fn hides_something(&self) -> bool {
+        matches!(
+            self,
+            Op::HalfCut { .. }
+                | Op::Block { .. }
+                | Op::Partition { .. }
+                | Op::Vanish { .. }
+                | Op::Pause { .. }
+                | Op::Suspend { .. }
+                | Op::Jump { .. }
+                | Op::Weather { .. }
+        )
+    }
+
     /// Whether it is something that goes wrong around the nodes.
     pub fn is_fault(&self) -> bool {
         matches!(
@@ -213,6 +228,9 @@ pub struct Setup {
     pub tls: u32,
     /// Handshakes are cut, and their octets come late.
     pub trouble: bool,
+    /// Whatever fails is noticed at once, and delays are short: processes end and connections break,
+    /// but nothing hangs.
+    pub orderly: bool,
 }
 
 /// A network and what is done to it.
@@ -261,6 +279,11 @@ impl Plan {
         let mut handshakes = StdRng::seed_from_u64(seed ^ 0x7_1500_5eed);
         let tls = if handshakes.random_ratio(1, 4) { handshakes.random() } else { 0 };
         let trouble = !peaceful && handshakes.random_ratio(1, 4);
+        let orderly = perl == 0
+            && !peaceful
+            && !trouble
+            && StdRng::seed_from_u64(seed ^ 0x0_4de4_1700).random_ratio(1, 3);
+        let (confused, narrow) = if orderly { (0, 0) } else { (confused, narrow) };
         let setup = Setup {
             nodes,
             seeds,
@@ -274,12 +297,17 @@ impl Plan {
             stay_down,
             tls,
             trouble,
+            orderly,
         };
         let longest = if random.random_ratio(1, 4) { 1_000 } else { 200 };
         let len = random.random_range(20..=longest) * nodes.div_ceil(8);
         let faults = if peaceful { 0 } else { random.random_range(0..=40) };
         let mut ops: Vec<_> = (0..len).map(|_| (pause(random), op(random, faults))).collect();
-        add_strangers(&mut ops, peaceful, &mut StdRng::seed_from_u64(seed ^ 0x57_7a29_e750));
+        if orderly {
+            ops.retain(|(_, op)| !op.hides_something());
+        } else {
+            add_strangers(&mut ops, peaceful, &mut StdRng::seed_from_u64(seed ^ 0x57_7a29_e750));
+        }
         Plan { seed, setup, verbose: false, traced: false, ops }
     }
 }

@@ -1,5 +1,6 @@
 //! Carrying out a plan.
 
+use super::ledger::Ledger;
 use super::oracle::{Fate, Life, Oracle, Stream, Watched};
 use super::plan::Plan;
 use crate::{Happening, HostId, Manner, Spec, Weather, World};
@@ -82,6 +83,8 @@ pub(super) struct Run<'a> {
     /// Who tries to disturb the nodes without knowing their secret.
     pub(super) stranger: HostId,
     pub(super) oracle: Oracle,
+    /// Whose entries are where, if the rules for that hold in this plan.
+    pub(super) ledger: Option<Ledger>,
     pub(super) outcome: Outcome,
     history: Vec<String>,
     /// What was found broken while an operation was carried out.
@@ -134,7 +137,7 @@ impl Plan {
 impl<'a> Run<'a> {
     fn new(plan: &'a Plan) -> Self {
         let setup = &plan.setup;
-        let weather = if setup.peaceful { GENTLE } else { Weather::ROUGH };
+        let weather = if setup.peaceful || setup.orderly { GENTLE } else { Weather::ROUGH };
         let mut world = World::new(plan.seed, weather);
         world.set_handshake_trouble(setup.trouble);
         let seeds: Vec<String> = (0..setup.seeds).map(|host| format!("n{host}:1")).collect();
@@ -166,13 +169,14 @@ impl<'a> Run<'a> {
             world.place(spec);
         }
         let stranger = world.add_stranger(Manner::Echoes);
+        let ledger = Ledger::new(plan, weather.worst);
         let (oracle, outcome) = (Oracle::default(), Outcome::default());
-        Run { plan, world, stranger, oracle, outcome, history: Vec::new(), broken: None }
+        Run { plan, world, stranger, oracle, ledger, outcome, history: Vec::new(), broken: None }
     }
 
     fn everything(&mut self) -> Result<(), String> {
         for host in self.world.hosts() {
-            self.world.start(host);
+            self.start(host);
         }
         for &(pause, op) in &self.plan.ops {
             self.pass(pause)?;
@@ -180,6 +184,10 @@ impl<'a> Run<'a> {
             self.history.push(format!("{:?} {op:?} {done}", self.world.now()));
             self.broken.take().map_or(Ok(()), Err)?;
             self.look()?;
+            self.check_contents()?;
+        }
+        if let Some(ledger) = &mut self.ledger {
+            ledger.mended(self.world.now());
         }
         self.world.unblock_all();
         for seed in 0..self.plan.setup.seeds {
@@ -190,7 +198,7 @@ impl<'a> Run<'a> {
         self.pass(self.world.all_resume_at().saturating_sub(self.world.now()))?;
         for host in self.world.hosts() {
             if host.0 < self.plan.setup.seeds || !bit(self.plan.setup.stay_down, host.0) {
-                self.world.start(host);
+                self.start(host);
             }
         }
         self.history.push(format!("{:?} everything is mended", self.world.now()));
@@ -248,6 +256,9 @@ impl<'a> Run<'a> {
             }
             // Only a program that knows of all monitors that have fired goes on sending.
             let Some(host) = looked_at.pop_first() else { return Ok(()) };
+            if let Some(ledger) = &mut self.ledger {
+                ledger.look(&self.world, host);
+            }
             self.patience_of(host);
         }
     }
@@ -265,10 +276,52 @@ impl<'a> Run<'a> {
             }
             let seen = self.oracle.saw(life, &node, happening);
             seen.map_err(|what| format!("{host:?}: {what}"))?;
+            self.follow_entries(host, happening)?;
         }
         // All that has happened is known before anything is done about it.
         for happening in happenings {
             self.react(host, happening)?;
+        }
+        Ok(())
+    }
+
+    /// What a report of the database and the loss of a node say about entries.
+    fn follow_entries(&mut self, host: HostId, happening: &Happening) -> Result<(), String> {
+        let now = self.world.now();
+        match happening {
+            Happening::NodeDown(peer, _) => {
+                if let Some(owner) = self.host_of(peer)
+                    && let Some(ledger) = &mut self.ledger
+                {
+                    ledger.lost(host, owner, now);
+                }
+            }
+            Happening::Changed { changes, .. } => {
+                let family = &changes.family;
+                if let Some(ledger) = &self.ledger
+                    && !aemp::kernel::db::is_internal(family)
+                {
+                    let mut deleted = changes.deleted.iter();
+                    let checked =
+                        deleted.try_for_each(|key| ledger.check_deletion(family, key, now));
+                    return checked.map_err(|what| format!("{host:?}: {what}"));
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn check_contents(&self) -> Result<(), String> {
+        let Some(ledger) = &self.ledger else { return Ok(()) };
+        let now = self.world.now();
+        for ((life, _), view) in &self.oracle.views {
+            if let Some(content) = &view.content
+                && !aemp::kernel::db::is_internal(&view.family)
+                && self.is_alive(*life)
+            {
+                ledger.check_content(life.0, &view.family, content.keys(), now)?;
+            }
         }
         Ok(())
     }
@@ -402,7 +455,17 @@ impl<'a> Run<'a> {
         HostId(choice as usize % self.plan.setup.nodes)
     }
 
+    pub(super) fn start(&mut self, host: HostId) {
+        self.world.start(host);
+        if let Some(ledger) = &mut self.ledger {
+            ledger.started(host, self.world.now());
+        }
+    }
+
     pub(super) fn stop(&mut self, host: HostId, how: impl FnOnce(&mut World, HostId)) {
+        if let Some(ledger) = &mut self.ledger {
+            ledger.ended(host, self.world.now());
+        }
         let node = self.world.spec(host).node.clone();
         self.oracle.died(self.life(host), &node);
         how(&mut self.world, host);

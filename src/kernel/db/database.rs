@@ -20,8 +20,8 @@ use std::time::Duration;
 pub struct DbConfig {
     /// How long queries and finds wait for a master before they fail: `monitor_timeout`.
     pub patience: Duration,
-    /// When a new master does not have a key that the one before had, how long its deletion is
-    /// not reported, because the key usually comes back.
+    /// How long entries stay whose owner's master is lost, because the owner usually comes to another
+    /// one: at global nodes from the loss on, at a slave from the answer of its new master on.
     pub grace: Duration,
 }
 
@@ -143,15 +143,23 @@ impl Database {
         if node == self.node || !self.up.insert(node.clone()) {
             return;
         }
+        self.local.losses_mut().is_back(&node);
         if self.is_global() {
             self.send(node, &Request::Global);
         }
+    }
+
+    /// A node is lost, or could not be connected.
+    pub fn node_lost(&mut self, node: &NodeId, now: Duration) {
+        self.local.node_lost(node, now, &mut self.effects);
+        self.with_global(now, |global, around| global.is_lost(node, around));
     }
 
     /// The connection to a node was lost. If it was our master we have none now.
     pub fn node_down(&mut self, node: &NodeId, now: Duration) {
         self.up.remove(node);
         self.globals.remove(node);
+        self.node_lost(node, now);
         self.with_global(now, |global, around| global.node_down(node, around));
         if !self.is_global() && self.local.master() == Some(node) {
             self.local.lost_master(now);
@@ -429,7 +437,10 @@ impl Database {
     pub fn deadline(&self) -> Option<Duration> {
         match &self.global {
             Some(global) if global.is_giving_up() => Some(Duration::ZERO),
-            _ => self.local.deadline(),
+            global => {
+                let unclaimed = global.as_ref().and_then(Global::unclaimed_deadline);
+                [self.local.deadline(), unclaimed].into_iter().flatten().min()
+            }
         }
     }
 

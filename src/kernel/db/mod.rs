@@ -6,6 +6,7 @@ mod effect;
 mod entries;
 mod global;
 mod local;
+mod losses;
 mod merge;
 mod pieces;
 mod request;

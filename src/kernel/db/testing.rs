@@ -1,5 +1,6 @@
 //! What the tests of the database share: a node to drive, and effects as text.
 
+use super::entries::Tables;
 use super::{Database, Datum, DbConfig, DbEffect, DbMonitorId, DbResult, Entries, Request};
 use crate::value::{NodeId, Str};
 use std::time::Duration;
@@ -21,6 +22,13 @@ pub(super) fn entries(text: &str) -> Entries {
             (key.into(), value.parse().map_or(Datum::string(value), Datum::int))
         })
         .collect()
+}
+
+/// The database of a node with the locations of these nodes and the content of the family.
+pub(super) fn tables_of(nodes: &str, content: &str) -> Tables {
+    let address = |node: &Str| (node.clone(), Datum::strings(&[Str::from(format!("{node}:1"))]));
+    let locations = keys(nodes).iter().map(address).collect();
+    [("'l".into(), locations), (FAM.into(), entries(content))].into()
 }
 
 pub(super) fn keys(text: &str) -> Vec<Str> {

@@ -213,6 +213,11 @@ impl Global {
         change: Change,
         around: &mut Around<'_>,
     ) {
+        if family.string() == *LOCATIONS {
+            let now = around.now;
+            set.each(|node, _| self.merge.has_come(node, now));
+            change.set.keys().for_each(|node| self.merge.has_come(Key::Held(node), now));
+        }
         let tell_subscribers = !set.is_empty() || change.tell_subscribers();
         if change.tell_globals && !self.peers.nodes.is_empty() {
             let mut room = Entries::new();
@@ -254,5 +259,7 @@ impl Global {
     }
 }
 
+#[cfg(test)]
+mod grace_tests;
 #[cfg(test)]
 mod tests;

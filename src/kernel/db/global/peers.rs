@@ -2,7 +2,7 @@
 
 use super::super::datum::Datum;
 use super::super::effect::DbEffect;
-use super::super::merge::OwnerKind;
+use super::super::merge::{Change, OwnerKind};
 use super::super::request::Request;
 use super::super::update::{Key, Sets, Update};
 use super::super::{GLOBALS, LOCATIONS, node_key, node_of};
@@ -37,7 +37,14 @@ impl Global {
         if *node == self.own || self.peers.contains(node) {
             return;
         }
-        self.forget_database(node, around);
+        self.forget_node(node, around);
+        let changes = if self.is_slave(node) {
+            let grace = around.local.grace();
+            self.merge.slave_is_global(node, grace, self.limits.database, around.now)
+        } else {
+            self.merge.remove(node)
+        };
+        self.announce_loss(changes, around);
         self.meet(node, around);
     }
 
@@ -49,12 +56,26 @@ impl Global {
         around.reply(&self.own, peer, set);
     }
 
-    /// A connection is lost, and with it all that came over it.
+    /// A connection is lost, and with it all that came over it, except for what the slaves of a global
+    /// node own: they will come to another one.
     pub(crate) fn node_down(&mut self, node: &NodeId, around: &mut Around<'_>) {
         if !mutation::is_on(Mutation::KeepSubscriptionsOfLostNodes) {
             self.unsubscribe_all(node);
         }
-        self.forget_database(node, around);
+        self.forget_node(node, around);
+        let changes = if self.merge.kind(node) == Some(OwnerKind::Global) {
+            let grace = around.local.grace();
+            let losses = around.local.losses();
+            self.merge.lose_global(node, grace, self.limits.database, losses, around.now)
+        } else {
+            self.merge.remove(node)
+        };
+        self.announce_loss(changes, around);
+    }
+
+    /// A node is lost, or cannot be reached.
+    pub(crate) fn is_lost(&mut self, node: &NodeId, around: &mut Around<'_>) {
+        self.merge.is_lost(node, around.now);
     }
 
     /// A slave's database was a stale copy, or it has another master now (docs/protocol.md §7.2).
@@ -64,12 +85,15 @@ impl Global {
         }
     }
 
-    fn forget_database(&mut self, node: &NodeId, around: &mut Around<'_>) {
+    fn forget_node(&mut self, node: &NodeId, around: &mut Around<'_>) {
         self.peers.remove(node);
         self.delete_own(GLOBALS, node, around);
         self.delete_own(LOCATIONS, node, around);
+    }
+
+    fn announce_loss(&mut self, changes: Vec<(Str, Change)>, around: &mut Around<'_>) {
         let kept = usize::from(mutation::is_on(Mutation::KeepEntriesOfLostNodes));
-        for (family, change) in self.merge.remove(node).into_iter().skip(kept) {
+        for (family, change) in changes.into_iter().skip(kept) {
             self.announce(Key::Held(&family), Sets::None, change, around);
         }
     }

@@ -8,6 +8,7 @@ use super::super::update::{Key, Sets, Update};
 use super::super::{LOCATIONS, node_key, node_of};
 use super::{Around, Global};
 use crate::value::{NodeId, Str};
+use std::time::Duration;
 
 impl Global {
     pub(super) fn slave(&mut self, from: &NodeId, tables: Tables, around: &mut Around<'_>) {
@@ -114,8 +115,14 @@ impl Global {
         self.merge.is_giving_up()
     }
 
+    /// When the grace for what the slaves of lost global nodes own ends.
+    pub(crate) fn unclaimed_deadline(&self) -> Option<Duration> {
+        self.merge.unclaimed_deadline()
+    }
+
     /// Deletes some of what nodes had that are lost or have a new database.
     pub(crate) fn give_up_some(&mut self, around: &mut Around<'_>) {
+        self.merge.end_of_grace(around.now);
         for (family, change) in self.merge.give_up_some() {
             self.announce(Key::Held(&family), Sets::None, change, around);
         }

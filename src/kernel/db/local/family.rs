@@ -5,7 +5,7 @@ use super::super::effect::{ChangeSet, DbEffect};
 use super::super::entries::Entries;
 use super::super::update::{Key, Sets};
 use crate::kernel::HashMap;
-use crate::value::Str;
+use crate::value::{NodeId, PortId, Str};
 use hashbrown::hash_map::EntryRef;
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -44,6 +44,16 @@ impl Family {
             changed: Entries::new(),
             deleted: Vec::new(),
         }
+    }
+
+    /// The missing keys that are the ID of this node, or of a port on it.
+    pub(super) fn missing_ports_of(&self, node: &NodeId) -> Vec<Str> {
+        let first = PortId::new(node, "\0").as_str().to_owned();
+        let is_on_it = |key: &&Str| {
+            PortId::parse((*key).clone()).is_ok_and(|port| port.node_str() == node.as_str())
+        };
+        let ports = self.missing.range(first..).take_while(is_on_it);
+        self.missing.get(&node.as_str().to_owned()).into_iter().chain(ports).cloned().collect()
     }
 
     /// Applies a change to the copy and says what is new about it.

@@ -11,11 +11,12 @@ use super::datum::Datum;
 use super::effect::{ChangeSet, DbEffect, DbProblem};
 use super::entries::{Entries, Tables};
 use super::is_internal;
+use super::losses::Losses;
 use super::request::{QueryKind, Request};
 use super::update::{Sets, Update};
 use crate::kernel::HashMap;
 use crate::mutation::{self, Mutation};
-use crate::value::{NodeId, Str};
+use crate::value::{NodeId, PortId, Str};
 use family::{Family, Knowledge, in_order};
 use hashbrown::hash_map::EntryRef;
 use query::{Query, Wanted, letters};
@@ -53,6 +54,9 @@ pub(crate) struct Patience {
 #[derive(Debug)]
 pub(crate) struct Local {
     patience: Patience,
+    losses: Losses,
+    /// When the last master was lost; none if it was given up for another one.
+    lost_master: Option<Duration>,
     own: HashMap<Str, HashMap<Str, Datum>>,
     /// As requests are sent to it.
     master: Option<Arc<[NodeId; 1]>>,
@@ -70,6 +74,8 @@ impl Local {
     pub(crate) fn new(patience: Patience) -> Self {
         Local {
             patience,
+            losses: Losses::default(),
+            lost_master: None,
             own: HashMap::default(),
             master: None,
             queries: BTreeMap::new(),
@@ -89,6 +95,18 @@ impl Local {
 
     pub(crate) fn to_master(&self) -> Option<Arc<[NodeId]>> {
         self.master.clone().map(|master| master as Arc<[NodeId]>)
+    }
+
+    pub(crate) const fn grace(&self) -> Duration {
+        self.patience.grace
+    }
+
+    pub(crate) const fn losses(&self) -> &Losses {
+        &self.losses
+    }
+
+    pub(crate) const fn losses_mut(&mut self) -> &mut Losses {
+        &mut self.losses
     }
 
     pub(crate) fn outstanding(&self) -> (usize, usize, usize) {
@@ -248,6 +266,9 @@ impl Local {
 
     /// A node becomes our master: it gets our whole database, and then all that we want.
     pub(crate) fn adopt(&mut self, master: NodeId) -> Vec<Request> {
+        if self.master.is_some() {
+            self.lost_master = None;
+        }
         self.forget_master();
         self.due.clear();
         self.master = Some(Arc::new([master]));
@@ -267,6 +288,7 @@ impl Local {
         if self.master.is_none() {
             return;
         }
+        self.lost_master = Some(now);
         self.forget_master();
         let until = now + self.patience.without_master;
         let queries = self.queries.keys().copied().map(Due::Query);
@@ -347,6 +369,22 @@ impl Local {
         }
     }
 
+    /// A node is lost, or could not be connected: its ports that the master does not know (any more) are
+    /// no longer waited for.
+    pub(crate) fn node_lost(&mut self, node: &NodeId, now: Duration, effects: &mut Vec<DbEffect>) {
+        self.losses.add(node, now);
+        let waiting = self.families.iter().filter(|(_, family)| !family.missing.is_empty());
+        let mut waiting: Vec<Str> = waiting.map(|(name, _)| name.clone()).collect();
+        waiting.sort_unstable();
+        for name in waiting {
+            if let Some(family) = self.families.get_mut(&name) {
+                let gone = family.missing_ports_of(node);
+                let changes = family.change(&name, Sets::None, &gone);
+                family.report(changes, effects);
+            }
+        }
+    }
+
     /// A request that only a master sends.
     pub(crate) fn receive(
         &mut self,
@@ -402,9 +440,11 @@ impl Local {
         let mut absent: Vec<Str> =
             family.content.keys().filter(|key| !content.contains(key)).cloned().collect();
         absent.sort();
-        let (gone, waiting): (Vec<Str>, Vec<Str>) = absent
-            .into_iter()
-            .partition(|key| before == Knowledge::Full && !family.missing.contains(key));
+        let (gone, waiting): (Vec<Str>, Vec<Str>) =
+            absent.into_iter().partition(|key| match before {
+                Knowledge::Full => !family.missing.contains(key),
+                _ => self.lost_master.is_some_and(|then| is_port_of_lost(key, &self.losses, then)),
+            });
         let changes = if self.patience.grace.is_zero() {
             let gone: Vec<Str> = gone.into_iter().chain(waiting).collect();
             family.change(&name, Sets::Many(&content), &gone)
@@ -424,6 +464,11 @@ impl Local {
 fn not_from_master(from: &NodeId, request: &'static str, effects: &mut Vec<DbEffect>) {
     let problem = DbProblem::NotFromMaster(request);
     effects.push(DbEffect::Problem { from: from.clone(), problem });
+}
+
+/// Whether a key is the ID of a node that was lost together with the master, `then`, or of a port on it.
+fn is_port_of_lost(key: &Str, losses: &Losses, then: Duration) -> bool {
+    PortId::parse(key.clone()).is_ok_and(|port| losses.contains(&port.node(), then))
 }
 
 #[cfg(test)]

@@ -284,6 +284,52 @@ fn without_a_master_nothing_is_reported_as_deleted() {
     assert_eq!(slave.effects(), ["1 +[] ~[] -[k]"]);
 }
 
+/// Whoever talks to a port learns of its loss from its node's connection, and so does the database.
+#[test]
+fn ports_of_lost_nodes_have_no_grace() {
+    for lost_before in [true, false] {
+        let mut slave = Driven::with_master();
+        slave.monitor();
+        slave.content("w#1=1 w#2=1 w=1 w!#3=1 ww#4=1 v#5=1");
+        slave.up("w");
+        slave.up("v");
+        if lost_before {
+            slave.down("w");
+        }
+        slave.down("m");
+        slave.adopt("m2");
+        slave.effects();
+        slave.content_from("m2", "");
+        if !lost_before {
+            assert!(slave.effects().is_empty());
+            // Its connection is lost, or it cannot be connected.
+            slave.db.node_lost(&node("w"), slave.now);
+        }
+        assert_eq!(slave.effects(), ["1 +[] ~[] -[w w#1 w#2]"]);
+        slave.wait(5);
+        assert_eq!(slave.effects(), ["1 +[] ~[] -[v#5 w!#3 ww#4]"]);
+    }
+}
+
+/// Only what nobody vouches for goes with its node.
+#[test]
+fn ports_of_lost_nodes_stay_while_the_master_knows_them() {
+    let mut slave = Driven::with_master();
+    slave.monitor();
+    slave.content("w#1=1 w#2=1");
+    slave.up("w");
+    slave.down("w");
+    slave.down("m");
+    slave.adopt("m2");
+    slave.content_from("m2", "w#1=1 w#2=1");
+    slave.down("m2");
+    slave.up("w");
+    slave.adopt("m");
+    slave.effects();
+    slave.content_from("m", "w#1=1");
+    assert!(slave.effects().is_empty(), "it is up again");
+}
+
 #[test]
 fn a_change_before_the_new_masters_content_is_not_believed() {
     let mut slave = Driven::with_master();

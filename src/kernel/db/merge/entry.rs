@@ -53,6 +53,17 @@ impl Contested {
     }
 }
 
+impl Contested {
+    /// The entry that this is if only one node has the key.
+    pub(super) fn last_one(&mut self) -> Option<Entry> {
+        if self.holders.len() > 1 {
+            return None;
+        }
+        let (owner, (_, value)) = self.holders.pop_first()?;
+        Some(Entry::One(owner, value))
+    }
+}
+
 impl Entry {
     pub(super) fn merged(&self) -> &Datum {
         match self {

@@ -6,6 +6,7 @@
 mod change;
 mod entry;
 mod owner;
+mod unclaimed;
 mod whole;
 
 pub use change::Change;
@@ -21,6 +22,7 @@ use entry::{Contested, Entry, Left};
 use hashbrown::hash_map::EntryRef;
 use owner::{Owner, OwnerId, entry_octets};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use unclaimed::{Lost, claim, strike};
 
 /// The databases of slaves and of other global nodes, and their merge.
 #[derive(Debug, Default)]
@@ -31,6 +33,8 @@ pub struct Merge {
     unused: BTreeSet<OwnerId>,
     /// Owners that are no node's any more, and whose keys have not all been given up yet.
     abandoned: VecDeque<OwnerId>,
+    /// Global nodes that were lost not long ago, the last one last.
+    unclaimed: Vec<Lost>,
     serial: u64,
     operations: u64,
 }
@@ -236,6 +240,7 @@ impl Merge {
         };
         let value_octets = value.long_octets();
         let mut before = None;
+        let mut claimed = Vec::new();
         let key = match keys.entry_ref(&key.string()) {
             EntryRef::Vacant(slot) => {
                 let key = key.to_str();
@@ -253,6 +258,14 @@ impl Merge {
                             owner.octets = owner.octets + value_octets - before;
                         }
                         return;
+                    }
+                    Entry::One(owner, held)
+                        if self.unclaimed.iter().any(|lost| lost.owner == *owner)
+                            && self.owners.get(owner).map(|owner| owner.kind)
+                                != Some(OwnerKind::Slave) =>
+                    {
+                        let held = std::mem::replace(held, value);
+                        claimed.push((std::mem::replace(owner, id), held));
                     }
                     Entry::One(owner, held) => {
                         let other = *owner;
@@ -272,11 +285,19 @@ impl Merge {
                     Entry::Contested(contested) => {
                         before = contested.put(id, kind, serial, value.clone());
                         contested.merged = value;
+                        claimed = claim(contested, &self.unclaimed, serial);
+                        if let Some(one) = contested.last_one() {
+                            slot.insert(one);
+                        }
                     }
                 }
                 key
             }
         };
+        if !claimed.is_empty() {
+            let name = (family.string(), &key);
+            strike(&mut self.owners, &mut self.unclaimed, name, &claimed);
+        }
         if let Some(owner) = self.owners.get_mut(&id) {
             let owned = match owner.entries.get_mut(&family.string()) {
                 Some(owned) => owned,
@@ -327,6 +348,9 @@ impl Merge {
         let told = left.latest(&left.slaves).cloned();
         if let Some((serial, value)) = left.holders.remove(&id) {
             left.order(kind).remove(&(serial, id));
+            // What a lost global node had before this owner wrote it does not come back.
+            let claimed = claim(left, &self.unclaimed, serial);
+            strike(&mut self.owners, &mut self.unclaimed, (family, stored), &claimed);
             if let Some(owner) = self.owners.get_mut(&id) {
                 owner.octets -= entry_octets(stored, &value);
             }
@@ -341,10 +365,8 @@ impl Merge {
         let merged = unless_same(&left.merged);
         let told = told.as_ref().and_then(unless_same);
         left.merged = next;
-        if left.holders.len() == 1
-            && let Some((owner, (_, value))) = left.holders.pop_first()
-        {
-            keys.insert(key.clone(), Entry::One(owner, value));
+        if let Some(one) = left.last_one() {
+            keys.insert(key.clone(), one);
         }
         if of_slave { Left::Slave { merged, told } } else { Left::Others(merged) }
     }

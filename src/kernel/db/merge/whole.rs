@@ -49,23 +49,18 @@ impl Merge {
 
     /// Whether there is something to do for [`Merge::give_up_some`].
     pub(crate) fn is_giving_up(&self) -> bool {
-        !self.abandoned.is_empty()
+        !self.abandoned.is_empty() || self.nodes_of_lost().is_some()
     }
 
-    /// Deletes some keys of nodes that were removed or whose database was replaced.
+    /// Deletes some keys of nodes that were removed or lost, or whose database was replaced.
     pub(crate) fn give_up_some(&mut self) -> Vec<(Str, Change)> {
         let mut changes = Vec::new();
         let mut left = KEYS_PER_PIECE;
         while left > 0
-            && let Some(&id) = self.abandoned.front()
+            && let Some((id, family)) = self.next_to_give_up()
         {
-            let Some((family, keys)) = self.owners.get(&id).and_then(|o| o.entries.iter().next())
-            else {
-                self.abandoned.pop_front();
-                self.forget_owner(id);
-                continue;
-            };
-            let family = family.clone();
+            let owner = self.owners.get(&id);
+            let Some(keys) = owner.and_then(|owner| owner.entries.get(&family)) else { break };
             let mut keys: Vec<Str> = keys.iter().take(left).cloned().collect();
             keys.sort_unstable();
             left -= keys.len();
@@ -73,6 +68,18 @@ impl Merge {
             changes.push((family, change));
         }
         changes
+    }
+
+    fn next_to_give_up(&mut self) -> Option<(OwnerId, Str)> {
+        while let Some(&id) = self.abandoned.front() {
+            let owner = self.owners.get(&id);
+            if let Some(family) = owner.and_then(|owner| owner.entries.keys().next()) {
+                return Some((id, family.clone()));
+            }
+            self.abandoned.pop_front();
+            self.forget_owner(id);
+        }
+        self.nodes_of_lost()
     }
 
     pub(super) fn forget_owner(&mut self, id: OwnerId) {

@@ -1,0 +1,238 @@
+//! Who owns which database entry, and whether what monitors report of it has a cause.
+
+use super::plan::{Op, Plan};
+use crate::{HostId, World};
+use aemp::value::Str;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// How long a cause may precede the report of a deletion.
+const CAUSE: Duration = Duration::from_secs(60);
+
+/// How long a deletion may take until a monitor with a settled master reports it, besides the grace:
+/// once that of a global node and once that of the monitor's own node.
+const DELAY: Duration = Duration::from_secs(10);
+
+/// Within what time a node seems to be lost together with its master.
+const TOGETHER: Duration = Duration::from_secs(7);
+
+/// How much of the grace goes into noticing a loss and into the way of what is claimed again.
+const MARGIN: Duration = Duration::from_secs(2);
+
+/// What is known of the entries of all nodes, and of what might explain that one is missed.
+#[derive(Debug)]
+pub(super) struct Ledger {
+    grace: Duration,
+    /// How long an owner may have no master without an effect on its entries.
+    bearable: Duration,
+    /// Since when the node at a place has had an entry: place, family, key.
+    owned: BTreeMap<(HostId, Str, Str), Duration>,
+    /// When an owner of a key last deleted it or ended.
+    given_up: BTreeMap<(Str, Str), Duration>,
+    homes: BTreeMap<HostId, Home>,
+    /// Until when anything that is reported can have a cause in the network.
+    disturbed_until: Duration,
+    ways_are_blocked: bool,
+    seeds_are_usurped: bool,
+}
+
+/// Where a node's entries are kept.
+#[derive(Debug, Clone, Copy)]
+struct Home {
+    /// The place of the global node that is its master and knows it as its slave.
+    master: Option<HostId>,
+    /// The last one that was.
+    last: Option<HostId>,
+    /// Since when it is that one, or none.
+    since: Duration,
+    /// When its entries last were in nobody's hands for too long, or its master lost it.
+    astray: Option<Duration>,
+    /// When any other node last lost it.
+    lost: Option<Duration>,
+}
+
+impl Ledger {
+    /// `None` where the rules do not hold: Perl nodes have no grace, and handshakes that fail can take
+    /// longer than it.
+    pub(super) fn new(plan: &Plan, worst_delay: Duration) -> Option<Self> {
+        let setup = &plan.setup;
+        if setup.perl != 0 || setup.trouble {
+            return None;
+        }
+        let grace = crate::Spec::new("any").grace;
+        Some(Ledger {
+            grace,
+            bearable: grace.saturating_sub(MARGIN + 2 * worst_delay),
+            owned: BTreeMap::new(),
+            given_up: BTreeMap::new(),
+            homes: BTreeMap::new(),
+            disturbed_until: Duration::ZERO,
+            ways_are_blocked: false,
+            seeds_are_usurped: false,
+        })
+    }
+
+    pub(super) fn set(&mut self, host: HostId, family: &Str, key: &Str, now: Duration) {
+        self.owned.entry((host, family.clone(), key.clone())).or_insert(now);
+    }
+
+    pub(super) fn deleted(&mut self, host: HostId, family: &Str, key: &Str, now: Duration) {
+        if self.owned.remove(&(host, family.clone(), key.clone())).is_some() {
+            self.given_up.insert((family.clone(), key.clone()), now);
+        }
+    }
+
+    pub(super) fn started(&mut self, host: HostId, now: Duration) {
+        self.homes.entry(host).or_insert(Home {
+            master: None,
+            last: None,
+            since: now,
+            astray: None,
+            lost: None,
+        });
+    }
+
+    pub(super) fn ended(&mut self, host: HostId, now: Duration) {
+        self.homes.remove(&host);
+        let given_up = &mut self.given_up;
+        self.owned.retain(|(owner, family, key), _| {
+            if *owner == host {
+                given_up.insert((family.clone(), key.clone()), now);
+            }
+            *owner != host
+        });
+        for home in self.homes.values_mut().filter(|home| home.master == Some(host)) {
+            (home.master, home.since) = (None, now);
+            // It looks as if it had ended together with its master.
+            if home.lost.is_some_and(|at| now < at + TOGETHER) {
+                home.astray = Some(now);
+            }
+        }
+    }
+
+    /// A running node has lost the connection to another one: to its slave, to one without a master, or
+    /// to a global node, of which it cannot tell which entries are its own.
+    pub(super) fn lost(&mut self, by: HostId, owner: HostId, now: Duration) {
+        if let Some(home) = self.homes.get_mut(&owner)
+            && (home.last == Some(by) || home.master.is_none() || home.master == Some(owner))
+        {
+            home.astray = Some(now);
+        } else if let Some(home) = self.homes.get_mut(&owner) {
+            home.lost = Some(now);
+        }
+    }
+
+    /// Notes where the entries of nodes are kept, after something has happened at `host`.
+    pub(super) fn look(&mut self, world: &World, host: HostId) {
+        let (now, bearable) = (world.now(), self.bearable);
+        for (&owner, home) in &mut self.homes {
+            if owner != host && home.master.is_some_and(|master| master != host) {
+                continue;
+            }
+            let master = master_of(world, owner);
+            if master == home.master {
+                continue;
+            }
+            if home.master.is_none() && now - home.since > bearable {
+                home.astray = Some(now);
+            }
+            (home.master, home.since) = (master, now);
+            home.last = master.or(home.last);
+        }
+    }
+
+    /// Notes what may hide or delay anything for a while.
+    pub(super) fn disturbed_by(&mut self, op: Op, now: Duration) {
+        let lasts = match op {
+            Op::Pause { ms, .. } | Op::Suspend { ms, .. } => Duration::from_millis(u64::from(ms)),
+            Op::HalfCut { .. } | Op::Vanish { .. } => Duration::from_secs(60),
+            Op::Jump { .. } => Duration::ZERO,
+            Op::Block { .. } | Op::Partition { .. } => {
+                self.ways_are_blocked = true;
+                Duration::ZERO
+            }
+            Op::Heal => {
+                self.ways_are_blocked = false;
+                Duration::ZERO
+            }
+            Op::Usurp { .. } => {
+                self.seeds_are_usurped = true;
+                Duration::ZERO
+            }
+            _ => return,
+        };
+        self.disturbed_until = self.disturbed_until.max(now + lasts + CAUSE);
+    }
+
+    /// Everything was mended, but for processes that are stopped.
+    pub(super) fn mended(&mut self, now: Duration) {
+        (self.ways_are_blocked, self.seeds_are_usurped) = (false, false);
+        self.disturbed_until = self.disturbed_until.max(now + CAUSE);
+    }
+
+    fn is_disturbed(&self, now: Duration) -> bool {
+        self.ways_are_blocked || self.seeds_are_usurped || now < self.disturbed_until
+    }
+
+    /// A monitor reports a key deleted only if an owner deleted it, died, or was unreachable for
+    /// longer than the grace.
+    pub(super) fn check_deletion(
+        &self,
+        family: &Str,
+        key: &Str,
+        now: Duration,
+    ) -> Result<(), String> {
+        let given_up = self.given_up.get(&(family.clone(), key.clone()));
+        if self.is_disturbed(now) || given_up.is_some_and(|&at| now < at + CAUSE) {
+            return Ok(());
+        }
+        for ((owner, of, name), since) in &self.owned {
+            if (of, name) != (family, key) || now < *since + DELAY {
+                continue;
+            }
+            let Some(home) = self.homes.get(owner) else { continue };
+            let is_astray = home.astray.is_some_and(|at| now < at + CAUSE)
+                || home.master.is_none() && now > home.since + self.bearable;
+            if !is_astray {
+                return Err(format!("{family}.{key} of {owner:?} is reported deleted: {home:?}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// A monitor whose node has kept its master long enough knows no key that nobody owns any more.
+    pub(super) fn check_content<'a>(
+        &self,
+        host: HostId,
+        family: &Str,
+        keys: impl Iterator<Item = &'a Str>,
+        now: Duration,
+    ) -> Result<(), String> {
+        let longest = 2 * self.grace + DELAY;
+        let is_settled = self
+            .homes
+            .get(&host)
+            .is_some_and(|home| home.master.is_some() && home.since + longest < now);
+        if !is_settled || self.is_disturbed(now) {
+            return Ok(());
+        }
+        for key in keys {
+            let is_owned = self.owned.keys().any(|(_, of, name)| (of, name) == (family, key));
+            let given_up = self.given_up.get(&(family.clone(), key.clone()));
+            if !is_owned && given_up.is_none_or(|&at| at + longest < now) {
+                return Err(format!("{host:?} still knows {family}.{key}, gone at {given_up:?}"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The place of the node's master, if that knows it as its slave.
+fn master_of(world: &World, host: HostId) -> Option<HostId> {
+    let node = world.running(host)?.kernel().node();
+    let master = world.running(host)?.kernel().master()?;
+    let mut hosts = world.hosts();
+    let master = hosts.find(|&host| world.spec(host).node == *master)?;
+    let global = world.running(master)?.kernel().database().global()?;
+    global.is_slave(node).then_some(master)
+}
