@@ -39,7 +39,7 @@ impl Host {
 
     fn greeted(&mut self, id: &str, provider: &str) -> ConnId {
         let conn = self.kernel.accepted();
-        let greeting = PeerGreeting { node: node(id), provider: Str::from(provider) };
+        let greeting = PeerGreeting::new(node(id), Str::from(provider));
         self.kernel.greeted(conn, greeting);
         self.collect();
         conn

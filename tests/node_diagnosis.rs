@@ -16,19 +16,30 @@ use std::sync::LazyLock;
 static LOG: LazyLock<Log> = LazyLock::new(Log::of_this_process);
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_live_nodes_with_one_id_are_named_in_the_log_of_the_node_that_both_dial() {
+async fn two_live_nodes_with_one_id_are_named_in_the_logs_of_both_and_disturb_nobody() {
     LazyLock::force(&LOG);
     // The side with the smaller ID decides about connections.
     for (seed, twin) in [("diag-m", "diag-a"), ("diag-n", "diag-z")] {
         let seed = node(seed, &[]).await;
         let first = node(twin, &[&seed]).await;
+        let port = first.port();
+        let (lost, seeds_events) = (seed.monitor(port.id()), seed.events());
         let second = builder(twin, &[&seed]).start().await.unwrap();
+        let seconds_events = second.events();
         until("the seed's log has it", || {
             LOG.count(&format!("in the name of {twin} were refused")) > 0
         })
         .await;
         assert!(first.is_up(seed.id()), "the first one is not disturbed");
-        drop(second);
+        for mut events in [seeds_events, seconds_events] {
+            let none = tokio::time::timeout(std::time::Duration::ZERO, events.next()).await;
+            assert!(none.is_err(), "{none:?}");
+        }
+        let said = format!("no connection to {} ", seed.addresses()[0]);
+        assert_eq!(LOG.count(&said), 1, "three dials have failed: {}", LOG.text());
+        let health = second.health().unwrap_err().to_string();
+        assert!(health.contains("another live node may have our node ID"), "{health}");
+        drop((second, lost, port));
     }
 }
 

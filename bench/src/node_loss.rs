@@ -36,7 +36,7 @@ fn lose(slaves: usize, keys: usize) -> Result<f64> {
         let node = NodeId::new(format!("slave{number}"))?;
         let conn = kernel.accepted();
         let provider = Default::default();
-        kernel.greeted(conn, PeerGreeting { node: node.clone(), provider });
+        kernel.greeted(conn, PeerGreeting::new(node.clone(), provider));
         kernel.established(conn, &Authenticated { untrusted: false });
         let entries: std::collections::BTreeMap<String, u64> =
             (0..keys).map(|key| (format!("key{key}"), key as u64)).collect();

@@ -265,3 +265,56 @@ fn nodes_with_a_certificate_and_no_secret_meet_in_tls() {
     slave.sees_up("rust-seed");
     assert_echoes(&mut slave, "rust-seed");
 }
+
+#[test]
+fn a_second_node_with_the_id_of_one_that_lives_disturbs_nobody_in_perl_or_rust() {
+    if !perl::has(MODULES) {
+        return;
+    }
+    // Each of the three is Perl's or ours: the seed that both dial, the first node and the second.
+    for case in 0..8_u8 {
+        let is_perl = |bit: u8| case & (1 << bit) != 0;
+        let start = |bit: u8, id: &str, seeds: &[String]| match is_perl(bit) {
+            true => Either::Perl(Box::new(PerlNode::start(id, json!({"seeds": seeds})))),
+            false => Either::Ours(match seeds {
+                [] => Aemp::start(id, &[]),
+                [seed, ..] => Aemp::start(id, &[("seeds", seed)]),
+            }),
+        };
+        let seed = start(0, "seed", &[]);
+        let seeds = [seed.address()];
+        let mut watcher = PerlNode::start("watcher", json!({"seeds": seeds}));
+        watcher.sees_up("seed");
+        let _first = start(1, "twin", &seeds);
+        watcher.run("db_mon", json!({"family": "'l", "label": "addresses"}));
+        watcher.event("family", "addresses", |event| !event["content"]["twin"].is_null());
+        assert_echoes(&mut watcher, "twin");
+        watcher.eval(
+            "db_mon q('l), sub { ++$::lost if grep $_ eq 'twin', @{ $_[3] } }; \
+             mon 'twin', sub { ++$::lost }; $::lost = 0",
+        );
+        let _second = start(2, "twin", &seeds);
+        // It dials several times in this while.
+        let begun = std::time::Instant::now();
+        while begun.elapsed() < std::time::Duration::from_secs(5) {
+            assert_echoes(&mut watcher, "twin");
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
+        assert_eq!(watcher.eval("$::lost + 0"), json!([0]), "case {case}");
+    }
+}
+
+/// A node of Perl's or ours.
+enum Either {
+    Perl(Box<PerlNode>),
+    Ours(Aemp),
+}
+
+impl Either {
+    fn address(&self) -> String {
+        match self {
+            Either::Perl(node) => node.address().to_owned(),
+            Either::Ours(node) => node.address(),
+        }
+    }
+}

@@ -296,7 +296,7 @@ impl TestNode {
         let (id, provider) = PEERS[peer];
         let conn = self.kernel.accepted();
         self.conns[peer] = Some(conn);
-        let greeting = PeerGreeting { node: node_id(id), provider: Str::from(provider) };
+        let greeting = PeerGreeting::new(node_id(id), Str::from(provider));
         self.kernel.greeted(conn, greeting);
         self.carry_out();
         self.kernel.verified(conn);

@@ -1,11 +1,14 @@
-//! Somebody who does not know the network's secret: answers at an address that is not theirs, or
-//! dials, and says what they like.
+//! Somebody who is no node of the network: answers at an address that is not theirs, or dials, and says
+//! what they like. Most do not know the network's secret.
 
 use crate::link::{LinkEnd, Segment};
 use crate::node::Around;
 use crate::wire::{Introduction, Wire};
+use aemp::kernel::{AuthOrder, ConnId};
 use aemp::value::{NodeId, Str};
 use aemp::wire::framing::Framing;
+use aemp::wire::greeting::OUR_PROVIDERS;
+use aemp::wire::session::Event;
 use rand::Rng as _;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -21,24 +24,45 @@ pub enum Manner {
         node: NodeId,
         /// What that node is made of.
         provider: Str,
+        /// In which run it is: greetings are not secret.
+        instance: String,
         /// Whether it closes the connection after its greeting.
         closes: bool,
     },
+    /// Knows the secret and has the ID of a node, as a second process of a wrong configuration does.
+    /// Once it has a connection it closes it.
+    Twin {
+        /// Whose ID it has.
+        node: NodeId,
+        /// What it is made of.
+        provider: Str,
+    },
 }
 
-/// Whether it sends back what it gets on a connection.
-type Echoes = bool;
+#[derive(Debug)]
+enum Conversation {
+    Echoes,
+    /// Nothing more is said.
+    Silent,
+    Handshake(Box<Wire>),
+}
 
 #[derive(Debug)]
 pub(crate) struct Stranger {
     pub(crate) manner: Manner,
-    wires: BTreeMap<u64, (LinkEnd, Echoes)>,
+    wires: BTreeMap<u64, (LinkEnd, Conversation)>,
     next_conn: u64,
+    /// How often it was taken for a node.
+    taken_for_a_node: u64,
 }
 
 impl Stranger {
     pub(crate) fn new(manner: Manner) -> Self {
-        Stranger { manner, wires: BTreeMap::new(), next_conn: 0 }
+        Stranger { manner, wires: BTreeMap::new(), next_conn: 0, taken_for_a_node: 0 }
+    }
+
+    pub(crate) const fn taken_for_a_node(&self) -> u64 {
+        self.taken_for_a_node
     }
 
     /// A number for a new connection.
@@ -58,29 +82,83 @@ impl Stranger {
     }
 
     fn begin(&mut self, around: &mut Around<'_>, conn: u64, end: LinkEnd, dialled: bool) {
-        self.wires.insert(conn, (end, self.manner == Manner::Echoes));
-        let Manner::Claims { node, provider, closes } = &self.manner else { return };
-        let introduction = Introduction::new(node, provider, &[Framing::Cbor], false, false);
+        let (node, provider, instance) = match &self.manner {
+            Manner::Echoes => {
+                self.wires.insert(conn, (end, Conversation::Echoes));
+                return;
+            }
+            Manner::Claims { node, provider, instance, .. } => (node, provider, instance.as_str()),
+            Manner::Twin { node, provider } => (node, provider, "another"),
+        };
+        let framings = [Framing::Cbor];
+        let introduction = Introduction::new(node, provider, instance, &framings, false, false);
         let chance: [u8; 16] = around.random.random();
         let mut wire = Wire::new(Some(end), Framing::Cbor);
         wire.dialled = dialled;
         let session = introduction.session(&wire, chance);
-        around.say(end, session.own_greeting());
-        if *closes && around.random.random() {
-            self.ended(around, conn);
-        } else if *closes {
-            let reason = "that was all".to_owned();
-            let conn = aemp::kernel::ConnId(conn);
-            let delay = Duration::from_millis(around.random.random_range(0..3_000));
-            around.timer(delay, crate::event::Timer::Close { conn, reason });
+        match &self.manner {
+            Manner::Twin { .. } => {
+                wire.begin(session);
+                self.wires.insert(conn, (end, Conversation::Handshake(Box::new(wire))));
+                self.converse(around, conn);
+            }
+            manner => {
+                around.say(end, session.own_greeting());
+                let closes = matches!(manner, Manner::Claims { closes: true, .. });
+                self.wires.insert(conn, (end, Conversation::Silent));
+                if closes && around.random.random() {
+                    self.ended(around, conn);
+                } else if closes {
+                    let reason = "that was all".to_owned();
+                    let delay = Duration::from_millis(around.random.random_range(0..3_000));
+                    around.timer(delay, crate::event::Timer::Close { conn: ConnId(conn), reason });
+                }
+            }
         }
     }
 
     pub(crate) fn received(&mut self, around: &mut Around<'_>, conn: u64, segment: Segment) {
-        match (segment, self.wires.get(&conn)) {
+        match (segment, self.wires.get_mut(&conn)) {
             (Segment::Fin, _) => self.ended(around, conn),
-            (segment, Some(&(end, true))) => around.send(end, segment),
+            (segment, Some((end, Conversation::Echoes))) => around.send(*end, segment),
+            (
+                Segment::Lines(octets) | Segment::Data(octets),
+                Some((_, Conversation::Handshake(wire))),
+            ) => {
+                wire.received(&octets);
+                self.converse(around, conn);
+            }
             _ => {}
+        }
+    }
+
+    /// Goes on with a handshake, as far as it goes.
+    fn converse(&mut self, around: &mut Around<'_>, conn: u64) {
+        let Some((end, Conversation::Handshake(wire))) = self.wires.get_mut(&conn) else { return };
+        loop {
+            while let Some(octets) = wire.transmit() {
+                around.say(*end, &octets);
+            }
+            match wire.poll() {
+                Ok(Some(Event::Greeted)) => wire.proceed(match &self.manner {
+                    // Of two nodes of ours, the one with the smaller ID begins.
+                    Manner::Twin { node, provider }
+                        if is_ours(provider) && wire.peer.as_ref() < Some(node) =>
+                    {
+                        AuthOrder::AfterPeer
+                    }
+                    _ => AuthOrder::Now,
+                }),
+                Ok(Some(Event::Proven)) => wire.proceed(AuthOrder::Now),
+                Ok(Some(Event::Established(_))) => {
+                    self.taken_for_a_node += 1;
+                    return self.ended(around, conn);
+                }
+                Ok(Some(Event::StartTls { .. } | Event::StartBoundTls { .. })) | Err(_) => {
+                    return self.ended(around, conn);
+                }
+                Ok(None) => return,
+            }
         }
     }
 
@@ -89,4 +167,8 @@ impl Stranger {
             around.net.close(around.queue, around.random, end);
         }
     }
+}
+
+fn is_ours(provider: &Str) -> bool {
+    provider.to_text_lossy().starts_with(OUR_PROVIDERS)
 }

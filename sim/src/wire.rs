@@ -2,10 +2,11 @@
 
 use crate::link::LinkEnd;
 use crate::net::Progress;
-use aemp::kernel::Pulse;
+use aemp::kernel::{PeerGreeting, Pulse};
 use aemp::value::{NodeId, Packed, Str};
 use aemp::wire::auth::{Exporter, Nonce, Secret};
 use aemp::wire::framing::{Framing, FramingError, FramingLimits};
+use aemp::wire::greeting::INSTANCE;
 use aemp::wire::session::{
     AuthOrder, Encrypt, Event, HandshakeConfig, HandshakeError, Handshaker, Packets, Session,
     TlsPeer,
@@ -133,15 +134,13 @@ impl Wire {
         Ok(event)
     }
 
-    /// What the peer says it is made of.
-    pub(crate) fn provider(&self) -> Str {
-        match &self.stage {
-            Stage::Session(session) => {
-                let peer = session.peer();
-                Str::octets(peer.and_then(|peer| peer.written("provider")).unwrap_or_default())
-            }
-            Stage::Dialling | Stage::Packets(_) => Str::from(""),
-        }
+    /// What the peer says it is.
+    pub(crate) fn greeting(&self) -> Option<PeerGreeting> {
+        let Stage::Session(session) = &self.stage else { return None };
+        let peer = session.peer()?;
+        let value = |key| Str::octets(peer.written(key).unwrap_or_default());
+        let (provider, instance) = (value("provider"), value(INSTANCE));
+        Some(PeerGreeting { node: self.peer.clone()?, provider, instance })
     }
 
     /// The session goes on: behind the greeting, or with our own proof.
@@ -206,11 +205,12 @@ pub(crate) struct Introduction {
 }
 
 impl Introduction {
-    /// A node with this ID and provider. It speaks `framings`, has a certificate if `tls`, and offers
-    /// encryption that is bound to the secret if `bound`.
+    /// A node with this ID and provider, in its run `instance`. It speaks `framings`, has a certificate
+    /// if `tls`, and offers encryption that is bound to the secret if `bound`.
     pub(crate) fn new(
         node: &NodeId,
         provider: &Str,
+        instance: &str,
         framings: &[Framing],
         tls: bool,
         bound: bool,
@@ -219,6 +219,7 @@ impl Introduction {
             let mut config = HandshakeConfig::new(node.as_str().data());
             config.secret = Secret::new("simulated");
             config.certificate = tls;
+            config.instance = Some(instance.to_owned());
             config.encrypt = if bound { Encrypt::Always } else { Encrypt::Never };
             let others = Framing::ALL.into_iter().filter(|other| *other != first);
             let others = others.filter(|other| framings.contains(other));

@@ -109,6 +109,14 @@ impl World {
         self.with_stranger(stranger.0, |stranger, _| stranger.manner = manner);
     }
 
+    /// On how many connections a stranger has got through the handshake.
+    pub fn taken_for_a_node(&self, stranger: HostId) -> u64 {
+        match self.hosts.get(stranger.0).and_then(|place| place.node.as_ref()) {
+            Some(Program::Stranger(stranger)) => stranger.taken_for_a_node(),
+            _ => 0,
+        }
+    }
+
     /// A stranger answers where others think that a node is, or nobody does any more. Perl nodes
     /// believe what strangers say, and are led to the node all the same.
     pub fn usurp(&mut self, address: &str, stranger: Option<HostId>) {
@@ -145,6 +153,7 @@ impl World {
             return;
         }
         place.incarnation += 1;
+        let instance = instance_of(host, place.incarnation);
         let spec = &place.spec;
         let config = KernelConfig {
             node: spec.node.clone(),
@@ -167,7 +176,14 @@ impl World {
         } else {
             Program::Ours(Box::new(Node::new(
                 config,
-                Introduction::new(&spec.node, &spec.provider, &spec.framings, spec.tls, spec.bound),
+                Introduction::new(
+                    &spec.node,
+                    &spec.provider,
+                    &instance,
+                    &spec.framings,
+                    spec.tls,
+                    spec.bound,
+                ),
                 spec.framings.clone(),
                 spec.limits,
                 self.queue.now,
@@ -318,6 +334,11 @@ impl World {
     /// The same, to be changed for the next start.
     pub fn spec_mut(&mut self, host: HostId) -> &mut Spec {
         &mut self.hosts[host.0].spec
+    }
+
+    /// What the greetings of the place's node tell its run by.
+    pub fn instance(&self, host: HostId) -> String {
+        instance_of(host, self.incarnation(host))
     }
 
     /// How often the place's node was started.
@@ -586,4 +607,8 @@ impl World {
             _ => self.queue.after(Duration::ZERO, failed("no answer")),
         }
     }
+}
+
+fn instance_of(host: HostId, incarnation: u32) -> String {
+    format!("{}.{incarnation}", host.0)
 }

@@ -72,11 +72,13 @@ fn a_stranger_that_greets_as_a_connected_node_at_a_seeds_address_does_not_become
         for closes in [true, false] {
             let mut world = World::calm();
             let s = Spec::new("s").seeds(["s:1"]);
-            world.add(if perl { s.perl() } else { s });
+            let s = world.add(if perl { s.perl() } else { s });
             let t = world.place(Spec::new("t").seeds(["t:1"]));
             let a = world.place(Spec::new("a").seeds(["s:1", "t:1"]));
             let (node, provider) = (id("s"), Str::from(provider));
-            let stranger = world.add_stranger(Manner::Claims { node, provider, closes });
+            let instance = world.instance(s);
+            let manner = Manner::Claims { node, provider, instance, closes };
+            let stranger = world.add_stranger(manner);
             world.usurp("t:1", Some(stranger));
             world.start(t);
             world.start(a);

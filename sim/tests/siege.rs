@@ -57,7 +57,7 @@ impl Victim {
 
     fn connect(&mut self, id: &str) -> ConnId {
         let conn = self.kernel.accepted();
-        let greeting = PeerGreeting { node: node(id), provider: Str::default() };
+        let greeting = PeerGreeting::new(node(id), Str::default());
         self.kernel.greeted(conn, greeting);
         self.kernel.established(conn, &Authenticated { untrusted: false });
         self.input("a connection", OPERATIONS_OF_A_PIECE, |_| {});

@@ -47,7 +47,7 @@ impl Host {
 
     fn connect(&mut self, id: &str) {
         let conn = self.kernel.accepted();
-        let greeting = PeerGreeting { node: node(id), provider: Str::default() };
+        let greeting = PeerGreeting::new(node(id), Str::default());
         self.kernel.greeted(conn, greeting);
         self.kernel.established(conn, &Authenticated { untrusted: false });
         self.conns.insert(node(id), conn);

@@ -1,5 +1,6 @@
 //! A node's inside: what its handles and connections share, and the kernel behind its lock.
 
+use super::connection::Repeats;
 use super::connection::orders::Control;
 use super::connection::pending::PendingHandshakes;
 use super::connection::streams::table::Streams;
@@ -39,6 +40,8 @@ pub(crate) struct Shared {
     pub(crate) counters: ConnectionCounters,
     /// Connections whose peers have not authenticated yet.
     pub(crate) pending: Arc<PendingHandshakes>,
+    /// Dials that have failed, so that the log does not say so each time.
+    pub(crate) failed_dials: Repeats,
     pub(crate) functions: RwLock<HashMap<Str, Function>>,
     pub(crate) eval: RwLock<Option<EvalHook>>,
     pub(crate) streams: Streams,
@@ -178,6 +181,7 @@ impl Shared {
             lanes: Lanes::new(settings.lane_limits),
             counters: ConnectionCounters::default(),
             pending: PendingHandshakes::new(settings.handshake_limits),
+            failed_dials: Repeats::default(),
             settings,
             functions: RwLock::default(),
             eval: RwLock::default(),

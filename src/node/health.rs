@@ -9,6 +9,9 @@ use std::time::Duration;
 /// How often the dates of the certificates are looked at.
 const LOOKING: Duration = Duration::from_secs(3600);
 
+/// How many of the seeds that are down are named with the reason.
+const MOST_REASONS: usize = 8;
+
 /// Why a node cannot do its work at this moment.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -26,12 +29,14 @@ pub enum Unhealthy {
     #[error("{0}")]
     Certificate(DateWarning),
     /// It has seeds, is not global, and no global node serves it: others cannot find it.
-    #[error("no global node is connected; of {seeds} configured seeds {up} are connected")]
+    #[error("no global node is connected; of {seeds} configured seeds {up} are connected{why}")]
     NotJoined {
         /// Configured seeds.
         seeds: usize,
         /// Of these, connected ones.
         up: usize,
+        /// The reason for each of the others, as far as it is known, each with `: ` or `; ` before it.
+        why: String,
     },
 }
 
@@ -73,12 +78,29 @@ impl Node {
         problems.extend(nowhere.map(Unhealthy::ListensNowhere));
         let dates = shared.date_warnings().into_iter().filter(DateWarning::is_fatal);
         problems.extend(dates.map(Unhealthy::Certificate));
-        if let (None, (up, seeds)) = (self.master(), self.seeds_up())
+        if self.master().is_none()
+            && let (up, seeds) = self.seeds_up()
             && seeds > 0
         {
-            problems.push(Unhealthy::NotJoined { seeds, up });
+            problems.push(Unhealthy::NotJoined { seeds, up, why: self.why_seeds_are_down() });
         }
         problems
+    }
+
+    /// Why the last dial of each seed failed, if it has.
+    fn why_seeds_are_down(&self) -> String {
+        let seeds = self.shared().kernel(|kernel| kernel.seeds());
+        let failed = seeds.iter().filter_map(|seed| {
+            let error = seed.last_error.as_deref()?;
+            let prefix = format!("cannot connect to {}: ", seed.address);
+            Some((&seed.address, error.strip_prefix(&prefix).unwrap_or(error).to_owned()))
+        });
+        let mut why = String::new();
+        for (address, error) in failed.take(MOST_REASONS) {
+            let comma = if why.is_empty() { ": " } else { "; " };
+            why.push_str(&format!("{comma}{address} ({error})"));
+        }
+        why
     }
 
     /// How many seeds are connected, or are this node, and how many there are.

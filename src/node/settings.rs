@@ -59,6 +59,9 @@ pub(crate) fn handshaker(settings: &Settings, node: &NodeId) -> Result<Handshake
     handshake.certificate = settings.cert.is_some();
     handshake.encrypt = settings.encrypt;
     handshake.encryption_required = settings.tls_required;
+    let mut instance = [0; 8];
+    getrandom::fill(&mut instance).map_err(|error| StartError::Randomness(error.to_string()))?;
+    handshake.instance = Some(format!("{:016x}", u64::from_ne_bytes(instance)));
     Handshaker::new(handshake).map_err(config)
 }
 

@@ -19,6 +19,11 @@ pub const DATACONN_ID: &str = "dataconn_id";
 /// to the other, and has two connections that count as authenticated.
 pub const ROLE: &str = "role";
 
+/// The key whose value is the same on all connections of one run of a node, and differs from run to
+/// run: so a second connection of a node is told from another node with the same ID. Only our nodes
+/// send it.
+pub const INSTANCE: &str = "instance";
+
 /// The key that tells that the node knows a secret and wants the connection encrypted and tied to it
 /// (`docs/protocol.md` §1.8). Its values are those of [`BoundOffer`]. Only our nodes send it.
 pub const BOUND: &str = "bound";

@@ -137,7 +137,7 @@ impl<'a> Replay<'a> {
         self.conn = Some(conn);
         self.kernel.greeting_sent(conn, b"ours");
         let provider = Str::from("AE-2.02");
-        let greeting = PeerGreeting { node: self.other().node(), provider };
+        let greeting = PeerGreeting::new(self.other().node(), provider);
         self.kernel.greeted(conn, greeting);
         self.settle();
         self.at(self.other().up.max(self.recorded().up));
@@ -189,7 +189,7 @@ impl<'a> Replay<'a> {
             }
             let conn = self.kernel.accepted();
             let provider = Str::from("AE-2.02");
-            let greeting = PeerGreeting { node: node.clone(), provider };
+            let greeting = PeerGreeting::new(node.clone(), provider);
             self.kernel.greeted(conn, greeting);
             self.settle();
             self.kernel.established(conn, &Authenticated { untrusted: false });

@@ -239,7 +239,7 @@ fn kernel(name: &str, others: &[&NodeId]) -> Result<Kernel> {
     for node in others {
         let conn = kernel.accepted();
         let provider = Default::default();
-        kernel.greeted(conn, PeerGreeting { node: (*node).clone(), provider });
+        kernel.greeted(conn, PeerGreeting::new((*node).clone(), provider));
         kernel.established(conn, &Authenticated { untrusted: false });
     }
     Ok(kernel)

@@ -304,6 +304,24 @@ impl Run<'_> {
                 self.world.usurp(&address, None);
                 Some(address)
             }
+            Op::TwinDials { host, of } => {
+                let (host, of) = (self.host(host), self.host(of));
+                let spec = self.world.spec(of);
+                let node = spec.node.clone();
+                let provider = if spec.perl { "AE-2.02" } else { "aemp-0.1" };
+                // Nothing fails in a peaceful network: where the node is up, it stays. Where it is not,
+                // the first one that proves to be the node is the node.
+                let is_up = self.world.running(host).is_some_and(|at| at.kernel().is_up(&node));
+                if host == of || (self.plan.setup.peaceful && !is_up) {
+                    return None;
+                }
+                let done = format!("{node} at {host:?}");
+                let address = self.world.spec(host).addresses.first()?.to_string();
+                let manner = Manner::Twin { node, provider: Str::from(provider) };
+                self.world.set_manner(self.twin, manner);
+                self.world.stranger_dials(self.twin, &address);
+                Some(done)
+            }
             Op::StrangerDials { host, claimed, manner } => {
                 let host = self.host(host);
                 let manner = self.manner(claimed, manner);
@@ -332,9 +350,10 @@ impl Run<'_> {
         if choice.is_multiple_of(3) {
             return Manner::Echoes;
         }
+        let instance = self.world.instance(self.host(claimed));
         let spec = self.world.spec(self.host(claimed));
         let provider = if spec.perl { Str::from("AE-2.02") } else { spec.provider.clone() };
-        Manner::Claims { node: spec.node.clone(), provider, closes: choice % 3 == 1 }
+        Manner::Claims { node: spec.node.clone(), provider, instance, closes: choice % 3 == 1 }
     }
 }
 

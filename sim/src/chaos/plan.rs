@@ -158,6 +158,11 @@ pub enum Op {
     Restore {
         seed: u32,
     },
+    /// A process with the secret and the ID of another node connects to a node.
+    TwinDials {
+        host: u32,
+        of: u32,
+    },
     /// A stranger connects to a node.
     StrangerDials {
         host: u32,
@@ -307,6 +312,7 @@ impl Plan {
             ops.retain(|(_, op)| !op.hides_something());
         } else {
             add_strangers(&mut ops, peaceful, &mut StdRng::seed_from_u64(seed ^ 0x57_7a29_e750));
+            add_twins(&mut ops, &mut StdRng::seed_from_u64(seed ^ 0x0007_3145_e750));
         }
         Plan { seed, setup, verbose: false, traced: false, ops }
     }
@@ -328,6 +334,23 @@ fn add_strangers(ops: &mut Vec<(Duration, Op)>, peaceful: bool, random: &mut Std
         if !(peaceful && matches!(op, Op::Usurp { .. })) {
             ops.insert(at, (pause, op));
         }
+    }
+}
+
+/// Lets second processes with the IDs of nodes try to connect, in some plans.
+fn add_twins(ops: &mut Vec<(Duration, Op)>, random: &mut StdRng) {
+    if !random.random_ratio(1, 4) {
+        return;
+    }
+    let (host, of) = (random.random::<u32>() >> 8, random.random::<u32>() >> 8);
+    let first = random.random_range(0..=ops.len());
+    for at in (first..ops.len()).step_by(3).take(random.random_range(1..20)) {
+        // One that comes again and again, or many.
+        let (host, of) = match random.random_ratio(3, 4) {
+            true => (host, of),
+            false => (random.random::<u32>() >> 8, of),
+        };
+        ops.insert(at, (pause(random), Op::TwinDials { host, of }));
     }
 }
 

@@ -82,6 +82,8 @@ pub(super) struct Run<'a> {
     pub(super) world: World,
     /// Who tries to disturb the nodes without knowing their secret.
     pub(super) stranger: HostId,
+    /// A process that has the ID of one of the nodes and knows their secret.
+    pub(super) twin: HostId,
     pub(super) oracle: Oracle,
     /// Whose entries are where, if the rules for that hold in this plan.
     pub(super) ledger: Option<Ledger>,
@@ -168,10 +170,11 @@ impl<'a> Run<'a> {
             spec.secure = bit(setup.secure, host) && !spec.perl;
             world.place(spec);
         }
-        let stranger = world.add_stranger(Manner::Echoes);
+        let [stranger, twin] = [(); 2].map(|()| world.add_stranger(Manner::Echoes));
         let ledger = Ledger::new(plan, weather.worst);
         let (oracle, outcome) = (Oracle::default(), Outcome::default());
-        Run { plan, world, stranger, oracle, ledger, outcome, history: Vec::new(), broken: None }
+        let (history, broken) = (Vec::new(), None);
+        Run { plan, world, stranger, twin, oracle, ledger, outcome, history, broken }
     }
 
     fn everything(&mut self) -> Result<(), String> {

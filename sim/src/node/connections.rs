@@ -3,7 +3,7 @@
 use super::{Around, Later, Node};
 use crate::link::{LinkEnd, Segment};
 use crate::world::CONNECT_INTERVAL;
-use aemp::kernel::{AuthOrder, Authenticated, ConnId, Kernel, PeerGreeting};
+use aemp::kernel::{AuthOrder, Authenticated, ConnId, Kernel};
 use aemp::wire::packet::Packet;
 use aemp::wire::session::{Event, HandshakeError};
 use rand::Rng as _;
@@ -133,8 +133,7 @@ impl Node {
         };
         match event {
             Event::Greeted => {
-                let Some(node) = wire.peer.clone() else { return };
-                let greeting = PeerGreeting { node, provider: wire.provider() };
+                let Some(greeting) = wire.greeting() else { return };
                 self.kernel.greeted(conn, greeting);
             }
             Event::StartTls { .. } | Event::StartBoundTls { .. } => {

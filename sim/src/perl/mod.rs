@@ -73,7 +73,14 @@ impl PerlNode {
         let seeds =
             seeds.map(|address| PerlSeed { address: address.clone(), node: None, dial: None });
         PerlNode {
-            introduction: Introduction::new(&id, &Str::from(PROVIDER), &Framing::ALL, tls, false),
+            introduction: Introduction::new(
+                &id,
+                &Str::from(PROVIDER),
+                "",
+                &Framing::ALL,
+                tls,
+                false,
+            ),
             id,
             db,
             started: now,

@@ -37,8 +37,8 @@ impl Mesh {
                 {
                     return;
                 }
-                Phase::Greeted { step: Step::Held { since }, provider, .. } => {
-                    held.push((id, conn.goal.is_some(), is_ours(provider), *since));
+                Phase::Greeted { step: Step::Held { since }, greeting } => {
+                    held.push((id, conn.goal.is_some(), is_ours(&greeting.provider), *since));
                 }
                 _ => {}
             }

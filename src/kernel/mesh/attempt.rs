@@ -134,6 +134,9 @@ impl Mesh {
                 return;
             }
         }
+        if let Some(until) = self.unsteady.until(node, now) {
+            return self.wake(until, MeshTimer::AdvanceAttempt(node.clone()));
+        }
         let Some(attempt) = self.attempt_mut(node) else {
             return;
         };

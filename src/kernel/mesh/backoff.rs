@@ -26,6 +26,15 @@ impl Backoff {
         self.scheduled = Some(at);
     }
 
+    /// Schedules `at`, unless something is scheduled before. Returns whether it did.
+    pub(super) fn no_later_than(&mut self, at: Duration) -> bool {
+        let is_later = self.is_later_than(at);
+        if is_later {
+            self.schedule(at);
+        }
+        is_later
+    }
+
     /// Whether the time has come; if so, nothing is scheduled any more.
     pub(super) fn take_due(&mut self, now: Duration) -> bool {
         let due = !self.is_later_than(now);

@@ -17,6 +17,15 @@ pub struct PeerGreeting {
     pub node: NodeId,
     /// The value of `provider`.
     pub provider: Str,
+    /// The value of `instance`; empty if the peer does not say it.
+    pub instance: Str,
+}
+
+impl PeerGreeting {
+    /// The greeting of a node that does not say which instance it is, as Perl nodes do not.
+    pub fn new(node: NodeId, provider: Str) -> Self {
+        PeerGreeting { node, provider, instance: Str::default() }
+    }
 }
 
 /// What the handshake proved.
@@ -47,8 +56,7 @@ pub(super) enum Phase {
     /// Connecting, or waiting for the greeting.
     Opening,
     Greeted {
-        node: NodeId,
-        provider: Str,
+        greeting: PeerGreeting,
         step: Step,
     },
     Up {
@@ -109,15 +117,11 @@ impl Mesh {
         if conn.phase != Phase::Opening {
             return;
         }
-        conn.phase = Phase::Greeted {
-            node: greeting.node.clone(),
-            provider: greeting.provider,
-            step: Step::Held { since: now },
-        };
+        conn.phase = Phase::Greeted { greeting: greeting.clone(), step: Step::Held { since: now } };
         match conn.goal.clone() {
             // Perl nodes close a second connection before they prove anything.
             Some(Goal::Seed(index))
-                if self.link(&greeting.node).is_some_and(|link| !is_ours(&link.provider)) =>
+                if self.link(&greeting.node).is_some_and(|link| !is_ours(&link.peer.provider)) =>
             {
                 self.seed_is_claimed(index, &greeting.node);
             }
@@ -168,12 +172,12 @@ impl Mesh {
 
     /// The peer's authentication line was verified; ours is still held back.
     pub(in crate::kernel) fn verified(&mut self, id: ConnId, now: Duration) {
-        let Some(Conn { phase: Phase::Greeted { node, step, .. }, goal, .. }) =
+        let Some(Conn { phase: Phase::Greeted { greeting, step }, goal, .. }) =
             self.conns.get_mut(&id)
         else {
             return;
         };
-        let (node, goal) = (node.clone(), goal.clone());
+        let (node, goal) = (greeting.node.clone(), goal.clone());
         *step = Step::Proven;
         if self.is_up(&node) && !self.is_in_doubt(&node) {
             if let Some(Goal::Seed(index)) = goal {
@@ -195,10 +199,11 @@ impl Mesh {
         let Some(conn) = self.conns.get_mut(&id) else {
             return;
         };
-        let Phase::Greeted { node, provider, .. } = &conn.phase else {
+        let Phase::Greeted { greeting, .. } = &conn.phase else {
             return;
         };
-        let (node, provider) = (node.clone(), provider.clone());
+        let greeting = greeting.clone();
+        let node = greeting.node.clone();
         if self.is_in_doubt(&node) {
             // The old connection has to be gone for everybody before the new one is there.
             self.replacement = Some((id, how.clone()));
@@ -215,40 +220,48 @@ impl Mesh {
         if let Some(ids) = self.greeted.get_mut(&node) {
             ids.retain(|&other| other != id);
         }
-        self.settle_duplicates(&node, false, now);
+        self.settle_duplicates(&greeting, false, now);
         if let Some(Goal::Seed(index)) = goal {
             self.learn_seed(index, &node);
         }
-        self.linked(&node, Link::new(id, provider, how.untrusted), now);
+        self.linked(Link::new(id, greeting, how.untrusted, now), now);
         if self.greeted.contains_key(&node) {
             // Whoever waits for our line gets it when the node has shown that it uses this connection.
             self.probe(&node, now);
         }
     }
 
-    /// Closes all other connections to a node that is up, except where one has still to prove where
-    /// a seed's address leads: who dialled it waits for the other side's authentication line, and
-    /// closes it then.
+    /// Closes all other connections to a node that is up, as `peer`. Those of the same run of that node first show
+    /// where a seed's address leads: who dialled it waits for the other side's authentication line, and
+    /// closes the connection then.
     ///
     /// It only gets our line when the node `has_answered` on the connection that it has: before, it may
-    /// take another one for the one that both use, and lose what it sends there.
-    pub(super) fn settle_duplicates(&mut self, node: &NodeId, has_answered: bool, now: Duration) {
+    /// take another one for the one that both use, and lose what it sends there. Another run, which
+    /// may be another live node with the same ID, would take our line for success.
+    pub(super) fn settle_duplicates(
+        &mut self,
+        peer: &PeerGreeting,
+        has_answered: bool,
+        now: Duration,
+    ) {
+        let node = &peer.node;
         let mut shown = None;
         for id in self.greeted.get(node).cloned().unwrap_or_default() {
-            let Some(Conn { goal, phase: Phase::Greeted { provider, step, .. }, .. }) =
+            let Some(Conn { goal, phase: Phase::Greeted { greeting, step }, .. }) =
                 self.conns.get(&id)
             else {
                 continue;
             };
             let is_held = matches!(step, Step::Held { .. });
+            let is_incoming = goal.is_none();
+            let ours = is_ours(&greeting.provider);
+            let may_be_shown = ours && greeting.instance == peer.instance;
             let proves_seed = match goal {
-                Some(Goal::Seed(index)) => is_ours(provider) && !self.seeds.leads_to(*index, node),
+                Some(Goal::Seed(index)) => may_be_shown && !self.seeds.leads_to(*index, node),
                 _ => false,
             };
-            let is_incoming = goal.is_none();
-            let may_be_shown = is_incoming && is_held && is_ours(provider) && shown.is_none();
             let is_awaited = proves_seed && matches!(step, Step::AwaitsPeer | Step::AwaitsProof);
-            if may_be_shown && !has_answered {
+            if is_incoming && is_held && ours && !has_answered {
                 continue;
             }
             if is_incoming && is_held {
@@ -257,7 +270,7 @@ impl Mesh {
             if proves_seed && is_held {
                 self.set_step(id, Step::AwaitsProof);
                 self.outputs.push(MeshOutput::Proceed { conn: id, order: AuthOrder::AfterPeer });
-            } else if may_be_shown {
+            } else if is_incoming && is_held && may_be_shown && shown.is_none() {
                 shown = Some(id);
             } else if !is_awaited {
                 self.close(id, DUPLICATE, now);
@@ -283,8 +296,8 @@ impl Mesh {
                     self.lost(&node.clone(), why, now);
                 }
             }
-            Phase::Greeted { node, .. } => {
-                let node = node.clone();
+            Phase::Greeted { greeting, .. } => {
+                let node = greeting.node.clone();
                 self.forget_greeted(&node, id, now);
                 self.arbitrate_again(&node, now);
             }
@@ -320,8 +333,8 @@ impl Mesh {
         let phase = std::mem::replace(&mut conn.phase, Phase::Closed);
         conn.greeting.clear();
         self.outputs.push(MeshOutput::Close { conn: id, reason: why.to_owned() });
-        if let Phase::Greeted { node, .. } = phase {
-            self.forget_greeted(&node, id, now);
+        if let Phase::Greeted { greeting, .. } = phase {
+            self.forget_greeted(&greeting.node, id, now);
         }
     }
 }

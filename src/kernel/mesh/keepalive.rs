@@ -55,6 +55,13 @@ impl Mesh {
         self.wake(now, MeshTimer::KeepAlive);
     }
 
+    /// As [`Mesh::retry_keepalive`], for a node that is not to be dialled before `at`; the delay stays.
+    pub(super) fn retry_keepalive_later(&mut self, at: Duration) {
+        if self.keepalive.retry.no_later_than(at) {
+            self.wake(at, MeshTimer::KeepAlive);
+        }
+    }
+
     pub(super) fn connect_keepalive(&mut self, now: Duration) {
         if !self.keepalive.retry.take_due(now) {
             return;

@@ -1,11 +1,11 @@
 //! The connection that a node that is up has: its beginning, the doubt in it, its end.
 
-use super::connection::{Conn, Phase, Step};
+use super::connection::{Conn, PeerGreeting, Phase, Step};
 use super::{Mesh, MeshOutput, MeshTimer};
 use crate::kernel::effect::{ConnId, Level};
 use crate::kernel::random::Random;
 use crate::mutation::{self, Mutation};
-use crate::value::{NodeId, Str};
+use crate::value::NodeId;
 use std::time::Duration;
 
 /// Why a connection that is in doubt is given up.
@@ -38,8 +38,10 @@ struct Probe {
 #[derive(Debug)]
 pub(super) struct Link {
     pub(super) conn: ConnId,
-    pub(super) provider: Str,
+    /// How its node greeted on this connection; proven.
+    pub(super) peer: PeerGreeting,
     pub(super) untrusted: bool,
+    since: Duration,
     probe: Option<Probe>,
     /// The node has shown no life in time: a new connection that proves to be this node's takes over.
     in_doubt: bool,
@@ -48,17 +50,18 @@ pub(super) struct Link {
 }
 
 impl Link {
-    pub(super) fn new(conn: ConnId, provider: Str, untrusted: bool) -> Self {
-        Link { conn, provider, untrusted, probe: None, in_doubt: false, refused: 0 }
+    pub(super) fn new(conn: ConnId, peer: PeerGreeting, untrusted: bool, since: Duration) -> Self {
+        Link { conn, peer, untrusted, since, probe: None, in_doubt: false, refused: 0 }
     }
 }
 
 impl Mesh {
     /// A node has got a connection: it is up.
-    pub(super) fn linked(&mut self, node: &NodeId, link: Link, now: Duration) {
+    pub(super) fn linked(&mut self, link: Link, now: Duration) {
         let Link { conn, untrusted, .. } = link;
-        let (node, provider) = (node.clone(), link.provider.clone());
+        let PeerGreeting { node, provider, .. } = link.peer.clone();
         self.remote(&node).link = Some(link);
+        self.set_seed_error(&node, None);
         self.end_attempt(&node, Some(conn), "connected by another address", now);
         self.outputs.push(MeshOutput::Up { node, conn, provider, untrusted });
     }
@@ -81,7 +84,10 @@ impl Mesh {
     pub(super) fn lost(&mut self, node: &NodeId, why: &str, now: Duration) {
         // They were to prove something while the node was up: the peer may still think that it is.
         self.close_greeted(node, why, now, |step| matches!(step, Step::AwaitsProof));
-        if self.remotes.get_mut(node).and_then(|remote| remote.link.take()).is_some() {
+        let Some(remote) = self.remotes.get_mut(node) else { return };
+        if let Some(link) = remote.link.take() {
+            remote.lasted = now.saturating_sub(link.since);
+            self.set_seed_error(node, Some(&format!("connection lost: {why}")));
             self.outputs.push(MeshOutput::Down { node: node.clone(), why: why.to_owned() });
         }
     }
@@ -93,11 +99,18 @@ impl Mesh {
         now: Duration,
         random: &mut Random,
     ) {
+        let pause = self.pause_after_loss(node, now, random);
         if self.is_seed(node) && !mutation::is_on(Mutation::ForgetLostSeeds) {
-            self.retry_seeds(now, random);
+            match pause {
+                None => self.retry_seeds(now, random),
+                Some(until) => self.retry_seeds_later(until, now),
+            }
         }
         if self.keepalive.contains(node) && !mutation::is_on(Mutation::ForgetLostGlobals) {
-            self.retry_keepalive(now, random);
+            match pause {
+                None => self.retry_keepalive(now, random),
+                Some(until) => self.retry_keepalive_later(until),
+            }
         }
         self.arbitrate_again(node, now);
         self.forget_if_unused(node);
@@ -183,7 +196,8 @@ impl Mesh {
         if link.probe.as_ref().is_some_and(|probe| probe.number == number) {
             link.probe = None;
             link.in_doubt = false;
-            self.settle_duplicates(node, true, now);
+            let peer = link.peer.clone();
+            self.settle_duplicates(&peer, true, now);
         }
     }
 

@@ -13,6 +13,7 @@ mod link;
 mod seeds;
 #[cfg(test)]
 mod tests;
+mod unsteady;
 
 pub(super) use arbitration::is_ours;
 pub use connection::{Authenticated, PeerGreeting};
@@ -30,6 +31,7 @@ use link::Link;
 use seeds::Seeds;
 use std::fmt;
 use std::time::Duration;
+use unsteady::Unsteady;
 
 /// All connections, and what makes new ones.
 #[derive(Debug)]
@@ -45,6 +47,7 @@ pub(super) struct Mesh {
     remotes: HashMap<NodeId, Remote>,
     seeds: Seeds,
     keepalive: Keepalive,
+    unsteady: Unsteady,
     next_probe: u64,
     /// A connection that takes the place of a lost one as soon as the loss was told.
     replacement: Option<(ConnId, Authenticated)>,
@@ -56,6 +59,8 @@ pub(super) struct Mesh {
 struct Remote {
     link: Option<Link>,
     attempt: Option<Attempt>,
+    /// How long the connection lasted whose loss is being told.
+    lasted: Duration,
 }
 
 /// What the mesh wants done.
@@ -121,6 +126,7 @@ impl Mesh {
             remotes: HashMap::default(),
             seeds: Seeds::new(&config.seeds),
             keepalive: Keepalive::default(),
+            unsteady: Unsteady::new(config.monitor_timeout / 2),
             next_probe: 0,
             replacement: None,
             outputs: Vec::new(),
@@ -161,7 +167,7 @@ impl Mesh {
 
     /// Which software a connected node says it is.
     pub(super) fn provider(&self, node: &NodeId) -> Option<&Str> {
-        Some(&self.link(node)?.provider)
+        Some(&self.link(node)?.peer.provider)
     }
 
     /// How many connections there are, in whatever state.

@@ -32,6 +32,8 @@ pub(super) struct Seeds {
     report_is_due: bool,
     /// Log lines that have said that no seed is connected, since one was.
     reports: u32,
+    /// The next of these lines comes no earlier.
+    quiet_until: Duration,
 }
 
 #[derive(Debug)]
@@ -229,15 +231,40 @@ impl Mesh {
         let Seeds { retry, dialled, .. } = &mut self.seeds;
         let delay = retry.restart(RETRY, random);
         let earliest = dialled.map_or(Duration::ZERO, |dialled| dialled + delay);
-        let at = now.max(earliest);
-        if retry.is_later_than(at) {
-            retry.schedule(at);
+        self.retry_seeds_at(now.max(earliest));
+        self.seeds.reports = 0;
+        self.seeds.quiet_until = now;
+        self.expect_report(now);
+    }
+
+    /// As [`Mesh::retry_seeds`], for one that is not to be dialled before `at`; the delay and the pause
+    /// between reports stay as they are.
+    pub(super) fn retry_seeds_later(&mut self, at: Duration, now: Duration) {
+        self.retry_seeds_at(at);
+        self.expect_report(now);
+    }
+
+    fn retry_seeds_at(&mut self, at: Duration) {
+        if self.seeds.retry.no_later_than(at) {
             self.wake(at, MeshTimer::DialSeeds);
         }
-        self.seeds.reports = 0;
+    }
+
+    /// Sees to it that it is logged if no seed can be reached soon.
+    fn expect_report(&mut self, now: Duration) {
         if !self.seeds.report_is_due {
             self.seeds.report_is_due = true;
-            self.wake(now + self.connect_interval, MeshTimer::ReportSeeds);
+            let at = self.seeds.quiet_until.max(now + self.connect_interval);
+            self.wake(at, MeshTimer::ReportSeeds);
+        }
+    }
+
+    /// What the status of the seeds of a node says of the connection that it has, or of its loss.
+    pub(super) fn set_seed_error(&mut self, node: &NodeId, error: Option<&str>) {
+        for seed in &mut self.seeds.seeds {
+            if seed.leads_to.node() == Some(node) {
+                seed.last_error = error.map(str::to_owned);
+            }
         }
     }
 
@@ -264,6 +291,7 @@ impl Mesh {
         let pause = REPORT.saturating_mul(1 << seeds.reports.min(6)).min(LONGEST_REPORT);
         seeds.reports += 1;
         seeds.report_is_due = true;
+        seeds.quiet_until = now + pause;
         self.wake(now + pause, MeshTimer::ReportSeeds);
     }
 
@@ -277,14 +305,20 @@ impl Mesh {
             LeadsTo::Node(node) => !self.is_up(node),
             LeadsTo::Ourselves { .. } => false,
         };
-        let down = self.seeds.indices(is_down);
-        if down.is_empty() {
-            return;
+        let until =
+            |seed: &Seed| seed.leads_to.node().and_then(|node| self.unsteady.until(node, now));
+        let ready = self.seeds.indices(|seed| is_down(seed) && until(seed).is_none());
+        let others = self.seeds.seeds.iter().filter(|seed| is_down(seed));
+        let next = others.filter_map(until).min();
+        if !ready.is_empty() {
+            self.seeds.dialled = Some(now);
+            ready.into_iter().for_each(|index| self.dial_seed(index));
+            let at = self.seeds.retry.again(now, self.monitor_timeout);
+            self.wake(at, MeshTimer::DialSeeds);
         }
-        self.seeds.dialled = Some(now);
-        down.into_iter().for_each(|index| self.dial_seed(index));
-        let at = self.seeds.retry.again(now, self.monitor_timeout);
-        self.wake(at, MeshTimer::DialSeeds);
+        if let Some(at) = next {
+            self.retry_seeds_at(at);
+        }
     }
 
     fn dial_seed(&mut self, index: usize) {

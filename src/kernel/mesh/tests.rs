@@ -30,7 +30,7 @@ fn mesh(seeds: &[&str]) -> Mesh {
 /// Somebody connects and says that it is this node of this implementation.
 fn claim(mesh: &mut Mesh, id: &str, now: Duration) -> ConnId {
     let conn = mesh.accepted();
-    let greeting = PeerGreeting { node: node(id), provider: Str::text("aemp-0.1") };
+    let greeting = PeerGreeting::new(node(id), Str::text("aemp-0.1"));
     mesh.greeted(conn, greeting, now);
     conn
 }
@@ -197,7 +197,7 @@ fn a_greeting_at_a_seeds_address_says_nothing_of_the_seed_before_it_is_proven() 
     let mut mesh = mesh(&["seed:1"]);
     up(&mut mesh, "z");
     let dialled = dial_seed(&mut mesh, seconds(0));
-    let greeting = PeerGreeting { node: node("z"), provider: Str::text("aemp-0.1") };
+    let greeting = PeerGreeting::new(node("z"), Str::text("aemp-0.1"));
     mesh.greeted(dialled, greeting, seconds(0));
     let [MeshOutput::Probe { number, .. }] = outputs(&mut mesh)[..] else { panic!("no probe") };
     mesh.probe_answered(&node("z"), number, seconds(0));
@@ -217,7 +217,7 @@ fn a_greeting_at_a_seeds_address_says_nothing_of_the_seed_before_it_is_proven() 
 fn a_perl_node_that_refuses_second_connections_only_claims_to_be_a_seeds() {
     let mut mesh = mesh(&["seed:1"]);
     let conn = mesh.accepted();
-    let greeting = PeerGreeting { node: node("z"), provider: Str::text("AE-2.02") };
+    let greeting = PeerGreeting::new(node("z"), Str::text("AE-2.02"));
     mesh.greeted(conn, greeting.clone(), seconds(0));
     establish(&mut mesh, conn, seconds(0));
     mesh.take_outputs();
@@ -255,11 +255,7 @@ fn a_lost_seed_is_dialled_again() {
     mesh.retry_seeds(seconds(0), random);
     mesh.timer(&MeshTimer::DialSeeds, seconds(0));
     let [MeshOutput::Dial { conn, .. }] = outputs(&mut mesh)[..] else { panic!("no dial") };
-    mesh.greeted(
-        conn,
-        PeerGreeting { node: node("seed"), provider: Str::text("AE-2.02") },
-        seconds(0),
-    );
+    mesh.greeted(conn, PeerGreeting::new(node("seed"), Str::text("AE-2.02")), seconds(0));
     establish(&mut mesh, conn, seconds(0));
     assert_eq!(mesh.first_seed_up(), Some(&node("seed")));
     mesh.take_outputs();
@@ -351,4 +347,78 @@ fn who_connects_again_and_again_in_the_name_of_a_node_that_is_up_is_logged_with_
     }
     // Once or twice it may be the node itself, by several of our addresses.
     assert_eq!(logged, [3, 8, 16]);
+}
+
+#[test]
+fn a_connection_of_the_same_run_is_shown_our_line_and_one_of_another_run_is_not() {
+    for (instance, shown) in [("1", true), ("2", false), ("", false)] {
+        let mut mesh = mesh(&[]);
+        let greeting = |instance: &str| PeerGreeting {
+            instance: Str::text(instance),
+            ..PeerGreeting::new(node("z"), Str::text("aemp-0.1"))
+        };
+        let first = mesh.accepted();
+        mesh.greeted(first, greeting("1"), seconds(0));
+        establish(&mut mesh, first, seconds(0));
+        mesh.take_outputs();
+        let second = mesh.accepted();
+        mesh.greeted(second, greeting(instance), seconds(10));
+        let [MeshOutput::Probe { number, .. }] = outputs(&mut mesh)[..] else { panic!("no probe") };
+        mesh.probe_answered(&node("z"), number, seconds(10));
+        let outputs = outputs(&mut mesh);
+        assert_eq!(!proceeds(&outputs).is_empty(), shown, "{outputs:?}");
+        let closes = matches!(outputs[..], [MeshOutput::Close { conn, .. }] if conn == second);
+        assert_eq!(closes, !shown, "{outputs:?}");
+    }
+}
+
+/// When a global node that is kept connected is sought, if each of its connections lasts so long.
+fn sought(lasting: Duration) -> Vec<Duration> {
+    let mut mesh = mesh(&[]);
+    let random = &mut Random::new([1; 32]);
+    let (mut timers, mut sought) = (std::collections::BTreeSet::new(), Vec::new());
+    mesh.keep_alive(node("z"), seconds(0), random);
+    let mut now = Duration::ZERO;
+    while now < seconds(300) {
+        let mut outputs = std::collections::VecDeque::from(mesh.take_outputs());
+        while let Some(output) = outputs.pop_front() {
+            match output {
+                MeshOutput::Wake { at, timer } => {
+                    timers.insert((at, timer));
+                }
+                MeshOutput::Find(node) => {
+                    mesh.addresses_found(&node, Some(vec![Str::text("z:1")]), now);
+                }
+                MeshOutput::Dial { conn, .. } => {
+                    sought.push(now);
+                    mesh.greeted(conn, PeerGreeting::new(node("z"), Str::text("AE-2.02")), now);
+                    establish(&mut mesh, conn, now);
+                    now += lasting;
+                    mesh.closed(conn, "reset", now);
+                }
+                MeshOutput::Down { node, .. } => mesh.loss_was_told(&node, now, random),
+                _ => {}
+            }
+            outputs.extend(mesh.take_outputs());
+        }
+        if let Some((at, timer)) = timers.pop_first() {
+            now = now.max(at);
+            mesh.timer(&timer, now);
+        }
+    }
+    sought
+}
+
+#[test]
+fn a_connection_that_does_not_last_is_no_success_that_makes_pauses_short_again() {
+    let pauses = |lasting: Duration| -> Vec<f64> {
+        let sought = sought(lasting);
+        sought.windows(2).map(|two| (two[1] - two[0] - lasting).as_secs_f64()).collect()
+    };
+    let short = pauses(seconds(1));
+    assert!(short[0] < 0.1 && short[1] >= 0.6, "the first one may be chance: {short:?}");
+    let is_doubled = |two: &[f64]| two[1] == 15.0 || (two[1] - 2.0 * two[0]).abs() < 0.01;
+    assert!(short[1..].windows(2).all(is_doubled) && short.last() == Some(&15.0), "{short:?}");
+    let long = pauses(seconds(5));
+    assert!(long.iter().all(|pause| *pause < 0.1), "{long:?}");
 }

@@ -5,6 +5,7 @@ mod channel;
 pub(super) mod orders;
 pub(super) mod pending;
 mod reader;
+mod repeats;
 pub(crate) mod socket;
 pub mod streams;
 pub mod tls;
@@ -23,7 +24,7 @@ use super::lanes::SharedLane;
 use crate::kernel::{Authenticated as Proven, ConnId, PeerGreeting};
 use crate::value::{NodeId, Str};
 use crate::wire::auth::Nonce;
-use crate::wire::greeting::printable;
+use crate::wire::greeting::{INSTANCE, printable};
 use crate::wire::protection::{Protection, WhyPlain};
 use crate::wire::session::{
     Agreement, AuthOrder, Connection, Event, HandshakeError, Packets, Session,
@@ -36,6 +37,7 @@ use tokio::sync::Notify;
 pub(crate) use self::accept::accept;
 pub(crate) use self::channel::{Channel, Stream, read};
 pub(crate) use self::pending::{PendingHandshake, and_others};
+pub(crate) use self::repeats::Repeats;
 
 /// Dials `address`, and serves the connection if there is one.
 pub(crate) fn dial(shared: &Arc<Shared>, id: ConnId, address: &Str, orders: Orders) {
@@ -122,6 +124,9 @@ impl Task {
                 ) if self.is_spare() => {
                     tracing::debug!(node = %own, "connection with {address}{node} closed: {why}");
                 }
+                _ if dialled && !self.is_news(why) => {
+                    tracing::debug!(node = %own, "no connection to {address}{node}: {why}");
+                }
                 // Others choose the addresses that are dialled, as strangers choose to be refused.
                 _ => {
                     let unlogged = match dialled {
@@ -136,6 +141,11 @@ impl Task {
             }
         }
         shared.closed(self.id, &why.to_string());
+    }
+
+    /// Whether the log has not said lately that the dial of this address fails for this reason.
+    fn is_news(&self, why: &ConnectionError) -> bool {
+        self.shared.failed_dials.is_due(&self.address, &why.to_string(), Instant::now())
     }
 
     /// Whether there is another connection with the node that the peer says it is.
@@ -186,6 +196,9 @@ impl Task {
             Ok(Ok(ready)) => {
                 self.up = true;
                 self.shared.counters.handshake_ended(dialled, HandshakeOutcome::Up);
+                if dialled {
+                    self.shared.failed_dials.connected(&self.address);
+                }
                 let why = self.exchange(ready).await;
                 self.shared.counters.lost();
                 why
@@ -240,9 +253,9 @@ impl Task {
 
     /// Tells the kernel who the peer says it is.
     fn greeted(&mut self, channel: &Channel) -> Result<(), ConnectionError> {
-        let (node, provider) = introduced(channel.session())?;
-        self.node = Some(node.clone());
-        self.shared.kernel(|kernel| kernel.greeted(self.id, PeerGreeting { node, provider }));
+        let greeting = introduced(channel.session())?;
+        self.node = Some(greeting.node.clone());
+        self.shared.kernel(|kernel| kernel.greeted(self.id, greeting));
         Ok(())
     }
 
@@ -369,11 +382,12 @@ pub(crate) fn tell_protection(shared: &Shared, what: &str, protection: Protectio
     }
 }
 
-/// Who the peer says it is, and which software.
-pub(crate) fn introduced(session: &Session) -> Result<(NodeId, Str), ConnectionError> {
+/// What the peer says it is.
+pub(crate) fn introduced(session: &Session) -> Result<PeerGreeting, ConnectionError> {
     let peer = session.peer().ok_or(HandshakeError::ClosedInGreeting)?;
     let node = NodeId::new(peer.node_id.as_slice())?;
-    Ok((node, Str::octets(peer.written("provider").unwrap_or_default())))
+    let value = |key| Str::octets(peer.written(key).unwrap_or_default());
+    Ok(PeerGreeting { node, provider: value("provider"), instance: value(INSTANCE) })
 }
 
 /// A connection on which packets begin.

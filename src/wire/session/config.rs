@@ -70,6 +70,8 @@ pub struct HandshakeConfig {
     /// Octets that one line of the peer may have, its line end included; 4096 unless told, as in
     /// Perl.
     pub line_limit: usize,
+    /// What tells this run of the node from all others, if the greeting is to say it.
+    pub instance: Option<String>,
     /// More keys for our greeting. One of a name that we send anyway takes the place of ours.
     pub keys: Vec<(String, String)>,
 }
@@ -87,6 +89,7 @@ impl HandshakeConfig {
             encrypt: Encrypt::Never,
             encryption_required: false,
             line_limit: PERL_LINE_LIMIT,
+            instance: None,
             keys: Vec::new(),
         }
     }
@@ -258,6 +261,9 @@ impl Handshaker {
         if config.keys.iter().all(|(name, _)| name != "provider") {
             // Who passes for another implementation says what that one says.
             keys.push((greeting::ROLE, role.name().to_vec()));
+            if let (Connection::Node, Some(instance)) = (connection, &config.instance) {
+                keys.push((greeting::INSTANCE, greeting::escape(instance.as_bytes())));
+            }
         }
         keys.retain(|(name, _)| config.keys.iter().all(|(extra, _)| extra != name));
         let extra =

@@ -154,12 +154,15 @@ pub enum HandshakeError {
     #[error("peer closed the connection before it had greeted")]
     ClosedInGreeting,
     /// The connection ended while we had not decided whether to go on.
-    #[error("peer closed the connection while it had to wait for us")]
+    #[error(
+        "peer closed the connection while it had to wait for us: it is connected already, or another \
+         live node may have our node ID (each needs its own)"
+    )]
     ClosedWhileHeld,
     /// The connection ended between greeting and authentication.
     #[error(
-        "peer closed the connection instead of authenticating: it may not share our secret, methods \
-         or framings, or be connected to another node with our node ID"
+        "peer closed the connection instead of authenticating: another live node may have our node ID \
+         (each needs its own), or the two do not share a secret, methods or framings"
     )]
     ClosedInAuthentication,
 }

@@ -26,7 +26,7 @@ pub(super) async fn dial(
     let mut channel = Channel::new(stream, session);
     // The first event of any session is the peer's greeting.
     let _greeted = channel.event().await?;
-    let (found, _) = introduced(channel.session())?;
+    let found = introduced(channel.session())?.node;
     if found != *node {
         return Err(ConnectionError::Refused(format!("{address} is {found}")));
     }
@@ -38,7 +38,7 @@ pub(super) async fn authenticate(
     shared: &Shared,
     channel: Channel,
 ) -> Result<DataStream, ConnectionError> {
-    let (peer, _) = introduced(channel.session())?;
+    let peer = introduced(channel.session())?.node;
     let mut channel = channel.proceed(AuthOrder::Now, &shared.settings.encryption).await?;
     let agreement = loop {
         if let Event::Established(agreement) = channel.event().await? {
