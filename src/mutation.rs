@@ -43,6 +43,7 @@ mutations! {
     AuthenticateAllAtOnce: "Every greeted connection is authenticated, not one after another.",
     RefuseConnectionsUnasked: "A second connection is refused without a probe of the first.",
     ReplaceConnectionsUnasked: "A second connection takes the place of the first without a probe.",
+    DoubtWhatProgresses: "A connection that is asked whether it lives is in doubt though octets arrive.",
     NeverGiveUp: "An attempt to connect a node never ends.",
     ForgetLostSeeds: "Lost seeds are not dialled again.",
     ForgetLostGlobals: "Lost global nodes are not connected again.",

@@ -5,9 +5,9 @@
 
 mod node_support;
 
-use aemp::Node;
 use aemp::wire::auth::{Nonce, Secret};
 use aemp::wire::session::{HandshakeConfig, Handshaker};
+use aemp::{Node, NodeEvent};
 use node_support::{Gate, Log, builder, join, node, settled, until, within};
 use std::io::Write as _;
 use std::net::TcpStream;
@@ -23,7 +23,8 @@ async fn two_live_nodes_with_one_id_are_named_in_the_logs_of_both_and_disturb_no
         let seed = node(seed, &[]).await;
         let first = node(twin, &[&seed]).await;
         let port = first.port();
-        let (lost, seeds_events) = (seed.monitor(port.id()), seed.events());
+        let (lost, mut seeds_events) = (seed.monitor(port.id()), seed.events());
+        assert!(matches!(within(seeds_events.next()).await, Some(NodeEvent::Up { .. })));
         let second = builder(twin, &[&seed]).start().await.unwrap();
         let seconds_events = second.events();
         until("the seed's log has it", || {

@@ -21,7 +21,7 @@ mod wire;
 mod world;
 
 pub use event::Happening;
-pub use net::{Traffic, Weather};
+pub use net::{SlowWay, Traffic, Weather};
 pub use node::Node;
 pub use perl::PerlNode;
 pub use spec::Spec;

@@ -43,6 +43,8 @@ pub(crate) struct End {
     pub(crate) sent: u64,
     /// How many of them have arrived.
     pub(crate) arrived: u64,
+    /// When an octet of a packet that this end has sent arrived last.
+    pub(crate) progressed: Option<Duration>,
     /// When the last of it arrives.
     pub(crate) last_arrival: Duration,
 }

@@ -47,6 +47,17 @@ impl Weather {
     }
 }
 
+/// A way on which octets go slowly, but go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SlowWay {
+    /// Octets of packets that one direction of a connection carries in a second.
+    pub octets_per_second: u32,
+    /// How much longer everything takes.
+    pub delay: Duration,
+    /// One segment of ten takes so much longer, as the first copy of it is lost.
+    pub stall: Duration,
+}
+
 /// `TCP_USER_TIMEOUT`: how long sent octets may stay unacknowledged.
 const USER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Keepalive on an idle connection finds out after so long.
@@ -58,6 +69,9 @@ pub(crate) struct Progress {
     pub(crate) sent: u64,
     pub(crate) arrived: u64,
     pub(crate) received: u64,
+    /// When octets of ours, and of the other end's, arrived last.
+    pub(crate) arrived_at: Option<Duration>,
+    pub(crate) received_at: Option<Duration>,
 }
 
 /// What was sent so far.
@@ -113,6 +127,8 @@ pub(crate) struct Net {
     pub(crate) usurped: BTreeMap<Str, usize>,
     /// The pairs of hosts that cannot reach each other, and since when.
     blocked: BTreeMap<(usize, usize), Duration>,
+    /// The pairs of hosts between which octets go slowly.
+    slow: BTreeMap<(usize, usize), SlowWay>,
     pub(crate) weather: Weather,
     /// Octets of handshakes are late, or cut.
     pub(crate) handshakes_have_trouble: bool,
@@ -131,6 +147,7 @@ impl Net {
             listeners: BTreeMap::new(),
             usurped: BTreeMap::new(),
             blocked: BTreeMap::new(),
+            slow: BTreeMap::new(),
             weather,
             handshakes_have_trouble: false,
             running: Vec::new(),
@@ -139,6 +156,29 @@ impl Net {
 
     pub(crate) fn is_blocked(&self, a: usize, b: usize) -> bool {
         self.blocked.contains_key(&(a.min(b), a.max(b)))
+    }
+
+    /// Makes the way between two hosts slow, or as fast as others again.
+    pub(crate) fn set_slow(&mut self, a: usize, b: usize, slow: Option<SlowWay>) {
+        let pair = (a.min(b), a.max(b));
+        match slow {
+            Some(slow) => self.slow.insert(pair, slow),
+            None => self.slow.remove(&pair),
+        };
+    }
+
+    /// Whether octets of this connection go slowly.
+    pub(crate) fn is_slow(&self, end: LinkEnd) -> bool {
+        self.weather.octets_per_second.is_some() || self.slow_way(end).is_some()
+    }
+
+    fn slow_way(&self, end: LinkEnd) -> Option<SlowWay> {
+        if self.slow.is_empty() {
+            return None;
+        }
+        let link = self.links.get(&end.link)?;
+        let (a, b) = (link.end(0).host, link.end(1).host);
+        self.slow.get(&(a.min(b), a.max(b))).copied()
     }
 
     /// Cuts the way between two hosts: nothing arrives, nobody is told.
@@ -210,6 +250,7 @@ impl Net {
             flight: VecDeque::new(),
             sent: 0,
             arrived: 0,
+            progressed: None,
             last_arrival: now,
         });
         let (a, b) = (ends[0].host, ends[1].host);
@@ -237,7 +278,13 @@ impl Net {
     pub(crate) fn progress(&self, end: LinkEnd) -> Progress {
         let Some(link) = self.links.get(&end.link) else { return Progress::default() };
         let (own, other) = (link.end(end.side), link.end(1 - end.side));
-        Progress { sent: own.sent, arrived: own.arrived, received: other.arrived }
+        Progress {
+            sent: own.sent,
+            arrived: own.arrived,
+            received: other.arrived,
+            arrived_at: own.progressed,
+            received_at: other.progressed,
+        }
     }
 
     pub(crate) fn send(
@@ -248,7 +295,15 @@ impl Net {
         segment: Segment,
         late: Duration,
     ) {
-        let delay = self.weather.delay(random) + late;
+        let slow = self.slow_way(from);
+        let mut delay = self.weather.delay(random) + late;
+        let mut takes = Duration::ZERO;
+        if let Some(slow) = slow {
+            delay += slow.delay;
+            if random.random_ratio(1, 10) {
+                takes += slow.stall;
+            }
+        }
         let Some(link) = self.links.get_mut(&from.link) else {
             return;
         };
@@ -257,11 +312,11 @@ impl Net {
         if !end.open {
             return;
         }
-        let mut takes = Duration::ZERO;
         if let Segment::Data(octets) = &segment {
             self.traffic.octets += octets.len() as u64;
-            if let Some(pace) = self.weather.octets_per_second {
-                takes = Duration::from_secs_f64(octets.len() as f64 / f64::from(pace));
+            let pace = slow.map(|slow| slow.octets_per_second).or(self.weather.octets_per_second);
+            if let Some(pace) = pace {
+                takes += Duration::from_secs_f64(octets.len() as f64 / f64::from(pace));
             }
             end.sent += octets.len() as u64;
         }
@@ -344,7 +399,9 @@ impl Net {
         let open = link.end(to.side).open;
         let segment = link.end_mut(1 - to.side).flight.pop_front()?;
         if let Segment::Data(octets) = &segment {
-            link.end_mut(1 - to.side).arrived += octets.len() as u64;
+            let sender = link.end_mut(1 - to.side);
+            sender.arrived += octets.len() as u64;
+            sender.progressed = Some(queue.now);
         }
         if open {
             let end = link.end(to.side);

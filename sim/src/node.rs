@@ -7,6 +7,7 @@ use crate::event::{Event, Happening, Queue, Timer};
 use crate::link::{LinkEnd, Segment};
 use crate::net::Net;
 use crate::wire::{Introduction, Wire};
+use crate::world::CONNECT_INTERVAL;
 use aemp::kernel::{ConnId, Effect, Kernel, KernelConfig, Now, PortName};
 use aemp::lane::{Appended, Lane, LaneLimits};
 use aemp::value::packed::Elements;
@@ -80,6 +81,7 @@ pub struct Node {
     established: BTreeMap<NodeId, ConnId>,
     ports: BTreeSet<PortName>,
     tick_at: Option<Duration>,
+    undisturbed_since: Duration,
     happenings: Vec<Happening>,
     /// What the effects at hand bring about, once they are carried out.
     later: VecDeque<Later>,
@@ -129,6 +131,7 @@ impl Node {
             established: BTreeMap::new(),
             ports: BTreeSet::new(),
             tick_at: None,
+            undisturbed_since: Duration::ZERO,
             happenings: Vec::new(),
             later: VecDeque::new(),
             readable: VecDeque::new(),
@@ -215,8 +218,14 @@ impl Node {
     /// Makes the clocks jump.
     pub(crate) fn jump(&mut self, around: &mut Around<'_>, leap: Duration, wall: f64) {
         self.clock.leapt += leap;
+        self.disturbed(around.now());
         self.clock.wall += wall;
         self.drive(around, |_| ());
+    }
+
+    /// Until then this process did not run, or its clock was wrong.
+    pub(crate) fn disturbed(&mut self, until: Duration) {
+        self.undisturbed_since = self.undisturbed_since.max(until);
     }
 
     /// The clock stands still for a while.
@@ -312,7 +321,8 @@ impl Node {
             return;
         };
         // A socket takes only so much.
-        if wire.end.is_some_and(|end| around.net.in_flight(end) > 4) {
+        let takes = |end| if around.net.is_slow(end) { 40 } else { 4 };
+        if wire.end.is_some_and(|end| around.net.in_flight(end) > takes(end)) {
             let delay = Duration::from_millis(5);
             around.timer(delay, Timer::Flush { node: node.clone(), conn });
             return;
@@ -321,7 +331,7 @@ impl Node {
             && let Some(mut chunk) = lane.take(generation)
         {
             let mut rest = chunk.unwritten();
-            while around.net.weather.octets_per_second.is_some() && rest.len() > ON_SLOW_LINKS {
+            while around.net.is_slow(end) && rest.len() > ON_SLOW_LINKS {
                 let (head, tail) = rest.split_at(ON_SLOW_LINKS);
                 around.send(end, Segment::Data(head.to_vec()));
                 rest = tail;
@@ -392,6 +402,7 @@ impl Node {
             }
             Effect::Proceed { conn, order } => self.proceed(around, conn, order),
             Effect::Close { conn, reason } => {
+                self.check_doubt(around, conn, &reason);
                 self.happenings.push(Happening::Closed { conn, reason: reason.clone() });
                 if let Some(wire) = self.wires.get_mut(&conn) {
                     wire.closing = true;
@@ -425,6 +436,26 @@ impl Node {
                 self.happenings.push(Happening::Changed { monitor, changes });
             }
             Effect::Log { level, text, .. } => self.happenings.push(Happening::Log { level, text }),
+        }
+    }
+
+    /// No connection is given up as dead while its peer shows life, up to the last look at it.
+    fn check_doubt(&mut self, around: &Around<'_>, conn: ConnId, reason: &str) {
+        // After a pause of this process all comes at once.
+        let (now, is_calm) = (around.now(), self.undisturbed_since + CONNECT_INTERVAL * 4);
+        let Some(wire) = self.wires.get(&conn) else { return };
+        if !reason.starts_with("no answer while") || now < is_calm {
+            return;
+        }
+        let Some(end) = wire.end else { return };
+        let progress = around.net.progress(end);
+        let after = now.saturating_sub(CONNECT_INTERVAL);
+        let before = now.saturating_sub(CONNECT_INTERVAL / 2);
+        if wire.has_shown_life(progress, after, before) {
+            let peer = wire.peer.clone();
+            self.log_error(format!(
+                "{peer:?} is given up as dead though it shows life: {progress:?}"
+            ));
         }
     }
 

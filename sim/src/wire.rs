@@ -82,8 +82,25 @@ impl Wire {
             self.probe.1 = Some(progress.sent);
         }
         let Progress { arrived, received, .. } = progress;
-        let probe_arrived = self.probe.1.is_some_and(|ends| arrived >= ends);
+        let probe_arrived = self.probe_arrived(progress);
         Pulse { received, acknowledged: arrived, probe_arrived }
+    }
+
+    fn probe_arrived(&self, progress: Progress) -> bool {
+        self.probe.1.is_some_and(|ends| progress.arrived >= ends)
+    }
+
+    /// Whether octets have shown that the peer lives, in the time between: its own, or until the
+    /// question has arrived there ours.
+    pub(crate) fn has_shown_life(
+        &self,
+        progress: Progress,
+        after: Duration,
+        before: Duration,
+    ) -> bool {
+        let within = |at: Option<Duration>| at.is_some_and(|at| after < at && at < before);
+        within(progress.received_at)
+            || (!self.probe_arrived(progress) && within(progress.arrived_at))
     }
 
     pub(crate) fn begin(&mut self, session: Session) {

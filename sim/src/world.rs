@@ -2,7 +2,7 @@
 
 use crate::event::{Event, Happening, Queue};
 use crate::link::{LinkEnd, Segment};
-use crate::net::{Net, Traffic, Weather};
+use crate::net::{Net, SlowWay, Traffic, Weather};
 use crate::node::{Around, Node};
 use crate::perl::PerlNode;
 use crate::program::Program;
@@ -236,6 +236,7 @@ impl World {
         if let Some(place) = self.hosts.get_mut(host.0) {
             place.stopped_until = place.stopped_until.max(until);
         }
+        self.with(host.0, |node, _| node.disturbed(until));
     }
 
     /// Stops a whole machine for a while: the clock that counts its uptime stands still too.
@@ -276,11 +277,17 @@ impl World {
         self.net.unblock(&mut self.queue, &mut self.random, a.0, b.0);
     }
 
+    /// Makes the way between two places slow, or as fast as others again.
+    pub fn set_slow(&mut self, a: HostId, b: HostId, slow: Option<SlowWay>) {
+        self.net.set_slow(a.0, b.0, slow);
+    }
+
     /// Mends everything.
     pub fn unblock_all(&mut self) {
         for a in 0..self.nodes {
             for b in a..self.nodes {
                 self.unblock(HostId(a), HostId(b));
+                self.net.set_slow(a, b, None);
             }
         }
     }

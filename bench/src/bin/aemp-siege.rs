@@ -1,5 +1,5 @@
-//! A hostile member against a node over real sockets: how long another member waits meanwhile, what the
-//! node keeps, and what it writes into its log.
+//! A hostile member, or thousands of strangers, against a node over real sockets: how long another
+//! member waits meanwhile, what the node keeps, and what it writes into its log.
 //!
 //! `aemp-siege [SECONDS [SEED]]`. A round that breaks a bound is repeated with a part of its packets, as
 //! few as still break it, and `aemp-siege round SEED FROM TO` repeats that. `aemp-siege node` is the node.
@@ -13,6 +13,7 @@ use aemp::wire::session::{AuthOrder, Event, HandshakeConfig, Handshaker};
 use aemp_sim::offences::Offender;
 use anyhow::{Context as _, Result, bail};
 use std::alloc::{GlobalAlloc, Layout, System};
+use std::collections::VecDeque;
 use std::fmt::Write as _;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
@@ -38,6 +39,13 @@ const LINES: u64 = 20 * 8;
 
 /// How often another member asks for an echo.
 const INTERVAL: Duration = Duration::from_millis(20);
+
+/// Of so many rounds one is that of strangers who claim to be a node.
+const ROUNDS_TO_STRANGERS: u64 = 5;
+
+/// How many they are, and how many of them are there at once.
+const STRANGERS: usize = 10_000;
+const STRANGERS_AT_ONCE: usize = 4_000;
 
 /// Octets of the largest packets of a round.
 const LARGEST: [usize; 4] = [2_000, 60_000, 1 << 20, 16 << 20];
@@ -176,7 +184,14 @@ fn round(seed: u64, from: usize, to: usize) -> Result<Outcome> {
         waits.clear();
     }
     let begun = Instant::now();
-    let (packets, octets) = besiege(&victim.address, seed, from, to)?;
+    let (packets, octets) = if seed.is_multiple_of(ROUNDS_TO_STRANGERS) {
+        // Of the node that waits for echoes, of one that is not there, or of the victim itself.
+        let claimed = ["watcher", "nobody", "victim"];
+        let choice = (seed / ROUNDS_TO_STRANGERS) as usize % claimed.len();
+        claim(&victim.address, claimed.get(choice).unwrap_or(&"watcher"), from, to)?
+    } else {
+        besiege(&victim.address, seed, from, to)?
+    };
     // What the node still has to do for the member.
     std::thread::sleep(Duration::from_secs(1));
     over.store(true, Ordering::Relaxed);
@@ -275,15 +290,41 @@ fn besiege(address: &str, seed: u64, from: usize, to: usize) -> Result<(usize, u
     Ok((number, octets))
 }
 
+/// Connects as strangers who all say that they are the same node.
+fn claim(address: &str, node: &str, from: usize, to: usize) -> Result<(usize, u64)> {
+    let mut config = HandshakeConfig::new(node);
+    config.secret = Secret::new("another");
+    let handshaker = Handshaker::new(config)?;
+    let (mut connections, mut octets) = (VecDeque::new(), 0);
+    let numbers = from..to.min(STRANGERS);
+    for _ in numbers.clone() {
+        let session = handshaker.dial(nonce()?, address);
+        let mut stream = TcpStream::connect(address)?;
+        octets += session.own_greeting().len() as u64;
+        // The node may have refused it already.
+        let _ = stream.write_all(session.own_greeting());
+        connections.push_back(stream);
+        if connections.len() > STRANGERS_AT_ONCE {
+            connections.pop_front();
+        }
+    }
+    std::thread::sleep(Duration::from_secs(1));
+    Ok((numbers.end, octets))
+}
+
+fn nonce() -> Result<Nonce> {
+    let mut octets = [0; Nonce::OCTETS];
+    std::fs::File::open("/dev/urandom")?.read_exact(&mut octets)?;
+    Ok(Nonce::from_random(&octets))
+}
+
 /// An authenticated connection.
 fn member(address: &str, framing: Framing) -> Result<TcpStream> {
     let mut config = HandshakeConfig::new("member");
     config.secret = Secret::new(SECRET);
     config.framings = vec![framing];
-    let mut octets = [0; Nonce::OCTETS];
-    std::fs::File::open("/dev/urandom")?.read_exact(&mut octets)?;
     let handshaker = Handshaker::new(config)?;
-    let mut session = handshaker.dial(Nonce::from_random(&octets), address);
+    let mut session = handshaker.dial(nonce()?, address);
     let mut stream = TcpStream::connect(address)?;
     loop {
         while let Some(octets) = session.transmit() {

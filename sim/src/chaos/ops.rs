@@ -3,11 +3,14 @@
 use super::oracle::{Call, Fate, View};
 use super::plan::Op;
 use super::run::{Run, bit};
-use crate::{Manner, Weather, World};
+use crate::{Manner, SlowWay, Weather, World};
 use aemp::kernel::Watcher;
 use aemp::kernel::db::{Datum, QueryKind};
 use aemp::value::{NodeId, Packed, Str};
 use std::time::Duration;
+
+/// Some 45 KB.
+const MESSAGES_IN_BULK: u32 = 300;
 
 impl Run<'_> {
     pub(super) fn carry_out(&mut self, op: Op) -> String {
@@ -303,6 +306,23 @@ impl Run<'_> {
                 let address = self.seed_address(seed);
                 self.world.usurp(&address, None);
                 Some(address)
+            }
+            Op::Slow { a, b, pace, delay, stall } => {
+                let (a, b) = (self.host(a), self.host(b));
+                let ms = |ms| Duration::from_millis(u64::from(ms));
+                let slow = SlowWay { octets_per_second: pace, delay: ms(delay), stall: ms(stall) };
+                self.world.set_slow(a, b, Some(slow));
+                Some(format!("{a:?} {b:?} {slow:?}"))
+            }
+            Op::Bulk { host, on } => {
+                let (host, on) = (self.running(host)?, self.host(on));
+                if host == on || !self.world.is_running(on) {
+                    return None;
+                }
+                let to = self.world.open_port(on);
+                self.oracle.opened(to.clone());
+                let stream = self.stream(host, to.clone(), MESSAGES_IN_BULK);
+                Some(format!("stream {stream} from {host:?} to {to}"))
             }
             Op::TwinDials { host, of } => {
                 let (host, of) = (self.host(host), self.host(of));

@@ -158,6 +158,20 @@ pub enum Op {
     Restore {
         seed: u32,
     },
+    /// The way between two nodes becomes slow: octets in a second, and milliseconds that all octets, or
+    /// some of them, take longer.
+    Slow {
+        a: u32,
+        b: u32,
+        pace: u32,
+        delay: u32,
+        stall: u32,
+    },
+    /// A monitor, and as many messages behind it as keep a slow way busy.
+    Bulk {
+        host: u32,
+        on: u32,
+    },
     /// A process with the secret and the ID of another node connects to a node.
     TwinDials {
         host: u32,
@@ -201,6 +215,7 @@ impl Op {
                 | Op::Suspend { .. }
                 | Op::Jump { .. }
                 | Op::Disconnect { .. }
+                | Op::Slow { .. }
         )
     }
 }
@@ -313,6 +328,7 @@ impl Plan {
         } else {
             add_strangers(&mut ops, peaceful, &mut StdRng::seed_from_u64(seed ^ 0x57_7a29_e750));
             add_twins(&mut ops, &mut StdRng::seed_from_u64(seed ^ 0x0007_3145_e750));
+            add_slow_ways(&mut ops, &mut StdRng::seed_from_u64(seed ^ 0x0051_0375_e750));
         }
         Plan { seed, setup, verbose: false, traced: false, ops }
     }
@@ -334,6 +350,26 @@ fn add_strangers(ops: &mut Vec<(Duration, Op)>, peaceful: bool, random: &mut Std
         if !(peaceful && matches!(op, Op::Usurp { .. })) {
             ops.insert(at, (pause, op));
         }
+    }
+}
+
+/// Makes some ways slow and busy in some plans, while others claim to be the node at their end.
+fn add_slow_ways(ops: &mut Vec<(Duration, Op)>, random: &mut StdRng) {
+    if !random.random_ratio(1, 4) {
+        return;
+    }
+    let mut at = random.random_range(0..=ops.len());
+    for _ in 0..random.random_range(1..6) {
+        let (a, b) = (random.random::<u32>() >> 8, random.random::<u32>() >> 8);
+        let pace = 10_000 << random.random_range(0..7);
+        let (delay, stall) = (random.random_range(0..300), random.random_range(0..1000));
+        let slow = Op::Slow { a, b, pace, delay, stall };
+        let twin = Op::TwinDials { host: a, of: b };
+        for op in [slow, Op::Bulk { host: a, on: b }, twin, twin] {
+            ops.insert(at, (Duration::from_millis(random.random_range(0..800)), op));
+            at += 1;
+        }
+        at = random.random_range(at..=ops.len());
     }
 }
 

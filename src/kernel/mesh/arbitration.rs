@@ -1,5 +1,6 @@
 //! Which of several connections to one node goes on.
 
+use super::claims::{Claim, Claims};
 use super::connection::{Conn, Phase, Step};
 use super::link::UNANSWERED;
 use super::{Mesh, MeshOutput, MeshTimer};
@@ -24,49 +25,51 @@ impl Mesh {
         if self.is_up(node) && !self.is_in_doubt(node) {
             return self.probe(node, now);
         }
-        let ids = self.greeted.get(node).cloned().unwrap_or_default();
-        let mut held = Vec::new();
-        for &id in &ids {
-            let Some(conn) = self.conns.get(&id) else {
-                continue;
-            };
-            match &conn.phase {
-                Phase::Greeted { step: Step::Proven, .. } => return self.take_over(id, node, now),
-                Phase::Greeted { step: Step::Sent { patience }, .. }
-                    if now < *patience && !mutation::is_on(Mutation::AuthenticateAllAtOnce) =>
-                {
-                    return;
-                }
-                Phase::Greeted { step: Step::Held { since }, greeting } => {
-                    held.push((id, conn.goal.is_some(), is_ours(&greeting.provider), *since));
-                }
-                _ => {}
-            }
+        let Some(claims) = self.greeted.get(node) else { return };
+        self.looked_at += 1;
+        let awaited = claims.first_awaited(now);
+        let awaited = awaited.filter(|_| !mutation::is_on(Mutation::AuthenticateAllAtOnce));
+        let proven = claims.first_proven();
+        if let Some(proven) = proven.filter(|proven| awaited.is_none_or(|other| *proven < other)) {
+            return self.take_over(proven.conn, node, now);
         }
-        let Some(&(first, _, ours, since)) = held.first() else {
+        let Some(first) = claims.first_held().filter(|_| awaited.is_none()) else { return };
+        let dialled = claims.first_held_and_dialled();
+        let Some(Conn {
+            phase: Phase::Greeted { greeting, step: Step::Held { since }, .. }, ..
+        }) = self.conns.get(&first)
+        else {
             return;
         };
-        if !ours {
-            return self.authenticate(first, node, now);
-        }
-        if self.own < *node {
-            if let Some(&(dialled, ..)) = held.iter().find(|(_, dialled, ..)| *dialled) {
+        if !is_ours(&greeting.provider) {
+            self.authenticate(first, node, now);
+        } else if self.own < *node {
+            // Our own dial may lead nowhere: the peer's does not wait for it for long.
+            let patience = *since + self.connect_interval;
+            if let Some(dialled) = dialled {
                 self.authenticate(dialled, node, now);
+            } else if now < patience && self.is_dialling(node) {
+                self.wake(patience, MeshTimer::Arbitrate(node.clone()));
             } else {
-                // Our own dial may lead nowhere: the peer's does not wait for it for long.
-                let patience = since + self.connect_interval;
-                if now < patience && self.is_dialling(node) {
-                    self.wake(patience, MeshTimer::Arbitrate(node.clone()));
-                } else {
-                    self.authenticate(first, node, now);
-                }
+                self.authenticate(first, node, now);
             }
         } else {
-            for (id, ..) in held {
+            for id in self.claims(node, Claims::held) {
                 self.set_step(id, Step::AwaitsPeer);
                 self.outputs.push(MeshOutput::Proceed { conn: id, order: AuthOrder::AfterPeer });
             }
         }
+    }
+
+    /// Some of the connections that claim to lead to `node`, to be looked at one by one.
+    pub(super) fn claims(
+        &mut self,
+        node: &NodeId,
+        which: impl FnOnce(&Claims) -> Vec<ConnId>,
+    ) -> Vec<ConnId> {
+        let chosen = self.greeted.get(node).map(which).unwrap_or_default();
+        self.looked_at += chosen.len() as u64;
+        chosen
     }
 
     /// Whether a connection to `node` that we dialled may still be greeted.
@@ -79,14 +82,20 @@ impl Mesh {
     }
 
     pub(super) fn set_step(&mut self, id: ConnId, new: Step) {
-        if let Some(Conn { phase: Phase::Greeted { step, .. }, .. }) = self.conns.get_mut(&id) {
+        if let Some(Conn { goal, phase: Phase::Greeted { greeting, order, step }, .. }) =
+            self.conns.get_mut(&id)
+            && let Some(claims) = self.greeted.get_mut(&greeting.node)
+        {
+            let claim = Claim { order: *order, conn: id, dialled: goal.is_some() };
+            claims.remove(claim, *step);
+            claims.insert(claim, new);
             *step = new;
         }
     }
 
     pub(super) fn authenticate(&mut self, id: ConnId, node: &NodeId, now: Duration) {
         // Anybody can claim to be the node: many of them shall not keep it waiting for long.
-        let waiting = self.greeted.get(node).map_or(1, Vec::len);
+        let waiting = self.greeted.get(node).map_or(1, Claims::len);
         let share = USUAL_CLAIMS as f64 / waiting.max(USUAL_CLAIMS) as f64;
         let patience = now + self.connect_interval.mul_f64(share);
         self.set_step(id, Step::Sent { patience });
@@ -99,8 +108,9 @@ impl Mesh {
         if !self.is_up(node) || self.is_in_doubt(node) {
             self.arbitrate(node, now);
         } else {
-            let is_over = |step: &Step| matches!(step, Step::Sent { patience } if *patience <= now);
-            self.close_greeted(node, "already connected", now, is_over);
+            for id in self.claims(node, |claims| claims.overdue(now)) {
+                self.close(id, "already connected", now);
+            }
         }
     }
 

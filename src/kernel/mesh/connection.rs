@@ -1,9 +1,11 @@
 //! The life of one connection: dialled or accepted, greeted, proven, in use, closed.
 
+use super::claims::{Claim, Claims};
 use super::link::{Link, UNANSWERED};
 use super::{Mesh, MeshOutput, is_ours};
 use crate::kernel::effect::{AuthOrder, ConnId};
 use crate::value::{NodeId, Str};
+use std::sync::Arc;
 use std::time::Duration;
 
 const OURSELVES: &str = "this is ourselves";
@@ -39,8 +41,8 @@ pub struct Authenticated {
 pub(super) struct Conn {
     /// Why we dialled; none if the peer did.
     pub(super) goal: Option<Goal>,
-    /// What we sent, to recognise ourselves by.
-    greeting: Vec<u8>,
+    /// What we greeted with.
+    greeting: Option<Arc<[u8]>>,
     pub(super) phase: Phase,
 }
 
@@ -57,6 +59,8 @@ pub(super) enum Phase {
     Opening,
     Greeted {
         greeting: PeerGreeting,
+        /// Counts all greetings.
+        order: u64,
         step: Step,
     },
     Up {
@@ -91,7 +95,7 @@ impl Mesh {
     fn new_conn(&mut self, goal: Option<Goal>) -> ConnId {
         self.next_conn += 1;
         let id = ConnId(self.next_conn);
-        self.conns.insert(id, Conn { goal, greeting: Vec::new(), phase: Phase::Opening });
+        self.conns.insert(id, Conn { goal, greeting: None, phase: Phase::Opening });
         id
     }
 
@@ -102,8 +106,10 @@ impl Mesh {
 
     /// Both greeting lines that we send on a connection.
     pub(in crate::kernel) fn greeting_sent(&mut self, conn: ConnId, lines: &[u8]) {
-        if let Some(conn) = self.conns.get_mut(&conn) {
-            conn.greeting = lines.to_vec();
+        if let Some(Conn { greeting, .. }) = self.conns.get_mut(&conn) {
+            let lines: Arc<[u8]> = lines.into();
+            *greeting = Some(lines.clone());
+            self.by_own_greeting.insert(lines, conn);
         }
     }
 
@@ -117,7 +123,10 @@ impl Mesh {
         if conn.phase != Phase::Opening {
             return;
         }
-        conn.phase = Phase::Greeted { greeting: greeting.clone(), step: Step::Held { since: now } };
+        let (order, step) = (self.greetings, Step::Held { since: now });
+        self.greetings += 1;
+        conn.phase = Phase::Greeted { greeting: greeting.clone(), order, step };
+        let claim = Claim { order, conn: id, dialled: conn.goal.is_some() };
         match conn.goal.clone() {
             // Perl nodes close a second connection before they prove anything.
             Some(Goal::Seed(index))
@@ -131,7 +140,8 @@ impl Mesh {
             }
             _ => {}
         }
-        self.greeted.entry(greeting.node.clone()).or_default().push(id);
+        let claims = self.greeted.entry(greeting.node.clone()).or_default();
+        claims.insert(claim, step);
         self.arbitrate(&greeting.node, now);
     }
 
@@ -153,13 +163,14 @@ impl Mesh {
             // The other end of the same connection has found out first.
             return Some(OURSELVES);
         }
-        if conn.greeting == lines {
+        if conn.greeting.as_deref() == Some(lines) {
             self.close(id, ECHO, now);
             return Some(ECHO);
         }
-        let is_twin =
-            |twin: &Conn| twin.greeting == lines && twin.goal.is_some() != conn.goal.is_some();
-        let twin = self.conns.iter().find(|(_, conn)| is_twin(conn)).map(|(&id, _)| id)?;
+        let twin = *self.by_own_greeting.get(lines)?;
+        if self.conns.get(&twin)?.goal.is_some() == conn.goal.is_some() {
+            return None;
+        }
         for id in [id, twin] {
             let goal = self.conns.get(&id).and_then(|conn| conn.goal.clone());
             self.close(id, OURSELVES, now);
@@ -172,13 +183,12 @@ impl Mesh {
 
     /// The peer's authentication line was verified; ours is still held back.
     pub(in crate::kernel) fn verified(&mut self, id: ConnId, now: Duration) {
-        let Some(Conn { phase: Phase::Greeted { greeting, step }, goal, .. }) =
-            self.conns.get_mut(&id)
+        let Some(Conn { phase: Phase::Greeted { greeting, .. }, goal, .. }) = self.conns.get(&id)
         else {
             return;
         };
         let (node, goal) = (greeting.node.clone(), goal.clone());
-        *step = Step::Proven;
+        self.set_step(id, Step::Proven);
         if self.is_up(&node) && !self.is_in_doubt(&node) {
             if let Some(Goal::Seed(index)) = goal {
                 self.learn_seed(index, &node);
@@ -215,11 +225,9 @@ impl Mesh {
         let Some(conn) = self.conns.get_mut(&id) else {
             return;
         };
-        conn.phase = Phase::Up { node: node.clone() };
         let goal = conn.goal.clone();
-        if let Some(ids) = self.greeted.get_mut(&node) {
-            ids.retain(|&other| other != id);
-        }
+        let phase = std::mem::replace(&mut conn.phase, Phase::Up { node: node.clone() });
+        self.forget_claim(id, &phase, goal.is_some());
         self.settle_duplicates(&greeting, false, now);
         if let Some(Goal::Seed(index)) = goal {
             self.learn_seed(index, &node);
@@ -246,8 +254,8 @@ impl Mesh {
     ) {
         let node = &peer.node;
         let mut shown = None;
-        for id in self.greeted.get(node).cloned().unwrap_or_default() {
-            let Some(Conn { goal, phase: Phase::Greeted { greeting, step }, .. }) =
+        for id in self.claims(node, Claims::all) {
+            let Some(Conn { goal, phase: Phase::Greeted { greeting, step, .. }, .. }) =
                 self.conns.get(&id)
             else {
                 continue;
@@ -280,16 +288,14 @@ impl Mesh {
         if let Some(id) = shown {
             self.authenticate(id, node, now);
         }
-        if self.greeted.get(node).is_some_and(Vec::is_empty) {
-            self.greeted.remove(node);
-        }
     }
 
     /// A connection has ended, for whatever reason; or a dial has failed.
     pub(in crate::kernel) fn closed(&mut self, id: ConnId, why: &str, now: Duration) {
-        let Some(conn) = self.conns.remove(&id) else {
+        let Some(mut conn) = self.conns.remove(&id) else {
             return;
         };
+        self.forget_own_greeting(conn.greeting.take());
         match &conn.phase {
             Phase::Up { node } => {
                 if self.link(node).is_some_and(|link| link.conn == id) {
@@ -297,9 +303,8 @@ impl Mesh {
                 }
             }
             Phase::Greeted { greeting, .. } => {
-                let node = greeting.node.clone();
-                self.forget_greeted(&node, id, now);
-                self.arbitrate_again(&node, now);
+                self.claim_ended(id, &conn.phase, conn.goal.is_some(), now);
+                self.arbitrate_again(&greeting.node, now);
             }
             Phase::Opening | Phase::Closed => {}
         }
@@ -308,13 +313,34 @@ impl Mesh {
         }
     }
 
-    fn forget_greeted(&mut self, node: &NodeId, id: ConnId, now: Duration) {
-        if let Some(ids) = self.greeted.get_mut(node) {
-            ids.retain(|&other| other != id);
-            if ids.is_empty() {
-                self.greeted.remove(node);
-                self.advance_attempt(node, now);
-            }
+    fn forget_own_greeting(&mut self, greeting: Option<Arc<[u8]>>) {
+        if let Some(greeting) = greeting {
+            self.by_own_greeting.remove(&greeting);
+        }
+    }
+
+    /// A connection that was in this phase claims no more to lead to a node. Returns the node if
+    /// none does any more.
+    fn forget_claim<'a>(
+        &mut self,
+        conn: ConnId,
+        phase: &'a Phase,
+        dialled: bool,
+    ) -> Option<&'a NodeId> {
+        let Phase::Greeted { greeting, order, step } = phase else { return None };
+        let claims = self.greeted.get_mut(&greeting.node)?;
+        claims.remove(Claim { order: *order, conn, dialled }, *step);
+        if !claims.is_empty() {
+            return None;
+        }
+        self.greeted.remove(&greeting.node);
+        Some(&greeting.node)
+    }
+
+    /// As [`Mesh::forget_claim`], as the connection has ended: others may be dialled in its place.
+    fn claim_ended(&mut self, conn: ConnId, phase: &Phase, dialled: bool, now: Duration) {
+        if let Some(node) = self.forget_claim(conn, phase, dialled) {
+            self.advance_attempt(node, now);
         }
     }
 
@@ -331,10 +357,9 @@ impl Mesh {
             return;
         };
         let phase = std::mem::replace(&mut conn.phase, Phase::Closed);
-        conn.greeting.clear();
+        let (greeting, dialled) = (conn.greeting.take(), conn.goal.is_some());
+        self.forget_own_greeting(greeting);
         self.outputs.push(MeshOutput::Close { conn: id, reason: why.to_owned() });
-        if let Phase::Greeted { greeting, .. } = phase {
-            self.forget_greeted(&greeting.node, id, now);
-        }
+        self.claim_ended(id, &phase, dialled, now);
     }
 }

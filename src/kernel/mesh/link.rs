@@ -1,6 +1,7 @@
 //! The connection that a node that is up has: its beginning, the doubt in it, its end.
 
-use super::connection::{Conn, PeerGreeting, Phase, Step};
+use super::claims::Claims;
+use super::connection::{Conn, PeerGreeting, Phase};
 use super::{Mesh, MeshOutput, MeshTimer};
 use crate::kernel::effect::{ConnId, Level};
 use crate::kernel::random::Random;
@@ -83,7 +84,9 @@ impl Mesh {
     /// The connection of a node that was up is gone.
     pub(super) fn lost(&mut self, node: &NodeId, why: &str, now: Duration) {
         // They were to prove something while the node was up: the peer may still think that it is.
-        self.close_greeted(node, why, now, |step| matches!(step, Step::AwaitsProof));
+        for conn in self.claims(node, Claims::awaiting_proof) {
+            self.close(conn, why, now);
+        }
         let Some(remote) = self.remotes.get_mut(node) else { return };
         if let Some(link) = remote.link.take() {
             remote.lasted = now.saturating_sub(link.since);
@@ -162,20 +165,28 @@ impl Mesh {
             return;
         };
         let (first, last) = *probe.looks.get_or_insert((pulse, pulse));
-        if pulse.received > first.received {
+        let progress_counts = !mutation::is_on(Mutation::DoubtWhatProgresses);
+        if progress_counts && pulse.received > first.received {
             return self.probe_answered(&node, number, now);
         }
-        if pulse.acknowledged > last.acknowledged && !last.probe_arrived {
+        if progress_counts && pulse.acknowledged > last.acknowledged && !last.probe_arrived {
             probe.silent_since = now;
         }
         probe.looks = Some((first, pulse));
         let patience = probe.silent_since + interval;
-        if now >= patience {
-            // Whoever greeted with this node ID may be anybody, and the node just slow.
-            link.in_doubt = true;
-            return self.arbitrate(&node, now);
+        let next_look = now + interval / LOOKS;
+        if now < patience {
+            return self.wake(patience.min(next_look), MeshTimer::LookAtProbed(node, number));
         }
-        self.wake(patience.min(now + interval / LOOKS), MeshTimer::LookAtProbed(node, number));
+        // Whoever greeted with this node ID may be anybody, and the node just slow: octets that come
+        // before another connection has proven to be its own still end the doubt.
+        let is_new = !std::mem::replace(&mut link.in_doubt, true);
+        if self.greeted.contains_key(&node) {
+            self.wake(next_look, MeshTimer::LookAtProbed(node.clone(), number));
+        }
+        if is_new {
+            self.arbitrate(&node, now);
+        }
     }
 
     /// It is time to look at a connection that is probed again.
@@ -201,23 +212,6 @@ impl Mesh {
         }
     }
 
-    /// Closes the greeted connections to a node that have come so far.
-    pub(super) fn close_greeted(
-        &mut self,
-        node: &NodeId,
-        why: &str,
-        now: Duration,
-        is_meant: impl Fn(&Step) -> bool,
-    ) {
-        for id in self.greeted.get(node).cloned().unwrap_or_default() {
-            if let Some(Conn { phase: Phase::Greeted { step, .. }, .. }) = self.conns.get(&id)
-                && is_meant(step)
-            {
-                self.close(id, why, now);
-            }
-        }
-    }
-
     /// Somebody else connects with the ID of a node that is up. One such connection may be the
     /// node's own, by another address of ours; who comes again has the same ID.
     pub(super) fn refused_in_the_name_of(&mut self, node: &NodeId) {
@@ -237,7 +231,7 @@ impl Mesh {
 
     /// Whether another connection than this one leads, or claims to lead, to the node.
     pub(in crate::kernel) fn is_spare(&self, conn: ConnId, node: &NodeId) -> bool {
-        let others = self.greeted.get(node).into_iter().flatten().any(|other| *other != conn);
+        let others = self.greeted.get(node).is_some_and(|claims| claims.has_other(conn));
         others || self.link(node).is_some_and(|link| link.conn != conn)
     }
 }

@@ -7,6 +7,7 @@
 mod arbitration;
 mod attempt;
 mod backoff;
+mod claims;
 mod connection;
 mod keepalive;
 mod link;
@@ -25,11 +26,13 @@ use super::log::line;
 use super::{HashMap, KernelConfig};
 use crate::value::{NodeId, Str};
 use attempt::Attempt;
+use claims::Claims;
 use connection::Conn;
 use keepalive::Keepalive;
 use link::Link;
 use seeds::Seeds;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 use unsteady::Unsteady;
 
@@ -42,7 +45,12 @@ pub(super) struct Mesh {
     conns: HashMap<ConnId, Conn>,
     next_conn: u64,
     /// Connections that were greeted and are not up yet, by the node that they claim to lead to.
-    greeted: HashMap<NodeId, Vec<ConnId>>,
+    greeted: HashMap<NodeId, Claims>,
+    greetings: u64,
+    /// The connections by what we greeted with on them, to recognise ourselves by.
+    by_own_greeting: HashMap<Arc<[u8]>, ConnId>,
+    /// How many greeted connections were looked at so far, to decide which of them goes on.
+    looked_at: u64,
     /// The nodes that are connected or sought.
     remotes: HashMap<NodeId, Remote>,
     seeds: Seeds,
@@ -123,6 +131,9 @@ impl Mesh {
             conns: HashMap::default(),
             next_conn: 0,
             greeted: HashMap::default(),
+            greetings: 0,
+            by_own_greeting: HashMap::default(),
+            looked_at: 0,
             remotes: HashMap::default(),
             seeds: Seeds::new(&config.seeds),
             keepalive: Keepalive::default(),

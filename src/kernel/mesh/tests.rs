@@ -422,3 +422,89 @@ fn a_connection_that_does_not_last_is_no_success_that_makes_pauses_short_again()
     let long = pauses(seconds(5));
     assert!(long.iter().all(|pause| *pause < 0.1), "{long:?}");
 }
+
+/// How often greeted connections are looked at while so many strangers connect and greet as `id`, stay
+/// for the time of a handshake, and go.
+fn looks(id: &str, is_up: bool, strangers: u64) -> u64 {
+    let mut mesh = mesh(&["seed:1"]);
+    if is_up {
+        up(&mut mesh, id);
+    }
+    let mut timers = std::collections::BTreeSet::new();
+    let mut all = std::collections::VecDeque::new();
+    for number in 0..strangers {
+        let now = Duration::from_millis(number);
+        all.push_back((now, claim(&mut mesh, id, now)));
+        let mut outputs = std::collections::VecDeque::from(mesh.take_outputs());
+        while let Some(output) = outputs.pop_front() {
+            match output {
+                MeshOutput::Wake { at, timer } => {
+                    timers.insert((at, timer));
+                }
+                // It answers a second later, among other things.
+                MeshOutput::Probe { node, number, .. } if now > seconds(1) => {
+                    mesh.probe_answered(&node, number, now);
+                }
+                MeshOutput::Close { conn, .. } => mesh.closed(conn, "closed", now),
+                _ => {}
+            }
+            outputs.extend(mesh.take_outputs());
+        }
+        while timers.first().is_some_and(|(at, _)| *at <= now) {
+            let (at, timer) = timers.pop_first().unwrap();
+            mesh.timer(&timer, at.max(now));
+        }
+        while all.front().is_some_and(|(since, _)| *since + seconds(30) < now) {
+            let (_, conn) = all.pop_front().unwrap();
+            mesh.closed(conn, "the handshake took too long", now);
+        }
+    }
+    all.into_iter().for_each(|(_, conn)| mesh.closed(conn, "gone", seconds(100)));
+    assert_eq!(mesh.connections(), usize::from(is_up));
+    mesh.looked_at
+}
+
+#[test]
+fn what_a_stranger_that_claims_to_be_a_node_costs_does_not_grow_with_their_number() {
+    // A smaller ID than that of the mesh and a greater one.
+    for id in ["a", "z"] {
+        for is_up in [true, false] {
+            let looked_at = looks(id, is_up, 40_000);
+            assert!(looked_at <= 4 * 40_000, "{id} {is_up}: {looked_at} for 40,000");
+        }
+    }
+}
+
+#[test]
+fn of_connections_that_come_with_our_own_id_each_is_found_by_what_was_sent_on_it() {
+    let mut mesh = mesh(&[]);
+    let conns: Vec<ConnId> = (0..1000).map(|_| mesh.accepted()).collect();
+    for (number, conn) in conns.iter().enumerate() {
+        mesh.greeting_sent(*conn, number.to_string().as_bytes());
+    }
+    for (number, conn) in conns.iter().enumerate() {
+        let greeting = (number + 1).to_string();
+        // Both were accepted: whoever sends what another one was sent is no end of ours.
+        assert_eq!(mesh.greeted_with_own_id(*conn, greeting.as_bytes(), seconds(0)), None);
+        mesh.closed(*conn, "refused", seconds(0));
+    }
+    assert!(mesh.by_own_greeting.is_empty() && mesh.conns.is_empty());
+}
+
+#[test]
+fn octets_that_come_while_a_connection_is_in_doubt_end_the_doubt() {
+    let mut mesh = mesh(&[]);
+    let (old, new, number) = probed(&mut mesh);
+    let pulse = Pulse { received: 7, acknowledged: 70, probe_arrived: true };
+    for second in [10, 12] {
+        mesh.pulse(old, number, pulse, seconds(second));
+    }
+    assert_eq!(proceeds(&outputs(&mut mesh)), [(new, AuthOrder::Now)]);
+    mesh.timer(&MeshTimer::LookAtProbed(node("z"), number), seconds(13));
+    assert!(matches!(outputs(&mut mesh)[..], [MeshOutput::Look { .. }]));
+    mesh.pulse(old, number, Pulse { received: 8, ..pulse }, seconds(13));
+    establish(&mut mesh, new, seconds(14));
+    let outputs = outputs(&mut mesh);
+    assert!(matches!(outputs[..], [MeshOutput::Close { conn, .. }] if conn == new), "{outputs:?}");
+    assert!(mesh.is_up(&node("z")));
+}

@@ -1,0 +1,133 @@
+//! The connections that claim to lead to one node and are not up yet, by how far they have come.
+//!
+//! Anybody can claim to be any node, on thousands of connections. Decisions look only at those that
+//! matter for them, so that each connection costs about the same however many there are.
+
+use super::connection::Step;
+use crate::kernel::effect::ConnId;
+use std::collections::BTreeSet;
+use std::ops::Bound;
+use std::time::Duration;
+
+/// A connection's place among all that have greeted: earlier ones come first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Claim {
+    /// Counts all greetings.
+    pub(super) order: u64,
+    pub(super) conn: ConnId,
+    /// Whether we dialled it.
+    pub(super) dialled: bool,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Claims {
+    all: BTreeSet<Claim>,
+    held: BTreeSet<Claim>,
+    /// Those of the held ones that we dialled.
+    held_dialled: BTreeSet<Claim>,
+    awaiting_proof: BTreeSet<Claim>,
+    proven: BTreeSet<Claim>,
+    /// Those that have our authentication line, by the time until which others wait for them.
+    sent: BTreeSet<(Duration, Claim)>,
+}
+
+impl Claims {
+    pub(super) fn insert(&mut self, claim: Claim, step: Step) {
+        self.all.insert(claim);
+        match step {
+            Step::Held { .. } => {
+                self.held.insert(claim);
+                if claim.dialled {
+                    self.held_dialled.insert(claim);
+                }
+            }
+            Step::AwaitsPeer => {}
+            Step::AwaitsProof => {
+                self.awaiting_proof.insert(claim);
+            }
+            Step::Proven => {
+                self.proven.insert(claim);
+            }
+            Step::Sent { patience } => {
+                self.sent.insert((patience, claim));
+            }
+        }
+    }
+
+    pub(super) fn remove(&mut self, claim: Claim, step: Step) {
+        self.all.remove(&claim);
+        match step {
+            Step::Held { .. } => {
+                self.held.remove(&claim);
+                self.held_dialled.remove(&claim);
+            }
+            Step::AwaitsPeer => {}
+            Step::AwaitsProof => {
+                self.awaiting_proof.remove(&claim);
+            }
+            Step::Proven => {
+                self.proven.remove(&claim);
+            }
+            Step::Sent { patience } => {
+                self.sent.remove(&(patience, claim));
+            }
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.all.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+
+    /// All of them, in the order in which they greeted.
+    pub(super) fn all(&self) -> Vec<ConnId> {
+        conns(&self.all)
+    }
+
+    /// Whether there is another one than this.
+    pub(super) fn has_other(&self, conn: ConnId) -> bool {
+        self.all.iter().any(|other| other.conn != conn)
+    }
+
+    /// Those whose authentication line is held back.
+    pub(super) fn held(&self) -> Vec<ConnId> {
+        conns(&self.held)
+    }
+
+    pub(super) fn first_held(&self) -> Option<ConnId> {
+        self.held.first().map(|claim| claim.conn)
+    }
+
+    pub(super) fn first_held_and_dialled(&self) -> Option<ConnId> {
+        self.held_dialled.first().map(|claim| claim.conn)
+    }
+
+    pub(super) fn first_proven(&self) -> Option<Claim> {
+        self.proven.first().copied()
+    }
+
+    pub(super) fn awaiting_proof(&self) -> Vec<ConnId> {
+        conns(&self.awaiting_proof)
+    }
+
+    /// Those that have our authentication line and for which others do not wait any more.
+    pub(super) fn overdue(&self, now: Duration) -> Vec<ConnId> {
+        let overdue = self.sent.iter().take_while(|(patience, _)| *patience <= now);
+        overdue.map(|(_, claim)| claim.conn).collect()
+    }
+
+    /// The first of those that have our authentication line and for which others wait.
+    pub(super) fn first_awaited(&self, now: Duration) -> Option<Claim> {
+        // One, unless its node was in doubt in between.
+        let last = Claim { order: u64::MAX, conn: ConnId(u64::MAX), dialled: true };
+        let awaited = self.sent.range((Bound::Excluded((now, last)), Bound::Unbounded));
+        awaited.map(|(_, claim)| *claim).min()
+    }
+}
+
+fn conns(claims: &BTreeSet<Claim>) -> Vec<ConnId> {
+    claims.iter().map(|claim| claim.conn).collect()
+}
