@@ -378,6 +378,8 @@ fn a_monitor_of_a_lost_node_connects_again() {
         world.send(slaves[0], &port, &packed(&("hello",)));
         world.run_for(ms(500));
         assert_eq!(messages(&mut world, slaves[1]), [r#"["hello"]"#]);
+        // The next one is dialled at once only if this one has lasted.
+        world.run_for(secs(5));
         world.cut(slaves[0], slaves[1]);
         world.run_for(ms(100));
         let fired = fired(&mut world, slaves[0]);
