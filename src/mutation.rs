@@ -52,6 +52,7 @@ mutations! {
     AskNoSeedToBeGlobal: "Seeds are not asked to be global.",
     TellNoMasterOfMonitors: "A new master does not learn which families are monitored.",
     RepeatNoQueries: "A new master does not get the outstanding queries.",
+    SendOnlyTheFirstPiece: "Of a database that is sent in pieces only the first arrives.",
     QueryForEver: "Queries without a master wait for ever.",
     KeepEntriesOfLostNodes: "The entries of a lost node stay in the database.",
     DropEntriesOfLostGlobals: "What the slaves of a lost global node own goes at once.",

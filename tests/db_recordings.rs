@@ -133,7 +133,7 @@ impl<'a> Replay<'a> {
         }
         replay.db.node_up(peer.clone());
         if side == "a" {
-            replay.db.adopt_master(&peer, now);
+            replay.db.adopt_master(&peer);
             if !replay.db.is_global() {
                 // The Perl node looks for the node of its seed, though it is connected to it.
                 replay.db.find(peer, now);

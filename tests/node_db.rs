@@ -5,7 +5,8 @@
 
 mod node_support;
 
-use aemp::{DbMonitor, Node};
+use aemp::value::Str;
+use aemp::{DbError, DbMonitor, Node, Value};
 use node_support::{builder, join, until, within};
 
 async fn slave(id: &str, framing: &str, center: &Node) -> (Node, DbMonitor) {
@@ -61,4 +62,55 @@ async fn a_node_without_a_network_has_a_database_of_its_own() {
     assert_eq!(within(db.get::<u32>("eg", "key")).await.unwrap(), Some(1));
     assert_eq!(within(db.get::<u32>("eg", "other")).await.unwrap(), None);
     within(node.joined()).await;
+}
+
+/// Megabytes of entries, in many pieces.
+fn fill(node: &Node, keys: u32) {
+    let value = "v".repeat(100_000);
+    (0..keys).for_each(|key| node.db().set("large", format!("{key}"), &value).unwrap());
+}
+
+async fn has_all(node: &Node, keys: usize) {
+    let mut changes = node.db().monitor("large");
+    let mut known = 0;
+    while known < keys {
+        let change = within(changes.next()).await.unwrap();
+        known += change.added().count();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_of_many_pieces_reaches_a_master_and_from_there_a_global_node() {
+    let first = join(builder("first", &[]), false).await;
+    let slave = join(builder("slave", &[]), false).await;
+    fill(&slave, 150);
+    slave.set_seeds([Str::from(first.addresses()[0].to_string())]);
+    has_all(&first, 150).await;
+    // What it asks comes after its own entries have arrived.
+    let keys = within(slave.db().keys("large")).await.unwrap();
+    assert_eq!(keys.len(), 150);
+
+    let second = join(builder("second", &[&first]), true).await;
+    second.become_global();
+    has_all(&second, 150).await;
+    slave.shutdown().await;
+    let is_gone = || !second.status().families.contains_key(&Str::from("large"));
+    until("all is gone with its owner", is_gone).await;
+}
+
+#[tokio::test]
+async fn an_entry_that_could_not_be_sent_on_is_refused() {
+    let node = Node::builder().alone().start().await.unwrap();
+    let nested = |levels| {
+        let mut value = Value::from(1);
+        for _ in 0..levels {
+            value = Value::Array(vec![value]);
+        }
+        value
+    };
+    node.db().set("eg", "deep", nested(509)).unwrap();
+    let refused = node.db().set("eg", "deep", nested(510)).unwrap_err();
+    assert!(matches!(refused, DbError::Unsendable(_)), "{refused}");
+    let refused = node.db().set("eg", "large", "x".repeat(32 << 20)).unwrap_err();
+    assert!(matches!(refused, DbError::Unsendable(_)), "{refused}");
 }

@@ -27,6 +27,7 @@ pub(crate) enum Event {
 #[derive(Debug, Clone)]
 pub(crate) enum Timer {
     Tick,
+    Room { node: NodeId, number: u64, octets: usize },
     Flush { node: NodeId, conn: ConnId },
     Close { conn: ConnId, reason: String },
     HandshakeOver { conn: ConnId },

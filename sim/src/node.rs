@@ -365,6 +365,10 @@ impl Node {
                 self.look(around, conn, number);
             }
             Effect::Look { conn, number } => self.look(around, conn, number),
+            Effect::AwaitRoom { node, number, octets } => {
+                let delay = around.a_moment();
+                around.timer(delay, Timer::Room { node, number, octets });
+            }
             Effect::Deliver { port, message, from } => self.deliver(port, from, message),
             Effect::LaneUp { node, conn } => {
                 let limits = self.limits;
@@ -506,6 +510,14 @@ impl Node {
                 }
             }
             Timer::Flush { node, conn } => self.flush(around, &node, conn),
+            Timer::Room { node, number, octets } => {
+                if self.lanes.get(&node).is_none_or(|lane| lane.has_room(octets)) {
+                    self.drive(around, |kernel| kernel.has_room(&node, number));
+                } else {
+                    let delay = Duration::from_millis(5);
+                    around.timer(delay, Timer::Room { node, number, octets });
+                }
+            }
             Timer::Close { conn, reason } => self.ended(around, conn, &reason),
             Timer::HandshakeOver { conn } => {
                 if self.wires.get(&conn).is_some_and(|wire| !wire.established) {

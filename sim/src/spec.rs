@@ -1,5 +1,6 @@
 //! What a node of the simulation is started with.
 
+use aemp::kernel::db::PIECE;
 use aemp::lane::LaneLimits;
 use aemp::value::{NodeId, Str};
 use aemp::wire::framing::Framing;
@@ -28,6 +29,8 @@ pub struct Spec {
     pub functions: Vec<Str>,
     /// How much its lanes take.
     pub limits: LaneLimits,
+    /// Octets of the pieces in which it sends its database.
+    pub piece: usize,
     /// How long missing keys are not reported after a change of master.
     pub grace: Duration,
     /// Whether it heals Perl slaves.
@@ -54,6 +57,7 @@ impl Spec {
             secure: false,
             functions: vec![Str::from("f")],
             limits: LaneLimits::default(),
+            piece: PIECE,
             grace: Duration::from_secs(10),
             heal: true,
             tls: false,

@@ -193,6 +193,7 @@ impl World {
             self.net.listeners.insert(address.clone(), host.0);
         }
         let (global, functions, perl) = (spec.global, spec.functions.clone(), spec.perl);
+        let piece = spec.piece;
         self.net.running[host.0] = Some(place.incarnation);
         self.net.came_back(&mut self.queue, &mut self.random, host.0);
         if perl {
@@ -201,6 +202,7 @@ impl World {
         }
         self.kernel(host, |kernel| {
             functions.into_iter().for_each(|function| kernel.register(function));
+            kernel.set_database_piece(piece);
             if global {
                 kernel.become_global();
             }

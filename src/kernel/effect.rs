@@ -87,6 +87,17 @@ pub enum Effect {
         /// What the report has to name.
         number: u64,
     },
+    /// Report, by [`Kernel::has_room`](super::Kernel::has_room), once so many octets can be appended to
+    /// a node's lane without its soft limit being passed, or nothing waits there. Not in the same step,
+    /// so that others get at the kernel in between.
+    AwaitRoom {
+        /// The remote node.
+        node: NodeId,
+        /// What the report has to name.
+        number: u64,
+        /// How much room is wanted.
+        octets: usize,
+    },
     /// Deliver a message to a port of this node.
     Deliver {
         /// The port; if it is gone, the message is dropped.

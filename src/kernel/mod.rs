@@ -39,7 +39,7 @@ pub use time::Now;
 
 use crate::value::packed::Elements;
 use crate::value::{NodeId, Packed, PortId, Str};
-use db::{Database, Datum, DbConfig, DbMonitorId, InternalFamily, QueryId, QueryKind};
+use db::{Database, Datum, DbConfig, DbMonitorId, InternalFamily, QueryId, QueryKind, SetError};
 use effect::Builder;
 use healing::Healing;
 use limits::Waiting;
@@ -107,7 +107,7 @@ enum Task {
 /// then [`Kernel::established`]. [`Effect::LaneUp`] says that packets may be sent and read.
 /// [`Kernel::closed`] comes last, whatever happened before; it may come at any time. To
 /// [`Effect::Probe`] and [`Effect::Look`] the host answers with [`Kernel::pulse`], once it has handled
-/// what has come on the connection.
+/// what has come on the connection; to [`Effect::AwaitRoom`] with [`Kernel::has_room`].
 ///
 /// **Packets.** Packets to the node port go to [`Kernel::node_packet`], messages to
 /// [`Kernel::service_port`] to [`Kernel::service_message`], and all others to the port that they
@@ -197,6 +197,17 @@ impl Kernel {
         self.limits = limits;
         self.ports.set_limit(limits.table);
         self.db.set_limits(limits);
+    }
+
+    /// Sends whole databases in pieces of so many octets from now on; [`db::PIECE`] unless told.
+    pub fn set_database_piece(&mut self, octets: usize) {
+        self.db.set_piece(octets);
+    }
+
+    /// The lane of a node has the room that [`Effect::AwaitRoom`] was about. Nothing happens if the
+    /// database is not sent there any more.
+    pub fn has_room(&mut self, node: &NodeId, number: u64) {
+        self.db.has_room(node, number, self.now.uptime);
     }
 
     /// Tells what the clocks show; every input that follows happens then.
@@ -434,7 +445,7 @@ impl Kernel {
     ///
     /// # Errors
     /// Fails for internal families, which begin with `'`.
-    pub fn set(&mut self, family: &Str, key: Str, value: Datum) -> Result<(), InternalFamily> {
+    pub fn set(&mut self, family: &Str, key: Str, value: Datum) -> Result<(), SetError> {
         self.db.set(family, key, value, self.now.uptime)
     }
 

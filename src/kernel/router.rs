@@ -183,7 +183,7 @@ impl Kernel {
         if let Some(master) = seed.or_else(claimed).cloned() {
             let text = format_args!("{master} is our master");
             self.log(Origin::Database, Source::Peer(master.clone()), Level::Debug, text);
-            self.db.adopt_master(&master, self.now.uptime);
+            self.db.adopt_master(&master);
         }
     }
 
@@ -301,6 +301,10 @@ impl Kernel {
                 // Subscribers are connected: no connection has to be asked for.
                 _ => self.effects.push(Effect::SendAll { to, packet }),
             },
+            DbEffect::AwaitRoom { node, number } => {
+                let octets = self.db.piece();
+                self.effects.push(Effect::AwaitRoom { node, number, octets });
+            }
             DbEffect::Answer { query, answer } => {
                 self.effects.push(Effect::Answer { query, answer });
             }

@@ -288,6 +288,12 @@ impl Lane {
         self.congested
     }
 
+    /// Whether so many octets can be appended without the soft limit being passed, or nothing waits.
+    pub fn has_room(&self, octets: usize) -> bool {
+        let waiting = self.waiting();
+        waiting == 0 || waiting.saturating_add(octets) <= self.limits.soft
+    }
+
     /// Whether it is to be reported now that much waits: once, until the lane has been empty.
     pub fn congestion_to_tell(&mut self) -> bool {
         let told = self.congestion_told;

@@ -5,6 +5,7 @@ use super::core::Shared;
 use super::{CallbackPort, Node, queue};
 use crate::kernel::db::{
     ChangeSet, Datum, DbMonitorId, DbResult, InternalFamily, QueryError, QueryId, QueryKind,
+    SetError, Unsendable,
 };
 use crate::value::{DecodeError, EncodeError, PortId, Str, Value, from_value, put_value};
 use serde::Serialize;
@@ -23,6 +24,9 @@ pub enum DbError {
     /// Families that begin with `'` are the protocol's own.
     #[error(transparent)]
     Internal(#[from] InternalFamily),
+    /// The entry could not be sent to all nodes.
+    #[error("cannot set: {0}")]
+    Unsendable(#[from] Unsendable),
     /// The value has no form in Perl's data model.
     #[error("cannot set: {0}")]
     Encode(#[from] EncodeError),
@@ -35,6 +39,15 @@ pub enum DbError {
     /// The answer was for something else, or the node was shut down.
     #[error("no answer: the node was shut down")]
     Shutdown,
+}
+
+impl From<SetError> for DbError {
+    fn from(error: SetError) -> Self {
+        match error {
+            SetError::Internal(error) => error.into(),
+            SetError::Unsendable(error) => error.into(),
+        }
+    }
 }
 
 /// The database as this node sees it: family -> key -> value, each entry owned by the node that
@@ -62,7 +75,8 @@ impl Db {
     /// Sets an entry of this node. What Perl calls `db_set`.
     ///
     /// # Errors
-    /// Fails for internal families, and for values without a form in Perl's data model.
+    /// Fails for internal families, for values without a form in Perl's data model, and for entries that
+    /// could not be sent to all nodes ([`DbError::Unsendable`]).
     pub fn set(
         &self,
         family: impl Into<Str>,

@@ -56,6 +56,15 @@ impl Shared {
                 self.control(core, conn, Control::Look { number });
             }
             Effect::Look { conn, number } => self.control(core, conn, Control::Look { number }),
+            Effect::AwaitRoom { node, number, octets } => {
+                let (shared, lane) = (Arc::downgrade(self), self.lanes.of(&node));
+                self.runtime.spawn(async move {
+                    lane.wait_for_room(octets).await;
+                    if let Some(shared) = shared.upgrade() {
+                        shared.kernel(|kernel| kernel.has_room(&node, number));
+                    }
+                });
+            }
             Effect::Deliver { port, message, from } => {
                 let message = message.as_elements();
                 match self.ports.deliver(port.as_ref(), &from, &mut once(message)) {
@@ -212,6 +221,7 @@ const fn begins_something(effect: &Effect) -> bool {
         effect,
         Effect::Send { .. }
             | Effect::SendAll { .. }
+            | Effect::AwaitRoom { .. }
             | Effect::Dial { .. }
             | Effect::LaneUp { .. }
             | Effect::Spawned { .. }

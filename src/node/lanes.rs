@@ -389,6 +389,24 @@ impl SharedLane {
         }
     }
 
+    /// Waits until so many octets can be appended without the lane being congested; not at all if the
+    /// connection is over.
+    pub(crate) async fn wait_for_room(&self, octets: usize) {
+        loop {
+            let drained = self.drained.notified();
+            tokio::pin!(drained);
+            drained.as_mut().enable();
+            let has_room = {
+                let state = self.state.lock();
+                state.retired || state.lane.has_room(octets)
+            };
+            if has_room {
+                return;
+            }
+            drained.await;
+        }
+    }
+
     pub(crate) fn is_congested(&self) -> bool {
         let state = self.state.lock();
         !state.retired && state.lane.is_congested()

@@ -240,7 +240,7 @@ impl PerlNode {
                 }
             }
             Timer::Close { conn, reason } => self.ended(around, conn.0, &reason),
-            Timer::Flush { .. } => {}
+            Timer::Flush { .. } | Timer::Room { .. } => {}
         }
     }
 }

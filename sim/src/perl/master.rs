@@ -43,8 +43,7 @@ impl PerlNode {
         }
         self.master.believed = Some(master.clone());
         self.master.watch(Watch::Master);
-        let now = around.now() - self.started;
-        self.db.adopt_master(&master, now);
+        self.db.adopt_master(&master);
         self.settle(around);
     }
 

@@ -68,6 +68,7 @@ impl PerlNode {
     ) -> Self {
         let config = DbConfig { patience: Duration::from_secs(100_000), grace: Duration::ZERO };
         let mut db = Database::new(id.clone(), config);
+        db.set_piece(usize::MAX);
         db.set_location(addresses, Duration::ZERO);
         let seeds = seeds.iter();
         let seeds =

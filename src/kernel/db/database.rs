@@ -8,6 +8,8 @@ use super::local::{DbMonitorId, InternalFamily, Local, Patience, QueryId};
 use super::node_key;
 use super::pieces::{Piece, Replaces};
 use super::request::{Name, QueryKind, Request};
+use super::sendable::{self, SetError};
+use super::transfer::PIECE;
 use super::update::{Key, Sets, Update};
 use crate::kernel::limits::PeerLimits;
 use crate::value::packed::Elements;
@@ -45,6 +47,8 @@ pub struct Database {
     globals: BTreeSet<NodeId>,
     effects: Vec<DbEffect>,
     limits: PeerLimits,
+    /// Octets of each piece in which a whole database is sent.
+    piece: usize,
 }
 
 impl Database {
@@ -59,7 +63,17 @@ impl Database {
             globals: BTreeSet::new(),
             effects: Vec::new(),
             limits: PeerLimits::default(),
+            piece: PIECE,
         }
+    }
+
+    pub(crate) const fn piece(&self) -> usize {
+        self.piece
+    }
+
+    /// Sends whole databases in pieces of so many octets from now on; [`PIECE`] unless told.
+    pub fn set_piece(&mut self, octets: usize) {
+        self.piece = octets.max(1);
     }
 
     pub(crate) fn set_limits(&mut self, limits: PeerLimits) {
@@ -168,12 +182,29 @@ impl Database {
 
     /// A connected node becomes our master: it gets our database and all that is outstanding.
     /// A global node keeps itself as its master.
-    pub fn adopt_master(&mut self, node: &NodeId, now: Duration) {
+    pub fn adopt_master(&mut self, node: &NodeId) {
         if self.is_global() || *node == self.node {
             return;
         }
-        for request in self.local.adopt(node.clone()) {
-            self.tell_master(Some(request), now);
+        let requests = self.local.adopt(node.clone(), self.piece);
+        self.go_on(node, requests);
+    }
+
+    /// A connection has room for the next piece of what [`DbEffect::AwaitRoom`] was about.
+    pub fn has_room(&mut self, node: &NodeId, number: u64, now: Duration) {
+        if self.is_global() {
+            self.with_global(now, |global, around| global.has_room(node, number, around));
+        } else if self.local.master() == Some(node) && self.local.transfer() == Some(number) {
+            let requests = self.local.go_on(self.piece);
+            self.go_on(node, requests);
+        }
+    }
+
+    /// Sends requests to the master, and more of our database later.
+    fn go_on(&mut self, master: &NodeId, requests: Vec<Request>) {
+        requests.iter().for_each(|request| self.send(master.clone(), request));
+        if let Some(number) = self.local.transfer() {
+            self.effects.push(DbEffect::AwaitRoom { node: master.clone(), number });
         }
     }
 
@@ -247,6 +278,7 @@ impl Database {
                     local: &mut self.local,
                     up: &self.up,
                     now,
+                    piece: self.piece,
                     effects: &mut self.effects,
                 };
                 global.update_of(from, owner, update, &mut around);
@@ -328,15 +360,16 @@ impl Database {
     /// Sets an own entry. Setting it to the value that it has tells nobody.
     ///
     /// # Errors
-    /// Fails for the protocol's own families.
+    /// Fails for the protocol's own families, and for entries that could not be sent on.
     pub fn set(
         &mut self,
         family: &Str,
         key: Str,
         value: Datum,
         now: Duration,
-    ) -> Result<(), InternalFamily> {
+    ) -> Result<(), SetError> {
         Local::refuse_internal(family)?;
+        sendable::check(family.as_ref(), key.as_ref(), value.octets())?;
         self.set_internal(family, key, value, now);
         Ok(())
     }
@@ -452,8 +485,13 @@ impl Database {
 
     fn with_global(&mut self, now: Duration, act: impl FnOnce(&mut Global, &mut Around<'_>)) {
         if let Some(global) = &mut self.global {
-            let mut around =
-                Around { local: &mut self.local, up: &self.up, now, effects: &mut self.effects };
+            let mut around = Around {
+                local: &mut self.local,
+                up: &self.up,
+                now,
+                piece: self.piece,
+                effects: &mut self.effects,
+            };
             act(global, &mut around);
         }
     }
@@ -463,7 +501,10 @@ impl Database {
         if self.is_global() {
             let own = self.node.clone();
             self.with_global(now, |global, around| global.receive(&own, request, around));
-        } else if let Some(to) = self.local.to_master() {
+        } else if let Some(to) = self.local.to_master()
+            // What is asked meanwhile follows the last piece of our database.
+            && (self.local.transfer().is_none() || matches!(request, Request::Update { .. }))
+        {
             self.effects.push(DbEffect::Send { to, packet: request.to_packet() });
         }
     }

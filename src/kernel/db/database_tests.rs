@@ -79,9 +79,8 @@ impl Network {
             self.act(from, |db| db.node_up(node(NODES[to])));
         }
         for (slave, master) in [(a, b), (b, a)] {
-            let now = self.now;
             if self.nodes[master].is_global() && self.nodes[slave].master().is_none() {
-                self.act(slave, |db| db.adopt_master(&node(NODES[master]), now));
+                self.act(slave, |db| db.adopt_master(&node(NODES[master])));
             }
         }
     }
@@ -98,7 +97,7 @@ impl Network {
             if let Some(master) = other
                 && self.nodes[at].master().is_none()
             {
-                self.act(at, |db| db.adopt_master(&node(NODES[master]), now));
+                self.act(at, |db| db.adopt_master(&node(NODES[master])));
             }
         }
     }

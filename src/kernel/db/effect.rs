@@ -3,6 +3,7 @@
 use super::entries::Entries;
 use super::local::{DbAnswer, DbMonitorId, QueryId};
 use super::request::MalformedRequest;
+use super::sendable::Unsendable;
 use crate::value::{NodeId, Packed, Str};
 use std::sync::Arc;
 use thiserror::Error;
@@ -17,6 +18,14 @@ pub enum DbEffect {
         to: Arc<[NodeId]>,
         /// The packet: the name of the node port, which is empty, and the request, its name first.
         packet: Packed,
+    },
+    /// More of the database is to be sent to this node, by
+    /// [`Database::has_room`](super::Database::has_room) once there is room for a piece of it.
+    AwaitRoom {
+        /// A connected node, never this one.
+        node: NodeId,
+        /// Which transfer goes on then.
+        number: u64,
     },
     /// A query is answered, or failed.
     Answer {
@@ -91,6 +100,9 @@ pub enum DbProblem {
     /// The sender is at one of its limits; deletions were carried out.
     #[error("request {0} refused: this node keeps too much for its sender already ({1})")]
     TooMuch(&'static str, &'static str),
+    /// Entries could not be sent on; all others of the request were taken.
+    #[error("request {0} refused in part: {1}")]
+    Unsendable(&'static str, Unsendable),
     /// Only the master may send it.
     #[error("request {0} ignored: it does not come from our master")]
     NotFromMaster(&'static str),

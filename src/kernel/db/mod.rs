@@ -10,8 +10,10 @@ mod losses;
 mod merge;
 mod pieces;
 mod request;
+mod sendable;
 #[cfg(test)]
 mod testing;
+mod transfer;
 mod update;
 
 pub use database::{Database, DbConfig};
@@ -24,6 +26,8 @@ pub use merge::{Change, Merge, OwnerKind};
 pub(crate) use pieces::Pieces;
 pub(crate) use request::Name;
 pub use request::{ArgumentProblem, MalformedRequest, QueryKind, Request};
+pub use sendable::{MAX_ENTRY, MAX_ENTRY_NESTING, SetError, Unsendable};
+pub use transfer::PIECE;
 
 use crate::value::{NodeId, Str, StrRef};
 

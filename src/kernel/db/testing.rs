@@ -77,7 +77,7 @@ impl Driven {
 
     pub(super) fn adopt(&mut self, master: &str) {
         self.db.node_up(node(master));
-        self.db.adopt_master(&node(master), self.now);
+        self.db.adopt_master(&node(master));
     }
 
     pub(super) fn set(&mut self, key: &str, value: Datum) {
@@ -135,6 +135,7 @@ impl Driven {
                     let to: Vec<_> = to.iter().map(NodeId::to_string).collect();
                     format!("{}: {request}", to.join(","))
                 }
+                DbEffect::AwaitRoom { node, number } => format!("room at {node} for {number}"),
                 DbEffect::Changed { monitor, changes } => format!(
                     "{}{} +[{}] ~[{}] -[{}]",
                     monitor.0,

@@ -5,6 +5,7 @@ use super::datum::Datum;
 use super::entries::Entries;
 use super::is_internal;
 use super::request::{Name, put_strings};
+use super::sendable::{self, Unsendable};
 use crate::value::packed::{self, Elements, Token};
 use crate::value::{Packed, Str, StrRef};
 use std::collections::BTreeSet;
@@ -168,6 +169,27 @@ impl<'a> Update<'a> {
             });
         }
         Update { family: Key::Held(family), set: Sets::Many(set), delete }
+    }
+
+    /// Whether all that is set can be sent on.
+    pub(crate) fn check(self) -> Result<(), Unsendable> {
+        let family = self.family.string();
+        let mut checked = Ok(());
+        self.set.each(|key, value| {
+            checked = checked.and_then(|()| sendable::check(family, key.string(), value.octets()));
+        });
+        checked
+    }
+
+    /// What can be sent on of what is set; `room` holds it.
+    pub(crate) fn sendable(self, room: &'a mut Entries) -> Sets<'a> {
+        let family = self.family.string();
+        self.set.each(|key, value| {
+            if sendable::check(family, key.string(), value.octets()).is_ok() {
+                room.insert(key.to_str(), value.to_datum());
+            }
+        });
+        Sets::Many(room)
     }
 
     /// The packet for a node port in which a global node tells of the update.

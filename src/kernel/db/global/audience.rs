@@ -13,6 +13,8 @@ pub(crate) struct Around<'a> {
     pub(crate) local: &'a mut Local,
     pub(crate) up: &'a BTreeSet<NodeId>,
     pub(crate) now: Duration,
+    /// Octets of each piece of a database that is sent.
+    pub(crate) piece: usize,
     pub(crate) effects: &'a mut Vec<DbEffect>,
 }
 

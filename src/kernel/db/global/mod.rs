@@ -12,6 +12,7 @@ use super::effect::{DbEffect, DbProblem};
 use super::entries::Entries;
 use super::merge::{Change, Merge, OwnerKind, Standing};
 use super::request::{Name, QueryKind, Request};
+use super::transfer::Transfer;
 use super::update::{Key, Sets, Update};
 use super::{GLOBALS, LOCATIONS, is_internal, node_key};
 use crate::kernel::HashMap;
@@ -33,6 +34,8 @@ pub struct Global {
     subscriptions: BTreeMap<NodeId, Subscriptions>,
     limits: PeerLimits,
     kept: BTreeSet<NodeId>,
+    /// What other global nodes have not got yet of what our slaves have.
+    transfers: BTreeMap<NodeId, Transfer>,
 }
 
 impl Global {
@@ -47,6 +50,7 @@ impl Global {
             subscriptions: BTreeMap::new(),
             limits,
             kept: BTreeSet::new(),
+            transfers: BTreeMap::new(),
         }
     }
 
@@ -187,12 +191,18 @@ impl Global {
         &mut self,
         from: &NodeId,
         owner: Standing,
-        mut update: Update<'_>,
+        update: Update<'_>,
         around: &mut Around<'_>,
     ) {
+        let mut room = Entries::new();
+        let mut update = update;
         if owner.octets >= self.limits.database && *from != self.own && !update.set.is_empty() {
             around.problem(from, DbProblem::TooMuch("g_upd", "database_limit"));
             update.set = Sets::None;
+        }
+        if let Err(why) = update.check() {
+            around.problem(from, DbProblem::Unsendable("g_upd", why));
+            update.set = update.sendable(&mut room);
         }
         let location = match update.family.string() == *LOCATIONS && self.peers.contains(from) {
             true => self.location_of_peer(from, update, around),

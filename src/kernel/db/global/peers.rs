@@ -2,8 +2,10 @@
 
 use super::super::datum::Datum;
 use super::super::effect::DbEffect;
+use super::super::entries::Tables;
 use super::super::merge::{Change, OwnerKind};
-use super::super::request::Request;
+use super::super::request::{Name, Request};
+use super::super::transfer::{Transfer, octets_of};
 use super::super::update::{Key, Sets, Update};
 use super::super::{GLOBALS, LOCATIONS, node_key, node_of};
 use super::audience::Recipients;
@@ -20,7 +22,7 @@ impl Global {
     /// global nodes get what we have.
     pub(crate) fn start(&mut self, globals: &BTreeSet<NodeId>, around: &mut Around<'_>) {
         let own = self.own.clone();
-        for request in around.local.adopt(own.clone()) {
+        for request in around.local.adopt(own.clone(), usize::MAX) {
             self.receive(&own, request, around);
         }
         self.set_own(GLOBALS, &own, Datum::UNDEF, around);
@@ -52,8 +54,55 @@ impl Global {
         self.peers.insert(peer);
         self.merge.set_kind(peer, OwnerKind::Global);
         self.set_own(GLOBALS, peer, Datum::UNDEF, around);
-        let set = Request::Set(self.merge.merged_of_slaves());
-        around.reply(&self.own, peer, set);
+        self.begin_transfer(peer, around);
+    }
+
+    /// Another global node gets what our slaves have, in pieces. The first one has all that Perl nodes
+    /// take from it only: which nodes are global, and where this one is.
+    fn begin_transfer(&mut self, peer: &NodeId, around: &mut Around<'_>) {
+        let families = self.merge.keys_of_slaves();
+        let mut first = Tables::new();
+        let globals = families.iter().filter(|(family, _)| *family == *GLOBALS);
+        let globals = globals.flat_map(|(family, keys)| keys.iter().map(move |key| (family, key)));
+        let (locations, own) = (Str::text(LOCATIONS), node_key(&self.own));
+        for (family, key) in globals.chain([(&locations, &own)]) {
+            if let Some(value) = self.merge.value_of_slaves(family, key) {
+                first.entry(family.clone()).or_default().insert(key.clone(), value.clone());
+            }
+        }
+        let mut transfer = Transfer::new(around.local.new_transfer(), families);
+        let merge = &self.merge;
+        let left = around.piece.saturating_sub(octets_of(&first));
+        let next = transfer.next(left, |family, key| merge.value_of_slaves(family, key));
+        for (family, entries) in next {
+            first.entry(family).or_default().extend(entries);
+        }
+        around.reply(&self.own, peer, Request::Set(first));
+        self.go_on_later(peer, transfer, around);
+    }
+
+    /// There is room for more of a transfer.
+    pub(crate) fn has_room(&mut self, peer: &NodeId, number: u64, around: &mut Around<'_>) {
+        if self.transfers.get(peer).is_none_or(|transfer| transfer.number() != number) {
+            return;
+        }
+        let Some(mut transfer) = self.transfers.remove(peer) else { return };
+        let merge = &self.merge;
+        let next = transfer.next(around.piece, |family, key| merge.value_of_slaves(family, key));
+        for (family, entries) in next {
+            let (family, set) = (Key::Held(&family), Sets::Many(&entries));
+            let packet = Update { family, set, delete: &[] }.to_packet(Name::Update);
+            around.effects.push(DbEffect::Send { to: [peer.clone()].into(), packet });
+        }
+        self.go_on_later(peer, transfer, around);
+    }
+
+    fn go_on_later(&mut self, peer: &NodeId, transfer: Transfer, around: &mut Around<'_>) {
+        if !transfer.is_done() && !mutation::is_on(Mutation::SendOnlyTheFirstPiece) {
+            let (node, number) = (peer.clone(), transfer.number());
+            around.effects.push(DbEffect::AwaitRoom { node, number });
+            self.transfers.insert(peer.clone(), transfer);
+        }
     }
 
     /// A connection is lost, and with it all that came over it, except for what the slaves of a global
@@ -87,6 +136,7 @@ impl Global {
 
     fn forget_node(&mut self, node: &NodeId, around: &mut Around<'_>) {
         self.peers.remove(node);
+        self.transfers.remove(node);
         self.delete_own(GLOBALS, node, around);
         self.delete_own(LOCATIONS, node, around);
     }

@@ -13,6 +13,7 @@ use super::entries::{Entries, Tables};
 use super::is_internal;
 use super::losses::Losses;
 use super::request::{QueryKind, Request};
+use super::transfer::Transfer;
 use super::update::{Sets, Update};
 use crate::kernel::HashMap;
 use crate::mutation::{self, Mutation};
@@ -60,6 +61,10 @@ pub(crate) struct Local {
     own: HashMap<Str, HashMap<Str, Datum>>,
     /// As requests are sent to it.
     master: Option<Arc<[NodeId; 1]>>,
+    /// What the master has not got yet of our database. All that we want from it is asked afterwards, or
+    /// its answers would lack our own entries.
+    transfer: Option<Transfer>,
+    last_transfer: u64,
     queries: BTreeMap<QueryId, Query>,
     by_wire_id: BTreeMap<Str, QueryId>,
     finds: BTreeMap<NodeId, Duration>,
@@ -78,6 +83,8 @@ impl Local {
             lost_master: None,
             own: HashMap::default(),
             master: None,
+            transfer: None,
+            last_transfer: 0,
             queries: BTreeMap::new(),
             by_wire_id: BTreeMap::new(),
             finds: BTreeMap::new(),
@@ -264,15 +271,58 @@ impl Local {
         families.into_iter()
     }
 
-    /// A node becomes our master: it gets our whole database, and then all that we want.
-    pub(crate) fn adopt(&mut self, master: NodeId) -> Vec<Request> {
+    /// A node becomes our master: it gets our whole database in pieces of so many octets, and then all
+    /// that we want.
+    pub(crate) fn adopt(&mut self, master: NodeId, piece: usize) -> Vec<Request> {
         if self.master.is_some() {
             self.lost_master = None;
         }
         self.forget_master();
         self.due.clear();
         self.master = Some(Arc::new([master]));
-        let mut requests = vec![Request::Slave(Some(self.own()))];
+        let families = self.own.iter();
+        let families = families.map(|(family, content)| {
+            let mut keys: Vec<Str> = content.keys().cloned().collect();
+            keys.sort_unstable();
+            (family.clone(), keys)
+        });
+        let families = families.collect();
+        let mut transfer = Transfer::new(self.new_transfer(), families);
+        let first = transfer.next(piece, |family, key| self.own.get(family)?.get(key));
+        let mut requests = vec![Request::Slave(Some(first))];
+        requests.extend(self.go_on_later(transfer));
+        requests
+    }
+
+    /// A number for a transfer.
+    pub(crate) fn new_transfer(&mut self) -> u64 {
+        self.last_transfer += 1;
+        self.last_transfer
+    }
+
+    /// The number of the transfer to the master that is going on.
+    pub(crate) fn transfer(&self) -> Option<u64> {
+        self.transfer.as_ref().map(Transfer::number)
+    }
+
+    /// The next piece of our database for the master, and what follows the last one.
+    pub(crate) fn go_on(&mut self, piece: usize) -> Vec<Request> {
+        let Some(mut transfer) = self.transfer.take() else { return Vec::new() };
+        let next = transfer.next(piece, |family, key| self.own.get(family)?.get(key)).into_iter();
+        let mut requests: Vec<_> = next
+            .map(|(family, set)| Request::Update { family, set: Some(set), delete: None })
+            .collect();
+        requests.extend(self.go_on_later(transfer));
+        requests
+    }
+
+    /// All that we want from the master, if the transfer is done.
+    fn go_on_later(&mut self, transfer: Transfer) -> Vec<Request> {
+        let mut requests = Vec::new();
+        if !transfer.is_done() && !mutation::is_on(Mutation::SendOnlyTheFirstPiece) {
+            self.transfer = Some(transfer);
+            return requests;
+        }
         if !mutation::is_on(Mutation::RepeatNoQueries) {
             requests.extend(self.queries.values().map(Query::request));
         }
@@ -300,6 +350,7 @@ impl Local {
 
     fn forget_master(&mut self) {
         self.master = None;
+        self.transfer = None;
         for family in self.families.values_mut() {
             // Without a master nothing is learnt: missing keys wait for the next one's word.
             family.missing.clear();

@@ -1,10 +1,12 @@
 //! Whole databases of nodes: replaced, given up piece by piece, and put together for another global node.
 
+use super::super::datum::Datum;
 use super::super::entries::{Entries, Tables};
 use super::super::pieces::KEYS_PER_PIECE;
 use super::entry::Entry;
-use super::owner::{Owner, OwnerId, OwnerKind};
+use super::owner::{OwnerId, OwnerKind};
 use super::{Change, Merge};
+use crate::kernel::HashMap;
 use crate::value::{NodeId, Str};
 use std::collections::BTreeMap;
 
@@ -152,27 +154,28 @@ impl Merge {
         changes
     }
 
-    /// What our slaves have (ourselves included): what another global node has to know.
-    pub fn merged_of_slaves(&self) -> Tables {
-        let is_slave = |owner| {
-            self.owners.get(owner).is_some_and(|owner: &Owner| owner.kind == OwnerKind::Slave)
+    /// The keys that our slaves have (ourselves included), by family: what another global node has to
+    /// know.
+    pub(crate) fn keys_of_slaves(&self) -> Vec<(Str, Vec<Str>)> {
+        let of_family = |(family, keys): (&Str, &HashMap<Str, Entry>)| {
+            let has_value = |(_, entry): &(&Str, &Entry)| self.value_in(entry).is_some();
+            let mut keys: Vec<Str> =
+                keys.iter().filter(has_value).map(|(key, _)| key.clone()).collect();
+            keys.sort_unstable();
+            (!keys.is_empty()).then(|| (family.clone(), keys))
         };
-        let mut tables = Tables::new();
-        for (family, keys) in &self.families {
-            let entries: Entries = keys
-                .iter()
-                .filter_map(|(key, entry)| {
-                    let value = match entry {
-                        Entry::One(owner, value) => is_slave(owner).then_some(value),
-                        Entry::Contested(contested) => contested.latest(&contested.slaves),
-                    };
-                    Some((key.clone(), value?.clone()))
-                })
-                .collect();
-            if !entries.is_empty() {
-                tables.insert(family.clone(), entries);
-            }
+        self.families.iter().filter_map(of_family).collect()
+    }
+
+    /// The value that our slaves have of a key: what another global node has to know.
+    pub(crate) fn value_of_slaves(&self, family: &Str, key: &Str) -> Option<&Datum> {
+        self.value_in(self.families.get(family)?.get(key)?)
+    }
+
+    fn value_in<'a>(&self, entry: &'a Entry) -> Option<&'a Datum> {
+        match entry {
+            Entry::One(owner, value) => (self.kind_of(*owner) == OwnerKind::Slave).then_some(value),
+            Entry::Contested(contested) => contested.latest(&contested.slaves),
         }
-        tables
     }
 }
