@@ -25,5 +25,5 @@ pub use net::{SlowWay, Traffic, Weather};
 pub use node::Node;
 pub use perl::PerlNode;
 pub use spec::Spec;
-pub use stranger::Manner;
+pub use stranger::{Manner, Meddling};
 pub use world::{HostId, World};

@@ -37,6 +37,29 @@ pub enum Manner {
         /// What it is made of.
         provider: Str,
     },
+    /// Connects who dials it with somebody else.
+    Relays {
+        /// The address of the other one.
+        to: Str,
+        /// What it does in between.
+        meddling: Meddling,
+    },
+}
+
+/// What somebody in between does with what passes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Meddling {
+    /// Nothing.
+    Nothing,
+    /// It ends the TLS of both sides, so that there are two sessions, and it reads both.
+    EndsTls,
+    /// In both greetings it puts one text in the place of another one.
+    Replaces {
+        /// The text that is replaced.
+        text: &'static str,
+        /// What stands there afterwards.
+        by: &'static str,
+    },
 }
 
 #[derive(Debug)]
@@ -51,6 +74,12 @@ enum Conversation {
 pub(crate) struct Stranger {
     pub(crate) manner: Manner,
     wires: BTreeMap<u64, (LinkEnd, Conversation)>,
+    /// The other half of each connection that it relays.
+    others: BTreeMap<u64, u64>,
+    /// What is to be sent on connections that are not made yet.
+    waiting: BTreeMap<u64, Vec<Segment>>,
+    /// The greetings of which not all lines have come.
+    greetings: BTreeMap<u64, Vec<u8>>,
     next_conn: u64,
     /// How often it was taken for a node.
     taken_for_a_node: u64,
@@ -58,7 +87,15 @@ pub(crate) struct Stranger {
 
 impl Stranger {
     pub(crate) fn new(manner: Manner) -> Self {
-        Stranger { manner, wires: BTreeMap::new(), next_conn: 0, taken_for_a_node: 0 }
+        Stranger {
+            manner,
+            wires: BTreeMap::new(),
+            others: BTreeMap::new(),
+            waiting: BTreeMap::new(),
+            greetings: BTreeMap::new(),
+            next_conn: 0,
+            taken_for_a_node: 0,
+        }
     }
 
     pub(crate) const fn taken_for_a_node(&self) -> u64 {
@@ -74,17 +111,68 @@ impl Stranger {
     pub(crate) fn accepted(&mut self, around: &mut Around<'_>, end: LinkEnd) -> u64 {
         let conn = self.new_conn();
         self.begin(around, conn, end, false);
+        if let Manner::Relays { to, .. } = &self.manner {
+            let address = to.clone();
+            let other = self.new_conn();
+            self.others.extend([(conn, other), (other, conn)]);
+            self.greetings.extend([(conn, Vec::new()), (other, Vec::new())]);
+            self.waiting.insert(other, Vec::new());
+            let (host, incarnation, since) = (around.host, around.incarnation, around.now());
+            let delay = around.net.weather.delay(around.random);
+            let dial = crate::event::Event::Dial { host, incarnation, conn: other, address, since };
+            around.queue.after(delay, dial);
+        }
         conn
     }
 
     pub(crate) fn dialled(&mut self, around: &mut Around<'_>, conn: u64, end: LinkEnd) {
-        self.begin(around, conn, end, true);
+        let Some(waiting) = self.waiting.remove(&conn) else {
+            return self.begin(around, conn, end, true);
+        };
+        if !self.others.contains_key(&conn) {
+            return around.net.close(around.queue, around.random, end);
+        }
+        self.wires.insert(conn, (end, Conversation::Silent));
+        waiting.into_iter().for_each(|segment| around.send(end, segment));
+    }
+
+    /// Passes on what has come on one half of a connection that it relays.
+    fn relay(&mut self, around: &mut Around<'_>, conn: u64, other: u64, segment: Segment) {
+        let Manner::Relays { meddling, .. } = self.manner else { return };
+        let segment = match (segment, meddling) {
+            (Segment::Tls(_), Meddling::EndsTls) => Segment::Tls(around.random.random()),
+            (Segment::Lines(octets), Meddling::Replaces { text, by }) => {
+                match self.greetings.get_mut(&conn) {
+                    None => Segment::Lines(octets),
+                    Some(greeting) => {
+                        greeting.extend_from_slice(&octets);
+                        let lines = greeting.iter().filter(|octet| **octet == b'\n').count();
+                        if lines < 2 {
+                            return;
+                        }
+                        let changed = String::from_utf8_lossy(greeting).replacen(text, by, 1);
+                        self.greetings.remove(&conn);
+                        Segment::Lines(changed.into_bytes())
+                    }
+                }
+            }
+            (segment, _) => segment,
+        };
+        match (self.wires.get(&other), self.waiting.get_mut(&other)) {
+            (Some((end, _)), _) => around.send(*end, segment),
+            (None, Some(waiting)) => waiting.push(segment),
+            (None, None) => {}
+        }
     }
 
     fn begin(&mut self, around: &mut Around<'_>, conn: u64, end: LinkEnd, dialled: bool) {
         let (node, provider, instance) = match &self.manner {
             Manner::Echoes => {
                 self.wires.insert(conn, (end, Conversation::Echoes));
+                return;
+            }
+            Manner::Relays { .. } => {
+                self.wires.insert(conn, (end, Conversation::Silent));
                 return;
             }
             Manner::Claims { node, provider, instance, .. } => (node, provider, instance.as_str()),
@@ -118,6 +206,11 @@ impl Stranger {
     }
 
     pub(crate) fn received(&mut self, around: &mut Around<'_>, conn: u64, segment: Segment) {
+        if let Some(&other) = self.others.get(&conn)
+            && !matches!(segment, Segment::Fin)
+        {
+            return self.relay(around, conn, other, segment);
+        }
         match (segment, self.wires.get_mut(&conn)) {
             (Segment::Fin, _) => self.ended(around, conn),
             (segment, Some((end, Conversation::Echoes))) => around.send(*end, segment),
@@ -165,6 +258,10 @@ impl Stranger {
     pub(crate) fn ended(&mut self, around: &mut Around<'_>, conn: u64) {
         if let Some((end, _)) = self.wires.remove(&conn) {
             around.net.close(around.queue, around.random, end);
+        }
+        self.greetings.remove(&conn);
+        if let Some(other) = self.others.remove(&conn) {
+            self.ended(around, other);
         }
     }
 }

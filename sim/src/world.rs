@@ -534,8 +534,9 @@ impl World {
 
     /// Who answers at an address when this place dials it.
     fn answers(&self, dialler: usize, address: &Str) -> Option<usize> {
-        let usurper =
-            self.net.usurped.get(address).filter(|_| self.perl(HostId(dialler)).is_none());
+        let is_led_to =
+            |usurper: &&usize| **usurper != dialler && self.perl(HostId(dialler)).is_none();
+        let usurper = self.net.usurped.get(address).filter(is_led_to);
         usurper.or_else(|| self.net.listeners.get(address)).copied()
     }
 

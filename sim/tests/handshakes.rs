@@ -5,7 +5,7 @@ mod support;
 
 use aemp::value::Str;
 use aemp::wire::framing::Framing;
-use aemp_sim::{HostId, Spec, Weather, World};
+use aemp_sim::{HostId, Manner, Meddling, Spec, Weather, World};
 use support::*;
 
 #[test]
@@ -97,5 +97,66 @@ fn bound_handshakes_that_are_cut_and_late_do_not_keep_a_network_apart() {
         for slave in slaves {
             assert!(is_up(&world, slave, "s"), "seed {seed}");
         }
+    }
+}
+
+/// A seed and a slave that offer to be bound to the secret, and somebody without it who answers at the
+/// seed's address and connects them.
+fn relayed(seed: u64, meddling: Meddling) -> (World, HostId, HostId) {
+    let mut world = World::new(seed, Weather::ROUGH);
+    world.set_handshake_trouble(seed % 2 == 1);
+    let first = world.place(Spec { bound: true, ..Spec::new("s") });
+    let slave = world.place(Spec { bound: true, ..Spec::new("a").seeds(["s:1"]) });
+    let to = Str::from("s:1");
+    let stranger = world.add_stranger(Manner::Relays { to, meddling });
+    world.usurp("s:1", Some(stranger));
+    world.start(first);
+    world.start(slave);
+    (world, first, slave)
+}
+
+#[test]
+fn who_only_passes_on_octets_connects_two_nodes_and_shares_no_secret() {
+    for seed in 0..10 {
+        let (mut world, first, slave) = relayed(seed, Meddling::Nothing);
+        world.run_for(secs(20));
+        world.set_handshake_trouble(false);
+        world.run_for(secs(120));
+        assert!(is_up(&world, slave, "s") && is_up(&world, first, "a"), "seed {seed}");
+        let secret = world.node(slave).tls_secret(&id("s"));
+        assert!(secret.is_some(), "seed {seed}");
+        assert_eq!(secret, world.node(first).tls_secret(&id("a")), "seed {seed}");
+    }
+}
+
+#[test]
+fn nobody_who_ends_the_encryption_or_changes_a_greeting_is_believed_and_both_nodes_go_on() {
+    let replaces = |text, by| Meddling::Replaces { text, by };
+    for (meddling, seed) in [
+        Meddling::EndsTls,
+        replaces(";bound=1", ""),
+        replaces("bound=1", "bound=2"),
+        replaces("bound=1", "bound=local"),
+        replaces("hmac_sha3_512", "hmac_sha3_256"),
+        replaces(";role=dial", ""),
+        replaces("aemp;1;", "aemp;1;x"),
+        replaces("\n", "\nx"),
+    ]
+    .into_iter()
+    .flat_map(|meddling| (0..6).map(move |seed| (meddling, seed)))
+    {
+        let (mut world, first, slave) = relayed(seed, meddling);
+        for _ in 0..60 {
+            world.run_for(secs(1));
+            let up = is_up(&world, slave, "s") || is_up(&world, first, "a");
+            assert!(!up, "{meddling:?}, seed {seed}");
+        }
+        assert!(dialled(&mut world, slave).len() > 1, "{meddling:?}, seed {seed}: it tries again");
+        world.set_handshake_trouble(false);
+        world.usurp("s:1", None);
+        world.run_for(secs(120));
+        let up = is_up(&world, slave, "s") && is_up(&world, first, "a");
+        assert!(up, "{meddling:?}, seed {seed}");
+        assert_eq!(world.node(slave).kernel().master(), Some(&id("s")));
     }
 }
