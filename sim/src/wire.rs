@@ -44,7 +44,7 @@ enum Stage {
     /// The connection is being made.
     Dialling,
     Session(Box<Session>),
-    Packets(Packets),
+    Packets(Box<Packets>),
 }
 
 /// The model of TLS: what both ends know when they have exchanged their parts, and nobody else. One
@@ -143,7 +143,7 @@ impl Wire {
                 if let Stage::Session(session) = std::mem::replace(&mut self.stage, Stage::Dialling)
                     && let Some(packets) = session.into_packets(FramingLimits::default())
                 {
-                    self.stage = Stage::Packets(packets);
+                    self.stage = Stage::Packets(Box::new(packets));
                 }
             }
             None => {}
