@@ -492,7 +492,8 @@ impl Link {
     ) -> Option<Link> {
         let mut config = HandshakeConfig::new(peer.node_id.clone());
         config.secret = Secret::new(secret.as_bytes());
-        config.framings = vec![Framing::Cbor];
+        let is_storable = peer.framings == [b"storable"];
+        config.framings = vec![if is_storable { Framing::Storable } else { Framing::Cbor }];
         let provider = peer.written("provider").unwrap_or(b"faulty").to_vec();
         config.keys = vec![("provider".into(), String::from_utf8_lossy(&provider).into_owned())];
         let handshaker = Handshaker::new(config).ok()?;
