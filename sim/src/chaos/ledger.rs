@@ -30,6 +30,8 @@ pub(super) struct Ledger {
     /// When an owner of a key last deleted it or ended.
     given_up: BTreeMap<(Str, Str), Duration>,
     homes: BTreeMap<HostId, Home>,
+    /// When the first of two nodes last lost the second.
+    parted: BTreeMap<(HostId, HostId), Duration>,
     /// Until when anything that is reported can have a cause in the network.
     disturbed_until: Duration,
     ways_are_blocked: bool,
@@ -66,6 +68,7 @@ impl Ledger {
             owned: BTreeMap::new(),
             given_up: BTreeMap::new(),
             homes: BTreeMap::new(),
+            parted: BTreeMap::new(),
             disturbed_until: Duration::ZERO,
             ways_are_blocked: false,
             seeds_are_usurped: false,
@@ -113,6 +116,7 @@ impl Ledger {
     /// A running node has lost the connection to another one: to its slave, to one without a master, or
     /// to a global node, of which it cannot tell which entries are its own.
     pub(super) fn lost(&mut self, by: HostId, owner: HostId, now: Duration) {
+        self.parted.insert((by, owner), now);
         if let Some(home) = self.homes.get_mut(&owner)
             && (home.last == Some(by) || home.master.is_none() || home.master == Some(owner))
         {
@@ -178,10 +182,12 @@ impl Ledger {
     /// longer than the grace.
     pub(super) fn check_deletion(
         &self,
+        world: &World,
+        host: HostId,
         family: &Str,
         key: &Str,
-        now: Duration,
     ) -> Result<(), String> {
+        let now = world.now();
         let given_up = self.given_up.get(&(family.clone(), key.clone()));
         if self.is_disturbed(now) || given_up.is_some_and(|&at| now < at + CAUSE) {
             return Ok(());
@@ -193,11 +199,24 @@ impl Ledger {
             let Some(home) = self.homes.get(owner) else { continue };
             let is_astray = home.astray.is_some_and(|at| now < at + CAUSE)
                 || home.master.is_none() && now > home.since + self.bearable;
-            if !is_astray {
+            if !is_astray && !self.are_apart(world, host, home) {
                 return Err(format!("{family}.{key} of {owner:?} is reported deleted: {home:?}"));
             }
         }
         Ok(())
+    }
+
+    /// Whether a node's master has not been connected for long to the one that keeps an owner's entries,
+    /// as when each of them became global after the only seed was lost.
+    fn are_apart(&self, world: &World, host: HostId, owner: &Home) -> bool {
+        let (Some(home), Some(theirs)) = (self.homes.get(&host), owner.master) else {
+            return false;
+        };
+        let Some(own) = home.master.filter(|own| *own != theirs) else { return false };
+        let node = &world.spec(theirs).node;
+        let is_up = world.running(own).is_some_and(|own| own.kernel().is_up(node));
+        let parted = self.parted.get(&(own, theirs));
+        !is_up && parted.is_none_or(|at| world.now() > *at + self.bearable)
     }
 
     /// A monitor whose node has kept its master long enough knows no key that nobody owns any more.

@@ -309,8 +309,8 @@ impl<'a> Run<'a> {
                     && !aemp::kernel::db::is_internal(family)
                 {
                     let mut deleted = changes.deleted.iter();
-                    let checked =
-                        deleted.try_for_each(|key| ledger.check_deletion(family, key, now));
+                    let checked = deleted
+                        .try_for_each(|key| ledger.check_deletion(&self.world, host, family, key));
                     return checked.map_err(|what| format!("{host:?}: {what}"));
                 }
             }
