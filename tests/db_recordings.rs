@@ -102,7 +102,11 @@ impl<'a> Replay<'a> {
         let peer = recording.node(if side == "a" { "b" } else { "a" });
         let mut replay = Replay {
             recording,
-            db: Database::new(recording.node(side), DbConfig::default()),
+            // Perl nodes report at once what a lost global node told.
+            db: Database::new(
+                recording.node(side),
+                DbConfig { grace: Duration::ZERO, ..DbConfig::default() },
+            ),
             now: Duration::ZERO,
             peer: peer.clone(),
             sent: Vec::new(),
