@@ -1,5 +1,8 @@
 //! What a kernel holds, counted: for status displays, and to see that nothing leaks.
 
+use super::db::Database;
+use super::mesh::Mesh;
+use super::ports::Ports;
 use crate::value::NodeId;
 use std::collections::BTreeSet;
 
@@ -27,4 +30,32 @@ pub struct ResourceCounts {
     pub agenda: usize,
     /// Every other node of which anything at all is held.
     pub nodes: BTreeSet<NodeId>,
+}
+
+impl ResourceCounts {
+    /// What these machines of node `own` hold.
+    pub(super) fn of(
+        own: &NodeId,
+        mesh: &Mesh,
+        ports: &Ports,
+        db: &Database,
+        agenda: usize,
+    ) -> Self {
+        let mut nodes: BTreeSet<NodeId> = ports.nodes().chain(mesh.nodes()).cloned().collect();
+        nodes.extend(db.global().into_iter().flat_map(|global| global.nodes()).cloned());
+        nodes.remove(own);
+        let (queries, finds, families) = db.outstanding();
+        ResourceCounts {
+            connections: mesh.connections(),
+            attempts: mesh.attempts(),
+            ports: ports.len(),
+            monitors: ports.monitors(),
+            monitors_of_peers: ports.monitors_of_peers(),
+            queries,
+            finds,
+            families,
+            agenda,
+            nodes,
+        }
+    }
 }

@@ -155,32 +155,24 @@ impl Kernel {
             return Err(NOT_ALLOWED.to_owned());
         }
         match (info.name, parsed) {
-            ("mon1", Parsed::Port(port)) => self.ports.monitored_by(&port, from),
-            ("mon0", Parsed::Port(port)) => self.ports.unmonitored_by(&port, from),
-            ("kil0", Parsed::PortAndReason(port, reason)) => {
-                self.ports.remote_died(from, &port, &reason);
-            }
-            ("kil1", Parsed::PortAndReason(port, reason)) => {
-                if port.is_empty() {
-                    return Err("the node port cannot be killed".to_owned());
-                }
-                self.ports.kill(port, reason);
-            }
             (_, Parsed::Spawn { port, function, arguments }) => {
-                return self.spawn_here(from, port, function, arguments);
+                self.spawn_here(from, port, function, arguments)
             }
             // What else there is to say of these, `Kernel::follow` has done.
-            ("snd" | "time", Parsed::Reply(reply)) => return destination(reply).map(drop),
-            ("can", Parsed::StringAndReply(_, reply)) => return destination(reply).map(drop),
+            ("snd" | "time", Parsed::Reply(reply)) => destination(reply).map(drop),
+            ("can", Parsed::StringAndReply(_, reply)) => destination(reply).map(drop),
             ("eval", Parsed::StringAndReply(expression, reply)) => {
                 let expression = expression.ok_or("the expression is no string")?;
-                return self.eval(from, expression, reply);
+                self.eval(from, expression, reply)
             }
-            (MASTER_SET, _) => return Err("masters are chosen here".to_owned()),
-            _ => return Ok(()),
+            (MASTER_SET, _) => Err("masters are chosen here".to_owned()),
+            (name, parsed) if info.handled_by == Handler::Ports => {
+                self.ports.request(from, name, parsed)?;
+                self.follow_ports();
+                Ok(())
+            }
+            _ => Ok(()),
         }
-        self.follow_ports();
-        Ok(())
     }
 
     fn database_request(&mut self, from: &NodeId, name: StrRef<'_>, arguments: Elements<'_>) {

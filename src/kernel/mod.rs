@@ -6,6 +6,7 @@
 //! to the machine whose business it is, and turns what machines want done into [`Effect`]s or into
 //! inputs of other machines. A whole network of kernels runs inside one test in virtual time.
 
+mod config;
 mod counts;
 pub mod db;
 mod dispatch;
@@ -25,6 +26,7 @@ mod request;
 mod router;
 mod time;
 
+pub use config::KernelConfig;
 pub use counts::ResourceCounts;
 pub use effect::{AuthOrder, Call, ConnId, Effect, Level, Origin, PortName, Reason, WatchId};
 pub(crate) use effect::{build_reason, died};
@@ -37,7 +39,6 @@ pub(crate) use random::Random;
 pub use request::{Arguments, Handler, REQUESTS, RequestInfo, port_named_by};
 pub use time::Now;
 
-use crate::value::packed::Elements;
 use crate::value::{NodeId, Packed, PortId, Str};
 use db::{Database, Datum, DbConfig, DbMonitorId, InternalFamily, QueryId, QueryKind, SetError};
 use effect::Builder;
@@ -46,44 +47,13 @@ use limits::Waiting;
 use log::LogLimits;
 use mesh::{Mesh, MeshTimer};
 use ports::Ports;
-use std::collections::{BTreeSet, VecDeque};
-use std::time::Duration;
+use std::collections::VecDeque;
 use time::Agenda;
 
 /// Quicker than the standard library's hash, with a secret of each map against peers who choose keys;
 /// keys can be looked up as they stand in a packet.
 type HashMap<K, V> = hashbrown::HashMap<K, V, foldhash::quality::RandomState>;
 type HashSet<K> = hashbrown::HashSet<K, foldhash::quality::RandomState>;
-
-/// What the kernel of a node has to know from the start.
-#[derive(Debug, Clone)]
-pub struct KernelConfig {
-    /// The node's ID.
-    pub node: NodeId,
-    /// Where others can connect to it: what goes into the database family `'l`.
-    pub addresses: Vec<Str>,
-    /// The seeds, as `host:port`.
-    pub seeds: Vec<Str>,
-    /// How long a node is sought before it is given up; Perl's `monitor_timeout`.
-    pub monitor_timeout: Duration,
-    /// How long one address is tried before the next; Perl's `connect_interval`.
-    pub connect_interval: Duration,
-    /// Whether peers may make this node run anything; Perl's `secure`.
-    pub secure: bool,
-    /// Whether Perl slaves that lost their master are healed.
-    pub heal: bool,
-    /// How long the entries of nodes whose master was lost stay before they count as deleted.
-    pub grace: Duration,
-    /// What `$$` evaluates to.
-    pub process_id: u32,
-    /// Where all randomness comes from.
-    pub entropy: [u8; 32],
-}
-
-impl KernelConfig {
-    /// How long keys may be missing after a change of master, unless told.
-    pub const DEFAULT_GRACE: Duration = Duration::from_secs(10);
-}
 
 /// What a machine wants to do later.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -213,49 +183,6 @@ impl Kernel {
     /// Tells what the clocks show; every input that follows happens then.
     pub fn set_now(&mut self, now: Now) {
         self.now = now;
-    }
-
-    /// Does what is due.
-    pub fn tick(&mut self) {
-        let now = self.now.uptime;
-        while let Some(task) = self.agenda.pop(now) {
-            match task {
-                Task::Mesh(timer) => {
-                    self.mesh.timer(&timer, now);
-                    self.follow_mesh();
-                }
-                Task::Healing(node) => {
-                    self.with_healing(&node, |healing, standing, now, _| {
-                        healing.look_at_due(&node, standing, now);
-                    });
-                }
-            }
-        }
-        self.db.expire(now);
-    }
-
-    /// When [`Kernel::tick`] is wanted next, as time since the node started.
-    pub fn next_tick(&self) -> Option<Duration> {
-        [self.agenda.next(), self.db.deadline()].into_iter().flatten().min()
-    }
-
-    /// Takes what has to be done, in order.
-    pub fn take_effects(&mut self) -> Vec<Effect> {
-        self.settle();
-        std::mem::take(&mut self.effects)
-    }
-
-    /// As [`Kernel::take_effects`], in exchange for an empty vector whose room is used again.
-    pub fn swap_effects(&mut self, into: &mut Vec<Effect>) {
-        self.settle();
-        into.clear();
-        std::mem::swap(&mut self.effects, into);
-    }
-
-    /// What [`Kernel::take_effects`] would give.
-    pub(crate) fn pending_effects(&mut self) -> &[Effect] {
-        self.settle();
-        &self.effects
     }
 
     /// The addresses have changed under which others can connect to this node. What is there stays.
@@ -408,25 +335,6 @@ impl Kernel {
     /// Ends [`Kernel::register`].
     pub fn unregister(&mut self, name: &Str) {
         self.functions.remove(name);
-    }
-
-    /// Makes `node` spawn a port that begins with `function`; the port's ID is known at once.
-    ///
-    /// If that fails the port is dead and monitors fire. What Perl calls `spawn`.
-    pub fn spawn(&mut self, node: &NodeId, function: &str, arguments: Elements<'_>) -> PortId {
-        let name = self.ports.new_remote_name();
-        let request = Builder::request(request::SPAWN)
-            .string(name.as_ref())
-            .text(function)
-            .elements(arguments)
-            .build();
-        self.send(node, request);
-        PortId::new(node, &name)
-    }
-
-    /// Sends a request to a node's node port, as if a program had sent it.
-    pub fn send_request(&mut self, to: &NodeId, request: Elements<'_>) {
-        self.send(to, Builder::new().name("").elements(request).build());
     }
 
     // The database.
@@ -592,25 +500,7 @@ impl Kernel {
 
     /// Counts what this kernel holds; takes as long as there is much of it.
     pub fn resource_counts(&self) -> ResourceCounts {
-        let mut nodes: BTreeSet<NodeId> = self.ports.nodes().cloned().collect();
-        nodes.extend(self.mesh.nodes().cloned());
-        if let Some(global) = self.db.global() {
-            nodes.extend(global.nodes().cloned());
-        }
-        nodes.remove(&self.node);
-        let (queries, finds, families) = self.db.outstanding();
-        ResourceCounts {
-            connections: self.mesh.connections(),
-            attempts: self.mesh.attempts(),
-            ports: self.ports.len(),
-            monitors: self.ports.monitors(),
-            monitors_of_peers: self.ports.monitors_of_peers(),
-            queries,
-            finds,
-            families,
-            agenda: self.agenda.len(),
-            nodes,
-        }
+        ResourceCounts::of(&self.node, &self.mesh, &self.ports, &self.db, self.agenda.len())
     }
 
     /// Randomness that nobody else has.

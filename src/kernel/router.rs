@@ -1,4 +1,5 @@
-//! What becomes of the machines' outputs: effects for the host, or inputs of other machines.
+//! What becomes of inputs, of time, and of the machines' outputs: effects for the host, or inputs of
+//! other machines.
 //!
 //! The outputs of an input are handled one by one, in order, each with all that follows from it,
 //! before the machine gets its next input. Only what the database wants done, and packets that this
@@ -14,11 +15,74 @@ use super::question::{About, Question};
 use super::random::Random;
 use super::{Kernel, Task, request};
 use crate::mutation::{self, Mutation};
+use crate::value::packed::Elements;
 use crate::value::{NodeId, Packed, PortId};
 use std::fmt;
 use std::time::Duration;
 
 impl Kernel {
+    /// Does what is due.
+    pub fn tick(&mut self) {
+        let now = self.now.uptime;
+        while let Some(task) = self.agenda.pop(now) {
+            match task {
+                Task::Mesh(timer) => {
+                    self.mesh.timer(&timer, now);
+                    self.follow_mesh();
+                }
+                Task::Healing(node) => {
+                    self.with_healing(&node, |healing, standing, now, _| {
+                        healing.look_at_due(&node, standing, now);
+                    });
+                }
+            }
+        }
+        self.db.expire(now);
+    }
+
+    /// When [`Kernel::tick`] is wanted next, as time since the node started.
+    pub fn next_tick(&self) -> Option<Duration> {
+        [self.agenda.next(), self.db.deadline()].into_iter().flatten().min()
+    }
+
+    /// Takes what has to be done, in order.
+    pub fn take_effects(&mut self) -> Vec<Effect> {
+        self.settle();
+        std::mem::take(&mut self.effects)
+    }
+
+    /// As [`Kernel::take_effects`], in exchange for an empty vector whose room is used again.
+    pub fn swap_effects(&mut self, into: &mut Vec<Effect>) {
+        self.settle();
+        into.clear();
+        std::mem::swap(&mut self.effects, into);
+    }
+
+    /// What [`Kernel::take_effects`] would give.
+    pub(crate) fn pending_effects(&mut self) -> &[Effect] {
+        self.settle();
+        &self.effects
+    }
+
+    /// Makes `node` spawn a port that begins with `function`; the port's ID is known at once.
+    ///
+    /// If that fails the port is dead and monitors fire. What Perl calls `spawn`.
+    pub fn spawn(&mut self, node: &NodeId, function: &str, arguments: Elements<'_>) -> PortId {
+        let name = self.ports.new_remote_name();
+        let request = Builder::request(request::SPAWN)
+            .string(name.as_ref())
+            .text(function)
+            .elements(arguments)
+            .build();
+        self.send(node, request);
+        PortId::new(node, &name)
+    }
+
+    /// Sends a request to a node's node port, as if a program had sent it.
+    pub fn send_request(&mut self, to: &NodeId, request: Elements<'_>) {
+        self.send(to, Builder::new().name("").elements(request).build());
+    }
+
     pub(super) fn log(
         &mut self,
         origin: Origin,

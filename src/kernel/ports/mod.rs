@@ -14,6 +14,7 @@ pub use monitors::Watcher;
 use super::effect::{Builder, PortName, Reason, WatchId};
 use super::limits::PeerLimits;
 use super::random::Random;
+use super::request::{Parsed, Refused};
 use super::{HashMap, HashSet};
 use crate::mutation::{self, Mutation};
 use crate::value::{NodeId, Packed, PortId, Str, StrRef};
@@ -94,6 +95,26 @@ impl Ports {
             dying: Vec::new(),
             outputs: Vec::new(),
         }
+    }
+
+    /// A request of a peer about ports, besides spawning one.
+    pub(super) fn request(
+        &mut self,
+        from: &NodeId,
+        name: &str,
+        request: Parsed<'_>,
+    ) -> Result<(), Refused> {
+        match (name, request) {
+            ("mon1", Parsed::Port(port)) => self.monitored_by(&port, from),
+            ("mon0", Parsed::Port(port)) => self.unmonitored_by(&port, from),
+            ("kil0", Parsed::PortAndReason(port, reason)) => self.remote_died(from, &port, &reason),
+            ("kil1", Parsed::PortAndReason(port, _)) if port.is_empty() => {
+                return Err("the node port cannot be killed".to_owned());
+            }
+            ("kil1", Parsed::PortAndReason(port, reason)) => self.kill(port, reason),
+            _ => {}
+        }
+        Ok(())
     }
 
     /// Takes what is to be done since the last time, in order.
