@@ -121,6 +121,15 @@ fn a_perl_slave_that_is_healed_just_after_it_found_a_master_is_given_up_by_that_
     }
 }
 
+/// A node that has lost its master has no known address for a while: that it cannot be dialled then is no
+/// sign of its death.
+#[test]
+fn entries_of_a_node_that_cannot_be_dialled_stay_for_the_grace() {
+    if let Some(failure) = run(&Plan::new(48_007_272)) {
+        report(&failure);
+    }
+}
+
 /// The simulated program sent on before it had looked at the monitors that had fired.
 #[test]
 fn a_sender_that_waits_for_room_hears_of_the_loss_before_it_sends_on() {

@@ -204,10 +204,8 @@ impl Kernel {
                 self.mesh.loss_was_told(&node, now, &mut self.random);
                 self.follow_mesh();
             }
-            MeshOutput::GaveUp { node, why } => {
-                self.unreachable(&node, &why);
-                self.db.node_lost(&node, now);
-            }
+            // The database hears nothing of it: a node that cannot be dialled from here may live.
+            MeshOutput::GaveUp { node, why } => self.unreachable(&node, &why),
             MeshOutput::SeedUp(node) => self.seed_is_up(&node),
             MeshOutput::SeedClaimed => self.find_master(),
             MeshOutput::IsSeed => self.become_global(),

@@ -250,7 +250,7 @@ impl Db {
     /// - all other slaves of the lost node have come to another global node, or are known to be lost,
     ///   and nothing has come back for 2 s, or
     /// - this node's own master was the one that was lost, and the key is the ID of a port (as
-    ///   [`Db::register`] sets it) whose node this node has lost too, or cannot reach.
+    ///   [`Db::register`] sets it) whose node this node has lost too.
     ///
     /// Entries that the lost global node set itself cannot be told from those of its slaves; they are
     /// treated like them if it had any. While this node has no master nothing is reported; the grace

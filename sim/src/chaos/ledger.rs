@@ -45,6 +45,8 @@ struct Home {
     master: Option<HostId>,
     /// The last one that was.
     last: Option<HostId>,
+    /// The one before that, which may not have noticed yet that it has lost it.
+    earlier: Option<HostId>,
     /// Since when it is that one, or none.
     since: Duration,
     /// When its entries last were in nobody's hands for too long, or its master lost it.
@@ -89,6 +91,7 @@ impl Ledger {
         self.homes.entry(host).or_insert(Home {
             master: None,
             last: None,
+            earlier: None,
             since: now,
             astray: None,
             lost: None,
@@ -118,7 +121,9 @@ impl Ledger {
     pub(super) fn lost(&mut self, by: HostId, owner: HostId, now: Duration) {
         self.parted.insert((by, owner), now);
         if let Some(home) = self.homes.get_mut(&owner)
-            && (home.last == Some(by) || home.master.is_none() || home.master == Some(owner))
+            && ([home.last, home.earlier].contains(&Some(by))
+                || home.master.is_none()
+                || home.master == Some(owner))
         {
             home.astray = Some(now);
         } else if let Some(home) = self.homes.get_mut(&owner) {
@@ -141,7 +146,9 @@ impl Ledger {
                 home.astray = Some(now);
             }
             (home.master, home.since) = (master, now);
-            home.last = master.or(home.last);
+            if master.is_some() && master != home.last {
+                (home.earlier, home.last) = (home.last, master);
+            }
         }
     }
 

@@ -163,8 +163,8 @@ impl Database {
         }
     }
 
-    /// A node is lost, or could not be connected.
-    pub fn node_lost(&mut self, node: &NodeId, now: Duration) {
+    /// The connection to a node is lost. (One that cannot be dialled from here may live.)
+    pub(crate) fn node_lost(&mut self, node: &NodeId, now: Duration) {
         self.local.node_lost(node, now, &mut self.effects);
         self.with_global(now, |global, around| global.is_lost(node, around));
     }

@@ -11,7 +11,7 @@ const TOGETHER: Duration = Duration::from_secs(5);
 /// How many losses are remembered: the last ones.
 const MOST: usize = 1000;
 
-/// When nodes were lost, or could not be connected, that have not been connected since.
+/// When nodes were lost that have not been connected since.
 #[derive(Debug, Default)]
 pub(crate) struct Losses {
     nodes: HashMap<NodeId, Duration>,

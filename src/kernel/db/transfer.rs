@@ -6,6 +6,7 @@
 use super::datum::Datum;
 use super::entries::{Entries, Tables};
 use super::is_internal;
+use crate::mutation::{self, Mutation};
 use crate::value::Str;
 use std::collections::VecDeque;
 use std::vec;
@@ -74,7 +75,7 @@ impl Transfer {
 
     /// Whether there is nothing left to send.
     pub(crate) fn is_done(&self) -> bool {
-        self.families.is_empty()
+        self.families.is_empty() || mutation::is_on(Mutation::SendOnlyTheFirstPiece)
     }
 }
 

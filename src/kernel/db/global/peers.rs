@@ -98,7 +98,7 @@ impl Global {
     }
 
     fn go_on_later(&mut self, peer: &NodeId, transfer: Transfer, around: &mut Around<'_>) {
-        if !transfer.is_done() && !mutation::is_on(Mutation::SendOnlyTheFirstPiece) {
+        if !transfer.is_done() {
             let (node, number) = (peer.clone(), transfer.number());
             around.effects.push(DbEffect::AwaitRoom { node, number });
             self.transfers.insert(peer.clone(), transfer);
@@ -122,7 +122,7 @@ impl Global {
         self.announce_loss(changes, around);
     }
 
-    /// A node is lost, or cannot be reached.
+    /// The connection to a node is lost.
     pub(crate) fn is_lost(&mut self, node: &NodeId, around: &mut Around<'_>) {
         self.merge.is_lost(node, around.now);
     }

@@ -319,7 +319,7 @@ impl Local {
     /// All that we want from the master, if the transfer is done.
     fn go_on_later(&mut self, transfer: Transfer) -> Vec<Request> {
         let mut requests = Vec::new();
-        if !transfer.is_done() && !mutation::is_on(Mutation::SendOnlyTheFirstPiece) {
+        if !transfer.is_done() {
             self.transfer = Some(transfer);
             return requests;
         }
@@ -420,7 +420,7 @@ impl Local {
         }
     }
 
-    /// A node is lost, or could not be connected: its ports that the master does not know (any more) are
+    /// The connection to a node is lost: its ports that the master does not know (any more) are
     /// no longer waited for.
     pub(crate) fn node_lost(&mut self, node: &NodeId, now: Duration, effects: &mut Vec<DbEffect>) {
         self.losses.add(node, now);

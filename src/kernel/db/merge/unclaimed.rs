@@ -165,7 +165,7 @@ impl Merge {
         }
     }
 
-    /// A node is lost, or cannot be reached.
+    /// The connection to a node is lost.
     pub(crate) fn is_lost(&mut self, node: &NodeId, now: Duration) {
         self.unclaimed.iter_mut().for_each(|lost| lost.no_longer_awaits(node, now));
     }
