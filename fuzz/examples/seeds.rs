@@ -1,4 +1,4 @@
-//! Writes the initial fuzzing inputs, `corpus/TARGET/...`, from the recorded conversations of real nodes.
+//! Writes the initial fuzzing inputs, `corpus/TARGET/...`: mostly from recorded conversations of real nodes.
 
 #[path = "../src/inputs.rs"]
 #[allow(dead_code, reason = "only what the inputs look like is used")]
@@ -35,6 +35,21 @@ const HAPPENINGS: [&str; 4] = [
         ["2","g_find","perl"]["2","g_db_family","f","id"]["2","g_found","x",["192.0.2.4:4040"]]"##,
 ];
 
+/// Storable images that no recording has: a packet of `"p"` and a value each.
+const IMAGES: [(&str, &str); 7] = [
+    ("cycle", "050b 0200000002 0a0170 04 0200000001 04 0000000003"),
+    ("cycle-weak", "050b 0200000002 0a0170 04 0200000001 1b 0000000003"),
+    ("cycle-object", "050b 0200000002 0a0170 04 110158 0200000001 04 0000000003"),
+    ("cycle-scalar", "050b 0200000002 0a0170 04 0000000002"),
+    (
+        "hook-parts",
+        "050b 0200000002 0a0170 04 13 42 0200000001 0885 42 0200000001 0887 820148 033c613e \
+         02 00000004 00000006",
+    ),
+    ("native-integer", "040b083132333435363738 04080808 0202000000 0a0170 06ffffffffffffff7f"),
+    ("native-float", "040b083132333435363738 04080808 0202000000 0a0170 07000000000000f83f"),
+];
+
 fn main() -> io::Result<()> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut fixtures: Vec<_> = fs::read_dir(root.join("../fixtures"))?
@@ -52,6 +67,12 @@ fn main() -> io::Result<()> {
         } else {
             corpus.conversation(&name, &lines)?;
         }
+    }
+    for (name, image) in IMAGES {
+        let image = unhex(image);
+        // The length is one digit in base 128.
+        let length = u8::try_from(image.len()).map_err(io::Error::other)?;
+        corpus.add("storable", name, &[&[3, length], &image[..]].concat())?;
     }
     for (index, text) in RC_FILES.iter().enumerate() {
         corpus.add("rc", &format!("text{index}"), text.as_bytes())?;

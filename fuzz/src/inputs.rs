@@ -130,13 +130,15 @@ pub fn packets(framing: Framing, input: &[u8]) {
     };
     let (whole, end) = received(framing, LIMITS, &[wire]);
     let pieces: Vec<&[u8]> = wire.chunks(1 + usize::from(cut)).collect();
+    let is_native =
+        framing == Framing::Storable && wire.windows(NATIVE.len()).any(|octets| octets == NATIVE);
     let (in_pieces, end_of_pieces) = received(framing, LIMITS, &pieces);
     // If several things are wrong, which one is reported may depend on the split.
     assert_eq!(end.is_some(), end_of_pieces.is_some(), "{end:?} but in pieces {end_of_pieces:?}");
     assert_eq!(whole.len(), in_pieces.len());
     for (packet, piecewise) in whole.iter().zip(&in_pieces) {
         assert!(same(packet, piecewise), "{packet:x?} but in pieces {piecewise:x?}");
-        sent_on(framing, packet);
+        sent_on(framing, packet, is_native);
     }
 }
 
@@ -169,8 +171,14 @@ fn received(
     (packets, None)
 }
 
+/// How Storable's images in the order of the machine begin.
+const NATIVE: &[u8] = b"\x04\x0b\x0812345678";
+
 /// A received packet can be read, and sent on in every framing.
-fn sent_on(framing: Framing, packet: &Packed) {
+///
+/// Only Storable's native images have floats and integers beyond 32 bits. In network order these are sent
+/// as strings, which then stay the same.
+fn sent_on(framing: Framing, packet: &Packed, is_native: bool) {
     let elements = packet.as_elements();
     // Expanded references and numbers may take more memory than on the wire, but within a bound.
     assert!(elements.octets().len() <= 10 * LIMITS.packet, "{}", elements.octets().len());
@@ -192,7 +200,9 @@ fn sent_on(framing: Framing, packet: &Packed) {
         let (again, error) = received(other, FramingLimits::default(), &[&wire]);
         assert_eq!(error, None, "{other}: {wire:x?}");
         assert_eq!(again.len(), 1, "{other}: {wire:x?}");
-        if other == framing {
+        if other == framing && is_native {
+            sent_on(framing, &again[0], false);
+        } else if other == framing {
             assert_eq!(shown(&again[0]), shown(packet), "{other}");
         }
     }
