@@ -96,7 +96,7 @@ pub(super) async fn taken(c: Ctx, change: fn(&mut Shake)) -> Verdict {
     c.is_taken(&shake).await
 }
 
-pub(super) async fn greeting(c: &Ctx) -> Verdict<Greeted> {
+async fn greeting(c: &Ctx) -> Verdict<Greeted> {
     let mut conn = c.connect("a").await?;
     Ok(shake::greet(&mut conn, &c.shake("a")).await?)
 }
