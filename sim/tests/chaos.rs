@@ -130,6 +130,17 @@ fn entries_of_a_node_that_cannot_be_dialled_stay_for_the_grace() {
     }
 }
 
+/// An owner that has dropped its master has another one before the first notices the loss and deletes, as
+/// for any slave that it loses. The rule did not know that.
+#[test]
+fn a_former_master_may_notice_late_that_it_has_lost_the_owner_of_an_entry() {
+    for plan in [48_002_759, 48_006_470, 48_009_712] {
+        if let Some(failure) = run(&Plan::new(plan)) {
+            report(&failure);
+        }
+    }
+}
+
 /// The simulated program sent on before it had looked at the monitors that had fired.
 #[test]
 fn a_sender_that_waits_for_room_hears_of_the_loss_before_it_sends_on() {
