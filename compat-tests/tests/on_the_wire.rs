@@ -73,6 +73,8 @@ fn two_lines_of_each_greeting_can_be_read_and_nothing_else() {
         .split(|octet| !is_text(octet))
         .filter(|text| text.len() >= SHORTEST_TEXT)
         .map(|text| String::from_utf8(text.to_vec()).unwrap())
+        // The end of the packet's header may happen to be text.
+        .map(|text| text.find("aemp;1;").map_or(text.clone(), |at| text[at..].to_owned()))
         .filter(|text| !text.contains(END))
         .collect();
     for id in ["node-a", "node-b"] {
