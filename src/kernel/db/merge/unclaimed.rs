@@ -79,14 +79,7 @@ impl Merge {
             slaves.into_iter().filter(|slave| !losses.contains(slave, now)).collect::<BTreeSet<_>>()
         });
         let settled = awaited.as_ref().is_some_and(BTreeSet::is_empty).then_some(now + SETTLED);
-        let end = now + grace;
-        self.keep_for_a_while(node, limit, |owner| Lost {
-            owner,
-            awaited: awaited.clone(),
-            end,
-            settled,
-            is_claimed: false,
-        })
+        self.keep_for_a_while(node, limit, awaited, settled, now + grace)
     }
 
     /// A slave has become global, and tells all other global nodes what it owns. What they know of that
@@ -101,24 +94,21 @@ impl Merge {
         if grace.is_zero() {
             return self.remove(node);
         }
-        let (awaited, settled, end) = (None, None, now + grace);
-        self.keep_for_a_while(node, limit, |owner| Lost {
-            owner,
-            awaited: awaited.clone(),
-            end,
-            settled,
-            is_claimed: false,
-        })
+        self.keep_for_a_while(node, limit, None, None, now + grace)
     }
 
     fn keep_for_a_while(
         &mut self,
         node: &NodeId,
         limit: usize,
-        lost: impl Fn(OwnerId) -> Lost,
+        awaited: Option<BTreeSet<NodeId>>,
+        settled: Option<Duration>,
+        end: Duration,
     ) -> Vec<(Str, Change)> {
         let Some(id) = self.ids.remove(node) else { return Vec::new() };
         let before = self.owners.get_mut(&id).and_then(|owner| owner.before.take());
+        let lost =
+            |owner| Lost { owner, awaited: awaited.clone(), end, settled, is_claimed: false };
         self.unclaimed.extend(before.into_iter().chain([id]).map(lost));
         self.bound_unclaimed(node, limit);
         self.give_up_some()
