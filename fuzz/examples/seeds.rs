@@ -26,9 +26,9 @@ const RC_FILES: [&str; 6] = [
 
 /// Local events at a node.
 const HAPPENINGS: [&str; 4] = [
-    r##"["open"]["tick",3]["set","f","k",1]["watch","perl#p"]["monitor","f"]["query","f"]["lose"]"##,
+    r##"["open"]["tick",3]["set","f","k",1]["mon","perl#p"]["monitor","f"]["query","f"]["lose"]"##,
     r##"["1","g_global"]["1","g_set",{"'l":{"ours":["192.0.2.3:1"],"x":null},"f":{"k":"v"}}]
-        ["1","g_upd","f",{"k":2},["a"]]["tick",40]["watch","x#p"]["tick",40]"##,
+        ["1","g_upd","f",{"k":2},["a"]]["tick",40]["mon","x#p"]["tick",40]"##,
     r##"["0","AnyEvent::MP::_spawn","p","f",1]["1","mon1","p"]["0","kil1","p","by"]["2","mon0","p"]
         ["0","snd","node#p","x"]["0","eval","$$","perl#r"]["0","can","x","perl#r"]"##,
     r##"["0","g_slave",{"'l":{"perl":[]},"f":{"k":[]}}]["2","g_mon1","f"]["0","g_upd","f",null,["k"]]

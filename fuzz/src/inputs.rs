@@ -6,7 +6,7 @@ use aemp::config::relaxed;
 use aemp::config::{AdvertiseSpec, Args, BindSpec, Effective, RcFile, SeedSpec, to_pretty};
 use aemp::kernel::db::{Datum, QueryKind};
 use aemp::kernel::{
-    Authenticated as Proven, ConnId, Effect, Kernel, KernelConfig, Now, PeerGreeting, Watcher,
+    Authenticated as Proven, ConnId, Effect, Kernel, KernelConfig, Now, OnDeath, PeerGreeting,
 };
 use aemp::value::packed::Elements;
 use aemp::value::{NodeId, Packed, PortId, Str, Value};
@@ -247,7 +247,7 @@ pub fn packed(input: &[u8]) {
 /// stays readable, its timers do not spin, and nothing is left of the peers when they are gone.
 ///
 /// The first octet chooses the kind of node. The others are packets in CBOR; the port name selects the
-/// sender (`1`, `2`; otherwise the first peer), or names a local event: `tick`, `open`, `watch`, `set`,
+/// sender (`1`, `2`; otherwise the first peer), or names a local event: `tick`, `open`, `mon`, `set`,
 /// `monitor`, `query`, `lose`.
 pub fn requests(input: &[u8]) {
     let Some((&kind, wire)) = input.split_first() else {
@@ -337,9 +337,9 @@ impl TestNode {
             "open" => {
                 self.kernel.open_port();
             }
-            "watch" => {
+            "mon" => {
                 if let Ok(port) = PortId::parse(argument(0)) {
-                    self.kernel.watch(&port, Watcher::Host);
+                    self.kernel.monitor(&port, OnDeath::Host);
                 }
             }
             "kill" => {

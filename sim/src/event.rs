@@ -2,7 +2,7 @@
 
 use crate::link::LinkEnd;
 use aemp::kernel::db::{ChangeSet, DbAnswer, DbMonitorId, QueryId};
-use aemp::kernel::{Call, ConnId, Level, PortName, Reason, WatchId};
+use aemp::kernel::{Call, ConnId, Level, MonitorId, PortName, Reason};
 use aemp::value::{NodeId, Packed, Str};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -80,7 +80,7 @@ pub enum Happening {
     /// A message came to a port.
     Delivered { port: PortName, from: NodeId, message: Packed },
     /// A monitor fired.
-    Fired { watch: WatchId, reason: Reason },
+    Fired { monitor: MonitorId, reason: Reason },
     /// A peer spawned a port.
     Spawned { port: PortName, init: Call },
     /// A port died.

@@ -422,8 +422,8 @@ impl Node {
                 self.ports.remove(&port);
                 self.happenings.push(Happening::PortClosed { port, reason });
             }
-            Effect::Fire { watch, reason } => {
-                self.happenings.push(Happening::Fired { watch, reason });
+            Effect::Fire { monitor, reason } => {
+                self.happenings.push(Happening::Fired { monitor, reason });
             }
             Effect::Call(call) => self.happenings.push(Happening::Called(call)),
             Effect::Eval { expression, from, reply } => {

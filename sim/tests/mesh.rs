@@ -215,11 +215,11 @@ fn a_global_node_finds_others_by_itself() {
 fn a_node_that_nobody_knows_is_given_up_at_once() {
     let (mut world, _, slaves) = family(1);
     let port = PortId::new(&id("nobody"), "x");
-    let watched = watch(&mut world, slaves[0], &port);
+    let monitored = monitor(&mut world, slaves[0], &port);
     world.run_for(ms(100));
     let fired = fired(&mut world, slaves[0]);
     assert_eq!(fired.len(), 1);
-    assert_eq!(fired[0].0, watched);
+    assert_eq!(fired[0].0, monitored);
     assert_eq!(text(&fired[0].1), r#"["transport_error", "nobody", "no known address"]"#);
     assert!(world.node(slaves[0]).lanes().all(|(node, _)| *node == id("s")));
 }
@@ -235,7 +235,7 @@ fn addresses_are_tried_one_after_another_and_the_last_may_be_the_right_one() {
     world.block(slaves[0], void);
     world.run_for(secs(3));
     let port = world.open_port(b);
-    let watched = watch(&mut world, slaves[0], &port);
+    let monitored = monitor(&mut world, slaves[0], &port);
     world.happenings(slaves[0]);
     world.run_for(ms(1_900));
     assert_eq!(dialled(&mut world, slaves[0]), ["void:1"]);
@@ -246,7 +246,7 @@ fn addresses_are_tried_one_after_another_and_the_last_may_be_the_right_one() {
     assert_eq!(dialled(&mut world, slaves[0]), ["b:1"]);
     assert!(is_up(&world, slaves[0], "b"));
     world.run_for(secs(60));
-    assert!(fired(&mut world, slaves[0]).is_empty(), "{watched:?}");
+    assert!(fired(&mut world, slaves[0]).is_empty(), "{monitored:?}");
     assert_eq!(world.node(slaves[0]).connections(), 2, "the dial into the void was given up");
 }
 
@@ -255,12 +255,12 @@ fn a_node_that_does_not_answer_is_given_up_after_the_monitor_timeout() {
     let (mut world, _, slaves) = family(2);
     world.block(slaves[0], slaves[1]);
     let port = world.open_port(slaves[1]);
-    let watched = watch(&mut world, slaves[0], &port);
+    let monitored = monitor(&mut world, slaves[0], &port);
     world.run_for(secs(29));
     assert!(fired(&mut world, slaves[0]).is_empty());
     world.run_for(ms(1_100));
     let fired = fired(&mut world, slaves[0]);
-    assert_eq!(fired[0].0, watched);
+    assert_eq!(fired[0].0, monitored);
     assert_eq!(text(&fired[0].1), r#"["transport_error", "b", "no connection within 30.0 s"]"#);
     world.run_for(secs(5));
     assert_eq!(world.node(slaves[0]).connections(), 1);
@@ -420,12 +420,12 @@ fn simultaneous_messages(provider: &str, swap: bool, lead: std::time::Duration) 
     }
     let [x, y] = hosts;
     let ports = hosts.map(|host| world.open_port(host));
-    watch(&mut world, x, &ports[1]);
+    monitor(&mut world, x, &ports[1]);
     for number in 0..5 {
         world.send(x, &ports[1], &packed(&(number,)));
     }
     world.run_for(lead);
-    watch(&mut world, y, &ports[0]);
+    monitor(&mut world, y, &ports[0]);
     for number in 0..5 {
         world.send(y, &ports[0], &packed(&(number,)));
     }
@@ -490,7 +490,7 @@ fn a_peer_that_crashed_and_comes_back_is_not_locked_out() {
         let peer = world.add(Spec::new(peer).seeds([format!("{name}:1").as_str()]));
         world.run_for(secs(3));
         let node = world.spec(peer).node.clone();
-        let watched = watch(&mut world, listener, &node.node_port());
+        let monitored = monitor(&mut world, listener, &node.node_port());
         world.vanish(peer);
         world.run_for(secs(1));
         assert!(is_up(&world, listener, &node.to_string()), "nobody was told");
@@ -498,7 +498,7 @@ fn a_peer_that_crashed_and_comes_back_is_not_locked_out() {
         world.start(peer);
         world.run_for(secs(5));
         let fired = fired(&mut world, listener);
-        assert_eq!(fired.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [watched]);
+        assert_eq!(fired.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [monitored]);
         assert!(is_up(&world, listener, &node.to_string()));
         assert!(is_up(&world, peer, name));
         assert_eq!(world.node(listener).connections(), 1);
@@ -508,13 +508,13 @@ fn a_peer_that_crashed_and_comes_back_is_not_locked_out() {
 #[test]
 fn a_second_connection_of_a_node_that_lives_is_closed_and_the_first_one_stays() {
     let (mut world, s, slaves) = family(1);
-    let watched = watch(&mut world, s, &id("a").node_port());
+    let monitored = monitor(&mut world, s, &id("a").node_port());
     // A second name for the same seed.
     world.redirect("alias:1", Some(s));
     let seeds = ["s:1", "alias:1"].map(Str::from);
     world.kernel(slaves[0], |kernel| kernel.set_seeds(&seeds));
     world.run_for(secs(20));
-    assert!(fired(&mut world, s).is_empty(), "{watched:?}");
+    assert!(fired(&mut world, s).is_empty(), "{monitored:?}");
     assert_eq!(world.node(s).connections(), 1);
     assert_eq!(world.node(slaves[0]).connections(), 1);
     let seeds = world.node(slaves[0]).kernel().seeds();

@@ -3,7 +3,7 @@
 
 mod support;
 
-use aemp::kernel::Watcher;
+use aemp::kernel::OnDeath;
 use aemp::value::{Packed, PortId, Str};
 use aemp_sim::{Happening, HostId, World};
 use support::*;
@@ -26,22 +26,22 @@ fn a_local_monitor_fires_once_with_the_reason() {
     let mut world = World::calm();
     let host = world.add(aemp_sim::Spec::new("n"));
     let port = world.open_port(host);
-    let watched = watch(&mut world, host, &port);
+    let monitored = monitor(&mut world, host, &port);
     kill(&mut world, host, &port, &packed(&("why", 1)));
     kill(&mut world, host, &port, &packed(&("again",)));
     let fired = fired(&mut world, host);
     assert_eq!(fired.len(), 1);
-    assert_eq!((fired[0].0, text(&fired[0].1)), (watched, r#"["why", 1]"#.to_owned()));
-    assert_eq!(world.node(host).kernel().watch_count(), 0);
+    assert_eq!((fired[0].0, text(&fired[0].1)), (monitored, r#"["why", 1]"#.to_owned()));
+    assert_eq!(world.node(host).kernel().monitor_count(), 0);
 }
 
 #[test]
 fn monitoring_a_local_port_that_is_not_there_fires_at_once() {
     let mut world = World::calm();
     let host = world.add(aemp_sim::Spec::new("n"));
-    let watched = watch(&mut world, host, &PortId::new(&id("n"), "none"));
+    let monitored = monitor(&mut world, host, &PortId::new(&id("n"), "none"));
     let fired = fired(&mut world, host);
-    assert_eq!(fired[0].0, watched);
+    assert_eq!(fired[0].0, monitored);
     assert_eq!(
         text(&fired[0].1),
         r#"["no_such_port", "cannot monitor nonexistent port", "n#none"]"#
@@ -51,38 +51,41 @@ fn monitoring_a_local_port_that_is_not_there_fires_at_once() {
 #[test]
 fn a_remote_monitor_fires_once_with_the_reason() {
     let (mut world, a, s, port) = pair();
-    let watched = watch(&mut world, a, &port);
+    let monitored = monitor(&mut world, a, &port);
     world.run_for(ms(10));
     kill(&mut world, s, &port, &packed(&("failure", "too hot", 42)));
     world.run_for(ms(10));
     let fired = fired(&mut world, a);
     assert_eq!(fired.len(), 1);
-    assert_eq!((fired[0].0, text(&fired[0].1)), (watched, r#"["failure", "too hot", 42]"#.into()));
+    assert_eq!(
+        (fired[0].0, text(&fired[0].1)),
+        (monitored, r#"["failure", "too hot", 42]"#.into())
+    );
 }
 
 #[test]
 fn any_number_of_monitors_of_a_port_asks_the_peer_once_and_tells_it_once() {
     let (mut world, a, _, port) = pair();
     let before = sent(&world, a, "s");
-    let watches: Vec<_> = (0..3).map(|_| watch(&mut world, a, &port)).collect();
+    let monitors: Vec<_> = (0..3).map(|_| monitor(&mut world, a, &port)).collect();
     assert_eq!(sent(&world, a, "s"), before + 1, "one mon1");
-    for (left, watch) in [(2, watches[0]), (1, watches[1])] {
-        world.kernel(a, |kernel| kernel.unwatch(watch));
-        assert_eq!(world.node(a).kernel().watch_count(), left);
+    for (left, monitor) in [(2, monitors[0]), (1, monitors[1])] {
+        world.kernel(a, |kernel| kernel.unmonitor(monitor));
+        assert_eq!(world.node(a).kernel().monitor_count(), left);
         assert_eq!(sent(&world, a, "s"), before + 1);
     }
-    world.kernel(a, |kernel| kernel.unwatch(watches[2]));
+    world.kernel(a, |kernel| kernel.unmonitor(monitors[2]));
     assert_eq!(sent(&world, a, "s"), before + 2, "one mon0");
-    world.kernel(a, |kernel| kernel.unwatch(watches[2]));
+    world.kernel(a, |kernel| kernel.unmonitor(monitors[2]));
     assert_eq!(sent(&world, a, "s"), before + 2);
 }
 
 #[test]
 fn a_monitor_that_was_removed_never_fires() {
     let (mut world, a, s, port) = pair();
-    let removed = watch(&mut world, a, &port);
-    let kept = watch(&mut world, a, &port);
-    world.kernel(a, |kernel| kernel.unwatch(removed));
+    let removed = monitor(&mut world, a, &port);
+    let kept = monitor(&mut world, a, &port);
+    world.kernel(a, |kernel| kernel.unmonitor(removed));
     world.run_for(ms(10));
     kill(&mut world, s, &port, &Packed::default());
     world.run_for(ms(10));
@@ -92,7 +95,7 @@ fn a_monitor_that_was_removed_never_fires() {
 #[test]
 fn a_port_that_is_not_there_is_reported_by_its_node() {
     let (mut world, a, _, _) = pair();
-    watch(&mut world, a, &PortId::new(&id("s"), "none"));
+    monitor(&mut world, a, &PortId::new(&id("s"), "none"));
     world.run_for(ms(10));
     let fired = fired(&mut world, a);
     assert_eq!(
@@ -104,7 +107,7 @@ fn a_port_that_is_not_there_is_reported_by_its_node() {
 #[test]
 fn a_kill_across_the_network_arrives_with_its_reason() {
     let (mut world, a, s, port) = pair();
-    watch(&mut world, a, &port);
+    monitor(&mut world, a, &port);
     kill(&mut world, a, &port, &packed(&("bye", 1)));
     world.run_for(ms(10));
     assert_eq!(text(&fired(&mut world, a)[0].1), r#"["bye", 1]"#);
@@ -127,8 +130,8 @@ fn a_linked_port_dies_too_but_not_when_the_other_ended_normally() {
         let (mut world, a, s, port) = pair();
         let local = world.open_port(a);
         let name = local.port().to_owned();
-        world.kernel(a, |kernel| kernel.watch(&port, Watcher::Link(name)));
-        let mourner = watch(&mut world, a, &local);
+        world.kernel(a, |kernel| kernel.monitor(&port, OnDeath::Link(name)));
+        let mourner = monitor(&mut world, a, &local);
         world.run_for(ms(10));
         kill(&mut world, s, &port, &reason);
         world.run_for(ms(10));
@@ -142,7 +145,7 @@ fn a_monitor_can_send_a_message() {
     let (mut world, a, s, port) = pair();
     let to = world.open_port(a);
     let elements = packed(&("died", 7));
-    world.kernel(a, |kernel| kernel.watch(&port, Watcher::Message { to, elements }));
+    world.kernel(a, |kernel| kernel.monitor(&port, OnDeath::Message { to, elements }));
     world.run_for(ms(10));
     kill(&mut world, s, &port, &packed(&("bad", 1)));
     world.run_for(ms(10));
@@ -153,13 +156,13 @@ fn a_monitor_can_send_a_message() {
 fn monitoring_a_node_asks_nobody_and_fires_when_the_connection_is_lost() {
     let (mut world, a, s, _) = pair();
     let before = sent(&world, a, "s");
-    let watched = watch(&mut world, a, &id("s").node_port());
+    let monitored = monitor(&mut world, a, &id("s").node_port());
     world.run_for(ms(10));
     assert_eq!(sent(&world, a, "s"), before);
     world.kill(s);
     world.run_for(ms(10));
     let fired = fired(&mut world, a);
-    assert_eq!(fired[0].0, watched);
+    assert_eq!(fired[0].0, monitored);
     assert_eq!(text(&fired[0].1), r#"["transport_error", "s", "unexpected end of file"]"#);
 }
 
@@ -167,24 +170,24 @@ fn monitoring_a_node_asks_nobody_and_fires_when_the_connection_is_lost() {
 fn a_lost_connection_fires_all_monitors_of_its_ports_and_no_other() {
     let (mut world, s, slaves) = family(2);
     let ports: Vec<_> = [s, s, slaves[1]].map(|host| world.open_port(host)).to_vec();
-    let watches: Vec<_> = ports.iter().map(|port| watch(&mut world, slaves[0], port)).collect();
+    let monitors: Vec<_> = ports.iter().map(|port| monitor(&mut world, slaves[0], port)).collect();
     world.run_for(ms(100));
     world.cut(s, slaves[0]);
     world.run_for(ms(10));
     let fired: Vec<_> = fired(&mut world, slaves[0]).into_iter().map(|(id, _)| id).collect();
-    assert_eq!(fired, watches[..2]);
+    assert_eq!(fired, monitors[..2]);
 }
 
 #[test]
 fn a_connection_is_lost_before_its_lane_takes_packets_again() {
     let (mut world, a, s, port) = pair();
     let own = world.open_port(s);
-    watch(&mut world, a, &port);
+    monitor(&mut world, a, &port);
     let ping = world.open_port(a);
     // What is sent while monitors fire is lost with the connection; what is sent after is not.
     world.kernel(a, |kernel| {
         let elements = packed(&("after",));
-        kernel.watch(&port, Watcher::Message { to: own.clone(), elements })
+        kernel.monitor(&port, OnDeath::Message { to: own.clone(), elements })
     });
     world.send(a, &own, &packed(&("before",)));
     world.run_for(ms(10));
@@ -205,9 +208,9 @@ fn the_loss_of_a_node_that_monitored_us_makes_no_new_connection() {
     // b monitors a port of a that is linked to one of b.
     let a_port = world.open_port(slaves[0]);
     let b_port = world.open_port(slaves[1]);
-    watch(&mut world, slaves[1], &a_port);
+    monitor(&mut world, slaves[1], &a_port);
     let name = a_port.port().to_owned();
-    world.kernel(slaves[0], |kernel| kernel.watch(&b_port, Watcher::Link(name)));
+    world.kernel(slaves[0], |kernel| kernel.monitor(&b_port, OnDeath::Link(name)));
     world.run_for(ms(100));
     world.happenings(slaves[0]);
     world.cut(slaves[0], slaves[1]);
@@ -224,7 +227,7 @@ fn a_spawned_port_can_be_monitored_and_written_to_at_once() {
         let arguments = packed(&(1, "x"));
         kernel.spawn(&id("s"), "f", arguments.as_elements())
     });
-    watch(&mut world, a, &port);
+    monitor(&mut world, a, &port);
     world.send(a, &port, &packed(&("ping",)));
     world.run_for(ms(10));
     let happenings = world.happenings(s);
@@ -249,7 +252,7 @@ fn a_function_that_is_not_registered_makes_a_port_that_died_with_the_real_reason
     let port = world
         .kernel(a, |kernel| kernel.spawn(&id("s"), "No::Such", Packed::default().as_elements()));
     world.run_for(secs(10));
-    watch(&mut world, a, &port);
+    monitor(&mut world, a, &port);
     world.run_for(ms(10));
     let reason = text(&fired(&mut world, a)[0].1);
     assert_eq!(reason, r#"["die", "function No::Such is not registered here"]"#);
@@ -263,13 +266,13 @@ fn a_spawned_port_that_failed_before_it_was_monitored_keeps_its_reason() {
     world.run_for(ms(10));
     kill(&mut world, s, &port, &packed(&("die", "init failed")));
     world.run_for(secs(5));
-    watch(&mut world, a, &port);
+    monitor(&mut world, a, &port);
     world.run_for(ms(10));
     assert_eq!(text(&fired(&mut world, a)[0].1), r#"["die", "init failed"]"#);
     // Not when the connection was lost in between.
     world.cut(a, s);
     world.run_for(secs(5));
-    watch(&mut world, a, &port);
+    monitor(&mut world, a, &port);
     world.run_for(ms(10));
     assert!(text(&fired(&mut world, a)[0].1).contains("no_such_port"));
 }
@@ -282,19 +285,19 @@ fn spawning_at_home_is_spawning() {
         let port = world.kernel(host, |kernel| {
             kernel.spawn(&id("n"), function, Packed::default().as_elements())
         });
-        let watched = watch(&mut world, host, &port);
+        let monitored = monitor(&mut world, host, &port);
         let happenings = world.happenings(host);
         let found = happenings.iter().any(|h| matches!(h, Happening::Spawned { .. }));
         assert_eq!(found, spawned);
         let reasons: Vec<_> = happenings
             .iter()
             .filter_map(|h| match h {
-                Happening::Fired { watch, reason } => Some((*watch, text(reason))),
+                Happening::Fired { monitor, reason } => Some((*monitor, text(reason))),
                 _ => None,
             })
             .collect();
         let expected = r#"["die", "function g is not registered here"]"#.to_owned();
-        assert_eq!(reasons, if spawned { vec![] } else { vec![(watched, expected)] });
+        assert_eq!(reasons, if spawned { vec![] } else { vec![(monitored, expected)] });
     }
 }
 
@@ -307,7 +310,7 @@ fn a_port_that_exists_is_not_spawned_again() {
     });
     world.run_for(ms(10));
     assert!(!world.happenings(s).iter().any(|h| matches!(h, Happening::Spawned { .. })));
-    watch(&mut world, a, &port);
+    monitor(&mut world, a, &port);
     world.run_for(ms(10));
     assert!(fired(&mut world, a).is_empty(), "the port that was there lives");
 }
@@ -328,7 +331,7 @@ fn a_secure_node_runs_nothing() {
         }
         kernel.spawn(&id("s"), "f", Packed::default().as_elements())
     });
-    watch(&mut world, a, &port);
+    monitor(&mut world, a, &port);
     world.run_for(ms(10));
     assert_eq!(text(&fired(&mut world, a)[0].1), r#"["die", "remote execution not allowed"]"#);
     let happenings = world.happenings(s);
@@ -348,7 +351,7 @@ fn requests_take_effect_in_the_order_of_the_wire() {
     let reply = world.open_port(a);
     let port = world.kernel(a, |kernel| {
         let port = kernel.spawn(&id("s"), "f", Packed::default().as_elements());
-        kernel.watch(&port, Watcher::Host);
+        kernel.monitor(&port, OnDeath::Host);
         port
     });
     world.send(a, &port, &packed(&(1,)));
@@ -374,7 +377,7 @@ fn a_monitor_of_a_lost_node_connects_again() {
     let (mut world, _, slaves) = family(2);
     let port = world.open_port(slaves[1]);
     for _ in 0..3 {
-        let watched = watch(&mut world, slaves[0], &port);
+        let monitored = monitor(&mut world, slaves[0], &port);
         world.send(slaves[0], &port, &packed(&("hello",)));
         world.run_for(ms(500));
         assert_eq!(messages(&mut world, slaves[1]), [r#"["hello"]"#]);
@@ -383,7 +386,7 @@ fn a_monitor_of_a_lost_node_connects_again() {
         world.cut(slaves[0], slaves[1]);
         world.run_for(ms(100));
         let fired = fired(&mut world, slaves[0]);
-        assert_eq!(fired.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [watched]);
+        assert_eq!(fired.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [monitored]);
     }
 }
 

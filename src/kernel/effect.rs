@@ -13,7 +13,7 @@ pub struct ConnId(pub u64);
 
 /// One monitor, from the moment it is set until it fires or is removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct WatchId(pub(crate) u64);
+pub struct MonitorId(pub(crate) u64);
 
 /// The name of a local port: what stands behind `#` in its ID.
 pub type PortName = Str;
@@ -163,7 +163,7 @@ pub enum Effect {
     /// A monitor fires.
     Fire {
         /// The monitor; it is gone now.
-        watch: WatchId,
+        monitor: MonitorId,
         /// Why the port died or was lost.
         reason: Reason,
     },

@@ -28,13 +28,13 @@ mod time;
 
 pub use config::KernelConfig;
 pub use counts::ResourceCounts;
-pub use effect::{AuthOrder, Call, ConnId, Effect, Level, Origin, PortName, Reason, WatchId};
+pub use effect::{AuthOrder, Call, ConnId, Effect, Level, MonitorId, Origin, PortName, Reason};
 pub(crate) use effect::{build_reason, died};
 pub use eval::is_function;
 pub use large::{LARGE_PACKET, LargePacket, NextPiece};
 pub use limits::PeerLimits;
 pub use mesh::{Authenticated, PeerGreeting, Pulse, SeedStatus};
-pub use ports::Watcher;
+pub use ports::OnDeath;
 pub(crate) use random::Random;
 pub use request::{Arguments, Handler, REQUESTS, RequestInfo, port_named_by};
 pub use time::Now;
@@ -85,7 +85,7 @@ enum Task {
 /// worked on piece by piece ([`LargePacket::work`]), so that others get at the kernel in between.
 ///
 /// **The program on this node.** Ports ([`Kernel::open_port`], [`Kernel::kill`],
-/// [`Kernel::port_ended`]), monitors (`Kernel::watch`), spawning, the database, the seeds. The
+/// [`Kernel::port_ended`]), monitors (`Kernel::monitor`), spawning, the database, the seeds. The
 /// kernel knows the ports that it has named, that peers have spawned, and that the host has added
 /// ([`Kernel::add_port`]); a host that keeps others adds one as soon as a request names it
 /// ([`port_named_by`]).
@@ -295,14 +295,14 @@ impl Kernel {
     /// Monitors a port, local or remote; or, with a node's ID, the connection to that node.
     ///
     /// It fires once, with the reason of the death or loss. What Perl calls `mon`.
-    pub fn watch(&mut self, target: &PortId, watcher: Watcher) -> WatchId {
-        let id = self.ports.monitor(target, watcher);
+    pub fn monitor(&mut self, target: &PortId, on_death: OnDeath) -> MonitorId {
+        let id = self.ports.monitor(target, on_death);
         self.follow_ports();
         id
     }
 
     /// Removes a monitor; nothing happens if it has fired.
-    pub fn unwatch(&mut self, monitor: WatchId) {
+    pub fn unmonitor(&mut self, monitor: MonitorId) {
         self.ports.unmonitor(monitor);
         self.follow_ports();
     }
@@ -469,7 +469,7 @@ impl Kernel {
     }
 
     /// How many monitors of this node are set.
-    pub fn watch_count(&self) -> usize {
+    pub fn monitor_count(&self) -> usize {
         self.ports.monitors()
     }
 

@@ -267,7 +267,7 @@ impl Kernel {
             PortsOutput::SendMessage { to, message } => self.send_message(&to, message),
             PortsOutput::Connect(node) => self.want_connection(&node),
             PortsOutput::Fire { monitor, reason } => {
-                self.effects.push(Effect::Fire { watch: monitor, reason });
+                self.effects.push(Effect::Fire { monitor, reason });
             }
             PortsOutput::Closed { port, reason } => {
                 self.effects.push(Effect::PortClosed { port, reason });

@@ -1,9 +1,9 @@
 //! What the kernel has to do with calls: little, as long as a port is called time and again.
 
-use super::core::{Shared, Watching};
+use super::core::{OnFire, Shared};
 use super::error::SendError;
 use super::port::ReplyName;
-use crate::kernel::{Kernel, WatchId, Watcher, port_named_by};
+use crate::kernel::{Kernel, MonitorId, OnDeath, port_named_by};
 use crate::value::packed::Elements;
 use crate::value::{PortId, StrRef};
 use std::sync::{Arc, Weak};
@@ -31,23 +31,23 @@ impl Shared {
     }
 
     /// Sets a monitor in the kernel.
-    pub(super) fn watch_in(
+    pub(super) fn monitor_in(
         &self,
         kernel: &mut Kernel,
         target: &PortId,
-        watcher: Watcher,
-    ) -> WatchId {
+        on_death: OnDeath,
+    ) -> MonitorId {
         if target.node() == self.id {
             self.tell_of_reply_port(kernel, target.port());
         }
-        match &watcher {
-            Watcher::Link(port) => self.tell_of_reply_port(kernel, port.as_ref()),
-            Watcher::Message { to, elements } if to.is_node_port() && to.node() == self.id => {
+        match &on_death {
+            OnDeath::Link(port) => self.tell_of_reply_port(kernel, port.as_ref()),
+            OnDeath::Message { to, elements } if to.is_node_port() && to.node() == self.id => {
                 self.tell_of_port_named_by(kernel, elements.as_elements());
             }
-            Watcher::Message { .. } | Watcher::Host => {}
+            OnDeath::Message { .. } | OnDeath::Host => {}
         }
-        kernel.watch(target, watcher)
+        kernel.monitor(target, on_death)
     }
 
     /// How many ports this node has, those of calls that wait included.
@@ -74,13 +74,13 @@ impl Shared {
             if !std::mem::replace(&mut core.sweeps_calls, true) {
                 shared.runtime.spawn(sweep(Arc::downgrade(shared), shared.ended.clone()));
             }
-            let name = shared.ports.replies().join_or_watch(
+            let name = shared.ports.replies().join_or_monitor(
                 called,
                 core,
                 |core| {
-                    let watch = shared.watch_in(&mut core.kernel, called, Watcher::Host);
-                    core.watches.insert(watch, Watching::Calls(called.clone()));
-                    watch
+                    let monitor = shared.monitor_in(&mut core.kernel, called, OnDeath::Host);
+                    core.monitors.insert(monitor, OnFire::Calls(called.clone()));
+                    monitor
                 },
                 |core| shared.carry_out(core),
             );
@@ -95,8 +95,8 @@ impl Shared {
         if ended.listed {
             self.kernel(|kernel| kernel.port_ended(&name.to_str()));
         }
-        if let Some(watch) = ended.unused {
-            self.unwatch(watch);
+        if let Some(monitor) = ended.unused {
+            self.unmonitor(monitor);
         }
     }
 
@@ -104,9 +104,9 @@ impl Shared {
     fn sweep_calls(self: &Arc<Self>) -> bool {
         let unused = self.ports.replies().sweep();
         self.with_core(|shared, core| {
-            for watch in unused {
-                core.kernel.unwatch(watch);
-                let _calls = core.watches.remove(&watch);
+            for monitor in unused {
+                core.kernel.unmonitor(monitor);
+                let _calls = core.monitors.remove(&monitor);
             }
             // Whoever sets a monitor has the kernel's lock too.
             core.sweeps_calls = !shared.ports.replies().is_empty();

@@ -15,7 +15,7 @@ use super::port::{
 use super::queue;
 use super::settings::NodeSettings;
 use crate::kernel::db::{ChangeSet, DbAnswer, DbMonitorId, QueryId};
-use crate::kernel::{ConnId, Effect, Kernel, Now, PortName, WatchId};
+use crate::kernel::{ConnId, Effect, Kernel, MonitorId, Now, PortName};
 use crate::value::{NodeId, Packed, PortId, Str, Value};
 use crate::wire::framing::Framing;
 use crate::wire::protection::Protection;
@@ -100,7 +100,7 @@ pub(crate) struct NodeParts {
 pub(super) struct Core {
     pub(super) kernel: Kernel,
     pub(super) conns: HashMap<ConnId, Connection>,
-    pub(super) watches: HashMap<WatchId, Watching>,
+    pub(super) monitors: HashMap<MonitorId, OnFire>,
     pub(super) queries: HashMap<QueryId, queue::Sender<DbAnswer>>,
     pub(super) db_monitors: HashMap<DbMonitorId, queue::Sender<ChangeSet>>,
     pub(super) events: Vec<queue::Sender<NodeEvent>>,
@@ -155,7 +155,7 @@ pub(super) struct Connection {
 }
 
 /// What the node does when a monitor fires.
-pub(crate) enum Watching {
+pub(crate) enum OnFire {
     /// A future gets the reason.
     Future(queue::Sender<KillReason>),
     /// All calls that wait for this port fail.
@@ -194,7 +194,7 @@ impl Shared {
             core: Mutex::new(Core {
                 kernel,
                 conns: HashMap::default(),
-                watches: HashMap::default(),
+                monitors: HashMap::default(),
                 queries: HashMap::default(),
                 db_monitors: HashMap::default(),
                 events: Vec::new(),
@@ -290,7 +290,7 @@ impl Shared {
             core.db_monitors.clear();
             core.queries.clear();
             core.events.clear();
-            std::mem::take(&mut core.watches)
+            std::mem::take(&mut core.monitors)
         };
         self.ended.cancel();
         self.lanes.end();

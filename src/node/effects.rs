@@ -4,13 +4,13 @@
 use super::NodeEvent;
 use super::connection;
 use super::connection::orders::Control;
-use super::core::{Core, MOST_EFFECTS_KEPT, Shared, Watching};
+use super::core::{Core, MOST_EFFECTS_KEPT, OnFire, Shared};
 use super::delivery::{OVERFLOW, overflow};
 use super::lanes::{Sent, WrittenBy};
 use super::message::KillReason;
 use super::panics::catch;
 use super::port::{CloseWhen, Delivery, PortCell, run_queue};
-use crate::kernel::{ConnId, Effect, Level, Origin, WatchId};
+use crate::kernel::{ConnId, Effect, Level, MonitorId, Origin};
 use crate::lane::Copies;
 use crate::value::NodeId;
 use crate::value::packed::Elements;
@@ -94,9 +94,9 @@ impl Shared {
             Effect::PortClosed { port, reason } => {
                 self.ports.close(port.as_ref(), reason, CloseWhen::AfterWaiting);
             }
-            Effect::Fire { watch, reason } => {
-                if let Some(watching) = core.watches.remove(&watch) {
-                    self.fire(watch, watching, KillReason::from_packed(reason));
+            Effect::Fire { monitor, reason } => {
+                if let Some(on_fire) = core.monitors.remove(&monitor) {
+                    self.fire(monitor, on_fire, KillReason::from_packed(reason));
                 }
             }
             Effect::Call(call) => self.call_soon(call),
@@ -182,13 +182,13 @@ impl Shared {
         }
     }
 
-    fn fire(&self, watch: WatchId, watching: Watching, reason: KillReason) {
-        match watching {
-            Watching::Future(future) => future.push(reason),
-            Watching::Calls(called) => {
-                self.ports.replies().fired(&called, watch, &reason.into_packed());
+    fn fire(&self, monitor: MonitorId, on_fire: OnFire, reason: KillReason) {
+        match on_fire {
+            OnFire::Future(future) => future.push(reason),
+            OnFire::Calls(called) => {
+                self.ports.replies().fired(&called, monitor, &reason.into_packed());
             }
-            Watching::Callback(callback) => {
+            OnFire::Callback(callback) => {
                 let node = self.id.clone();
                 run_queue::run(move || {
                     if let Err(text) = catch(|| callback(reason)) {
@@ -196,7 +196,7 @@ impl Shared {
                     }
                 });
             }
-            Watching::PortCallback(cell, callback) => {
+            OnFire::PortCallback(cell, callback) => {
                 cell.push_task(Box::new(|_| callback(reason)));
             }
         }

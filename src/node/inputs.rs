@@ -1,12 +1,12 @@
 //! What connections and the program tell the kernel, where the node has to keep something for it.
 
 use super::connection::orders::Orders;
-use super::core::{Connection, Core, Shared, Watching};
+use super::core::{Connection, Core, OnFire, Shared};
 use super::events::NodeEvent;
 use super::port::{CloseWhen, PortCell, PortName, run_queue};
 use super::queue;
 use crate::kernel::db::{ChangeSet, DbAnswer, DbMonitorId, QueryId};
-use crate::kernel::{ConnId, Kernel, WatchId};
+use crate::kernel::{ConnId, Kernel, MonitorId};
 use crate::value::{Packed, PortId, Str};
 use crate::wire::framing::Framing;
 use crate::wire::protection::Protection;
@@ -72,24 +72,24 @@ impl Shared {
     }
 
     /// Sets a monitor.
-    pub(crate) fn watch(self: &Arc<Self>, target: &PortId, watching: Watching) -> WatchId {
+    pub(crate) fn monitor(self: &Arc<Self>, target: &PortId, on_fire: OnFire) -> MonitorId {
         self.with_core(|shared, core| {
-            let watch = shared.watch_in(&mut core.kernel, target, crate::kernel::Watcher::Host);
+            let monitor = shared.monitor_in(&mut core.kernel, target, crate::kernel::OnDeath::Host);
             if shared.is_over() {
-                run_queue::run(move || drop(watching));
+                run_queue::run(move || drop(on_fire));
             } else {
-                core.watches.insert(watch, watching);
+                core.monitors.insert(monitor, on_fire);
             }
-            watch
+            monitor
         })
     }
 
     /// Removes a monitor; what it would have run is dropped, without a lock.
-    pub(crate) fn unwatch(self: &Arc<Self>, watch: WatchId) {
+    pub(crate) fn unmonitor(self: &Arc<Self>, monitor: MonitorId) {
         self.with_core(|_, core| {
-            core.kernel.unwatch(watch);
-            if let Some(watching) = core.watches.remove(&watch) {
-                run_queue::run(move || drop(watching));
+            core.kernel.unmonitor(monitor);
+            if let Some(on_fire) = core.monitors.remove(&monitor) {
+                run_queue::run(move || drop(on_fire));
             }
         });
     }

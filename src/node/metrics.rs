@@ -90,7 +90,12 @@ impl Node {
             (kernel.octets_for_peers() as u64, kernel.database_octets() as u64, refused)
         });
         let (monitors, queries, connections, healed) = shared.kernel(|kernel| {
-            (kernel.watch_count(), kernel.query_count(), kernel.connection_count(), kernel.healed())
+            (
+                kernel.monitor_count(),
+                kernel.query_count(),
+                kernel.connection_count(),
+                kernel.healed(),
+            )
         });
         let (traffic, waiting) = shared.lanes.traffic();
         let up = status.links.len() as u64;

@@ -239,7 +239,7 @@ impl Node {
     /// How many monitors are set here, on ports of any node. All calls to a port have one, which is
     /// given up when none was made for a moment.
     pub fn monitor_count(&self) -> usize {
-        self.shared.kernel(|kernel| kernel.watch_count())
+        self.shared.kernel(|kernel| kernel.monitor_count())
     }
 
     /// What is known of the configured seeds.

@@ -1,10 +1,10 @@
 //! Monitors as programs hold them: futures and guards.
 
-use super::core::{Shared, Watching};
+use super::core::{OnFire, Shared};
 use super::message::KillReason;
 use super::node_port::CallbackPort;
 use super::{Context, Node, Outcome, SendError, ToPort, queue};
-use crate::kernel::{WatchId, Watcher};
+use crate::kernel::{MonitorId, OnDeath};
 use crate::value::{Packed, PortId};
 use serde::Serialize;
 use std::fmt;
@@ -50,35 +50,35 @@ impl fmt::Debug for Monitor {
 #[must_use = "dropping the guard removes the monitor; MonitorGuard::detach keeps it"]
 pub struct MonitorGuard {
     shared: Weak<Shared>,
-    watch: Option<WatchId>,
+    id: Option<MonitorId>,
 }
 
 impl MonitorGuard {
-    fn new(shared: &Arc<Shared>, watch: WatchId) -> Self {
-        MonitorGuard { shared: Arc::downgrade(shared), watch: Some(watch) }
+    fn new(shared: &Arc<Shared>, id: MonitorId) -> Self {
+        MonitorGuard { shared: Arc::downgrade(shared), id: Some(id) }
     }
 
     /// Keeps the monitor set until it fires.
     pub fn detach(mut self) {
-        self.watch = None;
+        self.id = None;
     }
 
     fn fired(&mut self) {
-        self.watch = None;
+        self.id = None;
     }
 }
 
 impl Drop for MonitorGuard {
     fn drop(&mut self) {
-        if let (Some(watch), Some(shared)) = (self.watch.take(), self.shared.upgrade()) {
-            shared.unwatch(watch);
+        if let (Some(id), Some(shared)) = (self.id.take(), self.shared.upgrade()) {
+            shared.unmonitor(id);
         }
     }
 }
 
 impl fmt::Debug for MonitorGuard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Monitor").field("watch", &self.watch).finish_non_exhaustive()
+        f.debug_struct("Monitor").field("id", &self.id).finish_non_exhaustive()
     }
 }
 
@@ -96,7 +96,7 @@ impl Node {
     /// A destination that is no port ID counts as a port that is not there.
     pub fn monitor(&self, port: impl ToPort) -> Monitor {
         let (sender, reason) = queue::queue();
-        Monitor { guard: self.watch(port, Watching::Future(sender)), reason }
+        Monitor { guard: self.monitor_then(port, OnFire::Future(sender)), reason }
     }
 
     /// Runs a callback when a port dies; see [`Node::monitor`].
@@ -104,7 +104,7 @@ impl Node {
     where
         F: FnOnce(KillReason) + Send + 'static,
     {
-        self.watch(port, Watching::Callback(Box::new(callback)))
+        self.monitor_then(port, OnFire::Callback(Box::new(callback)))
     }
 
     /// Sends a message when a port dies: these elements, and the reason's behind them. What Perl
@@ -118,25 +118,25 @@ impl Node {
         to: impl ToPort,
         message: &T,
     ) -> Result<MonitorGuard, SendError> {
-        let watcher = Watcher::Message { to: to.to_port()?, elements: Packed::of(message)? };
-        Ok(self.watch_in_kernel(port, watcher))
+        let on_death = OnDeath::Message { to: to.to_port()?, elements: Packed::of(message)? };
+        Ok(self.monitor_in_kernel(port, on_death))
     }
 
     /// Kills the local port `dependent` with the same reason when `port` dies, unless it dies
     /// normally. What Perl calls `mon $port, $rcvport`.
     pub fn link(&self, port: impl ToPort, dependent: &PortId) -> MonitorGuard {
-        self.watch_in_kernel(port, Watcher::Link(dependent.port().to_owned()))
+        self.monitor_in_kernel(port, OnDeath::Link(dependent.port().to_owned()))
     }
 
-    fn watch(&self, port: impl ToPort, watching: Watching) -> MonitorGuard {
-        MonitorGuard::new(self.shared(), self.shared().watch(&self.monitored(port), watching))
+    fn monitor_then(&self, port: impl ToPort, on_fire: OnFire) -> MonitorGuard {
+        MonitorGuard::new(self.shared(), self.shared().monitor(&self.monitored(port), on_fire))
     }
 
-    fn watch_in_kernel(&self, port: impl ToPort, watcher: Watcher) -> MonitorGuard {
+    fn monitor_in_kernel(&self, port: impl ToPort, on_death: OnDeath) -> MonitorGuard {
         let port = self.monitored(port);
         let shared = self.shared();
-        let watch = shared.kernel(|kernel| shared.watch_in(kernel, &port, watcher));
-        MonitorGuard::new(self.shared(), watch)
+        let monitor = shared.kernel(|kernel| shared.monitor_in(kernel, &port, on_death));
+        MonitorGuard::new(self.shared(), monitor)
     }
 
     /// What is no port ID becomes a port of this node that is not there, and the reason of its
@@ -160,7 +160,7 @@ impl CallbackPort {
             let name = own.port().to_owned();
             callback(&Context::of_port(&node, &name, &from), reason).into_result()
         });
-        self.node().watch(port, Watching::PortCallback(self.cell().clone(), callback))
+        self.node().monitor_then(port, OnFire::PortCallback(self.cell().clone(), callback))
     }
 
     /// Kills this port with the same reason when another one dies, unless it dies normally.

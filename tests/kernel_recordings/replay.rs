@@ -3,7 +3,7 @@
 use crate::conversation::*;
 use aemp::kernel::db::{ChangeSet, Datum, DbMonitorId, DbResult, Entries, QueryId};
 use aemp::kernel::{
-    Authenticated, ConnId, Effect, Kernel, KernelConfig, Now, PeerGreeting, WatchId, Watcher,
+    Authenticated, ConnId, Effect, Kernel, KernelConfig, MonitorId, Now, OnDeath, PeerGreeting,
 };
 use aemp::lane::{Lane, LaneLimits};
 use aemp::value::packed::Elements;
@@ -33,14 +33,14 @@ pub(crate) struct Replay<'a> {
     pub(crate) names: Vec<(String, String)>,
     /// The label of a port's messages; the name of the Perl variable that holds the port.
     pub(crate) ports: HashMap<Str, Receiver>,
-    pub(crate) watches: HashMap<WatchId, String>,
+    pub(crate) monitors: HashMap<MonitorId, String>,
     pub(crate) views: HashMap<DbMonitorId, (String, Entries)>,
     pub(crate) queries: HashMap<QueryId, String>,
     pub(crate) variables: HashMap<String, PortId>,
     /// The ports on which the example function was started: its reply port and arguments.
     pub(crate) spawned: HashMap<Str, (PortId, Json)>,
     pub(crate) family_monitor: Option<DbMonitorId>,
-    pub(crate) guard: Option<WatchId>,
+    pub(crate) guard: Option<MonitorId>,
     pub(crate) node_events: Vec<Json>,
     pub(crate) events: Vec<Json>,
 }
@@ -106,7 +106,7 @@ impl<'a> Replay<'a> {
             now: 0.0,
             names: Vec::new(),
             ports: HashMap::new(),
-            watches: HashMap::new(),
+            monitors: HashMap::new(),
             views: HashMap::new(),
             queries: HashMap::new(),
             variables: HashMap::new(),
@@ -291,8 +291,8 @@ impl<'a> Replay<'a> {
                 event.extend(list(&reason));
                 self.node_events.push(Json::Array(event));
             }
-            Effect::Fire { watch, reason } => {
-                let mut event = vec![json!("cb"), json!(self.watches[&watch])];
+            Effect::Fire { monitor, reason } => {
+                let mut event = vec![json!("cb"), json!(self.monitors[&monitor])];
                 event.extend(list(&reason));
                 let event = self.to_recorded(&Json::Array(event));
                 self.events.push(event);
@@ -324,7 +324,7 @@ impl<'a> Replay<'a> {
         }
         let mut arguments = list(arguments);
         let reply = PortId::parse(arguments.remove(0).as_str().unwrap()).unwrap();
-        self.kernel.watch(&reply, Watcher::Link(port.clone()));
+        self.kernel.monitor(&reply, OnDeath::Link(port.clone()));
         self.spawned.insert(port.clone(), (reply, Json::Array(arguments)));
     }
 
@@ -370,10 +370,10 @@ impl<'a> Replay<'a> {
         PortId::new(self.kernel.node(), &port)
     }
 
-    pub(crate) fn watch(&mut self, port: &PortId, label: &str) -> WatchId {
-        let watch = self.kernel.watch(port, Watcher::Host);
-        self.watches.insert(watch, label.to_owned());
-        watch
+    pub(crate) fn monitor(&mut self, port: &PortId, label: &str) -> MonitorId {
+        let monitor = self.kernel.monitor(port, OnDeath::Host);
+        self.monitors.insert(monitor, label.to_owned());
+        monitor
     }
 
     pub(crate) fn send(&mut self, to: &str, message: &Json) {

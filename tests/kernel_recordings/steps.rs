@@ -52,30 +52,30 @@ impl Replay<'_> {
             _ if perl.starts_with("snd \"") => self.snd(perl),
             _ if perl.starts_with("sub My::App::init") || perl.starts_with("eval {") => {}
             // Monitors.
-            "mon $p[0], sub { out(cb => \"normal\", @_) }" => self.watch_variable("0", "normal"),
-            "mon $p[1], sub { out(cb => \"reason\", @_) }" => self.watch_variable("1", "reason"),
+            "mon $p[0], sub { out(cb => \"normal\", @_) }" => self.monitor_variable("0", "normal"),
+            "mon $p[1], sub { out(cb => \"reason\", @_) }" => self.monitor_variable("1", "reason"),
             "our $g = mon $p[2], sub { out(cb => \"never\", @_) }" => {
                 let port = self.variables["2"].clone();
-                self.guard = Some(self.watch(&port, "never"));
+                self.guard = Some(self.monitor(&port, "never"));
             }
             "undef $g" => match (self.guard.take(), self.family_monitor.take()) {
-                (Some(guard), _) => self.kernel.unwatch(guard),
+                (Some(guard), _) => self.kernel.unmonitor(guard),
                 (None, Some(monitor)) => self.kernel.unmonitor_family(monitor),
                 (None, None) => panic!("no guard"),
             },
             "mon \"perl-b#nonexistent\", sub { out(cb => \"nonexistent\", @_) }" => {
-                self.watch(&PortId::parse("perl-b#nonexistent").unwrap(), "nonexistent");
+                self.monitor(&PortId::parse("perl-b#nonexistent").unwrap(), "nonexistent");
             }
             "mon $p[3], sub { out(cb => \"killed from a\", @_) }; kil $p[3], bye => 1" => {
-                self.watch_variable("3", "killed from a");
+                self.monitor_variable("3", "killed from a");
                 self.kill("3", &json!(["bye", 1]));
             }
             _ if perl.contains("first of two") => {
-                self.watch_variable("4", "first of two");
-                self.watch_variable("4", "second of two");
+                self.monitor_variable("4", "first of two");
+                self.monitor_variable("4", "second of two");
             }
             "mon \"perl-b\", sub { out(cb => \"node port\", @_) }" => {
-                self.watch(&peer.node_port(), "node port");
+                self.monitor(&peer.node_port(), "node port");
             }
             "kil $p[0]" => self.kill("0", &json!([])),
             "kil $p[1], failure => \"too hot\", 42" => {
@@ -86,27 +86,27 @@ impl Replay<'_> {
             "kil $r, gone => \"away\"" => self.kill("r", &json!(["gone", "away"])),
             _ if perl.starts_with("mon \"perl-c#") => {
                 let target = PortId::parse(perl.split('"').nth(1).unwrap()).unwrap();
-                self.watch(&target, "mon");
+                self.monitor(&target, "mon");
                 self.send(target.to_string().as_str(), &json!([1, 2]));
             }
             _ if perl.starts_with("mon \"nobody#x\"") => {
-                self.watch(&PortId::parse("nobody#x").unwrap(), "nobody");
+                self.monitor(&PortId::parse("nobody#x").unwrap(), "nobody");
                 self.send("nobody#x", &json!([1]));
             }
             // Spawning.
             _ if perl.starts_with("our $s = spawn") => {
                 let port = self.spawn("My::App::init", &json!([7, "x"]), &result(0));
-                self.watch(&port, "mon");
+                self.monitor(&port, "mon");
                 self.send(&port.to_string(), &json!(["ping", 1, 2]));
                 self.variables.insert("s".into(), port);
             }
             _ if perl.starts_with("our $u = spawn") => {
                 let port = self.spawn("No::Such::init", &json!([]), &result(0));
-                self.watch(&port, "mon unknown");
+                self.monitor(&port, "mon unknown");
             }
             _ if perl.starts_with("our $d = spawn") => {
                 let port = self.spawn("My::App::dies", &json!([]), &result(0));
-                self.watch(&port, "mon dies");
+                self.monitor(&port, "mon dies");
             }
             "snd $s, nosuchtag => 1" => {
                 let port = self.variables["s"].to_string();
@@ -163,9 +163,9 @@ impl Replay<'_> {
         }
     }
 
-    pub(crate) fn watch_variable(&mut self, name: &str, label: &str) {
+    pub(crate) fn monitor_variable(&mut self, name: &str, label: &str) {
         let port = self.variables[name].clone();
-        self.watch(&port, label);
+        self.monitor(&port, label);
     }
 
     pub(crate) fn kill(&mut self, name: &str, reason: &Json) {

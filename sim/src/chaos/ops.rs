@@ -4,7 +4,7 @@ use super::oracle::{Call, Fate, View};
 use super::plan::Op;
 use super::run::{Run, bit};
 use crate::{Manner, SlowWay, Weather, World};
-use aemp::kernel::Watcher;
+use aemp::kernel::OnDeath;
 use aemp::kernel::db::{Datum, QueryKind};
 use aemp::value::{NodeId, Packed, Str};
 use std::time::Duration;
@@ -53,19 +53,19 @@ impl Run<'_> {
                 }
                 Some(format!("{host:?} kills {port}"))
             }
-            Op::Unwatch { watch } => {
-                let set = self.oracle.watches.iter().filter(|(_, w)| w.fate == Fate::Set);
+            Op::Unmonitor { monitor } => {
+                let set = self.oracle.monitors.iter().filter(|(_, w)| w.fate == Fate::Set);
                 let set: Vec<_> = set.map(|(&key, _)| key).collect();
-                let (life, watch) = *set.get(watch as usize % set.len().max(1))?;
-                self.world.kernel(life.0, |kernel| kernel.unwatch(watch));
-                let watched = self.oracle.watches.get_mut(&(life, watch))?;
-                watched.fate = Fate::Removed;
-                let done = format!("{life:?} {watch:?} of {}", watched.target);
+                let (life, monitor) = *set.get(monitor as usize % set.len().max(1))?;
+                self.world.kernel(life.0, |kernel| kernel.unmonitor(monitor));
+                let monitored = self.oracle.monitors.get_mut(&(life, monitor))?;
+                monitored.fate = Fate::Removed;
+                let done = format!("{life:?} {monitor:?} of {}", monitored.target);
                 for stream in &mut self.oracle.streams {
-                    stream.ended |= stream.from == life && stream.watch == watch;
+                    stream.ended |= stream.from == life && stream.monitor == monitor;
                 }
                 for call in &mut self.oracle.calls {
-                    call.ended |= call.life == life && call.watch == watch;
+                    call.ended |= call.life == life && call.monitor == monitor;
                 }
                 Some(done)
             }
@@ -83,7 +83,7 @@ impl Run<'_> {
                 let ports: Vec<_> = self.world.node(host).ports().cloned().collect();
                 let own = ports.get(own as usize % ports.len().max(1))?.clone();
                 let done = format!("{own} of {host:?} to {port}");
-                self.watch(host, &port, Watcher::Link(own));
+                self.monitor(host, &port, OnDeath::Link(own));
                 Some(done)
             }
             Op::Notify { host, port, to } => {
@@ -91,15 +91,15 @@ impl Run<'_> {
                 self.oracle.notices += 1;
                 let elements = Packed::of(&("notice", self.oracle.notices)).ok()?;
                 let done = format!("{host:?} for {to} of {port}");
-                self.watch(host, &port, Watcher::Message { to, elements });
+                self.monitor(host, &port, OnDeath::Message { to, elements });
                 Some(done)
             }
-            Op::WatchNode { host, node } => {
+            Op::MonitorNode { host, node } => {
                 let (host, node) = (self.running(host)?, self.node_id(node));
                 if node == self.world.spec(host).node {
                     return None;
                 }
-                self.watch(host, &node.node_port(), Watcher::Host);
+                self.monitor(host, &node.node_port(), OnDeath::Host);
                 Some(format!("{host:?} {node}"))
             }
             Op::Set { host, family, key, value } => {
@@ -178,11 +178,11 @@ impl Run<'_> {
                 }
                 let number = self.oracle.calls.len() as u32;
                 let reply = self.world.open_port(host);
-                let watch = self.watch(host, &to, Watcher::Host);
+                let monitor = self.monitor(host, &to, OnDeath::Host);
                 let message = Packed::of(&("call", number, reply.to_string())).ok()?;
                 let done = format!("{host:?} calls {to}: {number}");
                 let life = self.life(host);
-                self.oracle.calls.push(Call { life, reply, watch, ended: false });
+                self.oracle.calls.push(Call { life, reply, monitor, ended: false });
                 self.world.send(host, &to, &message);
                 Some(done)
             }

@@ -2,7 +2,7 @@
 //! happens.
 
 use crate::{Happening, HostId};
-use aemp::kernel::WatchId;
+use aemp::kernel::MonitorId;
 use aemp::kernel::db::{DbMonitorId, Entries, QueryId};
 use aemp::value::{NodeId, Packed, PortId, Str};
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,7 +15,7 @@ pub(super) type Life = (HostId, u32);
 pub(super) struct Stream {
     pub(super) from: Life,
     pub(super) to: PortId,
-    pub(super) watch: WatchId,
+    pub(super) monitor: MonitorId,
     pub(super) sent: u32,
     pub(super) received: u32,
     /// The monitor was removed: nothing is sent any more.
@@ -27,14 +27,14 @@ pub(super) struct Stream {
 pub(super) struct Call {
     pub(super) life: Life,
     pub(super) reply: PortId,
-    pub(super) watch: WatchId,
+    pub(super) monitor: MonitorId,
     /// It was answered, or its monitor has fired or was removed.
     pub(super) ended: bool,
 }
 
 /// A monitor that was set.
 #[derive(Debug)]
-pub(super) struct Watched {
+pub(super) struct Monitored {
     pub(super) target: PortId,
     pub(super) fate: Fate,
     /// It makes a message or a death: what is seen of its firing is not an event.
@@ -63,7 +63,7 @@ pub(super) struct Oracle {
     pub(super) calls: Vec<Call>,
     /// How many messages of a stream wait until the lane has room.
     pub(super) patient: BTreeMap<usize, u32>,
-    pub(super) watches: BTreeMap<(Life, WatchId), Watched>,
+    pub(super) monitors: BTreeMap<(Life, MonitorId), Monitored>,
     pub(super) views: BTreeMap<(Life, DbMonitorId), View>,
     pub(super) queries: BTreeSet<(Life, QueryId)>,
     up: BTreeSet<(Life, NodeId)>,
@@ -84,8 +84,8 @@ impl Oracle {
     }
 
     /// The call that a monitor belongs to.
-    pub(super) fn call_of(&self, life: Life, watch: WatchId) -> Option<usize> {
-        self.calls.iter().position(|call| call.life == life && call.watch == watch)
+    pub(super) fn call_of(&self, life: Life, monitor: MonitorId) -> Option<usize> {
+        self.calls.iter().position(|call| call.life == life && call.monitor == monitor)
     }
 
     /// A life has ended: whatever it had is gone.
@@ -93,7 +93,7 @@ impl Oracle {
         self.alive.retain(|port| port.node() != *node);
         self.patient
             .retain(|&index, _| self.streams.get(index).is_some_and(|stream| stream.from != life));
-        self.watches.retain(|(of, _), _| *of != life);
+        self.monitors.retain(|(of, _), _| *of != life);
         self.views.retain(|(of, _), _| *of != life);
         self.queries.retain(|(of, _)| *of != life);
         self.up.retain(|(of, _)| *of != life);
@@ -120,31 +120,31 @@ impl Oracle {
                 self.calls.iter_mut().for_each(|call| call.ended |= call.reply == port);
                 Ok(())
             }
-            Happening::Fired { watch, reason } => {
-                let watched = self
-                    .watches
-                    .get_mut(&(life, *watch))
-                    .ok_or_else(|| format!("{watch:?} fired and was never set"))?;
+            Happening::Fired { monitor, reason } => {
+                let monitored = self
+                    .monitors
+                    .get_mut(&(life, *monitor))
+                    .ok_or_else(|| format!("{monitor:?} fired and was never set"))?;
                 if !reason.to_string().starts_with("[\"transport_error\"")
-                    && self.alive.contains(&watched.target)
+                    && self.alive.contains(&monitored.target)
                 {
-                    return Err(format!("{watched:?} fired, but the port lives: {reason}"));
+                    return Err(format!("{monitored:?} fired, but the port lives: {reason}"));
                 }
-                match watched.fate {
-                    Fate::Set => watched.fate = Fate::Fired,
-                    Fate::Fired => return Err(format!("monitor {watched:?} fired twice")),
+                match monitored.fate {
+                    Fate::Set => monitored.fate = Fate::Fired,
+                    Fate::Fired => return Err(format!("monitor {monitored:?} fired twice")),
                     Fate::Removed => {
-                        return Err(format!("monitor {watched:?} was removed and fired"));
+                        return Err(format!("monitor {monitored:?} was removed and fired"));
                     }
                 }
                 Ok(())
             }
             Happening::LaneOpen(lost) => {
-                let behind = self.watches.iter().find(|((of, _), watched)| {
+                let behind = self.monitors.iter().find(|((of, _), monitored)| {
                     *of == life
-                        && watched.fate == Fate::Set
-                        && !watched.is_silent
-                        && watched.target.node() == *lost
+                        && monitored.fate == Fate::Set
+                        && !monitored.is_silent
+                        && monitored.target.node() == *lost
                 });
                 let told = || format!("messages pass to lost {lost} before {behind:?} has fired");
                 behind.is_none().then_some(()).ok_or_else(told)

@@ -27,8 +27,8 @@ pub enum Op {
         port: u32,
         with_reason: bool,
     },
-    Unwatch {
-        watch: u32,
+    Unmonitor {
+        monitor: u32,
     },
     Spawn {
         host: u32,
@@ -46,7 +46,7 @@ pub enum Op {
         port: u32,
         to: u32,
     },
-    WatchNode {
+    MonitorNode {
         host: u32,
         node: u32,
     },
@@ -433,11 +433,11 @@ fn op(random: &mut StdRng, faults: u32) -> Op {
         // Sometimes more than a lane takes.
         10..=13 => Op::Continue { stream: a, count: 1 + c % if c % 16 == 0 { 100 } else { 20 } },
         14..=16 => Op::Kill { host: a, port: b, with_reason: c % 2 == 0 },
-        17 | 18 => Op::Unwatch { watch: a },
+        17 | 18 => Op::Unmonitor { monitor: a },
         19 | 20 => Op::Spawn { host: a, on: b, known: c % 4 != 0, count: c % 3 },
         21 => Op::Link { host: a, port: b, own: c },
         22 => Op::Notify { host: a, port: b, to: c },
-        23 => Op::WatchNode { host: a, node: b },
+        23 => Op::MonitorNode { host: a, node: b },
         24..=28 => Op::Set { host: a, family: b % 2, key: c % 4, value: r() % 3 },
         29..=31 => Op::Delete { host: a, family: b % 2, key: c % 4 },
         32 | 33 => Op::MonitorFamily { host: a, family: b % 4 },

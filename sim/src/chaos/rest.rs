@@ -148,10 +148,10 @@ impl Run<'_> {
         if counts.connections != up.len() || counts.attempts + counts.queries + counts.finds > 0 {
             return Err(format!("{host:?} with {} nodes up keeps {counts:?}", up.len()));
         }
-        let monitors = self.oracle.watches.iter().filter(|((life, _), watched)| {
-            life.0 == host && self.is_alive(*life) && watched.fate == Fate::Set
+        let monitors = self.oracle.monitors.iter().filter(|((life, _), monitored)| {
+            life.0 == host && self.is_alive(*life) && monitored.fate == Fate::Set
         });
-        let silent = monitors.clone().filter(|(_, watched)| watched.is_silent).count();
+        let silent = monitors.clone().filter(|(_, monitored)| monitored.is_silent).count();
         let loud = monitors.count() - silent;
         if !(loud..=loud + silent).contains(&counts.monitors) {
             return Err(format!(
@@ -159,17 +159,17 @@ impl Run<'_> {
                 counts.monitors
             ));
         }
-        let monitors = self.oracle.watches.iter().filter(|((life, _), watched)| {
-            watched.fate == Fate::Set
+        let monitors = self.oracle.monitors.iter().filter(|((life, _), monitored)| {
+            monitored.fate == Fate::Set
                 && life.0 != host
                 && self.is_alive(*life)
-                && watched.target.node() == *kernel.node()
-                && !watched.target.is_node_port()
-                && self.lives(&watched.target)
+                && monitored.target.node() == *kernel.node()
+                && !monitored.target.is_node_port()
+                && self.lives(&monitored.target)
         });
         let pairs = |silent: bool| -> BTreeSet<(HostId, &PortId)> {
-            let monitors = monitors.clone().filter(|(_, watched)| silent || !watched.is_silent);
-            monitors.map(|((life, _), watched)| (life.0, &watched.target)).collect()
+            let monitors = monitors.clone().filter(|(_, monitored)| silent || !monitored.is_silent);
+            monitors.map(|((life, _), monitored)| (life.0, &monitored.target)).collect()
         };
         let (least, most) = (pairs(false).len(), pairs(true).len());
         if !(least..=most).contains(&counts.monitors_of_peers) {
@@ -262,11 +262,11 @@ impl Run<'_> {
     }
 
     fn check_monitors(&self) -> Result<(), String> {
-        for ((life, watch), watched) in &self.oracle.watches {
-            if watched.fate != Fate::Set || watched.is_silent || !self.is_alive(*life) {
+        for ((life, monitor), monitored) in &self.oracle.monitors {
+            if monitored.fate != Fate::Set || monitored.is_silent || !self.is_alive(*life) {
                 continue;
             }
-            let target = &watched.target;
+            let target = &monitored.target;
             let fine = if target.is_node_port() {
                 self.world.node(life.0).kernel().is_up(&target.node())
             } else {
@@ -274,7 +274,7 @@ impl Run<'_> {
             };
             if !fine {
                 return Err(format!(
-                    "{life:?}: {watch:?} of {target}, which is gone, did not fire"
+                    "{life:?}: {monitor:?} of {target}, which is gone, did not fire"
                 ));
             }
         }
@@ -283,8 +283,8 @@ impl Run<'_> {
 
     fn check_streams(&self) -> Result<(), String> {
         for (index, stream) in self.oracle.streams.iter().enumerate() {
-            let watched = self.oracle.watches.get(&(stream.from, stream.watch));
-            if watched.is_some_and(|watched| watched.fate == Fate::Set)
+            let monitored = self.oracle.monitors.get(&(stream.from, stream.monitor));
+            if monitored.is_some_and(|monitored| monitored.fate == Fate::Set)
                 && self.lives(&stream.to)
                 && stream.received != stream.sent
             {

@@ -1,10 +1,10 @@
 //! Carrying out a plan.
 
 use super::ledger::Ledger;
-use super::oracle::{Fate, Life, Oracle, Stream, Watched};
+use super::oracle::{Fate, Life, Monitored, Oracle, Stream};
 use super::plan::Plan;
 use crate::{Happening, HostId, Manner, Spec, Weather, World};
-use aemp::kernel::{WatchId, Watcher};
+use aemp::kernel::{MonitorId, OnDeath};
 use aemp::lane::{Lane, LaneLimits};
 use aemp::value::{NodeId, Packed, PortId, Str};
 use aemp::wire::framing::Framing;
@@ -335,10 +335,10 @@ impl<'a> Run<'a> {
 
     fn react(&mut self, host: HostId, happening: Happening) -> Result<(), String> {
         match happening {
-            Happening::Fired { watch, .. } => {
+            Happening::Fired { monitor, .. } => {
                 self.outcome.fired += 1;
                 let life = self.life(host);
-                if let Some(call) = self.oracle.call_of(life, watch) {
+                if let Some(call) = self.oracle.call_of(life, monitor) {
                     self.end_call(call);
                 }
             }
@@ -405,12 +405,12 @@ impl<'a> Run<'a> {
     fn end_call(&mut self, number: usize) {
         let Some(call) = self.oracle.calls.get_mut(number) else { return };
         call.ended = true;
-        let (host, reply, watch) = (call.life.0, call.reply.clone(), call.watch);
-        if let Some(watched) = self.oracle.watches.get_mut(&(call.life, watch))
-            && watched.fate == Fate::Set
+        let (host, reply, monitor) = (call.life.0, call.reply.clone(), call.monitor);
+        if let Some(monitored) = self.oracle.monitors.get_mut(&(call.life, monitor))
+            && monitored.fate == Fate::Set
         {
-            watched.fate = Fate::Removed;
-            self.world.kernel(host, |kernel| kernel.unwatch(watch));
+            monitored.fate = Fate::Removed;
+            self.world.kernel(host, |kernel| kernel.unmonitor(monitor));
         }
         self.world.kernel(host, |kernel| kernel.kill(&reply, &Packed::default()));
     }
@@ -429,8 +429,8 @@ impl<'a> Run<'a> {
     pub(super) fn send_patiently(&mut self, index: usize) {
         let Some(left) = self.oracle.patient.get(&index).copied() else { return };
         let Some(stream) = self.oracle.streams.get(index) else { return };
-        let watched = self.oracle.watches.get(&(stream.from, stream.watch));
-        let over = stream.ended || watched.is_none_or(|watched| watched.fate != Fate::Set);
+        let monitored = self.oracle.monitors.get(&(stream.from, stream.monitor));
+        let over = stream.ended || monitored.is_none_or(|monitored| monitored.fate != Fate::Set);
         let lane = self.world.running(stream.from.0);
         let lane = lane.and_then(|node| node.lane(&stream.to.node()));
         if over || left == 0 || !self.is_alive(stream.from) {
@@ -510,23 +510,28 @@ impl<'a> Run<'a> {
         self.world.spec(self.host(choice)).node.clone()
     }
 
-    pub(super) fn watch(&mut self, host: HostId, target: &PortId, watcher: Watcher) -> WatchId {
+    pub(super) fn monitor(
+        &mut self,
+        host: HostId,
+        target: &PortId,
+        on_death: OnDeath,
+    ) -> MonitorId {
         // What was lost before is no business of the new monitor.
         if let Err(what) = self.look() {
             self.broken.get_or_insert(what);
         }
-        let is_silent = !matches!(watcher, Watcher::Host);
+        let is_silent = !matches!(on_death, OnDeath::Host);
         let target = target.clone();
-        let watch = self.world.kernel(host, |kernel| kernel.watch(&target, watcher));
-        let watched = Watched { target, fate: Fate::Set, is_silent };
-        self.oracle.watches.insert((self.life(host), watch), watched);
-        watch
+        let monitor = self.world.kernel(host, |kernel| kernel.monitor(&target, on_death));
+        let monitored = Monitored { target, fate: Fate::Set, is_silent };
+        self.oracle.monitors.insert((self.life(host), monitor), monitored);
+        monitor
     }
 
     pub(super) fn stream(&mut self, host: HostId, to: PortId, count: u32) -> usize {
-        let watch = self.watch(host, &to, Watcher::Host);
+        let monitor = self.monitor(host, &to, OnDeath::Host);
         let from = self.life(host);
-        self.oracle.streams.push(Stream { from, to, watch, sent: 0, received: 0, ended: false });
+        self.oracle.streams.push(Stream { from, to, monitor, sent: 0, received: 0, ended: false });
         let stream = self.oracle.streams.len() - 1;
         self.send(stream, count);
         stream
@@ -537,8 +542,8 @@ impl<'a> Run<'a> {
             let Some(stream) = self.oracle.streams.get(index) else {
                 return;
             };
-            let watched = self.oracle.watches.get(&(stream.from, stream.watch));
-            if stream.ended || watched.is_none_or(|watched| watched.fate != Fate::Set) {
+            let monitored = self.oracle.monitors.get(&(stream.from, stream.monitor));
+            if stream.ended || monitored.is_none_or(|monitored| monitored.fate != Fate::Set) {
                 return;
             }
             self.send_one(index);

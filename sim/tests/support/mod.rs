@@ -1,7 +1,7 @@
 //! What the tests of kernels in a virtual network share.
 #![allow(dead_code, clippy::unwrap_used)]
 
-use aemp::kernel::{WatchId, Watcher};
+use aemp::kernel::{MonitorId, OnDeath};
 use aemp::value::{NodeId, Packed, PortId};
 use aemp_sim::{Happening, HostId, Spec, World};
 use std::time::Duration;
@@ -32,8 +32,8 @@ pub(crate) fn family(slaves: usize) -> (World, HostId, Vec<HostId>) {
     (world, seed, slaves)
 }
 
-pub(crate) fn watch(world: &mut World, host: HostId, target: &PortId) -> WatchId {
-    world.kernel(host, |kernel| kernel.watch(target, Watcher::Host))
+pub(crate) fn monitor(world: &mut World, host: HostId, target: &PortId) -> MonitorId {
+    world.kernel(host, |kernel| kernel.monitor(target, OnDeath::Host))
 }
 
 pub(crate) fn is_up(world: &World, host: HostId, node: &str) -> bool {
@@ -41,9 +41,9 @@ pub(crate) fn is_up(world: &World, host: HostId, node: &str) -> bool {
 }
 
 /// Which monitors have fired since the last look, each with its reason.
-pub(crate) fn fired(world: &mut World, host: HostId) -> Vec<(WatchId, String)> {
+pub(crate) fn fired(world: &mut World, host: HostId) -> Vec<(MonitorId, String)> {
     let fired = world.happenings(host).into_iter().filter_map(|happening| match happening {
-        Happening::Fired { watch, reason } => Some((watch, reason.to_string())),
+        Happening::Fired { monitor, reason } => Some((monitor, reason.to_string())),
         _ => None,
     });
     fired.collect()

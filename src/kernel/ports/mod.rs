@@ -9,9 +9,9 @@ mod names;
 #[cfg(test)]
 mod tests;
 
-pub use monitors::Watcher;
+pub use monitors::OnDeath;
 
-use super::effect::{Builder, PortName, Reason, WatchId};
+use super::effect::{Builder, MonitorId, PortName, Reason};
 use super::limits::PeerLimits;
 use super::random::Random;
 use super::request::{Parsed, Refused};
@@ -47,7 +47,7 @@ pub(super) enum PortsOutput {
     /// A connection to this node is wanted, as it is monitored.
     Connect(NodeId),
     /// A monitor of the host fires.
-    Fire { monitor: WatchId, reason: Reason },
+    Fire { monitor: MonitorId, reason: Reason },
     /// A port was killed.
     Closed { port: PortName, reason: Reason },
     /// Everybody on this node was told of the loss of a node; messages follow, which may go to that
@@ -60,7 +60,7 @@ pub(super) enum PortsOutput {
 #[derive(Debug, Default)]
 struct Port {
     /// The monitors of this node, in order.
-    monitors: Vec<WatchId>,
+    monitors: Vec<MonitorId>,
     /// The peers that monitor it.
     peers: HashSet<NodeId>,
     /// The peer that spawned the port and has not monitored it yet.
@@ -72,7 +72,7 @@ struct Port {
 /// Who has to be told that a port died.
 #[derive(Debug, Default)]
 struct DeathNotices {
-    monitors: Vec<WatchId>,
+    monitors: Vec<MonitorId>,
     peers: Vec<NodeId>,
     is_reply: bool,
 }

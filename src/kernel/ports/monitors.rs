@@ -2,13 +2,13 @@
 
 use super::{Ports, PortsOutput};
 use crate::kernel::HashMap;
-use crate::kernel::effect::{Builder, PortName, Reason, WatchId};
+use crate::kernel::effect::{Builder, MonitorId, PortName, Reason};
 use crate::mutation::{self, Mutation};
 use crate::value::{NodeId, Packed, PortId, Str};
 
 /// What happens when a monitored port dies.
 #[derive(Debug, Clone)]
-pub enum Watcher {
+pub enum OnDeath {
     /// The host is told, by [`Effect::Fire`](crate::kernel::Effect::Fire).
     Host,
     /// A local port dies too, with the same reason, unless that is empty.
@@ -28,16 +28,16 @@ struct Monitor {
     node: NodeId,
     /// Empty for the node itself.
     port: Str,
-    watcher: Watcher,
+    on_death: OnDeath,
 }
 
 /// All monitors that are set.
 #[derive(Debug, Default)]
 pub(super) struct Monitors {
-    by_id: HashMap<WatchId, Monitor>,
+    by_id: HashMap<MonitorId, Monitor>,
     last_id: u64,
     /// Those of remote ports, in order; the empty name stands for the node itself.
-    remote: HashMap<NodeId, HashMap<Str, Vec<WatchId>>>,
+    remote: HashMap<NodeId, HashMap<Str, Vec<MonitorId>>>,
 }
 
 impl Monitors {
@@ -50,20 +50,21 @@ impl Monitors {
         self.remote.keys()
     }
 
-    pub(super) fn sends_message(&self, id: WatchId) -> bool {
+    pub(super) fn sends_message(&self, id: MonitorId) -> bool {
         let monitor = self.by_id.get(&id);
-        monitor.is_some_and(|monitor| matches!(monitor.watcher, Watcher::Message { .. }))
+        monitor.is_some_and(|monitor| matches!(monitor.on_death, OnDeath::Message { .. }))
     }
 
     /// The monitors of all ports of a node, in order; none is left of them there.
-    pub(super) fn take_node(&mut self, node: &NodeId) -> Vec<WatchId> {
+    pub(super) fn take_node(&mut self, node: &NodeId) -> Vec<MonitorId> {
         let ports = self.remote.remove(node);
-        let mut ids: Vec<WatchId> = ports.into_iter().flatten().flat_map(|(_, ids)| ids).collect();
+        let mut ids: Vec<MonitorId> =
+            ports.into_iter().flatten().flat_map(|(_, ids)| ids).collect();
         ids.sort();
         ids
     }
 
-    fn take_port(&mut self, node: &NodeId, port: &Str) -> Vec<WatchId> {
+    fn take_port(&mut self, node: &NodeId, port: &Str) -> Vec<MonitorId> {
         let Some(ports) = self.remote.get_mut(node) else {
             return Vec::new();
         };
@@ -75,7 +76,7 @@ impl Monitors {
     }
 
     /// Adds a monitor of a remote port; true if it is the first.
-    fn add_remote(&mut self, node: &NodeId, port: &Str, id: WatchId) -> bool {
+    fn add_remote(&mut self, node: &NodeId, port: &Str, id: MonitorId) -> bool {
         let ports = match self.remote.get_mut(node) {
             Some(ports) => ports,
             None => self.remote.entry(node.clone()).or_default(),
@@ -93,7 +94,7 @@ impl Monitors {
     }
 
     /// Removes a monitor of a remote port; true if it was the last.
-    fn remove_remote(&mut self, node: &NodeId, port: &Str, id: WatchId) -> bool {
+    fn remove_remote(&mut self, node: &NodeId, port: &Str, id: MonitorId) -> bool {
         let Some(ports) = self.remote.get_mut(node) else {
             return false;
         };
@@ -114,11 +115,11 @@ impl Monitors {
 
 impl Ports {
     /// Monitors a port, local or remote; or, with a node's ID, the connection to that node.
-    pub(in crate::kernel) fn monitor(&mut self, target: &PortId, watcher: Watcher) -> WatchId {
+    pub(in crate::kernel) fn monitor(&mut self, target: &PortId, on_death: OnDeath) -> MonitorId {
         self.monitors.last_id += 1;
-        let id = WatchId(self.monitors.last_id);
+        let id = MonitorId(self.monitors.last_id);
         let (node, port) = (target.node(), target.port().to_owned());
-        let monitor = Monitor { node: node.clone(), port: port.clone(), watcher };
+        let monitor = Monitor { node: node.clone(), port: port.clone(), on_death };
         self.monitors.by_id.insert(id, monitor);
         if node != self.own {
             if !self.monitors.add_remote(&node, &port, id) {
@@ -142,7 +143,7 @@ impl Ports {
     }
 
     /// Removes a monitor; nothing happens if it has fired.
-    pub(in crate::kernel) fn unmonitor(&mut self, id: WatchId) {
+    pub(in crate::kernel) fn unmonitor(&mut self, id: MonitorId) {
         let Some(Monitor { node, port, .. }) = self.monitors.by_id.remove(&id) else {
             return;
         };
@@ -168,17 +169,17 @@ impl Ports {
     }
 
     /// Carries out what a monitor is for; it is gone then.
-    pub(super) fn fire(&mut self, id: WatchId, reason: &Reason) {
+    pub(super) fn fire(&mut self, id: MonitorId, reason: &Reason) {
         let Some(monitor) = self.monitors.by_id.remove(&id) else {
             return;
         };
-        match monitor.watcher {
-            Watcher::Host => {
+        match monitor.on_death {
+            OnDeath::Host => {
                 self.outputs.push(PortsOutput::Fire { monitor: id, reason: reason.clone() });
             }
-            Watcher::Link(port) if !reason.is_empty() => self.dying.push((port, reason.clone())),
-            Watcher::Link(_) => {}
-            Watcher::Message { to, elements } => {
+            OnDeath::Link(port) if !reason.is_empty() => self.dying.push((port, reason.clone())),
+            OnDeath::Link(_) => {}
+            OnDeath::Message { to, elements } => {
                 let message = Builder::new()
                     .elements(elements.as_elements())
                     .elements(reason.as_elements())
@@ -190,7 +191,7 @@ impl Ports {
 }
 
 /// Later monitors have greater IDs, so that the list is in order.
-fn remove_from(ids: &mut Vec<WatchId>, id: WatchId) {
+fn remove_from(ids: &mut Vec<MonitorId>, id: MonitorId) {
     if let Ok(at) = ids.binary_search(&id) {
         ids.remove(at);
     }

@@ -40,7 +40,7 @@ fn peers_and_monitors_are_told_of_a_death_once() {
     ports.monitored_by(&name, &node("peer"));
     ports.monitored_by(&name, &node("gone"));
     ports.unmonitored_by(&name, &node("gone"));
-    ports.monitor(&PortId::new(&node("own"), &name), Watcher::Host);
+    ports.monitor(&PortId::new(&node("own"), &name), OnDeath::Host);
     assert_eq!(outputs(&mut ports), [""; 0]);
     for _ in 0..2 {
         ports.kill(name.clone(), reason("why"));
@@ -59,8 +59,8 @@ fn linked_ports_die_of_the_same_reason_unless_the_port_ended_normally() {
     for (killed, dead) in [(reason("why"), 3), (Reason::default(), 1)] {
         let (mut ports, mut random) = ports();
         let [first, second, third] = [(); 3].map(|()| ports.open(&mut random));
-        ports.monitor(&PortId::new(&node("own"), &first), Watcher::Link(second.clone()));
-        ports.monitor(&PortId::new(&node("own"), &second), Watcher::Link(third.clone()));
+        ports.monitor(&PortId::new(&node("own"), &first), OnDeath::Link(second.clone()));
+        ports.monitor(&PortId::new(&node("own"), &second), OnDeath::Link(third.clone()));
         ports.kill(first, killed);
         assert_eq!(ports.len(), 3 - dead);
     }
@@ -70,7 +70,7 @@ fn linked_ports_die_of_the_same_reason_unless_the_port_ended_normally() {
 fn whoever_monitors_what_is_not_there_is_told_so() {
     let (mut ports, _) = ports();
     ports.monitored_by(&Str::text("x"), &node("peer"));
-    ports.monitor(&port("own", "x"), Watcher::Host);
+    ports.monitor(&port("own", "x"), OnDeath::Host);
     let absent = r#""no_such_port", "cannot monitor nonexistent port", "own#x"]"#;
     let told = [format!(r#"peer gets ["", "kil0", "x", {absent}"#), format!("monitor 1 [{absent}")];
     assert_eq!(outputs(&mut ports), told);
@@ -94,7 +94,7 @@ fn a_spawner_learns_why_its_port_is_not_there_and_others_do_not() {
 #[test]
 fn one_request_serves_all_monitors_of_a_remote_port() {
     let (mut ports, _) = ports();
-    let ids = [(); 2].map(|()| ports.monitor(&port("peer", "x"), Watcher::Host));
+    let ids = [(); 2].map(|()| ports.monitor(&port("peer", "x"), OnDeath::Host));
     assert_eq!(outputs(&mut ports), [r#"peer gets ["", "mon1", "x"]"#]);
     ports.unmonitor(ids[0]);
     assert_eq!(outputs(&mut ports), [""; 0]);
@@ -112,9 +112,9 @@ fn all_that_happens_here_because_of_a_lost_node_comes_before_messages_that_may_g
     ports.monitored_by(&linked, &node("peer"));
     let elements = Packed::of(&("lost",)).unwrap();
     let to = port("peer", "y");
-    ports.monitor(&port("peer", "x"), Watcher::Message { to, elements });
-    ports.monitor(&port("peer", "x"), Watcher::Link(linked.clone()));
-    ports.monitor(&port("peer", ""), Watcher::Host);
+    ports.monitor(&port("peer", "x"), OnDeath::Message { to, elements });
+    ports.monitor(&port("peer", "x"), OnDeath::Link(linked.clone()));
+    ports.monitor(&port("peer", ""), OnDeath::Host);
     let asked = [r#"peer gets ["", "mon1", "x"]"#, "connect peer"];
     assert_eq!(outputs(&mut ports), asked);
     ports.node_lost(&node("peer"), &reason("gone"));

@@ -6,7 +6,7 @@
 
 use super::sync::{Hasher, Mutex, Random, SHARDS};
 use super::{Delivery, run_queue};
-use crate::kernel::{WatchId, letters};
+use crate::kernel::{MonitorId, letters};
 use crate::value::packed::Elements;
 use crate::value::{Packed, PortId, Str, StrRef};
 use std::collections::HashMap;
@@ -42,8 +42,8 @@ struct Shard {
 #[derive(Debug)]
 struct Called {
     port: PortId,
-    watch: WatchId,
-    monitor: Monitor,
+    monitor: MonitorId,
+    state: MonitorState,
     /// Whether a call has begun since the last [`Replies::sweep`].
     used: bool,
     places: Vec<Place>,
@@ -53,7 +53,7 @@ struct Called {
 
 /// The monitor of a called port.
 #[derive(Debug)]
-enum Monitor {
+enum MonitorState {
     /// The request for it is not on its way yet, so that others must not send.
     Requested,
     Set,
@@ -100,7 +100,7 @@ pub(crate) struct Ended {
     /// A port of that name has ended.
     pub(crate) listed: bool,
     /// Nobody needs this monitor.
-    pub(crate) unused: Option<WatchId>,
+    pub(crate) unused: Option<MonitorId>,
 }
 
 /// How many random letters a name begins with.
@@ -165,7 +165,7 @@ impl Replies {
         let mut shard = self.shards[number].lock();
         let index = *shard.by_port.get(port)?;
         let called = shard.called.get_mut(index)?;
-        if !matches!(called.monitor, Monitor::Set) {
+        if !matches!(called.state, MonitorState::Set) {
             return None;
         }
         if called.waiting() == 0 {
@@ -174,33 +174,33 @@ impl Replies {
         Some(shard.add_place(index, number))
     }
 
-    /// As [`Replies::join`], and sets the monitor if there is none: `watch` asks the kernel for it,
+    /// As [`Replies::join`], and sets the monitor if there is none: `monitor` asks the kernel for it,
     /// and `carry_out` puts that on its way, whereby it may fire already.
     ///
     /// The caller holds the kernel's lock, without which no monitor is set and none fires.
-    pub(crate) fn join_or_watch<K>(
+    pub(crate) fn join_or_monitor<K>(
         &self,
         port: &PortId,
         kernel: &mut K,
-        watch: impl FnOnce(&mut K) -> WatchId,
+        monitor: impl FnOnce(&mut K) -> MonitorId,
         carry_out: impl FnOnce(&mut K),
     ) -> ReplyName {
         if let Some(name) = self.join(port) {
             return name;
         }
-        let watch = watch(kernel);
+        let monitor = monitor(kernel);
         let number = shard_of(port);
         let (name, index) = {
             let mut shard = self.shards[number].lock();
-            let index = shard.add_called(port, watch);
+            let index = shard.add_called(port, monitor);
             (shard.add_place(index, number), index)
         };
         carry_out(kernel);
         let mut shard = self.shards[number].lock();
         if let Some(called) = shard.called.get_mut(index)
-            && matches!(called.monitor, Monitor::Requested)
+            && matches!(called.state, MonitorState::Requested)
         {
-            called.monitor = Monitor::Set;
+            called.state = MonitorState::Set;
         }
         name
     }
@@ -210,7 +210,7 @@ impl Replies {
     fn with_place<R>(
         &self,
         name: &ReplyName,
-        f: impl FnOnce(&mut Place, &Monitor, &mut usize) -> R,
+        f: impl FnOnce(&mut Place, &MonitorState, &mut usize) -> R,
     ) -> Option<R> {
         let mut shard = self.shards[name.called % SHARDS].lock();
         let shard = &mut *shard;
@@ -219,7 +219,7 @@ impl Replies {
         if place.random != name.random || matches!(place.reply, Reply::Free) {
             return None;
         }
-        Some(f(place, &called.monitor, &mut shard.unlisted))
+        Some(f(place, &called.state, &mut shard.unlisted))
     }
 
     /// Whether a reply port could have that name.
@@ -236,7 +236,7 @@ impl Replies {
         let waiting = answer.octets.len();
         let (delivery, reader) =
             self.with_place(&name, |place, monitor, _| match &mut place.reply {
-                Reply::Awaited(reader) if !matches!(monitor, Monitor::Fired(_)) => {
+                Reply::Awaited(reader) if !matches!(monitor, MonitorState::Fired(_)) => {
                     let reader = reader.take();
                     place.reply = Reply::Answered(answer);
                     (Delivery::Queued { waiting }, reader)
@@ -268,8 +268,8 @@ impl Replies {
     pub(crate) fn list(&self, name: &[u8]) -> bool {
         let listed = ReplyName::parse(name).and_then(|name| {
             self.with_place(&name, |place, monitor, unlisted| {
-                let dead =
-                    matches!(place.reply, Reply::Killed(_)) || matches!(monitor, Monitor::Fired(_));
+                let dead = matches!(place.reply, Reply::Killed(_))
+                    || matches!(monitor, MonitorState::Fired(_));
                 if !dead && !mem::replace(&mut place.listed, true) {
                     *unlisted -= 1;
                 }
@@ -327,12 +327,12 @@ impl Replies {
     }
 
     /// A monitor has fired: all calls that wait for its port fail. The kernel's lock is held.
-    pub(crate) fn fired(&self, port: &PortId, watch: WatchId, reason: &Packed) {
+    pub(crate) fn fired(&self, port: &PortId, monitor: MonitorId, reason: &Packed) {
         let readers = {
             let mut shard = self.shards[shard_of(port)].lock();
             // It may have been given up meanwhile, and there may be another one.
             match shard.by_port.get(port).copied() {
-                Some(index) if shard.called.get(index).is_some_and(|c| c.watch == watch) => {
+                Some(index) if shard.called.get(index).is_some_and(|c| c.monitor == monitor) => {
                     shard.fire(index, reason)
                 }
                 _ => Vec::new(),
@@ -343,7 +343,7 @@ impl Replies {
 
     /// Gives up monitors of ports that were not called since the last time: the kernel has to be
     /// told. While calls follow one another, their monitor stays.
-    pub(crate) fn sweep(&self) -> Vec<WatchId> {
+    pub(crate) fn sweep(&self) -> Vec<MonitorId> {
         let mut unused = Vec::new();
         for shard in &self.shards {
             let mut shard = shard.lock();
@@ -395,11 +395,11 @@ impl Shard {
         }
     }
 
-    fn add_called(&mut self, port: &PortId, watch: WatchId) -> usize {
+    fn add_called(&mut self, port: &PortId, monitor: MonitorId) -> usize {
         let called = Called {
             port: port.clone(),
-            watch,
-            monitor: Monitor::Requested,
+            monitor,
+            state: MonitorState::Requested,
             used: true,
             places: Vec::new(),
             free: Vec::new(),
@@ -455,19 +455,19 @@ impl Shard {
     }
 
     /// No call waits for this port any more.
-    fn last_ended(&mut self, index: usize) -> Option<WatchId> {
+    fn last_ended(&mut self, index: usize) -> Option<MonitorId> {
         let called = &mut self.called[index];
         if called.places.len() > MOST_PLACES_KEPT {
             (called.places, called.free) = Default::default();
         }
-        let watch = called.watch;
-        match called.monitor {
-            Monitor::Fired(_) => self.vacate(index),
+        let monitor = called.monitor;
+        match called.state {
+            MonitorState::Fired(_) => self.vacate(index),
             _ if self.idle < MOST_IDLE => self.idle += 1,
             _ => {
                 self.by_port.remove(&self.called[index].port);
                 self.vacate(index);
-                return Some(watch);
+                return Some(monitor);
             }
         }
         None
@@ -475,7 +475,7 @@ impl Shard {
 
     fn fire(&mut self, index: usize, reason: &Packed) -> Vec<Waker> {
         let called = &mut self.called[index];
-        called.monitor = Monitor::Fired(reason.clone());
+        called.state = MonitorState::Fired(reason.clone());
         self.by_port.remove(&called.port);
         if called.waiting() == 0 {
             self.idle -= 1;
@@ -489,22 +489,22 @@ impl Shard {
         readers.collect()
     }
 
-    fn sweep(&mut self, index: usize) -> Option<WatchId> {
+    fn sweep(&mut self, index: usize) -> Option<MonitorId> {
         let called = self.called.get_mut(index)?;
         let used = mem::replace(&mut called.used, false);
-        if used || !matches!(called.monitor, Monitor::Set) || called.waiting() > 0 {
+        if used || !matches!(called.state, MonitorState::Set) || called.waiting() > 0 {
             return None;
         }
-        let watch = called.watch;
+        let monitor = called.monitor;
         self.by_port.remove(&called.port);
         self.idle -= 1;
         self.vacate(index);
-        Some(watch)
+        Some(monitor)
     }
 
     fn vacate(&mut self, index: usize) {
         let called = &mut self.called[index];
-        called.monitor = Monitor::None;
+        called.state = MonitorState::None;
         (called.places, called.free) = Default::default();
         self.vacant.push(index);
     }
@@ -513,13 +513,13 @@ impl Shard {
 impl Place {
     /// What the call ends with, if it is known; an answer is taken.
     #[inline]
-    fn outcome(&mut self, monitor: &Monitor) -> Option<Result<Answer, Packed>> {
+    fn outcome(&mut self, monitor: &MonitorState) -> Option<Result<Answer, Packed>> {
         match (&mut self.reply, monitor) {
             (Reply::Answered(answer), _) => {
                 Some(Ok(Answer { len: answer.len, octets: mem::take(&mut answer.octets) }))
             }
             (Reply::Killed(reason), _) => Some(Err(reason.clone())),
-            (_, Monitor::Fired(reason)) => Some(Err(reason.clone())),
+            (_, MonitorState::Fired(reason)) => Some(Err(reason.clone())),
             _ => None,
         }
     }

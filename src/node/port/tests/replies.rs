@@ -1,7 +1,7 @@
 //! Reply ports and the monitors that they share.
 
 use super::*;
-use crate::kernel::WatchId;
+use crate::kernel::MonitorId;
 use crate::node::port::replies::{Ended, MOST_IDLE};
 use crate::node::port::sync::SHARDS;
 use crate::value::PortId;
@@ -20,11 +20,11 @@ impl Caller {
     }
 
     fn call(&self, port: &PortId) -> ReplyName {
-        let watch = |(): &mut ()| {
+        let monitor = |(): &mut ()| {
             self.last.set(self.last.get() + 1);
-            WatchId(self.last.get())
+            MonitorId(self.last.get())
         };
-        self.replies.join_or_watch(port, &mut (), watch, |()| {})
+        self.replies.join_or_monitor(port, &mut (), monitor, |()| {})
     }
 
     fn deliver(&self, name: &[u8]) -> bool {
@@ -72,9 +72,9 @@ fn few_monitors_outlast_their_calls_however_many_ports_are_called() {
     let mut kept = HashSet::new();
     for number in 0..10_000 {
         let name = caller.call(&callee(number));
-        let watch = WatchId(caller.last.get());
-        if caller.replies.end(&name).unused != Some(watch) {
-            kept.insert(watch);
+        let monitor = MonitorId(caller.last.get());
+        if caller.replies.end(&name).unused != Some(monitor) {
+            kept.insert(monitor);
         }
     }
     assert!((MOST_IDLE..=MOST_IDLE * SHARDS).contains(&kept.len()), "{}", kept.len());
@@ -90,9 +90,9 @@ fn a_monitor_that_fires_ends_the_calls_of_its_port_and_no_others() {
     let names = [&dying, &other, &dying].map(|port| caller.call(port));
     let answered = caller.call(&dying);
     assert!(caller.deliver(&octets(answered)));
-    caller.replies.fired(&dying, WatchId(99), &message("old"));
+    caller.replies.fired(&dying, MonitorId(99), &message("old"));
     assert!(caller.replies.poll(&names[0], Waker::noop()).is_pending());
-    caller.replies.fired(&dying, WatchId(1), &message("dead"));
+    caller.replies.fired(&dying, MonitorId(1), &message("dead"));
     let failed = names.map(|name| caller.replies.poll(&name, Waker::noop()).is_ready());
     assert_eq!(failed, [true, false, true]);
     assert!(matches!(caller.replies.poll(&answered, Waker::noop()), Poll::Ready(Ok(_))));

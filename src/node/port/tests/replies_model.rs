@@ -59,7 +59,7 @@ mod run_queue {
 }
 
 use super::{Delivery, elements, message};
-use crate::kernel::WatchId;
+use crate::kernel::MonitorId;
 use crate::value::{Packed, PortId};
 use loom::future::block_on;
 use loom::sync::atomic::{AtomicBool, Ordering};
@@ -81,7 +81,7 @@ struct World {
 /// As much of the kernel as calls have to do with.
 struct Kernel {
     alive: bool,
-    watches: Vec<WatchId>,
+    monitors: Vec<MonitorId>,
     last: u64,
 }
 
@@ -90,7 +90,7 @@ impl World {
         Arc::new(World {
             replies: Replies::new([7; 32]),
             port: "callee#port".parse().unwrap(),
-            kernel: sync::Mutex::new(Kernel { alive: true, watches: Vec::new(), last: 0 }),
+            kernel: sync::Mutex::new(Kernel { alive: true, monitors: Vec::new(), last: 0 }),
             guarded: AtomicBool::new(false),
         })
     }
@@ -99,13 +99,13 @@ impl World {
     fn begin(&self) -> ReplyName {
         let name = self.replies.join(&self.port).unwrap_or_else(|| {
             let mut kernel = self.kernel.lock();
-            self.replies.join_or_watch(
+            self.replies.join_or_monitor(
                 &self.port,
                 &mut *kernel,
                 |kernel| {
                     kernel.last += 1;
-                    kernel.watches.push(WatchId(kernel.last));
-                    WatchId(kernel.last)
+                    kernel.monitors.push(MonitorId(kernel.last));
+                    MonitorId(kernel.last)
                 },
                 |kernel| {
                     self.guarded.store(true, Ordering::SeqCst);
@@ -121,8 +121,8 @@ impl World {
 
     fn fire(&self, kernel: &mut Kernel) {
         let reason = message("died");
-        let fire = |watch| self.replies.fired(&self.port, watch, &reason);
-        kernel.watches.drain(..).for_each(fire);
+        let fire = |monitor| self.replies.fired(&self.port, monitor, &reason);
+        kernel.monitors.drain(..).for_each(fire);
     }
 
     /// The called port dies.
@@ -148,19 +148,19 @@ impl World {
     /// As `Shared::end_call`.
     fn end(&self, name: &ReplyName) -> bool {
         let ended = self.replies.end(name);
-        self.unwatch(ended.unused);
+        self.unmonitor(ended.unused);
         ended.listed
     }
 
     fn sweep(&self) {
-        self.unwatch(self.replies.sweep());
+        self.unmonitor(self.replies.sweep());
     }
 
-    fn unwatch(&self, unused: impl IntoIterator<Item = WatchId>) {
+    fn unmonitor(&self, unused: impl IntoIterator<Item = MonitorId>) {
         for unused in unused {
             let mut kernel = self.kernel.lock();
-            kernel.watches.retain(|watch| *watch != unused);
-            if kernel.watches.is_empty() && kernel.alive {
+            kernel.monitors.retain(|monitor| *monitor != unused);
+            if kernel.monitors.is_empty() && kernel.alive {
                 self.guarded.store(false, Ordering::SeqCst);
             }
         }
@@ -170,7 +170,7 @@ impl World {
     fn assert_empty(&self) {
         self.sweep();
         self.sweep();
-        assert!(self.kernel.lock().watches.is_empty());
+        assert!(self.kernel.lock().monitors.is_empty());
         assert!(self.replies.is_empty());
         assert_eq!(self.replies.unlisted(), 0);
     }
