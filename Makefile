@@ -82,7 +82,7 @@ bench: ## all cases, compared with Erlang, Perl, ractor_cluster and plain TCP, w
 	@$(CARGO) build --release --quiet --features cli --bin aemp
 	@$(CARGO) run --release --quiet --package aemp-bench --features ractor --bin aemp-bench -- $(BENCH)
 
-profile: ## instruction counts of the hot paths (callgrind); fails if one grew by more than 5 %
+profile: ## instruction counts of the hot paths (callgrind); fails if one grew by more than 3 %
 	@if scripts/packages counts; then \
 	  $(CARGO) build --profile counts --quiet --package aemp-bench --bin aemp-profile && \
 	  "$${CARGO_TARGET_DIR:-target}/counts/aemp-profile" check bench/instructions.json; \
