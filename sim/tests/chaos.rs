@@ -143,6 +143,17 @@ fn a_former_master_may_notice_late_that_it_has_lost_the_owner_of_an_entry() {
     }
 }
 
+/// A global node had lost another one twice within seconds before it ever dialled one: the delay between
+/// its retries, which nothing had made longer than zero, stayed zero, and the kernel dialled for ever.
+#[test]
+fn the_pause_between_retries_is_never_zero() {
+    for plan in [51_001_848, 51_002_333] {
+        if let Some(failure) = run(&Plan::new(plan)) {
+            report(&failure);
+        }
+    }
+}
+
 /// The simulated program sent on before it had looked at the monitors that had fired.
 #[test]
 fn a_sender_that_waits_for_room_hears_of_the_loss_before_it_sends_on() {

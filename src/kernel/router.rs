@@ -21,10 +21,12 @@ use std::fmt;
 use std::time::Duration;
 
 impl Kernel {
-    /// Does what is due.
+    /// Does what is due. What that makes due at once is done by the next call, so that one call is
+    /// never without end.
     pub fn tick(&mut self) {
         let now = self.now.uptime;
-        while let Some(task) = self.agenda.pop(now) {
+        for _ in 0..self.agenda.due(now) {
+            let Some(task) = self.agenda.pop(now) else { break };
             match task {
                 Task::Mesh(timer) => {
                     self.mesh.timer(&timer, now);

@@ -48,6 +48,11 @@ impl<T: Ord> Agenda<T> {
         self.due.first().map(|due| due.at)
     }
 
+    /// How many entries are due at `now`.
+    pub(crate) fn due(&self, now: Duration) -> usize {
+        self.due.iter().take_while(|due| due.at <= now).count()
+    }
+
     /// Takes the next entry that is due at `now`.
     pub(crate) fn pop(&mut self, now: Duration) -> Option<T> {
         if self.next()? > now {
@@ -70,6 +75,7 @@ mod tests {
         agenda.add(s(1), "second");
         assert_eq!(agenda.next(), Some(s(1)));
         assert_eq!(agenda.pop(s(0)), None);
+        assert_eq!([0, 1, 2].map(|now| agenda.due(s(now))), [0, 2, 3]);
         assert_eq!(agenda.pop(s(3)), Some("first"));
         assert_eq!(agenda.pop(s(3)), Some("second"));
         assert_eq!(agenda.pop(s(3)), Some("later"));

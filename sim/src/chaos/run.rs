@@ -15,6 +15,9 @@ use std::time::Duration;
 /// lost, seeds are retried, searches end, keys that are missing are given up.
 const REST: Duration = Duration::from_secs(400);
 
+/// Steps that may come at one instant; more are a timer that is set for the time that it is.
+const MOST_STEPS_AT_ONCE: u32 = 100_000;
+
 /// Delays differ, but nobody could take them for a failure.
 const GENTLE: Weather = Weather { worst: Duration::from_millis(50), ..Weather::ROUGH };
 
@@ -244,9 +247,17 @@ impl<'a> Run<'a> {
 
     fn pass(&mut self, how_long: Duration) -> Result<(), String> {
         let until = self.world.now() + how_long;
+        let mut instant = (self.world.now(), 0);
         while self.world.step(until) {
             self.outcome.steps += 1;
             self.look()?;
+            if self.world.now() > instant.0 {
+                instant = (self.world.now(), 0);
+            }
+            instant.1 += 1;
+            if instant.1 > MOST_STEPS_AT_ONCE {
+                return Err(format!("{MOST_STEPS_AT_ONCE} steps took no time: a timer spins"));
+            }
         }
         self.world.run_for(until.saturating_sub(self.world.now()));
         Ok(())

@@ -3,17 +3,23 @@
 use crate::kernel::random::Random;
 use std::time::Duration;
 
-/// A delay that doubles up to a limit.
-#[derive(Debug, Default)]
+/// A delay that doubles up to a limit, and is never shorter than its unit.
+#[derive(Debug)]
 pub(super) struct Backoff {
+    unit: Duration,
     delay: Duration,
     scheduled: Option<Duration>,
 }
 
 impl Backoff {
-    /// Makes the delay short again: between one and two of `unit`.
-    pub(super) fn restart(&mut self, unit: Duration, random: &mut Random) -> Duration {
-        self.delay = unit.mul_f64(1.0 + random.fraction());
+    /// Nothing is scheduled; the first delay is `unit`, unless [`Backoff::restart`] draws one.
+    pub(super) const fn new(unit: Duration) -> Self {
+        Backoff { unit, delay: unit, scheduled: None }
+    }
+
+    /// Makes the delay short again: between one and two units.
+    pub(super) fn restart(&mut self, random: &mut Random) -> Duration {
+        self.delay = self.unit.mul_f64(1.0 + random.fraction());
         self.delay
     }
 
@@ -44,11 +50,28 @@ impl Backoff {
         due
     }
 
-    /// Schedules the next time, after twice the delay before. Returns when that is.
+    /// Schedules the next time, after twice the delay before, or `longest` if that is less; one unit
+    /// at the least. Returns when that is.
     pub(super) fn again(&mut self, now: Duration, longest: Duration) -> Duration {
-        self.delay = (self.delay * 2).min(longest);
+        self.delay = (self.delay * 2).min(longest).max(self.unit);
         let at = now + self.delay;
         self.schedule(at);
         at
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_next_time_is_always_later() {
+        let unit = Duration::from_millis(300);
+        for longest in [Duration::ZERO, unit, Duration::from_secs(30)] {
+            let mut backoff = Backoff::new(unit);
+            let times = [(); 12].map(|()| backoff.again(Duration::ZERO, longest));
+            assert!(times.is_sorted() && times[0] >= unit, "{times:?}");
+            assert_eq!(times[11], longest.max(unit));
+        }
     }
 }

@@ -10,13 +10,17 @@ use std::time::Duration;
 /// The unit of the first retry; a random factor between 2 and 4 goes on top.
 const RETRY: Duration = Duration::from_millis(300);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Keepalive {
     nodes: HashSet<NodeId>,
     retry: Backoff,
 }
 
 impl Keepalive {
+    pub(super) fn new() -> Self {
+        Keepalive { nodes: HashSet::default(), retry: Backoff::new(RETRY) }
+    }
+
     pub(super) fn nodes(&self) -> impl Iterator<Item = &NodeId> {
         self.nodes.iter()
     }
@@ -50,7 +54,7 @@ impl Mesh {
 
     pub(super) fn retry_keepalive(&mut self, now: Duration, random: &mut Random) {
         let retry = &mut self.keepalive.retry;
-        retry.restart(RETRY, random);
+        retry.restart(random);
         retry.schedule(now);
         self.wake(now, MeshTimer::KeepAlive);
     }

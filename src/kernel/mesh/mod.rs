@@ -136,7 +136,7 @@ impl Mesh {
             looked_at: 0,
             remotes: HashMap::default(),
             seeds: Seeds::new(&config.seeds),
-            keepalive: Keepalive::default(),
+            keepalive: Keepalive::new(),
             unsteady: Unsteady::new(config.monitor_timeout / 2),
             next_probe: 0,
             replacement: None,

@@ -22,7 +22,7 @@ const LONGEST_REPORT: Duration = Duration::from_secs(3600);
 const LONGEST_LOOK: Duration = Duration::from_secs(120);
 
 /// All seeds, as configured.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Seeds {
     seeds: Vec<Seed>,
     retry: Backoff,
@@ -75,7 +75,14 @@ impl LeadsTo {
 
 impl Seeds {
     pub(super) fn new(addresses: &[Str]) -> Self {
-        Seeds { seeds: addresses.iter().cloned().map(Seed::new).collect(), ..Seeds::default() }
+        Seeds {
+            seeds: addresses.iter().cloned().map(Seed::new).collect(),
+            retry: Backoff::new(RETRY),
+            dialled: None,
+            report_is_due: false,
+            reports: 0,
+            quiet_until: Duration::ZERO,
+        }
     }
 
     /// The nodes of those that are known, in the configured order.
@@ -229,7 +236,7 @@ impl Mesh {
     /// the delay between retries short again.
     pub(in crate::kernel) fn retry_seeds(&mut self, now: Duration, random: &mut Random) {
         let Seeds { retry, dialled, .. } = &mut self.seeds;
-        let delay = retry.restart(RETRY, random);
+        let delay = retry.restart(random);
         let earliest = dialled.map_or(Duration::ZERO, |dialled| dialled + delay);
         self.retry_seeds_at(now.max(earliest));
         self.seeds.reports = 0;
