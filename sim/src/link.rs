@@ -29,6 +29,17 @@ pub(crate) enum Segment {
     Fin,
 }
 
+impl Segment {
+    /// How many octets it has; one stands for all that TLS exchanges.
+    pub(crate) fn octets(&self) -> u64 {
+        match self {
+            Segment::Lines(octets) | Segment::Data(octets) => octets.len() as u64,
+            Segment::Tls(_) => 1,
+            Segment::Fin => 0,
+        }
+    }
+}
+
 /// One direction and the end that sends in it.
 #[derive(Debug)]
 pub(crate) struct End {

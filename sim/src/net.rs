@@ -63,7 +63,7 @@ const USER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Keepalive on an idle connection finds out after so long.
 const KEEPALIVE: Duration = Duration::from_secs(60);
 
-/// How far a connection has come.
+/// How far a connection has come, in octets, those of its handshake included, as TCP counts.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Progress {
     pub(crate) sent: u64,
@@ -273,8 +273,7 @@ impl Net {
         self.links.get(&end.link).map_or(0, |link| link.end(end.side).flight.len())
     }
 
-    /// Octets of packets that this end has sent, and how many of these and of the other end's have
-    /// arrived.
+    /// Octets that this end has sent, and how many of these and of the other end's have arrived.
     pub(crate) fn progress(&self, end: LinkEnd) -> Progress {
         let Some(link) = self.links.get(&end.link) else { return Progress::default() };
         let (own, other) = (link.end(end.side), link.end(1 - end.side));
@@ -318,8 +317,8 @@ impl Net {
             if let Some(pace) = pace {
                 takes += Duration::from_secs_f64(octets.len() as f64 / f64::from(pace));
             }
-            end.sent += octets.len() as u64;
         }
+        end.sent += segment.octets();
         end.flight.push_back(segment);
         if self.blocked.contains_key(&(a.min(b), a.max(b))) {
             queue.after(USER_TIMEOUT, Event::Timeout { at: from });
@@ -398,9 +397,9 @@ impl Net {
         let link = self.links.get_mut(&to.link)?;
         let open = link.end(to.side).open;
         let segment = link.end_mut(1 - to.side).flight.pop_front()?;
-        if let Segment::Data(octets) = &segment {
-            let sender = link.end_mut(1 - to.side);
-            sender.arrived += octets.len() as u64;
+        let sender = link.end_mut(1 - to.side);
+        sender.arrived += segment.octets();
+        if segment.octets() > 0 {
             sender.progressed = Some(queue.now);
         }
         if open {

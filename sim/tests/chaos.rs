@@ -154,6 +154,15 @@ fn the_pause_between_retries_is_never_zero() {
     }
 }
 
+/// The last octets of a handshake were slow, and the simulated system did not count their arrival: a node
+/// that had just connected seemed not to progress.
+#[test]
+fn octets_of_a_handshake_are_progress() {
+    if let Some(failure) = run(&Plan::new(54_008_092)) {
+        report(&failure);
+    }
+}
+
 /// The simulated program sent on before it had looked at the monitors that had fired.
 #[test]
 fn a_sender_that_waits_for_room_hears_of_the_loss_before_it_sends_on() {
