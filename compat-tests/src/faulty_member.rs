@@ -28,7 +28,9 @@ pub async fn run(fault: &str, id: &str, bind: &str, seeds: &str) {
     let fault = NETWORK_FAULTS.iter().find(|(name, ..)| *name == fault);
     let fault = fault.map_or(Fault::None, |(_, fault, _)| *fault);
     let relay = || Relay::new(id, SECRET, fault);
-    let mut builder = Node::builder().node_id(id).secret(SECRET).bind("127.0.0.1:0");
+    // Its address is announced to other hosts.
+    let host = bind.rsplit_once(':').map_or(bind, |(host, _)| host);
+    let mut builder = Node::builder().node_id(id).secret(SECRET).bind(&format!("{host}:0"));
     for seed in seeds.split(',') {
         builder = builder.seed(&relay().before_seed(seed.to_owned()).await);
     }

@@ -3,7 +3,7 @@
 // Test helpers may panic, but clippy only exempts functions that are marked as tests.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use aemp::conform::{NetworkPlan, NetworkReport, Outcome, State, run_network};
+use aemp::conform::{NetworkPlan, NetworkReport, Outcome, State, Wiring, run_network};
 use compat_tests::faulty_member::NETWORK_FAULTS;
 use compat_tests::network::{Inside, eventually};
 use compat_tests::node::SECRET;
@@ -71,7 +71,12 @@ impl File {
     fn report(&self, inside: &Inside, only: &[&str]) -> NetworkReport {
         let mut plan = NetworkPlan::read(&self.path()).unwrap();
         plan.only = only.iter().map(|name| (*name).to_owned()).collect();
-        NetworkReport::new(inside.run(run_network(plan, |_| {})).unwrap())
+        let report = NetworkReport::new(inside.run(run_network(plan, |_| {})).unwrap());
+        let is_free = self.content["connect"].is_null();
+        if is_free && compat_tests::is_required("hosts") {
+            assert_eq!(*report.wiring(), Wiring::Namespaces);
+        }
+        report
     }
 }
 
@@ -80,10 +85,14 @@ fn assert_passes(report: &NetworkReport) {
     assert_misses_nothing(report);
 }
 
-/// Nothing unexpected is missed. Perl nodes now and then dial each other past the relays, which is skipped.
+/// Nothing unexpected is missed. Where all nodes are on loopback, Perl nodes now and then dial each other past
+/// the relays, which is skipped.
 fn assert_misses_nothing(report: &NetworkReport) {
     assert_eq!(report.count(State::Missed), 0, "{}", report.text(false));
     assert!(report.count(State::Passed) > report.count(State::Skipped), "{}", report.text(true));
+    if *report.wiring() == Wiring::Namespaces {
+        assert_eq!(report.count(State::Skipped), 0, "{}", report.text(false));
+    }
 }
 
 /// Checks of what may differ by framing and with TLS.
@@ -95,6 +104,8 @@ fn networks_of_our_nodes_keep_every_statement() {
     let (file, inside) = (file.with("variants", json!(["cbor"])), Inside::new());
     assert_passes(&file.report(&inside, &[]));
     let file = file.with("variants", json!(["json", "cbor+tls", "json+tls"]));
+    assert_passes(&file.report(&inside, OF_CONNECTIONS));
+    let file = file.with("connect", "loopback".into()).with("variants", json!(["cbor"]));
     assert_passes(&file.report(&inside, OF_CONNECTIONS));
 }
 
@@ -205,6 +216,10 @@ fn the_nodes_end_with_the_suite_even_if_they_are_stopped() {
                 false => Err(format!("{:?}", started())),
             }
         });
+        let namespace = |id: &str| std::fs::read_link(format!("/proc/{id}/ns/net")).ok();
+        let own = namespace("self");
+        let mut namespaces: Vec<_> = started().iter().filter_map(|id| namespace(id)).collect();
+        namespaces.retain(|one| Some(one) != own.as_ref());
         suite.signal(signal);
         eventually("all nodes have ended", || {
             // Where nobody reaps it, what was killed stays as a zombie.
@@ -213,6 +228,12 @@ fn the_nodes_end_with_the_suite_even_if_they_are_stopped() {
                 None => Ok(()),
                 Some(id) => Err(format!("process {id} lives")),
             }
+        });
+        eventually("nobody is in a network namespace of the suite", || {
+            let processes = std::fs::read_dir("/proc").unwrap().flatten();
+            let mut names = processes.filter_map(|entry| entry.file_name().into_string().ok());
+            let is_left = |id: &String| namespace(id).is_some_and(|its| namespaces.contains(&its));
+            names.find(is_left).map_or(Ok(()), |id| Err(format!("process {id} is")))
         });
     }
 }

@@ -1,6 +1,7 @@
 //! The context of a check: the node under test, and the role that the suite plays.
 
 use super::conn::Conn;
+use super::host::Host;
 use super::position::Position;
 use super::session::{Pace, Session};
 use super::shake::{self, Manner, Shake, Token};
@@ -9,7 +10,8 @@ use super::tls::{Identity, Tls};
 use super::transcript::{Speaker, Transcript};
 use crate::wire::framing::Framing;
 use bytes::BytesMut;
-use std::net::IpAddr;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -55,6 +57,8 @@ impl Default for Target {
 pub(crate) enum Reach {
     /// By dialling its address.
     Dial(String),
+    /// By dialling its address from that host.
+    From(Host, SocketAddr),
     /// By listening on the addresses that the node has as its seeds.
     Seeds(Vec<Arc<TcpListener>>),
 }
@@ -95,7 +99,7 @@ impl Ctx {
 
     pub(crate) fn position(&self) -> Position {
         match self.reach {
-            Reach::Dial(_) => Position::Dial,
+            Reach::Dial(_) | Reach::From(..) => Position::Dial,
             Reach::Seeds(_) => Position::Listen,
         }
     }
@@ -113,7 +117,13 @@ impl Ctx {
     /// A connection on which nothing has been sent yet.
     pub(crate) async fn connect(&self, name: &str) -> Result<Conn, Seen> {
         let (stream, said) = match &self.reach {
-            Reach::Dial(address) => (self.dial(address).await?, BytesMut::new()),
+            Reach::Dial(address) => {
+                (self.dial(address, TcpStream::connect(address)).await?, BytesMut::new())
+            }
+            Reach::From(host, address) => {
+                let connecting = host.connect(*address);
+                (self.dial(&address.to_string(), connecting).await?, BytesMut::new())
+            }
             Reach::Seeds(seeds) => self.accept(self.next_seed(seeds)?).await?,
         };
         Conn::new(stream, said, name, &self.transcript, self.target.patience)
@@ -131,8 +141,12 @@ impl Ctx {
         Ok(Conn::new(stream, said, name, &self.transcript, self.target.patience)?)
     }
 
-    async fn dial(&self, address: &str) -> Result<TcpStream, Seen> {
-        match timeout(self.target.patience, TcpStream::connect(address)).await {
+    async fn dial(
+        &self,
+        address: &str,
+        connecting: impl Future<Output = io::Result<TcpStream>>,
+    ) -> Result<TcpStream, Seen> {
+        match timeout(self.target.patience, connecting).await {
             Ok(Ok(stream)) => Ok(stream),
             Ok(Err(error)) => Err(Seen::Closed(format!("cannot connect to {address}: {error}"))),
             Err(_) => {

@@ -1,6 +1,14 @@
-//! An address of the loopback network for one run, so that two suites on one host do not meet.
+//! Hosts of the suite and of the nodes that it starts: a loopback address for one run, so that two suites on
+//! one machine do not meet, or an address in a network namespace.
 
-use std::net::{IpAddr, Ipv4Addr, TcpListener};
+use super::namespace::Namespace;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::sync::Arc;
+use tokio::net::{TcpSocket, TcpStream};
+
+/// The maximum number of connections that wait to be accepted.
+const BACKLOG: u32 = 1024;
 
 /// A loopback address that is chosen at random, so that no other run uses it.
 ///
@@ -16,5 +24,42 @@ pub fn own_loopback() -> IpAddr {
     match TcpListener::bind((host, 0)) {
         Ok(_) => host.into(),
         Err(_) => Ipv4Addr::LOCALHOST.into(),
+    }
+}
+
+/// Where sockets are made.
+#[derive(Clone, Debug)]
+pub(crate) struct Host {
+    /// Its address.
+    pub(super) ip: IpAddr,
+    /// Its namespace, if that is not the suite's own.
+    pub(super) namespace: Option<Arc<Namespace>>,
+}
+
+impl Host {
+    fn socket(&self) -> io::Result<TcpSocket> {
+        let new = match self.ip {
+            IpAddr::V4(_) => TcpSocket::new_v4,
+            IpAddr::V6(_) => TcpSocket::new_v6,
+        };
+        // A socket stays in the namespace in which it is made.
+        match &self.namespace {
+            Some(namespace) => namespace.within(new)?,
+            None => new(),
+        }
+    }
+
+    /// Connects to an address from this host.
+    pub(super) async fn connect(&self, address: SocketAddr) -> io::Result<TcpStream> {
+        self.socket()?.connect(address).await
+    }
+
+    /// Listens on a port of this host; 0 means any free one.
+    pub(super) fn listen(&self, port: u16) -> io::Result<tokio::net::TcpListener> {
+        let socket = self.socket()?;
+        // So that a port can be used again at once.
+        socket.set_reuseaddr(true)?;
+        socket.bind(SocketAddr::new(self.ip, port))?;
+        socket.listen(BACKLOG)
     }
 }

@@ -13,6 +13,7 @@ mod conn;
 mod context;
 mod echo;
 mod host;
+mod namespace;
 mod network;
 mod node_process;
 mod pattern;
@@ -34,7 +35,7 @@ pub use context::Target;
 pub use host::own_loopback;
 pub use network::{
     Implementation, NetworkCheck, NetworkError, NetworkFinding, NetworkPlan, NetworkReport,
-    Variant, list_network, run_network,
+    NetworkRun, Variant, Wiring, list_network, run_network,
 };
 pub use plan::{Place, Plan, PlanError, Start};
 pub use position::Position;

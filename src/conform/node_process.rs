@@ -1,5 +1,6 @@
 //! A node under test as a child process: started by a command, stopped and continued, and killed on drop.
 
+use super::namespace::Namespace;
 use super::precondition::Obstacle;
 use parking_lot::Mutex;
 use rustix::process::{Pid, Signal, kill_process_group};
@@ -31,8 +32,13 @@ pub(super) struct NodeProcess {
 }
 
 impl NodeProcess {
-    /// Starts the command, in this directory if there is one.
-    pub(super) fn start(command: &str, directory: Option<&Path>, stderr: Stdio) -> NodeProcess {
+    /// Starts the command, in this directory and network namespace if there are such.
+    pub(super) fn start(
+        command: &str,
+        directory: Option<&Path>,
+        namespace: Option<&Namespace>,
+        stderr: Stdio,
+    ) -> NodeProcess {
         let mut shell = Command::new("sh");
         shell
             .args(["-c", NODE, "sh", command])
@@ -45,8 +51,17 @@ impl NodeProcess {
         if let Some(directory) = directory {
             shell.current_dir(directory);
         }
+        let runtime = tokio::runtime::Handle::current();
+        let mut spawn = move || {
+            let _entered = runtime.enter();
+            shell.spawn()
+        };
+        let child = match namespace {
+            Some(namespace) => namespace.within(spawn).and_then(|child| child),
+            None => spawn(),
+        };
         // Without a shell no node dials, which is reported.
-        let mut child = shell.spawn().ok();
+        let mut child = child.ok();
         let said = Arc::<Mutex<String>>::default();
         if let Some(stderr) = child.as_mut().and_then(|child| child.stderr.take()) {
             tokio::spawn(keep_last_line(stderr, said.clone()));

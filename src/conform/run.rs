@@ -218,7 +218,7 @@ fn all_addresses(seats: &[Seat]) -> Vec<SocketAddr> {
 /// Starts the node with these seeds.
 fn started(command: &str, seeds: &[SocketAddr], stderr: Stdio) -> NodeProcess {
     let seeds: Vec<String> = seeds.iter().map(SocketAddr::to_string).collect();
-    NodeProcess::start(&command.replace("{seeds}", &seeds.join(",")), None, stderr)
+    NodeProcess::start(&command.replace("{seeds}", &seeds.join(",")), None, None, stderr)
 }
 
 #[derive(Clone)]
@@ -453,6 +453,7 @@ impl Runner {
     async fn check(&self, check: &'static Check, reach: Reach) {
         let address = match &reach {
             Reach::Dial(address) => Some(address.clone()),
+            Reach::From(_, address) => Some(address.to_string()),
             Reach::Seeds(_) => None,
         };
         self.under_way.lock().running.push(check.id);
@@ -478,11 +479,8 @@ impl Runner {
     /// Runs one check to an end, whatever happens in it. Tells also whether it failed by time.
     async fn attempt(&self, check: &'static Check, reach: Reach, again: &str) -> (Finding, bool) {
         let start = Instant::now();
-        let position = match &reach {
-            Reach::Dial(_) => Position::Dial,
-            Reach::Seeds(_) => Position::Listen,
-        };
         let ctx = self.ctx(&format!("{}{again}", check.id), reach);
+        let position = ctx.position();
         let transcript = ctx.transcript.clone();
         let mut task = tokio::spawn((check.run)(ctx));
         let limit = limit(check, &self.target).min(self.end.saturating_duration_since(start));

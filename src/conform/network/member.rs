@@ -1,8 +1,10 @@
 //! A node of a network: a process with an address of its own, and the suite's connections with it.
 
+use super::hosts::Side;
 use super::net::Net;
 use super::plan::Implementation;
 use crate::conform::context::Ctx;
+use crate::conform::host::Host;
 use crate::conform::node_process::NodeProcess;
 use crate::conform::pattern::{self, ANY, REST};
 use crate::conform::session::{Packet, Session, show_packet};
@@ -29,6 +31,7 @@ pub(super) struct Member {
     pub(super) node: String,
     /// Where it listens.
     pub(super) address: SocketAddr,
+    host: Host,
     implementation: Arc<Implementation>,
     net: Net,
     seeds: Vec<SocketAddr>,
@@ -47,20 +50,27 @@ struct Up {
 
 impl Member {
     /// A node of the first implementation of the pair, which is not started yet.
-    pub(super) fn first(net: &Net, role: &'static str) -> Verdict<Member> {
-        Member::new(net, role, &net.pair.0)
+    pub(super) fn first(net: &Net, role: &'static str, side: Side) -> Verdict<Member> {
+        Member::new(net, role, side, &net.pair.0)
     }
 
     /// A node of the second implementation of the pair.
-    pub(super) fn second(net: &Net, role: &'static str) -> Verdict<Member> {
-        Member::new(net, role, &net.pair.1)
+    pub(super) fn second(net: &Net, role: &'static str, side: Side) -> Verdict<Member> {
+        Member::new(net, role, side, &net.pair.1)
     }
 
-    fn new(net: &Net, role: &'static str, implementation: &Arc<Implementation>) -> Verdict<Member> {
+    fn new(
+        net: &Net,
+        role: &'static str,
+        side: Side,
+        implementation: &Arc<Implementation>,
+    ) -> Verdict<Member> {
+        let host = net.host(side);
         Ok(Member {
             role,
             node: format!("{}-{role}", net.label),
-            address: net.free_address()?,
+            address: net.free_address(&host)?,
+            host,
             implementation: implementation.clone(),
             net: net.clone(),
             seeds: Vec::new(),
@@ -81,7 +91,8 @@ impl Member {
         let command = self.net.command(&self.implementation, &self.node, self.address, &self.seeds);
         self.net.note(format!("{} starts: {}", self.role, self.implementation.name));
         let directory = Some(&*self.net.common.directory);
-        self.process = Some(NodeProcess::start(&command, directory, Stdio::piped()));
+        let namespace = self.host.namespace.as_deref();
+        self.process = Some(NodeProcess::start(&command, directory, namespace, Stdio::piped()));
     }
 
     /// Starts a node of another implementation, with the same ID, address and seeds.

@@ -1,11 +1,14 @@
 //! Networks of nodes of several implementations, which the suite starts, cuts apart, freezes, kills and
 //! restarts: `aemp conform --network FILE`.
 //!
-//! Nodes are processes that listen on a loopback address of their own. The connections that matter for a
-//! check lead through relays, which can be cut, frozen and slowed down. Each node runs the test service of
-//! `docs/conformance.md`, through which the suite makes it act and sees what it sees.
+//! Nodes are processes on two hosts, network namespaces with a router between them that cuts and connects
+//! the hosts. Where a machine cannot make namespaces, all nodes listen on a loopback address of the run. The
+//! connections that matter for a check lead through relays, which can be cut, frozen and slowed down. Each
+//! node runs the test service of `docs/conformance.md`, through which the suite makes it act and sees what it
+//! sees.
 
 mod checks;
+mod hosts;
 mod known;
 mod member;
 mod net;
@@ -13,8 +16,10 @@ mod plan;
 mod relay;
 mod report;
 mod run;
+mod wiring;
 
 pub use checks::NetworkCheck;
 pub use plan::{Implementation, NetworkError, NetworkPlan, Variant};
 pub use report::{NetworkReport, list_network};
-pub use run::{NetworkFinding, run_network};
+pub use run::{NetworkFinding, NetworkRun, run_network};
+pub use wiring::Wiring;

@@ -1,12 +1,14 @@
 //! One network: what its nodes have in common, their addresses and commands, and how long things may take.
 
+use super::hosts::{Hosts, Side};
 use super::plan::{Common, Implementation, Pair, Variant};
 use super::relay::Relay;
+use super::wiring::Wiring;
 use crate::conform::context::{Ctx, Reach, Target};
-use crate::conform::host::own_loopback;
-use crate::conform::stop::{Stop, Verdict, late};
+use crate::conform::host::{Host, own_loopback};
+use crate::conform::stop::{Stop, Verdict, late, skip};
 use crate::conform::transcript::{Speaker, Transcript};
-use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
@@ -28,42 +30,73 @@ pub(super) struct Net {
     /// Part of every node ID, so that networks do not take each other's nodes.
     pub(super) label: Arc<str>,
     pub(super) transcript: Transcript,
-    host: IpAddr,
+    hosts: Option<Arc<Hosts>>,
+    /// Where everything is if there are no hosts.
+    loopback: Host,
     next_port: Arc<AtomicU16>,
 }
 
 impl Net {
-    pub(super) fn new(common: &Arc<Common>, pair: &Pair, variant: Variant, label: &str) -> Net {
+    pub(super) async fn new(
+        common: &Arc<Common>,
+        pair: &Pair,
+        variant: Variant,
+        label: &str,
+        wiring: &Wiring,
+    ) -> Verdict<Net> {
+        let hosts = match wiring {
+            Wiring::Loopback { .. } => None,
+            Wiring::Namespaces => match Hosts::new().await {
+                Ok(hosts) => Some(Arc::new(hosts)),
+                Err(why) => return skip(format!("no hosts for the nodes: {why}")),
+            },
+        };
         let mut random = [0; 2];
         // Only matters where all networks have the same address.
         let _ = getrandom::fill(&mut random);
-        Net {
+        Ok(Net {
             common: common.clone(),
             pair: pair.clone(),
             variant,
             label: label.into(),
             transcript: Transcript::new(),
-            host: own_loopback(),
+            hosts,
+            loopback: Host { ip: own_loopback(), namespace: None },
             next_port: Arc::new(AtomicU16::new(u16::from_ne_bytes(random))),
-        }
+        })
+    }
+
+    /// The hosts of the two halves, if they are apart.
+    pub(super) fn hosts(&self) -> Option<&Hosts> {
+        self.hosts.as_deref()
+    }
+
+    /// Where the nodes of a half are.
+    pub(super) fn host(&self, side: Side) -> Host {
+        self.hosts().map_or_else(|| self.loopback.clone(), |hosts| hosts.host(side))
+    }
+
+    /// Where the suite is.
+    fn suite(&self) -> Host {
+        self.hosts().map_or_else(|| self.loopback.clone(), Hosts::router)
     }
 
     /// An address on which nobody listens, for one node after another.
-    pub(super) fn free_address(&self) -> Verdict<SocketAddr> {
+    pub(super) fn free_address(&self, host: &Host) -> Verdict<SocketAddr> {
         for _ in 0..PORTS {
             let port = FIRST_PORT + self.next_port.fetch_add(1, Ordering::Relaxed) % PORTS;
-            let address = SocketAddr::new(self.host, port);
-            if TcpListener::bind(address).is_ok() {
-                return Ok(address);
+            if host.listen(port).is_ok() {
+                return Ok(SocketAddr::new(host.ip, port));
             }
         }
-        Err(Stop::Skip(format!("all ports of {} are in use", self.host)))
+        skip(format!("all ports of {} are in use", host.ip))
     }
 
     /// A relay to an address.
-    pub(super) async fn relay(&self, to: SocketAddr) -> Verdict<Relay> {
-        let relay = Relay::to(to, self.host).await;
-        relay.map_err(|error| Stop::Skip(format!("cannot listen on {}: {error}", self.host)))
+    pub(super) fn relay(&self, to: SocketAddr) -> Verdict<Relay> {
+        let host = self.suite();
+        let relay = Relay::to(to, &host);
+        relay.map_err(|error| Stop::Skip(format!("cannot listen on {}: {error}", host.ip)))
     }
 
     /// What is known about each node.
@@ -129,7 +162,7 @@ impl Net {
     /// A context for connections of the suite with the node at an address; what is said on them is shown in
     /// the transcript, or not.
     pub(super) fn ctx(&self, address: SocketAddr, name: &str, shown: bool) -> Ctx {
-        let reach = Reach::Dial(address.to_string());
+        let reach = Reach::From(self.suite(), address);
         let label = format!("{}-{name}", self.label);
         let mut ctx = Ctx::new(self.target(), reach, label, Arc::default(), Arc::default());
         if shown {

@@ -1,6 +1,7 @@
 //! What a network run is to do, as a file of JSON says it: the implementations, each as a command that
 //! starts a node, the pairs of them, and in which variants of connections.
 
+use super::wiring::Wanted;
 use crate::conform::profile::Profile;
 use crate::conform::tls::{Identity, NoIdentity};
 use crate::wire::framing::Framing;
@@ -73,6 +74,7 @@ pub struct NetworkPlan {
     pub(super) common: Common,
     pub(super) pairs: Vec<Pair>,
     pub(super) variants: Vec<Variant>,
+    pub(super) wiring: Wanted,
     /// Names of checks, or the beginnings of names followed by `*`; all checks if it is empty. Names after a
     /// `!` are excluded.
     pub only: Vec<String>,
@@ -104,6 +106,12 @@ pub enum NetworkError {
         /// The name.
         name: String,
     },
+    /// The file demands network namespaces, which cannot be had here.
+    #[error("{why}; leave out `connect` to test on loopback, where not everything can be cut")]
+    NoNamespaces {
+        /// Why not.
+        why: String,
+    },
     /// A command does not start a node that can be tested.
     #[error("{implementation} ({variant}): {reason}")]
     NoNode {
@@ -126,6 +134,7 @@ struct File {
     variants: Option<Vec<String>>,
     nodes: BTreeMap<String, NodeEntry>,
     pairs: Option<Vec<(String, String)>>,
+    connect: Option<String>,
     patience: Option<f64>,
     monitor_timeout: Option<f64>,
     connect_interval: Option<f64>,
@@ -215,6 +224,12 @@ impl File {
         if pairs.is_empty() || variants.is_empty() {
             return Err("there is nothing to test: name nodes, pairs and variants".to_owned());
         }
+        let wiring = match &self.connect {
+            None => Wanted::Best,
+            Some(name) => Wanted::from_name(name).ok_or_else(|| {
+                format!("connect: {name:?} is no way to connect nodes; use namespaces or loopback")
+            })?,
+        };
         let common = Common {
             secret: self.secret,
             service: self.service,
@@ -224,7 +239,7 @@ impl File {
             monitor_timeout: seconds("monitor_timeout", self.monitor_timeout.unwrap_or(30.0))?,
             connect_interval: seconds("connect_interval", self.connect_interval.unwrap_or(2.0))?,
         };
-        Ok(NetworkPlan { common, pairs, variants, only: Vec::new() })
+        Ok(NetworkPlan { common, pairs, variants, wiring, only: Vec::new() })
     }
 }
 
@@ -283,13 +298,14 @@ mod tests {
     #[test]
     fn what_cannot_be_done_is_named() {
         type Change = fn(&mut Json);
-        let wrong: [(Change, &str); 7] = [
+        let wrong: [(Change, &str); 8] = [
             (|file| file["variants"] = json!(["morse"]), "\"morse\" is none"),
             (|file| file["variants"] = json!(["cbor+tls"]), "needs a certificate"),
             (|file| file["pairs"] = json!([["one", "three"]]), "\"three\" is not among the nodes"),
             (|file| file["pairs"] = json!([]), "nothing to test"),
             (|file| file["nodes"]["one"]["command"] = json!("{node} {bind}"), "contain {seeds}"),
             (|file| file["nodes"]["two"]["profile"] = json!("x"), "no profile \"x\""),
+            (|file| file["connect"] = json!("pigeons"), "use namespaces or loopback"),
             (|file| file["patience"] = json!(0), "patience: has to be seconds"),
         ];
         for (change, problem) in wrong {

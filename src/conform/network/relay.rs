@@ -1,8 +1,9 @@
-//! A relay between two nodes: a TCP proxy on loopback that can be cut, frozen and slowed down.
+//! A relay between two nodes: a TCP proxy that can be cut, frozen and slowed down.
 
+use crate::conform::host::Host;
 use bytes::{Bytes, BytesMut};
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -44,12 +45,13 @@ pub(super) struct Relay {
 
 impl Relay {
     /// Listens on a free port of the host.
-    pub(super) async fn to(target: SocketAddr, host: IpAddr) -> io::Result<Relay> {
-        let listener = TcpListener::bind((host, 0)).await?;
+    pub(super) fn to(target: SocketAddr, host: &Host) -> io::Result<Relay> {
+        let listener = host.listen(0)?;
         let address = listener.local_addr()?;
         let (wire, state) = watch::channel(Wire { flow: Flow::Open, delay: Duration::ZERO });
         let connections = Arc::<AtomicUsize>::default();
-        let listening = tokio::spawn(listen(listener, target, state, connections.clone()));
+        let listening =
+            tokio::spawn(listen(listener, host.clone(), target, state, connections.clone()));
         Ok(Relay { address, wire, connections, listening })
     }
 
@@ -96,6 +98,7 @@ impl Drop for Relay {
 
 async fn listen(
     listener: TcpListener,
+    host: Host,
     target: SocketAddr,
     wire: watch::Receiver<Wire>,
     count: Arc<AtomicUsize>,
@@ -105,10 +108,10 @@ async fn listen(
         tokio::select! {
             accepted = listener.accept() => {
                 if let Ok((near, _)) = accepted {
-                    let (wire, count) = (wire.clone(), count.clone());
+                    let (host, wire, count) = (host.clone(), wire.clone(), count.clone());
                     connections.spawn(async move {
                         count.fetch_add(1, Ordering::Relaxed);
-                        connection(near, target, wire).await;
+                        connection(near, &host, target, wire).await;
                         count.fetch_sub(1, Ordering::Relaxed);
                     });
                 }
@@ -119,23 +122,24 @@ async fn listen(
 }
 
 /// One connection, from its beginning until one side ends it or the relay is cut.
-async fn connection(near: TcpStream, target: SocketAddr, wire: watch::Receiver<Wire>) {
+async fn connection(near: TcpStream, host: &Host, target: SocketAddr, wire: watch::Receiver<Wire>) {
     let mut cut = wire.clone();
     tokio::select! {
         biased;
         // If the relay is gone, this task is, too.
         _ = cut.wait_for(|wire| wire.flow == Flow::Cut) => {}
-        _ = both_ways(near, target, wire) => {}
+        _ = both_ways(near, host, target, wire) => {}
     }
 }
 
 async fn both_ways(
     near: TcpStream,
+    host: &Host,
     target: SocketAddr,
     mut wire: watch::Receiver<Wire>,
 ) -> io::Result<()> {
     until_open(&mut wire).await?;
-    let far = TcpStream::connect(target).await?;
+    let far = host.connect(target).await?;
     near.set_nodelay(true)?;
     far.set_nodelay(true)?;
     let (near_in, near_out) = near.into_split();
@@ -183,14 +187,14 @@ async fn one_way(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::Ipv4Addr;
+    use std::net::{IpAddr, Ipv4Addr};
 
-    const HOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    const HOST: Host = Host { ip: IpAddr::V4(Ipv4Addr::LOCALHOST), namespace: None };
 
     /// A relay, and both ends of a connection through it.
     async fn connected() -> (Relay, TcpListener, TcpStream, TcpStream) {
-        let listener = TcpListener::bind((HOST, 0)).await.unwrap();
-        let relay = Relay::to(listener.local_addr().unwrap(), HOST).await.unwrap();
+        let listener = HOST.listen(0).unwrap();
+        let relay = Relay::to(listener.local_addr().unwrap(), &HOST).unwrap();
         let near = TcpStream::connect(relay.address()).await.unwrap();
         let (far, _) = listener.accept().await.unwrap();
         (relay, listener, near, far)

@@ -1,23 +1,24 @@
 //! Reports of a network run: a matrix of checks and pairs for people, JSON and JUnit for programs.
 
 use super::checks::{self, NetworkCheck};
-use super::known::Known;
-use super::run::NetworkFinding;
+use super::run::{NetworkFinding, NetworkRun};
+use super::wiring::Wiring;
 use crate::conform::report::{State, escape};
 use crate::conform::run::Outcome;
 use serde_json::{Value as Json, json};
 use std::fmt::Write as _;
 
-/// All findings of a network run.
+/// The report on a network run.
 #[derive(Clone, Debug)]
 pub struct NetworkReport {
+    wiring: Wiring,
     findings: Vec<NetworkFinding>,
 }
 
 impl NetworkReport {
-    /// A report on these findings.
-    pub fn new(findings: Vec<NetworkFinding>) -> NetworkReport {
-        NetworkReport { findings }
+    /// A report on this run.
+    pub fn new(NetworkRun { wiring, findings }: NetworkRun) -> NetworkReport {
+        NetworkReport { wiring, findings }
     }
 
     /// The findings, in the order of pairs, variants and checks.
@@ -27,7 +28,7 @@ impl NetworkReport {
 
     /// The state of a finding, in the light of what is known of the implementations.
     pub fn state(finding: &NetworkFinding) -> State {
-        match (&finding.outcome, known(finding)) {
+        match (&finding.outcome, finding.known) {
             (Outcome::Passed, _) => State::Passed,
             (Outcome::Missed { .. }, None) => State::Missed,
             (Outcome::Missed { .. }, Some(_)) => State::Expected,
@@ -95,15 +96,22 @@ impl NetworkReport {
         text
     }
 
-    /// The summary in one sentence.
+    /// How the nodes were connected.
+    pub fn wiring(&self) -> &Wiring {
+        &self.wiring
+    }
+
+    /// The summary in two sentences.
     pub fn summary(&self) -> String {
         format!(
-            "{} checks in networks: {} passed, {} missed, {} known misses, {} skipped.",
+            "{} checks in networks: {} passed, {} missed, {} known misses, {} skipped. The nodes were \
+             connected by {}.",
             self.findings.len(),
             self.count(State::Passed),
             self.count(State::Missed),
             self.count(State::Expected),
-            self.count(State::Skipped)
+            self.count(State::Skipped),
+            self.wiring
         )
     }
 
@@ -131,12 +139,13 @@ impl NetworkReport {
                     one["transcript"] = transcript.as_slice().into();
                 }
             }
-            if let Some(known) = known(finding) {
-                one["known"] = known.explanation.into();
+            if let Some(known) = finding.known {
+                one["known"] = known.into();
             }
             one
         };
         json!({
+            "connect": self.wiring.name(),
             "passed": self.count(State::Passed),
             "missed": self.count(State::Missed),
             "known": self.count(State::Expected),
@@ -167,11 +176,11 @@ impl NetworkReport {
                 escape(&name),
                 finding.duration.as_secs_f64()
             );
-            let end = match (&finding.outcome, known(finding)) {
+            let end = match (&finding.outcome, finding.known) {
                 (Outcome::Passed, _) => "/>\n".to_owned(),
                 (Outcome::Skipped(why), _) => skipped_case(why),
                 (Outcome::Missed { what, .. }, Some(known)) => {
-                    skipped_case(&format!("{}: {what}", known.explanation))
+                    skipped_case(&format!("{known}: {what}"))
                 }
                 (Outcome::Missed { what, transcript }, None) => format!(
                     "><failure message=\"{}\">{}</failure></testcase>\n",
@@ -192,10 +201,6 @@ fn skipped_case(why: &str) -> String {
 
 fn names(finding: &NetworkFinding) -> (&str, &str) {
     (&finding.pair.0.name, &finding.pair.1.name)
-}
-
-fn known(finding: &NetworkFinding) -> Option<&'static Known> {
-    Known::about(finding.check.id, &finding.pair)
 }
 
 /// What a cell of the matrix shows if variants differ.
@@ -220,10 +225,10 @@ fn line(finding: &NetworkFinding) -> String {
         check.statement,
         check.sentence
     );
-    let remark = match (&finding.outcome, known(finding)) {
+    let remark = match (&finding.outcome, finding.known) {
         (Outcome::Skipped(why), _) => Some(why.clone()),
         (Outcome::Missed { what, .. }, None) => Some(what.clone()),
-        (Outcome::Missed { .. }, Some(known)) => Some(known.explanation.to_owned()),
+        (Outcome::Missed { .. }, Some(known)) => Some(known.to_owned()),
         (Outcome::Passed, _) => None,
     };
     if let Some(remark) = remark {

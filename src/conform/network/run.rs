@@ -1,10 +1,12 @@
 //! Runs the checks of networks for each pair of implementations in each variant, several networks at a time.
 
 use super::checks::{self, NetworkCheck};
+use super::hosts::Side;
 use super::known::Known;
 use super::member::Member;
 use super::net::Net;
 use super::plan::{Common, Implementation, NetworkError, NetworkPlan, Pair, Variant};
+use super::wiring::Wiring;
 use crate::conform::echo;
 use crate::conform::run::{Outcome, run_label};
 use crate::conform::stop::{Stop, Verdict};
@@ -28,10 +30,21 @@ pub struct NetworkFinding {
     pub pair: (Arc<Implementation>, Arc<Implementation>),
     /// How the nodes talked.
     pub variant: Variant,
+    /// Why it is known to be missed, if it is.
+    pub known: Option<&'static str>,
     /// How it ended.
     pub outcome: Outcome,
     /// How long it took.
     pub duration: Duration,
+}
+
+/// What a network run has found.
+#[derive(Clone, Debug)]
+pub struct NetworkRun {
+    /// How the nodes were connected.
+    pub wiring: Wiring,
+    /// The result of each check, in the order of pairs, variants and checks.
+    pub findings: Vec<NetworkFinding>,
 }
 
 impl NetworkPlan {
@@ -46,17 +59,18 @@ impl NetworkPlan {
     }
 }
 
-/// Carries out the plan, and returns the result of each check, in the order of pairs, variants and checks.
+/// Carries out the plan, and returns the result of each check.
 ///
 /// # Errors
 /// If the plan is invalid, or a command does not start a node that can be tested. A miss is not an error.
 pub async fn run_network(
     plan: NetworkPlan,
     progress: impl Fn(&NetworkFinding) + Send + Sync + 'static,
-) -> Result<Vec<NetworkFinding>, NetworkError> {
+) -> Result<NetworkRun, NetworkError> {
     let checks = plan.checks()?;
     let label = run_label();
-    let (common, slowness) = preconditions(&plan, &label).await?;
+    let wiring = plan.wiring.here().await?;
+    let (common, slowness) = preconditions(&plan, &label, &wiring).await?;
     let networks: Vec<(Pair, Variant)> = plan
         .variants
         .iter()
@@ -65,6 +79,7 @@ pub async fn run_network(
     let runner = Runner {
         common: Arc::new(common),
         label: label.into(),
+        wiring: wiring.clone(),
         room: Arc::new(Semaphore::new(at_once(slowness))),
         progress: Arc::new(progress),
     };
@@ -84,7 +99,7 @@ pub async fn run_network(
         }
         findings.push(finding);
     }
-    Ok(findings)
+    Ok(NetworkRun { wiring, findings })
 }
 
 /// How many networks there are at the same time; most of the time they wait.
@@ -95,7 +110,11 @@ fn at_once(slowness: f64) -> usize {
 
 /// Each command starts a node that greets, authenticates and has the test service; how long it takes for an
 /// echo says how patient the run has to be.
-async fn preconditions(plan: &NetworkPlan, label: &str) -> Result<(Common, f64), NetworkError> {
+async fn preconditions(
+    plan: &NetworkPlan,
+    label: &str,
+    wiring: &Wiring,
+) -> Result<(Common, f64), NetworkError> {
     let common = Arc::new(plan.common.clone());
     let mut slowest = Duration::ZERO;
     let mut tried: Vec<(String, Variant)> = Vec::new();
@@ -106,8 +125,9 @@ async fn preconditions(plan: &NetworkPlan, label: &str) -> Result<(Common, f64),
                 continue;
             }
             let pair = (implementation.clone(), implementation.clone());
-            let net = Net::new(&common, &pair, *variant, &format!("{label}-first"));
-            let echo = precondition(&net).await.map_err(|stop| NetworkError::NoNode {
+            let label = format!("{label}-first");
+            let net = Net::new(&common, &pair, *variant, &label, wiring);
+            let echo = precondition(net).await.map_err(|stop| NetworkError::NoNode {
                 implementation: implementation.name.clone(),
                 variant: *variant,
                 reason: match stop {
@@ -124,9 +144,10 @@ async fn preconditions(plan: &NetworkPlan, label: &str) -> Result<(Common, f64),
     Ok((common, slowness))
 }
 
-async fn precondition(net: &Net) -> Verdict<Duration> {
-    let mut node = Member::first(net, "first")?;
-    let nowhere = net.relay(node.address).await?;
+async fn precondition(net: impl Future<Output = Verdict<Net>>) -> Verdict<Duration> {
+    let net = net.await?;
+    let mut node = Member::first(&net, "first", Side::Left)?;
+    let nowhere = net.relay(node.address)?;
     nowhere.cut();
     node.start(&[nowhere.address()]);
     node.ready().await?;
@@ -137,6 +158,7 @@ async fn precondition(net: &Net) -> Verdict<Duration> {
 struct Runner {
     common: Arc<Common>,
     label: Arc<str>,
+    wiring: Wiring,
     room: Arc<Semaphore>,
     progress: Arc<dyn Fn(&NetworkFinding) + Send + Sync>,
 }
@@ -174,9 +196,8 @@ impl Runner {
         }
         if let Some(why) = obstacle {
             let skipped = rest.map(|check| {
-                let (outcome, duration) = (Outcome::Skipped(why.clone()), Duration::ZERO);
-                let pair = pair.clone();
-                let finding = NetworkFinding { check, pair, variant, outcome, duration };
+                let outcome = Outcome::Skipped(why.clone());
+                let finding = self.finding(check, pair, variant, outcome, Duration::ZERO);
                 (self.progress)(&finding);
                 Found { finding, is_late: false }
             });
@@ -205,23 +226,34 @@ impl Runner {
         let permit = self.room.acquire().await;
         let label = format!("{}-{number}-{}", self.label, check.id);
         let start = Instant::now();
-        let net = Net::new(&self.common, pair, variant, &label);
+        let net = Net::new(&self.common, pair, variant, &label, &self.wiring);
         let (outcome, is_late) = attempt(check, net).await;
         drop(permit);
-        let (pair, duration) = (pair.clone(), start.elapsed());
-        let is_late = is_late && Known::about(check.id, &pair).is_none();
-        let finding = NetworkFinding { check, pair, variant, outcome, duration };
+        let finding = self.finding(check, pair, variant, outcome, start.elapsed());
+        let is_late = is_late && finding.known.is_none();
         if !is_late {
             (self.progress)(&finding);
         }
         Found { finding, is_late }
     }
 
+    fn finding(
+        &self,
+        check: &'static NetworkCheck,
+        pair: &Pair,
+        variant: Variant,
+        outcome: Outcome,
+        duration: Duration,
+    ) -> NetworkFinding {
+        let known = Known::about(check.id, pair, &self.wiring).map(|known| known.explanation);
+        NetworkFinding { check, pair: pair.clone(), variant, known, outcome, duration }
+    }
+
     /// Runs a check again, when no other one runs.
     async fn again(&self, mut finding: NetworkFinding) -> NetworkFinding {
         let NetworkFinding { check, pair, variant, .. } = &finding;
         let label = format!("{}-again-{}", self.label, check.id);
-        let net = Net::new(&self.common, pair, *variant, &label);
+        let net = Net::new(&self.common, pair, *variant, &label, &self.wiring);
         (finding.outcome, _) = attempt(check, net).await;
         (self.progress)(&finding);
         finding
@@ -229,7 +261,16 @@ impl Runner {
 }
 
 /// Runs a check to an end, whatever happens in it. Tells also whether it failed by time.
-async fn attempt(check: &'static NetworkCheck, net: Net) -> (Outcome, bool) {
+async fn attempt(
+    check: &'static NetworkCheck,
+    net: impl Future<Output = Verdict<Net>>,
+) -> (Outcome, bool) {
+    let net = match net.await {
+        Ok(net) => net,
+        Err(Stop::Skip(why) | Stop::Miss(why) | Stop::Late(why)) => {
+            return (Outcome::Skipped(why), false);
+        }
+    };
     let transcript = net.transcript.clone();
     let limit = net.settle() * 6;
     let mut task = tokio::spawn((check.run)(net));

@@ -1,21 +1,23 @@
-//! The network of most checks: two halves, each a global node with a slave, and relays between them.
+//! The network of most checks: two halves, each a global node with a slave.
 
+use crate::conform::network::hosts::Hosts;
+use crate::conform::network::hosts::Side::{Left, Right};
 use crate::conform::network::member::{Member, hold};
 use crate::conform::network::net::Net;
 use crate::conform::network::relay::Relay;
-use crate::conform::stop::{Verdict, skip};
+use crate::conform::stop::{Stop, Verdict, skip};
 use serde_json::{Map, Value as Json, json};
 
 /// The family in which each node has an entry, whose key is its role.
 pub(super) const FAMILY: &str = "members";
 
-/// How often a network is started until its halves are joined by a relay.
+/// How often a network on loopback is started until its halves are joined by a relay.
 const TRIES: usize = 4;
 const PAST_THE_RELAYS: &str = "the nodes dial each other's announced addresses, past the relays, so that the \
                                suite cannot cut them apart";
 
 /// Two global nodes of different implementations, and a slave of each, which is of the other implementation
-/// than its master.
+/// than its master. The seeds that they have are relays to each other.
 pub(super) struct Halves {
     pub(super) net: Net,
     pub(super) left: Member,
@@ -35,7 +37,7 @@ enum Dials {
     /// Both.
     Both,
     /// The right one. Where both dial at the same moment and lose a connection, nodes may dial the addresses
-    /// that they announce, past the relays, so that nothing can be cut.
+    /// that they announce, past the relays, so that on loopback nothing can be cut.
     Right,
 }
 
@@ -45,8 +47,12 @@ impl Halves {
         Halves::started(net, Dials::Both).await
     }
 
-    /// The same where the connection between the halves leads through a relay, so that it can be cut.
+    /// The same where the halves can be cut apart: they are hosts of their own, or the connection between
+    /// them leads through a relay.
     pub(super) async fn divisible(net: Net) -> Verdict<Halves> {
+        if net.hosts().is_some() {
+            return Halves::joined(net).await;
+        }
         for _ in 0..TRIES {
             let halves = Halves::started(net.clone(), Dials::Right).await?;
             if halves.are_joined_by_a_relay() {
@@ -61,13 +67,13 @@ impl Halves {
     }
 
     async fn started(net: Net, dials: Dials) -> Verdict<Halves> {
-        let (mut left, mut right) = (Member::first(&net, "left")?, Member::second(&net, "right")?);
+        let (mut left, mut right) =
+            (Member::first(&net, "left", Left)?, Member::second(&net, "right", Right)?);
         let (mut at_left, mut at_right) =
-            (Member::second(&net, "at-left")?, Member::first(&net, "at-right")?);
-        let between = [net.relay(left.address).await?, net.relay(right.address).await?];
-        let to_left = net.relay(left.address).await?;
-        let to_right = net.relay(right.address).await?;
-        let nowhere = net.relay(right.address).await?;
+            (Member::second(&net, "at-left", Left)?, Member::first(&net, "at-right", Right)?);
+        let between = [net.relay(left.address)?, net.relay(right.address)?];
+        let (to_left, to_right) = (net.relay(left.address)?, net.relay(right.address)?);
+        let nowhere = net.relay(right.address)?;
         nowhere.cut();
         let [from_right, from_left] = &between;
         match dials {
@@ -111,26 +117,30 @@ impl Halves {
         hold(&self.net, &mut [&mut self.right], FAMILY, right).await
     }
 
-    /// Cuts the connections between the global nodes.
-    pub(super) fn cut(&self) -> Verdict {
-        if !self.are_joined_by_a_relay() {
-            return skip(PAST_THE_RELAYS);
-        }
+    /// Closes the connections between the halves, and lets none be made.
+    pub(super) async fn cut(&self) -> Verdict {
         self.net.note("the halves are cut apart".to_owned());
+        match self.net.hosts() {
+            Some(hosts) => hosts.cut().await.map_err(Stop::Skip)?,
+            None if self.are_joined_by_a_relay() => {}
+            None => return skip(PAST_THE_RELAYS),
+        }
         self.between.iter().for_each(Relay::cut);
         Ok(())
     }
 
-    /// Lets nothing pass between the global nodes, and closes nothing.
-    pub(super) fn freeze(&self) {
+    /// Lets nothing pass between the halves, and closes nothing.
+    pub(super) fn freeze(&self) -> Verdict {
         self.net.note("nothing passes between the halves".to_owned());
         self.between.iter().for_each(Relay::freeze);
+        self.net.hosts().map_or(Ok(()), Hosts::freeze).map_err(Stop::Skip)
     }
 
     /// Undoes that.
-    pub(super) fn mend(&self) {
+    pub(super) fn mend(&self) -> Verdict {
         self.net.note("the halves are connected".to_owned());
         self.between.iter().for_each(Relay::go_on);
+        self.net.hosts().map_or(Ok(()), Hosts::mend).map_err(Stop::Skip)
     }
 
     /// Lets everything take this long on all relays.

@@ -57,11 +57,11 @@ async fn silence(net: Net) -> Verdict {
     right.monitors("m", &left.port()).await?;
     sends(right, left, 1..=1).await?;
     arrived(net, left, 1).await?;
-    halves.freeze();
+    halves.freeze()?;
     sends(&mut halves.right, &mut halves.left, 2..=100).await?;
     halves.all_set("2").await?;
     sleep(A_WHILE).await;
-    halves.mend();
+    halves.mend()?;
     are_all(&arrived(&halves.net, &mut halves.left, 100).await?, 2..=100)?;
     halves.right.fires_not("m").await?;
     halves.hold(&["left", "right", "at-left", "at-right"], "2").await

@@ -4,6 +4,7 @@ use super::fixture::{FAMILY, entries};
 use super::numbers::{are_all, arrived, sends};
 use super::{NetworkCheck, check};
 use crate::conform::check::run;
+use crate::conform::network::hosts::Side;
 use crate::conform::network::member::{Member, hold};
 use crate::conform::network::net::Net;
 use crate::conform::stop::Verdict;
@@ -34,8 +35,9 @@ const FIXED: &str = "fixed";
 const SLAVES: [&str; 2] = ["slave-1", "slave-2"];
 
 async fn late(net: Net) -> Verdict {
-    let (mut seed, mut slave) = (Member::first(&net, "seed")?, Member::second(&net, "slave")?);
-    let nobody = net.relay(seed.address).await?;
+    let (mut seed, mut slave) =
+        (Member::first(&net, "seed", Side::Left)?, Member::second(&net, "slave", Side::Right)?);
+    let nobody = net.relay(seed.address)?;
     nobody.cut();
     slave.start(&[seed.address]);
     slave.ready().await?;
@@ -87,8 +89,12 @@ impl Seeds {
     /// All nodes started and joined. The first seed is the master of both slaves, since it was there first.
     async fn joined(net: Net, count: usize) -> Verdict<Seeds> {
         let roles = ["seed-1", "seed-2", "seed-3"].into_iter().take(count);
-        let seeds = roles.map(|role| Member::first(&net, role)).collect::<Verdict<_>>()?;
-        let slaves = [Member::first(&net, "slave-1")?, Member::second(&net, "slave-2")?];
+        let seeds =
+            roles.map(|role| Member::first(&net, role, Side::Left)).collect::<Verdict<_>>()?;
+        let slaves = [
+            Member::first(&net, "slave-1", Side::Left)?,
+            Member::second(&net, "slave-2", Side::Right)?,
+        ];
         let mut network = Seeds { net, seeds, slaves };
         let addresses: Vec<SocketAddr> = network.seeds.iter().map(|seed| seed.address).collect();
         let Seeds { net, seeds, slaves } = &mut network;

@@ -38,7 +38,7 @@ async fn split(net: Net) -> Verdict<Halves> {
 
 /// Cuts the halves apart, and waits until they know.
 async fn cut(halves: &mut Halves, value: &str) -> Verdict {
-    halves.cut()?;
+    halves.cut().await?;
     let (left, right) = (["left", "at-left"], ["right", "at-right"]);
     halves.hold_apart(&entries(&left, value), &entries(&right, value)).await
 }
@@ -56,7 +56,7 @@ async fn heals(net: Net) -> Verdict {
     halves.all_set("2").await?;
     halves.at_left.sets(FAMILY, "from-left", "2").await?;
     halves.at_right.sets(FAMILY, "from-right", "2").await?;
-    halves.mend();
+    halves.mend()?;
     let all = ["left", "right", "at-left", "at-right", "from-left", "from-right"];
     halves.hold(&all, "2").await
 }
@@ -64,18 +64,18 @@ async fn heals(net: Net) -> Verdict {
 async fn dead(net: Net) -> Verdict {
     let mut halves = split(net).await?;
     halves.at_right.kill();
-    halves.mend();
+    halves.mend()?;
     halves.hold(&["left", "right", "at-left"], "1").await
 }
 
 async fn again(net: Net) -> Verdict {
     let mut halves = split(net).await?;
     for value in ["2", "3"] {
-        halves.mend();
+        halves.mend()?;
         halves.all_set(value).await?;
         halves.hold(&["left", "right", "at-left", "at-right"], value).await?;
         cut(&mut halves, value).await?;
     }
-    halves.mend();
+    halves.mend()?;
     halves.hold(&["left", "right", "at-left", "at-right"], "3").await
 }
