@@ -12,6 +12,7 @@ pub use aemp::conform;
 pub mod cable;
 pub mod cases;
 pub mod codec;
+pub mod cut;
 pub mod dialogue;
 pub mod faulty;
 pub mod faulty_member;
