@@ -1,8 +1,8 @@
 //! A node's inside: what its handles and connections share, and the kernel behind its lock.
 
-use super::connection::Repeats;
 use super::connection::orders::Control;
 use super::connection::pending::PendingHandshakes;
+use super::connection::repeats::Repeats;
 use super::connection::streams::table::Streams;
 use super::counters::ConnectionCounters;
 use super::events::NodeEvent;
@@ -44,7 +44,7 @@ pub(crate) struct Shared {
     pub(crate) failed_dials: Repeats,
     pub(crate) functions: RwLock<HashMap<Str, Function>>,
     pub(crate) eval: RwLock<Option<EvalHook>>,
-    pub(crate) streams: Streams,
+    pub(crate) streams: Arc<Streams>,
     pub(crate) runtime: tokio::runtime::Handle,
     /// Cancelled when the node shuts down: everything that runs for it ends.
     pub(crate) ended: CancellationToken,
@@ -182,10 +182,10 @@ impl Shared {
             counters: ConnectionCounters::default(),
             pending: PendingHandshakes::new(settings.handshake_limits),
             failed_dials: Repeats::default(),
+            streams: Streams::new(settings.peer_limits.table),
             settings,
             functions: RwLock::default(),
             eval: RwLock::default(),
-            streams: Streams::default(),
             hooks: hooks(weak.clone(), runtime.clone()),
             runtime,
             ended: CancellationToken::new(),

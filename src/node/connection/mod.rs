@@ -5,7 +5,7 @@ mod channel;
 pub(super) mod orders;
 pub(super) mod pending;
 mod reader;
-mod repeats;
+pub(super) mod repeats;
 pub(crate) mod socket;
 pub mod streams;
 pub mod tls;
@@ -37,7 +37,6 @@ use tokio::sync::Notify;
 pub(crate) use self::accept::accept;
 pub(crate) use self::channel::{Channel, Stream, read};
 pub(crate) use self::pending::{PendingHandshake, and_others};
-pub(crate) use self::repeats::Repeats;
 
 /// Dials `address`, and serves the connection if there is one.
 pub(crate) fn dial(shared: &Arc<Shared>, id: ConnId, address: &Str, orders: Orders) {

@@ -141,8 +141,8 @@ async fn reach(node: &Node, to: &NodeId, id: &Str) -> Result<DataStream, StreamE
     if node.addresses().is_empty() {
         return Err(unreachable(to, "neither it nor this node listens anywhere"));
     }
-    let mut expectation =
-        Expectation::new(shared, id, &shared.id, 0).map_err(|why| unreachable(to, &why))?;
+    let mut expectation = Expectation::new(&shared.streams, id, &shared.id, 0)
+        .map_err(|why| unreachable(to, &why))?;
     node.snd(to, (CONNECT, id, node.id()))?;
     expectation.stream().await.ok_or(StreamError::Shutdown)
 }

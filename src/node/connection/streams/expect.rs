@@ -32,7 +32,7 @@ pub(super) fn expect(context: &Context<'_>, message: MessageRef<'_>) -> Result<(
         // From now on: what the peer does next relies on it.
         .and_then(|function| {
             let octets = message.elements().octets().len();
-            Ok((function, Expectation::new(shared, &id, context.from(), octets)?))
+            Ok((function, Expectation::new(&shared.streams, &id, context.from(), octets)?))
         });
     let (function, expectation) = match begun {
         Ok(begun) => begun,

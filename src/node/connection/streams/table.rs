@@ -1,7 +1,6 @@
 //! Which data connections are expected, and which functions take them.
 
 use super::stream::DataStream;
-use crate::node::core::Shared;
 use crate::node::message::MessageRef;
 use crate::value::{NodeId, Str};
 use parking_lot::{Mutex, RwLock};
@@ -20,8 +19,9 @@ pub(super) type StreamFunction =
     Arc<dyn Fn(MessageRef<'_>, DataStream) -> Result<StreamTask, String> + Send + Sync>;
 
 /// The streams of a node.
-#[derive(Default)]
 pub(crate) struct Streams {
+    /// Octets that may be kept on account of one peer.
+    most_octets: usize,
     functions: RwLock<HashMap<Str, StreamFunction>>,
     expected: Mutex<Expected>,
 }
@@ -34,6 +34,10 @@ struct Expected {
 }
 
 impl Streams {
+    pub(crate) fn new(most_octets: usize) -> Arc<Self> {
+        Arc::new(Streams { most_octets, functions: RwLock::default(), expected: Mutex::default() })
+    }
+
     #[must_use]
     pub(super) fn register(&self, name: Str, function: StreamFunction) -> Option<StreamFunction> {
         self.functions.write().insert(name, function)
@@ -78,7 +82,7 @@ impl Streams {
 
 /// One data connection that is expected, until this is dropped.
 pub(super) struct Expectation {
-    shared: Arc<Shared>,
+    streams: Arc<Streams>,
     id: Str,
     peer: NodeId,
     octets: usize,
@@ -96,19 +100,19 @@ impl Expectation {
     /// Fails if one is expected under this ID already, or too many are, or too much is kept for this
     /// peer.
     pub(super) fn new(
-        shared: &Arc<Shared>,
+        streams: &Arc<Streams>,
         id: &Str,
         peer: &NodeId,
         octets: usize,
     ) -> Result<Self, String> {
         let octets = octets + id.as_ref().data().len() + BESIDES;
-        let mut expected = shared.streams.expected.lock();
+        let mut expected = streams.expected.lock();
         let expected = &mut *expected;
         if expected.by_id.len() >= MOST_EXPECTED {
             return Err("too many data connections are expected here".to_owned());
         }
         let of_peer = expected.octets.get(peer).copied().unwrap_or(0) + octets;
-        if of_peer > shared.settings.peer_limits.table {
+        if of_peer > streams.most_octets {
             return Err("the arguments of expected data connections take too much".to_owned());
         }
         match expected.by_id.entry(id.clone()) {
@@ -117,8 +121,8 @@ impl Expectation {
                 let (sender, stream) = oneshot::channel();
                 vacant.insert(sender);
                 expected.octets.insert(peer.clone(), of_peer);
-                let (shared, id, peer) = (shared.clone(), id.clone(), peer.clone());
-                Ok(Expectation { shared, id, peer, octets, stream })
+                let (streams, id, peer) = (streams.clone(), id.clone(), peer.clone());
+                Ok(Expectation { streams, id, peer, octets, stream })
             }
         }
     }
@@ -132,7 +136,7 @@ impl Expectation {
 impl Drop for Expectation {
     fn drop(&mut self) {
         self.stream.close();
-        let mut expected = self.shared.streams.expected.lock();
+        let mut expected = self.streams.expected.lock();
         // Another one may have the same ID once this one is fulfilled.
         if expected.by_id.get(&self.id).is_some_and(oneshot::Sender::is_closed) {
             expected.by_id.remove(&self.id);
