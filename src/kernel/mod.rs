@@ -52,8 +52,8 @@ use time::Agenda;
 
 /// Quicker than the standard library's hash, with a secret of each map against peers who choose keys;
 /// keys can be looked up as they stand in a packet.
-type HashMap<K, V> = hashbrown::HashMap<K, V, foldhash::quality::RandomState>;
-type HashSet<K> = hashbrown::HashSet<K, foldhash::quality::RandomState>;
+type HashMap<K, V> = hashbrown::HashMap<K, V, foldhash::fast::RandomState>;
+type HashSet<K> = hashbrown::HashSet<K, foldhash::fast::RandomState>;
 
 /// What a machine wants to do later.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]

@@ -6,6 +6,7 @@ use indexmap::{Equivalent, IndexMap};
 use std::fmt;
 
 impl Equivalent<Str> for StrRef<'_> {
+    #[inline]
     fn equivalent(&self, key: &Str) -> bool {
         *self == key.as_ref()
     }

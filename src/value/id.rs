@@ -164,6 +164,7 @@ impl Ord for PortId {
 }
 
 impl Hash for PortId {
+    #[inline]
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.id.hash(state);
     }
@@ -261,6 +262,7 @@ macro_rules! ids {
 
             /// Finds an ID in a map by its string, without owning one.
             impl Equivalent<$id> for StrRef<'_> {
+                #[inline]
                 fn equivalent(&self, id: &$id) -> bool {
                     *self == id.as_str()
                 }

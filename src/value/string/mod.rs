@@ -176,14 +176,15 @@ impl<'a> StrRef<'a> {
 }
 
 impl PartialEq for StrRef<'_> {
-    #[inline]
+    #[inline(always)]
     fn eq(&self, other: &Self) -> bool {
-        if same(self.data, other.data) {
-            return self.kind == other.kind || is_ascii(self.data);
+        let same = same(self.data, other.data);
+        if self.kind == other.kind {
+            return same;
         }
         // Octets that are ASCII are what they are as text.
         let octets = if self.kind == StrKind::Octets { self.data } else { other.data };
-        self.kind != other.kind && !is_ascii(octets) && self.canonical_eq(*other)
+        if is_ascii(octets) { same } else { self.canonical_eq(*other) }
     }
 }
 
@@ -206,9 +207,16 @@ impl Ord for StrRef<'_> {
     }
 }
 
+/// As a `str` with the canonical octets hashes: no such octet is 0xff, so that what follows a string
+/// cannot be taken for a part of it.
 impl Hash for StrRef<'_> {
+    #[inline(always)]
     fn hash<H: Hasher>(&self, state: &mut H) {
-        self.canonical().hash(state);
+        match self.kind == StrKind::Text || is_ascii(self.data) {
+            true => state.write(self.data),
+            false => state.write(&self.octets_in_utf8()),
+        }
+        state.write_u8(0xff);
     }
 }
 
@@ -341,6 +349,7 @@ impl Default for Str {
 }
 
 impl PartialEq for Str {
+    #[inline]
     fn eq(&self, other: &Self) -> bool {
         self.as_ref() == other.as_ref()
     }
@@ -373,12 +382,14 @@ impl Ord for Str {
 }
 
 impl Hash for Str {
+    #[inline]
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.as_ref().hash(state);
     }
 }
 
 impl PartialEq<str> for StrRef<'_> {
+    #[inline]
     fn eq(&self, other: &str) -> bool {
         *self == StrRef::text(other)
     }
