@@ -193,10 +193,13 @@ macro_rules! integers {
     ($($method:ident $visit:ident $type:ident)*) => {
         $(#[inline]
         fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
-            let n = match self.reader.take_uint() {
-                Some(n) => i128::from(n),
-                None => to_integer(self.reader.token()?, stringify!($type))?,
-            };
+            if let Some(n) = self.reader.take_uint() {
+                return match <$type>::try_from(n) {
+                    Ok(n) => visitor.$visit(n),
+                    Err(_) => Err(DecodeError::out_of_range(stringify!($type), n)),
+                };
+            }
+            let n = to_integer(self.reader.token()?, stringify!($type))?;
             match <$type>::try_from(n) {
                 Ok(n) => visitor.$visit(n),
                 Err(_) => Err(DecodeError::out_of_range(stringify!($type), n)),

@@ -51,47 +51,48 @@ pub enum Item<'a> {
 /// Reads the packed form, token by token.
 #[derive(Debug, Clone)]
 pub struct Reader<'a> {
-    all: &'a [u8],
-    at: usize,
+    rest: &'a [u8],
+    /// How many octets there were at the start.
+    all: usize,
 }
 
 impl<'a> Reader<'a> {
     /// A reader of `octets` from the start.
     pub const fn new(octets: &'a [u8]) -> Self {
-        Reader { all: octets, at: 0 }
+        Reader { rest: octets, all: octets.len() }
     }
 
     /// How many octets were read.
     pub const fn position(&self) -> usize {
-        self.at
+        self.all - self.rest.len()
     }
 
     /// What is still to be read.
-    pub fn rest(&self) -> &'a [u8] {
-        self.all.get(self.at..).unwrap_or_default()
+    #[inline]
+    pub const fn rest(&self) -> &'a [u8] {
+        self.rest
     }
 
     /// Whether everything was read.
     pub const fn is_done(&self) -> bool {
-        self.at >= self.all.len()
+        self.rest.is_empty()
     }
 
-    fn malformed(&self) -> Malformed {
-        Malformed { at: self.at }
+    const fn malformed(&self) -> Malformed {
+        Malformed { at: self.position() }
     }
 
     #[inline]
     fn octet(&mut self) -> Result<u8, Malformed> {
-        let octet = *self.all.get(self.at).ok_or(self.malformed())?;
-        self.at += 1;
+        let (&octet, rest) = self.rest.split_first().ok_or(self.malformed())?;
+        self.rest = rest;
         Ok(octet)
     }
 
     #[inline]
     fn take<const N: usize>(&mut self) -> Result<[u8; N], Malformed> {
-        let octets =
-            self.all.get(self.at..).and_then(<[u8]>::first_chunk::<N>).ok_or(self.malformed())?;
-        self.at += N;
+        let (octets, rest) = self.rest.split_first_chunk::<N>().ok_or(self.malformed())?;
+        self.rest = rest;
         Ok(*octets)
     }
 
@@ -116,18 +117,16 @@ impl<'a> Reader<'a> {
 
     #[inline]
     fn slice(&mut self, len: u64) -> Result<&'a [u8], Malformed> {
-        let len = usize::try_from(len).map_err(|_| self.malformed())?;
-        let end = self.at.checked_add(len).ok_or(self.malformed())?;
-        let slice = self.all.get(self.at..end).ok_or(self.malformed())?;
-        self.at = end;
+        let parts = usize::try_from(len).ok().and_then(|len| self.rest.split_at_checked(len));
+        let (slice, rest) = parts.ok_or(self.malformed())?;
+        self.rest = rest;
         Ok(slice)
     }
 
     /// A length, believed only as far as there are octets left for that many values.
     #[inline]
     fn len(&self, argument: u64, each: u64) -> Result<usize, Malformed> {
-        let left = (self.all.len() - self.at) as u64;
-        if argument > left / each {
+        if argument > self.rest.len() as u64 / each {
             return Err(self.malformed());
         }
         Ok(argument as usize)
@@ -188,11 +187,6 @@ impl<'a> Reader<'a> {
         let info = first & 0x1f;
         Ok(Item::Token(match first & 0xe0 {
             UINT => Token::UInt(self.argument(info)?),
-            NINT => {
-                let argument = self.argument(info)?;
-                let argument = i64::try_from(argument).map_err(|_| self.malformed())?;
-                Token::NInt(!argument)
-            }
             BYTES => {
                 let len = self.argument(info)?;
                 Token::Str(StrRef::octets(self.slice(len)?))
@@ -210,15 +204,25 @@ impl<'a> Reader<'a> {
                 Token::Hash(self.len(len, 2)?)
             }
             TAG => return Ok(Item::Tag(self.argument(info)?)),
-            _ => match first {
-                FALSE => Token::Bool(false),
-                TRUE => Token::Bool(true),
-                NULL | UNDEFINED => Token::Undef,
-                SINGLE => Token::Float(f64::from(f32::from_be_bytes(self.take()?))),
-                DOUBLE => Token::Float(f64::from_be_bytes(self.take()?)),
-                _ => return Err(self.malformed()),
-            },
+            _ => self.rest_of_item(first)?,
         }))
+    }
+
+    /// What begins with `first`, if that is neither a non-negative integer, nor a string, nor holds others.
+    #[inline]
+    fn rest_of_item(&mut self, first: u8) -> Result<Token<'a>, Malformed> {
+        Ok(match first {
+            FALSE => Token::Bool(false),
+            TRUE => Token::Bool(true),
+            NULL | UNDEFINED => Token::Undef,
+            SINGLE => Token::Float(f64::from(f32::from_be_bytes(self.take()?))),
+            DOUBLE => Token::Float(f64::from_be_bytes(self.take()?)),
+            _ if first & 0xe0 == NINT => {
+                let argument = self.argument(first & 0x1f)?;
+                Token::NInt(!i64::try_from(argument).map_err(|_| self.malformed())?)
+            }
+            _ => return Err(self.malformed()),
+        })
     }
 
     /// As [`Reader::item`], except that what only says how a tag came is passed over.
@@ -240,26 +244,27 @@ impl<'a> Reader<'a> {
     /// This and [`Reader::take_str`] are shortcuts for what is asked for most.
     #[inline]
     pub(crate) fn take_uint(&mut self) -> Option<u64> {
-        let first = *self.all.get(self.at)?;
-        if first < UINT | 24 {
-            self.at += 1;
-            return Some(u64::from(first));
-        }
-        if first >= NINT {
-            return None;
-        }
-        let mut ahead = self.clone();
-        ahead.at += 1;
-        let value = ahead.long_argument(first).ok()?;
-        self.at = ahead.at;
+        let (&first, after) = self.rest.split_first()?;
+        let (value, rest) = match first {
+            0..24 => (u64::from(first), after),
+            24 => after.split_first().map(|(&octet, rest)| (octet.into(), rest))?,
+            25 => {
+                after.split_first_chunk().map(|(n, rest)| (u16::from_be_bytes(*n).into(), rest))?
+            }
+            26 => {
+                after.split_first_chunk().map(|(n, rest)| (u32::from_be_bytes(*n).into(), rest))?
+            }
+            27 => after.split_first_chunk().map(|(n, rest)| (u64::from_be_bytes(*n), rest))?,
+            _ => return None,
+        };
+        self.rest = rest;
         Some(value)
     }
 
     /// The next value if it is a string of at most 255 octets; else nothing is read.
     #[inline]
     pub(crate) fn take_str(&mut self) -> Option<StrRef<'a>> {
-        let rest = self.all.get(self.at..)?;
-        let (&first, mut data) = rest.split_first()?;
+        let (&first, mut data) = self.rest.split_first()?;
         let mut len = first & 0x1f;
         if len == 24 {
             let (&longer, after) = data.split_first()?;
@@ -272,15 +277,15 @@ impl<'a> Reader<'a> {
             TEXT => StrKind::Text,
             _ => return None,
         };
-        let (data, after) = data.split_at_checked(usize::from(len))?;
-        self.at = self.all.len() - after.len();
+        let (data, rest) = data.split_at_checked(usize::from(len))?;
+        self.rest = rest;
         Some(StrRef::trusted(kind, data))
     }
 
     /// Whether undef comes next.
     #[inline]
     pub fn is_at_undef(&self) -> bool {
-        match self.all.get(self.at) {
+        match self.rest.first() {
             Some(&(NULL | UNDEFINED)) => true,
             Some(&(TAG..0xe0)) => self.peek() == Ok(Token::Undef),
             _ => false,
@@ -302,12 +307,11 @@ impl<'a> Reader<'a> {
     pub fn array(&mut self) -> Result<Elements<'a>, Malformed> {
         match self.token()? {
             Token::Array(len) => {
-                let start = self.at;
+                let start = self.rest;
                 for _ in 0..len {
                     self.skip()?;
                 }
-                let octets = self.all.get(start..self.at).ok_or(self.malformed())?;
-                Ok(Elements::new(len, octets))
+                Ok(Elements::new(len, self.since(start)))
             }
             _ => Err(self.malformed()),
         }
@@ -318,18 +322,52 @@ impl<'a> Reader<'a> {
     /// # Errors
     /// As [`Reader::token`].
     pub fn skip(&mut self) -> Result<&'a [u8], Malformed> {
-        let start = self.at;
+        let start = self.rest;
         let mut left = 1_u64;
         while left > 0 {
-            left -= 1;
-            match self.item()? {
-                Item::Tag(_) => left += 1,
-                Item::Token(Token::Array(len)) => left += len as u64,
-                Item::Token(Token::Hash(len)) => left += 2 * len as u64,
-                Item::Token(_) => {}
-            }
+            left = left - 1 + self.pass_head()?;
         }
-        self.all.get(start..self.at).ok_or(self.malformed())
+        Ok(self.since(start))
+    }
+
+    /// What was read since `start` was left.
+    #[inline]
+    fn since(&self, start: &'a [u8]) -> &'a [u8] {
+        start.get(..start.len().saturating_sub(self.rest.len())).unwrap_or_default()
+    }
+
+    /// Passes over the next value, but not over those that it holds, and returns their number.
+    #[inline]
+    fn pass_head(&mut self) -> Result<u64, Malformed> {
+        let first = self.octet()?;
+        let info = first & 0x1f;
+        Ok(match first & 0xe0 {
+            UINT => {
+                self.argument(info)?;
+                0
+            }
+            BYTES | TEXT => {
+                let len = self.argument(info)?;
+                self.slice(len)?;
+                0
+            }
+            ARRAY => {
+                let len = self.argument(info)?;
+                self.len(len, 1)? as u64
+            }
+            MAP => {
+                let len = self.argument(info)?;
+                2 * self.len(len, 2)? as u64
+            }
+            TAG => {
+                self.argument(info)?;
+                1
+            }
+            _ => {
+                self.rest_of_item(first)?;
+                0
+            }
+        })
     }
 }
 
