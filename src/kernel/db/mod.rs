@@ -22,7 +22,7 @@ pub use effect::{ChangeSet, DbEffect, DbProblem};
 pub use entries::{Entries, IntoIter, Iter, Tables};
 pub use global::Global;
 pub use local::{DbAnswer, DbMonitorId, DbResult, InternalFamily, QueryError, QueryId};
-pub use merge::{Change, Merge, OwnerKind};
+pub use merge::{ByDeletions, Change, Merge, OwnerKind};
 pub(crate) use pieces::Pieces;
 pub(crate) use request::Name;
 pub use request::{ArgumentProblem, MalformedRequest, QueryKind, Request};

@@ -43,6 +43,7 @@ impl<'a> Key<'a> {
         }
     }
 
+    #[inline]
     pub(crate) fn to_str(self) -> Str {
         match self {
             Key::Borrowed(string) => string.to_owned(),
@@ -99,16 +100,18 @@ impl<'a> Sets<'a> {
         }
     }
 
-    /// These together with others, which `room` holds if there are any.
-    pub(crate) fn and(self, others: [Entries; 2], room: &'a mut Entries) -> Sets<'a> {
-        if others.iter().all(Entries::is_empty) {
-            return self;
+    /// These together with others, if there are any.
+    #[inline]
+    pub(crate) fn and(self, others: [&Entries; 2]) -> Option<Entries> {
+        if others.iter().all(|more| more.is_empty()) {
+            return None;
         }
+        let mut all = Entries::new();
         self.each(|key, value| {
-            room.insert(key.to_str(), value.to_datum());
+            all.insert(key.to_str(), value.to_datum());
         });
-        others.into_iter().for_each(|more| room.extend(more));
-        Sets::Many(room)
+        others.into_iter().for_each(|more| all.extend(more.clone()));
+        Some(all)
     }
 
     /// Octets of a packed hash of these.

@@ -194,22 +194,36 @@ impl Global {
         update: Update<'_>,
         around: &mut Around<'_>,
     ) {
-        let mut room = Entries::new();
         let mut update = update;
         if owner.octets >= self.limits.database && *from != self.own && !update.set.is_empty() {
             around.problem(from, DbProblem::TooMuch("g_upd", "database_limit"));
             update.set = Sets::None;
         }
-        if let Err(why) = update.check() {
-            around.problem(from, DbProblem::Unsendable("g_upd", why));
-            update.set = update.sendable(&mut room);
+        match update.check() {
+            Ok(()) => self.apply(from, owner, update, around),
+            Err(why) => {
+                around.problem(from, DbProblem::Unsendable("g_upd", why));
+                let mut room = Entries::new();
+                let set = update.sendable(&mut room);
+                self.apply(from, owner, Update { set, ..update }, around);
+            }
         }
+    }
+
+    /// Carries out an update that can be sent on as a whole.
+    fn apply(
+        &mut self,
+        from: &NodeId,
+        owner: Standing,
+        update: Update<'_>,
+        around: &mut Around<'_>,
+    ) {
         let location = match update.family.string() == *LOCATIONS && self.peers.contains(from) {
             true => self.location_of_peer(from, update, around),
             false => None,
         };
         let change = self.merge.apply(owner, update);
-        self.announce(update.family, update.set, change, around);
+        self.announce(update.family, update.set, &change, around);
         if let Some(location) = location {
             self.mirror_location(from, location.as_ref(), around);
         }
@@ -220,7 +234,7 @@ impl Global {
         &mut self,
         family: Key<'_>,
         set: Sets<'_>,
-        change: Change,
+        change: &Change,
         around: &mut Around<'_>,
     ) {
         if family.string() == *LOCATIONS {
@@ -230,8 +244,8 @@ impl Global {
         }
         let tell_subscribers = !set.is_empty() || change.tell_subscribers();
         if change.tell_globals && !self.peers.nodes.is_empty() {
-            let mut room = Entries::new();
-            let set = set.and([change.set.clone(), change.set_for_globals], &mut room);
+            let more = set.and([&change.set, &change.set_for_globals]);
+            let set = more.as_ref().map_or(set, Sets::Many);
             let delete = match mutation::is_on(Mutation::TellNoGlobalOfDeletions) {
                 true => &[],
                 false => change.deletions_for_globals.as_slice(),
@@ -243,14 +257,14 @@ impl Global {
         if !tell_subscribers {
             return;
         }
-        let mut room = Entries::new();
-        let set = set.and([change.set, change.set_for_subscribers], &mut room);
-        let deleted = change.deletions_for_subscribers;
+        let more = set.and([&change.set, &change.set_for_subscribers]);
+        let set = more.as_ref().map_or(set, Sets::Many);
+        let deleted = change.deletions_for_subscribers.as_slice();
         if is_internal(family.string()) {
             if family.string() == *GLOBALS {
-                self.keep_connections(set, &deleted, around);
+                self.keep_connections(set, deleted, around);
             } else if family.string() == *LOCATIONS {
-                self.notice_locations(set, &deleted, around);
+                self.notice_locations(set, deleted, around);
             }
         }
         if let Some(subscribers) = self.subscribers.get_mut(&family.string()) {

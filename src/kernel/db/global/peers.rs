@@ -144,7 +144,7 @@ impl Global {
     fn announce_loss(&mut self, changes: Vec<(Str, Change)>, around: &mut Around<'_>) {
         let kept = usize::from(mutation::is_on(Mutation::KeepEntriesOfLostNodes));
         for (family, change) in changes.into_iter().skip(kept) {
-            self.announce(Key::Held(&family), Sets::None, change, around);
+            self.announce(Key::Held(&family), Sets::None, &change, around);
         }
     }
 

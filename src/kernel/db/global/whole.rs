@@ -124,13 +124,13 @@ impl Global {
     pub(crate) fn give_up_some(&mut self, around: &mut Around<'_>) {
         self.merge.end_of_grace(around.now);
         for (family, change) in self.merge.give_up_some() {
-            self.announce(Key::Held(&family), Sets::None, change, around);
+            self.announce(Key::Held(&family), Sets::None, &change, around);
         }
     }
 
     fn replace(&mut self, node: &NodeId, tables: Tables, around: &mut Around<'_>) {
         for (family, change) in self.merge.replace(node, tables) {
-            self.announce(Key::Held(&family), Sets::None, change, around);
+            self.announce(Key::Held(&family), Sets::None, &change, around);
         }
     }
 

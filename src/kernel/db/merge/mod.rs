@@ -9,7 +9,7 @@ mod owner;
 mod unclaimed;
 mod whole;
 
-pub use change::Change;
+pub use change::{ByDeletions, Change};
 pub use owner::OwnerKind;
 pub(crate) use owner::Standing;
 
@@ -20,7 +20,7 @@ use crate::kernel::HashMap;
 use crate::value::{NodeId, Str, StrRef};
 use entry::{Contested, Entry, Left};
 use hashbrown::hash_map::EntryRef;
-use owner::{Owner, OwnerId, entry_octets};
+use owner::{OwnerId, Owners, entry_octets};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use unclaimed::{Lost, claim, strike};
 
@@ -29,8 +29,7 @@ use unclaimed::{Lost, claim, strike};
 pub struct Merge {
     families: HashMap<Str, HashMap<Str, Entry>>,
     ids: HashMap<NodeId, OwnerId>,
-    owners: HashMap<OwnerId, Owner>,
-    unused: BTreeSet<OwnerId>,
+    owners: Owners,
     /// Owners that are no node's any more, and whose keys have not all been given up yet.
     abandoned: VecDeque<OwnerId>,
     /// Global nodes that were lost not long ago, the last one last.
@@ -85,7 +84,7 @@ impl Merge {
         };
         one.into_iter()
             .chain(many.into_iter().flatten())
-            .filter_map(|id| self.owners.get(id).map(|owner| (id, &owner.node)))
+            .filter_map(|id| self.owners.get(*id).map(|owner| (id, &owner.node)))
             // Not those that are being forgotten.
             .filter(|(id, node)| self.ids.get(*node) == Some(*id))
             .map(|(_, node)| node)
@@ -93,7 +92,7 @@ impl Merge {
 
     /// What `node` is, if it is known.
     pub fn kind(&self, node: &NodeId) -> Option<OwnerKind> {
-        Some(self.owners.get(self.ids.get(node)?)?.kind)
+        Some(self.owners.get(*self.ids.get(node)?)?.kind)
     }
 
     /// The nodes that are known, in no particular order.
@@ -103,25 +102,25 @@ impl Merge {
 
     /// How many entries `node` owns.
     pub fn owned(&self, node: &NodeId) -> usize {
-        let owner = self.ids.get(node).and_then(|id| self.owners.get(id));
+        let owner = self.ids.get(node).and_then(|&id| self.owners.get(id));
         owner.map_or(0, |owner| owner.len)
     }
 
     /// Octets of what `node` owns.
     pub fn octets_of(&self, node: &NodeId) -> usize {
-        let owner = self.ids.get(node).and_then(|id| self.owners.get(id));
+        let owner = self.ids.get(node).and_then(|&id| self.owners.get(id));
         owner.map_or(0, |owner| owner.octets)
     }
 
     /// Octets of what all nodes own.
     pub fn octets(&self) -> usize {
-        self.owners.values().map(|owner| owner.octets).sum()
+        self.owners.iter().map(|owner| owner.octets).sum()
     }
 
     /// Says what `node` is from now on. What it owns stays, and nobody is told.
     pub fn set_kind(&mut self, node: &NodeId, kind: OwnerKind) {
         let id = self.id(node);
-        let Some(owner) = self.owners.get_mut(&id) else {
+        let Some(owner) = self.owners.get_mut(id) else {
             return;
         };
         let before = std::mem::replace(&mut owner.kind, kind);
@@ -157,8 +156,11 @@ impl Merge {
     ) -> Change {
         let owner = Standing { id, kind: self.kind_of(id), octets: 0 };
         let mut change = self.apply(owner, Update::of(family, &mut set, &mut delete));
-        set.extend(std::mem::take(&mut change.set));
-        change.set = set;
+        if !set.is_empty() {
+            let besides = change.by_deletions.get_or_insert_default();
+            set.extend(std::mem::take(&mut besides.set));
+            besides.set = set;
+        }
         change
     }
 
@@ -169,25 +171,27 @@ impl Merge {
         set.each(|key, value| self.set(id, kind, family, key, value.to_datum()));
         let mut change = Change::default();
         for key in delete {
-            match self.delete(id, kind, family.string(), key) {
+            let left = self.delete(id, kind, family.string(), key);
+            let besides = change.by_deletions.get_or_insert_default();
+            match left {
                 Left::Slave { merged: Some(value), .. } => {
-                    change.set.insert(key.clone(), value);
+                    besides.set.insert(key.clone(), value);
                 }
                 Left::Slave { told: Some(value), .. } => {
-                    change.set_for_globals.insert(key.clone(), value);
+                    besides.set_for_globals.insert(key.clone(), value);
                 }
                 Left::Slave { merged: None, told: None } => {}
                 Left::Others(value) => {
                     if let Some(value) = value {
-                        change.set_for_subscribers.insert(key.clone(), value);
+                        besides.set_for_subscribers.insert(key.clone(), value);
                     }
-                    change.deletions_for_globals.push(key.clone());
+                    besides.deletions_for_globals.push(key.clone());
                 }
                 Left::Nothing => {
                     if kind == OwnerKind::Slave {
-                        change.deletions_for_globals.push(key.clone());
+                        besides.deletions_for_globals.push(key.clone());
                     }
-                    change.deletions_for_subscribers.push(key.clone());
+                    besides.deletions_for_subscribers.push(key.clone());
                 }
             }
         }
@@ -206,7 +210,7 @@ impl Merge {
     /// A node that is known.
     pub(crate) fn standing(&self, node: &NodeId) -> Option<Standing> {
         let id = *self.ids.get(node)?;
-        let owner = self.owners.get(&id)?;
+        let owner = self.owners.get(id)?;
         Some(Standing { id, kind: owner.kind, octets: owner.octets })
     }
 
@@ -220,14 +224,13 @@ impl Merge {
         if let Some(&id) = self.ids.get(node) {
             return id;
         }
-        let id = self.unused.pop_first().unwrap_or(self.owners.len() as OwnerId);
+        let id = self.owners.add(node.clone());
         self.ids.insert(node.clone(), id);
-        self.owners.insert(id, Owner::new(node.clone()));
         id
     }
 
     fn kind_of(&self, id: OwnerId) -> OwnerKind {
-        self.owners.get(&id).map_or(OwnerKind::Other, |owner| owner.kind)
+        self.owners.get(id).map_or(OwnerKind::Other, |owner| owner.kind)
     }
 
     fn set(&mut self, id: OwnerId, kind: OwnerKind, family: Key<'_>, key: Key<'_>, value: Datum) {
@@ -253,7 +256,7 @@ impl Merge {
                     Entry::One(owner, held) if *owner == id => {
                         let before = std::mem::replace(held, value).long_octets();
                         if before != value_octets
-                            && let Some(owner) = self.owners.get_mut(&id)
+                            && let Some(owner) = self.owners.get_mut(id)
                         {
                             owner.octets = owner.octets + value_octets - before;
                         }
@@ -261,7 +264,7 @@ impl Merge {
                     }
                     Entry::One(owner, held)
                         if self.unclaimed.iter().any(|lost| lost.owner == *owner)
-                            && self.owners.get(owner).map(|owner| owner.kind)
+                            && self.owners.get(*owner).map(|owner| owner.kind)
                                 != Some(OwnerKind::Slave) =>
                     {
                         let held = std::mem::replace(held, value);
@@ -271,7 +274,7 @@ impl Merge {
                         let other = *owner;
                         let held = held.clone();
                         let other_kind =
-                            self.owners.get(&other).map_or(OwnerKind::Other, |owner| owner.kind);
+                            self.owners.get(other).map_or(OwnerKind::Other, |owner| owner.kind);
                         let mut contested = Contested {
                             merged: value.clone(),
                             holders: BTreeMap::new(),
@@ -298,7 +301,7 @@ impl Merge {
             let name = (family.string(), &key);
             strike(&mut self.owners, &mut self.unclaimed, name, &claimed);
         }
-        if let Some(owner) = self.owners.get_mut(&id) {
+        if let Some(owner) = self.owners.get_mut(id) {
             let owned = match owner.entries.get_mut(&family.string()) {
                 Some(owned) => owned,
                 None => owner.entries.entry(family.to_str()).or_default(),
@@ -312,7 +315,7 @@ impl Merge {
     /// Takes a key from its owner and says what is left of it.
     fn delete(&mut self, id: OwnerId, kind: OwnerKind, family: StrRef<'_>, key: &Str) -> Left {
         self.operations += 1;
-        if let Some(owner) = self.owners.get_mut(&id)
+        if let Some(owner) = self.owners.get_mut(id)
             && let Some(owned) = owner.entries.get_mut(&family)
             && owned.remove(key)
         {
@@ -329,7 +332,7 @@ impl Merge {
         };
         let left = match entry {
             Entry::One(owner, value) if *owner == id => {
-                if let Some(owner) = self.owners.get_mut(&id) {
+                if let Some(owner) = self.owners.get_mut(id) {
                     owner.octets -= entry_octets(stored, value);
                 }
                 keys.remove(key);
@@ -351,7 +354,7 @@ impl Merge {
             // What a lost global node had before this owner wrote it does not come back.
             let claimed = claim(left, &self.unclaimed, serial);
             strike(&mut self.owners, &mut self.unclaimed, (family, stored), &claimed);
-            if let Some(owner) = self.owners.get_mut(&id) {
+            if let Some(owner) = self.owners.get_mut(id) {
                 owner.octets -= entry_octets(stored, &value);
             }
         }

@@ -3,6 +3,7 @@
 use super::super::datum::Datum;
 use crate::kernel::{HashMap, HashSet};
 use crate::value::{NodeId, Str};
+use std::collections::BTreeSet;
 
 /// What a node is to the global node that keeps its database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,7 +36,7 @@ pub(super) struct Owner {
 }
 
 impl Owner {
-    pub(super) fn new(node: NodeId) -> Self {
+    fn new(node: NodeId) -> Self {
         let entries = HashMap::default();
         Owner {
             node,
@@ -46,6 +47,49 @@ impl Owner {
             is_replaced: false,
             before: None,
         }
+    }
+}
+
+/// The nodes that own entries, by number.
+#[derive(Debug, Default)]
+pub(super) struct Owners {
+    by_id: Vec<Option<Owner>>,
+    unused: BTreeSet<OwnerId>,
+}
+
+impl Owners {
+    /// Gives a node a number.
+    pub(super) fn add(&mut self, node: NodeId) -> OwnerId {
+        let owner = Some(Owner::new(node));
+        if let Some(id) = self.unused.pop_first()
+            && let Some(place) = self.by_id.get_mut(id as usize)
+        {
+            *place = owner;
+            return id;
+        }
+        self.by_id.push(owner);
+        (self.by_id.len() - 1) as OwnerId
+    }
+
+    /// Forgets a node; its number is used again.
+    pub(super) fn remove(&mut self, id: OwnerId) {
+        if let Some(place) = self.by_id.get_mut(id as usize)
+            && place.take().is_some()
+        {
+            self.unused.insert(id);
+        }
+    }
+
+    pub(super) fn get(&self, id: OwnerId) -> Option<&Owner> {
+        self.by_id.get(id as usize)?.as_ref()
+    }
+
+    pub(super) fn get_mut(&mut self, id: OwnerId) -> Option<&mut Owner> {
+        self.by_id.get_mut(id as usize)?.as_mut()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Owner> {
+        self.by_id.iter().flatten()
     }
 }
 

@@ -12,9 +12,8 @@ use super::super::pieces::KEYS_PER_PIECE;
 use super::super::update::Key;
 use super::super::{GLOBALS, LOCATIONS, node_key, node_of};
 use super::entry::{Contested, Entry};
-use super::owner::{Owner, OwnerId, entry_octets};
+use super::owner::{OwnerId, Owners, entry_octets};
 use super::{Change, Merge};
-use crate::kernel::HashMap;
 use crate::mutation::{self, Mutation};
 use crate::value::{NodeId, Str, StrRef};
 use std::collections::BTreeSet;
@@ -106,7 +105,7 @@ impl Merge {
         end: Duration,
     ) -> Vec<(Str, Change)> {
         let Some(id) = self.ids.remove(node) else { return Vec::new() };
-        let before = self.owners.get_mut(&id).and_then(|owner| owner.before.take());
+        let before = self.owners.get_mut(id).and_then(|owner| owner.before.take());
         let lost =
             |owner| Lost { owner, awaited: awaited.clone(), end, settled, is_claimed: false };
         self.unclaimed.extend(before.into_iter().chain([id]).map(lost));
@@ -118,7 +117,7 @@ impl Merge {
     /// it never had any.
     fn slaves_of(&self, id: OwnerId, node: &NodeId) -> Option<Vec<NodeId>> {
         let family = Str::text(LOCATIONS);
-        let located = self.owners.get(&id)?.entries.get(&family)?;
+        let located = self.owners.get(id)?.entries.get(&family)?;
         let merged = self.families.get(&family)?;
         let own = node_key(node);
         let others = located.iter().filter(|key| **key != own);
@@ -132,7 +131,7 @@ impl Merge {
         let mut octets = 0;
         let mut kept = 0;
         for index in (0..self.unclaimed.len()).rev() {
-            let Some(owner) = self.unclaimed.get(index).and_then(|l| self.owners.get(&l.owner))
+            let Some(owner) = self.unclaimed.get(index).and_then(|l| self.owners.get(l.owner))
             else {
                 continue;
             };
@@ -183,7 +182,7 @@ impl Merge {
     /// A family that is not kept: what a lost global node said of nodes.
     pub(super) fn nodes_of_lost(&self) -> Option<(OwnerId, Str)> {
         self.unclaimed.iter().find_map(|lost| {
-            let owner = self.owners.get(&lost.owner)?;
+            let owner = self.owners.get(lost.owner)?;
             let mut families = [LOCATIONS, GLOBALS].into_iter().map(Str::text);
             Some((lost.owner, families.find(|family| owner.entries.contains_key(family))?))
         })
@@ -192,7 +191,7 @@ impl Merge {
 
 /// Takes keys off the list of what lost nodes had: `claimed` says which node had which value of `key`.
 pub(super) fn strike(
-    owners: &mut HashMap<OwnerId, Owner>,
+    owners: &mut Owners,
     unclaimed: &mut [Lost],
     (family, key): (StrRef<'_>, &Str),
     claimed: &[(OwnerId, Datum)],
@@ -201,7 +200,7 @@ pub(super) fn strike(
         if let Some(lost) = unclaimed.iter_mut().find(|lost| lost.owner == *owner) {
             lost.is_claimed = true;
         }
-        let Some(owner) = owners.get_mut(owner) else { continue };
+        let Some(owner) = owners.get_mut(*owner) else { continue };
         owner.octets -= entry_octets(key, value);
         if let Some(owned) = owner.entries.get_mut(&family)
             && owned.remove(key)

@@ -19,7 +19,7 @@ impl Merge {
     /// stays until [`Merge::replaced`].
     pub(crate) fn begin_to_replace(&mut self, node: &NodeId) {
         let id = self.id(node);
-        let Some(owner) = self.owners.get_mut(&id) else { return };
+        let Some(owner) = self.owners.get_mut(id) else { return };
         if owner.len == 0 {
             owner.is_replaced = true;
             return;
@@ -27,7 +27,7 @@ impl Merge {
         let kind = owner.kind;
         self.ids.remove(node);
         let new = self.id(node);
-        if let Some(owner) = self.owners.get_mut(&new) {
+        if let Some(owner) = self.owners.get_mut(new) {
             owner.kind = kind;
             owner.is_replaced = true;
             owner.before = Some(id);
@@ -36,13 +36,13 @@ impl Merge {
 
     /// Whether `node` has got a part of a new database.
     pub(crate) fn is_being_replaced(&self, node: &NodeId) -> bool {
-        let owner = self.ids.get(node).and_then(|id| self.owners.get(id));
+        let owner = self.ids.get(node).and_then(|&id| self.owners.get(id));
         owner.is_some_and(|owner| owner.is_replaced)
     }
 
     /// The new database of `node` is complete: what it had before, and has no more, is given up.
     pub(crate) fn replaced(&mut self, node: &NodeId) {
-        let owner = self.ids.get(node).and_then(|id| self.owners.get_mut(id));
+        let owner = self.ids.get(node).and_then(|&id| self.owners.get_mut(id));
         if let Some(owner) = owner {
             owner.is_replaced = false;
             self.abandoned.extend(owner.before.take());
@@ -61,7 +61,7 @@ impl Merge {
         while left > 0
             && let Some((id, family)) = self.next_to_give_up()
         {
-            let owner = self.owners.get(&id);
+            let owner = self.owners.get(id);
             let Some(keys) = owner.and_then(|owner| owner.entries.get(&family)) else { break };
             let mut keys: Vec<Str> = keys.iter().take(left).cloned().collect();
             keys.sort_unstable();
@@ -74,7 +74,7 @@ impl Merge {
 
     fn next_to_give_up(&mut self) -> Option<(OwnerId, Str)> {
         while let Some(&id) = self.abandoned.front() {
-            let owner = self.owners.get(&id);
+            let owner = self.owners.get(id);
             if let Some(family) = owner.and_then(|owner| owner.entries.keys().next()) {
                 return Some((id, family.clone()));
             }
@@ -85,8 +85,7 @@ impl Merge {
     }
 
     pub(super) fn forget_owner(&mut self, id: OwnerId) {
-        self.owners.remove(&id);
-        self.unused.insert(id);
+        self.owners.remove(id);
         // The room that many families took is not kept.
         if self.families.capacity() > 4 * (self.families.len() + FEW_KEYS) {
             self.families.shrink_to_fit();
@@ -108,7 +107,7 @@ impl Merge {
             return changes;
         }
         let mut missing: BTreeMap<Str, Vec<Str>> = BTreeMap::new();
-        if let Some(owner) = self.ids.get(node).and_then(|id| self.owners.get(id)) {
+        if let Some(owner) = self.ids.get(node).and_then(|&id| self.owners.get(id)) {
             for (family, owned) in &owner.entries {
                 let kept = tables.get(family);
                 let is_kept = |key: &&Str| kept.is_some_and(|entries| entries.contains(key));
@@ -145,9 +144,9 @@ impl Merge {
             _ => Vec::new(),
         };
         self.ids.remove(node);
-        let before = self.owners.get_mut(&id).and_then(|owner| owner.before.take());
+        let before = self.owners.get_mut(id).and_then(|owner| owner.before.take());
         self.abandoned.extend(before);
-        match self.owners.get(&id) {
+        match self.owners.get(id) {
             Some(owner) if owner.len > 0 => self.abandoned.push_back(id),
             _ => self.forget_owner(id),
         }
