@@ -21,19 +21,25 @@ pub(crate) enum Pressure {
 
 impl Shared {
     /// Takes a message of this node to one of its own ports.
+    #[inline]
     pub(super) fn take_own(self: &Arc<Self>, port: StrRef<'_>, message: Elements<'_>) {
         if port.is_empty() {
-            self.kernel(|kernel| {
-                self.tell_of_port_named_by(kernel, message);
-                kernel.node_packet(&self.id, message);
-            });
+            self.take_own_request(message);
         } else {
             self.deliver(port, &self.id, message);
         }
     }
 
+    #[inline(never)]
+    fn take_own_request(self: &Arc<Self>, message: Elements<'_>) {
+        self.kernel(|kernel| {
+            self.tell_of_port_named_by(kernel, message);
+            kernel.node_packet(&self.id, message);
+        });
+    }
+
     /// Delivers a message to a port of this node; it is dropped if there is none.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn deliver(
         self: &Arc<Self>,
         port: StrRef<'_>,
@@ -44,7 +50,7 @@ impl Shared {
     }
 
     /// As [`Shared::deliver`], for at least the first of these messages.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn deliver_all<'a>(
         self: &Arc<Self>,
         port: StrRef<'_>,

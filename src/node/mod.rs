@@ -330,14 +330,20 @@ impl Node {
         Ok(())
     }
 
+    #[inline]
     fn deliver_here(&self, port: StrRef<'_>, message: Elements<'_>) {
-        let shared = &self.shared;
         if run_queue::keeps_messages_waiting() {
-            let (shared, port, message) = (shared.clone(), port.to_owned(), message.to_packed());
-            run_queue::own_message(move || shared.take_own(port.as_ref(), message.as_elements()));
+            self.deliver_here_later(port, message);
         } else {
-            shared.take_own(port, message);
+            self.shared.take_own(port, message);
         }
+    }
+
+    #[inline(never)]
+    fn deliver_here_later(&self, port: StrRef<'_>, message: Elements<'_>) {
+        let shared = self.shared.clone();
+        let (port, message) = (port.to_owned(), message.to_packed());
+        run_queue::own_message(move || shared.take_own(port.as_ref(), message.as_elements()));
     }
 
     /// Sends elements that are in packed form already.

@@ -29,6 +29,8 @@ impl Place {
 pub(super) struct Kept {
     table: u64,
     name: Arc<[u8]>,
+    /// Where it is kept.
+    place: usize,
     pub(super) cell: PortCell,
 }
 
@@ -58,7 +60,7 @@ pub(super) fn take(table: u64, name: &[u8]) -> Option<Box<Kept>> {
 #[inline]
 pub(super) fn put_back(kept: Box<Kept>) {
     let _ = PLACES_OF_THREAD.try_with(|places| {
-        let place = &places[place_of(tail(&kept.name))];
+        let place = &places[kept.place % PLACES];
         place.away.set(false);
         place.kept.set(Some(kept));
     });
@@ -66,7 +68,7 @@ pub(super) fn put_back(kept: Box<Kept>) {
 
 /// Says that what was taken will not come back.
 pub(super) fn give_up(kept: &Kept) {
-    let _ = PLACES_OF_THREAD.try_with(|places| places[place_of(tail(&kept.name))].away.set(false));
+    let _ = PLACES_OF_THREAD.try_with(|places| places[kept.place % PLACES].away.set(false));
 }
 
 /// Keeps a port, if it is looked up for the second time running.
@@ -74,11 +76,12 @@ pub(super) fn give_up(kept: &Kept) {
 pub(super) fn offer(table: u64, name: &Arc<[u8]>, cell: &PortCell) {
     let tail = tail(name);
     let before = PLACES_OF_THREAD.try_with(|places| {
-        let place = &places[place_of(tail)];
+        let at = place_of(tail);
+        let place = &places[at];
         if place.missed.replace(tail) != tail || place.away.get() {
             return None;
         }
-        let kept = Kept { table, name: Arc::clone(name), cell: cell.clone() };
+        let kept = Kept { table, name: Arc::clone(name), place: at, cell: cell.clone() };
         place.kept.replace(Some(Box::new(kept)))
     });
     // Dropped unborrowed.
