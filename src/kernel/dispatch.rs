@@ -26,6 +26,7 @@ impl Kernel {
         if !self.db.receive_one(from, elements, self.now.uptime) && self.is_up(from) {
             self.request(from, elements);
         }
+        self.settle();
     }
 
     /// Carries out a request. Relays to our own node port are followed one after the other: each
@@ -247,6 +248,7 @@ impl Kernel {
         let results = Builder::new().text(error).elements(results);
         // Where it goes was looked at when the expression came.
         let _ = self.reply(reply.as_elements(), results);
+        self.settle();
     }
 
     fn spawn_here(
@@ -284,6 +286,17 @@ impl Kernel {
         }
     }
 
+    /// Lets others call the function `name`, or spawn ports that begin with it.
+    pub fn register(&mut self, name: Str) {
+        self.longest_function = self.longest_function.max(name.as_ref().data().len());
+        self.functions.insert(name);
+    }
+
+    /// Ends [`Kernel::register`].
+    pub fn unregister(&mut self, name: &Str) {
+        self.functions.remove(name);
+    }
+
     fn is_registered(&self, name: StrRef<'_>) -> bool {
         name.data().len() <= self.longest_function && self.functions.contains(&name.to_owned())
     }
@@ -314,7 +327,6 @@ impl Kernel {
         match about {
             About::Life => {
                 self.mesh.probe_answered(from, number, self.now.uptime);
-                self.follow_mesh();
             }
             About::Order => {
                 if let Some(node) = self.healing.waits_for_barrier(from, number) {
@@ -335,6 +347,7 @@ impl Kernel {
                 });
             }
         }
+        self.settle();
     }
 
     /// A copy of a part of the packet at hand; a part of a large one shares its octets.

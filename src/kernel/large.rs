@@ -133,6 +133,11 @@ impl LargePacket {
             self.state = State::Done;
             return;
         }
+        self.piece(kernel);
+        kernel.settle();
+    }
+
+    fn piece(&mut self, kernel: &mut Kernel) {
         match &mut self.state {
             State::Relays => self.follow_some(kernel),
             State::Pieces(pieces) => {

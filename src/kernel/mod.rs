@@ -24,6 +24,8 @@ mod random;
 mod relay;
 mod request;
 mod router;
+#[cfg(test)]
+mod router_tests;
 mod time;
 
 pub use config::KernelConfig;
@@ -41,7 +43,6 @@ pub use time::Now;
 
 use crate::value::{NodeId, Packed, PortId, Str};
 use db::{Database, Datum, DbConfig, DbMonitorId, InternalFamily, QueryId, QueryKind, SetError};
-use effect::Builder;
 use healing::Healing;
 use limits::Waiting;
 use log::LogLimits;
@@ -66,9 +67,10 @@ enum Task {
 ///
 /// The host first tells the time by [`Kernel::set_now`], then gives any number of inputs, and then
 /// takes the effects ([`Kernel::take_effects`], [`Kernel::swap_effects`]) and carries them out in
-/// order. What follows from an input is decided when its effects are taken, so that an input is
-/// never handled against a state that its predecessor has only half changed. Carrying out an effect
-/// may be an input again; its own effects come after those at hand.
+/// order. Everything that follows from an input is decided when its method returns, and its effects
+/// come after those of the inputs before it: whether the host takes the effects after each input or
+/// after many makes no difference. Carrying out an effect may be an input again; its own effects come
+/// after those at hand.
 ///
 /// **Connections.** The host reports each connection in this order: [`Kernel::accepted`] (or it is
 /// told to dial by [`Effect::Dial`]), [`Kernel::greeting_sent`], [`Kernel::greeted`] or
@@ -126,7 +128,8 @@ pub struct Kernel {
     db_effects: Vec<db::DbEffect>,
 }
 
-/// Inputs and looks; what becomes of them is in `router.rs`, requests of peers in `dispatch.rs`.
+/// Inputs and looks; what becomes of them is in `router.rs`, requests of peers in `dispatch.rs`. An
+/// input tells a machine, and ends with [`Kernel::settle`].
 impl Kernel {
     /// A node that is just starting: it will dial its seeds at once.
     pub fn new(config: KernelConfig, now: Now) -> Self {
@@ -178,6 +181,7 @@ impl Kernel {
     /// database is not sent there any more.
     pub fn has_room(&mut self, node: &NodeId, number: u64) {
         self.db.has_room(node, number, self.now.uptime);
+        self.settle();
     }
 
     /// Tells what the clocks show; every input that follows happens then.
@@ -188,6 +192,7 @@ impl Kernel {
     /// The addresses have changed under which others can connect to this node. What is there stays.
     pub fn set_addresses(&mut self, addresses: &[Str]) {
         self.db.set_location(addresses, self.now.uptime);
+        self.settle();
     }
 
     // Connections.
@@ -207,7 +212,7 @@ impl Kernel {
     /// The answer is an [`Effect::Proceed`] or [`Effect::Close`], now or later.
     pub fn greeted(&mut self, conn: ConnId, greeting: PeerGreeting) {
         self.mesh.greeted(conn, greeting, self.now.uptime);
-        self.follow_mesh();
+        self.settle();
     }
 
     /// A peer has greeted with our own node ID. Returns why the connection ends, unless the peer is
@@ -216,57 +221,57 @@ impl Kernel {
     /// If a seed that was dialled is this node, it becomes global.
     pub fn greeted_with_own_id(&mut self, conn: ConnId, lines: &[u8]) -> Option<&'static str> {
         let why = self.mesh.greeted_with_own_id(conn, lines, self.now.uptime);
-        self.follow_mesh();
+        self.settle();
         why
     }
 
     /// The peer's authentication line was verified; ours is still held back.
     pub fn verified(&mut self, conn: ConnId) {
         self.mesh.verified(conn, self.now.uptime);
-        self.follow_mesh();
+        self.settle();
     }
 
     /// Both sides have authenticated: the connection carries packets now.
     pub fn established(&mut self, conn: ConnId, how: &Authenticated) {
         self.mesh.established(conn, how, self.now.uptime);
-        self.follow_mesh();
+        self.settle();
     }
 
     /// A connection has ended, for whatever reason; or a dial has failed.
     pub fn closed(&mut self, conn: ConnId, why: &str) {
         self.mesh.closed(conn, why, self.now.uptime);
-        self.follow_mesh();
+        self.settle();
     }
 
     /// How a connection is doing: the answer to [`Effect::Probe`] and [`Effect::Look`].
     pub fn pulse(&mut self, conn: ConnId, number: u64, pulse: Pulse) {
         self.mesh.pulse(conn, number, pulse, self.now.uptime);
-        self.follow_mesh();
+        self.settle();
     }
 
     /// A connection to an unconnected node is wanted: its lane has got something to send.
     pub fn want_connection(&mut self, node: &NodeId) {
         self.mesh.want_connection(node, self.now.uptime);
-        self.follow_mesh();
+        self.settle();
     }
 
     /// Ends the connection of a node that is up, or the attempt to connect it.
     pub fn disconnect(&mut self, node: &NodeId, why: &str) {
         self.mesh.disconnect(node, why, self.now.uptime);
-        self.follow_mesh();
+        self.settle();
     }
 
     /// Makes the seeds that are down be dialled now, or a moment after they were dialled last, and
     /// the delay between retries short again.
     pub fn retry_seeds(&mut self) {
         self.mesh.retry_seeds(self.now.uptime, &mut self.random);
-        self.follow_mesh();
+        self.settle();
     }
 
     /// Replaces the seeds; connections that exist stay.
     pub fn set_seeds(&mut self, addresses: &[Str]) {
         self.mesh.set_seeds(addresses, self.now.uptime, &mut self.random);
-        self.follow_mesh();
+        self.settle();
     }
 
     /// Whether another connection than this one leads, or claims to lead, to the node.
@@ -297,56 +302,29 @@ impl Kernel {
     /// It fires once, with the reason of the death or loss. What Perl calls `mon`.
     pub fn monitor(&mut self, target: &PortId, on_death: OnDeath) -> MonitorId {
         let id = self.ports.monitor(target, on_death);
-        self.follow_ports();
+        self.settle();
         id
     }
 
     /// Removes a monitor; nothing happens if it has fired.
     pub fn unmonitor(&mut self, monitor: MonitorId) {
         self.ports.unmonitor(monitor);
-        self.follow_ports();
-    }
-
-    /// Kills a port, local or remote; what Perl calls `kil`. Killing what is not there does nothing.
-    pub fn kill(&mut self, port: &PortId, reason: &Reason) {
-        if port.node() == self.node {
-            self.ports.kill(port.port().to_owned(), reason.clone());
-            self.follow_ports();
-        } else {
-            let packet =
-                Builder::request("kil1").string(port.port()).elements(reason.as_elements()).build();
-            self.send(&port.node(), packet);
-        }
+        self.settle();
     }
 
     /// A port of this node ended normally: whoever monitors it is told. No
     /// [`Effect::PortClosed`] follows; the host knows.
     pub fn port_ended(&mut self, port: &PortName) {
         self.ports.ended(port);
-        self.follow_ports();
-    }
-
-    /// Lets others call the function `name`, or spawn ports that begin with it.
-    pub fn register(&mut self, name: Str) {
-        self.longest_function = self.longest_function.max(name.as_ref().data().len());
-        self.functions.insert(name);
-    }
-
-    /// Ends [`Kernel::register`].
-    pub fn unregister(&mut self, name: &Str) {
-        self.functions.remove(name);
+        self.settle();
     }
 
     // The database.
 
     /// Makes this node global, if it is not.
     pub fn become_global(&mut self) {
-        if !self.db.is_global() {
-            let text = "this node is global now".to_owned();
-            self.effects.push(Effect::Log { level: Level::Info, origin: Origin::Database, text });
-            self.db.become_global(self.now.uptime);
-            self.look_for_orphans();
-        }
+        self.turn_global();
+        self.settle();
     }
 
     /// Sets an entry of this node. What Perl calls `db_set`.
@@ -354,7 +332,9 @@ impl Kernel {
     /// # Errors
     /// Fails for internal families, which begin with `'`.
     pub fn set(&mut self, family: &Str, key: Str, value: Datum) -> Result<(), SetError> {
-        self.db.set(family, key, value, self.now.uptime)
+        let done = self.db.set(family, key, value, self.now.uptime);
+        self.settle();
+        done
     }
 
     /// Deletes entries of this node. What Perl calls `db_del`.
@@ -366,32 +346,42 @@ impl Kernel {
         family: &Str,
         keys: impl IntoIterator<Item = Str>,
     ) -> Result<(), InternalFamily> {
-        self.db.delete(family, keys, self.now.uptime)
+        let done = self.db.delete(family, keys, self.now.uptime);
+        self.settle();
+        done
     }
 
     /// Asks for a family, its keys or its values; an [`Effect::Answer`] follows.
     pub fn query(&mut self, kind: QueryKind, family: &Str) -> QueryId {
-        self.db.query(kind, family.clone(), self.now.uptime)
+        let query = self.db.query(kind, family.clone(), self.now.uptime);
+        self.settle();
+        query
     }
 
     /// Asks for the value of one key; an [`Effect::Answer`] follows.
     pub fn get(&mut self, family: &Str, key: &Str) -> QueryId {
-        self.db.get(family.clone(), key.clone(), self.now.uptime)
+        let query = self.db.get(family.clone(), key.clone(), self.now.uptime);
+        self.settle();
+        query
     }
 
     /// Nobody waits for the answer of a query any more.
     pub fn cancel_query(&mut self, query: QueryId) {
         self.db.cancel(query);
+        self.settle();
     }
 
     /// Monitors a family: an [`Effect::Changed`] with its content follows, then one for each change.
     pub fn monitor_family(&mut self, family: &Str) -> DbMonitorId {
-        self.db.monitor(family.clone(), self.now.uptime)
+        let monitor = self.db.monitor(family.clone(), self.now.uptime);
+        self.settle();
+        monitor
     }
 
     /// Ends a monitor of a family.
     pub fn unmonitor_family(&mut self, monitor: DbMonitorId) {
         self.db.unmonitor(monitor, self.now.uptime);
+        self.settle();
     }
 
     // What there is to see.
@@ -414,9 +404,7 @@ impl Kernel {
 
     /// The nodes that this one is connected to, without itself.
     pub fn up_nodes(&self) -> Vec<NodeId> {
-        let mut nodes: Vec<NodeId> = self.mesh.up_nodes().map(|(node, _)| node.clone()).collect();
-        nodes.sort();
-        nodes
+        self.up_nodes_with_trust().into_iter().map(|(node, _)| node).collect()
     }
 
     /// The same nodes, each with whether it has not proven that it belongs to the network.

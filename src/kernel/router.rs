@@ -1,12 +1,16 @@
-//! What becomes of inputs, of time, and of the machines' outputs: effects for the host, or inputs of
-//! other machines.
+//! What becomes of time and of the machines' outputs: effects for the host, or inputs of other machines.
 //!
-//! The outputs of an input are handled one by one, in order, each with all that follows from it,
-//! before the machine gets its next input. Only what the database wants done, and packets that this
-//! node sends to itself, wait until effects are taken.
+//! Every input of the host ends with [`Kernel::settle`], which handles all that follows from it inside
+//! this node. So no input meets a state that the one before it has only half changed, however many
+//! inputs the host gives before it takes the effects.
+//!
+//! Outputs of the mesh, the ports and healing are handled where they arise, one by one and in order,
+//! each with all that follows from it. Outputs of the database, and packets that this node sends to
+//! itself, may lead to further requests, and those to further outputs: so that this does not go deeper
+//! into the stack, they queue up, in order, until the input at hand is done otherwise.
 
 use super::db::{DbEffect, DbProblem};
-use super::effect::{Builder, Effect, Level, Origin, transport_error};
+use super::effect::{Builder, Effect, Level, Origin, Reason, transport_error};
 use super::healing::{Healing, HealingOutput, Standing};
 use super::log::Source;
 use super::mesh::MeshOutput;
@@ -28,18 +32,17 @@ impl Kernel {
         for _ in 0..self.agenda.due(now) {
             let Some(task) = self.agenda.pop(now) else { break };
             match task {
-                Task::Mesh(timer) => {
-                    self.mesh.timer(&timer, now);
-                    self.follow_mesh();
-                }
+                Task::Mesh(timer) => self.mesh.timer(&timer, now),
                 Task::Healing(node) => {
                     self.with_healing(&node, |healing, standing, now, _| {
                         healing.look_at_due(&node, standing, now);
                     });
                 }
             }
+            self.settle();
         }
         self.db.expire(now);
+        self.settle();
     }
 
     /// When [`Kernel::tick`] is wanted next, as time since the node started.
@@ -49,20 +52,21 @@ impl Kernel {
 
     /// Takes what has to be done, in order.
     pub fn take_effects(&mut self) -> Vec<Effect> {
-        self.settle();
-        std::mem::take(&mut self.effects)
+        let mut effects = Vec::new();
+        self.swap_effects(&mut effects);
+        effects
     }
 
     /// As [`Kernel::take_effects`], in exchange for an empty vector whose room is used again.
     pub fn swap_effects(&mut self, into: &mut Vec<Effect>) {
-        self.settle();
+        debug_assert!(self.is_settled(), "an input ended without `Kernel::settle`");
         into.clear();
         std::mem::swap(&mut self.effects, into);
     }
 
     /// What [`Kernel::take_effects`] would give.
-    pub(crate) fn pending_effects(&mut self) -> &[Effect] {
-        self.settle();
+    pub(crate) fn pending_effects(&self) -> &[Effect] {
+        debug_assert!(self.is_settled(), "an input ended without `Kernel::settle`");
         &self.effects
     }
 
@@ -77,12 +81,25 @@ impl Kernel {
             .elements(arguments)
             .build();
         self.send(node, request);
+        self.settle();
         PortId::new(node, &name)
+    }
+
+    /// Kills a port, local or remote; what Perl calls `kil`. Killing what is not there does nothing.
+    pub fn kill(&mut self, port: &PortId, reason: &Reason) {
+        if port.node() == self.node {
+            self.ports.kill(port.port().to_owned(), reason.clone());
+        } else {
+            let packet = Builder::request("kil1").string(port.port());
+            self.send(&port.node(), packet.elements(reason.as_elements()).build());
+        }
+        self.settle();
     }
 
     /// Sends a request to a node's node port, as if a program had sent it.
     pub fn send_request(&mut self, to: &NodeId, request: Elements<'_>) {
         self.send(to, Builder::new().name("").elements(request).build());
+        self.settle();
     }
 
     pub(super) fn log(
@@ -128,22 +145,37 @@ impl Kernel {
         Question { about, number }.packet(&reply_to)
     }
 
-    /// Works off what the last inputs have left to do inside this node.
+    /// Ends an input of the host: handles all that follows from it inside this node.
+    ///
+    /// What the database wants done is handled before it learns of the next packet.
+    #[inline]
     pub(super) fn settle(&mut self) {
-        loop {
+        self.follow_mesh();
+        self.follow_ports();
+        while !self.is_settled() {
+            self.follow_db();
             if let Some(packet) = self.own_packets.pop_front() {
-                let own = self.node.clone();
-                let port = request::argument(packet.as_elements()).unwrap_or_default();
-                let message = packet.as_elements().after(1);
-                if port.is_empty() {
-                    self.request(&own, message);
-                } else {
-                    let message = message.to_packed();
-                    self.effects.push(Effect::Deliver { port, message, from: own });
-                }
-            } else if !self.settle_db() {
-                return;
+                self.own_packet(&packet);
             }
+        }
+    }
+
+    /// Whether nothing is left for [`Kernel::settle`].
+    #[inline]
+    fn is_settled(&self) -> bool {
+        !self.db.has_effects() && self.own_packets.is_empty()
+    }
+
+    /// A packet that this node has sent to itself.
+    fn own_packet(&mut self, packet: &Packed) {
+        let own = self.node.clone();
+        let port = request::argument(packet.as_elements()).unwrap_or_default();
+        let message = packet.as_elements().after(1);
+        if port.is_empty() {
+            self.request(&own, message);
+        } else {
+            let message = message.to_packed();
+            self.effects.push(Effect::Deliver { port, message, from: own });
         }
     }
 
@@ -210,7 +242,7 @@ impl Kernel {
             MeshOutput::GaveUp { node, why } => self.unreachable(&node, &why),
             MeshOutput::SeedUp(node) => self.seed_is_up(&node),
             MeshOutput::SeedClaimed => self.find_master(),
-            MeshOutput::IsSeed => self.become_global(),
+            MeshOutput::IsSeed => self.turn_global(),
             MeshOutput::Wake { at, timer } => self.agenda.add(at, Task::Mesh(timer)),
             MeshOutput::Log { level, text } => {
                 self.log(Origin::Mesh, Source::Mesh, level, format_args!("{text}"));
@@ -267,7 +299,10 @@ impl Kernel {
         match output {
             PortsOutput::Send { to, packet } => self.send(&to, packet),
             PortsOutput::SendMessage { to, message } => self.send_message(&to, message),
-            PortsOutput::Connect(node) => self.want_connection(&node),
+            PortsOutput::Connect(node) => {
+                self.mesh.want_connection(&node, self.now.uptime);
+                self.follow_mesh();
+            }
             PortsOutput::Fire { monitor, reason } => {
                 self.effects.push(Effect::Fire { monitor, reason });
             }
@@ -334,6 +369,16 @@ impl Kernel {
         });
     }
 
+    /// Makes this node global, if it is not.
+    pub(super) fn turn_global(&mut self) {
+        if !self.db.is_global() {
+            let text = "this node is global now".to_owned();
+            self.effects.push(Effect::Log { level: Level::Info, origin: Origin::Database, text });
+            self.db.become_global(self.now.uptime);
+            self.look_for_orphans();
+        }
+    }
+
     /// This node has become global, so that connected nodes may turn out to be in nobody's
     /// database.
     pub(super) fn look_for_orphans(&mut self) {
@@ -342,18 +387,16 @@ impl Kernel {
         }
     }
 
-    /// Handles what the database wants done; false if that is nothing.
-    fn settle_db(&mut self) -> bool {
-        if !self.db.has_effects() {
-            return false;
+    /// Handles what the database wants done, and what it wants done because of that.
+    fn follow_db(&mut self) {
+        while self.db.has_effects() {
+            let mut effects = std::mem::take(&mut self.db_effects);
+            self.db.swap_effects(&mut effects);
+            for effect in effects.drain(..) {
+                self.database_wants(effect);
+            }
+            self.db_effects = effects;
         }
-        let mut effects = std::mem::take(&mut self.db_effects);
-        self.db.swap_effects(&mut effects);
-        for effect in effects.drain(..) {
-            self.database_wants(effect);
-        }
-        self.db_effects = effects;
-        true
     }
 
     fn database_wants(&mut self, effect: DbEffect) {

@@ -1,8 +1,8 @@
 //! What the database wants done: plain data, to be carried out in order.
 
+use super::arguments::MalformedRequest;
 use super::entries::Entries;
 use super::local::{DbAnswer, DbMonitorId, QueryId};
-use super::request::MalformedRequest;
 use super::sendable::Unsendable;
 use crate::value::{NodeId, Packed, Str};
 use std::sync::Arc;

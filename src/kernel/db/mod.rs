@@ -1,5 +1,6 @@
 //! The global database in both roles: every node is a slave of some master, some nodes are global.
 
+mod arguments;
 mod database;
 mod datum;
 mod effect;
@@ -16,6 +17,7 @@ mod testing;
 mod transfer;
 mod update;
 
+pub use arguments::{ArgumentProblem, MalformedRequest};
 pub use database::{Database, DbConfig};
 pub use datum::Datum;
 pub use effect::{ChangeSet, DbEffect, DbProblem};
@@ -25,7 +27,7 @@ pub use local::{DbAnswer, DbMonitorId, DbResult, InternalFamily, QueryError, Que
 pub use merge::{ByDeletions, Change, Merge, OwnerKind};
 pub(crate) use pieces::Pieces;
 pub(crate) use request::Name;
-pub use request::{ArgumentProblem, MalformedRequest, QueryKind, Request};
+pub use request::{QueryKind, Request};
 pub use sendable::{MAX_ENTRY, MAX_ENTRY_NESTING, SetError, Unsendable};
 pub use transfer::PIECE;
 

@@ -1,11 +1,10 @@
-//! The database's node requests as typed values: parsed from what a peer sends, and encoded.
+//! The database's node requests as typed values.
 
-use super::datum::{Datum, token_to_str};
+use super::arguments::{Arguments, MalformedRequest};
+use super::datum::Datum;
 use super::entries::{Entries, Tables};
-use super::{LOCATIONS, node_of};
-use crate::value::packed::{self, Elements, Malformed, Reader, Token};
+use crate::value::packed::{self, Elements};
 use crate::value::{NodeId, Packed, Str, StrRef};
-use thiserror::Error;
 
 /// A node request of the global database (docs/protocol.md §5).
 #[derive(Debug, Clone, PartialEq)]
@@ -83,45 +82,6 @@ pub enum QueryKind {
     Keys,
     /// Its values.
     Values,
-}
-
-/// A request of a peer that cannot be understood; nothing of it was applied.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-#[error("malformed request {request}: {argument} {problem}")]
-pub struct MalformedRequest {
-    /// The name of the request.
-    pub request: &'static str,
-    /// Which of its arguments.
-    pub argument: &'static str,
-    /// What is wrong with it.
-    pub problem: ArgumentProblem,
-}
-
-/// What is wrong with an argument of a request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-#[non_exhaustive]
-pub enum ArgumentProblem {
-    /// It is not there.
-    #[error("is missing")]
-    Missing,
-    /// A string was expected.
-    #[error("is no string")]
-    NoString,
-    /// A node ID was expected.
-    #[error("is no node ID")]
-    NoNodeId,
-    /// A hash was expected.
-    #[error("is no hash")]
-    NoHash,
-    /// An array was expected.
-    #[error("is no array")]
-    NoArray,
-    /// An array of strings was expected.
-    #[error("is no array of strings")]
-    NoStrings,
-    /// Its octets make no sense.
-    #[error("is not in packed form")]
-    NotPacked,
 }
 
 /// The names of requests.
@@ -205,7 +165,7 @@ impl Request {
         request: Name,
         arguments: Elements<'_>,
     ) -> Result<Request, MalformedRequest> {
-        Arguments { request, reader: arguments.reader(), left: arguments.len() }.parse()
+        Arguments::new(request, arguments).parse()
     }
 
     /// The request's name.
@@ -323,179 +283,6 @@ fn put_tables(out: &mut Vec<u8>, tables: &Tables) {
     for (family, entries) in tables {
         packed::put_str(out, family.as_ref());
         entries.put(out);
-    }
-}
-
-/// An array of strings, numbers counting as such; `None` if there is something else.
-fn strings(reader: &mut Reader<'_>) -> Result<Option<Vec<Str>>, Malformed> {
-    let Token::Array(len) = reader.token()? else {
-        return Ok(None);
-    };
-    let mut strings = Vec::new();
-    for _ in 0..len {
-        let Some(string) = token_to_str(reader.token()?) else {
-            return Ok(None);
-        };
-        strings.push(string);
-    }
-    Ok(Some(strings))
-}
-
-struct Arguments<'a> {
-    request: Name,
-    reader: Reader<'a>,
-    left: usize,
-}
-
-impl Arguments<'_> {
-    fn parse(mut self) -> Result<Request, MalformedRequest> {
-        let request = match self.request {
-            Name::Slave if self.left == 0 => Request::Slave(None),
-            Name::Slave => {
-                let tables = self.tables("database")?;
-                if let Some(locations) = tables.get(&Str::text(LOCATIONS)) {
-                    self.check_locations(locations)?;
-                }
-                Request::Slave(Some(tables))
-            }
-            // Not so strict about locations: one node's nonsense is no reason to do without all
-            // others that this global node speaks for.
-            Name::Set => Request::Set(self.tables("database")?),
-            Name::Update => {
-                let family = self.string("family")?;
-                let set = self.entries_or_null("set")?;
-                let delete = self.strings_or_null("keys to delete")?;
-                if let Some(set) = &set
-                    && family == *LOCATIONS
-                {
-                    self.check_locations(set)?;
-                }
-                Request::Update { family, set, delete }
-            }
-            Name::Find => Request::Find(self.node()?),
-            Name::Found => {
-                Request::Found { node: self.node()?, addresses: self.strings_or_null("addresses")? }
-            }
-            Name::Reply => Request::Reply { id: self.datum("id")?, result: self.datum("result")? },
-            Name::Monitor => Request::Monitor(self.string("family")?),
-            Name::Unmonitor => Request::Unmonitor(self.string("family")?),
-            Name::Family => Request::Family {
-                family: self.string("family")?,
-                content: self.entries_or_null("content")?,
-            },
-            Name::Changed => Request::Changed {
-                family: self.string("family")?,
-                set: self.entries_or_null("set")?.unwrap_or_default(),
-                delete: self.strings_or_null("keys to delete")?.unwrap_or_default(),
-            },
-            Name::Global => Request::Global,
-            Name::Query(kind) => {
-                Request::Query { kind, family: self.string("family")?, id: self.datum("id")? }
-            }
-        };
-        Ok(request)
-    }
-
-    fn wrong(&self, argument: &'static str, problem: ArgumentProblem) -> MalformedRequest {
-        MalformedRequest { request: self.request.as_str(), argument, problem }
-    }
-
-    /// Reads one argument; `None` if there is none.
-    fn next<T>(
-        &mut self,
-        argument: &'static str,
-        read: impl FnOnce(&mut Reader<'_>) -> Result<T, Malformed>,
-    ) -> Result<Option<T>, MalformedRequest> {
-        let Some(left) = self.left.checked_sub(1) else {
-            return Ok(None);
-        };
-        self.left = left;
-        match read(&mut self.reader) {
-            Ok(value) => Ok(Some(value)),
-            Err(_) => Err(self.wrong(argument, ArgumentProblem::NotPacked)),
-        }
-    }
-
-    fn datum(&mut self, argument: &'static str) -> Result<Datum, MalformedRequest> {
-        self.next(argument, |reader| Ok(Datum::trusted(reader.skip()?)))?
-            .ok_or(self.wrong(argument, ArgumentProblem::Missing))
-    }
-
-    fn string(&mut self, argument: &'static str) -> Result<Str, MalformedRequest> {
-        self.next(argument, |reader| Ok(token_to_str(reader.token()?)))?
-            .ok_or(self.wrong(argument, ArgumentProblem::Missing))?
-            .ok_or(self.wrong(argument, ArgumentProblem::NoString))
-    }
-
-    fn node(&mut self) -> Result<NodeId, MalformedRequest> {
-        let node = self.string("node")?;
-        node_of(&node).ok_or(self.wrong("node", ArgumentProblem::NoNodeId))
-    }
-
-    fn entries_or_null(
-        &mut self,
-        argument: &'static str,
-    ) -> Result<Option<Entries>, MalformedRequest> {
-        self.or_null(argument, ArgumentProblem::NoHash, Entries::read)
-    }
-
-    fn strings_or_null(
-        &mut self,
-        argument: &'static str,
-    ) -> Result<Option<Vec<Str>>, MalformedRequest> {
-        self.or_null(argument, ArgumentProblem::NoStrings, strings)
-    }
-
-    /// Reads an argument that may be null or missing.
-    fn or_null<T>(
-        &mut self,
-        argument: &'static str,
-        otherwise: ArgumentProblem,
-        read: impl FnOnce(&mut Reader<'_>) -> Result<Option<T>, Malformed>,
-    ) -> Result<Option<T>, MalformedRequest> {
-        let value = self.next(argument, |reader| {
-            if reader.peek()? == Token::Undef {
-                reader.token()?;
-                return Ok(Some(None));
-            }
-            Ok(read(reader)?.map(Some))
-        })?;
-        match value {
-            None => Ok(None),
-            Some(Some(value)) => Ok(value),
-            Some(None) => Err(self.wrong(argument, otherwise)),
-        }
-    }
-
-    fn tables(&mut self, argument: &'static str) -> Result<Tables, MalformedRequest> {
-        let tables = self.next(argument, |reader| {
-            let Token::Hash(len) = reader.token()? else {
-                return Ok(None);
-            };
-            let mut tables = Tables::new();
-            for _ in 0..len {
-                let Some(family) = token_to_str(reader.token()?) else {
-                    return Ok(None);
-                };
-                let Some(entries) = Entries::read(reader)? else {
-                    return Ok(None);
-                };
-                tables.insert(family, entries);
-            }
-            Ok(Some(tables))
-        })?;
-        tables
-            .ok_or(self.wrong(argument, ArgumentProblem::Missing))?
-            .ok_or(self.wrong(argument, ArgumentProblem::NoHash))
-    }
-
-    fn check_locations(&self, locations: &Entries) -> Result<(), MalformedRequest> {
-        let fine = |value: &Datum| value.is_undef() || value.to_strings().is_some();
-        if locations.values().all(fine) {
-            Ok(())
-        } else {
-            Err(self.wrong("addresses", ArgumentProblem::NoStrings))
-        }
     }
 }
 

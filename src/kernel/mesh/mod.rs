@@ -11,6 +11,8 @@ mod claims;
 mod connection;
 mod keepalive;
 mod link;
+#[cfg(test)]
+mod seed_tests;
 mod seeds;
 #[cfg(test)]
 mod tests;

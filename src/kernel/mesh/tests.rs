@@ -3,16 +3,16 @@
 use super::*;
 use crate::kernel::random::Random;
 
-const fn seconds(seconds: u64) -> Duration {
+pub(super) const fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
-fn node(id: &str) -> NodeId {
+pub(super) fn node(id: &str) -> NodeId {
     NodeId::new(id).unwrap()
 }
 
 /// A mesh of node `m`, which gives nodes 30 seconds and connections 2.
-fn mesh(seeds: &[&str]) -> Mesh {
+pub(super) fn mesh(seeds: &[&str]) -> Mesh {
     Mesh::new(&KernelConfig {
         node: node("m"),
         addresses: Vec::new(),
@@ -35,18 +35,18 @@ fn claim(mesh: &mut Mesh, id: &str, now: Duration) -> ConnId {
     conn
 }
 
-fn establish(mesh: &mut Mesh, conn: ConnId, now: Duration) {
+pub(super) fn establish(mesh: &mut Mesh, conn: ConnId, now: Duration) {
     mesh.established(conn, &Authenticated { untrusted: false }, now);
 }
 
 /// What the mesh wants done, besides waking it and writing to the log.
-fn outputs(mesh: &mut Mesh) -> Vec<MeshOutput> {
+pub(super) fn outputs(mesh: &mut Mesh) -> Vec<MeshOutput> {
     let unimportant =
         |output: &MeshOutput| matches!(output, MeshOutput::Wake { .. } | MeshOutput::Log { .. });
     mesh.take_outputs().into_iter().filter(|output| !unimportant(output)).collect()
 }
 
-fn proceeds(outputs: &[MeshOutput]) -> Vec<(ConnId, AuthOrder)> {
+pub(super) fn proceeds(outputs: &[MeshOutput]) -> Vec<(ConnId, AuthOrder)> {
     let proceed = |output: &MeshOutput| match output {
         MeshOutput::Proceed { conn, order } => Some((*conn, *order)),
         _ => None,
@@ -54,7 +54,7 @@ fn proceeds(outputs: &[MeshOutput]) -> Vec<(ConnId, AuthOrder)> {
     outputs.iter().filter_map(proceed).collect()
 }
 
-fn up(mesh: &mut Mesh, id: &str) -> ConnId {
+pub(super) fn up(mesh: &mut Mesh, id: &str) -> ConnId {
     let conn = claim(mesh, id, seconds(0));
     establish(mesh, conn, seconds(0));
     mesh.take_outputs();
@@ -160,80 +160,6 @@ fn a_node_that_nobody_knows_is_given_up_at_once_unless_it_greets() {
     assert!(!outputs(&mut mesh).iter().any(|output| matches!(output, MeshOutput::GaveUp { .. })));
 }
 
-/// Dials a seed, and returns the connection.
-fn dial_seed(mesh: &mut Mesh, now: Duration) -> ConnId {
-    mesh.take_outputs();
-    mesh.retry_seeds(now, &mut Random::new([1; 32]));
-    mesh.timer(&MeshTimer::DialSeeds, now);
-    match outputs(mesh)[..] {
-        [MeshOutput::Dial { conn, .. }] => conn,
-        ref other => panic!("{other:?}"),
-    }
-}
-
-#[test]
-fn our_own_greeting_is_ours_only_on_another_connection_that_was_accepted() {
-    let mut mesh = mesh(&["seed:1"]);
-    let dialled = dial_seed(&mut mesh, seconds(0));
-    mesh.greeting_sent(dialled, b"dialled");
-    // It comes back on the same connection, or on another one that we dialled.
-    let status = |mesh: &Mesh| mesh.seed_status()[0].clone();
-    assert!(mesh.greeted_with_own_id(dialled, b"dialled", seconds(0)).is_some());
-    mesh.closed(dialled, "echo", seconds(0));
-    assert!(!status(&mesh).is_ourselves && status(&mesh).last_error.is_some());
-
-    let dialled = dial_seed(&mut mesh, seconds(100));
-    mesh.greeting_sent(dialled, b"dialled");
-    let accepted = mesh.accepted();
-    mesh.greeting_sent(accepted, b"accepted");
-    assert_eq!(mesh.greeted_with_own_id(dialled, b"unknown", seconds(0)), None);
-    assert!(mesh.greeted_with_own_id(dialled, b"accepted", seconds(0)).is_some());
-    assert!(status(&mesh).is_ourselves);
-    assert!(outputs(&mut mesh).contains(&MeshOutput::IsSeed));
-}
-
-#[test]
-fn a_greeting_at_a_seeds_address_says_nothing_of_the_seed_before_it_is_proven() {
-    let mut mesh = mesh(&["seed:1"]);
-    up(&mut mesh, "z");
-    let dialled = dial_seed(&mut mesh, seconds(0));
-    let greeting = PeerGreeting::new(node("z"), Str::text("aemp-0.1"));
-    mesh.greeted(dialled, greeting, seconds(0));
-    let [MeshOutput::Probe { number, .. }] = outputs(&mut mesh)[..] else { panic!("no probe") };
-    mesh.probe_answered(&node("z"), number, seconds(0));
-    assert_eq!(proceeds(&outputs(&mut mesh)), [(dialled, AuthOrder::AfterPeer)]);
-    assert_eq!(mesh.seed_status()[0].node, None);
-    mesh.verified(dialled, seconds(1));
-    assert_eq!(mesh.seed_status()[0].node, Some(node("z")));
-    let proven = outputs(&mut mesh);
-    assert!(proven.contains(&MeshOutput::SeedUp(node("z"))), "{proven:?}");
-    let Some(MeshOutput::Probe { number, .. }) = proven.last() else { panic!("{proven:?}") };
-    mesh.probe_answered(&node("z"), *number, seconds(1));
-    assert!(matches!(outputs(&mut mesh)[..], [MeshOutput::Close { conn, .. }] if conn == dialled));
-    assert!(mesh.is_up(&node("z")));
-}
-
-#[test]
-fn a_perl_node_that_refuses_second_connections_only_claims_to_be_a_seeds() {
-    let mut mesh = mesh(&["seed:1"]);
-    let conn = mesh.accepted();
-    let greeting = PeerGreeting::new(node("z"), Str::text("AE-2.02"));
-    mesh.greeted(conn, greeting.clone(), seconds(0));
-    establish(&mut mesh, conn, seconds(0));
-    mesh.take_outputs();
-    let dialled = dial_seed(&mut mesh, seconds(0));
-    mesh.greeted(dialled, greeting, seconds(0));
-    assert!(outputs(&mut mesh).contains(&MeshOutput::SeedClaimed));
-    assert_eq!(mesh.claimed_seeds_up().next(), Some(&node("z")));
-    assert!(!mesh.is_seed(&node("z")) && mesh.first_seed_up().is_none());
-    mesh.closed(dialled, "already connected", seconds(0));
-    mesh.timer(&MeshTimer::DialSeeds, seconds(10));
-    assert!(
-        matches!(outputs(&mut mesh)[..], [MeshOutput::Dial { .. }]),
-        "it is dialled all the same"
-    );
-}
-
 #[test]
 fn strangers_that_claim_to_be_a_node_put_its_addresses_off_once_and_not_for_long() {
     let mut mesh = mesh(&[]);
@@ -246,24 +172,6 @@ fn strangers_that_claim_to_be_a_node_put_its_addresses_off_once_and_not_for_long
     claim(&mut mesh, "z", seconds(1));
     mesh.timer(&MeshTimer::AdvanceAttempt(node("z")), seconds(2));
     assert!(is_dialled(&mut mesh));
-}
-
-#[test]
-fn a_lost_seed_is_dialled_again() {
-    let mut mesh = mesh(&["seed:1"]);
-    let random = &mut Random::new([1; 32]);
-    mesh.retry_seeds(seconds(0), random);
-    mesh.timer(&MeshTimer::DialSeeds, seconds(0));
-    let [MeshOutput::Dial { conn, .. }] = outputs(&mut mesh)[..] else { panic!("no dial") };
-    mesh.greeted(conn, PeerGreeting::new(node("seed"), Str::text("AE-2.02")), seconds(0));
-    establish(&mut mesh, conn, seconds(0));
-    assert_eq!(mesh.first_seed_up(), Some(&node("seed")));
-    mesh.take_outputs();
-    mesh.closed(conn, "reset", seconds(100));
-    assert!(matches!(outputs(&mut mesh)[..], [MeshOutput::Down { .. }]));
-    mesh.loss_was_told(&node("seed"), seconds(100), random);
-    mesh.timer(&MeshTimer::DialSeeds, seconds(103));
-    assert!(matches!(outputs(&mut mesh)[..], [MeshOutput::Dial { .. }]));
 }
 
 /// The connection of a node that is probed is looked at, and nothing has come or gone.

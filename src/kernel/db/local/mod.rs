@@ -2,6 +2,7 @@
 //! (docs/protocol.md §5.1).
 
 mod family;
+mod master;
 mod query;
 
 pub use family::DbMonitorId;
@@ -16,7 +17,6 @@ use super::request::{QueryKind, Request};
 use super::transfer::Transfer;
 use super::update::{Sets, Update};
 use crate::kernel::HashMap;
-use crate::mutation::{self, Mutation};
 use crate::value::{NodeId, PortId, Str};
 use family::{Family, Knowledge, in_order};
 use hashbrown::hash_map::EntryRef;
@@ -94,14 +94,6 @@ impl Local {
             last_query: 0,
             last_monitor: 0,
         }
-    }
-
-    pub(crate) fn master(&self) -> Option<&NodeId> {
-        self.master.as_deref().map(|[master]| master)
-    }
-
-    pub(crate) fn to_master(&self) -> Option<Arc<[NodeId]>> {
-        self.master.clone().map(|master| master as Arc<[NodeId]>)
     }
 
     pub(crate) const fn grace(&self) -> Duration {
@@ -269,95 +261,6 @@ impl Local {
         let mut families: Vec<_> = self.families.keys().collect();
         families.sort_unstable();
         families.into_iter()
-    }
-
-    /// A node becomes our master: it gets our whole database in pieces of so many octets, and then all
-    /// that we want.
-    pub(crate) fn adopt(&mut self, master: NodeId, piece: usize) -> Vec<Request> {
-        if self.master.is_some() {
-            self.lost_master = None;
-        }
-        self.forget_master();
-        self.due.clear();
-        self.master = Some(Arc::new([master]));
-        let families = self.own.iter();
-        let families = families.map(|(family, content)| {
-            let mut keys: Vec<Str> = content.keys().cloned().collect();
-            keys.sort_unstable();
-            (family.clone(), keys)
-        });
-        let families = families.collect();
-        let mut transfer = Transfer::new(self.new_transfer(), families);
-        let first = transfer.next(piece, |family, key| self.own.get(family)?.get(key));
-        let mut requests = vec![Request::Slave(Some(first))];
-        requests.extend(self.go_on_later(transfer));
-        requests
-    }
-
-    /// A number for a transfer.
-    pub(crate) fn new_transfer(&mut self) -> u64 {
-        self.last_transfer += 1;
-        self.last_transfer
-    }
-
-    /// The number of the transfer to the master that is going on.
-    pub(crate) fn transfer(&self) -> Option<u64> {
-        self.transfer.as_ref().map(Transfer::number)
-    }
-
-    /// The next piece of our database for the master, and what follows the last one.
-    pub(crate) fn go_on(&mut self, piece: usize) -> Vec<Request> {
-        let Some(mut transfer) = self.transfer.take() else { return Vec::new() };
-        let next = transfer.next(piece, |family, key| self.own.get(family)?.get(key)).into_iter();
-        let mut requests: Vec<_> = next
-            .map(|(family, set)| Request::Update { family, set: Some(set), delete: None })
-            .collect();
-        requests.extend(self.go_on_later(transfer));
-        requests
-    }
-
-    /// All that we want from the master, if the transfer is done.
-    fn go_on_later(&mut self, transfer: Transfer) -> Vec<Request> {
-        let mut requests = Vec::new();
-        if !transfer.is_done() {
-            self.transfer = Some(transfer);
-            return requests;
-        }
-        if !mutation::is_on(Mutation::RepeatNoQueries) {
-            requests.extend(self.queries.values().map(Query::request));
-        }
-        requests.extend(self.finds.keys().cloned().map(Request::Find));
-        if !mutation::is_on(Mutation::TellNoMasterOfMonitors) {
-            requests.extend(self.monitored().cloned().map(Request::Monitor));
-        }
-        requests
-    }
-
-    /// There is no master any more; what is wanted waits for the next one.
-    pub(crate) fn lost_master(&mut self, now: Duration) {
-        if self.master.is_none() {
-            return;
-        }
-        self.lost_master = Some(now);
-        self.forget_master();
-        let until = now + self.patience.without_master;
-        let queries = self.queries.keys().copied().map(Due::Query);
-        let finds = self.finds.keys().cloned().map(Due::Find);
-        let queries = queries.filter(|_| !mutation::is_on(Mutation::QueryForEver));
-        self.due = queries.chain(finds).map(|what| (until, what)).collect();
-        self.finds.values_mut().for_each(|asked| *asked = now);
-    }
-
-    fn forget_master(&mut self) {
-        self.master = None;
-        self.transfer = None;
-        for family in self.families.values_mut() {
-            // Without a master nothing is learnt: missing keys wait for the next one's word.
-            family.missing.clear();
-            if family.knowledge == Knowledge::Full {
-                family.knowledge = Knowledge::Old;
-            }
-        }
     }
 
     /// When [`Local::expire`] has something to do, at the earliest.

@@ -1,8 +1,9 @@
 //! A question about a family, from when it is asked until it is answered.
 
+use super::super::arguments::{ArgumentProblem, MalformedRequest};
 use super::super::datum::Datum;
 use super::super::entries::Entries;
-use super::super::request::{ArgumentProblem, MalformedRequest, QueryKind, Request};
+use super::super::request::{QueryKind, Request};
 use crate::value::Str;
 use crate::value::packed::Reader;
 use thiserror::Error;

@@ -376,4 +376,6 @@ impl Merge {
 }
 
 #[cfg(test)]
+mod model_tests;
+#[cfg(test)]
 mod tests;

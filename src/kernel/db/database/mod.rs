@@ -1,19 +1,21 @@
 //! A node's part in the global database: the slave side always, the global side once it is asked.
 
-use super::datum::Datum;
-use super::effect::{DbEffect, DbProblem};
-use super::entries::Tables;
-use super::global::{Around, Global};
-use super::local::{DbMonitorId, InternalFamily, Local, Patience, QueryId};
-use super::node_key;
-use super::pieces::{Piece, Replaces};
-use super::request::{Name, QueryKind, Request};
-use super::sendable::{self, SetError};
-use super::transfer::PIECE;
-use super::update::{Key, Sets, Update};
+mod requests;
+#[cfg(test)]
+mod tests;
+
+use crate::kernel::db::datum::Datum;
+use crate::kernel::db::effect::{DbEffect, DbProblem};
+use crate::kernel::db::entries::Tables;
+use crate::kernel::db::global::{Around, Global};
+use crate::kernel::db::local::{DbMonitorId, InternalFamily, Local, Patience, QueryId};
+use crate::kernel::db::request::{QueryKind, Request};
+use crate::kernel::db::sendable::{self, SetError};
+use crate::kernel::db::transfer::PIECE;
+use crate::kernel::db::update::{Key, Sets, Update};
+use crate::kernel::db::{LOCATIONS, node_key};
 use crate::kernel::limits::PeerLimits;
-use crate::value::packed::Elements;
-use crate::value::{NodeId, Str, StrRef};
+use crate::value::{NodeId, Str};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -235,126 +237,6 @@ impl Database {
         self.with_global(now, |global, around| global.drop_slave(node, around));
     }
 
-    /// A node request of a connected node; false if the database has none of this name.
-    ///
-    /// What makes no sense is not applied at all and reported as [`DbEffect::Problem`].
-    pub fn receive(
-        &mut self,
-        from: &NodeId,
-        name: StrRef<'_>,
-        arguments: Elements<'_>,
-        now: Duration,
-    ) -> bool {
-        let Some(name) = Name::known(name) else {
-            return false;
-        };
-        match Request::parse_known(name, arguments) {
-            Ok(request) => self.handle(from, request, now),
-            Err(error) => self.problem(from, error.into()),
-        }
-        true
-    }
-
-    /// As [`Database::receive`] of what nearly all requests are, its name first: one key is set, and the
-    /// sender is known for that. False for all others. Nothing is done for a node that is not connected.
-    pub(crate) fn receive_one(
-        &mut self,
-        from: &NodeId,
-        request: Elements<'_>,
-        now: Duration,
-    ) -> bool {
-        let mut reader = request.reader();
-        let Some(name) = reader.take_str().and_then(Name::known) else { return false };
-        let arguments = request.rest(1, reader.rest());
-        match (name, &mut self.global) {
-            (Name::Changed, _) if self.local.master() == Some(from) => {
-                let Some(update) = Update::read(arguments) else { return false };
-                self.local.changed(from, update, &mut self.effects);
-            }
-            (Name::Update, Some(global)) => {
-                let Some(owner) = global.expected(from) else { return false };
-                let Some(update) = Update::read(arguments) else { return false };
-                let mut around = Around {
-                    local: &mut self.local,
-                    up: &self.up,
-                    now,
-                    piece: self.piece,
-                    effects: &mut self.effects,
-                };
-                global.update_of(from, owner, update, &mut around);
-            }
-            _ => return false,
-        }
-        true
-    }
-
-    /// A request of a connected node.
-    pub fn handle(&mut self, from: &NodeId, request: Request, now: Duration) {
-        match request {
-            Request::Global => {
-                if *from != self.node && self.globals.insert(from.clone()) {
-                    self.with_global(now, |global, around| global.global_is_up(from, around));
-                }
-            }
-            Request::Found { .. }
-            | Request::Reply { .. }
-            | Request::Family { .. }
-            | Request::Changed { .. } => {
-                self.local.receive(from, request, now, &mut self.effects);
-            }
-            Request::Slave(_) => {
-                self.become_global(now);
-                self.with_global(now, |global, around| global.receive(from, request, around));
-            }
-            Request::Set(_)
-            | Request::Update { .. }
-            | Request::Find(_)
-            | Request::Query { .. }
-            | Request::Monitor(_)
-            | Request::Unmonitor(_) => {
-                if self.is_global() {
-                    self.with_global(now, |global, around| global.receive(from, request, around));
-                    return;
-                }
-                let request_name = request.name();
-                self.problem(from, DbProblem::NotGlobal(request_name));
-                // It was our slave when we were global, and has not noticed that we started anew.
-                if !self.globals.contains(from)
-                    && !matches!(request, Request::Set(_) | Request::Unmonitor(_))
-                {
-                    let node = from.clone();
-                    self.effects.push(DbEffect::Orphan { node, request: request_name });
-                }
-            }
-        }
-    }
-
-    /// A piece of a request of a connected node; false if what follows it is not wanted.
-    pub(crate) fn handle_piece(&mut self, from: &NodeId, piece: Piece, now: Duration) -> bool {
-        let mut goes_on = true;
-        match piece {
-            Piece::Request(request) => self.handle(from, request, now),
-            Piece::Replace(what) => {
-                if what == Replaces::OfSlave {
-                    self.become_global(now);
-                } else if !self.is_global() {
-                    self.problem(from, DbProblem::NotGlobal("g_set"));
-                    return false;
-                }
-                self.with_global(now, |global, around| {
-                    goes_on = global.begin_to_replace(from, what, around);
-                });
-            }
-            Piece::Entries(entries) => self.with_global(now, |global, around| {
-                goes_on = global.add(from, entries, around);
-            }),
-            Piece::Replaced { what, located } => self.with_global(now, |global, around| {
-                global.replaced(from, what, located, around);
-            }),
-        }
-        goes_on
-    }
-
     // The node's own part.
 
     /// Sets an own entry. Setting it to the value that it has tells nobody.
@@ -418,7 +300,7 @@ impl Database {
     /// Says where this node can be reached.
     pub fn set_location(&mut self, addresses: &[Str], now: Duration) {
         let key = node_key(&self.node);
-        self.set_internal(&super::LOCATIONS.into(), key, Datum::strings(addresses), now);
+        self.set_internal(&LOCATIONS.into(), key, Datum::strings(addresses), now);
     }
 
     /// Asks for a family, its keys or its values; an [`DbEffect::Answer`] follows.
@@ -517,7 +399,3 @@ impl Database {
         self.effects.push(DbEffect::Problem { from: from.clone(), problem });
     }
 }
-
-#[cfg(test)]
-#[path = "database_tests.rs"]
-mod tests;

@@ -1,0 +1,133 @@
+//! What requests of peers make the database do.
+
+use super::Database;
+use crate::kernel::db::effect::{DbEffect, DbProblem};
+use crate::kernel::db::global::Around;
+use crate::kernel::db::pieces::{Piece, Replaces};
+use crate::kernel::db::request::{Name, Request};
+use crate::kernel::db::update::Update;
+use crate::value::packed::Elements;
+use crate::value::{NodeId, StrRef};
+use std::time::Duration;
+
+impl Database {
+    /// A node request of a connected node; false if the database has none of this name.
+    ///
+    /// What makes no sense is not applied at all and reported as [`DbEffect::Problem`].
+    pub fn receive(
+        &mut self,
+        from: &NodeId,
+        name: StrRef<'_>,
+        arguments: Elements<'_>,
+        now: Duration,
+    ) -> bool {
+        let Some(name) = Name::known(name) else {
+            return false;
+        };
+        match Request::parse_known(name, arguments) {
+            Ok(request) => self.handle(from, request, now),
+            Err(error) => self.problem(from, error.into()),
+        }
+        true
+    }
+
+    /// As [`Database::receive`] of what nearly all requests are, its name first: one key is set, and the
+    /// sender is known for that. False for all others. Nothing is done for a node that is not connected.
+    pub(crate) fn receive_one(
+        &mut self,
+        from: &NodeId,
+        request: Elements<'_>,
+        now: Duration,
+    ) -> bool {
+        let mut reader = request.reader();
+        let Some(name) = reader.take_str().and_then(Name::known) else { return false };
+        let arguments = request.rest(1, reader.rest());
+        match (name, &mut self.global) {
+            (Name::Changed, _) if self.local.master() == Some(from) => {
+                let Some(update) = Update::read(arguments) else { return false };
+                self.local.changed(from, update, &mut self.effects);
+            }
+            (Name::Update, Some(global)) => {
+                let Some(owner) = global.expected(from) else { return false };
+                let Some(update) = Update::read(arguments) else { return false };
+                let mut around = Around {
+                    local: &mut self.local,
+                    up: &self.up,
+                    now,
+                    piece: self.piece,
+                    effects: &mut self.effects,
+                };
+                global.update_of(from, owner, update, &mut around);
+            }
+            _ => return false,
+        }
+        true
+    }
+
+    /// A request of a connected node.
+    pub fn handle(&mut self, from: &NodeId, request: Request, now: Duration) {
+        match request {
+            Request::Global => {
+                if *from != self.node && self.globals.insert(from.clone()) {
+                    self.with_global(now, |global, around| global.global_is_up(from, around));
+                }
+            }
+            Request::Found { .. }
+            | Request::Reply { .. }
+            | Request::Family { .. }
+            | Request::Changed { .. } => {
+                self.local.receive(from, request, now, &mut self.effects);
+            }
+            Request::Slave(_) => {
+                self.become_global(now);
+                self.with_global(now, |global, around| global.receive(from, request, around));
+            }
+            Request::Set(_)
+            | Request::Update { .. }
+            | Request::Find(_)
+            | Request::Query { .. }
+            | Request::Monitor(_)
+            | Request::Unmonitor(_) => {
+                if self.is_global() {
+                    self.with_global(now, |global, around| global.receive(from, request, around));
+                    return;
+                }
+                let request_name = request.name();
+                self.problem(from, DbProblem::NotGlobal(request_name));
+                // It was our slave when we were global, and has not noticed that we started anew.
+                if !self.globals.contains(from)
+                    && !matches!(request, Request::Set(_) | Request::Unmonitor(_))
+                {
+                    let node = from.clone();
+                    self.effects.push(DbEffect::Orphan { node, request: request_name });
+                }
+            }
+        }
+    }
+
+    /// A piece of a request of a connected node; false if what follows it is not wanted.
+    pub(crate) fn handle_piece(&mut self, from: &NodeId, piece: Piece, now: Duration) -> bool {
+        let mut goes_on = true;
+        match piece {
+            Piece::Request(request) => self.handle(from, request, now),
+            Piece::Replace(what) => {
+                if what == Replaces::OfSlave {
+                    self.become_global(now);
+                } else if !self.is_global() {
+                    self.problem(from, DbProblem::NotGlobal("g_set"));
+                    return false;
+                }
+                self.with_global(now, |global, around| {
+                    goes_on = global.begin_to_replace(from, what, around);
+                });
+            }
+            Piece::Entries(entries) => self.with_global(now, |global, around| {
+                goes_on = global.add(from, entries, around);
+            }),
+            Piece::Replaced { what, located } => self.with_global(now, |global, around| {
+                global.replaced(from, what, located, around);
+            }),
+        }
+        goes_on
+    }
+}
