@@ -39,8 +39,9 @@ async fn slaves(role: &Role<'_>) -> Result<Vec<Node>> {
     Ok(nodes)
 }
 
-/// The center of `slaves_10k` and `joins`: waits until all are up, then measures its own memory. Tells how
-/// many seconds that took, or for `joins` how many came in one.
+/// The center of `slaves_10k` and `joins`: waits until all are up, and for `slaves_10k` until all know that
+/// they have joined, then measures its own memory. Tells how many seconds that took, or for `joins` how
+/// many came in one.
 pub(crate) async fn center(role: &Role<'_>) -> Result<()> {
     let node = global(role).await?;
     let before = resident_kib("self")?;
@@ -48,9 +49,15 @@ pub(crate) async fn center(role: &Role<'_>) -> Result<()> {
     let noted = begun.clone();
     let port = node.port_of_tags();
     port.on("begun", move |_: &Context<'_>, (time,): (u64,)| noted.store(time, Relaxed));
+    let all_joined = Arc::new(Notify::new());
+    let told = all_joined.clone();
+    port.on("joined", move |_: &Context<'_>, ()| told.notify_one());
     println!("READY {} {}", address(&node), port.id());
     while node.up_nodes().len() < role.size + 1 {
         tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    if role.case == "slaves_10k" {
+        all_joined.notified().await;
     }
     let joined = now_ns();
     tokio::time::sleep(Duration::from_secs(1)).await;
@@ -72,6 +79,12 @@ pub(crate) async fn join(role: &Role<'_>) -> Result<()> {
     let port: aemp::PortId = role.arguments.get(1).context("no port")?.parse()?;
     teller.snd(&port, ("begun", now_ns()))?;
     let nodes = slaves(role).await?;
+    if role.case == "slaves_10k" {
+        let mut joining: JoinSet<()> =
+            nodes.iter().cloned().map(|node| async move { node.joined().await }).collect();
+        while joining.join_next().await.is_some() {}
+        teller.snd(&port, ("joined",))?;
+    }
     std::future::pending::<()>().await;
     drop(nodes);
     Ok(())

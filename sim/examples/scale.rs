@@ -163,7 +163,11 @@ impl Network {
                 let seeds: Vec<String> = seeds.collect();
                 let spec = Spec::new(&format!("slave/{number}"));
                 let spec = spec.seeds(seeds.iter().map(String::as_str));
-                self.slaves.push(self.world.add(spec));
+                let slave = self.world.add(spec);
+                // Its program waits until it has joined.
+                let own = Str::from(self.world.spec(slave).node.clone());
+                self.world.kernel(slave, |kernel| kernel.get(&LOCATIONS.into(), &own));
+                self.slaves.push(slave);
             }
             if self.slaves.len() < until {
                 self.world.run_for(Duration::from_millis(100));

@@ -168,7 +168,7 @@ impl Local {
     }
 
     pub(crate) fn get(&mut self, family: Str, key: Str, now: Duration) -> (QueryId, Request) {
-        self.ask(Wanted::Key(key), family, now)
+        self.ask(Wanted::key(&family, key), family, now)
     }
 
     fn ask(&mut self, wanted: Wanted, family: Str, now: Duration) -> (QueryId, Request) {
@@ -360,9 +360,7 @@ impl Local {
                     effects.push(DbEffect::Answer { query: id, answer });
                 }
             }
-            Request::Found { node, addresses } if self.finds.remove(&node).is_some() => {
-                effects.push(DbEffect::Found { node, addresses });
-            }
+            Request::Found { node, addresses } => self.found(node, addresses, effects),
             Request::Family { family, content } => {
                 self.whole_family(family, content.unwrap_or_default(), now, effects);
             }
@@ -370,6 +368,21 @@ impl Local {
                 self.changed(from, Update::of(&family, &mut set, &mut delete), effects);
             }
             _ => {}
+        }
+    }
+
+    /// Where a node is, as somebody asked who wants to connect it, or who asked for its key.
+    fn found(&mut self, node: NodeId, addresses: Option<Vec<Str>>, effects: &mut Vec<DbEffect>) {
+        let asks = |query: &Query| matches!(&query.wanted, Wanted::Location(of) if *of == node);
+        let asking = self.queries.iter().filter(|(_, query)| asks(query));
+        let asking: Vec<QueryId> = asking.map(|(id, _)| *id).collect();
+        for query in asking {
+            self.take_query(query);
+            let value = addresses.as_deref().map(Datum::strings);
+            effects.push(DbEffect::Answer { query, answer: Ok(DbResult::Value(value)) });
+        }
+        if self.finds.remove(&node).is_some() {
+            effects.push(DbEffect::Found { node, addresses });
         }
     }
 

@@ -4,8 +4,9 @@ use super::super::arguments::{ArgumentProblem, MalformedRequest};
 use super::super::datum::Datum;
 use super::super::entries::Entries;
 use super::super::request::{QueryKind, Request};
-use crate::value::Str;
+use super::super::{LOCATIONS, node_key, node_of};
 use crate::value::packed::Reader;
+use crate::value::{NodeId, Str};
 use thiserror::Error;
 
 /// A query, from the moment it is asked until it is answered.
@@ -45,6 +46,18 @@ pub enum QueryError {
 pub(super) enum Wanted {
     Whole(QueryKind),
     Key(Str),
+    /// The value of a node's key in the family of locations, for which the protocol has a request.
+    Location(NodeId),
+}
+
+impl Wanted {
+    /// One key of a family.
+    pub(super) fn key(family: &Str, key: Str) -> Self {
+        match node_of(&key) {
+            Some(node) if *family == *LOCATIONS => Wanted::Location(node),
+            _ => Wanted::Key(key),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -56,14 +69,16 @@ pub(super) struct Query {
 
 impl Query {
     pub(super) fn request(&self) -> Request {
-        let kind = match self.wanted {
-            Wanted::Whole(kind) => kind,
+        let kind = match &self.wanted {
+            Wanted::Whole(kind) => *kind,
             // One key has no request of its own.
             Wanted::Key(_) => QueryKind::Family,
+            Wanted::Location(node) => return Request::Find(node.clone()),
         };
         Request::Query { kind, family: self.family.clone(), id: Datum::string(&self.wire_id) }
     }
 
+    /// What the reply to a query means.
     pub(super) fn answer(&self, result: &Datum) -> DbAnswer {
         let wrong = |problem| {
             let request = "g_reply";
@@ -77,13 +92,16 @@ impl Query {
             Wanted::Whole(QueryKind::Values) => {
                 result.to_data().map(DbResult::Values).ok_or(wrong(ArgumentProblem::NoArray))
             }
-            Wanted::Whole(QueryKind::Family) | Wanted::Key(_) => {
+            Wanted::Whole(QueryKind::Family) | Wanted::Key(_) | Wanted::Location(_) => {
                 let entries = Entries::read(&mut reader)
                     .ok()
                     .flatten()
                     .ok_or(wrong(ArgumentProblem::NoHash))?;
                 Ok(match &self.wanted {
                     Wanted::Key(key) => DbResult::Value(entries.get(key).cloned()),
+                    Wanted::Location(node) => {
+                        DbResult::Value(entries.get(&node_key(node)).cloned())
+                    }
                     Wanted::Whole(_) => DbResult::Family(entries),
                 })
             }

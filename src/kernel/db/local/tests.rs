@@ -1,7 +1,7 @@
 //! What a slave sends and what its program sees, whatever its master does.
 
 use super::super::testing::{Driven, FAM, entries, keys, node, seconds};
-use super::super::{Database, DbConfig};
+use super::super::{Database, DbConfig, LOCATIONS};
 use super::*;
 use crate::value::packed;
 
@@ -59,6 +59,62 @@ fn a_new_master_gets_everything_again() {
     assert_eq!(slave.effects(), ["1 Keys([])", "found other None"]);
     slave.adopt("m3");
     assert_eq!(slave.effects().len(), 2, "the database and the monitor");
+}
+
+#[test]
+fn a_nodes_key_in_the_family_of_locations_costs_a_find_which_any_answer_of_the_master_ends() {
+    for (addresses, value) in [
+        (Some(vec!["me:1".into()]), "Some([\"me:1\",])"),
+        (Some(vec![]), "Some([])"),
+        (None, "None"),
+    ] {
+        let mut slave = Driven::new("me");
+        slave.db.set_piece(1);
+        slave.set("k", Datum::int(1));
+        slave.set("l", Datum::int(1));
+        slave.db.get(LOCATIONS.into(), "me".into(), slave.now);
+        slave.db.get(LOCATIONS.into(), "me".into(), slave.now);
+        slave.adopt("m");
+        // It is asked when the master has got everything.
+        let [first, room] = &slave.effects()[..] else { panic!("two effects") };
+        assert_eq!(first, r#"m: ["g_slave", {"fam": {"k": 1}}]"#);
+        assert_eq!(room, "room at m for 1");
+        slave.db.has_room(&node("m"), 1, slave.now);
+        let find = r#"m: ["g_find", "me"]"#;
+        assert_eq!(slave.effects(), [r#"m: ["g_upd", "fam", {"l": 1}]"#, find, find]);
+        // The next master has to know too.
+        slave.down("m");
+        slave.db.set_piece(1 << 20);
+        slave.adopt("m2");
+        assert_eq!(slave.effects().len(), 3);
+        let found = || Request::Found { node: node("me"), addresses: addresses.clone() };
+        slave.hear_from("m", found());
+        assert_eq!(
+            slave.effects(),
+            ["m: request g_found ignored: it does not come from our master"]
+        );
+        slave.hear_from("m2", found());
+        assert_eq!(slave.effects(), [format!("1 Value({value})"), format!("2 Value({value})")]);
+        slave.hear_from("m2", found());
+        assert_eq!(slave.effects(), [""; 0]);
+    }
+}
+
+#[test]
+fn a_query_without_a_master_fails_in_time_whatever_it_asks_for() {
+    let mut slave = Driven::new("me");
+    slave.db.get(LOCATIONS.into(), "me".into(), slave.now);
+    slave.db.get(FAM.into(), "me".into(), slave.now);
+    slave.wait(31);
+    let error = QueryError::NoMaster;
+    assert_eq!(slave.effects(), [format!("1 {error}"), format!("2 {error}")]);
+}
+
+#[test]
+fn a_global_node_answers_itself() {
+    let mut global = Driven::global("me");
+    global.db.get(LOCATIONS.into(), "me".into(), global.now);
+    assert_eq!(global.effects(), [r#"1 Value(Some(["me:1",]))"#]);
 }
 
 #[test]
