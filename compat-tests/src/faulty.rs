@@ -3,11 +3,14 @@
 //! The relay does the handshake with the suite itself, which is where faults of handshakes are, and another
 //! one with our node, in the suite's name. Between the two it has complete packets, which faults change.
 
+mod detours;
 mod packets;
 mod relay;
 mod table;
 mod tls;
 
+pub use detours::Detours;
+pub(crate) use packets::is_request;
 pub use relay::Relay;
 pub use table::{DIALLING_FAULTS, FAULTS, TLS_FAULTS};
 

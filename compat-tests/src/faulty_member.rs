@@ -1,10 +1,10 @@
 //! Deliberately broken members of a network: our node behind a relay on all connections of its seeds.
 
-use crate::faulty::{Fault, Lapse, Memory, Packet, Relay, Sent, Way};
+use crate::faulty::{Detours, Fault, Lapse, Memory, Packet, Relay, Sent, Way, is_request};
 use crate::node::SECRET;
-use aemp::value::Str;
+use aemp::value::{Hash, Str};
 use aemp::{Node, Value};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use tokio::net::{TcpListener, TcpStream};
 
 /// Faults of a member, each with the check of networks that has to find it.
@@ -15,7 +15,7 @@ pub const NETWORK_FAULTS: &[(&str, Fault, &str)] = &[
     ("seeds dialled once", Fault::Handshake(Lapse::DialsOnce), "mon-cut"),
     ("every tenth message lost", Fault::Packets(every_tenth_lost), "msg-pause"),
     ("one message lost", Fault::Packets(one_lost), "msg-cut"),
-    ("old entries after a split", Fault::Packets(repeats_updates), "split-dead"),
+    ("old entries after a split", Fault::Packets(repeats_entries), "split-dead"),
     ("one g_set", Fault::Requests(Way::Out, "g_set", once), "split-heals"),
     ("one database", Fault::Requests(Way::Out, "g_slave", one_database), "seed-lost"),
 ];
@@ -27,15 +27,16 @@ pub const NETWORK_FAULTS: &[(&str, Fault, &str)] = &[
 pub async fn run(fault: &str, id: &str, bind: &str, seeds: &str) {
     let fault = NETWORK_FAULTS.iter().find(|(name, ..)| *name == fault);
     let fault = fault.map_or(Fault::None, |(_, fault, _)| *fault);
-    let relay = || Relay::new(id, SECRET, fault);
-    // Its address is announced to other hosts.
-    let host = bind.rsplit_once(':').map_or(bind, |(host, _)| host);
-    let mut builder = Node::builder().node_id(id).secret(SECRET).bind(&format!("{host}:0"));
+    let detours = Arc::new(Detours::new(bind));
+    let relay = || Relay::new(id, SECRET, fault).with_detours(detours.clone());
+    let mut builder = Node::builder().node_id(id).secret(SECRET).bind("127.0.0.1:0");
     for seed in seeds.split(',') {
-        builder = builder.seed(&relay().before_seed(seed.to_owned()).await);
+        builder = builder.seed(&relay().before_seed(seed.to_owned()));
     }
     let node = crate::service::registered(builder).start().await.unwrap();
-    let inside = relay().in_front_of(node.addresses()[0].to_string()).await;
+    let address = node.addresses()[0].to_string();
+    detours.leads_to(&address);
+    let inside = relay().in_front_of(address).await;
     let listener = TcpListener::bind(bind).await.unwrap();
     loop {
         let (mut outside, _) = listener.accept().await.unwrap();
@@ -45,13 +46,6 @@ pub async fn run(fault: &str, id: &str, bind: &str, seeds: &str) {
             tokio::io::copy_bidirectional(&mut outside, &mut inside).await
         });
     }
-}
-
-fn is_request(packet: &[Value], name: &str) -> bool {
-    let is = |at: usize, wanted: &str| {
-        packet.get(at).and_then(Value::to_str).is_some_and(|found| *found == Str::text(wanted))
-    };
-    is(0, "") && is(1, name)
 }
 
 fn lost(_: Packet) -> Vec<Packet> {
@@ -82,15 +76,44 @@ fn one_database(packet: Packet) -> Vec<Packet> {
     }
 }
 
-/// After a second `g_set` come all changes that were ever told.
-fn repeats_updates(_: &mut Memory, way: Way, packet: Packet) -> Sent {
-    let mut sent = vec![(way, packet.clone())];
+/// All entries that this process has ever told.
+static TOLD: Mutex<Option<Hash>> = Mutex::new(None);
+
+/// Each `g_set` has all entries that were ever told, in whichever request that was.
+fn repeats_entries(_: &mut Memory, way: Way, mut packet: Packet) -> Sent {
+    let mut told = TOLD.lock().unwrap();
+    let told = told.get_or_insert_default();
+    let mut remember = |family: &Str, entries: &Value| {
+        let Some(entries) = entries.as_hash().filter(|_| !is_internal(family)) else {
+            return;
+        };
+        let new = || (family.clone(), Value::Hash(Hash::new()));
+        if !told.contains_key(family) {
+            told.extend([new()]);
+        }
+        if let Some(Value::Hash(all)) = told.get_mut(family) {
+            all.extend(entries.iter().map(|(key, value)| (key.clone(), value.clone())));
+        }
+    };
     if way == Way::Out && is_request(&packet, "g_upd") {
-        SENT.lock().unwrap().push(packet);
+        if let Some(family) = packet[2].to_str() {
+            remember(&family, &packet[3]);
+        }
     } else if way == Way::Out && is_request(&packet, "g_set") {
-        sent.extend(SENT.lock().unwrap().iter().map(|update| (way, update.clone())));
+        let Value::Hash(database) = &mut packet[2] else {
+            return vec![(way, packet)];
+        };
+        for (family, entries) in database.iter() {
+            remember(family, entries);
+        }
+        database.extend(told.iter().map(|(family, entries)| (family.clone(), entries.clone())));
     }
-    sent
+    vec![(way, packet)]
+}
+
+/// Whether nodes keep what they know of each other in a family.
+fn is_internal(family: &Str) -> bool {
+    family.to_text_lossy().starts_with('\'')
 }
 
 /// Of the messages to a service, or from one to another.

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 /// The maximum length of a line.
 const LONGEST_LINE: usize = 64 << 10;
@@ -72,7 +72,8 @@ impl Conn {
         }
     }
 
-    /// Sends a text, one octet at a time if requested, and records it.
+    /// Sends a text, one octet at a time if requested, and records it. Nothing tells when the node has read the
+    /// first octet of a line alone, so it gets some time for that.
     pub(crate) async fn say(&mut self, text: &[u8], dribble: bool) -> Result<(), Seen> {
         for line in text.split_inclusive(|octet| *octet == b'\n') {
             self.note(Speaker::Suite, printable(line.trim_ascii_end()));
@@ -80,8 +81,13 @@ impl Conn {
         if !dribble {
             return self.write(text).await;
         }
-        for octet in text.chunks(1) {
-            self.write(octet).await?;
+        for line in text.split_inclusive(|octet| *octet == b'\n') {
+            for (index, octet) in line.chunks(1).enumerate() {
+                if index == 1 {
+                    sleep(self.patience / 50).await;
+                }
+                self.write(octet).await?;
+            }
         }
         Ok(())
     }

@@ -143,15 +143,6 @@ impl Session {
         self.write(octets).await
     }
 
-    /// Sends octets one by one.
-    pub(crate) async fn dribble(&mut self, octets: &[u8]) -> Verdict {
-        self.transcript.add(&self.name, Speaker::Suite, printable(octets), octets);
-        for octet in octets.chunks(1) {
-            self.write(octet).await?;
-        }
-        Ok(())
-    }
-
     async fn write(&mut self, octets: &[u8]) -> Verdict {
         let write = async {
             let mut writer = self.writer.lock().await;

@@ -16,7 +16,7 @@ async fn main() {
     let mut builder = Node::builder().node_id("faulty").secret(SECRET).bind("127.0.0.1:0");
     for seed in seeds.split(',') {
         let relay = Relay::new("faulty", SECRET, fault);
-        builder = builder.seed(&relay.before_seed(seed.to_owned()).await);
+        builder = builder.seed(&relay.before_seed(seed.to_owned()));
     }
     let node = compat_tests::service::registered(builder).start().await.unwrap();
     node.ended().await;

@@ -10,7 +10,7 @@ pub(super) fn is(packet: &[Value], at: usize, wanted: &str) -> bool {
     packet.get(at).and_then(Value::to_str).is_some_and(|found| *found == Str::text(wanted))
 }
 
-pub(super) fn is_request(packet: &[Value], name: &str) -> bool {
+pub(crate) fn is_request(packet: &[Value], name: &str) -> bool {
     is(packet, 0, "") && is(packet, 1, name)
 }
 
@@ -57,7 +57,7 @@ pub(super) fn unless(packet: Packet, is_lost: fn(&[Value]) -> bool) -> Vec<Packe
     if is_lost(&packet) { Vec::new() } else { vec![packet] }
 }
 
-fn each_value(values: &mut [Value], change: fn(&mut Value)) {
+pub(super) fn each_value(values: &mut [Value], change: &mut dyn FnMut(&mut Value)) {
     for value in values {
         match value {
             Value::Array(items) => each_value(items, change),
@@ -76,7 +76,7 @@ fn each_value(values: &mut [Value], change: fn(&mut Value)) {
 /// Every packet to the suite with its values changed.
 fn changed_values(way: Way, mut packet: Packet, change: fn(&mut Value)) -> Sent {
     if way == Way::Out {
-        each_value(&mut packet, change);
+        each_value(&mut packet, &mut { change });
     }
     vec![(way, packet)]
 }
@@ -382,7 +382,7 @@ pub(super) fn short_queue(memory: &mut Memory, way: Way, packet: Packet) -> Sent
 /// 1 and "1" count as different values.
 pub(super) fn typed_values(_: &mut Memory, way: Way, mut packet: Packet) -> Sent {
     if way == Way::In && (is_request(&packet, "g_upd") || is_request(&packet, "g_slave")) {
-        each_value(&mut packet, |value| {
+        each_value(&mut packet, &mut |value| {
             if let Value::Int(number) = value {
                 *value = text(&format!("number {number}"));
             }

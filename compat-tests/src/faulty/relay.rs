@@ -1,5 +1,6 @@
 //! The relay that makes a node look broken: two handshakes, and complete packets in between.
 
+use super::detours::Detours;
 use super::{Fault, Greets, Heard, Lapse, Memory, Packet, Sent, Way, tls};
 use aemp::Value;
 use aemp::wire::auth::{self, AuthMethod, Exporter, Nonce, Secret, TlsRole};
@@ -13,6 +14,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 use tokio::time::timeout;
+
+/// How many octets a read may bring, so that what was sent at once is read at once.
+const ONE_READ: usize = 64 << 10;
 
 /// A connection, with TLS or without.
 type Stream = Box<dyn Io>;
@@ -29,6 +33,7 @@ pub struct Relay {
     certificate: Option<String>,
     monitor_timeout: Duration,
     closing: Arc<Notify>,
+    detours: Option<Arc<Detours>>,
 }
 
 impl Relay {
@@ -41,6 +46,7 @@ impl Relay {
             certificate: None,
             monitor_timeout: Duration::from_secs(30),
             closing: Arc::default(),
+            detours: None,
         }
     }
 
@@ -48,6 +54,12 @@ impl Relay {
     #[must_use]
     pub fn with_certificate(self, pem: &str) -> Relay {
         Relay { certificate: Some(pem.to_owned()), ..self }
+    }
+
+    /// With relays on the way to every node whose address the node gets to know.
+    #[must_use]
+    pub fn with_detours(self, detours: Arc<Detours>) -> Relay {
+        Relay { detours: Some(detours), ..self }
     }
 
     /// How long a peer may be silent during the handshake.
@@ -85,8 +97,10 @@ impl Relay {
     ///
     /// # Panics
     /// If it cannot listen.
-    pub async fn before_seed(self, seed: String) -> String {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    pub fn before_seed(self, seed: String) -> String {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let listener = TcpListener::from_std(listener).unwrap();
         let own = listener.local_addr().unwrap().to_string();
         tokio::spawn(async move {
             while let Ok((node, _)) = listener.accept().await {
@@ -389,7 +403,13 @@ impl Relay {
     }
 
     /// What is sent instead of a packet.
-    fn changed(&self, memory: &mut Memory, way: Way, packet: Packet) -> Sent {
+    fn changed(&self, memory: &mut Memory, way: Way, mut packet: Packet) -> Sent {
+        if let Some(detours) = &self.detours {
+            let detour = |address: &str| self.clone().before_seed(address.to_owned());
+            super::packets::each_value(&mut packet, &mut |value| {
+                detours.change(way, value, detour)
+            });
+        }
         let all = |packets: Vec<Packet>| packets.into_iter().map(|one| (way, one)).collect();
         match self.fault {
             Fault::Packets(fault) => fault(memory, way, packet),
@@ -466,6 +486,7 @@ impl Lines {
             {
                 return None;
             }
+            self.unread.reserve(ONE_READ);
             let read = timeout(self.patience, self.stream.read_buf(&mut self.unread));
             if read.await.ok()?.ok()? == 0 {
                 return None;
@@ -546,11 +567,11 @@ impl Incoming {
     async fn packets(&mut self) -> Option<Vec<Packet>> {
         use aemp::wire::framing::Step;
         loop {
-            if self.misreads.is_some_and(|misreads| misreads(self.framing, &self.unread)) {
-                return None;
-            }
             let mut packets = Vec::new();
             loop {
+                if self.misreads.is_some_and(|misreads| misreads(self.framing, &self.unread)) {
+                    return None;
+                }
                 match self.decoder.next(&self.unread).ok()? {
                     Step::More { used } => {
                         self.unread.advance(used);
@@ -568,6 +589,7 @@ impl Incoming {
             if !packets.is_empty() {
                 return Some(packets);
             }
+            self.unread.reserve(ONE_READ);
             if self.input.read_buf(&mut self.unread).await.ok()? == 0 {
                 return None;
             }

@@ -1,0 +1,61 @@
+//! The addresses that a faulty member and the other nodes tell each other, changed so that all connections
+//! lead through its relays.
+
+use super::Way;
+use aemp::Value;
+use aemp::value::Str;
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Mutex, OnceLock};
+
+/// Addresses as the faulty node knows them, and as the others do.
+#[derive(Debug)]
+pub struct Detours {
+    /// Where the others dial the node.
+    outside: String,
+    /// Where it listens itself.
+    inside: OnceLock<String>,
+    /// Where it dials other nodes, by their addresses.
+    relays: Mutex<HashMap<String, String>>,
+}
+
+impl Detours {
+    /// For a node that the others dial at this address.
+    pub fn new(outside: &str) -> Detours {
+        let outside = outside.to_owned();
+        Detours { outside, inside: OnceLock::new(), relays: Mutex::default() }
+    }
+
+    /// The node listens at this address.
+    ///
+    /// # Panics
+    /// If that is said twice.
+    pub fn leads_to(&self, inside: &str) {
+        self.inside.set(inside.to_owned()).unwrap();
+    }
+
+    /// Changes a part of a packet if it is an address; `detour` makes a relay to one.
+    pub(super) fn change(&self, way: Way, value: &mut Value, detour: impl Fn(&str) -> String) {
+        let text = value.to_str().map(|text| text.to_text_lossy().into_owned());
+        let Some(address) = text.filter(|text| text.parse::<SocketAddr>().is_ok()) else {
+            return;
+        };
+        let inside = self.inside.get();
+        let mut relays = self.relays.lock().unwrap();
+        let known = match way {
+            Way::In if address == self.outside => inside.cloned(),
+            Way::In => {
+                let relay = relays.entry(address).or_insert_with_key(|address| detour(address));
+                Some(relay.clone())
+            }
+            Way::Out if Some(&address) == inside => Some(self.outside.clone()),
+            Way::Out => {
+                let original = relays.iter().find(|(_, relay)| **relay == address);
+                original.map(|(original, _)| original.clone())
+            }
+        };
+        if let Some(known) = known {
+            *value = Value::Str(Str::text(&known));
+        }
+    }
+}
