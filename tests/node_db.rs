@@ -7,7 +7,7 @@ mod node_support;
 
 use aemp::value::Str;
 use aemp::{DbError, DbMonitor, Node, Value};
-use node_support::{builder, join, until, within};
+use node_support::{Gate, builder, join, until, within};
 
 async fn slave(id: &str, framing: &str, center: &Node) -> (Node, DbMonitor) {
     let node = builder(id, &[center]).set("framing_format", vec![framing]);
@@ -113,4 +113,41 @@ async fn an_entry_that_could_not_be_sent_on_is_refused() {
     assert!(matches!(refused, DbError::Unsendable(_)), "{refused}");
     let refused = node.db().set("eg", "large", "x".repeat(32 << 20)).unwrap_err();
     assert!(matches!(refused, DbError::Unsendable(_)), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn what_waits_for_a_subscriber_that_reads_nothing_is_bounded_and_the_newest_value_arrives() {
+    let center = join(builder("center", &[]), false).await;
+    center.become_global();
+    let (subscriber, mut changes) = slave("subscriber", "cbor", &center).await;
+    // A callback that blocks keeps its node from reading what this peer sends.
+    let gate = Gate::closed();
+    let door = gate.clone();
+    let blocks = subscriber.port_with(move |_: &aemp::Context<'_>, _| door.pass());
+    center.snd(blocks.id(), ("wait",)).unwrap();
+    gate.wait_for_visitor();
+    let (db, load) = (center.db(), "x".repeat(1_000));
+    let last = 60_000_u64;
+    for value in 0..=last {
+        db.set("family", "key", (value, &load)).unwrap();
+        if value % 1_000 == 0 {
+            let waiting = center.metrics().waiting;
+            assert!(waiting < 4 << 20, "{waiting} octets wait");
+        }
+    }
+    gate.open();
+    let mut seen = 0;
+    loop {
+        let change = within(changes.next()).await.unwrap();
+        let (value, _) = change.value::<(u64, String)>(&"key".into()).unwrap().unwrap();
+        seen += 1;
+        if value == last {
+            break;
+        }
+    }
+    assert!(seen < last / 2, "{seen} changes of {last} were sent");
+    // All is as before: changes come one by one.
+    let mut own = db.monitor("family");
+    assert!(within(own.next()).await.unwrap().is_initial());
+    change(&center, 0..50, &mut [&mut changes, &mut own]).await;
 }

@@ -486,6 +486,9 @@ impl Node {
             Ok(_) => {}
             Err(error) => panic!("the kernel's own packet cannot be sent: {error}"),
         }
+        if self.lanes.get(to).is_some_and(Lane::is_crowded) {
+            self.kernel.has_no_room(to);
+        }
     }
 
     fn deliver(&mut self, port: PortName, from: NodeId, message: Packed) {

@@ -3,8 +3,11 @@
 
 mod support;
 
-use aemp::value::Packed;
+use aemp::kernel::db::Datum;
+use aemp::lane::LaneLimits;
+use aemp::value::{Packed, Str};
 use aemp_sim::{Happening, HostId, Spec, Weather, World};
+use std::collections::BTreeMap;
 use support::*;
 
 const SLOW: Weather = Weather { octets_per_second: Some(20_000), ..Weather::CALM };
@@ -58,4 +61,56 @@ fn a_node_that_takes_nothing_more_is_lost_to_a_new_connection_of_it_in_bounded_t
     world.run_for(secs(10));
     assert_eq!(lost(&mut world, node).len(), 1);
     assert!(is_up(&world, node, "s"));
+}
+
+#[test]
+fn a_key_that_changes_faster_than_the_link_is_waits_once_and_arrives_with_its_newest_value() {
+    let changes = 20_000;
+    let mut world = World::new(1, SLOW);
+    let seeds = ["s:1", "g:1"];
+    let spec = Spec { limits: LaneLimits { soft: 64 << 10, hard: 256 << 10 }, ..Spec::new("s") };
+    let seed = world.add(spec.seeds(seeds));
+    let other = world.add(Spec::new("g").seeds(seeds));
+    let slave = world.add(Spec::new("a").seeds(["s:1"]));
+    world.run_for(secs(10));
+    let family = Str::from("family");
+    world.kernel(slave, |kernel| kernel.monitor_family(&family));
+    world.run_for(secs(5));
+    world.happenings(slave);
+    let before = world.traffic().clone();
+    let set = |world: &mut World, key: &str, value: i64| {
+        let key = Str::from(key);
+        world.kernel(seed, |kernel| kernel.set(&family, key, Datum::int(value)).unwrap());
+    };
+    for number in 0..changes {
+        set(&mut world, "key", number);
+        set(&mut world, "gone", number);
+    }
+    world.kernel(seed, |kernel| kernel.delete(&family, ["gone".into()]).unwrap());
+    for node in ["a", "g"].map(id) {
+        let global = world.database(seed).unwrap().global().unwrap();
+        assert_eq!(global.held(&node), 2, "a change of each key waits");
+        let waiting = world.node(seed).lane(&node).unwrap().waiting();
+        assert!(waiting <= (64 << 10) / 8 + 100, "{waiting}");
+    }
+    world.run_for(secs(30));
+    let mut seen = BTreeMap::new();
+    for happening in world.happenings(slave) {
+        if let Happening::Changed { changes, .. } = happening {
+            let set = changes.added.iter().chain(&changes.changed);
+            seen.extend(set.map(|(key, value)| (key.to_string(), value.clone())));
+            changes.deleted.iter().for_each(|key| drop(seen.remove(&key.to_string())));
+        }
+    }
+    let newest = Datum::int(changes - 1);
+    assert_eq!(seen, BTreeMap::from([("key".to_owned(), newest.clone())]));
+    let global = world.database(other).unwrap().global().unwrap();
+    let merged: Vec<_> = global.merge().family(&family).collect();
+    assert_eq!(merged, [(&Str::from("key"), &newest)]);
+    let traffic = world.traffic().since(&before);
+    for kind in ["g_chg2", "g_upd"] {
+        assert!(traffic.packets[kind] < 1_000, "{traffic:?}");
+    }
+    let global = world.database(seed).unwrap().global().unwrap();
+    assert_eq!(["a", "g"].map(|node| global.held(&id(node))), [0, 0]);
 }

@@ -41,6 +41,9 @@ impl Kernel {
                         return;
                     }
                     let message = relay.joined(message, results);
+                    // Peers use it as a barrier.
+                    self.db.flush(&to.node(), self.now.uptime);
+                    self.follow_db();
                     return self.send_message(&to, message);
                 }
                 Next::Request => break,

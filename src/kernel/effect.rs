@@ -87,9 +87,9 @@ pub enum Effect {
         /// What the report has to name.
         number: u64,
     },
-    /// Report, by [`Kernel::has_room`](super::Kernel::has_room), once so many octets can be appended to
-    /// a node's lane without its soft limit being passed, or nothing waits there. Not in the same step,
-    /// so that others get at the kernel in between.
+    /// Report, by [`Kernel::has_room`](super::Kernel::has_room), once a node's lane is not crowded any more
+    /// and takes so many octets without its soft limit being passed, or nothing waits there. Not in the
+    /// same step, so that others get at the kernel in between.
     AwaitRoom {
         /// The remote node.
         node: NodeId,

@@ -179,6 +179,7 @@ impl LargePacket {
                     if kernel.may_wait(&self.origin, &to, message.octets().len()) {
                         if to.node() != kernel.node {
                             kernel.want_connection(&to.node());
+                            kernel.db.flush(&to.node(), kernel.now.uptime);
                         }
                         self.state = State::Send(to);
                     }

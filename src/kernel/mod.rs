@@ -79,7 +79,9 @@ enum Task {
 /// then [`Kernel::established`]. [`Effect::LaneUp`] says that packets may be sent and read.
 /// [`Kernel::closed`] comes last, whatever happened before; it may come at any time. To
 /// [`Effect::Probe`] and [`Effect::Look`] the host answers with [`Kernel::pulse`], once it has handled
-/// what has come on the connection; to [`Effect::AwaitRoom`] with [`Kernel::has_room`].
+/// what has come on the connection; to [`Effect::AwaitRoom`] with [`Kernel::has_room`]. Whenever it has
+/// carried out an [`Effect::Send`] or [`Effect::SendAll`] and much waits in the lane, it says so by
+/// [`Kernel::has_no_room`].
 ///
 /// **Packets.** Packets to the node port go to [`Kernel::node_packet`], messages to
 /// [`Kernel::service_port`] to [`Kernel::service_message`], and all others to the port that they
@@ -177,10 +179,16 @@ impl Kernel {
         self.db.set_piece(octets);
     }
 
-    /// The lane of a node has the room that [`Effect::AwaitRoom`] was about. Nothing happens if the
-    /// database is not sent there any more.
+    /// The lane of a node has the room that [`Effect::AwaitRoom`] was about. Nothing happens if nothing
+    /// is to be sent there any more.
     pub fn has_room(&mut self, node: &NodeId, number: u64) {
         self.db.has_room(node, number, self.now.uptime);
+        self.settle();
+    }
+
+    /// So much waits in the lane of a node that what can wait should. An [`Effect::AwaitRoom`] may follow.
+    pub fn has_no_room(&mut self, node: &NodeId) {
+        self.db.has_no_room(node, self.now.uptime);
         self.settle();
     }
 

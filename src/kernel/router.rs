@@ -388,7 +388,7 @@ impl Kernel {
     }
 
     /// Handles what the database wants done, and what it wants done because of that.
-    fn follow_db(&mut self) {
+    pub(super) fn follow_db(&mut self) {
         while self.db.has_effects() {
             let mut effects = std::mem::take(&mut self.db_effects);
             self.db.swap_effects(&mut effects);

@@ -288,10 +288,18 @@ impl Lane {
         self.congested
     }
 
-    /// Whether so many octets can be appended without the soft limit being passed, or nothing waits.
+    /// Whether so much waits that what can wait should: more than an eighth of the soft limit.
+    #[inline]
+    pub fn is_crowded(&self) -> bool {
+        self.waiting() > self.limits.soft / 8
+    }
+
+    /// Whether the lane is half as full as a crowded one, and so many octets can be appended without the
+    /// soft limit being passed; or nothing waits.
     pub fn has_room(&self, octets: usize) -> bool {
         let waiting = self.waiting();
-        waiting == 0 || waiting.saturating_add(octets) <= self.limits.soft
+        let soft = self.limits.soft;
+        waiting == 0 || waiting <= soft / 16 && waiting.saturating_add(octets) <= soft
     }
 
     /// Whether it is to be reported now that much waits: once, until the lane has been empty.

@@ -96,7 +96,7 @@ impl Shared {
             return Err(SendError::Shutdown);
         }
         match self.lanes.append(lane, || to.node(), packet, WrittenBy::Sender)? {
-            Sent::Done => {}
+            Sent::Done | Sent::Crowded => {}
             Sent::Congested if how == Pressure::Yielding => {}
             Sent::Congested => tracing::warn!(node = %self.id, "{}", self.congestion(&to.node())),
             Sent::WantConnection => self.kernel(|kernel| kernel.want_connection(&to.node())),

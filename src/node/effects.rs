@@ -154,7 +154,11 @@ impl Shared {
         match sent {
             // The kernel asks for connections itself.
             Ok(Sent::Done | Sent::WantConnection) => {}
-            Ok(Sent::Congested) => self.log_later(Level::Warn, Origin::Mesh, self.congestion(to)),
+            Ok(Sent::Crowded) => core.kernel.has_no_room(to),
+            Ok(Sent::Congested) => {
+                self.log_later(Level::Warn, Origin::Mesh, self.congestion(to));
+                core.kernel.has_no_room(to);
+            }
             Ok(Sent::Overflow) => core.kernel.disconnect(to, OVERFLOW),
             Err(error) => self.not_sent(to, &error),
         }

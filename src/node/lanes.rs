@@ -55,6 +55,9 @@ pub(crate) enum Sent {
     Done,
     /// It is on its way, and more waits now than should: told once, until all of it was written.
     Congested,
+    /// It is on its way, and so much waits that the kernel should hold back what can wait: told each time
+    /// to those who let the connection's task write.
+    Crowded,
     /// The kernel has to make a connection.
     WantConnection,
     /// Too much waits: the kernel has to give the connection up.
@@ -271,16 +274,17 @@ impl SharedLane {
         written_by: WrittenBy,
         append: impl FnOnce(&mut Lane) -> Result<Appended, EncodeError>,
     ) -> Result<Option<Sent>, EncodeError> {
-        let (appended, congested, writing) = {
+        let (appended, congested, crowded, writing) = {
             let mut state = self.state.lock();
             if state.retired {
                 return Ok(None);
             }
             let appended = append(&mut state.lane)?;
             let congested = state.lane.congestion_to_tell();
+            let crowded = written_by == WrittenBy::Connection && state.lane.is_crowded();
             let writes = written_by == WrittenBy::Sender && state.lane.is_worth_writing();
             let writing = if writes { state.begin_writing() } else { None };
-            (appended, congested, writing)
+            (appended, congested, crowded, writing)
         };
         if appended == Appended::WakeWriter {
             self.writer.notify_one();
@@ -290,6 +294,7 @@ impl SharedLane {
         }
         Ok(Some(match appended {
             Appended::Waits | Appended::WakeWriter if congested => Sent::Congested,
+            Appended::Waits | Appended::WakeWriter if crowded => Sent::Crowded,
             Appended::Waits | Appended::WakeWriter | Appended::Dropped => Sent::Done,
             Appended::WantConnection => Sent::WantConnection,
             Appended::Overflow => Sent::Overflow,

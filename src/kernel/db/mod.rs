@@ -6,6 +6,7 @@ mod datum;
 mod effect;
 mod entries;
 mod global;
+mod held;
 mod local;
 mod losses;
 mod merge;

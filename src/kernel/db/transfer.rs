@@ -88,7 +88,8 @@ pub(crate) fn octets_of(tables: &Tables) -> usize {
     tables.iter().map(family).sum()
 }
 
-fn cost(name: &Str, besides: usize) -> usize {
+/// Octets of a key or the name of a family, and of what comes with it.
+pub(super) fn cost(name: &Str, besides: usize) -> usize {
     BESIDES + name.as_ref().data().len() + besides
 }
 

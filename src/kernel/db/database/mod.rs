@@ -202,6 +202,18 @@ impl Database {
         }
     }
 
+    /// A connection has no room: what a subscriber or another global node is told of changes waits for
+    /// [`Database::has_room`], and is at most one change for each key then.
+    pub fn has_no_room(&mut self, node: &NodeId, now: Duration) {
+        self.with_global(now, |global, around| global.has_no_room(node, around));
+    }
+
+    /// Sends what waits for a node's connection to have room, as something follows that must not come
+    /// before it.
+    pub(crate) fn flush(&mut self, node: &NodeId, now: Duration) {
+        self.with_global(now, |global, around| global.flush(node, around));
+    }
+
     /// Sends requests to the master, and more of our database later.
     fn go_on(&mut self, master: &NodeId, requests: Vec<Request>) {
         requests.iter().for_each(|request| self.send(master.clone(), request));

@@ -1,10 +1,11 @@
 //! Whom the global side tells of something: other nodes by packets, its own slave side directly.
 
 use super::super::effect::{DbEffect, DbProblem};
+use super::super::held::Held;
 use super::super::local::Local;
 use super::super::request::Request;
 use crate::value::NodeId;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -62,19 +63,26 @@ impl Recipients {
 pub(super) struct Audience {
     pub(super) nodes: BTreeSet<NodeId>,
     /// The same, as changes are sent to them; made when there is a change.
-    recipients: Option<Recipients>,
+    parts: Option<Parts>,
+}
+
+/// Who is told of a change at once, and who has no room for it.
+#[derive(Debug)]
+pub(super) struct Parts {
+    pub(super) at_once: Recipients,
+    pub(super) without_room: Vec<NodeId>,
 }
 
 impl Audience {
     pub(super) fn insert(&mut self, node: &NodeId) {
         if self.nodes.insert(node.clone()) {
-            self.recipients = None;
+            self.parts = None;
         }
     }
 
     pub(super) fn remove(&mut self, node: &NodeId) {
         if self.nodes.remove(node) {
-            self.recipients = None;
+            self.parts = None;
         }
     }
 
@@ -82,8 +90,20 @@ impl Audience {
         self.nodes.contains(node)
     }
 
-    /// The same list each time until somebody comes or goes.
-    pub(super) fn recipients(&mut self, own: &NodeId) -> Recipients {
-        self.recipients.get_or_insert_with(|| Recipients::of(own, &self.nodes)).clone()
+    /// Whether there is room for a node is different from now on.
+    pub(super) fn changes(&mut self, node: &NodeId) {
+        if self.nodes.contains(node) {
+            self.parts = None;
+        }
+    }
+
+    /// The same lists each time until something changes.
+    pub(super) fn parts(&mut self, own: &NodeId, held: &BTreeMap<NodeId, Held>) -> &Parts {
+        self.parts.get_or_insert_with(|| {
+            let (without_room, at_once): (BTreeSet<_>, BTreeSet<_>) =
+                self.nodes.iter().cloned().partition(|node| held.contains_key(node));
+            let without_room = without_room.into_iter().collect();
+            Parts { at_once: Recipients::of(own, &at_once), without_room }
+        })
     }
 }

@@ -2,6 +2,7 @@
 
 mod audience;
 mod peers;
+mod slow;
 mod subscriptions;
 mod whole;
 
@@ -10,6 +11,7 @@ pub(super) use audience::Around;
 use super::datum::Datum;
 use super::effect::{DbEffect, DbProblem};
 use super::entries::Entries;
+use super::held::{Held, Told};
 use super::merge::{Change, Merge, OwnerKind, Standing};
 use super::request::{Name, QueryKind, Request};
 use super::transfer::Transfer;
@@ -19,7 +21,8 @@ use crate::kernel::HashMap;
 use crate::kernel::limits::PeerLimits;
 use crate::mutation::{self, Mutation};
 use crate::value::{NodeId, Str, packed};
-use audience::{Audience, Recipients};
+use audience::{Audience, Parts};
+use slow::note;
 use std::collections::{BTreeMap, BTreeSet};
 use subscriptions::{Subscriptions, subscription_octets};
 
@@ -36,6 +39,8 @@ pub struct Global {
     kept: BTreeSet<NodeId>,
     /// What other global nodes have not got yet of what our slaves have.
     transfers: BTreeMap<NodeId, Transfer>,
+    /// What nodes have to be told whose connections have no room.
+    held: BTreeMap<NodeId, Held>,
 }
 
 impl Global {
@@ -51,6 +56,7 @@ impl Global {
             limits,
             kept: BTreeSet::new(),
             transfers: BTreeMap::new(),
+            held: BTreeMap::new(),
         }
     }
 
@@ -71,7 +77,7 @@ impl Global {
     /// The nodes of which something is kept: entries, subscriptions, or that they are global.
     pub fn nodes(&self) -> impl Iterator<Item = &NodeId> {
         let known = self.merge.owners().chain(&self.peers.nodes);
-        known.chain(self.subscriptions.keys()).chain(&self.kept)
+        known.chain(self.subscriptions.keys()).chain(&self.kept).chain(self.held.keys())
     }
 
     /// Whether a node has sent us its database as its master.
@@ -97,10 +103,11 @@ impl Global {
 
     /// A request of a connected node, or of this one.
     pub(crate) fn receive(&mut self, from: &NodeId, request: Request, around: &mut Around<'_>) {
-        if matches!(request, Request::Find(_) | Request::Monitor(_) | Request::Query { .. })
-            && self.merge.kind(from).is_none_or(|kind| kind == OwnerKind::Other)
-        {
-            self.is_orphan(from, request.name(), around);
+        if matches!(request, Request::Find(_) | Request::Monitor(_) | Request::Query { .. }) {
+            self.flush(from, around);
+            if self.merge.kind(from).is_none_or(|kind| kind == OwnerKind::Other) {
+                self.is_orphan(from, request.name(), around);
+            }
         }
         match request {
             Request::Slave(Some(tables)) => self.slave(from, tables, around),
@@ -218,6 +225,9 @@ impl Global {
         update: Update<'_>,
         around: &mut Around<'_>,
     ) {
+        if !self.held.is_empty() {
+            self.note_new_keys(update.family, update.set);
+        }
         let location = match update.family.string() == *LOCATIONS && self.peers.contains(from) {
             true => self.location_of_peer(from, update, around),
             false => None,
@@ -250,9 +260,12 @@ impl Global {
                 true => &[],
                 false => change.deletions_for_globals.as_slice(),
             };
-            let packet = Update { family, set, delete }.to_packet(Name::Update);
-            let to = self.peers.recipients(&self.own).others;
-            around.effects.push(DbEffect::Send { to, packet });
+            let Parts { at_once, without_room } = self.peers.parts(&self.own, &self.held);
+            if !at_once.others.is_empty() {
+                let packet = Update { family, set, delete }.to_packet(Name::Update);
+                around.effects.push(DbEffect::Send { to: at_once.others.clone(), packet });
+            }
+            note(&mut self.held, without_room, (Told::Global, family), set, delete);
         }
         if !tell_subscribers {
             return;
@@ -268,15 +281,16 @@ impl Global {
             }
         }
         if let Some(subscribers) = self.subscribers.get_mut(&family.string()) {
-            let Recipients { others: to, ourselves } = subscribers.recipients(&self.own);
+            let Parts { at_once, without_room } = subscribers.parts(&self.own, &self.held);
             let untold = usize::from(mutation::is_on(Mutation::TellNoSubscriberOfDeletions));
             let delete = deleted.get(untold..).unwrap_or_default();
             let update = Update { family, set, delete };
-            if !to.is_empty() {
+            if !at_once.others.is_empty() {
                 let packet = update.to_packet(Name::Changed);
-                around.effects.push(DbEffect::Send { to, packet });
+                around.effects.push(DbEffect::Send { to: at_once.others.clone(), packet });
             }
-            if ourselves {
+            note(&mut self.held, without_room, (Told::Subscriber, family), set, delete);
+            if at_once.ourselves {
                 around.local.changed(&self.own, update, around.effects);
             }
         }
@@ -285,5 +299,7 @@ impl Global {
 
 #[cfg(test)]
 mod grace_tests;
+#[cfg(test)]
+mod slow_tests;
 #[cfg(test)]
 mod tests;

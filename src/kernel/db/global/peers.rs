@@ -81,10 +81,10 @@ impl Global {
         self.go_on_later(peer, transfer, around);
     }
 
-    /// There is room for more of a transfer.
+    /// There is room for more of a transfer, or for what has changed meanwhile.
     pub(crate) fn has_room(&mut self, peer: &NodeId, number: u64, around: &mut Around<'_>) {
         if self.transfers.get(peer).is_none_or(|transfer| transfer.number() != number) {
-            return;
+            return self.has_room_again(peer, number, around);
         }
         let Some(mut transfer) = self.transfers.remove(peer) else { return };
         let merge = &self.merge;
@@ -111,6 +111,7 @@ impl Global {
         if !mutation::is_on(Mutation::KeepSubscriptionsOfLostNodes) {
             self.unsubscribe_all(node);
         }
+        self.held.remove(node);
         self.forget_node(node, around);
         let changes = if self.merge.kind(node) == Some(OwnerKind::Global) {
             let grace = around.local.grace();
@@ -137,6 +138,9 @@ impl Global {
     fn forget_node(&mut self, node: &NodeId, around: &mut Around<'_>) {
         self.peers.remove(node);
         self.transfers.remove(node);
+        if let Some(held) = self.held.get_mut(node) {
+            held.forget_as_global();
+        }
         self.delete_own(GLOBALS, node, around);
         self.delete_own(LOCATIONS, node, around);
     }

@@ -1,6 +1,7 @@
 //! The families to which nodes have subscribed.
 
 use super::Global;
+use crate::kernel::db::held::Told;
 use crate::value::{NodeId, Str};
 use std::collections::BTreeSet;
 
@@ -40,6 +41,9 @@ impl Global {
     }
 
     pub(super) fn unsubscribe(&mut self, node: &NodeId, family: &Str) {
+        if let Some(held) = self.held.get_mut(node) {
+            held.forget(Told::Subscriber, family);
+        }
         if let Some(subscribers) = self.subscribers.get_mut(family) {
             subscribers.remove(node);
             if subscribers.nodes.is_empty() {

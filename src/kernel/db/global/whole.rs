@@ -129,6 +129,7 @@ impl Global {
     }
 
     fn replace(&mut self, node: &NodeId, tables: Tables, around: &mut Around<'_>) {
+        self.note_new_tables(&tables);
         for (family, change) in self.merge.replace(node, tables) {
             self.announce(Key::Held(&family), Sets::None, &change, around);
         }

@@ -1,0 +1,259 @@
+//! What is told to nodes whose connections have no room, and when.
+
+use super::super::request::{QueryKind, Request};
+use super::super::testing::{Driven, FAM, entries, keys, node, tables_of};
+use super::super::{Datum, DbEffect, Entries};
+use crate::value::Str;
+use proptest::prelude::*;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What tells the room that is awaited at `w`, and then at `g`, from that for transfers of databases.
+const W: u64 = 3;
+const G: u64 = 4;
+
+/// A global node with the slave `s`, which has `k`, the global node `g`, and the subscriber `w`.
+fn network() -> Driven {
+    let mut global = Driven::global("me");
+    global.up("s");
+    global.hear_from("s", Request::Slave(Some(tables_of("s", "k=1"))));
+    global.up("g");
+    global.hear_from("g", Request::Global);
+    global.hear_from("g", Request::Set(tables_of("g", "")));
+    global.up("w");
+    global.hear_from("w", Request::Slave(Some(tables_of("w", ""))));
+    global.hear_from("w", Request::Monitor(FAM.into()));
+    global.effects();
+    global
+}
+
+fn update(global: &mut Driven, set: &str, delete: &str) {
+    let (set, delete) = (Some(entries(set)), Some(keys(delete)));
+    global.hear_from("s", Request::Update { family: FAM.into(), set, delete });
+}
+
+fn no_room(global: &mut Driven, id: &str) {
+    global.db.has_no_room(&node(id), global.now);
+}
+
+fn room(global: &mut Driven, id: &str, number: u64) {
+    global.db.has_room(&node(id), number, global.now);
+}
+
+fn held(global: &Driven, id: &str) -> usize {
+    global.db.global().unwrap().held(&node(id))
+}
+
+#[test]
+fn what_waits_for_room_is_one_change_for_each_key_and_the_newest() {
+    let mut global = network();
+    no_room(&mut global, "w");
+    no_room(&mut global, "w");
+    assert_eq!(global.effects(), ["room at w for 3"]);
+    for n in 0..100 {
+        update(&mut global, &format!("k={n} l={n}"), "");
+        // Others are told of everything.
+        let told = format!(r#"g: ["g_upd", "fam", {{"k": {n}, "l": {n}}}, []]"#);
+        assert_eq!(global.effects(), [told]);
+        assert_eq!(held(&global, "w"), 2);
+    }
+    no_room(&mut global, "g");
+    assert_eq!(global.effects(), ["room at g for 4"]);
+    update(&mut global, "k=100", "l");
+    assert_eq!(global.effects(), [""; 0]);
+    room(&mut global, "g", W);
+    assert_eq!(global.effects(), [""; 0], "that was room of another node");
+    room(&mut global, "w", W);
+    assert_eq!(global.effects(), [r#"w: ["g_chg2", "fam", {"k": 100}, []]"#], "it never saw l");
+    room(&mut global, "g", G);
+    assert_eq!(global.effects(), [r#"g: ["g_upd", "fam", {"k": 100}, ["l"]]"#], "it did");
+    update(&mut global, "k=101", "");
+    assert_eq!(global.effects().len(), 2, "both are told at once again");
+}
+
+#[test]
+fn keys_that_come_and_go_while_there_is_no_room_are_not_mentioned() {
+    let mut global = network();
+    no_room(&mut global, "w");
+    no_room(&mut global, "g");
+    global.effects();
+    update(&mut global, "new=1", "");
+    update(&mut global, "", "new k");
+    // A slave that comes with a whole database, and goes.
+    global.up("t");
+    global.effects();
+    global.hear_from("t", Request::Slave(Some(tables_of("", "other=1"))));
+    global.down("t");
+    room(&mut global, "w", W);
+    room(&mut global, "g", G);
+    assert_eq!(
+        global.effects(),
+        [r#"w: ["g_chg2", "fam", {}, ["k"]]"#, r#"g: ["g_upd", "fam", {}, ["k"]]"#,]
+    );
+}
+
+#[test]
+fn what_waits_comes_before_every_answer() {
+    for (request, answer) in [
+        (Request::Find(node("s")), r#"w: ["g_found", "s", ["s:1"]]"#),
+        (Request::Monitor("none".into()), r#"w: ["g_chg1", "none", undef]"#),
+        (
+            Request::Query { kind: QueryKind::Keys, family: FAM.into(), id: Datum::string("q") },
+            r#"w: ["g_reply", "q", ["k"]]"#,
+        ),
+    ] {
+        let mut global = network();
+        no_room(&mut global, "w");
+        update(&mut global, "k=2", "");
+        global.effects();
+        global.hear_from("w", request);
+        assert_eq!(global.effects(), [r#"w: ["g_chg2", "fam", {"k": 2}, []]"#, answer]);
+        // There is still no room.
+        update(&mut global, "k=3", "");
+        assert_eq!(global.effects().len(), 1, "only the other global node is told");
+    }
+}
+
+#[test]
+fn what_waits_goes_in_pieces_each_of_which_waits_for_room() {
+    let mut global = network();
+    global.db.set_piece(1);
+    no_room(&mut global, "w");
+    update(&mut global, "a=1 b=2", "k");
+    global.effects();
+    for told in [r#"{"a": 1}, []"#, r#"{"b": 2}, []"#] {
+        room(&mut global, "w", W);
+        let told = format!(r#"w: ["g_chg2", "fam", {told}]"#);
+        assert_eq!(global.effects(), [told, "room at w for 3".to_owned()]);
+    }
+    room(&mut global, "w", W);
+    assert_eq!(global.effects(), [r#"w: ["g_chg2", "fam", {}, ["k"]]"#]);
+    assert_eq!(held(&global, "w"), 0);
+}
+
+#[test]
+fn nothing_waits_for_nodes_that_are_not_told_of_changes_any_more() {
+    let mut global = network();
+    no_room(&mut global, "s");
+    assert_eq!(global.effects(), [""; 0], "it monitors nothing");
+    no_room(&mut global, "w");
+    no_room(&mut global, "g");
+    update(&mut global, "k=2", "");
+    global.hear_from("w", Request::Unmonitor(FAM.into()));
+    assert_eq!(held(&global, "w"), 0);
+    global.down("g");
+    assert_eq!(held(&global, "g"), 0);
+    global.effects();
+    room(&mut global, "g", G);
+    assert_eq!(global.effects(), [""; 0]);
+    // The next connection begins with room.
+    global.up("g");
+    global.hear_from("g", Request::Global);
+    global.effects();
+    update(&mut global, "k=3", "");
+    assert_eq!(global.effects(), [r#"g: ["g_upd", "fam", {"k": 3}, []]"#]);
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Update(usize, Entries, Vec<Str>),
+    NoRoom,
+    Room,
+    Barrier,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let key = || (0..4_u8).prop_map(|n| Str::from(format!("k{n}")));
+    let set = proptest::collection::btree_map(key(), (0..3_i64).prop_map(Datum::int), 0..3)
+        .prop_map(|map| map.into_iter().collect::<Entries>());
+    prop_oneof![
+        6 => (0..2_usize, set, proptest::collection::vec(key(), 0..3))
+            .prop_map(|(slave, set, delete)| Step::Update(slave, set, delete)),
+        1 => Just(Step::NoRoom),
+        1 => Just(Step::Room),
+        1 => Just(Step::Barrier),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn who_is_told_late_knows_what_who_is_told_at_once_knows(
+        steps in proptest::collection::vec(step(), 1..80)
+    ) {
+        let mut global = network();
+        global.db.set_piece(40);
+        global.up("t");
+        global.hear_from("t", Request::Slave(Some(tables_of("t", ""))));
+        global.effects();
+        let mut known = [
+            [(Str::from("k"), Datum::int(1))].into_iter().collect::<BTreeMap<_, _>>(),
+            [(Str::from("k"), Datum::int(1))].into_iter().collect(),
+        ];
+        let mut numbers = [None, None];
+        // Nodes delete what they have set.
+        let mut owned = [BTreeSet::from([Str::from("k")]), BTreeSet::new()];
+        let mut steps = steps;
+        steps.extend((0..40).map(|_| Step::Room));
+        for step in steps {
+            match step {
+                Step::Update(slave, set, mut delete) => {
+                    let owned = &mut owned[slave];
+                    delete.retain(|key| owned.contains(key) && !set.contains(key));
+                    owned.extend(set.keys().cloned());
+                    delete.iter().for_each(|key| {
+                        owned.remove(key);
+                    });
+                    let (set, delete) = (Some(set), Some(delete));
+                    let request = Request::Update { family: FAM.into(), set, delete };
+                    global.hear_from(["s", "t"][slave], request);
+                }
+                Step::NoRoom => ["w", "g"].iter().for_each(|id| no_room(&mut global, id)),
+                Step::Room => {
+                    for (id, number) in ["w", "g"].iter().zip(numbers) {
+                        if let Some(number) = number {
+                            room(&mut global, id, number);
+                        }
+                    }
+                }
+                Step::Barrier => global.hear_from("w", Request::Find(node("s"))),
+            }
+            for effect in global.db.take_effects() {
+                match effect {
+                    DbEffect::AwaitRoom { node: of, number } => {
+                        numbers[usize::from(of == node("g"))] = Some(number);
+                    }
+                    DbEffect::Send { to, packet } => {
+                        let elements = packet.as_elements().after(1);
+                        let name = elements.first_str().unwrap();
+                        let request = Request::parse(name, elements.after(1)).unwrap().unwrap();
+                        let (set, delete) = match request {
+                            Request::Update { set, delete, .. } => {
+                                (set.unwrap_or_default(), delete.unwrap_or_default())
+                            }
+                            Request::Changed { set, delete, .. } => (set, delete),
+                            _ => continue,
+                        };
+                        for to in to.iter() {
+                            let known = &mut known[usize::from(*to == node("g"))];
+                            for (key, value) in &set {
+                                prop_assert!(!delete.contains(key));
+                                known.insert(key.clone(), value.clone());
+                            }
+                            for key in &delete {
+                                prop_assert!(known.remove(key).is_some(), "{key} was never told");
+                            }
+                        }
+                    }
+                    _ => {}
+                }
+            }
+            prop_assert!(held(&global, "w") <= 5 && held(&global, "g") <= 5);
+        }
+        let merge = global.db.global().unwrap().merge();
+        let merged: BTreeMap<_, _> =
+            merge.family(&FAM.into()).map(|(key, value)| (key.clone(), value.clone())).collect();
+        prop_assert_eq!(&known[0], &merged);
+        prop_assert_eq!(&known[1], &merged);
+    }
+}
