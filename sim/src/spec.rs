@@ -39,6 +39,8 @@ pub struct Spec {
     pub tls: bool,
     /// Whether it offers encryption that is bound to the secret.
     pub bound: bool,
+    /// Whether it says that it knows the request for one key.
+    pub knows_get: bool,
     /// Whether it is (the model of) a Perl node.
     pub perl: bool,
 }
@@ -62,6 +64,7 @@ impl Spec {
             heal: true,
             tls: false,
             bound: false,
+            knows_get: true,
             perl: false,
         }
     }

@@ -179,7 +179,8 @@ impl Stranger {
             Manner::Twin { node, provider } => (node, provider, "another"),
         };
         let framings = [Framing::Cbor];
-        let introduction = Introduction::new(node, provider, instance, &framings, false, false);
+        let introduction =
+            Introduction::new(node, provider, instance, &framings, (false, false), false);
         let chance: [u8; 16] = around.random.random();
         let mut wire = Wire::new(Some(end), Framing::Cbor);
         wire.dialled = dialled;

@@ -6,7 +6,7 @@ use aemp::kernel::{PeerGreeting, Pulse};
 use aemp::value::{NodeId, Packed, Str};
 use aemp::wire::auth::{Exporter, Nonce, Secret};
 use aemp::wire::framing::{Framing, FramingError, FramingLimits};
-use aemp::wire::greeting::INSTANCE;
+use aemp::wire::greeting::{G_GET, INSTANCE};
 use aemp::wire::session::{
     AuthOrder, Encrypt, Event, HandshakeConfig, HandshakeError, Handshaker, Packets, Session,
     TlsPeer,
@@ -157,7 +157,8 @@ impl Wire {
         let peer = session.peer()?;
         let value = |key| Str::octets(peer.written(key).unwrap_or_default());
         let (provider, instance) = (value("provider"), value(INSTANCE));
-        Some(PeerGreeting { node: self.peer.clone()?, provider, instance })
+        let knows_get = peer.written(G_GET) == Some(b"1");
+        Some(PeerGreeting { node: self.peer.clone()?, provider, instance, knows_get })
     }
 
     /// The session goes on: behind the greeting, or with our own proof.
@@ -223,20 +224,22 @@ pub(crate) struct Introduction {
 
 impl Introduction {
     /// A node with this ID and provider, in its run `instance`. It speaks `framings`, has a certificate
-    /// if `tls`, and offers encryption that is bound to the secret if `bound`.
+    /// if `tls`, and offers encryption that is bound to the secret if `bound`. It says that it knows the
+    /// request for one key if `knows_get`.
     pub(crate) fn new(
         node: &NodeId,
         provider: &Str,
         instance: &str,
         framings: &[Framing],
-        tls: bool,
-        bound: bool,
+        (tls, bound): (bool, bool),
+        knows_get: bool,
     ) -> Self {
         let handshaker = |first: Framing| {
             let mut config = HandshakeConfig::new(node.as_str().data());
             config.secret = Secret::new("simulated");
             config.certificate = tls;
             config.instance = Some(instance.to_owned());
+            config.knows_get = knows_get;
             config.encrypt = if bound { Encrypt::Always } else { Encrypt::Never };
             let others = Framing::ALL.into_iter().filter(|other| *other != first);
             let others = others.filter(|other| framings.contains(other));

@@ -83,3 +83,27 @@ fn a_network_at_rest_sends_nothing() {
     let traffic = sent(&mut world, |world| world.run_for(secs(3_600)));
     assert_eq!(traffic, Traffic::default());
 }
+
+#[test]
+fn one_key_of_a_large_family_costs_what_its_value_has() {
+    let mut world = global_nodes();
+    let asking = slave(&mut world, "a");
+    let owner = slave(&mut world, "b");
+    for number in 0..1_000 {
+        let (family, key) = (Str::from("family"), Str::from(format!("key{number}")));
+        world.kernel(owner, |kernel| kernel.set(&family, key, Datum::int(number)).unwrap());
+    }
+    world.run_for(secs(5));
+    let traffic = sent(&mut world, |world| {
+        world.kernel(asking, |kernel| kernel.get(&"family".into(), &"key7".into()));
+    });
+    assert_eq!(traffic.packets["g_get"], 1);
+    assert_eq!(traffic.packets["g_reply"], 1);
+    assert!(traffic.octets <= 200, "{traffic:?}");
+    let own = Str::from(id("a"));
+    let traffic = sent(&mut world, |world| {
+        world.kernel(asking, |kernel| kernel.get(&"'l".into(), &own));
+    });
+    assert_eq!((traffic.packets["g_find"], traffic.packets["g_found"]), (1, 1));
+    assert!(traffic.octets <= 200, "{traffic:?}");
+}

@@ -179,19 +179,6 @@ impl Kernel {
         self.db.set_piece(octets);
     }
 
-    /// The lane of a node has the room that [`Effect::AwaitRoom`] was about. Nothing happens if nothing
-    /// is to be sent there any more.
-    pub fn has_room(&mut self, node: &NodeId, number: u64) {
-        self.db.has_room(node, number, self.now.uptime);
-        self.settle();
-    }
-
-    /// So much waits in the lane of a node that what can wait should. An [`Effect::AwaitRoom`] may follow.
-    pub fn has_no_room(&mut self, node: &NodeId) {
-        self.db.has_no_room(node, self.now.uptime);
-        self.settle();
-    }
-
     /// Tells what the clocks show; every input that follows happens then.
     pub fn set_now(&mut self, now: Now) {
         self.now = now;

@@ -74,6 +74,8 @@ pub const REQUESTS: &[RequestInfo] = {
         request("g_db_values", InDb, Database).only_global(),
         request("g_find", InDb, Database).only_global(),
         request("g_found", InDb, Database),
+        // An extension: for nodes that say in their greeting that they know it.
+        request("g_get", InDb, Database).only_global(),
         request("g_global", InDb, Database),
         request("g_mon0", InDb, Database).only_global(),
         request("g_mon1", InDb, Database).only_global(),

@@ -50,6 +50,19 @@ impl Kernel {
         [self.agenda.next(), self.db.deadline()].into_iter().flatten().min()
     }
 
+    /// The lane of a node has the room that [`Effect::AwaitRoom`] was about. Nothing happens if nothing
+    /// is to be sent there any more.
+    pub fn has_room(&mut self, node: &NodeId, number: u64) {
+        self.db.has_room(node, number, self.now.uptime);
+        self.settle();
+    }
+
+    /// So much waits in the lane of a node that what can wait should. An [`Effect::AwaitRoom`] may follow.
+    pub fn has_no_room(&mut self, node: &NodeId) {
+        self.db.has_no_room(node, self.now.uptime);
+        self.settle();
+    }
+
     /// Takes what has to be done, in order.
     pub fn take_effects(&mut self) -> Vec<Effect> {
         let mut effects = Vec::new();
@@ -207,7 +220,7 @@ impl Kernel {
                 self.effects.push(Effect::Probe { node, conn, number, packet });
             }
             MeshOutput::Look { conn, number } => self.effects.push(Effect::Look { conn, number }),
-            MeshOutput::Up { node, conn, provider, untrusted } => {
+            MeshOutput::Up { node, conn, provider, untrusted, knows_get } => {
                 self.waiting.is_settled(&node);
                 self.effects.push(Effect::LaneUp { node: node.clone(), conn });
                 self.effects.push(Effect::NodeUp { node: node.clone(), untrusted });
@@ -218,6 +231,9 @@ impl Kernel {
                     format_args!("{node} is up"),
                 );
                 self.db.node_up(node.clone());
+                if knows_get {
+                    self.db.knows_get(&node);
+                }
                 if self.mesh.is_seed(&node) {
                     self.seed_is_up(&node);
                 }

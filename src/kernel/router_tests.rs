@@ -113,3 +113,30 @@ fn effects_that_are_taken_late_are_those_that_would_have_been_taken_at_once() {
     inputs().iter_mut().for_each(|input| input(&mut late));
     assert_eq!(show(&late.take_effects()), show(&effects));
 }
+
+#[test]
+fn what_waits_for_room_comes_before_a_relayed_message() {
+    let mut kernel = kernel();
+    kernel.become_global();
+    for mut input in [
+        connect("a"),
+        connect("w"),
+        request("a", r#"["g_slave", {}]"#),
+        request("w", r#"["g_slave", {}]"#),
+        request("w", r#"["g_mon1", "fam"]"#),
+    ] {
+        input(&mut kernel);
+    }
+    kernel.take_effects();
+    kernel.has_no_room(&node("w"));
+    request("a", r#"["g_upd", "fam", {"k": 1}]"#)(&mut kernel);
+    let waits = kernel.take_effects();
+    assert!(matches!(waits[..], [Effect::AwaitRoom { .. }]), "{waits:?}");
+    request("a", r#"["snd", "w#port", "x"]"#)(&mut kernel);
+    let sent = kernel.take_effects().into_iter().map(|effect| match effect {
+        Effect::Send { to, packet } => format!("{to}: {packet}"),
+        other => panic!("{other:?}"),
+    });
+    let sent: Vec<String> = sent.collect();
+    assert_eq!(sent, [r#"w: ["", "g_chg2", "fam", {"k": 1}, []]"#, r#"w: ["port", "x"]"#]);
+}

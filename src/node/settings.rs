@@ -62,6 +62,7 @@ pub(crate) fn handshaker(settings: &Settings, node: &NodeId) -> Result<Handshake
     let mut instance = [0; 8];
     getrandom::fill(&mut instance).map_err(|error| StartError::Randomness(error.to_string()))?;
     handshake.instance = Some(format!("{:016x}", u64::from_ne_bytes(instance)));
+    handshake.knows_get = true;
     Handshaker::new(handshake).map_err(config)
 }
 

@@ -24,6 +24,10 @@ pub const ROLE: &str = "role";
 /// send it.
 pub const INSTANCE: &str = "instance";
 
+/// The key, of the value `1`, of nodes that know the request of the same name, with which a slave asks for
+/// one key of the database. Only our nodes send it.
+pub const G_GET: &str = "g_get";
+
 /// The key that tells that the node knows a secret and wants the connection encrypted and tied to it
 /// (`docs/protocol.md` §1.8). Its values are those of [`BoundOffer`]. Only our nodes send it.
 pub const BOUND: &str = "bound";

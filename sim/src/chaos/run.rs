@@ -163,6 +163,7 @@ impl<'a> Run<'a> {
                 // About one entry: connections are lost in the middle of a database.
                 spec.piece = 60;
             }
+            spec.knows_get = bit(setup.narrow.rotate_left(2), host);
             let own = spec.addresses.clone();
             let (nowhere, other) = (Str::from("nowhere:1"), Str::from("n0:1"));
             spec.advertised = match setup.confused.rotate_right(2 * host as u32) & 3 {

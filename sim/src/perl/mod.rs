@@ -79,7 +79,7 @@ impl PerlNode {
                 &Str::from(PROVIDER),
                 "",
                 &Framing::ALL,
-                tls,
+                (tls, false),
                 false,
             ),
             id,

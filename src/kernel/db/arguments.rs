@@ -114,6 +114,11 @@ impl<'a> Arguments<'a> {
                 set: self.entries_or_null("set")?.unwrap_or_default(),
                 delete: self.strings_or_null("keys to delete")?.unwrap_or_default(),
             },
+            Name::Get => Request::Get {
+                family: self.string("family")?,
+                key: self.string("key")?,
+                id: self.datum("id")?,
+            },
             Name::Global => Request::Global,
             Name::Query(kind) => {
                 Request::Query { kind, family: self.string("family")?, id: self.datum("id")? }

@@ -42,11 +42,20 @@ pub enum Request {
         /// To be repeated in the reply.
         id: Datum,
     },
+    /// `g_get`: a slave asks for one key; only of nodes that say in their greeting that they know this.
+    Get {
+        /// Its family.
+        family: Str,
+        /// Which.
+        key: Str,
+        /// To be repeated in the reply.
+        id: Datum,
+    },
     /// `g_reply`: the answer to a query.
     Reply {
         /// As it was in the query.
         id: Datum,
-        /// A hash or an array.
+        /// A hash or an array; to `g_get`, an array of the value, or of nothing.
         result: Datum,
     },
     /// `g_mon1`: a slave subscribes to a family.
@@ -93,6 +102,7 @@ pub(crate) enum Name {
     Find,
     Found,
     Query(QueryKind),
+    Get,
     Reply,
     Monitor,
     Unmonitor,
@@ -118,6 +128,7 @@ impl Name {
             b"g_mon0" => Name::Unmonitor,
             b"g_chg1" => Name::Family,
             b"g_chg2" => Name::Changed,
+            b"g_get" => Name::Get,
             b"g_global" => Name::Global,
             _ => return None,
         })
@@ -138,6 +149,7 @@ impl Name {
             Name::Unmonitor => "g_mon0",
             Name::Family => "g_chg1",
             Name::Changed => "g_chg2",
+            Name::Get => "g_get",
             Name::Global => "g_global",
         }
     }
@@ -177,6 +189,7 @@ impl Request {
             Request::Find(_) => Name::Find,
             Request::Found { .. } => Name::Found,
             Request::Query { kind, .. } => Name::Query(*kind),
+            Request::Get { .. } => Name::Get,
             Request::Reply { .. } => Name::Reply,
             Request::Monitor(_) => Name::Monitor,
             Request::Unmonitor(_) => Name::Unmonitor,
@@ -228,6 +241,12 @@ impl Request {
                 packed::put_str(out, family.as_ref());
                 out.extend_from_slice(id.octets());
                 3
+            }
+            Request::Get { family, key, id } => {
+                packed::put_str(out, family.as_ref());
+                packed::put_str(out, key.as_ref());
+                out.extend_from_slice(id.octets());
+                4
             }
             Request::Reply { id, result } => {
                 out.extend_from_slice(id.octets());

@@ -21,12 +21,14 @@ pub struct PeerGreeting {
     pub provider: Str,
     /// The value of `instance`; empty if the peer does not say it.
     pub instance: Str,
+    /// Whether it says that it knows the request `g_get`.
+    pub knows_get: bool,
 }
 
 impl PeerGreeting {
-    /// The greeting of a node that does not say which instance it is, as Perl nodes do not.
+    /// The greeting of a node that says no more than Perl nodes do.
     pub fn new(node: NodeId, provider: Str) -> Self {
-        PeerGreeting { node, provider, instance: Str::default() }
+        PeerGreeting { node, provider, instance: Str::default(), knows_get: false }
     }
 }
 

@@ -60,11 +60,11 @@ impl Mesh {
     /// A node has got a connection: it is up.
     pub(super) fn linked(&mut self, link: Link, now: Duration) {
         let Link { conn, untrusted, .. } = link;
-        let PeerGreeting { node, provider, .. } = link.peer.clone();
+        let PeerGreeting { node, provider, knows_get, .. } = link.peer.clone();
         self.remote(&node).link = Some(link);
         self.set_seed_error(&node, None);
         self.end_attempt(&node, Some(conn), "connected by another address", now);
-        self.outputs.push(MeshOutput::Up { node, conn, provider, untrusted });
+        self.outputs.push(MeshOutput::Up { node, conn, provider, untrusted, knows_get });
     }
 
     pub(super) fn is_in_doubt(&self, node: &NodeId) -> bool {

@@ -92,7 +92,7 @@ pub(super) enum MeshOutput {
     /// Report again how the connection is doing.
     Look { conn: ConnId, number: u64 },
     /// A node is connected.
-    Up { node: NodeId, conn: ConnId, provider: Str, untrusted: bool },
+    Up { node: NodeId, conn: ConnId, provider: Str, untrusted: bool, knows_get: bool },
     /// The connection of a node is lost. Once everybody was told, [`Mesh::loss_was_told`] has to
     /// follow.
     Down { node: NodeId, why: String },

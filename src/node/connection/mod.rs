@@ -24,7 +24,7 @@ use super::lanes::SharedLane;
 use crate::kernel::{Authenticated as Proven, ConnId, PeerGreeting};
 use crate::value::{NodeId, Str};
 use crate::wire::auth::Nonce;
-use crate::wire::greeting::{INSTANCE, printable};
+use crate::wire::greeting::{G_GET, INSTANCE, printable};
 use crate::wire::protection::{Protection, WhyPlain};
 use crate::wire::session::{
     Agreement, AuthOrder, Connection, Event, HandshakeError, Packets, Session,
@@ -386,7 +386,8 @@ pub(crate) fn introduced(session: &Session) -> Result<PeerGreeting, ConnectionEr
     let peer = session.peer().ok_or(HandshakeError::ClosedInGreeting)?;
     let node = NodeId::new(peer.node_id.as_slice())?;
     let value = |key| Str::octets(peer.written(key).unwrap_or_default());
-    Ok(PeerGreeting { node, provider: value("provider"), instance: value(INSTANCE) })
+    let (provider, instance) = (value("provider"), value(INSTANCE));
+    Ok(PeerGreeting { node, provider, instance, knows_get: peer.written(G_GET) == Some(b"1") })
 }
 
 /// A connection on which packets begin.

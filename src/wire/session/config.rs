@@ -72,6 +72,8 @@ pub struct HandshakeConfig {
     pub line_limit: usize,
     /// What tells this run of the node from all others, if the greeting is to say it.
     pub instance: Option<String>,
+    /// Whether the greeting says that the node knows the request `g_get`.
+    pub knows_get: bool,
     /// More keys for our greeting. One of a name that we send anyway takes the place of ours.
     pub keys: Vec<(String, String)>,
 }
@@ -90,6 +92,7 @@ impl HandshakeConfig {
             encryption_required: false,
             line_limit: PERL_LINE_LIMIT,
             instance: None,
+            knows_get: false,
             keys: Vec::new(),
         }
     }
@@ -263,6 +266,9 @@ impl Handshaker {
             keys.push((greeting::ROLE, role.name().to_vec()));
             if let (Connection::Node, Some(instance)) = (connection, &config.instance) {
                 keys.push((greeting::INSTANCE, greeting::escape(instance.as_bytes())));
+            }
+            if *connection == Connection::Node && config.knows_get {
+                keys.push((greeting::G_GET, b"1".to_vec()));
             }
         }
         keys.retain(|(name, _)| config.keys.iter().all(|(extra, _)| extra != name));

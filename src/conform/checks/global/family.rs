@@ -4,6 +4,7 @@ use crate::conform::checks::framings::speaking;
 use crate::conform::checks::{ANY, REST};
 use crate::conform::context::Ctx;
 use crate::conform::session::Session;
+use crate::conform::shake;
 use crate::conform::stop::{Verdict, ensure, miss};
 use crate::wire::framing::Framing;
 use serde_json::{Value as Json, json};
@@ -30,6 +31,13 @@ impl Family {
     /// The ID of a node that does not connect.
     pub(super) fn nobody(&self) -> String {
         self.context.name("nobody")
+    }
+
+    /// Whether the node's greeting has a key of this value.
+    pub(super) async fn greets_with(&self, key: &str, value: &[u8]) -> Verdict<bool> {
+        let mut conn = self.context.connect("greeting").await?;
+        let greeted = shake::greet(&mut conn, &self.context.shake("greeting")).await?;
+        Ok(greeted.peer.written(key) == Some(value))
     }
 
     fn member(&self, session: Session) -> Member {

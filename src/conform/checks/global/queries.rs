@@ -6,7 +6,7 @@ use crate::conform::check::{Check, run};
 use crate::conform::checks::framings::{TAGGED, ensure_tags};
 use crate::conform::checks::{ANY, REST};
 use crate::conform::pattern;
-use crate::conform::stop::{Verdict, ensure};
+use crate::conform::stop::{Verdict, ensure, skip};
 use serde_json::{Value as Json, json};
 
 /// The checks of this file.
@@ -36,6 +36,9 @@ pub(in crate::conform::checks) const CHECKS: &[Check] = &[
         .by(run!(unknown_family)),
     global("g-reply-id", "5.1l", "An answer has the ID of its query, whatever that is.")
         .by(run!(reply_ids)),
+    global("g-get", "5.1r", "If its greeting says so, answers g_get with the value of one key.")
+        .ours()
+        .by(run!(get)),
     global("g-same-family", "2.1b", "Family and key are the same as octets and as text.")
         .by(run!(same_family)),
     global("g-values-kept", "5a", "Values are kept as they are.").by(run!(values_kept)),
@@ -128,6 +131,19 @@ async fn query_list(f: Family, request: &str, wanted: Json) -> Verdict {
     };
     let found = reply.get(3).map(pattern::to_json).unwrap_or_default();
     ensure(sorted(found.clone()) == sorted(wanted), || format!("it answers {found}"))
+}
+
+async fn get(f: Family) -> Verdict {
+    if !f.greets_with("g_get", b"1").await? {
+        return skip("its greeting does not say that it knows g_get");
+    }
+    let mut a = f.slave("a", json!({"k": ["v", null], "u": null})).await?;
+    for (key, wanted) in [("k", json!([["v", null]])), ("u", json!([null])), ("none", json!([]))] {
+        a.send(json!(["", "g_get", f.name, key, key])).await?;
+        a.expect_first(json!(["", "g_reply", key, REST]), json!(["", "g_reply", key, wanted]))
+            .await?;
+    }
+    Ok(())
 }
 
 async fn unknown_family(f: Family) -> Verdict {

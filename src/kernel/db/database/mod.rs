@@ -47,6 +47,8 @@ pub struct Database {
     up: BTreeSet<NodeId>,
     /// Connected nodes that said that they are global.
     globals: BTreeSet<NodeId>,
+    /// Connected nodes that know `g_get`.
+    know_get: BTreeSet<NodeId>,
     effects: Vec<DbEffect>,
     limits: PeerLimits,
     /// Octets of each piece in which a whole database is sent.
@@ -63,6 +65,7 @@ impl Database {
             global: None,
             up: BTreeSet::new(),
             globals: BTreeSet::new(),
+            know_get: BTreeSet::new(),
             effects: Vec::new(),
             limits: PeerLimits::default(),
             piece: PIECE,
@@ -165,6 +168,13 @@ impl Database {
         }
     }
 
+    /// A node that was connected knows the request `g_get`. No other is ever asked by it.
+    pub fn knows_get(&mut self, node: &NodeId) {
+        if self.up.contains(node) {
+            self.know_get.insert(node.clone());
+        }
+    }
+
     /// The connection to a node is lost. (One that cannot be dialled from here may live.)
     pub(crate) fn node_lost(&mut self, node: &NodeId, now: Duration) {
         self.local.node_lost(node, now, &mut self.effects);
@@ -175,6 +185,7 @@ impl Database {
     pub fn node_down(&mut self, node: &NodeId, now: Duration) {
         self.up.remove(node);
         self.globals.remove(node);
+        self.know_get.remove(node);
         self.node_lost(node, now);
         self.with_global(now, |global, around| global.node_down(node, around));
         if !self.is_global() && self.local.master() == Some(node) {
@@ -188,7 +199,7 @@ impl Database {
         if self.is_global() || *node == self.node {
             return;
         }
-        let requests = self.local.adopt(node.clone(), self.piece);
+        let requests = self.local.adopt(node.clone(), self.know_get.contains(node), self.piece);
         self.go_on(node, requests);
     }
 

@@ -86,6 +86,7 @@ impl Database {
             | Request::Update { .. }
             | Request::Find(_)
             | Request::Query { .. }
+            | Request::Get { .. }
             | Request::Monitor(_)
             | Request::Unmonitor(_) => {
                 if self.is_global() {

@@ -103,7 +103,10 @@ impl Global {
 
     /// A request of a connected node, or of this one.
     pub(crate) fn receive(&mut self, from: &NodeId, request: Request, around: &mut Around<'_>) {
-        if matches!(request, Request::Find(_) | Request::Monitor(_) | Request::Query { .. }) {
+        if matches!(
+            request,
+            Request::Find(_) | Request::Monitor(_) | Request::Query { .. } | Request::Get { .. }
+        ) {
             self.flush(from, around);
             if self.merge.kind(from).is_none_or(|kind| kind == OwnerKind::Other) {
                 self.is_orphan(from, request.name(), around);
@@ -122,6 +125,14 @@ impl Global {
             }
             Request::Query { kind, family, id } => {
                 let result = self.query(kind, &family);
+                around.reply(&self.own, from, Request::Reply { id, result });
+            }
+            Request::Get { family, key, id } => {
+                let value = self.merge.get(&family, &key);
+                let result = Datum::build(|out| {
+                    packed::put_array(out, usize::from(value.is_some()));
+                    value.into_iter().for_each(|value| out.extend_from_slice(value.octets()));
+                });
                 around.reply(&self.own, from, Request::Reply { id, result });
             }
             Request::Monitor(family) => {

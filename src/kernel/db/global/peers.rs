@@ -22,7 +22,7 @@ impl Global {
     /// global nodes get what we have.
     pub(crate) fn start(&mut self, globals: &BTreeSet<NodeId>, around: &mut Around<'_>) {
         let own = self.own.clone();
-        for request in around.local.adopt(own.clone(), usize::MAX) {
+        for request in around.local.adopt(own.clone(), true, usize::MAX) {
             self.receive(&own, request, around);
         }
         self.set_own(GLOBALS, &own, Datum::UNDEF, around);

@@ -1,7 +1,6 @@
 //! A slave's master: what it gets when it is adopted, and what waits for the next one when it is lost.
 
 use super::family::Knowledge;
-use super::query::Query;
 use super::{Due, Local};
 use crate::kernel::db::request::Request;
 use crate::kernel::db::transfer::Transfer;
@@ -21,13 +20,14 @@ impl Local {
 
     /// A node becomes our master: it gets our whole database in pieces of so many octets, and then all
     /// that we want.
-    pub(crate) fn adopt(&mut self, master: NodeId, piece: usize) -> Vec<Request> {
+    pub(crate) fn adopt(&mut self, master: NodeId, knows_get: bool, piece: usize) -> Vec<Request> {
         if self.master.is_some() {
             self.lost_master = None;
         }
         self.forget_master();
         self.due.clear();
         self.master = Some(Arc::new([master]));
+        self.master_knows_get = knows_get;
         let families = self.own.iter();
         let families = families.map(|(family, content)| {
             let mut keys: Vec<Str> = content.keys().cloned().collect();
@@ -72,7 +72,8 @@ impl Local {
             return requests;
         }
         if !mutation::is_on(Mutation::RepeatNoQueries) {
-            requests.extend(self.queries.values().map(Query::request));
+            let knows_get = self.master_knows_get;
+            requests.extend(self.queries.values().map(|query| query.request(knows_get)));
         }
         requests.extend(self.finds.keys().cloned().map(Request::Find));
         if !mutation::is_on(Mutation::TellNoMasterOfMonitors) {

@@ -61,6 +61,8 @@ pub(crate) struct Local {
     own: HashMap<Str, HashMap<Str, Datum>>,
     /// As requests are sent to it.
     master: Option<Arc<[NodeId; 1]>>,
+    /// Whether it knows the request `g_get`.
+    master_knows_get: bool,
     /// What the master has not got yet of our database. All that we want from it is asked afterwards, or
     /// its answers would lack our own entries.
     transfer: Option<Transfer>,
@@ -83,6 +85,7 @@ impl Local {
             lost_master: None,
             own: HashMap::default(),
             master: None,
+            master_knows_get: false,
             transfer: None,
             last_transfer: 0,
             queries: BTreeMap::new(),
@@ -176,7 +179,7 @@ impl Local {
         let id = QueryId(self.last_query);
         let wire_id = letters(self.last_query);
         let query = Query { family, wanted, wire_id: wire_id.clone() };
-        let request = query.request();
+        let request = query.request(self.master_knows_get);
         self.by_wire_id.insert(wire_id, id);
         self.queries.insert(id, query);
         self.wait_for_master(Due::Query(id), now);

@@ -5,7 +5,7 @@ use super::super::datum::Datum;
 use super::super::entries::Entries;
 use super::super::request::{QueryKind, Request};
 use super::super::{LOCATIONS, node_key, node_of};
-use crate::value::packed::Reader;
+use crate::value::packed::{Reader, Token};
 use crate::value::{NodeId, Str};
 use thiserror::Error;
 
@@ -68,17 +68,21 @@ pub(super) struct Query {
 }
 
 impl Query {
-    pub(super) fn request(&self) -> Request {
+    pub(super) fn request(&self, master_knows_get: bool) -> Request {
+        let id = || Datum::string(&self.wire_id);
         let kind = match &self.wanted {
             Wanted::Whole(kind) => *kind,
-            // One key has no request of its own.
+            Wanted::Key(key) if master_knows_get => {
+                return Request::Get { family: self.family.clone(), key: key.clone(), id: id() };
+            }
+            // The protocol itself has no request for one key.
             Wanted::Key(_) => QueryKind::Family,
             Wanted::Location(node) => return Request::Find(node.clone()),
         };
-        Request::Query { kind, family: self.family.clone(), id: Datum::string(&self.wire_id) }
+        Request::Query { kind, family: self.family.clone(), id: id() }
     }
 
-    /// What the reply to a query means.
+    /// What the reply to a query means. That to `g_get` is an array with the value, if there is one.
     pub(super) fn answer(&self, result: &Datum) -> DbAnswer {
         let wrong = |problem| {
             let request = "g_reply";
@@ -91,6 +95,10 @@ impl Query {
             }
             Wanted::Whole(QueryKind::Values) => {
                 result.to_data().map(DbResult::Values).ok_or(wrong(ArgumentProblem::NoArray))
+            }
+            Wanted::Key(_) if matches!(reader.peek(), Ok(Token::Array(_))) => {
+                let mut values = result.to_data().ok_or(wrong(ArgumentProblem::NoArray))?;
+                Ok(DbResult::Value(values.pop()))
             }
             Wanted::Whole(QueryKind::Family) | Wanted::Key(_) | Wanted::Location(_) => {
                 let entries = Entries::read(&mut reader)

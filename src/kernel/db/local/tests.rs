@@ -111,10 +111,50 @@ fn a_query_without_a_master_fails_in_time_whatever_it_asks_for() {
 }
 
 #[test]
+fn one_key_is_asked_for_by_the_request_that_the_master_knows() {
+    let mut slave = Driven::new("me");
+    slave.db.get(FAM.into(), "k".into(), slave.now);
+    slave.db.get(FAM.into(), "l".into(), slave.now);
+    slave.adopt("perl");
+    let [_, one, two] = &slave.effects()[..] else { panic!("three requests") };
+    assert_eq!(one, r#"perl: ["g_db_family", "fam", "b"]"#);
+    assert_eq!(two, r#"perl: ["g_db_family", "fam", "c"]"#);
+    slave.down("perl");
+    // That it knows the request is forgotten with the connection.
+    slave.up("m");
+    slave.db.knows_get(&node("m"));
+    slave.adopt("m");
+    let [_, one, two] = &slave.effects()[..] else { panic!("three requests") };
+    assert_eq!(one, r#"m: ["g_get", "fam", "k", "b"]"#);
+    assert_eq!(two, r#"m: ["g_get", "fam", "l", "c"]"#);
+    let reply = |id, values: &[i64]| {
+        let result = Datum::build(|out| {
+            packed::put_array(out, values.len());
+            values.iter().for_each(|value| packed::put_int(out, *value));
+        });
+        Request::Reply { id: Datum::string(id), result }
+    };
+    slave.hear(reply("b", &[5]));
+    slave.hear(reply("c", &[]));
+    assert_eq!(slave.effects(), ["1 Value(Some(5))", "2 Value(None)"]);
+    slave.down("m");
+    slave.adopt("m");
+    slave.effects();
+    slave.db.get(FAM.into(), "k".into(), slave.now);
+    assert_eq!(slave.effects(), [r#"m: ["g_db_family", "fam", "d"]"#]);
+}
+
+#[test]
 fn a_global_node_answers_itself() {
     let mut global = Driven::global("me");
+    global.set("k", Datum::int(1));
     global.db.get(LOCATIONS.into(), "me".into(), global.now);
-    assert_eq!(global.effects(), [r#"1 Value(Some(["me:1",]))"#]);
+    global.db.get(FAM.into(), "k".into(), global.now);
+    global.db.get(FAM.into(), "l".into(), global.now);
+    assert_eq!(
+        global.effects(),
+        [r#"1 Value(Some(["me:1",]))"#, "2 Value(Some(1))", "3 Value(None)"]
+    );
 }
 
 #[test]
