@@ -1,4 +1,4 @@
-//! Takes connections that others make, for as long as the node runs.
+//! Accepts incoming connections for as long as the node runs.
 
 use super::pending::{Origin, and_others};
 use super::serve;
@@ -24,7 +24,7 @@ pub(crate) async fn accept(shared: Arc<Shared>, listener: TcpListener, closed: C
         match accepted {
             Ok((stream, address)) => {
                 shared.counters.accepts(true);
-                // A listener on all addresses has none itself.
+                // A listener on all addresses has no address of its own.
                 let own = match own {
                     Some(own) if !own.is_unspecified() => Some(own),
                     _ => stream.local_addr().ok().map(|address| address.ip()),
@@ -32,11 +32,12 @@ pub(crate) async fn accept(shared: Arc<Shared>, listener: TcpListener, closed: C
                 let pending = shared.pending.add(Origin::of(address.ip(), own));
                 serve(&shared, stream, address.to_string(), pending);
             }
-            // The peer has given up before it was accepted: the next one may be there.
+            // The peer gave up before its connection was accepted; another one may be waiting.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(error) => {
-                // Out of file descriptors, most likely: pausing beats spinning, and who has not
-                // authenticated makes room for who may.
+                // Most likely the process is out of file descriptors: close the oldest pending
+                // handshake, so that another peer gets its turn, and pause instead of retrying at
+                // once.
                 shared.counters.accepts(false);
                 shared.pending.make_room();
                 if let Some(unlogged) = shared.pending.may_log(Instant::now()) {

@@ -1,4 +1,4 @@
-//! A stream with its session: reads and writes until the session has come to something.
+//! A stream with its session: reads and writes until the session reports an event.
 
 use super::tls::{self, Encryption, Established, Rewind, TlsError};
 use crate::node::error::ConnectionError;
@@ -10,15 +10,15 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::net::TcpStream;
 
-/// One end of a connection whose session has begun. Whoever drives it limits the time.
+/// One end of a connection whose session has begun. The caller limits how long a step may take.
 pub(crate) struct Channel {
     stream: Stream,
     session: Session,
-    /// Something that the session has come to, and that nobody has been told yet.
+    /// An event of the session that the caller has not taken yet.
     event: Option<Event>,
 }
 
-/// What carries a session.
+/// What a session runs over.
 pub(crate) enum Stream {
     Plain(TcpStream),
     Tls(Box<Established<Rewind<TcpStream>>>),
@@ -34,7 +34,7 @@ impl Channel {
         &self.session
     }
 
-    /// What the session has come to next, once everything that it wanted to say is written.
+    /// The session's next event, after everything that the session has to send is written.
     pub(crate) async fn event(&mut self) -> Result<Event, ConnectionError> {
         loop {
             self.write().await?;
@@ -48,14 +48,15 @@ impl Channel {
         }
     }
 
-    /// Goes on behind the peer's greeting, and performs the TLS handshake if there has to be one.
+    /// Continues after the peer's greeting, and performs the TLS handshake if one is needed.
     pub(crate) async fn proceed(
         mut self,
         order: AuthOrder,
         encryption: &Encryption,
     ) -> Result<Channel, ConnectionError> {
         self.session.proceed(order);
-        // Before the peer's line is judged, even if it is there already.
+        // Our own lines go out before the peer's next line is judged, even if that has already
+        // arrived.
         self.write().await?;
         let (event, stream) = match (self.session.poll()?, self.stream) {
             (Some(Event::StartTls { we_are_client }), Stream::Plain(stream)) => {
@@ -84,8 +85,8 @@ impl Channel {
         self.session.authenticate();
     }
 
-    /// Reads on while somebody decides how to go on, and ends only with an error, if the peer closes
-    /// the connection.
+    /// Keeps reading while the caller waits for a decision. Returns only with an error, which is
+    /// also how it reports that the peer has closed the connection.
     pub(crate) async fn watch(&mut self) -> ConnectionError {
         while self.session.wants_input() {
             if let Err(error) = self.read().await {
@@ -95,7 +96,7 @@ impl Channel {
         std::future::pending().await
     }
 
-    /// The stream, and the session for what else has come on it.
+    /// The stream, and the session, which holds whatever else was received.
     pub(crate) fn into_parts(self) -> (Stream, Session) {
         (self.stream, self.session)
     }
@@ -117,11 +118,11 @@ impl Channel {
     }
 }
 
-/// Reads what is there; 0 if the peer has ended the connection, in whatever way.
+/// Reads what is available; returns 0 if the peer has ended the connection in any way.
 pub(crate) async fn read(stream: &mut Stream, input: &mut BytesMut) -> io::Result<usize> {
     match stream.read_buf(input).await {
-        // A peer that closes a connection with something unread in it resets it, and Perl closes
-        // TLS without saying so.
+        // A peer that closes a connection before reading everything resets it, and Perl closes TLS
+        // without an alert.
         Err(error)
             if matches!(
                 error.kind(),
@@ -134,7 +135,7 @@ pub(crate) async fn read(stream: &mut Stream, input: &mut BytesMut) -> io::Resul
     }
 }
 
-/// A peer that refuses our certificate may say so when TLS is established for us already.
+/// A peer that refuses our certificate may say so only after TLS is established on our side.
 fn broken(error: io::Error) -> ConnectionError {
     match TlsError::on_established(&error) {
         Some(error) => error.into(),
@@ -150,7 +151,7 @@ impl Stream {
         }
     }
 
-    /// Version and cipher, if it is encrypted.
+    /// TLS version and cipher, if the stream is encrypted.
     pub(crate) fn tls_summary(&self) -> Option<String> {
         match self {
             Stream::Plain(_) => None,

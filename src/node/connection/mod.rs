@@ -1,4 +1,4 @@
-//! One connection: its session, then packets in, in order, and packets out.
+//! One connection: its session, then packets in both directions, in order.
 
 mod accept;
 mod channel;
@@ -53,7 +53,7 @@ pub(crate) fn dial(shared: &Arc<Shared>, id: ConnId, address: &Str, orders: Orde
     });
 }
 
-/// Serves a connection that somebody made to us.
+/// Serves an incoming connection.
 fn serve(shared: &Arc<Shared>, stream: TcpStream, address: String, pending: PendingHandshake) {
     let (id, orders) = shared.accepted();
     let mut task = Task {
@@ -76,10 +76,10 @@ fn serve(shared: &Arc<Shared>, stream: TcpStream, address: String, pending: Pend
 }
 
 fn shutdown() -> ConnectionError {
-    ConnectionError::Refused("this node shuts down".to_owned())
+    ConnectionError::Refused("this node is shutting down".to_owned())
 }
 
-/// Octets that no other connection will send.
+/// A random nonce, which no other connection uses.
 pub(crate) fn random_nonce() -> Result<Nonce, ConnectionError> {
     let mut nonce = [0; Nonce::OCTETS];
     getrandom::fill(&mut nonce)
@@ -95,7 +95,7 @@ struct Task {
     address: String,
     /// Its place among the pending handshakes, if we did not dial.
     pending: Option<PendingHandshake>,
-    /// What the peer says it is.
+    /// The ID that the peer claims.
     node: Option<NodeId>,
     up: bool,
 }
@@ -112,12 +112,13 @@ impl Task {
             let node = name.map(|name| format!(" (node {name})")).unwrap_or_default();
             let (address, own) = (&self.address, &shared.id);
             match why {
-                // The kernel says once, and rarely again, which seeds or nodes cannot be reached.
+                // The kernel logs unreachable seeds and nodes itself, once and then rarely.
                 ConnectionError::Connect { .. } => tracing::debug!(node = %own, "{why}"),
                 ConnectionError::Refused(_) | ConnectionError::HandedOver => {
                     tracing::debug!(node = %own, "connection with {address}{node} closed: {why}");
                 }
-                // Of two connections between the same nodes, the peer has closed this one.
+                // The peer closed this one because there are two connections between the same
+                // nodes.
                 ConnectionError::Handshake(
                     HandshakeError::ClosedWhileHeld | HandshakeError::ClosedInAuthentication,
                 ) if self.is_spare() => {
@@ -126,7 +127,8 @@ impl Task {
                 _ if dialled && !self.is_news(why) => {
                     tracing::debug!(node = %own, "no connection to {address}{node}: {why}");
                 }
-                // Others choose the addresses that are dialled, as strangers choose to be refused.
+                // Peers can cause these lines at will, with the addresses that they announce or by
+                // being refused, so their rate is limited.
                 _ => {
                     let unlogged = match dialled {
                         true => shared.pending.may_log(Instant::now()),
@@ -142,12 +144,13 @@ impl Task {
         shared.closed(self.id, &why.to_string());
     }
 
-    /// Whether the log has not said lately that the dial of this address fails for this reason.
+    /// Whether this failure to dial the address should be logged: it is new, or was last logged
+    /// long ago.
     fn is_news(&self, why: &ConnectionError) -> bool {
         self.shared.failed_dials.is_due(&self.address, &why.to_string(), Instant::now())
     }
 
-    /// Whether there is another connection with the node that the peer says it is.
+    /// Whether another connection with the node that the peer claims to be exists.
     fn is_spare(&self) -> bool {
         let node = self.node.as_ref();
         node.is_some_and(|node| self.shared.kernel(|kernel| kernel.is_spare(self.id, node)))
@@ -166,7 +169,7 @@ impl Task {
         }
     }
 
-    /// Serves the connection to its end, and says why it ended.
+    /// Serves the connection until it ends, and returns the reason.
     async fn serve(&mut self, stream: TcpStream, dialled: bool) -> ConnectionError {
         socket::configure(&stream, &self.shared.settings);
         let limit = self.shared.settings.monitor_timeout;
@@ -205,7 +208,7 @@ impl Task {
         }
     }
 
-    /// Brings the session to where packets begin.
+    /// Runs the handshake, up to the point where packets begin.
     async fn establish(
         &mut self,
         stream: TcpStream,
@@ -224,7 +227,8 @@ impl Task {
             match self.orders.unless_closed(channel.event()).await {
                 Ok(Event::Greeted) => {
                     if let Some(Connection::Data { id }) = channel.session().connection() {
-                        // The mesh knows nothing of it: it is no connection between nodes.
+                        // A data connection carries no packets between nodes, so the mesh does not
+                        // know it.
                         let id = Str::octets(id.as_slice());
                         streams::adopt(&self.shared, &id, channel).await?;
                         return Err(ConnectionError::HandedOver);
@@ -240,7 +244,7 @@ impl Task {
                     channel.authenticate();
                 }
                 Ok(Event::Established(agreement)) => return self.ready(channel, agreement).await,
-                // `Channel::proceed` has done it.
+                // `Channel::proceed` performs TLS, so these events never get here.
                 Ok(Event::StartTls { .. } | Event::StartBoundTls { .. }) => {
                     return Err(TlsError::NoIdentity.into());
                 }
@@ -250,7 +254,7 @@ impl Task {
         }
     }
 
-    /// Tells the kernel who the peer says it is.
+    /// Tells the kernel which node the peer claims to be.
     fn greeted(&mut self, channel: &Channel) -> Result<(), ConnectionError> {
         let greeting = introduced(channel.session())?;
         self.node = Some(greeting.node.clone());
@@ -258,7 +262,8 @@ impl Task {
         Ok(())
     }
 
-    /// Why a peer was refused; the kernel knows whether its greeting is one of our own.
+    /// The error for a peer that was refused. If the greeting has our own node ID, the kernel knows
+    /// whether we sent it ourselves.
     fn refused(&mut self, error: HandshakeError) -> ConnectionError {
         if let HandshakeError::SameNodeId { greeting, .. } = &error {
             self.node = Some(self.shared.id.clone());
@@ -339,7 +344,7 @@ impl Task {
             over: self.orders.over.clone(),
             has_more: false,
         };
-        // While the reader is busy nothing is reported: then silence proves nothing.
+        // While the reader is busy nothing is reported, since silence proves nothing then.
         let (shared, id) = (&self.shared, self.id);
         let report = |number| {
             // SAFETY: `reader` has a half of the stream.
@@ -350,7 +355,7 @@ impl Task {
             biased;
             reason = self.orders.report_until_closed(report) => ConnectionError::Refused(reason),
             why = reader.read() => why,
-            // What the peer sent before still counts.
+            // What the peer sent before the connection broke still counts.
             () = broken.notified() => reader.read_rest().await,
         };
         writer.abort();
@@ -358,8 +363,8 @@ impl Task {
     }
 }
 
-/// Tells the log how a new connection is protected. Loudly if it is not, though the configuration
-/// says that the node can do better.
+/// Logs how a new connection is protected: with a warning if it is not encrypted although the
+/// configuration asks for encryption.
 pub(crate) fn tell_protection(shared: &Shared, what: &str, protection: Protection) {
     let own = &shared.id;
     match protection {
@@ -381,7 +386,7 @@ pub(crate) fn tell_protection(shared: &Shared, what: &str, protection: Protectio
     }
 }
 
-/// What the peer says it is.
+/// What the peer says about itself in its greeting.
 pub(crate) fn introduced(session: &Session) -> Result<PeerGreeting, ConnectionError> {
     let peer = session.peer().ok_or(HandshakeError::ClosedInGreeting)?;
     let node = NodeId::new(peer.node_id.as_slice())?;

@@ -21,7 +21,7 @@ pub(crate) enum Control {
 }
 
 impl Control {
-    /// Why the connection ends, if this is not the order that was waited for.
+    /// Why the connection ends if this order arrives while another kind is awaited.
     pub(super) fn out_of_order(self) -> ConnectionError {
         match self {
             Control::Close(reason) => ConnectionError::Refused(reason),
@@ -32,11 +32,11 @@ impl Control {
     }
 }
 
-/// The task's end of what the kernel tells it.
+/// The receiving end of the kernel's orders for one connection.
 #[derive(Debug)]
 pub(crate) struct Orders {
     pub(crate) orders: mpsc::UnboundedReceiver<Control>,
-    /// Set as soon as the connection is given up: nothing more may be taken from it.
+    /// Set as soon as the connection is given up; after that no more packets may be taken from it.
     pub(crate) over: Arc<AtomicBool>,
 }
 
@@ -45,10 +45,10 @@ impl Orders {
         self.orders
             .recv()
             .await
-            .unwrap_or_else(|| Control::Close("this node shuts down".to_owned()))
+            .unwrap_or_else(|| Control::Close("this node is shutting down".to_owned()))
     }
 
-    /// Does something, unless the connection is given up meanwhile.
+    /// Performs `step`, unless the connection is given up meanwhile.
     pub(super) async fn unless_closed<T>(
         &mut self,
         step: impl Future<Output = Result<T, ConnectionError>>,
@@ -65,7 +65,8 @@ impl Orders {
         self.report_until_closed(|_| {}).await
     }
 
-    /// As [`Orders::closed`], and reports how the connection is doing when it is asked.
+    /// As [`Orders::closed`], and calls `report` whenever the kernel asks how the connection is
+    /// doing.
     pub(super) async fn report_until_closed(&mut self, mut report: impl FnMut(u64)) -> String {
         loop {
             match self.next().await {

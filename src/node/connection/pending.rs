@@ -1,12 +1,13 @@
-//! Bounds what connections cost whose peers have not authenticated yet: the pending handshakes.
+//! Bounds the cost of connections whose peers have not authenticated yet: the pending handshakes.
 //!
-//! Where there are too many, the *oldest* one makes room for the new one: of the same address if that
-//! has too many, else of the address that has most. An honest peer authenticates within a few round
-//! trips; to keep others out, an attacker has to replace all pending handshakes within that time, over
-//! and over. If new ones were refused instead, filling the table once per handshake timeout would do.
+//! When there are too many, the *oldest* one is closed to make room for the new one: the oldest of
+//! the same address if that address has too many, otherwise the oldest of the address that has the
+//! most. An honest peer authenticates within a few round trips; to keep others out, an attacker has
+//! to replace all pending handshakes within that time, again and again. If new ones were refused
+//! instead, filling the table once per handshake timeout would be enough.
 //!
-//! Connections from this machine are counted apart, and not per address: hundreds of nodes may start
-//! at once, and nobody elsewhere can take their places.
+//! Connections from this machine are counted separately, and not per address: hundreds of nodes may
+//! start at once, and nobody elsewhere can take their places.
 
 use crate::config::settings::HandshakeLimits;
 use parking_lot::Mutex;
@@ -17,19 +18,19 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
-/// Pending handshakes with this machine, if the process may open twice as many files.
+/// Pending handshakes with peers on this machine, if the process may open twice as many files.
 const MOST_LOCAL: usize = 16 << 10;
 /// Refusals logged in a row; after that, one more each [`LOG_INTERVAL`].
 const LOG_BURST: u32 = 20;
 const LOG_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Where a connection comes from, as far as it counts.
+/// Where a connection comes from, for the purpose of counting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Origin {
     /// This machine.
     Local,
     V4(Ipv4Addr),
-    /// A network of 64 bits: usually one customer, who can use all of its addresses.
+    /// An IPv6 network of 64 bits: usually one customer, who can use all of its addresses.
     V6(u64),
 }
 
@@ -50,9 +51,9 @@ impl Origin {
 pub(crate) struct Figures {
     /// Handshakes under way.
     pub(crate) pending: u64,
-    /// Those that had to make room.
+    /// Handshakes that were closed to make room for others.
     pub(crate) displaced: u64,
-    /// Those that failed, the displaced ones included.
+    /// Handshakes that failed, including the displaced ones.
     pub(crate) refused: u64,
 }
 
@@ -70,9 +71,9 @@ pub(crate) struct PendingHandshakes {
 #[derive(Debug, Default)]
 struct Table {
     next: u64,
-    /// By origin and in order of arrival: what tells each to make room.
+    /// By origin, in order of arrival. The sender tells that connection to make room.
     places: HashMap<Origin, BTreeMap<u64, oneshot::Sender<()>>>,
-    /// How many there are, without those of this machine.
+    /// Number of pending handshakes, without those from this machine.
     from_elsewhere: usize,
 }
 
@@ -88,7 +89,7 @@ impl PendingHandshakes {
         PendingHandshakes::of_a_machine(limits, open_files())
     }
 
-    /// Pending handshakes take at most half of the files that this process may open.
+    /// Limits the table to half of the files that this process may open.
     fn of_a_machine(mut limits: HandshakeLimits, open_files: usize) -> Arc<Self> {
         limits.total = limits.total.min(open_files / 2).max(1);
         Arc::new(PendingHandshakes {
@@ -101,7 +102,7 @@ impl PendingHandshakes {
         })
     }
 
-    /// Adds a new connection; another one may have to make room for it.
+    /// Adds a new connection, for which another one may have to make room.
     pub(crate) fn add(self: &Arc<Self>, origin: Origin) -> PendingHandshake {
         let (told_to_go, must_go) = oneshot::channel();
         let mut table = self.table.lock();
@@ -115,7 +116,8 @@ impl PendingHandshakes {
         PendingHandshake { all: self.clone(), origin, number, must_go: Some(must_go), kept: None }
     }
 
-    /// Makes the oldest one go, for want of file descriptors; those from elsewhere first.
+    /// Closes the oldest pending handshake to free a file descriptor, preferring peers on other
+    /// machines.
     pub(crate) fn make_room(&self) {
         let mut table = self.table.lock();
         let largest = table.largest().unwrap_or(Origin::Local);
@@ -141,8 +143,8 @@ impl PendingHandshakes {
         }
     }
 
-    /// Counts a handshake that failed. `Some` if it is to be logged, with the number of failures since
-    /// the last one that was logged.
+    /// Counts a handshake that failed. Returns `Some` if it should be logged, with the number of
+    /// failures since the last one that was logged.
     pub(crate) fn refused(&self) -> Option<u64> {
         self.refused.fetch_add(1, Ordering::Relaxed);
         self.may_log(Instant::now())
@@ -166,7 +168,7 @@ impl PendingHandshakes {
     }
 }
 
-/// What a line in the log says about those that were not logged.
+/// The end of a log line that counts the events that were not logged.
 pub(crate) fn and_others(unlogged: u64) -> String {
     match unlogged {
         0 => String::new(),
@@ -194,7 +196,7 @@ impl Table {
         None
     }
 
-    /// The origin with most pending handshakes; of several, the one with the oldest.
+    /// The origin with the most pending handshakes; among equals, the one with the oldest.
     fn largest(&self) -> Option<Origin> {
         let elsewhere = self.places.iter().filter(|(origin, _)| **origin != Origin::Local);
         let rank = |places: &BTreeMap<u64, _>| {
@@ -227,12 +229,12 @@ pub(crate) struct PendingHandshake {
     origin: Origin,
     number: u64,
     must_go: Option<oneshot::Receiver<()>>,
-    /// The other half of `must_go`, kept since dropping it would resolve that.
+    /// The sender of `must_go`, kept because dropping it would resolve `must_go`.
     kept: Option<oneshot::Sender<()>>,
 }
 
 impl PendingHandshake {
-    /// Resolves when this one has to make room; can be taken once.
+    /// Resolves when this connection has to make room. May be called once.
     pub(crate) fn displaced(&mut self) -> impl Future<Output = ()> + use<> {
         let must_go = self.must_go.take();
         async move {
@@ -246,8 +248,8 @@ impl PendingHandshake {
         }
     }
 
-    /// The peer has authenticated: the connection is not pending any more, and cannot be made to go.
-    /// `false` if it had to make room before.
+    /// Removes the connection from the pending ones, as the peer has authenticated: it can no
+    /// longer be told to make room. Returns `false` if it was told so before.
     pub(crate) fn is_done(&mut self) -> bool {
         let place = self.all.table.lock().take(self.origin, self.number);
         let in_time = place.is_some();
@@ -287,7 +289,7 @@ mod tests {
         Origin::of(IpAddr::from([192, 0, 2, number]), None)
     }
 
-    /// Whether one is still there.
+    /// Whether a connection has not been told to make room.
     fn stays(one: &PendingHandshake) -> bool {
         let table = one.all.table.lock();
         table.places.get(&one.origin).is_some_and(|places| places.contains_key(&one.number))

@@ -1,4 +1,4 @@
-//! The receiving side of a connection: what the socket brings goes to its port, in order.
+//! The receiving side of a connection: dispatches what the socket receives to ports, in order.
 
 use crate::node::core::Shared;
 use crate::node::error::ConnectionError;
@@ -16,17 +16,18 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::runtime::{Handle, RuntimeFlavor};
 
-/// How much is read at a time.
+/// Octets that one read may return.
 const READ_SIZE: usize = 64 << 10;
 
-/// Octets from which on decoding and handling may keep a thread for more than a few milliseconds.
+/// Work on at least this many octets may occupy a thread for more than a few milliseconds.
 const LONG_WORK: usize = 256 << 10;
 
 /// Where packets come from.
 pub(super) type Input = Box<dyn AsyncRead + Send + Unpin>;
 
 thread_local! {
-    /// Idle connections hold no buffer: this one is lent to whoever reads.
+    /// The read buffer of this thread, lent to whichever connection is being read, so that idle
+    /// connections hold no buffer.
     static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
@@ -35,24 +36,25 @@ pub(super) struct Reader {
     pub(super) shared: Arc<Shared>,
     pub(super) node: NodeId,
     pub(super) input: Input,
-    /// The beginning of a packet whose rest has not come.
+    /// The beginning of a packet whose rest has not arrived.
     pub(super) unread: Vec<u8>,
     pub(super) decoder: Decoder,
     pub(super) packets: u64,
     pub(super) lane: Arc<SharedLane>,
-    /// The connection was given up: nothing more is taken from it.
+    /// Set when the connection is given up: no more packets are taken from it.
     pub(super) over: Arc<AtomicBool>,
-    /// The last read was full: it stopped to give others their turn, not for want of octets.
+    /// The last read filled the buffer, so the reader stopped to let other tasks run, not for want
+    /// of octets.
     pub(super) has_more: bool,
 }
 
 impl Reader {
-    /// Reads and dispatches until the connection has ended, and says why it did.
+    /// Reads and dispatches until the connection ends, and returns the reason.
     pub(super) async fn read(&mut self) -> ConnectionError {
         poll_fn(|cx| self.poll(cx)).await
     }
 
-    /// As [`Reader::read`], but no longer than something is there.
+    /// As [`Reader::read`], but ends as soon as nothing more is available.
     pub(super) async fn read_rest(&mut self) -> ConnectionError {
         poll_fn(|cx| match self.poll(cx) {
             Poll::Pending if !self.has_more => Poll::Ready(ConnectionError::Closed),
@@ -61,10 +63,10 @@ impl Reader {
         .await
     }
 
-    /// Reads and dispatches until nothing is there; ready when the connection has ended.
+    /// Reads and dispatches until nothing is available. Ready when the connection has ended.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ConnectionError> {
         if !self.unread.is_empty() {
-            // Packets may have come together with the handshake's last line.
+            // Packets may have arrived together with the last line of the handshake.
             let unread = std::mem::take(&mut self.unread);
             if let Err(error) = self.keep_rest(unread) {
                 return Poll::Ready(error);
@@ -73,7 +75,7 @@ impl Reader {
         loop {
             let had = self.unread.len();
             let read = if had <= READ_SIZE {
-                // The beginning that is there stands before what is read.
+                // What is read goes after the beginning of a packet that is already there.
                 let mut scratch = SCRATCH.take();
                 scratch.resize(2 * READ_SIZE, 0);
                 let read = self.poll_into(cx, &mut scratch, had);
@@ -113,7 +115,7 @@ impl Reader {
                 Poll::Ready(Err(error)) => return Poll::Ready(error),
                 Poll::Ready(Ok(0)) => return Poll::Ready(ConnectionError::Closed),
                 Poll::Ready(Ok(READ_SIZE)) => {
-                    // There is more; others have their turn first.
+                    // More is available; let other tasks run first.
                     cx.waker().wake_by_ref();
                     return Poll::Pending;
                 }
@@ -132,7 +134,7 @@ impl Reader {
         let mut buffer = ReadBuf::new(room);
         match Pin::new(&mut self.input).poll_read(cx, &mut buffer) {
             Poll::Ready(Ok(())) => Poll::Ready(Ok(buffer.filled().len())),
-            // Perl closes TLS connections without a word.
+            // Perl closes TLS connections without an alert.
             Poll::Ready(Err(error)) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
                 Poll::Ready(Ok(0))
             }
@@ -147,7 +149,7 @@ impl Reader {
         let rest = octets.get(used..).unwrap_or_default();
         self.unread.clear();
         if rest.is_empty() {
-            // Idle connections hold no buffer.
+            // An idle connection holds no buffer.
             self.unread = Vec::new();
         } else {
             self.unread.extend_from_slice(rest);
@@ -155,7 +157,7 @@ impl Reader {
         Ok(())
     }
 
-    /// Dispatches what is complete in `octets` and keeps the rest.
+    /// Dispatches the complete packets in `octets` and keeps the rest.
     fn keep_rest(&mut self, mut octets: Vec<u8>) -> Result<(), ConnectionError> {
         let used = self.dispatch(&octets)?;
         if used < octets.len() {
@@ -172,7 +174,7 @@ impl Reader {
             ..=LONG_WORK => self.dispatch_all(octets),
             _ => without_keeping_others(|| self.dispatch_all(octets)),
         };
-        // Once for each read, not for each packet: that costs nothing one could measure.
+        // Counted once per read, not per packet, which makes the cost too small to measure.
         let octets = *used.as_ref().unwrap_or(&octets.len());
         self.lane.received.count(self.packets - before, octets as u64);
         used
@@ -218,8 +220,8 @@ impl Reader {
     }
 }
 
-/// Does what may take long while another thread looks after the tasks of this one. A runtime that has
-/// only one thread has nobody to do that.
+/// Performs work that may take long while another thread runs the other tasks of this one. On a
+/// runtime with a single thread, the other tasks wait.
 fn without_keeping_others<R>(work: impl FnOnce() -> R) -> R {
     match Handle::try_current().map(|runtime| runtime.runtime_flavor()) {
         Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(work),

@@ -1,5 +1,5 @@
-//! When the log says again that an address cannot be connected, and for the same reason as before: dials
-//! are repeated for ever.
+//! Decides when the log repeats that an address cannot be dialled for the same reason as before,
+//! since dials are retried for ever.
 
 use parking_lot::Mutex;
 use std::collections::HashMap;
@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 const FIRST_PAUSE: Duration = Duration::from_secs(60);
 const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
 
-/// Addresses that are remembered. Others are logged each time, within the limit for all.
+/// Addresses that are remembered. Failures of others are logged each time, within the limit for all
+/// lines.
 const MOST_ADDRESSES: usize = 1000;
 
 /// Failures that were logged, by address.
@@ -24,7 +25,7 @@ struct Logged {
 }
 
 impl Repeats {
-    /// Whether it is to be logged that `address` failed: it is news, or was not logged for long.
+    /// Whether the failure of `address` should be logged: the reason is new, or the pause is over.
     pub(crate) fn is_due(&self, address: &str, why: &str, now: Instant) -> bool {
         let mut logged = self.0.lock();
         let pause = match logged.get(address) {
@@ -42,7 +43,7 @@ impl Repeats {
         true
     }
 
-    /// The address was connected: its next failure is news.
+    /// The address was connected, so its next failure counts as new.
     pub(crate) fn connected(&self, address: &str) {
         self.0.lock().remove(address);
     }

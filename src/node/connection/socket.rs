@@ -1,4 +1,4 @@
-//! Sockets: listening, dialling, and the options that keep connections honest.
+//! Sockets: listening, dialling, and the options that detect dead connections.
 
 use crate::node::error::ConnectionError;
 use crate::node::settings::NodeSettings;
@@ -17,7 +17,7 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEPALIVE_RETRIES: u32 = 3;
 const BACKLOG: u32 = 1024;
 
-/// Connects to `address` (`host:port`), trying all that it resolves to.
+/// Connects to `address` (`host:port`), trying all addresses that it resolves to.
 pub(crate) async fn connect(address: &str, limit: Duration) -> Result<TcpStream, ConnectionError> {
     let failed = |source| ConnectionError::Connect { address: address.to_owned(), source };
     let attempt = async {
@@ -47,25 +47,25 @@ pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-/// The ends of a connection, as greetings depend on them.
+/// Both ends of a connection, as far as greetings depend on them.
 pub(crate) fn ends<'a>(stream: &TcpStream, peer: &'a str) -> Ends<'a> {
     let own = stream.local_addr();
     let own_is_loopback = own.is_ok_and(|own| own.ip().to_canonical().is_loopback());
     Ends { peer, own_is_loopback }
 }
 
-/// How far TCP has come on a connection.
+/// How many octets TCP has transferred on a connection.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Progress {
-    /// Octets that have come, whether we have read them or not.
+    /// Octets received, whether we have read them or not.
     pub(crate) received: u64,
     /// Octets that the peer's system has acknowledged.
     pub(crate) acknowledged: u64,
-    /// Octets that were written and are not acknowledged.
+    /// Octets that were written and are not acknowledged yet.
     pub(crate) outstanding: u64,
 }
 
-/// What the system knows of the connection behind a socket; `None` where it does not tell.
+/// TCP's counters for a socket; `None` where the system does not provide them.
 #[cfg(target_os = "linux")]
 pub(crate) fn progress(socket: BorrowedFd<'_>) -> Option<Progress> {
     // SAFETY: all octets zero are a valid value of this struct of numbers.
@@ -92,13 +92,14 @@ pub(crate) fn progress(socket: BorrowedFd<'_>) -> Option<Progress> {
     })
 }
 
-/// What the system knows of the connection behind a socket; `None` where it does not tell.
+/// TCP's counters for a socket; `None` where the system does not provide them.
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn progress(_: BorrowedFd<'_>) -> Option<Progress> {
     None
 }
 
-/// Sets what every connection needs. A socket that refuses an option is used without it.
+/// Sets the options that every connection needs. If the socket refuses one, the connection is used
+/// without it.
 pub(crate) fn configure(stream: &TcpStream, settings: &NodeSettings) {
     let socket = socket2::SockRef::from(stream);
     let keepalive = socket2::TcpKeepalive::new()

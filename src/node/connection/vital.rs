@@ -1,4 +1,4 @@
-//! How a connection is doing, for the kernel, which suspects that its peer is gone.
+//! Reports signs of life of a connection to the kernel, which suspects that its peer is gone.
 
 use super::channel::Stream;
 use super::socket::{self, Progress};
@@ -13,9 +13,10 @@ pub(super) struct Vital {
     socket: RawFd,
     lane: Arc<SharedLane>,
     generation: u64,
-    /// The number of the probe that was looked after last.
+    /// The number of the last probe that was checked.
     probe: u64,
-    /// Octets that are acknowledged when the packet of that probe has arrived, if it was written.
+    /// The count of acknowledged octets at which the packet of that probe has arrived; `None` until
+    /// it is written.
     probe_ends: Option<u64>,
 }
 
@@ -28,16 +29,16 @@ impl Vital {
         Vital { socket, lane, generation, probe: 0, probe_ends: None }
     }
 
-    /// How the connection is doing.
+    /// The connection's signs of life.
     ///
     /// # Safety
-    /// The stream that this was made of, or a part of it, is still there.
+    /// The stream that this was made from, or a part of it, must still exist.
     pub(super) unsafe fn pulse(&mut self, probe: u64) -> Pulse {
         if self.probe != probe {
             (self.probe, self.probe_ends) = (probe, None);
         }
         let written = self.lane.first_is_written(self.generation);
-        // SAFETY: the stream is there, and with it its socket.
+        // SAFETY: the stream exists, and so does its socket.
         let socket = unsafe { BorrowedFd::borrow_raw(self.socket) };
         let Some(Progress { received, acknowledged, outstanding }) = socket::progress(socket)
         else {
@@ -45,7 +46,7 @@ impl Vital {
             return Pulse { received, acknowledged: 0, probe_arrived: written };
         };
         if written && self.probe_ends.is_none() {
-            // What was written meanwhile counts too: it is little.
+            // Octets written after the probe count too; there are few.
             self.probe_ends = Some(acknowledged + outstanding);
         }
         let probe_arrived = self.probe_ends.is_some_and(|ends| acknowledged >= ends);

@@ -1,4 +1,4 @@
-//! The sending side of a connection: what its lane has goes to the socket.
+//! The sending side of a connection: writes what its lane holds to the socket.
 
 use crate::lane::Chunk;
 use crate::node::lanes::SharedLane;
@@ -13,12 +13,12 @@ use tokio::sync::Notify;
 
 /// Where packets are written to.
 pub(super) enum Output {
-    /// Senders write to it themselves, too.
+    /// Senders also write to this one directly.
     Plain(Arc<OwnedWriteHalf>),
     Tls(Box<dyn AsyncWrite + Send + Unpin>),
 }
 
-/// Writes what the lane has, as much at once as there is.
+/// Writes what the lane holds, as much at a time as there is.
 pub(super) async fn write(
     mut output: Output,
     lane: Arc<SharedLane>,
@@ -45,9 +45,9 @@ pub(super) async fn write(
     }
 }
 
-/// Lets tasks that are ready have their turn: whoever woke the writer may be the first of many that
-/// send, and the runtime would run it next, for one packet. If there are none this costs next to
-/// nothing; tokio's `yield_now` would look at the sockets first.
+/// Lets ready tasks run first. Whoever woke the writer may be the first of many senders, and the
+/// runtime would otherwise run the writer next, for a single packet. Without ready tasks this costs
+/// next to nothing; tokio's `yield_now` would poll the sockets first.
 async fn let_others_send() {
     let mut had_their_turn = false;
     poll_fn(|cx| {

@@ -1,4 +1,4 @@
-//! The asking side: announces a stream, makes sure that the announcement is in, and dials.
+//! The asking side of a stream: announces it, waits until the announcement has arrived, and dials.
 
 use super::table::Expectation;
 use super::{CONNECT, DataStream, EXPECT, StreamError, packed, session};
@@ -13,9 +13,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// One of several addresses is not given up before this.
+/// Shortest time for which each of several addresses is tried.
 const SHORTEST_DIAL: Duration = Duration::from_secs(2);
-/// Octets that wait between the ends of a stream inside of one node.
+/// Octets that may wait between the ends of a stream within one node.
 const LOCAL_BUFFER: usize = 256 << 10;
 
 /// A stream that is being connected; awaiting it yields the stream.
@@ -39,7 +39,7 @@ impl ConnectStream {
         ConnectStream { node, to, function: function.to_owned(), arguments, limit: None }
     }
 
-    /// Takes no longer than this, and tells the other node to wait no longer.
+    /// Limits how long connecting may take. The other node is told to wait no longer either.
     pub fn timeout(mut self, limit: Duration) -> Self {
         self.limit = Some(limit);
         self
@@ -77,12 +77,12 @@ async fn connect(
     limit: Duration,
 ) -> Result<DataStream, StreamError> {
     let id = new_id(node).ok_or(StreamError::Shutdown)?;
-    // Killed by the other node if it cannot go on.
+    // The other node kills this port if it cannot continue.
     let mut port = node.port();
     let lost = node.monitor(to);
     let request = ("", EXPECT, &id, port.id(), limit.as_secs_f64(), function);
     send(node, to, &packed(&request)?, arguments)?;
-    // What comes back proves that the request is there, as both take the same way.
+    // The echo of this message proves that the request has arrived, as both take the same way.
     node.snd(to, ("snd", port.id(), "expected"))?;
     let attempt = async {
         wait_for_echo(&mut port, to).await?;
@@ -132,7 +132,7 @@ fn refused(node: &NodeId, error: RecvError) -> StreamError {
     }
 }
 
-/// Dials the node, or lets it dial us if it listens nowhere.
+/// Dials the node, or asks it to dial us if it does not listen anywhere.
 async fn reach(node: &Node, to: &NodeId, id: &Str) -> Result<DataStream, StreamError> {
     let shared = node.shared();
     if !addresses(node, to).await.is_empty() {
@@ -175,7 +175,8 @@ pub(super) async fn dial_node(
     Err(unreachable(to, &problems.join("; ")))
 }
 
-/// Where a node listens: what the database says, else the seed's address that led to it.
+/// The addresses at which a node listens: those in the database, or else the address of the seed
+/// that led to it.
 async fn addresses(node: &Node, of: &NodeId) -> Vec<Str> {
     let known = node.db().get::<Vec<Str>>(LOCATIONS, Str::from(of.clone())).await;
     let mut addresses = known.ok().flatten().unwrap_or_default();
@@ -187,7 +188,7 @@ async fn addresses(node: &Node, of: &NodeId) -> Vec<Str> {
     addresses
 }
 
-/// An ID that nobody can guess, in the form that Perl gives them.
+/// An ID that nobody can guess, in the form that Perl uses.
 fn new_id(node: &Node) -> Option<Str> {
     let mut random = [0; 16];
     getrandom::fill(&mut random).ok()?;
@@ -198,7 +199,7 @@ fn new_id(node: &Node) -> Option<Str> {
     Some(Str::octets(id))
 }
 
-/// A stream to a function of this node.
+/// Connects a stream to a function of this node.
 fn connect_here(
     node: &Node,
     function: &str,

@@ -1,4 +1,4 @@
-//! The listening side: streams that others have announced.
+//! The listening side of a stream: waits for connections that peers have announced.
 
 use super::table::{Expectation, StreamFunction};
 use super::{TAG, connect, session};
@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::task::AbortOnDropHandle;
 
-/// A peer may ask us to wait this many seconds and no longer.
+/// Longest time, in seconds, that a peer may ask us to wait.
 const LONGEST: f64 = 3600.0;
 
 /// The request `_expect ID, PORT, TIMEOUT, FUNCTION, arguments...`.
@@ -29,7 +29,8 @@ pub(super) fn expect(context: &Context<'_>, message: MessageRef<'_>) -> Result<(
             let name = name.as_ref().beginning();
             format!("no function {name} for streams is registered here")
         })
-        // From now on: what the peer does next relies on it.
+        // The connection is expected before this request returns: the peer's next message relies on
+        // it.
         .and_then(|function| {
             let octets = message.elements().octets().len();
             Ok((function, Expectation::new(&shared.streams, &id, context.from(), octets)?))
@@ -41,7 +42,7 @@ pub(super) fn expect(context: &Context<'_>, message: MessageRef<'_>) -> Result<(
             return Err(why);
         }
     };
-    // A time that is no number is over at once.
+    // A timeout that is not a positive number expires at once.
     let seconds = if seconds > 0.0 { seconds.min(LONGEST) } else { 0.0 };
     let limit = Duration::from_secs_f64(seconds);
     let shared = shared.clone();
@@ -81,9 +82,9 @@ async fn serve(
     })
 }
 
-/// A connection that was made to us, and whose peer has greeted, is a data connection.
+/// Turns an incoming connection, whose peer has greeted, into a data connection.
 ///
-/// What is not expected is refused before we authenticate, so that the peer notices.
+/// If it is not expected it is refused before we authenticate, so that the peer notices.
 pub(crate) async fn adopt(
     shared: &Shared,
     id: &Str,
@@ -98,7 +99,8 @@ pub(crate) async fn adopt(
     shared.streams.complete(id, stream).map_err(|_| refused())
 }
 
-/// The request `_connect ID, NODE`: somebody who asked us to expect a connection cannot dial us.
+/// The request `_connect ID, NODE`, from a node that asked us to expect a connection but cannot
+/// dial us.
 pub(super) fn connect_back(context: &Context<'_>, message: MessageRef<'_>) -> Result<(), String> {
     let (id, node): (Str, NodeId) = message.decode().map_err(|error| error.to_string())?;
     let shared = context.node().shared();
@@ -114,7 +116,7 @@ pub(super) fn connect_back(context: &Context<'_>, message: MessageRef<'_>) -> Re
             () = ended.cancelled() => return,
         };
         match dialled {
-            // Nobody waits any more if the time was over meanwhile.
+            // If the time limit passed meanwhile, nobody waits for the stream and it is dropped.
             Ok(stream) => drop(shared.streams.complete(&id, stream)),
             Err(error) => tracing::warn!(node = %shared.id, "data connection {id}: {error}"),
         }

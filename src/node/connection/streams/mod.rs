@@ -1,7 +1,7 @@
 //! Data connections: raw streams of octets between two nodes, beside their messages.
 //!
-//! A stream has a connection of its own, authenticated and encrypted as those between nodes are.
-//! One node asks for it and names a function of the other one, which gets the other end:
+//! A stream has a connection of its own, authenticated and encrypted like those between nodes. One
+//! node asks for it and names a function of the other node, which gets the other end:
 //!
 //! ```
 //! # async fn example(node: aemp::Node, archive: aemp::NodeId) -> Result<(), Box<dyn std::error::Error>> {
@@ -22,8 +22,8 @@
 //! # Ok(()) }
 //! ```
 //!
-//! Perl calls it `AnyEvent::MP::DataConn`; its nodes can be the listening side, and their function
-//! gets an `AnyEvent::Handle` behind its arguments. Source: `docs/protocol.md` §1.7, §3.6.
+//! Perl calls this `AnyEvent::MP::DataConn`; its nodes can be the listening side, where the
+//! function gets an `AnyEvent::Handle` after its arguments. Source: `docs/protocol.md` §1.7, §3.6.
 
 mod connect;
 mod expect;
@@ -45,25 +45,26 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The request to expect a data connection, and the tag with which its failure kills a port.
+/// The request to expect a data connection. Also the tag of the reason with which a port is killed
+/// if that fails.
 const EXPECT: &str = "AnyEvent::MP::DataConn::_expect";
 const TAG: &str = "AnyEvent::MP::DataConn";
-/// The request to dial the node that asks, because it cannot dial.
+/// The request to dial the node that sends it, because it cannot dial itself.
 const CONNECT: &str = "AnyEvent::MP::DataConn::_connect";
 
 /// Why there is no stream to a node.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StreamError {
-    /// The arguments have no form in Perl's data model.
+    /// The arguments cannot be represented in Perl's data model.
     #[error(transparent)]
     Send(#[from] SendError),
-    /// The node refused: most often it has no such function.
+    /// The node refused; usually it has no such function.
     #[error("{node} refused the stream: {reason}")]
     Refused {
         /// Which node.
         node: NodeId,
-        /// As it said.
+        /// The reason that the node gave.
         reason: KillReason,
     },
     /// The node was lost, or could not be reached at all.
@@ -71,15 +72,15 @@ pub enum StreamError {
     Lost {
         /// Which node.
         node: NodeId,
-        /// As monitors get it.
+        /// The reason, as monitors get it.
         reason: KillReason,
     },
-    /// The node can be reached with messages, but no stream could be made.
+    /// The node can be reached with messages, but no stream to it could be connected.
     #[error("no stream to {node}: {problems}")]
     Unreachable {
         /// Which node.
         node: NodeId,
-        /// What went wrong at each of its addresses.
+        /// The problem with each of its addresses.
         problems: String,
     },
     /// It took too long.
@@ -87,7 +88,7 @@ pub enum StreamError {
     Timeout {
         /// Which node.
         node: NodeId,
-        /// How long it was tried.
+        /// The time limit.
         limit: Duration,
     },
     /// This node was shut down.
@@ -97,16 +98,16 @@ pub enum StreamError {
 
 impl Node {
     /// Asks `node`, which may be this one, to run its function `function` with these arguments and
-    /// one end of a new stream; the other end is what awaiting the call yields. What Perl calls
+    /// one end of a new stream. Awaiting the result yields the other end. Perl calls this
     /// `AnyEvent::MP::DataConn::connect_to`.
     ///
-    /// It takes `monitor_timeout` at most, or what [`ConnectStream::timeout`] says. We dial the
-    /// other node; if that one listens nowhere, it dials us.
+    /// It takes at most `monitor_timeout`, or the limit set with [`ConnectStream::timeout`]. This
+    /// node dials the other one; if that does not listen anywhere, it dials this one.
     ///
     /// # Errors
-    /// [`StreamError::Refused`] if a node of ours has no such function. A Perl node only
-    /// complains in its log then, and the stream ends at once; so does that of a Perl node in
-    /// `secure` mode.
+    /// [`StreamError::Refused`] if an aemp node has no such function. A Perl node without it only
+    /// logs a warning, and the stream ends at once; a stream to a Perl node in `secure` mode does
+    /// so too.
     pub fn connect_stream(
         &self,
         node: &NodeId,
@@ -116,12 +117,13 @@ impl Node {
         ConnectStream::new(self.clone(), node.clone(), function, packed(&arguments))
     }
 
-    /// Lets others connect streams to a function: it runs as a task with their arguments and its
-    /// end of the stream. If the arguments do not decode, if it fails or panics, the port that the
-    /// other side waits with is killed with `AnyEvent::MP::DataConn, text`.
+    /// Lets other nodes connect streams to a function, which runs as a task with their arguments
+    /// and its end of the stream. If the arguments do not decode, or if the function fails or
+    /// panics, the port with which the other side waits is killed with the reason
+    /// `AnyEvent::MP::DataConn, text`.
     ///
-    /// A function of the same name is replaced. In `secure` mode nobody can connect. The future
-    /// ends with the node.
+    /// Replaces a function of the same name. In `secure` mode nobody can connect. The future is
+    /// dropped when the node ends.
     pub fn register_stream<T, F, Fut, R>(&self, name: &str, function: F)
     where
         T: DeserializeOwned,
@@ -138,7 +140,7 @@ impl Node {
         drop(replaced);
     }
 
-    /// Takes a function back that [`Node::register_stream`] offered; streams that are there stay.
+    /// Withdraws a function that [`Node::register_stream`] offered; open streams stay open.
     pub fn unregister_stream(&self, name: &str) {
         let removed = self.shared().streams.unregister(&Str::from(name));
         drop(removed);

@@ -1,4 +1,4 @@
-//! The session of a data connection, which the mesh of nodes has no say in.
+//! The session of a data connection, in which the mesh of nodes takes no part.
 
 use super::DataStream;
 use crate::node::connection::{Channel, introduced, random_nonce, socket, tell_protection};
@@ -7,7 +7,7 @@ use crate::node::error::ConnectionError;
 use crate::value::{NodeId, Str};
 use crate::wire::session::{AuthOrder, Event};
 
-/// Dials one address of `node`, which expects the connection under this ID.
+/// Dials one address of `node`, which expects a connection with this ID.
 pub(super) async fn dial(
     shared: &Shared,
     node: &NodeId,
@@ -33,7 +33,7 @@ pub(super) async fn dial(
     authenticate(shared, channel).await
 }
 
-/// Goes on after the greetings, whoever dialled.
+/// Continues after the greetings, whichever side dialled.
 pub(super) async fn authenticate(
     shared: &Shared,
     channel: Channel,

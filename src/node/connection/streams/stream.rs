@@ -1,4 +1,4 @@
-//! The stream itself, whatever carries it.
+//! The stream itself, over TCP, TLS or memory.
 
 use crate::node::tls::Rewind;
 use crate::value::NodeId;
@@ -9,13 +9,14 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// A stream of octets to a function of another node, or from there.
+/// A stream of octets to a function of another node, or to the node that connected to a function
+/// here.
 ///
 /// Dropping it closes the connection; what was written may be lost then, and over TLS the other
-/// side gets an error instead of the end. So end with
+/// side gets an error instead of the end. So finish with
 /// [`shutdown`](tokio::io::AsyncWriteExt::shutdown). Perl nodes do not do that: over TLS their
-/// streams end with [`io::ErrorKind::UnexpectedEof`], and whether anything is missing only the
-/// data itself can tell.
+/// streams end with [`io::ErrorKind::UnexpectedEof`], and only the data itself can tell whether
+/// anything is missing.
 pub struct DataStream {
     stream: Rewind<Box<dyn Transport>>,
     peer: NodeId,
@@ -46,7 +47,7 @@ impl DataStream {
         &self.peer
     }
 
-    /// Whether the stream is encrypted. One inside of this node never is.
+    /// Whether the stream is encrypted. A stream within this node never is.
     pub const fn is_encrypted(&self) -> bool {
         self.encrypted
     }

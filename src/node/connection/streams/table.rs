@@ -1,4 +1,4 @@
-//! Which data connections are expected, and which functions take them.
+//! The data connections that a node expects, and the functions that take them.
 
 use super::stream::DataStream;
 use crate::node::message::MessageRef;
@@ -10,17 +10,17 @@ use std::pin::Pin;
 use std::sync::Arc;
 use tokio::sync::oneshot;
 
-/// As many may be expected at a time, so that no peer can fill the memory with expectations.
+/// Data connections that may be expected at a time, so that no peer can fill the memory with them.
 const MOST_EXPECTED: usize = 4096;
 
-/// What a registered function comes to: a task, unless its arguments do not decode.
+/// What calling a registered function yields: a task, or an error if its arguments do not decode.
 pub(super) type StreamTask = Pin<Box<dyn Future<Output = Result<(), String>> + Send>>;
 pub(super) type StreamFunction =
     Arc<dyn Fn(MessageRef<'_>, DataStream) -> Result<StreamTask, String> + Send + Sync>;
 
-/// The streams of a node.
+/// The expected data connections and registered stream functions of a node.
 pub(crate) struct Streams {
-    /// Octets that may be kept on account of one peer.
+    /// Octets that may be held on account of one peer.
     most_octets: usize,
     functions: RwLock<HashMap<Str, StreamFunction>>,
     expected: Mutex<Expected>,
@@ -29,7 +29,7 @@ pub(crate) struct Streams {
 #[derive(Default)]
 struct Expected {
     by_id: HashMap<Str, oneshot::Sender<DataStream>>,
-    /// Octets that are kept on account of each peer.
+    /// Octets that are held on account of each peer.
     octets: HashMap<NodeId, usize>,
 }
 
@@ -56,10 +56,10 @@ impl Streams {
         self.expected.lock().by_id.contains_key(id)
     }
 
-    /// Hands a stream to whoever expects it.
+    /// Hands a stream to the task that expects it.
     ///
     /// # Errors
-    /// Gives the stream back if nobody does.
+    /// Returns the stream if none does.
     pub(super) fn complete(&self, id: &Str, stream: DataStream) -> Result<(), DataStream> {
         let sender = self.expected.lock().by_id.remove(id);
         match sender {
@@ -68,7 +68,7 @@ impl Streams {
         }
     }
 
-    /// Octets that are kept for peers whose data connections are expected.
+    /// Octets held for data connections that peers have announced.
     pub(crate) fn octets(&self) -> usize {
         self.expected.lock().octets.values().sum()
     }
@@ -80,7 +80,7 @@ impl Streams {
     }
 }
 
-/// One data connection that is expected, until this is dropped.
+/// A data connection that is expected until this is dropped.
 pub(super) struct Expectation {
     streams: Arc<Streams>,
     id: Str,
@@ -89,16 +89,16 @@ pub(super) struct Expectation {
     stream: oneshot::Receiver<DataStream>,
 }
 
-/// What an expected connection takes besides its ID and arguments.
+/// Octets that an expected connection is assumed to take besides its ID and arguments.
 const BESIDES: usize = 2000;
 
 impl Expectation {
-    /// Expects a data connection under this ID, on account of `peer`; what came with it has so many
-    /// octets.
+    /// Expects a data connection with this ID, on account of `peer`, whose request has `octets`
+    /// octets of arguments.
     ///
     /// # Errors
-    /// Fails if one is expected under this ID already, or too many are, or too much is kept for this
-    /// peer.
+    /// Fails if a connection with this ID is expected already, if too many connections are
+    /// expected, or if too much is held for this peer.
     pub(super) fn new(
         streams: &Arc<Streams>,
         id: &Str,
@@ -127,7 +127,7 @@ impl Expectation {
         }
     }
 
-    /// Waits for the connection; `None` if the node ends.
+    /// Waits for the connection; `None` if the node ends first.
     pub(super) async fn stream(&mut self) -> Option<DataStream> {
         (&mut self.stream).await.ok()
     }
@@ -137,7 +137,7 @@ impl Drop for Expectation {
     fn drop(&mut self) {
         self.stream.close();
         let mut expected = self.streams.expected.lock();
-        // Another one may have the same ID once this one is fulfilled.
+        // Once this one is fulfilled, another one with the same ID may be expected.
         if expected.by_id.get(&self.id).is_some_and(oneshot::Sender::is_closed) {
             expected.by_id.remove(&self.id);
         }

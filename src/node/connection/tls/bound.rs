@@ -1,5 +1,5 @@
-//! TLS without verified certificates, whose ends prove behind it that they know the secret and share
-//! this very session: encryption that is bound to the secret (`docs/protocol.md` §1.8).
+//! TLS without verified certificates. Inside it, both ends prove that they know the secret and
+//! share this very session: encryption that is bound to the secret (`docs/protocol.md` §1.8).
 
 use super::{Established, OwnCertificate, TlsError};
 use crate::wire::auth::Exporter;
@@ -18,7 +18,7 @@ use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 
-/// What the TLS handshakes of bound connections need, made once for a node. Cheap to clone.
+/// What TLS handshakes of bound connections need, made once per node. Cheap to clone.
 #[derive(Clone)]
 pub struct BoundTls {
     client: Arc<ClientConfig>,
@@ -26,7 +26,7 @@ pub struct BoundTls {
 }
 
 impl BoundTls {
-    /// Makes a certificate that nobody has to know: TLS servers need one.
+    /// Makes a certificate, since TLS servers need one; no peer has to know it.
     pub fn new() -> Result<BoundTls, BoundTlsError> {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let key = KeyPair::generate()?;
@@ -40,7 +40,8 @@ impl BoundTls {
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(Anybody(provider.clone())));
         let mut client = client.with_no_client_auth();
-        // Neither resumption nor early data: each connection has key exchange and exporter of its own.
+        // No resumption and no early data: each connection has a key exchange and exporter of its
+        // own.
         client.resumption = Resumption::disabled();
         client.enable_early_data = false;
         client.enable_sni = false;
@@ -55,8 +56,9 @@ impl BoundTls {
         Ok(BoundTls { client: Arc::new(client), server: Arc::new(server) })
     }
 
-    /// Performs the TLS handshake on a stream, from the very next octet in both directions, and tells
-    /// what this session exports for the proofs. Who is at the other end is not known before these.
+    /// Performs the TLS handshake on a stream, starting with the very next octet in both
+    /// directions, and returns the session's exported key for the proofs. Only these tell who is at
+    /// the other end.
     pub async fn handshake<IO>(
         &self,
         stream: IO,
@@ -87,14 +89,14 @@ impl fmt::Debug for BoundTls {
     }
 }
 
-/// The certificate that TLS servers need could not be made, or TLS not be set up.
+/// Bound encryption could not be set up.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BoundTlsError {
     /// The certificate could not be made.
     #[error("cannot make a certificate for encrypted connections: {0}")]
     Certificate(#[from] rcgen::Error),
-    /// The TLS library refuses what it is asked for.
+    /// The TLS library refuses the configuration.
     #[error("cannot set up encrypted connections: {0}")]
     Tls(#[from] rustls::Error),
 }
@@ -113,8 +115,8 @@ fn exported(end: End<'_>) -> Result<Exporter, TlsError> {
     exported.map(Exporter::new).map_err(TlsError::Protocol)
 }
 
-/// Takes every server, whatever its certificate: the proofs that follow tell who it is, and tie
-/// themselves to this session. So the signature in the handshake is not looked at either.
+/// Accepts every server, whatever its certificate: the proofs that follow identify the server and
+/// are tied to this session. For the same reason the signature in the handshake is not verified.
 #[derive(Debug)]
 struct Anybody(Arc<CryptoProvider>);
 

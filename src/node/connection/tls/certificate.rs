@@ -1,14 +1,14 @@
-//! Reads from a certificate what the TLS library keeps to itself: dates, key, issuer, version.
+//! Reads fields of a certificate that the TLS library does not expose: dates, key, issuer, version.
 //!
-//! It reads certificates of our own file, and of peers those that are of an odd make. Everything
-//! is borrowed from the certificate; nothing here decides whom to trust.
+//! It reads the certificates of our own file, and those of peers that webpki cannot read.
+//! Everything is borrowed from the certificate; nothing here decides whom to trust.
 
 use std::fmt;
 
 use rustls::pki_types::UnixTime;
 use sha2::{Digest as _, Sha256};
 
-/// The SHA-256 of a certificate, by which people compare certificates.
+/// The SHA-256 of a certificate, for people to compare certificates.
 ///
 /// Its text is 64 lowercase hex digits: `openssl x509 -noout -fingerprint -sha256` prints the same
 /// in upper case and with colons.
@@ -41,7 +41,7 @@ pub struct Moment {
 }
 
 impl Moment {
-    /// The present one.
+    /// The present moment.
     pub fn now() -> Moment {
         Moment::from(UnixTime::now())
     }
@@ -137,7 +137,7 @@ fn civil(days_since_epoch: i64) -> (i64, i64, i64) {
     (year, month, day)
 }
 
-/// From when to when a certificate may be used, both included.
+/// The period in which a certificate may be used, including both ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Validity {
     /// The first moment.
@@ -151,7 +151,7 @@ pub struct Validity {
 pub(super) struct Certificate<'a> {
     /// What the issuer signed.
     pub(super) signed: &'a [u8],
-    /// With which algorithm: the inside of an AlgorithmIdentifier.
+    /// The signature algorithm: the content of an AlgorithmIdentifier.
     pub(super) signature_algorithm: &'a [u8],
     pub(super) signature: &'a [u8],
     /// 1 or 3; 2 has never been used.
@@ -159,7 +159,7 @@ pub(super) struct Certificate<'a> {
     pub(super) issuer: &'a [u8],
     pub(super) subject: &'a [u8],
     pub(super) validity: Validity,
-    /// The public key with its algorithm, a whole SubjectPublicKeyInfo.
+    /// The public key with its algorithm: a whole SubjectPublicKeyInfo.
     pub(super) public_key: &'a [u8],
     extensions: Option<&'a [u8]>,
 }
@@ -183,7 +183,7 @@ const VERSION: u8 = 0xa0;
 const EXTENSIONS: u8 = 0xa3;
 
 impl<'a> Certificate<'a> {
-    /// `None` if this is no X.509 certificate.
+    /// Reads a certificate; `None` if this is no X.509 certificate.
     pub(super) fn read(der: &'a [u8]) -> Option<Certificate<'a>> {
         let mut outer = Der(der);
         let mut parts = Der(outer.expect(SEQUENCE)?.content);
@@ -248,8 +248,8 @@ impl<'a> Certificate<'a> {
         Some(extensions)
     }
 
-    /// Whether the certificate says that it may issue others. Those of version 1 cannot say, and
-    /// may if they are self-signed: old CAs were made so.
+    /// Whether the certificate may issue others, according to its extensions. A certificate of
+    /// version 1 has none and may issue others if it is self-signed, as old CAs were made that way.
     pub(super) fn may_issue(&self) -> bool {
         if self.version == 1 {
             return self.issuer == self.subject;
@@ -266,13 +266,13 @@ impl<'a> Certificate<'a> {
     }
 }
 
-/// DER elements that are still to be read.
+/// DER elements that have not been read yet.
 struct Der<'a>(&'a [u8]);
 
 struct Element<'a> {
     tag: u8,
     content: &'a [u8],
-    /// With tag and length.
+    /// The element with its tag and length.
     whole: &'a [u8],
 }
 

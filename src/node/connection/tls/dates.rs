@@ -1,4 +1,4 @@
-//! When the certificates of the setting `cert` can be used, and what to say about it in time.
+//! The validity of the certificates in the setting `cert`, and the warnings before they expire.
 
 use super::certificate::{Fingerprint, Moment, Validity};
 use std::fmt;
@@ -20,36 +20,36 @@ pub(super) struct Dated {
     pub(super) validity: Validity,
 }
 
-/// What a certificate in the setting `cert` is there for.
+/// The role of a certificate in the setting `cert`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum CertificatePlace {
     /// It is the node's own.
     Own,
-    /// It issued the node's own, perhaps by others in between.
+    /// It issued the node's own certificate, directly or through others.
     Issuer(Fingerprint),
     /// It is trusted: other nodes present it, or one that it issued.
     Trusted(Fingerprint),
 }
 
-/// What is worth a warning about the dates of a certificate.
+/// A problem with the dates of a certificate that is worth a warning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DateWarning {
     /// Which certificate.
     pub place: CertificatePlace,
-    /// What is the matter with it.
+    /// What is wrong.
     pub problem: DateProblem,
-    /// Its first or last moment.
+    /// The certificate's first or last moment.
     pub at: Moment,
 }
 
-/// What can be the matter with the dates of a certificate.
+/// What can be wrong with the dates of a certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum DateProblem {
-    /// It is for the future.
+    /// It is not valid yet.
     NotYetValid,
-    /// It ends in so many whole days; at most [`WARNING_DAYS`].
+    /// It expires in this many whole days; at most [`WARNING_DAYS`].
     ExpiresIn {
         /// Days.
         days: i64,
@@ -63,14 +63,14 @@ impl CertificateDates {
         CertificateDates(dates.into())
     }
 
-    /// The last moment at which other nodes can accept this one: the first end of its own
-    /// certificate and those that issued it.
+    /// The last moment at which other nodes can accept this one: the earliest end of its own
+    /// certificate and of those that issued it.
     pub fn expires(&self) -> Option<Moment> {
         let own = self.0.iter().filter(|dated| dated.place.is_ours());
         own.map(|dated| dated.validity.not_after).min()
     }
 
-    /// What is worth a warning at this moment.
+    /// The problems that are worth a warning at this moment.
     pub fn warnings(&self, now: Moment) -> Vec<DateWarning> {
         let problem = |validity: &Validity| {
             let left = validity.not_after.since_epoch().saturating_sub(now.since_epoch());
@@ -99,7 +99,7 @@ impl CertificatePlace {
 }
 
 impl DateWarning {
-    /// Whether other nodes refuse this one for it now.
+    /// Whether other nodes refuse this node now because of it.
     pub fn is_fatal(&self) -> bool {
         self.place.is_ours() && !matches!(self.problem, DateProblem::ExpiresIn { .. })
     }
@@ -153,7 +153,7 @@ pub(crate) struct Reminder {
 }
 
 impl Reminder {
-    /// Those that are to be logged now.
+    /// The warnings that should be logged now.
     pub(crate) fn due(&mut self, dates: &CertificateDates, now: Moment) -> Vec<DateWarning> {
         let warnings = dates.warnings(now);
         let is_same = |(one, other): (&DateWarning, &DateWarning)| {

@@ -1,14 +1,14 @@
-//! Makes certificates for networks that have none yet.
+//! Makes certificates for networks that do not have one yet.
 
 use std::time::{Duration, SystemTime};
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, KeyPair};
 
-/// As long as certificates of Perl's `aemp gencert` are valid.
+/// The validity of certificates made by Perl's `aemp gencert`.
 const VALID_FOR: Duration = Duration::from_secs(3650 * 86400);
-/// So that a certificate can be used at once on nodes whose clocks are slow.
+/// Allowance for slow clocks, so that a new certificate can be used at once on all nodes.
 const CLOCKS_MAY_BE_SLOW_BY: Duration = Duration::from_secs(86400);
-/// 7999-12-31: certificates know no years after 9999, whatever the clock says.
+/// 7999-12-31: certificates cannot state years after 9999, whatever the clock says.
 const LATEST: Duration = Duration::from_secs(190_288_396_800 - 86400);
 
 /// A certificate could not be made.
@@ -18,10 +18,10 @@ pub struct GencertError(#[from] rcgen::Error);
 
 /// Makes a new certificate with its private key, as one PEM text for the setting `cert`.
 ///
-/// All nodes that share it form one network with TLS; whoever has it is a member. It is
-/// self-signed, CA:TRUE, CN `AnyEvent::MP`, valid for 3650 days (from a day before `now`), as what
-/// Perl's `aemp gencert` makes; only the key is on the curve P-256 instead of RSA 2048. Perl nodes
-/// take both.
+/// All nodes that share it form one network with TLS; whoever has it is a member. Like the one that
+/// Perl's `aemp gencert` makes, it is self-signed, CA:TRUE, CN `AnyEvent::MP`, and valid for 3650
+/// days (from a day before `now`), but its key is on the curve P-256 instead of RSA 2048. Perl
+/// nodes accept both.
 pub fn gencert(now: SystemTime) -> Result<String, GencertError> {
     let key = KeyPair::generate()?;
     let mut params = CertificateParams::default();

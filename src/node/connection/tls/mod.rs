@@ -1,8 +1,8 @@
-//! TLS between nodes, on a stream on which both have greeted.
+//! TLS between nodes, on a stream over which both have greeted.
 //!
 //! [`Identity`] is the setting `cert`; [`TlsConfig`] is what [`handshake`] needs of it. Both nodes
 //! present a certificate, and each verifies the other's against its own file: there are no host
-//! names, no certificates of the system, and no resumed sessions (`docs/protocol.md` §1.6).
+//! names, no system certificates, and no resumed sessions (`docs/protocol.md` §1.6).
 
 mod bound;
 mod certificate;
@@ -42,31 +42,32 @@ use self::verifier::{Seen, Trust, Verifier};
 pub use crate::rewind::Rewind;
 use crate::wire::session::TlsPeer;
 
-/// Whether a TLS client may stay without a certificate.
+/// Whether a TLS client may connect without a certificate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum AnonymousClients {
-    /// Every peer has to present one, as Perl nodes demand it. `tls_anon` changes nothing about
+    /// Every peer has to present a certificate, as Perl nodes demand. `tls_anon` does not change
     /// that: it is for peers that have a certificate and still want to count as untrusted.
     #[default]
     Refused,
-    /// A peer without one passes as [`TlsPeer::Anonymous`], and still has to authenticate. It only
-    /// ever happens with peers that are made for it, since half of all connections make the
-    /// greater nonce, and with it the listener's certificate, the peer's.
+    /// A peer without a certificate passes as [`TlsPeer::Anonymous`], and still has to
+    /// authenticate. Only peers written for it can rely on that: which side is the TLS client
+    /// depends on the nonces, and in half of all connections the peer is the server, which needs a
+    /// certificate.
     Allowed,
 }
 
-/// All that a node needs for TLS, by the two ways in which both greetings can lead to it.
+/// Everything that a node needs for both kinds of TLS that greetings can lead to.
 #[derive(Clone, Debug)]
 pub(crate) struct Encryption {
-    /// By certificates, if the node has one.
+    /// For TLS with certificates, if the node has one.
     pub(crate) certificates: Option<TlsConfig>,
-    /// Bound to the secret, if the node offers that.
+    /// For TLS that is bound to the secret, if the node offers it.
     pub(crate) bound: Option<BoundTls>,
-    /// How much of the processors handshakes may take.
+    /// Limits the processor time that handshakes may take.
     pub(crate) pace: Pace,
 }
 
-/// What TLS handshakes with certificates need, made once for a node. Cheap to clone.
+/// What TLS handshakes with certificates need, made once per node. Cheap to clone.
 #[derive(Clone)]
 pub struct TlsConfig {
     provider: Arc<CryptoProvider>,
@@ -90,7 +91,8 @@ impl TlsConfig {
         }
     }
 
-    /// Made anew for each handshake, since rustls tells only the verifier what a peer presented.
+    /// A new verifier for each handshake, since rustls shows the peer's certificate only to the
+    /// verifier.
     fn verifier(&self) -> Arc<Verifier> {
         let anonymous_clients = self.anonymous_clients == AnonymousClients::Allowed;
         Arc::new(Verifier::new(self.trust.clone(), anonymous_clients))
@@ -130,7 +132,7 @@ impl fmt::Debug for TlsConfig {
     }
 }
 
-/// Presents the one certificate that a node has, whatever name or issuers the peer asks for.
+/// Presents the node's only certificate, whatever name or issuers the peer asks for.
 struct OwnCertificate(Arc<CertifiedKey>);
 
 impl fmt::Debug for OwnCertificate {
@@ -159,14 +161,14 @@ impl ResolvesClientCert for OwnCertificate {
     }
 }
 
-/// A connection on which the TLS handshake is done.
+/// A connection on which the TLS handshake is complete.
 #[derive(Debug)]
 pub struct Established<IO> {
     /// The encrypted stream.
     ///
-    /// Perl nodes close it without saying so in TLS: after that a read fails with
-    /// [`io::ErrorKind::UnexpectedEof`] instead of yielding nothing, and means the same. Errors
-    /// of the first read may tell that the peer has refused us: [`TlsError::on_established`].
+    /// Perl nodes close it without a TLS alert: a read then fails with
+    /// [`io::ErrorKind::UnexpectedEof`] instead of returning nothing, and means the same. An error
+    /// of the first read may mean that the peer has refused us: [`TlsError::on_established`].
     pub stream: TlsStream<IO>,
     /// The certificate that the peer presented; none if it is anonymous.
     pub peer_certificate: Option<Fingerprint>,
@@ -194,14 +196,14 @@ impl<IO> Established<IO> {
     }
 }
 
-/// Why there is no TLS with a peer.
+/// Why TLS with a peer failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TlsError {
     /// We refuse the peer's certificate.
     #[error("peer's certificate (SHA-256 {fingerprint}) was refused: {reason}")]
     Certificate {
-        /// Which certificate, so that somebody can find or trust it.
+        /// The certificate's fingerprint, so that somebody can find or trust it.
         fingerprint: Fingerprint,
         /// Why.
         reason: Refusal,
@@ -209,7 +211,7 @@ pub enum TlsError {
     /// We have no certificate ourselves.
     #[error("this node has no certificate")]
     NoIdentity,
-    /// Encryption that is bound to the secret is not offered by this node.
+    /// This node does not offer encryption that is bound to the secret.
     #[error("this node does not offer encryption that is bound to the secret")]
     NotOffered,
     /// The peer closed the connection during the TLS handshake of a bound connection.
@@ -221,7 +223,7 @@ pub enum TlsError {
          used here (RSA-PSS, Ed448, RSA of more than 8192 bits)"
     )]
     NoCertificate,
-    /// The peer ended TLS, which usually means that it refuses our certificate.
+    /// The peer ended TLS, usually because it refuses our certificate.
     #[error("peer ended TLS with alert {alert}{hint}", hint = hint(*.alert))]
     Alert {
         /// The alert's name in the TLS standard.
@@ -232,7 +234,7 @@ pub enum TlsError {
     /// Perl nodes do so, without an alert, if they refuse our certificate.
     #[error("peer closed the connection during the TLS handshake: it may refuse our certificate")]
     Closed,
-    /// The peer does not speak TLS, or not as it should, or we have no version in common.
+    /// The peer does not speak TLS, violates the protocol, or has no TLS version in common with us.
     #[error("TLS failed: {0}")]
     Protocol(#[source] rustls::Error),
     /// The connection broke.
@@ -240,7 +242,7 @@ pub enum TlsError {
     Io(#[source] io::Error),
 }
 
-/// A TLS alert, by the name that the standard gives it.
+/// A TLS alert, named as in the TLS standard.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Alert(AlertDescription);
 
@@ -269,11 +271,11 @@ fn hint(alert: Alert) -> &'static str {
 }
 
 impl TlsError {
-    /// What an error in reading from or writing to an established stream says about TLS, if it
-    /// does; otherwise the connection just broke.
+    /// What an error of reading from or writing to an established stream says about TLS; `None` if
+    /// the connection just broke.
     ///
-    /// In TLS 1.3 the client is done before the server has verified it, so that a refusal of our
-    /// certificate arrives here. (A Perl node just closes.)
+    /// In TLS 1.3 the client completes the handshake before the server has verified it, so a
+    /// refusal of our certificate arrives here. (A Perl node just closes the connection.)
     pub fn on_established(error: &io::Error) -> Option<TlsError> {
         let error = error.get_ref()?.downcast_ref::<rustls::Error>()?;
         Some(TlsError::from_rustls(error.clone(), &Seen::default()))
@@ -309,11 +311,12 @@ impl TlsError {
     }
 }
 
-/// Performs the TLS handshake on a stream, from the very next octet in both directions.
+/// Performs the TLS handshake on a stream, starting with the very next octet in both directions.
 ///
-/// Who is the client depends on the nonces
-/// ([`Event::StartTls`](crate::wire::session::Event::StartTls)), not on who dialled. Octets that were read beyond the greeting are given back by [`Rewind`]. It waits as
-/// long as the peer does; dropping the future gives up.
+/// Which side is the client depends on the nonces
+/// ([`Event::StartTls`](crate::wire::session::Event::StartTls)), not on who dialled. [`Rewind`]
+/// gives back octets that were read beyond the greeting. The handshake has no time limit of its
+/// own; dropping the future cancels it.
 pub async fn handshake<IO>(
     stream: IO,
     we_are_client: bool,

@@ -1,5 +1,5 @@
-//! Leaves processors to others while many TLS handshakes are under way: anybody can cause these, and
-//! each costs a key exchange.
+//! Leaves processors to other tasks while many TLS handshakes are under way: anybody can cause
+//! these, and each costs a key exchange.
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -7,19 +7,19 @@ use std::sync::Arc;
 use std::task::Poll;
 use tokio::sync::Semaphore;
 
-/// Bounds how many TLS handshakes are computed *at the same moment*: half of the processors that the
-/// node's tasks run on, at least one. A handshake that waits for its peer does not count, so that
-/// silent peers keep nobody out. Those that have to wait get their turn in order.
+/// Bounds how many TLS handshakes are computed *at the same moment* to half of the processors that
+/// the node's tasks run on, but at least one. A handshake that waits for its peer does not count,
+/// so silent peers keep nobody out. Waiting handshakes get their turn in order.
 #[derive(Clone, Debug)]
 pub(crate) struct Pace(Arc<Semaphore>);
 
 impl Pace {
-    /// For tasks that run on so many threads.
+    /// For tasks that run on this many threads.
     pub(crate) fn new(threads: usize) -> Pace {
         Pace(Arc::new(Semaphore::new((threads / 2).max(1))))
     }
 
-    /// Runs a handshake, each of its steps when it has its turn.
+    /// Runs a handshake; each of its steps waits for its turn.
     pub(crate) async fn run<F: Future>(&self, handshake: F) -> F::Output {
         let mut handshake = pin!(handshake);
         loop {
@@ -30,7 +30,7 @@ impl Pace {
             if let Poll::Ready(output) = step {
                 return output;
             }
-            // The step has registered our waker: what wakes us next is its peer.
+            // The step has registered our waker, so the next wake-up comes from the peer.
             let mut was_woken = false;
             poll_fn(|_| match std::mem::replace(&mut was_woken, true) {
                 true => Poll::Ready(()),

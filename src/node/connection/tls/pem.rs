@@ -1,4 +1,5 @@
-//! Reads the setting `cert`: a node's private key, its certificate, and whom it trusts.
+//! Reads the setting `cert`: a node's private key, its certificate, and the certificates that it
+//! trusts.
 
 use std::fmt;
 use std::sync::Arc;
@@ -54,7 +55,8 @@ pub enum PemError {
     },
 }
 
-/// What a node is and whom it trusts in TLS: the setting `cert`, read and checked.
+/// A node's identity in TLS and the certificates that it trusts: the setting `cert`, read and
+/// checked.
 ///
 /// Cheap to clone. Its `Debug` does not show the private key.
 #[derive(Clone)]
@@ -70,10 +72,11 @@ pub struct Identity {
 impl Identity {
     /// Reads a private key and certificates, in any order.
     ///
-    /// The first certificate that belongs to the (first) key is ours, its issuers among the others
-    /// are sent along with it, and all certificates in the text are trusted: a peer must present
-    /// one of them, or one that they issued (`docs/protocol.md` §1.6). Nobody else is trusted, the
-    /// system's certificates neither. The dates are not looked at, see [`Identity::validity`].
+    /// The first certificate that belongs to the (first) key is ours. Its issuers, if they are
+    /// among the others, are sent along with it. All certificates in the text are trusted: a peer
+    /// must present one of them, or one that they issued (`docs/protocol.md` §1.6). Nobody else is
+    /// trusted, and system certificates are not either. Dates are not checked here; see
+    /// [`Identity::validity`].
     pub fn from_pem(pem: &[u8]) -> Result<Identity, PemError> {
         let provider = aws_lc_rs::default_provider();
         let algorithms = provider.signature_verification_algorithms;
@@ -105,7 +108,8 @@ impl Identity {
             .position(|certificate| certificate.public_key == public_key.as_ref())
             .ok_or(PemError::KeyMismatch { certificates: read.len() })?;
         let mut chain = vec![own];
-        // Each certificate at most once, so that two that issued each other end it.
+        // Each certificate is used at most once, so that two that issued each other do not form a
+        // loop.
         while let Some(last) = chain.last().and_then(|&last| read.get(last)) {
             let issuer = read.iter().enumerate().find(|(index, candidate)| {
                 !chain.contains(index)
@@ -147,9 +151,9 @@ impl Identity {
         self.fingerprint
     }
 
-    /// From when to when our certificate can be used.
+    /// The period in which our certificate can be used.
     ///
-    /// Outside of it every peer refuses us: worth a warning when a node starts.
+    /// Outside of it every peer refuses us, which is worth a warning when a node starts.
     pub fn validity(&self) -> Validity {
         self.validity
     }
@@ -181,7 +185,7 @@ impl Sections {
         if labels.is_empty() {
             return Err(PemError::NotPem);
         }
-        // Within its block, so that its base64 would only be reported as damaged.
+        // The header stands within the block, so the PEM reader would only report damaged base64.
         if lines_that_start(pem, b"Proc-Type:").any(|line| line.ends_with(b"ENCRYPTED")) {
             return Err(PemError::EncryptedKey);
         }
@@ -223,7 +227,7 @@ fn labels(pem: &[u8]) -> Vec<String> {
     lines_that_start(pem, b"-----BEGIN ").filter_map(label).collect()
 }
 
-/// Says what is wrong without quoting the text, which may be a key.
+/// Describes the problem without quoting the text, which may be a key.
 fn damage(error: &rustls::pki_types::pem::Error) -> String {
     use rustls::pki_types::pem::Error;
     match error {

@@ -1,4 +1,4 @@
-//! Decides whether the certificate that a peer presents makes it a member of our network.
+//! Decides whether a peer's certificate makes it a member of our network.
 
 use std::sync::Arc;
 
@@ -26,13 +26,13 @@ use super::certificate::{
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Refusal {
-    /// It, or a certificate that it depends on, is too old.
+    /// It, or an issuer of it, has expired.
     #[error("it or an issuer of it expired on {since}")]
     Expired {
         /// Its last moment.
         since: Moment,
     },
-    /// It, or a certificate that it depends on, is for the future.
+    /// It, or an issuer of it, is not valid yet.
     #[error("it or an issuer of it is valid only from {from} on; are the clocks right?")]
     NotYetValid {
         /// Its first moment.
@@ -47,13 +47,13 @@ pub enum Refusal {
     /// It is no certificate, or one that cannot be read.
     #[error("it cannot be read")]
     Malformed,
-    /// It is not meant for this, or uses what is not supported.
+    /// It is not meant for this use, or uses something that is not supported.
     #[error("it does not fit: {0}")]
     Unsuitable(String),
 }
 
 impl Refusal {
-    /// So that the peer gets the TLS alert that fits.
+    /// The error for rustls, which makes it send the TLS alert that fits.
     fn into_rustls(self) -> rustls::Error {
         rustls::Error::InvalidCertificate(match self {
             Refusal::Expired { .. } => CertificateError::Expired,
@@ -74,7 +74,7 @@ impl From<webpki::Error> for Refusal {
             Error::CertNotValidYet { not_before, .. } => {
                 Refusal::NotYetValid { from: not_before.into() }
             }
-            // The latter if the issuer has only the name of one of ours.
+            // The signature is invalid if the issuer only has the same name as one of ours.
             Error::UnknownIssuer | Error::InvalidSignatureForPublicKey => Refusal::UnknownIssuer,
             Error::BadDer | Error::BadDerTime | Error::TrailingData(_) => Refusal::Malformed,
             Error::RequiredEkuNotFoundContext(_) => {
@@ -100,13 +100,13 @@ pub(super) struct Trust {
 #[derive(Debug)]
 struct Anchor {
     certificate: CertificateDer<'static>,
-    /// Set if it may issue others.
+    /// The certificate as a trust anchor, if it may issue others.
     issuer: Option<TrustAnchor<'static>>,
     validity: Validity,
 }
 
 impl Trust {
-    /// Trusts these certificates; those that cannot be read are left out.
+    /// Trusts these certificates, except those that cannot be read.
     pub(super) fn new(
         certificates: &[CertificateDer<'static>],
         algorithms: WebPkiSupportedAlgorithms,
@@ -127,9 +127,10 @@ impl Trust {
         self.anchors.len()
     }
 
-    /// Whether the certificate is one of ours, or is issued by one of ours.
+    /// Checks that the certificate is one of ours or was issued by one of ours.
     ///
-    /// Host names play no role: AEMP nodes are known by node IDs, and members trust each other.
+    /// Host names play no role: AEMP nodes are identified by node IDs, and members trust each
+    /// other.
     fn verify(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -137,7 +138,7 @@ impl Trust {
         now: UnixTime,
         usage: KeyUsage,
     ) -> Result<(), Refusal> {
-        // A certificate of Perl's `aemp gencert` is a CA, which webpki refuses as end entity.
+        // A certificate of Perl's `aemp gencert` is a CA, which webpki refuses as an end entity.
         let one_of_ours = |anchor: &&Anchor| anchor.certificate == *end_entity;
         if let Some(anchor) = self.anchors.iter().find(one_of_ours) {
             return within(anchor.validity, now);
@@ -159,7 +160,7 @@ impl Trust {
     ) -> Result<(), webpki::Error> {
         let issuers: Vec<_> =
             self.anchors.iter().filter_map(|anchor| anchor.issuer.clone()).collect();
-        // webpki does not look at the dates of anchors.
+        // webpki does not check the dates of trust anchors.
         let anchor_is_valid = |path: &webpki::VerifiedPath<'_>| {
             let used = |anchor: &&Anchor| anchor.issuer.as_ref() == Some(path.anchor());
             let mut result = Err(webpki::Error::UnknownIssuer);
@@ -183,10 +184,10 @@ impl Trust {
         Ok(())
     }
 
-    /// For end entities that webpki refuses and OpenSSL takes: of version 1 (which
-    /// `openssl x509 -req` makes unless told otherwise), or marked as CAs (`openssl req -x509 -CA`).
+    /// For end entities that webpki refuses and OpenSSL accepts: certificates of version 1 (which
+    /// `openssl x509 -req` makes by default) and those marked as CAs (`openssl req -x509 -CA`).
     ///
-    /// Only without any extension that could restrict them, and without intermediates.
+    /// Accepted only without extensions that could restrict them, and without intermediates.
     fn verify_issued_directly(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -241,7 +242,7 @@ fn within(validity: Validity, now: UnixTime) -> Result<(), Refusal> {
     dates_error(validity, now).map_or(Ok(()), |error| Err(error.into()))
 }
 
-/// Whether the issuer's key made the signature in the certificate; nothing else is looked at.
+/// Whether the issuer's key made the signature in the certificate; nothing else is checked.
 pub(super) fn is_signed_by(
     certificate: &Certificate<'_>,
     issuer: &Certificate<'_>,
@@ -262,7 +263,7 @@ pub(super) fn is_signed_by(
         })
 }
 
-/// Verifies the peer of one TLS handshake, and remembers what it presented.
+/// Verifies the peer of one TLS handshake, and remembers the certificate that it presented.
 #[derive(Debug)]
 pub(super) struct Verifier {
     trust: Arc<Trust>,
@@ -356,8 +357,8 @@ impl Verifier {
     }
 }
 
-/// The key of a certificate that webpki cannot read; such ones are trusted only if they are
-/// configured here or issued by one that is.
+/// The key of a certificate that webpki cannot read. Such certificates are trusted only if they are
+/// configured here or were issued by one that is.
 fn key_only_we_can_read<'a>(
     certificate: &'a CertificateDer<'_>,
 ) -> Result<Option<SubjectPublicKeyInfoDer<'a>>, rustls::Error> {
@@ -369,7 +370,7 @@ fn key_only_we_can_read<'a>(
     Ok(Some(SubjectPublicKeyInfoDer::from(certificate.public_key)))
 }
 
-/// Signatures are judged in the same way, whichever side made them.
+/// The signature checks, which are the same on the client's and the server's side.
 macro_rules! judges_signatures {
     () => {
         fn verify_tls12_signature(

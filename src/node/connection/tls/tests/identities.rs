@@ -1,4 +1,4 @@
-//! What a setting `cert` may look like, and what is said about one that cannot be used.
+//! Settings `cert` that work, and the errors for those that do not.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -18,7 +18,8 @@ fn blocks(pem: &str) -> Vec<String> {
         .collect()
 }
 
-/// Takes the key out of a PKCS#8 block, as a block with this label. `at` is where it begins.
+/// Takes the key, which begins at `at`, out of a PKCS#8 block and puts it into a block with this
+/// label.
 fn unwrapped_key(pkcs8: &str, at: usize, label: &str) -> String {
     let base64: String = pkcs8.lines().filter(|line| !line.starts_with('-')).collect();
     let der = STANDARD.decode(base64).unwrap();

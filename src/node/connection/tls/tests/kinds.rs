@@ -1,4 +1,4 @@
-//! Kinds of keys: those that the TLS library takes, and what is said about the others.
+//! Kinds of keys: those that the TLS library accepts, and the errors for the others.
 
 use super::*;
 

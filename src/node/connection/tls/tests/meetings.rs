@@ -1,4 +1,4 @@
-//! Who can talk to whom.
+//! Pairs of nodes that can talk to each other.
 
 use rustls::server::ServerSessionMemoryCache;
 

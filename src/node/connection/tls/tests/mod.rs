@@ -16,7 +16,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::*;
 
-/// 2027-01-15 08:00:00 UTC, in the validity of everything that is not made to be outside of it.
+/// 2027-01-15 08:00:00 UTC, when every certificate here is valid unless a test says otherwise.
 const NOW: u64 = 1_800_000_000;
 const DAY: i64 = 86400;
 
@@ -45,7 +45,7 @@ struct Made {
     certificate: String,
 }
 
-/// CA:TRUE, or not, and valid from ten days ago for twenty days.
+/// Parameters of a certificate that is a CA or not, valid from ten days ago for twenty days.
 fn params(name: &str, is_ca: bool) -> CertificateParams {
     let mut params = CertificateParams::default();
     params.distinguished_name.push(DnType::CommonName, name);
@@ -56,7 +56,7 @@ fn params(name: &str, is_ca: bool) -> CertificateParams {
     params
 }
 
-/// Days, from now.
+/// Sets the validity, in days from now.
 fn valid(params: &mut CertificateParams, from: i64, until: i64) {
     let moment = |days: i64| {
         let since_epoch = NOW.checked_add_signed(days * DAY).unwrap();
@@ -107,8 +107,8 @@ fn node_of(identity: &Identity) -> TlsConfig {
 
 type Outcome = Result<Option<Fingerprint>, TlsError>;
 
-/// TLS and then one octet in each direction, since in TLS 1.3 a client learns only then that it
-/// has been refused.
+/// Performs TLS and then sends one octet in each direction, since a TLS 1.3 client only then learns
+/// that it was refused.
 async fn meet(client: &TlsConfig, server: &TlsConfig) -> (Outcome, Outcome) {
     let (client_end, server_end) = tokio::io::duplex(100_000);
     tokio::join!(one_side(client_end, true, client), one_side(server_end, false, server))
@@ -132,8 +132,8 @@ async fn exchange<IO: AsyncRead + AsyncWrite + Unpin>(stream: &mut IO) -> io::Re
     Ok(())
 }
 
-/// Calls `check` with each TLS version, and with each node once as client and once as server: with
-/// the outcome of the first node, then of the second.
+/// Calls `check` with each TLS version, and with each node once as client and once as server,
+/// passing the outcome of the first node and then of the second.
 async fn in_all_ways(
     first: &TlsConfig,
     second: &TlsConfig,
@@ -159,7 +159,7 @@ async fn they_meet(first: &str, second: &str) {
     .await;
 }
 
-/// The first refuses the second for this reason; the second gets to know that.
+/// Checks that the first refuses the second for this reason, and that the second learns of it.
 async fn refused(first: &TlsConfig, second: &Identity, expected: &Refusal) {
     in_all_ways(first, &node_of(second), |way, one, other| {
         match one {

@@ -1,10 +1,10 @@
-//! Who cannot talk to whom, and what each side gets to know about it.
+//! Pairs of nodes that cannot talk to each other, and what each side learns.
 
 use rcgen::{ExtendedKeyUsagePurpose, KeyUsagePurpose};
 
 use super::*;
 
-/// How long certificates made by [`params`] with other days are valid.
+/// A moment this many days from now.
 fn moment(days: i64) -> Moment {
     let since_epoch = NOW.checked_add_signed(days * DAY).unwrap();
     UnixTime::since_unix_epoch(Duration::from_secs(since_epoch)).into()
@@ -101,7 +101,7 @@ async fn a_leaf_of_an_expired_ca_is_refused() {
     }
 }
 
-/// Has the certificate of the one and the key of the other.
+/// An identity with one node's certificate and another's key.
 fn thief(certificate: &Identity, key: &Identity) -> Identity {
     let mut thief = certificate.clone();
     thief.certified_key = Arc::new(CertifiedKey::new(
