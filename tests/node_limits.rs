@@ -27,7 +27,7 @@ fn blocking_port(node: &Node, gate: &Gate) -> (CallbackPort, Numbers) {
 }
 
 fn is_overflow(reason: &KillReason) -> bool {
-    reason.is_transport_error() && reason.to_string().contains("too much waits")
+    reason.is_transport_error() && reason.to_string().contains("too many octets were queued")
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -52,7 +52,7 @@ async fn a_peer_that_never_reads_is_given_up_without_a_hole_and_found_again() {
     };
     assert!(is_overflow(&reason), "{reason}");
     // Once more each time that the sockets' buffers took all that waited.
-    let warnings = log.count("more than 65536 octets wait for never-reads");
+    let warnings = log.count("more than 65536 octets are queued for never-reads");
     assert!((1..sent as usize / 4).contains(&warnings), "{}", log.text());
 
     let again = sender.monitor(port.id());
@@ -87,7 +87,7 @@ async fn a_sender_that_waits_reaches_no_limit_and_causes_no_warning() {
     until("all has come", || numbers.lock().unwrap().len() == 512).await;
     assert!(numbers.lock().unwrap().iter().copied().eq(0..512));
     assert!(died.try_reason().is_none());
-    assert_eq!(log.count("octets wait for slow"), 0, "{}", log.text());
+    assert_eq!(log.count("octets are queued for slow"), 0, "{}", log.text());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

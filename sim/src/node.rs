@@ -284,7 +284,9 @@ impl Node {
                 self.drive(around, |kernel| kernel.want_connection(node));
             }
             Ok(Appended::Overflow) => {
-                self.drive(around, |kernel| kernel.disconnect(node, "too much waits to be sent"));
+                self.drive(around, |kernel| {
+                    kernel.disconnect(node, "too many octets were queued to be sent")
+                });
             }
             Ok(Appended::Waits | Appended::Dropped) => {}
             Err(error) => self.log_error(format!("not sent: {error}")),
@@ -481,7 +483,9 @@ impl Node {
         around.net.traffic.count(packet);
         match lane.append(packet) {
             Ok(Appended::WakeWriter) => self.wake_writer(around, to),
-            Ok(Appended::Overflow) => self.kernel.disconnect(to, "too much waits to be sent"),
+            Ok(Appended::Overflow) => {
+                self.kernel.disconnect(to, "too many octets were queued to be sent")
+            }
             // The kernel asks for connections itself.
             Ok(_) => {}
             Err(error) => panic!("the kernel's own packet cannot be sent: {error}"),

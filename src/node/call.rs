@@ -14,17 +14,17 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-/// How much room the message of a call usually needs, its reply port's ID included.
+/// Octets that the message of a call usually needs, including its reply port's ID.
 const USUAL_SIZE: usize = 96;
 
-/// A call that waits for its answer. Awaiting it yields that; dropping it cancels the wait.
+/// A call: awaiting it sends the message and yields the answer; dropping it cancels the call.
 #[must_use = "a call is sent when it is awaited"]
 pub struct Call<T> {
     state: State<T>,
 }
 
 enum State<T> {
-    /// Until it is polled for the first time; `None` while it turns into a future.
+    /// The call before its first poll; `None` while it turns into a future.
     Prepared(Option<Prepared<T>>),
     Sent(Pin<Box<dyn Future<Output = Result<T, CallError>> + Send>>),
 }
@@ -38,11 +38,11 @@ struct Prepared<T> {
 }
 
 impl Node {
-    /// Sends a message with the ID of a new port behind its elements, and waits for what comes to
-    /// that port. What Perl calls `cal`.
+    /// Sends a message with the ID of a new reply port as its last element, and waits for the
+    /// answer that is sent to that port. Perl calls this `cal`.
     ///
-    /// Without a limit it waits until the answer comes, or the called port or its node dies. The
-    /// reply port is gone when the future ends, whatever way.
+    /// Without a [timeout](Call::timeout) the call waits until the answer arrives or the called
+    /// port or its node dies. The reply port is removed when the future ends, however it ends.
     pub fn call<T: DeserializeOwned>(&self, to: impl ToPort, message: impl Serialize) -> Call<T> {
         let mut octets = Vec::with_capacity(USUAL_SIZE);
         let count = put_elements(&mut octets, &message);
@@ -58,7 +58,7 @@ impl Node {
 }
 
 impl<T> Call<T> {
-    /// Waits no longer than this. It has to be said before the call is polled.
+    /// Limits how long the call waits. Must be called before the first poll.
     pub fn timeout(mut self, limit: Duration) -> Self {
         if let State::Prepared(Some(prepared)) = &mut self.state {
             prepared.limit = Some(limit);
@@ -85,7 +85,7 @@ impl<T: DeserializeOwned + 'static> Prepared<T> {
     async fn run(self) -> Result<T, CallError> {
         let to = self.to.map_err(super::SendError::from)?;
         let mut message = self.message.map_err(super::SendError::from)?;
-        // The monitor is set before the message is sent, so that no death is missed.
+        // The monitor is set before the message is sent, so no death is missed.
         let reply = ReplyPort::open(&self.node, &to)?;
         reply.put_id(&mut message.octets);
         let elements = message.count.elements(1, &message.octets);
@@ -112,7 +112,8 @@ impl fmt::Debug for Asked {
     }
 }
 
-/// The reply port of a call, which dies of what the called port dies of; dropping it ends it.
+/// The reply port of a call. It dies when the called port dies, with the same reason; dropping this
+/// removes it.
 struct ReplyPort<'a> {
     node: &'a Node,
     name: ReplyName,

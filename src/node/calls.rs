@@ -1,4 +1,5 @@
-//! What the kernel has to do with calls: little, as long as a port is called time and again.
+//! Tells the kernel about calls: reply ports once a request names them, and the shared monitors of
+//! called ports.
 
 use super::core::{OnFire, Shared};
 use super::error::SendError;
@@ -10,19 +11,20 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
-/// How often monitors of ports that are not called any more are given up.
+/// Interval at which monitors of ports that are no longer called are removed.
 const SWEEP_INTERVAL: Duration = Duration::from_millis(500);
 
 impl Shared {
-    /// Tells the kernel of a port that something is about to be done with by name, if it is a reply
-    /// port: of most, nobody but the called port ever hears, so that the kernel does not know them.
+    /// Adds a port to the kernel before something is done with it by name, if it is a reply port.
+    /// The kernel does not know reply ports until then, since most are only ever used by the port
+    /// that was called.
     pub(super) fn tell_of_reply_port(&self, kernel: &mut Kernel, name: StrRef<'_>) {
         if self.ports.replies().list(&name.canonical()) {
             kernel.add_reply_port(&name.to_owned());
         }
     }
 
-    /// As [`Shared::tell_of_reply_port`], of the port that a request to our node port names.
+    /// As [`Shared::tell_of_reply_port`], for the port that a request to our node port names.
     #[inline]
     pub(super) fn tell_of_port_named_by(&self, kernel: &mut Kernel, request: Elements<'_>) {
         if let Some(name) = port_named_by(&self.id, request) {
@@ -50,13 +52,13 @@ impl Shared {
         kernel.monitor(target, on_death)
     }
 
-    /// How many ports this node has, those of calls that wait included.
+    /// Number of ports of this node, including those of pending calls.
     pub(crate) fn port_count(&self, kernel: &Kernel) -> usize {
         kernel.port_count() + self.ports.replies().unlisted()
     }
 
-    /// Makes the reply port of a call to `called`, which fails as soon as that port dies: a monitor
-    /// is set, and the request for it on its way, when this returns.
+    /// Makes the reply port of a call to `called`. The call fails as soon as that port dies: when
+    /// this returns, the monitor is set and the request for it has been sent.
     #[inline]
     pub(crate) fn begin_call(self: &Arc<Self>, called: &PortId) -> Result<ReplyName, SendError> {
         match self.ports.replies().join(called) {
@@ -100,7 +102,7 @@ impl Shared {
         }
     }
 
-    /// Gives up monitors that no call needs any more; false if none is left.
+    /// Removes monitors that no call needs any more; returns false if no others are left.
     fn sweep_calls(self: &Arc<Self>) -> bool {
         let unused = self.ports.replies().sweep();
         self.with_core(|shared, core| {
@@ -108,7 +110,7 @@ impl Shared {
                 core.kernel.unmonitor(monitor);
                 let _calls = core.monitors.remove(&monitor);
             }
-            // Whoever sets a monitor has the kernel's lock too.
+            // Setting such a monitor takes the kernel's lock, so none is added meanwhile.
             core.sweeps_calls = !shared.ports.replies().is_empty();
             core.sweeps_calls
         })

@@ -1,4 +1,5 @@
-//! What listeners get that are too slow for each change: fewer reports with the same outcome.
+//! Combines reports for listeners that are too slow to take each one: fewer reports, same final
+//! state.
 
 use super::events::NodeEvent;
 use super::message::KillReason;
@@ -7,7 +8,7 @@ use crate::kernel::db::{ChangeSet, Datum, DbAnswer};
 use crate::value::{NodeId, Str};
 use std::collections::BTreeMap;
 
-/// The changes of a family, key by key: what the last report that was taken lacks.
+/// The changes of a family, key by key, since the last report that was taken.
 #[derive(Debug, Default)]
 pub(crate) struct CombinedChanges {
     family: Str,
@@ -83,7 +84,7 @@ impl Combined<ChangeSet> for CombinedChanges {
     }
 }
 
-/// What became of each node since the last event that was taken.
+/// The change of each node's state since the last event that was taken.
 #[derive(Debug, Default)]
 pub(crate) struct CombinedEvents(BTreeMap<NodeId, NodeChange>);
 
@@ -119,7 +120,7 @@ impl Combined<NodeEvent> for CombinedEvents {
                 };
                 self.0.insert(node, change);
             }
-            // One that came and went was never there for this listener.
+            // A node that came and went in between was never up for this listener.
             NodeEvent::Down { node, reason } => match self.0.remove(&node) {
                 Some(NodeChange::Up { .. }) => {}
                 Some(NodeChange::Down(_) | NodeChange::DownAndUp { .. }) | None => {
@@ -185,7 +186,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// A family as a listener knows it, from the reports that it got.
+    /// The content of a family as a listener knows it from its reports.
     #[derive(Debug, Default, PartialEq, Clone)]
     struct Known(BTreeMap<Str, Datum>);
 
@@ -203,7 +204,7 @@ mod tests {
         }
     }
 
-    /// The report of one step of a family's life: key `key` gets a value, or is deleted.
+    /// The report of one change to a family: `key` gets a value, or is deleted.
     fn step(state: &mut Known, key: u8, value: Option<u8>) -> ChangeSet {
         let mut change = ChangeSet::default();
         let name = Str::text(&key.to_string());

@@ -9,9 +9,10 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::fmt;
 
-/// What a callback or registered function runs with: its node, its port, and who caused it.
+/// The context in which a callback or registered function runs: its node, its port, and the node
+/// that caused it.
 ///
-/// What Perl keeps in `$SELF`, `$NODE` and `$SRCNODE`.
+/// Perl keeps these in `$SELF`, `$NODE` and `$SRCNODE`.
 pub struct Context<'a> {
     node: &'a Node,
     port: Option<&'a PortName>,
@@ -27,13 +28,13 @@ impl<'a> Context<'a> {
         Context { node, port: None, from }
     }
 
-    /// The node that this runs on.
+    /// The node on which this runs.
     pub const fn node(&self) -> &'a Node {
         self.node
     }
 
-    /// The ID of the port that this runs as; a function called by name runs as the node port.
-    /// What Perl calls `$SELF`.
+    /// The ID of the port as which this runs; a function called by name runs as the node port. Perl
+    /// calls this `$SELF`.
     pub fn port_id(&self) -> PortId {
         match self.port {
             Some(port) => PortId::new(self.node.id(), port),
@@ -41,7 +42,7 @@ impl<'a> Context<'a> {
         }
     }
 
-    /// The node that sent the message or asked for the function. What Perl calls `$SRCNODE`.
+    /// The node that sent the message or called the function. Perl calls this `$SRCNODE`.
     pub const fn from(&self) -> &'a NodeId {
         self.from
     }
@@ -54,15 +55,15 @@ impl<'a> Context<'a> {
         self.node.snd(to, message)
     }
 
-    /// The port that this runs as, to give it receivers: what a spawned function does first.
+    /// The port as which this runs, so that a spawned function can give it receivers.
     ///
     /// `None` for functions that were called by name and not spawned.
     pub fn port(&self) -> Option<CallbackPort> {
         self.port.and_then(|port| self.node.callback_port(port))
     }
 
-    /// Receives messages with this tag from now on; see [`CallbackPort::on`]. Functions that were
-    /// not spawned have no port, and nothing happens.
+    /// Receives messages with this tag from now on; see [`CallbackPort::on`]. Does nothing in
+    /// functions that were not spawned, as they have no port.
     pub fn on<T, F, R>(&self, tag: &str, receiver: F)
     where
         T: DeserializeOwned + 'static,
@@ -85,7 +86,7 @@ impl<'a> Context<'a> {
         }
     }
 
-    /// Kills the port that this runs as, after what it does now.
+    /// Kills the port as which this runs, once the current callback returns.
     pub fn kil(&self, reason: &KillReason) {
         if self.port.is_some() {
             self.node.kil(self.port_id(), reason);
@@ -102,7 +103,7 @@ impl fmt::Debug for Context<'_> {
     }
 }
 
-/// What a callback returns: nothing, or a result whose error kills its port with `die, text`.
+/// What a callback may return: nothing, or a result whose error kills its port with `die, text`.
 pub trait Outcome {
     /// The error's text, if there is an error.
     fn into_result(self) -> Result<(), String>;

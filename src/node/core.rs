@@ -1,4 +1,4 @@
-//! A node's inside: what its handles and connections share, and the kernel behind its lock.
+//! The inside of a node: what its handles and connections share, and the kernel with its lock.
 
 use super::connection::orders::Control;
 use super::connection::pending::PendingHandshakes;
@@ -40,18 +40,18 @@ pub(crate) struct Shared {
     pub(crate) counters: ConnectionCounters,
     /// Connections whose peers have not authenticated yet.
     pub(crate) pending: Arc<PendingHandshakes>,
-    /// Dials that have failed, so that the log does not say so each time.
+    /// Failed dials, so that the log does not repeat each of them.
     pub(crate) failed_dials: Repeats,
     pub(crate) functions: RwLock<HashMap<Str, Function>>,
     pub(crate) eval: RwLock<Option<EvalHook>>,
     pub(crate) streams: Arc<Streams>,
     pub(crate) runtime: tokio::runtime::Handle,
-    /// Cancelled when the node shuts down: everything that runs for it ends.
+    /// Cancelled when the node shuts down; ends everything that runs for it.
     pub(crate) ended: CancellationToken,
     pub(crate) alive: Mutex<Weak<Alive>>,
-    /// The node was shut down: it sends nothing and takes nothing new.
+    /// Set when the node was shut down: it sends nothing and accepts nothing new.
     over: AtomicBool,
-    /// What ports that run callbacks tell.
+    /// How callback ports report to the node.
     pub(crate) hooks: Arc<Hooks>,
     /// Where the node listens, and where others are told to dial.
     pub(crate) listening: watch::Sender<Listening>,
@@ -60,13 +60,13 @@ pub(crate) struct Shared {
     alarm: Notify,
 }
 
-/// A function that others may call or spawn by name. It gets its node, its port unless it was only
-/// called, and who asked with which arguments.
+/// A function that others may call or spawn by name. It gets the node, the port (unless it was only
+/// called), and the sender and arguments as a message.
 pub(crate) type Function = Arc<
     dyn Fn(&Arc<Shared>, Option<&PortName>, MessageRef<'_>) -> Result<(), String> + Send + Sync,
 >;
 
-/// Answers expressions that peers ask to be evaluated: results, or an error text.
+/// Evaluates expressions for peers: returns results, or an error text.
 pub(crate) type EvalHook = Arc<dyn Fn(&str, &NodeId) -> Result<Vec<Value>, String> + Send + Sync>;
 
 /// Ends the node when the last handle is dropped.
@@ -80,16 +80,16 @@ impl Drop for Alive {
     }
 }
 
-/// What the node's other parts know of its listeners.
+/// The state of the listeners, for the node's other parts.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Listening {
-    /// What others are told to dial, as `host:port`.
+    /// The addresses that others are told to dial, as `host:port`.
     pub(crate) addresses: Vec<Str>,
     /// Why the node listens nowhere, if it should listen somewhere.
     pub(crate) nowhere: Option<String>,
 }
 
-/// What a node is made of.
+/// Everything needed to make a node.
 pub(crate) struct NodeParts {
     pub(crate) settings: NodeSettings,
     pub(crate) kernel: crate::kernel::KernelConfig,
@@ -104,25 +104,25 @@ pub(super) struct Core {
     pub(super) queries: HashMap<QueryId, queue::Sender<DbAnswer>>,
     pub(super) db_monitors: HashMap<DbMonitorId, queue::Sender<ChangeSet>>,
     pub(super) events: Vec<queue::Sender<NodeEvent>>,
-    /// A task looks after the monitors of called ports.
+    /// Whether a task is running that removes unused monitors of called ports.
     pub(super) sweeps_calls: bool,
     pub(super) fan_outs: FanOuts,
-    /// When the alarm is set to go off.
+    /// When the alarm is due.
     alarm_at: Option<Duration>,
-    /// Room for effects, empty.
+    /// An empty buffer for effects, reused.
     pub(super) effects: Vec<Effect>,
 }
 
-/// The kernel's lock. Whatever is delivered, fired or woken while it is held is queued on this thread,
-/// and runs when it was released.
+/// The kernel's lock. Whatever is delivered, fired or woken while it is held is queued on this
+/// thread, and runs after the lock is released.
 pub(super) struct LockedCore<'a> {
-    // Dropped in this order.
+    // The fields are dropped in this order.
     core: MutexGuard<'a, Core>,
     locked: Locked,
 }
 
 impl LockedCore<'_> {
-    /// Releases the lock to a thread that waits for it, if one does.
+    /// Releases the lock, to a waiting thread if there is one.
     pub(super) fn hand_over(self) {
         let LockedCore { core, locked } = self;
         MutexGuard::unlock_fair(core);
@@ -144,10 +144,10 @@ impl DerefMut for LockedCore<'_> {
     }
 }
 
-/// A connection's task, as the kernel's effects reach it.
+/// A connection's task, as seen by the kernel's effects.
 pub(super) struct Connection {
     pub(super) control: mpsc::UnboundedSender<Control>,
-    /// Set when the connection is given up: its reader stops at once.
+    /// Set when the connection is given up, so that its reader stops at once.
     pub(super) over: Arc<AtomicBool>,
     pub(super) framing: Framing,
     /// Known as soon as both sides are authenticated.
@@ -210,12 +210,12 @@ impl Shared {
         shared
     }
 
-    /// For how long the node has been running.
+    /// How long the node has been running.
     pub(crate) fn uptime(&self) -> Duration {
         self.started.elapsed()
     }
 
-    /// Lets the kernel's clock run: has to be polled as long as the node lives.
+    /// Runs the kernel's timers. Must be polled for as long as the node lives.
     pub(crate) async fn keep_time(self: Arc<Self>) {
         loop {
             let next = self.kernel(|kernel| kernel.next_tick());
@@ -239,11 +239,11 @@ impl Shared {
         }
     }
 
-    /// Gives the kernel an input and carries out what it wants done.
+    /// Passes an input to the kernel and carries out the resulting effects.
     ///
-    /// Code of the program that is to run because of it runs on this thread after the kernel's lock
-    /// is released, before this returns; unless this thread is running such code already: then that
-    /// is finished first.
+    /// Code of the program that runs because of it runs on this thread after the kernel's lock is
+    /// released and before this returns. If this thread is already running such code, that code
+    /// finishes first.
     pub(crate) fn kernel<R>(self: &Arc<Self>, input: impl FnOnce(&mut Kernel) -> R) -> R {
         self.with_core(|_, core| input(&mut core.kernel))
     }
@@ -259,7 +259,7 @@ impl Shared {
         result
     }
 
-    /// The kernel's lock, with the time told.
+    /// Takes the kernel's lock and sets the kernel's time.
     pub(super) fn lock(&self) -> LockedCore<'_> {
         let locked = Locked::begin();
         let mut core = self.core.lock();
@@ -281,7 +281,7 @@ impl Shared {
         self.over.load(Ordering::Relaxed)
     }
 
-    /// Ends everything: connections are closed, ports die normally.
+    /// Ends the node: connections are closed, ports die normally.
     pub(crate) fn end(self: &Arc<Self>) {
         let locked = Locked::begin();
         let ended = {
@@ -314,7 +314,7 @@ fn hooks(shared: Weak<Shared>, runtime: tokio::runtime::Handle) -> Arc<Hooks> {
                 shared.kill_own(port, &reason);
             }
         }),
-        // Ports that keep each other busy must not keep whoever sent the first message.
+        // Ports that keep each other busy must not occupy the thread that sent the first message.
         run_elsewhere: Some(Box::new(move |leftover| {
             runtime.spawn(async move { leftover.run() });
         })),

@@ -1,23 +1,24 @@
-//! What a node counts where it happens: connections, handshakes, packets and octets.
+//! Counters of connections, handshakes, packets and octets, kept where the events happen.
 
 use super::error::ConnectionError;
 use crate::lane::Counters;
 use crate::wire::session::HandshakeError;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
-/// What has passed between nodes.
+/// What was transferred between nodes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Traffic {
     /// Packets sent: messages, requests and keepalives.
     pub sent_packets: u64,
-    /// Octets of these, before encryption.
+    /// Octets of the packets sent, before encryption.
     pub sent_octets: u64,
     /// Packets received.
     pub received_packets: u64,
-    /// Octets of these, after decryption.
+    /// Octets of the packets received, after decryption.
     pub received_octets: u64,
-    /// Packets dropped because their connection was being lost, or too much waited for it.
+    /// Packets dropped because their connection was being lost, or because too much was queued for
+    /// it.
     pub dropped_packets: u64,
 }
 
@@ -31,7 +32,7 @@ impl Traffic {
     }
 }
 
-/// How many handshakes ended in one way.
+/// How many handshakes ended in a given way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct HandshakeCount {
@@ -53,24 +54,25 @@ pub enum HandshakeOutcome {
     Data,
     /// Nobody answered at the address.
     Unreachable,
-    /// There was none within the time for it.
+    /// The handshake did not finish in time.
     TimedOut,
-    /// In a connection that broke, or that the peer closed: perhaps as it has another secret.
+    /// The connection broke, or the peer closed it: perhaps because it has another secret.
     Closed,
-    /// The peer could not prove that it belongs to the network, or not in a way that is accepted.
+    /// The peer could not prove that it belongs to the network, or not by an accepted method.
     Unauthenticated,
     /// TLS failed.
     Tls,
-    /// The peer does not speak the protocol, or nothing that both sides speak.
+    /// The peer does not speak the protocol, or shares no method or framing with this node.
     Protocol,
-    /// The connection was not wanted: there is one with that node already, or it is this one.
+    /// The connection was not wanted: there is one with that node already, or it is this node
+    /// itself.
     Unwanted,
-    /// It made room for a newer one, as too many were in their handshake.
+    /// Closed to make room for a newer one, as there were too many pending handshakes.
     Displaced,
 }
 
 impl HandshakeOutcome {
-    /// All of them.
+    /// All outcomes.
     pub const ALL: [HandshakeOutcome; 10] = [
         HandshakeOutcome::Up,
         HandshakeOutcome::Data,
@@ -84,7 +86,7 @@ impl HandshakeOutcome {
         HandshakeOutcome::Displaced,
     ];
 
-    /// A word for it.
+    /// The outcome as a word.
     pub const fn name(self) -> &'static str {
         match self {
             HandshakeOutcome::Up => "up",
@@ -100,7 +102,7 @@ impl HandshakeOutcome {
         }
     }
 
-    /// How a handshake that failed with this ended.
+    /// The outcome of a handshake that failed with this error.
     pub(super) fn of(why: &ConnectionError) -> HandshakeOutcome {
         match why {
             ConnectionError::Connect { .. } => HandshakeOutcome::Unreachable,
@@ -133,7 +135,7 @@ impl HandshakeOutcome {
     }
 }
 
-/// What a node counts of its connections.
+/// A node's counters of its connections.
 #[derive(Debug, Default)]
 pub(crate) struct ConnectionCounters {
     dialled: [AtomicU64; HandshakeOutcome::ALL.len()],
@@ -144,17 +146,17 @@ pub(crate) struct ConnectionCounters {
 }
 
 impl ConnectionCounters {
-    /// A connection could, or could not, be accepted.
+    /// Records whether the last connection could be accepted.
     pub(super) fn accepts(&self, accepts: bool) {
         self.cannot_accept.store(!accepts, Relaxed);
     }
 
-    /// Whether the last connection could not be accepted.
+    /// Whether accepting the last connection failed.
     pub(super) fn cannot_accept(&self) -> bool {
         self.cannot_accept.load(Relaxed)
     }
 
-    /// A handshake has ended.
+    /// Counts a handshake that has ended.
     pub(super) fn handshake_ended(&self, dialled: bool, outcome: HandshakeOutcome) {
         let counts = if dialled { &self.dialled } else { &self.accepted };
         if let Some(count) = counts.get(outcome as usize) {
@@ -162,7 +164,7 @@ impl ConnectionCounters {
         }
     }
 
-    /// A connection between nodes that could be used has ended.
+    /// Counts the end of a connection between nodes that was up.
     pub(super) fn lost(&self) {
         self.lost.fetch_add(1, Relaxed);
     }
@@ -184,7 +186,7 @@ impl ConnectionCounters {
     }
 }
 
-/// What a connection has brought. Only its reader counts.
+/// What a connection has received. Only its reader counts.
 #[derive(Debug, Default)]
 pub(crate) struct Received {
     packets: AtomicU64,

@@ -17,26 +17,26 @@ use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 use thiserror::Error;
 
-/// Why an entry was not set, or a query has no answer.
+/// Why an entry was not set, or a query was not answered.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum DbError {
-    /// Families that begin with `'` are the protocol's own.
+    /// The family begins with `'`: such families belong to the protocol.
     #[error(transparent)]
     Internal(#[from] InternalFamily),
-    /// The entry could not be sent to all nodes.
+    /// The entry is too large, or nested too deep, to be sent to all nodes.
     #[error("cannot set: {0}")]
     Unsendable(#[from] Unsendable),
-    /// The value has no form in Perl's data model.
+    /// The value cannot be represented in Perl's data model.
     #[error("cannot set: {0}")]
     Encode(#[from] EncodeError),
     /// The query has no answer.
     #[error(transparent)]
     Query(#[from] QueryError),
-    /// The answer is not what was asked for.
+    /// The answer does not have the requested type.
     #[error("unexpected value: {0}")]
     Decode(#[from] DecodeError),
-    /// The answer was for something else, or the node was shut down.
+    /// The node was shut down before the answer arrived.
     #[error("no answer: the node was shut down")]
     Shutdown,
 }
@@ -50,11 +50,11 @@ impl From<SetError> for DbError {
     }
 }
 
-/// The database as this node sees it: family -> key -> value, each entry owned by the node that
-/// set it, and gone with that node.
+/// The database as this node sees it: family -> key -> value. Each entry is owned by the node that
+/// set it, and disappears with that node.
 ///
-/// Families and keys are any strings; families that begin with `'` can be read, not written. Values
-/// are what messages are made of.
+/// Families and keys are any strings; families that begin with `'` can be read but not written.
+/// Values are whatever can be an element of a message.
 #[derive(Debug, Clone)]
 pub struct Db {
     node: Node,
@@ -72,11 +72,12 @@ impl Db {
         self.node.shared()
     }
 
-    /// Sets an entry of this node. What Perl calls `db_set`.
+    /// Sets an entry of this node. Perl calls this `db_set`.
     ///
     /// # Errors
-    /// Fails for internal families, for values without a form in Perl's data model, and for entries that
-    /// could not be sent to all nodes ([`DbError::Unsendable`]).
+    /// Fails for internal families, for values that cannot be represented in Perl's data model, and
+    /// for entries that are too large or nested too deep to be sent to all nodes
+    /// ([`DbError::Unsendable`]).
     pub fn set(
         &self,
         family: impl Into<Str>,
@@ -88,7 +89,7 @@ impl Db {
         Ok(self.shared().kernel(|kernel| kernel.set(&family, key, value))?)
     }
 
-    /// Deletes entries of this node; those of others stay. What Perl calls `db_del`.
+    /// Deletes entries of this node; those of others stay. Perl calls this `db_del`.
     ///
     /// # Errors
     /// Fails for internal families.
@@ -117,8 +118,8 @@ impl Db {
         Ok(Entry { shared: Arc::downgrade(self.shared()), entry: Some((family, key)), death: None })
     }
 
-    /// Enters a port into a family, with its ID as the key, until the port dies or the guard is
-    /// dropped. What Perl calls `db_reg`.
+    /// Adds a port to a family, with its ID as the key, until the port dies or the guard is
+    /// dropped. Perl calls this `db_reg`.
     ///
     /// # Errors
     /// As [`Db::set`].
@@ -126,8 +127,8 @@ impl Db {
         self.register_with(family, port, ())
     }
 
-    /// As [`Db::register`], with a value: what others should know of the port before they use it.
-    /// What Perl calls `db_reg` with three arguments.
+    /// As [`Db::register`], with a value: what others should know about the port before they use
+    /// it. Perl calls this `db_reg` with three arguments.
     ///
     /// # Errors
     /// As [`Db::set`].
@@ -144,7 +145,7 @@ impl Db {
         let shared = Arc::downgrade(self.shared());
         entry.death = Some(self.node.on_death(&port, move |_| {
             if let Some(shared) = shared.upgrade() {
-                // An internal family was refused when the entry was set.
+                // An internal family would have been refused when the entry was set.
                 let _ = shared.kernel(|kernel| kernel.delete(&family, [key]));
             }
         }));
@@ -160,11 +161,12 @@ impl Db {
         Ok(answer.next().await.ok_or(DbError::Shutdown)??)
     }
 
-    /// A whole family: its keys and values. An unknown family is empty. What Perl calls
+    /// A whole family: its keys and values. An unknown family is empty. Perl calls this
     /// `db_family`.
     ///
     /// # Errors
-    /// Fails if no global node is connected within `monitor_timeout`, or a value is something else.
+    /// Fails if no global node is connected within `monitor_timeout`, or if a value does not have
+    /// the requested type.
     pub async fn family<V: DeserializeOwned>(
         &self,
         family: impl Into<Str>,
@@ -178,7 +180,7 @@ impl Db {
         }
     }
 
-    /// The keys of a family. What Perl calls `db_keys`.
+    /// The keys of a family. Perl calls this `db_keys`.
     ///
     /// # Errors
     /// Fails if no global node is connected within `monitor_timeout`.
@@ -190,7 +192,7 @@ impl Db {
         }
     }
 
-    /// The values of a family. What Perl calls `db_values`.
+    /// The values of a family. Perl calls this `db_values`.
     ///
     /// # Errors
     /// As [`Db::family`].
@@ -221,10 +223,10 @@ impl Db {
         }
     }
 
-    /// Waits until a family has a key, and gives one of them: how a program finds a service that
-    /// may not be there yet. `None` once the node was shut down.
+    /// Waits until a family has a key, and returns one of them: the way to find a service that may
+    /// not be running yet. `None` if the node was shut down.
     ///
-    /// What it finds may be gone in the next moment; [monitor](Node::monitor) it.
+    /// The port may be gone a moment later; [monitor](Node::monitor) it.
     pub async fn wait_for_key(&self, family: impl Into<Str>) -> Option<Str> {
         let mut changes = self.monitor(family);
         while let Some(change) = changes.next().await {
@@ -235,28 +237,29 @@ impl Db {
         None
     }
 
-    /// Monitors a family: a stream of changes that begins with the whole content as added. What
-    /// Perl calls `db_mon`.
+    /// Monitors a family: a stream of changes that begins with the whole content as added. Perl
+    /// calls this `db_mon`.
     ///
-    /// It is set when this returns, and goes on through changes of master.
+    /// The monitor is set when this returns, and stays set when the node's master changes.
     ///
-    /// A key is reported as deleted at once when its owner deletes it, or when the owner's master loses
-    /// the connection to the owner. When the master itself is lost (whichever global node that is, and
-    /// whatever this node's own master is), its slaves go to another one, and their entries are expected
-    /// to be there again soon: for a [grace](crate::NodeBuilder::grace) of 10 s keys are not reported as
-    /// deleted, and what comes back in time with the same value is not reported at all. What does not come
-    /// back is reported when the grace ends; earlier if
+    /// A key is reported as deleted at once when its owner deletes it, or when the owner's master
+    /// loses the connection to the owner. When the master itself is lost (whichever global node
+    /// that is, and whatever this node's own master is), its slaves go to another one, and their
+    /// entries are expected to be there again soon: for a [grace](crate::NodeBuilder::grace) of 10
+    /// s keys are not reported as deleted, and an entry that comes back in time with the same value
+    /// is not reported at all. One that does not come back is reported when the grace ends, or
+    /// earlier if
     ///
-    /// - all other slaves of the lost node have come to another global node, or are known to be lost,
-    ///   and nothing has come back for 2 s, or
+    /// - all other slaves of the lost node have come to another global node, or are known to be
+    /// lost, and nothing has come back for 2 s, or
     /// - this node's own master was the one that was lost, and the key is the ID of a port (as
-    ///   [`Db::register`] sets it) whose node this node has lost too.
+    /// [`Db::register`] sets it) whose node this node has lost too.
     ///
-    /// Entries that the lost global node set itself cannot be told from those of its slaves; they are
-    /// treated like them if it had any. While this node has no master nothing is reported; the grace
-    /// begins when the next master has answered. If this node's master is a Perl node, that one
-    /// reports what slaves of other global nodes own as deleted as soon as such a node is lost, and
-    /// the entries are added again later.
+    /// Entries that the lost global node set itself cannot be distinguished from those of its
+    /// slaves; they are treated like them if it had any. While this node has no master nothing is
+    /// reported; the grace begins when the next master has answered. If this node's master is a
+    /// Perl node, that master reports the entries of slaves of another global node as deleted as
+    /// soon as it loses that node, and as added again later.
     pub fn monitor(&self, family: impl Into<Str>) -> DbMonitor {
         let (id, changes) = self.shared().monitor_family(&family.into());
         DbMonitor { shared: self.shared().clone(), id, changes }
@@ -323,7 +326,7 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// Leaves the entry set until the node ends, or its port dies.
+    /// Leaves the entry set until the node ends, or until the port dies.
     pub fn detach(mut self) {
         self.entry = None;
         if let Some(death) = self.death.take() {
@@ -335,7 +338,7 @@ impl Entry {
 impl Drop for Entry {
     fn drop(&mut self) {
         if let (Some((family, key)), Some(shared)) = (self.entry.take(), self.shared.upgrade()) {
-            // An internal family was refused when the entry was set.
+            // An internal family would have been refused when the entry was set.
             let _ = shared.kernel(|kernel| kernel.delete(&family, [key]));
         }
     }
@@ -382,7 +385,7 @@ impl Change {
     /// The new value of a key as a Rust value, if the change sets it.
     ///
     /// # Errors
-    /// Fails if the value is something else.
+    /// Fails if the value does not have the requested type.
     pub fn value<V: DeserializeOwned>(&self, key: &Str) -> Result<Option<V>, DbError> {
         let value = self.set.added.get(key).or_else(|| self.set.changed.get(key));
         value.map(decode).transpose()
@@ -395,8 +398,8 @@ fn dynamic(value: &Datum) -> Value {
 
 /// The changes of a family; dropping it ends the monitor.
 ///
-/// If more than 1000 changes or 1 MiB wait for a listener, later ones are combined into one: it learns
-/// exactly what the content is in the end, but not what happened in between.
+/// If more than 1000 changes or 1 MiB are queued for a listener, later ones are combined into one:
+/// the listener learns the exact final content, but not what happened in between.
 pub struct DbMonitor {
     shared: Arc<Shared>,
     id: DbMonitorId,
@@ -404,7 +407,7 @@ pub struct DbMonitor {
 }
 
 impl DbMonitor {
-    /// Waits for the next change; `None` once the node was shut down.
+    /// Waits for the next change; `None` if the node was shut down.
     pub async fn next(&mut self) -> Option<Change> {
         self.changes.next().await.map(|set| Change { set })
     }

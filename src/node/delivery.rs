@@ -1,4 +1,4 @@
-//! Messages on their way: to ports of this node, and into the lanes of others.
+//! Delivers messages: to ports of this node, and to the lanes of other nodes.
 
 use super::core::Shared;
 use super::error::SendError;
@@ -10,17 +10,17 @@ use crate::value::packed::Elements;
 use crate::value::{NodeId, Packed, PortId, StrRef};
 use std::sync::Arc;
 
-/// How a sender heeds that much waits.
+/// What happens when a sender exceeds the soft limit of a lane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Pressure {
-    /// Not at all: the log warns.
+    /// A warning is logged.
     Ignored,
-    /// It waits before it sends more.
+    /// The sender waits before it sends more.
     Yielding,
 }
 
 impl Shared {
-    /// Takes a message of this node to one of its own ports.
+    /// Delivers a message of this node to one of its own ports.
     #[inline]
     pub(super) fn take_own(self: &Arc<Self>, port: StrRef<'_>, message: Elements<'_>) {
         if port.is_empty() {
@@ -38,7 +38,7 @@ impl Shared {
         });
     }
 
-    /// Delivers a message to a port of this node; it is dropped if there is none.
+    /// Delivers a message to a port of this node; drops it if there is no such port.
     #[inline(always)]
     pub(crate) fn deliver(
         self: &Arc<Self>,
@@ -82,8 +82,8 @@ impl Shared {
         PortId::new(&self.id, port)
     }
 
-    /// Sends a packet, port name first, to the remote node that `to` is on, by its lane if that is
-    /// at hand.
+    /// Sends a packet, which begins with the port name, to the remote node of `to`, through the
+    /// given lane if there is one.
     #[inline]
     pub(crate) fn send_remote(
         self: &Arc<Self>,
@@ -101,7 +101,7 @@ impl Shared {
             Sent::Congested => tracing::warn!(node = %self.id, "{}", self.congestion(&to.node())),
             Sent::WantConnection => self.kernel(|kernel| kernel.want_connection(&to.node())),
             Sent::Overflow => self.kernel(|kernel| {
-                // Only what is sought or connected can be given up.
+                // The kernel can only give up a node that is connected or wanted.
                 kernel.want_connection(&to.node());
                 kernel.disconnect(&to.node(), OVERFLOW);
             }),
@@ -109,7 +109,7 @@ impl Shared {
         Ok(())
     }
 
-    /// Shows a packet that is sent, port name first.
+    /// Traces a packet that is sent and begins with the port name.
     #[inline]
     pub(crate) fn trace_sent(&self, to: StrRef<'_>, packet: Elements<'_>) {
         if let Some(TraceSink(sink)) = &self.settings.trace {
@@ -117,7 +117,7 @@ impl Shared {
         }
     }
 
-    /// Shows a message that was received.
+    /// Traces a message that was received.
     #[inline]
     pub(crate) fn trace_received(&self, from: &NodeId, port: StrRef<'_>, message: Elements<'_>) {
         if let Some(TraceSink(sink)) = &self.settings.trace {
@@ -128,7 +128,8 @@ impl Shared {
     pub(super) fn congestion(&self, node: &NodeId) -> String {
         let limits = self.settings.lane_limits;
         format!(
-            "more than {} octets wait for {node}, which is given up at {}; snd_wait would wait",
+            "more than {} octets are queued for {node}; at {} its connection is closed; to wait \
+             instead, send with snd_wait",
             limits.soft, limits.hard
         )
     }
@@ -138,4 +139,4 @@ pub(super) fn overflow() -> Packed {
     died("too many messages were waiting")
 }
 
-pub(super) const OVERFLOW: &str = "too much waits to be sent";
+pub(super) const OVERFLOW: &str = "too many octets were queued to be sent";

@@ -1,5 +1,5 @@
-//! What the kernel wants done, and the doing of it: packets into lanes, messages into ports, watchers
-//! told. Its lock is held meanwhile; what runs user code is left for later.
+//! Carries out the kernel's effects: puts packets into lanes, delivers messages, fires monitors.
+//! The kernel's lock is held meanwhile, so user code is queued to run later.
 
 use super::NodeEvent;
 use super::connection;
@@ -34,7 +34,7 @@ impl Shared {
                 self.carry_out_one(core, effect);
             }
         }
-        // The room that one large change took is not kept.
+        // The memory that one large change took is not kept.
         if effects.capacity() <= MOST_EFFECTS_KEPT {
             core.effects = effects;
         }
@@ -181,7 +181,7 @@ impl Shared {
             if let Control::Close(_) = control {
                 conn.over.store(true, Ordering::Relaxed);
             }
-            // A task that is gone has reported, or is about to report, that it is.
+            // If the task is gone, it has reported its end or is about to.
             let _ = conn.control.send(control);
         }
     }
@@ -219,7 +219,7 @@ impl Shared {
     }
 }
 
-/// Whether an effect makes something that nobody would end after the node was shut down.
+/// Whether an effect starts something that nothing would end after the node was shut down.
 const fn begins_something(effect: &Effect) -> bool {
     matches!(
         effect,

@@ -1,4 +1,4 @@
-//! What can go wrong at the public face of a node.
+//! The errors of a node's public interface.
 
 use super::message::KillReason;
 use crate::value::{DecodeError, EncodeError, InvalidId};
@@ -8,15 +8,15 @@ use thiserror::Error;
 
 /// Why a message was not sent.
 ///
-/// A message to a port that is gone, or to a node that cannot be reached, is no error: monitors
-/// tell.
+/// A message to a port that is gone, or to a node that cannot be reached, is not an error; monitors
+/// report that.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum SendError {
-    /// The destination is no port ID.
+    /// The destination is not a port ID.
     #[error("cannot send: {0}")]
     Destination(#[from] InvalidId),
-    /// The message has no form in Perl's data model.
+    /// The message cannot be represented in Perl's data model.
     #[error("cannot send: {0}")]
     Encode(#[from] EncodeError),
     /// The connection's framing cannot carry the message.
@@ -27,17 +27,17 @@ pub enum SendError {
     Shutdown,
 }
 
-/// Why nothing was received.
+/// Why no message was received.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum RecvError {
-    /// The port died; what had arrived before was received.
+    /// The port died; all messages that arrived before have been received.
     #[error("the port died: {0}")]
     Died(KillReason),
-    /// The message is not what was asked for. It is taken from the port.
+    /// The message does not have the requested type. It has been removed from the port.
     #[error("unexpected message: {0}")]
     Decode(#[from] DecodeError),
-    /// Nothing came in time.
+    /// No message arrived in time.
     #[error("no message within {} s", .0.as_secs_f64())]
     Timeout(std::time::Duration),
 }
@@ -52,17 +52,18 @@ pub enum CallError {
     /// The port that was called died, or its node was lost.
     #[error("the port that was called died: {0}")]
     Died(KillReason),
-    /// The answer is not what was asked for.
+    /// The answer does not have the requested type.
     #[error("unexpected answer: {0}")]
     Decode(#[from] DecodeError),
-    /// No answer came in time.
+    /// No answer arrived in time.
     #[error("no answer within {} s", .0.as_secs_f64())]
     Timeout(std::time::Duration),
 }
 
 /// Why a node did not start.
 ///
-/// Its `Debug` form is its text, so that a `main` that returns it ends with a line for people.
+/// Its `Debug` output is the error text, so that a `main` that returns it ends with a readable
+/// line.
 #[derive(Error)]
 #[non_exhaustive]
 pub enum StartError {
@@ -77,20 +78,20 @@ pub enum StartError {
         /// Why.
         source: io::Error,
     },
-    /// An address to listen on cannot be listened on.
+    /// Listening on an address failed.
     #[error("bind {address}: {source}{hint}")]
     Bind {
         /// As resolved.
         address: String,
         /// Why.
         source: io::Error,
-        /// What to do about it, with a semicolon before it; may be empty.
+        /// A hint what to do about it, which begins with a semicolon; may be empty.
         hint: &'static str,
     },
     /// The operating system gave no random octets.
     #[error("no randomness from the operating system: {0}")]
     Randomness(String),
-    /// A service that the configuration names does not exist here.
+    /// The configuration names a service that is not registered here.
     #[error("service {0}: no such function is registered here")]
     Service(String),
 }
@@ -116,24 +117,24 @@ pub enum ConnectionError {
     /// The handshake failed.
     #[error(transparent)]
     Handshake(#[from] crate::wire::session::HandshakeError),
-    /// The peer's node ID is none.
+    /// The peer's node ID is not valid.
     #[error("peer's node ID cannot be used: {0}")]
     NodeId(#[from] InvalidId),
     /// The handshake took too long.
     #[error("no complete handshake within {} s", .0.as_secs_f64())]
     HandshakeTimeout(std::time::Duration),
-    /// It had to make room for another one while it was in its handshake.
+    /// It had to make room for another connection during its handshake.
     #[error("too many connections are in their handshake: the oldest makes room")]
     Displaced,
     /// TLS failed.
     #[error("TLS: {0}")]
     Tls(#[from] super::tls::TlsError),
-    /// The peer sent something that is no packet.
+    /// The peer sent something that is not a packet.
     #[error("garbage in packet {number}: {problem}")]
     Garbage {
         /// Counted from 1.
         number: u64,
-        /// What was wrong.
+        /// The problem.
         problem: String,
     },
     /// The connection broke.
@@ -145,7 +146,8 @@ pub enum ConnectionError {
     /// We closed the connection.
     #[error("{0}")]
     Refused(String),
-    /// It is no failure: a data connection now belongs to whoever expected it.
+    /// Not a failure: the connection is a data connection and was handed to the task that expected
+    /// it.
     #[error("handed over as a data connection")]
     HandedOver,
 }

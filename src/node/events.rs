@@ -1,4 +1,4 @@
-//! Nodes that come and go, as programs hear of them.
+//! Events for programs when nodes connect and disconnect.
 
 use super::message::KillReason;
 use super::queue;
@@ -6,35 +6,35 @@ use crate::value::NodeId;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-/// A node was connected, or its connection was lost.
+/// A node was connected, or the connection to it was lost.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum NodeEvent {
     /// A node is connected.
     Up {
-        /// Which.
+        /// Its ID.
         node: NodeId,
         /// Whether it has not proven that it belongs to the network (`tls_anon`).
         untrusted: bool,
     },
     /// The connection to a node was lost.
     Down {
-        /// Which.
+        /// Its ID.
         node: NodeId,
-        /// Why, as monitors of its ports get it.
+        /// The reason, as monitors of its ports get it.
         reason: KillReason,
     },
 }
 
-/// Nodes that come and go, beginning with those that are up.
+/// A stream of nodes that connect and disconnect, beginning with those that are up.
 ///
-/// If more than 1000 events wait for a listener, later ones are combined: of a node that came and went
-/// several times it hears the last loss and return.
+/// If more than 1000 events are queued for a listener, later ones are combined: of a node that came
+/// and went several times it gets the last loss and return.
 #[derive(Debug)]
 pub struct NodeEvents(pub(super) queue::Receiver<NodeEvent>);
 
 impl NodeEvents {
-    /// Waits for the next event; `None` once the node was shut down.
+    /// Waits for the next event; `None` if the node was shut down.
     pub async fn next(&mut self) -> Option<NodeEvent> {
         self.0.next().await
     }

@@ -1,4 +1,5 @@
-//! Functions of the program that peers call and spawn by name, and expressions that they have evaluated.
+//! Functions of the program that peers call and spawn by name, and expressions that peers ask to
+//! have evaluated.
 
 use super::core::Shared;
 use super::message::MessageRef;
@@ -9,13 +10,13 @@ use crate::value::{NodeId, Packed, Str};
 use std::sync::Arc;
 
 impl Shared {
-    /// The cell of a port that somebody spawned here.
+    /// The cell of a port that a peer spawns here.
     pub(super) fn spawned_cell(&self, name: &PortName) -> Arc<CallbackCell> {
         let (hooks, limit) = (self.hooks.clone(), self.settings.port_limit);
         CallbackCell::new(name.clone(), hooks, Unmatched::Drop, limit)
     }
 
-    /// What a spawned port runs first.
+    /// The first task of a spawned port: its init function.
     pub(super) fn first_task(self: &Arc<Self>, init: Call) -> Task {
         let function = self.functions.read().get(&init.function).cloned();
         let shared = self.clone();
@@ -28,7 +29,7 @@ impl Shared {
         })
     }
 
-    /// Runs a function that was called by name, as soon as this thread may.
+    /// Runs a function that was called by name, as soon as this thread may run user code.
     pub(crate) fn call_soon(self: &Arc<Self>, call: Call) {
         let shared = self.clone();
         run_queue::call(move || shared.call_function(&call));
@@ -46,7 +47,7 @@ impl Shared {
         }
     }
 
-    /// Answers an expression that a peer wants evaluated and the kernel does not know.
+    /// Evaluates an expression for a peer that the kernel does not answer itself.
     pub(super) fn evaluate(self: &Arc<Self>, expression: &Str, from: &NodeId, reply: &Packed) {
         let hook = self.eval.read().clone();
         let outcome = match hook {

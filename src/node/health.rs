@@ -1,4 +1,4 @@
-//! What keeps a node from its work, or soon will: for load balancers, logs and people.
+//! What prevents a node from working, or soon will: for load balancers, logs and people.
 
 use super::Node;
 use super::connection::tls::{DateWarning, Moment, Reminder};
@@ -6,13 +6,13 @@ use super::core::Shared;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How often the dates of the certificates are looked at.
+/// Interval at which the dates of the certificates are checked.
 const LOOKING: Duration = Duration::from_secs(3600);
 
-/// How many of the seeds that are down are named with the reason.
+/// Seeds that are down and named with the reason.
 const MOST_REASONS: usize = 8;
 
-/// Why a node cannot do its work at this moment.
+/// Why a node cannot work at this moment.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Unhealthy {
@@ -22,32 +22,32 @@ pub enum Unhealthy {
     /// The system lets it accept no more connections.
     #[error("connections cannot be accepted; are there too many open files?")]
     CannotAccept,
-    /// It should listen, and listens nowhere: other nodes cannot connect to it.
+    /// It should listen but does not listen anywhere, so other nodes cannot connect to it.
     #[error("listens nowhere, so that no other node can connect to this one: {0}")]
     ListensNowhere(String),
     /// Its certificate, or an issuer of that, has expired or is not yet valid.
     #[error("{0}")]
     Certificate(DateWarning),
-    /// It has seeds, is not global, and no global node serves it: others cannot find it.
+    /// It has seeds, is not global, and no global node is its master, so others cannot find it.
     #[error("no global node is connected; of {seeds} configured seeds {up} are connected{why}")]
     NotJoined {
-        /// Configured seeds.
+        /// Number of configured seeds.
         seeds: usize,
-        /// Of these, connected ones.
+        /// Number of these that are connected.
         up: usize,
-        /// The reason for each of the others, as far as it is known, each with `: ` or `; ` before it.
+        /// The reason for each of the others, if known, each preceded by `: ` or `; `.
         why: String,
     },
 }
 
 impl Node {
-    /// Whether the node can do its work: it listens and accepts connections (if it should), its
-    /// certificate (if it has one) is valid, and it has joined a network, as it is global itself or
-    /// a global node serves it. A node without seeds has nobody to join, and is fine by itself: it
-    /// waits for those whose seed it is. What `/health` tells load balancers.
+    /// Whether the node can work: it listens and accepts connections (if it should), its
+    /// certificate (if it has one) is valid, and it has joined a network, as a global node or with
+    /// a global node as its master. A node without seeds has no network to join and counts as
+    /// healthy: it waits for the nodes whose seed it is. `/health` reports this to load balancers.
     ///
     /// # Errors
-    /// The first reason why it cannot.
+    /// The first problem found.
     pub fn health(&self) -> Result<(), Unhealthy> {
         match self.problems().into_iter().next() {
             Some(problem) => Err(problem),
@@ -55,8 +55,8 @@ impl Node {
         }
     }
 
-    /// All that keeps the node from its work, and what soon will, such as a certificate that
-    /// expires within two weeks; one line each. What the status page and `aemp top` show.
+    /// Everything that prevents the node from working, or soon will, such as a certificate that
+    /// expires within two weeks; one line each, as shown by the status page and `aemp top`.
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings: Vec<String> =
             self.problems().iter().map(|problem| problem.to_string()).collect();
@@ -87,7 +87,7 @@ impl Node {
         problems
     }
 
-    /// Why the last dial of each seed failed, if it has.
+    /// Why the last dial of each seed failed.
     fn why_seeds_are_down(&self) -> String {
         let seeds = self.shared().kernel(|kernel| kernel.seeds());
         let failed = seeds.iter().filter_map(|seed| {
@@ -103,7 +103,7 @@ impl Node {
         why
     }
 
-    /// How many seeds are connected, or are this node, and how many there are.
+    /// Number of seeds that are connected or are this node, and number of all seeds.
     pub(super) fn seeds_up(&self) -> (usize, usize) {
         self.shared().kernel(|kernel| {
             let seeds = kernel.seeds();
@@ -121,7 +121,7 @@ impl Shared {
         dates.map(|dates| dates.warnings(Moment::now())).unwrap_or_default()
     }
 
-    /// Logs warnings about the dates of the certificates, at the start and from then on.
+    /// Logs warnings about the dates of the certificates, at the start and then regularly.
     pub(crate) async fn watch_certificate_dates(self: Arc<Self>) {
         let Some(dates) = self.settings.certificate_dates.clone() else {
             return;

@@ -1,4 +1,5 @@
-//! What connections and the program tell the kernel, where the node has to keep something for it.
+//! The kernel's inputs from connections and from the program for which the node keeps state of its
+//! own.
 
 use super::connection::orders::Orders;
 use super::core::{Connection, Core, OnFire, Shared};
@@ -24,7 +25,7 @@ impl Shared {
         Orders { orders, over }
     }
 
-    /// Somebody has connected to us.
+    /// A peer has connected to us.
     pub(crate) fn accepted(self: &Arc<Self>) -> (ConnId, Orders) {
         self.with_core(|shared, core| {
             let conn = core.kernel.accepted();
@@ -57,7 +58,7 @@ impl Shared {
         });
     }
 
-    /// Makes a port; `make` gets its name.
+    /// Makes a port; `make` gets its name and returns its cell.
     pub(crate) fn open_port(self: &Arc<Self>, make: impl FnOnce(PortName) -> PortCell) -> PortName {
         self.with_core(|shared, core| {
             let name = core.kernel.open_port();
@@ -84,7 +85,7 @@ impl Shared {
         })
     }
 
-    /// Removes a monitor; what it would have run is dropped, without a lock.
+    /// Removes a monitor; the callback that it would have run is dropped without holding a lock.
     pub(crate) fn unmonitor(self: &Arc<Self>, monitor: MonitorId) {
         self.with_core(|_, core| {
             core.kernel.unmonitor(monitor);
@@ -94,7 +95,7 @@ impl Shared {
         });
     }
 
-    /// Asks the database.
+    /// Sends a query to the database.
     pub(crate) fn query(
         self: &Arc<Self>,
         ask: impl FnOnce(&mut Kernel) -> QueryId,
@@ -109,7 +110,7 @@ impl Shared {
         })
     }
 
-    /// Nobody waits for the answer any more.
+    /// Cancels a query whose answer nobody waits for any more.
     pub(crate) fn cancel_query(self: &Arc<Self>, query: QueryId) {
         self.with_core(|_, core| {
             if core.queries.remove(&query).is_some() {
@@ -140,7 +141,7 @@ impl Shared {
         });
     }
 
-    /// Tells of nodes that come and go, beginning with those that are up.
+    /// Reports nodes that connect and disconnect, beginning with those that are up.
     pub(crate) fn node_events(self: &Arc<Self>) -> queue::Receiver<NodeEvent> {
         self.with_core(|shared, core| {
             let (sender, receiver) = queue::queue();

@@ -1,4 +1,4 @@
-//! The lanes of a node: one for each remote node, shared by all who send to it.
+//! The lanes of a node: one for each remote node, shared by all threads that send to it.
 
 use super::sync::{DirectOutput, Mutex, Notify, Table, local};
 use crate::lane::{Appended, Chunk, Copies, Counters, Lane, LaneLimits};
@@ -11,56 +11,57 @@ use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// The lane of one remote node with what it takes to share it.
+/// The lane of one remote node, with what is needed to share it between threads.
 #[derive(Debug)]
 pub(crate) struct SharedLane {
     node: NodeId,
-    /// The number of the [`Lanes`] that it is one of.
+    /// The number of the [`Lanes`] to which it belongs.
     table: u64,
     state: Mutex<State>,
     /// Wakes the connection's writer.
     writer: Notify,
     /// Wakes senders who wait for the lane to empty.
     drained: Notify,
-    /// What its connection has brought.
+    /// Counters of what its connection has received.
     pub(crate) received: Received,
 }
 
 #[derive(Debug)]
 struct State {
     lane: Lane,
-    /// What senders may write to themselves, and the generation of its connection.
+    /// The socket to which senders may write directly, and the generation of its connection.
     direct: Option<(u64, DirectOutput)>,
-    /// Taken out of the table: whoever still has it looks the node up again.
+    /// Removed from the table: a thread that still holds it looks the node up again.
     retired: bool,
-    /// How the connection is protected that carries it, or did so last.
+    /// The protection of the current connection, or of the last one.
     protection: Option<Protection>,
 }
 
-/// Who writes to the socket where much waits.
+/// Which thread writes to the socket when much is queued.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum WrittenBy {
-    /// The thread that appends, which holds no lock: whoever sends so much does it sooner than others,
-    /// and has it at hand.
+    /// The thread that appends, which holds no lock. It writes sooner than the connection's task
+    /// would, and has the octets in its cache.
     Sender,
     /// The connection's own task.
     Connection,
 }
 
-/// What became of a packet that was given to [`Lanes::append`].
+/// The result of [`Lanes::append`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
 pub(crate) enum Sent {
-    /// It is on its way, or dropped because the connection is being lost.
+    /// The packet is queued, or was dropped because the connection is being lost.
     Done,
-    /// It is on its way, and more waits now than should: told once, until all of it was written.
+    /// The packet is queued, and more octets are queued than the soft limit. Reported once, until
+    /// all of them are written.
     Congested,
     /// It is on its way, and so much waits that the kernel should hold back what can wait: told each time
     /// to those who let the connection's task write.
     Crowded,
     /// The kernel has to make a connection.
     WantConnection,
-    /// Too much waits: the kernel has to give the connection up.
+    /// Too much is queued: the kernel has to give the connection up.
     Overflow,
 }
 
@@ -69,14 +70,14 @@ pub(crate) enum Sent {
 pub(crate) struct Lanes {
     by_node: Table<NodeId, Arc<SharedLane>>,
     limits: LaneLimits,
-    /// Which of this process it is.
+    /// Distinguishes this table from others in the process.
     number: u64,
-    /// What has passed the lanes that are gone.
+    /// Totals of the lanes that have been removed.
     past: Mutex<Traffic>,
 }
 
-// The lane that this thread sent to last: messages come in bursts to the same node. One that is
-// retired says so itself, so nothing here has to be invalidated.
+// The lane to which this thread sent last, since messages come in bursts to the same node. A lane
+// says itself that it is retired, so this need not be invalidated.
 local!(LAST: Cell<Option<Arc<SharedLane>>> = Cell::new(None));
 
 impl Lanes {
@@ -86,7 +87,7 @@ impl Lanes {
         Lanes { by_node: Table::new(), limits, number, past: Mutex::new(Traffic::default()) }
     }
 
-    /// The lane of `node`; a new one if nothing was sent there yet.
+    /// The lane of `node`, which is created if there is none.
     pub(crate) fn of(&self, node: &NodeId) -> Arc<SharedLane> {
         self.by_node.get_or_insert(node, || self.new_lane(node))
     }
@@ -103,7 +104,7 @@ impl Lanes {
         Arc::new(SharedLane { node, table: self.number, state, writer, drained, received })
     }
 
-    /// The lane of `node`, if this thread sent to it last: to be given to [`Lanes::append`].
+    /// The lane of `node`, if this thread sent to it last, to be passed to [`Lanes::append`].
     #[inline]
     pub(crate) fn last(&self, node: StrRef<'_>) -> Option<Arc<SharedLane>> {
         let lane = LAST.with(Cell::take)?;
@@ -114,7 +115,8 @@ impl Lanes {
         None
     }
 
-    /// Appends a packet, port name first, to the lane of `node`: to `lane`, if it is at hand.
+    /// Appends a packet, which begins with the port name, to the lane of `node`: to `lane`, if it
+    /// is given.
     #[inline]
     pub(crate) fn append(
         &self,
@@ -148,7 +150,7 @@ impl Lanes {
         }
     }
 
-    /// Sends a packet to a connected node before all others that wait for it.
+    /// Puts a packet before all others that are queued for a connected node.
     pub(crate) fn append_first(
         &self,
         node: &NodeId,
@@ -161,7 +163,8 @@ impl Lanes {
         Ok(())
     }
 
-    /// The connection of `node` is authenticated. Returns its lane and generation.
+    /// Connects the lane of `node`, whose connection is authenticated. Returns the lane and its
+    /// generation.
     pub(crate) fn connect(
         &self,
         node: &NodeId,
@@ -172,17 +175,17 @@ impl Lanes {
         (lane, generation, errors)
     }
 
-    /// Drops what waits for `node`, and all that comes before [`Lanes::reset`].
+    /// Drops what is queued for `node`, and everything appended until [`Lanes::reset`].
     pub(crate) fn disconnect(&self, node: &NodeId) {
         let lane = self.of(node);
         lane.disconnect();
     }
 
-    /// Lets packets for a new connection be queued.
+    /// Lets packets be queued for a new connection.
     pub(crate) fn reset(&self, node: &NodeId) {
         if let Some(lane) = self.by_node.get(node) {
-            // In one step, or one thread could send by the next lane already, and another one,
-            // later, by this one, which drops it.
+            // In one step. Otherwise a thread could send through the next lane and another one,
+            // later, through this one, which drops the packet.
             let mut past = self.past.lock();
             let mut state = lane.state.lock();
             self.by_node.remove(node);
@@ -191,14 +194,14 @@ impl Lanes {
         }
     }
 
-    /// Drops everything, for good: the node is shut down.
+    /// Drops everything, as the node is shut down.
     pub(crate) fn end(&self) {
         self.by_node.for_each(|_, lane| lane.disconnect());
     }
 
-    /// What has passed all lanes, those that are gone included, and how many octets wait in them.
+    /// Totals of all lanes, including removed ones, and the number of octets queued in them.
     pub(crate) fn traffic(&self) -> (Traffic, usize) {
-        // No lane may retire meanwhile, or it would count twice or not at all.
+        // No lane may retire meanwhile, or it would be counted twice or not at all.
         let past = self.past.lock();
         let mut sum = *past;
         let mut waiting = 0;
@@ -212,7 +215,7 @@ impl Lanes {
         (sum, waiting)
     }
 
-    /// Whether everything that was sent has been written, or dropped.
+    /// Whether everything that was sent has been written or dropped.
     pub(crate) fn are_empty(&self) -> bool {
         let mut empty = true;
         self.by_node.for_each(|_, lane| empty &= lane.state.lock().lane.waiting() == 0);
@@ -222,15 +225,15 @@ impl Lanes {
 
 impl Drop for Lanes {
     fn drop(&mut self) {
-        // Threads may remember a lane: what waits in it goes now.
+        // Threads may keep a reference to a lane; this frees what is queued in it.
         self.by_node.for_each(|_, lane| lane.disconnect());
     }
 }
 
-/// Chunks that a sender writes before it goes on.
+/// Chunks that a sender writes at most before it returns.
 const MOST_CHUNKS: usize = 16;
 
-/// What a sender writes, and where.
+/// What a sender is writing, and to which socket.
 struct Writing {
     generation: u64,
     output: DirectOutput,
@@ -256,8 +259,8 @@ impl SharedLane {
         self.append_with(written_by, |lane| lane.append(packet))
     }
 
-    /// As [`Lanes::append`] by a thread that holds a lock, of a packet that others get too; `None` if
-    /// the lane is retired.
+    /// As [`Lanes::append`], by a thread that holds a lock, for a packet that goes to several
+    /// nodes; `None` if the lane is retired.
     #[inline]
     pub(crate) fn append_copy(&self, of: &mut Copies<'_>) -> Result<Option<Sent>, EncodeError> {
         let expected = of.expected();
@@ -301,8 +304,8 @@ impl SharedLane {
         }))
     }
 
-    /// Writes as long as the socket takes it and much waits, though not for ever; the rest is left
-    /// to the writer.
+    /// Writes while the socket accepts octets and much is queued, up to a limit; the writer does
+    /// the rest.
     #[inline(never)]
     fn write_now(&self, mut writing: Writing) {
         for left in (0..MOST_CHUNKS).rev() {
@@ -342,8 +345,7 @@ impl SharedLane {
         self.drained.notify_waiters();
     }
 
-    /// From now on senders may write to the connection of this generation themselves, unless it is
-    /// over.
+    /// Lets senders write directly to the connection of this generation, unless it is over.
     pub(crate) fn share_output(&self, generation: u64, output: DirectOutput) {
         let not_needed = {
             let mut state = self.state.lock();
@@ -354,17 +356,17 @@ impl SharedLane {
                 _ => Some((generation, output)),
             }
         };
-        // Without the lock: that may close a socket.
+        // After the lock is released, since this may close a socket.
         drop(not_needed);
     }
 
-    /// Takes what is to be written next, to be followed by [`SharedLane::give_back`]; nothing if
-    /// nothing waits, a sender is writing, or `generation` is over.
+    /// Takes the chunk to write next; [`SharedLane::give_back`] must follow. `None` if nothing is
+    /// queued, a sender is writing, or `generation` is over.
     pub(crate) fn take(&self, generation: u64) -> Option<Chunk> {
         self.state.lock().lane.take(generation)
     }
 
-    /// Gives back what was taken, written or not.
+    /// Returns a chunk that was taken, written or not.
     pub(crate) fn give_back(&self, generation: u64, chunk: Chunk) {
         let relaxed = {
             let mut state = self.state.lock();
@@ -394,8 +396,8 @@ impl SharedLane {
         }
     }
 
-    /// Waits until so many octets can be appended without the lane being congested; not at all if the
-    /// connection is over.
+    /// Waits until this many octets can be appended without congesting the lane; returns at once if
+    /// the connection is over.
     pub(crate) async fn wait_for_room(&self, octets: usize) {
         loop {
             let drained = self.drained.notified();
@@ -428,17 +430,17 @@ impl SharedLane {
         self.state.lock().lane.connection().is_none_or(|(_, current)| current != generation)
     }
 
-    /// How the connection is protected that carries the lane from now on.
+    /// Sets the protection of the connection that carries the lane from now on.
     pub(crate) fn set_protection(&self, protection: Option<Protection>) {
         self.state.lock().protection = protection;
     }
 
-    /// How the connection is protected that carries the lane, or did so last.
+    /// The protection of the current connection, or of the last one.
     pub(crate) fn protection(&self) -> Option<Protection> {
         self.state.lock().protection
     }
 
-    /// The framing of the connection, how many octets wait, and what has passed.
+    /// The connection's framing, the number of queued octets, and the counters.
     pub(crate) fn figures(&self) -> (Option<Framing>, usize, Counters) {
         let state = self.state.lock();
         let framing = state.lane.connection().map(|(framing, _)| framing);

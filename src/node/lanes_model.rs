@@ -1,14 +1,14 @@
-//! Every interleaving of senders, the writer, the kernel's connects and losses on a lane, tried by
-//! loom.
+//! A loom model of a lane: every interleaving of senders, the writer, and the kernel's connects and
+//! losses.
 //!
-//! The same source file, once more, over loom's mutex.
+//! The real source file, compiled once more with loom's mutex.
 #![allow(clippy::duplicate_mod, dead_code, reason = "the file is the real one")]
 
 #[path = "lanes.rs"]
 mod lanes;
 
 mod sync {
-    //! loom's side of the real `sync`.
+    //! loom's version of `sync`.
 
     use loom::sync::MutexGuard;
     use loom::sync::atomic::{AtomicBool, Ordering};
@@ -66,7 +66,7 @@ mod sync {
     }
     pub(super) use local;
 
-    /// Keeps what was written, up to so many octets.
+    /// Keeps the octets that were written, up to a limit.
     #[derive(Debug, Clone)]
     pub(super) struct DirectOutput {
         pub(super) written: std::sync::Arc<Mutex<Vec<u8>>>,
@@ -85,7 +85,7 @@ mod sync {
         }
     }
 
-    /// Remembers whether somebody was woken.
+    /// Remembers whether it was notified.
     #[derive(Debug)]
     pub(super) struct Notify(AtomicBool);
 
@@ -143,7 +143,7 @@ fn peer() -> NodeId {
 fn send(lanes: &Lanes, number: u32) -> Sent {
     let packet = Packed::of(&("port", number)).unwrap();
     let to = peer().node_port();
-    // Programs send in the one way, the kernel in the other.
+    // Programs send one way, the kernel the other.
     match number % 2 {
         0 => lanes.append(None, peer, packet.as_elements(), WrittenBy::Connection).unwrap(),
         _ => {
@@ -153,7 +153,7 @@ fn send(lanes: &Lanes, number: u32) -> Sent {
     }
 }
 
-/// Appends what the lane has for that connection to what was written on it before.
+/// Appends what the lane holds for that connection to what was written on it before.
 fn write(lane: &SharedLane, generation: u64, written: &mut Vec<u8>) {
     while let Some(mut chunk) = lane.take(generation) {
         written.extend_from_slice(chunk.unwritten());
@@ -185,7 +185,7 @@ fn lose(lanes: &Lanes) {
     lanes.reset(&peer());
 }
 
-/// As `loom::model`, but a thread is interrupted three times at most: more would take too long.
+/// As `loom::model`, with at most three preemptions per run; more would take too long.
 fn model(run: impl Fn() + Sync + Send + 'static) {
     let mut model = loom::model::Builder::new();
     model.preemption_bound.get_or_insert(3);
@@ -205,7 +205,7 @@ fn what_is_sent_while_a_node_connects_arrives_once_and_in_order() {
         let mut written = Vec::new();
         write(&lane, generation, &mut written);
         let sent = sender.join().unwrap();
-        // A connection is wanted once at most, and for the first message.
+        // A connection is requested at most once, by the first message.
         assert!(sent[1..].iter().all(|sent| *sent == Sent::Done), "{sent:?}");
         write(&lane, generation, &mut written);
         assert_eq!(numbers(&written), [1, 2, 3]);
@@ -281,7 +281,7 @@ fn nothing_passes_a_message_that_was_dropped_because_too_much_waited() {
         let overflows = sent.iter().filter(|sent| **sent == Sent::Overflow).count();
         let arrived = numbers(&written);
         assert!([1, 2, 3].starts_with(&arrived), "{sent:?} {arrived:?}");
-        // The kernel is told once, and only then something is missing.
+        // The kernel is told once, and a message is missing only if it was told.
         assert!(overflows == 1 || (overflows == 0 && arrived.len() == 3), "{sent:?} {arrived:?}");
     });
 }
@@ -317,7 +317,7 @@ fn whoever_leaves_something_in_the_lane_has_woken_the_writer() {
                 })
             })
             .collect();
-        // As the connection's writer: it writes until nothing is there, then it waits.
+        // Acts as the connection's writer: writes until nothing is queued, then waits.
         let mut written = Vec::new();
         let mut arrived = 0;
         let mut look = || {
@@ -341,10 +341,11 @@ fn whoever_leaves_something_in_the_lane_has_woken_the_writer() {
     });
 }
 
-/// Senders who write themselves, as far as the socket takes it, beside the connection's writer.
+/// Senders that write directly, as far as the socket accepts octets, beside the connection's
+/// writer.
 fn write_directly(room: usize, numbers_sent: &'static [u32]) {
     model(move || {
-        // Every packet is as much as should be written at once.
+        // Every packet is large enough to be written at once.
         let lanes = Arc::new(Lanes::new(LaneLimits { soft: 1, hard: 1 << 20 }));
         let (lane, generation, _) = lanes.connect(&peer(), Framing::Json);
         let written = Arc::default();
@@ -354,12 +355,13 @@ fn write_directly(room: usize, numbers_sent: &'static [u32]) {
             .map(|number| {
                 let lanes = lanes.clone();
                 thread::spawn(move || {
-                    // By the way of programs, which write themselves.
+                    // As programs send, which write directly.
                     let _ = send(&lanes, *number);
                 })
             })
             .collect();
-        // As the connection's writer, whose socket is the same and has room in the end.
+        // Acts as the connection's writer, which has the same socket; that has room again in the
+        // end.
         let look = || {
             while let Some(mut chunk) = lane.take(generation) {
                 written.lock().extend_from_slice(chunk.unwritten());

@@ -1,4 +1,5 @@
-//! Where a node listens, and what it tells others to dial: both follow the addresses of the machine.
+//! Where a node listens, and which addresses it announces: both follow the addresses of the
+//! machine.
 
 use super::connection::{self, socket};
 use super::core::{Listening, Shared};
@@ -16,32 +17,33 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-/// The listeners of a node, and what they were made for.
+/// The listeners of a node, and the configuration that they serve.
 #[derive(Debug)]
 pub(crate) struct Listeners {
     binds: Vec<BindSpec>,
     advertise: Vec<AdvertiseSpec>,
-    /// How often the addresses of the machine are read.
+    /// Interval at which the machine's addresses are read.
     interval: Duration,
     open: Vec<Open>,
-    /// Addresses that `*` stands for and that cannot be listened on, with the reasons.
+    /// Addresses of `*` that cannot be listened on, with the reasons.
     failed: HashMap<SocketAddr, String>,
 }
 
 /// One listener.
 #[derive(Debug)]
 struct Open {
-    /// As configured: port 0 stands for any free one.
+    /// The configured address; port 0 stands for any free one.
     wanted: SocketAddr,
     local: SocketAddr,
-    /// Whether it was opened because of `*`, and is closed when the machine loses the address.
+    /// Whether it was opened for `*`, and is closed when the machine loses the address.
     of_star: bool,
-    /// Whether the system lists its address, or has listed it before: then the address can be lost.
+    /// Whether the system lists its address, or has listed it before, so that losing it can be
+    /// noticed.
     can_be_lost: bool,
     is_lost: bool,
-    /// Whether it takes connections by IPv4 and IPv6.
+    /// Whether it accepts both IPv4 and IPv6.
     is_dual: bool,
-    /// Until it is served.
+    /// The listener until it is served, then `None`.
     listener: Option<TcpListener>,
     closed: CancellationToken,
 }
@@ -50,7 +52,8 @@ impl Listeners {
     /// Listens on all configured addresses that this machine has.
     ///
     /// # Errors
-    /// Fails if an address is taken, or if a configured address or name is none of this machine.
+    /// Fails if an address is in use, or if this machine does not have a configured address or
+    /// name.
     pub(crate) async fn start(settings: &Settings, machine: &[IpAddr]) -> Result<Self, StartError> {
         let mut listeners = Listeners {
             binds: settings.binds.clone(),
@@ -62,7 +65,7 @@ impl Listeners {
         for bind in &settings.binds {
             if bind.host == Host::EveryLocal {
                 for (address, error) in listeners.open_star(bind, machine) {
-                    // An address that is new, or just lost, cannot be used at this moment.
+                    // An address that is very new, or was just lost, cannot be used at this moment.
                     if !is_not_here(&error) {
                         return Err(StartError::bind(address, error));
                     }
@@ -84,7 +87,7 @@ impl Listeners {
         Ok(listeners)
     }
 
-    /// Listens on all addresses that a name has on this machine; on one at least.
+    /// Listens on all addresses of a name that this machine has, which must be at least one.
     async fn open_name(
         &mut self,
         host: &str,
@@ -97,7 +100,7 @@ impl Listeners {
             .map_err(|source| StartError::Resolve { address: name.clone(), source })?
             .collect();
         if host.eq_ignore_ascii_case("localhost") {
-            // Some hosts files know it by IPv6 only, on machines without IPv6.
+            // Some hosts files map localhost only to IPv6, even on machines without IPv6.
             addresses.push((Ipv4Addr::LOCALHOST, port).into());
         }
         let mut missing = None;
@@ -121,8 +124,8 @@ impl Listeners {
         }
     }
 
-    /// Listens on the addresses that `*` stands for and that are not listened on yet. Returns those
-    /// that cannot be.
+    /// Listens on those addresses of `*` that are not listened on yet. Returns those that cannot
+    /// be.
     fn open_star(&mut self, bind: &BindSpec, machine: &[IpAddr]) -> Vec<(SocketAddr, io::Error)> {
         let mut failures = Vec::new();
         for wanted in star_addresses(bind, machine) {
@@ -194,7 +197,7 @@ impl Listeners {
         lines
     }
 
-    /// What the others are to know, with these addresses of the machine.
+    /// The state to announce, given these addresses of the machine.
     pub(crate) fn state(&self, machine: &[IpAddr]) -> Listening {
         let usable = || self.open.iter().filter(|open| !open.is_lost);
         let mut addresses: Vec<SocketAddr> = Vec::new();
@@ -320,7 +323,7 @@ fn star_addresses(bind: &BindSpec, machine: &[IpAddr]) -> Vec<SocketAddr> {
         .collect()
 }
 
-/// Says that a node that should listen does not.
+/// Logs that a node that should listen does not.
 fn report(shared: &Shared, state: &Listening) {
     if let Some(why) = &state.nowhere {
         let why = Unhealthy::ListensNowhere(why.clone());
@@ -334,7 +337,7 @@ fn is_not_here(error: &io::Error) -> bool {
         || error.raw_os_error() == Some(rustix::io::Errno::AFNOSUPPORT.raw_os_error())
 }
 
-/// What to do about an address that cannot be listened on.
+/// A hint what to do about an address that cannot be listened on.
 pub(crate) fn hint(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::AddrInUse => "; is another node running there? (port 0 takes any free one)",
@@ -353,14 +356,14 @@ impl StartError {
 }
 
 impl Node {
-    /// The addresses that others are told to dial now, as `host:port`. They follow the addresses of
-    /// the machine where the node listens on `*`, `0.0.0.0` or `[::]`.
+    /// The addresses that others are told to dial at present, as `host:port`. They follow the
+    /// machine's addresses if the node listens on `*`, `0.0.0.0` or `[::]`.
     pub fn addresses(&self) -> Vec<Str> {
         self.shared().listening.borrow().addresses.clone()
     }
 
-    /// Waits until the node listens on an address at least, if it should: on `*` a machine
-    /// without a network gives it none.
+    /// Waits until the node listens on at least one address, if it should listen: `*` stands for no
+    /// address on a machine without a network.
     pub async fn listening(&self) {
         let mut listening = self.shared().listening.subscribe();
         // The sender lives as long as the node.

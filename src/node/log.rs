@@ -6,14 +6,14 @@ use crate::kernel::{Level, Origin};
 use crate::value::NodeId;
 
 impl Shared {
-    /// Writes a line to the log once no lock is held, as that runs code of the program.
+    /// Writes a line to the log once no lock is held, since subscribers are code of the program.
     pub(super) fn log_later(&self, level: Level, origin: Origin, text: String) {
         let node = self.id.clone();
         run_queue::run(move || write(&node, level, origin, &text));
     }
 }
 
-/// An event's target has to be known when the program is compiled.
+/// The target of an event must be known at compile time.
 macro_rules! event {
     ($target:literal, $node:ident, $level:ident, $text:ident) => {
         match $level {

@@ -1,4 +1,4 @@
-//! Messages as ports receive them: kept as octets, decoded when somebody asks.
+//! Messages as ports receive them: kept as octets, and decoded on request.
 
 use crate::value::packed::Elements;
 use crate::value::{DecodeError, NodeId, Packed, Str, Value};
@@ -18,12 +18,12 @@ impl<'a> MessageRef<'a> {
         MessageRef { from, elements }
     }
 
-    /// The node that sent the message. What Perl calls `$AnyEvent::MP::Kernel::SRCNODE`.
+    /// The node that sent the message. Perl calls this `$AnyEvent::MP::Kernel::SRCNODE`.
     pub const fn from(self) -> &'a NodeId {
         self.from
     }
 
-    /// The elements as they are kept.
+    /// The elements in packed form.
     pub const fn elements(self) -> Elements<'a> {
         self.elements
     }
@@ -36,7 +36,7 @@ impl<'a> MessageRef<'a> {
     /// The message as a Rust value, which may borrow from it.
     ///
     /// # Errors
-    /// Fails with the path and the two types where an element is not what was asked for.
+    /// Fails with the path and the two types if an element does not have the requested type.
     pub fn decode<T: Deserialize<'a>>(self) -> Result<T, DecodeError> {
         crate::value::from_elements(self.elements)
     }
@@ -44,7 +44,7 @@ impl<'a> MessageRef<'a> {
     /// All elements.
     ///
     /// # Errors
-    /// Fails only where values are nested deeper than the decoder allows.
+    /// Fails only if values are nested deeper than the decoder allows.
     pub fn values(self) -> Result<Vec<Value>, DecodeError> {
         self.decode()
     }
@@ -63,8 +63,8 @@ impl fmt::Debug for MessageRef<'_> {
 
 /// A received message.
 ///
-/// It keeps what arrived: octets or text, integer or float; [`Message::decode`] coerces as Perl
-/// does, so that a number that was sent as a string still is a number for who asks for one.
+/// It keeps the types that arrived: octets or text, integer or float. [`Message::decode`] coerces
+/// as Perl does, so a number that was sent as a string can still be decoded as a number.
 #[derive(Clone)]
 pub struct Message {
     from: NodeId,
@@ -72,7 +72,7 @@ pub struct Message {
 }
 
 impl Message {
-    /// The node that sent the message. What Perl calls `$AnyEvent::MP::Kernel::SRCNODE`.
+    /// The node that sent the message. Perl calls this `$AnyEvent::MP::Kernel::SRCNODE`.
     pub const fn from(&self) -> &NodeId {
         &self.from
     }
@@ -90,8 +90,8 @@ impl Message {
     /// The message as a Rust value.
     ///
     /// # Errors
-    /// Fails with the path and the two types where an element is not what was asked for; the
-    /// message is still there, to be asked for something else.
+    /// Fails with the path and the two types if an element does not have the requested type; the
+    /// message is still there and can be decoded as another type.
     pub fn decode<'a, T: Deserialize<'a>>(&'a self) -> Result<T, DecodeError> {
         self.as_ref().decode()
     }
@@ -99,12 +99,12 @@ impl Message {
     /// All elements.
     ///
     /// # Errors
-    /// Fails only where values are nested deeper than the decoder allows.
+    /// Fails only if values are nested deeper than the decoder allows.
     pub fn values(&self) -> Result<Vec<Value>, DecodeError> {
         self.as_ref().values()
     }
 
-    /// The elements in packed form, to be sent on without decoding.
+    /// The elements in packed form, for sending them on without decoding.
     pub const fn packed(&self) -> &Packed {
         &self.elements
     }
@@ -121,8 +121,8 @@ impl fmt::Debug for Message {
 
 /// Why a port died: the elements that its monitors get.
 ///
-/// None means that it ended normally. Otherwise the first is a tag, such as `die`,
-/// `no_such_port`, `transport_error` or `unhandled_message`, and text follows.
+/// No elements mean that it ended normally. Otherwise the first one is a tag, such as `die`,
+/// `no_such_port`, `transport_error` or `unhandled_message`, followed by a text.
 #[derive(Clone)]
 pub struct KillReason(Packed);
 
@@ -179,7 +179,7 @@ impl fmt::Debug for KillReason {
     }
 }
 
-/// The elements one after another, on one line.
+/// The elements in order, on one line.
 impl fmt::Display for KillReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.is_normal() {

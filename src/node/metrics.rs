@@ -1,8 +1,8 @@
-//! What a node counts, and all its figures at one moment: for monitoring.
+//! A node's counters and gauges, read at one moment for monitoring.
 //!
-//! Nothing is reported when it happens. Each lane and connection counts for itself, where that
-//! costs next to nothing, and [`Node::metrics`] reads all of it when somebody asks. (A facade that
-//! is called for each message would cost more than the message.)
+//! Nothing is reported when it happens. Each lane and connection counts for itself, which costs
+//! next to nothing, and [`Node::metrics`] reads all counters on request. (A facade that is called
+//! for each message would cost more than the message.)
 
 use super::counters::{HandshakeCount, Traffic};
 use super::{Link, Node};
@@ -10,54 +10,55 @@ use crate::value::Str;
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::Relaxed;
 
-/// The figures of a node at one moment. Counts begin with the node and never fall.
+/// The metrics of a node at one moment. Counters begin when the node starts and never decrease.
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
 pub struct Metrics {
-    /// Which node.
+    /// The node's ID.
     pub node: Str,
-    /// For how many seconds it has been running.
+    /// Seconds since the node started.
     pub uptime: f64,
     /// Whether it keeps the whole database.
     pub global: bool,
-    /// The node that keeps the database for it; a global node's own ID.
+    /// The node that keeps the database for it; its own ID if it is global.
     pub master: Option<Str>,
-    /// How many seeds are configured.
+    /// Number of configured seeds.
     pub seeds: u64,
-    /// How many of these are connected, or are this node itself.
+    /// Number of these that are connected, or are this node itself.
     pub seeds_up: u64,
-    /// Its connections now, in order of the nodes' IDs.
+    /// Its current connections, ordered by node ID.
     pub links: Vec<Link>,
-    /// How many connections there are, and were.
+    /// Numbers of current and past connections.
     pub connections: Connections,
     /// Handshakes that have ended, by who dialled and how they ended.
     pub handshakes: Vec<HandshakeCount>,
-    /// What has passed between this node and all others, also those that are gone.
+    /// Totals between this node and all others, including those that are gone.
     pub traffic: Traffic,
-    /// How many octets wait to be sent, to all nodes.
+    /// Octets that are queued to be sent, to all nodes.
     pub waiting: u64,
-    /// How many ports it has.
+    /// Number of ports.
     pub ports: u64,
-    /// How many octets of messages wait in these ports.
+    /// Octets of messages that are queued in these ports.
     pub ports_waiting: u64,
-    /// How many monitors are set here, on ports of any node.
+    /// Number of monitors that are set here, on ports of any node.
     pub monitors: u64,
-    /// How many database queries wait for an answer.
+    /// Number of database queries without an answer yet.
     pub queries: u64,
-    /// How many keys each family of the database has, if it keeps that.
+    /// Number of keys in each family of the database, if this node keeps it.
     pub families: BTreeMap<Str, u64>,
-    /// When other nodes begin to refuse this one's certificate, in seconds since the epoch: the first
-    /// end of its own certificate and those that issued it. `None` without a certificate.
+    /// When other nodes begin to refuse this node's certificate, in seconds since the epoch: the
+    /// earliest end of its own certificate and of those that issued it. `None` without a
+    /// certificate.
     pub certificate_expires: Option<i64>,
-    /// Octets that are kept on account of peers, without database entries: what the key `peer_limit`
-    /// bounds for each peer and table.
+    /// Octets that are held on account of peers, without database entries; the key `peer_limit`
+    /// bounds them for each peer and table.
     pub peer_octets: u64,
-    /// Octets of the database's entries, if it keeps that: what the key `database_limit` bounds for each
-    /// peer.
+    /// Octets of the database's entries, if this node keeps it; the key `database_limit` bounds
+    /// them for each peer.
     pub database_octets: u64,
-    /// How often something was refused because a peer was at one of these limits.
+    /// Requests that were refused because a peer had reached one of these limits.
     pub refused_for_limits: u64,
-    /// How many slaves of lost masters it has taken on; see `docs/protocol.md` §7.
+    /// Slaves of lost masters that this node has adopted; see `docs/protocol.md` §7.
     pub healed: u64,
 }
 
@@ -65,22 +66,22 @@ pub struct Metrics {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Connections {
-    /// How many there are that can be used.
+    /// Connections that are up.
     pub up: u64,
-    /// How many are being dialled or shake hands.
+    /// Connections that are being dialled or are in the handshake.
     pub opening: u64,
-    /// How many of these others dialled who have not proven yet that they belong to the network;
-    /// the keys `handshake_limit` and `handshake_limit_per_address` bound them.
+    /// How many of these were dialled by peers that have not authenticated yet; the keys
+    /// `handshake_limit` and `handshake_limit_per_address` bound them.
     pub pending_handshakes: u64,
-    /// How many that could be used were lost or closed.
+    /// Connections that were up and have been lost or closed.
     pub lost: u64,
 }
 
 impl Node {
-    /// All figures of the node at this moment, for monitoring: what `aemp run metrics ADDRESS`
-    /// serves to Prometheus, for programs that have an exporter of their own.
+    /// All metrics of the node at this moment: what `aemp run metrics ADDRESS` serves to
+    /// Prometheus, for programs that have an exporter of their own.
     ///
-    /// It costs as much as there are connections, ports and families; once a second is fine.
+    /// The cost grows with the number of connections, ports and families; once a second is fine.
     pub fn metrics(&self) -> Metrics {
         let shared = self.shared();
         let status = self.status();

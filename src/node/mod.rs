@@ -1,6 +1,6 @@
-//! A node in a running program: tokio around the kernel, and the crate's public face.
+//! A node in a running program: tokio around the kernel, and the crate's public interface.
 //!
-//! Nothing here decides protocol questions.
+//! No protocol decisions are made here.
 
 mod call;
 mod calls;
@@ -68,13 +68,13 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A node of a network: the handle by which a program uses it. Clones are the same node.
+/// A node of a network: the handle through which a program uses it. Clones are the same node.
 ///
-/// When the last handle is dropped the node is shut down: its connections close, its ports die
-/// normally. [`Node::shutdown`] does the same and waits until what was sent has been written.
+/// When the last handle is dropped the node is shut down: its connections close, and its ports die
+/// normally. [`Node::shutdown`] does the same and waits until everything sent has been written.
 pub struct Node {
     shared: Arc<Shared>,
-    /// Keeps the node running; handles inside of the node itself do not.
+    /// Keeps the node running; handles within the node itself have none.
     alive: Option<Arc<Alive>>,
 }
 
@@ -96,13 +96,13 @@ pub trait ToPort {
     /// The port's ID.
     ///
     /// # Errors
-    /// Fails if a text is no port ID.
+    /// Fails if the text is not a port ID.
     fn to_port(&self) -> Result<PortId, InvalidId>;
 
-    /// Calls `f` with the port's ID, which is lent where there is one already.
+    /// Calls `f` with the port's ID, borrowed if there is one already.
     ///
     /// # Errors
-    /// Fails if a text is no port ID.
+    /// Fails if the text is not a port ID.
     fn with_port<R>(&self, f: impl FnOnce(&PortId) -> R) -> Result<R, InvalidId> {
         Ok(f(&self.to_port()?))
     }
@@ -149,7 +149,7 @@ impl ToPort for CallbackPort {
     }
 }
 
-/// As keys of the database are.
+/// For keys of the database, which are strings.
 impl ToPort for Str {
     fn to_port(&self) -> Result<PortId, InvalidId> {
         PortId::parse(self.clone())
@@ -168,12 +168,12 @@ impl<T: ToPort + ?Sized> ToPort for &T {
 }
 
 thread_local! {
-    /// Messages are written into these first, so that sending allocates nothing: one for each level
-    /// of messages that are sent while another is delivered.
+    /// Buffers into which messages are serialized, so that sending does not allocate. There is one
+    /// for each level of messages that are sent while another one is delivered.
     static BUFFERS: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
 }
 
-/// A larger buffer is not kept for the next message.
+/// A buffer with more capacity than this is freed after use.
 const MOST_KEPT: usize = 1 << 20;
 
 impl Node {
@@ -191,13 +191,13 @@ impl Node {
         Node::inner(self.shared.clone())
     }
 
-    /// A handle that does not keep the node running: for tasks and callbacks that live for as long
-    /// as the node does. Its clones do keep it.
+    /// A handle that does not keep the node running, for tasks and callbacks that live as long as
+    /// the node. Its clones do keep it running.
     pub fn weak(&self) -> Self {
         self.inside()
     }
 
-    /// The runtime that the node's tasks run on, for code that is not called within one.
+    /// The runtime of the node's tasks, for code that is not called within a runtime.
     pub fn runtime(&self) -> &tokio::runtime::Handle {
         &self.shared.runtime
     }
@@ -206,18 +206,17 @@ impl Node {
         &self.shared
     }
 
-    /// This node's ID. What Perl calls `$NODE`.
+    /// This node's ID. Perl calls this `$NODE`.
     pub fn id(&self) -> &NodeId {
         &self.shared.id
     }
 
-    /// The nodes that this one is connected to, without itself. What Perl calls `up_nodes`.
+    /// The nodes to which this one is connected, without itself. Perl calls this `up_nodes`.
     pub fn up_nodes(&self) -> Vec<NodeId> {
         self.shared.kernel(|kernel| kernel.up_nodes())
     }
 
-    /// Whether there is a connection to a node; to itself a node is always connected. What Perl
-    /// calls `node_is_up`.
+    /// Whether a node is connected; the node itself always is. Perl calls this `node_is_up`.
     pub fn is_up(&self, node: &NodeId) -> bool {
         self.shared.kernel(|kernel| kernel.is_up(node))
     }
@@ -232,63 +231,63 @@ impl Node {
         self.shared.kernel(|kernel| kernel.master().cloned())
     }
 
-    /// How many ports this node has, those of calls that wait included.
+    /// Number of ports of this node, including those of pending calls.
     pub fn port_count(&self) -> usize {
         self.shared.kernel(|kernel| self.shared.port_count(kernel))
     }
 
-    /// How many monitors are set here, on ports of any node. All calls to a port have one, which is
-    /// given up when none was made for a moment.
+    /// Number of monitors that are set here, on ports of any node. All calls to a port share one
+    /// monitor, which is removed up to a second after the last of them.
     pub fn monitor_count(&self) -> usize {
         self.shared.kernel(|kernel| kernel.monitor_count())
     }
 
-    /// What is known of the configured seeds.
+    /// The state of the configured seeds.
     pub fn seeds(&self) -> Vec<SeedStatus> {
         self.shared.kernel(|kernel| kernel.seeds())
     }
 
-    /// Nodes that come and go from now on, beginning with those that are up. What Perl calls
-    /// `mon_nodes`.
+    /// A stream of nodes that connect and disconnect, beginning with those that are up. Perl calls
+    /// this `mon_nodes`.
     pub fn events(&self) -> NodeEvents {
         NodeEvents(self.shared.node_events())
     }
 
-    /// Waits until this node has joined its network: a master keeps its entries, so that others
-    /// can find it. At once if this node is global; for as long as no seed is up otherwise.
+    /// Waits until this node has joined its network: a master has its entries, so that others can
+    /// find it. Returns at once if this node is global, and waits while no seed is up.
     ///
-    /// It costs one small packet each way: the question where this node is, which the master answers
-    /// when it has got all entries.
+    /// It costs one small packet each way: a query for this node's address, which the master
+    /// answers after it has received all entries.
     pub async fn joined(&self) {
         let (db, location) = (self.db(), Str::from(self.id().clone()));
         loop {
             let asked = db.get::<Value>(crate::kernel::db::LOCATIONS, location.clone()).await;
-            // Whatever the answer: who listens nowhere has no address.
+            // Any answer will do: a node that does not listen has no address.
             if !matches!(asked, Err(DbError::Query(QueryError::NoMaster))) {
                 return;
             }
         }
     }
 
-    /// Sends a message to a port. What Perl calls `snd`.
+    /// Sends a message to a port. Perl calls this `snd`.
     ///
-    /// It goes the same way whether the port is here, on a connected node, or on one that has to be
-    /// found and connected first. It never blocks; what cannot be delivered is dropped, and
-    /// [monitors](Node::monitor) tell. Up to 256 MiB may wait for one node; beyond that its
-    /// connection is given up, as if it had broken: all that waits is dropped, and monitors fire. A
-    /// single message may be larger. Past 8 MiB the log warns, once until all was written;
-    /// [`Node::snd_wait`] waits instead.
+    /// It makes no difference whether the port is on this node, on a connected node, or on one that
+    /// has to be found and connected first. This never blocks; a message that cannot be delivered
+    /// is dropped, and [monitors](Node::monitor) report the loss. Up to 256 MiB may be queued for
+    /// one node; beyond that its connection is given up as if it had broken: everything queued is
+    /// dropped, and monitors fire. A single message may be larger. When more than 8 MiB are queued
+    /// a warning is logged, once until all of it is written; [`Node::snd_wait`] waits instead.
     ///
     /// # Errors
-    /// Fails at once if the destination is no port ID, if the message has no form in Perl's data
-    /// model or in the framing of the connection (which can carry NaN and infinities, but not more
-    /// than 512 arrays or hashes inside each other), or if this node was shut down. Nothing is sent
+    /// Fails at once if the destination is not a port ID, if the message cannot be represented in
+    /// Perl's data model or in the connection's framing (which can carry NaN and infinities, but
+    /// not more than 512 nested arrays or hashes), or if this node was shut down. Nothing is sent
     /// then.
     pub fn snd(&self, to: impl ToPort, message: impl Serialize) -> Result<(), SendError> {
         to.with_port(|to| self.snd_to(to, |out| put_elements(out, &message), Pressure::Ignored))?
     }
 
-    /// Sends the elements that `put` appends, and counts.
+    /// Sends the elements that `put` appends; `put` returns their number.
     fn snd_to(
         &self,
         to: &PortId,
@@ -344,7 +343,7 @@ impl Node {
         run_queue::own_message(move || shared.take_own(port.as_ref(), message.as_elements()));
     }
 
-    /// Sends elements that are in packed form already.
+    /// Sends elements that are already in packed form.
     pub(crate) fn snd_elements(&self, to: &PortId, message: Elements<'_>) -> Result<(), SendError> {
         let put = |out: &mut Vec<u8>| {
             out.extend_from_slice(message.octets());
@@ -353,12 +352,13 @@ impl Node {
         self.snd_to(to, put, Pressure::Ignored)
     }
 
-    /// As [`Node::snd`], but waits first while more than 8 MiB (the builder's `soft_limit`) wait
-    /// for the node of the port.
+    /// As [`Node::snd`], but first waits while more than 8 MiB (the builder's `soft_limit`) are
+    /// queued for the node of the port.
     ///
-    /// It waits for the connection, not for the port: what has arrived waits in the port's mailbox,
-    /// and a port that falls behind by its limit (64 MiB) is killed. To be slowed down by the
-    /// receiver, let it answer: [`call`](Node::call) it, with a bounded number of calls at a time.
+    /// It waits for the connection, not for the port: messages that have arrived are queued in the
+    /// port's mailbox, and a port whose mailbox exceeds its limit (64 MiB) is killed. To let the
+    /// receiver slow the sender down, use [`call`](Node::call) with a bounded number of pending
+    /// calls.
     ///
     /// # Errors
     /// As [`Node::snd`].
@@ -375,8 +375,8 @@ impl Node {
         self.snd_to(&to, |out| put_elements(out, &message), Pressure::Yielding)
     }
 
-    /// Kills a port, here or elsewhere; its monitors get the reason. Killing what is not there does
-    /// nothing, and node ports cannot be killed. What Perl calls `kil`.
+    /// Kills a port, on this or another node; its monitors get the reason. Does nothing if there is
+    /// no such port, and node ports cannot be killed. Perl calls this `kil`.
     pub fn kil(&self, port: impl ToPort, reason: &KillReason) {
         if let Ok(port) = port.to_port()
             && !port.is_node_port()
@@ -390,15 +390,15 @@ impl Node {
         }
     }
 
-    /// Makes a port that keeps its messages until they are received.
+    /// Makes a port with a mailbox, which keeps messages until they are received.
     pub fn port(&self) -> Port {
         let (cell, inbox) = PortCell::mailbox(self.shared.settings.port_limit);
         let name = self.shared.open_port(|_| cell);
         Port::new(self.clone(), name, inbox)
     }
 
-    /// Makes a port that runs a callback for each message that no receiver added by
-    /// [`CallbackPort::on`] takes. What Perl calls `port { ... }`.
+    /// Makes a port that runs a callback for each message without a receiver added by
+    /// [`CallbackPort::on`]. Perl calls this `port { ... }`.
     pub fn port_with<F, R>(&self, receiver: F) -> CallbackPort
     where
         F: FnMut(&Context<'_>, MessageRef<'_>) -> R + Send + 'static,
@@ -409,8 +409,8 @@ impl Node {
         port
     }
 
-    /// Makes a port without receivers; give it some with [`CallbackPort::on`]. A message that none
-    /// takes kills it with the reason `unhandled_message, text`. What Perl calls `port`.
+    /// Makes a port without receivers; add some with [`CallbackPort::on`]. A message without a
+    /// receiver kills it with the reason `unhandled_message, text`. Perl calls this `port`.
     pub fn port_of_tags(&self) -> CallbackPort {
         self.callbacks(Unmatched::Die)
     }
@@ -434,13 +434,13 @@ impl Node {
         }
     }
 
-    /// The callback port of this node that the calling code runs as, in its callbacks and in the
-    /// futures that [run as it](CallbackPort::background). What Perl calls `$SELF`.
+    /// The callback port of this node as which the calling code runs: in callbacks, and in futures
+    /// that [run as a port](CallbackPort::background). Perl calls this `$SELF`.
     pub fn current_port(&self) -> Option<PortId> {
         port::current_port(&self.shared.hooks).map(|name| PortId::new(self.id(), &name))
     }
 
-    /// The callback port of that name, if there is one here.
+    /// The callback port with this name, if there is one here.
     pub(crate) fn callback_port(&self, name: &PortName) -> Option<CallbackPort> {
         match self.shared.ports.get(name.as_ref()) {
             Some(PortCell::Callback(cell)) => Some(CallbackPort::new(self.clone(), cell)),
@@ -449,14 +449,15 @@ impl Node {
     }
 
     /// Makes `node`, which may be this one, run its function `function` with these arguments as a
-    /// new port, and returns the port's ID at once. `node` is the ID of a node or of any port on it,
-    /// or the text of either. What Perl calls `spawn`.
+    /// new port, and returns the port's ID at once. `node` is the ID of a node or of any port on
+    /// it, or the text of either. Perl calls this `spawn`.
     ///
     /// If that fails, because the function is unknown or returns an error or because the node
-    /// cannot be reached, the port is dead: monitor it to be told.
+    /// cannot be reached, the port is dead; a monitor reports it.
     ///
     /// # Errors
-    /// Fails if a text is no ID, or the arguments have no form in Perl's data model.
+    /// Fails if a text is not an ID, or if the arguments cannot be represented in Perl's data
+    /// model.
     pub fn spawn(
         &self,
         node: impl ToPort,
@@ -470,12 +471,13 @@ impl Node {
         Ok(self.shared.kernel(|kernel| kernel.spawn(&node, function, arguments)))
     }
 
-    /// Lets others call or spawn a function by this name; nothing that is not registered can be.
+    /// Lets others call or spawn a function by this name; functions that are not registered cannot
+    /// be called or spawned.
     ///
-    /// Spawned, it runs as a new port, to which it gives receivers with [`Context::on`]; an error
-    /// or panic kills that port with `die, text`. Called (`["", NAME, ARGUMENTS...]`), it runs
-    /// before anything that the same peer sent later. In `secure` mode nothing is called by name.
-    /// A function of the same name is replaced.
+    /// If spawned, it runs as a new port, to which it adds receivers with [`Context::on`]; an error
+    /// or panic kills that port with `die, text`. If called (`["", NAME, ARGUMENTS...]`), it runs
+    /// before anything that the same peer sent later. In `secure` mode nothing can be called by
+    /// name. Replaces a function of the same name.
     pub fn register<T, F, R>(&self, name: &str, function: F)
     where
         T: serde::de::DeserializeOwned,
@@ -488,7 +490,7 @@ impl Node {
         });
     }
 
-    /// As [`Node::register`], for a function that takes its arguments as they came.
+    /// As [`Node::register`], for a function that takes its arguments undecoded.
     pub(crate) fn register_raw(
         &self,
         name: &str,
@@ -505,7 +507,8 @@ impl Node {
         let name = Str::from(name);
         let replaced = {
             let mut functions = self.shared.functions.write();
-            // After the shutdown nobody would take out what may own the node.
+            // After the shutdown nothing would remove the function, which may own a handle of the
+            // node.
             match self.shared.is_over() {
                 true => Some(function),
                 false => functions.insert(name.clone(), function),
@@ -515,7 +518,7 @@ impl Node {
         self.shared.kernel(|kernel| kernel.register(name));
     }
 
-    /// Takes a function back that [`Node::register`] offered.
+    /// Withdraws a function that [`Node::register`] offered.
     pub fn unregister(&self, name: &str) {
         let name = Str::from(name);
         self.shared.kernel(|kernel| kernel.unregister(&name));
@@ -550,23 +553,24 @@ impl Node {
         drop(replaced);
     }
 
-    /// Makes this node keep the whole database; see `docs/protocol.md` §5.2.
+    /// Makes this node global, so that it keeps the whole database; see `docs/protocol.md` §5.2.
     pub fn become_global(&self) {
         self.shared.kernel(|kernel| kernel.become_global());
     }
 
-    /// Replaces the seeds (`host:port`); connections that exist stay.
+    /// Replaces the seeds (`host:port`); existing connections stay.
     pub fn set_seeds(&self, addresses: impl AsRef<[Str]>) {
         self.shared.kernel(|kernel| kernel.set_seeds(addresses.as_ref()));
     }
 
-    /// Waits until the node is shut down by its last handle or [`Node::shutdown`].
+    /// Waits until the node is shut down, by [`Node::shutdown`] or because its last handle was
+    /// dropped.
     pub async fn ended(&self) {
         self.shared.ended.cancelled().await;
     }
 
-    /// Writes what was sent, for at most the time that the key `shutdown` gives (5 s), then closes all connections and ends all ports
-    /// normally.
+    /// Writes what was sent, for at most the time of the key `shutdown` (5 s), then closes all
+    /// connections and ends all ports normally.
     pub async fn shutdown(self) {
         let flushed = async {
             let mut pause = Duration::from_millis(1);

@@ -1,4 +1,4 @@
-//! Monitors as programs hold them: futures and guards.
+//! Monitors as programs use them: futures and guards.
 
 use super::core::{OnFire, Shared};
 use super::message::KillReason;
@@ -13,9 +13,10 @@ use std::pin::Pin;
 use std::sync::{Arc, Weak};
 use std::task::{Context as TaskContext, Poll};
 
-/// A monitor that is set: await it for the reason of the death; dropping it removes the monitor.
+/// A monitor that is set. Awaiting it yields the reason of the death; dropping it removes the
+/// monitor.
 ///
-/// It is set when the function that made it returns, not when it is first polled.
+/// It takes effect when the function that made it returns, not when it is first polled.
 #[must_use = "dropping a monitor removes it"]
 pub struct Monitor {
     guard: MonitorGuard,
@@ -83,17 +84,17 @@ impl fmt::Debug for MonitorGuard {
 }
 
 impl Node {
-    /// Monitors a port, or with a node ID the connection to that node: the future yields the
-    /// reason of its death. What Perl calls `mon $port, sub {...}`.
+    /// Monitors a port, or with a node ID the connection to that node: the future yields the reason
+    /// of its death. Perl calls this `mon $port, sub {...}`.
     ///
     /// # The guarantee
-    /// After the monitor is set, messages that are sent to the port arrive in order and without
-    /// holes until one is lost; then all later ones are lost too, until the monitor has fired. A
-    /// connection that is lost, or cannot be made within `monitor_timeout`, fires it with the
-    /// reason `transport_error, NODE, text`. Monitoring a port that is not there fires it with
-    /// `no_such_port`. Monitoring a node that is not connected asks for a connection.
+    /// After the monitor is set, messages to the port arrive in order and without gaps until one is
+    /// lost; then all later ones are lost too, until the monitor has fired. A connection that is
+    /// lost, or cannot be made within `monitor_timeout`, fires it with the reason `transport_error,
+    /// NODE, text`. Monitoring a port that does not exist fires it with `no_such_port`. Monitoring
+    /// a node that is not connected requests a connection.
     ///
-    /// A destination that is no port ID counts as a port that is not there.
+    /// A destination that is not a port ID counts as a port that does not exist.
     pub fn monitor(&self, port: impl ToPort) -> Monitor {
         let (sender, reason) = queue::queue();
         Monitor { guard: self.monitor_then(port, OnFire::Future(sender)), reason }
@@ -107,8 +108,8 @@ impl Node {
         self.monitor_then(port, OnFire::Callback(Box::new(callback)))
     }
 
-    /// Sends a message when a port dies: these elements, and the reason's behind them. What Perl
-    /// calls `mon $port, $rcvport, @message`.
+    /// Sends a message when a port dies: these elements, followed by those of the reason. Perl
+    /// calls this `mon $port, $rcvport, @message`.
     ///
     /// # Errors
     /// As [`Node::snd`].
@@ -123,7 +124,7 @@ impl Node {
     }
 
     /// Kills the local port `dependent` with the same reason when `port` dies, unless it dies
-    /// normally. What Perl calls `mon $port, $rcvport`.
+    /// normally. Perl calls this `mon $port, $rcvport`.
     pub fn link(&self, port: impl ToPort, dependent: &PortId) -> MonitorGuard {
         self.monitor_in_kernel(port, OnDeath::Link(dependent.port().to_owned()))
     }
@@ -139,8 +140,8 @@ impl Node {
         MonitorGuard::new(self.shared(), monitor)
     }
 
-    /// What is no port ID becomes a port of this node that is not there, and the reason of its
-    /// death says what is wrong.
+    /// The port to monitor. Text that is not a port ID becomes a port of this node that does not
+    /// exist, and the reason of its death names the problem.
     fn monitored(&self, port: impl ToPort) -> PortId {
         port.to_port().unwrap_or_else(|error| PortId::new(self.id(), error.to_string().as_str()))
     }

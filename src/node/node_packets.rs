@@ -1,5 +1,5 @@
-//! Packets for the kernel that were read together: they are handled under one lock, and what they
-//! make happen is carried out together as far as nobody can tell.
+//! Handles packets for the kernel that were read together under one lock, and carries out their
+//! effects together as far as that makes no visible difference.
 
 use super::core::{LockedCore, MOST_EFFECTS_KEPT, Shared};
 use super::delivery::Pressure;
@@ -9,11 +9,10 @@ use crate::value::packed::{self, Elements};
 use crate::value::{NodeId, Packed, PortId};
 use std::sync::Arc;
 
-/// Packets that are handled each time the kernel's lock is taken, so that other threads get it in
-/// between.
+/// Packets handled per acquisition of the kernel's lock, so that other threads get it in between.
 const PACKETS_PER_LOCK: usize = 64;
 
-/// Octets, received or sent, that count as another packet.
+/// Octets, received or sent, that count as one more packet.
 const OCTETS_LIKE_A_PACKET: usize = 1 << 10;
 
 /// Packets for the kernel that were read together; see [`Shared::node_packets`].
@@ -21,14 +20,14 @@ pub(crate) struct NodePackets<'a> {
     shared: &'a Arc<Shared>,
     core: Option<LockedCore<'a>>,
     left: usize,
-    /// How many effects wait to be carried out.
+    /// Number of effects that have not been carried out yet.
     waiting: usize,
 }
 
-/// How the kernel's lock is given back.
+/// How the kernel's lock is released.
 enum Lock {
     Released,
-    /// To whoever waits for it, so that a peer whose packet has many pieces does not keep it.
+    /// To a waiting thread, so that a peer whose packet has many pieces does not monopolise it.
     HandedOver,
 }
 
@@ -37,8 +36,8 @@ impl<'a> NodePackets<'a> {
         self.shared
     }
 
-    /// The next packet. User code that is to run because of it has run when this returns; tasks
-    /// that wait for what it brings are woken by [`NodePackets::settle`] at the latest.
+    /// Handles the next packet. User code that runs because of it has run when this returns; tasks
+    /// that wait for its results are woken by [`NodePackets::settle`] at the latest.
     pub(crate) fn push(&mut self, from: &NodeId, message: Elements<'_>) {
         if message.octets().len() > LARGE_PACKET {
             return self.push_large(from, message);
@@ -56,13 +55,13 @@ impl<'a> NodePackets<'a> {
         }
         self.shared.carry_out(core);
         self.waiting = 0;
-        // What the next packet makes happen must not come before functions that this one calls.
+        // Effects of the next packet must not come before functions that this one calls.
         if self.left == 0 || run_queue::jobs_wait() {
             self.settle();
         }
     }
 
-    /// The next packet, of which each piece has the lock for itself.
+    /// Handles a large packet in pieces, taking the lock for each of them.
     #[inline(never)]
     fn push_large(&mut self, from: &NodeId, message: Elements<'_>) {
         self.settle();
@@ -85,7 +84,8 @@ impl<'a> NodePackets<'a> {
         }
     }
 
-    /// Gives the lock back and runs what is due: before anything else of the same peer is handled.
+    /// Releases the lock and runs what is due; required before anything else from the same peer is
+    /// handled.
     #[inline]
     pub(crate) fn settle(&mut self) {
         if let Some(core) = self.core.take() {
@@ -128,13 +128,13 @@ impl Shared {
         }
     }
 
-    /// For packets to the node port that come one behind the other: the lock is taken once.
+    /// For consecutive packets to the node port: the lock is taken once for many of them.
     pub(crate) fn node_packets(self: &Arc<Self>) -> NodePackets<'_> {
         NodePackets { shared: self, core: None, left: PACKETS_PER_LOCK, waiting: 0 }
     }
 }
 
-/// How much is sent to one node by an effect.
+/// Octets that an effect sends to one node.
 const fn octets_sent(effect: &Effect) -> usize {
     match effect {
         Effect::Send { packet, .. } | Effect::SendAll { packet, .. } => packet.octets_len(),
@@ -142,8 +142,8 @@ const fn octets_sent(effect: &Effect) -> usize {
     }
 }
 
-/// Whether an effect may be carried out after the next packet was handled, as long as the lock is
-/// held: nobody can tell the difference.
+/// Whether an effect may be carried out after the next packet was handled, while the lock is held,
+/// without a visible difference.
 const fn can_wait(effect: &Effect) -> bool {
     matches!(
         effect,

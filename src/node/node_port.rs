@@ -19,14 +19,14 @@ use tokio_util::task::AbortOnDropHandle;
 
 /// A port that keeps its messages until they are received.
 ///
-/// Dropping it kills the port normally. Up to 64 MiB of messages may wait (the builder's
-/// `port_limit` changes that); one more kills the port with a reason, so that no message is ever
-/// skipped.
+/// Dropping it kills the port normally. Up to 64 MiB of messages may be queued (see the builder's
+/// `port_limit`); one more kills the port with a reason, so that no message is ever skipped.
 pub struct Port {
     node: Node,
     name: PortName,
     inbox: Inbox,
-    /// It ends with the future that runs as it, which knows the reason.
+    /// Whether the port ends with the future that runs as it, so that dropping this handle does not
+    /// kill it.
     ends_with_task: bool,
 }
 
@@ -35,18 +35,19 @@ impl Port {
         Port { node, name, inbox, ends_with_task: false }
     }
 
-    /// The port's ID, by which everybody can send to it and monitor it.
+    /// The port's ID, with which everybody can send to it and monitor it.
     pub fn id(&self) -> PortId {
         PortId::new(self.node.id(), &self.name)
     }
 
-    /// The next message as a Rust value.
+    /// Receives the next message as a Rust value.
     ///
     /// Cancel safe: dropping the future loses no message.
     ///
     /// # Errors
-    /// [`RecvError::Decode`] if the message is something else; it is taken then, and the port
-    /// lives. [`RecvError::Died`] once the port is dead and all that came before was received.
+    /// [`RecvError::Decode`] if the message does not have the requested type; it is removed, and
+    /// the port lives on. [`RecvError::Died`] once the port is dead and all earlier messages were
+    /// received.
     pub async fn recv<T: DeserializeOwned>(&mut self) -> Result<T, RecvError> {
         match self.inbox.next().await {
             Ok(received) => Ok(MessageRef::new(received.from, received.message).decode()?),
@@ -54,7 +55,7 @@ impl Port {
         }
     }
 
-    /// As [`Port::recv`], for at most `limit`.
+    /// As [`Port::recv`], but waits for at most `limit`.
     ///
     /// # Errors
     /// As [`Port::recv`], and [`RecvError::Timeout`].
@@ -65,10 +66,10 @@ impl Port {
         tokio::time::timeout(limit, self.recv()).await.unwrap_or(Err(RecvError::Timeout(limit)))
     }
 
-    /// The next message as it came.
+    /// Receives the next message undecoded.
     ///
     /// # Errors
-    /// [`RecvError::Died`] once the port is dead and all that came before was received.
+    /// [`RecvError::Died`] once the port is dead and all earlier messages were received.
     pub async fn recv_message(&mut self) -> Result<Message, RecvError> {
         match self.inbox.next().await {
             Ok(received) => Ok(MessageRef::new(received.from, received.message).keep()),
@@ -79,7 +80,7 @@ impl Port {
     /// The next message, if there is one already.
     ///
     /// # Errors
-    /// [`RecvError::Died`] once the port is dead and all that came before was received.
+    /// [`RecvError::Died`] once the port is dead and all earlier messages were received.
     pub fn try_recv(&mut self) -> Result<Option<Message>, RecvError> {
         match self.inbox.try_next() {
             Next::Message(received) => {
@@ -90,21 +91,21 @@ impl Port {
         }
     }
 
-    /// For stream adapters: the next message as it came; `None` once the port is dead.
+    /// For stream adapters: the next message, undecoded; `None` once the port is dead.
     pub fn poll_recv(&mut self, cx: &mut TaskContext<'_>) -> Poll<Option<Message>> {
         self.inbox.poll_next(cx).map(|received| {
             received.ok().map(|received| MessageRef::new(received.from, received.message).keep())
         })
     }
 
-    /// Kills the port with a reason. What Perl calls `kil $SELF`.
+    /// Kills the port with a reason. Perl calls this `kil $SELF`.
     pub fn kil(self, reason: &KillReason) {
         self.node.kil(self.id(), reason);
     }
 
-    /// Runs a future as this port, in the background, and returns the port's ID: `task` makes it of
-    /// the port itself. The port dies when the future ends: normally, or with the reason
-    /// `die, text` if it fails or panics. The future is dropped when the port is killed.
+    /// Runs a future as this port, in the background, and returns the port's ID; `task` makes the
+    /// future from the port. The port dies when the future ends: normally, or with the reason `die,
+    /// text` if it fails or panics. The future is dropped when the port is killed.
     ///
     /// ```
     /// # use aemp::{Node, PortId, RecvError};
@@ -132,7 +133,7 @@ impl Port {
         id
     }
 
-    /// The node that the port is on.
+    /// The node of the port.
     pub const fn node(&self) -> &Node {
         &self.node
     }
@@ -167,7 +168,7 @@ enum PortEnds {
     OnFailure,
 }
 
-/// Runs a future until it ends or the port `id` dies; its failure kills the port.
+/// Runs a future until it ends or the port `id` dies; kills the port if the future fails.
 fn run_as<R: Outcome + 'static>(
     node: &Node,
     id: &PortId,
@@ -176,7 +177,7 @@ fn run_as<R: Outcome + 'static>(
     future: impl Future<Output = R> + Send + 'static,
 ) {
     let monitor = node.monitor(id.clone());
-    // What the node runs must not keep it.
+    // A task of the node must not keep the node running.
     let (node, id) = (node.inside(), id.clone());
     let runtime = node.shared().runtime.clone();
     runtime.spawn(async move {
@@ -224,12 +225,12 @@ impl<F: Future> Future for AsPort<F> {
 
 /// A port that runs callbacks, one message at a time, on the thread that delivers them.
 ///
-/// It lives until it is killed; dropping this handle, a clone of many, does nothing. A callback
-/// that returns an error, or panics, kills the port with the reason `die, text`. A callback that
-/// blocks stalls the connection whose message it handles; what takes long belongs into a task.
+/// It lives until it is killed; dropping a handle does nothing. A callback that returns an error or
+/// panics kills the port with the reason `die, text`. A callback that blocks stalls the connection
+/// whose message it handles, so move long work into a task.
 ///
-/// Like every handle from outside, it keeps the node running; in a callback of its own, take
-/// [`Context::port`], which does not, or the node runs until [`Node::shutdown`].
+/// Like every handle from outside, it keeps the node running. In a callback of its own use
+/// [`Context::port`], which does not; otherwise the node runs until [`Node::shutdown`].
 #[derive(Clone)]
 pub struct CallbackPort {
     node: Node,
@@ -241,15 +242,15 @@ impl CallbackPort {
         CallbackPort { node, cell }
     }
 
-    /// The port's ID, by which everybody can send to it and monitor it.
+    /// The port's ID, with which everybody can send to it and monitor it.
     pub fn id(&self) -> PortId {
         PortId::new(self.node.id(), self.cell.name())
     }
 
-    /// Receives messages whose first element is `tag`: `receiver` gets what comes behind it, as a
-    /// Rust value. A message that does not decode kills the port with that text.
+    /// Receives messages whose first element is `tag`: `receiver` gets the elements after it as a
+    /// Rust value. A message that does not decode kills the port with the error's text.
     ///
-    /// A receiver for the same tag is replaced. What Perl calls `rcv $port, tag => sub {...}`.
+    /// Replaces a receiver for the same tag. Perl calls this `rcv $port, tag => sub {...}`.
     pub fn on<T, F, R>(&self, tag: &str, mut receiver: F)
     where
         T: DeserializeOwned + 'static,
@@ -268,9 +269,9 @@ impl CallbackPort {
         );
     }
 
-    /// Receives all messages without a receiver of their own, whole.
+    /// Receives all messages without a receiver of their own, including their first element.
     ///
-    /// What Perl calls `rcv $port, sub {...}`.
+    /// Perl calls this `rcv $port, sub {...}`.
     pub fn on_default<F, R>(&self, mut receiver: F)
     where
         F: FnMut(&Context<'_>, MessageRef<'_>) -> R + Send + 'static,
@@ -283,18 +284,18 @@ impl CallbackPort {
         }));
     }
 
-    /// Removes the receiver for a tag. What Perl calls `rcv $port, tag => undef`.
+    /// Removes the receiver for a tag. Perl calls this `rcv $port, tag => undef`.
     pub fn off(&self, tag: &str) {
         self.cell.remove(tag.into());
     }
 
-    /// Kills the port with a reason. What Perl calls `kil $port`.
+    /// Kills the port with a reason. Perl calls this `kil $port`.
     pub fn kil(&self, reason: &KillReason) {
         self.node.kil(self.id(), reason);
     }
 
-    /// Runs a closure as this port, in order with its messages: an error or a panic kills the port.
-    /// What Perl calls `peval`.
+    /// Runs a closure as this port, in order with its messages; an error or a panic kills the port.
+    /// Perl calls this `peval`.
     pub fn then<F, R>(&self, code: F)
     where
         F: FnOnce(&Context<'_>) -> R + Send + 'static,
@@ -307,15 +308,15 @@ impl CallbackPort {
         }));
     }
 
-    /// Runs a closure as this port after `delay`, unless the port or the returned guard is gone by
-    /// then. What Perl calls `after`.
+    /// Runs a closure as this port after `delay`, unless the port dies or the returned guard is
+    /// dropped first. Perl calls this `after`.
     #[must_use = "dropping the guard cancels it; Timer::detach lets it run"]
     pub fn after<F, R>(&self, delay: Duration, code: F) -> Timer
     where
         F: FnOnce(&Context<'_>) -> R + Send + 'static,
         R: Outcome,
     {
-        // The node must not live for as long as something is to happen on it.
+        // The timer must not keep the node running.
         let port = CallbackPort::new(self.node.inside(), self.cell.clone());
         let monitor = port.node.monitor(self.id());
         let task = self.node.shared().runtime.spawn(async move {
@@ -337,7 +338,7 @@ impl CallbackPort {
         run_as(&self.node, &self.id(), PortEnds::OnFailure, Some(self.cell.clone()), future);
     }
 
-    /// The node that the port is on.
+    /// The node of the port.
     pub const fn node(&self) -> &Node {
         &self.node
     }
@@ -353,12 +354,12 @@ impl fmt::Debug for CallbackPort {
     }
 }
 
-/// Something that happens later; dropping it cancels it.
+/// A closure that runs later; dropping this cancels it.
 #[derive(Debug)]
 pub struct Timer(AbortOnDropHandle<()>);
 
 impl Timer {
-    /// Lets it happen whatever becomes of this guard.
+    /// Lets the closure run even though this guard is dropped.
     pub fn detach(self) {
         drop(self.0.detach());
     }

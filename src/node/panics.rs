@@ -1,4 +1,4 @@
-//! Where panics of the program's code end: each becomes an error text.
+//! Where panics of the program's code are caught and become error texts.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -6,13 +6,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 /// Runs code of the program.
 ///
 /// # Errors
-/// What the code said if it panicked. Whatever it left half done is the caller's to give up.
+/// Returns the panic's message. The caller must discard whatever the code left half done.
 #[inline]
 pub(crate) fn catch<R>(code: impl FnOnce() -> R) -> Result<R, String> {
     catch_unwind(AssertUnwindSafe(code)).map_err(text_of)
 }
 
-/// What a panic said.
+/// The message of a panic.
 #[cold]
 pub(crate) fn text_of(panic: Box<dyn Any + Send>) -> String {
     let panic = match panic.downcast::<String>() {
@@ -26,10 +26,10 @@ pub(crate) fn text_of(panic: Box<dyn Any + Send>) -> String {
     "panic".to_owned()
 }
 
-/// Drops what belongs to the program; a panic in it was reported by the panic hook and harms nobody
-/// here.
+/// Drops a value of the program. A panic in that was reported by the panic hook and has no further
+/// effect.
 pub(crate) fn drop_quietly<T>(value: T) {
-    // What a second panic holds is leaked, or its drop could panic again.
+    // The payload of this panic is leaked, since dropping it could panic again.
     if let Err(panic) = catch_unwind(AssertUnwindSafe(move || drop(value))) {
         std::mem::forget(panic);
     }

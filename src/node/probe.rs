@@ -1,4 +1,4 @@
-//! Shaking hands with an address to find out what is wrong, without becoming a node of the network.
+//! Performs a handshake with an address to find out what is wrong, without joining the network.
 
 use super::connection::tls::TlsError;
 use super::connection::{Channel, Stream, read, socket};
@@ -16,15 +16,15 @@ use thiserror::Error;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
-/// What a handshake that worked told about the node at the other end.
+/// What a successful handshake revealed about the node at the other end.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Probe {
     /// The node's ID.
     pub node: NodeId,
-    /// Which software it says it is, with its version.
+    /// The software and version that it claims to run.
     pub provider: Str,
-    /// How it proved itself.
+    /// The method by which it authenticated.
     pub method: AuthMethod,
     /// The framing in which it wants our packets.
     pub framing: Framing,
@@ -32,21 +32,21 @@ pub struct Probe {
     pub protection: Protection,
     /// Version and cipher, if the connection is encrypted.
     pub tls: Option<String>,
-    /// How far its clock is ahead of ours in seconds (negative: behind), if it told.
+    /// Seconds by which its clock is ahead of ours (negative: behind), if it answered.
     pub clock_ahead: Option<f64>,
 }
 
-/// Why a handshake did not work.
+/// Why a handshake failed.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum ProbeError {
-    /// The settings do not allow any handshake.
+    /// The settings do not allow a handshake.
     #[error(transparent)]
     Settings(StartError),
     /// Nobody answers at the address, or it does not resolve.
     #[error("{0}")]
     Connect(#[source] io::Error),
-    /// The peer did nothing for so long.
+    /// The handshake was not complete within this time.
     #[error("no complete handshake within {} s", .0.as_secs_f64())]
     Timeout(Duration),
     /// The handshake failed.
@@ -72,8 +72,8 @@ impl From<ConnectionError> for ProbeError {
     }
 }
 
-/// Shakes hands with what listens at an address (`host:port`), as a node with these settings but
-/// the ID `id` would, asks for the time, and closes the connection.
+/// Performs a handshake with an address (`host:port`), as a node with these settings but the ID
+/// `id` would, asks for the time, and closes the connection.
 ///
 /// # Errors
 /// Fails with what went wrong, after `limit` at the latest.
@@ -105,19 +105,18 @@ async fn shake_hands(
     loop {
         match channel.event().await? {
             Event::Established(agreement) => return Ok(finish(channel, agreement, id).await),
-            // Neither TLS, which is part of it, nor our line is left to us.
+            // Continues: `proceed` also performs TLS and sends our authentication line.
             _ => channel = channel.proceed(AuthOrder::Now, &encryption).await?,
         }
     }
 }
 
-/// A nonce that makes us the TLS client, nearly always: then it is we who see the other
-/// certificate first.
+/// A nonce that almost always makes us the TLS client, so that we see the other certificate first.
 fn nonce() -> Result<Nonce, StartError> {
     let mut octets = [0; Nonce::OCTETS];
     let random = octets.get_mut(6..).unwrap_or_default();
     getrandom::fill(random).map_err(|error| StartError::Randomness(error.to_string()))?;
-    // Base64 digits sort first by `+`, which are the bits 111110.
+    // `+` sorts first among the base64 digits; it stands for the bits 111110.
     octets.get_mut(..6).unwrap_or_default().copy_from_slice(&[0xfb, 0xef, 0xbe, 0xfb, 0xef, 0xbe]);
     Ok(Nonce::from_random(&octets))
 }
@@ -134,7 +133,7 @@ async fn finish(channel: Channel, agreement: Agreement, id: &NodeId) -> Probe {
     };
     let node = NodeId::new(agreement.peer.node_id.as_slice());
     Probe {
-        // Whoever has authenticated has a node ID that is one.
+        // A peer that has authenticated has a valid node ID.
         node: node.unwrap_or_else(|_| id.clone()),
         provider: Str::octets(agreement.peer.written("provider").unwrap_or_default()),
         method: agreement.method,
@@ -145,7 +144,7 @@ async fn finish(channel: Channel, agreement: Agreement, id: &NodeId) -> Probe {
     }
 }
 
-/// How far the node's clock is ahead; `None` if it does not tell.
+/// Seconds by which the node's clock is ahead; `None` if it does not answer.
 async fn ask_time(
     stream: &mut Stream,
     mut packets: Packets,

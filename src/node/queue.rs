@@ -1,7 +1,7 @@
 //! A queue from code that may hold a lock to tasks that wait.
 //!
-//! It is bounded. What does not fit is combined with what came before and does not fit either, so that
-//! a receiver that is slow gets fewer items with the same outcome.
+//! It is bounded. Items that do not fit are combined with earlier ones that did not fit either, so
+//! a slow receiver gets fewer items with the same result.
 
 use super::port::run_queue;
 use parking_lot::Mutex;
@@ -9,18 +9,18 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-/// Items that wait one by one.
+/// Items that are queued one by one.
 const MOST_ITEMS: usize = 1000;
 
-/// Octets of items that wait one by one, unless a single item has more.
+/// Octets of items that are queued one by one, unless a single item has more.
 const MOST_OCTETS: usize = 1 << 20;
 
-/// What can wait in a queue.
+/// A type of items that can be queued.
 pub(crate) trait Item: Sized {
-    /// Items that did not fit, as one.
+    /// Items that did not fit, combined into one.
     type Combined: Default + std::fmt::Debug + Combined<Self>;
 
-    /// About how much memory it takes.
+    /// The approximate memory that it takes, in octets.
     fn octets(&self) -> usize;
 }
 
@@ -29,7 +29,7 @@ pub(crate) trait Combined<T> {
     /// Adds an item that came after these.
     fn add(&mut self, item: T);
 
-    /// Takes an item that stands for some of these, or for all; `None` if none is left.
+    /// Takes an item that stands for some or all of these; `None` if none is left.
     fn take(&mut self) -> Option<T>;
 }
 
@@ -37,7 +37,7 @@ pub(crate) trait Combined<T> {
 #[derive(Debug)]
 pub(crate) struct Sender<T: Item>(Arc<Shared<T>>);
 
-/// The receiving end; the queue is gone when it is dropped.
+/// The receiving end; dropping it discards the queue.
 #[derive(Debug)]
 pub(crate) struct Receiver<T: Item>(Arc<Shared<T>>);
 
@@ -48,7 +48,7 @@ struct Shared<T: Item>(Mutex<State<T>>);
 struct State<T: Item> {
     items: VecDeque<T>,
     octets: usize,
-    /// What came after the items, when there was no room for more.
+    /// Items that came when the queue was full.
     combined: Option<T::Combined>,
     waker: Option<Waker>,
     ended: bool,
@@ -70,7 +70,6 @@ impl<T: Item> State<T> {
     }
 }
 
-/// A new queue.
 pub(crate) fn queue<T: Item>() -> (Sender<T>, Receiver<T>) {
     let items = VecDeque::new();
     let state = State { items, octets: 0, combined: None, waker: None, ended: false };
@@ -79,7 +78,7 @@ pub(crate) fn queue<T: Item>() -> (Sender<T>, Receiver<T>) {
 }
 
 impl<T: Item> Sender<T> {
-    /// Adds an item; the task that waits for it is woken once this thread holds no lock.
+    /// Adds an item; the waiting task is woken once this thread holds no lock.
     pub(crate) fn push(&self, item: T) {
         let waiting = {
             let mut state = self.0.0.lock();
@@ -91,7 +90,7 @@ impl<T: Item> Sender<T> {
         run_queue::wake(waiting);
     }
 
-    /// Whether nobody receives any more.
+    /// Whether the receiver was dropped.
     pub(crate) fn is_abandoned(&self) -> bool {
         Arc::strong_count(&self.0) == 1
     }
@@ -109,13 +108,13 @@ impl<T: Item> Drop for Sender<T> {
 }
 
 impl<T: Item> Receiver<T> {
-    /// The next item; `None` once the sender has ended and everything was taken.
+    /// The next item; `None` once the sender was dropped and everything was taken.
     pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<T>> {
         if let Some(item) = self.try_next() {
             return Poll::Ready(Some(item));
         }
         let mut state = self.0.0.lock();
-        // One may have come meanwhile.
+        // An item may have come since `try_next`.
         if !state.items.is_empty() || state.combined.is_some() {
             drop(state);
             return self.poll_next(cx);
@@ -144,7 +143,7 @@ impl<T: Item> Receiver<T> {
                 }
                 state.combined.take()?
             };
-            // Outside the lock: there may be much of it.
+            // Outside the lock, since there may be many items.
             let items: VecDeque<T> = std::iter::from_fn(|| combined.take()).collect();
             let mut state = self.0.0.lock();
             state.octets += items.iter().map(Item::octets).sum::<usize>();

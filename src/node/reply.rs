@@ -1,4 +1,4 @@
-//! The answering side of calls: a message and the port that its answer goes to.
+//! The answering side of calls: the received message, and the port to which its answer goes.
 
 use super::error::RecvError;
 use super::message::{KillReason, Message};
@@ -12,14 +12,14 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// The answer that somebody waits for: `A` is its type. [Send](Reply::send) it, or
-/// [fail](Reply::fail); dropping it without either fails.
+/// The answer that a caller waits for, of the type `A`: [send](Reply::send) it, or
+/// [fail](Reply::fail). Dropping this without either fails the call.
 ///
-/// Who calls appends a port to the message ([`Node::call`], Perl's `cal`). [`Port::recv_call`]
-/// takes it off; in an enum of messages it may be the last field of a variant, see
-/// [`Message::decode_call`]. What fails kills that port: a Rust caller gets
-/// [`CallError::Died`](super::CallError::Died) with the reason at once, a Perl caller's callback is
-/// called when its timeout has passed.
+/// A caller appends a port to the message ([`Node::call`], Perl's `cal`). [`Port::recv_call`]
+/// removes it; in an enum of messages it may be the last field of a variant, see
+/// [`Message::decode_call`]. Failing kills that port: a Rust caller gets
+/// [`CallError::Died`](super::CallError::Died) with the reason at once, while a Perl caller's
+/// callback runs only after its timeout.
 ///
 /// ```
 /// use aemp::{Node, Reply};
@@ -46,13 +46,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 #[must_use = "dropping it makes the call fail"]
 pub struct Reply<A> {
     to: Option<(Node, PortId)>,
-    /// Somebody else answers: the port's ID was written into a message.
+    /// Another port answers: the reply port's ID was written into a message.
     is_handed_on: AtomicBool,
     answer: PhantomData<fn(A)>,
 }
 
 thread_local! {
-    /// The node for which a message is being decoded.
+    /// The node on which a message is being decoded.
     static DECODING: RefCell<Option<Node>> = const { RefCell::new(None) };
 }
 
@@ -61,12 +61,13 @@ impl<A> Reply<A> {
         Reply { to, is_handed_on: AtomicBool::new(false), answer: PhantomData }
     }
 
-    /// Stands for the reply port in a message that is going to be a call's: it is written as undef.
+    /// A placeholder for the reply port in a message that will be sent as a call; it is serialized
+    /// as undef.
     pub const fn placeholder() -> Self {
         Reply::new(None)
     }
 
-    /// The port that the answer goes to, which now somebody else has to answer.
+    /// The port to which the answer goes. The new owner of its ID has to answer.
     pub fn into_port(mut self) -> Option<PortId> {
         self.to.take().map(|(_, port)| port)
     }
@@ -83,8 +84,8 @@ impl<A> Reply<A> {
         }
     }
 
-    /// Waits until nobody waits for the answer any more: the caller has given up, or its node was
-    /// lost.
+    /// Waits until nobody waits for the answer any more, because the caller has given up or its
+    /// node was lost.
     pub async fn cancelled(&self) {
         let monitor: Option<Monitor> = self.to.as_ref().map(|(node, port)| node.monitor(port));
         if let Some(monitor) = monitor {
@@ -97,7 +98,7 @@ impl<A: Serialize> Reply<A> {
     /// Sends the answer.
     ///
     /// # Errors
-    /// As [`Node::snd`]; the call fails with the error's text then.
+    /// As [`Node::snd`]; the call then fails with the error's text.
     pub fn send(mut self, answer: A) -> Result<(), SendError> {
         let Some((node, port)) = self.to.take() else { return Ok(()) };
         node.snd(&port, answer)
@@ -121,7 +122,7 @@ impl<A> fmt::Debug for Reply<A> {
     }
 }
 
-/// Writes the reply port's ID, and leaves the answer to whoever gets it.
+/// Writes the reply port's ID and leaves the answer to the receiver of the message.
 impl<A> Serialize for Reply<A> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match &self.to {
@@ -145,17 +146,17 @@ impl<'de, A> Deserialize<'de> for Reply<A> {
 }
 
 impl Node {
-    /// The answer to a call whose reply port has arrived as an element of a message.
+    /// The answer to a call whose reply port arrived as an element of a message.
     ///
     /// # Errors
-    /// Fails if a text is no port ID.
+    /// Fails if the text is not a port ID.
     pub fn reply_to<A>(&self, port: impl ToPort) -> Result<Reply<A>, InvalidId> {
         Ok(Reply::new(Some((self.weak(), port.to_port()?))))
     }
 }
 
 impl Message {
-    /// As [`Message::decode`], for types that contain a [`Reply`], which `node` sends.
+    /// As [`Message::decode`], for types that contain a [`Reply`], which answers through `node`.
     ///
     /// # Errors
     /// As [`Message::decode`].
@@ -168,12 +169,12 @@ impl Message {
 }
 
 impl Port {
-    /// The next message as a call: its elements before the last one as a Rust value, and the reply
-    /// port that is its last one.
+    /// Receives the next message as a call: all elements but the last as a Rust value, and the last
+    /// one as the reply port.
     ///
     /// # Errors
-    /// As [`Port::recv`]; a message that does not end with a port's ID is something else, too. A call
-    /// that does not decode fails with that text.
+    /// As [`Port::recv`]; a message whose last element is not a port ID counts as one of the wrong
+    /// type. A call that does not decode fails with the error's text.
     pub async fn recv_call<T: DeserializeOwned, A>(&mut self) -> Result<(T, Reply<A>), RecvError> {
         let message = self.recv_message().await?;
         let elements = message.as_ref().elements();

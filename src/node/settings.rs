@@ -1,4 +1,4 @@
-//! What a running node has to know besides what its kernel knows.
+//! What a running node needs to know beyond what its kernel knows.
 
 use super::connection::tls::{
     AnonymousClients, BoundTls, CertificateDates, Encryption, Identity, Pace, TlsConfig,
@@ -15,40 +15,40 @@ use crate::wire::framing::FramingLimits;
 use crate::wire::session::{Encrypt, HandshakeConfig, Handshaker};
 use std::time::Duration;
 
-/// Settings that stay as they are while the node runs.
+/// Settings that do not change while the node runs.
 #[derive(Debug)]
 pub(crate) struct NodeSettings {
     pub(crate) handshaker: Handshaker,
     pub(crate) encryption: Encryption,
-    /// Those of the certificates for it.
+    /// The dates of its certificates.
     pub(crate) certificate_dates: Option<CertificateDates>,
     /// How long a handshake may take: Perl's `monitor_timeout`.
     pub(crate) monitor_timeout: Duration,
     pub(crate) lane_limits: LaneLimits,
     pub(crate) framing_limits: FramingLimits,
-    /// Who may be in a handshake with us.
+    /// The limits of pending handshakes.
     pub(crate) handshake_limits: HandshakeLimits,
-    /// What is kept on account of each peer.
+    /// The limits of what is held on account of each peer.
     pub(crate) peer_limits: PeerLimits,
-    /// Octets of messages that may wait in a port.
+    /// Octets of messages that may be queued in a port.
     pub(crate) port_limit: usize,
-    /// How long the end may take to write what was sent.
+    /// How long a shutdown may take to write what was sent.
     pub(crate) shutdown: Duration,
-    /// Whether small packets are sent at once: Perl's `nodelay`.
+    /// Whether small packets are sent without delay (`TCP_NODELAY`): Perl's `nodelay`.
     pub(crate) nodelay: bool,
-    /// Who is shown every message: `PERL_ANYEVENT_MP_TRACE`.
+    /// Where every message is traced: `PERL_ANYEVENT_MP_TRACE`.
     pub(crate) trace: Option<TraceSink>,
 }
 
 impl NodeSettings {
-    /// Whether somebody has configured encryption: a certificate, or `encrypt 1`.
+    /// Whether encryption was configured: a certificate, or `encrypt 1`.
     pub(crate) fn wants_encryption(&self) -> bool {
         let handshake = self.handshaker.config();
         handshake.certificate || handshake.encrypt == Encrypt::Always
     }
 }
 
-/// How a node with these settings shakes hands.
+/// The parameters of handshakes for a node with these settings.
 pub(crate) fn handshaker(settings: &Settings, node: &NodeId) -> Result<Handshaker, StartError> {
     let mut handshake = HandshakeConfig::new(node.as_str().data());
     handshake.auth_offer.clone_from(&settings.auth_offer);
@@ -72,7 +72,7 @@ pub(crate) fn identity(settings: &Settings) -> Result<Option<Identity>, StartErr
     identity.transpose().map_err(config)
 }
 
-/// What a node needs for TLS. Called inside a runtime.
+/// What a node needs for TLS. Must be called inside a runtime.
 pub(crate) fn encryption(
     identity: Option<&Identity>,
     handshaker: &Handshaker,

@@ -1,4 +1,4 @@
-//! What a node tells about itself: to its program, and to others who ask.
+//! The status of a node, for its program and for other nodes that ask.
 
 use super::Node;
 use super::context::Context;
@@ -9,38 +9,40 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// The function by which others ask for it: `["", "aemp::status", REPLYPORT, ELEMENTS...]` is
-/// answered with `ELEMENTS..., STATUS`. In `secure` mode it is not, like all functions.
+/// The function through which other nodes ask for the status: `["", "aemp::status", REPLYPORT,
+/// ELEMENTS...]` is answered with `ELEMENTS..., STATUS`. In `secure` mode it is not answered, like
+/// all functions.
 pub const STATUS_FUNCTION: &str = "aemp::status";
 
-/// A node at one moment. As a message it is a hash with these names; later versions may add some.
+/// The status of a node at one moment. As a message it is a hash with these field names; later
+/// versions may add some.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 #[non_exhaustive]
 pub struct Status {
-    /// Which node.
+    /// The node's ID.
     pub node: Str,
     /// Name and version of the software.
     pub provider: Str,
-    /// For how many seconds it has been running.
+    /// Seconds since the node started.
     pub uptime: f64,
     /// Whether it keeps the whole database.
     pub global: bool,
     /// The node that keeps the database for it.
     pub master: Option<Str>,
-    /// How many ports it has.
+    /// Number of ports.
     pub ports: u64,
     /// Its connections.
     pub links: Vec<Link>,
-    /// How many connections are in their handshake.
+    /// Number of connections in the handshake.
     pub pending_handshakes: u64,
-    /// How many connections were refused so far because their handshake failed.
+    /// Number of connections that were refused because their handshake failed.
     pub refused: u64,
-    /// How many of these had to make room for others.
+    /// Number of these that had to make room for others.
     pub displaced: u64,
-    /// What keeps it from its work, or soon will: [`Node::warnings`].
+    /// What prevents it from working, or soon will: [`Node::warnings`].
     pub warnings: Vec<Str>,
-    /// How many keys each family of the database has, if it keeps that.
+    /// Number of keys in each family of the database, if this node keeps it.
     pub families: BTreeMap<Str, u64>,
 }
 
@@ -49,33 +51,33 @@ pub struct Status {
 #[serde(default)]
 #[non_exhaustive]
 pub struct Link {
-    /// Which.
+    /// The other node's ID.
     pub node: Str,
     /// Whether it has not proven that it belongs to the network (`tls_anon`).
     pub untrusted: bool,
-    /// The framing in which it gets packets.
+    /// The framing of the packets sent to it.
     pub framing: Str,
-    /// How many octets wait for it.
+    /// Octets that are queued for it.
     pub waiting: u64,
-    /// How many packets it was sent.
+    /// Packets sent to it.
     pub packets: u64,
-    /// How many octets that was.
+    /// Octets of these.
     pub octets: u64,
-    /// How many packets came from it.
+    /// Packets received from it.
     pub received_packets: u64,
-    /// How many octets that was.
+    /// Octets of these.
     pub received_octets: u64,
-    /// Which software it says it is: `aemp-0.1.0`, or `AE-2.02` for Perl.
+    /// The software that it claims to run: `aemp-0.1.0`, or `AE-2.02` for Perl.
     pub software: Str,
-    /// How the connection is protected: `certificates`, `bound` (encrypted, and bound to the secret) or
-    /// `plain`; empty from a node that does not tell.
+    /// The protection of the connection: `certificates`, `bound` (encrypted, and bound to the
+    /// secret) or `plain`; empty if the node does not report it.
     pub protection: Str,
-    /// Why it is plain, in a few words; empty if it is not.
+    /// Why the connection is plain, in a few words; empty if it is not.
     pub plain_because: Str,
 }
 
 impl Node {
-    /// What the node does at this moment: its connections, ports and part in the network.
+    /// The node's current status: its connections, its ports, and its role in the network.
     pub fn status(&self) -> Status {
         let shared = self.shared();
         let (master, ports, up, families) = shared.kernel(|kernel| {
@@ -127,10 +129,10 @@ impl Node {
         }
     }
 
-    /// Asks another node of this crate for its status.
+    /// Asks another aemp node for its status.
     ///
     /// # Errors
-    /// Fails if the node cannot be reached, or if nothing comes within `limit`: Perl nodes, and
+    /// Fails if the node cannot be reached, or if no answer arrives within `limit`: Perl nodes, and
     /// nodes in `secure` mode, do not answer.
     pub async fn status_of(
         &self,
@@ -141,7 +143,7 @@ impl Node {
         Ok(status)
     }
 
-    /// Lets others ask for the status.
+    /// Lets other nodes ask for the status.
     pub(crate) fn offer_status(&self) {
         self.register(STATUS_FUNCTION, |context: &Context<'_>, arguments: Vec<Value>| {
             let Some((reply, elements)) = arguments.split_first() else {

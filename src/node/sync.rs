@@ -1,11 +1,11 @@
-//! What the lanes synchronise with; the concurrency model puts loom's in its place.
+//! The synchronisation primitives of lanes; the concurrency model replaces them with loom's.
 
 use foldhash::quality::RandomState;
 pub(super) use parking_lot::Mutex;
 use std::hash::Hash;
 pub(super) use tokio::sync::Notify;
 
-/// Where senders may write without waiting.
+/// A socket to which senders may write without waiting.
 pub(super) type DirectOutput = std::sync::Arc<tokio::net::tcp::OwnedWriteHalf>;
 
 /// A map that threads share without a lock.
@@ -17,7 +17,7 @@ impl<K: Hash + Eq + Clone, V: Clone> Table<K, V> {
         Table(papaya::HashMap::default())
     }
 
-    /// The value of `key`, which is made if there is none. Nobody sees one that is not used.
+    /// The value of `key`, created with `make` if there is none. All threads get the same value.
     pub(super) fn get_or_insert(&self, key: &K, make: impl FnOnce() -> V) -> V {
         let map = self.0.pin();
         if let Some(value) = map.get(key) {
@@ -34,7 +34,7 @@ impl<K: Hash + Eq + Clone, V: Clone> Table<K, V> {
         self.0.pin().remove(key);
     }
 
-    /// Calls `f` with all that was there before, and some of what comes meanwhile.
+    /// Calls `f` with every entry that existed before, and some of those added meanwhile.
     pub(super) fn for_each(&self, mut f: impl FnMut(&K, &V)) {
         for (key, value) in &self.0.pin() {
             f(key, value);

@@ -1,9 +1,9 @@
-//! Showing every message, as `PERL_ANYEVENT_MP_TRACE` makes Perl nodes do.
+//! Traces every message, as `PERL_ANYEVENT_MP_TRACE` makes Perl nodes do.
 
 use std::fmt;
 use std::sync::Arc;
 
-/// Who is given a line for every message.
+/// A function that gets a line for every message.
 #[derive(Clone)]
 pub(crate) struct TraceSink(pub(super) Arc<dyn Fn(&str) + Send + Sync>);
 

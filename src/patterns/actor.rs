@@ -123,7 +123,7 @@ impl ActorContext {
         &self.node
     }
 
-    /// The ID of the actor's port. What Perl calls `$SELF`.
+    /// The ID of the actor's port. Perl calls this `$SELF`.
     pub const fn id(&self) -> &PortId {
         &self.id
     }

@@ -359,7 +359,7 @@ impl<'a> Run<'a> {
                 self.answer(host, &message);
                 self.answered(host, &port, &message)?;
             }
-            Happening::NodeDown(_, reason) if reason.to_string().contains("too much waits") => {
+            Happening::NodeDown(_, reason) if reason.to_string().contains("too many octets were queued") => {
                 self.outcome.overflows += 1;
             }
             Happening::NodeUp(peer) => self.check_twins(host, &peer)?,
