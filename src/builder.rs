@@ -1,4 +1,4 @@
-//! Starting a node: configuration, listeners, the kernel, and the services on top.
+//! Starting a node: configuration, listeners, the kernel, and services.
 
 use crate::config::address::{Endpoint, interface_addresses};
 use crate::config::args::{ArgsError, decode_command_line};
@@ -21,13 +21,13 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// The service that makes a Perl node global; here it does the same.
+/// The service that makes a Perl node global; it does the same here.
 const GLOBAL_SERVICE: &str = "AnyEvent::MP::Global";
 
 /// Configures and starts a [`Node`].
 ///
 /// Without [`NodeBuilder::profile`] or [`NodeBuilder::rc_file`] no rc file is read. With one, its
-/// values come before those given here, as in Perl, unless [`NodeBuilder::force`] is set; see
+/// values override those given here, as in Perl, unless [`NodeBuilder::force`] is set; see
 /// `docs/protocol.md` §6.
 ///
 /// ```
@@ -58,7 +58,7 @@ pub struct NodeBuilder {
     wrong_arguments: Option<ArgsError>,
 }
 
-/// Registers a function once the node is there.
+/// Registers a function once the node exists.
 type Registration = Box<dyn FnOnce(&Node) + Send>;
 
 #[derive(Default)]
@@ -81,8 +81,8 @@ impl NodeBuilder {
         NodeBuilder::default()
     }
 
-    /// Reads the rc file and takes this profile from it. The file is `$PERL_ANYEVENT_MP_RC`, else
-    /// `~/.perl-anyevent-mp`.
+    /// Reads the rc file and uses this profile from it. The file is `$PERL_ANYEVENT_MP_RC`,
+    /// otherwise `~/.perl-anyevent-mp`.
     #[must_use]
     pub fn profile(mut self, name: &str) -> Self {
         self.args.set("profile", name);
@@ -99,15 +99,15 @@ impl NodeBuilder {
         self
     }
 
-    /// Lets what is given here come before the rc file.
+    /// Lets the values given here override the rc file.
     #[must_use]
     pub fn force(mut self) -> Self {
         self.args.set("force", true);
         self
     }
 
-    /// The node ID: `%n` stands for the name of this machine, `%u` for a random unique string,
-    /// which also goes behind a `/` at the end. Without one it is `PROFILE/`.
+    /// The node ID. `%n` stands for the name of this machine, `%u` for a random unique string,
+    /// which is also appended if the ID ends with `/`. The default is `PROFILE/`.
     #[must_use]
     pub fn node_id(self, id: &str) -> Self {
         self.set("nodeid", id)
@@ -119,36 +119,36 @@ impl NodeBuilder {
         self.set("secret", secret)
     }
 
-    /// Private key and certificates as one PEM text: connections are encrypted.
+    /// A private key and certificates as one PEM text, with which connections are encrypted.
     #[must_use]
     pub fn cert(self, pem: &str) -> Self {
         self.set("cert", pem)
     }
 
-    /// Listens on one more address: `host:port`, `4040`, `*:4040`, `*`; port 0 takes a free one.
-    /// Without any, all local addresses with free ports are used.
+    /// Adds an address to listen on: `host:port`, `4040`, `*:4040`, `*`; port 0 takes a free one.
+    /// By default the node listens on all local addresses, with free ports.
     #[must_use]
     pub fn bind(mut self, address: &str) -> Self {
         self.binds.push(address.into());
         self
     }
 
-    /// Listens nowhere: others cannot connect to this node.
+    /// Does not listen at all, so that other nodes cannot connect to this one.
     #[must_use]
     pub fn no_binds(self) -> Self {
         self.set("binds", Vec::<String>::new())
     }
 
-    /// Joins the network by one more seed: `host:port`.
+    /// Adds a seed through which to join the network: `host:port`.
     #[must_use]
     pub fn seed(mut self, address: &str) -> Self {
         self.seeds.push(address.into());
         self
     }
 
-    /// Makes a node without a network, for messages inside of one program: it listens nowhere and
-    /// needs no secret. It is global: its database is its own. What Perl has as long as `configure`
-    /// was not called.
+    /// Makes a node without a network, for messages within one program: it does not listen and
+    /// needs no secret. It is global, with a database of its own. A Perl program has such a node
+    /// until it calls `configure`.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -165,7 +165,7 @@ impl NodeBuilder {
         self.no_binds()
     }
 
-    /// Sets any key that the rc file may have too, such as `monitor_timeout`.
+    /// Sets any key that the rc file may contain, such as `monitor_timeout`.
     #[must_use]
     pub fn set(mut self, key: &str, value: impl Into<serde_json::Value>) -> Self {
         self.args.set(key, value);
@@ -180,7 +180,7 @@ impl NodeBuilder {
         self.set("metrics", address)
     }
 
-    /// Sets all that `args` sets.
+    /// Sets everything that `args` sets.
     #[must_use]
     pub fn args(mut self, args: Args) -> Self {
         self.args = args;
@@ -190,9 +190,9 @@ impl NodeBuilder {
         self
     }
 
-    /// Takes what stands on the program's command line, as `aemp run` does: `[PROFILE] KEY
-    /// VALUE...`. What was set before this call is the program's default, and the rc file is read
-    /// unless the line has `norc 1`. Wrong arguments make [`NodeBuilder::start`] fail.
+    /// Uses the arguments of the program's command line, as `aemp run` does: `[PROFILE] KEY
+    /// VALUE...`. Values set before this call are the program's defaults, and the rc file is read
+    /// unless the arguments contain `norc 1`. Invalid arguments make [`NodeBuilder::start`] fail.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -233,15 +233,15 @@ impl NodeBuilder {
         }
     }
 
-    /// Uses these settings, which were read and checked before, and no others.
+    /// Uses these settings, which have already been read and checked, and no others.
     #[must_use]
     pub fn settings(mut self, settings: Settings) -> Self {
         self.settings = Some(settings);
         self
     }
 
-    /// Registers a function before the node can be reached; see [`Node::register`]. Services of
-    /// the configuration can name it.
+    /// Registers a function before other nodes can reach this one; see [`Node::register`]. Services
+    /// of the configuration can name it.
     #[must_use]
     pub fn register<T, F, R>(mut self, name: &str, function: F) -> Self
     where
@@ -254,72 +254,72 @@ impl NodeBuilder {
         self
     }
 
-    /// How many octets may wait for one node before [`Node::snd_wait`] waits; 8 MiB unless told.
+    /// Octets that may be queued for one node before [`Node::snd_wait`] waits; 8 MiB by default.
     #[must_use]
     pub fn soft_limit(mut self, octets: usize) -> Self {
         self.lane_limits.soft = octets;
         self
     }
 
-    /// How many octets may wait for one node before its connection is given up; 256 MiB unless
-    /// told.
+    /// Octets that may be queued for one node before its connection is given up; 256 MiB by
+    /// default.
     #[must_use]
     pub fn hard_limit(mut self, octets: usize) -> Self {
         self.lane_limits.hard = octets;
         self
     }
 
-    /// How many octets of messages may wait in a port before it is killed; 64 MiB unless told.
+    /// Octets of messages that may be queued in a port before it is killed; 64 MiB by default.
     #[must_use]
     pub fn port_limit(mut self, octets: usize) -> Self {
         self.port_limit = Some(octets);
         self
     }
 
-    /// How many octets one received packet may have; 256 MiB unless told.
+    /// Octets that one received packet may have; 256 MiB by default.
     #[must_use]
     pub fn packet_limit(mut self, octets: usize) -> Self {
         self.framing_limits.packet = octets;
         self
     }
 
-    /// How many octets this node keeps on account of one peer in each of its tables; 16 MiB unless told.
-    /// What happens beyond that: `docs/reliability.md`.
+    /// Octets that this node keeps on account of one peer in each of its tables; 16 MiB by default.
+    /// `docs/reliability.md` says what happens beyond that.
     #[must_use]
     pub fn peer_limit(self, octets: usize) -> Self {
         self.set("peer_limit", octets)
     }
 
-    /// How many octets of database entries this node keeps, as a global node, of one slave or of all
-    /// slaves of another global node; 1 GiB unless told. Beyond that it refuses to set keys.
+    /// Octets of database entries that this node, if it is global, keeps for one slave, or for all
+    /// slaves of another global node; 1 GiB by default. Beyond that it refuses to set keys.
     #[must_use]
     pub fn database_limit(self, octets: usize) -> Self {
         self.set("database_limit", octets)
     }
 
-    /// How many connections from elsewhere may be in their handshake at a time; 1024 unless told,
-    /// and never more than half of the files that the process may open. Where there are more, the
-    /// oldest one of the address with most makes room; see `docs/reliability.md`.
+    /// Connections from other machines that may be in the handshake at a time; 1024 by default, and
+    /// never more than half of the files that the process may open. When there are more, the oldest
+    /// one of the address with the most is closed; see `docs/reliability.md`.
     #[must_use]
     pub fn handshake_limit(self, connections: usize) -> Self {
         self.set("handshake_limit", connections)
     }
 
-    /// How many of these may come from one address (IPv6: from one network of 64 bits); 128 unless
-    /// told. Connections from this machine are not counted.
+    /// How many of these may come from one address (IPv6: from one network of 64 bits); 128 by
+    /// default. Connections from this machine do not count.
     #[must_use]
     pub fn handshake_limit_per_address(self, connections: usize) -> Self {
         self.set("handshake_limit_per_address", connections)
     }
 
-    /// How long [`Node::shutdown`] may take to write what was sent; 5 s unless told.
+    /// How long [`Node::shutdown`] may take to write what was sent; 5 s by default.
     #[must_use]
     pub fn shutdown_limit(self, limit: Duration) -> Self {
         self.set("shutdown", limit.as_secs_f64())
     }
 
-    /// How long the entries of nodes whose master was lost are kept, and are not reported as deleted, as
-    /// these nodes usually go to another master; 10 s unless told. See
+    /// How long the entries of nodes whose master was lost are kept and not reported as deleted,
+    /// since these nodes usually go to another master; 10 s by default. See
     /// [`Db::monitor`](crate::Db::monitor).
     #[must_use]
     pub fn grace(mut self, grace: Duration) -> Self {
@@ -327,7 +327,7 @@ impl NodeBuilder {
         self
     }
 
-    /// Leaves Perl slaves alone that have lost their master for good; see `docs/protocol.md` §7.
+    /// Does not repair Perl slaves that have lost their master for good; see `docs/protocol.md` §7.
     #[must_use]
     pub fn no_healing(mut self) -> Self {
         self.no_healing = true;
@@ -335,7 +335,7 @@ impl NodeBuilder {
     }
 
     /// Prints every message sent and received to standard error, as `PERL_ANYEVENT_MP_TRACE` does
-    /// in Perl. Lines that cannot be written are lost; a reader that is slow makes the node slow.
+    /// in Perl. Lines that cannot be written are lost; a slow reader slows the node down.
     #[must_use]
     pub fn trace(self) -> Self {
         self.trace_with(|line| {
@@ -343,7 +343,7 @@ impl NodeBuilder {
         })
     }
 
-    /// Gives a line for every message sent and received to this function, which must neither wait
+    /// Calls this function with a line for every message sent and received. It must neither block
     /// nor call the node.
     #[must_use]
     pub fn trace_with(mut self, sink: impl Fn(&str) + Send + Sync + 'static) -> Self {
@@ -364,7 +364,7 @@ impl NodeBuilder {
             }
         }
         if self.alone {
-            // Nobody is ever asked for it.
+            // No peer is ever asked for it.
             self.args.set("secret", random_name()?);
         }
         let path = match &self.rc {
@@ -385,11 +385,11 @@ impl NodeBuilder {
 
     /// Starts the node: it listens, and dials its seeds.
     ///
-    /// Has to be called inside a tokio runtime, which runs the node's tasks from then on.
+    /// Must be called inside a tokio runtime, which then runs the node's tasks.
     ///
     /// # Errors
-    /// Fails if the configuration cannot be used, with the key and the reason, or if an address
-    /// cannot be listened on.
+    /// Fails if the configuration cannot be used, with the key and the reason, or if listening on
+    /// an address fails.
     pub async fn start(mut self) -> Result<Node, StartError> {
         let settings = self.read_settings()?;
         settings.check_credentials().map_err(config)?;
@@ -437,7 +437,7 @@ impl NodeBuilder {
         });
         let node = Node::outer(shared.clone());
         if self.alone {
-            // There is no other node whose database could be asked.
+            // There is no other node whose database could be used.
             node.become_global();
         }
         streams::install(&node);
@@ -456,10 +456,10 @@ impl NodeBuilder {
 }
 
 impl Node {
-    /// The seeds that settings name, in the form that [`Node::set_seeds`] takes.
+    /// The seeds in the settings, in the form that [`Node::set_seeds`] takes.
     ///
     /// # Errors
-    /// Fails if one makes no sense.
+    /// Fails if a seed's address is not valid.
     pub fn configured_seeds(&self, settings: &Settings) -> Result<Vec<Str>, StartError> {
         seeds(settings)
     }
@@ -520,7 +520,7 @@ fn start_services(node: &Node, services: &[Service]) -> Result<(), StartError> {
                     return Err(StartError::Service(function.to_string()));
                 }
                 let arguments = Packed::of(arguments).map_err(config)?;
-                // Not as a request, since these are refused in `secure` mode.
+                // A direct call, since requests are refused in `secure` mode.
                 let call = Call { function, arguments, from: node.id().clone() };
                 node.shared().call_soon(call);
             }

@@ -1,4 +1,4 @@
-//! The framings as a [`tokio_util::codec`], for those who want packets on a stream and nothing else.
+//! The framings as a [`tokio_util::codec`], for programs that only want packets on a stream.
 //!
 //! [`PacketCodec`] begins where the handshake has ended. Around any `AsyncRead + AsyncWrite` it
 //! makes a stream and sink of packets:
@@ -36,7 +36,7 @@ use tokio_util::codec;
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum CodecError {
-    /// What was received is no packet. Nothing more can be read from the connection.
+    /// The received octets are not a packet. Nothing more can be read from the connection.
     #[error("packet {number} received is unusable")]
     Received {
         /// Counts the packets received, from 1.
@@ -50,7 +50,7 @@ pub enum CodecError {
         /// Counts the packets received, from 1.
         number: u64,
     },
-    /// The packet cannot be sent. Nothing was written, and others still can be.
+    /// The packet cannot be sent. Nothing was written, and other packets can still be sent.
     #[error("the packet cannot be sent")]
     Sent(#[from] EncodeError),
     /// The stream failed.
@@ -60,14 +60,15 @@ pub enum CodecError {
 
 /// Reads and writes packets, each direction in the framing that the handshake chose for it.
 ///
-/// A packet is its array, port name first; [`Packet::read`](crate::wire::packet::Packet::read)
-/// takes it apart, and tells keepalives (which are passed on like any other packet).
+/// A packet is an array that begins with the port name.
+/// [`Packet::read`](crate::wire::packet::Packet::read) takes it apart and recognises keepalives
+/// (which are passed on like any other packet).
 #[derive(Debug)]
 pub struct PacketCodec {
     decoder: framing::Decoder,
     received: u64,
     sends: Framing,
-    /// What is to be written, built where it can be taken back if it fails.
+    /// The packet to write, encoded here so that nothing is written if that fails.
     encoded: Vec<u8>,
 }
 
@@ -77,7 +78,7 @@ impl PacketCodec {
         PacketCodec::with_limits(receives, sends, FramingLimits::default())
     }
 
-    /// A codec with other limits for what is received.
+    /// A codec with other limits for received packets.
     pub fn with_limits(receives: Framing, sends: Framing, limits: FramingLimits) -> Self {
         PacketCodec {
             decoder: framing::Decoder::new(receives, limits),

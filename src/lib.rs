@@ -1,8 +1,8 @@
 //! Erlang-style message passing between nodes: the AEMP 2 protocol, wire-compatible with Perl's
 //! AnyEvent::MP 2.02.
 //!
-//! Two nodes of a network, here in one program: the second one joins through the first, finds the port
-//! that is registered there, and calls it. As two programs, and in Perl, they are in the README.
+//! This example runs two nodes in one program: the second one joins through the first, finds the
+//! port that is registered there, and calls it. The README has them as two programs, and in Perl.
 //!
 //! ```
 //! use aemp::{Node, PortId};
@@ -21,18 +21,18 @@
 //! # Ok(()) }
 //! ```
 //!
-//! From here, [`Node`] has what a node can do, [`patterns`] what whole programs are made of (actors,
-//! supervisors, services, timers, topics), and [`value`] how Rust types become messages. The tutorial is
-//! `docs/tutorial.md`.
+//! From here, see [`Node`] for what a node can do, [`patterns`] for the building blocks of whole
+//! programs (actors, supervisors, services, timers, topics), and [`value`] for how Rust types
+//! become messages. The tutorial is `docs/tutorial.md`.
 //!
-//! The crate is built in layers, each knowing only those before it: [`value`] (Perl's data model),
-//! [`wire`] (octets of the protocol, no I/O), `kernel` (the node's logic as state machines), `lane`
-//! (what waits for a remote node), [`codec`] (the wire layer for tokio), and [`node`], whose types stand
-//! at the top of the crate. [`services`] are what nodes offer each other beyond messages, raw streams and
-//! logs, and what they show to those who watch over them.
+//! The crate is built in layers, each of which uses only those before it: [`value`] (Perl's data
+//! model), [`wire`] (octets of the protocol, no I/O), `kernel` (the node's logic as state
+//! machines), `lane` (what is queued for a remote node), [`codec`] (the wire layer for tokio), and
+//! [`node`], whose types are re-exported at the top of the crate. [`services`] are on top of a
+//! node: raw streams, logs of other nodes, and metrics.
 //!
-//! `kernel` and `lane` are public for the simulator and the tests. They are not part of the crate's
-//! promise: they may change in any version, and are not documented here.
+//! `kernel` and `lane` are public for the simulator and the tests only. They are not part of the
+//! stable interface: they may change in any version, and are not documented here.
 
 mod builder;
 pub mod codec;

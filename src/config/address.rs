@@ -112,7 +112,7 @@ pub fn interface_addresses() -> io::Result<Vec<IpAddr>> {
 /// An address to listen on.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct BindSpec {
-    /// Where.
+    /// The host.
     pub host: Host,
     /// The port; `None` is any free one.
     pub port: Option<NonZeroU16>,
@@ -122,8 +122,8 @@ impl BindSpec {
     /// The default: every local address, any free port.
     pub const ANY: Self = Self { host: Host::EveryLocal, port: None };
 
-    /// What to listen on, given this machine's name and addresses. For `*` on a machine that has
-    /// only loopback this is empty.
+    /// The addresses to listen on, given this machine's name and addresses. For `*` on a machine
+    /// that has only loopback there are none.
     #[must_use]
     pub fn endpoints(&self, node_name: &str, interfaces: &[IpAddr]) -> Vec<Endpoint> {
         self.host.endpoints(self.port.map_or(0, NonZeroU16::get), node_name, interfaces)
@@ -161,7 +161,7 @@ impl FromStr for BindSpec {
 /// An address of a seed.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct SeedSpec {
-    /// Where.
+    /// The host.
     pub host: Host,
     /// The port, if one was given. (Perl 2.02 documents a default port, but dials port 0.)
     pub port: Option<NonZeroU16>,
@@ -174,7 +174,7 @@ impl SeedSpec {
         self.port.unwrap_or(DEFAULT_SEED_PORT)
     }
 
-    /// What to dial, given this machine's name and addresses.
+    /// The address to dial, given this machine's name and addresses.
     #[must_use]
     pub fn endpoints(&self, node_name: &str, interfaces: &[IpAddr]) -> Vec<Endpoint> {
         self.host.endpoints(self.port_or_default().get(), node_name, interfaces)

@@ -9,8 +9,8 @@ use thiserror::Error;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("character number {position} is above U+00FF, but only octets are possible here")]
 pub struct NotOctets {
-    /// Which character, counted from 1. The character itself is not shown: it may be part of a
-    /// secret.
+    /// The position of the character, counted from 1. The character itself is not shown: it may be
+    /// part of a secret.
     pub position: usize,
 }
 

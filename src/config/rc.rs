@@ -373,9 +373,9 @@ fn writable_target(path: PathBuf) -> Result<PathBuf, RcError> {
     }
 }
 
-/// The file that a symbolic link leads to, though it is not there yet.
+/// The target of a symbolic link, which may not exist yet.
 fn link_target(mut path: PathBuf) -> PathBuf {
-    // A circle of links is another error than a file that is missing.
+    // A circle of links is reported as such, not as a missing file.
     while let Ok(target) = fs::read_link(&path) {
         path = path.parent().map_or_else(|| target.clone(), |parent| parent.join(&target));
     }

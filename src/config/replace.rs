@@ -44,8 +44,9 @@ impl ReplaceLock {
             Err(error) if error == rustix::io::Errno::WOULDBLOCK => {}
             Err(error) => return Err(error.into()),
         }
-        // A blocking lock is fair and polling is not, but a blocking call cannot time out; so another
-        // thread blocks. If it gets the lock after we gave up, its send fails and the lock is dropped.
+        // A blocking lock is fair and polling is not, but a blocking call cannot time out, so
+        // another thread blocks. If it gets the lock after we gave up, its send fails and the lock
+        // is dropped.
         let (sender, receiver) = mpsc::sync_channel(1);
         std::thread::Builder::new().name("aemp-rc-lock".into()).spawn(move || {
             let locked = loop {

@@ -54,7 +54,7 @@ pub const KNOWN_KEYS: &[&str] = &[
 /// Keys that are part of the rc file's structure.
 const STRUCTURE_KEYS: &[&str] = &["version", "profile", "parent"];
 
-/// Service managers kill what takes longer.
+/// Service managers kill a process that takes longer to end.
 const LONGEST_SHUTDOWN: Duration = Duration::from_secs(3600);
 
 /// Everything that a node needs in order to start.
@@ -88,13 +88,14 @@ pub struct Settings {
     pub autocork: bool,
     /// Whether TCP sends without delay (`TCP_NODELAY`); on if not configured.
     pub nodelay: bool,
-    /// Whether others are refused to run functions and code on this node; off if not configured.
+    /// Whether other nodes are refused to run functions and code on this node; off if not
+    /// configured.
     pub secure: bool,
     /// Code that Perl nodes evaluate after their start.
     pub eval: Option<String>,
     /// Whether connections that would not be encrypted are refused. Only our nodes know this key.
     pub tls_required: bool,
-    /// Where encryption is offered that is bound to the secret. Only our nodes know this key.
+    /// Whether encryption that is bound to the secret is offered. Only our nodes know this key.
     pub encrypt: Encrypt,
     /// The addresses that others are told to dial, instead of those that the node listens on. Only our
     /// nodes know this key.
@@ -104,7 +105,7 @@ pub struct Settings {
     pub metrics: Option<MetricsAddress>,
     /// Whether the status page shows values of the database. Only our nodes know this key.
     pub metrics_values: bool,
-    /// How many incoming connections may be in their handshake. Only our nodes know these keys.
+    /// The maximum number of incoming connections in the handshake. Only our nodes know these keys.
     pub handshake_limits: HandshakeLimits,
     /// Octets that are kept on account of one peer in each table; 16 MiB if not configured. Only our
     /// nodes know this key.

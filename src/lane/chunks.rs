@@ -1,8 +1,8 @@
-//! Octets on their way out, in buffers of a size that is good to write and that are used again.
+//! A queue of outgoing octets, in reused buffers of a size that suits one write.
 
 use std::collections::VecDeque;
 
-/// Octets that follow one another, and how many of them have been written.
+/// Consecutive octets, and how many of them have been written.
 #[derive(Debug, Default)]
 pub struct Chunk {
     octets: Vec<u8>,
@@ -10,12 +10,12 @@ pub struct Chunk {
 }
 
 impl Chunk {
-    /// What has to be written.
+    /// The octets that have not been written yet.
     pub fn unwritten(&self) -> &[u8] {
         self.octets.get(self.written..).unwrap_or_default()
     }
 
-    /// So many more octets have been written.
+    /// Marks this many more octets as written.
     pub fn advance(&mut self, octets: usize) {
         self.written += octets;
     }
@@ -24,12 +24,12 @@ impl Chunk {
 /// A queue of octets.
 #[derive(Debug)]
 pub(super) struct Chunks {
-    /// How long chunks become; one that begins with something longer is as long as that.
+    /// Octets per chunk. A chunk that begins with something longer is as long as that.
     usual: usize,
     full: VecDeque<Chunk>,
-    /// Where more is appended.
+    /// The chunk to which octets are appended.
     last: Vec<u8>,
-    /// Empty ones.
+    /// Empty buffers for later chunks.
     spares: Vec<Vec<u8>>,
     len: usize,
 }
@@ -39,13 +39,13 @@ impl Chunks {
         Chunks { usual, full: VecDeque::new(), last: Vec::new(), spares: Vec::new(), len: 0 }
     }
 
-    /// How many octets there are.
+    /// The number of octets in the queue.
     pub(super) const fn len(&self) -> usize {
         self.len
     }
 
-    /// Appends what `put` does, which stays together; about `expected` octets. If it fails, nothing
-    /// is appended.
+    /// Appends the octets that `put` writes, about `expected` of them, to a single chunk. If it
+    /// fails, nothing is appended.
     #[inline]
     pub(super) fn append<E>(
         &mut self,
@@ -70,7 +70,8 @@ impl Chunks {
         let next = self.spares.pop().unwrap_or_default();
         let octets = std::mem::replace(&mut self.last, next);
         self.full.push_back(Chunk { octets, written: 0 });
-        // There is much on the way. The last packet of a chunk begins before its usual end.
+        // Much is queued, so more is likely to follow. The last packet of a chunk may extend beyond
+        // its usual end.
         self.last.reserve(self.usual + self.usual / 8);
     }
 
@@ -80,7 +81,7 @@ impl Chunks {
         self.full.push_front(Chunk { octets, written: 0 });
     }
 
-    /// The first octets, as many as stand together.
+    /// Takes the first chunk.
     pub(super) fn take(&mut self) -> Option<Chunk> {
         let chunk = match self.full.pop_front() {
             Some(chunk) => chunk,
@@ -91,7 +92,7 @@ impl Chunks {
         Some(chunk)
     }
 
-    /// Gives back what was taken: what is left of it will be taken next.
+    /// Returns a chunk that was taken; what is left of it is taken next.
     pub(super) fn give_back(&mut self, chunk: Chunk) {
         let left = chunk.unwritten().len();
         if left > 0 {
@@ -102,8 +103,8 @@ impl Chunks {
         let mut octets = chunk.octets;
         let mut most = 2 * self.usual;
         if self.len == 0 {
-            // There is nothing behind it: this one is all that is kept, and as large as suits what
-            // is sent now. So a lane that was busy gives its room back with its next keepalive.
+            // Nothing else is queued. Only this buffer is kept, if its capacity suits what is sent
+            // now, so that a lane that was busy frees its memory with its next keepalive.
             self.spares.clear();
             most = most.min(KEPT_IDLE.max(ROOM_FACTOR * octets.len()));
         }
@@ -113,25 +114,25 @@ impl Chunks {
         }
     }
 
-    /// Drops everything.
+    /// Drops all octets.
     pub(super) fn clear(&mut self) {
         *self = Chunks::new(self.usual);
     }
 
-    /// Takes everything out.
+    /// Takes the whole queue, leaving an empty one.
     pub(super) fn take_all(&mut self) -> Chunks {
         let usual = self.usual;
         std::mem::replace(self, Chunks::new(usual))
     }
 }
 
-/// Empty buffers that are kept while much is on its way.
+/// Empty buffers that are kept while much is queued.
 const MOST_SPARES: usize = 16;
 
-/// Capacity that is kept while nothing is sent,
+/// Octets of capacity that are kept while nothing is queued.
 const KEPT_IDLE: usize = 16 << 10;
 
-/// or this many times the octets that were written last, if that is more.
+/// Capacity is also kept if it is at most this many times the octets that were written last.
 const ROOM_FACTOR: usize = 16;
 
 #[cfg(test)]

@@ -1,9 +1,9 @@
-//! A packet that goes to many nodes, encoded once in each framing that it is needed in.
+//! A packet that goes to many nodes, encoded once per framing.
 
 use crate::value::packed::Elements;
 use crate::wire::framing::{self, EncodeError, Framing};
 
-/// A packet in the framings in which it was needed so far.
+/// A packet, with its encodings in the framings that were needed so far.
 #[derive(Debug)]
 pub(crate) struct Copies<'a> {
     packet: Elements<'a>,
@@ -15,12 +15,12 @@ impl<'a> Copies<'a> {
         Copies { packet, encoded: Default::default() }
     }
 
-    /// About how many octets it has.
+    /// Its approximate number of octets.
     pub(crate) fn expected(&self) -> usize {
         self.packet.octets().len()
     }
 
-    /// The packet as octets of a connection.
+    /// The packet as octets in a framing.
     ///
     /// # Errors
     /// As [`framing::encode`].

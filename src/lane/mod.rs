@@ -1,7 +1,7 @@
-//! What waits for one remote node: the only way out to it. A queue until it is connected, a buffer of
-//! octets while it is.
+//! Lanes: everything that is queued for one remote node, and the only way out to it. Before a
+//! connection is up a lane is a queue of packets, then a buffer of octets.
 //!
-//! Sans-I/O: the node has a lock around each lane, the simulator has none.
+//! Sans-I/O: the node puts a lock around each lane, the simulator does not.
 
 mod chunks;
 mod copies;
@@ -15,13 +15,14 @@ use crate::wire::framing::{self, EncodeError, Framing};
 pub use self::chunks::Chunk;
 pub(crate) use self::copies::Copies;
 
-/// How much may wait in a lane.
+/// How many octets a lane may hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LaneLimits {
-    /// Octets from which on senders who ask are made to wait; 8 MiB unless told.
+    /// Octets from which on [`Lane::is_congested`] is true, so that senders can wait; 8 MiB by
+    /// default.
     pub soft: usize,
-    /// Octets beyond which the node is given up like a broken connection; 256 MiB unless told.
-    /// A single packet may be larger.
+    /// Octets beyond which the node is given up like a broken connection; 256 MiB by default. A
+    /// single packet may be larger.
     pub hard: usize,
 }
 
@@ -31,20 +32,20 @@ impl Default for LaneLimits {
     }
 }
 
-/// What became of a packet that was appended.
+/// The result of appending a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
 pub enum Appended {
-    /// It waits behind others: whoever was told of them will take it along.
+    /// The packet is queued behind others, which the writer has yet to write.
     Waits,
-    /// It is the first: the writer has to be woken.
+    /// The packet is the first in the queue: the writer has to be woken.
     WakeWriter,
-    /// It is the first for a node that is not connected: a connection is wanted.
+    /// The packet is the first for a node that is not connected: a connection has to be made.
     WantConnection,
-    /// The connection is being lost: it was dropped, and monitors fire.
+    /// The packet was dropped, because the connection is being lost; monitors fire.
     Dropped,
-    /// It was dropped because too much is waiting, and so is all that follows: the connection has
-    /// to be given up.
+    /// The packet was dropped because too much is queued, and so are all later ones: the connection
+    /// has to be given up.
     Overflow,
 }
 
@@ -57,30 +58,30 @@ enum State {
     Down,
 }
 
-/// The packets on their way to one remote node.
+/// The packets that are queued for one remote node.
 #[derive(Debug)]
 pub struct Lane {
     state: State,
     limits: LaneLimits,
     /// Packets in the framing of the connection, or in packed form while there is none.
     chunks: Chunks,
-    /// Octets that were taken to be written; one chunk at a time.
+    /// Octets of the chunk that was taken to be written, if one was.
     in_hand: Option<usize>,
     generation: u64,
-    /// Octets of this connection that were written.
+    /// Octets written to this connection.
     written: u64,
-    /// How many that will be when the packet of [`Lane::append_first`] was written.
+    /// The value of `written` at which the packet of [`Lane::append_first`] has been written.
     first_ends: Option<u64>,
-    /// What is queued in packed form can go out as CBOR as it is.
+    /// Whether the queue, which is in packed form, can be sent unchanged as CBOR.
     queue_is_cbor: bool,
-    /// More than the soft limit waited, and half of that still does.
+    /// Set when more than the soft limit is queued; cleared when half of that is left.
     congested: bool,
-    /// That much waits was told already; it is told again only after the lane has been empty.
+    /// Whether congestion was reported. It is reported again only after the lane has been empty.
     congestion_told: bool,
     sent: Counters,
 }
 
-/// What has passed a lane since it was made.
+/// Totals of a lane since it was made.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counters {
     /// Packets appended, keepalives included.
@@ -109,10 +110,10 @@ impl Lane {
         }
     }
 
-    /// Appends a packet, port name first.
+    /// Appends a packet, which begins with the port name.
     ///
     /// # Errors
-    /// Fails where the framing cannot carry a value; nothing is appended then.
+    /// Fails if the framing cannot carry a value; nothing is appended then.
     #[inline]
     pub fn append(&mut self, packet: Elements<'_>) -> Result<Appended, EncodeError> {
         self.append_with(packet.octets().len(), |framing, out| {
@@ -120,11 +121,12 @@ impl Lane {
         })
     }
 
-    /// As [`Lane::append`], of a packet of about `expected` octets that `put` appends in the framing
-    /// that it is told, or in packed form where none is known yet.
+    /// As [`Lane::append`], for a packet of about `expected` octets. `put` appends it in the
+    /// framing that it gets, or in packed form if it gets none because the framing is not known
+    /// yet.
     ///
     /// # Errors
-    /// Where `put` does.
+    /// Fails if `put` does.
     #[inline]
     pub fn append_with(
         &mut self,
@@ -142,7 +144,8 @@ impl Lane {
                 return Ok(Appended::Dropped);
             }
             _ if waiting > self.limits.hard => {
-                // Or what comes next could pass, once the writer has made room: a hole.
+                // Otherwise a later packet could be sent once the writer has made room, leaving a
+                // gap.
                 self.state = State::Down;
                 self.chunks.clear();
                 self.sent.dropped += 1;
@@ -171,11 +174,11 @@ impl Lane {
         Ok(appended)
     }
 
-    /// Sends a packet before all others that wait; false if there is no connection. It follows the
-    /// packets that were taken to be written.
+    /// Puts a packet before all others in the queue, but after the chunk that is being written.
+    /// Returns false if there is no connection.
     ///
     /// # Errors
-    /// Fails where the framing cannot carry a value; nothing is appended then.
+    /// Fails if the framing cannot carry a value; nothing is appended then.
     pub fn append_first(&mut self, packet: Elements<'_>) -> Result<bool, EncodeError> {
         let State::Up(framing) = self.state else { return Ok(false) };
         let mut octets = Vec::with_capacity(packet.octets().len() + MOST_FRAMING);
@@ -188,15 +191,18 @@ impl Lane {
         Ok(true)
     }
 
-    /// Whether the packet of [`Lane::append_first`] was written to the connection of this generation.
+    /// Whether the packet of [`Lane::append_first`] was written to the connection of this
+    /// generation.
     pub fn first_is_written(&self, generation: u64) -> bool {
         generation == self.generation && self.first_ends.is_some_and(|ends| self.written >= ends)
     }
 
-    /// The connection is authenticated: what was queued becomes octets, in one step.
+    /// Marks the connection as authenticated; the queued packets become octets in its framing in
+    /// the same step.
     ///
-    /// Returns the connection's generation and whether there is something to write. Packets that
-    /// the framing cannot carry are left out and reported. A lane that overflowed stays down.
+    /// Returns the connection's generation, whether there is something to write, and an error for
+    /// each packet that was left out because the framing cannot carry it. A lane that overflowed
+    /// stays down.
     pub fn connect(&mut self, framing: Framing) -> (u64, bool, Vec<EncodeError>) {
         let mut errors = Vec::new();
         self.in_hand = None;
@@ -225,8 +231,8 @@ impl Lane {
         errors
     }
 
-    /// The connection is lost, or could not be made: everything that waits is dropped, and so is
-    /// all that is appended until [`Lane::reset`].
+    /// Marks the connection as lost, or as impossible to make: drops everything in the queue, and
+    /// everything appended until [`Lane::reset`].
     pub fn disconnect(&mut self) {
         self.state = State::Down;
         self.chunks.clear();
@@ -236,14 +242,14 @@ impl Lane {
         self.congestion_told = false;
     }
 
-    /// All monitors have fired: the lane takes packets for a new connection.
+    /// Accepts packets for a new connection, now that all monitors have fired.
     pub fn reset(&mut self) {
         self.state = State::Idle;
     }
 
-    /// Takes what is to be written next; [`Lane::give_back`] has to follow.
+    /// Takes the chunk to write next; [`Lane::give_back`] must follow.
     ///
-    /// `None` if nothing waits, a chunk is being written, or `generation` is over.
+    /// `None` if nothing is queued, a chunk is being written, or `generation` is over.
     #[inline]
     pub fn take(&mut self, generation: u64) -> Option<Chunk> {
         if generation != self.generation || self.in_hand.is_some() {
@@ -254,7 +260,7 @@ impl Lane {
         Some(chunk)
     }
 
-    /// Gives back what was taken, be it written or not. Whether there is something to write now.
+    /// Returns a chunk that was taken, written or not. Returns whether there is more to write.
     pub fn give_back(&mut self, generation: u64, chunk: Chunk) -> bool {
         if generation != self.generation {
             return false;
@@ -269,47 +275,47 @@ impl Lane {
         self.chunks.len() > 0
     }
 
-    /// Whether so much waits that senders should write it themselves.
+    /// Whether so much is queued that senders should write it themselves.
     #[inline]
     pub fn is_worth_writing(&self) -> bool {
         self.chunks.len() >= chunk_size(self.limits)
     }
 
-    /// Octets that wait, the chunk that is being written included.
+    /// Octets that are queued, including the chunk that is being written.
     #[inline]
     pub fn waiting(&self) -> usize {
         self.chunks.len() + self.in_hand.unwrap_or(0)
     }
 
-    /// Whether so much waits that senders who ask should wait: from the soft limit on, until half
-    /// of that is written.
+    /// Whether senders should wait: true from the soft limit on, until half of that is written.
     #[inline]
     pub fn is_congested(&self) -> bool {
         self.congested
     }
 
-    /// Whether so much waits that what can wait should: more than an eighth of the soft limit.
+    /// Whether so much is queued that whatever can be delayed should be: more than an eighth of the
+    /// soft limit.
     #[inline]
     pub fn is_crowded(&self) -> bool {
         self.waiting() > self.limits.soft / 8
     }
 
-    /// Whether the lane is half as full as a crowded one, and so many octets can be appended without the
-    /// soft limit being passed; or nothing waits.
+    /// Whether this many octets can be appended without exceeding the soft limit, while at most half
+    /// of what makes a lane crowded is queued; or nothing is queued.
     pub fn has_room(&self, octets: usize) -> bool {
         let waiting = self.waiting();
         let soft = self.limits.soft;
         waiting == 0 || waiting <= soft / 16 && waiting.saturating_add(octets) <= soft
     }
 
-    /// Whether it is to be reported now that much waits: once, until the lane has been empty.
+    /// Whether congestion should be reported now: once, until the lane has been empty.
     pub fn congestion_to_tell(&mut self) -> bool {
         let told = self.congestion_told;
         self.congestion_told |= self.congested;
         self.congestion_told && !told
     }
 
-    /// Whether nothing waits and no connection is there.
+    /// Whether nothing is queued and there is no connection.
     pub fn is_idle(&self) -> bool {
         matches!(self.state, State::Idle)
     }
@@ -322,21 +328,22 @@ impl Lane {
         }
     }
 
-    /// What has passed so far.
+    /// The totals so far.
     pub const fn counters(&self) -> Counters {
         self.sent
     }
 }
 
-/// Octets from which on senders write themselves. With fewer, senders would do what the connection's
-/// writer, which was woken for the first packet, does in parallel, and it would be woken more often.
+/// Octets from which on senders write themselves. With fewer they would only do the work of the
+/// connection's writer, which runs in parallel since the first packet, and it would be woken more
+/// often.
 const CHUNK: usize = 512 << 10;
 
 const fn chunk_size(limits: LaneLimits) -> usize {
     if limits.soft < CHUNK { limits.soft } else { CHUNK }
 }
 
-/// Encodes a packet, which gives so many octets.
+/// Encodes a packet; returns its number of octets.
 #[inline]
 fn append_packet(
     chunks: &mut Chunks,
@@ -347,7 +354,7 @@ fn append_packet(
     chunks.append(expected, |out| framing::encode(framing, packet, out))
 }
 
-/// Octets that a framing usually adds to a packet, at most.
+/// Octets that a framing usually adds to a packet at most.
 const MOST_FRAMING: usize = 16;
 
 #[cfg(test)]
@@ -361,12 +368,12 @@ mod tests {
         Packed::of(&("port", number)).unwrap()
     }
 
-    /// Of ten octets in JSON, and of seven in the queue.
+    /// Appends a packet of ten octets in JSON, or seven in the queue.
     fn append(lane: &mut Lane, number: u32) -> Appended {
         lane.append(packet(number).as_elements()).unwrap()
     }
 
-    /// Takes all there is, as written.
+    /// Takes everything that is queued, as written.
     fn taken(lane: &mut Lane, generation: u64) -> String {
         let mut octets = Vec::new();
         while let Some(mut chunk) = lane.take(generation) {
@@ -462,7 +469,7 @@ mod tests {
         assert_eq!(append(&mut lane, 2), Appended::Overflow);
         assert_eq!(append(&mut lane, 3), Appended::Dropped, "the kernel is told once");
         assert_eq!(taken(&mut lane, generation), "");
-        // The kernel has not heard of it yet.
+        // The kernel does not know of the overflow yet.
         let (generation, some, _) = lane.connect(Framing::Json);
         assert!(!some);
         assert_eq!(append(&mut lane, 4), Appended::Dropped);

@@ -251,9 +251,9 @@ impl Db {
     /// earlier if
     ///
     /// - all other slaves of the lost node have come to another global node, or are known to be
-    /// lost, and nothing has come back for 2 s, or
+    ///   lost, and nothing has come back for 2 s, or
     /// - this node's own master was the one that was lost, and the key is the ID of a port (as
-    /// [`Db::register`] sets it) whose node this node has lost too.
+    ///   [`Db::register`] sets it) whose node this node has lost too.
     ///
     /// Entries that the lost global node set itself cannot be distinguished from those of its
     /// slaves; they are treated like them if it had any. While this node has no master nothing is

@@ -1,7 +1,8 @@
 //! Actors: a type with state whose messages are handled one at a time.
 //!
-//! The messages are an enum, and others see it as Perl does: the variant is the first element,
-//! its fields are the following ones. A variant whose last field is a [`Reply`] is a call.
+//! The messages are an enum. On the wire a message has the form that Perl expects: the variant is
+//! the first element, its fields are the following ones. A variant whose last field is a [`Reply`]
+//! is a call.
 //!
 //! ```
 //! use aemp::patterns::actor::{self, Actor, ActorContext};
@@ -67,20 +68,21 @@ use tokio::sync::mpsc;
 /// A message that asks an actor to stop. It is handled in order with the others.
 pub(super) const STOP: &str = "'stop";
 
-/// A message that ties an actor to a port: when that dies, for whatever reason, the actor stops.
+/// A message that links an actor to a port: when the port dies, for whatever reason, the actor
+/// stops.
 pub(super) const LINK: &str = "'link";
 
-/// What a waiting message counts beyond its octets.
+/// Octets that a queued message counts in addition to its own.
 const OVERHEAD: usize = 64;
 
 /// A type whose messages are handled one at a time. An error or a panic kills its port with the
 /// reason `die, text`.
 pub trait Actor: Sized + Send + 'static {
-    /// What it is sent: usually an enum.
+    /// The type of its messages: usually an enum.
     type Message: DeserializeOwned + Send + 'static;
 
-    /// How many octets of messages may wait; one more kills the actor, so that no message is ever
-    /// skipped. Callers that wait for answers keep far below it.
+    /// Octets of messages that may be queued; one more message kills the actor, so that no message
+    /// is ever skipped. Senders that use calls stay far below it.
     const MAILBOX: usize = 64 << 20;
 
     /// Runs before the first message is handled.
@@ -88,22 +90,23 @@ pub trait Actor: Sized + Send + 'static {
         async { Ok(()) }
     }
 
-    /// Handles a message. It is dropped at its next `await` if the actor is killed.
+    /// Handles a message. If the actor is killed, this is dropped at its next `await`.
     fn handle(
         &mut self,
         ctx: &ActorContext,
         message: Self::Message,
     ) -> impl Future<Output = Result<(), Failure>> + Send;
 
-    /// A message came that is none of [`Actor::Message`]. Unless this is overridden the actor dies.
+    /// Handles a message that is not an [`Actor::Message`]. By default the actor dies.
     ///
     /// # Errors
-    /// What the actor is to die of.
+    /// The reason for which the actor dies.
     fn unknown(&mut self, _: &ActorContext, _: Message, error: DecodeError) -> Result<(), Failure> {
         Err(error.into())
     }
 
-    /// Runs at the end, before monitors fire, unless the port was killed: then they have fired.
+    /// Runs when the actor ends, before monitors fire. If the port was killed they have already
+    /// fired.
     fn stopped(&mut self, _: &ActorContext, _: &KillReason) -> impl Future<Output = ()> + Send {
         async {}
     }
@@ -118,7 +121,7 @@ pub struct ActorContext {
 }
 
 impl ActorContext {
-    /// The node that the actor runs on.
+    /// The node of the actor.
     pub const fn node(&self) -> &Node {
         &self.node
     }
@@ -128,7 +131,7 @@ impl ActorContext {
         &self.id
     }
 
-    /// The node that sent the present message.
+    /// The node that sent the current message.
     pub const fn from(&self) -> &NodeId {
         &self.from
     }
@@ -141,7 +144,7 @@ impl ActorContext {
         self.node.snd(to, message)
     }
 
-    /// Ends the actor normally once the present message has been handled.
+    /// Ends the actor normally after the current message has been handled.
     pub fn stop(&self) {
         self.is_stopping.store(true, Ordering::Relaxed);
     }
@@ -153,7 +156,7 @@ impl fmt::Debug for ActorContext {
     }
 }
 
-/// A port that takes messages of type `M`: an actor here or elsewhere, or a Perl port that
+/// A port that accepts messages of type `M`: an actor here or elsewhere, or a Perl port that
 /// understands the same messages. It does not keep its node running.
 pub struct ActorRef<M> {
     node: Node,
@@ -165,7 +168,7 @@ impl<M> ActorRef<M> {
     /// The actor at this port.
     ///
     /// # Errors
-    /// Fails if a text is no port ID.
+    /// Fails if the text is not a port ID.
     pub fn at(node: &Node, port: impl ToPort) -> Result<Self, InvalidId> {
         Ok(ActorRef { node: node.weak(), port: port.to_port()?, messages: PhantomData })
     }
@@ -175,13 +178,13 @@ impl<M> ActorRef<M> {
         &self.port
     }
 
-    /// The same actor as one that takes other messages.
+    /// The same actor with another message type.
     pub fn retyped<N>(&self) -> ActorRef<N> {
         ActorRef { node: self.node.weak(), port: self.port.clone(), messages: PhantomData }
     }
 
-    /// Asks the actor to stop after the messages that wait. Only actors of this module understand
-    /// that; others can be killed by [`Node::kil`].
+    /// Asks the actor to stop after the queued messages. Only actors of this module understand
+    /// that; others can be killed with [`Node::kil`].
     ///
     /// # Errors
     /// As [`Node::snd`].
@@ -189,7 +192,7 @@ impl<M> ActorRef<M> {
         self.node.snd(&self.port, (STOP,))
     }
 
-    /// Waits for its death.
+    /// Monitors the actor.
     pub fn monitor(&self) -> Monitor {
         self.node.monitor(&self.port)
     }
@@ -235,7 +238,7 @@ impl<M> PortRef for ActorRef<M> {
     }
 }
 
-/// A message without its last element, in the place of which a call puts its reply port.
+/// A message without its last element, which a call replaces with its reply port.
 struct WithoutReply<M>(M);
 
 impl<M: Serialize> Serialize for WithoutReply<M> {
@@ -258,8 +261,8 @@ pub fn start<A: Actor>(node: &Node, actor: A) -> ActorRef<A::Message> {
     ActorRef { node: node.weak(), port: port.id(), messages: PhantomData }
 }
 
-/// A function for [`Node::register`] or [`NodeBuilder::register`](crate::NodeBuilder::register) by
-/// which others spawn actors here: `make` makes one of the arguments.
+/// A function for [`Node::register`] or [`NodeBuilder::register`](crate::NodeBuilder::register)
+/// with which others spawn actors here; `make` makes an actor from the arguments.
 pub fn init<T, A: Actor>(
     make: impl Fn(T) -> Result<A, Failure> + Send + Sync + 'static,
 ) -> impl Fn(&Context<'_>, T) -> Result<(), Failure> + Send + Sync + 'static {
@@ -301,7 +304,7 @@ impl Sender {
         if self.waiting.fetch_add(size, Ordering::Relaxed) + size > self.limit {
             return Err(format!("more than {} octets of messages wait", self.limit));
         }
-        // The actor has ended, and so has this port.
+        // If this fails, the actor has ended, and so has this port.
         let _ = self.messages.send(message.keep());
         Ok(())
     }
@@ -362,7 +365,7 @@ async fn handle_next<A: Actor>(
     actor: &mut A,
 ) -> Result<(), Failure> {
     let Some(message) = inbox.next().await else {
-        // The port is gone, and its death is about to be told.
+        // The port is gone, and its monitors are about to fire.
         return std::future::pending().await;
     };
     ctx.from = message.from().clone();
@@ -384,10 +387,10 @@ async fn handle_next<A: Actor>(
     }
 }
 
-/// A future whose failure or panic is a reason to die.
+/// Runs a future; its failure or panic becomes a kill reason.
 async fn guarded(future: impl Future<Output = Result<(), Failure>>) -> Result<(), KillReason> {
     let mut future = pin!(future);
-    // What a panic leaves half done belongs to the actor, which ends.
+    // Whatever a panic leaves half done belongs to the actor, which ends.
     let outcome = poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
         Ok(poll) => poll.map(|outcome| outcome.map_err(|error| error.to_string())),
         Err(panic) => std::task::Poll::Ready(Err(text_of(&*panic))),

@@ -1,6 +1,6 @@
-//! What programs are made of beyond ports: actors, supervisors, services, timers and topics.
+//! Building blocks of programs on top of ports: actors, supervisors, services, timers and topics.
 //!
-//! Everything here uses the public interface of the crate only; each file could be part of a
+//! Everything here uses only the public interface of the crate; each file could be part of a
 //! program. Chapter 6 of the tutorial (`docs/tutorial.md`) introduces them.
 
 pub mod actor;

@@ -1,8 +1,8 @@
-//! Services: the ports that are registered in a family of the database, and what is known of each.
+//! Services: the ports that are registered in a family of the database, and the state of each.
 //!
-//! A [`Service`] follows the family and monitors every port in it, so that a dead instance is known
-//! to be dead before the database says so. Instances register by
-//! [`Db::register_with`](crate::Db::register_with), Perl's by `db_reg`.
+//! A [`Service`] follows the family and monitors every port in it, so it learns of an instance's
+//! death before the database does. Instances register with
+//! [`Db::register_with`](crate::Db::register_with), or with `db_reg` in Perl.
 //!
 //! ```
 //! use aemp::Node;
@@ -50,10 +50,10 @@ use tokio_util::task::AbortOnDropHandle;
 /// How long to wait before a node that could not be reached is tried again.
 const RETRY: Duration = Duration::from_secs(2);
 
-/// What is known of a member.
+/// The state of a member.
 #[derive(Debug, Clone)]
 pub enum State {
-    /// Nothing speaks against it.
+    /// It is not known to be down or unreachable.
     Up,
     /// The connection to its node was lost, or could not be made; it is tried again.
     Unreachable,
@@ -72,7 +72,7 @@ pub struct Member<V> {
     pub state: State,
 }
 
-/// The members of a family; clones share what they know. It does not keep its node running.
+/// The members of a family. Clones share their state. It does not keep its node running.
 pub struct Service<V> {
     shared: Arc<Shared<V>>,
     /// Counts the changes; 0 until the family is known.
@@ -100,20 +100,20 @@ impl<V> fmt::Debug for Service<V> {
     }
 }
 
-/// The node was shut down while an instance was waited for.
+/// The node was shut down while waiting for an instance.
 #[derive(Debug, Clone, Copy, thiserror::Error)]
 #[error("no instance: the node was shut down")]
 pub struct Ended;
 
 impl<V: DeserializeOwned + Clone + Send + 'static> Service<V> {
-    /// Follows a family. Keys that are no port IDs, and values that are no `V`, are left out and
-    /// logged.
+    /// Follows a family. Keys that are not port IDs, and values that are not a `V`, are left out
+    /// and logged.
     pub fn new(node: &Node, family: impl Into<Str>) -> Self {
         Service::made(node, family, false)
     }
 
-    /// As [`Service::new`], but [`any`](Service::any) and [`next`](Service::next) only take members
-    /// on other nodes while none on this one is up.
+    /// As [`Service::new`], but [`any`](Service::any) and [`next`](Service::next) choose members on
+    /// other nodes only while none on this node is up.
     pub fn local_first(node: &Node, family: impl Into<Str>) -> Self {
         Service::made(node, family, true)
     }
@@ -131,8 +131,8 @@ impl<V: DeserializeOwned + Clone + Send + 'static> Service<V> {
         Service { shared, changes, _task: task }
     }
 
-    /// Waits until the database has told who is in the family; before that there are no members.
-    /// An instance that takes over from others, for example, has to know whether there are any.
+    /// Waits until the database has reported the members of the family; before that there are none.
+    /// An instance that takes over from others, for example, needs to know whether there are any.
     ///
     /// # Errors
     /// Fails once the node was shut down.
@@ -147,8 +147,8 @@ impl<V: DeserializeOwned + Clone + Send + 'static> Service<V> {
         self.shared.members.lock().values().cloned().collect()
     }
 
-    /// Waits until the members, their values or states have changed since the last call, or since
-    /// this handle was made; false once the node was shut down.
+    /// Waits until the members, their values or their states have changed since the last call, or
+    /// since this handle was made; returns false once the node was shut down.
     pub async fn changed(&mut self) -> bool {
         self.changes.changed().await.is_ok()
     }
@@ -160,7 +160,7 @@ impl<V: DeserializeOwned + Clone + Send + 'static> Service<V> {
         up.map(|member| member.port.clone()).collect()
     }
 
-    /// A member that is up, at random; waits while there is none.
+    /// A random member that is up; waits while there is none.
     ///
     /// # Errors
     /// Fails once the node was shut down.
@@ -172,7 +172,7 @@ impl<V: DeserializeOwned + Clone + Send + 'static> Service<V> {
         .await
     }
 
-    /// The members that are up, one after another; waits while there is none.
+    /// The members that are up, in turn; waits while there is none.
     ///
     /// # Errors
     /// Fails once the node was shut down.
@@ -180,10 +180,10 @@ impl<V: DeserializeOwned + Clone + Send + 'static> Service<V> {
         self.pick(&[], |ports| self.round(ports)).await
     }
 
-    /// The member that is responsible for a key: the same for everybody who sees the same members.
-    /// Waits while there is none. If a member comes or goes, only the keys that it gets or had move
-    /// ([rendezvous hashing](https://en.wikipedia.org/wiki/Rendezvous_hashing)): of all members it is
-    /// the one with the greatest SHA-256 of the key, an octet 0, and its port's ID.
+    /// The member that is responsible for a key: the same for every node that sees the same
+    /// members. Waits while there is none. When a member comes or goes, only its own keys move
+    /// ([rendezvous hashing](https://en.wikipedia.org/wiki/Rendezvous_hashing)): the responsible
+    /// member is the one with the greatest SHA-256 of the key, an octet 0, and its port's ID.
     ///
     /// # Errors
     /// Fails once the node was shut down.
@@ -202,7 +202,7 @@ impl<V: DeserializeOwned + Clone + Send + 'static> Service<V> {
         self.pick_from(&[], false, heaviest).await
     }
 
-    /// Sends a message to all members that are up, and returns how many those are.
+    /// Sends a message to all members that are up, and returns the number of these.
     ///
     /// # Errors
     /// As [`Node::snd`].
@@ -215,7 +215,7 @@ impl<V: DeserializeOwned + Clone + Send + 'static> Service<V> {
         Ok(ports.len())
     }
 
-    /// Calls one member after another's turn (see [`next`](Service::next)), and waits for its answer.
+    /// Calls the members in turn (see [`next`](Service::next)), and waits for the answer.
     pub fn call<T: DeserializeOwned + 'static>(
         &self,
         message: impl Serialize,
@@ -241,7 +241,7 @@ impl<V: DeserializeOwned + Clone + Send + 'static> Service<V> {
         self.pick_from(not, self.shared.prefers_local, choose).await
     }
 
-    /// Waits for a member that is up, and rather not one of `not`.
+    /// Waits for a member that is up, preferably not one of `not`.
     async fn pick_from(
         &self,
         not: &[PortId],
@@ -279,14 +279,15 @@ pub struct ServiceCall<V, T> {
 }
 
 impl<V, T> ServiceCall<V, T> {
-    /// Calls another member, up to five in all, if one dies or is lost before it has answered. That
-    /// one may have done what it was asked: only say so if doing it twice does no harm.
+    /// Calls another member, up to five in all, if one dies or is lost before it has answered. The
+    /// first one may already have done what was asked, so use this only if doing it twice is
+    /// harmless.
     pub fn safe_to_repeat(mut self) -> Self {
         self.attempts = 5;
         self
     }
 
-    /// Waits no longer than this in all, the wait for a member included.
+    /// Limits the total time, including the wait for a member.
     pub fn timeout(mut self, limit: Duration) -> Self {
         self.limit = Some(limit);
         self
@@ -341,7 +342,7 @@ where
     }
 }
 
-/// Monitors of the members' ports, and the pauses before they are set again.
+/// Monitors of the members' ports, and the pauses before lost ones are monitored again.
 #[derive(Default)]
 struct Deaths(BTreeMap<PortId, Watched>);
 
@@ -351,7 +352,7 @@ enum Watched {
 }
 
 impl Deaths {
-    /// The next port that has died, with the reason, or whose pause is over.
+    /// Waits for the next port that has died (with the reason), or whose pause is over.
     async fn next(&mut self) -> (PortId, Option<KillReason>) {
         poll_fn(|cx| {
             for (port, watched) in &mut self.0 {
@@ -432,7 +433,7 @@ fn log(node: &Node, change: &Change, key: &Str, error: &dyn fmt::Display) {
     tracing::warn!(node = %node.id(), "service {family}: entry {key} is left out: {error}");
 }
 
-/// Members on this node can be reached again.
+/// Marks members on this node as reachable again.
 fn reached<V>(shared: &Shared<V>, node: &NodeId) {
     for member in shared.members.lock().values_mut() {
         if matches!(member.state, State::Unreachable) && member.node() == *node {
@@ -444,7 +445,7 @@ fn reached<V>(shared: &Shared<V>, node: &NodeId) {
 fn heed<V>(shared: &Shared<V>, deaths: &mut Deaths, port: PortId, reason: Option<KillReason>) {
     let (state, watched) = match reason {
         None => {
-            // It asks for a connection.
+            // The monitor requests a connection.
             let monitor = shared.node.monitor(&port);
             let state = match shared.node.is_up(&port.node()) {
                 true => State::Up,
@@ -468,7 +469,7 @@ fn heed<V>(shared: &Shared<V>, deaths: &mut Deaths, port: PortId, reason: Option
 
 /// The nodes of members.
 impl<V> Member<V> {
-    /// The node that the member is on.
+    /// The node of the member.
     pub fn node(&self) -> NodeId {
         self.port.node()
     }

@@ -1,4 +1,4 @@
-//! Timers: messages to a port later, once or again and again, for as long as the port lives.
+//! Timers: send a message to a port later, once or repeatedly, for as long as the port lives.
 //!
 //! ```
 //! use aemp::{Node, patterns::timer};
@@ -26,23 +26,23 @@ use std::time::Duration;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use tokio_util::task::AbortOnDropHandle;
 
-/// A timer that runs; dropping it ends it.
+/// A running timer; dropping it ends it.
 #[must_use = "dropping it ends the timer; Timer::detach lets it run for as long as the port lives"]
 #[derive(Debug)]
 pub struct Timer(AbortOnDropHandle<()>);
 
 impl Timer {
-    /// Lets it run until its port dies.
+    /// Lets the timer run until its port dies.
     pub fn detach(self) {
         drop(self.0.detach());
     }
 }
 
-/// Sends a message after a pause, unless the port has died. An actor sends itself one by
-/// [`ActorContext::id`](super::actor::ActorContext::id).
+/// Sends a message after a delay, unless the port has died by then. An actor can send itself one
+/// with [`ActorContext::id`](super::actor::ActorContext::id).
 ///
 /// # Errors
-/// As [`Node::snd`], but for the connection.
+/// As [`Node::snd`], except for errors of the connection's framing.
 pub fn after(
     node: &Node,
     to: impl ToPort,
@@ -55,11 +55,11 @@ pub fn after(
     })
 }
 
-/// Sends a message each `period`, the first after one, until the port dies. What could not be sent
-/// in time, because the process was stopped, is not made up for.
+/// Sends a message every `period`, the first one after one period, until the port dies. Messages
+/// that were due while the process was stopped are not sent later.
 ///
 /// # Errors
-/// As [`Node::snd`], but for the connection.
+/// As [`Node::snd`], except for errors of the connection's framing.
 pub fn every(
     node: &Node,
     to: impl ToPort,
@@ -69,7 +69,7 @@ pub fn every(
     start(node, to, message, move |node, to, message| async move {
         let mut ticks = interval(period.max(Duration::from_millis(1)));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        // The first one comes at once.
+        // The first tick is immediate.
         ticks.tick().await;
         loop {
             ticks.tick().await;

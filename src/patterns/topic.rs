@@ -1,8 +1,8 @@
-//! Topics: what is published reaches all who have subscribed, on all nodes.
+//! Topics: what is published reaches all subscribers, on all nodes.
 //!
-//! Subscribers are the ports in a family of the database. A program that has a [`Topic`] has one such
-//! port, however many subscriptions it makes, so that a message crosses the network once for each Rust
-//! node; each Perl port that registered itself (`db_reg news => $port`) gets it too.
+//! Subscribers are the ports in a family of the database. A program with a [`Topic`] has one such
+//! port, however many subscriptions it makes, so a message crosses the network once per Rust node.
+//! Each Perl port that registered itself (`db_reg news => $port`) gets it too.
 //!
 //! ```
 //! use aemp::{Node, patterns::topic::Topic};
@@ -31,10 +31,10 @@ use serde::de::DeserializeOwned;
 use std::fmt;
 use tokio::sync::broadcast;
 
-/// How many messages wait for a subscription that does not receive; older ones are skipped.
+/// Messages that are queued for a subscription that does not receive; older ones are skipped.
 const WAITING: usize = 4096;
 
-/// A topic, as this node publishes to it and subscribes to it. Dropping it ends its subscriptions.
+/// A topic on this node, for publishing and subscribing. Dropping it ends its subscriptions.
 pub struct Topic {
     hub: CallbackPort,
     messages: broadcast::Sender<Message>,
@@ -50,16 +50,16 @@ pub struct Subscription(broadcast::Receiver<Message>);
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SubscriptionError {
-    /// The message is something else; the next one may not be.
+    /// The message does not have the requested type; the next one may.
     #[error("unexpected message: {0}")]
     Decode(#[from] DecodeError),
-    /// So many messages were skipped, as they were not received in time.
+    /// This many messages were skipped because they were not received in time.
     #[error("{0} messages were skipped: they were not received in time")]
     Skipped(u64),
 }
 
 impl Topic {
-    /// Enters a port for this node into the family.
+    /// Adds a port of this node to the family.
     ///
     /// # Errors
     /// Fails for internal families, whose names begin with `'`.
@@ -68,20 +68,20 @@ impl Topic {
         let (messages, _) = broadcast::channel(WAITING);
         let sender = messages.clone();
         let hub = node.port_with(move |_: &Context<'_>, message: MessageRef<'_>| {
-            // Without subscriptions nobody wants it.
+            // If there are no subscriptions, the message is not needed.
             let _ = sender.send(message.keep());
         });
         let entry = node.db().register(family.clone(), &hub)?;
         Ok(Topic { hub, messages, subscribers: Service::new(node, family), _entry: entry })
     }
 
-    /// Gets what is published from now on.
+    /// Subscribes to everything that is published from now on.
     pub fn subscribe(&self) -> Subscription {
         Subscription(self.messages.subscribe())
     }
 
-    /// Sends a message to all who are known to have subscribed, and returns how many ports those are.
-    /// Without a global node nobody is known: see [`Topic::joined`].
+    /// Sends a message to all known subscribers, and returns the number of their ports. Without a
+    /// global node no subscribers are known: see [`Topic::joined`].
     ///
     /// # Errors
     /// As [`Node::snd`].
@@ -113,11 +113,11 @@ impl fmt::Debug for Topic {
 }
 
 impl Subscription {
-    /// The next message; `None` once the topic was dropped.
+    /// Receives the next message; `None` once the topic was dropped.
     ///
     /// # Errors
-    /// Fails if the message is something else, or if messages were skipped; the next call goes on
-    /// behind that.
+    /// Fails if the message does not have the requested type, or if messages were skipped; the next
+    /// call continues after that.
     pub async fn recv<T: DeserializeOwned>(&mut self) -> Result<Option<T>, SubscriptionError> {
         match self.0.recv().await {
             Ok(message) => Ok(Some(message.decode()?)),

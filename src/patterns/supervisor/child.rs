@@ -24,12 +24,12 @@ pub(super) type Start = Arc<dyn Fn(Node, Option<NodeId>) -> Starting + Send + Sy
 pub enum Place {
     /// On this node.
     Node(NodeId),
-    /// On one of the nodes in this family of the database: its keys are IDs of nodes, or of ports on
-    /// them. After a loss another one is taken, if there is one; while there is none, it waits.
+    /// On one of the nodes in this family of the database, whose keys are IDs of nodes or of ports
+    /// on them. After a loss another one is preferred; while there is none, the child waits.
     Family(String),
 }
 
-/// A child of a supervisor: what OTP calls a child specification.
+/// A child of a supervisor. OTP calls this a child specification.
 #[derive(Clone)]
 pub struct Child {
     pub(super) id: String,
@@ -41,7 +41,7 @@ pub struct Child {
 }
 
 impl Child {
-    /// A child that `start` starts: it gives the ID of the child's port.
+    /// A child that is started by `start`, which returns the ID of the child's port.
     pub fn new<Fut>(id: &str, start: impl Fn(Node) -> Fut + Send + Sync + 'static) -> Self
     where
         Fut: Future<Output = Result<PortId, Failure>> + Send + 'static,
@@ -49,7 +49,7 @@ impl Child {
         Child::from_start(id, Arc::new(move |node, _| Box::pin(start(node))))
     }
 
-    /// An actor on the supervisor's node, which may be a supervisor.
+    /// An actor on the supervisor's node; it may be a supervisor.
     pub fn actor<A: Actor>(id: &str, make: impl Fn() -> A + Send + Sync + 'static) -> Self {
         let start: Start = Arc::new(move |node, _| {
             let port = actor::start(&node, make()).id().clone();
@@ -58,8 +58,8 @@ impl Child {
         Child { is_actor: true, ..Child::from_start(id, start) }
     }
 
-    /// A port that a node, Perl or Rust, spawns by this function. If it is one of our
-    /// [actors](crate::patterns::actor::init), say so by [`Child::is_actor`].
+    /// A port that is spawned on a Perl or Rust node with this function. If it is one of our
+    /// [actors](crate::patterns::actor::init), call [`Child::is_actor`] too.
     pub fn spawned(id: &str, place: Place, function: &str, arguments: impl Serialize) -> Self {
         let arguments = Packed::of(&arguments).map_err(|error| error.to_string());
         let function = function.to_owned();
@@ -86,22 +86,22 @@ impl Child {
         }
     }
 
-    /// When it is started again; permanent unless this says otherwise.
+    /// When the child is restarted; permanent by default.
     #[must_use]
     pub fn restart(mut self, restart: Restart) -> Self {
         self.restart = restart;
         self
     }
 
-    /// How long it may take to stop before it is killed; 5 s unless this says otherwise.
+    /// How long the child may take to stop before it is killed; 5 s by default.
     #[must_use]
     pub fn shutdown(mut self, limit: Duration) -> Self {
         self.shutdown = limit;
         self
     }
 
-    /// The child is an actor of [`patterns::actor`](crate::patterns::actor): it is asked to stop
-    /// before it is killed, and it stops by itself when it loses its supervisor.
+    /// Marks the child as an actor of [`patterns::actor`](crate::patterns::actor): it is asked to
+    /// stop before it is killed, and it stops by itself when it loses its supervisor.
     #[must_use]
     pub fn is_actor(mut self) -> Self {
         self.is_actor = true;
@@ -118,8 +118,8 @@ impl fmt::Debug for Child {
     }
 }
 
-/// A node of the family. The one where the child was lost is taken only if there is no other, and if it
-/// is connected again.
+/// A node of the family. The node on which the child was lost is used only if there is no other,
+/// and if it is connected again.
 async fn wait_for_host(node: &Node, family: &str, lost: Option<NodeId>) -> Result<NodeId, Failure> {
     const SHUT_DOWN: &str = "the node was shut down";
     let (mut changes, mut events) = (node.db().monitor(family), node.events());
@@ -127,7 +127,7 @@ async fn wait_for_host(node: &Node, family: &str, lost: Option<NodeId>) -> Resul
     loop {
         let others: Vec<&NodeId> =
             hosts.iter().filter(|host| Some(*host) != lost.as_ref()).collect();
-        // A different one each time, so that not all children are on one node.
+        // A different one each time, so that the children are spread over the nodes.
         let random = RandomState::new().hash_one(());
         let index = usize::try_from(random % others.len().max(1) as u64).unwrap_or(0);
         let back = lost.as_ref().filter(|host| hosts.contains(*host) && node.is_up(host));

@@ -1,18 +1,18 @@
 //! Supervisors: start children, start them again when they die, and give up when that does not help.
 //!
-//! Terms and semantics are those of Erlang/OTP's
-//! [supervisor behaviour](https://www.erlang.org/doc/system/sup_princ.html). What differs:
+//! Terms and semantics are those of Erlang/OTP's [supervisor
+//! behaviour](https://www.erlang.org/doc/system/sup_princ.html), with these differences:
 //!
-//! - Restarts are delayed more and more: the first within the period is immediate, the second after
-//!   100 ms, then twice as long each time, up to 5 s ([`Supervisor::backoff`]).
+//! - Restarts are delayed more and more: the first within the period is immediate, the second comes
+//!   after 100 ms, then twice as long each time, up to 5 s ([`Supervisor::backoff`]).
 //! - A child that cannot be started counts as one that died, also at the first start.
-//! - A supervisor that gives up dies with the reason `die`, so that its own supervisor takes that for
-//!   a failure; OTP's ends with `shutdown`.
+//! - A supervisor that gives up dies with the reason `die`, so that its own supervisor treats that
+//!   as a failure; OTP's ends with `shutdown`.
 //! - Children of a [`Strategy::OneForOne`] supervisor do not wait for each other to start.
 //!
 //! A child whose node is lost may still be alive there. It is started elsewhere at once, so for a
-//! moment there may be two. The first ends by itself, if it is an actor, as it has lost its
-//! supervisor, too; besides, the supervisor kills it as soon as its node can be reached again.
+//! moment there may be two. If the first is an actor, it ends by itself because it has lost its
+//! supervisor, too. In any case the supervisor kills it as soon as its node can be reached again.
 //!
 //! ```
 //! use aemp::Node;
@@ -62,18 +62,18 @@ pub enum Strategy {
     RestForOne,
 }
 
-/// When a child is started again.
+/// When a child is restarted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Restart {
     /// Always.
     Permanent,
     /// Unless it ended normally or with the reason `shutdown`.
     Transient,
-    /// Never, not even if others are restarted.
+    /// Never, not even when others are restarted.
     Temporary,
 }
 
-/// Children and what happens when they die; see the [module](self).
+/// Children, and what happens when they die; see the [module](self).
 #[derive(Debug)]
 pub struct Supervisor {
     strategy: Strategy,
@@ -82,16 +82,17 @@ pub struct Supervisor {
     children: Vec<Child>,
 }
 
-/// What a supervisor can be asked.
+/// The requests that a supervisor answers.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Request {
-    /// The children in order, each with its port if it runs.
+    /// The children in order, each with its port if it is running.
     Children(Reply<Vec<(String, Option<PortId>)>>),
 }
 
 impl Supervisor {
-    /// Without children yet. It gives up at the second restart within 5 s, as OTP's.
+    /// A supervisor without children. By default it gives up at the second restart within 5 s, like
+    /// OTP's.
     pub const fn new(strategy: Strategy) -> Self {
         Supervisor {
             strategy,
@@ -108,32 +109,32 @@ impl Supervisor {
         self
     }
 
-    /// The pause before the second restart within the period, and the longest.
+    /// Sets the pause before the second restart within the period, and the longest pause.
     #[must_use]
     pub const fn backoff(mut self, first: Duration, longest: Duration) -> Self {
         self.backoff = (first, longest);
         self
     }
 
-    /// Adds a child, to be started after the others and stopped before them.
+    /// Adds a child, which is started after the others and stopped before them.
     #[must_use]
     pub fn child(mut self, child: Child) -> Self {
         self.children.push(child);
         self
     }
 
-    /// Starts it, and the children.
+    /// Starts the supervisor and its children.
     pub fn start(self, node: &Node) -> ActorRef<Request> {
         actor::start(node, Supervising::new(self)).retyped()
     }
 
-    /// As a child of another supervisor: `make` makes it anew each time.
+    /// Makes a supervisor a child of another one: `make` makes it anew for each start.
     pub fn as_child(id: &str, make: impl Fn() -> Supervisor + Send + Sync + 'static) -> Child {
         Child::actor(id, move || Supervising::new(make()))
     }
 }
 
-/// A supervisor that runs.
+/// A running supervisor.
 struct Supervising {
     plan: Plan,
     children: Vec<Running>,
@@ -143,25 +144,25 @@ struct Supervising {
 
 struct Running {
     child: Child,
-    /// Counts starts, so that news of earlier ones are told apart.
+    /// Number of the current start, so that reports about earlier ones are recognised.
     generation: u64,
     port: Option<PortId>,
     lost_on: Option<NodeId>,
-    /// The task that starts it, the one that kills it if it does not stop.
+    /// The task that starts the child, or that kills it if it does not stop.
     task: Option<AbortOnDropHandle<()>>,
     monitor: Option<MonitorGuard>,
 }
 
-/// Questions of others, and what the supervisor tells itself.
+/// Requests of others, and the supervisor's messages to itself.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum Event {
     Children(Reply<Vec<(String, Option<PortId>)>>),
     /// A child was started.
     Began(usize, u64, PortId),
-    /// It could not be started.
+    /// The child could not be started.
     Failed(usize, u64, String),
-    /// It died: whether normally, whether its node was lost.
+    /// The child died: whether it ended normally, and whether its node was lost.
     Died(usize, u64, bool, bool),
     /// The pause is over.
     Tick,
@@ -188,7 +189,7 @@ impl Supervising {
         self.began.elapsed()
     }
 
-    /// Does what is to be done now.
+    /// Performs the actions that are due.
     fn act(&mut self, ctx: &ActorContext) {
         loop {
             let now = self.now();
@@ -196,7 +197,7 @@ impl Supervising {
                 Some(Action::Start(index)) => self.start_child(ctx, index),
                 Some(Action::Stop(index)) => {
                     if !self.stop_child(ctx, index) {
-                        // It was being started: nothing has to be waited for.
+                        // It was only being started, so there is nothing to wait for.
                         let _ = self.plan.died(index, true, now);
                     }
                 }
@@ -221,7 +222,7 @@ impl Supervising {
         let start = running.child.start.clone();
         let lost = running.lost_on.clone();
         let start = async move {
-            // A start that panics is one that fails.
+            // A panic counts as a failed start.
             let starting = tokio::spawn(async move { start(node.weak(), lost).await });
             let starting = AbortOnDropHandle::new(starting).await;
             starting.unwrap_or_else(|panic| Err(panic.into()))
@@ -258,7 +259,7 @@ impl Supervising {
         self.plan.started(index);
     }
 
-    /// Stops a child that runs; false if there is nothing to be stopped.
+    /// Stops a child that is running; returns false if there is nothing to stop.
     fn stop_child(&mut self, ctx: &ActorContext, index: usize) -> bool {
         let Some(running) = self.children.get_mut(index) else { return false };
         running.task = None;
@@ -321,7 +322,7 @@ impl Actor for Supervising {
                 let children = children.map(|each| (each.child.id.clone(), each.port.clone()));
                 reply.send(children.collect())?;
             }
-            // The rest only this node's supervisor says.
+            // These messages are only accepted from this node.
             _ if ctx.from() != ctx.node().id() => {}
             Event::Began(index, generation, port) => self.began(ctx, index, generation, port),
             Event::Failed(index, generation, text) => {
@@ -338,7 +339,7 @@ impl Actor for Supervising {
         Ok(())
     }
 
-    /// The children are stopped in reverse order, each after the death of the one before.
+    /// Stops the children in reverse order, each after the death of the one before.
     async fn stopped(&mut self, ctx: &ActorContext, _: &KillReason) {
         for index in (0..self.children.len()).rev() {
             let port = self.children.get(index).and_then(|running| running.port.clone());
@@ -349,7 +350,7 @@ impl Actor for Supervising {
             let death = ctx.node().monitor(&port);
             self.stop_child(ctx, index);
             let limit = self.children.get(index).map(|running| running.child.shutdown);
-            // It is killed after its limit; whoever cannot be reached then is given up.
+            // It is killed after its limit; a child that cannot be reached by then is given up.
             let _ = timeout(limit.unwrap_or_default() + Duration::from_secs(5), death).await;
         }
     }
@@ -359,8 +360,8 @@ fn stopped() -> KillReason {
     KillReason::new("shutdown", "stopped by its supervisor")
 }
 
-/// Kills a port whose node was lost as soon as that can be reached again: another one has taken its
-/// place.
+/// Kills a port whose node was lost as soon as the node can be reached again, since another port
+/// has replaced it.
 async fn reclaim(node: Node, port: PortId) {
     let mut pause = Duration::from_millis(500);
     loop {

@@ -1,35 +1,35 @@
-//! What a supervisor decides, without tasks and clocks: which children to stop and start, and when to
-//! give up.
+//! The decisions of a supervisor, without tasks and clocks: which children to stop and start, and
+//! when to give up.
 
 use super::{Restart, Strategy};
 use std::collections::VecDeque;
 use std::time::Duration;
 
-/// What is to be done next.
+/// The next action.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Action {
     /// Start this child.
     Start(usize),
-    /// Stop this child; report its death.
+    /// Stop this child, and report its death.
     Stop(usize),
-    /// Nothing before this time.
+    /// Do nothing before this time.
     Wait(Duration),
 }
 
-/// The restarts were too many.
+/// There were too many restarts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct TooMany;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
-    /// To be started.
+    /// It is due to be started.
     Down,
     Starting,
     Running,
-    /// To be stopped, as others are restarted.
+    /// It is due to be stopped, because others are restarted.
     Doomed,
     Stopping,
-    /// Not to be started again.
+    /// It is not started again.
     Ended,
 }
 
@@ -38,12 +38,12 @@ enum State {
 pub(super) struct Plan {
     strategy: Strategy,
     children: Vec<(Restart, State)>,
-    /// More restarts than this within `period` are too many.
+    /// The number of restarts within `period` that is still allowed.
     intensity: usize,
     period: Duration,
     first_pause: Duration,
     longest_pause: Duration,
-    /// When children were restarted within the last period.
+    /// The times of the restarts within the last period.
     restarts: VecDeque<Duration>,
     resume_at: Duration,
 }
@@ -67,12 +67,12 @@ impl Plan {
         }
     }
 
-    /// What to do now; `None`: wait for an event. It changes the child's state: what is returned has
-    /// to be done.
+    /// The next action; `None` means to wait for an event. This changes the child's state, so the
+    /// action must be performed.
     pub(super) fn next(&mut self, now: Duration) -> Option<Action> {
         let one_by_one = self.strategy != Strategy::OneForOne;
         let is_in = |state| move |&(_, found): &(Restart, State)| found == state;
-        // In reverse order, each after the death of the one before.
+        // Children are stopped in reverse order, each after the death of the one before.
         if one_by_one && self.children.iter().any(is_in(State::Stopping)) {
             return None;
         }
@@ -91,12 +91,12 @@ impl Plan {
         Some(Action::Start(first))
     }
 
-    /// A child runs.
+    /// Records that a child is running.
     pub(super) fn started(&mut self, child: usize) {
         self.set(child, State::Running);
     }
 
-    /// A child has died, or could not be started.
+    /// Records that a child has died or could not be started.
     pub(super) fn died(
         &mut self,
         child: usize,
@@ -147,7 +147,8 @@ impl Plan {
         Ok(())
     }
 
-    /// None before the first restart within the period; then twice as long each time.
+    /// The pause before the next restart: none for the first within the period, then twice as long
+    /// each time.
     fn pause(&self) -> Duration {
         match self.restarts.len().checked_sub(2) {
             None => Duration::ZERO,
@@ -178,7 +179,8 @@ mod tests {
         Plan::new(strategy, children.iter().copied(), (intensity, 10 * SECOND), pauses)
     }
 
-    /// What is done at once, in order; what is started runs, and what is stopped is left to the test.
+    /// The actions that are due at once, in order. Started children are marked as running; the test
+    /// stops the others.
     fn actions(plan: &mut Plan, now: Duration) -> Vec<Action> {
         let mut done = Vec::new();
         while let Some(action) = plan.next(now) {
@@ -266,8 +268,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever dies and in whatever order starts succeed, no permanent child is forgotten, and
-        /// none is started while it lives.
+        /// Whatever dies, and in whatever order starts succeed, no permanent child is forgotten,
+        /// and none is started while it is running.
         #[test]
         fn no_child_is_forgotten(
             strategy in 0..3_usize,
@@ -278,7 +280,7 @@ mod tests {
             let (mut alive, mut stopping) = (BTreeSet::new(), Vec::new());
             let mut now = Duration::ZERO;
             let mut settle = |plan: &mut Plan, alive: &mut BTreeSet<usize>, all: bool, now: &mut Duration| {
-                // Some have died of themselves before they were stopped.
+                // Some died by themselves before they were stopped.
                 stopping.retain(|child| alive.contains(child));
                 loop {
                     while let Some(action) = plan.next(*now) {
