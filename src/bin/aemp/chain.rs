@@ -1,7 +1,7 @@
-//! A chain of subcommands: all of it is understood first, then done in order.
+//! Runs a chain of subcommands: all of it is checked first, then carried out in order.
 //!
-//! Changes that follow each other are one change of the file, under one lock: either all of them
-//! are written or none. What they show is printed after that.
+//! Consecutive changes are one change of the file, under one lock: either all of them are written
+//! or none. Output of the subcommands is printed after that.
 
 use crate::config::Edit;
 use crate::errors::CliError;
@@ -14,7 +14,7 @@ use aemp::config::rc::{self, RcError, RcFile, Scope};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// What a subcommand does, with everything in it that can be checked beforehand.
+/// The action of a subcommand, with everything that can be checked beforehand already checked.
 enum Step {
     Edit(Edit),
     Select(String),
@@ -56,7 +56,7 @@ impl Step {
     }
 }
 
-/// Does all of it, or, if anything in it makes no sense, nothing.
+/// Carries out all subcommands, or none if any of them is not valid.
 pub(crate) fn execute(
     chain: &[Invocation<'_>],
     grammar: &Grammar,
@@ -88,7 +88,7 @@ pub(crate) fn execute(
     Ok(ExitCode::SUCCESS)
 }
 
-/// Lets all steps work on the file.
+/// Applies all steps to the file.
 fn work_on_file(steps: &[Step], options: Options) -> Result<Outcome, CliError> {
     let path = rc::default_path();
     if steps.iter().any(Step::changes_file) {
@@ -107,18 +107,18 @@ fn work_on_file(steps: &[Step], options: Options) -> Result<Outcome, CliError> {
     Draft::new(&mut rc, options).apply(steps)
 }
 
-/// What there is to say once everything is written.
+/// The output and warnings to print once everything is written.
 #[derive(Default)]
 struct Outcome {
     output: Vec<u8>,
     warnings: Vec<String>,
 }
 
-/// The file while a chain works on it.
+/// The file while a chain changes it.
 struct Draft<'a> {
     rc: &'a mut RcFile,
     options: Options,
-    /// The profile that is selected; without one it is the top level.
+    /// The selected profile; `None` is the top level.
     profile: Option<String>,
     outcome: Outcome,
 }
@@ -144,9 +144,9 @@ impl<'a> Draft<'a> {
                     self.outcome.output.extend(shown);
                 }
                 Step::Print(text) => self.outcome.output.extend_from_slice(text.as_bytes()),
-                // They follow when the file is written.
+                // These run after the file is written.
                 Step::Network(_) | Step::Doctor(_) | Step::Conform(_) | Step::Listening(_) => {}
-                // The grammar lets nothing stand beside it.
+                // The grammar allows nothing beside it.
                 Step::Run(_) => return Err(CliError::RunNotFirst),
             }
         }

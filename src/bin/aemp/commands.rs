@@ -1,4 +1,4 @@
-//! The rows of the table for what runs a node, and for what talks to those that run.
+//! The rows of the table for subcommands that run a node or talk to running nodes.
 
 use crate::grammar::{
     Action, Argument, Arity, Kind, Network, Section, Subcommand, optional, required, rest, row,

@@ -1,4 +1,4 @@
-//! What can stand at the end of a command line, by the same table as everything else.
+//! Finds the words that can complete a command line, using the same table as everything else.
 
 use crate::grammar::{Action, Argument, Arity, Format, Grammar, Kind, Subcommand};
 use crate::help::OPTIONS;
@@ -10,40 +10,40 @@ use aemp::wire::framing::Framing;
 const SHELLS: &[&str] = &["bash", "zsh", "fish"];
 const LOG_LEVELS: &[&str] = &["error", "warn", "note", "info", "debug", "trace"];
 const DB_OPERATIONS: &[&str] = &["get", "keys", "values", "watch", "set", "del"];
-/// Keys that only arguments have.
+/// Keys that exist only as arguments, not in the file.
 const KEYS_OF_ARGUMENTS: &[&str] = &["profile", "norc", "force"];
 
-/// One word that would fit.
+/// A possible word.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Candidate {
     pub(crate) word: String,
     pub(crate) meaning: String,
 }
 
-/// What fits.
+/// The possible completions.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Fitting {
     Words(Vec<Candidate>),
-    /// The name of a file.
+    /// Names of files.
     Files,
 }
 
-/// What fits at the end of a line.
+/// Finds completions for the end of a line.
 pub(crate) struct Completer<'g> {
     grammar: &'g Grammar,
     profiles: Vec<String>,
 }
 
-/// How far a line has got.
+/// The state of the grammar after some words.
 struct Position<'g> {
     subcommand: Option<&'g Subcommand>,
-    /// What the subcommand was given.
+    /// The arguments that the subcommand was given.
     given: Vec<String>,
     format_follows: bool,
 }
 
 impl<'g> Position<'g> {
-    /// The argument that is next; `None` if a subcommand is.
+    /// The next argument; `None` if a subcommand comes next.
     fn argument(&self) -> Option<&'g Argument> {
         let arguments = &self.subcommand?.arguments;
         match arguments.get(self.given.len()) {
@@ -54,7 +54,7 @@ impl<'g> Position<'g> {
         }
     }
 
-    /// Whether an option could stand here.
+    /// Whether an option may follow.
     fn takes_options(&self) -> bool {
         match self.argument().map(|argument| argument.arity) {
             None | Some(Arity::Rest | Arity::Optional) => true,
@@ -66,14 +66,14 @@ impl<'g> Position<'g> {
 }
 
 impl<'g> Completer<'g> {
-    /// One that knows the profiles of the file.
+    /// A completer that knows the profiles of the file.
     pub(crate) fn new(grammar: &'g Grammar) -> Self {
         let rc = rc::default_path().and_then(|path| RcFile::load(path).ok());
         let profiles = rc.iter().flat_map(RcFile::profiles);
         Self { grammar, profiles: profiles.map(str::to_owned).collect() }
     }
 
-    /// What fits after these words, whatever of it is typed already.
+    /// The possible words after these, before they are filtered by what is already typed.
     pub(crate) fn after(&self, words: &[String], typed: &str) -> Fitting {
         let position = self.position(words);
         if position.format_follows {
@@ -89,7 +89,7 @@ impl<'g> Completer<'g> {
             return Fitting::Words(names.collect());
         };
         let action = position.subcommand.map(|subcommand| subcommand.action);
-        // Its arguments may begin with the profile, or with the first key.
+        // The arguments may begin with the profile or with the first key.
         let begins_with_key = matches!(action, Some(Action::Run | Action::Doctor));
         match argument.kind {
             Kind::Profile if begins_with_key => {
@@ -126,13 +126,13 @@ impl<'g> Completer<'g> {
         position
     }
 
-    /// What a key of the configuration can be.
+    /// The possible values of a key of the configuration.
     fn values(&self, key: &str) -> Fitting {
         let set = self.grammar.find(&format!("set{key}"));
         match (key, set.and_then(|set| set.arguments.first())) {
             ("profile", _) => self.of_kind(Kind::Profile),
             ("norc" | "force", _) => self.of_kind(Kind::Bool),
-            // It is the certificate itself, no file.
+            // As an argument this key is the certificate itself, not a file.
             ("cert", _) | (_, None) => plain([]),
             (_, Some(argument)) => self.of_kind(argument.kind),
         }
@@ -181,7 +181,7 @@ fn candidate(word: &str, meaning: &str) -> Candidate {
 }
 
 fn plain<'a>(words: impl IntoIterator<Item = &'a str>) -> Fitting {
-    // What a shell reads line by line has no control characters in it.
+    // Shells read the words line by line, so words with control characters are left out.
     let words = words.into_iter().filter(|word| !word.contains(char::is_control));
     Fitting::Words(words.map(|word| candidate(word, "")).collect())
 }

@@ -1,14 +1,14 @@
-//! Completions for shells: small scripts that ask this command what fits.
+//! Shell completions: small scripts that run this command to get completions.
 
 use crate::complete::{Candidate, Completer, Fitting};
 use crate::errors::CliError;
 use crate::grammar::Grammar;
 use std::ffi::OsString;
 
-/// Stands before what the scripts ask. It is no subcommand: nobody types it.
+/// The first argument with which the scripts run this command. It is not a subcommand for people.
 const QUESTION: &str = "__complete";
 
-/// The script for a shell.
+/// The completion script for a shell.
 pub(crate) fn script(shell: &str) -> Result<String, CliError> {
     Ok(match shell {
         "bash" => BASH.into(),
@@ -18,8 +18,8 @@ pub(crate) fn script(shell: &str) -> Result<String, CliError> {
     })
 }
 
-/// The answer if this process was started by one of the scripts: `file`, or `words` and one that
-/// fits in each further line.
+/// The answer, if one of the scripts started this process: `file`, or `words` followed by one
+/// possible word per line.
 pub(crate) fn asked_for(grammar: &Grammar) -> Option<String> {
     let lossy = |word: OsString| word.to_string_lossy().into_owned();
     let mut arguments = std::env::args_os().skip(1).map(lossy);
@@ -59,14 +59,14 @@ fn lines(fitting: Fitting, line: impl Fn(&Candidate) -> Option<String>) -> Strin
     }
 }
 
-/// A line for bash up to the cursor. Its own words are cut at colons too, which are in nearly every
-/// address.
+/// A bash command line up to the cursor, split into words. Bash's own words are split at colons
+/// too, which occur in nearly every address.
 struct Line {
-    /// Complete words after the command's name.
+    /// The complete words after the command's name.
     words: Vec<String>,
-    /// What there is of the word at the cursor.
+    /// The part of the word at the cursor that has been typed.
     typed: String,
-    /// The quote that the word at the cursor is in.
+    /// The quote in which the word at the cursor stands.
     quote: Option<char>,
 }
 
@@ -86,7 +86,7 @@ impl Line {
                 (None | Some('"'), '\\') => word.get_or_insert_default().extend(chars.next()),
                 (None, ' ' | '\t' | '\n') => words.extend(word.take()),
                 (None, ';' | '|' | '&') => {
-                    // What is before belongs to another command.
+                    // The words before belong to another command.
                     word = None;
                     words.clear();
                 }
@@ -99,10 +99,10 @@ impl Line {
         Line { words, typed: word.unwrap_or_default(), quote }
     }
 
-    /// What bash has to put in place of its last word.
+    /// The text with which bash has to replace its last word.
     fn insert(&self, candidate: &Candidate) -> Option<String> {
         let word = candidate.word.strip_prefix(self.typed.as_str())?;
-        // Bash replaces only what is behind the last of these.
+        // Bash replaces only the part after the last of these.
         let kept = self.typed.rsplit([':', '=', '@']).next().unwrap_or_default();
         let whole = format!("{kept}{word}");
         if self.quote.is_some() {

@@ -14,7 +14,7 @@ use std::io::Read;
 
 const MAX_CERT_SIZE: u64 = 1 << 20;
 
-/// One change of the part of the rc file that is selected.
+/// One change of the selected part of the rc file.
 #[derive(Debug, Clone)]
 pub(crate) enum Edit {
     Set { key: &'static str, value: Value },
@@ -26,7 +26,7 @@ pub(crate) enum Edit {
 
 impl Edit {
     /// Reads what the change needs, so that applying it cannot fail because of its arguments.
-    /// `None` if the invocation is no change of a value.
+    /// `None` if the invocation does not change a value.
     pub(crate) fn prepare(invocation: &Invocation<'_>) -> Result<Option<Self>, CliError> {
         Ok(Some(match invocation.subcommand.action {
             Action::Set { key, form } => {
@@ -78,11 +78,11 @@ impl Edit {
         Ok(())
     }
 
-    /// What a node would find wrong with the value. It is stored all the same, as Perl's tool
-    /// does: whoever reads it may know better.
+    /// The problems that a node would have with the value. It is stored all the same, as Perl's
+    /// tool does, since other programs that read the file may accept it.
     pub(crate) fn warnings(&self) -> Vec<String> {
         let (key, value) = match self {
-            // Perl code is meant for Perl nodes, which read the same file.
+            // Perl code is for Perl nodes, which read the same file.
             Self::Set { key: "parent" | "eval", .. } => return Vec::new(),
             Self::Set { key, value } => (*key, value.clone()),
             Self::Add { key, item, .. } => (*key, Value::Array(vec![item.clone()])),
@@ -101,7 +101,7 @@ impl Edit {
         let settings = Effective::resolve(&args, None, "any").map(|found| found.settings());
         match settings {
             Ok(Ok((_, warnings))) => warnings.iter().map(ToString::to_string).collect(),
-            // One key alone has no certificate beside it.
+            // The key is checked alone, without the certificate that it needs.
             Ok(Err(_)) if key == "tls_required" => Vec::new(),
             Ok(Err(SettingError { problem, .. })) => {
                 vec![format!("`aemp run` will refuse this: `{key}`: {problem}")]
@@ -111,7 +111,7 @@ impl Edit {
     }
 }
 
-/// Perl's `split /,/`: no empty items at the end, no trimming.
+/// Splits like Perl's `split /,/`: no empty items at the end, no trimming.
 fn list(value: Value) -> Value {
     match coerce::to_text(&value) {
         Some(text) => {

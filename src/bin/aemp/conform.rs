@@ -1,4 +1,4 @@
-//! `aemp conform`: tests a node, whoever wrote it, and says what it does not keep.
+//! `aemp conform`: tests any node and reports the statements of the protocol that it does not meet.
 
 use crate::errors::CliError;
 use crate::output::{print_line, print_octets};
@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// What there is to do.
+/// What the command line asks for.
 pub(crate) enum Request {
     List(Option<Position>),
     ListNetwork,
@@ -33,7 +33,7 @@ pub(crate) struct Output {
     all: bool,
 }
 
-/// What the options say, before it is known whether it makes sense.
+/// The options as given, before they are checked together.
 #[derive(Default)]
 struct Draft {
     address: Option<String>,
@@ -48,7 +48,7 @@ struct Draft {
     level: Option<Level>,
     profile: Option<&'static Profile>,
     target: Target,
-    /// The first option that only says something about a single node.
+    /// The first option that applies only to a single node.
     of_one_node: Option<String>,
 }
 
@@ -171,7 +171,7 @@ impl Draft {
     }
 }
 
-/// The options that say something about the only node under test.
+/// The options that apply only to a single node under test.
 const OF_ONE_NODE: &[&str] = &[
     "--listen",
     "--command",
@@ -213,7 +213,7 @@ fn read_identity(path: PathBuf) -> Result<Arc<Identity>, CliError> {
     Ok(Arc::new(identity))
 }
 
-/// Does it, and fails if the node misses what nobody expected.
+/// Runs the request; fails if a check fails that was not expected to.
 pub(crate) fn execute(request: Request) -> Result<(), CliError> {
     match request {
         Request::List(position) => print_octets(list(position).as_bytes()),
@@ -247,7 +247,7 @@ pub(crate) fn execute(request: Request) -> Result<(), CliError> {
 fn to_the_end<T>(run: impl Future<Output = T>) -> Result<T, CliError> {
     let runtime = tokio::runtime::Runtime::new().map_err(CliError::Runtime)?;
     let result = runtime.block_on(run);
-    // Whatever still waits for a node is not waited for.
+    // Do not wait for connections that are still waiting for a node.
     runtime.shutdown_background();
     Ok(result)
 }
@@ -276,7 +276,7 @@ impl Output {
     }
 }
 
-/// What has to be known while it runs goes to standard error.
+/// Prints what somebody has to know during the run to standard error.
 fn tell(progress: &Progress, profile: Option<&'static Profile>, show: bool) {
     match progress {
         Progress::StartWith(seeds) => {

@@ -1,4 +1,4 @@
-//! `doctor`: what keeps a node from working, in plain words.
+//! `doctor`: finds out, and says in plain words, what keeps a node from working.
 
 use crate::errors::CliError;
 use crate::findings::{Findings, State};
@@ -22,17 +22,17 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Clocks that differ by more seconds are worth a word.
+/// A difference of clocks beyond this many seconds is reported.
 const CLOCKS_AGREE: f64 = 5.0;
 
 const NOT_HERE: &str = "is no address of this machine now";
 
-/// Examines what `aemp run` would use with the same arguments.
+/// Examines the configuration that `aemp run` would use with the same arguments.
 pub(crate) fn execute(request: &NodeArgs, options: Options) -> Result<(), CliError> {
     let settings = request.settings()?;
     let runtime = tokio::runtime::Runtime::new().map_err(CliError::Runtime)?;
     let outcome = runtime.block_on(examine(settings, options));
-    // Names that are still being resolved are not waited for.
+    // Do not wait for names that are still being resolved.
     runtime.shutdown_background();
     outcome
 }
@@ -46,7 +46,7 @@ async fn examine(settings: Settings, options: Options) -> Result<(), CliError> {
     let listeners = doctor.examine_binds(&mut findings).await?;
     doctor.examine_seeds(&listeners, &mut findings).await?;
     if options.links {
-        // The node that asks does not listen, but one that listens here may be its own seed.
+        // The asking node does not listen, but one that listens here may be its own seed.
         drop(listeners);
         let links = Links::of_network(&doctor.settings, &visitor()?).await;
         examine_links(links, &mut findings)?;
@@ -54,7 +54,7 @@ async fn examine(settings: Settings, options: Options) -> Result<(), CliError> {
     findings.finish()
 }
 
-/// An ID of its own for each visit: several may lead to the same node at the same time.
+/// A unique node ID for each visit, as several visits may reach the same node at the same time.
 fn visitor() -> Result<NodeId, CliError> {
     let mut random = [0; 16];
     getrandom::fill(&mut random).map_err(CliError::Random)?;
@@ -77,7 +77,7 @@ fn examine_configuration(settings: &Settings, findings: &mut Findings) -> Result
     findings.add(State::Fine, "configuration", &text)
 }
 
-/// Whether anybody can prove to this node that it belongs to the network.
+/// Whether any method is left by which other nodes can authenticate to this one.
 fn examine_methods(settings: &Settings, findings: &mut Findings) -> Result<(), CliError> {
     let can_be_checked = |method: &AuthMethod| match method.needs_certificate() {
         true => settings.cert.is_some(),
@@ -124,7 +124,7 @@ fn examine_certificate(
     Ok(Some(identity))
 }
 
-/// Which connections of the network are encrypted.
+/// Examines which connections of the network are encrypted.
 fn examine_links(
     links: Result<Links, LinksError>,
     findings: &mut Findings,
@@ -160,7 +160,7 @@ fn examine_links(
     Ok(())
 }
 
-/// The first of many things, and how many more there are.
+/// The first of several things, and the number of the others.
 fn beginning(things: &[String]) -> String {
     const MOST: usize = 10;
     let shown = things.iter().take(MOST).cloned().collect::<Vec<_>>().join(", ");
@@ -170,7 +170,7 @@ fn beginning(things: &[String]) -> String {
     }
 }
 
-/// What is found out about one address or name.
+/// The finding about one address or name.
 type Diagnosis = (State, String);
 
 struct Doctor {
@@ -181,7 +181,7 @@ struct Doctor {
 }
 
 impl Doctor {
-    /// Listens where the node would.
+    /// Listens on the addresses on which the node would.
     async fn examine_binds(&self, findings: &mut Findings) -> Result<Vec<TcpListener>, CliError> {
         let interfaces = interface_addresses().unwrap_or_default();
         let mut listeners = Vec::new();
@@ -211,7 +211,7 @@ impl Doctor {
                         let some = diagnoses.iter().any(|(state, _)| *state == State::Fine);
                         is_running |= some;
                         for (state, text) in diagnoses {
-                            // One of the addresses of a name is enough.
+                            // It is enough that one of the addresses of a name works.
                             let is_spare =
                                 some && state == State::Wrong && text.ends_with(NOT_HERE);
                             let state = if is_spare { State::Note } else { state };
@@ -234,7 +234,7 @@ impl Doctor {
         Ok(listeners)
     }
 
-    /// Why an address cannot be listened on.
+    /// The reason why an address cannot be listened on.
     async fn taken(&self, address: SocketAddr, error: &io::Error) -> Result<Diagnosis, CliError> {
         let wrong = |text| Ok((State::Wrong, text));
         match error.kind() {
@@ -268,7 +268,7 @@ impl Doctor {
         Ok(probe(&self.settings, &visitor()?, &address, self.patience).await)
     }
 
-    /// Visits all seeds at the same time, and reports on them in the configured order.
+    /// Visits all seeds at the same time, and reports them in the configured order.
     async fn examine_seeds(
         self: &Arc<Self>,
         listeners: &[TcpListener],
@@ -297,7 +297,7 @@ impl Doctor {
         Ok(())
     }
 
-    /// What is found at an endpoint of a seed, at all its addresses at the same time.
+    /// The findings about a seed's endpoint, from all its addresses at the same time.
     async fn visit(
         self: Arc<Self>,
         endpoint: Endpoint,
@@ -344,7 +344,7 @@ impl Doctor {
         }
     }
 
-    /// What a handshake says.
+    /// Explains the result of a handshake.
     fn diagnose(&self, address: &SocketAddr, found: Result<Probe, ProbeError>) -> Diagnosis {
         let error = match found {
             Ok(found) => return healthy(&found),
@@ -439,7 +439,7 @@ mod tests {
     use aemp::config::{Args, Effective};
     use serde_json::Value;
 
-    /// Were they visited one after another, the first would wait for its answer for ever.
+    /// If they were visited one after another, the first would wait for its answer for ever.
     #[tokio::test]
     async fn all_seeds_are_visited_before_the_first_has_answered() {
         let mut listeners = Vec::new();

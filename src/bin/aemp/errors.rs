@@ -1,4 +1,4 @@
-//! What can go wrong in the command: one line each, naming the thing and the way out.
+//! Errors of the command: one line each, naming the thing and the way out.
 
 use aemp::config::args::ArgsError;
 use aemp::config::octets::to_octets;
@@ -12,9 +12,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use thiserror::Error;
 
-/// The command line or the configuration is wrong: nothing was done.
+/// Exit status: the command line or the configuration is wrong, and nothing was done.
 const USAGE: u8 = 2;
-/// Something failed.
+/// Exit status: something failed.
 const FAILURE: u8 = 1;
 
 #[derive(Debug, Error)]
@@ -114,7 +114,7 @@ pub(crate) enum CliError {
     Runtime(io::Error),
 }
 
-/// What goes wrong between nodes: one line each, without anything in it that a peer could use.
+/// Errors between nodes: one line each, with control characters of a peer's text escaped.
 #[derive(Debug, Error)]
 pub(crate) enum NetworkError {
     #[error(
@@ -127,7 +127,7 @@ pub(crate) enum NetworkError {
     #[error("node {node} cannot be reached: {}", reason.trim_end())]
     Unreachable {
         node: String,
-        /// With a space behind each element.
+        /// Each element is followed by a space.
         reason: String,
     },
     #[error("port {port} is not there: {}", reason.trim_end())]

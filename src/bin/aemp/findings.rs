@@ -1,4 +1,4 @@
-//! What an examination has found, for people and for programs.
+//! The findings of an examination, for people and for programs.
 
 use crate::errors::CliError;
 use crate::output::print_octets;
@@ -27,7 +27,7 @@ struct Finding {
     text: String,
 }
 
-/// What was found so far, printed at once unless it is for machines.
+/// The findings so far. They are printed at once, unless the output is for programs.
 pub(crate) struct Findings {
     all: Vec<Finding>,
     json: bool,
@@ -38,7 +38,7 @@ impl Findings {
         Self { all: Vec::new(), json }
     }
 
-    /// What the findings are about.
+    /// The subjects of the findings.
     #[cfg(test)]
     pub(crate) fn subjects(&self) -> impl Iterator<Item = &str> {
         self.all.iter().map(|finding| finding.what.as_str())

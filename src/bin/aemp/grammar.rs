@@ -1,10 +1,11 @@
-//! What a subcommand is: its name, its arguments, what it does, and the options of the whole line.
+//! The description of a subcommand: its name, arguments and action, and the options of the whole
+//! line.
 
 use crate::errors::CliError;
 use aemp::config::coerce;
 use serde_json::Value;
 
-/// Where the help lists a subcommand.
+/// The section of the help that lists a subcommand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Section {
     Nodes,
@@ -29,27 +30,27 @@ impl Section {
     }
 }
 
-/// The option of `run` and `doctor` behind which a file with the secret is named.
+/// The option of `run` and `doctor` that names a file with the secret.
 pub(crate) const SECRET_FILE: &str = "--secret-file";
 
-/// How often an argument is there.
+/// How many words an argument takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Arity {
     Required,
     Optional,
-    /// All that is left of the line, in which options may still stand.
+    /// All remaining words, among which options may still stand.
     Rest,
-    /// All that is left of the line, whatever it looks like.
+    /// All remaining words, whatever they look like.
     Verbatim,
 }
 
-/// What an argument is, for those who complete it.
+/// What an argument is, for completions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     Anything,
     File,
     Profile,
-    /// Keys of the configuration, each with a value.
+    /// Keys of the configuration, each followed by a value.
     Pairs,
     Subcommand,
     Shell,
@@ -70,7 +71,7 @@ pub(crate) struct Argument {
 }
 
 impl Argument {
-    /// As help shows it.
+    /// The argument as the help shows it.
     pub(crate) fn placeholder(&self) -> String {
         match self.arity {
             Arity::Required => self.name.into(),
@@ -92,19 +93,19 @@ pub(crate) const fn rest(name: &'static str, kind: Kind) -> Argument {
     Argument { name, arity: Arity::Rest, kind }
 }
 
-/// How a key of the configuration takes its value.
+/// How a key of the configuration reads its value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Form {
     AsGiven,
-    /// A text is split at its commas.
+    /// A text is split at commas.
     List,
-    /// The argument names a file.
+    /// The argument names a file, whose content is the value.
     FileContent,
-    /// As given, unless it names standard input.
+    /// The argument itself, unless it names standard input.
     Secret,
 }
 
-/// What a subcommand does.
+/// The action of a subcommand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Action {
     Set {
@@ -114,12 +115,12 @@ pub(crate) enum Action {
     Delete {
         key: &'static str,
     },
-    /// Appends to a list, `once` after removing what is equal.
+    /// Appends to a list; with `once` equal items are removed first.
     Add {
         key: &'static str,
         once: bool,
     },
-    /// Removes `every` equal item from a list, or only the first one.
+    /// Removes every equal item from a list, or only the first one.
     Remove {
         key: &'static str,
         every: bool,
@@ -143,7 +144,7 @@ pub(crate) enum Action {
     Version,
 }
 
-/// What is done as a node of the network that joins for it.
+/// The actions for which the command joins the network as a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Network {
     Snd,
@@ -159,7 +160,7 @@ pub(crate) enum Network {
     Top,
 }
 
-/// How a picture of the network is drawn.
+/// The format in which `trace` shows the network.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) enum Format {
     #[default]
@@ -184,7 +185,8 @@ impl Format {
     }
 }
 
-/// One row of the table from which the parser, the help, the man page and the completions come.
+/// One row of the table from which the parser, the help, the manual page and the completions are
+/// made.
 #[derive(Debug)]
 pub(crate) struct Subcommand {
     pub(crate) name: String,
@@ -198,7 +200,7 @@ pub(crate) struct Subcommand {
     pub(crate) example: String,
 }
 
-/// A row of the table without any texts.
+/// A row without any texts.
 pub(crate) fn row(name: impl Into<String>, section: Section, action: Action) -> Subcommand {
     Subcommand {
         name: name.into(),
@@ -217,14 +219,14 @@ impl Subcommand {
         std::iter::once(self.name.as_str()).chain(self.alias.as_deref())
     }
 
-    /// Name and arguments, as help shows them.
+    /// Name and arguments, as the help shows them.
     pub(crate) fn usage(&self) -> String {
         let placeholders = self.arguments.iter().map(Argument::placeholder);
         let words: Vec<String> = std::iter::once(self.name.clone()).chain(placeholders).collect();
         words.join(" ")
     }
 
-    /// Whether `--json` changes what it prints.
+    /// Whether `--json` changes its output.
     pub(crate) const fn prints_json(&self) -> bool {
         matches!(
             self.action,
@@ -238,7 +240,7 @@ impl Subcommand {
         )
     }
 
-    /// Whether any option may stand between its name and its arguments.
+    /// Whether options may stand between its name and its arguments.
     pub(crate) const fn takes_options(&self) -> bool {
         matches!(
             self.action,
@@ -260,7 +262,7 @@ impl Grammar {
 
     pub(crate) fn find(&self, name: &str) -> Option<&Subcommand> {
         let by_name = self.subcommands.iter().find(|s| s.name == name);
-        // A name goes before an alias: `profile` is not `setprofile`.
+        // A name has priority over an alias: `profile` does not mean `setprofile`.
         by_name.or_else(|| self.subcommands.iter().find(|s| s.alias.as_deref() == Some(name)))
     }
 
@@ -277,7 +279,7 @@ impl Grammar {
     }
 }
 
-/// One subcommand with its arguments, of which none that is required is missing.
+/// A subcommand with its arguments, including all required ones.
 #[derive(Debug)]
 pub(crate) struct Invocation<'g> {
     pub(crate) subcommand: &'g Subcommand,
@@ -285,7 +287,7 @@ pub(crate) struct Invocation<'g> {
 }
 
 impl Invocation<'_> {
-    /// The error for the first argument that is not there.
+    /// The error for the first argument that is missing.
     pub(crate) fn missing(&self) -> CliError {
         let argument = self.subcommand.arguments.get(self.arguments.len());
         CliError::MissingArgument {
@@ -313,12 +315,12 @@ impl Invocation<'_> {
 pub(crate) struct Options {
     /// How often `-v` was given.
     pub(crate) verbosity: u8,
-    /// Whether output is for machines.
+    /// Whether output is for programs.
     pub(crate) json: bool,
-    /// How `trace` draws.
+    /// The format of `trace`.
     pub(crate) format: Format,
-    /// Whether `run` is to do without a process that restarts the node.
+    /// Whether `run` starts no process that restarts the node.
     pub(crate) no_watchdog: bool,
-    /// Whether `doctor` also looks at the connections between others.
+    /// Whether `doctor` also examines the connections between other nodes.
     pub(crate) links: bool,
 }

@@ -1,4 +1,4 @@
-//! What `aemp help` says, made from the table.
+//! The output of `aemp help`, made from the table.
 
 use crate::errors::CliError;
 use crate::grammar::{Action, Grammar, Invocation, Section, Subcommand};
@@ -8,7 +8,7 @@ pub(crate) const VERSION: &str = concat!("aemp ", env!("CARGO_PKG_VERSION"), "\n
 
 pub(crate) const WIDTH: usize = 80;
 
-/// Two nodes that belong together and talk, for somebody who has never done it.
+/// Commands for a first network of two nodes that talk to each other.
 pub(crate) const FIRST_STEPS: &[(&str, &str)] = &[
     ("aemp gensecret", "make the secret of the network"),
     ("aemp run nodeid seed binds 127.0.0.1:4040 seeds 127.0.0.1:4040", "the first node"),
@@ -71,7 +71,7 @@ pub(crate) const EXIT_STATUS: &[(&str, &str)] = &[
     ("2", "The command line or the configuration is wrong; nothing was done."),
 ];
 
-/// Everything in brief.
+/// An overview of everything.
 pub(crate) fn overview(grammar: &Grammar) -> String {
     let mut text = String::from(
         "aemp - networks of nodes that pass messages, together with Perl's AnyEvent::MP\n\n\
@@ -110,12 +110,12 @@ pub(crate) fn overview(grammar: &Grammar) -> String {
     text
 }
 
-/// All keys have such a subcommand; in the overview one row stands for all.
+/// Every key has such a subcommand; the overview shows one row for all of them.
 fn is_plain_delete(subcommand: &Subcommand) -> bool {
     subcommand.section == Section::Settings && matches!(subcommand.action, Action::Delete { .. })
 }
 
-/// Everything about one subcommand.
+/// The full help for one subcommand.
 pub(crate) fn about(subcommand: &Subcommand) -> String {
     let mut text = format!("Usage: aemp {}\n", subcommand.usage());
     if let Some(alias) = &subcommand.alias {
@@ -127,7 +127,7 @@ pub(crate) fn about(subcommand: &Subcommand) -> String {
     text
 }
 
-/// What `help`, with or without a subcommand, prints.
+/// The output of `help`, with or without a subcommand.
 pub(crate) fn asked_for(
     invocation: &Invocation<'_>,
     grammar: &Grammar,
@@ -150,7 +150,7 @@ fn push_rows<'a>(text: &mut String, rows: impl Iterator<Item = (&'a str, &'a str
     for (name, summary) in rows {
         let summary = wrapped(summary, INDENT);
         let column = format!("   {name}");
-        // A name that is too long has a line of its own.
+        // A name that is too long gets a line of its own.
         match column.len() + 1 < INDENT {
             true => text.push_str(&format!("{column:INDENT$}{}", summary.trim_start())),
             false => text.push_str(&format!("{column}\n{summary}")),
@@ -159,7 +159,7 @@ fn push_rows<'a>(text: &mut String, rows: impl Iterator<Item = (&'a str, &'a str
     text.push('\n');
 }
 
-/// Lines of at most [`WIDTH`] characters, each with this indentation and a line end.
+/// Wraps text into lines of at most [`WIDTH`] characters, each with this indentation.
 fn wrapped(text: &str, indent: usize) -> String {
     let margin = " ".repeat(indent);
     let mut out = String::new();

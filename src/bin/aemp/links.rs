@@ -1,4 +1,4 @@
-//! Which connections of a whole network are encrypted, as its nodes tell.
+//! Which connections of a whole network are encrypted, as reported by its nodes.
 
 use aemp::config::Settings;
 use aemp::node::Status;
@@ -8,12 +8,12 @@ use std::time::Duration;
 use thiserror::Error;
 use tokio::task::JoinSet;
 
-/// How many nodes are asked at the same time. A connection has to be made with most of them.
+/// Nodes that are asked at the same time. Most of them have to be connected first.
 const AT_ONCE: usize = 64;
-/// How long joining, the database and each node may take.
+/// How long joining, the database query and each node may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Why nothing is known of a network's connections.
+/// Why the connections of a network could not be determined.
 #[derive(Debug, Error)]
 pub(crate) enum LinksError {
     #[error("a node that asks for them cannot be started: {0}")]
@@ -27,9 +27,9 @@ pub(crate) enum LinksError {
 /// The connections of a network.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Links {
-    /// By their ends, the smaller one first.
+    /// The connections, keyed by their ends, the smaller node ID first.
     links: BTreeMap<(String, String), Link>,
-    /// Nodes that have told of theirs.
+    /// Number of nodes that have reported their connections.
     pub(crate) tellers: usize,
     /// Nodes that have not.
     pub(crate) silent: Vec<String>,
@@ -37,7 +37,7 @@ pub(crate) struct Links {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Link {
-    /// The end that has told of it, and the other one, its peer.
+    /// The end that reported the connection, and its peer.
     ends: (String, String),
     protection: String,
     plain_because: String,
@@ -89,7 +89,7 @@ impl Links {
         }
     }
 
-    /// Takes what a node tells of its connections, save that with the node that asks.
+    /// Adds the connections that a node reports, except the one with the asking node.
     fn told(&mut self, status: &Status, asking: &NodeId) {
         self.tellers += 1;
         let node = status.node.to_text_lossy().into_owned();
@@ -114,12 +114,12 @@ impl Links {
         self.links.len()
     }
 
-    /// How many are protected in this way, as [`Status`] names it.
+    /// Number of connections with this protection, named as in [`Status`].
     pub(crate) fn count(&self, protection: &str) -> usize {
         self.links.values().filter(|link| link.protection == protection).count()
     }
 
-    /// The ends of those that are not encrypted, by the reason that the first of them gives.
+    /// The connections that are not encrypted, grouped by the reason that their first end gives.
     pub(crate) fn plain(&self) -> BTreeMap<&str, Vec<String>> {
         let mut reasons: BTreeMap<&str, Vec<String>> = BTreeMap::new();
         for link in self.links.values() {

@@ -1,4 +1,4 @@
-//! The log of the command: one line an event on standard error.
+//! The log of the command: one line per event on standard error.
 
 use crate::stderr::LogLine;
 use tracing::level_filters::LevelFilter;
@@ -16,14 +16,14 @@ pub(crate) struct Level {
     handle: reload::Handle<Targets, tracing_subscriber::Registry>,
 }
 
-/// Begins to log. Without `-v`, `PERL_ANYEVENT_VERBOSE` or, for short, `AE_VERBOSE` tells how much,
-/// then the configuration, as Perl counts: 4 for errors, 5 for warnings, 7 for information (what is
-/// logged if nothing is said), 8 for details, 9 for all.
+/// Starts the log. Without `-v` the level comes from `PERL_ANYEVENT_VERBOSE`, then from its short
+/// form `AE_VERBOSE`, then from the configuration, in AnyEvent's numbers: 4 for errors, 5 for
+/// warnings, 7 for information (the default), 8 for details, 9 for everything.
 pub(crate) fn start(verbosity: u8, configured: Option<u8>) -> Level {
     start_with(verbosity, configured.map_or(LevelFilter::INFO, filter))
 }
 
-/// Begins to log; nothing if nothing is said.
+/// Starts the log, which by default shows nothing.
 pub(crate) fn start_quietly(verbosity: u8) -> Level {
     start_with(verbosity, LevelFilter::OFF)
 }
@@ -36,14 +36,14 @@ fn start_with(verbosity: u8, otherwise: LevelFilter) -> Level {
         .with_target(false)
         .with_timer(Seconds)
         .with_filter(level);
-    // Only fails if there is a log already, which then does as well.
+    // This fails only if a log was started before, which then remains in use.
     let _ =
         tracing_subscriber::registry().with(lines).with(aemp::services::logs::layer()).try_init();
     Level { verbosity, handle }
 }
 
 impl Level {
-    /// Takes what the configuration says now, unless the command line or the environment said it.
+    /// Applies the level of the configuration, unless the command line or the environment set one.
     pub(crate) fn set(&self, configured: Option<u8>) {
         let otherwise = configured.map_or(LevelFilter::INFO, filter);
         let _ = self.handle.reload(targets(self.verbosity, otherwise));
@@ -66,7 +66,7 @@ fn from_environment() -> Option<LevelFilter> {
     })
 }
 
-/// What a level in AnyEvent's numbers lets through.
+/// The filter for a level in AnyEvent's numbers.
 fn filter(level: u8) -> LevelFilter {
     match level {
         0 => LevelFilter::OFF,
@@ -78,7 +78,7 @@ fn filter(level: u8) -> LevelFilter {
     }
 }
 
-/// The time as seconds since the epoch, which logs of several machines can be sorted by.
+/// Times as seconds since the epoch, by which the logs of several machines can be merged.
 struct Seconds;
 
 impl FormatTime for Seconds {

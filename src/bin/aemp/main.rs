@@ -36,7 +36,7 @@ use parse::Request;
 use std::process::ExitCode;
 use std::time::Duration;
 
-/// How long the last remarks may take to be written.
+/// How long writing the last remarks may take.
 const LAST_REMARKS: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
@@ -47,7 +47,7 @@ fn main() -> ExitCode {
             print_line("", &error);
             error.exit_code()
         }
-        // It was reported by the panic itself.
+        // The panic itself has been reported already.
         Err(_) => ExitCode::from(watchdog::PANIC),
     };
     stderr::flush(LAST_REMARKS);

@@ -51,7 +51,7 @@ pub(crate) fn page(grammar: &Grammar) -> String {
     page
 }
 
-/// Text in which roff sees nothing of its own. As the argument of a macro it keeps its quotes.
+/// Escapes text for roff. Quotes are kept, also in arguments of macros.
 fn escaped(text: &str) -> String {
     let mut out = String::new();
     if text.starts_with(['.', '\'']) {

@@ -1,4 +1,4 @@
-//! Which node a subcommand runs or examines: its arguments, and with the rc file its settings.
+//! The node that a subcommand runs or examines: its arguments, and with the rc file its settings.
 
 use crate::errors::CliError;
 use crate::grammar::SECRET_FILE;
@@ -11,7 +11,7 @@ use aemp::config::rc::{self, RcFile};
 use aemp::config::{Args, Settings, Warning};
 use serde_json::Value;
 
-/// Which node to run.
+/// The node to run.
 #[derive(Debug, Clone)]
 pub(crate) struct NodeArgs {
     args: Args,
@@ -20,7 +20,7 @@ pub(crate) struct NodeArgs {
 }
 
 impl NodeArgs {
-    /// Those of `run`, which is executed again whenever the node is started again.
+    /// The arguments of `run`, which is executed again whenever the node is restarted.
     pub(crate) fn of_run(arguments: &[Value]) -> Result<Self, CliError> {
         match split_secret_file(arguments) {
             (_, Some(file)) if file == secrets::STANDARD_INPUT => {
@@ -39,7 +39,8 @@ impl NodeArgs {
         Ok(Self { args, is_tool: false })
     }
 
-    /// The node that a subcommand is while it talks to others, configured as Perl's tool does.
+    /// The node that a subcommand runs while it talks to others, with the configuration of Perl's
+    /// tool.
     pub(crate) fn of_the_tool() -> Self {
         let mut args = Args::new();
         args.set("profile", "aemp").set("nodeid", "aemp/%n/%u");
@@ -54,8 +55,8 @@ impl NodeArgs {
         settings.secret.map(|secret| secret.expose().clone())
     }
 
-    /// Reads the file and puts everything together; also for reading it again later. What is odd
-    /// is said on standard error.
+    /// Reads the file and combines it with the arguments; also used to reread it later. Warnings
+    /// are printed to standard error.
     pub(crate) fn settings(&self) -> Result<Settings, CliError> {
         let rc = match rc::default_path() {
             Some(path) if !self.args.norc => Some(RcFile::load(path)?),
@@ -64,7 +65,7 @@ impl NodeArgs {
         let effective = Effective::resolve(&self.args, rc.as_ref(), &node_name())?;
         let (settings, warnings) = effective.settings()?;
         for warning in &warnings {
-            // What all profiles are to evaluate is nothing that the tool has to say each time.
+            // Perl code for all profiles is no reason for a warning each time the tool runs.
             if !(self.is_tool && matches!(warning, Warning::PerlCode { .. })) {
                 print_line("warning: ", warning);
             }

@@ -1,4 +1,4 @@
-//! How the words of a command line become invocations of subcommands.
+//! Parses the words of a command line into invocations of subcommands.
 //!
 //! The grammar is that of Perl's tool: any number of subcommands in one line, each taking its own
 //! arguments. Options (which Perl's tool does not have) may stand where a subcommand could, or right
@@ -18,11 +18,11 @@ use std::os::unix::ffi::OsStrExt;
 #[derive(Debug, Clone)]
 pub(crate) struct Word {
     value: Value,
-    /// Whether it was written as it is, not as JSON. Only such a word can be an option.
+    /// Whether it was written literally, not as JSON. Only such a word can be an option.
     literal: bool,
 }
 
-/// The words of the command line, with those that are JSON decoded.
+/// The words of the command line, where words in JSON are decoded.
 pub(crate) fn words(arguments: Vec<OsString>) -> Result<Vec<Word>, ArgsError> {
     let is_json =
         |argument: &OsString| matches!(argument.as_bytes().first(), Some(b'[' | b'{' | b'"'));
@@ -36,10 +36,10 @@ pub(crate) fn words(arguments: Vec<OsString>) -> Result<Vec<Word>, ArgsError> {
     Ok(words.collect())
 }
 
-/// What the line asks for.
+/// The request that a line makes.
 #[derive(Debug)]
 pub(crate) enum Request<'g> {
-    /// Help about everything or about one subcommand, and nothing else.
+    /// Help about everything or about one subcommand; nothing else is done.
     Help(Option<&'g Subcommand>),
     Version,
     Chain(Vec<Invocation<'g>>),
@@ -50,7 +50,7 @@ enum Flag {
     Json,
     NoWatchdog,
     Links,
-    /// With the format, if it stands in the same word.
+    /// The format, if it is in the same word.
     Format(Option<String>),
     Help,
     Version,
@@ -79,14 +79,14 @@ fn flag(word: &Word) -> Option<Flag> {
     }
 }
 
-/// What looks like an option where a profile could be named. A profile with such a name can be written as
-/// JSON.
+/// A word that looks like an option where a profile could be named. A profile with such a name can
+/// be written as JSON.
 fn unknown_option(argument: &Argument, word: &Word) -> Option<String> {
     let text = word.value.as_str().filter(|_| word.literal && argument.kind == Kind::Profile)?;
     (text.starts_with('-') && text != SECRET_FILE).then(|| text.to_owned())
 }
 
-/// Reads a whole line. Nothing is done before all of it is understood.
+/// Parses a whole line. Nothing is executed before that.
 pub(crate) fn parse(
     grammar: &Grammar,
     words: Vec<Word>,
@@ -114,7 +114,7 @@ struct Parser<'g> {
 }
 
 impl<'g> Parser<'g> {
-    /// Fills the chain, unless something is asked for that stands alone.
+    /// Fills the chain, unless the line makes a request that stands alone.
     fn read(&mut self) -> Result<Option<Request<'g>>, CliError> {
         while let Some(word) = self.words.next() {
             match flag(&word) {
@@ -131,7 +131,7 @@ impl<'g> Parser<'g> {
         Ok(None)
     }
 
-    /// `--help` is about what follows, else about what is before it.
+    /// `--help` applies to the following subcommand, or else to the one before.
     fn help_topic(&mut self) -> Option<&'g Subcommand> {
         let grammar = self.grammar;
         let next = self.words.next();
@@ -186,14 +186,14 @@ impl<'g> Parser<'g> {
         Ok(None)
     }
 
-    /// Options right after the name. Returns whether help is wanted.
+    /// Takes options right after the name. Returns whether help is requested.
     fn take_leading_options(&mut self, subcommand: &Subcommand) -> Result<bool, CliError> {
         while let Some(flag) = self.words.peek().and_then(flag) {
             match flag {
                 Flag::Help if self.words.peek().is_some_and(|word| word.value == "--help") => {
                     return Ok(true);
                 }
-                // It has options of its own, among them these.
+                // It has options of its own, including these.
                 _ if subcommand.action == Action::Conform => return Ok(false),
                 Flag::Json if subcommand.prints_json() => {}
                 Flag::Help | Flag::Version => return Ok(false),
@@ -206,7 +206,7 @@ impl<'g> Parser<'g> {
         Ok(false)
     }
 
-    /// All that is left, save for options. Returns whether help is wanted.
+    /// Takes all remaining words except options. Returns whether help is requested.
     fn take_rest(&mut self, arguments: &mut Vec<Value>) -> Result<bool, CliError> {
         while let Some(word) = self.words.next() {
             match flag(&word) {
@@ -218,7 +218,7 @@ impl<'g> Parser<'g> {
         Ok(false)
     }
 
-    /// Takes an option that changes how something is done.
+    /// Applies an option that changes how something is done.
     fn apply(&mut self, flag: Flag) -> Result<(), CliError> {
         match flag {
             Flag::Verbose(count) => {

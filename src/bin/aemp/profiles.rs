@@ -10,7 +10,7 @@ use aemp::config::rc::RcFile;
 use aemp::config::{Args, to_pretty};
 use serde_json::Value;
 
-/// What is to be shown.
+/// What to show.
 #[derive(Debug, Clone)]
 pub(crate) enum Show {
     Names,
@@ -19,7 +19,7 @@ pub(crate) enum Show {
 }
 
 impl Show {
-    /// `None` if the invocation shows nothing of the configuration.
+    /// `None` if the invocation does not show configuration.
     pub(crate) fn prepare(invocation: &Invocation<'_>) -> Result<Option<Self>, CliError> {
         Ok(Some(match invocation.subcommand.action {
             Action::ListProfiles => Self::Names,
@@ -48,7 +48,7 @@ impl Show {
     }
 }
 
-/// A profile's name that is left out, or null, is the node name.
+/// A profile's name that is left out or null stands for the node name.
 fn show_config_args(invocation: &Invocation<'_>) -> Result<Args, CliError> {
     let Some((name, pairs)) = invocation.arguments.split_first() else {
         return Ok(Args::new());
@@ -64,8 +64,8 @@ fn show_config_args(invocation: &Invocation<'_>) -> Result<Args, CliError> {
     Ok(args)
 }
 
-/// Makes sure that nobody becomes their own ancestor: Perl's tool and nodes would never return
-/// from reading such a file.
+/// Checks that no profile becomes its own ancestor: Perl's tool and nodes would loop for ever
+/// reading such a file.
 pub(crate) fn check_parents(rc: &RcFile, profile: &str) -> Result<(), CliError> {
     let mut args = Args::new();
     args.profile = Some(profile.into());
@@ -77,12 +77,12 @@ pub(crate) fn check_parents(rc: &RcFile, profile: &str) -> Result<(), CliError> 
     }
 }
 
-/// A Perl string as Perl prints it: as octets if it has nothing else, otherwise as UTF-8.
+/// A Perl string as Perl prints it: as octets if all characters fit, otherwise as UTF-8.
 fn perl_octets(text: &str) -> Vec<u8> {
     to_octets(text).unwrap_or_else(|_| text.into())
 }
 
-/// JSON in one line, with everything beyond ASCII escaped, so that no reader has to know whether
+/// JSON on one line, with everything beyond ASCII escaped, so that readers need not know whether
 /// characters stand for octets.
 fn ascii_line(value: &Value) -> Vec<u8> {
     let mut line = String::new();

@@ -16,16 +16,16 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Notify;
 
-/// How long a restart waits, so that whoever asked for it gets its answer.
+/// A restart waits this long, so that the answer reaches the node that asked for it.
 const ANSWERING: Duration = Duration::from_millis(100);
 
-/// What the end may take besides the sending of what waits.
+/// How long shutting down may take in addition to sending what is queued.
 const SLACK: Duration = Duration::from_secs(5);
 
-/// What a node may take for its start at least, whatever its heartbeat is.
+/// The minimum time that a node is given to start, whatever its heartbeat is.
 const STARTING: Duration = Duration::from_secs(60);
 
-/// Runs the node until it ends, in a child of this process if nobody else would restart it.
+/// Runs the node until it ends; in a child of this process, unless something else would restart it.
 pub(crate) fn execute(args: &NodeArgs, options: Options) -> Result<ExitCode, CliError> {
     match Restarter::find(options) {
         None => watchdog::watch(),
@@ -48,10 +48,10 @@ fn start(
     let level = logging::start(options.verbosity, settings.log_level);
     let runtime = tokio::runtime::Runtime::new().map_err(CliError::Runtime)?;
     let outcome = runtime.block_on(async {
-        // From here on they end nothing at once.
+        // From here on, signals do not end the process at once.
         let mut signals = Signals::new()?;
         let signs = SignsOfLife::of(restarter, settings);
-        // Names have to be resolved for it, perhaps.
+        // Starting may require names to be resolved.
         signs.promise(signs.limit.map(|limit| limit.max(STARTING)));
         let mut builder = Node::builder().settings(settings.clone());
         if is_traced() {
@@ -79,12 +79,12 @@ fn start(
         node.shutdown().await;
         Ok(code)
     });
-    // Names that are still being resolved are not waited for.
+    // Do not wait for names that are still being resolved.
     runtime.shutdown_background();
     outcome
 }
 
-/// Tells the service manager that the node can be used, once it listens (if it should).
+/// Tells the service manager that the node is ready once it listens (if it should).
 fn tell_when_ready(node: &Node) {
     let ready = || systemd::notify(&format!("{}\n{}running", systemd::READY, systemd::STATUS));
     let Err(problem @ Unhealthy::ListensNowhere(_)) = node.health() else {
@@ -98,14 +98,14 @@ fn tell_when_ready(node: &Node) {
     });
 }
 
-/// Waits for the processes that the first one of a container inherits.
+/// Reaps the processes that the first process of a container inherits.
 async fn take_note_of_children(mut children: Children) {
     loop {
         children.next().await;
     }
 }
 
-/// Answers what Perl's `aemp restart` evaluates, and ours.
+/// Answers the expression with which Perl's `aemp restart`, or ours, asks for a restart.
 fn answer_restart(
     expression: &str,
     from: &NodeId,
@@ -123,12 +123,12 @@ fn answer_restart(
     Ok(Vec::new())
 }
 
-/// Who hears that the node is alive, and how often.
+/// The receivers of signs of life, and the intervals.
 struct SignsOfLife {
     restarter: Restarter,
     /// How long the watchdog waits for one.
     limit: Option<Duration>,
-    /// How long it waits for the end of a node that ends.
+    /// How long it waits for a node that is shutting down.
     ending: Duration,
 }
 
@@ -137,7 +137,7 @@ impl SignsOfLife {
         Self { restarter, limit: settings.heartbeat, ending: settings.shutdown + SLACK }
     }
 
-    /// How often they are given.
+    /// The interval at which they are sent.
     fn interval(&self) -> Option<Duration> {
         match self.restarter {
             Restarter::Watchdog => self.limit.map(|limit| limit / 4),
@@ -146,7 +146,7 @@ impl SignsOfLife {
         }
     }
 
-    /// Tells the watchdog when the next one comes.
+    /// Tells the watchdog when to expect the next one.
     fn promise(&self, limit: Option<Duration>) {
         if self.restarter == Restarter::Watchdog {
             watchdog::promise(limit);
@@ -159,11 +159,11 @@ impl SignsOfLife {
         timer
     }
 
-    /// Gives one, on a worker of the runtime: if all of them hang, none comes.
+    /// Sends one, from a worker of the runtime: if all workers hang, none is sent.
     fn give(&self, node: &Node) {
         let (node, restarter, limit) = (node.clone(), self.restarter, self.limit);
         tokio::spawn(async move {
-            // It takes the node's lock: who holds it for ever is not alive.
+            // This takes the node's lock: if a thread holds that for ever, the node counts as hung.
             node.is_global();
             match restarter {
                 Restarter::Watchdog => watchdog::promise(limit),
@@ -174,7 +174,7 @@ impl SignsOfLife {
     }
 }
 
-/// Serves until somebody asks the process to end, or to restart.
+/// Serves until the process is asked to end or to restart.
 async fn serve(
     node: &Node,
     args: &NodeArgs,
@@ -208,12 +208,12 @@ async fn serve(
             () = node.ended() => break ExitCode::SUCCESS,
         }
     };
-    // Ending has a limit of its own.
+    // Shutting down has a time limit of its own.
     signs.promise(Some(signs.ending));
     Ok(code)
 }
 
-/// Reads the configuration again, and takes from it what can change while the node runs.
+/// Rereads the configuration, and applies what can change while the node runs.
 fn reread(node: &Node, args: &NodeArgs, level: &logging::Level) -> Result<Settings, CliError> {
     let settings = args.settings()?;
     let seeds = node.configured_seeds(&settings)?;

@@ -1,4 +1,4 @@
-//! Secrets that nobody types: made here, or read from where other users of the machine cannot look.
+//! Secrets that are not typed: generated, or read from places that other users cannot read.
 
 use crate::errors::CliError;
 use aemp::config::octets::{from_octets, to_octets};
@@ -10,16 +10,16 @@ use std::os::unix::ffi::OsStringExt as _;
 use std::path::PathBuf;
 use std::time::SystemTime;
 
-/// Stands for standard input in place of a file's name.
+/// Stands for standard input in place of a file name.
 pub(crate) const STANDARD_INPUT: &str = "-";
-/// Octets that a secret may have.
+/// Octets that a secret may have at most.
 const LONGEST: u64 = 1 << 16;
 
-/// As long as Perl's: about 1071 bits.
+/// The length of Perl's secrets: about 1071 bits.
 const LENGTH: usize = 180;
 const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
-/// The secret in a file, or that of standard input. A line end at the end does not belong to it.
+/// Reads the secret from a file or standard input. A line end at the end is not part of it.
 pub(crate) fn read(file: &str) -> Result<String, CliError> {
     let mut secret = Vec::new();
     let read = match file {
@@ -57,7 +57,8 @@ pub(crate) fn generate() -> Result<String, CliError> {
     let mut random = [0; 256];
     while secret.len() < LENGTH {
         getrandom::fill(&mut random).map_err(CliError::Random)?;
-        // Octets beyond four alphabets are thrown away, so that all letters are equally likely.
+        // Octets beyond a multiple of the alphabet's size are discarded, so that all characters are
+        // equally likely.
         let letters = random
             .iter()
             .filter(|octet| **octet < 248)

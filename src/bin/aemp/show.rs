@@ -1,20 +1,22 @@
-//! Values of the network as text: JSON as Perl's tool prints it, and never a control character.
+//! Formats values of the network as text: JSON as Perl's tool prints it, without control
+//! characters.
 
 use aemp::value::{Number, StrRef};
 use aemp::{KillReason, Value};
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
-/// How JSON is written.
+/// The layout of JSON.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Style {
     /// On one line, without spaces.
     Compact,
-    /// Indented as Perl's tool does, in ASCII.
+    /// Indented like the output of Perl's tool, in ASCII.
     Pretty,
 }
 
-/// A string as characters. Octets that are UTF-8 are meant as such, nearly always.
+/// A string as characters. Octets that are valid UTF-8 are decoded, since they are nearly always
+/// meant so.
 pub(crate) fn plain(string: StrRef<'_>) -> Cow<'_, str> {
     if let Some(octets) = string.to_octets()
         && let Ok(text) = std::str::from_utf8(&octets)
@@ -24,7 +26,7 @@ pub(crate) fn plain(string: StrRef<'_>) -> Cow<'_, str> {
     string.to_text_lossy()
 }
 
-/// A string for a terminal: nothing in it has an effect there.
+/// A string for a terminal, with everything escaped that would have an effect there.
 pub(crate) fn text(string: StrRef<'_>) -> String {
     escaped(&plain(string))
 }
@@ -53,13 +55,13 @@ pub(crate) fn json(value: &Value, style: Style) -> String {
     out
 }
 
-/// The elements of a reason with a space behind each, as Perl's tool prints them.
+/// The elements of a kill reason, each followed by a space, as Perl's tool prints them.
 pub(crate) fn reason(reason: &KillReason) -> String {
     let elements = reason.decode::<Vec<Value>>().unwrap_or_default();
     elements.iter().map(|element| word(element) + " ").collect()
 }
 
-/// A value as a word among others: strings as they are.
+/// A value as a word of a line: strings as they are.
 pub(crate) fn word(value: &Value) -> String {
     match value {
         Value::Undef => String::new(),
@@ -149,7 +151,7 @@ fn put_string(out: &mut String, text: &str, style: Style) {
     out.push('"');
 }
 
-/// Whether a terminal would not just show the character.
+/// Whether a terminal would do anything but show the character.
 fn is_dangerous(c: char) -> bool {
     c.is_control()
         || matches!(

@@ -1,21 +1,21 @@
-//! The signals that ask the command for something, and the processes that it has to wait for.
+//! Signals to the command, and the end of its child processes.
 
 use crate::errors::CliError;
 use rustix::process::{Pid, WaitOptions, WaitStatus};
 use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// How long a subcommand that was told to end may take. What it still prints may have no reader.
+/// How long a subcommand may take to end after a signal. Its output may have no reader any more.
 const ENDING: Duration = Duration::from_secs(2);
 
-/// The signals that are meant for the node.
+/// The signals for a running node.
 pub(crate) struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hang_up: Signal,
 }
 
-/// What a signal asks for.
+/// The request that a signal stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Wish {
     Terminate,
@@ -33,7 +33,7 @@ impl Signals {
         })
     }
 
-    /// Waits for the next one.
+    /// Waits for the next signal.
     pub(crate) async fn next(&mut self) -> Wish {
         tokio::select! {
             _ = self.terminate.recv() => Wish::Terminate,
@@ -42,14 +42,14 @@ impl Signals {
         }
     }
 
-    /// Waits until somebody wants the process to end.
+    /// Waits until a signal asks the process to end.
     pub(crate) async fn end(&mut self) {
         while self.next().await == Wish::ReadAgain {}
     }
 }
 
-/// The child processes of this one as they end. The first process of a container also inherits those
-/// whose parents have ended, and has to take note of their end, or they stay in the process table.
+/// The child processes of this one as they end. The first process of a container also inherits
+/// processes whose parents have ended, and has to reap them, or they stay in the process table.
 pub(crate) struct Children {
     ended: Signal,
 }
@@ -59,10 +59,10 @@ impl Children {
         Ok(Self { ended: signal(SignalKind::child()).map_err(CliError::Runtime)? })
     }
 
-    /// Waits for the end of the next one.
+    /// Waits for the next child to end.
     pub(crate) async fn next(&mut self) -> (Pid, WaitStatus) {
         loop {
-            // Several ends may have been one signal.
+            // One signal may stand for several ended children.
             match rustix::process::wait(WaitOptions::NOHANG) {
                 Ok(Some(ended)) => return ended,
                 Err(rustix::io::Errno::INTR) => {}
@@ -74,13 +74,13 @@ impl Children {
     }
 }
 
-/// Waits until somebody ends the command, or its terminal is closed. From then on it has [`ENDING`]
-/// for it.
+/// Waits until a signal ends the command, or its terminal is closed. After that the process has
+/// [`ENDING`] to end.
 pub(crate) async fn interrupted() -> Result<(), CliError> {
     let listen = |kind| signal(kind).map_err(CliError::Runtime);
     let mut terminate = listen(SignalKind::terminate())?;
     let mut interrupt = listen(SignalKind::interrupt())?;
-    // Listening to it would undo `nohup`.
+    // Listening to this signal would undo `nohup`.
     let mut hang_up = match is_hang_up_ignored() {
         true => None,
         false => Some(listen(SignalKind::hangup())?),
@@ -106,8 +106,8 @@ pub(crate) async fn interrupted() -> Result<(), CliError> {
     Ok(())
 }
 
-/// Whether whoever started this process wants it to outlive its terminal. Where the system does not
-/// tell, nobody does.
+/// Whether this process was started to outlive its terminal (`nohup`). False where the system does
+/// not say.
 fn is_hang_up_ignored() -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));

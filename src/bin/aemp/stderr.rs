@@ -1,8 +1,8 @@
-//! Standard error: one line a remark or log event, written by a thread of its own.
+//! Standard error: one line per remark or log event, written by a thread of its own.
 //!
-//! Whoever reads standard error may be slow, gone or a full disk. None of these may stop or end the
-//! node, so nobody waits for a line to be written and no failure ends anything: lines that find no
-//! room are counted, and the count is written as soon as there is room again.
+//! The reader of standard error may be slow or gone, or a full disk. None of these may stop or end
+//! the node, so no code waits for a line to be written, and no failure ends anything: lines that do
+//! not fit into the queue are counted, and the count is written as soon as there is room again.
 
 use parking_lot::{Condvar, Mutex};
 use std::collections::VecDeque;
@@ -11,25 +11,25 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
-/// Octets that may wait to be written; what exceeds them is lost.
+/// Octets that may be queued; lines beyond that are lost.
 const CAPACITY: usize = 1 << 20;
-/// How long a standard error that does not block is left alone when it takes nothing.
+/// How long to wait before trying again when a non-blocking standard error accepts nothing.
 const RETRY: Duration = Duration::from_millis(20);
 
 static STDERR: LazyLock<Writer> = LazyLock::new(|| Writer::start(io::stderr()));
 
-/// Writes a line, or loses and counts it. Returns at once.
+/// Queues a line, or counts it as lost. Returns at once.
 pub(crate) fn write_line(line: String) {
     STDERR.push(line);
 }
 
-/// Waits until all lines are written, but no longer than this.
+/// Waits until all lines are written, but for at most this time.
 pub(crate) fn flush(limit: Duration) {
     STDERR.flush(limit);
 }
 
-/// Lets panics be written as everything else is, with a backtrace if `RUST_BACKTRACE` wants one, and
-/// this be done before.
+/// Writes panics like all other lines, with a backtrace if `RUST_BACKTRACE` asks for one; `before`
+/// is called first.
 pub(crate) fn report_panics(before: fn()) {
     std::panic::set_hook(Box::new(move |panic| {
         before();
@@ -43,7 +43,7 @@ pub(crate) fn report_panics(before: fn()) {
     }));
 }
 
-/// A line of the log as `tracing_subscriber` writes it: each event in one piece.
+/// A `tracing_subscriber` writer of log lines, which writes each event as a whole.
 pub(crate) struct LogLine;
 
 impl io::Write for LogLine {
@@ -70,11 +70,11 @@ struct Shared {
 #[derive(Default)]
 struct State {
     lines: VecDeque<String>,
-    /// Octets of all lines that wait.
+    /// Octets of all queued lines.
     octets: usize,
-    /// Lines lost since the last time that their number was written.
+    /// Lines lost since their number was last written.
     lost: u64,
-    /// Whether the thread is writing a line, which is not among those that wait.
+    /// Whether the thread is writing a line, which is no longer in the queue.
     is_writing: bool,
 }
 
@@ -82,7 +82,7 @@ impl Writer {
     fn start(output: impl AsFd + Send + 'static) -> Self {
         let shared = Arc::new(Shared::default());
         let of_thread = shared.clone();
-        // Without a thread all lines are lost, which ends nothing either.
+        // Without a thread all lines are lost, which does not end anything either.
         let _ = std::thread::Builder::new()
             .name("aemp-stderr".into())
             .spawn(move || of_thread.write_all(output.as_fd()));
@@ -114,7 +114,7 @@ impl Writer {
 }
 
 impl Shared {
-    /// Writes what comes, for ever.
+    /// Writes lines for ever.
     fn write_all(&self, output: BorrowedFd<'_>) {
         let mut takes_lines = true;
         loop {
@@ -126,7 +126,7 @@ impl Shared {
         }
     }
 
-    /// Waits for the next line. How many were lost is said when there is nothing else to write.
+    /// Waits for the next line. The number of lost lines is written when the queue is empty.
     fn next(&self, takes_lines: bool) -> Line {
         let mut state = self.state.lock();
         loop {
@@ -151,7 +151,7 @@ impl Shared {
 
 struct Line {
     text: String,
-    /// How many lines are lost if this one is.
+    /// The number of lines that are lost if this one is.
     counts_as: u64,
 }
 

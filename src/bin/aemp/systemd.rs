@@ -1,4 +1,4 @@
-//! What a service manager is told (`sd_notify`): a datagram to the socket that it names.
+//! Messages to a service manager (`sd_notify`): datagrams to the socket that it names.
 
 use std::ffi::OsStr;
 use std::io;
@@ -6,19 +6,19 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
 
-/// The node can be used.
+/// The node is ready.
 pub(crate) const READY: &str = "READY=1";
 /// What the node is doing, for people.
 pub(crate) const STATUS: &str = "STATUS=";
 /// The node is alive.
 pub(crate) const ALIVE: &str = "WATCHDOG=1";
 
-/// The node ends, within this time.
+/// The node is ending, within this time.
 pub(crate) fn stopping(within: Duration) -> String {
     format!("STOPPING=1\nEXTEND_TIMEOUT_USEC={}", within.as_micros())
 }
 
-/// Tells the service manager, if there is one.
+/// Sends a message to the service manager, if there is one.
 pub(crate) fn notify(state: &str) {
     let Some(socket) = std::env::var_os("NOTIFY_SOCKET") else {
         return;
@@ -38,13 +38,13 @@ fn send(socket: &OsStr, state: &str) -> io::Result<()> {
         _ => SocketAddr::from_pathname(socket)?,
     };
     let ours = UnixDatagram::unbound()?;
-    // A manager that reads nothing must not stop the node.
+    // A manager that does not read must not block the node.
     ours.set_write_timeout(Some(Duration::from_secs(1)))?;
     ours.send_to_addr(state.as_bytes(), &address)?;
     Ok(())
 }
 
-/// How often the service manager wants to hear that this process is alive.
+/// The interval at which the service manager wants to hear that this process is alive.
 pub(crate) fn heartbeat() -> Option<Duration> {
     let number = |name| std::env::var(name).ok()?.parse::<u64>().ok();
     if number("WATCHDOG_PID").is_some_and(|id| id != u64::from(std::process::id())) {

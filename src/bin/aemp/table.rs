@@ -1,11 +1,11 @@
-//! The one table of all subcommands, from which everything that lists them is made.
+//! The table of all subcommands, from which everything that lists them is made.
 
 use crate::commands::node_subcommands;
 use crate::grammar::{
     Action, Argument, Form, Kind, Section, Subcommand, optional, required, rest, row,
 };
 
-/// All subcommands, in the order in which help shows them.
+/// All subcommands, in the order in which the help shows them.
 pub(crate) fn subcommands() -> Vec<Subcommand> {
     let mut table = node_subcommands();
     for key in KEYS {
@@ -22,12 +22,12 @@ struct Key {
     value: Argument,
     form: Form,
     item: Option<Item>,
-    /// Whether `NAME` alone is `setNAME`.
+    /// Whether `NAME` alone stands for `setNAME`.
     has_alias: bool,
-    /// Completes "Set ...".
+    /// Completes the sentence "Set ...".
     what: &'static str,
     details: &'static str,
-    /// What counts if the key is nowhere.
+    /// Completes the sentence "If neither a parent nor the file's defaults set it, ...".
     without: &'static str,
     example_value: &'static str,
 }
@@ -36,7 +36,7 @@ struct Key {
 struct Item {
     name: &'static str,
     argument: Argument,
-    /// Whether an item is in the list only once.
+    /// Whether an item may be in the list only once.
     once: bool,
     example_value: &'static str,
 }
@@ -45,7 +45,7 @@ const fn address_item(name: &'static str, example_value: &'static str) -> Option
     Some(Item { name, argument: required("ADDRESS", Kind::Anything), once: true, example_value })
 }
 
-/// A key without anything special; each row says what is its own.
+/// A key with default properties; each row sets the ones that differ.
 const PLAIN: Key = Key {
     name: "",
     value: required("VALUE", Kind::Anything),

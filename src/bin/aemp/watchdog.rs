@@ -1,9 +1,10 @@
-//! The process that runs the node as its child, and starts it again after a crash.
+//! The process that runs the node as its child, and restarts it after a crash.
 //!
-//! What Perl's `aemp run` has in AnyEvent::Watchdog: a child that dies by a signal or a panic, that
-//! hangs, or that was asked to restart, is started again; one that ends by itself ends this process
-//! too. Once a node has run, a start that fails is tried again until it works or somebody ends this
-//! process: what was right before (a free port, a readable file) will be so again.
+//! It does what AnyEvent::Watchdog does for Perl's `aemp run`: a child that dies by a signal or a
+//! panic, that hangs, or that was asked to restart, is restarted; when a child ends by itself, this
+//! process ends too. Once a node has run, a start that fails is retried until it works or this
+//! process is told to end, since whatever the start needs (a free port, a readable file) was there
+//! before and will probably be there again.
 
 use crate::errors::CliError;
 use crate::grammar::Options;
@@ -20,27 +21,28 @@ use tokio::io::AsyncReadExt as _;
 use tokio::net::UnixStream;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
-/// How a node that wants to be started again ends. A service manager sees a failure in it.
+/// The exit status of a node that wants to be restarted. A service manager treats it as a failure.
 pub(crate) const RESTART: u8 = 75;
-/// What Rust programs end with after a panic.
+/// The exit status of Rust programs after a panic.
 pub(crate) const PANIC: u8 = 101;
 
-/// Tells the child that it has a watchdog: the process ID of that.
+/// The environment variable that tells the child the process ID of its watchdog.
 const WATCHED_BY: &str = "AEMP_WATCHED_BY";
-/// A node that lived for this long has not crashed because of what it always does at its start.
+/// A node that has run for this long did not crash because of something that it does at every
+/// start.
 const LONG_ENOUGH: Duration = Duration::from_secs(10);
 const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
-/// How long a node that was told to end may take, unless it says that it needs more.
+/// How long a node may take to end after a signal, unless it asks for more time.
 const ENDING: Duration = Duration::from_secs(15);
 
-/// What the child says in place of a number of milliseconds when its node has started.
+/// What the child sends instead of a number of milliseconds when its node has started.
 const STARTED: u64 = u64::MAX;
 
-/// Who starts this process again when it ends with [`RESTART`].
+/// What restarts this process when it ends with [`RESTART`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Restarter {
-    /// A watchdog of ours, whose child this process is.
+    /// A watchdog whose child this process is.
     Watchdog,
     /// The service manager that listens at `NOTIFY_SOCKET`.
     ServiceManager,
@@ -48,7 +50,7 @@ pub(crate) enum Restarter {
 }
 
 impl Restarter {
-    /// Who does it for this process; `None` if it has to become a watchdog first.
+    /// What restarts this process; `None` if it has to become a watchdog first.
     pub(crate) fn find(options: Options) -> Option<Self> {
         let parent = std::os::unix::process::parent_id().to_string();
         if std::env::var(WATCHED_BY).is_ok_and(|id| id == parent) {
@@ -61,8 +63,8 @@ impl Restarter {
     }
 }
 
-/// Ends this process when its watchdog is gone, however that ended: standard input is a socket of
-/// which only the watchdog has the other end.
+/// Ends this process when its watchdog is gone, for whatever reason: standard input is a socket
+/// whose other end only the watchdog has.
 pub(crate) fn end_with_the_watchdog() {
     std::thread::spawn(|| {
         let mut nothing = [0; 16];
@@ -76,27 +78,28 @@ pub(crate) fn started() {
     tell(STARTED);
 }
 
-/// Tells the watchdog that this process is alive, and after how much silence from now on it is not
-/// any more; without a limit nothing is promised.
+/// Tells the watchdog that this process is alive, and after how much silence it must be considered
+/// dead; without a limit there is no such time.
 pub(crate) fn promise(limit: Option<Duration>) {
     let milliseconds = limit.map_or(0, |limit| limit.as_millis().max(1));
     tell(u64::try_from(milliseconds).unwrap_or(u64::MAX).min(STARTED - 1));
 }
 
 fn tell(word: u64) {
-    // A watchdog that is gone ends this process anyway; one that does not read has heard enough.
+    // If the watchdog is gone, this process is about to end; if the socket is full, it has enough
+    // to read.
     let flags = rustix::net::SendFlags::DONTWAIT | rustix::net::SendFlags::NOSIGNAL;
     let _ = rustix::net::send(std::io::stdin(), &word.to_be_bytes(), flags);
 }
 
-/// Runs this command line in a child, again and again.
+/// Runs this command line in a child, again after each crash.
 pub(crate) fn watch() -> Result<ExitCode, CliError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(CliError::Runtime)?;
     runtime.block_on(async {
-        // Found once: after an update it is the new program that is started.
+        // The path is determined once, so that after an update the new program is started.
         let program = std::env::current_exe().map_err(CliError::Runtime)?;
         let mut watchdog = Watchdog { signals: Signals::new()?, children: Children::new()? };
         let mut pause = SHORTEST_PAUSE;
@@ -144,13 +147,13 @@ pub(crate) fn watch() -> Result<ExitCode, CliError> {
     })
 }
 
-/// What this process hears.
+/// The events that this process waits for.
 struct Watchdog {
     signals: Signals,
     children: Children,
 }
 
-/// The process that is the node. It ends when this is dropped.
+/// The process of the node. Dropping this ends it.
 struct Child {
     id: Pid,
     life: Life,
@@ -172,17 +175,17 @@ impl Child {
     }
 
     fn send(&self, signal: Signal) {
-        // Its ID is its own until this process has taken note of its end.
+        // Its process ID cannot be reused until this process has reaped it.
         let _ = kill_process(self.id, signal);
     }
 }
 
-/// How it came that a child has ended.
+/// Why a child has ended.
 enum End {
     ByItself(Ending),
     /// This process was told to end.
     OnDemand,
-    /// There was no sign of life for so long, and this process killed it.
+    /// It gave no sign of life for this long, and this process killed it.
     Hung(Duration),
 }
 
@@ -192,7 +195,7 @@ impl Watchdog {
         loop {
             tokio::select! {
                 status = ended(&mut self.children, child.id) => {
-                    // What it said last may not be read yet.
+                    // Its last message may not have been read yet.
                     child.life.read_what_is_there();
                     return End::ByItself(Ending::of(status));
                 }
@@ -224,8 +227,8 @@ impl Watchdog {
         End::OnDemand
     }
 
-    /// Waits for so long, or until somebody wants the configuration to be read again, as a start
-    /// does. Returns whether somebody wants this process to end.
+    /// Waits for the pause, or until a signal asks to reread the configuration, which a start does
+    /// anyway. Returns whether this process was told to end.
     async fn is_told_to_end_within(&mut self, pause: Duration) -> bool {
         let mut over = std::pin::pin!(sleep(pause));
         loop {
@@ -238,7 +241,7 @@ impl Watchdog {
     }
 }
 
-/// Waits until this process has ended, and takes note of others that have.
+/// Waits until this process has ended, and reaps others that have.
 async fn ended(children: &mut Children, process: Pid) -> WaitStatus {
     loop {
         let (ended, status) = children.next().await;
@@ -248,7 +251,7 @@ async fn ended(children: &mut Children, process: Pid) -> WaitStatus {
     }
 }
 
-/// What the child tells about its life.
+/// The child's reports about itself.
 struct Life {
     socket: UnixStream,
     promised: Option<Promise>,
@@ -256,7 +259,8 @@ struct Life {
     ending: bool,
 }
 
-/// The child will be heard of within so much time in which this process runs, too.
+/// The child has promised a report within this much time, counted while this process is running
+/// too.
 #[derive(Clone, Copy)]
 struct Promise {
     limit: Duration,
@@ -264,7 +268,7 @@ struct Promise {
 }
 
 impl Life {
-    /// Waits for a promise that is not kept, and returns how long the silence was.
+    /// Waits until a promise is broken, and returns how long the silence was.
     async fn silence(&mut self) -> Duration {
         let mut word = [0; 8];
         loop {
@@ -279,7 +283,8 @@ impl Life {
             };
             tokio::select! {
                 biased;
-                // A word is written at once, so that none of it is lost if this is not awaited on.
+                // Each word is written in one piece, so none of it is lost if this future is
+                // dropped.
                 read = self.socket.read(&mut word) => match read {
                     Ok(8) => self.take(word),
                     // It is about to end.
@@ -290,7 +295,7 @@ impl Life {
         }
     }
 
-    /// The child was told to end. Promises that it has made before do not count any more.
+    /// The child was told to end. Earlier promises of it do not count any more.
     fn is_ending(&mut self) {
         self.ending = true;
         self.promised = Some(Promise { limit: ENDING, silence: Silence::default() });
@@ -302,7 +307,7 @@ impl Life {
             0 => self.promised = None,
             milliseconds => {
                 let limit = Duration::from_millis(milliseconds);
-                // A sign of life from before may still be on its way.
+                // A sign of life from before that may still arrive.
                 if self.ending && limit <= ENDING {
                     return;
                 }
@@ -320,16 +325,16 @@ impl Life {
     }
 }
 
-/// Silence that this process has witnessed. Time in which it was itself stopped, or its machine
-/// suspended, proves nothing about the child, which was too.
+/// Silence while this process was running. Time in which it was stopped itself, or its machine
+/// suspended, proves nothing about the child, which was stopped too.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Silence(Duration);
 
 impl Silence {
-    /// Into how many parts the silence is divided, each of which has to be witnessed.
+    /// Parts into which the silence is divided, during each of which this process must have run.
     const PARTS: u32 = 16;
 
-    /// Waits until it has lasted for so long.
+    /// Waits until the silence has lasted for this long.
     async fn lasts(&mut self, limit: Duration) {
         let step = (limit / Self::PARTS).max(Duration::from_millis(1));
         let mut steps = interval(step);
@@ -343,13 +348,14 @@ impl Silence {
         }
     }
 
-    /// Adds what has passed since the last step. What is more than two steps was not witnessed.
+    /// Adds the time since the last step. At most two steps of it count, as this process was
+    /// stopped during the rest.
     fn add(&mut self, passed: Duration, step: Duration) {
         self.0 += passed.min(step * 2);
     }
 }
 
-/// What the end of a child means.
+/// The consequence of a child's end.
 #[derive(Debug, PartialEq, Eq)]
 enum Ending {
     Over(u8),
@@ -359,7 +365,7 @@ enum Ending {
 
 impl Ending {
     fn of(status: WaitStatus) -> Self {
-        // Not the one of a hang-up: that asks for another configuration, not for an end.
+        // Without SIGHUP, which asks to reread the configuration, not to end.
         const ENDING_SIGNALS: [Signal; 2] = [Signal::TERM, Signal::INT];
         let code = status.exit_status().and_then(|code| u8::try_from(code).ok());
         Self::by(code, status.terminating_signal().unwrap_or_default(), &ENDING_SIGNALS)
@@ -370,7 +376,7 @@ impl Ending {
             Some(RESTART) => Self::Restart,
             Some(PANIC) => Self::Crash("panic".into()),
             Some(code) => Self::Over(code),
-            // Somebody meant the child, before it could answer to that.
+            // The signal was meant for the child, which could not handle it yet.
             None if ending_signals.iter().any(|ending| ending.as_raw() == signal) => Self::Over(0),
             None => Self::Crash(format!("signal {signal}")),
         }

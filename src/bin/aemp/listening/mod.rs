@@ -10,7 +10,7 @@ use crate::errors::CliError;
 use crate::grammar::{Invocation, Options};
 use words::Words;
 
-/// One of the two, with arguments that make sense.
+/// One of the two subcommands, with valid arguments.
 pub(crate) enum Step {
     Relay(relay::Relay),
     Replay(replay::Replay),

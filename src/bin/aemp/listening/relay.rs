@@ -1,4 +1,4 @@
-//! `relay`: stands between two nodes, passes on every octet as it is, and prints what they say.
+//! `relay`: passes on every octet between two nodes, and prints what they say.
 
 use super::tape::Tape;
 use super::transcript::{Look, Transcript};
@@ -24,7 +24,7 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, timeout};
 
-/// How long the target may take to be reached.
+/// How long connecting to the target may take.
 const REACHING: Duration = Duration::from_secs(5);
 
 #[derive(Clone)]
@@ -154,7 +154,7 @@ fn problem(text: &str) -> CliError {
     NetworkError::Other(show::escaped(text)).into()
 }
 
-/// What is done with the octets, besides passing them on.
+/// What is done with the octets besides passing them on.
 struct Tap {
     transcript: Transcript,
     tape: Option<Tape>,
@@ -166,7 +166,7 @@ impl Tap {
         let began = *self.began.get_or_insert_with(Instant::now);
         let ms = began.elapsed().as_secs_f64() * 1e3;
         let entry = Entry { ms, from, octets: octets.map(<[u8]>::to_vec) };
-        // Nobody who reads along may stop the two.
+        // A failure to print must not stop the two nodes.
         let _ = print_octets(self.transcript.hear(&entry).as_bytes());
         self.tape(|tape, transcript| tape.record(&entry, transcript));
     }
@@ -199,7 +199,7 @@ async fn connect_through(
         }
     };
     for stream in [&dialler, &listener] {
-        // Without it there is only more delay.
+        // If it fails, the only effect is more delay.
         let _ = stream.set_nodelay(true);
     }
     let (from_dialler, to_dialler) = dialler.into_split();
@@ -212,7 +212,8 @@ async fn connect_through(
     Ok(())
 }
 
-/// Passes on what one side says until its end, which is passed on too: the other side may go on.
+/// Passes on what one side sends until it ends. The end is passed on too; the other side may
+/// continue.
 async fn pass_on(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, side: Side, tap: &Mutex<Tap>) {
     let mut buffer = vec![0; 1 << 16];
     loop {
@@ -220,7 +221,8 @@ async fn pass_on(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, side: Side, ta
             Ok(0) | Err(_) => break,
             Ok(count) => buffer.get(..count).unwrap_or_default(),
         };
-        // First heard, then passed on, so that no answer is heard before its question.
+        // The octets are recorded before they are passed on, so that an answer never comes before
+        // its question.
         tap.lock().hear(side, Some(octets));
         if to.write_all(octets).await.is_err() {
             return;

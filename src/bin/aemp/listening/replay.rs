@@ -77,7 +77,7 @@ impl Replay {
     }
 }
 
-/// The first line, if it tells what was recorded.
+/// The first line, if it describes the recording.
 fn scenario(line: &str) -> Option<Value> {
     let value: Value = serde_json::from_str(line).ok()?;
     (value.is_object() && value.get("from").is_none() && value.get("steps").is_some())

@@ -1,4 +1,4 @@
-//! The file that a conversation is recorded in, in the form of the project's fixtures.
+//! The file in which a conversation is recorded, in the format of the project's fixtures.
 
 use super::transcript::Transcript;
 use aemp::wire::conversation::Side;
@@ -9,17 +9,18 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
-/// A recording that is written while the conversation goes on.
+/// A recording that is being written.
 pub(super) struct Tape {
     file: File,
     scenario: String,
     secret: Option<String>,
-    /// What came before the first line could be written, which tells of both sides.
+    /// Lines that wait for the first line, which describes both sides and so is written once both
+    /// have spoken.
     waiting: Option<Vec<String>>,
 }
 
 impl Tape {
-    /// A new file, which nobody else may read: the secret is in it if it was given.
+    /// Creates a file that no other user may read, since it contains the secret if one was given.
     pub(super) fn create(path: &Path, secret: Option<&str>) -> io::Result<Self> {
         let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
         let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
@@ -27,7 +28,7 @@ impl Tape {
         Ok(Tape { file, scenario: stem, secret, waiting: Some(Vec::new()) })
     }
 
-    /// Where the recording of a later connection goes.
+    /// The path of the recording of a later connection.
     pub(super) fn path_of(first: &Path, number: usize) -> PathBuf {
         if number <= 1 {
             return first.to_owned();
@@ -41,7 +42,7 @@ impl Tape {
         first.with_file_name(name)
     }
 
-    /// Writes down what was heard.
+    /// Records an entry.
     pub(super) fn record(&mut self, entry: &Entry, transcript: &Transcript) -> io::Result<()> {
         let line = entry.line();
         let Some(waiting) = &mut self.waiting else {
@@ -55,7 +56,7 @@ impl Tape {
         Ok(())
     }
 
-    /// Makes sure that everything is in the file.
+    /// Completes the file.
     pub(super) fn finish(&mut self, transcript: &Transcript) -> io::Result<()> {
         self.begin(transcript)
     }

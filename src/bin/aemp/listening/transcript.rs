@@ -1,4 +1,4 @@
-//! A conversation as lines, for people or for machines.
+//! Formats a conversation as lines, for people or for programs.
 
 use crate::show::{self, Style};
 use aemp::Value;
@@ -9,12 +9,12 @@ use aemp::wire::greeting::Greeting;
 use aemp::wire::recording::Entry;
 use std::io::IsTerminal as _;
 
-/// People do not read more of one packet.
+/// Characters of one packet that are shown to people.
 const SHOWN: usize = 4000;
-/// So many octets that make no sense are shown.
+/// Octets that are shown of input that is not part of the protocol.
 const SHOWN_OCTETS: usize = 48;
 
-/// How lines look.
+/// The format of the lines.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Look {
     json: bool,
@@ -34,7 +34,7 @@ impl Look {
     }
 }
 
-/// What kind of thing a line tells.
+/// The kind of a line.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Tone {
     Handshake,
@@ -43,7 +43,7 @@ enum Tone {
     Aside,
 }
 
-/// A conversation while it is written down.
+/// The state of formatting one conversation.
 pub(super) struct Transcript {
     conversation: Conversation,
     look: Look,
@@ -60,7 +60,7 @@ impl Transcript {
         self.conversation.greeting(side)
     }
 
-    /// The lines for what was said by this.
+    /// The lines for an entry.
     pub(super) fn hear(&mut self, entry: &Entry) -> String {
         let mut lines = String::new();
         match &entry.octets {
@@ -78,7 +78,7 @@ impl Transcript {
         lines
     }
 
-    /// The line for what one side began and did not finish.
+    /// The line for something that one side began and did not finish.
     pub(super) fn cut_off(&mut self, ms: f64, side: Side) -> String {
         let rest = self.conversation.end(side);
         rest.map(|said| self.line(ms, side, &said)).unwrap_or_default()
@@ -189,7 +189,7 @@ impl Tone {
     }
 }
 
-/// One line, before it is known for whom.
+/// A line, before it is formatted.
 struct Told {
     name: &'static str,
     tone: Tone,

@@ -1,4 +1,4 @@
-//! The words that `relay` and `replay` take: arguments and options, and the secret that they mean.
+//! Arguments and options of `relay` and `replay`, and the secret to use.
 
 use crate::errors::CliError;
 use crate::grammar::Invocation;
@@ -9,7 +9,7 @@ use aemp::config::octets::to_octets;
 use aemp::wire::auth::Secret;
 use std::path::PathBuf;
 
-/// Words of the line, with the options that only these subcommands have taken out.
+/// The words of the command line, from which these subcommands take their options.
 pub(super) struct Words {
     usage: String,
     positional: std::vec::IntoIter<String>,
@@ -65,7 +65,7 @@ impl Words {
     }
 }
 
-/// A secret that was typed or recorded.
+/// The secret that was typed or recorded.
 pub(super) fn secret_of(text: &str) -> Option<Secret> {
     Secret::new(to_octets(text).unwrap_or_else(|_| text.into()))
 }

@@ -1,4 +1,4 @@
-//! The node that the command itself is while it talks to others.
+//! The node that the command runs while it talks to other nodes.
 
 use crate::errors::{CliError, NetworkError};
 use crate::grammar::Options;
@@ -11,11 +11,11 @@ use std::future::{Future, IntoFuture as _};
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 
-/// How long it may take to join.
+/// How long joining the network may take.
 const JOINING: Duration = Duration::from_secs(5);
-/// How long it may take to reach a node.
+/// How long reaching a node may take.
 const REACHING: Duration = Duration::from_millis(4_500);
-/// Who waits longer than this is told what for.
+/// After waiting for this long, the command says what it is waiting for.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(2);
 
 /// A node that has joined the network.
@@ -28,7 +28,8 @@ impl Client {
     /// Starts a node with the profile `aemp`, as Perl's tool does, and waits until it has joined.
     pub(crate) async fn join(options: Options) -> Result<Self, CliError> {
         let mut settings = NodeArgs::of_the_tool().settings()?;
-        // A key for all profiles is meant for nodes that stay, and one of these has the address.
+        // A `metrics` key of all profiles is meant for nodes that keep running, and one of these
+        // has the address.
         settings.metrics = None;
         if settings.seeds.is_empty() {
             return Err(NetworkError::NoSeeds.into());
@@ -50,7 +51,7 @@ impl Client {
         }
     }
 
-    /// What became of the seeds, in words.
+    /// The state of the seeds, in words.
     fn seeds(&self) -> String {
         let seeds = self.node.seeds().into_iter().map(|seed| {
             let address = show::text(seed.address.as_ref());
@@ -80,7 +81,7 @@ impl Client {
         work.await
     }
 
-    /// Makes sure that a node can be talked to; gives the time that an echo took.
+    /// Checks that a node can be reached; returns the round-trip time.
     pub(crate) async fn reach(&self, node: &NodeId) -> Result<Duration, CliError> {
         let begun = Instant::now();
         let echo = self.node.call::<Vec<Value>>(node, ("snd",)).timeout(REACHING).into_future();
@@ -100,7 +101,7 @@ impl Client {
         }
     }
 
-    /// Lets a node evaluate Perl.
+    /// Makes a node evaluate Perl.
     pub(crate) async fn eval(
         &self,
         node: &NodeId,
@@ -144,18 +145,18 @@ impl Client {
     }
 }
 
-/// Errors of connections begin with the address themselves.
+/// The error without the address with which errors of connections begin.
 fn without<'a>(error: &'a str, address: &str) -> &'a str {
     let error = error.strip_prefix("cannot connect to ").unwrap_or(error);
     error.strip_prefix(address).and_then(|rest| rest.strip_prefix(": ")).unwrap_or(error)
 }
 
-/// The node of a port, or a node itself.
+/// The node of a port, or the node itself.
 pub(crate) fn node_of(text: &str) -> Result<NodeId, CliError> {
     port(text).map(|port| port.node())
 }
 
-/// A port, or a node port.
+/// A port, or a node's node port.
 pub(crate) fn port(text: &str) -> Result<PortId, CliError> {
     PortId::parse(string(text)).map_err(|error| CliError::InvalidId {
         what: "port or node",
@@ -164,7 +165,7 @@ pub(crate) fn port(text: &str) -> Result<PortId, CliError> {
     })
 }
 
-/// An argument as Perl's string: its octets.
+/// An argument as a Perl string of its octets.
 pub(crate) fn string(text: &str) -> Str {
     match aemp::config::octets::to_octets(text) {
         Ok(octets) => Str::octets(octets),

@@ -1,4 +1,4 @@
-//! `db`: the network's database, read and written as a node of the network.
+//! `db`: reads and changes the network's database as a node of the network.
 
 use super::client::{Client, string};
 use crate::errors::{CliError, NetworkError};

@@ -1,4 +1,4 @@
-//! A network as a picture: text for the eye, Graphviz, SVG, JSON.
+//! The network as text, a tree, Graphviz, SVG or JSON.
 
 use crate::show::{self, Style};
 use std::collections::{BTreeMap, BTreeSet};
@@ -7,8 +7,8 @@ use std::fmt::Write as _;
 const START: &str = "#272";
 const SILENT: &str = "#c44";
 
-/// Nodes with their neighbours, in the order in which they answered. Names are as they are, and
-/// harmless in whatever is made of them.
+/// Nodes with their neighbours, in the order in which they answered. Names are unescaped here; each
+/// output format escapes them.
 #[derive(Debug, Default)]
 pub(crate) struct Graph {
     start: String,
@@ -37,7 +37,7 @@ impl Graph {
         self.neighbours.get(node).map(Vec::as_slice).unwrap_or_default()
     }
 
-    /// Pairs of nodes of which at least one says that they are connected, and whether both do.
+    /// Pairs of connected nodes, and whether both of them report the connection.
     fn links(&self) -> BTreeMap<(&str, &str), bool> {
         let mut links: BTreeMap<(&str, &str), u8> = BTreeMap::new();
         for (node, neighbours) in &self.neighbours {
@@ -52,10 +52,10 @@ impl Graph {
         links.into_iter().map(|(pair, count)| (pair, count > 1)).collect()
     }
 
-    /// Each node below one that it is connected to; links to nodes that are shown already are in
-    /// brackets behind it.
+    /// A tree in which each node stands below one to which it is connected; links to nodes that
+    /// were shown before are listed in brackets.
     pub(crate) fn tree(&self) -> String {
-        // In breadth first, so that every node stands as near to the start as it is.
+        // Breadth first, so that every node is shown at its shortest distance from the start.
         let mut parent: BTreeMap<&str, &str> = BTreeMap::new();
         let mut children: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
         let mut queue = std::collections::VecDeque::from([self.start.as_str()]);
@@ -100,7 +100,7 @@ impl Graph {
         out
     }
 
-    /// For Graphviz; a dashed line is one that only one side knows of.
+    /// The network for Graphviz; a link that only one side reports is dashed.
     pub(crate) fn dot(&self) -> String {
         let mut out = String::from("graph aemp {\n");
         for node in &self.nodes {
@@ -119,9 +119,9 @@ impl Graph {
         out
     }
 
-    /// All nodes on a circle, with lines between them, names outside, and what colours mean below.
+    /// All nodes on a circle, with lines between them, names outside, and a legend below.
     pub(crate) fn svg(&self) -> String {
-        /// Names outside the circle need some space: so much on the left and on the right.
+        /// Space on the left and on the right for names outside the circle.
         const MARGIN: f64 = 260.0;
         const ABOVE: f64 = 50.0;
         const LEGEND: f64 = 60.0;

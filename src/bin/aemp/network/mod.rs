@@ -18,7 +18,7 @@ use aemp::{NodeId, PortId};
 use client::Client;
 use serde_json::Value;
 
-/// One such subcommand, with arguments that make sense.
+/// One of these subcommands, with valid arguments.
 pub(crate) enum Step {
     Snd(PortId, Vec<Value>),
     Cal(PortId, Vec<Value>),
@@ -65,7 +65,7 @@ impl Step {
     }
 }
 
-/// Joins the network and does all of it.
+/// Joins the network and carries out all steps.
 pub(crate) fn execute(steps: Vec<Step>, options: Options) -> Result<(), CliError> {
     if steps.is_empty() {
         return Ok(());
@@ -84,7 +84,7 @@ pub(crate) fn execute(steps: Vec<Step>, options: Options) -> Result<(), CliError
         client.leave().await;
         outcome
     });
-    // Whatever still waits for input is not waited for.
+    // Do not wait for the thread that still reads input.
     runtime.shutdown_background();
     outcome
 }

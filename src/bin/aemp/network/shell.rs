@@ -1,4 +1,4 @@
-//! `shell`: lines that are evaluated on one node after the other.
+//! `shell`: evaluates lines of input on nodes.
 
 use super::client::{Client, PATIENCE, node_of};
 use crate::errors::{CliError, NetworkError};
@@ -22,10 +22,10 @@ $ECHO       contains the name of a port that echos everything sent to it
 
 ";
 const FIRST_PACKAGE: &str = "AnyEvent::MP::Kernel";
-/// How long answers are waited for when the input has ended.
+/// How long to wait for answers after the input has ended.
 const LAST_ANSWERS: Duration = Duration::from_secs(5);
 
-/// What happens while the shell runs.
+/// An event while the shell runs.
 enum Event {
     Line(String),
     EndOfInput,
@@ -68,7 +68,7 @@ pub(super) async fn shell(client: &Client, node: Option<NodeId>) -> Result<(), C
                 None | Some(Event::EndOfInput) => break,
                 Some(event) => shell.handle(event)?,
             },
-            // The terminal has thrown away the line.
+            // The terminal has discarded the line.
             () = interrupted.next() => shell.print(&format!("\n{}", shell.prompt()))?,
         }
     }
@@ -92,7 +92,8 @@ pub(super) async fn shell(client: &Client, node: Option<NodeId>) -> Result<(), C
     }
 }
 
-/// Ctrl-C at the terminal where the lines are typed; elsewhere an interrupt ends the command.
+/// Ctrl-C on a terminal where lines are typed. Without such a terminal an interrupt ends the
+/// command.
 struct Interrupted(Option<Signal>);
 
 impl Interrupted {
@@ -109,7 +110,7 @@ impl Interrupted {
     }
 }
 
-/// Reads standard input on a thread of its own, which nothing waits for.
+/// Reads standard input on a thread of its own, for whose end nobody waits.
 fn read_lines(events: mpsc::UnboundedSender<Event>) {
     std::thread::spawn(move || {
         let mut input = std::io::stdin().lock();
@@ -235,14 +236,14 @@ impl Shell<'_> {
     }
 }
 
-/// A text of several lines, each without control characters.
+/// A text of several lines, with the control characters in each line escaped.
 fn lines(value: &Value) -> String {
     let text = value.to_str().map(|text| show::plain(text.as_ref().as_ref()).into_owned());
     let text = text.unwrap_or_default();
     text.split('\n').map(show::escaped).collect::<Vec<_>>().join("\n")
 }
 
-/// The package that a line switches to.
+/// The package to which a line switches.
 fn package(line: &str) -> Option<String> {
     let rest = line.trim().strip_prefix("package")?;
     let name = rest.trim().trim_end_matches(';').trim_end();

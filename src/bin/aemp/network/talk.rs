@@ -10,14 +10,14 @@ use aemp::value::Str;
 use aemp::{CallError, KillReason, NodeId, PortId, Value};
 use std::time::Duration;
 
-/// How long a node may evaluate.
+/// How long a node may take to evaluate an expression.
 const EVALUATING: Duration = Duration::from_secs(5);
-/// How long a node may take to say whether it has a function.
+/// How long a node may take to answer whether it has a function.
 const ASKING: Duration = Duration::from_secs(2);
 /// How many echoes `ping` asks for.
 const PINGS: u32 = 3;
 
-/// What a Perl node with a watchdog evaluates to restart itself, once it has answered.
+/// The expression with which a Perl node that has a watchdog restarts itself after it has answered.
 const RESTART: &str = "require AnyEvent::Watchdog::Util; my $soon; $soon = AnyEvent->timer (after \
                        => 0.1, cb => sub { undef $soon; AnyEvent::Watchdog::Util::restart () }); \
                        ()";
@@ -26,7 +26,7 @@ fn other(error: impl ToString) -> CliError {
     NetworkError::Other(error.to_string()).into()
 }
 
-/// Perl's tool says on standard output why somebody cannot be reached.
+/// Prints on standard output, as Perl's tool does, why a port or node cannot be reached.
 fn say_reason(reason: &str, client: &Client) -> Result<(), CliError> {
     match client.options.json {
         true => Ok(()),
@@ -66,11 +66,11 @@ pub(super) async fn snd(
                 let port = show::text(port.as_str());
                 return Err(NetworkError::PortGone { port, reason: shown }.into());
             }
-            // It was there when the monitor was set, so it has got the message.
+            // The port existed when the monitor was set, so it has received the message.
             print_line("the port has ended since: ", &shown.trim_end());
             sent(client)
         }
-        // Its node has got the message before it answers.
+        // Its node has received the message before it answers.
         echo = echo.into_future() => {
             echo.map_err(other)?;
             if let Some(name) = called {
@@ -81,7 +81,7 @@ pub(super) async fn snd(
     }
 }
 
-/// The request or function that a message to a node names.
+/// The request or function that a message to a node port names.
 fn called_function(port: &PortId, message: &[serde_json::Value]) -> Option<String> {
     message.first().filter(|_| port.is_node_port()).and_then(coerce::to_text)
 }
@@ -103,7 +103,7 @@ fn no_function(node: &NodeId, name: &str) -> CliError {
     NetworkError::NoFunction { node, function }.into()
 }
 
-/// Fails if a node says that it has no function of this name, so that the message did nothing.
+/// Fails if a node answers that it has no function of this name, so that the message had no effect.
 async fn look_for_function(client: &Client, node: &NodeId, name: &str) -> Result<(), CliError> {
     match has_function(client, node, name).await {
         Some(true) => Ok(()),
@@ -115,20 +115,20 @@ async fn look_for_function(client: &Client, node: &NodeId, name: &str) -> Result
     }
 }
 
-/// Whether a node that has just got a message with this name knows what to do with it; `None` if it does not
-/// say.
+/// Whether a node that has just received a message with this name can handle it; `None` if it does
+/// not answer.
 async fn has_function(client: &Client, node: &NodeId, name: &str) -> Option<bool> {
     let ask = |question: (&'static str, Str)| async move {
         let answer = client.node.call::<Vec<Value>>(node, question).timeout(ASKING).await;
         let mut answer = answer.ok()?.into_iter();
         Some((answer.next().unwrap_or_default(), answer.next().unwrap_or_default()))
     };
-    // Perl nodes say of functions that they can do what they have tried once.
+    // A Perl node claims every function that it has once tried to call.
     let is_request = |request: &RequestInfo| request.name == name && !name.contains("::");
     if REQUESTS.iter().any(is_request) {
         return Some(ask(("can", string(name))).await?.0.is_true());
     }
-    // Its node has loaded the function by now, if it can.
+    // By now the node has loaded the function, if it can.
     let (error, is_there) = ask(("eval", string(&is_function(name)))).await?;
     (!error.is_true()).then(|| is_there.is_true())
 }
@@ -140,7 +140,7 @@ fn sent(client: &Client) -> Result<(), CliError> {
     }
 }
 
-/// Whether a port was not there, or could not be reached, when the monitor of it was set.
+/// Whether a port did not exist, or could not be reached, when the monitor was set.
 fn was_never_there(reason: &KillReason) -> bool {
     matches!(first_word(reason).as_str(), "no_such_port" | "transport_error")
 }
@@ -164,7 +164,7 @@ pub(super) async fn cal(
     let answer = client.node.call::<Vec<Value>>(port, message).into_future();
     let kind = if called.is_some() { "node" } else { "port" };
     let answer = client.while_telling(|| format!("for {kind} {shown} to answer"), answer);
-    // A node says nothing to a request that it does not know.
+    // A node does not answer a request that it does not know.
     let is_missing = async {
         match called {
             Some(name) => match has_function(client, &port.node(), &name).await {
@@ -228,7 +228,7 @@ pub(super) async fn restart(client: &Client, node: &NodeId) -> Result<(), CliErr
 }
 
 pub(super) async fn ping(client: &Client, node: &NodeId) -> Result<(), CliError> {
-    // The first one may have to find and connect the node.
+    // The first echo may have to find and connect the node.
     client.reach(node).await?;
     let shown = show::text(node.as_str());
     let mut times = Vec::new();

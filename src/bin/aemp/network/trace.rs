@@ -1,4 +1,4 @@
-//! `trace`: which node is connected to which, asked of every node that can be reached.
+//! `trace`: asks every node that can be reached to which nodes it is connected.
 
 use super::client::Client;
 use super::graph::Graph;
@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 /// How long a node may take to answer.
 const PATIENCE: Duration = Duration::from_secs(8);
-/// What nodes are asked, in the words of Perl's tool, which nodes without Perl know.
+/// The question to each node, in the words of Perl's tool, which nodes without Perl understand too.
 const NEIGHBOURS: &str = "AnyEvent::MP::Kernel::up_nodes";
 
 pub(super) async fn trace(client: &Client, seed: NodeId) -> Result<(), CliError> {
@@ -74,7 +74,7 @@ enum Event {
     Dead(NodeId, KillReason),
 }
 
-/// The questions that are on their way.
+/// The pending questions.
 struct Survey<'a> {
     client: &'a Client,
     asked: BTreeSet<NodeId>,
@@ -94,7 +94,7 @@ impl<'a> Survey<'a> {
             let values = message.values().unwrap_or_default();
             let mut ids =
                 values.iter().filter_map(|value| NodeId::new(value.to_str()?.into_owned()).ok());
-            // The node, the error text (which is no node ID if it is empty), its neighbours.
+            // The node, the error text (an empty text is not a node ID), its neighbours.
             let Some(node) = ids.next() else { return };
             let neighbours = match values.get(1) {
                 Some(error) if error.is_true() => Vec::new(),
@@ -127,11 +127,11 @@ impl<'a> Survey<'a> {
         self.guards.push(self.client.node.on_death(node.node_port(), move |reason| {
             let _ = sender.send(Event::Dead(dead, reason));
         }));
-        // A node that cannot be reached dies, as far as its monitor is concerned.
+        // If the node cannot be reached, its monitor fires.
         let _ = self.client.node.snd(node, question);
     }
 
-    /// The next answer; `None` when there is none to wait for.
+    /// The next answer; `None` if none is pending.
     async fn next(&mut self) -> Option<(NodeId, Result<Vec<NodeId>, String>)> {
         loop {
             let (silent, until) = self

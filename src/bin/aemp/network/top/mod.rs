@@ -1,4 +1,4 @@
-//! `top`: the network on a screen, asked again every second.
+//! `top`: shows the network on a screen, updated every second.
 
 mod model;
 mod view;
@@ -21,12 +21,12 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// How long a node may take to answer.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// What only a Perl node evaluates.
+/// An expression that only a Perl node evaluates.
 const PERL_VERSION: &str = "$AnyEvent::MP::VERSION";
-/// What a Perl node evaluates to tell its master and its neighbours.
+/// The expression for a Perl node's master and neighbours.
 const PERL_STATUS: &str = "($AnyEvent::MP::Kernel::MASTER, AnyEvent::MP::Kernel::up_nodes)";
 
-/// What happens while the screen is shown.
+/// An event while the screen is shown.
 enum Happening {
     Report(NodeId, Report),
     Key(KeyCode),
@@ -62,7 +62,7 @@ pub(super) async fn top(client: &Client) -> Result<(), CliError> {
 struct Top {
     node: Node,
     model: Model,
-    /// All other nodes, with what they are and whether an answer is awaited.
+    /// All other nodes, with their kind and whether an answer is pending.
     asked: BTreeMap<NodeId, (Kind, bool)>,
     globals: BTreeSet<String>,
     sender: mpsc::UnboundedSender<Happening>,
@@ -70,7 +70,7 @@ struct Top {
 }
 
 impl Top {
-    /// Two rounds of questions, so that there are rates, then JSON.
+    /// Asks twice, so that rates can be computed, then prints JSON.
     async fn print(&mut self) -> Result<(), CliError> {
         for _ in 0..2 {
             let end = tokio::time::Instant::now() + INTERVAL;
@@ -91,11 +91,11 @@ impl Top {
         say(&self.model.to_json().to_string())
     }
 
-    /// A screen until somebody has seen enough.
+    /// Shows the screen until the user quits.
     async fn show(&mut self) -> Result<(), CliError> {
         let mut over = std::pin::pin!(interrupted());
         let mut terminal = ratatui::try_init().map_err(CliError::Output)?;
-        // Instead of ratatui's hook, which prints to standard error by itself.
+        // Replaces ratatui's panic hook, which writes to standard error directly.
         stderr::report_panics(|| drop(ratatui::try_restore()));
         read_keys(self.sender.clone());
         let mut rounds = tokio::time::interval(INTERVAL);
@@ -115,7 +115,7 @@ impl Top {
                 }
             }
         };
-        // Dropping a terminal that is gone would print that, to where nobody reads it.
+        // If the terminal is gone, dropping it would print an error that nobody can read.
         if terminal.show_cursor().is_err() {
             std::mem::forget(terminal);
         }
@@ -123,7 +123,7 @@ impl Top {
         outcome.and(restored)
     }
 
-    /// Asks everybody who is not being asked.
+    /// Asks every node without a pending question.
     fn ask(&mut self) {
         for (id, (kind, awaited)) in &mut self.asked {
             if !std::mem::replace(awaited, true) {
@@ -136,7 +136,7 @@ impl Top {
         }
     }
 
-    /// Returns whether it is over.
+    /// Handles an event. Returns true if the user quits.
     fn take(&mut self, happening: Happening) -> bool {
         let now = time_of_day();
         match happening {
@@ -179,7 +179,7 @@ impl Top {
     }
 }
 
-/// One round of questions to a node.
+/// Asks a node all questions of one round.
 async fn ask(node: Node, id: NodeId, kind: Kind) -> Report {
     let shown = show::text(id.as_str());
     let begun = Instant::now();
@@ -215,7 +215,7 @@ async fn ask(node: Node, id: NodeId, kind: Kind) -> Report {
     Report { node: shown, kind, milliseconds, answer }
 }
 
-/// What a node is; nodes in secure mode do not say.
+/// The kind of a node; nodes in secure mode do not answer.
 async fn kind_of(node: &Node, id: &NodeId) -> Kind {
     match evaluate(node, id, PERL_VERSION).await {
         Some(Ok(values)) => Kind::Perl(values.first().map(show::word).unwrap_or_default()),
@@ -224,7 +224,7 @@ async fn kind_of(node: &Node, id: &NodeId) -> Kind {
     }
 }
 
-/// Results, or that there was an error; `None` if nothing came.
+/// The results, or that there was an error; `None` without an answer.
 async fn evaluate(node: &Node, id: &NodeId, expression: &str) -> Option<Result<Vec<Value>, ()>> {
     let question = ("eval", client::string(expression));
     let mut values = node.call::<Vec<Value>>(id, question).timeout(PATIENCE).await.ok()?;
@@ -267,7 +267,7 @@ fn watch_connections(node: &Node, sender: mpsc::UnboundedSender<Happening>) {
     });
 }
 
-/// Reads the keyboard on a thread of its own, which nothing waits for, until it is gone.
+/// Reads the keyboard on a thread of its own, for whose end nobody waits.
 fn read_keys(sender: mpsc::UnboundedSender<Happening>) {
     std::thread::spawn(move || {
         while let Ok(input) = event::read() {

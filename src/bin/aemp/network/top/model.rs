@@ -1,4 +1,4 @@
-//! What `top` knows of the network. It has no clock, no terminal and no network of its own.
+//! What `top` knows about the network. It does no I/O and has no clock.
 
 use crate::show;
 use aemp::node::Status;
@@ -7,10 +7,10 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 /// How many events are kept.
 const MOST_EVENTS: usize = 100;
 
-/// What kind of software a node is.
+/// The software of a node.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// It has not said, and never will in secure mode.
+    /// Not known yet; never known of a node in secure mode.
     #[default]
     Unknown,
     /// AnyEvent::MP of this version.
@@ -19,10 +19,10 @@ pub(crate) enum Kind {
     Ours,
 }
 
-/// What a node answered.
+/// The answer of a node.
 #[derive(Debug, Clone)]
 pub(crate) enum Answer {
-    /// Nothing beyond an echo.
+    /// It answered only the echo.
     Echo,
     Perl {
         master: Option<String>,
@@ -33,7 +33,7 @@ pub(crate) enum Answer {
     Nothing(String),
 }
 
-/// One round of questions to one node.
+/// The answers of one node in one round.
 #[derive(Debug, Clone)]
 pub(crate) struct Report {
     pub(crate) node: String,
@@ -46,7 +46,7 @@ pub(crate) struct Report {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Link {
     pub(crate) node: String,
-    /// How the node talks to it; what only our nodes tell.
+    /// Figures of this connection, which only our nodes report.
     pub(crate) figures: Option<Figures>,
 }
 
@@ -74,14 +74,14 @@ pub(crate) struct Row {
     pub(crate) milliseconds: Option<f64>,
     /// Why it does not answer.
     pub(crate) problem: Option<String>,
-    /// What keeps it from its work, as it says itself.
+    /// What prevents it from working, as it reports itself.
     pub(crate) warnings: Vec<String>,
-    /// Whether it has been asked at all.
+    /// Whether it has been asked yet.
     pub(crate) is_known: bool,
 }
 
 impl Row {
-    /// Of all links together; `None` for nodes that do not tell.
+    /// The sum over all links; `None` for nodes that do not report it.
     pub(crate) fn total(&self, figure: impl Fn(&Figures) -> f64) -> Option<f64> {
         let figures: Vec<f64> =
             self.links.iter().filter_map(|link| link.figures.as_ref()).map(figure).collect();
@@ -105,17 +105,17 @@ impl Row {
     }
 }
 
-/// Something that happened, with its time of the day.
+/// An event, with the time of day.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Event {
     pub(crate) at: String,
     pub(crate) text: String,
 }
 
-/// The network as far as it is known.
+/// The known state of the network.
 #[derive(Debug, Default)]
 pub(crate) struct Model {
-    /// The node that `top` itself is, which is not shown.
+    /// The node that `top` itself runs, which is not shown.
     itself: String,
     pub(crate) rows: BTreeMap<String, Row>,
     pub(crate) families: BTreeMap<String, u64>,
@@ -128,7 +128,7 @@ impl Model {
         Model { itself, ..Model::default() }
     }
 
-    /// All nodes that have an entry in the family `'l`.
+    /// Sets the nodes: those with an entry in the family `'l`.
     pub(crate) fn set_nodes(&mut self, nodes: BTreeSet<String>, at: &str) {
         let is_first = self.rows.is_empty();
         let gone: Vec<String> =
@@ -147,7 +147,7 @@ impl Model {
         }
     }
 
-    /// All nodes that have an entry in the family `'g`.
+    /// Sets the global nodes: those with an entry in the family `'g`.
     pub(crate) fn set_globals(&mut self, globals: &BTreeSet<String>, at: &str) {
         let mut changed = Vec::new();
         for (node, row) in &mut self.rows {
@@ -168,7 +168,7 @@ impl Model {
         self.events.truncate(MOST_EVENTS);
     }
 
-    /// Takes what a node answered.
+    /// Adds the answers of a node.
     pub(crate) fn report(&mut self, report: Report, at: &str) {
         let itself = self.itself.clone();
         let Some(row) = self.rows.get_mut(&report.node) else {
@@ -218,7 +218,7 @@ impl Model {
         found.map(|(index, (node, row))| (index, node.as_str(), row))
     }
 
-    /// Selects another node, so many rows further down.
+    /// Moves the selection down by this many rows.
     pub(crate) fn select(&mut self, by: isize) {
         let now = self.selected().map_or(0, |(index, ..)| index);
         let last = self.rows.len().saturating_sub(1);
@@ -226,7 +226,7 @@ impl Model {
         self.selected = self.rows.keys().nth(next).cloned();
     }
 
-    /// How many pairs of nodes are connected.
+    /// The number of pairs of connected nodes.
     pub(crate) fn link_count(&self) -> usize {
         let pairs = self.rows.iter().flat_map(|(node, row)| {
             row.links.iter().map(move |link| match node < &link.node {
@@ -237,7 +237,7 @@ impl Model {
         pairs.collect::<BTreeSet<_>>().len()
     }
 
-    /// Everything, for programs.
+    /// Everything, as JSON for programs.
     pub(crate) fn to_json(&self) -> serde_json::Value {
         let nodes = self.rows.iter().map(|(node, row)| {
             let links = row.links.iter().map(|link| match &link.figures {

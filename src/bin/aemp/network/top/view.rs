@@ -1,4 +1,4 @@
-//! `top` on a terminal: the model as tables.
+//! Draws `top` on a terminal: the model as tables.
 
 use super::model::{Figures, Kind, Model, Row as Node};
 use ratatui::Frame;
@@ -7,7 +7,7 @@ use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Cell, List, Paragraph, Row, Table, TableState};
 
-/// What draws a part of the lower half.
+/// A function that draws a part of the lower half.
 type Panel = fn(&mut Frame<'_>, Rect, &Model);
 
 /// Draws everything.
@@ -59,11 +59,11 @@ fn draw_head(frame: &mut Frame<'_>, area: Rect, model: &Model, now: &str) {
     frame.render_widget(Paragraph::new(text).style(style), area);
 }
 
-/// A column of the table of nodes: its name, the width that it needs, and what stands in it.
+/// A column of the table of nodes: its name, the width that it needs, and its content.
 struct Column {
     name: &'static str,
     width: u16,
-    /// Of two columns a narrow screen has the one with the smaller number.
+    /// On a narrow screen columns with smaller numbers are preferred.
     rank: u8,
     cell: fn(&str, &Node) -> Cell<'static>,
 }
@@ -99,7 +99,7 @@ const fn column(
 }
 
 impl Column {
-    /// Those with names of any length, which get what room is left.
+    /// Columns with names of any length, which share the remaining width.
     fn is_text(&self) -> bool {
         matches!(self.name, "NODE" | "SOFTWARE" | "ROLE")
     }
@@ -112,7 +112,7 @@ impl Column {
     }
 }
 
-/// The columns that fit side by side, the most important first to be taken.
+/// The columns that fit side by side, chosen by importance.
 fn fitting(width: u16) -> Vec<&'static Column> {
     let mut by_rank: Vec<&Column> = COLUMNS.iter().collect();
     by_rank.sort_by_key(|column| column.rank);
