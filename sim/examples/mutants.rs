@@ -1,8 +1,9 @@
-//! Breaks the node in known ways, one after another, and sees that the simulation notices.
+//! Breaks the node in known ways, one after another, and checks that the simulation notices.
 //!
-//! `mutants [NAME...]`: all [mutations](aemp::mutation::Mutation), or those named. The library is
-//! built once with the feature `mutations`, and an environment variable says which one is on. Each
-//! has to break a promise in one of some hundred random plans, or else one of the tests here.
+//! `mutants [NAME...]`: tries all [mutations](aemp::mutation::Mutation), or those named. The
+//! library is built once with the feature `mutations`, and an environment variable says which one
+//! is on. Each has to break a promise in one of several hundred random plans, or else fail one of
+//! the tests here.
 
 use aemp::mutation::Mutation;
 use std::fs::File;
@@ -11,9 +12,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
-/// So many random plans each mutation has to survive before the other tests have a look.
+/// Number of random plans that are tried before the other tests.
 const PLANS: &str = "600";
-/// What takes longer never ends.
+/// A run that takes longer counts as one that never ends.
 const LONGEST: Duration = Duration::from_secs(1_200);
 
 fn main() -> ExitCode {
@@ -29,7 +30,7 @@ fn main() -> ExitCode {
         return ExitCode::FAILURE;
     }
     let mut unexpected = 0;
-    // If the sound node were taken for broken, it would be no wonder that the others are.
+    // If the unbroken node were taken for broken, noticing the mutations would prove nothing.
     match workshop.noticed("") {
         Ok(None) => println!("sound: nothing is noticed"),
         Ok(Some(by)) => {
@@ -65,7 +66,7 @@ fn named(name: &str) -> Option<Mutation> {
     Mutation::ALL.iter().copied().find(|mutation| mutation.name() == name)
 }
 
-/// Where the build with mutations is.
+/// The location of the build with mutations.
 struct Workshop {
     root: PathBuf,
     target: PathBuf,
@@ -74,7 +75,8 @@ struct Workshop {
 
 impl Workshop {
     fn below(root: PathBuf) -> Self {
-        // Builds of its own, or each change of the feature would build everything again.
+        // A target directory of its own, since otherwise each change of the feature would rebuild
+        // everything.
         let target = root.join("target/mutants");
         Workshop { log: target.join("log"), target, root }
     }
@@ -89,7 +91,7 @@ impl Workshop {
         Ok(())
     }
 
-    /// What notices a mutation, if anything does.
+    /// The test or promise that notices a mutation, if any does.
     fn noticed(&self, name: &str) -> Result<Option<String>> {
         if !self.succeeds(name, &["run", "--example", "soak", "--", "0", PLANS])? {
             let log = std::fs::read_to_string(&self.log)?;

@@ -1,7 +1,7 @@
-//! What a large network costs: messages, memory and time for each join, change and loss.
+//! Measures a large network: messages, memory and time for each join, change and loss.
 //!
-//! `scale [SLAVES [GLOBALS]]`: 100,000 and 30, unless told. All nodes run in this one process, so
-//! the time is that of all nodes together, the simulated network included.
+//! `scale [SLAVES [GLOBALS]]`: 100,000 and 30 by default. All nodes run in this process, so the
+//! time is that of all nodes together, including the simulated network.
 
 #![allow(clippy::unwrap_used, reason = "what is measured has been set up right")]
 
@@ -12,7 +12,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-/// How many seeds a slave has: its master, and one for the case that it is lost.
+/// Number of seeds of a slave: its master, and another one in case that is lost.
 const SEEDS: usize = 2;
 
 /// Counts the octets that are allocated.
@@ -20,7 +20,7 @@ struct Counting;
 
 static ALLOCATED: AtomicUsize = AtomicUsize::new(0);
 
-// SAFETY: everything is passed on to the system's allocator.
+// SAFETY: all calls are passed on to the system's allocator.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALLOCATED.fetch_add(layout.size(), Relaxed);
@@ -51,7 +51,7 @@ struct Network {
     slaves: Vec<HostId>,
 }
 
-/// What a phase began with.
+/// The counters at the beginning of a phase.
 struct Mark {
     traffic: Traffic,
     cpu: Duration,
@@ -92,7 +92,7 @@ impl Network {
         Mark { traffic: self.world.traffic().clone(), cpu: cpu(), memory: ALLOCATED.load(Relaxed) }
     }
 
-    /// A line of the table.
+    /// Prints a line of the table.
     fn tell(&self, what: &str, since: &Mark, count: usize, took: Duration) {
         let traffic = self.world.traffic().since(&since.traffic);
         let each = |number: u64| number as f64 / count as f64;
@@ -112,7 +112,7 @@ impl Network {
         );
     }
 
-    /// Lets time pass and forgets what programs were shown.
+    /// Lets time pass, and discards what the nodes have reported to programs.
     fn settle(&mut self, how_long: Duration) {
         let step = Duration::from_millis(100);
         let until = self.world.now() + how_long;
@@ -128,7 +128,7 @@ impl Network {
         }
     }
 
-    /// Lets time pass until something is the case; returns how long that took.
+    /// Lets time pass until a condition holds; returns how long that took.
     fn until(&mut self, is_so: impl Fn(&Self) -> bool) -> Duration {
         let begun = self.world.now();
         while !is_so(self) {
@@ -139,7 +139,7 @@ impl Network {
         self.world.now() - begun
     }
 
-    /// Whether all global nodes know so many nodes.
+    /// Whether all global nodes know this many nodes.
     fn all_know(&self, nodes: usize) -> bool {
         self.keys(LOCATIONS, nodes)
     }
@@ -152,7 +152,7 @@ impl Network {
         })
     }
 
-    /// Slaves join, a thousand in a second, until there are so many.
+    /// Lets slaves join, a thousand per second, until there are this many.
     fn join(&mut self, until: usize) {
         let (mark, before) = (self.mark(), self.slaves.len());
         let globals = self.globals.len();
@@ -164,7 +164,7 @@ impl Network {
                 let spec = Spec::new(&format!("slave/{number}"));
                 let spec = spec.seeds(seeds.iter().map(String::as_str));
                 let slave = self.world.add(spec);
-                // Its program waits until it has joined.
+                // Like a program that waits until it has joined.
                 let own = Str::from(self.world.spec(slave).node.clone());
                 self.world.kernel(slave, |kernel| kernel.get(&LOCATIONS.into(), &own));
                 self.slaves.push(slave);
@@ -229,7 +229,7 @@ impl Network {
         self.tell("change that every slave has subscribed to", &mark, 5, Duration::ZERO);
     }
 
-    /// Slaves talk to slaves of other global nodes.
+    /// Lets slaves send messages to slaves of other global nodes.
     fn connects(&mut self) {
         let pairs = 1_000.min(self.slaves.len() / 2 - 1);
         let mark = self.mark();
@@ -281,7 +281,7 @@ impl Network {
         slaves.filter(|node| node.kernel().master() == Some(global)).count()
     }
 
-    /// How much memory goes with nodes that end, connections aside.
+    /// Measures the memory that is freed when nodes end, without their connections.
     fn weigh(&mut self) {
         let before = ALLOCATED.load(Relaxed);
         let some = self.slaves.len() / 10;
@@ -307,7 +307,7 @@ impl Network {
     }
 }
 
-/// The time for which this process was running.
+/// Processor time of this process.
 fn cpu() -> Duration {
     static BEGUN: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
     let stat = std::fs::read_to_string("/proc/self/schedstat").unwrap_or_default();
@@ -317,7 +317,7 @@ fn cpu() -> Duration {
     }
 }
 
-/// Megabytes that the system counts for this process.
+/// Resident memory of this process, in megabytes.
 fn resident() -> usize {
     let stat = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
     let pages = stat.split(' ').nth(1).and_then(|pages| pages.parse::<usize>().ok());

@@ -1,7 +1,7 @@
-//! Runs as many random plans as asked, on all processors.
+//! Runs as many random plans as requested, on all processors.
 //!
-//! `soak [FIRST [LAST [NODES]]]`: the plans of these seeds; of networks of three to eight nodes,
-//! unless told. A plan that fails is shrunk and printed with everything that happened.
+//! `soak [FIRST [LAST [NODES]]]`: runs the plans of these seeds, for networks of three to eight
+//! nodes by default. A plan that fails is shrunk and printed with everything that happened.
 
 use aemp_sim::chaos::{Failure, Outcome, Plan};
 use std::process::ExitCode;

@@ -1,4 +1,4 @@
-//! What happens when: the queue of virtual time, and what nodes report of themselves.
+//! The queue of events in virtual time, and the events that nodes report.
 
 use crate::link::LinkEnd;
 use aemp::kernel::db::{ChangeSet, DbAnswer, DbMonitorId, QueryId};
@@ -7,10 +7,10 @@ use aemp::value::{NodeId, Packed, Str};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// Something that happens at a moment of virtual time.
+/// An event at a moment of virtual time.
 #[derive(Debug, Clone)]
 pub(crate) enum Event {
-    /// A node's connection attempt arrives where it goes.
+    /// A node's connection attempt arrives at its destination.
     Dial { host: usize, incarnation: u32, conn: u64, address: Str, since: Duration },
     /// A node learns that its attempt failed.
     DialFailed { host: usize, incarnation: u32, conn: u64, why: &'static str },
@@ -18,9 +18,9 @@ pub(crate) enum Event {
     Arrive { to: LinkEnd },
     /// This end learns that the connection is gone.
     Reset { at: LinkEnd, why: &'static str },
-    /// This end gives up if it still hears nothing from its peer.
+    /// This end gives up if it has still heard nothing from its peer.
     Timeout { at: LinkEnd },
-    /// Something that a node wanted to do later.
+    /// A timer of a node fires.
     Timer { host: usize, incarnation: u32, what: Timer },
 }
 
@@ -34,7 +34,7 @@ pub(crate) enum Timer {
 }
 
 impl Event {
-    /// The node to which it happens, if that is known without the network.
+    /// The node to which it happens, if that is known without looking at the network.
     pub(crate) fn host(&self) -> Option<usize> {
         match self {
             Event::DialFailed { host, .. } | Event::Timer { host, .. } => Some(*host),
@@ -43,7 +43,7 @@ impl Event {
     }
 }
 
-/// Events in order of time; equal times in order of arrival.
+/// Events ordered by time, and in order of insertion at equal times.
 #[derive(Debug, Default)]
 pub(crate) struct Queue {
     pub(crate) now: Duration,
@@ -61,7 +61,7 @@ impl Queue {
         self.at(self.now + delay, event);
     }
 
-    /// Takes the next event, if it happens until `until`, and lets time pass.
+    /// Takes the next event and advances time, if the event is not later than `until`.
     pub(crate) fn pop(&mut self, until: Duration) -> Option<Event> {
         let (&(at, _), _) = self.events.first_key_value()?;
         if at > until {
@@ -73,7 +73,7 @@ impl Queue {
     }
 }
 
-/// Something that a node shows to the program that runs on it.
+/// An event that a node reports to the program that runs on it.
 #[derive(Debug, Clone)]
 #[allow(missing_docs)]
 pub enum Happening {
@@ -93,7 +93,7 @@ pub enum Happening {
     NodeUp(NodeId),
     /// A node was lost.
     NodeDown(NodeId, Reason),
-    /// The lane to a node takes packets again, after that node was lost.
+    /// The lane to a node accepts packets again after that node was lost.
     LaneOpen(NodeId),
     /// A query was answered.
     Answered { query: QueryId, answer: DbAnswer },

@@ -1,9 +1,9 @@
 //! A virtual network for the kernels of aemp: many nodes in one thread, in virtual time, with
 //! delays, cuts, partitions and crashes. One seed reproduces a run.
 //!
-//! [`World`] holds the nodes and the network between them; tests drive it by hand. [`chaos`] does
-//! random things to a world and checks, after every step and after quiet, that what aemp promises
-//! holds.
+//! [`World`] holds the nodes and the network between them; tests drive it by hand. [`chaos`]
+//! carries out random operations on a world and checks, after every step and at rest, that the
+//! promises of aemp hold.
 
 #![allow(clippy::expect_used, reason = "a simulation that was set up wrongly has to stop")]
 

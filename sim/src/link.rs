@@ -1,4 +1,4 @@
-//! One connection of the virtual network: octets stay in order, and may get stuck.
+//! One connection of the virtual network. Octets stay in order and may be delayed without limit.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -16,21 +16,21 @@ impl LinkEnd {
     }
 }
 
-/// What goes over a connection.
+/// What is transferred over a connection.
 #[derive(Debug, Clone)]
 pub(crate) enum Segment {
-    /// Lines of the handshake, cut anywhere.
+    /// A part of the lines of the handshake.
     Lines(Vec<u8>),
     /// The sender's part of the TLS handshake.
     Tls(u64),
-    /// Framed packets, cut anywhere.
+    /// A part of the framed packets.
     Data(Vec<u8>),
-    /// The end.
+    /// The sender has closed its end.
     Fin,
 }
 
 impl Segment {
-    /// How many octets it has; one stands for all that TLS exchanges.
+    /// Number of octets; the whole TLS handshake counts as one.
     pub(crate) fn octets(&self) -> u64 {
         match self {
             Segment::Lines(octets) | Segment::Data(octets) => octets.len() as u64,
@@ -40,7 +40,7 @@ impl Segment {
     }
 }
 
-/// One direction and the end that sends in it.
+/// One direction, and the end that sends in it.
 #[derive(Debug)]
 pub(crate) struct End {
     pub(crate) host: usize,
@@ -48,15 +48,15 @@ pub(crate) struct End {
     pub(crate) conn: u64,
     /// Whether the process still has its socket.
     pub(crate) open: bool,
-    /// What this end has sent and the other has not received.
+    /// Segments that this end has sent and the other has not received.
     pub(crate) flight: VecDeque<Segment>,
     /// Octets of packets that this end has sent.
     pub(crate) sent: u64,
-    /// How many of them have arrived.
+    /// How many of these have arrived.
     pub(crate) arrived: u64,
-    /// When an octet of a packet that this end has sent arrived last.
+    /// When an octet of a packet from this end last arrived.
     pub(crate) progressed: Option<Duration>,
-    /// When the last of it arrives.
+    /// When the last segment arrives.
     pub(crate) last_arrival: Duration,
 }
 

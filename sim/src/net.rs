@@ -1,4 +1,5 @@
-//! The virtual network: who can reach whom, how long that takes, and what TCP makes of trouble.
+//! The virtual network: which hosts can reach each other, with what delays, and how TCP reacts to
+//! faults.
 
 use crate::event::{Event, Queue};
 use crate::link::{End, Link, LinkEnd, Segment};
@@ -9,21 +10,21 @@ use rand::rngs::StdRng;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-/// How long octets take.
+/// The delays of the network.
 #[derive(Debug, Clone, Copy)]
 pub struct Weather {
-    /// The shortest way.
+    /// The shortest delay.
     pub fastest: Duration,
-    /// The longest way, most of the time.
+    /// The longest delay of most segments.
     pub slowest: Duration,
-    /// One segment of a hundred takes up to so long.
+    /// One segment in a hundred takes up to this long.
     pub worst: Duration,
-    /// Octets of packets that one direction of a connection carries in a second, if there is a limit.
+    /// Octets of packets per second in one direction of a connection, if limited.
     pub octets_per_second: Option<u32>,
 }
 
 impl Weather {
-    /// Everything takes one millisecond.
+    /// Every segment takes one millisecond.
     pub const CALM: Weather = Weather {
         fastest: Duration::from_millis(1),
         slowest: Duration::from_millis(1),
@@ -47,40 +48,40 @@ impl Weather {
     }
 }
 
-/// A way on which octets go slowly, but go.
+/// The properties of a slow link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SlowWay {
-    /// Octets of packets that one direction of a connection carries in a second.
+    /// Octets of packets per second in one direction of a connection.
     pub octets_per_second: u32,
-    /// How much longer everything takes.
+    /// The additional delay of every segment.
     pub delay: Duration,
-    /// One segment of ten takes so much longer, as the first copy of it is lost.
+    /// The additional delay of one segment in ten, whose first copy is lost.
     pub stall: Duration,
 }
 
 /// `TCP_USER_TIMEOUT`: how long sent octets may stay unacknowledged.
 const USER_TIMEOUT: Duration = Duration::from_secs(30);
-/// Keepalive on an idle connection finds out after so long.
+/// An idle connection notices after this long, by keepalive, that its peer is gone.
 const KEEPALIVE: Duration = Duration::from_secs(60);
 
-/// How far a connection has come, in octets, those of its handshake included, as TCP counts.
+/// The progress of a connection in octets as TCP counts them, including those of the handshake.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Progress {
     pub(crate) sent: u64,
     pub(crate) arrived: u64,
     pub(crate) received: u64,
-    /// When octets of ours, and of the other end's, arrived last.
+    /// When octets from this end, and from the other one, last arrived.
     pub(crate) arrived_at: Option<Duration>,
     pub(crate) received_at: Option<Duration>,
 }
 
-/// What was sent so far.
+/// Everything that was sent so far.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Traffic {
     /// Octets of packets, in their framing.
     pub octets: u64,
-    /// Packets to node ports by request, and all others under `message`; of nodes of this
-    /// implementation only.
+    /// Number of packets to node ports by request, and of all others under `message`; only those of
+    /// nodes of this implementation.
     pub packets: BTreeMap<String, u64>,
 }
 
@@ -107,7 +108,7 @@ impl Traffic {
         Traffic { octets: self.octets - before.octets, packets: packets.collect() }
     }
 
-    /// How many packets, of whatever kind.
+    /// Number of packets of all kinds.
     pub fn packets(&self) -> u64 {
         self.packets.values().sum()
     }
@@ -127,12 +128,12 @@ pub(crate) struct Net {
     pub(crate) usurped: BTreeMap<Str, usize>,
     /// The pairs of hosts that cannot reach each other, and since when.
     blocked: BTreeMap<(usize, usize), Duration>,
-    /// The pairs of hosts between which octets go slowly.
+    /// The pairs of hosts with a slow link.
     slow: BTreeMap<(usize, usize), SlowWay>,
     pub(crate) weather: Weather,
-    /// Octets of handshakes are late, or cut.
+    /// Whether octets of handshakes are delayed, or handshakes cut.
     pub(crate) handshakes_have_trouble: bool,
-    /// Whether each host runs, and as which incarnation.
+    /// The incarnation that is running on each host, if any.
     pub(crate) running: Vec<Option<u32>>,
 }
 
@@ -158,7 +159,7 @@ impl Net {
         self.blocked.contains_key(&(a.min(b), a.max(b)))
     }
 
-    /// Makes the way between two hosts slow, or as fast as others again.
+    /// Makes the link between two hosts slow, or normal again.
     pub(crate) fn set_slow(&mut self, a: usize, b: usize, slow: Option<SlowWay>) {
         let pair = (a.min(b), a.max(b));
         match slow {
@@ -167,7 +168,7 @@ impl Net {
         };
     }
 
-    /// Whether octets of this connection go slowly.
+    /// Whether this connection uses a slow link.
     pub(crate) fn is_slow(&self, end: LinkEnd) -> bool {
         self.weather.octets_per_second.is_some() || self.slow_way(end).is_some()
     }
@@ -181,7 +182,7 @@ impl Net {
         self.slow.get(&(a.min(b), a.max(b))).copied()
     }
 
-    /// Cuts the way between two hosts: nothing arrives, nobody is told.
+    /// Blocks the link between two hosts: nothing arrives, and neither host is told.
     pub(crate) fn block(&mut self, queue: &mut Queue, a: usize, b: usize) {
         let pair = (a.min(b), a.max(b));
         if a == b || self.blocked.contains_key(&pair) {
@@ -198,7 +199,7 @@ impl Net {
         }
     }
 
-    /// The connections between two hosts, those in the making included.
+    /// The connections between two hosts, including those being made.
     pub(crate) fn links_between(&self, a: usize, b: usize) -> Vec<u64> {
         let links = self.by_pair.get(&(a.min(b), a.max(b)));
         links.into_iter().flatten().copied().collect()
@@ -214,7 +215,7 @@ impl Net {
         }
     }
 
-    /// Mends the way between two hosts: what was sent meanwhile arrives.
+    /// Unblocks the link between two hosts; what was sent meanwhile arrives.
     pub(crate) fn unblock(&mut self, queue: &mut Queue, random: &mut StdRng, a: usize, b: usize) {
         let pair = (a.min(b), a.max(b));
         if self.blocked.remove(&pair).is_none() {
@@ -231,7 +232,7 @@ impl Net {
                     queue.at(at, Event::Arrive { to: LinkEnd { link, side: 1 - side } });
                 }
                 if end.open && !other_open {
-                    // The next keepalive is answered by a reset.
+                    // The next keepalive is answered with a reset.
                     let delay = random.random_range(Duration::ZERO..KEEPALIVE / 2);
                     let at = LinkEnd { link, side };
                     queue.after(delay, Event::Reset { at, why: "connection reset by peer" });
@@ -268,12 +269,13 @@ impl Net {
         }
     }
 
-    /// How many segments of this end have not arrived.
+    /// Number of segments of this end that have not arrived.
     pub(crate) fn in_flight(&self, end: LinkEnd) -> usize {
         self.links.get(&end.link).map_or(0, |link| link.end(end.side).flight.len())
     }
 
-    /// Octets that this end has sent, and how many of these and of the other end's have arrived.
+    /// The octets that this end has sent, and how many of these and of the other end's have
+    /// arrived.
     pub(crate) fn progress(&self, end: LinkEnd) -> Progress {
         let Some(link) = self.links.get(&end.link) else { return Progress::default() };
         let (own, other) = (link.end(end.side), link.end(1 - end.side));
@@ -329,8 +331,8 @@ impl Net {
         queue.at(at, Event::Arrive { to: from.other() });
     }
 
-    /// Sends lines of a handshake. Where handshakes have trouble, pieces of them come late, by other
-    /// times on each connection, and sometimes the connection is cut behind one.
+    /// Sends lines of a handshake. If handshakes have trouble, parts of them are delayed by random
+    /// times, and sometimes the connection is cut after one.
     pub(crate) fn say(
         &mut self,
         queue: &mut Queue,
@@ -357,7 +359,7 @@ impl Net {
         }
     }
 
-    /// How much later than other octets those of a handshake come.
+    /// The additional delay of octets of a handshake.
     pub(crate) fn handshake_delay(&self, random: &mut StdRng) -> Duration {
         if !self.handshakes_have_trouble {
             return Duration::ZERO;
@@ -372,7 +374,7 @@ impl Net {
         Duration::from_millis(random.random_range(0..longest))
     }
 
-    /// The process closes its socket: the peer reads the end behind all that was sent.
+    /// The process closes its socket; the peer reads the end after everything that was sent.
     pub(crate) fn close(&mut self, queue: &mut Queue, random: &mut StdRng, end: LinkEnd) {
         self.send(queue, random, end, Segment::Fin, Duration::ZERO);
         self.end_closed(end);
@@ -387,7 +389,7 @@ impl Net {
         }
     }
 
-    /// The next segment for this end, unless the way is blocked.
+    /// Takes the next segment for this end, unless the link is blocked.
     pub(crate) fn arrive(&mut self, queue: &mut Queue, to: LinkEnd) -> Option<Arrival> {
         let link = self.links.get(&to.link)?;
         let (host, other) = (link.end(to.side).host, link.end(1 - to.side).host);
@@ -425,7 +427,7 @@ impl Net {
         None
     }
 
-    /// Whether this end has lost its peer for good, or for so long that TCP gives up.
+    /// Whether TCP gives up at this end, because its peer is gone or has been silent for too long.
     pub(crate) fn is_timed_out(&self, now: Duration, at: LinkEnd) -> bool {
         let Some(link) = self.links.get(&at.link) else {
             return false;
@@ -439,7 +441,7 @@ impl Net {
         blocked || (!other.open && self.running.get(other.host).copied().flatten().is_none())
     }
 
-    /// This end gives up, or is told to. Returns whose it is, if it was open.
+    /// Closes this end. Returns the host, incarnation and connection, if it was open.
     pub(crate) fn reset(&mut self, at: LinkEnd) -> Option<(usize, u32, u64)> {
         let end = self.links.get_mut(&at.link)?.end_mut(at.side);
         if !end.open {
@@ -451,7 +453,7 @@ impl Net {
         Some(whose)
     }
 
-    /// Both ends of the connection learn that it was cut.
+    /// Cuts the connection; both ends are told.
     pub(crate) fn cut(&mut self, queue: &mut Queue, random: &mut StdRng, link: u64) {
         for side in 0..2 {
             let at = LinkEnd { link, side };
@@ -460,8 +462,8 @@ impl Net {
         }
     }
 
-    /// One end of the connection is told that it was cut. The other finds out when it sends, or by
-    /// a keepalive: until then the connection is half open.
+    /// Cuts the connection and tells one end. The other one finds out when it sends, or by a
+    /// keepalive; until then the connection is half open.
     pub(crate) fn half_cut(&mut self, queue: &mut Queue, random: &mut StdRng, link: u64) {
         let side = usize::from(random.random::<bool>());
         let why = "connection reset by peer";
@@ -470,8 +472,8 @@ impl Net {
         queue.after(KEEPALIVE, Event::Reset { at: other, why });
     }
 
-    /// The process of a host is killed: its system closes the sockets; what was not sent, and
-    /// maybe more, is lost.
+    /// Kills the process of a host: its system closes the sockets; what was not sent, and perhaps
+    /// more, is lost.
     pub(crate) fn killed(&mut self, queue: &mut Queue, random: &mut StdRng, host: usize) {
         for end in self.open_ends_of(host) {
             if let Some(link) = self.links.get_mut(&end.link) {
@@ -486,7 +488,7 @@ impl Net {
         }
     }
 
-    /// A host loses its power: nobody is told.
+    /// Powers a host off: its peers are not told.
     pub(crate) fn vanished(&mut self, queue: &mut Queue, host: usize) {
         for end in self.open_ends_of(host) {
             if let Some(link) = self.links.get_mut(&end.link) {
@@ -497,7 +499,7 @@ impl Net {
         }
     }
 
-    /// A host is there again: peers of its old connections find out.
+    /// Powers a host on again: peers of its old connections find out.
     pub(crate) fn came_back(&mut self, queue: &mut Queue, random: &mut StdRng, host: usize) {
         let links = self.by_host.get(&host);
         let orphans = links.into_iter().flatten().filter_map(|&link| {
@@ -535,7 +537,7 @@ fn remove_from<K: Ord>(index: &mut BTreeMap<K, BTreeSet<u64>>, key: &K, link: u6
     }
 }
 
-/// A segment that has arrived, and where.
+/// A segment that has arrived, and its connection.
 #[derive(Debug)]
 pub(crate) struct Arrival {
     pub(crate) host: usize,

@@ -1,5 +1,5 @@
-//! One node of this implementation: its kernel, its lanes, its connections; what the real node
-//! does with tasks and sockets is done here in virtual time.
+//! One node of this implementation: its kernel, lanes and connections. What the real node does with
+//! tasks and sockets happens here in virtual time.
 
 mod connections;
 
@@ -41,18 +41,18 @@ impl Around<'_> {
         self.net.send(self.queue, self.random, from, segment, Duration::ZERO);
     }
 
-    /// Sends lines of a handshake, which may have trouble on their way.
+    /// Sends lines of a handshake, which may be delayed or cut.
     pub(crate) fn say(&mut self, from: LinkEnd, octets: &[u8]) {
         self.net.say(self.queue, self.random, from, octets);
     }
 
-    /// Sends our part of the TLS handshake, which may be late.
+    /// Sends our part of the TLS handshake, which may be delayed.
     pub(crate) fn say_tls(&mut self, from: LinkEnd, part: u64) {
         let late = self.net.handshake_delay(self.random);
         self.net.send(self.queue, self.random, from, Segment::Tls(part), late);
     }
 
-    /// A task is not always run at once.
+    /// A short delay, since a task is not always run at once.
     fn a_moment(&mut self) -> Duration {
         if self.net.weather.fastest == self.net.weather.worst {
             Duration::ZERO
@@ -62,7 +62,7 @@ impl Around<'_> {
     }
 }
 
-/// Octets that come together where the weather makes links slow.
+/// Octets per segment on slow links.
 const ON_SLOW_LINKS: usize = 1000;
 
 /// One node of this implementation.
@@ -83,22 +83,22 @@ pub struct Node {
     tick_at: Option<Duration>,
     undisturbed_since: Duration,
     happenings: Vec<Happening>,
-    /// What the effects at hand bring about, once they are carried out.
+    /// Inputs that result from the current effects, handled after these are carried out.
     later: VecDeque<Later>,
-    /// Connections on which something may have come, to be read when nothing else is left to do.
+    /// Connections on which something may have arrived, read when nothing else is left to do.
     readable: VecDeque<ConnId>,
 }
 
-/// What a node's clocks show, besides what time it is.
+/// The errors of a node's clocks.
 #[derive(Debug, Default)]
 struct Clock {
-    /// By how much the clock that counts the time since the start went too far.
+    /// How far the uptime clock is ahead.
     leapt: Duration,
-    /// For how long it stood still.
+    /// How long the uptime clock stood still.
     stood: Duration,
-    /// What it showed last: it never goes back.
+    /// The last uptime that was shown: it never decreases.
     last: Duration,
-    /// Seconds by which the other clock is wrong.
+    /// Seconds by which the wall clock is wrong.
     wall: f64,
 }
 
@@ -138,7 +138,7 @@ impl Node {
         }
     }
 
-    /// Its kernel, to be looked at.
+    /// Its kernel, for inspection.
     pub fn kernel(&self) -> &Kernel {
         &self.kernel
     }
@@ -153,7 +153,7 @@ impl Node {
         self.lanes.iter()
     }
 
-    /// How many connections it has, in whatever state.
+    /// Number of connections, in any state.
     pub fn connections(&self) -> usize {
         self.wires.len()
     }
@@ -178,7 +178,7 @@ impl Node {
         std::mem::take(&mut self.happenings)
     }
 
-    /// Gives the kernel an input and carries out what it wants done.
+    /// Passes an input to the kernel and carries out the effects.
     pub(crate) fn drive<R>(
         &mut self,
         around: &mut Around<'_>,
@@ -223,7 +223,8 @@ impl Node {
         self.drive(around, |_| ());
     }
 
-    /// Until then this process did not run, or its clock was wrong.
+    /// Marks the node as disturbed until this time, because its process was stopped or its clock
+    /// was wrong.
     pub(crate) fn disturbed(&mut self, until: Duration) {
         self.undisturbed_since = self.undisturbed_since.max(until);
     }
@@ -254,7 +255,7 @@ impl Node {
         name
     }
 
-    /// Sends a message as a program does: straight to the port or into the lane.
+    /// Sends a message as a program does: directly to the port, or into the lane.
     pub(crate) fn send(&mut self, around: &mut Around<'_>, to: &PortId, message: Elements<'_>) {
         let node = to.node();
         if node == *self.kernel.node() {
@@ -306,10 +307,10 @@ impl Node {
         }
     }
 
-    /// A connection writes what waits in its node's lane.
+    /// Writes what is queued in the lane of a node to its connection.
     fn flush(&mut self, around: &mut Around<'_>, node: &NodeId, conn: ConnId) {
-        // The lane may have another connection by now: generations begin anew with each lane, so
-        // that only the connection tells them apart.
+        // The lane may belong to another connection by now. Generations begin anew with each lane,
+        // so only the connection distinguishes them.
         if self.established.get(node) != Some(&conn) {
             return;
         }
@@ -322,7 +323,7 @@ impl Node {
         let Some(wire) = self.wires.get(&conn) else {
             return;
         };
-        // A socket takes only so much.
+        // Number of segments that a socket accepts at a time.
         let takes = |end| if around.net.is_slow(end) { 40 } else { 4 };
         if wire.end.is_some_and(|end| around.net.in_flight(end) > takes(end)) {
             let delay = Duration::from_millis(5);
@@ -445,9 +446,10 @@ impl Node {
         }
     }
 
-    /// No connection is given up as dead while its peer shows life, up to the last look at it.
+    /// Checks that no connection is given up as dead while its peer shows signs of life, up to the
+    /// last look at it.
     fn check_doubt(&mut self, around: &Around<'_>, conn: ConnId, reason: &str) {
-        // After a pause of this process all comes at once.
+        // After a pause of this process, everything arrives at once.
         let (now, is_calm) = (around.now(), self.undisturbed_since + CONNECT_INTERVAL * 4);
         let Some(wire) = self.wires.get(&conn) else { return };
         if !reason.starts_with("no answer while") || now < is_calm {
@@ -465,7 +467,7 @@ impl Node {
         }
     }
 
-    /// Tells the kernel how a connection is doing.
+    /// Reports the signs of life of a connection to the kernel.
     fn look(&mut self, around: &Around<'_>, conn: ConnId, number: u64) {
         let Some(wire) = self.wires.get_mut(&conn) else { return };
         let (Some(end), Some(peer)) = (wire.end, &wire.peer) else { return };

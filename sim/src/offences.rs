@@ -1,5 +1,5 @@
-//! Packets of a member that makes others suffer: every request, with extreme names, counts, depths and
-//! sizes, in an order that one number repeats.
+//! Packets of a hostile member: every request, with extreme names, counts, depths and sizes, in a
+//! sequence that is determined by a seed.
 
 use aemp::value::{NodeId, Packed, packed};
 use rand::rngs::StdRng;
@@ -8,13 +8,13 @@ use rand::{Rng as _, SeedableRng as _};
 /// A request to the node port of the victim.
 #[derive(Debug, Clone)]
 pub struct Offence {
-    /// What it tries.
+    /// A description.
     pub what: &'static str,
-    /// The request, its name first.
+    /// The request; its name is the first element.
     pub request: Packed,
 }
 
-/// An endless supply of offences.
+/// An endless sequence of offences.
 #[derive(Debug)]
 pub struct Offender {
     random: StdRng,
@@ -80,12 +80,12 @@ const OFFENCES: &[(&str, Make)] = &[
 ];
 
 impl Offender {
-    /// Offences against `victim` of about `largest` octets at most; `seed` decides which.
+    /// Offences against `victim` of at most about `largest` octets, determined by `seed`.
     pub fn new(seed: u64, victim: &NodeId, largest: usize) -> Self {
         Offender { random: StdRng::seed_from_u64(seed), victim: victim.clone(), largest }
     }
 
-    /// The next one.
+    /// The next offence.
     pub fn offence(&mut self) -> Offence {
         let at = self.random.random_range(0..OFFENCES.len());
         let Some((what, make)) = OFFENCES.get(at) else {
@@ -94,7 +94,7 @@ impl Offender {
         Offence { what, request: make(self).packed() }
     }
 
-    /// Small numbers are as likely as large ones.
+    /// A random size; small numbers are as likely as large ones.
     fn size(&mut self) -> usize {
         let bits = f64::from(self.largest.max(2) as u32).log2();
         self.random.random_range(0.0..bits).exp2() as usize
@@ -135,7 +135,7 @@ impl Offender {
         self.ending(row)
     }
 
-    /// What relays lead to.
+    /// Appends the end of a chain of relays.
     fn ending(&mut self, row: Row) -> Row {
         match self.random.random_range(0..4) {
             0 => row.text("mon1").text("x"),
@@ -145,7 +145,7 @@ impl Offender {
         }
     }
 
-    /// Appends a hash of keys and values; all sizes of both.
+    /// Appends a hash with keys and values of all sizes.
     fn entries(&mut self, row: Row) -> Row {
         let size = self.size();
         let keys = 1 + size / (1 + self.size().min(size));
@@ -201,7 +201,7 @@ impl Offender {
         })
     }
 
-    /// An update of the internal family `name`, whose values are `addresses` each.
+    /// An update of the internal family `name`, with `addresses` addresses per value.
     fn internal(&mut self, name: &str, keys: usize, addresses: usize) -> Row {
         Row::of("g_upd").text(name).put(|out| {
             packed::put_hash(out, keys);

@@ -1,4 +1,4 @@
-//! What runs at a place: a node of this implementation, the model of a Perl node, or a stranger.
+//! The program at a place: a node of this implementation, the model of a Perl node, or a stranger.
 
 use crate::event::{Happening, Timer};
 use crate::link::{LinkEnd, Segment};

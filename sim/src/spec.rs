@@ -1,4 +1,4 @@
-//! What a node of the simulation is started with.
+//! The configuration of a simulated node.
 
 use aemp::kernel::db::PIECE;
 use aemp::lane::LaneLimits;
@@ -6,36 +6,37 @@ use aemp::value::{NodeId, Str};
 use aemp::wire::framing::Framing;
 use std::time::Duration;
 
-/// What a node is started with.
+/// The configuration of a node.
 #[derive(Debug, Clone)]
 pub struct Spec {
     /// Its ID.
     pub node: NodeId,
-    /// Where it listens, and what it says of that.
+    /// The addresses on which it listens, and which it announces by default.
     pub addresses: Vec<Str>,
-    /// What it says of its addresses, where that differs.
+    /// The addresses that it announces, if they differ.
     pub advertised: Option<Vec<Str>>,
     /// The seeds that it dials.
     pub seeds: Vec<Str>,
     /// Whether it is global from the start.
     pub global: bool,
-    /// As in its greeting, if it begins with `AE-` as those of Perl nodes do; else it is ours.
+    /// The provider in its greeting if it begins with `AE-`, as that of Perl nodes does; otherwise
+    /// it is ours.
     pub provider: Str,
-    /// One of these, chosen for each connection, is what the greeting names first.
+    /// Framings, one of which is chosen for each connection as the first one in the greeting.
     pub framings: Vec<Framing>,
-    /// As in its configuration.
+    /// Whether it is in `secure` mode.
     pub secure: bool,
-    /// What others can call or spawn.
+    /// The functions that others can call or spawn.
     pub functions: Vec<Str>,
-    /// How much its lanes take.
+    /// The limits of its lanes.
     pub limits: LaneLimits,
     /// Octets of the pieces in which it sends its database.
     pub piece: usize,
-    /// How long missing keys are not reported after a change of master.
+    /// How long keys that are missing after a change of master are not reported.
     pub grace: Duration,
     /// Whether it heals Perl slaves.
     pub heal: bool,
-    /// Whether it has a certificate: connections between nodes that have one are encrypted.
+    /// Whether it has a certificate. Connections between nodes with certificates are encrypted.
     pub tls: bool,
     /// Whether it offers encryption that is bound to the secret.
     pub bound: bool,
@@ -69,21 +70,21 @@ impl Spec {
         }
     }
 
-    /// The same as the model of a Perl node.
+    /// The same node as the model of a Perl node.
     #[must_use]
     pub fn perl(mut self) -> Self {
         self.perl = true;
         self
     }
 
-    /// The same with these seeds.
+    /// The same node with these seeds.
     #[must_use]
     pub fn seeds<'a>(mut self, seeds: impl IntoIterator<Item = &'a str>) -> Self {
         self.seeds = seeds.into_iter().map(Str::from).collect();
         self
     }
 
-    /// The same, global from the start.
+    /// The same node, global from the start.
     #[must_use]
     pub fn global(mut self) -> Self {
         self.global = true;

@@ -1,5 +1,5 @@
-//! Somebody who is no node of the network: answers at an address that is not theirs, or dials, and says
-//! what they like. Most do not know the network's secret.
+//! A process that is not a node of the network: it answers at an address that is not its own, or
+//! dials, and sends whatever it likes. Most strangers do not know the network's secret.
 
 use crate::link::{LinkEnd, Segment};
 use crate::node::Around;
@@ -13,51 +13,51 @@ use rand::Rng as _;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// What a stranger does on its connections.
+/// The behaviour of a stranger on its connections.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Manner {
-    /// Sends back what it gets.
+    /// Sends back what it receives.
     Echoes,
-    /// Greets as a node that it is not, with that node's provider, and says no more.
+    /// Greets as another node, with that node's provider, and sends nothing more.
     Claims {
-        /// Which node.
+        /// The node.
         node: NodeId,
-        /// What that node is made of.
+        /// That node's provider.
         provider: Str,
-        /// In which run it is: greetings are not secret.
+        /// The run of that node: greetings are not secret.
         instance: String,
         /// Whether it closes the connection after its greeting.
         closes: bool,
     },
-    /// Knows the secret and has the ID of a node, as a second process of a wrong configuration does.
-    /// Once it has a connection it closes it.
+    /// Knows the secret and has the ID of a node, like a second process with a wrong configuration.
+    /// It closes each connection as soon as it is established.
     Twin {
-        /// Whose ID it has.
+        /// The node whose ID it has.
         node: NodeId,
-        /// What it is made of.
+        /// Its provider.
         provider: Str,
     },
-    /// Connects who dials it with somebody else.
+    /// Connects a node that dials it with another node.
     Relays {
-        /// The address of the other one.
+        /// The address of the other node.
         to: Str,
-        /// What it does in between.
+        /// What it does to the data in between.
         meddling: Meddling,
     },
 }
 
-/// What somebody in between does with what passes.
+/// How a relaying stranger changes what it relays.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Meddling {
-    /// Nothing.
+    /// Not at all.
     Nothing,
-    /// It ends the TLS of both sides, so that there are two sessions, and it reads both.
+    /// It terminates the TLS of both sides, so that there are two sessions, and reads both.
     EndsTls,
-    /// In both greetings it puts one text in the place of another one.
+    /// In both greetings it replaces a text with another one.
     Replaces {
         /// The text that is replaced.
         text: &'static str,
-        /// What stands there afterwards.
+        /// The replacement.
         by: &'static str,
     },
 }
@@ -65,7 +65,7 @@ pub enum Meddling {
 #[derive(Debug)]
 enum Conversation {
     Echoes,
-    /// Nothing more is said.
+    /// Nothing more is sent.
     Silent,
     Handshake(Box<Wire>),
 }
@@ -76,12 +76,12 @@ pub(crate) struct Stranger {
     wires: BTreeMap<u64, (LinkEnd, Conversation)>,
     /// The other half of each connection that it relays.
     others: BTreeMap<u64, u64>,
-    /// What is to be sent on connections that are not made yet.
+    /// Segments for connections that are not established yet.
     waiting: BTreeMap<u64, Vec<Segment>>,
-    /// The greetings of which not all lines have come.
+    /// Greetings that have not arrived completely.
     greetings: BTreeMap<u64, Vec<u8>>,
     next_conn: u64,
-    /// How often it was taken for a node.
+    /// How often it was accepted as a node.
     taken_for_a_node: u64,
 }
 
@@ -136,7 +136,7 @@ impl Stranger {
         waiting.into_iter().for_each(|segment| around.send(end, segment));
     }
 
-    /// Passes on what has come on one half of a connection that it relays.
+    /// Relays a segment that has arrived on one half of a connection.
     fn relay(&mut self, around: &mut Around<'_>, conn: u64, other: u64, segment: Segment) {
         let Manner::Relays { meddling, .. } = self.manner else { return };
         let segment = match (segment, meddling) {
@@ -226,7 +226,7 @@ impl Stranger {
         }
     }
 
-    /// Goes on with a handshake, as far as it goes.
+    /// Continues a handshake as far as possible.
     fn converse(&mut self, around: &mut Around<'_>, conn: u64) {
         let Some((end, Conversation::Handshake(wire))) = self.wires.get_mut(&conn) else { return };
         loop {
@@ -235,7 +235,7 @@ impl Stranger {
             }
             match wire.poll() {
                 Ok(Some(Event::Greeted)) => wire.proceed(match &self.manner {
-                    // Of two nodes of ours, the one with the smaller ID begins.
+                    // Between two nodes of ours, the one with the smaller ID begins.
                     Manner::Twin { node, provider }
                         if is_ours(provider) && wire.peer.as_ref() < Some(node) =>
                     {

@@ -19,19 +19,19 @@ pub(crate) struct Wire {
     pub(crate) end: Option<LinkEnd>,
     /// Whether we made it.
     pub(crate) dialled: bool,
-    /// The framing that our greeting names first, and once the session is established the one in
-    /// which we send.
+    /// The first framing in our greeting; once the session is established, the one in which we
+    /// send.
     pub(crate) framing: Framing,
     pub(crate) peer: Option<NodeId>,
-    /// Our authentication line was sent; until then, by the node's clock, no other connection to
-    /// the same node goes on.
+    /// Our authentication line was sent. Until this time by the node's clock no other connection to
+    /// the same node continues.
     pub(crate) others_wait_until: Option<Duration>,
     pub(crate) peer_has_authenticated: bool,
     pub(crate) established: bool,
-    /// The kernel wants it closed, and that is under way: nothing is read any more.
+    /// The kernel has asked to close it, which is under way: nothing is read any more.
     pub(crate) closing: bool,
-    /// The number of the probe that was looked after last, and the octets that have arrived once it
-    /// has, if it was sent.
+    /// The number of the last probe that was checked, and the count of arrived octets that shows
+    /// its arrival, once it was sent.
     probe: (u64, Option<u64>),
     stage: Stage,
     tls: SharedSecret,
@@ -47,8 +47,8 @@ enum Stage {
     Packets(Box<Packets>),
 }
 
-/// The model of TLS: what both ends know when they have exchanged their parts, and nobody else. One
-/// who sits between two connections has another one with each end.
+/// The model of TLS: a secret that both ends know after exchanging their parts, and no other
+/// process. A process between two connections has a different secret with each end.
 #[derive(Debug, Default)]
 struct SharedSecret {
     own: Option<u64>,
@@ -73,7 +73,7 @@ impl Wire {
         }
     }
 
-    /// How the connection is doing; `written` says whether the packet of this probe was sent.
+    /// The connection's signs of life; `written` says whether the packet of this probe was sent.
     pub(crate) fn pulse(&mut self, number: u64, written: bool, progress: Progress) -> Pulse {
         if self.probe.0 != number {
             self.probe = (number, None);
@@ -90,8 +90,8 @@ impl Wire {
         self.probe.1.is_some_and(|ends| progress.arrived >= ends)
     }
 
-    /// Whether octets have shown that the peer lives, in the time between: its own, or until the
-    /// question has arrived there ours.
+    /// Whether arriving octets have shown within this time that the peer is alive: octets of its
+    /// own, or of ours as long as the probe has not arrived.
     pub(crate) fn has_shown_life(
         &self,
         progress: Progress,
@@ -115,7 +115,7 @@ impl Wire {
         }
     }
 
-    /// Octets of the session that are to be sent.
+    /// The octets that the session has to send.
     pub(crate) fn transmit(&mut self) -> Option<Vec<u8>> {
         match &mut self.stage {
             Stage::Session(session) => session.transmit(),
@@ -123,7 +123,7 @@ impl Wire {
         }
     }
 
-    /// What the session has come to.
+    /// The session's next event.
     pub(crate) fn poll(&mut self) -> Result<Option<Event>, HandshakeError> {
         let Stage::Session(session) = &mut self.stage else {
             return Ok(None);
@@ -151,7 +151,7 @@ impl Wire {
         Ok(event)
     }
 
-    /// What the peer says it is.
+    /// What the peer says about itself in its greeting.
     pub(crate) fn greeting(&self) -> Option<PeerGreeting> {
         let Stage::Session(session) = &self.stage else { return None };
         let peer = session.peer()?;
@@ -161,7 +161,7 @@ impl Wire {
         Some(PeerGreeting { node: self.peer.clone()?, provider, instance, knows_get })
     }
 
-    /// The session goes on: behind the greeting, or with our own proof.
+    /// Lets the session continue: after the greeting, or with our own proof.
     pub(crate) fn proceed(&mut self, order: AuthOrder) {
         if let Stage::Session(session) = &mut self.stage {
             match self.peer_has_authenticated {
@@ -171,13 +171,13 @@ impl Wire {
         }
     }
 
-    /// Our part of the TLS handshake is sent.
+    /// Records our part of the TLS handshake.
     pub(crate) fn tls_begun(&mut self, own: u64) {
         self.tls.own = Some(own);
         self.finish_tls();
     }
 
-    /// The peer's part of the TLS handshake has come.
+    /// Records the peer's part of the TLS handshake.
     pub(crate) fn tls_heard(&mut self, theirs: u64) {
         self.tls.theirs = Some(theirs);
         self.finish_tls();
@@ -194,12 +194,12 @@ impl Wire {
         }
     }
 
-    /// What both ends of the TLS session share, and nobody else.
+    /// The secret that both ends of the TLS session share, and no other process.
     pub(crate) fn tls_secret(&self) -> Option<u64> {
         Some(self.tls.own? ^ self.tls.theirs?)
     }
 
-    /// The next whole packet, port name first.
+    /// The next whole packet, which begins with the port name.
     pub(crate) fn next_packet(&mut self) -> Result<Option<Packed>, FramingError> {
         match &mut self.stage {
             Stage::Packets(packets) => Ok(packets.poll()?.map(|elements| elements.to_packed())),
@@ -208,24 +208,24 @@ impl Wire {
     }
 }
 
-/// The model of what a TLS session exports.
+/// The model of the exporter of a TLS session.
 fn exporter(secret: u64) -> Exporter {
     let mut octets = [0; Exporter::OCTETS];
     octets.chunks_mut(8).for_each(|chunk| chunk.copy_from_slice(&secret.to_be_bytes()));
     Exporter::new(octets)
 }
 
-/// How a node of the simulation introduces itself.
+/// The parameters of a simulated node's handshakes.
 #[derive(Debug)]
 pub(crate) struct Introduction {
-    /// One for each framing, which the greeting names first.
+    /// One handshaker for each framing that the greeting may list first.
     handshakers: Vec<(Framing, Handshaker)>,
 }
 
 impl Introduction {
-    /// A node with this ID and provider, in its run `instance`. It speaks `framings`, has a certificate
-    /// if `tls`, and offers encryption that is bound to the secret if `bound`. It says that it knows the
-    /// request for one key if `knows_get`.
+    /// A node with this ID and provider, in its run `instance`. It supports `framings`, has a
+    /// certificate if `tls`, offers encryption that is bound to the secret if `bound`, and says that
+    /// it knows the request for one key if `knows_get`.
     pub(crate) fn new(
         node: &NodeId,
         provider: &Str,
@@ -253,7 +253,7 @@ impl Introduction {
         Introduction { handshakers: framings.iter().copied().map(handshaker).collect() }
     }
 
-    /// The session of a connection, by a nonce that comes from `chance`.
+    /// The session of a connection, with a nonce made from `chance`.
     pub(crate) fn session(&self, wire: &Wire, chance: [u8; 16]) -> Session {
         let named = self.handshakers.iter().find(|(framing, _)| *framing == wire.framing);
         let (_, handshaker) = named.expect("the framing is one of the node's");

@@ -20,7 +20,7 @@ use std::time::Duration;
 /// Every node's `connect_interval`.
 pub(crate) const CONNECT_INTERVAL: Duration = Duration::from_secs(2);
 
-/// A place for a node; what runs there may crash and start again.
+/// A place for a node. The node may crash and start again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct HostId(pub usize);
 
@@ -29,7 +29,7 @@ struct Host {
     spec: Spec,
     incarnation: u32,
     node: Option<Program>,
-    /// Stopped until then: nothing that happens there is noticed before.
+    /// The process is stopped until then, and notices nothing before.
     stopped_until: Duration,
 }
 
@@ -39,10 +39,10 @@ pub struct World {
     queue: Queue,
     net: Net,
     hosts: Vec<Host>,
-    /// How many of them are places for nodes: the first ones. The others are strangers.
+    /// Number of places for nodes, which come first; the others are strangers.
     nodes: usize,
     random: StdRng,
-    /// Where something has happened since the last look.
+    /// Places where something has happened since the last call of `next_touched`.
     touched: BTreeSet<HostId>,
 }
 
@@ -52,7 +52,7 @@ impl World {
         World::new(0, Weather::CALM)
     }
 
-    /// An empty world; all its chances come from `seed`.
+    /// An empty world, whose random choices are determined by `seed`.
     pub fn new(seed: u64, weather: Weather) -> Self {
         World {
             queue: Queue::default(),
@@ -74,12 +74,12 @@ impl World {
         self.net.weather = weather;
     }
 
-    /// Whether handshakes are cut and come late, more than other octets.
+    /// Whether handshakes are cut, and delayed more than other octets.
     pub fn set_handshake_trouble(&mut self, trouble: bool) {
         self.net.handshakes_have_trouble = trouble;
     }
 
-    /// A new place; nothing runs there yet.
+    /// Adds a place where nothing is running yet.
     pub fn place(&mut self, spec: Spec) -> HostId {
         assert_eq!(self.nodes, self.hosts.len(), "strangers come last");
         self.nodes += 1;
@@ -93,8 +93,8 @@ impl World {
         HostId(host)
     }
 
-    /// Somebody who does not know the secret, and is none of [`World::hosts`]. All nodes have to
-    /// have their places before.
+    /// Adds a process that does not know the secret and is not one of [`World::hosts`]. All places
+    /// for nodes have to be added before.
     pub fn add_stranger(&mut self, manner: Manner) -> HostId {
         let stranger = self.place_anybody(Spec::new("stranger"));
         let place = &mut self.hosts[stranger.0];
@@ -104,12 +104,12 @@ impl World {
         stranger
     }
 
-    /// What a stranger does on new connections.
+    /// Sets the behaviour of a stranger on new connections.
     pub fn set_manner(&mut self, stranger: HostId, manner: Manner) {
         self.with_stranger(stranger.0, |stranger, _| stranger.manner = manner);
     }
 
-    /// On how many connections a stranger has got through the handshake.
+    /// Number of connections on which a stranger has got through the handshake.
     pub fn taken_for_a_node(&self, stranger: HostId) -> u64 {
         match self.hosts.get(stranger.0).and_then(|place| place.node.as_ref()) {
             Some(Program::Stranger(stranger)) => stranger.taken_for_a_node(),
@@ -117,8 +117,8 @@ impl World {
         }
     }
 
-    /// A stranger answers where others think that a node is, or nobody does any more. Perl nodes
-    /// believe what strangers say, and are led to the node all the same.
+    /// Lets a stranger answer at the address of a node, or, with `None`, the node itself again.
+    /// Perl nodes believe what strangers say, but are still led to the node.
     pub fn usurp(&mut self, address: &str, stranger: Option<HostId>) {
         match stranger {
             Some(stranger) => self.net.usurped.insert(Str::from(address), stranger.0),
@@ -137,14 +137,14 @@ impl World {
         });
     }
 
-    /// A new node that runs.
+    /// Adds a place with a running node.
     pub fn add(&mut self, spec: Spec) -> HostId {
         let host = self.place(spec);
         self.start(host);
         host
     }
 
-    /// Starts what is not running.
+    /// Starts the node of a place if it is not running.
     pub fn start(&mut self, host: HostId) {
         let Some(place) = self.hosts.get_mut(host.0) else {
             return;
@@ -216,7 +216,7 @@ impl World {
         }
     }
 
-    /// Takes a node's power: its peers hear nothing.
+    /// Powers a node off: its peers hear nothing.
     pub fn vanish(&mut self, host: HostId) {
         if self.stop_running(host) {
             self.net.vanished(&mut self.queue, host.0);
@@ -232,7 +232,7 @@ impl World {
         place.node.take().is_some()
     }
 
-    /// Stops a process for a while; its system goes on.
+    /// Stops a process for a while; its system keeps running.
     pub fn pause(&mut self, host: HostId, how_long: Duration) {
         let until = self.queue.now + how_long;
         if let Some(place) = self.hosts.get_mut(host.0) {
@@ -241,7 +241,7 @@ impl World {
         self.with(host.0, |node, _| node.disturbed(until));
     }
 
-    /// Stops a whole machine for a while: the clock that counts its uptime stands still too.
+    /// Stops a whole machine for a while; its uptime clock stands still too.
     pub fn suspend(&mut self, host: HostId, how_long: Duration) {
         let end = |world: &World| {
             world.hosts.get(host.0).map_or(Duration::ZERO, |place| place.stopped_until)
@@ -252,8 +252,8 @@ impl World {
         self.with(host.0, |node, _| node.stand_still(longer));
     }
 
-    /// Makes the clocks of a node jump: the one that counts its uptime forward by `leap`, the
-    /// other one by so many seconds.
+    /// Makes the clocks of a node jump: the uptime clock forward by `leap`, the wall clock by this
+    /// many seconds.
     pub fn jump(&mut self, host: HostId, leap: Duration, wall: f64) {
         self.with(host.0, |node, around| node.jump(around, leap, wall));
     }
@@ -263,28 +263,28 @@ impl World {
         self.hosts.get(host.0).is_some_and(|place| place.stopped_until > self.queue.now)
     }
 
-    /// When the last process that is stopped goes on.
+    /// When the last stopped process continues.
     pub fn all_resume_at(&self) -> Duration {
         let stopped = self.hosts.iter().filter(|place| place.node.is_some());
         stopped.map(|place| place.stopped_until).max().unwrap_or_default()
     }
 
-    /// Cuts the way between two places: nothing arrives, nobody is told.
+    /// Blocks the link between two places: nothing arrives, and neither end is told.
     pub fn block(&mut self, a: HostId, b: HostId) {
         self.net.block(&mut self.queue, a.0, b.0);
     }
 
-    /// Mends the way between two places.
+    /// Unblocks the link between two places.
     pub fn unblock(&mut self, a: HostId, b: HostId) {
         self.net.unblock(&mut self.queue, &mut self.random, a.0, b.0);
     }
 
-    /// Makes the way between two places slow, or as fast as others again.
+    /// Makes the link between two places slow, or normal again.
     pub fn set_slow(&mut self, a: HostId, b: HostId, slow: Option<SlowWay>) {
         self.net.set_slow(a.0, b.0, slow);
     }
 
-    /// Mends everything.
+    /// Unblocks all links.
     pub fn unblock_all(&mut self) {
         for a in 0..self.nodes {
             for b in a..self.nodes {
@@ -294,21 +294,21 @@ impl World {
         }
     }
 
-    /// Cuts the connections between two places: both ends are told.
+    /// Cuts the connections between two places; both ends are told.
     pub fn cut(&mut self, a: HostId, b: HostId) {
         for link in self.links_between(a, b) {
             self.net.cut(&mut self.queue, &mut self.random, link);
         }
     }
 
-    /// Cuts the connections between two places, but only one end of each is told.
+    /// Cuts the connections between two places; only one end of each is told.
     pub fn half_cut(&mut self, a: HostId, b: HostId) {
         for link in self.links_between(a, b) {
             self.net.half_cut(&mut self.queue, &mut self.random, link);
         }
     }
 
-    /// What was sent so far.
+    /// Everything that was sent so far.
     pub fn traffic(&self) -> &Traffic {
         &self.net.traffic
     }
@@ -321,7 +321,7 @@ impl World {
         };
     }
 
-    /// The connections between two places, those in the making included.
+    /// The connections between two places, including those being made.
     pub fn links_between(&self, a: HostId, b: HostId) -> Vec<u64> {
         let both_open = |link: &u64| {
             let ends = self.net.links.get(link);
@@ -335,17 +335,17 @@ impl World {
         (0..self.nodes).map(HostId)
     }
 
-    /// What a place's node is started with.
+    /// The configuration of a place's node.
     pub fn spec(&self, host: HostId) -> &Spec {
         &self.hosts[host.0].spec
     }
 
-    /// The same, to be changed for the next start.
+    /// The configuration of a place's node, to be changed for the next start.
     pub fn spec_mut(&mut self, host: HostId) -> &mut Spec {
         &mut self.hosts[host.0].spec
     }
 
-    /// What the greetings of the place's node tell its run by.
+    /// The instance in the greetings of the place's node, which identifies its run.
     pub fn instance(&self, host: HostId) -> String {
         instance_of(host, self.incarnation(host))
     }
@@ -355,7 +355,7 @@ impl World {
         self.hosts[host.0].incarnation
     }
 
-    /// The node of a place, if it runs and is one of ours.
+    /// The node of a place, if it is running and one of ours.
     pub fn running(&self, host: HostId) -> Option<&Node> {
         match self.hosts.get(host.0)?.node.as_ref()? {
             Program::Ours(node) => Some(node),
@@ -376,7 +376,7 @@ impl World {
         self.hosts.get(host.0).is_some_and(|place| place.node.is_some())
     }
 
-    /// The database of what runs at a place.
+    /// The database of the node of a place.
     pub fn database(&self, host: HostId) -> Option<&Database> {
         match self.hosts.get(host.0)?.node.as_ref()? {
             Program::Ours(node) => Some(node.kernel().database()),
@@ -388,26 +388,26 @@ impl World {
     /// The node of a place.
     ///
     /// # Panics
-    /// If it does not run, or is a Perl node.
+    /// If it is not running, or is a Perl node.
     pub fn node(&self, host: HostId) -> &Node {
         self.running(host).expect("the node runs")
     }
 
-    /// A place where something may have happened since it was returned last.
+    /// The next place where something may have happened since the last call.
     pub fn next_touched(&mut self) -> Option<HostId> {
         self.touched.pop_first()
     }
 
-    /// What has happened on a node since the last time.
+    /// The events on a node since the last call.
     pub fn happenings(&mut self, host: HostId) -> Vec<Happening> {
         let node = self.hosts.get_mut(host.0).and_then(|host| host.node.as_mut());
         node.map(Program::take_happenings).unwrap_or_default()
     }
 
-    /// Calls the kernel of a node that runs, and carries out what it wants done.
+    /// Calls the kernel of a running node, and carries out the effects.
     ///
     /// # Panics
-    /// If it does not run, or is a Perl node.
+    /// If it is not running, or is a Perl node.
     pub fn kernel<R>(&mut self, host: HostId, input: impl FnOnce(&mut Kernel) -> R) -> R {
         self.with(host.0, |node, around| node.drive(around, input)).expect("the node runs")
     }
@@ -415,7 +415,7 @@ impl World {
     /// Makes a port.
     ///
     /// # Panics
-    /// If nothing runs there.
+    /// If no node is running there.
     pub fn open_port(&mut self, host: HostId) -> PortId {
         if self.perl(host).is_some() {
             let port = self.with_perl(host.0, |node, around| node.open_port(around));
@@ -425,7 +425,7 @@ impl World {
         PortId::new(&self.hosts[host.0].spec.node, &name.expect("the node runs"))
     }
 
-    /// Does something with the database of a Perl node.
+    /// Calls the database of a Perl node.
     pub fn perl_database<R>(
         &mut self,
         host: HostId,
@@ -503,7 +503,7 @@ impl World {
         self.queue.now = until;
     }
 
-    /// Lets the next thing happen, if it happens until then.
+    /// Handles the next event, if it is not later than `until`.
     pub fn step(&mut self, until: Duration) -> bool {
         let Some(event) = self.queue.pop(until) else {
             return false;
@@ -522,7 +522,7 @@ impl World {
 
     fn host_of(&self, event: &Event) -> Option<usize> {
         let end = match event {
-            // The system takes a connection, but nobody reads the greeting.
+            // The system accepts the connection, but no process reads the greeting.
             Event::Dial { host, address, .. } => return self.answers(*host, address),
             Event::Arrive { to: end }
             | Event::Reset { at: end, .. }
@@ -532,7 +532,7 @@ impl World {
         self.net.links.get(&end.link).map(|link| link.end(end.side).host)
     }
 
-    /// Who answers at an address when this place dials it.
+    /// The host that answers at an address when this place dials it.
     fn answers(&self, dialler: usize, address: &Str) -> Option<usize> {
         let is_led_to =
             |usurper: &&usize| **usurper != dialler && self.perl(HostId(dialler)).is_none();
@@ -609,7 +609,7 @@ impl World {
             None if reachable && self.random.random_ratio(3, 4) => {
                 self.queue.after(self.net.weather.fastest, failed("connection refused"));
             }
-            // Nobody answers: the system repeats the attempt for a while.
+            // No host answers: the system repeats the attempt for a while.
             _ if self.queue.now < since + Duration::from_secs(30) => {
                 let again = Event::Dial { host, incarnation, conn, address, since };
                 self.queue.after(Duration::from_secs(1), again);

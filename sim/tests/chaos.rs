@@ -2,10 +2,10 @@
 
 use aemp_sim::chaos::{Failure, Plan};
 
-/// How many plans each of the tests below tries, unless `SEEDS` says otherwise: `FIRST..LAST`, or
-/// how many, of which each takes its share.
+/// How many plans the tests below try, unless `SEEDS` says otherwise: `FIRST..LAST`, or a number of
+/// plans. Each test takes its share.
 const PLANS: u64 = 100;
-/// How many tests there are: the runner spreads them over the processors.
+/// Number of tests, which the runner distributes over the processors.
 const SHARES: u64 = 6;
 
 fn seeds() -> std::ops::Range<u64> {
@@ -36,7 +36,7 @@ fn report(first: &Failure) -> ! {
     }
 }
 
-/// Every plan whose seed leaves the rest `share`.
+/// Runs every plan whose seed modulo the number of shares is `share`.
 fn keeps_its_promises(share: u64) {
     for seed in seeds().filter(|seed| seed % SHARES == share) {
         if let Some(failure) = run(&Plan::new(seed)) {
@@ -63,7 +63,7 @@ shares! {
     networks_keep_their_promises_whatever_happens_6: 5,
 }
 
-/// A lookup whose master had just been lost waited for a connection that nobody made.
+/// A lookup whose master had just been lost waited for a connection that nothing made.
 #[test]
 fn a_request_of_the_database_to_a_node_that_is_gone_is_not_left_waiting() {
     if let Some(failure) = run(&Plan::new(2_035_919)) {
@@ -79,7 +79,8 @@ fn what_waits_for_a_new_connection_is_not_written_to_the_old_one() {
     }
 }
 
-/// Five connections claimed to be one node: each has less time to prove it than one alone.
+/// Five connections claimed to be the same node: each then has less time to prove it than a single
+/// one.
 #[test]
 fn connections_take_turns_in_authenticating_however_many_there_are() {
     if let Some(failure) = run(&Plan::new(7_060_471)) {
@@ -95,8 +96,8 @@ fn a_perl_slave_that_two_nodes_healed_at_once_is_not_kept_by_the_wrong_one() {
     }
 }
 
-/// Questions whose a slave is took the place of the question whether it needs healing, and put that
-/// off as long as global nodes came and went.
+/// A node's questions as a slave replaced the question whether it needs healing, and delayed
+/// healing for as long as global nodes came and went.
 #[test]
 fn healing_is_not_put_off_by_global_nodes_that_come_and_go() {
     if let Some(failure) = run(&Plan::new(30_100_250)) {
@@ -121,8 +122,8 @@ fn a_perl_slave_that_is_healed_just_after_it_found_a_master_is_given_up_by_that_
     }
 }
 
-/// A node that has lost its master has no known address for a while: that it cannot be dialled then is no
-/// sign of its death.
+/// A node that has lost its master has no known address for a while; failing to dial it then does
+/// not mean that it is dead.
 #[test]
 fn entries_of_a_node_that_cannot_be_dialled_stay_for_the_grace() {
     for plan in [48_006_217, 48_007_272] {
@@ -132,8 +133,8 @@ fn entries_of_a_node_that_cannot_be_dialled_stay_for_the_grace() {
     }
 }
 
-/// An owner that has dropped its master has another one before the first notices the loss and deletes, as
-/// for any slave that it loses. The rule did not know that.
+/// An owner that has dropped its master has another one before the first master notices the loss
+/// and deletes its entries, as for any lost slave. The rule did not consider that.
 #[test]
 fn a_former_master_may_notice_late_that_it_has_lost_the_owner_of_an_entry() {
     for plan in [48_002_759, 48_006_470, 48_009_712] {
@@ -143,8 +144,9 @@ fn a_former_master_may_notice_late_that_it_has_lost_the_owner_of_an_entry() {
     }
 }
 
-/// A global node had lost another one twice within seconds before it ever dialled one: the delay between
-/// its retries, which nothing had made longer than zero, stayed zero, and the kernel dialled for ever.
+/// A global node had lost another one twice within seconds before it ever dialled one. The delay
+/// between its retries, which had never been increased, stayed zero, and the kernel dialled for
+/// ever.
 #[test]
 fn the_pause_between_retries_is_never_zero() {
     for plan in [51_001_848, 51_002_333] {
@@ -154,8 +156,8 @@ fn the_pause_between_retries_is_never_zero() {
     }
 }
 
-/// The last octets of a handshake were slow, and the simulated system did not count their arrival: a node
-/// that had just connected seemed not to progress.
+/// The last octets of a handshake were slow, and the simulated system did not count their arrival:
+/// a node that had just connected seemed to make no progress.
 #[test]
 fn octets_of_a_handshake_are_progress() {
     if let Some(failure) = run(&Plan::new(54_008_092)) {
@@ -163,7 +165,7 @@ fn octets_of_a_handshake_are_progress() {
     }
 }
 
-/// The simulated program sent on before it had looked at the monitors that had fired.
+/// The simulated program sent more messages before it had looked at the monitors that had fired.
 #[test]
 fn a_sender_that_waits_for_room_hears_of_the_loss_before_it_sends_on() {
     if let Some(failure) = run(&Plan::new(40_007_344)) {

@@ -1,4 +1,5 @@
-//! How many packets a join, a change and a loss take: what `docs/scaling.md` says of large networks.
+//! The number of packets of a join, a change and a loss, as `docs/scaling.md` states for large
+//! networks.
 #![allow(clippy::unwrap_used)]
 
 mod support;
@@ -27,7 +28,7 @@ fn slave(world: &mut World, name: &str) -> HostId {
     slave
 }
 
-/// What `act` makes the nodes of a world send.
+/// The packets that `act` makes the nodes of a world send.
 fn sent(world: &mut World, act: impl FnOnce(&mut World)) -> Traffic {
     let before = world.traffic().clone();
     act(world);

@@ -1,4 +1,4 @@
-//! Which losses make database entries go, and when monitors hear of it.
+//! Which losses delete database entries, and when monitors report that.
 #![allow(clippy::unwrap_used)]
 
 mod support;
@@ -10,7 +10,8 @@ use support::*;
 
 const SEEDS: [&str; 3] = ["s:1", "t:1", "u:1"];
 
-/// Three seeds, and three slaves that have each of them as master and know all; each sets its own key.
+/// Three seeds and three slaves. Each slave has a different master, knows all seeds and sets its
+/// own key.
 fn network() -> (World, Vec<HostId>, Vec<HostId>) {
     let mut world = World::calm();
     let seeds: Vec<_> =
@@ -87,7 +88,8 @@ fn a_slave_that_dies_is_reported_at_once() {
     }
 }
 
-/// Both sides keep what the other one's slaves own for the grace, and learn of it again afterwards.
+/// Both sides keep the entries of the other side's slaves for the grace, and learn of them again
+/// afterwards.
 #[test]
 fn a_split_network_reports_the_other_side_after_the_grace_and_converges_when_it_is_mended() {
     let (mut world, seeds, slaves) = network();

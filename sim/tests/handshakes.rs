@@ -1,4 +1,5 @@
-//! Handshakes in the simulation are real ones, but for TLS, and have trouble where they are told to.
+//! Handshakes in the simulation are real, except for TLS, and have trouble where that is
+//! configured.
 #![allow(clippy::unwrap_used)]
 
 mod support;
@@ -100,8 +101,8 @@ fn bound_handshakes_that_are_cut_and_late_do_not_keep_a_network_apart() {
     }
 }
 
-/// A seed and a slave that offer to be bound to the secret, and somebody without it who answers at the
-/// seed's address and connects them.
+/// A seed and a slave that offer to be bound to the secret, and a process without the secret that
+/// answers at the seed's address and relays their connections.
 fn relayed(seed: u64, meddling: Meddling) -> (World, HostId, HostId) {
     let mut world = World::new(seed, Weather::ROUGH);
     world.set_handshake_trouble(seed % 2 == 1);

@@ -339,7 +339,7 @@ fn global_nodes_keep_connected() {
     for host in hosts {
         assert!(is_up(&world, a, &world.spec(host).node.to_string()));
     }
-    // Nobody has them as seeds: they know of each other by nobody yet.
+    // They are not each other's seeds, and have no other way yet to know of each other.
     assert!(!is_up(&world, hosts[0], "t"));
     world.kernel(hosts[0], |kernel| kernel.set_seeds(&[Str::from("t:1")]));
     world.kernel(hosts[1], |kernel| kernel.set_seeds(&[Str::from("u:1")]));
@@ -380,7 +380,7 @@ fn when_the_master_is_lost_the_next_seed_is_master() {
     assert_eq!(world.node(a).kernel().master(), Some(&second_id), "no switch while it is up");
 }
 
-/// Two nodes that are seeds of each other, dialling at times that differ by `lead`.
+/// Two nodes that are each other's seeds and dial at times that differ by `lead`.
 fn simultaneous(first: &str, second: &str, provider: &str, lead: std::time::Duration) {
     let mut world = World::calm();
     let [x, y] = [(first, second), (second, first)].map(|(name, other)| {
@@ -388,7 +388,7 @@ fn simultaneous(first: &str, second: &str, provider: &str, lead: std::time::Dura
         spec.provider = Str::from(provider);
         world.place(spec)
     });
-    // Seeds are not there yet when the first one dials; both know each other later.
+    // The seeds are not up yet when the first one dials; both know each other later.
     world.start(x);
     world.run_for(lead);
     world.start(y);
@@ -464,7 +464,7 @@ fn a_dial_into_nowhere_does_not_hold_up_the_peers_own_connection() {
     for (inside, outside) in [("a", "b"), ("b", "a")] {
         let mut world = World::calm();
         world.add(Spec::new("s").seeds(["s:1"]));
-        // The one inside can dial out; its own address leads nowhere.
+        // This node can dial out, but its own address leads nowhere.
         let void = world.place(Spec::new("void"));
         let outside = world.add(Spec::new(outside).seeds(["s:1"]));
         world.block(outside, void);
@@ -494,7 +494,7 @@ fn a_peer_that_crashed_and_comes_back_is_not_locked_out() {
         world.vanish(peer);
         world.run_for(secs(1));
         assert!(is_up(&world, listener, &node.to_string()), "nobody was told");
-        // Its old socket does not answer, and no reset comes.
+        // Its old socket does not answer, and no reset arrives.
         world.start(peer);
         world.run_for(secs(5));
         let fired = fired(&mut world, listener);

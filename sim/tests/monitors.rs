@@ -15,7 +15,8 @@ fn pair() -> (World, HostId, HostId, PortId) {
     (world, slaves[0], seed, port)
 }
 
-/// How often a peer asked for each request since its lane came up: by what the lane counted.
+/// How many packets of each request were sent to a peer since its lane came up, as counted by the
+/// lane.
 fn sent(world: &World, from: HostId, to: &str) -> u64 {
     let (_, lane) = world.node(from).lanes().find(|(node, _)| **node == id(to)).unwrap();
     lane.counters().packets
@@ -184,7 +185,7 @@ fn a_connection_is_lost_before_its_lane_takes_packets_again() {
     let own = world.open_port(s);
     monitor(&mut world, a, &port);
     let ping = world.open_port(a);
-    // What is sent while monitors fire is lost with the connection; what is sent after is not.
+    // Messages that are sent while monitors fire are lost with the connection; later ones are not.
     world.kernel(a, |kernel| {
         let elements = packed(&("after",));
         kernel.monitor(&port, OnDeath::Message { to: own.clone(), elements })
@@ -240,7 +241,7 @@ fn a_spawned_port_can_be_monitored_and_written_to_at_once() {
     assert_eq!(init.function, *"f");
     assert_eq!(text(&init.arguments), r#"[1, "x"]"#);
     assert_eq!(text(message), r#"["ping"]"#);
-    // The port dies of itself.
+    // The port dies by itself.
     kill(&mut world, s, &port, &packed(&("die", "oops")));
     world.run_for(ms(10));
     assert_eq!(text(&fired(&mut world, a)[0].1), r#"["die", "oops"]"#);
@@ -269,7 +270,7 @@ fn a_spawned_port_that_failed_before_it_was_monitored_keeps_its_reason() {
     monitor(&mut world, a, &port);
     world.run_for(ms(10));
     assert_eq!(text(&fired(&mut world, a)[0].1), r#"["die", "init failed"]"#);
-    // Not when the connection was lost in between.
+    // This does not apply if the connection was lost in between.
     world.cut(a, s);
     world.run_for(secs(5));
     monitor(&mut world, a, &port);
@@ -336,7 +337,7 @@ fn a_secure_node_runs_nothing() {
     assert_eq!(text(&fired(&mut world, a)[0].1), r#"["die", "remote execution not allowed"]"#);
     let happenings = world.happenings(s);
     assert!(happenings.iter().all(|h| matches!(h, Happening::Log { .. })), "{happenings:?}");
-    // What runs nothing stays.
+    // A node that runs nothing for others stays up.
     world.kernel(a, |kernel| {
         let request = packed(&("snd", reply.to_string(), "echo"));
         kernel.send_request(&id("s"), request.as_elements());

@@ -1,4 +1,4 @@
-//! The mutations of `examples/mutants.rs` stand where they can break something.
+//! Each mutation of `examples/mutants.rs` is used in exactly one place of the sources.
 
 use aemp::mutation::Mutation;
 use std::collections::BTreeSet;

@@ -30,7 +30,7 @@ fn has_entry(world: &World, host: HostId) -> bool {
     global.merge().get(&Str::from("fam"), &Str::from("k")).is_some()
 }
 
-/// The seed that is the slave's master, and the other one.
+/// The seed that is the slave's master, then the other one.
 fn master_first(world: &World, seeds: [HostId; 2], slave: HostId) -> [HostId; 2] {
     let master = world.perl(slave).unwrap().master().unwrap();
     let [s, t] = seeds;

@@ -1,5 +1,6 @@
-//! A member that sends whatever costs most, against one kernel: how much is done and kept for it,
-//! counted, and never timed. `make siege` does the same to a node over real sockets, and measures.
+//! A member that sends the most expensive requests to one kernel. What that makes the kernel do and
+//! keep is counted, never timed. `make siege` does the same to a node over real sockets, and
+//! measures time.
 
 // Test helpers may panic, but clippy only exempts functions that are marked as tests.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
@@ -12,16 +13,16 @@ use aemp::value::{NodeId, Packed, Str};
 use aemp_sim::offences::{Offence, Offender};
 use std::time::Duration;
 
-/// Database entries that one input may look at, if it is a piece of a large packet: those that it sets,
-/// and as many of a lost database.
+/// Database entries that one input may look at if it is a piece of a large packet: those that it
+/// sets, and as many of a lost database.
 const OPERATIONS_OF_A_PIECE: u64 = 2100;
 
-/// The same of a packet that is handled at once: no entry has fewer than two octets.
+/// The same for a packet that is handled at once; an entry has at least two octets.
 const OPERATIONS_AT_ONCE: u64 = LARGE_PACKET as u64 / 2;
 
 const TABLE: usize = 200_000;
 
-/// Tables that a kernel keeps for a peer.
+/// Tables that a kernel keeps per peer.
 const TABLES: usize = 3;
 
 fn node(id: &str) -> NodeId {
@@ -68,11 +69,11 @@ impl Victim {
         self.kernel.database().global().unwrap().merge().operations()
     }
 
-    /// One acquisition of the kernel's lock, with all that follows from it.
+    /// One acquisition of the kernel's lock, with everything that follows from it.
     fn input(&mut self, what: &str, most: u64, input: impl FnOnce(&mut Kernel)) {
         let before = self.operations();
         input(&mut self.kernel);
-        // Whom it dials does not answer.
+        // The nodes that it dials do not answer.
         loop {
             let mut refused = Vec::new();
             for effect in self.kernel.take_effects() {
@@ -132,7 +133,7 @@ impl Victim {
     }
 }
 
-/// An offence with how it came about.
+/// Sends offences to a kernel, and checks the bounds after each.
 fn besiege(seed: u64, largest: usize, packets: usize) {
     let mut victim = Victim::new();
     let peer = node("peer");
@@ -156,7 +157,7 @@ fn besiege(seed: u64, largest: usize, packets: usize) {
             conn = victim.connect("peer");
         }
     }
-    // Twenty of each source and level at once, and one a second.
+    // Twenty lines of each source and level at once, then one per second.
     let most = (20 + victim.seconds as usize) * 8;
     assert!(victim.log_lines <= most, "seed {seed}: {} lines", victim.log_lines);
     victim.input("the last loss", OPERATIONS_OF_A_PIECE, |kernel| kernel.closed(conn, "gone"));

@@ -1,4 +1,4 @@
-//! Connections on which octets go slowly, while another connection claims to be of the same node.
+//! Slow connections, while another connection claims to be the same node.
 #![allow(clippy::unwrap_used)]
 
 mod support;
@@ -12,7 +12,7 @@ use support::*;
 
 const SLOW: Weather = Weather { octets_per_second: Some(20_000), ..Weather::CALM };
 
-/// A seed `s` and a node `a` that has sent it as much as the link takes in 30 seconds.
+/// A seed `s` and a node `a` that has sent it as much as the link carries in 30 seconds.
 fn busy() -> (World, HostId, HostId) {
     let mut world = World::new(1, SLOW);
     let seed = world.add(Spec::new("s").seeds(["s:1"]));

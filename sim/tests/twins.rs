@@ -1,5 +1,5 @@
-//! Two live nodes with one ID, and peers that close connections as soon as they have them: the network
-//! does not notice, and whoever dials does so ever more rarely.
+//! Two live nodes with one ID, and peers that close connections as soon as they are established:
+//! the network does not notice, and the node that dials does so less and less often.
 #![allow(clippy::unwrap_used)]
 
 mod support;
@@ -9,7 +9,7 @@ use aemp::value::{NodeId, Str};
 use aemp_sim::{Happening, HostId, Manner, Spec, World};
 use support::*;
 
-/// How often the nodes of these places saw the node come and go.
+/// How often the nodes at these places saw the node go up and down.
 fn comings_and_goings(world: &mut World, hosts: &[HostId], node: &NodeId) -> (usize, usize) {
     let (mut ups, mut downs) = (0, 0);
     for &host in hosts {
@@ -24,12 +24,12 @@ fn comings_and_goings(world: &mut World, hosts: &[HostId], node: &NodeId) -> (us
     (ups, downs)
 }
 
-/// The last pauses between dials are as long as they get.
+/// The number of dials when the last pauses have reached their maximum.
 const RARELY: std::ops::RangeInclusive<usize> = 35..=60;
 
 #[test]
 fn of_two_live_nodes_with_one_id_the_second_one_never_comes_up_and_nobody_notices_it() {
-    // The side with the smaller ID decides about connections between two of ours.
+    // Between two nodes of ours, the side with the smaller ID decides about connections.
     for twin in ["a", "z"] {
         for (first_is_perl, seed_is_perl) in [(false, false), (true, false), (false, true)] {
             let case = format!("{twin} {first_is_perl} {seed_is_perl}");
@@ -107,7 +107,7 @@ fn a_peer_that_closes_each_connection_at_once_is_dialled_ever_more_rarely() {
         let mut world = World::calm();
         world.add(Spec::new("s").seeds(["s:1"]));
         let node = world.add(Spec::new("m").seeds([if is_seed { "flaps:1" } else { "s:1" }]));
-        // Its address is known to others; who connects there gets somebody else.
+        // Others know its address, but another node answers there.
         world.add(Spec::new("flaps").seeds(["s:1"]));
         let manner = Manner::Twin { node: id("flaps"), provider: Str::from("aemp-0.1") };
         let stranger = world.add_stranger(manner);

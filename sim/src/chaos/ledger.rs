@@ -1,4 +1,4 @@
-//! Who owns which database entry, and whether what monitors report of it has a cause.
+//! Tracks who owns which database entry, and whether reported deletions have a cause.
 
 use super::plan::{Op, Plan};
 use crate::{HostId, World};
@@ -6,33 +6,34 @@ use aemp::value::Str;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// How long a cause may precede the report of a deletion.
+/// How long the cause of a deletion may precede its report.
 const CAUSE: Duration = Duration::from_secs(60);
 
-/// How long a deletion may take until a monitor with a settled master reports it, besides the grace:
-/// once that of a global node and once that of the monitor's own node.
+/// The latest time, besides the grace, at which a monitor with a settled master reports a deletion.
+/// The grace can pass twice: for a global node, and for the monitor's own node.
 const DELAY: Duration = Duration::from_secs(10);
 
-/// Within what time a node seems to be lost together with its master.
+/// Two losses within this time look like the loss of a node together with its master.
 const TOGETHER: Duration = Duration::from_secs(7);
 
-/// How much of the grace goes into noticing a loss and into the way of what is claimed again.
+/// The part of the grace that is spent on noticing a loss and on the way of entries that are
+/// claimed again.
 const MARGIN: Duration = Duration::from_secs(2);
 
-/// What is known of the entries of all nodes, and of what might explain that one is missed.
+/// What is known about the entries of all nodes, and about reasons for which one may be missing.
 #[derive(Debug)]
 pub(super) struct Ledger {
     grace: Duration,
-    /// How long an owner may have no master without an effect on its entries.
+    /// How long an owner may be without a master before that affects its entries.
     bearable: Duration,
-    /// Since when the node at a place has had an entry: place, family, key.
+    /// Since when each place, family and key has had an entry.
     owned: BTreeMap<(HostId, Str, Str), Duration>,
-    /// When an owner of a key last deleted it or ended.
+    /// When an owner last deleted a key or ended.
     given_up: BTreeMap<(Str, Str), Duration>,
     homes: BTreeMap<HostId, Home>,
     /// When the first of two nodes last lost the second.
     parted: BTreeMap<(HostId, HostId), Duration>,
-    /// Until when anything that is reported can have a cause in the network.
+    /// Until then, any report may have a cause in the network.
     disturbed_until: Duration,
     ways_are_blocked: bool,
     seeds_are_usurped: bool,
@@ -41,23 +42,23 @@ pub(super) struct Ledger {
 /// Where a node's entries are kept.
 #[derive(Debug, Clone, Copy)]
 struct Home {
-    /// The place of the global node that is its master and knows it as its slave.
+    /// The place of the global node that is its master and knows it as a slave.
     master: Option<HostId>,
-    /// The last one that was.
+    /// The most recent of its masters, including the current one.
     last: Option<HostId>,
-    /// The one before that, which may not have noticed yet that it has lost it.
+    /// The master before that, which may not have noticed yet that it has lost the node.
     earlier: Option<HostId>,
-    /// Since when it is that one, or none.
+    /// Since when it has had the current master, or none.
     since: Duration,
-    /// When its entries last were in nobody's hands for too long, or its master lost it.
+    /// When its entries last were without a master for too long, or its master lost it.
     astray: Option<Duration>,
     /// When any other node last lost it.
     lost: Option<Duration>,
 }
 
 impl Ledger {
-    /// `None` where the rules do not hold: Perl nodes have no grace, and handshakes that fail can take
-    /// longer than it.
+    /// `None` if the rules do not apply to the plan: Perl nodes have no grace, and failing
+    /// handshakes can take longer than the grace.
     pub(super) fn new(plan: &Plan, worst_delay: Duration) -> Option<Self> {
         let setup = &plan.setup;
         if setup.perl != 0 || setup.trouble {
@@ -109,15 +110,16 @@ impl Ledger {
         });
         for home in self.homes.values_mut().filter(|home| home.master == Some(host)) {
             (home.master, home.since) = (None, now);
-            // It looks as if it had ended together with its master.
+            // This looks as if the node had ended together with its master.
             if home.lost.is_some_and(|at| now < at + TOGETHER) {
                 home.astray = Some(now);
             }
         }
     }
 
-    /// A running node has lost the connection to another one: to its slave, to one without a master, or
-    /// to a global node, of which it cannot tell which entries are its own.
+    /// Records that a running node has lost the connection to its slave, to a node without a
+    /// master, or to a global node, whose own entries it cannot distinguish from those of its
+    /// slaves.
     pub(super) fn lost(&mut self, by: HostId, owner: HostId, now: Duration) {
         self.parted.insert((by, owner), now);
         if let Some(home) = self.homes.get_mut(&owner)
@@ -131,7 +133,7 @@ impl Ledger {
         }
     }
 
-    /// Notes where the entries of nodes are kept, after something has happened at `host`.
+    /// Updates which node keeps the entries of each node, after something has happened at `host`.
     pub(super) fn look(&mut self, world: &World, host: HostId) {
         let (now, bearable) = (world.now(), self.bearable);
         for (&owner, home) in &mut self.homes {
@@ -152,7 +154,7 @@ impl Ledger {
         }
     }
 
-    /// Notes what may hide or delay anything for a while.
+    /// Records an operation that may hide or delay other events for a while.
     pub(super) fn disturbed_by(&mut self, op: Op, now: Duration) {
         let lasts = match op {
             Op::Pause { ms, .. } | Op::Suspend { ms, .. } => Duration::from_millis(u64::from(ms)),
@@ -175,7 +177,7 @@ impl Ledger {
         self.disturbed_until = self.disturbed_until.max(now + lasts + CAUSE);
     }
 
-    /// Everything was mended, but for processes that are stopped.
+    /// Records that everything was repaired, except for stopped processes.
     pub(super) fn mended(&mut self, now: Duration) {
         (self.ways_are_blocked, self.seeds_are_usurped) = (false, false);
         self.disturbed_until = self.disturbed_until.max(now + CAUSE);
@@ -185,8 +187,8 @@ impl Ledger {
         self.ways_are_blocked || self.seeds_are_usurped || now < self.disturbed_until
     }
 
-    /// A monitor reports a key deleted only if an owner deleted it, died, or was unreachable for
-    /// longer than the grace.
+    /// Checks that a monitor reports a key as deleted only if an owner deleted it, died, or was
+    /// unreachable for longer than the grace.
     pub(super) fn check_deletion(
         &self,
         world: &World,
@@ -213,8 +215,8 @@ impl Ledger {
         Ok(())
     }
 
-    /// Whether a node's master has not been connected for long to the one that keeps an owner's entries,
-    /// as when each of them became global after the only seed was lost.
+    /// Whether a node's master has long been disconnected from the one that keeps an owner's
+    /// entries, as when each of them became global after the only seed was lost.
     fn are_apart(&self, world: &World, host: HostId, owner: &Home) -> bool {
         let (Some(home), Some(theirs)) = (self.homes.get(&host), owner.master) else {
             return false;
@@ -226,7 +228,8 @@ impl Ledger {
         !is_up && parted.is_none_or(|at| world.now() > *at + self.bearable)
     }
 
-    /// A monitor whose node has kept its master long enough knows no key that nobody owns any more.
+    /// Checks that a monitor whose node has kept its master long enough knows no key without an
+    /// owner.
     pub(super) fn check_content<'a>(
         &self,
         host: HostId,
@@ -253,7 +256,7 @@ impl Ledger {
     }
 }
 
-/// The place of the node's master, if that knows it as its slave.
+/// The place of the node's master, if that master knows it as a slave.
 fn master_of(world: &World, host: HostId) -> Option<HostId> {
     let node = world.running(host)?.kernel().node();
     let master = world.running(host)?.kernel().master()?;

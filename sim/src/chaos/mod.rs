@@ -1,7 +1,7 @@
-//! Random things done to a world, with everything checked that aemp promises.
+//! Random operations on a world, and checks of everything that aemp promises.
 //!
 //! A [`Plan`] is a list of operations made from one seed; [`Plan::run`] carries it out, lets the
-//! world come to rest, and says which promise was broken, if one was. A plan that fails can be
+//! world come to rest, and reports the promise that was broken, if any. A plan that fails can be
 //! [shrunk](Plan::shrink): operations are left out as long as it still fails.
 
 mod ledger;

@@ -1,4 +1,4 @@
-//! Each operation of a plan, carried out.
+//! Carries out each operation of a plan.
 
 use super::oracle::{Call, Fate, View};
 use super::plan::Op;
@@ -9,7 +9,7 @@ use aemp::kernel::db::{Datum, QueryKind};
 use aemp::value::{NodeId, Packed, Str};
 use std::time::Duration;
 
-/// Some 45 KB.
+/// About 45 KB.
 const MESSAGES_IN_BULK: u32 = 300;
 
 impl Run<'_> {
@@ -172,7 +172,7 @@ impl Run<'_> {
             }
             Op::Call { host, port } => {
                 let (host, to) = (self.running(host)?, self.port(port)?);
-                // The model of a Perl node answers nothing.
+                // The model of a Perl node does not answer.
                 if self.host_of(&to.node()).is_some_and(|host| self.world.perl(host).is_some()) {
                     return None;
                 }
@@ -329,8 +329,8 @@ impl Run<'_> {
                 let spec = self.world.spec(of);
                 let node = spec.node.clone();
                 let provider = if spec.perl { "AE-2.02" } else { "aemp-0.1" };
-                // Nothing fails in a peaceful network: where the node is up, it stays. Where it is not,
-                // the first one that proves to be the node is the node.
+                // In a peaceful network nothing fails: if the node is up, it stays up. Otherwise
+                // the first process that authenticates as the node is taken for the node.
                 let is_up = self.world.running(host).is_some_and(|at| at.kernel().is_up(&node));
                 if host == of || (self.plan.setup.peaceful && !is_up) {
                     return None;

@@ -1,5 +1,4 @@
-//! What is known from outside about what a network should do: checked with everything that
-//! happens.
+//! What an observer knows about how a network should behave; every event is checked against it.
 
 use crate::{Happening, HostId};
 use aemp::kernel::MonitorId;
@@ -10,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 /// One run of one node.
 pub(super) type Life = (HostId, u32);
 
-/// Numbered messages from a life to a port, behind a monitor.
+/// Numbered messages from a life to a port, sent after a monitor was set.
 #[derive(Debug)]
 pub(super) struct Stream {
     pub(super) from: Life,
@@ -18,11 +17,11 @@ pub(super) struct Stream {
     pub(super) monitor: MonitorId,
     pub(super) sent: u32,
     pub(super) received: u32,
-    /// The monitor was removed: nothing is sent any more.
+    /// The monitor was removed, so nothing is sent any more.
     pub(super) ended: bool,
 }
 
-/// A message that wants an answer.
+/// A message that asks for an answer.
 #[derive(Debug)]
 pub(super) struct Call {
     pub(super) life: Life,
@@ -37,7 +36,7 @@ pub(super) struct Call {
 pub(super) struct Monitored {
     pub(super) target: PortId,
     pub(super) fate: Fate,
-    /// It makes a message or a death: what is seen of its firing is not an event.
+    /// The monitor sends a message or kills a port, so its firing is not reported as an event.
     pub(super) is_silent: bool,
 }
 
@@ -57,27 +56,27 @@ pub(super) struct View {
 #[derive(Debug, Default)]
 pub(super) struct Oracle {
     pub(super) ports: Vec<PortId>,
-    /// The ports that live.
+    /// The ports that are alive.
     pub(super) alive: BTreeSet<PortId>,
     pub(super) streams: Vec<Stream>,
     pub(super) calls: Vec<Call>,
-    /// How many messages of a stream wait until the lane has room.
+    /// How many messages of a stream are waiting for room in the lane.
     pub(super) patient: BTreeMap<usize, u32>,
     pub(super) monitors: BTreeMap<(Life, MonitorId), Monitored>,
     pub(super) views: BTreeMap<(Life, DbMonitorId), View>,
     pub(super) queries: BTreeSet<(Life, QueryId)>,
     up: BTreeSet<(Life, NodeId)>,
-    /// What came of monitors that send messages.
+    /// The monitors that send messages and whose message has arrived.
     notified: BTreeSet<u32>,
     pub(super) notices: u32,
-    /// Where the program on a node made it global.
+    /// Where the program made its node global.
     pub(super) made_global: BTreeSet<HostId>,
-    /// Where a node got other seeds, and may have kept its master.
+    /// Where a node got other seeds, while it may have kept its master.
     pub(super) got_other_seeds: BTreeSet<HostId>,
 }
 
 impl Oracle {
-    /// A port was made.
+    /// Records a new port.
     pub(super) fn opened(&mut self, port: PortId) {
         self.alive.insert(port.clone());
         self.ports.push(port);
@@ -88,7 +87,7 @@ impl Oracle {
         self.calls.iter().position(|call| call.life == life && call.monitor == monitor)
     }
 
-    /// A life has ended: whatever it had is gone.
+    /// Records that a life has ended, with everything that it had.
     pub(super) fn died(&mut self, life: Life, node: &NodeId) {
         self.alive.retain(|port| port.node() != *node);
         self.patient
@@ -99,7 +98,7 @@ impl Oracle {
         self.up.retain(|(of, _)| *of != life);
     }
 
-    /// Takes note of what has happened, or says which promise it breaks.
+    /// Records an event, or returns the promise that it breaks.
     pub(super) fn saw(
         &mut self,
         life: Life,
@@ -108,7 +107,7 @@ impl Oracle {
     ) -> Result<(), String> {
         match happening {
             Happening::Delivered { port, message, .. } => self.delivered(life, port, message),
-            // Nobody but the spawner can know of it before.
+            // Only the spawner can know the port before.
             Happening::Spawned { port, .. } => {
                 self.opened(PortId::new(node, port));
                 Ok(())
@@ -116,7 +115,7 @@ impl Oracle {
             Happening::PortClosed { port, .. } => {
                 let port = PortId::new(node, port);
                 self.alive.remove(&port);
-                // Whoever links the port of an answer to another waits no more once that died.
+                // A call whose reply port was linked to another port ends when that port dies.
                 self.calls.iter_mut().for_each(|call| call.ended |= call.reply == port);
                 Ok(())
             }

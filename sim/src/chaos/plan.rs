@@ -1,17 +1,17 @@
-//! What is done to a world: operations as plain data, made from a seed.
+//! The operations on a world: plain data, made from a seed.
 
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 use std::time::Duration;
 
-/// One thing that is done. Numbers choose among what is there at that moment.
+/// One operation. Its numbers choose among what exists when it is carried out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub enum Op {
     OpenPort {
         host: u32,
     },
-    /// A monitor, and numbered messages behind it.
+    /// A monitor, followed by numbered messages.
     Stream {
         host: u32,
         port: u32,
@@ -76,12 +76,12 @@ pub enum Op {
     CancelQuery {
         query: u32,
     },
-    /// A message with the port for the answer, behind a monitor.
+    /// A message with a reply port, sent after a monitor was set.
     Call {
         host: u32,
         port: u32,
     },
-    /// More messages on a stream, each only while the lane is not congested.
+    /// More messages on a stream, each sent only while the lane is not congested.
     Patiently {
         stream: u32,
         count: u32,
@@ -148,18 +148,18 @@ pub enum Op {
         host: u32,
         node: u32,
     },
-    /// A stranger answers at a seed's address: with an echo, or as a node that it is not.
+    /// A stranger answers at a seed's address: it echoes, or claims to be a node.
     Usurp {
         seed: u32,
         claimed: u32,
         manner: u32,
     },
-    /// The seed itself answers there again.
+    /// The seed itself answers at its address again.
     Restore {
         seed: u32,
     },
-    /// The way between two nodes becomes slow: octets in a second, and milliseconds that all octets, or
-    /// some of them, take longer.
+    /// The link between two nodes becomes slow: limited to these octets per second, with a delay in
+    /// milliseconds for all octets or some of them.
     Slow {
         a: u32,
         b: u32,
@@ -167,7 +167,7 @@ pub enum Op {
         delay: u32,
         stall: u32,
     },
-    /// A monitor, and as many messages behind it as keep a slow way busy.
+    /// A monitor, followed by enough messages to keep a slow link busy.
     Bulk {
         host: u32,
         on: u32,
@@ -220,56 +220,56 @@ impl Op {
     }
 }
 
-/// The network to begin with.
+/// The network at the beginning.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Setup {
-    /// How many nodes.
+    /// Number of nodes.
     pub nodes: usize,
-    /// How many of them are seeds: the first ones.
+    /// Number of seeds, which are the first nodes.
     pub seeds: usize,
-    /// For each other node, which of the seeds it has: bits.
+    /// For each other node, a bit for each seed that it has.
     pub knows: Vec<u32>,
-    // Bits are counted from the beginning again where there are more nodes.
-    /// Nodes that are no seeds and global nevertheless: bits.
+    // The bits are reused from the first one if there are more nodes.
+    /// A bit for each node that is global without being a seed.
     pub globals: u32,
-    /// Nodes that take only little that waits: bits.
+    /// A bit for each node whose lanes hold only little.
     pub narrow: u32,
-    /// Nodes that also announce addresses that lead nowhere, or to others: two bits each.
+    /// Two bits for each node that also announces addresses that lead nowhere, or to other nodes.
     pub confused: u32,
-    /// Nodes that let others run nothing: bits.
+    /// A bit for each node in `secure` mode.
     pub secure: u32,
-    /// Nothing fails, and delays are short: no connection may be lost.
+    /// Nothing fails and delays are short, so no connection may be lost.
     pub peaceful: bool,
-    /// Perl nodes: bits. Those that are global are replaced by ours, at the end at the latest.
+    /// A bit for each Perl node. Global ones are replaced by ours, at the end at the latest.
     pub perl: u32,
-    /// Nodes that are not started again at the end, if they are down and no seeds: bits.
+    /// A bit for each node that, if it is down and not a seed, is not restarted at the end.
     pub stay_down: u32,
-    /// Nodes with a certificate: bits.
+    /// A bit for each node with a certificate.
     pub tls: u32,
-    /// Handshakes are cut, and their octets come late.
+    /// Handshakes are cut, and their octets are delayed.
     pub trouble: bool,
-    /// Whatever fails is noticed at once, and delays are short: processes end and connections break,
+    /// Every failure is noticed at once, and delays are short: processes end and connections break,
     /// but nothing hangs.
     pub orderly: bool,
 }
 
-/// A network and what is done to it.
+/// A network, and the operations on it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
-    /// From which all chances of the world come, too.
+    /// The seed of all random choices, including those of the world.
     pub seed: u64,
     /// The network.
     pub setup: Setup,
-    /// Whether everything that happens is printed.
+    /// Whether all events are printed.
     pub verbose: bool,
-    /// Whether the outcome has a hash over everything that happens: a sixth of the time of a run.
+    /// Whether the outcome contains a hash of all events, which takes a sixth of the run's time.
     pub traced: bool,
-    /// What is done, each after a pause.
+    /// The operations, each after a pause.
     pub ops: Vec<(Duration, Op)>,
 }
 
 impl Plan {
-    /// The plan of a seed: three to eight nodes mostly, sometimes up to forty.
+    /// The plan of a seed: mostly three to eight nodes, sometimes up to forty.
     pub fn new(seed: u64) -> Self {
         let mut random = StdRng::seed_from_u64(seed ^ 0x5eed_0fa1_7e57);
         let nodes = match seed % 100 {
@@ -280,7 +280,7 @@ impl Plan {
         Plan::make(seed, nodes, &mut random)
     }
 
-    /// The plan of a seed for a network of so many nodes, three at least.
+    /// The plan of a seed for a network of this many nodes, at least three.
     pub fn of_nodes(seed: u64, nodes: usize) -> Self {
         let mut random = StdRng::seed_from_u64(seed ^ 0x1a_29e0_5eed);
         Plan::make(seed, nodes.max(3), &mut random)
@@ -295,7 +295,7 @@ impl Plan {
         };
         let (globals, narrow, confused) = (sometimes(1, 3), sometimes(1, 3), sometimes(1, 3));
         let (perl, stay_down, secure) = (sometimes(2, 5), sometimes(1, 2), sometimes(1, 5));
-        // From a source of their own, so that they leave the rest of the plan as it is.
+        // From a separate source, so that they do not change the rest of the plan.
         let mut handshakes = StdRng::seed_from_u64(seed ^ 0x7_1500_5eed);
         let tls = if handshakes.random_ratio(1, 4) { handshakes.random() } else { 0 };
         let trouble = !peaceful && handshakes.random_ratio(1, 4);
@@ -334,8 +334,8 @@ impl Plan {
     }
 }
 
-/// Lets strangers try their luck in between, in most plans; the rest of the plan stays as it is. In a
-/// peaceful plan they take no seed's address: a seed that cannot be reached is a fault.
+/// Adds strangers to most plans, without changing the rest of the plan. In a peaceful plan they
+/// never take over a seed's address, since a seed that cannot be reached is a fault.
 fn add_strangers(ops: &mut Vec<(Duration, Op)>, peaceful: bool, random: &mut StdRng) {
     for _ in 0..random.random_range(0..8) {
         let mut r = || random.random::<u32>() >> 8;
@@ -353,7 +353,8 @@ fn add_strangers(ops: &mut Vec<(Duration, Op)>, peaceful: bool, random: &mut Std
     }
 }
 
-/// Makes some ways slow and busy in some plans, while others claim to be the node at their end.
+/// Makes some links slow and busy in some plans, while other processes claim to be the node at
+/// their end.
 fn add_slow_ways(ops: &mut Vec<(Duration, Op)>, random: &mut StdRng) {
     if !random.random_ratio(1, 4) {
         return;
@@ -381,7 +382,7 @@ fn add_twins(ops: &mut Vec<(Duration, Op)>, random: &mut StdRng) {
     let (host, of) = (random.random::<u32>() >> 8, random.random::<u32>() >> 8);
     let first = random.random_range(0..=ops.len());
     for at in (first..ops.len()).step_by(3).take(random.random_range(1..20)) {
-        // One that comes again and again, or many.
+        // Either the same one repeatedly, or many.
         let (host, of) = match random.random_ratio(3, 4) {
             true => (host, of),
             false => (random.random::<u32>() >> 8, of),
@@ -390,7 +391,7 @@ fn add_twins(ops: &mut Vec<(Duration, Op)>, random: &mut StdRng) {
     }
 }
 
-/// Mostly things happen close together; sometimes much time passes.
+/// Operations mostly happen close together; sometimes much time passes.
 fn pause(random: &mut StdRng) -> Duration {
     let longest = match random.random_range(0..20) {
         0 => 40_000,
@@ -430,7 +431,7 @@ fn op(random: &mut StdRng, faults: u32) -> Op {
         43..=45 => Op::Patiently { stream: a, count: 1 + c % 100 },
         0..=4 => Op::OpenPort { host: a },
         5..=9 => Op::Stream { host: a, port: b, count: c % 5 },
-        // Sometimes more than a lane takes.
+        // Sometimes more than a lane can hold.
         10..=13 => Op::Continue { stream: a, count: 1 + c % if c % 16 == 0 { 100 } else { 20 } },
         14..=16 => Op::Kill { host: a, port: b, with_reason: c % 2 == 0 },
         17 | 18 => Op::Unmonitor { monitor: a },

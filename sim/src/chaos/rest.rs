@@ -1,4 +1,4 @@
-//! What has to be true once everything was mended and time has passed.
+//! Checks what has to be true once everything was repaired and time has passed.
 
 use super::oracle::{Call, Fate};
 use super::run::Run;
@@ -28,9 +28,9 @@ impl Run<'_> {
         }
     }
 
-    /// Strangers change neither who is global nor who is whose master: only a seed, or a node whose
-    /// program wanted that, is global, and a master is one of the node's seeds. Perl nodes believe
-    /// unproven greetings, and pass that on.
+    /// Strangers must not change which nodes are global or which master a node has: only seeds, and
+    /// nodes whose program asked for it, are global, and a master is one of the node's seeds. (Perl
+    /// nodes believe greetings before authentication, and spread what these say.)
     fn check_roles(&self, host: HostId, node: &Node) -> Result<(), String> {
         if self.plan.setup.perl != 0 {
             return Ok(());
@@ -60,7 +60,7 @@ impl Run<'_> {
         self.running_nodes().map(|(_, node)| node).find(|node| node.kernel().node() == id)
     }
 
-    /// The place where a node runs, ours or Perl's.
+    /// The place where a node runs, whether it is ours or a Perl node.
     pub(super) fn host_of(&self, id: &NodeId) -> Option<HostId> {
         let mut hosts = self.world.hosts();
         hosts.find(|&host| self.world.is_running(host) && self.world.spec(host).node == *id)
@@ -81,7 +81,7 @@ impl Run<'_> {
         }
     }
 
-    /// A Perl slave is in the database, and just one global node speaks for it.
+    /// Checks that a Perl slave is in the database, as the slave of exactly one global node.
     fn check_perl(&self, host: HostId) -> Result<(), String> {
         let Some(perl) = self.world.perl(host) else { return Ok(()) };
         let id = &self.world.spec(host).node;
@@ -190,7 +190,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Who owns which key, with which value.
+    /// The owners of each key, with their values.
     fn owned(&self, family: &Str) -> BTreeMap<Str, Vec<Datum>> {
         let mut owned: BTreeMap<Str, Vec<Datum>> = BTreeMap::new();
         let databases = self.world.hosts().filter_map(|host| self.world.database(host));

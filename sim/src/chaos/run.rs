@@ -1,4 +1,4 @@
-//! Carrying out a plan.
+//! Carries out a plan.
 
 use super::ledger::Ledger;
 use super::oracle::{Fate, Life, Monitored, Oracle, Stream};
@@ -11,14 +11,15 @@ use aemp::wire::framing::Framing;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-/// How long a network may take to come to rest after everything is mended: TCP notices what is
-/// lost, seeds are retried, searches end, keys that are missing are given up.
+/// How long a network may take to come to rest after everything is repaired: TCP detects lost
+/// connections, seeds are retried, searches end, and missing keys are given up.
 const REST: Duration = Duration::from_secs(400);
 
-/// Steps that may come at one instant; more are a timer that is set for the time that it is.
+/// Steps that may happen at one instant. More of them mean that a timer is set for the current
+/// time.
 const MOST_STEPS_AT_ONCE: u32 = 100_000;
 
-/// Delays differ, but nobody could take them for a failure.
+/// Delays vary, but are too short to be taken for a failure.
 const GENTLE: Weather = Weather { worst: Duration::from_millis(50), ..Weather::ROUGH };
 
 /// A promise that was broken.
@@ -30,7 +31,7 @@ pub struct Failure {
     pub at: Duration,
     /// What happened.
     pub what: String,
-    /// The last things that were done.
+    /// The most recent operations and events.
     pub history: Vec<String>,
 }
 
@@ -42,26 +43,26 @@ impl std::fmt::Display for Failure {
     }
 }
 
-/// What a run was, in figures.
+/// Figures of a run.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Outcome {
-    /// Things that happened in virtual time.
+    /// Events in virtual time.
     pub steps: u64,
     /// Numbered messages that were sent.
     pub sent: u64,
     /// Those that arrived.
     pub received: u64,
-    /// Faults: cuts, crashes, stopped processes, clocks that jump, and so on.
+    /// Faults: cuts, crashes, stopped processes, jumping clocks, and so on.
     pub faults: u64,
-    /// Connections that were given up because too much waited to be sent.
+    /// Connections that were given up because too much was queued.
     pub overflows: u64,
     /// Calls that were answered.
     pub answered: u64,
     /// Monitors that fired.
     pub fired: u64,
-    /// Perl slaves that had to adopt a master, of those that still ran at the end.
+    /// Perl slaves that had to adopt a master, among those that were running at the end.
     pub healed: u64,
-    /// A hash over everything that happened, if the plan is traced: equal for equal runs.
+    /// A hash of all events, if the plan is traced: equal for equal runs.
     pub trace: u64,
 }
 
@@ -83,16 +84,16 @@ impl Outcome {
 pub(super) struct Run<'a> {
     pub(super) plan: &'a Plan,
     pub(super) world: World,
-    /// Who tries to disturb the nodes without knowing their secret.
+    /// A process that tries to disturb the nodes without knowing their secret.
     pub(super) stranger: HostId,
     /// A process that has the ID of one of the nodes and knows their secret.
     pub(super) twin: HostId,
     pub(super) oracle: Oracle,
-    /// Whose entries are where, if the rules for that hold in this plan.
+    /// The owners of entries, if the rules for entries apply to this plan.
     pub(super) ledger: Option<Ledger>,
     pub(super) outcome: Outcome,
     history: Vec<String>,
-    /// What was found broken while an operation was carried out.
+    /// The first broken promise that was found while an operation was carried out.
     broken: Option<String>,
 }
 
@@ -100,7 +101,7 @@ impl Plan {
     /// Carries the plan out.
     ///
     /// # Errors
-    /// Fails where a promise was broken.
+    /// Fails if a promise was broken.
     pub fn run(&self) -> Result<Outcome, Box<Failure>> {
         let mut run = Run::new(self);
         run.everything().map_err(|what| {
@@ -160,14 +161,15 @@ impl<'a> Run<'a> {
                 spec.limits = LaneLimits { soft: 1 << 10, hard: 4 << 10 };
             }
             if bit(setup.narrow.rotate_left(1), host) {
-                // About one entry: connections are lost in the middle of a database.
+                // About one entry per piece, so that connections are lost in the middle of a
+                // database.
                 spec.piece = 60;
             }
             spec.knows_get = bit(setup.narrow.rotate_left(2), host);
             let own = spec.addresses.clone();
             let (nowhere, other) = (Str::from("nowhere:1"), Str::from("n0:1"));
             spec.advertised = match setup.confused.rotate_right(2 * host as u32) & 3 {
-                // Perl nodes hardly try second addresses.
+                // Perl nodes rarely try second addresses.
                 _ if setup.perl != 0 => None,
                 1 => Some([vec![nowhere], own].concat()),
                 2 => Some([vec![other, nowhere], own].concat()),
@@ -214,7 +216,7 @@ impl<'a> Run<'a> {
         }
         self.history.push(format!("{:?} everything is mended", self.world.now()));
         for host in self.world.hosts() {
-            // What Perl nodes that are global keep too long, nobody can take from them.
+            // Entries that global Perl nodes keep for too long cannot be removed from them.
             if self
                 .world
                 .perl(host)
@@ -229,7 +231,7 @@ impl<'a> Run<'a> {
             }
         }
         self.pass(REST)?;
-        // Now and then a node looks whether a seed's address still leads to itself.
+        // From time to time a node checks whether a seed's address still leads to the node itself.
         for _ in 0..60 {
             if self.has_only_established_connections() {
                 break;
@@ -264,16 +266,16 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Checks what has happened since the last look.
+    /// Checks the events since the last call.
     pub(super) fn look(&mut self) -> Result<(), String> {
         let mut looked_at = BTreeSet::new();
         loop {
-            // What programs do about it makes more happen at once.
+            // The reactions of programs cause more events at once.
             while let Some(host) = self.world.next_touched() {
                 self.see(host)?;
                 looked_at.insert(host);
             }
-            // Only a program that knows of all monitors that have fired goes on sending.
+            // Only a program that knows of all monitors that have fired continues to send.
             let Some(host) = looked_at.pop_first() else { return Ok(()) };
             if let Some(ledger) = &mut self.ledger {
                 ledger.look(&self.world, host);
@@ -297,14 +299,14 @@ impl<'a> Run<'a> {
             seen.map_err(|what| format!("{host:?}: {what}"))?;
             self.follow_entries(host, happening)?;
         }
-        // All that has happened is known before anything is done about it.
+        // All events are recorded before any reaction to them.
         for happening in happenings {
             self.react(host, happening)?;
         }
         Ok(())
     }
 
-    /// What a report of the database and the loss of a node say about entries.
+    /// Records what a database report or the loss of a node means for entries.
     fn follow_entries(&mut self, host: HostId, happening: &Happening) -> Result<(), String> {
         let now = self.world.now();
         match happening {
@@ -359,7 +361,9 @@ impl<'a> Run<'a> {
                 self.answer(host, &message);
                 self.answered(host, &port, &message)?;
             }
-            Happening::NodeDown(_, reason) if reason.to_string().contains("too many octets were queued") => {
+            Happening::NodeDown(_, reason)
+                if reason.to_string().contains("too many octets were queued") =>
+            {
                 self.outcome.overflows += 1;
             }
             Happening::NodeUp(peer) => self.check_twins(host, &peer)?,
@@ -377,7 +381,7 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// There is never more than one connection to a node.
+    /// Checks that there is at most one connection to a node.
     fn check_twins(&self, host: HostId, peer: &NodeId) -> Result<(), String> {
         let Some(node) = self.world.running(host) else { return Ok(()) };
         match node.established().filter(|other| *other == peer).count() {
@@ -427,7 +431,7 @@ impl<'a> Run<'a> {
         self.world.kernel(host, |kernel| kernel.kill(&reply, &Packed::default()));
     }
 
-    /// Those who wait until a lane of this node has room go on, by one message each.
+    /// Streams that wait for room in a lane of this node each continue by one message.
     fn patience_of(&mut self, host: HostId) {
         let waiting: Vec<usize> = self.oracle.patient.keys().copied().collect();
         for index in waiting {
@@ -490,13 +494,13 @@ impl<'a> Run<'a> {
         how(&mut self.world, host);
     }
 
-    /// A node that runs, ours or Perl's, if the chosen one does.
+    /// A running node, ours or Perl's, if the chosen one is running.
     pub(super) fn anybody(&self, choice: u32) -> Option<HostId> {
         let host = self.host(choice);
         self.world.is_running(host).then_some(host)
     }
 
-    /// A node of ours that runs, if the chosen one does.
+    /// A running node of ours, if the chosen one is running.
     pub(super) fn running(&self, choice: u32) -> Option<HostId> {
         let host = self.host(choice);
         self.world.running(host).map(|_| host)
@@ -511,7 +515,7 @@ impl<'a> Run<'a> {
     }
 
     pub(super) fn port(&self, choice: u32) -> Option<PortId> {
-        // New ports are more interesting.
+        // Recent ports are more interesting.
         let ports = &self.oracle.ports;
         let recent = ports.len().min(12);
         let index = (ports.len() - recent) + choice as usize % recent.max(1);
@@ -528,7 +532,7 @@ impl<'a> Run<'a> {
         target: &PortId,
         on_death: OnDeath,
     ) -> MonitorId {
-        // What was lost before is no business of the new monitor.
+        // Events before this must not be attributed to the new monitor.
         if let Err(what) = self.look() {
             self.broken.get_or_insert(what);
         }
@@ -559,7 +563,7 @@ impl<'a> Run<'a> {
                 return;
             }
             self.send_one(index);
-            // It may have been too much.
+            // It may have exceeded the lane's limit.
             if let Err(what) = self.look() {
                 self.broken.get_or_insert(what);
                 return;

@@ -1,4 +1,4 @@
-//! How a node's connections begin and end, and what comes on them.
+//! The beginning and end of a node's connections, and what is received on them.
 
 use super::{Around, Later, Node};
 use crate::link::{LinkEnd, Segment};
@@ -10,7 +10,7 @@ use rand::Rng as _;
 use std::time::Duration;
 
 impl Node {
-    /// A dial has been answered.
+    /// Handles the answer to a dial.
     pub(crate) fn dialled(&mut self, around: &mut Around<'_>, conn: u64, end: LinkEnd) {
         let conn = ConnId(conn);
         match self.wires.get_mut(&conn) {
@@ -22,7 +22,7 @@ impl Node {
         }
     }
 
-    /// Somebody has connected to us; returns the connection's number.
+    /// Accepts a connection; returns its number.
     pub(crate) fn accepted(&mut self, around: &mut Around<'_>, end: LinkEnd) -> u64 {
         let conn = self.drive(around, Kernel::accepted);
         let framing = self.pick_framing(around);
@@ -44,7 +44,7 @@ impl Node {
         self.transmit(around, conn);
     }
 
-    /// Sends what the session of a connection has to say.
+    /// Sends the pending octets of a connection's session.
     fn transmit(&mut self, around: &mut Around<'_>, conn: ConnId) {
         let Some(wire) = self.wires.get_mut(&conn) else {
             return;
@@ -54,7 +54,7 @@ impl Node {
         }
     }
 
-    /// The kernel lets a connection go on.
+    /// Lets a connection continue, as the kernel has ordered.
     pub(super) fn proceed(&mut self, around: &mut Around<'_>, conn: ConnId, order: AuthOrder) {
         let Some(wire) = self.wires.get_mut(&conn) else {
             return;
@@ -71,8 +71,9 @@ impl Node {
         self.check_authentications(conn);
     }
 
-    /// How long a peer that was sent our authentication line has to answer before other connections
-    /// that claim to be the same node go on: less where many do, as anybody can claim that.
+    /// How long a peer has to answer our authentication line before other connections that claim to
+    /// be the same node may continue. The more there are, the shorter, since anybody can claim
+    /// that.
     fn time_to_answer(&self, conn: ConnId) -> Duration {
         const USUAL_CLAIMS: usize = 4;
         let peer = self.wires.get(&conn).and_then(|wire| wire.peer.as_ref());
@@ -81,8 +82,9 @@ impl Node {
         CONNECT_INTERVAL.mul_f64(USUAL_CLAIMS as f64 / claims.max(USUAL_CLAIMS) as f64)
     }
 
-    /// Of all connections to a node, one at most has our authentication line and not the peer's
-    /// until it had its time to answer, or both ends could finish different ones.
+    /// Checks that at most one of all connections to a node has our authentication line without the
+    /// peer's, until its time to answer has passed. Otherwise both ends could complete different
+    /// ones.
     fn check_authentications(&mut self, conn: ConnId) {
         let Some(peer) = self.wires.get(&conn).and_then(|wire| wire.peer.as_ref()) else { return };
         let under_way = self.wires.values().filter(|wire| {
@@ -99,7 +101,7 @@ impl Node {
         }
     }
 
-    /// Something has come on a connection.
+    /// Handles a segment that has arrived on a connection.
     pub(crate) fn received(&mut self, around: &mut Around<'_>, conn: u64, segment: Segment) {
         let conn = ConnId(conn);
         let Some(wire) = self.wires.get_mut(&conn) else {
@@ -117,8 +119,8 @@ impl Node {
         self.drive(around, |_| ());
     }
 
-    /// Takes one step on a connection on which something may have come: an event of its session, or
-    /// a packet. What the kernel wants done follows before the next step.
+    /// Takes one step on a connection on which something may have arrived: an event of its session,
+    /// or a packet. The kernel's effects are carried out before the next step.
     pub(super) fn read(&mut self, around: &mut Around<'_>, conn: ConnId) {
         let Some(wire) = self.wires.get_mut(&conn).filter(|wire| !wire.closing) else {
             return;
@@ -166,7 +168,7 @@ impl Node {
                 self.ended(around, conn, "another node uses our node ID");
             }
         } else {
-            // Everybody here plays by the rules.
+            // All nodes here follow the protocol.
             self.log_error(format!("a handshake fails: {error}"));
             self.ended(around, conn, &error.to_string());
         }
@@ -198,7 +200,7 @@ impl Node {
         }
     }
 
-    /// A connection, or the attempt to make one, has ended.
+    /// Handles the end of a connection, or of the attempt to make one.
     pub(crate) fn ended(&mut self, around: &mut Around<'_>, conn: ConnId, why: &str) {
         let Some(wire) = self.wires.remove(&conn) else {
             return;

@@ -1,4 +1,4 @@
-//! How a Perl node dials, greets, and which of several connections it keeps.
+//! How a Perl node dials, greets, and chooses between several connections.
 
 use super::{Goal, PerlNode};
 use crate::event::{Event, Happening, Timer};
@@ -12,9 +12,9 @@ use aemp::wire::session::{Event as Reached, HandshakeError};
 use rand::Rng as _;
 use std::time::Duration;
 
-/// How long it takes until a handshake is given up.
+/// After this long a handshake is given up.
 const SILENCE: Duration = Duration::from_secs(30);
-/// Dials of nodes that are no seeds are given up after so long.
+/// After this long a dial of a node that is not a seed is given up.
 const CONNECT_INTERVAL: Duration = Duration::from_secs(2);
 
 impl PerlNode {
@@ -102,7 +102,7 @@ impl PerlNode {
         self.settle(around);
     }
 
-    /// Takes one step of a handshake; whether there may be another one.
+    /// Takes one step of a handshake; returns whether another one may follow.
     fn shake_hands(&mut self, around: &mut Around<'_>, conn: u64) -> bool {
         self.transmit(around, conn);
         let Some(wire) = self.wires.get_mut(&conn) else { return false };
@@ -143,7 +143,7 @@ impl PerlNode {
                 return self.ended(around, conn, "this is ourselves");
             }
             if let Some(seed) = self.seeds.iter_mut().find(|seed| seed.address == address) {
-                // Before anything is proven.
+                // This happens before the peer has authenticated.
                 seed.node = Some(node.clone());
             }
         }
@@ -158,7 +158,7 @@ impl PerlNode {
         }
     }
 
-    /// The defect: whichever connection is finished last is used.
+    /// The defect: the connection that is completed last is used.
     fn established(&mut self, around: &mut Around<'_>, conn: u64) {
         let Some(node) = self.wires.get(&conn).and_then(|wire| wire.peer.clone()) else { return };
         if let Some(old) = self.links.get(&node).copied() {

@@ -1,11 +1,11 @@
-//! Which master a Perl node believes in, and how it loses the watch over it.
+//! The master that a Perl node believes in, and how the node stops monitoring it.
 
 use super::PerlNode;
 use crate::node::Around;
 use aemp::value::NodeId;
 use std::collections::BTreeSet;
 
-/// What waits for nodes to come or go.
+/// The events of nodes that it waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Watch {
     /// The master going down.
@@ -17,7 +17,7 @@ enum Watch {
 #[derive(Debug, Default)]
 pub(super) struct Master {
     believed: Option<NodeId>,
-    /// What was set last; setting another one ends it.
+    /// The watch that was set last; setting another one ends it.
     held: Option<Watch>,
     active: BTreeSet<Watch>,
 }
@@ -62,7 +62,7 @@ impl PerlNode {
         }
     }
 
-    /// A node went down; whoever is not watched is still believed in.
+    /// Handles the loss of a node; a master that is not watched is still believed in.
     pub(super) fn master_is_down(&mut self, around: &mut Around<'_>, node: &NodeId) {
         if self.master.active.contains(&Watch::Master)
             && self.master.believed.as_ref() == Some(node)

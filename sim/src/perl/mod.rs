@@ -1,8 +1,8 @@
 //! A model of a Perl node, with the defects that others have to live with (`docs/protocol.md` §7).
 //!
-//! Its database is ours; its mesh and its choice of a master are not. It forgets to watch its
-//! master after it changed it while another one was up, believes in dead masters, gives dials up
-//! early, and takes whichever of two connections is finished last.
+//! Its database is ours; its mesh and its choice of a master are not. It stops monitoring its
+//! master if it changed the master while another one was up, believes in dead masters, gives up
+//! dials early, and uses whichever of two connections is completed last.
 
 mod connections;
 mod master;
@@ -19,7 +19,7 @@ use rand::Rng as _;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-/// What it says it is made of.
+/// The provider in its greeting.
 const PROVIDER: &str = "AE-2.02";
 
 /// A model of a Perl node.
@@ -33,13 +33,13 @@ pub struct PerlNode {
     seed_delay: Duration,
     master: Master,
     wires: BTreeMap<u64, Wire>,
-    /// Why each connection was dialled: a seed, or a node.
+    /// Why each connection was dialled: for a seed, or for a node.
     goals: BTreeMap<u64, Goal>,
     next_conn: u64,
     links: BTreeMap<NodeId, u64>,
     keepalive: BTreeSet<NodeId>,
     ports: BTreeMap<Str, BTreeSet<NodeId>>,
-    /// Refuses to be asked: `secure` mode.
+    /// Whether it refuses function calls: `secure` mode.
     secure: bool,
     happenings: Vec<Happening>,
     adopted: u32,
@@ -100,12 +100,12 @@ impl PerlNode {
         }
     }
 
-    /// Its database, to be looked at.
+    /// Its database, for inspection.
     pub fn database(&self) -> &Database {
         &self.db
     }
 
-    /// The master that it believes to have.
+    /// The master that it believes it has.
     pub fn master(&self) -> Option<&NodeId> {
         if self.db.is_global() { Some(&self.id) } else { self.master.believed() }
     }
@@ -120,7 +120,7 @@ impl PerlNode {
         self.ports.keys()
     }
 
-    /// How often it was made to adopt a master by a function call.
+    /// How often a function call made it adopt a master.
     pub fn adopted(&self) -> u32 {
         self.adopted
     }
@@ -144,7 +144,7 @@ impl PerlNode {
         around.timer(Duration::from_millis(500), Timer::Tick);
     }
 
-    /// Does something to its own entries, or asks its database.
+    /// Changes its own entries, or queries its database.
     pub(crate) fn database_call<R>(
         &mut self,
         around: &mut Around<'_>,
@@ -173,7 +173,7 @@ impl PerlNode {
         }
     }
 
-    /// Sends a packet to a connected node; what is for others is lost.
+    /// Sends a packet to a connected node; packets to other nodes are lost.
     fn send(&mut self, around: &mut Around<'_>, to: &NodeId, len: usize, octets: &[u8]) {
         if let Some(conn) = self.links.get(to)
             && let Some(wire) = self.wires.get(conn)
@@ -192,7 +192,7 @@ impl PerlNode {
         self.send(around, to, len, &octets);
     }
 
-    /// Carries out what the database wants.
+    /// Carries out the outputs of the database.
     fn settle(&mut self, around: &mut Around<'_>) {
         loop {
             let effects = self.db.take_effects();
@@ -224,7 +224,7 @@ impl PerlNode {
         }
     }
 
-    /// A packet from a connected node.
+    /// Handles a packet from a connected node.
     fn packet(&mut self, around: &mut Around<'_>, from: &NodeId, packet: &Packed) {
         let elements = packet.as_elements();
         let Some(port) = elements.first_str() else { return };
@@ -264,7 +264,7 @@ impl PerlNode {
                 self.reply(around, to, &message, &[]);
             }
             ("eval", Some(_)) if !self.secure => {
-                // Only one thing is ever asked.
+                // Only one expression is ever evaluated.
                 let master = self.master().map(|master| master.as_str().to_owned());
                 let mut results = vec![Some(Str::default()), master];
                 results.extend(self.links.keys().map(|node| Some(node.as_str().to_owned())));
@@ -283,7 +283,8 @@ impl PerlNode {
         }
     }
 
-    /// The defect: what a node had and does not send again stays. True if that is what it sent.
+    /// The defect: entries that a node had and does not send again are kept. Returns true if that
+    /// applies.
     fn adds_only(
         &mut self,
         from: &NodeId,
@@ -336,7 +337,7 @@ impl PerlNode {
     }
 }
 
-/// The beginning of a node request: how many elements, and the octets.
+/// The beginning of a node request: the number of elements, and the octets.
 fn begin(names: &[&str]) -> (usize, Vec<u8>) {
     let mut octets = Vec::new();
     packed::put_octets(&mut octets, b"");

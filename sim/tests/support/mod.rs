@@ -1,4 +1,4 @@
-//! What the tests of kernels in a virtual network share.
+//! Helpers that the tests of kernels in a virtual network share.
 #![allow(dead_code, clippy::unwrap_used)]
 
 use aemp::kernel::{MonitorId, OnDeath};
@@ -40,7 +40,7 @@ pub(crate) fn is_up(world: &World, host: HostId, node: &str) -> bool {
     world.node(host).kernel().is_up(&id(node))
 }
 
-/// Which monitors have fired since the last look, each with its reason.
+/// The monitors that have fired since the last call, each with its reason.
 pub(crate) fn fired(world: &mut World, host: HostId) -> Vec<(MonitorId, String)> {
     let fired = world.happenings(host).into_iter().filter_map(|happening| match happening {
         Happening::Fired { monitor, reason } => Some((monitor, reason.to_string())),
@@ -49,7 +49,7 @@ pub(crate) fn fired(world: &mut World, host: HostId) -> Vec<(MonitorId, String)>
     fired.collect()
 }
 
-/// The messages that came to a node's ports since the last look, as text.
+/// The messages that arrived at a node's ports since the last call, as text.
 pub(crate) fn messages(world: &mut World, host: HostId) -> Vec<String> {
     let messages = world.happenings(host).into_iter().filter_map(|happening| match happening {
         Happening::Delivered { message, .. } => Some(message.to_string()),
