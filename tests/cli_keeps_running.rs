@@ -58,7 +58,7 @@ fn profile(network: &Network, extra: serde_json::Value) {
 fn has_started(node: &Running) {
     node.address();
     node.signal("HUP");
-    node.line_with("are read again");
+    node.line_with("rereading seeds");
 }
 
 fn answers(network: &Network, node: &str) -> bool {
@@ -150,7 +150,7 @@ fn a_node_that_stood_still_together_with_its_watchdog_is_not_killed() {
             signal("CONT", process);
         }
         node.signal("HUP");
-        node.line_with("are read again");
+        node.line_with("rereading seeds");
         assert_eq!(node.watched(), process);
     }
 }

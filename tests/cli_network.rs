@@ -145,7 +145,7 @@ fn well_known_expressions_work_and_others_are_an_error() {
     let json: Value = serde_json::from_str(&network.success(&["--json", "ping", "seed"])).unwrap();
     assert_eq!(json["seconds"].as_array().unwrap().len(), 3);
     network.failure(&["eval", "seed", "1 + 1"], "no Perl interpreter");
-    network.failure(&["cal", "seed#nobody", "x"], "port seed#nobody is not there");
+    network.failure(&["cal", "seed#nobody", "x"], "port seed#nobody does not exist");
 }
 
 #[test]
@@ -222,7 +222,7 @@ fn the_doctor_finds_what_is_wrong() {
     assert_eq!(report["healthy"], false);
     let findings = report["findings"].to_string();
     assert!(findings.contains("is taken by another program"), "{findings}");
-    assert!(findings.contains("nobody listens at"), "{findings}");
+    assert!(findings.contains("nothing listens at"), "{findings}");
     network.configure("another", Some(&network.address));
     let answer = network.failure(&["doctor", "aemp"], "1 of these things is wrong");
     assert!(answer.stdout.contains("wrong secret"), "{}", answer.stdout);

@@ -176,7 +176,7 @@ fn errors_of_relay_and_replay_name_the_cause() {
         (&["relay", "127.0.0.1:0", "host:1", "--record"], 2, "FILE is missing"),
         (&["relay", "127.0.0.1:0", "host:1", "--bogus"], 2, "--bogus"),
         (&["replay"], 2, "FILE is missing"),
-        (&["replay", file, "more"], 2, "\"more\" is too much"),
+        (&["replay", file, "more"], 2, "\"more\" is one argument too many"),
         (&["replay", none], 1, "No such file"),
         (&["replay", file], 1, "line 2: no entry of a recording"),
     ] {

@@ -46,7 +46,7 @@ fn a_node_without_watchdog_cannot_be_restarted_and_says_so() {
     let address = seed.address();
     let network = Network { seed, address, directory: tempfile::tempdir().unwrap() };
     network.configure(SECRET, Some(&network.address));
-    network.failure(&["restart", "seed"], "without a watchdog");
+    network.failure(&["restart", "seed"], "no watchdog that could restart it");
     network.success(&["ping", "seed"]);
 }
 
@@ -104,7 +104,7 @@ fn a_node_that_hangs_is_started_again() {
     node.address();
     // From then on it sends its watchdog signs of life.
     node.signal("HUP");
-    node.line_with("are read again");
+    node.line_with("rereading seeds");
     signal("STOP", node.watched());
     node.line_with("no sign of life for 2 s");
     node.address();
@@ -128,11 +128,11 @@ fn a_node_rereads_seeds_and_log_level_on_sighup() {
     node.address();
     configure(Some(&network.address), "debug");
     node.signal("HUP");
-    node.line_with("are read again");
+    node.line_with("rereading seeds");
     node.line_with("seed is up");
     configure(Some("not an address:"), "error");
     node.signal("HUP");
-    node.line_with("the node stays as it was configured");
+    node.line_with("the node keeps its present configuration");
     network.success(&["ping", "n"]);
 }
 

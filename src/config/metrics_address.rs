@@ -57,7 +57,7 @@ impl FromStr for MetricsAddress {
             Host::Address(address) => Ok(address),
             Host::Name(name) => Err(name),
             Host::EveryLocal => {
-                return Err(error("whoever wants every address has to write 0.0.0.0 or [::]"));
+                return Err(error("to listen on all addresses write 0.0.0.0 or [::]"));
             }
         };
         let port = match port {

@@ -39,7 +39,7 @@ pub enum Problem {
     #[error("has to be a number of seconds, at most a year, or 0 for never")]
     NotSecondsOrNever,
     /// A time for the end was expected.
-    #[error("has to be a number of seconds, at most 3600; with 0 nothing is waited for")]
+    #[error("has to be a number of seconds, at most 3600; with 0 the node does not wait")]
     NotShutdown,
     /// A log level was expected.
     #[error(

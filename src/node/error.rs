@@ -124,7 +124,7 @@ pub enum ConnectionError {
     #[error("no complete handshake within {} s", .0.as_secs_f64())]
     HandshakeTimeout(std::time::Duration),
     /// It had to make room for another connection during its handshake.
-    #[error("too many connections are in their handshake: the oldest makes room")]
+    #[error("too many pending handshakes: the oldest was closed to make room")]
     Displaced,
     /// TLS failed.
     #[error("TLS: {0}")]

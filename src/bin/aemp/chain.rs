@@ -160,8 +160,8 @@ impl<'a> Draft<'a> {
         match (edit, &self.profile) {
             (Edit::Set { key: "parent", .. }, Some(profile)) => check_parents(self.rc, profile)?,
             (Edit::Set { key: "parent", .. }, None) => self.outcome.warnings.push(
-                "`parent` means something in a profile only; write `aemp profile PROFILE \
-                 setparent PARENT`"
+                "`parent` can only be set in a profile; write `aemp profile PROFILE setparent \
+                 PARENT`"
                     .into(),
             ),
             _ => {}

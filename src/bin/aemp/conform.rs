@@ -103,7 +103,7 @@ impl Request {
                 }
                 _ if name.starts_with('-') => return Err(CliError::UnknownOption { name }),
                 _ if draft.address.is_none() => draft.address = Some(name),
-                _ => return Err(usage(format!("{name:?} is one address too much"))),
+                _ => return Err(usage(format!("{name:?} is one address too many"))),
             }
         }
         draft.finish()
@@ -157,7 +157,7 @@ impl Draft {
     fn finish_network(self, file: &Path) -> Result<Request, CliError> {
         if let Some(option) = self.of_one_node.or(self.address) {
             return Err(usage(format!(
-                "{option} does not go with --network, whose file says such things"
+                "{option} cannot be used with --network, whose file describes the nodes"
             )));
         }
         if self.list {

@@ -89,7 +89,7 @@ fn examine_methods(settings: &Settings, findings: &mut Findings) -> Result<(), C
     let accepted: Vec<&str> = settings.auth_accept.iter().map(|method| method.name()).collect();
     let needed = if settings.cert.is_some() { "a secret" } else { "a certificate" };
     let text = format!(
-        "no common method with anybody: others may only use {}, which needs {needed} here \
+        "no node can authenticate here: others may only use {}, which needs {needed} here \
          (setauth_accept, setsecret, setcert)",
         accepted.join(", ")
     );
@@ -149,8 +149,8 @@ fn examine_links(
     }
     if !links.silent.is_empty() {
         let text = format!(
-            "{} of {} nodes do not tell (Perl nodes, and nodes in secure mode), so that connections \
-             between them are not counted: {}",
+            "{} of {} nodes do not report theirs (Perl nodes, and nodes in secure mode), so \
+             connections between them are not counted: {}",
             links.silent.len(),
             links.silent.len() + links.tellers,
             beginning(&links.silent),
@@ -228,7 +228,7 @@ impl Doctor {
             findings.add(state, &what, text)?;
         }
         if self.settings.binds.is_empty() {
-            let text = "none: others cannot connect to this node, it connects to them";
+            let text = "none: other nodes cannot connect to this node, it only connects to them";
             findings.add(State::Note, "binds", text)?;
         }
         Ok(listeners)
@@ -291,7 +291,7 @@ impl Doctor {
             }
         }
         if self.settings.seeds.is_empty() {
-            let text = "none: this node finds no network, others have to find it";
+            let text = "none: this node cannot find a network; other nodes have to connect to it";
             findings.add(State::Note, "seeds", text)?;
         }
         Ok(())
@@ -355,7 +355,7 @@ impl Doctor {
         let text = match &error {
             ProbeError::Connect(error) => match error.kind() {
                 io::ErrorKind::ConnectionRefused => {
-                    format!("nobody listens at {address}: does the seed run, is the port right?")
+                    format!("nothing listens at {address}: is the seed running, is the port right?")
                 }
                 io::ErrorKind::TimedOut => {
                     format!("{address} does not answer: is there a firewall, is the address right?")
@@ -368,8 +368,8 @@ impl Doctor {
                 limit.as_secs()
             ),
             ProbeError::Handshake(HandshakeError::WrongBoundToken) => {
-                "wrong secret: the seed has another one than this node (setsecret); or somebody on the \
-                 way ends the encryption"
+                "wrong secret: the seed has another one than this node (setsecret); or something \
+                 on the way terminates the encryption"
                     .into()
             }
             ProbeError::Handshake(HandshakeError::WrongSecret { .. }) => {
@@ -378,12 +378,15 @@ impl Doctor {
             ProbeError::Handshake(HandshakeError::ClosedInAuthentication) => {
                 let hint = match self.identity {
                     Some(_) => "",
-                    None => "; or it wants a certificate, which this node has not (setcert)",
+                    None => {
+                        "; or it requires a certificate, which this node does not have \
+                             (setcert)"
+                    }
                 };
                 format!(
                     "wrong secret, most likely: the seed closed the connection when this node \
-                     authenticated (setsecret){hint}; or its auth_accept leaves out what this \
-                     node offers"
+                     authenticated (setsecret){hint}; or its auth_accept excludes the methods that \
+                     this node offers"
                 )
             }
             ProbeError::Handshake(
@@ -401,7 +404,10 @@ impl Doctor {
                 ),
             },
             ProbeError::Tls(TlsError::Closed | TlsError::Alert { .. }) => {
-                format!("{error}; ours is SHA-256 {ours}: is it of another network (setcert)?")
+                format!(
+                    "{error}; ours is SHA-256 {ours}: does it belong to another network \
+                         (setcert)?"
+                )
             }
             error => error.to_string(),
         };

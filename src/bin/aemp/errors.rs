@@ -22,7 +22,7 @@ pub(crate) enum CliError {
     #[error("usage: aemp SUBCOMMAND [ARGUMENTS] [SUBCOMMAND...]; try `aemp --help`")]
     NoSubcommand,
     #[error(
-        "{} is no subcommand{}; {}",
+        "{} is not a subcommand{}; {}",
         shown(name),
         after.as_ref().map(|usage| format!(" (after `{usage}`)")).unwrap_or_default(),
         match nearest {
@@ -36,7 +36,7 @@ pub(crate) enum CliError {
         /// The usage of the subcommand before it.
         after: Option<String>,
     },
-    #[error("{} is no option; try `aemp help`", shown(name))]
+    #[error("{} is not an option; try `aemp help`", shown(name))]
     UnknownOption { name: String },
     #[error("{argument} is missing; write `aemp {usage}`")]
     MissingArgument { argument: &'static str, usage: String },
@@ -44,20 +44,20 @@ pub(crate) enum CliError {
     NotText { argument: &'static str, usage: String },
     #[error("`run` has to be the first subcommand, and takes all arguments that follow it")]
     RunNotFirst,
-    #[error("{} is no shell for which there are completions; use bash, zsh or fish", shown(name))]
+    #[error("there are no completions for {}; use bash, zsh or fish", shown(name))]
     UnknownShell { name: String },
-    #[error("{} is too much; try `aemp help {usage}`", shown(argument))]
+    #[error("{} is one argument too many; try `aemp help {usage}`", shown(argument))]
     TooManyArguments { argument: String, usage: String },
     #[error(
-        "{} is no log level; use error, warn, note, info, debug, trace or a number up to 9",
+        "{} is not a log level; use error, warn, note, info, debug, trace or a number up to 9",
         shown(name)
     )]
     UnknownLevel { name: String },
     #[error("--format {}: unknown; use text, tree, dot, svg or json", shown(name))]
     UnknownFormat { name: String },
-    #[error("{} is nothing that `db` does; use get, keys, values, watch, set or del", shown(name))]
+    #[error("`db` has no operation {}; use get, keys, values, watch, set or del", shown(name))]
     UnknownDbOperation { name: String },
-    #[error("{} is no {what}: {problem}", shown(text))]
+    #[error("{} is not a valid {what}: {problem}", shown(text))]
     InvalidId { what: &'static str, text: String, problem: String },
     #[error("{count} of these things {} wrong", if *count == 1 { "is" } else { "are" })]
     Unhealthy { count: usize },
@@ -82,24 +82,24 @@ pub(crate) enum CliError {
     #[error(transparent)]
     Credentials(#[from] CredentialsError),
     #[error(
-        "profile {} would be its own ancestor by this parent; choose another parent",
+        "profile {} would be its own ancestor with this parent; choose another parent",
         shown(profile)
     )]
     CircularParents { profile: String },
     #[error("{}: cannot read the certificate: {source}; name a readable PEM file", path.display())]
     CertUnreadable { path: PathBuf, source: io::Error },
-    #[error("{}: larger than 1 MiB, this is no certificate; name a PEM file", path.display())]
+    #[error("{}: larger than 1 MiB, so it is not a certificate; name a PEM file", path.display())]
     CertTooLarge { path: PathBuf },
     #[error("{}: cannot read the secret: {source}", path.display())]
     SecretUnreadable { path: PathBuf, source: io::Error },
-    #[error("{}: there has to be a secret of 1 octet to 64 KiB", path.display())]
+    #[error("{}: has to hold a secret of 1 octet to 64 KiB", path.display())]
     NoSecret { path: PathBuf },
     #[error(
-        "`run` cannot read its secret from standard input, as it starts the node again and again; \
-         name a file"
+        "`run` cannot read its secret from standard input, since it has to read it again for each \
+         restart of the node; name a file"
     )]
     SecretFromStandardInput,
-    #[error("the system gives no random numbers: {0}")]
+    #[error("the system provides no random numbers: {0}")]
     Random(getrandom::Error),
     #[error("{}", with_cause(source))]
     Gencert {
@@ -118,11 +118,11 @@ pub(crate) enum CliError {
 #[derive(Debug, Error)]
 pub(crate) enum NetworkError {
     #[error(
-        "there is no seed to join by; write `aemp profile aemp setseeds HOST:PORT` with the \
-         address of a node that runs"
+        "no seed is configured through which to join; write `aemp profile aemp setseeds HOST:PORT` \
+         with the address of a running node"
     )]
     NoSeeds,
-    #[error("cannot join the network: {seeds}; `aemp doctor aemp` looks closer")]
+    #[error("cannot join the network: {seeds}; `aemp doctor aemp` finds out why")]
     NotJoined { seeds: String },
     #[error("node {node} cannot be reached: {}", reason.trim_end())]
     Unreachable {
@@ -130,7 +130,7 @@ pub(crate) enum NetworkError {
         /// Each element is followed by a space.
         reason: String,
     },
-    #[error("port {port} is not there: {}", reason.trim_end())]
+    #[error("port {port} does not exist: {}", reason.trim_end())]
     PortGone { port: String, reason: String },
     #[error(
         "node {node} has no function {function}: the message did nothing; the program of the node has to \
@@ -139,7 +139,10 @@ pub(crate) enum NetworkError {
     NoFunction { node: String, function: String },
     #[error("port {port} ended before it answered: {}", reason.trim_end())]
     PortEnded { port: String, reason: String },
-    #[error("node {node} did not answer within {seconds} s; nodes in secure mode evaluate nothing")]
+    #[error(
+        "node {node} did not answer within {seconds} s; nodes in secure mode do not evaluate \
+             anything"
+    )]
     NotEvaluated { node: String, seconds: u64 },
     #[error("{text}")]
     Evaluation { text: String },
@@ -152,7 +155,7 @@ pub(crate) enum NetworkError {
     Incomplete,
     #[error("family {family} has no key {key}")]
     NoKey { family: String, key: String },
-    #[error("key {key} is still there: it belongs to another node, and only that can delete it")]
+    #[error("key {key} still exists: it belongs to another node, and only that node can delete it")]
     NotOurs { key: String },
     #[error("{0}")]
     Other(String),

@@ -18,7 +18,7 @@ pub(crate) const FIRST_STEPS: &[(&str, &str)] = &[
     ),
     (
         "aemp profile aemp setbinds '127.0.0.1:*' setseeds 127.0.0.1:4040",
-        "in a third one: where the following subcommands join the network",
+        "in a third one: where the subcommands below join the network",
     ),
     ("aemp trace seed", "who is connected to whom"),
     ("aemp cal worker time", "ask the second node for its time"),
@@ -26,17 +26,18 @@ pub(crate) const FIRST_STEPS: &[(&str, &str)] = &[
 ];
 
 pub(crate) const GRAMMAR_NOTES: &[&str] = &[
-    "Subcommands can follow each other in one line; if one of them makes no sense, nothing is \
-     changed. Those that begin with `set` can be written without it, save for seteval.",
-    "An argument that begins with [, { or \" is JSON, so a text that begins so has to be written \
-     as JSON itself: '\"[::1]:4040\"'. A single argument that begins with [ is the whole line.",
+    "Several subcommands can be given on one line; if one of them is not valid, nothing is \
+     changed. The prefix `set` can be left out, except in seteval.",
+    "An argument that begins with [, { or \" is JSON, so a text that begins with one of these has \
+     to be written as JSON itself: '\"[::1]:4040\"'. A single argument that begins with [ is a \
+     JSON list of all arguments.",
 ];
 
 pub(crate) const OPTIONS: &[(&str, &str)] = &[
-    ("-v, --verbose", "Say more; -vv says still more."),
-    ("--json", "Print for machines what can be printed so."),
-    ("--format FORMAT", "How `trace` draws: text, tree, dot, svg or json."),
-    ("--no-watchdog", "Let `run` do without the process that restarts the node after a crash."),
+    ("-v, --verbose", "Log more; -vv logs even more."),
+    ("--json", "Print JSON, for subcommands that support it."),
+    ("--format FORMAT", "The format of `trace`: text, tree, dot, svg or json."),
+    ("--no-watchdog", "Make `run` start no process that restarts the node after a crash."),
     ("--links", "Let `doctor` count the connections of the whole network that are not encrypted."),
     ("-h, --help", "Explain the subcommand before or after it, or all."),
     ("-V, --version", "Print the version."),
@@ -55,14 +56,19 @@ pub(crate) const ENVIRONMENT: &[(&str, &str)] = &[
     ("PERL_ANYEVENT_MP_RC", "The configuration file."),
     (
         "PERL_ANYEVENT_MP_TRACE",
-        "If it is set, `run` and what talks to the network print each message, sent and received.",
+        "If it is set, `run` and the subcommands that talk to the network print each message that \
+         they send or receive.",
     ),
     (
         "AE_VERBOSE, PERL_ANYEVENT_VERBOSE",
-        "How much is logged, as AnyEvent counts; -v goes before it, and the longer name before the \
-         shorter one.",
+        "How much is logged, as AnyEvent's number; -v overrides it, and the longer name overrides \
+         the shorter one.",
     ),
-    ("NOTIFY_SOCKET, WATCHDOG_USEC", "A service manager's, which `run` then tells how it is."),
+    (
+        "NOTIFY_SOCKET, WATCHDOG_USEC",
+        "Set by a service manager, to which `run` then reports its \
+                                      state.",
+    ),
 ];
 
 pub(crate) const EXIT_STATUS: &[(&str, &str)] = &[

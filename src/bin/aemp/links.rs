@@ -16,11 +16,11 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Why the connections of a network could not be determined.
 #[derive(Debug, Error)]
 pub(crate) enum LinksError {
-    #[error("a node that asks for them cannot be started: {0}")]
+    #[error("cannot start the node that asks for them: {0}")]
     Start(#[from] StartError),
-    #[error("no seed lets this node join within {} s", PATIENCE.as_secs())]
+    #[error("this node could not join through any seed within {} s", PATIENCE.as_secs())]
     NotJoined,
-    #[error("no global node tells which nodes there are: {0}")]
+    #[error("cannot get the list of nodes from a global node: {0}")]
     Unknown(String),
 }
 

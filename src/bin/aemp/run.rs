@@ -116,9 +116,9 @@ fn answer_restart(
         return Err("this node has no Perl interpreter and does not know the expression".into());
     }
     if restarter == Restarter::Nobody {
-        return Err("this node runs without a watchdog that could start it again".into());
+        return Err("this node has no watchdog that could restart it".into());
     }
-    tracing::info!("restart: node {from} asks for it");
+    tracing::info!("restart: requested by node {from}");
     restart.notify_one();
     Ok(Vec::new())
 }
@@ -195,9 +195,9 @@ async fn serve(
                         signs.limit = settings.heartbeat;
                         signs.promise(signs.limit);
                         beats = signs.timer();
-                        tracing::info!("SIGHUP: seeds, log level and heartbeat are read again");
+                        tracing::info!("SIGHUP: rereading seeds, log level and heartbeat");
                     }
-                    Err(error) => print_line("the node stays as it was configured: ", &error),
+                    Err(error) => print_line("the node keeps its present configuration: ", &error),
                 }
             }
             _ = beats.tick(), if signs.interval().is_some() => signs.give(node),

@@ -63,9 +63,10 @@ const KEYS: &[Key] = &[
         name: "nodeid",
         value: required("NODEID", Kind::Anything),
         what: "the node ID",
-        details: "In it, %n is the name of this machine and %u a random unique text; a slash at \
-                  its end gets one appended too. Every node of a network needs an ID of its own.",
-        without: "PROFILE/ counts, the profile's name with a random text.",
+        details: "%n stands for the name of this machine and %u for a random unique text, which is \
+                  also appended to an ID that ends in a slash. Every node of a network needs an ID \
+                  of its own.",
+        without: "it is PROFILE/: the profile's name with a random text.",
         example_value: "seed1",
         ..PLAIN
     },
@@ -74,10 +75,10 @@ const KEYS: &[Key] = &[
         value: required("SECRET", Kind::Anything),
         form: Form::Secret,
         what: "the secret that all nodes of the network share",
-        details: "Whoever has it can run code on Perl nodes. What is typed here can be seen by \
-                  others of this machine while the command runs; - reads it from standard input \
-                  instead, and `aemp gensecret` makes one that nobody sees.",
-        without: "nodes recognize each other by certificates only.",
+        details: "Whoever knows it can run code on Perl nodes. Other users of this machine can see \
+                  it on the command line while the command runs; - reads it from standard input \
+                  instead, and `aemp gensecret` makes one without showing it.",
+        without: "nodes authenticate with certificates only.",
         example_value: "'correct horse battery staple'",
         ..PLAIN
     },
@@ -85,11 +86,11 @@ const KEYS: &[Key] = &[
         name: "cert",
         value: required("FILE", Kind::File),
         form: Form::FileContent,
-        what: "key and certificate, from a PEM file",
-        details: "The file holds a private key and certificates, in any order. Its content goes \
-                  into the configuration, the file is not needed later. All nodes that have the \
-                  same certificate trust each other and talk TLS.",
-        without: "there is no TLS.",
+        what: "the key and the certificate, from a PEM file",
+        details: "The file holds a private key and certificates, in any order. Its content is \
+                  copied into the configuration, so the file is not needed later. All nodes with \
+                  the same certificate trust each other and use TLS.",
+        without: "there is no TLS with certificates.",
         example_value: "/etc/aemp/network.pem",
         ..PLAIN
     },
@@ -99,9 +100,9 @@ const KEYS: &[Key] = &[
         form: Form::List,
         item: address_item("seed", "10.0.0.2:4040"),
         what: "the addresses of the nodes that are dialled first",
-        details: "A list with commas or a JSON list of HOST:PORT or [IPV6]:PORT. An argument that \
+        details: "A comma-separated or JSON list of HOST:PORT or [IPV6]:PORT. An argument that \
                   begins with [ has to be JSON: '[\"[2001:db8::1]:4040\"]'.",
-        without: "the node dials nobody and waits for others.",
+        without: "the node dials no other node and waits for others to connect.",
         example_value: "10.0.0.1:4040,10.0.0.2:4040",
         ..PLAIN
     },
@@ -111,11 +112,11 @@ const KEYS: &[Key] = &[
         form: Form::List,
         item: address_item("bind", "10.0.0.1:4040"),
         what: "the addresses to listen on",
-        details: "A list with commas or a JSON list: HOST:PORT, [IPV6]:PORT, HOST (any free \
-                  port), 4040 (this machine's name with that port), *:4040 (every address of this \
-                  machine except loopback), * (the same with any free port). An empty list [] \
-                  listens nowhere.",
-        without: "* counts.",
+        details: "A comma-separated or JSON list: HOST:PORT, [IPV6]:PORT, HOST (any free port), \
+                  4040 (this machine's name with that port), *:4040 (every address of this machine \
+                  except loopback), * (the same with any free port). With an empty list [] the \
+                  node does not listen.",
+        without: "it is *.",
         example_value: "'*:4040'",
         ..PLAIN
     },
@@ -129,11 +130,11 @@ const KEYS: &[Key] = &[
             once: false,
             example_value: "'[\"Chat::start\",\"lobby\"]'",
         }),
-        what: "what the node starts",
-        details: "A list with commas or a JSON list: Module:: loads a Perl module, Module::name \
-                  calls a function, [\"Module::name\", ARGUMENTS...] calls it with arguments. \
-                  Nodes that are not written in Perl start the functions that are registered \
-                  under that name.",
+        what: "the services that the node starts",
+        details: "A comma-separated or JSON list: Module:: loads a Perl module, Module::name calls \
+                  a function, [\"Module::name\", ARGUMENTS...] calls it with arguments. Nodes that \
+                  are not written in Perl start the functions that are registered under that \
+                  name.",
         without: "nothing is started.",
         example_value: "AnyEvent::MP::Global::",
         ..PLAIN
@@ -152,8 +153,8 @@ const KEYS: &[Key] = &[
         name: "monitor_timeout",
         value: required("SECONDS", Kind::Anything),
         what: "how long a silent node counts as alive",
-        details: "It is also the time for a handshake. The larger one of two nodes counts.",
-        without: "30 counts.",
+        details: "A handshake may take as long, too. Between two nodes the larger value applies.",
+        without: "it is 30.",
         example_value: "10",
         ..PLAIN
     },
@@ -161,8 +162,8 @@ const KEYS: &[Key] = &[
         name: "connect_interval",
         value: required("SECONDS", Kind::Anything),
         what: "how long one address of a node is tried before the next",
-        details: "A node can have many addresses, of which not all can be reached from here.",
-        without: "2 counts.",
+        details: "A node can have several addresses, not all of which may be reachable from here.",
+        without: "it is 2.",
         example_value: "5",
         ..PLAIN
     },
@@ -170,9 +171,8 @@ const KEYS: &[Key] = &[
         name: "framing_format",
         value: required("LIST", Kind::Framings),
         what: "the framings to use, the preferred one first",
-        details: "A JSON list of cbor, json and storable (Perl nodes take nothing but a JSON \
-                  list).",
-        without: "[\"cbor\",\"json\",\"storable\"] counts.",
+        details: "A JSON list of cbor, json and storable (Perl nodes accept only a JSON list).",
+        without: "it is [\"cbor\",\"json\",\"storable\"].",
         example_value: "'[\"cbor\",\"json\"]'",
         ..PLAIN
     },
@@ -182,7 +182,7 @@ const KEYS: &[Key] = &[
         what: "how this node proves that it belongs to the network",
         details: "A JSON list of tls_sha3_512 (certificate) and hmac_sha3_512 (secret), the \
                   preferred one first.",
-        without: "[\"tls_sha3_512\",\"hmac_sha3_512\"] counts.",
+        without: "it is [\"tls_sha3_512\",\"hmac_sha3_512\"].",
         example_value: "'[\"hmac_sha3_512\"]'",
         ..PLAIN
     },
@@ -190,17 +190,17 @@ const KEYS: &[Key] = &[
         name: "auth_accept",
         value: required("LIST", Kind::AuthAccept),
         what: "how others may prove that they belong to the network",
-        details: "A JSON list of tls_sha3_512, hmac_sha3_512, tls_anon (whoever talks TLS) and \
+        details: "A JSON list of tls_sha3_512, hmac_sha3_512, tls_anon (anybody who uses TLS) and \
                   cleartext (the secret itself).",
-        without: "all four count.",
+        without: "it has all four.",
         example_value: "'[\"tls_sha3_512\",\"hmac_sha3_512\"]'",
         ..PLAIN
     },
     Key {
         name: "autocork",
         value: required("BOOL", Kind::Bool),
-        what: "whether small writes are gathered (0 or 1)",
-        details: "Gathering costs less and takes longer.",
+        what: "whether small writes are combined (0 or 1)",
+        details: "Combining them costs less processor time, but adds latency.",
         without: "0 counts.",
         example_value: "1",
         ..PLAIN
@@ -208,8 +208,8 @@ const KEYS: &[Key] = &[
     Key {
         name: "nodelay",
         value: required("BOOL", Kind::Bool),
-        what: "whether TCP sends at once (0 or 1)",
-        details: "It is the TCP_NODELAY of all connections.",
+        what: "whether TCP sends without delay (0 or 1)",
+        details: "Sets TCP_NODELAY on all connections.",
         without: "1 counts.",
         example_value: "0",
         ..PLAIN
@@ -217,7 +217,7 @@ const KEYS: &[Key] = &[
     Key {
         name: "secure",
         value: required("BOOL", Kind::Bool),
-        what: "whether others are kept from running code here (0 or 1)",
+        what: "whether other nodes are kept from running code here (0 or 1)",
         details: "With 1 nothing is evaluated or started for other nodes, unless it is registered \
                   for them. Nodes still have to be trusted.",
         without: "0 counts.",
@@ -228,9 +228,9 @@ const KEYS: &[Key] = &[
         name: "tls_required",
         value: required("BOOL", Kind::Bool),
         what: "whether connections that would not be encrypted are refused (0 or 1)",
-        details: "It needs a secret or a certificate. With 1 connections on loopback are encrypted \
-                  too, and Perl nodes without a certificate are refused. Perl nodes do not know \
-                  this key and ignore it.",
+        details: "This needs a secret or a certificate. With 1, connections on loopback are \
+                  encrypted too, and Perl nodes without a certificate are refused. Perl nodes do \
+                  not know this key and ignore it.",
         without: "0 counts.",
         example_value: "1",
         ..PLAIN
@@ -238,12 +238,12 @@ const KEYS: &[Key] = &[
     Key {
         name: "encrypt",
         value: required("WHEN", Kind::Encrypt),
-        what: "when connections are encrypted by the secret (auto, 1 or 0)",
-        details: "Where both nodes know the secret and offer it, their connection is encrypted and \
-                  bound to the secret, without a certificate. auto leaves out connections whose \
-                  ends both are on loopback; 0 offers it nowhere. Perl nodes do not know this key \
-                  and ignore it.",
-        without: "auto counts.",
+        what: "when connections are encrypted with the secret (auto, 1 or 0)",
+        details: "If both nodes know the secret and offer encryption, their connection is \
+                  encrypted and bound to the secret, without a certificate. auto excludes \
+                  connections with both ends on loopback; with 0 the node never offers encryption. \
+                  Perl nodes do not know this key and ignore it.",
+        without: "it is auto.",
         example_value: "1",
         ..PLAIN
     },
@@ -252,9 +252,9 @@ const KEYS: &[Key] = &[
         value: required("ADDRESSES", Kind::Anything),
         form: Form::List,
         what: "the addresses that others are told to dial",
-        details: "A list with commas or a JSON list of HOST or HOST:PORT, for nodes behind address \
+        details: "A comma-separated or JSON list of HOST or HOST:PORT, for nodes behind address \
                   translation or in containers. Perl nodes do not know this key and ignore it.",
-        without: "the addresses count that the node listens on.",
+        without: "the node announces the addresses on which it listens.",
         example_value: "node7.example.org:4040",
         ..PLAIN
     },
@@ -263,8 +263,8 @@ const KEYS: &[Key] = &[
         value: required("ADDRESS", Kind::Anything),
         what: "the address on which metrics and the status page are served",
         details: "PORT (on 127.0.0.1), HOST:PORT or [IPV6]:PORT. Prometheus reads /metrics, load \
-                  balancers /health, browsers /. There is no password: whoever reaches the \
-                  address can see it all. Perl nodes do not know this key and ignore it.",
+                  balancers /health, browsers /. There is no password: anybody who can reach the \
+                  address sees everything. Perl nodes do not know this key and ignore it.",
         without: "nothing is served.",
         example_value: "127.0.0.1:9464",
         ..PLAIN
@@ -273,7 +273,7 @@ const KEYS: &[Key] = &[
         name: "metrics_values",
         value: required("BOOL", Kind::Anything),
         what: "whether the status page shows what is in the database (0 or 1)",
-        details: "Without it the page shows how many keys each family has, and nothing else.",
+        details: "With 0 the page shows only how many keys each family has.",
         without: "0 counts.",
         example_value: "1",
         ..PLAIN
@@ -281,10 +281,10 @@ const KEYS: &[Key] = &[
     Key {
         name: "handshake_limit",
         value: required("COUNT", Kind::Anything),
-        what: "how many connections may wait for being authenticated",
-        details: "Where there are more, the oldest makes room. Those from this machine are not \
+        what: "how many incoming connections may be unauthenticated",
+        details: "When there are more, the oldest is closed. Connections from this machine are not \
                   counted. Perl nodes do not know this key and ignore it.",
-        without: "1024 counts.",
+        without: "it is 1024.",
         example_value: "4096",
         ..PLAIN
     },
@@ -294,38 +294,39 @@ const KEYS: &[Key] = &[
         what: "how many of these connections may come from one address",
         details: "An IPv6 network of 64 bits counts as one address. Perl nodes do not know this \
                   key and ignore it.",
-        without: "128 counts.",
+        without: "it is 128.",
         example_value: "1000",
         ..PLAIN
     },
     Key {
         name: "peer_limit",
         value: required("OCTETS", Kind::Anything),
-        what: "how much the node keeps on account of one peer in each of its tables",
+        what: "how many octets the node keeps for one peer in each of its tables",
         details: "Tables: subscriptions, reasons of failed spawns, relayed messages to nodes that \
-                  are being looked for, and expected data connections. What is beyond that is \
+                  are being looked for, and expected data connections. Requests beyond that are \
                   refused. Perl nodes do not know this key and ignore it.",
-        without: "16777216 counts (16 MiB).",
+        without: "it is 16777216 (16 MiB).",
         example_value: "67108864",
         ..PLAIN
     },
     Key {
         name: "database_limit",
         value: required("OCTETS", Kind::Anything),
-        what: "how much database a global node keeps of one peer",
-        details: "The entries of one slave, or of all slaves of another global node. Beyond that \
-                  no keys are set. Perl nodes do not know this key and ignore it.",
-        without: "1073741824 counts (1 GiB).",
+        what: "how many octets of database entries a global node keeps for one peer",
+        details: "This counts the entries of one slave, or of all slaves of another global node. \
+                  Requests to set keys beyond that are refused. Perl nodes do not know this key \
+                  and ignore it.",
+        without: "it is 1073741824 (1 GiB).",
         example_value: "4294967295",
         ..PLAIN
     },
     Key {
         name: "heal",
         value: required("BOOL", Kind::Bool),
-        what: "whether Perl nodes without master are helped (0 or 1)",
-        details: "A Perl node survives the loss of only one master. A global node that is not \
-                  written in Perl finds those that have lost another one, asks them, and lets \
-                  them take it as their master. Perl nodes do not know this key and ignore it.",
+        what: "whether Perl nodes that have lost their master are repaired (0 or 1)",
+        details: "A Perl node recovers from the loss of only one master. A global Rust node finds \
+                  Perl nodes that have lost another one, asks them, and becomes their master. Perl \
+                  nodes do not know this key and ignore it.",
         without: "1 counts.",
         example_value: "0",
         ..PLAIN
@@ -333,22 +334,22 @@ const KEYS: &[Key] = &[
     Key {
         name: "heartbeat",
         value: required("SECONDS", Kind::Anything),
-        what: "after how much silence `aemp run` restarts a hung node",
-        details: "The node gives its watchdog a sign of life all the time. If none comes for so \
-                  long, the watchdog kills the node and starts it again. 0 turns that off. Perl \
-                  nodes do not know this key and ignore it.",
-        without: "60 counts.",
+        what: "after how many seconds without a sign of life `aemp run` restarts a node",
+        details: "The node regularly reports to its watchdog that it is alive. If no report \
+                  arrives for this time, the watchdog kills the node and starts it again. 0 turns \
+                  this off. Perl nodes do not know this key and ignore it.",
+        without: "it is 60.",
         example_value: "300",
         ..PLAIN
     },
     Key {
         name: "shutdown",
         value: required("SECONDS", Kind::Anything),
-        what: "how long a node that ends may take to send what waits",
+        what: "how long a node that ends may take to send what is queued",
         details: "After SIGTERM or SIGINT, and after `aemp restart`. What has not been sent by \
                   then is lost, as when a connection breaks. Perl nodes do not know this key and \
                   ignore it.",
-        without: "5 counts.",
+        without: "it is 5.",
         example_value: "30",
         ..PLAIN
     },
@@ -357,9 +358,9 @@ const KEYS: &[Key] = &[
         value: required("LEVEL", Kind::LogLevel),
         what: "how much `aemp run` logs",
         details: "error, warn, note, info, debug, trace, or AnyEvent's number. -v and AE_VERBOSE \
-                  go before it; without them, a running node takes a new level on SIGHUP. Perl \
+                  override it; without them, a running node applies a new level on SIGHUP. Perl \
                   nodes do not know this key and ignore it.",
-        without: "info counts.",
+        without: "it is info.",
         example_value: "debug",
         ..PLAIN
     },
@@ -393,7 +394,10 @@ impl Key {
         let key = self.name;
         Subcommand {
             summary: format!("Remove `{key}`."),
-            details: format!("If no parent and no default in the file has it, {}", self.without),
+            details: format!(
+                "If neither a parent nor the file's defaults set it, {}",
+                self.without
+            ),
             example: format!("aemp profile worker del{key}"),
             ..row(format!("del{key}"), Section::Settings, Action::Delete { key })
         }
@@ -407,8 +411,8 @@ impl Key {
             arguments: vec![item.argument],
             summary: format!("Append one {name} to `{key}`."),
             details: match once {
-                true => "One that is there already moves to the end.".into(),
-                false => "One that is there already is there twice then.".into(),
+                true => "If it is already in the list, it moves to the end.".into(),
+                false => "If it is already in the list, it is then listed twice.".into(),
             },
             example: format!("aemp add{name} {example_value}"),
             ..row(format!("add{name}"), Section::Settings, Action::Add { key, once })
@@ -417,10 +421,14 @@ impl Key {
             arguments: vec![item.argument],
             summary: format!("Remove one {name} from `{key}`."),
             details: match every {
-                true => "It is written as in the list. The list stays, even if it is empty.".into(),
-                false => "It is written as in the list, and only the first one is removed. The \
-                          list stays, even if it is empty."
-                    .into(),
+                true => {
+                    "Write it as it is in the list. The list remains, even if it is empty.".into()
+                }
+                false => {
+                    "Write it as it is in the list; only the first occurrence is removed. The \
+                          list remains, even if it is empty."
+                        .into()
+                }
             },
             example: format!("aemp del{name} {example_value}"),
             ..row(format!("del{name}"), Section::Settings, Action::Remove { key, every })
@@ -460,15 +468,15 @@ fn profile_subcommands() -> Vec<Subcommand> {
             arguments: vec![name],
             summary: "Let the rest of the line change this profile.".into(),
             details: "Without it, subcommands change the defaults of all profiles. The profile is \
-                      made if it is not there."
+                      created if it does not exist."
                 .into(),
             example: "aemp profile worker setnodeid worker/%n/ setbinds '127.0.0.1:*'".into(),
             ..row("profile", section, Action::SelectProfile)
         },
         Subcommand {
             arguments: vec![name],
-            summary: "Delete a profile with all that is in it.".into(),
-            details: "The `profile` of the same line does not matter here.".into(),
+            summary: "Delete a profile and all its values.".into(),
+            details: "A profile that was selected with `profile` does not matter here.".into(),
             example: "aemp delprofile worker".into(),
             ..row("delprofile", section, Action::DeleteProfile)
         },
@@ -476,39 +484,40 @@ fn profile_subcommands() -> Vec<Subcommand> {
             alias: Some("parent".into()),
             arguments: vec![name],
             summary: "Let the selected profile inherit from another one.".into(),
-            details: "What the profile itself does not say is then taken from its parent, before \
-                      the defaults of all profiles."
+            details: "Keys that the profile itself does not set are taken from its parent, and \
+                      otherwise from the defaults of all profiles."
                 .into(),
             example: "aemp profile worker setparent cluster".into(),
             ..row("setparent", section, Action::Set { key: "parent", form: Form::AsGiven })
         },
         Subcommand {
             summary: "Let the selected profile inherit only the defaults.".into(),
-            details: "The parent itself is left as it is.".into(),
+            details: "The parent itself is not changed.".into(),
             example: "aemp profile worker delparent".into(),
             ..row("delparent", section, Action::Delete { key: "parent" })
         },
         Subcommand {
             arguments: vec![name],
-            summary: "Show what a profile itself says, as JSON.".into(),
+            summary: "Show a profile's own values, as JSON.".into(),
             details: "Secrets are shown. With --json it is one line of ASCII.".into(),
             example: "aemp showprofile worker".into(),
             ..row("showprofile", section, Action::ShowProfile)
         },
         Subcommand {
             arguments: vec![optional("PROFILE", Kind::Profile), rest("KEY VALUE", Kind::Pairs)],
-            summary: "Show what counts for a profile, as JSON.".into(),
-            details: "Built-in defaults, then the keys and values given here, then the file's \
-                      defaults, its parents and the profile itself; the last one counts. `force \
-                      1` lets the defaults and what is given here count before the file, `norc 1` \
-                      ignores the file. Without a profile the name of this machine is taken. \
-                      Secrets are shown. With --json it is one line of ASCII."
+            summary: "Show the effective values of a profile, as JSON.".into(),
+            details: "Combines built-in defaults, the keys and values given here, the file's \
+                      defaults, the profile's parents and the profile itself; later ones override \
+                      earlier ones. With `force 1` the built-in defaults and what is given here \
+                      override the file, `norc 1` ignores the file. By default the profile is \
+                      named like this machine. Secrets are shown. With --json it is one line of \
+                      ASCII."
                 .into(),
             example: "aemp showconfig worker".into(),
             ..row("showconfig", section, Action::ShowConfig)
         },
         Subcommand {
-            summary: "List the names of all profiles, one in each line.".into(),
+            summary: "List the names of all profiles, one per line.".into(),
             details: "With --json it is a JSON list.".into(),
             example: "aemp profiles".into(),
             ..row("profiles", section, Action::ListProfiles)
@@ -530,15 +539,15 @@ fn help_subcommands() -> Vec<Subcommand> {
             arguments: vec![required("SHELL", Kind::Shell)],
             summary: "Print completions for bash, zsh or fish.".into(),
             details:
-                "They complete subcommands, also the later ones of a line, profiles, keys and \
-                      files."
+                "They complete subcommands (including later ones on a line), profiles, keys and \
+                 files."
                     .into(),
             example: "source <(aemp completions bash)".into(),
             ..row("completions", section, Action::Completions)
         },
         Subcommand {
             summary: "Print the manual page.".into(),
-            details: "It is roff for `man`.".into(),
+            details: "The output is roff, for `man`.".into(),
             example: "aemp man > /usr/local/share/man/man1/aemp.1".into(),
             ..row("man", section, Action::Manual)
         },

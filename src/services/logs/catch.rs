@@ -116,7 +116,7 @@ fn read(peer: &NodeId, message: &Message) -> Option<LogEntry> {
 /// program's log, with the target `aemp::caught`.
 pub(super) fn as_service(context: &Context<'_>, message: MessageRef<'_>) -> Result<(), String> {
     if context.from() != context.node().id() {
-        return Err("it is for this node's own configuration".to_owned());
+        return Err("only this node's own configuration may call it".to_owned());
     }
     let (level,): (String,) = message.decode().map_err(|error| error.to_string())?;
     let level = level.parse().map_err(|error: super::NoLogLevel| error.to_string())?;

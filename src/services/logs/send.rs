@@ -16,7 +16,7 @@ pub(super) fn connect(context: &Context<'_>, message: MessageRef<'_>) -> Result<
         message.decode().map_err(|error| error.to_string())?;
     let level: LogLevel = level.parse().map_err(|error: super::NoLogLevel| error.to_string())?;
     if port.is_node_port() {
-        return Err("a node port catches no log lines".to_owned());
+        return Err("a node port cannot catch log lines".to_owned());
     }
     let node = context.node().inside();
     let backlog = Backlog::new();

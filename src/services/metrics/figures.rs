@@ -32,7 +32,7 @@ pub(super) fn figures(metrics: &Metrics) -> Vec<Figure> {
         gauge("aemp_global", "1 if the node keeps the database.", metrics.global.into()),
         gauge(
             "aemp_joined",
-            "1 if the node has joined a network: it is global, or a global node serves it.",
+            "1 if the node has joined a network: it is global, or a global node is its master.",
             metrics.master.is_some().into(),
         ),
         gauge("aemp_seeds", "Configured seeds.", metrics.seeds),
@@ -62,7 +62,7 @@ pub(super) fn figures(metrics: &Metrics) -> Vec<Figure> {
             "Packets not sent, because their connection was being lost.",
             traffic.dropped_packets,
         ),
-        gauge("aemp_waiting_bytes", "Octets that wait to be sent.", metrics.waiting),
+        gauge("aemp_waiting_bytes", "Octets queued to be sent.", metrics.waiting),
         gauge("aemp_ports", "Ports of the node.", metrics.ports),
         gauge(
             "aemp_ports_waiting_bytes",
@@ -73,7 +73,7 @@ pub(super) fn figures(metrics: &Metrics) -> Vec<Figure> {
         gauge("aemp_queries", "Database queries without an answer yet.", metrics.queries),
         gauge(
             "aemp_peer_bytes",
-            "Octets kept on account of peers in tables that peer_limit bounds.",
+            "Octets held for peers in tables that peer_limit bounds.",
             metrics.peer_octets,
         ),
         gauge(

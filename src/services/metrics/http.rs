@@ -54,7 +54,7 @@ fn refusal<B>(site: &Site, request: &Request<B>) -> Option<Answer> {
         return Some(answer);
     }
     match host(request.uri(), request.headers(), request.version()) {
-        Host::Malformed => Some(text(StatusCode::BAD_REQUEST, "which host is meant?\n")),
+        Host::Malformed => Some(text(StatusCode::BAD_REQUEST, "the request names no valid host\n")),
         Host::None => None,
         Host::Named(name) if site.answers_to(&name) => None,
         Host::Named(_) => Some(text(

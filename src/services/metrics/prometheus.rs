@@ -66,7 +66,7 @@ const OF_PEERS: [OfPeer; 6] = [
     ("aemp_peer_received_bytes_total", Kind::Counter, "Octets from the peer.", |l| {
         l.received_octets
     }),
-    ("aemp_peer_waiting_bytes", Kind::Gauge, "Octets that wait for the peer.", |l| l.waiting),
+    ("aemp_peer_waiting_bytes", Kind::Gauge, "Octets queued for the peer.", |l| l.waiting),
 ];
 
 struct Text(String);

@@ -72,7 +72,8 @@ pub async fn serve(
         if !address.ip().is_loopback() {
             tracing::warn!(
                 node = %node.id(),
-                "whoever reaches {address} can see the metrics and the status page: there is no password"
+                "anybody who can reach {address} can see the metrics and the status page: there is \
+                 no password"
             );
         }
         bound.push(address);

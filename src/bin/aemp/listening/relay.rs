@@ -119,7 +119,7 @@ impl Relay {
         let interfaces = interface_addresses().unwrap_or_default();
         let endpoints = self.listen.endpoints(&node_name(), &interfaces);
         let mut last =
-            format!("cannot listen on {}: it is no address of this machine", self.listen);
+            format!("cannot listen on {}: it is not an address of this machine", self.listen);
         for endpoint in endpoints {
             let bound = match endpoint {
                 Endpoint::Address(address) => TcpListener::bind(address).await,

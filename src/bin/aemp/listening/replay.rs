@@ -68,7 +68,7 @@ impl Replay {
             print_octets(transcript.hear(&entry).as_bytes())?;
         }
         let Some(mut transcript) = transcript else {
-            return Err(failure("empty, this is no recording".into()));
+            return Err(failure("empty, so it is not a recording".into()));
         };
         for side in Side::BOTH {
             print_octets(transcript.cut_off(last, side).as_bytes())?;

@@ -177,12 +177,11 @@ impl Graph {
         let _ = writeln!(
             out,
             "<g fill=\"#666\" font-size=\"11\"><circle cx=\"20\" cy=\"{0:.0}\" r=\"5\" \
-             fill=\"{START}\"/><text x=\"30\" y=\"{1:.0}\">asked first</text>\
-             <circle cx=\"120\" cy=\"{0:.0}\" r=\"5\" fill=\"{SILENT}\"/>\
-             <text x=\"130\" y=\"{1:.0}\">no answer</text>\
-             <line x1=\"210\" y1=\"{0:.0}\" x2=\"245\" y2=\"{0:.0}\" stroke=\"#888\" \
-             stroke-dasharray=\"5 4\"/>\
-             <text x=\"250\" y=\"{1:.0}\">only one side tells of it</text></g>",
+             fill=\"{START}\"/><text x=\"30\" y=\"{1:.0}\">asked first</text><circle cx=\"120\" \
+             cy=\"{0:.0}\" r=\"5\" fill=\"{SILENT}\"/><text x=\"130\" y=\"{1:.0}\">no \
+             answer</text><line x1=\"210\" y1=\"{0:.0}\" x2=\"245\" y2=\"{0:.0}\" stroke=\"#888\" \
+             stroke-dasharray=\"5 4\"/><text x=\"250\" y=\"{1:.0}\">reported by one side \
+             only</text></g>",
             line,
             line + 4.0
         );

@@ -18,7 +18,7 @@ use super::verifier::{Trust, is_signed_by};
 #[non_exhaustive]
 pub enum PemError {
     /// It has no PEM block at all.
-    #[error("cert is no PEM text: it has no line -----BEGIN ...-----")]
+    #[error("cert is not a PEM text: it has no line -----BEGIN ...-----")]
     NotPem,
     /// A PEM block is cut off or not base64.
     #[error("cert has a damaged PEM block: {0}")]
@@ -31,8 +31,8 @@ pub enum PemError {
     NoCertificate,
     /// The private key is encrypted.
     #[error(
-        "the private key in cert is encrypted, and nobody is there to ask for its password: \
-         decrypt it (openssl pkey -in FILE)"
+        "the private key in cert is encrypted, and a node cannot ask for its password: decrypt it \
+         (openssl pkey -in FILE)"
     )]
     EncryptedKey,
     /// The private key is of an unknown form, algorithm or size. Holds the label of its PEM block.
@@ -42,7 +42,7 @@ pub enum PemError {
     )]
     UnsupportedKey(String),
     /// One of the certificates cannot be read.
-    #[error("certificate {number} in cert is no X.509 certificate of version 1 or 3")]
+    #[error("certificate {number} in cert is not an X.509 certificate of version 1 or 3")]
     BadCertificate {
         /// Counted from 1, in the order of the text.
         number: usize,

@@ -39,7 +39,7 @@ pub enum Refusal {
         from: Moment,
     },
     /// It is none of our certificates, and none of them issued it.
-    #[error("it is none of the certificates configured here and not issued by one of them")]
+    #[error("it is not one of the certificates configured here, nor issued by one of them")]
     UnknownIssuer,
     /// The peer has the certificate but not its private key.
     #[error("the peer did not prove that it has the private key")]
@@ -80,7 +80,7 @@ impl From<webpki::Error> for Refusal {
             Error::RequiredEkuNotFoundContext(_) => {
                 Refusal::Unsuitable("its extended key usage excludes this use".into())
             }
-            Error::EndEntityUsedAsCa => Refusal::Unsuitable("an issuer of it is no CA".into()),
+            Error::EndEntityUsedAsCa => Refusal::Unsuitable("an issuer of it is not a CA".into()),
             other => {
                 let details = format!("{other:?}");
                 let name = details.split([' ', '(']).next().unwrap_or_default();
@@ -209,7 +209,7 @@ impl Trust {
         let harmless = [SUBJECT_KEY_ID, AUTHORITY_KEY_ID, BASIC_CONSTRAINTS];
         let extensions = certificate.extensions().ok_or(Refusal::Malformed)?;
         if extensions.iter().any(|(id, _)| !harmless.contains(id)) {
-            let why = "a CA certificate with restrictions is no certificate for a node";
+            let why = "a CA certificate with restrictions cannot be used as a node's certificate";
             return Err(Refusal::Unsuitable(why.into()));
         }
         within(certificate.validity, now)?;

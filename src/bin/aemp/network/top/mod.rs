@@ -38,7 +38,7 @@ enum Happening {
 
 pub(super) async fn top(client: &Client) -> Result<(), CliError> {
     if !client.options.json && !std::io::stdout().is_terminal() {
-        let text = "top needs a terminal; with --json it prints once what it sees";
+        let text = "top needs a terminal; with --json it prints the network once";
         return Err(NetworkError::Other(text.into()).into());
     }
     let (sender, happenings) = mpsc::unbounded_channel();

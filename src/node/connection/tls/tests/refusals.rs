@@ -146,7 +146,7 @@ async fn a_trusted_certificate_that_is_no_ca_cannot_issue() {
         refused(&config, &identity(&minted), &Refusal::UnknownIssuer).await;
     }
     let with_issuer = leaf.issue(params("minted", false)).pem(&[&leaf, &node]);
-    let no_ca = Refusal::Unsuitable("an issuer of it is no CA".into());
+    let no_ca = Refusal::Unsuitable("an issuer of it is not a CA".into());
     refused(&config, &identity(&with_issuer), &no_ca).await;
 }
 
@@ -182,7 +182,7 @@ async fn a_restricted_ca_under_our_ca_is_no_node() {
     let mut issuer_only = params("issuer only", true);
     issuer_only.key_usages = vec![KeyUsagePurpose::KeyCertSign];
     let issuer_only = identity(&ca.issue(issuer_only).pem(&[&ca]));
-    let why = "a CA certificate with restrictions is no certificate for a node";
+    let why = "a CA certificate with restrictions cannot be used as a node's certificate";
     let expected = Refusal::Unsuitable(why.into());
     refused(&node(&ca.pem(&[])), &issuer_only, &expected).await;
 }
