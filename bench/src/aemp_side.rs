@@ -50,7 +50,7 @@ pub(crate) fn run(role: &Role<'_>) -> Result<()> {
 /// A node that encrypts if the case is about that.
 pub(crate) fn builder(id: &str, role: &Role<'_>) -> NodeBuilder {
     let builder = Node::builder().node_id(id).secret(SECRET);
-    // On loopback nodes do without unless told.
+    // On loopback, nodes do not encrypt by default.
     if role.case.ends_with("_bound") { builder.set("encrypt", "1") } else { builder }
 }
 

@@ -39,9 +39,9 @@ async fn slaves(role: &Role<'_>) -> Result<Vec<Node>> {
     Ok(nodes)
 }
 
-/// The center of `slaves_10k` and `joins`: waits until all are up, and for `slaves_10k` until all know that
-/// they have joined, then measures its own memory. Tells how many seconds that took, or for `joins` how
-/// many came in one.
+/// The central node of `slaves_10k` and `joins`: waits until all others are up, and for
+/// `slaves_10k` until all of them know that they have joined, then measures its own memory. Prints
+/// how many seconds joining took, or for `joins` how many nodes joined per second.
 pub(crate) async fn center(role: &Role<'_>) -> Result<()> {
     let node = global(role).await?;
     let before = resident_kib("self")?;

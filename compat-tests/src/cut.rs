@@ -1,4 +1,4 @@
-//! An address that leads to a node, by connections that are cut after so many octets.
+//! An address that leads to a node through connections that are cut after a given number of octets.
 
 use std::collections::VecDeque;
 use std::io::{Read as _, Write as _};
@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-/// Passes connections on. Each of the first ones ends when it has passed on so many octets from whoever
-/// dialled, the later ones do not.
+/// Passes connections on. Each of the first ones is cut after it has passed on a given number of
+/// octets from the dialling side; later ones are not cut.
 #[derive(Debug)]
 pub struct CutConnections {
     address: String,
@@ -16,7 +16,7 @@ pub struct CutConnections {
 }
 
 impl CutConnections {
-    /// Connections to `target`, of which the first ones end after `after` octets each.
+    /// Passes connections on to `target`; the first ones are cut after `after` octets each.
     ///
     /// # Panics
     /// If no port of 127.0.0.1 is free.
@@ -26,7 +26,7 @@ impl CutConnections {
         let cut = Arc::new(AtomicUsize::new(0));
         let after = Arc::new(Mutex::new(after.into_iter().collect::<VecDeque<_>>()));
         let (target, counter) = (target.to_owned(), Arc::clone(&cut));
-        // It ends with the test's process.
+        // The thread ends with the test's process.
         thread::spawn(move || {
             for dialled in listener.incoming().flatten() {
                 let Ok(node) = TcpStream::connect(&target) else { continue };
@@ -36,19 +36,19 @@ impl CutConnections {
         CutConnections { address, cut }
     }
 
-    /// Where to dial.
+    /// The address to dial.
     pub fn address(&self) -> &str {
         &self.address
     }
 
-    /// How many connections were cut.
+    /// The number of connections that were cut.
     pub fn cut(&self) -> usize {
         self.cut.load(Ordering::SeqCst)
     }
 }
 
-/// Connects two streams with each other on threads of their own. A connection takes the next limit only when
-/// it has carried more than a handshake, since some are given up before.
+/// Connects two streams with each other on threads of their own. A connection takes the next limit
+/// only after it has carried more than a handshake, since some are given up before.
 fn pass_on(
     dialled: TcpStream,
     node: TcpStream,
@@ -73,7 +73,8 @@ fn pass_on(
     });
 }
 
-/// Copies until one stream ends or `goes_on` says no for the octets that were copied; ends both then.
+/// Copies until one stream ends or `goes_on` returns false for the number of copied octets; then
+/// ends both.
 fn copy(mut from: TcpStream, mut to: TcpStream, mut goes_on: impl FnMut(usize) -> bool) {
     let mut octets = vec![0; 64 << 10];
     let mut passed = 0;

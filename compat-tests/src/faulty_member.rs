@@ -111,12 +111,12 @@ fn repeats_entries(_: &mut Memory, way: Way, mut packet: Packet) -> Sent {
     vec![(way, packet)]
 }
 
-/// Whether nodes keep what they know of each other in a family.
+/// Whether nodes keep their knowledge of each other in this family.
 fn is_internal(family: &Str) -> bool {
     family.to_text_lossy().starts_with('\'')
 }
 
-/// Of the messages to a service, or from one to another.
+/// Whether a packet is a message to a service, or from one service to another.
 fn is_message(packet: &[Value]) -> bool {
     packet.get(1).and_then(Value::to_str).is_some_and(|tag| *tag == Str::text("echo"))
 }

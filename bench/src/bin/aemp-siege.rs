@@ -1,8 +1,9 @@
-//! A hostile member, or thousands of strangers, against a node over real sockets: how long another
-//! member waits meanwhile, what the node keeps, and what it writes into its log.
+//! A hostile member, or thousands of strangers, against a node over real sockets. Measures how long
+//! another member waits meanwhile, what the node keeps, and what it writes into its log.
 //!
-//! `aemp-siege [SECONDS [SEED]]`. A round that breaks a bound is repeated with a part of its packets, as
-//! few as still break it, and `aemp-siege round SEED FROM TO` repeats that. `aemp-siege node` is the node.
+//! `aemp-siege [SECONDS [SEED]]`. A round that breaks a bound is repeated with a part of its
+//! packets, as few as still break it, and `aemp-siege round SEED FROM TO` repeats that. `aemp-siege
+//! node` is the node.
 
 use aemp::Node;
 use aemp::value::packed::Elements;
@@ -25,25 +26,25 @@ use tracing::field::{Field, Visit};
 
 const SECRET: &str = "siege";
 
-/// What the others wait for an answer, at most, at the 99th percentile.
+/// How long other members may wait for an answer at most, at the 99th percentile.
 const LONGEST_WAIT: Duration = Duration::from_millis(50);
 
-/// What the node keeps after the member is gone.
+/// Octets that the node may keep after the member is gone.
 const MOST_KEPT: u64 = 64 << 20;
 
-/// For how long a member sends.
+/// How long a member sends.
 const ROUND: Duration = Duration::from_secs(5);
 
-/// Lines in the log that are fine at once for each source and level; and how many of those there are.
+/// Log lines that are allowed at once: 20 for each of 8 sources and levels.
 const LINES: u64 = 20 * 8;
 
 /// How often another member asks for an echo.
 const INTERVAL: Duration = Duration::from_millis(20);
 
-/// Of so many rounds one is that of strangers who claim to be a node.
+/// One round in this many is one of strangers that claim to be a node.
 const ROUNDS_TO_STRANGERS: u64 = 5;
 
-/// How many they are, and how many of them are there at once.
+/// The number of strangers, and how many of them are connected at the same time.
 const STRANGERS: usize = 10_000;
 const STRANGERS_AT_ONCE: usize = 4_000;
 
@@ -73,7 +74,7 @@ unsafe impl GlobalAlloc for Counting {
     }
 }
 
-/// What a node under siege says of itself.
+/// What a node under siege reports about itself.
 #[derive(Debug, Clone, Copy)]
 struct State {
     in_use: u64,
@@ -138,7 +139,7 @@ fn shortest(seed: u64, packets: usize) -> Result<(usize, usize)> {
     Ok((from, to))
 }
 
-/// What came of one round.
+/// The result of one round.
 struct Outcome {
     packets: usize,
     octets: u64,
@@ -165,7 +166,7 @@ impl std::fmt::Display for Outcome {
     }
 }
 
-/// Packets `from` to `to` of a seed's sequence, against a new node.
+/// Sends the packets `from` to `to` of a seed's sequence to a new node.
 fn round(seed: u64, from: usize, to: usize) -> Result<Outcome> {
     let mut victim = Victim::start()?;
     let runtime = tokio::runtime::Handle::current();
@@ -185,14 +186,15 @@ fn round(seed: u64, from: usize, to: usize) -> Result<Outcome> {
     }
     let begun = Instant::now();
     let (packets, octets) = if seed.is_multiple_of(ROUNDS_TO_STRANGERS) {
-        // Of the node that waits for echoes, of one that is not there, or of the victim itself.
+        // The ID of the node that waits for echoes, of a node that does not exist, or of the victim
+        // itself.
         let claimed = ["watcher", "nobody", "victim"];
         let choice = (seed / ROUNDS_TO_STRANGERS) as usize % claimed.len();
         claim(&victim.address, claimed.get(choice).unwrap_or(&"watcher"), from, to)?
     } else {
         besiege(&victim.address, seed, from, to)?
     };
-    // What the node still has to do for the member.
+    // Time for the work that the node still has to do for the member.
     std::thread::sleep(Duration::from_secs(1));
     over.store(true, Ordering::Relaxed);
     runtime.block_on(echo)??;
@@ -231,7 +233,7 @@ fn round(seed: u64, from: usize, to: usize) -> Result<Outcome> {
     Ok(outcome)
 }
 
-/// Asks the victim for an echo, again and again, by way of its node port.
+/// Repeatedly asks the victim's node port for an echo.
 async fn echo(node: Node, over: Arc<AtomicBool>, waits: Arc<Mutex<Vec<Duration>>>) -> Result<()> {
     let victim = NodeId::new("victim")?;
     let mut port = node.port();
@@ -249,7 +251,7 @@ async fn echo(node: Node, over: Arc<AtomicBool>, waits: Arc<Mutex<Vec<Duration>>
     Ok(())
 }
 
-/// Sends the packets as a member. How fast it reads what it is answered depends on the seed, too.
+/// Sends the packets as a member. The seed also determines how fast it reads the answers.
 fn besiege(address: &str, seed: u64, from: usize, to: usize) -> Result<(usize, u64)> {
     let framing = Framing::ALL.get(seed as usize % 3).copied().unwrap_or(Framing::Cbor);
     let largest = LARGEST.get(seed as usize / 3 % 4).copied().unwrap_or(2_000);
@@ -258,7 +260,7 @@ fn besiege(address: &str, seed: u64, from: usize, to: usize) -> Result<(usize, u
     let victim = NodeId::new("victim")?;
     let mut offender = Offender::new(seed, &victim, largest);
     let (mut number, mut octets, mut wire) = (0, 0, Vec::new());
-    // A packet that is refused ends the connection, and the member comes back.
+    // A packet that is refused ends the connection; the member connects again.
     'connections: while begun.elapsed() < ROUND && number < to {
         let mut stream = member(address, framing)?;
         if reads {
@@ -290,7 +292,7 @@ fn besiege(address: &str, seed: u64, from: usize, to: usize) -> Result<(usize, u
     Ok((number, octets))
 }
 
-/// Connects as strangers who all say that they are the same node.
+/// Connects as strangers that all claim to be the same node.
 fn claim(address: &str, node: &str, from: usize, to: usize) -> Result<(usize, u64)> {
     let mut config = HandshakeConfig::new(node);
     config.secret = Secret::new("another");
