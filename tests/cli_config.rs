@@ -487,7 +487,7 @@ fn completion_scripts_ask_the_command_itself() {
     let answer = bench.run(&["__complete", "fish", "run", "p", "nodel"]).stdout;
     assert!(answer.starts_with("words\n") && answer.contains("\nnodelay\t"), "{answer}");
     let answer = bench.run(&["__complete", "zsh", "tra"]).stdout;
-    assert!(answer.contains("\ntrace:Print which node"), "{answer}");
+    assert!(answer.contains("\ntrace:Print which nodes"), "{answer}");
     assert_eq!(bench.run(&["__complete", "zsh", "setcert", ""]).stdout, "file\n");
     assert!(bench.run(&["man"]).stdout.starts_with(".TH AEMP 1"));
 }

@@ -567,7 +567,7 @@ fn with_few_file_descriptors_the_oldest_strangers_make_room_for_members() {
     let mut seed = Aemp::start_limited("seed", "ulimit -n 64", &[]);
     let strangers: Vec<TcpStream> =
         (0..200).map(|_| TcpStream::connect(seed.address()).unwrap()).collect();
-    seed.process().wait_for_log("the oldest makes room");
+    seed.process().wait_for_log("the oldest was closed to make room");
     let member = inside.start("member", &[seed.address()]);
     inside.run(member.joined());
     let id = node_id("seed");
