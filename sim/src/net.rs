@@ -399,12 +399,12 @@ impl Net {
         let link = self.links.get_mut(&to.link)?;
         let open = link.end(to.side).open;
         let segment = link.end_mut(1 - to.side).flight.pop_front()?;
-        let sender = link.end_mut(1 - to.side);
-        sender.arrived += segment.octets();
-        if segment.octets() > 0 {
-            sender.progressed = Some(queue.now);
-        }
         if open {
+            let sender = link.end_mut(1 - to.side);
+            sender.arrived += segment.octets();
+            if segment.octets() > 0 {
+                sender.progressed = Some(queue.now);
+            }
             let end = link.end(to.side);
             return Some(Arrival {
                 host: end.host,

@@ -72,7 +72,10 @@ enum Conversation {
 
 #[derive(Debug)]
 pub(crate) struct Stranger {
+    /// How it behaves on connections that begin from now on.
     pub(crate) manner: Manner,
+    /// How it behaves on each connection.
+    manners: BTreeMap<u64, Manner>,
     wires: BTreeMap<u64, (LinkEnd, Conversation)>,
     /// The other half of each connection that it relays.
     others: BTreeMap<u64, u64>,
@@ -89,6 +92,7 @@ impl Stranger {
     pub(crate) fn new(manner: Manner) -> Self {
         Stranger {
             manner,
+            manners: BTreeMap::new(),
             wires: BTreeMap::new(),
             others: BTreeMap::new(),
             waiting: BTreeMap::new(),
@@ -105,6 +109,7 @@ impl Stranger {
     /// A number for a new connection.
     pub(crate) fn new_conn(&mut self) -> u64 {
         self.next_conn += 1;
+        self.manners.insert(self.next_conn, self.manner.clone());
         self.next_conn
     }
 
@@ -166,7 +171,8 @@ impl Stranger {
     }
 
     fn begin(&mut self, around: &mut Around<'_>, conn: u64, end: LinkEnd, dialled: bool) {
-        let (node, provider, instance) = match &self.manner {
+        let manner = self.manners.get(&conn).unwrap_or(&self.manner).clone();
+        let (node, provider, instance) = match &manner {
             Manner::Echoes => {
                 self.wires.insert(conn, (end, Conversation::Echoes));
                 return;
@@ -185,7 +191,7 @@ impl Stranger {
         let mut wire = Wire::new(Some(end), Framing::Cbor);
         wire.dialled = dialled;
         let session = introduction.session(&wire, chance);
-        match &self.manner {
+        match &manner {
             Manner::Twin { .. } => {
                 wire.begin(session);
                 self.wires.insert(conn, (end, Conversation::Handshake(Box::new(wire))));
@@ -234,9 +240,9 @@ impl Stranger {
                 around.say(*end, &octets);
             }
             match wire.poll() {
-                Ok(Some(Event::Greeted)) => wire.proceed(match &self.manner {
+                Ok(Some(Event::Greeted)) => wire.proceed(match self.manners.get(&conn) {
                     // Between two nodes of ours, the one with the smaller ID begins.
-                    Manner::Twin { node, provider }
+                    Some(Manner::Twin { node, provider })
                         if is_ours(provider) && wire.peer.as_ref() < Some(node) =>
                     {
                         AuthOrder::AfterPeer
@@ -261,6 +267,7 @@ impl Stranger {
             around.net.close(around.queue, around.random, end);
         }
         self.greetings.remove(&conn);
+        self.manners.remove(&conn);
         if let Some(other) = self.others.remove(&conn) {
             self.ended(around, other);
         }

@@ -165,6 +165,42 @@ fn octets_of_a_handshake_are_progress() {
     }
 }
 
+/// Two nodes had the same key. One was lost just after the other one's master, and the loss counted as its
+/// deletion of what both had.
+#[test]
+fn the_loss_of_a_node_deletes_no_key_of_another_one() {
+    for plan in [56_020_454, 56_086_920] {
+        if let Some(failure) = run(&Plan::new(plan)) {
+            report(&failure);
+        }
+    }
+}
+
+/// Once silence had made a connection doubtful, octets that the peer acknowledged after that did not end
+/// the doubt, and the next connection that proved to be the node's took its place.
+#[test]
+fn octets_that_are_acknowledged_end_the_doubt() {
+    if let Some(failure) = run(&Plan::new(56_182_146)) {
+        report(&failure);
+    }
+}
+
+/// The simulated system acknowledged octets that arrived at a host without power.
+#[test]
+fn nobody_acknowledges_what_arrives_at_a_host_that_is_gone() {
+    if let Some(failure) = run(&Plan::new(56_110_391)) {
+        report(&failure);
+    }
+}
+
+/// A second node with the ID of one that was connected took on another ID while its connection was made.
+#[test]
+fn who_dials_in_the_name_of_a_node_keeps_to_that_name() {
+    if let Some(failure) = run(&Plan::new(57_093_471)) {
+        report(&failure);
+    }
+}
+
 /// The simulated program sent more messages before it had looked at the monitors that had fired.
 #[test]
 fn a_sender_that_waits_for_room_hears_of_the_loss_before_it_sends_on() {

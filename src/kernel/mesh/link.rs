@@ -171,6 +171,7 @@ impl Mesh {
         }
         if progress_counts && pulse.acknowledged > last.acknowledged && !last.probe_arrived {
             probe.silent_since = now;
+            link.in_doubt = false;
         }
         probe.looks = Some((first, pulse));
         let patience = probe.silent_since + interval;

@@ -351,9 +351,12 @@ impl Merge {
         let told = left.latest(&left.slaves).cloned();
         if let Some((serial, value)) = left.holders.remove(&id) {
             left.order(kind).remove(&(serial, id));
-            // What a lost global node had before this owner wrote it does not come back.
-            let claimed = claim(left, &self.unclaimed, serial);
-            strike(&mut self.owners, &mut self.unclaimed, (family, stored), &claimed);
+            // What a lost global node had before this owner wrote it does not come back, if this owner
+            // deletes it: one that is lost may have had the key of another node.
+            if self.owners.get(id).is_some_and(|owner| !owner.is_lost) {
+                let claimed = claim(left, &self.unclaimed, serial);
+                strike(&mut self.owners, &mut self.unclaimed, (family, stored), &claimed);
+            }
             if let Some(owner) = self.owners.get_mut(id) {
                 owner.octets -= entry_octets(stored, &value);
             }

@@ -29,6 +29,8 @@ pub(super) struct Owner {
     pub(super) len: usize,
     /// Octets of these and their values.
     pub(super) octets: usize,
+    /// Whether it was lost: nobody deletes what it still has, it is only given up.
+    pub(super) is_lost: bool,
     /// Whether it is getting a new database at this time, piece by piece.
     pub(super) is_replaced: bool,
     /// The owner that has what the node had before it began to get a new database.
@@ -44,6 +46,7 @@ impl Owner {
             entries,
             len: 0,
             octets: 0,
+            is_lost: false,
             is_replaced: false,
             before: None,
         }

@@ -105,7 +105,10 @@ impl Merge {
         end: Duration,
     ) -> Vec<(Str, Change)> {
         let Some(id) = self.ids.remove(node) else { return Vec::new() };
-        let before = self.owners.get_mut(id).and_then(|owner| owner.before.take());
+        let before = self.owners.get_mut(id).and_then(|owner| {
+            owner.is_lost = true;
+            owner.before.take()
+        });
         let lost =
             |owner| Lost { owner, awaited: awaited.clone(), end, settled, is_claimed: false };
         self.unclaimed.extend(before.into_iter().chain([id]).map(lost));

@@ -139,6 +139,9 @@ impl Merge {
         let Some(&id) = self.ids.get(node) else {
             return Vec::new();
         };
+        if let Some(owner) = self.owners.get_mut(id) {
+            owner.is_lost = true;
+        }
         let changes = match self.owned(node) {
             ..=FEW_KEYS => self.replace(node, Tables::new()),
             _ => Vec::new(),
