@@ -1,7 +1,7 @@
 //! Measures aemp side by side with other systems: every side as processes of its own, several
 //! rounds in turn, median and spread.
 //!
-//! `aemp-bench [--rounds N] [--quick] [CASE...]`; what it starts itself is `aemp-bench role ...`.
+//! `aemp-bench [--rounds N] [--quick] [CASE...]`; it starts its own processes as `aemp-bench role ...`.
 
 mod aemp_side;
 mod cases;

@@ -40,7 +40,7 @@ pub struct Spec {
     pub tls: bool,
     /// Whether it offers encryption that is bound to the secret.
     pub bound: bool,
-    /// Whether it says that it knows the request for one key.
+    /// Whether its greeting says that it knows the request for one key.
     pub knows_get: bool,
     /// Whether it is (the model of) a Perl node.
     pub perl: bool,

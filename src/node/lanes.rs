@@ -56,8 +56,8 @@ pub(crate) enum Sent {
     /// The packet is queued, and more octets are queued than the soft limit. Reported once, until
     /// all of them are written.
     Congested,
-    /// It is on its way, and so much waits that the kernel should hold back what can wait: told each time
-    /// to those who let the connection's task write.
+    /// The packet is queued, and so much is queued that the kernel should hold back packets that can
+    /// be delayed. Reported each time, but only for [`WrittenBy::Connection`].
     Crowded,
     /// The kernel has to make a connection.
     WantConnection,

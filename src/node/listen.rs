@@ -237,7 +237,7 @@ impl Listeners {
         format!("{}: {why}", binds.join(", "))
     }
 
-    /// Serves all listeners, and goes on looking for addresses until the node ends.
+    /// Serves all listeners, and follows the machine's addresses until the node ends.
     pub(crate) fn serve(mut self, shared: &Arc<Shared>) {
         self.serve_new(shared);
         let state = shared.listening.borrow().clone();

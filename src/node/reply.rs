@@ -84,8 +84,8 @@ impl<A> Reply<A> {
         }
     }
 
-    /// Waits until nobody waits for the answer any more, because the caller has given up or its
-    /// node was lost.
+    /// Resolves when the caller no longer waits for the answer, because it has given up or its node
+    /// was lost.
     pub async fn cancelled(&self) {
         let monitor: Option<Monitor> = self.to.as_ref().map(|(node, port)| node.monitor(port));
         if let Some(monitor) = monitor {

@@ -1,8 +1,8 @@
 //! Services on top of a node: log catching, and metrics.
 //!
 //! Logs are functions that peers call by name, as in Perl's module of the same name; a node in
-//! `secure` mode does not answer them. Metrics are served over HTTP. The node knows no service: what
-//! starts a node installs them. Data connections belong to the node; their module is re-exported here.
+//! `secure` mode does not answer them. Metrics are served over HTTP. The node does not know its
+//! services; the builder installs them. Data connections belong to the node; their module is re-exported here.
 
 pub mod logs;
 pub mod metrics;

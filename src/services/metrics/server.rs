@@ -92,7 +92,8 @@ pub async fn serve(
 /// The connections that are served, in the order in which they came.
 type Places = Mutex<VecDeque<AbortHandle>>;
 
-/// Makes room, by who has been there for the longest time: whoever asks at once is gone by then.
+/// Makes room by closing the oldest connection: a client that sends its request at once has its answer
+/// by then.
 fn take_place(places: &Places, connection: AbortHandle) {
     let mut places = places.lock();
     places.retain(|other| !other.is_finished());
