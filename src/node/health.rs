@@ -9,7 +9,7 @@ use std::time::Duration;
 /// Interval at which the dates of the certificates are checked.
 const LOOKING: Duration = Duration::from_secs(3600);
 
-/// Seeds that are down and named with the reason.
+/// At most this many seeds that are down are named with the reason.
 const MOST_REASONS: usize = 8;
 
 /// Why a node cannot work at this moment.

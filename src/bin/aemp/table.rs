@@ -201,7 +201,7 @@ const KEYS: &[Key] = &[
         value: required("BOOL", Kind::Bool),
         what: "whether small writes are combined (0 or 1)",
         details: "Combining them costs less processor time, but adds latency.",
-        without: "0 counts.",
+        without: "it is 0.",
         example_value: "1",
         ..PLAIN
     },
@@ -210,7 +210,7 @@ const KEYS: &[Key] = &[
         value: required("BOOL", Kind::Bool),
         what: "whether TCP sends without delay (0 or 1)",
         details: "Sets TCP_NODELAY on all connections.",
-        without: "1 counts.",
+        without: "it is 1.",
         example_value: "0",
         ..PLAIN
     },
@@ -220,7 +220,7 @@ const KEYS: &[Key] = &[
         what: "whether other nodes are kept from running code here (0 or 1)",
         details: "With 1 nothing is evaluated or started for other nodes, unless it is registered \
                   for them. Nodes still have to be trusted.",
-        without: "0 counts.",
+        without: "it is 0.",
         example_value: "1",
         ..PLAIN
     },
@@ -231,7 +231,7 @@ const KEYS: &[Key] = &[
         details: "This needs a secret or a certificate. With 1, connections on loopback are \
                   encrypted too, and Perl nodes without a certificate are refused. Perl nodes do \
                   not know this key and ignore it.",
-        without: "0 counts.",
+        without: "it is 0.",
         example_value: "1",
         ..PLAIN
     },
@@ -274,7 +274,7 @@ const KEYS: &[Key] = &[
         value: required("BOOL", Kind::Anything),
         what: "whether the status page shows what is in the database (0 or 1)",
         details: "With 0 the page shows only how many keys each family has.",
-        without: "0 counts.",
+        without: "it is 0.",
         example_value: "1",
         ..PLAIN
     },
@@ -327,7 +327,7 @@ const KEYS: &[Key] = &[
         details: "A Perl node recovers from the loss of only one master. A global Rust node finds \
                   Perl nodes that have lost another one, asks them, and becomes their master. Perl \
                   nodes do not know this key and ignore it.",
-        without: "1 counts.",
+        without: "it is 1.",
         example_value: "0",
         ..PLAIN
     },
