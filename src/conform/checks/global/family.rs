@@ -3,12 +3,17 @@
 use crate::conform::checks::framings::speaking;
 use crate::conform::checks::{ANY, REST};
 use crate::conform::context::Ctx;
-use crate::conform::session::Session;
+use crate::conform::pattern;
+use crate::conform::session::{Session, show_packet};
 use crate::conform::shake;
 use crate::conform::stop::{Verdict, ensure, miss};
 use crate::wire::framing::Framing;
 use serde_json::{Value as Json, json};
 use std::ops::{Deref, DerefMut};
+use std::time::Duration;
+
+/// How long a global node may keep entries of a node that is no longer their owner (§5.2).
+const GRACE: Duration = Duration::from_secs(10);
 
 /// The family, and the means to connect nodes that use it.
 pub(super) struct Family {
@@ -153,6 +158,17 @@ impl Member {
     /// As a subscriber it is sent the deletion of this key, and nothing else.
     pub(super) async fn sees_deleted(&mut self, key: &str) -> Verdict {
         self.is_told(json!({}), json!([key])).await
+    }
+
+    /// The same where the node may keep the entry for a while, as another node may still claim it.
+    pub(super) async fn sees_deleted_at_last(&mut self, key: &str) -> Verdict {
+        let within = self.patience + GRACE;
+        let kind = json!(["", "g_chg2", self.family, REST]);
+        let told = self.expect_within(kind, within).await?;
+        let wanted = json!(["", "g_chg2", self.family, {}, [key]]);
+        ensure(pattern::matches_packet(&wanted, &told), || {
+            format!("{} came instead of {wanted}", show_packet(&told))
+        })
     }
 
     /// As a global node it is sent these entries, and no deletion.

@@ -228,7 +228,7 @@ async fn turns_global(f: Family) -> Verdict {
     let mut b = f.subscriber("b").await?;
     a.send(json!(["", "g_global"])).await?;
     a.barrier().await?;
-    b.sees_deleted("k").await?;
+    b.sees_deleted_at_last("k").await?;
     b.finds_at_last(json!({})).await
 }
 
