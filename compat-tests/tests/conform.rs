@@ -490,3 +490,38 @@ fn what_the_suite_starts_ends_with_it_even_if_it_is_killed() {
         Some(id) => Err(format!("process {id} lives")),
     });
 }
+
+#[test]
+fn a_service_that_is_not_there_is_one_miss_and_the_checks_that_need_it_are_skipped() {
+    let inside = Inside::new();
+    let node = inside.start_as("ours", |builder| builder.secret(SECRET).bind("127.0.0.1:0"));
+    let mut target = target(None, None);
+    target.service = Some("No::service".into());
+    target.patience = Duration::from_secs(5);
+    let only = ["spawn", "mon-*", "kil*", "monitors*"].map(str::to_owned).to_vec();
+    let place = Place::Dial(node.addresses()[0].to_string());
+    let report = inside.run(report(Plan { only, ..plan(place, target) }));
+    let in_state = |state: State| {
+        let findings = report.findings().iter();
+        let found = findings.filter(|one| report.state(one) == state);
+        found.map(|finding| finding.check.id).collect::<Vec<_>>()
+    };
+    assert_eq!(in_state(State::Missed), ["spawn"], "{}", report.text(true));
+    assert!(in_state(State::Skipped).contains(&"mon-die"), "{}", report.text(true));
+}
+
+#[test]
+fn two_suites_on_one_host_do_not_meet_each_others_nodes() {
+    let inside = Inside::new();
+    let suite = || {
+        let start = Start::Command(our_command(None));
+        let host = compat_tests::conform::own_loopback();
+        let only = ["take-*", "join*", "slave-*", "failover*"].map(str::to_owned).to_vec();
+        let place = Place::Listen { host, start };
+        Plan { only, ..plan(place, target(None, None)) }
+    };
+    let both = [inside.spawn(report(suite())), inside.spawn(report(suite()))];
+    for one in both {
+        assert_passes(&inside.run(one).unwrap(), &["take-claimed-tls"]);
+    }
+}

@@ -68,6 +68,8 @@ pub(crate) enum Reach {
 pub(crate) struct Ctx {
     pub(crate) target: Arc<Target>,
     pub(crate) transcript: Transcript,
+    /// Whether the node was found not to have the test service that it should have.
+    pub(super) lacks_service: bool,
     reach: Reach,
     /// Part of every name that the check uses, so that checks do not disturb each other.
     label: Arc<str>,
@@ -79,6 +81,9 @@ pub(crate) struct Ctx {
 }
 
 impl Ctx {
+    /// The check that needs the test service in any case.
+    pub(super) const SHOWS_SERVICE: &'static str = "spawn";
+
     pub(crate) fn new(
         target: Arc<Target>,
         reach: Reach,
@@ -89,6 +94,7 @@ impl Ctx {
         Ctx {
             target,
             transcript: Transcript::new(),
+            lacks_service: false,
             reach,
             label: label.into(),
             connections: Arc::default(),
@@ -346,6 +352,11 @@ impl Ctx {
     /// The function of the test service.
     pub(crate) fn service(&self) -> Verdict<&str> {
         match &self.target.service {
+            Some(function) if self.lacks_service => skip(format!(
+                "the function {function:?} does not make a port of the test service, as the check \
+                 `{}` shows; correct --service, see docs/conformance.md",
+                Ctx::SHOWS_SERVICE
+            )),
             Some(function) => Ok(function),
             None => skip("needs the test service: --service, see docs/conformance.md"),
         }

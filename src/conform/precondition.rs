@@ -3,8 +3,10 @@
 
 use super::context::Ctx;
 use super::echo;
+use super::session::Session;
 use super::shake;
 use super::stop::Seen;
+use serde_json::json;
 use std::process::ExitStatus;
 use std::time::Duration;
 use tokio::net::TcpStream;
@@ -119,15 +121,28 @@ impl Extent {
     }
 }
 
-/// Fails unless a handshake with the node succeeds; `place` is its address in messages. Returns how slow the
-/// node is, as a factor for all times.
-pub(super) async fn meets(ctx: &Ctx, place: &str, extent: Extent) -> Result<f64, Obstacle> {
+/// What is known of a node that can be tested.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Met {
+    /// How slow it is, as a factor for all times.
+    pub(super) slowness: f64,
+    /// Whether it lacks the test service that it should have.
+    pub(super) lacks_service: bool,
+}
+
+impl Met {
+    /// As far as nothing else is known.
+    pub(super) const UNKNOWN: Met = Met { slowness: 1.0, lacks_service: false };
+}
+
+/// Fails unless a handshake with the node succeeds; `place` is its address in messages.
+pub(super) async fn meets(ctx: &Ctx, place: &str, extent: Extent) -> Result<Met, Obstacle> {
     let mut conn = ctx.connect("first").await.map_err(|seen| Obstacle::Unreachable {
         address: place.to_owned(),
         reason: without_prefix(&seen, place),
     })?;
     if extent == Extent::Connects {
-        return Ok(1.0);
+        return Ok(Met::UNKNOWN);
     }
     let place = place.to_owned();
     let shake = ctx.shake("first");
@@ -137,10 +152,31 @@ pub(super) async fn meets(ctx: &Ctx, place: &str, extent: Extent) -> Result<f64,
     };
     let agreed = shake::authenticate(&mut conn, &shake, greeted).await;
     match agreed.and_then(|agreed| shake::into_session(conn, &shake, agreed)) {
-        // A node that answers no echo misses many statements, which is for the checks to say.
-        Ok(mut session) => Ok(echo::slowest(&mut session).await.map_or(1.0, echo::slowness)),
+        Ok(mut session) => {
+            // A node that answers no echo misses many statements, which is for the checks to say.
+            let slowness = echo::slowest(&mut session).await.map_or(1.0, echo::slowness);
+            let lacks_service = match &ctx.target.service {
+                Some(function) => {
+                    let within = ctx.target.patience.mul_f64(slowness);
+                    !has_service(ctx, &mut session, function, within).await
+                }
+                None => false,
+            };
+            Ok(Met { slowness, lacks_service })
+        }
         Err(seen) => Err(Obstacle::NotAuthenticated { place, reason: seen.to_string() }),
     }
+}
+
+/// Whether the function makes a port of the test service.
+async fn has_service(ctx: &Ctx, session: &mut Session, function: &str, within: Duration) -> bool {
+    let (port, to) = (ctx.port_name(), session.port("up"));
+    let spawn = json!(["", "AnyEvent::MP::_spawn", port, function, to, "up"]);
+    let sent = session.send(spawn).await;
+    let has = sent.is_ok() && session.expect_within(json!(["up", "up"]), within).await.is_ok();
+    // It is not needed any more; a failure shows in the checks.
+    let _ = session.send(json!(["", "kil1", port])).await;
+    has
 }
 
 fn without_prefix(seen: &Seen, address: &str) -> String {

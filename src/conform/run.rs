@@ -5,7 +5,7 @@ use super::context::{Ctx, Reach, Target};
 use super::node_process::NodeProcess;
 use super::plan::{Place, Plan, PlanError, Start};
 use super::position::Position;
-use super::precondition::{self, Extent, Obstacle};
+use super::precondition::{self, Extent, Met, Obstacle};
 use super::profile::Profile;
 use super::stop::Stop;
 use parking_lot::Mutex;
@@ -111,6 +111,7 @@ pub async fn run(
     let runner = Runner {
         patience: target.patience,
         slowness: 1.0,
+        lacks_service: false,
         target,
         extent,
         profile: plan.profile,
@@ -228,6 +229,8 @@ struct Runner {
     patience: Duration,
     /// By which factor it is longer.
     slowness: f64,
+    /// Whether the node lacks the test service that it should have.
+    lacks_service: bool,
     /// What has to hold before the first check.
     extent: Extent,
     /// The deviations to expect, which are not tried again.
@@ -268,7 +271,7 @@ impl Runner {
         let reach = Reach::Dial(address.clone());
         let met = precondition::meets(&self.ctx("first", reach), &address, self.extent).await;
         match met {
-            Ok(slowness) => self.slow_down(slowness),
+            Ok(met) => self.adapt(met),
             Err(obstacle) => return self.over(obstacle),
         }
         let (tame, rough): (Vec<&Check>, Vec<&Check>) =
@@ -300,9 +303,10 @@ impl Runner {
                 precondition::meets(&ctx, &address, self.extent).await
             }
             (None, Some((command, host))) => self.command_works(command, host).await,
-            (None, None) => Ok(1.0),
+            (None, None) => Ok(Met::UNKNOWN),
         };
-        self.slow_down(met.unwrap_or(1.0));
+        let Met { slowness, .. } = met.unwrap_or(Met::UNKNOWN);
+        self.adapt(Met { slowness, lacks_service: false });
         for Late { finding, address } in late {
             let found = match (address, command) {
                 _ if is_silent => None,
@@ -325,8 +329,10 @@ impl Runner {
         }
     }
 
-    /// Makes all times longer by this factor, unless they are so already.
-    fn slow_down(&mut self, slowness: f64) {
+    /// Makes all times as long as a slow node needs, unless they are so already; checks of a service that is
+    /// not there are skipped.
+    fn adapt(&mut self, Met { slowness, lacks_service }: Met) {
+        self.lacks_service |= lacks_service;
         if slowness > self.slowness {
             self.end += LONGEST_RUN.mul_f64(slowness - self.slowness);
             self.slowness = slowness;
@@ -369,12 +375,12 @@ impl Runner {
         Ctx::new(self.target.clone(), reach, label, self.dialled.clone(), node)
     }
 
-    /// Checks that the command starts a node with which a handshake succeeds; returns how slow it is.
-    async fn command_works(&self, command: &str, host: IpAddr) -> Result<f64, Obstacle> {
+    /// Checks that the command starts a node with which a handshake succeeds.
+    async fn command_works(&self, command: &str, host: IpAddr) -> Result<Met, Obstacle> {
         let listener = match TcpListener::bind((host, 0)).await {
             Ok(listener) => Arc::new(listener),
             // The checks have their own.
-            Err(_) => return Ok(1.0),
+            Err(_) => return Ok(Met::UNKNOWN),
         };
         let addresses: Vec<SocketAddr> = listener.local_addr().into_iter().collect();
         let place = addresses.iter().map(SocketAddr::to_string).collect::<String>();
@@ -395,7 +401,7 @@ impl Runner {
     /// Checks that can share a node use one together; each of the others has a node of its own.
     async fn with_command(mut self, seats: Vec<Seat>, command: String, host: IpAddr) {
         match self.command_works(&command, host).await {
-            Ok(slowness) => self.slow_down(slowness),
+            Ok(met) => self.adapt(met),
             Err(obstacle) => return self.over(obstacle),
         }
         let (shared, alone): (Vec<Seat>, Vec<Seat>) =
@@ -479,7 +485,8 @@ impl Runner {
     /// Runs one check to an end, whatever happens in it. Tells also whether it failed by time.
     async fn attempt(&self, check: &'static Check, reach: Reach, again: &str) -> (Finding, bool) {
         let start = Instant::now();
-        let ctx = self.ctx(&format!("{}{again}", check.id), reach);
+        let mut ctx = self.ctx(&format!("{}{again}", check.id), reach);
+        ctx.lacks_service = self.lacks_service && check.id != Ctx::SHOWS_SERVICE;
         let position = ctx.position();
         let transcript = ctx.transcript.clone();
         let mut task = tokio::spawn((check.run)(ctx));

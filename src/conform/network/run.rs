@@ -188,7 +188,11 @@ impl Runner {
         if obstacle.is_none()
             && let Some(first) = rest.next_if(|check| check.id == FIRST)
         {
-            let found = self.check(number, first, pair, variant).await;
+            let mut found = self.check(number, first, pair, variant).await;
+            if found.is_late {
+                // All others depend on it.
+                found = Found { finding: self.again(found.finding).await, is_late: false };
+            }
             if let Outcome::Missed { .. } = found.finding.outcome {
                 obstacle = Some(format!("there is no network: see {FIRST}"));
             }
