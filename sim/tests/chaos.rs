@@ -201,6 +201,15 @@ fn who_dials_in_the_name_of_a_node_keeps_to_that_name() {
     }
 }
 
+/// A global node lost the connections to an owner and to the owner's master, both alive, at the same time.
+/// The rule did not know that they look as if they had ended together.
+#[test]
+fn an_owner_and_its_master_that_are_lost_together_seem_to_have_ended() {
+    if let Some(failure) = run(&Plan::new(58_020_149)) {
+        report(&failure);
+    }
+}
+
 /// The simulated program sent more messages before it had looked at the monitors that had fired.
 #[test]
 fn a_sender_that_waits_for_room_hears_of_the_loss_before_it_sends_on() {

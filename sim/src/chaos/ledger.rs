@@ -208,11 +208,23 @@ impl Ledger {
             let Some(home) = self.homes.get(owner) else { continue };
             let is_astray = home.astray.is_some_and(|at| now < at + CAUSE)
                 || home.master.is_none() && now > home.since + self.bearable;
-            if !is_astray && !self.are_apart(world, host, home) {
+            let seems_dead = self.were_lost_together(host, *owner, home, now);
+            if !is_astray && !seems_dead && !self.are_apart(world, host, home) {
                 return Err(format!("{family}.{key} of {owner:?} is reported deleted: {home:?}"));
             }
         }
         Ok(())
+    }
+
+    /// Whether a node's master has lost an owner and the owner's master at about the same time, as if both
+    /// had ended together.
+    fn were_lost_together(&self, host: HostId, owner: HostId, home: &Home, now: Duration) -> bool {
+        let own = self.homes.get(&host).and_then(|home| home.master);
+        let lost = |node: Option<HostId>| self.parted.get(&(own?, node?)).copied();
+        let (Some(owner), Some(master)) = (lost(Some(owner)), lost(home.last)) else {
+            return false;
+        };
+        now < owner.max(master) + CAUSE && owner.abs_diff(master) < TOGETHER
     }
 
     /// Whether a node's master has long been disconnected from the one that keeps an owner's
