@@ -20,6 +20,11 @@ impl Packed {
         Packed { count: Count::of(len), octets }
     }
 
+    /// As [`Packed::new`], and what is known of the values.
+    pub(crate) const fn counted(count: Count, octets: Bytes) -> Self {
+        Packed { count, octets }
+    }
+
     /// The elements that `value` is as a message; see [`to_elements`](super::to_elements).
     ///
     /// # Errors

@@ -6,7 +6,7 @@ use super::entries::Entries;
 use super::is_internal;
 use super::request::{Name, put_strings};
 use super::sendable::{self, Unsendable};
-use crate::value::packed::{self, Elements, Token};
+use crate::value::packed::{self, Count, Elements, Token, head_len, string_len};
 use crate::value::{Packed, Str, StrRef};
 use std::collections::BTreeSet;
 
@@ -89,7 +89,7 @@ impl<'a> Sets<'a> {
     }
 
     /// Calls `act` with each key, in order of keys.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn each(self, mut act: impl FnMut(Key<'a>, Value<'a>)) {
         match self {
             Sets::None => {}
@@ -119,22 +119,6 @@ impl<'a> Sets<'a> {
         let mut octets = head_len(self.len());
         self.each(|key, value| octets += string_len(key.string()) + value.octets().len());
         octets
-    }
-}
-
-/// Octets of a string in packed form.
-const fn string_len(string: StrRef<'_>) -> usize {
-    head_len(string.data().len()) + string.data().len()
-}
-
-/// Octets of the head of a string or of a list in packed form.
-const fn head_len(len: usize) -> usize {
-    match len {
-        0..24 => 1,
-        24..0x100 => 2,
-        0x100..0x1_0000 => 3,
-        0x1_0000..0x1_0000_0000 => 5,
-        _ => 9,
     }
 }
 
@@ -218,14 +202,19 @@ impl<'a> Update<'a> {
         packed::put_str(&mut octets, name);
         packed::put_str(&mut octets, family);
         packed::put_hash(&mut octets, self.set.len());
+        let mut plain = true;
         self.set.each(|key, value| {
             packed::put_str(&mut octets, key.string());
             octets.extend_from_slice(value.octets());
+            plain &= packed::is_scalar(value.octets());
         });
         if with_deletions {
             put_strings(&mut octets, self.delete);
         }
-        Packed::new(4 + usize::from(with_deletions), octets.into())
+        let len = 4 + usize::from(with_deletions);
+        // A scalar without a tag has no tag of our own: the packet need not be searched for one.
+        let count = if plain { Count::plain(len) } else { Count::of(len) };
+        Packed::counted(count, octets.into())
     }
 }
 

@@ -19,7 +19,9 @@ pub use self::put::{
     OpenLen, close_len, open_array, open_hash, put_array, put_bool, put_float, put_hash, put_int,
     put_octets, put_str, put_tag, put_text, put_uint, put_undef,
 };
-pub(crate) use self::put::{begin_str, put_joined, put_list, put_undefined};
+pub(crate) use self::put::{
+    begin_str, head_len, is_scalar, put_joined, put_list, put_undefined, string_len,
+};
 pub use self::reader::{Item, Malformed, Reader, Token, is_deeper_than, nesting};
 
 const UINT: u8 = 0 << 5;

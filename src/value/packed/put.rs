@@ -70,6 +70,28 @@ fn put_any_data(out: &mut Vec<u8>, major: u8, data: &[u8]) {
     out.extend_from_slice(data);
 }
 
+/// Octets of a string in packed form.
+pub(crate) const fn string_len(string: StrRef<'_>) -> usize {
+    head_len(string.data().len()) + string.data().len()
+}
+
+/// Octets of the head of a string or of a list of this length in packed form.
+pub(crate) const fn head_len(len: usize) -> usize {
+    match len {
+        0..24 => 1,
+        24..0x100 => 2,
+        0x100..0x1_0000 => 3,
+        0x1_0000..0x1_0000_0000 => 5,
+        _ => 9,
+    }
+}
+
+/// Whether a value in packed form is neither an array, nor a hash, nor has a tag.
+#[inline]
+pub(crate) const fn is_scalar(value: &[u8]) -> bool {
+    !matches!(value.first(), None | Some(ARRAY..0xe0))
+}
+
 /// Appends undef.
 #[inline]
 pub fn put_undef(out: &mut Vec<u8>) {
