@@ -2,7 +2,7 @@
 
 use super::effect::died;
 use crate::value::packed::{Elements, Reader, Token};
-use crate::value::{NodeId, Packed, PortId, Str, StrRef};
+use crate::value::{NodeId, Packed, PortId, Str, StrRef, same};
 
 /// A request that nodes know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -114,9 +114,8 @@ impl RequestInfo {
 
     /// The request of this name.
     pub(super) fn find(name: StrRef<'_>) -> Option<&'static RequestInfo> {
-        let name = name.data();
-        let found = REQUESTS.binary_search_by(|request| request.name.as_bytes().cmp(name));
-        found.ok().and_then(|at| REQUESTS.get(at))
+        // Few names have the same length: faster than to search by order.
+        REQUESTS.iter().find(|request| same(request.name.as_bytes(), name.data()))
     }
 
     /// What `can` answers: Perl does not count the functions that it calls by their full name.
@@ -180,13 +179,12 @@ pub fn port_named_by(own: &NodeId, request: Elements<'_>) -> Option<Str> {
     let mut request = request;
     loop {
         let info = RequestInfo::find(request.first_str()?)?;
-        let arguments = request.after(1);
         let reply = match info.arguments {
             Arguments::OwnPort | Arguments::OwnPortAndReason | Arguments::Spawn => {
-                return argument(arguments);
+                return argument(request.after(1));
             }
-            Arguments::Reply => arguments,
-            Arguments::StringAndReply => arguments.after(1),
+            Arguments::Reply => request.after(1),
+            Arguments::StringAndReply => request.after(2),
             Arguments::Ignored | Arguments::SendersPortAndReason | Arguments::Database => {
                 return None;
             }
@@ -196,7 +194,7 @@ pub fn port_named_by(own: &NodeId, request: Elements<'_>) -> Option<Str> {
             return None;
         }
         let to = PortId::try_from(to.to_owned()).ok()?;
-        if to.node() != *own || !to.is_node_port() {
+        if to.node_str() != own.as_str() || !to.is_node_port() {
             return None;
         }
         request = reply.after(1);

@@ -116,9 +116,18 @@ impl<'a> Elements<'a> {
     }
 
     /// The first value as a string, if it is one.
+    #[inline]
     pub fn first_str(self) -> Option<StrRef<'a>> {
+        if self.is_empty() {
+            return None;
+        }
+        self.reader().take_str().or_else(|| self.first_token_str())
+    }
+
+    #[inline(never)]
+    fn first_token_str(self) -> Option<StrRef<'a>> {
         match self.reader().token() {
-            Ok(Token::Str(string)) if !self.is_empty() => Some(string),
+            Ok(Token::Str(string)) => Some(string),
             _ => None,
         }
     }
