@@ -40,11 +40,10 @@ impl Kernel {
                     if !self.may_wait(from, &to, message.octets().len()) {
                         return;
                     }
-                    let message = relay.joined(message, results);
                     // Peers use it as a barrier.
                     self.db.flush(&to.node(), self.now.uptime);
                     self.follow_db();
-                    return self.send_message(&to, message);
+                    return self.send_message(&to, message, relay.results_behind(results));
                 }
                 Next::Request => break,
             }
@@ -62,10 +61,11 @@ impl Kernel {
     /// Whether a message of a peer may be sent: whether not too much waits on its account for nodes
     /// that are being looked for, if this one would have to be.
     pub(super) fn may_wait(&mut self, from: &NodeId, to: &PortId, octets: usize) -> bool {
-        let sought = to.node();
-        if *from == self.node || sought == self.node || self.mesh.is_up(&sought) {
+        let sought = to.node_str();
+        if *from == self.node || sought == self.node.as_str() || self.mesh.is_up(&sought) {
             return true;
         }
+        let sought = to.node();
         let may = self.waiting.add(from, &sought, octets, self.limits.table);
         if !may {
             self.refused += 1;
@@ -202,8 +202,7 @@ impl Kernel {
     /// Sends `to`'s first element the others, and `results` behind them; no destination, no reply.
     fn reply(&mut self, to: Elements<'_>, results: Builder) -> Result<(), Refused> {
         if let Some(id) = destination(to)? {
-            let message = Builder::new().elements(to.after(1)).append(results).build();
-            self.send_message(&id, message);
+            self.send_message(&id, to.after(1), results);
         }
         Ok(())
     }

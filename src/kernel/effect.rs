@@ -243,9 +243,16 @@ impl Builder {
         Builder { len: 0, octets: Vec::with_capacity(USUAL_SIZE) }
     }
 
-    /// A packet to a port of another node.
-    pub(crate) fn to_port(port: crate::value::StrRef<'_>) -> Self {
-        Builder::new().string(port)
+    /// A packet to a port of another node, with room for so many octets behind the port's name. They
+    /// are moved no more if there are as many.
+    pub(crate) fn to_port(port: crate::value::StrRef<'_>, octets: usize) -> Self {
+        let room = crate::value::packed::string_len(port) + octets;
+        Builder { len: 0, octets: Vec::with_capacity(room) }.string(port)
+    }
+
+    /// How many octets it holds.
+    pub(crate) const fn octets_len(&self) -> usize {
+        self.octets.len()
     }
 
     /// A request to the node port of another node.

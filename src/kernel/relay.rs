@@ -3,8 +3,8 @@
 
 use super::effect::Builder;
 use super::request::{Refused, argument};
+use crate::value::PortId;
 use crate::value::packed::Elements;
-use crate::value::{Packed, PortId};
 
 /// The most elements that a request has in front of the message that it sends: its name, an argument
 /// and the destination.
@@ -47,9 +47,9 @@ impl<'a> Relay<'a> {
         self.results = std::mem::take(&mut self.results).append(results);
     }
 
-    /// A message, and the results of all requests that led to it.
-    pub(super) fn joined(self, message: Elements<'_>, results: Builder) -> Packed {
-        Builder::new().elements(message).append(self.results).append(results).build()
+    /// What the requests that led to a message had to say, `results` last: it stands behind the message.
+    pub(super) fn results_behind(self, results: Builder) -> Builder {
+        self.results.append(results)
     }
 }
 

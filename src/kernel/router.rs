@@ -137,15 +137,16 @@ impl Kernel {
         self.follow_mesh();
     }
 
-    /// Sends a message to a port anywhere, as this node.
-    pub(super) fn send_message(&mut self, to: &PortId, message: Packed) {
-        let (node, port) = (to.node(), to.port());
-        if node == self.node && !port.is_empty() {
-            let (port, from) = (port.to_owned(), node);
+    /// Sends a message to a port anywhere, as this node: these elements, and `more` behind them.
+    pub(super) fn send_message(&mut self, to: &PortId, message: Elements<'_>, more: Builder) {
+        let port = to.port();
+        if to.node_str() == self.node.as_str() && !port.is_empty() {
+            let message = Builder::new().elements(message).append(more).build();
+            let (port, from) = (port.to_owned(), self.node.clone());
             self.effects.push(Effect::Deliver { port, message, from });
         } else {
-            let packet = Builder::to_port(port).elements(message.as_elements());
-            self.send(&node, packet.build());
+            let packet = Builder::to_port(port, message.octets().len() + more.octets_len());
+            self.send(&to.node(), packet.elements(message).append(more).build());
         }
     }
 
@@ -314,7 +315,9 @@ impl Kernel {
     fn ports_want(&mut self, output: PortsOutput) {
         match output {
             PortsOutput::Send { to, packet } => self.send(&to, packet),
-            PortsOutput::SendMessage { to, message } => self.send_message(&to, message),
+            PortsOutput::SendMessage { to, message } => {
+                self.send_message(&to, message.as_elements(), Builder::default());
+            }
             PortsOutput::Connect(node) => {
                 self.mesh.want_connection(&node, self.now.uptime);
                 self.follow_mesh();

@@ -71,7 +71,7 @@ impl Mesh {
             return;
         }
         let mut down: Vec<NodeId> =
-            self.keepalive.nodes().filter(|node| !self.is_up(node)).cloned().collect();
+            self.keepalive.nodes().filter(|node| !self.is_up(*node)).cloned().collect();
         down.sort();
         if down.is_empty() {
             return;

@@ -30,10 +30,12 @@ use crate::value::{NodeId, Str};
 use attempt::Attempt;
 use claims::Claims;
 use connection::Conn;
+use hashbrown::Equivalent;
 use keepalive::Keepalive;
 use link::Link;
 use seeds::Seeds;
 use std::fmt;
+use std::hash::Hash;
 use std::sync::Arc;
 use std::time::Duration;
 use unsteady::Unsteady;
@@ -166,7 +168,7 @@ impl Mesh {
     }
 
     /// Whether a remote node is connected.
-    pub(super) fn is_up(&self, node: &NodeId) -> bool {
+    pub(super) fn is_up(&self, node: &(impl Hash + Equivalent<NodeId>)) -> bool {
         self.link(node).is_some()
     }
 
@@ -205,15 +207,15 @@ impl Mesh {
 
     /// The first of the seeds, in the configured order, whose node is connected.
     pub(super) fn first_seed_up(&self) -> Option<&NodeId> {
-        self.seeds.nodes().find(|node| self.is_up(node))
+        self.seeds.nodes().find(|node| self.is_up(*node))
     }
 
     /// The connected nodes of which it is only claimed that they are seeds'.
     pub(super) fn claimed_seeds_up(&self) -> impl Iterator<Item = &NodeId> {
-        self.seeds.claims().filter(|node| self.is_up(node))
+        self.seeds.claims().filter(|node| self.is_up(*node))
     }
 
-    fn link(&self, node: &NodeId) -> Option<&Link> {
+    fn link(&self, node: &(impl Hash + Equivalent<NodeId>)) -> Option<&Link> {
         self.remotes.get(node)?.link.as_ref()
     }
 
