@@ -101,10 +101,12 @@ pub(super) fn set() -> Result<()> {
     on_this_thread(async || {
         let slave = slave(&addresses.recv()?).await?;
         let db = slave.db();
+        let mut key = *b"key00000";
         for batch in batches_of(BATCH) {
             seen.recv().await.context("the master ended")?;
             for number in 0..BATCH {
-                db.set("bench", key_of(batch * BATCH + number), number)?;
+                put_digits(&mut key, batch * BATCH + number);
+                db.set("bench", key.as_slice(), number)?;
             }
         }
         Ok(())
@@ -143,8 +145,13 @@ pub(super) fn subscriber() -> Result<()> {
     })
 }
 
-fn key_of(number: usize) -> String {
-    format!("key{number:05}")
+/// Writes five digits at the end of `octets`.
+fn put_digits(octets: &mut [u8], number: usize) {
+    let mut left = number;
+    for octet in octets.iter_mut().rev().take(5) {
+        *octet = b'0' + (left % 10) as u8;
+        left /= 10;
+    }
 }
 
 async fn center() -> Result<Node> {
