@@ -29,7 +29,7 @@ pub use merge::{ByDeletions, Change, Merge, OwnerKind};
 pub(crate) use pieces::Pieces;
 pub(crate) use request::Name;
 pub use request::{QueryKind, Request};
-pub use sendable::{MAX_ENTRY, MAX_ENTRY_NESTING, SetError, Unsendable};
+pub use sendable::{MAX_ENTRY, MAX_ENTRY_NESTING, MAX_FAMILY, SetError, Unsendable};
 pub use transfer::PIECE;
 
 use crate::value::{NodeId, Str, StrRef};

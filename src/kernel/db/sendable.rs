@@ -1,7 +1,7 @@
 //! Which entries the database takes: those that can be sent on, in every request that carries them.
 
 use super::InternalFamily;
-use crate::value::packed::nesting;
+use crate::value::packed::{Item, Reader, Token, nesting};
 use crate::value::{MAX_NESTING, StrRef};
 use thiserror::Error;
 
@@ -15,6 +15,10 @@ pub const MAX_ENTRY_NESTING: usize = MAX_NESTING - LEVELS_AROUND;
 /// up to six octets for one.
 pub const MAX_ENTRY: usize = 32 << 20;
 
+/// Octets of a family at most, name included, each string and value as in the framing that takes most for
+/// it: a family is sent in one packet, to whoever monitors or asks for it, and a packet may have 256 MiB.
+pub const MAX_FAMILY: usize = 255 << 20;
+
 /// An entry that the database does not take, as it could not be sent to all nodes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[non_exhaustive]
@@ -27,6 +31,12 @@ pub enum Unsendable {
     /// The entry is too large.
     #[error("family, key and value together have more than {MAX_ENTRY} octets")]
     TooLarge,
+    /// The family would be too large.
+    #[error(
+        "the family would have more than {MAX_FAMILY} octets, which is what can be sent in one packet; \
+         divide it into several families"
+    )]
+    FamilyTooLarge,
 }
 
 /// Why an entry was not set.
@@ -53,3 +63,111 @@ pub(crate) fn check(family: StrRef<'_>, key: StrRef<'_>, value: &[u8]) -> Result
     }
     Ok(())
 }
+
+/// Octets that a string takes in a packet, at most: JSON escapes octets.
+#[inline]
+pub(crate) fn string_sent(string: StrRef<'_>) -> usize {
+    let data = string.data();
+    let escaped = data.iter().filter(|&&octet| octet < b' ' || octet == 0x7f).count();
+    let doubled = data.iter().filter(|&&octet| octet >= 0x80 || matches!(octet, b'"' | b'\\'));
+    HEAD + data.len() + (ESCAPED - 1) * escaped + doubled.count()
+}
+
+/// Octets that a value in packed form takes in a packet, at most.
+#[inline]
+pub(crate) fn value_sent(value: &[u8]) -> usize {
+    match value.len() {
+        0..=SHORT => OTHERS * value.len(),
+        _ => long_value_sent(value),
+    }
+}
+
+/// As [`value_sent`] for the value of a long string at least.
+fn long_value_sent(value: &[u8]) -> usize {
+    let mut reader = Reader::new(value);
+    let mut octets = 0;
+    while !reader.is_done() {
+        let before = reader.position();
+        octets += match reader.item() {
+            Ok(Item::Token(Token::Str(string))) => string_sent(string),
+            Ok(_) => OTHERS * (reader.position() - before),
+            Err(_) => OTHERS * reader.rest().len(),
+        };
+    }
+    octets
+}
+
+/// Octets that stand around a string in a packet: JSON's quotes, Storable's flag and length.
+const HEAD: usize = 6;
+
+/// Octets of an escaped octet in JSON.
+const ESCAPED: usize = 6;
+
+/// Octets in a packet for each octet that is no string's: a tag in Storable takes most.
+const OTHERS: usize = 10;
+
+/// Values that are not looked at: all octets count as those of tags.
+const SHORT: usize = 22;
+
+/// How many octets a family takes in a packet, at most; kept up to date with each change.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct FamilySize(usize);
+
+impl FamilySize {
+    /// Of a family without entries.
+    pub(crate) fn of(name: StrRef<'_>) -> Self {
+        FamilySize(string_sent(name))
+    }
+
+    pub(crate) const fn octets(self) -> usize {
+        self.0
+    }
+
+    /// A key that was not there gets a value.
+    #[inline]
+    pub(crate) fn add(&mut self, key: StrRef<'_>, value: &[u8]) {
+        self.0 += string_sent(key) + value_sent(value);
+    }
+
+    /// A key has another value.
+    #[inline]
+    pub(crate) fn change(&mut self, before: &[u8], value: &[u8]) {
+        self.0 = (self.0 + value_sent(value)).saturating_sub(value_sent(before));
+    }
+
+    /// A key is there no more.
+    #[inline]
+    pub(crate) fn remove(&mut self, key: StrRef<'_>, value: &[u8]) {
+        self.0 = self.0.saturating_sub(string_sent(key) + value_sent(value));
+    }
+
+    /// Counts an entry in place of what the key had, if that leaves the family sendable or no larger than
+    /// it was.
+    pub(crate) fn try_set(
+        &mut self,
+        key: StrRef<'_>,
+        before: Option<&[u8]>,
+        value: &[u8],
+    ) -> Result<(), Unsendable> {
+        let mut after = *self;
+        match before {
+            Some(before) => after.change(before, value),
+            None => after.add(key, value),
+        }
+        if after.0 > MAX_FAMILY && after.0 > self.0 {
+            return Err(Unsendable::FamilyTooLarge);
+        }
+        *self = after;
+        Ok(())
+    }
+}
+
+/// No fewer octets than an entry takes in a packet, without a look at it.
+#[inline]
+pub(crate) const fn entry_sent_at_most(key: StrRef<'_>, value: &[u8]) -> usize {
+    HEAD + ESCAPED * key.data().len() + OTHERS * value.len()
+}
+
+#[cfg(test)]
+#[path = "sendable_tests.rs"]
+mod tests;

@@ -67,7 +67,7 @@ impl Value<'_> {
         }
     }
 
-    fn octets(&self) -> &[u8] {
+    pub(crate) fn octets(&self) -> &[u8] {
         match self {
             Value::Octets(octets) => octets,
             Value::Held(datum) => datum.octets(),
@@ -166,17 +166,6 @@ impl<'a> Update<'a> {
             checked = checked.and_then(|()| sendable::check(family, key.string(), value.octets()));
         });
         checked
-    }
-
-    /// What can be sent on of what is set; `room` holds it.
-    pub(crate) fn sendable(self, room: &'a mut Entries) -> Sets<'a> {
-        let family = self.family.string();
-        self.set.each(|key, value| {
-            if sendable::check(family, key.string(), value.octets()).is_ok() {
-                room.insert(key.to_str(), value.to_datum());
-            }
-        });
-        Sets::Many(room)
     }
 
     /// The packet for a node port in which a global node tells of the update.

@@ -10,7 +10,7 @@ use crate::kernel::db::entries::Tables;
 use crate::kernel::db::global::{Around, Global};
 use crate::kernel::db::local::{DbMonitorId, InternalFamily, Local, Patience, QueryId};
 use crate::kernel::db::request::{QueryKind, Request};
-use crate::kernel::db::sendable::{self, SetError};
+use crate::kernel::db::sendable::{self, SetError, Unsendable};
 use crate::kernel::db::transfer::PIECE;
 use crate::kernel::db::update::{Key, Sets, Update};
 use crate::kernel::db::{LOCATIONS, node_key};
@@ -275,8 +275,11 @@ impl Database {
     ) -> Result<(), SetError> {
         Local::refuse_internal(family)?;
         sendable::check(family.as_ref(), key.as_ref(), value.octets())?;
-        self.set_internal(family, key, value, now);
-        Ok(())
+        if let Some(global) = &self.global {
+            let set = Sets::One(Key::Held(&key), value.octets());
+            global.merge().check(Update { family: Key::Held(family), set, delete: &[] })?;
+        }
+        Ok(self.set_own(family, &key, &value, now)?)
     }
 
     /// Deletes own entries. Deleting what is not set tells nobody.
@@ -294,12 +297,18 @@ impl Database {
         Ok(())
     }
 
-    /// As [`Database::set`], for any family.
-    pub fn set_internal(&mut self, family: &Str, key: Str, value: Datum, now: Duration) {
-        if !self.local.set(family, &key, &value) {
-            return;
+    /// Sets an own entry of any family.
+    fn set_own(
+        &mut self,
+        family: &Str,
+        key: &Str,
+        value: &Datum,
+        now: Duration,
+    ) -> Result<(), Unsendable> {
+        if !self.local.set(family, key, value)? {
+            return Ok(());
         }
-        let set = Sets::One(Key::Held(&key), value.octets());
+        let set = Sets::One(Key::Held(key), value.octets());
         let update = Update { family: Key::Held(family), set, delete: &[] };
         if self.is_global() {
             let own = self.node.clone();
@@ -307,6 +316,7 @@ impl Database {
         } else if let Some(to) = self.local.to_master() {
             self.effects.push(DbEffect::Send { to, packet: update.to_packet_of_slave() });
         }
+        Ok(())
     }
 
     /// As [`Database::delete`], for any family.
@@ -323,7 +333,10 @@ impl Database {
     /// Says where this node can be reached.
     pub fn set_location(&mut self, addresses: &[Str], now: Duration) {
         let key = node_key(&self.node);
-        self.set_internal(&LOCATIONS.into(), key, Datum::strings(addresses), now);
+        let value = Datum::strings(addresses);
+        if let Err(why) = self.set_own(&LOCATIONS.into(), &key, &value, now) {
+            self.problem(&self.node.clone(), DbProblem::Unsendable("g_upd", why));
+        }
     }
 
     /// Asks for a family, its keys or its values; an [`DbEffect::Answer`] follows.

@@ -217,12 +217,12 @@ impl Global {
             around.problem(from, DbProblem::TooMuch("g_upd", "database_limit"));
             update.set = Sets::None;
         }
-        match update.check() {
+        match self.merge.check(update) {
             Ok(()) => self.apply(from, owner, update, around),
             Err(why) => {
                 around.problem(from, DbProblem::Unsendable("g_upd", why));
-                let mut room = Entries::new();
-                let set = update.sendable(&mut room);
+                let (entries, _) = self.merge.sendable(update);
+                let set = Sets::Many(&entries);
                 self.apply(from, owner, Update { set, ..update }, around);
             }
         }

@@ -1,7 +1,7 @@
 //! Nodes that come and go, other global nodes above all, and what this node's own entries say of them.
 
 use super::super::datum::Datum;
-use super::super::effect::DbEffect;
+use super::super::effect::{DbEffect, DbProblem};
 use super::super::entries::Tables;
 use super::super::merge::{Change, OwnerKind};
 use super::super::request::{Name, Request};
@@ -226,8 +226,12 @@ impl Global {
     /// Sets an internal entry of our own.
     fn set_own(&mut self, family: &str, node: &NodeId, value: Datum, around: &mut Around<'_>) {
         let (family, key) = (Str::text(family), node_key(node));
-        let is_new = around.local.set(&family, &key, &value);
-        self.own_update(is_new.then(|| Request::set_one(family, key, value)), around);
+        match around.local.set(&family, &key, &value) {
+            Ok(is_new) => {
+                self.own_update(is_new.then(|| Request::set_one(family, key, value)), around);
+            }
+            Err(why) => around.problem(node, DbProblem::Unsendable("g_upd", why)),
+        }
     }
 
     fn delete_own(&mut self, family: &str, node: &NodeId, around: &mut Around<'_>) {

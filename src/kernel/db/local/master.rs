@@ -29,14 +29,14 @@ impl Local {
         self.master = Some(Arc::new([master]));
         self.master_knows_get = knows_get;
         let families = self.own.iter();
-        let families = families.map(|(family, content)| {
-            let mut keys: Vec<Str> = content.keys().cloned().collect();
+        let families = families.map(|(family, own)| {
+            let mut keys: Vec<Str> = own.entries.keys().cloned().collect();
             keys.sort_unstable();
             (family.clone(), keys)
         });
         let families = families.collect();
         let mut transfer = Transfer::new(self.new_transfer(), families);
-        let first = transfer.next(piece, |family, key| self.own.get(family)?.get(key));
+        let first = transfer.next(piece, |family, key| self.own.get(family)?.entries.get(key));
         let mut requests = vec![Request::Slave(Some(first))];
         requests.extend(self.go_on_later(transfer));
         requests
@@ -56,7 +56,7 @@ impl Local {
     /// The next piece of our database for the master, and what follows the last one.
     pub(crate) fn go_on(&mut self, piece: usize) -> Vec<Request> {
         let Some(mut transfer) = self.transfer.take() else { return Vec::new() };
-        let next = transfer.next(piece, |family, key| self.own.get(family)?.get(key)).into_iter();
+        let next = transfer.next(piece, |family, key| self.own.get(family)?.entries.get(key)).into_iter();
         let mut requests: Vec<_> = next
             .map(|(family, set)| Request::Update { family, set: Some(set), delete: None })
             .collect();

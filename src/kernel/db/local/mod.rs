@@ -14,6 +14,7 @@ use super::entries::{Entries, Tables};
 use super::is_internal;
 use super::losses::Losses;
 use super::request::{QueryKind, Request};
+use super::sendable::{FamilySize, Unsendable};
 use super::transfer::Transfer;
 use super::update::{Sets, Update};
 use crate::kernel::HashMap;
@@ -51,6 +52,35 @@ pub(crate) struct Patience {
     pub(crate) grace: Duration,
 }
 
+/// The own entries of one family.
+#[derive(Debug)]
+struct Own {
+    entries: HashMap<Str, Datum>,
+    size: FamilySize,
+}
+
+impl Own {
+    fn set(&mut self, key: &Str, value: &Datum) -> Result<bool, Unsendable> {
+        match self.entries.entry_ref(key) {
+            EntryRef::Occupied(held) if held.get().perl_eq(value) => return Ok(false),
+            EntryRef::Occupied(mut held) => {
+                self.size.try_set(key.as_ref(), Some(held.get().octets()), value.octets())?;
+                *held.get_mut() = value.clone();
+            }
+            EntryRef::Vacant(slot) => {
+                self.size.try_set(key.as_ref(), None, value.octets())?;
+                slot.insert_with_key(key.clone(), value.clone());
+            }
+        }
+        Ok(true)
+    }
+
+    fn remove(&mut self, key: &Str) -> bool {
+        let value = self.entries.remove(key);
+        value.inspect(|value| self.size.remove(key.as_ref(), value.octets())).is_some()
+    }
+}
+
 /// A node's own entries and what it wants from its master.
 #[derive(Debug)]
 pub(crate) struct Local {
@@ -58,7 +88,7 @@ pub(crate) struct Local {
     losses: Losses,
     /// When the last master was lost; none if it was given up for another one.
     lost_master: Option<Duration>,
-    own: HashMap<Str, HashMap<Str, Datum>>,
+    own: HashMap<Str, Own>,
     /// As requests are sent to it.
     master: Option<Arc<[NodeId; 1]>>,
     /// Whether it knows the request `g_get`.
@@ -117,23 +147,31 @@ impl Local {
 
     pub(crate) fn own(&self) -> Tables {
         let families = self.own.iter();
-        families.map(|(family, content)| (family.clone(), in_order(content))).collect()
+        families.map(|(family, own)| (family.clone(), in_order(&own.entries))).collect()
     }
 
     /// Sets an own entry; whether the master, if there is one, has to be told.
-    pub(crate) fn set(&mut self, family: &Str, key: &Str, value: &Datum) -> bool {
-        let entries = match self.own.get_mut(family) {
-            Some(entries) => entries,
-            None => self.own.entry(family.clone()).or_default(),
+    ///
+    /// # Errors
+    /// Fails if the own entries of the family could not be sent in one packet then.
+    pub(crate) fn set(
+        &mut self,
+        family: &Str,
+        key: &Str,
+        value: &Datum,
+    ) -> Result<bool, Unsendable> {
+        let own = match self.own.get_mut(family) {
+            Some(own) => own,
+            None => self.own.entry(family.clone()).or_insert(Own {
+                entries: HashMap::default(),
+                size: FamilySize::of(family.as_ref()),
+            }),
         };
-        match entries.entry_ref(key) {
-            EntryRef::Occupied(held) if held.get().perl_eq(value) => return false,
-            EntryRef::Occupied(mut held) => *held.get_mut() = value.clone(),
-            EntryRef::Vacant(slot) => {
-                slot.insert_with_key(key.clone(), value.clone());
-            }
+        let is_new = own.set(key, value);
+        if own.entries.is_empty() {
+            self.own.remove(family);
         }
-        true
+        is_new
     }
 
     /// Deletes own entries; the request is for the master, if there is one.
@@ -142,10 +180,9 @@ impl Local {
         family: &Str,
         keys: impl IntoIterator<Item = Str>,
     ) -> Option<Request> {
-        let entries = self.own.get_mut(family)?;
-        let deleted: Vec<_> =
-            keys.into_iter().filter(|key| entries.remove(key).is_some()).collect();
-        if entries.is_empty() {
+        let own = self.own.get_mut(family)?;
+        let deleted: Vec<_> = keys.into_iter().filter(|key| own.remove(key)).collect();
+        if own.entries.is_empty() {
             self.own.remove(family);
         }
         if deleted.is_empty() {

@@ -15,6 +15,7 @@ pub(crate) use owner::Standing;
 
 use super::datum::Datum;
 use super::entries::Entries;
+use super::sendable::{self, FamilySize, MAX_FAMILY, Unsendable, entry_sent_at_most, string_sent};
 use super::update::{Key, Update};
 use crate::kernel::HashMap;
 use crate::value::{NodeId, Str, StrRef};
@@ -27,7 +28,9 @@ use unclaimed::{Lost, claim, strike};
 /// The databases of slaves and of other global nodes, and their merge.
 #[derive(Debug, Default)]
 pub struct Merge {
-    families: HashMap<Str, HashMap<Str, Entry>>,
+    families: HashMap<Str, Keys>,
+    /// No family has ever taken more octets in a packet.
+    fullest: usize,
     ids: HashMap<NodeId, OwnerId>,
     owners: Owners,
     /// Owners that are no node's any more, and whose keys have not all been given up yet.
@@ -36,6 +39,14 @@ pub struct Merge {
     unclaimed: Vec<Lost>,
     serial: u64,
     operations: u64,
+}
+
+/// The keys of a family.
+#[derive(Debug)]
+struct Keys {
+    entries: HashMap<Str, Entry>,
+    /// Of the merged values.
+    size: FamilySize,
 }
 
 impl Merge {
@@ -51,7 +62,7 @@ impl Merge {
 
     /// The merged value of a key.
     pub fn get(&self, family: &Str, key: &Str) -> Option<&Datum> {
-        self.families.get(family)?.get(key).map(Entry::merged)
+        self.families.get(family)?.entries.get(key).map(Entry::merged)
     }
 
     /// The families in order.
@@ -63,7 +74,7 @@ impl Merge {
 
     /// The merged content of a family in order of keys.
     pub fn family(&self, family: &Str) -> impl Iterator<Item = (&Str, &Datum)> + use<'_> {
-        let keys = self.families.get(family).into_iter().flatten();
+        let keys = self.families.get(family).into_iter().flat_map(|keys| &keys.entries);
         let mut entries: Vec<_> = keys.map(|(key, entry)| (key, entry.merged())).collect();
         entries.sort_unstable_by_key(|(key, _)| *key);
         entries.into_iter()
@@ -71,12 +82,12 @@ impl Merge {
 
     /// How many keys a family has.
     pub fn family_len(&self, family: &Str) -> usize {
-        self.families.get(family).map_or(0, HashMap::len)
+        self.families.get(family).map_or(0, |keys| keys.entries.len())
     }
 
     /// The nodes that own a key, in no particular order.
     pub fn holders(&self, family: &Str, key: &Str) -> impl Iterator<Item = &NodeId> {
-        let entry = self.families.get(family).and_then(|keys| keys.get(key));
+        let entry = self.families.get(family).and_then(|keys| keys.entries.get(key));
         let (one, many) = match entry {
             Some(Entry::One(owner, _)) => (Some(owner), None),
             Some(Entry::Contested(contested)) => (None, Some(contested.holders.keys())),
@@ -130,7 +141,7 @@ impl Merge {
         for (family, owned) in &owner.entries {
             let Some(keys) = self.families.get_mut(family) else { continue };
             for key in owned {
-                if let Some(Entry::Contested(contested)) = keys.get_mut(key)
+                if let Some(Entry::Contested(contested)) = keys.entries.get_mut(key)
                     && let Some(&(serial, _)) = contested.holders.get(&id)
                 {
                     contested.order(before).remove(&(serial, id));
@@ -195,8 +206,8 @@ impl Merge {
                 }
             }
         }
-        if !delete.is_empty() && self.families.get(&family.string()).is_some_and(HashMap::is_empty)
-        {
+        let is_empty = |keys: &Keys| keys.entries.is_empty();
+        if !delete.is_empty() && self.families.get(&family.string()).is_some_and(is_empty) {
             self.families.remove(&family.string());
         }
         change.tell_globals = kind == OwnerKind::Slave
@@ -205,6 +216,40 @@ impl Merge {
                 && change.set_for_globals.is_empty()
                 && change.deletions_for_globals.is_empty());
         change
+    }
+
+    /// Whether all that an update sets can be sent on, and its family still fits into one packet then.
+    pub(crate) fn check(&self, update: Update<'_>) -> Result<(), Unsendable> {
+        update.check()?;
+        let mut most = self.fullest + string_sent(update.family.string());
+        update.set.each(|key, value| most += entry_sent_at_most(key.string(), value.octets()));
+        match most {
+            0..=MAX_FAMILY => Ok(()),
+            _ => self.sendable(update).1,
+        }
+    }
+
+    /// What can be sent on of what an update sets, and why the rest cannot.
+    pub(crate) fn sendable(&self, update: Update<'_>) -> (Entries, Result<(), Unsendable>) {
+        let family = update.family.string();
+        let keys = self.families.get(&family);
+        let mut size = keys.map_or_else(|| FamilySize::of(family), |keys| keys.size);
+        let mut room = Entries::new();
+        let mut refused = Ok(());
+        update.set.each(|key, value| {
+            let (name, octets) = (key.string(), value.octets());
+            let before = keys.and_then(|keys| keys.entries.get(&name));
+            let before = before.map(|entry| entry.merged().octets());
+            let checked = sendable::check(family, name, octets)
+                .and_then(|()| size.try_set(name, before, octets));
+            match checked {
+                Ok(()) => {
+                    room.insert(key.to_str(), value.to_datum());
+                }
+                Err(why) => refused = Err(why),
+            }
+        });
+        (room, refused)
     }
 
     /// A node that is known.
@@ -239,19 +284,26 @@ impl Merge {
         let serial = self.serial;
         let keys = match self.families.get_mut(&family.string()) {
             Some(keys) => keys,
-            None => self.families.entry(family.to_str()).or_default(),
+            None => self.families.entry(family.to_str()).or_insert(Keys {
+                entries: HashMap::default(),
+                size: FamilySize::of(family.string()),
+            }),
         };
         let value_octets = value.long_octets();
         let mut before = None;
         let mut claimed = Vec::new();
-        let key = match keys.entry_ref(&key.string()) {
+        let key = match keys.entries.entry_ref(&key.string()) {
             EntryRef::Vacant(slot) => {
                 let key = key.to_str();
+                keys.size.add(key.as_ref(), value.octets());
+                self.fullest = self.fullest.max(keys.size.octets());
                 slot.insert_with_key(key.clone(), Entry::One(id, value));
                 key
             }
             EntryRef::Occupied(mut slot) => {
                 let key = slot.key().clone();
+                keys.size.change(slot.get().merged().octets(), value.octets());
+                self.fullest = self.fullest.max(keys.size.octets());
                 match slot.get_mut() {
                     Entry::One(owner, held) if *owner == id => {
                         let before = std::mem::replace(held, value).long_octets();
@@ -327,7 +379,7 @@ impl Merge {
         let Some(keys) = self.families.get_mut(&family) else {
             return Left::Nothing;
         };
-        let Some((stored, entry)) = keys.get_key_value_mut(key) else {
+        let Some((stored, entry)) = keys.entries.get_key_value_mut(key) else {
             return Left::Nothing;
         };
         let left = match entry {
@@ -335,7 +387,8 @@ impl Merge {
                 if let Some(owner) = self.owners.get_mut(id) {
                     owner.octets -= entry_octets(stored, value);
                 }
-                keys.remove(key);
+                keys.size.remove(stored.as_ref(), value.octets());
+                keys.entries.remove(key);
                 return Left::Nothing;
             }
             // It was another's all the time.
@@ -364,15 +417,18 @@ impl Merge {
         let by_slave = left.latest(&left.slaves);
         let of_slave = by_slave.is_some();
         let Some(next) = by_slave.or_else(|| left.latest(&left.others)).cloned() else {
-            keys.remove(key);
+            keys.size.remove(stored.as_ref(), left.merged.octets());
+            keys.entries.remove(key);
             return Left::Nothing;
         };
         let unless_same = |known: &Datum| (!known.perl_eq(&next)).then(|| next.clone());
         let merged = unless_same(&left.merged);
         let told = told.as_ref().and_then(unless_same);
+        keys.size.change(left.merged.octets(), next.octets());
+        self.fullest = self.fullest.max(keys.size.octets());
         left.merged = next;
         if let Some(one) = left.last_one() {
-            keys.insert(key.clone(), one);
+            keys.entries.insert(key.clone(), one);
         }
         if of_slave { Left::Slave { merged, told } } else { Left::Others(merged) }
     }

@@ -201,6 +201,10 @@ proptest! {
             let merged: BTreeMap<_, _> =
                 merge.family(&"fam".into()).map(|(k, v)| (k.to_string(), v.clone())).collect();
             prop_assert_eq!(merged.len(), model.merged.len());
+            let counted = merge.families.get(&Str::from("fam")).map(|keys| keys.size);
+            let mut size = FamilySize::of("fam".into());
+            merge.family(&"fam".into()).for_each(|(k, v)| size.add(k.as_ref(), v.octets()));
+            prop_assert_eq!(counted.unwrap_or(FamilySize::of("fam".into())), size);
             for (key, value) in &merged {
                 prop_assert!(model.merged[key].perl_eq(value));
             }

@@ -121,7 +121,7 @@ impl Merge {
     fn slaves_of(&self, id: OwnerId, node: &NodeId) -> Option<Vec<NodeId>> {
         let family = Str::text(LOCATIONS);
         let located = self.owners.get(id)?.entries.get(&family)?;
-        let merged = self.families.get(&family)?;
+        let merged = &self.families.get(&family)?.entries;
         let own = node_key(node);
         let others = located.iter().filter(|key| **key != own);
         others.clone().next()?;

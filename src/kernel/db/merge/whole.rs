@@ -5,8 +5,7 @@ use super::super::entries::{Entries, Tables};
 use super::super::pieces::KEYS_PER_PIECE;
 use super::entry::Entry;
 use super::owner::{OwnerId, OwnerKind};
-use super::{Change, Merge};
-use crate::kernel::HashMap;
+use super::{Change, Keys, Merge};
 use crate::value::{NodeId, Str};
 use std::collections::BTreeMap;
 
@@ -159,10 +158,10 @@ impl Merge {
     /// The keys that our slaves have (ourselves included), by family: what another global node has to
     /// know.
     pub(crate) fn keys_of_slaves(&self) -> Vec<(Str, Vec<Str>)> {
-        let of_family = |(family, keys): (&Str, &HashMap<Str, Entry>)| {
+        let of_family = |(family, keys): (&Str, &Keys)| {
             let has_value = |(_, entry): &(&Str, &Entry)| self.value_in(entry).is_some();
             let mut keys: Vec<Str> =
-                keys.iter().filter(has_value).map(|(key, _)| key.clone()).collect();
+                keys.entries.iter().filter(has_value).map(|(key, _)| key.clone()).collect();
             keys.sort_unstable();
             (!keys.is_empty()).then(|| (family.clone(), keys))
         };
@@ -171,7 +170,7 @@ impl Merge {
 
     /// The value that our slaves have of a key: what another global node has to know.
     pub(crate) fn value_of_slaves(&self, family: &Str, key: &Str) -> Option<&Datum> {
-        self.value_in(self.families.get(family)?.get(key)?)
+        self.value_in(self.families.get(family)?.entries.get(key)?)
     }
 
     fn value_in<'a>(&self, entry: &'a Entry) -> Option<&'a Datum> {
