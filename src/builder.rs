@@ -343,8 +343,8 @@ impl NodeBuilder {
         })
     }
 
-    /// Calls this function with a line for every message sent and received. It must neither block
-    /// nor call the node.
+    /// Calls this function with a line of at most 64 KiB for every message sent and received. It must not
+    /// block.
     #[must_use]
     pub fn trace_with(mut self, sink: impl Fn(&str) + Send + Sync + 'static) -> Self {
         self.trace = Some(TraceSink::new(sink));

@@ -1,8 +1,8 @@
 //! The kernel's log lines: cut while they are written, and limited for each source, as peers choose
 //! what they say and how often there is something to say.
 
-use super::HashMap;
 use super::effect::{Effect, Level, Origin};
+use super::{HashMap, Kernel};
 use crate::value::NodeId;
 use std::fmt::{self, Write as _};
 use std::time::Duration;
@@ -88,26 +88,47 @@ impl LogLimits {
     }
 }
 
-/// A text as it goes into the log. What does not fit is not formatted.
-pub(super) fn line(text: fmt::Arguments<'_>) -> String {
-    let mut line = Line(String::new());
-    if line.write_fmt(text).is_err() {
-        line.0.push_str("...");
+impl Kernel {
+    /// Logs what the node could not do for a peer, or could not send to it: on that peer's account.
+    pub(crate) fn log_of_peer(
+        &mut self,
+        peer: &NodeId,
+        origin: Origin,
+        level: Level,
+        text: fmt::Arguments<'_>,
+    ) {
+        self.log(origin, Source::Peer(peer.clone()), level, text);
     }
-    line.0
 }
 
-struct Line(String);
+/// A text as it goes into the log. What does not fit is not formatted.
+pub(super) fn line(text: fmt::Arguments<'_>) -> String {
+    cut(text, LONGEST_LINE)
+}
+
+/// The first octets of a text, so many at most, and a sign if there are more. These are not formatted.
+pub(crate) fn cut(text: fmt::Arguments<'_>, longest: usize) -> String {
+    let mut line = Line { text: String::new(), longest };
+    if line.write_fmt(text).is_err() {
+        line.text.push_str("...");
+    }
+    line.text
+}
+
+struct Line {
+    text: String,
+    longest: usize,
+}
 
 impl fmt::Write for Line {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        let room = LONGEST_LINE - self.0.len().min(LONGEST_LINE);
+        let room = self.longest - self.text.len().min(self.longest);
         if text.len() <= room {
-            self.0.push_str(text);
+            self.text.push_str(text);
             return Ok(());
         }
         let end = (0..=room).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
-        self.0.push_str(text.get(..end).unwrap_or_default());
+        self.text.push_str(text.get(..end).unwrap_or_default());
         Err(fmt::Error)
     }
 }

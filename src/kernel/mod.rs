@@ -46,6 +46,7 @@ use db::{Database, Datum, DbConfig, DbMonitorId, InternalFamily, QueryId, QueryK
 use healing::Healing;
 use limits::Waiting;
 use log::LogLimits;
+pub(crate) use log::cut;
 use mesh::{Mesh, MeshTimer};
 use ports::Ports;
 use std::collections::VecDeque;

@@ -4,7 +4,6 @@ use super::core::Shared;
 use super::error::SendError;
 use super::lanes::{Sent, SharedLane, WrittenBy};
 use super::port::{Delivery, PortName};
-use super::trace::TraceSink;
 use crate::kernel::died;
 use crate::value::packed::Elements;
 use crate::value::{NodeId, Packed, PortId, StrRef};
@@ -107,22 +106,6 @@ impl Shared {
             }),
         }
         Ok(())
-    }
-
-    /// Traces a packet that is sent and begins with the port name.
-    #[inline]
-    pub(crate) fn trace_sent(&self, to: StrRef<'_>, packet: Elements<'_>) {
-        if let Some(TraceSink(sink)) = &self.settings.trace {
-            sink(&format!("SND {to} <- {packet}"));
-        }
-    }
-
-    /// Traces a message that was received.
-    #[inline]
-    pub(crate) fn trace_received(&self, from: &NodeId, port: StrRef<'_>, message: Elements<'_>) {
-        if let Some(TraceSink(sink)) = &self.settings.trace {
-            sink(&format!("RCV {from} -> [\"{port}\"] {message}"));
-        }
     }
 
     pub(super) fn congestion(&self, node: &NodeId) -> String {

@@ -12,8 +12,8 @@ use super::panics::catch;
 use super::port::{CloseWhen, Delivery, PortCell, run_queue};
 use crate::kernel::{ConnId, Effect, Level, MonitorId, Origin};
 use crate::lane::Copies;
-use crate::value::NodeId;
 use crate::value::packed::Elements;
+use crate::value::{NodeId, Packed};
 use crate::wire::framing::EncodeError;
 use std::iter::once;
 use std::sync::Arc;
@@ -43,15 +43,17 @@ impl Shared {
     fn carry_out_one(self: &Arc<Self>, core: &mut Core, effect: Effect) {
         match effect {
             Effect::Send { to, packet } => {
-                self.send_for_kernel(core, &to, packet.as_elements());
+                self.trace_sent_later(&to, &packet);
+                let sent = self.append_for_kernel(&to, packet.as_elements());
+                self.sent_for_kernel(core, &to, sent);
             }
             Effect::SendAll { to, packet } => {
-                self.send_all(core, &to, packet.as_elements());
+                self.send_all(core, &to, &packet);
             }
             Effect::Probe { node, conn, number, packet } => {
-                self.trace_sent(node.as_str(), packet.as_elements());
+                self.trace_sent_later(&node, &packet);
                 if let Err(error) = self.lanes.append_first(&node, packet.as_elements()) {
-                    self.not_sent(&node, &error);
+                    not_sent(core, &node, &error);
                 }
                 self.control(core, conn, Control::Look { number });
             }
@@ -125,25 +127,20 @@ impl Shared {
         }
     }
 
-    fn send_for_kernel(&self, core: &mut Core, to: &NodeId, packet: Elements<'_>) {
-        self.trace_sent(to.as_str(), packet);
-        let sent = self.append_for_kernel(to, packet);
-        self.sent_for_kernel(core, to, sent);
-    }
-
     fn append_for_kernel(&self, to: &NodeId, packet: Elements<'_>) -> Result<Sent, EncodeError> {
         let lane = self.lanes.last(to.as_str());
         self.lanes.append(lane, || to.clone(), packet, WrittenBy::Connection)
     }
 
-    fn send_all(&self, core: &mut Core, to: &Arc<[NodeId]>, packet: Elements<'_>) {
+    fn send_all(&self, core: &mut Core, to: &Arc<[NodeId]>, packet: &Packed) {
         let lanes = core.fan_outs.of(to, &self.lanes);
-        let mut copies = Copies::of(packet);
+        let elements = packet.as_elements();
+        let mut copies = Copies::of(elements);
         for (node, lane) in to.iter().zip(lanes.iter()) {
-            self.trace_sent(node.as_str(), packet);
+            self.trace_sent_later(node, packet);
             let sent = match lane.append_copy(&mut copies).transpose() {
                 Some(sent) => sent,
-                None => self.append_for_kernel(node, packet),
+                None => self.append_for_kernel(node, elements),
             };
             self.sent_for_kernel(core, node, sent);
         }
@@ -156,11 +153,12 @@ impl Shared {
             Ok(Sent::Done | Sent::WantConnection) => {}
             Ok(Sent::Crowded) => core.kernel.has_no_room(to),
             Ok(Sent::Congested) => {
-                self.log_later(Level::Warn, Origin::Mesh, self.congestion(to));
+                let text = self.congestion(to);
+                core.kernel.log_of_peer(to, Origin::Mesh, Level::Warn, format_args!("{text}"));
                 core.kernel.has_no_room(to);
             }
             Ok(Sent::Overflow) => core.kernel.disconnect(to, OVERFLOW),
-            Err(error) => self.not_sent(to, &error),
+            Err(error) => not_sent(core, to, &error),
         }
     }
 
@@ -172,7 +170,7 @@ impl Shared {
         };
         let (lane, generation, errors) = self.lanes.connect(node, framing);
         lane.set_protection(protection);
-        errors.iter().for_each(|error| self.not_sent(node, error));
+        errors.iter().for_each(|error| not_sent(core, node, error));
         self.control(core, conn, Control::Up { lane, generation });
     }
 
@@ -206,17 +204,17 @@ impl Shared {
         }
     }
 
-    fn not_sent(&self, to: &NodeId, error: &EncodeError) {
-        let text = format!("message to {to} not sent: {error}");
-        self.log_later(Level::Error, Origin::Mesh, text);
-    }
-
     fn tell(core: &mut Core, event: &NodeEvent) {
         core.events.retain(|listener| !listener.is_abandoned());
         for listener in &core.events {
             listener.push(event.clone());
         }
     }
+}
+
+fn not_sent(core: &mut Core, to: &NodeId, error: &EncodeError) {
+    let text = format_args!("message to {to} not sent: {error}");
+    core.kernel.log_of_peer(to, Origin::Mesh, Level::Error, text);
 }
 
 /// Whether an effect starts something that nothing would end after the node was shut down.

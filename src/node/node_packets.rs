@@ -4,7 +4,7 @@
 use super::core::{LockedCore, MOST_EFFECTS_KEPT, Shared};
 use super::delivery::Pressure;
 use super::port::run_queue;
-use crate::kernel::{Effect, LARGE_PACKET, LargePacket, NextPiece, port_named_by};
+use crate::kernel::{Effect, LARGE_PACKET, LargePacket, Level, NextPiece, Origin, port_named_by};
 use crate::value::packed::{self, Elements};
 use crate::value::{NodeId, Packed, PortId};
 use std::sync::Arc;
@@ -124,7 +124,11 @@ impl Shared {
         let packet = Elements::new(message.len() + 1, &octets);
         self.trace_sent(to.node_str(), packet);
         if let Err(error) = self.send_remote(to, None, packet, Pressure::Ignored) {
-            tracing::error!(node = %self.id, "message to {} not sent: {error}", to.node());
+            self.kernel(|kernel| {
+                let (node, origin) = (to.node(), Origin::Requests);
+                let text = format_args!("message to {node} not sent: {error}");
+                kernel.log_of_peer(&node, origin, Level::Error, text);
+            });
         }
     }
 

@@ -158,12 +158,13 @@ impl Reader {
     }
 
     /// Dispatches the complete packets in `octets` and keeps the rest.
-    fn keep_rest(&mut self, mut octets: Vec<u8>) -> Result<(), ConnectionError> {
+    fn keep_rest(&mut self, octets: Vec<u8>) -> Result<(), ConnectionError> {
         let used = self.dispatch(&octets)?;
-        if used < octets.len() {
-            octets.drain(..used);
-            self.unread = octets;
-        }
+        self.unread = match used {
+            0 => octets,
+            // The room of a large packet is not kept for the beginning of the next one.
+            _ => octets.get(used..).unwrap_or_default().to_vec(),
+        };
         Ok(())
     }
 
@@ -242,7 +243,11 @@ fn hand_over(
     message: Elements<'_>,
 ) {
     let shared = for_kernel.shared();
-    shared.trace_received(from, port, message);
+    if shared.traces() {
+        // The kernel may still be locked for what came before.
+        for_kernel.settle();
+        shared.trace_received(from, port, message);
+    }
     if port.is_empty() {
         for_kernel.push(from, message);
     } else {

@@ -2,6 +2,7 @@
 
 use super::table::{Expectation, StreamFunction};
 use super::{TAG, connect, session};
+use crate::kernel::{Level, Origin};
 use crate::node::Node;
 use crate::node::connection::channel::Channel;
 use crate::node::context::Context;
@@ -45,7 +46,7 @@ pub(super) fn expect(context: &Context<'_>, message: MessageRef<'_>) -> Result<(
     // A timeout that is not a positive number expires at once.
     let seconds = if seconds > 0.0 { seconds.min(LONGEST) } else { 0.0 };
     let limit = Duration::from_secs_f64(seconds);
-    let shared = shared.clone();
+    let (shared, from) = (shared.clone(), context.from().clone());
     let runtime = shared.runtime.clone();
     runtime.spawn(async move {
         let ended = shared.ended.clone();
@@ -55,7 +56,10 @@ pub(super) fn expect(context: &Context<'_>, message: MessageRef<'_>) -> Result<(
         };
         if let Err(why) = outcome {
             let id = id.as_ref().beginning();
-            tracing::warn!(node = %shared.id, "data connection {id} for {name}: {why}");
+            let text = format_args!("data connection {id} for {name}: {why}");
+            shared.kernel(|kernel| {
+                kernel.log_of_peer(&from, Origin::Requests, Level::Warn, text);
+            });
             Node::inner(shared.clone()).kil(&port, &KillReason::new(TAG, &why));
         }
     });
@@ -107,7 +111,7 @@ pub(super) fn connect_back(context: &Context<'_>, message: MessageRef<'_>) -> Re
     if !shared.streams.is_expected(&id) {
         return Err("this data connection is not expected".to_owned());
     }
-    let shared = Arc::clone(shared);
+    let (shared, from) = (Arc::clone(shared), context.from().clone());
     let runtime = shared.runtime.clone();
     runtime.spawn(async move {
         let ended = shared.ended.clone();
@@ -118,7 +122,10 @@ pub(super) fn connect_back(context: &Context<'_>, message: MessageRef<'_>) -> Re
         match dialled {
             // If the time limit passed meanwhile, nobody waits for the stream and it is dropped.
             Ok(stream) => drop(shared.streams.complete(&id, stream)),
-            Err(error) => tracing::warn!(node = %shared.id, "data connection {id}: {error}"),
+            Err(error) => shared.kernel(|kernel| {
+                let text = format_args!("data connection {id}: {error}");
+                kernel.log_of_peer(&from, Origin::Requests, Level::Warn, text);
+            }),
         }
     });
     Ok(())
