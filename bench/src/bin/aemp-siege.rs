@@ -1,5 +1,5 @@
-//! A hostile member, or thousands of strangers, against a node over real sockets. Measures how long
-//! another member waits meanwhile, what the node keeps, and what it writes into its log.
+//! One or two hostile members, or thousands of strangers, against a node over real sockets. Measures how
+//! long another member waits meanwhile, what the node keeps, and what it writes into its log.
 //!
 //! `aemp-siege [SECONDS [SEED]]`. A round that breaks a bound is repeated with a part of its
 //! packets, as few as still break it, and `aemp-siege round SEED FROM TO` repeats that. `aemp-siege
@@ -37,6 +37,9 @@ const ROUND: Duration = Duration::from_secs(5);
 
 /// Log lines that are allowed at once: 20 for each of 8 sources and levels.
 const LINES: u64 = 20 * 8;
+
+/// How far the sequences of two members are from each other.
+const SECOND_MEMBER: u64 = 1_000_001;
 
 /// How often another member asks for an echo.
 const INTERVAL: Duration = Duration::from_millis(20);
@@ -192,7 +195,7 @@ fn round(seed: u64, from: usize, to: usize) -> Result<Outcome> {
         let choice = (seed / ROUNDS_TO_STRANGERS) as usize % claimed.len();
         claim(&victim.address, claimed.get(choice).unwrap_or(&"watcher"), from, to)?
     } else {
-        besiege(&victim.address, seed, from, to)?
+        besiege_together(&victim.address, seed, from, to)?
     };
     // Time for the work that the node still has to do for the member.
     std::thread::sleep(Duration::from_secs(1));
@@ -251,8 +254,22 @@ async fn echo(node: Node, over: Arc<AtomicBool>, waits: Arc<Mutex<Vec<Duration>>
     Ok(())
 }
 
+/// Sends as one member if the seed is odd, else as two at once. Each sends packets `from` to `to` of its
+/// own sequence.
+fn besiege_together(address: &str, seed: u64, from: usize, to: usize) -> Result<(usize, u64)> {
+    let second = seed.is_multiple_of(2).then(|| {
+        let address = address.to_owned();
+        std::thread::spawn(move || besiege(&address, "second", seed + SECOND_MEMBER, from, to))
+    });
+    let (packets, octets) = besiege(address, "member", seed, from, to)?;
+    let Some(second) = second else { return Ok((packets, octets)) };
+    let (more, more_octets) =
+        second.join().map_err(|_| anyhow::anyhow!("the second member panicked"))??;
+    Ok((packets.max(more), octets + more_octets))
+}
+
 /// Sends the packets as a member. The seed also determines how fast it reads the answers.
-fn besiege(address: &str, seed: u64, from: usize, to: usize) -> Result<(usize, u64)> {
+fn besiege(address: &str, name: &str, seed: u64, from: usize, to: usize) -> Result<(usize, u64)> {
     let framing = Framing::ALL.get(seed as usize % 3).copied().unwrap_or(Framing::Cbor);
     let largest = LARGEST.get(seed as usize / 3 % 4).copied().unwrap_or(2_000);
     let reads = !(seed / 12).is_multiple_of(3);
@@ -262,7 +279,7 @@ fn besiege(address: &str, seed: u64, from: usize, to: usize) -> Result<(usize, u
     let (mut number, mut octets, mut wire) = (0, 0, Vec::new());
     // A packet that is refused ends the connection; the member connects again.
     'connections: while begun.elapsed() < ROUND && number < to {
-        let mut stream = member(address, framing)?;
+        let mut stream = member(address, name, framing)?;
         if reads {
             let mut input = stream.try_clone()?;
             std::thread::spawn(move || {
@@ -321,8 +338,8 @@ fn nonce() -> Result<Nonce> {
 }
 
 /// An authenticated connection.
-fn member(address: &str, framing: Framing) -> Result<TcpStream> {
-    let mut config = HandshakeConfig::new("member");
+fn member(address: &str, name: &str, framing: Framing) -> Result<TcpStream> {
+    let mut config = HandshakeConfig::new(name);
     config.secret = Secret::new(SECRET);
     config.framings = vec![framing];
     let handshaker = Handshaker::new(config)?;

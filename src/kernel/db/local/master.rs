@@ -56,7 +56,8 @@ impl Local {
     /// The next piece of our database for the master, and what follows the last one.
     pub(crate) fn go_on(&mut self, piece: usize) -> Vec<Request> {
         let Some(mut transfer) = self.transfer.take() else { return Vec::new() };
-        let next = transfer.next(piece, |family, key| self.own.get(family)?.entries.get(key)).into_iter();
+        let next =
+            transfer.next(piece, |family, key| self.own.get(family)?.entries.get(key)).into_iter();
         let mut requests: Vec<_> = next
             .map(|(family, set)| Request::Update { family, set: Some(set), delete: None })
             .collect();
