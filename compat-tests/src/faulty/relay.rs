@@ -154,7 +154,7 @@ impl Relay {
         };
         let mut greets = Greets {
             first: format!(
-                "aemp;1;{};{methods};cbor,json,storable;provider=faulty;mproto=1;gproto=1;bound=1{tls}",
+                "aemp;1;{};{methods};cbor,json,storable;provider=faulty;mproto=1;gproto=1;g_get=1;bound=1{tls}",
                 self.node
             ),
             end: "\n",

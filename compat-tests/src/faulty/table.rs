@@ -230,6 +230,7 @@ pub const FAULTS: &[(&str, Fault, &str)] = &[
     ("families not answered", Requests(In, "g_db_family", lost), "g-family"),
     ("keys not answered", Requests(In, "g_db_keys", lost), "g-keys"),
     ("values not answered", Requests(In, "g_db_values", lost), "g-values"),
+    ("single keys not answered", Requests(In, "g_get", lost), "g-get"),
     ("changes not told", Requests(Out, "g_chg2", lost), "g-chg2-set"),
     ("subscriptions for ever", Requests(In, "g_mon0", lost), "g-mon0"),
     (
