@@ -4,6 +4,7 @@
 //! one with our node, in the suite's name. Between the two it has complete packets, which faults change.
 
 mod detours;
+mod link;
 mod packets;
 mod relay;
 mod table;

@@ -1,28 +1,18 @@
 //! The relay that makes a node look broken: two handshakes, and complete packets in between.
 
 use super::detours::Detours;
+use super::link::{Link, ONE_READ, Stream, encode, fill_randomly};
 use super::{Fault, Greets, Heard, Lapse, Memory, Packet, Sent, Way, tls};
-use aemp::Value;
 use aemp::wire::auth::{self, AuthMethod, Exporter, Nonce, Secret, TlsRole};
 use aemp::wire::framing::Framing;
 use aemp::wire::greeting::Greeting;
-use aemp::wire::session::{AuthOrder, Event, HandshakeConfig, Handshaker};
-use bytes::{Buf, BytesMut};
+use bytes::BytesMut;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 use tokio::time::timeout;
-
-/// How many octets a read may bring, so that what was sent at once is read at once.
-const ONE_READ: usize = 64 << 10;
-
-/// A connection, with TLS or without.
-type Stream = Box<dyn Io>;
-
-trait Io: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send {}
-impl<T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send> Io for T {}
 
 /// The node behind the relay, and its fault.
 #[derive(Clone, Debug)]
@@ -435,15 +425,6 @@ fn first_says_tls(written: &[u8]) -> bool {
         .is_some_and(|line| line.split(|octet| *octet == b';').any(|field| field == b"tls=1.0"))
 }
 
-fn fill_randomly(octets: &mut [u8]) {
-    use std::hash::{BuildHasher, Hasher};
-    // Here a nonce only has to differ each time.
-    for chunk in octets.chunks_mut(8) {
-        let random = std::collections::hash_map::RandomState::new().build_hasher().finish();
-        chunk.copy_from_slice(&random.to_ne_bytes()[..chunk.len()]);
-    }
-}
-
 struct Greeted {
     own: Vec<u8>,
     theirs: Vec<u8>,
@@ -493,129 +474,4 @@ impl Lines {
             }
         }
     }
-}
-
-/// A connection that carries packets.
-struct Link {
-    stream: Stream,
-    unread: BytesMut,
-    sends: Framing,
-    receives: Framing,
-}
-
-impl Link {
-    /// A valid handshake with our node, as the node that sent this greeting.
-    async fn with_node(
-        mut stream: TcpStream,
-        peer: &Greeting,
-        secret: &str,
-        node_dialled: bool,
-    ) -> Option<Link> {
-        let mut config = HandshakeConfig::new(peer.node_id.clone());
-        config.secret = Secret::new(secret.as_bytes());
-        let is_storable = peer.framings == [b"storable"];
-        config.framings = vec![if is_storable { Framing::Storable } else { Framing::Cbor }];
-        let provider = peer.written("provider").unwrap_or(b"faulty").to_vec();
-        config.keys = vec![("provider".into(), String::from_utf8_lossy(&provider).into_owned())];
-        let handshaker = Handshaker::new(config).ok()?;
-        let mut random = [0; Nonce::OCTETS];
-        fill_randomly(&mut random);
-        let nonce = Nonce::from_random(&random);
-        let mut session = match node_dialled {
-            true => handshaker.listen(nonce, "relay"),
-            false => handshaker.dial(nonce, "relay"),
-        };
-        let agreed = loop {
-            while let Some(octets) = session.transmit() {
-                stream.write_all(&octets).await.ok()?;
-            }
-            match session.poll().ok()? {
-                Some(Event::Greeted) => session.proceed(AuthOrder::Now),
-                Some(Event::Established(agreement)) => break agreement,
-                Some(_) => return None,
-                None if stream.read_buf(session.input()).await.ok()? == 0 => return None,
-                None => {}
-            }
-        };
-        let unread = session.take_input();
-        let (sends, receives) = (agreed.send_framing, agreed.receive_framing);
-        Some(Link { stream: Box::new(stream), unread, sends, receives })
-    }
-
-    fn split(self) -> (Incoming, Outgoing) {
-        let (input, output) = tokio::io::split(self.stream);
-        let framing = self.receives;
-        let decoder = aemp::wire::framing::Decoder::new(framing, Default::default());
-        let unread = self.unread;
-        let incoming = Incoming { input, unread, framing, decoder, whole: false, misreads: None };
-        (incoming, Outgoing { output, framing: self.sends })
-    }
-}
-
-struct Incoming {
-    input: tokio::io::ReadHalf<Stream>,
-    unread: BytesMut,
-    framing: Framing,
-    decoder: aemp::wire::framing::Decoder,
-    whole: bool,
-    misreads: Option<fn(Framing, &[u8]) -> bool>,
-}
-
-impl Incoming {
-    /// The packets of the next read; the future is cancel-safe. `None` if the connection has ended, or has
-    /// to.
-    async fn packets(&mut self) -> Option<Vec<Packet>> {
-        use aemp::wire::framing::Step;
-        loop {
-            let mut packets = Vec::new();
-            loop {
-                if self.misreads.is_some_and(|misreads| misreads(self.framing, &self.unread)) {
-                    return None;
-                }
-                match self.decoder.next(&self.unread).ok()? {
-                    Step::More { used } => {
-                        self.unread.advance(used);
-                        break;
-                    }
-                    Step::Packet { used, elements } => {
-                        packets.push(elements.to_values().ok()?);
-                        self.unread.advance(used);
-                    }
-                }
-            }
-            if self.whole && !self.unread.is_empty() {
-                return None;
-            }
-            if !packets.is_empty() {
-                return Some(packets);
-            }
-            self.unread.reserve(ONE_READ);
-            if self.input.read_buf(&mut self.unread).await.ok()? == 0 {
-                return None;
-            }
-        }
-    }
-}
-
-struct Outgoing {
-    output: tokio::io::WriteHalf<Stream>,
-    framing: Framing,
-}
-
-impl Outgoing {
-    async fn send(&mut self, packet: &[Value]) -> Option<()> {
-        self.output.write_all(&encode(self.framing, packet)?).await.ok()?;
-        self.output.flush().await.ok()
-    }
-}
-
-fn encode(framing: Framing, packet: &[Value]) -> Option<Vec<u8>> {
-    let mut packed = Vec::new();
-    for value in packet {
-        value.put(&mut packed).ok()?;
-    }
-    let elements = aemp::value::packed::Elements::new(packet.len(), &packed);
-    let mut octets = Vec::new();
-    aemp::wire::framing::encode(framing, elements, &mut octets).ok()?;
-    Some(octets)
 }
