@@ -11,7 +11,7 @@ use aemp::kernel::ConnId;
 pub(crate) enum Program {
     Ours(Box<Node>),
     Perl(Box<PerlNode>),
-    Stranger(Stranger),
+    Stranger(Box<Stranger>),
 }
 
 impl Program {

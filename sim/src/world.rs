@@ -99,7 +99,7 @@ impl World {
         let stranger = self.place_anybody(Spec::new("stranger"));
         let place = &mut self.hosts[stranger.0];
         place.incarnation = 1;
-        place.node = Some(Program::Stranger(Stranger::new(manner)));
+        place.node = Some(Program::Stranger(Box::new(Stranger::new(manner))));
         self.net.running[stranger.0] = Some(1);
         stranger
     }
