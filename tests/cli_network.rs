@@ -54,7 +54,7 @@ fn invalid_command_lines_are_refused_before_joining() {
         (&["db", "read", "x"], "\"read\""),
         (&["db", "set", "x"], "KEY is missing"),
         (&["db", "keys", "x", "y"], "\"y\""),
-        (&["mon", "#"], "no port or node"),
+        (&["mon", "#"], "not a valid port or node"),
     ] {
         let answer = network.run(arguments);
         assert_eq!((answer.code, answer.stdout.as_str()), (2, ""), "{arguments:?}");
