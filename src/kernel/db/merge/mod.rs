@@ -15,7 +15,9 @@ pub(crate) use owner::Standing;
 
 use super::datum::Datum;
 use super::entries::Entries;
-use super::sendable::{self, FamilySize, MAX_FAMILY, Unsendable, entry_sent_at_most, string_sent};
+use super::sendable::{
+    self, FamilySize, MAX_FAMILY, Unsendable, entry_sent_at_most, string_sent_at_most,
+};
 use super::update::{Key, Update};
 use crate::kernel::HashMap;
 use crate::value::{NodeId, Str, StrRef};
@@ -221,7 +223,7 @@ impl Merge {
     /// Whether all that an update sets can be sent on, and its family still fits into one packet then.
     pub(crate) fn check(&self, update: Update<'_>) -> Result<(), Unsendable> {
         update.check()?;
-        let mut most = self.fullest + string_sent(update.family.string());
+        let mut most = self.fullest + string_sent_at_most(update.family.string());
         update.set.each(|key, value| most += entry_sent_at_most(key.string(), value.octets()));
         match most {
             0..=MAX_FAMILY => Ok(()),
