@@ -210,6 +210,15 @@ fn an_owner_and_its_master_that_are_lost_together_seem_to_have_ended() {
     }
 }
 
+/// A node wrote a key that another node had too, just when that one's master was lost: its write was taken
+/// for a claim, as it has to be, and the rule for deletions did not know that.
+#[test]
+fn a_key_that_another_node_writes_after_the_loss_is_claimed() {
+    if let Some(failure) = run(&Plan::new(59_122_042)) {
+        report(&failure);
+    }
+}
+
 /// The simulated program sent more messages before it had looked at the monitors that had fired.
 #[test]
 fn a_sender_that_waits_for_room_hears_of_the_loss_before_it_sends_on() {

@@ -28,6 +28,8 @@ pub(super) struct Ledger {
     bearable: Duration,
     /// Since when each place, family and key has had an entry.
     owned: BTreeMap<(HostId, Str, Str), Duration>,
+    /// When the node at a place last wrote an entry: place, family, key.
+    written: BTreeMap<(HostId, Str, Str), Duration>,
     /// When an owner last deleted a key or ended.
     given_up: BTreeMap<(Str, Str), Duration>,
     homes: BTreeMap<HostId, Home>,
@@ -69,6 +71,7 @@ impl Ledger {
             grace,
             bearable: grace.saturating_sub(MARGIN + 2 * worst_delay),
             owned: BTreeMap::new(),
+            written: BTreeMap::new(),
             given_up: BTreeMap::new(),
             homes: BTreeMap::new(),
             parted: BTreeMap::new(),
@@ -79,7 +82,9 @@ impl Ledger {
     }
 
     pub(super) fn set(&mut self, host: HostId, family: &Str, key: &Str, now: Duration) {
-        self.owned.entry((host, family.clone(), key.clone())).or_insert(now);
+        let entry = (host, family.clone(), key.clone());
+        self.written.insert(entry.clone(), now);
+        self.owned.entry(entry).or_insert(now);
     }
 
     pub(super) fn deleted(&mut self, host: HostId, family: &Str, key: &Str, now: Duration) {
@@ -209,11 +214,24 @@ impl Ledger {
             let is_astray = home.astray.is_some_and(|at| now < at + CAUSE)
                 || home.master.is_none() && now > home.since + self.bearable;
             let seems_dead = self.were_lost_together(host, *owner, home, now);
-            if !is_astray && !seems_dead && !self.are_apart(world, host, home) {
+            let is_claimed = home.master.is_none()
+                && self.is_claimed_by_another(*owner, (family, key), home.since);
+            if !is_astray && !seems_dead && !is_claimed && !self.are_apart(world, host, home) {
                 return Err(format!("{family}.{key} of {owner:?} is reported deleted: {home:?}"));
             }
         }
         Ok(())
+    }
+
+    /// Whether another node wrote a key, or came to another master with it, when its owner's master was
+    /// lost or after that. Then nobody can tell that it is not the owner, and the owner's entry is gone
+    /// until the owner has a master again.
+    fn is_claimed_by_another(&self, owner: HostId, key: (&Str, &Str), lost: Duration) -> bool {
+        let lost = lost.saturating_sub(MARGIN);
+        self.written.iter().any(|((by, family, name), written)| {
+            let has_come = self.homes.get(by).is_some_and(|home| home.since >= lost);
+            *by != owner && (family, name) == key && (*written >= lost || has_come)
+        })
     }
 
     /// Whether a node's master has lost an owner and the owner's master at about the same time, as if both
