@@ -1,8 +1,8 @@
 //! The kernel's log lines: cut while they are written, and limited for each source, as peers choose
 //! what they say and how often there is something to say.
 
+use super::HashMap;
 use super::effect::{Effect, Level, Origin};
-use super::{HashMap, Kernel};
 use crate::value::NodeId;
 use std::fmt::{self, Write as _};
 use std::time::Duration;
@@ -85,19 +85,6 @@ impl LogLimits {
             unlogged => text.push_str(&format!(" (and {unlogged} more that were not logged)")),
         }
         Some(Effect::Log { level, origin, text })
-    }
-}
-
-impl Kernel {
-    /// Logs what the node could not do for a peer, or could not send to it: on that peer's account.
-    pub(crate) fn log_of_peer(
-        &mut self,
-        peer: &NodeId,
-        origin: Origin,
-        level: Level,
-        text: fmt::Arguments<'_>,
-    ) {
-        self.log(origin, Source::Peer(peer.clone()), level, text);
     }
 }
 

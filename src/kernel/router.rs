@@ -115,6 +115,17 @@ impl Kernel {
         self.settle();
     }
 
+    /// Logs what the node could not do for a peer, or could not send to it: on that peer's account.
+    pub(crate) fn log_of_peer(
+        &mut self,
+        peer: &NodeId,
+        origin: Origin,
+        level: Level,
+        text: fmt::Arguments<'_>,
+    ) {
+        self.log(origin, Source::Peer(peer.clone()), level, text);
+    }
+
     pub(super) fn log(
         &mut self,
         origin: Origin,
