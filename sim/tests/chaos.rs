@@ -219,6 +219,25 @@ fn a_key_that_another_node_writes_after_the_loss_is_claimed() {
     }
 }
 
+/// A connection was in doubt when the last other one that claimed to be its node went away. Nobody looked at it
+/// any more, so that much later the next one took its place although octets had come.
+#[test]
+fn a_doubt_does_not_outlast_the_connections_that_raised_it() {
+    for seed in [60_027_688, 61_078_450] {
+        if let Some(failure) = run(&Plan::new(seed)) {
+            report(&failure);
+        }
+    }
+}
+
+/// A global node of eleven Perl slaves was to look at each of them, which is no leftover.
+#[test]
+fn looks_at_perl_slaves_are_no_leftovers() {
+    if let Some(failure) = run(&Plan::new(60_010_350)) {
+        report(&failure);
+    }
+}
+
 /// The simulated program sent more messages before it had looked at the monitors that had fired.
 #[test]
 fn a_sender_that_waits_for_room_hears_of_the_loss_before_it_sends_on() {

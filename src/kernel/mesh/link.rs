@@ -45,6 +45,7 @@ pub(super) struct Link {
     since: Duration,
     probe: Option<Probe>,
     /// The node has shown no life in time: a new connection that proves to be this node's takes over.
+    /// Lasts only while the connection is looked at.
     in_doubt: bool,
     /// How many connections that others made in the name of this node were refused, as it answered.
     refused: u32,
@@ -149,7 +150,8 @@ impl Mesh {
     ///
     /// Any octet that has come since the question shows that the node lives, even if the answer
     /// itself waits behind others. Until the question has arrived, so does every octet that arrives
-    /// there. A host whose own reader is busy does not answer: then silence proves nothing.
+    /// there. A host whose own reader is busy does not answer: then silence proves nothing. The
+    /// question and the doubt end when no other connection claims to be the node any more.
     pub(in crate::kernel) fn pulse(
         &mut self,
         conn: ConnId,
@@ -160,10 +162,17 @@ impl Mesh {
         let interval = self.connect_interval;
         let Some(Conn { phase: Phase::Up { node }, .. }) = self.conns.get(&conn) else { return };
         let node = node.clone();
+        let is_claimed = self.greeted.contains_key(&node);
         let Some(link) = self.link_mut(&node).filter(|link| link.conn == conn) else { return };
         let Some(probe) = link.probe.as_mut().filter(|probe| probe.number == number) else {
             return;
         };
+        if !is_claimed {
+            // Nobody looks at the connection from here on: the next claim asks anew.
+            link.probe = None;
+            link.in_doubt = false;
+            return;
+        }
         let (first, last) = *probe.looks.get_or_insert((pulse, pulse));
         let progress_counts = !mutation::is_on(Mutation::DoubtWhatProgresses);
         if progress_counts && pulse.received > first.received {
@@ -182,9 +191,7 @@ impl Mesh {
         // Whoever greeted with this node ID may be anybody, and the node just slow: octets that come
         // before another connection has proven to be its own still end the doubt.
         let is_new = !std::mem::replace(&mut link.in_doubt, true);
-        if self.greeted.contains_key(&node) {
-            self.wake(next_look, MeshTimer::LookAtProbed(node.clone(), number));
-        }
+        self.wake(next_look, MeshTimer::LookAtProbed(node.clone(), number));
         if is_new {
             self.arbitrate(&node, now);
         }

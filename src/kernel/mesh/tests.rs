@@ -400,6 +400,26 @@ fn of_connections_that_come_with_our_own_id_each_is_found_by_what_was_sent_on_it
 }
 
 #[test]
+fn a_doubt_ends_with_the_last_connection_that_claims_to_be_the_node() {
+    let mut mesh = mesh(&[]);
+    let (old, new, number) = probed(&mut mesh);
+    let pulse = Pulse { received: 7, acknowledged: 70, probe_arrived: true };
+    for second in [10, 12] {
+        mesh.pulse(old, number, pulse, seconds(second));
+    }
+    assert!(mesh.is_in_doubt(&node("z")));
+    mesh.closed(new, "it went away", seconds(12));
+    mesh.timer(&MeshTimer::LookAtProbed(node("z"), number), seconds(13));
+    mesh.pulse(old, number, pulse, seconds(13));
+    assert!(!mesh.is_in_doubt(&node("z")));
+    // Whoever claims to be the node later makes the mesh ask again.
+    outputs(&mut mesh);
+    claim(&mut mesh, "z", seconds(20));
+    let outputs = outputs(&mut mesh);
+    assert!(matches!(outputs[..], [MeshOutput::Probe { conn, .. }] if conn == old), "{outputs:?}");
+}
+
+#[test]
 fn octets_that_come_while_a_connection_is_in_doubt_end_the_doubt() {
     let mut mesh = mesh(&[]);
     let (old, new, number) = probed(&mut mesh);
