@@ -59,7 +59,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let node = Node::builder()
         .node_id("eg_chat_server2/%u")
         .arguments(arguments)
-        .register("::client_connect", move |ctx, who| room.clone().client_connect(ctx, who))
+        .expose("::client_connect", move |ctx, who| room.clone().client_connect(ctx, who))
         .start()
         .await?;
     node.db().set("eg_chat_server2", node.id().clone(), ())?;

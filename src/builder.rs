@@ -47,7 +47,7 @@ pub struct NodeBuilder {
     rc: RcSource,
     binds: Vec<serde_json::Value>,
     seeds: Vec<serde_json::Value>,
-    functions: Vec<Registration>,
+    functions: Vec<Exposure>,
     lane_limits: LaneLimits,
     framing_limits: FramingLimits,
     port_limit: Option<usize>,
@@ -58,8 +58,8 @@ pub struct NodeBuilder {
     wrong_arguments: Option<ArgsError>,
 }
 
-/// Registers a function once the node exists.
-type Registration = Box<dyn FnOnce(&Node) + Send>;
+/// Exposes a function once the node exists.
+type Exposure = Box<dyn FnOnce(&Node) + Send>;
 
 #[derive(Default)]
 enum RcSource {
@@ -180,16 +180,6 @@ impl NodeBuilder {
         self.set("metrics", address)
     }
 
-    /// Sets everything that `args` sets.
-    #[must_use]
-    pub fn args(mut self, args: Args) -> Self {
-        self.args = args;
-        if !self.args.norc && matches!(self.rc, RcSource::None) {
-            self.rc = RcSource::Default;
-        }
-        self
-    }
-
     /// Uses the arguments of the program's command line, as `aemp run` does: `[PROFILE] KEY
     /// VALUE...`. Values set before this call are the program's defaults, and the rc file is read
     /// unless the arguments contain `norc 1`. Invalid arguments make [`NodeBuilder::start`] fail.
@@ -240,17 +230,17 @@ impl NodeBuilder {
         self
     }
 
-    /// Registers a function before other nodes can reach this one; see [`Node::register`]. Services
-    /// of the configuration can name it.
+    /// Exposes a function before other nodes can reach this one; see [`Node::expose`]. Services of
+    /// the configuration can name it.
     #[must_use]
-    pub fn register<T, F, R>(mut self, name: &str, function: F) -> Self
+    pub fn expose<T, F, R>(mut self, name: &str, function: F) -> Self
     where
         T: serde::de::DeserializeOwned + 'static,
         F: Fn(&Context<'_>, T) -> R + Send + Sync + 'static,
         R: Outcome + 'static,
     {
         let name = name.to_owned();
-        self.functions.push(Box::new(move |node| node.register(&name, function)));
+        self.functions.push(Box::new(move |node| node.expose(&name, function)));
         self
     }
 

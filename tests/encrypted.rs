@@ -184,7 +184,7 @@ async fn whoever_changes_anything_on_the_way_gets_nowhere_and_both_nodes_go_on()
 #[tokio::test(flavor = "multi_thread")]
 async fn a_data_connection_is_encrypted_like_those_between_nodes() {
     let seed = join(encrypted("seed"), false).await;
-    seed.register_stream("echo", |(): (), mut stream: DataStream| async move {
+    seed.expose_stream("echo", |(): (), mut stream: DataStream| async move {
         assert!(stream.is_encrypted());
         let mut octets = [0; 4];
         stream.read_exact(&mut octets).await?;

@@ -63,12 +63,12 @@ async fn monitors_fire_for_ports_and_for_lost_nodes() {
 async fn spawned_ports_take_their_first_message_and_tell_why_they_failed() {
     let seed = node("seed", &[]).await;
     let other = node("other", &[&seed]).await;
-    seed.register("My::App::init", |ctx: &Context<'_>, (reply, number): (PortId, u32)| {
+    seed.expose("My::App::init", |ctx: &Context<'_>, (reply, number): (PortId, u32)| {
         ctx.on("ping", move |ctx: &Context<'_>, (text,): (String,)| {
             ctx.snd(&reply, ("pong", number, text))
         });
     });
-    seed.register("My::App::dies", |_: &Context<'_>, (): ()| Err::<(), _>("init failed"));
+    seed.expose("My::App::dies", |_: &Context<'_>, (): ()| Err::<(), _>("init failed"));
 
     let mut answers = other.port();
     let worker = other.spawn(seed.id(), "My::App::init", (answers.id(), 7)).unwrap();

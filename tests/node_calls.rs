@@ -253,7 +253,7 @@ async fn a_node_that_is_shut_down_frees_callbacks_and_values() {
     let kept = hold();
     port.on("x", move |_: &Context<'_>, (): ()| drop(kept.clone()));
     let kept = hold();
-    other.register("f", move |ctx: &Context<'_>, (): ()| {
+    other.expose("f", move |ctx: &Context<'_>, (): ()| {
         let kept = kept.clone();
         ctx.on("x", move |_: &Context<'_>, (): ()| drop(kept.clone()));
     });
@@ -324,7 +324,7 @@ async fn after_the_shutdown_everything_ends_at_once() {
     let _ = handle.spawn(handle.id(), "f", ());
     let held = Arc::new(());
     let kept = held.clone();
-    handle.register("f", move |_: &Context<'_>, (): ()| drop(kept.clone()));
+    handle.expose("f", move |_: &Context<'_>, (): ()| drop(kept.clone()));
     let (kept, inner) = (held.clone(), handle.clone());
     let port = handle.port_with(move |_: &Context<'_>, _: MessageRef<'_>| {
         let _ = (&kept, &inner);

@@ -82,7 +82,7 @@ async fn log_lines_and_traces_may_call_the_node_and_peers_choose_neither_their_l
     };
     let node = builder("node", &[]).trace_with(trace).start().await.unwrap();
     NODE.set(node.clone()).ok().unwrap();
-    node.register("fails", |_: &Context<'_>, (): ()| Err("told to fail".to_owned()));
+    node.expose("fails", |_: &Context<'_>, (): ()| Err("told to fail".to_owned()));
     let member = join(builder("member", &[&node]), false).await;
     let third = join(builder("third", &[&node]), false).await;
 

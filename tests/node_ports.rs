@@ -80,7 +80,7 @@ async fn a_port_without_a_default_dies_of_a_message_without_receiver() {
 #[tokio::test]
 async fn a_spawned_port_drops_messages_without_receiver() {
     let node = node("alone", &[]).await;
-    node.register("f", |ctx: &Context<'_>, (): ()| {
+    node.expose("f", |ctx: &Context<'_>, (): ()| {
         ctx.on("die", |_: &Context<'_>, (): ()| Err::<(), _>("told to"));
     });
     let port = node.spawn(node.id(), "f", ()).unwrap();
@@ -257,7 +257,7 @@ async fn threads_without_a_runtime_send_monitor_kill_and_spawn() {
     let mut port = seed.port();
     let (to, reply) = (port.id(), other.port());
     let handle = other.clone();
-    seed.register("f", |_: &Context<'_>, (): ()| {});
+    seed.expose("f", |_: &Context<'_>, (): ()| {});
     let seed_id = seed.id().clone();
     std::thread::spawn(move || {
         for number in 0..100 {

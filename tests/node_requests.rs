@@ -22,7 +22,7 @@ async fn a_secure_node_runs_nothing_for_others_and_does_all_the_rest() {
     let called = Arc::new(AtomicUsize::new(0));
     let counter = called.clone();
     let evaluated = called.clone();
-    let seed = builder("secure", &[]).set("secure", true).register(
+    let seed = builder("secure", &[]).set("secure", true).expose(
         "My::function",
         move |_: &Context<'_>, (): ()| {
             counter.fetch_add(1, Ordering::SeqCst);
@@ -155,7 +155,7 @@ async fn the_reasons_of_failed_spawns_are_forgotten_with_the_connection() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_spawn_its_monitor_and_its_first_messages_take_effect_in_order() {
     let (seed, other) = pair().await;
-    seed.register("counts", |ctx: &Context<'_>, (reply, end): (PortId, u32)| {
+    seed.expose("counts", |ctx: &Context<'_>, (reply, end): (PortId, u32)| {
         let mut seen = 0;
         ctx.on("n", move |ctx: &Context<'_>, (number,): (u32,)| {
             assert_eq!(number, seen, "in order");
@@ -184,7 +184,7 @@ async fn a_relayed_message_waits_for_the_functions_that_were_called_before() {
     let (seed, other) = pair().await;
     let done = Arc::new(Mutex::new(Vec::new()));
     let noted = done.clone();
-    seed.register("slow", move |ctx: &Context<'_>, (number,): (u32,)| {
+    seed.expose("slow", move |ctx: &Context<'_>, (number,): (u32,)| {
         std::thread::sleep(Duration::from_millis(2));
         noted.lock().unwrap().push((number, ctx.from().to_string(), ctx.port_id().to_string()));
     });
@@ -204,7 +204,7 @@ async fn a_relay_by_the_own_node_waits_for_the_functions_that_were_called_before
     let to = port.id().clone();
     let arrived = Arc::new(Mutex::new(Vec::new()));
     // Both are sent while this thread runs a function, which has to be finished first.
-    seed.register("outer", move |ctx: &Context<'_>, (): ()| {
+    seed.expose("outer", move |ctx: &Context<'_>, (): ()| {
         let own = ctx.node().id().clone();
         for number in 0..3 {
             ctx.node().snd(&own, ("inner",)).unwrap();
@@ -212,7 +212,7 @@ async fn a_relay_by_the_own_node_waits_for_the_functions_that_were_called_before
         }
     });
     let (port, noted) = (Mutex::new(port), arrived.clone());
-    seed.register("inner", move |_: &Context<'_>, (): ()| {
+    seed.expose("inner", move |_: &Context<'_>, (): ()| {
         let mut port = port.lock().unwrap();
         let messages = std::iter::from_fn(|| port.try_recv().unwrap());
         noted.lock().unwrap().push(messages.count());
@@ -225,8 +225,8 @@ async fn a_relay_by_the_own_node_waits_for_the_functions_that_were_called_before
 #[tokio::test(flavor = "multi_thread")]
 async fn functions_that_fail_or_panic_harm_nobody() {
     let (seed, other) = pair().await;
-    seed.register("fails", |_: &Context<'_>, (): ()| Err::<(), _>("failed"));
-    seed.register("panics", |_: &Context<'_>, (): ()| -> () { panic!("panicked") });
+    seed.expose("fails", |_: &Context<'_>, (): ()| Err::<(), _>("failed"));
+    seed.expose("panics", |_: &Context<'_>, (): ()| -> () { panic!("panicked") });
     for (name, text) in [("fails", "failed"), ("panics", "panicked")] {
         other.snd(seed.id(), (name,)).unwrap();
         for node in [&other, &seed] {
@@ -244,12 +244,12 @@ async fn functions_that_fail_or_panic_harm_nobody() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unregistered_function_cannot_be_called() {
     let (seed, other) = pair().await;
-    seed.register("f", |_: &Context<'_>, (): ()| {});
+    seed.expose("f", |_: &Context<'_>, (): ()| {});
     let port = other.spawn(seed.id(), "f", ()).unwrap();
     settled(&other, seed.id()).await;
     assert_eq!(seed.port_count(), 1);
     other.kil(&port, &KillReason::normal());
-    seed.unregister("f");
+    seed.hide("f");
     let port = other.spawn(seed.id(), "f", ()).unwrap();
     let reason = within(other.monitor(&port)).await.to_string();
     assert!(reason.contains("not registered"), "{reason}");
@@ -258,7 +258,7 @@ async fn an_unregistered_function_cannot_be_called() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_node_port_and_existing_names_are_neither_killed_nor_spawned() {
     let (seed, other) = pair().await;
-    seed.register("f", |_: &Context<'_>, (): ()| {});
+    seed.expose("f", |_: &Context<'_>, (): ()| {});
     let mut port = seed.port();
     let name = port.id().port().to_string();
     other.snd(seed.id(), ("kil1", "", "die", "all of you")).unwrap();

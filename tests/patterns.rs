@@ -13,7 +13,7 @@ use aemp::patterns::supervisor::{Child, Place, Request, Restart, Strategy, Super
 use aemp::patterns::timer;
 use aemp::patterns::topic::Topic;
 use aemp::{CallError, KillReason, Node, PortId, Reply};
-use node_support::{node, pair, until, within};
+use node_support::{Gate, node, pair, until, within};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -118,19 +118,18 @@ async fn an_actor_is_spawned_by_name_and_killed() {
     let (seed, other) = pair().await;
     let ended = Arc::new(AtomicUsize::new(0));
     let kept = ended.clone();
-    seed.register(
+    seed.expose(
         "Counter::new",
-        actor::init(move |(count,): (i64,)| match count {
+        actor::init(move |count: i64| match count {
             0 => Err("0 is no beginning".into()),
             _ => Ok(Counter { count, ended: kept.clone() }),
         }),
     );
-    let port = other.spawn("seed", "Counter::new", (5,)).unwrap();
-    let counter = ActorRef::<Count>::at(&other, &port).unwrap();
+    let counter = actor::spawn::<Count>(&other, "seed", "Counter::new", 5).unwrap();
     counter.snd(Count::Add(1)).unwrap();
     assert_eq!(within(counter.call(Count::Get)).await.unwrap(), 6);
     let (death, busy) = (counter.monitor(), tokio::spawn(counter.call(Count::Keep)));
-    other.kil(&port, &KillReason::new("enough", "of it"));
+    other.kil(&counter, &KillReason::new("enough", "of it"));
     assert_eq!(within(death).await.tag().unwrap(), "enough");
     assert!(within(busy).await.unwrap().is_err());
     until("it has ended", || ended.load(Ordering::SeqCst) == 1).await;
@@ -241,6 +240,104 @@ async fn a_supervisor_stops_its_children_in_reverse_order_before_it_ends() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_supervisor_that_gives_up_is_restarted_until_its_own_gives_up() {
+    let node = node("n", &[]).await;
+    let outer = Supervisor::new(Strategy::OneForOne)
+        .intensity(2, Duration::from_secs(60))
+        .backoff(Duration::from_millis(1), Duration::from_millis(1))
+        .child(Supervisor::as_child("inner", || {
+            let child = Child::actor("counter", || counter(0).0);
+            Supervisor::new(Strategy::OneForAll).intensity(0, Duration::from_secs(60)).child(child)
+        }))
+        .start(&node);
+    let death = outer.monitor();
+    let mut before = Vec::new();
+    for _ in 0..3 {
+        let inner = settled_children(&outer, |ports| !before.contains(&ports[0])).await[0].clone();
+        let child =
+            settled_children(&ActorRef::at(&node, &inner).unwrap(), |_| true).await[0].clone();
+        let (ends, given_up) = (node.monitor(&child), node.monitor(&inner));
+        node.kil(&child, &KillReason::new("failure", "too hot"));
+        within(ends).await;
+        assert!(within(given_up).await.to_string().contains("child counter died"));
+        before.push(inner);
+    }
+    assert!(within(death).await.to_string().contains("child inner died"));
+    until("nothing is left", || node.port_count() == 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_child_that_comes_up_after_its_supervisor_was_stopped_is_killed() {
+    let node = node("n", &[]).await;
+    let gate = Gate::closed();
+    let entrance = gate.clone();
+    let supervisor = Supervisor::new(Strategy::OneForOne)
+        .child(Child::new("late", move |node| {
+            let gate = entrance.clone();
+            async move {
+                gate.pass();
+                Ok(actor::start(&node, counter(0).0).id().clone())
+            }
+        }))
+        .start(&node);
+    gate.wait_for_visitor();
+    supervisor.stop().unwrap();
+    within(supervisor.monitor()).await;
+    gate.open();
+    until("nothing is left", || node.port_count() == 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_child_is_registered_as_long_as_it_runs() {
+    let node = node("n", &[]).await;
+    node.become_global();
+    let service: Service<()> = Service::new(&node, "counters");
+    let supervisor = Supervisor::new(Strategy::OneForOne)
+        .child(Child::actor("counter", || counter(0).0).registered("counters"))
+        .start(&node);
+    let first = within(service.any()).await.unwrap();
+    node.snd(&first, Count::Stop).unwrap();
+    until("its successor is registered", || {
+        let ports = service.members();
+        ports.len() == 1 && ports[0].port != first
+    })
+    .await;
+    supervisor.stop().unwrap();
+    until("nobody is registered", || service.members().is_empty()).await;
+
+    // A family that cannot be written counts as a start that failed, again and again.
+    let hopeless = Supervisor::new(Strategy::OneForOne)
+        .child(Child::actor("counter", || counter(0).0).registered("'l"))
+        .start(&node);
+    // It gives up, perhaps before the monitor is set.
+    assert!(!within(hopeless.monitor()).await.is_normal());
+    until("nothing is left", || node.port_count() == 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_actor_registers_itself_as_long_as_it_lives() {
+    struct Registered;
+    impl Actor for Registered {
+        type Message = Count;
+        async fn started(&mut self, ctx: &ActorContext) -> Result<(), Failure> {
+            Ok(ctx.register_with("counters", "a value")?)
+        }
+        async fn handle(&mut self, ctx: &ActorContext, _: Count) -> Result<(), Failure> {
+            ctx.stop();
+            Ok(())
+        }
+    }
+    let node = node("n", &[]).await;
+    node.become_global();
+    let service: Service<String> = Service::new(&node, "counters");
+    let actor = actor::start(&node, Registered);
+    assert_eq!(within(service.any()).await.unwrap(), *actor.id());
+    assert_eq!(service.members()[0].value, "a value");
+    actor.snd(Count::Stop).unwrap();
+    until("nobody is registered", || service.members().is_empty()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn transient_and_temporary_children_may_end() {
     let node = node("n", &[]).await;
     let supervisor = Supervisor::new(Strategy::OneForOne)
@@ -268,7 +365,7 @@ async fn transient_and_temporary_children_may_end() {
 /// A node on which counters can be spawned, entered in the family `hosts`.
 async fn host(id: &str, seed: &Node) -> Node {
     let host = node(id, &[seed]).await;
-    host.register("Counter::new", actor::init(|(n,): (i64,)| Ok(counter(n).0)));
+    host.expose("Counter::new", actor::init(|n: i64| Ok(counter(n).0)));
     host.db().set("hosts", host.id().clone(), ()).unwrap();
     host
 }
@@ -278,7 +375,7 @@ async fn a_remote_child_is_started_elsewhere_when_its_node_is_lost() {
     let seed = node("seed", &[]).await;
     let place = Place::Family("hosts".into());
     let supervisor = Supervisor::new(Strategy::OneForOne)
-        .child(Child::spawned("counter", place, "Counter::new", (7,)).is_actor())
+        .child(Child::spawned_actor("counter", place, "Counter::new", (7,)))
         .start(&seed);
     let mut hosts = Vec::from([host("h1", &seed).await, host("h2", &seed).await]);
     let first = settled_children(&supervisor, |_| true).await[0].clone();

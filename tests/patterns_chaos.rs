@@ -174,7 +174,7 @@ impl Host {
         let node = builder.start().await.unwrap();
         let census = census.clone();
         let init = move |(name,): (String,)| Ok(Singleton::new(name, census.clone()));
-        node.register("Singleton::new", actor::init(init));
+        node.expose("Singleton::new", actor::init(init));
         self.to_it.leads_to(&address);
         self.node = Some(node);
     }
@@ -282,7 +282,7 @@ async fn run(seed: u64, strategy: Strategy) {
     let mut network = Network::new().await;
     let spawned = |name: &&str| {
         let place = Place::Family("hosts".into());
-        Child::spawned(name, place, "Singleton::new", (*name,)).is_actor()
+        Child::spawned_actor(name, place, "Singleton::new", (*name,))
     };
     let supervisor = CHILDREN
         .iter()

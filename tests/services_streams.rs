@@ -14,7 +14,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, Buf
 
 /// A function that greets and then echoes its input until the end.
 fn offer_echo(node: &Node) {
-    node.register_stream("Test::echo", |(name,): (String,), stream: DataStream| async move {
+    node.expose_stream("Test::echo", |(name,): (String,), stream: DataStream| async move {
         let (mut input, mut output) = tokio::io::split(stream);
         output.write_all(format!("hello {name}\n").as_bytes()).await?;
         tokio::io::copy(&mut input, &mut output).await?;
@@ -59,7 +59,7 @@ async fn a_stream_leads_to_the_function_it_names_in_both_directions() {
 async fn the_function_knows_who_connected() {
     let seed = node("seed", &[]).await;
     let slave = node("slave", &[&seed]).await;
-    seed.register_stream("Test::who", |(): (), mut stream: DataStream| async move {
+    seed.expose_stream("Test::who", |(): (), mut stream: DataStream| async move {
         let peer = stream.peer().to_string();
         stream.write_all(peer.as_bytes()).await?;
         stream.shutdown().await
@@ -116,7 +116,7 @@ async fn an_unknown_function_is_refused_by_name() {
     let seed = node("seed", &[]).await;
     let slave = node("slave", &[&seed]).await;
     offer_echo(&seed);
-    seed.unregister_stream("Test::echo");
+    seed.hide_stream("Test::echo");
     let error = within(slave.connect_stream(seed.id(), "Test::echo", ("x",))).await.unwrap_err();
     assert!(matches!(error, StreamError::Refused { .. }), "{error}");
     assert!(error.to_string().contains("Test::echo"), "{error}");
@@ -167,8 +167,8 @@ async fn failures_kill_the_port_that_waits() {
     let seed = node("seed", &[]).await;
     let slave = node("slave", &[&seed]).await;
     offer_echo(&seed);
-    seed.register_stream("Test::fails", |(): (), _: DataStream| async { Err("cannot") });
-    seed.register_stream("Test::panics", |(): (), _: DataStream| async {
+    seed.expose_stream("Test::fails", |(): (), _: DataStream| async { Err("cannot") });
+    seed.expose_stream("Test::panics", |(): (), _: DataStream| async {
         if true {
             panic!("ouch");
         }
@@ -267,7 +267,7 @@ fn said_by_client(recording: &str) -> Vec<Vec<u8>> {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_recorded_client_of_a_perl_node_gets_the_same_from_ours() {
     let node = node("perl-b", &[]).await;
-    node.register_stream("main::dc", |(number,): (u32,), stream: DataStream| async move {
+    node.expose_stream("main::dc", |(number,): (u32,), stream: DataStream| async move {
         let mut stream = BufReader::new(stream);
         stream.write_all(format!("hello from perl {number}\n").as_bytes()).await?;
         let mut line = String::new();

@@ -86,7 +86,7 @@ async fn aemp_node(id: &str, role: &Role<'_>) -> Result<Node> {
 async fn aemp_receiver(role: &Role<'_>) -> Result<()> {
     let node = aemp_node("receiver", role).await?;
     let octets = octets(role);
-    node.register_stream("Bench::sink", move |_: (), stream: DataStream| receive(stream, octets));
+    node.expose_stream("Bench::sink", move |_: (), stream: DataStream| receive(stream, octets));
     println!("READY {} {}", address(&node), std::process::id());
     node.ended().await;
     Ok(())

@@ -13,13 +13,13 @@ type Guards = Arc<Mutex<HashMap<String, Box<dyn Send>>>>;
 
 /// Lets others spawn [`SERVICE`] on a node.
 pub fn register(node: &Node) {
-    node.register(SERVICE, function());
+    node.expose(SERVICE, function());
 }
 
 /// Like [`register`], for a node before its start: its seeds may spawn the service as soon as they are
 /// connected.
 pub fn registered(builder: NodeBuilder) -> NodeBuilder {
-    builder.register(SERVICE, function())
+    builder.expose(SERVICE, function())
 }
 
 fn function() -> impl Fn(&Context<'_>, Vec<Value>) -> Result<(), String> + Send + Sync + 'static {

@@ -373,7 +373,7 @@ fn own_pid() -> String {
 async fn functions_are_called_by_name_in_both_directions() {
     in_all_framings(async |pair| {
         let (sender, called) = mpsc::channel();
-        pair.rust.register("My::function", move |ctx: &Context<'_>, args: (u32, String)| {
+        pair.rust.expose("My::function", move |ctx: &Context<'_>, args: (u32, String)| {
             sender.send((ctx.from().to_string(), args)).unwrap();
         });
         for number in 0..10 {
@@ -421,13 +421,13 @@ async fn we_spawn_on_perls_node() {
 #[tokio::test(flavor = "multi_thread")]
 async fn perl_spawns_on_our_node() {
     in_all_framings(async |pair| {
-        pair.rust.register("My::echo", |ctx: &Context<'_>, (first, second): (u32, String)| {
+        pair.rust.expose("My::echo", |ctx: &Context<'_>, (first, second): (u32, String)| {
             ctx.on("echo", move |ctx: &Context<'_>, (reply, text): (PortId, String)| {
                 ctx.snd(&reply, (text, first, &second))
             });
             ctx.on("die", |_: &Context<'_>, (): ()| Err::<(), _>("told to die"));
         });
-        pair.rust.register("My::failure", |_: &Context<'_>, (): ()| Err::<(), _>("told to fail"));
+        pair.rust.expose("My::failure", |_: &Context<'_>, (): ()| Err::<(), _>("told to fail"));
         let reply = pair.perl.port("reply");
         // The request, the monitor and the first messages in one write.
         let port = pair.perl.eval(&format!(
@@ -470,7 +470,7 @@ async fn a_secure_node_of_ours_refuses_what_perl_asks_it_to_run() {
     }
     let builder = Node::builder().node_id("rust").secret(SECRET).bind("127.0.0.1:0");
     let rust = builder.set("secure", true).start().await.unwrap();
-    rust.register("My::function", |_: &Context<'_>, (): ()| {});
+    rust.expose("My::function", |_: &Context<'_>, (): ()| {});
     let seed = rust.addresses()[0].to_string();
     let perl = PerlNode::start("perl", json!({"seeds": [seed]}));
     let mut pair = Pair { rust, perl, framing: "cbor" };

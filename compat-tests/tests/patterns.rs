@@ -58,7 +58,7 @@ async fn pair() -> Option<(Node, PerlNode)> {
 #[tokio::test(flavor = "multi_thread")]
 async fn perl_spawns_an_actor_and_calls_it() {
     let Some((rust, mut perl)) = pair().await else { return };
-    rust.register("Counter::new", actor::init(|(n,): (i64,)| Ok(Counter(n))));
+    rust.expose("Counter::new", actor::init(|n: i64| Ok(Counter(n))));
     let spawn = json!({"node": "rust", "function": "Counter::new", "arguments": [5]});
     let port = perl.run("spawn", spawn);
     perl.run("snd", json!({"to": port, "message": ["add", "37"]}));

@@ -341,7 +341,7 @@ mod tests {
         let (one, two) = (node("one").await, node("two").await);
         two.set_seeds(one.addresses());
         two.joined().await;
-        two.register("f", |ctx: &Context<'_>, (): ()| ctx.on("x", |_: &Context<'_>, (): ()| {}));
+        two.expose("f", |ctx: &Context<'_>, (): ()| ctx.on("x", |_: &Context<'_>, (): ()| {}));
         two.spawn(two.id(), "f", ()).unwrap();
         let port = two.port_of_tags();
         port.on("x", |_: &Context<'_>, (): ()| {});

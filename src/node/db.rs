@@ -2,12 +2,12 @@
 //! stream.
 
 use super::core::Shared;
-use super::{CallbackPort, Node, queue};
+use super::{Node, ToPort, queue};
 use crate::kernel::db::{
     ChangeSet, Datum, DbMonitorId, DbResult, InternalFamily, QueryError, QueryId, QueryKind,
     SetError, Unsendable,
 };
-use crate::value::{DecodeError, EncodeError, PortId, Str, Value, from_value, put_value};
+use crate::value::{DecodeError, EncodeError, InvalidId, Str, Value, from_value, put_value};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
@@ -24,6 +24,9 @@ pub enum DbError {
     /// The family begins with `'`: such families belong to the protocol.
     #[error(transparent)]
     Internal(#[from] InternalFamily),
+    /// The port to be registered is not one.
+    #[error(transparent)]
+    Port(#[from] InvalidId),
     /// The entry is too large, or nested too deep, to be sent to all nodes.
     #[error("cannot set: {0}")]
     Unsendable(#[from] Unsendable),
@@ -121,9 +124,19 @@ impl Db {
     /// Adds a port to a family, with its ID as the key, until the port dies or the guard is
     /// dropped. Perl calls this `db_reg`.
     ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let node = aemp::Node::builder().alone().start().await?;
+    /// let port = node.port();
+    /// let _entry = node.db().register("eg_receivers", &port)?;
+    /// assert_eq!(node.db().keys("eg_receivers").await?, [port.id().as_str().to_owned()]);
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
-    /// As [`Db::set`].
-    pub fn register(&self, family: impl Into<Str>, port: impl PortRef) -> Result<Entry, DbError> {
+    /// As [`Db::set`], and if a text is not a port ID.
+    pub fn register(&self, family: impl Into<Str>, port: impl ToPort) -> Result<Entry, DbError> {
         self.register_with(family, port, ())
     }
 
@@ -135,10 +148,10 @@ impl Db {
     pub fn register_with(
         &self,
         family: impl Into<Str>,
-        port: impl PortRef,
+        port: impl ToPort,
         value: impl Serialize,
     ) -> Result<Entry, DbError> {
-        let port = port.port_id();
+        let port = port.to_port()?;
         let family = family.into();
         let key = Str::from(port.clone());
         let mut entry = self.hold(family.clone(), key.clone(), value)?;
@@ -263,36 +276,6 @@ impl Db {
     pub fn monitor(&self, family: impl Into<Str>) -> DbMonitor {
         let (id, changes) = self.shared().monitor_family(&family.into());
         DbMonitor { shared: self.shared().clone(), id, changes }
-    }
-}
-
-/// Something that has a port's ID, for [`Db::register`].
-pub trait PortRef {
-    /// The ID.
-    fn port_id(&self) -> PortId;
-}
-
-impl PortRef for PortId {
-    fn port_id(&self) -> PortId {
-        self.clone()
-    }
-}
-
-impl PortRef for super::Port {
-    fn port_id(&self) -> PortId {
-        self.id()
-    }
-}
-
-impl PortRef for CallbackPort {
-    fn port_id(&self) -> PortId {
-        self.id()
-    }
-}
-
-impl<P: PortRef + ?Sized> PortRef for &P {
-    fn port_id(&self) -> PortId {
-        (**self).port_id()
     }
 }
 

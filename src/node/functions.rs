@@ -81,7 +81,7 @@ mod tests {
         let mailbox = Arc::new(Mutex::new(node.port()));
         let mailbox_id = mailbox.lock().id();
         let noted = order.clone();
-        node.register("function", move |_: &Context<'_>, (name,): (String,)| {
+        node.expose("function", move |_: &Context<'_>, (name,): (String,)| {
             let arrived = mailbox.lock().try_recv().unwrap().is_some();
             noted.lock().push(if arrived { format!("{name} behind mail") } else { name });
         });

@@ -36,13 +36,14 @@ mod reply;
 pub(crate) mod settings;
 mod status;
 mod sync;
+mod to_port;
 pub(crate) mod trace;
 
 pub use self::call::Call;
 pub use self::connection::{streams, tls};
 pub use self::context::{Context, Outcome};
 pub use self::counters::{HandshakeCount, HandshakeOutcome, Traffic};
-pub use self::db::{Change, Db, DbError, DbMonitor, Entry, PortRef};
+pub use self::db::{Change, Db, DbError, DbMonitor, Entry};
 pub use self::error::{CallError, ConnectionError, RecvError, SendError, StartError};
 pub use self::events::{NodeEvent, NodeEvents};
 pub use self::health::Unhealthy;
@@ -52,15 +53,14 @@ pub use self::monitor::{Monitor, MonitorGuard};
 pub use self::node_port::{CallbackPort, Port, Timer};
 pub use self::reply::Reply;
 pub use self::status::{Link, STATUS_FUNCTION, Status};
+pub use self::to_port::ToPort;
 
 use self::core::{Alive, EvalHook, Shared};
 use self::delivery::Pressure;
 use crate::kernel::db::QueryError;
 use crate::kernel::{PortName, SeedStatus};
 use crate::value::packed::Elements;
-use crate::value::{
-    Count, EncodeError, InvalidId, NodeId, PortId, Str, StrRef, Value, put_elements,
-};
+use crate::value::{Count, EncodeError, NodeId, PortId, Str, StrRef, Value, put_elements};
 use port::{CallbackCell, PortCell, Unmatched, run_queue};
 use serde::Serialize;
 use std::cell::RefCell;
@@ -88,82 +88,6 @@ impl Clone for Node {
 impl fmt::Debug for Node {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Node({})", self.shared.id)
-    }
-}
-
-/// What a message can be sent to: a port, a node (its node port), or the text of either's ID.
-pub trait ToPort {
-    /// The port's ID.
-    ///
-    /// # Errors
-    /// Fails if the text is not a port ID.
-    fn to_port(&self) -> Result<PortId, InvalidId>;
-
-    /// Calls `f` with the port's ID, borrowed if there is one already.
-    ///
-    /// # Errors
-    /// Fails if the text is not a port ID.
-    fn with_port<R>(&self, f: impl FnOnce(&PortId) -> R) -> Result<R, InvalidId> {
-        Ok(f(&self.to_port()?))
-    }
-}
-
-impl ToPort for PortId {
-    fn to_port(&self) -> Result<PortId, InvalidId> {
-        Ok(self.clone())
-    }
-
-    #[inline]
-    fn with_port<R>(&self, f: impl FnOnce(&PortId) -> R) -> Result<R, InvalidId> {
-        Ok(f(self))
-    }
-}
-
-impl ToPort for NodeId {
-    fn to_port(&self) -> Result<PortId, InvalidId> {
-        Ok(self.node_port())
-    }
-}
-
-impl ToPort for str {
-    fn to_port(&self) -> Result<PortId, InvalidId> {
-        self.parse()
-    }
-}
-
-impl ToPort for String {
-    fn to_port(&self) -> Result<PortId, InvalidId> {
-        self.parse()
-    }
-}
-
-impl ToPort for Port {
-    fn to_port(&self) -> Result<PortId, InvalidId> {
-        Ok(self.id())
-    }
-}
-
-impl ToPort for CallbackPort {
-    fn to_port(&self) -> Result<PortId, InvalidId> {
-        Ok(self.id())
-    }
-}
-
-/// For keys of the database, which are strings.
-impl ToPort for Str {
-    fn to_port(&self) -> Result<PortId, InvalidId> {
-        PortId::parse(self.clone())
-    }
-}
-
-impl<T: ToPort + ?Sized> ToPort for &T {
-    fn to_port(&self) -> Result<PortId, InvalidId> {
-        (**self).to_port()
-    }
-
-    #[inline]
-    fn with_port<R>(&self, f: impl FnOnce(&PortId) -> R) -> Result<R, InvalidId> {
-        (**self).with_port(f)
     }
 }
 
@@ -471,27 +395,43 @@ impl Node {
         Ok(self.shared.kernel(|kernel| kernel.spawn(&node, function, arguments)))
     }
 
-    /// Lets others call or spawn a function by this name; functions that are not registered cannot
-    /// be called or spawned.
+    /// Lets others call or spawn a function by this name; functions that are not exposed cannot be
+    /// called or spawned.
+    ///
+    /// ```
+    /// use aemp::{Node, PortId};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let node = Node::builder().alone().start().await?;
+    /// node.expose("My::Greeter::new", |ctx, greeting: String| {
+    ///     ctx.on("greet", move |ctx, (name, reply): (String, PortId)| {
+    ///         ctx.snd(reply, format!("{greeting}, {name}!"))
+    ///     });
+    /// });
+    /// let greeter = node.spawn(node.id(), "My::Greeter::new", "Hello")?;
+    /// assert_eq!(node.call::<String>(&greeter, ("greet", "world")).await?, "Hello, world!");
+    /// # Ok(()) }
+    /// ```
     ///
     /// If spawned, it runs as a new port, to which it adds receivers with [`Context::on`]; an error
     /// or panic kills that port with `die, text`. If called (`["", NAME, ARGUMENTS...]`), it runs
     /// before anything that the same peer sent later. In `secure` mode nothing can be called by
     /// name. Replaces a function of the same name.
-    pub fn register<T, F, R>(&self, name: &str, function: F)
+    pub fn expose<T, F, R>(&self, name: &str, function: F)
     where
         T: serde::de::DeserializeOwned,
         F: Fn(&Context<'_>, T) -> R + Send + Sync + 'static,
         R: Outcome,
     {
-        self.register_raw(name, move |context, message| {
+        self.expose_raw(name, move |context, message| {
             let arguments = message.decode::<T>().map_err(|error| error.to_string())?;
             function(context, arguments).into_result()
         });
     }
 
-    /// As [`Node::register`], for a function that takes its arguments undecoded.
-    pub(crate) fn register_raw(
+    /// As [`Node::expose`], for a function that takes its arguments undecoded.
+    pub(crate) fn expose_raw(
         &self,
         name: &str,
         function: impl Fn(&Context<'_>, MessageRef<'_>) -> Result<(), String> + Send + Sync + 'static,
@@ -518,8 +458,8 @@ impl Node {
         self.shared.kernel(|kernel| kernel.register(name));
     }
 
-    /// Withdraws a function that [`Node::register`] offered.
-    pub fn unregister(&self, name: &str) {
+    /// Ends what [`Node::expose`] began; ports that were spawned live on.
+    pub fn hide(&self, name: &str) {
         let name = Str::from(name);
         self.shared.kernel(|kernel| kernel.unregister(&name));
         let removed = self.shared.functions.write().remove(&name);

@@ -145,7 +145,7 @@ impl Node {
 
     /// Lets other nodes ask for the status.
     pub(crate) fn offer_status(&self) {
-        self.register(STATUS_FUNCTION, |context: &Context<'_>, arguments: Vec<Value>| {
+        self.expose(STATUS_FUNCTION, |context: &Context<'_>, arguments: Vec<Value>| {
             let Some((reply, elements)) = arguments.split_first() else {
                 return Err("no reply port".to_owned());
             };

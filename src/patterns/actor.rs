@@ -38,20 +38,23 @@
 //! counter.snd(Count::Add(2))?;
 //! assert_eq!(counter.call(Count::Get).await?, 42);
 //!
-//! // What other nodes may spawn here: spawn $node, "Counter::new", 5 in Perl.
-//! node.register("Counter::new", actor::init(|(n,): (i64,)| Ok(Counter(n))));
-//! let spawned = node.spawn(node.id(), "Counter::new", (5,))?;
-//! let spawned = actor::ActorRef::<Count>::at(&node, &spawned)?;
+//! // What other nodes may spawn here: spawn $node, "Counter::new", 5 in Perl. Several arguments are
+//! // a tuple on both sides.
+//! node.expose("Counter::new", actor::init(|n: i64| Ok(Counter(n))));
+//! let spawned = actor::spawn::<Count>(&node, node.id(), "Counter::new", 5)?;
 //! assert_eq!(spawned.call(Count::Get).await?, 5);
+//!
+//! // Others find it in the database for as long as it lives: db_mon counters => ... in Perl.
+//! let _entry = node.db().register("counters", &counter)?;
 //! # Ok(()) }
 //! ```
 
 use super::Failure;
 use crate::node::{
-    Call, Context, KillReason, Message, MessageRef, Monitor, Node, Reply, SendError, ToPort,
+    Call, CallbackPort, Context, DbError, KillReason, Message, MessageRef, Monitor, Node, Reply,
+    SendError, ToPort,
 };
-use crate::node::{CallbackPort, PortRef};
-use crate::value::{DecodeError, InvalidId, NodeId, Packed, PortId};
+use crate::value::{DecodeError, InvalidId, NodeId, Packed, PortId, Str};
 use serde::de::DeserializeOwned;
 use serde::ser::Error as _;
 use serde::{Serialize, Serializer};
@@ -144,6 +147,28 @@ impl ActorContext {
         self.node.snd(to, message)
     }
 
+    /// Adds the actor to a family of the database for as long as it lives, usually in
+    /// [`Actor::started`]; see [`Db::register`](crate::Db::register).
+    ///
+    /// # Errors
+    /// As [`Db::set`](crate::Db::set).
+    pub fn register(&self, family: impl Into<Str>) -> Result<(), DbError> {
+        self.register_with(family, ())
+    }
+
+    /// As [`ActorContext::register`], with a value.
+    ///
+    /// # Errors
+    /// As [`Db::set`](crate::Db::set).
+    pub fn register_with(
+        &self,
+        family: impl Into<Str>,
+        value: impl Serialize,
+    ) -> Result<(), DbError> {
+        self.node.db().register_with(family, &self.id, value)?.detach();
+        Ok(())
+    }
+
     /// Ends the actor normally after the current message has been handled.
     pub fn stop(&self) {
         self.is_stopping.store(true, Ordering::Relaxed);
@@ -232,12 +257,6 @@ impl<M> ToPort for ActorRef<M> {
     }
 }
 
-impl<M> PortRef for ActorRef<M> {
-    fn port_id(&self) -> PortId {
-        self.port.clone()
-    }
-}
-
 /// A message without its last element, which a call replaces with its reply port.
 struct WithoutReply<M>(M);
 
@@ -261,7 +280,22 @@ pub fn start<A: Actor>(node: &Node, actor: A) -> ActorRef<A::Message> {
     ActorRef { node: node.weak(), port: port.id(), messages: PhantomData }
 }
 
-/// A function for [`Node::register`] or [`NodeBuilder::register`](crate::NodeBuilder::register)
+/// Spawns an actor on a node that [exposes](Node::expose) this function, which may be this node.
+/// That returns at once; if spawning fails, [`ActorRef::monitor`] and calls report it.
+///
+/// # Errors
+/// As [`Node::spawn`].
+pub fn spawn<M>(
+    node: &Node,
+    on: impl ToPort,
+    function: &str,
+    arguments: impl Serialize,
+) -> Result<ActorRef<M>, SendError> {
+    let port = node.spawn(on, function, arguments)?;
+    Ok(ActorRef { node: node.weak(), port, messages: PhantomData })
+}
+
+/// A function for [`Node::expose`] or [`NodeBuilder::expose`](crate::NodeBuilder::expose)
 /// with which others spawn actors here; `make` makes an actor from the arguments.
 pub fn init<T, A: Actor>(
     make: impl Fn(T) -> Result<A, Failure> + Send + Sync + 'static,

@@ -22,5 +22,5 @@ fn offer<F>(node: &Node, name: &str, function: F)
 where
     F: Fn(&Context<'_>, MessageRef<'_>) -> Result<(), String> + Send + Sync + 'static,
 {
-    node.register_raw(name, function);
+    node.expose_raw(name, function);
 }

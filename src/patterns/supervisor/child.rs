@@ -5,6 +5,7 @@ use crate::node::{Node, ToPort};
 use crate::patterns::Failure;
 use crate::patterns::actor::{self, Actor};
 use crate::value::{NodeId, Packed, PortId, Str};
+use parking_lot::Mutex;
 use serde::Serialize;
 use std::collections::BTreeSet;
 use std::fmt;
@@ -36,12 +37,52 @@ pub struct Child {
     pub(super) start: Start,
     pub(super) restart: Restart,
     pub(super) shutdown: Duration,
+    /// The family in which its port is registered.
+    pub(super) family: Option<Str>,
     /// Whether it understands the messages that all actors understand.
     pub(super) is_actor: bool,
 }
 
+/// Where the task that starts a child leaves the child's port for the supervisor, which may have
+/// given up the start by then. Exactly one of them gets the port, so that none is forgotten.
+#[derive(Default)]
+pub(super) struct Slot(Mutex<Delivery>);
+
+#[derive(Default)]
+enum Delivery {
+    #[default]
+    Awaited,
+    Arrived(PortId),
+    /// The supervisor has taken the port, or does not want it any more.
+    Over,
+}
+
+impl Slot {
+    /// Leaves the port for the supervisor; returns it if the supervisor does not want it any more.
+    pub(super) fn put(&self, port: PortId) -> Result<(), PortId> {
+        let mut delivery = self.0.lock();
+        match &*delivery {
+            Delivery::Over => Err(port),
+            _ => {
+                *delivery = Delivery::Arrived(port);
+                Ok(())
+            }
+        }
+    }
+
+    /// Takes the port if it is there, and refuses it otherwise.
+    pub(super) fn take(&self) -> Option<PortId> {
+        match std::mem::replace(&mut *self.0.lock(), Delivery::Over) {
+            Delivery::Arrived(port) => Some(port),
+            Delivery::Awaited | Delivery::Over => None,
+        }
+    }
+}
+
 impl Child {
-    /// A child that is started by `start`, which returns the ID of the child's port.
+    /// A child that is started by `start`, which returns the ID of the child's port. The future is
+    /// dropped if the child is not wanted any more, so it should not wait for anything after it has
+    /// made the port.
     pub fn new<Fut>(id: &str, start: impl Fn(Node) -> Fut + Send + Sync + 'static) -> Self
     where
         Fut: Future<Output = Result<PortId, Failure>> + Send + 'static,
@@ -58,8 +99,20 @@ impl Child {
         Child { is_actor: true, ..Child::from_start(id, start) }
     }
 
-    /// A port that is spawned on a Perl or Rust node with this function. If it is one of our
-    /// [actors](crate::patterns::actor::init), call [`Child::is_actor`] too.
+    /// An [actor](crate::patterns::actor::init) that is spawned with this function. It is asked to
+    /// stop before it is killed, and it stops by itself when it loses its supervisor.
+    pub fn spawned_actor(
+        id: &str,
+        place: Place,
+        function: &str,
+        arguments: impl Serialize,
+    ) -> Self {
+        Child { is_actor: true, ..Child::spawned(id, place, function, arguments) }
+    }
+
+    /// A port that is spawned on a Perl or Rust node with this function. It is stopped by killing
+    /// it, and it outlives its supervisor if the supervisor's process is killed; for actors there
+    /// is [`Child::spawned_actor`].
     pub fn spawned(id: &str, place: Place, function: &str, arguments: impl Serialize) -> Self {
         let arguments = Packed::of(&arguments).map_err(|error| error.to_string());
         let function = function.to_owned();
@@ -82,6 +135,7 @@ impl Child {
             start,
             restart: Restart::Permanent,
             shutdown: Duration::from_secs(5),
+            family: None,
             is_actor: false,
         }
     }
@@ -100,11 +154,12 @@ impl Child {
         self
     }
 
-    /// Marks the child as an actor of [`patterns::actor`](crate::patterns::actor): it is asked to
-    /// stop before it is killed, and it stops by itself when it loses its supervisor.
+    /// Registers the child's port in this family of the database whenever it is running, so that
+    /// others find it; see [`Db::register`](crate::Db::register). The entry belongs to the
+    /// supervisor's node.
     #[must_use]
-    pub fn is_actor(mut self) -> Self {
-        self.is_actor = true;
+    pub fn registered(mut self, family: impl Into<Str>) -> Self {
+        self.family = Some(family.into());
         self
     }
 }

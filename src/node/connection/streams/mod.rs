@@ -10,7 +10,7 @@
 //!
 //! // On the node `archive`:
 //! # let there = node.clone();
-//! there.register_stream("Archive::fetch", |(name,): (String,), mut stream: DataStream| async move {
+//! there.expose_stream("Archive::fetch", |(name,): (String,), mut stream: DataStream| async move {
 //!     stream.write_all(&tokio::fs::read(name).await?).await?;
 //!     stream.shutdown().await
 //! });
@@ -124,7 +124,7 @@ impl Node {
     ///
     /// Replaces a function of the same name. In `secure` mode nobody can connect. The future is
     /// dropped when the node ends.
-    pub fn register_stream<T, F, Fut, R>(&self, name: &str, function: F)
+    pub fn expose_stream<T, F, Fut, R>(&self, name: &str, function: F)
     where
         T: DeserializeOwned,
         F: Fn(T, DataStream) -> Fut + Send + Sync + 'static,
@@ -140,8 +140,8 @@ impl Node {
         drop(replaced);
     }
 
-    /// Withdraws a function that [`Node::register_stream`] offered; open streams stay open.
-    pub fn unregister_stream(&self, name: &str) {
+    /// Ends what [`Node::expose_stream`] began; open streams stay open.
+    pub fn hide_stream(&self, name: &str) {
         let removed = self.shared().streams.unregister(&Str::from(name));
         drop(removed);
     }
@@ -155,6 +155,6 @@ fn packed(arguments: &impl Serialize) -> Result<Packed, SendError> {
 
 /// Lets others connect streams to this node.
 pub(crate) fn install(node: &Node) {
-    node.register_raw(EXPECT, expect::expect);
-    node.register_raw(CONNECT, expect::connect_back);
+    node.expose_raw(EXPECT, expect::expect);
+    node.expose_raw(CONNECT, expect::connect_back);
 }
