@@ -5,8 +5,8 @@
 
 mod node_support;
 
-use aemp::{CallError, Context, KillReason, MessageRef, Node, PortId, RecvError, SendError};
-use node_support::{node, pair, settled, until, within};
+use aemp::{CallError, Context, KillReason, MessageRef, Node, PortId, RecvError, Reply, SendError};
+use node_support::{builder, join, node, pair, settled, until, within};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -351,4 +351,38 @@ async fn nodes_of_one_process_have_nothing_in_common() {
     first.shutdown().await;
     let port = echo(&nodes[0]);
     let (_,): (String,) = within(nodes[1].call(&port, ("echo", "x"))).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn large_calls_wait_for_room_in_the_mailbox_of_a_port_that_is_slow() {
+    const LIMIT: usize = 64 << 10;
+    let seed = join(builder("seed", &[]).port_limit(LIMIT), false).await;
+    let other = join(builder("other", &[&seed]).port_limit(LIMIT), true).await;
+    let mut port = seed.port();
+    let calls: Vec<_> = (0..100_u32)
+        .map(|number| {
+            let text = "x".repeat(LIMIT / 10);
+            tokio::spawn(other.call::<u32>(port.id(), (number, text)))
+        })
+        .collect();
+    // All are sent before the first one is received, unless they wait.
+    until("the first ones are on their way", || other.port_count() > 0).await;
+    settled(&other, seed.id()).await;
+    for _ in 0..100 {
+        let ((number, _), reply): ((u32, String), Reply<u32>) =
+            within(port.recv_call()).await.unwrap();
+        reply.send(number).unwrap();
+    }
+    for (number, call) in calls.into_iter().enumerate() {
+        assert_eq!(within(call).await.unwrap().unwrap() as usize, number);
+    }
+    // Waiting for room counts, too.
+    let full = other.call::<u32>(port.id(), "x".repeat(LIMIT / 4));
+    let full = tokio::spawn(full);
+    until("it is on its way", || other.port_count() > 0).await;
+    let late = other.call::<u32>(port.id(), "x".repeat(LIMIT / 10));
+    let late = within(late.timeout(Duration::from_millis(1))).await;
+    assert!(matches!(late, Err(CallError::Timeout(_))));
+    port.kil(&KillReason::normal());
+    assert!(within(full).await.unwrap().is_err());
 }

@@ -74,7 +74,8 @@ async fn a_port_without_a_default_dies_of_a_message_without_receiver() {
     node.snd(port.id(), ("tag",)).unwrap();
     node.snd(port.id(), ("other", 1)).unwrap();
     let reason = within(died).await.to_string();
-    assert_eq!(reason, r#"["unhandled_message", "no callback found for message 'other'"]"#);
+    let text = format!("no callback found for message 'other' from {}", node.id());
+    assert_eq!(reason, format!(r#"["unhandled_message", "{text}"]"#));
 }
 
 #[tokio::test]

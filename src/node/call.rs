@@ -1,5 +1,6 @@
 //! Calls: a message with a reply port, and the answer as a future.
 
+use super::call_room::LARGE_CALL;
 use super::error::CallError;
 use super::message::KillReason;
 use super::port::ReplyName;
@@ -43,6 +44,22 @@ impl Node {
     ///
     /// Without a [timeout](Call::timeout) the call waits until the answer arrives or the called
     /// port or its node dies. The reply port is removed when the future ends, however it ends.
+    ///
+    /// Calls with more than 4 KiB wait for room before they are sent: no more than a quarter of what
+    /// a mailbox holds by default (16 of 64 MiB, see [`port_limit`](crate::NodeBuilder::port_limit))
+    /// is pending for one port at a time, so that a port that is slow slows its callers down and is
+    /// not killed by them.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use aemp::PortId;
+    /// let node = aemp::Node::builder().alone().start().await?;
+    /// let doubler = node.port_of_tags();
+    /// doubler.on("double", |ctx, (n, reply): (u32, PortId)| ctx.snd(reply, 2 * n));
+    /// assert_eq!(node.call::<u32>(&doubler, ("double", 21)).await?, 42);
+    /// # Ok(()) }
+    /// ```
     pub fn call<T: DeserializeOwned>(&self, to: impl ToPort, message: impl Serialize) -> Call<T> {
         let mut octets = Vec::with_capacity(USUAL_SIZE);
         let count = put_elements(&mut octets, &message);
@@ -82,21 +99,28 @@ impl<T> fmt::Debug for Call<T> {
 }
 
 impl<T: DeserializeOwned + 'static> Prepared<T> {
-    async fn run(self) -> Result<T, CallError> {
+    async fn run(mut self) -> Result<T, CallError> {
+        match self.limit.take() {
+            None => self.ask().await,
+            Some(limit) => tokio::time::timeout(limit, self.ask())
+                .await
+                .unwrap_or(Err(CallError::Timeout(limit))),
+        }
+    }
+
+    async fn ask(self) -> Result<T, CallError> {
         let to = self.to.map_err(super::SendError::from)?;
         let mut message = self.message.map_err(super::SendError::from)?;
+        let _room = match message.octets.len() {
+            small if small < LARGE_CALL => None,
+            large => Some(self.node.shared().call_room.take(&to, large).await),
+        };
         // The monitor is set before the message is sent, so no death is missed.
         let reply = ReplyPort::open(&self.node, &to)?;
         reply.put_id(&mut message.octets);
         let elements = message.count.elements(1, &message.octets);
         self.node.snd_elements(&to, elements)?;
-        let answer = reply.answer();
-        match self.limit {
-            None => answer.await,
-            Some(limit) => {
-                tokio::time::timeout(limit, answer).await.unwrap_or(Err(CallError::Timeout(limit)))
-            }
-        }
+        reply.answer().await
     }
 }
 

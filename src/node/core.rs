@@ -1,5 +1,6 @@
 //! The inside of a node: what its handles and connections share, and the kernel with its lock.
 
+use super::call_room::CallRoom;
 use super::connection::orders::Control;
 use super::connection::pending::PendingHandshakes;
 use super::connection::repeats::Repeats;
@@ -37,6 +38,7 @@ pub(crate) struct Shared {
     pub(crate) settings: NodeSettings,
     pub(crate) ports: PortTable,
     pub(crate) lanes: Lanes,
+    pub(super) call_room: CallRoom,
     pub(crate) counters: ConnectionCounters,
     /// Connections whose peers have not authenticated yet.
     pub(crate) pending: Arc<PendingHandshakes>,
@@ -179,6 +181,7 @@ impl Shared {
             listening: watch::Sender::new(listening),
             ports: PortTable::new(replies),
             lanes: Lanes::new(settings.lane_limits),
+            call_room: CallRoom::new(settings.port_limit),
             counters: ConnectionCounters::default(),
             pending: PendingHandshakes::new(settings.handshake_limits),
             failed_dials: Repeats::default(),

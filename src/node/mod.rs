@@ -3,6 +3,7 @@
 //! No protocol decisions are made here.
 
 mod call;
+mod call_room;
 mod calls;
 mod combined;
 pub(crate) mod connection;
@@ -281,8 +282,7 @@ impl Node {
     ///
     /// It waits for the connection, not for the port: messages that have arrived are queued in the
     /// port's mailbox, and a port whose mailbox exceeds its limit (64 MiB) is killed. To let the
-    /// receiver slow the sender down, use [`call`](Node::call) with a bounded number of pending
-    /// calls.
+    /// receiver slow the sender down, use [`call`](Node::call), which waits for room.
     ///
     /// # Errors
     /// As [`Node::snd`].

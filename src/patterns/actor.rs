@@ -104,8 +104,13 @@ pub trait Actor: Sized + Send + 'static {
     ///
     /// # Errors
     /// The reason for which the actor dies.
-    fn unknown(&mut self, _: &ActorContext, _: Message, error: DecodeError) -> Result<(), Failure> {
-        Err(error.into())
+    fn unknown(
+        &mut self,
+        ctx: &ActorContext,
+        _: Message,
+        error: DecodeError,
+    ) -> Result<(), Failure> {
+        Err(format!("unexpected message from {}: {error}", ctx.from()).into())
     }
 
     /// Runs when the actor ends, before monitors fire. If the port was killed they have already

@@ -42,7 +42,7 @@ pub(crate) enum Unmatched {
 pub(super) enum Failure {
     /// It returned an error or panicked.
     Died(String),
-    /// It has no receiver for this tag.
+    /// It has no receiver for a message; the text names its tag and sender.
     Unhandled(String),
 }
 
@@ -51,9 +51,7 @@ impl Failure {
     pub(super) fn into_reason(self) -> Packed {
         let (kind, text) = match self {
             Failure::Died(text) => ("die", text),
-            Failure::Unhandled(tag) => {
-                ("unhandled_message", format!("no callback found for message '{tag}'"))
-            }
+            Failure::Unhandled(text) => ("unhandled_message", text),
         };
         let mut octets = Vec::with_capacity(kind.len() + text.len() + 8);
         packed::put_octets(&mut octets, kind.as_bytes());
@@ -129,7 +127,11 @@ impl Receivers {
                 handler(Incoming { from, port, message, whole }).map_err(Failure::Died)
             }
             (None, Unmatched::Drop) => Ok(()),
-            (None, Unmatched::Die) => Err(Failure::Unhandled(shown_tag(whole))),
+            (None, Unmatched::Die) => {
+                let tag = shown_tag(whole);
+                let text = format!("no callback found for message '{tag}' from {from}");
+                Err(Failure::Unhandled(text))
+            }
         }
     }
 }

@@ -62,13 +62,13 @@ fn many_tags_are_found_replaced_and_removed_like_few() {
 }
 
 #[test]
-fn without_a_default_an_unmatched_message_kills_the_port_as_perl_does() {
+fn without_a_default_an_unmatched_message_kills_the_port() {
     let (cell, notes) = port(Unmatched::Die);
     cell.on("known".into(), noting("known", &notes));
     send(&cell, ("naïve\ttag of more than thirty characters", 1));
     assert_eq!(send(&cell, ("known", 2)), Delivery::NoSuchPort);
     assert!(cell.is_over());
-    let text = "no callback found for message 'na.ve.tag of more than thirty '";
+    let text = "no callback found for message 'na.ve.tag of more than thirty ' from other/node";
     assert_eq!(noted(&notes), [format!(r#"port ["unhandled_message", "{text}"]"#)]);
 }
 
@@ -78,7 +78,7 @@ fn an_unmatched_message_without_a_tag_shows_an_empty_one() {
     send(&cell, ());
     assert_eq!(
         noted(&notes),
-        [r#"port ["unhandled_message", "no callback found for message ''"]"#]
+        [r#"port ["unhandled_message", "no callback found for message '' from other/node"]"#]
     );
 }
 
