@@ -3,65 +3,54 @@
 //! It is configured like `aemp run`: by the rc file and by `[PROFILE] KEY VALUE...` on the command
 //! line.
 
-use aemp::value::DecodeError;
-use aemp::{Context, Node, PortId};
+use aemp::patterns::Failure;
+use aemp::patterns::actor::{self, Actor, ActorContext};
+use aemp::{KillReason, Node, PortId};
 use parking_lot::Mutex;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-#[derive(Clone, Default)]
-struct Room {
-    clients: Arc<Mutex<BTreeSet<PortId>>>,
+/// Speaks for a client, in a room of clients.
+struct Agent {
+    room: Arc<Mutex<BTreeSet<PortId>>>,
+    client: PortId,
+    nick: String,
 }
 
-impl Room {
-    fn tell(&self, node: &Node, text: &str) {
+impl Agent {
+    fn tell(&self, ctx: &ActorContext, text: &str) -> Result<(), Failure> {
         println!("relaying: {text}");
-        let clients = self.clients.lock().clone();
-        for client in clients {
-            if let Err(error) = node.snd(client, (text,)) {
-                eprintln!("{error}");
-            }
-        }
+        let clients = self.room.lock().clone();
+        Ok(clients.iter().try_for_each(|client| ctx.snd(client, (text,)))?)
+    }
+}
+
+impl Actor for Agent {
+    type Message = (String,);
+
+    async fn started(&mut self, ctx: &ActorContext) -> Result<(), Failure> {
+        ctx.die_with(&self.client);
+        self.room.lock().insert(self.client.clone());
+        self.tell(ctx, &format!("{} (joins)", self.nick))
     }
 
-    /// The function that a client spawns.
-    fn client_connect(
-        self,
-        ctx: &Context<'_>,
-        (client, nick): (PortId, String),
-    ) -> Result<(), &'static str> {
-        let port = ctx.port().ok_or("client_connect has to be spawned")?;
-        self.clients.lock().insert(client.clone());
-        self.tell(ctx.node(), &format!("{nick} (joins)"));
+    async fn handle(&mut self, ctx: &ActorContext, (text,): (String,)) -> Result<(), Failure> {
+        self.tell(ctx, &format!("{}: {text}", self.nick))
+    }
 
-        let (room, name, gone) = (self.clone(), nick.clone(), client.clone());
-        let monitor = port.on_death(&client, move |ctx, reason| {
-            room.clients.lock().remove(&gone);
-            room.tell(ctx.node(), &format!("{name} (quits, {reason})"));
-            ctx.kil(&reason);
-        });
-        monitor.detach();
-
-        port.on_default(move |ctx, message| {
-            let (text,): (String,) = message.decode()?;
-            self.tell(ctx.node(), &format!("{nick}: {text}"));
-            Ok::<(), DecodeError>(())
-        });
-        Ok(())
+    async fn stopped(&mut self, ctx: &ActorContext, reason: &KillReason) {
+        self.room.lock().remove(&self.client);
+        let _ = self.tell(ctx, &format!("{} (quits, {reason})", self.nick));
     }
 }
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments = std::env::args_os().skip(1);
-    let room = Room::default();
-    let node = Node::builder()
-        .node_id("eg_chat_server2/%u")
-        .arguments(arguments)
-        .expose("::client_connect", move |ctx, who| room.clone().client_connect(ctx, who))
-        .start()
-        .await?;
+    let room = Arc::default();
+    let agent = move |(client, nick)| Ok(Agent { room: Arc::clone(&room), client, nick });
+    let builder = Node::builder().node_id("eg_chat_server2/%u").arguments(arguments);
+    let node = builder.expose("::client_connect", actor::init(agent)).start().await?;
     node.db().set("eg_chat_server2", node.id().clone(), ())?;
     eprintln!("server ready.");
     node.ended().await;

@@ -8,11 +8,12 @@ mod node_support;
 
 use aemp::patterns::Failure;
 use aemp::patterns::actor::{self, Actor, ActorContext, ActorRef};
+use aemp::patterns::replica::{Counter as Sum, Replica};
 use aemp::patterns::service::{Service, State};
 use aemp::patterns::supervisor::{Child, Place, Request, Restart, Strategy, Supervisor};
 use aemp::patterns::timer;
 use aemp::patterns::topic::Topic;
-use aemp::{CallError, KillReason, Node, PortId, Reply};
+use aemp::{CallError, CallbackPort, Context, KillReason, Node, PortId, Reply};
 use node_support::{Gate, node, pair, until, within};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -315,6 +316,37 @@ async fn a_child_is_registered_as_long_as_it_runs() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_actor_dies_with_a_port_for_the_same_reason() {
+    struct Agent(PortId);
+    impl Actor for Agent {
+        type Message = Count;
+        async fn started(&mut self, ctx: &ActorContext) -> Result<(), Failure> {
+            ctx.die_with(&self.0);
+            Ok(())
+        }
+        async fn handle(&mut self, _: &ActorContext, message: Count) -> Result<(), Failure> {
+            match message {
+                Count::Get(reply) => Ok(reply.send(0)?),
+                _ => Ok(()),
+            }
+        }
+    }
+    let (seed, other) = pair().await;
+    for reason in [KillReason::normal(), KillReason::new("failure", "too hot")] {
+        let client = other.port();
+        let agent = actor::start(&seed, Agent(client.id()));
+        let death = agent.monitor();
+        // It has started, and its monitor has arrived.
+        within(agent.call(Count::Get)).await.unwrap();
+        node_support::settled(&seed, other.id()).await;
+        client.kil(&reason);
+        assert_eq!(within(death).await.to_string(), reason.to_string());
+    }
+    let nobody = actor::start(&seed, Agent(PortId::new(other.id(), "nobody")));
+    assert!(!within(nobody.monitor()).await.is_normal());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_actor_registers_itself_as_long_as_it_lives() {
     struct Registered;
     impl Actor for Registered {
@@ -511,6 +543,73 @@ async fn a_topic_crosses_the_network_once_for_each_node() {
     }
     drop(there);
     assert!(within(subscriptions[0].recv::<(String,)>()).await.unwrap().is_none());
+}
+
+async fn until_equal(replicas: &[&Replica<Sum>], value: i64) {
+    let what = format!("all replicas have {value}");
+    until(&what, || replicas.iter().all(|replica| replica.value() == value)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_has_what_the_others_knew_before_it_came_and_what_they_change() {
+    let (seed, other) = pair().await;
+    let one = within(Replica::<Sum>::join(&seed, "hits")).await.unwrap();
+    one.add(40).unwrap();
+    let two = within(Replica::<Sum>::join(&other, "hits")).await.unwrap();
+    assert_eq!(two.value(), 40);
+    two.add(5).unwrap();
+    one.add(-3).unwrap();
+    until_equal(&[&one, &two], 42).await;
+
+    // A port that is killed is replaced, and nothing is lost.
+    let first = two.id();
+    other.kil(&first, &KillReason::new("failure", "too hot"));
+    until("there is another one", || two.id() != first).await;
+    one.add(1).unwrap();
+    two.add(1).unwrap();
+    until_equal(&[&one, &two], 44).await;
+
+    // Nonsense does no harm.
+    seed.snd(two.id(), ("merge", "nonsense")).unwrap();
+    seed.snd(two.id(), ("nonsense",)).unwrap();
+    one.add(1).unwrap();
+    until_equal(&[&one, &two], 45).await;
+
+    // The last one left knows everything, and a clone keeps its copy in the family.
+    drop(one);
+    let kept = two.clone();
+    drop(two);
+    let three = within(Replica::<Sum>::join(&seed, "hits")).await.unwrap();
+    assert_eq!((kept.value(), three.value()), (45, 45));
+    drop((kept, three));
+    until("nothing is left", || seed.port_count() + other.port_count() == 0).await;
+    assert!(within(Replica::<Sum>::join(&seed, "'l")).await.is_err());
+    until("nothing is left", || seed.port_count() == 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_child_that_is_a_port_is_restarted_with_its_receivers() {
+    let node = node("n", &[]).await;
+    let supervisor = Supervisor::new(Strategy::OneForOne)
+        .intensity(9, Duration::from_secs(60))
+        .child(Child::port("echo", |port: &CallbackPort| {
+            port.on("echo", |ctx: &Context<'_>, (n, reply): (u32, PortId)| ctx.snd(reply, n));
+        }))
+        .start(&node);
+    let first = settled_children(&supervisor, |_| true).await[0].clone();
+    assert_eq!(within(node.call::<u32>(&first, ("echo", 1))).await.unwrap(), 1);
+    node.snd(&first, ("unknown",)).unwrap();
+    let second = settled_children(&supervisor, |ports| ports[0] != first).await[0].clone();
+    assert_eq!(within(node.call::<u32>(&second, ("echo", 2))).await.unwrap(), 2);
+    supervisor.stop().unwrap();
+    until("nothing is left", || node.port_count() == 0).await;
+
+    // A panic counts as a start that failed, and leaves no port behind.
+    let hopeless = Supervisor::new(Strategy::OneForOne)
+        .child(Child::port("panics", |_: &CallbackPort| panic!("as told")))
+        .start(&node);
+    assert!(!within(hopeless.monitor()).await.is_normal());
+    until("nothing is left", || node.port_count() == 0).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -174,6 +174,13 @@ impl ActorContext {
         Ok(())
     }
 
+    /// Kills the actor when this port dies, with the same reason, be it a normal end or not. (A
+    /// [link](Node::link) leaves the actor alive when the port ends normally.)
+    pub fn die_with(&self, port: impl ToPort) {
+        let (node, own) = (self.node.weak(), self.id.clone());
+        self.node.on_death(port, move |reason| node.kil(own, &reason)).detach();
+    }
+
     /// Ends the actor normally after the current message has been handled.
     pub fn stop(&self) {
         self.is_stopping.store(true, Ordering::Relaxed);
@@ -414,8 +421,7 @@ async fn handle_next<A: Actor>(
     }
     if message.tag().is_some_and(|tag| tag == LINK) {
         let (_, port): (String, PortId) = message.decode()?;
-        let own = ctx.id.clone();
-        let node = ctx.node.weak();
+        let (node, own) = (ctx.node.weak(), ctx.id.clone());
         let stop = move |_| drop(node.snd(&own, (STOP,)));
         ctx.node.on_death(port, stop).detach();
         return Ok(());

@@ -1,9 +1,11 @@
-//! Building blocks of programs on top of ports: actors, supervisors, services, timers and topics.
+//! Building blocks of programs on top of ports: actors, supervisors, services, replicas, timers and
+//! topics.
 //!
 //! Everything here uses only the public interface of the crate; each file could be part of a
 //! program. Chapter 6 of the tutorial (`docs/tutorial.md`) introduces them.
 
 pub mod actor;
+pub mod replica;
 pub mod service;
 pub mod supervisor;
 pub mod timer;

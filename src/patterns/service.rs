@@ -70,6 +70,9 @@ pub struct Member<V> {
     pub value: V,
     /// What is known of it.
     pub state: State,
+    /// How often it was lost since it is known. While this does not change, everything that was
+    /// sent to it has arrived or will arrive.
+    pub losses: u64,
 }
 
 /// The members of a family. Clones share their state. It does not keep its node running.
@@ -389,7 +392,7 @@ async fn follow<V: DeserializeOwned>(
                 None => return,
             },
             event = nodes.next() => match event {
-                Some(NodeEvent::Up { node, .. }) => reached(&shared, &node),
+                Some(NodeEvent::Up { node, .. }) => reached(&shared, &mut deaths, &node),
                 Some(_) => {}
                 None => return,
             },
@@ -413,13 +416,14 @@ fn apply<V: DeserializeOwned>(shared: &Shared<V>, deaths: &mut Deaths, change: &
     for key in keys {
         match (key.to_port(), change.value::<V>(key)) {
             (Ok(port), Ok(Some(value))) => {
-                let known = members.remove(&port).map(|member| member.state);
+                let (state, losses) = members
+                    .remove(&port)
+                    .map_or((State::Up, 0), |member| (member.state, member.losses));
                 deaths
                     .0
                     .entry(port.clone())
                     .or_insert_with(|| Watched::Monitor(shared.node.monitor(&port)));
-                let state = known.unwrap_or(State::Up);
-                members.insert(port.clone(), Member { port, value, state });
+                members.insert(port.clone(), Member { port, value, state, losses });
             }
             (Err(error), _) => log(&shared.node, change, key, &error),
             (_, Err(error)) => log(&shared.node, change, key, &error),
@@ -434,33 +438,40 @@ fn log(node: &Node, change: &Change, key: &Str, error: &dyn fmt::Display) {
 }
 
 /// Marks members on this node as reachable again.
-fn reached<V>(shared: &Shared<V>, node: &NodeId) {
+fn reached<V>(shared: &Shared<V>, deaths: &mut Deaths, node: &NodeId) {
     for member in shared.members.lock().values_mut() {
         if matches!(member.state, State::Unreachable) && member.node() == *node {
+            let monitor = shared.node.monitor(&member.port);
+            deaths.0.insert(member.port.clone(), Watched::Monitor(monitor));
             member.state = State::Up;
         }
     }
 }
 
 fn heed<V>(shared: &Shared<V>, deaths: &mut Deaths, port: PortId, reason: Option<KillReason>) {
-    let (state, watched) = match reason {
+    let mut members = shared.members.lock();
+    let Some(member) = members.get_mut(&port) else {
+        deaths.0.remove(&port);
+        return;
+    };
+    let watched = match reason {
         None => {
-            // The monitor requests a connection.
-            let monitor = shared.node.monitor(&port);
-            let state = match shared.node.is_up(&port.node()) {
-                true => State::Up,
-                false => State::Unreachable,
-            };
-            (state, Some(Watched::Monitor(monitor)))
+            // The monitor requests a connection; the event of the connection marks it as up.
+            if shared.node.is_up(&port.node()) {
+                member.state = State::Up;
+            }
+            Some(Watched::Monitor(shared.node.monitor(&port)))
         }
         Some(reason) if reason.is_transport_error() => {
-            (State::Unreachable, Some(Watched::Pause(Box::pin(sleep(RETRY)))))
+            member.losses += 1;
+            member.state = State::Unreachable;
+            Some(Watched::Pause(Box::pin(sleep(RETRY))))
         }
-        Some(reason) => (State::Down(reason), None),
+        Some(reason) => {
+            member.state = State::Down(reason);
+            None
+        }
     };
-    if let Some(member) = shared.members.lock().get_mut(&port) {
-        member.state = state;
-    }
     match watched {
         Some(watched) => drop(deaths.0.insert(port, watched)),
         None => drop(deaths.0.remove(&port)),

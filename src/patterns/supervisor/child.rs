@@ -1,7 +1,7 @@
 //! Children: how a supervisor starts and stops one.
 
 use super::Restart;
-use crate::node::{Node, ToPort};
+use crate::node::{CallbackPort, KillReason, Node, ToPort};
 use crate::patterns::Failure;
 use crate::patterns::actor::{self, Actor};
 use crate::value::{NodeId, Packed, PortId, Str};
@@ -90,6 +90,18 @@ impl Child {
         Child::from_start(id, Arc::new(move |node, _| Box::pin(start(node))))
     }
 
+    /// A port on the supervisor's node; `receive` adds its receivers with
+    /// [`CallbackPort::on`](crate::CallbackPort::on). It is stopped by killing it.
+    pub fn port(id: &str, receive: impl Fn(&CallbackPort) + Send + Sync + 'static) -> Self {
+        let start: Start = Arc::new(move |node, _| {
+            let port = KilledOnUnwind(node.port_of_tags());
+            receive(&port.0);
+            let port = port.0.id();
+            Box::pin(async { Ok(port) })
+        });
+        Child::from_start(id, start)
+    }
+
     /// An actor on the supervisor's node; it may be a supervisor.
     pub fn actor<A: Actor>(id: &str, make: impl Fn() -> A + Send + Sync + 'static) -> Self {
         let start: Start = Arc::new(move |node, _| {
@@ -170,6 +182,17 @@ impl fmt::Debug for Child {
             .field("id", &self.id)
             .field("restart", &self.restart)
             .finish_non_exhaustive()
+    }
+}
+
+/// A port that would be forgotten if the function that adds its receivers panicked.
+struct KilledOnUnwind(CallbackPort);
+
+impl Drop for KilledOnUnwind {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.kil(&KillReason::new("die", "its start failed"));
+        }
     }
 }
 

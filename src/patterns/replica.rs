@@ -1,0 +1,391 @@
+//! Replicas: a value of which every process in a family has a copy, so that it outlives all of them
+//! but the last.
+//!
+//! Each copy is a port in the family. It sends its changes to the others, and everything that it
+//! knows to each that comes, or that comes back after it was lost; a copy *merges* what it gets into
+//! what it has. Merging gives the same result in whatever order and however often it is done (in the
+//! literature: a [state-based CRDT](https://inria.hal.science/inria-00555588)), so copies that know
+//! of the same changes are equal, and copies that were apart become equal once they meet.
+//!
+//! ```
+//! use aemp::Node;
+//! use aemp::patterns::replica::{Counter, Replica};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let node = Node::builder().node_id("n").secret("geheim").bind("127.0.0.1:0").start().await?;
+//! node.become_global(); // It has no seeds, and keeps the database itself.
+//! let one = Replica::<Counter>::join(&node, "hits").await?;
+//! one.add(40)?;
+//! let other = Replica::<Counter>::join(&node, "hits").await?; // usually in another process
+//! assert_eq!(other.value(), 40);
+//! other.add(2)?;
+//! # while one.value() < 42 { tokio::time::sleep(std::time::Duration::from_millis(1)).await }
+//! # node.shutdown().await;
+//! # Ok(()) }
+//! ```
+//!
+//! On the wire a change is the message `merge, STATE`, and everything is `merge, STATE, PORT`, where
+//! `PORT` is the copy that sends it. A Perl port in the family keeps a copy if it does the same.
+
+use super::Failure;
+use super::actor::{self, Actor, ActorContext, ActorRef};
+use super::service::{Service, State};
+use crate::node::{DbError, Entry, Message, Monitor, Node, SendError};
+use crate::value::{DecodeError, Packed, PortId, Str, Value};
+use parking_lot::Mutex;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio_util::task::AbortOnDropHandle;
+
+/// The pause before the port of a copy that died is replaced.
+const REOPENING: Duration = Duration::from_millis(100);
+
+/// A value whose copies can be merged.
+pub trait Merge: Serialize + DeserializeOwned + Clone + Default + Send + Sync + 'static {
+    /// Takes over what `other` knows in addition. For all values `a`, `b` and `c`, merging `b` into
+    /// `a` must equal merging `a` into `b`, merging `c` into that must equal merging `b` with `c`
+    /// merged into it, and merging `a` into itself must change nothing.
+    fn merge_with(&mut self, other: Self);
+}
+
+/// A set that only grows.
+impl<T: Ord + Serialize + DeserializeOwned + Clone + Send + Sync + 'static> Merge for BTreeSet<T> {
+    fn merge_with(&mut self, other: Self) {
+        self.extend(other);
+    }
+}
+
+/// Keys stay; the values of each are merged.
+impl<K, V: Merge> Merge for BTreeMap<K, V>
+where
+    K: Ord + Serialize + DeserializeOwned + Clone + Send + Sync + 'static,
+{
+    fn merge_with(&mut self, other: Self) {
+        for (key, value) in other {
+            self.entry(key).or_default().merge_with(value);
+        }
+    }
+}
+
+/// A number to which every copy can add and from which it can subtract. It has two numbers for each
+/// copy that ever did so.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Counter(BTreeMap<Str, (u64, u64)>);
+
+impl Counter {
+    /// The sum; [`i64::MAX`] or [`i64::MIN`] if it is beyond these.
+    pub fn value(&self) -> i64 {
+        let sums = self.0.values().map(|&(added, taken)| i128::from(added) - i128::from(taken));
+        // Fewer than 2^63 entries of less than 2^64 each.
+        i64::try_from(sums.clone().sum::<i128>()).unwrap_or_else(|_| match sums.sum::<i128>() > 0 {
+            true => i64::MAX,
+            false => i64::MIN,
+        })
+    }
+
+    /// What `copy` changes in order to add a number.
+    fn adding(&self, copy: &PortId, n: i64) -> Counter {
+        let key = copy.as_str().to_owned();
+        let (mut added, mut taken) = self.0.get(&key).copied().unwrap_or_default();
+        let to = if n < 0 { &mut taken } else { &mut added };
+        *to = to.saturating_add(n.unsigned_abs());
+        Counter(BTreeMap::from([(key, (added, taken))]))
+    }
+}
+
+impl Merge for Counter {
+    fn merge_with(&mut self, other: Self) {
+        for (copy, (added, taken)) in other.0 {
+            let known = self.0.entry(copy).or_default();
+            *known = (known.0.max(added), known.1.max(taken));
+        }
+    }
+}
+
+/// A copy of the value of a family. Clones are the same copy; when the last one is dropped, the
+/// copy leaves the family. It does not keep its node running.
+pub struct Replica<S: Merge> {
+    copy: Arc<Copy<S>>,
+    _follow: Arc<AbortOnDropHandle<()>>,
+}
+
+struct Copy<S> {
+    node: Node,
+    family: Str,
+    copies: Service<Value>,
+    state: Arc<Mutex<S>>,
+    /// The current port; a new one takes the place of one that died.
+    port: Mutex<PortId>,
+}
+
+/// A change, or everything that the copy at this port knows.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "lowercase", bound(deserialize = "S: DeserializeOwned"))]
+enum Merging<S> {
+    Merge(S, Option<PortId>),
+}
+
+impl<S: Merge> Replica<S> {
+    /// Adds a copy to a family, and waits until it has what another copy knows, if there is one.
+    ///
+    /// # Errors
+    /// Fails for internal families, whose names begin with `'`, and if the node is shut down.
+    pub async fn join(node: &Node, family: impl Into<Str>) -> Result<Self, DbError> {
+        let family = family.into();
+        let copies: Service<Value> = Service::new(node, family.clone());
+        let state = Arc::new(Mutex::new(S::default()));
+        let (told, known) = watch::channel(false);
+        let open = Open::new(node, &family, &state, &told)?;
+        let port = Mutex::new(open.port.id().clone());
+        let copy = Arc::new(Copy { node: node.weak(), family, copies, state, port });
+        let follow = node.runtime().spawn(follow(copy.clone(), open, told));
+        let replica = Replica { copy, _follow: Arc::new(AbortOnDropHandle::new(follow)) };
+        replica.copy.wait_for_others(known).await?;
+        Ok(replica)
+    }
+
+    /// The port of this copy. If that is killed, another one takes its place.
+    pub fn id(&self) -> PortId {
+        self.copy.port.lock().clone()
+    }
+
+    /// Reads the value. Changes wait meanwhile.
+    pub fn read<T>(&self, f: impl FnOnce(&S) -> T) -> T {
+        f(&self.copy.state.lock())
+    }
+
+    /// Changes the value here and in the other copies: `f` gets the value and the ID of this copy,
+    /// and returns what is to be merged into all copies. It should be no more than the change.
+    ///
+    /// # Errors
+    /// As [`Node::snd`]. The other copies then get the change with everything else the next time.
+    pub fn update(&self, f: impl FnOnce(&S, &PortId) -> S) -> Result<(), SendError> {
+        let own = self.id();
+        let change = {
+            let mut state = self.copy.state.lock();
+            let change = f(&state, &own);
+            state.merge_with(change.clone());
+            change
+        };
+        let message = Packed::of(&Merging::Merge(change, None))?;
+        for other in self.copy.copies.all().into_iter().filter(|other| *other != own) {
+            self.copy.node.snd(other, &message)?;
+        }
+        Ok(())
+    }
+}
+
+impl Replica<Counter> {
+    /// Adds a number, which may be negative.
+    ///
+    /// # Errors
+    /// As [`Replica::update`].
+    pub fn add(&self, n: i64) -> Result<(), SendError> {
+        self.update(|counter, own| counter.adding(own, n))
+    }
+
+    /// The sum of all numbers that this copy knows of.
+    pub fn value(&self) -> i64 {
+        self.read(Counter::value)
+    }
+}
+
+impl<S: Merge> Clone for Replica<S> {
+    fn clone(&self) -> Self {
+        Replica { copy: self.copy.clone(), _follow: self._follow.clone() }
+    }
+}
+
+impl<S: Merge> fmt::Debug for Replica<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Replica").field(&self.id()).finish()
+    }
+}
+
+impl<S: Merge> Copy<S> {
+    /// Waits until another copy has sent everything, or until it is known that there is none.
+    async fn wait_for_others(&self, mut known: watch::Receiver<bool>) -> Result<(), DbError> {
+        let mut copies = self.copies.clone();
+        let is_alone = async {
+            while copies.all() != [self.port.lock().clone()] {
+                if !copies.changed().await {
+                    return Err(DbError::Shutdown);
+                }
+            }
+            Ok(())
+        };
+        tokio::select! {
+            told = known.wait_for(|known| *known) => told.map_or(Err(DbError::Shutdown), |_| Ok(())),
+            alone = is_alone => alone,
+        }
+    }
+
+    /// Sends everything to those copies that have come, or were lost and are back, since the last
+    /// time.
+    fn greet(&self, known: &mut BTreeSet<(PortId, u64)>) {
+        let own = self.port.lock().clone();
+        let members = self.copies.members().into_iter();
+        let up = members.filter(|copy| matches!(copy.state, State::Up));
+        let up: BTreeSet<_> = up.map(|copy| (copy.port, copy.losses)).collect();
+        let mut everything = None;
+        for (copy, _) in up.difference(known).filter(|(copy, _)| *copy != own) {
+            let all = || Packed::of(&Merging::Merge(self.state.lock().clone(), Some(own.clone())));
+            let sent = match everything.get_or_insert_with(all) {
+                Ok(message) => self.node.snd(copy, &*message).err().map(|error| error.to_string()),
+                Err(error) => Some(error.to_string()),
+            };
+            if let Some(error) = sent {
+                let (node, family) = (self.node.id(), &self.family);
+                tracing::warn!(%node, "replica in {family}: {copy} is sent nothing: {error}");
+            }
+        }
+        *known = up;
+    }
+}
+
+/// The port of a copy, which is registered; dropping this ends it.
+struct Open<S> {
+    port: ActorRef<Merging<S>>,
+    death: Monitor,
+    _entry: Entry,
+}
+
+impl<S: Merge> Open<S> {
+    fn new(
+        node: &Node,
+        family: &Str,
+        state: &Arc<Mutex<S>>,
+        told: &watch::Sender<bool>,
+    ) -> Result<Self, DbError> {
+        let (family, state, told) = (family.clone(), state.clone(), told.clone());
+        let port = actor::start(node, Inbox { state, family: family.clone(), told });
+        match node.db().register(family, &port) {
+            Ok(_entry) => Ok(Open { death: port.monitor(), port, _entry }),
+            Err(error) => {
+                let _ = port.stop();
+                Err(error)
+            }
+        }
+    }
+}
+
+impl<S> Drop for Open<S> {
+    fn drop(&mut self) {
+        let _ = self.port.stop();
+    }
+}
+
+/// Keeps the other copies informed, and opens another port when the copy's own has died.
+async fn follow<S: Merge>(copy: Arc<Copy<S>>, mut open: Open<S>, told: watch::Sender<bool>) {
+    let mut copies = copy.copies.clone();
+    let mut known = BTreeSet::new();
+    loop {
+        copy.greet(&mut known);
+        let reason = tokio::select! {
+            biased;
+            () = copy.node.ended() => return,
+            _ = copies.changed() => continue,
+            reason = &mut open.death => reason,
+        };
+        let (node, family) = (copy.node.id(), &copy.family);
+        tracing::warn!(%node, "replica in {family}: its port has died and is replaced: {reason}");
+        // Something may kill it again and again.
+        tokio::time::sleep(REOPENING).await;
+        match Open::new(&copy.node, family, &copy.state, &told) {
+            Ok(opened) => open = opened,
+            Err(_) => return,
+        }
+        copy.port.lock().clone_from(open.port.id());
+    }
+}
+
+/// Merges what other copies send.
+struct Inbox<S> {
+    state: Arc<Mutex<S>>,
+    family: Str,
+    /// Told when another copy has sent everything.
+    told: watch::Sender<bool>,
+}
+
+impl<S: Merge> Actor for Inbox<S> {
+    type Message = Merging<S>;
+
+    async fn handle(&mut self, _: &ActorContext, message: Merging<S>) -> Result<(), Failure> {
+        let Merging::Merge(other, sender) = message;
+        self.state.lock().merge_with(other);
+        if sender.is_some() {
+            self.told.send_replace(true);
+        }
+        Ok(())
+    }
+
+    /// A member that sends nonsense must not end the copy.
+    fn unknown(
+        &mut self,
+        ctx: &ActorContext,
+        _: Message,
+        error: DecodeError,
+    ) -> Result<(), Failure> {
+        let (node, family, from) = (ctx.node().id(), &self.family, ctx.from());
+        tracing::warn!(%node, "replica in {family}: a message from {from} was ignored: {error}");
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::{any, prop_assert_eq, proptest};
+
+    fn copy(name: u8) -> PortId {
+        format!("n#{name}").parse().unwrap()
+    }
+
+    proptest! {
+        /// Changes of a few copies arrive somewhere in another order, and some of them again.
+        #[test]
+        fn counters_are_equal_whatever_the_order_and_repetition(
+            changes in proptest::collection::vec((0..3_u8, any::<i32>()), 0..20),
+            order in proptest::collection::vec(any::<usize>(), 0..60),
+        ) {
+            let mut copies: BTreeMap<u8, Counter> = BTreeMap::new();
+            let mut sent = Vec::new();
+            for &(name, n) in &changes {
+                let own = copies.entry(name).or_default();
+                let change = own.adding(&copy(name), n.into());
+                own.merge_with(change.clone());
+                sent.push(change);
+            }
+            let mut elsewhere = Counter::default();
+            for index in order.into_iter().filter(|_| !changes.is_empty()) {
+                elsewhere.merge_with(sent[index % changes.len()].clone());
+            }
+            sent.into_iter().rev().for_each(|change| elsewhere.merge_with(change));
+            let sum: i64 = changes.iter().map(|&(_, n)| i64::from(n)).sum();
+            prop_assert_eq!(elsewhere.value(), sum);
+        }
+    }
+
+    #[test]
+    fn a_sum_that_is_too_large_is_the_largest_one() {
+        let entry = |name: u8, added, taken| (copy(name).as_str().to_owned(), (added, taken));
+        let most = Counter([entry(0, u64::MAX, 0), entry(1, u64::MAX, 0)].into());
+        assert_eq!(most.value(), i64::MAX);
+        assert_eq!(most.adding(&copy(0), 1).0, [entry(0, u64::MAX, 0)].into());
+        assert_eq!(Counter([entry(0, 0, u64::MAX)].into()).value(), i64::MIN);
+    }
+
+    #[test]
+    fn sets_and_maps_keep_what_either_has() {
+        let mut map: BTreeMap<String, BTreeSet<u8>> = [("a".into(), [1].into())].into();
+        map.merge_with([("a".into(), [2].into()), ("b".into(), [3].into())].into());
+        assert_eq!(map, [("a".into(), [1, 2].into()), ("b".into(), [3].into())].into());
+    }
+}
