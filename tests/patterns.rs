@@ -588,6 +588,23 @@ async fn a_replica_has_what_the_others_knew_before_it_came_and_what_they_change(
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_replica_on_a_global_node_has_what_those_of_its_seeds_knew() {
+    let first = node("first", &[]).await;
+    first.become_global();
+    let one = within(Replica::<Sum>::join(&first, "hits")).await.unwrap();
+    one.add(42).unwrap();
+    for round in 0..10 {
+        // It is global before it is connected to anything, and one of its seeds is not there.
+        let builder = node_support::builder(&format!("second{round}"), &[&first]);
+        let second = builder.seed("127.0.0.1:1").start().await.unwrap();
+        second.become_global();
+        let two = within(Replica::<Sum>::join(&second, "hits")).await.unwrap();
+        assert_eq!(two.value(), 42);
+        within(second.shutdown()).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_child_that_is_a_port_is_restarted_with_its_receivers() {
     let node = node("n", &[]).await;
     let supervisor = Supervisor::new(Strategy::OneForOne)

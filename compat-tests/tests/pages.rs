@@ -53,10 +53,39 @@ impl Reader {
 
     /// A program of the README.
     fn runs(&self, role: Role, language: Language) -> Process {
+        self.runs_with(role, language, &[])
+    }
+
+    /// Waits until there are two of the README's counters, which have the same count.
+    fn waits_for_equal_counters(&self) {
+        let program = program_of_the_readme(Role::Counter, Perl);
+        let (setup, _) = program.split_once("my $count").unwrap();
+        let script = self.home.path().join("equal");
+        let compare = r#"
+            my ($counters, $done) = ({}, AE::cv);
+            my $family = db_mon eg_counters => sub { $counters = $_[0] };
+            my $timer = AE::timer 0, 0.05, sub {
+               return unless 2 == keys %$counters;
+               my @counts;
+               for (keys %$counters) {
+                  cal $_, add => 0, sub {
+                     push @counts, @_;
+                     $done->send if @counts == 2 && $counts[0] == $counts[1];
+                  };
+               }
+            };
+            $done->recv;
+        "#;
+        std::fs::write(&script, format!("{setup}{compare}")).unwrap();
+        let mut perl = self.start("equal", Path::new("perl"), &[script.to_str().unwrap()]);
+        assert!(perl.wait_for_end().success());
+    }
+
+    fn runs_with(&self, role: Role, language: Language, arguments: &[&str]) -> Process {
         match language {
             Rust => {
                 let name = format!("readme_{}", role.name());
-                self.start(&format!("{name} in Rust"), &example(&name), &[])
+                self.start(&format!("{name} in Rust"), &example(&name), arguments)
             }
             Perl => {
                 let script = self.home.path().join(role.name());
@@ -80,6 +109,8 @@ use Language::{Perl, Rust};
 enum Role {
     Receiver,
     Sender,
+    /// In Rust it keeps the count, in Perl it adds to it.
+    Counter,
 }
 
 impl Role {
@@ -87,6 +118,16 @@ impl Role {
         match self {
             Role::Receiver => "receiver",
             Role::Sender => "sender",
+            Role::Counter => "counter",
+        }
+    }
+
+    /// What only its programs contain.
+    const fn mark(self) -> &'static str {
+        match self {
+            Role::Receiver => "\"eg_receiver/%u\"",
+            Role::Sender => "\"eg_sender/%u\"",
+            Role::Counter => "eg_counters",
         }
     }
 }
@@ -113,9 +154,8 @@ fn program_of_the_readme(role: Role, language: Language) -> String {
         Perl => "perl",
         Rust => "rust,no_run",
     };
-    let id = format!("\"eg_{}/%u\"", role.name());
     let programs = blocks(&page("README.md"), mark);
-    let program = programs.into_iter().find(|program| program.contains(&id));
+    let program = programs.into_iter().find(|program| program.contains(role.mark()));
     program.unwrap_or_else(|| panic!("the README has no {} in {mark}", role.name()))
 }
 
@@ -127,7 +167,7 @@ fn prints(process: &Process, part: &str) {
 
 #[test]
 fn the_readmes_programs_are_the_examples_that_are_built() {
-    for role in [Role::Receiver, Role::Sender] {
+    for role in [Role::Receiver, Role::Sender, Role::Counter] {
         let built = page(&format!("examples/readme_{}.rs", role.name()));
         let (_, program) = built.split_once("\n\n").unwrap();
         assert_eq!(program_of_the_readme(role, Rust), program);
@@ -167,6 +207,41 @@ fn the_readmes_sender_is_answered_by_its_receiver_in_perl() {
 fn the_readmes_pair_in_perl_talks() {
     if perl::has(MODULES) {
         the_readmes_pair_talks(Perl, Perl);
+    }
+}
+
+#[test]
+fn the_readmes_counter_outlives_either_of_its_processes() {
+    let Some(reader) = Reader::new() else { return };
+    if !perl::has(MODULES) {
+        return;
+    }
+    let readme = page("README.md");
+    let lines: Vec<Vec<&str>> = readme
+        .lines()
+        .filter_map(|line| line.strip_prefix("cargo run -- "))
+        .map(|line| line.split(' ').collect())
+        .collect();
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    let mut count = 0;
+    let mut adds = || {
+        let mut adder = reader.runs(Role::Counter, Perl);
+        let printed = adder.wait_for("a count", |lines| {
+            lines.iter().find_map(|line| line.text.strip_prefix("Count: ")?.parse::<u32>().ok())
+        });
+        assert!(adder.wait_for_end().success());
+        assert!(printed > count, "{printed} after {count}");
+        count = printed;
+    };
+    let starts = |index: usize| reader.runs_with(Role::Counter, Rust, &lines[index]);
+    let mut running = [starts(0), starts(1)];
+    for index in [0, 1, 0] {
+        adds();
+        reader.waits_for_equal_counters();
+        running[index].kill();
+        adds();
+        running[index] = starts(index);
+        adds();
     }
 }
 

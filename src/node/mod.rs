@@ -178,18 +178,36 @@ impl Node {
         NodeEvents(self.shared.node_events())
     }
 
-    /// Waits until this node has joined its network: a master has its entries, so that others can
-    /// find it. Returns at once if this node is global, and waits while no seed is up.
+    /// Waits until this node has joined its network.
     ///
-    /// It costs one small packet each way: a query for this node's address, which the master
-    /// answers after it has received all entries.
+    /// A node that is not global has joined when a master has its entries, so that others can find
+    /// it; this waits while no seed is up. It costs one small packet each way: a query for this
+    /// node's address, which the master answers after it has received all entries.
+    ///
+    /// A global node has joined when each of its seeds is connected or could not be reached, and
+    /// those that are connected had the opportunity to send their part of the database.
     pub async fn joined(&self) {
         let (db, location) = (self.db(), Str::from(self.id().clone()));
-        loop {
+        while !self.is_global() {
             let asked = db.get::<Value>(crate::kernel::db::LOCATIONS, location.clone()).await;
             // Any answer will do: a node that does not listen has no address.
             if !matches!(asked, Err(DbError::Query(QueryError::NoMaster))) {
                 return;
+            }
+        }
+        let is_up = |seed: &SeedStatus| seed.node.as_ref().is_some_and(|node| self.is_up(node));
+        let is_tried =
+            |seed: &SeedStatus| seed.is_ourselves || seed.last_error.is_some() || is_up(seed);
+        let mut pause = Duration::from_millis(1);
+        while !self.seeds().iter().all(is_tried) && !self.shared.is_over() {
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_millis(50));
+        }
+        for seed in self.seeds().iter().filter(|seed| is_up(seed)) {
+            if let Some(node) = &seed.node {
+                // An echo: what the seed sent before has arrived then. It is also over if the
+                // connection is lost.
+                let _ = self.call::<()>(node, ("snd",)).await;
             }
         }
     }

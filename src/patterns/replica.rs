@@ -133,11 +133,14 @@ enum Merging<S> {
 }
 
 impl<S: Merge> Replica<S> {
-    /// Adds a copy to a family, and waits until it has what another copy knows, if there is one.
+    /// Adds a copy to a family, and waits until it has what another copy knows, if there is one in
+    /// the network. The node should have [joined](Node::joined) the network before; this waits for
+    /// that.
     ///
     /// # Errors
     /// Fails for internal families, whose names begin with `'`, and if the node is shut down.
     pub async fn join(node: &Node, family: impl Into<Str>) -> Result<Self, DbError> {
+        node.joined().await;
         let family = family.into();
         let copies: Service<Value> = Service::new(node, family.clone());
         let state = Arc::new(Mutex::new(S::default()));
