@@ -10,9 +10,22 @@
 //!   as a failure; OTP's ends with `shutdown`.
 //! - Children of a [`Strategy::OneForOne`] supervisor do not wait for each other to start.
 //!
-//! A child whose node is lost may still be alive there. It is started elsewhere at once, so for a
-//! moment there may be two. If the first is an actor, it ends by itself because it has lost its
-//! supervisor, too. In any case the supervisor kills it as soon as its node can be reached again.
+//! # A child whose node is lost
+//!
+//! It is started on another node at once, but it may still be alive on the one that was lost. An
+//! actor that was spawned with [`Child::spawned_actor`] ends by itself when it loses its supervisor.
+//! Any other port is killed by the supervisor as soon as the two nodes are connected again, and the
+//! supervisor asks for that connection at least every five seconds. So with the usual
+//! `monitor_timeout` of 30 s:
+//!
+//! - As long as the nodes are connected there is one of each child. When a connection is lost, there
+//!   may be two of an actor until both of its ends have noticed, which is at once if a process ends
+//!   or a connection is reset, and within `monitor_timeout` if nothing arrives any more; and until
+//!   the actor has handled the message at hand.
+//! - When a network that was cut apart is whole again, there is one of each child within
+//!   `monitor_timeout` plus five seconds, and usually at once.
+//! - If the supervisor's process is killed, its spawned actors end in the same way. Other ports that
+//!   it spawned on other nodes live on.
 //!
 //! ```
 //! use aemp::Node;

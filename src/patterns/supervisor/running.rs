@@ -16,6 +16,9 @@ use tokio_util::task::AbortOnDropHandle;
 /// How long the supervisor waits for a child that it has killed before it gives up that child.
 const KILLED_LIMIT: Duration = Duration::from_secs(5);
 
+/// The longest pause between attempts to kill a child on a node that was lost.
+const LONGEST_RECLAIM_PAUSE: Duration = Duration::from_secs(5);
+
 /// A running supervisor.
 pub(super) struct Supervising {
     plan: Plan,
@@ -330,7 +333,7 @@ fn reclaim(node: &Node, port: PortId) {
             };
             tokio::select! {
                 () = is_up => {}
-                () = sleep(pause) => pause = (2 * pause).min(Duration::from_secs(30)),
+                () = sleep(pause) => pause = (2 * pause).min(LONGEST_RECLAIM_PAUSE),
                 () = node.ended() => return,
             }
         }

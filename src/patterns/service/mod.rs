@@ -23,32 +23,36 @@
 //! // If the instance dies on the way another one is asked: the caller says that this does no harm.
 //! assert_eq!(squares.call::<f64>(("square", 4)).safe_to_repeat().await?, 16.0);
 //! assert_eq!(squares.members()[0].value.0, "a value");
+//! // The same as a stream: who is there, with which value, and in which state.
+//! let members = squares.changes().next().await.ok_or("shut down")?;
+//! assert_eq!(members[0].port, port);
 //! # node.shutdown().await;
 //! # Ok(()) }
 //! ```
 
-use crate::node::{
-    CallError, Change, DbMonitor, KillReason, Monitor, Node, NodeEvent, SendError, ToPort,
-};
-use crate::value::{EncodeError, NodeId, Packed, PortId, Str};
+mod call;
+mod follow;
+
+pub use call::ServiceCall;
+
+use crate::node::{KillReason, Node, SendError};
+use crate::value::{NodeId, Packed, PortId, Str};
+use follow::follow;
+use futures_core::Stream;
 use parking_lot::Mutex;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sha2::{Digest as _, Sha256};
 use std::collections::BTreeMap;
 use std::fmt;
-use std::future::{Future, IntoFuture, poll_fn};
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::Poll;
-use std::time::Duration;
+use std::task::{Context, Poll};
 use tokio::sync::watch;
-use tokio::time::sleep;
+use tokio_util::sync::ReusableBoxFuture;
 use tokio_util::task::AbortOnDropHandle;
-
-/// How long to wait before a node that could not be reached is tried again.
-const RETRY: Duration = Duration::from_secs(2);
 
 /// The state of a member.
 #[derive(Debug, Clone)]
@@ -156,6 +160,17 @@ impl<V: DeserializeOwned + Clone + Send + 'static> Service<V> {
         self.changes.changed().await.is_ok()
     }
 
+    /// A stream of all members, with their values and states: at first as soon as they are known,
+    /// and then whenever something has changed. It ends when the node is shut down.
+    ///
+    /// What changes while an item is not taken is combined into the next one.
+    pub fn changes(&self) -> Members<V> {
+        let mut changes = self.changes.clone();
+        changes.mark_changed();
+        let next = ReusableBoxFuture::new(next_change(changes));
+        Members { service: self.clone(), next }
+    }
+
     /// The members that are up.
     pub fn all(&self) -> Vec<PortId> {
         let members = self.shared.members.lock();
@@ -223,13 +238,7 @@ impl<V: DeserializeOwned + Clone + Send + 'static> Service<V> {
         &self,
         message: impl Serialize,
     ) -> ServiceCall<V, T> {
-        ServiceCall {
-            service: self.clone(),
-            message: Packed::of(&message),
-            attempts: 1,
-            limit: None,
-            answer: std::marker::PhantomData,
-        }
+        ServiceCall::new(self.clone(), Packed::of(&message))
     }
 
     fn round(&self, ports: &[PortId]) -> usize {
@@ -271,214 +280,48 @@ impl<V: DeserializeOwned + Clone + Send + 'static> Service<V> {
     }
 }
 
-/// A call to a member of a service. Awaiting it yields the answer.
-#[must_use = "a call is sent when it is awaited"]
-pub struct ServiceCall<V, T> {
+/// The members of a service, whenever they have changed; see [`Service::changes`].
+pub struct Members<V> {
     service: Service<V>,
-    message: Result<Packed, EncodeError>,
-    attempts: usize,
-    limit: Option<Duration>,
-    answer: std::marker::PhantomData<fn() -> T>,
+    next: ReusableBoxFuture<'static, Option<watch::Receiver<u64>>>,
 }
 
-impl<V, T> ServiceCall<V, T> {
-    /// Calls another member, up to five in all, if one dies or is lost before it has answered. The
-    /// first one may already have done what was asked, so use this only if doing it twice is
-    /// harmless.
-    pub fn safe_to_repeat(mut self) -> Self {
-        self.attempts = 5;
-        self
-    }
-
-    /// Limits the total time, including the wait for a member.
-    pub fn timeout(mut self, limit: Duration) -> Self {
-        self.limit = Some(limit);
-        self
-    }
-}
-
-impl<V, T> fmt::Debug for ServiceCall<V, T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ServiceCall").field("message", &self.message).finish_non_exhaustive()
-    }
-}
-
-impl<V, T> IntoFuture for ServiceCall<V, T>
-where
-    V: DeserializeOwned + Clone + Send + 'static,
-    T: DeserializeOwned + Send + 'static,
-{
-    type Output = Result<T, CallError>;
-    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
-
-    fn into_future(self) -> Self::IntoFuture {
-        Box::pin(async move {
-            let limit = self.limit;
-            let calls = self.run();
-            match limit {
-                None => calls.await,
-                Some(limit) => tokio::time::timeout(limit, calls)
-                    .await
-                    .unwrap_or(Err(CallError::Timeout(limit))),
-            }
-        })
-    }
-}
-
-impl<V, T> ServiceCall<V, T>
-where
-    V: DeserializeOwned + Clone + Send + 'static,
-    T: DeserializeOwned + Send + 'static,
-{
-    async fn run(self) -> Result<T, CallError> {
-        let message = self.message.map_err(SendError::from)?;
-        let service = &self.service;
-        let mut tried = Vec::new();
-        loop {
-            let picked = service.pick(&tried, |ports| service.round(ports)).await;
-            let port = picked.map_err(|Ended| SendError::Shutdown)?;
-            match service.shared.node.call(&port, &message).await {
-                Err(CallError::Died(_)) if tried.len() + 1 < self.attempts => tried.push(port),
-                outcome => return outcome,
-            }
-        }
-    }
-}
-
-/// Monitors of the members' ports, and the pauses before lost ones are monitored again.
-#[derive(Default)]
-struct Deaths(BTreeMap<PortId, Watched>);
-
-enum Watched {
-    Monitor(Monitor),
-    Pause(Pin<Box<tokio::time::Sleep>>),
-}
-
-impl Deaths {
-    /// Waits for the next port that has died (with the reason), or whose pause is over.
-    async fn next(&mut self) -> (PortId, Option<KillReason>) {
-        poll_fn(|cx| {
-            for (port, watched) in &mut self.0 {
-                let news = match watched {
-                    Watched::Monitor(monitor) => Pin::new(monitor).poll(cx).map(Some),
-                    Watched::Pause(pause) => pause.as_mut().poll(cx).map(|()| None),
-                };
-                if let Poll::Ready(reason) = news {
-                    return Poll::Ready((port.clone(), reason));
-                }
-            }
-            Poll::Pending
-        })
-        .await
-    }
-}
-
-/// Keeps the members up to date until the node is shut down.
-async fn follow<V: DeserializeOwned>(
-    shared: Arc<Shared<V>>,
-    mut family: DbMonitor,
-    changes: watch::Sender<u64>,
-) {
-    let mut deaths = Deaths::default();
-    let mut nodes = shared.node.events();
-    let mut known = false;
+/// Waits for a change after the family is known; `None` if the node was shut down.
+async fn next_change(mut changes: watch::Receiver<u64>) -> Option<watch::Receiver<u64>> {
     loop {
-        tokio::select! {
-            change = family.next() => match change {
-                Some(change) => {
-                    apply(&shared, &mut deaths, &change);
-                    known = true;
-                }
-                None => return,
-            },
-            event = nodes.next() => match event {
-                Some(NodeEvent::Up { node, .. }) => reached(&shared, &mut deaths, &node),
-                Some(_) => {}
-                None => return,
-            },
-            (port, reason) = deaths.next() => heed(&shared, &mut deaths, port, reason),
-        }
-        if known {
-            changes.send_modify(|changes| *changes += 1);
+        changes.changed().await.ok()?;
+        if *changes.borrow_and_update() > 0 {
+            return Some(changes);
         }
     }
 }
 
-fn apply<V: DeserializeOwned>(shared: &Shared<V>, deaths: &mut Deaths, change: &Change) {
-    let mut members = shared.members.lock();
-    for key in change.deleted() {
-        if let Ok(port) = key.to_port() {
-            members.remove(&port);
-            deaths.0.remove(&port);
-        }
-    }
-    let keys: Vec<&Str> = change.added().chain(change.changed()).map(|(key, _)| key).collect();
-    for key in keys {
-        match (key.to_port(), change.value::<V>(key)) {
-            (Ok(port), Ok(Some(value))) => {
-                let (state, losses) = members
-                    .remove(&port)
-                    .map_or((State::Up, 0), |member| (member.state, member.losses));
-                deaths
-                    .0
-                    .entry(port.clone())
-                    .or_insert_with(|| Watched::Monitor(shared.node.monitor(&port)));
-                members.insert(port.clone(), Member { port, value, state, losses });
-            }
-            (Err(error), _) => log(&shared.node, change, key, &error),
-            (_, Err(error)) => log(&shared.node, change, key, &error),
-            (_, Ok(None)) => {}
-        }
+impl<V: DeserializeOwned + Clone + Send + 'static> Members<V> {
+    /// Waits for the next change; `None` if the node was shut down.
+    pub async fn next(&mut self) -> Option<Vec<Member<V>>> {
+        poll_fn(|cx| Pin::new(&mut *self).poll_next(cx)).await
     }
 }
 
-fn log(node: &Node, change: &Change, key: &Str, error: &dyn fmt::Display) {
-    let family = change.family();
-    tracing::warn!(node = %node.id(), "service {family}: entry {key} is left out: {error}");
-}
+impl<V: DeserializeOwned + Clone + Send + 'static> Stream for Members<V> {
+    type Item = Vec<Member<V>>;
 
-/// Marks members on this node as reachable again.
-fn reached<V>(shared: &Shared<V>, deaths: &mut Deaths, node: &NodeId) {
-    for member in shared.members.lock().values_mut() {
-        if matches!(member.state, State::Unreachable) && member.node() == *node {
-            let monitor = shared.node.monitor(&member.port);
-            deaths.0.insert(member.port.clone(), Watched::Monitor(monitor));
-            member.state = State::Up;
-        }
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let Some(changes) = std::task::ready!(self.next.poll(cx)) else {
+            self.next.set(std::future::ready(None));
+            return Poll::Ready(None);
+        };
+        self.next.set(next_change(changes));
+        Poll::Ready(Some(self.service.members()))
     }
 }
 
-fn heed<V>(shared: &Shared<V>, deaths: &mut Deaths, port: PortId, reason: Option<KillReason>) {
-    let mut members = shared.members.lock();
-    let Some(member) = members.get_mut(&port) else {
-        deaths.0.remove(&port);
-        return;
-    };
-    let watched = match reason {
-        None => {
-            // The monitor requests a connection; the event of the connection marks it as up.
-            if shared.node.is_up(&port.node()) {
-                member.state = State::Up;
-            }
-            Some(Watched::Monitor(shared.node.monitor(&port)))
-        }
-        Some(reason) if reason.is_transport_error() => {
-            member.losses += 1;
-            member.state = State::Unreachable;
-            Some(Watched::Pause(Box::pin(sleep(RETRY))))
-        }
-        Some(reason) => {
-            member.state = State::Down(reason);
-            None
-        }
-    };
-    match watched {
-        Some(watched) => drop(deaths.0.insert(port, watched)),
-        None => drop(deaths.0.remove(&port)),
+impl<V> fmt::Debug for Members<V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Members").field(&self.service).finish()
     }
 }
 
-/// The nodes of members.
 impl<V> Member<V> {
     /// The node of the member.
     pub fn node(&self) -> NodeId {
