@@ -1,7 +1,7 @@
 //! The network as this node and its peers see it, for the diagram of the status page.
 
 use super::shown::shown;
-use crate::kernel::db::LOCATIONS;
+use crate::kernel::db::{GLOBALS, LOCATIONS};
 use crate::node::{Metrics, Node, Status};
 use crate::value::{NodeId, Str, Value};
 use crate::wire::greeting;
@@ -47,6 +47,8 @@ pub(super) struct Network(Arc<Mutex<Told>>);
 struct Told {
     at: Option<Instant>,
     statuses: Vec<Status>,
+    /// The global nodes, Perl ones too.
+    globals: BTreeSet<Str>,
     /// The nodes of the whole network, if this one is global.
     located: Vec<Str>,
 }
@@ -65,14 +67,19 @@ impl Network {
         let asked = metrics.links.iter().filter(|link| {
             !link.untrusted && link.software.to_text_lossy().starts_with(greeting::OUR_PROVIDERS)
         });
-        let asked: Vec<NodeId> =
-            asked.filter_map(|link| NodeId::new(link.node.clone()).ok()).take(MOST_ASKED).collect();
+        let mut asked: Vec<NodeId> =
+            asked.filter_map(|link| NodeId::new(link.node.clone()).ok()).collect();
         let (node, told, global) = (node.inside(), self.0.clone(), metrics.global);
         let runtime = node.shared().runtime.clone();
         let ended = node.shared().ended.clone();
         let task = async move {
+            let globals = tokio::time::timeout(PATIENCE, node.db().keys(GLOBALS)).await;
+            let globals: BTreeSet<Str> =
+                globals.ok().and_then(Result::ok).into_iter().flatten().collect();
+            // They have most connections.
+            asked.sort_by_cached_key(|peer| !globals.contains(&Str::from(peer.clone())));
             let mut asking = tokio::task::JoinSet::new();
-            for peer in asked {
+            for peer in asked.into_iter().take(MOST_ASKED) {
                 let node = node.inside();
                 asking.spawn(async move { node.status_of(&peer, PATIENCE).await });
             }
@@ -82,7 +89,7 @@ impl Network {
                 false => Vec::new(),
             };
             let mut told = told.lock();
-            (told.statuses, told.located) = (statuses, located);
+            (told.statuses, told.globals, told.located) = (statuses, globals, located);
         };
         runtime.spawn(async move {
             tokio::select! {
@@ -113,6 +120,10 @@ impl Network {
                     all.link(index, other);
                 }
             }
+        }
+        for node in &told.globals {
+            let index = all.add(node, false);
+            all.describe(index, &Str::default(), Some(true));
         }
         for node in &told.located {
             all.add(node, false);

@@ -4,7 +4,8 @@
 const PERIOD = 2000;
 const NARROW = matchMedia("(max-width: 42rem)").matches;
 const WIDTH = NARROW ? 520 : 900;
-const HEIGHT = NARROW ? 520 : 460;
+// With more nodes than this the picture shows the names of few.
+const MANY = NARROW ? 45 : 60;
 const SVG = "http://www.w3.org/2000/svg";
 
 const byId = id => document.getElementById(id);
@@ -134,8 +135,6 @@ async function open(family) {
   replace("entries", entries.map(([key, value]) => row(key, value)));
 }
 
-// Where nodes stand, by their names, so that they stay there.
-let places = new Map();
 let drawn = "";
 
 function draw(network) {
@@ -143,78 +142,134 @@ function draw(network) {
   byId("left-out").textContent = network.left_out ? "and " + amount(network.left_out) + " more nodes" : "";
   if (picture === drawn) return;
   drawn = picture;
-  const where = arrange(network);
-  const svg = document.createElementNS(SVG, "svg");
-  svg.setAttribute("viewBox", `0 0 ${WIDTH} ${HEIGHT}`);
-  svg.setAttribute("role", "img");
+  const { spots, height } = arrange(network);
+  const svg = svgElement("svg", { viewBox: `0 0 ${WIDTH} ${height}`, role: "img" });
   svg.setAttribute("aria-label", network.nodes.length + " nodes, " + network.links.length + " connections");
-  for (const [a, b] of network.links) {
-    const line = document.createElementNS(SVG, "line");
-    for (const [name, value] of [["x1", where[a].x], ["y1", where[a].y], ["x2", where[b].x], ["y2", where[b].y]]) {
-      line.setAttribute(name, value.toFixed(1));
-    }
-    svg.append(line);
-  }
+  svg.setAttribute("class", network.nodes.length > MANY ? "many" : "few");
+  for (const [a, b] of network.links) svg.append(line(spots[a], spots[b]));
   const seen = new Set(network.links.flat());
+  const names = [];
   network.nodes.forEach((node, index) => {
-    const group = document.createElementNS(SVG, "g");
+    const spot = spots[index];
     const kind = index === 0 ? "own" : node.global ? "global" : seen.has(index) ? "plain" : "unknown";
-    group.setAttribute("class", kind);
-    const circle = document.createElementNS(SVG, "circle");
-    circle.setAttribute("cx", where[index].x.toFixed(1));
-    circle.setAttribute("cy", where[index].y.toFixed(1));
-    circle.setAttribute("r", index === 0 ? 11 : network.nodes.length > 60 ? 5 : 8);
-    const title = document.createElementNS(SVG, "title");
+    const group = svgElement("g", { class: kind });
+    const title = svgElement("title", {});
     title.textContent = node.software ? node.id + " (" + node.software + ")" : node.id;
-    group.append(title, circle);
-    if (network.nodes.length <= 60) {
-      const text = document.createElementNS(SVG, "text");
-      text.setAttribute("x", where[index].x.toFixed(1));
-      text.setAttribute("y", (where[index].y - 15).toFixed(1));
-      text.textContent = node.id.length > 28 ? node.id.slice(0, 27) + "\u2026" : node.id;
-      group.append(text);
-    }
+    group.append(title, mark(node, spot, index === 0 ? 10 : spot.size));
     svg.append(group);
+    if (spot.name) {
+      const text = svgElement("text", { x: spot.name.x, y: spot.name.y, "text-anchor": spot.name.anchor });
+      text.textContent = shortened(node.id);
+      names.push(text);
+    }
   });
+  svg.append(...names);
   replace("picture", [svg]);
 }
 
-// Places for all nodes: those that are linked near each other, all others apart.
-function arrange({ nodes, links }) {
-  const spots = nodes.map((node, index) => {
-    const old = places.get(node.id);
-    if (old) return { ...old };
-    const angle = index * 2.399963;
-    const radius = index === 0 ? 0 : 60 + 14 * Math.sqrt(index) * 3;
-    return { x: WIDTH / 2 + radius * 1.5 * Math.cos(angle), y: HEIGHT / 2 + radius * Math.sin(angle) };
-  });
-  const room = Math.sqrt(WIDTH * HEIGHT / (nodes.length + 1)) * 0.75;
-  for (let step = 0, rounds = nodes.length > 100 ? 60 : 250; step < rounds; step++) {
-    const force = spots.map(spot => ({ x: (WIDTH / 2 - spot.x) * 0.02, y: (HEIGHT / 2 - spot.y) * 0.04 }));
-    for (let a = 0; a < spots.length; a++) {
-      for (let b = a + 1; b < spots.length; b++) {
-        const x = spots[a].x - spots[b].x || 0.1, y = spots[a].y - spots[b].y || 0.1;
-        const push = room * room / (x * x + y * y);
-        force[a].x += x * push; force[a].y += y * push;
-        force[b].x -= x * push; force[b].y -= y * push;
-      }
-    }
-    for (const [a, b] of links) {
-      const x = spots[b].x - spots[a].x, y = spots[b].y - spots[a].y;
-      const pull = Math.hypot(x, y) / room * 0.5;
-      force[a].x += x * pull; force[a].y += y * pull;
-      force[b].x -= x * pull; force[b].y -= y * pull;
-    }
-    const most = 40 * (1 - step / rounds);
-    spots.forEach((spot, index) => {
-      const size = Math.hypot(force[index].x, force[index].y) || 1;
-      const scale = Math.min(size * 0.1, most) / size;
-      spot.x = Math.min(WIDTH - 70, Math.max(70, spot.x + force[index].x * scale));
-      spot.y = Math.min(HEIGHT - 18, Math.max(30, spot.y + force[index].y * scale));
-    });
+function svgElement(name, attributes) {
+  const made = document.createElementNS(SVG, name);
+  for (const [key, value] of Object.entries(attributes)) {
+    made.setAttribute(key, typeof value === "number" ? value.toFixed(1) : value);
   }
-  places = new Map(nodes.map((node, index) => [node.id, spots[index]]));
-  return spots;
+  return made;
+}
+
+// Perl nodes are squares, all others circles.
+function mark(node, { x, y }, size) {
+  if (!node.software.startsWith("AE-")) return svgElement("circle", { cx: x, cy: y, r: size });
+  const half = size * 0.88;
+  return svgElement("rect", { x: x - half, y: y - half, width: 2 * half, height: 2 * half });
+}
+
+// A connection; between nodes of the same column it is bent, so that it passes those in between.
+function line(a, b) {
+  if (Math.abs(a.x - b.x) > 1) return svgElement("line", { x1: a.x, y1: a.y, x2: b.x, y2: b.y });
+  const bend = a.x < WIDTH / 2 ? 1 : -1;
+  const far = a.x + bend * Math.min(120, 20 + Math.abs(a.y - b.y) / 2);
+  const number = value => value.toFixed(1);
+  const path = `M${number(a.x)} ${number(a.y)}Q${number(far)} ${number((a.y + b.y) / 2)} ${number(b.x)} ${number(b.y)}`;
+  return svgElement("path", { d: path });
+}
+
+// The end of a node ID is often what distinguishes it.
+function shortened(id) {
+  const points = [...id];
+  return points.length <= 28 ? id : points.slice(0, 14).join("") + "\u2026" + points.slice(-13).join("");
+}
+
+// The place of each node: this node and the global ones in the middle, all others around them in the
+// order of their masters and names.
+function arrange({ nodes, links }) {
+  const isCore = nodes.map((node, index) => index === 0 || node.global === true);
+  const masters = nodes.map(() => nodes.length);
+  for (const [a, b] of [...links, ...links.map(([a, b]) => [b, a])]) {
+    if (isCore[b]) masters[a] = Math.min(masters[a], b);
+  }
+  const collator = new Intl.Collator("en", { numeric: true });
+  const inOrder = indices => indices.sort((a, b) => collator.compare(nodes[a].id, nodes[b].id));
+  const core = inOrder([...nodes.keys()].filter(index => isCore[index]));
+  const others = inOrder([...nodes.keys()].filter(index => !isCore[index]));
+  others.sort((a, b) => masters[a] - masters[b]);
+  return nodes.length > MANY ? inRings(core, others) : NARROW ? inRows(core, others) : inColumns(core, others);
+}
+
+// The middle of the part of `count` that has this number, on a length.
+const middle = (number, count, length) => (number + 0.5) * length / count;
+
+// All others in a column on either side, with their names outside.
+function inColumns(core, others) {
+  const left = Math.floor(others.length / 2);
+  const height = Math.max(24 * Math.max(left, others.length - left), 46 * core.length, 110) + 30;
+  const spots = [];
+  core.forEach((index, number) => {
+    const x = WIDTH / 2, y = middle(number, core.length, height);
+    spots[index] = { x, y, size: 8, name: { x, y: y - 15, anchor: "middle" } };
+  });
+  others.forEach((index, number) => {
+    const isLeft = number < left;
+    const x = WIDTH / 2 + (isLeft ? -1 : 1) * WIDTH * 0.22;
+    const y = isLeft ? middle(number, left, height) : middle(number - left, others.length - left, height);
+    const name = { x: x + (isLeft ? -14 : 14), y: y + 4.5, anchor: isLeft ? "end" : "start" };
+    spots[index] = { x, y, size: 7, name };
+  });
+  return { spots, height };
+}
+
+// For narrow windows: all others in one column, with their names on the right.
+function inRows(core, others) {
+  const height = Math.max(28 * others.length, 60 * core.length, 110) + 30;
+  const spots = [];
+  core.forEach((index, number) => {
+    const y = middle(number, core.length, height);
+    spots[index] = { x: 40, y, size: 8, name: { x: 8, y: y - 17, anchor: "start" } };
+  });
+  others.forEach((index, number) => {
+    const x = WIDTH * 0.45, y = middle(number, others.length, height);
+    spots[index] = { x, y, size: 7, name: { x: x + 16, y: y + 5, anchor: "start" } };
+  });
+  return { spots, height };
+}
+
+// Many nodes: those in the middle with names if they are few, all others on ellipses around them.
+function inRings(core, others) {
+  const height = NARROW ? 520 : 560;
+  const at = (angle, size) => ({
+    x: WIDTH / 2 + Math.sin(angle) * size * (WIDTH / 2 - 16),
+    y: height / 2 - Math.cos(angle) * size * (height / 2 - 16),
+  });
+  const spots = [];
+  core.forEach((index, number) => {
+    const spot = at(2 * Math.PI * number / core.length, core.length === 1 ? 0 : 0.34);
+    const name = core.length > 12 ? undefined : { x: spot.x, y: spot.y - 15, anchor: "middle" };
+    spots[index] = { ...spot, size: 7, name };
+  });
+  const rings = Math.ceil(others.length / 75);
+  others.forEach((index, number) => {
+    const spot = at(2 * Math.PI * (number + 0.5) / others.length, 1 - 0.1 * (number % rings));
+    spots[index] = { ...spot, size: 5 };
+  });
+  return { spots, height };
 }
 
 async function update() {
