@@ -68,6 +68,42 @@ async fn an_actor_answers_and_ends_in_every_way() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn senders_that_wait_for_room_do_not_kill_an_actor_that_is_slow() {
+    let (seed, other) = pair().await;
+    let (actor, _) = counter(0);
+    let here = actor::start(&seed, actor);
+    // It is busy, and 600 messages need more than its mailbox may hold.
+    let busy = tokio::spawn(here.call(Count::Keep));
+    until("it is called", || seed.port_count() > 1).await;
+    let senders: Vec<_> = (0..6)
+        .map(|number| {
+            let node = if number % 2 == 0 { &seed } else { &other };
+            let there = ActorRef::<Count>::at(node, here.id()).unwrap();
+            tokio::spawn(async move {
+                for _ in 0..100 {
+                    there.clone().snd_wait(Count::Ignore("x".repeat(1000))).await.unwrap();
+                    there.snd_wait(Count::Add(1)).await.unwrap();
+                }
+            })
+        })
+        .collect();
+    // What they send without waiting has arrived.
+    node_support::settled(&other, seed.id()).await;
+    busy.abort();
+    for sender in senders {
+        within(sender).await.unwrap();
+    }
+    node_support::settled(&other, seed.id()).await;
+    assert_eq!(within(here.call(Count::Get)).await.unwrap(), 600);
+
+    let death = here.monitor();
+    here.snd(Count::Panic).unwrap();
+    within(death).await;
+    let late = ActorRef::<Count>::at(&other, here.id()).unwrap();
+    assert!(matches!(within(late.snd_wait(Count::Panic)).await, Err(CallError::Died(_))));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_actor_is_spawned_by_name_and_killed() {
     let (seed, other) = pair().await;
     let ended = Arc::new(AtomicUsize::new(0));
@@ -247,7 +283,8 @@ async fn a_stream_tells_of_members_that_come_and_go_and_of_their_ends() {
     changed_to(&mut changes, |members| matches!(members, [(1, State::Up)])).await;
     seed.db().set("counters", port.id(), 2).unwrap();
     changed_to(&mut changes, |members| matches!(members, [(2, State::Up)])).await;
-    // Its entry stays, as nobody deletes it.
+    // The service's monitor has arrived. The entry stays, as nobody deletes it.
+    node_support::settled(&client, seed.id()).await;
     port.kil(&KillReason::new("failure", "too hot"));
     changed_to(&mut changes, |members| match members {
         [(2, State::Down(reason))] => reason.tag().is_some_and(|tag| tag == "failure"),
@@ -260,6 +297,7 @@ async fn a_stream_tells_of_members_that_come_and_go_and_of_their_ends() {
         members.iter().any(|member| matches!(member, (3, State::Up)))
     })
     .await;
+    node_support::settled(&client, seed.id()).await;
     // The seed keeps the database, which stays as it was when it is lost together with the port.
     within(seed.shutdown()).await;
     changed_to(&mut changes, |members| {

@@ -51,8 +51,8 @@
 
 use super::Failure;
 use crate::node::{
-    Call, CallbackPort, Context, DbError, KillReason, Message, MessageRef, Monitor, Node, Reply,
-    SendError, ToPort,
+    Call, CallError, CallbackPort, Context, DbError, KillReason, Message, MessageRef, Monitor,
+    Node, Reply, SendError, ToPort,
 };
 use crate::value::{DecodeError, InvalidId, NodeId, Packed, PortId, Str};
 use serde::de::DeserializeOwned;
@@ -75,6 +75,13 @@ pub(super) const STOP: &str = "'stop";
 /// stops.
 pub(super) const LINK: &str = "'link";
 
+/// A call that asks how many octets of messages one sender may send without asking again. It is
+/// answered after everything that was sent before has been handled.
+const ROOM: &str = "'room";
+
+/// How many senders that wait for room fill a mailbox together.
+const SENDERS: usize = 16;
+
 /// Octets that a queued message counts in addition to its own.
 const OVERHEAD: usize = 64;
 
@@ -85,7 +92,8 @@ pub trait Actor: Sized + Send + 'static {
     type Message: DeserializeOwned + Send + 'static;
 
     /// Octets of messages that may be queued; one more message kills the actor, so that no message
-    /// is ever skipped. Senders that use calls stay far below it.
+    /// is ever skipped. Senders that might be faster than the actor use [`ActorRef::snd_wait`] or
+    /// [`ActorRef::call`], and stay far below it.
     const MAILBOX: usize = 64 << 20;
 
     /// Runs before the first message is handled.
@@ -198,16 +206,22 @@ impl fmt::Debug for ActorContext {
 pub struct ActorRef<M> {
     node: Node,
     port: PortId,
+    /// How much [`ActorRef::snd_wait`] may send before it asks again; clones share it.
+    room: Arc<tokio::sync::Mutex<usize>>,
     messages: PhantomData<fn(M)>,
 }
 
 impl<M> ActorRef<M> {
+    fn new(node: &Node, port: PortId) -> Self {
+        ActorRef { node: node.weak(), port, room: Arc::default(), messages: PhantomData }
+    }
+
     /// The actor at this port.
     ///
     /// # Errors
     /// Fails if the text is not a port ID.
     pub fn at(node: &Node, port: impl ToPort) -> Result<Self, InvalidId> {
-        Ok(ActorRef { node: node.weak(), port: port.to_port()?, messages: PhantomData })
+        Ok(ActorRef::new(node, port.to_port()?))
     }
 
     /// The port's ID.
@@ -217,7 +231,8 @@ impl<M> ActorRef<M> {
 
     /// The same actor with another message type.
     pub fn retyped<N>(&self) -> ActorRef<N> {
-        ActorRef { node: self.node.weak(), port: self.port.clone(), messages: PhantomData }
+        let (node, port, room) = (self.node.weak(), self.port.clone(), self.room.clone());
+        ActorRef { node, port, room, messages: PhantomData }
     }
 
     /// Asks the actor to stop after the queued messages. Only actors of this module understand
@@ -244,6 +259,26 @@ impl<M: Serialize> ActorRef<M> {
         self.node.snd(&self.port, message)
     }
 
+    /// Sends a message, but first waits until the actor has handled what was sent in this way
+    /// before, if that is more than a sixteenth of its [mailbox](Actor::MAILBOX). So a sender is
+    /// never much faster than the actor, on whichever node that is. Clones of a reference share
+    /// their sixteenth.
+    ///
+    /// Only actors of this module answer; other ports do not understand the question.
+    ///
+    /// # Errors
+    /// As [`Node::call`].
+    pub async fn snd_wait(&self, message: M) -> Result<(), CallError> {
+        let message = Packed::of(&message).map_err(SendError::from)?;
+        let size = message.as_elements().octets().len() + OVERHEAD;
+        let mut room = self.room.lock().await;
+        if *room < size {
+            *room = self.node.call(&self.port, (ROOM,)).await?;
+        }
+        *room = room.saturating_sub(size);
+        Ok(self.node.snd(&self.port, &message)?)
+    }
+
     /// Sends a message whose last field is the [`Reply`], and waits for the answer: for a variant
     /// `Get(Reply<i64>)`, `call(Message::Get)`; with more fields, `call(|reply| Message::Add(1, reply))`.
     pub fn call<A: DeserializeOwned>(&self, message: impl FnOnce(Reply<A>) -> M) -> Call<A> {
@@ -253,7 +288,7 @@ impl<M: Serialize> ActorRef<M> {
 
 impl<M> Clone for ActorRef<M> {
     fn clone(&self) -> Self {
-        ActorRef { node: self.node.weak(), port: self.port.clone(), messages: PhantomData }
+        self.retyped()
     }
 }
 
@@ -289,7 +324,7 @@ pub fn start<A: Actor>(node: &Node, actor: A) -> ActorRef<A::Message> {
     let (sender, inbox) = inbox(A::MAILBOX);
     let port = node.port_with(move |_: &Context<'_>, message: MessageRef<'_>| sender.put(message));
     run(node, port.id(), inbox, actor);
-    ActorRef { node: node.weak(), port: port.id(), messages: PhantomData }
+    ActorRef::new(node, port.id())
 }
 
 /// Spawns an actor on a node that [exposes](Node::expose) this function, which may be this node.
@@ -303,8 +338,7 @@ pub fn spawn<M>(
     function: &str,
     arguments: impl Serialize,
 ) -> Result<ActorRef<M>, SendError> {
-    let port = node.spawn(on, function, arguments)?;
-    Ok(ActorRef { node: node.weak(), port, messages: PhantomData })
+    Ok(ActorRef::new(node, node.spawn(on, function, arguments)?))
 }
 
 /// A function for [`Node::expose`] or [`NodeBuilder::expose`](crate::NodeBuilder::expose)
@@ -415,16 +449,21 @@ async fn handle_next<A: Actor>(
         return std::future::pending().await;
     };
     ctx.from = message.from().clone();
-    if message.tag().is_some_and(|tag| tag == STOP) {
+    let is = |tag| message.tag().is_some_and(|found| found == tag);
+    if is(STOP) {
         ctx.stop();
         return Ok(());
     }
-    if message.tag().is_some_and(|tag| tag == LINK) {
+    if is(LINK) {
         let (_, port): (String, PortId) = message.decode()?;
         let (node, own) = (ctx.node.weak(), ctx.id.clone());
         let stop = move |_| drop(node.snd(&own, (STOP,)));
         ctx.node.on_death(port, stop).detach();
         return Ok(());
+    }
+    if is(ROOM) {
+        let (_, reply): (String, PortId) = message.decode()?;
+        return Ok(ctx.snd(reply, A::MAILBOX / SENDERS)?);
     }
     match message.decode_call(&ctx.node) {
         Ok(decoded) => actor.handle(ctx, decoded).await,

@@ -25,6 +25,7 @@ pub(crate) enum Count {
     Panic,
     Stop,
     Keep(Reply<()>),
+    Ignore(String),
 }
 
 impl Actor for Counter {
@@ -43,6 +44,7 @@ impl Actor for Counter {
             Count::Panic => panic!("as told"),
             Count::Stop => ctx.stop(),
             Count::Keep(reply) => reply.cancelled().await,
+            Count::Ignore(_) => {}
         }
         Ok(())
     }
