@@ -22,7 +22,7 @@
 //! ```
 //!
 //! From here, see [`Node`] for what a node can do, [`patterns`] for the building blocks of whole
-//! programs (actors, supervisors, services, timers, topics), and [`value`] for how Rust types
+//! programs (actors, supervisors, services, replicas, timers, topics), and [`value`] for how Rust types
 //! become messages. The tutorial is `docs/tutorial.md`.
 //!
 //! The crate is built in layers, each of which uses only those before it: [`value`] (Perl's data

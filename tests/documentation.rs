@@ -105,3 +105,73 @@ fn the_protocol_page_names_every_request_that_nodes_know() {
         assert!(page.split('`').skip(1).step_by(2).any(names), "{name:?}");
     }
 }
+
+/// The public types and traits of a file, each with the comment before it.
+fn types_with_comments(text: &str) -> Vec<(String, String)> {
+    let (mut found, mut comment) = (Vec::new(), String::new());
+    for line in text.lines().map(str::trim) {
+        if line.starts_with("///") {
+            comment.push_str(line);
+            continue;
+        }
+        if line.starts_with("#[") {
+            continue;
+        }
+        let rest = ["pub struct ", "pub trait "].iter().find_map(|kind| line.strip_prefix(kind));
+        if let Some(rest) = rest {
+            let end = rest.find(|c: char| !c.is_alphanumeric()).unwrap_or(rest.len());
+            found.push((rest[..end].to_owned(), std::mem::take(&mut comment)));
+        }
+        comment.clear();
+    }
+    found
+}
+
+fn rust_files(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let of = |path: PathBuf| if path.is_dir() { rust_files(&path) } else { vec![path] };
+    entries.flat_map(of).collect()
+}
+
+fn source() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
+}
+
+/// Those that the crate's root re-exports from `node`; errors and events are enums, which need none.
+#[test]
+fn every_type_that_people_begin_with_has_an_example() {
+    let root = std::fs::read_to_string(source().join("lib.rs")).unwrap();
+    let (_, list) = root.split_once("pub use node::{").unwrap();
+    let (list, _) = list.split_once('}').unwrap();
+    let mut without: Vec<&str> =
+        list.split(',').map(str::trim).filter(|name| !name.is_empty()).collect();
+    assert!(without.len() > 20, "{without:?}");
+    without.push("NodeBuilder");
+    for file in rust_files(&source().join("node")).into_iter().chain([source().join("builder.rs")])
+    {
+        for (name, comment) in types_with_comments(&std::fs::read_to_string(file).unwrap()) {
+            without.retain(|wanted| *wanted != name || !comment.contains("```"));
+        }
+    }
+    let enums = ["CallError", "DbError", "NodeEvent", "RecvError", "SendError", "StartError"];
+    without.retain(|name| !enums.contains(name));
+    assert_eq!(without, Vec::<&str>::new());
+}
+
+#[test]
+fn every_pattern_has_an_example_at_its_beginning_or_at_its_types() {
+    let begins_with_one =
+        |text: &str| text.lines().any(|line| line.trim_end().starts_with("//! ```"));
+    let read = |path: &Path| std::fs::read_to_string(path).unwrap_or_default();
+    let patterns = source().join("patterns");
+    for file in rust_files(&patterns) {
+        let text = read(&file);
+        let module = file.with_file_name("mod.rs");
+        if begins_with_one(&text) || begins_with_one(&read(&module)) {
+            continue;
+        }
+        for (name, comment) in types_with_comments(&text) {
+            assert!(comment.contains("```"), "{name} in {} has no example", file.display());
+        }
+    }
+}

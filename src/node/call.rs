@@ -19,6 +19,19 @@ use std::time::Duration;
 const USUAL_SIZE: usize = 96;
 
 /// A call: awaiting it sends the message and yields the answer; dropping it cancels the call.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use aemp::{CallError, Node};
+/// use std::time::Duration;
+///
+/// let node = Node::builder().alone().start().await?;
+/// let deaf = node.port();
+/// let call = node.call::<u32>(&deaf, ("hello",)).timeout(Duration::from_millis(1));
+/// assert!(matches!(call.await, Err(CallError::Timeout(_))));
+/// # Ok(()) }
+/// ```
 #[must_use = "a call is sent when it is awaited"]
 pub struct Call<T> {
     state: State<T>,

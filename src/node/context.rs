@@ -13,6 +13,23 @@ use std::fmt;
 /// that caused it.
 ///
 /// Perl keeps these in `$SELF`, `$NODE` and `$SRCNODE`.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let node = aemp::Node::builder().alone().start().await?;
+/// // A function that others spawn: its context is the new port, to which it adds receivers.
+/// node.expose("Counter::new", |ctx, mut count: i64| {
+///     println!("spawned by {}", ctx.from());
+///     ctx.on("add", move |ctx, (n, reply): (i64, aemp::PortId)| {
+///         count += n;
+///         ctx.snd(reply, count)
+///     });
+/// });
+/// let counter = node.spawn(node.id(), "Counter::new", 40)?;
+/// assert_eq!(node.call::<i64>(&counter, ("add", 2)).await?, 42);
+/// # Ok(()) }
+/// ```
 pub struct Context<'a> {
     node: &'a Node,
     port: Option<&'a PortName>,
@@ -104,6 +121,19 @@ impl fmt::Debug for Context<'_> {
 }
 
 /// What a callback may return: nothing, or a result whose error kills its port with `die, text`.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let node = aemp::Node::builder().alone().start().await?;
+/// let port = node.port_of_tags();
+/// port.on("set", |_, n: i32| println!("{n}"));
+/// port.on("check", |_, n: i32| if n < 0 { Err("a negative number") } else { Ok(()) });
+/// let death = node.monitor(&port);
+/// node.snd(&port, ("check", -1))?;
+/// assert_eq!(death.await.to_string(), r#"["die", "a negative number"]"#);
+/// # Ok(()) }
+/// ```
 pub trait Outcome {
     /// The error's text, if there is an error.
     fn into_result(self) -> Result<(), String>;

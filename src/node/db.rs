@@ -58,6 +58,19 @@ impl From<SetError> for DbError {
 ///
 /// Families and keys are any strings; families that begin with `'` can be read but not written.
 /// Values are whatever can be an element of a message.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let node = aemp::Node::builder().alone().start().await?;
+/// let db = node.db();
+/// db.set("workers", "w1", ("idle", 4))?;
+/// assert_eq!(db.get::<(String, u32)>("workers", "w1").await?.unwrap().1, 4);
+/// assert_eq!(db.family::<(String, u32)>("workers").await?.len(), 1);
+/// db.delete("workers", ["w1"])?;
+/// assert!(db.keys("workers").await?.is_empty());
+/// # Ok(()) }
+/// ```
 #[derive(Debug, Clone)]
 pub struct Db {
     node: Node,
@@ -301,6 +314,17 @@ impl Drop for CancelQuery {
 }
 
 /// An entry that is deleted when this is dropped.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let node = aemp::Node::builder().alone().start().await?;
+/// let entry = node.db().hold("workers", "w1", "idle")?;
+/// assert_eq!(node.db().keys("workers").await?.len(), 1);
+/// drop(entry);
+/// assert_eq!(node.db().keys("workers").await?.len(), 0);
+/// # Ok(()) }
+/// ```
 #[must_use = "dropping it deletes the entry"]
 pub struct Entry {
     shared: Weak<Shared>,
@@ -334,6 +358,17 @@ impl fmt::Debug for Entry {
 }
 
 /// How a family changed.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let node = aemp::Node::builder().alone().start().await?;
+/// node.db().set("workers", "w1", 4)?;
+/// let change = node.db().monitor("workers").next().await.unwrap();
+/// assert!(change.is_initial());
+/// assert_eq!(change.added().count(), 1);
+/// # Ok(()) }
+/// ```
 #[derive(Debug, Clone)]
 pub struct Change {
     set: ChangeSet,
@@ -383,6 +418,22 @@ fn dynamic(value: &Datum) -> Value {
 ///
 /// If more than 1000 changes or 1 MiB are queued for a listener, later ones are combined into one:
 /// the listener learns the exact final content, but not what happened in between.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let node = aemp::Node::builder().alone().start().await?;
+/// let mut changes = node.db().monitor("workers");
+/// assert!(changes.next().await.unwrap().is_initial());
+/// node.db().set("workers", "w1", 4)?;
+/// let change = changes.next().await.unwrap();
+/// let (key, _) = change.added().next().unwrap();
+/// assert_eq!(key, "w1");
+/// assert_eq!(change.value::<u32>(key)?, Some(4));
+/// node.db().delete("workers", ["w1"])?;
+/// assert_eq!(changes.next().await.unwrap().deleted().count(), 1);
+/// # Ok(()) }
+/// ```
 pub struct DbMonitor {
     shared: Arc<Shared>,
     id: DbMonitorId,

@@ -30,6 +30,22 @@ pub enum NodeEvent {
 ///
 /// If more than 1000 events are queued for a listener, later ones are combined: of a node that came
 /// and went several times it gets the last loss and return.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use aemp::{Node, NodeEvent};
+///
+/// let seed = Node::builder().node_id("seed").secret("geheim").bind("127.0.0.1:0").start().await?;
+/// let mut events = seed.events();
+/// let address = seed.addresses()[0].to_string();
+/// let other = Node::builder().node_id("other").secret("geheim").seed(&address).start().await?;
+/// match events.next().await.unwrap() {
+///     NodeEvent::Up { node, .. } => assert_eq!(node, *other.id()),
+///     event => println!("{event:?}"),
+/// }
+/// # Ok(()) }
+/// ```
 #[derive(Debug)]
 pub struct NodeEvents(pub(super) queue::Receiver<NodeEvent>);
 

@@ -7,6 +7,20 @@ use serde::de::DeserializeOwned;
 use std::fmt;
 
 /// A received message, borrowed while a callback runs; [`MessageRef::keep`] keeps it.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let node = aemp::Node::builder().alone().start().await?;
+/// let (sender, kept) = std::sync::mpsc::channel();
+/// let port = node.port_with(move |_, message| match message.tag() {
+///     Some(tag) if tag == "keep" => drop(sender.send(message.keep())),
+///     _ => println!("{:?} from {}", message.values(), message.from()),
+/// });
+/// node.snd(&port, ("keep", 42))?;
+/// assert_eq!(kept.recv()?.decode::<(String, u32)>()?.1, 42);
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Copy)]
 pub struct MessageRef<'a> {
     from: &'a NodeId,
@@ -65,6 +79,19 @@ impl fmt::Debug for MessageRef<'_> {
 ///
 /// It keeps the types that arrived: octets or text, integer or float. [`Message::decode`] coerces
 /// as Perl does, so a number that was sent as a string can still be decoded as a number.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let node = aemp::Node::builder().alone().start().await?;
+/// let mut port = node.port();
+/// node.snd(&port, ("add", 2, "40"))?;
+/// let message = port.recv_message().await?;
+/// assert_eq!(message.from(), node.id());
+/// assert_eq!(message.tag().unwrap(), "add");
+/// assert_eq!(message.decode::<(String, u32, u32)>()?.2, 40);
+/// # Ok(()) }
+/// ```
 #[derive(Clone)]
 pub struct Message {
     from: NodeId,
@@ -123,6 +150,18 @@ impl fmt::Debug for Message {
 ///
 /// No elements mean that it ended normally. Otherwise the first one is a tag, such as `die`,
 /// `no_such_port`, `transport_error` or `unhandled_message`, followed by a text.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use aemp::KillReason;
+///
+/// let reason = KillReason::new("failure", "too hot");
+/// assert_eq!(reason.to_string(), r#"["failure", "too hot"]"#);
+/// assert_eq!(reason.decode::<(String, String)>()?.1, "too hot");
+/// assert!(KillReason::normal().is_normal());
+/// # Ok(()) }
+/// ```
 #[derive(Clone)]
 pub struct KillReason(Packed);
 

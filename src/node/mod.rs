@@ -73,6 +73,21 @@ use std::time::Duration;
 ///
 /// When the last handle is dropped the node is shut down: its connections close, and its ports die
 /// normally. [`Node::shutdown`] does the same and waits until everything sent has been written.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use aemp::Node;
+///
+/// let node = Node::builder().alone().start().await?; // a network: see NodeBuilder
+/// let mut port = node.port();
+/// let death = node.monitor(&port);
+/// node.snd(&port, ("hello", 42))?;
+/// assert_eq!(port.recv::<(String, u32)>().await?, ("hello".into(), 42));
+/// drop(port);
+/// assert!(death.await.is_normal());
+/// # Ok(()) }
+/// ```
 pub struct Node {
     shared: Arc<Shared>,
     /// Keeps the node running; handles within the node itself have none.

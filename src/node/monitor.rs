@@ -17,6 +17,17 @@ use std::task::{Context as TaskContext, Poll};
 /// monitor.
 ///
 /// It takes effect when the function that made it returns, not when it is first polled.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let node = aemp::Node::builder().alone().start().await?;
+/// let port = node.port();
+/// let death = node.monitor(&port);
+/// port.kil(&aemp::KillReason::new("failure", "too hot"));
+/// assert_eq!(death.await.tag().unwrap(), "failure");
+/// # Ok(()) }
+/// ```
 #[must_use = "dropping a monitor removes it"]
 pub struct Monitor {
     guard: MonitorGuard,
@@ -48,6 +59,18 @@ impl fmt::Debug for Monitor {
 }
 
 /// Keeps a monitor set; dropping it removes the monitor.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let node = aemp::Node::builder().alone().start().await?;
+/// let (parent, mut child) = (node.port(), node.port());
+/// let link = node.link(&parent, &child.id()); // or on_death, or notify
+/// parent.kil(&aemp::KillReason::new("failure", "too hot"));
+/// assert!(child.recv::<(String,)>().await.is_err());
+/// drop(link);
+/// # Ok(()) }
+/// ```
 #[must_use = "dropping the guard removes the monitor; MonitorGuard::detach keeps it"]
 pub struct MonitorGuard {
     shared: Weak<Shared>,

@@ -21,6 +21,23 @@ use tokio_util::task::AbortOnDropHandle;
 ///
 /// Dropping it kills the port normally. Up to 64 MiB of messages may be queued (see the builder's
 /// `port_limit`); one more kills the port with a reason, so that no message is ever skipped.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use aemp::{Node, RecvError};
+/// use std::time::Duration;
+///
+/// let node = Node::builder().alone().start().await?;
+/// let mut port = node.port();
+/// node.snd(&port, ("text", 1))?;
+/// node.snd(&port, ("text", "no number"))?;
+/// assert_eq!(port.recv::<(String, u32)>().await?.1, 1);
+/// assert!(matches!(port.recv::<(String, u32)>().await, Err(RecvError::Decode(_))));
+/// let nothing = port.recv_timeout::<(String,)>(Duration::from_millis(1)).await;
+/// assert!(matches!(nothing, Err(RecvError::Timeout(_))));
+/// # Ok(()) }
+/// ```
 pub struct Port {
     node: Node,
     name: PortName,
@@ -231,6 +248,26 @@ impl<F: Future> Future for AsPort<F> {
 ///
 /// Like every handle from outside, it keeps the node running. In a callback of its own use
 /// [`Context::port`], which does not; otherwise the node runs until [`Node::shutdown`].
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use aemp::{Node, PortId};
+/// use std::time::Duration;
+///
+/// let node = Node::builder().alone().start().await?;
+/// let port = node.port_of_tags();
+/// let mut sum = 0;
+/// port.on("add", move |ctx, (n, reply): (u32, PortId)| {
+///     sum += n;
+///     ctx.snd(reply, sum) // an error would kill the port
+/// });
+/// port.on_default(|_, message| println!("not understood: {message:?}"));
+/// assert_eq!(node.call::<u32>(&port, ("add", 40)).await?, 40);
+/// assert_eq!(node.call::<u32>(&port, ("add", 2)).await?, 42);
+/// port.after(Duration::from_secs(60), |ctx| ctx.kil(&aemp::KillReason::normal())).detach();
+/// # Ok(()) }
+/// ```
 #[derive(Clone)]
 pub struct CallbackPort {
     node: Node,
@@ -355,6 +392,18 @@ impl fmt::Debug for CallbackPort {
 }
 
 /// A closure that runs later; dropping this cancels it.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let node = aemp::Node::builder().alone().start().await?;
+/// let port = node.port_of_tags();
+/// let death = node.monitor(&port);
+/// let timer = port.after(std::time::Duration::from_millis(1), |_| Err("too late"));
+/// assert_eq!(death.await.tag().unwrap(), "die");
+/// drop(timer);
+/// # Ok(()) }
+/// ```
 #[derive(Debug)]
 pub struct Timer(AbortOnDropHandle<()>);
 

@@ -4,6 +4,21 @@ use super::{CallbackPort, Port};
 use crate::value::{InvalidId, NodeId, PortId, Str};
 
 /// Something that names a port: a port, its ID, a node (its node port), or the text of an ID.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let node = aemp::Node::builder().alone().start().await?;
+/// let mut port = node.port();
+/// let text = port.id().to_string();
+/// node.snd(&port, "by the port itself")?;
+/// node.snd(port.id(), "by its ID")?;
+/// node.snd(text.as_str(), "by the text of its ID")?;
+/// for _ in 0..3 {
+///     println!("{}", port.recv::<String>().await?);
+/// }
+/// # Ok(()) }
+/// ```
 pub trait ToPort {
     /// The port's ID.
     ///

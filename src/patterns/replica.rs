@@ -47,6 +47,27 @@ use tokio_util::task::AbortOnDropHandle;
 const REOPENING: Duration = Duration::from_millis(100);
 
 /// A value whose copies can be merged.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use aemp::patterns::replica::Merge;
+/// use serde::{Deserialize, Serialize};
+///
+/// /// The highest number that anybody has seen.
+/// #[derive(Clone, Default, Serialize, Deserialize)]
+/// struct Highest(u64);
+///
+/// impl Merge for Highest {
+///     fn merge_with(&mut self, other: Self) {
+///         self.0 = self.0.max(other.0);
+///     }
+/// }
+/// # let mut highest = Highest(1);
+/// # highest.merge_with(Highest(2));
+/// # assert_eq!(highest.0, 2);
+/// # Ok(()) }
+/// ```
 pub trait Merge: Serialize + DeserializeOwned + Clone + Default + Send + Sync + 'static {
     /// Takes over what `other` knows in addition. For all values `a`, `b` and `c`, merging `b` into
     /// `a` must equal merging `a` into `b`, merging `c` into that must equal merging `b` with `c`

@@ -31,6 +31,30 @@ pub enum Place {
 }
 
 /// A child of a supervisor. OTP calls this a child specification.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use aemp::patterns::supervisor::{Child, Place, Restart, Strategy, Supervisor};
+/// use aemp::{CallbackPort, Node, PortId};
+///
+/// let node = Node::builder().alone().start().await?;
+/// let hosts = Place::Family("counter_hosts".into());
+/// let supervisor = Supervisor::new(Strategy::RestForOne)
+///     // A port on this node, which others find in the family "echoes".
+///     .child(Child::port("echo", |port: &CallbackPort| {
+///         port.on("echo", |ctx, (text, reply): (String, PortId)| ctx.snd(reply, text));
+///     })
+///     .registered("echoes"))
+///     // An actor on a node of a family, and a Perl port on a node of that name.
+///     .child(Child::spawned_actor("counter", hosts, "Counter::new", 5).restart(Restart::Transient))
+///     .child(Child::spawned("perl", Place::Node("perl".parse()?), "My::Worker::new", (1, 2)))
+///     // Another supervisor.
+///     .child(Supervisor::as_child("others", || Supervisor::new(Strategy::OneForOne)))
+///     .start(&node);
+/// supervisor.stop()?;
+/// # Ok(()) }
+/// ```
 #[derive(Clone)]
 pub struct Child {
     pub(super) id: String,

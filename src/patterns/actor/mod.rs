@@ -49,24 +49,23 @@
 //! # Ok(()) }
 //! ```
 
+mod life;
+
 use super::Failure;
 use crate::node::{
     Call, CallError, CallbackPort, Context, DbError, KillReason, Message, MessageRef, Monitor,
     Node, Reply, SendError, ToPort,
 };
 use crate::value::{DecodeError, InvalidId, NodeId, Packed, PortId, Str};
+use life::{inbox, run};
 use serde::de::DeserializeOwned;
 use serde::ser::Error as _;
 use serde::{Serialize, Serializer};
-use std::any::Any;
 use std::fmt;
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::marker::PhantomData;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use tokio::sync::mpsc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// A message that asks an actor to stop. It is handled in order with the others.
 pub(super) const STOP: &str = "'stop";
@@ -203,6 +202,28 @@ impl fmt::Debug for ActorContext {
 
 /// A port that accepts messages of type `M`: an actor here or elsewhere, or a Perl port that
 /// understands the same messages. It does not keep its node running.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use aemp::{Node, PortId, Reply, patterns::actor::ActorRef};
+/// use serde::{Deserialize, Serialize};
+///
+/// /// What some Perl port understands: $_[0] is "square", and the last element is a port.
+/// #[derive(Serialize, Deserialize)]
+/// #[serde(rename_all = "lowercase")]
+/// enum Calculate {
+///     Square(f64, Reply<f64>),
+/// }
+///
+/// let node = Node::builder().alone().start().await?;
+/// # let port = node.port_of_tags();
+/// # port.on("square", |ctx, (n, reply): (f64, PortId)| ctx.snd(reply, n * n));
+/// # let found_in_the_database = port.id();
+/// let calculator = ActorRef::<Calculate>::at(&node, found_in_the_database)?;
+/// assert_eq!(calculator.call(|reply| Calculate::Square(3.0, reply)).await?, 9.0);
+/// # Ok(()) }
+/// ```
 pub struct ActorRef<M> {
     node: Node,
     port: PortId,
@@ -354,135 +375,4 @@ pub fn init<T, A: Actor>(
         run(ctx.node(), ctx.port_id(), inbox, actor);
         Ok(())
     }
-}
-
-struct Sender {
-    messages: mpsc::UnboundedSender<Message>,
-    waiting: Arc<AtomicUsize>,
-    limit: usize,
-}
-
-struct Inbox {
-    messages: mpsc::UnboundedReceiver<Message>,
-    waiting: Arc<AtomicUsize>,
-}
-
-fn inbox(limit: usize) -> (Sender, Inbox) {
-    let (sender, receiver) = mpsc::unbounded_channel();
-    let waiting = Arc::new(AtomicUsize::new(0));
-    let inbox = Inbox { messages: receiver, waiting: waiting.clone() };
-    (Sender { messages: sender, waiting, limit }, inbox)
-}
-
-fn size(message: MessageRef<'_>) -> usize {
-    message.elements().octets().len() + OVERHEAD
-}
-
-impl Sender {
-    fn put(&self, message: MessageRef<'_>) -> Result<(), String> {
-        let size = size(message);
-        if self.waiting.fetch_add(size, Ordering::Relaxed) + size > self.limit {
-            return Err(format!("more than {} octets of messages wait", self.limit));
-        }
-        // If this fails, the actor has ended, and so has this port.
-        let _ = self.messages.send(message.keep());
-        Ok(())
-    }
-}
-
-impl Inbox {
-    async fn next(&mut self) -> Option<Message> {
-        let message = self.messages.recv().await?;
-        self.waiting.fetch_sub(size(message.as_ref()), Ordering::Relaxed);
-        Some(message)
-    }
-}
-
-fn run<A: Actor>(node: &Node, id: PortId, inbox: Inbox, actor: A) {
-    let death = node.monitor(&id);
-    let ctx = ActorContext {
-        node: node.weak(),
-        from: node.id().clone(),
-        id,
-        is_stopping: AtomicBool::new(false),
-    };
-    drop(node.runtime().spawn(live(ctx, inbox, actor, death)));
-}
-
-async fn live<A: Actor>(mut ctx: ActorContext, mut inbox: Inbox, mut actor: A, mut death: Monitor) {
-    let begun = tokio::select! {
-        biased;
-        reason = &mut death => Err((reason, true)),
-        begun = guarded(actor.started(&ctx)) => begun.map_err(|reason| (reason, false)),
-    };
-    let (reason, is_dead) = loop {
-        if let Err(end) = begun {
-            break end;
-        }
-        if ctx.is_stopping.load(Ordering::Relaxed) {
-            break (KillReason::normal(), false);
-        }
-        let step = guarded(handle_next(&mut ctx, &mut inbox, &mut actor));
-        tokio::select! {
-            biased;
-            reason = &mut death => break (reason, true),
-            done = step => if let Err(reason) = done { break (reason, false) },
-        }
-    };
-    let _ = guarded(async {
-        actor.stopped(&ctx, &reason).await;
-        Ok(())
-    })
-    .await;
-    if !is_dead {
-        ctx.node.kil(&ctx.id, &reason);
-    }
-}
-
-async fn handle_next<A: Actor>(
-    ctx: &mut ActorContext,
-    inbox: &mut Inbox,
-    actor: &mut A,
-) -> Result<(), Failure> {
-    let Some(message) = inbox.next().await else {
-        // The port is gone, and its monitors are about to fire.
-        return std::future::pending().await;
-    };
-    ctx.from = message.from().clone();
-    let is = |tag| message.tag().is_some_and(|found| found == tag);
-    if is(STOP) {
-        ctx.stop();
-        return Ok(());
-    }
-    if is(LINK) {
-        let (_, port): (String, PortId) = message.decode()?;
-        let (node, own) = (ctx.node.weak(), ctx.id.clone());
-        let stop = move |_| drop(node.snd(&own, (STOP,)));
-        ctx.node.on_death(port, stop).detach();
-        return Ok(());
-    }
-    if is(ROOM) {
-        let (_, reply): (String, PortId) = message.decode()?;
-        return Ok(ctx.snd(reply, A::MAILBOX / SENDERS)?);
-    }
-    match message.decode_call(&ctx.node) {
-        Ok(decoded) => actor.handle(ctx, decoded).await,
-        Err(error) => actor.unknown(ctx, message, error),
-    }
-}
-
-/// Runs a future; its failure or panic becomes a kill reason.
-async fn guarded(future: impl Future<Output = Result<(), Failure>>) -> Result<(), KillReason> {
-    let mut future = pin!(future);
-    // Whatever a panic leaves half done belongs to the actor, which ends.
-    let outcome = poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
-        Ok(poll) => poll.map(|outcome| outcome.map_err(|error| error.to_string())),
-        Err(panic) => std::task::Poll::Ready(Err(text_of(&*panic))),
-    });
-    outcome.await.map_err(|text| KillReason::new("die", &text))
-}
-
-fn text_of(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "panic".to_owned())
 }
