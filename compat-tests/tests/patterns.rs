@@ -5,6 +5,7 @@
 
 use aemp::patterns::Failure;
 use aemp::patterns::actor::{self, Actor, ActorContext};
+use aemp::patterns::replica::{Counter as Sum, Replica};
 use aemp::patterns::service::Service;
 use aemp::patterns::supervisor::{Child, Place, Request, Strategy, Supervisor};
 use aemp::patterns::topic::Topic;
@@ -121,4 +122,79 @@ async fn perl_ports_are_members_of_services_and_topics() {
     while service.all().len() > 1 {
         assert!(within(service.changed()).await);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_perl_port_keeps_a_copy_of_a_replica() {
+    let Some((rust, mut perl)) = pair().await else { return };
+    let port = perl.port("copy");
+    perl.eval(&format!("db_reg 'hits' => '{port}'; 1"));
+    let joining = {
+        let rust = rust.clone();
+        tokio::spawn(async move { Replica::<Sum>::join(&rust, "hits").await })
+    };
+    // It is sent everything that the new copy knows, and does the same.
+    let greeting = perl.message("copy");
+    let [merge, empty, ours] = greeting.as_array().unwrap().as_slice() else {
+        panic!("{greeting}");
+    };
+    assert_eq!((merge, empty), (&json!("merge"), &json!({})));
+    let ours = ours.as_str().unwrap();
+    perl.snd(ours, json!(["merge", { "perl": [40, 0] }, port]));
+    let replica = within(joining).await.unwrap().unwrap();
+    assert_eq!(replica.value(), 40);
+    replica.add(3).unwrap();
+    assert_eq!(perl.message("copy"), json!(["merge", { ours: [3, 0] }, null]));
+    perl.snd(ours, json!(["merge", { "perl": [40, 1] }]));
+    within(async {
+        while replica.value() != 42 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_actor_dies_with_a_perl_port_and_a_registered_child_is_found_from_perl() {
+    struct Agent(PortId);
+    impl Actor for Agent {
+        type Message = Count;
+        async fn started(&mut self, ctx: &ActorContext) -> Result<(), Failure> {
+            ctx.die_with(&self.0);
+            Ok(())
+        }
+        async fn handle(&mut self, _: &ActorContext, message: Count) -> Result<(), Failure> {
+            match message {
+                Count::Get(reply) => Ok(reply.send(0)?),
+                Count::Add(_) => Ok(()),
+            }
+        }
+    }
+    let Some((rust, mut perl)) = pair().await else { return };
+    let client: PortId = perl.port("client").parse().unwrap();
+    let agent = actor::start(&rust, Agent(client.clone()));
+    within(agent.call(Count::Get)).await.unwrap();
+    let death = agent.monitor();
+    // The monitor was sent before this.
+    rust.snd(&client, ("behind it",)).unwrap();
+    perl.message("client");
+    perl.run("kil", json!({"port": client, "reason": ["over", "and out"]}));
+    assert_eq!(within(death).await.to_string(), r#"["over", "and out"]"#);
+
+    let counters = perl.port("counters");
+    perl.eval(&format!(
+        "$main::family = db_mon 'counters' => sub {{ snd '{counters}', sort keys %{{ $_[0] }} }}; 1"
+    ));
+    let supervisor = Supervisor::new(Strategy::OneForOne)
+        .child(Child::actor("counter", || Counter(42)).registered("counters"))
+        .start(&rust);
+    let found = loop {
+        if let [port] = perl.message("counters").as_array().unwrap().as_slice() {
+            break port.as_str().unwrap().to_owned();
+        }
+    };
+    perl.run("cal", json!({"to": found, "message": ["get"], "label": "count"}));
+    assert_eq!(perl.event("reply", "count", |_| true)["message"], json!([42]));
+    supervisor.stop().unwrap();
+    while perl.message("counters") != json!([]) {}
 }
