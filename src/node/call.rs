@@ -112,28 +112,38 @@ impl<T> fmt::Debug for Call<T> {
 }
 
 impl<T: DeserializeOwned + 'static> Prepared<T> {
-    async fn run(mut self) -> Result<T, CallError> {
-        match self.limit.take() {
-            None => self.ask().await,
-            Some(limit) => tokio::time::timeout(limit, self.ask())
-                .await
-                .unwrap_or(Err(CallError::Timeout(limit))),
-        }
-    }
-
-    async fn ask(self) -> Result<T, CallError> {
+    async fn run(self) -> Result<T, CallError> {
         let to = self.to.map_err(super::SendError::from)?;
         let mut message = self.message.map_err(super::SendError::from)?;
+        let mut left = self.limit;
         let _room = match message.octets.len() {
             small if small < LARGE_CALL => None,
-            large => Some(self.node.shared().call_room.take(&to, large).await),
+            large => {
+                let began = tokio::time::Instant::now();
+                // In a box, so that small calls need not move it about.
+                let room = Box::pin(self.node.shared().call_room.take(&to, large));
+                let room = match left {
+                    None => room.await,
+                    Some(limit) => tokio::time::timeout(limit, room)
+                        .await
+                        .map_err(|_| CallError::Timeout(limit))?,
+                };
+                left = left.map(|limit| limit.saturating_sub(began.elapsed()));
+                Some(room)
+            }
         };
         // The monitor is set before the message is sent, so no death is missed.
         let reply = ReplyPort::open(&self.node, &to)?;
         reply.put_id(&mut message.octets);
         let elements = message.count.elements(1, &message.octets);
         self.node.snd_elements(&to, elements)?;
-        reply.answer().await
+        let answer = reply.answer();
+        match left.zip(self.limit) {
+            None => answer.await,
+            Some((left, limit)) => {
+                tokio::time::timeout(left, answer).await.unwrap_or(Err(CallError::Timeout(limit)))
+            }
+        }
     }
 }
 
