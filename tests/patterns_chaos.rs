@@ -9,6 +9,7 @@
 // Test helpers may panic, but clippy only exempts functions that are marked as tests.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod chaos_support;
 mod node_support;
 
 use aemp::patterns::Failure;
@@ -16,104 +17,22 @@ use aemp::patterns::actor::{self, Actor, ActorContext, ActorRef};
 use aemp::patterns::service::Service;
 use aemp::patterns::supervisor::{Child, Place, Request, Strategy, Supervisor};
 use aemp::{Node, PortId, Reply};
-use node_support::{builder, join, until, within};
+use chaos_support::{Host, MONITOR_TIMEOUT, Passing, Random, number, start_seed};
+use node_support::{until, within};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::tcp::{ReadHalf, WriteHalf};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
 
 /// How many rounds of trouble there are; after each everything is connected again, and looked at.
 const ROUNDS: usize = 3;
 
-/// The nodes' `monitor_timeout`.
-const MONITOR_TIMEOUT: Duration = Duration::from_secs(10);
-
 /// What `patterns::supervisor` promises: `monitor_timeout` and five seconds.
-const LIMIT: Duration = Duration::from_secs(15);
+const LIMIT: Duration = Duration::from_secs(MONITOR_TIMEOUT.as_secs() + 5);
 
 /// Singletons that are supervised.
 const CHILDREN: [&str; 3] = ["a", "b", "c"];
-
-/// What a wire does with octets.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Passing {
-    All,
-    /// It keeps them until it passes all again.
-    Nothing,
-    /// It closes its connections, and new ones at once.
-    Cut,
-}
-
-/// An address that leads to a node, wherever that listens now, unless it is cut.
-struct Wire {
-    address: String,
-    state: watch::Sender<(String, Passing)>,
-}
-
-impl Wire {
-    async fn new() -> Wire {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap().to_string();
-        let (state, told) = watch::channel((String::new(), Passing::All));
-        tokio::spawn(async move {
-            while let Ok((dialled, _)) = listener.accept().await {
-                tokio::spawn(pass_on(dialled, told.clone()));
-            }
-        });
-        Wire { address, state }
-    }
-
-    fn leads_to(&self, address: &str) {
-        self.state.send_modify(|state| address.clone_into(&mut state.0));
-    }
-
-    fn set(&self, passing: Passing) {
-        self.state.send_modify(|state| state.1 = passing);
-    }
-}
-
-async fn pass_on(mut dialled: TcpStream, mut state: watch::Receiver<(String, Passing)>) {
-    let (target, passing) = state.borrow_and_update().clone();
-    if passing != Passing::Cut
-        && let Ok(mut node) = TcpStream::connect(target).await
-    {
-        let (from_dialled, to_dialled) = dialled.split();
-        let (from_node, to_node) = node.split();
-        tokio::select! {
-            () = copy(from_dialled, to_node, state.clone()) => {}
-            () = copy(from_node, to_dialled, state.clone()) => {}
-            _ = state.wait_for(|(_, passing)| *passing == Passing::Cut) => {}
-        }
-    }
-}
-
-async fn copy(
-    mut from: ReadHalf<'_>,
-    mut to: WriteHalf<'_>,
-    mut state: watch::Receiver<(String, Passing)>,
-) {
-    let mut octets = vec![0; 16 << 10];
-    while let Ok(read @ 1..) = from.read(&mut octets).await {
-        let _ = state.wait_for(|(_, passing)| *passing != Passing::Nothing).await;
-        if to.write_all(&octets[..read]).await.is_err() {
-            return;
-        }
-    }
-}
-
-/// An address on which nobody but this test listens: a loopback address of its own.
-async fn own_address() -> String {
-    static LAST: AtomicUsize = AtomicUsize::new(1);
-    let [.., high, low] = std::process::id().to_be_bytes();
-    let number = LAST.fetch_add(1, Ordering::Relaxed) % 254 + 1;
-    let listener = TcpListener::bind(format!("127.{}.{low}.{number}:0", high | 1)).await.unwrap();
-    listener.local_addr().unwrap().to_string()
-}
 
 /// How many of each singleton there are, wherever they run, and for how long there were several
 /// while the network was whole.
@@ -211,69 +130,6 @@ impl Actor for Singleton {
     }
 }
 
-/// The numbers of a run, which its seed determines.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, end: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((z ^ (z >> 31)) % end as u64) as usize
-    }
-}
-
-/// A node that may be killed and started again, behind wires of its own to it and to the seed.
-struct Host {
-    id: String,
-    node: Option<Node>,
-    to_it: Wire,
-    to_seed: Wire,
-}
-
-impl Host {
-    async fn new(id: &str) -> Host {
-        Host { id: id.to_owned(), node: None, to_it: Wire::new().await, to_seed: Wire::new().await }
-    }
-
-    fn set(&self, passing: Passing) {
-        self.to_it.set(passing);
-        self.to_seed.set(passing);
-    }
-
-    /// Ends it, as a signal would if nobody is to be told.
-    async fn kill(&mut self, tells_others: bool) {
-        if !tells_others {
-            self.set(Passing::Cut);
-        }
-        if let Some(node) = self.node.take() {
-            within(node.shutdown()).await;
-        }
-    }
-
-    /// Starts it if it does not run, as a host of children if it is none of the fixed ones.
-    async fn start(&mut self, census: &Census) {
-        if self.node.is_some() {
-            return;
-        }
-        let address = own_address().await;
-        let builder = Node::builder()
-            .node_id(&self.id)
-            .secret("secret")
-            .bind(&address)
-            .seed(&self.to_seed.address)
-            .set("monitor_timeout", MONITOR_TIMEOUT.as_secs())
-            .set("advertise", vec![self.to_it.address.clone()]);
-        let node = builder.start().await.unwrap();
-        let census = census.clone();
-        let init = move |(name,): (String,)| Ok(Singleton::new(name, census.clone()));
-        node.expose("Singleton::new", actor::init(init));
-        self.to_it.leads_to(&address);
-        self.node = Some(node);
-    }
-}
-
 /// A network of a seed, a supervisor, a client, and hosts for children.
 struct Network {
     seed: Option<Node>,
@@ -299,17 +155,13 @@ impl Network {
     /// Everything runs and is connected.
     async fn mend(&mut self) {
         if self.seed.is_none() {
-            let seed = join(builder("seed", &[]), false).await;
-            seed.become_global();
-            let address = seed.addresses()[0].to_string();
-            self.hosts.iter().for_each(|host| host.to_seed.leads_to(&address));
-            self.seed = Some(seed);
+            self.seed = Some(start_seed(&self.hosts).await);
         }
         for (index, host) in self.hosts.iter_mut().enumerate() {
-            host.set(Passing::All);
-            host.start(&self.census).await;
-            let node = host.node.as_ref().unwrap();
-            within(node.joined()).await;
+            let census = self.census.clone();
+            let init = move |(name,): (String,)| Ok(Singleton::new(name, census.clone()));
+            let node = host.mend().await;
+            node.expose("Singleton::new", actor::init(init));
             if index > 1 {
                 node.db().set("hosts", node.id().clone(), ()).unwrap();
             }
@@ -463,7 +315,6 @@ async fn run(seed: u64, strategy: Strategy) {
 
 /// `AEMP_SEED` repeats a run, and `AEMP_RUNS` makes more of them.
 async fn runs(strategy: Strategy, usual: u64) {
-    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     let first = number("AEMP_SEED").unwrap_or(usual);
     for seed in first..first + number("AEMP_RUNS").unwrap_or(1) {
         run(seed, strategy).await;
