@@ -2,7 +2,9 @@
 //! AnyEvent::MP 2.02.
 //!
 //! This example runs two nodes in one program: the second one joins through the first, finds the
-//! port that is registered there, and calls it. The README has them as two programs, and in Perl.
+//! port that is registered there, and calls it. The README has such a pair as two programs, and in
+//! Perl; in this repository, `cargo run --example readme_receiver` and, in another terminal, `cargo
+//! run --example readme_sender` run them.
 //!
 //! ```
 //! use aemp::{Node, PortId};
