@@ -73,7 +73,7 @@ async fn a_supervisor_stops_its_children_in_reverse_order_before_it_ends() {
     let node = node("n", &[]).await;
     let outer = Supervisor::new(Strategy::OneForOne)
         .child(Child::actor("first", || counter(0).0))
-        .child(Supervisor::as_child("inner", || three(Strategy::RestForOne)))
+        .child(Child::supervisor("inner", || three(Strategy::RestForOne)))
         .start(&node);
     let ports = settled_children(&outer, |_| true).await;
     let inner = ActorRef::<Request>::at(&node, &ports[1]).unwrap();
@@ -100,7 +100,7 @@ async fn a_supervisor_that_gives_up_is_restarted_until_its_own_gives_up() {
     let outer = Supervisor::new(Strategy::OneForOne)
         .intensity(2, Duration::from_secs(60))
         .backoff(Duration::from_millis(1), Duration::from_millis(1))
-        .child(Supervisor::as_child("inner", || {
+        .child(Child::supervisor("inner", || {
             let child = Child::actor("counter", || counter(0).0);
             Supervisor::new(Strategy::OneForAll).intensity(0, Duration::from_secs(60)).child(child)
         }))

@@ -1,6 +1,7 @@
 //! Children: how a supervisor starts and stops one.
 
-use super::Restart;
+use super::running::Supervising;
+use super::{Restart, Supervisor};
 use crate::node::{CallbackPort, KillReason, Node, ToPort};
 use crate::patterns::Failure;
 use crate::patterns::actor::{self, Actor};
@@ -50,7 +51,7 @@ pub enum Place {
 ///     .child(Child::spawned_actor("counter", hosts, "Counter::new", 5).restart(Restart::Transient))
 ///     .child(Child::spawned("perl", Place::Node("perl".parse()?), "My::Worker::new", (1, 2)))
 ///     // Another supervisor.
-///     .child(Supervisor::as_child("others", || Supervisor::new(Strategy::OneForOne)))
+///     .child(Child::supervisor("others", || Supervisor::new(Strategy::OneForOne)))
 ///     .start(&node);
 /// supervisor.stop()?;
 /// # Ok(()) }
@@ -126,7 +127,12 @@ impl Child {
         Child::from_start(id, start)
     }
 
-    /// An actor on the supervisor's node; it may be a supervisor.
+    /// Another supervisor, on the supervisor's node; `make` makes it anew for each start.
+    pub fn supervisor(id: &str, make: impl Fn() -> Supervisor + Send + Sync + 'static) -> Self {
+        Child::actor(id, move || Supervising::new(make()))
+    }
+
+    /// An actor on the supervisor's node.
     pub fn actor<A: Actor>(id: &str, make: impl Fn() -> A + Send + Sync + 'static) -> Self {
         let start: Start = Arc::new(move |node, _| {
             let port = actor::start(&node, make()).id().clone();

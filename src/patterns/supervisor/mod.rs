@@ -24,6 +24,8 @@
 //!   the actor has handled the message at hand.
 //! - When a network that was cut apart is whole again, there is one of each child within
 //!   `monitor_timeout` plus five seconds, and usually at once.
+//! - A process that stands still (SIGSTOP, for example) is not lost while its machine answers for it, and
+//!   its children are not replaced.
 //! - If the supervisor's process is killed, its spawned actors end in the same way. Other ports that
 //!   it spawned on other nodes live on.
 //!
@@ -137,10 +139,5 @@ impl Supervisor {
     /// Starts the supervisor and its children.
     pub fn start(self, node: &Node) -> ActorRef<Request> {
         actor::start(node, Supervising::new(self)).retyped()
-    }
-
-    /// Makes a supervisor a child of another one: `make` makes it anew for each start.
-    pub fn as_child(id: &str, make: impl Fn() -> Supervisor + Send + Sync + 'static) -> Child {
-        Child::actor(id, move || Supervising::new(make()))
     }
 }
