@@ -17,6 +17,7 @@ use aemp::patterns::topic::Topic;
 use aemp::{CallError, KillReason, PortId};
 use counter_support::{Count, Counter, counter};
 use node_support::{node, pair, until, within};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -414,6 +415,23 @@ async fn a_replica_has_what_the_others_knew_before_it_came_and_what_they_change(
     until("nothing is left", || seed.port_count() + other.port_count() == 0).await;
     assert!(within(Replica::<Sum>::join(&seed, "'l")).await.is_err());
     until("nothing is left", || seed.port_count() == 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_copy_told_only_one_other_before_it_was_lost_reaches_all() {
+    let (seed, other) = pair().await;
+    let one = within(Replica::<Sum>::join(&seed, "hits")).await.unwrap();
+    let two = within(Replica::<Sum>::join(&other, "hits")).await.unwrap();
+    let lost = seed.port();
+    let entry = seed.db().register("hits", &lost).unwrap();
+    let service: Service<()> = Service::new(&other, "hits");
+    until("it is known", || service.all().len() == 3).await;
+    node_support::settled(&other, seed.id()).await;
+    seed.snd(two.id(), ("merge", [("lost", (42, 0))].into_iter().collect::<BTreeMap<_, _>>()))
+        .unwrap();
+    lost.kil(&KillReason::new("failure", "too hot"));
+    until_equal(&[&one, &two], 42).await;
+    drop(entry);
 }
 
 #[tokio::test(flavor = "multi_thread")]

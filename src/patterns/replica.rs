@@ -2,8 +2,10 @@
 //! but the last.
 //!
 //! Each copy is a port in the family. It sends its changes to the others, and everything that it
-//! knows to each that comes, or that comes back after it was lost; a copy *merges* what it gets into
-//! what it has. Merging gives the same result in whatever order and however often it is done (in the
+//! knows to each that comes, or that comes back after it was lost. What a copy sent to some others
+//! only before it was lost spreads from these: every second a copy asks another one, by chance, for
+//! everything that it knows, if that differs. A copy
+//! *merges* what it gets into what it has. Merging gives the same result in whatever order and however often it is done (in the
 //! literature: a [state-based CRDT](https://inria.hal.science/inria-00555588)), so copies that know
 //! of the same changes are equal, and copies that were apart become equal once they meet.
 //!
@@ -26,7 +28,9 @@
 //! ```
 //!
 //! On the wire a change is the message `merge, STATE`, and everything is `merge, STATE, PORT`, where
-//! `PORT` is the copy that sends it. A Perl port in the family keeps a copy if it does the same.
+//! `PORT` is the copy that sends it. `pull, DIGEST, PORT` asks for everything, unless the digest (the
+//! SHA-256 of the value as JSON, in hexadecimal) is that of the own value. A Perl port in the family
+//! keeps a copy if it does the same; instead of comparing digests it may always answer.
 
 use super::Failure;
 use super::actor::{self, Actor, ActorContext, ActorRef};
@@ -36,17 +40,24 @@ use crate::value::{DecodeError, Packed, PortId, Str, Value};
 use parking_lot::Mutex;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
+use tokio::time::MissedTickBehavior;
 use tokio_util::task::AbortOnDropHandle;
 
 /// The pause before the port of a copy that died is replaced.
 const REOPENING: Duration = Duration::from_millis(100);
 
-/// A value whose copies can be merged.
+/// How often a copy compares what it knows with another one.
+const PULL_INTERVAL: Duration = Duration::from_secs(1);
+
+/// A value whose copies can be merged. Equal values have to be serialized equally (with
+/// [`BTreeMap`], not with `HashMap`), or else copies are sent to and fro in vain.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -138,19 +149,31 @@ pub struct Replica<S: Merge> {
 }
 
 struct Copy<S> {
-    node: Node,
-    family: Str,
-    copies: Service<Value>,
-    state: Arc<Mutex<S>>,
+    shared: Arc<Shared<S>>,
     /// The current port; a new one takes the place of one that died.
     port: Mutex<PortId>,
 }
 
-/// A change, or everything that the copy at this port knows.
+/// What a copy and its ports share.
+struct Shared<S> {
+    node: Node,
+    family: Str,
+    copies: Service<Value>,
+    state: Mutex<S>,
+    /// The digest of the value, until that changes.
+    digest: Mutex<Option<String>>,
+    /// Whether another copy has sent everything.
+    told: watch::Sender<bool>,
+}
+
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "lowercase", bound(deserialize = "S: DeserializeOwned"))]
 enum Merging<S> {
+    /// A change, or everything that the copy at this port knows.
     Merge(S, Option<PortId>),
+    /// The copy at this port asks for everything, unless it knows it already: its value has this
+    /// digest.
+    Pull(String, PortId),
 }
 
 impl<S: Merge> Replica<S> {
@@ -163,15 +186,20 @@ impl<S: Merge> Replica<S> {
     pub async fn join(node: &Node, family: impl Into<Str>) -> Result<Self, DbError> {
         node.joined().await;
         let family = family.into();
-        let copies: Service<Value> = Service::new(node, family.clone());
-        let state = Arc::new(Mutex::new(S::default()));
-        let (told, known) = watch::channel(false);
-        let open = Open::new(node, &family, &state, &told)?;
+        let shared = Arc::new(Shared {
+            node: node.weak(),
+            copies: Service::new(node, family.clone()),
+            family,
+            state: Mutex::new(S::default()),
+            digest: Mutex::default(),
+            told: watch::Sender::new(false),
+        });
+        let open = Open::new(&shared)?;
         let port = Mutex::new(open.port.id().clone());
-        let copy = Arc::new(Copy { node: node.weak(), family, copies, state, port });
-        let follow = node.runtime().spawn(follow(copy.clone(), open, told));
+        let copy = Arc::new(Copy { shared, port });
+        let follow = node.runtime().spawn(follow(copy.clone(), open));
         let replica = Replica { copy, _follow: Arc::new(AbortOnDropHandle::new(follow)) };
-        replica.copy.wait_for_others(known).await?;
+        replica.copy.wait_for_others().await?;
         Ok(replica)
     }
 
@@ -182,7 +210,7 @@ impl<S: Merge> Replica<S> {
 
     /// Reads the value. Changes wait meanwhile.
     pub fn read<T>(&self, f: impl FnOnce(&S) -> T) -> T {
-        f(&self.copy.state.lock())
+        f(&self.copy.shared.state.lock())
     }
 
     /// Changes the value here and in the other copies: `f` gets the value and the ID of this copy,
@@ -191,16 +219,17 @@ impl<S: Merge> Replica<S> {
     /// # Errors
     /// As [`Node::snd`]. The other copies then get the change with everything else the next time.
     pub fn update(&self, f: impl FnOnce(&S, &PortId) -> S) -> Result<(), SendError> {
-        let own = self.id();
+        let (own, shared) = (self.id(), &self.copy.shared);
         let change = {
-            let mut state = self.copy.state.lock();
+            let mut state = shared.state.lock();
             let change = f(&state, &own);
             state.merge_with(change.clone());
             change
         };
+        shared.digest.lock().take();
         let message = Packed::of(&Merging::Merge(change, None))?;
-        for other in self.copy.copies.all().into_iter().filter(|other| *other != own) {
-            self.copy.node.snd(other, &message)?;
+        for other in shared.copies.all().into_iter().filter(|other| *other != own) {
+            shared.node.snd(other, &message)?;
         }
         Ok(())
     }
@@ -233,10 +262,50 @@ impl<S: Merge> fmt::Debug for Replica<S> {
     }
 }
 
+/// A digest of a value, which does not depend on the form in which strings arrived; empty if the
+/// value cannot be written as JSON.
+fn digest_of(value: &impl Serialize) -> String {
+    let json = serde_json::to_vec(value);
+    json.map_or_else(|_| String::new(), |json| format!("{:x}", Sha256::digest(json)))
+}
+
+impl<S: Merge> Shared<S> {
+    fn digest(&self) -> String {
+        let mut known = self.digest.lock();
+        if let Some(digest) = &*known {
+            return digest.clone();
+        }
+        let digest = digest_of(&*self.state.lock());
+        known.insert(digest).clone()
+    }
+
+    /// Merges something into the value.
+    fn merge(&self, other: S) {
+        self.state.lock().merge_with(other);
+        self.digest.lock().take();
+    }
+
+    /// Sends everything to these copies, as the one at the port `own`.
+    fn send_everything<'a>(&self, own: &PortId, to: impl Iterator<Item = &'a PortId>) {
+        let mut others = to.filter(|copy| *copy != own).peekable();
+        if others.peek().is_none() {
+            return;
+        }
+        let everything = Merging::Merge(self.state.lock().clone(), Some(own.clone()));
+        let everything = Packed::of(&everything).map_err(SendError::from);
+        let sent = everything
+            .and_then(|message| others.try_for_each(|copy| self.node.snd(copy, &message)));
+        if let Err(error) = sent {
+            let (node, family) = (self.node.id(), &self.family);
+            tracing::warn!(%node, "replica in {family}: others are not told everything: {error}");
+        }
+    }
+}
+
 impl<S: Merge> Copy<S> {
     /// Waits until another copy has sent everything, or until it is known that there is none.
-    async fn wait_for_others(&self, mut known: watch::Receiver<bool>) -> Result<(), DbError> {
-        let mut copies = self.copies.clone();
+    async fn wait_for_others(&self) -> Result<(), DbError> {
+        let (mut told, mut copies) = (self.shared.told.subscribe(), self.shared.copies.clone());
         let is_alone = async {
             while copies.all() != [self.port.lock().clone()] {
                 if !copies.changed().await {
@@ -246,7 +315,8 @@ impl<S: Merge> Copy<S> {
             Ok(())
         };
         tokio::select! {
-            told = known.wait_for(|known| *known) => told.map_or(Err(DbError::Shutdown), |_| Ok(())),
+            // Its sender is in `self`.
+            _ = told.wait_for(|told| *told) => Ok(()),
             alone = is_alone => alone,
         }
     }
@@ -255,22 +325,24 @@ impl<S: Merge> Copy<S> {
     /// time.
     fn greet(&self, known: &mut BTreeSet<(PortId, u64)>) {
         let own = self.port.lock().clone();
-        let members = self.copies.members().into_iter();
+        let members = self.shared.copies.members().into_iter();
         let up = members.filter(|copy| matches!(copy.state, State::Up));
         let up: BTreeSet<_> = up.map(|copy| (copy.port, copy.losses)).collect();
-        let mut everything = None;
-        for (copy, _) in up.difference(known).filter(|(copy, _)| *copy != own) {
-            let all = || Packed::of(&Merging::Merge(self.state.lock().clone(), Some(own.clone())));
-            let sent = match everything.get_or_insert_with(all) {
-                Ok(message) => self.node.snd(copy, &*message).err().map(|error| error.to_string()),
-                Err(error) => Some(error.to_string()),
-            };
-            if let Some(error) = sent {
-                let (node, family) = (self.node.id(), &self.family);
-                tracing::warn!(%node, "replica in {family}: {copy} is sent nothing: {error}");
-            }
-        }
+        self.shared.send_everything(&own, up.difference(known).map(|(copy, _)| copy));
         *known = up;
+    }
+
+    /// Asks another copy for what it knows.
+    fn pull(&self) {
+        let own = self.port.lock().clone();
+        let mut others = self.shared.copies.all();
+        others.retain(|copy| *copy != own);
+        let random = RandomState::new().hash_one(());
+        let index = usize::try_from(random % others.len().max(1) as u64).unwrap_or(0);
+        if let Some(other) = others.get(index) {
+            let digest = self.shared.digest();
+            let _ = self.shared.node.snd(other, Merging::<S>::Pull(digest, own));
+        }
     }
 }
 
@@ -282,15 +354,9 @@ struct Open<S> {
 }
 
 impl<S: Merge> Open<S> {
-    fn new(
-        node: &Node,
-        family: &Str,
-        state: &Arc<Mutex<S>>,
-        told: &watch::Sender<bool>,
-    ) -> Result<Self, DbError> {
-        let (family, state, told) = (family.clone(), state.clone(), told.clone());
-        let port = actor::start(node, Inbox { state, family: family.clone(), told });
-        match node.db().register(family, &port) {
+    fn new(shared: &Arc<Shared<S>>) -> Result<Self, DbError> {
+        let port = actor::start(&shared.node, Inbox(shared.clone()));
+        match shared.node.db().register(shared.family.clone(), &port) {
             Ok(_entry) => Ok(Open { death: port.monitor(), port, _entry }),
             Err(error) => {
                 let _ = port.stop();
@@ -307,22 +373,29 @@ impl<S> Drop for Open<S> {
 }
 
 /// Keeps the other copies informed, and opens another port when the copy's own has died.
-async fn follow<S: Merge>(copy: Arc<Copy<S>>, mut open: Open<S>, told: watch::Sender<bool>) {
-    let mut copies = copy.copies.clone();
+async fn follow<S: Merge>(copy: Arc<Copy<S>>, mut open: Open<S>) {
+    let shared = &copy.shared;
+    let mut copies = shared.copies.clone();
     let mut known = BTreeSet::new();
+    let mut pull = tokio::time::interval(PULL_INTERVAL);
+    pull.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         copy.greet(&mut known);
         let reason = tokio::select! {
             biased;
-            () = copy.node.ended() => return,
+            () = shared.node.ended() => return,
             _ = copies.changed() => continue,
+            _ = pull.tick() => {
+                copy.pull();
+                continue;
+            }
             reason = &mut open.death => reason,
         };
-        let (node, family) = (copy.node.id(), &copy.family);
+        let (node, family) = (shared.node.id(), &shared.family);
         tracing::warn!(%node, "replica in {family}: its port has died and is replaced: {reason}");
         // Something may kill it again and again.
         tokio::time::sleep(REOPENING).await;
-        match Open::new(&copy.node, family, &copy.state, &told) {
+        match Open::new(shared) {
             Ok(opened) => open = opened,
             Err(_) => return,
         }
@@ -331,21 +404,25 @@ async fn follow<S: Merge>(copy: Arc<Copy<S>>, mut open: Open<S>, told: watch::Se
 }
 
 /// Merges what other copies send.
-struct Inbox<S> {
-    state: Arc<Mutex<S>>,
-    family: Str,
-    /// Told when another copy has sent everything.
-    told: watch::Sender<bool>,
-}
+struct Inbox<S>(Arc<Shared<S>>);
 
 impl<S: Merge> Actor for Inbox<S> {
     type Message = Merging<S>;
 
-    async fn handle(&mut self, _: &ActorContext, message: Merging<S>) -> Result<(), Failure> {
-        let Merging::Merge(other, sender) = message;
-        self.state.lock().merge_with(other);
-        if sender.is_some() {
-            self.told.send_replace(true);
+    async fn handle(&mut self, ctx: &ActorContext, message: Merging<S>) -> Result<(), Failure> {
+        match message {
+            Merging::Merge(other, sender) => {
+                self.0.merge(other);
+                if sender.is_some() {
+                    self.0.told.send_replace(true);
+                }
+            }
+            Merging::Pull(digest, copy) => {
+                let is_same = !digest.is_empty() && digest == self.0.digest();
+                if !is_same && self.0.copies.all().contains(&copy) {
+                    self.0.send_everything(ctx.id(), [&copy].into_iter());
+                }
+            }
         }
         Ok(())
     }
@@ -357,7 +434,7 @@ impl<S: Merge> Actor for Inbox<S> {
         _: Message,
         error: DecodeError,
     ) -> Result<(), Failure> {
-        let (node, family, from) = (ctx.node().id(), &self.family, ctx.from());
+        let (node, family, from) = (ctx.node().id(), &self.0.family, ctx.from());
         tracing::warn!(%node, "replica in {family}: a message from {from} was ignored: {error}");
         Ok(())
     }
@@ -395,6 +472,17 @@ mod tests {
             let sum: i64 = changes.iter().map(|&(_, n)| i64::from(n)).sum();
             prop_assert_eq!(elsewhere.value(), sum);
         }
+    }
+
+    #[test]
+    fn equal_values_have_one_digest_whatever_the_form_of_their_strings() {
+        let text = Str::text("caf\u{e9}");
+        let octets = Str::octets(*b"caf\xe9");
+        assert_eq!(text, octets);
+        let counter = |key: Str| Counter([(key, (1, 0))].into());
+        assert_eq!(digest_of(&counter(text)), digest_of(&counter(octets)));
+        assert_ne!(digest_of(&counter(Str::text("a"))), digest_of(&counter(Str::text("b"))));
+        assert_eq!(digest_of(&BTreeMap::from([((1, 2), 3)])), "");
     }
 
     #[test]
