@@ -202,7 +202,13 @@ async fn a_port_without_receivers_dies_of_a_message_as_in_perl() {
         let ours = pair.rust.port_of_tags();
         let died = pair.rust.monitor(ours.id());
         pair.rust.snd(ours.id(), ("what", 1)).unwrap();
-        assert_eq!(within(perls).await.to_string(), within(died).await.to_string());
+        let [perls, ours] = [within(perls).await, within(died).await].map(|reason| {
+            let (tag, text): (String, String) = reason.decode().unwrap();
+            assert_eq!(tag, "unhandled_message");
+            text
+        });
+        // Ours names the sender, too.
+        assert_eq!(ours, format!("{perls} from rust"));
     })
     .await;
 }
