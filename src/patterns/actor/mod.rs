@@ -91,8 +91,8 @@ pub trait Actor: Sized + Send + 'static {
     type Message: DeserializeOwned + Send + 'static;
 
     /// Octets of messages that may be queued; one more message kills the actor, so that no message
-    /// is ever skipped. Senders that might be faster than the actor use [`ActorRef::snd_wait`] or
-    /// [`ActorRef::call`], and stay far below it.
+    /// is ever skipped. Senders that might be faster than the actor use [`ActorRef::snd_wait`], or
+    /// calls: of these, a quarter of the default may be pending for each calling node.
     const MAILBOX: usize = 64 << 20;
 
     /// Runs before the first message is handled.
