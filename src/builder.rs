@@ -47,7 +47,7 @@ pub struct NodeBuilder {
     rc: RcSource,
     binds: Vec<serde_json::Value>,
     seeds: Vec<serde_json::Value>,
-    functions: Vec<Exposure>,
+    functions: Vec<NamedFunction>,
     lane_limits: LaneLimits,
     framing_limits: FramingLimits,
     port_limit: Option<usize>,
@@ -59,7 +59,7 @@ pub struct NodeBuilder {
 }
 
 /// Exposes a function once the node exists.
-type Exposure = Box<dyn FnOnce(&Node) + Send>;
+type NamedFunction = Box<dyn FnOnce(&Node) + Send>;
 
 #[derive(Default)]
 enum RcSource {

@@ -1,12 +1,12 @@
-//! Ways to break this node on purpose, so that the simulator can show that it would notice.
+//! Deliberate faults, to show that the simulator detects them.
 //!
-//! Each is a line where the kernel or a lane asks `is_on` and does the wrong thing if so. Without
-//! the feature `mutations` that is always false and costs nothing; with it, the environment variable
-//! `AEMP_MUTATION` names the one that is on.
+//! The kernel or a lane calls `is_on` at the place of the fault and then does the wrong thing. Without
+//! the feature `mutations` it always returns false and costs nothing; with it, the environment variable
+//! `AEMP_MUTATION` names the fault that is on.
 
 macro_rules! mutations {
     ($($name:ident: $breaks:literal,)*) => {
-        /// A way to break the node.
+        /// A deliberate fault.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         pub enum Mutation {
             $(#[doc = $breaks] $name,)*
@@ -16,14 +16,14 @@ macro_rules! mutations {
             /// All of them.
             pub const ALL: &[Mutation] = &[$(Mutation::$name,)*];
 
-            /// What it is called in the environment variable.
+            /// Its name in the environment variable.
             pub const fn name(self) -> &'static str {
                 match self {
                     $(Mutation::$name => stringify!($name),)*
                 }
             }
 
-            /// What is broken by it.
+            /// What it breaks.
             pub const fn breaks(self) -> &'static str {
                 match self {
                     $(Mutation::$name => $breaks,)*

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 /// Tries again until it is so.
 fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let give_up = Instant::now() + PATIENCE;
+    let give_up = Instant::now() + TIMEOUT;
     while !is_so() {
         assert!(Instant::now() < give_up, "{what}");
         std::thread::sleep(Duration::from_millis(20));

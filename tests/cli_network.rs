@@ -195,7 +195,7 @@ fn logs_of_other_nodes_are_printed() {
     let logs = Running::start(network.command(&["logs", "info", "--json"]));
     // There is no sign that the seed has been asked for its lines, so it logs something until they
     // arrive.
-    let give_up = Instant::now() + PATIENCE;
+    let give_up = Instant::now() + TIMEOUT;
     let line = loop {
         network.success(&["snd", "seed", "devnull"]);
         if let Some(line) = logs.lines.try_iter().find(|l| l.contains("\"node\":\"seed\"")) {

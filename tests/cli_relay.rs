@@ -31,7 +31,7 @@ fn replay(file: &Path, options: &[&str]) -> String {
 }
 
 fn read_to_end(stream: &mut TcpStream) -> Vec<u8> {
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(TIMEOUT)).unwrap();
     let mut octets = Vec::new();
     stream.read_to_end(&mut octets).unwrap();
     octets
@@ -113,7 +113,7 @@ fn of_conversations_bound_to_the_secret_only_the_greetings_are_shown() {
     let mut shown: Vec<String> = Vec::new();
     let has_shown = |shown: &[String], part: &str| shown.iter().any(|line| line.contains(part));
     while ["a", "b"].iter().any(|end| !has_shown(&shown, &format!(" {end}  encrypted: "))) {
-        shown.push(relay.lines.recv_timeout(PATIENCE).unwrap());
+        shown.push(relay.lines.recv_timeout(TIMEOUT).unwrap());
     }
     for end in ["a", "b"] {
         let start = format!(" {end}  greeting: ");

@@ -55,7 +55,7 @@ fn a_node_does_not_outlive_its_watchdog() {
     let mut node = Running::node(&["nodeid", "n", "secret", "x", "binds", "127.0.0.1:0"]);
     let address = node.address();
     let mut connection = BufReader::new(std::net::TcpStream::connect(address).unwrap());
-    connection.get_ref().set_read_timeout(Some(PATIENCE)).unwrap();
+    connection.get_ref().set_read_timeout(Some(TIMEOUT)).unwrap();
     let mut greeting = String::new();
     connection.read_line(&mut greeting).unwrap();
     assert!(greeting.starts_with("aemp;1"), "{greeting}");
@@ -79,7 +79,7 @@ fn the_service_manager_is_told_how_the_node_is() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("notify");
     let manager = UnixDatagram::bind(&path).unwrap();
-    manager.set_read_timeout(Some(PATIENCE)).unwrap();
+    manager.set_read_timeout(Some(TIMEOUT)).unwrap();
     let mut command = aemp();
     command.args(["run", "nodeid", "n", "secret", "x", "binds", "127.0.0.1:0", "norc", "1"]);
     command.env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "200000");

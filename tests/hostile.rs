@@ -9,7 +9,7 @@ use aemp::wire::auth::{Nonce, Secret};
 use aemp::wire::framing::Framing;
 use aemp::wire::session::{AuthOrder, Event, HandshakeConfig, Handshaker};
 use aemp::{Node, NodeId};
-use node_support::{Log, PATIENCE, builder, join, node, settled, until, within};
+use node_support::{Log, TIMEOUT, builder, join, node, settled, until, within};
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::LazyLock;
@@ -23,8 +23,8 @@ fn address(node: &Node) -> SocketAddr {
 /// A peer that connects and does not know the secret.
 fn stranger(node: &Node) -> TcpStream {
     let stream = TcpStream::connect(address(node)).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    stream.set_write_timeout(Some(PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(TIMEOUT)).unwrap();
+    stream.set_write_timeout(Some(TIMEOUT)).unwrap();
     stream
 }
 

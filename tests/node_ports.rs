@@ -461,7 +461,7 @@ async fn receiving_with_a_timeout_ends_in_time() {
     let error = port.recv_timeout::<()>(limit).await.unwrap_err();
     assert!(matches!(error, RecvError::Timeout(given) if given == limit));
     node.snd(port.id(), ("x",)).unwrap();
-    assert_eq!(port.recv_timeout::<(String,)>(node_support::PATIENCE).await.unwrap().0, "x");
+    assert_eq!(port.recv_timeout::<(String,)>(node_support::TIMEOUT).await.unwrap().0, "x");
 }
 
 #[tokio::test]

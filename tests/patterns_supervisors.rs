@@ -88,8 +88,7 @@ async fn a_supervisor_stops_its_children_in_reverse_order_before_it_ends() {
     }
     outer.stop().unwrap();
     assert!(within(outer.monitor()).await.tag().is_none_or(|tag| tag == "no_such_port"));
-    let ends: Vec<_> =
-        (0..6).map(|_| ended.recv_timeout(node_support::PATIENCE).unwrap()).collect();
+    let ends: Vec<_> = (0..6).map(|_| ended.recv_timeout(node_support::TIMEOUT).unwrap()).collect();
     let wanted: Vec<_> = (0..6).map(|index| (index, "normal end".to_owned())).collect();
     assert_eq!(ends, wanted);
 }

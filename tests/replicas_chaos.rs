@@ -90,7 +90,7 @@ async fn run(seed: u64) {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
-        let looked = tokio::time::timeout(node_support::PATIENCE, look).await;
+        let looked = tokio::time::timeout(node_support::TIMEOUT, look).await;
         let values: Vec<_> = living.iter().map(|(copy, added)| (copy.value(), added)).collect();
         assert!(looked.is_ok(), "seed {seed}: {values:?}, {history:?}");
         let by_living: i64 = living.iter().map(|(_, added)| added).sum();

@@ -26,15 +26,15 @@ pub enum Fault {
     /// Nothing: the relay itself violates no statement that is checked.
     None,
     /// A fault of the handshake.
-    Handshake(Lapse),
+    Handshake(HandshakeFault),
     /// A fault of the greeting that the node sends.
-    Greets(fn(&mut Greets)),
+    Greeting(fn(&mut OwnGreeting)),
     /// Greetings that the node has to take, and refuses.
-    Refuses(fn(&Heard<'_>) -> bool),
+    Refuses(fn(&ReceivedGreeting<'_>) -> bool),
     /// Octets of packets that the node has to read, and cannot.
     Misreads(fn(Framing, &[u8]) -> bool),
     /// A fault of the requests with this name in one direction: what is sent instead of one of them.
-    Requests(Way, &'static str, Change),
+    Requests(Direction, &'static str, Change),
     /// The same of messages to the suite's port with this name.
     Messages(&'static str, Change),
     /// A fault of packets of any kind: what is sent instead, and in which direction.
@@ -48,14 +48,14 @@ pub type Change = fn(Packet) -> Vec<Packet>;
 pub type Packet = Vec<Value>;
 
 /// Changes one packet.
-pub type PacketFault = fn(&mut Memory, Way, Packet) -> Sent;
+pub type PacketFault = fn(&mut FaultState, Direction, Packet) -> Sent;
 
 /// Packets, each with its direction.
-pub type Sent = Vec<(Way, Packet)>;
+pub type Sent = Vec<(Direction, Packet)>;
 
 /// The direction of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Way {
+pub enum Direction {
     /// From the node to the suite.
     Out,
     /// From the suite to the node.
@@ -63,11 +63,11 @@ pub enum Way {
 }
 
 /// The state of a fault for one connection.
-pub type Memory = HashMap<&'static str, Vec<Packet>>;
+pub type FaultState = HashMap<&'static str, Vec<Packet>>;
 
 /// The greeting that the node sends.
 #[derive(Clone, Debug)]
-pub struct Greets {
+pub struct OwnGreeting {
     /// The first line, without its end.
     pub first: String,
     /// The end of both lines.
@@ -76,7 +76,7 @@ pub struct Greets {
 
 /// A greeting that the node hears.
 #[derive(Clone, Copy, Debug)]
-pub struct Heard<'a> {
+pub struct ReceivedGreeting<'a> {
     /// The first line, without its end.
     pub first: &'a [u8],
     /// The second line, without its end.
@@ -87,7 +87,7 @@ pub struct Heard<'a> {
 
 /// A fault of the handshake, or of the connection as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Lapse {
+pub enum HandshakeFault {
     /// The token covers the peer's greeting first, then its own.
     SwapsGreetings,
     /// The token is in upper case.

@@ -1,6 +1,8 @@
 //! Deliberately broken members of a network: our node behind a relay on all connections of its seeds.
 
-use crate::faulty::{Detours, Fault, Lapse, Memory, Packet, Relay, Sent, Way, is_request};
+use crate::faulty::{
+    Detours, Direction, Fault, FaultState, HandshakeFault, Packet, Relay, Sent, is_request,
+};
 use crate::node::SECRET;
 use aemp::value::{Hash, Str};
 use aemp::{Node, Value};
@@ -9,15 +11,15 @@ use tokio::net::{TcpListener, TcpStream};
 
 /// Faults of a member, each with the check of networks that has to find it.
 pub const NETWORK_FAULTS: &[(&str, Fault, &str)] = &[
-    ("no change told", Fault::Requests(Way::Out, "g_upd", lost), "split-apart"),
-    ("no deletion told", Fault::Requests(Way::Out, "g_upd", without_deletions), "db-agree"),
-    ("a lost kil0", Fault::Requests(Way::Out, "kil0", lost), "mon-port"),
-    ("seeds dialled once", Fault::Handshake(Lapse::DialsOnce), "mon-cut"),
+    ("no change told", Fault::Requests(Direction::Out, "g_upd", lost), "split-apart"),
+    ("no deletion told", Fault::Requests(Direction::Out, "g_upd", without_deletions), "db-agree"),
+    ("a lost kil0", Fault::Requests(Direction::Out, "kil0", lost), "mon-port"),
+    ("seeds dialled once", Fault::Handshake(HandshakeFault::DialsOnce), "mon-cut"),
     ("every tenth message lost", Fault::Packets(every_tenth_lost), "msg-pause"),
     ("one message lost", Fault::Packets(one_lost), "msg-cut"),
     ("old entries after a split", Fault::Packets(repeats_entries), "split-dead"),
-    ("one g_set", Fault::Requests(Way::Out, "g_set", once), "split-heals"),
-    ("one database", Fault::Requests(Way::Out, "g_slave", one_database), "seed-lost"),
+    ("one g_set", Fault::Requests(Direction::Out, "g_set", once), "split-heals"),
+    ("one database", Fault::Requests(Direction::Out, "g_slave", one_database), "seed-lost"),
 ];
 
 /// Runs a member with that fault, or none.
@@ -77,11 +79,11 @@ fn one_database(packet: Packet) -> Vec<Packet> {
 }
 
 /// All entries that this process has ever told.
-static TOLD: Mutex<Option<Hash>> = Mutex::new(None);
+static KNOWN_ENTRIES: Mutex<Option<Hash>> = Mutex::new(None);
 
 /// Each `g_set` has all entries that were ever told, in whichever request that was.
-fn repeats_entries(_: &mut Memory, way: Way, mut packet: Packet) -> Sent {
-    let mut told = TOLD.lock().unwrap();
+fn repeats_entries(_: &mut FaultState, way: Direction, mut packet: Packet) -> Sent {
+    let mut told = KNOWN_ENTRIES.lock().unwrap();
     let told = told.get_or_insert_default();
     let mut remember = |family: &Str, entries: &Value| {
         let Some(entries) = entries.as_hash().filter(|_| !is_internal(family)) else {
@@ -95,11 +97,11 @@ fn repeats_entries(_: &mut Memory, way: Way, mut packet: Packet) -> Sent {
             all.extend(entries.iter().map(|(key, value)| (key.clone(), value.clone())));
         }
     };
-    if way == Way::Out && is_request(&packet, "g_upd") {
+    if way == Direction::Out && is_request(&packet, "g_upd") {
         if let Some(family) = packet[2].to_str() {
             remember(&family, &packet[3]);
         }
-    } else if way == Way::Out && is_request(&packet, "g_set") {
+    } else if way == Direction::Out && is_request(&packet, "g_set") {
         let Value::Hash(database) = &mut packet[2] else {
             return vec![(way, packet)];
         };
@@ -121,9 +123,9 @@ fn is_message(packet: &[Value]) -> bool {
     packet.get(1).and_then(Value::to_str).is_some_and(|tag| *tag == Str::text("echo"))
 }
 
-fn every_tenth_lost(memory: &mut Memory, way: Way, packet: Packet) -> Sent {
+fn every_tenth_lost(memory: &mut FaultState, way: Direction, packet: Packet) -> Sent {
     let messages = memory.entry("messages").or_default();
-    if way == Way::In && is_message(&packet) {
+    if way == Direction::In && is_message(&packet) {
         messages.push(Vec::new());
         if messages.len() % 10 == 9 {
             return Vec::new();
@@ -133,9 +135,9 @@ fn every_tenth_lost(memory: &mut Memory, way: Way, packet: Packet) -> Sent {
 }
 
 /// The seventieth: fifty come before the one that is under way.
-fn one_lost(memory: &mut Memory, way: Way, packet: Packet) -> Sent {
+fn one_lost(memory: &mut FaultState, way: Direction, packet: Packet) -> Sent {
     let messages = memory.entry("messages").or_default();
-    if way == Way::Out && is_message(&packet) {
+    if way == Direction::Out && is_message(&packet) {
         messages.push(Vec::new());
         if messages.len() == 70 {
             return Vec::new();

@@ -2,7 +2,7 @@
 //! process, and waiting for conditions.
 
 use crate::node::SECRET;
-use crate::process::PATIENCE;
+use crate::process::TIMEOUT;
 use aemp::{Node, NodeBuilder};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
 
 /// How long to pause between two looks.
-const PAUSE: Duration = Duration::from_millis(50);
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// An address of 127.0.0.1 that nobody listens on and that is never used for dialling, so that one node after
 /// another can use it.
@@ -46,34 +46,34 @@ pub fn until_free(address: &str) {
 /// Polls `look` until it finds something; returns it, and the time that took.
 ///
 /// # Panics
-/// Fails the test after [`PATIENCE`], with what was seen last.
+/// Fails the test after [`TIMEOUT`], with what was seen last.
 pub fn eventually<T>(what: &str, mut look: impl FnMut() -> Result<T, String>) -> (T, Duration) {
     let start = Instant::now();
     loop {
         match look() {
             Ok(found) => return (found, start.elapsed()),
-            Err(seen) => assert!(start.elapsed() < PATIENCE, "{what}: {seen}"),
+            Err(seen) => assert!(start.elapsed() < TIMEOUT, "{what}: {seen}"),
         }
-        std::thread::sleep(PAUSE);
+        std::thread::sleep(POLL_INTERVAL);
     }
 }
 
 /// Our nodes inside the test process.
 #[derive(Debug)]
-pub struct Inside {
+pub struct InProcess {
     runtime: Runtime,
 }
 
-impl Default for Inside {
+impl Default for InProcess {
     fn default() -> Self {
-        Inside::new()
+        InProcess::new()
     }
 }
 
-impl Inside {
+impl InProcess {
     /// Without any nodes yet.
     pub fn new() -> Self {
-        Inside { runtime: Runtime::new().unwrap() }
+        InProcess { runtime: Runtime::new().unwrap() }
     }
 
     /// A node on a free port of 127.0.0.1, further configured by `how`.

@@ -25,7 +25,7 @@ pub struct Peer {
 
 /// The result of a handshake.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
+pub enum HandshakeResult {
     /// The other side has authenticated; only an answer shows whether it accepted us.
     Up,
     /// The connection is closed, with the reason as the peer saw it.
@@ -83,7 +83,7 @@ impl Peer {
     }
 
     /// Waits until the other side has authenticated or closed.
-    pub fn outcome(&mut self, conn: &str) -> Outcome {
+    pub fn outcome(&mut self, conn: &str) -> HandshakeResult {
         outcome(&self.event_of(conn, &["up", "closed"]))
     }
 
@@ -97,7 +97,7 @@ impl Peer {
 
     /// Asks the other side to relay a message to our port `name` and waits for that message, or
     /// for the connection to close. `node` is the node ID in our greeting.
-    pub fn echo(&mut self, conn: &str, node: &str, name: &str) -> Outcome {
+    pub fn echo(&mut self, conn: &str, node: &str, name: &str) -> HandshakeResult {
         let to = format!("{node}#{name}");
         self.send(conn, json!(["", "snd", to, "echo", name]));
         let event = self.dialogue.expect(&format!("the echo {name} on {conn}"), |event| {
@@ -116,10 +116,10 @@ impl Peer {
     }
 }
 
-fn outcome(event: &Value) -> Outcome {
+fn outcome(event: &Value) -> HandshakeResult {
     if event["event"] == "closed" {
-        Outcome::Closed(event["why"].as_str().unwrap().to_owned())
+        HandshakeResult::Closed(event["why"].as_str().unwrap().to_owned())
     } else {
-        Outcome::Up
+        HandshakeResult::Up
     }
 }

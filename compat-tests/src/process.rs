@@ -12,10 +12,10 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 /// The time limit for waits. Only a failing test waits this long.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How many lines are kept; more than any test searches.
-const MOST_LINES: usize = 2000;
+const MAX_LINES: usize = 2000;
 
 /// Where a line came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,14 +36,14 @@ pub struct Line {
 }
 
 #[derive(Debug, Default)]
-struct Printed {
+struct OutputLines {
     lines: Vec<Line>,
     open_streams: usize,
     /// Nobody reads what the process prints, so that its pipes fill up.
     is_reading_paused: bool,
 }
 
-type Output = Arc<(Mutex<Printed>, Condvar)>;
+type Output = Arc<(Mutex<OutputLines>, Condvar)>;
 
 /// A running process with its output. It is killed when this is dropped, and when the thread that
 /// started it ends.
@@ -114,13 +114,13 @@ impl Process {
     /// process has ended and it did not.
     ///
     /// # Panics
-    /// Fails the test with the whole output after [`PATIENCE`].
+    /// Fails the test with the whole output after [`TIMEOUT`].
     pub fn try_wait_for<T>(
         &self,
         what: &str,
         mut find: impl FnMut(&[Line]) -> Option<T>,
     ) -> Option<T> {
-        let give_up = Instant::now() + PATIENCE;
+        let give_up = Instant::now() + TIMEOUT;
         let (printed, changed) = &*self.output;
         let mut printed = printed.lock().unwrap();
         loop {
@@ -133,7 +133,7 @@ impl Process {
             let left = give_up.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 drop(printed);
-                self.fail(&format!("{what}: nothing within {PATIENCE:?}"));
+                self.fail(&format!("{what}: nothing within {TIMEOUT:?}"));
             }
             printed = changed.wait_timeout(printed, left).unwrap().0;
         }
@@ -142,7 +142,7 @@ impl Process {
     /// Waits until `find` finds something in the lines printed so far.
     ///
     /// # Panics
-    /// Fails the test with the whole output after [`PATIENCE`], or when the process has ended.
+    /// Fails the test with the whole output after [`TIMEOUT`], or when the process has ended.
     pub fn wait_for<T>(&self, what: &str, find: impl FnMut(&[Line]) -> Option<T>) -> T {
         self.try_wait_for(what, find)
             .unwrap_or_else(|| self.fail(&format!("{what}: the process has ended without it")))
@@ -161,13 +161,13 @@ impl Process {
     /// Reads no more of what the process prints, and waits until its standard error takes no more either.
     ///
     /// # Panics
-    /// Fails the test after [`PATIENCE`]: the process prints too little to fill a pipe.
+    /// Fails the test after [`TIMEOUT`]: the process prints too little to fill a pipe.
     pub fn fill_stderr(&self) {
         self.output.0.lock().unwrap().is_reading_paused = true;
         // Only the writing end of a pipe tells whether it is full.
         let path = format!("/proc/{}/fd/2", self.id());
         let stderr = File::options().write(true).open(path).unwrap();
-        let give_up = Instant::now() + PATIENCE;
+        let give_up = Instant::now() + TIMEOUT;
         let has_room = || {
             let mut end = [PollFd::new(&stderr, PollFlags::OUT)];
             rustix::event::poll(&mut end, Some(&Timespec::default())).unwrap() > 0
@@ -205,7 +205,7 @@ impl Process {
     /// Waits until the process has ended by itself.
     ///
     /// # Panics
-    /// Fails the test after [`PATIENCE`].
+    /// Fails the test after [`TIMEOUT`].
     pub fn wait_for_end(&mut self) -> ExitStatus {
         self.try_wait_for("the end of the process", |_| None::<()>);
         self.child.wait().unwrap()
@@ -277,8 +277,8 @@ fn collect(stream: Stream, pipe: impl Read + Send + 'static, output: &Output) {
             let text = String::from_utf8_lossy(&octets);
             let text = text.trim_end_matches(['\r', '\n']).to_owned();
             let mut printed = printed.lock().unwrap();
-            if printed.lines.len() >= 2 * MOST_LINES {
-                printed.lines.drain(..MOST_LINES);
+            if printed.lines.len() >= 2 * MAX_LINES {
+                printed.lines.drain(..MAX_LINES);
             }
             printed.lines.push(Line { stream, text });
             changed.notify_all();

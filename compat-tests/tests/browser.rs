@@ -17,7 +17,7 @@ use std::process::{Command, Output};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// If it were interpreted as HTML, it would change the page's title.
 const HOSTILE: &str = "<img src=x onerror=document.title='hacked'>\"'&amp";
@@ -73,7 +73,7 @@ async fn drawn(address: SocketAddr, nodes: usize, links: usize, globals: usize) 
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
-    tokio::time::timeout(PATIENCE, waiting).await.expect("the network comes together");
+    tokio::time::timeout(TIMEOUT, waiting).await.expect("the network comes together");
 }
 
 #[test]

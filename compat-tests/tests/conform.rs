@@ -5,10 +5,10 @@
 
 use aemp::wire::framing::Framing;
 use compat_tests::conform::{
-    Identity, Level, Outcome, Place, Plan, Position, Profile, Progress, Report, Start, State,
-    Target, all, run,
+    Outcome, Identity, Level, Place, Plan, Position, Profile, Progress, Report, Start,
+    State, Target, all, run,
 };
-use compat_tests::network::{Inside, eventually};
+use compat_tests::network::{InProcess, eventually};
 use compat_tests::perl;
 use compat_tests::perl_node::{MODULES, PerlNode};
 use compat_tests::process::Process;
@@ -96,7 +96,7 @@ fn skipped(pem: Option<&str>) -> &'static [&'static str] {
 #[test]
 fn our_node_keeps_every_statement_when_it_is_dialled() {
     let pem = compat_tests::certificate();
-    let inside = Inside::new();
+    let inside = InProcess::new();
     let mut nodes = Vec::new();
     for (framing, cert, all) in variants(&pem) {
         let name = format!("ours-{framing}-{}", cert.is_some());
@@ -145,7 +145,7 @@ fn our_node_keeps_every_statement_when_it_dials() {
     let path = directory.path().join("pem");
     let pem = compat_tests::certificate();
     std::fs::write(&path, &pem).unwrap();
-    let inside = Inside::new();
+    let inside = InProcess::new();
     for (framing, cert, all) in variants(&pem) {
         let command = our_command(cert.map(|_| &*path));
         let plan = plan(listening(command), target(Some(framing), cert));
@@ -156,7 +156,7 @@ fn our_node_keeps_every_statement_when_it_dials() {
 
 #[test]
 fn our_node_refuses_a_method_that_it_does_not_list() {
-    let inside = Inside::new();
+    let inside = InProcess::new();
     let node = inside.start_as("ours", |builder| {
         builder.secret(SECRET).bind("127.0.0.1:0").set("auth_accept", json!(["hmac_sha3_512"]))
     });
@@ -167,14 +167,14 @@ fn our_node_refuses_a_method_that_it_does_not_list() {
 
 #[test]
 fn our_node_closes_silent_connections() {
-    let inside = Inside::new();
+    let inside = InProcess::new();
     let node = inside.start_as("ours", |builder| {
         builder.secret(SECRET).bind("127.0.0.1:0").set("monitor_timeout", 1)
     });
     assert_gives_up(&inside, &node.addresses()[0].to_string());
 }
 
-fn assert_gives_up(inside: &Inside, address: &str) {
+fn assert_gives_up(inside: &InProcess, address: &str) {
     let mut target = target(None, None);
     target.monitor_timeout = Duration::from_secs(1);
     let only = SLOW.iter().map(|name| (*name).to_owned()).collect();
@@ -216,7 +216,7 @@ fn perl_keeps_every_must_when_it_is_dialled_and_misses_what_its_profile_says() {
         return;
     }
     let pem = compat_tests::certificate();
-    let inside = Inside::new();
+    let inside = InProcess::new();
     for (framing, cert) in [(Framing::Cbor, None), (Framing::Json, Some(&*pem))] {
         let node = PerlNode::start("perl-node", perl_settings(cert));
         let mut target = target(Some(framing), cert);
@@ -242,7 +242,7 @@ fn perl_keeps_every_must_when_it_is_dialled_and_misses_what_its_profile_says() {
 fn perl_closes_silent_connections() {
     if perl::has(MODULES) {
         let node = PerlNode::start("perl-node", json!({"secret": SECRET, "monitor_timeout": 1}));
-        assert_gives_up(&Inside::new(), node.address());
+        assert_gives_up(&InProcess::new(), node.address());
     }
 }
 
@@ -270,7 +270,7 @@ fn perl_keeps_every_must_when_it_dials_and_misses_what_its_profile_says() {
     target.patience = Duration::from_secs(10);
     let plan =
         Plan { profile: perl_profile(), only: only(true), ..plan(listening(command), target) };
-    let report = Inside::new().run(report(plan));
+    let report = InProcess::new().run(report(plan));
     assert_eq!(report.count(State::Missed), 0, "{}", report.text(false));
     assert_eq!(report.count(State::Surprise), 0, "{}", report.text(false));
 }
@@ -292,7 +292,7 @@ fn a_profile_only_names_existing_checks() {
 
 #[test]
 fn a_node_that_dials_may_be_started_by_hand_with_all_seeds() {
-    let inside = Inside::new();
+    let inside = InProcess::new();
     let place = Place::Listen { host: [127, 0, 0, 1].into(), start: Start::ByHand };
     // Each of those that need a master waits until the node dials again.
     let only = ["take-*", "auth-*", "join-master", "failover", "slave-set"];
@@ -333,7 +333,7 @@ fn a_run_ends_whatever_answers() {
         }),
         ("says no end of things", |stream| while stream.write_all(&[b'x'; 4096]).is_ok() {}),
     ];
-    let inside = Inside::new();
+    let inside = InProcess::new();
     for (name, answer) in answers {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
@@ -383,7 +383,7 @@ fn the_command_reports_and_its_exit_status_tells() {
     ] {
         assert_eq!(aemp(wrong).0, Some(2), "{wrong:?}");
     }
-    let node = Inside::new();
+    let node = InProcess::new();
     let ours = node.start_as("ours", |builder| builder.secret(SECRET).bind("127.0.0.1:0"));
     let address = ours.addresses()[0].to_string();
     let directory = tempfile::tempdir().unwrap();
@@ -402,7 +402,7 @@ fn the_command_reports_and_its_exit_status_tells() {
 }
 
 /// The error of a whole run against that place.
-fn obstacle(inside: &Inside, place: Place, secret: &str) -> String {
+fn obstacle(inside: &InProcess, place: Place, secret: &str) -> String {
     let target = Target {
         secret: Some(secret.into()),
         patience: Duration::from_secs(2),
@@ -413,7 +413,7 @@ fn obstacle(inside: &Inside, place: Place, secret: &str) -> String {
 
 #[test]
 fn a_node_that_cannot_be_tested_ends_the_run_with_a_remedy() {
-    let inside = Inside::new();
+    let inside = InProcess::new();
     let dial = |address: &str| Place::Dial(address.to_owned());
 
     let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -447,7 +447,7 @@ fn a_node_that_cannot_be_tested_ends_the_run_with_a_remedy() {
 
 #[test]
 fn a_node_that_ends_during_the_run_ends_it_and_the_running_checks_are_named() {
-    let inside = Inside::new();
+    let inside = InProcess::new();
     let ours = inside.start_as("ours", |builder| builder.secret(SECRET).bind("127.0.0.1:0"));
     let address = ours.addresses()[0].to_string();
     let target = Target { patience: Duration::from_secs(1), ..target(None, None) };
@@ -493,7 +493,7 @@ fn what_the_suite_starts_ends_with_it_even_if_it_is_killed() {
 
 #[test]
 fn a_service_that_is_not_there_is_one_miss_and_the_checks_that_need_it_are_skipped() {
-    let inside = Inside::new();
+    let inside = InProcess::new();
     let node = inside.start_as("ours", |builder| builder.secret(SECRET).bind("127.0.0.1:0"));
     let mut target = target(None, None);
     target.service = Some("No::service".into());
@@ -512,7 +512,7 @@ fn a_service_that_is_not_there_is_one_miss_and_the_checks_that_need_it_are_skipp
 
 #[test]
 fn two_suites_on_one_host_do_not_meet_each_others_nodes() {
-    let inside = Inside::new();
+    let inside = InProcess::new();
     let suite = || {
         let start = Start::Command(our_command(None));
         let host = compat_tests::conform::own_loopback();

@@ -3,9 +3,11 @@
 // Test helpers may panic, but clippy only exempts functions that are marked as tests.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use compat_tests::conform::{self, Identity, Level, Outcome, Place, Plan, Start, Target, run};
+use compat_tests::conform::{
+    self, Outcome, Identity, Level, Place, Plan, Start, Target, run,
+};
 use compat_tests::faulty::{DIALLING_FAULTS, FAULTS, Fault, Relay, TLS_FAULTS};
-use compat_tests::network::Inside;
+use compat_tests::network::InProcess;
 use compat_tests::node::SECRET;
 use compat_tests::service::{self, SERVICE};
 use std::collections::BTreeSet;
@@ -18,7 +20,7 @@ fn plan(place: Place, patience: Duration, only: Vec<String>) -> Plan {
     let target = Target {
         secret: Some(SECRET.into()),
         patience,
-        monitor_timeout: A_SECOND,
+        monitor_timeout: ECHO_DELAY,
         service: Some(SERVICE.into()),
         ..Target::default()
     };
@@ -28,7 +30,8 @@ fn plan(place: Place, patience: Duration, only: Vec<String>) -> Plan {
 /// The checks that a node misses.
 async fn missed(plan: Plan) -> Vec<String> {
     let findings = run(plan, |_| {}).await.unwrap();
-    let missed = findings.iter().filter(|finding| !matches!(finding.outcome, Outcome::Passed));
+    let missed =
+        findings.iter().filter(|finding| !matches!(finding.outcome, Outcome::Passed));
     missed.map(|finding| format!("{}: {:?}", finding.check.id, finding.outcome)).collect()
 }
 
@@ -43,10 +46,10 @@ async fn each_missed(plans: Vec<Plan>) -> Vec<Vec<String>> {
 }
 
 /// The time after which nodes and the relay give up a silent peer.
-const A_SECOND: Duration = Duration::from_secs(1);
+const ECHO_DELAY: Duration = Duration::from_secs(1);
 
 /// Misses are determined quickly, while checks that pass may take longer.
-const A_MOMENT: Duration = Duration::from_secs(2);
+const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
 const LONG: Duration = Duration::from_secs(30);
 
 fn all_of(faults: &[(&str, Fault, &str)]) -> Vec<String> {
@@ -69,13 +72,13 @@ fn each_fault_of_a_node_that_is_dialled_is_found_by_its_check() {
 /// Runs every fault of a node that is dialled with its own check, and the node without a fault with all of
 /// them: the relay itself causes no misses, so that the others are due to the faults.
 fn assert_found(faults: &[(&str, Fault, &str)], certificate: Option<&str>) {
-    let inside = Inside::new();
+    let inside = InProcess::new();
     let node = inside.start(NODE, &[]);
     inside.run(async { service::register(&node) });
     let address = node.addresses()[0].to_string();
     let identity = certificate.map(|pem| Arc::new(Identity::from_pem(pem.as_bytes()).unwrap()));
     let plan = |fault: Fault, patience: Duration, only: Vec<String>| {
-        let mut relay = Relay::new(NODE, SECRET, fault).monitor_timeout(A_SECOND);
+        let mut relay = Relay::new(NODE, SECRET, fault).monitor_timeout(ECHO_DELAY);
         if let Some(pem) = certificate {
             relay = relay.with_certificate(pem);
         }
@@ -88,7 +91,7 @@ fn assert_found(faults: &[(&str, Fault, &str)], certificate: Option<&str>) {
     assert_eq!(inside.run(missed(sound)), Vec::<String>::new());
     let plans: Vec<Plan> = faults
         .iter()
-        .map(|(_, fault, check)| plan(*fault, A_MOMENT, vec![(*check).to_owned()]))
+        .map(|(_, fault, check)| plan(*fault, CHECK_TIMEOUT, vec![(*check).to_owned()]))
         .collect();
     let missed = inside.run(each_missed(plans));
     assert_eq!(not_found(faults, &missed), Vec::<String>::new());
@@ -121,7 +124,7 @@ fn every_statement_is_broken_by_a_fault_that_a_check_finds() {
 
 #[test]
 fn each_fault_of_a_node_that_dials_is_found_by_its_check() {
-    let inside = Inside::new();
+    let inside = InProcess::new();
     let command = |fault: &str| {
         let program = env!("CARGO_BIN_EXE_faulty-node");
         let command = format!("exec {program} '{fault}' {{seeds}}");
@@ -131,7 +134,7 @@ fn each_fault_of_a_node_that_dials_is_found_by_its_check() {
     assert_eq!(inside.run(missed(sound)), Vec::<String>::new());
     let plans: Vec<Plan> = DIALLING_FAULTS
         .iter()
-        .map(|(name, _, check)| plan(command(name), A_MOMENT * 2, vec![(*check).to_owned()]))
+        .map(|(name, _, check)| plan(command(name), CHECK_TIMEOUT * 2, vec![(*check).to_owned()]))
         .collect();
     let missed = inside.run(each_missed(plans));
     assert_eq!(not_found(DIALLING_FAULTS, &missed), Vec::<String>::new());

@@ -3,9 +3,9 @@
 // Test helpers may panic, but clippy only exempts functions that are marked as tests.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use aemp::conform::{NetworkPlan, NetworkReport, Outcome, State, Wiring, run_network};
+use aemp::conform::{Outcome, NetworkPlan, NetworkReport, State, Wiring, run_network};
 use compat_tests::faulty_member::NETWORK_FAULTS;
-use compat_tests::network::{Inside, eventually};
+use compat_tests::network::{InProcess, eventually};
 use compat_tests::node::SECRET;
 use compat_tests::perl;
 use compat_tests::perl_node::MODULES;
@@ -68,7 +68,7 @@ impl File {
         path
     }
 
-    fn report(&self, inside: &Inside, only: &[&str]) -> NetworkReport {
+    fn report(&self, inside: &InProcess, only: &[&str]) -> NetworkReport {
         let mut plan = NetworkPlan::read(&self.path()).unwrap();
         plan.only = only.iter().map(|name| (*name).to_owned()).collect();
         let report = NetworkReport::new(inside.run(run_network(plan, |_| {})).unwrap());
@@ -101,7 +101,7 @@ const OF_CONNECTIONS: &[&str] = &["net-join", "mon-cut", "msg-cut", "msg-order",
 #[test]
 fn networks_of_our_nodes_keep_every_statement() {
     let file = File::new(json!({"ours": ours()})).with_certificate();
-    let (file, inside) = (file.with("variants", json!(["cbor"])), Inside::new());
+    let (file, inside) = (file.with("variants", json!(["cbor"])), InProcess::new());
     assert_passes(&file.report(&inside, &[]));
     let file = file.with("variants", json!(["json", "cbor+tls", "json+tls"]));
     assert_passes(&file.report(&inside, OF_CONNECTIONS));
@@ -116,7 +116,7 @@ fn networks_of_our_nodes_and_perl_nodes_keep_every_statement() {
     }
     let file = File::new(json!({"ours": ours(), "perl": perl()})).with_certificate();
     let file = file.with("pairs", json!([["ours", "perl"], ["perl", "ours"]]));
-    let (file, inside) = (file.with("variants", json!(["cbor"])), Inside::new());
+    let (file, inside) = (file.with("variants", json!(["cbor"])), InProcess::new());
     assert_misses_nothing(&file.report(&inside, &[]));
     let file = file.with("variants", json!(["json", "cbor+tls", "json+tls"]));
     assert_misses_nothing(&file.report(&inside, OF_CONNECTIONS));
@@ -130,7 +130,7 @@ fn networks_of_perl_nodes_miss_what_their_profile_says() {
     // What is known to be missed is waited for.
     let file = File::new(json!({"perl": perl()})).with("monitor_timeout", json!(15));
     let file = file.with("variants", json!(["cbor"]));
-    let report = file.report(&Inside::new(), &[]);
+    let report = file.report(&InProcess::new(), &[]);
     assert_misses_nothing(&report);
 }
 
@@ -141,7 +141,7 @@ fn a_broken_member_is_named_by_its_statement() {
         json!({"command": format!("exec {program} '{fault}' {{node}} {{bind}} {{seeds}}")})
     };
     let checks: Vec<&str> = NETWORK_FAULTS.iter().map(|(_, _, check)| *check).collect();
-    let inside = Inside::new();
+    let inside = InProcess::new();
     let file = |fault: &str| {
         let file = File::new(json!({"ours": ours(), "faulty": member(fault)}));
         let file = file.with("pairs", json!([["ours", "faulty"]]));

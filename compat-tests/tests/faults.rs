@@ -8,7 +8,7 @@
 
 use aemp::{CallbackPort, Context, KillReason, MonitorGuard, Node, NodeId, PortId};
 use compat_tests::host::Host;
-use compat_tests::network::{Inside, eventually, free_address};
+use compat_tests::network::{InProcess, eventually, free_address};
 use compat_tests::node::Aemp;
 use compat_tests::perl;
 use compat_tests::perl_node::{MODULES, PerlNode};
@@ -25,7 +25,7 @@ const GROWTH: f64 = 1.10;
 /// Strangers that connect in each round: some say nothing, some garbage.
 const STRANGERS: usize = 40;
 /// Nodes that come and go in each round.
-const GUESTS: usize = 8;
+const MAX_PENDING: usize = 8;
 
 /// What happens to a process.
 #[derive(Debug, Clone, Copy)]
@@ -76,7 +76,7 @@ struct Stream {
 }
 
 impl Stream {
-    fn start(inside: &Inside, from: &Node, to: &NodeId) -> Stream {
+    fn start(inside: &InProcess, from: &Node, to: &NodeId) -> Stream {
         inside.run(async {
             let answered = Arc::new(AtomicU64::new(0));
             let [broken, lost] = [(); 2].map(|()| Arc::new(AtomicBool::new(false)));
@@ -128,7 +128,7 @@ impl Stream {
     }
 
     /// Waits for the monitor, and returns how many numbers came back.
-    fn ends(self, inside: &Inside, what: &str) -> u64 {
+    fn ends(self, inside: &InProcess, what: &str) -> u64 {
         eventually(what, || {
             if self.lost.load(Ordering::SeqCst) { Ok(()) } else { Err("no monitor fired".into()) }
         });
@@ -145,7 +145,7 @@ struct Network {
     /// Where the addresses of the machine can be changed without anybody else noticing: a network of its own
     /// that all nodes are in.
     host: Option<Host>,
-    inside: Inside,
+    inside: InProcess,
     seeds: Vec<Aemp>,
     addresses: Vec<String>,
     worker: Node,
@@ -160,7 +160,7 @@ struct Network {
 impl Network {
     fn start() -> Network {
         let host = Host::new().filter(Host::enter);
-        let inside = Inside::new();
+        let inside = InProcess::new();
         let addresses: Vec<String> = (0..2).map(|_| free_address()).collect();
         let all = addresses.join(",");
         let seeds = addresses.iter().enumerate().map(|(index, address)| {
@@ -227,7 +227,7 @@ impl Network {
     /// Nodes join, use the database, talk, and leave.
     fn guests(&mut self) {
         let round = self.round;
-        let guests: Vec<Node> = (0..GUESTS)
+        let guests: Vec<Node> = (0..MAX_PENDING)
             .map(|index| self.inside.start(&format!("guest{round}-{index}"), &self.addresses))
             .collect();
         self.inside.run(async {
@@ -487,7 +487,7 @@ fn a_network_lives_through_constant_churn() {
         network.round,
         start.elapsed().as_secs_f64(),
         network.round,
-        network.round * GUESTS,
+        network.round * MAX_PENDING,
         network.round * STRANGERS,
         network.answers,
     );
@@ -505,7 +505,7 @@ fn a_network_lives_through_constant_churn() {
 /// The ports of a node that is gone are gone too.
 #[test]
 fn what_was_sent_to_a_killed_process_is_not_sent_to_the_next_one_of_its_name() {
-    let inside = Inside::new();
+    let inside = InProcess::new();
     let address = free_address();
     let seed = inside.start("seed", &[]);
     let seeds = seed.addresses()[0].to_string();
@@ -536,7 +536,7 @@ fn cpu_time(process: u32) -> u64 {
 
 #[test]
 fn without_file_descriptors_a_node_serves_its_connections_and_later_new_ones() {
-    let inside = Inside::new();
+    let inside = InProcess::new();
     let mut seed = Aemp::start_limited("seed", "ulimit -n 40", &[]);
     let seeds = [seed.address()];
     let mut nodes: Vec<Node> = Vec::new();
@@ -563,7 +563,7 @@ fn without_file_descriptors_a_node_serves_its_connections_and_later_new_ones() {
 
 #[test]
 fn with_few_file_descriptors_the_oldest_strangers_make_room_for_members() {
-    let inside = Inside::new();
+    let inside = InProcess::new();
     let mut seed = Aemp::start_limited("seed", "ulimit -n 64", &[]);
     let strangers: Vec<TcpStream> =
         (0..200).map(|_| TcpStream::connect(seed.address()).unwrap()).collect();
@@ -571,7 +571,7 @@ fn with_few_file_descriptors_the_oldest_strangers_make_room_for_members() {
     let member = inside.start("member", &[seed.address()]);
     inside.run(member.joined());
     let id = node_id("seed");
-    let call = member.status_of(&id, compat_tests::process::PATIENCE);
+    let call = member.status_of(&id, compat_tests::process::TIMEOUT);
     let status = inside.run(call).unwrap();
     assert!(status.displaced >= 100 && status.pending_handshakes <= 32, "{status:?}");
     drop(strangers);
@@ -579,7 +579,7 @@ fn with_few_file_descriptors_the_oldest_strangers_make_room_for_members() {
 
 #[test]
 fn a_node_that_stands_still_is_not_lost_because_strangers_claim_to_be_it() {
-    let inside = Inside::new();
+    let inside = InProcess::new();
     let seed =
         inside.start_as("seed", |builder| builder.bind("127.0.0.1:0").set("connect_interval", 0.2));
     let address = seed.addresses()[0].to_string();
@@ -611,7 +611,7 @@ fn a_node_that_stands_still_is_not_lost_because_strangers_claim_to_be_it() {
 
 #[test]
 fn a_node_out_of_memory_is_lost_like_any_other_and_strangers_cannot_cause_that() {
-    let inside = Inside::new();
+    let inside = InProcess::new();
     let seed = inside.start("seed", &[]);
     let address = seed.addresses()[0].to_string();
     // Address space, of which the threads' stacks and arenas are most: 100 MiB more than it takes.

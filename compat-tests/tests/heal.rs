@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use aemp::Node;
-use compat_tests::network::{Inside, eventually, free_address, until_free};
+use compat_tests::network::{InProcess, eventually, free_address, until_free};
 use compat_tests::node::Aemp;
 use compat_tests::perl;
 use compat_tests::perl_node::{MODULES, PerlNode};
@@ -12,11 +12,11 @@ use serde_json::{Value, json};
 use std::time::Duration;
 
 /// Longer than it takes until a slave without an entry is suspected, asked, and repaired.
-const LONGER_THAN_SUSPICION: Duration = Duration::from_secs(7);
+const BEYOND_GRACE_PERIOD: Duration = Duration::from_secs(7);
 
 /// Two seeds of ours, and one of our slaves at each.
 struct Seeds {
-    inside: Inside,
+    inside: InProcess,
     addresses: [String; 2],
     seeds: [Option<Aemp>; 2],
     observers: [Node; 2],
@@ -24,7 +24,7 @@ struct Seeds {
 
 impl Seeds {
     fn start() -> Seeds {
-        let inside = Inside::new();
+        let inside = InProcess::new();
         let addresses = [free_address(), free_address()];
         let observers =
             [0, 1].map(|i| inside.start(&format!("observer{i}"), &[addresses[i].clone()]));
@@ -158,7 +158,7 @@ fn healthy_slaves_are_never_told_to_change_their_master() {
     let mut seeds = Seeds::start();
     let mut workers: Vec<PerlNode> =
         (0..4).map(|index| seeds.worker(&format!("worker{index}"), json!({}))).collect();
-    std::thread::sleep(LONGER_THAN_SUSPICION);
+    std::thread::sleep(BEYOND_GRACE_PERIOD);
     assert!(!workers.iter_mut().any(PerlNode::was_healed));
     // A slave that loses its master for the first time recovers by itself.
     let lost = seeds.kill_master_of(&mut workers[0]);
@@ -169,7 +169,7 @@ fn healthy_slaves_are_never_told_to_change_their_master() {
     for worker in &workers {
         seeds.is_at(lost, worker.id());
     }
-    std::thread::sleep(LONGER_THAN_SUSPICION);
+    std::thread::sleep(BEYOND_GRACE_PERIOD);
     assert!(!workers.iter_mut().any(PerlNode::was_healed));
 }
 
@@ -189,7 +189,7 @@ fn a_secure_orphan_that_refuses_to_answer_is_left_alone() {
     assert!(!complaints.is_empty() && complaints.iter().all(refused), "{complaints:?}");
     // Whatever it does now, it is not asked again.
     worker.eval("db_set more => entries => 1; 1");
-    std::thread::sleep(LONGER_THAN_SUSPICION);
+    std::thread::sleep(BEYOND_GRACE_PERIOD);
     assert_eq!(worker.complaints(), complaints);
     assert!(!worker.was_healed());
 }
@@ -199,7 +199,7 @@ fn slaves_are_left_alone_if_healing_is_switched_off() {
     if !perl::has(MODULES) {
         return;
     }
-    let inside = Inside::new();
+    let inside = InProcess::new();
     let addresses = [free_address(), free_address()];
     let start = |index: usize| {
         inside.start_as(&format!("seed{index}"), |builder| {
@@ -228,7 +228,7 @@ fn slaves_are_left_alone_if_healing_is_switched_off() {
         worker.sees_up(&format!("seed{index}"));
     }
     worker.eval("db_set more => entries => 1; 1");
-    std::thread::sleep(LONGER_THAN_SUSPICION);
+    std::thread::sleep(BEYOND_GRACE_PERIOD);
     assert!(!worker.was_healed());
     // What the slaves of a lost global node own is kept for a grace.
     eventually("the worker in no database", || {

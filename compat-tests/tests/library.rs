@@ -8,7 +8,7 @@ use aemp::{CallError, Context, KillReason, Node, Port, PortId};
 use compat_tests::node::SECRET;
 use compat_tests::perl;
 use compat_tests::perl_node::{MODULES, PerlNode};
-use compat_tests::process::PATIENCE;
+use compat_tests::process::TIMEOUT;
 use serde_json::{Value, json};
 use std::future::IntoFuture;
 use std::sync::mpsc;
@@ -41,7 +41,7 @@ async fn in_all_framings(test: impl AsyncFn(&mut Pair)) {
 }
 
 async fn within<T>(future: impl IntoFuture<Output = T>) -> T {
-    tokio::time::timeout(PATIENCE, future).await.expect("in time")
+    tokio::time::timeout(TIMEOUT, future).await.expect("in time")
 }
 
 impl Pair {

@@ -5,7 +5,7 @@
 
 use compat_tests::host::Host;
 use compat_tests::node::command;
-use compat_tests::process::{PATIENCE, Process};
+use compat_tests::process::{Process, TIMEOUT};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -80,7 +80,7 @@ impl Machine {
 
     /// Waits until the database has these addresses of the node.
     fn wait_until_announced(&self, addresses: &str) {
-        let give_up = Instant::now() + PATIENCE;
+        let give_up = Instant::now() + TIMEOUT;
         loop {
             let (_, output) = self.run(&command(), &["db", "get", "'l", "n"]);
             if output.trim() == addresses {
@@ -94,7 +94,7 @@ impl Machine {
 /// What a service manager has been told; waits for a message that satisfies `is_it`.
 fn told(socket: &UnixDatagram, is_it: impl Fn(&str) -> bool) -> String {
     let mut message = [0; 4096];
-    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket.set_read_timeout(Some(TIMEOUT)).unwrap();
     loop {
         let length = socket.recv(&mut message).unwrap();
         let text = String::from_utf8_lossy(&message[..length]).into_owned();

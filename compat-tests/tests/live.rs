@@ -5,7 +5,7 @@
 
 use compat_tests::cases;
 use compat_tests::node::Aemp;
-use compat_tests::peer::{Outcome, Peer};
+use compat_tests::peer::{HandshakeResult, Peer};
 use compat_tests::perl;
 use compat_tests::perl_node::{MODULES, PerlNode};
 use serde_json::{Value, json};
@@ -57,8 +57,8 @@ fn the_scripted_peer_and_a_real_node_agree_on_every_correct_handshake() {
     let node = PerlNode::start("perl-node", json!({}));
     for case in cases::accepted() {
         peer.dial(case.name, port_of(node.address()), &case.options);
-        assert_eq!(peer.outcome(case.name), Outcome::Up, "{}", case.name);
-        assert_eq!(peer.echo(case.name, &case.node, "port1"), Outcome::Up, "{}", case.name);
+        assert_eq!(peer.outcome(case.name), HandshakeResult::Up, "{}", case.name);
+        assert_eq!(peer.echo(case.name, &case.node, "port1"), HandshakeResult::Up, "{}", case.name);
     }
 }
 
@@ -78,8 +78,8 @@ fn the_scripted_peer_and_a_real_node_agree_on_tls() {
         peer.dial(conn, port_of(node.address()), &options);
         assert_eq!(peer.event(conn, "tls")["role"], role);
         assert_eq!(peer.event(conn, "auth")["method"], "tls_sha3_512");
-        assert_eq!(peer.outcome(conn), Outcome::Up);
-        assert_eq!(peer.echo(conn, conn, "port1"), Outcome::Up);
+        assert_eq!(peer.outcome(conn), HandshakeResult::Up);
+        assert_eq!(peer.echo(conn, conn, "port1"), HandshakeResult::Up);
     }
 }
 

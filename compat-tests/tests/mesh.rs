@@ -4,11 +4,11 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use aemp::{Node, NodeId, Port, PortId};
-use compat_tests::network::{Inside, eventually, free_address, until_free};
+use compat_tests::network::{InProcess, eventually, free_address, until_free};
 use compat_tests::node::Aemp;
 use compat_tests::perl;
 use compat_tests::perl_node::{MODULES, PerlNode};
-use compat_tests::process::{PATIENCE, Process, Signal, signal};
+use compat_tests::process::{Process, Signal, TIMEOUT, signal};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant, SystemTime};
@@ -42,7 +42,7 @@ struct Ours {
 }
 
 impl Ours {
-    fn start(inside: &Inside, name: &str, seed: &str) -> Ours {
+    fn start(inside: &InProcess, name: &str, seed: &str) -> Ours {
         let node = inside.start(name, &[seed.to_owned()]);
         Ours { inbox: node.port(), node, got: BTreeMap::new() }
     }
@@ -64,7 +64,7 @@ fn all_numbers() -> Vec<u64> {
 }
 
 /// Waits until the seed knows where all these nodes are.
-fn all_are_known(inside: &Inside, seed: &Node, names: &[String]) {
+fn all_are_known(inside: &InProcess, seed: &Node, names: &[String]) {
     eventually("all addresses", || {
         let seen = inside.family(seed, "'l")?;
         match names.iter().find(|name| !seen.contains_key(*name)) {
@@ -84,7 +84,7 @@ struct Dials {
 
 /// Every one of the Perl nodes and of as many of ours send to each other at the same moment.
 fn dial_each_other(
-    inside: &Inside,
+    inside: &InProcess,
     seed: &Node,
     perls: &mut [(PerlNode, String)],
     round: u64,
@@ -167,7 +167,7 @@ fn seed_address(seed: &Node) -> String {
 }
 
 /// Every pair of our nodes sends to each other at the same moment; nothing at all may be lost.
-fn our_nodes_dial_each_other(inside: &Inside, seed: &Node, count: usize, round: u64) -> usize {
+fn our_nodes_dial_each_other(inside: &InProcess, seed: &Node, count: usize, round: u64) -> usize {
     let mut ours: Vec<Ours> = (0..count)
         .map(|index| Ours::start(inside, &format!("node-{round}-{index}"), &seed_address(seed)))
         .collect();
@@ -215,7 +215,7 @@ fn a_thousand_simultaneous_dials_with_perl_nodes_lose_hardly_anything() {
         return;
     }
     let start = Instant::now();
-    let inside = Inside::new();
+    let inside = InProcess::new();
     let seed = inside.start("seed", &[]);
     let mut perls: Vec<(PerlNode, String)> = (0..10)
         .map(|index| {
@@ -244,7 +244,7 @@ fn a_thousand_simultaneous_dials_with_perl_nodes_lose_hardly_anything() {
 #[test]
 fn a_thousand_simultaneous_dials_of_our_nodes_lose_nothing() {
     let start = Instant::now();
-    let inside = Inside::new();
+    let inside = InProcess::new();
     let seed = inside.start("seed", &[]);
     let pairs: usize =
         (1..=3).map(|round| our_nodes_dial_each_other(&inside, &seed, 28, round)).sum();
@@ -252,7 +252,7 @@ fn a_thousand_simultaneous_dials_of_our_nodes_lose_nothing() {
 }
 
 /// Waits until a node sees the entry of the other one.
-fn sees_value(inside: &Inside, node: &Node, key: &str, value: u64) {
+fn sees_value(inside: &InProcess, node: &Node, key: &str, value: u64) {
     eventually(&format!("{key} = {value}"), || {
         let seen = inside.family(node, "workers")?;
         let found = seen.get(key).is_some_and(|seen| numbers(&json!([seen])) == [value]);
@@ -265,7 +265,7 @@ fn a_perl_node_that_crashed_or_hangs_is_not_locked_out_when_it_comes_back() {
     if !perl::has(MODULES) {
         return;
     }
-    let inside = Inside::new();
+    let inside = InProcess::new();
     let seed = inside.start("seed", &[]);
     let settings = json!({"seeds": [seed_address(&seed)]});
     let mut value = 0;
@@ -301,7 +301,7 @@ fn freeze(supervisor: &Process) {
 
 #[test]
 fn our_node_that_crashed_or_hangs_is_not_locked_out_when_it_comes_back() {
-    let inside = Inside::new();
+    let inside = InProcess::new();
     let seed = inside.start("seed", &[]);
     let address = free_address();
     let mut events = seed.events();
@@ -334,7 +334,7 @@ fn our_node_that_crashed_or_hangs_is_not_locked_out_when_it_comes_back() {
 
 #[test]
 fn all_addresses_of_a_node_are_tried() {
-    let inside = Inside::new();
+    let inside = InProcess::new();
     let seed = inside.start("seed", &[]);
     // Nobody listens on the first one, and the second one answers nothing.
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -349,14 +349,14 @@ fn all_addresses_of_a_node_are_tried() {
     let sender = inside.start("sender", &[seed_address(&seed)]);
     inside.run(sender.joined());
     sender.snd(inbox.id(), ("hello",)).unwrap();
-    let (text,): (String,) = inside.run(inbox.recv_timeout(PATIENCE)).unwrap();
+    let (text,): (String,) = inside.run(inbox.recv_timeout(TIMEOUT)).unwrap();
     assert_eq!(text, "hello");
     if perl::has(MODULES) {
         // Perl gives a node up after connect_interval, so that a short one leaves no time for more.
         let settings = json!({"seeds": [seed_address(&seed)], "connect_interval": 20});
         let mut perl = PerlNode::start("perl", settings);
         perl.snd(&inbox.id().to_string(), json!(["hello from perl"]));
-        let (text,): (String,) = inside.run(inbox.recv_timeout(PATIENCE)).unwrap();
+        let (text,): (String,) = inside.run(inbox.recv_timeout(TIMEOUT)).unwrap();
         assert_eq!(text, "hello from perl");
     }
 }
@@ -366,7 +366,7 @@ fn a_node_that_is_its_own_seed_becomes_global() {
     if !perl::has(MODULES) {
         return;
     }
-    let inside = Inside::new();
+    let inside = InProcess::new();
     let addresses = [free_address(), free_address()];
     let ours = inside.start_as("ours", |builder| {
         builder.bind(&addresses[0]).seed(&addresses[0]).seed(&addresses[1])
@@ -390,7 +390,7 @@ fn databases_of_perls_and_our_globals_converge_and_forget_lost_nodes() {
     if !perl::has(MODULES) {
         return;
     }
-    let inside = Inside::new();
+    let inside = InProcess::new();
     let addresses: Vec<String> = (0..4).map(|_| free_address()).collect();
     let mut perls: Vec<PerlNode> = (0..2)
         .map(|index| {
@@ -441,7 +441,7 @@ enum Slave {
 }
 
 /// Waits until all global nodes have the same database: what these slaves own.
-fn converge(inside: &Inside, perls: &mut [PerlNode], ours: &[Node], slaves: &[(String, Slave)]) {
+fn converge(inside: &InProcess, perls: &mut [PerlNode], ours: &[Node], slaves: &[(String, Slave)]) {
     eventually("the same databases everywhere", || {
         let mut all: Vec<(String, Family, Family)> = Vec::new();
         for perl in perls.iter_mut() {
@@ -482,7 +482,7 @@ fn converge(inside: &Inside, perls: &mut [PerlNode], ours: &[Node], slaves: &[(S
 
 #[test]
 fn unknown_nodes_are_given_up_and_named() {
-    let inside = Inside::new();
+    let inside = InProcess::new();
     let seed = inside.start("seed", &[]);
     let slave = inside.start("slave", &[seed_address(&seed)]);
     inside.run(slave.joined());

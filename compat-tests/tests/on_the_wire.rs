@@ -18,7 +18,7 @@ const MARKER: &str = "nobody on the way may read this";
 const END: &str = "here ends what the two nodes have said";
 
 /// Text of this length hardly ever occurs in what is encrypted.
-const SHORTEST_TEXT: usize = 20;
+const MIN_TEXT_LEN: usize = 20;
 
 fn builder(id: &str) -> aemp::NodeBuilder {
     Node::builder().node_id(id).secret("geheim")
@@ -71,7 +71,7 @@ fn two_lines_of_each_greeting_can_be_read_and_nothing_else() {
     let is_text = |octet: &u8| (b' '..=b'~').contains(octet);
     let texts: Vec<String> = octets
         .split(|octet| !is_text(octet))
-        .filter(|text| text.len() >= SHORTEST_TEXT)
+        .filter(|text| text.len() >= MIN_TEXT_LEN)
         .map(|text| String::from_utf8(text.to_vec()).unwrap())
         // The end of the packet's header may happen to be text.
         .map(|text| text.find("aemp;1;").map_or(text.clone(), |at| text[at..].to_owned()))

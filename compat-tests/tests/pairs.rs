@@ -20,11 +20,11 @@ const FRAMINGS: [&str; 3] = ["cbor", "json", "storable"];
 const NATIVE: &str = "native";
 
 /// What the receiver says of each value that arrived, by the value's name.
-type Got = BTreeMap<String, String>;
+type ReceivedValues = BTreeMap<String, String>;
 
 /// A node between the two Perl nodes.
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum Middle {
+enum MiddleNode {
     Perl,
     /// The `aemp` command.
     Ours,
@@ -35,34 +35,34 @@ enum Middle {
 }
 
 /// A running node between the two Perl nodes; it ends with this.
-enum Between {
+enum RunningMiddle {
     Perl(PerlNode),
     Ours(Aemp),
     Program { node: Node, port: aemp::CallbackPort, _runtime: Runtime },
 }
 
-impl Between {
+impl RunningMiddle {
     /// Starts the node, which joins by the one before it.
-    fn start(middle: Middle, id: &str, before: Option<&Between>) -> Between {
-        let seed = before.map(Between::address);
+    fn start(middle: MiddleNode, id: &str, before: Option<&RunningMiddle>) -> RunningMiddle {
+        let seed = before.map(RunningMiddle::address);
         match middle {
-            Middle::Perl => {
+            MiddleNode::Perl => {
                 let seeds = seed.map_or(json!({}), |seed| json!({ "seeds": [seed] }));
                 let mut node = PerlNode::start(id, seeds);
                 load(&mut node);
-                Between::Perl(node)
+                RunningMiddle::Perl(node)
             }
-            Middle::Ours => {
+            MiddleNode::Ours => {
                 let seeds = seed.as_deref().map(|seed| ("seeds", seed));
-                Between::Ours(Aemp::start(id, seeds.as_slice()))
+                RunningMiddle::Ours(Aemp::start(id, seeds.as_slice()))
             }
-            Middle::Elements | Middle::Values => {
+            MiddleNode::Elements | MiddleNode::Values => {
                 let runtime = Runtime::new().unwrap();
                 let builder = Node::builder().node_id(id).secret(SECRET).bind("127.0.0.1:0");
                 let node = runtime.block_on(builder.start()).unwrap();
                 let port = node.port_with(move |ctx: &Context<'_>, message: MessageRef<'_>| {
                     let to = message.decode::<PortId>()?;
-                    if middle == Middle::Elements {
+                    if middle == MiddleNode::Elements {
                         ctx.snd(&to, message.elements().after(1))?;
                     } else {
                         let values = message.decode::<Vec<Value>>()?;
@@ -70,44 +70,44 @@ impl Between {
                     }
                     Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
                 });
-                Between::Program { node, port, _runtime: runtime }
+                RunningMiddle::Program { node, port, _runtime: runtime }
             }
         }
     }
 
     fn id(&self) -> String {
         match self {
-            Between::Perl(node) => node.id().to_owned(),
-            Between::Ours(node) => node.id().to_owned(),
-            Between::Program { node, .. } => node.id().to_string(),
+            RunningMiddle::Perl(node) => node.id().to_owned(),
+            RunningMiddle::Ours(node) => node.id().to_owned(),
+            RunningMiddle::Program { node, .. } => node.id().to_string(),
         }
     }
 
     fn address(&self) -> String {
         match self {
-            Between::Perl(node) => node.address().to_owned(),
-            Between::Ours(node) => node.address(),
-            Between::Program { node, .. } => node.addresses()[0].to_string(),
+            RunningMiddle::Perl(node) => node.address().to_owned(),
+            RunningMiddle::Ours(node) => node.address(),
+            RunningMiddle::Program { node, .. } => node.addresses()[0].to_string(),
         }
     }
 
     /// What a message begins with that is to be sent on, as Perl: for a relay, the node and `snd`.
     fn hop(&mut self, is_program: bool) -> String {
         match self {
-            Between::Perl(node) if is_program => {
+            RunningMiddle::Perl(node) if is_program => {
                 format!("'{}'", node.eval("Pairs::forward()")[0].as_str().unwrap())
             }
-            Between::Program { port, .. } => format!("'{}'", port.id()),
+            RunningMiddle::Program { port, .. } => format!("'{}'", port.id()),
             _ => format!("'{}', 'snd'", self.id()),
         }
     }
 }
 
 /// Starts the nodes, the sender's first; each joins by the one before it.
-fn start(middles: &[Middle]) -> Vec<Between> {
-    let mut all: Vec<Between> = Vec::new();
+fn start(middles: &[MiddleNode]) -> Vec<RunningMiddle> {
+    let mut all: Vec<RunningMiddle> = Vec::new();
     for (at, middle) in middles.iter().enumerate() {
-        let node = Between::start(*middle, &format!("middle-{at}"), all.last());
+        let node = RunningMiddle::start(*middle, &format!("middle-{at}"), all.last());
         all.push(node);
     }
     all
@@ -118,7 +118,7 @@ fn load(node: &mut PerlNode) {
     node.eval(&format!("require '{script}'; ()"));
 }
 
-fn join(id: &str, seeds: &[&Between], framing: &str) -> PerlNode {
+fn join(id: &str, seeds: &[&RunningMiddle], framing: &str) -> PerlNode {
     let addresses: Vec<String> = seeds.iter().map(|seed| seed.address()).collect();
     let mut node = PerlNode::start(id, json!({"seeds": addresses, "framing_format": [framing]}));
     load(&mut node);
@@ -137,7 +137,7 @@ enum Way {
 }
 
 /// Has Perl node A send all values to Perl node B.
-fn exchange(middles: &[Middle], way: Way, from: &str, to: &str) -> Got {
+fn exchange(middles: &[MiddleNode], way: Way, from: &str, to: &str) -> ReceivedValues {
     let mut between = start(middles);
     let mut b = join("perl-b", &[between.last().unwrap()], to);
     let is_native = from == NATIVE;
@@ -152,14 +152,18 @@ fn exchange(middles: &[Middle], way: Way, from: &str, to: &str) -> Got {
     let function = if way == Way::Database { "database" } else { "relay" };
     a.eval(&format!("Pairs::{function}('{port}', '{to}', [{back}], {there})"));
     let end = a.expect("the end of the exchange", |event| event["event"] == "pairs");
-    let got: Got = serde_json::from_value(b.eval("Pairs::got()")[0].clone()).unwrap();
+    let got: ReceivedValues = serde_json::from_value(b.eval("Pairs::got()")[0].clone()).unwrap();
     eprintln!("{middles:?} {way:?} {from} {to}: {} values, lost: {}", got.len(), end["lost"]);
     got
 }
 
 /// Differences from what Perl nodes hand on, where these lose something, run code of the value's class,
 /// or make an object of their own that ours would have to know; docs/protocol.md lists them too.
-fn is_accepted(path: &[&str], middles: &[Middle], (name, perl, ours): (&str, &str, &str)) -> bool {
+fn is_accepted(
+    path: &[&str],
+    middles: &[MiddleNode],
+    (name, perl, ours): (&str, &str, &str),
+) -> bool {
     let is_number = perl.contains("Math::Big");
     let (perl, mut ours) = (with_rounded_floats(perl), with_rounded_floats(ours));
     if path.last() == Some(&"json") {
@@ -170,7 +174,7 @@ fn is_accepted(path: &[&str], middles: &[Middle], (name, perl, ours): (&str, &st
         return true;
     }
     // A `Value` knows no `undefined`.
-    if middles.contains(&Middle::Values) && perl == "error" && ours == "undef" {
+    if middles.contains(&MiddleNode::Values) && perl == "error" && ours == "undef" {
         return true;
     }
     path.windows(2).any(|hop| match hop {
@@ -191,7 +195,7 @@ fn is_accepted(path: &[&str], middles: &[Middle], (name, perl, ours): (&str, &st
 }
 
 /// The framings that values come in on their way; seeds speak CBOR with each other.
-fn path<'a>(from: &'a str, middles: &[Middle], to: &'a str) -> Vec<&'a str> {
+fn path<'a>(from: &'a str, middles: &[MiddleNode], to: &'a str) -> Vec<&'a str> {
     let from = if from == NATIVE { "storable" } else { from };
     if middles.len() > 1 { vec![from, "cbor", to] } else { vec![from, to] }
 }
@@ -237,10 +241,10 @@ fn with_rounded_floats(shown: &str) -> String {
 /// What differs between what arrived through Perl nodes and through `middles`.
 fn differences(
     (from, to): (&str, &str),
-    middles: &[Middle],
+    middles: &[MiddleNode],
     way: &str,
-    perl: &Got,
-    ours: &Got,
+    perl: &ReceivedValues,
+    ours: &ReceivedValues,
 ) -> Vec<String> {
     let path = path(from, middles, to);
     let differ = perl.iter().filter_map(|(name, perl)| {
@@ -262,16 +266,18 @@ fn compare(way: Way, from: &str, to: &str) {
         return;
     }
     let mut wrong = Vec::new();
-    let one: &[&[Middle]] = match way {
-        Way::Program => &[&[Middle::Elements], &[Middle::Values]],
-        Way::Relay | Way::Database => &[&[Middle::Ours]],
+    let one: &[&[MiddleNode]] = match way {
+        Way::Program => &[&[MiddleNode::Elements], &[MiddleNode::Values]],
+        Way::Relay | Way::Database => &[&[MiddleNode::Ours]],
     };
-    let two: &[&[Middle]] = match way {
+    let two: &[&[MiddleNode]] = match way {
         Way::Program => &[],
-        Way::Relay => &[&[Middle::Perl, Middle::Ours]],
-        Way::Database => &[&[Middle::Ours, Middle::Perl]],
+        Way::Relay => &[&[MiddleNode::Perl, MiddleNode::Ours]],
+        Way::Database => &[&[MiddleNode::Ours, MiddleNode::Perl]],
     };
-    for (perl, others) in [(&[Middle::Perl][..], one), (&[Middle::Perl, Middle::Perl], two)] {
+    for (perl, others) in
+        [(&[MiddleNode::Perl][..], one), (&[MiddleNode::Perl, MiddleNode::Perl], two)]
+    {
         if others.is_empty() {
             continue;
         }
@@ -339,7 +345,7 @@ pairs! {
 }
 
 /// Enters these values at A, and waits until the family that B is told has an entry called `mark`.
-fn family(a: &mut PerlNode, b: &mut PerlNode, names: &[&String], mark: &str) -> Got {
+fn family(a: &mut PerlNode, b: &mut PerlNode, names: &[&String], mark: &str) -> ReceivedValues {
     let names: Vec<String> = names.iter().map(|name| format!("'{name}'")).collect();
     a.eval(&format!("Pairs::enter({})", names.join(", ")));
     a.eval(&format!("db_set pairs => '{mark}' => 1; ()"));
@@ -347,11 +353,11 @@ fn family(a: &mut PerlNode, b: &mut PerlNode, names: &[&String], mark: &str) -> 
 }
 
 /// The family as B is told it, as soon as it has an entry called `mark`.
-fn look(b: &mut PerlNode, mark: &str) -> Got {
+fn look(b: &mut PerlNode, mark: &str) -> ReceivedValues {
     loop {
         b.eval("Pairs::look()");
         let event = b.expect("the family", |event| event["event"] == "family");
-        let mut got: Got = serde_json::from_value(event["got"].clone()).unwrap();
+        let mut got: ReceivedValues = serde_json::from_value(event["got"].clone()).unwrap();
         if got.remove(mark).is_some() {
             return got;
         }
@@ -360,21 +366,21 @@ fn look(b: &mut PerlNode, mark: &str) -> Got {
 }
 
 /// Two global nodes meet, the first of which has values (`g_set`).
-fn meet(middles: [Middle; 2], framing: &str, names: &[&String]) -> Got {
-    let first = Between::start(middles[0], "middle-0", None);
+fn meet(middles: [MiddleNode; 2], framing: &str, names: &[&String]) -> ReceivedValues {
+    let first = RunningMiddle::start(middles[0], "middle-0", None);
     let mut a = join("perl-a", &[&first], framing);
     let mut watcher = join("watcher", &[&first], framing);
     family(&mut a, &mut watcher, names, "entered");
-    let second = Between::start(middles[1], "middle-1", Some(&first));
+    let second = RunningMiddle::start(middles[1], "middle-1", Some(&first));
     let mut b = join("perl-b", &[&second], framing);
     look(&mut b, "entered")
 }
 
 /// The sender's master is lost, and it tells another one what it has entered (`g_slave` with a
 /// database, and `g_chg1` to the receiver).
-fn fail_over(survivor: Middle, framing: &str, names: &[&String]) -> Got {
-    let mut first = Between::start(Middle::Perl, "middle-0", None);
-    let second = Between::start(survivor, "middle-1", Some(&first));
+fn fail_over(survivor: MiddleNode, framing: &str, names: &[&String]) -> ReceivedValues {
+    let mut first = RunningMiddle::start(MiddleNode::Perl, "middle-0", None);
+    let second = RunningMiddle::start(survivor, "middle-1", Some(&first));
     let mut b = join("perl-b", &[&second], framing);
     let mut tries = 0;
     // Which of its seeds a Perl node takes for its master is chance.
@@ -389,7 +395,7 @@ fn fail_over(survivor: Middle, framing: &str, names: &[&String]) -> Got {
     };
     family(&mut a, &mut b, names, "entered");
     match &mut first {
-        Between::Perl(node) => node.kill(),
+        RunningMiddle::Perl(node) => node.kill(),
         _ => unreachable!("the one to be lost is Perl's"),
     }
     a.sees_down("middle-0");
@@ -404,19 +410,25 @@ fn compare_databases(framing: &str) {
         return;
     }
     // Only what Perl's databases carry at all, lest one value be the end of the others.
-    let carried = exchange(&[Middle::Perl, Middle::Perl], Way::Database, framing, framing);
+    let carried = exchange(&[MiddleNode::Perl, MiddleNode::Perl], Way::Database, framing, framing);
     let names: Vec<&String> = carried.keys().collect();
     let mut wrong = Vec::new();
-    let expected = meet([Middle::Perl; 2], framing, &names);
+    let expected = meet([MiddleNode::Perl; 2], framing, &names);
     assert!(expected.len() > 60, "{expected:?}");
-    for middles in [[Middle::Perl, Middle::Ours], [Middle::Ours, Middle::Perl]] {
+    for middles in [[MiddleNode::Perl, MiddleNode::Ours], [MiddleNode::Ours, MiddleNode::Perl]] {
         let ours = meet(middles, framing, &names);
         wrong.extend(differences((framing, framing), &middles, "meeting", &expected, &ours));
     }
-    let expected = fail_over(Middle::Perl, framing, &names);
+    let expected = fail_over(MiddleNode::Perl, framing, &names);
     assert!(expected.len() > 60, "{expected:?}");
-    let ours = fail_over(Middle::Ours, framing, &names);
-    wrong.extend(differences((framing, framing), &[Middle::Ours], "failover", &expected, &ours));
+    let ours = fail_over(MiddleNode::Ours, framing, &names);
+    wrong.extend(differences(
+        (framing, framing),
+        &[MiddleNode::Ours],
+        "failover",
+        &expected,
+        &ours,
+    ));
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 

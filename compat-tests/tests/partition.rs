@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Two namespaces, and a third one with the switch between them.
-struct Wires {
+struct SwitchedNetwork {
     prefix: String,
     rc: tempfile::TempDir,
 }
@@ -26,10 +26,10 @@ struct Wires {
 const LEFT: &str = "left";
 const RIGHT: &str = "right";
 
-impl Wires {
-    fn lay() -> Option<Wires> {
+impl SwitchedNetwork {
+    fn lay() -> Option<SwitchedNetwork> {
         let prefix = format!("aemp{}", std::process::id());
-        let wires = Wires { prefix, rc: tempfile::tempdir().unwrap() };
+        let wires = SwitchedNetwork { prefix, rc: tempfile::tempdir().unwrap() };
         if !wires.ip(&format!("netns add {}", wires.name("switch"))) {
             let why = "network namespaces need root and the Debian package iproute2";
             assert!(!compat_tests::is_required("hosts"), "{why}");
@@ -132,7 +132,7 @@ impl Wires {
     }
 }
 
-impl Drop for Wires {
+impl Drop for SwitchedNetwork {
     fn drop(&mut self) {
         for part in [LEFT, RIGHT, "switch"] {
             self.ip(&format!("netns delete {}", self.name(part)));
@@ -147,7 +147,13 @@ fn find_ip() -> PathBuf {
 }
 
 /// A Perl node in one half.
-fn start_perl(wires: &Wires, half: &str, name: &str, bind: &str, seeds: &[&str]) -> Dialogue {
+fn start_perl(
+    wires: &SwitchedNetwork,
+    half: &str,
+    name: &str,
+    bind: &str,
+    seeds: &[&str],
+) -> Dialogue {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("perl/node.pl");
     let settings = json!({
         "nodeid": name, "secret": SECRET, "binds": [bind], "seeds": seeds, "norc": 1,
@@ -169,7 +175,7 @@ fn two_halves_of_a_network_heal_into_one() {
     if !perl::has(MODULES) {
         return;
     }
-    let Some(wires) = Wires::lay() else {
+    let Some(wires) = SwitchedNetwork::lay() else {
         return;
     };
     let seeds = [

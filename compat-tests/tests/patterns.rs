@@ -13,7 +13,7 @@ use aemp::{Node, PortId, Reply, Value};
 use compat_tests::node::SECRET;
 use compat_tests::perl;
 use compat_tests::perl_node::{MODULES, PerlNode};
-use compat_tests::process::PATIENCE;
+use compat_tests::process::TIMEOUT;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::time::Duration;
@@ -40,7 +40,7 @@ impl Actor for Counter {
 }
 
 async fn within<T>(future: impl IntoFuture<Output = T>) -> T {
-    tokio::time::timeout(PATIENCE, future).await.expect("in time")
+    tokio::time::timeout(TIMEOUT, future).await.expect("in time")
 }
 
 /// Our node and a Perl node that has joined it.

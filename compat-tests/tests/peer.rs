@@ -5,21 +5,21 @@
 
 use compat_tests::cases::{self, Case};
 use compat_tests::node::Aemp;
-use compat_tests::peer::{Outcome, Peer};
+use compat_tests::peer::{HandshakeResult, Peer};
 use serde_json::{Value, json};
 
 /// A permanent connection that shows that the node goes on serving.
-struct Witness {
+struct KeptConnection {
     echoes: usize,
 }
 
-impl Witness {
+impl KeptConnection {
     const NODE: &str = "witness";
 
-    fn connect(peer: &mut Peer, node: &Aemp) -> Witness {
+    fn connect(peer: &mut Peer, node: &Aemp) -> KeptConnection {
         peer.dial(Self::NODE, node.port(), &json!({"node": Self::NODE}));
-        assert_eq!(peer.outcome(Self::NODE), Outcome::Up);
-        let mut witness = Witness { echoes: 0 };
+        assert_eq!(peer.outcome(Self::NODE), HandshakeResult::Up);
+        let mut witness = KeptConnection { echoes: 0 };
         witness.assert_served(peer, "at the start");
         witness
     }
@@ -27,14 +27,14 @@ impl Witness {
     fn assert_served(&mut self, peer: &mut Peer, when: &str) {
         self.echoes += 1;
         let echo = peer.echo(Self::NODE, Self::NODE, &format!("port{}", self.echoes));
-        assert_eq!(echo, Outcome::Up, "the connection that was there before, {when}");
+        assert_eq!(echo, HandshakeResult::Up, "the connection that was there before, {when}");
     }
 }
 
 /// Whether the other side accepts us: it authenticates, and it answers.
-fn is_taken(peer: &mut Peer, conn: &str, case: &Case) -> Outcome {
+fn is_taken(peer: &mut Peer, conn: &str, case: &Case) -> HandshakeResult {
     match peer.outcome(conn) {
-        Outcome::Up => peer.echo(conn, &case.node, "port1"),
+        HandshakeResult::Up => peer.echo(conn, &case.node, "port1"),
         closed => closed,
     }
 }
@@ -59,7 +59,7 @@ fn every_correct_dialler_is_accepted_and_echoed() {
     let mut failures = Vec::new();
     for case in cases::accepted() {
         peer.dial(case.name, node.port(), &case.options);
-        if let Outcome::Closed(why) = is_taken(&mut peer, case.name, &case) {
+        if let HandshakeResult::Closed(why) = is_taken(&mut peer, case.name, &case) {
             failures.push(format!("{}: closed: {why}", case.name));
         }
     }
@@ -80,7 +80,7 @@ fn every_correct_listener_is_dialled_and_echoed() {
     let mut failures = Vec::new();
     for case in &cases {
         let conn = format!("{}.1", case.name);
-        if let Outcome::Closed(why) = is_taken(&mut peer, &conn, case) {
+        if let HandshakeResult::Closed(why) = is_taken(&mut peer, &conn, case) {
             failures.push(format!("{}: closed: {why}", case.name));
         }
     }
@@ -93,11 +93,11 @@ fn every_wrong_dialler_is_refused_and_the_node_goes_on_serving() {
         return;
     };
     let node = Aemp::start("rust-node", &[]);
-    let mut witness = Witness::connect(&mut peer, &node);
+    let mut witness = KeptConnection::connect(&mut peer, &node);
     let mut failures = Vec::new();
     for case in cases::refused(node.id()) {
         peer.dial(case.name, node.port(), &relaxed(&case));
-        if is_taken(&mut peer, case.name, &case) == Outcome::Up {
+        if is_taken(&mut peer, case.name, &case) == HandshakeResult::Up {
             failures.push(format!("{}: accepted", case.name));
         }
         witness.assert_served(&mut peer, case.name);
@@ -116,11 +116,11 @@ fn every_wrong_listener_is_refused_and_the_node_goes_on_serving() {
         .map(|case| format!("127.0.0.1:{}", peer.listen(case.name, &relaxed(case))))
         .collect();
     let node = Aemp::start("rust-node", &[("seeds", &seeds.join(","))]);
-    let mut witness = Witness::connect(&mut peer, &node);
+    let mut witness = KeptConnection::connect(&mut peer, &node);
     let mut failures = Vec::new();
     for case in &cases {
         let conn = format!("{}.1", case.name);
-        if is_taken(&mut peer, &conn, case) == Outcome::Up {
+        if is_taken(&mut peer, &conn, case) == HandshakeResult::Up {
             failures.push(format!("{}: accepted", case.name));
         }
     }
@@ -134,7 +134,7 @@ fn a_method_that_is_not_in_auth_accept_is_refused() {
         return;
     };
     let node = Aemp::start("rust-node", &[("auth_accept", r#"["hmac_sha3_512"]"#)]);
-    let mut witness = Witness::connect(&mut peer, &node);
+    let mut witness = KeptConnection::connect(&mut peer, &node);
     peer.dial(
         "clear",
         node.port(),
@@ -142,8 +142,8 @@ fn a_method_that_is_not_in_auth_accept_is_refused() {
     );
     let greeting = peer.event("clear", "greeting");
     assert_eq!(greeting["auth"], json!(["hmac_sha3_512"]));
-    if peer.outcome("clear") == Outcome::Up {
-        assert_ne!(peer.echo("clear", "clear", "port1"), Outcome::Up);
+    if peer.outcome("clear") == HandshakeResult::Up {
+        assert_ne!(peer.echo("clear", "clear", "port1"), HandshakeResult::Up);
     }
     witness.assert_served(&mut peer, "after the refusal");
 }
@@ -154,15 +154,15 @@ fn a_framing_that_is_not_in_framing_format_is_refused() {
         return;
     };
     let node = Aemp::start("rust-node", &[("framing_format", r#"["json"]"#)]);
-    let mut witness = Witness::connect(&mut peer, &node);
+    let mut witness = KeptConnection::connect(&mut peer, &node);
     for (conn, options) in [
         ("takes cbor only", json!({"node": "a", "framings": ["cbor"], "relax": true})),
         ("sends cbor", json!({"node": "b", "framing": "cbor", "relax": true})),
     ] {
         peer.dial(conn, node.port(), &options);
-        if peer.outcome(conn) == Outcome::Up {
+        if peer.outcome(conn) == HandshakeResult::Up {
             let echo = peer.echo(conn, options["node"].as_str().unwrap(), "port1");
-            assert_ne!(echo, Outcome::Up, "{conn}");
+            assert_ne!(echo, HandshakeResult::Up, "{conn}");
         }
         witness.assert_served(&mut peer, conn);
     }
@@ -195,11 +195,11 @@ fn a_second_connection_of_a_node_is_closed() {
     let node = Aemp::start("rust-node", &[]);
     let options = json!({"node": "twin"});
     peer.dial("first", node.port(), &options);
-    assert_eq!(peer.outcome("first"), Outcome::Up);
-    assert_eq!(peer.echo("first", "twin", "port1"), Outcome::Up);
+    assert_eq!(peer.outcome("first"), HandshakeResult::Up);
+    assert_eq!(peer.echo("first", "twin", "port1"), HandshakeResult::Up);
     peer.dial("second", node.port(), &options);
-    assert!(matches!(peer.outcome("second"), Outcome::Closed(_)));
-    assert_eq!(peer.echo("first", "twin", "port2"), Outcome::Up);
+    assert!(matches!(peer.outcome("second"), HandshakeResult::Closed(_)));
+    assert_eq!(peer.echo("first", "twin", "port2"), HandshakeResult::Up);
 }
 
 #[test]
@@ -209,11 +209,11 @@ fn a_second_connection_replaces_one_that_has_fallen_silent() {
     };
     let node = Aemp::start("rust-node", &[("connect_interval", "1")]);
     peer.dial("silent", node.port(), &json!({"node": "twin", "answer": false}));
-    assert_eq!(peer.outcome("silent"), Outcome::Up);
-    assert_eq!(peer.echo("silent", "twin", "port1"), Outcome::Up);
+    assert_eq!(peer.outcome("silent"), HandshakeResult::Up);
+    assert_eq!(peer.echo("silent", "twin", "port1"), HandshakeResult::Up);
     peer.dial("restarted", node.port(), &json!({"node": "twin"}));
-    assert_eq!(peer.outcome("restarted"), Outcome::Up);
-    assert_eq!(peer.echo("restarted", "twin", "port2"), Outcome::Up);
+    assert_eq!(peer.outcome("restarted"), HandshakeResult::Up);
+    assert_eq!(peer.echo("restarted", "twin", "port2"), HandshakeResult::Up);
     peer.event("silent", "closed");
 }
 
@@ -222,8 +222,8 @@ fn seconds_until_closed(peer: &mut Peer, node: &Aemp, framing: &str, octets: &[u
     let conn = "garbage";
     let options = json!({"node": conn, "framings": [framing], "framing": framing});
     peer.dial(conn, node.port(), &options);
-    assert_eq!(peer.outcome(conn), Outcome::Up);
-    assert_eq!(peer.echo(conn, conn, "port1"), Outcome::Up);
+    assert_eq!(peer.outcome(conn), HandshakeResult::Up);
+    assert_eq!(peer.echo(conn, conn, "port1"), HandshakeResult::Up);
     peer.raw(conn, octets);
     peer.event(conn, "closed")["after"].as_f64().unwrap()
 }
@@ -235,7 +235,7 @@ fn assert_closed_within_half_a_second(framing: &str, garbage: &[(&str, &[u8])]) 
         return;
     };
     let node = Aemp::start("rust-node", &[]);
-    let mut witness = Witness::connect(&mut peer, &node);
+    let mut witness = KeptConnection::connect(&mut peer, &node);
     for (name, octets) in garbage {
         let fastest = (0..3)
             .map(|_| seconds_until_closed(&mut peer, &node, framing, octets))
@@ -323,9 +323,9 @@ fn keepalives_and_white_space_are_ignored() {
             node.port(),
             &json!({"node": id, "framings": [framing], "framing": framing}),
         );
-        assert_eq!(peer.outcome(&conn), Outcome::Up);
+        assert_eq!(peer.outcome(&conn), HandshakeResult::Up);
         peer.raw(&conn, octets);
-        assert_eq!(peer.echo(&conn, id, "port1"), Outcome::Up, "{conn}");
+        assert_eq!(peer.echo(&conn, id, "port1"), HandshakeResult::Up, "{conn}");
         peer.close(&conn);
         peer.event(&conn, "closed");
     }
@@ -337,11 +337,11 @@ fn packets_before_garbage_take_effect() {
         return;
     };
     let node = Aemp::start("rust-node", &[]);
-    Witness::connect(&mut peer, &node);
+    KeptConnection::connect(&mut peer, &node);
     peer.dial("mixed", node.port(), &json!({"node": "mixed", "framing": "json"}));
-    assert_eq!(peer.outcome("mixed"), Outcome::Up);
+    assert_eq!(peer.outcome("mixed"), HandshakeResult::Up);
     peer.raw("mixed", br#"["","snd","witness#kept",1]["","snd","witness#kept",2]{"a":1}"#);
     peer.event("mixed", "closed");
-    assert_eq!(peer.packet(Witness::NODE, &json!("kept")), json!(["kept", 1]));
-    assert_eq!(peer.packet(Witness::NODE, &json!("kept")), json!(["kept", 2]));
+    assert_eq!(peer.packet(KeptConnection::NODE, &json!("kept")), json!(["kept", 1]));
+    assert_eq!(peer.packet(KeptConnection::NODE, &json!("kept")), json!(["kept", 2]));
 }

@@ -5,7 +5,7 @@
 
 use compat_tests::cases;
 use compat_tests::neutral::hex;
-use compat_tests::peer::{Outcome, Peer};
+use compat_tests::peer::{HandshakeResult, Peer};
 use serde_json::json;
 
 #[test]
@@ -18,10 +18,10 @@ fn it_accepts_itself_in_every_correct_way() {
         let port = peer.listen(&listener, &json!({"node": "listener"}));
         peer.dial(case.name, port, &case.options);
         let accepted = format!("{listener}.1");
-        assert_eq!(peer.outcome(&accepted), Outcome::Up, "{}", case.name);
-        assert_eq!(peer.outcome(case.name), Outcome::Up, "{}", case.name);
-        assert_eq!(peer.echo(case.name, &case.node, "port1"), Outcome::Up, "{}", case.name);
-        assert_eq!(peer.echo(&accepted, "listener", "port2"), Outcome::Up, "{}", case.name);
+        assert_eq!(peer.outcome(&accepted), HandshakeResult::Up, "{}", case.name);
+        assert_eq!(peer.outcome(case.name), HandshakeResult::Up, "{}", case.name);
+        assert_eq!(peer.echo(case.name, &case.node, "port1"), HandshakeResult::Up, "{}", case.name);
+        assert_eq!(peer.echo(&accepted, "listener", "port2"), HandshakeResult::Up, "{}", case.name);
     }
 }
 
@@ -69,7 +69,7 @@ fn it_speaks_tls_with_itself() {
         let port = peer.listen(&listener, &json!({"node": "listener", "cert": pem}));
         peer.dial(method, port, &json!({"node": "dialler", "cert": pem, "method": method}));
         assert_eq!(peer.event(method, "auth")["method"], "tls_sha3_512");
-        assert_eq!(peer.outcome(method), Outcome::Up);
-        assert_eq!(peer.echo(method, "dialler", "port1"), Outcome::Up);
+        assert_eq!(peer.outcome(method), HandshakeResult::Up);
+        assert_eq!(peer.echo(method, "dialler", "port1"), HandshakeResult::Up);
     }
 }

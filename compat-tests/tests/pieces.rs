@@ -6,7 +6,7 @@
 use aemp::Node;
 use aemp::value::Str;
 use compat_tests::cut::CutConnections;
-use compat_tests::network::Inside;
+use compat_tests::network::InProcess;
 use compat_tests::perl;
 use compat_tests::perl_node::{MODULES, PerlNode};
 use serde_json::{Value, json};
@@ -58,7 +58,7 @@ fn knows_the_address_of(perl: &mut PerlNode, node: &Node) {
 #[test]
 fn a_database_of_several_pieces_reaches_a_perl_master_and_a_perl_global_node() {
     for framing in framings() {
-        let inside = Inside::new();
+        let inside = InProcess::new();
         let ours = inside.start("rust-node", &[]);
         fill(&ours);
         let mut perl = perl_node(framing, &[]);
@@ -76,7 +76,7 @@ fn a_database_of_several_pieces_reaches_a_perl_master_and_a_perl_global_node() {
 fn what_was_lost_between_pieces_reaches_a_perl_node_with_the_next_connection() {
     for framing in framings() {
         for is_global in [false, true] {
-            let inside = Inside::new();
+            let inside = InProcess::new();
             let ours = inside.start("rust-node", &[]);
             fill(&ours);
             if is_global {
@@ -100,7 +100,7 @@ fn what_was_lost_between_pieces_reaches_a_perl_node_with_the_next_connection() {
 #[test]
 fn a_perl_slave_is_told_of_a_database_that_reaches_its_master_in_pieces_by_several_connections() {
     for framing in framings() {
-        let inside = Inside::new();
+        let inside = InProcess::new();
         let seed = inside.start("rust-seed", &[]);
         let address = seed.addresses()[0].to_string();
         let mut perl = perl_node(framing, std::slice::from_ref(&address));

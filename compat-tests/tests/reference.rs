@@ -8,10 +8,10 @@ use aemp::wire::auth::{Nonce, Secret};
 use aemp::wire::framing::Framing;
 use aemp::wire::session::{AuthOrder, Event, HandshakeConfig, Handshaker, Session};
 use compat_tests::node::SECRET;
-use compat_tests::peer::{Outcome, Peer};
+use compat_tests::peer::{HandshakeResult, Peer};
 use compat_tests::perl;
 use compat_tests::perl_node::{MODULES, PerlNode};
-use compat_tests::process::PATIENCE;
+use compat_tests::process::TIMEOUT;
 use serde_json::{Value, json};
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -33,7 +33,7 @@ fn port_of(address: &str) -> u16 {
 /// Connects the peer with a node, as a node of that name.
 fn joins(peer: &mut Peer, name: &str, node: &PerlNode) {
     peer.dial(name, port_of(node.address()), &json!({"node": name, "secret": SECRET}));
-    assert_eq!(peer.outcome(name), Outcome::Up);
+    assert_eq!(peer.outcome(name), HandshakeResult::Up);
 }
 
 /// The arguments of the next request of that name.
@@ -190,7 +190,7 @@ fn answers_of_a_node_that_is_not_the_master_are_taken() {
     let seed = peer.listen("seed", &json!({"node": "seed", "secret": SECRET}));
     let settings = json!({"seeds": [format!("127.0.0.1:{seed}")]});
     let mut node = PerlNode::start("asks", settings);
-    assert_eq!(peer.outcome("seed.1"), Outcome::Up);
+    assert_eq!(peer.outcome("seed.1"), HandshakeResult::Up);
     peer.send("seed.1", json!(["", "g_global"]));
     joins(&mut peer, "stranger", &node);
     node.run("db_family", json!({"family": "fam", "label": "query"}));
@@ -248,10 +248,10 @@ fn of_several_slaves_that_have_a_deleted_key_one_keeps_its_value() {
     for slave in ["one", "two", "three"] {
         joins(&mut peer, slave, &node);
         peer.send(slave, json!(["", "g_slave", {"fam": {"key": slave}}]));
-        assert_eq!(peer.echo(slave, slave, "barrier"), Outcome::Up);
+        assert_eq!(peer.echo(slave, slave, "barrier"), HandshakeResult::Up);
     }
     peer.send("three", json!(["", "g_upd", "fam", null, ["key"]]));
-    assert_eq!(peer.echo("three", "three", "deleted"), Outcome::Up);
+    assert_eq!(peer.echo("three", "three", "deleted"), HandshakeResult::Up);
     node.run("db_family", json!({"family": "fam", "label": "left"}));
     let left = node.event("database", "left", |_| true)["result"]["key"].clone();
     assert!(left == "one" || left == "two", "{left}");
@@ -297,7 +297,7 @@ impl Step {
 
     /// Waits until the node closes the connection.
     fn ends(&mut self) {
-        self.stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        self.stream.set_read_timeout(Some(TIMEOUT)).unwrap();
         loop {
             match self.stream.read(&mut [0; 4096]) {
                 Ok(1..) => {}

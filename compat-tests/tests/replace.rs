@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use aemp::{DbMonitor, Node};
-use compat_tests::network::{Inside, eventually, free_address, until_free};
+use compat_tests::network::{InProcess, eventually, free_address, until_free};
 use compat_tests::node::Aemp;
 use compat_tests::perl;
 use compat_tests::perl_node::{MODULES, PerlNode};
@@ -43,7 +43,7 @@ enum Seed {
 }
 
 struct Network {
-    inside: Inside,
+    inside: InProcess,
     addresses: Vec<String>,
     seeds: Vec<Option<Seed>>,
     workers: Vec<PerlNode>,
@@ -73,7 +73,7 @@ fn our_seed(index: usize, addresses: &[String]) -> Seed {
 
 impl Network {
     fn start() -> Network {
-        let inside = Inside::new();
+        let inside = InProcess::new();
         let addresses: Vec<String> = (0..3).map(|_| free_address()).collect();
         let seeds = (0..3).map(|index| Some(perl_seed(index, &addresses))).collect();
         let observers = addresses
@@ -316,7 +316,7 @@ fn our_own_slaves_see_no_key_deleted_while_their_masters_are_replaced() {
     if !perl::has(MODULES) {
         return;
     }
-    let inside = Inside::new();
+    let inside = InProcess::new();
     let addresses: Vec<String> = (0..3).map(|_| free_address()).collect();
     let mut seeds: Vec<Option<Seed>> =
         (0..3).map(|index| Some(perl_seed(index, &addresses))).collect();

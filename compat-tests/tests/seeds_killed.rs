@@ -5,7 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use aemp::{DbMonitor, Node, PortId};
-use compat_tests::network::{Inside, eventually, free_address, until_free};
+use compat_tests::network::{InProcess, eventually, free_address, until_free};
 use compat_tests::node::Aemp;
 use compat_tests::process::Signal;
 use std::collections::BTreeMap;
@@ -20,7 +20,7 @@ fn seed(index: usize, addresses: &[String]) -> Aemp {
 }
 
 /// A node whose master is the seed of this index and that knows all of them.
-fn slave(inside: &Inside, id: &str, index: usize, addresses: &[String]) -> Node {
+fn slave(inside: &InProcess, id: &str, index: usize, addresses: &[String]) -> Node {
     let node = inside.start(id, &addresses[index..=index]);
     eventually(&format!("the master of {id}"), || node.master().ok_or("none".to_owned()));
     node.set_seeds(addresses.iter().map(|seed| seed.as_str().into()).collect::<Vec<_>>());
@@ -28,22 +28,27 @@ fn slave(inside: &Inside, id: &str, index: usize, addresses: &[String]) -> Node 
 }
 
 /// What a monitor has told so far.
-struct Watcher {
+struct MonitorLog {
     node: Node,
     changes: DbMonitor,
     known: BTreeMap<String, u64>,
     deleted: Vec<String>,
 }
 
-impl Watcher {
-    fn new(node: Node) -> Watcher {
+impl MonitorLog {
+    fn new(node: Node) -> MonitorLog {
         let changes = node.db().monitor(WORKERS);
-        Watcher { node, changes, known: BTreeMap::new(), deleted: Vec::new() }
+        MonitorLog { node, changes, known: BTreeMap::new(), deleted: Vec::new() }
     }
 
     /// Follows the monitor until what it knows satisfies `so`.
-    fn follow(&mut self, inside: &Inside, what: &str, so: impl Fn(&BTreeMap<String, u64>) -> bool) {
-        let end = Instant::now() + compat_tests::process::PATIENCE;
+    fn follow(
+        &mut self,
+        inside: &InProcess,
+        what: &str,
+        so: impl Fn(&BTreeMap<String, u64>) -> bool,
+    ) {
+        let end = Instant::now() + compat_tests::process::TIMEOUT;
         while !so(&self.known) {
             let left = end.saturating_duration_since(Instant::now());
             let next = inside.run(async { tokio::time::timeout(left, self.changes.next()).await });
@@ -65,7 +70,7 @@ impl Watcher {
 
 #[test]
 fn no_live_nodes_entry_is_reported_deleted_while_each_seed_is_killed_in_turn() {
-    let inside = Inside::new();
+    let inside = InProcess::new();
     let addresses: Vec<String> = (0..3).map(|_| free_address()).collect();
     let mut seeds: Vec<Aemp> = (0..3).map(|index| seed(index, &addresses)).collect();
     let joined = |kind: &str| -> Vec<Node> {
@@ -73,7 +78,7 @@ fn no_live_nodes_entry_is_reported_deleted_while_each_seed_is_killed_in_turn() {
     };
     let (workers, watchers) = (joined("worker"), joined("watcher"));
     let ports: Vec<PortId> = workers.iter().map(|worker| worker.port().id()).collect();
-    let mut watchers: Vec<Watcher> = watchers.into_iter().map(Watcher::new).collect();
+    let mut watchers: Vec<MonitorLog> = watchers.into_iter().map(MonitorLog::new).collect();
     let set = |round: u64| {
         for (worker, port) in workers.iter().zip(&ports) {
             worker.db().set(WORKERS, port.as_str().to_owned(), round).unwrap();
@@ -122,14 +127,14 @@ fn id_of(seed: &Aemp) -> aemp::NodeId {
 /// A watcher that talks to a worker sees both go, and has no need to wait for the worker's return.
 #[test]
 fn a_worker_that_dies_together_with_the_only_seed_is_reported_when_the_seed_is_back() {
-    let inside = Inside::new();
+    let inside = InProcess::new();
     let addresses = vec![free_address()];
     let mut only = seed(0, &addresses);
     let (worker, other) = (inside.start("worker", &addresses), inside.start("other", &addresses));
     let (mut port, of_other) = (worker.port(), other.port());
     let _entry = worker.db().register(WORKERS, &port).unwrap();
     let _other = other.db().register(WORKERS, &of_other).unwrap();
-    let mut watcher = Watcher::new(inside.start("watcher", &addresses));
+    let mut watcher = MonitorLog::new(inside.start("watcher", &addresses));
     watcher.follow(&inside, "both workers", |known| known.len() == 2);
     let died = watcher.node.monitor(&port);
     watcher.node.snd(&port, ("hello",)).unwrap();

@@ -15,7 +15,7 @@ use std::time::Duration;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::runtime::Runtime;
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A node inside the test process; its methods block.
 struct Ours {
@@ -31,7 +31,7 @@ impl Ours {
         let builder = edit(builder.seed(seed.address()));
         let node = runtime.block_on(async {
             let node = builder.start().await.unwrap();
-            tokio::time::timeout(PATIENCE, node.joined()).await.expect("it joins");
+            tokio::time::timeout(TIMEOUT, node.joined()).await.expect("it joins");
             node
         });
         Ours { runtime, node }
@@ -40,7 +40,7 @@ impl Ours {
     fn wait<T>(&self, future: impl IntoFuture<Output = T>) -> T {
         let future = future.into_future();
         self.runtime
-            .block_on(async { tokio::time::timeout(PATIENCE, future).await.expect("in time") })
+            .block_on(async { tokio::time::timeout(TIMEOUT, future).await.expect("in time") })
     }
 
     fn connect(&self, perl: &PerlNode, function: &str, number: u32) -> DataStream {
@@ -148,7 +148,7 @@ fn a_perl_catcher_gets_our_log() {
         // Each one makes a warning; the first ones may come before the catcher has asked.
         let started = std::time::Instant::now();
         while !perl.complaints().iter().any(|line| line.contains("[rust-seed")) {
-            assert!(started.elapsed() < PATIENCE, "nothing caught: {:?}", perl.complaints());
+            assert!(started.elapsed() < TIMEOUT, "nothing caught: {:?}", perl.complaints());
             perl.snd("rust-seed", json!(["No::such::function"]));
             std::thread::sleep(Duration::from_millis(50));
         }

@@ -4,11 +4,11 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use aemp::NodeId;
-use compat_tests::network::Inside;
+use compat_tests::network::InProcess;
 use compat_tests::node::{Aemp, SECRET};
 use compat_tests::perl;
 use compat_tests::perl_node::{MODULES, PerlNode};
-use compat_tests::process::PATIENCE;
+use compat_tests::process::TIMEOUT;
 use serde_json::{Value, json};
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -150,11 +150,11 @@ fn assert_mixture_meets_around(seed_kind: Option<&str>) {
             assert_goes_round(&mut perl, &[one, other]);
         }
     }
-    let inside = Inside::new();
+    let inside = InProcess::new();
     let looking = inside.start("looking", &[seed]);
     inside.run(looking.joined());
     for (id, kind) in kinds.iter().filter(|(_, kind)| kind.is_some()) {
-        let status = inside.run(looking.status_of(&NodeId::new(*id).unwrap(), PATIENCE)).unwrap();
+        let status = inside.run(looking.status_of(&NodeId::new(*id).unwrap(), TIMEOUT)).unwrap();
         for (other, other_kind) in kinds.iter().filter(|(other, _)| other != id) {
             let link = status.links.iter().find(|link| link.node.to_text_lossy() == *other);
             let link = link.unwrap_or_else(|| panic!("{id} has no connection with {other}"));
@@ -181,13 +181,13 @@ fn nodes_that_encrypt_by_the_secret_or_not_and_perl_nodes_are_one_network_around
 }
 
 /// The octets of both directions of each connection that went through a relay.
-type Heard = Arc<Mutex<Vec<Arc<Mutex<Vec<u8>>>>>>;
+type RelayedOctets = Arc<Mutex<Vec<Arc<Mutex<Vec<u8>>>>>>;
 
 /// Listens on a free port, passes everything on to `target`, and records it.
-fn eavesdropper(target: &str) -> (String, Heard) {
+fn eavesdropper(target: &str) -> (String, RelayedOctets) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
-    let heard = Heard::default();
+    let heard = RelayedOctets::default();
     let (target, all) = (target.to_owned(), heard.clone());
     std::thread::spawn(move || {
         for near in listener.incoming() {
@@ -234,7 +234,7 @@ fn assert_says_nothing_before_tls(octets: &[u8]) -> usize {
     len
 }
 
-fn assert_all_is_encrypted(heard: &Heard) {
+fn assert_all_is_encrypted(heard: &RelayedOctets) {
     let heard = heard.lock().unwrap();
     assert!(heard.len() >= 2, "nobody connected");
     let encrypted =

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::{fs, io};
 
 /// How much of a conversation goes into one input.
-const MOST: usize = 4000;
+const MAX_INPUT_LEN: usize = 4000;
 
 const RC_FILES: [&str; 6] = [
     "",
@@ -25,7 +25,7 @@ const RC_FILES: [&str; 6] = [
 ];
 
 /// Local events at a node.
-const HAPPENINGS: [&str; 4] = [
+const EVENTS: [&str; 4] = [
     r##"["open"]["tick",3]["set","f","k",1]["mon","perl#p"]["monitor","f"]["query","f"]["lose"]"##,
     r##"["1","g_global"]["1","g_set",{"'l":{"ours":["192.0.2.3:1"],"x":null},"f":{"k":"v"}}]
         ["1","g_upd","f",{"k":2},["a"]]["tick",40]["mon","x#p"]["tick",40]"##,
@@ -77,7 +77,7 @@ fn main() -> io::Result<()> {
     for (index, text) in RC_FILES.iter().enumerate() {
         corpus.add("rc", &format!("text{index}"), text.as_bytes())?;
     }
-    for (index, happening) in HAPPENINGS.iter().enumerate() {
+    for (index, happening) in EVENTS.iter().enumerate() {
         let cbor = to_cbor(happening.as_bytes());
         for kind in 0..2 {
             corpus.add(
@@ -148,7 +148,7 @@ impl Corpus<'_> {
                 self.add("handshake", &format!("{name}-cleartext"), &input)?;
             }
             let Some(framing) = framing.filter(|_| !packets.is_empty()) else { continue };
-            let packets = &packets[..packets.len().min(MOST)];
+            let packets = &packets[..packets.len().min(MAX_INPUT_LEN)];
             self.add(framing, &name, &[&[7], packets].concat())?;
             let cbor = match framing {
                 "cbor" => packets.to_vec(),

@@ -62,10 +62,10 @@ pub fn handshake(input: &[u8]) {
 /// A secret that no input knows, except those that send it in clear.
 pub const SECRET: &str = "geheim";
 
-type Shaken = Result<(Agreement, Vec<u8>), String>;
+type HandshakeResult = Result<(Agreement, Vec<u8>), String>;
 
 /// Drives a session up to the first packet; returns what was agreed on and the remaining octets.
-fn shake_hands(kind: u8, pieces: &[&[u8]]) -> Shaken {
+fn shake_hands(kind: u8, pieces: &[&[u8]]) -> HandshakeResult {
     let mut config = HandshakeConfig::new("node");
     config.secret = Secret::new(SECRET);
     (config.certificate, config.encrypt, config.encryption_required) = [

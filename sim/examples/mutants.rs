@@ -15,11 +15,11 @@ use std::time::{Duration, Instant};
 /// Number of random plans that are tried before the other tests.
 const PLANS: &str = "600";
 /// A run that takes longer counts as one that never ends.
-const LONGEST: Duration = Duration::from_secs(1_200);
+const MUTANT_TIMEOUT: Duration = Duration::from_secs(1_200);
 
 fn main() -> ExitCode {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().map(Path::to_path_buf);
-    let workshop = Workshop::below(root.unwrap_or_default());
+    let workshop = MutantBuild::below(root.unwrap_or_default());
     let wanted: Vec<String> = std::env::args().skip(1).collect();
     if let Some(unknown) = wanted.iter().find(|name| named(name).is_none()) {
         println!("there is no mutation {unknown}");
@@ -67,18 +67,18 @@ fn named(name: &str) -> Option<Mutation> {
 }
 
 /// The location of the build with mutations.
-struct Workshop {
+struct MutantBuild {
     root: PathBuf,
     target: PathBuf,
     log: PathBuf,
 }
 
-impl Workshop {
+impl MutantBuild {
     fn below(root: PathBuf) -> Self {
         // A target directory of its own, since otherwise each change of the feature would rebuild
         // everything.
         let target = root.join("target/mutants");
-        Workshop { log: target.join("log"), target, root }
+        MutantBuild { log: target.join("log"), target, root }
     }
 
     fn build(&self) -> Result<()> {
@@ -124,7 +124,7 @@ impl Workshop {
             .stdout(log.try_clone()?)
             .stderr(log)
             .spawn()?;
-        let until = Instant::now() + LONGEST;
+        let until = Instant::now() + MUTANT_TIMEOUT;
         while Instant::now() < until {
             if let Some(status) = cargo.try_wait()? {
                 return Ok(status.success());

@@ -52,7 +52,7 @@ struct Network {
 }
 
 /// The counters at the beginning of a phase.
-struct Mark {
+struct PhaseStart {
     traffic: Traffic,
     cpu: Duration,
     memory: usize,
@@ -88,12 +88,16 @@ impl Network {
         self.weigh();
     }
 
-    fn mark(&self) -> Mark {
-        Mark { traffic: self.world.traffic().clone(), cpu: cpu(), memory: ALLOCATED.load(Relaxed) }
+    fn mark(&self) -> PhaseStart {
+        PhaseStart {
+            traffic: self.world.traffic().clone(),
+            cpu: cpu(),
+            memory: ALLOCATED.load(Relaxed),
+        }
     }
 
     /// Prints a line of the table.
-    fn tell(&self, what: &str, since: &Mark, count: usize, took: Duration) {
+    fn tell(&self, what: &str, since: &PhaseStart, count: usize, took: Duration) {
         let traffic = self.world.traffic().since(&since.traffic);
         let each = |number: u64| number as f64 / count as f64;
         let time = (cpu() - since.cpu) / count as u32;

@@ -3,7 +3,7 @@
 //! `soak [FIRST [LAST [NODES]]]`: runs the plans of these seeds, for networks of three to eight
 //! nodes by default. A plan that fails is shrunk and printed with everything that happened.
 
-use aemp_sim::chaos::{Failure, Outcome, Plan};
+use aemp_sim::chaos::{Failure, Plan, RunStats};
 use std::process::ExitCode;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,7 +19,7 @@ fn main() -> ExitCode {
         None => Plan::new(seed),
     };
     let next = AtomicU64::new(first);
-    let total = Mutex::new((0, Outcome::default()));
+    let total = Mutex::new((0, RunStats::default()));
     let failed: Mutex<Option<Box<Failure>>> = Mutex::new(None);
     let work = || {
         loop {

@@ -76,7 +76,7 @@ impl Queue {
 /// An event that a node reports to the program that runs on it.
 #[derive(Debug, Clone)]
 #[allow(missing_docs)]
-pub enum Happening {
+pub enum WorldEvent {
     /// A message came to a port.
     Delivered { port: PortName, from: NodeId, message: Packed },
     /// A monitor fired.

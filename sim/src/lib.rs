@@ -20,10 +20,10 @@ mod stranger;
 mod wire;
 mod world;
 
-pub use event::Happening;
-pub use net::{SlowWay, Traffic, Weather};
+pub use event::WorldEvent;
+pub use net::{NetworkConditions, SlowLink, Traffic};
 pub use node::Node;
 pub use perl::PerlNode;
 pub use spec::Spec;
-pub use stranger::{Manner, Meddling};
+pub use stranger::{StrangerBehaviour, Tampering};
 pub use world::{HostId, World};

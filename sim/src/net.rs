@@ -12,7 +12,7 @@ use std::time::Duration;
 
 /// The delays of the network.
 #[derive(Debug, Clone, Copy)]
-pub struct Weather {
+pub struct NetworkConditions {
     /// The shortest delay.
     pub fastest: Duration,
     /// The longest delay of most segments.
@@ -23,16 +23,16 @@ pub struct Weather {
     pub octets_per_second: Option<u32>,
 }
 
-impl Weather {
+impl NetworkConditions {
     /// Every segment takes one millisecond.
-    pub const CALM: Weather = Weather {
+    pub const CALM: NetworkConditions = NetworkConditions {
         fastest: Duration::from_millis(1),
         slowest: Duration::from_millis(1),
         worst: Duration::from_millis(1),
         octets_per_second: None,
     };
     /// Delays vary widely.
-    pub const ROUGH: Weather = Weather {
+    pub const ROUGH: NetworkConditions = NetworkConditions {
         fastest: Duration::from_micros(100),
         slowest: Duration::from_millis(40),
         worst: Duration::from_secs(3),
@@ -50,7 +50,7 @@ impl Weather {
 
 /// The properties of a slow link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SlowWay {
+pub struct SlowLink {
     /// Octets of packets per second in one direction of a connection.
     pub octets_per_second: u32,
     /// The additional delay of every segment.
@@ -129,8 +129,8 @@ pub(crate) struct Net {
     /// The pairs of hosts that cannot reach each other, and since when.
     blocked: BTreeMap<(usize, usize), Duration>,
     /// The pairs of hosts with a slow link.
-    slow: BTreeMap<(usize, usize), SlowWay>,
-    pub(crate) weather: Weather,
+    slow: BTreeMap<(usize, usize), SlowLink>,
+    pub(crate) weather: NetworkConditions,
     /// Whether octets of handshakes are delayed, or handshakes cut.
     pub(crate) handshakes_have_trouble: bool,
     /// The incarnation that is running on each host, if any.
@@ -138,7 +138,7 @@ pub(crate) struct Net {
 }
 
 impl Net {
-    pub(crate) fn new(weather: Weather) -> Self {
+    pub(crate) fn new(weather: NetworkConditions) -> Self {
         Net {
             links: BTreeMap::new(),
             next_link: 0,
@@ -160,7 +160,7 @@ impl Net {
     }
 
     /// Makes the link between two hosts slow, or normal again.
-    pub(crate) fn set_slow(&mut self, a: usize, b: usize, slow: Option<SlowWay>) {
+    pub(crate) fn set_slow(&mut self, a: usize, b: usize, slow: Option<SlowLink>) {
         let pair = (a.min(b), a.max(b));
         match slow {
             Some(slow) => self.slow.insert(pair, slow),
@@ -173,7 +173,7 @@ impl Net {
         self.weather.octets_per_second.is_some() || self.slow_way(end).is_some()
     }
 
-    fn slow_way(&self, end: LinkEnd) -> Option<SlowWay> {
+    fn slow_way(&self, end: LinkEnd) -> Option<SlowLink> {
         if self.slow.is_empty() {
             return None;
         }

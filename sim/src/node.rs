@@ -3,10 +3,10 @@
 
 mod connections;
 
-use crate::event::{Event, Happening, Queue, Timer};
+use crate::event::{Event, Queue, Timer, WorldEvent};
 use crate::link::{LinkEnd, Segment};
 use crate::net::Net;
-use crate::wire::{Introduction, Wire};
+use crate::wire::{HandshakeParams, Wire};
 use crate::world::CONNECT_INTERVAL;
 use aemp::kernel::{ConnId, Effect, Kernel, KernelConfig, Now, PortName};
 use aemp::lane::{Appended, Lane, LaneLimits};
@@ -19,7 +19,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 /// The world around a node while it handles one event.
-pub(crate) struct Around<'a> {
+pub(crate) struct HandlerContext<'a> {
     pub(crate) host: usize,
     pub(crate) incarnation: u32,
     pub(crate) queue: &'a mut Queue,
@@ -27,7 +27,7 @@ pub(crate) struct Around<'a> {
     pub(crate) random: &'a mut StdRng,
 }
 
-impl Around<'_> {
+impl HandlerContext<'_> {
     pub(crate) fn now(&self) -> Duration {
         self.queue.now
     }
@@ -71,7 +71,7 @@ pub struct Node {
     kernel: Kernel,
     started: Duration,
     clock: Clock,
-    introduction: Introduction,
+    introduction: HandshakeParams,
     framings: Vec<Framing>,
     silence: Duration,
     limits: LaneLimits,
@@ -82,9 +82,9 @@ pub struct Node {
     ports: BTreeSet<PortName>,
     tick_at: Option<Duration>,
     undisturbed_since: Duration,
-    happenings: Vec<Happening>,
+    happenings: Vec<WorldEvent>,
     /// Inputs that result from the current effects, handled after these are carried out.
-    later: VecDeque<Later>,
+    later: VecDeque<DelayedInput>,
     /// Connections on which something may have arrived, read when nothing else is left to do.
     readable: VecDeque<ConnId>,
 }
@@ -103,7 +103,7 @@ struct Clock {
 }
 
 #[derive(Debug)]
-enum Later {
+enum DelayedInput {
     Answered { from: NodeId, message: Packed },
     Verified(ConnId),
     Established(ConnId),
@@ -112,7 +112,7 @@ enum Later {
 impl Node {
     pub(crate) fn new(
         config: KernelConfig,
-        introduction: Introduction,
+        introduction: HandshakeParams,
         framings: Vec<Framing>,
         limits: LaneLimits,
         now: Duration,
@@ -174,14 +174,14 @@ impl Node {
         up.filter_map(|wire| wire.peer.as_ref())
     }
 
-    pub(crate) fn take_happenings(&mut self) -> Vec<Happening> {
+    pub(crate) fn take_happenings(&mut self) -> Vec<WorldEvent> {
         std::mem::take(&mut self.happenings)
     }
 
     /// Passes an input to the kernel and carries out the effects.
     pub(crate) fn drive<R>(
         &mut self,
-        around: &mut Around<'_>,
+        around: &mut HandlerContext<'_>,
         input: impl FnOnce(&mut Kernel) -> R,
     ) -> R {
         let uptime = self.uptime(around.queue.now);
@@ -216,7 +216,7 @@ impl Node {
     }
 
     /// Makes the clocks jump.
-    pub(crate) fn jump(&mut self, around: &mut Around<'_>, leap: Duration, wall: f64) {
+    pub(crate) fn jump(&mut self, around: &mut HandlerContext<'_>, leap: Duration, wall: f64) {
         self.clock.leapt += leap;
         self.disturbed(around.now());
         self.clock.wall += wall;
@@ -234,13 +234,13 @@ impl Node {
         self.clock.stood += how_long;
     }
 
-    fn do_later(&mut self, around: &mut Around<'_>) -> bool {
+    fn do_later(&mut self, around: &mut HandlerContext<'_>) -> bool {
         match self.later.pop_front() {
-            Some(Later::Answered { from, message }) => {
+            Some(DelayedInput::Answered { from, message }) => {
                 self.kernel.service_message(&from, message.as_elements());
             }
-            Some(Later::Verified(conn)) => self.kernel.verified(conn),
-            Some(Later::Established(conn)) => self.connection_established(conn),
+            Some(DelayedInput::Verified(conn)) => self.kernel.verified(conn),
+            Some(DelayedInput::Established(conn)) => self.connection_established(conn),
             None => match self.readable.pop_front() {
                 Some(conn) => self.read(around, conn),
                 None => return false,
@@ -249,14 +249,19 @@ impl Node {
         true
     }
 
-    pub(crate) fn open_port(&mut self, around: &mut Around<'_>) -> PortName {
+    pub(crate) fn open_port(&mut self, around: &mut HandlerContext<'_>) -> PortName {
         let name = self.drive(around, Kernel::open_port);
         self.ports.insert(name.clone());
         name
     }
 
     /// Sends a message as a program does: directly to the port, or into the lane.
-    pub(crate) fn send(&mut self, around: &mut Around<'_>, to: &PortId, message: Elements<'_>) {
+    pub(crate) fn send(
+        &mut self,
+        around: &mut HandlerContext<'_>,
+        to: &PortId,
+        message: Elements<'_>,
+    ) {
         let node = to.node();
         if node == *self.kernel.node() {
             let own = node;
@@ -275,7 +280,7 @@ impl Node {
         self.append(around, &node, Elements::new(message.len() + 1, &octets));
     }
 
-    fn append(&mut self, around: &mut Around<'_>, node: &NodeId, packet: Elements<'_>) {
+    fn append(&mut self, around: &mut HandlerContext<'_>, node: &NodeId, packet: Elements<'_>) {
         let limits = self.limits;
         let lane = self.lanes.entry(node.clone()).or_insert_with(|| Lane::new(limits));
         around.net.traffic.count(packet);
@@ -295,10 +300,10 @@ impl Node {
     }
 
     fn log_error(&mut self, text: String) {
-        self.happenings.push(Happening::Log { level: aemp::kernel::Level::Error, text });
+        self.happenings.push(WorldEvent::Log { level: aemp::kernel::Level::Error, text });
     }
 
-    fn wake_writer(&mut self, around: &mut Around<'_>, node: &NodeId) {
+    fn wake_writer(&mut self, around: &mut HandlerContext<'_>, node: &NodeId) {
         if let Some(&conn) = self.established.get(node)
             && self.wires.get(&conn).is_some_and(|wire| !wire.closing)
         {
@@ -308,7 +313,7 @@ impl Node {
     }
 
     /// Writes what is queued in the lane of a node to its connection.
-    fn flush(&mut self, around: &mut Around<'_>, node: &NodeId, conn: ConnId) {
+    fn flush(&mut self, around: &mut HandlerContext<'_>, node: &NodeId, conn: ConnId) {
         // The lane may belong to another connection by now. Generations begin anew with each lane,
         // so only the connection distinguishes them.
         if self.established.get(node) != Some(&conn) {
@@ -350,7 +355,7 @@ impl Node {
         }
     }
 
-    fn carry_out(&mut self, around: &mut Around<'_>, effect: Effect) {
+    fn carry_out(&mut self, around: &mut HandlerContext<'_>, effect: Effect) {
         match effect {
             Effect::Send { to, packet } => self.kernel_sends(around, &to, packet.as_elements()),
             Effect::SendAll { to, packet } => {
@@ -394,12 +399,12 @@ impl Node {
             }
             Effect::LaneReset { node } => {
                 self.lanes.remove(&node);
-                self.happenings.push(Happening::LaneOpen(node));
+                self.happenings.push(WorldEvent::LaneOpen(node));
             }
             Effect::Dial { conn, address } => {
                 let framing = self.pick_framing(around);
                 self.wires.insert(conn, Wire::new(None, framing));
-                self.happenings.push(Happening::Dialled { conn, address: address.clone() });
+                self.happenings.push(WorldEvent::Dialled { conn, address: address.clone() });
                 let delay = around.net.weather.delay(around.random);
                 let (host, incarnation) = (around.host, around.incarnation);
                 let since = around.queue.now;
@@ -410,7 +415,7 @@ impl Node {
             Effect::Proceed { conn, order } => self.proceed(around, conn, order),
             Effect::Close { conn, reason } => {
                 self.check_doubt(around, conn, &reason);
-                self.happenings.push(Happening::Closed { conn, reason: reason.clone() });
+                self.happenings.push(WorldEvent::Closed { conn, reason: reason.clone() });
                 if let Some(wire) = self.wires.get_mut(&conn) {
                     wire.closing = true;
                     let delay = around.a_moment();
@@ -419,36 +424,38 @@ impl Node {
             }
             Effect::Spawned { port, init } => {
                 self.ports.insert(port.clone());
-                self.happenings.push(Happening::Spawned { port, init });
+                self.happenings.push(WorldEvent::Spawned { port, init });
             }
             Effect::PortClosed { port, reason } => {
                 self.ports.remove(&port);
-                self.happenings.push(Happening::PortClosed { port, reason });
+                self.happenings.push(WorldEvent::PortClosed { port, reason });
             }
             Effect::Fire { monitor, reason } => {
-                self.happenings.push(Happening::Fired { monitor, reason });
+                self.happenings.push(WorldEvent::Fired { monitor, reason });
             }
-            Effect::Call(call) => self.happenings.push(Happening::Called(call)),
+            Effect::Call(call) => self.happenings.push(WorldEvent::Called(call)),
             Effect::Eval { expression, from, reply } => {
-                self.happenings.push(Happening::Eval { expression, from, reply });
+                self.happenings.push(WorldEvent::Eval { expression, from, reply });
             }
-            Effect::NodeUp { node, .. } => self.happenings.push(Happening::NodeUp(node)),
+            Effect::NodeUp { node, .. } => self.happenings.push(WorldEvent::NodeUp(node)),
             Effect::NodeDown { node, reason } => {
-                self.happenings.push(Happening::NodeDown(node, reason));
+                self.happenings.push(WorldEvent::NodeDown(node, reason));
             }
             Effect::Answer { query, answer } => {
-                self.happenings.push(Happening::Answered { query, answer });
+                self.happenings.push(WorldEvent::Answered { query, answer });
             }
             Effect::Changed { monitor, changes } => {
-                self.happenings.push(Happening::Changed { monitor, changes });
+                self.happenings.push(WorldEvent::Changed { monitor, changes });
             }
-            Effect::Log { level, text, .. } => self.happenings.push(Happening::Log { level, text }),
+            Effect::Log { level, text, .. } => {
+                self.happenings.push(WorldEvent::Log { level, text })
+            }
         }
     }
 
     /// Checks that no connection is given up as dead while its peer shows signs of life, up to the
     /// last look at it.
-    fn check_doubt(&mut self, around: &Around<'_>, conn: ConnId, reason: &str) {
+    fn check_doubt(&mut self, around: &HandlerContext<'_>, conn: ConnId, reason: &str) {
         // After a pause of this process, everything arrives at once.
         let (now, is_calm) = (around.now(), self.undisturbed_since + CONNECT_INTERVAL * 4);
         let Some(wire) = self.wires.get(&conn) else { return };
@@ -468,7 +475,7 @@ impl Node {
     }
 
     /// Reports the signs of life of a connection to the kernel.
-    fn look(&mut self, around: &Around<'_>, conn: ConnId, number: u64) {
+    fn look(&mut self, around: &HandlerContext<'_>, conn: ConnId, number: u64) {
         let Some(wire) = self.wires.get_mut(&conn) else { return };
         let (Some(end), Some(peer)) = (wire.end, &wire.peer) else { return };
         let lane = self.lanes.get(peer);
@@ -479,7 +486,7 @@ impl Node {
         self.kernel.pulse(conn, number, pulse);
     }
 
-    fn kernel_sends(&mut self, around: &mut Around<'_>, to: &NodeId, packet: Elements<'_>) {
+    fn kernel_sends(&mut self, around: &mut HandlerContext<'_>, to: &NodeId, packet: Elements<'_>) {
         let limits = self.limits;
         let lane = self.lanes.entry(to.clone()).or_insert_with(|| Lane::new(limits));
         around.net.traffic.count(packet);
@@ -499,18 +506,18 @@ impl Node {
 
     fn deliver(&mut self, port: PortName, from: NodeId, message: Packed) {
         if port == *self.kernel.service_port() {
-            self.later.push_back(Later::Answered { from, message });
+            self.later.push_back(DelayedInput::Answered { from, message });
         } else if self.ports.contains(&port) {
-            self.happenings.push(Happening::Delivered { port, from, message });
+            self.happenings.push(WorldEvent::Delivered { port, from, message });
         }
     }
 
-    fn pick_framing(&self, around: &mut Around<'_>) -> Framing {
+    fn pick_framing(&self, around: &mut HandlerContext<'_>) -> Framing {
         let index = around.random.random_range(0..self.framings.len());
         self.framings[index]
     }
 
-    pub(crate) fn timer(&mut self, around: &mut Around<'_>, what: Timer) {
+    pub(crate) fn timer(&mut self, around: &mut HandlerContext<'_>, what: Timer) {
         match what {
             Timer::Tick => {
                 if self.tick_at.is_some_and(|at| at <= around.queue.now) {

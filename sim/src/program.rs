@@ -1,8 +1,8 @@
 //! The program at a place: a node of this implementation, the model of a Perl node, or a stranger.
 
-use crate::event::{Happening, Timer};
+use crate::event::{Timer, WorldEvent};
 use crate::link::{LinkEnd, Segment};
-use crate::node::{Around, Node};
+use crate::node::{HandlerContext, Node};
 use crate::perl::PerlNode;
 use crate::stranger::Stranger;
 use aemp::kernel::ConnId;
@@ -15,7 +15,7 @@ pub(crate) enum Program {
 }
 
 impl Program {
-    pub(crate) fn dialled(&mut self, around: &mut Around<'_>, conn: u64, end: LinkEnd) {
+    pub(crate) fn dialled(&mut self, around: &mut HandlerContext<'_>, conn: u64, end: LinkEnd) {
         match self {
             Program::Ours(node) => node.dialled(around, conn, end),
             Program::Perl(node) => node.dialled(around, conn, end),
@@ -23,7 +23,7 @@ impl Program {
         }
     }
 
-    pub(crate) fn accepted(&mut self, around: &mut Around<'_>, end: LinkEnd) -> u64 {
+    pub(crate) fn accepted(&mut self, around: &mut HandlerContext<'_>, end: LinkEnd) -> u64 {
         match self {
             Program::Ours(node) => node.accepted(around, end),
             Program::Perl(node) => node.accepted(around, end),
@@ -31,7 +31,12 @@ impl Program {
         }
     }
 
-    pub(crate) fn received(&mut self, around: &mut Around<'_>, conn: u64, segment: Segment) {
+    pub(crate) fn received(
+        &mut self,
+        around: &mut HandlerContext<'_>,
+        conn: u64,
+        segment: Segment,
+    ) {
         match self {
             Program::Ours(node) => node.received(around, conn, segment),
             Program::Perl(node) => node.received(around, conn, segment),
@@ -39,7 +44,7 @@ impl Program {
         }
     }
 
-    pub(crate) fn ended(&mut self, around: &mut Around<'_>, conn: u64, why: &str) {
+    pub(crate) fn ended(&mut self, around: &mut HandlerContext<'_>, conn: u64, why: &str) {
         match self {
             Program::Ours(node) => node.ended(around, ConnId(conn), why),
             Program::Perl(node) => node.ended(around, conn, why),
@@ -47,7 +52,7 @@ impl Program {
         }
     }
 
-    pub(crate) fn timer(&mut self, around: &mut Around<'_>, what: Timer) {
+    pub(crate) fn timer(&mut self, around: &mut HandlerContext<'_>, what: Timer) {
         match self {
             Program::Ours(node) => node.timer(around, what),
             Program::Perl(node) => node.timer(around, what),
@@ -59,7 +64,7 @@ impl Program {
         }
     }
 
-    pub(crate) fn take_happenings(&mut self) -> Vec<Happening> {
+    pub(crate) fn take_happenings(&mut self) -> Vec<WorldEvent> {
         match self {
             Program::Ours(node) => node.take_happenings(),
             Program::Perl(node) => node.take_happenings(),

@@ -1,6 +1,6 @@
 //! The configuration of a simulated node.
 
-use aemp::kernel::db::PIECE;
+use aemp::kernel::db::PIECE_SIZE;
 use aemp::lane::LaneLimits;
 use aemp::value::{NodeId, Str};
 use aemp::wire::framing::Framing;
@@ -60,7 +60,7 @@ impl Spec {
             secure: false,
             functions: vec![Str::from("f")],
             limits: LaneLimits::default(),
-            piece: PIECE,
+            piece: PIECE_SIZE,
             grace: Duration::from_secs(10),
             heal: true,
             tls: false,

@@ -2,12 +2,12 @@
 //! dials, and sends whatever it likes. Most strangers do not know the network's secret.
 
 use crate::link::{LinkEnd, Segment};
-use crate::node::Around;
-use crate::wire::{Introduction, Wire};
+use crate::node::HandlerContext;
+use crate::wire::{HandshakeParams, Wire};
 use aemp::kernel::{AuthOrder, ConnId};
 use aemp::value::{NodeId, Str};
 use aemp::wire::framing::Framing;
-use aemp::wire::greeting::OUR_PROVIDERS;
+use aemp::wire::greeting::PROVIDER_PREFIX;
 use aemp::wire::session::Event;
 use rand::Rng as _;
 use std::collections::BTreeMap;
@@ -15,7 +15,7 @@ use std::time::Duration;
 
 /// The behaviour of a stranger on its connections.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Manner {
+pub enum StrangerBehaviour {
     /// Sends back what it receives.
     Echoes,
     /// Greets as another node, with that node's provider, and sends nothing more.
@@ -42,13 +42,13 @@ pub enum Manner {
         /// The address of the other node.
         to: Str,
         /// What it does to the data in between.
-        meddling: Meddling,
+        meddling: Tampering,
     },
 }
 
 /// How a relaying stranger changes what it relays.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Meddling {
+pub enum Tampering {
     /// Not at all.
     Nothing,
     /// It terminates the TLS of both sides, so that there are two sessions, and reads both.
@@ -73,9 +73,9 @@ enum Conversation {
 #[derive(Debug)]
 pub(crate) struct Stranger {
     /// How it behaves on connections that begin from now on.
-    pub(crate) manner: Manner,
+    pub(crate) manner: StrangerBehaviour,
     /// How it behaves on each connection.
-    manners: BTreeMap<u64, Manner>,
+    manners: BTreeMap<u64, StrangerBehaviour>,
     wires: BTreeMap<u64, (LinkEnd, Conversation)>,
     /// The other half of each connection that it relays.
     others: BTreeMap<u64, u64>,
@@ -89,7 +89,7 @@ pub(crate) struct Stranger {
 }
 
 impl Stranger {
-    pub(crate) fn new(manner: Manner) -> Self {
+    pub(crate) fn new(manner: StrangerBehaviour) -> Self {
         Stranger {
             manner,
             manners: BTreeMap::new(),
@@ -113,10 +113,10 @@ impl Stranger {
         self.next_conn
     }
 
-    pub(crate) fn accepted(&mut self, around: &mut Around<'_>, end: LinkEnd) -> u64 {
+    pub(crate) fn accepted(&mut self, around: &mut HandlerContext<'_>, end: LinkEnd) -> u64 {
         let conn = self.new_conn();
         self.begin(around, conn, end, false);
-        if let Manner::Relays { to, .. } = &self.manner {
+        if let StrangerBehaviour::Relays { to, .. } = &self.manner {
             let address = to.clone();
             let other = self.new_conn();
             self.others.extend([(conn, other), (other, conn)]);
@@ -130,7 +130,7 @@ impl Stranger {
         conn
     }
 
-    pub(crate) fn dialled(&mut self, around: &mut Around<'_>, conn: u64, end: LinkEnd) {
+    pub(crate) fn dialled(&mut self, around: &mut HandlerContext<'_>, conn: u64, end: LinkEnd) {
         let Some(waiting) = self.waiting.remove(&conn) else {
             return self.begin(around, conn, end, true);
         };
@@ -142,11 +142,11 @@ impl Stranger {
     }
 
     /// Relays a segment that has arrived on one half of a connection.
-    fn relay(&mut self, around: &mut Around<'_>, conn: u64, other: u64, segment: Segment) {
-        let Manner::Relays { meddling, .. } = self.manner else { return };
+    fn relay(&mut self, around: &mut HandlerContext<'_>, conn: u64, other: u64, segment: Segment) {
+        let StrangerBehaviour::Relays { meddling, .. } = self.manner else { return };
         let segment = match (segment, meddling) {
-            (Segment::Tls(_), Meddling::EndsTls) => Segment::Tls(around.random.random()),
-            (Segment::Lines(octets), Meddling::Replaces { text, by }) => {
+            (Segment::Tls(_), Tampering::EndsTls) => Segment::Tls(around.random.random()),
+            (Segment::Lines(octets), Tampering::Replaces { text, by }) => {
                 match self.greetings.get_mut(&conn) {
                     None => Segment::Lines(octets),
                     Some(greeting) => {
@@ -170,36 +170,38 @@ impl Stranger {
         }
     }
 
-    fn begin(&mut self, around: &mut Around<'_>, conn: u64, end: LinkEnd, dialled: bool) {
+    fn begin(&mut self, around: &mut HandlerContext<'_>, conn: u64, end: LinkEnd, dialled: bool) {
         let manner = self.manners.get(&conn).unwrap_or(&self.manner).clone();
         let (node, provider, instance) = match &manner {
-            Manner::Echoes => {
+            StrangerBehaviour::Echoes => {
                 self.wires.insert(conn, (end, Conversation::Echoes));
                 return;
             }
-            Manner::Relays { .. } => {
+            StrangerBehaviour::Relays { .. } => {
                 self.wires.insert(conn, (end, Conversation::Silent));
                 return;
             }
-            Manner::Claims { node, provider, instance, .. } => (node, provider, instance.as_str()),
-            Manner::Twin { node, provider } => (node, provider, "another"),
+            StrangerBehaviour::Claims { node, provider, instance, .. } => {
+                (node, provider, instance.as_str())
+            }
+            StrangerBehaviour::Twin { node, provider } => (node, provider, "another"),
         };
         let framings = [Framing::Cbor];
         let introduction =
-            Introduction::new(node, provider, instance, &framings, (false, false), false);
+            HandshakeParams::new(node, provider, instance, &framings, (false, false), false);
         let chance: [u8; 16] = around.random.random();
         let mut wire = Wire::new(Some(end), Framing::Cbor);
         wire.dialled = dialled;
         let session = introduction.session(&wire, chance);
         match &manner {
-            Manner::Twin { .. } => {
+            StrangerBehaviour::Twin { .. } => {
                 wire.begin(session);
                 self.wires.insert(conn, (end, Conversation::Handshake(Box::new(wire))));
                 self.converse(around, conn);
             }
             manner => {
                 around.say(end, session.own_greeting());
-                let closes = matches!(manner, Manner::Claims { closes: true, .. });
+                let closes = matches!(manner, StrangerBehaviour::Claims { closes: true, .. });
                 self.wires.insert(conn, (end, Conversation::Silent));
                 if closes && around.random.random() {
                     self.ended(around, conn);
@@ -212,7 +214,12 @@ impl Stranger {
         }
     }
 
-    pub(crate) fn received(&mut self, around: &mut Around<'_>, conn: u64, segment: Segment) {
+    pub(crate) fn received(
+        &mut self,
+        around: &mut HandlerContext<'_>,
+        conn: u64,
+        segment: Segment,
+    ) {
         if let Some(&other) = self.others.get(&conn)
             && !matches!(segment, Segment::Fin)
         {
@@ -233,7 +240,7 @@ impl Stranger {
     }
 
     /// Continues a handshake as far as possible.
-    fn converse(&mut self, around: &mut Around<'_>, conn: u64) {
+    fn converse(&mut self, around: &mut HandlerContext<'_>, conn: u64) {
         let Some((end, Conversation::Handshake(wire))) = self.wires.get_mut(&conn) else { return };
         loop {
             while let Some(octets) = wire.transmit() {
@@ -242,7 +249,7 @@ impl Stranger {
             match wire.poll() {
                 Ok(Some(Event::Greeted)) => wire.proceed(match self.manners.get(&conn) {
                     // Between two nodes of ours, the one with the smaller ID begins.
-                    Some(Manner::Twin { node, provider })
+                    Some(StrangerBehaviour::Twin { node, provider })
                         if is_ours(provider) && wire.peer.as_ref() < Some(node) =>
                     {
                         AuthOrder::AfterPeer
@@ -262,7 +269,7 @@ impl Stranger {
         }
     }
 
-    pub(crate) fn ended(&mut self, around: &mut Around<'_>, conn: u64) {
+    pub(crate) fn ended(&mut self, around: &mut HandlerContext<'_>, conn: u64) {
         if let Some((end, _)) = self.wires.remove(&conn) {
             around.net.close(around.queue, around.random, end);
         }
@@ -275,5 +282,5 @@ impl Stranger {
 }
 
 fn is_ours(provider: &Str) -> bool {
-    provider.to_text_lossy().starts_with(OUR_PROVIDERS)
+    provider.to_text_lossy().starts_with(PROVIDER_PREFIX)
 }

@@ -217,12 +217,12 @@ fn exporter(secret: u64) -> Exporter {
 
 /// The parameters of a simulated node's handshakes.
 #[derive(Debug)]
-pub(crate) struct Introduction {
+pub(crate) struct HandshakeParams {
     /// One handshaker for each framing that the greeting may list first.
     handshakers: Vec<(Framing, Handshaker)>,
 }
 
-impl Introduction {
+impl HandshakeParams {
     /// A node with this ID and provider, in its run `instance`. It supports `framings`, has a
     /// certificate if `tls`, offers encryption that is bound to the secret if `bound`, and says that
     /// it knows the request for one key if `knows_get`.
@@ -250,7 +250,7 @@ impl Introduction {
             }
             (first, Handshaker::new(config).expect("the simulation configures nodes rightly"))
         };
-        Introduction { handshakers: framings.iter().copied().map(handshaker).collect() }
+        HandshakeParams { handshakers: framings.iter().copied().map(handshaker).collect() }
     }
 
     /// The session of a connection, with a nonce made from `chance`.

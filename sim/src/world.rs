@@ -1,14 +1,14 @@
 //! The world: nodes, the network between them, and time.
 
-use crate::event::{Event, Happening, Queue};
+use crate::event::{Event, Queue, WorldEvent};
 use crate::link::{LinkEnd, Segment};
-use crate::net::{Net, SlowWay, Traffic, Weather};
-use crate::node::{Around, Node};
+use crate::net::{Net, NetworkConditions, SlowLink, Traffic};
+use crate::node::{HandlerContext, Node};
 use crate::perl::PerlNode;
 use crate::program::Program;
 use crate::spec::Spec;
-use crate::stranger::{Manner, Stranger};
-use crate::wire::Introduction;
+use crate::stranger::{Stranger, StrangerBehaviour};
+use crate::wire::HandshakeParams;
 use aemp::kernel::db::Database;
 use aemp::kernel::{Kernel, KernelConfig};
 use aemp::value::{Packed, PortId, Str};
@@ -49,11 +49,11 @@ pub struct World {
 impl World {
     /// An empty world in which everything takes one millisecond.
     pub fn calm() -> Self {
-        World::new(0, Weather::CALM)
+        World::new(0, NetworkConditions::CALM)
     }
 
     /// An empty world, whose random choices are determined by `seed`.
-    pub fn new(seed: u64, weather: Weather) -> Self {
+    pub fn new(seed: u64, weather: NetworkConditions) -> Self {
         World {
             queue: Queue::default(),
             net: Net::new(weather),
@@ -70,7 +70,7 @@ impl World {
     }
 
     /// Changes the weather.
-    pub fn set_weather(&mut self, weather: Weather) {
+    pub fn set_weather(&mut self, weather: NetworkConditions) {
         self.net.weather = weather;
     }
 
@@ -95,7 +95,7 @@ impl World {
 
     /// Adds a process that does not know the secret and is not one of [`World::hosts`]. All places
     /// for nodes have to be added before.
-    pub fn add_stranger(&mut self, manner: Manner) -> HostId {
+    pub fn add_stranger(&mut self, manner: StrangerBehaviour) -> HostId {
         let stranger = self.place_anybody(Spec::new("stranger"));
         let place = &mut self.hosts[stranger.0];
         place.incarnation = 1;
@@ -105,7 +105,7 @@ impl World {
     }
 
     /// Sets the behaviour of a stranger on new connections.
-    pub fn set_manner(&mut self, stranger: HostId, manner: Manner) {
+    pub fn set_manner(&mut self, stranger: HostId, manner: StrangerBehaviour) {
         self.with_stranger(stranger.0, |stranger, _| stranger.manner = manner);
     }
 
@@ -176,7 +176,7 @@ impl World {
         } else {
             Program::Ours(Box::new(Node::new(
                 config,
-                Introduction::new(
+                HandshakeParams::new(
                     &spec.node,
                     &spec.provider,
                     &instance,
@@ -280,7 +280,7 @@ impl World {
     }
 
     /// Makes the link between two places slow, or normal again.
-    pub fn set_slow(&mut self, a: HostId, b: HostId, slow: Option<SlowWay>) {
+    pub fn set_slow(&mut self, a: HostId, b: HostId, slow: Option<SlowLink>) {
         self.net.set_slow(a.0, b.0, slow);
     }
 
@@ -399,7 +399,7 @@ impl World {
     }
 
     /// The events on a node since the last call.
-    pub fn happenings(&mut self, host: HostId) -> Vec<Happening> {
+    pub fn happenings(&mut self, host: HostId) -> Vec<WorldEvent> {
         let node = self.hosts.get_mut(host.0).and_then(|host| host.node.as_mut());
         node.map(Program::take_happenings).unwrap_or_default()
     }
@@ -448,7 +448,7 @@ impl World {
     fn with<R>(
         &mut self,
         host: usize,
-        act: impl FnOnce(&mut Node, &mut Around<'_>) -> R,
+        act: impl FnOnce(&mut Node, &mut HandlerContext<'_>) -> R,
     ) -> Option<R> {
         self.with_program(host, |program, around| match program {
             Program::Ours(node) => Some(act(node, around)),
@@ -459,7 +459,7 @@ impl World {
     fn with_perl<R>(
         &mut self,
         host: usize,
-        act: impl FnOnce(&mut PerlNode, &mut Around<'_>) -> R,
+        act: impl FnOnce(&mut PerlNode, &mut HandlerContext<'_>) -> R,
     ) -> Option<R> {
         self.with_program(host, |program, around| match program {
             Program::Ours(_) | Program::Stranger(_) => None,
@@ -470,7 +470,7 @@ impl World {
     fn with_stranger<R>(
         &mut self,
         host: usize,
-        act: impl FnOnce(&mut Stranger, &mut Around<'_>) -> R,
+        act: impl FnOnce(&mut Stranger, &mut HandlerContext<'_>) -> R,
     ) -> Option<R> {
         self.with_program(host, |program, around| match program {
             Program::Ours(_) | Program::Perl(_) => None,
@@ -481,12 +481,12 @@ impl World {
     fn with_program<R>(
         &mut self,
         host: usize,
-        act: impl FnOnce(&mut Program, &mut Around<'_>) -> R,
+        act: impl FnOnce(&mut Program, &mut HandlerContext<'_>) -> R,
     ) -> Option<R> {
         let place = self.hosts.get_mut(host)?;
         let program = place.node.as_mut()?;
         self.touched.insert(HostId(host));
-        let mut around = Around {
+        let mut around = HandlerContext {
             host,
             incarnation: place.incarnation,
             queue: &mut self.queue,

@@ -5,7 +5,7 @@ mod support;
 
 use aemp::kernel::db::Datum;
 use aemp::value::Str;
-use aemp_sim::{Happening, HostId, Spec, World};
+use aemp_sim::{HostId, Spec, World, WorldEvent};
 use support::*;
 
 const SEEDS: [&str; 3] = ["s:1", "t:1", "u:1"];
@@ -46,7 +46,7 @@ fn network() -> (World, Vec<HostId>, Vec<HostId>) {
 fn deleted(world: &mut World, host: HostId) -> Vec<String> {
     let happenings = world.happenings(host).into_iter();
     let changes = happenings.filter_map(|happening| match happening {
-        Happening::Changed { changes, .. } => Some(changes.deleted),
+        WorldEvent::Changed { changes, .. } => Some(changes.deleted),
         _ => None,
     });
     changes.flatten().map(|key| key.to_string()).collect()

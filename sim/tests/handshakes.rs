@@ -6,7 +6,7 @@ mod support;
 
 use aemp::value::Str;
 use aemp::wire::framing::Framing;
-use aemp_sim::{HostId, Manner, Meddling, Spec, Weather, World};
+use aemp_sim::{HostId, NetworkConditions, Spec, StrangerBehaviour, Tampering, World};
 use support::*;
 
 #[test]
@@ -47,7 +47,7 @@ fn each_side_sends_in_the_framing_that_the_other_names_first() {
 fn handshakes_that_are_cut_and_late_delay_a_network_and_do_not_keep_it_apart() {
     let mut failures = 0;
     for seed in 0..20 {
-        let mut world = World::new(seed, Weather::ROUGH);
+        let mut world = World::new(seed, NetworkConditions::ROUGH);
         world.set_handshake_trouble(true);
         let first = world.add(Spec { tls: seed % 2 == 0, ..Spec::new("s") });
         let names = ["a", "b", "c"];
@@ -87,7 +87,7 @@ fn nodes_that_offer_it_are_bound_to_the_secret_and_others_are_talked_to_as_befor
 #[test]
 fn bound_handshakes_that_are_cut_and_late_do_not_keep_a_network_apart() {
     for seed in 0..10 {
-        let mut world = World::new(seed, Weather::ROUGH);
+        let mut world = World::new(seed, NetworkConditions::ROUGH);
         world.set_handshake_trouble(true);
         world.add(Spec { bound: true, ..Spec::new("s") });
         let slaves = ["a", "b", "c"]
@@ -103,13 +103,13 @@ fn bound_handshakes_that_are_cut_and_late_do_not_keep_a_network_apart() {
 
 /// A seed and a slave that offer to be bound to the secret, and a process without the secret that
 /// answers at the seed's address and relays their connections.
-fn relayed(seed: u64, meddling: Meddling) -> (World, HostId, HostId) {
-    let mut world = World::new(seed, Weather::ROUGH);
+fn relayed(seed: u64, meddling: Tampering) -> (World, HostId, HostId) {
+    let mut world = World::new(seed, NetworkConditions::ROUGH);
     world.set_handshake_trouble(seed % 2 == 1);
     let first = world.place(Spec { bound: true, ..Spec::new("s") });
     let slave = world.place(Spec { bound: true, ..Spec::new("a").seeds(["s:1"]) });
     let to = Str::from("s:1");
-    let stranger = world.add_stranger(Manner::Relays { to, meddling });
+    let stranger = world.add_stranger(StrangerBehaviour::Relays { to, meddling });
     world.usurp("s:1", Some(stranger));
     world.start(first);
     world.start(slave);
@@ -119,7 +119,7 @@ fn relayed(seed: u64, meddling: Meddling) -> (World, HostId, HostId) {
 #[test]
 fn who_only_passes_on_octets_connects_two_nodes_and_shares_no_secret() {
     for seed in 0..10 {
-        let (mut world, first, slave) = relayed(seed, Meddling::Nothing);
+        let (mut world, first, slave) = relayed(seed, Tampering::Nothing);
         world.run_for(secs(20));
         world.set_handshake_trouble(false);
         world.run_for(secs(120));
@@ -132,9 +132,9 @@ fn who_only_passes_on_octets_connects_two_nodes_and_shares_no_secret() {
 
 #[test]
 fn nobody_who_ends_the_encryption_or_changes_a_greeting_is_believed_and_both_nodes_go_on() {
-    let replaces = |text, by| Meddling::Replaces { text, by };
+    let replaces = |text, by| Tampering::Replaces { text, by };
     for (meddling, seed) in [
-        Meddling::EndsTls,
+        Tampering::EndsTls,
         replaces(";bound=1", ""),
         replaces("bound=1", "bound=2"),
         replaces("bound=1", "bound=local"),

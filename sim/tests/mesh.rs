@@ -4,7 +4,7 @@
 mod support;
 
 use aemp::value::{PortId, Str};
-use aemp_sim::{Happening, Manner, Spec, World};
+use aemp_sim::{Spec, StrangerBehaviour, World, WorldEvent};
 use support::*;
 
 #[test]
@@ -54,7 +54,7 @@ fn an_address_that_led_to_the_node_itself_may_lead_to_a_seed_later() {
 fn a_node_does_not_take_an_echo_for_itself() {
     let (mut world, seed, _) = family(0);
     let a = world.place(Spec::new("a").seeds(["s:1"]));
-    let stranger = world.add_stranger(Manner::Echoes);
+    let stranger = world.add_stranger(StrangerBehaviour::Echoes);
     world.usurp("s:1", Some(stranger));
     world.start(a);
     world.run_for(secs(100));
@@ -77,7 +77,7 @@ fn a_stranger_that_greets_as_a_connected_node_at_a_seeds_address_does_not_become
             let a = world.place(Spec::new("a").seeds(["s:1", "t:1"]));
             let (node, provider) = (id("s"), Str::from(provider));
             let instance = world.instance(s);
-            let manner = Manner::Claims { node, provider, instance, closes };
+            let manner = StrangerBehaviour::Claims { node, provider, instance, closes };
             let stranger = world.add_stranger(manner);
             world.usurp("t:1", Some(stranger));
             world.start(t);
@@ -148,7 +148,7 @@ fn a_node_is_asked_once_to_be_global_and_once_as_master() {
         .happenings(seed)
         .into_iter()
         .filter(
-            |happening| matches!(happening, Happening::Log { text, .. } if text.contains("global")),
+            |happening| matches!(happening, WorldEvent::Log { text, .. } if text.contains("global")),
         )
         .collect();
     assert_eq!(global.len(), 1);
@@ -177,7 +177,7 @@ fn a_query_ends_when_its_master_is_lost_and_no_other_comes() {
     world.run_for(secs(58));
     let answered = |world: &mut World| {
         let happenings = world.happenings(slaves[0]);
-        happenings.iter().filter(|it| matches!(it, Happening::Answered { .. })).count()
+        happenings.iter().filter(|it| matches!(it, WorldEvent::Answered { .. })).count()
     };
     assert_eq!(answered(&mut world), 0);
     world.run_for(secs(5));
@@ -400,7 +400,7 @@ fn simultaneous(first: &str, second: &str, provider: &str, lead: std::time::Dura
         assert_eq!(world.node(host).connections(), 1, "{first} {second} {lead:?}");
         assert_eq!(world.node(host).established().count(), 1);
         let ups = world.happenings(host);
-        let ups = ups.iter().filter(|happening| matches!(happening, Happening::NodeUp(_)));
+        let ups = ups.iter().filter(|happening| matches!(happening, WorldEvent::NodeUp(_)));
         assert_eq!(ups.count(), 1, "connected once");
     }
 }
@@ -433,11 +433,12 @@ fn simultaneous_messages(provider: &str, swap: bool, lead: std::time::Duration) 
     for host in [x, y] {
         assert_eq!(world.node(host).connections(), 2, "{provider} {swap} {lead:?}");
         let happenings = world.happenings(host);
-        let fired = happenings.iter().any(|happening| matches!(happening, Happening::Fired { .. }));
+        let fired =
+            happenings.iter().any(|happening| matches!(happening, WorldEvent::Fired { .. }));
         assert!(!fired, "{provider} {swap} {lead:?}");
         let delivered = happenings
             .iter()
-            .filter(|happening| matches!(happening, Happening::Delivered { .. }))
+            .filter(|happening| matches!(happening, WorldEvent::Delivered { .. }))
             .count();
         assert_eq!(delivered, 5, "nothing queued is lost");
     }

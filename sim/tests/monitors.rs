@@ -5,7 +5,7 @@ mod support;
 
 use aemp::kernel::OnDeath;
 use aemp::value::{Packed, PortId, Str};
-use aemp_sim::{Happening, HostId, World};
+use aemp_sim::{HostId, World, WorldEvent};
 use support::*;
 
 /// Two connected nodes, a port on the second.
@@ -232,7 +232,7 @@ fn a_spawned_port_can_be_monitored_and_written_to_at_once() {
     world.send(a, &port, &packed(&("ping",)));
     world.run_for(ms(10));
     let happenings = world.happenings(s);
-    let [Happening::Spawned { port: name, init }, Happening::Delivered { message, .. }] =
+    let [WorldEvent::Spawned { port: name, init }, WorldEvent::Delivered { message, .. }] =
         happenings.as_slice()
     else {
         panic!("{happenings:?}");
@@ -288,12 +288,12 @@ fn spawning_at_home_is_spawning() {
         });
         let monitored = monitor(&mut world, host, &port);
         let happenings = world.happenings(host);
-        let found = happenings.iter().any(|h| matches!(h, Happening::Spawned { .. }));
+        let found = happenings.iter().any(|h| matches!(h, WorldEvent::Spawned { .. }));
         assert_eq!(found, spawned);
         let reasons: Vec<_> = happenings
             .iter()
             .filter_map(|h| match h {
-                Happening::Fired { monitor, reason } => Some((*monitor, text(reason))),
+                WorldEvent::Fired { monitor, reason } => Some((*monitor, text(reason))),
                 _ => None,
             })
             .collect();
@@ -310,7 +310,7 @@ fn a_port_that_exists_is_not_spawned_again() {
         kernel.send_request(&id("s"), request.as_elements());
     });
     world.run_for(ms(10));
-    assert!(!world.happenings(s).iter().any(|h| matches!(h, Happening::Spawned { .. })));
+    assert!(!world.happenings(s).iter().any(|h| matches!(h, WorldEvent::Spawned { .. })));
     monitor(&mut world, a, &port);
     world.run_for(ms(10));
     assert!(fired(&mut world, a).is_empty(), "the port that was there lives");
@@ -336,7 +336,7 @@ fn a_secure_node_runs_nothing() {
     world.run_for(ms(10));
     assert_eq!(text(&fired(&mut world, a)[0].1), r#"["die", "remote execution not allowed"]"#);
     let happenings = world.happenings(s);
-    assert!(happenings.iter().all(|h| matches!(h, Happening::Log { .. })), "{happenings:?}");
+    assert!(happenings.iter().all(|h| matches!(h, WorldEvent::Log { .. })), "{happenings:?}");
     // A node that runs nothing for others stays up.
     world.kernel(a, |kernel| {
         let request = packed(&("snd", reply.to_string(), "echo"));
@@ -365,7 +365,7 @@ fn requests_take_effect_in_the_order_of_the_wire() {
     world.run_for(ms(20));
     assert_eq!(messages(&mut world, s), ["[1]"]);
     let happenings = world.happenings(a);
-    let [Happening::Fired { reason, .. }, Happening::Delivered { message, .. }] =
+    let [WorldEvent::Fired { reason, .. }, WorldEvent::Delivered { message, .. }] =
         happenings.as_slice()
     else {
         panic!("{happenings:?}")

@@ -80,7 +80,7 @@ fn a_perl_slave_that_lost_its_master_for_good_is_healed() {
 
 #[test]
 fn three_perl_seeds_are_replaced_one_after_another_and_every_slave_is_kept() {
-    let mut world = World::new(7, aemp_sim::Weather::CALM);
+    let mut world = World::new(7, aemp_sim::NetworkConditions::CALM);
     let addresses = ["s:1", "t:1", "u:1"];
     let seeds = ["s", "t", "u"].map(|name| world.add(Spec::new(name).seeds(addresses).perl()));
     world.run_for(secs(10));

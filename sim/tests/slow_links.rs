@@ -6,11 +6,12 @@ mod support;
 use aemp::kernel::db::Datum;
 use aemp::lane::LaneLimits;
 use aemp::value::{Packed, Str};
-use aemp_sim::{Happening, HostId, Spec, Weather, World};
+use aemp_sim::{HostId, NetworkConditions, Spec, World, WorldEvent};
 use std::collections::BTreeMap;
 use support::*;
 
-const SLOW: Weather = Weather { octets_per_second: Some(20_000), ..Weather::CALM };
+const SLOW: NetworkConditions =
+    NetworkConditions { octets_per_second: Some(20_000), ..NetworkConditions::CALM };
 
 /// A seed `s` and a node `a` that has sent it as much as the link carries in 30 seconds.
 fn busy() -> (World, HostId, HostId) {
@@ -33,7 +34,7 @@ fn busy() -> (World, HostId, HostId) {
 /// The nodes whose connections were lost.
 fn lost(world: &mut World, host: HostId) -> Vec<String> {
     let lost = world.happenings(host).into_iter().filter_map(|happening| match happening {
-        Happening::NodeDown(node, reason) => Some(format!("{node} {reason}")),
+        WorldEvent::NodeDown(node, reason) => Some(format!("{node} {reason}")),
         _ => None,
     });
     lost.collect()
@@ -96,7 +97,7 @@ fn a_key_that_changes_faster_than_the_link_is_waits_once_and_arrives_with_its_ne
     world.run_for(secs(30));
     let mut seen = BTreeMap::new();
     for happening in world.happenings(slave) {
-        if let Happening::Changed { changes, .. } = happening {
+        if let WorldEvent::Changed { changes, .. } = happening {
             let set = changes.added.iter().chain(&changes.changed);
             seen.extend(set.map(|(key, value)| (key.to_string(), value.clone())));
             changes.deleted.iter().for_each(|key| drop(seen.remove(&key.to_string())));

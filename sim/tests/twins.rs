@@ -6,7 +6,7 @@ mod support;
 
 use aemp::kernel::Level;
 use aemp::value::{NodeId, Str};
-use aemp_sim::{Happening, HostId, Manner, Spec, World};
+use aemp_sim::{HostId, Spec, StrangerBehaviour, World, WorldEvent};
 use support::*;
 
 /// How often the nodes at these places saw the node go up and down.
@@ -15,8 +15,8 @@ fn comings_and_goings(world: &mut World, hosts: &[HostId], node: &NodeId) -> (us
     for &host in hosts {
         for happening in world.happenings(host) {
             match happening {
-                Happening::NodeUp(other) => ups += usize::from(other == *node),
-                Happening::NodeDown(other, _) => downs += usize::from(other == *node),
+                WorldEvent::NodeUp(other) => ups += usize::from(other == *node),
+                WorldEvent::NodeDown(other, _) => downs += usize::from(other == *node),
                 _ => {}
             }
         }
@@ -49,13 +49,13 @@ fn of_two_live_nodes_with_one_id_the_second_one_never_comes_up_and_nobody_notice
             let seen = comings_and_goings(&mut world, &[seed, watcher], &id(twin));
             assert_eq!(seen, (0, 0), "{case}");
             let happenings = world.happenings(second);
-            let up = happenings.iter().any(|seen| matches!(seen, Happening::NodeUp(_)));
+            let up = happenings.iter().any(|seen| matches!(seen, WorldEvent::NodeUp(_)));
             assert!(!up, "{case}");
             let dials =
-                happenings.iter().filter(|seen| matches!(seen, Happening::Dialled { .. })).count();
+                happenings.iter().filter(|seen| matches!(seen, WorldEvent::Dialled { .. })).count();
             assert!(RARELY.contains(&dials), "{case}: {dials} dials");
             let warnings = happenings.iter().filter(|seen| {
-                matches!(seen, Happening::Log { level: Level::Warn, text } if text.contains("m:1"))
+                matches!(seen, WorldEvent::Log { level: Level::Warn, text } if text.contains("m:1"))
             });
             // At once, and after pauses that double from one minute on.
             assert_eq!(warnings.count(), 5, "{case}");
@@ -87,7 +87,7 @@ fn a_twin_that_knows_the_secret_is_never_let_in_while_the_node_answers() {
             let seed = world.add(Spec::new("m").seeds(["m:1"]));
             world.add(Spec::new(twin).seeds(["m:1"]));
             let (node, provider) = (id(twin), Str::from(provider));
-            let stranger = world.add_stranger(Manner::Twin { node, provider });
+            let stranger = world.add_stranger(StrangerBehaviour::Twin { node, provider });
             world.run_for(secs(10));
             comings_and_goings(&mut world, &[seed], &id(twin));
             for _ in 0..50 {
@@ -109,7 +109,7 @@ fn a_peer_that_closes_each_connection_at_once_is_dialled_ever_more_rarely() {
         let node = world.add(Spec::new("m").seeds([if is_seed { "flaps:1" } else { "s:1" }]));
         // Others know its address, but another node answers there.
         world.add(Spec::new("flaps").seeds(["s:1"]));
-        let manner = Manner::Twin { node: id("flaps"), provider: Str::from("aemp-0.1") };
+        let manner = StrangerBehaviour::Twin { node: id("flaps"), provider: Str::from("aemp-0.1") };
         let stranger = world.add_stranger(manner);
         world.usurp("flaps:1", Some(stranger));
         for _ in 0..10_000 {
@@ -121,7 +121,7 @@ fn a_peer_that_closes_each_connection_at_once_is_dialled_ever_more_rarely() {
         let taken = world.taken_for_a_node(stranger);
         assert!((60..=90).contains(&taken), "{taken} connections in 1000 s");
         let warned = world.happenings(node).into_iter().filter(|seen| {
-            matches!(seen, Happening::Log { level: Level::Warn, text } if text.contains("in a row"))
+            matches!(seen, WorldEvent::Log { level: Level::Warn, text } if text.contains("in a row"))
         });
         // The 3rd, 8th, 16th, 32nd and 64th.
         assert_eq!(warned.count(), 5);

@@ -19,7 +19,7 @@ use thiserror::Error;
 pub const RC_VARIABLE: &str = "PERL_ANYEVENT_MP_RC";
 
 /// How long [`RcFile::update`] waits for other writers.
-pub const LOCK_PATIENCE: Duration = Duration::from_secs(60);
+pub const LOCK_TIMEOUT: Duration = Duration::from_secs(60);
 
 const MAX_FILE_SIZE: u64 = 64 << 20;
 
@@ -94,7 +94,7 @@ pub enum RcError {
     },
     /// Another process holds the lock.
     #[error("{}: another process has held this lock for {} seconds; end it and try again",
-            path.display(), LOCK_PATIENCE.as_secs())]
+            path.display(), LOCK_TIMEOUT.as_secs())]
     Locked {
         /// The lock file.
         path: PathBuf,
@@ -214,7 +214,7 @@ impl RcFile {
         edit: impl FnOnce(&mut Self) -> Result<T, E>,
     ) -> Result<T, E> {
         let path = writable_target(path.into())?;
-        let lock = match ReplaceLock::acquire(&path, LOCK_PATIENCE) {
+        let lock = match ReplaceLock::acquire(&path, LOCK_TIMEOUT) {
             Ok(Some(lock)) => lock,
             Ok(None) => {
                 return Err(RcError::Locked { path: lock_path(&path) }.into());

@@ -10,7 +10,7 @@ use serde_json::Value;
 use std::str::FromStr;
 use std::time::Duration;
 
-const LONGEST_TIME: Duration = Duration::from_secs(365 * 24 * 3600);
+const MAX_TIME: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// Reads values, and collects warnings about them.
 pub(super) struct Reader<'a> {
@@ -65,7 +65,7 @@ impl<'a> Reader<'a> {
         };
         coerce::to_number(&entry.value)
             .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
-            .filter(|duration| !duration.is_zero() && *duration <= LONGEST_TIME)
+            .filter(|duration| !duration.is_zero() && *duration <= MAX_TIME)
             .ok_or_else(|| self.error(key, Problem::NotSeconds))
     }
 

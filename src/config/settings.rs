@@ -55,7 +55,7 @@ pub const KNOWN_KEYS: &[&str] = &[
 const STRUCTURE_KEYS: &[&str] = &["version", "profile", "parent"];
 
 /// Service managers kill a process that takes longer to end.
-const LONGEST_SHUTDOWN: Duration = Duration::from_secs(3600);
+const MAX_SHUTDOWN: Duration = Duration::from_secs(3600);
 
 /// Everything that a node needs in order to start.
 #[derive(Debug, Clone, PartialEq)]
@@ -262,7 +262,7 @@ impl Reader<'_> {
             Some(number) => number.and_then(|number| Duration::try_from_secs_f64(number).ok()),
         };
         seconds
-            .filter(|seconds| *seconds <= LONGEST_SHUTDOWN)
+            .filter(|seconds| *seconds <= MAX_SHUTDOWN)
             .ok_or_else(|| self.error(KEY, Problem::NotShutdown))
     }
 

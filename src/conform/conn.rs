@@ -14,7 +14,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 /// The maximum length of a line.
-const LONGEST_LINE: usize = 64 << 10;
+const MAX_LINE_LEN: usize = 64 << 10;
 
 /// Any stream of octets.
 pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -112,7 +112,7 @@ impl Conn {
                 self.note(Speaker::Node, printable(&line));
                 return Ok((line, had_cr));
             }
-            if self.unread.len() > LONGEST_LINE {
+            if self.unread.len() > MAX_LINE_LEN {
                 return Err(Seen::Wrong(format!("{what} has no end")));
             }
             self.read(deadline, what).await?;

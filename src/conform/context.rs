@@ -3,8 +3,8 @@
 use super::conn::Conn;
 use super::host::Host;
 use super::position::Position;
-use super::session::{Pace, Session};
-use super::shake::{self, Manner, Shake, Token};
+use super::session::{EchoMode, Session};
+use super::shake::{self, GreetingTiming, Shake, Token};
 use super::stop::{Seen, Stop, Verdict, late, miss, skip};
 use super::tls::{Identity, Tls};
 use super::transcript::{Speaker, Transcript};
@@ -219,8 +219,8 @@ impl Ctx {
             token: Token::Right,
             more: String::new(),
             early: Vec::new(),
-            manner: Manner::AtOnce,
-            pace: Pace::Relays,
+            manner: GreetingTiming::AtOnce,
+            pace: EchoMode::Relays,
         }
     }
 

@@ -128,16 +128,16 @@ fn keep(group: u32) -> std::io::Result<std::process::Child> {
 
 /// Reads to the end, so that the writer never blocks, and keeps the last line, up to a limit.
 async fn keep_last_line(mut output: impl AsyncRead + Unpin, last: Arc<Mutex<String>>) {
-    const LONGEST: usize = 400;
+    const MAX_LINE_LEN: usize = 400;
     let mut octets = Vec::new();
     let mut piece = [0; 4096];
     while let Ok(read @ 1..) = output.read(&mut piece).await {
         octets.extend_from_slice(piece.get(..read).unwrap_or_default());
-        let surplus = octets.len().saturating_sub(2 * LONGEST);
+        let surplus = octets.len().saturating_sub(2 * MAX_LINE_LEN);
         octets.drain(..surplus);
         let line = octets.trim_ascii_end().rsplit(|octet| *octet == b'\n').next();
         let line = String::from_utf8_lossy(line.unwrap_or_default());
-        *last.lock() = line.chars().take(LONGEST).collect();
+        *last.lock() = line.chars().take(MAX_LINE_LEN).collect();
     }
 }
 

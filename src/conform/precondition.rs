@@ -100,49 +100,49 @@ fn behind(said: &str) -> String {
 
 /// How far a precondition goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Extent {
+pub(super) enum Depth {
     /// A connection: the selected checks are about the handshake.
     Connects,
     /// A valid handshake, too.
     Authenticates,
 }
 
-impl Extent {
+impl Depth {
     /// What the checks of these names assume.
-    pub(super) fn of(only: &[String]) -> Extent {
+    pub(super) fn of(only: &[String]) -> Depth {
         let is_of_handshakes = |name: &String| {
             let families = ["greet-", "auth-", "choose-", "tls-", "take-", "refuse-"];
             name == "*" || families.iter().any(|family| name.starts_with(family))
         };
         match only.iter().any(is_of_handshakes) {
-            true => Extent::Connects,
-            false => Extent::Authenticates,
+            true => Depth::Connects,
+            false => Depth::Authenticates,
         }
     }
 }
 
 /// What is known of a node that can be tested.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Met {
+pub(super) struct TestableNode {
     /// How slow it is, as a factor for all times.
     pub(super) slowness: f64,
     /// Whether it lacks the test service that it should have.
     pub(super) lacks_service: bool,
 }
 
-impl Met {
+impl TestableNode {
     /// As far as nothing else is known.
-    pub(super) const UNKNOWN: Met = Met { slowness: 1.0, lacks_service: false };
+    pub(super) const UNKNOWN: TestableNode = TestableNode { slowness: 1.0, lacks_service: false };
 }
 
 /// Fails unless a handshake with the node succeeds; `place` is its address in messages.
-pub(super) async fn meets(ctx: &Ctx, place: &str, extent: Extent) -> Result<Met, Obstacle> {
+pub(super) async fn meets(ctx: &Ctx, place: &str, extent: Depth) -> Result<TestableNode, Obstacle> {
     let mut conn = ctx.connect("first").await.map_err(|seen| Obstacle::Unreachable {
         address: place.to_owned(),
         reason: without_prefix(&seen, place),
     })?;
-    if extent == Extent::Connects {
-        return Ok(Met::UNKNOWN);
+    if extent == Depth::Connects {
+        return Ok(TestableNode::UNKNOWN);
     }
     let place = place.to_owned();
     let shake = ctx.shake("first");
@@ -162,7 +162,7 @@ pub(super) async fn meets(ctx: &Ctx, place: &str, extent: Extent) -> Result<Met,
                 }
                 None => false,
             };
-            Ok(Met { slowness, lacks_service })
+            Ok(TestableNode { slowness, lacks_service })
         }
         Err(seen) => Err(Obstacle::NotAuthenticated { place, reason: seen.to_string() }),
     }

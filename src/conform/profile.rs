@@ -65,9 +65,10 @@ const fn breaks(id: &'static str, explanation: &'static str) -> Deviation {
     Deviation { id, position: None, explanation, sometimes: false, breaks_node: true }
 }
 
-const DEAF: &str = "it stays connected, but may process nothing more from that connection (§7.3)";
+const STOPS_READING: &str =
+    "it stays connected, but may process nothing more from that connection (§7.3)";
 
-const HALF_DONE: &str =
+const PARTLY_EXECUTED: &str =
     "an error ends its loop over the database, and it may send no g_set any more";
 
 const ITERATION: &str =
@@ -104,14 +105,14 @@ const PERL_2_02: &[Deviation] = &[
     may_miss("g-global-turns", ITERATION),
     may_miss("g-tells-down", ITERATION),
     may_miss("g-stranger", ITERATION),
-    breaks("odd-g-slave", HALF_DONE),
-    breaks("odd-g-upd", HALF_DONE),
-    breaks("odd-g-set", HALF_DONE),
-    misses("bad-json-*", DEAF),
-    misses("bad-cbor-*", DEAF),
-    misses("bad-storable-cut", DEAF),
-    misses("bad-before", DEAF),
-    misses("bad-others", DEAF),
+    breaks("odd-g-slave", PARTLY_EXECUTED),
+    breaks("odd-g-upd", PARTLY_EXECUTED),
+    breaks("odd-g-set", PARTLY_EXECUTED),
+    misses("bad-json-*", STOPS_READING),
+    misses("bad-cbor-*", STOPS_READING),
+    misses("bad-storable-cut", STOPS_READING),
+    misses("bad-before", STOPS_READING),
+    misses("bad-others", STOPS_READING),
     breaks("kil1-node-port", "it kills its own node port (§3.1)"),
     breaks("spawn-node-port", "it replaces its own node port (§3.4)"),
 ];

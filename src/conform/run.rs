@@ -5,7 +5,7 @@ use super::context::{Ctx, Reach, Target};
 use super::node_process::NodeProcess;
 use super::plan::{Place, Plan, PlanError, Start};
 use super::position::Position;
-use super::precondition::{self, Extent, Met, Obstacle};
+use super::precondition::{self, Depth, Obstacle, TestableNode};
 use super::profile::Profile;
 use super::stop::Stop;
 use parking_lot::Mutex;
@@ -20,13 +20,13 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 
 /// How many checks talk to the node at the same time.
-const AT_ONCE: usize = 24;
+const MAX_CONCURRENT: usize = 24;
 /// The maximum number of checks that failed by time and are tried again, each alone; where it is more, the
 /// node is not disturbed by the others, but silent.
-const MOST_RETRIES: usize = 20;
+const MAX_RETRIES: usize = 20;
 /// The maximum time of a run, whatever the node does; checks that wait for its `monitor_timeout` may
 /// extend it, and a node that is slow does.
-const LONGEST_RUN: Duration = Duration::from_secs(110);
+const MAX_RUN_TIME: Duration = Duration::from_secs(110);
 
 /// How a check ended.
 #[derive(Clone, Debug)]
@@ -105,8 +105,8 @@ pub async fn run(
         }
     }
     let target = Arc::new(plan.target.clone());
-    let end = Instant::now() + LONGEST_RUN.max(target.monitor_timeout * 2);
-    let extent = Extent::of(&plan.only);
+    let end = Instant::now() + MAX_RUN_TIME.max(target.monitor_timeout * 2);
+    let extent = Depth::of(&plan.only);
     let by_hand = matches!(plan.place, Place::Listen { start: Start::ByHand, .. });
     let runner = Runner {
         patience: target.patience,
@@ -172,7 +172,7 @@ pub(super) fn run_label() -> String {
 }
 
 /// A check with the addresses on which it waits for the node.
-type Seat = (&'static Check, Vec<Arc<TcpListener>>);
+type ScheduledCheck = (&'static Check, Vec<Arc<TcpListener>>);
 
 /// Checks that need a node of their own have seeds of their own. If there is only one node, they use the
 /// same seeds one after another, which the node soon dials again.
@@ -180,7 +180,7 @@ async fn seats(
     checks: &[&'static Check],
     host: IpAddr,
     one_after_another: bool,
-) -> io::Result<Vec<Seat>> {
+) -> io::Result<Vec<ScheduledCheck>> {
     let mut seats = Vec::new();
     let mut common: Vec<Arc<TcpListener>> = Vec::new();
     for check in checks {
@@ -205,7 +205,7 @@ async fn seats(
     Ok(seats)
 }
 
-fn all_addresses(seats: &[Seat]) -> Vec<SocketAddr> {
+fn all_addresses(seats: &[ScheduledCheck]) -> Vec<SocketAddr> {
     let listeners = seats.iter().flat_map(|(_, listeners)| listeners);
     let mut addresses: Vec<SocketAddr> = Vec::new();
     for address in listeners.filter_map(|listener| listener.local_addr().ok()) {
@@ -232,7 +232,7 @@ struct Runner {
     /// Whether the node lacks the test service that it should have.
     lacks_service: bool,
     /// What has to hold before the first check.
-    extent: Extent,
+    extent: Depth,
     /// The deviations to expect, which are not tried again.
     profile: Option<&'static Profile>,
     /// Whether somebody else has started the node, with seeds that cannot change any more.
@@ -245,13 +245,13 @@ struct Runner {
     dialled: Arc<AtomicBool>,
     /// The ID of the node that somebody else has started.
     node: Arc<OnceLock<String>>,
-    under_way: Arc<Mutex<UnderWay>>,
+    under_way: Arc<Mutex<RunProgress>>,
     /// What failed by time while other checks ran, and may be tried again alone.
-    late: Arc<Mutex<Vec<Late>>>,
+    late: Arc<Mutex<Vec<TimedOutCheck>>>,
 }
 
 /// A check that failed by time.
-struct Late {
+struct TimedOutCheck {
     finding: Finding,
     /// Where the node is, if it does not dial.
     address: Option<String>,
@@ -259,7 +259,7 @@ struct Late {
 
 /// The progress of a run's checks.
 #[derive(Debug, Default)]
-struct UnderWay {
+struct RunProgress {
     running: Vec<&'static str>,
     ended: usize,
 }
@@ -291,7 +291,7 @@ impl Runner {
     /// Tries what failed by time once more, each check alone.
     async fn try_again(&mut self, command: Option<(&str, IpAddr)>) {
         let late = std::mem::take(&mut *self.late.lock());
-        let is_silent = late.len() > MOST_RETRIES * self.slowness as usize;
+        let is_silent = late.len() > MAX_RETRIES * self.slowness as usize;
         if late.is_empty() {
             return;
         }
@@ -303,11 +303,11 @@ impl Runner {
                 precondition::meets(&ctx, &address, self.extent).await
             }
             (None, Some((command, host))) => self.command_works(command, host).await,
-            (None, None) => Ok(Met::UNKNOWN),
+            (None, None) => Ok(TestableNode::UNKNOWN),
         };
-        let Met { slowness, .. } = met.unwrap_or(Met::UNKNOWN);
-        self.adapt(Met { slowness, lacks_service: false });
-        for Late { finding, address } in late {
+        let TestableNode { slowness, .. } = met.unwrap_or(TestableNode::UNKNOWN);
+        self.adapt(TestableNode { slowness, lacks_service: false });
+        for TimedOutCheck { finding, address } in late {
             let found = match (address, command) {
                 _ if is_silent => None,
                 (Some(address), _) => {
@@ -331,10 +331,10 @@ impl Runner {
 
     /// Makes all times as long as a slow node needs, unless they are so already; checks of a service that is
     /// not there are skipped.
-    fn adapt(&mut self, Met { slowness, lacks_service }: Met) {
+    fn adapt(&mut self, TestableNode { slowness, lacks_service }: TestableNode) {
         self.lacks_service |= lacks_service;
         if slowness > self.slowness {
-            self.end += LONGEST_RUN.mul_f64(slowness - self.slowness);
+            self.end += MAX_RUN_TIME.mul_f64(slowness - self.slowness);
             self.slowness = slowness;
             let patience = self.patience.mul_f64(slowness);
             self.target = Arc::new(Target { patience, ..(*self.target).clone() });
@@ -343,7 +343,7 @@ impl Runner {
 
     /// How many checks talk to the node at the same time.
     fn at_once(&self) -> usize {
-        ((AT_ONCE as f64 / self.slowness) as usize).max(4)
+        ((MAX_CONCURRENT as f64 / self.slowness) as usize).max(4)
     }
 
     fn found(&self, finding: Finding) {
@@ -376,11 +376,11 @@ impl Runner {
     }
 
     /// Checks that the command starts a node with which a handshake succeeds.
-    async fn command_works(&self, command: &str, host: IpAddr) -> Result<Met, Obstacle> {
+    async fn command_works(&self, command: &str, host: IpAddr) -> Result<TestableNode, Obstacle> {
         let listener = match TcpListener::bind((host, 0)).await {
             Ok(listener) => Arc::new(listener),
             // The checks have their own.
-            Err(_) => return Ok(Met::UNKNOWN),
+            Err(_) => return Ok(TestableNode::UNKNOWN),
         };
         let addresses: Vec<SocketAddr> = listener.local_addr().into_iter().collect();
         let place = addresses.iter().map(SocketAddr::to_string).collect::<String>();
@@ -399,12 +399,12 @@ impl Runner {
     }
 
     /// Checks that can share a node use one together; each of the others has a node of its own.
-    async fn with_command(mut self, seats: Vec<Seat>, command: String, host: IpAddr) {
+    async fn with_command(mut self, seats: Vec<ScheduledCheck>, command: String, host: IpAddr) {
         match self.command_works(&command, host).await {
             Ok(met) => self.adapt(met),
             Err(obstacle) => return self.over(obstacle),
         }
-        let (shared, alone): (Vec<Seat>, Vec<Seat>) =
+        let (shared, alone): (Vec<ScheduledCheck>, Vec<ScheduledCheck>) =
             seats.into_iter().partition(|(check, _)| check.listens == Listening::Shared);
         let mut tasks = JoinSet::new();
         let processes = std::thread::available_parallelism().map_or(4, |cores| cores.get() * 3);
@@ -433,8 +433,8 @@ impl Runner {
     }
 
     /// One node for all checks, which the user starts: it changes from one master to the next.
-    async fn by_hand(self, seats: Vec<Seat>) {
-        let (shared, alone): (Vec<Seat>, Vec<Seat>) =
+    async fn by_hand(self, seats: Vec<ScheduledCheck>) {
+        let (shared, alone): (Vec<ScheduledCheck>, Vec<ScheduledCheck>) =
             seats.into_iter().partition(|(check, _)| check.listens == Listening::Shared);
         self.share(shared).await;
         if !self.dialled.load(Ordering::Relaxed) {
@@ -446,7 +446,7 @@ impl Runner {
         }
     }
 
-    async fn share(&self, seats: Vec<Seat>) {
+    async fn share(&self, seats: Vec<ScheduledCheck>) {
         let mut tasks = JoinSet::new();
         for (check, listeners) in seats {
             let runner = self.clone();
@@ -477,7 +477,7 @@ impl Runner {
         drop(under_way);
         let expected = self.profile.and_then(|known| known.deviation(check.id, finding.position));
         match is_late && !self.by_hand && expected.is_none() {
-            true => self.late.lock().push(Late { finding, address }),
+            true => self.late.lock().push(TimedOutCheck { finding, address }),
             false => self.found(finding),
         }
     }

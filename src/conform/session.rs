@@ -19,7 +19,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 /// Whether a session answers echo requests, as any node does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Pace {
+pub(crate) enum EchoMode {
     Relays,
     /// No, like a node whose process is stopped.
     Frozen,
@@ -69,7 +69,7 @@ impl Session {
         node: &str,
         receives: Framing,
         sends: Framing,
-        pace: Pace,
+        pace: EchoMode,
     ) -> Session {
         let Conn { exporter: _, stream, unread, name, transcript, patience, local } = conn;
         let (input, output) = tokio::io::split(stream);
@@ -338,7 +338,7 @@ struct Pump {
     receives: Framing,
     sends: Framing,
     node: String,
-    pace: Pace,
+    pace: EchoMode,
     writer: Writer,
     events: mpsc::UnboundedSender<Event>,
     name: Arc<str>,
@@ -407,7 +407,7 @@ impl Pump {
         let [port, request, to, elements @ ..] = packet else {
             return None;
         };
-        let is_relay = self.pace == Pace::Relays
+        let is_relay = self.pace == EchoMode::Relays
             && port.as_str()?.is_empty()
             && request.as_str()? == StrRef::text("snd");
         let to = to.to_str()?;

@@ -1,7 +1,7 @@
 //! Handshakes: valid ones, and ones with a single fault.
 
 use super::conn::Conn;
-use super::session::{Pace, Session};
+use super::session::{EchoMode, Session};
 use super::stop::Seen;
 use super::tls::Tls;
 use super::transcript::Speaker;
@@ -39,9 +39,9 @@ pub(crate) struct Shake {
     pub(crate) more: String,
     /// Octets in the same write as the authentication line.
     pub(crate) early: Vec<u8>,
-    pub(crate) manner: Manner,
+    pub(crate) manner: GreetingTiming,
     /// Whether the session answers the node's echo requests.
-    pub(crate) pace: Pace,
+    pub(crate) pace: EchoMode,
 }
 
 /// How the token of the authentication line is made.
@@ -59,7 +59,7 @@ pub(crate) enum Token {
 
 /// How the greeting is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Manner {
+pub(crate) enum GreetingTiming {
     AtOnce,
     /// After the node's.
     Late,
@@ -73,7 +73,7 @@ pub(crate) enum Manner {
 
 /// Both greetings.
 #[derive(Debug)]
-pub(crate) struct Greeted {
+pub(crate) struct Greetings {
     pub(crate) own: Vec<u8>,
     pub(crate) own_nonce: Vec<u8>,
     pub(crate) peer: Greeting,
@@ -82,7 +82,7 @@ pub(crate) struct Greeted {
     pub(crate) ends_in_cr: bool,
 }
 
-impl Greeted {
+impl Greetings {
     /// The node's two lines, as they are hashed.
     pub(crate) fn peer_lines(&self) -> Vec<u8> {
         lines(&[&self.peer_line, &self.peer_nonce])
@@ -109,8 +109,8 @@ pub(crate) struct AuthLine {
 }
 
 /// The result of a complete handshake.
-pub(crate) struct Agreed {
-    pub(crate) greeted: Greeted,
+pub(crate) struct CompletedHandshake {
+    pub(crate) greeted: Greetings,
     pub(crate) auth: AuthLine,
     pub(crate) sends: Option<Framing>,
     pub(crate) presented: Option<CertificateDer<'static>>,
@@ -158,7 +158,7 @@ fn random_nonce() -> Result<Vec<u8>, Seen> {
 }
 
 /// Exchanges greetings.
-pub(crate) async fn greet(conn: &mut Conn, shake: &Shake) -> Result<Greeted, Seen> {
+pub(crate) async fn greet(conn: &mut Conn, shake: &Shake) -> Result<Greetings, Seen> {
     let own_nonce = match &shake.nonce {
         Some(nonce) => nonce.clone(),
         None => random_nonce()?,
@@ -167,20 +167,20 @@ pub(crate) async fn greet(conn: &mut Conn, shake: &Shake) -> Result<Greeted, See
     let eol = shake.eol.as_bytes();
     let said = [&first[..], eol, &own_nonce[..], eol].concat();
     match shake.manner {
-        Manner::AtOnce => conn.say(&said, false).await?,
-        Manner::Dribble => conn.say(&said, true).await?,
-        Manner::Late | Manner::Mirror | Manner::Never => {}
+        GreetingTiming::AtOnce => conn.say(&said, false).await?,
+        GreetingTiming::Dribble => conn.say(&said, true).await?,
+        GreetingTiming::Late | GreetingTiming::Mirror | GreetingTiming::Never => {}
     }
     let (peer_line, ends_in_cr) = conn.line_and_end("its greeting").await?;
     let peer_nonce = conn.line("its nonce").await?;
     match shake.manner {
-        Manner::Late => conn.say(&said, false).await?,
-        Manner::Mirror => conn.say(&lines(&[&peer_line, &peer_nonce]), false).await?,
-        Manner::AtOnce | Manner::Dribble | Manner::Never => {}
+        GreetingTiming::Late => conn.say(&said, false).await?,
+        GreetingTiming::Mirror => conn.say(&lines(&[&peer_line, &peer_nonce]), false).await?,
+        GreetingTiming::AtOnce | GreetingTiming::Dribble | GreetingTiming::Never => {}
     }
     let peer = Greeting::parse(&peer_line)
         .map_err(|error| Seen::Wrong(format!("what it said is no greeting: {error}")))?;
-    Ok(Greeted {
+    Ok(Greetings {
         own: lines(&[&first, &own_nonce]),
         own_nonce,
         peer,
@@ -194,7 +194,7 @@ pub(crate) async fn greet(conn: &mut Conn, shake: &Shake) -> Result<Greeted, See
 pub(crate) async fn say_auth(
     conn: &mut Conn,
     shake: &Shake,
-    greeted: &Greeted,
+    greeted: &Greetings,
     in_tls: bool,
 ) -> Result<Option<Framing>, Seen> {
     let secret = shake.secret.clone().and_then(Secret::new);
@@ -245,7 +245,7 @@ pub(crate) async fn say_auth(
     };
     let mut line = format!("{method};{token};{framing}{}{}", shake.more, shake.eol).into_bytes();
     line.extend_from_slice(&shake.early);
-    conn.say(&line, shake.manner == Manner::Dribble).await?;
+    conn.say(&line, shake.manner == GreetingTiming::Dribble).await?;
     Ok(Framing::from_name(&framing))
 }
 
@@ -253,7 +253,7 @@ pub(crate) async fn say_auth(
 pub(crate) async fn hear_auth(
     conn: &mut Conn,
     shake: &Shake,
-    greeted: &Greeted,
+    greeted: &Greetings,
     in_tls: bool,
 ) -> Result<AuthLine, Seen> {
     let line = conn.line("its authentication line").await?;
@@ -270,7 +270,7 @@ pub(crate) async fn hear_auth(
 }
 
 /// The whole handshake, up to the first packet.
-pub(crate) async fn agree(conn: &mut Conn, shake: &Shake) -> Result<Agreed, Seen> {
+pub(crate) async fn agree(conn: &mut Conn, shake: &Shake) -> Result<CompletedHandshake, Seen> {
     let greeted = greet(conn, shake).await?;
     authenticate(conn, shake, greeted).await
 }
@@ -279,8 +279,8 @@ pub(crate) async fn agree(conn: &mut Conn, shake: &Shake) -> Result<Agreed, Seen
 pub(crate) async fn authenticate(
     conn: &mut Conn,
     shake: &Shake,
-    greeted: Greeted,
-) -> Result<Agreed, Seen> {
+    greeted: Greetings,
+) -> Result<CompletedHandshake, Seen> {
     let mut presented = None;
     let in_tls = match &shake.tls {
         Some(tls) if shake.claims_tls.is_none() && greeted.peer.offers_tls() => {
@@ -291,7 +291,7 @@ pub(crate) async fn authenticate(
     };
     let sends = say_auth(conn, shake, &greeted, in_tls).await?;
     let auth = hear_auth(conn, shake, &greeted, in_tls).await?;
-    Ok(Agreed { greeted, auth, sends, presented, in_tls })
+    Ok(CompletedHandshake { greeted, auth, sends, presented, in_tls })
 }
 
 /// The whole handshake, after which both sides have authenticated.
@@ -301,8 +301,12 @@ pub(crate) async fn meet(mut conn: Conn, shake: &Shake) -> Result<Session, Seen>
 }
 
 /// Continues with packets if the node's side of the handshake was correct.
-pub(crate) fn into_session(conn: Conn, shake: &Shake, agreed: Agreed) -> Result<Session, Seen> {
-    let Agreed { greeted, auth, sends, .. } = agreed;
+pub(crate) fn into_session(
+    conn: Conn,
+    shake: &Shake,
+    agreed: CompletedHandshake,
+) -> Result<Session, Seen> {
+    let CompletedHandshake { greeted, auth, sends, .. } = agreed;
     if !auth.is_proof {
         return Err(Seen::Wrong(format!(
             "the token of its authentication line ({}) is wrong",
@@ -325,4 +329,4 @@ pub(crate) fn into_session(conn: Conn, shake: &Shake, agreed: Agreed) -> Result<
 }
 
 /// How long to wait for something that a node does at once, when no echo can prove that it is done.
-pub(crate) const A_MOMENT: Duration = Duration::from_millis(200);
+pub(crate) const QUIET_TIME: Duration = Duration::from_millis(200);

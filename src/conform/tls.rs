@@ -77,7 +77,7 @@ impl Tls {
     }
 
     fn client(&self, provider: Arc<CryptoProvider>) -> Result<ClientConfig, rustls::Error> {
-        let verifier = Arc::new(Anybody(provider.clone()));
+        let verifier = Arc::new(AcceptAnyCertificate(provider.clone()));
         let builder = ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(&self.versions())?
             .dangerous()
@@ -95,7 +95,7 @@ impl Tls {
         let Some(identity) = &self.presents else {
             return Err(rustls::Error::General("a server has to present something".to_owned()));
         };
-        let verifier = Arc::new(Anybody(provider.clone()));
+        let verifier = Arc::new(AcceptAnyCertificate(provider.clone()));
         let mut config = ServerConfig::builder_with_provider(provider)
             .with_protocol_versions(&self.versions())?
             .with_client_cert_verifier(verifier)
@@ -186,7 +186,7 @@ pub(crate) fn is_trusted(identity: &Identity, presented: &CertificateDer<'_>) ->
 
 /// Accepts any certificate with a valid signature; the suite checks it later.
 #[derive(Debug)]
-struct Anybody(Arc<CryptoProvider>);
+struct AcceptAnyCertificate(Arc<CryptoProvider>);
 
 /// The parts that verifiers of clients and of servers have in common.
 macro_rules! only_the_signature_counts {
@@ -217,7 +217,7 @@ macro_rules! only_the_signature_counts {
     };
 }
 
-impl ServerCertVerifier for Anybody {
+impl ServerCertVerifier for AcceptAnyCertificate {
     fn verify_server_cert(
         &self,
         _end_entity: &CertificateDer<'_>,
@@ -232,7 +232,7 @@ impl ServerCertVerifier for Anybody {
     only_the_signature_counts!();
 }
 
-impl ClientCertVerifier for Anybody {
+impl ClientCertVerifier for AcceptAnyCertificate {
     fn client_auth_mandatory(&self) -> bool {
         false
     }

@@ -5,11 +5,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 /// How many entries are kept for each check; the oldest are dropped first.
-const KEPT: usize = 60;
+const MAX_ENTRIES: usize = 60;
 /// How many characters of an entry are shown.
-const SHOWN: usize = 300;
+const SHOWN_CHARS: usize = 300;
 /// How many octets of a packet are shown.
-const OCTETS: usize = 48;
+const SHOWN_OCTETS: usize = 48;
 
 /// Who sent something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,10 +56,10 @@ impl Transcript {
             connection: connection.clone(),
             speaker,
             text: shorten(&text.into()),
-            octets: octets.get(..octets.len().min(OCTETS + 1)).unwrap_or_default().to_vec(),
+            octets: octets.get(..octets.len().min(SHOWN_OCTETS + 1)).unwrap_or_default().to_vec(),
         };
         let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
-        if entries.len() >= KEPT {
+        if entries.len() >= MAX_ENTRIES {
             entries.remove(0);
         }
         entries.push(entry);
@@ -87,7 +87,7 @@ impl Transcript {
 }
 
 fn shorten(text: &str) -> String {
-    match text.char_indices().nth(SHOWN) {
+    match text.char_indices().nth(SHOWN_CHARS) {
         Some((end, _)) => format!("{}... ({} characters)", &text[..end], text.chars().count()),
         None => text.to_owned(),
     }
@@ -96,10 +96,10 @@ fn shorten(text: &str) -> String {
 /// Octets as two hexadecimal digits each, followed by dots if there are more.
 fn hex(octets: &[u8]) -> String {
     let mut text = String::new();
-    for octet in octets.iter().take(OCTETS) {
+    for octet in octets.iter().take(SHOWN_OCTETS) {
         let _ = write!(text, "{octet:02x} ");
     }
-    if octets.len() > OCTETS {
+    if octets.len() > SHOWN_OCTETS {
         text.push_str("...");
     }
     text.trim_end().to_owned()
@@ -134,7 +134,7 @@ mod tests {
             transcript.add(&connection, Speaker::Node, "x".repeat(1000), &[0xe9; 100]);
         }
         let lines = transcript.lines();
-        assert_eq!(lines.len(), KEPT + 4);
+        assert_eq!(lines.len(), MAX_ENTRIES + 4);
         assert!(lines.iter().all(|line| line.len() < 400), "{lines:?}");
         assert!(lines.last().is_some_and(|line| line.ends_with("e9 ...")));
     }

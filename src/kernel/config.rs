@@ -1,34 +1,34 @@
-//! What a kernel has to know from the start.
+//! The configuration of a kernel.
 
 use crate::value::{NodeId, Str};
 use std::time::Duration;
 
-/// What the kernel of a node has to know from the start.
+/// The configuration of a node's kernel.
 #[derive(Debug, Clone)]
 pub struct KernelConfig {
     /// The node's ID.
     pub node: NodeId,
-    /// Where others can connect to it: what goes into the database family `'l`.
+    /// The addresses that the node announces in the database family `'l`.
     pub addresses: Vec<Str>,
     /// The seeds, as `host:port`.
     pub seeds: Vec<Str>,
-    /// How long a node is sought before it is given up; Perl's `monitor_timeout`.
+    /// How long to try to reach a node before it is given up; Perl's `monitor_timeout`.
     pub monitor_timeout: Duration,
-    /// How long one address is tried before the next; Perl's `connect_interval`.
+    /// How long to try one address before the next is tried; Perl's `connect_interval`.
     pub connect_interval: Duration,
-    /// Whether peers may make this node run anything; Perl's `secure`.
+    /// Whether requests to run functions are refused; Perl's `secure`.
     pub secure: bool,
     /// Whether Perl slaves that lost their master are healed.
     pub heal: bool,
-    /// How long the entries of nodes whose master was lost stay before they count as deleted.
+    /// How long the entries of slaves whose master was lost are kept before they are deleted.
     pub grace: Duration,
-    /// What `$$` evaluates to.
+    /// The value of `$$`.
     pub process_id: u32,
-    /// Where all randomness comes from.
+    /// The seed of all random numbers.
     pub entropy: [u8; 32],
 }
 
 impl KernelConfig {
-    /// How long keys may be missing after a change of master, unless told.
+    /// The default of [`KernelConfig::grace`].
     pub const DEFAULT_GRACE: Duration = Duration::from_secs(10);
 }

@@ -1,4 +1,4 @@
-//! What a kernel holds, counted: for status displays, and to see that nothing leaks.
+//! Counts of a kernel's resources, for status displays and for tests that look for leaks.
 
 use super::db::Database;
 use super::mesh::Mesh;
@@ -6,34 +6,34 @@ use super::ports::Ports;
 use crate::value::NodeId;
 use std::collections::BTreeSet;
 
-/// How much a kernel holds.
+/// Counts of a kernel's resources.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct ResourceCounts {
-    /// Connections, in whatever state.
+    /// Connections, in any state.
     pub connections: usize,
-    /// Attempts to connect nodes that somebody wants to reach.
+    /// Nodes that are being connected.
     pub attempts: usize,
-    /// Local ports that the kernel was told of.
+    /// Local ports that the kernel knows.
     pub ports: usize,
-    /// Monitors of local and remote ports that were set here.
+    /// Monitors of local and remote ports that this node has set.
     pub monitors: usize,
     /// Monitors of local ports that peers have set: one for each peer and port.
     pub monitors_of_peers: usize,
     /// Database queries that wait for an answer.
     pub queries: usize,
-    /// Nodes whose addresses are looked for in the database.
+    /// Nodes whose addresses are being looked up in the database.
     pub finds: usize,
     /// Monitored families.
     pub families: usize,
-    /// What is to happen later.
+    /// Entries in timer queues.
     pub agenda: usize,
-    /// Every other node of which anything at all is held.
+    /// Every other node about which the kernel keeps anything.
     pub nodes: BTreeSet<NodeId>,
 }
 
 impl ResourceCounts {
-    /// What these machines of node `own` hold.
+    /// The counts of these machines of node `own`.
     pub(super) fn of(
         own: &NodeId,
         mesh: &Mesh,

@@ -1,42 +1,42 @@
-//! What packets to the node port, and answers to the kernel's own questions, make this node do.
+//! Handling of packets to the node port, and of answers to the kernel's own questions.
 
 use super::Kernel;
 use super::db::Database;
 use super::effect::{Builder, Call, Effect, Level, Origin, died};
 use super::eval::Known;
 use super::log::Source;
-use super::question::{About, Question};
-use super::relay::{MOST_BEFORE_MESSAGE, Next, Relay, destination};
+use super::question::{Question, QuestionKind};
+use super::relay::{MAX_ELEMENTS_BEFORE_MESSAGE, Relay, RelayStep, destination};
 use super::request::{Handler, MASTER_SET, Parsed, Refused, RequestInfo, argument, scalar};
 use crate::value::packed::Elements;
 use crate::value::{NodeId, Packed, PortId, Str, StrRef};
 use std::time::Duration;
 
-/// Why a node in `secure` mode runs nothing for others.
+/// The reason with which a node in `secure` mode refuses to run functions.
 const NOT_ALLOWED: &str = "remote execution not allowed";
 
 impl Kernel {
-    /// A packet to our node port. One of a node that is not connected (any more) is ignored: it was
-    /// read before the connection was given up.
+    /// Handles a packet to the node port. A packet of a node that is no longer connected is ignored: it
+    /// was read before the connection was given up.
     ///
-    /// Its effects are in [`Kernel::take_effects`] when this returns; packets that were behind it
-    /// on the same connection come after them.
+    /// Its effects are in [`Kernel::take_effects`] when this returns, before those of later packets of
+    /// the same connection.
     pub fn node_packet(&mut self, from: &NodeId, elements: Elements<'_>) {
-        // What the database knows of a node it forgets together with the connection.
+        // The database keeps nothing about a node that is not connected.
         if !self.db.receive_one(from, elements, self.now.uptime) && self.is_up(from) {
             self.request(from, elements);
         }
         self.settle();
     }
 
-    /// Carries out a request. Relays to our own node port are followed one after the other: each
-    /// takes its head off what is left of the packet, and nothing is copied.
+    /// Handles a request. Relays to this node's own port are followed in a loop: each one removes its
+    /// head from the rest of the packet, and nothing is copied.
     pub(super) fn request(&mut self, from: &NodeId, request: Elements<'_>) {
         let mut relay = Relay::new(request);
         loop {
             match self.follow(&relay) {
-                Next::Here { rest, results } => relay.take_head(rest, results),
-                Next::Elsewhere { to, message, results } => {
+                RelayStep::Here { rest, results } => relay.take_head(rest, results),
+                RelayStep::Elsewhere { to, message, results } => {
                     if !self.may_wait(from, &to, message.octets().len()) {
                         return;
                     }
@@ -45,7 +45,7 @@ impl Kernel {
                     self.follow_db();
                     return self.send_message(&to, message, relay.results_behind(results));
                 }
-                Next::Request => break,
+                RelayStep::Request => break,
             }
         }
         let own = self.node.clone();
@@ -58,8 +58,8 @@ impl Kernel {
         }
     }
 
-    /// Whether a message of a peer may be sent: whether not too much waits on its account for nodes
-    /// that are being looked for, if this one would have to be.
+    /// Whether a message of a peer may be sent. False if its destination is not connected and too many
+    /// octets of the peer's messages are pending already.
     pub(super) fn may_wait(&mut self, from: &NodeId, to: &PortId, octets: usize) -> bool {
         let sought = to.node_str();
         if *from == self.node || sought == self.node.as_str() || self.mesh.is_up(&sought) {
@@ -79,14 +79,14 @@ impl Kernel {
         may
     }
 
-    /// What becomes of a request that does nothing but send something. The results go behind it.
-    pub(super) fn follow<'a>(&self, relay: &Relay<'a>) -> Next<'a> {
+    /// Decides how a request continues that only sends something. The results are appended to it.
+    pub(super) fn follow<'a>(&self, relay: &Relay<'a>) -> RelayStep<'a> {
         let request = relay.rest;
-        // A part of what it consists of may lie among the results.
-        if !relay.results.is_empty() && request.len() < MOST_BEFORE_MESSAGE {
-            return Next::Request;
+        // One of its own elements may be among the results.
+        if !relay.results.is_empty() && request.len() < MAX_ELEMENTS_BEFORE_MESSAGE {
+            return RelayStep::Request;
         }
-        let Some(name) = request.first_str() else { return Next::Request };
+        let Some(name) = request.first_str() else { return RelayStep::Request };
         let (reply, results) = match name.data() {
             b"snd" => (request.after(1), Builder::default()),
             b"time" => (request.after(1), Builder::default().float(self.now.wall)),
@@ -99,20 +99,20 @@ impl Kernel {
             }
             b"eval" if !self.secure => {
                 let Some(known) = argument(request.after(1)).and_then(|e| Known::of(&e)) else {
-                    return Next::Request;
+                    return RelayStep::Request;
                 };
-                // No error, and then the results.
+                // An empty error text, followed by the results.
                 (request.after(2), self.evaluate(known, Builder::default().name("")))
             }
-            _ => return Next::Request,
+            _ => return RelayStep::Request,
         };
         let Some(to) = argument(reply).and_then(|to| PortId::try_from(to).ok()) else {
-            return Next::Request;
+            return RelayStep::Request;
         };
         if to.is_node_port() && to.node_str() == self.node.as_str() {
-            Next::Here { rest: reply.after(1), results }
+            RelayStep::Here { rest: reply.after(1), results }
         } else {
-            Next::Elsewhere { to, message: reply.after(1), results }
+            RelayStep::Elsewhere { to, message: reply.after(1), results }
         }
     }
 
@@ -162,7 +162,7 @@ impl Kernel {
             (_, Parsed::Spawn { port, function, arguments }) => {
                 self.spawn_here(from, port, function, arguments)
             }
-            // What else there is to say of these, `Kernel::follow` has done.
+            // The rest was done by `Kernel::follow`.
             ("snd" | "time", Parsed::Reply(reply)) => destination(reply).map(drop),
             ("can", Parsed::StringAndReply(_, reply)) => destination(reply).map(drop),
             ("eval", Parsed::StringAndReply(expression, reply)) => {
@@ -183,7 +183,7 @@ impl Kernel {
         self.tell_database(from, |db, now| db.receive(from, name, arguments, now));
     }
 
-    /// Gives the database a request of a peer, which may make this node global.
+    /// Passes a peer's request to the database, which may make this node global.
     pub(super) fn tell_database(
         &mut self,
         from: &NodeId,
@@ -199,7 +199,8 @@ impl Kernel {
         told
     }
 
-    /// Sends `to`'s first element the others, and `results` behind them; no destination, no reply.
+    /// Sends the elements after the first, followed by `results`, to the port that the first one names.
+    /// Without a destination nothing is sent.
     fn reply(&mut self, to: Elements<'_>, results: Builder) -> Result<(), Refused> {
         if let Some(id) = destination(to)? {
             self.send_message(&id, to.after(1), results);
@@ -210,7 +211,8 @@ impl Kernel {
     fn eval(&mut self, from: &NodeId, expression: Str, reply: Elements<'_>) -> Result<(), Refused> {
         let to = destination(reply)?;
         if Known::of(&expression).is_none() {
-            // Or the rest of the packet would be copied once for each of any number of expressions.
+            // Otherwise the rest of the packet would be copied once for each of any number of
+            // expressions.
             if to.is_some_and(|to| to.is_node_port() && to.node() == self.node) {
                 return Err("the result would go to this node's own node port".to_owned());
             }
@@ -245,10 +247,10 @@ impl Kernel {
         }
     }
 
-    /// The answer to an [`Effect::Eval`]: the error text, empty if there is none, and results.
+    /// The answer to an [`Effect::Eval`]: the error text, empty if there was no error, and the results.
     pub fn eval_done(&mut self, reply: &Packed, error: &str, results: Elements<'_>) {
         let results = Builder::new().text(error).elements(results);
-        // Where it goes was looked at when the expression came.
+        // The destination was checked when the expression was received.
         let _ = self.reply(reply.as_elements(), results);
         self.settle();
     }
@@ -288,13 +290,13 @@ impl Kernel {
         }
     }
 
-    /// Lets others call the function `name`, or spawn ports that begin with it.
+    /// Lets others call the function `name`, and spawn ports with it as first function.
     pub fn register(&mut self, name: Str) {
         self.longest_function = self.longest_function.max(name.as_ref().data().len());
         self.functions.insert(name);
     }
 
-    /// Ends [`Kernel::register`].
+    /// Reverts [`Kernel::register`].
     pub fn unregister(&mut self, name: &Str) {
         self.functions.remove(name);
     }
@@ -320,27 +322,27 @@ impl Kernel {
         Ok(())
     }
 
-    /// A message to the kernel's own port: the answer to one of its questions.
+    /// Handles a message to the kernel's own port: an answer to one of its questions.
     pub fn service_message(&mut self, from: &NodeId, message: Elements<'_>) {
         let Some((Question { about, number }, answers)) = Question::answered_by(message) else {
             let text = format_args!("{from} answered something that nobody asked");
             return self.log(Origin::Requests, Source::Peer(from.clone()), Level::Debug, text);
         };
         match about {
-            About::Life => {
+            QuestionKind::Life => {
                 self.mesh.probe_answered(from, number, self.now.uptime);
             }
-            About::Order => {
+            QuestionKind::Order => {
                 if let Some(node) = self.healing.waits_for_barrier(from, number) {
                     self.with_healing(&node, |healing, standing, now, _| {
                         healing.barrier_passed(&node, from, standing, now);
                     });
                 }
             }
-            About::Silence => self.with_healing(from, |healing, standing, _, _| {
+            QuestionKind::Silence => self.with_healing(from, |healing, standing, _, _| {
                 healing.is_silent(from, number, standing);
             }),
-            About::Master => {
+            QuestionKind::Master => {
                 let named = answers.get(1).and_then(|master| {
                     self.db.globals().find(|global| global.as_str() == master.as_ref()).cloned()
                 });
@@ -352,7 +354,7 @@ impl Kernel {
         self.settle();
     }
 
-    /// A copy of a part of the packet at hand; a part of a large one shares its octets.
+    /// A copy of a part of the packet; a part of a large packet shares its octets.
     pub(super) fn keep(&self, part: Elements<'_>) -> Packed {
         match &self.large_body {
             Some(body) => body.share(part),

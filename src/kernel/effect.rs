@@ -1,4 +1,4 @@
-//! What the kernel wants done: plain data, to be carried out in order.
+//! The outputs of the kernel: plain data, carried out in order.
 
 use super::db::{ChangeSet, DbAnswer, DbMonitorId, QueryId};
 use crate::value::packed::Elements;
@@ -7,34 +7,34 @@ pub use crate::wire::session::AuthOrder;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// One connection, from the moment it is dialled or accepted.
+/// The ID of a connection, from the moment it is dialled or accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConnId(pub u64);
 
-/// One monitor, from the moment it is set until it fires or is removed.
+/// The ID of a monitor, from the moment it is set until it fires or is removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct MonitorId(pub(crate) u64);
 
-/// The name of a local port: what stands behind `#` in its ID.
+/// The name of a local port: the part of its ID after `#`.
 pub type PortName = Str;
 
-/// Why a port died: the elements that its monitors get; none means that it ended normally.
+/// The reason of a port's death: the elements that its monitors get; empty if it ended normally.
 pub type Reason = Packed;
 
-/// How important a log line is.
+/// The severity of a log line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Level {
     /// Something failed that should not have.
     Error,
-    /// Something is odd, or a peer misbehaves.
+    /// Something unusual, or a misbehaving peer.
     Warn,
-    /// Worth knowing: nodes come and go.
+    /// Nodes that connect and disconnect.
     Info,
     /// Details.
     Debug,
 }
 
-/// Which part of the kernel a log line is about.
+/// The part of the kernel that a log line is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
     /// Connections.
@@ -49,9 +49,9 @@ pub enum Origin {
     Requests,
 }
 
-/// One thing to do; effects are carried out in the order in which the kernel gives them.
+/// An output of the kernel. Effects are carried out in the order in which they were emitted.
 ///
-/// Not `non_exhaustive`: a host that does not carry out one of them is to be noticed by the compiler.
+/// Not `non_exhaustive`: the compiler has to find hosts that do not handle an effect.
 #[derive(Debug, Clone)]
 pub enum Effect {
     /// Append the packet (array head included) to the lane of `to`.
@@ -61,121 +61,122 @@ pub enum Effect {
         /// The packet in packed form; port name first.
         packet: Packed,
     },
-    /// The same for several nodes, all of which are connected.
+    /// Append the packet to the lanes of several nodes, all of which are connected.
     SendAll {
         /// Remote nodes.
         to: Arc<[NodeId]>,
         /// The packet in packed form; port name first.
         packet: Packed,
     },
-    /// Send a packet on a connection that is up, before all that waits for it, and report at once, by
-    /// [`Kernel::pulse`](super::Kernel::pulse), how the connection is doing.
+    /// Send a packet on a connection that is up, ahead of everything queued, and report the state of the
+    /// connection at once by [`Kernel::pulse`](super::Kernel::pulse).
     Probe {
         /// The remote node.
         node: NodeId,
         /// Its connection.
         conn: ConnId,
-        /// What the report has to name.
+        /// A number that the report repeats.
         number: u64,
         /// The packet in packed form; port name first.
         packet: Packed,
     },
-    /// Report again how a connection is doing that was probed.
+    /// Report the state of a probed connection again.
     Look {
         /// The connection.
         conn: ConnId,
-        /// What the report has to name.
+        /// A number that the report repeats.
         number: u64,
     },
-    /// Report, by [`Kernel::has_room`](super::Kernel::has_room), once a node's lane is not crowded any more
-    /// and takes so many octets without its soft limit being passed, or nothing waits there. Not in the
-    /// same step, so that others get at the kernel in between.
+    /// Call [`Kernel::has_room`](super::Kernel::has_room) once the node's lane is empty, or is no longer
+    /// crowded and takes this many octets without exceeding its soft limit. This must not happen in the
+    /// same acquisition of the kernel's lock, so that other threads get it in between.
     AwaitRoom {
         /// The remote node.
         node: NodeId,
-        /// What the report has to name.
+        /// A number that the call repeats.
         number: u64,
-        /// How much room is wanted.
+        /// The room that is needed.
         octets: usize,
     },
     /// Deliver a message to a port of this node.
     Deliver {
-        /// The port; if it is gone, the message is dropped.
+        /// The port. If it does not exist any more, the message is dropped.
         port: PortName,
         /// The message.
         message: Packed,
-        /// Who sent it.
+        /// The sender's node.
         from: NodeId,
     },
-    /// The connection is authenticated and the node's only one: its lane comes up.
+    /// The connection is authenticated and the only one to this node: its lane comes up.
     LaneUp {
         /// The remote node.
         node: NodeId,
         /// Its connection.
         conn: ConnId,
     },
-    /// The lane goes down: what waits in it is dropped. [`Effect::LaneReset`] follows.
+    /// The lane goes down: its queue is dropped. [`Effect::LaneReset`] follows.
     LaneDown {
         /// The remote node.
         node: NodeId,
     },
-    /// All monitors of the lost connection have been told: the lane takes packets again.
+    /// All monitors of the lost connection have fired: the lane accepts packets again.
     LaneReset {
         /// The remote node.
         node: NodeId,
     },
-    /// Dial an address; report what comes of it with the connection's ID.
+    /// Dial an address, and report the result with the connection's ID.
     Dial {
         /// The new connection.
         conn: ConnId,
         /// `host:port` or `[ipv6]:port`.
         address: Str,
     },
-    /// A greeted connection may go on.
+    /// A greeted connection may continue.
     Proceed {
         /// The connection.
         conn: ConnId,
-        /// Whether we authenticate before the peer has, or only after.
+        /// Whether this node authenticates first, or only after the peer.
         order: AuthOrder,
     },
     /// Close the connection.
     Close {
         /// The connection.
         conn: ConnId,
-        /// For the log and for the connection's own error.
+        /// The reason, for the log and for the connection's own error.
         reason: String,
     },
-    /// Somebody spawned a port here: messages to it are delivered from now on, after its first
-    /// function.
+    /// A peer spawned a port here. Messages to it are delivered from now on, after its first function
+    /// has run.
     Spawned {
         /// Its name.
         port: PortName,
-        /// What it runs first.
+        /// Its first function.
         init: Call,
     },
-    /// A port died: what was delivered before is still its own, nothing comes after.
+    /// A port was killed. It keeps the messages that were delivered before, and gets no more.
     PortClosed {
         /// Its name.
         port: PortName,
-        /// Why.
+        /// The reason.
         reason: Reason,
     },
     /// A monitor fires.
     Fire {
-        /// The monitor; it is gone now.
+        /// The monitor, which is removed.
         monitor: MonitorId,
-        /// Why the port died or was lost.
+        /// The reason of the port's death or loss.
         reason: Reason,
     },
     /// Run a registered function that a peer called by name.
     Call(Call),
-    /// Evaluate an expression that the kernel does not know, or refuse it.
+    /// Evaluate an expression that the kernel does not know, or refuse to.
     Eval {
         /// The expression.
         expression: Str,
-        /// Who asks.
+        /// The node that sent it.
         from: NodeId,
-        /// The reply so far: a port ID and elements; error text and results go behind it.
+        /// The beginning of the reply: a port ID and elements, to which error text and results are
+        /// appended.
         reply: Packed,
     },
     /// A node was connected.
@@ -189,12 +190,12 @@ pub enum Effect {
     NodeDown {
         /// The node.
         node: NodeId,
-        /// As its monitors get it.
+        /// The reason that its monitors get.
         reason: Reason,
     },
-    /// A database query is answered, or failed.
+    /// A database query was answered, or has failed.
     Answer {
-        /// Which.
+        /// The query.
         query: QueryId,
         /// The result.
         answer: DbAnswer,
@@ -203,33 +204,33 @@ pub enum Effect {
     Changed {
         /// The monitor.
         monitor: DbMonitorId,
-        /// What changed.
+        /// The changes.
         changes: ChangeSet,
     },
-    /// Something for the log.
+    /// A line for the log.
     Log {
-        /// How important.
+        /// Its severity.
         level: Level,
-        /// What it is about.
+        /// Its subject.
         origin: Origin,
-        /// One line; what came from peers is escaped.
+        /// One line. Text from peers is escaped.
         text: String,
     },
 }
 
-/// A registered function to run.
+/// A call of a registered function.
 #[derive(Debug, Clone)]
 pub struct Call {
     /// Its name.
     pub function: Str,
     /// Its arguments.
     pub arguments: Packed,
-    /// The node that asked for it.
+    /// The node that called it.
     pub from: NodeId,
 }
 
-/// How much room requests usually need.
-const USUAL_SIZE: usize = 64;
+/// Octets that requests usually need.
+const TYPICAL_SIZE: usize = 64;
 
 /// Builds the elements of one packet or message, value by value.
 #[derive(Debug, Clone, Default)]
@@ -240,17 +241,16 @@ pub(crate) struct Builder {
 
 impl Builder {
     pub(crate) fn new() -> Self {
-        Builder { len: 0, octets: Vec::with_capacity(USUAL_SIZE) }
+        Builder { len: 0, octets: Vec::with_capacity(TYPICAL_SIZE) }
     }
 
-    /// A packet to a port of another node, with room for so many octets behind the port's name. They
-    /// are moved no more if there are as many.
+    /// A packet to a port of another node, with capacity for this many octets after the port's name.
     pub(crate) fn to_port(port: crate::value::StrRef<'_>, octets: usize) -> Self {
         let room = crate::value::packed::string_len(port) + octets;
         Builder { len: 0, octets: Vec::with_capacity(room) }.string(port)
     }
 
-    /// How many octets it holds.
+    /// The number of octets so far.
     pub(crate) const fn octets_len(&self) -> usize {
         self.octets.len()
     }
@@ -260,7 +260,7 @@ impl Builder {
         Builder::new().name("").name(name)
     }
 
-    /// A string of the protocol's own, sent as octets as Perl does.
+    /// Appends a string of the protocol, as octets, as Perl does.
     pub(crate) fn name(mut self, name: &str) -> Self {
         crate::value::packed::put_octets(&mut self.octets, name.as_bytes());
         self.len += 1;
@@ -297,7 +297,7 @@ impl Builder {
         self
     }
 
-    /// Appends what another builder holds.
+    /// Appends the elements of another builder.
     pub(crate) fn append(mut self, other: Builder) -> Self {
         if self.len == 0 {
             return other;
@@ -316,22 +316,22 @@ impl Builder {
     }
 }
 
-/// The reason of every monitor whose connection was lost.
+/// The reason of monitors whose connection was lost.
 pub(crate) fn transport_error(node: &NodeId, text: &str) -> Reason {
     Builder::new().name("transport_error").string(node.as_str()).text(text).build()
 }
 
-/// The reason of a port that failed: Perl's `die`, and the error.
+/// The reason of a port that failed: Perl's `die` and the error text.
 pub(crate) fn died(text: &str) -> Reason {
     Builder::new().name("die").text(text).build()
 }
 
-/// A reason made of strings.
+/// A reason that consists of strings.
 pub(crate) fn build_reason(elements: &[&str]) -> Reason {
     elements.iter().fold(Builder::new(), |builder, element| builder.text(element)).build()
 }
 
-/// How long a duration is, for people.
+/// A duration as text.
 pub(crate) fn seconds(duration: Duration) -> String {
     format!("{:.1} s", duration.as_secs_f64())
 }

@@ -1,16 +1,17 @@
-//! The Perl expressions that a node without Perl answers: those that Perl's tools and ours send.
+//! The Perl expressions that a node without Perl answers: those that the tools of Perl's AnyEvent::MP
+//! and of this project send.
 
 use super::question::MASTER_EXPRESSION;
 use crate::value::Str;
 
-/// What Perl's `aemp shell` puts before each line.
+/// The beginning of each line that Perl's `aemp shell` sends.
 const SHELL_PACKAGE: &str = "package AnyEvent::MP::Kernel;";
 const SHELL_ECHO: &str = "my $ECHO = '";
 
-/// No expression that is known here is longer, with all that a shell wraps around it.
-const LONGEST: usize = 4096;
+/// The maximum length of a known expression, including what a shell adds to it.
+const MAX_EXPRESSION_LEN: usize = 4096;
 
-/// What an expression evaluates to.
+/// The meaning of a known expression.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Known {
     Nothing,
@@ -19,14 +20,14 @@ pub(super) enum Known {
     Master,
     MasterAndUpNodes,
     ProcessId,
-    /// Whether there is a function of this name.
+    /// Whether a function of this name exists.
     IsFunction(Str),
 }
 
 impl Known {
-    /// The meaning of an expression, if it is known here.
+    /// The meaning of an expression, if it is known.
     pub(super) fn of(expression: &Str) -> Option<Known> {
-        if expression.as_ref().data().len() > LONGEST {
+        if expression.as_ref().data().len() > MAX_EXPRESSION_LEN {
             return None;
         }
         let expression = expression.to_text_lossy();
@@ -49,7 +50,7 @@ impl Known {
     }
 }
 
-/// The Perl expression for whether a function is defined.
+/// The Perl expression that tells whether a function is defined.
 pub fn is_function(name: &str) -> String {
     let quoted = name.replace('\\', r"\\").replace('\'', r"\'");
     format!("{DEFINED}{quoted}{DEFINED_END}")
@@ -72,7 +73,7 @@ fn function_asked_for(expression: &str) -> Option<Str> {
     Some(Str::text(&name))
 }
 
-/// The line that a user typed, without what Perl's shell wraps around it.
+/// The line that a user typed, without what Perl's shell adds.
 fn unwrap_shell(expression: &str) -> &str {
     let trimmed = expression.trim();
     let Some(rest) = trimmed.strip_prefix(SHELL_PACKAGE) else {

@@ -1,11 +1,13 @@
-//! Perl slaves that lost their master for good: finding them, asking them, healing them.
+//! Perl slaves that lost their master for good: how they are found, asked and healed.
 //!
-//! A Perl slave survives one change of master only (`docs/protocol.md` §7). Nothing is done on a
-//! timer alone: the node is asked which master it has, and asked again right before acting, because
-//! telling a healthy slave to change its master uses up the one change that it survives.
+//! A Perl slave survives only one change of master (`docs/protocol.md` §7). No action follows from a
+//! timeout alone: the node is asked for its master, and asked again right before it gets a new one,
+//! because a healthy slave that is told to change its master has then used up the one change that it
+//! survives.
 //!
-//! A machine of its own: inputs are methods, outputs are [`HealingOutput`]s, to be handled in order
-//! before the next input. What the database knows of a node is told with each input.
+//! A machine of its own: its inputs are methods, its outputs are [`HealingOutput`]s, which have to be
+//! handled in order before the next input. The database's knowledge about a node is passed with each
+//! input.
 
 use super::effect::Level;
 use super::log::line;
@@ -16,18 +18,18 @@ use crate::value::{NodeId, Str};
 use std::fmt;
 use std::time::Duration;
 
-/// How long a connected node's addresses may be missing before it is asked; a random share of it
-/// goes on top.
-const SUSPICION: Duration = Duration::from_secs(2);
-/// How long an answer is awaited.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// The first pause between attempts, which doubles up to [`LONGEST_PAUSE`].
+/// How long a connected node's addresses may be missing before it is asked; a random part of the same
+/// length is added.
+const GRACE_PERIOD: Duration = Duration::from_secs(2);
+/// How long to wait for an answer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+/// The first pause between attempts; the pauses after it double, up to [`MAX_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_secs(10);
-const LONGEST_PAUSE: Duration = Duration::from_secs(600);
-/// How often a slave that has changed its master is asked whether it is still ours.
+const MAX_PAUSE: Duration = Duration::from_secs(600);
+/// The interval at which a slave that has changed its master is asked whether it is still ours.
 const OWNERSHIP_CHECK: Duration = Duration::from_secs(60);
 
-/// The connected nodes of other implementations, and what is known of their health.
+/// The connected nodes of other implementations, and their health.
 #[derive(Debug)]
 pub(super) struct Healing {
     own: NodeId,
@@ -38,62 +40,63 @@ pub(super) struct Healing {
     outputs: Vec<HealingOutput>,
 }
 
-/// What healing wants done.
+/// An output of healing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum HealingOutput {
-    /// Ask a node for its master and the nodes that it sees: [`Healing::master_answered`].
+    /// Ask a node for its master and for the nodes that it is connected to:
+    /// [`Healing::master_answered`].
     AskMaster { node: NodeId, number: u64 },
-    /// Ask a node for an echo behind that: [`Healing::is_silent`].
+    /// Ask a node for an echo, after the question for its master: [`Healing::is_silent`].
     AskSilence { node: NodeId, number: u64 },
     /// Ask a global node for an echo: [`Healing::barrier_passed`].
     AskBarrier { node: NodeId, number: u64 },
     /// Make a Perl slave adopt a master, and send it its database and requests again.
     Adopt { node: NodeId, master: NodeId },
-    /// Forget what this node told us as its master: it has another one.
+    /// Drop the database of this slave: it has another master.
     DropSlave(NodeId),
-    /// Call [`Healing::look_at_due`] for this node then.
+    /// Call [`Healing::look_at_due`] for this node at this time.
     Wake { at: Duration, node: NodeId },
-    /// Something for the log.
+    /// A line for the log.
     Log { level: Level, text: String },
 }
 
-/// What the database knows of a node.
+/// The database's knowledge about a node.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Standing {
-    /// It said that it is global.
+pub(super) struct DbStatus {
+    /// The node announced that it is global.
     pub(super) is_global: bool,
     /// It is our slave.
     pub(super) is_slave: bool,
-    /// We are global, and nobody has told where it can be reached.
+    /// This node is global, and no node announces the other one's addresses.
     pub(super) is_missing: bool,
-    /// The nodes that tell where it can be reached.
+    /// The nodes that announce its addresses.
     pub(super) announcers: Vec<NodeId>,
     /// Our own master.
     pub(super) our_master: Option<NodeId>,
 }
 
-/// What is known of the health of a connected node.
+/// The health of a connected node.
 #[derive(Debug, Default)]
 struct SlaveHealth {
     is_perl: bool,
-    inquiry: Option<Inquiry>,
-    /// When the node is looked at next.
+    inquiry: Option<PendingQuestion>,
+    /// When the node is checked next.
     due: Option<Duration>,
     pause: Duration,
-    /// It did not answer: in secure mode every further question would be logged there.
+    /// It did not answer. A node in secure mode logs every question, so it is not asked again.
     refuses: bool,
-    /// It had no master when it was asked last.
+    /// It had no master when it was last asked.
     masterless: bool,
-    /// It talks to us as if we were its master, and is not our slave.
+    /// It treats this node as its master without being its slave.
     orphan: bool,
-    /// It has changed its master, or may have, since it was connected: it was in nobody's database
-    /// for a while, or two claimed it. Another node may tell it to adopt yet another master, for an
-    /// answer that it gave before the change, and it does not notice any more when it loses one.
+    /// It has, or may have, changed its master since it connected: no node announced its addresses for a
+    /// while, or two nodes did. Another node may make it adopt yet another master because of an answer
+    /// that it gave before the change, and it no longer notices when it loses a master.
     changed: bool,
 }
 
 #[derive(Debug, Clone)]
-struct Inquiry {
+struct PendingQuestion {
     number: u64,
     purpose: Purpose,
     deadline: Duration,
@@ -101,16 +104,16 @@ struct Inquiry {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Purpose {
-    /// Whether it needs a new master.
+    /// Does it need a new master?
     Diagnosis,
-    /// Whether the global node that it names as its master has told us all that it knows.
+    /// Has the global node that it names as its master sent us everything it knows?
     Barrier { master: NodeId },
-    /// Whether it needs one, again, right before it gets one.
+    /// Does it still need one? Asked right before it gets one.
     Confirmation {
-        /// A global node that had the chance to tell us of the slave, and did not.
+        /// A global node that could have told us of the slave, and has not.
         heard: Option<NodeId>,
     },
-    /// Whose slave it is: another global node claims it too, or may have healed it as well.
+    /// Whose slave is it? Another global node claims it too, or may have healed it as well.
     Ownership { claimed_by: Option<NodeId> },
 }
 
@@ -126,46 +129,46 @@ impl Healing {
         }
     }
 
-    /// Takes what is to be done since the last time, in order.
+    /// Takes the outputs since the last call, in order.
     pub(super) fn take_outputs(&mut self) -> Vec<HealingOutput> {
         std::mem::take(&mut self.outputs)
     }
 
-    /// How many slaves were told to adopt this node because they had lost their master.
+    /// The number of slaves that this node has healed, by making them adopt it.
     pub(super) fn healed(&self) -> u64 {
         self.healed
     }
 
-    /// A node is connected.
+    /// A node has connected.
     pub(super) fn node_up(&mut self, node: &NodeId, provider: &Str) {
-        // A node of this implementation finds a master by itself, and changes it only when the old
-        // one has lost it.
+        // A node of this implementation finds a master by itself, and changes it only when the
+        // connection to the old one is lost.
         if !mesh::is_ours(provider) {
             let is_perl = provider.to_text_lossy().starts_with("AE-2");
             self.slaves.insert(node.clone(), SlaveHealth { is_perl, ..SlaveHealth::default() });
         }
     }
 
-    /// The connection of a node is lost.
+    /// The connection to a node is lost.
     pub(super) fn node_down(&mut self, node: &NodeId) {
         self.slaves.remove(node);
     }
 
-    /// Whether anything is known of the health of a node: if not, no input about it does anything.
+    /// Whether the health of a node is recorded; if not, inputs about it have no effect.
     pub(super) fn knows(&self, node: &NodeId) -> bool {
         self.slaves.contains_key(node)
     }
 
-    /// Looks at a connected node again in a while, if its addresses are in nobody's database.
+    /// Schedules a check of a connected node, if no node announces its addresses.
     pub(super) fn suspect(
         &mut self,
         node: &NodeId,
-        standing: &Standing,
+        standing: &DbStatus,
         now: Duration,
         random: &mut Random,
     ) {
         if self.may_need_healing(node, standing) {
-            let delay = SUSPICION.mul_f64(1.0 + random.fraction());
+            let delay = GRACE_PERIOD.mul_f64(1.0 + random.fraction());
             self.look_at(node, delay, now);
         }
     }
@@ -178,8 +181,8 @@ impl Healing {
         }
     }
 
-    /// Whether the node is a connected Perl slave that is in nobody's database.
-    fn may_need_healing(&self, node: &NodeId, standing: &Standing) -> bool {
+    /// Whether the node is a connected Perl slave whose addresses no node announces.
+    fn may_need_healing(&self, node: &NodeId, standing: &DbStatus) -> bool {
         let Some(health) = self.slaves.get(node).filter(|health| health.is_perl) else {
             return false;
         };
@@ -189,17 +192,17 @@ impl Healing {
             && (standing.is_missing || health.orphan)
     }
 
-    /// Whether the node is our slave, and has changed its master.
+    /// Whether the node is our slave and has changed its master.
     ///
-    /// Another global node may have told it to adopt a master a moment later, and that master may have
-    /// lost it before we could hear of it: the slave would believe in that one for ever, and we in our
-    /// copy.
-    fn may_have_been_healed_by_others(&self, node: &NodeId, standing: &Standing) -> bool {
+    /// Another global node may have made it adopt another master a moment later, and that master may
+    /// have lost it before we could learn of it. The slave would keep the lost master for ever, and we
+    /// an outdated copy of its database.
+    fn may_have_been_healed_by_others(&self, node: &NodeId, standing: &DbStatus) -> bool {
         standing.is_slave && self.slaves.get(node).is_some_and(|health| health.changed)
     }
 
-    /// The node is connected, and its addresses have left the database: its master has lost it, or it
-    /// its master.
+    /// The node is connected, and its addresses were removed from the database: its master has lost it,
+    /// or it has lost its master.
     pub(super) fn is_unlocated(&mut self, node: &NodeId) {
         self.has_changed(node);
     }
@@ -218,19 +221,19 @@ impl Healing {
         }
     }
 
-    /// The node takes us for its master and is not our slave: no doubt about it.
+    /// The node treats this node as its master without being its slave: it certainly needs healing.
     pub(super) fn is_orphan(
         &mut self,
         node: &NodeId,
         request: &str,
-        standing: &Standing,
+        standing: &DbStatus,
         now: Duration,
     ) {
         let Some(health) = self.slaves.get_mut(node) else {
             return;
         };
         health.orphan = true;
-        // A pause after an attempt is kept.
+        // The pause after an attempt is kept.
         let is_new = health.inquiry.is_none() && health.pause.is_zero();
         if is_new && self.may_need_healing(node, standing) {
             self.log(Level::Debug, format_args!("{node} sends {request} without being our slave"));
@@ -253,23 +256,23 @@ impl Healing {
     fn inquire(&mut self, node: &NodeId, purpose: Purpose, now: Duration) {
         let number = self.begin_inquiry(node, purpose, now);
         self.outputs.push(HealingOutput::AskMaster { node: node.clone(), number });
-        // Nobody refuses an echo.
+        // An echo is never refused.
         self.outputs.push(HealingOutput::AskSilence { node: node.clone(), number });
     }
 
     fn begin_inquiry(&mut self, node: &NodeId, purpose: Purpose, now: Duration) -> u64 {
         self.next_question += 1;
         let number = self.next_question;
-        let deadline = now + PATIENCE;
+        let deadline = now + ANSWER_TIMEOUT;
         if let Some(health) = self.slaves.get_mut(node) {
-            health.inquiry = Some(Inquiry { number, purpose, deadline });
+            health.inquiry = Some(PendingQuestion { number, purpose, deadline });
         }
-        self.look_at(node, PATIENCE, now);
+        self.look_at(node, ANSWER_TIMEOUT, now);
         number
     }
 
-    /// A moment that was asked for by [`HealingOutput::Wake`] has come.
-    pub(super) fn look_at_due(&mut self, node: &NodeId, standing: &Standing, now: Duration) {
+    /// The time of a [`HealingOutput::Wake`] has come.
+    pub(super) fn look_at_due(&mut self, node: &NodeId, standing: &DbStatus, now: Duration) {
         let Some(health) = self.slaves.get_mut(node) else {
             return;
         };
@@ -278,8 +281,8 @@ impl Healing {
         }
         health.due = None;
         match health.inquiry.take_if(|inquiry| inquiry.deadline <= now) {
-            // The connection is stuck: that says nothing.
-            Some(Inquiry { purpose: Purpose::Ownership { claimed_by }, .. }) => {
+            // The connection is stuck, which does not tell whose slave it is.
+            Some(PendingQuestion { purpose: Purpose::Ownership { claimed_by }, .. }) => {
                 if standing.is_slave {
                     self.inquire(node, Purpose::Ownership { claimed_by }, now);
                 }
@@ -312,8 +315,8 @@ impl Healing {
         Some(health.inquiry.take_if(|inquiry| inquiry.number == number)?.purpose)
     }
 
-    /// A node has heard a question and does not answer: in secure mode it never will.
-    pub(super) fn is_silent(&mut self, node: &NodeId, number: u64, standing: &Standing) {
+    /// A node has received a question but does not answer it, as nodes in secure mode do.
+    pub(super) fn is_silent(&mut self, node: &NodeId, number: u64, standing: &DbStatus) {
         let Some(purpose) = self.take_inquiry(node, number) else {
             return;
         };
@@ -329,15 +332,15 @@ impl Healing {
         );
     }
 
-    /// A node has told its master and the nodes that it sees; `answers` begin with an error text.
-    /// `named` is the master, if it is a connected node that said that it is global.
+    /// A node has told its master and the nodes that it is connected to; `answers` begin with an error
+    /// text. `named` is the master, if it is a connected node that announced that it is global.
     pub(super) fn master_answered(
         &mut self,
         node: &NodeId,
         number: u64,
         answers: &[Str],
         named: Option<NodeId>,
-        standing: &Standing,
+        standing: &DbStatus,
         now: Duration,
     ) {
         let Some(purpose) = self.take_inquiry(node, number) else {
@@ -386,13 +389,13 @@ impl Healing {
         }
     }
 
-    /// Heals a node, or asks once more before; `confirmed` is there if this is the second time.
+    /// Heals a node, or asks it once more before that; `confirmed` is set if it was asked twice.
     fn diagnose(
         &mut self,
         node: &NodeId,
         Answer { master, up, named }: Answer<'_>,
         confirmed: Option<Option<NodeId>>,
-        standing: &Standing,
+        standing: &DbStatus,
         now: Duration,
     ) {
         let is_us = master.as_ref() == self.own.as_str();
@@ -400,7 +403,8 @@ impl Healing {
             return;
         };
         let needs_us = if master.is_empty() {
-            // It may be about to find one; if it still has none after a pause it never will.
+            // It may be about to find a master; if it still has none after a pause, it will not find
+            // one.
             health.masterless
         } else {
             is_us
@@ -409,14 +413,14 @@ impl Healing {
                 || mutation::is_on(Mutation::HealWhateverTheAnswer)
         };
         health.orphan &= is_us;
-        // Its entries may still be on their way to the master that it names. With another master
-        // two nodes would have them.
+        // Its entries may still be on their way to the master that it names. If it got another one, two
+        // nodes would have them.
         let seen = named.as_ref().filter(|_| up.contains(master));
         let new_master = seen.or(standing.our_master.as_ref());
         let pause = self.next_pause(node, master.is_empty());
         match confirmed {
             _ if !needs_us => self.look_at(node, pause, now),
-            // It is not among our slaves only if its master did not tell, so far.
+            // Its master had the chance to announce it, and has not done so.
             Some(heard) if named.is_none() || named == heard => {
                 self.adopt_orphan(node, new_master, pause, now);
             }
@@ -446,13 +450,13 @@ impl Healing {
         self.look_at(node, pause, now);
     }
 
-    /// Asks another global node for an echo: what it knows of its slaves comes before.
+    /// Asks another global node for an echo, which arrives after all it has sent about its slaves.
     fn await_barrier(&mut self, node: &NodeId, master: NodeId, now: Duration) {
         let number = self.begin_inquiry(node, Purpose::Barrier { master: master.clone() }, now);
         self.outputs.push(HealingOutput::AskBarrier { node: master, number });
     }
 
-    /// The node that waits for this echo of a global node.
+    /// The node whose check waits for this echo of a global node.
     pub(super) fn waits_for_barrier(&self, from: &NodeId, number: u64) -> Option<NodeId> {
         self.slaves.iter().find_map(|(node, health)| {
             let inquiry = health.inquiry.as_ref()?;
@@ -461,12 +465,13 @@ impl Healing {
         })
     }
 
-    /// A global node has told all that it knew when it was asked; `node` has waited for that.
+    /// A global node has sent everything it knew when it was asked; the check of `node` was waiting for
+    /// that.
     pub(super) fn barrier_passed(
         &mut self,
         node: &NodeId,
         from: &NodeId,
-        standing: &Standing,
+        standing: &DbStatus,
         now: Duration,
     ) {
         if let Some(health) = self.slaves.get_mut(node) {
@@ -479,20 +484,20 @@ impl Healing {
 
     fn next_pause(&mut self, node: &NodeId, masterless: bool) -> Duration {
         let Some(health) = self.slaves.get_mut(node) else {
-            return LONGEST_PAUSE;
+            return MAX_PAUSE;
         };
         health.masterless = masterless;
-        health.pause = (health.pause * 2).clamp(FIRST_PAUSE, LONGEST_PAUSE);
+        health.pause = (health.pause * 2).clamp(FIRST_PAUSE, MAX_PAUSE);
         health.pause
     }
 
-    /// Two global nodes hold the slave, and it does not tell which is right: the smaller ID keeps
+    /// Two global nodes have the slave, and it does not tell which is its master: the smaller ID keeps
     /// it.
     fn settle_ownership_unasked(
         &mut self,
         node: &NodeId,
         claimed_by: Option<&NodeId>,
-        standing: &Standing,
+        standing: &DbStatus,
     ) {
         let Some(other) = claimed_by.filter(|other| is_claimed(standing, other)) else {
             return;
@@ -512,17 +517,17 @@ impl Healing {
     }
 }
 
-/// What a node says of its master.
+/// The answer of a node to the question for its master.
 struct Answer<'a> {
     master: &'a Str,
-    /// The nodes that it sees.
+    /// The nodes that it is connected to.
     up: &'a [Str],
-    /// The master, if it is a connected node that said that it is global.
+    /// The master, if it is a connected node that announced that it is global.
     named: Option<NodeId>,
 }
 
-/// Whether the node is our slave, and another global node speaks for it too.
-fn is_claimed(standing: &Standing, by: &NodeId) -> bool {
+/// Whether the node is our slave, and another global node announces it too.
+fn is_claimed(standing: &DbStatus, by: &NodeId) -> bool {
     standing.is_slave && standing.announcers.contains(by)
 }
 

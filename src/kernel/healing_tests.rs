@@ -16,14 +16,14 @@ fn healing() -> (Healing, Random) {
 }
 
 /// What the database knows of a node that is in nobody's database.
-fn missing() -> Standing {
-    Standing { is_missing: true, our_master: Some(node("own")), ..Standing::default() }
+fn missing() -> DbStatus {
+    DbStatus { is_missing: true, our_master: Some(node("own")), ..DbStatus::default() }
 }
 
 /// What the database knows of a slave of ours.
-fn ours() -> Standing {
+fn ours() -> DbStatus {
     let announcers = vec![node("slave")];
-    Standing { is_slave: true, announcers, our_master: Some(node("own")), ..Standing::default() }
+    DbStatus { is_slave: true, announcers, our_master: Some(node("own")), ..DbStatus::default() }
 }
 
 fn outputs(healing: &mut Healing) -> Vec<HealingOutput> {
@@ -103,7 +103,7 @@ fn the_master_that_a_slave_names_gets_the_chance_to_speak_for_it() {
     assert_eq!(healing.waits_for_barrier(&node("other"), number), None);
     assert_eq!(healing.waits_for_barrier(&node("global"), number), Some(node("slave")));
     // It has spoken for it meanwhile.
-    let located = Standing { is_missing: false, ..missing() };
+    let located = DbStatus { is_missing: false, ..missing() };
     healing.barrier_passed(&node("slave"), &node("global"), &located, START);
     assert_eq!(outputs(&mut healing), []);
 }
@@ -124,10 +124,10 @@ fn of_two_global_nodes_the_smaller_id_keeps_a_slave_that_does_not_tell_whose_it_
         let (mut healing, _) = healing();
         healing.has_conflict(&node("slave"), &node(other), START);
         let number = asked(&mut healing);
-        let claimed = Standing {
+        let claimed = DbStatus {
             is_slave: true,
             announcers: vec![node("slave"), node(other)],
-            ..Standing::default()
+            ..DbStatus::default()
         };
         healing.is_silent(&node("slave"), number, &claimed);
         let outputs = outputs(&mut healing);

@@ -1,35 +1,36 @@
-//! A packet to the node port that is too large to be handled at once.
+//! Packets to the node port that are too large to be handled at once.
 //!
 //! The host alternates between [`LargePacket::prepare`], which needs no kernel, and
-//! [`LargePacket::work`], whose work is bounded each time; in between others get at the kernel. The order
-//! of what a peer sends stays, as its next packet has to wait until this one is done.
+//! [`LargePacket::work`], which does a bounded amount of work, so that other threads get the kernel in
+//! between. The peer's next packet has to wait until this one is done, so the order of its packets is
+//! kept.
 
 use super::Kernel;
 use super::db::{self, Pieces};
 use super::effect::Builder;
-use super::relay::{Next, Relay};
+use super::relay::{Relay, RelayStep};
 use super::request::{Handler, RequestInfo};
 use crate::value::packed::Elements;
 use crate::value::{NodeId, Packed, PortId};
 
-/// Octets from which on a packet to the node port is large.
+/// The size in octets above which a packet to the node port is large.
 pub const LARGE_PACKET: usize = 64 << 10;
 
-/// Relays to this node itself that are followed at a time.
+/// The number of relays to this node itself that are followed in one piece.
 const RELAYS_AT_A_TIME: usize = 256;
 
-/// A packet that is worked on piece by piece.
+/// A packet that is handled in pieces.
 #[derive(Debug)]
 pub struct LargePacket {
-    /// Whose packet it is.
+    /// The node that sent the packet.
     origin: NodeId,
-    /// Whose request the one at hand is: this node's own, if it was relayed.
+    /// The node whose request is being handled: this node itself, if the request was relayed.
     from: NodeId,
     /// The whole packet.
     body: Packed,
-    /// Where in it the request at hand begins.
+    /// The offset of the request that is being handled.
     at: usize,
-    /// How many elements that has, without the results.
+    /// The number of elements of this request, without the results.
     left: usize,
     results: Builder,
     state: State,
@@ -37,38 +38,38 @@ pub struct LargePacket {
 
 #[derive(Debug)]
 enum State {
-    /// The request at hand is not known yet.
+    /// The request was not read yet.
     Relays,
-    /// A message is to be sent.
+    /// A message has to be sent.
     Send(PortId),
-    /// The results have to be put behind the request.
+    /// The results have to be appended to the request.
     Join,
-    /// The request is one for the database.
+    /// The request is for the database.
     Database(db::Name),
-    /// What is left of it.
+    /// The rest of a database request.
     Pieces(Box<Pieces>),
     Malformed(db::MalformedRequest),
     Done,
 }
 
-/// What comes next.
+/// The next step.
 #[derive(Debug)]
 pub enum NextPiece {
-    /// [`LargePacket::work`].
+    /// Call [`LargePacket::work`].
     Kernel,
-    /// A message is to be sent, as this node.
+    /// Send a message, as this node.
     Send {
-        /// To a port of this node or of another one.
+        /// The receiver, a port of this node or of another one.
         to: PortId,
         /// The message.
         message: Packed,
     },
-    /// Nothing: the packet is done.
+    /// The packet is done.
     Done,
 }
 
 impl LargePacket {
-    /// A packet that `from` has sent to our node port.
+    /// A packet of `from` to the node port.
     pub fn new(from: &NodeId, elements: Elements<'_>) -> Self {
         LargePacket {
             origin: from.clone(),
@@ -90,7 +91,7 @@ impl LargePacket {
         (self.at, self.left) = (at, left);
     }
 
-    /// Does what needs no kernel, and says what comes next.
+    /// Does the work that needs no kernel, and returns the next step.
     pub fn prepare(&mut self) -> NextPiece {
         match std::mem::replace(&mut self.state, State::Relays) {
             State::Send(to) => {
@@ -126,8 +127,8 @@ impl LargePacket {
 }
 
 impl LargePacket {
-    /// Handles the next piece; its effects are in [`Kernel::take_effects`] when this
-    /// returns. A packet of a node that is not connected any more is not worked on.
+    /// Handles the next piece; its effects are in [`Kernel::take_effects`] when this returns. A packet
+    /// of a node that is no longer connected is ignored.
     pub fn work(&mut self, kernel: &mut Kernel) {
         if !kernel.is_up(&self.origin) {
             self.state = State::Done;
@@ -170,8 +171,8 @@ impl LargePacket {
         let place = |rest: Elements<'_>| (end - rest.octets().len(), rest.len());
         for _ in 0..RELAYS_AT_A_TIME {
             match kernel.follow(&relay) {
-                Next::Here { rest, results } => relay.take_head(rest, results),
-                Next::Elsewhere { to, message, results } => {
+                RelayStep::Here { rest, results } => relay.take_head(rest, results),
+                RelayStep::Elsewhere { to, message, results } => {
                     let (at, left) = place(message);
                     self.move_to(at, left);
                     self.results = relay.results.append(results);
@@ -185,7 +186,7 @@ impl LargePacket {
                     }
                     return;
                 }
-                Next::Request => {
+                RelayStep::Request => {
                     let (at, left) = place(relay.rest);
                     if !relay.is_first() {
                         self.from = kernel.node.clone();

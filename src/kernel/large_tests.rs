@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// Keys that one piece may touch: those of a piece of a request, and as many that are given up.
-const MOST_OPERATIONS: u64 = 2100;
+const MAX_OPERATIONS: u64 = 2100;
 
 pub(in crate::kernel) fn node(id: &str) -> NodeId {
     NodeId::new(id).unwrap()
@@ -179,8 +179,8 @@ fn a_large_database_in_pieces_has_the_outcome_of_the_whole_and_none_does_much_at
         assert_eq!(count(&pieces), count(&whole), "{what}");
     }
     assert_eq!(seen.0, seen.1);
-    assert!(pieces.most_operations <= MOST_OPERATIONS, "{}", pieces.most_operations);
-    assert!(whole.most_operations > MOST_OPERATIONS, "or the packets are too small to tell");
+    assert!(pieces.most_operations <= MAX_OPERATIONS, "{}", pieces.most_operations);
+    assert!(whole.most_operations > MAX_OPERATIONS, "or the packets are too small to tell");
     assert!(pieces.content().is_empty());
 }
 
@@ -207,7 +207,7 @@ fn the_database_of_another_global_node_in_pieces_has_the_outcome_of_the_whole() 
         assert_eq!(places(pieces), places(whole));
         assert_eq!(places(pieces).0.is_some(), located);
     }
-    assert!(pieces.most_operations <= MOST_OPERATIONS, "{}", pieces.most_operations);
+    assert!(pieces.most_operations <= MAX_OPERATIONS, "{}", pieces.most_operations);
 }
 
 #[test]
@@ -228,7 +228,7 @@ fn the_loss_of_a_node_that_has_much_is_worked_off_in_pieces_and_it_may_come_back
     host.lose("peer");
     host.rest();
     assert!(host.content().is_empty());
-    assert!(host.most_operations <= MOST_OPERATIONS, "{}", host.most_operations);
+    assert!(host.most_operations <= MAX_OPERATIONS, "{}", host.most_operations);
     assert!(!host.kernel.resource_counts().nodes.contains(&node("peer")));
 }
 

@@ -1,17 +1,17 @@
-//! Numbers in letters, for names that are to be short and unlike each other.
+//! Numbers written in letters, for short unique names.
 
-/// Letters that any number takes.
-pub(crate) const MOST_LETTERS: usize = 14;
+/// The maximum number of letters of a number.
+pub(crate) const MAX_LETTERS: usize = 14;
 
 /// A number in the digits `a` to `z`, of which `a` is 0.
 pub(super) fn letters(number: u64) -> Vec<u8> {
-    let mut letters = [0; MOST_LETTERS];
+    let mut letters = [0; MAX_LETTERS];
     let len = put(&mut letters, number, b'a');
     letters.get(..len).unwrap_or_default().to_vec()
 }
 
-/// Writes a number in 26 digits, of which `zero` is 0, at the beginning of `out`, which has room for
-/// [`MOST_LETTERS`]. Returns how many there are.
+/// Writes a number in base 26, with `zero` as the digit 0, to the beginning of `out`, which has room for
+/// [`MAX_LETTERS`]. Returns the number of letters.
 #[inline]
 pub(crate) fn put(out: &mut [u8], mut number: u64, zero: u8) -> usize {
     let mut len = 0;
@@ -29,7 +29,7 @@ pub(crate) fn put(out: &mut [u8], mut number: u64, zero: u8) -> usize {
     len
 }
 
-/// Reads what [`put`] writes, and nothing else: a number has one form.
+/// Reads what [`put`] writes and nothing else: each number has one form.
 #[inline]
 pub(crate) fn read(letters: &[u8], zero: u8) -> Option<u64> {
     if letters.len() > 1 && letters.first() == Some(&zero) {

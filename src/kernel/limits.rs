@@ -1,39 +1,39 @@
-//! How much a node keeps on account of each peer, and the messages of peers that wait for nodes which are
-//! being looked for.
+//! Limits of what a node keeps for each peer, and the octets of relayed messages whose destinations are
+//! not connected yet.
 
 use super::HashMap;
 use crate::value::NodeId;
 
-/// Octets that a node keeps on account of one peer.
+/// Octets that a node keeps for one peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PeerLimits {
-    /// In each of these tables: subscriptions to families, reasons of failed spawns, relayed messages
-    /// to nodes that are being looked for, and expected data connections.
+    /// Octets in each of these tables: subscriptions to families, reasons of failed spawns, relayed
+    /// messages to nodes that are being connected, and expected data connections.
     pub table: usize,
-    /// Of database entries: those of one slave, or of all slaves of another global node.
+    /// Octets of database entries of one slave, or of all slaves of another global node.
     pub database: usize,
 }
 
 impl Default for PeerLimits {
-    /// 16 MiB in each table, and 1 GiB of database entries.
+    /// 16 MiB for each table, 1 GiB of database entries.
     fn default() -> Self {
         PeerLimits { table: 16 << 20, database: 1 << 30 }
     }
 }
 
-/// What a node that is being looked for costs besides what waits for it.
-const SEARCH: usize = 1000;
+/// Octets counted for each node that is being connected, besides the messages.
+const SEARCH_OVERHEAD: usize = 1000;
 
-/// Octets of relayed messages that wait for nodes which are being looked for, by whom they come from.
+/// Octets of relayed messages to nodes that are being connected, by sender.
 #[derive(Debug, Default)]
-pub(super) struct Waiting {
+pub(super) struct PendingOctets {
     by_peer: HashMap<NodeId, usize>,
     by_sought: HashMap<NodeId, HashMap<NodeId, usize>>,
 }
 
-impl Waiting {
-    /// A message of `peer` is to wait for `sought`; false if more waits on the peer's account than
-    /// `limit` then.
+impl PendingOctets {
+    /// Adds a message of `peer` to `sought`, which is being connected; false if the peer's messages
+    /// would exceed `limit`.
     pub(super) fn add(
         &mut self,
         peer: &NodeId,
@@ -42,9 +42,10 @@ impl Waiting {
         limit: usize,
     ) -> bool {
         let of_sought = self.by_sought.get(sought).and_then(|peers| peers.get(peer));
-        let octets = octets + if of_sought.is_some() { 0 } else { SEARCH };
+        let octets = octets + if of_sought.is_some() { 0 } else { SEARCH_OVERHEAD };
         let of_peer = self.by_peer.get(peer).copied().unwrap_or(0);
-        // One message may be as long as a packet, or nothing could be relayed that is longer.
+        // A single message may exceed the limit, as packets may; otherwise longer ones could not be
+        // relayed.
         if of_peer > 0 && of_peer.saturating_add(octets) > limit {
             return false;
         }
@@ -54,7 +55,7 @@ impl Waiting {
         true
     }
 
-    /// A node is connected, or given up.
+    /// A node has connected, or was given up.
     pub(super) fn is_settled(&mut self, sought: &NodeId) {
         for (peer, octets) in self.by_sought.remove(sought).unwrap_or_default() {
             if let Some(of_peer) = self.by_peer.get_mut(&peer) {

@@ -1,5 +1,5 @@
-//! The kernel's log lines: cut while they are written, and limited for each source, as peers choose
-//! what they say and how often there is something to say.
+//! The kernel's log lines. Their length and their rate for each source are limited, since peers choose
+//! both.
 
 use super::HashMap;
 use super::effect::{Effect, Level, Origin};
@@ -7,22 +7,22 @@ use crate::value::NodeId;
 use std::fmt::{self, Write as _};
 use std::time::Duration;
 
-/// Octets of a log line.
-const LONGEST_LINE: usize = 1000;
+/// The maximum octets of a log line.
+const MAX_LINE_LEN: usize = 1000;
 
-/// Lines that a source may log at once; later ones are earned, one each [`LINE_INTERVAL`].
+/// Lines that a source may log in a burst. After that it may log one line each [`LINE_INTERVAL`].
 const BURST: u32 = 20;
 
-/// How long it takes to earn a line.
+/// The interval after which a source may log one more line.
 const LINE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How many sources are remembered without looking for some that have earned all their lines again.
-const MANY_SOURCES: usize = 1000;
+/// Sources at full credit are removed once this many are recorded.
+const PRUNE_THRESHOLD: usize = 1000;
 
-/// On whose account a line is logged. Each source has a limit of its own for each level.
+/// The source of a log line. Each source has a limit for each level.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) enum Source {
-    /// What a peer sent, or its coming and going.
+    /// A peer's requests, connects and disconnects.
     Peer(NodeId),
     /// Dials, and nodes that cannot be reached.
     Mesh,
@@ -32,7 +32,7 @@ pub(super) enum Source {
     Healing,
 }
 
-/// How many lines each source may still log.
+/// The number of lines that each source may still log.
 #[derive(Debug, Default)]
 pub(super) struct LogLimits(HashMap<(Source, Level), Budget>);
 
@@ -55,8 +55,8 @@ impl Budget {
 }
 
 impl LogLimits {
-    /// The line, and that others were left out before it; `None` if it is to be left out itself.
-    /// Nothing is formatted then.
+    /// The text of a line, with the number of lines that were suppressed before it; `None` if it is
+    /// suppressed itself, and then nothing is formatted.
     pub(super) fn line(
         &mut self,
         origin: Origin,
@@ -65,7 +65,7 @@ impl LogLimits {
         text: fmt::Arguments<'_>,
         now: Duration,
     ) -> Option<Effect> {
-        if self.0.len() >= MANY_SOURCES && !self.0.contains_key(&(source.clone(), level)) {
+        if self.0.len() >= PRUNE_THRESHOLD && !self.0.contains_key(&(source.clone(), level)) {
             self.0.retain(|_, budget| {
                 budget.earn(now);
                 budget.lines < BURST
@@ -88,12 +88,13 @@ impl LogLimits {
     }
 }
 
-/// A text as it goes into the log. What does not fit is not formatted.
+/// Formats the text of a log line; formatting ends where the line is cut.
 pub(super) fn line(text: fmt::Arguments<'_>) -> String {
-    cut(text, LONGEST_LINE)
+    cut(text, MAX_LINE_LEN)
 }
 
-/// The first octets of a text, so many at most, and a sign if there are more. These are not formatted.
+/// The first octets of a text, up to `longest`, with a mark if there are more. The rest is not
+/// formatted.
 pub(crate) fn cut(text: fmt::Arguments<'_>, longest: usize) -> String {
     let mut line = Line { text: String::new(), longest };
     if line.write_fmt(text).is_err() {
@@ -148,10 +149,10 @@ mod tests {
     #[test]
     fn sources_that_have_all_their_lines_again_are_forgotten() {
         let mut limits = LogLimits::default();
-        for source in 0..10 * MANY_SOURCES {
+        for source in 0..10 * PRUNE_THRESHOLD {
             log(&mut limits, &source.to_string(), source as u64);
         }
-        assert!(limits.0.len() <= MANY_SOURCES);
+        assert!(limits.0.len() <= PRUNE_THRESHOLD);
     }
 
     #[test]
@@ -167,7 +168,7 @@ mod tests {
         }
         let pieces = std::cell::Cell::new(0);
         let text = line(format_args!("x{}", Counts(&pieces)));
-        assert!(text.len() <= LONGEST_LINE + 3 && text.ends_with("é..."), "{text}");
-        assert!(pieces.get() <= LONGEST_LINE);
+        assert!(text.len() <= MAX_LINE_LEN + 3 && text.ends_with("é..."), "{text}");
+        assert!(pieces.get() <= MAX_LINE_LEN);
     }
 }

@@ -1,4 +1,4 @@
-//! Randomness that the node hands in: a generator with a seed, so that a run can be repeated.
+//! The kernel's random numbers: a generator seeded by the host, so that runs can be repeated.
 
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
@@ -18,13 +18,13 @@ impl Random {
         self.0.random()
     }
 
-    /// What another generator begins with.
+    /// A seed for another generator.
     pub(crate) fn entropy(&mut self) -> [u8; 32] {
         self.0.random()
     }
 
-    /// Eight random letters and digits. A few are a little more likely than the others, which
-    /// harms nobody.
+    /// Eight random letters and digits. Some are slightly more likely than others, which does not matter
+    /// here.
     #[inline]
     pub(crate) fn letters(&mut self) -> [u8; 8] {
         let drawn = self.0.random::<u64>().to_le_bytes();

@@ -1,33 +1,33 @@
-//! Requests that do nothing but send a message, which may again be a request to the same node: followed
-//! in place, however many there are in one packet.
+//! Requests that only send a message, which may again be a request to the same node: handled in a loop,
+//! however many there are in one packet.
 
 use super::effect::Builder;
 use super::request::{Refused, argument};
 use crate::value::PortId;
 use crate::value::packed::Elements;
 
-/// The most elements that a request has in front of the message that it sends: its name, an argument
-/// and the destination.
-pub(super) const MOST_BEFORE_MESSAGE: usize = 3;
+/// The maximum number of elements before the message in a request that sends it: name, argument and
+/// destination.
+pub(super) const MAX_ELEMENTS_BEFORE_MESSAGE: usize = 3;
 
-/// What is left of a packet while relays to this node itself are followed.
+/// The rest of a packet while relays to this node itself are followed.
 #[derive(Debug)]
 pub(super) struct Relay<'a> {
-    /// The request at hand.
+    /// The current request.
     pub(super) rest: Elements<'a>,
-    /// What the relays so far had to say, which stands behind the rest.
+    /// The results of the relays so far, to be appended to the message.
     pub(super) results: Builder,
     first: bool,
 }
 
-/// What becomes of a request.
+/// How a request continues.
 #[derive(Debug)]
-pub(super) enum Next<'a> {
-    /// Its message goes to this node's own node port: another request.
+pub(super) enum RelayStep<'a> {
+    /// Its message is another request to this node.
     Here { rest: Elements<'a>, results: Builder },
-    /// Its message goes elsewhere.
+    /// Its message goes to another port.
     Elsewhere { to: PortId, message: Elements<'a>, results: Builder },
-    /// It is to be carried out; it sends nothing, or that is not all.
+    /// It has to be carried out: it does more than send a message.
     Request,
 }
 
@@ -36,7 +36,7 @@ impl<'a> Relay<'a> {
         Relay { rest: request, results: Builder::default(), first: true }
     }
 
-    /// Whether the request at hand is the packet's own, and not one that this node sends itself.
+    /// Whether the current request is the packet's own, not one that this node sends to itself.
     pub(super) const fn is_first(&self) -> bool {
         self.first
     }
@@ -47,13 +47,14 @@ impl<'a> Relay<'a> {
         self.results = std::mem::take(&mut self.results).append(results);
     }
 
-    /// What the requests that led to a message had to say, `results` last: it stands behind the message.
+    /// The results of the requests that led to a message, followed by `results`: they are appended to
+    /// the message.
     pub(super) fn results_behind(self, results: Builder) -> Builder {
         self.results.append(results)
     }
 }
 
-/// Where a reply goes; its first element says so. None wants no reply.
+/// The destination of a reply, its first element; undef means that no reply is wanted.
 pub(super) fn destination(reply: Elements<'_>) -> Result<Option<PortId>, Refused> {
     if reply.is_empty() {
         return Ok(None);

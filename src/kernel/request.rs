@@ -1,58 +1,58 @@
-//! The node requests: one table of all of them, and how their arguments are read.
+//! The node requests: one table of all of them, and the parsing of their arguments.
 
 use super::effect::died;
 use crate::value::packed::{Elements, Reader, Token};
 use crate::value::{NodeId, Packed, PortId, Str, StrRef, same};
 
-/// A request that nodes know.
+/// A node request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RequestInfo {
-    /// Its name, as `can` asks for it; the first element behind the name of the node port.
+    /// Its name, as in `can`; the first element after the name of the node port.
     pub name: &'static str,
-    /// What follows the name.
+    /// Its arguments.
     pub arguments: Arguments,
-    /// Who handles it.
+    /// The machine that handles it.
     pub handled_by: Handler,
-    /// Whether it makes this node run something, so that a node in `secure` mode refuses it.
+    /// Whether it makes this node run a function, so that a node in `secure` mode refuses it.
     pub refused_if_secure: bool,
-    /// Whether only global nodes know it.
+    /// Whether only global nodes handle it.
     pub only_global: bool,
 }
 
-/// What a request consists of besides its name.
+/// The arguments of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Arguments {
-    /// Whatever follows has no meaning.
+    /// They are ignored.
     Ignored,
     /// The name of a port of the receiver.
     OwnPort,
-    /// The same, and a reason.
+    /// The name of a port of the receiver, and a reason.
     OwnPortAndReason,
     /// The name of a port of the sender, and a reason.
     SendersPortAndReason,
-    /// Where a message goes, and the message. The results go behind that; without a destination
-    /// there is no reply.
+    /// The destination of a message, and the message. The results are appended to it; without a
+    /// destination there is no reply.
     Reply,
-    /// A string, and then as [`Arguments::Reply`].
+    /// A string, followed by [`Arguments::Reply`].
     StringAndReply,
     /// The name of the new port, the name of its first function, and the function's arguments.
     Spawn,
-    /// What the database reads by itself ([`db::Request`](super::db::Request)).
+    /// Parsed by the database ([`db::Request`](super::db::Request)).
     Database,
 }
 
-/// Who handles a request.
+/// The machine that handles a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Handler {
     /// The ports and monitors.
     Ports,
     /// The database.
     Database,
-    /// The kernel itself, which replies, or hands it to its host.
+    /// The kernel itself, which replies, or passes it to its host.
     Kernel,
 }
 
-/// All requests, in order of their names.
+/// All requests, sorted by name.
 pub const REQUESTS: &[RequestInfo] = {
     use Arguments::{
         Database as InDb, Ignored, OwnPort, OwnPortAndReason, Reply, SendersPortAndReason, Spawn,
@@ -61,7 +61,8 @@ pub const REQUESTS: &[RequestInfo] = {
     use Handler::{Database, Kernel, Ports};
     &[
         request("", Ignored, Kernel),
-        // Makes a Perl slave adopt a master; a node of this implementation chooses its own.
+        // Makes a Perl slave adopt a master. Nodes of this implementation choose their master
+        // themselves.
         request(MASTER_SET, Ignored, Kernel),
         request(SPAWN, Spawn, Ports).refused_if_secure(),
         request("can", StringAndReply, Kernel),
@@ -74,7 +75,7 @@ pub const REQUESTS: &[RequestInfo] = {
         request("g_db_values", InDb, Database).only_global(),
         request("g_find", InDb, Database).only_global(),
         request("g_found", InDb, Database),
-        // An extension: for nodes that say in their greeting that they know it.
+        // An extension, sent to nodes whose greeting announces support.
         request("g_get", InDb, Database).only_global(),
         request("g_global", InDb, Database),
         request("g_mon0", InDb, Database).only_global(),
@@ -92,9 +93,9 @@ pub const REQUESTS: &[RequestInfo] = {
     ]
 };
 
-/// Perl's name of the request that spawns a port.
+/// Perl's name for the request that spawns a port.
 pub(super) const SPAWN: &str = "AnyEvent::MP::_spawn";
-/// Perl's name of the function that makes a slave adopt a master.
+/// Perl's name for the function that makes a slave adopt a master.
 pub(super) const MASTER_SET: &str = "AnyEvent::MP::Kernel::master_set";
 
 const fn request(name: &'static str, arguments: Arguments, handled_by: Handler) -> RequestInfo {
@@ -114,33 +115,33 @@ impl RequestInfo {
 
     /// The request of this name.
     pub(super) fn find(name: StrRef<'_>) -> Option<&'static RequestInfo> {
-        // Few names have the same length: faster than to search by order.
+        // Few names have the same length, so this is faster than a binary search.
         REQUESTS.iter().find(|request| same(request.name.as_bytes(), name.data()))
     }
 
-    /// What `can` answers: Perl does not count the functions that it calls by their full name.
+    /// The answer to `can`. Perl does not include the functions that it calls by their full name.
     pub(super) fn is_offered(&self, by_global_node: bool) -> bool {
         !self.name.contains("::") && (by_global_node || !self.only_global)
     }
 }
 
-/// Octets that the name of a port in a request may have.
-const LONGEST_PORT_NAME: usize = 64 << 10;
+/// The maximum octets of a port name in a request.
+const MAX_PORT_NAME_LEN: usize = 64 << 10;
 
-/// Octets that the reason of a death may have.
-const LONGEST_REASON: usize = 64 << 10;
+/// The maximum octets of the reason of a death.
+const MAX_REASON_LEN: usize = 64 << 10;
 
-/// Why a request was not carried out; the text follows the request's name in the log.
+/// Why a request was refused; in the log, the text follows the request's name.
 pub(super) type Refused = String;
 
-/// The arguments of a request that the database does not read by itself.
+/// The parsed arguments of a request other than the database's.
 #[derive(Debug)]
 pub(super) enum Parsed<'a> {
     Nothing,
     Port(Str),
     PortAndReason(Str, Packed),
     Reply(Elements<'a>),
-    /// The string is missing where it is no string.
+    /// The string is `None` if the argument is not a string.
     StringAndReply(Option<Str>, Elements<'a>),
     Spawn {
         port: Str,
@@ -170,11 +171,11 @@ impl<'a> Parsed<'a> {
     }
 }
 
-/// The port of node `own` that a request to its node port is about, if it is about one.
+/// The port of node `own` that a request to its node port concerns, if it concerns one.
 ///
-/// A host that keeps ports of which it has not told the kernel adds this one
-/// ([`Kernel::add_port`](super::Kernel::add_port)) before it gives the request to the kernel.
-/// Requests that come back to the same node port by a relay count.
+/// A host that has ports unknown to the kernel adds this one
+/// ([`Kernel::add_port`](super::Kernel::add_port)) before it passes the request to the kernel. Requests
+/// that return to the same node port by a relay are included.
 pub fn port_named_by(own: &NodeId, request: Elements<'_>) -> Option<Str> {
     let mut request = request;
     loop {
@@ -201,7 +202,8 @@ pub fn port_named_by(own: &NodeId, request: Elements<'_>) -> Option<Str> {
     }
 }
 
-/// The first element as a string; numbers become strings, undef is empty, as in Perl.
+/// The first element as a string. As in Perl, numbers become strings, and undef becomes the empty
+/// string.
 pub(super) fn argument(elements: Elements<'_>) -> Option<Str> {
     if elements.is_empty() {
         return None;
@@ -223,17 +225,16 @@ pub(super) fn scalar(reader: &mut Reader<'_>) -> Option<Str> {
 }
 
 fn port_name(arguments: Elements<'_>) -> Result<Str, Refused> {
-    if arguments.first_str().is_some_and(|name| name.data().len() > LONGEST_PORT_NAME) {
-        return Err(format!("the port's name is longer than {LONGEST_PORT_NAME} octets"));
+    if arguments.first_str().is_some_and(|name| name.data().len() > MAX_PORT_NAME_LEN) {
+        return Err(format!("the port's name is longer than {MAX_PORT_NAME_LEN} octets"));
     }
     argument(arguments).ok_or_else(|| "the port's name is missing or no string".to_owned())
 }
 
-/// A reason of a death. Everybody who monitors the port gets a copy, so that one that is too long is
-/// not passed on.
+/// The reason of a death. Each monitor gets a copy, so a reason that is too long is replaced.
 fn reason(arguments: Elements<'_>) -> Packed {
-    if arguments.octets().len() > LONGEST_REASON {
-        return died(&format!("the reason was longer than {LONGEST_REASON} octets"));
+    if arguments.octets().len() > MAX_REASON_LEN {
+        return died(&format!("the reason was longer than {MAX_REASON_LEN} octets"));
     }
     arguments.to_packed()
 }

@@ -1,21 +1,22 @@
-//! What becomes of time and of the machines' outputs: effects for the host, or inputs of other machines.
+//! The handling of timers and of the machines' outputs: each becomes an effect for the host, or an input
+//! of another machine.
 //!
-//! Every input of the host ends with [`Kernel::settle`], which handles all that follows from it inside
-//! this node. So no input meets a state that the one before it has only half changed, however many
-//! inputs the host gives before it takes the effects.
+//! Every input of the host ends with [`Kernel::settle`], which handles everything that follows from it
+//! inside this node. So each input meets a consistent state, however many inputs the host gives before
+//! it takes the effects.
 //!
-//! Outputs of the mesh, the ports and healing are handled where they arise, one by one and in order,
-//! each with all that follows from it. Outputs of the database, and packets that this node sends to
-//! itself, may lead to further requests, and those to further outputs: so that this does not go deeper
-//! into the stack, they queue up, in order, until the input at hand is done otherwise.
+//! Outputs of the mesh, the ports and healing are handled where they arise, in order, each with
+//! everything that follows from it. Outputs of the database, and packets that this node sends to itself,
+//! may lead to further requests and outputs. They are queued, in order, until the rest of the input has
+//! been handled, so that the stack does not grow.
 
 use super::db::{DbEffect, DbProblem};
 use super::effect::{Builder, Effect, Level, Origin, Reason, transport_error};
-use super::healing::{Healing, HealingOutput, Standing};
+use super::healing::{DbStatus, Healing, HealingOutput};
 use super::log::Source;
 use super::mesh::MeshOutput;
 use super::ports::PortsOutput;
-use super::question::{About, Question};
+use super::question::{Question, QuestionKind};
 use super::random::Random;
 use super::{Kernel, Task, request};
 use crate::mutation::{self, Mutation};
@@ -25,8 +26,8 @@ use std::fmt;
 use std::time::Duration;
 
 impl Kernel {
-    /// Does what is due. What that makes due at once is done by the next call, so that one call is
-    /// never without end.
+    /// Handles all timers that have expired. Timers that this starts and that expire at once are handled
+    /// by the next call, so each call ends.
     pub fn tick(&mut self) {
         let now = self.now.uptime;
         for _ in 0..self.agenda.due(now) {
@@ -45,47 +46,49 @@ impl Kernel {
         self.settle();
     }
 
-    /// When [`Kernel::tick`] is wanted next, as time since the node started.
+    /// When [`Kernel::tick`] has to be called next, as time since the node started.
     pub fn next_tick(&self) -> Option<Duration> {
         [self.agenda.next(), self.db.deadline()].into_iter().flatten().min()
     }
 
-    /// The lane of a node has the room that [`Effect::AwaitRoom`] was about. Nothing happens if nothing
-    /// is to be sent there any more.
+    /// The lane of a node has the room that [`Effect::AwaitRoom`] asked for. No effect if there is
+    /// nothing left to send.
     pub fn has_room(&mut self, node: &NodeId, number: u64) {
         self.db.has_room(node, number, self.now.uptime);
         self.settle();
     }
 
-    /// So much waits in the lane of a node that what can wait should. An [`Effect::AwaitRoom`] may follow.
+    /// So much is queued in the lane of a node that packets that can wait should be held back. An
+    /// [`Effect::AwaitRoom`] may follow.
     pub fn has_no_room(&mut self, node: &NodeId) {
         self.db.has_no_room(node, self.now.uptime);
         self.settle();
     }
 
-    /// Takes what has to be done, in order.
+    /// Takes the effects, in order.
     pub fn take_effects(&mut self) -> Vec<Effect> {
         let mut effects = Vec::new();
         self.swap_effects(&mut effects);
         effects
     }
 
-    /// As [`Kernel::take_effects`], in exchange for an empty vector whose room is used again.
+    /// As [`Kernel::take_effects`], but leaves `into`, which has to be empty, in place of the effects,
+    /// so that its capacity is reused.
     pub fn swap_effects(&mut self, into: &mut Vec<Effect>) {
         debug_assert!(self.is_settled(), "an input ended without `Kernel::settle`");
         into.clear();
         std::mem::swap(&mut self.effects, into);
     }
 
-    /// What [`Kernel::take_effects`] would give.
+    /// The effects that [`Kernel::take_effects`] would return.
     pub(crate) fn pending_effects(&self) -> &[Effect] {
         debug_assert!(self.is_settled(), "an input ended without `Kernel::settle`");
         &self.effects
     }
 
-    /// Makes `node` spawn a port that begins with `function`; the port's ID is known at once.
+    /// Spawns a port on `node`, with `function` as its first function. The port's ID is known at once.
     ///
-    /// If that fails the port is dead and monitors fire. What Perl calls `spawn`.
+    /// If the spawn fails, the port is dead and its monitors fire. Perl's `spawn`.
     pub fn spawn(&mut self, node: &NodeId, function: &str, arguments: Elements<'_>) -> PortId {
         let name = self.ports.new_remote_name();
         let request = Builder::request(request::SPAWN)
@@ -98,7 +101,7 @@ impl Kernel {
         PortId::new(node, &name)
     }
 
-    /// Kills a port, local or remote; what Perl calls `kil`. Killing what is not there does nothing.
+    /// Kills a port, local or remote; Perl's `kil`. No effect if it does not exist.
     pub fn kill(&mut self, port: &PortId, reason: &Reason) {
         if port.node() == self.node {
             self.ports.kill(port.port().to_owned(), reason.clone());
@@ -109,13 +112,14 @@ impl Kernel {
         self.settle();
     }
 
-    /// Sends a request to a node's node port, as if a program had sent it.
+    /// Sends a request to a node's node port, as a program would.
     pub fn send_request(&mut self, to: &NodeId, request: Elements<'_>) {
         self.send(to, Builder::new().name("").elements(request).build());
         self.settle();
     }
 
-    /// Logs what the node could not do for a peer, or could not send to it: on that peer's account.
+    /// Logs what could not be done for a peer, or not be sent to it. The line counts for that peer's
+    /// limit.
     pub(crate) fn log_of_peer(
         &mut self,
         peer: &NodeId,
@@ -137,7 +141,7 @@ impl Kernel {
         self.effects.extend(line);
     }
 
-    /// Sends a packet, port name first, to a node, this one included.
+    /// Sends a packet to a node, which may be this one.
     pub(super) fn send(&mut self, to: &NodeId, packet: Packed) {
         if *to == self.node {
             self.own_packets.push_back(packet);
@@ -148,7 +152,7 @@ impl Kernel {
         self.follow_mesh();
     }
 
-    /// Sends a message to a port anywhere, as this node: these elements, and `more` behind them.
+    /// Sends a message to any port, as this node: these elements, followed by `more`.
     pub(super) fn send_message(&mut self, to: &PortId, message: Elements<'_>, more: Builder) {
         let port = to.port();
         if to.node_str() == self.node.as_str() && !port.is_empty() {
@@ -161,18 +165,18 @@ impl Kernel {
         }
     }
 
-    fn ask(&mut self, node: &NodeId, about: About, number: u64) {
+    fn ask(&mut self, node: &NodeId, about: QuestionKind, number: u64) {
         self.send(node, self.question(about, number));
     }
 
-    fn question(&self, about: About, number: u64) -> Packed {
+    fn question(&self, about: QuestionKind, number: u64) -> Packed {
         let reply_to = PortId::new(&self.node, &self.service_port);
         Question { about, number }.packet(&reply_to)
     }
 
-    /// Ends an input of the host: handles all that follows from it inside this node.
+    /// Ends an input of the host: handles everything that follows from it inside this node.
     ///
-    /// What the database wants done is handled before it learns of the next packet.
+    /// The outputs of the database are handled before its next input.
     #[inline]
     pub(super) fn settle(&mut self) {
         self.follow_mesh();
@@ -185,7 +189,7 @@ impl Kernel {
         }
     }
 
-    /// Whether nothing is left for [`Kernel::settle`].
+    /// Whether [`Kernel::settle`] has nothing to do.
     #[inline]
     fn is_settled(&self) -> bool {
         !self.db.has_effects() && self.own_packets.is_empty()
@@ -204,7 +208,7 @@ impl Kernel {
         }
     }
 
-    /// Handles what the mesh wants done.
+    /// Handles the outputs of the mesh.
     #[inline]
     pub(super) fn follow_mesh(&mut self) {
         for output in self.mesh.take_outputs() {
@@ -228,7 +232,7 @@ impl Kernel {
             MeshOutput::Find(node) => self.db.find(node, now),
             MeshOutput::CancelFind(node) => self.db.cancel_find(&node),
             MeshOutput::Probe { node, conn, number } => {
-                let packet = self.question(About::Life, number);
+                let packet = self.question(QuestionKind::Life, number);
                 self.effects.push(Effect::Probe { node, conn, number, packet });
             }
             MeshOutput::Look { conn, number } => self.effects.push(Effect::Look { conn, number }),
@@ -266,7 +270,7 @@ impl Kernel {
                 self.mesh.loss_was_told(&node, now, &mut self.random);
                 self.follow_mesh();
             }
-            // The database hears nothing of it: a node that cannot be dialled from here may live.
+            // The database is not told, since a node that cannot be dialled from here may be alive.
             MeshOutput::GaveUp { node, why } => self.unreachable(&node, &why),
             MeshOutput::SeedUp(node) => self.seed_is_up(&node),
             MeshOutput::SeedClaimed => self.find_master(),
@@ -278,8 +282,8 @@ impl Kernel {
         }
     }
 
-    /// The connection to a node is gone, or could not be made: what waits for it is dropped, and
-    /// then all monitors of its ports fire.
+    /// The connection to a node is lost, or could not be made: its queue is dropped, and then all
+    /// monitors of its ports fire.
     fn unreachable(&mut self, node: &NodeId, why: &str) {
         self.waiting.is_settled(node);
         self.effects.push(Effect::LaneDown { node: node.clone() });
@@ -287,17 +291,17 @@ impl Kernel {
         self.follow_ports();
     }
 
-    /// A seed's node is connected, or a connected node turns out to be a seed's.
+    /// A seed's node has connected, or a connected node has proven to be a seed's.
     fn seed_is_up(&mut self, node: &NodeId) {
-        // Every seed has to be global; one that is not becomes it now.
+        // Every seed has to be global; it becomes global now if it is not.
         if !mutation::is_on(Mutation::AskNoSeedToBeGlobal) {
             self.send(node, Builder::request("g_slave").build());
         }
         self.find_master();
     }
 
-    /// Chooses a master among the seeds that are up, if there is none. Where it is only claimed that
-    /// a node is a seed's, it has to be global already.
+    /// Chooses a master among the seeds that are up, if there is none. A node that claims to be a seed's
+    /// without proof has to be global already.
     fn find_master(&mut self) {
         if self.db.master().is_some() {
             return;
@@ -311,7 +315,7 @@ impl Kernel {
         }
     }
 
-    /// Handles what the ports want done.
+    /// Handles the outputs of the ports.
     #[inline]
     pub(super) fn follow_ports(&mut self) {
         let mut outputs = self.ports.take_outputs();
@@ -348,18 +352,17 @@ impl Kernel {
         }
     }
 
-    /// Gives healing an input about a node, if the node is one of its concern, and handles what it
-    /// wants done.
+    /// Passes an input about a node to healing, if healing knows the node, and handles the outputs.
     pub(super) fn with_healing(
         &mut self,
         node: &NodeId,
-        input: impl FnOnce(&mut Healing, &Standing, Duration, &mut Random),
+        input: impl FnOnce(&mut Healing, &DbStatus, Duration, &mut Random),
     ) {
         if !self.healing.knows(node) {
             return;
         }
         let global = self.db.global();
-        let standing = Standing {
+        let standing = DbStatus {
             is_global: self.db.is_peer_global(node),
             is_slave: global.is_some_and(|global| global.is_slave(node)),
             is_missing: global.is_some_and(|global| global.location(node).is_none()),
@@ -378,9 +381,15 @@ impl Kernel {
 
     fn healing_wants(&mut self, output: HealingOutput) {
         match output {
-            HealingOutput::AskMaster { node, number } => self.ask(&node, About::Master, number),
-            HealingOutput::AskSilence { node, number } => self.ask(&node, About::Silence, number),
-            HealingOutput::AskBarrier { node, number } => self.ask(&node, About::Order, number),
+            HealingOutput::AskMaster { node, number } => {
+                self.ask(&node, QuestionKind::Master, number)
+            }
+            HealingOutput::AskSilence { node, number } => {
+                self.ask(&node, QuestionKind::Silence, number)
+            }
+            HealingOutput::AskBarrier { node, number } => {
+                self.ask(&node, QuestionKind::Order, number)
+            }
             HealingOutput::Adopt { node, master } => {
                 let request = Builder::request(request::MASTER_SET).string(master.as_str());
                 self.send(&node, request.build());
@@ -399,7 +408,7 @@ impl Kernel {
         });
     }
 
-    /// Makes this node global, if it is not.
+    /// Makes this node global, if it is not global yet.
     pub(super) fn turn_global(&mut self) {
         if !self.db.is_global() {
             let text = "this node is global now".to_owned();
@@ -409,15 +418,14 @@ impl Kernel {
         }
     }
 
-    /// This node has become global, so that connected nodes may turn out to be in nobody's
-    /// database.
+    /// This node has become global: connected nodes whose addresses no node announces may need healing.
     pub(super) fn look_for_orphans(&mut self) {
         for node in self.up_nodes() {
             self.suspect(&node);
         }
     }
 
-    /// Handles what the database wants done, and what it wants done because of that.
+    /// Handles the outputs of the database, and all further ones that they cause.
     pub(super) fn follow_db(&mut self) {
         while self.db.has_effects() {
             let mut effects = std::mem::take(&mut self.db_effects);
@@ -433,9 +441,9 @@ impl Kernel {
         let now = self.now.uptime;
         match effect {
             DbEffect::Send { to, packet } => match &*to {
-                // The last that knew of a master may have been lost: then one is looked for.
+                // The last connection that knew of a master may be lost; then a new one is chosen.
                 [node] => self.send(node, packet),
-                // Subscribers are connected: no connection has to be asked for.
+                // Subscribers are connected, so no connection has to be started.
                 _ => self.effects.push(Effect::SendAll { to, packet }),
             },
             DbEffect::AwaitRoom { node, number } => {

@@ -1,59 +1,59 @@
-//! Time as the kernel sees it: an argument, never a clock.
+//! Time as an argument of the kernel, which has no clock.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-/// What the clocks show at the moment of an input.
+/// The time of an input.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Now {
-    /// Time since the node started, from a clock that never goes back.
+    /// Time since the node started, by a monotonic clock.
     pub uptime: Duration,
-    /// Seconds since the epoch, as the request `time` answers them.
+    /// Seconds since the epoch, for the request `time`.
     pub wall: f64,
 }
 
-/// Something that has to happen later.
+/// A timer.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Due<T> {
+pub(crate) struct TimerEntry<T> {
     at: Duration,
     serial: u64,
     what: T,
 }
 
-/// An agenda: entries in order of time, equal times in order of arrival.
+/// Timers, ordered by time; timers for the same time stay in the order in which they were added.
 ///
-/// Nothing is ever taken back: whoever handles an entry looks whether it still applies.
+/// Timers are never cancelled: whoever handles one checks whether it still applies.
 #[derive(Debug)]
-pub(crate) struct Agenda<T> {
-    due: BTreeSet<Due<T>>,
+pub(crate) struct TimerQueue<T> {
+    due: BTreeSet<TimerEntry<T>>,
     serial: u64,
 }
 
-impl<T: Ord> Agenda<T> {
+impl<T: Ord> TimerQueue<T> {
     pub(crate) const fn new() -> Self {
-        Agenda { due: BTreeSet::new(), serial: 0 }
+        TimerQueue { due: BTreeSet::new(), serial: 0 }
     }
 
     pub(crate) fn add(&mut self, at: Duration, what: T) {
         self.serial += 1;
-        self.due.insert(Due { at, serial: self.serial, what });
+        self.due.insert(TimerEntry { at, serial: self.serial, what });
     }
 
     pub(crate) fn len(&self) -> usize {
         self.due.len()
     }
 
-    /// When the next entry is due.
+    /// The time of the next timer.
     pub(crate) fn next(&self) -> Option<Duration> {
         self.due.first().map(|due| due.at)
     }
 
-    /// How many entries are due at `now`.
+    /// The number of timers that have expired at `now`.
     pub(crate) fn due(&self, now: Duration) -> usize {
         self.due.iter().take_while(|due| due.at <= now).count()
     }
 
-    /// Takes the next entry that is due at `now`.
+    /// Takes the next timer that has expired at `now`.
     pub(crate) fn pop(&mut self, now: Duration) -> Option<T> {
         if self.next()? > now {
             return None;
@@ -68,7 +68,7 @@ mod tests {
 
     #[test]
     fn entries_come_in_order_of_time_then_of_arrival() {
-        let mut agenda = Agenda::new();
+        let mut agenda = TimerQueue::new();
         let s = Duration::from_secs;
         agenda.add(s(2), "later");
         agenda.add(s(1), "first");

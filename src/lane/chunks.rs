@@ -106,9 +106,9 @@ impl Chunks {
             // Nothing else is queued. Only this buffer is kept, if its capacity suits what is sent
             // now, so that a lane that was busy frees its memory with its next keepalive.
             self.spares.clear();
-            most = most.min(KEPT_IDLE.max(ROOM_FACTOR * octets.len()));
+            most = most.min(MAX_IDLE_CAPACITY.max(MAX_CAPACITY_FACTOR * octets.len()));
         }
-        if self.spares.len() < MOST_SPARES && octets.capacity() <= most {
+        if self.spares.len() < MAX_SPARE_BUFFERS && octets.capacity() <= most {
             octets.clear();
             self.spares.push(octets);
         }
@@ -126,14 +126,14 @@ impl Chunks {
     }
 }
 
-/// Empty buffers that are kept while much is queued.
-const MOST_SPARES: usize = 16;
+/// The maximum number of empty buffers kept while much is queued.
+const MAX_SPARE_BUFFERS: usize = 16;
 
-/// Octets of capacity that are kept while nothing is queued.
-const KEPT_IDLE: usize = 16 << 10;
+/// The maximum capacity, in octets, that is kept while nothing is queued.
+const MAX_IDLE_CAPACITY: usize = 16 << 10;
 
-/// Capacity is also kept if it is at most this many times the octets that were written last.
-const ROOM_FACTOR: usize = 16;
+/// A larger capacity is kept as well if it is at most this many times the octets written last.
+const MAX_CAPACITY_FACTOR: usize = 16;
 
 #[cfg(test)]
 mod tests {
@@ -169,6 +169,6 @@ mod tests {
         assert!((512 << 10..2 << 20).contains(&room(&chunks)));
         pass(&mut chunks, 2);
         write_all(&mut chunks);
-        assert!(room(&chunks) <= KEPT_IDLE);
+        assert!(room(&chunks) <= MAX_IDLE_CAPACITY);
     }
 }

@@ -15,7 +15,7 @@ impl<'a> Copies<'a> {
         Copies { packet, encoded: Default::default() }
     }
 
-    /// Its approximate number of octets.
+    /// Its approximate size in octets.
     pub(crate) fn expected(&self) -> usize {
         self.packet.octets().len()
     }

@@ -157,7 +157,7 @@ impl Lane {
             State::Up(framing) => (Some(framing), Appended::Waits),
         };
         let queue_is_cbor = &mut self.queue_is_cbor;
-        let appended_octets = self.chunks.append(expected + MOST_FRAMING, |out| {
+        let appended_octets = self.chunks.append(expected + FRAMING_OVERHEAD, |out| {
             let start = out.len();
             put(framing, out)?;
             if framing.is_none() {
@@ -181,7 +181,7 @@ impl Lane {
     /// Fails if the framing cannot carry a value; nothing is appended then.
     pub fn append_first(&mut self, packet: Elements<'_>) -> Result<bool, EncodeError> {
         let State::Up(framing) = self.state else { return Ok(false) };
-        let mut octets = Vec::with_capacity(packet.octets().len() + MOST_FRAMING);
+        let mut octets = Vec::with_capacity(packet.octets().len() + FRAMING_OVERHEAD);
         framing::encode(framing, packet, &mut octets)?;
         self.sent.packets += 1;
         self.sent.octets += octets.len() as u64;
@@ -275,7 +275,7 @@ impl Lane {
         self.chunks.len() > 0
     }
 
-    /// Whether so much is queued that senders should write it themselves.
+    /// Whether senders should write what is queued themselves.
     #[inline]
     pub fn is_worth_writing(&self) -> bool {
         self.chunks.len() >= chunk_size(self.limits)
@@ -334,9 +334,8 @@ impl Lane {
     }
 }
 
-/// Octets from which on senders write themselves. With fewer they would only do the work of the
-/// connection's writer, which runs in parallel since the first packet, and it would be woken more
-/// often.
+/// Octets from which on senders write themselves. With fewer, they would only do the work of the
+/// connection's writer, which runs in parallel since the first packet, and would be woken more often.
 const CHUNK: usize = 512 << 10;
 
 const fn chunk_size(limits: LaneLimits) -> usize {
@@ -350,12 +349,12 @@ fn append_packet(
     framing: Framing,
     packet: Elements<'_>,
 ) -> Result<usize, EncodeError> {
-    let expected = packet.octets().len() + MOST_FRAMING;
+    let expected = packet.octets().len() + FRAMING_OVERHEAD;
     chunks.append(expected, |out| framing::encode(framing, packet, out))
 }
 
-/// Octets that a framing usually adds to a packet at most.
-const MOST_FRAMING: usize = 16;
+/// The maximum octets that a framing usually adds to a packet.
+const FRAMING_OVERHEAD: usize = 16;
 
 #[cfg(test)]
 mod tests {
@@ -373,7 +372,7 @@ mod tests {
         lane.append(packet(number).as_elements()).unwrap()
     }
 
-    /// Takes everything that is queued, as written.
+    /// Takes everything that is queued, and marks it as written.
     fn taken(lane: &mut Lane, generation: u64) -> String {
         let mut octets = Vec::new();
         while let Some(mut chunk) = lane.take(generation) {

@@ -16,7 +16,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 /// Octets that the message of a call usually needs, including its reply port's ID.
-const USUAL_SIZE: usize = 96;
+const TYPICAL_SIZE: usize = 96;
 
 /// A call: awaiting it sends the message and yields the answer; dropping it cancels the call.
 ///
@@ -46,7 +46,7 @@ enum State<T> {
 struct Prepared<T> {
     node: Node,
     to: Result<PortId, crate::value::InvalidId>,
-    message: Result<Asked, crate::value::EncodeError>,
+    message: Result<CallRequest, crate::value::EncodeError>,
     limit: Option<Duration>,
     answer: PhantomData<fn() -> T>,
 }
@@ -74,12 +74,12 @@ impl Node {
     /// # Ok(()) }
     /// ```
     pub fn call<T: DeserializeOwned>(&self, to: impl ToPort, message: impl Serialize) -> Call<T> {
-        let mut octets = Vec::with_capacity(USUAL_SIZE);
+        let mut octets = Vec::with_capacity(TYPICAL_SIZE);
         let count = put_elements(&mut octets, &message);
         let prepared = Prepared {
             node: self.clone(),
             to: to.to_port(),
-            message: count.map(|count| Asked { count, octets }),
+            message: count.map(|count| CallRequest { count, octets }),
             limit: None,
             answer: PhantomData,
         };
@@ -148,12 +148,12 @@ impl<T: DeserializeOwned + 'static> Prepared<T> {
 }
 
 /// The elements of a message before the reply port's ID.
-struct Asked {
+struct CallRequest {
     count: Count,
     octets: Vec<u8>,
 }
 
-impl fmt::Debug for Asked {
+impl fmt::Debug for CallRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.count.elements(0, &self.octets).fmt(f)
     }

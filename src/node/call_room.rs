@@ -24,7 +24,7 @@ pub(super) struct CallRoom {
 
 /// The room that one call takes, until it is dropped.
 #[derive(Debug)]
-pub(super) struct Taken<'a> {
+pub(super) struct ReservedRoom<'a> {
     room: &'a CallRoom,
     port: &'a PortId,
     permit: Option<OwnedSemaphorePermit>,
@@ -40,12 +40,12 @@ impl CallRoom {
 
     /// Waits until there is room for a large call of this many octets. One that is larger than the
     /// whole room takes all of it.
-    pub(super) async fn take<'a>(&'a self, port: &'a PortId, octets: usize) -> Taken<'a> {
+    pub(super) async fn take<'a>(&'a self, port: &'a PortId, octets: usize) -> ReservedRoom<'a> {
         let units = u32::try_from(octets / UNIT).unwrap_or(u32::MAX).clamp(1, self.units);
         let all = || Arc::new(Semaphore::new(usize::try_from(self.units).unwrap_or(1)));
         let semaphore = self.ports.lock().entry(port.clone()).or_insert_with(all).clone();
         // While this waits, dropping it removes the port from the table if it is the last one.
-        let mut taken = Taken { room: self, port, permit: None };
+        let mut taken = ReservedRoom { room: self, port, permit: None };
         // The semaphore is never closed.
         taken.permit = semaphore.acquire_many_owned(units).await.ok();
         taken
@@ -58,7 +58,7 @@ impl CallRoom {
     }
 }
 
-impl Drop for Taken<'_> {
+impl Drop for ReservedRoom<'_> {
     fn drop(&mut self) {
         drop(mem::take(&mut self.permit));
         let mut ports = self.room.ports.lock();

@@ -27,8 +27,8 @@ impl Item for ChangeSet {
     type Combined = CombinedChanges;
 
     fn octets(&self) -> usize {
-        const BESIDES: usize = 64;
-        let of_key = |key: &Str| BESIDES + key.as_ref().data().len();
+        const OVERHEAD: usize = 64;
+        let of_key = |key: &Str| OVERHEAD + key.as_ref().data().len();
         let set = self.added.iter().chain(&self.changed);
         set.map(|(key, value)| of_key(key) + value.octets().len()).sum::<usize>()
             + self.deleted.iter().map(of_key).sum::<usize>()
@@ -102,9 +102,9 @@ impl Item for NodeEvent {
     type Combined = CombinedEvents;
 
     fn octets(&self) -> usize {
-        const BESIDES: usize = 128;
+        const OVERHEAD: usize = 128;
         let (NodeEvent::Up { node, .. } | NodeEvent::Down { node, .. }) = self;
-        BESIDES + node.as_str().data().len()
+        OVERHEAD + node.as_str().data().len()
     }
 }
 

@@ -30,7 +30,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 /// Effects that may wait to be carried out together. Capacity above this is freed after use.
-pub(super) const MOST_EFFECTS_KEPT: usize = 16;
+pub(super) const MAX_KEPT_EFFECTS: usize = 16;
 
 /// Everything that the handles of a node share.
 pub(crate) struct Shared {

@@ -4,7 +4,7 @@
 use super::NodeEvent;
 use super::connection;
 use super::connection::orders::Control;
-use super::core::{Core, MOST_EFFECTS_KEPT, OnFire, Shared};
+use super::core::{Core, MAX_KEPT_EFFECTS, OnFire, Shared};
 use super::delivery::{OVERFLOW, overflow};
 use super::lanes::{Sent, WrittenBy};
 use super::message::KillReason;
@@ -35,7 +35,7 @@ impl Shared {
             }
         }
         // The memory that one large change took is not kept.
-        if effects.capacity() <= MOST_EFFECTS_KEPT {
+        if effects.capacity() <= MAX_KEPT_EFFECTS {
             core.effects = effects;
         }
     }

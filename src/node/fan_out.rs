@@ -5,7 +5,7 @@ use crate::value::NodeId;
 use std::sync::Arc;
 
 /// Lists of nodes whose lanes are remembered.
-const MOST_LISTS: usize = 16;
+const MAX_LISTS: usize = 16;
 
 /// The lanes for the most recent lists of nodes, in the order of the nodes.
 #[derive(Debug, Default)]
@@ -22,7 +22,7 @@ impl FanOuts {
         let resolved: SharedLanes = nodes.iter().map(|node| lanes.of(node)).collect();
         // A list that nobody else holds will not be used again.
         self.0.retain(|(known, _)| Arc::strong_count(known) > 1);
-        if self.0.len() >= MOST_LISTS {
+        if self.0.len() >= MAX_LISTS {
             self.0.remove(0);
         }
         self.0.push((nodes.clone(), resolved.clone()));

@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// Interval at which the dates of the certificates are checked.
-const LOOKING: Duration = Duration::from_secs(3600);
+const CHECK_INTERVAL: Duration = Duration::from_secs(3600);
 
 /// At most this many seeds that are down are named with the reason.
-const MOST_REASONS: usize = 8;
+const MAX_REASONS: usize = 8;
 
 /// Why a node cannot work at this moment.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -96,7 +96,7 @@ impl Node {
             Some((&seed.address, error.strip_prefix(&prefix).unwrap_or(error).to_owned()))
         });
         let mut why = String::new();
-        for (address, error) in failed.take(MOST_REASONS) {
+        for (address, error) in failed.take(MAX_REASONS) {
             let comma = if why.is_empty() { ": " } else { "; " };
             why.push_str(&format!("{comma}{address} ({error})"));
         }
@@ -132,7 +132,7 @@ impl Shared {
                 tracing::warn!(node = %self.id, "{warning}");
             }
             tokio::select! {
-                () = tokio::time::sleep(LOOKING) => {}
+                () = tokio::time::sleep(CHECK_INTERVAL) => {}
                 () = self.ended.cancelled() => return,
             }
         }

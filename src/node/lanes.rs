@@ -231,7 +231,7 @@ impl Drop for Lanes {
 }
 
 /// Chunks that a sender writes at most before it returns.
-const MOST_CHUNKS: usize = 16;
+const MAX_CHUNKS: usize = 16;
 
 /// What a sender is writing, and to which socket.
 struct Writing {
@@ -308,7 +308,7 @@ impl SharedLane {
     /// the rest.
     #[inline(never)]
     fn write_now(&self, mut writing: Writing) {
-        for left in (0..MOST_CHUNKS).rev() {
+        for left in (0..MAX_CHUNKS).rev() {
             let Writing { generation, output, mut chunk } = writing;
             while let Ok(written @ 1..) = output.try_write(chunk.unwritten()) {
                 chunk.advance(written);

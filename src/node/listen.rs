@@ -24,14 +24,14 @@ pub(crate) struct Listeners {
     advertise: Vec<AdvertiseSpec>,
     /// Interval at which the machine's addresses are read.
     interval: Duration,
-    open: Vec<Open>,
+    open: Vec<OpenListener>,
     /// Addresses of `*` that cannot be listened on, with the reasons.
     failed: HashMap<SocketAddr, String>,
 }
 
 /// One listener.
 #[derive(Debug)]
-struct Open {
+struct OpenListener {
     /// The configured address; port 0 stands for any free one.
     wanted: SocketAddr,
     local: SocketAddr,
@@ -145,7 +145,7 @@ impl Listeners {
         let local = listener.local_addr()?;
         let is_dual = wanted.ip() == Ipv6Addr::UNSPECIFIED
             && !socket2::SockRef::from(&listener).only_v6().unwrap_or(true);
-        self.open.push(Open {
+        self.open.push(OpenListener {
             wanted,
             local,
             of_star,
@@ -242,7 +242,7 @@ impl Listeners {
         self.serve_new(shared);
         let state = shared.listening.borrow().clone();
         report(shared, &state);
-        let is_fixed = |open: &Open| open.local.ip().is_loopback();
+        let is_fixed = |open: &OpenListener| open.local.ip().is_loopback();
         let has_star = self.binds.iter().any(|bind| bind.host == Host::EveryLocal);
         if !has_star && self.open.iter().all(is_fixed) {
             return;
@@ -292,7 +292,7 @@ impl Listeners {
     }
 }
 
-impl Open {
+impl OpenListener {
     /// The addresses by which others can reach it.
     fn reachable_at(&self, machine: &[IpAddr]) -> Vec<SocketAddr> {
         let ip = self.local.ip();

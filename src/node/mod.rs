@@ -114,7 +114,7 @@ thread_local! {
 }
 
 /// A buffer with more capacity than this is freed after use.
-const MOST_KEPT: usize = 1 << 20;
+const MAX_KEPT_CAPACITY: usize = 1 << 20;
 
 impl Node {
     pub(crate) fn outer(shared: Arc<Shared>) -> Self {
@@ -255,7 +255,7 @@ impl Node {
         let mut packet = BUFFERS.with_borrow_mut(Vec::pop).unwrap_or_default();
         packet.clear();
         let result = self.snd_with(&mut packet, to, put, how);
-        if packet.capacity() <= MOST_KEPT {
+        if packet.capacity() <= MAX_KEPT_CAPACITY {
             BUFFERS.with_borrow_mut(|buffers| buffers.push(packet));
         }
         result

@@ -1,7 +1,7 @@
 //! Handles packets for the kernel that were read together under one lock, and carries out their
 //! effects together as far as that makes no visible difference.
 
-use super::core::{LockedCore, MOST_EFFECTS_KEPT, Shared};
+use super::core::{LockedCore, MAX_KEPT_EFFECTS, Shared};
 use super::delivery::Pressure;
 use super::port::run_queue;
 use crate::kernel::{Effect, LARGE_PACKET, LargePacket, Level, NextPiece, Origin, port_named_by};
@@ -50,7 +50,7 @@ impl<'a> NodePackets<'a> {
         self.waiting = pending.len();
         let octets = message.octets().len() + new.iter().map(octets_sent).sum::<usize>();
         self.left = self.left.saturating_sub(1 + octets / OCTETS_LIKE_A_PACKET);
-        if self.left > 0 && self.waiting < MOST_EFFECTS_KEPT && new.iter().all(can_wait) {
+        if self.left > 0 && self.waiting < MAX_KEPT_EFFECTS && new.iter().all(can_wait) {
             return;
         }
         self.shared.carry_out(core);

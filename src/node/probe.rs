@@ -122,12 +122,12 @@ fn nonce() -> Result<Nonce, StartError> {
 }
 
 async fn finish(channel: Channel, agreement: Agreement, id: &NodeId) -> Probe {
-    const PATIENCE: Duration = Duration::from_secs(2);
+    const TIMEOUT: Duration = Duration::from_secs(2);
     let (mut stream, session) = channel.into_parts();
     let clock_ahead = match session.into_packets(FramingLimits::default()) {
         Some(packets) => {
             let asked = ask_time(&mut stream, packets, agreement.send_framing, id);
-            tokio::time::timeout(PATIENCE, asked).await.ok().flatten()
+            tokio::time::timeout(TIMEOUT, asked).await.ok().flatten()
         }
         None => None,
     };

@@ -10,10 +10,10 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 /// Items that are queued one by one.
-const MOST_ITEMS: usize = 1000;
+const MAX_ITEMS: usize = 1000;
 
 /// Octets of items that are queued one by one, unless a single item has more.
-const MOST_OCTETS: usize = 1 << 20;
+const MAX_OCTETS: usize = 1 << 20;
 
 /// A type of items that can be queued.
 pub(crate) trait Item: Sized {
@@ -60,7 +60,7 @@ impl<T: Item> State<T> {
             return combined.add(item);
         }
         let octets = self.octets.saturating_add(item.octets());
-        let is_full = self.items.len() >= MOST_ITEMS || octets > MOST_OCTETS;
+        let is_full = self.items.len() >= MAX_ITEMS || octets > MAX_OCTETS;
         if is_full && !self.items.is_empty() {
             self.combined.get_or_insert_default().add(item);
         } else {
@@ -192,17 +192,17 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_combined_and_the_sum_is_the_same() {
-        for octets in [1, MOST_OCTETS / 10, 2 * MOST_OCTETS] {
+        for octets in [1, MAX_OCTETS / 10, 2 * MAX_OCTETS] {
             let (sender, mut receiver) = queue();
             for _ in 0..3 {
                 (1..=5000).for_each(|sum| sender.push(Number { octets, sum }));
                 let state = receiver.0.0.lock();
-                assert!(state.items.len() <= MOST_ITEMS);
-                assert!(state.octets <= MOST_OCTETS.max(octets));
+                assert!(state.items.len() <= MAX_ITEMS);
+                assert!(state.octets <= MAX_OCTETS.max(octets));
                 drop(state);
                 let sums = taken(&mut receiver);
                 assert_eq!(sums.iter().sum::<u64>(), 5000 * 5001 / 2);
-                let one_by_one = MOST_ITEMS.min((MOST_OCTETS / octets).max(1));
+                let one_by_one = MAX_ITEMS.min((MAX_OCTETS / octets).max(1));
                 assert_eq!(sums.len(), one_by_one + 1);
                 assert!(sums[..one_by_one].is_sorted());
             }

@@ -1,7 +1,7 @@
 //! What a running node needs to know beyond what its kernel knows.
 
 use super::connection::tls::{
-    AnonymousClients, BoundTls, CertificateDates, Encryption, Identity, Pace, TlsConfig,
+    AnonymousClients, BoundTls, CertificateDates, Encryption, HandshakeLimiter, Identity, TlsConfig,
 };
 use super::trace::TraceSink;
 use crate::config::Settings;
@@ -81,7 +81,7 @@ pub(crate) fn encryption(
     let bound = handshaker.config().encrypt != Encrypt::Never;
     let bound = bound.then(BoundTls::new).transpose().map_err(config)?;
     let threads = tokio::runtime::Handle::current().metrics().num_workers();
-    Ok(Encryption { certificates, bound, pace: Pace::new(threads) })
+    Ok(Encryption { certificates, bound, pace: HandshakeLimiter::new(threads) })
 }
 
 fn config(error: impl std::error::Error + Send + Sync + 'static) -> StartError {

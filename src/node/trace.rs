@@ -9,7 +9,7 @@ use std::fmt;
 use std::sync::Arc;
 
 /// Octets of a line. What does not fit is not formatted, as peers choose how long their messages are.
-const LONGEST_LINE: usize = 64 << 10;
+const MAX_LINE_LEN: usize = 64 << 10;
 
 /// A function that gets a line for every message. It is code of the program: no lock may be held.
 #[derive(Clone)]
@@ -21,7 +21,7 @@ impl TraceSink {
     }
 
     fn sent(&self, to: StrRef<'_>, packet: Elements<'_>) {
-        (self.0)(&cut(format_args!("SND {to} <- {packet}"), LONGEST_LINE));
+        (self.0)(&cut(format_args!("SND {to} <- {packet}"), MAX_LINE_LEN));
     }
 }
 
@@ -53,7 +53,7 @@ impl Shared {
     #[inline]
     pub(crate) fn trace_received(&self, from: &NodeId, port: StrRef<'_>, message: Elements<'_>) {
         if let Some(TraceSink(sink)) = &self.settings.trace {
-            sink(&cut(format_args!("RCV {from} -> [\"{port}\"] {message}"), LONGEST_LINE));
+            sink(&cut(format_args!("RCV {from} -> [\"{port}\"] {message}"), MAX_LINE_LEN));
         }
     }
 }

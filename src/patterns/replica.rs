@@ -194,7 +194,7 @@ impl<S: Merge> Replica<S> {
             digest: Mutex::default(),
             told: watch::Sender::new(false),
         });
-        let open = Open::new(&shared)?;
+        let open = OpenCopy::new(&shared)?;
         let port = Mutex::new(open.port.id().clone());
         let copy = Arc::new(Copy { shared, port });
         let follow = node.runtime().spawn(follow(copy.clone(), open));
@@ -347,17 +347,17 @@ impl<S: Merge> Copy<S> {
 }
 
 /// The port of a copy, which is registered; dropping this ends it.
-struct Open<S> {
+struct OpenCopy<S> {
     port: ActorRef<Merging<S>>,
     death: Monitor,
     _entry: Entry,
 }
 
-impl<S: Merge> Open<S> {
+impl<S: Merge> OpenCopy<S> {
     fn new(shared: &Arc<Shared<S>>) -> Result<Self, DbError> {
         let port = actor::start(&shared.node, Inbox(shared.clone()));
         match shared.node.db().register(shared.family.clone(), &port) {
-            Ok(_entry) => Ok(Open { death: port.monitor(), port, _entry }),
+            Ok(_entry) => Ok(OpenCopy { death: port.monitor(), port, _entry }),
             Err(error) => {
                 let _ = port.stop();
                 Err(error)
@@ -366,14 +366,14 @@ impl<S: Merge> Open<S> {
     }
 }
 
-impl<S> Drop for Open<S> {
+impl<S> Drop for OpenCopy<S> {
     fn drop(&mut self) {
         let _ = self.port.stop();
     }
 }
 
 /// Keeps the other copies informed, and opens another port when the copy's own has died.
-async fn follow<S: Merge>(copy: Arc<Copy<S>>, mut open: Open<S>) {
+async fn follow<S: Merge>(copy: Arc<Copy<S>>, mut open: OpenCopy<S>) {
     let shared = &copy.shared;
     let mut copies = shared.copies.clone();
     let mut known = BTreeSet::new();
@@ -395,7 +395,7 @@ async fn follow<S: Merge>(copy: Arc<Copy<S>>, mut open: Open<S>) {
         tracing::warn!(%node, "replica in {family}: its port has died and is replaced: {reason}");
         // Something may kill it again and again.
         tokio::time::sleep(REOPENING).await;
-        match Open::new(shared) {
+        match OpenCopy::new(shared) {
             Ok(opened) => open = opened,
             Err(_) => return,
         }

@@ -32,7 +32,7 @@ use std::fmt;
 use tokio::sync::broadcast;
 
 /// Messages that are queued for a subscription that does not receive; older ones are skipped.
-const WAITING: usize = 4096;
+const CAPACITY: usize = 4096;
 
 /// A topic on this node, for publishing and subscribing. Dropping it ends its subscriptions.
 pub struct Topic {
@@ -65,7 +65,7 @@ impl Topic {
     /// Fails for internal families, whose names begin with `'`.
     pub fn new(node: &Node, family: impl Into<Str>) -> Result<Self, DbError> {
         let family = family.into();
-        let (messages, _) = broadcast::channel(WAITING);
+        let (messages, _) = broadcast::channel(CAPACITY);
         let sender = messages.clone();
         let hub = node.port_with(move |_: &Context<'_>, message: MessageRef<'_>| {
             // If there are no subscriptions, the message is not needed.

@@ -1,4 +1,4 @@
-//! Any Perl value as a Rust enum, for data whose shape is not known beforehand.
+//! Any Perl value as a Rust enum, for data of unknown shape.
 
 use super::error::{DecodeError, EncodeError};
 use super::nesting::{MAX_NESTING, Room};
@@ -11,14 +11,14 @@ use std::borrow::Cow;
 
 /// Any Perl value.
 ///
-/// It keeps what arrived: octets or text, integer or float or string. `==` looks at values as Rust
-/// does (`2` is not `"2"`); [`Value::perl_eq`] as Perl does.
+/// It keeps the form that arrived: octets or text, integer, float or string. `==` compares as Rust does
+/// (`2` is not `"2"`), [`Value::perl_eq`] as Perl does.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub enum Value {
     /// Perl's undef.
     #[default]
     Undef,
-    /// A boolean proper, as CBOR and JSON have; Perl's own are the strings `"1"` and `""`.
+    /// A boolean of CBOR or JSON; Perl's own booleans are the strings `"1"` and `""`.
     Bool(bool),
     /// An integer.
     Int(Integer),
@@ -30,29 +30,29 @@ pub enum Value {
     Array(Vec<Value>),
     /// A hash.
     Hash(Hash),
-    /// A value with a tag: big numbers, dates, objects. The methods below see through it.
+    /// A value with a tag: big numbers, dates, objects. The methods below look inside the tag.
     Tagged(Box<Tagged<Value>>),
 }
 
-/// Memory is set aside for so many values at most before they are there.
-const BELIEVED: usize = 64;
+/// The maximum number of values for which memory is allocated before they were read.
+const MAX_PREALLOCATED: usize = 64;
 
 impl Value {
-    /// The value that `value` is when it stands inside of a message.
+    /// Encodes a Rust value, as it would be inside a message.
     ///
     /// # Errors
     /// As [`put_value`](super::put_value).
     pub fn of<T: Serialize + ?Sized>(value: &T) -> Result<Value, EncodeError> {
         let mut out = Vec::new();
         super::put_value(&mut out, value)?;
-        // What was just written can be read.
+        // Octets that were just written can be read.
         Value::from_packed(&mut Reader::new(&out)).map_err(|_| EncodeError::TooDeep)
     }
 
-    /// The value as a Rust type, coerced as Perl does.
+    /// Decodes the value into a Rust type, coerced as Perl does.
     ///
     /// # Errors
-    /// As [`from_value`](super::from_value); too deep values are an error too.
+    /// As [`from_value`](super::from_value), and if the value nests too deep.
     pub fn decode<T: DeserializeOwned>(&self) -> Result<T, DecodeError> {
         let mut out = Vec::new();
         self.put(&mut out).map_err(|_| DecodeError::too_deep())?;
@@ -62,7 +62,7 @@ impl Value {
     /// Appends the value in packed form.
     ///
     /// # Errors
-    /// [`EncodeError::TooDeep`]; then nothing is appended.
+    /// [`EncodeError::TooDeep`]; nothing is appended then.
     pub fn put(&self, out: &mut Vec<u8>) -> Result<(), EncodeError> {
         let start = out.len();
         let result = self.put_within(out, Room::VALUE);
@@ -116,8 +116,7 @@ impl Value {
     /// Reads one value.
     ///
     /// # Errors
-    /// Fails where the octets are not in packed form or nest deeper than [`MAX_NESTING`]. The
-    /// stack is not used for nesting.
+    /// The octets are not in packed form, or nest deeper than [`MAX_NESTING`]. Reading does not recurse.
     pub fn from_packed(reader: &mut Reader<'_>) -> Result<Value, DecodeError> {
         let mut open: Vec<Open> = Vec::new();
         loop {
@@ -129,7 +128,7 @@ impl Value {
                 Item::Token(Token::NInt(n)) => Value::Int(n.into()),
                 Item::Token(Token::Float(x)) => Value::Float(x),
                 Item::Token(Token::Str(string)) => Value::Str(string.to_owned()),
-                // An item is no exact number: that is a tag and its value.
+                // `Reader::item` does not return exact numbers: it returns the tag, and then its value.
                 Item::Token(Token::Exact(number)) => Value::from(number.to_string()),
                 Item::Token(Token::Array(0)) => Value::Array(Vec::new()),
                 Item::Token(Token::Hash(0)) => Value::Hash(Hash::new()),
@@ -140,7 +139,7 @@ impl Value {
                 }
                 Item::Token(Token::Array(len)) => {
                     open.push(Open::Array {
-                        items: Vec::with_capacity(len.min(BELIEVED)),
+                        items: Vec::with_capacity(len.min(MAX_PREALLOCATED)),
                         left: len,
                     });
                     continue;
@@ -183,8 +182,8 @@ impl Value {
         Value::Tagged(Box::new(Tagged { tag, value: value.into() }))
     }
 
-    /// The value inside of all tags. Of an object that was frozen to one value, that value; if it was
-    /// frozen to several, the array of its class and these.
+    /// The value inside all tags. For an object that was frozen to one value, this value; if it was
+    /// frozen to several, the array of its class and the values.
     pub fn untagged(&self) -> &Value {
         let mut value = self;
         while let Value::Tagged(tagged) = value {
@@ -198,8 +197,8 @@ impl Value {
         value
     }
 
-    /// The value for those who have no tags: a number that tags make exact is the string of its digits,
-    /// anything else is [`Value::untagged`].
+    /// The value without tags: an exact number becomes the string of its digits, any other value is
+    /// [`Value::untagged`].
     pub fn without_tags(&self) -> Cow<'_, Value> {
         match self.exact_text() {
             Some(digits) => Cow::Owned(digits.into()),

@@ -1,4 +1,4 @@
-//! From the packed form to Rust types: the deserializer of whole messages.
+//! Deserialization of whole messages from packed form.
 
 use super::de_access::{Fields, Items};
 use super::de_value::{ValueDeserializer, forward_scalars};
@@ -9,10 +9,11 @@ use super::serde_tokens;
 use serde::Deserializer;
 use serde::de::{Deserialize, Visitor};
 
-/// Undef, for elements that are not there.
+/// Undef, in place of missing elements.
 pub(super) const UNDEF: &[u8] = &[0xf6];
 
-/// The elements of a message as a Rust type: the way back of [`to_elements`](super::to_elements).
+/// Decodes the elements of a message into a Rust type; the inverse of
+/// [`to_elements`](super::to_elements).
 ///
 /// - A tuple, tuple struct or array takes as many elements as it has fields, as Perl's
 ///   `my ($a, $b) = @_` does: missing ones are undef (`None` for an `Option`, an error for most
@@ -89,7 +90,7 @@ impl<'a> Elements<'a> {
     }
 }
 
-/// Reads a message's elements.
+/// The deserializer of a message's elements.
 struct MessageDeserializer<'de> {
     reader: Reader<'de>,
     left: usize,
@@ -142,7 +143,7 @@ impl<'de> Deserializer<'de> for MessageDeserializer<'de> {
     forward_scalars!(through_first);
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
-        // Internally tagged enums are written as a hash, and ask for anything.
+        // Internally tagged enums are written as a hash, and request any type.
         if self.left == 1 && matches!(self.reader.peek(), Ok(Token::Hash(_))) {
             return self.first(|value| value.deserialize_any(visitor));
         }

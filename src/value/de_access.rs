@@ -1,4 +1,4 @@
-//! What stands inside of values: items, pairs, fields of variants, octets of strings.
+//! Access to the contents of values: items, pairs, fields of variants, octets of strings.
 
 use super::de::UNDEF;
 use super::de_value::{ValueDeserializer, wanted_array, wanted_octets};
@@ -14,15 +14,15 @@ use serde::{Deserializer, forward_to_deserialize_any};
 pub(super) struct Items<'a, 'de> {
     pub(super) reader: &'a mut Reader<'de>,
     pub(super) left: usize,
-    /// Counts on, to name the place of an error.
+    /// The index of the next element, to name the place of an error.
     pub(super) index: usize,
-    /// Up to this index, what is missing is undef.
+    /// Up to this index, missing elements are undef.
     pub(super) expected: usize,
     pub(super) room: Room,
 }
 
 impl<'de> Items<'_, 'de> {
-    /// Visitors may stop early.
+    /// Skips the items that a visitor has not read.
     #[inline]
     pub(super) fn skip_rest(&mut self) -> Result<(), DecodeError> {
         for _ in 0..self.left {
@@ -60,7 +60,7 @@ impl<'de> SeqAccess<'de> for Items<'_, 'de> {
     }
 }
 
-/// What a seed makes of undef, in the place of element `index`.
+/// Deserializes undef in place of the missing element `index`.
 fn missing<'de, T>(seed: T, index: usize, room: Room) -> Result<T::Value, DecodeError>
 where
     T: DeserializeSeed<'de>,
@@ -75,7 +75,7 @@ pub(super) struct Pairs<'a, 'de> {
     pub(super) reader: &'a mut Reader<'de>,
     pub(super) left: usize,
     pub(super) owes_value: bool,
-    /// Stands at the present key.
+    /// Positioned at the current key.
     pub(super) key: Reader<'de>,
     pub(super) room: Room,
 }
@@ -94,7 +94,7 @@ impl<'de> Pairs<'_, 'de> {
     }
 }
 
-/// Names the key at which `key` stands as the place of an error.
+/// Adds the key at the position of `key` to the path of an error.
 #[cold]
 fn in_key(error: DecodeError, key: &Reader<'_>) -> DecodeError {
     match key.peek() {
@@ -141,7 +141,7 @@ impl<'de> MapAccess<'de> for Pairs<'_, 'de> {
 /// An enum as its tag and fields.
 pub(super) struct Fields<'a, 'de> {
     pub(super) reader: &'a mut Reader<'de>,
-    /// How many values there are, the tag included until it is read.
+    /// The number of values that are left, including the tag until it was read.
     pub(super) left: usize,
     /// Whether more fields than wanted are an error.
     pub(super) strict: bool,
@@ -208,7 +208,7 @@ impl<'de> VariantAccess<'de> for Fields<'_, 'de> {
     {
         self.at_most(1)?;
         let field = self.items(1).next_element_seed(seed)?;
-        // With one expected there always is one.
+        // With one field expected, there always is one.
         field.ok_or_else(DecodeError::too_deep)
     }
 
@@ -235,7 +235,7 @@ impl<'de> VariantAccess<'de> for Fields<'_, 'de> {
     }
 }
 
-/// Has a struct variant's visitor read a hash.
+/// Makes a struct variant's visitor read a hash.
 struct StructSeed<V>(V);
 
 impl<'de, V: Visitor<'de>> DeserializeSeed<'de> for StructSeed<V> {
@@ -283,7 +283,7 @@ impl<'de> VariantAccess<'de> for OnlyPair<'_, 'de> {
     type Error = DecodeError;
 
     fn unit_variant(self) -> Result<(), DecodeError> {
-        // Any value says as much as none.
+        // A value that is ignored is the same as none.
         self.reader.skip()?;
         Ok(())
     }
@@ -332,7 +332,7 @@ impl<'de> SeqAccess<'de> for TagAndValue<'_, 'de> {
     }
 }
 
-/// Lets a sequence of `u8` take the octets of a string.
+/// Decodes the octets of a string as a sequence of `u8`.
 pub(super) fn visit_octets<'de, V: Visitor<'de>>(
     whole: StrRef<'de>,
     visitor: V,
@@ -367,7 +367,7 @@ impl<'de> SeqAccess<'de> for Octets<'_, 'de> {
     }
 }
 
-/// One octet of a string. Only a `u8` takes it: a `Vec<u64>` of a string would be a surprise.
+/// One octet of a string. Only `u8` accepts it, since a `Vec<u64>` of a string would be surprising.
 struct Octet<'de> {
     octet: u8,
     whole: StrRef<'de>,

@@ -1,4 +1,4 @@
-//! The deserializer of single values, with Perl's coercions.
+//! Deserialization of single values, with Perl's coercions.
 
 use super::de_access::{Fields, Items, OnlyPair, Pairs, TagAndValue, visit_octets};
 use super::error::DecodeError;
@@ -11,7 +11,7 @@ use super::{Exact, Integer, Number};
 use serde::Deserializer;
 use serde::de::Visitor;
 
-/// Reads one value; after success the reader stands behind it.
+/// Reads one value. After success the reader is positioned after it.
 pub(super) struct ValueDeserializer<'a, 'de> {
     pub(super) reader: &'a mut Reader<'de>,
     pub(super) room: Room,
@@ -31,7 +31,7 @@ macro_rules! forward_scalars {
 }
 pub(super) use forward_scalars;
 
-/// The integer that `found` is or stands for.
+/// Converts a token to an integer.
 fn to_integer(found: Token<'_>, wanted: &str) -> Result<i128, DecodeError> {
     let number = match found {
         Token::UInt(n) => Some(n.into()),
@@ -51,7 +51,7 @@ fn to_integer(found: Token<'_>, wanted: &str) -> Result<i128, DecodeError> {
     number.ok_or_else(|| DecodeError::wanted(wanted, found))
 }
 
-/// The float that `found` is or stands for.
+/// Converts a token to a float.
 #[inline]
 fn to_float(found: Token<'_>, wanted: &str) -> Result<f64, DecodeError> {
     let number = match found {
@@ -81,7 +81,7 @@ fn to_bool(found: Token<'_>) -> Result<bool, DecodeError> {
     }
 }
 
-/// What Perl writes for a scalar that is no string.
+/// The string that Perl makes of a scalar that is not a string.
 #[cold]
 fn written(found: Token<'_>, wanted: &str) -> Result<String, DecodeError> {
     match found {
@@ -120,7 +120,7 @@ fn visit_other_text<'de, V: Visitor<'de>>(
     }
 }
 
-/// A number for a visitor that takes anything: with all its digits, as a string if need be.
+/// A number for a visitor that accepts any type: with all its digits, as a string if necessary.
 #[cold]
 fn visit_exact<'de, V: Visitor<'de>>(
     number: Exact<'_>,

@@ -1,4 +1,4 @@
-//! What can go wrong between Rust types and the packed form.
+//! Errors of conversions between Rust types and packed form.
 
 use super::nesting::MAX_NESTING;
 use super::packed::{Malformed, Token};
@@ -8,25 +8,25 @@ use serde::de::{Expected, Unexpected};
 use std::fmt::{self, Write as _};
 use thiserror::Error;
 
-/// A Rust value that cannot become a message.
+/// A Rust value that cannot be encoded as a message.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum EncodeError {
-    /// Arrays, hashes and tags inside each other, deeper than [`MAX_NESTING`].
+    /// Arrays, hashes and tags are nested deeper than [`MAX_NESTING`].
     #[error("nested deeper than {MAX_NESTING} levels, which Perl nodes refuse")]
     TooDeep,
-    /// A map key that is no string and does not become one.
+    /// A map key that cannot become a string.
     #[error("{0} cannot be a hash key; use a string, an integer, a bool or a unit variant")]
     Key(&'static str),
-    /// A type that announced another number of elements or fields than it gave.
+    /// A type that announced another number of elements or fields than it serialized.
     #[error("the type announced {announced} values and gave {given}")]
     Length {
-        /// What it announced.
+        /// The announced number.
         announced: usize,
-        /// What it gave.
+        /// The actual number.
         given: usize,
     },
-    /// What a type's own `Serialize` says.
+    /// An error of a type's own `Serialize`.
     #[error("{0}")]
     Custom(Box<str>),
 }
@@ -38,17 +38,17 @@ impl serde::ser::Error for EncodeError {
     }
 }
 
-/// A message, or a value, that does not decode as the type that was asked for.
+/// A message or value that cannot be decoded as the requested type.
 ///
-/// Shows as one line with the way to the place, what was wanted and what was found:
-/// `element 2, key "x", element 0: wanted u32, found string "abc"`. Elements count from 0.
+/// Its text is one line with the path to the place, what was wanted and what was found: `element 2, key
+/// "x", element 0: wanted u32, found string "abc"`. Elements count from 0.
 #[derive(Clone, PartialEq)]
 pub struct DecodeError(Box<Detail>);
 
 #[derive(Clone, PartialEq)]
 struct Detail {
     kind: DecodeErrorKind,
-    /// From the place outwards.
+    /// From the innermost step outwards.
     path: Vec<Step>,
 }
 
@@ -58,16 +58,16 @@ enum Step {
     Key(Str),
 }
 
-/// Why something does not decode.
+/// The reason of a decoding error.
 #[derive(Debug, Clone, PartialEq, Error)]
 #[non_exhaustive]
 pub enum DecodeErrorKind {
-    /// Another kind of value than the type needs, and none that Perl would turn into it.
+    /// A value of another kind than the type needs, which Perl would not convert either.
     #[error("wanted {wanted}, found {found}")]
     Wanted {
-        /// What the type needs.
+        /// The kind that the type needs.
         wanted: Box<str>,
-        /// What is there.
+        /// The value that was found.
         found: Box<str>,
     },
     /// A number that the type cannot hold.
@@ -78,11 +78,11 @@ pub enum DecodeErrorKind {
         /// The number.
         number: Box<str>,
     },
-    /// A Perl string that no Rust string can hold: it has surrogates or code points above
-    /// U+10FFFF. [`Str`] and [`Value`](super::Value) take it.
+    /// A Perl string that is not a Rust string: it has surrogates or code points above U+10FFFF. [`Str`]
+    /// and [`Value`](super::Value) accept it.
     #[error("string {0} is no Unicode text; ask for Str or Value")]
     NotText(Box<str>),
-    /// A message whose tag is no variant of the enum.
+    /// A message whose tag is not a variant of the enum.
     #[error("unknown tag {tag}, expected {}", one_of(expected))]
     UnknownTag {
         /// The tag, in quotes.
@@ -93,18 +93,18 @@ pub enum DecodeErrorKind {
     /// A hash without a key that the struct needs.
     #[error("key \"{0}\" is missing")]
     MissingKey(&'static str),
-    /// Arrays, hashes and tags inside each other, deeper than [`MAX_NESTING`].
+    /// Arrays, hashes and tags are nested deeper than [`MAX_NESTING`].
     #[error("nested deeper than {MAX_NESTING} levels")]
     TooDeep,
     /// Octets that are not in packed form.
     #[error(transparent)]
     Malformed(#[from] Malformed),
-    /// What a type's own `Deserialize` says.
+    /// An error of a type's own `Deserialize`.
     #[error("{0}")]
     Custom(Box<str>),
 }
 
-/// How many tags, and how many steps of the way, a message names.
+/// The maximum number of tags, and of steps of the path, that an error shows.
 const NAMED: usize = 12;
 
 fn one_of(expected: &[&str]) -> String {
@@ -122,12 +122,13 @@ fn one_of(expected: &[&str]) -> String {
 }
 
 impl DecodeError {
-    /// Why it does not decode.
+    /// The reason of the error.
     pub fn kind(&self) -> &DecodeErrorKind {
         &self.0.kind
     }
 
-    /// The way from the message to the place: `element 2, key "x"`; empty for the whole.
+    /// The path from the message to the place, such as `element 2, key "x"`; empty for the whole
+    /// message.
     pub fn path(&self) -> String {
         let mut path = String::new();
         let steps = self.0.path.len();
@@ -176,21 +177,21 @@ impl DecodeError {
         DecodeError::new(DecodeErrorKind::TooDeep)
     }
 
-    /// The error happened inside of element `index`.
+    /// Adds element `index` to the path.
     #[cold]
     pub(super) fn in_element(mut self, index: usize) -> Self {
         self.0.path.push(Step::Element(index));
         self
     }
 
-    /// The error happened inside of the value of `key`.
+    /// Adds `key` to the path.
     #[cold]
     pub(super) fn in_key(mut self, key: StrRef<'_>) -> Self {
         self.0.path.push(Step::Key(key.to_owned()));
         self
     }
 
-    /// There was no undef but nothing at all.
+    /// Marks the value as missing, in contrast to undef.
     #[cold]
     pub(super) fn missing(mut self) -> Self {
         if let DecodeErrorKind::Wanted { found, .. } = &mut self.0.kind {

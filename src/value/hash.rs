@@ -12,10 +12,10 @@ impl Equivalent<Str> for StrRef<'_> {
     }
 }
 
-/// A Perl hash: values by string key, in the order in which they came.
+/// A Perl hash: values by string key, in order of insertion.
 ///
-/// Octets and text with the same code points are the same key. Of two pairs with one key the later
-/// wins. Equality does not look at the order.
+/// Octets and text with the same code points are the same key. Of two pairs with the same key the later
+/// one counts. Equality ignores the order.
 ///
 /// ```
 /// use aemp::value::{Hash, Str, Value};
@@ -33,12 +33,12 @@ impl Hash {
         Hash::default()
     }
 
-    /// How many keys there are.
+    /// The number of keys.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether there are none.
+    /// Whether there are no keys.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -48,22 +48,22 @@ impl Hash {
         self.0.get(&key.into())
     }
 
-    /// The value of `key`, to be changed.
+    /// The value of `key`, mutable.
     pub fn get_mut<'k>(&mut self, key: impl Into<StrRef<'k>>) -> Option<&mut Value> {
         self.0.get_mut(&key.into())
     }
 
-    /// Whether `key` is there (Perl's `exists`); its value may be undef.
+    /// Whether the key exists (Perl's `exists`); its value may be undef.
     pub fn contains_key<'k>(&self, key: impl Into<StrRef<'k>>) -> bool {
         self.0.contains_key(&key.into())
     }
 
-    /// Sets the value of `key` and returns the one that it had.
+    /// Sets the value of `key` and returns its former value.
     pub fn insert(&mut self, key: impl Into<Str>, value: impl Into<Value>) -> Option<Value> {
         self.0.insert(key.into(), value.into())
     }
 
-    /// Takes `key` out (Perl's `delete`); the last pair moves into its place.
+    /// Removes `key` and returns its value (Perl's `delete`); the last pair takes its position.
     pub fn remove<'k>(&mut self, key: impl Into<StrRef<'k>>) -> Option<Value> {
         self.0.swap_remove(&key.into())
     }

@@ -1,4 +1,4 @@
-//! Names of nodes and ports.
+//! The IDs of nodes and ports.
 
 use super::string::{Str, StrRef};
 use indexmap::Equivalent;
@@ -10,22 +10,22 @@ use std::hash::{Hash, Hasher};
 use std::str::FromStr;
 use thiserror::Error;
 
-/// A string that names no node or port.
+/// A string that is not the ID of a node or port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum InvalidId {
-    /// No node ID.
+    /// An empty node ID.
     #[error("a node ID must not be empty")]
     EmptyNodeId,
     /// `#` ends the node ID in a port ID.
     #[error("a node ID must not contain '#', which begins the port name in a port ID")]
     HashInNodeId,
-    /// A port ID without a node, as the empty string and `#port`.
+    /// A port ID without a node ID, such as the empty string or `#port`.
     #[error("a port ID must begin with a node ID, as in node#port")]
     PortIdWithoutNode,
 }
 
-/// The name of a node, unique in its network; compared as it is written (docs/protocol.md §1.1).
+/// The ID of a node, unique in its network; compared as a string (docs/protocol.md §1.1).
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NodeId(Str);
 
@@ -33,7 +33,7 @@ impl NodeId {
     /// A node ID.
     ///
     /// # Errors
-    /// Neither the empty string nor one with a `#` names a node.
+    /// The string is empty or contains a `#`.
     pub fn new(id: impl Into<Str>) -> Result<Self, InvalidId> {
         let id = id.into();
         let data = id.as_ref().data();
@@ -71,12 +71,12 @@ impl NodeId {
 #[derive(Clone)]
 pub struct PortId {
     id: Str,
-    /// How long the node's ID is: all of it, if this is the node port.
+    /// The length of the node's ID, which is the whole string for a node port.
     node_len: usize,
 }
 
 impl PortId {
-    /// The ID of the port called `port` on `node`; the empty name is the node port's.
+    /// The ID of the port `port` on `node`; the empty name is the node port's.
     pub fn new<'p>(node: &NodeId, port: impl Into<StrRef<'p>>) -> Self {
         let port = port.into();
         if port.is_empty() {
@@ -85,11 +85,11 @@ impl PortId {
         PortId::split_at_hash(StrRef::concat(&[node.as_str(), "#".into(), port]))
     }
 
-    /// A port ID as it is written. The first `#` ends the node ID; at the very end it says nothing
-    /// and is left out.
+    /// Parses a port ID. The first `#` ends the node ID; at the very end it has no meaning and is
+    /// removed.
     ///
     /// # Errors
-    /// [`InvalidId::PortIdWithoutNode`], the only way to write a wrong one.
+    /// [`InvalidId::PortIdWithoutNode`] is the only possible error.
     pub fn parse(id: impl Into<Str>) -> Result<Self, InvalidId> {
         let id = id.into();
         let data = id.as_ref().data();
@@ -170,7 +170,7 @@ impl Hash for PortId {
     }
 }
 
-/// A part of a string, cut at an ASCII character.
+/// A part of a string, which begins and ends at ASCII characters.
 #[inline]
 fn part<R>(whole: StrRef<'_>, range: R) -> StrRef<'_>
 where
@@ -231,7 +231,7 @@ macro_rules! ids {
                 }
             }
 
-            /// As keys of the database are lent.
+            /// For lookups of database keys.
             impl TryFrom<&Str> for $id {
                 type Error = InvalidId;
 
@@ -260,7 +260,7 @@ macro_rules! ids {
                 }
             }
 
-            /// Finds an ID in a map by its string, without owning one.
+            /// Looks up an ID in a map by its string, without an owned ID.
             impl Equivalent<$id> for StrRef<'_> {
                 #[inline]
                 fn equivalent(&self, id: &$id) -> bool {

@@ -1,4 +1,4 @@
-//! A message's elements in packed form, owned.
+//! The elements of a message in packed form, owned.
 
 use super::error::{DecodeError, EncodeError};
 use super::packed::{Count, Elements};
@@ -7,7 +7,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// The elements of a message in packed form; cloning shares the octets.
+/// The elements of a message in packed form. Clones share the octets.
 #[derive(Clone, Default)]
 pub struct Packed {
     count: Count,
@@ -15,17 +15,17 @@ pub struct Packed {
 }
 
 impl Packed {
-    /// `octets` hold exactly `len` values in packed form.
+    /// Elements from `octets`, which have to be exactly `len` values in packed form.
     pub const fn new(len: usize, octets: Bytes) -> Self {
         Packed { count: Count::of(len), octets }
     }
 
-    /// As [`Packed::new`], and what is known of the values.
+    /// As [`Packed::new`], with what is known of the values.
     pub(crate) const fn counted(count: Count, octets: Bytes) -> Self {
         Packed { count, octets }
     }
 
-    /// The elements that `value` is as a message; see [`to_elements`](super::to_elements).
+    /// Encodes `value` as the elements of a message; see [`to_elements`](super::to_elements).
     ///
     /// # Errors
     /// As [`to_elements`](super::to_elements).
@@ -35,17 +35,17 @@ impl Packed {
         Ok(Packed { count, octets: octets.into() })
     }
 
-    /// How many elements there are.
+    /// The number of elements.
     pub const fn len(&self) -> usize {
         self.count.get()
     }
 
-    /// Whether there are none.
+    /// Whether there are no elements.
     pub const fn is_empty(&self) -> bool {
         self.count.get() == 0
     }
 
-    /// How many octets the elements have.
+    /// The octets of the elements.
     pub(crate) const fn octets_len(&self) -> usize {
         self.octets.len()
     }
@@ -55,7 +55,7 @@ impl Packed {
         self.count.elements(0, &self.octets)
     }
 
-    /// A part of these elements, owned: it shares the octets, if it lies in these.
+    /// An owned copy of a part of these elements; it shares the octets if the part lies within them.
     pub(crate) fn share(&self, part: Elements<'_>) -> Packed {
         let (all, octets) = (self.octets.as_ptr_range(), part.octets());
         match !octets.is_empty() && all.contains(&octets.as_ptr()) {
@@ -64,7 +64,7 @@ impl Packed {
         }
     }
 
-    /// The elements as a Rust type; see [`from_elements`](super::from_elements).
+    /// Decodes the elements into a Rust type; see [`from_elements`](super::from_elements).
     ///
     /// # Errors
     /// As [`from_elements`](super::from_elements).

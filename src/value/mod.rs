@@ -42,9 +42,9 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! Inside of the library a message is never a tree of values but a row of octets, the [`packed`]
-//! form: [`to_elements`] writes it straight from Rust types, [`from_elements`] reads it straight
-//! into them, and strings can be borrowed from it.
+//! Inside the library a message is not a tree of values but a sequence of octets, the [`packed`] form:
+//! [`to_elements`] writes it directly from Rust types, [`from_elements`] reads it directly into them,
+//! and strings can be borrowed from it.
 
 mod data;
 mod de;

@@ -1,4 +1,4 @@
-//! Perl's numbers: integers of 64 bits with or without sign, floats, and how both become strings.
+//! Perl's numbers: integers of 64 bits, signed or unsigned, floats, and how they become strings.
 
 use super::string::StrRef;
 use super::{packed, tag};
@@ -12,12 +12,12 @@ enum Sign {
     NonNegative(u64),
 }
 
-/// An integer from -2^63 to 2^64-1: what a Perl scalar holds without becoming a float.
+/// An integer from -2^63 to 2^64-1, the range of integers in a Perl scalar.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Integer(Sign);
 
 impl Integer {
-    /// The integer, wide enough for both ends of the range.
+    /// The integer as a type that has the whole range.
     #[inline]
     pub const fn get(self) -> i128 {
         match self.0 {
@@ -43,7 +43,7 @@ impl Integer {
         }
     }
 
-    /// As `i64` or else as `u64`, for formats that know only these.
+    /// The integer as `i64` if possible, otherwise as `u64`, for formats with only these types.
     pub(super) const fn split(self) -> Result<i64, u64> {
         match self.0 {
             Sign::Negative(n) => Ok(n),
@@ -120,10 +120,10 @@ impl fmt::Debug for Integer {
     }
 }
 
-/// A Perl number: an integer as long as it fits, else a float.
+/// A Perl number: an integer if it fits, otherwise a float.
 ///
-/// [`Display`](fmt::Display) writes it as Perl turns it into a string: floats with up to 15
-/// significant digits (C's `%.15g`), `1e+16`, `Inf`, `-Inf`, `NaN`.
+/// [`Display`](fmt::Display) writes it as Perl converts it to a string: floats with up to 15 significant
+/// digits (C's `%.15g`), `1e+16`, `Inf`, `-Inf`, `NaN`.
 ///
 /// ```
 /// use aemp::value::Number;
@@ -142,11 +142,11 @@ pub enum Number {
 }
 
 impl Number {
-    /// The number that a whole string stands for; white space around it is ignored.
+    /// Parses a string that is a number as a whole; white space around it is ignored.
     ///
-    /// Decimal integers and floats, `inf`, `infinity` and `nan` in any case. Integers outside of
-    /// [`Integer`]'s range become floats. The empty string and strings that only begin with a
-    /// number are none (Perl takes them as 0 or as that beginning, with a warning).
+    /// Decimal integers and floats, `inf`, `infinity` and `nan` in any case. Integers outside
+    /// [`Integer`]'s range become floats. The empty string and strings that only begin with a number are
+    /// not numbers (Perl takes them for 0 or for the number at their beginning, with a warning).
     pub fn parse(string: StrRef<'_>) -> Option<Number> {
         if let Some(n) = digits(string.data()) {
             return Some(Number::Int(n.into()));
@@ -199,7 +199,7 @@ impl fmt::Display for Number {
     }
 }
 
-/// Appends an integer: as a big integer (tag 2 or 3) where it is beyond 64 bits.
+/// Appends an integer, as a big integer (tag 2 or 3) if it does not fit into 64 bits.
 pub(super) fn put_i128(out: &mut Vec<u8>, n: i128) {
     match Integer::try_from(n) {
         Ok(n) => n.put(out),
@@ -223,14 +223,14 @@ fn put_big(out: &mut Vec<u8>, tag: u64, magnitude: u128) {
     packed::put_octets(out, octets.get(zeros..).unwrap_or_default());
 }
 
-/// The characters of a string that may be a number, without the white space around them.
+/// The characters of a string that may be a number, without surrounding white space.
 pub(super) fn numeric_text(string: StrRef<'_>) -> Option<&str> {
-    // Whatever is not ASCII is no part of a number, however it is stored.
+    // A number is ASCII, in either form of storage.
     let text = std::str::from_utf8(string.data()).ok()?;
     Some(text.trim_matches(|c: char| matches!(c, ' ' | '\t'..='\r')))
 }
 
-/// The number that a string of up to 19 decimal digits is: the most frequent number in a string.
+/// Parses a string of up to 19 decimal digits, the most frequent form of a number in a string.
 #[inline]
 pub(super) fn digits(data: &[u8]) -> Option<u64> {
     if data.is_empty() || data.len() > 19 {
@@ -242,12 +242,12 @@ pub(super) fn digits(data: &[u8]) -> Option<u64> {
     })
 }
 
-/// The integer that a float is, if it has no fraction and is not beyond all integer types.
+/// Converts a float to an integer, if it has no fraction and is in the range of the integer types.
 pub(super) fn integral(x: f64) -> Option<i128> {
     (x.fract() == 0.0 && x.abs() < i128::MAX as f64).then_some(x as i128)
 }
 
-/// How many digits Perl shows of a float.
+/// The number of significant digits that Perl shows of a float.
 const DIGITS: i32 = 15;
 
 fn write_float(f: &mut fmt::Formatter<'_>, x: f64) -> fmt::Result {

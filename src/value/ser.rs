@@ -1,4 +1,4 @@
-//! From Rust types to the packed form: one serde serializer for whole messages and single values.
+//! Serialization of Rust types to packed form, for whole messages and single values.
 
 use super::error::EncodeError;
 use super::nesting::Room;
@@ -14,7 +14,7 @@ use serde::ser::{self, Serialize, Serializer};
 /// - An enum variant is its tag and fields: `Quit` is `"Quit"`, `Join(room, nick)` is `"Join",
 ///   room, nick`, and `Move { x, y }` is `"Move"` and one hash.
 /// - `()` and unit structs are no elements.
-/// - Newtype structs and `Some` are what they hold.
+/// - Newtype structs and `Some` become their content.
 /// - Everything else (a struct, a map, a string, a number, `None` as undef) is one element.
 ///
 /// See [`put_value`] for what stands inside of elements.
@@ -40,7 +40,7 @@ where
     put_elements(out, value).map(Count::get)
 }
 
-/// As [`to_elements`], and tells whether the elements have tags of our own.
+/// As [`to_elements`]; also returns whether the elements have internal tags.
 ///
 /// # Errors
 /// As [`to_elements`].
@@ -58,7 +58,7 @@ where
 /// - Strings are text; `serialize_bytes` (as of `serde_bytes`) gives octets; a char is a string.
 /// - Floats stay floats, also `3.0`; integers stay integers (beyond 64 bits they are big integers,
 ///   which arrive at nodes that speak JSON or Storable as their digits); booleans are booleans proper.
-/// - `None`, `()` and unit structs are undef; `Some` and newtype structs are what they hold.
+/// - `None`, `()` and unit structs are undef; `Some` and newtype structs become their content.
 /// - Sequences, tuples and tuple structs are arrays; maps and structs are hashes.
 /// - A unit variant is a string, another variant an array of its tag and fields.
 /// - Integers, booleans (`1` and `0`), chars and unit variants as map keys become strings.
@@ -74,11 +74,11 @@ where
     put::<false, T>(out, value, Room::VALUE).map(|_| ())
 }
 
-/// As [`put_value`], for a value that will be sent inside of `around` arrays and hashes, the packet
-/// itself included: what passes now can be sent then.
+/// As [`put_value`], for a value that will be sent inside `around` arrays and hashes, including the
+/// packet itself: a value that is accepted here can be sent there.
 ///
 /// # Errors
-/// As [`put_value`], with `around` levels less.
+/// As [`put_value`], with `around` levels fewer.
 pub fn put_value_within<T>(out: &mut Vec<u8>, value: &T, around: usize) -> Result<(), EncodeError>
 where
     T: Serialize + ?Sized,
@@ -103,7 +103,7 @@ where
     result
 }
 
-/// Writes a message's elements (`MESSAGE`) or one value; gives the number of values written.
+/// Writes a message's elements (`MESSAGE`) or one value. Returns the number of values written.
 struct PackedSerializer<'a, const MESSAGE: bool> {
     out: &'a mut Vec<u8>,
     room: Room,
@@ -128,7 +128,7 @@ impl<'a, const MESSAGE: bool> PackedSerializer<'a, MESSAGE> {
         Ok(List { out: self.out, room, length, count: 0, all: Count::ONE })
     }
 
-    /// A variant with fields: tag first.
+    /// Writes a variant with fields: the tag first.
     #[inline]
     fn variant(self, tag: &str, fields: usize) -> Result<List<'a>, EncodeError> {
         let mut list = self.list(Some(fields + 1))?;
@@ -137,7 +137,7 @@ impl<'a, const MESSAGE: bool> PackedSerializer<'a, MESSAGE> {
         Ok(list)
     }
 
-    /// One value, or a list of values, that is in packed form already.
+    /// Writes a value, or a list of values, that is in packed form already.
     #[inline(never)]
     fn packed<T: Serialize + ?Sized>(
         self,
@@ -364,19 +364,19 @@ impl<'a, const MESSAGE: bool> Serializer for PackedSerializer<'a, MESSAGE> {
     ) -> Result<Pairs<'a>, EncodeError> {
         let List { out, room, .. } = self.variant(tag, 1)?;
         let pairs = PackedSerializer::<'_, false> { out, room }.pairs(Some(len))?;
-        // As elements, a tag and a hash; as a value, one array.
+        // As elements: a tag and a hash. As a value: one array.
         let before = usize::from(MESSAGE);
         Ok(Pairs { before, ..pairs })
     }
 }
 
-/// How the length of an array or hash is known.
+/// Where the length of an array or hash comes from.
 enum Length {
-    /// The message's own list: nowhere written, only counted.
+    /// The message's own list, whose length is only counted.
     Elements,
-    /// Already written.
+    /// Announced, and written already.
     Announced(usize),
-    /// To be written at the end.
+    /// Counted, and written at the end.
     Open(OpenLen),
 }
 
@@ -402,7 +402,7 @@ pub(super) struct List<'a> {
     room: Room,
     length: Length,
     count: usize,
-    /// What is known of the items together.
+    /// Whether all items so far are without internal tags.
     all: Count,
 }
 
@@ -429,9 +429,9 @@ pub(super) struct Pairs<'a> {
     room: Room,
     length: Length,
     count: usize,
-    /// How many elements were written before the hash.
+    /// The number of elements before the hash.
     before: usize,
-    /// What is known of the values together.
+    /// Whether all values so far are without internal tags.
     all: Count,
 }
 

@@ -1,4 +1,4 @@
-//! What has to become a string: map keys; and our own types in their stored form.
+//! Serialization of strings: map keys, and our own types in their stored form.
 
 use super::Number;
 use super::error::EncodeError;
@@ -7,14 +7,14 @@ use super::serde_tokens;
 use super::string::{StrKind, StrRef};
 use serde::ser::{Impossible, Serialize, Serializer};
 
-/// Writes one string, or what one of our own types stores.
+/// Writes one string, or the stored octets of one of our own types.
 pub(super) struct StringSerializer<'a> {
     pub(super) out: &'a mut Vec<u8>,
-    /// Set while one of our own types is asked for its stored octets; see [`serde_tokens`].
+    /// Set while one of our own types writes its stored octets; see [`serde_tokens`].
     pub(super) stored: Option<Stored>,
 }
 
-/// What the stored octets are.
+/// The form of the stored octets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stored {
     /// A string of octets.
@@ -23,9 +23,9 @@ pub(super) enum Stored {
     Text,
     /// One value in packed form.
     Packed,
-    /// A list of values in packed form, written as an array or as elements of the message.
+    /// A list of values in packed form, written as an array or as elements of a message.
     Elements {
-        /// The head of an array comes first.
+        /// Whether to write the head of an array first.
         as_array: bool,
     },
 }

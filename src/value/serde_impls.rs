@@ -1,4 +1,4 @@
-//! How Perl's own types pass through serde, here and in other formats.
+//! Serde implementations of Perl's types, for our own and for other formats.
 
 use super::packed::{Elements, Reader};
 use super::serde_tokens::{
@@ -189,10 +189,10 @@ impl Serialize for Hash {
     }
 }
 
-/// A value with its tag, as [`Tagged`](super::Tagged) has it, except that exact numbers keep their digits.
+/// A value with its tag, as in [`Tagged`](super::Tagged), but exact numbers keep their digits.
 struct TaggedValue<'a> {
     whole: &'a Value,
-    /// Whether the format is human-readable outside of the newtype.
+    /// Whether the format was human-readable outside the newtype.
     readable: bool,
 }
 
@@ -310,7 +310,7 @@ impl<'de> Deserialize<'de> for Value {
     }
 }
 
-/// The list of the elements, so that a message can be sent on as it came.
+/// A list of the elements, so that a message can be sent on unchanged.
 impl Serialize for Elements<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let readable = serializer.is_human_readable();
@@ -318,10 +318,10 @@ impl Serialize for Elements<'_> {
     }
 }
 
-/// What stands in the newtype: the octets for our own serializer, the values for others.
+/// The content of the newtype: the octets for our own serializer, the values for others.
 struct List<'a> {
     elements: Elements<'a>,
-    /// Whether the format is human-readable outside of the newtype.
+    /// Whether the format was human-readable outside the newtype.
     readable: bool,
 }
 

@@ -1,8 +1,8 @@
-//! The names and tokens with which our own types pass through serde without loss.
+//! Names and tokens by which our own types pass through serde without loss.
 //!
-//! Serde has no string that is octets and text alike, and no tags. So our types are newtypes with
-//! the names below, which our serializer and deserializer know. Other formats see through a newtype
-//! to what is inside of it.
+//! Serde has no string that is octets and text alike, and no tags. So our types are newtypes with the
+//! names below, which our serializer and deserializer recognise. Other formats see the content of the
+//! newtype.
 
 use super::string::{StrKind, StrRef};
 use serde::de::value::{BorrowedBytesDeserializer, U64Deserializer};
@@ -13,24 +13,24 @@ use serde::ser::{Serialize, Serializer};
 pub(super) const OCTETS: &str = "$aemp::Octets";
 /// A string in generalized UTF-8.
 pub(super) const TEXT: &str = "$aemp::Text";
-/// Any string, asked of a deserializer.
+/// Any string, requested of a deserializer.
 pub(super) const STR: &str = "$aemp::Str";
-/// An integer of up to 64 bits, with or without sign, asked of a deserializer.
+/// An integer of up to 64 bits, signed or unsigned, requested of a deserializer.
 pub(super) const INTEGER: &str = "$aemp::Integer";
-/// Any value, asked of a deserializer.
+/// Any value, requested of a deserializer.
 pub(super) const VALUE: &str = "$aemp::Value";
-/// One value in packed form, given to a serializer.
+/// One value in packed form, passed to a serializer.
 pub(super) const PACKED: &str = "$aemp::Packed";
-/// A list of values in packed form, given to a serializer: a variant whose number is that of the
-/// values, with their octets in it. Its name is [`PLAIN`] if none has a tag of our own.
+/// A list of values in packed form, passed to a serializer: a variant whose index is the number of
+/// values, with their octets as content. Its name is [`PLAIN`] if none has an internal tag.
 pub(super) const ELEMENTS: &str = "$aemp::Elements";
 /// See [`ELEMENTS`].
 pub(super) const PLAIN: &str = "$aemp::Plain";
-/// A tag and the value that it belongs to, asked of a deserializer.
+/// A tag and its value, requested of a deserializer.
 pub(super) const TAGGED: &str = "$aemp::Tagged";
 
-/// What stands in the newtype: our own serializer says that it is not human-readable and gets the
-/// stored octets, as binary formats do; the others get characters.
+/// The content of the newtype: our own serializer reports that it is not human-readable, and gets the
+/// stored octets, as binary formats do; other formats get characters.
 pub(super) struct Raw<'a>(pub(super) StrRef<'a>);
 
 impl Serialize for Raw<'_> {
@@ -43,14 +43,14 @@ impl Serialize for Raw<'_> {
     }
 }
 
-/// Whether a newtype is being written by our own serializer: only that is human-readable outside of
-/// the newtype, and not inside of it.
+/// Whether a newtype is being written by our own serializer, the only one that is human-readable outside
+/// the newtype and not inside it.
 pub(super) fn is_ours<S: Serializer>(readable_outside: bool, inside: &S) -> bool {
     readable_outside && !inside.is_human_readable()
 }
 
-/// What our deserializer gives to a visitor that asked for [`STR`] or [`VALUE`]: a variant with a
-/// number that no other format gives.
+/// What our deserializer returns to a visitor that requested [`STR`] or [`VALUE`]: a variant with an
+/// index that no other format returns.
 pub(super) struct Given<'de> {
     what: u64,
     data: &'de [u8],
@@ -61,7 +61,7 @@ const GIVEN_TEXT: u64 = GIVEN_OCTETS + 1;
 const GIVEN_VALUE: u64 = GIVEN_OCTETS + 2;
 
 impl<'de> Given<'de> {
-    /// A string as it is stored.
+    /// A string in its stored form.
     #[inline]
     pub(super) fn string(string: StrRef<'de>) -> Self {
         let what = match string.kind() {
@@ -80,7 +80,7 @@ impl<'de> Given<'de> {
     }
 }
 
-/// What came out of a [`Given`].
+/// The content of a [`Given`].
 pub(super) enum Received<'de> {
     /// A string.
     Str(StrRef<'de>),
@@ -130,7 +130,7 @@ impl<'de> VariantAccess<'de> for Given<'de> {
         seed.deserialize(BorrowedBytesDeserializer::new(self.data))
     }
 
-    // Only `Received` asks, and only for the above.
+    // Only `Received` calls this, and only for the variants above.
     fn unit_variant(self) -> Result<(), Self::Error> {
         Err(de::Error::invalid_type(Unexpected::NewtypeVariant, &"a Perl value"))
     }

@@ -1,4 +1,4 @@
-//! Values for human eyes: always on one line, never longer than asked.
+//! Values as text for people: always one line, of limited length.
 
 use super::packed::Token;
 use super::string::StrRef;
@@ -6,10 +6,10 @@ use super::tag::{self, Storable};
 use super::{Number, Tagged, Value};
 use std::fmt::{self, Write as _};
 
-/// How much of a string an error message shows.
+/// The maximum number of code points of a string that an error shows.
 const SHOWN_CHARS: usize = 60;
 
-/// How much of a text that somebody else wrote an error message shows.
+/// The maximum number of code points that an error shows of text from elsewhere.
 const SHOWN_TEXT: usize = 400;
 
 /// A string in quotes, cut after `limit` code points.
@@ -19,13 +19,13 @@ pub(super) struct Quoted<'a> {
 }
 
 impl<'a> Quoted<'a> {
-    /// The whole string.
+    /// The whole string, in quotes.
     pub(super) fn whole(string: StrRef<'a>) -> Self {
         let limit = usize::MAX;
         Quoted { string, limit }
     }
 
-    /// As much of it as an error message shows.
+    /// The string in quotes, cut for an error.
     pub(super) fn short(string: StrRef<'a>) -> Self {
         let limit = SHOWN_CHARS;
         Quoted { string, limit }
@@ -54,7 +54,7 @@ impl fmt::Display for Quoted<'_> {
     }
 }
 
-/// A text that somebody else wrote, on one line and cut.
+/// A text from elsewhere, on one line and cut.
 pub(super) fn one_line(text: &str) -> Box<str> {
     let cut = text.char_indices().nth(SHOWN_TEXT).map(|(at, _)| at);
     let shown = StrRef::text(text.get(..cut.unwrap_or(text.len())).unwrap_or_default());
@@ -71,7 +71,7 @@ fn short(digits: &str) -> String {
     }
 }
 
-/// What stands here, as an error message names it.
+/// The name of a token in an error.
 pub(super) fn describe(token: Token<'_>) -> String {
     match token {
         Token::Undef => "undef".into(),
@@ -86,8 +86,8 @@ pub(super) fn describe(token: Token<'_>) -> String {
     }
 }
 
-/// Shows the value on one line, much as JSON with Perl's words:
-/// `["tag", 42, {"key": undef}, "a\nb"]`. Control characters are escaped.
+/// Shows the value on one line, in a form like JSON with Perl's words: `["tag", 42, {"key": undef},
+/// "a\nb"]`. Control characters are escaped.
 impl fmt::Display for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

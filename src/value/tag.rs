@@ -1,8 +1,8 @@
-//! Tags: what they say about the value behind them, and the numbers that only a tag can write.
+//! Tags: their meaning, and the numbers that need a tag.
 //!
-//! Most are CBOR's registered ones, as Perl's encoder sends them. What only Perl's Storable can
-//! express has tags of our own, [`STORABLE`] and the next ones. They never leave a node: CBOR and
-//! JSON get the value without them, and as tags that come over a connection they are passed over.
+//! Most are registered CBOR tags, as Perl's encoder sends them. What only Perl's Storable can express
+//! has internal tags, [`STORABLE`] and the ones after it. They are never sent: CBOR and JSON get the
+//! value without them, and in received CBOR they are ignored.
 
 use super::packed::{Item, Malformed, Reader, Token};
 use super::string::StrKind;
@@ -24,58 +24,58 @@ const RATIO: u64 = 30;
 const WIDE_DECIMAL: u64 = 264;
 /// As [`BINARY`], where the exponent may be a big integer too.
 const WIDE_BINARY: u64 = 265;
-/// A string that was sent before, by its number.
+/// A string that was sent before, referred to by its number.
 pub(crate) const STRING_REFERENCE: u64 = 25;
 /// A Perl object, `[class, values...]`, as its class has frozen it.
 pub(crate) const PERL_OBJECT: u64 = 26;
 /// A value that is referred to later.
 pub(crate) const SHAREABLE: u64 = 28;
-/// A value that was sent before, by its number.
+/// A value that was sent before, referred to by its number.
 pub(crate) const SHARED_REFERENCE: u64 = 29;
-/// Inside of the value, references to strings count from its beginning.
+/// The strings inside the value are numbered separately for references.
 pub(crate) const STRING_NAMESPACE: u64 = 256;
-/// A reference to something that is no array or hash: `\"text"`, `\\1`.
+/// A reference to something other than an array or hash: `\"text"`, `\\1`.
 pub(crate) const INDIRECTION: u64 = 22098;
 
-/// The first of our own tags, four octets long; their last four bits say what it is.
+/// The first of the internal tags, four octets long; the last four bits say which one it is.
 ///
 /// Each holds `[octets, value]`.
 pub(crate) const STORABLE: u64 = 0x6165_6d70;
-/// How the heads of all of them begin.
+/// The first octets of the heads of all of them.
 pub(crate) const STORABLE_HEAD: [u8; 4] = [0xda, 0x61, 0x65, 0x6d];
 
-/// What the Storable tags say.
+/// The meaning of an internal tag.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Storable {
-    /// `[class, value]`: what `bless` makes of a reference, which is overloaded or not.
+    /// `[class, value]`: the result of `bless` on a reference.
     Blessed {
         /// The class has overloaded operators.
         overloaded: bool,
     },
-    /// `[class, frozen]`, or `[class, [frozen, value...]]`: what the class's own `STORABLE_freeze`
-    /// returned, with the values that it refers to, if there are any.
+    /// `[class, frozen]`, or `[class, [frozen, value...]]`: the result of the class's own
+    /// `STORABLE_freeze`, with the values that it refers to, if any.
     Hook {
         /// The class has overloaded operators.
         overloaded: bool,
         /// Storable's number for the kind of value: 0 scalar, 1 array, 2 hash.
         kind: u8,
     },
-    /// `[as written, value]`: a string such as v1.2.3.
+    /// `[source text, value]`: a version string such as v1.2.3.
     VersionString,
-    /// `[flags, pattern]`: what is inside of `qr//`.
+    /// `[flags, pattern]`: the content of `qr//`.
     Regexp,
-    /// `["", tagged value]`: the tag came as an object that holds it, where Perl has other objects for
-    /// that tag.
+    /// `["", tagged value]`: the tag was received as an object that contains it, where Perl has other
+    /// objects for this tag.
     Tagged,
-    /// `[number, value]`: a value that is referred to from inside itself, and the first of those in
-    /// which labels have different numbers. Numbers are octets, the most significant first, without
-    /// leading zeros.
+    /// `[number, value]`: the value outside which labels have no meaning. The value is referred to from
+    /// inside itself. The number is that of its first label; numbers are octets in big-endian order,
+    /// without leading zeros.
     Scope,
-    /// `[number, value]`: a value inside of a scope that is referred to elsewhere in it.
+    /// `[number, value]`: a value that is referred to elsewhere in the same scope.
     Label,
-    /// `[number, undef]`: a reference to the value with that label, or a weak one.
+    /// `[number, undef]`: a reference to the value with this label.
     Again {
-        /// It does not keep the value alive.
+        /// Whether it is a weak reference.
         weak: bool,
     },
 }
@@ -98,7 +98,7 @@ impl Storable {
             }
     }
 
-    /// What the tag says, if it is one of these.
+    /// The meaning of a tag, if it is an internal one.
     pub(crate) fn of(tag: u64) -> Option<Storable> {
         Some(match tag.checked_sub(STORABLE)? {
             low @ 0..=1 => Storable::Blessed { overloaded: low == 1 },
@@ -114,19 +114,19 @@ impl Storable {
     }
 }
 
-/// Whether the tag is one of our own, which must not leave the node.
+/// Whether the tag is an internal one, which must not be sent.
 pub(crate) fn is_internal(tag: u64) -> bool {
     (STORABLE..STORABLE + 16).contains(&tag)
 }
 
-/// Whether the value of this tag is an array that begins with a class, or something else that is
-/// no part of the data.
+/// Whether the value of this tag is an array that begins with a class, or with something else that is
+/// not data.
 pub(crate) fn has_class(tag: u64) -> bool {
     tag == PERL_OBJECT || is_internal(tag)
 }
 
-/// How many items follow the head of a tag: one, or two where the array of one of our own tags
-/// (which is passed over) is no level of its own.
+/// The number of items after the head of a tag: one, or two if the array of an internal tag (which is
+/// skipped) is not a level of its own.
 pub(super) fn items_of(tag: u64, reader: &mut Reader<'_>) -> Result<u64, Malformed> {
     if is_internal(tag) {
         let mut inside = reader.clone();
@@ -138,27 +138,27 @@ pub(super) fn items_of(tag: u64, reader: &mut Reader<'_>) -> Result<u64, Malform
     Ok(1)
 }
 
-/// A number that its tag makes exact, however large or precise.
+/// A number that a tag makes exact, of any size and precision.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Exact<'a> {
     form: Form,
     /// The mantissa, or the numerator.
-    first: Whole<'a>,
-    /// The exponent, or the denominator; 0 for whole numbers.
-    second: Whole<'a>,
+    first: BigInteger<'a>,
+    /// The exponent, or the denominator; 0 for integers.
+    second: BigInteger<'a>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Form {
-    Whole,
+    BigInteger,
     Decimal,
     Binary,
     Ratio,
 }
 
-/// An integer of any size; `-1 - magnitude` if it is negative, as CBOR has it.
+/// An integer of any size; if negative, it is `-1 - magnitude`, as in CBOR.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Whole<'a> {
+enum BigInteger<'a> {
     Small(i128),
     /// No leading zeros.
     Big {
@@ -167,26 +167,26 @@ enum Whole<'a> {
     },
 }
 
-impl<'a> Whole<'a> {
+impl<'a> BigInteger<'a> {
     fn big(negative: bool, octets: &'a [u8]) -> Self {
         let zeros = octets.iter().take_while(|&&octet| octet == 0).count();
         let magnitude = octets.get(zeros..).unwrap_or_default();
         if let Some(value) = to_u128(magnitude)
             && let Ok(value) = i128::try_from(value)
         {
-            return Whole::Small(if negative { !value } else { value });
+            return BigInteger::Small(if negative { !value } else { value });
         }
-        Whole::Big { negative, magnitude }
+        BigInteger::Big { negative, magnitude }
     }
 
-    /// The integer that comes next, if one does.
+    /// The next value, if it is an integer.
     fn read(reader: &mut Reader<'a>) -> Result<Option<Self>, Malformed> {
         Ok(match reader.item()? {
-            Item::Token(Token::UInt(n)) => Some(Whole::Small(n.into())),
-            Item::Token(Token::NInt(n)) => Some(Whole::Small(n.into())),
+            Item::Token(Token::UInt(n)) => Some(BigInteger::Small(n.into())),
+            Item::Token(Token::NInt(n)) => Some(BigInteger::Small(n.into())),
             Item::Tag(tag @ (BIGNUM | NEGATIVE_BIGNUM)) => match reader.item()? {
                 Item::Token(Token::Str(octets)) if octets.kind() == StrKind::Octets => {
-                    Some(Whole::big(tag == NEGATIVE_BIGNUM, octets.data()))
+                    Some(BigInteger::big(tag == NEGATIVE_BIGNUM, octets.data()))
                 }
                 _ => None,
             },
@@ -196,9 +196,10 @@ impl<'a> Whole<'a> {
 
     fn to_f64(self) -> f64 {
         match self {
-            Whole::Small(value) => value as f64,
-            Whole::Big { negative, magnitude } => {
-                // Rounded once: 16 octets, the last of which is odd if anything follows.
+            BigInteger::Small(value) => value as f64,
+            BigInteger::Big { negative, magnitude } => {
+                // Rounded only once: 16 octets, the last of which is made odd if any octet after it is
+                // not 0.
                 let (head, rest) = magnitude.split_at_checked(16).unwrap_or((magnitude, &[]));
                 let head = head.iter().fold(0_u128, |value, &octet| value << 8 | u128::from(octet));
                 let sticky = u128::from(rest.iter().any(|&octet| octet != 0));
@@ -210,10 +211,10 @@ impl<'a> Whole<'a> {
 
     fn digits(self) -> Digits {
         let (negative, octets) = match self {
-            Whole::Small(value) => (value < 0, value.unsigned_abs().to_be_bytes().to_vec()),
+            BigInteger::Small(value) => (value < 0, value.unsigned_abs().to_be_bytes().to_vec()),
             // -1 - n has the magnitude n + 1.
-            Whole::Big { negative: true, magnitude } => (true, plus_one(magnitude)),
-            Whole::Big { negative: false, magnitude } => (false, magnitude.to_vec()),
+            BigInteger::Big { negative: true, magnitude } => (true, plus_one(magnitude)),
+            BigInteger::Big { negative: false, magnitude } => (false, magnitude.to_vec()),
         };
         Digits { negative, octets }
     }
@@ -236,19 +237,19 @@ fn scale(x: f64, exponent: i128) -> f64 {
     x
 }
 
-/// A sign, and the octets of a magnitude, the most significant first.
+/// A sign, and a magnitude as octets in big-endian order.
 struct Digits {
     negative: bool,
     octets: Vec<u8>,
 }
 
-/// Magnitudes of more octets are written in hexadecimal: writing them in decimal takes time that
-/// grows with the square of their length.
+/// Magnitudes of more octets are written in hexadecimal, since decimal takes time quadratic in the
+/// length.
 const DECIMAL_OCTETS: usize = 128;
 /// Binary fractions with exponents in this range are written in decimal.
 const LEAST_SHIFT: i128 = -64;
-const MOST_SHIFT: i128 = 64;
-/// Up to this many places after the point, and zeros before it, are written out.
+const MAX_SHIFT: i128 = 64;
+/// Up to this many decimal places, and up to this many trailing zeros, are written out.
 const FIRST_PLACE: i128 = -40;
 const ZEROS: i128 = 40;
 
@@ -273,7 +274,7 @@ impl Digits {
     fn decimal(&self) -> String {
         let limb =
             |chunk: &[u8]| chunk.iter().fold(0_u64, |limb, &octet| limb << 8 | u64::from(octet));
-        // Four octets in each, the most significant first.
+        // Limbs of four octets, in little-endian order.
         let mut limbs: Vec<u64> = self.octets.rchunks(4).rev().map(limb).collect();
         let mut groups = Vec::new();
         while limbs.iter().any(|&limb| limb != 0) {
@@ -300,7 +301,7 @@ impl Digits {
         text
     }
 
-    /// Decimal where that is cheap, else hexadecimal.
+    /// Decimal if that is cheap, otherwise hexadecimal.
     fn unsigned(&self) -> String {
         if self.is_short() { self.decimal() } else { self.hexadecimal() }
     }
@@ -310,7 +311,7 @@ impl Digits {
     }
 }
 
-/// `digits` with a point so many digits from its end.
+/// `digits` with a decimal point this many digits from the end.
 fn with_point(digits: &str, places: usize) -> String {
     let digits = format!("{digits:0>width$}", width = places + 1);
     let (whole, fraction) = digits.split_at_checked(digits.len() - places).unwrap_or((&digits, ""));
@@ -321,26 +322,26 @@ fn with_point(digits: &str, places: usize) -> String {
 }
 
 impl<'a> Exact<'a> {
-    /// The number that `tag` makes of what comes next; if it makes none, nothing is read.
+    /// Reads the number with the tag `tag`; if the value is not a number, nothing is read.
     pub(super) fn read(tag: u64, reader: &mut Reader<'a>) -> Result<Option<Self>, Malformed> {
         let form = match tag {
-            BIGNUM | NEGATIVE_BIGNUM => Form::Whole,
+            BIGNUM | NEGATIVE_BIGNUM => Form::BigInteger,
             DECIMAL | WIDE_DECIMAL => Form::Decimal,
             BINARY | WIDE_BINARY => Form::Binary,
             RATIO => Form::Ratio,
             _ => return Ok(None),
         };
         let mut ahead = reader.clone();
-        let number = if form == Form::Whole {
+        let number = if form == Form::BigInteger {
             match ahead.item()? {
                 Item::Token(Token::Str(octets)) if octets.kind() == StrKind::Octets => {
-                    let first = Whole::big(tag == NEGATIVE_BIGNUM, octets.data());
-                    Some((first, Whole::Small(0)))
+                    let first = BigInteger::big(tag == NEGATIVE_BIGNUM, octets.data());
+                    Some((first, BigInteger::Small(0)))
                 }
                 _ => None,
             }
         } else if ahead.item()? == Item::Token(Token::Array(2)) {
-            let pair = (Whole::read(&mut ahead)?, Whole::read(&mut ahead)?);
+            let pair = (BigInteger::read(&mut ahead)?, BigInteger::read(&mut ahead)?);
             match (form, pair) {
                 (Form::Ratio, (Some(first), Some(second))) => Some((first, second)),
                 (_, (Some(exponent), Some(mantissa))) => Some((mantissa, exponent)),
@@ -355,16 +356,16 @@ impl<'a> Exact<'a> {
         }))
     }
 
-    /// The integer that the number is, if it is one and this type holds it.
+    /// The number, if it is an integer in the range of this type.
     pub fn to_i128(self) -> Option<i128> {
-        let Whole::Small(first) = self.first else {
+        let BigInteger::Small(first) = self.first else {
             return None;
         };
-        let Whole::Small(second) = self.second else {
+        let BigInteger::Small(second) = self.second else {
             return None;
         };
         let base: i128 = match self.form {
-            Form::Whole => return Some(first),
+            Form::BigInteger => return Some(first),
             Form::Ratio => {
                 return (second != 0 && first.checked_rem(second)? == 0)
                     .then(|| first.checked_div(second))
@@ -383,10 +384,12 @@ impl<'a> Exact<'a> {
         (first % power == 0).then(|| first / power)
     }
 
-    /// The integer that the number is, if it is one and this type holds it.
+    /// The number, if it is an integer in the range of this type.
     pub fn to_u128(self) -> Option<u128> {
         match (self.form, self.first) {
-            (Form::Whole, Whole::Big { negative: false, magnitude }) => to_u128(magnitude),
+            (Form::BigInteger, BigInteger::Big { negative: false, magnitude }) => {
+                to_u128(magnitude)
+            }
             _ => self.to_i128()?.try_into().ok(),
         }
     }
@@ -395,9 +398,9 @@ impl<'a> Exact<'a> {
     pub fn to_f64(self) -> f64 {
         let first = self.first.to_f64();
         match (self.form, self.second) {
-            (Form::Whole, _) => first,
+            (Form::BigInteger, _) => first,
             (Form::Ratio, second) => first / second.to_f64(),
-            (Form::Binary, Whole::Small(exponent)) => scale(first, exponent),
+            (Form::Binary, BigInteger::Small(exponent)) => scale(first, exponent),
             (Form::Binary, exponent) => scale(first, exponent.to_f64() as i128),
             (Form::Decimal, exponent) => {
                 let digits = self.first.digits();
@@ -409,27 +412,27 @@ impl<'a> Exact<'a> {
     }
 }
 
-/// The exact number: `36893488147419103233`, `1.5`, `15e-1000`, `1/3`. Where decimal digits would be
-/// too many it is hexadecimal: `0x1f...`, `0x3p-200`, as Perl's big numbers read it.
+/// The exact number: `36893488147419103233`, `1.5`, `15e-1000`, `1/3`. Numbers that would need too many
+/// decimal digits are hexadecimal, in the form that Perl's big numbers parse: `0x1f...`, `0x3p-200`.
 impl fmt::Display for Exact<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut digits = self.first.digits();
         let sign = digits.sign();
         match (self.form, self.second) {
-            (Form::Whole, _) => write!(f, "{sign}{}", digits.unsigned()),
+            (Form::BigInteger, _) => write!(f, "{sign}{}", digits.unsigned()),
             (Form::Ratio, second) => {
                 let second = second.digits();
                 write!(f, "{sign}{}/{}{}", digits.unsigned(), second.sign(), second.unsigned())
             }
-            (Form::Decimal, Whole::Small(0)) => write!(f, "{sign}{}", digits.unsigned()),
-            (Form::Decimal, Whole::Small(places @ FIRST_PLACE..0)) if digits.is_short() => {
+            (Form::Decimal, BigInteger::Small(0)) => write!(f, "{sign}{}", digits.unsigned()),
+            (Form::Decimal, BigInteger::Small(places @ FIRST_PLACE..0)) if digits.is_short() => {
                 let places = places.unsigned_abs() as usize;
                 write!(f, "{sign}{}", with_point(&digits.decimal(), places))
             }
-            (Form::Decimal, Whole::Small(zeros @ 0..=ZEROS)) if digits.is_short() => {
+            (Form::Decimal, BigInteger::Small(zeros @ 0..=ZEROS)) if digits.is_short() => {
                 write!(f, "{sign}{}{:0<zeros$}", digits.decimal(), "", zeros = zeros as usize)
             }
-            (Form::Binary, Whole::Small(exponent @ LEAST_SHIFT..=MOST_SHIFT))
+            (Form::Binary, BigInteger::Small(exponent @ LEAST_SHIFT..=MAX_SHIFT))
                 if digits.is_short() =>
             {
                 let factor = if exponent < 0 { 5 } else { 2 };
@@ -461,10 +464,10 @@ fn plus_one(magnitude: &[u8]) -> Vec<u8> {
     sum
 }
 
-/// The octets without our own tags, if they have any.
+/// The octets without internal tags, if they have any.
 ///
 /// # Errors
-/// Fails where the octets are not in packed form.
+/// The octets are not in packed form.
 pub(crate) fn without_internal(octets: &[u8]) -> Result<Option<Vec<u8>>, Malformed> {
     if is_cbor(octets) {
         return Ok(None);
@@ -476,7 +479,7 @@ pub(crate) fn without_internal(octets: &[u8]) -> Result<Option<Vec<u8>>, Malform
         if let Item::Tag(tag) = reader.item()?
             && is_internal(tag)
         {
-            // The value comes next, or an array of another form, which stays.
+            // Next is the value, or an array of another form, which stays.
             let mut inside = reader.clone();
             if inside.item()? == Item::Token(Token::Array(2)) {
                 inside.skip()?;
@@ -489,8 +492,7 @@ pub(crate) fn without_internal(octets: &[u8]) -> Result<Option<Vec<u8>>, Malform
     Ok(Some(out))
 }
 
-/// Whether values in packed form can go out as CBOR as they are: there is nothing in them that looks
-/// like one of our own tags.
+/// Whether packed values can be sent as CBOR unchanged: nothing in them looks like an internal tag.
 pub(crate) fn is_cbor(octets: &[u8]) -> bool {
     memchr::memmem::find(octets, &STORABLE_HEAD).is_none()
 }

@@ -1,4 +1,4 @@
-//! A value together with its tag, for those who want to see or send tags.
+//! A value together with its tag, to see or send tags.
 
 use super::packed;
 use super::serde_tokens::{PACKED, TAGGED, is_ours};
@@ -9,9 +9,9 @@ use std::marker::PhantomData;
 
 /// A value with a CBOR tag in front of it.
 ///
-/// Other types see through tags: a date that arrives as `1(1700000000)` decodes as a number, and a
-/// big integer as `i128` or as a `String` of digits. Ask for a `Tagged` to see the tag; send one to
-/// send the tag. Nodes that speak JSON get the value alone.
+/// Other types ignore tags: a date that arrives as `1(1700000000)` decodes as a number, and a big
+/// integer as `i128` or as a `String` of digits. Decode into a `Tagged` to see the tag; send one to send
+/// the tag. Nodes that use JSON get the value alone.
 ///
 /// ```
 /// use aemp::value::{Packed, Tagged};
@@ -28,26 +28,25 @@ use std::marker::PhantomData;
 pub struct Tagged<T> {
     /// The tag's number.
     pub tag: u64,
-    /// What it belongs to; another tag is a `Tagged` inside.
+    /// The value; a further tag is another `Tagged` in it.
     pub value: T,
 }
 
 impl<T: Serialize> Serialize for Tagged<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let readable = serializer.is_human_readable();
-        serializer.serialize_newtype_struct(PACKED, &Inside { whole: self, readable })
+        serializer.serialize_newtype_struct(PACKED, &TaggedContent { whole: self, readable })
     }
 }
 
-/// What stands in the newtype: the packed form for our own serializer, and the value without its tag
-/// for others.
-struct Inside<'a, T> {
+/// The content of the newtype: packed form for our own serializer, the value without its tag for others.
+struct TaggedContent<'a, T> {
     whole: &'a Tagged<T>,
-    /// Whether the format is human-readable outside of the newtype.
+    /// Whether the format was human-readable outside the newtype.
     readable: bool,
 }
 
-impl<T: Serialize> Serialize for Inside<'_, T> {
+impl<T: Serialize> Serialize for TaggedContent<'_, T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         if !is_ours(self.readable, &serializer) {
             return self.whole.value.serialize(serializer);

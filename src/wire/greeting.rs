@@ -7,7 +7,7 @@ pub const AEMP: &[u8] = b"aemp";
 /// This implementation with its version, as the `provider` of our greetings.
 pub const PROVIDER: &str = concat!("aemp-", env!("CARGO_PKG_VERSION"));
 /// The beginning of [`PROVIDER`] in every version.
-pub const OUR_PROVIDERS: &str = "aemp-";
+pub const PROVIDER_PREFIX: &str = "aemp-";
 /// The protocol name with which a data connection is dialled (`docs/protocol.md` §1.7).
 pub const AEMP_DATACONN: &[u8] = b"aemp-dataconn";
 /// The protocol version that we speak.

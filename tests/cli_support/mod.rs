@@ -13,7 +13,7 @@ use tempfile::TempDir;
 
 pub const SECRET: &str = "geheim";
 /// The time limit for waits. Only a failing test waits this long.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const TIMEOUT: Duration = Duration::from_secs(30);
 
 pub fn aemp() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_aemp"));
@@ -63,7 +63,7 @@ impl Running {
 
     /// Waits for a line with this text, and returns what follows the text.
     pub fn line_with(&self, text: &str) -> String {
-        let give_up = Instant::now() + PATIENCE;
+        let give_up = Instant::now() + TIMEOUT;
         let mut seen = Vec::new();
         loop {
             let left = give_up.saturating_duration_since(Instant::now());
@@ -100,7 +100,7 @@ impl Running {
 
     /// The node's process, if this one is its watchdog.
     pub fn watched(&self) -> u32 {
-        let give_up = Instant::now() + PATIENCE;
+        let give_up = Instant::now() + TIMEOUT;
         loop {
             if let Some(child) = self.children().first() {
                 return *child;

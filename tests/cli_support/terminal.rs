@@ -1,6 +1,6 @@
 //! A command on a terminal of its own, and the content of its screen.
 
-use super::PATIENCE;
+use super::TIMEOUT;
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{LocalModes, Winsize, tcgetattr, tcsetwinsize};
 use std::fs::File;
@@ -74,7 +74,7 @@ impl Terminal {
 
     /// Waits until the screen satisfies the condition, and returns it.
     pub fn shows(&self, what: &str, is_so: impl Fn(&str) -> bool) -> String {
-        let give_up = Instant::now() + PATIENCE;
+        let give_up = Instant::now() + TIMEOUT;
         let mut screen = self.screen.0.lock().unwrap();
         loop {
             let text = screen.text();

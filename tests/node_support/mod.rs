@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 /// The time limit for waits. Only a failing test waits this long.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The builder of a node on a free port, with the common secret.
 pub(crate) fn builder(id: &str, seeds: &[&Node]) -> NodeBuilder {
@@ -42,7 +42,7 @@ pub(crate) async fn pair() -> (Node, Node) {
 
 /// The result of a future; fails if that takes too long.
 pub(crate) async fn within<T>(future: impl std::future::IntoFuture<Output = T>) -> T {
-    tokio::time::timeout(PATIENCE, future).await.expect("in time")
+    tokio::time::timeout(TIMEOUT, future).await.expect("in time")
 }
 
 /// Waits until everything that `node` sent to `to` before has been handled there.
@@ -59,7 +59,7 @@ pub(crate) async fn until(what: &str, mut so: impl FnMut() -> bool) {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     };
-    tokio::time::timeout(PATIENCE, waiting).await.unwrap_or_else(|_| panic!("never: {what}"));
+    tokio::time::timeout(TIMEOUT, waiting).await.unwrap_or_else(|_| panic!("never: {what}"));
 }
 
 /// A gate that blocks a thread until it is opened.

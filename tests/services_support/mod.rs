@@ -15,7 +15,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(20);
 pub(crate) const SECRET: &str = "geheim";
 
 pub(crate) fn builder(id: &str, seeds: &[&Node]) -> NodeBuilder {
@@ -40,7 +40,7 @@ pub(crate) async fn started(builder: NodeBuilder) -> Node {
 }
 
 pub(crate) async fn within<T>(future: impl std::future::IntoFuture<Output = T>) -> T {
-    tokio::time::timeout(PATIENCE, future).await.expect("in time")
+    tokio::time::timeout(TIMEOUT, future).await.expect("in time")
 }
 
 pub(crate) fn id(text: &str) -> NodeId {

@@ -27,10 +27,10 @@ use tracing::field::{Field, Visit};
 const SECRET: &str = "siege";
 
 /// How long other members may wait for an answer at most, at the 99th percentile.
-const LONGEST_WAIT: Duration = Duration::from_millis(50);
+const MAX_WAIT: Duration = Duration::from_millis(50);
 
 /// Octets that the node may keep after the member is gone.
-const MOST_KEPT: u64 = 64 << 20;
+const MAX_RETAINED: u64 = 64 << 20;
 
 /// How long a member sends.
 const ROUND: Duration = Duration::from_secs(5);
@@ -52,7 +52,7 @@ const STRANGERS: usize = 10_000;
 const STRANGERS_AT_ONCE: usize = 4_000;
 
 /// Octets of the largest packets of a round.
-const LARGEST: [usize; 4] = [2_000, 60_000, 1 << 20, 16 << 20];
+const MAX_PACKET_SIZES: [usize; 4] = [2_000, 60_000, 1 << 20, 16 << 20];
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting { in_use: AtomicU64::new(0) };
@@ -143,7 +143,7 @@ fn shortest(seed: u64, packets: usize) -> Result<(usize, usize)> {
 }
 
 /// The result of one round.
-struct Outcome {
+struct RoundStats {
     packets: usize,
     octets: u64,
     p99: Duration,
@@ -153,7 +153,7 @@ struct Outcome {
     broken: Option<&'static str>,
 }
 
-impl std::fmt::Display for Outcome {
+impl std::fmt::Display for RoundStats {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(
             f,
@@ -170,7 +170,7 @@ impl std::fmt::Display for Outcome {
 }
 
 /// Sends the packets `from` to `to` of a seed's sequence to a new node.
-fn round(seed: u64, from: usize, to: usize) -> Result<Outcome> {
+fn round(seed: u64, from: usize, to: usize) -> Result<RoundStats> {
     let mut victim = Victim::start()?;
     let runtime = tokio::runtime::Handle::current();
     let watcher = runtime.block_on(async {
@@ -205,7 +205,7 @@ fn round(seed: u64, from: usize, to: usize) -> Result<Outcome> {
     waits.sort();
     let mut after = victim.state()?;
     let patience = Instant::now() + Duration::from_secs(10);
-    while after.in_use > before.in_use + MOST_KEPT && Instant::now() < patience {
+    while after.in_use > before.in_use + MAX_RETAINED && Instant::now() < patience {
         std::thread::sleep(Duration::from_millis(100));
         after = victim.state()?;
     }
@@ -214,7 +214,7 @@ fn round(seed: u64, from: usize, to: usize) -> Result<Outcome> {
         let last = waits.len().saturating_sub(1);
         waits.get((waits.len() as f64 * share) as usize).or_else(|| waits.get(last)).copied()
     };
-    let mut outcome = Outcome {
+    let mut outcome = RoundStats {
         packets,
         octets,
         p99: at(0.99).unwrap_or_default(),
@@ -224,9 +224,9 @@ fn round(seed: u64, from: usize, to: usize) -> Result<Outcome> {
         broken: None,
     };
     let lines = LINES + 4 * begun.elapsed().as_secs();
-    outcome.broken = if outcome.p99 > LONGEST_WAIT {
+    outcome.broken = if outcome.p99 > MAX_WAIT {
         Some("waiting")
-    } else if outcome.kept > MOST_KEPT {
+    } else if outcome.kept > MAX_RETAINED {
         Some("memory")
     } else if outcome.lines > lines || after.octets - before.octets > 1100 * lines {
         Some("in the log")
@@ -271,7 +271,7 @@ fn besiege_together(address: &str, seed: u64, from: usize, to: usize) -> Result<
 /// Sends the packets as a member. The seed also determines how fast it reads the answers.
 fn besiege(address: &str, name: &str, seed: u64, from: usize, to: usize) -> Result<(usize, u64)> {
     let framing = Framing::ALL.get(seed as usize % 3).copied().unwrap_or(Framing::Cbor);
-    let largest = LARGEST.get(seed as usize / 3 % 4).copied().unwrap_or(2_000);
+    let largest = MAX_PACKET_SIZES.get(seed as usize / 3 % 4).copied().unwrap_or(2_000);
     let reads = !(seed / 12).is_multiple_of(3);
     let begun = Instant::now();
     let victim = NodeId::new("victim")?;

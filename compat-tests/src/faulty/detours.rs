@@ -1,7 +1,7 @@
 //! The addresses that a faulty member and the other nodes tell each other, changed so that all connections
 //! lead through its relays.
 
-use super::Way;
+use super::Direction;
 use aemp::Value;
 use aemp::value::Str;
 use std::collections::HashMap;
@@ -35,7 +35,12 @@ impl Detours {
     }
 
     /// Changes a part of a packet if it is an address; `detour` makes a relay to one.
-    pub(super) fn change(&self, way: Way, value: &mut Value, detour: impl Fn(&str) -> String) {
+    pub(super) fn change(
+        &self,
+        way: Direction,
+        value: &mut Value,
+        detour: impl Fn(&str) -> String,
+    ) {
         let text = value.to_str().map(|text| text.to_text_lossy().into_owned());
         let Some(address) = text.filter(|text| text.parse::<SocketAddr>().is_ok()) else {
             return;
@@ -43,13 +48,13 @@ impl Detours {
         let inside = self.inside.get();
         let mut relays = self.relays.lock().unwrap();
         let known = match way {
-            Way::In if address == self.outside => inside.cloned(),
-            Way::In => {
+            Direction::In if address == self.outside => inside.cloned(),
+            Direction::In => {
                 let relay = relays.entry(address).or_insert_with_key(|address| detour(address));
                 Some(relay.clone())
             }
-            Way::Out if Some(&address) == inside => Some(self.outside.clone()),
-            Way::Out => {
+            Direction::Out if Some(&address) == inside => Some(self.outside.clone()),
+            Direction::Out => {
                 let original = relays.iter().find(|(_, relay)| **relay == address);
                 original.map(|(original, _)| original.clone())
             }

@@ -1,6 +1,6 @@
 //! Faults of packets: what a broken node sends, or does not take in, instead of a packet.
 
-use super::{Memory, Packet, Sent, Way};
+use super::{Direction, FaultState, Packet, Sent};
 use aemp::Value;
 use aemp::value::{Hash, Str};
 use std::collections::HashMap;
@@ -74,14 +74,14 @@ pub(super) fn each_value(values: &mut [Value], change: &mut dyn FnMut(&mut Value
 }
 
 /// Every packet to the suite with its values changed.
-fn changed_values(way: Way, mut packet: Packet, change: fn(&mut Value)) -> Sent {
-    if way == Way::Out {
+fn changed_values(way: Direction, mut packet: Packet, change: fn(&mut Value)) -> Sent {
+    if way == Direction::Out {
         each_value(&mut packet, &mut { change });
     }
     vec![(way, packet)]
 }
 
-pub(super) fn undef_as_text(_: &mut Memory, way: Way, packet: Packet) -> Sent {
+pub(super) fn undef_as_text(_: &mut FaultState, way: Direction, packet: Packet) -> Sent {
     changed_values(way, packet, |value| {
         if value.is_undef() {
             *value = text("");
@@ -89,11 +89,11 @@ pub(super) fn undef_as_text(_: &mut Memory, way: Way, packet: Packet) -> Sent {
     })
 }
 
-pub(super) fn untagged(_: &mut Memory, way: Way, packet: Packet) -> Sent {
+pub(super) fn untagged(_: &mut FaultState, way: Direction, packet: Packet) -> Sent {
     changed_values(way, packet, |value| *value = value.untagged().clone())
 }
 
-pub(super) fn encoded_twice(_: &mut Memory, way: Way, packet: Packet) -> Sent {
+pub(super) fn encoded_twice(_: &mut FaultState, way: Direction, packet: Packet) -> Sent {
     changed_values(way, packet, |value| {
         if let Value::Str(text) = value {
             *value = Value::Str(Str::octets(text.to_text_lossy().as_bytes()));
@@ -101,7 +101,7 @@ pub(super) fn encoded_twice(_: &mut Memory, way: Way, packet: Packet) -> Sent {
     })
 }
 
-pub(super) fn rounded(_: &mut Memory, way: Way, packet: Packet) -> Sent {
+pub(super) fn rounded(_: &mut FaultState, way: Direction, packet: Packet) -> Sent {
     changed_values(way, packet, |value| {
         if let Value::Float(number) = value {
             *number = f64::from(*number as f32);
@@ -110,8 +110,8 @@ pub(super) fn rounded(_: &mut Memory, way: Way, packet: Packet) -> Sent {
 }
 
 /// Messages to these ports come in pairs, of which the second is sent first.
-pub(super) fn reordered(memory: &mut Memory, way: Way, packet: Packet) -> Sent {
-    if way == Way::In || !(is(&packet, 0, "many") || is(&packet, 0, "in-order")) {
+pub(super) fn reordered(memory: &mut FaultState, way: Direction, packet: Packet) -> Sent {
+    if way == Direction::In || !(is(&packet, 0, "many") || is(&packet, 0, "in-order")) {
         return vec![(way, packet)];
     }
     let held = memory.entry("held").or_default();
@@ -147,44 +147,48 @@ pub(super) fn without_an_element(mut packet: Packet) -> Vec<Packet> {
 }
 
 /// An empty packet to the node ends the connection.
-pub(super) fn dies_of_keepalives(_: &mut Memory, way: Way, packet: Packet) -> Sent {
-    match way == Way::In && packet.is_empty() {
+pub(super) fn dies_of_keepalives(_: &mut FaultState, way: Direction, packet: Packet) -> Sent {
+    match way == Direction::In && packet.is_empty() {
         true => vec![(way, vec![Value::Undef])],
         false => vec![(way, packet)],
     }
 }
 
 /// A port's name that is a number ends the connection.
-pub(super) fn dies_of_numbers(_: &mut Memory, way: Way, packet: Packet) -> Sent {
-    match way == Way::In && matches!(packet.first(), Some(Value::Int(_) | Value::Float(_))) {
+pub(super) fn dies_of_numbers(_: &mut FaultState, way: Direction, packet: Packet) -> Sent {
+    match way == Direction::In && matches!(packet.first(), Some(Value::Int(_) | Value::Float(_))) {
         true => vec![(way, vec![Value::Undef])],
         false => vec![(way, packet)],
     }
 }
 
 /// A message to a port that does not exist is answered with a death.
-pub(super) fn answers_for_unknown_ports(_: &mut Memory, way: Way, packet: Packet) -> Sent {
+pub(super) fn answers_for_unknown_ports(
+    _: &mut FaultState,
+    way: Direction,
+    packet: Packet,
+) -> Sent {
     let mut sent = Vec::new();
-    if way == Way::In && is(&packet, 0, "no-such-port") {
-        sent.push((Way::Out, vec![text(""), text("kil0"), packet[0].clone()]));
+    if way == Direction::In && is(&packet, 0, "no-such-port") {
+        sent.push((Direction::Out, vec![text(""), text("kil0"), packet[0].clone()]));
     }
     sent.push((way, packet));
     sent
 }
 
 /// A message with an unknown tag kills the port.
-pub(super) fn dies_of_unknown_tags(_: &mut Memory, way: Way, mut packet: Packet) -> Sent {
-    if way == Way::In && is(&packet, 1, "no such tag") {
+pub(super) fn dies_of_unknown_tags(_: &mut FaultState, way: Direction, mut packet: Packet) -> Sent {
+    if way == Direction::In && is(&packet, 1, "no such tag") {
         packet[1] = text("die");
     }
     vec![(way, packet)]
 }
 
 /// A monitor is answered although the port lives.
-pub(super) fn answers_monitors(_: &mut Memory, way: Way, packet: Packet) -> Sent {
+pub(super) fn answers_monitors(_: &mut FaultState, way: Direction, packet: Packet) -> Sent {
     let mut sent = Vec::new();
-    if way == Way::In && is_request(&packet, "mon1") {
-        sent.push((Way::Out, vec![text(""), text("kil0"), packet[2].clone()]));
+    if way == Direction::In && is_request(&packet, "mon1") {
+        sent.push((Direction::Out, vec![text(""), text("kil0"), packet[2].clone()]));
     }
     sent.push((way, packet));
     sent
@@ -203,12 +207,12 @@ fn shared(fault: &str) -> Vec<Packet> {
 }
 
 /// After a mon0 of one node for a port, no node is told of its death.
-pub(super) fn mon0_for_all(_: &mut Memory, way: Way, packet: Packet) -> Sent {
-    if way == Way::In && is_request(&packet, "mon0") {
+pub(super) fn mon0_for_all(_: &mut FaultState, way: Direction, packet: Packet) -> Sent {
+    if way == Direction::In && is_request(&packet, "mon0") {
         share("mon0", &packet[2..]);
     }
     let is_over = |port: &[Value]| port[0].perl_eq(&packet[2]);
-    if way == Way::Out
+    if way == Direction::Out
         && is_request(&packet, "kil0")
         && shared("mon0").iter().any(|port| is_over(port))
     {
@@ -218,10 +222,11 @@ pub(super) fn mon0_for_all(_: &mut Memory, way: Way, packet: Packet) -> Sent {
 }
 
 /// A key that is deleted is deleted for all, even if another node still has it.
-pub(super) fn forgets_owners(memory: &mut Memory, way: Way, mut packet: Packet) -> Sent {
-    if way == Way::Out && is_request(&packet, "g_chg1") {
+pub(super) fn forgets_owners(memory: &mut FaultState, way: Direction, mut packet: Packet) -> Sent {
+    if way == Direction::Out && is_request(&packet, "g_chg1") {
         memory.entry("seen").or_default().push(packet.clone());
-    } else if way == Way::Out && is_request(&packet, "g_chg2") && memory.contains_key("seen") {
+    } else if way == Direction::Out && is_request(&packet, "g_chg2") && memory.contains_key("seen")
+    {
         let keys = packet.get(3).and_then(Value::as_hash).map(|set| set.keys().cloned().collect());
         let keys: Vec<Str> = keys.unwrap_or_default();
         packet[3] = Value::Hash(Hash::new());
@@ -231,8 +236,12 @@ pub(super) fn forgets_owners(memory: &mut Memory, way: Way, mut packet: Packet) 
 }
 
 /// A value that equals the earlier one is not reported.
-pub(super) fn keeps_equal_values_back(memory: &mut Memory, way: Way, packet: Packet) -> Sent {
-    if way == Way::In || !(is_request(&packet, "g_chg1") || is_request(&packet, "g_chg2")) {
+pub(super) fn keeps_equal_values_back(
+    memory: &mut FaultState,
+    way: Direction,
+    packet: Packet,
+) -> Sent {
+    if way == Direction::In || !(is_request(&packet, "g_chg1") || is_request(&packet, "g_chg2")) {
         return vec![(way, packet)];
     }
     let seen = memory.entry("values").or_default();
@@ -246,9 +255,9 @@ pub(super) fn keeps_equal_values_back(memory: &mut Memory, way: Way, packet: Pac
 }
 
 /// What another global node tells is told back to it.
-pub(super) fn echoes_updates(_: &mut Memory, way: Way, packet: Packet) -> Sent {
-    match way == Way::In && is_request(&packet, "g_upd") {
-        true => vec![(Way::Out, packet.clone()), (Way::In, packet)],
+pub(super) fn echoes_updates(_: &mut FaultState, way: Direction, packet: Packet) -> Sent {
+    match way == Direction::In && is_request(&packet, "g_upd") {
+        true => vec![(Direction::Out, packet.clone()), (Direction::In, packet)],
         false => vec![(way, packet)],
     }
 }
@@ -296,9 +305,9 @@ pub(super) fn one_address(mut packet: Packet) -> Vec<Packet> {
 }
 
 /// The entries of one global node are sent to the others.
-pub(super) fn repeats_others(_: &mut Memory, way: Way, mut packet: Packet) -> Sent {
+pub(super) fn repeats_others(_: &mut FaultState, way: Direction, mut packet: Packet) -> Sent {
     if is_request(&packet, "g_set") {
-        if way == Way::In {
+        if way == Direction::In {
             share("g_set", &packet[2..]);
         } else if let Some(Value::Hash(database)) = packet.get_mut(2) {
             for other in shared("g_set") {
@@ -316,30 +325,34 @@ pub(super) fn repeats_others(_: &mut Memory, way: Way, mut packet: Packet) -> Se
 }
 
 /// A node that is neither slave nor global counts as a slave.
-pub(super) fn passes_strangers_on(memory: &mut Memory, way: Way, packet: Packet) -> Sent {
+pub(super) fn passes_strangers_on(memory: &mut FaultState, way: Direction, packet: Packet) -> Sent {
     let mut sent = Vec::new();
-    if way == Way::In && (is_request(&packet, "g_slave") || is_request(&packet, "g_global")) {
+    if way == Direction::In && (is_request(&packet, "g_slave") || is_request(&packet, "g_global")) {
         memory.entry("is no stranger").or_default();
-    } else if way == Way::In
+    } else if way == Direction::In
         && is_request(&packet, "g_upd")
         && !memory.contains_key("is no stranger")
     {
         share("g_upd", &packet);
     } else if memory.contains_key("is no stranger") {
-        sent.extend(shared("g_upd").into_iter().map(|update| (Way::Out, update)));
+        sent.extend(shared("g_upd").into_iter().map(|update| (Direction::Out, update)));
     }
     sent.push((way, packet));
     sent
 }
 
 /// Lost nodes stay in `'g` and `'l`.
-pub(super) fn keeps_lost_globals(memory: &mut Memory, way: Way, mut packet: Packet) -> Sent {
+pub(super) fn keeps_lost_globals(
+    memory: &mut FaultState,
+    way: Direction,
+    mut packet: Packet,
+) -> Sent {
     let is_internal = |packet: &[Value]| is(packet, 2, "'g") || is(packet, 2, "'l");
-    if way == Way::Out && is_request(&packet, "g_chg1") && is_internal(&packet) {
+    if way == Direction::Out && is_request(&packet, "g_chg1") && is_internal(&packet) {
         memory.entry("families").or_default().push(packet.clone());
-    } else if way == Way::In && is_request(&packet, "g_db_family") && is_internal(&packet) {
+    } else if way == Direction::In && is_request(&packet, "g_db_family") && is_internal(&packet) {
         memory.entry("questions").or_default().push(packet.clone());
-    } else if way == Way::Out && is_request(&packet, "g_reply") {
+    } else if way == Direction::Out && is_request(&packet, "g_reply") {
         let asked = memory.entry("questions").or_default().pop().unwrap_or_default();
         let known = memory.entry("families").or_default().clone();
         let old = known.iter().find(|old| asked.get(2).is_some_and(|name| name.perl_eq(&old[2])));
@@ -351,10 +364,10 @@ pub(super) fn keeps_lost_globals(memory: &mut Memory, way: Way, mut packet: Pack
 }
 
 /// Nodes leave `'g` once their first connection may be lost.
-pub(super) fn drops_lost_globals(memory: &mut Memory, way: Way, packet: Packet) -> Sent {
-    if way == Way::In && is_request(&packet, "g_set") {
+pub(super) fn drops_lost_globals(memory: &mut FaultState, way: Direction, packet: Packet) -> Sent {
+    if way == Direction::In && is_request(&packet, "g_set") {
         memory.entry("told").or_default().push(packet.clone());
-    } else if way == Way::In
+    } else if way == Direction::In
         && let Some(told) = memory.remove("told")
         && let Some(globals) = told[0][2].as_hash().and_then(|all| all.get(&Str::text("'g")))
     {
@@ -362,15 +375,15 @@ pub(super) fn drops_lost_globals(memory: &mut Memory, way: Way, packet: Packet) 
         let names = Value::Array(names.map(Value::Str).collect());
         let none = Value::Hash(Hash::new());
         let update = vec![text(""), text("g_upd"), text("'g"), none, names];
-        return vec![(Way::In, update), (way, packet)];
+        return vec![(Direction::In, update), (way, packet)];
     }
     vec![(way, packet)]
 }
 
 /// Only twenty messages are queued.
-pub(super) fn short_queue(memory: &mut Memory, way: Way, packet: Packet) -> Sent {
+pub(super) fn short_queue(memory: &mut FaultState, way: Direction, packet: Packet) -> Sent {
     let queue = memory.entry("queue").or_default();
-    if way == Way::In && is_request(&packet, "snd") && packet.len() == 4 {
+    if way == Direction::In && is_request(&packet, "snd") && packet.len() == 4 {
         queue.push(Vec::new());
         if queue.len() > 20 {
             return Vec::new();
@@ -380,8 +393,8 @@ pub(super) fn short_queue(memory: &mut Memory, way: Way, packet: Packet) -> Sent
 }
 
 /// 1 and "1" count as different values.
-pub(super) fn typed_values(_: &mut Memory, way: Way, mut packet: Packet) -> Sent {
-    if way == Way::In && (is_request(&packet, "g_upd") || is_request(&packet, "g_slave")) {
+pub(super) fn typed_values(_: &mut FaultState, way: Direction, mut packet: Packet) -> Sent {
+    if way == Direction::In && (is_request(&packet, "g_upd") || is_request(&packet, "g_slave")) {
         each_value(&mut packet, &mut |value| {
             if let Value::Int(number) = value {
                 *value = text(&format!("number {number}"));
@@ -392,11 +405,11 @@ pub(super) fn typed_values(_: &mut Memory, way: Way, mut packet: Packet) -> Sent
 }
 
 /// A key that a node has set is not set by another one.
-pub(super) fn first_writer_wins(_: &mut Memory, way: Way, packet: Packet) -> Sent {
-    if way == Way::In && is_request(&packet, "g_slave") {
+pub(super) fn first_writer_wins(_: &mut FaultState, way: Direction, packet: Packet) -> Sent {
+    if way == Direction::In && is_request(&packet, "g_slave") {
         share("first", &packet);
     }
-    if way == Way::In && is_request(&packet, "g_upd") {
+    if way == Direction::In && is_request(&packet, "g_upd") {
         let has = |first: &Packet| {
             let database = first.get(2).and_then(Value::as_hash)?;
             let family = database.get(packet.get(2)?.as_str()?)?.as_hash()?;
@@ -411,13 +424,17 @@ pub(super) fn first_writer_wins(_: &mut Memory, way: Way, packet: Packet) -> Sen
 }
 
 /// A slave that becomes global loses its subscriptions.
-pub(super) fn ends_subscriptions_of_globals(memory: &mut Memory, way: Way, packet: Packet) -> Sent {
+pub(super) fn ends_subscriptions_of_globals(
+    memory: &mut FaultState,
+    way: Direction,
+    packet: Packet,
+) -> Sent {
     let mut sent = Vec::new();
-    if way == Way::In && is_request(&packet, "g_mon1") {
+    if way == Direction::In && is_request(&packet, "g_mon1") {
         memory.entry("families").or_default().push(packet.clone());
-    } else if way == Way::In && is_request(&packet, "g_global") {
+    } else if way == Direction::In && is_request(&packet, "g_global") {
         for family in memory.remove("families").unwrap_or_default() {
-            sent.push((Way::In, vec![text(""), text("g_mon0"), family[2].clone()]));
+            sent.push((Direction::In, vec![text(""), text("g_mon0"), family[2].clone()]));
         }
     }
     sent.push((way, packet));
@@ -425,9 +442,13 @@ pub(super) fn ends_subscriptions_of_globals(memory: &mut Memory, way: Way, packe
 }
 
 /// A second subscription to a family is not answered.
-pub(super) fn answers_one_subscription(memory: &mut Memory, way: Way, packet: Packet) -> Sent {
+pub(super) fn answers_one_subscription(
+    memory: &mut FaultState,
+    way: Direction,
+    packet: Packet,
+) -> Sent {
     let known = memory.entry("families").or_default();
-    if way == Way::In && is_request(&packet, "g_mon1") {
+    if way == Direction::In && is_request(&packet, "g_mon1") {
         if known.iter().any(|earlier| earlier[2].perl_eq(&packet[2])) {
             return Vec::new();
         }
@@ -445,16 +466,16 @@ pub(super) fn has_many_masters(packet: Packet) -> Vec<Packet> {
 }
 
 /// Changes of families are taken from every node.
-pub(super) fn believes_anybody(memory: &mut Memory, way: Way, packet: Packet) -> Sent {
+pub(super) fn believes_anybody(memory: &mut FaultState, way: Direction, packet: Packet) -> Sent {
     let mut sent = Vec::new();
-    if way == Way::Out && is_request(&packet, "g_slave") && packet.len() > 2 {
+    if way == Direction::Out && is_request(&packet, "g_slave") && packet.len() > 2 {
         memory.entry("is master").or_default();
     }
     let is_change = is_request(&packet, "g_chg1") || is_request(&packet, "g_chg2");
-    if way == Way::In && is_change && !memory.contains_key("is master") {
+    if way == Direction::In && is_change && !memory.contains_key("is master") {
         share("changes", &packet);
-    } else if way == Way::In && is_change {
-        sent.extend(shared("changes").into_iter().map(|change| (Way::In, change)));
+    } else if way == Direction::In && is_change {
+        sent.extend(shared("changes").into_iter().map(|change| (Direction::In, change)));
     }
     sent.push((way, packet));
     sent

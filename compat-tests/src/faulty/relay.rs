@@ -2,7 +2,9 @@
 
 use super::detours::Detours;
 use super::link::{Link, ONE_READ, Stream, encode, fill_randomly};
-use super::{Fault, Greets, Heard, Lapse, Memory, Packet, Sent, Way, tls};
+use super::{
+    Direction, Fault, FaultState, HandshakeFault, OwnGreeting, Packet, ReceivedGreeting, Sent, tls,
+};
 use aemp::wire::auth::{self, AuthMethod, Exporter, Nonce, Secret, TlsRole};
 use aemp::wire::framing::Framing;
 use aemp::wire::greeting::Greeting;
@@ -71,7 +73,7 @@ impl Relay {
                 tokio::spawn(async move {
                     tokio::select! {
                         refused = relay.suite_dials(suite, &address) => {
-                            if refused.is_none() && relay.lapses(Lapse::ClosesAll) {
+                            if refused.is_none() && relay.lapses(HandshakeFault::ClosesAll) {
                                 relay.closing.notify_waiters();
                             }
                         }
@@ -95,7 +97,7 @@ impl Relay {
         tokio::spawn(async move {
             while let Ok((node, _)) = listener.accept().await {
                 let (relay, seed) = (self.clone(), seed.clone());
-                if self.lapses(Lapse::DialsOnce) {
+                if self.lapses(HandshakeFault::DialsOnce) {
                     relay.node_dials(node, &seed).await;
                     // As if the node had stopped dialling.
                     return;
@@ -111,7 +113,7 @@ impl Relay {
         let (suite, greeted) = self.greet(suite).await?;
         let node = TcpStream::connect(address).await.ok()?;
         let node = Link::with_node(node, &greeted.peer, &self.secret, false).await;
-        if node.is_none() && !self.lapses(Lapse::NeverCloses) {
+        if node.is_none() && !self.lapses(HandshakeFault::NeverCloses) {
             return None;
         }
         let suite = self.authenticate(suite, greeted).await?;
@@ -129,27 +131,27 @@ impl Relay {
         self.exchange(suite, node).await
     }
 
-    fn lapses(&self, lapse: Lapse) -> bool {
+    fn lapses(&self, lapse: HandshakeFault) -> bool {
         matches!(self.fault, Fault::Handshake(own) if own == lapse)
     }
 
-    fn greeting(&self) -> Greets {
+    fn greeting(&self) -> OwnGreeting {
         let tls = match self.certificate {
-            Some(_) if !self.lapses(Lapse::HidesTls) => ";tls=1.0",
+            Some(_) if !self.lapses(HandshakeFault::HidesTls) => ";tls=1.0",
             _ => "",
         };
         let methods = match self.certificate {
             Some(_) => "tls_sha3_512,hmac_sha3_512",
             None => "hmac_sha3_512",
         };
-        let mut greets = Greets {
+        let mut greets = OwnGreeting {
             first: format!(
                 "aemp;1;{};{methods};cbor,json,storable;provider=faulty;mproto=1;gproto=1;g_get=1;bound=1{tls}",
                 self.node
             ),
             end: "\n",
         };
-        if let Fault::Greets(change) = self.fault {
+        if let Fault::Greeting(change) = self.fault {
             change(&mut greets);
         }
         greets
@@ -159,22 +161,22 @@ impl Relay {
         let mut lines = Lines {
             stream: Box::new(stream),
             unread: BytesMut::new(),
-            unlimited: self.lapses(Lapse::TakesAnyLength),
-            whole: self.lapses(Lapse::WantsWholeLines),
-            patience: match self.lapses(Lapse::WaitsForEver) {
+            unlimited: self.lapses(HandshakeFault::TakesAnyLength),
+            whole: self.lapses(HandshakeFault::WantsWholeLines),
+            patience: match self.lapses(HandshakeFault::WaitsForEver) {
                 true => Duration::MAX,
                 false => self.monitor_timeout,
             },
         };
         let mut random = [0; Nonce::OCTETS];
-        if !self.lapses(Lapse::RepeatsNonce) {
+        if !self.lapses(HandshakeFault::RepeatsNonce) {
             fill_randomly(&mut random);
         }
         let nonce = Nonce::from_random(&random).as_bytes().to_vec();
-        let Greets { first, end } = self.greeting();
+        let OwnGreeting { first, end } = self.greeting();
         let written = [first.as_bytes(), end.as_bytes(), &nonce, end.as_bytes()].concat();
         let own = [first.as_bytes(), b"\n", &nonce, b"\n"].concat();
-        let is_late = self.lapses(Lapse::GreetsSecond);
+        let is_late = self.lapses(HandshakeFault::GreetsSecond);
         if !is_late {
             lines.write(&written).await?;
         }
@@ -185,33 +187,35 @@ impl Relay {
         }
         let peer = Greeting::parse(&first).ok()?;
         let mut theirs = first.clone();
-        if cr && self.lapses(Lapse::HashesCr) {
+        if cr && self.lapses(HandshakeFault::HashesCr) {
             theirs.push(b'\r');
         }
         theirs.push(b'\n');
         theirs.extend_from_slice(&second);
         theirs.push(b'\n');
-        let heard = Heard { first: &first, second: &second, greeting: &peer };
+        let heard = ReceivedGreeting { first: &first, second: &second, greeting: &peer };
         if !self.takes(&heard) {
             return None;
         }
         let is_itself = peer.node_id == self.node.as_bytes();
         if is_itself {
-            if !self.lapses(Lapse::TakesMirrors) && !self.lapses(Lapse::TakesOwnId) {
+            if !self.lapses(HandshakeFault::TakesMirrors)
+                && !self.lapses(HandshakeFault::TakesOwnId)
+            {
                 return None;
             }
             // Our node behind it would close. A node that accepts itself waits here for ever.
             std::future::pending::<()>().await;
         }
-        let we_are_client = (nonce < second) != self.lapses(Lapse::SwapsTlsRoles);
+        let we_are_client = (nonce < second) != self.lapses(HandshakeFault::SwapsTlsRoles);
         let uses_tls = first_says_tls(&written) && peer.offers_tls();
         if let Some(pem) = self.certificate.as_ref().filter(|_| uses_tls) {
             let rest = std::mem::take(&mut lines.unread);
             let settings = tls::Settings {
                 pem,
-                presents: !self.lapses(Lapse::PresentsNothing),
-                trusts_anybody: self.lapses(Lapse::TrustsAnybody),
-                is_old: self.lapses(Lapse::KnowsOldTls),
+                presents: !self.lapses(HandshakeFault::PresentsNothing),
+                trusts_anybody: self.lapses(HandshakeFault::TrustsAnybody),
+                is_old: self.lapses(HandshakeFault::KnowsOldTls),
                 is_new: false,
             };
             let stream = tls::Rewound { first: rest, stream: lines.stream };
@@ -225,7 +229,7 @@ impl Relay {
                 presents: false,
                 trusts_anybody: true,
                 is_old: false,
-                is_new: !self.lapses(Lapse::TakesOldTls),
+                is_new: !self.lapses(HandshakeFault::TakesOldTls),
             };
             let first = std::mem::take(&mut lines.unread);
             let stream = tls::Rewound { first, stream: lines.stream };
@@ -239,28 +243,28 @@ impl Relay {
 
     /// Whether a connection is encrypted by the secret.
     fn is_bound_with(&self, peer: &Greeting) -> bool {
-        let offers = match self.lapses(Lapse::TakesAnyBound) {
+        let offers = match self.lapses(HandshakeFault::TakesAnyBound) {
             true => peer.written("bound").is_some(),
             false => peer.bound().is_some(),
         };
-        offers && !self.lapses(Lapse::IgnoresBound)
+        offers && !self.lapses(HandshakeFault::IgnoresBound)
     }
 
     /// The checks of a greeting.
-    fn takes(&self, heard: &Heard<'_>) -> bool {
+    fn takes(&self, heard: &ReceivedGreeting<'_>) -> bool {
         let peer = heard.greeting;
         if let Fault::Refuses(refuses) = self.fault
             && refuses(heard)
         {
             return false;
         }
-        let is_protocol = peer.protocol == b"aemp" || self.lapses(Lapse::TakesAnyProtocol);
+        let is_protocol = peer.protocol == b"aemp" || self.lapses(HandshakeFault::TakesAnyProtocol);
         let is_version = match self.fault {
-            Fault::Handshake(Lapse::TakesAnyVersion) => true,
-            Fault::Handshake(Lapse::ComparesVersionAsText) => peer.version == b"1",
+            Fault::Handshake(HandshakeFault::TakesAnyVersion) => true,
+            Fault::Handshake(HandshakeFault::ComparesVersionAsText) => peer.version == b"1",
             _ => peer.has_version(1),
         };
-        let has_keys = !peer.keys.is_empty() || !self.lapses(Lapse::WantsKeys);
+        let has_keys = !peer.keys.is_empty() || !self.lapses(HandshakeFault::WantsKeys);
         is_protocol && is_version && has_keys
     }
 
@@ -276,7 +280,7 @@ impl Relay {
         };
         let usable = |method: AuthMethod| in_tls || !method.needs_certificate();
         let mut methods = vec![AuthMethod::TlsSha3_512, AuthMethod::HmacSha3_512];
-        if self.lapses(Lapse::SendsCleartext) {
+        if self.lapses(HandshakeFault::SendsCleartext) {
             methods.push(AuthMethod::Cleartext);
         }
         methods.retain(|method| usable(*method));
@@ -287,54 +291,56 @@ impl Relay {
         };
         let known = |name: &[u8]| Framing::from_name(std::str::from_utf8(name).ok()?);
         let mut wanted = peer.framings.iter().filter_map(|name| known(name));
-        let mut sends = match self.lapses(Lapse::PrefersOwnFraming) {
+        let mut sends = match self.lapses(HandshakeFault::PrefersOwnFraming) {
             true => wanted.min_by_key(|framing| Framing::ALL.iter().position(|one| one == framing)),
             false => wanted.next(),
         }?;
-        let (first, second) = match self.lapses(Lapse::SwapsGreetings) {
+        let (first, second) = match self.lapses(HandshakeFault::SwapsGreetings) {
             true => (&theirs, &own),
             false => (&own, &theirs),
         };
         let mut token = match bound {
-            Some(_) if self.lapses(Lapse::NamesWrongRole) => {
+            Some(_) if self.lapses(HandshakeFault::NamesWrongRole) => {
                 bound_token(TlsRole::other, first, second)
             }
             Some(_) => bound_token(|own| own, first, second),
             None => method.token(secret.as_ref(), first, second),
         }?;
-        if self.lapses(Lapse::ShoutsToken) {
+        if self.lapses(HandshakeFault::ShoutsToken) {
             token = token.to_uppercase();
         }
         let mut line = format!("{method};{token};{sends}\n").into_bytes();
-        if self.lapses(Lapse::SpeaksEarly) {
+        if self.lapses(HandshakeFault::SpeaksEarly) {
             line.extend(encode(sends, &[])?);
         }
-        let is_late = self.lapses(Lapse::AuthenticatesSecond);
+        let is_late = self.lapses(HandshakeFault::AuthenticatesSecond);
         if !is_late {
             lines.write(&line).await?;
         }
         let (answer, _) = lines.line().await?;
         let fields: Vec<&[u8]> = answer.split(|octet| *octet == b';').collect();
-        if self.lapses(Lapse::WantsThreeFields) && fields.len() != 3 {
+        if self.lapses(HandshakeFault::WantsThreeFields) && fields.len() != 3 {
             return None;
         }
         let field = |index: usize| fields.get(index).copied().unwrap_or_default();
         let used = AuthMethod::from_name(field(0))?;
         let is_listed = match used {
             AuthMethod::HmacBoundSha3_512 => {
-                bound.is_some() || self.lapses(Lapse::TakesBoundAnywhere)
+                bound.is_some() || self.lapses(HandshakeFault::TakesBoundAnywhere)
             }
-            _ if bound.is_some() && !self.lapses(Lapse::TakesAnyMethodBound) => false,
-            AuthMethod::Cleartext => self.lapses(Lapse::TakesUnlisted),
+            _ if bound.is_some() && !self.lapses(HandshakeFault::TakesAnyMethodBound) => false,
+            AuthMethod::Cleartext => self.lapses(HandshakeFault::TakesUnlisted),
             AuthMethod::TlsAnon | AuthMethod::TlsSha3_512 if !in_tls => {
-                self.lapses(Lapse::TakesTlsMethods)
+                self.lapses(HandshakeFault::TakesTlsMethods)
             }
             AuthMethod::TlsAnon => false,
             AuthMethod::HmacSha3_512 | AuthMethod::TlsSha3_512 => true,
         };
         let is_proof = match self.fault {
-            Fault::Handshake(Lapse::BelievesTokens | Lapse::TakesBoundAnywhere) => true,
-            Fault::Handshake(Lapse::BelievesBeginnings) => {
+            Fault::Handshake(
+                HandshakeFault::BelievesTokens | HandshakeFault::TakesBoundAnywhere,
+            ) => true,
+            Fault::Handshake(HandshakeFault::BelievesBeginnings) => {
                 let whole = used.token(secret.as_ref(), &theirs, &own)?;
                 field(1).len() > 100 && whole.as_bytes().starts_with(field(1))
             }
@@ -344,19 +350,19 @@ impl Relay {
             _ => used.verify(secret.as_ref(), field(1), &theirs, &own),
         };
         let receives = match known(field(2)) {
-            None if self.lapses(Lapse::GuessesFraming) => Framing::Json,
+            None if self.lapses(HandshakeFault::GuessesFraming) => Framing::Json,
             known => known?,
         };
         if !is_listed || !is_proof {
             return None;
         }
-        if self.lapses(Lapse::UsesOneFraming) {
+        if self.lapses(HandshakeFault::UsesOneFraming) {
             sends = receives;
         }
         if is_late {
             lines.write(&line).await?;
         }
-        if self.lapses(Lapse::LosesEarlyPackets) {
+        if self.lapses(HandshakeFault::LosesEarlyPackets) {
             lines.unread.clear();
         }
         Some(Link { stream: lines.stream, unread: lines.unread, sends, receives })
@@ -364,28 +370,28 @@ impl Relay {
 
     /// Packets in both directions, each through the fault.
     async fn exchange(&self, suite: Link, node: Link) -> Option<()> {
-        let mut memory = Memory::new();
+        let mut memory = FaultState::new();
         let (mut suite_in, mut suite_out) = suite.split();
         let (mut node_in, mut node_out) = node.split();
-        suite_in.whole = self.lapses(Lapse::WantsWholePackets);
+        suite_in.whole = self.lapses(HandshakeFault::WantsWholePackets);
         if let Fault::Misreads(misreads) = self.fault {
             suite_in.misreads = Some(misreads);
         }
         loop {
             let (way, packets) = tokio::select! {
-                packets = suite_in.packets() => (Way::In, packets),
-                packets = node_in.packets() => (Way::Out, packets),
+                packets = suite_in.packets() => (Direction::In, packets),
+                packets = node_in.packets() => (Direction::Out, packets),
             };
             let packets = match packets {
                 Some(packets) => packets,
-                None if self.lapses(Lapse::NeverCloses) => std::future::pending().await,
+                None if self.lapses(HandshakeFault::NeverCloses) => std::future::pending().await,
                 None => return Some(()),
             };
             for packet in packets {
                 for (way, packet) in self.changed(&mut memory, way, packet) {
                     match way {
-                        Way::Out => suite_out.send(&packet).await?,
-                        Way::In => node_out.send(&packet).await?,
+                        Direction::Out => suite_out.send(&packet).await?,
+                        Direction::In => node_out.send(&packet).await?,
                     }
                 }
             }
@@ -393,7 +399,7 @@ impl Relay {
     }
 
     /// What is sent instead of a packet.
-    fn changed(&self, memory: &mut Memory, way: Way, mut packet: Packet) -> Sent {
+    fn changed(&self, memory: &mut FaultState, way: Direction, mut packet: Packet) -> Sent {
         if let Some(detours) = &self.detours {
             let detour = |address: &str| self.clone().before_seed(address.to_owned());
             super::packets::each_value(&mut packet, &mut |value| {
@@ -409,7 +415,7 @@ impl Relay {
                 all(change(packet))
             }
             Fault::Messages(port, change)
-                if way == Way::Out && super::packets::is(&packet, 0, port) =>
+                if way == Direction::Out && super::packets::is(&packet, 0, port) =>
             {
                 all(change(packet))
             }

@@ -32,7 +32,7 @@ pub(super) struct Ledger {
     written: BTreeMap<(HostId, Str, Str), Duration>,
     /// When an owner last deleted a key or ended.
     given_up: BTreeMap<(Str, Str), Duration>,
-    homes: BTreeMap<HostId, Home>,
+    homes: BTreeMap<HostId, EntryHome>,
     /// When the first of two nodes last lost the second.
     parted: BTreeMap<(HostId, HostId), Duration>,
     /// Until then, any report may have a cause in the network.
@@ -43,7 +43,7 @@ pub(super) struct Ledger {
 
 /// Where a node's entries are kept.
 #[derive(Debug, Clone, Copy)]
-struct Home {
+struct EntryHome {
     /// The place of the global node that is its master and knows it as a slave.
     master: Option<HostId>,
     /// The most recent of its masters, including the current one.
@@ -94,7 +94,7 @@ impl Ledger {
     }
 
     pub(super) fn started(&mut self, host: HostId, now: Duration) {
-        self.homes.entry(host).or_insert(Home {
+        self.homes.entry(host).or_insert(EntryHome {
             master: None,
             last: None,
             earlier: None,
@@ -236,7 +236,13 @@ impl Ledger {
 
     /// Whether a node's master has lost an owner and the owner's master at about the same time, as if both
     /// had ended together.
-    fn were_lost_together(&self, host: HostId, owner: HostId, home: &Home, now: Duration) -> bool {
+    fn were_lost_together(
+        &self,
+        host: HostId,
+        owner: HostId,
+        home: &EntryHome,
+        now: Duration,
+    ) -> bool {
         let own = self.homes.get(&host).and_then(|home| home.master);
         let lost = |node: Option<HostId>| self.parted.get(&(own?, node?)).copied();
         let (Some(owner), Some(master)) = (lost(Some(owner)), lost(home.last)) else {
@@ -247,7 +253,7 @@ impl Ledger {
 
     /// Whether a node's master has long been disconnected from the one that keeps an owner's
     /// entries, as when each of them became global after the only seed was lost.
-    fn are_apart(&self, world: &World, host: HostId, owner: &Home) -> bool {
+    fn are_apart(&self, world: &World, host: HostId, owner: &EntryHome) -> bool {
         let (Some(home), Some(theirs)) = (self.homes.get(&host), owner.master) else {
             return false;
         };

@@ -12,4 +12,4 @@ mod rest;
 mod run;
 
 pub use plan::{Op, Plan, Setup};
-pub use run::{Failure, Outcome};
+pub use run::{Failure, RunStats};

@@ -1,9 +1,9 @@
 //! Carries out each operation of a plan.
 
-use super::oracle::{Call, Fate, View};
+use super::oracle::{Call, PortFate, View};
 use super::plan::Op;
 use super::run::{Run, bit};
-use crate::{Manner, SlowWay, Weather, World};
+use crate::{NetworkConditions, SlowLink, StrangerBehaviour, World};
 use aemp::kernel::OnDeath;
 use aemp::kernel::db::{Datum, QueryKind};
 use aemp::value::{NodeId, Packed, Str};
@@ -54,12 +54,12 @@ impl Run<'_> {
                 Some(format!("{host:?} kills {port}"))
             }
             Op::Unmonitor { monitor } => {
-                let set = self.oracle.monitors.iter().filter(|(_, w)| w.fate == Fate::Set);
+                let set = self.oracle.monitors.iter().filter(|(_, w)| w.fate == PortFate::Set);
                 let set: Vec<_> = set.map(|(&key, _)| key).collect();
                 let (life, monitor) = *set.get(monitor as usize % set.len().max(1))?;
                 self.world.kernel(life.0, |kernel| kernel.unmonitor(monitor));
                 let monitored = self.oracle.monitors.get_mut(&(life, monitor))?;
-                monitored.fate = Fate::Removed;
+                monitored.fate = PortFate::Removed;
                 let done = format!("{life:?} {monitor:?} of {}", monitored.target);
                 for stream in &mut self.oracle.streams {
                     stream.ended |= stream.from == life && stream.monitor == monitor;
@@ -271,8 +271,12 @@ impl Run<'_> {
                 self.world.jump(host, leap, f64::from(wall));
                 Some(format!("{host:?}"))
             }
-            Op::Weather { rough } => {
-                self.world.set_weather(if rough { Weather::ROUGH } else { Weather::CALM });
+            Op::NetworkConditions { rough } => {
+                self.world.set_weather(if rough {
+                    NetworkConditions::ROUGH
+                } else {
+                    NetworkConditions::CALM
+                });
                 Some(String::new())
             }
             Op::SetSeeds { host, mask } => {
@@ -310,7 +314,7 @@ impl Run<'_> {
             Op::Slow { a, b, pace, delay, stall } => {
                 let (a, b) = (self.host(a), self.host(b));
                 let ms = |ms| Duration::from_millis(u64::from(ms));
-                let slow = SlowWay { octets_per_second: pace, delay: ms(delay), stall: ms(stall) };
+                let slow = SlowLink { octets_per_second: pace, delay: ms(delay), stall: ms(stall) };
                 self.world.set_slow(a, b, Some(slow));
                 Some(format!("{a:?} {b:?} {slow:?}"))
             }
@@ -337,7 +341,7 @@ impl Run<'_> {
                 }
                 let done = format!("{node} at {host:?}");
                 let address = self.world.spec(host).addresses.first()?.to_string();
-                let manner = Manner::Twin { node, provider: Str::from(provider) };
+                let manner = StrangerBehaviour::Twin { node, provider: Str::from(provider) };
                 self.world.set_manner(self.twin, manner);
                 self.world.stranger_dials(self.twin, &address);
                 Some(done)
@@ -366,14 +370,19 @@ impl Run<'_> {
         format!("n{}:1", choice as usize % self.plan.setup.seeds)
     }
 
-    fn manner(&self, claimed: u32, choice: u32) -> Manner {
+    fn manner(&self, claimed: u32, choice: u32) -> StrangerBehaviour {
         if choice.is_multiple_of(3) {
-            return Manner::Echoes;
+            return StrangerBehaviour::Echoes;
         }
         let instance = self.world.instance(self.host(claimed));
         let spec = self.world.spec(self.host(claimed));
         let provider = if spec.perl { Str::from("AE-2.02") } else { spec.provider.clone() };
-        Manner::Claims { node: spec.node.clone(), provider, instance, closes: choice % 3 == 1 }
+        StrangerBehaviour::Claims {
+            node: spec.node.clone(),
+            provider,
+            instance,
+            closes: choice % 3 == 1,
+        }
     }
 }
 

@@ -1,18 +1,18 @@
 //! What an observer knows about how a network should behave; every event is checked against it.
 
-use crate::{Happening, HostId};
+use crate::{HostId, WorldEvent};
 use aemp::kernel::MonitorId;
 use aemp::kernel::db::{DbMonitorId, Entries, QueryId};
 use aemp::value::{NodeId, Packed, PortId, Str};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// One run of one node.
-pub(super) type Life = (HostId, u32);
+pub(super) type NodeRun = (HostId, u32);
 
 /// Numbered messages from a life to a port, sent after a monitor was set.
 #[derive(Debug)]
 pub(super) struct Stream {
-    pub(super) from: Life,
+    pub(super) from: NodeRun,
     pub(super) to: PortId,
     pub(super) monitor: MonitorId,
     pub(super) sent: u32,
@@ -24,7 +24,7 @@ pub(super) struct Stream {
 /// A message that asks for an answer.
 #[derive(Debug)]
 pub(super) struct Call {
-    pub(super) life: Life,
+    pub(super) life: NodeRun,
     pub(super) reply: PortId,
     pub(super) monitor: MonitorId,
     /// It was answered, or its monitor has fired or was removed.
@@ -35,13 +35,13 @@ pub(super) struct Call {
 #[derive(Debug)]
 pub(super) struct Monitored {
     pub(super) target: PortId,
-    pub(super) fate: Fate,
+    pub(super) fate: PortFate,
     /// The monitor sends a message or kills a port, so its firing is not reported as an event.
     pub(super) is_silent: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Fate {
+pub(super) enum PortFate {
     Set,
     Fired,
     Removed,
@@ -62,10 +62,10 @@ pub(super) struct Oracle {
     pub(super) calls: Vec<Call>,
     /// How many messages of a stream are waiting for room in the lane.
     pub(super) patient: BTreeMap<usize, u32>,
-    pub(super) monitors: BTreeMap<(Life, MonitorId), Monitored>,
-    pub(super) views: BTreeMap<(Life, DbMonitorId), View>,
-    pub(super) queries: BTreeSet<(Life, QueryId)>,
-    up: BTreeSet<(Life, NodeId)>,
+    pub(super) monitors: BTreeMap<(NodeRun, MonitorId), Monitored>,
+    pub(super) views: BTreeMap<(NodeRun, DbMonitorId), View>,
+    pub(super) queries: BTreeSet<(NodeRun, QueryId)>,
+    up: BTreeSet<(NodeRun, NodeId)>,
     /// The monitors that send messages and whose message has arrived.
     notified: BTreeSet<u32>,
     pub(super) notices: u32,
@@ -83,12 +83,12 @@ impl Oracle {
     }
 
     /// The call that a monitor belongs to.
-    pub(super) fn call_of(&self, life: Life, monitor: MonitorId) -> Option<usize> {
+    pub(super) fn call_of(&self, life: NodeRun, monitor: MonitorId) -> Option<usize> {
         self.calls.iter().position(|call| call.life == life && call.monitor == monitor)
     }
 
     /// Records that a life has ended, with everything that it had.
-    pub(super) fn died(&mut self, life: Life, node: &NodeId) {
+    pub(super) fn died(&mut self, life: NodeRun, node: &NodeId) {
         self.alive.retain(|port| port.node() != *node);
         self.patient
             .retain(|&index, _| self.streams.get(index).is_some_and(|stream| stream.from != life));
@@ -101,25 +101,25 @@ impl Oracle {
     /// Records an event, or returns the promise that it breaks.
     pub(super) fn saw(
         &mut self,
-        life: Life,
+        life: NodeRun,
         node: &NodeId,
-        happening: &Happening,
+        happening: &WorldEvent,
     ) -> Result<(), String> {
         match happening {
-            Happening::Delivered { port, message, .. } => self.delivered(life, port, message),
+            WorldEvent::Delivered { port, message, .. } => self.delivered(life, port, message),
             // Only the spawner can know the port before.
-            Happening::Spawned { port, .. } => {
+            WorldEvent::Spawned { port, .. } => {
                 self.opened(PortId::new(node, port));
                 Ok(())
             }
-            Happening::PortClosed { port, .. } => {
+            WorldEvent::PortClosed { port, .. } => {
                 let port = PortId::new(node, port);
                 self.alive.remove(&port);
                 // A call whose reply port was linked to another port ends when that port dies.
                 self.calls.iter_mut().for_each(|call| call.ended |= call.reply == port);
                 Ok(())
             }
-            Happening::Fired { monitor, reason } => {
+            WorldEvent::Fired { monitor, reason } => {
                 let monitored = self
                     .monitors
                     .get_mut(&(life, *monitor))
@@ -130,48 +130,48 @@ impl Oracle {
                     return Err(format!("{monitored:?} fired, but the port lives: {reason}"));
                 }
                 match monitored.fate {
-                    Fate::Set => monitored.fate = Fate::Fired,
-                    Fate::Fired => return Err(format!("monitor {monitored:?} fired twice")),
-                    Fate::Removed => {
+                    PortFate::Set => monitored.fate = PortFate::Fired,
+                    PortFate::Fired => return Err(format!("monitor {monitored:?} fired twice")),
+                    PortFate::Removed => {
                         return Err(format!("monitor {monitored:?} was removed and fired"));
                     }
                 }
                 Ok(())
             }
-            Happening::LaneOpen(lost) => {
+            WorldEvent::LaneOpen(lost) => {
                 let behind = self.monitors.iter().find(|((of, _), monitored)| {
                     *of == life
-                        && monitored.fate == Fate::Set
+                        && monitored.fate == PortFate::Set
                         && !monitored.is_silent
                         && monitored.target.node() == *lost
                 });
                 let told = || format!("messages pass to lost {lost} before {behind:?} has fired");
                 behind.is_none().then_some(()).ok_or_else(told)
             }
-            Happening::NodeUp(node) => {
+            WorldEvent::NodeUp(node) => {
                 let new = self.up.insert((life, node.clone()));
                 new.then_some(()).ok_or_else(|| format!("{node} came up twice"))
             }
-            Happening::NodeDown(node, _) => {
+            WorldEvent::NodeDown(node, _) => {
                 let known = self.up.remove(&(life, node.clone()));
                 known.then_some(()).ok_or_else(|| format!("{node} went down and was not up"))
             }
-            Happening::Answered { query, answer } => {
+            WorldEvent::Answered { query, answer } => {
                 let waited = self.queries.remove(&(life, *query));
                 waited.then_some(()).ok_or_else(|| format!("{query:?} answered again: {answer:?}"))
             }
-            Happening::Changed { monitor, changes } => {
+            WorldEvent::Changed { monitor, changes } => {
                 let view = self.views.get_mut(&(life, *monitor)).ok_or_else(|| {
                     format!("{monitor:?} was not set or was removed: {changes:?}")
                 })?;
                 view.follow(changes)
             }
-            Happening::Log { level: aemp::kernel::Level::Error, text } => Err(text.clone()),
+            WorldEvent::Log { level: aemp::kernel::Level::Error, text } => Err(text.clone()),
             _ => Ok(()),
         }
     }
 
-    fn delivered(&mut self, life: Life, port: &Str, message: &Packed) -> Result<(), String> {
+    fn delivered(&mut self, life: NodeRun, port: &Str, message: &Packed) -> Result<(), String> {
         if let Ok((kind, stream, number, _)) = message.decode::<(String, usize, u32, String)>()
             && kind == "num"
         {

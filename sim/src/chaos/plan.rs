@@ -134,7 +134,7 @@ pub enum Op {
         leap_ms: u32,
         wall: i32,
     },
-    Weather {
+    NetworkConditions {
         rough: bool,
     },
     BecomeGlobal {
@@ -197,7 +197,7 @@ impl Op {
                 | Op::Pause { .. }
                 | Op::Suspend { .. }
                 | Op::Jump { .. }
-                | Op::Weather { .. }
+                | Op::NetworkConditions { .. }
         )
     }
 
@@ -420,7 +420,7 @@ fn op(random: &mut StdRng, faults: u32) -> Op {
             12 => Op::Vanish { host: a },
             13..=16 => Op::Start { host: a, new_id: b % 3 == 0 },
             17 => Op::Pause { host: a, ms: b % if c % 8 == 0 { 120_000 } else { 8_000 } },
-            18 => Op::Weather { rough: a % 2 == 0 },
+            18 => Op::NetworkConditions { rough: a % 2 == 0 },
             19 => Op::BecomeGlobal { host: a },
             20 => Op::SetSeeds { host: a, mask: b },
             _ => Op::Disconnect { host: a, node: b },

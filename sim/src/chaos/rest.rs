@@ -1,6 +1,6 @@
 //! Checks what has to be true once everything was repaired and time has passed.
 
-use super::oracle::{Call, Fate};
+use super::oracle::{Call, PortFate};
 use super::run::Run;
 use crate::{HostId, Node};
 use aemp::kernel::db::{Datum, Entries, GLOBALS, LOCATIONS};
@@ -149,7 +149,7 @@ impl Run<'_> {
             return Err(format!("{host:?} with {} nodes up keeps {counts:?}", up.len()));
         }
         let monitors = self.oracle.monitors.iter().filter(|((life, _), monitored)| {
-            life.0 == host && self.is_alive(*life) && monitored.fate == Fate::Set
+            life.0 == host && self.is_alive(*life) && monitored.fate == PortFate::Set
         });
         let silent = monitors.clone().filter(|(_, monitored)| monitored.is_silent).count();
         let loud = monitors.count() - silent;
@@ -160,7 +160,7 @@ impl Run<'_> {
             ));
         }
         let monitors = self.oracle.monitors.iter().filter(|((life, _), monitored)| {
-            monitored.fate == Fate::Set
+            monitored.fate == PortFate::Set
                 && life.0 != host
                 && self.is_alive(*life)
                 && monitored.target.node() == *kernel.node()
@@ -264,7 +264,7 @@ impl Run<'_> {
 
     fn check_monitors(&self) -> Result<(), String> {
         for ((life, monitor), monitored) in &self.oracle.monitors {
-            if monitored.fate != Fate::Set || monitored.is_silent || !self.is_alive(*life) {
+            if monitored.fate != PortFate::Set || monitored.is_silent || !self.is_alive(*life) {
                 continue;
             }
             let target = &monitored.target;
@@ -285,7 +285,7 @@ impl Run<'_> {
     fn check_streams(&self) -> Result<(), String> {
         for (index, stream) in self.oracle.streams.iter().enumerate() {
             let monitored = self.oracle.monitors.get(&(stream.from, stream.monitor));
-            if monitored.is_some_and(|monitored| monitored.fate == Fate::Set)
+            if monitored.is_some_and(|monitored| monitored.fate == PortFate::Set)
                 && self.lives(&stream.to)
                 && stream.received != stream.sent
             {

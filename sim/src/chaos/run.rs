@@ -1,9 +1,9 @@
 //! Carries out a plan.
 
 use super::ledger::Ledger;
-use super::oracle::{Fate, Life, Monitored, Oracle, Stream};
+use super::oracle::{Monitored, NodeRun, Oracle, PortFate, Stream};
 use super::plan::Plan;
-use crate::{Happening, HostId, Manner, Spec, Weather, World};
+use crate::{HostId, NetworkConditions, Spec, StrangerBehaviour, World, WorldEvent};
 use aemp::kernel::{MonitorId, OnDeath};
 use aemp::lane::{Lane, LaneLimits};
 use aemp::value::{NodeId, Packed, PortId, Str};
@@ -13,14 +13,15 @@ use std::time::Duration;
 
 /// How long a network may take to come to rest after everything is repaired: TCP detects lost
 /// connections, seeds are retried, searches end, and missing keys are given up.
-const REST: Duration = Duration::from_secs(400);
+const SETTLING_TIME: Duration = Duration::from_secs(400);
 
 /// Steps that may happen at one instant. More of them mean that a timer is set for the current
 /// time.
-const MOST_STEPS_AT_ONCE: u32 = 100_000;
+const MAX_STEPS_PER_INSTANT: u32 = 100_000;
 
 /// Delays vary, but are too short to be taken for a failure.
-const GENTLE: Weather = Weather { worst: Duration::from_millis(50), ..Weather::ROUGH };
+const GENTLE: NetworkConditions =
+    NetworkConditions { worst: Duration::from_millis(50), ..NetworkConditions::ROUGH };
 
 /// A promise that was broken.
 #[derive(Debug, Clone)]
@@ -45,7 +46,7 @@ impl std::fmt::Display for Failure {
 
 /// Figures of a run.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Outcome {
+pub struct RunStats {
     /// Events in virtual time.
     pub steps: u64,
     /// Numbered messages that were sent.
@@ -66,9 +67,9 @@ pub struct Outcome {
     pub trace: u64,
 }
 
-impl Outcome {
+impl RunStats {
     /// Adds the figures of another run.
-    pub fn add(&mut self, other: &Outcome) {
+    pub fn add(&mut self, other: &RunStats) {
         self.steps += other.steps;
         self.sent += other.sent;
         self.received += other.received;
@@ -91,7 +92,7 @@ pub(super) struct Run<'a> {
     pub(super) oracle: Oracle,
     /// The owners of entries, if the rules for entries apply to this plan.
     pub(super) ledger: Option<Ledger>,
-    pub(super) outcome: Outcome,
+    pub(super) outcome: RunStats,
     history: Vec<String>,
     /// The first broken promise that was found while an operation was carried out.
     broken: Option<String>,
@@ -102,7 +103,7 @@ impl Plan {
     ///
     /// # Errors
     /// Fails if a promise was broken.
-    pub fn run(&self) -> Result<Outcome, Box<Failure>> {
+    pub fn run(&self) -> Result<RunStats, Box<Failure>> {
         let mut run = Run::new(self);
         run.everything().map_err(|what| {
             Box::new(Failure {
@@ -143,7 +144,8 @@ impl Plan {
 impl<'a> Run<'a> {
     fn new(plan: &'a Plan) -> Self {
         let setup = &plan.setup;
-        let weather = if setup.peaceful || setup.orderly { GENTLE } else { Weather::ROUGH };
+        let weather =
+            if setup.peaceful || setup.orderly { GENTLE } else { NetworkConditions::ROUGH };
         let mut world = World::new(plan.seed, weather);
         world.set_handshake_trouble(setup.trouble);
         let seeds: Vec<String> = (0..setup.seeds).map(|host| format!("n{host}:1")).collect();
@@ -180,9 +182,9 @@ impl<'a> Run<'a> {
             spec.secure = bit(setup.secure, host) && !spec.perl;
             world.place(spec);
         }
-        let [stranger, twin] = [(); 2].map(|()| world.add_stranger(Manner::Echoes));
+        let [stranger, twin] = [(); 2].map(|()| world.add_stranger(StrangerBehaviour::Echoes));
         let ledger = Ledger::new(plan, weather.worst);
-        let (oracle, outcome) = (Oracle::default(), Outcome::default());
+        let (oracle, outcome) = (Oracle::default(), RunStats::default());
         let (history, broken) = (Vec::new(), None);
         Run { plan, world, stranger, twin, oracle, ledger, outcome, history, broken }
     }
@@ -230,7 +232,7 @@ impl<'a> Run<'a> {
                 self.world.start(host);
             }
         }
-        self.pass(REST)?;
+        self.pass(SETTLING_TIME)?;
         // From time to time a node checks whether a seed's address still leads to the node itself.
         for _ in 0..60 {
             if self.has_only_established_connections() {
@@ -258,8 +260,8 @@ impl<'a> Run<'a> {
                 instant = (self.world.now(), 0);
             }
             instant.1 += 1;
-            if instant.1 > MOST_STEPS_AT_ONCE {
-                return Err(format!("{MOST_STEPS_AT_ONCE} steps took no time: a timer spins"));
+            if instant.1 > MAX_STEPS_PER_INSTANT {
+                return Err(format!("{MAX_STEPS_PER_INSTANT} steps took no time: a timer spins"));
             }
         }
         self.world.run_for(until.saturating_sub(self.world.now()));
@@ -307,17 +309,17 @@ impl<'a> Run<'a> {
     }
 
     /// Records what a database report or the loss of a node means for entries.
-    fn follow_entries(&mut self, host: HostId, happening: &Happening) -> Result<(), String> {
+    fn follow_entries(&mut self, host: HostId, happening: &WorldEvent) -> Result<(), String> {
         let now = self.world.now();
         match happening {
-            Happening::NodeDown(peer, _) => {
+            WorldEvent::NodeDown(peer, _) => {
                 if let Some(owner) = self.host_of(peer)
                     && let Some(ledger) = &mut self.ledger
                 {
                     ledger.lost(host, owner, now);
                 }
             }
-            Happening::Changed { changes, .. } => {
+            WorldEvent::Changed { changes, .. } => {
                 let family = &changes.family;
                 if let Some(ledger) = &self.ledger
                     && !aemp::kernel::db::is_internal(family)
@@ -347,30 +349,30 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    fn react(&mut self, host: HostId, happening: Happening) -> Result<(), String> {
+    fn react(&mut self, host: HostId, happening: WorldEvent) -> Result<(), String> {
         match happening {
-            Happening::Fired { monitor, .. } => {
+            WorldEvent::Fired { monitor, .. } => {
                 self.outcome.fired += 1;
                 let life = self.life(host);
                 if let Some(call) = self.oracle.call_of(life, monitor) {
                     self.end_call(call);
                 }
             }
-            Happening::Delivered { port, message, .. } => {
+            WorldEvent::Delivered { port, message, .. } => {
                 self.outcome.received += 1;
                 self.answer(host, &message);
                 self.answered(host, &port, &message)?;
             }
-            Happening::NodeDown(_, reason)
+            WorldEvent::NodeDown(_, reason)
                 if reason.to_string().contains("too many octets were queued") =>
             {
                 self.outcome.overflows += 1;
             }
-            Happening::NodeUp(peer) => self.check_twins(host, &peer)?,
-            Happening::NodeDown(peer, reason) if self.plan.setup.peaceful => {
+            WorldEvent::NodeUp(peer) => self.check_twins(host, &peer)?,
+            WorldEvent::NodeDown(peer, reason) if self.plan.setup.peaceful => {
                 return Err(format!("{host:?} lost {peer} though nothing failed: {reason}"));
             }
-            Happening::Eval { reply, .. } => {
+            WorldEvent::Eval { reply, .. } => {
                 let none = Packed::default();
                 self.world.kernel(host, |kernel| {
                     kernel.eval_done(&reply, "no Perl here", none.as_elements());
@@ -423,9 +425,9 @@ impl<'a> Run<'a> {
         call.ended = true;
         let (host, reply, monitor) = (call.life.0, call.reply.clone(), call.monitor);
         if let Some(monitored) = self.oracle.monitors.get_mut(&(call.life, monitor))
-            && monitored.fate == Fate::Set
+            && monitored.fate == PortFate::Set
         {
-            monitored.fate = Fate::Removed;
+            monitored.fate = PortFate::Removed;
             self.world.kernel(host, |kernel| kernel.unmonitor(monitor));
         }
         self.world.kernel(host, |kernel| kernel.kill(&reply, &Packed::default()));
@@ -446,7 +448,8 @@ impl<'a> Run<'a> {
         let Some(left) = self.oracle.patient.get(&index).copied() else { return };
         let Some(stream) = self.oracle.streams.get(index) else { return };
         let monitored = self.oracle.monitors.get(&(stream.from, stream.monitor));
-        let over = stream.ended || monitored.is_none_or(|monitored| monitored.fate != Fate::Set);
+        let over =
+            stream.ended || monitored.is_none_or(|monitored| monitored.fate != PortFate::Set);
         let lane = self.world.running(stream.from.0);
         let lane = lane.and_then(|node| node.lane(&stream.to.node()));
         if over || left == 0 || !self.is_alive(stream.from) {
@@ -506,11 +509,11 @@ impl<'a> Run<'a> {
         self.world.running(host).map(|_| host)
     }
 
-    pub(super) fn life(&self, host: HostId) -> Life {
+    pub(super) fn life(&self, host: HostId) -> NodeRun {
         (host, self.world.incarnation(host))
     }
 
-    pub(super) fn is_alive(&self, (host, incarnation): Life) -> bool {
+    pub(super) fn is_alive(&self, (host, incarnation): NodeRun) -> bool {
         self.world.is_running(host) && self.world.incarnation(host) == incarnation
     }
 
@@ -539,7 +542,7 @@ impl<'a> Run<'a> {
         let is_silent = !matches!(on_death, OnDeath::Host);
         let target = target.clone();
         let monitor = self.world.kernel(host, |kernel| kernel.monitor(&target, on_death));
-        let monitored = Monitored { target, fate: Fate::Set, is_silent };
+        let monitored = Monitored { target, fate: PortFate::Set, is_silent };
         self.oracle.monitors.insert((self.life(host), monitor), monitored);
         monitor
     }
@@ -559,7 +562,7 @@ impl<'a> Run<'a> {
                 return;
             };
             let monitored = self.oracle.monitors.get(&(stream.from, stream.monitor));
-            if stream.ended || monitored.is_none_or(|monitored| monitored.fate != Fate::Set) {
+            if stream.ended || monitored.is_none_or(|monitored| monitored.fate != PortFate::Set) {
                 return;
             }
             self.send_one(index);

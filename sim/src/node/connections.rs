@@ -1,6 +1,6 @@
 //! The beginning and end of a node's connections, and what is received on them.
 
-use super::{Around, Later, Node};
+use super::{DelayedInput, HandlerContext, Node};
 use crate::link::{LinkEnd, Segment};
 use crate::world::CONNECT_INTERVAL;
 use aemp::kernel::{AuthOrder, Authenticated, ConnId, Kernel};
@@ -11,7 +11,7 @@ use std::time::Duration;
 
 impl Node {
     /// Handles the answer to a dial.
-    pub(crate) fn dialled(&mut self, around: &mut Around<'_>, conn: u64, end: LinkEnd) {
+    pub(crate) fn dialled(&mut self, around: &mut HandlerContext<'_>, conn: u64, end: LinkEnd) {
         let conn = ConnId(conn);
         match self.wires.get_mut(&conn) {
             Some(wire) => {
@@ -23,7 +23,7 @@ impl Node {
     }
 
     /// Accepts a connection; returns its number.
-    pub(crate) fn accepted(&mut self, around: &mut Around<'_>, end: LinkEnd) -> u64 {
+    pub(crate) fn accepted(&mut self, around: &mut HandlerContext<'_>, end: LinkEnd) -> u64 {
         let conn = self.drive(around, Kernel::accepted);
         let framing = self.pick_framing(around);
         self.wires.insert(conn, crate::wire::Wire::new(Some(end), framing));
@@ -32,7 +32,7 @@ impl Node {
         conn.0
     }
 
-    fn greet(&mut self, around: &mut Around<'_>, conn: ConnId) {
+    fn greet(&mut self, around: &mut HandlerContext<'_>, conn: ConnId) {
         let chance: [u8; 16] = around.random.random();
         let Some(wire) = self.wires.get_mut(&conn) else {
             return;
@@ -45,7 +45,7 @@ impl Node {
     }
 
     /// Sends the pending octets of a connection's session.
-    fn transmit(&mut self, around: &mut Around<'_>, conn: ConnId) {
+    fn transmit(&mut self, around: &mut HandlerContext<'_>, conn: ConnId) {
         let Some(wire) = self.wires.get_mut(&conn) else {
             return;
         };
@@ -55,7 +55,12 @@ impl Node {
     }
 
     /// Lets a connection continue, as the kernel has ordered.
-    pub(super) fn proceed(&mut self, around: &mut Around<'_>, conn: ConnId, order: AuthOrder) {
+    pub(super) fn proceed(
+        &mut self,
+        around: &mut HandlerContext<'_>,
+        conn: ConnId,
+        order: AuthOrder,
+    ) {
         let Some(wire) = self.wires.get_mut(&conn) else {
             return;
         };
@@ -75,11 +80,12 @@ impl Node {
     /// be the same node may continue. The more there are, the shorter, since anybody can claim
     /// that.
     fn time_to_answer(&self, conn: ConnId) -> Duration {
-        const USUAL_CLAIMS: usize = 4;
+        const CLAIMS_WITH_FULL_TIMEOUT: usize = 4;
         let peer = self.wires.get(&conn).and_then(|wire| wire.peer.as_ref());
         let claims = self.wires.values().filter(|wire| wire.peer.as_ref() == peer);
         let claims = claims.filter(|wire| !wire.established && !wire.closing).count();
-        CONNECT_INTERVAL.mul_f64(USUAL_CLAIMS as f64 / claims.max(USUAL_CLAIMS) as f64)
+        CONNECT_INTERVAL
+            .mul_f64(CLAIMS_WITH_FULL_TIMEOUT as f64 / claims.max(CLAIMS_WITH_FULL_TIMEOUT) as f64)
     }
 
     /// Checks that at most one of all connections to a node has our authentication line without the
@@ -102,7 +108,12 @@ impl Node {
     }
 
     /// Handles a segment that has arrived on a connection.
-    pub(crate) fn received(&mut self, around: &mut Around<'_>, conn: u64, segment: Segment) {
+    pub(crate) fn received(
+        &mut self,
+        around: &mut HandlerContext<'_>,
+        conn: u64,
+        segment: Segment,
+    ) {
         let conn = ConnId(conn);
         let Some(wire) = self.wires.get_mut(&conn) else {
             return;
@@ -121,7 +132,7 @@ impl Node {
 
     /// Takes one step on a connection on which something may have arrived: an event of its session,
     /// or a packet. The kernel's effects are carried out before the next step.
-    pub(super) fn read(&mut self, around: &mut Around<'_>, conn: ConnId) {
+    pub(super) fn read(&mut self, around: &mut HandlerContext<'_>, conn: ConnId) {
         let Some(wire) = self.wires.get_mut(&conn).filter(|wire| !wire.closing) else {
             return;
         };
@@ -147,8 +158,8 @@ impl Node {
                 self.transmit(around, conn);
                 self.readable.push_back(conn);
             }
-            Event::Proven => self.later.push_back(Later::Verified(conn)),
-            Event::Established(_) => self.later.push_back(Later::Established(conn)),
+            Event::Proven => self.later.push_back(DelayedInput::Verified(conn)),
+            Event::Established(_) => self.later.push_back(DelayedInput::Established(conn)),
         }
     }
 
@@ -162,7 +173,7 @@ impl Node {
         }
     }
 
-    fn refuse(&mut self, around: &mut Around<'_>, conn: ConnId, error: &HandshakeError) {
+    fn refuse(&mut self, around: &mut HandlerContext<'_>, conn: ConnId, error: &HandshakeError) {
         if let HandshakeError::SameNodeId { greeting, .. } = error {
             if self.kernel.greeted_with_own_id(conn, greeting).is_none() {
                 self.ended(around, conn, "another node uses our node ID");
@@ -201,7 +212,7 @@ impl Node {
     }
 
     /// Handles the end of a connection, or of the attempt to make one.
-    pub(crate) fn ended(&mut self, around: &mut Around<'_>, conn: ConnId, why: &str) {
+    pub(crate) fn ended(&mut self, around: &mut HandlerContext<'_>, conn: ConnId, why: &str) {
         let Some(wire) = self.wires.remove(&conn) else {
             return;
         };

@@ -1,9 +1,9 @@
 //! How a Perl node dials, greets, and chooses between several connections.
 
 use super::{Goal, PerlNode};
-use crate::event::{Event, Happening, Timer};
+use crate::event::{Event, Timer, WorldEvent};
 use crate::link::{LinkEnd, Segment};
-use crate::node::Around;
+use crate::node::HandlerContext;
 use crate::wire::Wire;
 use aemp::kernel::{AuthOrder, Reason};
 use aemp::value::{NodeId, Packed, Str};
@@ -18,7 +18,7 @@ const SILENCE: Duration = Duration::from_secs(30);
 const CONNECT_INTERVAL: Duration = Duration::from_secs(2);
 
 impl PerlNode {
-    pub(super) fn dial_seeds(&mut self, around: &mut Around<'_>) {
+    pub(super) fn dial_seeds(&mut self, around: &mut HandlerContext<'_>) {
         let down: Vec<Str> = self
             .seeds
             .iter()
@@ -39,7 +39,7 @@ impl PerlNode {
 
     fn dial(
         &mut self,
-        around: &mut Around<'_>,
+        around: &mut HandlerContext<'_>,
         address: Str,
         goal: Goal,
         patience: Duration,
@@ -56,7 +56,7 @@ impl PerlNode {
         conn
     }
 
-    pub(crate) fn dialled(&mut self, around: &mut Around<'_>, conn: u64, end: LinkEnd) {
+    pub(crate) fn dialled(&mut self, around: &mut HandlerContext<'_>, conn: u64, end: LinkEnd) {
         match self.wires.get_mut(&conn) {
             Some(wire) => {
                 wire.end = Some(end);
@@ -66,7 +66,7 @@ impl PerlNode {
         }
     }
 
-    pub(crate) fn accepted(&mut self, around: &mut Around<'_>, end: LinkEnd) -> u64 {
+    pub(crate) fn accepted(&mut self, around: &mut HandlerContext<'_>, end: LinkEnd) -> u64 {
         self.next_conn += 1;
         let conn = self.next_conn;
         self.wires.insert(conn, Wire::new(Some(end), framing(around)));
@@ -76,21 +76,26 @@ impl PerlNode {
         conn
     }
 
-    fn greet(&mut self, around: &mut Around<'_>, conn: u64) {
+    fn greet(&mut self, around: &mut HandlerContext<'_>, conn: u64) {
         let chance: [u8; 16] = around.random.random();
         let Some(wire) = self.wires.get_mut(&conn) else { return };
         wire.begin(self.introduction.session(wire, chance));
         self.transmit(around, conn);
     }
 
-    fn transmit(&mut self, around: &mut Around<'_>, conn: u64) {
+    fn transmit(&mut self, around: &mut HandlerContext<'_>, conn: u64) {
         let Some(wire) = self.wires.get_mut(&conn) else { return };
         while let (Some(end), Some(octets)) = (wire.end, wire.transmit()) {
             around.say(end, &octets);
         }
     }
 
-    pub(crate) fn received(&mut self, around: &mut Around<'_>, conn: u64, segment: Segment) {
+    pub(crate) fn received(
+        &mut self,
+        around: &mut HandlerContext<'_>,
+        conn: u64,
+        segment: Segment,
+    ) {
         let Some(wire) = self.wires.get_mut(&conn) else { return };
         match segment {
             Segment::Lines(octets) | Segment::Data(octets) => wire.received(&octets),
@@ -103,7 +108,7 @@ impl PerlNode {
     }
 
     /// Takes one step of a handshake; returns whether another one may follow.
-    fn shake_hands(&mut self, around: &mut Around<'_>, conn: u64) -> bool {
+    fn shake_hands(&mut self, around: &mut HandlerContext<'_>, conn: u64) -> bool {
         self.transmit(around, conn);
         let Some(wire) = self.wires.get_mut(&conn) else { return false };
         match wire.poll() {
@@ -134,7 +139,7 @@ impl PerlNode {
         true
     }
 
-    fn greeted(&mut self, around: &mut Around<'_>, conn: u64, node: NodeId) {
+    fn greeted(&mut self, around: &mut HandlerContext<'_>, conn: u64, node: NodeId) {
         if let Some(Goal::Seed(address)) = self.goals.get(&conn).cloned() {
             if node == self.id {
                 self.seeds.retain(|seed| seed.address != address);
@@ -159,7 +164,7 @@ impl PerlNode {
     }
 
     /// The defect: the connection that is completed last is used.
-    fn established(&mut self, around: &mut Around<'_>, conn: u64) {
+    fn established(&mut self, around: &mut HandlerContext<'_>, conn: u64) {
         let Some(node) = self.wires.get(&conn).and_then(|wire| wire.peer.clone()) else { return };
         if let Some(old) = self.links.get(&node).copied() {
             self.ended(around, old, "switched connections");
@@ -170,7 +175,7 @@ impl PerlNode {
         {
             seed.dial = None;
         }
-        self.happenings.push(Happening::NodeUp(node.clone()));
+        self.happenings.push(WorldEvent::NodeUp(node.clone()));
         self.db.node_up(node.clone());
         self.settle(around);
         if self.seeds.iter().any(|seed| seed.node.as_ref() == Some(&node)) {
@@ -179,7 +184,7 @@ impl PerlNode {
         }
     }
 
-    fn read_packets(&mut self, around: &mut Around<'_>, conn: u64) {
+    fn read_packets(&mut self, around: &mut HandlerContext<'_>, conn: u64) {
         loop {
             let Some(wire) = self.wires.get_mut(&conn) else { return };
             let Some(from) = wire.peer.clone().filter(|_| wire.established) else { return };
@@ -191,7 +196,7 @@ impl PerlNode {
         }
     }
 
-    pub(crate) fn ended(&mut self, around: &mut Around<'_>, conn: u64, why: &str) {
+    pub(crate) fn ended(&mut self, around: &mut HandlerContext<'_>, conn: u64, why: &str) {
         let Some(wire) = self.wires.remove(&conn) else { return };
         if let Some(end) = wire.end {
             around.net.close(around.queue, around.random, end);
@@ -209,7 +214,7 @@ impl PerlNode {
             watchers.remove(&node);
         }
         let reason: Reason = Packed::of(&("transport_error", why)).unwrap_or_default();
-        self.happenings.push(Happening::NodeDown(node.clone(), reason));
+        self.happenings.push(WorldEvent::NodeDown(node.clone(), reason));
         self.master_is_down(around, &node);
         self.settle(around);
         if self.seeds.iter().any(|seed| seed.node.as_ref() == Some(&node)) {
@@ -218,7 +223,7 @@ impl PerlNode {
         }
     }
 
-    pub(crate) fn timer(&mut self, around: &mut Around<'_>, what: Timer) {
+    pub(crate) fn timer(&mut self, around: &mut HandlerContext<'_>, what: Timer) {
         match what {
             Timer::Tick => {
                 self.dial_seeds(around);
@@ -245,6 +250,6 @@ impl PerlNode {
     }
 }
 
-fn framing(around: &mut Around<'_>) -> Framing {
+fn framing(around: &mut HandlerContext<'_>) -> Framing {
     Framing::ALL[around.random.random_range(0..3)]
 }

@@ -1,7 +1,7 @@
 //! The master that a Perl node believes in, and how the node stops monitoring it.
 
 use super::PerlNode;
-use crate::node::Around;
+use crate::node::HandlerContext;
 use aemp::value::NodeId;
 use std::collections::BTreeSet;
 
@@ -37,7 +37,7 @@ impl Master {
 }
 
 impl PerlNode {
-    pub(super) fn master_set(&mut self, around: &mut Around<'_>, master: NodeId) {
+    pub(super) fn master_set(&mut self, around: &mut HandlerContext<'_>, master: NodeId) {
         if self.db.is_global() {
             return;
         }
@@ -47,7 +47,7 @@ impl PerlNode {
         self.settle(around);
     }
 
-    pub(super) fn search_master(&mut self, around: &mut Around<'_>) {
+    pub(super) fn search_master(&mut self, around: &mut HandlerContext<'_>) {
         let up = self.seeds.iter().filter_map(|seed| seed.node.as_ref());
         let up = up.filter(|node| self.links.contains_key(*node)).min().cloned();
         match up {
@@ -56,14 +56,14 @@ impl PerlNode {
         }
     }
 
-    pub(super) fn seed_is_up(&mut self, around: &mut Around<'_>, node: &NodeId) {
+    pub(super) fn seed_is_up(&mut self, around: &mut HandlerContext<'_>, node: &NodeId) {
         if self.master.active.contains(&Watch::Seeds) {
             self.master_set(around, node.clone());
         }
     }
 
     /// Handles the loss of a node; a master that is not watched is still believed in.
-    pub(super) fn master_is_down(&mut self, around: &mut Around<'_>, node: &NodeId) {
+    pub(super) fn master_is_down(&mut self, around: &mut HandlerContext<'_>, node: &NodeId) {
         if self.master.active.contains(&Watch::Master)
             && self.master.believed.as_ref() == Some(node)
         {

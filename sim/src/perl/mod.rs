@@ -7,9 +7,9 @@
 mod connections;
 mod master;
 
-use crate::event::{Happening, Timer};
-use crate::node::Around;
-use crate::wire::{Introduction, Wire};
+use crate::event::{Timer, WorldEvent};
+use crate::node::HandlerContext;
+use crate::wire::{HandshakeParams, Wire};
 use aemp::kernel::db::{Database, DbConfig, DbEffect, OwnerKind, Request};
 use aemp::value::packed::{self, Elements};
 use aemp::value::{NodeId, Packed, PortId, Str, StrRef};
@@ -26,7 +26,7 @@ const PROVIDER: &str = "AE-2.02";
 #[derive(Debug)]
 pub struct PerlNode {
     id: NodeId,
-    introduction: Introduction,
+    introduction: HandshakeParams,
     db: Database,
     started: Duration,
     seeds: Vec<PerlSeed>,
@@ -41,7 +41,7 @@ pub struct PerlNode {
     ports: BTreeMap<Str, BTreeSet<NodeId>>,
     /// Whether it refuses function calls: `secure` mode.
     secure: bool,
-    happenings: Vec<Happening>,
+    happenings: Vec<WorldEvent>,
     adopted: u32,
 }
 
@@ -74,7 +74,7 @@ impl PerlNode {
         let seeds =
             seeds.map(|address| PerlSeed { address: address.clone(), node: None, dial: None });
         PerlNode {
-            introduction: Introduction::new(
+            introduction: HandshakeParams::new(
                 &id,
                 &Str::from(PROVIDER),
                 "",
@@ -129,11 +129,11 @@ impl PerlNode {
         self.secure = secure;
     }
 
-    pub(crate) fn take_happenings(&mut self) -> Vec<Happening> {
+    pub(crate) fn take_happenings(&mut self) -> Vec<WorldEvent> {
         std::mem::take(&mut self.happenings)
     }
 
-    pub(crate) fn start(&mut self, around: &mut Around<'_>, global: bool) {
+    pub(crate) fn start(&mut self, around: &mut HandlerContext<'_>, global: bool) {
         if global {
             self.db.become_global(Duration::ZERO);
         }
@@ -147,7 +147,7 @@ impl PerlNode {
     /// Changes its own entries, or queries its database.
     pub(crate) fn database_call<R>(
         &mut self,
-        around: &mut Around<'_>,
+        around: &mut HandlerContext<'_>,
         call: impl FnOnce(&mut Database, Duration) -> R,
     ) -> R {
         let now = around.now() - self.started;
@@ -156,15 +156,20 @@ impl PerlNode {
         result
     }
 
-    pub(crate) fn open_port(&mut self, around: &mut Around<'_>) -> PortId {
+    pub(crate) fn open_port(&mut self, around: &mut HandlerContext<'_>) -> PortId {
         let name = Str::from(format!("perl{}", around.random.random::<u64>()));
         self.ports.insert(name.clone(), BTreeSet::new());
         PortId::new(&self.id, &name)
     }
 
-    pub(crate) fn kill_port(&mut self, around: &mut Around<'_>, port: &Str, reason: &Packed) {
+    pub(crate) fn kill_port(
+        &mut self,
+        around: &mut HandlerContext<'_>,
+        port: &Str,
+        reason: &Packed,
+    ) {
         let Some(watchers) = self.ports.remove(port) else { return };
-        self.happenings.push(Happening::PortClosed { port: port.clone(), reason: reason.clone() });
+        self.happenings.push(WorldEvent::PortClosed { port: port.clone(), reason: reason.clone() });
         for node in watchers {
             let mut request = begin(&["kil0"]);
             packed::put_str(&mut request.1, port.as_ref());
@@ -174,7 +179,7 @@ impl PerlNode {
     }
 
     /// Sends a packet to a connected node; packets to other nodes are lost.
-    fn send(&mut self, around: &mut Around<'_>, to: &NodeId, len: usize, octets: &[u8]) {
+    fn send(&mut self, around: &mut HandlerContext<'_>, to: &NodeId, len: usize, octets: &[u8]) {
         if let Some(conn) = self.links.get(to)
             && let Some(wire) = self.wires.get(conn)
             && let Some(end) = wire.end
@@ -187,13 +192,13 @@ impl PerlNode {
         }
     }
 
-    fn request(&mut self, around: &mut Around<'_>, to: &NodeId, name: &str) {
+    fn request(&mut self, around: &mut HandlerContext<'_>, to: &NodeId, name: &str) {
         let (len, octets) = begin(&[name]);
         self.send(around, to, len, &octets);
     }
 
     /// Carries out the outputs of the database.
-    fn settle(&mut self, around: &mut Around<'_>) {
+    fn settle(&mut self, around: &mut HandlerContext<'_>) {
         loop {
             let effects = self.db.take_effects();
             if effects.is_empty() {
@@ -207,10 +212,10 @@ impl PerlNode {
                         }
                     }
                     DbEffect::Answer { query, answer } => {
-                        self.happenings.push(Happening::Answered { query, answer });
+                        self.happenings.push(WorldEvent::Answered { query, answer });
                     }
                     DbEffect::Changed { monitor, changes } => {
-                        self.happenings.push(Happening::Changed { monitor, changes });
+                        self.happenings.push(WorldEvent::Changed { monitor, changes });
                     }
                     DbEffect::KeepAlive(node) => {
                         self.keepalive.insert(node);
@@ -225,13 +230,13 @@ impl PerlNode {
     }
 
     /// Handles a packet from a connected node.
-    fn packet(&mut self, around: &mut Around<'_>, from: &NodeId, packet: &Packed) {
+    fn packet(&mut self, around: &mut HandlerContext<'_>, from: &NodeId, packet: &Packed) {
         let elements = packet.as_elements();
         let Some(port) = elements.first_str() else { return };
         if port.is_empty() {
             self.node_request(around, from, elements.after(1));
         } else if self.ports.contains_key(&port.to_owned()) {
-            self.happenings.push(Happening::Delivered {
+            self.happenings.push(WorldEvent::Delivered {
                 port: port.to_owned(),
                 from: from.clone(),
                 message: elements.after(1).to_packed(),
@@ -239,7 +244,12 @@ impl PerlNode {
         }
     }
 
-    fn node_request(&mut self, around: &mut Around<'_>, from: &NodeId, request: Elements<'_>) {
+    fn node_request(
+        &mut self,
+        around: &mut HandlerContext<'_>,
+        from: &NodeId,
+        request: Elements<'_>,
+    ) {
         let Some(name) = request.first_str() else { return };
         let arguments = request.after(1);
         let now = around.now() - self.started;
@@ -305,7 +315,7 @@ impl PerlNode {
         true
     }
 
-    fn mon1(&mut self, around: &mut Around<'_>, from: &NodeId, port: StrRef<'_>) {
+    fn mon1(&mut self, around: &mut HandlerContext<'_>, from: &NodeId, port: StrRef<'_>) {
         if let Some(watchers) = self.ports.get_mut(&port.to_owned()) {
             watchers.insert(from.clone());
             return;
@@ -318,7 +328,7 @@ impl PerlNode {
 
     fn reply(
         &mut self,
-        around: &mut Around<'_>,
+        around: &mut HandlerContext<'_>,
         to: StrRef<'_>,
         message: &Packed,
         results: &[Option<Str>],

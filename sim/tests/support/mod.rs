@@ -3,7 +3,7 @@
 
 use aemp::kernel::{MonitorId, OnDeath};
 use aemp::value::{NodeId, Packed, PortId};
-use aemp_sim::{Happening, HostId, Spec, World};
+use aemp_sim::{HostId, Spec, World, WorldEvent};
 use std::time::Duration;
 
 pub(crate) fn ms(ms: u64) -> Duration {
@@ -43,7 +43,7 @@ pub(crate) fn is_up(world: &World, host: HostId, node: &str) -> bool {
 /// The monitors that have fired since the last call, each with its reason.
 pub(crate) fn fired(world: &mut World, host: HostId) -> Vec<(MonitorId, String)> {
     let fired = world.happenings(host).into_iter().filter_map(|happening| match happening {
-        Happening::Fired { monitor, reason } => Some((monitor, reason.to_string())),
+        WorldEvent::Fired { monitor, reason } => Some((monitor, reason.to_string())),
         _ => None,
     });
     fired.collect()
@@ -52,7 +52,7 @@ pub(crate) fn fired(world: &mut World, host: HostId) -> Vec<(MonitorId, String)>
 /// The messages that arrived at a node's ports since the last call, as text.
 pub(crate) fn messages(world: &mut World, host: HostId) -> Vec<String> {
     let messages = world.happenings(host).into_iter().filter_map(|happening| match happening {
-        Happening::Delivered { message, .. } => Some(message.to_string()),
+        WorldEvent::Delivered { message, .. } => Some(message.to_string()),
         _ => None,
     });
     messages.collect()
@@ -60,7 +60,7 @@ pub(crate) fn messages(world: &mut World, host: HostId) -> Vec<String> {
 
 pub(crate) fn dialled(world: &mut World, host: HostId) -> Vec<String> {
     let dialled = world.happenings(host).into_iter().filter_map(|happening| match happening {
-        Happening::Dialled { address, .. } => Some(address.to_string()),
+        WorldEvent::Dialled { address, .. } => Some(address.to_string()),
         _ => None,
     });
     dialled.collect()

@@ -89,7 +89,7 @@ pub(crate) fn execute(
 }
 
 /// Applies all steps to the file.
-fn work_on_file(steps: &[Step], options: Options) -> Result<Outcome, CliError> {
+fn work_on_file(steps: &[Step], options: Options) -> Result<PendingOutput, CliError> {
     let path = rc::default_path();
     if steps.iter().any(Step::changes_file) {
         let path = path.ok_or(RcError::NoPath)?;
@@ -109,7 +109,7 @@ fn work_on_file(steps: &[Step], options: Options) -> Result<Outcome, CliError> {
 
 /// The output and warnings to print once everything is written.
 #[derive(Default)]
-struct Outcome {
+struct PendingOutput {
     output: Vec<u8>,
     warnings: Vec<String>,
 }
@@ -120,15 +120,15 @@ struct Draft<'a> {
     options: Options,
     /// The selected profile; `None` is the top level.
     profile: Option<String>,
-    outcome: Outcome,
+    outcome: PendingOutput,
 }
 
 impl<'a> Draft<'a> {
     fn new(rc: &'a mut RcFile, options: Options) -> Self {
-        Self { rc, options, profile: None, outcome: Outcome::default() }
+        Self { rc, options, profile: None, outcome: PendingOutput::default() }
     }
 
-    fn apply(mut self, steps: &[Step]) -> Result<Outcome, CliError> {
+    fn apply(mut self, steps: &[Step]) -> Result<PendingOutput, CliError> {
         for step in steps {
             match step {
                 Step::Edit(edit) => self.edit(edit)?,

@@ -22,7 +22,7 @@ pub(crate) struct Candidate {
 
 /// The possible completions.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Fitting {
+pub(crate) enum Completions {
     Words(Vec<Candidate>),
     /// Names of files.
     Files,
@@ -74,7 +74,7 @@ impl<'g> Completer<'g> {
     }
 
     /// The possible words after these, before they are filtered by what is already typed.
-    pub(crate) fn after(&self, words: &[String], typed: &str) -> Fitting {
+    pub(crate) fn after(&self, words: &[String], typed: &str) -> Completions {
         let position = self.position(words);
         if position.format_follows {
             return plain(Format::NAMES.iter().map(|(name, _)| *name));
@@ -86,7 +86,7 @@ impl<'g> Completer<'g> {
             let names = self.grammar.subcommands.iter().flat_map(|subcommand| {
                 subcommand.names().map(|name| candidate(name, &subcommand.summary))
             });
-            return Fitting::Words(names.collect());
+            return Completions::Words(names.collect());
         };
         let action = position.subcommand.map(|subcommand| subcommand.action);
         // The arguments may begin with the profile or with the first key.
@@ -127,7 +127,7 @@ impl<'g> Completer<'g> {
     }
 
     /// The possible values of a key of the configuration.
-    fn values(&self, key: &str) -> Fitting {
+    fn values(&self, key: &str) -> Completions {
         let set = self.grammar.find(&format!("set{key}"));
         match (key, set.and_then(|set| set.arguments.first())) {
             ("profile", _) => self.of_kind(Kind::Profile),
@@ -138,12 +138,12 @@ impl<'g> Completer<'g> {
         }
     }
 
-    fn of_kind(&self, kind: Kind) -> Fitting {
+    fn of_kind(&self, kind: Kind) -> Completions {
         let quoted = |name: &str| format!("[\"{name}\"]");
         let lists = |names: Vec<String>| plain(names.iter().map(String::as_str));
         match kind {
             Kind::Anything | Kind::Pairs => plain([]),
-            Kind::File => Fitting::Files,
+            Kind::File => Completions::Files,
             Kind::Profile => plain(self.profiles.iter().map(String::as_str)),
             Kind::Subcommand => plain(self.grammar.names()),
             Kind::Shell => plain(SHELLS.iter().copied()),
@@ -167,23 +167,23 @@ fn is_key(word: &str) -> bool {
     KNOWN_KEYS.iter().chain(KEYS_OF_ARGUMENTS).any(|key| *key == word)
 }
 
-fn options() -> Fitting {
+fn options() -> Completions {
     let mut candidates = Vec::new();
     for (names, meaning) in OPTIONS {
         let long = names.split([' ', ',']).filter(|name| name.starts_with("--"));
         candidates.extend(long.map(|name| candidate(name, meaning)));
     }
-    Fitting::Words(candidates)
+    Completions::Words(candidates)
 }
 
 fn candidate(word: &str, meaning: &str) -> Candidate {
     Candidate { word: word.into(), meaning: meaning.trim_end_matches('.').into() }
 }
 
-fn plain<'a>(words: impl IntoIterator<Item = &'a str>) -> Fitting {
+fn plain<'a>(words: impl IntoIterator<Item = &'a str>) -> Completions {
     // Shells read the words line by line, so words with control characters are left out.
     let words = words.into_iter().filter(|word| !word.contains(char::is_control));
-    Fitting::Words(words.map(|word| candidate(word, "")).collect())
+    Completions::Words(words.map(|word| candidate(word, "")).collect())
 }
 
 #[cfg(test)]
@@ -195,8 +195,8 @@ mod tests {
         let completer = Completer { grammar: &grammar, profiles: vec!["p".into(), "a b".into()] };
         let words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
         match completer.after(&words, typed) {
-            Fitting::Words(candidates) => candidates.into_iter().map(|c| c.word).collect(),
-            Fitting::Files => vec!["FILE".into()],
+            Completions::Words(candidates) => candidates.into_iter().map(|c| c.word).collect(),
+            Completions::Files => vec!["FILE".into()],
         }
     }
 

@@ -1,6 +1,6 @@
 //! Shell completions: small scripts that run this command to get completions.
 
-use crate::complete::{Candidate, Completer, Fitting};
+use crate::complete::{Candidate, Completer, Completions};
 use crate::errors::CliError;
 use crate::grammar::Grammar;
 use std::ffi::OsString;
@@ -49,10 +49,10 @@ fn answer(shell: &str, mut arguments: Vec<String>, completer: &Completer<'_>) ->
     })
 }
 
-fn lines(fitting: Fitting, line: impl Fn(&Candidate) -> Option<String>) -> String {
+fn lines(fitting: Completions, line: impl Fn(&Candidate) -> Option<String>) -> String {
     match fitting {
-        Fitting::Files => "file\n".into(),
-        Fitting::Words(candidates) => {
+        Completions::Files => "file\n".into(),
+        Completions::Words(candidates) => {
             let lines = candidates.iter().filter_map(line).map(|line| line + "\n");
             std::iter::once("words\n".to_owned()).chain(lines).collect()
         }

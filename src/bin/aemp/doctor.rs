@@ -21,9 +21,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
 
-const PATIENCE: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(5);
 /// A difference of clocks beyond this many seconds is reported.
-const CLOCKS_AGREE: f64 = 5.0;
+const MAX_CLOCK_DIFFERENCE: f64 = 5.0;
 
 const NOT_HERE: &str = "is no address of this machine now";
 
@@ -42,7 +42,7 @@ async fn examine(settings: Settings, options: Options) -> Result<(), CliError> {
     examine_configuration(&settings, &mut findings)?;
     examine_methods(&settings, &mut findings)?;
     let identity = examine_certificate(&settings, &mut findings)?;
-    let doctor = Arc::new(Doctor { settings, identity, patience: PATIENCE });
+    let doctor = Arc::new(Doctor { settings, identity, patience: TIMEOUT });
     let listeners = doctor.examine_binds(&mut findings).await?;
     doctor.examine_seeds(&listeners, &mut findings).await?;
     if options.links {
@@ -162,9 +162,9 @@ fn examine_links(
 
 /// The first of several things, and the number of the others.
 fn beginning(things: &[String]) -> String {
-    const MOST: usize = 10;
-    let shown = things.iter().take(MOST).cloned().collect::<Vec<_>>().join(", ");
-    match things.len().saturating_sub(MOST) {
+    const MAX_NAMED: usize = 10;
+    let shown = things.iter().take(MAX_NAMED).cloned().collect::<Vec<_>>().join(", ");
+    match things.len().saturating_sub(MAX_NAMED) {
         0 => shown,
         more => format!("{shown} and {more} more"),
     }
@@ -426,7 +426,7 @@ fn healthy(found: &Probe) -> Diagnosis {
     let reached =
         format!("node {node} ({provider}) answers: {}, {}, {tls}", found.method, found.framing);
     match found.clock_ahead {
-        Some(ahead) if ahead.abs() > CLOCKS_AGREE => {
+        Some(ahead) if ahead.abs() > MAX_CLOCK_DIFFERENCE => {
             let way = if ahead > 0.0 { "ahead of" } else { "behind" };
             let text = format!("{reached}; but its clock is {:.0} s {way} this one", ahead.abs());
             (State::Wrong, text)

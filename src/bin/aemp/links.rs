@@ -9,16 +9,16 @@ use thiserror::Error;
 use tokio::task::JoinSet;
 
 /// Nodes that are asked at the same time. Most of them have to be connected first.
-const AT_ONCE: usize = 64;
+const MAX_CONCURRENT: usize = 64;
 /// How long joining, the database query and each node may take.
-const PATIENCE: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Why the connections of a network could not be determined.
 #[derive(Debug, Error)]
 pub(crate) enum LinksError {
     #[error("cannot start the node that asks for them: {0}")]
     Start(#[from] StartError),
-    #[error("this node could not join through any seed within {} s", PATIENCE.as_secs())]
+    #[error("this node could not join through any seed within {} s", TIMEOUT.as_secs())]
     NotJoined,
     #[error("cannot get the list of nodes from a global node: {0}")]
     Unknown(String),
@@ -57,12 +57,12 @@ impl Links {
     }
 
     async fn asked_by(node: &Node) -> Result<Self, LinksError> {
-        let joined = tokio::time::timeout(PATIENCE, node.joined()).await;
+        let joined = tokio::time::timeout(TIMEOUT, node.joined()).await;
         joined.map_err(|_| LinksError::NotJoined)?;
         let unknown = |why: String| LinksError::Unknown(why);
-        let keys = tokio::time::timeout(PATIENCE, node.db().keys("'l")).await;
+        let keys = tokio::time::timeout(TIMEOUT, node.db().keys("'l")).await;
         let keys =
-            keys.map_err(|_| unknown(format!("no answer within {} s", PATIENCE.as_secs())))?;
+            keys.map_err(|_| unknown(format!("no answer within {} s", TIMEOUT.as_secs())))?;
         let keys = keys.map_err(|error| unknown(error.to_string()))?;
         let mut nodes = keys
             .into_iter()
@@ -71,12 +71,12 @@ impl Links {
         let mut links = Self::default();
         let mut asked = JoinSet::new();
         loop {
-            while asked.len() < AT_ONCE
+            while asked.len() < MAX_CONCURRENT
                 && let Some(other) = nodes.next()
             {
                 let node = node.clone();
                 asked.spawn(async move {
-                    let status = node.status_of(&other, PATIENCE).await;
+                    let status = node.status_of(&other, TIMEOUT).await;
                     (other, status)
                 });
             }

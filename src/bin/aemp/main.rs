@@ -37,7 +37,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 /// How long writing the last remarks may take.
-const LAST_REMARKS: Duration = Duration::from_secs(1);
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
     stderr::report_panics(|| {});
@@ -50,7 +50,7 @@ fn main() -> ExitCode {
         // The panic itself has been reported already.
         Err(_) => ExitCode::from(watchdog::PANIC),
     };
-    stderr::flush(LAST_REMARKS);
+    stderr::flush(FLUSH_TIMEOUT);
     code
 }
 

@@ -4,7 +4,7 @@ use crate::errors::CliError;
 use crate::grammar::Options;
 use crate::node_args::{NodeArgs, is_traced};
 use crate::output::print_line;
-use crate::signals::{Children, Signals, Wish};
+use crate::signals::{Children, SignalRequest, Signals};
 use crate::watchdog::{self, Restarter};
 use crate::{logging, stderr, systemd};
 use aemp::config::Settings;
@@ -17,13 +17,13 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 /// A restart waits this long, so that the answer reaches the node that asked for it.
-const ANSWERING: Duration = Duration::from_millis(100);
+const RESTART_DELAY: Duration = Duration::from_millis(100);
 
 /// How long shutting down may take in addition to sending what is queued.
-const SLACK: Duration = Duration::from_secs(5);
+const KILL_MARGIN: Duration = Duration::from_secs(5);
 
 /// The minimum time that a node is given to start, whatever its heartbeat is.
-const STARTING: Duration = Duration::from_secs(60);
+const MIN_START_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Runs the node until it ends; in a child of this process, unless something else would restart it.
 pub(crate) fn execute(args: &NodeArgs, options: Options) -> Result<ExitCode, CliError> {
@@ -50,9 +50,9 @@ fn start(
     let outcome = runtime.block_on(async {
         // From here on, signals do not end the process at once.
         let mut signals = Signals::new()?;
-        let signs = SignsOfLife::of(restarter, settings);
+        let signs = Heartbeat::of(restarter, settings);
         // Starting may require names to be resolved.
-        signs.promise(signs.limit.map(|limit| limit.max(STARTING)));
+        signs.promise(signs.limit.map(|limit| limit.max(MIN_START_TIMEOUT)));
         let mut builder = Node::builder().settings(settings.clone());
         if is_traced() {
             builder = builder.trace_with(|line| stderr::write_line(line.to_owned()));
@@ -75,7 +75,7 @@ fn start(
             tokio::spawn(take_note_of_children(Children::new()?));
         }
         let code = serve(&node, args, &level, &restart, signs, signals).await?;
-        systemd::notify(&systemd::stopping(settings.shutdown + SLACK));
+        systemd::notify(&systemd::stopping(settings.shutdown + KILL_MARGIN));
         node.shutdown().await;
         Ok(code)
     });
@@ -124,7 +124,7 @@ fn answer_restart(
 }
 
 /// The receivers of signs of life, and the intervals.
-struct SignsOfLife {
+struct Heartbeat {
     restarter: Restarter,
     /// How long the watchdog waits for one.
     limit: Option<Duration>,
@@ -132,9 +132,9 @@ struct SignsOfLife {
     ending: Duration,
 }
 
-impl SignsOfLife {
+impl Heartbeat {
     fn of(restarter: Restarter, settings: &Settings) -> Self {
-        Self { restarter, limit: settings.heartbeat, ending: settings.shutdown + SLACK }
+        Self { restarter, limit: settings.heartbeat, ending: settings.shutdown + KILL_MARGIN }
     }
 
     /// The interval at which they are sent.
@@ -180,14 +180,14 @@ async fn serve(
     args: &NodeArgs,
     level: &logging::Level,
     restart: &Notify,
-    mut signs: SignsOfLife,
+    mut signs: Heartbeat,
     mut signals: Signals,
 ) -> Result<ExitCode, CliError> {
     let mut beats = signs.timer();
     let code = loop {
         tokio::select! {
             wish = signals.next() => {
-                if wish != Wish::ReadAgain {
+                if wish != SignalRequest::ReadAgain {
                     break ExitCode::SUCCESS;
                 }
                 match reread(node, args, level) {
@@ -202,7 +202,7 @@ async fn serve(
             }
             _ = beats.tick(), if signs.interval().is_some() => signs.give(node),
             () = restart.notified() => {
-                tokio::time::sleep(ANSWERING).await;
+                tokio::time::sleep(RESTART_DELAY).await;
                 break watchdog::RESTART.into();
             }
             () = node.ended() => break ExitCode::SUCCESS,

@@ -13,7 +13,7 @@ use std::time::SystemTime;
 /// Stands for standard input in place of a file name.
 pub(crate) const STANDARD_INPUT: &str = "-";
 /// Octets that a secret may have at most.
-const LONGEST: u64 = 1 << 16;
+const MAX_SECRET_LEN: u64 = 1 << 16;
 
 /// The length of Perl's secrets: about 1071 bits.
 const LENGTH: usize = 180;
@@ -23,10 +23,9 @@ const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmn
 pub(crate) fn read(file: &str) -> Result<String, CliError> {
     let mut secret = Vec::new();
     let read = match file {
-        STANDARD_INPUT => std::io::stdin().lock().take(LONGEST + 1).read_to_end(&mut secret),
-        _ => {
-            File::open(path(file)).and_then(|file| file.take(LONGEST + 1).read_to_end(&mut secret))
-        }
+        STANDARD_INPUT => std::io::stdin().lock().take(MAX_SECRET_LEN + 1).read_to_end(&mut secret),
+        _ => File::open(path(file))
+            .and_then(|file| file.take(MAX_SECRET_LEN + 1).read_to_end(&mut secret)),
     };
     let named = match file {
         STANDARD_INPUT => PathBuf::from("standard input"),
@@ -36,7 +35,7 @@ pub(crate) fn read(file: &str) -> Result<String, CliError> {
     let secret = secret.strip_suffix(b"\r").unwrap_or(secret);
     match read {
         Err(source) => Err(CliError::SecretUnreadable { path: named, source }),
-        Ok(_) if secret.is_empty() || secret.len() as u64 > LONGEST => {
+        Ok(_) if secret.is_empty() || secret.len() as u64 > MAX_SECRET_LEN => {
             Err(CliError::NoSecret { path: named })
         }
         Ok(_) => Ok(from_octets(secret)),

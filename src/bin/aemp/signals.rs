@@ -17,7 +17,7 @@ pub(crate) struct Signals {
 
 /// The request that a signal stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Wish {
+pub(crate) enum SignalRequest {
     Terminate,
     Interrupt,
     ReadAgain,
@@ -34,17 +34,17 @@ impl Signals {
     }
 
     /// Waits for the next signal.
-    pub(crate) async fn next(&mut self) -> Wish {
+    pub(crate) async fn next(&mut self) -> SignalRequest {
         tokio::select! {
-            _ = self.terminate.recv() => Wish::Terminate,
-            _ = self.interrupt.recv() => Wish::Interrupt,
-            _ = self.hang_up.recv() => Wish::ReadAgain,
+            _ = self.terminate.recv() => SignalRequest::Terminate,
+            _ = self.interrupt.recv() => SignalRequest::Interrupt,
+            _ = self.hang_up.recv() => SignalRequest::ReadAgain,
         }
     }
 
     /// Waits until a signal asks the process to end.
     pub(crate) async fn end(&mut self) {
-        while self.next().await == Wish::ReadAgain {}
+        while self.next().await == SignalRequest::ReadAgain {}
     }
 }
 

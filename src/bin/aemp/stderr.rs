@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 /// Octets that may be queued; lines beyond that are lost.
 const CAPACITY: usize = 1 << 20;
 /// How long to wait before trying again when a non-blocking standard error accepts nothing.
-const RETRY: Duration = Duration::from_millis(20);
+const RETRY_DELAY: Duration = Duration::from_millis(20);
 
 static STDERR: LazyLock<Writer> = LazyLock::new(|| Writer::start(io::stderr()));
 
@@ -161,7 +161,7 @@ fn write(output: BorrowedFd<'_>, mut octets: &[u8]) -> io::Result<()> {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
             Ok(count) => octets = octets.get(count..).unwrap_or_default(),
             Err(rustix::io::Errno::INTR) => {}
-            Err(rustix::io::Errno::AGAIN) => std::thread::sleep(RETRY),
+            Err(rustix::io::Errno::AGAIN) => std::thread::sleep(RETRY_DELAY),
             Err(error) => return Err(error.into()),
         }
     }

@@ -9,7 +9,7 @@
 use crate::errors::CliError;
 use crate::grammar::Options;
 use crate::output::print_line;
-use crate::signals::{Children, Signals, Wish};
+use crate::signals::{Children, SignalRequest, Signals};
 use rustix::process::{Pid, Signal, WaitStatus, kill_process};
 use std::io::Read as _;
 use std::os::fd::OwnedFd;
@@ -30,9 +30,9 @@ pub(crate) const PANIC: u8 = 101;
 const WATCHED_BY: &str = "AEMP_WATCHED_BY";
 /// A node that has run for this long did not crash because of something that it does at every
 /// start.
-const LONG_ENOUGH: Duration = Duration::from_secs(10);
-const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
-const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+const STABLE_AFTER: Duration = Duration::from_secs(10);
+const MIN_PAUSE: Duration = Duration::from_millis(100);
+const MAX_PAUSE: Duration = Duration::from_secs(10);
 /// How long a node may take to end after a signal, unless it asks for more time.
 const ENDING: Duration = Duration::from_secs(15);
 
@@ -102,7 +102,7 @@ pub(crate) fn watch() -> Result<ExitCode, CliError> {
         // The path is determined once, so that after an update the new program is started.
         let program = std::env::current_exe().map_err(CliError::Runtime)?;
         let mut watchdog = Watchdog { signals: Signals::new()?, children: Children::new()? };
-        let mut pause = SHORTEST_PAUSE;
+        let mut pause = MIN_PAUSE;
         let mut has_run = false;
         loop {
             let begun = Instant::now();
@@ -115,18 +115,18 @@ pub(crate) fn watch() -> Result<ExitCode, CliError> {
                         End::Hung(limit) => {
                             format!("hangs (no sign of life for {} s)", limit.as_secs_f64())
                         }
-                        End::ByItself(Ending::Restart) => {
+                        End::ByItself(ChildExit::Restart) => {
                             print_line("", &"the node restarts");
                             continue;
                         }
-                        End::ByItself(Ending::Crash(cause)) => format!("crashed ({cause})"),
-                        End::ByItself(Ending::Over(code)) if code == 0 || !has_run => {
+                        End::ByItself(ChildExit::Crash(cause)) => format!("crashed ({cause})"),
+                        End::ByItself(ChildExit::Over(code)) if code == 0 || !has_run => {
                             return Ok(code.into());
                         }
-                        End::ByItself(Ending::Over(code)) if child.life.has_started => {
+                        End::ByItself(ChildExit::Over(code)) if child.life.has_started => {
                             format!("failed (exit status {code})")
                         }
-                        End::ByItself(Ending::Over(code)) => {
+                        End::ByItself(ChildExit::Over(code)) => {
                             format!("could not be started (exit status {code})")
                         }
                     }
@@ -134,15 +134,15 @@ pub(crate) fn watch() -> Result<ExitCode, CliError> {
                 Err(error) if has_run => format!("could not be started ({error})"),
                 Err(error) => return Err(error),
             };
-            if begun.elapsed() > LONG_ENOUGH {
-                pause = SHORTEST_PAUSE;
+            if begun.elapsed() > STABLE_AFTER {
+                pause = MIN_PAUSE;
             }
             let seconds = pause.as_secs_f64();
             print_line("", &format!("the node {problem} and is started again in {seconds} s"));
             if watchdog.is_told_to_end_within(pause).await {
                 return Ok(ExitCode::SUCCESS);
             }
-            pause = (pause * 2).min(LONGEST_PAUSE);
+            pause = (pause * 2).min(MAX_PAUSE);
         }
     })
 }
@@ -156,7 +156,7 @@ struct Watchdog {
 /// The process of the node. Dropping this ends it.
 struct Child {
     id: Pid,
-    life: Life,
+    life: ChildReports,
 }
 
 impl Child {
@@ -170,7 +170,7 @@ impl Child {
             .stdin(OwnedFd::from(its))
             .spawn()
             .map_err(CliError::Runtime)?;
-        let life = Life { socket, promised: None, has_started: false, ending: false };
+        let life = ChildReports { socket, promised: None, has_started: false, ending: false };
         Ok(Self { id: Pid::from_child(&child), life })
     }
 
@@ -182,7 +182,7 @@ impl Child {
 
 /// Why a child has ended.
 enum End {
-    ByItself(Ending),
+    ByItself(ChildExit),
     /// This process was told to end.
     OnDemand,
     /// It gave no sign of life for this long, and this process killed it.
@@ -197,15 +197,15 @@ impl Watchdog {
                 status = ended(&mut self.children, child.id) => {
                     // Its last message may not have been read yet.
                     child.life.read_what_is_there();
-                    return End::ByItself(Ending::of(status));
+                    return End::ByItself(ChildExit::of(status));
                 }
                 wish = self.signals.next() => {
                     child.send(match wish {
-                        Wish::Terminate => Signal::TERM,
-                        Wish::Interrupt => Signal::INT,
-                        Wish::ReadAgain => Signal::HUP,
+                        SignalRequest::Terminate => Signal::TERM,
+                        SignalRequest::Interrupt => Signal::INT,
+                        SignalRequest::ReadAgain => Signal::HUP,
                     });
-                    if wish != Wish::ReadAgain {
+                    if wish != SignalRequest::ReadAgain {
                         break;
                     }
                 }
@@ -234,7 +234,7 @@ impl Watchdog {
         loop {
             tokio::select! {
                 () = &mut over => return false,
-                wish = self.signals.next() => return wish != Wish::ReadAgain,
+                wish = self.signals.next() => return wish != SignalRequest::ReadAgain,
                 _ = self.children.next() => {}
             }
         }
@@ -252,9 +252,9 @@ async fn ended(children: &mut Children, process: Pid) -> WaitStatus {
 }
 
 /// The child's reports about itself.
-struct Life {
+struct ChildReports {
     socket: UnixStream,
-    promised: Option<Promise>,
+    promised: Option<AnnouncedSilence>,
     has_started: bool,
     ending: bool,
 }
@@ -262,12 +262,12 @@ struct Life {
 /// The child has promised a report within this much time, counted while this process is running
 /// too.
 #[derive(Clone, Copy)]
-struct Promise {
+struct AnnouncedSilence {
     limit: Duration,
-    silence: Silence,
+    silence: SilenceTimer,
 }
 
-impl Life {
+impl ChildReports {
     /// Waits until a promise is broken, and returns how long the silence was.
     async fn silence(&mut self) -> Duration {
         let mut word = [0; 8];
@@ -298,7 +298,7 @@ impl Life {
     /// The child was told to end. Earlier promises of it do not count any more.
     fn is_ending(&mut self) {
         self.ending = true;
-        self.promised = Some(Promise { limit: ENDING, silence: Silence::default() });
+        self.promised = Some(AnnouncedSilence { limit: ENDING, silence: SilenceTimer::default() });
     }
 
     fn take(&mut self, word: [u8; 8]) {
@@ -311,7 +311,7 @@ impl Life {
                 if self.ending && limit <= ENDING {
                     return;
                 }
-                self.promised = Some(Promise { limit, silence: Silence::default() });
+                self.promised = Some(AnnouncedSilence { limit, silence: SilenceTimer::default() });
             }
         }
     }
@@ -328,9 +328,9 @@ impl Life {
 /// Silence while this process was running. Time in which it was stopped itself, or its machine
 /// suspended, proves nothing about the child, which was stopped too.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Silence(Duration);
+struct SilenceTimer(Duration);
 
-impl Silence {
+impl SilenceTimer {
     /// Parts into which the silence is divided, during each of which this process must have run.
     const PARTS: u32 = 16;
 
@@ -357,13 +357,13 @@ impl Silence {
 
 /// The consequence of a child's end.
 #[derive(Debug, PartialEq, Eq)]
-enum Ending {
+enum ChildExit {
     Over(u8),
     Restart,
     Crash(String),
 }
 
-impl Ending {
+impl ChildExit {
     fn of(status: WaitStatus) -> Self {
         // Without SIGHUP, which asks to reread the configuration, not to end.
         const ENDING_SIGNALS: [Signal; 2] = [Signal::TERM, Signal::INT];
@@ -389,25 +389,25 @@ mod tests {
 
     #[test]
     fn only_crashes_and_wishes_start_a_node_again() {
-        let exited = |code: u8| Ending::by(Some(code), 0, &[Signal::TERM]);
-        let killed = |signal: i32| Ending::by(None, signal, &[Signal::TERM]);
-        assert_eq!(exited(0), Ending::Over(0));
-        assert_eq!(exited(2), Ending::Over(2));
-        assert_eq!(exited(RESTART), Ending::Restart);
-        assert!(matches!(exited(101), Ending::Crash(_)));
-        assert!(matches!(killed(9), Ending::Crash(_)));
-        assert!(matches!(killed(6), Ending::Crash(_)));
-        assert!(matches!(killed(1), Ending::Crash(_)));
-        assert_eq!(killed(15), Ending::Over(0));
+        let exited = |code: u8| ChildExit::by(Some(code), 0, &[Signal::TERM]);
+        let killed = |signal: i32| ChildExit::by(None, signal, &[Signal::TERM]);
+        assert_eq!(exited(0), ChildExit::Over(0));
+        assert_eq!(exited(2), ChildExit::Over(2));
+        assert_eq!(exited(RESTART), ChildExit::Restart);
+        assert!(matches!(exited(101), ChildExit::Crash(_)));
+        assert!(matches!(killed(9), ChildExit::Crash(_)));
+        assert!(matches!(killed(6), ChildExit::Crash(_)));
+        assert!(matches!(killed(1), ChildExit::Crash(_)));
+        assert_eq!(killed(15), ChildExit::Over(0));
     }
 
     #[test]
     fn time_in_which_the_watchdog_stood_still_is_no_silence_of_the_node() {
         let step = Duration::from_secs(1);
-        let mut silence = Silence::default();
+        let mut silence = SilenceTimer::default();
         silence.add(Duration::from_secs(3600), step);
-        assert_eq!(silence, Silence(step * 2));
+        assert_eq!(silence, SilenceTimer(step * 2));
         silence.add(step, step);
-        assert_eq!(silence, Silence(step * 3));
+        assert_eq!(silence, SilenceTimer(step * 3));
     }
 }

@@ -4,7 +4,7 @@ use super::greeting::{framings_of, hears_auth, taken};
 use crate::conform::check::{Check, check, run};
 use crate::conform::context::Ctx;
 use crate::conform::position::Position;
-use crate::conform::shake::{self, Agreed, Shake};
+use crate::conform::shake::{self, CompletedHandshake, Shake};
 use crate::conform::stop::{Verdict, ensure, skip};
 use crate::wire::framing::Framing;
 use serde_json::json;
@@ -52,20 +52,20 @@ async fn says_unasked(c: Ctx) -> Verdict {
 }
 
 /// A complete handshake without TLS.
-async fn plain(c: &Ctx) -> Verdict<Agreed> {
+async fn plain(c: &Ctx) -> Verdict<CompletedHandshake> {
     let shake = c.plain("a")?;
     let mut conn = c.connect("a").await?;
     Ok(shake::agree(&mut conn, &shake).await?)
 }
 
 async fn hmac(c: Ctx) -> Verdict {
-    let Agreed { auth, .. } = plain(&c).await?;
+    let CompletedHandshake { auth, .. } = plain(&c).await?;
     ensure(auth.method == "hmac_sha3_512", || format!("it sends {:?}", auth.method))?;
     ensure(auth.is_proof, || "the token is not the one that its greeting asks for".to_owned())
 }
 
 async fn form(c: Ctx) -> Verdict {
-    let Agreed { auth, .. } = plain(&c).await?;
+    let CompletedHandshake { auth, .. } = plain(&c).await?;
     let is_lower_hex = |c: char| c.is_ascii_digit() || ('a'..='f').contains(&c);
     ensure(auth.token.len() == 128 && auth.token.chars().all(is_lower_hex), || {
         format!("the token is {:?}", auth.token)
@@ -76,7 +76,7 @@ async fn cleartext(c: Ctx) -> Verdict {
     let shake = Shake { method: Some("cleartext".to_owned()), ..c.plain("a")? };
     let mut conn = c.connect("a").await?;
     let agreed = shake::agree(&mut conn, &shake).await;
-    if let Ok(Agreed { greeted, .. }) = &agreed
+    if let Ok(CompletedHandshake { greeted, .. }) = &agreed
         && !greeted.peer.auth_methods.iter().any(|method| method == b"cleartext")
     {
         return skip("it does not list cleartext");
@@ -89,7 +89,7 @@ async fn never_clear(c: Ctx) -> Verdict {
     let mut shake = c.plain("a")?;
     shake.auth.insert(0, "cleartext".to_owned());
     let mut conn = c.connect("a").await?;
-    let Agreed { auth, .. } = shake::agree(&mut conn, &shake).await?;
+    let CompletedHandshake { auth, .. } = shake::agree(&mut conn, &shake).await?;
     ensure(auth.method != "cleartext", || "it sends the secret in clear".to_owned())
 }
 

@@ -4,7 +4,7 @@ use super::tls::{GREATEST, SMALLEST};
 use crate::conform::check::{Check, check, run};
 use crate::conform::conn::Conn;
 use crate::conform::context::Ctx;
-use crate::conform::shake::{self, Agreed, Greeted, Shake, Token};
+use crate::conform::shake::{self, CompletedHandshake, Greetings, Shake, Token};
 use crate::conform::stop::{Seen, Stop, Verdict, ensure, miss, skip};
 use crate::conform::tls::{Identity, Tls};
 use crate::wire::auth::{self, AuthMethod, Exporter, Secret, TlsRole};
@@ -48,7 +48,7 @@ pub(super) const CHECKS: &[Check] = &[
 struct Bound {
     conn: Conn,
     shake: Shake,
-    greeted: Greeted,
+    greeted: Greetings,
     secret: Secret,
     exporter: Exporter,
     own_role: TlsRole,
@@ -60,7 +60,7 @@ fn no_certificate_counts() -> Verdict<Tls> {
     Ok(Tls { presents: Some(Arc::new(identity)), only: Some(&rustls::version::TLS13) })
 }
 
-async fn greeted(c: &Ctx, nonce: &[u8]) -> Verdict<(Conn, Shake, Greeted)> {
+async fn greeted(c: &Ctx, nonce: &[u8]) -> Verdict<(Conn, Shake, Greetings)> {
     let mut shake = Shake { nonce: Some(nonce.to_vec()), ..c.plain("a")? };
     shake.keys.push(("bound".to_owned(), "1".to_owned()));
     let mut conn = c.connect("a").await?;
@@ -83,7 +83,7 @@ async fn bound(c: &Ctx, nonce: &[u8]) -> Verdict<Bound> {
 
 impl Bound {
     /// Sends our authentication line, reads the node's, and tells whether its token is right.
-    async fn agree(mut self) -> Verdict<(Conn, Shake, Agreed)> {
+    async fn agree(mut self) -> Verdict<(Conn, Shake, CompletedHandshake)> {
         let own = &self.greeted.own;
         let peer = self.greeted.peer_lines();
         let (secret, exporter) = (&self.secret, &self.exporter);
@@ -96,7 +96,7 @@ impl Bound {
         auth.is_proof = auth.method == METHOD
             && auth::verify_bound(secret, auth.token.as_bytes(), exporter, its_role, &peer, own);
         let greeted = self.greeted;
-        let agreed = Agreed { greeted, auth, sends, presented: None, in_tls: true };
+        let agreed = CompletedHandshake { greeted, auth, sends, presented: None, in_tls: true };
         Ok((self.conn, self.shake, agreed))
     }
 
@@ -132,7 +132,7 @@ async fn old_tls(c: Ctx) -> Verdict {
 }
 
 async fn token(c: Ctx) -> Verdict {
-    let (_, _, Agreed { auth, .. }) = bound(&c, SMALLEST).await?.agree().await?;
+    let (_, _, CompletedHandshake { auth, .. }) = bound(&c, SMALLEST).await?.agree().await?;
     ensure(auth.method == METHOD, || format!("it sends {:?}", auth.method))?;
     ensure(auth.is_proof, || "the token is not the one that is asked for".to_owned())
 }

@@ -4,7 +4,7 @@ use crate::conform::check::{Check, check, run};
 use crate::conform::conn::Conn;
 use crate::conform::context::Ctx;
 use crate::conform::session::encoded;
-use crate::conform::shake::{self, A_MOMENT, Greeted, Manner, Shake};
+use crate::conform::shake::{self, GreetingTiming, Greetings, QUIET_TIME, Shake};
 use crate::conform::stop::{Stop, Verdict, ensure, miss, skip};
 use crate::wire::auth::AuthMethod;
 use crate::wire::framing::Framing;
@@ -34,9 +34,9 @@ pub(super) const CHECKS: &[Check] = &[
         .dial()
         .by(run!(nonce_fresh)),
     check("take-late", "1a", "Takes a peer that greets second.")
-        .by(run!(taken(|s| s.manner = Manner::Late))),
+        .by(run!(taken(|s| s.manner = GreetingTiming::Late))),
     check("take-dribble", "1g", "Takes a handshake that comes octet by octet.")
-        .by(run!(taken(|s| s.manner = Manner::Dribble))),
+        .by(run!(taken(|s| s.manner = GreetingTiming::Dribble))),
     check("take-crlf", "1e", "Takes lines that end in CR LF, and does not hash line ends.")
         .by(run!(taken(|s| s.eol = "\r\n"))),
     check("take-3kib", "1h", "Takes a greeting of 3 KiB.")
@@ -96,20 +96,20 @@ pub(super) async fn taken(c: Ctx, change: fn(&mut Shake)) -> Verdict {
     c.is_taken(&shake).await
 }
 
-async fn greeting(c: &Ctx) -> Verdict<Greeted> {
+async fn greeting(c: &Ctx) -> Verdict<Greetings> {
     let mut conn = c.connect("a").await?;
     Ok(shake::greet(&mut conn, &c.shake("a")).await?)
 }
 
 async fn greets_unasked(c: Ctx) -> Verdict {
     let mut conn = c.connect("a").await?;
-    let silent = Shake { manner: Manner::Never, ..c.shake("a") };
+    let silent = Shake { manner: GreetingTiming::Never, ..c.shake("a") };
     shake::greet(&mut conn, &silent).await?;
     Ok(())
 }
 
 async fn form(c: Ctx) -> Verdict {
-    let Greeted { peer, .. } = greeting(&c).await?;
+    let Greetings { peer, .. } = greeting(&c).await?;
     let protocol = String::from_utf8_lossy(&peer.protocol);
     ensure(protocol == "aemp", || format!("the protocol is called {protocol:?}"))?;
     let version = String::from_utf8_lossy(&peer.version);
@@ -119,13 +119,13 @@ async fn form(c: Ctx) -> Verdict {
 }
 
 async fn methods(c: Ctx) -> Verdict {
-    let Greeted { peer, .. } = greeting(&c).await?;
+    let Greetings { peer, .. } = greeting(&c).await?;
     let known = peer.auth_methods.iter().any(|name| AuthMethod::from_name(name).is_some());
     ensure(known, || "none of its methods is known".to_owned())
 }
 
 async fn framings(c: Ctx) -> Verdict {
-    let Greeted { peer, .. } = greeting(&c).await?;
+    let Greetings { peer, .. } = greeting(&c).await?;
     let known = framings_of(&peer.framings);
     ensure(!known.is_empty(), || "none of its framings is known".to_owned())
 }
@@ -137,7 +137,7 @@ pub(super) fn framings_of(names: &[Vec<u8>]) -> Vec<Framing> {
 }
 
 async fn keys(c: Ctx) -> Verdict {
-    let Greeted { peer, .. } = greeting(&c).await?;
+    let Greetings { peer, .. } = greeting(&c).await?;
     for key in ["mproto", "gproto"] {
         ensure(peer.written(key) == Some(b"1"), || format!("there is no {key}=1"))?;
     }
@@ -145,7 +145,7 @@ async fn keys(c: Ctx) -> Verdict {
 }
 
 async fn tls_key(c: Ctx) -> Verdict {
-    let Greeted { peer, .. } = greeting(&c).await?;
+    let Greetings { peer, .. } = greeting(&c).await?;
     match (c.target.identity.is_some(), peer.offers_tls()) {
         (true, false) => miss("it has a certificate, and its greeting has no tls=1.0"),
         (false, true) => skip("it offers TLS: give its certificate with --cert"),
@@ -232,7 +232,7 @@ async fn holds_packets(c: Ctx) -> Verdict {
         return miss("octets came with its authentication line, before ours was said");
     }
     // Its silence cannot be proven with an echo: it does not process packets yet.
-    let patience = tokio::time::Instant::now() + A_MOMENT;
+    let patience = tokio::time::Instant::now() + QUIET_TIME;
     match conn.read(patience, "packets").await {
         Ok(()) => miss("octets came behind its authentication line, before ours was said"),
         Err(crate::conform::stop::Seen::Late(_)) => Ok(()),

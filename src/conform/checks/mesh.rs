@@ -5,7 +5,7 @@ use super::service::Service;
 use crate::conform::check::{Check, check, run};
 use crate::conform::conn::Conn;
 use crate::conform::context::Ctx;
-use crate::conform::session::{Pace, Session, is_text, show_packet};
+use crate::conform::session::{EchoMode, Session, is_text, show_packet};
 use crate::conform::shake::{self, Shake};
 use crate::conform::stop::{Verdict, ensure, miss};
 use bytes::BytesMut;
@@ -202,7 +202,7 @@ async fn again(c: Ctx) -> Verdict {
 }
 
 async fn replaces_dead(c: Ctx) -> Verdict {
-    let frozen = Shake { pace: Pace::Frozen, ..c.shake("a") };
+    let frozen = Shake { pace: EchoMode::Frozen, ..c.shake("a") };
     let mut dead = c.meet_as("dead", &frozen).await?;
     dead.barrier().await?;
     let mut conn = c.connect("new").await?;

@@ -3,7 +3,7 @@
 use crate::conform::check::{Check, check, run};
 use crate::conform::context::Ctx;
 use crate::conform::position::Position;
-use crate::conform::shake::{self, Manner, Shake, Token};
+use crate::conform::shake::{self, GreetingTiming, Shake, Token};
 use crate::conform::stop::{Verdict, ensure, skip};
 use serde_json::json;
 
@@ -25,7 +25,7 @@ pub(super) const CHECKS: &[Check] = &[
         .by(run!(refused(|s| s.node.clear()))),
     check("refuse-own-id", "1.3c", "Refuses a peer with its own node ID.").by(run!(own_id)),
     check("refuse-mirror", "1.2c", "Refuses its own greeting, echoed to it.")
-        .by(run!(refused(|s| s.manner = Manner::Mirror))),
+        .by(run!(refused(|s| s.manner = GreetingTiming::Mirror))),
     check("refuse-second", "1.3d", "Closes a second connection of a node, keeps the first.")
         .dial()
         .by(run!(second)),
@@ -81,9 +81,9 @@ pub(super) const CHECKS: &[Check] = &[
     check("refuse-no-auth", "1.5a", "Refuses packets in the place of authentication.")
         .by(run!(no_auth)),
     check("refuse-silence", "1i", "Closes if a peer sends nothing for monitor_timeout.")
-        .by(run!(silence(Manner::Never))),
+        .by(run!(silence(GreetingTiming::Never))),
     check("refuse-half", "1i", "Closes if a peer greets and then sends nothing.")
-        .by(run!(silence(Manner::AtOnce))),
+        .by(run!(silence(GreetingTiming::AtOnce))),
     check("refuse-spares", "1.3e", "Refusing one peer does not disturb the others.")
         .dial()
         .by(run!(spares)),
@@ -120,7 +120,7 @@ async fn http(c: Ctx) -> Verdict {
 
 async fn own_id(c: Ctx) -> Verdict {
     let mut conn = c.connect("a").await?;
-    let late = Shake { manner: Manner::Never, ..c.shake("a") };
+    let late = Shake { manner: GreetingTiming::Never, ..c.shake("a") };
     let greeted = shake::greet(&mut conn, &late).await?;
     let node = greeted.node();
     let line = Shake { node, ..c.shake("a") }.first_line();
@@ -156,7 +156,7 @@ async fn no_auth(c: Ctx) -> Verdict {
     Ok(conn.wait_closed(c.target.patience).await?)
 }
 
-async fn silence(c: Ctx, manner: Manner) -> Verdict {
+async fn silence(c: Ctx, manner: GreetingTiming) -> Verdict {
     let mut conn = c.connect("a").await?;
     let shake = Shake { manner, ..c.shake("a") };
     shake::greet(&mut conn, &shake).await?;

@@ -3,7 +3,7 @@
 use crate::conform::check::{Check, check, run};
 use crate::conform::context::Ctx;
 use crate::conform::session::encoded;
-use crate::conform::shake::{self, Agreed, Shake, Token};
+use crate::conform::shake::{self, CompletedHandshake, Shake, Token};
 use crate::conform::stop::{Verdict, ensure, skip};
 use crate::conform::tls::{Identity, Tls, is_trusted};
 use crate::wire::framing::Framing;
@@ -75,7 +75,7 @@ async fn up(c: Ctx, nonce: &[u8], change: fn(&mut Tls)) -> Verdict {
     c.is_taken(&shake).await
 }
 
-async fn agreed(c: &Ctx, shake: &Shake) -> Verdict<Agreed> {
+async fn agreed(c: &Ctx, shake: &Shake) -> Verdict<CompletedHandshake> {
     let mut conn = c.connect("a").await?;
     let agreed = shake::agree(&mut conn, shake).await?;
     ensure(agreed.in_tls, || "its greeting does not offer TLS".to_owned())?;
@@ -85,14 +85,14 @@ async fn agreed(c: &Ctx, shake: &Shake) -> Verdict<Agreed> {
 async fn token(c: Ctx) -> Verdict {
     let mut shake = in_tls(&c, SMALLEST)?;
     shake.auth.retain(|method| method == "tls_sha3_512");
-    let Agreed { auth, .. } = agreed(&c, &shake).await?;
+    let CompletedHandshake { auth, .. } = agreed(&c, &shake).await?;
     ensure(auth.method == "tls_sha3_512", || format!("it sends {:?}", auth.method))?;
     ensure(auth.is_proof, || "the token is not the one that the greetings ask for".to_owned())
 }
 
 async fn presents(c: Ctx, nonce: &[u8]) -> Verdict {
     let identity = c.identity()?;
-    let Agreed { presented, .. } = agreed(&c, &in_tls(&c, nonce)?).await?;
+    let CompletedHandshake { presented, .. } = agreed(&c, &in_tls(&c, nonce)?).await?;
     let is_trusted = presented.is_some_and(|presented| is_trusted(&identity, &presented));
     ensure(is_trusted, || "it presents no certificate that --cert trusts".to_owned())
 }
@@ -131,7 +131,7 @@ async fn minor_version(c: Ctx) -> Verdict {
     conn.start_tls(greeted.we_are_client(), &tls).await?;
     let sends = shake::say_auth(&mut conn, &shake, &greeted, true).await?;
     let auth = shake::hear_auth(&mut conn, &shake, &greeted, true).await?;
-    let agreed = Agreed { greeted, auth, sends, presented: None, in_tls: true };
+    let agreed = CompletedHandshake { greeted, auth, sends, presented: None, in_tls: true };
     let mut session = shake::into_session(conn, &shake, agreed)?;
     session.barrier().await
 }

@@ -28,7 +28,7 @@ const FORWARD: &str = "echo \"$1\" >/proc/sys/net/ipv4/ip_forward";
 const CLOSE: &str = "ss --kill --no-header --tcp dst \"$1\"";
 
 /// How long the kernel may take to close or make a connection when the hosts are tried.
-const TRIAL: Duration = Duration::from_secs(10);
+const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Two hosts of one network, and the router.
 #[derive(Debug)]
@@ -68,7 +68,7 @@ impl Hosts {
     pub(super) async fn work() -> Result<(), String> {
         let why = |error| format!("network namespaces cannot be used ({error})");
         let hosts = Hosts::new().await.map_err(why)?;
-        timeout(TRIAL, hosts.are_divisible())
+        timeout(PROBE_TIMEOUT, hosts.are_divisible())
             .await
             .unwrap_or_else(|_| Err("a connection between them is not closed".to_owned()))
             .map_err(why)

@@ -6,7 +6,7 @@ use super::wiring::Wiring;
 /// A check that networks with a node of an implementation are known to miss. It depends on chance which master
 /// a slave takes and who dials first, so a pass is not unexpected.
 #[derive(Debug)]
-pub(super) struct Known {
+pub(super) struct KnownMiss {
     /// The implementation's profile.
     profile: &'static str,
     /// The check.
@@ -27,13 +27,13 @@ enum Role {
     Either,
 }
 
-impl Known {
+impl KnownMiss {
     /// What is known about a check in networks of this pair.
     pub(super) fn about(
         check: &str,
         (first, second): &Pair,
         wiring: &Wiring,
-    ) -> Option<&'static Known> {
+    ) -> Option<&'static KnownMiss> {
         KNOWN.iter().find(|known| {
             let is_it = |profile: Option<&'static crate::conform::profile::Profile>| {
                 profile.is_some_and(|profile| profile.name == known.profile)
@@ -50,12 +50,12 @@ impl Known {
     }
 }
 
-const fn perl(check: &'static str, role: Role, explanation: &'static str) -> Known {
-    Known { profile: "perl-2.02", check, role, only_on_loopback: false, explanation }
+const fn perl(check: &'static str, role: Role, explanation: &'static str) -> KnownMiss {
+    KnownMiss { profile: "perl-2.02", check, role, only_on_loopback: false, explanation }
 }
 
-const fn past_the_relays(check: &'static str) -> Known {
-    Known { only_on_loopback: true, ..perl(check, Role::Either, PAST_THE_RELAYS) }
+const fn past_the_relays(check: &'static str) -> KnownMiss {
+    KnownMiss { only_on_loopback: true, ..perl(check, Role::Either, PAST_THE_RELAYS) }
 }
 
 const ONE_CHANGE: &str =
@@ -67,7 +67,7 @@ const CROSSING: &str =
 const PAST_THE_RELAYS: &str = "it dials the announced address of a node that it has lost, past the suite's \
                                relays, so that the cut may not last";
 
-const KNOWN: &[Known] = &[
+const KNOWN: &[KnownMiss] = &[
     past_the_relays("split-apart"),
     past_the_relays("split-heals"),
     past_the_relays("split-dead"),

@@ -19,9 +19,9 @@ use tokio::time::{Instant, sleep, timeout};
 /// The name of the service's port on each node.
 const PORT: &str = "Service0a";
 /// How long to wait for an answer before the question is put again.
-const ANSWER: Duration = Duration::from_secs(1);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long to wait until a node that does not answer yet is dialled again.
-const PAUSE: Duration = Duration::from_millis(50);
+const REDIAL_DELAY: Duration = Duration::from_millis(50);
 
 /// A node of the network under test. Dropping it kills its process.
 pub(super) struct Member {
@@ -238,7 +238,7 @@ impl Member {
         let id = format!("q{}", self.questions);
         let eye = &mut self.up()?.eye;
         eye.send(json!(["", "g_db_family", family, id])).await?;
-        match eye.expect_within(json!(["", "g_reply", id, ANY]), ANSWER).await {
+        match eye.expect_within(json!(["", "g_reply", id, ANY]), ANSWER_TIMEOUT).await {
             Ok(reply) => Ok(Some(reply.get(3).map(pattern::to_json).unwrap_or_default())),
             Err(Stop::Late(_)) => Ok(None),
             Err(stop) => Err(stop),
@@ -270,7 +270,7 @@ async fn meets(ctx: &Ctx, role: &str, deadline: Instant) -> Verdict<Session> {
             Ok(Err(error)) => seen = error,
             Err(_) => {}
         }
-        sleep(PAUSE).await;
+        sleep(REDIAL_DELAY).await;
     }
 }
 

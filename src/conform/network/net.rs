@@ -19,7 +19,7 @@ const FIRST_PORT: u16 = 10_000;
 /// How many ports are tried.
 const PORTS: u16 = 20_000;
 /// The pause between two looks at a database.
-const PAUSE: Duration = Duration::from_millis(100);
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// A network under test; cheap to clone.
 #[derive(Clone)]
@@ -184,7 +184,7 @@ impl Wait {
         if Instant::now() >= self.deadline {
             return late(format!("{} after {:?}", seen(), self.within));
         }
-        sleep(PAUSE).await;
+        sleep(POLL_INTERVAL).await;
         Ok(())
     }
 }

@@ -2,7 +2,7 @@
 
 use super::checks::{self, NetworkCheck};
 use super::hosts::Side;
-use super::known::Known;
+use super::known::KnownMiss;
 use super::member::Member;
 use super::net::Net;
 use super::plan::{Common, Implementation, NetworkError, NetworkPlan, Pair, Variant};
@@ -19,7 +19,7 @@ use tokio::task::JoinSet;
 const FIRST: &str = "net-join";
 
 /// The maximum number of checks that failed by time and are tried again, each alone.
-const MOST_RETRIES: usize = 8;
+const MAX_RETRIES: usize = 8;
 
 /// The result of one check in one network.
 #[derive(Clone, Debug)]
@@ -91,7 +91,7 @@ pub async fn run_network(
     let mut found = tasks.join_all().await;
     found.sort_by_key(|(number, _)| *number);
     let mut findings = Vec::new();
-    let mut left = MOST_RETRIES;
+    let mut left = MAX_RETRIES;
     for Found { mut finding, is_late } in found.into_iter().flat_map(|(_, all)| all) {
         if is_late && left > 0 {
             left -= 1;
@@ -249,7 +249,7 @@ impl Runner {
         outcome: Outcome,
         duration: Duration,
     ) -> NetworkFinding {
-        let known = Known::about(check.id, pair, &self.wiring).map(|known| known.explanation);
+        let known = KnownMiss::about(check.id, pair, &self.wiring).map(|known| known.explanation);
         NetworkFinding { check, pair: pair.clone(), variant, known, outcome, duration }
     }
 

@@ -1,4 +1,4 @@
-//! How the arguments of the database's requests are read, and what can be wrong with them.
+//! Parsing of the arguments of database requests.
 
 use super::datum::{Datum, token_to_str};
 use super::entries::{Entries, Tables};
@@ -8,19 +8,19 @@ use crate::value::packed::{Elements, Malformed, Reader, Token};
 use crate::value::{NodeId, Str};
 use thiserror::Error;
 
-/// A request of a peer that cannot be understood; nothing of it was applied.
+/// A malformed request of a peer; nothing of it was applied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("malformed request {request}: {argument} {problem}")]
 pub struct MalformedRequest {
     /// The name of the request.
     pub request: &'static str,
-    /// Which of its arguments.
+    /// The malformed argument.
     pub argument: &'static str,
     /// What is wrong with it.
     pub problem: ArgumentProblem,
 }
 
-/// What is wrong with an argument of a request.
+/// The fault of a malformed argument.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum ArgumentProblem {
@@ -42,12 +42,12 @@ pub enum ArgumentProblem {
     /// An array of strings was expected.
     #[error("is no array of strings")]
     NoStrings,
-    /// Its octets make no sense.
+    /// Its octets are not in packed form.
     #[error("is not in packed form")]
     NotPacked,
 }
 
-/// An array of strings, numbers counting as such; `None` if there is something else.
+/// An array of strings or numbers; `None` if it is anything else.
 fn strings(reader: &mut Reader<'_>) -> Result<Option<Vec<Str>>, Malformed> {
     let Token::Array(len) = reader.token()? else {
         return Ok(None);
@@ -62,7 +62,7 @@ fn strings(reader: &mut Reader<'_>) -> Result<Option<Vec<Str>>, Malformed> {
     Ok(Some(strings))
 }
 
-/// What follows the name of a request.
+/// The arguments of a request.
 pub(super) struct Arguments<'a> {
     request: Name,
     reader: Reader<'a>,
@@ -84,8 +84,8 @@ impl<'a> Arguments<'a> {
                 }
                 Request::Slave(Some(tables))
             }
-            // Not so strict about locations: one node's nonsense is no reason to do without all
-            // others that this global node speaks for.
+            // Malformed locations are skipped, not refused: a bad entry of one node must not hide the
+            // entries of all other nodes that this global node sends.
             Name::Set => Request::Set(self.tables("database")?),
             Name::Update => {
                 let family = self.string("family")?;
@@ -131,7 +131,7 @@ impl<'a> Arguments<'a> {
         MalformedRequest { request: self.request.as_str(), argument, problem }
     }
 
-    /// Reads one argument; `None` if there is none.
+    /// Reads one argument; `None` if there are no more.
     fn next<T>(
         &mut self,
         argument: &'static str,

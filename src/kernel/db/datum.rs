@@ -1,5 +1,4 @@
-//! What the database holds: values in packed form, compared as Perl compares, and keyed lists of
-//! them.
+//! Database values in packed form, compared as Perl compares them.
 
 use crate::value::packed::{self, Item, Malformed, Reader, Token};
 use crate::value::{DecodeError, EncodeError, MAX_NESTING, Number, Str, StrRef};
@@ -9,36 +8,36 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-/// One value of the database, in packed form; cloning shares the octets.
+/// One value of the database, in packed form. Clones share the octets.
 ///
-/// `==` asks for the same octets; [`Datum::perl_eq`] asks whether Perl sees the same value.
+/// `==` compares the octets; [`Datum::perl_eq`] compares the values as Perl sees them.
 #[derive(Clone)]
 pub struct Datum(Octets);
 
-/// Numbers, names and single addresses need no room of their own.
+/// Short values, such as numbers, names and single addresses, are stored inline.
 #[derive(Clone)]
 enum Octets {
-    Short(u8, [u8; SHORT]),
+    Short(u8, [u8; INLINE_CAPACITY]),
     Long(Arc<[u8]>),
 }
 
-/// As much as a value can have without being larger than a reference to it with its tag.
-const SHORT: usize = 22;
+/// The longest value that is stored inline: it makes `Datum` no larger than the shared form does.
+const INLINE_CAPACITY: usize = 22;
 
 const UNDEF: u8 = 0xf6;
 
 impl Datum {
     /// Perl's undef.
     pub const UNDEF: Datum = {
-        let mut octets = [0; SHORT];
+        let mut octets = [0; INLINE_CAPACITY];
         octets[0] = UNDEF;
         Datum(Octets::Short(1, octets))
     };
 
-    /// The value that `octets` hold.
+    /// The value with this packed form.
     ///
     /// # Errors
-    /// Fails where they are not exactly one value in packed form.
+    /// `octets` is not exactly one value in packed form.
     pub fn from_packed(octets: &[u8]) -> Result<Datum, Malformed> {
         let mut reader = Reader::new(octets);
         reader.skip()?;
@@ -48,9 +47,9 @@ impl Datum {
         Ok(Datum::trusted(octets))
     }
 
-    /// As [`Datum::from_packed`], for octets that are known to be one value.
+    /// As [`Datum::from_packed`], for octets that are known to be exactly one value.
     pub(crate) fn trusted(octets: &[u8]) -> Datum {
-        let mut short = [0; SHORT];
+        let mut short = [0; INLINE_CAPACITY];
         match short.get_mut(..octets.len()) {
             Some(room) => {
                 room.copy_from_slice(octets);
@@ -60,7 +59,7 @@ impl Datum {
         }
     }
 
-    /// Any Rust value; see [`put_value`](crate::value::put_value).
+    /// Encodes any Rust value; see [`put_value`](crate::value::put_value).
     ///
     /// # Errors
     /// As [`put_value`](crate::value::put_value).
@@ -70,7 +69,7 @@ impl Datum {
         Ok(Datum::trusted(&octets))
     }
 
-    /// The value as a Rust type; see [`from_value`](crate::value::from_value).
+    /// Decodes the value into a Rust type; see [`from_value`](crate::value::from_value).
     ///
     /// # Errors
     /// As [`from_value`](crate::value::from_value).
@@ -96,7 +95,7 @@ impl Datum {
         })
     }
 
-    /// The value that `put` appends; it has to append exactly one.
+    /// The value that `put` appends, which has to be exactly one.
     pub(crate) fn build(put: impl FnOnce(&mut Vec<u8>)) -> Datum {
         let mut octets = Vec::new();
         put(&mut octets);
@@ -112,7 +111,7 @@ impl Datum {
         }
     }
 
-    /// Octets that it has elsewhere; none if it is short.
+    /// Octets outside the struct; 0 for short values.
     pub(crate) fn long_octets(&self) -> usize {
         match &self.0 {
             Octets::Short(..) => 0,
@@ -125,7 +124,7 @@ impl Datum {
         self.octets() == [UNDEF]
     }
 
-    /// The value as a list of strings, if it is one; numbers count as strings.
+    /// The value as a list of strings, if it is an array of strings or numbers.
     pub fn to_strings(&self) -> Option<Vec<Str>> {
         let mut reader = Reader::new(self.octets());
         let Ok(Token::Array(len)) = reader.token() else {
@@ -143,15 +142,15 @@ impl Datum {
         (0..len).map(|_| reader.skip().ok().map(Datum::trusted)).collect()
     }
 
-    /// The value as a string, if it is one or a number.
+    /// The value as a string, if it is a string or a number.
     pub fn to_str(&self) -> Option<Str> {
         token_to_str(Reader::new(self.octets()).token().ok()?)
     }
 
-    /// Whether Perl would see the same value: numbers are compared as strings, octets with text by
-    /// code points, hashes without regard to order, undef is not `""`, and tags count.
+    /// Whether Perl sees the same value: numbers are compared as strings, octets and text by code
+    /// points, hashes regardless of order. Undef differs from `""`, and tags are compared.
     pub fn perl_eq(&self, other: &Datum) -> bool {
-        // Integers change most, and are the same where they are equal.
+        // Most changes are of integers, for which equal octets are enough.
         let int = |datum: &Datum| Reader::new(datum.octets()).take_uint();
         if let (Some(a), Some(b)) = (int(self), int(other)) {
             return a == b;
@@ -223,7 +222,7 @@ fn debug_value(reader: &mut Reader<'_>, f: &mut fmt::Formatter<'_>, depth: usize
     }
 }
 
-/// A string, or a number in the form that Perl gives it where a string is needed.
+/// A string, or a number converted to a string as Perl does it.
 pub(crate) fn token_to_str(token: Token<'_>) -> Option<Str> {
     match token {
         Token::Str(string) => Some(string.to_owned()),
@@ -396,7 +395,7 @@ mod tests {
 
     #[test]
     fn short_and_long_values_are_kept_as_they_are() {
-        for len in [0, 1, SHORT - 2, SHORT - 1, SHORT, 200] {
+        for len in [0, 1, INLINE_CAPACITY - 2, INLINE_CAPACITY - 1, INLINE_CAPACITY, 200] {
             let text = "x".repeat(len);
             let datum = Datum::string(text.as_str());
             assert_eq!(datum.decode::<String>().as_deref(), Ok(text.as_str()));

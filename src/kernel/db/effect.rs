@@ -1,4 +1,4 @@
-//! What the database wants done: plain data, to be carried out in order.
+//! The outputs of the database: plain data, carried out in order.
 
 use super::arguments::MalformedRequest;
 use super::entries::Entries;
@@ -8,7 +8,7 @@ use crate::value::{NodeId, Packed, Str};
 use std::sync::Arc;
 use thiserror::Error;
 
-/// One thing to do; effects are carried out in the order in which they were given.
+/// An output of the database. Effects are carried out in the order in which they were emitted.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum DbEffect {
@@ -16,20 +16,21 @@ pub enum DbEffect {
     Send {
         /// Connected nodes, never this one.
         to: Arc<[NodeId]>,
-        /// The packet: the name of the node port, which is empty, and the request, its name first.
+        /// The packet: the node port's name, which is empty, then the name and the arguments of the
+        /// request.
         packet: Packed,
     },
-    /// More of the database is to be sent to this node, by
-    /// [`Database::has_room`](super::Database::has_room) once there is room for a piece of it.
+    /// More of the database has to be sent to this node: call
+    /// [`Database::has_room`](super::Database::has_room) when its connection has room for a piece.
     AwaitRoom {
         /// A connected node, never this one.
         node: NodeId,
-        /// Which transfer goes on then.
+        /// The number of the transfer, passed back to `has_room`.
         number: u64,
     },
-    /// A query is answered, or failed.
+    /// A query was answered, or has failed.
     Answer {
-        /// Which.
+        /// The query.
         query: QueryId,
         /// The result.
         answer: DbAnswer,
@@ -38,7 +39,7 @@ pub enum DbEffect {
     Changed {
         /// The monitor.
         monitor: DbMonitorId,
-        /// What changed.
+        /// The changes.
         changes: ChangeSet,
     },
     /// The answer to [`Database::find`](super::Database::find).
@@ -48,23 +49,23 @@ pub enum DbEffect {
         /// Its addresses; `None` if none are known.
         addresses: Option<Vec<Str>>,
     },
-    /// A connection to this node is to be kept from now on: it is a global node, and so are we.
+    /// Keep a connection to this node from now on: it is global, as this node is.
     KeepAlive(NodeId),
     /// A connection to this node need not be kept any longer.
     KeepAliveNoMore(NodeId),
-    /// A connected node's addresses came into the database.
+    /// A connected node's addresses were added to the database.
     Located(NodeId),
-    /// A connected node's addresses are in nobody's database any more.
+    /// No node announces a connected node's addresses any more.
     Unlocated(NodeId),
-    /// A node that is neither global nor our slave talks to us as if we were its master: surely an
-    /// orphan (docs/protocol.md §7.1).
+    /// A node that is neither global nor our slave sends requests that are meant for its master. It has
+    /// probably lost its master without noticing (docs/protocol.md §7.1).
     Orphan {
         /// The node.
         node: NodeId,
-        /// What it sent.
+        /// The name of its request.
         request: &'static str,
     },
-    /// Another global node speaks for a node that is our slave: one of us has a stale copy
+    /// Another global node announces entries of our slave: one of the two has an outdated copy
     /// (docs/protocol.md §7.2).
     Conflict {
         /// Our slave.
@@ -72,35 +73,35 @@ pub enum DbEffect {
         /// The other global node.
         other: NodeId,
     },
-    /// Something for the log.
+    /// A warning for the log.
     Problem {
-        /// Whose request it was.
+        /// The sender of the request.
         from: NodeId,
-        /// What was wrong.
+        /// The problem.
         problem: DbProblem,
     },
 }
 
-/// Why a peer's request was not carried out, or only in part.
+/// Why a peer's request was refused, or carried out only in part.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum DbProblem {
-    /// It makes no sense.
+    /// It is malformed.
     #[error("{0}; nothing of it was applied")]
     Malformed(#[from] MalformedRequest),
-    /// It is for global nodes only.
+    /// Only global nodes handle it.
     #[error("request {0} ignored: this node is not global")]
     NotGlobal(&'static str),
-    /// It is for our slaves only.
+    /// Only slaves may send it.
     #[error("request {0} ignored: it comes from a global node")]
     FromGlobal(&'static str),
-    /// It is for other global nodes only.
+    /// Only global nodes may send it.
     #[error("request {0} comes from a node that did not say that it is global")]
     NotFromGlobal(&'static str),
-    /// The sender is at one of its limits; deletions were carried out.
+    /// The sender is at one of its limits. Deletions were carried out.
     #[error("request {0} refused: this node keeps too much for its sender already ({1})")]
     TooMuch(&'static str, &'static str),
-    /// Entries could not be sent on; all others of the request were taken.
+    /// Some entries are too large to be sent on; all others were set.
     #[error("request {0} refused in part: {1}")]
     Unsendable(&'static str, Unsendable),
     /// Only the master may send it.
@@ -111,15 +112,15 @@ pub enum DbProblem {
 /// How a monitored family changed.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct ChangeSet {
-    /// Which family.
+    /// The family.
     pub family: Str,
-    /// Whether this is the first report of its monitor: the whole content, as added.
+    /// Whether this is the first report of the monitor: its `added` is the whole content.
     pub initial: bool,
-    /// Keys that were not there before.
+    /// Keys that did not exist before.
     pub added: Entries,
     /// Keys that have a new value.
     pub changed: Entries,
-    /// Keys that are gone.
+    /// Keys that were deleted.
     pub deleted: Vec<Str>,
 }
 

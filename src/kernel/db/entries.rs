@@ -1,4 +1,4 @@
-//! Keys and their values: what requests and reports of the database carry.
+//! Keys with their values, as requests and reports of the database carry them.
 
 use super::datum::{Datum, token_to_str};
 use crate::value::Str;
@@ -7,45 +7,45 @@ use std::collections::{BTreeMap, btree_map};
 use std::fmt;
 use std::sync::Arc;
 
-/// Up to so many entries stand one behind the other.
-const FEW: usize = 16;
+/// Up to this many entries are stored in a vector.
+const LINEAR_SEARCH_LIMIT: usize = 16;
 
-/// Keys and their values: a family, or the sets of an update. In order of keys.
+/// Keys with their values, in order of keys: a family, or the entries that an update sets.
 #[derive(Clone, Default)]
-pub struct Entries(Inner);
+pub struct Entries(Storage);
 
 #[derive(Clone, Default)]
-enum Inner {
+enum Storage {
     #[default]
     None,
-    /// As nearly all updates have.
+    /// The most frequent case: updates of a single key.
     One((Str, Datum)),
     /// In order of keys.
     Few(Vec<(Str, Datum)>),
-    /// Shared by clones: several monitors of one family are told of the same.
+    /// Shared by clones, since all monitors of a family get the same report.
     Many(Arc<BTreeMap<Str, Datum>>),
 }
 
-/// Families and their entries: what one node has in the database.
+/// Families with their entries: the database of one node.
 pub type Tables = BTreeMap<Str, Entries>;
 
 impl Entries {
     /// No entries.
     pub const fn new() -> Self {
-        Entries(Inner::None)
+        Entries(Storage::None)
     }
 
-    /// How many there are.
+    /// The number of entries.
     pub fn len(&self) -> usize {
         match &self.0 {
-            Inner::None => 0,
-            Inner::One(_) => 1,
-            Inner::Few(few) => few.len(),
-            Inner::Many(many) => many.len(),
+            Storage::None => 0,
+            Storage::One(_) => 1,
+            Storage::Few(few) => few.len(),
+            Storage::Many(many) => many.len(),
         }
     }
 
-    /// Whether there are none.
+    /// Whether there are no entries.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -53,30 +53,32 @@ impl Entries {
     /// The value of a key.
     pub fn get(&self, key: &Str) -> Option<&Datum> {
         match &self.0 {
-            Inner::None => None,
-            Inner::One((held, value)) => (held == key).then_some(value),
-            Inner::Few(few) => few.iter().find(|(held, _)| held == key).map(|(_, value)| value),
-            Inner::Many(many) => many.get(key),
+            Storage::None => None,
+            Storage::One((held, value)) => (held == key).then_some(value),
+            Storage::Few(few) => few.iter().find(|(held, _)| held == key).map(|(_, value)| value),
+            Storage::Many(many) => many.get(key),
         }
     }
 
-    /// Whether there is such a key.
+    /// Whether the key exists.
     pub fn contains(&self, key: &Str) -> bool {
         self.get(key).is_some()
     }
 
-    /// Sets a key and returns what it had before.
+    /// Sets a key and returns its former value.
     pub fn insert(&mut self, key: Str, value: Datum) -> Option<Datum> {
         match &mut self.0 {
-            Inner::None => self.0 = Inner::One((key, value)),
-            Inner::One((held, old)) if *held == key => return Some(std::mem::replace(old, value)),
-            Inner::One(_) => {
-                let one = std::mem::replace(&mut self.0, Inner::Few(Vec::with_capacity(2)));
+            Storage::None => self.0 = Storage::One((key, value)),
+            Storage::One((held, old)) if *held == key => {
+                return Some(std::mem::replace(old, value));
+            }
+            Storage::One(_) => {
+                let one = std::mem::replace(&mut self.0, Storage::Few(Vec::with_capacity(2)));
                 self.extend(Entries(one));
                 self.insert(key, value);
             }
-            Inner::Few(few) => {
-                // They mostly come in order.
+            Storage::Few(few) => {
+                // Entries usually come in order.
                 let at = match few.last() {
                     Some((last, _)) if *last >= key => {
                         few.binary_search_by(|(held, _)| held.cmp(&key))
@@ -87,45 +89,45 @@ impl Entries {
                     Ok(at) => {
                         return few.get_mut(at).map(|(_, held)| std::mem::replace(held, value));
                     }
-                    Err(at) if few.len() < FEW => few.insert(at, (key, value)),
+                    Err(at) if few.len() < LINEAR_SEARCH_LIMIT => few.insert(at, (key, value)),
                     Err(_) => {
                         let few = std::mem::take(few).into_iter();
-                        self.0 = Inner::Many(Arc::new(few.chain([(key, value)]).collect()));
+                        self.0 = Storage::Many(Arc::new(few.chain([(key, value)]).collect()));
                     }
                 }
             }
-            Inner::Many(many) => return Arc::make_mut(many).insert(key, value),
+            Storage::Many(many) => return Arc::make_mut(many).insert(key, value),
         }
         None
     }
 
-    /// Removes a key and returns what it had.
+    /// Removes a key and returns its value.
     pub fn remove(&mut self, key: &Str) -> Option<Datum> {
         match &mut self.0 {
-            Inner::None => None,
-            Inner::One((held, value)) => {
+            Storage::None => None,
+            Storage::One((held, value)) => {
                 if held != key {
                     return None;
                 }
                 let value = std::mem::take(value);
-                self.0 = Inner::None;
+                self.0 = Storage::None;
                 Some(value)
             }
-            Inner::Few(few) => {
+            Storage::Few(few) => {
                 let at = few.iter().position(|(held, _)| held == key)?;
                 Some(few.remove(at).1)
             }
-            Inner::Many(many) => Arc::make_mut(many).remove(key),
+            Storage::Many(many) => Arc::make_mut(many).remove(key),
         }
     }
 
     /// The entries in order of keys.
     pub fn iter(&self) -> Iter<'_> {
         Iter(match &self.0 {
-            Inner::None => IterInner::Few([].iter()),
-            Inner::One(one) => IterInner::Few(std::slice::from_ref(one).iter()),
-            Inner::Few(few) => IterInner::Few(few.iter()),
-            Inner::Many(many) => IterInner::Many(many.iter()),
+            Storage::None => IterInner::Few([].iter()),
+            Storage::One(one) => IterInner::Few(std::slice::from_ref(one).iter()),
+            Storage::Few(few) => IterInner::Few(few.iter()),
+            Storage::Many(many) => IterInner::Many(many.iter()),
         })
     }
 
@@ -139,7 +141,7 @@ impl Entries {
         self.iter().map(|(_, value)| value)
     }
 
-    /// Appends them as a packed hash.
+    /// Appends the entries as a packed hash.
     pub fn put(&self, out: &mut Vec<u8>) {
         packed::put_hash(out, self.len());
         for (key, value) in self {
@@ -148,7 +150,7 @@ impl Entries {
         }
     }
 
-    /// Reads a packed hash; `None` if there is something else.
+    /// Reads a packed hash; `None` if the value is not a hash.
     ///
     /// # Errors
     /// Fails where the octets are not in packed form.
@@ -158,7 +160,7 @@ impl Entries {
         };
         let mut entries = match len {
             0 | 1 => Entries::new(),
-            _ => Entries(Inner::Few(Vec::with_capacity(len.min(FEW)))),
+            _ => Entries(Storage::Few(Vec::with_capacity(len.min(LINEAR_SEARCH_LIMIT)))),
         };
         for _ in 0..len {
             let Some(key) = token_to_str(reader.token()?) else {
@@ -280,10 +282,10 @@ impl IntoIterator for Entries {
 
     fn into_iter(self) -> Self::IntoIter {
         IntoIter(match self.0 {
-            Inner::None => IntoIterInner::One(None.into_iter()),
-            Inner::One(one) => IntoIterInner::One(Some(one).into_iter()),
-            Inner::Few(few) => IntoIterInner::Few(few.into_iter()),
-            Inner::Many(many) => IntoIterInner::Many(Arc::unwrap_or_clone(many).into_iter()),
+            Storage::None => IntoIterInner::One(None.into_iter()),
+            Storage::One(one) => IntoIterInner::One(Some(one).into_iter()),
+            Storage::Few(few) => IntoIterInner::Few(few.into_iter()),
+            Storage::Many(many) => IntoIterInner::Many(Arc::unwrap_or_clone(many).into_iter()),
         })
     }
 }

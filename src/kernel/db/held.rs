@@ -1,7 +1,7 @@
-//! Changes that wait for a node whose connection has no room: at most one for each key.
+//! Changes held back for a node whose connection has no room, at most one for each key.
 //!
-//! Only keys are noted. What has become of them is looked up when they are sent, as it is with a
-//! [`Transfer`](super::transfer::Transfer): the node gets the newest value, or a deletion.
+//! Only keys are recorded. Their values are looked up when they are sent, as in a
+//! [`Transfer`](super::transfer::Transfer), so the node gets the newest value, or a deletion.
 
 use super::datum::Datum;
 use super::entries::Entries;
@@ -11,27 +11,27 @@ use super::update::{Key, Sets, Update};
 use crate::value::{Packed, Str};
 use std::collections::BTreeMap;
 
-/// As what a node is told of changes; the family comes with it.
+/// The role in which a node gets changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Told {
-    /// As a global node, of what our slaves have.
+pub(super) enum Knows {
+    /// A global node: it gets the entries of our slaves.
     Global,
-    /// As a subscriber, of the merged content.
+    /// A subscriber: it gets the merged entries.
     Subscriber,
 }
 
 /// The keys of which a node has to be told.
 #[derive(Debug)]
-pub(super) struct Held {
-    /// Tells it from what waited for the same node earlier, and from transfers.
+pub(super) struct PendingKeys {
+    /// Distinguishes this from transfers and from earlier changes held back for the same node.
     number: u64,
-    /// Each with whether the node may have got it already.
-    keys: BTreeMap<(Told, Str), BTreeMap<Str, bool>>,
+    /// The keys of each family, each with whether the node may have got the key before.
+    keys: BTreeMap<(Knows, Str), BTreeMap<Str, bool>>,
 }
 
-impl Held {
+impl PendingKeys {
     pub(super) const fn new(number: u64) -> Self {
-        Held { number, keys: BTreeMap::new() }
+        PendingKeys { number, keys: BTreeMap::new() }
     }
 
     pub(super) const fn number(&self) -> u64 {
@@ -42,33 +42,34 @@ impl Held {
         self.keys.is_empty()
     }
 
-    /// How many keys wait.
+    /// The number of keys.
     pub(super) fn len(&self) -> usize {
         self.keys.values().map(BTreeMap::len).sum()
     }
 
-    /// A key has changed. What was noted of it first stays: since then the node has heard nothing.
-    pub(super) fn note(&mut self, told: Told, family: &Str, key: Str, is_known: bool) {
+    /// Records a changed key. Whether the node knows the key is recorded only the first time, since
+    /// nothing has been sent to it since then.
+    pub(super) fn note(&mut self, told: Knows, family: &Str, key: Str, is_known: bool) {
         let keys = self.keys.entry((told, family.clone())).or_default();
         keys.entry(key).or_insert(is_known);
     }
 
-    /// The node is not told of a family any more.
-    pub(super) fn forget(&mut self, told: Told, family: &Str) {
+    /// The node no longer gets changes of a family.
+    pub(super) fn forget(&mut self, told: Knows, family: &Str) {
         self.keys.remove(&(told, family.clone()));
     }
 
-    /// The node does not count as a global one any more.
+    /// The node no longer counts as a global node.
     pub(super) fn forget_as_global(&mut self) {
-        self.keys.retain(|(told, _), _| *told != Told::Global);
+        self.keys.retain(|(told, _), _| *told != Knows::Global);
     }
 
-    /// Takes keys of about so many octets, and what has become of them, as packets. Keys that have come
-    /// and gone meanwhile are left out.
+    /// Takes about this many octets of keys and returns their current values or deletions as packets.
+    /// Keys that were added and deleted meanwhile are left out.
     pub(super) fn take<'a>(
         &mut self,
         most: usize,
-        value_of: impl Fn(Told, &Str, &Str) -> Option<&'a Datum>,
+        value_of: impl Fn(Knows, &Str, &Str) -> Option<&'a Datum>,
     ) -> Vec<Packed> {
         let mut packets = Vec::new();
         let mut octets = 0;
@@ -98,8 +99,8 @@ impl Held {
             if !set.is_empty() || !delete.is_empty() {
                 let (family, set) = (Key::Held(&family), Sets::Many(&set));
                 let name = match told {
-                    Told::Global => Name::Update,
-                    Told::Subscriber => Name::Changed,
+                    Knows::Global => Name::Update,
+                    Knows::Subscriber => Name::Changed,
                 };
                 packets.push(Update { family, set, delete: &delete }.to_packet(name));
             }

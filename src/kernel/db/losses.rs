@@ -1,17 +1,17 @@
-//! Nodes that were lost and have not come back: what they owned is not expected from another master.
+//! Recently lost nodes: their entries are not expected from a new master.
 
 use crate::kernel::HashMap;
 use crate::value::NodeId;
 use std::time::Duration;
 
-/// How long before the loss of a global node that of its slaves is noticed, if all of them were lost at
-/// the same time. What a slave owned that was lost earlier, its master has deleted itself.
-const TOGETHER: Duration = Duration::from_secs(5);
+/// Losses of a global node and of its slaves within this time count as simultaneous. The entries of a
+/// slave that was lost earlier were deleted by its master.
+const SIMULTANEOUS_LOSS_WINDOW: Duration = Duration::from_secs(5);
 
-/// How many losses are remembered: the last ones.
-const MOST: usize = 1000;
+/// The maximum number of recorded losses; the oldest are dropped first.
+const MAX_LOSSES: usize = 1000;
 
-/// When nodes were lost that have not been connected since.
+/// The times at which nodes were lost that have not reconnected since.
 #[derive(Debug, Default)]
 pub(crate) struct Losses {
     nodes: HashMap<NodeId, Duration>,
@@ -19,7 +19,7 @@ pub(crate) struct Losses {
 
 impl Losses {
     pub(super) fn add(&mut self, node: &NodeId, now: Duration) {
-        if self.nodes.len() >= MOST {
+        if self.nodes.len() >= MAX_LOSSES {
             let oldest = self.nodes.iter().min_by_key(|(node, at)| (**at, *node));
             if let Some(oldest) = oldest.map(|(node, _)| node.clone()) {
                 self.nodes.remove(&oldest);
@@ -32,8 +32,9 @@ impl Losses {
         self.nodes.remove(node);
     }
 
-    /// Whether a node was lost together with a global node whose loss was noticed `then`, or after that.
+    /// Whether a node was lost at the same time as a global node whose loss was noticed at time `then`,
+    /// or later.
     pub(super) fn contains(&self, node: &NodeId, then: Duration) -> bool {
-        self.nodes.get(node).is_some_and(|at| then <= *at + TOGETHER)
+        self.nodes.get(node).is_some_and(|at| then <= *at + SIMULTANEOUS_LOSS_WINDOW)
     }
 }

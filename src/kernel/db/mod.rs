@@ -1,4 +1,4 @@
-//! The global database in both roles: every node is a slave of some master, some nodes are global.
+//! The global database in both roles: every node is a slave of some master, and some nodes are global.
 
 mod arguments;
 mod database;
@@ -30,27 +30,27 @@ pub(crate) use pieces::Pieces;
 pub(crate) use request::Name;
 pub use request::{QueryKind, Request};
 pub use sendable::{MAX_ENTRY, MAX_ENTRY_NESTING, MAX_FAMILY, SetError, Unsendable};
-pub use transfer::PIECE;
+pub use transfer::PIECE_SIZE;
 
 use crate::value::{NodeId, Str, StrRef};
 
-/// The internal family that says where nodes can be reached: node ID -> array of addresses.
+/// The internal family of the nodes' addresses: node ID -> array of addresses.
 pub const LOCATIONS: &str = "'l";
 
 /// The internal family that has a key for each global node.
 pub const GLOBALS: &str = "'g";
 
-/// Whether a family is the protocol's own: these can be read, but not written.
+/// Whether a family is one of the protocol's internal families, which can be read but not written.
 pub fn is_internal<'a>(family: impl Into<StrRef<'a>>) -> bool {
     family.into().data().first() == Some(&b'\'')
 }
 
-/// A node as it is written in the database.
+/// A node ID as a key of the database.
 fn node_key(node: &NodeId) -> Str {
     node.as_str().to_owned()
 }
 
-/// The node that a key of an internal family names, if it can be one.
+/// The node that a key of an internal family names, if the key is a valid node ID.
 fn node_of(key: &Str) -> Option<NodeId> {
     NodeId::new(key.clone()).ok()
 }

@@ -1,7 +1,7 @@
-//! Large requests, divided into pieces whose work is bounded each.
+//! Division of large requests into pieces, each of a bounded amount of work.
 //!
-//! Only the work is divided: what this node tells others of a piece is what it would tell of a smaller
-//! request. A request that this node answers, or that replaces a whole family at once, stays whole.
+//! What is sent to other nodes for a piece is what would be sent for a smaller request. A request that
+//! this node answers, or that replaces a whole family at once, is not divided.
 
 use super::entries::{Entries, IntoIter, Tables};
 use super::request::Request;
@@ -10,31 +10,31 @@ use crate::value::{NodeId, Str};
 use std::collections::btree_map;
 use std::vec;
 
-/// Keys that one piece sets or deletes at most.
+/// The maximum number of keys that one piece sets or deletes.
 pub(crate) const KEYS_PER_PIECE: usize = 1000;
 
-/// Octets of values that one piece sets, unless a single value has more.
+/// The maximum octets of values that one piece sets, unless a single value has more.
 const OCTETS_PER_PIECE: usize = 64 << 10;
 
-/// A part of the work that a request is.
+/// A part of the work of a request.
 #[derive(Debug)]
 pub(crate) enum Piece {
-    /// A request of its own.
+    /// A complete request.
     Request(Request),
-    /// The sender gets a new database: what it has had is kept until [`Piece::Replaced`].
+    /// The sender begins to send a new database; its former entries stay until [`Piece::Replaced`].
     Replace(Replaces),
     /// Entries of the new database.
     Entries(Vec<(Str, Entries)>),
     /// The new database is complete.
     Replaced {
-        /// What it replaces.
+        /// The database that it replaces.
         what: Replaces,
-        /// Whether it says where the sender can be reached.
+        /// Whether it has the sender's addresses.
         located: bool,
     },
 }
 
-/// Whose database a request replaces.
+/// The kind of database that a request replaces.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Replaces {
     /// A slave's: `g_slave`.
@@ -43,7 +43,7 @@ pub(crate) enum Replaces {
     OfGlobal,
 }
 
-/// What is left of a request.
+/// The rest of a request.
 #[derive(Debug)]
 pub(crate) struct Pieces {
     begin: Option<Piece>,
@@ -59,7 +59,7 @@ enum Sets {
     OfTables { families: btree_map::IntoIter<Str, Entries>, current: Option<(Str, IntoIter)> },
 }
 
-/// Which request a change of one family is.
+/// The request that a change of one family belongs to.
 #[derive(Debug, Clone, Copy)]
 enum Changes {
     /// `g_upd`
@@ -166,7 +166,7 @@ impl Sets {
                     if !some.is_empty() {
                         piece.push((family.clone(), some));
                     }
-                    // A family is work even if it is empty.
+                    // An empty family counts as one key of work.
                     room.keys = room.keys.saturating_sub(1);
                     if entries.len() > 0 {
                         *current = Some((family, entries));
@@ -178,7 +178,7 @@ impl Sets {
     }
 }
 
-/// How much a piece may still take.
+/// The remaining capacity of a piece.
 struct Room {
     keys: usize,
     octets: usize,

@@ -10,23 +10,24 @@ use crate::value::{NodeId, Packed, Str, StrRef};
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Request {
-    /// `g_slave`: the sender wants us to be global, and its master if it sends its database.
+    /// `g_slave`: the sender wants this node to become global. With a database, it also makes this node
+    /// its master.
     Slave(Option<Tables>),
-    /// `g_set`: what the slaves of another global node have, itself included.
+    /// `g_set`: the entries of the slaves of another global node, itself included.
     Set(Tables),
-    /// `g_upd`: the sender's own database changes. Sets apply before deletions.
+    /// `g_upd`: a change of the sender's own database. Keys are set before keys are deleted.
     Update {
-        /// Which family.
+        /// The family.
         family: Str,
-        /// Keys that are set. Slaves send null where there are none, global nodes `{}`.
+        /// The keys to set. If there are none, slaves send null and global nodes `{}`.
         set: Option<Entries>,
-        /// Keys that are deleted. Slaves leave them out where there are none, global nodes send
+        /// The keys to delete. If there are none, slaves leave the argument out and global nodes send
         /// `[]`.
         delete: Option<Vec<Str>>,
     },
-    /// `g_find`: a slave asks where a node can be reached.
+    /// `g_find`: a slave asks for the addresses of a node.
     Find(NodeId),
-    /// `g_found`: the answer; no addresses if none are known.
+    /// `g_found`: the answer; null if no addresses are known.
     Found {
         /// The node asked for.
         node: NodeId,
@@ -35,54 +36,55 @@ pub enum Request {
     },
     /// `g_db_family`, `g_db_keys`, `g_db_values`: a slave asks for the content of a family.
     Query {
-        /// What it asks for.
+        /// What is requested.
         kind: QueryKind,
-        /// Which family.
+        /// The family.
         family: Str,
-        /// To be repeated in the reply.
+        /// An ID that the reply repeats.
         id: Datum,
     },
-    /// `g_get`: a slave asks for one key; only of nodes that say in their greeting that they know this.
+    /// `g_get`: a slave asks for the value of one key. Sent only to nodes whose greeting announces
+    /// support.
     Get {
-        /// Its family.
+        /// The family.
         family: Str,
-        /// Which.
+        /// The key.
         key: Str,
-        /// To be repeated in the reply.
+        /// An ID that the reply repeats.
         id: Datum,
     },
     /// `g_reply`: the answer to a query.
     Reply {
-        /// As it was in the query.
+        /// The ID of the query.
         id: Datum,
-        /// A hash or an array; to `g_get`, an array of the value, or of nothing.
+        /// A hash or an array; the reply to `g_get` is an array, empty or with the value.
         result: Datum,
     },
     /// `g_mon1`: a slave subscribes to a family.
     Monitor(Str),
     /// `g_mon0`: a slave ends its subscription.
     Unmonitor(Str),
-    /// `g_chg1`: the whole content of a family; nothing if it is empty.
+    /// `g_chg1`: the whole content of a family; null if it is empty.
     Family {
-        /// Which family.
+        /// The family.
         family: Str,
         /// Its content.
         content: Option<Entries>,
     },
-    /// `g_chg2`: a family changed. Sets apply before deletions.
+    /// `g_chg2`: a change of a family. Keys are set before keys are deleted.
     Changed {
-        /// Which family.
+        /// The family.
         family: Str,
-        /// Keys that are set.
+        /// The keys to set.
         set: Entries,
-        /// Keys that are deleted.
+        /// The keys to delete.
         delete: Vec<Str>,
     },
     /// `g_global`: the sender is a global node.
     Global,
 }
 
-/// What is asked about a family.
+/// The part of a family that is requested.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum QueryKind {
     /// Its keys and values.
@@ -113,7 +115,7 @@ pub(crate) enum Name {
 
 impl Name {
     pub(crate) fn known(name: StrRef<'_>) -> Option<Name> {
-        // All names are ASCII, so that octets and text are stored alike.
+        // All names are ASCII, so comparing octets is enough.
         Some(match name.data() {
             b"g_slave" => Name::Slave,
             b"g_set" => Name::Set,
@@ -161,11 +163,10 @@ impl Request {
         Name::known(name).is_some()
     }
 
-    /// The request `name` with the elements that follow it; `None` if the database has none of
-    /// this name. Additional arguments are ignored.
-    ///
+    /// Parses the request `name` from the elements that follow it; `None` if the database has no request
+    /// of this name. Additional arguments are ignored.
     /// # Errors
-    /// Fails where an argument is missing or of the wrong kind.
+    /// An argument is missing or of the wrong kind.
     pub fn parse(
         name: StrRef<'_>,
         arguments: Elements<'_>,
@@ -282,7 +283,7 @@ impl Request {
 
     /// The packet for a node port, ready to be sent to any number of nodes.
     pub fn to_packet(&self) -> Packed {
-        let mut octets = Vec::with_capacity(USUAL_SIZE);
+        let mut octets = Vec::with_capacity(TYPICAL_SIZE);
         packed::put_octets(&mut octets, b"");
         let len = self.encode(&mut octets);
         Packed::new(1 + len, octets.into())
@@ -290,7 +291,7 @@ impl Request {
 }
 
 /// How much room packets usually need.
-const USUAL_SIZE: usize = 96;
+const TYPICAL_SIZE: usize = 96;
 
 pub(super) fn put_strings(out: &mut Vec<u8>, strings: &[Str]) {
     packed::put_array(out, strings.len());

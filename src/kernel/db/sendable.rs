@@ -1,25 +1,27 @@
-//! Which entries the database takes: those that can be sent on, in every request that carries them.
+//! Limits of database entries: an entry is accepted only if it can be sent on in every request that
+//! carries it.
 
 use super::InternalFamily;
 use crate::value::packed::{Item, Reader, Token, nesting};
 use crate::value::{MAX_NESTING, StrRef};
 use thiserror::Error;
 
-/// Levels that a request has around a value: the packet, families, keys.
-const LEVELS_AROUND: usize = 3;
+/// The nesting levels of a request around a value: the packet, families, keys.
+const ENVELOPE_LEVELS: usize = 3;
 
-/// Arrays, hashes and tags inside each other that a value of the database has at most.
-pub const MAX_ENTRY_NESTING: usize = MAX_NESTING - LEVELS_AROUND;
+/// The maximum number of nested arrays, hashes and tags in a database value.
+pub const MAX_ENTRY_NESTING: usize = MAX_NESTING - ENVELOPE_LEVELS;
 
-/// Octets of family, key and value that an entry has at most: a packet may have 256 MiB, and JSON needs
-/// up to six octets for one.
+/// The maximum octets of family, key and value of an entry: a packet may have 256 MiB, and JSON needs up
+/// to six octets for one.
 pub const MAX_ENTRY: usize = 32 << 20;
 
-/// Octets of a family at most, name included, each string and value as in the framing that takes most for
-/// it: a family is sent in one packet, to whoever monitors or asks for it, and a packet may have 256 MiB.
+/// The maximum octets of a family, including its name, each string and value in the framing that needs
+/// most for it: a family is sent in one packet to nodes that monitor or query it, and a packet may have
+/// 256 MiB.
 pub const MAX_FAMILY: usize = 255 << 20;
 
-/// An entry that the database does not take, as it could not be sent to all nodes.
+/// An entry that the database refuses, since it could not be sent to all nodes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum Unsendable {
@@ -42,7 +44,7 @@ pub enum Unsendable {
 /// Why an entry was not set.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum SetError {
-    /// The family is the protocol's own.
+    /// The family is one of the protocol's internal families.
     #[error(transparent)]
     Internal(#[from] InternalFamily),
     /// The entry could not be sent.
@@ -52,7 +54,7 @@ pub enum SetError {
 
 /// Whether an entry can be sent on; `value` is in packed form.
 pub(crate) fn check(family: StrRef<'_>, key: StrRef<'_>, value: &[u8]) -> Result<(), Unsendable> {
-    // Each level takes an octet.
+    // Each level takes at least one octet.
     if value.len() > MAX_ENTRY_NESTING
         && nesting(value).is_ok_and(|levels| levels > MAX_ENTRY_NESTING)
     {
@@ -64,21 +66,25 @@ pub(crate) fn check(family: StrRef<'_>, key: StrRef<'_>, value: &[u8]) -> Result
     Ok(())
 }
 
-/// Octets that a string takes in a packet, at most: JSON escapes octets.
+/// The maximum octets of a string in a packet: JSON escapes some octets.
 #[inline]
 pub(crate) fn string_sent(string: StrRef<'_>) -> usize {
     let data = string.data();
-    HEAD + data.len()
-        + data.iter().map(|&octet| usize::from(BESIDES[usize::from(octet)])).sum::<usize>()
+    STRING_HEAD
+        + data.len()
+        + data
+            .iter()
+            .map(|&octet| usize::from(EXTRA_JSON_OCTETS[usize::from(octet)]))
+            .sum::<usize>()
 }
 
-/// How many octets more than one an octet of a string takes in JSON.
-const BESIDES: [u8; 256] = {
+/// The octets beyond the first that JSON needs for an octet of a string.
+const EXTRA_JSON_OCTETS: [u8; 256] = {
     let mut besides = [0; 256];
     let mut octet = 0;
     while octet < besides.len() {
         besides[octet] = match octet {
-            ..0x20 | 0x7f => ESCAPED as u8 - 1,
+            ..0x20 | 0x7f => ESCAPED_OCTET as u8 - 1,
             0x22 | 0x5c | 0x80.. => 1,
             _ => 0,
         };
@@ -87,16 +93,16 @@ const BESIDES: [u8; 256] = {
     besides
 };
 
-/// Octets that a value in packed form takes in a packet, at most.
+/// The maximum octets of a packed value in a packet.
 #[inline]
 pub(crate) fn value_sent(value: &[u8]) -> usize {
     match value.len() {
-        0..=SHORT => OTHERS * value.len(),
+        0..=UNPARSED_LIMIT => NON_STRING_OCTET * value.len(),
         _ => long_value_sent(value),
     }
 }
 
-/// As [`value_sent`] for the value of a long string at least.
+/// As [`value_sent`], for values that are not short.
 fn long_value_sent(value: &[u8]) -> usize {
     let mut reader = Reader::new(value);
     let mut octets = 0;
@@ -104,31 +110,31 @@ fn long_value_sent(value: &[u8]) -> usize {
         let before = reader.position();
         octets += match reader.item() {
             Ok(Item::Token(Token::Str(string))) => string_sent(string),
-            Ok(_) => OTHERS * (reader.position() - before),
-            Err(_) => OTHERS * reader.rest().len(),
+            Ok(_) => NON_STRING_OCTET * (reader.position() - before),
+            Err(_) => NON_STRING_OCTET * reader.rest().len(),
         };
     }
     octets
 }
 
-/// Octets that stand around a string in a packet: JSON's quotes, Storable's flag and length.
-const HEAD: usize = 6;
+/// The octets around a string in a packet: JSON's quotes, or Storable's flag and length.
+const STRING_HEAD: usize = 6;
 
-/// Octets of an escaped octet in JSON.
-const ESCAPED: usize = 6;
+/// The octets of an escaped octet in JSON.
+const ESCAPED_OCTET: usize = 6;
 
-/// Octets in a packet for each octet that is no string's: a tag in Storable takes most.
-const OTHERS: usize = 10;
+/// The maximum octets in a packet for a packed octet outside strings; tags in Storable need most.
+const NON_STRING_OCTET: usize = 10;
 
-/// Values that are not looked at: all octets count as those of tags.
-const SHORT: usize = 22;
+/// Values up to this length are not parsed: all their octets count as those of tags.
+const UNPARSED_LIMIT: usize = 22;
 
-/// How many octets a family takes in a packet, at most; kept up to date with each change.
+/// The maximum octets of a family in a packet, updated with each change.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct FamilySize(usize);
 
 impl FamilySize {
-    /// Of a family without entries.
+    /// The size of a family without entries.
     pub(crate) fn of(name: StrRef<'_>) -> Self {
         FamilySize(string_sent(name))
     }
@@ -137,26 +143,26 @@ impl FamilySize {
         self.0
     }
 
-    /// A key that was not there gets a value.
+    /// A key is added.
     #[inline]
     pub(crate) fn add(&mut self, key: StrRef<'_>, value: &[u8]) {
         self.0 += string_sent(key) + value_sent(value);
     }
 
-    /// A key has another value.
+    /// The value of a key changes.
     #[inline]
     pub(crate) fn change(&mut self, before: &[u8], value: &[u8]) {
         self.0 = (self.0 + value_sent(value)).saturating_sub(value_sent(before));
     }
 
-    /// A key is there no more.
+    /// A key is removed.
     #[inline]
     pub(crate) fn remove(&mut self, key: StrRef<'_>, value: &[u8]) {
         self.0 = self.0.saturating_sub(string_sent(key) + value_sent(value));
     }
 
-    /// Counts an entry in place of what the key had, if that leaves the family sendable or no larger than
-    /// it was.
+    /// Counts an entry in place of the key's former value, if the family remains sendable or does not
+    /// grow.
     pub(crate) fn try_set(
         &mut self,
         key: StrRef<'_>,
@@ -176,16 +182,16 @@ impl FamilySize {
     }
 }
 
-/// No fewer octets than a string takes in a packet, without a look at it.
+/// An upper bound for the octets of a string in a packet, without reading the string.
 #[inline]
 pub(crate) const fn string_sent_at_most(string: StrRef<'_>) -> usize {
-    HEAD + ESCAPED * string.data().len()
+    STRING_HEAD + ESCAPED_OCTET * string.data().len()
 }
 
-/// No fewer octets than an entry takes in a packet, without a look at it.
+/// An upper bound for the octets of an entry in a packet, without reading the entry.
 #[inline]
 pub(crate) const fn entry_sent_at_most(key: StrRef<'_>, value: &[u8]) -> usize {
-    string_sent_at_most(key) + OTHERS * value.len()
+    string_sent_at_most(key) + NON_STRING_OCTET * value.len()
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
 use super::*;
-use crate::kernel::db::testing::{Driven, FAM, keys, node};
+use crate::kernel::db::testing::{FAM, TestNode, keys, node};
 use crate::kernel::db::{Datum, DbEffect, DbProblem, Entries, Request, Tables};
 use crate::value::Str;
 use crate::value::packed::{self, Elements};
@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 /// Octets that a family takes besides what is counted: the head of its packet, and the names of the classes
 /// that stand for booleans and tags, once each.
-const BESIDES: usize = 200;
+const OVERHEAD: usize = 200;
 
 /// Octets of a packet with these entries in the framing that takes most.
 fn sent(entries: &Entries) -> usize {
@@ -88,7 +88,7 @@ proptest! {
             most += entry_sent_at_most(key.as_ref(), &value);
             all.insert(key, Datum::from_packed(&value).unwrap());
         }
-        prop_assert!(sent(&all) <= size.octets() + BESIDES, "{} {:?}", sent(&all), size);
+        prop_assert!(sent(&all) <= size.octets() + OVERHEAD, "{} {:?}", sent(&all), size);
         prop_assert!(size.octets() <= FamilySize::of(FAM.into()).octets() + most);
     }
 }
@@ -103,7 +103,7 @@ const MORE_THAN_HALF: usize = MAX_FAMILY / 11;
 
 #[test]
 fn a_node_cannot_set_more_in_a_family_than_can_be_sent_at_once() {
-    for mut me in [Driven::new("me"), Driven::global("me")] {
+    for mut me in [TestNode::new("me"), TestNode::global("me")] {
         let now = me.now;
         let mut set = |family: &str, key: &str, octets| {
             me.db.set(&family.into(), key.into(), escaped(octets), now)
@@ -122,7 +122,7 @@ fn a_node_cannot_set_more_in_a_family_than_can_be_sent_at_once() {
 
 #[test]
 fn what_would_make_a_family_too_large_is_taken_from_nobody_and_told_to_nobody() {
-    let mut me = Driven::global("me");
+    let mut me = TestNode::global("me");
     ["a", "b", "m"].into_iter().for_each(|id| me.up(id));
     me.hear_from("m", Request::Slave(Some(Tables::new())));
     me.hear_from("m", Request::Monitor(FAM.into()));

@@ -1,4 +1,4 @@
-//! What the tests of the database share: a node to drive, and effects as text.
+//! Helpers of the database's tests: a node to drive, and effects as text.
 
 use super::entries::Tables;
 use super::{Database, Datum, DbConfig, DbEffect, DbMonitorId, DbResult, Entries, Request};
@@ -24,7 +24,7 @@ pub(super) fn entries(text: &str) -> Entries {
         .collect()
 }
 
-/// The database of a node with the locations of these nodes and the content of the family.
+/// The database of a node that has the addresses of these nodes and this content.
 pub(super) fn tables_of(nodes: &str, content: &str) -> Tables {
     let address = |node: &Str| (node.clone(), Datum::strings(&[Str::from(format!("{node}:1"))]));
     let locations = keys(nodes).iter().map(address).collect();
@@ -40,20 +40,20 @@ pub(super) fn show(entries: &Entries) -> String {
     pairs.join(" ")
 }
 
-/// A node, driven by the test.
-pub(super) struct Driven {
+/// A node that a test drives.
+pub(super) struct TestNode {
     pub(super) db: Database,
     pub(super) now: Duration,
 }
 
-impl Driven {
+impl TestNode {
     pub(super) fn new(id: &str) -> Self {
         let config = DbConfig { patience: seconds(30), grace: seconds(5) };
-        Driven { db: Database::new(node(id), config), now: seconds(100) }
+        TestNode { db: Database::new(node(id), config), now: seconds(100) }
     }
 
     pub(super) fn global(id: &str) -> Self {
-        let mut driven = Driven::new(id);
+        let mut driven = TestNode::new(id);
         driven.db.set_location(&[format!("{id}:1").into()], driven.now);
         driven.db.become_global(driven.now);
         driven.effects();
@@ -69,7 +69,7 @@ impl Driven {
     }
 
     pub(super) fn with_master() -> Self {
-        let mut slave = Driven::new("me");
+        let mut slave = TestNode::new("me");
         slave.adopt("m");
         slave.effects();
         slave

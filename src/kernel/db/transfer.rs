@@ -1,7 +1,8 @@
-//! A whole database on its way to another node in pieces, since no packet may be as large as a database.
+//! The transfer of a whole database to another node, in pieces, since a database may be larger than a
+//! packet.
 //!
-//! Only the keys are noted when it begins; values are read when they are sent. What changes meanwhile is
-//! sent as it changes, so that at the end the other node has the state of that moment.
+//! Only the keys are recorded when it begins; values are read when they are sent. Changes made meanwhile
+//! are sent as they happen, so at the end the other node has the current state.
 
 use super::datum::Datum;
 use super::entries::{Entries, Tables};
@@ -11,23 +12,23 @@ use crate::value::Str;
 use std::collections::VecDeque;
 use std::vec;
 
-/// Octets of packed form that one piece of a database has at most, unless a single entry has more.
-pub const PIECE: usize = 1 << 20;
+/// The maximum octets of one piece in packed form, unless a single entry has more.
+pub const PIECE_SIZE: usize = 1 << 20;
 
-/// Octets that a key costs besides itself and its value, and a family besides its name: the heads of
+/// Octets counted for each key besides key and value, and for each family besides its name: the heads of
 /// strings and hashes, and the packet of each family.
-const BESIDES: usize = 32;
+const OVERHEAD: usize = 32;
 
-/// The keys that have not been sent yet.
+/// The keys that were not sent yet.
 #[derive(Debug)]
 pub(crate) struct Transfer {
-    /// Tells it from others to the same node, earlier and later ones.
+    /// Distinguishes this transfer from other ones to the same node.
     number: u64,
     families: VecDeque<(Str, vec::IntoIter<Str>)>,
 }
 
 impl Transfer {
-    /// Of these families and keys: the protocol's own families go first.
+    /// A transfer of these families and keys; internal families are sent first.
     pub(crate) fn new(number: u64, mut families: Vec<(Str, Vec<Str>)>) -> Self {
         families.sort_by(|(a, _), (b, _)| (!is_internal(a), a).cmp(&(!is_internal(b), b)));
         let families = families.into_iter().map(|(family, keys)| (family, keys.into_iter()));
@@ -38,7 +39,7 @@ impl Transfer {
         self.number
     }
 
-    /// Takes what comes next: entries that `value_of` still finds, up to `most` octets.
+    /// The next entries, up to `most` octets. Keys for which `value_of` finds no value are skipped.
     pub(crate) fn next<'a>(
         &mut self,
         most: usize,
@@ -73,13 +74,13 @@ impl Transfer {
         piece
     }
 
-    /// Whether there is nothing left to send.
+    /// Whether everything was sent.
     pub(crate) fn is_done(&self) -> bool {
         self.families.is_empty() || mutation::is_on(Mutation::SendOnlyTheFirstPiece)
     }
 }
 
-/// Octets of entries, as they count for a piece.
+/// The octets that entries count for the size of a piece.
 pub(crate) fn octets_of(tables: &Tables) -> usize {
     let entry = |(key, value): (&Str, &Datum)| cost(key, value.octets().len());
     let family = |(name, content): (&Str, &Entries)| {
@@ -88,9 +89,9 @@ pub(crate) fn octets_of(tables: &Tables) -> usize {
     tables.iter().map(family).sum()
 }
 
-/// Octets of a key or the name of a family, and of what comes with it.
+/// The octets that a key or the name of a family counts, with `besides` octets of its value.
 pub(super) fn cost(name: &Str, besides: usize) -> usize {
-    BESIDES + name.as_ref().data().len() + besides
+    OVERHEAD + name.as_ref().data().len() + besides
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Pieces of a database, and what the nodes at both ends of a transfer say and hold meanwhile.
 
-use super::super::testing::{Driven, FAM, entries, keys, node};
+use super::super::testing::{FAM, TestNode, entries, keys, node};
 use super::super::{Datum, DbEffect, GLOBALS, LOCATIONS, Request};
 use super::*;
 use crate::value::NodeId;
@@ -58,7 +58,7 @@ fn what_is_deleted_meanwhile_is_left_out_and_what_is_set_is_as_it_is_then() {
 }
 
 /// What a node has sent since the last time, and the room that it waits for.
-fn requests(driven: &mut Driven) -> (Vec<String>, Vec<(NodeId, u64)>) {
+fn requests(driven: &mut TestNode) -> (Vec<String>, Vec<(NodeId, u64)>) {
     let (mut sent, mut waiting) = (Vec::new(), Vec::new());
     for effect in driven.db.take_effects() {
         match effect {
@@ -78,7 +78,7 @@ fn count(sent: &[String], name: &str) -> usize {
 
 #[test]
 fn a_master_gets_one_database_then_updates_and_last_what_is_asked_of_it() {
-    let mut me = Driven::new("me");
+    let mut me = TestNode::new("me");
     me.db.set_piece(1);
     me.db.set_location(&["me:1".into()], me.now);
     for key in ["a", "b", "c"] {
@@ -115,7 +115,7 @@ fn a_master_gets_one_database_then_updates_and_last_what_is_asked_of_it() {
 
 #[test]
 fn a_lost_master_gets_nothing_more_and_the_next_one_gets_all() {
-    let mut me = Driven::new("me");
+    let mut me = TestNode::new("me");
     me.db.set_piece(1);
     for key in ["a", "b", "c"] {
         me.set(key, Datum::int(1));
@@ -140,7 +140,7 @@ fn a_lost_master_gets_nothing_more_and_the_next_one_gets_all() {
 
 #[test]
 fn a_global_node_gets_all_global_nodes_and_the_sender_first_then_updates() {
-    let mut me = Driven::global("me");
+    let mut me = TestNode::global("me");
     me.db.set_piece(1);
     me.up("s");
     let content = [(FAM, "a=1 b=2"), (LOCATIONS, "")];
@@ -170,7 +170,7 @@ fn a_global_node_gets_all_global_nodes_and_the_sender_first_then_updates() {
 
 #[test]
 fn a_global_node_that_comes_again_gets_all_again() {
-    let mut me = Driven::global("me");
+    let mut me = TestNode::global("me");
     me.db.set_piece(1);
     me.set("a", Datum::int(1));
     me.set("b", Datum::int(1));

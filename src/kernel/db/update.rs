@@ -1,5 +1,5 @@
-//! A change of one family, borrowed from a packet or from whoever holds its parts: what all updates,
-//! own and others', are on their way through the database.
+//! A change of one family, borrowed from a packet or from the owner of its parts. All updates, of this
+//! node and of others, pass through the database in this form.
 
 use super::datum::Datum;
 use super::entries::Entries;
@@ -10,7 +10,7 @@ use crate::value::packed::{self, Count, Elements, Token, head_len, string_len};
 use crate::value::{Packed, Str, StrRef};
 use std::collections::BTreeSet;
 
-/// Keys of a family that are set, and keys that are deleted; no key is in both.
+/// The keys of a family to set and to delete; no key is in both.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Update<'a> {
     pub(crate) family: Key<'a>,
@@ -18,16 +18,16 @@ pub(crate) struct Update<'a> {
     pub(crate) delete: &'a [Str],
 }
 
-/// Keys that are set, with their values.
+/// The keys to set, with their values.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Sets<'a> {
     None,
-    /// As nearly all updates have: the value in packed form.
+    /// The most frequent case: one key, and its value in packed form.
     One(Key<'a>, &'a [u8]),
     Many(&'a Entries),
 }
 
-/// A string that is borrowed, or held already, so that a copy of it can share its octets.
+/// A string, borrowed from a packet or from an existing `Str` whose octets a copy can share.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Key<'a> {
     Borrowed(StrRef<'a>),
@@ -52,7 +52,7 @@ impl<'a> Key<'a> {
     }
 }
 
-/// A value in packed form, or held already.
+/// A value, borrowed from a packet or from an existing `Datum`.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Value<'a> {
     Octets(&'a [u8]),
@@ -100,7 +100,7 @@ impl<'a> Sets<'a> {
         }
     }
 
-    /// These together with others, if there are any.
+    /// The entries of both.
     #[inline]
     pub(crate) fn and(self, others: [&Entries; 2]) -> Option<Entries> {
         if others.iter().all(|more| more.is_empty()) {
@@ -114,7 +114,7 @@ impl<'a> Sets<'a> {
         Some(all)
     }
 
-    /// Octets of a packed hash of these.
+    /// The octets of a packed hash of the entries.
     fn packed_len(self) -> usize {
         let mut octets = head_len(self.len());
         self.each(|key, value| octets += string_len(key.string()) + value.octets().len());
@@ -123,8 +123,8 @@ impl<'a> Sets<'a> {
 }
 
 impl<'a> Update<'a> {
-    /// The arguments of `g_upd` or `g_chg2` as they stand in the packet, if they set one key of a family
-    /// that is not the protocol's own and do no more than that.
+    /// The arguments of `g_upd` or `g_chg2` in the packet, if they only set one key of a family that is
+    /// not internal.
     pub(crate) fn read(arguments: Elements<'a>) -> Option<Self> {
         let mut reader = arguments.reader();
         let family = reader.take_str()?;
@@ -143,8 +143,8 @@ impl<'a> Update<'a> {
         Some(Update { family: Key::Borrowed(family), set, delete: &[] })
     }
 
-    /// An update of parts that may overlap or repeat themselves. What is set and then deleted at once is
-    /// only deleted: the outcome is the same.
+    /// An update of parts that may overlap or repeat keys. A key in both is only deleted, which has the
+    /// same result.
     pub(crate) fn of(family: &'a Str, set: &'a mut Entries, delete: &'a mut Vec<Str>) -> Self {
         if delete.len() > 1 {
             let mut seen = BTreeSet::new();
@@ -158,7 +158,7 @@ impl<'a> Update<'a> {
         Update { family: Key::Held(family), set: Sets::Many(set), delete }
     }
 
-    /// Whether all that is set can be sent on.
+    /// Checks that all entries to set can be sent on.
     pub(crate) fn check(self) -> Result<(), Unsendable> {
         let family = self.family.string();
         let mut checked = Ok(());
@@ -168,12 +168,12 @@ impl<'a> Update<'a> {
         checked
     }
 
-    /// The packet for a node port in which a global node tells of the update.
+    /// The packet to a node port in which a global node sends the update.
     pub(crate) fn to_packet(self, name: Name) -> Packed {
         self.packet(name, true)
     }
 
-    /// The packet in which a slave sets keys: it says nothing of deletions.
+    /// The packet in which a slave sets keys; it has no deletions.
     pub(crate) fn to_packet_of_slave(self) -> Packed {
         self.packet(Name::Update, false)
     }
@@ -185,7 +185,7 @@ impl<'a> Update<'a> {
             len += head_len(self.delete.len());
             len += self.delete.iter().map(|key| string_len(key.as_ref())).sum::<usize>();
         }
-        // Just enough, or the octets would have to be moved once more.
+        // The exact size: with less, the octets would have to be moved again.
         let mut octets = Vec::with_capacity(len);
         packed::put_octets(&mut octets, b"");
         packed::put_str(&mut octets, name);
@@ -201,7 +201,7 @@ impl<'a> Update<'a> {
             put_strings(&mut octets, self.delete);
         }
         let len = 4 + usize::from(with_deletions);
-        // A scalar without a tag has no tag of our own: the packet need not be searched for one.
+        // A scalar without a tag needs no search of the packet for our own tags.
         let count = if plain { Count::plain(len) } else { Count::of(len) };
         Packed::counted(count, octets.into())
     }

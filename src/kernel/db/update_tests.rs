@@ -1,19 +1,19 @@
 //! What is carried out as it stands in the packet has the effects that it has in full.
 
-use super::super::testing::{Driven, FAM, entries, keys, node};
+use super::super::testing::{FAM, TestNode, entries, keys, node};
 use super::super::{Datum, QueryKind, Request};
 use super::*;
 use proptest::prelude::*;
 
 /// Two nodes that hear the same: one by packets, one by requests that were taken apart.
-struct Twins([Driven; 2]);
+struct NodePair([TestNode; 2]);
 
-impl Twins {
-    fn new(new: impl Fn() -> Driven) -> Self {
-        Twins([new(), new()])
+impl NodePair {
+    fn new(new: impl Fn() -> TestNode) -> Self {
+        NodePair([new(), new()])
     }
 
-    fn both(&mut self, act: impl Fn(&mut Driven)) {
+    fn both(&mut self, act: impl Fn(&mut TestNode)) {
         self.0.iter_mut().for_each(act);
     }
 
@@ -28,13 +28,13 @@ impl Twins {
     }
 
     fn effects(&mut self) -> [Vec<String>; 2] {
-        self.0.each_mut().map(Driven::effects)
+        self.0.each_mut().map(TestNode::effects)
     }
 }
 
 /// A global node with slaves, another global node, and monitors of its own and of others.
-fn master() -> Twins {
-    let mut twins = Twins::new(|| Driven::global("me"));
+fn master() -> NodePair {
+    let mut twins = NodePair::new(|| TestNode::global("me"));
     twins.both(|me| ["s1", "s2", "g1", "odd"].iter().for_each(|id| me.up(id)));
     for slave in ["s1", "s2"] {
         twins.hear(slave, &Request::Slave(Some(Default::default())));
@@ -48,8 +48,8 @@ fn master() -> Twins {
     twins
 }
 
-fn slave() -> Twins {
-    let mut twins = Twins::new(Driven::with_master);
+fn slave() -> NodePair {
+    let mut twins = NodePair::new(TestNode::with_master);
     twins.both(|me| {
         me.monitor();
         me.content("a=1");

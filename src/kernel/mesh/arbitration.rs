@@ -1,4 +1,4 @@
-//! Which of several connections to one node goes on.
+//! Arbitration between several connections to one node.
 
 use super::claims::{Claim, Claims};
 use super::connection::{Conn, Phase, Step};
@@ -7,20 +7,20 @@ use super::{Mesh, MeshOutput, MeshTimer};
 use crate::kernel::effect::{AuthOrder, ConnId};
 use crate::mutation::{self, Mutation};
 use crate::value::{NodeId, Str};
-use crate::wire::greeting::OUR_PROVIDERS;
+use crate::wire::greeting::PROVIDER_PREFIX;
 use std::time::Duration;
 
-/// How many connections may claim to be the same node before each gets less time to prove it: a
-/// node may dial several addresses at once.
-const USUAL_CLAIMS: usize = 4;
+/// Up to this many connections that claim to be the same node get the full time to prove it, since a
+/// node may dial several addresses at once; with more of them each gets less.
+const CLAIMS_WITH_FULL_TIMEOUT: usize = 4;
 
 impl Mesh {
-    /// Decides which of the greeted connections to `node` may go on.
+    /// Decides which of the greeted connections to `node` may continue.
     ///
-    /// At most one has our authentication line and not the peer's. Between nodes of this
-    /// implementation the one with the smaller ID decides, and prefers the connection that it
-    /// dialled itself; the other node answers on whichever it is asked. With other peers the first
-    /// connection goes on.
+    /// At most one connection has our authentication line without the peer's. Between nodes of this
+    /// implementation the one with the smaller ID decides, and prefers the connection that it has
+    /// dialled; the other node answers on whichever connection is chosen. With other peers the first
+    /// connection continues.
     pub(super) fn arbitrate(&mut self, node: &NodeId, now: Duration) {
         if self.is_up(node) && !self.is_in_doubt(node) {
             return self.probe(node, now);
@@ -44,7 +44,7 @@ impl Mesh {
         if !is_ours(&greeting.provider) {
             self.authenticate(first, node, now);
         } else if self.own < *node {
-            // Our own dial may lead nowhere: the peer's does not wait for it for long.
+            // Our own dial may fail, so the peer's connection waits for it only this long.
             let patience = *since + self.connect_interval;
             if let Some(dialled) = dialled {
                 self.authenticate(dialled, node, now);
@@ -61,7 +61,7 @@ impl Mesh {
         }
     }
 
-    /// Some of the connections that claim to lead to `node`, to be looked at one by one.
+    /// Some of the connections that claim to lead to `node`, to be checked one by one.
     pub(super) fn claims(
         &mut self,
         node: &NodeId,
@@ -94,16 +94,16 @@ impl Mesh {
     }
 
     pub(super) fn authenticate(&mut self, id: ConnId, node: &NodeId, now: Duration) {
-        // Anybody can claim to be the node: many of them shall not keep it waiting for long.
+        // Anybody can claim to be the node; many such connections must not delay it for long.
         let waiting = self.greeted.get(node).map_or(1, Claims::len);
-        let share = USUAL_CLAIMS as f64 / waiting.max(USUAL_CLAIMS) as f64;
+        let share = CLAIMS_WITH_FULL_TIMEOUT as f64 / waiting.max(CLAIMS_WITH_FULL_TIMEOUT) as f64;
         let patience = now + self.connect_interval.mul_f64(share);
         self.set_step(id, Step::Sent { patience });
         self.wake(patience, MeshTimer::Arbitrate(node.clone()));
         self.outputs.push(MeshOutput::Proceed { conn: id, order: AuthOrder::Now });
     }
 
-    /// As [`Mesh::arbitrate`], for when nothing new claims to be the node.
+    /// As [`Mesh::arbitrate`], when no new connection claims to be the node.
     pub(super) fn arbitrate_again(&mut self, node: &NodeId, now: Duration) {
         if !self.is_up(node) || self.is_in_doubt(node) {
             self.arbitrate(node, now);
@@ -114,7 +114,7 @@ impl Mesh {
         }
     }
 
-    /// A connection whose peer has authenticated goes on, and replaces one that is in doubt.
+    /// A connection whose peer has authenticated continues, and replaces one that is in doubt.
     pub(super) fn take_over(&mut self, id: ConnId, node: &NodeId, now: Duration) {
         self.authenticate(id, node, now);
         if self.is_up(node) {
@@ -123,7 +123,7 @@ impl Mesh {
     }
 }
 
-/// Whether the peer is of this implementation, which arbitrates as we do.
+/// Whether the peer is of this implementation, which arbitrates in the same way.
 pub(in crate::kernel) fn is_ours(provider: &Str) -> bool {
-    provider.to_text_lossy().starts_with(OUR_PROVIDERS)
+    provider.to_text_lossy().starts_with(PROVIDER_PREFIX)
 }

@@ -1,7 +1,6 @@
-//! The attempt to connect a node that somebody wants to reach: its addresses are looked up, and
-//! dialled one after another.
+//! The attempt to connect a node: its addresses are looked up, and dialled one after another.
 
-use super::connection::Goal;
+use super::connection::DialReason;
 use super::{Mesh, MeshOutput, MeshTimer};
 use crate::kernel::effect::{ConnId, Level, seconds};
 use crate::mutation::{self, Mutation};
@@ -9,42 +8,42 @@ use crate::value::{NodeId, Str};
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
-/// Addresses are tried at least this far apart.
-const SHORTEST_INTERVAL: Duration = Duration::from_millis(400);
+/// The minimum time between two dials.
+const MIN_INTERVAL: Duration = Duration::from_millis(400);
 
-/// Addresses of a node that are tried; others may enter any number for it into the database.
-const MOST_ADDRESSES: usize = 32;
+/// The maximum number of addresses of a node that are tried, since other nodes can announce any number.
+const MAX_ADDRESSES: usize = 32;
 
-/// Octets that an address may have; the name of a host has 253 at most.
-const LONGEST_ADDRESS: usize = 300;
+/// The maximum octets of an address; the name of a host has at most 253.
+const MAX_ADDRESS_LEN: usize = 300;
 
-/// Addresses that are tried one right after the other while each fails at once; further ones wait for
-/// their time.
-const MOST_HURRIED: u32 = 4;
+/// The maximum number of addresses that are dialled immediately after one another because each dial
+/// fails at once; further ones wait for the usual interval.
+const MAX_IMMEDIATE_ATTEMPTS: u32 = 4;
 
 /// An attempt to connect one node.
 #[derive(Debug)]
 pub(super) struct Attempt {
     started: Duration,
-    /// Its addresses are being looked for.
+    /// Its addresses are being looked up.
     searching: bool,
     /// Addresses that were not tried yet.
     addresses: VecDeque<Str>,
     next_dial: Duration,
-    /// Until then nothing is dialled if a connection has greeted as the node: it may be its own.
-    /// Once for each attempt, as anybody can greet so.
+    /// While another connection has greeted as the node, and until this time, no address is dialled, as
+    /// that connection may really be the node's. Only once in each attempt, since anybody can send such
+    /// a greeting.
     waits_for_greeted: Option<Duration>,
     interval: Duration,
-    /// Dials since the last search that did not wait for their time, as the one before had failed.
+    /// Dials since the last lookup that began early because the previous one had failed.
     hurried: u32,
     pub(super) dials: BTreeSet<ConnId>,
-    /// Why dials failed since the last search.
+    /// The errors of dials since the last lookup.
     failures: Vec<String>,
 }
 
 impl Mesh {
-    /// A connection to an unconnected node is wanted: there is something to send, or it is
-    /// monitored.
+    /// Starts an attempt to connect a node, because there is something to send or it is monitored.
     #[inline]
     pub(in crate::kernel) fn want_connection(&mut self, node: &NodeId, now: Duration) {
         if self.link(node).is_none() {
@@ -62,7 +61,7 @@ impl Mesh {
             addresses: VecDeque::new(),
             next_dial: now,
             waits_for_greeted: None,
-            interval: SHORTEST_INTERVAL,
+            interval: MIN_INTERVAL,
             hurried: 0,
             dials: BTreeSet::new(),
             failures: Vec::new(),
@@ -71,7 +70,7 @@ impl Mesh {
         self.search(node);
     }
 
-    /// Looks for the addresses of a node.
+    /// Looks up the addresses of a node.
     fn search(&mut self, node: &NodeId) {
         if let Some(attempt) = self.attempt_mut(node) {
             attempt.searching = true;
@@ -87,9 +86,8 @@ impl Mesh {
         now: Duration,
     ) {
         let addresses = addresses.unwrap_or_default().into_iter();
-        let is_short = |address: &Str| address.as_ref().data().len() <= LONGEST_ADDRESS;
-        let mut addresses: VecDeque<Str> =
-            addresses.filter(is_short).take(MOST_ADDRESSES).collect();
+        let is_short = |address: &Str| address.as_ref().data().len() <= MAX_ADDRESS_LEN;
+        let mut addresses: VecDeque<Str> = addresses.filter(is_short).take(MAX_ADDRESSES).collect();
         for address in self.seeds.addresses_of(node) {
             if !addresses.contains(address) {
                 addresses.push_back(address.clone());
@@ -107,7 +105,7 @@ impl Mesh {
             return;
         }
         let share = monitor.saturating_sub(interval) / addresses.len().max(1) as u32;
-        attempt.interval = interval.min(share).max(SHORTEST_INTERVAL);
+        attempt.interval = interval.min(share).max(MIN_INTERVAL);
         if mutation::is_on(Mutation::TryOnlyTheFirstAddress) {
             addresses.truncate(1);
         }
@@ -117,7 +115,7 @@ impl Mesh {
         self.advance_attempt(node, now);
     }
 
-    /// Dials the next address of a node, if it is time.
+    /// Dials the next address of a node, if its time has come.
     pub(super) fn advance_attempt(&mut self, node: &NodeId, now: Duration) {
         let patience = self.connect_interval;
         let is_greeted = self.greeted.contains_key(node);
@@ -141,7 +139,7 @@ impl Mesh {
             return;
         };
         let is_early = now < attempt.next_dial;
-        let may_hurry = attempt.dials.is_empty() && attempt.hurried < MOST_HURRIED;
+        let may_hurry = attempt.dials.is_empty() && attempt.hurried < MAX_IMMEDIATE_ATTEMPTS;
         if attempt.searching || (is_early && !may_hurry) {
             return;
         }
@@ -150,7 +148,7 @@ impl Mesh {
             let next_dial = now + attempt.interval;
             attempt.next_dial = next_dial;
             self.wake(next_dial, MeshTimer::AdvanceAttempt(node.clone()));
-            let conn = self.dial(Goal::Node(node.clone()), address);
+            let conn = self.dial(DialReason::Node(node.clone()), address);
             if let Some(attempt) = self.attempt_mut(node) {
                 attempt.dials.insert(conn);
             }
@@ -165,7 +163,7 @@ impl Mesh {
         }
     }
 
-    /// The time of an attempt is over.
+    /// An attempt has timed out.
     pub(super) fn attempt_timed_out(&mut self, node: &NodeId, now: Duration) {
         let limit = self.monitor_timeout;
         let is_over = |attempt: &mut Attempt| now >= attempt.started + limit;
@@ -174,7 +172,7 @@ impl Mesh {
         }
     }
 
-    /// A dial has led nowhere.
+    /// A dial has failed.
     pub(super) fn attempt_dial_ended(
         &mut self,
         node: &NodeId,
@@ -199,8 +197,8 @@ impl Mesh {
         }
     }
 
-    /// Ends the attempt to connect a node, and all its dials but one. Returns whether there was
-    /// one.
+    /// Ends the attempt to connect a node, and all its dials but one. Returns whether there was an
+    /// attempt.
     pub(super) fn end_attempt(
         &mut self,
         node: &NodeId,

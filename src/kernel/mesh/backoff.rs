@@ -1,9 +1,9 @@
-//! When something that has failed is tried again.
+//! The delays between retries.
 
 use crate::kernel::random::Random;
 use std::time::Duration;
 
-/// A delay that doubles up to a limit, and is never shorter than its unit.
+/// A delay that doubles up to a limit, and is at least one unit.
 #[derive(Debug)]
 pub(super) struct Backoff {
     unit: Duration,
@@ -12,12 +12,12 @@ pub(super) struct Backoff {
 }
 
 impl Backoff {
-    /// Nothing is scheduled; the first delay is `unit`, unless [`Backoff::restart`] draws one.
+    /// Nothing is scheduled. The first delay is `unit`, unless [`Backoff::restart`] chooses another one.
     pub(super) const fn new(unit: Duration) -> Self {
         Backoff { unit, delay: unit, scheduled: None }
     }
 
-    /// Makes the delay short again: between one and two units.
+    /// Resets the delay to a random one between one and two units.
     pub(super) fn restart(&mut self, random: &mut Random) -> Duration {
         self.delay = self.unit.mul_f64(1.0 + random.fraction());
         self.delay
@@ -32,7 +32,7 @@ impl Backoff {
         self.scheduled = Some(at);
     }
 
-    /// Schedules `at`, unless something is scheduled before. Returns whether it did.
+    /// Schedules `at`, unless an earlier time is scheduled. Returns whether it did.
     pub(super) fn no_later_than(&mut self, at: Duration) -> bool {
         let is_later = self.is_later_than(at);
         if is_later {
@@ -41,7 +41,7 @@ impl Backoff {
         is_later
     }
 
-    /// Whether the time has come; if so, nothing is scheduled any more.
+    /// Whether the scheduled time has come; if so, it is cleared.
     pub(super) fn take_due(&mut self, now: Duration) -> bool {
         let due = !self.is_later_than(now);
         if due {
@@ -50,8 +50,8 @@ impl Backoff {
         due
     }
 
-    /// Schedules the next time, after twice the delay before, or `longest` if that is less; one unit
-    /// at the least. Returns when that is.
+    /// Schedules the next time: after twice the previous delay, but at most `longest` and at least one
+    /// unit. Returns the time.
     pub(super) fn again(&mut self, now: Duration, longest: Duration) -> Duration {
         self.delay = (self.delay * 2).min(longest).max(self.unit);
         let at = now + self.delay;

@@ -1,7 +1,7 @@
-//! The connections that claim to lead to one node and are not up yet, by how far they have come.
+//! The connections that claim to lead to one node and are not up yet, by phase.
 //!
-//! Anybody can claim to be any node, on thousands of connections. Decisions look only at those that
-//! matter for them, so that each connection costs about the same however many there are.
+//! Anybody can claim to be any node, on thousands of connections. Decisions look only at the connections
+//! that matter, so the cost of each connection does not depend on their number.
 
 use super::connection::Step;
 use crate::kernel::effect::ConnId;
@@ -9,13 +9,13 @@ use std::collections::BTreeSet;
 use std::ops::Bound;
 use std::time::Duration;
 
-/// A connection's place among all that have greeted: earlier ones come first.
+/// A connection's position in the order of greetings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Claim {
-    /// Counts all greetings.
+    /// The number of greetings before this one.
     pub(super) order: u64,
     pub(super) conn: ConnId,
-    /// Whether we dialled it.
+    /// Whether this node dialled it.
     pub(super) dialled: bool,
 }
 
@@ -23,11 +23,11 @@ pub(super) struct Claim {
 pub(super) struct Claims {
     all: BTreeSet<Claim>,
     held: BTreeSet<Claim>,
-    /// Those of the held ones that we dialled.
+    /// The held-back connections that this node dialled.
     held_dialled: BTreeSet<Claim>,
     awaiting_proof: BTreeSet<Claim>,
     proven: BTreeSet<Claim>,
-    /// Those that have our authentication line, by the time until which others wait for them.
+    /// The connections that have our authentication line, by the time until which others wait for them.
     sent: BTreeSet<(Duration, Claim)>,
 }
 
@@ -82,17 +82,17 @@ impl Claims {
         self.all.is_empty()
     }
 
-    /// All of them, in the order in which they greeted.
+    /// All connections, in the order of their greetings.
     pub(super) fn all(&self) -> Vec<ConnId> {
         conns(&self.all)
     }
 
-    /// Whether there is another one than this.
+    /// Whether there is a connection other than this one.
     pub(super) fn has_other(&self, conn: ConnId) -> bool {
         self.all.iter().any(|other| other.conn != conn)
     }
 
-    /// Those whose authentication line is held back.
+    /// The connections whose authentication line is held back.
     pub(super) fn held(&self) -> Vec<ConnId> {
         conns(&self.held)
     }
@@ -113,15 +113,15 @@ impl Claims {
         conns(&self.awaiting_proof)
     }
 
-    /// Those that have our authentication line and for which others do not wait any more.
+    /// The connections that have our authentication line and for which others no longer wait.
     pub(super) fn overdue(&self, now: Duration) -> Vec<ConnId> {
         let overdue = self.sent.iter().take_while(|(patience, _)| *patience <= now);
         overdue.map(|(_, claim)| claim.conn).collect()
     }
 
-    /// The first of those that have our authentication line and for which others wait.
+    /// The first connection that has our authentication line and for which others wait.
     pub(super) fn first_awaited(&self, now: Duration) -> Option<Claim> {
-        // One, unless its node was in doubt in between.
+        // Only one connection, unless its node was in doubt in between.
         let last = Claim { order: u64::MAX, conn: ConnId(u64::MAX), dialled: true };
         let awaited = self.sent.range((Bound::Excluded((now, last)), Bound::Unbounded));
         awaited.map(|(_, claim)| *claim).min()

@@ -1,4 +1,4 @@
-//! The life of one connection: dialled or accepted, greeted, proven, in use, closed.
+//! The phases of one connection: dialled or accepted, greeted, proven, in use, closed.
 
 use super::claims::{Claim, Claims};
 use super::link::{Link, UNANSWERED};
@@ -12,27 +12,27 @@ const OURSELVES: &str = "this is ourselves";
 const ECHO: &str = "what we send comes back: that is no node";
 const DUPLICATE: &str = "another connection to this node is in use";
 
-/// What a peer's greeting tells, before anything of it is proven.
+/// A peer's greeting, before anything of it is proven.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PeerGreeting {
     /// The node ID that it claims.
     pub node: NodeId,
     /// The value of `provider`.
     pub provider: Str,
-    /// The value of `instance`; empty if the peer does not say it.
+    /// The value of `instance`; empty if the greeting has none.
     pub instance: Str,
-    /// Whether it says that it knows the request `g_get`.
+    /// Whether it announces support of the request `g_get`.
     pub knows_get: bool,
 }
 
 impl PeerGreeting {
-    /// The greeting of a node that says no more than Perl nodes do.
+    /// A greeting with no more than Perl nodes send.
     pub fn new(node: NodeId, provider: Str) -> Self {
         PeerGreeting { node, provider, instance: Str::default(), knows_get: false }
     }
 }
 
-/// What the handshake proved.
+/// What the handshake has proven.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Authenticated {
     /// Whether the peer has no certificate that we trust (`tls_anon`).
@@ -41,16 +41,16 @@ pub struct Authenticated {
 
 #[derive(Debug)]
 pub(super) struct Conn {
-    /// Why we dialled; none if the peer did.
-    pub(super) goal: Option<Goal>,
-    /// What we greeted with.
+    /// Why this node dialled; `None` if the peer did.
+    pub(super) goal: Option<DialReason>,
+    /// The greeting that this node sent.
     greeting: Option<Arc<[u8]>>,
     pub(super) phase: Phase,
 }
 
-/// Why we dialled.
+/// Why this node dialled.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Goal {
+pub(super) enum DialReason {
     Seed(usize),
     Node(NodeId),
 }
@@ -61,7 +61,7 @@ pub(super) enum Phase {
     Opening,
     Greeted {
         greeting: PeerGreeting,
-        /// Counts all greetings.
+        /// The number of greetings before this one.
         order: u64,
         step: Step,
     },
@@ -75,38 +75,38 @@ pub(super) enum Phase {
 pub(super) enum Step {
     /// Our authentication line is held back.
     Held { since: Duration },
-    /// The peer authenticates first.
+    /// The peer has to authenticate first.
     AwaitsPeer,
-    /// The same, but only to know where a seed's address leads: the node is up by another
-    /// connection, and this one is closed then.
+    /// The peer has to authenticate, only to prove that a seed's address leads to it. The node is up by
+    /// another connection, so this one is closed then.
     AwaitsProof,
     /// The peer has authenticated; our authentication line is held back.
     Proven,
-    /// Our authentication line is sent; the time says until when others wait for this one.
+    /// Our authentication line was sent. Others wait for this connection until `patience`.
     Sent { patience: Duration },
 }
 
 impl Mesh {
     /// Connects to an address.
-    pub(super) fn dial(&mut self, goal: Goal, address: Str) -> ConnId {
+    pub(super) fn dial(&mut self, goal: DialReason, address: Str) -> ConnId {
         let conn = self.new_conn(Some(goal));
         self.outputs.push(MeshOutput::Dial { conn, address });
         conn
     }
 
-    fn new_conn(&mut self, goal: Option<Goal>) -> ConnId {
+    fn new_conn(&mut self, goal: Option<DialReason>) -> ConnId {
         self.next_conn += 1;
         let id = ConnId(self.next_conn);
         self.conns.insert(id, Conn { goal, greeting: None, phase: Phase::Opening });
         id
     }
 
-    /// Somebody has connected to our listener.
+    /// A connection was accepted.
     pub(in crate::kernel) fn accepted(&mut self) -> ConnId {
         self.new_conn(None)
     }
 
-    /// Both greeting lines that we send on a connection.
+    /// The two greeting lines that this node sends on a connection.
     pub(in crate::kernel) fn greeting_sent(&mut self, conn: ConnId, lines: &[u8]) {
         if let Some(Conn { greeting, .. }) = self.conns.get_mut(&conn) {
             let lines: Arc<[u8]> = lines.into();
@@ -115,9 +115,9 @@ impl Mesh {
         }
     }
 
-    /// The peer of a connection has greeted; nothing of it is proven.
+    /// A peer has sent its greeting; nothing of it is proven.
     ///
-    /// The answer is a [`MeshOutput::Proceed`] or [`MeshOutput::Close`], now or later.
+    /// The answer is a [`MeshOutput::Proceed`] or [`MeshOutput::Close`], at once or later.
     pub(in crate::kernel) fn greeted(&mut self, id: ConnId, greeting: PeerGreeting, now: Duration) {
         let Some(conn) = self.conns.get_mut(&id) else {
             return;
@@ -131,14 +131,14 @@ impl Mesh {
         let claim = Claim { order, conn: id, dialled: conn.goal.is_some() };
         match conn.goal.clone() {
             // Perl nodes close a second connection before they prove anything.
-            Some(Goal::Seed(index))
+            Some(DialReason::Seed(index))
                 if self.link(&greeting.node).is_some_and(|link| !is_ours(&link.peer.provider)) =>
             {
                 self.seed_is_claimed(index, &greeting.node);
             }
-            Some(Goal::Node(sought)) if sought != greeting.node => {
+            Some(DialReason::Node(sought)) if sought != greeting.node => {
                 let why = format!("that is {}", greeting.node);
-                self.dial_ended(id, &Goal::Node(sought), &why, now);
+                self.dial_ended(id, &DialReason::Node(sought), &why, now);
             }
             _ => {}
         }
@@ -147,13 +147,13 @@ impl Mesh {
         self.arbitrate(&greeting.node, now);
     }
 
-    /// A peer has greeted with our own node ID. Returns why the connection ends, unless the peer is
-    /// another node.
+    /// A peer has sent a greeting with our own node ID. Returns why the connection ends, unless the peer
+    /// is another node.
     ///
-    /// It is this node itself if its two lines are ones that we sent on another connection, and one
-    /// of both was dialled and the other accepted. Then a seed that was dialled is this node, which
-    /// becomes global. What comes back on the connection on which we sent it is an echo, and says
-    /// nothing.
+    /// The peer is this node itself if its two lines are ones that this node sent on another connection,
+    /// one of the two connections was dialled and the other accepted. In that case a dialled seed is
+    /// this node, which becomes global. A greeting that comes back on the connection on which it was
+    /// sent is an echo, and proves nothing.
     pub(in crate::kernel) fn greeted_with_own_id(
         &mut self,
         id: ConnId,
@@ -162,7 +162,7 @@ impl Mesh {
     ) -> Option<&'static str> {
         let conn = self.conns.get(&id)?;
         if conn.phase == Phase::Closed {
-            // The other end of the same connection has found out first.
+            // The other end of the connection has found this out first.
             return Some(OURSELVES);
         }
         if conn.greeting.as_deref() == Some(lines) {
@@ -176,14 +176,14 @@ impl Mesh {
         for id in [id, twin] {
             let goal = self.conns.get(&id).and_then(|conn| conn.goal.clone());
             self.close(id, OURSELVES, now);
-            if let Some(Goal::Seed(index)) = goal {
+            if let Some(DialReason::Seed(index)) = goal {
                 self.seed_is_ourselves(index, now);
             }
         }
         Some(OURSELVES)
     }
 
-    /// The peer's authentication line was verified; ours is still held back.
+    /// The peer's authentication line was verified, and ours is still held back.
     pub(in crate::kernel) fn verified(&mut self, id: ConnId, now: Duration) {
         let Some(Conn { phase: Phase::Greeted { greeting, .. }, goal, .. }) = self.conns.get(&id)
         else {
@@ -192,7 +192,7 @@ impl Mesh {
         let (node, goal) = (greeting.node.clone(), goal.clone());
         self.set_step(id, Step::Proven);
         if self.is_up(&node) && !self.is_in_doubt(&node) {
-            if let Some(Goal::Seed(index)) = goal {
+            if let Some(DialReason::Seed(index)) = goal {
                 self.learn_seed(index, &node);
             }
             self.probe(&node, now);
@@ -201,7 +201,7 @@ impl Mesh {
         }
     }
 
-    /// Both sides have authenticated: the connection carries packets now.
+    /// Both sides have authenticated: the connection carries packets from now on.
     pub(in crate::kernel) fn established(
         &mut self,
         id: ConnId,
@@ -217,7 +217,7 @@ impl Mesh {
         let greeting = greeting.clone();
         let node = greeting.node.clone();
         if self.is_in_doubt(&node) {
-            // The old connection has to be gone for everybody before the new one is there.
+            // The loss of the old connection has to be handled completely before the new one comes up.
             self.replacement = Some((id, how.clone()));
             return self.disconnect(&node, UNANSWERED, now);
         }
@@ -231,23 +231,24 @@ impl Mesh {
         let phase = std::mem::replace(&mut conn.phase, Phase::Up { node: node.clone() });
         self.forget_claim(id, &phase, goal.is_some());
         self.settle_duplicates(&greeting, false, now);
-        if let Some(Goal::Seed(index)) = goal {
+        if let Some(DialReason::Seed(index)) = goal {
             self.learn_seed(index, &node);
         }
         self.linked(Link::new(id, greeting, how.untrusted, now), now);
         if self.greeted.contains_key(&node) {
-            // Whoever waits for our line gets it when the node has shown that it uses this connection.
+            // Connections that wait for our line get it when the node has shown that it uses this
+            // connection.
             self.probe(&node, now);
         }
     }
 
-    /// Closes all other connections to a node that is up, as `peer`. Those of the same run of that node first show
-    /// where a seed's address leads: who dialled it waits for the other side's authentication line, and
-    /// closes the connection then.
+    /// Closes all other connections to a node that is up, as `peer`. Connections of the same run of that
+    /// node are first used to prove where a seed's address leads: the node that dialled them waits for
+    /// our authentication line, and closes them then.
     ///
-    /// It only gets our line when the node `has_answered` on the connection that it has: before, it may
-    /// take another one for the one that both use, and lose what it sends there. Another run, which
-    /// may be another live node with the same ID, would take our line for success.
+    /// They get our line only when the node `has_answered` on the connection that it has. Before, it
+    /// might take one of them for the connection that both sides use, and lose what it sends there.
+    /// Another run, which may be another live node with the same ID, would take our line for success.
     pub(super) fn settle_duplicates(
         &mut self,
         peer: &PeerGreeting,
@@ -267,7 +268,7 @@ impl Mesh {
             let ours = is_ours(&greeting.provider);
             let may_be_shown = ours && greeting.instance == peer.instance;
             let proves_seed = match goal {
-                Some(Goal::Seed(index)) => may_be_shown && !self.seeds.leads_to(*index, node),
+                Some(DialReason::Seed(index)) => may_be_shown && !self.seeds.leads_to(*index, node),
                 _ => false,
             };
             let is_awaited = proves_seed && matches!(step, Step::AwaitsPeer | Step::AwaitsProof);
@@ -286,13 +287,13 @@ impl Mesh {
                 self.close(id, DUPLICATE, now);
             }
         }
-        // Last, as only one connection at a time has our line and not the peer's.
+        // This comes last, as only one connection at a time may have our line without the peer's.
         if let Some(id) = shown {
             self.authenticate(id, node, now);
         }
     }
 
-    /// A connection has ended, for whatever reason; or a dial has failed.
+    /// A connection has ended, or a dial has failed.
     pub(in crate::kernel) fn closed(&mut self, id: ConnId, why: &str, now: Duration) {
         let Some(mut conn) = self.conns.remove(&id) else {
             return;
@@ -321,8 +322,8 @@ impl Mesh {
         }
     }
 
-    /// A connection that was in this phase claims no more to lead to a node. Returns the node if
-    /// none does any more.
+    /// A connection in this phase no longer claims to lead to a node. Returns the node if this was the
+    /// last such connection.
     fn forget_claim<'a>(
         &mut self,
         conn: ConnId,
@@ -339,21 +340,21 @@ impl Mesh {
         Some(&greeting.node)
     }
 
-    /// As [`Mesh::forget_claim`], as the connection has ended: others may be dialled in its place.
+    /// As [`Mesh::forget_claim`], when the connection has ended: others may be dialled in its place.
     fn claim_ended(&mut self, conn: ConnId, phase: &Phase, dialled: bool, now: Duration) {
         if let Some(node) = self.forget_claim(conn, phase, dialled) {
             self.advance_attempt(node, now);
         }
     }
 
-    fn dial_ended(&mut self, id: ConnId, goal: &Goal, why: &str, now: Duration) {
+    fn dial_ended(&mut self, id: ConnId, goal: &DialReason, why: &str, now: Duration) {
         match goal {
-            Goal::Seed(index) => self.seed_dial_ended(*index, id, why, now),
-            Goal::Node(node) => self.attempt_dial_ended(node, id, why, now),
+            DialReason::Seed(index) => self.seed_dial_ended(*index, id, why, now),
+            DialReason::Node(node) => self.attempt_dial_ended(node, id, why, now),
         }
     }
 
-    /// Ends a connection from our side; [`Mesh::closed`] need not follow, but may.
+    /// Closes a connection; a call of [`Mesh::closed`] may follow.
     pub(super) fn close(&mut self, id: ConnId, why: &str, now: Duration) {
         let Some(conn) = self.conns.get_mut(&id) else {
             return;

@@ -1,4 +1,4 @@
-//! The nodes that a global node stays connected to: the other global ones.
+//! The connections that a global node keeps open, to the other global nodes.
 
 use super::backoff::Backoff;
 use super::{Mesh, MeshTimer};
@@ -7,8 +7,8 @@ use crate::kernel::random::Random;
 use crate::value::NodeId;
 use std::time::Duration;
 
-/// The unit of the first retry; a random factor between 2 and 4 goes on top.
-const RETRY: Duration = Duration::from_millis(300);
+/// The unit of the retry delay; the first delay has a random factor between 2 and 4.
+const BACKOFF_UNIT: Duration = Duration::from_millis(300);
 
 #[derive(Debug)]
 pub(super) struct Keepalive {
@@ -18,7 +18,7 @@ pub(super) struct Keepalive {
 
 impl Keepalive {
     pub(super) fn new() -> Self {
-        Keepalive { nodes: HashSet::default(), retry: Backoff::new(RETRY) }
+        Keepalive { nodes: HashSet::default(), retry: Backoff::new(BACKOFF_UNIT) }
     }
 
     pub(super) fn nodes(&self) -> impl Iterator<Item = &NodeId> {
@@ -31,7 +31,7 @@ impl Keepalive {
 }
 
 impl Mesh {
-    /// Keeps a connection to `node` from now on.
+    /// Keeps a connection to `node` open from now on.
     pub(in crate::kernel) fn keep_alive(
         &mut self,
         node: NodeId,
@@ -47,7 +47,7 @@ impl Mesh {
         }
     }
 
-    /// Ends [`Mesh::keep_alive`]; a connection that exists stays.
+    /// Reverts [`Mesh::keep_alive`]; an existing connection stays open.
     pub(in crate::kernel) fn keep_alive_no_longer(&mut self, node: &NodeId) {
         self.keepalive.nodes.remove(node);
     }
@@ -59,7 +59,8 @@ impl Mesh {
         self.wake(now, MeshTimer::KeepAlive);
     }
 
-    /// As [`Mesh::retry_keepalive`], for a node that is not to be dialled before `at`; the delay stays.
+    /// As [`Mesh::retry_keepalive`], for a node that must not be dialled before `at`; the delay stays
+    /// the same.
     pub(super) fn retry_keepalive_later(&mut self, at: Duration) {
         if self.keepalive.retry.no_later_than(at) {
             self.wake(at, MeshTimer::KeepAlive);

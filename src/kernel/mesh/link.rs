@@ -1,4 +1,4 @@
-//! The connection that a node that is up has: its beginning, the doubt in it, its end.
+//! The connection of a node that is up: its beginning, checks whether it is alive, its end.
 
 use super::claims::Claims;
 use super::connection::{Conn, PeerGreeting, Phase};
@@ -9,28 +9,28 @@ use crate::mutation::{self, Mutation};
 use crate::value::NodeId;
 use std::time::Duration;
 
-/// Why a connection that is in doubt is given up.
+/// The reason with which a connection in doubt is closed.
 pub(super) const UNANSWERED: &str = "no answer while a new connection of this node waits";
 
-/// How often the connection is looked at while a probe is under way, in each `connect_interval`.
-const LOOKS: u32 = 4;
+/// How often a probed connection is checked in each `connect_interval`.
+const CHECKS_PER_INTERVAL: u32 = 4;
 
-/// How a connection is doing, as its socket shows.
+/// The state of a connection, as its socket reports it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Pulse {
-    /// Octets that have come from the peer.
+    /// Octets received from the peer.
     pub received: u64,
-    /// Octets that the peer's system has acknowledged.
+    /// Octets acknowledged by the peer's system.
     pub acknowledged: u64,
     /// Whether it has acknowledged the whole packet of [`Effect::Probe`](crate::kernel::Effect::Probe).
     pub probe_arrived: bool,
 }
 
-/// A question to a node whether it lives, because another connection claims to be this node.
+/// A check whether a node is alive, because another connection claims to be this node.
 #[derive(Debug)]
 struct Probe {
     number: u64,
-    /// How the connection was when the question was asked, and when it was looked at last.
+    /// The state of the connection when the probe was sent, and at the last check.
     looks: Option<(Pulse, Pulse)>,
     silent_since: Duration,
 }
@@ -39,15 +39,15 @@ struct Probe {
 #[derive(Debug)]
 pub(super) struct Link {
     pub(super) conn: ConnId,
-    /// How its node greeted on this connection; proven.
+    /// The proven greeting of its node on this connection.
     pub(super) peer: PeerGreeting,
     pub(super) untrusted: bool,
     since: Duration,
     probe: Option<Probe>,
-    /// The node has shown no life in time: a new connection that proves to be this node's takes over.
-    /// Lasts only while the connection is looked at.
+    /// The node has shown no sign of life in time: a new connection that proves to be this node's
+    /// replaces this one. Set only while the connection is checked.
     in_doubt: bool,
-    /// How many connections that others made in the name of this node were refused, as it answered.
+    /// The number of refused connections with this node's ID since it answered.
     refused: u32,
 }
 
@@ -58,7 +58,7 @@ impl Link {
 }
 
 impl Mesh {
-    /// A node has got a connection: it is up.
+    /// A node is up by this connection.
     pub(super) fn linked(&mut self, link: Link, now: Duration) {
         let Link { conn, untrusted, .. } = link;
         let PeerGreeting { node, provider, knows_get, .. } = link.peer.clone();
@@ -72,7 +72,7 @@ impl Mesh {
         self.link(node).is_some_and(|link| link.in_doubt)
     }
 
-    /// Ends the connection of a node that is up, or the search for one.
+    /// Closes the connection of a node that is up, or ends the attempt to connect it.
     pub(in crate::kernel) fn disconnect(&mut self, node: &NodeId, why: &str, now: Duration) {
         if let Some(conn) = self.link(node).map(|link| link.conn) {
             self.close(conn, why, now);
@@ -82,9 +82,10 @@ impl Mesh {
         }
     }
 
-    /// The connection of a node that was up is gone.
+    /// The connection of a node that was up has ended.
     pub(super) fn lost(&mut self, node: &NodeId, why: &str, now: Duration) {
-        // They were to prove something while the node was up: the peer may still think that it is.
+        // These connections were to prove something while the node was up; the peer may still take it
+        // for up.
         for conn in self.claims(node, Claims::awaiting_proof) {
             self.close(conn, why, now);
         }
@@ -96,7 +97,7 @@ impl Mesh {
         }
     }
 
-    /// Everybody was told of a [`MeshOutput::Down`]: the node may be connected again.
+    /// A [`MeshOutput::Down`] was handled completely: the node may be connected again.
     pub(in crate::kernel) fn loss_was_told(
         &mut self,
         node: &NodeId,
@@ -123,8 +124,7 @@ impl Mesh {
         }
     }
 
-    /// Asks a node that seems to be up whether it still is, because a new connection claims to
-    /// come from it.
+    /// Probes a node that seems to be up, because a new connection claims to come from it.
     pub(super) fn probe(&mut self, node: &NodeId, now: Duration) {
         if mutation::is_on(Mutation::ReplaceConnectionsUnasked) {
             return self.disconnect(node, "another connection", now);
@@ -145,13 +145,12 @@ impl Mesh {
         self.outputs.push(MeshOutput::Probe { node: node.clone(), conn, number });
     }
 
-    /// How the connection of a node is doing that is probed: the answer to a [`MeshOutput::Probe`]
-    /// or [`MeshOutput::Look`].
+    /// The state of a probed connection: the answer to a [`MeshOutput::Probe`] or [`MeshOutput::Look`].
     ///
-    /// Any octet that has come since the question shows that the node lives, even if the answer
-    /// itself waits behind others. Until the question has arrived, so does every octet that arrives
-    /// there. A host whose own reader is busy does not answer: then silence proves nothing. The
-    /// question and the doubt end when no other connection claims to be the node any more.
+    /// Any octet received since the probe proves that the node is alive, even if its answer is queued
+    /// behind others. Until the probe itself was acknowledged, any newly acknowledged octet proves it as
+    /// well. A host whose own reader is busy does not report, since silence proves nothing then. The
+    /// probe and the doubt end when no other connection claims to be the node any more.
     pub(in crate::kernel) fn pulse(
         &mut self,
         conn: ConnId,
@@ -168,7 +167,7 @@ impl Mesh {
             return;
         };
         if !is_claimed {
-            // Nobody looks at the connection from here on: the next claim asks anew.
+            // Nothing checks the connection from here on; the next claim starts a new probe.
             link.probe = None;
             link.in_doubt = false;
             return;
@@ -184,12 +183,12 @@ impl Mesh {
         }
         probe.looks = Some((first, pulse));
         let patience = probe.silent_since + interval;
-        let next_look = now + interval / LOOKS;
+        let next_look = now + interval / CHECKS_PER_INTERVAL;
         if now < patience {
             return self.wake(patience.min(next_look), MeshTimer::LookAtProbed(node, number));
         }
-        // Whoever greeted with this node ID may be anybody, and the node just slow: octets that come
-        // before another connection has proven to be its own still end the doubt.
+        // Anybody can greet with this node ID, and the node may just be slow: octets received before
+        // another connection has proven to be its own still end the doubt.
         let is_new = !std::mem::replace(&mut link.in_doubt, true);
         self.wake(next_look, MeshTimer::LookAtProbed(node.clone(), number));
         if is_new {
@@ -197,7 +196,7 @@ impl Mesh {
         }
     }
 
-    /// It is time to look at a connection that is probed again.
+    /// The time of the next check of a probed connection has come.
     pub(super) fn look_at_probed(&mut self, node: &NodeId, number: u64) {
         if let Some(Link { conn, probe: Some(probe), .. }) = self.link(node)
             && probe.number == number
@@ -207,7 +206,7 @@ impl Mesh {
         }
     }
 
-    /// The echo of a [`MeshOutput::Probe`] has come back.
+    /// The echo of a [`MeshOutput::Probe`] was received.
     pub(in crate::kernel) fn probe_answered(&mut self, node: &NodeId, number: u64, now: Duration) {
         let Some(link) = self.link_mut(node) else {
             return;
@@ -220,8 +219,8 @@ impl Mesh {
         }
     }
 
-    /// Somebody else connects with the ID of a node that is up. One such connection may be the
-    /// node's own, by another address of ours; who comes again has the same ID.
+    /// Another connection with the ID of a node that is up was refused. One such connection may be the
+    /// node's own, by another address of ours; repeated ones indicate another node with the same ID.
     pub(super) fn refused_in_the_name_of(&mut self, node: &NodeId) {
         let Some(link) = self.link_mut(node) else { return };
         link.refused = link.refused.saturating_add(1);
@@ -237,7 +236,7 @@ impl Mesh {
         }
     }
 
-    /// Whether another connection than this one leads, or claims to lead, to the node.
+    /// Whether a connection other than this one leads, or claims to lead, to the node.
     pub(in crate::kernel) fn is_spare(&self, conn: ConnId, node: &NodeId) -> bool {
         let others = self.greeted.get(node).is_some_and(|claims| claims.has_other(conn));
         others || self.link(node).is_some_and(|link| link.conn != conn)

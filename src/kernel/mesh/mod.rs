@@ -1,8 +1,8 @@
-//! The connections of this node: which it has, which it wants, which it keeps.
+//! The connections of this node: which exist, which are wanted, which are kept.
 //!
-//! A machine of its own: inputs are methods, outputs are [`MeshOutput`]s, to be handled in order
-//! before the next input. What a node does with its connections (packets, monitors, the database)
-//! is none of its business; it is told the time, and asks to be woken.
+//! A machine of its own: its inputs are methods, its outputs are [`MeshOutput`]s, which have to be
+//! handled in order before the next input. It does not know what connections are used for (packets,
+//! monitors, the database); it is given the time, and asks for timers.
 
 mod arbitration;
 mod attempt;
@@ -38,9 +38,9 @@ use std::fmt;
 use std::hash::Hash;
 use std::sync::Arc;
 use std::time::Duration;
-use unsteady::Unsteady;
+use unsteady::ConnectPauses;
 
-/// All connections, and what makes new ones.
+/// All connections, and the reasons to make new ones.
 #[derive(Debug)]
 pub(super) struct Mesh {
     own: NodeId,
@@ -48,71 +48,71 @@ pub(super) struct Mesh {
     connect_interval: Duration,
     conns: HashMap<ConnId, Conn>,
     next_conn: u64,
-    /// Connections that were greeted and are not up yet, by the node that they claim to lead to.
+    /// Greeted connections that are not up yet, by the node that they claim to lead to.
     greeted: HashMap<NodeId, Claims>,
     greetings: u64,
-    /// The connections by what we greeted with on them, to recognise ourselves by.
+    /// The connections by the greeting sent on them, to recognise connections to this node itself.
     by_own_greeting: HashMap<Arc<[u8]>, ConnId>,
-    /// How many greeted connections were looked at so far, to decide which of them goes on.
+    /// The number of greeted connections examined so far to decide which of them continues.
     looked_at: u64,
-    /// The nodes that are connected or sought.
+    /// The nodes that are connected or being connected.
     remotes: HashMap<NodeId, Remote>,
     seeds: Seeds,
     keepalive: Keepalive,
-    unsteady: Unsteady,
+    unsteady: ConnectPauses,
     next_probe: u64,
-    /// A connection that takes the place of a lost one as soon as the loss was told.
+    /// A connection that replaces a lost one as soon as the loss was handled.
     replacement: Option<(ConnId, Authenticated)>,
     outputs: Vec<MeshOutput>,
 }
 
-/// A remote node that is connected or sought.
+/// A remote node that is connected or being connected.
 #[derive(Debug, Default)]
 struct Remote {
     link: Option<Link>,
     attempt: Option<Attempt>,
-    /// How long the connection lasted whose loss is being told.
+    /// How long the connection lasted whose loss is being handled.
     lasted: Duration,
 }
 
-/// What the mesh wants done.
+/// An output of the mesh.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum MeshOutput {
     /// Dial an address.
     Dial { conn: ConnId, address: Str },
-    /// A greeted connection may go on.
+    /// A greeted connection may continue.
     Proceed { conn: ConnId, order: AuthOrder },
     /// Close a connection.
     Close { conn: ConnId, reason: String },
-    /// Look for the addresses of a node, and give them to [`Mesh::addresses_found`].
+    /// Look up the addresses of a node, and pass them to [`Mesh::addresses_found`].
     Find(NodeId),
-    /// Nobody waits for the addresses of this node any more.
+    /// The addresses of this node are no longer needed.
     CancelFind(NodeId),
-    /// Send an echo request before anything that waits, whose answer goes to
-    /// [`Mesh::probe_answered`], and report at once how the connection is doing ([`Mesh::pulse`]).
+    /// Send an echo request ahead of everything queued, whose answer goes to [`Mesh::probe_answered`],
+    /// and report the state of the connection at once by [`Mesh::pulse`].
     Probe { node: NodeId, conn: ConnId, number: u64 },
-    /// Report again how the connection is doing.
+    /// Report the state of the connection again.
     Look { conn: ConnId, number: u64 },
     /// A node is connected.
     Up { node: NodeId, conn: ConnId, provider: Str, untrusted: bool, knows_get: bool },
-    /// The connection of a node is lost. Once everybody was told, [`Mesh::loss_was_told`] has to
-    /// follow.
+    /// The connection of a node is lost. [`Mesh::loss_was_told`] has to be called when this was handled
+    /// completely.
     Down { node: NodeId, why: String },
-    /// A node that was sought cannot be reached.
+    /// A node could not be connected.
     GaveUp { node: NodeId, why: String },
-    /// A connected node turns out to be a seed's.
+    /// A connected node has proven to be a seed's.
     SeedUp(NodeId),
-    /// A connected node greeted at a seed's address without proving that it is there.
+    /// A connected node sent its greeting at a seed's address, without proof that it is the seed's node.
     SeedClaimed,
     /// A seed is this node itself.
     IsSeed,
-    /// Call [`Mesh::timer`] then.
+    /// Call [`Mesh::timer`] at this time.
     Wake { at: Duration, timer: MeshTimer },
-    /// Something for the log.
+    /// A line for the log.
     Log { level: Level, text: String },
 }
 
-/// What the mesh wants to do later.
+/// What a timer of the mesh is for.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum MeshTimer {
     DialSeeds,
@@ -141,19 +141,19 @@ impl Mesh {
             remotes: HashMap::default(),
             seeds: Seeds::new(&config.seeds),
             keepalive: Keepalive::new(),
-            unsteady: Unsteady::new(config.monitor_timeout / 2),
+            unsteady: ConnectPauses::new(config.monitor_timeout / 2),
             next_probe: 0,
             replacement: None,
             outputs: Vec::new(),
         }
     }
 
-    /// Takes what is to be done since the last time, in order.
+    /// Takes the outputs since the last call, in order.
     pub(super) fn take_outputs(&mut self) -> Vec<MeshOutput> {
         std::mem::take(&mut self.outputs)
     }
 
-    /// A moment that was asked for by [`MeshOutput::Wake`] has come.
+    /// The time of a [`MeshOutput::Wake`] has come.
     pub(super) fn timer(&mut self, timer: &MeshTimer, now: Duration) {
         match timer {
             MeshTimer::DialSeeds => self.dial_seeds(now),
@@ -172,30 +172,30 @@ impl Mesh {
         self.link(node).is_some()
     }
 
-    /// The connected nodes, in no order, each with whether it has not proven that it belongs to
-    /// the network.
+    /// The connected nodes, unordered, each with whether it is untrusted: it has not proven that it
+    /// belongs to the network.
     pub(super) fn up_nodes(&self) -> impl Iterator<Item = (&NodeId, bool)> {
         self.remotes
             .iter()
             .filter_map(|(node, remote)| Some((node, remote.link.as_ref()?.untrusted)))
     }
 
-    /// Which software a connected node says it is.
+    /// The implementation that a connected node announced.
     pub(super) fn provider(&self, node: &NodeId) -> Option<&Str> {
         Some(&self.link(node)?.peer.provider)
     }
 
-    /// How many connections there are, in whatever state.
+    /// The number of connections, in any state.
     pub(super) fn connections(&self) -> usize {
         self.conns.len()
     }
 
-    /// How many nodes are sought.
+    /// The number of nodes that are being connected.
     pub(super) fn attempts(&self) -> usize {
         self.remotes.values().filter(|remote| remote.attempt.is_some()).count()
     }
 
-    /// The nodes that are connected, are to be, or claim to be.
+    /// The nodes that are connected, that are being connected, and that connections claim to be.
     pub(super) fn nodes(&self) -> impl Iterator<Item = &NodeId> {
         self.remotes.keys().chain(self.greeted.keys()).chain(self.keepalive.nodes())
     }
@@ -205,12 +205,12 @@ impl Mesh {
         self.seeds.nodes().any(|seed| seed == node)
     }
 
-    /// The first of the seeds, in the configured order, whose node is connected.
+    /// The first seed in the configured order whose node is connected.
     pub(super) fn first_seed_up(&self) -> Option<&NodeId> {
         self.seeds.nodes().find(|node| self.is_up(*node))
     }
 
-    /// The connected nodes of which it is only claimed that they are seeds'.
+    /// The connected nodes that claim to be a seed's node without proof.
     pub(super) fn claimed_seeds_up(&self) -> impl Iterator<Item = &NodeId> {
         self.seeds.claims().filter(|node| self.is_up(*node))
     }

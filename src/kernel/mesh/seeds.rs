@@ -1,75 +1,74 @@
-//! The seeds: the nodes that the configuration names, and when they are dialled.
+//! The seeds of the configuration, and when they are dialled.
 
 use super::backoff::Backoff;
-use super::connection::Goal;
+use super::connection::DialReason;
 use super::{Mesh, MeshOutput, MeshTimer};
 use crate::kernel::effect::{ConnId, Level, seconds};
 use crate::kernel::random::Random;
 use crate::value::{NodeId, Str};
 use std::time::Duration;
 
-/// The unit of the first retry; a random factor between 2 and 4 goes on top.
-const RETRY: Duration = Duration::from_millis(600);
+/// The unit of the retry delay; the first delay has a random factor between 2 and 4.
+const BACKOFF_UNIT: Duration = Duration::from_millis(600);
 
-/// Pause between the first log line that says that no seed is connected and the second; the pauses
-/// after that double.
-const REPORT: Duration = Duration::from_secs(60);
+/// The pause between the first and the second log line about unreachable seeds; later pauses double.
+const FIRST_REPORT_INTERVAL: Duration = Duration::from_secs(60);
 
-/// The longest pause between two such lines.
-const LONGEST_REPORT: Duration = Duration::from_secs(3600);
+/// The maximum pause between two such lines.
+const MAX_REPORT_INTERVAL: Duration = Duration::from_secs(3600);
 
-/// The longest pause before a seed that led to this node itself is looked at again.
-const LONGEST_LOOK: Duration = Duration::from_secs(120);
+/// The maximum pause before a seed that led to this node itself is dialled again.
+const MAX_RECHECK_INTERVAL: Duration = Duration::from_secs(120);
 
 /// All seeds, as configured.
 #[derive(Debug)]
 pub(super) struct Seeds {
     seeds: Vec<Seed>,
     retry: Backoff,
-    /// When they were dialled last.
+    /// When they were last dialled.
     dialled: Option<Duration>,
     /// Whether a [`MeshTimer::ReportSeeds`] is set.
     report_is_due: bool,
-    /// Log lines that have said that no seed is connected, since one was.
+    /// The number of log lines about unreachable seeds since a seed was last connected.
     reports: u32,
-    /// The next of these lines comes no earlier.
+    /// No such line is logged before this time.
     quiet_until: Duration,
 }
 
 #[derive(Debug)]
 struct Seed {
     address: Str,
-    leads_to: LeadsTo,
-    /// A connected node that greeted there, and that cannot prove more than that: it refuses second
+    leads_to: Target,
+    /// A connected node that sent its greeting there, and cannot prove more because it refuses second
     /// connections.
     claimed_by: Option<NodeId>,
     dial: Option<ConnId>,
     last_error: Option<String>,
 }
 
-/// Where the address of a seed leads, as proven on the last of its connections that got so far.
+/// The node that a seed's address leads to, as proven on the latest connection that got this far.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-enum LeadsTo {
+enum Target {
     #[default]
     Unknown,
     Node(NodeId),
-    /// To this node itself. Addresses can move, so that it is dialled again at `again`.
+    /// This node itself. Addresses can move, so it is dialled again at `again`.
     Ourselves {
         again: Duration,
         pause: Duration,
     },
 }
 
-impl LeadsTo {
+impl Target {
     fn node(&self) -> Option<&NodeId> {
         match self {
-            LeadsTo::Node(node) => Some(node),
-            LeadsTo::Unknown | LeadsTo::Ourselves { .. } => None,
+            Target::Node(node) => Some(node),
+            Target::Unknown | Target::Ourselves { .. } => None,
         }
     }
 
     fn is_ourselves(&self) -> bool {
-        matches!(self, LeadsTo::Ourselves { .. })
+        matches!(self, Target::Ourselves { .. })
     }
 }
 
@@ -77,7 +76,7 @@ impl Seeds {
     pub(super) fn new(addresses: &[Str]) -> Self {
         Seeds {
             seeds: addresses.iter().cloned().map(Seed::new).collect(),
-            retry: Backoff::new(RETRY),
+            retry: Backoff::new(BACKOFF_UNIT),
             dialled: None,
             report_is_due: false,
             reports: 0,
@@ -85,12 +84,12 @@ impl Seeds {
         }
     }
 
-    /// The nodes of those that are known, in the configured order.
+    /// The known nodes of seeds, in the configured order.
     pub(super) fn nodes(&self) -> impl Iterator<Item = &NodeId> {
         self.seeds.iter().filter_map(|seed| seed.leads_to.node())
     }
 
-    /// The connected nodes that greeted at a seed's address without proving that they are there.
+    /// The connected nodes that sent their greeting at a seed's address, without proof.
     pub(super) fn claims(&self) -> impl Iterator<Item = &NodeId> {
         self.seeds.iter().filter_map(|seed| seed.claimed_by.as_ref())
     }
@@ -105,17 +104,17 @@ impl Seeds {
         seeds.filter(|(_, seed)| which(seed)).map(|(index, _)| index).collect()
     }
 
-    /// The seeds whose node this is.
+    /// The seeds that belong to this node.
     fn of<'a>(&'a self, node: &'a NodeId) -> impl Iterator<Item = &'a Seed> {
         self.seeds.iter().filter(move |seed| seed.leads_to.node() == Some(node))
     }
 
-    /// Where a node can be reached, if it is a seed's.
+    /// The addresses of seeds that belong to this node.
     pub(super) fn addresses_of<'a>(&'a self, node: &'a NodeId) -> impl Iterator<Item = &'a Str> {
         self.of(node).map(|seed| &seed.address)
     }
 
-    /// The dials of seeds of which this was the node.
+    /// The dials of seeds that belonged to this node.
     pub(super) fn dials_of<'a>(&'a self, node: &'a NodeId) -> impl Iterator<Item = &'a ConnId> {
         self.of(node).filter_map(|seed| seed.dial.as_ref())
     }
@@ -123,11 +122,11 @@ impl Seeds {
 
 impl Seed {
     fn new(address: Str) -> Self {
-        let leads_to = LeadsTo::Unknown;
+        let leads_to = Target::Unknown;
         Seed { address, leads_to, claimed_by: None, dial: None, last_error: None }
     }
 
-    /// Its address and the last error, for the log.
+    /// Its address and its last error, for the log.
     fn why_not_reached(&self) -> String {
         let Seed { address, last_error, .. } = self;
         let error = last_error.as_deref().unwrap_or("no answer yet");
@@ -136,16 +135,16 @@ impl Seed {
     }
 }
 
-/// What is known of a configured seed, for status displays.
+/// The state of a configured seed, for status displays.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SeedStatus {
-    /// As configured.
+    /// The address, as configured.
     pub address: Str,
     /// Its node, once it has authenticated.
     pub node: Option<NodeId>,
-    /// Whether it is this node itself.
+    /// Whether the address leads to this node itself.
     pub is_ourselves: bool,
-    /// Why the last attempt failed.
+    /// The error of the last attempt.
     pub last_error: Option<String>,
 }
 
@@ -163,14 +162,14 @@ impl Mesh {
         seed.last_error = None;
         seed.claimed_by = None;
         if seed.leads_to.node() != Some(node) {
-            seed.leads_to = LeadsTo::Node(node.clone());
+            seed.leads_to = Target::Node(node.clone());
             if self.is_up(node) {
                 self.outputs.push(MeshOutput::SeedUp(node.clone()));
             }
         }
     }
 
-    /// A node that is connected, and refuses second connections, has greeted at a seed's address.
+    /// A connected node, which refuses second connections, has sent its greeting at a seed's address.
     pub(super) fn seed_is_claimed(&mut self, index: usize, node: &NodeId) {
         if let Some(seed) = self.seed(index)
             && seed.leads_to.node() != Some(node)
@@ -187,11 +186,11 @@ impl Mesh {
             return;
         };
         let (is_new, pause) = match seed.leads_to {
-            LeadsTo::Ourselves { pause, .. } => (false, (pause * 2).min(LONGEST_LOOK)),
-            LeadsTo::Unknown | LeadsTo::Node(_) => (true, first_pause),
+            Target::Ourselves { pause, .. } => (false, (pause * 2).min(MAX_RECHECK_INTERVAL)),
+            Target::Unknown | Target::Node(_) => (true, first_pause),
         };
         let again = now + pause;
-        seed.leads_to = LeadsTo::Ourselves { again, pause };
+        seed.leads_to = Target::Ourselves { again, pause };
         seed.claimed_by = None;
         seed.dial = None;
         seed.last_error = None;
@@ -203,15 +202,15 @@ impl Mesh {
         }
     }
 
-    /// Dials the seeds again that led to this node itself, if it is time.
+    /// Dials the seeds again that led to this node itself, if their time has come.
     pub(super) fn look_again(&mut self, now: Duration) {
         let is_due =
-            |seed: &Seed| matches!(seed.leads_to, LeadsTo::Ourselves { again, .. } if again <= now);
+            |seed: &Seed| matches!(seed.leads_to, Target::Ourselves { again, .. } if again <= now);
         let due: Vec<usize> = self.seeds.indices(is_due);
         due.into_iter().for_each(|index| self.dial_seed(index));
     }
 
-    /// The dial of a seed has led nowhere.
+    /// The dial of a seed has failed.
     pub(super) fn seed_dial_ended(&mut self, index: usize, id: ConnId, why: &str, now: Duration) {
         let Some(seed) = self.seed(index).filter(|seed| seed.dial == Some(id)) else {
             return;
@@ -219,12 +218,12 @@ impl Mesh {
         seed.dial = None;
         seed.last_error = Some(why.to_owned());
         match &mut seed.leads_to {
-            LeadsTo::Unknown => {}
-            LeadsTo::Node(node) => {
+            Target::Unknown => {}
+            Target::Node(node) => {
                 let node = node.clone();
                 self.arbitrate_again(&node, now);
             }
-            LeadsTo::Ourselves { again, pause } => {
+            Target::Ourselves { again, pause } => {
                 *again = now + *pause;
                 let again = *again;
                 self.wake(again, MeshTimer::LookAgain);
@@ -232,8 +231,7 @@ impl Mesh {
         }
     }
 
-    /// Makes the seeds that are down be dialled now, or a moment after they were dialled last, and
-    /// the delay between retries short again.
+    /// Resets the retry delay, and dials the seeds that are down now, or a moment after their last dial.
     pub(in crate::kernel) fn retry_seeds(&mut self, now: Duration, random: &mut Random) {
         let Seeds { retry, dialled, .. } = &mut self.seeds;
         let delay = retry.restart(random);
@@ -244,8 +242,8 @@ impl Mesh {
         self.expect_report(now);
     }
 
-    /// As [`Mesh::retry_seeds`], for one that is not to be dialled before `at`; the delay and the pause
-    /// between reports stay as they are.
+    /// As [`Mesh::retry_seeds`], for a seed that must not be dialled before `at`. The delay and the
+    /// pause between reports stay the same.
     pub(super) fn retry_seeds_later(&mut self, at: Duration, now: Duration) {
         self.retry_seeds_at(at);
         self.expect_report(now);
@@ -257,7 +255,7 @@ impl Mesh {
         }
     }
 
-    /// Sees to it that it is logged if no seed can be reached soon.
+    /// Schedules a log line in case that no seed can be reached soon.
     fn expect_report(&mut self, now: Duration) {
         if !self.seeds.report_is_due {
             self.seeds.report_is_due = true;
@@ -266,7 +264,7 @@ impl Mesh {
         }
     }
 
-    /// What the status of the seeds of a node says of the connection that it has, or of its loss.
+    /// Sets the error that the seeds of a node show, or clears it.
     pub(super) fn set_seed_error(&mut self, node: &NodeId, error: Option<&str>) {
         for seed in &mut self.seeds.seeds {
             if seed.leads_to.node() == Some(node) {
@@ -275,7 +273,8 @@ impl Mesh {
         }
     }
 
-    /// Logs that no seed is connected, and why; nothing if one is, or if this node is one.
+    /// Logs that no seed is connected, and why. Logs nothing if one is connected, or if this node is a
+    /// seed.
     pub(super) fn report_seeds(&mut self, now: Duration) {
         self.seeds.report_is_due = false;
         let seeds = &self.seeds.seeds;
@@ -295,7 +294,9 @@ impl Mesh {
         );
         self.log(Level::Warn, format_args!("{text}"));
         let seeds = &mut self.seeds;
-        let pause = REPORT.saturating_mul(1 << seeds.reports.min(6)).min(LONGEST_REPORT);
+        let pause = FIRST_REPORT_INTERVAL
+            .saturating_mul(1 << seeds.reports.min(6))
+            .min(MAX_REPORT_INTERVAL);
         seeds.reports += 1;
         seeds.report_is_due = true;
         seeds.quiet_until = now + pause;
@@ -308,9 +309,9 @@ impl Mesh {
             return;
         }
         let is_down = |seed: &Seed| match &seed.leads_to {
-            LeadsTo::Unknown => true,
-            LeadsTo::Node(node) => !self.is_up(node),
-            LeadsTo::Ourselves { .. } => false,
+            Target::Unknown => true,
+            Target::Node(node) => !self.is_up(node),
+            Target::Ourselves { .. } => false,
         };
         let until =
             |seed: &Seed| seed.leads_to.node().and_then(|node| self.unsteady.until(node, now));
@@ -333,13 +334,13 @@ impl Mesh {
             return;
         };
         let address = seed.address.clone();
-        let conn = self.dial(Goal::Seed(index), address);
+        let conn = self.dial(DialReason::Seed(index), address);
         if let Some(seed) = self.seed(index) {
             seed.dial = Some(conn);
         }
     }
 
-    /// Replaces the seeds; connections that exist stay.
+    /// Replaces the seeds; existing connections stay open.
     pub(in crate::kernel) fn set_seeds(
         &mut self,
         addresses: &[Str],
@@ -365,7 +366,7 @@ impl Mesh {
         self.retry_seeds(now, random);
     }
 
-    /// What is known of the seeds.
+    /// The state of the seeds.
     pub(in crate::kernel) fn seed_status(&self) -> Vec<SeedStatus> {
         self.seeds
             .seeds
@@ -404,7 +405,8 @@ mod tests {
         Kernel::new(config, Now::default())
     }
 
-    /// Lets time pass; every dial is refused at once. The warnings, with their times in seconds.
+    /// Lets time pass while every dial is refused at once. Returns the warnings, with their times in
+    /// seconds.
     fn warnings_within(kernel: &mut Kernel, time: Duration) -> Vec<(u64, String)> {
         let mut warnings = Vec::new();
         while let Some(at) = kernel.next_tick().filter(|at| *at <= time) {

@@ -1,8 +1,8 @@
-//! Nodes whose connections end soon after they have begun: they are dialled after growing pauses.
+//! Nodes whose connections end soon after they have begun: they are dialled at increasing intervals.
 //!
-//! A peer may accept a connection and close it at once, for whatever reason: a limit, its
-//! configuration, a fault. If each such connection counted as a success, the delay between retries
-//! would be short for ever, and everybody would see the node come and go.
+//! A peer may accept connections and close them at once, because of a limit, its configuration or a
+//! fault. If each of these counted as a success, the delay between retries would stay short, and others
+//! would see the node connect and disconnect all the time.
 
 use super::Mesh;
 use crate::kernel::HashMap;
@@ -11,59 +11,59 @@ use crate::kernel::random::Random;
 use crate::value::NodeId;
 use std::time::Duration;
 
-/// A connection that has lasted so long was a success.
-const LASTING: Duration = Duration::from_secs(5);
+/// A connection that lasts at least this long counts as a success.
+const STABLE_AFTER: Duration = Duration::from_secs(5);
 
-/// The pause after the second short connection in a row; a random factor between 1 and 2 goes on top.
-/// The first one may be chance, and has none.
+/// The pause after the second short connection in a row, with a random factor between 1 and 2. There is
+/// no pause after the first one, which may be an accident.
 const FIRST_PAUSE: Duration = Duration::from_millis(600);
 
-/// How many nodes are remembered without looking for some that need not be.
-const MANY: usize = 1000;
+/// Nodes that need no pause any more are removed once this many are recorded.
+const PRUNE_THRESHOLD: usize = 1000;
 
 #[derive(Debug, Default)]
-pub(super) struct Unsteady {
+pub(super) struct ConnectPauses {
     longest_pause: Duration,
-    nodes: HashMap<NodeId, Shortlived>,
+    nodes: HashMap<NodeId, ShortConnections>,
 }
 
 /// A node whose last connections were short.
 #[derive(Debug)]
-struct Shortlived {
-    /// How many of them in a row.
+struct ShortConnections {
+    /// The number of short connections in a row.
     connections: u32,
     pause: Duration,
-    /// Before that it is not dialled.
+    /// The node is not dialled before this time.
     until: Duration,
 }
 
-impl Unsteady {
+impl ConnectPauses {
     pub(super) fn new(longest_pause: Duration) -> Self {
-        Unsteady { longest_pause, nodes: HashMap::default() }
+        ConnectPauses { longest_pause, nodes: HashMap::default() }
     }
 
-    /// When the node may be dialled; `None` if at any time.
+    /// The time at which the node may be dialled; `None` if it may be dialled at once.
     pub(super) fn until(&self, node: &NodeId, now: Duration) -> Option<Duration> {
         self.nodes.get(node).map(|node| node.until).filter(|until| *until > now)
     }
 
-    /// A connection of the node has ended, which has `lasted` so long. Returns how many there were
-    /// in a row that did not last.
+    /// A connection of the node has ended after `lasted`. Returns the number of short connections in a
+    /// row.
     fn lost(&mut self, node: &NodeId, lasted: Duration, now: Duration, random: &mut Random) -> u32 {
-        if lasted >= LASTING {
+        if lasted >= STABLE_AFTER {
             self.nodes.remove(node);
             return 0;
         }
         let longest = self.longest_pause;
-        let is_recent = |node: &Shortlived| now <= node.until + longest + LASTING;
-        if self.nodes.len() >= MANY && !self.nodes.contains_key(node) {
+        let is_recent = |node: &ShortConnections| now <= node.until + longest + STABLE_AFTER;
+        if self.nodes.len() >= PRUNE_THRESHOLD && !self.nodes.contains_key(node) {
             self.nodes.retain(|_, node| is_recent(node));
         }
-        let new = Shortlived { connections: 0, pause: Duration::ZERO, until: now };
+        let new = ShortConnections { connections: 0, pause: Duration::ZERO, until: now };
         let node = match self.nodes.entry(node.clone()).or_insert(new) {
             node if is_recent(node) => node,
             node => {
-                *node = Shortlived { connections: 0, pause: Duration::ZERO, until: now };
+                *node = ShortConnections { connections: 0, pause: Duration::ZERO, until: now };
                 node
             }
         };
@@ -79,8 +79,8 @@ impl Unsteady {
 }
 
 impl Mesh {
-    /// The loss of a node was told. Returns until when it is not to be dialled, if its connections
-    /// do not last.
+    /// The loss of a node was handled. Returns the time before which it must not be dialled, if its
+    /// connections are short.
     pub(super) fn pause_after_loss(
         &mut self,
         node: &NodeId,
@@ -97,7 +97,7 @@ impl Mesh {
                 format_args!(
                     "{count} connections with {node} in a row ended within {} of their beginning; \
                      the next one is tried in {pause}. Its log may say why",
-                    seconds(LASTING)
+                    seconds(STABLE_AFTER)
                 ),
             );
         }

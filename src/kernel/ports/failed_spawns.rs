@@ -1,30 +1,30 @@
-//! Why ports that peers spawned are not there: kept for the peer's monitor, which comes later.
+//! Why spawns of peers failed, kept until the peer's monitor arrives.
 
 use crate::kernel::HashMap;
 use crate::kernel::effect::{PortName, Reason};
 use crate::value::{NodeId, Str};
 use std::collections::VecDeque;
 
-/// How many reasons are kept for each peer.
-const MOST_KEPT: usize = 1000;
+/// The maximum number of reasons kept for each peer.
+const MAX_REASONS: usize = 1000;
 
 /// The reasons, by spawner.
 #[derive(Debug)]
 pub(super) struct FailedSpawns {
-    peers: HashMap<NodeId, OfOnePeer>,
-    /// Octets that are kept for each peer.
+    peers: HashMap<NodeId, PeerFailures>,
+    /// The maximum octets kept for each peer.
     limit: usize,
 }
 
 #[derive(Debug, Default)]
-struct OfOnePeer {
+struct PeerFailures {
     reasons: HashMap<PortName, Reason>,
-    /// The names in the order in which they came.
+    /// The names, oldest first.
     order: VecDeque<PortName>,
     octets: usize,
 }
 
-impl OfOnePeer {
+impl PeerFailures {
     fn remove(&mut self, name: &Str) {
         if let Some(reason) = self.reasons.remove(name) {
             self.octets -= octets(name, &reason);
@@ -33,10 +33,10 @@ impl OfOnePeer {
     }
 }
 
-/// What a reason costs with the name that it is kept under.
+/// The octets that a reason counts, with its name.
 fn octets(name: &Str, reason: &Reason) -> usize {
-    const BESIDES: usize = 128;
-    BESIDES + name.as_ref().data().len() + reason.octets_len()
+    const OVERHEAD: usize = 128;
+    OVERHEAD + name.as_ref().data().len() + reason.octets_len()
 }
 
 impl FailedSpawns {
@@ -48,19 +48,20 @@ impl FailedSpawns {
         self.limit = limit;
     }
 
-    /// Octets that are kept for all peers.
+    /// Octets kept for all peers.
     pub(super) fn octets(&self) -> usize {
         self.peers.values().map(|failed| failed.octets).sum()
     }
 
-    /// Keeps the reason why a port that `spawner` spawned is not there. The oldest ones make room.
+    /// Keeps the reason why a spawn of `spawner` failed; the oldest ones are dropped if there are too
+    /// many.
     pub(super) fn remember(&mut self, spawner: &NodeId, name: PortName, reason: Reason) {
         let failed = self.peers.entry(spawner.clone()).or_default();
         failed.remove(&name);
         failed.octets += octets(&name, &reason);
         failed.reasons.insert(name.clone(), reason);
         failed.order.push_back(name);
-        while failed.order.len() > MOST_KEPT || failed.octets > self.limit {
+        while failed.order.len() > MAX_REASONS || failed.octets > self.limit {
             let Some(oldest) = failed.order.front().cloned() else { break };
             failed.remove(&oldest);
         }
@@ -70,7 +71,7 @@ impl FailedSpawns {
         self.peers.get(spawner)?.reasons.get(name)
     }
 
-    /// The spawner has made a port of that name after all.
+    /// The spawner has made a port of this name after all.
     pub(super) fn forget(&mut self, spawner: &NodeId, name: &Str) {
         if let Some(failed) = self.peers.get_mut(spawner) {
             failed.remove(name);

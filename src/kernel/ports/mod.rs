@@ -1,7 +1,7 @@
-//! The local ports, and all monitors: which ports there are, who is told when one dies.
+//! The local ports and all monitors: which ports exist, and who is told when one dies.
 //!
-//! A machine of its own: inputs are methods, outputs are [`PortsOutput`]s, to be handled in order
-//! before the next input.
+//! A machine of its own: its inputs are methods, its outputs are [`PortsOutput`]s, which have to be
+//! handled in order before the next input.
 
 mod failed_spawns;
 mod monitors;
@@ -28,29 +28,29 @@ pub(super) struct Ports {
     own: NodeId,
     names: Names,
     live: HashMap<PortName, Port>,
-    /// The live ports that each peer monitors or spawned.
+    /// The live ports that each peer monitors or has spawned.
     concerns: HashMap<NodeId, HashSet<PortName>>,
     failed_spawns: FailedSpawns,
     monitors: Monitors,
-    /// Ports that are to be killed before the input at hand is done.
+    /// Ports that have to be killed before the current input is done.
     dying: Vec<(PortName, Reason)>,
     outputs: Vec<PortsOutput>,
 }
 
-/// What the ports want done.
+/// An output of the ports.
 #[derive(Debug, Clone)]
 pub(super) enum PortsOutput {
     /// Send a packet, port name first, to a node, which may be this one.
     Send { to: NodeId, packet: Packed },
     /// Send a message to a port anywhere.
     SendMessage { to: PortId, message: Packed },
-    /// A connection to this node is wanted, as it is monitored.
+    /// A connection to this node is wanted, since the node is monitored.
     Connect(NodeId),
     /// A monitor of the host fires.
     Fire { monitor: MonitorId, reason: Reason },
     /// A port was killed.
     Closed { port: PortName, reason: Reason },
-    /// Everybody on this node was told of the loss of a node; messages follow, which may go to that
+    /// All monitors of a lost node were handled on this node; messages follow, which may go to that
     /// node.
     LossTold(NodeId),
     /// A port died with a reason, and nobody monitored it.
@@ -61,7 +61,7 @@ pub(super) enum PortsOutput {
 struct Port {
     /// The monitors of this node, in order.
     monitors: Vec<MonitorId>,
-    /// The peers that monitor it.
+    /// The peers that monitor the port.
     peers: HashSet<NodeId>,
     /// The peer that spawned the port and has not monitored it yet.
     awaited_by: Option<NodeId>,
@@ -97,7 +97,7 @@ impl Ports {
         }
     }
 
-    /// A request of a peer about ports, besides spawning one.
+    /// A request of a peer about ports, other than spawning.
     pub(super) fn request(
         &mut self,
         from: &NodeId,
@@ -117,13 +117,13 @@ impl Ports {
         Ok(())
     }
 
-    /// Takes what is to be done since the last time, in order.
+    /// Takes the outputs since the last call, in order.
     #[inline]
     pub(super) fn take_outputs(&mut self) -> Vec<PortsOutput> {
         std::mem::take(&mut self.outputs)
     }
 
-    /// Gives back the room of outputs that were handled.
+    /// Returns the vector of outputs that were handled, so that its capacity is reused.
     #[inline]
     pub(super) fn reuse(&mut self, room: Vec<PortsOutput>) {
         if self.outputs.capacity() == 0 {
@@ -131,17 +131,17 @@ impl Ports {
         }
     }
 
-    /// A name for a port of this node.
+    /// A new name for a port of this node.
     pub(super) fn new_name(&mut self, random: &mut Random) -> PortName {
         self.names.local(random)
     }
 
-    /// A name for a port that another node is to spawn.
+    /// A new name for a port that another node will spawn.
     pub(super) fn new_remote_name(&mut self) -> PortName {
         self.names.remote()
     }
 
-    /// Makes a port with a name chosen here.
+    /// Makes a port with a new name.
     pub(super) fn open(&mut self, random: &mut Random) -> PortName {
         loop {
             let name = self.names.local(random);
@@ -151,7 +151,7 @@ impl Ports {
         }
     }
 
-    /// Adds a port whose name was chosen elsewhere; false if it is taken.
+    /// Adds a port with a name chosen elsewhere; false if the name is taken.
     pub(super) fn add(&mut self, name: PortName) -> bool {
         self.insert(name, None)
     }
@@ -181,17 +181,17 @@ impl Ports {
         true
     }
 
-    /// A port that `peer` wanted to spawn could not be made: its monitors are told why.
+    /// A spawn of `peer` has failed: its monitors are told why.
     pub(super) fn spawn_failed(&mut self, peer: &NodeId, name: PortName, reason: Reason) {
         self.failed_spawns.remember(peer, name, reason);
     }
 
-    /// How many octets are kept for each peer whose spawns failed.
+    /// Sets the octets kept for each peer whose spawns failed.
     pub(super) fn set_limit(&mut self, octets: usize) {
         self.failed_spawns.set_limit(octets);
     }
 
-    /// Octets that are kept on account of peers.
+    /// Octets kept for peers.
     pub(super) fn octets_for_peers(&self) -> usize {
         self.failed_spawns.octets()
     }
@@ -200,22 +200,22 @@ impl Ports {
         self.live.contains_key(name)
     }
 
-    /// The nodes that spawned or monitor ports, or did, or whose ports are monitored.
+    /// The nodes that spawned or monitor ports, or did so before, and those whose ports are monitored.
     pub(super) fn nodes(&self) -> impl Iterator<Item = &NodeId> {
         self.concerns.keys().chain(self.failed_spawns.spawners()).chain(self.monitors.nodes())
     }
 
-    /// How many ports there are.
+    /// The number of ports.
     pub(super) fn len(&self) -> usize {
         self.live.len()
     }
 
-    /// How many monitors were set here.
+    /// The number of monitors set by this node.
     pub(super) fn monitors(&self) -> usize {
         self.monitors.len()
     }
 
-    /// How many monitors peers have set, one for each peer and port.
+    /// The number of monitors that peers have set, one for each peer and port.
     pub(super) fn monitors_of_peers(&self) -> usize {
         self.live.values().map(|port| port.peers.len()).sum()
     }
@@ -228,7 +228,7 @@ impl Ports {
         if let Some((name, port)) = self.live.get_key_value_mut(name) {
             port.awaited_by = None;
             port.peers.insert(peer.clone());
-            // The port's own name: all its monitors share the octets.
+            // The port's own name, so that all monitors share the octets.
             self.concerns.entry(peer.clone()).or_default().insert(name.clone());
             return;
         }
@@ -236,7 +236,7 @@ impl Ports {
         self.send_death(peer.clone(), name, &reason);
     }
 
-    /// A peer monitors a port no longer.
+    /// A peer no longer monitors a port.
     pub(super) fn unmonitored_by(&mut self, name: &Str, peer: &NodeId) {
         if let Some(port) = self.live.get_mut(name) {
             port.peers.remove(peer);
@@ -259,8 +259,7 @@ impl Ports {
         known.unwrap_or_else(|| no_such_port(&self.own, name.as_ref()))
     }
 
-    /// A port ended normally: whoever monitors it is told. No [`PortsOutput::Closed`] follows; the
-    /// host knows.
+    /// A port ended normally: its monitors are told. No [`PortsOutput::Closed`] follows.
     pub(super) fn ended(&mut self, port: &PortName) {
         let reason = Reason::default();
         if let Some(notices) = self.remove(port, &reason) {
@@ -269,8 +268,7 @@ impl Ports {
         self.kill_dying();
     }
 
-    /// Kills a local port, and every port that is linked to it. Killing what is not there does
-    /// nothing.
+    /// Kills a local port, and every port that is linked to it. No effect if it does not exist.
     pub(super) fn kill(&mut self, port: PortName, reason: Reason) {
         self.dying.push((port, reason));
         self.kill_dying();
@@ -306,7 +304,7 @@ impl Ports {
         Some(DeathNotices { monitors: port.monitors, peers, is_reply: port.is_reply })
     }
 
-    /// Tells everybody who monitors a port that it died.
+    /// Tells all monitors of a port that it died.
     fn tell(&mut self, port: &PortName, reason: &Reason, notices: DeathNotices) {
         let untold = usize::from(mutation::is_on(Mutation::TellNoPeerOfDeaths));
         for peer in notices.peers.into_iter().skip(untold) {
@@ -323,10 +321,11 @@ impl Ports {
         self.outputs.push(PortsOutput::Send { to, packet });
     }
 
-    /// A node is lost or cannot be reached: it monitors nothing any more, and all monitors of its
-    /// ports fire. Those that send messages come last, behind [`PortsOutput::LossTold`].
+    /// A node is lost or cannot be reached: its own monitors are removed, and all monitors of its ports
+    /// fire. Monitors that send messages come last, after [`PortsOutput::LossTold`].
     pub(super) fn node_lost(&mut self, node: &NodeId, reason: &Reason) {
-        // First, or ports that die now would be reported to the lost node, by a new connection.
+        // This comes first; otherwise ports that die now would be reported to the lost node by a new
+        // connection.
         if !mutation::is_on(Mutation::KeepMonitorsOfLostPeers) {
             self.forget_peer(node);
         }
@@ -342,7 +341,7 @@ impl Ports {
         }
         self.kill_dying();
         self.outputs.push(PortsOutput::LossTold(node.clone()));
-        // A message may go to the lost node itself: it asks for a new connection.
+        // A message may go to the lost node itself, which starts a new connection.
         for id in messages {
             self.fire(id, reason);
         }
@@ -359,7 +358,7 @@ impl Ports {
     }
 }
 
-/// What Perl tells whoever monitors a port that is not there.
+/// The reason that Perl gives monitors of a port that does not exist.
 fn no_such_port(node: &NodeId, port: StrRef<'_>) -> Reason {
     let id = PortId::new(node, port);
     Builder::new()

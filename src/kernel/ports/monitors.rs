@@ -1,4 +1,4 @@
-//! The monitors that were set on this node: of which ports, and what each makes happen.
+//! The monitors that this node has set: their ports, and what each does when it fires.
 
 use super::{Ports, PortsOutput};
 use crate::kernel::HashMap;
@@ -6,16 +6,16 @@ use crate::kernel::effect::{Builder, MonitorId, PortName, Reason};
 use crate::mutation::{self, Mutation};
 use crate::value::{NodeId, Packed, PortId, Str};
 
-/// What happens when a monitored port dies.
+/// What to do when a monitored port dies.
 #[derive(Debug, Clone)]
 pub enum OnDeath {
-    /// The host is told, by [`Effect::Fire`](crate::kernel::Effect::Fire).
+    /// Tell the host by [`Effect::Fire`](crate::kernel::Effect::Fire).
     Host,
-    /// A local port dies too, with the same reason, unless that is empty.
+    /// Kill a local port with the same reason, unless the reason is empty.
     Link(PortName),
-    /// A message is sent: these elements and the reason behind them.
+    /// Send a message: these elements, followed by the reason.
     Message {
-        /// Where to.
+        /// The receiver.
         to: PortId,
         /// The elements before the reason.
         elements: Packed,
@@ -36,7 +36,7 @@ struct Monitor {
 pub(super) struct Monitors {
     by_id: HashMap<MonitorId, Monitor>,
     last_id: u64,
-    /// Those of remote ports, in order; the empty name stands for the node itself.
+    /// Monitors of remote ports, in order; the empty name means the node itself.
     remote: HashMap<NodeId, HashMap<Str, Vec<MonitorId>>>,
 }
 
@@ -55,7 +55,7 @@ impl Monitors {
         monitor.is_some_and(|monitor| matches!(monitor.on_death, OnDeath::Message { .. }))
     }
 
-    /// The monitors of all ports of a node, in order; none is left of them there.
+    /// Removes the monitors of all ports of a node and returns them, in order.
     pub(super) fn take_node(&mut self, node: &NodeId) -> Vec<MonitorId> {
         let ports = self.remote.remove(node);
         let mut ids: Vec<MonitorId> =
@@ -142,7 +142,7 @@ impl Ports {
         id
     }
 
-    /// Removes a monitor; nothing happens if it has fired.
+    /// Removes a monitor; no effect if it has fired.
     pub(in crate::kernel) fn unmonitor(&mut self, id: MonitorId) {
         let Some(Monitor { node, port, .. }) = self.monitors.by_id.remove(&id) else {
             return;
@@ -168,7 +168,7 @@ impl Ports {
         self.kill_dying();
     }
 
-    /// Carries out what a monitor is for; it is gone then.
+    /// Fires a monitor and removes it.
     pub(super) fn fire(&mut self, id: MonitorId, reason: &Reason) {
         let Some(monitor) = self.monitors.by_id.remove(&id) else {
             return;
@@ -190,7 +190,7 @@ impl Ports {
     }
 }
 
-/// Later monitors have greater IDs, so that the list is in order.
+/// IDs are ascending, so the list is sorted.
 fn remove_from(ids: &mut Vec<MonitorId>, id: MonitorId) {
     if let Ok(at) = ids.binary_search(&id) {
         ids.remove(at);

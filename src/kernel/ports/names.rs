@@ -1,15 +1,15 @@
-//! The names of ports that are made here, or that other nodes are asked to make.
+//! The names of new ports, local and spawned.
 
 use crate::kernel::effect::PortName;
 use crate::kernel::letters::letters;
 use crate::kernel::random::Random;
 use crate::value::Str;
 
-/// Chooses names that nobody else chooses.
+/// A generator of unique names.
 #[derive(Debug)]
 pub(super) struct Names {
     count: u64,
-    /// What the names of ports that we spawn on others begin with.
+    /// The prefix of the names of ports that this node spawns on others.
     remote_prefix: Vec<u8>,
 }
 
@@ -23,7 +23,7 @@ impl Names {
         Names { count: 0, remote_prefix }
     }
 
-    /// A name for a local port, which cannot be guessed.
+    /// A name for a local port, impossible to guess.
     pub(super) fn local(&mut self, random: &mut Random) -> PortName {
         let mut name = Vec::with_capacity(16);
         random.alphanumeric(&mut name, 8);

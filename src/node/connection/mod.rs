@@ -15,7 +15,7 @@ mod writer;
 use self::orders::{Control, Orders};
 use self::reader::{Input, Reader};
 use self::tls::TlsError;
-use self::vital::Vital;
+use self::vital::Liveness;
 use self::writer::{Output, write};
 use super::core::Shared;
 use super::counters::HandshakeOutcome;
@@ -318,7 +318,7 @@ impl Task {
     /// Packets in both directions, until the connection ends.
     async fn exchange(&mut self, ready: Ready) -> ConnectionError {
         let Ready { node, stream, packets, lane, generation } = ready;
-        let mut vital = Vital::new(&stream, lane.clone(), generation);
+        let mut vital = Liveness::new(&stream, lane.clone(), generation);
         let (input, output): (Input, Output) = match stream {
             Stream::Plain(stream) => {
                 let (input, output) = stream.into_split();

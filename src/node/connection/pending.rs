@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 /// Pending handshakes with peers on this machine, if the process may open twice as many files.
-const MOST_LOCAL: usize = 16 << 10;
+const MAX_LOCAL: usize = 16 << 10;
 /// Refusals logged in a row; after that, one more each [`LOG_INTERVAL`].
 const LOG_BURST: u32 = 20;
 const LOG_INTERVAL: Duration = Duration::from_secs(1);
@@ -94,7 +94,7 @@ impl PendingHandshakes {
         limits.total = limits.total.min(open_files / 2).max(1);
         Arc::new(PendingHandshakes {
             limits,
-            most_local: MOST_LOCAL.min(open_files / 2).max(1),
+            most_local: MAX_LOCAL.min(open_files / 2).max(1),
             table: Mutex::default(),
             log: Mutex::new(LogBudget { lines: LOG_BURST, since: Instant::now(), unlogged: 0 }),
             displaced: AtomicU64::new(0),

@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 
 /// Pause between the first line and the second; the pauses after that double.
 const FIRST_PAUSE: Duration = Duration::from_secs(60);
-const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
+const MAX_PAUSE: Duration = Duration::from_secs(3600);
 
 /// Addresses that are remembered. Failures of others are logged each time, within the limit for all
 /// lines.
-const MOST_ADDRESSES: usize = 1000;
+const MAX_ADDRESSES: usize = 1000;
 
 /// Failures that were logged, by address.
 #[derive(Debug, Default)]
@@ -30,13 +30,13 @@ impl Repeats {
         let mut logged = self.0.lock();
         let pause = match logged.get(address) {
             Some(last) if last.why == why && now < last.until => return false,
-            Some(last) if last.why == why => (last.pause * 2).min(LONGEST_PAUSE),
+            Some(last) if last.why == why => (last.pause * 2).min(MAX_PAUSE),
             _ => FIRST_PAUSE,
         };
-        if logged.len() >= MOST_ADDRESSES {
+        if logged.len() >= MAX_ADDRESSES {
             logged.retain(|_, last| now < last.until);
         }
-        if logged.len() < MOST_ADDRESSES || logged.contains_key(address) {
+        if logged.len() < MAX_ADDRESSES || logged.contains_key(address) {
             let last = Logged { why: why.to_owned(), pause, until: now + pause };
             logged.insert(address.to_owned(), last);
         }
@@ -69,8 +69,8 @@ mod tests {
     #[test]
     fn of_more_addresses_than_are_remembered_each_failure_is_due() {
         let (repeats, now) = (Repeats::default(), Instant::now());
-        let addresses = (0..2 * MOST_ADDRESSES).map(|number| format!("a:{number}"));
+        let addresses = (0..2 * MAX_ADDRESSES).map(|number| format!("a:{number}"));
         assert!(addresses.into_iter().all(|address| repeats.is_due(&address, "closed", now)));
-        assert!(repeats.0.lock().len() <= MOST_ADDRESSES);
+        assert!(repeats.0.lock().len() <= MAX_ADDRESSES);
     }
 }

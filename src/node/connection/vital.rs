@@ -9,7 +9,7 @@ use std::os::fd::{AsRawFd as _, BorrowedFd, RawFd};
 use std::sync::Arc;
 
 /// The signs of life of one connection.
-pub(super) struct Vital {
+pub(super) struct Liveness {
     socket: RawFd,
     lane: Arc<SharedLane>,
     generation: u64,
@@ -20,13 +20,13 @@ pub(super) struct Vital {
     probe_ends: Option<u64>,
 }
 
-impl Vital {
+impl Liveness {
     pub(super) fn new(stream: &Stream, lane: Arc<SharedLane>, generation: u64) -> Self {
         let socket = match stream {
             Stream::Plain(stream) => stream.as_raw_fd(),
             Stream::Tls(established) => established.stream.get_ref().0.get_ref().as_raw_fd(),
         };
-        Vital { socket, lane, generation, probe: 0, probe_ends: None }
+        Liveness { socket, lane, generation, probe: 0, probe_ends: None }
     }
 
     /// The connection's signs of life.

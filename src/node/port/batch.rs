@@ -4,7 +4,7 @@ use crate::value::NodeId;
 use crate::value::packed::Elements;
 
 /// Capacity above this is freed once everything was read.
-const KEPT_CAPACITY: usize = 64 << 10;
+const MAX_KEPT_CAPACITY: usize = 64 << 10;
 
 /// Octets of the header of each message: its number of elements, and its length.
 const HEADER: usize = 8;
@@ -110,7 +110,7 @@ impl Batch {
 
     /// Forgets everything, but keeps a buffer of usual size and the last sender for the next time.
     pub(super) fn clear(&mut self) {
-        if self.octets.capacity() > KEPT_CAPACITY {
+        if self.octets.capacity() > MAX_KEPT_CAPACITY {
             *self = Batch::default();
             return;
         }

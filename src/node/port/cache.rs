@@ -11,7 +11,7 @@ use std::sync::Arc;
 /// A power of two.
 const PLACES: usize = 16;
 
-struct Place {
+struct CacheSlot {
     /// What was looked for here in vain the last time.
     missed: Cell<u64>,
     kept: Cell<Option<Box<Kept>>>,
@@ -19,9 +19,9 @@ struct Place {
     away: Cell<bool>,
 }
 
-impl Place {
+impl CacheSlot {
     const fn empty() -> Self {
-        Place { missed: Cell::new(0), kept: Cell::new(None), away: Cell::new(false) }
+        CacheSlot { missed: Cell::new(0), kept: Cell::new(None), away: Cell::new(false) }
     }
 }
 
@@ -35,7 +35,7 @@ pub(super) struct Kept {
 }
 
 thread_local! {
-    static PLACES_OF_THREAD: [Place; PLACES] = const { [const { Place::empty() }; PLACES] };
+    static PLACES_OF_THREAD: [CacheSlot; PLACES] = const { [const { CacheSlot::empty() }; PLACES] };
 }
 
 /// Takes a port out, if it is here, so that nothing is borrowed while it runs; then

@@ -3,7 +3,7 @@
 use super::batch::{Batch, Entry};
 use super::receivers::{Edit, Failure, Handler, Receivers, Unmatched};
 use super::run_queue::{self, Run, Runnable, Running, WaitingPorts};
-use super::run_state::{CloseWhen, Handed, RunGuard, RunState};
+use super::run_state::{CloseWhen, Enqueued, RunGuard, RunState};
 use super::sync::local;
 use super::{Delivery, PortName};
 use crate::node::panics::{catch, drop_quietly};
@@ -19,19 +19,19 @@ use std::sync::Arc;
 pub(crate) type Task = Box<dyn FnOnce(&PortName) -> Result<(), String> + Send>;
 
 /// Is told of a port's own death: its name and the reason. No lock is held.
-pub(crate) type Died = Arc<dyn Fn(&PortName, Packed) + Send + Sync>;
+pub(crate) type DeathCallback = Arc<dyn Fn(&PortName, Packed) + Send + Sync>;
 
 /// What callback ports tell their node; the same for all of a node.
 pub(crate) struct Hooks {
     /// A port died of itself: it takes and runs nothing any more.
-    pub(crate) died: Died,
+    pub(crate) died: DeathCallback,
     /// Has the rest of the work run on another thread; without it, it goes on on this one.
     pub(crate) run_elsewhere: Option<Box<dyn Fn(WaitingPorts) + Send + Sync>>,
 }
 
 /// A callback port.
 pub(crate) struct CallbackCell {
-    state: RunState<Mine, Waiting>,
+    state: RunState<RunnerState, QueuedJobs>,
     name: PortName,
     hooks: Arc<Hooks>,
     unmatched: Unmatched,
@@ -40,7 +40,7 @@ pub(crate) struct CallbackCell {
 
 /// What the running thread works with.
 #[derive(Default)]
-struct Mine {
+struct RunnerState {
     receivers: Receivers,
     batch: Batch,
     tasks: VecDeque<Task>,
@@ -48,7 +48,7 @@ struct Mine {
 
 /// What was queued.
 #[derive(Default)]
-struct Waiting {
+struct QueuedJobs {
     batch: Batch,
     tasks: VecDeque<Task>,
     edits: Vec<Edit>,
@@ -67,7 +67,7 @@ impl CallbackCell {
         unmatched: Unmatched,
         limit: usize,
     ) -> Arc<Self> {
-        let state = RunState::new(Mine::default(), Waiting::default());
+        let state = RunState::new(RunnerState::default(), QueuedJobs::default());
         Arc::new(CallbackCell { state, name, hooks, unmatched, limit })
     }
 
@@ -118,7 +118,7 @@ impl CallbackCell {
         let Some(mut guard) = self.state.start_if_idle() else {
             return self.queue(from, messages, true);
         };
-        let ran = guard.with(|Mine { receivers, .. }| {
+        let ran = guard.with(|RunnerState { receivers, .. }| {
             self.guarded(|| {
                 for message in messages {
                     receivers.handle(from, &self.name, message, self.unmatched)?;
@@ -159,9 +159,9 @@ impl CallbackCell {
             });
             self.see_to_run(&handed, free);
             delivery = match handed {
-                Handed::Over { value: waiting, .. } => Delivery::Queued { waiting },
-                Handed::Full => Delivery::Overflow,
-                Handed::Ended => Delivery::NoSuchPort,
+                Enqueued::Over { value: waiting, .. } => Delivery::Queued { waiting },
+                Enqueued::Full => Delivery::Overflow,
+                Enqueued::Ended => Delivery::NoSuchPort,
             };
             if !matches!(delivery, Delivery::Queued { .. }) {
                 break;
@@ -188,9 +188,9 @@ impl CallbackCell {
 
     /// After something was queued: has this thread run the port, unless another one does. One that
     /// is about to start may be kept from it; a thread that is free need not wait for it.
-    fn see_to_run<R>(self: &Arc<Self>, handed: &Handed<R>, free: bool) {
+    fn see_to_run<R>(self: &Arc<Self>, handed: &Enqueued<R>, free: bool) {
         match handed {
-            Handed::Over { running: false, waited, .. } if free || !waited => {
+            Enqueued::Over { running: false, waited, .. } if free || !waited => {
                 run_queue::schedule(Arc::clone(self) as Arc<dyn Runnable>);
             }
             _ => {}
@@ -225,7 +225,7 @@ impl CallbackCell {
 
     /// After a message was run in place: looks at what happened meanwhile.
     #[cold]
-    fn settle(self: &Arc<Self>, mut guard: RunGuard<'_, Mine, Waiting>) {
+    fn settle(self: &Arc<Self>, mut guard: RunGuard<'_, RunnerState, QueuedJobs>) {
         loop {
             let signals = guard.signals();
             if signals.dead() {
@@ -250,7 +250,7 @@ impl CallbackCell {
         }
     }
 
-    fn run_next(&self, mine: &mut Mine) -> Option<Result<(), Failure>> {
+    fn run_next(&self, mine: &mut RunnerState) -> Option<Result<(), Failure>> {
         match mine.batch.next()? {
             Entry::Message(from, message) => {
                 let receivers = &mut mine.receivers;
@@ -272,7 +272,7 @@ impl CallbackCell {
     }
 
     #[cold]
-    fn die(&self, guard: RunGuard<'_, Mine, Waiting>, failure: Failure) {
+    fn die(&self, guard: RunGuard<'_, RunnerState, QueuedJobs>, failure: Failure) {
         let remains = guard.empty();
         (self.hooks.died)(&self.name, failure.into_reason());
         drop_quietly(remains);
@@ -364,7 +364,7 @@ impl fmt::Debug for CallbackCell {
 }
 
 /// Makes the edits, and takes what waits if everything taken before was run.
-fn take(guard: &mut RunGuard<'_, Mine, Waiting>) {
+fn take(guard: &mut RunGuard<'_, RunnerState, QueuedJobs>) {
     let mut edits = Vec::new();
     guard.take(|mine, waiting| {
         edits = std::mem::take(&mut waiting.edits);

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 /// Messages that are appended under one lock.
-const MOST_AT_ONCE: usize = 64;
+const MAX_BATCH: usize = 64;
 
 /// The senders' side of a mailbox.
 #[derive(Debug)]
@@ -60,7 +60,7 @@ impl MailboxCell {
             }
             let limit = self.limit;
             let full =
-                messages.take(MOST_AT_ONCE).any(|message| !shared.batch.push(from, message, limit));
+                messages.take(MAX_BATCH).any(|message| !shared.batch.push(from, message, limit));
             let delivery = if full {
                 shared.end = End::Full;
                 Delivery::Overflow

@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 
 /// Up to so many tags are compared one by one, which is faster than to look them up.
-const FEW: usize = 8;
+const LINEAR_SEARCH_LIMIT: usize = 8;
 
 /// How many characters of an unmatched tag its port's reason of death shows.
 const SHOWN_TAG: usize = 30;
@@ -160,7 +160,7 @@ impl Tagged {
             return Some(std::mem::replace(known, handler));
         }
         match self {
-            Tagged::Few(few) if few.len() < FEW => few.push((tag, handler)),
+            Tagged::Few(few) if few.len() < LINEAR_SEARCH_LIMIT => few.push((tag, handler)),
             Tagged::Few(few) => {
                 let mut many: HashMap<_, _, _> = few.drain(..).collect();
                 many.insert(tag, handler);

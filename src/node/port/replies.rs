@@ -20,16 +20,16 @@ pub(crate) struct Replies {
 }
 
 /// Monitors in each shard that are kept though no call waits; see [`Replies::sweep`].
-pub(super) const MOST_IDLE: usize = 64;
+pub(super) const MAX_IDLE: usize = 64;
 
 /// Calls of one port; capacity for more is freed once none waits.
-const MOST_PLACES_KEPT: usize = 64;
+const MAX_IDLE_PLACES: usize = 64;
 
 #[derive(Debug)]
 struct Shard {
     random: Random,
     by_port: HashMap<PortId, usize, Hasher>,
-    called: Vec<Called>,
+    called: Vec<CalledPort>,
     /// Which of `called` are not in use.
     vacant: Vec<usize>,
     /// How many monitors are set for which no call waits.
@@ -40,13 +40,13 @@ struct Shard {
 
 /// A port that was called, and the calls that wait for it.
 #[derive(Debug)]
-struct Called {
+struct CalledPort {
     port: PortId,
     monitor: MonitorId,
     state: MonitorState,
     /// Whether a call has begun since the last [`Replies::sweep`].
     used: bool,
-    places: Vec<Place>,
+    places: Vec<CallSlot>,
     /// Which of `places` are free.
     free: Vec<usize>,
 }
@@ -64,7 +64,7 @@ enum MonitorState {
 }
 
 #[derive(Debug)]
-struct Place {
+struct CallSlot {
     random: [u8; RANDOM],
     reply: Reply,
     /// The kernel knows the port and has to be told of its end.
@@ -137,7 +137,7 @@ impl ReplyName {
     /// The name's octets, which are ASCII.
     #[inline]
     pub(crate) fn with_octets<R>(&self, f: impl FnOnce(&[u8]) -> R) -> R {
-        let mut octets = [0; RANDOM + 2 * letters::MOST_LETTERS];
+        let mut octets = [0; RANDOM + 2 * letters::MAX_LETTERS];
         let (random, rest) = octets.split_at_mut(RANDOM);
         random.copy_from_slice(&self.random);
         let capitals = letters::put(rest, self.called as u64, b'A');
@@ -210,7 +210,7 @@ impl Replies {
     fn with_place<R>(
         &self,
         name: &ReplyName,
-        f: impl FnOnce(&mut Place, &MonitorState, &mut usize) -> R,
+        f: impl FnOnce(&mut CallSlot, &MonitorState, &mut usize) -> R,
     ) -> Option<R> {
         let mut shard = self.shards[name.called % SHARDS].lock();
         let shard = &mut *shard;
@@ -396,7 +396,7 @@ impl Shard {
     }
 
     fn add_called(&mut self, port: &PortId, monitor: MonitorId) -> usize {
-        let called = Called {
+        let called = CalledPort {
             port: port.clone(),
             monitor,
             state: MonitorState::Requested,
@@ -421,7 +421,7 @@ impl Shard {
     #[inline]
     fn add_place(&mut self, index: usize, number: usize) -> ReplyName {
         let random = self.random.letters();
-        let place = Place { random, reply: Reply::Awaited(None), listed: false };
+        let place = CallSlot { random, reply: Reply::Awaited(None), listed: false };
         self.unlisted += 1;
         let called = &mut self.called[index];
         called.used = true;
@@ -457,13 +457,13 @@ impl Shard {
     /// No call waits for this port any more.
     fn last_ended(&mut self, index: usize) -> Option<MonitorId> {
         let called = &mut self.called[index];
-        if called.places.len() > MOST_PLACES_KEPT {
+        if called.places.len() > MAX_IDLE_PLACES {
             (called.places, called.free) = Default::default();
         }
         let monitor = called.monitor;
         match called.state {
             MonitorState::Fired(_) => self.vacate(index),
-            _ if self.idle < MOST_IDLE => self.idle += 1,
+            _ if self.idle < MAX_IDLE => self.idle += 1,
             _ => {
                 self.by_port.remove(&self.called[index].port);
                 self.vacate(index);
@@ -510,7 +510,7 @@ impl Shard {
     }
 }
 
-impl Place {
+impl CallSlot {
     /// What the call ends with, if it is known; an answer is taken.
     #[inline]
     fn outcome(&mut self, monitor: &MonitorState) -> Option<Result<Answer, Packed>> {
@@ -525,7 +525,7 @@ impl Place {
     }
 }
 
-impl Called {
+impl CalledPort {
     const fn waiting(&self) -> usize {
         self.places.len() - self.free.len()
     }

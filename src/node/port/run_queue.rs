@@ -20,7 +20,7 @@ const BUDGET: usize = 4096;
 const SLICE: usize = 128;
 
 /// Capacity of the queue above this is freed after use.
-const MOST_KEPT: usize = 256;
+const MAX_KEPT_CAPACITY: usize = 256;
 
 /// A port with something to run.
 pub(super) trait Runnable: Send + Sync {
@@ -262,7 +262,7 @@ fn run_all() {
             }
         }
     }
-    with_jobs(|jobs| jobs.shrink_to(MOST_KEPT));
+    with_jobs(|jobs| jobs.shrink_to(MAX_KEPT_CAPACITY));
 }
 
 /// Has this port and those that wait behind it run on another thread: what keeps itself busy must not

@@ -41,7 +41,7 @@ unsafe impl<M: Send, W: Send> Sync for RunState<M, W> {}
 
 /// What became of something that was to be queued.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Handed<R> {
+pub(super) enum Enqueued<R> {
     /// It is queued.
     Over {
         /// What the closure returned.
@@ -116,15 +116,15 @@ impl<M: Default, W: Default> RunState<M, W> {
     /// Queues something to be run; `put` returns `None` if there is no room.
     ///
     /// Unless a thread runs, or is about to start, the caller has to see to it that one does.
-    pub(super) fn hand_over<R>(&self, put: impl FnOnce(&mut W) -> Option<R>) -> Handed<R> {
+    pub(super) fn hand_over<R>(&self, put: impl FnOnce(&mut W) -> Option<R>) -> Enqueued<R> {
         let mut waiting = self.waiting.lock();
         if self.flags.load(Ordering::Acquire) & (CLOSING | DEAD) != 0 {
-            return Handed::Ended;
+            return Enqueued::Ended;
         }
         match put(&mut waiting) {
             Some(value) => {
                 let before = self.flags.fetch_or(WAITING, Ordering::AcqRel);
-                Handed::Over {
+                Enqueued::Over {
                     value,
                     running: before & RUNNING != 0,
                     waited: before & WAITING != 0,
@@ -132,7 +132,7 @@ impl<M: Default, W: Default> RunState<M, W> {
             }
             None => {
                 self.flags.fetch_or(CLOSING, Ordering::AcqRel);
-                Handed::Full
+                Enqueued::Full
             }
         }
     }

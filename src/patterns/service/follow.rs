@@ -15,18 +15,18 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 
 /// How long to wait before a node that could not be reached is tried again.
-const RETRY: Duration = Duration::from_secs(2);
+const RETRY_DELAY: Duration = Duration::from_secs(2);
 
 /// Monitors of the members' ports, and the pauses before lost ones are monitored again.
 #[derive(Default)]
-struct Deaths(BTreeMap<PortId, Watched>);
+struct MemberMonitors(BTreeMap<PortId, Watched>);
 
 enum Watched {
     Monitor(Monitor),
     Pause(Pin<Box<tokio::time::Sleep>>),
 }
 
-impl Deaths {
+impl MemberMonitors {
     /// Waits for the next port that has died (with the reason), or whose pause is over.
     async fn next(&mut self) -> (PortId, Option<KillReason>) {
         poll_fn(|cx| {
@@ -51,7 +51,7 @@ pub(super) async fn follow<V: DeserializeOwned>(
     mut family: DbMonitor,
     changes: watch::Sender<u64>,
 ) {
-    let mut deaths = Deaths::default();
+    let mut deaths = MemberMonitors::default();
     let mut nodes = shared.node.events();
     let mut known = false;
     loop {
@@ -76,7 +76,7 @@ pub(super) async fn follow<V: DeserializeOwned>(
     }
 }
 
-fn apply<V: DeserializeOwned>(shared: &Shared<V>, deaths: &mut Deaths, change: &Change) {
+fn apply<V: DeserializeOwned>(shared: &Shared<V>, deaths: &mut MemberMonitors, change: &Change) {
     let mut members = shared.members.lock();
     for key in change.deleted() {
         if let Ok(port) = key.to_port() {
@@ -110,7 +110,7 @@ fn log(node: &Node, change: &Change, key: &Str, error: &dyn fmt::Display) {
 }
 
 /// Marks members on this node as reachable again.
-fn reached<V>(shared: &Shared<V>, deaths: &mut Deaths, node: &NodeId) {
+fn reached<V>(shared: &Shared<V>, deaths: &mut MemberMonitors, node: &NodeId) {
     for member in shared.members.lock().values_mut() {
         if matches!(member.state, State::Unreachable) && member.node() == *node {
             let monitor = shared.node.monitor(&member.port);
@@ -120,7 +120,12 @@ fn reached<V>(shared: &Shared<V>, deaths: &mut Deaths, node: &NodeId) {
     }
 }
 
-fn heed<V>(shared: &Shared<V>, deaths: &mut Deaths, port: PortId, reason: Option<KillReason>) {
+fn heed<V>(
+    shared: &Shared<V>,
+    deaths: &mut MemberMonitors,
+    port: PortId,
+    reason: Option<KillReason>,
+) {
     let mut members = shared.members.lock();
     let Some(member) = members.get_mut(&port) else {
         deaths.0.remove(&port);
@@ -137,7 +142,7 @@ fn heed<V>(shared: &Shared<V>, deaths: &mut Deaths, port: PortId, reason: Option
         Some(reason) if reason.is_transport_error() => {
             member.losses += 1;
             member.state = State::Unreachable;
-            Some(Watched::Pause(Box::pin(sleep(RETRY))))
+            Some(Watched::Pause(Box::pin(sleep(RETRY_DELAY))))
         }
         Some(reason) => {
             member.state = State::Down(reason);

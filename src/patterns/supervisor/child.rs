@@ -16,10 +16,10 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-type Starting = Pin<Box<dyn Future<Output = Result<PortId, Failure>> + Send>>;
+type StartFuture = Pin<Box<dyn Future<Output = Result<PortId, Failure>> + Send>>;
 
 /// Starts the child; the second argument is the node on which it was lost before.
-pub(super) type Start = Arc<dyn Fn(Node, Option<NodeId>) -> Starting + Send + Sync>;
+pub(super) type Start = Arc<dyn Fn(Node, Option<NodeId>) -> StartFuture + Send + Sync>;
 
 /// Where a child is spawned.
 #[derive(Debug, Clone)]

@@ -17,7 +17,7 @@ use tokio_util::task::AbortOnDropHandle;
 const KILLED_LIMIT: Duration = Duration::from_secs(5);
 
 /// The longest pause between attempts to kill a child on a node that was lost.
-const LONGEST_RECLAIM_PAUSE: Duration = Duration::from_secs(5);
+const MAX_RECLAIM_PAUSE: Duration = Duration::from_secs(5);
 
 /// A running supervisor.
 pub(super) struct Supervising {
@@ -38,11 +38,11 @@ struct Running {
 enum Phase {
     Down,
     Starting { slot: Arc<Slot>, _task: AbortOnDropHandle<()> },
-    Up(Up),
+    Up(RunningChild),
 }
 
 /// A child that is running.
-struct Up {
+struct RunningChild {
     port: PortId,
     _monitor: MonitorGuard,
     _entry: Option<Entry>,
@@ -159,7 +159,7 @@ impl Supervising {
             node.kil(&port, &KillReason::new("die", &error.to_string()));
             None
         });
-        running.phase = Phase::Up(Up { port, _monitor, _entry, killer: None });
+        running.phase = Phase::Up(RunningChild { port, _monitor, _entry, killer: None });
         self.plan.started(index);
     }
 
@@ -333,7 +333,7 @@ fn reclaim(node: &Node, port: PortId) {
             };
             tokio::select! {
                 () = is_up => {}
-                () = sleep(pause) => pause = (2 * pause).min(LONGEST_RECLAIM_PAUSE),
+                () = sleep(pause) => pause = (2 * pause).min(MAX_RECLAIM_PAUSE),
                 () = node.ended() => return,
             }
         }

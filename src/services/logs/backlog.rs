@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 /// The maximum number of queued lines.
-const MOST_WAITING: usize = 1024;
+const MAX_PENDING: usize = 1024;
 /// The maximum number of octets of their texts.
-const MOST_OCTETS: usize = 1 << 20;
+const MAX_OCTETS: usize = 1 << 20;
 
 /// A queue that drops lines that do not fit, and tells the reader how many are missing at that place.
 #[derive(Debug)]
@@ -38,7 +38,7 @@ impl Backlog {
         }
         let octets = state.octets + size(&entry);
         // After a gap, no line may be added before the reader was told of the gap.
-        if state.dropped > 0 || state.entries.len() >= MOST_WAITING || octets > MOST_OCTETS {
+        if state.dropped > 0 || state.entries.len() >= MAX_PENDING || octets > MAX_OCTETS {
             state.dropped += 1;
             return;
         }
@@ -140,13 +140,13 @@ mod tests {
     #[test]
     fn lines_come_in_order_with_a_gap_where_some_are_missing() {
         let backlog = Backlog::new();
-        for number in 0..MOST_WAITING + 7 {
+        for number in 0..MAX_PENDING + 7 {
             backlog.push(entry(number.to_string()));
         }
         let texts = all(&backlog);
         let (gap, lines) = texts.split_last().unwrap();
         assert!(lines.iter().enumerate().all(|(number, text)| *text == number.to_string()));
-        assert_eq!(lines.len(), MOST_WAITING);
+        assert_eq!(lines.len(), MAX_PENDING);
         assert!(gap.starts_with("7 log lines were dropped"), "{gap}");
         backlog.push(entry("after".to_owned()));
         assert_eq!(all(&backlog), ["after"]);
@@ -156,10 +156,10 @@ mod tests {
     fn long_lines_fill_the_backlog_too() {
         let backlog = Backlog::new();
         for _ in 0..3 {
-            backlog.push(entry("x".repeat(MOST_OCTETS / 2 - "main".len())));
+            backlog.push(entry("x".repeat(MAX_OCTETS / 2 - "main".len())));
         }
         assert_eq!(all(&backlog).len(), 3);
-        backlog.push(entry("x".repeat(MOST_OCTETS)));
+        backlog.push(entry("x".repeat(MAX_OCTETS)));
         assert_eq!(all(&backlog).len(), 1);
     }
 

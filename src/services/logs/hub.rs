@@ -28,7 +28,7 @@ struct Hub {
 static HUB: Hub = Hub { catchers: RwLock::new(Vec::new()), level: AtomicU8::new(0) };
 
 /// The maximum number of catchers for one node; another one replaces the oldest.
-const MOST_CATCHERS: usize = 256;
+const MAX_CATCHERS: usize = 256;
 
 thread_local! {
     /// Whether this thread is currently sending log lines.
@@ -66,7 +66,7 @@ pub(super) fn add(catcher: Catcher) {
             catchers.iter().position(|other| same(other) && other.port == catcher.port)
         {
             catchers.remove(old).backlog.end();
-        } else if catchers.iter().filter(|other| same(other)).count() >= MOST_CATCHERS
+        } else if catchers.iter().filter(|other| same(other)).count() >= MAX_CATCHERS
             && let Some(oldest) = catchers.iter().position(same)
         {
             catchers.remove(oldest).backlog.end();

@@ -10,10 +10,10 @@ use tracing_subscriber::layer::{Context, Filter};
 use tracing_subscriber::registry::LookupSpan;
 
 /// Targets that log while lines are being sent; sending their lines would never end.
-const SILENT: [&str; 7] =
+const EXCLUDED_TARGETS: [&str; 7] =
     ["tokio", "tokio_util", "tokio_rustls", "mio", "rustls", "polling", "aemp::caught"];
 /// Texts are cut to this length.
-const LONGEST: usize = 32 << 10;
+const MAX_TEXT_LEN: usize = 32 << 10;
 
 /// A layer for `tracing_subscriber` that lets other nodes catch the log of this program.
 ///
@@ -44,7 +44,7 @@ struct ToCatchers;
 struct Wanted;
 
 fn is_silent(target: &str) -> bool {
-    SILENT.iter().any(|silent| {
+    EXCLUDED_TARGETS.iter().any(|silent| {
         target.strip_prefix(silent).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
     })
 }
@@ -100,8 +100,8 @@ struct Line {
 impl Line {
     fn finish(mut self) -> String {
         self.message.push_str(&self.fields);
-        if self.message.len() > LONGEST {
-            let end = (0..=LONGEST).rev().find(|&end| self.message.is_char_boundary(end));
+        if self.message.len() > MAX_TEXT_LEN {
+            let end = (0..=MAX_TEXT_LEN).rev().find(|&end| self.message.is_char_boundary(end));
             self.message.truncate(end.unwrap_or(0));
             self.message.push_str("...");
         }
@@ -149,8 +149,8 @@ mod tests {
 
     #[test]
     fn long_texts_are_cut_between_characters() {
-        let line = Line { message: "é".repeat(LONGEST), ..Line::default() };
+        let line = Line { message: "é".repeat(MAX_TEXT_LEN), ..Line::default() };
         let text = line.finish();
-        assert_eq!(text.len(), LONGEST + "...".len());
+        assert_eq!(text.len(), MAX_TEXT_LEN + "...".len());
     }
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// The number of events to keep.
-const MOST: usize = 100;
+const MAX_EVENTS: usize = 100;
 
 /// A node went up or down.
 #[derive(Debug, Clone, Serialize)]
@@ -57,7 +57,7 @@ impl Events {
             },
         };
         let mut events = self.0.lock();
-        if events.len() >= MOST {
+        if events.len() >= MAX_EVENTS {
             events.pop_front();
         }
         events.push_back(event);

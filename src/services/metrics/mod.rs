@@ -36,7 +36,7 @@ mod server;
 
 #[cfg(feature = "metrics-facade")]
 pub use self::facade::publish;
-pub use self::prometheus::{CONTENT_TYPE, MOST_SERIES, render};
+pub use self::prometheus::{CONTENT_TYPE, MAX_SERIES, render};
 #[cfg(feature = "metrics")]
 pub use self::server::serve;
 

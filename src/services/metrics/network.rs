@@ -13,12 +13,12 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// The maximum number of nodes in the diagram.
-const MOST_NODES: usize = 300;
+const MAX_NODES: usize = 300;
 /// The maximum number of connected nodes that are asked.
-const MOST_ASKED: usize = 64;
+const MAX_CONCURRENT_QUESTIONS: usize = 64;
 /// The age of answers after which the next viewer causes new questions.
-const FRESH: Duration = Duration::from_secs(5);
-const PATIENCE: Duration = Duration::from_secs(2);
+const MAX_AGE: Duration = Duration::from_secs(5);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Nodes, and the connections between them.
 #[derive(Debug, Default, Serialize)]
@@ -58,14 +58,14 @@ impl Network {
     pub(super) fn refresh(&self, node: &Node, metrics: &Metrics) {
         {
             let mut told = self.0.lock();
-            if told.at.is_some_and(|at| at.elapsed() < FRESH) {
+            if told.at.is_some_and(|at| at.elapsed() < MAX_AGE) {
                 return;
             }
             told.at = Some(Instant::now());
         }
         // Perl nodes do not know this request; untrusted nodes could answer anything.
         let asked = metrics.links.iter().filter(|link| {
-            !link.untrusted && link.software.to_text_lossy().starts_with(greeting::OUR_PROVIDERS)
+            !link.untrusted && link.software.to_text_lossy().starts_with(greeting::PROVIDER_PREFIX)
         });
         let mut asked: Vec<NodeId> =
             asked.filter_map(|link| NodeId::new(link.node.clone()).ok()).collect();
@@ -73,15 +73,15 @@ impl Network {
         let runtime = node.shared().runtime.clone();
         let ended = node.shared().ended.clone();
         let task = async move {
-            let globals = tokio::time::timeout(PATIENCE, node.db().keys(GLOBALS)).await;
+            let globals = tokio::time::timeout(ANSWER_TIMEOUT, node.db().keys(GLOBALS)).await;
             let globals: BTreeSet<Str> =
                 globals.ok().and_then(Result::ok).into_iter().flatten().collect();
             // They have most connections.
             asked.sort_by_cached_key(|peer| !globals.contains(&Str::from(peer.clone())));
             let mut asking = tokio::task::JoinSet::new();
-            for peer in asked.into_iter().take(MOST_ASKED) {
+            for peer in asked.into_iter().take(MAX_CONCURRENT_QUESTIONS) {
                 let node = node.inside();
-                asking.spawn(async move { node.status_of(&peer, PATIENCE).await });
+                asking.spawn(async move { node.status_of(&peer, ANSWER_TIMEOUT).await });
             }
             let statuses = asking.join_all().await.into_iter().flatten().collect();
             let located = match global {
@@ -150,7 +150,7 @@ impl Nodes {
         if let Some(index) = self.by_id.get(id) {
             return Some(*index);
         }
-        if self.drawn.len() >= MOST_NODES {
+        if self.drawn.len() >= MAX_NODES {
             self.left_out.insert(id.clone());
             return None;
         }

@@ -14,7 +14,7 @@ pub(super) const STYLE: &str = include_str!("page/page.css");
 pub(super) const ICON: &str = include_str!("page/icon.svg");
 
 /// The maximum number of rows in a table of the page.
-const MOST_ROWS: usize = 500;
+const MAX_ROWS: usize = 500;
 
 /// The data that the page shows in addition to the node's figures.
 #[derive(Debug, Default)]
@@ -30,7 +30,7 @@ pub(super) fn status(node: &Node, around: &Surroundings) -> Json {
     let metrics = node.metrics();
     around.network.refresh(node, &metrics);
     let health = node.health();
-    let links = metrics.links.iter().take(MOST_ROWS).map(|link| {
+    let links = metrics.links.iter().take(MAX_ROWS).map(|link| {
         json!({
             "node": shown(&link.node),
             "software": shown(&link.software),
@@ -78,7 +78,7 @@ pub(super) fn status(node: &Node, around: &Surroundings) -> Json {
         "links": links.collect::<Vec<_>>(),
         "handshakes": handshakes.collect::<Vec<_>>(),
         "families": families(&metrics),
-        "families_left_out": metrics.families.len().saturating_sub(MOST_ROWS),
+        "families_left_out": metrics.families.len().saturating_sub(MAX_ROWS),
         "values": around.values,
         "events": around.events.all(),
         "network": around.network.picture(&metrics),
@@ -86,7 +86,7 @@ pub(super) fn status(node: &Node, around: &Surroundings) -> Json {
 }
 
 fn families(metrics: &Metrics) -> Vec<(String, u64)> {
-    let families = metrics.families.iter().take(MOST_ROWS);
+    let families = metrics.families.iter().take(MAX_ROWS);
     families.map(|(family, keys)| (shown(family), *keys)).collect()
 }
 
@@ -94,6 +94,6 @@ fn families(metrics: &Metrics) -> Vec<(String, u64)> {
 pub(super) async fn family(node: &Node, name: &str) -> Option<Json> {
     let families = node.metrics().families;
     let (family, keys): (&Str, &u64) = families.iter().find(|(family, _)| shown(family) == name)?;
-    let entries = network::family(node, family, MOST_ROWS).await;
+    let entries = network::family(node, family, MAX_ROWS).await;
     Some(json!({ "family": name, "keys": keys, "entries": entries }))
 }

@@ -13,7 +13,7 @@ pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// How many peers, and how many families, have series of their own. The others are added up as
 /// the peer or family `other`.
-pub const MOST_SERIES: usize = 1_000;
+pub const MAX_SERIES: usize = 1_000;
 
 /// All figures of a node in Prometheus' text format, as `/metrics` returns them.
 ///
@@ -126,7 +126,7 @@ impl Text {
     fn each<'a>(&mut self, name: &str, label: &str, values: impl Iterator<Item = (&'a Str, u64)>) {
         let mut sums: BTreeMap<String, u64> = BTreeMap::new();
         for (index, (of, value)) in values.enumerate() {
-            let of = if index < MOST_SERIES { shown(of) } else { "other".to_owned() };
+            let of = if index < MAX_SERIES { shown(of) } else { "other".to_owned() };
             *sums.entry(of).or_default() += value;
         }
         for (of, value) in &sums {
@@ -194,10 +194,10 @@ mod tests {
 
     #[test]
     fn peers_beyond_the_limit_are_summed_up() {
-        let links = (0..MOST_SERIES + 3).map(|number| link(&format!("n{number:05}"), 2)).collect();
+        let links = (0..MAX_SERIES + 3).map(|number| link(&format!("n{number:05}"), 2)).collect();
         let text = render(&Metrics { links, ..Metrics::default() });
         let samples = lines(&text, "aemp_peer_sent_packets_total{");
-        assert_eq!(samples.len(), MOST_SERIES + 1);
+        assert_eq!(samples.len(), MAX_SERIES + 1);
         assert_eq!(samples.last(), Some(&r#"aemp_peer_sent_packets_total{peer="other"} 6"#));
     }
 

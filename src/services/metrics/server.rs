@@ -21,14 +21,14 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::AbortHandle;
 
 /// How many connections are served at a time; if another one comes, the oldest is closed.
-const MOST_CONNECTIONS: usize = 32;
+const MAX_CONNECTIONS: usize = 32;
 /// How long a client may take to send its request.
 const REQUEST_TIME: Duration = Duration::from_secs(3);
 /// How long a connection lasts at most.
 const CONNECTION_TIME: Duration = Duration::from_secs(10);
 /// The maximum size of a request's head.
 const REQUEST_SIZE: usize = 16 << 10;
-const MOST_HEADERS: usize = 64;
+const MAX_HEADERS: usize = 64;
 /// How long to pause accepting when the system has run out of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -97,7 +97,7 @@ type Places = Mutex<VecDeque<AbortHandle>>;
 fn take_place(places: &Places, connection: AbortHandle) {
     let mut places = places.lock();
     places.retain(|other| !other.is_finished());
-    if places.len() >= MOST_CONNECTIONS
+    if places.len() >= MAX_CONNECTIONS
         && let Some(oldest) = places.pop_front()
     {
         oldest.abort();
@@ -138,7 +138,7 @@ async fn connection(stream: TcpStream, site: Arc<Site>) {
         .timer(TokioTimer::new())
         .header_read_timeout(REQUEST_TIME)
         .keep_alive(false)
-        .max_headers(MOST_HEADERS)
+        .max_headers(MAX_HEADERS)
         .max_buf_size(REQUEST_SIZE)
         .serve_connection(TokioIo::new(stream), service)
         .await;

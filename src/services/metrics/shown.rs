@@ -3,7 +3,7 @@
 use crate::value::{Str, StrRef};
 
 /// Longer names are cut.
-const LONGEST: usize = 200;
+const MAX_CHARS: usize = 200;
 
 /// A string as characters, with everything that is not visible escaped. Octets that are valid UTF-8 are
 /// decoded, since they are nearly always meant so.
@@ -13,7 +13,7 @@ pub(super) fn shown(string: &Str) -> String {
         Some(Ok(text)) => StrRef::text(text).to_string(),
         _ => string.to_string(),
     };
-    match text.char_indices().nth(LONGEST) {
+    match text.char_indices().nth(MAX_CHARS) {
         None => text,
         Some((end, _)) => format!("{}...", text.get(..end).unwrap_or_default()),
     }
@@ -28,6 +28,6 @@ mod tests {
         assert_eq!(shown(&Str::octets("grün".as_bytes())), "grün");
         assert_eq!(shown(&Str::octets(&b"\xff\x1b["[..])), "ÿ\\u{1b}[");
         assert_eq!(shown(&Str::text("a\nb\u{202e}c")), "a\\u{a}b\\u{202e}c");
-        assert_eq!(shown(&Str::text(&"ü".repeat(300))).chars().count(), LONGEST + 3);
+        assert_eq!(shown(&Str::text(&"ü".repeat(300))).chars().count(), MAX_CHARS + 3);
     }
 }

@@ -1,4 +1,4 @@
-//! The packed form: values as octets, in which messages are kept, queued and decoded.
+//! The packed form: values as octets, for storing, queueing and decoding messages.
 //!
 //! It is a subset of CBOR that needs no context to read: integers from -2^63 to 2^64-1, byte
 //! strings, text strings (generalized UTF-8), arrays and maps of definite length, false, true,
@@ -7,8 +7,8 @@
 //! not be in their shortest form. Each framing is translated to and from it, so that there is one
 //! serializer, one deserializer and one kind of message.
 //!
-//! [`Reader::token`] passes over tags, for everybody who wants values; [`Reader::item`] shows them,
-//! for those who pass values on. The module `tag` has their meaning.
+//! [`Reader::token`] skips tags, for decoding values; [`Reader::item`] returns them, for passing values
+//! on. The module `tag` defines their meaning.
 
 mod elements;
 mod put;
@@ -34,7 +34,7 @@ const TAG: u8 = 6 << 5;
 const FALSE: u8 = 0xf4;
 const TRUE: u8 = 0xf5;
 const NULL: u8 = 0xf6;
-/// CBOR's `undefined`, which Perl's encoder writes for `Types::Serialiser::error`. It reads as undef.
+/// CBOR's `undefined`, which Perl's encoder writes for `Types::Serialiser::error`. It is read as undef.
 pub(crate) const UNDEFINED: u8 = 0xf7;
 const SINGLE: u8 = 0xfa;
 const DOUBLE: u8 = 0xfb;

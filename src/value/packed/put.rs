@@ -1,4 +1,4 @@
-//! Writing the packed form.
+//! Functions that write packed form.
 
 use super::{
     ARRAY, BYTES, DOUBLE, Elements, FALSE, MAP, NINT, NULL, SINGLE, TAG, TEXT, TRUE, UINT,
@@ -6,18 +6,19 @@ use super::{
 };
 use crate::value::string::{StrKind, StrRef};
 
-/// Appends one octet and what follows it, if the vector has room for both.
+/// Appends one octet and `data`, if the vector has room for both.
 ///
-/// Everything here is inlined where values are made, so that what is constant there costs nothing.
-/// Safe code would check the capacity twice, which makes that too much to be inlined.
+/// Everything here is inlined where values are made, so that constants cost nothing. Safe code would
+/// check the capacity twice, and then be too large to be inlined.
 #[inline]
 fn put_in_room(out: &mut Vec<u8>, first: u8, data: &[u8]) -> bool {
     let (start, len) = (out.len(), data.len());
     if out.capacity() - start <= len {
         return false;
     }
-    // SAFETY: behind the `start` octets in the vector is room for more than `len`, all of which
-    // are written before the vector is made to contain them; `data` is borrowed, so it is not in it.
+    // SAFETY: after the `start` octets in the vector there is room for more than `len` octets, all of
+    // which are written before the length of the vector includes them; `data` is borrowed, so it does
+    // not overlap.
     unsafe {
         let end = out.as_mut_ptr().add(start);
         end.write(first);
@@ -70,12 +71,12 @@ fn put_any_data(out: &mut Vec<u8>, major: u8, data: &[u8]) {
     out.extend_from_slice(data);
 }
 
-/// Octets of a string in packed form.
+/// The octets of a string in packed form.
 pub(crate) const fn string_len(string: StrRef<'_>) -> usize {
     head_len(string.data().len()) + string.data().len()
 }
 
-/// Octets of the head of a string or of a list of this length in packed form.
+/// The octets of the head of a string or list of this length in packed form.
 pub(crate) const fn head_len(len: usize) -> usize {
     match len {
         0..24 => 1,
@@ -86,7 +87,7 @@ pub(crate) const fn head_len(len: usize) -> usize {
     }
 }
 
-/// Whether a value in packed form is neither an array, nor a hash, nor has a tag.
+/// Whether a packed value is neither an array nor a hash, and has no tag.
 #[inline]
 pub(crate) const fn is_scalar(value: &[u8]) -> bool {
     !matches!(value.first(), None | Some(ARRAY..0xe0))
@@ -103,7 +104,7 @@ pub(crate) fn put_undefined(out: &mut Vec<u8>) {
     out.push(UNDEFINED);
 }
 
-/// Appends a tag; the value that it belongs to is appended next.
+/// Appends a tag; its value has to be appended next.
 #[inline]
 pub fn put_tag(out: &mut Vec<u8>, tag: u64) {
     head(out, TAG, tag);
@@ -127,7 +128,7 @@ pub fn put_int(out: &mut Vec<u8>, value: i64) {
     if value < 0 { head(out, NINT, !value as u64) } else { head(out, UINT, value as u64) }
 }
 
-/// Appends a float, as a single where that is exact, as Perl's CBOR::XS does.
+/// Appends a float, as single precision if that is exact, as Perl's CBOR::XS does.
 #[inline]
 pub fn put_float(out: &mut Vec<u8>, value: f64) {
     let single = value as f32;
@@ -152,7 +153,7 @@ pub fn put_text(out: &mut Vec<u8>, text: &str) {
     put_data(out, TEXT, text.as_bytes());
 }
 
-/// Appends a string as it is stored.
+/// Appends a string in the form in which it is stored.
 #[inline]
 pub fn put_str(out: &mut Vec<u8>, string: StrRef<'_>) {
     let major = match string.kind() {
@@ -162,7 +163,7 @@ pub fn put_str(out: &mut Vec<u8>, string: StrRef<'_>) {
     put_data(out, major, string.data());
 }
 
-/// Begins a string of `len` octets of this kind, which are appended next.
+/// Appends the head of a string of `len` octets, which have to be appended next.
 pub(crate) fn begin_str(out: &mut Vec<u8>, kind: StrKind, len: usize) {
     let major = match kind {
         StrKind::Octets => BYTES,
@@ -171,7 +172,7 @@ pub(crate) fn begin_str(out: &mut Vec<u8>, kind: StrKind, len: usize) {
     head(out, major, len as u64);
 }
 
-/// Appends a string that is made of parts, of which only the first may be other than ASCII.
+/// Appends a string that consists of parts, of which only the first may be other than ASCII.
 #[inline]
 pub(crate) fn put_joined(out: &mut Vec<u8>, first: StrRef<'_>, rest: &[&[u8]]) {
     let len = first.data().len() + rest.iter().map(|part| part.len()).sum::<usize>();
@@ -186,7 +187,7 @@ pub(crate) fn put_joined(out: &mut Vec<u8>, first: StrRef<'_>, rest: &[&[u8]]) {
     }
 }
 
-/// Begins an array of `len` values, which are appended next.
+/// Appends the head of an array of `len` values, which have to be appended next.
 #[inline]
 pub fn put_array(out: &mut Vec<u8>, len: usize) {
     head(out, ARRAY, len as u64);
@@ -202,25 +203,25 @@ pub(crate) fn put_list(out: &mut Vec<u8>, elements: Elements<'_>) {
     }
 }
 
-/// Begins a hash of `len` pairs, which are appended next: key, value, key, value.
+/// Appends the head of a hash of `len` pairs, which have to be appended next: key, value, key, value.
 #[inline]
 pub fn put_hash(out: &mut Vec<u8>, len: usize) {
     head(out, MAP, len as u64);
 }
 
-/// A place in the output where the length of an array or hash is still open.
+/// The position of a length that is not known yet.
 #[derive(Debug, Clone, Copy)]
 #[must_use = "an open length has to be closed"]
 pub struct OpenLen {
     at: usize,
 }
 
-/// Begins an array whose length [`close_len`] tells later.
+/// Begins an array whose length [`close_len`] will set.
 pub fn open_array(out: &mut Vec<u8>) -> OpenLen {
     open(out, ARRAY)
 }
 
-/// Begins a hash whose length [`close_len`] tells later.
+/// Begins a hash whose length [`close_len`] will set.
 pub fn open_hash(out: &mut Vec<u8>) -> OpenLen {
     open(out, MAP)
 }
@@ -231,9 +232,9 @@ fn open(out: &mut Vec<u8>, major: u8) -> OpenLen {
     OpenLen { at }
 }
 
-/// Writes the length of an array or hash begun by [`open_array`] or [`open_hash`].
+/// Sets the length of an array or hash begun by [`open_array`] or [`open_hash`].
 ///
-/// Lengths are at most 2^32-1: whoever collects more has passed every packet limit before.
+/// Lengths are at most 2^32-1; larger ones exceed every packet limit.
 pub fn close_len(out: &mut [u8], place: OpenLen, len: usize) {
     let len = u32::try_from(len).unwrap_or(u32::MAX);
     if let Some(slot) = out.get_mut(place.at + 1..place.at + 5) {

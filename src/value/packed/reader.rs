@@ -1,4 +1,4 @@
-//! Reading the packed form, value by value.
+//! The reader of packed form.
 
 use super::{
     ARRAY, BYTES, DOUBLE, Elements, FALSE, MAP, NINT, NULL, SINGLE, TAG, TEXT, TRUE, UINT,
@@ -12,16 +12,16 @@ use thiserror::Error;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("not in packed form at octet {at}")]
 pub struct Malformed {
-    /// Where, counted from the start of what the reader was given.
+    /// The position, counted from the start of the reader's octets.
     pub at: usize,
 }
 
-/// What stands at one place of the packed form.
+/// A token: a scalar, or the head of an array or hash.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Token<'a> {
     /// Perl's undef.
     Undef,
-    /// A boolean proper (not Perl's `"1"` and `""`).
+    /// A boolean (not Perl's `"1"` and `""`).
     Bool(bool),
     /// A non-negative integer.
     UInt(u64),
@@ -29,22 +29,22 @@ pub enum Token<'a> {
     NInt(i64),
     /// A number with a fraction or exponent.
     Float(f64),
-    /// A number that its tag makes exact: a big integer, a decimal or binary fraction, a ratio.
+    /// A number that a tag makes exact: a big integer, a decimal or binary fraction, a ratio.
     Exact(Exact<'a>),
     /// A string.
     Str(StrRef<'a>),
-    /// An array: so many values follow.
+    /// An array: this many values follow.
     Array(usize),
-    /// A hash: so many pairs of key and value follow.
+    /// A hash: this many pairs of key and value follow.
     Hash(usize),
 }
 
-/// What stands at one place of the packed form, tags included.
+/// A token, or a tag.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Item<'a> {
-    /// A tag: the value that it belongs to follows.
+    /// A tag: its value follows.
     Tag(u64),
-    /// Anything else. Never [`Token::Exact`], which is a tag and what follows.
+    /// Anything else. Never [`Token::Exact`], which consists of a tag and its value.
     Token(Token<'a>),
 }
 
@@ -52,7 +52,7 @@ pub enum Item<'a> {
 #[derive(Debug, Clone)]
 pub struct Reader<'a> {
     rest: &'a [u8],
-    /// How many octets there were at the start.
+    /// The total number of octets.
     all: usize,
 }
 
@@ -62,12 +62,12 @@ impl<'a> Reader<'a> {
         Reader { rest: octets, all: octets.len() }
     }
 
-    /// How many octets were read.
+    /// The number of octets that were read.
     pub const fn position(&self) -> usize {
         self.all - self.rest.len()
     }
 
-    /// What is still to be read.
+    /// The octets that were not read yet.
     #[inline]
     pub const fn rest(&self) -> &'a [u8] {
         self.rest
@@ -123,7 +123,7 @@ impl<'a> Reader<'a> {
         Ok(slice)
     }
 
-    /// A length, believed only as far as there are octets left for that many values.
+    /// A length, checked against the octets that are left for that many values.
     #[inline]
     fn len(&self, argument: u64, each: u64) -> Result<usize, Malformed> {
         if argument > self.rest.len() as u64 / each {
@@ -132,14 +132,14 @@ impl<'a> Reader<'a> {
         Ok(argument as usize)
     }
 
-    /// The next token; tags before it are passed over.
+    /// The next token; tags before it are skipped.
     ///
-    /// A number that its tags make exact is one token. Of an object (tag 26 and what Storable
-    /// blesses) the class is passed over, so that it reads as what it was frozen to: the one value,
-    /// or an array of several.
+    /// A number with tags that make it exact is one token. The class of an object (tag 26, and what
+    /// Storable blesses) is skipped, so the object reads as what it was frozen to: the one value, or an
+    /// array of several.
     ///
     /// # Errors
-    /// Fails where the octets end early or are not in packed form.
+    /// The octets end early or are not in packed form.
     #[inline]
     pub fn token(&mut self) -> Result<Token<'a>, Malformed> {
         match self.item()? {
@@ -148,7 +148,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// As [`Reader::token`], behind a tag that [`Reader::item`] gave.
+    /// As [`Reader::token`], after a tag that [`Reader::item`] has returned.
     ///
     /// # Errors
     /// As [`Reader::token`].
@@ -208,7 +208,8 @@ impl<'a> Reader<'a> {
         }))
     }
 
-    /// What begins with `first`, if that is neither a non-negative integer, nor a string, nor holds others.
+    /// Reads an item that begins with `first` and is not a non-negative integer, a string, an array or a
+    /// hash.
     #[inline]
     fn rest_of_item(&mut self, first: u8) -> Result<Token<'a>, Malformed> {
         Ok(match first {
@@ -225,7 +226,7 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// As [`Reader::item`], except that what only says how a tag came is passed over.
+    /// As [`Reader::item`], but skips tags that only record how another tag was encoded.
     pub(crate) fn tag_or_token(&mut self) -> Result<Item<'a>, Malformed> {
         let item = self.item()?;
         let mut inside = self.clone();
@@ -239,9 +240,9 @@ impl<'a> Reader<'a> {
         Ok(item)
     }
 
-    /// The next value if it is a non-negative integer; else nothing is read.
+    /// The next value, if it is a non-negative integer; otherwise nothing is read.
     ///
-    /// This and [`Reader::take_str`] are shortcuts for what is asked for most.
+    /// This and [`Reader::take_str`] are shortcuts for the most frequent values.
     #[inline]
     pub(crate) fn take_uint(&mut self) -> Option<u64> {
         let (&first, after) = self.rest.split_first()?;
@@ -261,7 +262,7 @@ impl<'a> Reader<'a> {
         Some(value)
     }
 
-    /// The next value if it is a string of at most 255 octets; else nothing is read.
+    /// The next value, if it is a string of at most 255 octets; otherwise nothing is read.
     #[inline]
     pub(crate) fn take_str(&mut self) -> Option<StrRef<'a>> {
         let (&first, mut data) = self.rest.split_first()?;
@@ -282,7 +283,7 @@ impl<'a> Reader<'a> {
         Some(StrRef::trusted(kind, data))
     }
 
-    /// Whether undef comes next.
+    /// Whether the next value is undef.
     #[inline]
     pub fn is_at_undef(&self) -> bool {
         match self.rest.first() {
@@ -292,7 +293,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The next token, left in place.
+    /// The next token, without reading it.
     ///
     /// # Errors
     /// As [`Reader::token`].
@@ -300,10 +301,10 @@ impl<'a> Reader<'a> {
         self.clone().token()
     }
 
-    /// The next value, which has to be an array, as its elements.
+    /// The elements of the next value, which has to be an array.
     ///
     /// # Errors
-    /// As [`Reader::token`], and where it is no array.
+    /// As [`Reader::token`], and if the value is not an array.
     pub fn array(&mut self) -> Result<Elements<'a>, Malformed> {
         match self.token()? {
             Token::Array(len) => {
@@ -317,7 +318,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Passes over one whole value and returns its octets.
+    /// Skips one whole value and returns its octets.
     ///
     /// # Errors
     /// As [`Reader::token`].
@@ -330,13 +331,13 @@ impl<'a> Reader<'a> {
         Ok(self.since(start))
     }
 
-    /// What was read since `start` was left.
+    /// The octets read since the position `start`.
     #[inline]
     fn since(&self, start: &'a [u8]) -> &'a [u8] {
         start.get(..start.len().saturating_sub(self.rest.len())).unwrap_or_default()
     }
 
-    /// Passes over the next value, but not over those that it holds, and returns their number.
+    /// Skips the next token, and returns the number of values inside it.
     #[inline]
     fn pass_head(&mut self) -> Result<u64, Malformed> {
         let first = self.octet()?;
@@ -371,12 +372,12 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// How deep arrays, hashes and tags nest in values in packed form: 0 if there are none.
+/// The nesting depth of arrays, hashes and tags in packed values: 0 if there are none.
 ///
-/// The array that holds class and value of a blessed value is no level of its own: its tag is one.
+/// The array of class and value of a blessed value is not a level: only its tag is.
 ///
 /// # Errors
-/// Fails where the octets are not in packed form.
+/// The octets are not in packed form.
 pub fn nesting(octets: &[u8]) -> Result<usize, Malformed> {
     let mut reader = Reader::new(octets);
     let mut outside: Vec<u64> = Vec::new();
@@ -405,12 +406,12 @@ pub fn nesting(octets: &[u8]) -> Result<usize, Malformed> {
     Ok(deepest)
 }
 
-/// Whether values in packed form nest deeper than `levels`.
+/// Whether packed values nest deeper than `levels`.
 ///
 /// # Errors
-/// Fails where the octets are not in packed form.
+/// The octets are not in packed form.
 #[inline]
 pub fn is_deeper_than(octets: &[u8], levels: usize) -> Result<bool, Malformed> {
-    // Each level has at least one octet.
+    // Each level takes at least one octet.
     Ok(octets.len() > levels && nesting(octets)? > levels)
 }

@@ -1,4 +1,4 @@
-//! Generalized UTF-8: code points of up to 36 bits to octets and back, surrogates among them.
+//! Conversion between generalized UTF-8 and code points of up to 36 bits, including surrogates.
 
 use super::StrKind;
 
@@ -55,7 +55,7 @@ pub(crate) fn push_code_point(out: &mut Vec<u8>, point: u64) {
     }
 }
 
-/// Whether `data` is generalized UTF-8 in shortest form.
+/// Whether `data` is generalized UTF-8, with all code points in their shortest form.
 pub(crate) fn valid_generalized(data: &[u8]) -> bool {
     if std::str::from_utf8(data).is_ok() {
         return true;

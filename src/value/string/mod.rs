@@ -1,4 +1,4 @@
-//! Perl's one string type: a sequence of code points, whether it arrived as octets or as text.
+//! Perl's string type: a sequence of code points, received as octets or as text.
 
 mod code_points;
 mod octets;
@@ -13,7 +13,7 @@ pub use self::code_points::CodePoints;
 pub(crate) use self::code_points::{push_code_point, valid_generalized};
 pub(crate) use self::octets::{is_ascii, same};
 
-/// How a string is stored and how it will be sent again.
+/// How a string is stored, which is also how it is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StrKind {
     /// Every octet is one code point below 256 (CBOR major type 2).
@@ -23,7 +23,7 @@ pub enum StrKind {
     Text,
 }
 
-/// A borrowed Perl string; equal to any other with the same code points, octets or text.
+/// A borrowed Perl string. Strings are equal if they have the same code points, as octets or as text.
 ///
 /// `b"\xe9"` and `"é"` are the same string in Perl, so they compare and hash alike here.
 #[derive(Clone, Copy)]
@@ -45,14 +45,14 @@ impl<'a> StrRef<'a> {
         StrRef { kind: StrKind::Text, data: text.as_bytes() }
     }
 
-    /// A string from generalized UTF-8, or `None` where the octets are not that.
+    /// A string from generalized UTF-8; `None` if the octets are not valid.
     pub fn generalized(data: &'a [u8]) -> Option<Self> {
         valid_generalized(data).then_some(StrRef { kind: StrKind::Text, data })
     }
 
     /// As [`StrRef::generalized`], for octets that were validated before.
     ///
-    /// Wrong octets are harmless: their code points are unspecified.
+    /// Invalid octets are harmless: the code points are unspecified then.
     #[inline]
     pub(crate) const fn trusted(kind: StrKind, data: &'a [u8]) -> Self {
         StrRef { kind, data }
@@ -64,7 +64,7 @@ impl<'a> StrRef<'a> {
         self.kind
     }
 
-    /// The stored octets, to be read according to [`StrRef::kind`].
+    /// The stored octets, whose meaning depends on [`StrRef::kind`].
     #[inline]
     pub const fn data(self) -> &'a [u8] {
         self.data
@@ -80,7 +80,7 @@ impl<'a> StrRef<'a> {
         CodePoints { kind: self.kind, rest: self.data }
     }
 
-    /// The string in generalized UTF-8: equal strings have equal canonical octets.
+    /// The string in generalized UTF-8. Equal strings have equal canonical octets.
     #[inline]
     pub fn canonical(self) -> Cow<'a, [u8]> {
         if self.kind == StrKind::Text || is_ascii(self.data) {
@@ -106,7 +106,7 @@ impl<'a> StrRef<'a> {
     /// The string as characters.
     ///
     /// # Errors
-    /// Fails where a code point is no Unicode character (a surrogate, or above U+10FFFF).
+    /// A code point is not a Unicode character (a surrogate, or above U+10FFFF).
     pub fn to_text(self) -> Result<Cow<'a, str>, Utf8Error> {
         match self.canonical() {
             Cow::Borrowed(utf8) => std::str::from_utf8(utf8).map(Cow::Borrowed),
@@ -116,7 +116,7 @@ impl<'a> StrRef<'a> {
         }
     }
 
-    /// Whether the string begins with these characters, however it is stored.
+    /// Whether the string begins with these characters, in either form of storage.
     pub fn starts_with(self, beginning: &str) -> bool {
         let mut points = self.code_points();
         beginning
@@ -124,7 +124,7 @@ impl<'a> StrRef<'a> {
             .all(|wanted| points.next().is_some_and(|point| point == u64::from(wanted)))
     }
 
-    /// The string as characters; what is no character becomes U+FFFD.
+    /// The string as characters; other code points become U+FFFD.
     pub fn to_text_lossy(self) -> Cow<'a, str> {
         match self.to_text() {
             Ok(text) => text,
@@ -141,7 +141,7 @@ impl<'a> StrRef<'a> {
         }
     }
 
-    /// The string as octets, or `None` where a code point is above 255.
+    /// The string as octets; `None` if a code point is above 255.
     pub fn to_octets(self) -> Option<Cow<'a, [u8]>> {
         if self.kind == StrKind::Octets || is_ascii(self.data) {
             return Some(Cow::Borrowed(self.data));
@@ -152,7 +152,7 @@ impl<'a> StrRef<'a> {
             .map(Cow::Owned)
     }
 
-    /// The strings one after another: octets if all are octets, else text.
+    /// Concatenates strings: the result is octets if all of them are, otherwise text.
     pub fn concat(parts: &[StrRef<'_>]) -> Str {
         let kind = match parts.iter().all(|part| part.kind == StrKind::Octets) {
             true => StrKind::Octets,
@@ -182,7 +182,7 @@ impl PartialEq for StrRef<'_> {
         if self.kind == other.kind {
             return same;
         }
-        // Octets that are ASCII are what they are as text.
+        // ASCII octets are the same in text.
         let octets = if self.kind == StrKind::Octets { self.data } else { other.data };
         if is_ascii(octets) { same } else { self.canonical_eq(*other) }
     }
@@ -200,15 +200,15 @@ impl Ord for StrRef<'_> {
     /// By code points, as Perl's `cmp`.
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
         if self.kind == other.kind {
-            // UTF-8 keeps the order of code points.
+            // UTF-8 preserves the order of code points.
             return self.data.cmp(other.data);
         }
         self.code_points().cmp(other.code_points())
     }
 }
 
-/// As a `str` with the canonical octets hashes: no such octet is 0xff, so that what follows a string
-/// cannot be taken for a part of it.
+/// Hashes the canonical octets as `str` does: 0xff never occurs in them, so it marks the end of the
+/// string.
 impl Hash for StrRef<'_> {
     #[inline(always)]
     fn hash<H: Hasher>(&self, state: &mut H) {
@@ -238,14 +238,14 @@ impl fmt::Debug for StrRef<'_> {
     }
 }
 
-/// Shows the string on one line: control characters, and what is no character, are escaped.
+/// Shows the string on one line: control characters and invalid characters are escaped.
 impl fmt::Display for StrRef<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.code_points().try_for_each(|point| write_point(f, point))
     }
 }
 
-/// Writes one code point so that the line stays one line.
+/// Writes one code point so that the output stays on one line.
 pub(super) fn write_point(f: &mut fmt::Formatter<'_>, point: u64) -> fmt::Result {
     match u32::try_from(point).ok().and_then(char::from_u32) {
         Some(c) if c.is_control() || is_deceptive(c) => write!(f, "{}", c.escape_unicode()),
@@ -254,9 +254,9 @@ pub(super) fn write_point(f: &mut fmt::Formatter<'_>, point: u64) -> fmt::Result
     }
 }
 
-/// Characters that nobody sees, or that change how a terminal lays out the rest of a line: with them
-/// one text can be shown as another. Format characters, line and paragraph separators, and what is
-/// ignored where it cannot be shown.
+/// Invisible characters, and characters that change how a terminal lays out the rest of a line: they
+/// could make one text look like another. These are format characters, line and paragraph separators,
+/// and characters that are ignored where they cannot be displayed.
 pub(crate) const fn is_deceptive(c: char) -> bool {
     matches!(
         c,
@@ -270,15 +270,16 @@ pub(crate) const fn is_deceptive(c: char) -> bool {
     )
 }
 
-/// How much of a string that a peer chose a log line or an error shows, in code points.
-const BEGINNING: usize = 200;
+/// The maximum number of code points that a log line or an error shows of a peer's string.
+const SHOWN_CODE_POINTS: usize = 200;
 
-/// The beginning of a string on one line, escaped, however long the string is.
+/// The beginning of a string, on one line and escaped.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Beginning<'a>(StrRef<'a>);
 
 impl<'a> StrRef<'a> {
-    /// As much of the string as a log line or an error shows: peers can make it as long as a packet.
+    /// The part of the string that a log line or an error shows, since peers can send strings as long as
+    /// a packet.
     pub(crate) const fn beginning(self) -> Beginning<'a> {
         Beginning(self)
     }
@@ -287,7 +288,7 @@ impl<'a> StrRef<'a> {
 impl fmt::Display for Beginning<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut points = self.0.code_points();
-        points.by_ref().take(BEGINNING).try_for_each(|point| write_point(f, point))?;
+        points.by_ref().take(SHOWN_CODE_POINTS).try_for_each(|point| write_point(f, point))?;
         if points.next().is_some() {
             f.write_str("...")?;
         }
@@ -295,7 +296,7 @@ impl fmt::Display for Beginning<'_> {
     }
 }
 
-/// An owned Perl string; cloning shares the storage.
+/// An owned Perl string. Clones share the storage.
 #[derive(Clone)]
 pub struct Str {
     kind: StrKind,
@@ -324,12 +325,12 @@ impl Str {
         self.data.is_empty()
     }
 
-    /// The string as characters; what is no character becomes U+FFFD.
+    /// The string as characters; other code points become U+FFFD.
     pub fn to_text_lossy(&self) -> Cow<'_, str> {
         self.as_ref().to_text_lossy()
     }
 
-    /// Whether the string begins with these characters, however it is stored.
+    /// Whether the string begins with these characters, in either form of storage.
     pub fn starts_with(&self, beginning: &str) -> bool {
         self.as_ref().starts_with(beginning)
     }
@@ -472,7 +473,7 @@ mod tests {
     fn of_a_long_string_an_error_shows_the_beginning() {
         let long = Str::octets(b"\x1b".repeat(1_000_000));
         let text = long.as_ref().beginning().to_string();
-        assert_eq!(text, format!("{}...", "\\u{1b}".repeat(BEGINNING)));
+        assert_eq!(text, format!("{}...", "\\u{1b}".repeat(SHOWN_CODE_POINTS)));
         assert_eq!(Str::text("short").as_ref().beginning().to_string(), "short");
     }
 

@@ -1,6 +1,6 @@
-//! Comparisons of short octet strings without a call.
+//! Comparisons of short octet strings without a function call.
 
-/// The first and the last `N` octets, which may overlap; `None` if there are less.
+/// The first and the last `N` octets, which may overlap; `None` if there are fewer.
 #[inline(always)]
 fn ends<const N: usize>(octets: &[u8]) -> Option<(&[u8; N], &[u8; N])> {
     Some((octets.first_chunk()?, octets.last_chunk()?))
@@ -16,7 +16,7 @@ fn halves((first, last): (&[u8; 4], &[u8; 4])) -> (u32, u32) {
     (u32::from_ne_bytes(*first), u32::from_ne_bytes(*last))
 }
 
-/// Whether all octets are ASCII; for short strings, which most are, faster than the one in `core`.
+/// Whether all octets are ASCII. Faster than the one in `core` for short strings, which are most.
 #[inline(always)]
 pub(crate) fn is_ascii(data: &[u8]) -> bool {
     const HIGH: u64 = 0x8080_8080_8080_8080;
@@ -37,7 +37,7 @@ pub(crate) fn is_ascii(data: &[u8]) -> bool {
     }
 }
 
-/// Whether the octets are the same; for short strings, which most are, without a call.
+/// Whether the octets are the same, without a function call for short strings, which are most.
 #[inline(always)]
 pub(crate) fn same(a: &[u8], b: &[u8]) -> bool {
     if a.len() != b.len() {

@@ -1,4 +1,4 @@
-//! Perl's types in other formats, and types that look before they read.
+//! Perl's types in other formats, and types that inspect a value before they read it.
 
 use super::*;
 use serde::Deserializer;

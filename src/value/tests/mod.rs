@@ -1,4 +1,4 @@
-//! The bridge between Rust types and Perl values, as its users meet it.
+//! Conversion between Rust types and Perl values.
 
 mod foreign;
 mod properties;
@@ -11,12 +11,12 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::fmt::Debug;
 
-/// What `value` looks like as a message.
+/// `value` as a message, as text.
 fn message<T: Serialize + ?Sized>(value: &T) -> String {
     Packed::of(value).unwrap().to_string()
 }
 
-/// `value` becomes the message `shown` and comes back from it.
+/// Checks that `value` becomes the message `shown` and is read back from it.
 #[track_caller]
 fn goes<T: Serialize + DeserializeOwned + PartialEq + Debug>(value: T, shown: &str) {
     let packed = Packed::of(&value).unwrap();
@@ -28,7 +28,7 @@ fn goes<T: Serialize + DeserializeOwned + PartialEq + Debug>(value: T, shown: &s
     assert_eq!((inner, after), (value, 2));
 }
 
-/// The error of asking the message `value` for a `T`.
+/// The error of decoding the message `value` as a `T`.
 #[track_caller]
 fn error<T: DeserializeOwned + Debug>(value: impl Serialize) -> String {
     let packed = Packed::of(&value).unwrap();

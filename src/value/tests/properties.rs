@@ -1,11 +1,11 @@
-//! What holds for all values, all types and all octets.
+//! Properties of all values, types and octets.
 
 use super::*;
 use crate::value::packed::Reader;
 use proptest::prelude::*;
 use std::collections::{BTreeMap, HashMap};
 
-/// Any string, octets or text, sometimes no Unicode.
+/// Any string, octets or text, sometimes invalid Unicode.
 fn any_str() -> impl Strategy<Value = Str> {
     prop_oneof![
         proptest::collection::vec(any::<u8>(), 0..40).prop_map(Str::octets),

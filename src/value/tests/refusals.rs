@@ -1,4 +1,4 @@
-//! What is refused, and in which words.
+//! Refused values, and the error texts.
 
 use super::*;
 use serde::Serializer;
@@ -121,7 +121,7 @@ fn a_types_own_complaint_is_passed_on_in_one_line() {
 
 #[test]
 fn types_nest_up_to_the_limit() {
-    // The message is one level, so the element may have one less.
+    // The message is one level, so its element may have one less.
     let deep = Packed::of(&list(MAX_NESTING - 1)).unwrap();
     assert_eq!(deep.decode::<List>().unwrap(), list(MAX_NESTING - 1));
     let error = Packed::of(&list(MAX_NESTING)).unwrap_err();
@@ -159,7 +159,7 @@ fn octets_that_nest_too_deep_are_refused() {
     let far_too_deep = nest(1_000_000);
     assert!(Elements::new(1, &far_too_deep).decode::<Value>().is_err());
     assert!(Elements::new(1, &far_too_deep).decode::<IgnoredAny>().is_ok());
-    // A type that would ask for ever.
+    // A type that never stops reading.
     assert!(Elements::new(1, &[1]).decode::<Layers>().is_err());
     assert!(Elements::new(1, &[1]).decode::<(Layers,)>().is_err());
 }
@@ -175,9 +175,9 @@ fn octets_not_in_packed_form_are_refused() {
         assert!(Elements::new(1, octets).decode::<(Value,)>().is_err());
         assert!(Elements::new(1, octets).decode::<(Chat,)>().is_err());
     }
-    // Not UTF-8, which no framing lets through.
+    // Not UTF-8; no framing accepts that.
     assert!(Elements::new(1, &[0x61, 0xff]).decode::<(u8,)>().is_err());
-    // A hash whose key is no string.
+    // A hash with a key that is not a string.
     let octets = [0xa1, 1, 0x61, b'x'];
     let error = Elements::new(1, &octets).decode::<(HashMap<u8, u8>,)>();
     assert_eq!(error.unwrap_err().to_string(), r#"element 0: wanted u8, found string "x""#);

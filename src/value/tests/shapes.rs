@@ -1,4 +1,4 @@
-//! What Rust types look like as messages, and that they come back.
+//! Rust types as messages, and back.
 
 use super::*;
 use crate::value::packed::{Reader, close_len, open_array, put_text, put_uint};

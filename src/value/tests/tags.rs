@@ -1,8 +1,8 @@
-//! Values with tags: seen through by types, kept by what is passed on.
+//! Values with tags: ignored by types, kept when values are passed on.
 
 use super::*;
 
-/// Elements in packed form, each from its octets.
+/// Elements in packed form, from the octets of each.
 fn elements(values: &[&[u8]]) -> Packed {
     Packed::new(values.len(), values.concat().into())
 }
@@ -63,7 +63,7 @@ fn what_is_sent_on_keeps_its_tags() {
     let nested = Packed::of(&("in", [message.clone()])).unwrap();
     let octets = nested.as_elements().octets().to_vec();
     assert!(octets.ends_with(message.as_elements().octets()));
-    // A `Value` knows no `undefined`.
+    // `Value` has no `undefined`.
     let values: Vec<Value> = message.decode().unwrap();
     let of_values = Packed::of(&values).unwrap();
     let (all, undefined) = message.as_elements().octets().split_at(octets.len() - 6 - 1);

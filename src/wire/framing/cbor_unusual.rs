@@ -13,7 +13,7 @@
 //! - All other tags stay.
 
 use super::cbor::{ARRAY, BREAK, Head, MAP, OCTETS, TAG, TEXT, head, malformed};
-use super::shared::{Shared, Stands, grow, memory_limit};
+use super::shared::{Placement, Shared, grow, memory_limit};
 use super::{FramingError, FramingLimits, NumberText, float_name, int_text, uint_text};
 use crate::value::packed::{self, OpenLen, Reader, Token};
 use crate::value::tag::{
@@ -140,7 +140,7 @@ impl<'a> Rewriter<'a> {
             }
             match head.argument {
                 SHAREABLE => {
-                    self.shared.begin(self.out, self.out.len(), Stands::Itself)?;
+                    self.shared.begin(self.out, self.out.len(), Placement::Itself)?;
                     tags.shared.end = self.shared.len();
                 }
                 STRING_NAMESPACE => {

@@ -32,7 +32,7 @@ fn grow_now<T>(vector: &mut Vec<T>, more: usize) {
 /// Where a value stands in the output.
 #[derive(Debug, Clone, Copy)]
 struct Span {
-    /// With [`BY_REFERENCE`] and [`BEHIND`].
+    /// With [`BY_REFERENCE`] and [`AFTER_TAGS`].
     start: u32,
     /// [`OPEN`] until the value is complete.
     end: u32,
@@ -40,19 +40,19 @@ struct Span {
 
 const OPEN: u32 = u32::MAX;
 const BY_REFERENCE: u32 = 1 << 31;
-const BEHIND: u32 = 1 << 30;
+const AFTER_TAGS: u32 = 1 << 30;
 /// In the list of numbers that are referred to: the value is referred to from inside itself.
 const CYCLE: u32 = 1 << 31;
 
 /// What stands in the output where a numbered value begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Stands {
+pub(super) enum Placement {
     /// The value.
     Itself,
     /// A reference to the value, which packed form does not tell from it: an array, hash or object.
     ByReference,
     /// A reference to the value, which comes behind the tags of the reference.
-    Behind,
+    AfterTags,
 }
 
 /// Where a numbered value stands in the output.
@@ -61,7 +61,7 @@ pub(super) struct Place {
     pub(super) start: usize,
     /// Nothing as long as the value is not complete.
     pub(super) end: Option<usize>,
-    pub(super) stands: Stands,
+    pub(super) stands: Placement,
 }
 
 /// Where the values that can be referred to stand in the output.
@@ -124,7 +124,7 @@ impl Shared {
         &mut self,
         out: &[u8],
         start: usize,
-        stands: Stands,
+        stands: Placement,
     ) -> Result<(), FramingError> {
         let number = self.next;
         self.next += 1;
@@ -134,13 +134,13 @@ impl Shared {
             return Ok(());
         }
         self.check(out, size_of::<Span>())?;
-        let start = u32::try_from(start).ok().filter(|start| *start < BEHIND);
+        let start = u32::try_from(start).ok().filter(|start| *start < AFTER_TAGS);
         let start = start.ok_or(FramingError::TooExpanded { limit: self.limit })?;
         grow(&mut self.spans, 1);
         let stands = match stands {
-            Stands::Itself => 0,
-            Stands::ByReference => BY_REFERENCE,
-            Stands::Behind => BEHIND,
+            Placement::Itself => 0,
+            Placement::ByReference => BY_REFERENCE,
+            Placement::AfterTags => AFTER_TAGS,
         };
         self.spans.push(Span { start: start | stands, end: OPEN });
         Ok(())
@@ -197,13 +197,13 @@ impl Shared {
             .index(number)
             .and_then(|index| self.spans.get(index))
             .ok_or(FramingError::Refused { what: "a reference to a value that was not sent" })?;
-        let stands = match span.start & (BY_REFERENCE | BEHIND) {
-            BY_REFERENCE => Stands::ByReference,
-            BEHIND => Stands::Behind,
-            _ => Stands::Itself,
+        let stands = match span.start & (BY_REFERENCE | AFTER_TAGS) {
+            BY_REFERENCE => Placement::ByReference,
+            AFTER_TAGS => Placement::AfterTags,
+            _ => Placement::Itself,
         };
         Ok(Place {
-            start: (span.start & !(BY_REFERENCE | BEHIND)) as usize,
+            start: (span.start & !(BY_REFERENCE | AFTER_TAGS)) as usize,
             end: (span.end != OPEN).then_some(span.end as usize),
             stands,
         })

@@ -62,9 +62,9 @@ fn greet(
     }
 }
 
-type Outcome = Result<Agreement, HandshakeError>;
+type HandshakeResult = Result<Agreement, HandshakeError>;
 
-fn finish(session: &mut Session, line: &[u8]) -> Outcome {
+fn finish(session: &mut Session, line: &[u8]) -> HandshakeResult {
     session.input().extend_from_slice(line);
     match session.poll()? {
         Some(Event::Established(agreement)) => Ok(agreement),
@@ -79,7 +79,7 @@ fn meet_through(
     mut b: Session,
     change: impl Fn(Vec<u8>) -> Vec<u8>,
     one_session: bool,
-) -> (Outcome, Outcome) {
+) -> (HandshakeResult, HandshakeResult) {
     let (from_a, from_b) = (a.transmit().unwrap(), b.transmit().unwrap());
     let b_exporter = if one_session { exporter(1) } else { exporter(2) };
     let stages =
@@ -103,7 +103,7 @@ fn meet_through(
     (finish(&mut a, &line_b), finish(&mut b, &line_a))
 }
 
-fn meet(a: Session, b: Session) -> (Outcome, Outcome) {
+fn meet(a: Session, b: Session) -> (HandshakeResult, HandshakeResult) {
     meet_through(a, b, |greeting| greeting, true)
 }
 

@@ -65,12 +65,12 @@ pub(crate) struct Lines {
     limit: usize,
     /// The beginning of the line that is due.
     partial: Vec<u8>,
-    due: Due,
+    due: ExpectedLine,
     greeting: Vec<u8>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Due {
+enum ExpectedLine {
     Greeting,
     Nonce,
     Authentication,
@@ -79,7 +79,7 @@ enum Due {
 impl Lines {
     /// The lines of a side that has said nothing yet; each may have `limit` octets with its end.
     pub(crate) fn new(limit: usize) -> Self {
-        Lines { limit, partial: Vec::new(), due: Due::Greeting, greeting: Vec::new() }
+        Lines { limit, partial: Vec::new(), due: ExpectedLine::Greeting, greeting: Vec::new() }
     }
 
     /// The lines of the greeting that are there, as they are hashed: each with LF, whatever ended
@@ -90,7 +90,7 @@ impl Lines {
 
     /// Whether both lines of the greeting are there.
     pub(crate) fn is_greeted(&self) -> bool {
-        self.due == Due::Authentication
+        self.due == ExpectedLine::Authentication
     }
 
     /// Takes the line that is due off the front of `input`. Nothing if it has no end yet.
@@ -100,20 +100,20 @@ impl Lines {
         };
         let line = without_end(&raw);
         match self.due {
-            Due::Greeting => {
+            ExpectedLine::Greeting => {
                 let Ok(greeting) = Greeting::parse(line) else {
                     return Err(BadLine::NotAGreeting(raw));
                 };
                 self.hash(line);
-                self.due = Due::Nonce;
+                self.due = ExpectedLine::Nonce;
                 Ok(Some(Line::Greeting(greeting)))
             }
-            Due::Nonce => {
+            ExpectedLine::Nonce => {
                 self.hash(line);
-                self.due = Due::Authentication;
+                self.due = ExpectedLine::Authentication;
                 Ok(Some(Line::Nonce(line.to_vec())))
             }
-            Due::Authentication => match AuthLine::parse(line) {
+            ExpectedLine::Authentication => match AuthLine::parse(line) {
                 Some(line) => Ok(Some(Line::Authentication(line))),
                 None => Err(BadLine::NotAuthentication(raw)),
             },

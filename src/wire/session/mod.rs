@@ -22,7 +22,7 @@ pub use self::config::{Encrypt, Ends, HandshakeConfig, HandshakeConfigError, Han
 pub use self::error::HandshakeError;
 pub(crate) use self::lines::{AuthLine, BadLine, Line, Lines, PERL_LINE_LIMIT};
 pub use self::packets::Packets;
-use self::proof::{Channel, Chosen};
+use self::proof::{Channel, LocalChoices};
 use crate::wire::auth::{AuthMethod, Exporter, Nonce, TlsRole};
 use crate::wire::framing::{Framing, FramingLimits};
 use crate::wire::greeting::{self, AEMP, AEMP_DATACONN, Greeting, Role, printable};
@@ -187,17 +187,17 @@ enum State {
     },
     /// The caller is about to be told that TLS begins.
     BeforeTls {
-        chosen: Chosen,
+        chosen: LocalChoices,
         we_are_client: bool,
     },
     /// The caller performs the TLS handshake.
     InTls {
-        chosen: Chosen,
+        chosen: LocalChoices,
         we_are_client: bool,
     },
     /// The peer's authentication line is awaited; ours is sent, or held back.
     Authenticating {
-        chosen: Chosen,
+        chosen: LocalChoices,
         channel: Channel,
         held: Option<Vec<u8>>,
     },
@@ -307,7 +307,7 @@ impl Session {
             return;
         };
         let we_are_client = *we_are_client;
-        match Chosen::from(&self.config, &self.own, peer, order) {
+        match LocalChoices::from(&self.config, &self.own, peer, order) {
             Err(error) => self.state = State::Failed(error),
             Ok(chosen) if chosen.protection.is_encrypted() => {
                 self.state = State::BeforeTls { chosen, we_are_client };
@@ -485,7 +485,7 @@ impl Session {
         Ok(self.nonce.as_bytes() < peer_nonce)
     }
 
-    fn exchange_proofs(&mut self, chosen: Chosen, channel: Channel) {
+    fn exchange_proofs(&mut self, chosen: LocalChoices, channel: Channel) {
         let line = chosen.line(&self.config, &channel, &self.own_lines, self.lines.greeting());
         let held = match chosen.order {
             AuthOrder::Now => {
@@ -499,7 +499,7 @@ impl Session {
 
     fn agree(
         &self,
-        chosen: &Chosen,
+        chosen: &LocalChoices,
         channel: &Channel,
         line: &AuthLine,
     ) -> Result<Agreement, HandshakeError> {

@@ -23,14 +23,14 @@ pub(super) enum Channel {
 
 /// What we have chosen for our side of a connection.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Chosen {
+pub(super) struct LocalChoices {
     pub(super) method: AuthMethod,
     pub(super) framing: Framing,
     pub(super) protection: Protection,
     pub(super) order: AuthOrder,
 }
 
-impl Chosen {
+impl LocalChoices {
     /// What both greetings lead to, and the first method and framing in the peer's lists that we
     /// can send then.
     pub(super) fn from(
@@ -38,7 +38,7 @@ impl Chosen {
         own: &Greeting,
         peer: &Greeting,
         order: AuthOrder,
-    ) -> Result<Chosen, HandshakeError> {
+    ) -> Result<LocalChoices, HandshakeError> {
         let protection = Protection::of(own, peer);
         if let (true, Protection::Plain(why)) = (config.encryption_required, protection) {
             return Err(HandshakeError::EncryptionRequired { why: why.name() });
@@ -56,7 +56,7 @@ impl Chosen {
                 peer_accepts: printable(&peer.framings.join(&b',')),
                 we_speak: names(&config.framings),
             })?;
-        Ok(Chosen { method, framing, protection, order })
+        Ok(LocalChoices { method, framing, protection, order })
     }
 
     /// Our authentication line, for these two greetings.
@@ -67,7 +67,7 @@ impl Chosen {
         own: &[u8],
         peer: &[u8],
     ) -> Vec<u8> {
-        let Chosen { method, framing, .. } = self;
+        let LocalChoices { method, framing, .. } = self;
         let secret = config.secret.as_ref();
         let token = match channel {
             Channel::Bound { exporter, own_role } => {

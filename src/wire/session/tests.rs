@@ -59,17 +59,17 @@ fn authenticating(session: Session, input: &[u8]) -> Result<Session, HandshakeEr
     proceed(session, TlsPeer::Verified)
 }
 
-fn finish(mut session: Session, input: &[u8]) -> Outcome {
+fn finish(mut session: Session, input: &[u8]) -> HandshakeResult {
     match event(&mut session, input)? {
         Event::Established(agreement) => Ok(agreement),
         other => panic!("{other:?}"),
     }
 }
 
-type Outcome = Result<Agreement, HandshakeError>;
+type HandshakeResult = Result<Agreement, HandshakeError>;
 
 /// What becomes of both sides when all that each one says reaches the other.
-fn meet(mut a: Session, mut b: Session) -> (Outcome, Outcome) {
+fn meet(mut a: Session, mut b: Session) -> (HandshakeResult, HandshakeResult) {
     let (a_says, b_says) = (says(&mut a), says(&mut b));
     let (mut a, mut b) = (authenticating(a, &b_says), authenticating(b, &a_says));
     let line = |side: &mut Result<Session, _>| match side {
@@ -85,7 +85,7 @@ fn hear(
     config: HandshakeConfig,
     greeting: &str,
     auth_line: impl FnOnce(&Peer) -> String,
-) -> Outcome {
+) -> HandshakeResult {
     let session = listen(config);
     let (own, peer) =
         (session.own_greeting().to_vec(), format!("{greeting}\nnonce\n").into_bytes());

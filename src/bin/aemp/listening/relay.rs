@@ -1,7 +1,7 @@
 //! `relay`: passes on every octet between two nodes, and prints what they say.
 
 use super::tape::Tape;
-use super::transcript::{Look, Transcript};
+use super::transcript::{LineFormat, Transcript};
 use super::words::{Words, configured_secret, secret_of};
 use crate::errors::{CliError, NetworkError};
 use crate::grammar::Options;
@@ -25,7 +25,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, timeout};
 
 /// How long connecting to the target may take.
-const REACHING: Duration = Duration::from_secs(5);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 #[derive(Clone)]
 pub(crate) struct Relay {
@@ -58,7 +58,7 @@ impl Relay {
     }
 
     pub(super) fn execute(self, options: Options) -> Result<(), CliError> {
-        let look = Look::new(self.json || options.json);
+        let look = LineFormat::new(self.json || options.json);
         let secret = match &self.secret {
             Some(text) => secret_of(text),
             None => configured_secret(),
@@ -69,7 +69,7 @@ impl Relay {
         outcome
     }
 
-    async fn serve(self, secret: Option<Secret>, look: Look) -> Result<(), CliError> {
+    async fn serve(self, secret: Option<Secret>, look: LineFormat) -> Result<(), CliError> {
         let listener = self.bind().await?;
         let address = listener.local_addr().map_err(|error| problem(&error.to_string()))?;
         print_line("", &format!("listening on {address}, relaying to {}", self.target));
@@ -133,7 +133,12 @@ impl Relay {
         Err(problem(&last))
     }
 
-    fn tap(&self, secret: Option<Secret>, look: Look, number: usize) -> Result<Tap, CliError> {
+    fn tap(
+        &self,
+        secret: Option<Secret>,
+        look: LineFormat,
+        number: usize,
+    ) -> Result<Tap, CliError> {
         let tape = match &self.record {
             None => None,
             Some(first) => {
@@ -190,11 +195,11 @@ async fn connect_through(
     target: String,
     tap: Arc<Mutex<Tap>>,
 ) -> Result<(), CliError> {
-    let listener = match timeout(REACHING, TcpStream::connect(&target)).await {
+    let listener = match timeout(CONNECT_TIMEOUT, TcpStream::connect(&target)).await {
         Ok(Ok(listener)) => listener,
         Ok(Err(error)) => return Err(problem(&format!("{target} cannot be reached: {error}"))),
         Err(_) => {
-            let seconds = REACHING.as_secs();
+            let seconds = CONNECT_TIMEOUT.as_secs();
             return Err(problem(&format!("{target} did not answer within {seconds} s")));
         }
     };

@@ -1,6 +1,6 @@
 //! `replay`: shows a recording as `relay` shows a live conversation.
 
-use super::transcript::{Look, Transcript};
+use super::transcript::{LineFormat, Transcript};
 use super::words::{Words, configured_secret, secret_of};
 use crate::errors::{CliError, NetworkError};
 use crate::grammar::Options;
@@ -33,7 +33,7 @@ impl Replay {
     }
 
     pub(super) fn execute(self, options: Options) -> Result<(), CliError> {
-        let look = Look::new(self.json || options.json);
+        let look = LineFormat::new(self.json || options.json);
         let failure = |problem: String| -> CliError {
             let text = format!("{}: {problem}", self.file.display());
             NetworkError::Other(show::escaped(&text)).into()
@@ -84,7 +84,7 @@ fn scenario(line: &str) -> Option<Value> {
         .then_some(value)
 }
 
-fn headline(scenario: &Value, look: Look) -> String {
+fn headline(scenario: &Value, look: LineFormat) -> String {
     if look.is_json() {
         return String::new();
     }

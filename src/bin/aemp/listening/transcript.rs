@@ -10,23 +10,23 @@ use aemp::wire::recording::Entry;
 use std::io::IsTerminal as _;
 
 /// Characters of one packet that are shown to people.
-const SHOWN: usize = 4000;
+const SHOWN_CHARS: usize = 4000;
 /// Octets that are shown of input that is not part of the protocol.
 const SHOWN_OCTETS: usize = 48;
 
 /// The format of the lines.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Look {
+pub(super) struct LineFormat {
     json: bool,
     colour: bool,
 }
 
-impl Look {
+impl LineFormat {
     pub(super) fn new(json: bool) -> Self {
         let colour = !json
             && std::io::stdout().is_terminal()
             && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-        Look { json, colour }
+        LineFormat { json, colour }
     }
 
     pub(super) fn is_json(self) -> bool {
@@ -36,7 +36,7 @@ impl Look {
 
 /// The kind of a line.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Tone {
+enum LineKind {
     Handshake,
     Packet,
     Problem,
@@ -46,13 +46,13 @@ enum Tone {
 /// The state of formatting one conversation.
 pub(super) struct Transcript {
     conversation: Conversation,
-    look: Look,
+    look: LineFormat,
     /// The number of the connection, if there can be several.
     number: Option<usize>,
 }
 
 impl Transcript {
-    pub(super) fn new(secret: Option<Secret>, look: Look, number: Option<usize>) -> Self {
+    pub(super) fn new(secret: Option<Secret>, look: LineFormat, number: Option<usize>) -> Self {
         Transcript { conversation: Conversation::new(secret), look, number }
     }
 
@@ -71,7 +71,7 @@ impl Transcript {
             }
             None => {
                 lines.push_str(&self.cut_off(entry.ms, entry.from));
-                let end = Told { name: "end", tone: Tone::Aside, ..Told::default() };
+                let end = Line { name: "end", tone: LineKind::Aside, ..Line::default() };
                 lines.push_str(&self.told(entry.ms, entry.from, end));
             }
         }
@@ -89,14 +89,14 @@ impl Transcript {
         self.told(ms, side, told)
     }
 
-    fn told(&self, ms: f64, side: Side, told: Told) -> String {
+    fn told(&self, ms: f64, side: Side, told: Line) -> String {
         if self.look.json {
             return told.json(self.number, ms, side);
         }
         let number = self.number.map(|number| format!("{number} ")).unwrap_or_default();
         let mut text = told.text;
-        if text.len() > SHOWN
-            && let Some((at, _)) = text.char_indices().nth(SHOWN)
+        if text.len() > SHOWN_CHARS
+            && let Some((at, _)) = text.char_indices().nth(SHOWN_CHARS)
         {
             let more = text.split_off(at).chars().count();
             text.push_str(&format!(" ... and {more} characters more"));
@@ -115,54 +115,54 @@ impl Transcript {
         format!("{number}{ms:9.1} {letter}  {colour}{what}{plain}\n")
     }
 
-    fn tell(&self, side: Side, said: &Said) -> Told {
+    fn tell(&self, side: Side, said: &Said) -> Line {
         match said {
             Said::Greeting(greeting) => greeted(greeting),
-            Said::Nonce(nonce) => Told::of("nonce", Tone::Aside, octets_text(nonce))
+            Said::Nonce(nonce) => Line::of("nonce", LineKind::Aside, octets_text(nonce))
                 .with("nonce", octets_value(nonce)),
             Said::Authentication { method, token, framing, verdict } => {
                 let (verdict, name, tone) = match verdict {
-                    Verdict::Right => ("right", "right", Tone::Handshake),
-                    Verdict::Wrong => ("WRONG, the peer will close", "wrong", Tone::Problem),
+                    Verdict::Right => ("right", "right", LineKind::Handshake),
+                    Verdict::Wrong => ("WRONG, the peer will close", "wrong", LineKind::Problem),
                     Verdict::SecretUnknown => (
                         "not checked: the secret is not known here (--secret)",
                         "unknown",
-                        Tone::Handshake,
+                        LineKind::Handshake,
                     ),
-                    _ => ("of a method that is not known here", "unknown", Tone::Problem),
+                    _ => ("of a method that is not known here", "unknown", LineKind::Problem),
                 };
                 let (shown_method, shown_framing) = (octets_text(method), octets_text(framing));
                 let text =
                     format!("{shown_method}, {verdict}; {} sends {shown_framing}", side.letter());
-                Told::of("authentication", tone, text)
+                Line::of("authentication", tone, text)
                     .with("method", octets_value(method))
                     .with("token", octets_value(token))
                     .with("framing", octets_value(framing))
                     .with("verdict", name.into())
             }
-            Said::Packet(values) if is_keepalive(values) => Told::of(
+            Said::Packet(values) if is_keepalive(values) => Line::of(
                 "packet",
-                Tone::Aside,
+                LineKind::Aside,
                 show::json(&Value::Array(values.clone()), Style::Compact),
             )
             .with("packet", Value::Array(values.clone())),
             Said::Packet(values) => {
                 let packet = Value::Array(values.clone());
-                Told::of("packet", Tone::Packet, show::json(&packet, Style::Compact))
+                Line::of("packet", LineKind::Packet, show::json(&packet, Style::Compact))
                     .with("packet", packet)
             }
             Said::Opaque { what, octets } => {
                 let (name, tone) = match what {
-                    Opaque::Encrypted => ("encrypted", Tone::Aside),
-                    Opaque::Data => ("data", Tone::Aside),
-                    _ => ("not understood", Tone::Problem),
+                    Opaque::Encrypted => ("encrypted", LineKind::Aside),
+                    Opaque::Data => ("data", LineKind::Aside),
+                    _ => ("not understood", LineKind::Problem),
                 };
-                Told::of(name, tone, format!("{octets} octets"))
+                Line::of(name, tone, format!("{octets} octets"))
                     .with("octets", Value::Int((*octets as u64).into()))
             }
             Said::Wrong { problem, octets } => {
                 let text = format!("{problem}: {}", excerpt(octets));
-                Told::of("wrong", Tone::Problem, text)
+                Line::of("wrong", LineKind::Problem, text)
                     .with("problem", Value::Str(problem.to_string().into()))
                     .with("octets", octets_value(octets))
             }
@@ -171,41 +171,41 @@ impl Transcript {
                     true => "a packet that ends in the middle".into(),
                     false => excerpt(octets),
                 };
-                Told::of("unfinished", Tone::Problem, text).with("octets", octets_value(octets))
+                Line::of("unfinished", LineKind::Problem, text).with("octets", octets_value(octets))
             }
-            _ => Told::of("something", Tone::Aside, String::new()),
+            _ => Line::of("something", LineKind::Aside, String::new()),
         }
     }
 }
 
-impl Tone {
+impl LineKind {
     const fn colour(self) -> &'static str {
         match self {
-            Tone::Handshake => "\x1b[32m",
-            Tone::Packet => "",
-            Tone::Problem => "\x1b[31m",
-            Tone::Aside => "\x1b[2m",
+            LineKind::Handshake => "\x1b[32m",
+            LineKind::Packet => "",
+            LineKind::Problem => "\x1b[31m",
+            LineKind::Aside => "\x1b[2m",
         }
     }
 }
 
 /// A line, before it is formatted.
-struct Told {
+struct Line {
     name: &'static str,
-    tone: Tone,
+    tone: LineKind,
     text: String,
     fields: Vec<(&'static str, Value)>,
 }
 
-impl Default for Told {
+impl Default for Line {
     fn default() -> Self {
-        Told { name: "", tone: Tone::Packet, text: String::new(), fields: Vec::new() }
+        Line { name: "", tone: LineKind::Packet, text: String::new(), fields: Vec::new() }
     }
 }
 
-impl Told {
-    fn of(name: &'static str, tone: Tone, text: String) -> Self {
-        Told { name, tone, text, fields: Vec::new() }
+impl Line {
+    fn of(name: &'static str, tone: LineKind, text: String) -> Self {
+        Line { name, tone, text, fields: Vec::new() }
     }
 
     fn with(mut self, name: &'static str, value: Value) -> Self {
@@ -228,7 +228,7 @@ impl Told {
     }
 }
 
-fn greeted(greeting: &Greeting) -> Told {
+fn greeted(greeting: &Greeting) -> Line {
     let list = |names: &[Vec<u8>]| {
         names.iter().map(|name| octets_text(name)).collect::<Vec<_>>().join(",")
     };
@@ -246,7 +246,7 @@ fn greeted(greeting: &Greeting) -> Told {
         text.push_str(&format!(", {}={}", octets_text(key), octets_text(value)));
         keys.insert(Str::octets(key.clone()), octets_value(value));
     }
-    Told::of("greeting", Tone::Handshake, text)
+    Line::of("greeting", LineKind::Handshake, text)
         .with("protocol", octets_value(&greeting.protocol))
         .with("version", octets_value(&greeting.version))
         .with("node", octets_value(&greeting.node_id))

@@ -12,11 +12,11 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 
 /// How long joining the network may take.
-const JOINING: Duration = Duration::from_secs(5);
+const JOIN_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long reaching a node may take.
-const REACHING: Duration = Duration::from_millis(4_500);
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(4_500);
 /// After waiting for this long, the command says what it is waiting for.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(2);
+pub(crate) const NOTICE_DELAY: Duration = Duration::from_secs(2);
 
 /// A node that has joined the network.
 pub(crate) struct Client {
@@ -41,7 +41,7 @@ impl Client {
         let node = builder.start().await?;
         let client = Client { node, options };
         let joined = client.while_telling(|| client.seeds(), client.node.joined());
-        match timeout(JOINING, joined).await {
+        match timeout(JOIN_TIMEOUT, joined).await {
             Ok(()) => Ok(client),
             Err(_) => {
                 let error = NetworkError::NotJoined { seeds: client.seeds() };
@@ -76,7 +76,7 @@ impl Client {
         tokio::select! {
             biased;
             done = &mut work => return done,
-            () = sleep(PATIENCE) => print_line("waiting: ", &what()),
+            () = sleep(NOTICE_DELAY) => print_line("waiting: ", &what()),
         }
         work.await
     }
@@ -84,7 +84,8 @@ impl Client {
     /// Checks that a node can be reached; returns the round-trip time.
     pub(crate) async fn reach(&self, node: &NodeId) -> Result<Duration, CliError> {
         let begun = Instant::now();
-        let echo = self.node.call::<Vec<Value>>(node, ("snd",)).timeout(REACHING).into_future();
+        let echo =
+            self.node.call::<Vec<Value>>(node, ("snd",)).timeout(CONNECT_TIMEOUT).into_future();
         let shown = show::text(node.as_str());
         let echo = self.while_telling(|| format!("for node {shown} to answer"), echo);
         match echo.await {

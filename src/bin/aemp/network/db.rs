@@ -13,7 +13,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 /// How long the database may take to answer.
-const ANSWERING: Duration = Duration::from_secs(4);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(4);
 
 pub(crate) enum Operation {
     Get(Str, Option<Str>),
@@ -144,10 +144,10 @@ async fn ask<T>(
 ) -> Result<T, CliError> {
     let shown = show::text(family.as_ref());
     let answer = client.while_telling(|| format!("for a global node to tell of {shown}"), query);
-    match timeout(ANSWERING, answer).await {
+    match timeout(ANSWER_TIMEOUT, answer).await {
         Ok(answer) => answer.map_err(problem),
         Err(_) => {
-            let seconds = ANSWERING.as_secs();
+            let seconds = ANSWER_TIMEOUT.as_secs();
             Err(NetworkError::Other(format!("no global node answered within {seconds} s")).into())
         }
     }

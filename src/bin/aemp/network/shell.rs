@@ -1,6 +1,6 @@
 //! `shell`: evaluates lines of input on nodes.
 
-use super::client::{Client, PATIENCE, node_of};
+use super::client::{Client, NOTICE_DELAY, node_of};
 use crate::errors::{CliError, NetworkError};
 use crate::output::{print_line, print_octets};
 use crate::show::{self, Style};
@@ -23,7 +23,7 @@ $ECHO       contains the name of a port that echos everything sent to it
 ";
 const FIRST_PACKAGE: &str = "AnyEvent::MP::Kernel";
 /// How long to wait for answers after the input has ended.
-const LAST_ANSWERS: Duration = Duration::from_secs(5);
+const EXIT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// An event while the shell runs.
 enum Event {
@@ -72,7 +72,7 @@ pub(super) async fn shell(client: &Client, node: Option<NodeId>) -> Result<(), C
             () = interrupted.next() => shell.print(&format!("\n{}", shell.prompt()))?,
         }
     }
-    let give_up = Instant::now() + LAST_ANSWERS;
+    let give_up = Instant::now() + EXIT_TIMEOUT;
     while shell.unanswered > 0 {
         tokio::select! {
             event = tokio::time::timeout_at(give_up, happens.recv()) => match event {
@@ -86,7 +86,7 @@ pub(super) async fn shell(client: &Client, node: Option<NodeId>) -> Result<(), C
     match shell.unanswered {
         0 => Ok(()),
         count => {
-            let seconds = LAST_ANSWERS.as_secs();
+            let seconds = EXIT_TIMEOUT.as_secs();
             Err(NetworkError::Unanswered { count, seconds }.into())
         }
     }
@@ -209,7 +209,7 @@ impl Shell<'_> {
             let answer = tokio::select! {
                 biased;
                 answer = &mut answer => answer,
-                () = tokio::time::sleep(PATIENCE) => {
+                () = tokio::time::sleep(NOTICE_DELAY) => {
                     let _ = events.send(Event::Waiting { node: node.clone(), line: line.clone() });
                     answer.await
                 }

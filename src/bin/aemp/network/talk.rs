@@ -11,7 +11,7 @@ use aemp::{CallError, KillReason, NodeId, PortId, Value};
 use std::time::Duration;
 
 /// How long a node may take to evaluate an expression.
-const EVALUATING: Duration = Duration::from_secs(5);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a node may take to answer whether it has a function.
 const ASKING: Duration = Duration::from_secs(2);
 /// How many echoes `ping` asks for.
@@ -56,7 +56,7 @@ pub(super) async fn snd(
     let died = client.node.monitor(port);
     let called = called_function(port, &message);
     client.node.snd(port, message).map_err(other)?;
-    let echo = client.node.call::<Vec<Value>>(&node, ("snd",)).timeout(EVALUATING);
+    let echo = client.node.call::<Vec<Value>>(&node, ("snd",)).timeout(ANSWER_TIMEOUT);
     tokio::select! {
         biased;
         reason = died => {
@@ -216,7 +216,7 @@ pub(super) async fn mon(client: &Client, port: &PortId) -> Result<(), CliError> 
 }
 
 pub(super) async fn eval(client: &Client, node: &NodeId, expression: &str) -> Result<(), CliError> {
-    let results = client.eval(node, expression, EVALUATING).await?;
+    let results = client.eval(node, expression, ANSWER_TIMEOUT).await?;
     match client.options.json {
         true => say(&show::json(&Value::Array(results), show::Style::Compact)),
         false => say(&show::list(&results)),

@@ -13,13 +13,13 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 /// How long a node may take to answer.
-const PATIENCE: Duration = Duration::from_secs(8);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(8);
 /// The question to each node, in the words of Perl's tool, which nodes without Perl understand too.
 const NEIGHBOURS: &str = "AnyEvent::MP::Kernel::up_nodes";
 
 pub(super) async fn trace(client: &Client, seed: NodeId) -> Result<(), CliError> {
     let as_text = client.options.format == Format::Text;
-    let mut survey = Survey::new(client);
+    let mut survey = PendingQuestions::new(client);
     let mut graph = Graph::new(plain(&seed));
     survey.ask(&seed);
     let mut is_complete = true;
@@ -75,7 +75,7 @@ enum Event {
 }
 
 /// The pending questions.
-struct Survey<'a> {
+struct PendingQuestions<'a> {
     client: &'a Client,
     asked: BTreeSet<NodeId>,
     waiting: HashMap<NodeId, Instant>,
@@ -86,7 +86,7 @@ struct Survey<'a> {
     told: bool,
 }
 
-impl<'a> Survey<'a> {
+impl<'a> PendingQuestions<'a> {
     fn new(client: &'a Client) -> Self {
         let (sender, events) = mpsc::unbounded_channel();
         let on_reply = sender.clone();
@@ -102,7 +102,7 @@ impl<'a> Survey<'a> {
             };
             let _ = on_reply.send(Event::Neighbours(node, neighbours));
         });
-        Survey {
+        PendingQuestions {
             client,
             asked: BTreeSet::new(),
             waiting: HashMap::new(),
@@ -119,7 +119,7 @@ impl<'a> Survey<'a> {
         if !self.asked.insert(node.clone()) {
             return;
         }
-        self.waiting.insert(node.clone(), Instant::now() + PATIENCE);
+        self.waiting.insert(node.clone(), Instant::now() + ANSWER_TIMEOUT);
         let reply = self.replies.id();
         let question = ("eval", NEIGHBOURS, reply.as_str().to_owned(), node.as_str().to_owned());
         let sender = self.sender.clone();
@@ -139,7 +139,7 @@ impl<'a> Survey<'a> {
                 .iter()
                 .min_by_key(|(_, until)| **until)
                 .map(|(n, u)| (n.clone(), *u))?;
-            let hint = (until - PATIENCE) + Duration::from_secs(2);
+            let hint = (until - ANSWER_TIMEOUT) + Duration::from_secs(2);
             tokio::select! {
                 Some(event) = self.events.recv() => match event {
                     Event::Neighbours(node, neighbours) => {
@@ -162,7 +162,7 @@ impl<'a> Survey<'a> {
                     self.waiting.remove(&silent);
                     let problem = format!(
                         "no answer within {} s; nodes in secure mode do not answer",
-                        PATIENCE.as_secs()
+                        ANSWER_TIMEOUT.as_secs()
                     );
                     return Some((silent, Err(problem)));
                 }

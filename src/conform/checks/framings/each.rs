@@ -40,7 +40,7 @@ pub(in crate::conform::checks) const CHECKS: &[Check] = for_each_framing! {
 };
 
 /// What a value has to look like when it comes back.
-enum Same {
+enum Comparison {
     Exactly,
     Number,
 }
@@ -71,7 +71,7 @@ fn unhex(text: &str) -> Option<Vec<u8>> {
 }
 
 /// Sends all recorded values of a kind to the node and back.
-async fn values(c: Ctx, framing: Framing, is_kind: fn(&str) -> bool, same: Same) -> Verdict {
+async fn values(c: Ctx, framing: Framing, is_kind: fn(&str) -> bool, same: Comparison) -> Verdict {
     let mut session = speaking(&c, framing).await?;
     let mut count = 0;
     for line in VALUES.lines() {
@@ -90,8 +90,8 @@ async fn values(c: Ctx, framing: Framing, is_kind: fn(&str) -> bool, same: Same)
         session.raw(&request(framing, &session.me, &octets)).await?;
         let answer = session.expect(json!(["echo", REST])).await?;
         let is_same = match (&same, &answer[..]) {
-            (Same::Exactly, [_, back]) => arrives_as(&meaning, back),
-            (Same::Number, [_, back]) => is_same_number(&meaning, back),
+            (Comparison::Exactly, [_, back]) => arrives_as(&meaning, back),
+            (Comparison::Number, [_, back]) => is_same_number(&meaning, back),
             _ => false,
         };
         ensure(is_same, || {
@@ -138,7 +138,7 @@ fn is_same_number(sent: &Value, back: &Value) -> bool {
 async fn strings(c: Ctx, framing: Framing) -> Verdict {
     let is_kind =
         |name: &str| !name.starts_with("int ") && !name.starts_with("float") && !is_structure(name);
-    values(c, framing, is_kind, Same::Exactly).await
+    values(c, framing, is_kind, Comparison::Exactly).await
 }
 
 fn is_structure(name: &str) -> bool {
@@ -149,11 +149,11 @@ fn is_structure(name: &str) -> bool {
 
 async fn numbers(c: Ctx, framing: Framing) -> Verdict {
     let is_kind = |name: &str| name.starts_with("int ") || name.starts_with("float");
-    values(c, framing, is_kind, Same::Number).await
+    values(c, framing, is_kind, Comparison::Number).await
 }
 
 async fn structures(c: Ctx, framing: Framing) -> Verdict {
-    values(c, framing, is_structure, Same::Exactly).await
+    values(c, framing, is_structure, Comparison::Exactly).await
 }
 
 async fn cut(c: Ctx, framing: Framing) -> Verdict {

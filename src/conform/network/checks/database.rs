@@ -1,6 +1,6 @@
 //! Checks of the database as all nodes of a network see it.
 
-use super::fixture::{FAMILY, Halves, entries};
+use super::fixture::{FAMILY, SplitNetwork, entries};
 use super::{NetworkCheck, check};
 use crate::conform::check::run;
 use crate::conform::network::member::{Member, hold, sorted};
@@ -31,10 +31,10 @@ pub(super) const CHECKS: &[NetworkCheck] = &[
 ];
 
 async fn join(net: Net) -> Verdict {
-    let mut halves = Halves::joined(net).await?;
+    let mut halves = SplitNetwork::joined(net).await?;
     // What slaves see comes from their masters.
     let wanted = entries(&["left", "right", "at-left", "at-right"], "1");
-    let Halves { net, at_left, at_right, .. } = &mut halves;
+    let SplitNetwork { net, at_left, at_right, .. } = &mut halves;
     let wait = net.wait();
     for slave in [at_left, at_right] {
         loop {
@@ -49,18 +49,18 @@ async fn join(net: Net) -> Verdict {
 }
 
 async fn agree(net: Net) -> Verdict {
-    changes(Halves::joined(net).await?).await
+    changes(SplitNetwork::joined(net).await?).await
 }
 
 async fn slow(net: Net) -> Verdict {
-    let halves = Halves::joined(net).await?;
+    let halves = SplitNetwork::joined(net).await?;
     halves.delay(Duration::from_millis(100));
     changes(halves).await
 }
 
 /// Each node sets entries of its own, changes them, and deletes some, all at the same time.
-async fn changes(mut halves: Halves) -> Verdict {
-    let Halves { net, left, right, at_left, at_right, .. } = &mut halves;
+async fn changes(mut halves: SplitNetwork) -> Verdict {
+    let SplitNetwork { net, left, right, at_left, at_right, .. } = &mut halves;
     let mut wanted = BTreeMap::new();
     for member in [&mut *left, right, at_left, at_right] {
         let mut messages = Vec::new();
@@ -129,8 +129,8 @@ async fn follow(member: &mut Member, family: &str) -> Verdict {
 }
 
 async fn family(net: Net) -> Verdict {
-    let mut halves = Halves::joined(net).await?;
-    let Halves { net, at_left, at_right, .. } = &mut halves;
+    let mut halves = SplitNetwork::joined(net).await?;
+    let SplitNetwork { net, at_left, at_right, .. } = &mut halves;
     let mut told = Told::default();
     follow(at_left, "news").await?;
     let keys: Vec<String> = (0..20).map(|number| format!("key-{number:02}")).collect();
@@ -151,7 +151,7 @@ async fn family(net: Net) -> Verdict {
 }
 
 async fn dead(net: Net) -> Verdict {
-    let mut halves = Halves::joined(net).await?;
+    let mut halves = SplitNetwork::joined(net).await?;
     let mut told = Told::default();
     follow(&mut halves.at_right, FAMILY).await?;
     let all = entries(&["left", "right", "at-left", "at-right"], "1");
@@ -165,7 +165,7 @@ async fn dead(net: Net) -> Verdict {
 }
 
 async fn dead_again(net: Net) -> Verdict {
-    let mut halves = Halves::joined(net).await?;
+    let mut halves = SplitNetwork::joined(net).await?;
     halves.at_left.sets(FAMILY, "old", "1").await?;
     halves.hold(&["left", "right", "at-left", "at-right", "old"], "1").await?;
     halves.at_left.kill();

@@ -12,13 +12,13 @@ use serde_json::{Map, Value as Json, json};
 pub(super) const FAMILY: &str = "members";
 
 /// How often a network on loopback is started until its halves are joined by a relay.
-const TRIES: usize = 4;
+const MAX_ATTEMPTS: usize = 4;
 const PAST_THE_RELAYS: &str = "the nodes dial each other's announced addresses, past the relays, so that the \
                                suite cannot cut them apart";
 
 /// Two global nodes of different implementations, and a slave of each, which is of the other implementation
 /// than its master. The seeds that they have are relays to each other.
-pub(super) struct Halves {
+pub(super) struct SplitNetwork {
     pub(super) net: Net,
     pub(super) left: Member,
     pub(super) right: Member,
@@ -41,20 +41,20 @@ enum Dials {
     Right,
 }
 
-impl Halves {
+impl SplitNetwork {
     /// All nodes started and joined, each with an entry; both global nodes dial each other.
-    pub(super) async fn joined(net: Net) -> Verdict<Halves> {
-        Halves::started(net, Dials::Both).await
+    pub(super) async fn joined(net: Net) -> Verdict<SplitNetwork> {
+        SplitNetwork::started(net, Dials::Both).await
     }
 
     /// The same where the halves can be cut apart: they are hosts of their own, or the connection between
     /// them leads through a relay.
-    pub(super) async fn divisible(net: Net) -> Verdict<Halves> {
+    pub(super) async fn divisible(net: Net) -> Verdict<SplitNetwork> {
         if net.hosts().is_some() {
-            return Halves::joined(net).await;
+            return SplitNetwork::joined(net).await;
         }
-        for _ in 0..TRIES {
-            let halves = Halves::started(net.clone(), Dials::Right).await?;
+        for _ in 0..MAX_ATTEMPTS {
+            let halves = SplitNetwork::started(net.clone(), Dials::Right).await?;
             if halves.are_joined_by_a_relay() {
                 return Ok(halves);
             }
@@ -66,7 +66,7 @@ impl Halves {
         self.between.iter().any(Relay::is_used)
     }
 
-    async fn started(net: Net, dials: Dials) -> Verdict<Halves> {
+    async fn started(net: Net, dials: Dials) -> Verdict<SplitNetwork> {
         let (mut left, mut right) =
             (Member::first(&net, "left", Left)?, Member::second(&net, "right", Right)?);
         let (mut at_left, mut at_right) =
@@ -83,7 +83,8 @@ impl Halves {
         right.start(&[from_right.address()]);
         at_left.start(&[to_left.address()]);
         at_right.start(&[to_right.address()]);
-        let mut halves = Halves { net, left, right, at_left, at_right, between, to_left, to_right };
+        let mut halves =
+            SplitNetwork { net, left, right, at_left, at_right, between, to_left, to_right };
         for member in halves.members() {
             member.ready().await?;
         }

@@ -1,6 +1,6 @@
 //! Checks of messages between ports of different nodes: in order, and without holes.
 
-use super::fixture::Halves;
+use super::fixture::SplitNetwork;
 use super::numbers::{are_all, arrived, number, sends};
 use super::{NetworkCheck, check};
 use crate::conform::check::run;
@@ -24,27 +24,27 @@ pub(super) const CHECKS: &[NetworkCheck] = &[
 ];
 
 /// How long a node or a connection does nothing, less than anybody's timeout.
-const A_WHILE: Duration = Duration::from_secs(2);
+const STALL: Duration = Duration::from_secs(2);
 
 async fn order(net: Net) -> Verdict {
-    const MANY: u64 = 1000;
-    let mut halves = Halves::joined(net).await?;
-    let Halves { net, at_left, at_right, .. } = &mut halves;
-    sends(at_left, at_right, 1..=MANY).await?;
-    are_all(&arrived(net, at_right, MANY).await?, 1..=MANY)?;
-    sends(at_right, at_left, 1..=MANY).await?;
-    are_all(&arrived(net, at_left, MANY).await?, 1..=MANY)
+    const MESSAGES: u64 = 1000;
+    let mut halves = SplitNetwork::joined(net).await?;
+    let SplitNetwork { net, at_left, at_right, .. } = &mut halves;
+    sends(at_left, at_right, 1..=MESSAGES).await?;
+    are_all(&arrived(net, at_right, MESSAGES).await?, 1..=MESSAGES)?;
+    sends(at_right, at_left, 1..=MESSAGES).await?;
+    are_all(&arrived(net, at_left, MESSAGES).await?, 1..=MESSAGES)
 }
 
 async fn pause(net: Net) -> Verdict {
-    let mut halves = Halves::joined(net).await?;
-    let Halves { net, left, at_left, .. } = &mut halves;
+    let mut halves = SplitNetwork::joined(net).await?;
+    let SplitNetwork { net, left, at_left, .. } = &mut halves;
     left.monitors("m", &at_left.port()).await?;
     sends(left, at_left, 1..=1).await?;
     arrived(net, at_left, 1).await?;
     at_left.stop();
     sends(left, at_left, 2..=500).await?;
-    sleep(A_WHILE).await;
+    sleep(STALL).await;
     at_left.go_on();
     are_all(&arrived(net, at_left, 500).await?, 2..=500)?;
     left.fires_not("m").await?;
@@ -52,15 +52,15 @@ async fn pause(net: Net) -> Verdict {
 }
 
 async fn silence(net: Net) -> Verdict {
-    let mut halves = Halves::divisible(net).await?;
-    let Halves { net, left, right, .. } = &mut halves;
+    let mut halves = SplitNetwork::divisible(net).await?;
+    let SplitNetwork { net, left, right, .. } = &mut halves;
     right.monitors("m", &left.port()).await?;
     sends(right, left, 1..=1).await?;
     arrived(net, left, 1).await?;
     halves.freeze()?;
     sends(&mut halves.right, &mut halves.left, 2..=100).await?;
     halves.all_set("2").await?;
-    sleep(A_WHILE).await;
+    sleep(STALL).await;
     halves.mend()?;
     are_all(&arrived(&halves.net, &mut halves.left, 100).await?, 2..=100)?;
     halves.right.fires_not("m").await?;
@@ -70,8 +70,8 @@ async fn silence(net: Net) -> Verdict {
 async fn cut(net: Net) -> Verdict {
     /// How many messages are sent at once.
     const BATCH: u64 = 50;
-    let mut halves = Halves::joined(net).await?;
-    let Halves { net, left, at_left, to_left, .. } = &mut halves;
+    let mut halves = SplitNetwork::joined(net).await?;
+    let SplitNetwork { net, left, at_left, to_left, .. } = &mut halves;
     at_left.monitors("m", &left.port()).await?;
     sends(at_left, left, 1..=BATCH).await?;
     arrived(net, left, BATCH).await?;

@@ -1,6 +1,6 @@
 //! Checks of monitors across a network.
 
-use super::fixture::Halves;
+use super::fixture::SplitNetwork;
 use super::{NetworkCheck, check};
 use crate::conform::check::run;
 use crate::conform::network::member::Member;
@@ -40,8 +40,8 @@ async fn passes(from: &mut Member, to: &mut Member) -> Verdict {
 }
 
 async fn port(net: Net) -> Verdict {
-    let mut halves = Halves::joined(net).await?;
-    let Halves { net, left, right, at_left, at_right, .. } = &mut halves;
+    let mut halves = SplitNetwork::joined(net).await?;
+    let SplitNetwork { net, left, right, at_left, at_right, .. } = &mut halves;
     let function = &net.common.service;
     let victim = format!("{}#{VICTIM}", at_left.node);
     let to = at_left.suite_port("victim")?;
@@ -62,8 +62,8 @@ async fn port(net: Net) -> Verdict {
 }
 
 async fn node(net: Net) -> Verdict {
-    let mut halves = Halves::joined(net).await?;
-    let Halves { left, right, at_left, at_right, .. } = &mut halves;
+    let mut halves = SplitNetwork::joined(net).await?;
+    let SplitNetwork { left, right, at_left, at_right, .. } = &mut halves;
     for other in [&mut *left, right, at_right] {
         watches(other, at_left, &at_left.port()).await?;
     }
@@ -83,9 +83,9 @@ async fn node(net: Net) -> Verdict {
 }
 
 async fn cut(net: Net) -> Verdict {
-    let mut halves = Halves::joined(net).await?;
+    let mut halves = SplitNetwork::joined(net).await?;
     for _ in 0..2 {
-        let Halves { left, at_left, to_left, .. } = &mut halves;
+        let SplitNetwork { left, at_left, to_left, .. } = &mut halves;
         let (left_port, at_left_port) = (left.port(), at_left.port());
         watches(at_left, left, &left_port).await?;
         watches(left, at_left, &at_left_port).await?;
@@ -94,7 +94,7 @@ async fn cut(net: Net) -> Verdict {
         left.fires(LABEL, &["transport_error", &at_left.node]).await?;
         to_left.go_on();
         halves.hold(&["left", "right", "at-left", "at-right"], "1").await?;
-        let Halves { left, at_left, .. } = &mut halves;
+        let SplitNetwork { left, at_left, .. } = &mut halves;
         passes(left, at_left).await?;
         passes(at_left, left).await?;
         at_left.fires_not(LABEL).await?;

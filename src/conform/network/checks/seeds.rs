@@ -151,12 +151,12 @@ impl Seeds {
 
     /// The slaves send each other messages, which all arrive in order.
     async fn talk(&mut self, sent: &mut u64) -> Verdict {
-        const MANY: u64 = 100;
+        const MESSAGES: u64 = 100;
         let Seeds { net, slaves: [one, other], .. } = self;
-        let numbers = *sent + 1..=*sent + MANY;
+        let numbers = *sent + 1..=*sent + MESSAGES;
         sends(one, other, numbers.clone()).await?;
         sends(other, one, numbers.clone()).await?;
-        *sent += MANY;
+        *sent += MESSAGES;
         are_all(&arrived(net, other, *sent).await?, numbers.clone())?;
         are_all(&arrived(net, one, *sent).await?, numbers)?;
         Ok(())

@@ -1,6 +1,6 @@
 //! Checks of a network that is split into two halves and becomes one again.
 
-use super::fixture::{FAMILY, Halves, entries};
+use super::fixture::{FAMILY, SplitNetwork, entries};
 use super::{NetworkCheck, check};
 use crate::conform::check::run;
 use crate::conform::network::net::Net;
@@ -30,14 +30,14 @@ pub(super) const CHECKS: &[NetworkCheck] = &[
 ];
 
 /// A network whose halves know that they are alone.
-async fn split(net: Net) -> Verdict<Halves> {
-    let mut halves = Halves::divisible(net).await?;
+async fn split(net: Net) -> Verdict<SplitNetwork> {
+    let mut halves = SplitNetwork::divisible(net).await?;
     cut(&mut halves, "1").await?;
     Ok(halves)
 }
 
 /// Cuts the halves apart, and waits until they know.
-async fn cut(halves: &mut Halves, value: &str) -> Verdict {
+async fn cut(halves: &mut SplitNetwork, value: &str) -> Verdict {
     halves.cut().await?;
     let (left, right) = (["left", "at-left"], ["right", "at-right"]);
     halves.hold_apart(&entries(&left, value), &entries(&right, value)).await

@@ -1,4 +1,4 @@
-//! A node's part in the global database: the slave side always, the global side once it is asked.
+//! A node's part of the global database: the slave side always, the global side once the node is global.
 
 mod requests;
 #[cfg(test)]
@@ -8,10 +8,10 @@ use crate::kernel::db::datum::Datum;
 use crate::kernel::db::effect::{DbEffect, DbProblem};
 use crate::kernel::db::entries::Tables;
 use crate::kernel::db::global::{Around, Global};
-use crate::kernel::db::local::{DbMonitorId, InternalFamily, Local, Patience, QueryId};
+use crate::kernel::db::local::{DbMonitorId, DbTimeouts, InternalFamily, Local, QueryId};
 use crate::kernel::db::request::{QueryKind, Request};
 use crate::kernel::db::sendable::{self, SetError, Unsendable};
-use crate::kernel::db::transfer::PIECE;
+use crate::kernel::db::transfer::PIECE_SIZE;
 use crate::kernel::db::update::{Key, Sets, Update};
 use crate::kernel::db::{LOCATIONS, node_key};
 use crate::kernel::limits::PeerLimits;
@@ -19,13 +19,14 @@ use crate::value::{NodeId, Str};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-/// How long the database waits for what.
+/// The timeouts of the database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DbConfig {
-    /// How long queries and finds wait for a master before they fail: `monitor_timeout`.
+    /// How long queries and lookups wait for a master before they fail: `monitor_timeout`.
     pub patience: Duration,
-    /// How long entries stay whose owner's master is lost, because the owner usually comes to another
-    /// one: at global nodes from the loss on, at a slave from the answer of its new master on.
+    /// How long the entries of a node whose master is lost are kept, since the node usually moves to
+    /// another master. At global nodes the period begins with the loss, at a slave with the answer of
+    /// its new master.
     pub grace: Duration,
 }
 
@@ -45,20 +46,20 @@ pub struct Database {
     local: Local,
     global: Option<Global>,
     up: BTreeSet<NodeId>,
-    /// Connected nodes that said that they are global.
+    /// Connected nodes that announced that they are global.
     globals: BTreeSet<NodeId>,
-    /// Connected nodes that know `g_get`.
+    /// Connected nodes that support `g_get`.
     know_get: BTreeSet<NodeId>,
     effects: Vec<DbEffect>,
     limits: PeerLimits,
-    /// Octets of each piece in which a whole database is sent.
+    /// The size of the pieces in which a whole database is sent, in octets.
     piece: usize,
 }
 
 impl Database {
     /// The database of a node that has no master yet and is not global.
     pub fn new(node: NodeId, config: DbConfig) -> Self {
-        let patience = Patience { without_master: config.patience, grace: config.grace };
+        let patience = DbTimeouts { without_master: config.patience, grace: config.grace };
         Database {
             node,
             local: Local::new(patience),
@@ -68,7 +69,7 @@ impl Database {
             know_get: BTreeSet::new(),
             effects: Vec::new(),
             limits: PeerLimits::default(),
-            piece: PIECE,
+            piece: PIECE_SIZE,
         }
     }
 
@@ -76,7 +77,8 @@ impl Database {
         self.piece
     }
 
-    /// Sends whole databases in pieces of so many octets from now on; [`PIECE`] unless told.
+    /// Sets the size of the pieces in which whole databases are sent, in octets. The default is
+    /// [`PIECE_SIZE`].
     pub fn set_piece(&mut self, octets: usize) {
         self.piece = octets.max(1);
     }
@@ -88,12 +90,12 @@ impl Database {
         }
     }
 
-    /// Octets that are kept on account of peers, besides their entries.
+    /// Octets kept for peers, without their entries.
     pub(crate) fn octets_for_peers(&self) -> usize {
         self.global.as_ref().map_or(0, Global::octets_for_peers)
     }
 
-    /// The families with how many keys each has; none if the node does not keep the database.
+    /// The families and their numbers of keys; none if this node is not global.
     pub fn families(&self) -> Vec<(Str, usize)> {
         let Some(merge) = self.global.as_ref().map(Global::merge) else {
             return Vec::new();
@@ -101,7 +103,7 @@ impl Database {
         merge.families().map(|family| (family.clone(), merge.family_len(family))).collect()
     }
 
-    /// What is to be done since the last time, in order.
+    /// The effects since the last call, in order.
     pub fn take_effects(&mut self) -> Vec<DbEffect> {
         std::mem::take(&mut self.effects)
     }
@@ -110,7 +112,8 @@ impl Database {
         !self.effects.is_empty()
     }
 
-    /// As [`Database::take_effects`], in exchange for an empty vector whose room is used again.
+    /// As [`Database::take_effects`], but leaves `into`, which has to be empty, in place of the effects,
+    /// so that its capacity is reused.
     pub(crate) fn swap_effects(&mut self, into: &mut Vec<DbEffect>) {
         std::mem::swap(&mut self.effects, into);
     }
@@ -130,12 +133,12 @@ impl Database {
         self.local.master()
     }
 
-    /// The connected nodes that said that they are global, in order.
+    /// The connected nodes that announced that they are global, in order.
     pub fn globals(&self) -> impl Iterator<Item = &NodeId> {
         self.globals.iter()
     }
 
-    /// Whether a connected node said that it is global.
+    /// Whether a connected node announced that it is global.
     pub fn is_peer_global(&self, node: &NodeId) -> bool {
         self.globals.contains(node)
     }
@@ -145,19 +148,19 @@ impl Database {
         self.local.own()
     }
 
-    /// Where a node can be reached, if this node is global and anybody knows.
+    /// The known addresses of a node, if this node is global.
     pub fn location(&self, node: &NodeId) -> Option<Vec<Str>> {
         self.global.as_ref()?.location(node)
     }
 
-    /// How many queries, finds and monitored families there are.
+    /// The numbers of queries, lookups and monitored families.
     pub fn outstanding(&self) -> (usize, usize, usize) {
         self.local.outstanding()
     }
 
     // The mesh.
 
-    /// A node was connected.
+    /// A node has connected.
     pub fn node_up(&mut self, node: NodeId) {
         if node == self.node || !self.up.insert(node.clone()) {
             return;
@@ -168,20 +171,20 @@ impl Database {
         }
     }
 
-    /// A node that was connected knows the request `g_get`. No other is ever asked by it.
+    /// A connected node supports the request `g_get`, which is sent to no other nodes.
     pub fn knows_get(&mut self, node: &NodeId) {
         if self.up.contains(node) {
             self.know_get.insert(node.clone());
         }
     }
 
-    /// The connection to a node is lost. (One that cannot be dialled from here may live.)
+    /// The connection to a node was lost. A node that cannot be dialled from here may still be alive.
     pub(crate) fn node_lost(&mut self, node: &NodeId, now: Duration) {
         self.local.node_lost(node, now, &mut self.effects);
         self.with_global(now, |global, around| global.is_lost(node, around));
     }
 
-    /// The connection to a node was lost. If it was our master we have none now.
+    /// The connection to a node was lost. If it was our master, there is no master now.
     pub fn node_down(&mut self, node: &NodeId, now: Duration) {
         self.up.remove(node);
         self.globals.remove(node);
@@ -193,8 +196,8 @@ impl Database {
         }
     }
 
-    /// A connected node becomes our master: it gets our database and all that is outstanding.
-    /// A global node keeps itself as its master.
+    /// A connected node becomes our master: it gets our database and all outstanding requests. A global
+    /// node stays its own master.
     pub fn adopt_master(&mut self, node: &NodeId) {
         if self.is_global() || *node == self.node {
             return;
@@ -203,7 +206,7 @@ impl Database {
         self.go_on(node, requests);
     }
 
-    /// A connection has room for the next piece of what [`DbEffect::AwaitRoom`] was about.
+    /// The connection has room for the next piece, as requested by [`DbEffect::AwaitRoom`].
     pub fn has_room(&mut self, node: &NodeId, number: u64, now: Duration) {
         if self.is_global() {
             self.with_global(now, |global, around| global.has_room(node, number, around));
@@ -213,19 +216,18 @@ impl Database {
         }
     }
 
-    /// A connection has no room: what a subscriber or another global node is told of changes waits for
-    /// [`Database::has_room`], and is at most one change for each key then.
+    /// The connection has no room: changes for this subscriber or global node are held back until
+    /// [`Database::has_room`]. Of several changes of a key only the last is sent then.
     pub fn has_no_room(&mut self, node: &NodeId, now: Duration) {
         self.with_global(now, |global, around| global.has_no_room(node, around));
     }
 
-    /// Sends what waits for a node's connection to have room, as something follows that must not come
-    /// before it.
+    /// Sends the changes held back for a node, since a packet follows that must not overtake them.
     pub(crate) fn flush(&mut self, node: &NodeId, now: Duration) {
         self.with_global(now, |global, around| global.flush(node, around));
     }
 
-    /// Sends requests to the master, and more of our database later.
+    /// Sends requests to the master and asks for room for the next piece of our database.
     fn go_on(&mut self, master: &NodeId, requests: Vec<Request>) {
         requests.iter().for_each(|request| self.send(master.clone(), request));
         if let Some(number) = self.local.transfer() {
@@ -233,14 +235,14 @@ impl Database {
         }
     }
 
-    /// There is no master any more. A global node keeps itself as its master.
+    /// The master is lost. A global node stays its own master.
     pub fn master_lost(&mut self, now: Duration) {
         if !self.is_global() {
             self.local.lost_master(now);
         }
     }
 
-    /// This node becomes global, if it is not.
+    /// This node becomes global, if it is not global yet.
     pub fn become_global(&mut self, now: Duration) {
         if self.is_global() {
             return;
@@ -255,14 +257,14 @@ impl Database {
         self.with_global(now, |global, around| global.start(&globals, around));
     }
 
-    /// Forgets the database and the subscriptions of a node that has another master by now.
+    /// Drops the database and the subscriptions of a node that has another master by now.
     pub fn drop_slave(&mut self, node: &NodeId, now: Duration) {
         self.with_global(now, |global, around| global.drop_slave(node, around));
     }
 
     // The node's own part.
 
-    /// Sets an own entry. Setting it to the value that it has tells nobody.
+    /// Sets an own entry. Setting the value that it has already sends nothing.
     ///
     /// # Errors
     /// Fails for the protocol's own families, and for entries that could not be sent on.
@@ -282,7 +284,7 @@ impl Database {
         Ok(self.set_own(family, &key, &value, now)?)
     }
 
-    /// Deletes own entries. Deleting what is not set tells nobody.
+    /// Deletes own entries. Deleting an entry that does not exist sends nothing.
     ///
     /// # Errors
     /// Fails for the protocol's own families.
@@ -330,7 +332,7 @@ impl Database {
         self.tell_master(update, now);
     }
 
-    /// Says where this node can be reached.
+    /// Sets the addresses at which this node can be reached.
     pub fn set_location(&mut self, addresses: &[Str], now: Duration) {
         let key = node_key(&self.node);
         let value = Datum::strings(addresses);
@@ -339,27 +341,26 @@ impl Database {
         }
     }
 
-    /// Asks for a family, its keys or its values; an [`DbEffect::Answer`] follows.
+    /// Requests a family, its keys or its values; an [`DbEffect::Answer`] follows.
     pub fn query(&mut self, kind: QueryKind, family: Str, now: Duration) -> QueryId {
         let (id, request) = self.local.query(kind, family, now);
         self.tell_master(Some(request), now);
         id
     }
 
-    /// Asks for the value of one key; an [`DbEffect::Answer`] follows.
+    /// Requests the value of one key; an [`DbEffect::Answer`] follows.
     pub fn get(&mut self, family: Str, key: Str, now: Duration) -> QueryId {
         let (id, request) = self.local.get(family, key, now);
         self.tell_master(Some(request), now);
         id
     }
 
-    /// Nobody waits for the answer of a query any more.
+    /// Cancels a query.
     pub fn cancel(&mut self, query: QueryId) {
         self.local.cancel(query);
     }
 
-    /// Monitors a family: a [`DbEffect::Changed`] with its content follows, then one for each
-    /// change.
+    /// Monitors a family: a [`DbEffect::Changed`] with its content follows, then one for each change.
     pub fn monitor(&mut self, family: Str, now: Duration) -> DbMonitorId {
         let (id, request) = self.local.monitor(family, &mut self.effects);
         self.tell_master(request, now);
@@ -372,19 +373,19 @@ impl Database {
         self.tell_master(request, now);
     }
 
-    /// Looks for a node's addresses; one [`DbEffect::Found`] follows however often it is asked
-    /// for meanwhile.
+    /// Looks up a node's addresses. One [`DbEffect::Found`] answers all lookups of the node that are
+    /// pending.
     pub fn find(&mut self, node: NodeId, now: Duration) {
         let request = self.local.find(node, now);
         self.tell_master(request, now);
     }
 
-    /// Nobody looks for a node any more.
+    /// Cancels the lookup of a node.
     pub fn cancel_find(&mut self, node: &NodeId) {
         self.local.cancel_find(node);
     }
 
-    /// When [`Database::expire`] may have something to do.
+    /// When [`Database::expire`] has to be called next.
     pub fn deadline(&self) -> Option<Duration> {
         match &self.global {
             Some(global) if global.is_giving_up() => Some(Duration::ZERO),
@@ -395,7 +396,7 @@ impl Database {
         }
     }
 
-    /// Gives up what has waited too long, and some of what lost nodes had.
+    /// Ends queries and lookups that have timed out, and deletes some of the entries of lost nodes.
     pub fn expire(&mut self, now: Duration) {
         self.with_global(now, Global::give_up_some);
         self.local.expire(now, &mut self.effects);
@@ -420,7 +421,7 @@ impl Database {
             let own = self.node.clone();
             self.with_global(now, |global, around| global.receive(&own, request, around));
         } else if let Some(to) = self.local.to_master()
-            // What is asked meanwhile follows the last piece of our database.
+            // Later requests are sent after the last piece of our database.
             && (self.local.transfer().is_none() || matches!(request, Request::Update { .. }))
         {
             self.effects.push(DbEffect::Send { to, packet: request.to_packet() });

@@ -1,4 +1,4 @@
-//! What requests of peers make the database do.
+//! Requests of peers to the database.
 
 use super::Database;
 use crate::kernel::db::effect::{DbEffect, DbProblem};
@@ -11,9 +11,9 @@ use crate::value::{NodeId, StrRef};
 use std::time::Duration;
 
 impl Database {
-    /// A node request of a connected node; false if the database has none of this name.
+    /// Handles a request of a connected node; returns false if the database has no request of this name.
     ///
-    /// What makes no sense is not applied at all and reported as [`DbEffect::Problem`].
+    /// A malformed request is not applied, and reported as [`DbEffect::Problem`].
     pub fn receive(
         &mut self,
         from: &NodeId,
@@ -31,8 +31,9 @@ impl Database {
         true
     }
 
-    /// As [`Database::receive`] of what nearly all requests are, its name first: one key is set, and the
-    /// sender is known for that. False for all others. Nothing is done for a node that is not connected.
+    /// As [`Database::receive`], for the most frequent request: it sets a single key, and the sender is
+    /// a known slave or global node. Returns false for all other requests. Requests of nodes that are
+    /// not connected are ignored.
     pub(crate) fn receive_one(
         &mut self,
         from: &NodeId,
@@ -95,7 +96,8 @@ impl Database {
                 }
                 let request_name = request.name();
                 self.problem(from, DbProblem::NotGlobal(request_name));
-                // It was our slave when we were global, and has not noticed that we started anew.
+                // It was our slave when this node was global, and does not know yet that this node was
+                // restarted.
                 if !self.globals.contains(from)
                     && !matches!(request, Request::Set(_) | Request::Unmonitor(_))
                 {
@@ -106,7 +108,8 @@ impl Database {
         }
     }
 
-    /// A piece of a request of a connected node; false if what follows it is not wanted.
+    /// Handles a piece of a request of a connected node; returns false if the rest of the request is to
+    /// be skipped.
     pub(crate) fn handle_piece(&mut self, from: &NodeId, piece: Piece, now: Duration) -> bool {
         let mut goes_on = true;
         match piece {

@@ -1,7 +1,7 @@
-//! Whom the global side tells of something: other nodes by packets, its own slave side directly.
+//! The nodes that the global side sends changes to: other nodes by packets, its own slave side by calls.
 
 use super::super::effect::{DbEffect, DbProblem};
-use super::super::held::Held;
+use super::super::held::PendingKeys;
 use super::super::local::Local;
 use super::super::request::Request;
 use crate::value::NodeId;
@@ -9,18 +9,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// What the global side needs of its node while it handles one input.
+/// What the global side uses of its node while it handles one input.
 pub(crate) struct Around<'a> {
     pub(crate) local: &'a mut Local,
     pub(crate) up: &'a BTreeSet<NodeId>,
     pub(crate) now: Duration,
-    /// Octets of each piece of a database that is sent.
+    /// The size of the pieces in which a database is sent, in octets.
     pub(crate) piece: usize,
     pub(crate) effects: &'a mut Vec<DbEffect>,
 }
 
 impl Around<'_> {
-    /// Sends a request to some nodes; what is for ourselves takes no detour.
+    /// Sends a request to several nodes. Its own slave side is called directly.
     pub(super) fn send(&mut self, own: &NodeId, to: Recipients, request: Request) {
         if !to.others.is_empty() {
             self.effects.push(DbEffect::Send { to: to.others, packet: request.to_packet() });
@@ -42,7 +42,7 @@ impl Around<'_> {
     }
 }
 
-/// Whom a request is sent to.
+/// The recipients of a request.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Recipients {
     /// Connected nodes.
@@ -58,15 +58,15 @@ impl Recipients {
     }
 }
 
-/// Who is told of changes.
+/// The nodes that get changes.
 #[derive(Debug, Default)]
 pub(super) struct Audience {
     pub(super) nodes: BTreeSet<NodeId>,
-    /// The same, as changes are sent to them; made when there is a change.
+    /// The same nodes as lists, in the form that sending needs; computed when there is a change.
     parts: Option<Parts>,
 }
 
-/// Who is told of a change at once, and who has no room for it.
+/// The nodes that get a change at once, and those whose connections have no room for it.
 #[derive(Debug)]
 pub(super) struct Parts {
     pub(super) at_once: Recipients,
@@ -90,15 +90,15 @@ impl Audience {
         self.nodes.contains(node)
     }
 
-    /// Whether there is room for a node is different from now on.
+    /// A node has got room, or has no room any more.
     pub(super) fn changes(&mut self, node: &NodeId) {
         if self.nodes.contains(node) {
             self.parts = None;
         }
     }
 
-    /// The same lists each time until something changes.
-    pub(super) fn parts(&mut self, own: &NodeId, held: &BTreeMap<NodeId, Held>) -> &Parts {
+    /// The lists, computed only if something has changed.
+    pub(super) fn parts(&mut self, own: &NodeId, held: &BTreeMap<NodeId, PendingKeys>) -> &Parts {
         self.parts.get_or_insert_with(|| {
             let (without_room, at_once): (BTreeSet<_>, BTreeSet<_>) =
                 self.nodes.iter().cloned().partition(|node| held.contains_key(node));

@@ -1,41 +1,41 @@
 //! What becomes of the entries of a lost global node's slaves, with the tests playing all other nodes.
 
-use super::super::testing::{Driven, entries, keys, node, seconds, tables_of};
+use super::super::testing::{TestNode, entries, keys, node, seconds, tables_of};
 use super::*;
 use crate::kernel::limits::PeerLimits;
 
 /// A global node that monitors the family, and another one with these slaves and entries.
-fn two_globals(slaves: &str, content: &str) -> Driven {
-    let mut me = Driven::global("me");
+fn two_globals(slaves: &str, content: &str) -> TestNode {
+    let mut me = TestNode::global("me");
     me.monitor();
     peer(&mut me, "g", slaves, content);
     me.effects();
     me
 }
 
-fn peer(me: &mut Driven, id: &str, slaves: &str, content: &str) {
+fn peer(me: &mut TestNode, id: &str, slaves: &str, content: &str) {
     me.up(id);
     me.hear_from(id, Request::Global);
     me.hear_from(id, Request::Set(tables_of(&format!("{id} {slaves}"), content)));
 }
 
-fn slave(me: &mut Driven, id: &str, content: &str) {
+fn slave(me: &mut TestNode, id: &str, content: &str) {
     me.up(id);
     me.hear_from(id, Request::Slave(Some(tables_of(id, content))));
 }
 
-fn update(me: &mut Driven, from: &str, set: &str, delete: &str) {
+fn update(me: &mut TestNode, from: &str, set: &str, delete: &str) {
     let (set, delete) = (Some(entries(set)), Some(keys(delete)));
     me.hear_from(from, Request::Update { family: "fam".into(), set, delete });
 }
 
 /// What the monitor has told.
-fn told(me: &mut Driven) -> Vec<String> {
+fn told(me: &mut TestNode) -> Vec<String> {
     let effects = me.effects();
     effects.into_iter().filter(|effect| effect.starts_with("1 ")).collect()
 }
 
-fn octets(me: &Driven) -> usize {
+fn octets(me: &TestNode) -> usize {
     me.db.global().unwrap().merge().octets()
 }
 
@@ -193,7 +193,7 @@ fn the_end_of_a_large_family_is_told_in_pieces() {
     let content: Vec<String> = (0..2500).map(|key| format!("k{key}=1")).collect();
     let slaves: Vec<String> = (0..2500).map(|slave| format!("w{slave}")).collect();
     let mut me = two_globals(&slaves.join(" "), &content.join(" "));
-    let worked = |me: &Driven| me.db.global().unwrap().merge().operations();
+    let worked = |me: &TestNode| me.db.global().unwrap().merge().operations();
     let before = worked(&me);
     me.down("g");
     assert!(worked(&me) - before < 1_100, "{}", worked(&me) - before);
@@ -215,7 +215,7 @@ fn the_end_of_a_large_family_is_told_in_pieces() {
 
 #[test]
 fn a_global_node_that_comes_and_goes_takes_no_more_room_than_one_that_stays() {
-    let mut me = Driven::global("me");
+    let mut me = TestNode::global("me");
     me.db.set_limits(PeerLimits { database: 2_000, ..PeerLimits::default() });
     for round in 0..100 {
         peer(&mut me, "g", "w", &format!("a{round}=1 b{round}=1"));

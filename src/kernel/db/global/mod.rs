@@ -1,4 +1,5 @@
-//! The global side: slaves, other global nodes, subscribers, and who is told what (docs/protocol.md §5.2).
+//! The global side: slaves, other global nodes, subscribers, and what is sent to each (docs/protocol.md
+//! §5.2).
 
 mod audience;
 mod peers;
@@ -11,8 +12,8 @@ pub(super) use audience::Around;
 use super::datum::Datum;
 use super::effect::{DbEffect, DbProblem};
 use super::entries::Entries;
-use super::held::{Held, Told};
-use super::merge::{Change, Merge, OwnerKind, Standing};
+use super::held::{Knows, PendingKeys};
+use super::merge::{Change, Merge, OwnerKind, OwnerStatus};
 use super::request::{Name, QueryKind, Request};
 use super::transfer::Transfer;
 use super::update::{Key, Sets, Update};
@@ -31,16 +32,16 @@ use subscriptions::{Subscriptions, subscription_octets};
 pub struct Global {
     own: NodeId,
     merge: Merge,
-    /// Global nodes that have our slaves' databases and get every change of them.
+    /// Global nodes that have our slaves' databases and get all changes of them.
     peers: Audience,
     subscribers: HashMap<Str, Audience>,
     subscriptions: BTreeMap<NodeId, Subscriptions>,
     limits: PeerLimits,
     kept: BTreeSet<NodeId>,
-    /// What other global nodes have not got yet of what our slaves have.
+    /// Transfers of our slaves' entries to other global nodes.
     transfers: BTreeMap<NodeId, Transfer>,
-    /// What nodes have to be told whose connections have no room.
-    held: BTreeMap<NodeId, Held>,
+    /// Changes held back for nodes whose connections have no room.
+    held: BTreeMap<NodeId, PendingKeys>,
 }
 
 impl Global {
@@ -64,44 +65,43 @@ impl Global {
         self.limits = limits;
     }
 
-    /// Octets that are kept for peers, besides their entries.
+    /// Octets kept for peers, without their entries.
     pub(crate) fn octets_for_peers(&self) -> usize {
         self.subscriptions.values().map(|subscriptions| subscriptions.octets).sum()
     }
 
-    /// Everything, merged.
+    /// The entries of all nodes, merged.
     pub fn merge(&self) -> &Merge {
         &self.merge
     }
 
-    /// The nodes of which something is kept: entries, subscriptions, or that they are global.
+    /// The nodes about which something is kept: entries, subscriptions, or that they are global.
     pub fn nodes(&self) -> impl Iterator<Item = &NodeId> {
         let known = self.merge.owners().chain(&self.peers.nodes);
         known.chain(self.subscriptions.keys()).chain(&self.kept).chain(self.held.keys())
     }
 
-    /// Whether a node has sent us its database as its master.
+    /// Whether a node has sent us its database as a slave.
     pub fn is_slave(&self, node: &NodeId) -> bool {
         self.merge.kind(node) == Some(OwnerKind::Slave)
     }
 
-    /// How many subscribers a family has.
+    /// The number of subscribers of a family.
     pub fn subscribers(&self, family: &Str) -> usize {
         self.subscribers.get(family).map_or(0, |subscribers| subscribers.nodes.len())
     }
 
-    /// Where a node can be reached, as far as anybody knows.
+    /// The known addresses of a node.
     pub fn location(&self, node: &NodeId) -> Option<Vec<Str>> {
         self.merge.get(&Str::text(LOCATIONS), &node_key(node))?.to_strings()
     }
 
-    /// Nodes that announced where `node` can be reached: itself as our slave, and other global
-    /// nodes.
+    /// The nodes that announce the addresses of `node`: itself as our slave, and other global nodes.
     pub fn announcers(&self, node: &NodeId) -> Vec<NodeId> {
         self.merge.holders(&Str::text(LOCATIONS), &node_key(node)).cloned().collect()
     }
 
-    /// A request of a connected node, or of this one.
+    /// Handles a request of a connected node, or of this node.
     pub(crate) fn receive(&mut self, from: &NodeId, request: Request, around: &mut Around<'_>) {
         if matches!(
             request,
@@ -168,8 +168,8 @@ impl Global {
         }
     }
 
-    /// A node that is a slave of ours or another global node.
-    pub(crate) fn expected(&self, node: &NodeId) -> Option<Standing> {
+    /// Looks up a node that is our slave or another global node.
+    pub(crate) fn expected(&self, node: &NodeId) -> Option<OwnerStatus> {
         self.merge.standing(node).filter(|owner| owner.kind != OwnerKind::Other)
     }
 
@@ -195,7 +195,7 @@ impl Global {
         })
     }
 
-    /// An update of a node's own database.
+    /// Applies an update of a node's own database.
     pub(crate) fn update(&mut self, from: &NodeId, update: Update<'_>, around: &mut Around<'_>) {
         let owner = self.merge.make_known(from);
         if owner.kind == OwnerKind::Other {
@@ -204,11 +204,11 @@ impl Global {
         self.update_of(from, owner, update, around);
     }
 
-    /// As [`Global::update`], of a node that was looked up.
+    /// As [`Global::update`], for a node that was looked up already.
     pub(crate) fn update_of(
         &mut self,
         from: &NodeId,
-        owner: Standing,
+        owner: OwnerStatus,
         update: Update<'_>,
         around: &mut Around<'_>,
     ) {
@@ -228,11 +228,11 @@ impl Global {
         }
     }
 
-    /// Carries out an update that can be sent on as a whole.
+    /// Applies an update that was checked and can be sent on as a whole.
     fn apply(
         &mut self,
         from: &NodeId,
-        owner: Standing,
+        owner: OwnerStatus,
         update: Update<'_>,
         around: &mut Around<'_>,
     ) {
@@ -250,7 +250,7 @@ impl Global {
         }
     }
 
-    /// Tells everybody who has to know of a change, and of what was set besides.
+    /// Sends a change to all nodes that need it, with the entries set at the same time.
     fn announce(
         &mut self,
         family: Key<'_>,
@@ -276,7 +276,7 @@ impl Global {
                 let packet = Update { family, set, delete }.to_packet(Name::Update);
                 around.effects.push(DbEffect::Send { to: at_once.others.clone(), packet });
             }
-            note(&mut self.held, without_room, (Told::Global, family), set, delete);
+            note(&mut self.held, without_room, (Knows::Global, family), set, delete);
         }
         if !tell_subscribers {
             return;
@@ -300,7 +300,7 @@ impl Global {
                 let packet = update.to_packet(Name::Changed);
                 around.effects.push(DbEffect::Send { to: at_once.others.clone(), packet });
             }
-            note(&mut self.held, without_room, (Told::Subscriber, family), set, delete);
+            note(&mut self.held, without_room, (Knows::Subscriber, family), set, delete);
             if at_once.ourselves {
                 around.local.changed(&self.own, update, around.effects);
             }

@@ -1,4 +1,5 @@
-//! Nodes that come and go, other global nodes above all, and what this node's own entries say of them.
+//! Nodes that connect and disconnect, other global nodes in particular, and this node's entries about
+//! them.
 
 use super::super::datum::Datum;
 use super::super::effect::{DbEffect, DbProblem};
@@ -14,12 +15,12 @@ use crate::mutation::{self, Mutation};
 use crate::value::{NodeId, Str};
 use std::collections::BTreeSet;
 
-/// Global nodes to which connections are kept; no network has more.
-const MOST_GLOBALS: usize = 1000;
+/// The maximum number of global nodes to which connections are kept.
+const MAX_GLOBALS: usize = 1000;
 
 impl Global {
-    /// We have just become global: our own database comes in, all nodes hear of it, and other
-    /// global nodes get what we have.
+    /// This node has just become global: its own database is added, and all nodes are told; other global
+    /// nodes get its entries.
     pub(crate) fn start(&mut self, globals: &BTreeSet<NodeId>, around: &mut Around<'_>) {
         let own = self.own.clone();
         for request in around.local.adopt(own.clone(), true, usize::MAX) {
@@ -33,9 +34,10 @@ impl Global {
         }
     }
 
-    /// A connected node says that it is global.
+    /// A connected node announced that it is global.
     pub(crate) fn global_is_up(&mut self, node: &NodeId, around: &mut Around<'_>) {
-        // It sends its database once; to forget it when it repeats itself would lose it.
+        // A node that repeats its announcement does not send its database again, so it must not be
+        // forgotten.
         if *node == self.own || self.peers.contains(node) {
             return;
         }
@@ -57,8 +59,8 @@ impl Global {
         self.begin_transfer(peer, around);
     }
 
-    /// Another global node gets what our slaves have, in pieces. The first one has all that Perl nodes
-    /// take from it only: which nodes are global, and where this one is.
+    /// Begins to send our slaves' entries to another global node, in pieces. The first piece has all
+    /// that Perl nodes accept only there: which nodes are global, and this node's addresses.
     fn begin_transfer(&mut self, peer: &NodeId, around: &mut Around<'_>) {
         let families = self.merge.keys_of_slaves();
         let mut first = Tables::new();
@@ -81,7 +83,7 @@ impl Global {
         self.go_on_later(peer, transfer, around);
     }
 
-    /// There is room for more of a transfer, or for what has changed meanwhile.
+    /// The connection has room for the next piece of a transfer, or for changes that were held back.
     pub(crate) fn has_room(&mut self, peer: &NodeId, number: u64, around: &mut Around<'_>) {
         if self.transfers.get(peer).is_none_or(|transfer| transfer.number() != number) {
             return self.has_room_again(peer, number, around);
@@ -105,8 +107,8 @@ impl Global {
         }
     }
 
-    /// A connection is lost, and with it all that came over it, except for what the slaves of a global
-    /// node own: they will come to another one.
+    /// A connection is lost, and with it what was received over it. The entries of the slaves of a lost
+    /// global node are kept for a grace period, as the slaves will move to another master.
     pub(crate) fn node_down(&mut self, node: &NodeId, around: &mut Around<'_>) {
         if !mutation::is_on(Mutation::KeepSubscriptionsOfLostNodes) {
             self.unsubscribe_all(node);
@@ -128,7 +130,8 @@ impl Global {
         self.merge.is_lost(node, around.now);
     }
 
-    /// A slave's database was a stale copy, or it has another master now (docs/protocol.md §7.2).
+    /// Drops a slave's database: it was an outdated copy, or the slave has another master now
+    /// (docs/protocol.md §7.2).
     pub(crate) fn drop_slave(&mut self, node: &NodeId, around: &mut Around<'_>) {
         if *node != self.own && self.is_slave(node) {
             self.node_down(node, around);
@@ -152,7 +155,8 @@ impl Global {
         }
     }
 
-    /// What an update of another global node says of where that is: `Some(None)` if nowhere any more.
+    /// The addresses that an update of another global node announces for that node; `Some(None)` if it
+    /// withdraws them.
     pub(super) fn location_of_peer(
         &self,
         peer: &NodeId,
@@ -169,8 +173,8 @@ impl Global {
         location
     }
 
-    /// We tell our slaves' friends too where another global node is: so global nodes find each
-    /// other.
+    /// Announces the addresses of another global node to our slaves as well, so that global nodes find
+    /// each other.
     pub(super) fn mirror_location(
         &mut self,
         peer: &NodeId,
@@ -192,7 +196,7 @@ impl Global {
         set.each(|key, _| {
             if let Some(node) = node_of(&key.to_str())
                 && node != self.own
-                && self.kept.len() < MOST_GLOBALS
+                && self.kept.len() < MAX_GLOBALS
                 && self.kept.insert(node.clone())
             {
                 around.effects.push(DbEffect::KeepAlive(node));
@@ -223,7 +227,7 @@ impl Global {
         }
     }
 
-    /// Sets an internal entry of our own.
+    /// Sets an own entry of an internal family.
     fn set_own(&mut self, family: &str, node: &NodeId, value: Datum, around: &mut Around<'_>) {
         let (family, key) = (Str::text(family), node_key(node));
         match around.local.set(&family, &key, &value) {

@@ -1,39 +1,39 @@
-//! Nodes whose connections have no room: changes wait for them, and coalesce.
+//! Nodes whose connections have no room: changes for them are held back and merged.
 
 use super::super::effect::DbEffect;
 use super::super::entries::Tables;
-use super::super::held::{Held, Told};
+use super::super::held::{Knows, PendingKeys};
 use super::super::update::{Key, Sets};
 use super::{Around, Global};
 use crate::value::{NodeId, Str};
 use std::collections::BTreeMap;
 
 impl Global {
-    /// How many changes wait for a node whose connection has no room.
+    /// The number of changes held back for a node whose connection has no room.
     pub fn held(&self, node: &NodeId) -> usize {
-        self.held.get(node).map_or(0, Held::len)
+        self.held.get(node).map_or(0, PendingKeys::len)
     }
 
-    /// The connection of a node has no room: what it is told as a subscriber or global node waits, until
-    /// [`Global::has_room_again`].
+    /// The connection of a node has no room: changes for it as a subscriber or global node are held back
+    /// until [`Global::has_room_again`].
     pub(crate) fn has_no_room(&mut self, node: &NodeId, around: &mut Around<'_>) {
         let is_told = self.peers.contains(node) || self.subscriptions.contains_key(node);
         if !is_told || *node == self.own || self.held.contains_key(node) {
             return;
         }
         let number = around.local.new_transfer();
-        self.held.insert(node.clone(), Held::new(number));
+        self.held.insert(node.clone(), PendingKeys::new(number));
         self.recipients_change(node);
         around.effects.push(DbEffect::AwaitRoom { node: node.clone(), number });
     }
 
-    /// There is room for what waits, or for a piece of it.
+    /// The connection has room for changes that were held back, or for some of them.
     pub(super) fn has_room_again(&mut self, node: &NodeId, number: u64, around: &mut Around<'_>) {
         if self.held.get(node).is_none_or(|held| held.number() != number) {
             return;
         }
         self.send_held(node, around.piece, around);
-        if self.held.get(node).is_some_and(Held::is_empty) {
+        if self.held.get(node).is_some_and(PendingKeys::is_empty) {
             self.held.remove(node);
             self.recipients_change(node);
         } else {
@@ -41,7 +41,7 @@ impl Global {
         }
     }
 
-    /// Sends all that waits for a node: what follows says something about it.
+    /// Sends all changes held back for a node, since a packet follows that must not overtake them.
     pub(crate) fn flush(&mut self, node: &NodeId, around: &mut Around<'_>) {
         self.send_held(node, usize::MAX, around);
     }
@@ -50,14 +50,14 @@ impl Global {
         let Some(held) = self.held.get_mut(node) else { return };
         let merge = &self.merge;
         let packets = held.take(most, |told, family, key| match told {
-            Told::Global => merge.value_of_slaves(family, key),
-            Told::Subscriber => merge.get(family, key),
+            Knows::Global => merge.value_of_slaves(family, key),
+            Knows::Subscriber => merge.get(family, key),
         });
         let send = |packet| DbEffect::Send { to: [node.clone()].into(), packet };
         around.effects.extend(packets.into_iter().map(send));
     }
 
-    /// Whether a node is told at once is different from now on.
+    /// Changes for a node are held back from now on, or no longer.
     fn recipients_change(&mut self, node: &NodeId) {
         self.peers.changes(node);
         let subscriptions = self.subscriptions.get(node);
@@ -68,8 +68,8 @@ impl Global {
         }
     }
 
-    /// Keys are about to be set: those that nobody has yet, nodes that wait cannot have got. Without this
-    /// they would be told of the deletion of what they never saw.
+    /// Keys are about to be set. Keys that no node has yet cannot have been sent to nodes with held-back
+    /// changes; they are noted as new, so that no deletion is reported of a key that was never sent.
     pub(super) fn note_new_keys(&mut self, family: Key<'_>, set: Sets<'_>) {
         let family = family.to_str();
         let (merge, subscribers) = (&self.merge, self.subscribers.get(&family));
@@ -83,15 +83,15 @@ impl Global {
                 });
             };
             if self.peers.contains(node) {
-                note(Told::Global, &|key| merge.value_of_slaves(&family, key).is_none());
+                note(Knows::Global, &|key| merge.value_of_slaves(&family, key).is_none());
             }
             if subscribers.is_some_and(|subscribers| subscribers.contains(node)) {
-                note(Told::Subscriber, &|key| merge.get(&family, key).is_none());
+                note(Knows::Subscriber, &|key| merge.get(&family, key).is_none());
             }
         }
     }
 
-    /// As [`Global::note_new_keys`], of a whole database.
+    /// As [`Global::note_new_keys`], for a whole database.
     pub(super) fn note_new_tables(&mut self, tables: &Tables) {
         if !self.held.is_empty() {
             for (family, set) in tables {
@@ -101,11 +101,11 @@ impl Global {
     }
 }
 
-/// Notes for nodes without room what others are told at once.
+/// Notes, for nodes without room, a change that other nodes get at once.
 pub(super) fn note(
-    held: &mut BTreeMap<NodeId, Held>,
+    held: &mut BTreeMap<NodeId, PendingKeys>,
     nodes: &[NodeId],
-    (told, family): (Told, Key<'_>),
+    (told, family): (Knows, Key<'_>),
     set: Sets<'_>,
     delete: &[Str],
 ) {

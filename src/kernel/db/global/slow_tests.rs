@@ -1,7 +1,7 @@
 //! What is told to nodes whose connections have no room, and when.
 
 use super::super::request::{QueryKind, Request};
-use super::super::testing::{Driven, FAM, entries, keys, node, tables_of};
+use super::super::testing::{FAM, TestNode, entries, keys, node, tables_of};
 use super::super::{Datum, DbEffect, Entries};
 use crate::value::Str;
 use proptest::prelude::*;
@@ -12,8 +12,8 @@ const W: u64 = 3;
 const G: u64 = 4;
 
 /// A global node with the slave `s`, which has `k`, the global node `g`, and the subscriber `w`.
-fn network() -> Driven {
-    let mut global = Driven::global("me");
+fn network() -> TestNode {
+    let mut global = TestNode::global("me");
     global.up("s");
     global.hear_from("s", Request::Slave(Some(tables_of("s", "k=1"))));
     global.up("g");
@@ -26,20 +26,20 @@ fn network() -> Driven {
     global
 }
 
-fn update(global: &mut Driven, set: &str, delete: &str) {
+fn update(global: &mut TestNode, set: &str, delete: &str) {
     let (set, delete) = (Some(entries(set)), Some(keys(delete)));
     global.hear_from("s", Request::Update { family: FAM.into(), set, delete });
 }
 
-fn no_room(global: &mut Driven, id: &str) {
+fn no_room(global: &mut TestNode, id: &str) {
     global.db.has_no_room(&node(id), global.now);
 }
 
-fn room(global: &mut Driven, id: &str, number: u64) {
+fn room(global: &mut TestNode, id: &str, number: u64) {
     global.db.has_room(&node(id), number, global.now);
 }
 
-fn held(global: &Driven, id: &str) -> usize {
+fn held(global: &TestNode, id: &str) -> usize {
     global.db.global().unwrap().held(&node(id))
 }
 

@@ -1,25 +1,25 @@
 //! The families to which nodes have subscribed.
 
 use super::Global;
-use crate::kernel::db::held::Told;
+use crate::kernel::db::held::Knows;
 use crate::value::{NodeId, Str};
 use std::collections::BTreeSet;
 
-/// The families that a node subscribed to.
+/// The families to which one node has subscribed.
 #[derive(Debug, Default)]
 pub(super) struct Subscriptions {
     pub(super) families: BTreeSet<Str>,
     pub(super) octets: usize,
 }
 
-/// What a subscription costs.
+/// The octets that a subscription counts for its node.
 pub(super) fn subscription_octets(family: &Str) -> usize {
-    const BESIDES: usize = 256;
-    BESIDES + family.as_ref().data().len()
+    const OVERHEAD: usize = 256;
+    OVERHEAD + family.as_ref().data().len()
 }
 
 impl Global {
-    /// False if the node has too many subscriptions.
+    /// Adds a subscription; false if the node has too many.
     pub(super) fn subscribe(&mut self, node: &NodeId, family: &Str) -> bool {
         let subscriptions = self.subscriptions.entry(node.clone()).or_default();
         if !subscriptions.families.contains(family) {
@@ -42,7 +42,7 @@ impl Global {
 
     pub(super) fn unsubscribe(&mut self, node: &NodeId, family: &Str) {
         if let Some(held) = self.held.get_mut(node) {
-            held.forget(Told::Subscriber, family);
+            held.forget(Knows::Subscriber, family);
         }
         if let Some(subscribers) = self.subscribers.get_mut(family) {
             subscribers.remove(node);

@@ -1,7 +1,7 @@
 //! What a global node sends to whom, with the tests playing all other nodes.
 
 use super::super::entries::Tables;
-use super::super::testing::{Driven, entries, keys, node};
+use super::super::testing::{TestNode, entries, keys, node};
 use super::*;
 
 fn tables(text: &str) -> Tables {
@@ -9,19 +9,19 @@ fn tables(text: &str) -> Tables {
     if entries.is_empty() { Tables::new() } else { [("fam".into(), entries)].into() }
 }
 
-fn slave(global: &mut Driven, id: &str, content: &str) {
+fn slave(global: &mut TestNode, id: &str, content: &str) {
     global.up(id);
     global.hear_from(id, Request::Slave(Some(tables(content))));
 }
 
 /// Another global node, with the entries of its slaves.
-fn peer(global: &mut Driven, id: &str, content: &str) {
+fn peer(global: &mut TestNode, id: &str, content: &str) {
     global.up(id);
     global.hear_from(id, Request::Global);
     global.hear_from(id, Request::Set(tables(content)));
 }
 
-fn update(global: &mut Driven, from: &str, set: &str, delete: &str) {
+fn update(global: &mut TestNode, from: &str, set: &str, delete: &str) {
     let (set, delete) = (Some(entries(set)), Some(keys(delete)));
     global.hear_from(from, Request::Update { family: "fam".into(), set, delete });
 }
@@ -35,13 +35,13 @@ fn addresses(text: &str) -> Datum {
     Datum::strings(&keys(text))
 }
 
-fn monitor(global: &mut Driven, from: &str) {
+fn monitor(global: &mut TestNode, from: &str) {
     global.hear_from(from, Request::Monitor("fam".into()));
 }
 
 #[test]
 fn a_node_that_is_asked_becomes_global_and_says_so() {
-    let mut me = Driven::new("me");
+    let mut me = TestNode::new("me");
     me.db.set_location(&["me:1".into()], me.now);
     me.up("a");
     me.up("b");
@@ -62,7 +62,7 @@ fn a_node_that_is_asked_becomes_global_and_says_so() {
 
 #[test]
 fn a_slave_becomes_global_with_all_that_it_wants() {
-    let mut me = Driven::new("me");
+    let mut me = TestNode::new("me");
     me.up("m");
     me.hear_from("m", Request::Global);
     me.adopt("m");
@@ -91,13 +91,13 @@ fn a_slave_becomes_global_with_all_that_it_wants() {
     assert!(me.effects().is_empty(), "x came back in time");
 }
 
-fn peer_database(me: &mut Driven, id: &str, content: &str) {
+fn peer_database(me: &mut TestNode, id: &str, content: &str) {
     me.hear_from(id, Request::Set(tables(content)));
 }
 
 #[test]
 fn subscribers_are_told_with_one_packet_for_all() {
-    let mut me = Driven::global("me");
+    let mut me = TestNode::global("me");
     slave(&mut me, "s1", "k=1");
     slave(&mut me, "s2", "");
     me.effects();
@@ -122,7 +122,7 @@ fn subscribers_are_told_with_one_packet_for_all() {
 
 #[test]
 fn two_requests_to_monitor_give_two_contents_and_one_subscription() {
-    let mut me = Driven::global("me");
+    let mut me = TestNode::global("me");
     slave(&mut me, "s", "");
     me.effects();
     monitor(&mut me, "s");
@@ -137,7 +137,7 @@ fn two_requests_to_monitor_give_two_contents_and_one_subscription() {
 
 #[test]
 fn questions_are_answered_from_the_merge() {
-    let mut me = Driven::global("me");
+    let mut me = TestNode::global("me");
     slave(&mut me, "s", "k=1 l=2");
     me.hear_from("s", location("'l", "s", addresses("s:1 s:2")));
     me.hear_from("s", location("'l", "gone", Datum::UNDEF));
@@ -181,7 +181,7 @@ fn questions_are_answered_from_the_merge() {
 
 #[test]
 fn global_nodes_that_meet_exchange_what_their_slaves_have() {
-    let mut me = Driven::global("me");
+    let mut me = TestNode::global("me");
     slave(&mut me, "s", "k=1");
     me.effects();
     me.up("g");
@@ -213,7 +213,7 @@ fn global_nodes_that_meet_exchange_what_their_slaves_have() {
 
 #[test]
 fn a_lost_global_node_takes_everything_with_it() {
-    let mut me = Driven::global("me");
+    let mut me = TestNode::global("me");
     slave(&mut me, "s", "k=1");
     peer(&mut me, "g", "k=2 l=2");
     peer(&mut me, "h", "");
@@ -238,7 +238,7 @@ fn a_lost_global_node_takes_everything_with_it() {
 
 #[test]
 fn a_lost_slave_takes_its_entries_and_subscriptions_with_it() {
-    let mut me = Driven::global("me");
+    let mut me = TestNode::global("me");
     slave(&mut me, "s", "k=1 l=1");
     slave(&mut me, "t", "l=2");
     peer(&mut me, "g", "");
@@ -262,7 +262,7 @@ fn a_lost_slave_takes_its_entries_and_subscriptions_with_it() {
 
 #[test]
 fn a_slave_that_turns_out_to_be_global_keeps_its_subscriptions() {
-    let mut me = Driven::global("me");
+    let mut me = TestNode::global("me");
     slave(&mut me, "s", "k=1");
     peer(&mut me, "g", "");
     monitor(&mut me, "s");
@@ -281,7 +281,7 @@ fn a_slave_that_turns_out_to_be_global_keeps_its_subscriptions() {
 
 #[test]
 fn a_second_database_of_a_slave_replaces_the_first() {
-    let mut me = Driven::global("me");
+    let mut me = TestNode::global("me");
     slave(&mut me, "s", "k=1 l=1");
     peer(&mut me, "g", "x=1 y=1");
     monitor(&mut me, "s");
@@ -300,7 +300,7 @@ fn a_second_database_of_a_slave_replaces_the_first() {
 
 #[test]
 fn a_stranger_is_heard_but_not_passed_on_and_is_reported() {
-    let mut me = Driven::global("me");
+    let mut me = TestNode::global("me");
     slave(&mut me, "s", "");
     peer(&mut me, "g", "");
     monitor(&mut me, "s");
@@ -326,7 +326,7 @@ fn a_stranger_is_heard_but_not_passed_on_and_is_reported() {
 
 #[test]
 fn whoever_takes_us_for_its_master_while_we_are_not_global_is_reported() {
-    let mut me = Driven::new("me");
+    let mut me = TestNode::new("me");
     me.up("o");
     update(&mut me, "o", "k=1", "");
     assert_eq!(
@@ -339,7 +339,7 @@ fn whoever_takes_us_for_its_master_while_we_are_not_global_is_reported() {
 
 #[test]
 fn two_globals_that_speak_for_one_slave_are_in_conflict() {
-    let mut me = Driven::global("me");
+    let mut me = TestNode::global("me");
     slave(&mut me, "s", "");
     me.hear_from("s", location("'l", "s", addresses("s:1")));
     peer(&mut me, "g", "");
@@ -365,7 +365,7 @@ fn two_globals_that_speak_for_one_slave_are_in_conflict() {
 
 #[test]
 fn a_location_of_null_is_missing() {
-    let mut me = Driven::global("me");
+    let mut me = TestNode::global("me");
     me.up("g");
     me.hear_from("g", Request::Global);
     let mut tables = Tables::new();
@@ -382,7 +382,7 @@ fn a_location_of_null_is_missing() {
 
 #[test]
 fn connections_to_all_global_nodes_that_anybody_knows_are_kept() {
-    let mut me = Driven::global("me");
+    let mut me = TestNode::global("me");
     peer(&mut me, "g", "");
     me.effects();
     let update = |set: &str, delete: &str| Request::Update {
@@ -398,7 +398,7 @@ fn connections_to_all_global_nodes_that_anybody_knows_are_kept() {
 
 #[test]
 fn connected_nodes_are_seen_to_be_located() {
-    let mut me = Driven::global("me");
+    let mut me = TestNode::global("me");
     slave(&mut me, "s", "");
     peer(&mut me, "g", "");
     me.effects();
@@ -416,7 +416,7 @@ fn connected_nodes_are_seen_to_be_located() {
 #[test]
 fn a_malformed_request_changes_nothing() {
     use crate::value::Packed;
-    let mut me = Driven::global("me");
+    let mut me = TestNode::global("me");
     slave(&mut me, "s", "k=1");
     me.effects();
     let mut deaf = |name: &str, arguments: Packed| {

@@ -1,4 +1,4 @@
-//! Whole databases that slaves and other global nodes send.
+//! Whole databases sent by slaves and other global nodes.
 
 use super::super::effect::{DbEffect, DbProblem};
 use super::super::entries::{Entries, Tables};
@@ -13,7 +13,7 @@ use std::time::Duration;
 impl Global {
     pub(super) fn slave(&mut self, from: &NodeId, tables: Tables, around: &mut Around<'_>) {
         if self.merge.kind(from) == Some(OwnerKind::Global) {
-            // What it told as a global node stands for its slaves too.
+            // What it sent as a global node includes the entries of its slaves.
             return around.problem(from, DbProblem::FromGlobal("g_slave"));
         }
         self.merge.set_kind(from, OwnerKind::Slave);
@@ -21,7 +21,7 @@ impl Global {
         self.look_for_other_masters(from, around);
     }
 
-    /// A slave's database may have been long on the way: meanwhile it may have another master.
+    /// A slave's database may have been delayed; meanwhile the slave may have got another master.
     fn look_for_other_masters(&self, from: &NodeId, around: &mut Around<'_>) {
         let other = self.announcers(from).into_iter().find(|node| self.peers.contains(node));
         if let Some(other) = other {
@@ -43,8 +43,8 @@ impl Global {
         self.mirror_location(from, locations.get(&node_key(from)), around);
     }
 
-    /// As [`Global::receive`] of a request that replaces a database, in pieces: the first of them.
-    /// False if that is refused.
+    /// Begins a request that replaces a database and is handled in pieces. Returns false if it is
+    /// refused.
     pub(crate) fn begin_to_replace(
         &mut self,
         from: &NodeId,
@@ -72,7 +72,7 @@ impl Global {
         true
     }
 
-    /// Entries of a new database; false if nobody expects any, as the node was dropped meanwhile.
+    /// Adds entries of a new database; false if none is expected, since the node was dropped meanwhile.
     pub(crate) fn add(
         &mut self,
         from: &NodeId,
@@ -110,17 +110,17 @@ impl Global {
         }
     }
 
-    /// Whether there is something to do for [`Global::give_up_some`].
+    /// Whether [`Global::give_up_some`] has something to do.
     pub(crate) fn is_giving_up(&self) -> bool {
         self.merge.is_giving_up()
     }
 
-    /// When the grace for what the slaves of lost global nodes own ends.
+    /// When the grace period of entries of slaves of lost global nodes ends.
     pub(crate) fn unclaimed_deadline(&self) -> Option<Duration> {
         self.merge.unclaimed_deadline()
     }
 
-    /// Deletes some of what nodes had that are lost or have a new database.
+    /// Deletes some of the entries of nodes that are lost or have sent a new database.
     pub(crate) fn give_up_some(&mut self, around: &mut Around<'_>) {
         self.merge.end_of_grace(around.now);
         for (family, change) in self.merge.give_up_some() {

@@ -1,4 +1,4 @@
-//! A monitored family: what is known of its content, and what monitors are told of changes.
+//! A monitored family: the known content, and the reports to its monitors.
 
 use super::super::datum::Datum;
 use super::super::effect::{ChangeSet, DbEffect};
@@ -14,14 +14,14 @@ use std::time::Duration;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct DbMonitorId(pub(crate) u64);
 
-/// How much of a monitored family is known.
+/// How complete the known content of a monitored family is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Knowledge {
-    /// Nothing yet.
+pub(super) enum FamilyState {
+    /// Nothing is known yet.
     None,
-    /// What an earlier master told; this one has not answered yet.
+    /// The content is from an earlier master; the present one has not answered yet.
     Old,
-    /// All.
+    /// The content is complete.
     Full,
 }
 
@@ -29,8 +29,8 @@ pub(super) enum Knowledge {
 pub(super) struct Family {
     pub(super) monitors: BTreeSet<DbMonitorId>,
     pub(super) content: HashMap<Str, Datum>,
-    pub(super) knowledge: Knowledge,
-    /// Keys that an earlier master had and the present one has not (yet).
+    pub(super) knowledge: FamilyState,
+    /// Keys that an earlier master had and the present one does not have, or not yet.
     pub(super) missing: BTreeSet<Str>,
     pub(super) missing_until: Duration,
 }
@@ -56,7 +56,7 @@ impl Family {
         self.missing.get(&node.as_str().to_owned()).into_iter().chain(ports).cloned().collect()
     }
 
-    /// Applies a change to the copy and says what is new about it.
+    /// Applies a change, and returns what differs from the content before.
     pub(super) fn change(&mut self, name: &Str, set: Sets<'_>, delete: &[Str]) -> ChangeSet {
         let mut changes = self.changes(name);
         set.each(|key, value| self.set(key, value.to_datum(), &mut changes));
@@ -69,7 +69,7 @@ impl Family {
         changes
     }
 
-    /// Sets a key, and says what is new about it.
+    /// Sets a key, and adds to `changes` what differs from before.
     fn set(&mut self, key: Key<'_>, value: Datum, changes: &mut ChangeSet) {
         if !self.missing.is_empty() {
             self.missing.remove(&key.to_str());

@@ -1,7 +1,8 @@
-//! A slave's master: what it gets when it is adopted, and what waits for the next one when it is lost.
+//! A slave's master: what is sent to it when it is adopted, and what is kept for the next one when it is
+//! lost.
 
-use super::family::Knowledge;
-use super::{Due, Local};
+use super::family::FamilyState;
+use super::{Local, LocalTimer};
 use crate::kernel::db::request::Request;
 use crate::kernel::db::transfer::Transfer;
 use crate::mutation::{self, Mutation};
@@ -18,8 +19,8 @@ impl Local {
         self.master.clone().map(|master| master as Arc<[NodeId]>)
     }
 
-    /// A node becomes our master: it gets our whole database in pieces of so many octets, and then all
-    /// that we want.
+    /// Adopts a master: it gets our whole database, in pieces of this many octets, and then all pending
+    /// requests.
     pub(crate) fn adopt(&mut self, master: NodeId, knows_get: bool, piece: usize) -> Vec<Request> {
         if self.master.is_some() {
             self.lost_master = None;
@@ -42,18 +43,18 @@ impl Local {
         requests
     }
 
-    /// A number for a transfer.
+    /// The number of a new transfer.
     pub(crate) fn new_transfer(&mut self) -> u64 {
         self.last_transfer += 1;
         self.last_transfer
     }
 
-    /// The number of the transfer to the master that is going on.
+    /// The number of the transfer to the master, if one is not complete.
     pub(crate) fn transfer(&self) -> Option<u64> {
         self.transfer.as_ref().map(Transfer::number)
     }
 
-    /// The next piece of our database for the master, and what follows the last one.
+    /// The next piece of our database for the master; after the last one, the pending requests.
     pub(crate) fn go_on(&mut self, piece: usize) -> Vec<Request> {
         let Some(mut transfer) = self.transfer.take() else { return Vec::new() };
         let next =
@@ -65,7 +66,7 @@ impl Local {
         requests
     }
 
-    /// All that we want from the master, if the transfer is done.
+    /// The pending requests, if the transfer is complete; keeps the transfer otherwise.
     fn go_on_later(&mut self, transfer: Transfer) -> Vec<Request> {
         let mut requests = Vec::new();
         if !transfer.is_done() {
@@ -83,7 +84,7 @@ impl Local {
         requests
     }
 
-    /// There is no master any more; what is wanted waits for the next one.
+    /// The master is lost; pending requests are kept for the next one.
     pub(crate) fn lost_master(&mut self, now: Duration) {
         if self.master.is_none() {
             return;
@@ -91,8 +92,8 @@ impl Local {
         self.lost_master = Some(now);
         self.forget_master();
         let until = now + self.patience.without_master;
-        let queries = self.queries.keys().copied().map(Due::Query);
-        let finds = self.finds.keys().cloned().map(Due::Find);
+        let queries = self.queries.keys().copied().map(LocalTimer::Query);
+        let finds = self.finds.keys().cloned().map(LocalTimer::Find);
         let queries = queries.filter(|_| !mutation::is_on(Mutation::QueryForEver));
         self.due = queries.chain(finds).map(|what| (until, what)).collect();
         self.finds.values_mut().for_each(|asked| *asked = now);
@@ -102,10 +103,11 @@ impl Local {
         self.master = None;
         self.transfer = None;
         for family in self.families.values_mut() {
-            // Without a master nothing is learnt: missing keys wait for the next one's word.
+            // Without a master no key can be deleted: missing keys are kept until the next master has
+            // answered.
             family.missing.clear();
-            if family.knowledge == Knowledge::Full {
-                family.knowledge = Knowledge::Old;
+            if family.knowledge == FamilyState::Full {
+                family.knowledge = FamilyState::Old;
             }
         }
     }

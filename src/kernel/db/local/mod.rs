@@ -1,4 +1,4 @@
-//! The slave side: a node's own entries, its queries, finds and monitors, and its master
+//! The slave side: a node's own entries, its queries, lookups and monitors, and its master
 //! (docs/protocol.md §5.1).
 
 mod family;
@@ -19,7 +19,7 @@ use super::transfer::Transfer;
 use super::update::{Sets, Update};
 use crate::kernel::HashMap;
 use crate::value::{NodeId, PortId, Str};
-use family::{Family, Knowledge, in_order};
+use family::{Family, FamilyState, in_order};
 use hashbrown::hash_map::EntryRef;
 use query::{Query, Wanted, letters};
 use std::collections::{BTreeMap, BTreeSet};
@@ -27,39 +27,39 @@ use std::sync::Arc;
 use std::time::Duration;
 use thiserror::Error;
 
-/// The family is the protocol's own.
+/// The family is one of the protocol's internal families, which cannot be written.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("family {family} is internal: it can be read, but not written")]
 pub struct InternalFamily {
-    /// Which.
+    /// The family.
     pub family: Str,
 }
 
-/// What has to be looked at when its time comes.
+/// What a timer of the slave side is for.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-enum Due {
+enum LocalTimer {
     Query(QueryId),
     Find(NodeId),
     Missing(Str),
 }
 
-/// How long the slave side waits for what.
+/// The timeouts of the slave side.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Patience {
-    /// How long queries and finds wait for a master.
+pub(crate) struct DbTimeouts {
+    /// How long queries and lookups wait for a master.
     pub(crate) without_master: Duration,
-    /// How long keys that a new master does not have are not reported as deleted.
+    /// How long keys that a new master does not have are kept before they are reported as deleted.
     pub(crate) grace: Duration,
 }
 
 /// The own entries of one family.
 #[derive(Debug)]
-struct Own {
+struct OwnFamily {
     entries: HashMap<Str, Datum>,
     size: FamilySize,
 }
 
-impl Own {
+impl OwnFamily {
     fn set(&mut self, key: &Str, value: &Datum) -> Result<bool, Unsendable> {
         match self.entries.entry_ref(key) {
             EntryRef::Occupied(held) if held.get().perl_eq(value) => return Ok(false),
@@ -81,20 +81,20 @@ impl Own {
     }
 }
 
-/// A node's own entries and what it wants from its master.
+/// A node's own entries, and its requests to the master.
 #[derive(Debug)]
 pub(crate) struct Local {
-    patience: Patience,
+    patience: DbTimeouts,
     losses: Losses,
-    /// When the last master was lost; none if it was given up for another one.
+    /// When the last master was lost; `None` if it was replaced by another one.
     lost_master: Option<Duration>,
-    own: HashMap<Str, Own>,
-    /// As requests are sent to it.
+    own: HashMap<Str, OwnFamily>,
+    /// In the form in which it is the recipient of requests.
     master: Option<Arc<[NodeId; 1]>>,
-    /// Whether it knows the request `g_get`.
+    /// Whether it supports the request `g_get`.
     master_knows_get: bool,
-    /// What the master has not got yet of our database. All that we want from it is asked afterwards, or
-    /// its answers would lack our own entries.
+    /// The part of our database that the master has not got yet. Requests are sent only afterwards,
+    /// since the answers would lack our own entries.
     transfer: Option<Transfer>,
     last_transfer: u64,
     queries: BTreeMap<QueryId, Query>,
@@ -102,13 +102,13 @@ pub(crate) struct Local {
     finds: BTreeMap<NodeId, Duration>,
     families: HashMap<Str, Family>,
     monitors: BTreeMap<DbMonitorId, Str>,
-    due: BTreeSet<(Duration, Due)>,
+    due: BTreeSet<(Duration, LocalTimer)>,
     last_query: u64,
     last_monitor: u64,
 }
 
 impl Local {
-    pub(crate) fn new(patience: Patience) -> Self {
+    pub(crate) fn new(patience: DbTimeouts) -> Self {
         Local {
             patience,
             losses: Losses::default(),
@@ -150,10 +150,10 @@ impl Local {
         families.map(|(family, own)| (family.clone(), in_order(&own.entries))).collect()
     }
 
-    /// Sets an own entry; whether the master, if there is one, has to be told.
+    /// Sets an own entry. Returns whether the master, if there is one, has to be told.
     ///
     /// # Errors
-    /// Fails if the own entries of the family could not be sent in one packet then.
+    /// With the entry, the own entries of the family would not fit into one packet.
     pub(crate) fn set(
         &mut self,
         family: &Str,
@@ -162,7 +162,7 @@ impl Local {
     ) -> Result<bool, Unsendable> {
         let own = match self.own.get_mut(family) {
             Some(own) => own,
-            None => self.own.entry(family.clone()).or_insert(Own {
+            None => self.own.entry(family.clone()).or_insert(OwnFamily {
                 entries: HashMap::default(),
                 size: FamilySize::of(family.as_ref()),
             }),
@@ -219,11 +219,11 @@ impl Local {
         let request = query.request(self.master_knows_get);
         self.by_wire_id.insert(wire_id, id);
         self.queries.insert(id, query);
-        self.wait_for_master(Due::Query(id), now);
+        self.wait_for_master(LocalTimer::Query(id), now);
         (id, request)
     }
 
-    /// Nobody waits for the answer any more.
+    /// Cancels a query.
     pub(crate) fn cancel(&mut self, id: QueryId) {
         self.take_query(id);
     }
@@ -234,13 +234,13 @@ impl Local {
         Some(query)
     }
 
-    /// Looks for a node's addresses; nothing to send if that is under way.
+    /// Looks up a node's addresses; returns no request if a lookup is pending.
     pub(crate) fn find(&mut self, node: NodeId, now: Duration) -> Option<Request> {
         if self.finds.contains_key(&node) {
             return None;
         }
         self.finds.insert(node.clone(), now);
-        self.wait_for_master(Due::Find(node.clone()), now);
+        self.wait_for_master(LocalTimer::Find(node.clone()), now);
         Some(Request::Find(node))
     }
 
@@ -248,14 +248,13 @@ impl Local {
         self.finds.remove(node);
     }
 
-    fn wait_for_master(&mut self, what: Due, now: Duration) {
+    fn wait_for_master(&mut self, what: LocalTimer, now: Duration) {
         if self.master.is_none() {
             self.due.insert((now + self.patience.without_master, what));
         }
     }
 
-    /// Monitors a family; the request is there if it is the first monitor. Others get what is
-    /// known at once.
+    /// Monitors a family. The first monitor causes the request; others get the known content at once.
     pub(crate) fn monitor(
         &mut self,
         family: Str,
@@ -266,7 +265,7 @@ impl Local {
         self.monitors.insert(id, family.clone());
         if let Some(known) = self.families.get_mut(&family) {
             known.monitors.insert(id);
-            if known.knowledge != Knowledge::None {
+            if known.knowledge != FamilyState::None {
                 let added = in_order(&known.content);
                 let changes = ChangeSet { family, initial: true, added, ..ChangeSet::default() };
                 effects.push(DbEffect::Changed { monitor: id, changes });
@@ -276,7 +275,7 @@ impl Local {
         let new = Family {
             monitors: [id].into(),
             content: HashMap::default(),
-            knowledge: Knowledge::None,
+            knowledge: FamilyState::None,
             missing: BTreeSet::new(),
             missing_until: Duration::ZERO,
         };
@@ -284,7 +283,7 @@ impl Local {
         (id, Some(Request::Monitor(family)))
     }
 
-    /// Ends a monitor; the request is there if it was the last one.
+    /// Ends a monitor; the last one causes the request.
     pub(crate) fn unmonitor(&mut self, id: DbMonitorId) -> Option<Request> {
         let name = self.monitors.remove(&id)?;
         let family = self.families.get_mut(&name)?;
@@ -303,32 +302,32 @@ impl Local {
         families.into_iter()
     }
 
-    /// When [`Local::expire`] has something to do, at the earliest.
+    /// When [`Local::expire`] has to be called next.
     pub(crate) fn deadline(&self) -> Option<Duration> {
         self.due.first().map(|(at, _)| *at)
     }
 
-    /// Gives up what has waited too long.
+    /// Ends queries and lookups that have timed out.
     pub(crate) fn expire(&mut self, now: Duration, effects: &mut Vec<DbEffect>) {
         while self.deadline().is_some_and(|at| at <= now) {
             let Some((at, what)) = self.due.pop_first() else {
                 return;
             };
             match what {
-                Due::Query(query) => {
+                LocalTimer::Query(query) => {
                     if self.take_query(query).is_some() {
                         let answer = Err(QueryError::NoMaster);
                         effects.push(DbEffect::Answer { query, answer });
                     }
                 }
-                Due::Find(node) => {
+                LocalTimer::Find(node) => {
                     let asked = self.finds.get(&node);
                     if asked.is_some_and(|&asked| asked + self.patience.without_master <= at) {
                         self.finds.remove(&node);
                         effects.push(DbEffect::Found { node, addresses: None });
                     }
                 }
-                Due::Missing(name) => {
+                LocalTimer::Missing(name) => {
                     if let Some(family) = self.families.get_mut(&name)
                         && family.missing_until <= now
                     {
@@ -344,7 +343,7 @@ impl Local {
         }
     }
 
-    /// A change of a family, which only a master sends.
+    /// Handles a change of a family, which only the master may send.
     pub(crate) fn changed(
         &mut self,
         from: &NodeId,
@@ -355,16 +354,15 @@ impl Local {
             return not_from_master(from, "g_chg2", effects);
         }
         if let Some((name, family)) = self.families.get_key_value_mut(&update.family.string())
-            // What comes before the whole content is older than that.
-            && family.knowledge == Knowledge::Full
+            // Changes that arrive before the whole content are included in it.
+            && family.knowledge == FamilyState::Full
         {
             let changes = family.change(name, update.set, update.delete);
             family.report(changes, effects);
         }
     }
 
-    /// The connection to a node is lost: its ports that the master does not know (any more) are
-    /// no longer waited for.
+    /// The connection to a node is lost: missing keys that are its ports are reported as deleted.
     pub(crate) fn node_lost(&mut self, node: &NodeId, now: Duration, effects: &mut Vec<DbEffect>) {
         self.losses.add(node, now);
         let waiting = self.families.iter().filter(|(_, family)| !family.missing.is_empty());
@@ -379,7 +377,7 @@ impl Local {
         }
     }
 
-    /// A request that only a master sends.
+    /// Handles a request that only the master may send.
     pub(crate) fn receive(
         &mut self,
         from: &NodeId,
@@ -411,7 +409,7 @@ impl Local {
         }
     }
 
-    /// Where a node is, as somebody asked who wants to connect it, or who asked for its key.
+    /// Reports the addresses of a node to a lookup and to queries of its key.
     fn found(&mut self, node: NodeId, addresses: Option<Vec<Str>>, effects: &mut Vec<DbEffect>) {
         let asks = |query: &Query| matches!(&query.wanted, Wanted::Location(of) if *of == node);
         let asking = self.queries.iter().filter(|(_, query)| asks(query));
@@ -436,8 +434,8 @@ impl Local {
         let Some(family) = self.families.get_mut(&name) else {
             return;
         };
-        let before = std::mem::replace(&mut family.knowledge, Knowledge::Full);
-        if before == Knowledge::None {
+        let before = std::mem::replace(&mut family.knowledge, FamilyState::Full);
+        if before == FamilyState::None {
             family.content = content.iter().map(|(k, v)| (k.clone(), v.clone())).collect();
             let changes =
                 ChangeSet { family: name, initial: true, added: content, ..ChangeSet::default() };
@@ -449,16 +447,16 @@ impl Local {
         absent.sort();
         let (gone, waiting): (Vec<Str>, Vec<Str>) =
             absent.into_iter().partition(|key| match before {
-                Knowledge::Full => !family.missing.contains(key),
+                FamilyState::Full => !family.missing.contains(key),
                 _ => self.lost_master.is_some_and(|then| is_port_of_lost(key, &self.losses, then)),
             });
         let changes = if self.patience.grace.is_zero() {
             let gone: Vec<Str> = gone.into_iter().chain(waiting).collect();
             family.change(&name, Sets::Many(&content), &gone)
         } else {
-            if before == Knowledge::Old && !waiting.is_empty() {
+            if before == FamilyState::Old && !waiting.is_empty() {
                 family.missing_until = now + self.patience.grace;
-                self.due.insert((family.missing_until, Due::Missing(name.clone())));
+                self.due.insert((family.missing_until, LocalTimer::Missing(name.clone())));
             }
             let changes = family.change(&name, Sets::Many(&content), &gone);
             family.missing = waiting.into_iter().collect();
@@ -473,7 +471,8 @@ fn not_from_master(from: &NodeId, request: &'static str, effects: &mut Vec<DbEff
     effects.push(DbEffect::Problem { from: from.clone(), problem });
 }
 
-/// Whether a key is the ID of a node that was lost together with the master, `then`, or of a port on it.
+/// Whether a key is the ID of a node that was lost at the same time as the master, at time `then`, or of
+/// a port on such a node.
 fn is_port_of_lost(key: &Str, losses: &Losses, then: Duration) -> bool {
     PortId::parse(key.clone()).is_ok_and(|port| losses.contains(&port.node(), then))
 }

@@ -1,4 +1,4 @@
-//! A question about a family, from when it is asked until it is answered.
+//! A query of a family and the interpretation of its reply.
 
 use super::super::arguments::{ArgumentProblem, MalformedRequest};
 use super::super::datum::Datum;
@@ -9,14 +9,14 @@ use crate::value::packed::{Reader, Token};
 use crate::value::{NodeId, Str};
 use thiserror::Error;
 
-/// A query, from the moment it is asked until it is answered.
+/// The ID of a pending query.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct QueryId(pub(crate) u64);
 
-/// What comes of a query.
+/// The answer of a query.
 pub type DbAnswer = Result<DbResult, QueryError>;
 
-/// What a query found.
+/// The result of a query.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum DbResult {
@@ -30,14 +30,14 @@ pub enum DbResult {
     Value(Option<Datum>),
 }
 
-/// Why a query has no result.
+/// Why a query failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum QueryError {
-    /// No global node to ask.
+    /// No global node was connected before the timeout.
     #[error("no global node was connected in time; are the seeds up?")]
     NoMaster,
-    /// The master's answer is of the wrong kind.
+    /// The master's reply is malformed.
     #[error("the master's answer makes no sense: {0}")]
     Malformed(MalformedRequest),
 }
@@ -46,7 +46,7 @@ pub enum QueryError {
 pub(super) enum Wanted {
     Whole(QueryKind),
     Key(Str),
-    /// The value of a node's key in the family of locations, for which the protocol has a request.
+    /// The addresses of a node, for which the protocol has a request of its own.
     Location(NodeId),
 }
 
@@ -75,14 +75,14 @@ impl Query {
             Wanted::Key(key) if master_knows_get => {
                 return Request::Get { family: self.family.clone(), key: key.clone(), id: id() };
             }
-            // The protocol itself has no request for one key.
+            // The protocol has no request for one key.
             Wanted::Key(_) => QueryKind::Family,
             Wanted::Location(node) => return Request::Find(node.clone()),
         };
         Request::Query { kind, family: self.family.clone(), id: id() }
     }
 
-    /// What the reply to a query means. That to `g_get` is an array with the value, if there is one.
+    /// Interprets the reply. The reply to `g_get` is an array, empty or with the value.
     pub(super) fn answer(&self, result: &Datum) -> DbAnswer {
         let wrong = |problem| {
             let request = "g_reply";
@@ -117,7 +117,7 @@ impl Query {
     }
 }
 
-/// The `n`th ID of a query: b, c, ..., z, aa, ab, ... as Perl nodes count.
+/// The `n`th query ID: b, c, ..., z, aa, ab, ..., as Perl nodes count.
 pub(super) fn letters(n: u64) -> Str {
     let mut letters = Vec::new();
     let mut left = n + 1;

@@ -1,13 +1,13 @@
 //! What a slave sends and what its program sees, whatever its master does.
 
-use super::super::testing::{Driven, FAM, entries, keys, node, seconds};
+use super::super::testing::{FAM, TestNode, entries, keys, node, seconds};
 use super::super::{Database, DbConfig, LOCATIONS};
 use super::*;
 use crate::value::packed;
 
 #[test]
 fn a_change_is_sent_and_no_change_is_not() {
-    let mut slave = Driven::with_master();
+    let mut slave = TestNode::with_master();
     slave.set("k", Datum::int(1));
     assert_eq!(slave.effects(), [r#"m: ["g_upd", "fam", {"k": 1}]"#]);
     slave.set("k", Datum::string("1"));
@@ -24,7 +24,7 @@ fn a_change_is_sent_and_no_change_is_not() {
 
 #[test]
 fn internal_families_are_not_written_by_programs() {
-    let mut slave = Driven::with_master();
+    let mut slave = TestNode::with_master();
     let error = slave.db.set(&"'l".into(), "me".into(), Datum::UNDEF, slave.now).unwrap_err();
     assert_eq!(error.to_string(), "family 'l is internal: it can be read, but not written");
     assert!(slave.db.delete(&"'x".into(), keys("k"), slave.now).is_err());
@@ -34,7 +34,7 @@ fn internal_families_are_not_written_by_programs() {
 
 #[test]
 fn a_new_master_gets_everything_again() {
-    let mut slave = Driven::new("me");
+    let mut slave = TestNode::new("me");
     slave.set("k", Datum::int(1));
     slave.db.query(QueryKind::Keys, FAM.into(), slave.now);
     slave.db.find(node("other"), slave.now);
@@ -68,7 +68,7 @@ fn a_nodes_key_in_the_family_of_locations_costs_a_find_which_any_answer_of_the_m
         (Some(vec![]), "Some([])"),
         (None, "None"),
     ] {
-        let mut slave = Driven::new("me");
+        let mut slave = TestNode::new("me");
         slave.db.set_piece(1);
         slave.set("k", Datum::int(1));
         slave.set("l", Datum::int(1));
@@ -102,7 +102,7 @@ fn a_nodes_key_in_the_family_of_locations_costs_a_find_which_any_answer_of_the_m
 
 #[test]
 fn a_query_without_a_master_fails_in_time_whatever_it_asks_for() {
-    let mut slave = Driven::new("me");
+    let mut slave = TestNode::new("me");
     slave.db.get(LOCATIONS.into(), "me".into(), slave.now);
     slave.db.get(FAM.into(), "me".into(), slave.now);
     slave.wait(31);
@@ -112,7 +112,7 @@ fn a_query_without_a_master_fails_in_time_whatever_it_asks_for() {
 
 #[test]
 fn one_key_is_asked_for_by_the_request_that_the_master_knows() {
-    let mut slave = Driven::new("me");
+    let mut slave = TestNode::new("me");
     slave.db.get(FAM.into(), "k".into(), slave.now);
     slave.db.get(FAM.into(), "l".into(), slave.now);
     slave.adopt("perl");
@@ -146,7 +146,7 @@ fn one_key_is_asked_for_by_the_request_that_the_master_knows() {
 
 #[test]
 fn a_global_node_answers_itself() {
-    let mut global = Driven::global("me");
+    let mut global = TestNode::global("me");
     global.set("k", Datum::int(1));
     global.db.get(LOCATIONS.into(), "me".into(), global.now);
     global.db.get(FAM.into(), "k".into(), global.now);
@@ -159,7 +159,7 @@ fn a_global_node_answers_itself() {
 
 #[test]
 fn answers_find_their_queries() {
-    let mut slave = Driven::with_master();
+    let mut slave = TestNode::with_master();
     let now = slave.now;
     slave.db.query(QueryKind::Family, FAM.into(), now);
     slave.db.query(QueryKind::Keys, FAM.into(), now);
@@ -207,7 +207,7 @@ fn answers_find_their_queries() {
 
 #[test]
 fn an_answer_of_the_wrong_kind_is_an_error() {
-    let mut slave = Driven::with_master();
+    let mut slave = TestNode::with_master();
     slave.db.query(QueryKind::Family, FAM.into(), slave.now);
     slave.db.query(QueryKind::Keys, FAM.into(), slave.now);
     slave.db.query(QueryKind::Values, FAM.into(), slave.now);
@@ -225,7 +225,7 @@ fn an_answer_of_the_wrong_kind_is_an_error() {
 
 #[test]
 fn queries_and_finds_wait_for_a_master_only_so_long() {
-    let mut slave = Driven::new("me");
+    let mut slave = TestNode::new("me");
     slave.db.query(QueryKind::Keys, FAM.into(), slave.now);
     slave.wait(10);
     slave.db.find(node("other"), slave.now);
@@ -241,7 +241,7 @@ fn queries_and_finds_wait_for_a_master_only_so_long() {
 
 #[test]
 fn with_a_master_there_is_no_deadline_until_it_is_lost() {
-    let mut slave = Driven::new("me");
+    let mut slave = TestNode::new("me");
     slave.db.query(QueryKind::Keys, FAM.into(), slave.now);
     slave.adopt("m");
     slave.effects();
@@ -258,7 +258,7 @@ fn with_a_master_there_is_no_deadline_until_it_is_lost() {
 
 #[test]
 fn one_subscription_serves_all_monitors() {
-    let mut slave = Driven::with_master();
+    let mut slave = TestNode::with_master();
     let first = slave.monitor();
     let second = slave.monitor();
     assert_eq!(slave.effects(), [r#"m: ["g_mon1", "fam"]"#]);
@@ -285,7 +285,7 @@ fn one_subscription_serves_all_monitors() {
 
 #[test]
 fn a_monitor_of_an_empty_family_is_told_so() {
-    let mut slave = Driven::with_master();
+    let mut slave = TestNode::with_master();
     slave.monitor();
     slave.effects();
     slave.content("");
@@ -296,7 +296,7 @@ fn a_monitor_of_an_empty_family_is_told_so() {
 
 #[test]
 fn only_real_changes_are_reported() {
-    let mut slave = Driven::with_master();
+    let mut slave = TestNode::with_master();
     slave.monitor();
     slave.content("a=1 b=1 c=1");
     slave.effects();
@@ -312,7 +312,7 @@ fn only_real_changes_are_reported() {
 
 #[test]
 fn only_the_master_is_believed() {
-    let mut slave = Driven::with_master();
+    let mut slave = TestNode::with_master();
     slave.monitor();
     slave.content("a=1");
     slave.db.query(QueryKind::Keys, FAM.into(), slave.now);
@@ -330,7 +330,7 @@ fn only_the_master_is_believed() {
 
 #[test]
 fn keys_that_a_new_master_does_not_have_yet_are_not_reported_as_deleted() {
-    let mut slave = Driven::with_master();
+    let mut slave = TestNode::with_master();
     slave.monitor();
     slave.content("back=1 changed=1 gone=1 deleted=1 there=1");
     slave.db.node_down(&node("m"), slave.now);
@@ -361,7 +361,7 @@ fn keys_that_a_new_master_does_not_have_yet_are_not_reported_as_deleted() {
 
 #[test]
 fn without_a_master_nothing_is_reported_as_deleted() {
-    let mut slave = Driven::with_master();
+    let mut slave = TestNode::with_master();
     slave.monitor();
     slave.content("k=1 l=1");
     slave.adopt("m2");
@@ -384,7 +384,7 @@ fn without_a_master_nothing_is_reported_as_deleted() {
 #[test]
 fn ports_of_lost_nodes_have_no_grace() {
     for lost_before in [true, false] {
-        let mut slave = Driven::with_master();
+        let mut slave = TestNode::with_master();
         slave.monitor();
         slave.content("w#1=1 w#2=1 w=1 w!#3=1 ww#4=1 v#5=1");
         slave.up("w");
@@ -410,7 +410,7 @@ fn ports_of_lost_nodes_have_no_grace() {
 /// Only what nobody vouches for goes with its node.
 #[test]
 fn ports_of_lost_nodes_stay_while_the_master_knows_them() {
-    let mut slave = Driven::with_master();
+    let mut slave = TestNode::with_master();
     slave.monitor();
     slave.content("w#1=1 w#2=1");
     slave.up("w");
@@ -428,7 +428,7 @@ fn ports_of_lost_nodes_stay_while_the_master_knows_them() {
 
 #[test]
 fn a_change_before_the_new_masters_content_is_not_believed() {
-    let mut slave = Driven::with_master();
+    let mut slave = TestNode::with_master();
     slave.monitor();
     slave.content("k=1");
     slave.db.node_down(&node("m"), slave.now);
@@ -443,7 +443,7 @@ fn a_change_before_the_new_masters_content_is_not_believed() {
 #[test]
 fn no_grace_is_possible_too() {
     let config = DbConfig { patience: seconds(30), grace: Duration::ZERO };
-    let mut slave = Driven { db: Database::new(node("me"), config), now: seconds(0) };
+    let mut slave = TestNode { db: Database::new(node("me"), config), now: seconds(0) };
     slave.adopt("m");
     slave.monitor();
     slave.content("k=1");

@@ -1,32 +1,32 @@
-//! What a change of the merge did, and who has to be told of it.
+//! The result of a change of the merge, and who has to be told.
 
 use super::super::entries::Entries;
 use crate::value::Str;
 use std::ops::Deref;
 
-/// What an update did besides setting what it sets, and who has to be told of it.
+/// The effects of an update besides the keys it sets, and who has to be told.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Change {
-    /// Whether the change came from a slave of ours and other global nodes have to hear of it.
+    /// Whether the change is of a slave of ours, so that other global nodes have to be told.
     pub tell_globals: bool,
-    /// Nearly all updates only set keys: then there is none.
+    /// `None` if the update only sets keys, which is nearly always the case.
     pub(super) by_deletions: Option<Box<ByDeletions>>,
 }
 
-/// What deletions did.
+/// The effects of deletions.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ByDeletions {
-    /// Keys that are set by deletions: another slave's value is the merged one now.
+    /// Keys whose merged value is now that of another slave.
     pub set: Entries,
-    /// Keys that fell back to another global node's value; other global nodes know it already.
+    /// Keys whose merged value is now that of another global node; other global nodes know it already.
     pub set_for_subscribers: Entries,
-    /// Keys of which other global nodes were told a slave's value that is gone; what another slave
-    /// has is the merged value already. (The reference tells nobody, so that they keep a value that
-    /// no node has any longer.)
+    /// Keys for which other global nodes were sent the deleted value of a slave, while the value of
+    /// another slave is the merged one already. (The reference does not send this, so its other global
+    /// nodes keep a value that no node has any longer.)
     pub set_for_globals: Entries,
-    /// Keys that are gone from the merge.
+    /// Keys that are no longer in the merge.
     pub deletions_for_subscribers: Vec<Str>,
-    /// Keys that none of our slaves has any longer.
+    /// Keys that no slave of ours has any longer.
     pub deletions_for_globals: Vec<Str>,
 }
 
@@ -47,7 +47,7 @@ impl Deref for Change {
 }
 
 impl Change {
-    /// Whether subscribers of the family have to hear of it.
+    /// Whether subscribers of the family have to be told.
     pub fn tell_subscribers(&self) -> bool {
         !self.set.is_empty()
             || !self.set_for_subscribers.is_empty()

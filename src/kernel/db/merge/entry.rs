@@ -1,24 +1,24 @@
-//! One key of the merge: the nodes that have it, and which of their values is the merged one.
+//! One key of the merge: its owners, and which of their values is the merged one.
 
 use super::super::datum::Datum;
 use super::owner::{OwnerId, OwnerKind};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// A key of the merge: nearly always it has one owner, whose value is the merged one.
+/// A key of the merge. Nearly always it has one owner, whose value is the merged one.
 #[derive(Debug)]
 pub(super) enum Entry {
     One(OwnerId, Datum),
     Contested(Box<Contested>),
 }
 
-/// A key that several nodes own, with what it takes to find the next value in one step.
+/// A key with several owners, indexed so that the next value is found in one step.
 #[derive(Debug)]
 pub(super) struct Contested {
     pub(super) merged: Datum,
     pub(super) holders: BTreeMap<OwnerId, (u64, Datum)>,
-    /// Those of our slaves, in the order in which they wrote.
+    /// The owners that are our slaves, in the order of their writes.
     pub(super) slaves: BTreeSet<(u64, OwnerId)>,
-    /// All others, in the order in which they wrote.
+    /// All other owners, in the order of their writes.
     pub(super) others: BTreeSet<(u64, OwnerId)>,
 }
 
@@ -35,7 +35,7 @@ impl Contested {
         self.holders.get(owner).map(|(_, value)| value)
     }
 
-    /// Returns what the owner had before.
+    /// Returns the owner's former value.
     pub(super) fn put(
         &mut self,
         owner: OwnerId,
@@ -54,7 +54,7 @@ impl Contested {
 }
 
 impl Contested {
-    /// The entry that this is if only one node has the key.
+    /// The entry in the form for a single owner, if only one is left.
     pub(super) fn last_one(&mut self) -> Option<Entry> {
         if self.holders.len() > 1 {
             return None;
@@ -73,17 +73,17 @@ impl Entry {
     }
 }
 
-/// What is left of a key after one owner gave it up.
-pub(super) enum Left {
-    /// Nobody has it.
+/// The owners of a key that remain after one has deleted it.
+pub(super) enum Remaining {
+    /// None.
     Nothing,
-    /// A slave of ours has it.
+    /// A slave of ours.
     Slave {
         /// Its value, if it is not the merged one already.
         merged: Option<Datum>,
-        /// Its value, if it is not the one that other global nodes were told.
+        /// Its value, if it is not the one that was sent to other global nodes.
         told: Option<Datum>,
     },
-    /// Only others have it; the value is there if it is not the merged one already.
+    /// Only other nodes; with the value, if it is not the merged one already.
     Others(Option<Datum>),
 }

@@ -1,7 +1,7 @@
 //! The databases of many nodes and their merge, indexed by key and by owner (docs/protocol.md §5.2).
 //!
-//! A change costs what it changes and the loss of a node costs what it owned, however many other
-//! nodes there are.
+//! The cost of a change is proportional to the change, and that of a node's loss to its entries, however
+//! many other nodes there are.
 
 mod change;
 mod entry;
@@ -11,7 +11,7 @@ mod whole;
 
 pub use change::{ByDeletions, Change};
 pub use owner::OwnerKind;
-pub(crate) use owner::Standing;
+pub(crate) use owner::OwnerStatus;
 
 use super::datum::Datum;
 use super::entries::Entries;
@@ -21,7 +21,7 @@ use super::sendable::{
 use super::update::{Key, Update};
 use crate::kernel::HashMap;
 use crate::value::{NodeId, Str, StrRef};
-use entry::{Contested, Entry, Left};
+use entry::{Contested, Entry, Remaining};
 use hashbrown::hash_map::EntryRef;
 use owner::{OwnerId, Owners, entry_octets};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -31,13 +31,13 @@ use unclaimed::{Lost, claim, strike};
 #[derive(Debug, Default)]
 pub struct Merge {
     families: HashMap<Str, Keys>,
-    /// No family has ever taken more octets in a packet.
+    /// An upper bound for the packet size of every family so far, in octets.
     fullest: usize,
     ids: HashMap<NodeId, OwnerId>,
     owners: Owners,
-    /// Owners that are no node's any more, and whose keys have not all been given up yet.
+    /// Removed owners whose keys have not all been deleted yet.
     abandoned: VecDeque<OwnerId>,
-    /// Global nodes that were lost not long ago, the last one last.
+    /// Recently lost global nodes, the latest last.
     unclaimed: Vec<Lost>,
     serial: u64,
     operations: u64,
@@ -47,17 +47,17 @@ pub struct Merge {
 #[derive(Debug)]
 struct Keys {
     entries: HashMap<Str, Entry>,
-    /// Of the merged values.
+    /// The size of the merged values.
     size: FamilySize,
 }
 
 impl Merge {
-    /// Nobody owns anything.
+    /// An empty database.
     pub fn new() -> Self {
         Merge::default()
     }
 
-    /// How many entries were looked at in all updates so far: what the work was, without a clock.
+    /// The number of entries that all updates have examined so far: a measure of work without a clock.
     pub const fn operations(&self) -> u64 {
         self.operations
     }
@@ -125,12 +125,12 @@ impl Merge {
         owner.map_or(0, |owner| owner.octets)
     }
 
-    /// Octets of what all nodes own.
+    /// Octets of the entries of all nodes.
     pub fn octets(&self) -> usize {
         self.owners.iter().map(|owner| owner.octets).sum()
     }
 
-    /// Says what `node` is from now on. What it owns stays, and nobody is told.
+    /// Changes the kind of `node`. Its entries are kept, and nobody is told.
     pub fn set_kind(&mut self, node: &NodeId, kind: OwnerKind) {
         let id = self.id(node);
         let Some(owner) = self.owners.get_mut(id) else {
@@ -153,8 +153,8 @@ impl Merge {
         }
     }
 
-    /// Changes one family of `node`'s database. Sets apply before deletions. A node that was not
-    /// known is [`OwnerKind::Other`]. What is set is part of the change that is returned.
+    /// Changes one family of `node`'s database. Keys are set before keys are deleted. A node that is not
+    /// known becomes [`OwnerKind::Other`]. The keys that are set are part of the returned change.
     pub fn update(&mut self, node: &NodeId, family: Str, set: Entries, delete: Vec<Str>) -> Change {
         let id = self.id(node);
         self.update_of(id, &family, set, delete)
@@ -167,7 +167,7 @@ impl Merge {
         mut set: Entries,
         mut delete: Vec<Str>,
     ) -> Change {
-        let owner = Standing { id, kind: self.kind_of(id), octets: 0 };
+        let owner = OwnerStatus { id, kind: self.kind_of(id), octets: 0 };
         let mut change = self.apply(owner, Update::of(family, &mut set, &mut delete));
         if !set.is_empty() {
             let besides = change.by_deletions.get_or_insert_default();
@@ -178,8 +178,8 @@ impl Merge {
     }
 
     /// Changes one family of a node's database.
-    pub(crate) fn apply(&mut self, owner: Standing, update: Update<'_>) -> Change {
-        let Standing { id, kind, .. } = owner;
+    pub(crate) fn apply(&mut self, owner: OwnerStatus, update: Update<'_>) -> Change {
+        let OwnerStatus { id, kind, .. } = owner;
         let Update { family, set, delete } = update;
         set.each(|key, value| self.set(id, kind, family, key, value.to_datum()));
         let mut change = Change::default();
@@ -187,20 +187,20 @@ impl Merge {
             let left = self.delete(id, kind, family.string(), key);
             let besides = change.by_deletions.get_or_insert_default();
             match left {
-                Left::Slave { merged: Some(value), .. } => {
+                Remaining::Slave { merged: Some(value), .. } => {
                     besides.set.insert(key.clone(), value);
                 }
-                Left::Slave { told: Some(value), .. } => {
+                Remaining::Slave { told: Some(value), .. } => {
                     besides.set_for_globals.insert(key.clone(), value);
                 }
-                Left::Slave { merged: None, told: None } => {}
-                Left::Others(value) => {
+                Remaining::Slave { merged: None, told: None } => {}
+                Remaining::Others(value) => {
                     if let Some(value) = value {
                         besides.set_for_subscribers.insert(key.clone(), value);
                     }
                     besides.deletions_for_globals.push(key.clone());
                 }
-                Left::Nothing => {
+                Remaining::Nothing => {
                     if kind == OwnerKind::Slave {
                         besides.deletions_for_globals.push(key.clone());
                     }
@@ -220,7 +220,8 @@ impl Merge {
         change
     }
 
-    /// Whether all that an update sets can be sent on, and its family still fits into one packet then.
+    /// Checks that all entries of an update can be sent on, and that its family will still fit into one
+    /// packet.
     pub(crate) fn check(&self, update: Update<'_>) -> Result<(), Unsendable> {
         update.check()?;
         let mut most = self.fullest + string_sent_at_most(update.family.string());
@@ -231,7 +232,7 @@ impl Merge {
         }
     }
 
-    /// What can be sent on of what an update sets, and why the rest cannot.
+    /// The entries of an update that can be sent on, and why the rest cannot.
     pub(crate) fn sendable(&self, update: Update<'_>) -> (Entries, Result<(), Unsendable>) {
         let family = update.family.string();
         let keys = self.families.get(&family);
@@ -254,17 +255,17 @@ impl Merge {
         (room, refused)
     }
 
-    /// A node that is known.
-    pub(crate) fn standing(&self, node: &NodeId) -> Option<Standing> {
+    /// The status of a known node.
+    pub(crate) fn standing(&self, node: &NodeId) -> Option<OwnerStatus> {
         let id = *self.ids.get(node)?;
         let owner = self.owners.get(id)?;
-        Some(Standing { id, kind: owner.kind, octets: owner.octets })
+        Some(OwnerStatus { id, kind: owner.kind, octets: owner.octets })
     }
 
-    /// As [`Merge::standing`]; a node that was not known is [`OwnerKind::Other`] from now on.
-    pub(crate) fn make_known(&mut self, node: &NodeId) -> Standing {
+    /// As [`Merge::standing`]; a node that is not known becomes [`OwnerKind::Other`].
+    pub(crate) fn make_known(&mut self, node: &NodeId) -> OwnerStatus {
         let id = self.id(node);
-        self.standing(node).unwrap_or(Standing { id, kind: OwnerKind::Other, octets: 0 })
+        self.standing(node).unwrap_or(OwnerStatus { id, kind: OwnerKind::Other, octets: 0 })
     }
 
     fn id(&mut self, node: &NodeId) -> OwnerId {
@@ -366,8 +367,8 @@ impl Merge {
         }
     }
 
-    /// Takes a key from its owner and says what is left of it.
-    fn delete(&mut self, id: OwnerId, kind: OwnerKind, family: StrRef<'_>, key: &Str) -> Left {
+    /// Deletes a key of its owner, and returns which owners remain.
+    fn delete(&mut self, id: OwnerId, kind: OwnerKind, family: StrRef<'_>, key: &Str) -> Remaining {
         self.operations += 1;
         if let Some(owner) = self.owners.get_mut(id)
             && let Some(owned) = owner.entries.get_mut(&family)
@@ -379,10 +380,10 @@ impl Merge {
             }
         }
         let Some(keys) = self.families.get_mut(&family) else {
-            return Left::Nothing;
+            return Remaining::Nothing;
         };
         let Some((stored, entry)) = keys.entries.get_key_value_mut(key) else {
-            return Left::Nothing;
+            return Remaining::Nothing;
         };
         let left = match entry {
             Entry::One(owner, value) if *owner == id => {
@@ -391,14 +392,14 @@ impl Merge {
                 }
                 keys.size.remove(stored.as_ref(), value.octets());
                 keys.entries.remove(key);
-                return Left::Nothing;
+                return Remaining::Nothing;
             }
-            // It was another's all the time.
+            // The key belongs to another owner.
             Entry::One(owner, _) => {
                 let owner = *owner;
                 return match self.kind_of(owner) {
-                    OwnerKind::Slave => Left::Slave { merged: None, told: None },
-                    OwnerKind::Global | OwnerKind::Other => Left::Others(None),
+                    OwnerKind::Slave => Remaining::Slave { merged: None, told: None },
+                    OwnerKind::Global | OwnerKind::Other => Remaining::Others(None),
                 };
             }
             Entry::Contested(contested) => contested,
@@ -406,8 +407,8 @@ impl Merge {
         let told = left.latest(&left.slaves).cloned();
         if let Some((serial, value)) = left.holders.remove(&id) {
             left.order(kind).remove(&(serial, id));
-            // What a lost global node had before this owner wrote it does not come back, if this owner
-            // deletes it: one that is lost may have had the key of another node.
+            // When this owner deletes the key, the earlier value of a lost global node does not become
+            // visible again: it may have been an entry of this very owner.
             if self.owners.get(id).is_some_and(|owner| !owner.is_lost) {
                 let claimed = claim(left, &self.unclaimed, serial);
                 strike(&mut self.owners, &mut self.unclaimed, (family, stored), &claimed);
@@ -421,7 +422,7 @@ impl Merge {
         let Some(next) = by_slave.or_else(|| left.latest(&left.others)).cloned() else {
             keys.size.remove(stored.as_ref(), left.merged.octets());
             keys.entries.remove(key);
-            return Left::Nothing;
+            return Remaining::Nothing;
         };
         let unless_same = |known: &Datum| (!known.perl_eq(&next)).then(|| next.clone());
         let merged = unless_same(&left.merged);
@@ -432,7 +433,7 @@ impl Merge {
         if let Some(one) = left.last_one() {
             keys.entries.insert(key.clone(), one);
         }
-        if of_slave { Left::Slave { merged, told } } else { Left::Others(merged) }
+        if of_slave { Remaining::Slave { merged, told } } else { Remaining::Others(merged) }
     }
 }
 

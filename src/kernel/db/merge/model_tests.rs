@@ -15,14 +15,14 @@ struct Model {
 }
 
 #[derive(Default, Debug, PartialEq)]
-struct Told {
+struct Knows {
     sets: BTreeMap<String, Datum>,
     deleted: BTreeSet<String>,
 }
 
 impl Model {
-    fn update(&mut self, node: &str, set: &Entries, delete: &[Str]) -> (Told, Option<Told>) {
-        let (mut subscribers, mut globals) = (Told::default(), Told::default());
+    fn update(&mut self, node: &str, set: &Entries, delete: &[Str]) -> (Knows, Option<Knows>) {
+        let (mut subscribers, mut globals) = (Knows::default(), Knows::default());
         let from_slave = self.kinds[node] == OwnerKind::Slave;
         // A key that is set and deleted in one go is as good as only deleted.
         for (key, value) in set.iter().filter(|(key, _)| !delete.contains(key)) {
@@ -76,14 +76,14 @@ impl Model {
     }
 }
 
-fn told(sets: &Entries, deleted: &[Str]) -> Told {
-    Told {
+fn told(sets: &Entries, deleted: &[Str]) -> Knows {
+    Knows {
         sets: sets.iter().map(|(k, v)| (k.to_string(), v.clone())).collect(),
         deleted: deleted.iter().map(Str::to_string).collect(),
     }
 }
 
-impl Told {
+impl Knows {
     /// Keeps in `sets` what somebody knows who heard all changes so far.
     fn hear(&mut self, set: &Entries, deleted: &[Str]) {
         self.sets.extend(told(set, &[]).sets);
@@ -93,12 +93,12 @@ impl Told {
     }
 }
 
-fn check_told(change: &Change, expected: (Told, Option<Told>)) {
+fn check_told(change: &Change, expected: (Knows, Option<Knows>)) {
     let mut set = change.set.clone();
     set.extend(change.set_for_subscribers.clone());
     assert_eq!(told(&set, &change.deletions_for_subscribers), expected.0);
     let globals = expected.1.unwrap_or_default();
-    assert_eq!(change.tell_globals, globals != Told::default());
+    assert_eq!(change.tell_globals, globals != Knows::default());
     if change.tell_globals {
         assert_eq!(told(&for_globals(change), &change.deletions_for_globals), globals);
     }
@@ -146,7 +146,7 @@ proptest! {
         operations in proptest::collection::vec(operation(), 1..60)
     ) {
         let (mut merge, mut model) = (Merge::new(), Model::default());
-        let (mut subscriber, mut global) = (Told::default(), Told::default());
+        let (mut subscriber, mut global) = (Knows::default(), Knows::default());
         let mut told_globals_all = true;
         for node in NODES {
             merge.set_kind(&id(node), kind(node));

@@ -1,22 +1,22 @@
-//! A node that owns entries of the database, and what they cost it.
+//! A node that owns entries of the database, and the octets they count.
 
 use super::super::datum::Datum;
 use crate::kernel::{HashMap, HashSet};
 use crate::value::{NodeId, Str};
 use std::collections::BTreeSet;
 
-/// What a node is to the global node that keeps its database.
+/// The role of a node, seen by the global node that keeps its entries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OwnerKind {
-    /// We are its master (we are our own).
+    /// Our slave; we are our own slave.
     Slave,
-    /// Another global node: its database is the merge of its slaves' databases.
+    /// Another global node, whose database is the merge of its slaves' databases.
     Global,
-    /// Neither: its entries are shown to subscribers, but other global nodes are not told.
+    /// Neither: its entries are visible to subscribers, but are not sent to other global nodes.
     Other,
 }
 
-/// A node that owns entries; numbers are used again when a node is removed.
+/// The number of a node that owns entries. Numbers of removed nodes are reused.
 pub(super) type OwnerId = u32;
 
 #[derive(Debug)]
@@ -25,15 +25,15 @@ pub(super) struct Owner {
     pub(super) kind: OwnerKind,
     /// The keys by family; the strings are shared with the merge.
     pub(super) entries: HashMap<Str, HashSet<Str>>,
-    /// How many keys these are.
+    /// The number of keys.
     pub(super) len: usize,
-    /// Octets of these and their values.
+    /// Octets of keys and values.
     pub(super) octets: usize,
-    /// Whether it was lost: nobody deletes what it still has, it is only given up.
+    /// Whether the node is lost: its remaining entries can only be removed, not changed.
     pub(super) is_lost: bool,
-    /// Whether it is getting a new database at this time, piece by piece.
+    /// Whether it is sending a new database, piece by piece.
     pub(super) is_replaced: bool,
-    /// The owner that has what the node had before it began to get a new database.
+    /// The owner that keeps the node's former entries until the new database is complete.
     pub(super) before: Option<OwnerId>,
 }
 
@@ -61,7 +61,7 @@ pub(super) struct Owners {
 }
 
 impl Owners {
-    /// Gives a node a number.
+    /// Adds a node, and returns its number.
     pub(super) fn add(&mut self, node: NodeId) -> OwnerId {
         let owner = Some(Owner::new(node));
         if let Some(id) = self.unused.pop_first()
@@ -74,7 +74,7 @@ impl Owners {
         (self.by_id.len() - 1) as OwnerId
     }
 
-    /// Forgets a node; its number is used again.
+    /// Removes a node; its number will be reused.
     pub(super) fn remove(&mut self, id: OwnerId) {
         if let Some(place) = self.by_id.get_mut(id as usize)
             && place.take().is_some()
@@ -96,18 +96,18 @@ impl Owners {
     }
 }
 
-/// What an entry costs its owner; the key is the one that is stored, as another one that is equal may
-/// have another length.
+/// The octets that an entry counts. `key` is the stored string, since an equal one may have another
+/// length.
 pub(super) fn entry_octets(key: &Str, value: &Datum) -> usize {
-    const BESIDES: usize = 128;
-    BESIDES + key.as_ref().data().len() + value.long_octets()
+    const OVERHEAD: usize = 128;
+    OVERHEAD + key.as_ref().data().len() + value.long_octets()
 }
 
-/// What has to be known of an owner before its entries are changed.
+/// The status of an owner, looked up before its entries are changed.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Standing {
+pub(crate) struct OwnerStatus {
     pub(super) id: OwnerId,
     pub(crate) kind: OwnerKind,
-    /// Octets of what it owns.
+    /// Octets of its entries.
     pub(crate) octets: usize,
 }

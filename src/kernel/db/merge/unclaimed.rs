@@ -1,10 +1,11 @@
-//! What the slaves of a lost global node own: kept until they have come to another global node and claim
-//! it there, for the grace at most. Likewise what a slave owned that has become global.
+//! Entries of the slaves of a lost global node, and of slaves that became global: kept for the grace
+//! period, until the slaves claim them at another global node.
 //!
-//! A global node tells others the merge of its slaves' databases, so whose an entry is cannot be seen.
-//! Whoever writes a key after the loss claims it: it is no longer the lost node's. What nobody has
-//! claimed at the end of the grace is deleted; or earlier, once all slaves of the lost node have come to
-//! another one or are known to be lost, and nothing was claimed for a while.
+//! A global node sends others the merge of its slaves' databases, so the owner of an entry is not known.
+//! A node that writes a key after the loss claims it: the key no longer belongs to the lost node.
+//! Entries that nobody has claimed at the end of the grace period are deleted; they are deleted earlier
+//! if all slaves of the lost node have moved to another one or are lost, and nothing was claimed for a
+//! while.
 
 use super::super::datum::Datum;
 use super::super::losses::Losses;
@@ -19,26 +20,26 @@ use crate::value::{NodeId, Str, StrRef};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-/// How long nothing has to be claimed until all has been claimed that will be, once nobody is awaited:
+/// How long no entry may be claimed, once no slave is awaited, until the remaining entries are deleted:
 /// a slave's database may come in several packets.
-const SETTLED: Duration = Duration::from_secs(2);
+const CLAIM_QUIET_PERIOD: Duration = Duration::from_secs(2);
 
-/// Lost global nodes whose slaves' entries are kept at the same time; beyond that the oldest are given
-/// up, so that the work for each change stays bounded.
-const MOST_LOST: usize = 64;
+/// The maximum number of lost global nodes whose slaves' entries are kept, since each adds to the work
+/// of every change; the oldest are dropped first.
+const MAX_LOST_GLOBALS: usize = 64;
 
 /// A lost global node whose slaves' entries are kept, or a slave that has become global.
 #[derive(Debug)]
 pub(super) struct Lost {
     pub(super) owner: OwnerId,
-    /// Its slaves that have neither come to another global node nor been lost, as far as this one knows;
-    /// none if they are too many to be followed one by one.
+    /// Its slaves that have neither moved to another global node nor been lost, as far as is known;
+    /// `None` if they are too many to be followed individually.
     awaited: Option<BTreeSet<NodeId>>,
-    /// When what is left is given up at the latest.
+    /// When the remaining entries are deleted at the latest.
     end: Duration,
-    /// When it is given up if nothing is claimed until then, as nobody is awaited any more.
+    /// When they are deleted if nothing is claimed until then, since no slave is awaited any more.
     settled: Option<Duration>,
-    /// Whether something was claimed since `settled` was set.
+    /// Whether an entry was claimed since `settled` was set.
     is_claimed: bool,
 }
 
@@ -52,14 +53,14 @@ impl Lost {
             && awaited.remove(node)
             && awaited.is_empty()
         {
-            self.settled = Some(now + SETTLED);
+            self.settled = Some(now + CLAIM_QUIET_PERIOD);
         }
     }
 }
 
 impl Merge {
-    /// A global node is lost: its slaves' entries stay for `grace` if nobody claims them before, and all
-    /// else of it is deleted as by [`Merge::remove`].
+    /// A global node is lost: its slaves' entries are kept for `grace` unless claimed before, and all
+    /// its other entries are deleted as by [`Merge::remove`].
     pub(crate) fn lose_global(
         &mut self,
         node: &NodeId,
@@ -77,12 +78,13 @@ impl Merge {
         let awaited = (slaves.len() <= KEYS_PER_PIECE).then(|| {
             slaves.into_iter().filter(|slave| !losses.contains(slave, now)).collect::<BTreeSet<_>>()
         });
-        let settled = awaited.as_ref().is_some_and(BTreeSet::is_empty).then_some(now + SETTLED);
+        let settled =
+            awaited.as_ref().is_some_and(BTreeSet::is_empty).then_some(now + CLAIM_QUIET_PERIOD);
         self.keep_for_a_while(node, limit, awaited, settled, now + grace)
     }
 
-    /// A slave has become global, and tells all other global nodes what it owns. What they know of that
-    /// from this node stays for `grace`, until they know it from the slave too.
+    /// A slave has become global, and sends its entries to all other global nodes itself. The entries
+    /// that these got from this node are kept for `grace`, or until they get them from the slave.
     pub(crate) fn slave_is_global(
         &mut self,
         node: &NodeId,
@@ -116,7 +118,7 @@ impl Merge {
         self.give_up_some()
     }
 
-    /// The slaves of the global node that owns `id`, of which no other node says where they are; none if
+    /// The slaves of the global node that owns `id` whose addresses no other node announces; `None` if
     /// it never had any.
     fn slaves_of(&self, id: OwnerId, node: &NodeId) -> Option<Vec<NodeId>> {
         let family = Str::text(LOCATIONS);
@@ -129,7 +131,8 @@ impl Merge {
         Some(others.filter(is_only_there).filter_map(node_of).collect())
     }
 
-    /// One node's entries are never kept so often that they take more room than it had while it was up.
+    /// Drops kept entries of a node so that all of them together do not exceed the octets that it had
+    /// while it was up.
     fn bound_unclaimed(&mut self, node: &NodeId, limit: usize) {
         let mut octets = 0;
         let mut kept = 0;
@@ -141,14 +144,14 @@ impl Merge {
             let is_first = octets == 0;
             octets += if owner.node == *node { owner.octets } else { 0 };
             kept += 1;
-            if kept > MOST_LOST || owner.node == *node && octets > limit && !is_first {
+            if kept > MAX_LOST_GLOBALS || owner.node == *node && octets > limit && !is_first {
                 let lost = self.unclaimed.remove(index);
                 self.abandoned.push_back(lost.owner);
             }
         }
     }
 
-    /// A node has come to a global node, maybe one that was a slave of a lost one.
+    /// A node has moved to a global node; it may be a slave of a lost one.
     pub(crate) fn has_come(&mut self, node: Key<'_>, now: Duration) {
         if !self.unclaimed.is_empty()
             && let Some(node) = node_of(&node.to_str())
@@ -162,16 +165,16 @@ impl Merge {
         self.unclaimed.iter_mut().for_each(|lost| lost.no_longer_awaits(node, now));
     }
 
-    /// When [`Merge::end_of_grace`] has something to do.
+    /// When [`Merge::end_of_grace`] has to be called next.
     pub(crate) fn unclaimed_deadline(&self) -> Option<Duration> {
         self.unclaimed.iter().map(Lost::deadline).min()
     }
 
-    /// Gives up what nobody has claimed in time.
+    /// Deletes entries that were not claimed in time.
     pub(crate) fn end_of_grace(&mut self, now: Duration) {
         for lost in &mut self.unclaimed {
             if lost.settled.is_some_and(|settled| settled <= now) && lost.is_claimed {
-                (lost.settled, lost.is_claimed) = (Some(now + SETTLED), false);
+                (lost.settled, lost.is_claimed) = (Some(now + CLAIM_QUIET_PERIOD), false);
             }
         }
         if mutation::is_on(Mutation::KeepUnclaimedEntries) {
@@ -182,7 +185,7 @@ impl Merge {
         self.abandoned.extend(over.map(|lost| lost.owner));
     }
 
-    /// A family that is not kept: what a lost global node said of nodes.
+    /// A family whose entries are not kept: what a lost global node announced about nodes.
     pub(super) fn nodes_of_lost(&self) -> Option<(OwnerId, Str)> {
         self.unclaimed.iter().find_map(|lost| {
             let owner = self.owners.get(lost.owner)?;
@@ -192,7 +195,7 @@ impl Merge {
     }
 }
 
-/// Takes keys off the list of what lost nodes had: `claimed` says which node had which value of `key`.
+/// Removes keys from the records of lost nodes; `claimed` says which node had which value of `key`.
 pub(super) fn strike(
     owners: &mut Owners,
     unclaimed: &mut [Lost],
@@ -216,10 +219,11 @@ pub(super) fn strike(
     }
 }
 
-/// Takes a key from the lost global nodes that wrote it before `serial`: which, and what they had.
+/// Removes a key from the lost global nodes that wrote it before `serial`, and returns these nodes and
+/// their values.
 ///
-/// What a slave had that has become global since is not claimed by a write, as other global nodes have to
-/// be told when none of our slaves has it.
+/// A write does not claim entries of a slave that has become global, since other global nodes have to be
+/// told when none of our slaves has the key.
 pub(super) fn claim(
     contested: &mut Contested,
     unclaimed: &[Lost],

@@ -1,4 +1,4 @@
-//! Whole databases of nodes: replaced, given up piece by piece, and put together for another global node.
+//! Whole databases of nodes: replaced, deleted in pieces, and collected for another global node.
 
 use super::super::datum::Datum;
 use super::super::entries::{Entries, Tables};
@@ -9,13 +9,13 @@ use super::{Change, Keys, Merge};
 use crate::value::{NodeId, Str};
 use std::collections::BTreeMap;
 
-/// What a node may own so that its loss is handled at once; the keys of one that has more are given
-/// up piece by piece ([`Merge::give_up_some`]).
-const FEW_KEYS: usize = KEYS_PER_PIECE;
+/// The maximum number of keys that are deleted at once when a node is lost; more are deleted in pieces
+/// ([`Merge::give_up_some`]).
+const IMMEDIATE_LOSS_LIMIT: usize = KEYS_PER_PIECE;
 
 impl Merge {
-    /// `node` is about to get a whole new database of which only a part is at hand. What it has now
-    /// stays until [`Merge::replaced`].
+    /// `node` begins to send a new database in pieces. Its present entries stay until
+    /// [`Merge::replaced`].
     pub(crate) fn begin_to_replace(&mut self, node: &NodeId) {
         let id = self.id(node);
         let Some(owner) = self.owners.get_mut(id) else { return };
@@ -33,13 +33,13 @@ impl Merge {
         }
     }
 
-    /// Whether `node` has got a part of a new database.
+    /// Whether `node` is sending a new database.
     pub(crate) fn is_being_replaced(&self, node: &NodeId) -> bool {
         let owner = self.ids.get(node).and_then(|&id| self.owners.get(id));
         owner.is_some_and(|owner| owner.is_replaced)
     }
 
-    /// The new database of `node` is complete: what it had before, and has no more, is given up.
+    /// The new database of `node` is complete: its former entries that are not part of it are deleted.
     pub(crate) fn replaced(&mut self, node: &NodeId) {
         let owner = self.ids.get(node).and_then(|&id| self.owners.get_mut(id));
         if let Some(owner) = owner {
@@ -48,7 +48,7 @@ impl Merge {
         }
     }
 
-    /// Whether there is something to do for [`Merge::give_up_some`].
+    /// Whether [`Merge::give_up_some`] has something to do.
     pub(crate) fn is_giving_up(&self) -> bool {
         !self.abandoned.is_empty() || self.nodes_of_lost().is_some()
     }
@@ -85,16 +85,16 @@ impl Merge {
 
     pub(super) fn forget_owner(&mut self, id: OwnerId) {
         self.owners.remove(id);
-        // The room that many families took is not kept.
-        if self.families.capacity() > 4 * (self.families.len() + FEW_KEYS) {
+        // Free the capacity that many families needed.
+        if self.families.capacity() > 4 * (self.families.len() + IMMEDIATE_LOSS_LIMIT) {
             self.families.shrink_to_fit();
         }
     }
 
-    /// Gives `node` a whole new database: what it had and is not in `tables` is deleted, at once if
-    /// that is not much.
+    /// Replaces the database of `node`. Entries that are not in `tables` are deleted: at once if they
+    /// are few, in pieces otherwise.
     pub fn replace(&mut self, node: &NodeId, tables: Tables) -> Vec<(Str, Change)> {
-        if self.owned(node) > FEW_KEYS {
+        if self.owned(node) > IMMEDIATE_LOSS_LIMIT {
             self.begin_to_replace(node);
             let id = self.id(node);
             let update = |(family, set)| {
@@ -133,7 +133,7 @@ impl Merge {
             .collect()
     }
 
-    /// Forgets a node and deletes its database, family by family: at once if that is not much.
+    /// Removes a node and its database, family by family: at once if it is small, in pieces otherwise.
     pub fn remove(&mut self, node: &NodeId) -> Vec<(Str, Change)> {
         let Some(&id) = self.ids.get(node) else {
             return Vec::new();
@@ -142,7 +142,7 @@ impl Merge {
             owner.is_lost = true;
         }
         let changes = match self.owned(node) {
-            ..=FEW_KEYS => self.replace(node, Tables::new()),
+            ..=IMMEDIATE_LOSS_LIMIT => self.replace(node, Tables::new()),
             _ => Vec::new(),
         };
         self.ids.remove(node);
@@ -155,8 +155,7 @@ impl Merge {
         changes
     }
 
-    /// The keys that our slaves have (ourselves included), by family: what another global node has to
-    /// know.
+    /// The keys of our slaves (ourselves included), by family, for another global node.
     pub(crate) fn keys_of_slaves(&self) -> Vec<(Str, Vec<Str>)> {
         let of_family = |(family, keys): (&Str, &Keys)| {
             let has_value = |(_, entry): &(&Str, &Entry)| self.value_in(entry).is_some();
@@ -168,7 +167,7 @@ impl Merge {
         self.families.iter().filter_map(of_family).collect()
     }
 
-    /// The value that our slaves have of a key: what another global node has to know.
+    /// The value of a key at our slaves, for another global node.
     pub(crate) fn value_of_slaves(&self, family: &Str, key: &Str) -> Option<&Datum> {
         self.value_in(self.families.get(family)?.entries.get(key)?)
     }

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// Shortest time for which each of several addresses is tried.
-const SHORTEST_DIAL: Duration = Duration::from_secs(2);
+const MIN_DIAL_TIME: Duration = Duration::from_secs(2);
 /// Octets that may wait between the ends of a stream within one node.
 const LOCAL_BUFFER: usize = 256 << 10;
 
@@ -159,7 +159,7 @@ pub(super) async fn dial_node(
 ) -> Result<DataStream, StreamError> {
     let addresses = addresses(&Node::inner(shared.clone()), to).await;
     let limit = shared.settings.monitor_timeout / addresses.len().max(1) as u32;
-    let limit = limit.max(SHORTEST_DIAL);
+    let limit = limit.max(MIN_DIAL_TIME);
     let mut problems = Vec::new();
     for address in addresses {
         let dialled = session::dial(shared, to, &address, id);

@@ -16,7 +16,7 @@ use std::time::Duration;
 use tokio_util::task::AbortOnDropHandle;
 
 /// Longest time, in seconds, that a peer may ask us to wait.
-const LONGEST: f64 = 3600.0;
+const MAX_WAIT: f64 = 3600.0;
 
 /// The request `_expect ID, PORT, TIMEOUT, FUNCTION, arguments...`.
 pub(super) fn expect(context: &Context<'_>, message: MessageRef<'_>) -> Result<(), String> {
@@ -44,7 +44,7 @@ pub(super) fn expect(context: &Context<'_>, message: MessageRef<'_>) -> Result<(
         }
     };
     // A timeout that is not a positive number expires at once.
-    let seconds = if seconds > 0.0 { seconds.min(LONGEST) } else { 0.0 };
+    let seconds = if seconds > 0.0 { seconds.min(MAX_WAIT) } else { 0.0 };
     let limit = Duration::from_secs_f64(seconds);
     let (shared, from) = (shared.clone(), context.from().clone());
     let runtime = shared.runtime.clone();

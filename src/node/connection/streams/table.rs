@@ -11,7 +11,7 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 /// Data connections that may be expected at a time, so that no peer can fill the memory with them.
-const MOST_EXPECTED: usize = 4096;
+const MAX_EXPECTED: usize = 4096;
 
 /// What calling a registered function yields: a task, or an error if its arguments do not decode.
 pub(super) type StreamTask = Pin<Box<dyn Future<Output = Result<(), String>> + Send>>;
@@ -90,7 +90,7 @@ pub(super) struct Expectation {
 }
 
 /// Octets that an expected connection is assumed to take besides its ID and arguments.
-const BESIDES: usize = 2000;
+const OVERHEAD: usize = 2000;
 
 impl Expectation {
     /// Expects a data connection with this ID, on account of `peer`, whose request has `octets`
@@ -105,10 +105,10 @@ impl Expectation {
         peer: &NodeId,
         octets: usize,
     ) -> Result<Self, String> {
-        let octets = octets + id.as_ref().data().len() + BESIDES;
+        let octets = octets + id.as_ref().data().len() + OVERHEAD;
         let mut expected = streams.expected.lock();
         let expected = &mut *expected;
-        if expected.by_id.len() >= MOST_EXPECTED {
+        if expected.by_id.len() >= MAX_EXPECTED {
             return Err("too many data connections are expected here".to_owned());
         }
         let of_peer = expected.octets.get(peer).copied().unwrap_or(0) + octets;

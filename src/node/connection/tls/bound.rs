@@ -38,7 +38,7 @@ impl BoundTls {
         let client = ClientConfig::builder_with_provider(provider.clone())
             .with_protocol_versions(&[&TLS13])?
             .dangerous()
-            .with_custom_certificate_verifier(Arc::new(Anybody(provider.clone())));
+            .with_custom_certificate_verifier(Arc::new(AcceptAnyCertificate(provider.clone())));
         let mut client = client.with_no_client_auth();
         // No resumption and no early data: each connection has a key exchange and exporter of its
         // own.
@@ -118,9 +118,9 @@ fn exported(end: End<'_>) -> Result<Exporter, TlsError> {
 /// Accepts every server, whatever its certificate: the proofs that follow identify the server and
 /// are tied to this session. For the same reason the signature in the handshake is not verified.
 #[derive(Debug)]
-struct Anybody(Arc<CryptoProvider>);
+struct AcceptAnyCertificate(Arc<CryptoProvider>);
 
-impl ServerCertVerifier for Anybody {
+impl ServerCertVerifier for AcceptAnyCertificate {
     fn verify_server_cert(
         &self,
         _end_entity: &CertificateDer<'_>,

@@ -35,10 +35,10 @@ pub use self::certificate::{Fingerprint, Moment, Validity};
 pub(crate) use self::dates::Reminder;
 pub use self::dates::{CertificateDates, CertificatePlace, DateProblem, DateWarning, WARNING_DAYS};
 pub use self::gencert::{GencertError, gencert};
-pub(crate) use self::paced::Pace;
+pub(crate) use self::paced::HandshakeLimiter;
 pub use self::pem::{Identity, PemError};
 pub use self::verifier::Refusal;
-use self::verifier::{Seen, Trust, Verifier};
+use self::verifier::{PeerCertificate, Trust, Verifier};
 pub use crate::rewind::Rewind;
 use crate::wire::session::TlsPeer;
 
@@ -64,7 +64,7 @@ pub(crate) struct Encryption {
     /// For TLS that is bound to the secret, if the node offers it.
     pub(crate) bound: Option<BoundTls>,
     /// Limits the processor time that handshakes may take.
-    pub(crate) pace: Pace,
+    pub(crate) pace: HandshakeLimiter,
 }
 
 /// What TLS handshakes with certificates need, made once per node. Cheap to clone.
@@ -278,7 +278,7 @@ impl TlsError {
     /// refusal of our certificate arrives here. (A Perl node just closes the connection.)
     pub fn on_established(error: &io::Error) -> Option<TlsError> {
         let error = error.get_ref()?.downcast_ref::<rustls::Error>()?;
-        Some(TlsError::from_rustls(error.clone(), &Seen::default()))
+        Some(TlsError::from_rustls(error.clone(), &PeerCertificate::default()))
     }
 
     fn in_handshake(error: io::Error, verifier: &Verifier) -> TlsError {
@@ -293,13 +293,13 @@ impl TlsError {
     fn in_bound_handshake(error: io::Error) -> TlsError {
         let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
         match inner.cloned() {
-            Some(inner) => TlsError::from_rustls(inner, &Seen::default()),
+            Some(inner) => TlsError::from_rustls(inner, &PeerCertificate::default()),
             None if error.kind() == io::ErrorKind::UnexpectedEof => TlsError::Cut,
             None => TlsError::Io(error),
         }
     }
 
-    fn from_rustls(error: rustls::Error, seen: &Seen) -> TlsError {
+    fn from_rustls(error: rustls::Error, seen: &PeerCertificate) -> TlsError {
         if let (Some(fingerprint), Some(reason)) = (seen.presented, seen.refusal.clone()) {
             return TlsError::Certificate { fingerprint, reason };
         }

@@ -11,12 +11,12 @@ use tokio::sync::Semaphore;
 /// the node's tasks run on, but at least one. A handshake that waits for its peer does not count,
 /// so silent peers keep nobody out. Waiting handshakes get their turn in order.
 #[derive(Clone, Debug)]
-pub(crate) struct Pace(Arc<Semaphore>);
+pub(crate) struct HandshakeLimiter(Arc<Semaphore>);
 
-impl Pace {
+impl HandshakeLimiter {
     /// For tasks that run on this many threads.
-    pub(crate) fn new(threads: usize) -> Pace {
-        Pace(Arc::new(Semaphore::new((threads / 2).max(1))))
+    pub(crate) fn new(threads: usize) -> HandshakeLimiter {
+        HandshakeLimiter(Arc::new(Semaphore::new((threads / 2).max(1))))
     }
 
     /// Runs a handshake; each of its steps waits for its turn.
@@ -49,7 +49,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_waits_for_its_peer_keeps_nobody_out() {
-        let pace = Pace::new(1);
+        let pace = HandshakeLimiter::new(1);
         let (answers, answer) = oneshot::channel();
         let silent = tokio::spawn({
             let pace = pace.clone();
@@ -64,7 +64,7 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
     async fn no_more_steps_run_at_once_than_are_allowed() {
-        let pace = Pace::new(4);
+        let pace = HandshakeLimiter::new(4);
         let (running, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
         let handshakes: Vec<_> = (0..64)
             .map(|_| {

@@ -268,12 +268,12 @@ pub(super) fn is_signed_by(
 pub(super) struct Verifier {
     trust: Arc<Trust>,
     anonymous_clients: bool,
-    seen: Mutex<Seen>,
+    seen: Mutex<PeerCertificate>,
 }
 
 /// What became of the peer's certificate.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Seen {
+pub(super) struct PeerCertificate {
     pub(super) presented: Option<Fingerprint>,
     pub(super) refusal: Option<Refusal>,
 }
@@ -283,7 +283,7 @@ impl Verifier {
         Verifier { trust, anonymous_clients, seen: Mutex::default() }
     }
 
-    pub(super) fn seen(&self) -> Seen {
+    pub(super) fn seen(&self) -> PeerCertificate {
         self.seen.lock().clone()
     }
 
@@ -295,7 +295,7 @@ impl Verifier {
         usage: KeyUsage,
     ) -> Result<(), rustls::Error> {
         let result = self.trust.verify(end_entity, intermediates, now, usage);
-        *self.seen.lock() = Seen {
+        *self.seen.lock() = PeerCertificate {
             presented: Some(Fingerprint::of(end_entity)),
             refusal: result.as_ref().err().cloned(),
         };

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::kernel::MonitorId;
-use crate::node::port::replies::{Ended, MOST_IDLE};
+use crate::node::port::replies::{Ended, MAX_IDLE};
 use crate::node::port::sync::SHARDS;
 use crate::value::PortId;
 use std::cell::Cell;
@@ -77,7 +77,7 @@ fn few_monitors_outlast_their_calls_however_many_ports_are_called() {
             kept.insert(monitor);
         }
     }
-    assert!((MOST_IDLE..=MOST_IDLE * SHARDS).contains(&kept.len()), "{}", kept.len());
+    assert!((MAX_IDLE..=MAX_IDLE * SHARDS).contains(&kept.len()), "{}", kept.len());
     assert!(caller.replies.sweep().is_empty(), "all were used since the last time");
     assert_eq!(caller.replies.sweep().into_iter().collect::<HashSet<_>>(), kept);
     assert!(caller.replies.is_empty());

@@ -8,7 +8,7 @@ use super::{HEADS, Reading, Reference};
 use crate::value::packed::{self, Reader};
 use crate::value::tag::{INDIRECTION, STORABLE_HEAD, Storable};
 use crate::wire::framing::FramingError;
-use crate::wire::framing::shared::{Place, Shared, Stands, grow};
+use crate::wire::framing::shared::{Place, Placement, Shared, grow};
 use std::collections::HashSet;
 use std::ops::Range;
 
@@ -84,8 +84,8 @@ fn labelled(shared: &Shared, out: &[u8], scope: Scope, label: u32) -> Option<(us
 fn start_of_value(out: &[u8], place: Place) -> usize {
     let octets = out.get(place.start..).unwrap_or_default();
     match place.stands {
-        Stands::Itself | Stands::ByReference => place.start,
-        Stands::Behind => {
+        Placement::Itself | Placement::ByReference => place.start,
+        Placement::AfterTags => {
             let label = Labelled::read(octets).map_or(0, |label| label.len);
             place.start + label + INDIRECTION_LEN
         }
@@ -230,11 +230,11 @@ impl Reading<'_> {
         }
         let mut at = place.start;
         match (place.stands, reference) {
-            (Stands::Itself, Some(reference)) => {
+            (Placement::Itself, Some(reference)) => {
                 self.label_reference(reference, first_place, &mut tags)?;
                 self.put_tag(INDIRECTION, &mut tags)?;
             }
-            (Stands::Behind, None) => at = start_of_value(self.out, place),
+            (Placement::AfterTags, None) => at = start_of_value(self.out, place),
             _ => {}
         }
         let (Some(graph), Some(shared)) = (&self.graph, &self.shared) else {

@@ -9,11 +9,11 @@ use super::{Kind, Reading, Reference};
 use crate::value::packed;
 use crate::value::tag;
 use crate::wire::framing::FramingError;
-use crate::wire::framing::shared::{Stands, grow};
+use crate::wire::framing::shared::{Placement, grow};
 
 /// Where the end of such an object is, which its class is part of.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Noted {
+pub(super) struct HookObject {
     /// The flags before it.
     end: u32,
     /// As in [`super::Scratch::classes`].
@@ -54,13 +54,13 @@ impl<'a> Reading<'a> {
         let (list, count) = if is_first_time {
             grow(&mut self.scratch.hooks, 1);
             let end = u32::try_from(self.ops.at - 1).unwrap_or(u32::MAX);
-            self.scratch.hooks.push(Noted { end, class: u32::MAX });
+            self.scratch.hooks.push(HookObject { end, class: u32::MAX });
             (0, usize::from(more))
         } else {
             let start = self.out.len();
             self.label(reference, first_place, &mut tags)?;
-            self.number(start, Stands::ByReference)?;
-            let Noted { end, class } = self.noted(noted)?;
+            self.number(start, Placement::ByReference)?;
+            let HookObject { end, class } = self.noted(noted)?;
             let class = self.class_at(class).ok_or(malformed("an object without a class"))?;
             let HookEnd { kind, frozen, list, count, .. } = self.hook_end(end)?.0;
             let overloaded = reference.is_some_and(|reference| reference.overloaded);
@@ -75,7 +75,7 @@ impl<'a> Reading<'a> {
         self.enter(Kind::Hook(hook), count, places, tags + 1)
     }
 
-    fn noted(&self, noted: usize) -> Result<Noted, FramingError> {
+    fn noted(&self, noted: usize) -> Result<HookObject, FramingError> {
         self.scratch.hooks.get(noted).copied().ok_or(malformed("an object without an end"))
     }
 

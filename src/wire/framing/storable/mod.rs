@@ -18,10 +18,10 @@ mod tags;
 pub(super) use self::encode::encode;
 
 use self::graph::Graph;
-use self::hook::{Hook, Noted};
+use self::hook::{Hook, HookObject};
 use self::keys::Container;
 use self::ops::{ARRAY, BLESS, Class, Key, Op, Ops, Order, malformed};
-use super::shared::{Shared, Stands, grow, memory_limit};
+use super::shared::{Placement, Shared, grow, memory_limit};
 use super::{FramingError, FramingLimits, Step, begins_with_a_name, recycle};
 use crate::value::packed::{self, Elements, OpenLen};
 use crate::value::tag;
@@ -67,7 +67,7 @@ struct Scratch {
     /// The arrays and hashes around the place in which keys are looked for.
     containers: Vec<Container>,
     /// The objects that were frozen with other values, in the order in which they begin.
-    hooks: Vec<Noted>,
+    hooks: Vec<HookObject>,
     next_hook: usize,
 }
 
@@ -111,7 +111,7 @@ impl Storable {
             targets.sort_unstable();
             targets.dedup();
             let mut shared = Shared::only(targets, limit);
-            shared.kept_elsewhere = self.scratch.hooks.len() * size_of::<Noted>();
+            shared.kept_elsewhere = self.scratch.hooks.len() * size_of::<HookObject>();
             let again = self.read(image, start, Some(shared), None)?;
             elements = again.0;
             if let Some(mut shared) = again.1.filter(Shared::has_cycles) {
@@ -263,7 +263,7 @@ impl<'a> Reading<'a> {
         let Op::Array(len) = op else {
             return Err(FramingError::NotAPacket);
         };
-        self.number(0, Stands::ByReference)?;
+        self.number(0, Placement::ByReference)?;
         self.enter(Kind::Packet, len, 0..self.places(), 1)?;
         while let Some(level) = self.scratch.levels.last_mut() {
             if level.left == 0 {
@@ -350,7 +350,7 @@ impl<'a> Reading<'a> {
         if op.is_leaf() {
             let key = self.ops.key(flagged)?;
             if key.absent {
-                self.number(self.out.len(), Stands::Itself)?;
+                self.number(self.out.len(), Placement::Itself)?;
                 if let Some(level) = self.scratch.levels.last_mut() {
                     level.len -= 1;
                 }
@@ -446,22 +446,22 @@ impl<'a> Reading<'a> {
                     Class::Again(number) => self.class(number)?,
                 };
                 self.label(reference, first_place, &mut tags)?;
-                self.number(start, Stands::ByReference)?;
+                self.number(start, Placement::ByReference)?;
                 let overloaded = reference.is_some_and(|reference| reference.overloaded);
                 self.put_tagged(tag::Storable::Hook { overloaded, kind }, class, &mut tags)?;
                 grow(self.out, frozen.len() + HEADS);
                 packed::put_octets(self.out, frozen);
             }
             Op::Int(number) if class.is_some_and(is_boolean) => {
-                self.number(start, Stands::ByReference)?;
+                self.number(start, Placement::ByReference)?;
                 packed::put_bool(self.out, number != 0);
             }
             Op::Str(text) if class.is_some_and(is_boolean) => {
-                self.number(start, Stands::ByReference)?;
+                self.number(start, Placement::ByReference)?;
                 packed::put_bool(self.out, !matches!(text.data(), b"" | b"0"));
             }
             Op::Undef if class == Some(ERROR_CLASS) => {
-                self.number(start, Stands::ByReference)?;
+                self.number(start, Placement::ByReference)?;
                 packed::put_undefined(self.out);
             }
             _ => {
@@ -483,7 +483,7 @@ impl<'a> Reading<'a> {
         let mut tags = tags;
         let start = self.out.len();
         self.label(reference, first_place, &mut tags)?;
-        self.number(start, Stands::ByReference)?;
+        self.number(start, Placement::ByReference)?;
         if let Some(Reference { overloaded, class: Some(class), .. }) = reference {
             if class == TAGGED_CLASS
                 && let Op::Array(2) = op
@@ -539,7 +539,7 @@ impl<'a> Reading<'a> {
     }
 
     /// Numbers the value that begins at `start`; see [`Shared::begin`].
-    fn number(&mut self, start: usize, stands: Stands) -> Result<(), FramingError> {
+    fn number(&mut self, start: usize, stands: Placement) -> Result<(), FramingError> {
         match &mut self.shared {
             Some(shared) => shared.begin(self.out, start, stands),
             None => Ok(()),

@@ -1,13 +1,13 @@
 //! What a Storable image expresses by tags: references, classes, tagged values, values sent before.
 
-use super::hook::Noted;
+use super::hook::HookObject;
 use super::ops::Op;
 use super::{HEADS, Reading, Reference};
 use crate::value::packed;
 use crate::value::tag::{self, INDIRECTION};
 use crate::wire::framing::FramingError;
 use crate::wire::framing::cbor_unusual::is_rewritten;
-use crate::wire::framing::shared::{Stands, grow};
+use crate::wire::framing::shared::{Placement, grow};
 
 impl<'a> Reading<'a> {
     /// Writes the reference to what comes next, which is no array or hash, and numbers that.
@@ -20,7 +20,7 @@ impl<'a> Reading<'a> {
         grow(self.out, HEADS);
         let start = self.out.len();
         let Some(Reference { overloaded, class, .. }) = reference else {
-            return self.number(start, Stands::Itself);
+            return self.number(start, Placement::Itself);
         };
         self.label(reference, first_place, tags)?;
         if let Some(class) = class {
@@ -28,7 +28,10 @@ impl<'a> Reading<'a> {
         }
         self.put_tag(INDIRECTION, tags)?;
         // An object cannot be told from a reference to it, another value can.
-        self.number(start, if class.is_some() { Stands::ByReference } else { Stands::Behind })
+        self.number(
+            start,
+            if class.is_some() { Placement::ByReference } else { Placement::AfterTags },
+        )
     }
 
     pub(super) fn leaf(
@@ -70,7 +73,7 @@ impl<'a> Reading<'a> {
         let tag = tag.filter(|&tag| !is_rewritten(tag));
         if tag.is_some() {
             self.ops = ahead;
-            self.number(self.out.len(), Stands::Itself)?;
+            self.number(self.out.len(), Placement::Itself)?;
         }
         Ok(tag)
     }
@@ -115,7 +118,7 @@ impl<'a> Reading<'a> {
             Some(shared) => shared.check(self.out, len + classes)?,
             None => {
                 let targets = self.scratch.targets.len() * size_of::<u32>();
-                let hooks = self.scratch.hooks.len() * size_of::<Noted>();
+                let hooks = self.scratch.hooks.len() * size_of::<HookObject>();
                 let growing = self.out.len() + len + classes + targets + hooks;
                 if growing + growing / 8 > self.limit {
                     return Err(FramingError::TooExpanded { limit: self.limit });

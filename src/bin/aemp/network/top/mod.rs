@@ -19,7 +19,7 @@ use tokio::sync::mpsc;
 
 const INTERVAL: Duration = Duration::from_secs(1);
 /// How long a node may take to answer.
-const PATIENCE: Duration = Duration::from_secs(3);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// An expression that only a Perl node evaluates.
 const PERL_VERSION: &str = "$AnyEvent::MP::VERSION";
@@ -27,7 +27,7 @@ const PERL_VERSION: &str = "$AnyEvent::MP::VERSION";
 const PERL_STATUS: &str = "($AnyEvent::MP::Kernel::MASTER, AnyEvent::MP::Kernel::up_nodes)";
 
 /// An event while the screen is shown.
-enum Happening {
+enum ScreenEvent {
     Report(NodeId, Report),
     Key(KeyCode),
     Resized,
@@ -42,8 +42,8 @@ pub(super) async fn top(client: &Client) -> Result<(), CliError> {
         return Err(NetworkError::Other(text.into()).into());
     }
     let (sender, happenings) = mpsc::unbounded_channel();
-    watch_family(&client.node, "'l", sender.clone(), Happening::Locations);
-    watch_family(&client.node, "'g", sender.clone(), Happening::Globals);
+    watch_family(&client.node, "'l", sender.clone(), ScreenEvent::Locations);
+    watch_family(&client.node, "'g", sender.clone(), ScreenEvent::Globals);
     watch_connections(&client.node, sender.clone());
     let mut top = Top {
         node: client.node.clone(),
@@ -65,8 +65,8 @@ struct Top {
     /// All other nodes, with their kind and whether an answer is pending.
     asked: BTreeMap<NodeId, (Kind, bool)>,
     globals: BTreeSet<String>,
-    sender: mpsc::UnboundedSender<Happening>,
-    happenings: mpsc::UnboundedReceiver<Happening>,
+    sender: mpsc::UnboundedSender<ScreenEvent>,
+    happenings: mpsc::UnboundedReceiver<ScreenEvent>,
 }
 
 impl Top {
@@ -80,7 +80,7 @@ impl Top {
                 self.take(happening);
             }
             self.ask();
-            let end = tokio::time::Instant::now() + PATIENCE;
+            let end = tokio::time::Instant::now() + ANSWER_TIMEOUT;
             while self.asked.values().any(|(_, awaited)| *awaited) {
                 match tokio::time::timeout_at(end, self.happenings.recv()).await {
                     Ok(Some(happening)) => self.take(happening),
@@ -130,34 +130,34 @@ impl Top {
                 let question = ask(self.node.clone(), id.clone(), kind.clone());
                 let (sender, id) = (self.sender.clone(), id.clone());
                 tokio::spawn(async move {
-                    let _ = sender.send(Happening::Report(id, question.await));
+                    let _ = sender.send(ScreenEvent::Report(id, question.await));
                 });
             }
         }
     }
 
     /// Handles an event. Returns true if the user quits.
-    fn take(&mut self, happening: Happening) -> bool {
+    fn take(&mut self, happening: ScreenEvent) -> bool {
         let now = time_of_day();
         match happening {
-            Happening::Report(id, report) => {
+            ScreenEvent::Report(id, report) => {
                 if let Some(asked) = self.asked.get_mut(&id) {
                     *asked = (report.kind.clone(), false);
                 }
                 self.model.report(report, &now);
             }
-            Happening::Key(KeyCode::Char('q') | KeyCode::Esc) => return true,
-            Happening::Key(KeyCode::Down | KeyCode::Char('j')) => self.model.select(1),
-            Happening::Key(KeyCode::Up | KeyCode::Char('k')) => self.model.select(-1),
-            Happening::Key(KeyCode::PageDown) => self.model.select(10),
-            Happening::Key(KeyCode::PageUp) => self.model.select(-10),
-            Happening::Key(_) | Happening::Resized => {}
-            Happening::Connection(NodeEvent::Down { node, reason }) => {
+            ScreenEvent::Key(KeyCode::Char('q') | KeyCode::Esc) => return true,
+            ScreenEvent::Key(KeyCode::Down | KeyCode::Char('j')) => self.model.select(1),
+            ScreenEvent::Key(KeyCode::Up | KeyCode::Char('k')) => self.model.select(-1),
+            ScreenEvent::Key(KeyCode::PageDown) => self.model.select(10),
+            ScreenEvent::Key(KeyCode::PageUp) => self.model.select(-10),
+            ScreenEvent::Key(_) | ScreenEvent::Resized => {}
+            ScreenEvent::Connection(NodeEvent::Down { node, reason }) => {
                 let (node, reason) = (show::text(node.as_str()), show::reason(&reason));
                 self.model.happened(&now, format!("connection with {node} lost: {reason}"));
             }
-            Happening::Connection(_) => {}
-            Happening::Locations(nodes) => {
+            ScreenEvent::Connection(_) => {}
+            ScreenEvent::Locations(nodes) => {
                 let names = nodes.iter().map(|node| show::text(node.as_ref())).collect();
                 self.model.families.insert("'l".into(), nodes.len() as u64);
                 self.model.set_nodes(names, &now);
@@ -169,7 +169,7 @@ impl Top {
                     self.asked.entry(id).or_default();
                 }
             }
-            Happening::Globals(nodes) => {
+            ScreenEvent::Globals(nodes) => {
                 self.model.families.insert("'g".into(), nodes.len() as u64);
                 self.globals = nodes.iter().map(|node| show::text(node.as_ref())).collect();
                 self.model.set_globals(&self.globals, &now);
@@ -183,7 +183,7 @@ impl Top {
 async fn ask(node: Node, id: NodeId, kind: Kind) -> Report {
     let shown = show::text(id.as_str());
     let begun = Instant::now();
-    let echo = node.call::<Vec<Value>>(&id, ("snd",)).timeout(PATIENCE);
+    let echo = node.call::<Vec<Value>>(&id, ("snd",)).timeout(ANSWER_TIMEOUT);
     if let Err(error) = echo.await {
         let problem = match error {
             CallError::Died(reason) => show::reason(&reason),
@@ -207,7 +207,7 @@ async fn ask(node: Node, id: NodeId, kind: Kind) -> Report {
             }
             _ => Answer::Echo,
         },
-        Kind::Ours => match node.status_of(&id, PATIENCE).await {
+        Kind::Ours => match node.status_of(&id, ANSWER_TIMEOUT).await {
             Ok(status) => Answer::Ours(Box::new(status)),
             Err(_) => Answer::Echo,
         },
@@ -227,7 +227,7 @@ async fn kind_of(node: &Node, id: &NodeId) -> Kind {
 /// The results, or that there was an error; `None` without an answer.
 async fn evaluate(node: &Node, id: &NodeId, expression: &str) -> Option<Result<Vec<Value>, ()>> {
     let question = ("eval", client::string(expression));
-    let mut values = node.call::<Vec<Value>>(id, question).timeout(PATIENCE).await.ok()?;
+    let mut values = node.call::<Vec<Value>>(id, question).timeout(ANSWER_TIMEOUT).await.ok()?;
     let has_failed = values.first().is_none_or(Value::is_true);
     Some(match has_failed {
         true => Err(()),
@@ -238,8 +238,8 @@ async fn evaluate(node: &Node, id: &NodeId, expression: &str) -> Option<Result<V
 fn watch_family(
     node: &Node,
     family: &str,
-    sender: mpsc::UnboundedSender<Happening>,
-    happening: fn(BTreeSet<Str>) -> Happening,
+    sender: mpsc::UnboundedSender<ScreenEvent>,
+    happening: fn(BTreeSet<Str>) -> ScreenEvent,
 ) {
     let mut monitor = node.db().monitor(family);
     tokio::spawn(async move {
@@ -256,11 +256,11 @@ fn watch_family(
     });
 }
 
-fn watch_connections(node: &Node, sender: mpsc::UnboundedSender<Happening>) {
+fn watch_connections(node: &Node, sender: mpsc::UnboundedSender<ScreenEvent>) {
     let mut events = node.events();
     tokio::spawn(async move {
         while let Some(event) = events.next().await {
-            if sender.send(Happening::Connection(event)).is_err() {
+            if sender.send(ScreenEvent::Connection(event)).is_err() {
                 return;
             }
         }
@@ -268,7 +268,7 @@ fn watch_connections(node: &Node, sender: mpsc::UnboundedSender<Happening>) {
 }
 
 /// Reads the keyboard on a thread of its own, for whose end nobody waits.
-fn read_keys(sender: mpsc::UnboundedSender<Happening>) {
+fn read_keys(sender: mpsc::UnboundedSender<ScreenEvent>) {
     std::thread::spawn(move || {
         while let Ok(input) = event::read() {
             let happening = match input {
@@ -277,16 +277,16 @@ fn read_keys(sender: mpsc::UnboundedSender<Happening>) {
                     if key.modifiers.contains(KeyModifiers::CONTROL)
                         && key.code == KeyCode::Char('c') =>
                 {
-                    Happening::Key(KeyCode::Esc)
+                    ScreenEvent::Key(KeyCode::Esc)
                 }
-                Input::Key(key) => Happening::Key(key.code),
-                _ => Happening::Resized,
+                Input::Key(key) => ScreenEvent::Key(key.code),
+                _ => ScreenEvent::Resized,
             };
             if sender.send(happening).is_err() {
                 return;
             }
         }
-        let _ = sender.send(Happening::Key(KeyCode::Esc));
+        let _ = sender.send(ScreenEvent::Key(KeyCode::Esc));
     });
 }
 

@@ -5,7 +5,7 @@ use aemp::node::Status;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// How many events are kept.
-const MOST_EVENTS: usize = 100;
+const MAX_EVENTS: usize = 100;
 
 /// The software of a node.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -165,7 +165,7 @@ impl Model {
 
     pub(crate) fn happened(&mut self, at: &str, text: String) {
         self.events.push_front(Event { at: at.to_owned(), text });
-        self.events.truncate(MOST_EVENTS);
+        self.events.truncate(MAX_EVENTS);
     }
 
     /// Adds the answers of a node.

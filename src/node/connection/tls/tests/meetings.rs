@@ -70,7 +70,7 @@ async fn a_renewed_ca_beside_the_expired_one_is_enough() {
     let mut old = params("ca", true);
     valid(&mut old, -20, -10);
     let old = self_signed(old);
-    let renewed = Made {
+    let renewed = TestCertificate {
         params: params("ca", true),
         key: KeyPair::from_pem(&old.key.serialize_pem()).unwrap(),
         certificate: params("ca", true).self_signed(&old.key).unwrap().pem(),

@@ -39,7 +39,7 @@ impl TimeProvider for Clock {
 }
 
 /// A certificate with its key.
-struct Made {
+struct TestCertificate {
     params: CertificateParams,
     key: KeyPair,
     certificate: String,
@@ -66,26 +66,26 @@ fn valid(params: &mut CertificateParams, from: i64, until: i64) {
     params.not_after = moment(until);
 }
 
-fn self_signed(params: CertificateParams) -> Made {
+fn self_signed(params: CertificateParams) -> TestCertificate {
     let key = KeyPair::generate().unwrap();
     let certificate = params.self_signed(&key).unwrap().pem();
-    Made { params, key, certificate }
+    TestCertificate { params, key, certificate }
 }
 
-fn ca(name: &str) -> Made {
+fn ca(name: &str) -> TestCertificate {
     self_signed(params(name, true))
 }
 
-impl Made {
-    fn issue(&self, params: CertificateParams) -> Made {
+impl TestCertificate {
+    fn issue(&self, params: CertificateParams) -> TestCertificate {
         let key = KeyPair::generate().unwrap();
         let issuer = Issuer::from_params(&self.params, &self.key);
         let certificate = params.signed_by(&key, &issuer).unwrap().pem();
-        Made { params, key, certificate }
+        TestCertificate { params, key, certificate }
     }
 
     /// The setting `cert` of a node with this certificate that also trusts those.
-    fn pem(&self, trusted: &[&Made]) -> String {
+    fn pem(&self, trusted: &[&TestCertificate]) -> String {
         let trusted: String = trusted.iter().map(|made| &*made.certificate).collect();
         self.key.serialize_pem() + &self.certificate + &trusted
     }
@@ -105,16 +105,16 @@ fn node_of(identity: &Identity) -> TlsConfig {
     config
 }
 
-type Outcome = Result<Option<Fingerprint>, TlsError>;
+type HandshakeResult = Result<Option<Fingerprint>, TlsError>;
 
 /// Performs TLS and then sends one octet in each direction, since a TLS 1.3 client only then learns
 /// that it was refused.
-async fn meet(client: &TlsConfig, server: &TlsConfig) -> (Outcome, Outcome) {
+async fn meet(client: &TlsConfig, server: &TlsConfig) -> (HandshakeResult, HandshakeResult) {
     let (client_end, server_end) = tokio::io::duplex(100_000);
     tokio::join!(one_side(client_end, true, client), one_side(server_end, false, server))
 }
 
-async fn one_side<IO>(stream: IO, we_are_client: bool, config: &TlsConfig) -> Outcome
+async fn one_side<IO>(stream: IO, we_are_client: bool, config: &TlsConfig) -> HandshakeResult
 where
     IO: AsyncRead + AsyncWrite + Unpin,
 {
@@ -137,7 +137,7 @@ async fn exchange<IO: AsyncRead + AsyncWrite + Unpin>(stream: &mut IO) -> io::Re
 async fn in_all_ways(
     first: &TlsConfig,
     second: &TlsConfig,
-    check: impl Fn(&str, Outcome, Outcome),
+    check: impl Fn(&str, HandshakeResult, HandshakeResult),
 ) {
     for versions in VERSIONS {
         let with_versions = |config: &TlsConfig| TlsConfig { versions, ..config.clone() };

@@ -216,7 +216,7 @@ async fn where_anonymous_clients_pass_strangers_do_not() {
 async fn meet_anonymous(
     versions: &'static [&'static SupportedProtocolVersion],
     anonymous_clients: AnonymousClients,
-) -> (Outcome, Result<(), TlsError>) {
+) -> (HandshakeResult, Result<(), TlsError>) {
     let config = TlsConfig { versions, anonymous_clients, ..node(&perl_pem()) };
     let mut client = config.client(config.verifier()).unwrap();
     client.client_auth_cert_resolver = Arc::new(NoCertificate);
