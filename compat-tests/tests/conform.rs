@@ -5,8 +5,8 @@
 
 use aemp::wire::framing::Framing;
 use compat_tests::conform::{
-    Outcome, Identity, Level, Place, Plan, Position, Profile, Progress, Report, Start,
-    State, Target, all, run,
+    Identity, Level, Outcome, Place, Plan, Position, Profile, Progress, Report, Start, State,
+    Target, all, run,
 };
 use compat_tests::network::{InProcess, eventually};
 use compat_tests::perl;

@@ -3,9 +3,7 @@
 // Test helpers may panic, but clippy only exempts functions that are marked as tests.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use compat_tests::conform::{
-    self, Outcome, Identity, Level, Place, Plan, Start, Target, run,
-};
+use compat_tests::conform::{self, Identity, Level, Outcome, Place, Plan, Start, Target, run};
 use compat_tests::faulty::{DIALLING_FAULTS, FAULTS, Fault, Relay, TLS_FAULTS};
 use compat_tests::network::InProcess;
 use compat_tests::node::SECRET;
@@ -30,8 +28,7 @@ fn plan(place: Place, patience: Duration, only: Vec<String>) -> Plan {
 /// The checks that a node misses.
 async fn missed(plan: Plan) -> Vec<String> {
     let findings = run(plan, |_| {}).await.unwrap();
-    let missed =
-        findings.iter().filter(|finding| !matches!(finding.outcome, Outcome::Passed));
+    let missed = findings.iter().filter(|finding| !matches!(finding.outcome, Outcome::Passed));
     missed.map(|finding| format!("{}: {:?}", finding.check.id, finding.outcome)).collect()
 }
 

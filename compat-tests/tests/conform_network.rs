@@ -3,7 +3,7 @@
 // Test helpers may panic, but clippy only exempts functions that are marked as tests.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use aemp::conform::{Outcome, NetworkPlan, NetworkReport, State, Wiring, run_network};
+use aemp::conform::{NetworkPlan, NetworkReport, Outcome, State, Wiring, run_network};
 use compat_tests::faulty_member::NETWORK_FAULTS;
 use compat_tests::network::{InProcess, eventually};
 use compat_tests::node::SECRET;

@@ -1,4 +1,4 @@
-//! How a node proves that it may talk to us: methods, tokens, the secret and the nonce.
+//! Authentication between nodes: methods, tokens, the secret and the nonce.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,26 +8,26 @@ use hmac::{Hmac, Mac as _};
 use sha3::{Digest as _, Sha3_512};
 use subtle::ConstantTimeEq as _;
 
-/// A way to authenticate (`docs/protocol.md` §1.5).
+/// An authentication method (`docs/protocol.md` §1.5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum AuthMethod {
-    /// The certificate proves the node; the token ties the greetings to the TLS connection.
+    /// The certificate authenticates the node; the token ties the greetings to the TLS connection.
     TlsSha3_512,
-    /// Both sides know the same secret, which never leaves them.
+    /// Both sides know the same secret, which is never sent.
     HmacSha3_512,
-    /// The certificate alone; the peer counts as untrusted.
+    /// The certificate alone; the peer is untrusted.
     TlsAnon,
     /// The secret itself, in hex. Accepted for simple clients, never sent.
     Cleartext,
-    /// Both sides know the same secret, and are the two ends of one TLS session: the only method in
-    /// a bound session ([`bound_token`]), and of no use anywhere else.
+    /// Both sides know the same secret and are the two ends of one TLS session: the only method in a
+    /// bound session ([`bound_token`]), and of no use anywhere else.
     HmacBoundSha3_512,
 }
 
 impl AuthMethod {
-    /// The methods that greetings and the configuration list, in the order in which Perl accepts
-    /// them by default (`auth_accept`). [`AuthMethod::HmacBoundSha3_512`] is not among them: where
-    /// it is used, nothing else is, whatever the lists say.
+    /// The methods listed in greetings and in the configuration, in the order of Perl's default
+    /// `auth_accept`. [`AuthMethod::HmacBoundSha3_512`] is not listed: where it is used, it is the only
+    /// method, whatever the lists contain.
     pub const LISTED: [AuthMethod; 4] = [
         AuthMethod::TlsSha3_512,
         AuthMethod::HmacSha3_512,
@@ -35,7 +35,7 @@ impl AuthMethod {
         AuthMethod::Cleartext,
     ];
 
-    /// The name in greetings, authentication lines and configuration.
+    /// The method's name in greetings, authentication lines and configuration.
     pub const fn name(self) -> &'static str {
         match self {
             AuthMethod::TlsSha3_512 => "tls_sha3_512",
@@ -46,33 +46,34 @@ impl AuthMethod {
         }
     }
 
-    /// The method of that name, if we know it.
+    /// The method with this name, if it is known.
     pub fn from_name(name: &[u8]) -> Option<AuthMethod> {
         let all = AuthMethod::LISTED.into_iter().chain([AuthMethod::HmacBoundSha3_512]);
         all.into_iter().find(|method| method.name().as_bytes() == name)
     }
 
-    /// Whether the method means anything only inside TLS with a verified certificate.
+    /// Whether the method requires TLS with a verified certificate.
     pub fn needs_certificate(self) -> bool {
         matches!(self, AuthMethod::TlsSha3_512 | AuthMethod::TlsAnon)
     }
 
-    /// Whether the method needs a secret that both sides know.
+    /// Whether the method requires a secret that both sides know.
     pub fn needs_secret(self) -> bool {
         !self.needs_certificate()
     }
 
-    /// Whether a node that lists the method ever sends it: Perl never sends
-    /// [`AuthMethod::Cleartext`], even if told to.
+    /// Whether a node that lists the method may send it. Like Perl, nodes never send
+    /// [`AuthMethod::Cleartext`], even if it is configured.
     pub fn may_be_sent(self) -> bool {
         !matches!(self, AuthMethod::Cleartext | AuthMethod::HmacBoundSha3_512)
     }
 
-    /// The token with which the node that said `own` proves itself to the one that said `other`.
+    /// The token by which the node with the greeting `own` authenticates to the one with the greeting
+    /// `other`.
     ///
-    /// Both are complete greetings: two lines, each with its LF. There is no token if the method
-    /// needs a secret and there is none, nor for [`AuthMethod::HmacBoundSha3_512`], which needs a
-    /// TLS session as well ([`bound_token`]).
+    /// Both are complete greetings: two lines, each with its LF. Returns `None` if the method needs a
+    /// secret and there is none, and for [`AuthMethod::HmacBoundSha3_512`], which needs a TLS session as
+    /// well ([`bound_token`]).
     pub fn token(self, secret: Option<&Secret>, own: &[u8], other: &[u8]) -> Option<String> {
         match self {
             AuthMethod::TlsAnon => Some(String::new()),
@@ -85,9 +86,9 @@ impl AuthMethod {
         }
     }
 
-    /// Whether the token is the one that the node which said `sender` must send to `receiver`.
+    /// Whether the token is the one that the node with the greeting `sender` must send to `receiver`.
     ///
-    /// How long this takes tells nothing about the right token.
+    /// The time that this takes reveals nothing about the right token.
     pub fn verify(
         self,
         secret: Option<&Secret>,
@@ -99,20 +100,19 @@ impl AuthMethod {
     }
 }
 
-/// What the two ends of one TLS session know, and nobody else: 64 octets of its exporter
-/// (RFC 8446, 7.5) for the label [`Exporter::LABEL`] and no context. Never shown.
+/// A value that only the two ends of one TLS session know: 64 octets of its exporter (RFC 8446, 7.5) for
+/// the label [`Exporter::LABEL`] without context. It is never displayed.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Exporter([u8; Exporter::OCTETS]);
 
 impl Exporter {
-    /// How many octets are exported.
+    /// The number of exported octets.
     pub const OCTETS: usize = 64;
 
-    /// The label under which they are exported. RFC 5705 reserves labels that begin with
-    /// `EXPERIMENTAL` for private use.
+    /// The exporter label. RFC 5705 reserves labels that begin with `EXPERIMENTAL` for private use.
     pub const LABEL: &[u8] = b"EXPERIMENTAL aemp hmac_bound_sha3_512";
 
-    /// Takes what the TLS library has exported.
+    /// Wraps the octets that the TLS library has exported.
     pub fn new(octets: [u8; Exporter::OCTETS]) -> Exporter {
         Exporter(octets)
     }
@@ -124,17 +124,17 @@ impl fmt::Debug for Exporter {
     }
 }
 
-/// Which end of a TLS session a node is.
+/// The role of a node in a TLS session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TlsRole {
-    /// The one whose nonce is smaller.
+    /// The node with the smaller nonce.
     Client,
-    /// The other one.
+    /// The other node.
     Server,
 }
 
 impl TlsRole {
-    /// The role of the other end.
+    /// The role of the peer.
     #[must_use]
     pub fn other(self) -> TlsRole {
         match self {
@@ -143,7 +143,7 @@ impl TlsRole {
         }
     }
 
-    /// The word that stands for it in the input of [`bound_token`].
+    /// The word for it in the input of [`bound_token`].
     pub fn name(self) -> &'static str {
         match self {
             TlsRole::Client => "client",
@@ -152,12 +152,13 @@ impl TlsRole {
     }
 }
 
-/// What begins the input of every bound token. No greeting begins like this (none has a space or a
-/// zero octet there), so that no plain token has the same input as a bound one.
+/// The prefix of the input of every bound token. No greeting begins like this (a greeting has no space
+/// or zero octet there), so a plain token never has the same input as a bound one.
 const BOUND_DOMAIN: &[u8] = b"aemp hmac_bound_sha3_512\0";
 
-/// The token of [`AuthMethod::HmacBoundSha3_512`] with which the node that said `own`, and is this end
-/// of the TLS session, proves itself to the one that said `other` (`docs/protocol.md` §1.8).
+/// The token of [`AuthMethod::HmacBoundSha3_512`] by which the node with the greeting `own`, in this
+/// role in the TLS session, authenticates to the one with the greeting `other` (`docs/protocol.md`
+/// §1.8).
 ///
 /// Both are complete greetings: two lines, each with its LF.
 pub fn bound_token(
@@ -170,8 +171,8 @@ pub fn bound_token(
     secret.hmac(&[BOUND_DOMAIN, &exporter.0, role.name().as_bytes(), own, other])
 }
 
-/// Whether the token is the one that the node which said `sender`, and is this end of the TLS
-/// session, must send to `receiver`. How long this takes tells nothing about the right token.
+/// Whether the token is the one that the node with the greeting `sender`, in this role in the TLS
+/// session, must send to `receiver`. The time that this takes reveals nothing about the right token.
 pub fn verify_bound(
     secret: &Secret,
     token: &[u8],
@@ -184,8 +185,8 @@ pub fn verify_bound(
         .is_some_and(|expected| is_same(&expected, token))
 }
 
-/// Compares tokens in a time that tells nothing. Digests have one length, so that not even the
-/// length of a cleartext secret shows.
+/// Compares tokens in constant time. Digests have a fixed length, so not even the length of a cleartext
+/// secret is revealed.
 fn is_same(expected: &str, token: &[u8]) -> bool {
     Sha3_512::digest(expected).ct_eq(&Sha3_512::digest(token)).into()
 }
@@ -204,25 +205,25 @@ impl FromStr for AuthMethod {
     }
 }
 
-/// An authentication method was named that does not exist.
+/// The name of an authentication method that does not exist.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "unknown authentication method {0:?}: use tls_sha3_512, hmac_sha3_512, tls_anon or cleartext"
 )]
 pub struct UnknownAuthMethod(pub String);
 
-/// What all nodes of a network know and nobody else; any octets, never shown.
+/// The secret shared by all nodes of a network: any octets, never displayed.
 #[derive(Clone)]
 pub struct Secret(Box<[u8]>);
 
 impl Secret {
-    /// Takes the octets; an empty secret is none, as in Perl.
+    /// Wraps the octets. An empty secret counts as none, as in Perl.
     pub fn new(octets: impl Into<Vec<u8>>) -> Option<Secret> {
         let octets = octets.into();
         (!octets.is_empty()).then(|| Secret(octets.into_boxed_slice()))
     }
 
-    /// HMAC-SHA3-512 of the parts, one behind the other, in lower case hex.
+    /// HMAC-SHA3-512 of the concatenated parts, in lower-case hex.
     fn hmac(&self, parts: &[&[u8]]) -> Option<String> {
         let mut hmac = Hmac::<Sha3_512>::new_from_slice(&self.0).ok()?;
         parts.iter().for_each(|part| hmac.update(part));
@@ -236,20 +237,20 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// The random second line of a greeting, which makes every token good for one connection only.
+/// The random second line of a greeting, which makes every token valid for one connection only.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Nonce(String);
 
 impl Nonce {
-    /// How many random octets a nonce is made of.
+    /// The number of random octets in a nonce.
     pub const OCTETS: usize = 66;
 
-    /// Makes the line, 88 characters of base64, from octets of a secure random source.
+    /// Makes the line, 88 characters of base64, from the octets of a secure random source.
     pub fn from_random(octets: &[u8; Nonce::OCTETS]) -> Nonce {
         Nonce(base64::engine::general_purpose::STANDARD.encode(octets))
     }
 
-    /// The line, without its line end.
+    /// The line, without its LF.
     pub fn as_bytes(&self) -> &[u8] {
         self.0.as_bytes()
     }

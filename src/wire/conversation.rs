@@ -1,4 +1,4 @@
-//! A conversation of two nodes, understood by somebody who hears both and is neither.
+//! The conversation of two nodes, read by a third party between them.
 
 use super::auth::{AuthMethod, Secret};
 use super::framing::{Decoder, FramingError, FramingLimits, Step};
@@ -8,20 +8,20 @@ use super::session::{AuthLine, BadLine, Line, Lines, PERL_LINE_LIMIT};
 use crate::value::Value;
 use bytes::{Buf as _, BytesMut};
 
-/// Who says something.
+/// A side of a conversation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Side {
-    /// Who dialled; `a` in recordings.
+    /// The node that dialled; `a` in recordings.
     Dialler,
-    /// Who was dialled; `b` in recordings.
+    /// The node that listened; `b` in recordings.
     Listener,
 }
 
 impl Side {
-    /// Both.
+    /// Both sides.
     pub const BOTH: [Side; 2] = [Side::Dialler, Side::Listener];
 
-    /// The letter that stands for the side in recordings.
+    /// The letter for the side in recordings.
     #[must_use]
     pub const fn letter(self) -> &'static str {
         match self {
@@ -30,7 +30,7 @@ impl Side {
         }
     }
 
-    /// The other one.
+    /// The other side.
     #[must_use]
     pub const fn other(self) -> Side {
         match self {
@@ -40,7 +40,7 @@ impl Side {
     }
 }
 
-/// What a side said.
+/// An item of a conversation.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Said {
@@ -48,93 +48,93 @@ pub enum Said {
     Greeting(Greeting),
     /// The second line of its greeting.
     Nonce(Vec<u8>),
-    /// How it proves itself.
+    /// The authentication line.
     Authentication {
         /// The method, known or not.
         method: Vec<u8>,
-        /// What it proves itself with.
+        /// The token.
         token: Vec<u8>,
         /// The framing of its packets, known or not.
         framing: Vec<u8>,
-        /// Whether that is right.
+        /// Whether the token is right.
         verdict: Verdict,
     },
-    /// A packet: the name of a port, and what is for it. `[]` and `[""]` are keepalives.
+    /// A packet: the name of a port, and the message. `[]` and `[""]` are keepalives.
     Packet(Vec<Value>),
-    /// Octets inside TLS, or of a data connection, which have no meaning to others.
+    /// Octets inside TLS, or of a data connection, which only the two nodes can interpret.
     Opaque {
-        /// Why.
+        /// The reason.
         what: Opaque,
-        /// How many.
+        /// The number of octets.
         octets: usize,
     },
-    /// What a node would refuse. Nothing more is understood of what this side says.
+    /// An error for which a node would close the connection. Nothing after it on this side is
+    /// interpreted.
     Wrong {
-        /// Why.
+        /// The error.
         problem: Wrong,
-        /// The octets that are not understood.
+        /// The octets from the error on.
         octets: Vec<u8>,
     },
-    /// It ended, or was cut off, in the middle of something.
+    /// The side has ended, or was cut off, within a line or packet.
     Unfinished {
-        /// What there is of it.
+        /// The incomplete line or packet.
         octets: Vec<u8>,
     },
 }
 
-/// Whether the peer will believe an authentication.
+/// Whether the peer will accept an authentication.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Verdict {
     /// The token is right.
     Right,
-    /// The token is not what it has to be.
+    /// The token is wrong.
     Wrong,
-    /// The secret has to be known to tell.
+    /// The token can be checked only with the secret.
     SecretUnknown,
     /// The method is unknown.
     MethodUnknown,
 }
 
-/// Why octets have no meaning to others.
+/// Why octets cannot be interpreted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Opaque {
-    /// TLS has begun behind the greetings.
+    /// TLS begins after the greetings.
     Encrypted,
     /// It is a data connection (`docs/protocol.md` §1.7).
     Data,
-    /// Something wrong was before it.
+    /// They follow an error.
     AfterAnError,
 }
 
-/// What is wrong with octets.
+/// An error in a conversation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Wrong {
-    /// No first line of a greeting.
+    /// The first line is not a greeting.
     #[error("no greeting of an AEMP node")]
     Greeting,
-    /// A line that does not end.
+    /// A line that is too long.
     #[error("a line without end")]
     LineTooLong,
-    /// The authentication line has less than three fields.
+    /// The authentication line has fewer than three fields.
     #[error("no authentication line")]
     Authentication,
-    /// A framing that is not known here.
+    /// The framing is unknown.
     #[error("packets in a framing that is not known here")]
     Framing,
-    /// No packet.
+    /// The octets are not a packet.
     #[error("no packet: {0}")]
     Packet(FramingError),
 }
 
-/// A conversation as far as it was heard.
+/// A conversation, as far as it was read.
 ///
-/// What a [`Session`](super::session::Session) is for one end of a connection, this is for somebody
-/// between both ends: it reads the same lines and packets, but of two sides, chooses and sends
-/// nothing, and judges a proof only if it knows the secret. Put what is heard into
-/// [`Conversation::hear`], which tells what it means.
+/// A [`Session`](super::session::Session) is one end of a connection; this is a third party between both
+/// ends. It reads the lines and packets of both sides, chooses and sends nothing, and can check a proof
+/// only if it knows the secret. Pass the octets to [`Conversation::hear`], which returns their meaning.
 #[derive(Debug)]
 pub struct Conversation {
     secret: Option<Secret>,
@@ -152,14 +152,14 @@ struct Speaker {
 
 #[derive(Debug)]
 enum State {
-    /// The three lines before packets.
+    /// The three lines before the packets.
     Lines,
     Packets(Decoder),
     Opaque(Opaque),
 }
 
 impl Conversation {
-    /// A conversation that begins. Without a secret most authentications cannot be checked.
+    /// A new conversation. Without the secret most authentications cannot be checked.
     #[must_use]
     pub fn new(secret: Option<Secret>) -> Self {
         let speaker = || Speaker {
@@ -172,14 +172,14 @@ impl Conversation {
         Conversation { secret, limits, speakers: [speaker(), speaker()] }
     }
 
-    /// The greeting of a side, if it was heard.
+    /// The greeting of a side, once it was read.
     #[must_use]
     pub fn greeting(&self, side: Side) -> Option<&Greeting> {
         self.speaker(side).greeting.as_ref()
     }
 
-    /// Takes octets of one side, cut anywhere, and tells what was said by that. Waiting for the
-    /// other greeting, a side may be understood only when the other one speaks.
+    /// Reads octets of one side, split anywhere, and returns the items that are complete. Some octets of
+    /// a side can be interpreted only after the greeting of the other side.
     pub fn hear(&mut self, side: Side, octets: &[u8]) -> Vec<(Side, Said)> {
         self.speaker_mut(side).unread.extend_from_slice(octets);
         let mut all = Vec::new();
@@ -191,7 +191,7 @@ impl Conversation {
         all
     }
 
-    /// What is left of a side that says nothing more.
+    /// Ends a side, and returns the incomplete item, if there is one.
     pub fn end(&mut self, side: Side) -> Option<Said> {
         let speaker = self.speaker_mut(side);
         let octets = speaker.rest();
@@ -226,11 +226,11 @@ impl Conversation {
         }
     }
 
-    /// What comes behind the greeting depends on both greetings.
+    /// What follows the greeting depends on both greetings.
     fn after_greeting(&mut self, side: Side) -> Option<Said> {
         let (speaker, other) = (self.speaker(side), self.speaker(side.other()));
         let opaque = match &other.state {
-            // What talks to something else is not judged.
+            // The peer of something that is not a node is not judged.
             State::Opaque(Opaque::AfterAnError) if other.greeting.is_none() => {
                 Some(Opaque::AfterAnError)
             }
@@ -284,7 +284,7 @@ impl Conversation {
 }
 
 impl Speaker {
-    /// Everything that was not understood.
+    /// All octets that were not interpreted.
     fn rest(&mut self) -> Vec<u8> {
         let mut octets = self.lines.take_partial();
         octets.extend_from_slice(&self.unread.split());
@@ -343,7 +343,7 @@ impl Speaker {
         }
     }
 
-    /// Nothing is understood from `octets` on, which were read already.
+    /// From `octets` on, which were read already, nothing is interpreted.
     fn wrong(&mut self, problem: Wrong, mut octets: Vec<u8>) -> Said {
         self.state = State::Opaque(Opaque::AfterAnError);
         octets.append(&mut self.rest());

@@ -1,44 +1,44 @@
-//! The first line that two nodes say to each other: who they are and what they understand.
+//! The first line that two nodes exchange: their identity and capabilities.
 
 use crate::value::is_deceptive;
 
 /// The protocol name of connections that carry packets.
 pub const AEMP: &[u8] = b"aemp";
-/// This implementation with its version, as the `provider` of our greetings.
+/// This implementation with its version: the `provider` in our greetings.
 pub const PROVIDER: &str = concat!("aemp-", env!("CARGO_PKG_VERSION"));
-/// The beginning of [`PROVIDER`] in every version.
+/// The prefix of [`PROVIDER`], the same in all versions.
 pub const PROVIDER_PREFIX: &str = "aemp-";
-/// The protocol name with which a data connection is dialled (`docs/protocol.md` §1.7).
+/// The protocol name of data connections (`docs/protocol.md` §1.7).
 pub const AEMP_DATACONN: &[u8] = b"aemp-dataconn";
-/// The protocol version that we speak.
+/// The protocol version of this implementation.
 pub const VERSION: u32 = 1;
-/// The key that names the data connection which is being dialled.
+/// The key with the ID of the data connection that is being dialled.
 pub const DATACONN_ID: &str = "dataconn_id";
-/// The key that tells whether the node dialled (`dial`) or was dialled (`accept`). Only our nodes send
-/// it: without it, whoever reaches two nodes can connect to both, pass each greeting and token on
-/// to the other, and has two connections that count as authenticated.
+/// The key that tells whether the node dialled (`dial`) or accepted (`accept`) the connection. Only our
+/// nodes send it. Without it, anybody who reaches two nodes can connect to both, relay each greeting and
+/// token to the other, and so get two authenticated connections.
 pub const ROLE: &str = "role";
 
-/// The key whose value is the same on all connections of one run of a node, and differs from run to
-/// run: so a second connection of a node is told from another node with the same ID. Only our nodes
+/// The key whose value is the same on all connections of one run of a node, and different in each run.
+/// It distinguishes a second connection of a node from another node with the same ID. Only our nodes
 /// send it.
 pub const INSTANCE: &str = "instance";
 
-/// The key, of the value `1`, of nodes that know the request of the same name, with which a slave asks for
-/// one key of the database. Only our nodes send it.
+/// The key, with the value `1`, of nodes that support the request of the same name, by which a slave
+/// requests one key of the database. Only our nodes send it.
 pub const G_GET: &str = "g_get";
 
-/// The key that tells that the node knows a secret and wants the connection encrypted and tied to it
+/// The key of nodes that know a secret and want connections to be encrypted and bound to it
 /// (`docs/protocol.md` §1.8). Its values are those of [`BoundOffer`]. Only our nodes send it.
 pub const BOUND: &str = "bound";
 
-/// What a node's greeting says about encryption that is bound to the secret.
+/// A greeting's offer of encryption that is bound to the secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BoundOffer {
-    /// `1`: wherever the peer says one of both.
+    /// `1`: encrypt if the peer makes either offer.
     Wanted,
-    /// `local`: the node's end of the connection is a loopback address, so that it does without if
-    /// the peer says so too. (Behind a proxy or tunnel one end may see loopback and the other not.)
+    /// `local`: the node's end of the connection has a loopback address; do not encrypt if the peer says
+    /// `local` as well. (Behind a proxy or tunnel only one end may have a loopback address.)
     Local,
 }
 
@@ -52,12 +52,12 @@ impl BoundOffer {
     }
 }
 
-/// Which end of a connection a node is.
+/// The role of a node in a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// It made the connection.
+    /// It dialled.
     Dials,
-    /// It was connected to.
+    /// It accepted.
     Accepts,
 }
 
@@ -71,10 +71,10 @@ impl Role {
     }
 }
 
-/// What a node says about itself in the first line of a connection.
+/// A node's description of itself, in the first line of a connection.
 ///
-/// Everything is octets in written form, as it stands on the wire: node IDs are compared that way
-/// and never unescaped. Source: `docs/protocol.md` §1.1.
+/// All values are octets in escaped form, as on the wire: node IDs are compared in this form and never
+/// unescaped. Source: `docs/protocol.md` §1.1.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Greeting {
     /// The protocol name, such as [`AEMP`].
@@ -83,24 +83,24 @@ pub struct Greeting {
     pub version: Vec<u8>,
     /// The node ID.
     pub node_id: Vec<u8>,
-    /// Names of the authentication methods that the node accepts, known to us or not.
+    /// The authentication methods that the node accepts, known to us or not.
     pub auth_methods: Vec<Vec<u8>>,
-    /// Names of the framings that the node accepts, known to us or not.
+    /// The framings that the node accepts, known to us or not.
     pub framings: Vec<Vec<u8>>,
-    /// All further keys with their values; a key that came without a value has an empty one.
+    /// All other keys with their values. The value of a key without a value is empty.
     pub keys: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
-/// A line that is no greeting: not even protocol, version and node ID.
+/// A line that is not a greeting, without even protocol, version and node ID.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a greeting has at least a protocol, a version and a node ID")]
 pub struct NotAGreeting;
 
 impl Greeting {
-    /// Reads a greeting line, given without its line end.
+    /// Parses a greeting line, without its line end.
     ///
-    /// Unknown methods, framings and keys are kept; absent lists are empty. Protocol and version
-    /// are not judged here.
+    /// Unknown methods, framings and keys are kept; missing lists are empty. Protocol and version are
+    /// not checked here.
     pub fn parse(line: &[u8]) -> Result<Greeting, NotAGreeting> {
         let mut fields = line.split(|&octet| octet == b';');
         let mut field = || fields.next().unwrap_or_default();
@@ -134,35 +134,35 @@ impl Greeting {
         line
     }
 
-    /// The value of a key in written form; the last one counts if there are several.
+    /// The value of a key in escaped form; the last one if there are several.
     pub fn written(&self, key: &str) -> Option<&[u8]> {
         let entry = self.keys.iter().rev().find(|(name, _)| name == key.as_bytes())?;
         Some(&entry.1)
     }
 
-    /// The value of a key with `%3b` and `%25` turned back into `;` and `%`.
+    /// The value of a key with `%3b` and `%25` unescaped.
     pub fn value(&self, key: &str) -> Option<Vec<u8>> {
         self.written(key).map(unescape)
     }
 
-    /// Whether the version is this one, compared as a number: `1.0` is 1.
+    /// Whether the version equals this one as a number: `1.0` is 1.
     pub fn has_version(&self, version: u32) -> bool {
         number(&self.version) == f64::from(version)
     }
 
-    /// Whether the node has a certificate and wants TLS: its key `tls` is some 1.x.
+    /// Whether the node has a certificate and wants TLS: the value of its key `tls` is 1.x.
     pub fn offers_tls(&self) -> bool {
         self.written("tls").is_some_and(|version| number(version).trunc() == 1.0)
     }
 
-    /// What the node says about encryption that is bound to the secret; nothing if it does not say
-    /// it in a form that we know.
+    /// The node's offer of encryption that is bound to the secret; `None` if there is none that is
+    /// known.
     pub fn bound(&self) -> Option<BoundOffer> {
         let value = self.written(BOUND)?;
         [BoundOffer::Wanted, BoundOffer::Local].into_iter().find(|offer| offer.name() == value)
     }
 
-    /// Whether the node is Perl's AnyEvent::MP, going by its provider.
+    /// Whether the node is Perl's AnyEvent::MP, according to its `provider`.
     pub fn is_from_perl(&self) -> bool {
         self.written("provider").is_some_and(|provider| provider.starts_with(b"AE-"))
     }
@@ -179,14 +179,14 @@ fn split_key(field: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
     Some((key.to_vec(), parts.next().unwrap_or_default().to_vec()))
 }
 
-/// Writes a value so that it can stand in a greeting: `;` becomes `%3b`, `%` becomes `%25`.
+/// Escapes a value for a greeting: `;` becomes `%3b`, `%` becomes `%25`.
 ///
-/// Line ends, which a greeting cannot carry at all, become `%0d` and `%0a`.
+/// Line ends, which greetings cannot contain, become `%0d` and `%0a`.
 pub fn escape(value: &[u8]) -> Vec<u8> {
     escape_octets(value, |octet| matches!(octet, b';' | b'%' | b'\r' | b'\n'))
 }
 
-/// Like [`escape`], but a `%` stays: for names that are already in written form.
+/// As [`escape`], but keeps `%`: for names that are in escaped form already.
 pub fn escape_breaks(written: &[u8]) -> Vec<u8> {
     escape_octets(written, breaks_a_greeting)
 }
@@ -208,7 +208,7 @@ fn escape_octets(value: &[u8], needs_escape: impl Fn(u8) -> bool) -> Vec<u8> {
     written
 }
 
-/// Turns `%3b` and `%25` back into `;` and `%`; any other `%` stands for itself.
+/// Unescapes `%3b` and `%25`; any other `%` is kept.
 pub fn unescape(written: &[u8]) -> Vec<u8> {
     let mut value = Vec::with_capacity(written.len());
     let mut rest = written;
@@ -224,7 +224,7 @@ pub fn unescape(written: &[u8]) -> Vec<u8> {
     value
 }
 
-/// The number at the start of a text, as Perl takes a string for a number; 0 if there is none.
+/// The number at the start of a text, in Perl's conversion of strings to numbers; 0 if there is none.
 fn number(text: &[u8]) -> f64 {
     let text = text.trim_ascii_start();
     let sign = usize::from(matches!(text.first(), Some(b'+' | b'-')));
@@ -247,7 +247,7 @@ fn number(text: &[u8]) -> f64 {
     prefix.and_then(|prefix| prefix.parse().ok()).unwrap_or(0.0)
 }
 
-/// A peer's text as it may stand in a log line: quoted, no control characters, not long.
+/// A peer's text for a log line: quoted, without control characters, and short.
 pub(crate) fn printable(octets: &[u8]) -> String {
     const SHOWN: usize = 64;
     let shown = octets.get(..SHOWN).unwrap_or(octets);

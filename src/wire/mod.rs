@@ -1,5 +1,5 @@
-//! The octets of AEMP 2 without I/O: a connection's session, its greetings and proofs, and the three
-//! framings of its packets.
+//! The octets of AEMP 2 without I/O: the session of a connection, its greetings and proofs, and the
+//! three framings of its packets.
 
 pub mod auth;
 pub mod conversation;

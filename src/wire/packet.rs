@@ -1,4 +1,4 @@
-//! A packet: for which port, and what.
+//! The structure of a packet: port name and message.
 
 use super::framing::{NumberText, float_name, int_text, uint_text};
 use crate::value::StrRef;
@@ -8,20 +8,20 @@ use thiserror::Error;
 /// A packet: an array with a port name first (`docs/protocol.md` §2).
 #[derive(Debug, Clone, Copy)]
 pub enum Packet<'a> {
-    /// `[]` or `[""]`: says only that the connection lives.
+    /// `[]` or `[""]`: only shows that the connection is alive.
     Keepalive,
-    /// Something for a port.
+    /// A message for a port.
     Message {
-        /// For whom.
+        /// The port.
         port: PortName<'a>,
-        /// What comes after the port name.
+        /// The elements after the port name.
         elements: Elements<'a>,
     },
 }
 
 impl<'a> Packet<'a> {
-    /// Port name and message, if the name is a short string, as nearly all are, and there is a
-    /// message: what [`Packet::read`] would find.
+    /// Port name and message, if the name is a short string, as nearly all names are, and there is a
+    /// message. The result is the same as that of [`Packet::read`].
     #[inline(always)]
     pub(crate) fn read_usual(array: Elements<'a>) -> Option<(StrRef<'a>, Elements<'a>)> {
         let mut reader = array.reader();
@@ -29,10 +29,10 @@ impl<'a> Packet<'a> {
         Some((port, array.rest(1, reader.rest())))
     }
 
-    /// Takes a received array apart.
+    /// Parses a received array.
     ///
     /// # Errors
-    /// Fails if it does not begin with a string or number.
+    /// The array does not begin with a string or number.
     #[inline]
     pub fn read(array: Elements<'a>) -> Result<Self, NoPortName> {
         match Packet::read_usual(array) {
@@ -70,8 +70,8 @@ impl<'a> Packet<'a> {
 #[non_exhaustive]
 pub struct NoPortName;
 
-/// The name of the port that a packet is for. A number that was sent in its place is the string of
-/// its digits, as everywhere in Perl.
+/// The name of the port that a packet is for. A number in its place stands for the string of its digits,
+/// as in Perl.
 #[derive(Debug, Clone, Copy)]
 pub struct PortName<'a> {
     name: Name<'a>,
@@ -93,7 +93,7 @@ impl PortName<'_> {
         }
     }
 
-    /// Whether it is the node port, whose name is the empty string.
+    /// Whether it is the name of the node port, the empty string.
     pub fn is_node_port(&self) -> bool {
         self.as_str().is_empty()
     }

@@ -1,36 +1,36 @@
-//! How a connection is protected, which both greetings alone decide.
+//! The protection of a connection, which follows from both greetings alone.
 
 use super::greeting::{BoundOffer, Greeting};
 
-/// How everything behind the greetings of a connection is protected.
+/// The protection of everything after the greetings of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Protection {
     /// Encrypted, in TLS with certificates that both sides verify.
     Certificates,
-    /// Encrypted, in TLS that nothing but the secret ties to the two nodes: each proves that it knows
-    /// the secret *and* is an end of this TLS session (`docs/protocol.md` §1.8).
+    /// Encrypted, in TLS that only the secret ties to the two nodes: each proves that it knows the
+    /// secret *and* is an end of this TLS session (`docs/protocol.md` §1.8).
     Bound,
     /// Not encrypted.
     Plain(WhyPlain),
 }
 
-/// Why a connection is not encrypted, as one of its ends sees it.
+/// Why a connection is not encrypted, from the point of view of one of its ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum WhyPlain {
-    /// Both ends have loopback addresses, and neither insists on encryption there.
+    /// Both ends have loopback addresses, and neither requires encryption there.
     Local,
-    /// This node offers nothing that the peer could take up: no secret, or encryption is off.
+    /// This node offers nothing that the peer supports: it has no secret, or encryption is off.
     NotOffered,
-    /// The peer is a Perl node, which needs a certificate for it; so does this node.
+    /// The peer is a Perl node, which needs a certificate, as this node does.
     Perl,
-    /// The peer offers nothing that this node could take up.
+    /// The peer offers nothing that this node supports.
     NotOfferedByPeer,
 }
 
 impl Protection {
-    /// What these greetings lead to, as the node sees it that said `own`. Both nodes come to the same
-    /// conclusion, except for the reason of [`Protection::Plain`].
+    /// The protection that follows from these greetings for the node with the greeting `own`. Both nodes
+    /// come to the same result, except for the reason in [`Protection::Plain`].
     #[must_use]
     pub fn of(own: &Greeting, peer: &Greeting) -> Protection {
         if own.offers_tls() && peer.offers_tls() {
@@ -47,13 +47,13 @@ impl Protection {
         }
     }
 
-    /// Whether nobody on the way can read the connection.
+    /// Whether the connection is encrypted.
     #[must_use]
     pub const fn is_encrypted(self) -> bool {
         !matches!(self, Protection::Plain(_))
     }
 
-    /// One word for it: `certificates`, `bound` or `plain`.
+    /// One word for the protection: `certificates`, `bound` or `plain`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -63,7 +63,7 @@ impl Protection {
         }
     }
 
-    /// Why it is not encrypted; nothing if it is.
+    /// Why the connection is not encrypted; `None` if it is.
     #[must_use]
     pub const fn why_plain(self) -> Option<WhyPlain> {
         match self {
@@ -74,7 +74,7 @@ impl Protection {
 }
 
 impl WhyPlain {
-    /// The reason in a few words, for logs and tables.
+    /// The reason, for logs and tables.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {

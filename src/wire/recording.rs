@@ -1,27 +1,27 @@
-//! Recordings of conversations: a line of JSON for each read, as in `fixtures/`.
+//! Recordings of conversations: one line of JSON for each read, as in `fixtures/`.
 
 use super::conversation::Side;
 use serde_json::{Value, json};
 
-/// What was read from one side, or its end.
+/// One read of one side, or its end.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Entry {
     /// Milliseconds since the first octet.
     pub ms: f64,
-    /// Who said it.
+    /// The side that sent it.
     pub from: Side,
-    /// The octets of one read; `None` if that was the end.
+    /// The octets; `None` at the end of the side.
     pub octets: Option<Vec<u8>>,
 }
 
-/// A line that is no part of a recording.
+/// A line that is not part of a recording.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum NotAnEntry {
-    /// No JSON.
+    /// The line is not JSON.
     #[error("no JSON: {0}")]
     Json(String),
-    /// Something in it is not what it has to be.
+    /// A field is missing or invalid.
     #[error(
         "no entry of a recording, which is {{\"ms\": MILLISECONDS, \"from\": \"a\" or \"b\", and \
          either \"hex\": OCTETS or \"eof\": true}}"
@@ -30,10 +30,10 @@ pub enum NotAnEntry {
 }
 
 impl Entry {
-    /// Reads a line.
+    /// Parses a line.
     ///
     /// # Errors
-    /// Fails if it is none of a recording.
+    /// The line is not part of a recording.
     pub fn parse(line: &str) -> Result<Entry, NotAnEntry> {
         let value: Value =
             serde_json::from_str(line).map_err(|error| NotAnEntry::Json(error.to_string()))?;
@@ -50,7 +50,7 @@ impl Entry {
         Some(Entry { ms: value["ms"].as_f64()?, from, octets })
     }
 
-    /// The line for it, without its end.
+    /// The line of this entry, without its line end.
     #[must_use]
     pub fn line(&self) -> String {
         let ms = (self.ms * 10.0).round() / 10.0;

@@ -1,8 +1,9 @@
-//! The CBOR framing: finds where a packet ends; plain packets are lent as they are.
+//! The CBOR framing, received: finds the end of each packet, and lends packets in packed form without
+//! copying.
 //!
-//! Nearly everything that nodes send is in packed form already. One scan, which can stop at any
-//! octet and go on later, checks what packed form demands. Packets that are CBOR but not packed are
-//! rewritten by [`super::cbor_unusual`].
+//! Nearly all packets of nodes are in packed form already. A scan, which can stop at any octet and
+//! continue later, checks the requirements of packed form. Other CBOR packets are rewritten by
+//! [`super::cbor_unusual`].
 
 use super::{
     EncodeError, Framing, FramingError, FramingLimits, Step, begins_with_a_name, cbor_unusual,
@@ -18,18 +19,18 @@ pub(super) const MAP: u8 = 5;
 pub(super) const TAG: u8 = 6;
 pub(super) const BREAK: u8 = 0xff;
 
-/// What an item begins with.
+/// The head of an item.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Head {
     pub(super) major: u8,
-    /// The item has an indefinite length; `argument` then says nothing.
+    /// The item has an indefinite length; `argument` has no meaning then.
     pub(super) indefinite: bool,
     pub(super) argument: u64,
-    /// Where the head ends.
+    /// The offset of the head's end.
     pub(super) end: usize,
 }
 
-/// The head at `at`, or nothing where it is cut off.
+/// Reads the head at `at`; `None` if it is incomplete.
 #[inline(always)]
 pub(super) fn head(octets: &[u8], at: usize) -> Result<Option<Head>, FramingError> {
     let Some((&first, rest)) = octets.get(at..).and_then(<[u8]>::split_first) else {
@@ -63,8 +64,8 @@ pub(super) const fn malformed(what: &'static str) -> FramingError {
     FramingError::Malformed { framing: Framing::Cbor, what }
 }
 
-/// The size of an item by its first octet, for items that are in packed form whatever follows that
-/// octet; 0 for others. A text is in packed form only if it is ASCII, which the caller checks.
+/// The size of an item by its first octet, for items that are in packed form whatever octets follow; 0
+/// for others. A text is in packed form only if it is ASCII, which the caller checks.
 const SIMPLE_ITEMS: [u8; 256] = {
     let mut sizes = SIMPLE_KEYS;
     let mut info = 0;
@@ -73,7 +74,7 @@ const SIMPLE_ITEMS: [u8; 256] = {
         sizes[0x20 + info] = 1;
         info += 1;
     }
-    // Integers and floats of 1, 2, 4 and 8 octets; negative ones of 8 may be too large.
+    // Integers and floats of 1, 2, 4 and 8 octets. Negative integers of 8 octets may be too large.
     sizes[0x18] = 2;
     sizes[0x19] = 3;
     sizes[0x1a] = 5;
@@ -91,7 +92,7 @@ const SIMPLE_ITEMS: [u8; 256] = {
     sizes
 };
 
-/// As [`SIMPLE_ITEMS`], for what can be a key.
+/// As [`SIMPLE_ITEMS`], for keys.
 const SIMPLE_KEYS: [u8; 256] = {
     let mut sizes = [0; 256];
     let mut len = 0;
@@ -103,14 +104,14 @@ const SIMPLE_KEYS: [u8; 256] = {
     sizes
 };
 
-/// The end of the packet that `input` begins with, and its number of elements, if it has arrived as a
-/// whole, has at most 23 elements in packed form, and nests no deeper than [`SIMPLE_NESTING`]. Nearly
-/// all packets are like that. [`Cbor::next_of_any_kind`] handles the others.
+/// The end of the packet at the beginning of `input`, and its number of elements, if the packet is
+/// complete, has at most 23 elements in packed form, and nests at most [`SIMPLE_NESTING`] levels, as
+/// nearly all packets do. [`Cbor::next_of_any_kind`] handles the others.
 #[inline(always)]
 pub(super) fn simple_packet(input: &[u8], limit: usize) -> Option<(usize, usize)> {
     let (&first, mut left) = input.split_first()?;
     let len = usize::from(first.checked_sub(ARRAY << 5)?);
-    // A string or integer has to come first.
+    // The first element has to be a string or an integer.
     if len == 0 || len > 23 || *left.first()? >= ARRAY << 5 {
         return None;
     }
@@ -124,10 +125,10 @@ pub(super) fn simple_packet(input: &[u8], limit: usize) -> Option<(usize, usize)
     (used <= limit).then_some((used, len))
 }
 
-/// The packet's array, and one that is among its elements.
+/// The packet's array, and one level inside it.
 const SIMPLE_NESTING: usize = 2;
 
-/// The octets behind the first item, if that is in `sizes` or a string of up to 65535 octets.
+/// The octets after the first item, if the item is in `sizes` or a string of up to 65535 octets.
 #[inline(always)]
 fn after_simple_item<'a>(left: &'a [u8], sizes: &[u8; 256]) -> Option<&'a [u8]> {
     let &first = left.first()?;
@@ -145,7 +146,7 @@ fn after_simple_item<'a>(left: &'a [u8], sizes: &[u8; 256]) -> Option<&'a [u8]> 
     (first >> 5 != TEXT || is_ascii(item.get(head..)?)).then_some(after)
 }
 
-/// The octets behind the first item, if that is an array or a hash of at most 23 simple items.
+/// The octets after the first item, if the item is an array or hash of at most 23 simple items.
 #[inline(never)]
 fn after_simple_container(left: &[u8]) -> Option<&[u8]> {
     let (&first, mut left) = left.split_first()?;
@@ -166,7 +167,7 @@ fn after_simple_container(left: &[u8]) -> Option<&[u8]> {
     Some(left)
 }
 
-/// What the items at a place belong to.
+/// The container of the items at a place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     /// The packet itself: one item.
@@ -175,36 +176,37 @@ enum Kind {
     Map,
     IndefiniteArray,
     IndefiniteMap,
-    /// A string in chunks; of this major type.
+    /// A string in chunks of this major type.
     Chunks(u8),
 }
 
 #[derive(Debug, Clone, Copy)]
 struct Level {
     kind: Kind,
-    /// Items to come. In a map of indefinite length 1 between a key and its value, else 0.
+    /// The number of items left. In a map of indefinite length: 1 between a key and its value, otherwise
+    /// 0.
     left: u64,
-    /// Arrays, maps and tags around its items.
+    /// The number of arrays, maps and tags around its items.
     depth: usize,
 }
 
 const OUTERMOST: Level = Level { kind: Kind::Packet, left: 1, depth: 0 };
 
-/// Reads the CBOR framing.
+/// The decoder of the CBOR framing.
 #[derive(Debug)]
 pub(super) struct Cbor {
     limits: FramingLimits,
-    /// Octets scanned of the packet that is arriving.
+    /// The number of octets of the incomplete packet that were scanned.
     at: usize,
-    /// The container that `at` is in, and those around it.
+    /// The container at `at`, and the containers around it.
     level: Level,
     outside: Vec<Level>,
-    /// Where the packet's elements begin; 0 until the array's head was scanned.
+    /// The offset of the packet's elements; 0 until the array's head was scanned.
     body: usize,
     len: usize,
-    /// Everything scanned is in packed form.
+    /// Whether everything scanned so far is in packed form.
     plain: bool,
-    /// The number of tags scanned in front of the next value.
+    /// The number of tags scanned before the next value.
     tags: usize,
     rewritten: Vec<u8>,
 }
@@ -235,7 +237,7 @@ impl Cbor {
         self.next_of_any_kind(input)
     }
 
-    /// The limit for packets that are taken without state; nothing while a packet is being scanned.
+    /// The maximum size of packets that are read without state; 0 while a packet is being scanned.
     #[inline]
     pub(super) fn limit_of_simple_packets(&self) -> Option<usize> {
         (self.at == 0 && self.limits.nesting >= SIMPLE_NESTING).then_some(self.limits.packet)
@@ -281,7 +283,7 @@ impl Cbor {
         FramingError::TooLong { limit: self.limits.packet }
     }
 
-    /// Scans the head of the packet's array; false if it is not there yet.
+    /// Scans the head of the packet's array; false if it is incomplete.
     fn scan_array_head(&mut self, input: &[u8]) -> Result<bool, FramingError> {
         while let Some(&first) = input.get(self.at) {
             if !matches!(first >> 5, ARRAY | TAG) {
@@ -297,7 +299,7 @@ impl Cbor {
                     self.at = head.end;
                 }
                 ARRAY => {
-                    // Tags of the packet itself are left out of what is handed on.
+                    // Tags of the packet itself are dropped.
                     self.tags = 0;
                     self.body = head.end;
                     self.enter(head)?;
@@ -311,8 +313,8 @@ impl Cbor {
         Ok(false)
     }
 
-    /// A first element that is neither string nor number ends the connection before the rest of
-    /// the packet is there.
+    /// Refuses a first element that is neither a string nor a number, before the rest of the packet has
+    /// arrived.
     fn refuse_wrong_first_element(&self, input: &[u8]) -> Result<(), FramingError> {
         match input.get(self.body) {
             Some(0x80..=0xbf | 0xe0..=0xf8) if self.body > 0 => Err(FramingError::NotAPacket),
@@ -320,7 +322,7 @@ impl Cbor {
         }
     }
 
-    /// Goes into the array or map with this head, unless it has no items.
+    /// Enters the array or map with this head, unless it has no items.
     fn enter(&mut self, head: Head) -> Result<(), FramingError> {
         let depth = self.level.depth + self.tags + 1;
         if depth > self.limits.nesting {
@@ -336,7 +338,7 @@ impl Cbor {
             }
         } else {
             let each = 1 + u64::from(is_map);
-            // Every item to come has at least one octet.
+            // Every item takes at least one octet.
             if head.argument > (self.limits.packet.saturating_sub(head.end) as u64) / each {
                 return Err(self.too_long());
             }
@@ -347,8 +349,8 @@ impl Cbor {
         Ok(())
     }
 
-    /// Scans the most frequent items: whole numbers, short strings, literals. It stops before any
-    /// other item, which [`Cbor::scan`] handles.
+    /// Scans the most frequent items: integers, short strings, literals. It stops before any other item,
+    /// which [`Cbor::scan`] handles.
     #[inline]
     fn scan_simple_items(&mut self, input: &[u8]) {
         let is_map = match self.level.kind {
@@ -377,13 +379,13 @@ impl Cbor {
         self.level.left = left;
     }
 
-    /// Scans on behind the head of the packet's array; true when the packet is complete.
+    /// Continues to scan after the head of the packet's array; true when the packet is complete.
     fn scan(&mut self, input: &[u8]) -> Result<bool, FramingError> {
         loop {
             if self.tags == 0 {
                 self.scan_simple_items(input);
             }
-            // Leave what is complete.
+            // Leave complete containers.
             while self.level.left == 0 && matches!(self.level.kind, Kind::Array | Kind::Map) {
                 self.leave();
             }
@@ -487,7 +489,7 @@ impl Cbor {
         }
     }
 
-    /// Goes out of a container, which counts as one item of the one around it.
+    /// Leaves a container, which counts as one item of the one around it.
     fn leave(&mut self) {
         self.level = self.outside.pop().unwrap_or(OUTERMOST);
         if self.level.kind != Kind::Packet {
@@ -500,13 +502,13 @@ fn is_break(head: Head) -> bool {
     head.major == 7 && head.indefinite
 }
 
-/// Appends a packet: packed form is CBOR, except for tags of our own.
+/// Appends a packet: packed form is CBOR, except for internal tags.
 #[inline]
 pub(super) fn encode(elements: Elements<'_>, out: &mut Vec<u8>) -> Result<(), EncodeError> {
     if elements.count().is_plain() { keep(elements, out) } else { search(elements, out) }
 }
 
-/// As [`encode`], where tags of our own have to be searched for.
+/// As [`encode`], when internal tags have to be searched for.
 #[inline(never)]
 fn search(elements: Elements<'_>, out: &mut Vec<u8>) -> Result<(), EncodeError> {
     match tag::without_internal(elements.octets())? {
@@ -515,7 +517,7 @@ fn search(elements: Elements<'_>, out: &mut Vec<u8>) -> Result<(), EncodeError> 
     }
 }
 
-/// Appends a packet as it is, tags of our own included, to be translated later.
+/// Appends a packet unchanged, including internal tags, to be translated later.
 #[inline]
 pub(super) fn keep(elements: Elements<'_>, out: &mut Vec<u8>) -> Result<(), EncodeError> {
     // The packet's own array is a level too.

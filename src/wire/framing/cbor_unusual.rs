@@ -30,11 +30,11 @@ pub(super) fn is_rewritten(tag: u64) -> bool {
         || is_internal(tag)
 }
 
-/// Octets that the head of any item may take.
+/// The maximum octets of the head of an item.
 const HEAD: usize = 9;
 
-/// Rewrites `packet`, a whole array that was scanned before, and returns how many elements it has;
-/// `out` holds them in packed form.
+/// Rewrites `packet`, a complete array that was scanned before, to packed form in `out`, and returns the
+/// number of its elements.
 pub(super) fn rewrite(
     packet: &[u8],
     limits: FramingLimits,
@@ -58,10 +58,10 @@ pub(super) fn rewrite(
     }
 }
 
-/// What the tags in front of a value opened, and what is closed behind the value.
+/// What the tags before a value opened, to be closed after it.
 #[derive(Debug)]
 struct Tags {
-    /// Its places among the shared values.
+    /// The places of the value among the shared values.
     shared: Range<usize>,
     /// The number of string namespaces opened.
     namespaces: usize,
@@ -76,16 +76,16 @@ struct Level {
     is_map: bool,
     /// The first item has to be a class.
     is_object: bool,
-    /// Items to come; nothing if the length is indefinite.
+    /// The number of items left; `None` if the length is indefinite.
     left: Option<u64>,
-    /// Items passed.
+    /// The number of items written.
     passed: usize,
-    /// The place of the length in the output, if it is still to be written.
+    /// The place of the length in the output, if it is not known yet.
     open: Option<OpenLen>,
     tags: Tags,
-    /// Where the item that is being written begins.
+    /// The offset in the output of the current item.
     item: usize,
-    /// Arrays, maps and tags around its items.
+    /// The number of arrays, maps and tags around its items.
     depth: usize,
 }
 
@@ -96,9 +96,9 @@ struct Rewriter<'a> {
     limits: FramingLimits,
     levels: Vec<Level>,
     shared: Shared,
-    /// Where in the packet the heads of the strings are that can be referred to, in all open namespaces.
+    /// The offsets in the packet of strings that can be referred to, in all open namespaces.
     strings: Vec<u32>,
-    /// Where in `strings` each open namespace begins.
+    /// The index in `strings` at which each open namespace begins.
     namespaces: Vec<usize>,
 }
 
@@ -116,7 +116,7 @@ impl<'a> Rewriter<'a> {
         slice
     }
 
-    /// Writes the next value, or goes into it.
+    /// Writes the next value, or enters it.
     fn value(&mut self) -> Result<(), FramingError> {
         let mut tags = Tags {
             shared: self.shared.len()..self.shared.len(),
@@ -125,7 +125,7 @@ impl<'a> Rewriter<'a> {
             written: 0,
         };
         let start = self.out.len();
-        // The packet itself, and keys, are handed on without tags.
+        // The packet itself, and keys, lose their tags.
         let mut keeps_tags = false;
         if let Some(level) = self.levels.last_mut() {
             level.item = start;
@@ -148,7 +148,7 @@ impl<'a> Rewriter<'a> {
                     tags.namespaces += 1;
                 }
                 STRING_REFERENCE | SHARED_REFERENCE => {}
-                // Only an array is an object.
+                // Only an array can be an object.
                 PERL_OBJECT => {}
                 tag if keeps_tags && !is_internal(tag) => {
                     packed::put_tag(self.out, tag);
@@ -214,8 +214,8 @@ impl<'a> Rewriter<'a> {
         });
     }
 
-    /// Leaves the arrays and maps that have no more items; returns the number of the packet's
-    /// elements once that is left.
+    /// Leaves the arrays and maps that are complete; returns the number of the packet's elements when
+    /// the packet is complete.
     fn leave_complete_levels(&mut self) -> Result<Option<usize>, FramingError> {
         while let Some(level) = self.levels.last() {
             let complete = match level.left {
@@ -243,7 +243,7 @@ impl<'a> Rewriter<'a> {
         Ok(None)
     }
 
-    /// A value was written, the next item of the level that it is in.
+    /// Ends a value, an item of the current level.
     fn end_value(&mut self, tags: Tags) -> Result<(), FramingError> {
         for _ in 0..tags.namespaces {
             let begin = self.namespaces.pop().unwrap_or_default();
@@ -267,11 +267,11 @@ impl<'a> Rewriter<'a> {
         Ok(())
     }
 
-    /// Makes the value that begins at `start` a string.
+    /// Converts the value that begins at `start` to a string.
     fn make_key(&mut self, start: usize) -> Result<(), FramingError> {
         let key = self.out.get(start..).unwrap_or_default();
         let text: NumberText = match Reader::new(key).token().map_err(|_| malformed("a key"))? {
-            // Only the repetition of a value with tags still has some.
+            // Only a repeated value can still have tags.
             Token::Str(string) if matches!(key.first(), Some(0xc0..=0xdf)) => {
                 let string = string.to_owned();
                 self.out.truncate(start);
@@ -373,7 +373,7 @@ impl<'a> Rewriter<'a> {
     }
 }
 
-/// Strings shorter than this get no number, as a reference to them would not be shorter.
+/// Strings shorter than this are not numbered, since a reference to them would not be shorter.
 fn shortest_worth_a_reference(number: usize) -> usize {
     match number {
         0..=23 => 3,

@@ -1,10 +1,10 @@
 //! The JSON framing, received: an incremental parser that writes packed form.
 //!
-//! Tokens are taken as soon as they are complete, so a packet that arrives in pieces is kept only
-//! once, in packed form. Strict RFC 8259, with these differences, in which it follows Perl's
-//! JSON::XS: surrogates and code points above U+10FFFF in (generalized) UTF-8 are taken, and
-//! integers beyond 64 bits stay strings of digits. Strings of ASCII characters are octets, others text. `\ud800` without its other half, which JSON::XS
-//! refuses, is taken as that surrogate. Bare `inf` and `nan` are refused.
+//! Tokens are consumed as soon as they are complete, so a packet that arrives in pieces is stored only
+//! once, in packed form. The syntax is RFC 8259, with the differences of Perl's JSON::XS: surrogates and
+//! code points above U+10FFFF in (generalized) UTF-8 are accepted, and integers beyond 64 bits become
+//! strings of digits. Strings of ASCII characters become octets, others text. `\ud800` without its other
+//! half, which JSON::XS refuses, is accepted as this surrogate. Bare `inf` and `nan` are refused.
 
 use super::{Framing, FramingError, FramingLimits, Step, recycle};
 use crate::value::packed::{self, Elements, OpenLen};
@@ -14,10 +14,10 @@ const fn malformed(what: &'static str) -> FramingError {
     FramingError::Malformed { framing: Framing::Json, what }
 }
 
-/// What may come next.
+/// What the parser expects next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Expect {
-    /// `[` of a packet.
+    /// The `[` of a packet.
     Packet,
     /// A value or `]`.
     FirstValue,
@@ -37,28 +37,29 @@ struct Level {
     len: usize,
 }
 
-/// How far the token at the end of the input was scanned.
+/// How much of the incomplete token at the end of the input was scanned.
 #[derive(Debug, Default, Clone, Copy)]
 struct Partial {
-    /// Octets of the token.
+    /// The number of octets.
     scanned: usize,
-    /// A string with a backslash in it.
+    /// Whether the token is a string with a backslash.
     escaped: bool,
-    /// A string with characters beyond ASCII in it, as they are.
+    /// Whether the token is a string with unescaped characters beyond ASCII.
     wide: bool,
 }
 
-/// Reads the JSON framing.
+/// The decoder of the JSON framing.
 #[derive(Debug)]
 pub(super) struct Json {
     limits: FramingLimits,
     expect: Expect,
     /// The arrays and hashes inside the packet's own array.
     levels: Vec<Level>,
-    /// Items of the innermost array or hash; of those around it they are in `levels`.
+    /// The number of items so far of the innermost array or hash; those of the outer ones are in
+    /// `levels`.
     len: usize,
     in_hash: bool,
-    /// Octets of the packet that were used up before.
+    /// The number of octets of the packet that were consumed in earlier calls.
     taken: usize,
     partial: Partial,
     packed: Vec<u8>,
@@ -99,7 +100,7 @@ impl Json {
             self.levels.clear();
             self.len = 0;
             self.in_hash = false;
-            // White space before the packet is no part of it.
+            // White space before a packet does not belong to it.
             self.taken = 0;
             if self.limits.nesting == 0 {
                 return Err(self.too_deep());
@@ -109,7 +110,7 @@ impl Json {
         self.rest_of_packet(input, at, 0)
     }
 
-    /// Parses on from `at`, the packet having begun (or gone on) at `start` of the input.
+    /// Parses from `at` on; the packet began, or continued, at `start` of the input.
     fn rest_of_packet<'a>(
         &'a mut self,
         input: &'a [u8],
@@ -135,7 +136,7 @@ impl Json {
         FramingError::TooDeep { limit: self.limits.nesting }
     }
 
-    /// Takes all complete tokens; true when the packet's array was closed.
+    /// Consumes all complete tokens; true when the packet's array was closed.
     fn parse(&mut self, input: &[u8], at: &mut usize) -> Result<bool, FramingError> {
         loop {
             let mut first = match input.get(*at) {
@@ -198,7 +199,7 @@ impl Json {
         }
     }
 
-    /// Takes a value or the beginning of one; false if it is cut off.
+    /// Consumes a value or the beginning of one; false if it is incomplete.
     #[inline]
     fn value(&mut self, input: &[u8], at: &mut usize, first: u8) -> Result<bool, FramingError> {
         let complete = match first {
@@ -229,7 +230,7 @@ impl Json {
     }
 
     fn enter(&mut self, is_hash: bool) -> Result<(), FramingError> {
-        // The packet's own array is a level too.
+        // The packet's own array is a level, too.
         if self.levels.len() + 1 >= self.limits.nesting {
             return Err(self.too_deep());
         }
@@ -245,7 +246,7 @@ impl Json {
         Ok(())
     }
 
-    /// Goes out of an array or hash; true if it was the packet's own.
+    /// Leaves an array or hash; true if it was the packet's own.
     fn leave(&mut self) -> bool {
         let Some(level) = self.levels.pop() else {
             return true;
@@ -257,7 +258,7 @@ impl Json {
         false
     }
 
-    /// Takes the string whose opening quote is at `at`; false if it is cut off.
+    /// Consumes the string whose opening quote is at `at`; false if it is incomplete.
     #[inline]
     fn string(&mut self, input: &[u8], at: &mut usize) -> Result<bool, FramingError> {
         let body = input.get(*at + 1..).unwrap_or_default();
@@ -276,13 +277,13 @@ impl Json {
         } else {
             string
         };
-        // As Perl's decoder marks them, so that they go on as from a Perl node.
+        // Perl's decoder marks strings in the same way, so they are sent on as by a Perl node.
         let kind = if partial.wide { StrKind::Text } else { StrKind::Octets };
         packed::put_str(&mut self.packed, StrRef::trusted(kind, text));
         Ok(true)
     }
 
-    /// Takes the number at `at`; false if more of it may come.
+    /// Consumes the number at `at`; false if it may continue.
     #[inline]
     fn number(&mut self, input: &[u8], at: &mut usize) -> Result<bool, FramingError> {
         let rest = input.get(*at..).unwrap_or_default();
@@ -314,7 +315,7 @@ fn skip_space(input: &[u8], at: usize) -> usize {
     at + rest.iter().position(|&octet| !is_space(octet)).unwrap_or(rest.len())
 }
 
-/// Passes over a literal; false if it is cut off.
+/// Consumes a literal; false if it is incomplete.
 fn literal(input: &[u8], at: &mut usize, literal: &[u8]) -> Result<bool, FramingError> {
     let rest = input.get(*at..).unwrap_or_default();
     if rest.starts_with(literal) {
@@ -327,9 +328,9 @@ fn literal(input: &[u8], at: &mut usize, literal: &[u8]) -> Result<bool, Framing
     }
 }
 
-/// Scans the inside of a string up to its closing quote; false if it is cut off.
+/// Scans a string up to its closing quote; false if it is incomplete.
 ///
-/// What was scanned is checked: UTF-8, escapes, no control characters.
+/// UTF-8 and escapes are checked, and control characters refused.
 #[inline]
 fn scan_string(body: &[u8], partial: &mut Partial) -> Result<bool, FramingError> {
     loop {
@@ -359,7 +360,7 @@ fn scan_string(body: &[u8], partial: &mut Partial) -> Result<bool, FramingError>
     }
 }
 
-/// `text` without the beginning of a multi-octet character at its end.
+/// `text` without an incomplete multi-octet character at its end.
 fn without_cut_character(text: &[u8]) -> &[u8] {
     let is_tail = |octet: &&u8| **octet & 0xc0 == 0x80;
     let tail = text.iter().rev().take(6).take_while(is_tail).count();
@@ -376,13 +377,14 @@ fn without_cut_character(text: &[u8]) -> &[u8] {
     if tail < wanted { text.get(..whole).unwrap_or_default() } else { text }
 }
 
-/// How many octets at the beginning stand for themselves in a JSON string; with `ASCII` only ASCII.
+/// The number of octets at the beginning that a JSON string contains literally; with `ASCII`, only
+/// ASCII.
 #[inline]
 pub(super) fn plain_len<const ASCII: bool>(octets: &[u8]) -> usize {
     const ONES: u64 = u64::from_ne_bytes([1; 8]);
     const HIGH: u64 = u64::from_ne_bytes([0x80; 8]);
-    // The high bit of each octet: is it a quote, a backslash, below 0x20?
-    // Borrows make false hits only above a true one.
+    // The high bit of each octet tells whether it is a quote, a backslash, or below 0x20. Borrows cause
+    // false hits only above a true one.
     let hits = |chunk: u64| {
         let quote = chunk ^ (ONES * u64::from(b'"'));
         let backslash = chunk ^ (ONES * u64::from(b'\\'));
@@ -392,7 +394,7 @@ pub(super) fn plain_len<const ASCII: bool>(octets: &[u8]) -> usize {
             | if ASCII { chunk } else { 0 };
         special & HIGH
     };
-    // Octets before the last chunk are looked at twice, and no octet on its own.
+    // Octets before the last chunk are examined twice, so no octet needs to be examined alone.
     let last = octets.len().wrapping_sub(8);
     let mut at = 0;
     while let Some(chunk) = octets.get(at..).and_then(<[u8]>::first_chunk::<8>) {
@@ -416,7 +418,7 @@ pub(super) fn plain_len<const ASCII: bool>(octets: &[u8]) -> usize {
     octets.iter().position(|&octet| !is_plain(octet)).unwrap_or(octets.len())
 }
 
-/// The length of the escape that `rest` begins with; 0 if it is cut off.
+/// The length of the escape at the beginning of `rest`; 0 if it is incomplete.
 fn escape_len(rest: &[u8]) -> Result<usize, FramingError> {
     match rest.get(1) {
         None => Ok(0),
@@ -433,7 +435,7 @@ fn escape_len(rest: &[u8]) -> Result<usize, FramingError> {
     }
 }
 
-/// Appends what a scanned string stands for.
+/// Appends the content of a scanned string.
 fn unescape(string: &[u8], out: &mut Vec<u8>) {
     let mut rest = string;
     while let Some(plain) = memchr::memchr(b'\\', rest) {
@@ -466,7 +468,7 @@ fn unescape(string: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(rest);
 }
 
-/// The number in `\uXXXX`.
+/// The code unit of `\uXXXX`.
 fn code_unit(escape: &[u8]) -> u32 {
     escape
         .iter()
@@ -488,8 +490,8 @@ fn push_code_point(out: &mut Vec<u8>, point: u32) {
     }
 }
 
-/// Appends a number: an integer where it is written as one, and a string of digits where it is
-/// one that 64 bits cannot hold.
+/// Appends a number: an integer if it is written as one, or a string of digits if it does not fit into
+/// 64 bits.
 fn put_number(number: &[u8], out: &mut Vec<u8>) -> Result<(), FramingError> {
     let (negative, digits) = match number {
         [b'-', digits @ ..] => (true, digits),

@@ -1,4 +1,4 @@
-//! The JSON framing, sent: packed form to JSON that Perl's decoder takes whatever is in it.
+//! The JSON framing, sent: any packed form as JSON that Perl's decoder accepts.
 
 use super::json::plain_len;
 use super::{EncodeError, MAX_NESTING, float_text, int_text, uint_text};
@@ -52,7 +52,7 @@ fn hash(
     Ok(())
 }
 
-/// Appends the next value, which stands in `depth` arrays and hashes.
+/// Appends the next value, which is inside `depth` arrays and hashes.
 ///
 /// Recursion is bounded by [`MAX_NESTING`].
 #[inline]
@@ -76,7 +76,7 @@ fn value(reader: &mut Reader<'_>, depth: usize, out: &mut Vec<u8>) -> Result<(),
         Token::Float(number) => float(number, out),
         Token::Str(text) => string(text, out),
         Token::Exact(number) => {
-            // All its digits, which Perl's big numbers read from a string.
+            // All its digits, as a string that Perl's big numbers parse.
             let _ = write!(out, "\"{number}\"");
         }
         Token::Array(_) | Token::Hash(_) if depth >= MAX_NESTING => {
@@ -88,8 +88,8 @@ fn value(reader: &mut Reader<'_>, depth: usize, out: &mut Vec<u8>) -> Result<(),
     Ok(())
 }
 
-/// What a reference refers to: `\1` and `\0` are `true` and `false`, as Perl writes them; anything
-/// else stands for itself.
+/// Appends the target of a reference: `\1` and `\0` are `true` and `false`, as in Perl; any other target
+/// replaces the reference.
 #[cold]
 fn referent<'a>(reader: &mut Reader<'a>) -> Result<Token<'a>, Malformed> {
     Ok(match reader.token()? {
@@ -103,7 +103,7 @@ fn referent<'a>(reader: &mut Reader<'a>) -> Result<Token<'a>, Malformed> {
 #[inline(never)]
 fn float(number: f64, out: &mut Vec<u8>) {
     if number.is_finite() {
-        // Rust's shortest digits are JSON, and keep the point of a whole number.
+        // Rust's shortest form is valid JSON, and keeps the decimal point of an integral float.
         let _ = write!(out, "{number:?}");
     } else {
         out.push(b'"');

@@ -1,8 +1,8 @@
-//! The three framings: how packets become octets of a connection, and octets packets again.
+//! The three framings: conversion of packets to octets on a connection, and back.
 //!
-//! In memory every packet is in [packed form](crate::value::packed); a framing is a translation
-//! between that and the wire (`docs/protocol.md` §2). [`Decoder`] takes octets as they arrive, cut
-//! anywhere; [`encode`] appends a packet to a buffer.
+//! In memory every packet is in [packed form](crate::value::packed); a framing translates between this
+//! and the wire (`docs/protocol.md` §2). [`Decoder`] accepts octets as they arrive, split anywhere;
+//! [`encode`] appends a packet to a buffer.
 //!
 //! ```
 //! use aemp::value::packed::{self, Elements};
@@ -42,7 +42,7 @@ use thiserror::Error;
 
 pub(crate) use number::{NumberText, float_name, float_text, int_text, uint_text};
 
-/// How packets are written on a connection; each direction has its own.
+/// The encoding of packets on a connection. The two directions may differ.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Framing {
     /// CBOR items one after another; the fastest.
@@ -54,10 +54,10 @@ pub enum Framing {
 }
 
 impl Framing {
-    /// All framings, the one to prefer first, as Perl's default `framing_format` has them.
+    /// All framings in order of preference, as in Perl's default `framing_format`.
     pub const ALL: [Framing; 3] = [Framing::Cbor, Framing::Json, Framing::Storable];
 
-    /// The name in greetings and in `framing_format`.
+    /// Its name in greetings and in `framing_format`.
     pub const fn name(self) -> &'static str {
         match self {
             Framing::Cbor => "cbor",
@@ -66,7 +66,7 @@ impl Framing {
         }
     }
 
-    /// The framing of that name, if it is one of the three.
+    /// The framing with this name, if it is one of the three.
     pub fn from_name(name: &str) -> Option<Framing> {
         Framing::ALL.into_iter().find(|framing| framing.name() == name)
     }
@@ -78,14 +78,14 @@ impl fmt::Display for Framing {
     }
 }
 
-/// What a received packet may cost.
+/// Limits for received packets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FramingLimits {
-    /// Octets that one packet may have on the wire.
+    /// The maximum octets of one packet on the wire.
     ///
-    /// In memory it takes at most four times as many, and 64 KiB.
+    /// In memory a packet takes at most four times as many, plus 64 KiB.
     pub packet: usize,
-    /// Arrays, hashes and tags inside each other, the packet's own array included.
+    /// The maximum number of nested arrays, hashes and tags, including the packet's own array.
     pub nesting: usize,
 }
 
@@ -96,47 +96,47 @@ impl Default for FramingLimits {
     }
 }
 
-/// Why received octets are no packet. The connection has to be closed: no further packet can be
+/// Why received octets are not a packet. The connection has to be closed, as no further packet can be
 /// found on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum FramingError {
-    /// Not an array that begins with a string or number.
+    /// The packet is not an array that begins with a string or number.
     #[error("no array with a port name first")]
     NotAPacket,
-    /// The packet has, or announces, more octets than allowed.
+    /// The packet is, or claims to be, longer than allowed.
     #[error("longer than the limit of {limit} octets")]
     TooLong {
         /// [`FramingLimits::packet`].
         limit: usize,
     },
-    /// Arrays, hashes and tags nest deeper than allowed.
+    /// Arrays, hashes and tags are nested deeper than allowed.
     #[error("nested deeper than the limit of {limit} levels")]
     TooDeep {
         /// [`FramingLimits::nesting`].
         limit: usize,
     },
-    /// With its references to values sent before it takes more memory than allowed.
+    /// With the values that it refers to repeatedly, the packet takes more memory than allowed.
     #[error("with its references it takes more than the {limit} octets allowed for its length")]
     TooExpanded {
-        /// Octets of memory allowed for this packet.
+        /// The octets of memory allowed for this packet.
         limit: usize,
     },
-    /// The octets are not what the framing prescribes.
+    /// The octets violate the syntax of the framing.
     #[error("malformed {framing}: {what}")]
     Malformed {
         /// The framing of the connection.
         framing: Framing,
-        /// What is wrong.
+        /// The violation.
         what: &'static str,
     },
-    /// A text is not in (generalized) UTF-8.
+    /// A text is not valid (generalized) UTF-8.
     #[error("a text is not in UTF-8")]
     NotUtf8,
-    /// Something that Perl could take, but that is not data.
+    /// Something that Perl accepts but that is not data.
     #[error("{what} cannot be received")]
     Refused {
-        /// What it is.
+        /// Its name.
         what: &'static str,
     },
 }
@@ -145,42 +145,42 @@ pub enum FramingError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum EncodeError {
-    /// Perl's decoders refuse deeper nesting, and a Perl node that fails to decode one JSON packet
-    /// never takes another one on that connection.
+    /// The packet is nested too deeply for Perl's decoders. A Perl node that fails to decode one JSON
+    /// packet accepts no further one on the connection.
     #[error("nested deeper than the {MAX_NESTING} levels that Perl takes")]
     TooDeep,
-    /// A string, array or hash is longer than the framing can tell (2 GiB in Storable).
+    /// A string, array or hash is too long for the framing (2 GiB in Storable).
     #[error("a string, array or hash is too long for {framing}")]
     TooLong {
         /// The framing.
         framing: Framing,
     },
-    /// The elements given are not in packed form.
+    /// The given elements are not in packed form.
     #[error(transparent)]
     NotPacked(#[from] Malformed),
 }
 
-/// What came of the octets given to [`Decoder::next`].
+/// The result of [`Decoder::next`].
 #[derive(Debug, Clone, Copy)]
 pub enum Step<'a> {
-    /// No packet yet. Call again with the octets after the first `used`, and more of them.
+    /// No complete packet. Call again with the octets after the first `used`, and more.
     More {
-        /// Octets that were used up and must not be given again.
+        /// Octets that were consumed and must not be passed again.
         used: usize,
     },
     /// A packet. The next one begins after the first `used` octets.
     Packet {
-        /// Octets that were used up.
+        /// Octets that were consumed.
         used: usize,
         /// The packet's array, port name first. `[]` has no elements.
         elements: Elements<'a>,
     },
 }
 
-/// Finds packets in received octets, wherever those are cut, and does no work twice.
+/// Finds packets in received octets, split anywhere, without reading octets twice.
 ///
-/// It stores nothing but what a packet needs: plain CBOR is lent straight from the input.
-/// After an error nothing more can be read from the connection.
+/// It stores only incomplete packets; plain CBOR is lent from the input without copying. After an error
+/// nothing more can be read from the connection.
 #[derive(Debug)]
 pub struct Decoder {
     translation: Translation,
@@ -213,17 +213,17 @@ impl Decoder {
         }
     }
 
-    /// Whether a part of a packet was used up, the rest of which has not come.
+    /// Whether a part of an incomplete packet was consumed.
     ///
-    /// Only JSON is used up in parts; in the other framings a packet that is cut off is still in
-    /// the input.
+    /// Only JSON consumes parts of packets; in the other framings an incomplete packet stays in the
+    /// input.
     pub fn is_inside_a_packet(&self) -> bool {
         matches!(&self.translation, Translation::Json(json) if json.is_inside_a_packet())
     }
 
-    /// The packets for one port that `input` begins with, if they can be lent as they are; they
-    /// count as used up as soon as they were taken from it. Otherwise, and for what comes behind
-    /// them, there is [`Decoder::next`].
+    /// The packets for one port at the beginning of `input`, if they can be lent without copying. They
+    /// count as consumed when they are taken. Otherwise, and for the packets after them, use
+    /// [`Decoder::next`].
     #[inline]
     pub fn packet_run<'a>(&self, input: &'a [u8]) -> Option<PacketRun<'a>> {
         match &self.translation {
@@ -232,14 +232,14 @@ impl Decoder {
         }
     }
 
-    /// Looks for one packet in `input`: all octets received and not yet used up.
+    /// Looks for one packet in `input`, which has to begin at the first octet that was not consumed.
     ///
-    /// What cannot be a packet is refused as soon as its first octets show it: an item that is no
-    /// array, a first element that is neither string nor number, an announced length beyond the
-    /// limit. No memory is reserved for what was only announced.
+    /// Invalid packets are refused as soon as possible: if the packet is not an array, if its first
+    /// element is neither a string nor a number, or if its announced length exceeds the limit. No memory
+    /// is allocated for announced lengths.
     ///
     /// # Errors
-    /// Fails where the octets are no packet; see [`FramingError`].
+    /// The octets are not a packet; see [`FramingError`].
     pub fn next<'a>(&'a mut self, input: &'a [u8]) -> Result<Step<'a>, FramingError> {
         match &mut self.translation {
             Translation::Cbor(cbor) => cbor.next(input),
@@ -249,7 +249,7 @@ impl Decoder {
     }
 }
 
-/// Appends a packet to `out`, `elements` being its array, port name first.
+/// Appends a packet to `out`; `elements` are its array, port name first.
 ///
 /// Nothing is sent that Perl's decoder for the framing rejects:
 /// - In JSON the numbers that it lacks go out as the strings `Inf`, `-Inf` and `NaN`, which are
@@ -260,8 +260,7 @@ impl Decoder {
 ///   objects that every AnyEvent::MP process has.
 ///
 /// # Errors
-/// Fails if the packet nests too deeply or has something too long for the framing; `out` is then
-/// as it was before.
+/// The packet is nested too deeply or has something too long for the framing; `out` is unchanged then.
 #[inline]
 pub fn encode(
     framing: Framing,
@@ -271,8 +270,8 @@ pub fn encode(
     encode_as(Some(framing), elements, out)
 }
 
-/// As [`encode`], or with no framing known yet: the packet is kept in packed form, as one array, to
-/// be translated later.
+/// As [`encode`]; if the framing is not known yet, the packet is appended in packed form, as one array,
+/// to be translated later.
 #[inline]
 pub(crate) fn encode_as(
     framing: Option<Framing>,
@@ -287,7 +286,7 @@ pub(crate) fn encode_as(
     }
 }
 
-/// Leaves nothing of a packet that cannot be sent.
+/// Removes the beginning of a packet that cannot be sent.
 #[inline(never)]
 fn whole(
     encode: fn(Elements<'_>, &mut Vec<u8>) -> Result<(), EncodeError>,
@@ -298,10 +297,10 @@ fn whole(
     encode(elements, out).inspect_err(|_| out.truncate(before))
 }
 
-/// Scratch space that is kept between packets; more than this is given back.
+/// The maximum capacity of scratch space that is kept between packets.
 const SCRATCH_KEPT: usize = 64 << 10;
 
-/// Empties `scratch` for the next packet, and gives back what a large one left.
+/// Empties `scratch` for the next packet, and frees the capacity that a large one needed.
 fn recycle<T>(scratch: &mut Vec<T>) {
     scratch.clear();
     if scratch.capacity() > SCRATCH_KEPT / size_of::<T>().max(1) {
@@ -309,7 +308,7 @@ fn recycle<T>(scratch: &mut Vec<T>) {
     }
 }
 
-/// Whether `elements` begin with what can be a port name, or are the empty packet.
+/// Whether `elements` begin with a possible port name, or are an empty packet.
 fn begins_with_a_name(elements: Elements<'_>) -> bool {
     elements.is_empty()
         || matches!(

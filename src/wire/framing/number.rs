@@ -1,4 +1,4 @@
-//! Numbers as Perl writes them into strings, without an allocation.
+//! Conversion of numbers to Perl's strings, without allocation.
 
 use crate::value::{Number, StrRef};
 use std::fmt;
@@ -71,16 +71,16 @@ impl fmt::Write for NumberText {
     }
 }
 
-/// A float as Perl makes a name of it, of a port or in a hash: with up to 15 digits.
+/// A float in the form that Perl uses in the name of a port or as a hash key: with up to 15 digits.
 pub(crate) fn float_name(value: f64) -> NumberText {
     let mut text = NumberText::EMPTY;
-    // Perl's form of any float fits.
+    // Any float fits in Perl's form.
     let _ = fmt::Write::write_fmt(&mut text, format_args!("{}", Number::Float(value)));
     text
 }
 
-/// A float as Perl writes it, except that it takes up to 17 digits where Perl stops at 15, so that
-/// the same number can be read back.
+/// A float in Perl's form, but with up to 17 digits where Perl stops at 15, so that it can be read back
+/// exactly.
 pub(crate) fn float_text(value: f64) -> NumberText {
     let mut text = NumberText::EMPTY;
     if value.is_nan() {
@@ -94,7 +94,7 @@ pub(crate) fn float_text(value: f64) -> NumberText {
         text.push(b"Inf");
         return text;
     }
-    // The shortest digits that read back as the same number: d.ddde-xx.
+    // The shortest digits that are read back exactly: d.ddde-xx.
     let mut shortest = [0; 32];
     let mut room = &mut shortest[..];
     let _ = write!(room, "{:e}", value.abs());

@@ -1,31 +1,31 @@
-//! Packets for the same port, one behind the other: they are found, and handed over, together.
+//! Consecutive packets for the same port, delivered together.
 
 use super::cbor::simple_packet;
 use crate::value::packed::{Elements, Reader};
 use crate::value::{StrRef, same};
 
-/// Messages for one port as they stand in the input, one behind the other; see
+/// Consecutive messages for one port, borrowed from the input; see
 /// [`Decoder::packet_run`](super::Decoder::packet_run).
 #[derive(Debug, Clone)]
 pub struct PacketRun<'a> {
     input: &'a [u8],
     limit: usize,
-    /// The port's name, and the same as it is written.
+    /// The port's name, and the name as it is encoded.
     port: StrRef<'a>,
     name: &'a [u8],
-    /// The first message, until it is taken, and where its packet ends.
+    /// The first message and the end of its packet, until the message was taken.
     first: Option<(usize, Elements<'a>)>,
     used: usize,
     packets: u64,
 }
 
 impl<'a> PacketRun<'a> {
-    /// Nothing if `input` begins with anything but a plain packet, no longer than `limit`, for a
-    /// port with a name.
+    /// `None` if `input` does not begin with a plain packet of at most `limit` octets for a port with a
+    /// name.
     #[inline]
     pub(super) fn begin(input: &'a [u8], limit: usize) -> Option<Self> {
         if matches!(input.get(1), None | Some(0x40 | 0x60)) {
-            // For the node port.
+            // It is for the node port.
             return None;
         }
         let (end, len) = simple_packet(input, limit)?;
@@ -38,19 +38,19 @@ impl<'a> PacketRun<'a> {
         Some(PacketRun { input, limit, port, name, first, used: 0, packets: 0 })
     }
 
-    /// Which port the messages are for.
+    /// The port of the messages.
     #[inline]
     pub fn port(&self) -> StrRef<'a> {
         self.port
     }
 
-    /// How many octets of the input have been used up by what was taken.
+    /// The octets of the input that were consumed by the messages taken so far.
     #[inline]
     pub fn used(&self) -> usize {
         self.used
     }
 
-    /// How many messages were taken.
+    /// The number of messages taken so far.
     #[inline]
     pub fn packets(&self) -> u64 {
         self.packets

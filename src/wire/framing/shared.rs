@@ -1,17 +1,17 @@
-//! Values that a packet sends once and refers to later, and what memory a packet may take.
+//! Values to which a packet refers more than once, and the limit for a packet's memory.
 
 use super::{FramingError, FramingLimits};
 use crate::value::packed;
 use std::ops::Range;
 
-/// How many octets of memory a packet of `wire` octets may take, all in all.
+/// The maximum octets of memory for a packet of `wire` octets.
 ///
-/// Vectors that are grown by [`grow`] have up to an eighth more than what is in them.
+/// Vectors grown by [`grow`] have a capacity of up to nine eighths of their length.
 pub(super) fn memory_limit(wire: usize) -> usize {
     wire.saturating_mul(4).saturating_add(64 << 10)
 }
 
-/// Makes room for `more` items in a vector: by doubling it while it is small, then in small steps.
+/// Reserves capacity for `more` items: by doubling while the vector is small, then in small steps.
 #[inline]
 pub(super) fn grow<T>(vector: &mut Vec<T>, more: usize) {
     if vector.capacity() - vector.len() < more {
@@ -29,10 +29,10 @@ fn grow_now<T>(vector: &mut Vec<T>, more: usize) {
     }
 }
 
-/// Where a value stands in the output.
+/// The position of a value in the output.
 #[derive(Debug, Clone, Copy)]
 struct Span {
-    /// With [`BY_REFERENCE`] and [`AFTER_TAGS`].
+    /// Combined with [`BY_REFERENCE`] and [`AFTER_TAGS`].
     start: u32,
     /// [`OPEN`] until the value is complete.
     end: u32,
@@ -41,42 +41,43 @@ struct Span {
 const OPEN: u32 = u32::MAX;
 const BY_REFERENCE: u32 = 1 << 31;
 const AFTER_TAGS: u32 = 1 << 30;
-/// In the list of numbers that are referred to: the value is referred to from inside itself.
+/// In the list of numbers that are referred to: the value contains a reference to itself.
 const CYCLE: u32 = 1 << 31;
 
-/// What stands in the output where a numbered value begins.
+/// What begins at the position of a numbered value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Placement {
     /// The value.
     Itself,
-    /// A reference to the value, which packed form does not tell from it: an array, hash or object.
+    /// A reference to the value; in packed form a reference to an array, hash or object looks the same
+    /// as its target.
     ByReference,
-    /// A reference to the value, which comes behind the tags of the reference.
+    /// The tags of a reference, followed by the value.
     AfterTags,
 }
 
-/// Where a numbered value stands in the output.
+/// The position of a numbered value in the output.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Place {
     pub(super) start: usize,
-    /// Nothing as long as the value is not complete.
+    /// `None` until the value is complete.
     pub(super) end: Option<usize>,
     pub(super) stands: Placement,
 }
 
-/// Where the values that can be referred to stand in the output.
+/// The positions of the values that can be referred to.
 #[derive(Debug, Default)]
 pub(super) struct Shared {
-    /// The numbers of the values that are referred to, in order, some with [`CYCLE`]; nothing if all
-    /// may be.
+    /// The numbers of the values that are referred to, in ascending order, some with [`CYCLE`]; `None`
+    /// if any value may be.
     wanted: Option<Vec<u32>>,
     has_cycles: bool,
     /// The number of the next value.
     next: u32,
     spans: Vec<Span>,
-    /// Octets of memory that the packet may take.
+    /// The maximum octets of memory for the packet.
     pub(super) limit: usize,
-    /// Octets of memory that the caller keeps beside the output.
+    /// The octets of memory that the caller uses besides the output.
     pub(super) kept_elsewhere: usize,
 }
 
@@ -86,19 +87,19 @@ impl Shared {
         Shared { limit, ..Shared::default() }
     }
 
-    /// Only values with these numbers are referred to.
+    /// Only the values with these numbers are referred to.
     pub(super) fn only(wanted: Vec<u32>, limit: usize) -> Self {
         let spans = Vec::with_capacity(wanted.len());
         Shared { wanted: Some(wanted), spans, limit, ..Shared::default() }
     }
 
-    /// For reading the same packet again.
+    /// Restarts, to read the same packet again.
     pub(super) fn restart(&mut self) {
         self.next = 0;
         self.spans.clear();
     }
 
-    /// How many values are kept so far.
+    /// The number of values recorded so far.
     pub(super) fn len(&self) -> usize {
         self.spans.len()
     }
@@ -119,7 +120,7 @@ impl Shared {
         Ok(())
     }
 
-    /// Gives the next number to the value that begins at `start` of the output.
+    /// Assigns the next number to the value that begins at `start` of the output.
     pub(super) fn begin(
         &mut self,
         out: &[u8],
@@ -146,14 +147,14 @@ impl Shared {
         Ok(())
     }
 
-    /// The values kept in these places end at `end` of the output.
+    /// The values recorded at these places end at `end` of the output.
     pub(super) fn end(&mut self, places: Range<usize>, end: usize) {
         for span in self.spans.get_mut(places).unwrap_or_default() {
             span.end = u32::try_from(end).unwrap_or(OPEN);
         }
     }
 
-    /// The place of this number among those that are referred to.
+    /// The index of this number among those that are referred to.
     fn index(&self, number: u64) -> Option<usize> {
         match &self.wanted {
             Some(wanted) => {
@@ -164,23 +165,23 @@ impl Shared {
         }
     }
 
-    /// Whether the value of this number is referred to.
+    /// Whether the value with this number is referred to.
     pub(super) fn is_wanted(&self, number: u32) -> bool {
         self.index(number.into()).is_some()
     }
 
-    /// Whether the value of this number was found to be referred to from inside itself.
+    /// Whether the value with this number contains a reference to itself.
     pub(super) fn is_cycle(&self, number: u32) -> bool {
         let wanted = self.wanted.as_ref().zip(self.index(number.into()));
         wanted.and_then(|(wanted, index)| wanted.get(index)).is_some_and(|flags| flags & CYCLE != 0)
     }
 
-    /// Whether some value is referred to from inside itself.
+    /// Whether any value contains a reference to itself.
     pub(super) fn has_cycles(&self) -> bool {
         self.has_cycles
     }
 
-    /// The value of this number is referred to from inside itself.
+    /// Records that the value with this number contains a reference to itself.
     pub(super) fn mark_cycle(&mut self, number: u32) {
         let index = self.index(number.into());
         if let Some((wanted, index)) = self.wanted.as_mut().zip(index)
@@ -191,7 +192,7 @@ impl Shared {
         }
     }
 
-    /// Where the value of this number stands.
+    /// The position of the value with this number.
     pub(super) fn place(&self, number: u64) -> Result<Place, FramingError> {
         let span = self
             .index(number)
@@ -209,7 +210,7 @@ impl Shared {
         })
     }
 
-    /// Appends the value `number` again, `depth` being the number of levels it will stand in.
+    /// Appends the value `number` again, inside `depth` levels.
     pub(super) fn repeat(
         &self,
         number: u64,
@@ -224,7 +225,7 @@ impl Shared {
         self.copy(place.start..end, depth, out, limits)
     }
 
-    /// Appends a value that stands in the output, `depth` being the number of levels it will stand in.
+    /// Appends a copy of a value in the output, inside `depth` levels.
     pub(super) fn copy(
         &self,
         value: Range<usize>,

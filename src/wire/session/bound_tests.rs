@@ -1,4 +1,4 @@
-//! Sessions that are bound to the secret: who gets in, and that nobody in between does.
+//! Sessions bound to the secret: who is accepted, and that nobody in between is.
 
 use super::*;
 use crate::wire::auth::{self, Secret};
@@ -25,7 +25,7 @@ fn exporter(octet: u8) -> Exporter {
     Exporter::new([octet; Exporter::OCTETS])
 }
 
-/// What a side has come to behind both greetings.
+/// The state of a side after both greetings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
     Plain,
@@ -33,7 +33,8 @@ enum Stage {
     Bound,
 }
 
-/// Lets a session hear a greeting and go on, in the TLS session of `exporter` if it wants one.
+/// Passes a greeting to a session and continues, in the TLS session of `exporter` if the session wants
+/// TLS.
 fn greet(
     session: &mut Session,
     greeting: &[u8],
@@ -72,8 +73,8 @@ fn finish(session: &mut Session, line: &[u8]) -> HandshakeResult {
     }
 }
 
-/// Two nodes with somebody in between, who hands each greeting on as `change` makes it, and who is
-/// the other end of a TLS session with each unless `one_session`.
+/// Two nodes with an attacker in between, who passes each greeting on as `change` makes it, and who is
+/// the other end of a TLS session with each, unless `one_session`.
 fn meet_through(
     mut a: Session,
     mut b: Session,
@@ -95,7 +96,7 @@ fn meet_through(
         }
     };
     if stages.0 != stages.1 {
-        // One of them hears TLS for a line, or a line for TLS.
+        // One of them reads TLS as a line, or a line as TLS.
         let failed = || Err(HandshakeError::ClosedInAuthentication);
         return (failed(), failed());
     }
@@ -166,7 +167,7 @@ fn no_change_of_a_greeting_on_the_way_is_survived() {
             greeting
         });
     }
-    // Without the key both would go on in the clear.
+    // Without the key both would continue unencrypted.
     attempt(&|greeting| String::from_utf8(greeting).unwrap().replace(";bound=1", "").into_bytes());
     attempt(&|greeting| {
         String::from_utf8(greeting).unwrap().replace("bound=1", "bound=local").into_bytes()

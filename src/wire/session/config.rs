@@ -1,4 +1,4 @@
-//! What a node brings into its handshakes, checked once so that no connection can fail by it.
+//! The configuration of handshakes, checked once so that it cannot make a connection fail.
 
 use std::sync::Arc;
 
@@ -8,22 +8,22 @@ use crate::wire::auth::{AuthMethod, Nonce, Secret};
 use crate::wire::framing::Framing;
 use crate::wire::greeting::{self, BoundOffer, Greeting, Role, printable};
 
-/// Where a node with a secret offers encryption that is bound to it (`docs/protocol.md` §1.8).
+/// When a node with a secret offers encryption that is bound to it (`docs/protocol.md` §1.8).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Encrypt {
-    /// Everywhere; but where both ends of a connection have loopback addresses it is not used.
+    /// Always; it is not used if both ends of a connection have loopback addresses.
     #[default]
     Auto,
-    /// Everywhere, and it is used wherever the peer offers it too.
+    /// Always; it is used whenever the peer offers it too.
     Always,
-    /// Nowhere.
+    /// Never.
     Never,
 }
 
-/// The ends of a connection, as far as greetings depend on them.
+/// The addresses of a connection, as far as greetings depend on them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ends<'a> {
-    /// The peer's address (`host:port`), which only tells the peer how it is seen here.
+    /// The peer's address (`host:port`), sent to the peer for its information.
     pub peer: &'a str,
     /// Whether our own end has a loopback address.
     pub own_is_loopback: bool,
@@ -42,44 +42,44 @@ impl<'a> From<&'a String> for Ends<'a> {
     }
 }
 
-/// Everything that a node decides about its handshakes.
+/// The configuration of a node's handshakes.
 ///
-/// [`HandshakeConfig::new`] has Perl's defaults; `auth_offer`, `auth_accept` and `framing_format`
-/// are Perl's names for the lists (`docs/protocol.md` §6).
+/// [`HandshakeConfig::new`] has Perl's defaults; `auth_offer`, `auth_accept` and `framing_format` are
+/// Perl's names of the lists (`docs/protocol.md` §6).
 #[derive(Clone, Debug)]
 pub struct HandshakeConfig {
-    /// Our node ID in written form.
+    /// Our node ID in escaped form.
     pub node_id: Vec<u8>,
-    /// Methods that we may send. [`AuthMethod::Cleartext`] is never sent, even if listed.
+    /// The methods that we may send. [`AuthMethod::Cleartext`] is never sent, even if it is listed.
     pub auth_offer: Vec<AuthMethod>,
-    /// Methods that we accept, best first. Those that need a secret are left out if there is none.
+    /// The methods that we accept, best first. Those that need a secret are ignored if there is none.
     pub auth_accept: Vec<AuthMethod>,
-    /// Framings that we send and accept, best first.
+    /// The framings that we send and accept, best first.
     pub framings: Vec<Framing>,
-    /// What all nodes of the network know.
+    /// The secret of the network.
     pub secret: Option<Secret>,
-    /// Whether there is a certificate: TLS with every peer that has one too.
+    /// Whether there is a certificate, and so TLS with every peer that has one too.
     pub certificate: bool,
-    /// Where encryption is offered that is bound to the secret; never unless told, as in Perl.
-    ///
-    /// It is not offered unless the secret may prove who a node is, in both directions: both lists
-    /// have to contain [`AuthMethod::HmacSha3_512`].
-    pub encrypt: Encrypt,
-    /// Whether connections that would not be encrypted are refused. Loopback is no exception then.
-    pub encryption_required: bool,
-    /// Octets that one line of the peer may have, its line end included; 4096 unless told, as in
+    /// When encryption that is bound to the secret is offered; [`Encrypt::Never`] by default, as in
     /// Perl.
+    ///
+    /// It is offered only if the secret may be used to authenticate in both directions: both lists have
+    /// to contain [`AuthMethod::HmacSha3_512`].
+    pub encrypt: Encrypt,
+    /// Whether unencrypted connections are refused, including those on loopback.
+    pub encryption_required: bool,
+    /// The maximum octets of one line of the peer, including its line end; 4096 by default, as in Perl.
     pub line_limit: usize,
-    /// What tells this run of the node from all others, if the greeting is to say it.
+    /// An ID of this run of the node, if the greeting is to have one.
     pub instance: Option<String>,
-    /// Whether the greeting says that the node knows the request `g_get`.
+    /// Whether the greeting announces the request `g_get`.
     pub knows_get: bool,
-    /// More keys for our greeting. One of a name that we send anyway takes the place of ours.
+    /// More keys for our greeting. A key with the name of one of ours replaces it.
     pub keys: Vec<(String, String)>,
 }
 
 impl HandshakeConfig {
-    /// Perl's defaults for a node of this ID, without secret and certificate.
+    /// Perl's defaults for a node with this ID, without secret and certificate.
     pub fn new(node_id: impl Into<Vec<u8>>) -> HandshakeConfig {
         HandshakeConfig {
             node_id: node_id.into(),
@@ -98,28 +98,28 @@ impl HandshakeConfig {
     }
 }
 
-/// Why a node with this configuration could not shake hands with anybody.
+/// Why no handshake could succeed with a configuration.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum HandshakeConfigError {
-    /// The node ID is empty or would break the greeting line.
+    /// The node ID is empty or contains a character that greetings cannot have.
     #[error("node ID {0} cannot be used: it must not be empty nor contain ';' or line ends")]
     NodeId(String),
-    /// The name of an extra key is empty or would break the greeting line.
+    /// The name of an extra key is empty or contains a character that greetings cannot have.
     #[error(
         "greeting key {0:?} cannot be used: it must not be empty nor contain ';', '=', line ends"
     )]
     Key(String),
-    /// Neither secret nor certificate.
+    /// There is neither a secret nor a certificate.
     #[error("no secret and no certificate: nobody could talk to this node; configure one of them")]
     NoCredentials,
-    /// No method in `auth_offer` can be used with the secret or certificate that there is.
+    /// The secret or certificate cannot be used with any method in `auth_offer`.
     #[error("auth_offer has no method that the configured secret or certificate can be used with")]
     NothingToOffer,
-    /// No method in `auth_accept` can be used with the secret or certificate that there is.
+    /// The secret or certificate cannot be used with any method in `auth_accept`.
     #[error("auth_accept has no method that the configured secret or certificate can be used with")]
     NothingAccepted,
-    /// Unencrypted connections are to be refused, and there are no others.
+    /// Unencrypted connections are refused, but no connection could be encrypted.
     #[error(
         "encryption is required, but this node can encrypt nothing: it has no certificate, and no \
          secret with which encryption may be bound (encrypt, auth_offer, auth_accept)"
@@ -128,7 +128,7 @@ pub enum HandshakeConfigError {
     /// The list of framings is empty.
     #[error("framing_format is empty: list cbor, json or storable")]
     NoFraming,
-    /// Peers would refuse the greeting for its length.
+    /// The greeting is too long for peers.
     #[error(
         "our greeting would have {octets} octets, peers take {PERL_LINE_LIMIT}: use fewer or shorter keys"
     )]
@@ -138,10 +138,10 @@ pub enum HandshakeConfigError {
     },
 }
 
-/// What the address of a peer and the ID of a data connection may add to a greeting.
+/// The maximum octets that the address of a peer and the ID of a data connection add to a greeting.
 const VARYING: usize = 1024;
 
-/// Begins sessions: a checked [`HandshakeConfig`]. Cheap to clone.
+/// A checked [`HandshakeConfig`], which begins sessions. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Handshaker {
     config: Arc<HandshakeConfig>,
@@ -167,8 +167,8 @@ impl Handshaker {
         if !has_secret && !config.certificate {
             return Err(HandshakeConfigError::NoCredentials);
         }
-        // Unlike methods inside TLS, whose absence the missing key `tls` tells, peers could not
-        // know that these are of no use here.
+        // Peers ignore methods that need TLS if the key `tls` is missing, but they cannot know that
+        // these need a secret.
         config.auth_accept.retain(|method| has_secret || !method.needs_secret());
         if config.auth_accept.is_empty() {
             return Err(HandshakeConfigError::NothingAccepted);
@@ -199,24 +199,24 @@ impl Handshaker {
         Ok(handshaker)
     }
 
-    /// The configuration; its lists have only methods that can be used.
+    /// The configuration; its lists have only usable methods.
     pub fn config(&self) -> &HandshakeConfig {
         &self.config
     }
 
-    /// The session of a connection that a peer made to us.
+    /// The session of an accepted connection.
     pub fn listen<'a>(&self, nonce: Nonce, ends: impl Into<Ends<'a>>) -> Session {
         let greeting = self.greeting(&Connection::Node, Role::Accepts, ends.into());
         Session::new(self.config.clone(), None, greeting, nonce)
     }
 
-    /// The session of a connection that we made to a node.
+    /// The session of a connection dialled to a node.
     pub fn dial<'a>(&self, nonce: Nonce, ends: impl Into<Ends<'a>>) -> Session {
         let greeting = self.greeting(&Connection::Node, Role::Dials, ends.into());
         Session::new(self.config.clone(), Some(Connection::Node), greeting, nonce)
     }
 
-    /// The session of a data connection that we made, which the peer expects under this ID.
+    /// The session of a dialled data connection, which the peer expects under this ID.
     pub fn dial_data<'a>(
         &self,
         nonce: Nonce,
@@ -228,7 +228,7 @@ impl Handshaker {
         Session::new(self.config.clone(), Some(connection), greeting, nonce)
     }
 
-    /// What we say of encryption that is bound to the secret, at this end of a connection.
+    /// Our offer of encryption that is bound to the secret, at this end of a connection.
     fn bound_offer(&self, own_is_loopback: bool) -> Option<BoundOffer> {
         let HandshakeConfig { encrypt, encryption_required, .. } = *self.config;
         match encrypt {
@@ -250,7 +250,7 @@ impl Handshaker {
                 greeting::AEMP
             }
             Connection::Data { id } => {
-                // An ID contains a node ID, and those are in written form already.
+                // The ID contains a node ID, which is in escaped form already.
                 keys.push((greeting::DATACONN_ID, greeting::escape_breaks(id)));
                 greeting::AEMP_DATACONN
             }
@@ -262,7 +262,7 @@ impl Handshaker {
             keys.push((greeting::BOUND, offer.name().to_vec()));
         }
         if config.keys.iter().all(|(name, _)| name != "provider") {
-            // Who passes for another implementation says what that one says.
+            // A node that imitates another implementation sends only the keys of that one.
             keys.push((greeting::ROLE, role.name().to_vec()));
             if let (Connection::Node, Some(instance)) = (connection, &config.instance) {
                 keys.push((greeting::INSTANCE, greeting::escape(instance.as_bytes())));

@@ -1,45 +1,46 @@
-//! Every way in which a handshake fails, each as one line fit for a log.
+//! Errors of handshakes, each as one line for a log.
 
 use crate::wire::auth::AuthMethod;
 
-/// Why a handshake failed; the connection is of no further use.
+/// Why a handshake failed. The connection has to be closed.
 ///
-/// Texts that came from the peer are quoted, freed of control characters and cut short.
+/// Texts from the peer are quoted, cut, and free of control characters.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum HandshakeError {
-    /// A line did not end in time.
+    /// A line is too long.
     #[error("peer sent a line of more than {limit} octets before it authenticated")]
     LineTooLong {
-        /// What is allowed, line end included.
+        /// The maximum length, including the line end.
         limit: usize,
     },
-    /// The first line is no greeting of any protocol version.
+    /// The first line is not a greeting in any version of the protocol.
     #[error("peer did not greet as an AEMP node but sent {line}")]
     NotAGreeting {
         /// The line.
         line: String,
     },
-    /// The peer speaks something else.
+    /// The peer uses another protocol.
     #[error("peer speaks protocol {protocol}, expected {expected}")]
     WrongProtocol {
-        /// What the peer named.
+        /// The peer's protocol.
         protocol: String,
-        /// What it could have named.
+        /// The expected protocols.
         expected: &'static str,
     },
-    /// The peer speaks another version of the protocol.
+    /// The peer uses another version of the protocol.
     #[error("peer speaks AEMP version {version}, we speak 1: AnyEvent::MP 2.x or aemp is needed")]
     WrongVersion {
-        /// What the peer named.
+        /// The peer's version.
         version: String,
     },
-    /// A data connection that does not say which one it is.
+    /// A data connection without an ID.
     #[error("peer opened a data connection without saying which (no key dataconn_id)")]
     NoDataConnectionId,
-    /// The peer has our own node ID: we reached ourselves, or two nodes share an ID.
+    /// The peer has our own node ID: the connection leads to this node itself, or two nodes share an ID.
     ///
-    /// It is ourselves only if `greeting` is what one of our own listening sessions has sent; anybody can name our node ID (`docs/protocol.md` §1.3).
+    /// It leads to this node only if `greeting` was sent by one of our own sessions; anybody can send
+    /// our node ID (`docs/protocol.md` §1.3).
     #[error("peer has our own node ID {node_id}: each node of a network needs another one")]
     SameNodeId {
         /// The node ID.
@@ -50,16 +51,17 @@ pub enum HandshakeError {
     /// The peer sent our own nonce.
     #[error("peer sent our own nonce back (echo attack?)")]
     EchoedNonce,
-    /// The peer made its connection the same way as we made ours, so that they are two.
+    /// The peer says that it has the same role in the connection as this node, so these are two
+    /// connections.
     #[error(
         "peer took the same part in its connection as we in ours: somebody connected two of \
              them to pass for either node"
     )]
     Relayed,
-    /// Encryption is required here, and the greetings lead to none.
+    /// Encryption is required here, but the greetings do not lead to it.
     #[error("the connection would not be encrypted, which is required here (tls_required): {why}")]
     EncryptionRequired {
-        /// Why it would not be.
+        /// Why the connection would not be encrypted.
         why: &'static str,
     },
     /// The peer accepts no method that we can send.
@@ -69,10 +71,10 @@ pub enum HandshakeError {
     NoCommonAuth {
         /// The peer's list.
         peer_accepts: String,
-        /// What we can send on this connection.
+        /// The methods that we can send on this connection.
         we_send: String,
     },
-    /// The peer accepts no framing that we speak.
+    /// The peer accepts no framing that we support.
     #[error("no common framing: peer accepts {peer_accepts}, we speak \"{we_speak}\"")]
     NoCommonFraming {
         /// The peer's list.

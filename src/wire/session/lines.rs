@@ -1,14 +1,14 @@
-//! What one side of a connection says before its packets: three lines, read as they arrive.
+//! The lines of one side of a connection before its packets: three, read as they arrive.
 //!
-//! A [`Session`](super::Session) reads its peer's lines by it, and a
-//! [`Conversation`](crate::wire::conversation::Conversation), which is a third party, those of both
-//! sides. Nothing is judged here but the form.
+//! A [`Session`](super::Session) reads its peer's lines with it, and a
+//! [`Conversation`](crate::wire::conversation::Conversation), a third party, those of both sides. Only
+//! the form of the lines is checked here.
 
 use crate::wire::framing::Framing;
 use crate::wire::greeting::Greeting;
 use bytes::{Buf as _, BytesMut};
 
-/// How many octets Perl nodes take as one line, its end included.
+/// The maximum octets of a line that Perl nodes accept, including its line end.
 pub(crate) const PERL_LINE_LIMIT: usize = 4096;
 
 /// One of the three lines.
@@ -33,24 +33,24 @@ impl AuthLine {
         Some(AuthLine { method: fields.next()?, token: fields.next()?, framing: fields.next()? })
     }
 
-    /// The framing of the packets that follow, if it is one that we know.
+    /// The framing of the packets that follow, if it is known.
     pub(crate) fn known_framing(&self) -> Option<Framing> {
         framing_named(&self.framing)
     }
 }
 
-/// The framing of that name, if it is one of the three.
+/// The framing with this name, if it is one of the three.
 pub(crate) fn framing_named(name: &[u8]) -> Option<Framing> {
     std::str::from_utf8(name).ok().and_then(Framing::from_name)
 }
 
-/// A line without the LF, or CR LF, that ends it.
+/// A line without its line end, LF or CR LF.
 pub(crate) fn without_end(raw: &[u8]) -> &[u8] {
     let line = raw.strip_suffix(b"\n").unwrap_or(raw);
     line.strip_suffix(b"\r").unwrap_or(line)
 }
 
-/// Octets that are not the line that was due, as far as they were read.
+/// Octets that are not the expected line.
 #[derive(Debug)]
 pub(crate) enum BadLine {
     TooLong(Vec<u8>),
@@ -58,12 +58,12 @@ pub(crate) enum BadLine {
     NotAuthentication(Vec<u8>),
 }
 
-/// The lines of one side. Reads no further than the line that is due, keeps no more of it than it
-/// may have, and leaves everything behind it where it is.
+/// The lines of one side. Reads up to the end of the expected line, stores no more of it than a line may
+/// have, and leaves everything after it in the input.
 #[derive(Debug)]
 pub(crate) struct Lines {
     limit: usize,
-    /// The beginning of the line that is due.
+    /// The beginning of the expected line.
     partial: Vec<u8>,
     due: ExpectedLine,
     greeting: Vec<u8>,
@@ -77,23 +77,24 @@ enum ExpectedLine {
 }
 
 impl Lines {
-    /// The lines of a side that has said nothing yet; each may have `limit` octets with its end.
+    /// The lines of a side that has sent nothing yet; each may have `limit` octets, including its line
+    /// end.
     pub(crate) fn new(limit: usize) -> Self {
         Lines { limit, partial: Vec::new(), due: ExpectedLine::Greeting, greeting: Vec::new() }
     }
 
-    /// The lines of the greeting that are there, as they are hashed: each with LF, whatever ended
-    /// it on the wire.
+    /// The lines of the greeting so far, as they are hashed: each with LF, whatever line end was
+    /// received.
     pub(crate) fn greeting(&self) -> &[u8] {
         &self.greeting
     }
 
-    /// Whether both lines of the greeting are there.
+    /// Whether both lines of the greeting were read.
     pub(crate) fn is_greeted(&self) -> bool {
         self.due == ExpectedLine::Authentication
     }
 
-    /// Takes the line that is due off the front of `input`. Nothing if it has no end yet.
+    /// Removes the expected line from the front of `input`. `None` if it is incomplete.
     pub(crate) fn next(&mut self, input: &mut BytesMut) -> Result<Option<Line>, BadLine> {
         let Some(raw) = self.raw(input)? else {
             return Ok(None);
@@ -120,7 +121,7 @@ impl Lines {
         }
     }
 
-    /// Takes what has come of the line that is due, for whoever wants to show it.
+    /// Takes the incomplete line, to display it.
     pub(crate) fn take_partial(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.partial)
     }
@@ -130,7 +131,7 @@ impl Lines {
         self.greeting.push(b'\n');
     }
 
-    /// The next line with its end.
+    /// The next line with its line end.
     fn raw(&mut self, input: &mut BytesMut) -> Result<Option<Vec<u8>>, BadLine> {
         let end = memchr::memchr(b'\n', input);
         let taken = end.map_or(input.len(), |position| position + 1);

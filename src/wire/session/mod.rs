@@ -1,8 +1,8 @@
-//! A connection from its first octet to its packets, as a machine without I/O.
+//! A connection from its first octet to its packets, as a state machine without I/O.
 //!
-//! A [`Session`] exchanges greetings, lets its caller decide whether to go on, asks for TLS where
-//! both sides have a certificate or want encryption that is bound to their secret, and exchanges
-//! proofs. Source: `docs/protocol.md` §1.
+//! A [`Session`] exchanges greetings, lets its caller decide whether to continue, asks for TLS if both
+//! sides have a certificate or want encryption that is bound to their secret, and exchanges proofs.
+//! Source: `docs/protocol.md` §1.
 
 #[cfg(test)]
 mod bound_tests;
@@ -28,14 +28,14 @@ use crate::wire::framing::{Framing, FramingLimits};
 use crate::wire::greeting::{self, AEMP, AEMP_DATACONN, Greeting, Role, printable};
 use crate::wire::protection::Protection;
 
-/// What a connection is for.
+/// The purpose of a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Connection {
     /// Packets between two nodes.
     Node,
-    /// A raw stream that the listener has been told to expect (`docs/protocol.md` §1.7).
+    /// A raw stream that the listener expects (`docs/protocol.md` §1.7).
     Data {
-        /// The ID, in written form.
+        /// The ID, in escaped form.
         id: Vec<u8>,
     },
 }
@@ -43,66 +43,65 @@ pub enum Connection {
 /// When our authentication line is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AuthOrder {
-    /// At once.
+    /// As soon as possible.
     Now,
-    /// When the peer's has been verified and [`Session::authenticate`] is called, so that the peer
-    /// decides which of two simultaneous connections is used.
+    /// After the peer's was verified and [`Session::authenticate`] was called: the peer decides which of
+    /// two simultaneous connections is used.
     AfterPeer,
 }
 
-/// Who is at the other end of a TLS connection.
+/// The authentication of a TLS peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TlsPeer {
-    /// It showed a certificate, and that was verified against ours.
+    /// Its certificate was verified against ours.
     Verified,
-    /// It showed none. It can still prove itself with the secret, but by no `tls_*` method.
+    /// It has sent no certificate. It can still authenticate with the secret, but by no `tls_*` method.
     Anonymous,
 }
 
-/// What a session has come to. It waits until it is told how to go on.
+/// A step of a session that its caller has to answer before the session continues.
 #[derive(Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Event {
-    /// The peer has greeted: see [`Session::peer`] and [`Session::connection`]. None of it is
-    /// proven, and nothing of us depends on it yet. [`Session::proceed`] goes on; to refuse the
-    /// peer, close the connection.
+    /// The peer has sent its greeting: see [`Session::peer`] and [`Session::connection`]. Nothing of it
+    /// is proven. [`Session::proceed`] continues; to refuse the peer, close the connection.
     Greeted,
-    /// Both sides have a certificate: TLS begins with the very next octet in both directions, and
-    /// what is there of it already is in [`Session::take_input`]. What is read and written from now
-    /// on goes through TLS. [`Session::tls_established`] goes on.
+    /// Both sides have a certificate: TLS begins with the next octet in both directions; octets of it
+    /// that were read already are in [`Session::take_input`]. From now on everything is read and written
+    /// through TLS. [`Session::tls_established`] continues.
     StartTls {
         /// Whether we are the TLS client; this depends on the nonces, not on who dialled.
         we_are_client: bool,
     },
-    /// The same without certificates: both sides want encryption that is bound to their secret. TLS
-    /// has to be of version 1.3, without resumption and early data; the server's certificate proves
-    /// nothing and is not verified. [`Session::bound_tls_established`] goes on.
+    /// The same without certificates: both sides want encryption that is bound to their secret. TLS has
+    /// to be of version 1.3, without resumption and early data; the server's certificate proves nothing
+    /// and is not verified. [`Session::bound_tls_established`] continues.
     StartBoundTls {
         /// Whether we are the TLS client.
         we_are_client: bool,
     },
-    /// The peer has proven itself, and our line is held back ([`AuthOrder::AfterPeer`]).
-    /// [`Session::authenticate`] goes on.
+    /// The peer has authenticated, and our line is held back ([`AuthOrder::AfterPeer`]).
+    /// [`Session::authenticate`] continues.
     Proven,
-    /// The peer has proven itself, and our own line is sent. What it sends from now on is for
-    /// [`Session::into_packets`], or for whoever gets the raw stream, by [`Session::take_input`].
+    /// The peer has authenticated, and our line was sent. For the octets that follow, use
+    /// [`Session::into_packets`], or [`Session::take_input`] if they are a raw stream.
     Established(Agreement),
 }
 
-/// What both sides of an established session have agreed on.
+/// The result of an established session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Agreement {
-    /// What the peer said about itself.
+    /// The peer's greeting.
     pub peer: Greeting,
-    /// What the connection is for.
+    /// The purpose of the connection.
     pub connection: Connection,
-    /// How the peer proved itself.
+    /// The method by which the peer has authenticated.
     pub method: AuthMethod,
-    /// How we proved ourselves.
+    /// The method by which we have authenticated.
     pub own_method: AuthMethod,
-    /// The form in which the peer wants our packets.
+    /// The framing of packets to the peer.
     pub send_framing: Framing,
-    /// The form in which the peer's packets come.
+    /// The framing of packets from the peer.
     pub receive_framing: Framing,
     /// Whether the connection is encrypted, and how.
     pub protection: Protection,
@@ -110,26 +109,26 @@ pub struct Agreement {
     pub untrusted: bool,
 }
 
-/// How much of what comes while the caller decides is kept: more than an honest peer sends.
+/// The maximum octets of input that are kept while the caller decides: more than an honest peer sends.
 const HELD_INPUT: usize = 8 << 10;
 
 /// One end of a connection: octets in, octets out, and [`Event`]s that the caller answers.
 ///
-/// [`Handshaker`] makes it. It is fed by
+/// It is made by a [`Handshaker`]. Its inputs are
 ///
 /// - [`Session::input`], where octets that were read are appended, cut anywhere, while
 ///   [`Session::wants_input`];
 /// - [`Session::proceed`], [`Session::tls_established`], [`Session::bound_tls_established`] and
 ///   [`Session::authenticate`], each the answer to one event, and without effect at any other time;
 ///
-/// and drained by
+/// and its outputs are
 ///
 /// - [`Session::transmit`], octets to be written, in this order and before anything is read;
 /// - [`Session::poll`], what it has come to.
 ///
-/// After each input call `transmit` until there is nothing, then `poll`; read more when that gives
-/// nothing. If the peer closes the connection meanwhile, [`Session::closed`] is the error to report.
-/// The session has no clock: whoever drives it limits the time that it may take.
+/// After each input call `transmit` until it returns nothing, then `poll`; read more when that returns
+/// nothing. If the peer closes the connection meanwhile, report the error [`Session::closed`]. The
+/// session has no clock: its caller limits the time that it may take.
 ///
 /// ```
 /// use aemp::wire::session::{Agreement, AuthOrder, Event, HandshakeError, Session};
@@ -164,7 +163,7 @@ const HELD_INPUT: usize = 8 << 10;
 #[derive(Debug)]
 pub struct Session {
     config: Arc<HandshakeConfig>,
-    /// What we dialled for; nothing if we listen and the peer says what it wants.
+    /// The purpose for which we dialled; `None` if we listen and the peer decides.
     dialled: Option<Connection>,
     own: Greeting,
     own_lines: Vec<u8>,
@@ -172,41 +171,41 @@ pub struct Session {
     input: BytesMut,
     output: Vec<u8>,
     lines: Lines,
-    /// What the first line of the peer said, and what the connection is for by that.
+    /// The peer's first line, and the purpose of the connection according to it.
     peer: Option<(Greeting, Connection)>,
     state: State,
 }
 
 #[derive(Debug)]
 enum State {
-    /// The peer's greeting is awaited.
+    /// Waiting for the peer's greeting.
     Greeting,
-    /// The caller is asked whether to go on.
+    /// Waiting for the caller's decision whether to continue.
     Greeted {
         we_are_client: bool,
     },
-    /// The caller is about to be told that TLS begins.
+    /// About to tell the caller that TLS begins.
     BeforeTls {
         chosen: LocalChoices,
         we_are_client: bool,
     },
-    /// The caller performs the TLS handshake.
+    /// Waiting for the caller to perform the TLS handshake.
     InTls {
         chosen: LocalChoices,
         we_are_client: bool,
     },
-    /// The peer's authentication line is awaited; ours is sent, or held back.
+    /// Waiting for the peer's authentication line; ours was sent, or is held back.
     Authenticating {
         chosen: LocalChoices,
         channel: Channel,
         held: Option<Vec<u8>>,
     },
-    /// The peer has proven itself; ours is held back.
+    /// The peer has authenticated; our line is held back.
     Proven {
         agreement: Agreement,
         held: Vec<u8>,
     },
-    /// Both lines have been exchanged, and the caller is about to be told so.
+    /// Both lines were exchanged; about to tell the caller.
     Agreed(Agreement),
     Established {
         receive_framing: Framing,
@@ -236,15 +235,15 @@ impl Session {
         }
     }
 
-    /// Where to append what has been read from the connection, inside TLS once that has begun.
+    /// The buffer to which octets read from the connection are appended; inside TLS once that has begun.
     pub fn input(&mut self) -> &mut BytesMut {
         &mut self.input
     }
 
     /// Whether more should be read now.
     ///
-    /// Not while the caller performs TLS, nor where so much has come while the caller decides that
-    /// it can wait in the socket: nothing stops a peer from sending before we have agreed.
+    /// False while the caller performs TLS, and when so much input has arrived while the caller decides
+    /// that the rest should wait in the socket: nothing stops a peer from sending early.
     pub fn wants_input(&self) -> bool {
         match self.state {
             State::Greeted { .. } | State::Proven { .. } => self.input.len() < HELD_INPUT,
@@ -256,8 +255,8 @@ impl Session {
         }
     }
 
-    /// What has been read and the session has no use for: the beginning of TLS at
-    /// [`Event::StartTls`], the beginning of the raw stream of a data connection that is established.
+    /// Octets that were read but do not belong to the session: the beginning of TLS at
+    /// [`Event::StartTls`], the beginning of the raw stream of an established data connection.
     pub fn take_input(&mut self) -> BytesMut {
         std::mem::take(&mut self.input)
     }
@@ -268,30 +267,30 @@ impl Session {
         (!output.is_empty()).then_some(output)
     }
 
-    /// Our greeting, both lines with LF: what a peer that turns out to be ourselves has sent.
+    /// Our greeting, both lines with LF: what a peer sends that turns out to be this node itself.
     pub fn own_greeting(&self) -> &[u8] {
         &self.own_lines
     }
 
-    /// What the peer says about itself, as soon as its first line is there. None of it is proven
-    /// before the session is established.
+    /// The peer's greeting, as soon as its first line has arrived. It is not proven before the session
+    /// is established.
     pub fn peer(&self) -> Option<&Greeting> {
         self.peer.as_ref().map(|(greeting, _)| greeting)
     }
 
-    /// What the connection is for, if the peer proves itself; known with its first line.
+    /// The purpose of the connection if the peer authenticates; known with its first line.
     pub fn connection(&self) -> Option<&Connection> {
         self.peer.as_ref().map(|(_, connection)| connection)
     }
 
-    /// Goes as far as the input allows, and tells what the session has come to; nothing where it
-    /// needs more input or waits for the caller.
+    /// Continues as far as the input allows, and returns the next event; `None` if more input or an
+    /// answer of the caller is needed.
     ///
     /// # Errors
-    /// Fails, the same way from then on, if the peer is not acceptable; nothing can be done but to
-    /// close the connection.
+    /// The peer is not acceptable. Every later call fails in the same way; the connection has to be
+    /// closed.
     pub fn poll(&mut self) -> Result<Option<Event>, HandshakeError> {
-        // The state is put back by every branch of `advance` that does not fail.
+        // Every branch of `advance` that does not fail sets the state again.
         let state = std::mem::replace(&mut self.state, State::Greeting);
         let advanced = self.advance(state);
         if let Err(error) = &advanced {
@@ -300,8 +299,8 @@ impl Session {
         advanced
     }
 
-    /// The answer to [`Event::Greeted`]: goes on. Chooses how we authenticate and in which framing we
-    /// send; if nothing is common, [`Session::poll`] fails.
+    /// The answer to [`Event::Greeted`]: continue. Chooses our method and the framing that we send; if
+    /// there is no common one, [`Session::poll`] fails.
     pub fn proceed(&mut self, order: AuthOrder) {
         let (State::Greeted { we_are_client }, Some((peer, _))) = (&self.state, &self.peer) else {
             return;
@@ -316,7 +315,7 @@ impl Session {
         }
     }
 
-    /// The answer to [`Event::StartTls`]: the TLS handshake is done.
+    /// The answer to [`Event::StartTls`]: the TLS handshake is complete.
     pub fn tls_established(&mut self, peer: TlsPeer) {
         if let State::InTls { chosen, .. } = self.state
             && chosen.protection == Protection::Certificates
@@ -325,8 +324,8 @@ impl Session {
         }
     }
 
-    /// The answer to [`Event::StartBoundTls`]: the TLS handshake is done, and this is what the TLS
-    /// session exports for [`Exporter::LABEL`].
+    /// The answer to [`Event::StartBoundTls`]: the TLS handshake is complete, with the TLS session's
+    /// export for [`Exporter::LABEL`].
     pub fn bound_tls_established(&mut self, exporter: Exporter) {
         if let State::InTls { chosen, we_are_client } = self.state
             && chosen.protection == Protection::Bound
@@ -347,7 +346,7 @@ impl Session {
         }
     }
 
-    /// The error to report when the peer has closed the connection before it was established.
+    /// The error to report if the peer has closed the connection before it was established.
     pub fn closed(&self) -> HandshakeError {
         match &self.state {
             State::Failed(error) => error.clone(),
@@ -357,7 +356,7 @@ impl Session {
         }
     }
 
-    /// The packets of a session that is established; nothing before.
+    /// The packets of an established session; `None` before that.
     pub fn into_packets(self, limits: FramingLimits) -> Option<Packets> {
         match self.state {
             State::Established { receive_framing } => {
@@ -463,8 +462,8 @@ impl Session {
         }
     }
 
-    /// Judges the whole greeting, and tells whether we would be the TLS client. That both node IDs
-    /// are the same fails only here, as the whole greeting tells whether the peer is ourselves.
+    /// Checks the whole greeting, and returns whether we would be the TLS client. Equal node IDs are an
+    /// error only here, since the whole greeting is needed to tell whether the peer is this node itself.
     fn take_second_line(&self, peer_nonce: &[u8]) -> Result<bool, HandshakeError> {
         let Some((peer, connection)) = &self.peer else {
             return Err(HandshakeError::ClosedInGreeting);
@@ -473,8 +472,8 @@ impl Session {
             let greeting = self.lines.greeting().to_vec();
             return Err(HandshakeError::SameNodeId { node_id: printable(&peer.node_id), greeting });
         }
-        // Peers may not repeat a nonce at all, whatever else they say: inside TLS it would not
-        // even be settled who is the client.
+        // A nonce must never be repeated: inside TLS it would not even be decided which side is the
+        // client.
         if peer_nonce == self.nonce.as_bytes() {
             return Err(HandshakeError::EchoedNonce);
         }

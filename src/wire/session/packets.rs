@@ -1,18 +1,18 @@
-//! The packets of an established session, as they arrive.
+//! The packets received in an established session.
 
 use crate::value::packed::Elements;
 use crate::wire::framing::{Decoder, Framing, FramingError, FramingLimits, Step};
 use bytes::{Buf as _, BytesMut};
 
-/// What the peer sends behind its authentication line.
+/// The octets after the peer's authentication line.
 ///
-/// Made by [`Session::into_packets`](super::Session::into_packets). Put octets into
-/// [`Packets::input`], and take packets by [`Packets::poll`] until there is none.
+/// Made by [`Session::into_packets`](super::Session::into_packets). Append octets to [`Packets::input`],
+/// and take packets by [`Packets::poll`] until it returns none.
 #[derive(Debug)]
 pub struct Packets {
     decoder: Decoder,
     input: BytesMut,
-    /// Octets at the beginning of `input` that the decoder is done with.
+    /// Octets at the beginning of `input` that were consumed.
     used: usize,
 }
 
@@ -21,7 +21,7 @@ impl Packets {
         Packets { decoder: Decoder::new(framing, limits), input, used: 0 }
     }
 
-    /// Where to append what has been read from the connection.
+    /// The buffer to which octets read from the connection are appended.
     pub fn input(&mut self) -> &mut BytesMut {
         self.forget_used();
         &mut self.input
@@ -30,7 +30,7 @@ impl Packets {
     /// The next complete packet, port name first.
     ///
     /// # Errors
-    /// Fails where the octets are no packet; nothing can be found on the connection after that.
+    /// The octets are not a packet; no further packet can be found on the connection.
     pub fn poll(&mut self) -> Result<Option<Elements<'_>>, FramingError> {
         self.forget_used();
         match self.decoder.next(&self.input)? {
@@ -45,7 +45,7 @@ impl Packets {
         }
     }
 
-    /// The decoder, and what it has not seen: for whoever reads into buffers of his own.
+    /// The decoder, and the octets that it has not consumed, for callers with their own read buffer.
     pub fn into_parts(mut self) -> (Decoder, BytesMut) {
         self.forget_used();
         (self.decoder, self.input)

@@ -1,4 +1,5 @@
-//! How each side proves itself: what we choose of what the peer accepts, and what we accept of it.
+//! Authentication of both sides: the choice of our method from the peer's list, and the check of the
+//! peer's line.
 
 use super::config::HandshakeConfig;
 use super::lines::{AuthLine, framing_named};
@@ -8,7 +9,7 @@ use crate::wire::framing::Framing;
 use crate::wire::greeting::{Greeting, printable};
 use crate::wire::protection::Protection;
 
-/// On what the authentication lines are exchanged.
+/// The channel on which the authentication lines are exchanged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Channel {
     Plain,
@@ -21,7 +22,7 @@ pub(super) enum Channel {
     },
 }
 
-/// What we have chosen for our side of a connection.
+/// Our choices for a connection.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct LocalChoices {
     pub(super) method: AuthMethod,
@@ -31,8 +32,8 @@ pub(super) struct LocalChoices {
 }
 
 impl LocalChoices {
-    /// What both greetings lead to, and the first method and framing in the peer's lists that we
-    /// can send then.
+    /// The choices that follow from both greetings: the first method and framing in the peer's lists
+    /// that we can send.
     pub(super) fn from(
         config: &HandshakeConfig,
         own: &Greeting,
@@ -59,7 +60,7 @@ impl LocalChoices {
         Ok(LocalChoices { method, framing, protection, order })
     }
 
-    /// Our authentication line, for these two greetings.
+    /// Our authentication line for these two greetings.
     pub(super) fn line(
         &self,
         config: &HandshakeConfig,
@@ -75,7 +76,7 @@ impl LocalChoices {
             }
             Channel::Plain | Channel::Tls(_) => method.token(secret, own, peer),
         };
-        // A checked configuration offers no method that lacks its secret.
+        // A checked configuration offers no method without its secret.
         format!("{method};{};{framing}\n", token.unwrap_or_default()).into_bytes()
     }
 }
@@ -98,7 +99,7 @@ fn listed_method(
         })
 }
 
-/// Judges the peer's authentication line: how it proved itself, and the framing in which it sends.
+/// Checks the peer's authentication line, and returns its method and the framing of its packets.
 pub(super) fn verify(
     config: &HandshakeConfig,
     channel: &Channel,
@@ -133,7 +134,7 @@ pub(super) fn verify(
     Ok((method, framing))
 }
 
-/// Judges a token of one of the methods that we may have listed.
+/// Checks a token of one of the methods that we have listed.
 fn verify_listed(
     config: &HandshakeConfig,
     channel: &Channel,

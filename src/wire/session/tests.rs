@@ -1,4 +1,4 @@
-//! Two of our machines against each other, and one against every kind of wrong peer.
+//! Two sessions against each other, and one against all kinds of invalid peers.
 
 use super::*;
 use crate::wire::auth::Secret;
@@ -27,12 +27,12 @@ fn dial(config: HandshakeConfig) -> Session {
     handshaker(config).dial(nonce(2), "peer:2")
 }
 
-/// What the session sends now.
+/// The octets that the session sends.
 fn says(session: &mut Session) -> Vec<u8> {
     session.transmit().unwrap_or_default()
 }
 
-/// The next event, or the error if the peer says no more than this.
+/// The next event, or the error if the peer sends no more than this.
 fn event(session: &mut Session, input: &[u8]) -> Result<Event, HandshakeError> {
     session.input().extend_from_slice(input);
     session.poll()?.ok_or_else(|| session.closed())
@@ -43,7 +43,7 @@ fn greeted(mut session: Session, input: &[u8]) -> Result<Session, HandshakeError
     Ok(session)
 }
 
-/// Goes on behind the peer's greeting, in TLS with this peer if there is to be TLS.
+/// Continues after the peer's greeting, in TLS with this peer if the session wants TLS.
 fn proceed(mut session: Session, tls_peer: TlsPeer) -> Result<Session, HandshakeError> {
     session.proceed(AuthOrder::Now);
     if let Some(event) = session.poll()? {
@@ -68,7 +68,7 @@ fn finish(mut session: Session, input: &[u8]) -> HandshakeResult {
 
 type HandshakeResult = Result<Agreement, HandshakeError>;
 
-/// What becomes of both sides when all that each one says reaches the other.
+/// The results of both sides when each receives everything that the other sends.
 fn meet(mut a: Session, mut b: Session) -> (HandshakeResult, HandshakeResult) {
     let (a_says, b_says) = (says(&mut a), says(&mut b));
     let (mut a, mut b) = (authenticating(a, &b_says), authenticating(b, &a_says));
@@ -80,7 +80,7 @@ fn meet(mut a: Session, mut b: Session) -> (HandshakeResult, HandshakeResult) {
     (a.and_then(|a| finish(a, &b_says)), b.and_then(|b| finish(b, &a_says)))
 }
 
-/// What we make of a peer that greets so and then sends an authentication line made for it.
+/// The result for a peer that sends this greeting and an authentication line made for it.
 fn hear(
     config: HandshakeConfig,
     greeting: &str,
@@ -139,7 +139,7 @@ fn two_connections_that_somebody_ties_together_are_refused_at_both_ends() {
         assert_eq!(greeted(other, one.own_greeting()).unwrap_err(), HandshakeError::Relayed);
         assert_eq!(greeted(one, &greeting).unwrap_err(), HandshakeError::Relayed);
     }
-    // Those who do not say what they are, Perl nodes, are taken as they come.
+    // Peers without the key, such as Perl nodes, are accepted.
     let silent = b"aemp;1;b;hmac_sha3_512;json;provider=AE-2.02\nnonce\n";
     assert!(greeted(listen(secret_config("a")), silent).is_ok());
 }

@@ -1,4 +1,4 @@
-//! The Storable framing, sent: images as Perl's `nfreeze` makes them.
+//! The Storable framing, sent: images in the form of Perl's `nfreeze`.
 
 use super::ops::{
     ARRAY, BLESS, BLESS_AGAIN, BYTE, FLAGGED_HASH, HASH, KEY_IS_UTF8, LONG_SCALAR, LONG_UTF8,
@@ -15,7 +15,7 @@ use std::collections::HashMap;
 /// Major version 2 in network order, minor version 11.
 const HEADER: [u8; 2] = [0x05, 0x0b];
 const BOOLEAN_CLASS: &[u8] = b"JSON::PP::Boolean";
-/// Octets that the length of an image may take.
+/// The maximum octets of an image's length.
 const LENGTH_ROOM: usize = 5;
 
 /// Appends a packet.
@@ -73,15 +73,15 @@ const fn too_long() -> EncodeError {
 pub(super) struct Image<'a> {
     elements: Elements<'a>,
     pub(super) reader: Reader<'a>,
-    /// The classes that were named and can be referred to, with their numbers.
+    /// The numbers of the classes that were named before.
     classes: HashMap<&'a [u8], u32>,
-    /// Whether some key may need a flag; nothing as long as there was no hash.
+    /// Whether a key may need a flag; `None` before the first hash.
     flagged_hashes: Option<bool>,
     /// The number of the next value.
     pub(super) next: u32,
-    /// The next value is one that a hook refers to: without the reference to it, if it is one.
+    /// The next value is referred to by a hook; if it is a reference, its opcode is left out.
     pub(super) is_bare: bool,
-    /// The numbers of the values with these labels in the innermost scope.
+    /// The numbers of the labelled values in the innermost scope.
     pub(super) labels: HashMap<&'a [u8], u32>,
     pub(super) out: &'a mut Vec<u8>,
 }
@@ -122,9 +122,8 @@ impl<'a> Image<'a> {
         Ok(())
     }
 
-    /// Whether some string of the packet has code points above 255, so that it could not be a key
-    /// without a flag. One answer for all hashes: looking at each on its own would take long where
-    /// they are nested.
+    /// Whether a string of the packet has code points above 255, and so needs a flag as a key. Decided
+    /// once for all hashes, since checking each of them would take long if they are nested.
     fn hashes_are_flagged(&mut self) -> bool {
         let elements = self.elements;
         *self.flagged_hashes.get_or_insert_with(|| {
@@ -141,7 +140,7 @@ impl<'a> Image<'a> {
         })
     }
 
-    /// Appends the next value, which stands in `depth` arrays and hashes.
+    /// Appends the next value, which is inside `depth` arrays and hashes.
     ///
     /// Recursion is bounded by [`MAX_NESTING`].
     pub(super) fn value(&mut self, depth: usize) -> Result<(), EncodeError> {
@@ -185,7 +184,7 @@ impl<'a> Image<'a> {
         Ok(())
     }
 
-    /// Appends what follows a tag.
+    /// Appends the value of a tag.
     #[cold]
     #[inline(never)]
     fn tagged(&mut self, tag: u64, depth: usize) -> Result<(), EncodeError> {
@@ -208,7 +207,7 @@ impl<'a> Image<'a> {
         self.token(token, depth)
     }
 
-    /// Appends an object that is a tag and the value that comes next.
+    /// Appends an object that consists of a tag and the next value.
     fn tag_and_value(&mut self, tag: u64, depth: usize) -> Result<(), EncodeError> {
         self.reference(REF);
         self.class(TAGGED_CLASS)?;
@@ -219,7 +218,7 @@ impl<'a> Image<'a> {
         self.value(depth + 1)
     }
 
-    /// Takes the head of an array of two and the octets that are its first item.
+    /// Reads the head of an array of two, and the octets that are its first item.
     fn first_of_two(&mut self) -> Option<&'a [u8]> {
         let mut inside = self.reader.clone();
         let Ok(Item::Token(Token::Array(2))) = inside.item() else {
@@ -232,7 +231,7 @@ impl<'a> Image<'a> {
         Some(first.data())
     }
 
-    /// Appends what only Storable can express; its value comes next.
+    /// Appends something that only Storable can express; its value is next.
     fn storable(
         &mut self,
         kind: Storable,
@@ -305,12 +304,12 @@ impl<'a> Image<'a> {
                 self.reader = value;
                 self.tag_and_value(tag, depth)
             }
-            // Not as our decoder writes it.
+            // Not in the form that our decoder writes.
             _ => self.value(depth),
         }
     }
 
-    /// Begins a reference to what comes next.
+    /// Begins a reference to the next value.
     fn reference(&mut self, opcode: u8) {
         if !std::mem::take(&mut self.is_bare) {
             self.out.push(opcode);
@@ -329,7 +328,7 @@ impl<'a> Image<'a> {
         Ok(())
     }
 
-    /// A length of one octet, or of four where that is not enough.
+    /// A length in one octet, or in four if one is not enough.
     pub(super) fn len(&mut self, len: usize) -> Result<(), EncodeError> {
         match u8::try_from(len) {
             Ok(len) => {
@@ -340,7 +339,7 @@ impl<'a> Image<'a> {
         }
     }
 
-    /// The number of a class that was named before; else it is being named now.
+    /// The number of a class if it was named before; otherwise it is named now.
     pub(super) fn number_of(&mut self, class: &'a [u8]) -> Option<u32> {
         let next = self.classes.len() as u32;
         match self.classes.entry(class) {
@@ -352,7 +351,7 @@ impl<'a> Image<'a> {
         }
     }
 
-    /// Blesses what comes next.
+    /// Blesses the next value.
     fn class(&mut self, class: &'a [u8]) -> Result<(), EncodeError> {
         let again = self.number_of(class);
         let number = again.map_or(class.len(), |number| number as usize);
@@ -397,7 +396,7 @@ impl<'a> Image<'a> {
         Ok(())
     }
 
-    /// A float as Perl sends it: as an integer where it is one below 2^53, else as a string.
+    /// A float as Perl sends it: as an integer if it is one below 2^53, otherwise as a string.
     fn float(&mut self, number: f64) -> Result<(), EncodeError> {
         let whole = number as i64;
         if whole.unsigned_abs() < 1 << 53 && (whole as f64).to_bits() == number.to_bits() {
@@ -426,7 +425,7 @@ impl<'a> Image<'a> {
         Ok(())
     }
 
-    /// A length; Perl reads it as a signed number.
+    /// A length, which Perl reads as a signed number.
     fn long_len(&mut self, len: usize) -> Result<(), EncodeError> {
         let len = i32::try_from(len).map_err(|_| too_long())?;
         self.out.extend_from_slice(&len.to_be_bytes());
@@ -434,7 +433,7 @@ impl<'a> Image<'a> {
     }
 }
 
-/// Whether Perl's CBOR decoder makes a tagged value of this tag, and no object or number.
+/// Whether Perl's CBOR decoder makes a generic tagged value of this tag, not an object or a number.
 pub(super) fn is_unknown_to_perl(tag: u64) -> bool {
     !matches!(tag, 0..=5 | 21..=23 | 25 | 26 | 28..=30 | 32 | 256 | 264 | 265 | 55799)
         && !tag::is_internal(tag)

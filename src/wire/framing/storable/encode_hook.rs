@@ -1,4 +1,4 @@
-//! Objects as their class has frozen them, and labels of values that contain themselves, sent.
+//! Frozen objects, and labels of values that contain themselves, sent.
 
 use super::encode::Image;
 use super::ops::{
@@ -22,7 +22,8 @@ impl<'a> Image<'a> {
         self.hook_end(kind, class, frozen, &[])
     }
 
-    /// Appends an object that was frozen to a string and references; these come next, `len` in all.
+    /// Appends an object that was frozen to a string and references, of which there are `len`; they are
+    /// next.
     pub(super) fn hook_of_others(
         &mut self,
         kind: u8,
@@ -32,7 +33,7 @@ impl<'a> Image<'a> {
     ) -> Result<(), EncodeError> {
         let frozen = match self.reader.item()? {
             Item::Token(Token::Str(frozen)) => frozen.data(),
-            // Not as our decoder writes it.
+            // Not in the form that our decoder writes.
             _ => &[],
         };
         self.next += 1;
@@ -52,7 +53,7 @@ impl<'a> Image<'a> {
         self.hook_end(kind, class, frozen, &numbers)
     }
 
-    /// Takes the next value if it is a reference to one that was sent before, whose number this is.
+    /// The number of the next value, if it is a reference to a value that was sent before.
     fn number_of_next(&mut self) -> Option<u32> {
         let mut inside = self.reader.clone();
         let Ok(Item::Tag(tag)) = inside.item() else { return None };
@@ -109,7 +110,7 @@ impl<'a> Image<'a> {
         }
         self.value(depth)?;
         if self.next <= number {
-            // It was no reference.
+            // It was not a reference.
             self.labels.remove(label);
         }
         Ok(())

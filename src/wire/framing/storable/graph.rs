@@ -1,8 +1,8 @@
-//! Values that contain themselves. Packed form is a tree, so in it such a value is a *scope*, in which
-//! the values that are referred to have labels, and references name these; see
+//! Values that contain themselves. Packed form is a tree, so such a value is a *scope* in it: inside the
+//! scope, values that are referred to have labels, and references name the labels; see
 //! [`crate::value::tag::Storable`].
 //!
-//! Which values need this is known when the image was read twice, so then it is read once more.
+//! Which values need this is known only after the image was read twice; then it is read a third time.
 
 use super::{HEADS, Reading, Reference};
 use crate::value::packed::{self, Reader};
@@ -15,11 +15,11 @@ use std::ops::Range;
 /// Octets of the tag [`INDIRECTION`].
 const INDIRECTION_LEN: usize = 3;
 
-/// The scopes of the packet that is being read for the last time.
+/// The scopes of a packet, while it is read for the last time.
 #[derive(Debug, Default)]
 pub(super) struct Graph {
     open: Option<Open>,
-    /// Those that are complete, in order.
+    /// The complete scopes, in order.
     scopes: Vec<Scope>,
 }
 
@@ -27,17 +27,17 @@ pub(super) struct Graph {
 #[derive(Debug, Clone, Copy)]
 struct Open {
     scope: Scope,
-    /// The first of the places of the value that is the scope.
+    /// The first of the value's places.
     first_place: usize,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct Scope {
-    /// Where in the output its tag begins.
+    /// The offset of its tag in the output.
     start: u32,
-    /// The number that labels count from. The label of a value is twice what its number is above this;
-    /// that of a reference to something that has its number elsewhere is one more than twice what the
-    /// number of the reference is above this.
+    /// The number from which labels are counted. The label of a value is twice the difference between
+    /// its number and this one. The label of a reference to something that is numbered elsewhere is one
+    /// more than twice the difference between the reference's number and this one.
     first: u32,
 }
 
@@ -59,7 +59,7 @@ impl Graph {
         self.open.is_some_and(|open| at >= open.scope.start as usize)
     }
 
-    /// The complete scope that this octet of the output is in, if it is in one.
+    /// The complete scope around this octet of the output, if there is one.
     fn scope_around(&self, shared: &Shared, out: &[u8], at: usize) -> Option<Scope> {
         let after = self.scopes.partition_point(|scope| scope.start as usize <= at);
         let scope = *self.scopes.get(after.checked_sub(1)?)?;
@@ -69,7 +69,7 @@ impl Graph {
     }
 }
 
-/// Where the value with this label of a complete scope begins, with its label, and ends.
+/// The start and the end of the value with this label in a complete scope, including the label.
 fn labelled(shared: &Shared, out: &[u8], scope: Scope, label: u32) -> Option<(usize, usize)> {
     let number = u64::from(scope.first) + u64::from(label / 2);
     if let Ok(place) = shared.place(number) {
@@ -80,7 +80,7 @@ fn labelled(shared: &Shared, out: &[u8], scope: Scope, label: u32) -> Option<(us
     Some((start_of_value(out, place), place.end?))
 }
 
-/// Where the value itself begins.
+/// The position of the value itself, after its tags.
 fn start_of_value(out: &[u8], place: Place) -> usize {
     let octets = out.get(place.start..).unwrap_or_default();
     match place.stands {
@@ -92,17 +92,17 @@ fn start_of_value(out: &[u8], place: Place) -> usize {
     }
 }
 
-/// One of our own tags with what is before its value.
+/// An internal tag, with what precedes its value.
 #[derive(Debug, Clone, Copy)]
 struct Labelled {
     tag: Storable,
     label: u32,
-    /// Octets before the value.
+    /// The number of octets before the value.
     len: usize,
 }
 
 impl Labelled {
-    /// What `octets` begin with, if it is one of these.
+    /// The internal tag at the beginning of `octets`, if there is one.
     fn read(octets: &[u8]) -> Option<Labelled> {
         const ARRAY_OF_TWO: u8 = 0x82;
         const OCTETS: u8 = 0x40;
@@ -121,8 +121,8 @@ impl Labelled {
 }
 
 impl Reading<'_> {
-    /// Before what a reference refers to: opens a scope or writes a label, if the value that comes next,
-    /// or the reference to it, needs one.
+    /// Called before the target of a reference: opens a scope or writes a label, if the next value, or
+    /// the reference to it, needs one.
     pub(super) fn label(
         &mut self,
         reference: Option<Reference<'_>>,
@@ -141,7 +141,7 @@ impl Reading<'_> {
         )
     }
 
-    /// As [`Reading::label`], before a reference to something that has its number elsewhere.
+    /// As [`Reading::label`], before a reference to something that is numbered elsewhere.
     fn label_reference(
         &mut self,
         reference: Reference<'_>,
@@ -160,8 +160,8 @@ impl Reading<'_> {
         )
     }
 
-    /// Writes the label that `label` makes of the scope's first number, if one of these numbers needs
-    /// it; opens a scope if there is none.
+    /// If one of these numbers needs a label, writes the one that `label` computes from the scope's
+    /// first number. Opens a scope if there is none.
     fn label_if(
         &mut self,
         numbers: [Option<u32>; 2],
@@ -211,7 +211,7 @@ impl Reading<'_> {
         Ok(())
     }
 
-    /// Writes the value of this number again, or a reference to it.
+    /// Writes the value with this number again, or a reference to it.
     pub(super) fn again(
         &mut self,
         number: u32,
@@ -262,8 +262,8 @@ impl Reading<'_> {
         }
     }
 
-    /// Writes a value from inside a complete scope again, as a scope of its own: what it refers to
-    /// outside of itself is written at the first such reference.
+    /// Copies a value inside a complete scope as a scope of its own. A value outside the copy is written
+    /// at the first reference to it.
     fn piece(
         &mut self,
         scope: Scope,
@@ -273,7 +273,7 @@ impl Reading<'_> {
         let start = self.out.len();
         let mut written: HashSet<u32> = HashSet::new();
         let mut left = vec![value];
-        // How many ranges were left when the new scope began.
+        // The number of ranges left when the new scope began.
         let mut outside = None;
         while let Some(range) = left.last_mut() {
             if range.start >= range.end {
@@ -291,7 +291,7 @@ impl Reading<'_> {
             let mut reader = Reader::new(octets);
             let labelled_here = Labelled::read(octets);
             let (label, end) = match labelled_here {
-                // A scope that was copied into this one has labels of its own.
+                // A scope that was copied into this one has its own labels.
                 Some(Labelled { tag: Storable::Scope, .. }) if at != scope.start as usize => {
                     let len = reader.skip().map_err(|_| FramingError::NotAPacket)?.len();
                     range.start += len;

@@ -1,8 +1,9 @@
-//! Objects as their class has frozen them to a string and references to other values.
+//! Objects that their class has frozen to a string and references to other values.
 //!
-//! In an image the other values come first, then class, string, and the numbers of all values that are
-//! referred to. Packed form has the class first, so it is noted when the image is read for the first
-//! time, and used when it is read again; the numbers make sure that it is.
+//! In an image the other values come first, then the class, the string, and the numbers of all values
+//! that are referred to. Packed form has the class first, so it is recorded when the image is read for
+//! the first time, and used when it is read again. As the object refers to values by number, the image
+//! is always read again.
 
 use super::ops::{Class, HOOK_RECURSES, HookEnd, Ops, malformed};
 use super::{Kind, Reading, Reference};
@@ -11,34 +12,34 @@ use crate::value::tag;
 use crate::wire::framing::FramingError;
 use crate::wire::framing::shared::{Placement, grow};
 
-/// Where the end of such an object is, which its class is part of.
+/// The end of such an object, which includes its class.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct HookObject {
-    /// The flags before it.
+    /// The offset of the flags before it.
     end: u32,
     /// As in [`super::Scratch::classes`].
     class: u32,
 }
 
-/// What a reference in a hook is: no value of its own has it, so it has no number.
+/// A reference in a hook, which is not a value of its own and has no number.
 const SUB_REFERENCE: Reference<'static> =
     Reference { overloaded: false, weak: false, number: None, class: None };
 
-/// Such an object that is being read.
+/// Such an object while it is being read.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Hook {
-    /// Where it is noted.
+    /// Its index among the recorded objects.
     noted: usize,
-    /// Where the next number of its list is.
+    /// The offset of the next number in its list.
     list: usize,
-    /// Another value comes in the image before the object's end.
+    /// Another value precedes the object's end in the image.
     more: bool,
-    /// The value that was begun last stands in the image, and flags behind it.
+    /// The current value is in the image, and followed by flags.
     flags_follow: bool,
 }
 
 impl<'a> Reading<'a> {
-    /// Goes into an object that begins with these flags.
+    /// Enters an object that begins with these flags.
     pub(super) fn hook_of_others(
         &mut self,
         flags: u8,
@@ -79,14 +80,14 @@ impl<'a> Reading<'a> {
         self.scratch.hooks.get(noted).copied().ok_or(malformed("an object without an end"))
     }
 
-    /// The end of an object whose last flags are here, and what comes behind it.
+    /// The end of an object whose last flags are here, and the offset after it.
     fn hook_end(&self, flags: u32) -> Result<(HookEnd<'a>, usize), FramingError> {
         let mut ops = Ops::new(self.image, flags as usize, self.ops.order);
         let flags = ops.hook_flags()?;
         Ok((ops.hook_end(flags)?, ops.at))
     }
 
-    /// Before the next value of such an object, or its end.
+    /// Called before the next value of such an object, and before its end.
     pub(super) fn between_hook_values(&mut self) -> Result<(), FramingError> {
         let Some(level) = self.scratch.levels.last_mut() else { return Ok(()) };
         let Kind::Hook(hook) = &mut level.kind else { return Ok(()) };
@@ -104,7 +105,7 @@ impl<'a> Reading<'a> {
         Ok(())
     }
 
-    /// Reads the next value, which its level counts already.
+    /// Reads the next value, which is counted already.
     pub(super) fn hook_value(&mut self) -> Result<(), FramingError> {
         let Some(level) = self.scratch.levels.last_mut() else { return Ok(()) };
         let Kind::Hook(hook) = &mut level.kind else { return Ok(()) };

@@ -1,24 +1,25 @@
-//! The keys of a Storable image, which stand behind their values, where packed form has them in front.
+//! The keys of hashes in a Storable image: there they follow their values, while in packed form they
+//! precede them.
 
 use super::ops::{HOOK_RECURSES, Key, Op, Ops};
 use super::{Reading, Scratch};
 use crate::wire::framing::FramingError;
 use crate::wire::framing::shared::grow;
 
-/// An array, hash or object that keys are looked for in.
+/// An array, hash or object that is searched for keys.
 #[derive(Debug)]
 pub(super) struct Container {
     left: usize,
     /// For a hash: whether its keys have flags.
     hash: Option<bool>,
-    /// It is an object as in [`super::hook`].
+    /// Whether it is an object as in [`super::hook`].
     hook: bool,
-    /// Which of the keys is that of the value that is being passed.
+    /// The index of the key of the value that is being skipped.
     slot: Option<usize>,
 }
 
 impl<'a> Reading<'a> {
-    /// The key of the value that begins at `value`, which it comes after.
+    /// The key of the value that begins at `value`; it follows the value.
     pub(super) fn key_ahead(
         &mut self,
         value: usize,
@@ -32,8 +33,8 @@ impl<'a> Reading<'a> {
         Ops::new(self.image, at as usize, self.ops.order).key(flagged)
     }
 
-    /// Finds the keys of the hash value that begins at `value` and of all in it, in the order in
-    /// which they will be asked for, so that each octet is passed only once more.
+    /// Finds the keys of the hash value that begins at `value` and of all hash values inside it, in the
+    /// order in which they will be needed, so that each octet is read only once more.
     fn find_keys(&mut self, value: usize, flagged: bool) -> Result<(), FramingError> {
         let Scratch { levels, keys, next_key, containers, .. } = &mut *self.scratch;
         keys.clear();

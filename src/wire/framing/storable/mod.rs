@@ -1,11 +1,11 @@
-//! The Storable framing, received: Perl's images read as data only.
+//! The Storable framing, received: Perl's images, read as data only.
 //!
-//! Booleans become booleans, and CBOR::XS's tagged values tags. What else is blessed keeps its class
-//! in a tag of our own (see [`crate::value::tag`]), as do objects with hooks, patterns and version
-//! strings; nothing is ever instantiated. References to what is no array or hash are tags too.
-//! Values sent once and referred to again are repeated, except inside of a value that contains itself;
-//! see [`graph`]. Code and tied variables are refused. Images are in network order, as `nfreeze` makes
-//! them, or in the order of 64-bit little-endian machines, as `freeze` makes them there.
+//! Booleans become booleans, and CBOR::XS's tagged values become tags. Other blessed values keep their
+//! class in an internal tag (see [`crate::value::tag`]), as do objects with hooks, patterns and version
+//! strings; nothing is ever instantiated. References to anything but arrays and hashes become tags, too.
+//! Values that are referred to more than once are repeated, except inside a value that contains itself;
+//! see [`graph`]. Code and tied variables are refused. Images are in network order, as made by
+//! `nfreeze`, or in the order of 64-bit little-endian machines, as made by `freeze` there.
 
 mod encode;
 mod encode_hook;
@@ -27,25 +27,25 @@ use crate::value::packed::{self, Elements, OpenLen};
 use crate::value::tag;
 use std::ops::Range;
 
-/// Major version 2, and network order.
+/// Major version 2, in network order.
 const NETWORK_ORDER_2: u8 = 0x05;
 /// Major and minor version.
 const HEADER: usize = 2;
-/// Major version 2, and the order of the machine.
+/// Major version 2, in native order.
 const NATIVE_ORDER_2: u8 = 0x04;
-/// Behind the minor version: the order of the octets in a number, and the sizes of four types of C.
+/// What follows the minor version: the order of octets in numbers, and the sizes of four C types.
 const MACHINE: &[u8] = b"\x0812345678\x04\x08\x08\x08";
-/// In the place of a class: its length is in the four octets before it, not in one.
+/// Combined with the position of a class: its length is in the four octets before it, not in one.
 const LONG_CLASS: u32 = 1 << 31;
-/// Octets of the output that tags, heads and a number take at most.
+/// The maximum octets of tags, heads and a number in the output.
 const HEADS: usize = 32;
 
-/// The class of tagged values of Perl's CBOR encoder: arrays of tag and value.
+/// The class of tagged values of Perl's CBOR encoder: an array of tag and value.
 pub(super) const TAGGED_CLASS: &[u8] = b"CBOR::XS::Tagged";
 /// The class of CBOR's `undefined`.
 pub(super) const ERROR_CLASS: &[u8] = b"Types::Serialiser::Error";
 
-/// Reads the Storable framing.
+/// The decoder of the Storable framing.
 #[derive(Debug)]
 pub(super) struct Storable {
     limits: FramingLimits,
@@ -53,20 +53,20 @@ pub(super) struct Storable {
     scratch: Scratch,
 }
 
-/// What reading an image needs for itself, kept so that it need not be allocated for each.
+/// Vectors that are kept between images, so that they need not be allocated for each.
 #[derive(Debug, Default)]
 struct Scratch {
     levels: Vec<Level>,
-    /// Where in the image each class named so far begins, with [`LONG_CLASS`].
+    /// The positions of the classes named so far, combined with [`LONG_CLASS`].
     classes: Vec<u32>,
     /// The numbers of the values that are referred to.
     targets: Vec<u32>,
-    /// Where the keys are of the hash values, from the next one on, that are no plain scalars.
+    /// The positions of the keys of hash values that are not plain scalars, from the next value on.
     keys: Vec<u32>,
     next_key: usize,
-    /// The arrays and hashes around the place in which keys are looked for.
+    /// The arrays and hashes around the position at which keys are searched.
     containers: Vec<Container>,
-    /// The objects that were frozen with other values, in the order in which they begin.
+    /// The objects that were frozen with other values, in the order of their beginnings.
     hooks: Vec<HookObject>,
     next_hook: usize,
 }
@@ -107,7 +107,7 @@ impl Storable {
         let (mut elements, _) = self.read(image, start, None, None)?;
         let mut targets = std::mem::take(&mut self.scratch.targets);
         if !targets.is_empty() {
-            // Again, now that it is known which values have to be found.
+            // Read the image again, now that the values that are referred to are known.
             targets.sort_unstable();
             targets.dedup();
             let mut shared = Shared::only(targets, limit);
@@ -115,7 +115,7 @@ impl Storable {
             let again = self.read(image, start, Some(shared), None)?;
             elements = again.0;
             if let Some(mut shared) = again.1.filter(Shared::has_cycles) {
-                // Once more, now that it is known which of them contain themselves.
+                // Read it once more, now that the values that contain themselves are known.
                 shared.restart();
                 elements = self.read(image, start, Some(shared), Some(Graph::default()))?.0;
             }
@@ -127,7 +127,7 @@ impl Storable {
         Ok(Step::Packet { used, elements })
     }
 
-    /// The length of the image and of its own octets (Perl's `pack "w"`).
+    /// The length of the image, and the octets that this length takes (Perl's `pack "w"`).
     fn length(&self, input: &[u8]) -> Result<Option<(usize, usize)>, FramingError> {
         let mut len = 0_usize;
         for (at, &octet) in input.iter().enumerate() {
@@ -172,8 +172,8 @@ impl Storable {
     }
 }
 
-/// Where the packet's array begins, and the order of numbers; nothing if more octets have to come.
-/// Refuses what is no array before all of it is there.
+/// The position of the packet's array, and the order of numbers; `None` if more octets are needed.
+/// Refuses anything but an array before the whole image has arrived.
 fn check_beginning(arrived: &[u8], len: usize) -> Result<Option<(usize, Order)>, FramingError> {
     if len <= HEADER {
         return Err(malformed("an empty image"));
@@ -198,7 +198,7 @@ fn check_beginning(arrived: &[u8], len: usize) -> Result<Option<(usize, Order)>,
     }
 }
 
-/// What is being read.
+/// The container that is being read.
 #[derive(Debug, Clone, Copy)]
 enum Kind {
     /// The packet's own array.
@@ -208,7 +208,7 @@ enum Kind {
     Array(OpenLen),
     Hash {
         open: OpenLen,
-        /// Its keys have flags.
+        /// Whether its keys have flags.
         flagged: bool,
     },
     Hook(Hook),
@@ -220,20 +220,20 @@ struct Level {
     kind: Kind,
     left: usize,
     len: usize,
-    /// The key, which was read ahead, comes after the value that is being read.
+    /// Whether the key, which was read in advance, follows the current value.
     key_follows: bool,
     /// Its places among the values that are referred to.
     places: Range<usize>,
-    /// Arrays, hashes and tags around its items.
+    /// The number of arrays, hashes and tags around its items.
     depth: usize,
 }
 
-/// A reference that was read, but not what it refers to.
+/// A reference whose target was not read yet.
 #[derive(Debug, Clone, Copy)]
 struct Reference<'a> {
     overloaded: bool,
     weak: bool,
-    /// Its own number as a value; nothing where numbers are not known, or it has none.
+    /// Its own number as a value; `None` if numbers are not known, or if it has none.
     number: Option<u32>,
     class: Option<&'a [u8]>,
 }
@@ -243,17 +243,17 @@ struct Reading<'a> {
     ops: Ops<'a>,
     out: &'a mut Vec<u8>,
     scratch: &'a mut Scratch,
-    /// The values that are referred to; nothing as long as these are not known.
+    /// The values that are referred to; `None` while they are not known.
     shared: Option<Shared>,
-    /// The scopes; nothing as long as it is not known which values contain themselves.
+    /// The scopes; `None` while it is not known which values contain themselves.
     graph: Option<Graph>,
     limits: FramingLimits,
-    /// Octets of memory that the packet may take.
+    /// The maximum octets of memory for the packet.
     limit: usize,
 }
 
 impl<'a> Reading<'a> {
-    /// Reads the whole image, and returns how many elements the packet has.
+    /// Reads the whole image, and returns the number of the packet's elements.
     fn packet(&mut self) -> Result<usize, FramingError> {
         let mut op = self.ops.op()?;
         while let Op::Bless(class) = op {
@@ -308,7 +308,7 @@ impl<'a> Reading<'a> {
         Ok(depth)
     }
 
-    /// Goes into an array, hash or tag whose items stand in `levels` more levels than it.
+    /// Enters an array, hash or tag, whose items are `levels` levels deeper.
     fn enter(
         &mut self,
         kind: Kind,
@@ -321,7 +321,7 @@ impl<'a> Reading<'a> {
         Ok(())
     }
 
-    /// Goes out of the innermost array, hash or tag; its length if it was the packet's own array.
+    /// Leaves the innermost array, hash or tag; returns its length if it was the packet's own array.
     fn leave(&mut self) -> Result<Option<usize>, FramingError> {
         let Some(level) = self.scratch.levels.pop() else {
             return Ok(None);
@@ -343,7 +343,7 @@ impl<'a> Reading<'a> {
         Ok(None)
     }
 
-    /// Reads a value and its key, and writes them the other way round.
+    /// Reads a value and its key, and writes them in the opposite order.
     fn pair(&mut self, flagged: bool) -> Result<(), FramingError> {
         let value = self.ops.at;
         let op = self.ops.op()?;
@@ -373,7 +373,7 @@ impl<'a> Reading<'a> {
         packed::put_str(self.out, key.name);
     }
 
-    /// Reads a value that begins with `op`, or goes into it.
+    /// Reads a value that begins with `op`, or enters it.
     #[inline]
     fn value(&mut self, op: Op<'a>) -> Result<(), FramingError> {
         if self.shared.is_none() {
@@ -394,7 +394,7 @@ impl<'a> Reading<'a> {
         self.compound_value(op, None)
     }
 
-    /// Reads a value that begins with `op` and is referred to by `reference`, which has no number.
+    /// Reads a value that begins with `op` and is the target of `reference`, which has no number.
     fn compound_value(
         &mut self,
         op: Op<'a>,
@@ -472,7 +472,7 @@ impl<'a> Reading<'a> {
         self.end_value(first_place..self.places())
     }
 
-    /// Goes into an array or hash.
+    /// Enters an array or hash.
     fn container(
         &mut self,
         op: Op<'a>,
@@ -490,7 +490,7 @@ impl<'a> Reading<'a> {
                 && let Some(tag) = self.tag_ahead()?
             {
                 if !encode::is_unknown_to_perl(tag) {
-                    // Or it would leave in Storable as what Perl makes of it when it comes in CBOR.
+                    // Without this it would be sent in Storable as what Perl makes of the CBOR tag.
                     self.put_tagged(tag::Storable::Tagged, b"", &mut tags)?;
                 }
                 self.put_tag(tag, &mut tags)?;
@@ -508,7 +508,7 @@ impl<'a> Reading<'a> {
         self.enter(kind, len, first_place..self.places(), tags + 1)
     }
 
-    /// Keeps the name of a class, which is a part of the image.
+    /// Records the name of a class, which is a part of the image.
     fn name(&mut self, class: &[u8]) -> Result<(), FramingError> {
         let start = (class.as_ptr() as usize).wrapping_sub(self.image.as_ptr() as usize);
         let too_long = FramingError::TooLong { limit: self.limits.packet };
@@ -519,7 +519,7 @@ impl<'a> Reading<'a> {
         Ok(())
     }
 
-    /// The class of this number.
+    /// The class with this number.
     fn class(&self, number: u32) -> Result<&'a [u8], FramingError> {
         let place = self.scratch.classes.get(number as usize);
         place.and_then(|&place| self.class_at(place)).ok_or(malformed("a class that was not named"))
@@ -538,7 +538,7 @@ impl<'a> Reading<'a> {
         self.shared.as_ref().map_or(0, Shared::len)
     }
 
-    /// Numbers the value that begins at `start`; see [`Shared::begin`].
+    /// Assigns a number to the value that begins at `start`; see [`Shared::begin`].
     fn number(&mut self, start: usize, stands: Placement) -> Result<(), FramingError> {
         match &mut self.shared {
             Some(shared) => shared.begin(self.out, start, stands),
@@ -546,7 +546,7 @@ impl<'a> Reading<'a> {
         }
     }
 
-    /// The value with these places was written.
+    /// The value with these places is complete.
     fn end_value(&mut self, places: Range<usize>) -> Result<(), FramingError> {
         if let Some(shared) = &mut self.shared {
             if let Some(graph) = &mut self.graph {

@@ -1,4 +1,4 @@
-//! The pieces of a Storable image: opcodes with what belongs to them.
+//! The elements of a Storable image: opcodes with their arguments.
 
 use crate::value::{StrKind, StrRef};
 use crate::wire::framing::{Framing, FramingError};
@@ -58,49 +58,49 @@ pub(super) enum Op<'a> {
     Int(i64),
     Float(f64),
     Str(StrRef<'a>),
-    /// A value sent before, by its number.
+    /// A value that was sent before, by its number.
     Object(u32),
     Array(usize),
     Hash {
         len: usize,
         flagged: bool,
     },
-    /// The value follows that this refers to, which has overloaded operators or not.
+    /// A reference; its target follows.
     Ref {
         overloaded: bool,
         weak: bool,
     },
-    /// The object of this class follows.
+    /// A blessed object of this class; the value follows.
     Bless(&'a [u8]),
-    /// The object of a class named before follows.
+    /// A blessed object of a class named before; the value follows.
     BlessAgain(u32),
-    /// The string follows that was written as this version number.
+    /// A version string as it was written; the string follows.
     Version(&'a [u8]),
-    /// What is inside of `qr//`.
+    /// The content of `qr//`.
     Regexp {
         pattern: StrRef<'a>,
         flags: &'a [u8],
     },
-    /// An object as its own class has frozen it.
+    /// An object that its class has frozen.
     Hook {
         kind: u8,
         class: Class<'a>,
         frozen: &'a [u8],
     },
-    /// An object as its own class has frozen it, which refers to other values; these follow, if the
-    /// flags say so, and then its end.
+    /// An object that its class has frozen with references to other values; these follow, if the flags
+    /// say so, and then the object's end.
     HookOfOthers {
         flags: u8,
     },
 }
 
-/// The end of an object as its own class has frozen it.
+/// The end of an object that its class has frozen.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct HookEnd<'a> {
     pub(super) kind: u8,
     pub(super) class: Class<'a>,
     pub(super) frozen: &'a [u8],
-    /// Where in the image the numbers are of the values that it refers to.
+    /// The position in the image of the numbers of the values that it refers to.
     pub(super) list: usize,
     pub(super) count: usize,
 }
@@ -109,12 +109,12 @@ pub(super) struct HookEnd<'a> {
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Class<'a> {
     New(&'a [u8]),
-    /// By its number among those named before.
+    /// By its number among the classes named before.
     Again(u32),
 }
 
 impl Op<'_> {
-    /// Nothing but this belongs to the value.
+    /// Whether the value consists of this opcode only.
     pub(super) const fn is_leaf(self) -> bool {
         matches!(
             self,
@@ -128,7 +128,7 @@ impl Op<'_> {
         )
     }
 
-    /// The value itself follows.
+    /// Whether the value itself follows.
     pub(super) const fn is_prefix(self) -> bool {
         matches!(self, Op::Ref { .. } | Op::Bless(_) | Op::BlessAgain(_) | Op::Version(_))
     }
@@ -138,7 +138,7 @@ impl Op<'_> {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Key<'a> {
     pub(super) name: StrRef<'a>,
-    /// The hash has no such key: it only might have (Perl's restricted hashes).
+    /// Whether the hash has no such key, but could have it (Perl's restricted hashes).
     pub(super) absent: bool,
 }
 
@@ -150,12 +150,12 @@ const fn refused(what: &'static str) -> FramingError {
     FramingError::Refused { what }
 }
 
-/// The order of the octets in the image's numbers.
+/// The order of the octets in numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Order {
-    /// As `nfreeze` writes it: the most significant octet first.
+    /// As written by `nfreeze`: big-endian.
     Network,
-    /// As `freeze` writes it on a machine whose numbers begin with the least significant octet.
+    /// As written by `freeze` on a little-endian machine.
     Native,
 }
 
@@ -209,7 +209,7 @@ impl<'a> Ops<'a> {
         self.octet().map(usize::from)
     }
 
-    /// A length of a class name, or number of a class: a single octet if below 128.
+    /// The length of a class name, or the number of a class: one octet if below 128.
     fn class_number(&mut self) -> Result<u32, FramingError> {
         match self.octet()? {
             short @ 0..0x80 => Ok(u32::from(short)),
@@ -217,7 +217,7 @@ impl<'a> Ops<'a> {
         }
     }
 
-    /// A count of values, each of which has at least `each` octets.
+    /// A count of values that take at least `each` octets each.
     fn count(&mut self, each: usize) -> Result<usize, FramingError> {
         let count = self.long_len()?;
         if count > (self.image.len() - self.at) / each {
@@ -261,7 +261,7 @@ impl<'a> Ops<'a> {
             ARRAY => Op::Array(self.count(1)?),
             HASH => Op::Hash { len: self.count(5)?, flagged: false },
             FLAGGED_HASH => {
-                // Whether the hash is restricted is of no interest.
+                // Whether the hash is restricted does not matter.
                 self.octet()?;
                 Op::Hash { len: self.count(6)?, flagged: true }
             }
@@ -310,7 +310,7 @@ impl<'a> Ops<'a> {
         })
     }
 
-    /// An object with a hook of its own, most of which are one string.
+    /// An object with a hook, in most cases frozen to one string.
     fn hook(&mut self) -> Result<Op<'a>, FramingError> {
         let flags = self.hook_flags()?;
         if flags & (HOOK_RECURSES | HOOK_HAS_LIST) != 0 {
@@ -329,7 +329,7 @@ impl<'a> Ops<'a> {
         Ok(flags)
     }
 
-    /// The end of such an object, behind its last flags.
+    /// The end of such an object, after its last flags.
     pub(super) fn hook_end(&mut self, flags: u8) -> Result<HookEnd<'a>, FramingError> {
         let number = match flags & HOOK_LONG_CLASS {
             0 => self.short_len()?,

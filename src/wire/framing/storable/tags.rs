@@ -1,4 +1,4 @@
-//! What a Storable image expresses by tags: references, classes, tagged values, values sent before.
+//! Parts of a Storable image that become tags: references, classes, tagged values, values sent before.
 
 use super::hook::HookObject;
 use super::ops::Op;
@@ -10,7 +10,7 @@ use crate::wire::framing::cbor_unusual::is_rewritten;
 use crate::wire::framing::shared::{Placement, grow};
 
 impl<'a> Reading<'a> {
-    /// Writes the reference to what comes next, which is no array or hash, and numbers that.
+    /// Writes a reference to something other than an array or hash, and assigns the number to it.
     pub(super) fn referent(
         &mut self,
         reference: Option<Reference<'a>>,
@@ -27,7 +27,7 @@ impl<'a> Reading<'a> {
             self.put_tagged(tag::Storable::Blessed { overloaded }, class, tags)?;
         }
         self.put_tag(INDIRECTION, tags)?;
-        // An object cannot be told from a reference to it, another value can.
+        // A reference to an object looks the same as the object, other references do not.
         self.number(
             start,
             if class.is_some() { Placement::ByReference } else { Placement::AfterTags },
@@ -60,7 +60,7 @@ impl<'a> Reading<'a> {
         Ok(())
     }
 
-    /// Takes the number of a tag that comes next, if it is one that may be handed on.
+    /// Reads the number of a tag, if the next value is a tag that may be passed on.
     pub(super) fn tag_ahead(&mut self) -> Result<Option<u64>, FramingError> {
         let mut ahead = self.ops.clone();
         let tag = match ahead.op()? {
@@ -103,7 +103,7 @@ impl<'a> Reading<'a> {
         Ok(())
     }
 
-    /// Writes one of our own tags with its first part; the value follows.
+    /// Writes an internal tag with its first part; the value follows.
     pub(super) fn put_tagged(
         &mut self,
         tag: tag::Storable,
