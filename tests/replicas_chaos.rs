@@ -82,8 +82,7 @@ async fn run(seed: u64) {
         let living: Vec<&Copy> = copies.iter().flatten().collect();
         let look = async {
             loop {
-                let states: Vec<Counter> =
-                    living.iter().map(|(copy, _)| copy.read(Clone::clone)).collect();
+                let states: Vec<_> = living.iter().map(|(copy, _)| copy.get()).collect();
                 if states.windows(2).all(|pair| pair[0] == pair[1]) {
                     return;
                 }
