@@ -178,7 +178,7 @@ fn errors_of_relay_and_replay_name_the_cause() {
         (&["replay"], 2, "FILE is missing"),
         (&["replay", file, "more"], 2, "\"more\" is one argument too many"),
         (&["replay", none], 1, "No such file"),
-        (&["replay", file], 1, "line 2: no entry of a recording"),
+        (&["replay", file], 1, "line 2: not an entry of a recording"),
     ] {
         let output = aemp().args(arguments).output().unwrap();
         let complaint = String::from_utf8(output.stderr).unwrap();

@@ -9,6 +9,7 @@ mod framing_support;
 use aemp::value::packed;
 use aemp::wire::framing::encode as encode_packet;
 use aemp::wire::framing::{Decoder, Framing, FramingError, FramingLimits, Step};
+use aemp::wire::hex;
 use framing_support::*;
 
 /// A packet of `["p", items...]`, whose items are `hex`.
@@ -260,14 +261,10 @@ fn any_graph_reaches_a_fixed_form_after_one_hop() {
         let once = match handed_on(&wire, Framing::Storable) {
             Ok(once) => once,
             // `\` of an item that is a reference to itself.
-            Err(error) => panic!("{seed}: {error}: {}", hex(&image)),
+            Err(error) => panic!("{seed}: {error}: {}", hex::encode(&image)),
         };
         let twice = handed_on(&once, Framing::Storable).unwrap_or_else(|e| panic!("{seed}: {e}"));
         let thrice = handed_on(&twice, Framing::Storable).unwrap_or_else(|e| panic!("{seed}: {e}"));
-        assert_eq!(hex(&thrice), hex(&twice), "{seed}: {}", hex(&image));
+        assert_eq!(hex::encode(&thrice), hex::encode(&twice), "{seed}: {}", hex::encode(&image));
     }
-}
-
-fn hex(octets: &[u8]) -> String {
-    octets.iter().map(|octet| format!("{octet:02x}")).collect()
 }

@@ -7,6 +7,7 @@ mod recorded_handshake;
 
 use aemp::wire::auth::{AuthMethod, Exporter, Secret};
 use aemp::wire::greeting::Greeting;
+use aemp::wire::hex;
 use aemp::wire::protection::Protection;
 use aemp::wire::session::{
     AuthOrder, Connection, Event, HandshakeConfig, HandshakeError, Handshaker, TlsPeer,
@@ -163,9 +164,7 @@ fn bound_authentication_is_what_another_implementation_computes() {
     assert!(vectors.len() >= 5);
     for vector in &vectors[1..] {
         let text = |key: &str| vector[key].as_str().unwrap().to_owned();
-        let exporter: Vec<u8> = (0..64)
-            .map(|at| u8::from_str_radix(&text("exporter")[2 * at..2 * at + 2], 16).unwrap())
-            .collect();
+        let exporter = hex::decode(&text("exporter")).unwrap();
         let listed = |line: String| {
             let methods = Greeting::parse(line.as_bytes()).unwrap().auth_methods;
             methods.iter().filter_map(|name| AuthMethod::from_name(name)).collect()

@@ -21,18 +21,7 @@ struct Host {
 impl Host {
     /// The node `m`; the interval after which another connection gets its turn is two seconds.
     fn new() -> Host {
-        let config = KernelConfig {
-            node: node("m"),
-            addresses: Vec::new(),
-            seeds: Vec::new(),
-            monitor_timeout: Duration::from_secs(30),
-            connect_interval: Duration::from_secs(2),
-            secure: false,
-            heal: false,
-            grace: Duration::ZERO,
-            process_id: 1,
-            entropy: [7; 32],
-        };
+        let config = KernelConfig { grace: Duration::ZERO, ..KernelConfig::repeatable(node("m")) };
         let kernel = Kernel::new(config, Now::default());
         Host { kernel, now: Duration::ZERO, effects: Vec::new() }
     }

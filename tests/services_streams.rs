@@ -255,11 +255,9 @@ fn said_by_client(recording: &str) -> Vec<Vec<u8>> {
         let event: serde_json::Value = serde_json::from_str(line).unwrap();
         (event["from"].clone(), event["hex"].as_str().unwrap().to_owned())
     });
-    let client = events.filter(|(from, _)| from == "a").map(|(_, hex)| {
-        let digits: Vec<char> = hex.chars().collect();
-        let octet = |pair: &[char]| u8::from_str_radix(&String::from_iter(pair), 16).unwrap();
-        digits.chunks(2).map(octet).collect()
-    });
+    let client = events
+        .filter(|(from, _)| from == "a")
+        .map(|(_, digits)| aemp::wire::hex::decode(&digits).unwrap());
     // Without its greeting and authentication line.
     client.skip(2).collect()
 }

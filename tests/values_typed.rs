@@ -6,6 +6,7 @@ use aemp::value::{
     DecodeError, DecodeErrorKind, Elements, Hash, Integer, NodeId, Packed, PortId, Str, StrRef,
     Value, from_value, put_value,
 };
+use aemp::wire::hex;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_bytes::ByteBuf;
@@ -98,11 +99,7 @@ fn recorded() -> HashMap<String, Recorded> {
     lines
         .map(|line| {
             let line: HashMap<String, String> = serde_json::from_str(line).unwrap();
-            let hex = &line["cbor"];
-            let octets = (0..hex.len())
-                .step_by(2)
-                .map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap())
-                .collect();
+            let octets = hex::decode(&line["cbor"]).unwrap();
             let name = line["name"].clone();
             (name.clone(), Recorded { name, octets })
         })

@@ -47,7 +47,7 @@ pub(crate) fn run(role: &Role<'_>) -> Result<()> {
     })
 }
 
-/// A node that encrypts if the case is about that.
+/// A node that encrypts if the case measures encryption.
 pub(crate) fn builder(id: &str, role: &Role<'_>) -> NodeBuilder {
     let builder = Node::builder().node_id(id).secret(SECRET);
     // On loopback, nodes do not encrypt by default.

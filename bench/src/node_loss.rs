@@ -16,18 +16,7 @@ pub(crate) fn measure(keys: usize) -> Result<Vec<f64>> {
 
 fn lose(slaves: usize, keys: usize) -> Result<f64> {
     let now = Now { uptime: Duration::ZERO, wall: 0.0 };
-    let config = KernelConfig {
-        node: NodeId::new("master")?,
-        addresses: Vec::new(),
-        seeds: Vec::new(),
-        monitor_timeout: Duration::from_secs(30),
-        connect_interval: Duration::from_secs(2),
-        secure: false,
-        heal: false,
-        grace: Duration::from_secs(10),
-        process_id: 1,
-        entropy: [7; 32],
-    };
+    let config = KernelConfig::repeatable(NodeId::new("master")?);
     let mut kernel = Kernel::new(config, now);
     kernel.set_now(now);
     kernel.become_global();

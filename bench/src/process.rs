@@ -1,4 +1,4 @@
-//! Children that say `READY ...` when others may be started, and `RESULT ...` at the end.
+//! Child processes that print `READY ...` when others may be started, and `RESULT ...` at the end.
 
 use anyhow::{Context as _, Result, bail};
 use std::io::{BufRead as _, BufReader};
@@ -39,7 +39,7 @@ impl Group {
         Ok(id)
     }
 
-    /// Waits for a line with this word first; the other words.
+    /// Waits for a line that begins with this word, and returns the other words.
     pub(crate) fn expect(&self, word: &str) -> Result<Vec<String>> {
         loop {
             let left = self.deadline.saturating_duration_since(Instant::now());

@@ -1,4 +1,4 @@
-//! Two hosts of a test's own with a cable between them, which can be slow.
+//! Two hosts of a test with a cable between them, which can be slow.
 
 use crate::process::Process;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
@@ -15,8 +15,8 @@ const ENDS: [&str; 2] = ["a", "b"];
 impl Cable {
     /// `None`, with a printed reason, if the machine cannot do that.
     ///
-    /// `qualities` are queueing disciplines that are tried one after the other, as kernels have not all of
-    /// them; without any the link is as fast as the machine.
+    /// `qualities` are queueing disciplines, tried one after the other, since no kernel has all of them;
+    /// without any the link is as fast as the machine.
     ///
     /// # Panics
     /// If namespaces can be made but not connected, or cannot be made and `AEMP_REQUIRE` has the word `hosts`.
@@ -41,7 +41,7 @@ impl Cable {
             qualities.iter().any(|quality| run(&add(quality)))
         };
         if !qualities.is_empty() && ![&a, &b].into_iter().all(slow) {
-            // No package can help that.
+            // No package can provide that.
             eprintln!("SKIPPED: this machine's kernel has none of {qualities:?}");
             return None;
         }

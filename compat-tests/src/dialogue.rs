@@ -28,7 +28,7 @@ impl Dialogue {
         self.process.send_line(&command.to_string());
     }
 
-    /// Waits for the first unclaimed event that `wanted` takes, and claims it.
+    /// Waits for the first unclaimed event that `wanted` accepts, and claims it.
     ///
     /// # Panics
     /// Fails the test, with everything that the process printed, if no such event comes.

@@ -78,10 +78,10 @@ fn one_database(packet: Packet) -> Vec<Packet> {
     }
 }
 
-/// All entries that this process has ever told.
+/// All entries that this process has ever sent.
 static KNOWN_ENTRIES: Mutex<Option<Hash>> = Mutex::new(None);
 
-/// Each `g_set` has all entries that were ever told, in whichever request that was.
+/// Each `g_set` has all entries that were ever sent, in any request.
 fn repeats_entries(_: &mut FaultState, way: Direction, mut packet: Packet) -> Sent {
     let mut told = KNOWN_ENTRIES.lock().unwrap();
     let told = told.get_or_insert_default();

@@ -1,4 +1,4 @@
-//! A host of a test's own: a network namespace with only loopback, in which every port is free. Programs of
+//! A host of a test: a network namespace with only loopback, in which every port is free. Programs of
 //! the pages with fixed addresses run there.
 
 use crate::process::Process;

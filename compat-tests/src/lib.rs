@@ -27,8 +27,8 @@ pub mod process;
 pub mod random;
 pub mod service;
 
-/// Whether `AEMP_REQUIRE` has this word: then a test that would be skipped for lack of what the word stands
-/// for fails instead.
+/// Whether `AEMP_REQUIRE` has this word: then a test that lacks what the word means fails instead of
+/// being skipped.
 pub fn is_required(word: &str) -> bool {
     std::env::var("AEMP_REQUIRE").is_ok_and(|words| words.split(',').any(|other| other == word))
 }

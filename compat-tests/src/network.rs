@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
 
-/// How long to pause between two looks.
+/// The pause between two polls.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// An address of 127.0.0.1 that nobody listens on and that is never used for dialling, so that one node after

@@ -6,7 +6,8 @@
 
 use aemp::value::packed::{self, Reader, Token};
 use aemp::value::{Str, StrKind, StrRef};
-use std::fmt::{self, Write as _};
+pub use aemp::wire::hex::encode as hex;
+use std::fmt;
 
 /// A Perl value.
 #[derive(Debug, Clone)]
@@ -112,7 +113,7 @@ impl Neutral {
                 (0..len)
                     .map(|_| {
                         let Token::Str(key) = reader.token().unwrap() else {
-                            panic!("a key that is no string");
+                            panic!("a key that is not a string");
                         };
                         (key.to_owned(), Neutral::from_packed(reader))
                     })
@@ -270,7 +271,7 @@ fn parse_str(word: &str) -> Str {
         "c" => StrRef::generalized(&octets)
             .unwrap_or_else(|| panic!("{word} is no generalized UTF-8"))
             .to_owned(),
-        _ => panic!("`{word}` is no string"),
+        _ => panic!("`{word}` is not a string"),
     }
 }
 
@@ -282,21 +283,9 @@ fn show_str(string: StrRef<'_>) -> String {
     format!("{kind}{}", hex(string.data()))
 }
 
-/// Octets as two lowercase digits each.
-pub fn hex(octets: &[u8]) -> String {
-    octets.iter().fold(String::new(), |mut text, octet| {
-        write!(text, "{octet:02x}").unwrap();
-        text
-    })
-}
-
 /// Octets from two hex digits each.
 pub fn unhex(text: &str) -> Vec<u8> {
-    assert!(text.len().is_multiple_of(2), "`{text}` has half an octet");
-    (0..text.len())
-        .step_by(2)
-        .map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap())
-        .collect()
+    aemp::wire::hex::decode(text).unwrap_or_else(|| panic!("`{text}` is not hexadecimal"))
 }
 
 #[cfg(test)]

@@ -94,7 +94,7 @@ impl PerlNode {
         self.run("eval", json!({ "code": code }))
     }
 
-    /// The nodes that it sees up.
+    /// The nodes that it is connected to.
     pub fn nodes(&mut self) -> Vec<String> {
         let nodes = self.run("nodes", json!({}));
         let nodes = nodes.as_array().unwrap().iter();
@@ -114,14 +114,14 @@ impl PerlNode {
         self.event("message", label, |_| true)["message"].clone()
     }
 
-    /// Waits until it sees a node come up.
+    /// Waits until it reports a node as up.
     pub fn sees_up(&mut self, node: &str) {
         self.dialogue.expect(&format!("{node} going up"), |event| {
             event["event"] == "node" && event["node"] == node && event["up"] == true
         });
     }
 
-    /// Waits until it sees a node go down; returns the reason.
+    /// Waits until it reports a node as down; returns the reason.
     pub fn sees_down(&mut self, node: &str) -> Value {
         let event = self.dialogue.expect(&format!("{node} going down"), |event| {
             event["event"] == "node" && event["node"] == node && event["up"] == false

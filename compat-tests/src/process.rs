@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 /// The time limit for waits. Only a failing test waits this long.
 pub const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// How many lines are kept; more than any test searches.
+/// The maximum number of lines that are kept; more than any test searches.
 const MAX_LINES: usize = 2000;
 
 /// Where a line came from.

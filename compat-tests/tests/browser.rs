@@ -124,7 +124,7 @@ fn a_mixed_network_is_shown_and_a_hostile_name_does_nothing() {
     }
 }
 
-/// How many nodes of ours and how many Perl nodes the picture shows.
+/// The numbers of our nodes and of Perl nodes that the picture shows.
 fn drawn_nodes(dom: &str) -> (usize, usize) {
     (dom.matches("<circle").count(), dom.matches("<rect").count())
 }
@@ -145,7 +145,7 @@ fn photograph(browser: &str, profile: &Path, page: &str, name: &str, size: &str,
     assert!(std::fs::metadata(&file).unwrap().len() > 10_000, "{name} shows something");
 }
 
-/// A network of so many nodes, `perl` of which are Perl nodes, is shown in whole.
+/// A network of this many nodes, `perl` of which are Perl nodes, is shown completely.
 fn a_network_is_shown(nodes: usize, perl: usize) {
     let Some(browser) = browser() else { return };
     let perl = if perl::has(MODULES) { perl } else { 0 };

@@ -122,7 +122,7 @@ fn trace_shows_the_same_network() {
     };
     let ours = sorted(network.ours(&["trace", "rust-seed"]));
     assert_eq!(ours, ["perl-slave -> rust-seed", "rust-seed -> perl-slave"]);
-    // Perl's tool begins with a node `seed` that there is not.
+    // Perl's tool begins with a node `seed`, which does not exist.
     let mut perls = sorted(network.perls(&["trace", "rust-seed"]));
     perls.retain(|line| line != "seed -> rust-seed");
     assert_eq!(ours, perls);

@@ -27,7 +27,7 @@ fn ours_encodes(framing: Framing, packet: &Neutral) -> Vec<u8> {
     packet.put(&mut packed);
     let mut reader = Reader::new(&packed);
     let Ok(Token::Array(len)) = reader.token() else {
-        panic!("{packet} is no array");
+        panic!("{packet} is not an array");
     };
     let mut octets = Vec::new();
     encode(framing, Elements::new(len, reader.rest()), &mut octets).unwrap();

@@ -22,9 +22,9 @@ use std::time::{Duration, Instant};
 
 /// The allowed growth of memory between a sixth of the time and the end.
 const GROWTH: f64 = 1.10;
-/// Strangers that connect in each round: some say nothing, some garbage.
+/// Strangers that connect in each round: some send nothing, some garbage.
 const STRANGERS: usize = 40;
-/// Nodes that come and go in each round.
+/// Nodes that join and leave in each round.
 const MAX_PENDING: usize = 8;
 
 /// What happens to a process.
@@ -59,7 +59,7 @@ const FAULTS: [Fault; 8] = [
 /// An address that comes and goes.
 const MOVING: &str = "192.0.2.7";
 
-/// How long a process may take to end whose log nobody reads.
+/// How long a process may take to end if nobody reads its log.
 const ENDING: Duration = Duration::from_secs(15);
 
 /// The heartbeat of watched processes.
@@ -83,7 +83,7 @@ impl Stream {
             let port = from.port_of_tags();
             let (seen, hole, over) = (answered.clone(), broken.clone(), lost.clone());
             port.on("n", move |_: &Context<'_>, (number,): (u64,)| {
-                // What is sent in the moment behind a loss goes by the next connection.
+                // Messages sent just after a loss use the next connection.
                 if !over.load(Ordering::SeqCst) && seen.swap(number, Ordering::SeqCst) + 1 != number
                 {
                     hole.store(true, Ordering::SeqCst);
@@ -142,8 +142,8 @@ impl Stream {
 }
 
 struct Network {
-    /// Where the addresses of the machine can be changed without anybody else noticing: a network of its own
-    /// that all nodes are in.
+    /// A network of its own with all nodes in it, so that the machine's addresses can be changed without
+    /// affecting anything else.
     host: Option<Host>,
     inside: InProcess,
     seeds: Vec<Aemp>,
@@ -422,7 +422,7 @@ impl Network {
     }
 }
 
-/// Sends back whatever comes, until the connection is closed.
+/// Sends back everything that arrives, until the connection is closed.
 fn echo(mut stranger: TcpStream) {
     std::thread::spawn(move || {
         let mut octets = [0; 4096];
@@ -434,7 +434,7 @@ fn echo(mut stranger: TcpStream) {
     });
 }
 
-/// The process that a watchdog watches over.
+/// The process that a watchdog supervises.
 fn child_of(watchdog: u32) -> u32 {
     let path = format!("/proc/{watchdog}/task/{watchdog}/children");
     let children = std::fs::read_to_string(path).unwrap();
@@ -502,7 +502,7 @@ fn a_network_lives_through_constant_churn() {
     }
 }
 
-/// The ports of a node that is gone are gone too.
+/// The ports of a node that has ended are dead too.
 #[test]
 fn what_was_sent_to_a_killed_process_is_not_sent_to_the_next_one_of_its_name() {
     let inside = InProcess::new();
@@ -633,7 +633,7 @@ fn a_node_out_of_memory_is_lost_like_any_other_and_strangers_cannot_cause_that()
     let (time,): (f64,) = inside.run(seed.call(&node, ("time",)).into_future()).unwrap();
     assert!(time > 0.0 && lost.try_reason().is_none());
     drop(strangers);
-    // A member can: what it sends in one packet is more than there is.
+    // A member can do so: it sends more in one packet than there is memory.
     let large = vec!["x".repeat(1 << 20); 200];
     inside.run(async { seed.snd(&node, ("devnull", &large)).unwrap() });
     assert!(inside.run(lost).is_transport_error());

@@ -99,7 +99,7 @@ fn a_slave_that_lost_its_master_again_and_again_is_back_in_the_database() {
     }
     let mut seeds = Seeds::start();
     let mut worker = seeds.worker("worker", json!({}));
-    // Counts the calls by name; Perl's own ones go another way.
+    // Counts the calls by name; Perl does not make its own calls by name.
     worker.eval(
         "our $healed = 0;
          $AnyEvent::MP::Kernel::NODE_REQ{'AnyEvent::MP::Kernel::master_set'} = sub {
@@ -230,7 +230,7 @@ fn slaves_are_left_alone_if_healing_is_switched_off() {
     worker.eval("db_set more => entries => 1; 1");
     std::thread::sleep(BEYOND_GRACE_PERIOD);
     assert!(!worker.was_healed());
-    // What the slaves of a lost global node own is kept for a grace.
+    // The entries of the slaves of a lost global node are kept for the grace period.
     eventually("the worker in no database", || {
         for seed in seeds.iter().flatten() {
             let seen = inside.family(seed, "workers")?;

@@ -91,7 +91,7 @@ async fn messages_arrive_as_they_were_sent() {
             pair.perl.snd(&port.id().to_string(), sent.clone());
             let arrived = within(port.recv_message()).await.unwrap();
             assert_eq!(arrived.from().to_string(), "perl");
-            // Back as it came, without a look at it.
+            // Sent back unchanged, without being decoded.
             let values = arrived.values().unwrap();
             pair.rust.snd(&at_perl, &values).unwrap();
             assert_eq!(pair.perl.message("inbox"), sent, "{}", pair.framing);
@@ -252,7 +252,7 @@ async fn ports_are_killed_across_the_network() {
         let died = within(port.recv::<()>()).await.unwrap_err().to_string();
         assert!(died.ends_with(r#"["by", "perl"]"#), "{died}");
         assert_eq!(pair.fired("victim"), json!(["by", "perl"]));
-        // Those that are not there.
+        // Ports that do not exist.
         pair.kill_perls("rust#none", json!(["by", "perl"]));
         pair.rust.kil("perl#none", &KillReason::normal());
         pair.settled().await;
@@ -357,7 +357,7 @@ async fn our_node_port_answers_perls_calls() {
         assert_eq!(call(json!(["eval", "7 * 6"])), json!(["cannot"]));
         assert_eq!(call(json!(["eval", "up_nodes"])), json!(["", "perl"]));
         assert_eq!(call(json!(["eval", "$$"]))[1].to_string().replace('"', ""), own_pid());
-        // As Perl's shell asks.
+        // In the form that Perl's shell uses.
         let line = "package AnyEvent::MP::Kernel; my $ECHO = 'x'; $NODE";
         assert_eq!(call(json!(["eval", line])), json!(["", "rust"]));
         let time = call(json!(["time"]))[0].clone();

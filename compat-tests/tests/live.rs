@@ -165,8 +165,8 @@ fn assert_two_perl_nodes_reach_each_other(seed: &str, seed_id: &str, framing: &s
     let mut second = PerlNode::start("perl-second", settings);
     first.sees_up(seed_id);
     second.sees_up(seed_id);
-    // The seed may hear of an address only after it is asked for it; whoever looks for a node that
-    // has just joined finds it in the database first.
+    // The seed may learn of an address only after it is asked for it; a node that looks for one that has
+    // just joined finds it in the database first.
     for perl in [&mut first, &mut second] {
         perl.run("db_mon", json!({"family": "'l", "label": "addresses"}));
         perl.event("family", "addresses", |event| {

@@ -115,7 +115,7 @@ fn dial_each_other(
             }
         }
     }
-    // Everything arrives, except between nodes of which Perl has switched the connection.
+    // Everything arrives, except between nodes whose connection Perl has replaced.
     let ((switched, lost, connections), _) = eventually("all messages", || {
         let (mut switched, mut lost, mut connections) = (0, 0, 0);
         for one in &mut ours {
@@ -440,7 +440,7 @@ enum Slave {
     Ours(Node),
 }
 
-/// Waits until all global nodes have the same database: what these slaves own.
+/// Waits until all global nodes have the same database: the entries of these slaves.
 fn converge(inside: &InProcess, perls: &mut [PerlNode], ours: &[Node], slaves: &[(String, Slave)]) {
     eventually("the same databases everywhere", || {
         let mut all: Vec<(String, Family, Family)> = Vec::new();
@@ -469,7 +469,7 @@ fn converge(inside: &InProcess, perls: &mut [PerlNode], ours: &[Node], slaves: &
             {
                 return Err(format!("{node} holds {workers:?} and {locations:?}"));
             }
-            // An entry with several owners has the value of one that lives; which one may differ.
+            // An entry with several owners has the value of a living one; which one may differ.
             if let Some(owner) = workers.get("shared")
                 && !slaves.iter().any(|(name, _)| *owner == **name)
             {

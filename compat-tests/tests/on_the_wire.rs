@@ -1,4 +1,4 @@
-//! What somebody on the wire between two hosts can read, if their nodes have a secret and nothing else.
+//! What an eavesdropper between two hosts can read if their nodes have a secret and nothing else.
 //!
 //! It takes network namespaces (root and the Debian package iproute2) and tcpdump (Debian package tcpdump).
 
@@ -14,10 +14,10 @@ use std::sync::mpsc;
 /// Not readable on the wire.
 const MARKER: &str = "nobody on the way may read this";
 
-/// Sent in the clear when both nodes have ended, so that all that they said has been captured before.
+/// Sent unencrypted when both nodes have ended, so that all their packets have been captured before.
 const END: &str = "here ends what the two nodes have said";
 
-/// Text of this length hardly ever occurs in what is encrypted.
+/// Encrypted octets hardly ever contain text of this length.
 const MIN_TEXT_LEN: usize = 20;
 
 fn builder(id: &str) -> aemp::NodeBuilder {

@@ -1,8 +1,8 @@
-//! Values that pass through nodes of ours arrive as through Perl nodes: by relay, by the database, by
-//! a program that sends on what it got, for each pair of framings; and by databases that meet or lose
-//! a master.
+//! Values that pass through our nodes arrive as through Perl nodes: by relay, by the database, or by a
+//! program that sends on what it received, for each pair of framings; and when databases meet or lose a
+//! master.
 
-// Helpers of tests may fail loudly, but clippy sees only functions marked as tests as such.
+// Test helpers may panic, but clippy only exempts functions that are marked as tests.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use aemp::value::{PortId, Value};
@@ -16,10 +16,10 @@ use tokio::runtime::Runtime;
 
 const FRAMINGS: [&str; 3] = ["cbor", "json", "storable"];
 
-/// Storable with numbers as the machine has them.
+/// Storable with numbers in native order.
 const NATIVE: &str = "native";
 
-/// What the receiver says of each value that arrived, by the value's name.
+/// The receiver's description of each value that arrived, by the value's name.
 type ReceivedValues = BTreeMap<String, String>;
 
 /// A node between the two Perl nodes.
@@ -91,7 +91,7 @@ impl RunningMiddle {
         }
     }
 
-    /// What a message begins with that is to be sent on, as Perl: for a relay, the node and `snd`.
+    /// The beginning of a message that is to be sent on, in Perl: for a relay, the node and `snd`.
     fn hop(&mut self, is_program: bool) -> String {
         match self {
             RunningMiddle::Perl(node) if is_program => {
@@ -136,7 +136,7 @@ enum Way {
     Program,
 }
 
-/// Has Perl node A send all values to Perl node B.
+/// Makes Perl node A send all values to Perl node B.
 fn exchange(middles: &[MiddleNode], way: Way, from: &str, to: &str) -> ReceivedValues {
     let mut between = start(middles);
     let mut b = join("perl-b", &[between.last().unwrap()], to);
@@ -157,8 +157,8 @@ fn exchange(middles: &[MiddleNode], way: Way, from: &str, to: &str) -> ReceivedV
     got
 }
 
-/// Differences from what Perl nodes hand on, where these lose something, run code of the value's class,
-/// or make an object of their own that ours would have to know; docs/protocol.md lists them too.
+/// Differences from what Perl nodes pass on, where these lose something, run code of the value's class,
+/// or make an object of their own that our nodes would have to know; docs/protocol.md lists them too.
 fn is_accepted(
     path: &[&str],
     middles: &[MiddleNode],
@@ -167,25 +167,26 @@ fn is_accepted(
     let is_number = perl.contains("Math::Big");
     let (perl, mut ours) = (with_rounded_floats(perl), with_rounded_floats(ours));
     if path.last() == Some(&"json") {
-        // Perl writes whole floats as integers, in which their kind is lost.
+        // Perl writes whole floats as integers, so their type is lost.
         ours = with_whole_floats_as_integers(&ours);
     }
     if perl == ours {
         return true;
     }
-    // A `Value` knows no `undefined`.
+    // `Value` has no `undefined`.
     if middles.contains(&MiddleNode::Values) && perl == "error" && ours == "undef" {
         return true;
     }
     path.windows(2).any(|hop| match hop {
         // Perl's decoder misreads negative big integers (tag 3), once at each node.
         ["cbor", "cbor"] => is_number && perl.contains('-'),
-        // Perl's own objects for big numbers, dates and addresses, and what the sender's classes thaw.
+        // Perl's own objects for big numbers, dates and addresses, and what the sender's classes
+        // restore.
         ["cbor", "storable"] => {
             let classes = ["Time::Piece", "URI", "Pairs::Frozen"];
             is_number || classes.into_iter().any(|class| perl.contains(class))
         }
-        // What the classes of the objects say of themselves.
+        // The objects' descriptions by their own classes.
         ["storable", "cbor"] => {
             let names = ["for CBOR", "small big integer"];
             is_number || perl.contains("Pairs::Frozen") || names.contains(&name)
@@ -194,7 +195,7 @@ fn is_accepted(
     })
 }
 
-/// The framings that values come in on their way; seeds speak CBOR with each other.
+/// The framings in which values pass; seeds use CBOR between each other.
 fn path<'a>(from: &'a str, middles: &[MiddleNode], to: &'a str) -> Vec<&'a str> {
     let from = if from == NATIVE { "storable" } else { from };
     if middles.len() > 1 { vec![from, "cbor", to] } else { vec![from, to] }
@@ -250,7 +251,7 @@ fn differences(
     let differ = perl.iter().filter_map(|(name, perl)| {
         let ours = ours.get(name).map_or("nothing", String::as_str);
         (perl != ours && !is_accepted(&path, middles, (name, perl, ours))).then(|| {
-            // From a little before the first difference on.
+            // The text from shortly before the first difference on.
             let same = perl.bytes().zip(ours.bytes()).take_while(|(a, b)| a == b).count();
             let part = |text: &str| text.get(same.saturating_sub(40)..).unwrap_or(text).to_owned();
             let (perl, ours) = (part(perl), part(ours));
@@ -344,7 +345,7 @@ pairs! {
     a_program_sends_on_in_json_what_comes_in_storable: Program, "storable", "json";
 }
 
-/// Enters these values at A, and waits until the family that B is told has an entry called `mark`.
+/// Sets these values at A, and waits until the family that B receives has an entry called `mark`.
 fn family(a: &mut PerlNode, b: &mut PerlNode, names: &[&String], mark: &str) -> ReceivedValues {
     let names: Vec<String> = names.iter().map(|name| format!("'{name}'")).collect();
     a.eval(&format!("Pairs::enter({})", names.join(", ")));
@@ -352,7 +353,7 @@ fn family(a: &mut PerlNode, b: &mut PerlNode, names: &[&String], mark: &str) -> 
     look(b, mark)
 }
 
-/// The family as B is told it, as soon as it has an entry called `mark`.
+/// The family that B receives, as soon as it has an entry called `mark`.
 fn look(b: &mut PerlNode, mark: &str) -> ReceivedValues {
     loop {
         b.eval("Pairs::look()");
@@ -376,14 +377,14 @@ fn meet(middles: [MiddleNode; 2], framing: &str, names: &[&String]) -> ReceivedV
     look(&mut b, "entered")
 }
 
-/// The sender's master is lost, and it tells another one what it has entered (`g_slave` with a
-/// database, and `g_chg1` to the receiver).
+/// The sender's master is lost, and it sends its entries to another one (`g_slave` with a database, and
+/// `g_chg1` to the receiver).
 fn fail_over(survivor: MiddleNode, framing: &str, names: &[&String]) -> ReceivedValues {
     let mut first = RunningMiddle::start(MiddleNode::Perl, "middle-0", None);
     let second = RunningMiddle::start(survivor, "middle-1", Some(&first));
     let mut b = join("perl-b", &[&second], framing);
     let mut tries = 0;
-    // Which of its seeds a Perl node takes for its master is chance.
+    // Which of its seeds a Perl node chooses as its master depends on chance.
     let mut a = loop {
         let mut a = join(&format!("perl-a{tries}"), &[&first, &second], framing);
         let master = a.eval("$AnyEvent::MP::Kernel::MASTER")[0].clone();
@@ -409,7 +410,7 @@ fn compare_databases(framing: &str) {
     if !perl::has(MODULES) {
         return;
     }
-    // Only what Perl's databases carry at all, lest one value be the end of the others.
+    // Only values that Perl's databases can carry, since others would break it for all values.
     let carried = exchange(&[MiddleNode::Perl, MiddleNode::Perl], Way::Database, framing, framing);
     let names: Vec<&String> = carried.keys().collect();
     let mut wrong = Vec::new();

@@ -98,7 +98,7 @@ impl SwitchedNetwork {
         path
     }
 
-    /// What a seed's database holds of the family `workers`.
+    /// The content of the family `workers` in a seed's database.
     fn workers(&self, half: &str, seed: &str) -> Result<BTreeMap<String, String>, String> {
         let output = Command::new("ip")
             .args(["netns", "exec", &self.name(half)])
@@ -231,7 +231,7 @@ fn two_halves_of_a_network_heal_into_one() {
     );
 
     wires.cut();
-    // Each half goes on alone: something changes on either side, something else ends.
+    // Each half continues alone: something changes on each side, something else ends.
     set(&mut left, "perl-left", "two");
     set(&mut right, "perl-right", "two");
     drop(our_right);

@@ -228,7 +228,7 @@ fn seconds_until_closed(peer: &mut Peer, node: &Aemp, framing: &str, octets: &[u
     peer.event(conn, "closed")["after"].as_f64().unwrap()
 }
 
-/// A machine may stand still for a while; a node that waits for more, or for a timeout, is late
+/// A machine may be suspended for a moment; a node that waits for more octets, or for a timeout, is late
 /// each time.
 fn assert_closed_within_half_a_second(framing: &str, garbage: &[(&str, &[u8])]) {
     let Some(mut peer) = Peer::start() else {

@@ -37,7 +37,7 @@ fn fill(node: &Node) {
     (0..KEYS).for_each(|key| node.db().set("large", format!("{key}"), &value).unwrap());
 }
 
-/// Waits until the family has so many keys at the Perl node, all with their whole values.
+/// Waits until the family has this many keys at the Perl node, all with their complete values.
 fn has(perl: &mut PerlNode, keys: usize) {
     perl.event("family", "large", |event| {
         let content = event["content"].as_object();

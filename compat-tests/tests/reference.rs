@@ -56,8 +56,7 @@ fn octets(written: &str) -> Vec<u8> {
             continue;
         }
         let digits: Vec<u8> = part.bytes().filter(u8::is_ascii_hexdigit).collect();
-        let pairs = digits.chunks(2).map(|pair| std::str::from_utf8(pair).unwrap());
-        octets.extend(pairs.map(|pair| u8::from_str_radix(pair, 16).unwrap()));
+        octets.extend(compat_tests::neutral::unhex(std::str::from_utf8(&digits).unwrap()));
     }
     octets
 }

@@ -142,7 +142,7 @@ impl Corpus<'_> {
             }
             let greeting: Vec<&[u8]> = handshake.splitn(3, |octet| *octet == b'\n').collect();
             if let [first, nonce, _] = greeting[..] {
-                let secret: String = inputs::SECRET.bytes().map(|o| format!("{o:02x}")).collect();
+                let secret = aemp::wire::hex::encode(inputs::SECRET.as_bytes());
                 let last = format!("cleartext;{secret};json\n[\"\"]");
                 let input = [&[8], first, b"\n", nonce, b"\n", last.as_bytes()].concat();
                 self.add("handshake", &format!("{name}-cleartext"), &input)?;

@@ -279,16 +279,11 @@ struct TestNode {
 impl TestNode {
     fn new(kind: u8) -> Self {
         let config = KernelConfig {
-            node: node_id("node"),
             addresses: vec![Str::from("192.0.2.1:4040")],
             seeds: if kind & 1 == 0 { Vec::new() } else { vec![Str::from("192.0.2.9:4040")] },
-            monitor_timeout: Duration::from_secs(30),
-            connect_interval: Duration::from_secs(2),
             secure: kind & 2 != 0,
             heal: kind & 4 == 0,
-            grace: Duration::from_secs(10),
-            process_id: 1,
-            entropy: [7; 32],
+            ..KernelConfig::repeatable(node_id("node"))
         };
         let kernel = Kernel::new(config, Now::default());
         let mut node = TestNode { kernel, now: Duration::ZERO, conns: [None; 3] };

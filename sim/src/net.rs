@@ -125,7 +125,7 @@ pub(crate) struct Net {
     pub(crate) traffic: Traffic,
     pub(crate) listeners: BTreeMap<Str, usize>,
     /// Addresses at which strangers answer in place of the listener.
-    pub(crate) usurped: BTreeMap<Str, usize>,
+    pub(crate) hijacked: BTreeMap<Str, usize>,
     /// The pairs of hosts that cannot reach each other, and since when.
     blocked: BTreeMap<(usize, usize), Duration>,
     /// The pairs of hosts with a slow link.
@@ -146,7 +146,7 @@ impl Net {
             by_host: BTreeMap::new(),
             traffic: Traffic::default(),
             listeners: BTreeMap::new(),
-            usurped: BTreeMap::new(),
+            hijacked: BTreeMap::new(),
             blocked: BTreeMap::new(),
             slow: BTreeMap::new(),
             weather,

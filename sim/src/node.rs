@@ -18,7 +18,7 @@ use rand::rngs::StdRng;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-/// The world around a node while it handles one event.
+/// The parts of the world that a node uses while it handles one event.
 pub(crate) struct HandlerContext<'a> {
     pub(crate) host: usize,
     pub(crate) incarnation: u32,

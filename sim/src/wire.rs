@@ -151,7 +151,7 @@ impl Wire {
         Ok(event)
     }
 
-    /// What the peer says about itself in its greeting.
+    /// The peer's greeting.
     pub(crate) fn greeting(&self) -> Option<PeerGreeting> {
         let Stage::Session(session) = &self.stage else { return None };
         let peer = session.peer()?;

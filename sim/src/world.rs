@@ -69,7 +69,7 @@ impl World {
         self.queue.now
     }
 
-    /// Changes the weather.
+    /// Changes the network's delays.
     pub fn set_weather(&mut self, weather: NetworkConditions) {
         self.net.weather = weather;
     }
@@ -117,12 +117,12 @@ impl World {
         }
     }
 
-    /// Lets a stranger answer at the address of a node, or, with `None`, the node itself again.
-    /// Perl nodes believe what strangers say, but are still led to the node.
-    pub fn usurp(&mut self, address: &str, stranger: Option<HostId>) {
+    /// Lets a stranger answer at the address of a node, or, with `None`, the node itself again. Perl
+    /// nodes believe what strangers send, but still reach the node itself.
+    pub fn hijack(&mut self, address: &str, stranger: Option<HostId>) {
         match stranger {
-            Some(stranger) => self.net.usurped.insert(Str::from(address), stranger.0),
-            None => self.net.usurped.remove(&Str::from(address)),
+            Some(stranger) => self.net.hijacked.insert(Str::from(address), stranger.0),
+            None => self.net.hijacked.remove(&Str::from(address)),
         };
     }
 
@@ -216,7 +216,7 @@ impl World {
         }
     }
 
-    /// Powers a node off: its peers hear nothing.
+    /// Powers a node off: its peers are not told.
     pub fn vanish(&mut self, host: HostId) {
         if self.stop_running(host) {
             self.net.vanished(&mut self.queue, host.0);
@@ -535,9 +535,9 @@ impl World {
     /// The host that answers at an address when this place dials it.
     fn answers(&self, dialler: usize, address: &Str) -> Option<usize> {
         let is_led_to =
-            |usurper: &&usize| **usurper != dialler && self.perl(HostId(dialler)).is_none();
-        let usurper = self.net.usurped.get(address).filter(is_led_to);
-        usurper.or_else(|| self.net.listeners.get(address)).copied()
+            |hijacker: &&usize| **hijacker != dialler && self.perl(HostId(dialler)).is_none();
+        let hijacker = self.net.hijacked.get(address).filter(is_led_to);
+        hijacker.or_else(|| self.net.listeners.get(address)).copied()
     }
 
     fn is_life(&self, host: usize, incarnation: u32) -> bool {

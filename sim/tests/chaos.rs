@@ -230,7 +230,7 @@ fn a_doubt_does_not_outlast_the_connections_that_raised_it() {
     }
 }
 
-/// A global node of eleven Perl slaves was to look at each of them, which is no leftover.
+/// A global node of eleven Perl slaves has a timer for each of them, which is not a leak.
 #[test]
 fn looks_at_perl_slaves_are_no_leftovers() {
     if let Some(failure) = run(&Plan::new(60_010_350)) {

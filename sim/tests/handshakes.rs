@@ -110,7 +110,7 @@ fn relayed(seed: u64, meddling: Tampering) -> (World, HostId, HostId) {
     let slave = world.place(Spec { bound: true, ..Spec::new("a").seeds(["s:1"]) });
     let to = Str::from("s:1");
     let stranger = world.add_stranger(StrangerBehaviour::Relays { to, meddling });
-    world.usurp("s:1", Some(stranger));
+    world.hijack("s:1", Some(stranger));
     world.start(first);
     world.start(slave);
     (world, first, slave)
@@ -154,7 +154,7 @@ fn nobody_who_ends_the_encryption_or_changes_a_greeting_is_believed_and_both_nod
         }
         assert!(dialled(&mut world, slave).len() > 1, "{meddling:?}, seed {seed}: it tries again");
         world.set_handshake_trouble(false);
-        world.usurp("s:1", None);
+        world.hijack("s:1", None);
         world.run_for(secs(120));
         let up = is_up(&world, slave, "s") && is_up(&world, first, "a");
         assert!(up, "{meddling:?}, seed {seed}");

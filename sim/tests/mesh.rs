@@ -55,13 +55,13 @@ fn a_node_does_not_take_an_echo_for_itself() {
     let (mut world, seed, _) = family(0);
     let a = world.place(Spec::new("a").seeds(["s:1"]));
     let stranger = world.add_stranger(StrangerBehaviour::Echoes);
-    world.usurp("s:1", Some(stranger));
+    world.hijack("s:1", Some(stranger));
     world.start(a);
     world.run_for(secs(100));
     let kernel = world.node(a).kernel();
     assert!(!kernel.is_global() && !kernel.seeds()[0].is_ourselves);
     assert!(kernel.seeds()[0].last_error.as_ref().unwrap().contains("comes back"));
-    world.usurp("s:1", None);
+    world.hijack("s:1", None);
     world.run_for(secs(31));
     assert!(is_up(&world, seed, "a"));
 }
@@ -79,13 +79,13 @@ fn a_stranger_that_greets_as_a_connected_node_at_a_seeds_address_does_not_become
             let instance = world.instance(s);
             let manner = StrangerBehaviour::Claims { node, provider, instance, closes };
             let stranger = world.add_stranger(manner);
-            world.usurp("t:1", Some(stranger));
+            world.hijack("t:1", Some(stranger));
             world.start(t);
             world.start(a);
             world.run_for(secs(100));
             assert!(is_up(&world, a, "s"), "{perl}");
             assert_eq!(world.node(a).kernel().seeds()[1].node, None);
-            world.usurp("t:1", None);
+            world.hijack("t:1", None);
             world.run_for(secs(62));
             assert_eq!(world.node(a).kernel().seeds()[1].node, Some(id("t")));
             assert!(is_up(&world, a, "t"));

@@ -1,6 +1,5 @@
-//! A member that sends the most expensive requests to one kernel. What that makes the kernel do and
-//! keep is counted, never timed. `make siege` does the same to a node over real sockets, and
-//! measures time.
+//! A member that sends the most expensive requests to one kernel. The work and memory of the kernel are
+//! counted, not timed. `make siege` does the same to a node over real sockets, and measures time.
 
 // Test helpers may panic, but clippy only exempts functions that are marked as tests.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
@@ -37,18 +36,7 @@ struct Victim {
 
 impl Victim {
     fn new() -> Victim {
-        let config = KernelConfig {
-            node: node("victim"),
-            addresses: Vec::new(),
-            seeds: Vec::new(),
-            monitor_timeout: Duration::from_secs(30),
-            connect_interval: Duration::from_secs(2),
-            secure: false,
-            heal: true,
-            grace: Duration::from_secs(10),
-            process_id: 1,
-            entropy: [7; 32],
-        };
+        let config = KernelConfig { heal: true, ..KernelConfig::repeatable(node("victim")) };
         let mut kernel = Kernel::new(config, Now::default());
         kernel.set_limits(PeerLimits { table: TABLE, database: 2_000_000 });
         kernel.become_global();

@@ -1,5 +1,5 @@
-//! Two live nodes with one ID, and peers that close connections as soon as they are established:
-//! the network does not notice, and the node that dials does so less and less often.
+//! Two live nodes with one ID, and peers that close connections as soon as they are established: the
+//! network does not notice, and the pauses between dials increase.
 #![allow(clippy::unwrap_used)]
 
 mod support;
@@ -111,7 +111,7 @@ fn a_peer_that_closes_each_connection_at_once_is_dialled_ever_more_rarely() {
         world.add(Spec::new("flaps").seeds(["s:1"]));
         let manner = StrangerBehaviour::Twin { node: id("flaps"), provider: Str::from("aemp-0.1") };
         let stranger = world.add_stranger(manner);
-        world.usurp("flaps:1", Some(stranger));
+        world.hijack("flaps:1", Some(stranger));
         for _ in 0..10_000 {
             if !is_seed {
                 world.kernel(node, |kernel| kernel.want_connection(&id("flaps")));

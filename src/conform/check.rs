@@ -6,14 +6,14 @@ use super::stop::Verdict;
 use std::fmt;
 use std::pin::Pin;
 
-/// How important it is that a node keeps a statement.
+/// The importance of a statement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Level {
-    /// Without it nodes do not understand each other.
+    /// Without it nodes cannot communicate.
     Must,
-    /// Nodes of the reference do it, and others may rely on it.
+    /// Nodes of the reference do it, so others may rely on it.
     Should,
-    /// This implementation does it beyond the reference, mostly to cope with peers that err.
+    /// This implementation does it beyond the reference, mostly to cope with faulty peers.
     Ours,
 }
 

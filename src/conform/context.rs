@@ -68,7 +68,7 @@ pub(crate) enum Reach {
 pub(crate) struct Ctx {
     pub(crate) target: Arc<Target>,
     pub(crate) transcript: Transcript,
-    /// Whether the node was found not to have the test service that it should have.
+    /// Whether the node lacks the test service that it should have.
     pub(super) lacks_service: bool,
     reach: Reach,
     /// Part of every name that the check uses, so that checks do not disturb each other.
@@ -323,7 +323,7 @@ impl Ctx {
             let (stream, said) = self.accept(listener).await?;
             let mut conn = Conn::new(stream, said, name, &self.transcript, self.target.patience)?;
             let greeted = shake::greet(&mut conn, shake).await?;
-            // Ports are used again: this may be the node of another suite on this host.
+            // Ports are reused: this may be the node of another suite on this host.
             if self.node.get().is_some_and(|node| *node != greeted.node()) {
                 conn.note(Speaker::Nobody, format!("{} is another node", greeted.node()));
                 continue;

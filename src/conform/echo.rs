@@ -1,21 +1,21 @@
-//! How long an echo takes with this node on this machine, and what follows from that for the suite's
-//! patience: a slow node or a busy machine is not a miss.
+//! Measures the time of an echo with this node on this machine, by which the suite extends its timeouts:
+//! a slow node or a busy machine is not a miss.
 
 use super::session::Session;
 use super::stop::Verdict;
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
-/// How many echoes are measured.
+/// The number of echoes to measure.
 const ECHOES: u32 = 20;
-/// The pause between two of them, so that a busy machine has the time to show.
+/// The pause between two of them, so that the load of the machine shows.
 const ECHO_INTERVAL: Duration = Duration::from_millis(10);
 /// An echo that takes this long doubles all times. On an idle machine it takes less than a millisecond.
 const DOUBLES: Duration = Duration::from_millis(50);
-/// However slow the node is, times grow by this factor at the most, so that every run ends.
+/// The maximum factor, so that every run ends.
 const MAX_FACTOR: f64 = 12.0;
 
-/// The longest that one of several echoes took.
+/// The longest time of several echoes.
 pub(super) async fn slowest(session: &mut Session) -> Verdict<Duration> {
     let mut slowest = Duration::ZERO;
     for _ in 0..ECHOES {
@@ -27,7 +27,7 @@ pub(super) async fn slowest(session: &mut Session) -> Verdict<Duration> {
     Ok(slowest)
 }
 
-/// By which factor all times of a run are longer than those for an idle machine.
+/// The factor by which the timeouts of a run are extended.
 pub(super) fn slowness(slowest_echo: Duration) -> f64 {
     (1.0 + slowest_echo.as_secs_f64() / DOUBLES.as_secs_f64()).min(MAX_FACTOR)
 }

@@ -1,5 +1,5 @@
-//! Hosts of the suite and of the nodes that it starts: a loopback address for one run, so that two suites on
-//! one machine do not meet, or an address in a network namespace.
+//! Hosts of the suite and of the nodes that it starts: a loopback address for one run, so that two
+//! suites on one machine do not interfere, or an address in a network namespace.
 
 use super::namespace::Namespace;
 use std::io;
@@ -27,7 +27,7 @@ pub fn own_loopback() -> IpAddr {
     }
 }
 
-/// Where sockets are made.
+/// The place where sockets are created.
 #[derive(Clone, Debug)]
 pub(crate) struct Host {
     /// Its address.
@@ -42,7 +42,7 @@ impl Host {
             IpAddr::V4(_) => TcpSocket::new_v4,
             IpAddr::V6(_) => TcpSocket::new_v6,
         };
-        // A socket stays in the namespace in which it is made.
+        // A socket stays in the namespace in which it was created.
         match &self.namespace {
             Some(namespace) => namespace.within(new)?,
             None => new(),
@@ -57,7 +57,7 @@ impl Host {
     /// Listens on a port of this host; 0 means any free one.
     pub(super) fn listen(&self, port: u16) -> io::Result<tokio::net::TcpListener> {
         let socket = self.socket()?;
-        // So that a port can be used again at once.
+        // This allows a port to be reused at once.
         socket.set_reuseaddr(true)?;
         socket.bind(SocketAddr::new(self.ip, port))?;
         socket.listen(BACKLOG)

@@ -5,11 +5,11 @@ use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, Read as _};
 use std::process::{Child, Command, Stdio};
 
-/// Lives in the namespace until its standard input is closed, which happens when the suite ends, whatever
-/// ends it. The namespace lasts as long as it has a process, or somebody has it open.
+/// Runs in the namespace until its standard input is closed, which happens when the suite ends for any
+/// reason. The namespace exists as long as it has a process or is open somewhere.
 const KEEPER: &str = "ip link set lo up && echo up && read -r end";
 
-/// A network namespace, with loopback only until more is added.
+/// A network namespace, at first with loopback only.
 #[derive(Debug)]
 pub(crate) struct Namespace {
     keeper: Child,
@@ -23,7 +23,7 @@ impl Namespace {
         let mut command = Command::new("unshare");
         command.args(["--net", "sh", "-c", KEEPER]);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        // A signal of the terminal to the suite is not one to this.
+        // A signal of the terminal is for the suite, not for this process.
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
         let mut keeper = command.spawn().map_err(|error| format!("unshare: {error}"))?;
         let mut said = String::new();
@@ -46,7 +46,7 @@ impl Namespace {
         }
     }
 
-    /// A process that lives in it, by which `ip` can name it.
+    /// A process in it, by which `ip` can name it.
     pub(super) fn process(&self) -> u32 {
         self.keeper.id()
     }

@@ -12,13 +12,12 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::process::{Child, Command};
 
-/// Runs `$1` as a command of the shell once it has read a line. If the suite ends before that, so does
-/// this.
+/// Runs `$1` as a shell command once it has read a line. If the suite ends before that, it ends as well.
 const NODE: &str = "read -r go || exit 1
 exec </dev/null sh -c \"$1\"";
 
-/// Kills the process group `$1` when standard input is closed, which happens when the suite ends, whatever
-/// ends it. As a group of its own it keeps running while the node is stopped.
+/// Kills the process group `$1` when standard input is closed, which happens when the suite ends for any
+/// reason. It is in a group of its own, so it keeps running while the node is suspended.
 const KEEPER: &str = "read -r end; kill -s KILL -- \"-$1\"";
 
 /// The node under test, started by the suite; dropping this ends it.
@@ -69,7 +68,7 @@ impl NodeProcess {
         let keeper = child.as_ref().and_then(Child::id).and_then(|group| keep(group).ok());
         let go = child.as_mut().and_then(|child| child.stdin.take());
         if let (Some(_), Some(go)) = (&keeper, go) {
-            // A line fits into the pipe; if the shell is gone, that shows.
+            // A line fits into the pipe; if the shell has ended, this is noticed elsewhere.
             let _ = go.into_owned_fd().map(ChildStdin::from).map(|mut go| go.write_all(b"go\n"));
         }
         NodeProcess { child, keeper, said }
@@ -93,17 +92,17 @@ impl NodeProcess {
         std::future::pending().await
     }
 
-    /// Stops the node, as if its machine were too busy to run it.
+    /// Suspends the node, as if its machine were too busy to run it.
     pub(super) fn stop(&self) {
         self.signal(Signal::STOP);
     }
 
-    /// Lets a stopped node go on.
+    /// Continues a suspended node.
     pub(super) fn go_on(&self) {
         self.signal(Signal::CONT);
     }
 
-    /// To all processes of the command.
+    /// Sends a signal to all processes of the command.
     fn signal(&self, signal: Signal) {
         let id = self.child.as_ref().and_then(Child::id);
         let group = id.and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
@@ -145,7 +144,7 @@ impl Drop for NodeProcess {
     fn drop(&mut self) {
         self.signal(Signal::KILL);
         if let Some(mut keeper) = self.keeper.take() {
-            // The group is gone; its number must not be used any more.
+            // The group has ended; its number must not be used any more.
             let _ = keeper.kill();
             let _ = keeper.wait();
         }

@@ -1,4 +1,4 @@
-//! What a run is to do: where the suite stands, what it knows of the node, which checks it runs.
+//! The plan of a run: the position of the suite, the properties of the node, the checks to run.
 
 use super::check::{Check, Level};
 use super::checks;
@@ -9,7 +9,7 @@ use super::profile::Profile;
 use std::io;
 use std::net::IpAddr;
 
-/// Where the suite stands.
+/// The position of the suite.
 #[derive(Clone, Debug)]
 pub enum Place {
     /// It dials the node under test at `host:port`.
@@ -36,7 +36,7 @@ pub enum Start {
 /// A run to carry out.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// Where the suite stands.
+    /// The position of the suite.
     pub place: Place,
     /// What the suite knows about the node.
     pub target: Target,
@@ -53,7 +53,7 @@ pub struct Plan {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PlanError {
-    /// No check has such a name.
+    /// No check has this name.
     #[error("no check is called {name:?} here; --list lists all")]
     UnknownCheck {
         /// The name.
@@ -69,7 +69,7 @@ pub enum PlanError {
     Listen {
         /// The address.
         host: IpAddr,
-        /// Why.
+        /// The reason.
         source: io::Error,
     },
     /// The node cannot be tested, which is not a miss.

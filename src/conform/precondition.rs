@@ -16,18 +16,18 @@ use tokio::time::{Instant, sleep, timeout};
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Obstacle {
-    /// No connection to the node's address.
+    /// The node's address refuses connections.
     #[error("cannot connect to {address}: {reason}; start the node first, or correct the address")]
     Unreachable {
         /// The address.
         address: String,
-        /// Why.
+        /// The reason.
         reason: String,
     },
-    /// Whoever listens there does not greet as a node.
+    /// The listener there does not greet as a node.
     #[error("no AEMP 2 node answers at {place}: {reason}")]
     NoNode {
-        /// Where.
+        /// The address.
         place: String,
         /// What arrived instead.
         reason: String,
@@ -39,9 +39,9 @@ pub enum Obstacle {
          tests how it authenticates"
     )]
     NotAuthenticated {
-        /// Where.
+        /// The address.
         place: String,
-        /// What was seen.
+        /// What happened.
         reason: String,
     },
     /// The node has ended during the run.
@@ -52,20 +52,20 @@ pub enum Obstacle {
     Gone {
         /// The address.
         address: String,
-        /// Checks that had ended.
+        /// The number of checks that had ended.
         checks: usize,
-        /// The names of those that had not.
+        /// The names of the others.
         running: String,
     },
-    /// The command that starts the node has ended, and nobody has dialled.
+    /// The command that starts the node has ended before a node has dialled.
     #[error("the command ended ({status}) before a node dialled{}", behind(said))]
     CommandEnded {
-        /// How.
+        /// How it ended.
         status: ExitStatus,
         /// The last line on its standard error.
         said: String,
     },
-    /// Nobody has dialled.
+    /// No node has dialled.
     #[error(
         "no node dialled within {waited:?}; was it started with the given seeds?{}",
         behind(said)
@@ -79,7 +79,7 @@ pub enum Obstacle {
 }
 
 impl Obstacle {
-    /// What it is, where nobody was expected to dial.
+    /// The target in messages, if no node was expected to dial.
     pub(super) fn of_command(&self) -> String {
         match self {
             Obstacle::CommandEnded { status, said } => {
@@ -98,7 +98,7 @@ fn behind(said: &str) -> String {
     }
 }
 
-/// How far a precondition goes.
+/// The extent of a precondition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Depth {
     /// A connection: the selected checks are about the handshake.
@@ -108,7 +108,7 @@ pub(super) enum Depth {
 }
 
 impl Depth {
-    /// What the checks of these names assume.
+    /// The extent that the checks with these names need.
     pub(super) fn of(only: &[String]) -> Depth {
         let is_of_handshakes = |name: &String| {
             let families = ["greet-", "auth-", "choose-", "tls-", "take-", "refuse-"];
@@ -121,17 +121,17 @@ impl Depth {
     }
 }
 
-/// What is known of a node that can be tested.
+/// The properties of a node that can be tested.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct TestableNode {
-    /// How slow it is, as a factor for all times.
+    /// The factor by which its times are extended.
     pub(super) slowness: f64,
     /// Whether it lacks the test service that it should have.
     pub(super) lacks_service: bool,
 }
 
 impl TestableNode {
-    /// As far as nothing else is known.
+    /// The values before anything is known.
     pub(super) const UNKNOWN: TestableNode = TestableNode { slowness: 1.0, lacks_service: false };
 }
 
@@ -153,7 +153,7 @@ pub(super) async fn meets(ctx: &Ctx, place: &str, extent: Depth) -> Result<Testa
     let agreed = shake::authenticate(&mut conn, &shake, greeted).await;
     match agreed.and_then(|agreed| shake::into_session(conn, &shake, agreed)) {
         Ok(mut session) => {
-            // A node that answers no echo misses many statements, which is for the checks to say.
+            // A node that answers no echo misses many statements; the checks report that.
             let slowness = echo::slowest(&mut session).await.map_or(1.0, echo::slowness);
             let lacks_service = match &ctx.target.service {
                 Some(function) => {
@@ -174,7 +174,7 @@ async fn has_service(ctx: &Ctx, session: &mut Session, function: &str, within: D
     let spawn = json!(["", "AnyEvent::MP::_spawn", port, function, to, "up"]);
     let sent = session.send(spawn).await;
     let has = sent.is_ok() && session.expect_within(json!(["up", "up"]), within).await.is_ok();
-    // It is not needed any more; a failure shows in the checks.
+    // It is not needed any more; a failure would show in the checks.
     let _ = session.send(json!(["", "kil1", port])).await;
     has
 }
@@ -185,7 +185,7 @@ fn without_prefix(seen: &Seen, address: &str) -> String {
     text.strip_prefix(&prefix).map_or(text.clone(), str::to_owned)
 }
 
-/// Whether nobody listens at an address any more; waits for a node that is being restarted.
+/// Waits until nobody listens at an address any more; false if a node is only being restarted.
 pub(super) async fn is_gone(address: &str, patience: Duration) -> bool {
     let deadline = Instant::now() + patience;
     loop {

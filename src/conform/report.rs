@@ -7,16 +7,16 @@ use super::run::{Finding, Outcome};
 use serde_json::{Value as Json, json};
 use std::fmt::Write as _;
 
-/// A finding in the light of the profile.
+/// The state of a finding with regard to the profile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
-    /// It passed, as it should.
+    /// It passed, as expected.
     Passed,
-    /// It was missed unexpectedly.
+    /// It was missed, which is unexpected.
     Missed,
-    /// It was missed, and the profile explains it.
+    /// It was missed, as the profile says.
     Expected,
-    /// It passed though the profile says that it does not.
+    /// It passed, although the profile says that it does not.
     Surprise,
     /// It was skipped.
     Skipped,
@@ -118,7 +118,7 @@ impl Report {
             let Outcome::Missed { what, transcript } = &finding.outcome else {
                 continue;
             };
-            // A node that cannot be reached is reported once.
+            // A node that cannot be reached is reported only once.
             if transcript.is_empty() && told.contains(&what.as_str()) {
                 continue;
             }
@@ -293,7 +293,7 @@ pub fn list(position: Option<Position>) -> String {
     text
 }
 
-/// A text as it may stand in XML.
+/// A text escaped for XML.
 pub(super) fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for character in text.chars() {

@@ -1,4 +1,5 @@
-//! Runs checks against a node: concurrently where they do not disturb each other, and always with an end.
+//! Runs checks against a node: concurrently if they do not disturb each other, and with an upper limit
+//! of time.
 
 use super::check::{Check, Level, Listening};
 use super::context::{Ctx, Reach, Target};
@@ -19,28 +20,28 @@ use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 
-/// How many checks talk to the node at the same time.
+/// The maximum number of checks that talk to the node concurrently.
 const MAX_CONCURRENT: usize = 24;
-/// The maximum number of checks that failed by time and are tried again, each alone; where it is more, the
-/// node is not disturbed by the others, but silent.
+/// The maximum number of checks that failed because of a timeout and are repeated, each alone. If there
+/// are more, the node is silent, not disturbed by other checks.
 const MAX_RETRIES: usize = 20;
-/// The maximum time of a run, whatever the node does; checks that wait for its `monitor_timeout` may
-/// extend it, and a node that is slow does.
+/// The maximum time of a run. It is extended by checks that wait for the node's `monitor_timeout`, and
+/// for slow nodes.
 const MAX_RUN_TIME: Duration = Duration::from_secs(110);
 
-/// How a check ended.
+/// The result of a check.
 #[derive(Clone, Debug)]
 pub enum Outcome {
     /// The node keeps the statement.
     Passed,
     /// It does not.
     Missed {
-        /// What was seen.
+        /// What happened.
         what: String,
         /// The conversation.
         transcript: Vec<String>,
     },
-    /// It could not be determined, and why.
+    /// It could not be determined.
     Skipped(String),
 }
 
@@ -51,16 +52,16 @@ pub struct Finding {
     pub check: &'static Check,
     /// Who dialled.
     pub position: Position,
-    /// How it ended.
+    /// The result.
     pub outcome: Outcome,
-    /// How long it took.
+    /// Its duration.
     pub duration: Duration,
 }
 
 /// What the suite reports while it runs.
 #[derive(Clone, Debug)]
 pub enum Progress {
-    /// Somebody has to start the node with these seeds.
+    /// The user has to start the node with these seeds.
     StartWith(Vec<SocketAddr>),
     /// A check has ended.
     Found(Finding),
@@ -166,12 +167,12 @@ pub async fn run(
 /// A few characters that make the names of this run unique.
 pub(super) fn run_label() -> String {
     let mut octets = [0; 4];
-    // Most nodes do not mind names of an earlier run.
+    // Most nodes accept the names of an earlier run.
     let _ = getrandom::fill(&mut octets);
     format!("c{:08x}", u32::from_ne_bytes(octets))
 }
 
-/// A check with the addresses on which it waits for the node.
+/// A check, with the addresses on which it waits for the node.
 type ScheduledCheck = (&'static Check, Vec<Arc<TcpListener>>);
 
 /// Checks that need a node of their own have seeds of their own. If there is only one node, they use the
@@ -225,35 +226,35 @@ fn started(command: &str, seeds: &[SocketAddr], stderr: Stdio) -> NodeProcess {
 #[derive(Clone)]
 struct Runner {
     target: Arc<Target>,
-    /// The patience that was asked for; that of the target is longer if the node is slow.
+    /// The requested timeout; that of the target is longer if the node is slow.
     patience: Duration,
-    /// By which factor it is longer.
+    /// The factor by which it is longer.
     slowness: f64,
     /// Whether the node lacks the test service that it should have.
     lacks_service: bool,
-    /// What has to hold before the first check.
+    /// The precondition of the first check.
     extent: Depth,
-    /// The deviations to expect, which are not tried again.
+    /// The deviations to expect, which are not repeated.
     profile: Option<&'static Profile>,
-    /// Whether somebody else has started the node, with seeds that cannot change any more.
+    /// Whether the user has started the node, with seeds that cannot change any more.
     by_hand: bool,
     run: String,
     events: mpsc::UnboundedSender<Event>,
-    /// When the run has to be over.
+    /// When the run has to end.
     end: Instant,
     /// Whether the node has ever dialled.
     dialled: Arc<AtomicBool>,
     /// The ID of the node that somebody else has started.
     node: Arc<OnceLock<String>>,
     under_way: Arc<Mutex<RunProgress>>,
-    /// What failed by time while other checks ran, and may be tried again alone.
+    /// Checks that failed because of a timeout while other checks ran, and may be repeated alone.
     late: Arc<Mutex<Vec<TimedOutCheck>>>,
 }
 
-/// A check that failed by time.
+/// A check that failed because of a timeout.
 struct TimedOutCheck {
     finding: Finding,
-    /// Where the node is, if it does not dial.
+    /// The node's address, if it does not dial.
     address: Option<String>,
 }
 
@@ -265,8 +266,8 @@ struct RunProgress {
 }
 
 impl Runner {
-    /// First the checks of what nodes need to understand each other, then those of how they cope with peers
-    /// that err, so that a node that is broken by the latter has already passed the former.
+    /// The order of checks: first those of what nodes need to communicate, then those of faulty peers,
+    /// so that a node that the latter break has already passed the former.
     async fn dial(mut self, checks: Vec<&'static Check>, address: String) {
         let reach = Reach::Dial(address.clone());
         let met = precondition::meets(&self.ctx("first", reach), &address, self.extent).await;
@@ -288,14 +289,14 @@ impl Runner {
         self.try_again(None).await;
     }
 
-    /// Tries what failed by time once more, each check alone.
+    /// Repeats the checks that failed because of a timeout, each alone.
     async fn try_again(&mut self, command: Option<(&str, IpAddr)>) {
         let late = std::mem::take(&mut *self.late.lock());
         let is_silent = late.len() > MAX_RETRIES * self.slowness as usize;
         if late.is_empty() {
             return;
         }
-        // The machine may be busier than at the start.
+        // The machine may have more load than at the start.
         let again = late.iter().find_map(|late| late.address.clone());
         let met = match (again, command) {
             (Some(address), _) => {
@@ -329,8 +330,7 @@ impl Runner {
         }
     }
 
-    /// Makes all times as long as a slow node needs, unless they are so already; checks of a service that is
-    /// not there are skipped.
+    /// Extends all timeouts for a slow node, once; marks checks of a missing service as skipped.
     fn adapt(&mut self, TestableNode { slowness, lacks_service }: TestableNode) {
         self.lacks_service |= lacks_service;
         if slowness > self.slowness {
@@ -341,7 +341,7 @@ impl Runner {
         }
     }
 
-    /// How many checks talk to the node at the same time.
+    /// The number of checks that talk to the node concurrently.
     fn at_once(&self) -> usize {
         ((MAX_CONCURRENT as f64 / self.slowness) as usize).max(4)
     }
@@ -365,7 +365,7 @@ impl Runner {
     }
 
     fn over(&self, obstacle: Obstacle) {
-        // The receiver is gone if another task was faster.
+        // The receiver has ended if another task was faster.
         let _ = self.events.send(Event::Over(obstacle));
     }
 
@@ -409,7 +409,7 @@ impl Runner {
         let mut tasks = JoinSet::new();
         let processes = std::thread::available_parallelism().map_or(4, |cores| cores.get() * 3);
         let room = Arc::new(Semaphore::new((processes as f64 / self.slowness).ceil() as usize));
-        // One node is not given hundreds of seeds at once.
+        // A node should not get hundreds of seeds at once.
         for wave in shared.chunks(self.at_once()) {
             let (runner, room, command) = (self.clone(), room.clone(), command.clone());
             let wave = wave.to_vec();
@@ -432,7 +432,7 @@ impl Runner {
         self.try_again(Some((&command, host))).await;
     }
 
-    /// One node for all checks, which the user starts: it changes from one master to the next.
+    /// Runs all checks with one node, which the user starts: it changes from one master to the next.
     async fn by_hand(self, seats: Vec<ScheduledCheck>) {
         let (shared, alone): (Vec<ScheduledCheck>, Vec<ScheduledCheck>) =
             seats.into_iter().partition(|(check, _)| check.listens == Listening::Shared);
@@ -455,7 +455,7 @@ impl Runner {
         tasks.join_all().await;
     }
 
-    /// Runs one check among others, and reports what came of it, unless it is to be tried again.
+    /// Runs one check among others, and reports the result, unless the check has to be repeated.
     async fn check(&self, check: &'static Check, reach: Reach) {
         let address = match &reach {
             Reach::Dial(address) => Some(address.clone()),
@@ -482,7 +482,7 @@ impl Runner {
         }
     }
 
-    /// Runs one check to an end, whatever happens in it. Tells also whether it failed by time.
+    /// Runs one check, and ends it in any case. Also returns whether it failed because of a timeout.
     async fn attempt(&self, check: &'static Check, reach: Reach, again: &str) -> (Finding, bool) {
         let start = Instant::now();
         let mut ctx = self.ctx(&format!("{}{again}", check.id), reach);

@@ -21,7 +21,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum EchoMode {
     Relays,
-    /// No, like a node whose process is stopped.
+    /// No, like a node whose process is suspended.
     Frozen,
 }
 
@@ -228,7 +228,7 @@ impl Session {
         Ok(())
     }
 
-    /// The node still relays messages; the error says after what it does not.
+    /// The node still relays messages; the error says after what it stopped.
     pub(crate) async fn still_works(&mut self, after: &str) -> Verdict {
         let barrier = self.barrier().await;
         barrier.map_err(|stop| stop.about(|what| format!("after {after}: {what}")))

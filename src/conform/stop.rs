@@ -7,7 +7,7 @@ use std::fmt::Display;
 pub(crate) enum Stop {
     /// The node does not do what the check is about.
     Miss(String),
-    /// It has not done it in time: it is wrong, or slow.
+    /// It has not done so in time: it is wrong or slow.
     Late(String),
     /// It cannot be tested here, and why.
     Skip(String),
@@ -39,7 +39,7 @@ pub(crate) fn ensure(is_so: bool, otherwise: impl FnOnce() -> String) -> Verdict
     }
 }
 
-/// Why a step of a conversation did not happen.
+/// Why an expected step of a conversation has not happened.
 #[derive(Debug, Clone)]
 pub(crate) enum Seen {
     /// The node closed the connection.
@@ -59,7 +59,7 @@ impl Display for Seen {
 }
 
 impl Stop {
-    /// The same with more said of it; what is skipped is so for its own reason.
+    /// The same with a longer description; the reason of a skip is not changed.
     pub(crate) fn about(self, more: impl FnOnce(String) -> String) -> Stop {
         match self {
             Stop::Miss(what) => Stop::Miss(more(what)),

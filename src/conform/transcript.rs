@@ -1,14 +1,14 @@
-//! The transcript of a check's connections, for people who look for the fault.
+//! The transcript of a check's connections, for people who look for a fault.
 
 use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-/// How many entries are kept for each check; the oldest are dropped first.
+/// The number of entries kept for each check; the oldest are dropped first.
 const MAX_ENTRIES: usize = 60;
-/// How many characters of an entry are shown.
+/// The number of characters of an entry that are shown.
 const SHOWN_CHARS: usize = 300;
-/// How many octets of a packet are shown.
+/// The number of octets of a packet that are shown.
 const SHOWN_OCTETS: usize = 48;
 
 /// Who sent something.
@@ -18,7 +18,7 @@ pub(crate) enum Speaker {
     Suite,
     /// The node under test.
     Node,
-    /// Nobody: the entry is a remark.
+    /// The entry is a remark.
     Nobody,
 }
 

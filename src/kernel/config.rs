@@ -31,4 +31,21 @@ pub struct KernelConfig {
 impl KernelConfig {
     /// The default of [`KernelConfig::grace`].
     pub const DEFAULT_GRACE: Duration = Duration::from_secs(10);
+
+    /// A node without addresses and seeds, with Perl's default times and without healing, whose random
+    /// numbers are the same in every run: for tests and measurements.
+    pub fn repeatable(node: NodeId) -> Self {
+        KernelConfig {
+            node,
+            addresses: Vec::new(),
+            seeds: Vec::new(),
+            monitor_timeout: Duration::from_secs(30),
+            connect_interval: Duration::from_secs(2),
+            secure: false,
+            heal: false,
+            grace: Self::DEFAULT_GRACE,
+            process_id: 1,
+            entropy: [7; 32],
+        }
+    }
 }

@@ -71,7 +71,7 @@ impl Kernel {
             self.refused += 1;
             let sought = sought.as_str().beginning();
             let text = format_args!(
-                "message from {from} to {sought} dropped: too much waits for unconnected nodes \
+                "message from {from} to {sought} dropped: too many octets are pending for unconnected nodes \
                  already (peer_limit)"
             );
             self.log(Origin::Requests, Source::Peer(from.clone()), Level::Warn, text);
@@ -127,7 +127,7 @@ impl Kernel {
         };
         let Some(name) = name else {
             if !elements.is_empty() {
-                let text = format_args!("request from {from}: its name is no string");
+                let text = format_args!("request from {from}: its name is not a string");
                 self.log(Origin::Requests, Source::Peer(from.clone()), Level::Warn, text);
             }
             return;
@@ -166,10 +166,10 @@ impl Kernel {
             ("snd" | "time", Parsed::Reply(reply)) => destination(reply).map(drop),
             ("can", Parsed::StringAndReply(_, reply)) => destination(reply).map(drop),
             ("eval", Parsed::StringAndReply(expression, reply)) => {
-                let expression = expression.ok_or("the expression is no string")?;
+                let expression = expression.ok_or("the expression is not a string")?;
                 self.eval(from, expression, reply)
             }
-            (MASTER_SET, _) => Err("masters are chosen here".to_owned()),
+            (MASTER_SET, _) => Err("this node chooses its own master".to_owned()),
             (name, parsed) if info.handled_by == Handler::Ports => {
                 self.ports.request(from, name, parsed)?;
                 self.follow_ports();
@@ -268,7 +268,7 @@ impl Kernel {
         if self.ports.exists(&port) {
             return Err(format!("port {} exists", port.as_ref().beginning()));
         }
-        let function = function.ok_or_else(|| "the function's name is no string".to_owned());
+        let function = function.ok_or_else(|| "the function's name is not a string".to_owned());
         let function = function.and_then(|function| match self.is_registered(function.as_ref()) {
             true => Ok(function),
             false => {
@@ -325,7 +325,7 @@ impl Kernel {
     /// Handles a message to the kernel's own port: an answer to one of its questions.
     pub fn service_message(&mut self, from: &NodeId, message: Elements<'_>) {
         let Some((Question { about, number }, answers)) = Question::answered_by(message) else {
-            let text = format_args!("{from} answered something that nobody asked");
+            let text = format_args!("{from} sent an unexpected answer");
             return self.log(Origin::Requests, Source::Peer(from.clone()), Level::Debug, text);
         };
         match about {

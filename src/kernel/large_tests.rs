@@ -1,4 +1,4 @@
-//! Large packets: they do what small ones do, in pieces of bounded work.
+//! Large packets have the same effects as small ones, in pieces of bounded work.
 
 use super::*;
 use crate::kernel::db::Tables;
@@ -7,7 +7,8 @@ use crate::value::Str;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// Keys that one piece may touch: those of a piece of a request, and as many that are given up.
+/// The maximum number of keys that one piece may touch: those of a piece of a request, and as many
+/// deleted ones of lost nodes.
 const MAX_OPERATIONS: u64 = 2100;
 
 pub(in crate::kernel) fn node(id: &str) -> NodeId {
@@ -17,7 +18,7 @@ pub(in crate::kernel) fn node(id: &str) -> NodeId {
 pub(in crate::kernel) struct Host {
     pub(in crate::kernel) kernel: Kernel,
     conns: BTreeMap<NodeId, ConnId>,
-    /// Inputs, and the most database entries that one of them looked at.
+    /// The number of inputs, and the maximum number of database entries that one of them examined.
     inputs: usize,
     most_operations: u64,
 }
@@ -25,18 +26,8 @@ pub(in crate::kernel) struct Host {
 impl Host {
     /// The global node `own`, to which `peer` and `watcher` are connected.
     pub(in crate::kernel) fn new() -> Host {
-        let config = KernelConfig {
-            node: node("own"),
-            addresses: Vec::new(),
-            seeds: Vec::new(),
-            monitor_timeout: Duration::from_secs(30),
-            connect_interval: Duration::from_secs(2),
-            secure: false,
-            heal: false,
-            grace: Duration::ZERO,
-            process_id: 1,
-            entropy: [7; 32],
-        };
+        let config =
+            KernelConfig { grace: Duration::ZERO, ..KernelConfig::repeatable(node("own")) };
         let kernel = Kernel::new(config, Now::default());
         let mut host = Host { kernel, conns: BTreeMap::new(), inputs: 0, most_operations: 0 };
         host.kernel.become_global();
@@ -57,7 +48,7 @@ impl Host {
         self.kernel.db.global().unwrap().merge().operations()
     }
 
-    /// An input as a host gives it: its effects are taken at once.
+    /// An input, after which the effects are taken at once.
     pub(in crate::kernel) fn input(&mut self, input: impl FnOnce(&mut Kernel)) -> Vec<Effect> {
         let before = self.operations();
         input(&mut self.kernel);
@@ -94,7 +85,7 @@ impl Host {
         effects
     }
 
-    /// What is due at once.
+    /// Runs the timers that have expired.
     fn rest(&mut self) -> Vec<Effect> {
         let mut effects = Vec::new();
         while self.kernel.next_tick() == Some(Duration::ZERO) {
@@ -108,7 +99,7 @@ impl Host {
         self.input(|kernel| kernel.closed(conn, "gone"));
     }
 
-    /// The merged database, without where nodes can be reached.
+    /// The merged database without addresses.
     fn content(&self) -> Tables {
         let merge = self.kernel.db.global().unwrap().merge();
         let families = merge.families().filter(|family| !db::is_internal(*family));
@@ -127,7 +118,7 @@ fn database(families: usize, keys: usize, value: u32) -> Database {
     (0..families).map(|family| (format!("family{family}"), keys(family))).collect()
 }
 
-/// What the watcher was told of the family: its content, as far as changes say it.
+/// The content of the family according to the changes that the watcher has received.
 fn told(effects: &[Effect]) -> BTreeMap<String, u32> {
     let mut content = BTreeMap::new();
     for effect in effects {

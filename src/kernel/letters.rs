@@ -1,5 +1,7 @@
 //! Numbers written in letters, for short unique names.
 
+use crate::value::Str;
+
 /// The maximum number of letters of a number.
 pub(crate) const MAX_LETTERS: usize = 14;
 
@@ -40,6 +42,19 @@ pub(crate) fn read(letters: &[u8], zero: u8) -> Option<u64> {
         let digit = (digit < 26).then_some(u64::from(digit))?;
         number.checked_mul(26)?.checked_add(digit)
     })
+}
+
+/// The `n`th query ID: b, c, ..., z, aa, ab, ..., as Perl nodes count.
+pub(in crate::kernel) fn query_id(n: u64) -> Str {
+    let mut letters = Vec::new();
+    let mut left = n + 1;
+    while left > 0 {
+        left -= 1;
+        letters.push(b'a' + (left % 26) as u8);
+        left /= 26;
+    }
+    letters.reverse();
+    Str::octets(letters)
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What a peer can make this node keep, and what becomes of what is beyond that.
+//! Limits of what a peer can make this node keep, and the handling of what exceeds them.
 
 use super::*;
 use crate::kernel::large::tests::{Host, node};
@@ -58,7 +58,7 @@ fn relayed_messages_wait_for_nodes_that_are_looked_for_up_to_the_limit_and_no_lo
     let mut waiting = 0;
     for number in 0..1000 {
         let relay = packet(&("snd", format!("sought{number}#port"), text.as_str()));
-        // Small and large ones, relayed once more or not.
+        // Small and large messages, relayed once more or not.
         let relay = match number % 3 {
             0 => relay,
             1 => packet(&("snd", "own", "snd", format!("sought{number}#port"), text.as_str())),
@@ -84,7 +84,7 @@ fn relayed_messages_wait_for_nodes_that_are_looked_for_up_to_the_limit_and_no_lo
         });
         dials.collect::<Vec<_>>()
     };
-    // Nobody answers anywhere.
+    // No node answers.
     for second in 1..100 {
         let uptime = Duration::from_secs(second);
         host.kernel.set_now(Now { uptime, wall: 0.0 });

@@ -59,6 +59,6 @@ pub(super) fn destination(reply: Elements<'_>) -> Result<Option<PortId>, Refused
     if reply.is_empty() {
         return Ok(None);
     }
-    let id = argument(reply).ok_or("the destination is no string")?;
+    let id = argument(reply).ok_or("the destination is not a string")?;
     PortId::try_from(id).map(Some).map_err(|error| error.to_string())
 }

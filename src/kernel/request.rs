@@ -228,7 +228,7 @@ fn port_name(arguments: Elements<'_>) -> Result<Str, Refused> {
     if arguments.first_str().is_some_and(|name| name.data().len() > MAX_PORT_NAME_LEN) {
         return Err(format!("the port's name is longer than {MAX_PORT_NAME_LEN} octets"));
     }
-    argument(arguments).ok_or_else(|| "the port's name is missing or no string".to_owned())
+    argument(arguments).ok_or_else(|| "the port's name is missing or not a string".to_owned())
 }
 
 /// The reason of a death. Each monitor gets a copy, so a reason that is too long is replaced.

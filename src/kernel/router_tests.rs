@@ -1,4 +1,4 @@
-//! When the host takes effects makes no difference to what they are, and to their order.
+//! The effects and their order do not depend on when the host takes them.
 
 use super::db::{Datum, QueryKind};
 use super::effect::Builder;
@@ -12,16 +12,10 @@ fn node(id: &str) -> NodeId {
 
 fn kernel() -> Kernel {
     let config = KernelConfig {
-        node: node("own"),
         addresses: vec!["own:4040".into()],
         seeds: vec!["seed:4040".into()],
-        monitor_timeout: Duration::from_secs(30),
-        connect_interval: Duration::from_secs(2),
-        secure: false,
         heal: true,
-        grace: KernelConfig::DEFAULT_GRACE,
-        process_id: 1,
-        entropy: [7; 32],
+        ..KernelConfig::repeatable(node("own"))
     };
     Kernel::new(config, Now::default())
 }
@@ -45,8 +39,8 @@ fn request(from: &'static str, elements: &'static str) -> Input {
     })
 }
 
-/// Inputs whose consequences pass through several machines: each is about what the one before it has
-/// made the database, or a packet of this node to itself, do.
+/// Inputs whose consequences pass through several machines: each depends on what the one before it has
+/// made the database do, or a packet of this node to itself.
 fn inputs() -> Vec<Input> {
     let mut after = 0;
     let mut wait = move |seconds: u64| -> Input {

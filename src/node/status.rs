@@ -149,7 +149,7 @@ impl Node {
             let Some((reply, elements)) = arguments.split_first() else {
                 return Err("no reply port".to_owned());
             };
-            let reply = reply.to_str().ok_or("the reply port is no string")?;
+            let reply = reply.to_str().ok_or("the reply port is not a string")?;
             let reply = PortId::parse(reply.into_owned()).map_err(|error| error.to_string())?;
             let status = Value::of(&context.node().status()).map_err(|error| error.to_string())?;
             let answer: Vec<&Value> = elements.iter().chain([&status]).collect();

@@ -80,7 +80,7 @@ pub enum DecodeErrorKind {
     },
     /// A Perl string that is not a Rust string: it has surrogates or code points above U+10FFFF. [`Str`]
     /// and [`Value`](super::Value) accept it.
-    #[error("string {0} is no Unicode text; ask for Str or Value")]
+    #[error("string {0} is not Unicode text; ask for Str or Value")]
     NotText(Box<str>),
     /// A message whose tag is not a variant of the enum.
     #[error("unknown tag {tag}, expected {}", one_of(expected))]

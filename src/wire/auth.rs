@@ -1,5 +1,6 @@
 //! Authentication between nodes: methods, tokens, the secret and the nonce.
 
+use super::hex;
 use std::fmt;
 use std::str::FromStr;
 
@@ -78,10 +79,10 @@ impl AuthMethod {
         match self {
             AuthMethod::TlsAnon => Some(String::new()),
             AuthMethod::TlsSha3_512 => {
-                Some(hex(&Sha3_512::new().chain_update(own).chain_update(other).finalize()))
+                Some(hex::encode(&Sha3_512::new().chain_update(own).chain_update(other).finalize()))
             }
             AuthMethod::HmacSha3_512 => secret.and_then(|secret| secret.hmac(&[own, other])),
-            AuthMethod::Cleartext => secret.map(|Secret(octets)| hex(octets)),
+            AuthMethod::Cleartext => secret.map(|Secret(octets)| hex::encode(octets)),
             AuthMethod::HmacBoundSha3_512 => None,
         }
     }
@@ -227,7 +228,7 @@ impl Secret {
     fn hmac(&self, parts: &[&[u8]]) -> Option<String> {
         let mut hmac = Hmac::<Sha3_512>::new_from_slice(&self.0).ok()?;
         parts.iter().for_each(|part| hmac.update(part));
-        Some(hex(&hmac.finalize().into_bytes()))
+        Some(hex::encode(&hmac.finalize().into_bytes()))
     }
 }
 
@@ -254,12 +255,6 @@ impl Nonce {
     pub fn as_bytes(&self) -> &[u8] {
         self.0.as_bytes()
     }
-}
-
-fn hex(octets: &[u8]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let digit = |nibble: u8| char::from(DIGITS[usize::from(nibble & 15)]);
-    octets.iter().flat_map(|octet| [digit(octet >> 4), digit(*octet)]).collect()
 }
 
 #[cfg(test)]

@@ -126,7 +126,7 @@ pub enum Wrong {
     #[error("packets in a framing that is not known here")]
     Framing,
     /// The octets are not a packet.
-    #[error("no packet: {0}")]
+    #[error("not a packet: {0}")]
     Packet(FramingError),
 }
 

@@ -5,6 +5,8 @@ pub mod auth;
 pub mod conversation;
 pub mod framing;
 pub mod greeting;
+#[doc(hidden)]
+pub mod hex;
 pub mod packet;
 pub mod protection;
 pub mod recording;

@@ -1,6 +1,7 @@
 //! Recordings of conversations: one line of JSON for each read, as in `fixtures/`.
 
 use super::conversation::Side;
+use super::hex;
 use serde_json::{Value, json};
 
 /// One read of one side, or its end.
@@ -19,11 +20,11 @@ pub struct Entry {
 #[non_exhaustive]
 pub enum NotAnEntry {
     /// The line is not JSON.
-    #[error("no JSON: {0}")]
+    #[error("not JSON: {0}")]
     Json(String),
     /// A field is missing or invalid.
     #[error(
-        "no entry of a recording, which is {{\"ms\": MILLISECONDS, \"from\": \"a\" or \"b\", and \
+        "not an entry of a recording, which is {{\"ms\": MILLISECONDS, \"from\": \"a\" or \"b\", and \
          either \"hex\": OCTETS or \"eof\": true}}"
     )]
     Form,
@@ -43,7 +44,7 @@ impl Entry {
     fn of(value: &Value) -> Option<Entry> {
         let from = Side::BOTH.into_iter().find(|side| value["from"] == side.letter())?;
         let octets = match value.get("hex") {
-            Some(hex) => Some(unhex(hex.as_str()?)?),
+            Some(digits) => Some(hex::decode(digits.as_str()?)?),
             None if value["eof"] == true => None,
             None => return None,
         };
@@ -56,26 +57,11 @@ impl Entry {
         let ms = (self.ms * 10.0).round() / 10.0;
         let mut entry = json!({ "ms": ms, "from": self.from.letter() });
         match &self.octets {
-            Some(octets) => entry["hex"] = hex(octets).into(),
+            Some(octets) => entry["hex"] = hex::encode(octets).into(),
             None => entry["eof"] = true.into(),
         }
         entry.to_string()
     }
-}
-
-fn hex(octets: &[u8]) -> String {
-    let digit = |nibble: u8| char::from_digit(u32::from(nibble), 16).unwrap_or_default();
-    octets.iter().flat_map(|octet| [digit(octet >> 4), digit(octet & 15)]).collect()
-}
-
-fn unhex(text: &str) -> Option<Vec<u8>> {
-    let nibble = |digit: u8| char::from(digit).to_digit(16);
-    let pairs = text.as_bytes().chunks(2);
-    let octet = |pair: &[u8]| match pair {
-        [high, low] => u8::try_from(nibble(*high)? * 16 + nibble(*low)?).ok(),
-        _ => None,
-    };
-    pairs.map(octet).collect()
 }
 
 #[cfg(test)]

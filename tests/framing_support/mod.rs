@@ -95,7 +95,7 @@ fn tree(reader: &mut Reader<'_>) -> Tree {
             let mut pairs = BTreeMap::new();
             for _ in 0..len {
                 let Tree::Str(key) = tree(reader) else {
-                    panic!("a key that is no string");
+                    panic!("a key that is not a string");
                 };
                 pairs.insert(key, tree(reader));
             }

@@ -65,16 +65,11 @@ impl<'a> Replay<'a> {
         }
         let mut kernel = Kernel::new(
             KernelConfig {
-                node: recorded.node(),
                 addresses: binds,
                 seeds,
-                monitor_timeout: Duration::from_secs(30),
-                connect_interval: Duration::from_secs(2),
-                secure: false,
                 heal: true,
                 grace: Duration::ZERO,
-                process_id: 1,
-                entropy: [7; 32],
+                ..KernelConfig::repeatable(recorded.node())
             },
             Now::default(),
         );

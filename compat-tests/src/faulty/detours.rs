@@ -1,5 +1,5 @@
-//! The addresses that a faulty member and the other nodes tell each other, changed so that all connections
-//! lead through its relays.
+//! Changes the addresses that a faulty member and the other nodes exchange, so that all connections lead
+//! through its relays.
 
 use super::Direction;
 use aemp::Value;
@@ -11,11 +11,11 @@ use std::sync::{Mutex, OnceLock};
 /// Addresses as the faulty node knows them, and as the others do.
 #[derive(Debug)]
 pub struct Detours {
-    /// Where the others dial the node.
+    /// The address at which the others dial the node.
     outside: String,
-    /// Where it listens itself.
+    /// The address on which it listens itself.
     inside: OnceLock<String>,
-    /// Where it dials other nodes, by their addresses.
+    /// The addresses at which it dials other nodes, by their real addresses.
     relays: Mutex<HashMap<String, String>>,
 }
 
@@ -34,7 +34,7 @@ impl Detours {
         self.inside.set(inside.to_owned()).unwrap();
     }
 
-    /// Changes a part of a packet if it is an address; `detour` makes a relay to one.
+    /// Changes a part of a packet if it is an address; `detour` makes a relay to an address.
     pub(super) fn change(
         &self,
         way: Direction,

@@ -10,7 +10,7 @@ use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// How many octets a read may bring, so that what was sent at once is read at once.
+/// The maximum octets of a read, enough for everything that was sent at once.
 pub(super) const ONE_READ: usize = 64 << 10;
 
 /// A connection, with TLS or without.
@@ -86,8 +86,8 @@ pub(super) struct Incoming {
 }
 
 impl Incoming {
-    /// The packets of the next read; the future is cancel-safe. `None` if the connection has ended, or has
-    /// to.
+    /// The packets of the next read; the future is cancel-safe. `None` if the connection has ended or
+    /// has to be closed.
     pub(super) async fn packets(&mut self) -> Option<Vec<Packet>> {
         use aemp::wire::framing::Step;
         loop {
@@ -146,7 +146,7 @@ pub(super) fn encode(framing: Framing, packet: &[Value]) -> Option<Vec<u8>> {
 
 pub(super) fn fill_randomly(octets: &mut [u8]) {
     use std::hash::{BuildHasher, Hasher};
-    // Here a nonce only has to differ each time.
+    // Here a nonce only has to be different each time.
     for chunk in octets.chunks_mut(8) {
         let random = std::collections::hash_map::RandomState::new().build_hasher().finish();
         chunk.copy_from_slice(&random.to_ne_bytes()[..chunk.len()]);

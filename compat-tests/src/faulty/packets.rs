@@ -1,4 +1,4 @@
-//! Faults of packets: what a broken node sends, or does not take in, instead of a packet.
+//! Faults of packets: what a broken node sends or ignores instead of a packet.
 
 use super::{Direction, FaultState, Packet, Sent};
 use aemp::Value;
@@ -73,7 +73,7 @@ pub(super) fn each_value(values: &mut [Value], change: &mut dyn FnMut(&mut Value
     }
 }
 
-/// Every packet to the suite with its values changed.
+/// Changes the values of every packet to the suite.
 fn changed_values(way: Direction, mut packet: Packet, change: fn(&mut Value)) -> Sent {
     if way == Direction::Out {
         each_value(&mut packet, &mut { change });
@@ -288,7 +288,7 @@ pub(super) fn sets_after_deletions(mut packet: Packet) -> Vec<Packet> {
     vec![packet]
 }
 
-/// Of each node in `'l` only the first address is taken.
+/// Only the first address of each node in `'l` is used.
 pub(super) fn one_address(mut packet: Packet) -> Vec<Packet> {
     if let Some(Value::Hash(database)) = packet.get_mut(2)
         && let Some(Value::Hash(locations)) = database.get_mut(&Str::text("'l"))
@@ -465,7 +465,7 @@ pub(super) fn has_many_masters(packet: Packet) -> Vec<Packet> {
     }
 }
 
-/// Changes of families are taken from every node.
+/// Changes of families are accepted from every node.
 pub(super) fn believes_anybody(memory: &mut FaultState, way: Direction, packet: Packet) -> Sent {
     let mut sent = Vec::new();
     if way == Direction::Out && is_request(&packet, "g_slave") && packet.len() > 2 {

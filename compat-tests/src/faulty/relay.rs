@@ -29,7 +29,7 @@ pub struct Relay {
 }
 
 impl Relay {
-    /// A relay that stands for our node with this ID.
+    /// A relay that takes the place of our node with this ID.
     pub fn new(node: &str, secret: &str, fault: Fault) -> Relay {
         Relay {
             node: node.to_owned(),
@@ -48,7 +48,7 @@ impl Relay {
         Relay { certificate: Some(pem.to_owned()), ..self }
     }
 
-    /// With relays on the way to every node whose address the node gets to know.
+    /// With relays to all nodes whose addresses the node learns.
     #[must_use]
     pub fn with_detours(self, detours: Arc<Detours>) -> Relay {
         Relay { detours: Some(detours), ..self }
@@ -436,7 +436,7 @@ struct Greeted {
     theirs: Vec<u8>,
     peer: Greeting,
     in_tls: bool,
-    /// What the TLS session of a bound connection exports, and which end of it we are.
+    /// The TLS exporter of a bound connection, and our role in TLS.
     bound: Option<(Exporter, TlsRole)>,
 }
 

@@ -136,7 +136,7 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Rewound<IO> {
     }
 }
 
-/// Accepts the network's one certificate, and with the fault that it has to have, any.
+/// Accepts only the network's certificate, or any certificate if that is the fault.
 #[derive(Debug)]
 struct OnlyOurs {
     own: CertificateDer<'static>,

@@ -38,7 +38,7 @@ pub(super) struct Ledger {
     /// Until then, any report may have a cause in the network.
     disturbed_until: Duration,
     ways_are_blocked: bool,
-    seeds_are_usurped: bool,
+    seeds_are_hijacked: bool,
 }
 
 /// Where a node's entries are kept.
@@ -77,7 +77,7 @@ impl Ledger {
             parted: BTreeMap::new(),
             disturbed_until: Duration::ZERO,
             ways_are_blocked: false,
-            seeds_are_usurped: false,
+            seeds_are_hijacked: false,
         })
     }
 
@@ -173,8 +173,8 @@ impl Ledger {
                 self.ways_are_blocked = false;
                 Duration::ZERO
             }
-            Op::Usurp { .. } => {
-                self.seeds_are_usurped = true;
+            Op::Hijack { .. } => {
+                self.seeds_are_hijacked = true;
                 Duration::ZERO
             }
             _ => return,
@@ -184,12 +184,12 @@ impl Ledger {
 
     /// Records that everything was repaired, except for stopped processes.
     pub(super) fn mended(&mut self, now: Duration) {
-        (self.ways_are_blocked, self.seeds_are_usurped) = (false, false);
+        (self.ways_are_blocked, self.seeds_are_hijacked) = (false, false);
         self.disturbed_until = self.disturbed_until.max(now + CAUSE);
     }
 
     fn is_disturbed(&self, now: Duration) -> bool {
-        self.ways_are_blocked || self.seeds_are_usurped || now < self.disturbed_until
+        self.ways_are_blocked || self.seeds_are_hijacked || now < self.disturbed_until
     }
 
     /// Checks that a monitor reports a key as deleted only if an owner deleted it, died, or was

@@ -188,7 +188,7 @@ impl Run<'_> {
             }
             Op::Patiently { stream, count } => {
                 let index = self.live_stream(stream)?;
-                *self.oracle.patient.entry(index).or_default() += count;
+                *self.oracle.waiting_streams.entry(index).or_default() += count;
                 self.send_patiently(index);
                 Some(format!("stream {index}"))
             }
@@ -298,17 +298,17 @@ impl Run<'_> {
                 self.world.kernel(host, |kernel| kernel.disconnect(&node, "told to"));
                 Some(format!("{host:?} {node}"))
             }
-            Op::Usurp { seed, claimed, manner } => {
+            Op::Hijack { seed, claimed, manner } => {
                 let address = self.seed_address(seed);
                 let manner = self.manner(claimed, manner);
                 let done = format!("{address} {manner:?}");
                 self.world.set_manner(self.stranger, manner);
-                self.world.usurp(&address, Some(self.stranger));
+                self.world.hijack(&address, Some(self.stranger));
                 Some(done)
             }
             Op::Restore { seed } => {
                 let address = self.seed_address(seed);
-                self.world.usurp(&address, None);
+                self.world.hijack(&address, None);
                 Some(address)
             }
             Op::Slow { a, b, pace, delay, stall } => {

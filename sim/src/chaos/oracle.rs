@@ -1,4 +1,4 @@
-//! What an observer knows about how a network should behave; every event is checked against it.
+//! An observer's knowledge of how a network should behave; every event is checked against it.
 
 use crate::{HostId, WorldEvent};
 use aemp::kernel::MonitorId;
@@ -6,10 +6,10 @@ use aemp::kernel::db::{DbMonitorId, Entries, QueryId};
 use aemp::value::{NodeId, Packed, PortId, Str};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// One run of one node.
+/// One run of a node.
 pub(super) type NodeRun = (HostId, u32);
 
-/// Numbered messages from a life to a port, sent after a monitor was set.
+/// Numbered messages from one run of a node to a port, sent after a monitor was set.
 #[derive(Debug)]
 pub(super) struct Stream {
     pub(super) from: NodeRun,
@@ -60,8 +60,8 @@ pub(super) struct Oracle {
     pub(super) alive: BTreeSet<PortId>,
     pub(super) streams: Vec<Stream>,
     pub(super) calls: Vec<Call>,
-    /// How many messages of a stream are waiting for room in the lane.
-    pub(super) patient: BTreeMap<usize, u32>,
+    /// The number of messages of each stream that wait for room in the lane.
+    pub(super) waiting_streams: BTreeMap<usize, u32>,
     pub(super) monitors: BTreeMap<(NodeRun, MonitorId), Monitored>,
     pub(super) views: BTreeMap<(NodeRun, DbMonitorId), View>,
     pub(super) queries: BTreeSet<(NodeRun, QueryId)>,
@@ -87,10 +87,10 @@ impl Oracle {
         self.calls.iter().position(|call| call.life == life && call.monitor == monitor)
     }
 
-    /// Records that a life has ended, with everything that it had.
+    /// Records that a run of a node has ended, with everything that it had.
     pub(super) fn died(&mut self, life: NodeRun, node: &NodeId) {
         self.alive.retain(|port| port.node() != *node);
-        self.patient
+        self.waiting_streams
             .retain(|&index, _| self.streams.get(index).is_some_and(|stream| stream.from != life));
         self.monitors.retain(|(of, _), _| *of != life);
         self.views.retain(|(of, _), _| *of != life);

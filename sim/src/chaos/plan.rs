@@ -149,7 +149,7 @@ pub enum Op {
         node: u32,
     },
     /// A stranger answers at a seed's address: it echoes, or claims to be a node.
-    Usurp {
+    Hijack {
         seed: u32,
         claimed: u32,
         manner: u32,
@@ -186,7 +186,7 @@ pub enum Op {
 }
 
 impl Op {
-    /// Whether nodes that it concerns may not notice for a while that something is wrong.
+    /// Whether the nodes that it affects may not notice a fault for a while.
     pub fn hides_something(&self) -> bool {
         matches!(
             self,
@@ -201,7 +201,7 @@ impl Op {
         )
     }
 
-    /// Whether it is something that goes wrong around the nodes.
+    /// Whether it is a fault in the environment of the nodes.
     pub fn is_fault(&self) -> bool {
         matches!(
             self,
@@ -341,13 +341,13 @@ fn add_strangers(ops: &mut Vec<(Duration, Op)>, peaceful: bool, random: &mut Std
         let mut r = || random.random::<u32>() >> 8;
         let (host, claimed, manner) = (r(), r(), r());
         let op = match r() % 5 {
-            0 | 1 => Op::Usurp { seed: host, claimed, manner },
+            0 | 1 => Op::Hijack { seed: host, claimed, manner },
             2 => Op::Restore { seed: host },
             _ => Op::StrangerDials { host, claimed, manner },
         };
         let at = random.random_range(0..=ops.len());
         let pause = pause(random);
-        if !(peaceful && matches!(op, Op::Usurp { .. })) {
+        if !(peaceful && matches!(op, Op::Hijack { .. })) {
             ops.insert(at, (pause, op));
         }
     }

@@ -1,4 +1,4 @@
-//! Checks what has to be true once everything was repaired and time has passed.
+//! Checks of the state after everything was repaired and time has passed.
 
 use super::oracle::{Call, PortFate};
 use super::run::Run;
@@ -184,7 +184,7 @@ impl Run<'_> {
         if let Some((peer, lane)) = node.lanes().find(|(_, lane)| lane.waiting() > 0) {
             return Err(format!("{host:?} never wrote what waits for {peer}: {lane:?}"));
         }
-        // Two for each Perl node: when it is looked at next, and a look that was put off.
+        // Two for each Perl node: its next check, and a postponed one.
         if counts.agenda > 20 + 2 * up.len() {
             return Err(format!("{host:?} has {} things to do", counts.agenda));
         }
@@ -300,7 +300,7 @@ impl Run<'_> {
         if let Some(call) = self.oracle.calls.iter().find(waits) {
             return Err(format!("neither an answer nor a loss ended {call:?}"));
         }
-        match self.oracle.patient.first_key_value() {
+        match self.oracle.waiting_streams.first_key_value() {
             Some((stream, left)) => Err(format!("{left} messages of stream {stream} still wait")),
             None => Ok(()),
         }

@@ -44,7 +44,7 @@ impl std::fmt::Display for Failure {
     }
 }
 
-/// Figures of a run.
+/// Statistics of a run.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct RunStats {
     /// Events in virtual time.
@@ -63,7 +63,7 @@ pub struct RunStats {
     pub fired: u64,
     /// Perl slaves that had to adopt a master, among those that were running at the end.
     pub healed: u64,
-    /// A hash of all events, if the plan is traced: equal for equal runs.
+    /// A hash of all events, if the plan is traced. Equal runs have equal hashes.
     pub trace: u64,
 }
 
@@ -206,7 +206,7 @@ impl<'a> Run<'a> {
         }
         self.world.unblock_all();
         for seed in 0..self.plan.setup.seeds {
-            self.world.usurp(&format!("n{seed}:1"), None);
+            self.world.hijack(&format!("n{seed}:1"), None);
         }
         self.world.set_weather(GENTLE);
         self.world.set_handshake_trouble(false);
@@ -435,7 +435,7 @@ impl<'a> Run<'a> {
 
     /// Streams that wait for room in a lane of this node each continue by one message.
     fn patience_of(&mut self, host: HostId) {
-        let waiting: Vec<usize> = self.oracle.patient.keys().copied().collect();
+        let waiting: Vec<usize> = self.oracle.waiting_streams.keys().copied().collect();
         for index in waiting {
             if self.oracle.streams.get(index).is_some_and(|stream| stream.from.0 == host) {
                 self.send_patiently(index);
@@ -445,7 +445,7 @@ impl<'a> Run<'a> {
 
     /// Sends the next message of a stream, if the lane has room.
     pub(super) fn send_patiently(&mut self, index: usize) {
-        let Some(left) = self.oracle.patient.get(&index).copied() else { return };
+        let Some(left) = self.oracle.waiting_streams.get(&index).copied() else { return };
         let Some(stream) = self.oracle.streams.get(index) else { return };
         let monitored = self.oracle.monitors.get(&(stream.from, stream.monitor));
         let over =
@@ -453,9 +453,9 @@ impl<'a> Run<'a> {
         let lane = self.world.running(stream.from.0);
         let lane = lane.and_then(|node| node.lane(&stream.to.node()));
         if over || left == 0 || !self.is_alive(stream.from) {
-            self.oracle.patient.remove(&index);
+            self.oracle.waiting_streams.remove(&index);
         } else if !lane.is_some_and(Lane::is_congested) {
-            self.oracle.patient.insert(index, left - 1);
+            self.oracle.waiting_streams.insert(index, left - 1);
             self.send_one(index);
         }
     }

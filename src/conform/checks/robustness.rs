@@ -1,4 +1,4 @@
-//! How a node copes with peers that err: garbage and malformed requests.
+//! How a node copes with faulty peers: garbage and malformed requests.
 
 use super::REST;
 use crate::conform::check::{Check, Description, check, run};

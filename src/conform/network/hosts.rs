@@ -1,5 +1,5 @@
-//! Two hosts and a router between them, as network namespaces: whatever address a node of one host dials on
-//! the other one, the router can cut them apart.
+//! Two hosts and a router between them, as network namespaces. The router can separate them, whatever
+//! addresses their nodes dial.
 
 use crate::conform::host::Host;
 use crate::conform::namespace::Namespace;
@@ -24,10 +24,10 @@ ip link set eth0 up
 ip route add default via \"$2\"";
 /// On the router: whether it forwards packets between the hosts. Those for itself are not affected.
 const FORWARD: &str = "echo \"$1\" >/proc/sys/net/ipv4/ip_forward";
-/// On a host: closes its connections with the other host. The other end does not get to know.
+/// On a host: closes its connections with the other host, which is not told.
 const CLOSE: &str = "ss --kill --no-header --tcp dst \"$1\"";
 
-/// How long the kernel may take to close or make a connection when the hosts are tried.
+/// The timeout for closing or making a connection when the hosts are tested.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Two hosts of one network, and the router.
@@ -45,7 +45,7 @@ pub(super) enum Side {
 }
 
 impl Hosts {
-    /// Makes them; the error says why that is not possible here.
+    /// Creates the hosts; the error says why that is not possible here.
     pub(super) async fn new() -> Result<Hosts, String> {
         let made = tokio::task::spawn_blocking(Hosts::make).await;
         made.unwrap_or_else(|error| Err(error.to_string()))
@@ -64,7 +64,7 @@ impl Hosts {
         Ok(hosts)
     }
 
-    /// Whether hosts can be made here, cut apart, and connected again; the error says why not.
+    /// Checks that hosts can be created here, separated and connected again; the error says why not.
     pub(super) async fn work() -> Result<(), String> {
         let why = |error| format!("network namespaces cannot be used ({error})");
         let hosts = Hosts::new().await.map_err(why)?;
@@ -82,7 +82,7 @@ impl Hosts {
         let (mut near, (mut far, _)) =
             tokio::try_join!(left.connect(address), listener.accept()).map_err(text)?;
         self.cut().await?;
-        // Both ends get an error, or the end.
+        // Both ends get an error or the end of the stream.
         for end in [&mut near, &mut far] {
             let _ = end.read_u8().await;
         }
@@ -100,7 +100,7 @@ impl Hosts {
         Host { ip: IpAddr::V4(ip), namespace: Some(namespace.clone()) }
     }
 
-    /// The router as a host: it always reaches both, and both reach it.
+    /// The router as a host: both hosts can reach it at any time, and it can reach them.
     pub(super) fn router(&self) -> Host {
         let [ip, _] = ROUTER;
         Host { ip: IpAddr::V4(ip), namespace: Some(self.router.clone()) }
@@ -110,12 +110,12 @@ impl Hosts {
         self.router.run(FORWARD, &[if does { "1" } else { "0" }])
     }
 
-    /// Loses all packets between the hosts, and closes nothing.
+    /// Drops all packets between the hosts, without closing connections.
     pub(super) fn freeze(&self) -> Result<(), String> {
         self.forward(false)
     }
 
-    /// Loses all packets between the hosts, and closes both ends of all connections.
+    /// Drops all packets between the hosts, and closes both ends of all connections.
     pub(super) async fn cut(&self) -> Result<(), String> {
         self.freeze()?;
         let ([left, right], [left_ip, right_ip]) = (self.hosts.clone(), HOSTS);

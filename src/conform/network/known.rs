@@ -1,25 +1,25 @@
-//! What networks of other implementations are known to miss.
+//! Known deviations of other implementations in networks.
 
 use super::plan::Pair;
 use super::wiring::Wiring;
 
-/// A check that networks with a node of an implementation are known to miss. It depends on chance which master
-/// a slave takes and who dials first, so a pass is not unexpected.
+/// A check that networks with a node of an implementation are known to miss. Which master a slave
+/// chooses, and which node dials first, depends on chance, so a pass is not unexpected.
 #[derive(Debug)]
 pub(super) struct KnownMiss {
     /// The implementation's profile.
     profile: &'static str,
     /// The check.
     check: &'static str,
-    /// In which role the implementation misses it.
+    /// The role in which the implementation misses it.
     role: Role,
-    /// Whether it only does where all nodes are on loopback.
+    /// Whether it misses it only if all nodes are on loopback.
     only_on_loopback: bool,
-    /// Why, and the consequence.
+    /// The reason, and the consequence.
     pub(super) explanation: &'static str,
 }
 
-/// Which of a pair's implementations has to be the one that is known to miss it.
+/// The position of the implementation in the pair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Role {
     Second,
@@ -28,7 +28,7 @@ enum Role {
 }
 
 impl KnownMiss {
-    /// What is known about a check in networks of this pair.
+    /// The known miss of a check in networks of this pair, if there is one.
     pub(super) fn about(
         check: &str,
         (first, second): &Pair,
@@ -72,7 +72,7 @@ const KNOWN: &[KnownMiss] = &[
     past_the_relays("split-heals"),
     past_the_relays("split-dead"),
     past_the_relays("split-again"),
-    // Ours heal such slaves, as long as some of the seeds are ours.
+    // Our nodes heal such slaves, as long as some of the seeds are ours.
     perl("seeds-replaced", Role::Second, ONE_CHANGE),
     perl("seeds-quiet", Role::Second, ONE_CHANGE),
     perl("msg-order", Role::Both, CROSSING),

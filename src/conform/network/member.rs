@@ -1,4 +1,4 @@
-//! A node of a network: a process with an address of its own, and the suite's connections with it.
+//! A node of a network: a process with its address, and the suite's connections with it.
 
 use super::hosts::Side;
 use super::net::Net;
@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 /// The name of the service's port on each node.
 const PORT: &str = "Service0a";
-/// How long to wait for an answer before the question is put again.
+/// How long to wait for an answer before the question is repeated.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long to wait until a node that does not answer yet is dialled again.
 const REDIAL_DELAY: Duration = Duration::from_millis(50);
@@ -42,9 +42,9 @@ pub(super) struct Member {
 
 /// The suite's connections with a node that runs.
 struct Up {
-    /// With the port of the test service.
+    /// The connection that has the port of the test service.
     service: Session,
-    /// For questions, which would fill the transcript.
+    /// The connection for questions, which would fill the transcript.
     eye: Session,
 }
 
@@ -86,7 +86,7 @@ impl Member {
         self.start_again();
     }
 
-    /// Starts its process with the seeds that it had.
+    /// Starts its process with the same seeds as before.
     pub(super) fn start_again(&mut self) {
         let command = self.net.command(&self.implementation, &self.node, self.address, &self.seeds);
         self.net.note(format!("{} starts: {}", self.role, self.implementation.name));
@@ -108,13 +108,13 @@ impl Member {
         self.process = None;
     }
 
-    /// Stops its process.
+    /// Suspends its process.
     pub(super) fn stop(&self) {
         self.net.note(format!("{} is stopped", self.role));
         self.process.iter().for_each(NodeProcess::stop);
     }
 
-    /// Lets its process go on.
+    /// Continues its process.
     pub(super) fn go_on(&self) {
         self.net.note(format!("{} goes on", self.role));
         self.process.iter().for_each(NodeProcess::go_on);
@@ -162,7 +162,7 @@ impl Member {
         Ok(&mut self.up()?.service)
     }
 
-    /// How long its network may take until it has settled.
+    /// The timeout for the network to settle.
     pub(super) fn settle(&self) -> Duration {
         self.net.settle()
     }
@@ -219,7 +219,8 @@ impl Member {
         }
     }
 
-    /// The monitor has not fired, or not once more, when everything sent before has taken effect.
+    /// Checks that the monitor has not fired, or not again, after everything sent before has taken
+    /// effect.
     pub(super) async fn fires_not(&mut self, label: &str) -> Verdict {
         let unwanted = json!(["fired", label, REST]);
         let role = self.role;
@@ -232,7 +233,7 @@ impl Member {
         self.service()?.all(kind).await
     }
 
-    /// A family in its database; nothing if it does not answer, as it is not global yet.
+    /// A family in its database; `None` if it does not answer, since it is not global yet.
     async fn database(&mut self, family: &str) -> Verdict<Option<Json>> {
         self.questions += 1;
         let id = format!("q{}", self.questions);
@@ -245,7 +246,7 @@ impl Member {
         }
     }
 
-    /// A family as its service sees it.
+    /// The content of a family that its service has received.
     pub(super) async fn sees(&mut self, family: &str) -> Verdict<Json> {
         self.questions += 1;
         let port = format!("q{}", self.questions);
@@ -257,7 +258,7 @@ impl Member {
     }
 }
 
-/// A connection with a node that is being started, in time.
+/// A connection with a node that is being started; retries until the timeout.
 async fn meets(ctx: &Ctx, role: &str, deadline: Instant) -> Verdict<Session> {
     let mut seen = Seen::Late("nobody listens".to_owned());
     loop {
@@ -297,7 +298,7 @@ pub(super) async fn hold(
     Ok(())
 }
 
-/// Entries in the order of their keys; nothing counts as an empty hash.
+/// Sorted entries; null counts as an empty hash.
 pub(super) fn sorted(entries: Json) -> Json {
     match entries {
         Json::Object(entries) => {

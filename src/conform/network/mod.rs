@@ -1,11 +1,11 @@
-//! Networks of nodes of several implementations, which the suite starts, cuts apart, freezes, kills and
+//! Networks of nodes of several implementations, which the suite starts, separates, suspends, kills and
 //! restarts: `aemp conform --network FILE`.
 //!
-//! Nodes are processes on two hosts, network namespaces with a router between them that cuts and connects
-//! the hosts. Where a machine cannot make namespaces, all nodes listen on a loopback address of the run. The
-//! connections that matter for a check lead through relays, which can be cut, frozen and slowed down. Each
-//! node runs the test service of `docs/conformance.md`, through which the suite makes it act and sees what it
-//! sees.
+//! Nodes are processes on two hosts, network namespaces with a router between them that separates and
+//! connects the hosts. Where a machine cannot create namespaces, all nodes listen on a loopback address
+//! of the run, and the connections that matter for a check lead through relays, which can be cut, frozen
+//! and slowed down. Each node runs the test service of `docs/conformance.md`, through which the suite
+//! controls and observes it.
 
 mod checks;
 mod hosts;

@@ -1,4 +1,4 @@
-//! One network: what its nodes have in common, their addresses and commands, and how long things may take.
+//! One network: the common properties of its nodes, their addresses and commands, and timeouts.
 
 use super::hosts::{Hosts, Side};
 use super::plan::{Common, Implementation, Pair, Variant};
@@ -16,9 +16,9 @@ use tokio::time::{Instant, sleep};
 
 /// The first port of nodes; below the ports that systems choose themselves.
 const FIRST_PORT: u16 = 10_000;
-/// How many ports are tried.
+/// The number of ports to try.
 const PORTS: u16 = 20_000;
-/// The pause between two looks at a database.
+/// The pause between two queries of a database.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// A network under test; cheap to clone.
@@ -27,11 +27,11 @@ pub(super) struct Net {
     pub(super) common: Arc<Common>,
     pub(super) pair: Pair,
     pub(super) variant: Variant,
-    /// Part of every node ID, so that networks do not take each other's nodes.
+    /// Part of every node ID, so that networks do not use each other's nodes.
     pub(super) label: Arc<str>,
     pub(super) transcript: Transcript,
     hosts: Option<Arc<Hosts>>,
-    /// Where everything is if there are no hosts.
+    /// The address of all nodes if there are no hosts.
     loopback: Host,
     next_port: Arc<AtomicU16>,
 }
@@ -66,22 +66,22 @@ impl Net {
         })
     }
 
-    /// The hosts of the two halves, if they are apart.
+    /// The hosts of the two halves, if they are separate.
     pub(super) fn hosts(&self) -> Option<&Hosts> {
         self.hosts.as_deref()
     }
 
-    /// Where the nodes of a half are.
+    /// The host of the nodes of a half.
     pub(super) fn host(&self, side: Side) -> Host {
         self.hosts().map_or_else(|| self.loopback.clone(), |hosts| hosts.host(side))
     }
 
-    /// Where the suite is.
+    /// The host of the suite.
     fn suite(&self) -> Host {
         self.hosts().map_or_else(|| self.loopback.clone(), Hosts::router)
     }
 
-    /// An address on which nobody listens, for one node after another.
+    /// An address on which nobody listens, a different one for each node.
     pub(super) fn free_address(&self, host: &Host) -> Verdict<SocketAddr> {
         for _ in 0..PORTS {
             let port = FIRST_PORT + self.next_port.fetch_add(1, Ordering::Relaxed) % PORTS;
@@ -137,30 +137,29 @@ impl Net {
             .replace("{framing}", self.variant.framing.name())
     }
 
-    /// How long a node may take until it listens and greets.
+    /// The timeout for a node to listen and greet.
     pub(super) fn until_started(&self) -> Duration {
         self.common.patience * 4
     }
 
-    /// How long the network may take until it has settled: seeds are dialled again at least every
-    /// `monitor_timeout`.
+    /// The timeout for the network to settle: seeds are dialled again at least every `monitor_timeout`.
     pub(super) fn settle(&self) -> Duration {
         self.common.monitor_timeout + self.common.connect_interval + self.common.patience * 2
     }
 
-    /// A wait for something that the network comes to by itself.
+    /// A wait for a state that the network reaches by itself.
     pub(super) fn wait(&self) -> Wait {
         let within = self.settle();
         Wait { within, deadline: Instant::now() + within }
     }
 
-    /// A remark in the transcript.
+    /// Adds a remark to the transcript.
     pub(super) fn note(&self, text: String) {
         self.transcript.add(&"network".into(), Speaker::Nobody, text, &[]);
     }
 
-    /// A context for connections of the suite with the node at an address; what is said on them is shown in
-    /// the transcript, or not.
+    /// A context for connections of the suite with the node at an address; `shown` says whether they
+    /// appear in the transcript.
     pub(super) fn ctx(&self, address: SocketAddr, name: &str, shown: bool) -> Ctx {
         let reach = Reach::From(self.suite(), address);
         let label = format!("{}-{name}", self.label);
@@ -172,14 +171,14 @@ impl Net {
     }
 }
 
-/// A wait that is over when the network must have settled.
+/// A wait until the network must have settled.
 pub(super) struct Wait {
     within: Duration,
     deadline: Instant,
 }
 
 impl Wait {
-    /// Pauses before the next look, unless it is too late for one; then what was seen last is the miss.
+    /// Pauses before the next attempt. After the timeout, the last observation is the miss.
     pub(super) async fn after(&self, seen: impl FnOnce() -> String) -> Verdict {
         if Instant::now() >= self.deadline {
             return late(format!("{} after {:?}", seen(), self.within));

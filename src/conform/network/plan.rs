@@ -1,5 +1,5 @@
-//! What a network run is to do, as a file of JSON says it: the implementations, each as a command that
-//! starts a node, the pairs of them, and in which variants of connections.
+//! The plan of a network run, read from a JSON file: the implementations, each as a command that starts
+//! a node, the pairs of them, and the variants of connections.
 
 use super::wiring::Wanted;
 use crate::conform::profile::Profile;
@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How the nodes of a network talk.
+/// The properties of the connections in a network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Variant {
     /// The framing of all packets.
@@ -44,24 +44,24 @@ impl Variant {
 pub struct Implementation {
     /// Its name in reports.
     pub name: String,
-    /// For the shell, with `{node}`, `{bind}`, `{seeds}`, `{secret}`, `{framing}` and `{tls}`.
+    /// A shell command with `{node}`, `{bind}`, `{seeds}`, `{secret}`, `{framing}` and `{tls}`.
     pub(super) command: String,
-    /// What `{tls}` stands for where connections use TLS, with `{cert}` for the path of the certificate.
+    /// The replacement of `{tls}` if connections use TLS, with `{cert}` for the path of the certificate.
     pub(super) tls: Option<String>,
-    /// What it is known to miss.
+    /// The checks that it is known to miss.
     pub(super) profile: Option<&'static Profile>,
 }
 
 /// Two implementations, in their roles.
 pub(super) type Pair = (Arc<Implementation>, Arc<Implementation>);
 
-/// What all networks of a run have in common.
+/// The common properties of all networks of a run.
 #[derive(Clone, Debug)]
 pub(super) struct Common {
     pub(super) secret: String,
     pub(super) service: String,
     pub(super) cert: Option<(PathBuf, Arc<Identity>)>,
-    /// Where the commands run.
+    /// The directory in which the commands run.
     pub(super) directory: PathBuf,
     pub(super) patience: Duration,
     pub(super) monitor_timeout: Duration,
@@ -89,27 +89,27 @@ pub enum NetworkError {
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         source: io::Error,
     },
-    /// The file is not what it has to be.
+    /// The file is malformed.
     #[error("{}: {problem}; docs/conformance.md describes the file", path.display())]
     Invalid {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// The fault.
         problem: String,
     },
-    /// No check has such a name.
+    /// No check has this name.
     #[error("no check of networks is called {name:?}; --network FILE --list lists all")]
     UnknownCheck {
         /// The name.
         name: String,
     },
-    /// The file demands network namespaces, which cannot be had here.
+    /// The file requires network namespaces, which are not available here.
     #[error("{why}; leave out `connect` to test on loopback, where not everything can be cut")]
     NoNamespaces {
-        /// Why not.
+        /// The reason.
         why: String,
     },
     /// A command does not start a node that can be tested.
@@ -117,9 +117,9 @@ pub enum NetworkError {
     NoNode {
         /// The implementation.
         implementation: String,
-        /// How it was to talk.
+        /// The connections that it was to use.
         variant: Variant,
-        /// What was seen instead.
+        /// What happened instead.
         reason: String,
     },
 }
@@ -152,7 +152,8 @@ impl NetworkPlan {
     /// Reads the file. Paths in it, and the commands, are relative to its directory.
     ///
     /// # Errors
-    /// If it cannot be read, or says something that cannot be done.
+    ///
+    /// The file cannot be read, or cannot be carried out.
     pub fn read(path: &Path) -> Result<NetworkPlan, NetworkError> {
         let unreadable = |path: &Path| {
             let path = path.to_owned();

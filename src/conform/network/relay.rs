@@ -13,24 +13,24 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep_until};
 
-/// How many reads may be under way in one direction; beyond that the sender is held up.
+/// The maximum number of reads in transit in one direction; beyond it the sender has to wait.
 const UNDER_WAY: usize = 256;
 
 /// What the relay does with connections and octets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Flow {
-    /// It passes them on.
+    /// Pass them on.
     Open,
-    /// It keeps them until it goes on.
+    /// Keep them.
     Frozen,
-    /// It closes them.
+    /// Close them.
     Cut,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Wire {
     flow: Flow,
-    /// How long octets are under way.
+    /// The delay of octets.
     delay: Duration,
 }
 
@@ -60,27 +60,27 @@ impl Relay {
         self.address
     }
 
-    /// Whether a connection leads through it now.
+    /// Whether a connection leads through it at present.
     pub(super) fn is_used(&self) -> bool {
         self.connections.load(Ordering::Relaxed) > 0
     }
 
-    /// Closes all connections, with what is under way, and every new one.
+    /// Closes all connections, dropping what is in transit, and refuses new ones.
     pub(super) fn cut(&self) {
         self.flow(Flow::Cut);
     }
 
-    /// Keeps all octets, and lets no connection be made.
+    /// Holds back all octets, and accepts no connections.
     pub(super) fn freeze(&self) {
         self.flow(Flow::Frozen);
     }
 
-    /// Passes on octets and connections, those that were kept first.
+    /// Passes on octets and connections, beginning with those that were held back.
     pub(super) fn go_on(&self) {
         self.flow(Flow::Open);
     }
 
-    /// Lets octets be under way for so long.
+    /// Delays octets by this time.
     pub(super) fn delay(&self, delay: Duration) {
         self.wire.send_modify(|wire| wire.delay = delay);
     }
@@ -121,7 +121,7 @@ async fn listen(
     }
 }
 
-/// One connection, from its beginning until one side ends it or the relay is cut.
+/// Relays one connection until one side ends it or the relay is cut.
 async fn connection(near: TcpStream, host: &Host, target: SocketAddr, wire: watch::Receiver<Wire>) {
     let mut cut = wire.clone();
     tokio::select! {

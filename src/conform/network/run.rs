@@ -15,10 +15,10 @@ use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-/// The name of the check that every network has to pass before others are of use.
+/// The check that every network has to pass before others make sense.
 const FIRST: &str = "net-join";
 
-/// The maximum number of checks that failed by time and are tried again, each alone.
+/// The maximum number of checks that failed because of a timeout and are repeated, each alone.
 const MAX_RETRIES: usize = 8;
 
 /// The result of one check in one network.
@@ -28,7 +28,7 @@ pub struct NetworkFinding {
     pub check: &'static NetworkCheck,
     /// The implementations, in their roles.
     pub pair: (Arc<Implementation>, Arc<Implementation>),
-    /// How the nodes talked.
+    /// The properties of the connections.
     pub variant: Variant,
     /// Why it is known to be missed, if it is.
     pub known: Option<&'static str>,
@@ -102,14 +102,14 @@ pub async fn run_network(
     Ok(NetworkRun { wiring, findings })
 }
 
-/// How many networks there are at the same time; most of the time they wait.
+/// The number of concurrent networks; most of the time they wait.
 fn at_once(slowness: f64) -> usize {
     let cores = std::thread::available_parallelism().map_or(2, usize::from);
     (cores as f64 * 3.0 / slowness.max(1.0)).ceil().max(1.0) as usize
 }
 
-/// Each command starts a node that greets, authenticates and has the test service; how long it takes for an
-/// echo says how patient the run has to be.
+/// Checks that each command starts a node that greets, authenticates and has the test service. The time
+/// of an echo determines the timeouts.
 async fn preconditions(
     plan: &NetworkPlan,
     label: &str,
@@ -163,14 +163,14 @@ struct Runner {
     progress: Arc<dyn Fn(&NetworkFinding) + Send + Sync>,
 }
 
-/// What a check has come to, and whether it is to be tried again.
+/// The result of a check, and whether it has to be repeated.
 struct Found {
     finding: NetworkFinding,
     is_late: bool,
 }
 
 impl Runner {
-    /// All checks for one pair in one variant. Without a network there is nothing to check.
+    /// All checks for one pair in one variant. If the network does not start, the others are skipped.
     async fn network(
         &self,
         number: usize,
@@ -219,7 +219,8 @@ impl Runner {
         all
     }
 
-    /// Runs one check while others run. It is to be tried again if it failed by time, and that is not known.
+    /// Runs one check while others run. It has to be repeated if it failed because of a timeout and this
+    /// is not a known miss.
     async fn check(
         &self,
         number: usize,
@@ -264,7 +265,7 @@ impl Runner {
     }
 }
 
-/// Runs a check to an end, whatever happens in it. Tells also whether it failed by time.
+/// Runs a check, and ends it in any case. Also returns whether it failed because of a timeout.
 async fn attempt(
     check: &'static NetworkCheck,
     net: impl Future<Output = Verdict<Net>>,

@@ -13,7 +13,7 @@ pub enum Wiring {
     Namespaces,
     /// All nodes are on loopback. Only connections through the suite's relays can be cut.
     Loopback {
-        /// Why not by namespaces.
+        /// Why namespaces are not available.
         why: String,
     },
 }
@@ -37,10 +37,10 @@ impl fmt::Display for Wiring {
     }
 }
 
-/// Which wiring a run is to have.
+/// The requested wiring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Wanted {
-    /// Namespaces if they can be made.
+    /// Namespaces if they are available.
     Best,
     Namespaces,
     Loopback,
@@ -55,7 +55,7 @@ impl Wanted {
         }
     }
 
-    /// The wiring that this machine can have.
+    /// The wiring that is available on this machine.
     pub(super) async fn here(self) -> Result<Wiring, NetworkError> {
         if self == Wanted::Loopback {
             return Ok(Wiring::Loopback { why: "the file says so".to_owned() });

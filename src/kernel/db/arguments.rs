@@ -28,19 +28,19 @@ pub enum ArgumentProblem {
     #[error("is missing")]
     Missing,
     /// A string was expected.
-    #[error("is no string")]
+    #[error("is not a string")]
     NoString,
     /// A node ID was expected.
-    #[error("is no node ID")]
+    #[error("is not a node ID")]
     NoNodeId,
     /// A hash was expected.
-    #[error("is no hash")]
+    #[error("is not a hash")]
     NoHash,
     /// An array was expected.
-    #[error("is no array")]
+    #[error("is not an array")]
     NoArray,
     /// An array of strings was expected.
-    #[error("is no array of strings")]
+    #[error("is not an array of strings")]
     NoStrings,
     /// Its octets are not in packed form.
     #[error("is not in packed form")]

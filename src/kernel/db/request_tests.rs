@@ -1,4 +1,4 @@
-//! What peers send, well-formed and not.
+//! Requests of peers, well-formed and malformed.
 
 use super::*;
 use packed::{put_array, put_float, put_hash, put_int, put_text, put_undef};
@@ -133,18 +133,18 @@ fn malformed_requests_name_the_request_and_the_argument() {
         2
     };
     let cases: &[(&str, Put, &str)] = &[
-        ("g_slave", undef, "g_slave: database is no hash"),
-        ("g_slave", array, "g_slave: database is no hash"),
-        ("g_slave", family_is_array, "g_slave: database is no hash"),
-        ("g_slave", bad_location_in_tables, "g_slave: addresses is no array of strings"),
+        ("g_slave", undef, "g_slave: database is not a hash"),
+        ("g_slave", array, "g_slave: database is not a hash"),
+        ("g_slave", family_is_array, "g_slave: database is not a hash"),
+        ("g_slave", bad_location_in_tables, "g_slave: addresses is not an array of strings"),
         ("g_set", none, "g_set: database is missing"),
-        ("g_set", array, "g_set: database is no hash"),
+        ("g_set", array, "g_set: database is not a hash"),
         ("g_upd", none, "g_upd: family is missing"),
-        ("g_upd", undef, "g_upd: family is no string"),
-        ("g_upd", family_and_array, "g_upd: set is no hash"),
-        ("g_upd", family_and_hash_as_list, "g_upd: keys to delete is no array of strings"),
-        ("g_upd", list_of_undef, "g_upd: keys to delete is no array of strings"),
-        ("g_upd", bad_locations, "g_upd: addresses is no array of strings"),
+        ("g_upd", undef, "g_upd: family is not a string"),
+        ("g_upd", family_and_array, "g_upd: set is not a hash"),
+        ("g_upd", family_and_hash_as_list, "g_upd: keys to delete is not an array of strings"),
+        ("g_upd", list_of_undef, "g_upd: keys to delete is not an array of strings"),
+        ("g_upd", bad_locations, "g_upd: addresses is not an array of strings"),
         ("g_upd", cut, "g_upd: set is not in packed form"),
         ("g_find", none, "g_find: node is missing"),
         (
@@ -153,7 +153,7 @@ fn malformed_requests_name_the_request_and_the_argument() {
                 put_text(out, "a#b");
                 1
             },
-            "g_find: node is no node ID",
+            "g_find: node is not a node ID",
         ),
         ("g_found", none, "g_found: node is missing"),
         (
@@ -163,10 +163,10 @@ fn malformed_requests_name_the_request_and_the_argument() {
                 put_text(out, "a");
                 2
             },
-            "g_found: addresses is no array of strings",
+            "g_found: addresses is not an array of strings",
         ),
         ("g_db_family", none, "g_db_family: family is missing"),
-        ("g_db_keys", array, "g_db_keys: family is no string"),
+        ("g_db_keys", array, "g_db_keys: family is not a string"),
         (
             "g_db_values",
             |out| {
@@ -178,9 +178,9 @@ fn malformed_requests_name_the_request_and_the_argument() {
         ("g_reply", none, "g_reply: id is missing"),
         ("g_reply", undef, "g_reply: result is missing"),
         ("g_mon1", none, "g_mon1: family is missing"),
-        ("g_mon0", array, "g_mon0: family is no string"),
-        ("g_chg1", family_and_array, "g_chg1: content is no hash"),
-        ("g_chg2", family_and_array, "g_chg2: set is no hash"),
+        ("g_mon0", array, "g_mon0: family is not a string"),
+        ("g_chg1", family_and_array, "g_chg1: content is not a hash"),
+        ("g_chg2", family_and_array, "g_chg2: set is not a hash"),
     ];
     for (request, put, error) in cases {
         assert_eq!(parse(request, put), Err(format!("malformed request {error}")));

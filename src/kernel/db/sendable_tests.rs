@@ -6,11 +6,11 @@ use crate::value::packed::{self, Elements};
 use crate::wire::framing::{self, Framing};
 use proptest::prelude::*;
 
-/// Octets that a family takes besides what is counted: the head of its packet, and the names of the classes
-/// that stand for booleans and tags, once each.
+/// Octets of a family that are not counted: the head of its packet, and the names of the classes of
+/// booleans and tags, once each.
 const OVERHEAD: usize = 200;
 
-/// Octets of a packet with these entries in the framing that takes most.
+/// The size of a packet with these entries, in the framing that needs most.
 fn sent(entries: &Entries) -> usize {
     let mut octets = Vec::new();
     packed::put_text(&mut octets, FAM);
@@ -93,7 +93,7 @@ proptest! {
     }
 }
 
-/// JSON writes six octets for each of these.
+/// JSON needs six octets for each of these.
 fn escaped(octets: usize) -> Datum {
     Datum::string("\u{1}".repeat(octets).as_str())
 }

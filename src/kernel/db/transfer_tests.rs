@@ -1,4 +1,4 @@
-//! Pieces of a database, and what the nodes at both ends of a transfer say and hold meanwhile.
+//! Pieces of a database, and the state of the nodes at both ends of a transfer.
 
 use super::super::testing::{FAM, TestNode, entries, keys, node};
 use super::super::{Datum, DbEffect, GLOBALS, LOCATIONS, Request};
@@ -57,7 +57,7 @@ fn what_is_deleted_meanwhile_is_left_out_and_what_is_set_is_as_it_is_then() {
     assert_eq!(rest, [tables(&[(FAM, "c=4")])]);
 }
 
-/// What a node has sent since the last time, and the room that it waits for.
+/// The requests that a node has sent since the last call, and the room that it waits for.
 fn requests(driven: &mut TestNode) -> (Vec<String>, Vec<(NodeId, u64)>) {
     let (mut sent, mut waiting) = (Vec::new(), Vec::new());
     for effect in driven.db.take_effects() {

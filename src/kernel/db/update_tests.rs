@@ -1,11 +1,12 @@
-//! What is carried out as it stands in the packet has the effects that it has in full.
+//! An update that is read in place from its packet has the same effects as one that is parsed
+//! completely.
 
 use super::super::testing::{FAM, TestNode, entries, keys, node};
 use super::super::{Datum, QueryKind, Request};
 use super::*;
 use proptest::prelude::*;
 
-/// Two nodes that hear the same: one by packets, one by requests that were taken apart.
+/// Two nodes with the same inputs: one gets packets, the other one parsed requests.
 struct NodePair([TestNode; 2]);
 
 impl NodePair {

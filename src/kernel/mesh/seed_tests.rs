@@ -1,4 +1,4 @@
-//! Which node is a seed's: what a greeting claims, and what a connection proves.
+//! The node of a seed: what a greeting claims, and what a connection proves.
 
 use super::tests::{establish, mesh, node, outputs, proceeds, seconds, up};
 use super::*;
@@ -20,7 +20,7 @@ fn our_own_greeting_is_ours_only_on_another_connection_that_was_accepted() {
     let mut mesh = mesh(&["seed:1"]);
     let dialled = dial_seed(&mut mesh, seconds(0));
     mesh.greeting_sent(dialled, b"dialled");
-    // It comes back on the same connection, or on another one that we dialled.
+    // The greeting comes back on the same connection, or on another one that we dialled.
     let status = |mesh: &Mesh| mesh.seed_status()[0].clone();
     assert!(mesh.greeted_with_own_id(dialled, b"dialled", seconds(0)).is_some());
     mesh.closed(dialled, "echo", seconds(0));

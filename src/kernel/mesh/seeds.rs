@@ -391,16 +391,10 @@ mod tests {
 
     fn kernel(seeds: &[&str]) -> Kernel {
         let config = KernelConfig {
-            node: NodeId::try_from("worker").unwrap(),
-            addresses: Vec::new(),
             seeds: seeds.iter().map(|seed| Str::text(seed)).collect(),
-            monitor_timeout: Duration::from_secs(30),
             connect_interval: INTERVAL,
-            secure: false,
             heal: true,
-            grace: KernelConfig::DEFAULT_GRACE,
-            process_id: 1,
-            entropy: [7; 32],
+            ..KernelConfig::repeatable(NodeId::try_from("worker").unwrap())
         };
         Kernel::new(config, Now::default())
     }

@@ -11,23 +11,17 @@ pub(super) fn node(id: &str) -> NodeId {
     NodeId::new(id).unwrap()
 }
 
-/// A mesh of node `m`, which gives nodes 30 seconds and connections 2.
+/// A mesh of node `m` with timeouts of 30 seconds for nodes and 2 for connections.
 pub(super) fn mesh(seeds: &[&str]) -> Mesh {
     Mesh::new(&KernelConfig {
-        node: node("m"),
-        addresses: Vec::new(),
         seeds: seeds.iter().map(|seed| Str::text(seed)).collect(),
-        monitor_timeout: seconds(30),
-        connect_interval: seconds(2),
-        secure: false,
         heal: true,
-        grace: KernelConfig::DEFAULT_GRACE,
-        process_id: 1,
         entropy: [1; 32],
+        ..KernelConfig::repeatable(node("m"))
     })
 }
 
-/// Somebody connects and says that it is this node of this implementation.
+/// A connection is accepted, whose greeting claims to be from this node, of this implementation.
 fn claim(mesh: &mut Mesh, id: &str, now: Duration) -> ConnId {
     let conn = mesh.accepted();
     let greeting = PeerGreeting::new(node(id), Str::text("aemp-0.1"));
@@ -39,7 +33,7 @@ pub(super) fn establish(mesh: &mut Mesh, conn: ConnId, now: Duration) {
     mesh.established(conn, &Authenticated { untrusted: false }, now);
 }
 
-/// What the mesh wants done, besides waking it and writing to the log.
+/// The outputs of the mesh as text, without timers and log lines.
 pub(super) fn outputs(mesh: &mut Mesh) -> Vec<MeshOutput> {
     let unimportant =
         |output: &MeshOutput| matches!(output, MeshOutput::Wake { .. } | MeshOutput::Log { .. });
@@ -98,7 +92,7 @@ fn a_second_connection_waits_for_a_probe_of_the_first_and_takes_over_only_if_not
     let second = claim(&mut mesh, "z", seconds(10));
     let [MeshOutput::Probe { number, .. }] = outputs(&mut mesh)[..] else { panic!("no probe") };
     mesh.probe_answered(&node("z"), number, seconds(11));
-    // Whoever dialled may want to know where the address leads.
+    // The node that dialled may want to know where the address leads.
     assert_eq!(proceeds(&outputs(&mut mesh)), [(second, AuthOrder::Now)]);
     mesh.timer(&MeshTimer::Arbitrate(node("z")), seconds(13));
     let refused = outputs(&mut mesh);
@@ -174,13 +168,13 @@ fn strangers_that_claim_to_be_a_node_put_its_addresses_off_once_and_not_for_long
     assert!(is_dialled(&mut mesh));
 }
 
-/// The connection of a node that is probed is looked at, and nothing has come or gone.
+/// The connection of a probed node is checked, and no octets were transferred.
 fn silent(mesh: &mut Mesh, conn: ConnId, number: u64, now: Duration) {
     let pulse = Pulse { received: 7, acknowledged: 70, probe_arrived: true };
     mesh.pulse(conn, number, pulse, now);
 }
 
-/// A node of which another connection claims to be, and the number of its probe.
+/// A node that another connection claims to be, and the number of its probe.
 fn probed(mesh: &mut Mesh) -> (ConnId, ConnId, u64) {
     let old = up(mesh, "z");
     let new = claim(mesh, "z", seconds(10));
@@ -197,7 +191,7 @@ fn any_octet_that_comes_after_the_question_is_an_answer() {
     mesh.pulse(old, number, pulse, seconds(10));
     assert_eq!(outputs(&mut mesh), []);
     mesh.pulse(old, number, Pulse { received: 8, ..pulse }, seconds(11));
-    // The peer may want to know where this address leads; it does not get another connection.
+    // The peer may want to know where this address leads; it gets no second connection.
     assert_eq!(proceeds(&outputs(&mut mesh)), [(new, AuthOrder::Now)]);
     establish(&mut mesh, new, seconds(11));
     let outputs = outputs(&mut mesh);
@@ -216,7 +210,7 @@ fn while_octets_arrive_at_the_node_the_question_has_not_been_asked_yet() {
     assert_eq!(outputs(&mut mesh), [], "much is under way to a node that takes it");
     pulse = Pulse { acknowledged: pulse.acknowledged + 1, probe_arrived: true, ..pulse };
     mesh.pulse(old, number, pulse, seconds(100));
-    // What is acknowledged later was sent after the question.
+    // Octets that are acknowledged later were sent after the probe.
     pulse.acknowledged += 1000;
     mesh.pulse(old, number, pulse, seconds(101));
     assert_eq!(outputs(&mut mesh), []);
@@ -280,7 +274,8 @@ fn a_connection_of_the_same_run_is_shown_our_line_and_one_of_another_run_is_not(
     }
 }
 
-/// When a global node that is kept connected is sought, if each of its connections lasts so long.
+/// The times at which a global node that is kept connected is dialled, if each of its connections lasts
+/// this long.
 fn sought(lasting: Duration) -> Vec<Duration> {
     let mut mesh = mesh(&[]);
     let random = &mut Random::new([1; 32]);
@@ -331,8 +326,8 @@ fn a_connection_that_does_not_last_is_no_success_that_makes_pauses_short_again()
     assert!(long.iter().all(|pause| *pause < 0.1), "{long:?}");
 }
 
-/// How often greeted connections are looked at while so many strangers connect and greet as `id`, stay
-/// for the time of a handshake, and go.
+/// The number of greeted connections examined while this many strangers connect, greet as `id`, stay for
+/// the time of a handshake, and leave.
 fn looks(id: &str, is_up: bool, strangers: u64) -> u64 {
     let mut mesh = mesh(&["seed:1"]);
     if is_up {
@@ -349,7 +344,7 @@ fn looks(id: &str, is_up: bool, strangers: u64) -> u64 {
                 MeshOutput::Wake { at, timer } => {
                     timers.insert((at, timer));
                 }
-                // It answers a second later, among other things.
+                // Its answer arrives a second later, among other packets.
                 MeshOutput::Probe { node, number, .. } if now > seconds(1) => {
                     mesh.probe_answered(&node, number, now);
                 }
@@ -374,7 +369,7 @@ fn looks(id: &str, is_up: bool, strangers: u64) -> u64 {
 
 #[test]
 fn what_a_stranger_that_claims_to_be_a_node_costs_does_not_grow_with_their_number() {
-    // A smaller ID than that of the mesh and a greater one.
+    // An ID smaller than that of the mesh, and a greater one.
     for id in ["a", "z"] {
         for is_up in [true, false] {
             let looked_at = looks(id, is_up, 40_000);
@@ -392,7 +387,7 @@ fn of_connections_that_come_with_our_own_id_each_is_found_by_what_was_sent_on_it
     }
     for (number, conn) in conns.iter().enumerate() {
         let greeting = (number + 1).to_string();
-        // Both were accepted: whoever sends what another one was sent is no end of ours.
+        // Both were accepted: a peer that sends the greeting of another connection is not this node.
         assert_eq!(mesh.greeted_with_own_id(*conn, greeting.as_bytes(), seconds(0)), None);
         mesh.closed(*conn, "refused", seconds(0));
     }
@@ -412,7 +407,7 @@ fn a_doubt_ends_with_the_last_connection_that_claims_to_be_the_node() {
     mesh.timer(&MeshTimer::LookAtProbed(node("z"), number), seconds(13));
     mesh.pulse(old, number, pulse, seconds(13));
     assert!(!mesh.is_in_doubt(&node("z")));
-    // Whoever claims to be the node later makes the mesh ask again.
+    // A later claim to be the node starts a new probe.
     outputs(&mut mesh);
     claim(&mut mesh, "z", seconds(20));
     let outputs = outputs(&mut mesh);

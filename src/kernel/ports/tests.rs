@@ -15,7 +15,7 @@ fn reason(text: &str) -> Reason {
     Packed::of(&(text,)).unwrap()
 }
 
-/// What the ports want done, in words.
+/// The outputs of the ports as text.
 fn outputs(ports: &mut Ports) -> Vec<String> {
     let word = |output| match output {
         PortsOutput::Send { to, packet } => format!("{to} gets {packet}"),

@@ -2,6 +2,7 @@
 
 mod accept;
 mod channel;
+mod liveness;
 pub(super) mod orders;
 pub(super) mod pending;
 mod reader;
@@ -9,13 +10,12 @@ pub(super) mod repeats;
 pub(crate) mod socket;
 pub mod streams;
 pub mod tls;
-mod vital;
 mod writer;
 
+use self::liveness::Liveness;
 use self::orders::{Control, Orders};
 use self::reader::{Input, Reader};
 use self::tls::TlsError;
-use self::vital::Liveness;
 use self::writer::{Output, write};
 use super::core::Shared;
 use super::counters::HandshakeOutcome;
@@ -318,7 +318,7 @@ impl Task {
     /// Packets in both directions, until the connection ends.
     async fn exchange(&mut self, ready: Ready) -> ConnectionError {
         let Ready { node, stream, packets, lane, generation } = ready;
-        let mut vital = Liveness::new(&stream, lane.clone(), generation);
+        let mut liveness = Liveness::new(&stream, lane.clone(), generation);
         let (input, output): (Input, Output) = match stream {
             Stream::Plain(stream) => {
                 let (input, output) = stream.into_split();
@@ -348,7 +348,7 @@ impl Task {
         let (shared, id) = (&self.shared, self.id);
         let report = |number| {
             // SAFETY: `reader` has a half of the stream.
-            let pulse = unsafe { vital.pulse(number) };
+            let pulse = unsafe { liveness.pulse(number) };
             shared.kernel(|kernel| kernel.pulse(id, number, pulse));
         };
         let why = tokio::select! {

@@ -207,7 +207,7 @@ fn split_tag(whole: Elements<'_>) -> (Cow<'_, [u8]>, Elements<'_>) {
     }
 }
 
-/// A first element that is no string, as a string: numbers match tags that look like them.
+/// A first element that is not a string, as a string: numbers match tags that look like them.
 fn string_of_first(whole: Elements<'_>) -> String {
     let first = || {
         let octets = whole.reader().skip().ok().filter(|_| !whole.is_empty())?;

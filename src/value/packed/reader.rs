@@ -4,8 +4,9 @@ use super::{
     ARRAY, BYTES, DOUBLE, Elements, FALSE, MAP, NINT, NULL, SINGLE, TAG, TEXT, TRUE, UINT,
     UNDEFINED,
 };
+use crate::value::exact::Exact;
 use crate::value::string::{StrKind, StrRef};
-use crate::value::tag::{self, Exact};
+use crate::value::tag;
 use thiserror::Error;
 
 /// Octets that are not in packed form.

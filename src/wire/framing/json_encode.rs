@@ -1,6 +1,6 @@
 //! The JSON framing, sent: any packed form as JSON that Perl's decoder accepts.
 
-use super::json::plain_len;
+use super::json_string::plain_len;
 use super::{EncodeError, MAX_NESTING, float_text, int_text, uint_text};
 use crate::value::packed::{Elements, Item, Malformed, Reader, Token};
 use crate::value::tag::INDIRECTION;

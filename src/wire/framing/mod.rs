@@ -27,6 +27,7 @@ mod cbor;
 mod cbor_unusual;
 mod json;
 mod json_encode;
+mod json_string;
 mod number;
 mod run;
 mod shared;
@@ -147,7 +148,7 @@ pub enum FramingError {
 pub enum EncodeError {
     /// The packet is nested too deeply for Perl's decoders. A Perl node that fails to decode one JSON
     /// packet accepts no further one on the connection.
-    #[error("nested deeper than the {MAX_NESTING} levels that Perl takes")]
+    #[error("nested deeper than the {MAX_NESTING} levels that Perl accepts")]
     TooDeep,
     /// A string, array or hash is too long for the framing (2 GiB in Storable).
     #[error("a string, array or hash is too long for {framing}")]

@@ -130,7 +130,7 @@ pub enum HandshakeConfigError {
     NoFraming,
     /// The greeting is too long for peers.
     #[error(
-        "our greeting would have {octets} octets, peers take {PERL_LINE_LIMIT}: use fewer or shorter keys"
+        "our greeting would have {octets} octets, peers accept {PERL_LINE_LIMIT}: use fewer or shorter keys"
     )]
     GreetingTooLong {
         /// The length of the longest greeting that we might send.

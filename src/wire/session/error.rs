@@ -84,43 +84,43 @@ pub enum HandshakeError {
     },
     /// The third line has no method, token and framing.
     ///
-    /// The line is not told, for it may contain a secret.
+    /// The line is not shown, since it may contain a secret.
     #[error("peer sent no authentication line (method;token;framing)")]
     NotAnAuthLine,
-    /// The peer used a method that does not exist.
+    /// The authentication method does not exist.
     #[error("peer used an unknown authentication method {method}")]
     UnknownMethod {
-        /// What the peer named.
+        /// The peer's method.
         method: String,
     },
-    /// The peer used a method that we did not list.
+    /// The peer used a method that is not in our list.
     #[error("peer used authentication method {method}, which is not accepted here (auth_accept)")]
     MethodRefused {
-        /// What the peer used.
+        /// The peer's method.
         method: AuthMethod,
     },
     /// The peer used a `tls_*` method on a connection without TLS.
     #[error("peer used authentication method {method} outside TLS")]
     MethodOutsideTls {
-        /// What the peer used.
+        /// The peer's method.
         method: AuthMethod,
     },
     /// The peer used a `tls_*` method without a verified certificate.
     #[error("peer used authentication method {method} but showed no certificate")]
     NoPeerCertificate {
-        /// What the peer used.
+        /// The peer's method.
         method: AuthMethod,
     },
-    /// The peer used another method in a TLS session that nothing but the secret ties to the nodes.
+    /// The peer used another method in a TLS session that only the secret ties to the nodes.
     #[error(
         "peer used authentication method {method} where only hmac_bound_sha3_512 is accepted: in TLS \
          without certificates"
     )]
     MethodInBoundSession {
-        /// What the peer used.
+        /// The peer's method.
         method: AuthMethod,
     },
-    /// The peer used `hmac_bound_sha3_512` where there is no TLS session to which it could be bound.
+    /// The peer used `hmac_bound_sha3_512` without a TLS session to which it could be bound.
     #[error(
         "peer used authentication method hmac_bound_sha3_512 on a connection that is not bound to \
          the secret (greeting key bound)"
@@ -135,27 +135,27 @@ pub enum HandshakeError {
     /// The peer does not know the secret.
     #[error("wrong secret: the peer's {method} token does not match our secret")]
     WrongSecret {
-        /// What the peer used.
+        /// The peer's method.
         method: AuthMethod,
     },
     /// A token that needs no secret is wrong.
     #[error("wrong token: the peer's {method} token does not match the greetings")]
     WrongToken {
-        /// What the peer used.
+        /// The peer's method.
         method: AuthMethod,
     },
-    /// The peer wants to send in a framing that we did not list.
+    /// The peer wants to send in a framing that is not in our list.
     #[error("peer wants to send framing {framing}, we accept \"{we_accept}\"")]
     FramingRefused {
-        /// What the peer named.
+        /// The peer's framing.
         framing: String,
         /// Our list.
         we_accept: String,
     },
-    /// The connection ended during the greeting.
+    /// The connection ended before the greeting was complete.
     #[error("peer closed the connection before it had greeted")]
     ClosedInGreeting,
-    /// The connection ended while we had not decided whether to go on.
+    /// The connection ended before we had decided whether to continue.
     #[error(
         "peer closed the connection while it had to wait for us: it is connected already, or another \
          live node may have our node ID (each needs its own)"

@@ -1,5 +1,5 @@
-//! The paths of the database, and of messages that are relayed: what the node in the middle does, and
-//! what the setter and the subscriber do, each without the work of the nodes around it.
+//! The paths of the database and of relayed messages: the work of the node in the middle, of the setter
+//! and of the subscriber, each without that of the nodes around it.
 
 use super::{BATCH, batches_of, iterations};
 use aemp::Node;
@@ -15,21 +15,7 @@ use tokio::sync::mpsc;
 /// A node's kernel with connected peers.
 fn kernel(name: &str, others: &[&NodeId]) -> Result<Kernel> {
     let now = Now { uptime: Duration::ZERO, wall: 0.0 };
-    let mut kernel = Kernel::new(
-        KernelConfig {
-            node: NodeId::new(name)?,
-            addresses: Vec::new(),
-            seeds: Vec::new(),
-            monitor_timeout: Duration::from_secs(30),
-            connect_interval: Duration::from_secs(2),
-            secure: false,
-            heal: false,
-            grace: Duration::from_secs(10),
-            process_id: 1,
-            entropy: [7; 32],
-        },
-        now,
-    );
+    let mut kernel = Kernel::new(KernelConfig::repeatable(NodeId::new(name)?), now);
     kernel.set_now(now);
     for node in others {
         let conn = kernel.accepted();

@@ -35,7 +35,7 @@ const GROWTH: f64 = 1.03;
 const WARM_UP: usize = 2048;
 const COUNTED: usize = 4096;
 
-/// Iterations between which nothing else has its turn, on paths that need several nodes.
+/// Iterations between which no other node has to run, on paths that need several nodes.
 const BATCH: usize = 64;
 
 fn main() -> Result<()> {
@@ -141,7 +141,7 @@ fn count(path: &str, folder: &Path) -> Result<PathBuf> {
     if !output.status.success() {
         bail!("{path}: {}", String::from_utf8_lossy(&output.stderr));
     }
-    // The first part is what was written when counting ended, by the thread that counted.
+    // The first part was written when counting ended, by the thread that counted.
     let name = |file: &Path| file.to_string_lossy().contains("counts.1-");
     let files = std::fs::read_dir(folder)?.filter_map(|entry| Some(entry.ok()?.path()));
     files.into_iter().find(|file| name(file)).context("callgrind wrote nothing")
@@ -165,7 +165,7 @@ fn run(path: &str) -> Result<()> {
     }
 }
 
-/// The numbers of the iterations; begins to count behind the warm-up, and ends behind the last.
+/// The numbers of the iterations; starts to count after the warm-up, and stops after the last one.
 fn iterations() -> impl Iterator<Item = usize> {
     batches_of(1)
 }

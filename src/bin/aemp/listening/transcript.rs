@@ -6,6 +6,7 @@ use aemp::value::{Hash, Str, StrRef};
 use aemp::wire::auth::Secret;
 use aemp::wire::conversation::{Conversation, Opaque, Said, Side, Verdict};
 use aemp::wire::greeting::Greeting;
+use aemp::wire::hex;
 use aemp::wire::recording::Entry;
 use std::io::IsTerminal as _;
 
@@ -273,7 +274,7 @@ fn octets_value(octets: &[u8]) -> Value {
 
 fn excerpt(octets: &[u8]) -> String {
     let shown = octets.get(..SHOWN_OCTETS).unwrap_or(octets);
-    let hex: String = shown.iter().map(|octet| format!("{octet:02x}")).collect();
+    let hex = hex::encode(shown);
     let more = match octets.len() - shown.len() {
         0 => String::new(),
         more => format!(" and {more} octets more"),

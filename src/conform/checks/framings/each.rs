@@ -9,6 +9,7 @@ use crate::conform::session::{encoded, show_packet};
 use crate::conform::stop::{Verdict, ensure};
 use crate::value::Value;
 use crate::wire::framing::{Decoder, Framing, FramingLimits, Step};
+use crate::wire::hex;
 use serde_json::{Value as Json, json};
 
 /// Values as Perl's own encoders write them in `["port1","tag",VALUE]`.
@@ -39,13 +40,13 @@ pub(in crate::conform::checks) const CHECKS: &[Check] = for_each_framing! {
     "hash-large" "2.1f" "A hash of a thousand keys passes." large_hash;
 };
 
-/// What a value has to look like when it comes back.
+/// How a value that comes back is compared.
 enum Comparison {
     Exactly,
     Number,
 }
 
-/// The value in a recorded packet `["port1","tag",VALUE]`: its octets, and what they mean.
+/// The value in a recorded packet `["port1","tag",VALUE]`: its octets and its meaning.
 fn recorded(framing: Framing, packet: &[u8]) -> Option<(Vec<u8>, Value)> {
     let value = match framing {
         Framing::Json => packet.strip_prefix(br#"["port1","tag","#)?.strip_suffix(b"]")?.to_vec(),
@@ -65,11 +66,6 @@ fn recorded(framing: Framing, packet: &[u8]) -> Option<(Vec<u8>, Value)> {
     Some((value, meaning))
 }
 
-fn unhex(text: &str) -> Option<Vec<u8>> {
-    let digits = text.as_bytes().chunks(2);
-    digits.map(|two| u8::from_str_radix(std::str::from_utf8(two).ok()?, 16).ok()).collect()
-}
-
 /// Sends all recorded values of a kind to the node and back.
 async fn values(c: Ctx, framing: Framing, is_kind: fn(&str) -> bool, same: Comparison) -> Verdict {
     let mut session = speaking(&c, framing).await?;
@@ -82,7 +78,7 @@ async fn values(c: Ctx, framing: Framing, is_kind: fn(&str) -> bool, same: Compa
         if !is_kind(name) || matches!(name, "inf" | "nan") {
             continue;
         }
-        let octets = recording.get(framing.name()).and_then(Json::as_str).and_then(unhex);
+        let octets = recording.get(framing.name()).and_then(Json::as_str).and_then(hex::decode);
         let Some((octets, meaning)) = octets.and_then(|octets| recorded(framing, &octets)) else {
             continue;
         };
@@ -231,7 +227,8 @@ mod tests {
         for framing in Framing::ALL {
             let found = VALUES.lines().filter(|line| {
                 let recording: Json = serde_json::from_str(line).unwrap();
-                let octets = recording[framing.name()].as_str().and_then(unhex).unwrap_or_default();
+                let octets =
+                    recording[framing.name()].as_str().and_then(hex::decode).unwrap_or_default();
                 recorded(framing, &octets).is_some()
             });
             assert!(found.count() >= 50, "{framing}");

@@ -45,7 +45,7 @@ fn request(framing: Framing, me: &str, value: &[u8]) -> Vec<u8> {
     }
 }
 
-/// Values with tags that no registry knows, or that stand in each other.
+/// Values with unregistered tags, or with nested tags.
 pub(super) const TAGGED: &[&[u8]] = &[
     b"\xd9\x03\xe8\x82\x01\x41x",
     b"\xd8\x64\xd8\x65\xa1\x41a\xd8\x66\x01",

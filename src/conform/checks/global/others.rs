@@ -211,7 +211,7 @@ async fn global_down_internal(f: Family) -> Verdict {
     }
     g.close().await;
     for family in ["'g", "'l"] {
-        // Meanwhile nodes of other checks come and go there.
+        // Meanwhile nodes of other checks connect and disconnect.
         let deadline = Instant::now() + b.patience;
         while b.family(family).await?.get(&gone).is_some() {
             if Instant::now() > deadline {

@@ -1,4 +1,4 @@
-//! §4.1 and §5.1: a node with seeds, one of which is its master. The suite plays the seeds.
+//! §4.1 and §5.1: a node with seeds, one of which is its master. The suite takes the part of the seeds.
 
 pub(super) mod database;
 pub(super) mod failover;

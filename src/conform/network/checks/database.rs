@@ -32,7 +32,7 @@ pub(super) const CHECKS: &[NetworkCheck] = &[
 
 async fn join(net: Net) -> Verdict {
     let mut halves = SplitNetwork::joined(net).await?;
-    // What slaves see comes from their masters.
+    // Slaves get this from their masters.
     let wanted = entries(&["left", "right", "at-left", "at-right"], "1");
     let SplitNetwork { net, at_left, at_right, .. } = &mut halves;
     let wait = net.wait();
@@ -83,7 +83,8 @@ async fn changes(mut halves: SplitNetwork) -> Verdict {
     hold(net, &mut [left, right], "many", &json!(wanted)).await
 }
 
-/// What a node has been told of a family: its content, and how often keys were added, changed and deleted.
+/// The reports of a family that a node has received: the content, and the numbers of added, changed and
+/// deleted keys.
 #[derive(Default)]
 struct Told {
     content: Json,
@@ -93,7 +94,7 @@ struct Told {
 }
 
 impl Told {
-    /// Adds the reports that have come meanwhile.
+    /// Adds the reports that have arrived.
     async fn hear(&mut self, member: &mut Member) -> Verdict {
         for report in member.all(json!(["told", ANY, ANY, ANY, ANY, ANY])).await? {
             let mut parts = report.iter().skip(2).map(pattern::to_json);

@@ -11,7 +11,7 @@ use serde_json::{Map, Value as Json, json};
 /// The family in which each node has an entry, whose key is its role.
 pub(super) const FAMILY: &str = "members";
 
-/// How often a network on loopback is started until its halves are joined by a relay.
+/// The maximum number of starts of a network on loopback until its halves are connected by a relay.
 const MAX_ATTEMPTS: usize = 4;
 const PAST_THE_RELAYS: &str = "the nodes dial each other's announced addresses, past the relays, so that the \
                                suite cannot cut them apart";
@@ -36,8 +36,8 @@ pub(super) struct SplitNetwork {
 enum Dials {
     /// Both.
     Both,
-    /// The right one. Where both dial at the same moment and lose a connection, nodes may dial the addresses
-    /// that they announce, past the relays, so that on loopback nothing can be cut.
+    /// Only the right one. If both dialled at the same moment and lost a connection, nodes might dial
+    /// the announced addresses directly, not the relays, so that nothing could be cut on loopback.
     Right,
 }
 
@@ -106,19 +106,19 @@ impl SplitNetwork {
         Ok(())
     }
 
-    /// Waits until the databases of both global nodes have the entries of these nodes, and no others.
+    /// Waits until the databases of both global nodes have the entries of exactly these nodes.
     pub(super) async fn hold(&mut self, roles: &[&str], value: &str) -> Verdict {
         let wanted = entries(roles, value);
         hold(&self.net, &mut [&mut self.left, &mut self.right], FAMILY, &wanted).await
     }
 
-    /// Waits until the databases have what each half says, and not what the other one says.
+    /// Waits until the databases have the entries of their own half, and not those of the other one.
     pub(super) async fn hold_apart(&mut self, left: &Json, right: &Json) -> Verdict {
         hold(&self.net, &mut [&mut self.left], FAMILY, left).await?;
         hold(&self.net, &mut [&mut self.right], FAMILY, right).await
     }
 
-    /// Closes the connections between the halves, and lets none be made.
+    /// Closes the connections between the halves, and refuses new ones.
     pub(super) async fn cut(&self) -> Verdict {
         self.net.note("the halves are cut apart".to_owned());
         match self.net.hosts() {
@@ -130,21 +130,21 @@ impl SplitNetwork {
         Ok(())
     }
 
-    /// Lets nothing pass between the halves, and closes nothing.
+    /// Stops all traffic between the halves, without closing connections.
     pub(super) fn freeze(&self) -> Verdict {
         self.net.note("nothing passes between the halves".to_owned());
         self.between.iter().for_each(Relay::freeze);
         self.net.hosts().map_or(Ok(()), Hosts::freeze).map_err(Stop::Skip)
     }
 
-    /// Undoes that.
+    /// Reverts [`SplitNetwork::cut`] and [`SplitNetwork::freeze`].
     pub(super) fn mend(&self) -> Verdict {
         self.net.note("the halves are connected".to_owned());
         self.between.iter().for_each(Relay::go_on);
         self.net.hosts().map_or(Ok(()), Hosts::mend).map_err(Stop::Skip)
     }
 
-    /// Lets everything take this long on all relays.
+    /// Delays everything on all relays by this time.
     pub(super) fn delay(&self, delay: std::time::Duration) {
         let relays = self.between.iter().chain([&self.to_left, &self.to_right]);
         relays.for_each(|relay| relay.delay(delay));

@@ -1,4 +1,4 @@
-//! Checks of messages between ports of different nodes: in order, and without holes.
+//! Checks of messages between ports of different nodes: in order, without gaps.
 
 use super::fixture::SplitNetwork;
 use super::numbers::{are_all, arrived, number, sends};
@@ -23,7 +23,7 @@ pub(super) const CHECKS: &[NetworkCheck] = &[
         .by(run!(silence)),
 ];
 
-/// How long a node or a connection does nothing, less than anybody's timeout.
+/// How long a node or a connection is stalled; less than all timeouts.
 const STALL: Duration = Duration::from_secs(2);
 
 async fn order(net: Net) -> Verdict {
@@ -68,14 +68,14 @@ async fn silence(net: Net) -> Verdict {
 }
 
 async fn cut(net: Net) -> Verdict {
-    /// How many messages are sent at once.
+    /// The number of messages sent in one go.
     const BATCH: u64 = 50;
     let mut halves = SplitNetwork::joined(net).await?;
     let SplitNetwork { net, left, at_left, to_left, .. } = &mut halves;
     at_left.monitors("m", &left.port()).await?;
     sends(at_left, left, 1..=BATCH).await?;
     arrived(net, left, BATCH).await?;
-    // Octets are under way when the cut comes.
+    // Octets are in transit when the connection is cut.
     to_left.delay(Duration::from_millis(30));
     let mut last = BATCH;
     let mut log: Vec<Packet> = Vec::new();
@@ -125,8 +125,8 @@ fn sent_before_the_end(log: &[Packet]) -> u64 {
     before.map(number).max().unwrap_or_default()
 }
 
-/// Whether the numbers go on behind `first` one by one, and have no more of those up to `last` once one is
-/// missing; what follows may begin anywhere.
+/// Whether the numbers after `first` are consecutive, and end with the first gap: after a gap, none of
+/// those up to `last` may follow. Later numbers may begin anywhere.
 fn without_holes(numbers: &[u64], first: u64, last: u64) -> Result<(), String> {
     let mut expected = first + 1;
     for number in numbers {

@@ -1,4 +1,4 @@
-//! What only a network can show: the checks of networks, each with the statement that it tests.
+//! The checks of networks, each with the statement that it tests.
 
 mod database;
 mod fixture;
@@ -29,7 +29,7 @@ pub struct NetworkCheck {
 }
 
 impl NetworkCheck {
-    /// How important the statements are: networks do not work without them.
+    /// The importance of the statements: networks do not work without them.
     pub const LEVEL: Level = Level::Must;
 }
 

@@ -22,15 +22,15 @@ const LABEL: &str = "m";
 /// A port that can be killed.
 const VICTIM: &str = "Victim0a";
 
-/// Makes a node's service monitor a port of another node, and waits until the two are connected: only
-/// messages make a connection.
+/// Makes a node's service monitor a port of another node, and waits until the two are connected, for
+/// which a message is needed.
 async fn watches(member: &mut Member, of: &mut Member, port: &str) -> Verdict {
     member.monitors(LABEL, port).await?;
     passes(member, of).await
 }
 
-/// A message has come from the port of one node's service to that of another node, and with it everything
-/// that the node sent before.
+/// Waits for a message from one node's service to that of another node, and so for everything that the
+/// node sent before.
 async fn passes(from: &mut Member, to: &mut Member) -> Verdict {
     let within = from.settle();
     let (port, suite, role) = (to.port(), to.suite_port("passed")?, from.role);
@@ -71,7 +71,7 @@ async fn node(net: Net) -> Verdict {
     for other in [&mut *left, right, at_right] {
         other.fires(LABEL, &["transport_error", &at_left.node]).await?;
     }
-    // Its next life is none of their business.
+    // The monitors have nothing to do with its next run.
     at_left.start_again();
     at_left.ready().await?;
     halves.all_set("2").await?;

@@ -31,7 +31,7 @@ pub(super) fn number(report: &Packet) -> u64 {
     }
 }
 
-/// All numbers that have arrived, when the last one is this.
+/// All numbers received up to this one.
 pub(super) async fn arrived(net: &Net, at: &mut Member, last: u64) -> Verdict<Vec<u64>> {
     let mut numbers: Vec<u64> = Vec::new();
     let wait = net.wait();
@@ -45,7 +45,7 @@ pub(super) async fn arrived(net: &Net, at: &mut Member, last: u64) -> Verdict<Ve
     }
 }
 
-/// These numbers, in this order, each once.
+/// Fails unless exactly these numbers were received, in this order.
 pub(super) fn are_all(numbers: &[u64], wanted: RangeInclusive<u64>) -> Verdict {
     match numbers.iter().copied().zip(wanted.clone()).find(|(found, wanted)| found != wanted) {
         Some((found, wanted)) => miss(format!("message {found} came instead of {wanted}")),

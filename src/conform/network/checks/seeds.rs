@@ -1,4 +1,4 @@
-//! Checks of seeds that come late, are lost, and are replaced one after another.
+//! Checks of seeds that start late, are lost, and are replaced one after another.
 
 use super::fixture::{FAMILY, entries};
 use super::numbers::{are_all, arrived, sends};

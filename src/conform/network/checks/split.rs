@@ -1,4 +1,4 @@
-//! Checks of a network that is split into two halves and becomes one again.
+//! Checks of a network that is split into two halves and joined again.
 
 use super::fixture::{FAMILY, SplitNetwork, entries};
 use super::{NetworkCheck, check};
@@ -29,14 +29,14 @@ pub(super) const CHECKS: &[NetworkCheck] = &[
         .by(run!(again)),
 ];
 
-/// A network whose halves know that they are alone.
+/// A network whose halves have noticed the split.
 async fn split(net: Net) -> Verdict<SplitNetwork> {
     let mut halves = SplitNetwork::divisible(net).await?;
     cut(&mut halves, "1").await?;
     Ok(halves)
 }
 
-/// Cuts the halves apart, and waits until they know.
+/// Cuts the halves apart, and waits until they have noticed.
 async fn cut(halves: &mut SplitNetwork, value: &str) -> Verdict {
     halves.cut().await?;
     let (left, right) = (["left", "at-left"], ["right", "at-right"]);
@@ -45,7 +45,7 @@ async fn cut(halves: &mut SplitNetwork, value: &str) -> Verdict {
 
 async fn apart(net: Net) -> Verdict {
     let mut halves = split(net).await?;
-    // Each half goes on.
+    // Each half continues to work.
     halves.all_set("2").await?;
     let (left, right) = (["left", "at-left"], ["right", "at-right"]);
     halves.hold_apart(&entries(&left, "2"), &entries(&right, "2")).await

@@ -1,4 +1,4 @@
-//! Whole networks of databases: whatever happens, in the end everybody knows what there is.
+//! Networks of databases: in the end all of them have the same entries, whatever happens before.
 
 use super::super::testing::{FAM, node, seconds};
 use super::super::{ChangeSet, Entries, GLOBALS, LOCATIONS};
@@ -10,12 +10,12 @@ use std::collections::{BTreeMap, VecDeque};
 const GLOBAL_NODES: usize = 3;
 const NODES: [&str; 8] = ["g0", "g1", "g2", "s3", "s4", "s5", "s6", "s7"];
 
-/// Nodes and the packets on the way between them.
+/// Nodes, and the packets in transit between them.
 struct Network {
     nodes: Vec<Database>,
-    /// Connected pairs, each in both directions, with what is on its way.
+    /// Connected pairs, each in both directions, with the packets in transit.
     links: BTreeMap<(usize, usize), VecDeque<Packed>>,
-    /// What each node's monitor of the family has seen.
+    /// The content of the family that each node's monitor has reported.
     views: Vec<Entries>,
     found: Vec<Option<Vec<Str>>>,
     now: Duration,
@@ -43,7 +43,7 @@ impl Network {
         network
     }
 
-    /// Lets a node do something, and carries out what comes of it.
+    /// Makes a node do something, and carries out the effects.
     fn act(&mut self, at: usize, act: impl FnOnce(&mut Database)) {
         act(&mut self.nodes[at]);
         for effect in self.nodes[at].take_effects() {
@@ -59,7 +59,7 @@ impl Network {
                 DbEffect::Changed { changes, .. } => follow(&mut self.views[at], &changes),
                 DbEffect::Found { addresses, .. } => self.found.push(addresses),
                 DbEffect::Problem { problem, .. } => {
-                    // Old masters have not noticed yet that we are on our own.
+                    // Former masters have not noticed yet that this node is on its own.
                     assert!(matches!(problem, DbProblem::NotFromMaster(_)), "{problem}");
                 }
                 DbEffect::Orphan { node, request } => panic!("{node} sent {request}"),
@@ -122,7 +122,7 @@ impl Network {
         while self.deliver_one(0) {}
     }
 
-    /// All are connected as they should be, everything has arrived, and time has passed.
+    /// All nodes are connected as they should be, everything has arrived, and time has passed.
     fn calm_down(&mut self) {
         let globals = self.globals();
         for &a in &globals {
@@ -183,7 +183,7 @@ impl Network {
     }
 }
 
-/// Applies a report to what its monitor has seen, and checks that it says nothing twice.
+/// Applies a report to the content known to its monitor, and checks that it repeats nothing.
 fn follow(view: &mut Entries, changes: &ChangeSet) {
     assert!(changes.initial || !changes.is_empty());
     for (key, value) in &changes.added {

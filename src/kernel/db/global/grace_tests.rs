@@ -1,4 +1,4 @@
-//! What becomes of the entries of a lost global node's slaves, with the tests playing all other nodes.
+//! The entries of a lost global node's slaves, with the tests taking the part of all other nodes.
 
 use super::super::testing::{TestNode, entries, keys, node, seconds, tables_of};
 use super::*;
@@ -29,7 +29,7 @@ fn update(me: &mut TestNode, from: &str, set: &str, delete: &str) {
     me.hear_from(from, Request::Update { family: "fam".into(), set, delete });
 }
 
-/// What the monitor has told.
+/// The reports of the monitor.
 fn told(me: &mut TestNode) -> Vec<String> {
     let effects = me.effects();
     effects.into_iter().filter(|effect| effect.starts_with("1 ")).collect()
@@ -72,7 +72,7 @@ fn what_was_claimed_again_is_the_new_owners_alone() {
     assert_eq!(told(&mut me), ["1 +[] ~[] -[c]"]);
 }
 
-/// A frozen global node is noticed late: its slaves have come long before.
+/// A suspended global node is noticed late: its slaves have moved long before.
 #[test]
 fn what_was_written_before_the_loss_was_noticed_is_claimed_too() {
     let mut me = two_globals("w", "a=1 b=1");
@@ -142,7 +142,7 @@ fn a_global_node_that_comes_back_within_the_grace_speaks_for_its_slaves_again() 
     assert!(told(&mut me).is_empty());
 }
 
-/// Other global nodes get what our slaves own, and nothing that may not be there any more.
+/// Other global nodes get the entries of our slaves, but none that may have been deleted.
 #[test]
 fn what_is_unclaimed_is_shown_and_not_told_other_global_nodes() {
     let mut me = two_globals("w", "a=1");

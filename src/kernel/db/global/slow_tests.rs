@@ -1,4 +1,4 @@
-//! What is told to nodes whose connections have no room, and when.
+//! Changes for nodes whose connections have no room.
 
 use super::super::request::{QueryKind, Request};
 use super::super::testing::{FAM, TestNode, entries, keys, node, tables_of};
@@ -7,7 +7,7 @@ use crate::value::Str;
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// What tells the room that is awaited at `w`, and then at `g`, from that for transfers of databases.
+/// The numbers for which `w`, and then `g`, wait for room, distinct from those of transfers.
 const W: u64 = 3;
 const G: u64 = 4;
 
@@ -51,7 +51,7 @@ fn what_waits_for_room_is_one_change_for_each_key_and_the_newest() {
     assert_eq!(global.effects(), ["room at w for 3"]);
     for n in 0..100 {
         update(&mut global, &format!("k={n} l={n}"), "");
-        // Others are told of everything.
+        // Other nodes get everything.
         let told = format!(r#"g: ["g_upd", "fam", {{"k": {n}, "l": {n}}}, []]"#);
         assert_eq!(global.effects(), [told]);
         assert_eq!(held(&global, "w"), 2);
@@ -78,7 +78,7 @@ fn keys_that_come_and_go_while_there_is_no_room_are_not_mentioned() {
     global.effects();
     update(&mut global, "new=1", "");
     update(&mut global, "", "new k");
-    // A slave that comes with a whole database, and goes.
+    // A slave connects with a whole database, and disconnects.
     global.up("t");
     global.effects();
     global.hear_from("t", Request::Slave(Some(tables_of("", "other=1"))));
@@ -191,7 +191,7 @@ proptest! {
             [(Str::from("k"), Datum::int(1))].into_iter().collect(),
         ];
         let mut numbers = [None, None];
-        // Nodes delete what they have set.
+        // Nodes delete the entries that they have set.
         let mut owned = [BTreeSet::from([Str::from("k")]), BTreeSet::new()];
         let mut steps = steps;
         steps.extend((0..40).map(|_| Step::Room));

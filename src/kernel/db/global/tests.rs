@@ -1,4 +1,4 @@
-//! What a global node sends to whom, with the tests playing all other nodes.
+//! The requests that a global node sends, with the tests taking the part of all other nodes.
 
 use super::super::entries::Tables;
 use super::super::testing::{TestNode, entries, keys, node};
@@ -430,7 +430,7 @@ fn a_malformed_request_changes_nothing() {
     let list = ["x", "y"];
     assert_eq!(
         deaf("g_upd", Packed::of(&("fam", [("k", 2)].as_slice())).unwrap()),
-        "s: malformed request g_upd: set is no hash; nothing of it was applied"
+        "s: malformed request g_upd: set is not a hash; nothing of it was applied"
     );
     let set = std::collections::BTreeMap::from([("k", 2)]);
     deaf("g_upd", Packed::of(&("fam", &set, "l")).unwrap());

@@ -18,10 +18,11 @@ use super::sendable::{FamilySize, Unsendable};
 use super::transfer::Transfer;
 use super::update::{Sets, Update};
 use crate::kernel::HashMap;
+use crate::kernel::letters::query_id;
 use crate::value::{NodeId, PortId, Str};
 use family::{Family, FamilyState, in_order};
 use hashbrown::hash_map::EntryRef;
-use query::{Query, Wanted, letters};
+use query::{Query, Wanted};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -214,7 +215,7 @@ impl Local {
     fn ask(&mut self, wanted: Wanted, family: Str, now: Duration) -> (QueryId, Request) {
         self.last_query += 1;
         let id = QueryId(self.last_query);
-        let wire_id = letters(self.last_query);
+        let wire_id = query_id(self.last_query);
         let query = Query { family, wanted, wire_id: wire_id.clone() };
         let request = query.request(self.master_knows_get);
         self.by_wire_id.insert(wire_id, id);

@@ -38,7 +38,7 @@ pub enum QueryError {
     #[error("no global node was connected in time; are the seeds up?")]
     NoMaster,
     /// The master's reply is malformed.
-    #[error("the master's answer makes no sense: {0}")]
+    #[error("the master's answer is malformed: {0}")]
     Malformed(MalformedRequest),
 }
 
@@ -115,17 +115,4 @@ impl Query {
             }
         }
     }
-}
-
-/// The `n`th query ID: b, c, ..., z, aa, ab, ..., as Perl nodes count.
-pub(super) fn letters(n: u64) -> Str {
-    let mut letters = Vec::new();
-    let mut left = n + 1;
-    while left > 0 {
-        left -= 1;
-        letters.push(b'a' + (left % 26) as u8);
-        left /= 26;
-    }
-    letters.reverse();
-    Str::octets(letters)
 }

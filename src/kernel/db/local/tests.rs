@@ -1,4 +1,4 @@
-//! What a slave sends and what its program sees, whatever its master does.
+//! The requests of a slave and the reports to its program, whatever its master does.
 
 use super::super::testing::{FAM, TestNode, entries, keys, node, seconds};
 use super::super::{Database, DbConfig, LOCATIONS};
@@ -75,14 +75,14 @@ fn a_nodes_key_in_the_family_of_locations_costs_a_find_which_any_answer_of_the_m
         slave.db.get(LOCATIONS.into(), "me".into(), slave.now);
         slave.db.get(LOCATIONS.into(), "me".into(), slave.now);
         slave.adopt("m");
-        // It is asked when the master has got everything.
+        // The request follows when the master has got everything.
         let [first, room] = &slave.effects()[..] else { panic!("two effects") };
         assert_eq!(first, r#"m: ["g_slave", {"fam": {"k": 1}}]"#);
         assert_eq!(room, "room at m for 1");
         slave.db.has_room(&node("m"), 1, slave.now);
         let find = r#"m: ["g_find", "me"]"#;
         assert_eq!(slave.effects(), [r#"m: ["g_upd", "fam", {"l": 1}]"#, find, find]);
-        // The next master has to know too.
+        // The next master has to get it, too.
         slave.down("m");
         slave.db.set_piece(1 << 20);
         slave.adopt("m2");
@@ -120,7 +120,7 @@ fn one_key_is_asked_for_by_the_request_that_the_master_knows() {
     assert_eq!(one, r#"perl: ["g_db_family", "fam", "b"]"#);
     assert_eq!(two, r#"perl: ["g_db_family", "fam", "c"]"#);
     slave.down("perl");
-    // That it knows the request is forgotten with the connection.
+    // Whether it supports the request is forgotten with the connection.
     slave.up("m");
     slave.db.knows_get(&node("m"));
     slave.adopt("m");
@@ -218,7 +218,7 @@ fn an_answer_of_the_wrong_kind_is_an_error() {
     let errors = slave.effects();
     assert_eq!(
         errors[0],
-        "1 the master's answer makes no sense: malformed request g_reply: result is no hash"
+        "1 the master's answer is malformed: malformed request g_reply: result is not a hash"
     );
     assert!(errors[1].ends_with("no array of strings") && errors[2].ends_with("no array"));
 }
@@ -380,7 +380,7 @@ fn without_a_master_nothing_is_reported_as_deleted() {
     assert_eq!(slave.effects(), ["1 +[] ~[] -[k]"]);
 }
 
-/// Whoever talks to a port learns of its loss from its node's connection, and so does the database.
+/// Those who use a port learn of its loss from the connection to its node, as the database does.
 #[test]
 fn ports_of_lost_nodes_have_no_grace() {
     for lost_before in [true, false] {
@@ -407,7 +407,7 @@ fn ports_of_lost_nodes_have_no_grace() {
     }
 }
 
-/// Only what nobody vouches for goes with its node.
+/// Only entries that no other node announces are deleted with their node.
 #[test]
 fn ports_of_lost_nodes_stay_while_the_master_knows_them() {
     let mut slave = TestNode::with_master();
@@ -456,6 +456,6 @@ fn no_grace_is_possible_too() {
 #[test]
 fn query_ids_count_as_perls_do() {
     let ids: Vec<_> =
-        [1, 2, 25, 26, 51, 52, 701, 702].into_iter().map(|n| letters(n).to_string()).collect();
+        [1, 2, 25, 26, 51, 52, 701, 702].into_iter().map(|n| query_id(n).to_string()).collect();
     assert_eq!(ids, ["b", "c", "z", "aa", "az", "ba", "zz", "aaa"]);
 }

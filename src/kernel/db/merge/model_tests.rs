@@ -1,14 +1,14 @@
-//! The merge against a model that answers every question by a search of everything.
+//! The merge against a model that searches all entries for every answer.
 
 use super::tests::{for_globals, id, kind, told_to_globals};
 use super::*;
 use proptest::prelude::*;
 
-/// The rules once more, the slow way: every question is answered by a search of everything.
+/// The rules in their simplest form: every answer is found by searching all entries.
 #[derive(Default)]
 struct Model {
     kinds: BTreeMap<String, OwnerKind>,
-    /// Node, key, when, what.
+    /// Node, key, time, value.
     held: Vec<(String, String, u64, Datum)>,
     merged: BTreeMap<String, Datum>,
     clock: u64,
@@ -24,7 +24,7 @@ impl Model {
     fn update(&mut self, node: &str, set: &Entries, delete: &[Str]) -> (Knows, Option<Knows>) {
         let (mut subscribers, mut globals) = (Knows::default(), Knows::default());
         let from_slave = self.kinds[node] == OwnerKind::Slave;
-        // A key that is set and deleted in one go is as good as only deleted.
+        // A key that is set and deleted at once is only deleted.
         for (key, value) in set.iter().filter(|(key, _)| !delete.contains(key)) {
             let key = key.to_string();
             self.held.retain(|(n, k, ..)| (n.as_str(), k) != (node, &key));
@@ -84,7 +84,7 @@ fn told(sets: &Entries, deleted: &[Str]) -> Knows {
 }
 
 impl Knows {
-    /// Keeps in `sets` what somebody knows who heard all changes so far.
+    /// Maintains in `sets` the entries known to an observer who has received all changes.
     fn hear(&mut self, set: &Entries, deleted: &[Str]) {
         self.sets.extend(told(set, &[]).sets);
         deleted.iter().for_each(|key| {

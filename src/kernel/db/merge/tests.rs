@@ -1,4 +1,4 @@
-//! Every rule of the merge by example, and what the loss of a node costs.
+//! Every rule of the merge by example, and the cost of losing a node.
 
 use super::super::entries::Tables;
 use super::*;
@@ -34,7 +34,7 @@ pub(super) fn kind(node: &str) -> OwnerKind {
     }
 }
 
-/// What another global node has to know.
+/// The entries that another global node has to know.
 pub(super) fn told_to_globals(merge: &Merge) -> Tables {
     let value_of = |family: &Str, key: &Str| merge.value_of_slaves(family, key).cloned();
     let families = merge.keys_of_slaves().into_iter();

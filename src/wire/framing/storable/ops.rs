@@ -357,7 +357,7 @@ impl<'a> Ops<'a> {
     pub(super) fn key(&mut self, flagged: bool) -> Result<Key<'a>, FramingError> {
         let flags = if flagged { self.octet()? } else { 0 };
         if flags & KEY_IS_SCALAR != 0 {
-            return Err(refused("a hash key that is no string"));
+            return Err(refused("a hash key that is not a string"));
         }
         let len = self.long_len()?;
         let name = self.slice(len)?;

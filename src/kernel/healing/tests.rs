@@ -15,12 +15,12 @@ fn healing() -> (Healing, Random) {
     (healing, Random::new([1; 32]))
 }
 
-/// What the database knows of a node that is in nobody's database.
+/// The database's knowledge about a node whose addresses no node announces.
 fn missing() -> DbStatus {
     DbStatus { is_missing: true, our_master: Some(node("own")), ..DbStatus::default() }
 }
 
-/// What the database knows of a slave of ours.
+/// The database's knowledge about a slave of ours.
 fn ours() -> DbStatus {
     let announcers = vec![node("slave")];
     DbStatus { is_slave: true, announcers, our_master: Some(node("own")), ..DbStatus::default() }
@@ -60,7 +60,8 @@ fn suspected() -> (Healing, u64) {
     (healing, number)
 }
 
-/// The slave, which is in nobody's database, answers that its master is `master`, and sees `up`.
+/// The slave, whose addresses no node announces, answers that its master is `master`, and that it is
+/// connected to `up`.
 fn answer(healing: &mut Healing, number: u64, master: &str, up: &[&str], named: Option<&str>) {
     let answers: Vec<Str> = ["", master].iter().chain(up).map(|answer| Str::text(answer)).collect();
     let now = START + Duration::from_secs(5);
@@ -102,7 +103,7 @@ fn the_master_that_a_slave_names_gets_the_chance_to_speak_for_it() {
     assert_eq!(*asked_node, node("global"));
     assert_eq!(healing.waits_for_barrier(&node("other"), number), None);
     assert_eq!(healing.waits_for_barrier(&node("global"), number), Some(node("slave")));
-    // It has spoken for it meanwhile.
+    // It has announced it meanwhile.
     let located = DbStatus { is_missing: false, ..missing() };
     healing.barrier_passed(&node("slave"), &node("global"), &located, START);
     assert_eq!(outputs(&mut healing), []);
@@ -168,7 +169,7 @@ fn a_slave_that_found_its_new_master_by_itself_is_asked_now_and_then_whether_it_
     let number = asked(&mut healing);
     ours_answers(&mut healing, number, "own", START);
     assert_eq!(outputs(&mut healing), []);
-    // Somebody who did not know has told it to adopt another one.
+    // Another node has made it adopt another master without knowing.
     healing.look_at_due(&node("slave"), &ours(), START + Duration::from_secs(64));
     let number = asked(&mut healing);
     ours_answers(&mut healing, number, "z", START);

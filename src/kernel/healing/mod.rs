@@ -9,6 +9,8 @@
 //! handled in order before the next input. The database's knowledge about a node is passed with each
 //! input.
 
+mod diagnosis;
+
 use super::effect::Level;
 use super::log::line;
 use super::random::Random;
@@ -247,7 +249,7 @@ impl Healing {
             return;
         };
         if health.inquiry.is_none() && !mutation::is_on(Mutation::KeepStaleSlaves) {
-            self.log(Level::Debug, format_args!("{other} speaks for our slave {node}"));
+            self.log(Level::Debug, format_args!("{other} claims our slave {node}"));
             self.has_changed(node);
             self.inquire(node, Purpose::Ownership { claimed_by: Some(other.clone()) }, now);
         }
@@ -332,205 +334,10 @@ impl Healing {
         );
     }
 
-    /// A node has told its master and the nodes that it is connected to; `answers` begin with an error
-    /// text. `named` is the master, if it is a connected node that announced that it is global.
-    pub(super) fn master_answered(
-        &mut self,
-        node: &NodeId,
-        number: u64,
-        answers: &[Str],
-        named: Option<NodeId>,
-        standing: &DbStatus,
-        now: Duration,
-    ) {
-        let Some(purpose) = self.take_inquiry(node, number) else {
-            return;
-        };
-        let Some(health) = self.slaves.get_mut(node) else {
-            return;
-        };
-        health.due = None;
-        let (error, master, up) = match answers {
-            [error, master, up @ ..] => (error, master, up),
-            [error] => (error, error, &[][..]),
-            [] => return,
-        };
-        if !error.is_empty() {
-            health.refuses = true;
-            self.log(Level::Warn, format_args!("{node} does not tell its master: {error}"));
-            if let Purpose::Ownership { claimed_by } = purpose {
-                self.settle_ownership_unasked(node, claimed_by.as_ref(), standing);
-            }
-            return;
-        }
-        let has_changed = health.changed;
-        self.log(Level::Debug, format_args!("{node} says that its master is {master}"));
-        match purpose {
-            Purpose::Ownership { .. } => {
-                let is_others = master.as_ref() != self.own.as_str() && !master.is_empty();
-                if is_others && standing.is_slave {
-                    self.log(Level::Info, format_args!("{node} has {master} as its master now"));
-                    self.outputs.push(HealingOutput::DropSlave(node.clone()));
-                } else if has_changed {
-                    self.look_at(node, OWNERSHIP_CHECK, now);
-                }
-            }
-            Purpose::Barrier { .. } => {}
-            Purpose::Diagnosis | Purpose::Confirmation { .. } => {
-                let confirmed = match purpose {
-                    Purpose::Confirmation { heard } => Some(heard),
-                    _ => None,
-                };
-                if self.may_need_healing(node, standing) {
-                    let answer = Answer { master, up, named };
-                    self.diagnose(node, answer, confirmed, standing, now);
-                }
-            }
-        }
-    }
-
-    /// Heals a node, or asks it once more before that; `confirmed` is set if it was asked twice.
-    fn diagnose(
-        &mut self,
-        node: &NodeId,
-        Answer { master, up, named }: Answer<'_>,
-        confirmed: Option<Option<NodeId>>,
-        standing: &DbStatus,
-        now: Duration,
-    ) {
-        let is_us = master.as_ref() == self.own.as_str();
-        let Some(health) = self.slaves.get_mut(node) else {
-            return;
-        };
-        let needs_us = if master.is_empty() {
-            // It may be about to find a master; if it still has none after a pause, it will not find
-            // one.
-            health.masterless
-        } else {
-            is_us
-                || named.is_some()
-                || !up.contains(master)
-                || mutation::is_on(Mutation::HealWhateverTheAnswer)
-        };
-        health.orphan &= is_us;
-        // Its entries may still be on their way to the master that it names. If it got another one, two
-        // nodes would have them.
-        let seen = named.as_ref().filter(|_| up.contains(master));
-        let new_master = seen.or(standing.our_master.as_ref());
-        let pause = self.next_pause(node, master.is_empty());
-        match confirmed {
-            _ if !needs_us => self.look_at(node, pause, now),
-            // Its master had the chance to announce it, and has not done so.
-            Some(heard) if named.is_none() || named == heard => {
-                self.adopt_orphan(node, new_master, pause, now);
-            }
-            _ => match named {
-                Some(_) if mutation::is_on(Mutation::HealWithoutBarrier) => {
-                    self.adopt_orphan(node, new_master, pause, now);
-                }
-                Some(master) => self.await_barrier(node, master, now),
-                None => self.inquire(node, Purpose::Confirmation { heard: None }, now),
-            },
-        }
-    }
-
-    fn adopt_orphan(
-        &mut self,
-        node: &NodeId,
-        master: Option<&NodeId>,
-        pause: Duration,
-        now: Duration,
-    ) {
-        if let Some(master) = master.cloned() {
-            self.log(Level::Info, format_args!("{node} lost its master: it gets {master}"));
-            self.outputs.push(HealingOutput::Adopt { node: node.clone(), master });
-            self.healed += 1;
-            self.has_changed(node);
-        }
-        self.look_at(node, pause, now);
-    }
-
-    /// Asks another global node for an echo, which arrives after all it has sent about its slaves.
-    fn await_barrier(&mut self, node: &NodeId, master: NodeId, now: Duration) {
-        let number = self.begin_inquiry(node, Purpose::Barrier { master: master.clone() }, now);
-        self.outputs.push(HealingOutput::AskBarrier { node: master, number });
-    }
-
-    /// The node whose check waits for this echo of a global node.
-    pub(super) fn waits_for_barrier(&self, from: &NodeId, number: u64) -> Option<NodeId> {
-        self.slaves.iter().find_map(|(node, health)| {
-            let inquiry = health.inquiry.as_ref()?;
-            let asked = matches!(&inquiry.purpose, Purpose::Barrier { master } if *master == *from);
-            (inquiry.number == number && asked).then(|| node.clone())
-        })
-    }
-
-    /// A global node has sent everything it knew when it was asked; the check of `node` was waiting for
-    /// that.
-    pub(super) fn barrier_passed(
-        &mut self,
-        node: &NodeId,
-        from: &NodeId,
-        standing: &DbStatus,
-        now: Duration,
-    ) {
-        if let Some(health) = self.slaves.get_mut(node) {
-            health.inquiry = None;
-        }
-        if self.may_need_healing(node, standing) {
-            self.inquire(node, Purpose::Confirmation { heard: Some(from.clone()) }, now);
-        }
-    }
-
-    fn next_pause(&mut self, node: &NodeId, masterless: bool) -> Duration {
-        let Some(health) = self.slaves.get_mut(node) else {
-            return MAX_PAUSE;
-        };
-        health.masterless = masterless;
-        health.pause = (health.pause * 2).clamp(FIRST_PAUSE, MAX_PAUSE);
-        health.pause
-    }
-
-    /// Two global nodes have the slave, and it does not tell which is its master: the smaller ID keeps
-    /// it.
-    fn settle_ownership_unasked(
-        &mut self,
-        node: &NodeId,
-        claimed_by: Option<&NodeId>,
-        standing: &DbStatus,
-    ) {
-        let Some(other) = claimed_by.filter(|other| is_claimed(standing, other)) else {
-            return;
-        };
-        let node = node.clone();
-        if self.own < *other {
-            let master = self.own.clone();
-            self.outputs.push(HealingOutput::Adopt { node, master });
-        } else {
-            self.log(Level::Info, format_args!("{node} is left to {other}"));
-            self.outputs.push(HealingOutput::DropSlave(node));
-        }
-    }
-
     fn log(&mut self, level: Level, text: fmt::Arguments<'_>) {
         self.outputs.push(HealingOutput::Log { level, text: line(text) });
     }
 }
 
-/// The answer of a node to the question for its master.
-struct Answer<'a> {
-    master: &'a Str,
-    /// The nodes that it is connected to.
-    up: &'a [Str],
-    /// The master, if it is a connected node that announced that it is global.
-    named: Option<NodeId>,
-}
-
-/// Whether the node is our slave, and another global node announces it too.
-fn is_claimed(standing: &DbStatus, by: &NodeId) -> bool {
-    standing.is_slave && standing.announcers.contains(by)
-}
-
 #[cfg(test)]
-#[path = "healing_tests.rs"]
 mod tests;
