@@ -220,7 +220,7 @@ fn an_answer_of_the_wrong_kind_is_an_error() {
         errors[0],
         "1 the master's answer is malformed: malformed request g_reply: result is not a hash"
     );
-    assert!(errors[1].ends_with("no array of strings") && errors[2].ends_with("no array"));
+    assert!(errors[1].ends_with("not an array of strings") && errors[2].ends_with("not an array"));
 }
 
 #[test]
