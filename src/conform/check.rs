@@ -124,6 +124,11 @@ impl Description {
         Description { dials: false, listens: Listening::Alone(count), ..self }
     }
 
+    /// Where the suite dials, and where it is all of the node's seeds, this many.
+    pub(crate) const fn dial_or_seeds(self, count: usize) -> Description {
+        Description { dials: true, listens: Listening::Alone(count), ..self }
+    }
+
     /// Sets the code.
     pub(crate) const fn by(self, run: Run) -> Check {
         let Description { id, statement, sentence, level, dials, listens } = self;

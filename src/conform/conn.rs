@@ -1,6 +1,7 @@
 //! A connection up to its packets: lines in both directions, and TLS if both want it.
 
-use super::stop::Seen;
+use super::session::Session;
+use super::stop::{Seen, Stop};
 use super::tls::{self, Tls};
 use super::transcript::{Speaker, Transcript, printable};
 use crate::rewind::Rewind;
@@ -11,10 +12,53 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 /// The maximum length of a line.
 const MAX_LINE_LEN: usize = 64 << 10;
+
+/// Echoes on another connection after which a node has read an octet that came before them.
+const ECHOES: u32 = 3;
+
+/// Whether texts are sent octet by octet, so that the node reads the first octet of each line alone.
+#[derive(Default)]
+pub(crate) enum Dribbling {
+    /// No.
+    #[default]
+    No,
+    /// Yes. Nothing tells when the node has read an octet, but echoes on another connection with it come back
+    /// only after it could. They are waited for at most so long that the node does not give up a silent peer.
+    Beside(Session, Duration),
+    /// Yes, without waiting: the node is too slow.
+    AtOnce,
+}
+
+impl Dribbling {
+    /// With another connection to a node that gives up a peer after `monitor_timeout`. A handshake has three
+    /// lines.
+    pub(crate) fn beside(other: Session, monitor_timeout: Duration) -> Dribbling {
+        Dribbling::Beside(other, monitor_timeout / 8)
+    }
+
+    async fn after_an_octet(self) -> Result<Dribbling, Seen> {
+        let Dribbling::Beside(mut other, at_most) = self else {
+            return Ok(self);
+        };
+        let echoes = async {
+            for _ in 0..ECHOES {
+                other.barrier().await?;
+            }
+            Ok::<(), Stop>(())
+        };
+        match timeout(at_most, echoes).await {
+            Ok(Ok(())) => Ok(Dribbling::Beside(other, at_most)),
+            Ok(Err(Stop::Late(_))) | Err(_) => Ok(Dribbling::AtOnce),
+            Ok(Err(Stop::Miss(what) | Stop::Skip(what))) => {
+                Err(Seen::Wrong(format!("on another connection: {what}")))
+            }
+        }
+    }
+}
 
 /// Any stream of octets.
 pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -31,6 +75,8 @@ pub(crate) struct Conn {
     pub(crate) local: std::net::SocketAddr,
     /// What its TLS session exports for a bound token, once it is up.
     pub(crate) exporter: Option<Exporter>,
+    /// Whether and how texts are sent octet by octet.
+    pub(crate) dribble: Dribbling,
 }
 
 impl Conn {
@@ -52,6 +98,7 @@ impl Conn {
             patience,
             local,
             exporter: None,
+            dribble: Dribbling::No,
         })
     }
 
@@ -72,21 +119,20 @@ impl Conn {
         }
     }
 
-    /// Sends a text, one octet at a time if requested, and records it. Nothing tells when the node has read the
-    /// first octet of a line alone, so it gets some time for that.
-    pub(crate) async fn say(&mut self, text: &[u8], dribble: bool) -> Result<(), Seen> {
+    /// Sends a text, and records it.
+    pub(crate) async fn say(&mut self, text: &[u8]) -> Result<(), Seen> {
         for line in text.split_inclusive(|octet| *octet == b'\n') {
             self.note(Speaker::Suite, printable(line.trim_ascii_end()));
         }
-        if !dribble {
+        if let Dribbling::No = self.dribble {
             return self.write(text).await;
         }
         for line in text.split_inclusive(|octet| *octet == b'\n') {
             for (index, octet) in line.chunks(1).enumerate() {
-                if index == 1 {
-                    sleep(self.patience / 50).await;
-                }
                 self.write(octet).await?;
+                if index == 0 {
+                    self.dribble = std::mem::take(&mut self.dribble).after_an_octet().await?;
+                }
             }
         }
         Ok(())

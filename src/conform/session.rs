@@ -71,7 +71,7 @@ impl Session {
         sends: Framing,
         pace: EchoMode,
     ) -> Session {
-        let Conn { exporter: _, stream, unread, name, transcript, patience, local } = conn;
+        let Conn { stream, unread, name, transcript, patience, local, .. } = conn;
         let (input, output) = tokio::io::split(stream);
         let writer: Writer = Arc::new(Mutex::new(output));
         let (sender, events) = mpsc::unbounded_channel();

@@ -63,8 +63,6 @@ pub(crate) enum GreetingTiming {
     AtOnce,
     /// After the node's.
     Late,
-    /// Octet by octet.
-    Dribble,
     /// The node's own greeting is echoed.
     Mirror,
     /// In two parts, the second one line late.
@@ -167,16 +165,15 @@ pub(crate) async fn greet(conn: &mut Conn, shake: &Shake) -> Result<Greetings, S
     let eol = shake.eol.as_bytes();
     let said = [&first[..], eol, &own_nonce[..], eol].concat();
     match shake.manner {
-        GreetingTiming::AtOnce => conn.say(&said, false).await?,
-        GreetingTiming::Dribble => conn.say(&said, true).await?,
+        GreetingTiming::AtOnce => conn.say(&said).await?,
         GreetingTiming::Late | GreetingTiming::Mirror | GreetingTiming::Never => {}
     }
     let (peer_line, ends_in_cr) = conn.line_and_end("its greeting").await?;
     let peer_nonce = conn.line("its nonce").await?;
     match shake.manner {
-        GreetingTiming::Late => conn.say(&said, false).await?,
-        GreetingTiming::Mirror => conn.say(&lines(&[&peer_line, &peer_nonce]), false).await?,
-        GreetingTiming::AtOnce | GreetingTiming::Dribble | GreetingTiming::Never => {}
+        GreetingTiming::Late => conn.say(&said).await?,
+        GreetingTiming::Mirror => conn.say(&lines(&[&peer_line, &peer_nonce])).await?,
+        GreetingTiming::AtOnce | GreetingTiming::Never => {}
     }
     let peer = Greeting::parse(&peer_line)
         .map_err(|error| Seen::Wrong(format!("what it said is no greeting: {error}")))?;
@@ -245,7 +242,7 @@ pub(crate) async fn say_auth(
     };
     let mut line = format!("{method};{token};{framing}{}{}", shake.more, shake.eol).into_bytes();
     line.extend_from_slice(&shake.early);
-    conn.say(&line, shake.manner == GreetingTiming::Dribble).await?;
+    conn.say(&line).await?;
     Ok(Framing::from_name(&framing))
 }
 

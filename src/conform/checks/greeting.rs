@@ -1,7 +1,7 @@
 //! §1.1 and §1.2: the greeting that the node sends, and greetings that it must accept.
 
 use crate::conform::check::{Check, check, run};
-use crate::conform::conn::Conn;
+use crate::conform::conn::{Conn, Dribbling};
 use crate::conform::context::Ctx;
 use crate::conform::session::encoded;
 use crate::conform::shake::{self, GreetingTiming, Greetings, QUIET_TIME, Shake};
@@ -36,7 +36,8 @@ pub(super) const CHECKS: &[Check] = &[
     check("take-late", "1a", "Takes a peer that greets second.")
         .by(run!(taken(|s| s.manner = GreetingTiming::Late))),
     check("take-dribble", "1g", "Takes a handshake that comes octet by octet.")
-        .by(run!(taken(|s| s.manner = GreetingTiming::Dribble))),
+        .dial_or_seeds(2)
+        .by(run!(dribbled)),
     check("take-crlf", "1e", "Takes lines that end in CR LF, and does not hash line ends.")
         .by(run!(taken(|s| s.eol = "\r\n"))),
     check("take-3kib", "1h", "Takes a greeting of 3 KiB.")
@@ -94,6 +95,13 @@ pub(super) async fn taken(c: Ctx, change: fn(&mut Shake)) -> Verdict {
     let mut shake = c.shake("a");
     change(&mut shake);
     c.is_taken(&shake).await
+}
+
+async fn dribbled(c: Ctx) -> Verdict {
+    let other = c.meet("b").await?;
+    let (mut conn, shake) = (c.connect("a").await?, c.shake("a"));
+    conn.dribble = Dribbling::beside(other, c.target.monitor_timeout);
+    shake::meet(conn, &shake).await?.barrier().await
 }
 
 async fn greeting(c: &Ctx) -> Verdict<Greetings> {

@@ -114,7 +114,7 @@ async fn secret(c: Ctx, change: fn(&mut Vec<u8>), method: &str) -> Verdict {
 
 async fn http(c: Ctx) -> Verdict {
     let mut conn = c.connect("a").await?;
-    conn.say(b"GET / HTTP/1.1\r\nHost: example.org\r\n\r\n", false).await?;
+    conn.say(b"GET / HTTP/1.1\r\nHost: example.org\r\n\r\n").await?;
     Ok(conn.wait_closed(c.target.patience).await?)
 }
 
@@ -124,7 +124,7 @@ async fn own_id(c: Ctx) -> Verdict {
     let greeted = shake::greet(&mut conn, &late).await?;
     let node = greeted.node();
     let line = Shake { node, ..c.shake("a") }.first_line();
-    conn.say(&shake::lines(&[&line, b"another nonce than its own"]), false).await?;
+    conn.say(&shake::lines(&[&line, b"another nonce than its own"])).await?;
     Ok(conn.wait_closed(c.target.patience).await?)
 }
 
@@ -152,7 +152,7 @@ async fn no_auth(c: Ctx) -> Verdict {
     let mut conn = c.connect("a").await?;
     shake::greet(&mut conn, &shake).await?;
     let request = json!(["", "snd", format!("{}#x", shake.node), "hello"]).to_string();
-    conn.say(format!("{request}\n").as_bytes(), false).await?;
+    conn.say(format!("{request}\n").as_bytes()).await?;
     Ok(conn.wait_closed(c.target.patience).await?)
 }
 
