@@ -6,6 +6,7 @@
 mod detours;
 mod link;
 mod packets;
+mod pieces;
 mod relay;
 mod table;
 mod tls;

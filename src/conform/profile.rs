@@ -97,6 +97,7 @@ const PERL_2_02: &[Deviation] = &[
     may_miss("g-set", ITERATION),
     may_miss("g-set-itself", ITERATION),
     may_miss("g-set-own", ITERATION),
+    may_miss("g-set-pieces", ITERATION),
     may_miss("g-down", ITERATION),
     may_miss("g-down-owner", ITERATION),
     may_miss("g-down-address", ITERATION),

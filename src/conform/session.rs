@@ -207,6 +207,18 @@ impl Session {
         }
     }
 
+    /// Waits for the first packet that matches the pattern, and returns those that came before it.
+    pub(crate) async fn all_before(&mut self, last: Json) -> Verdict<Vec<Packet>> {
+        let kept = self.backlog.iter().position(|packet| matches_packet(&last, packet));
+        if let Some(at) = kept {
+            let before = self.backlog.drain(..at).collect();
+            self.backlog.pop_front();
+            return Ok(before);
+        }
+        self.expect(last).await?;
+        Ok(std::mem::take(&mut self.backlog).into())
+    }
+
     /// Waits for the first packet of a kind, which must match the pattern.
     pub(crate) async fn expect_first(&mut self, kind: Json, wanted: Json) -> Verdict<Packet> {
         let packet = self.expect(kind).await?;

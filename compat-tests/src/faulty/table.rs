@@ -4,6 +4,7 @@ use super::Direction::{In, Out};
 use super::Fault::{self, Greeting, Handshake, Messages, Misreads, Packets, Refuses, Requests};
 use super::HandshakeFault;
 use super::packets::*;
+use super::pieces::{as_g_set, as_g_slave, subscribes_early};
 use aemp::Value;
 use aemp::value::Str;
 use aemp::wire::framing::Framing;
@@ -250,6 +251,8 @@ pub const FAULTS: &[(&str, Fault, &str)] = &[
         "g-family-unknown",
     ),
     ("databases of slaves ignored", Requests(In, "g_slave", shortened::<2>), "g-slave-db"),
+    ("pieces instead of databases", Requests(In, "g_upd", as_g_slave), "g-slave-pieces"),
+    ("a g_set for each piece", Requests(Out, "g_upd", as_g_set), "g-set-pieces"),
     (
         "itself forgotten",
         Requests(Out, "g_set", |packet| without_family(packet, "'g")),
@@ -310,6 +313,8 @@ pub const DIALLING_FAULTS: &[(&str, Fault, &str)] = &[
         Requests(Out, "g_slave", one_database),
         "seed-master-again",
     ),
+    ("pieces as databases", Requests(Out, "g_upd", as_g_slave), "slave-pieces"),
+    ("a subscription before the last piece", Packets(subscribes_early), "slave-pieces-first"),
     ("no second search", Requests(Out, "g_find", one_search), "failover-find"),
     ("many masters", Requests(Out, "g_slave", has_many_masters), "join-one-master"),
     ("no change told", Requests(Out, "g_upd", lost), "slave-set"),

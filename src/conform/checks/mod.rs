@@ -7,6 +7,7 @@ mod global;
 mod greeting;
 mod mesh;
 mod monitors;
+mod pieces;
 mod refusals;
 mod requests;
 mod robustness;
@@ -32,11 +33,13 @@ pub fn all() -> impl Iterator<Item = &'static Check> {
         mesh::CHECKS,
         slave::seeds::CHECKS,
         slave::failover::CHECKS,
+        slave::pieces::CHECKS,
         slave::database::CHECKS,
         global::queries::CHECKS,
         global::changes::CHECKS,
         global::owners::CHECKS,
         global::others::CHECKS,
+        global::pieces::CHECKS,
         robustness::CHECKS,
     ];
     groups.into_iter().flatten()

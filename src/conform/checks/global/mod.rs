@@ -4,6 +4,7 @@ pub(super) mod changes;
 mod family;
 pub(super) mod others;
 pub(super) mod owners;
+pub(super) mod pieces;
 pub(super) mod queries;
 
 use crate::conform::check::{Description, check};

@@ -64,10 +64,15 @@ impl Master {
         Ok(Master { context: self.context.clone(), family: self.family.clone(), service })
     }
 
+    /// Closes this master's connection.
+    pub(super) async fn closes(self) {
+        self.service.close().await;
+    }
+
     /// Closes this master's connection, so that the node chooses the other one. Returns the database that
     /// the node sends there.
     pub(super) async fn hands_over(self, next: &mut Master) -> Verdict<Json> {
-        self.service.close().await;
+        self.closes().await;
         database(next).await
     }
 

@@ -3,4 +3,5 @@
 pub(super) mod database;
 pub(super) mod failover;
 mod master;
+pub(super) mod pieces;
 pub(super) mod seeds;
