@@ -17,6 +17,8 @@ pub const NETWORK_FAULTS: &[(&str, Fault, &str)] = &[
     ("seeds dialled once", Fault::Handshake(HandshakeFault::DialsOnce), "mon-cut"),
     ("every tenth message lost", Fault::Packets(every_tenth_lost), "msg-pause"),
     ("one message lost", Fault::Packets(one_lost), "msg-cut"),
+    ("messages sent again", Fault::Packets(sends_again), "msg-silence"),
+    ("a lost connection not told", Fault::Messages("fired", lost), "split-silent"),
     ("old entries after a split", Fault::Packets(repeats_entries), "split-dead"),
     ("one g_set", Fault::Requests(Direction::Out, "g_set", once), "split-heals"),
     ("one database", Fault::Requests(Direction::Out, "g_slave", one_database), "seed-lost"),
@@ -132,6 +134,14 @@ fn every_tenth_lost(memory: &mut FaultState, way: Direction, packet: Packet) -> 
         }
     }
     vec![(way, packet)]
+}
+
+/// Each message that is not answered at once, as none is.
+fn sends_again(_: &mut FaultState, way: Direction, packet: Packet) -> Sent {
+    match way == Direction::Out && is_message(&packet) {
+        true => vec![(way, packet.clone()), (way, packet)],
+        false => vec![(way, packet)],
+    }
 }
 
 /// The seventieth: fifty come before the one that is under way.

@@ -5,6 +5,7 @@
 
 use compat_tests::conform::{self, Identity, Level, Outcome, Place, Plan, Start, Target, run};
 use compat_tests::faulty::{DIALLING_FAULTS, FAULTS, Fault, Relay, TLS_FAULTS};
+use compat_tests::faulty_member::NETWORK_FAULTS;
 use compat_tests::network::InProcess;
 use compat_tests::node::SECRET;
 use compat_tests::service::{self, SERVICE};
@@ -109,9 +110,17 @@ fn every_statement_is_broken_by_a_fault_that_a_check_finds() {
         let check = conform::all().find(|check| check.id == id);
         check.unwrap_or_else(|| panic!("no check is called {id}")).statement
     };
+    let of_network = |id: &str| {
+        let check = conform::network_checks().find(|check| check.id == id);
+        check.unwrap_or_else(|| panic!("no check of networks is called {id}")).statement
+    };
     let faults = FAULTS.iter().chain(DIALLING_FAULTS).chain(TLS_FAULTS);
-    let broken: BTreeSet<&str> = faults.map(|(_, _, check)| statement(check)).collect();
-    let all: BTreeSet<&str> = conform::all().map(|check| check.statement).collect();
+    let faults = faults.map(|(_, _, check)| statement(check));
+    let of_members = NETWORK_FAULTS.iter().map(|(_, _, check)| of_network(check));
+    let broken: BTreeSet<&str> = faults.chain(of_members).collect();
+    let all = conform::all().map(|check| check.statement);
+    let of_networks = conform::network_checks().map(|check| check.statement);
+    let all: BTreeSet<&str> = all.chain(of_networks).collect();
     let excused: BTreeSet<&str> = WITHOUT_FAULT.iter().map(|(statement, _)| *statement).collect();
     let missing: Vec<_> = all.difference(&broken).filter(|one| !excused.contains(*one)).collect();
     assert!(missing.is_empty(), "statements that no fault breaks: {missing:?}");

@@ -20,7 +20,8 @@ fn ours() -> Value {
     let node = env!("CARGO_BIN_EXE_service-node");
     json!({
         "command": format!("exec {node} x norc 1 nodeid {{node}} binds {{bind}} seeds {{seeds}} \
-                            secret {{secret}} framing_format {{framing}} {{tls}}"),
+                            secret {{secret}} framing_format {{framing}} \
+                            monitor_timeout {{monitor_timeout}} {{tls}}"),
         "tls": "cert \"$(cat {cert})\"",
     })
 }
@@ -31,7 +32,8 @@ fn perl() -> Value {
     json!({
         // Perl gives up a node after connect_interval, and the machine may be busy.
         "command": format!("exec perl {} nodeid {{node}} binds {{bind}} seeds {{seeds}} \
-                            secret {{secret}} framing_format {{framing}} connect_interval 20 {{tls}}",
+                            secret {{secret}} framing_format {{framing}} connect_interval 20 \
+                            monitor_timeout {{monitor_timeout}} {{tls}}",
                             script.display()),
         "tls": "cert {cert}",
         "profile": "perl-2.02",

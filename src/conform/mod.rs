@@ -35,7 +35,7 @@ pub use context::Target;
 pub use host::own_loopback;
 pub use network::{
     Implementation, NetworkCheck, NetworkError, NetworkFinding, NetworkPlan, NetworkReport,
-    NetworkRun, Variant, Wiring, list_network, run_network,
+    NetworkRun, Variant, Wiring, list_network, network_checks, run_network,
 };
 pub use plan::{Place, Plan, PlanError, Start};
 pub use position::Position;

@@ -1,7 +1,7 @@
 //! Faults of databases that are told in several packets.
 
 use super::packets::is_request;
-use super::{Memory, Packet, Sent, Way};
+use super::{Direction, FaultState, Packet, Sent};
 use aemp::Value;
 use aemp::value::{Hash, Str};
 
@@ -29,8 +29,8 @@ pub(super) fn as_g_set(packet: Packet) -> Vec<Packet> {
 }
 
 /// Subscriptions overtake the last piece.
-pub(super) fn subscribes_early(memory: &mut Memory, way: Way, packet: Packet) -> Sent {
-    if way == Way::In {
+pub(super) fn subscribes_early(memory: &mut FaultState, way: Direction, packet: Packet) -> Sent {
+    if way == Direction::In {
         return vec![(way, packet)];
     }
     let held = memory.remove("piece").unwrap_or_default();

@@ -219,6 +219,19 @@ impl Member {
         }
     }
 
+    /// How often a monitor has fired, which must be for the loss of that node, when everything sent before has
+    /// taken effect.
+    pub(super) async fn times_fired(&mut self, label: &str, lost: &str) -> Verdict<usize> {
+        let all = self.all(json!(["fired", label, REST])).await?;
+        let wanted = json!(["fired", label, "transport_error", lost, REST]);
+        match all.iter().find(|packet| !pattern::matches_packet(&wanted, packet)) {
+            None => Ok(all.len()),
+            Some(packet) => {
+                miss(format!("the monitor of {} fired with {}", self.role, show_packet(packet)))
+            }
+        }
+    }
+
     /// Checks that the monitor has not fired, or not again, after everything sent before has taken
     /// effect.
     pub(super) async fn fires_not(&mut self, label: &str) -> Verdict {
@@ -282,8 +295,19 @@ pub(super) async fn hold(
     family: &str,
     wanted: &Json,
 ) -> Verdict {
+    hold_after(net, Duration::ZERO, globals, family, wanted).await
+}
+
+/// The same after a silence of this length: TCP sends again what was lost in it after at most as long a time.
+pub(super) async fn hold_after(
+    net: &Net,
+    silence: Duration,
+    globals: &mut [&mut Member],
+    family: &str,
+    wanted: &Json,
+) -> Verdict {
     net.note(format!("the databases of all global nodes should have {wanted}"));
-    let wait = net.wait();
+    let wait = net.wait_after(silence);
     for global in globals {
         loop {
             let role = global.role;

@@ -18,7 +18,7 @@ mod report;
 mod run;
 mod wiring;
 
-pub use checks::NetworkCheck;
+pub use checks::{NetworkCheck, all as network_checks};
 pub use plan::{Implementation, NetworkError, NetworkPlan, Variant};
 pub use report::{NetworkReport, list_network};
 pub use run::{NetworkFinding, NetworkRun, run_network};

@@ -135,6 +135,7 @@ impl Net {
             .replace("{seeds}", &seeds.join(","))
             .replace("{secret}", &common.secret)
             .replace("{framing}", self.variant.framing.name())
+            .replace("{monitor_timeout}", &common.monitor_timeout.as_secs_f64().to_string())
     }
 
     /// The timeout for a node to listen and greet.
@@ -149,7 +150,12 @@ impl Net {
 
     /// A wait for a state that the network reaches by itself.
     pub(super) fn wait(&self) -> Wait {
-        let within = self.settle();
+        self.wait_after(Duration::ZERO)
+    }
+
+    /// The same after a silence of this length.
+    pub(super) fn wait_after(&self, silence: Duration) -> Wait {
+        let within = self.settle() + silence;
         Wait { within, deadline: Instant::now() + within }
     }
 

@@ -44,7 +44,8 @@ impl Variant {
 pub struct Implementation {
     /// Its name in reports.
     pub name: String,
-    /// A shell command with `{node}`, `{bind}`, `{seeds}`, `{secret}`, `{framing}` and `{tls}`.
+    /// A shell command with `{node}`, `{bind}`, `{seeds}`, `{secret}`, `{framing}`, `{monitor_timeout}` and
+    /// `{tls}`.
     pub(super) command: String,
     /// The replacement of `{tls}` if connections use TLS, with `{cert}` for the path of the certificate.
     pub(super) tls: Option<String>,

@@ -2,11 +2,12 @@
 
 use crate::conform::network::hosts::Hosts;
 use crate::conform::network::hosts::Side::{Left, Right};
-use crate::conform::network::member::{Member, hold};
+use crate::conform::network::member::{Member, hold_after};
 use crate::conform::network::net::Net;
 use crate::conform::network::relay::Relay;
 use crate::conform::stop::{Stop, Verdict, skip};
 use serde_json::{Map, Value as Json, json};
+use std::time::Duration;
 
 /// The family in which each node has an entry, whose key is its role.
 pub(super) const FAMILY: &str = "members";
@@ -31,7 +32,7 @@ pub(super) struct SplitNetwork {
     pub(super) to_right: Relay,
 }
 
-/// Which of the global nodes has the other one as its seed.
+/// Which of the global nodes has the other one as its seed, and how.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Dials {
     /// Both.
@@ -39,6 +40,8 @@ enum Dials {
     /// Only the right one. If both dialled at the same moment and lost a connection, nodes might dial
     /// the announced addresses directly, not the relays, so that nothing could be cut on loopback.
     Right,
+    /// The right one, and not through a relay, which would take in what it does not pass on.
+    RightItself,
 }
 
 impl SplitNetwork {
@@ -62,6 +65,15 @@ impl SplitNetwork {
         skip(PAST_THE_RELAYS)
     }
 
+    /// The same where nothing is between the halves that could acknowledge what is lost on the way. On
+    /// loopback, where nothing is lost, a relay between them keeps it.
+    pub(super) async fn bare(net: Net) -> Verdict<SplitNetwork> {
+        match net.hosts() {
+            Some(_) => SplitNetwork::started(net, Dials::RightItself).await,
+            None => SplitNetwork::divisible(net).await,
+        }
+    }
+
     fn are_joined_by_a_relay(&self) -> bool {
         self.between.iter().any(Relay::is_used)
     }
@@ -78,9 +90,12 @@ impl SplitNetwork {
         let [from_right, from_left] = &between;
         match dials {
             Dials::Both => left.start(&[from_left.address()]),
-            Dials::Right => left.start(&[nowhere.address()]),
+            Dials::Right | Dials::RightItself => left.start(&[nowhere.address()]),
         }
-        right.start(&[from_right.address()]);
+        match dials {
+            Dials::Both | Dials::Right => right.start(&[from_right.address()]),
+            Dials::RightItself => right.start(&[left.address]),
+        }
         at_left.start(&[to_left.address()]);
         at_right.start(&[to_right.address()]);
         let mut halves =
@@ -108,14 +123,26 @@ impl SplitNetwork {
 
     /// Waits until the databases of both global nodes have the entries of exactly these nodes.
     pub(super) async fn hold(&mut self, roles: &[&str], value: &str) -> Verdict {
+        self.hold_after(Duration::ZERO, roles, value).await
+    }
+
+    /// The same after a silence of this length.
+    pub(super) async fn hold_after(
+        &mut self,
+        silence: Duration,
+        roles: &[&str],
+        value: &str,
+    ) -> Verdict {
         let wanted = entries(roles, value);
-        hold(&self.net, &mut [&mut self.left, &mut self.right], FAMILY, &wanted).await
+        let globals = &mut [&mut self.left, &mut self.right];
+        hold_after(&self.net, silence, globals, FAMILY, &wanted).await
     }
 
     /// Waits until the databases have the entries of their own half, and not those of the other one.
     pub(super) async fn hold_apart(&mut self, left: &Json, right: &Json) -> Verdict {
-        hold(&self.net, &mut [&mut self.left], FAMILY, left).await?;
-        hold(&self.net, &mut [&mut self.right], FAMILY, right).await
+        let (net, none) = (&self.net, Duration::ZERO);
+        hold_after(net, none, &mut [&mut self.left], FAMILY, left).await?;
+        hold_after(net, none, &mut [&mut self.right], FAMILY, right).await
     }
 
     /// Closes the connections between the halves, and refuses new ones.
@@ -145,7 +172,7 @@ impl SplitNetwork {
     }
 
     /// Delays everything on all relays by this time.
-    pub(super) fn delay(&self, delay: std::time::Duration) {
+    pub(super) fn delay(&self, delay: Duration) {
         let relays = self.between.iter().chain([&self.to_left, &self.to_right]);
         relays.for_each(|relay| relay.delay(delay));
     }

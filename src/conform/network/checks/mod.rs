@@ -52,7 +52,7 @@ impl Description {
 }
 
 /// All checks of networks. The first one shows that there is a network at all.
-pub(super) fn all() -> impl Iterator<Item = &'static NetworkCheck> {
+pub fn all() -> impl Iterator<Item = &'static NetworkCheck> {
     let groups =
         [database::CHECKS, monitors::CHECKS, messages::CHECKS, split::CHECKS, seeds::CHECKS];
     groups.into_iter().flatten()

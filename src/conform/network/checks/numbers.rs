@@ -45,6 +45,14 @@ pub(super) async fn arrived(net: &Net, at: &mut Member, last: u64) -> Verdict<Ve
     }
 }
 
+/// Some of these numbers, from the first one on and each once, or none.
+pub(super) fn are_the_first(numbers: &[u64], of: RangeInclusive<u64>) -> Verdict {
+    match numbers.iter().copied().zip(of).find(|(found, wanted)| found != wanted) {
+        Some((found, wanted)) => miss(format!("message {found} came instead of {wanted}")),
+        None => Ok(()),
+    }
+}
+
 /// Fails unless exactly these numbers were received, in this order.
 pub(super) fn are_all(numbers: &[u64], wanted: RangeInclusive<u64>) -> Verdict {
     match numbers.iter().copied().zip(wanted.clone()).find(|(found, wanted)| found != wanted) {

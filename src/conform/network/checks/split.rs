@@ -1,10 +1,14 @@
 //! Checks of a network that is split into two halves and joined again.
 
 use super::fixture::{FAMILY, SplitNetwork, entries};
+use super::numbers::{are_all, are_the_first, arrived, number, sends};
 use super::{NetworkCheck, check};
 use crate::conform::check::run;
 use crate::conform::network::net::Net;
-use crate::conform::stop::Verdict;
+use crate::conform::pattern::ANY;
+use crate::conform::stop::{Verdict, ensure};
+use serde_json::json;
+use tokio::time::sleep;
 
 pub(super) const CHECKS: &[NetworkCheck] = &[
     check(
@@ -25,6 +29,12 @@ pub(super) const CHECKS: &[NetworkCheck] = &[
         "Entries of a node that died during a split are not back after it.",
     )
     .by(run!(dead)),
+    check(
+        "split-silent",
+        "4.5b",
+        "After a split in which nothing was closed there is one network; monitors fired once.",
+    )
+    .by(run!(silent)),
     check("split-again", "5.2f", "The second split of a network ends like the first one.")
         .by(run!(again)),
 ];
@@ -78,4 +88,45 @@ async fn again(net: Net) -> Verdict {
     }
     halves.mend()?;
     halves.hold(&["left", "right", "at-left", "at-right"], "3").await
+}
+
+/// All packets between the halves are lost for longer than `monitor_timeout`, and nobody closes a connection:
+/// nodes find out by themselves, and some never do.
+async fn silent(net: Net) -> Verdict {
+    const LABEL: &str = "m";
+    const MANY: u64 = 100;
+    let silence = net.common.monitor_timeout + net.common.patience;
+    let mut halves = SplitNetwork::bare(net).await?;
+    let SplitNetwork { net, left, right, .. } = &mut halves;
+    left.monitors(LABEL, &right.port()).await?;
+    right.monitors(LABEL, &left.port()).await?;
+    sends(left, right, 1..=1).await?;
+    sends(right, left, 1..=1).await?;
+    arrived(net, right, 1).await?;
+    arrived(net, left, 1).await?;
+    halves.freeze()?;
+    let SplitNetwork { left, right, .. } = &mut halves;
+    sends(left, right, 2..=MANY).await?;
+    sends(right, left, 2..=MANY).await?;
+    halves.all_set("2").await?;
+    sleep(silence).await;
+    halves.mend()?;
+    halves.all_set("3").await?;
+    halves.hold_after(silence, &["left", "right", "at-left", "at-right"], "3").await?;
+    let SplitNetwork { net, left, right, .. } = &mut halves;
+    let fired =
+        [left.times_fired(LABEL, &right.node).await?, right.times_fired(LABEL, &left.node).await?];
+    // The connection is another one, or it has outlived the silence.
+    ensure(matches!(fired, [1, 1] | [0, 0]), || {
+        format!("the monitor of left has fired {} times, that of right {}", fired[0], fired[1])
+    })?;
+    for member in [left, right] {
+        if fired == [0, 0] {
+            are_all(&arrived(net, member, MANY).await?, 2..=MANY)?;
+        } else {
+            let came = member.all(json!(["got", ANY])).await?;
+            are_the_first(&came.iter().map(number).collect::<Vec<_>>(), 2..=MANY)?;
+        }
+    }
+    Ok(())
 }
