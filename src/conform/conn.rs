@@ -28,7 +28,7 @@ pub(crate) enum Dribbling {
     No,
     /// Yes. Nothing tells when the node has read an octet, but echoes on another connection with it come back
     /// only after it could. They are waited for at most so long that the node does not give up a silent peer.
-    Beside(Session, Duration),
+    Beside(Box<Session>, Duration),
     /// Yes, without waiting: the node is too slow.
     AtOnce,
 }
@@ -37,7 +37,7 @@ impl Dribbling {
     /// With another connection to a node that gives up a peer after `monitor_timeout`. A handshake has three
     /// lines.
     pub(crate) fn beside(other: Session, monitor_timeout: Duration) -> Dribbling {
-        Dribbling::Beside(other, monitor_timeout / 8)
+        Dribbling::Beside(Box::new(other), monitor_timeout / 8)
     }
 
     async fn after_an_octet(self) -> Result<Dribbling, Seen> {
