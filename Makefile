@@ -78,9 +78,14 @@ package: ## check that the published package is complete: that it builds by itse
 
 .PHONY: bench profile
 
-bench: ## all cases, compared with Erlang, Perl, ractor_cluster and plain TCP, where installed
-	@$(CARGO) build --release --quiet --features cli --bin aemp
-	@$(CARGO) run --release --quiet --package aemp-bench --features ractor --bin aemp-bench -- $(BENCH)
+bench: ## all cases, compared with plain TCP, ZeroMQ, NATS, Erlang, ractor_cluster and Perl, where installed, and with BEFORE=COMMIT
+	@before=; \
+	if [ -n "$(BEFORE)" ]; then before=$$(CARGO="$(CARGO)" scripts/bench-before "$(BEFORE)") || exit 1; fi; \
+	features=nats,ractor; \
+	if pkg-config --exists libzmq 2>/dev/null; then features=$$features,zeromq; fi; \
+	$(CARGO) build --release --quiet --features cli --bin aemp && \
+	$(CARGO) run --release --quiet --package aemp-bench --features $$features --bin aemp-bench -- \
+	  $${before:+--before "$$before"} $(BENCH)
 
 profile: ## instruction counts of the hot paths (callgrind); fails if one grew by more than 3 %
 	@if scripts/packages counts; then \

@@ -2,8 +2,8 @@
 
 use crate::clock::{now_ns, percentile, pin};
 use crate::sides::Role;
-use crate::swarm;
-use aemp::{Context, Node, NodeBuilder, NodeId, PortId};
+use crate::{eight, swarm};
+use aemp::{CallbackPort, Context, Node, NodeBuilder, NodeId, PortId};
 use anyhow::{Context as _, Result, bail};
 use serde_bytes::{ByteBuf, Bytes};
 use std::hint::black_box;
@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 pub(crate) const SECRET: &str = "geheim";
-const TEXT: &str = "hello world";
+pub(crate) const TEXT: &str = "hello world";
 const IN_FLIGHT: usize = 1000;
 
 pub(crate) fn run(role: &Role<'_>) -> Result<()> {
@@ -28,6 +28,7 @@ pub(crate) fn run(role: &Role<'_>) -> Result<()> {
     runtime.block_on(async {
         match (role.case, role.part) {
             ("local_callback", _) => local_callback(role.size).await,
+            ("local_8to8", _) => eight::local(role.size).await,
             ("local_mailbox", _) => local_mailbox(role.size).await,
             ("rtt" | "rtt_bound" | "echo_beside_flood", "sender") => round_trips(role).await,
             ("echo_beside_flood", "flooder") => flood(role).await,
@@ -39,6 +40,9 @@ pub(crate) fn run(role: &Role<'_>) -> Result<()> {
             ("slaves_10k" | "joins" | "joins_bound", "center") => swarm::center(role).await,
             ("fanout_1k", _) => swarm::subscribe(role).await,
             ("slaves_10k" | "joins" | "joins_bound", _) => swarm::join(role).await,
+            ("oneway_8to8", _) => eight::pairs(role).await,
+            ("oneway_8to1", "receiver") => eight::receive(role).await,
+            ("oneway_8to1", _) => eight::send(role).await,
             (_, "receiver") => receive(role).await,
             ("oneway_4k" | "oneway_4k_vec", _) => send_blobs(role).await,
             (_, "sender") => send(role).await,
@@ -146,27 +150,45 @@ fn target(role: &Role<'_>) -> Result<PortId> {
 async fn send(role: &Role<'_>) -> Result<()> {
     let node = start("sender", role).await?;
     let to = target(role)?;
-    let mut replies = node.port();
-    let mut rate = 0.0;
     // The first run is a warm-up.
-    for count in [role.size / 20, role.size] {
-        let begun = Instant::now();
-        for number in 0..count {
-            if number % 256 == 0 {
-                node.snd_wait(&to, ("msg", number, TEXT)).await?;
-            } else {
-                node.snd(&to, ("msg", number, TEXT))?;
-            }
-        }
-        node.snd(&to, ("end", replies.id()))?;
-        let (_, seen): (String, usize) = replies.recv().await?;
-        if seen != count {
-            bail!("{seen} of {count} arrived");
-        }
-        rate = count as f64 / begun.elapsed().as_secs_f64() / 1e6;
-    }
-    println!("RESULT {rate}");
+    send_and_count(&node, &to, role.size / 20).await?;
+    let begun = Instant::now();
+    send_and_count(&node, &to, role.size).await?;
+    println!("RESULT {}", role.size as f64 / begun.elapsed().as_secs_f64() / 1e6);
     Ok(())
+}
+
+/// Sends this many messages to a port, which says how many have arrived.
+pub(crate) async fn send_and_count(node: &Node, to: &PortId, count: usize) -> Result<()> {
+    let mut replies = node.port();
+    for number in 0..count {
+        if number % 256 == 0 {
+            node.snd_wait(to, ("msg", number, TEXT)).await?;
+        } else {
+            node.snd(to, ("msg", number, TEXT))?;
+        }
+    }
+    node.snd(to, ("end", replies.id()))?;
+    let (_, seen): (String, usize) = replies.recv().await?;
+    if seen != count {
+        bail!("{seen} of {count} arrived");
+    }
+    Ok(())
+}
+
+/// A port that counts its messages until it is asked how many there were.
+pub(crate) fn counting_port(node: &Node) -> CallbackPort {
+    let seen = Arc::new(AtomicU64::new(0));
+    let count = seen.clone();
+    let port = node.port_of_tags();
+    port.on("msg", move |_: &Context<'_>, message: (u64, String)| {
+        black_box(message);
+        count.fetch_add(1, Relaxed);
+    });
+    port.on("end", move |ctx: &Context<'_>, (reply,): (PortId,)| {
+        ctx.snd(&reply, ("end", seen.swap(0, Relaxed)))
+    });
+    port
 }
 
 async fn send_blobs(role: &Role<'_>) -> Result<()> {

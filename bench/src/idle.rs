@@ -1,7 +1,7 @@
 //! `aemp run`, ours and Perl's: the time until it listens, and its memory.
 
 use crate::process::Group;
-use crate::sides::Side;
+use crate::sides::{Side, Sides};
 use anyhow::{Context as _, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
 use std::net::{TcpListener, TcpStream};
@@ -9,11 +9,12 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// Milliseconds until it listens, megabytes resident.
-pub(crate) fn measure(side: Side) -> Result<Vec<f64>> {
+pub(crate) fn measure(sides: &Sides, side: Side) -> Result<Vec<f64>> {
     let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
     let address = format!("127.0.0.1:{port}");
     let mut command = match side {
         Side::Aemp => Command::new(std::env::current_exe()?.with_file_name("aemp")),
+        Side::Before => Command::new(sides.before()?.node_program()),
         Side::Perl => Command::new("perl-aemp"),
         _ => bail!("nothing to measure"),
     };
@@ -22,7 +23,7 @@ pub(crate) fn measure(side: Side) -> Result<Vec<f64>> {
     command.env("PERL_ANYEVENT_MP_RC", "/nonexistent");
     let mut group = Group::new(Duration::from_secs(20));
     let begun = Instant::now();
-    let id = group.start(command)?;
+    let id = group.start("node", command)?;
     while TcpStream::connect(&address).is_err() {
         if begun.elapsed() > Duration::from_secs(10) {
             bail!("does not listen");

@@ -1,12 +1,20 @@
 //! Measures aemp side by side with other systems: every side as processes of its own, several
 //! rounds in turn, median and spread.
 //!
-//! `aemp-bench [--rounds N] [--quick] [CASE...]`; it starts its own processes as `aemp-bench role ...`.
+//! `aemp-bench [--rounds N] [--quick] [--sides SIDE,...] [--before PROGRAM] [CASE...]`; `--before` is the
+//! `aemp-bench` of an earlier version. It starts its own processes as `aemp-bench role ...`.
 
 mod aemp_side;
+mod before;
 mod cases;
 mod clock;
+mod eight;
+mod goal;
 mod idle;
+mod measure;
+mod nats_server;
+#[cfg(feature = "nats")]
+mod nats_side;
 mod node_loss;
 mod process;
 #[cfg(feature = "ractor")]
@@ -16,8 +24,11 @@ mod report;
 mod sides;
 mod stream_side;
 mod swarm;
+#[cfg(feature = "zeromq")]
+mod zeromq_side;
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
+use std::path::PathBuf;
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -38,8 +49,12 @@ fn run_role(arguments: &[String]) -> Result<()> {
         "raw" if case.starts_with("stream") => stream_side::run_raw(&role),
         "aemp" => aemp_side::run(&role),
         "raw" => raw_side::run(&role),
+        #[cfg(feature = "nats")]
+        "nats" => nats_side::run(&role),
         #[cfg(feature = "ractor")]
         "ractor" => ractor_side::run(&role),
+        #[cfg(feature = "zeromq")]
+        "zeromq" => zeromq_side::run(&role),
         _ => bail!("no side called {side} is built in"),
     }
 }
@@ -47,30 +62,42 @@ fn run_role(arguments: &[String]) -> Result<()> {
 fn drive(arguments: &[String]) -> Result<()> {
     let mut rounds = 5;
     let mut quick = false;
+    let mut before = None;
     let mut wanted = Vec::new();
     let mut only_sides = Vec::new();
     let mut arguments = arguments.iter();
     while let Some(argument) = arguments.next() {
+        let mut value = || arguments.next().with_context(|| format!("{argument} needs a value"));
         match argument.as_str() {
-            "--rounds" => rounds = arguments.next().map_or(Ok(rounds), |n| n.parse())?,
-            "--sides" => {
-                let list = arguments.next().cloned().unwrap_or_default();
-                only_sides = list.split(',').map(str::to_owned).collect();
-            }
+            "--rounds" => rounds = value()?.parse()?,
+            "--sides" => only_sides = value()?.split(',').map(str::to_owned).collect(),
+            "--before" => before = Some(PathBuf::from(value()?)),
             "--quick" => quick = true,
             case => wanted.push(case.to_owned()),
         }
     }
-    let sides: Vec<sides::Side> = sides::installed()?
-        .into_iter()
-        .filter(|side| only_sides.is_empty() || only_sides.iter().any(|name| name == side.name()))
-        .collect();
+    for name in &wanted {
+        if !cases::ALL.iter().any(|case| case.name == name) {
+            bail!("no case is called {name}");
+        }
+    }
+    let mut sides = sides::Sides::find(before.as_deref())?;
+    if !only_sides.is_empty() {
+        sides.keep(&only_sides);
+    }
     let mut report = report::Report::default();
     for case in cases::ALL {
         if wanted.is_empty() || wanted.iter().any(|name| name == case.name) {
-            cases::measure(case, &sides, rounds, quick, &mut report);
+            measure::measure(case, &sides, rounds, quick, &mut report);
         }
     }
     report.print();
+    println!("load of this machine at the end: {}", load());
     report.write("target/bench.json")
+}
+
+/// The load averages of 1, 5 and 15 minutes.
+fn load() -> String {
+    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    load.split_whitespace().take(3).collect::<Vec<_>>().join(", ")
 }

@@ -13,8 +13,10 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
 /// How many changes are in flight at a time.
-const IN_FLIGHT: u64 = 64;
-const CHANGES: u64 = 400;
+pub(crate) const IN_FLIGHT: u64 = 64;
+pub(crate) const CHANGES: u64 = 400;
+/// Changes before these, each of which waits for the one before.
+pub(crate) const LONE: u64 = 20;
 
 async fn global(role: &Role<'_>) -> Result<Node> {
     let node = builder("center", role).bind("127.0.0.1:0").start().await?;
@@ -101,8 +103,7 @@ pub(crate) async fn fan_out(role: &Role<'_>) -> Result<()> {
         told.0.fetch_max(number, Relaxed);
         told.1.notify_one();
     });
-    let (ready, told) = (Arc::new(Notify::new()), ());
-    let _: () = told;
+    let ready = Arc::new(Notify::new());
     let is_ready = ready.clone();
     port.on("ready", move |_: &Context<'_>, ()| is_ready.notify_one());
     println!("READY {} {} {}", address(&node), port.id(), node.id());
@@ -114,7 +115,7 @@ pub(crate) async fn fan_out(role: &Role<'_>) -> Result<()> {
         }
     };
     let mut lone = Vec::new();
-    for number in 1..=20 {
+    for number in 1..=LONE {
         let begun = Instant::now();
         db.set("bench", "key", number)?;
         wait_for(number).await;
@@ -123,10 +124,10 @@ pub(crate) async fn fan_out(role: &Role<'_>) -> Result<()> {
     lone.sort_by(f64::total_cmp);
     let begun = Instant::now();
     for number in 1..=CHANGES {
-        wait_for((20 + number).saturating_sub(IN_FLIGHT)).await;
-        db.set("bench", "key", 20 + number)?;
+        wait_for((LONE + number).saturating_sub(IN_FLIGHT)).await;
+        db.set("bench", "key", LONE + number)?;
     }
-    wait_for(20 + CHANGES).await;
+    wait_for(LONE + CHANGES).await;
     let deliveries = (CHANGES * role.size as u64) as f64;
     let rate = deliveries / begun.elapsed().as_secs_f64() / 1e6;
     println!("RESULT {} {rate}", lone.get(10).copied().unwrap_or(0.0));
