@@ -219,6 +219,15 @@ fn a_key_that_another_node_writes_after_the_loss_is_claimed() {
     }
 }
 
+/// A global node was connected again with the owner's master only just before the grace ended, so that the
+/// owner's entries could not reach it in time. The rule for deletions looked only at whether they were connected.
+#[test]
+fn entries_of_a_master_that_comes_back_at_the_end_of_the_grace_may_be_late() {
+    if let Some(failure) = run(&Plan::new(64_433_061)) {
+        report(&failure);
+    }
+}
+
 /// A connection was in doubt when the last other one that claimed to be its node went away. Nobody looked at it
 /// any more, so that much later the next one took its place although octets had come.
 #[test]

@@ -33,12 +33,20 @@ pub(super) struct Ledger {
     /// When an owner last deleted a key or ended.
     given_up: BTreeMap<(Str, Str), Duration>,
     homes: BTreeMap<HostId, EntryHome>,
-    /// When the first of two nodes last lost the second.
-    parted: BTreeMap<(HostId, HostId), Duration>,
+    /// When the first of two nodes last lost the second, and since when it has it again.
+    parted: BTreeMap<(HostId, HostId), Parting>,
     /// Until then, any report may have a cause in the network.
     disturbed_until: Duration,
     ways_are_blocked: bool,
     seeds_are_hijacked: bool,
+}
+
+/// The time during which one node was disconnected from another one.
+#[derive(Debug, Clone, Copy)]
+struct Parting {
+    from: Duration,
+    /// `None` if it still is.
+    until: Option<Duration>,
 }
 
 /// Where a node's entries are kept.
@@ -126,7 +134,7 @@ impl Ledger {
     /// master, or to a global node, whose own entries it cannot distinguish from those of its
     /// slaves.
     pub(super) fn lost(&mut self, by: HostId, owner: HostId, now: Duration) {
-        self.parted.insert((by, owner), now);
+        self.parted.insert((by, owner), Parting { from: now, until: None });
         if let Some(home) = self.homes.get_mut(&owner)
             && ([home.last, home.earlier].contains(&Some(by))
                 || home.master.is_none()
@@ -135,6 +143,13 @@ impl Ledger {
             home.astray = Some(now);
         } else if let Some(home) = self.homes.get_mut(&owner) {
             home.lost = Some(now);
+        }
+    }
+
+    /// Records that a running node has a connection to another one.
+    pub(super) fn met(&mut self, by: HostId, other: HostId, now: Duration) {
+        if let Some(parting) = self.parted.get_mut(&(by, other)) {
+            parting.until.get_or_insert(now);
         }
     }
 
@@ -216,7 +231,7 @@ impl Ledger {
             let seems_dead = self.were_lost_together(host, *owner, home, now);
             let is_claimed = home.master.is_none()
                 && self.is_claimed_by_another(*owner, (family, key), home.since);
-            if !is_astray && !seems_dead && !is_claimed && !self.are_apart(world, host, home) {
+            if !is_astray && !seems_dead && !is_claimed && !self.were_apart(world, host, home) {
                 return Err(format!("{family}.{key} of {owner:?} is reported deleted: {home:?}"));
             }
         }
@@ -244,24 +259,31 @@ impl Ledger {
         now: Duration,
     ) -> bool {
         let own = self.homes.get(&host).and_then(|home| home.master);
-        let lost = |node: Option<HostId>| self.parted.get(&(own?, node?)).copied();
+        let lost = |node: Option<HostId>| Some(self.parted.get(&(own?, node?))?.from);
         let (Some(owner), Some(master)) = (lost(Some(owner)), lost(home.last)) else {
             return false;
         };
         now < owner.max(master) + CAUSE && owner.abs_diff(master) < TOGETHER
     }
 
-    /// Whether a node's master has long been disconnected from the one that keeps an owner's
-    /// entries, as when each of them became global after the only seed was lost.
-    fn are_apart(&self, world: &World, host: HostId, owner: &EntryHome) -> bool {
+    /// Whether a node's master was disconnected for long from the one that keeps an owner's entries, as
+    /// when each of them became global after the only seed was lost.
+    fn were_apart(&self, world: &World, host: HostId, owner: &EntryHome) -> bool {
         let (Some(home), Some(theirs)) = (self.homes.get(&host), owner.master) else {
             return false;
         };
         let Some(own) = home.master.filter(|own| *own != theirs) else { return false };
-        let node = &world.spec(theirs).node;
-        let is_up = world.running(own).is_some_and(|own| own.kernel().is_up(node));
-        let parted = self.parted.get(&(own, theirs));
-        !is_up && parted.is_none_or(|at| world.now() > *at + self.bearable)
+        let now = world.now();
+        match self.parted.get(&(own, theirs)) {
+            Some(Parting { from, until }) => {
+                let until = until.unwrap_or(now);
+                until > *from + self.bearable && now < until + CAUSE
+            }
+            None => {
+                let node = &world.spec(theirs).node;
+                !world.running(own).is_some_and(|own| own.kernel().is_up(node))
+            }
+        }
     }
 
     /// Checks that a monitor whose node has kept its master long enough knows no key without an

@@ -66,6 +66,12 @@ impl Run<'_> {
         hosts.find(|&host| self.world.is_running(host) && self.world.spec(host).node == *id)
     }
 
+    /// The place of a node that may have ended.
+    pub(super) fn place_of(&self, id: &NodeId) -> Option<HostId> {
+        self.host_of(id)
+            .or_else(|| self.world.hosts().find(|&host| self.world.spec(host).node == *id))
+    }
+
     fn is_connected(&self, host: HostId, to: &NodeId) -> bool {
         match self.world.perl(host) {
             Some(perl) => perl.up_nodes().any(|node| node == to),

@@ -308,12 +308,19 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Records what a database report or the loss of a node means for entries.
+    /// Records what a database report, or a connection to a node or its loss, means for entries.
     fn follow_entries(&mut self, host: HostId, happening: &WorldEvent) -> Result<(), String> {
         let now = self.world.now();
         match happening {
+            WorldEvent::NodeUp(peer) => {
+                if let Some(other) = self.place_of(peer)
+                    && let Some(ledger) = &mut self.ledger
+                {
+                    ledger.met(host, other, now);
+                }
+            }
             WorldEvent::NodeDown(peer, _) => {
-                if let Some(owner) = self.host_of(peer)
+                if let Some(owner) = self.place_of(peer)
                     && let Some(ledger) = &mut self.ledger
                 {
                     ledger.lost(host, owner, now);
