@@ -137,6 +137,20 @@ async fn a_flood_of_connections_is_counted_and_not_written_into_the_log_line_by_
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_member_that_connects_again_and_again_does_not_fill_the_log() {
+    let log = &*LOG;
+    let node = node("often", &[]).await;
+    for _ in 0..300 {
+        drop(member(&node, "restless", Framing::Cbor));
+    }
+    let peer = node_support::node("peer", &[&node]).await;
+    is_served(&peer, &node).await;
+    let lines = log.count("connection with restless");
+    // One line a second, in addition to the first ones.
+    assert!((1..200).contains(&lines), "{lines} lines");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn garbage_at_any_stage_ends_its_connection_and_nothing_else() {
     let node = node("node", &[]).await;
     let peer = node_support::node("peer", &[&node]).await;

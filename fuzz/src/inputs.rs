@@ -419,7 +419,7 @@ impl TestNode {
             Effect::Eval { reply, .. } => {
                 self.kernel.eval_done(&reply, "no Perl here", Elements::EMPTY);
             }
-            Effect::Log { text, .. } => assert_is_one_line(&text, 4096),
+            Effect::Log { line, .. } => assert_is_one_line(&line.to_string(), 4096),
             _ => {}
         }
     }

@@ -447,8 +447,9 @@ impl Node {
             Effect::Changed { monitor, changes } => {
                 self.happenings.push(WorldEvent::Changed { monitor, changes });
             }
-            Effect::Log { level, text, .. } => {
-                self.happenings.push(WorldEvent::Log { level, text })
+            Effect::Log { level, line, .. } => {
+                let text = line.to_string();
+                self.happenings.push(WorldEvent::Log { level, text });
             }
         }
     }

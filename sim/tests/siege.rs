@@ -67,7 +67,8 @@ impl Victim {
             for effect in self.kernel.take_effects() {
                 match effect {
                     Effect::Dial { conn, .. } => refused.push(conn),
-                    Effect::Log { text, .. } => {
+                    Effect::Log { line, .. } => {
+                        let text = line.to_string();
                         self.log_lines += 1;
                         assert!(text.len() <= 1100, "{what}: {text}");
                         assert!(!text.contains(['\u{1b}', '\u{202e}']), "{what}: {text}");

@@ -4,6 +4,7 @@ use super::Kernel;
 use super::db::Database;
 use super::effect::{Builder, Call, Effect, Level, Origin, died};
 use super::eval::Known;
+use super::lines::What;
 use super::log::Source;
 use super::question::{Question, QuestionKind};
 use super::relay::{MAX_ELEMENTS_BEFORE_MESSAGE, Relay, RelayStep, destination};
@@ -69,12 +70,8 @@ impl Kernel {
         let may = self.waiting.add(from, &sought, octets, self.limits.table);
         if !may {
             self.refused += 1;
-            let sought = sought.as_str().beginning();
-            let text = format_args!(
-                "message from {from} to {sought} dropped: too many octets are pending for unconnected nodes \
-                 already (peer_limit)"
-            );
-            self.log(Origin::Requests, Source::Peer(from.clone()), Level::Warn, text);
+            let what = What::MayNotWait(from.clone(), sought.as_str().cut());
+            self.log(Origin::Requests, Source::Peer(from.clone()), Level::Warn, what);
         }
         may
     }
@@ -127,14 +124,14 @@ impl Kernel {
         };
         let Some(name) = name else {
             if !elements.is_empty() {
-                let text = format_args!("request from {from}: its name is not a string");
-                self.log(Origin::Requests, Source::Peer(from.clone()), Level::Warn, text);
+                let what = What::NoName(from.clone());
+                self.log(Origin::Requests, Source::Peer(from.clone()), Level::Warn, what);
             }
             return;
         };
         if let Err(why) = self.dispatch(from, name, elements.after(1)) {
-            let text = format_args!("request {} from {from}: {why}", name.beginning());
-            self.log(Origin::Requests, Source::Peer(from.clone()), Level::Warn, text);
+            let what = What::Refused(from.clone(), name.cut(), why);
+            self.log(Origin::Requests, Source::Peer(from.clone()), Level::Warn, what);
         }
     }
 
@@ -156,7 +153,7 @@ impl Kernel {
             if let Parsed::Spawn { port, .. } = parsed {
                 self.ports.spawn_failed(from, port, died(NOT_ALLOWED));
             }
-            return Err(NOT_ALLOWED.to_owned());
+            return Err(NOT_ALLOWED.into());
         }
         match (info.name, parsed) {
             (_, Parsed::Spawn { port, function, arguments }) => {
@@ -169,7 +166,7 @@ impl Kernel {
                 let expression = expression.ok_or("the expression is not a string")?;
                 self.eval(from, expression, reply)
             }
-            (MASTER_SET, _) => Err("this node chooses its own master".to_owned()),
+            (MASTER_SET, _) => Err("this node chooses its own master".into()),
             (name, parsed) if info.handled_by == Handler::Ports => {
                 self.ports.request(from, name, parsed)?;
                 self.follow_ports();
@@ -192,8 +189,8 @@ impl Kernel {
         let was_global = self.db.is_global();
         let told = tell(&mut self.db, self.now.uptime);
         if !was_global && self.db.is_global() {
-            let text = format_args!("this node is global now: {from} asked for it");
-            self.log(Origin::Database, Source::Peer(from.clone()), Level::Info, text);
+            let what = What::Global(Some(from.clone()));
+            self.log(Origin::Database, Source::Peer(from.clone()), Level::Info, what);
             self.look_for_orphans();
         }
         told
@@ -214,7 +211,7 @@ impl Kernel {
             // Otherwise the rest of the packet would be copied once for each of any number of
             // expressions.
             if to.is_some_and(|to| to.is_node_port() && to.node() == self.node) {
-                return Err("the result would go to this node's own node port".to_owned());
+                return Err("the result would go to this node's own node port".into());
             }
             let (from, reply) = (from.clone(), self.keep(reply));
             self.effects.push(Effect::Eval { expression, from, reply });
@@ -263,17 +260,15 @@ impl Kernel {
         arguments: Elements<'_>,
     ) -> Result<(), Refused> {
         if port.is_empty() {
-            return Err("the node port cannot be spawned".to_owned());
+            return Err("the node port cannot be spawned".into());
         }
         if self.ports.exists(&port) {
-            return Err(format!("port {} exists", port.as_ref().beginning()));
+            return Err(Refused::PortExists(port.as_ref().cut()));
         }
-        let function = function.ok_or_else(|| "the function's name is not a string".to_owned());
+        let function = function.ok_or(Refused::Because("the function's name is not a string"));
         let function = function.and_then(|function| match self.is_registered(function.as_ref()) {
             true => Ok(function),
-            false => {
-                Err(format!("function {} is not registered here", function.as_ref().beginning()))
-            }
+            false => Err(Refused::NotRegistered(function.as_ref().cut())),
         });
         match function {
             Ok(function) => {
@@ -284,7 +279,7 @@ impl Kernel {
                 Ok(())
             }
             Err(why) => {
-                self.ports.spawn_failed(from, port, died(&why));
+                self.ports.spawn_failed(from, port, died(&why.to_string()));
                 Err(why)
             }
         }
@@ -312,10 +307,10 @@ impl Kernel {
         arguments: Elements<'_>,
     ) -> Result<(), Refused> {
         if self.secure {
-            return Err(NOT_ALLOWED.to_owned());
+            return Err(NOT_ALLOWED.into());
         }
         if !self.is_registered(name) {
-            return Err("no such request, and no function of that name is registered".to_owned());
+            return Err("no such request, and no function of that name is registered".into());
         }
         let (function, arguments) = (name.to_owned(), self.keep(arguments));
         self.effects.push(Effect::Call(Call { function, arguments, from: from.clone() }));
@@ -325,8 +320,8 @@ impl Kernel {
     /// Handles a message to the kernel's own port: an answer to one of its questions.
     pub fn service_message(&mut self, from: &NodeId, message: Elements<'_>) {
         let Some((Question { about, number }, answers)) = Question::answered_by(message) else {
-            let text = format_args!("{from} sent an unexpected answer");
-            return self.log(Origin::Requests, Source::Peer(from.clone()), Level::Debug, text);
+            let what = What::NotAsked(from.clone());
+            return self.log(Origin::Requests, Source::Peer(from.clone()), Level::Debug, what);
         };
         match about {
             QuestionKind::Life => {

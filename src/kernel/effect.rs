@@ -1,6 +1,7 @@
 //! The outputs of the kernel: plain data, carried out in order.
 
 use super::db::{ChangeSet, DbAnswer, DbMonitorId, QueryId};
+use super::lines::Line;
 use crate::value::packed::Elements;
 use crate::value::{NodeId, Packed, Str};
 pub use crate::wire::session::AuthOrder;
@@ -213,8 +214,8 @@ pub enum Effect {
         level: Level,
         /// Its subject.
         origin: Origin,
-        /// One line. Text from peers is escaped.
-        text: String,
+        /// The text as data, to be displayed when no lock is held.
+        line: Line,
     },
 }
 

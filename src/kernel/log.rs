@@ -1,14 +1,10 @@
-//! The kernel's log lines. Their length and their rate for each source are limited, since peers choose
-//! both.
+//! The rate limit of the kernel's log lines for each source, since peers choose how often they cause one.
 
 use super::HashMap;
 use super::effect::{Effect, Level, Origin};
+use super::lines::{Line, What};
 use crate::value::NodeId;
-use std::fmt::{self, Write as _};
 use std::time::Duration;
-
-/// The maximum octets of a log line.
-const MAX_LINE_LEN: usize = 1000;
 
 /// Lines that a source may log in a burst. After that it may log one line each [`LINE_INTERVAL`].
 const BURST: u32 = 20;
@@ -55,14 +51,14 @@ impl Budget {
 }
 
 impl LogLimits {
-    /// The text of a line, with the number of lines that were suppressed before it; `None` if it is
-    /// suppressed itself, and then nothing is formatted.
+    /// The line, with the number of lines that were suppressed before it; `None` if it is suppressed
+    /// itself.
     pub(super) fn line(
         &mut self,
         origin: Origin,
         source: Source,
         level: Level,
-        text: fmt::Arguments<'_>,
+        what: What,
         now: Duration,
     ) -> Option<Effect> {
         if self.0.len() >= PRUNE_THRESHOLD && !self.0.contains_key(&(source.clone(), level)) {
@@ -79,45 +75,8 @@ impl LogLimits {
             return None;
         };
         budget.lines = left;
-        let mut text = line(text);
-        match std::mem::take(&mut budget.unlogged) {
-            0 => {}
-            unlogged => text.push_str(&format!(" (and {unlogged} more that were not logged)")),
-        }
-        Some(Effect::Log { level, origin, text })
-    }
-}
-
-/// Formats the text of a log line; formatting ends where the line is cut.
-pub(super) fn line(text: fmt::Arguments<'_>) -> String {
-    cut(text, MAX_LINE_LEN)
-}
-
-/// The first octets of a text, up to `longest`, with a mark if there are more. The rest is not
-/// formatted.
-pub(crate) fn cut(text: fmt::Arguments<'_>, longest: usize) -> String {
-    let mut line = Line { text: String::new(), longest };
-    if line.write_fmt(text).is_err() {
-        line.text.push_str("...");
-    }
-    line.text
-}
-
-struct Line {
-    text: String,
-    longest: usize,
-}
-
-impl fmt::Write for Line {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        let room = self.longest - self.text.len().min(self.longest);
-        if text.len() <= room {
-            self.text.push_str(text);
-            return Ok(());
-        }
-        let end = (0..=room).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
-        self.text.push_str(text.get(..end).unwrap_or_default());
-        Err(fmt::Error)
+        let unlogged = std::mem::take(&mut budget.unlogged);
+        Some(Effect::Log { level, origin, line: Line { what, unlogged } })
     }
 }
 
@@ -128,9 +87,9 @@ mod tests {
     fn log(limits: &mut LogLimits, source: &str, seconds: u64) -> Option<String> {
         let source = Source::Peer(NodeId::new(source).unwrap());
         let now = Duration::from_secs(seconds);
-        let (level, text) = (Level::Warn, format_args!("line"));
-        limits.line(Origin::Requests, source, level, text, now).map(|effect| match effect {
-            Effect::Log { text, .. } => text,
+        let what = What::Text("line".to_owned());
+        limits.line(Origin::Requests, source, Level::Warn, what, now).map(|effect| match effect {
+            Effect::Log { line, .. } => line.to_string(),
             other => panic!("{other:?}"),
         })
     }
@@ -153,22 +112,5 @@ mod tests {
             log(&mut limits, &source.to_string(), source as u64);
         }
         assert!(limits.0.len() <= PRUNE_THRESHOLD);
-    }
-
-    #[test]
-    fn a_line_is_formatted_no_further_than_it_is_logged() {
-        struct Counts<'a>(&'a std::cell::Cell<usize>);
-        impl fmt::Display for Counts<'_> {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                (0..1_000_000).try_for_each(|_| {
-                    self.0.set(self.0.get() + 1);
-                    f.write_str("é")
-                })
-            }
-        }
-        let pieces = std::cell::Cell::new(0);
-        let text = line(format_args!("x{}", Counts(&pieces)));
-        assert!(text.len() <= MAX_LINE_LEN + 3 && text.ends_with("é..."), "{text}");
-        assert!(pieces.get() <= MAX_LINE_LEN);
     }
 }

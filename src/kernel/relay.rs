@@ -60,5 +60,5 @@ pub(super) fn destination(reply: Elements<'_>) -> Result<Option<PortId>, Refused
         return Ok(None);
     }
     let id = argument(reply).ok_or("the destination is not a string")?;
-    PortId::try_from(id).map(Some).map_err(|error| error.to_string())
+    Ok(Some(PortId::try_from(id)?))
 }

@@ -2,7 +2,8 @@
 
 use super::effect::died;
 use crate::value::packed::{Elements, Reader, Token};
-use crate::value::{NodeId, Packed, PortId, Str, StrRef, same};
+use crate::value::{InvalidId, NodeId, Packed, PortId, Str, StrRef, same};
+use thiserror::Error;
 
 /// A node request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -131,8 +132,32 @@ const MAX_PORT_NAME_LEN: usize = 64 << 10;
 /// The maximum octets of the reason of a death.
 const MAX_REASON_LEN: usize = 64 << 10;
 
-/// Why a request was refused; in the log, the text follows the request's name.
-pub(super) type Refused = String;
+/// Why a request was not carried out; the text follows the request's name in the log. What the peer
+/// chose is cut.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub(super) enum Refused {
+    /// For a reason that names nothing of the request.
+    #[error("{0}")]
+    Because(&'static str),
+    /// The port that is to be spawned exists.
+    #[error("port {} exists", .0.as_ref().beginning())]
+    PortExists(Str),
+    /// The program has no such function.
+    #[error("function {} is not registered here", .0.as_ref().beginning())]
+    NotRegistered(Str),
+    /// The name of a port is too long.
+    #[error("the port's name is longer than {MAX_PORT_NAME_LEN} octets")]
+    LongPortName,
+    /// The destination of a reply is no port.
+    #[error(transparent)]
+    Destination(#[from] InvalidId),
+}
+
+impl From<&'static str> for Refused {
+    fn from(why: &'static str) -> Self {
+        Refused::Because(why)
+    }
+}
 
 /// The parsed arguments of a request other than the database's.
 #[derive(Debug)]
@@ -226,9 +251,9 @@ pub(super) fn scalar(reader: &mut Reader<'_>) -> Option<Str> {
 
 fn port_name(arguments: Elements<'_>) -> Result<Str, Refused> {
     if arguments.first_str().is_some_and(|name| name.data().len() > MAX_PORT_NAME_LEN) {
-        return Err(format!("the port's name is longer than {MAX_PORT_NAME_LEN} octets"));
+        return Err(Refused::LongPortName);
     }
-    argument(arguments).ok_or_else(|| "the port's name is missing or not a string".to_owned())
+    Ok(argument(arguments).ok_or("the port's name is missing or not a string")?)
 }
 
 /// The reason of a death. Each monitor gets a copy, so a reason that is too long is replaced.

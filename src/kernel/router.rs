@@ -13,6 +13,7 @@
 use super::db::{DbEffect, DbProblem};
 use super::effect::{Builder, Effect, Level, Origin, Reason, transport_error};
 use super::healing::{DbStatus, Healing, HealingOutput};
+use super::lines::{Line, What};
 use super::log::Source;
 use super::mesh::MeshOutput;
 use super::ports::PortsOutput;
@@ -22,7 +23,6 @@ use super::{Kernel, Task, request};
 use crate::mutation::{self, Mutation};
 use crate::value::packed::Elements;
 use crate::value::{NodeId, Packed, PortId};
-use std::fmt;
 use std::time::Duration;
 
 impl Kernel {
@@ -125,19 +125,13 @@ impl Kernel {
         peer: &NodeId,
         origin: Origin,
         level: Level,
-        text: fmt::Arguments<'_>,
+        text: String,
     ) {
-        self.log(origin, Source::Peer(peer.clone()), level, text);
+        self.log(origin, Source::Peer(peer.clone()), level, What::Text(text));
     }
 
-    pub(super) fn log(
-        &mut self,
-        origin: Origin,
-        source: Source,
-        level: Level,
-        text: fmt::Arguments<'_>,
-    ) {
-        let line = self.log_limits.line(origin, source, level, text, self.now.uptime);
+    pub(super) fn log(&mut self, origin: Origin, source: Source, level: Level, what: What) {
+        let line = self.log_limits.line(origin, source, level, what, self.now.uptime);
         self.effects.extend(line);
     }
 
@@ -240,12 +234,8 @@ impl Kernel {
                 self.waiting.is_settled(&node);
                 self.effects.push(Effect::LaneUp { node: node.clone(), conn });
                 self.effects.push(Effect::NodeUp { node: node.clone(), untrusted });
-                self.log(
-                    Origin::Mesh,
-                    Source::Peer(node.clone()),
-                    Level::Info,
-                    format_args!("{node} is up"),
-                );
+                let what = What::Up(node.clone());
+                self.log(Origin::Mesh, Source::Peer(node.clone()), Level::Info, what);
                 self.db.node_up(node.clone());
                 if knows_get {
                     self.db.knows_get(&node);
@@ -257,8 +247,8 @@ impl Kernel {
                 self.suspect(&node);
             }
             MeshOutput::Down { node, why } => {
-                let text = format_args!("{node} is down: {why}");
-                self.log(Origin::Mesh, Source::Peer(node.clone()), Level::Info, text);
+                let what = What::Down(node.clone(), why.clone());
+                self.log(Origin::Mesh, Source::Peer(node.clone()), Level::Info, what);
                 self.healing.node_down(&node);
                 self.unreachable(&node, &why);
                 let reason = transport_error(&node, &why);
@@ -276,8 +266,8 @@ impl Kernel {
             MeshOutput::SeedClaimed => self.find_master(),
             MeshOutput::IsSeed => self.turn_global(),
             MeshOutput::Wake { at, timer } => self.agenda.add(at, Task::Mesh(timer)),
-            MeshOutput::Log { level, text } => {
-                self.log(Origin::Mesh, Source::Mesh, level, format_args!("{text}"));
+            MeshOutput::Log { level, line } => {
+                self.log(Origin::Mesh, Source::Mesh, level, What::Mesh(line));
             }
         }
     }
@@ -309,8 +299,8 @@ impl Kernel {
         let seed = self.mesh.first_seed_up();
         let claimed = || self.mesh.claimed_seeds_up().find(|node| self.db.is_peer_global(node));
         if let Some(master) = seed.or_else(claimed).cloned() {
-            let text = format_args!("{master} is our master");
-            self.log(Origin::Database, Source::Peer(master.clone()), Level::Debug, text);
+            let what = What::Master(master.clone());
+            self.log(Origin::Database, Source::Peer(master.clone()), Level::Debug, what);
             self.db.adopt_master(&master);
         }
     }
@@ -345,9 +335,8 @@ impl Kernel {
             }
             PortsOutput::LossTold(node) => self.effects.push(Effect::LaneReset { node }),
             PortsOutput::Unnoticed { port, reason } => {
-                let port = port.as_ref().beginning();
-                let text = format_args!("port {port} died and nobody monitored it: {reason}");
-                self.log(Origin::Ports, Source::Ports, Level::Warn, text);
+                let what = What::Unnoticed(port, reason);
+                self.log(Origin::Ports, Source::Ports, Level::Warn, what);
             }
         }
     }
@@ -396,8 +385,8 @@ impl Kernel {
             }
             HealingOutput::DropSlave(node) => self.db.drop_slave(&node, self.now.uptime),
             HealingOutput::Wake { at, node } => self.agenda.add(at, Task::Healing(node)),
-            HealingOutput::Log { level, text } => {
-                self.log(Origin::Healing, Source::Healing, level, format_args!("{text}"));
+            HealingOutput::Log { level, line } => {
+                self.log(Origin::Healing, Source::Healing, level, What::Healing(line));
             }
         }
     }
@@ -411,8 +400,8 @@ impl Kernel {
     /// Makes this node global, if it is not global yet.
     pub(super) fn turn_global(&mut self) {
         if !self.db.is_global() {
-            let text = "this node is global now".to_owned();
-            self.effects.push(Effect::Log { level: Level::Info, origin: Origin::Database, text });
+            let line = Line { what: What::Global(None), unlogged: 0 };
+            self.effects.push(Effect::Log { level: Level::Info, origin: Origin::Database, line });
             self.db.become_global(self.now.uptime);
             self.look_for_orphans();
         }
@@ -482,8 +471,8 @@ impl Kernel {
             }
             DbEffect::Problem { from, problem } => {
                 self.refused += u64::from(matches!(problem, DbProblem::TooMuch(..)));
-                let text = format_args!("request from {from}: {problem}");
-                self.log(Origin::Database, Source::Peer(from.clone()), Level::Warn, text);
+                let what = What::Problem(from.clone(), problem);
+                self.log(Origin::Database, Source::Peer(from), Level::Warn, what);
             }
         }
     }

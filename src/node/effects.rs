@@ -10,7 +10,7 @@ use super::lanes::{Sent, WrittenBy};
 use super::message::KillReason;
 use super::panics::catch;
 use super::port::{CloseWhen, Delivery, PortCell, run_queue};
-use crate::kernel::{ConnId, Effect, Level, MonitorId, Origin};
+use crate::kernel::{ConnId, Effect, Level, MonitorId, Origin, cut_line};
 use crate::lane::Copies;
 use crate::value::packed::Elements;
 use crate::value::{NodeId, Packed};
@@ -123,7 +123,7 @@ impl Shared {
                     changed.push(changes);
                 }
             }
-            Effect::Log { level, origin, text } => self.log_later(level, origin, text),
+            Effect::Log { level, origin, line } => self.log_later(level, origin, line),
         }
     }
 
@@ -154,7 +154,7 @@ impl Shared {
             Ok(Sent::Crowded) => core.kernel.has_no_room(to),
             Ok(Sent::Congested) => {
                 let text = self.congestion(to);
-                core.kernel.log_of_peer(to, Origin::Mesh, Level::Warn, format_args!("{text}"));
+                core.kernel.log_of_peer(to, Origin::Mesh, Level::Warn, text);
                 core.kernel.has_no_room(to);
             }
             Ok(Sent::Overflow) => core.kernel.disconnect(to, OVERFLOW),
@@ -213,7 +213,7 @@ impl Shared {
 }
 
 fn not_sent(core: &mut Core, to: &NodeId, error: &EncodeError) {
-    let text = format_args!("message to {to} not sent: {error}");
+    let text = cut_line(format_args!("message to {to} not sent: {error}"));
     core.kernel.log_of_peer(to, Origin::Mesh, Level::Error, text);
 }
 

@@ -5,7 +5,7 @@ use super::core::Shared;
 use super::message::MessageRef;
 use super::panics::catch;
 use super::port::{CallbackCell, PortName, Task, Unmatched, run_queue};
-use crate::kernel::{Call, Level, Origin};
+use crate::kernel::{Call, Level, Origin, cut_line};
 use crate::value::{NodeId, Packed, Str};
 use std::sync::Arc;
 
@@ -43,7 +43,7 @@ impl Shared {
         let outcome = catch(|| function(self, None, message));
         if let Err(problem) = outcome.unwrap_or_else(Err) {
             let Call { function, from, .. } = call;
-            let text = format_args!("function {function} called by {from}: {problem}");
+            let text = cut_line(format_args!("function {function} called by {from}: {problem}"));
             self.kernel(|kernel| {
                 kernel.log_of_peer(from, Origin::Requests, Level::Warn, text);
             });

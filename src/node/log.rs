@@ -2,14 +2,15 @@
 
 use super::core::Shared;
 use super::port::run_queue;
-use crate::kernel::{Level, Origin};
+use crate::kernel::{Level, Line, Origin};
 use crate::value::NodeId;
 
 impl Shared {
-    /// Writes a line to the log once no lock is held, since subscribers are code of the program.
-    pub(super) fn log_later(&self, level: Level, origin: Origin, text: String) {
+    /// Formats a line and writes it to the log once no lock is held, since subscribers are code of the
+    /// program.
+    pub(super) fn log_later(&self, level: Level, origin: Origin, line: Line) {
         let node = self.id.clone();
-        run_queue::run(move || write(&node, level, origin, &text));
+        run_queue::run(move || write(&node, level, origin, &line));
     }
 }
 
@@ -25,7 +26,7 @@ macro_rules! event {
     };
 }
 
-fn write(node: &NodeId, level: Level, origin: Origin, text: &str) {
+fn write(node: &NodeId, level: Level, origin: Origin, text: &Line) {
     match origin {
         Origin::Mesh => event!("aemp::kernel::mesh", node, level, text),
         Origin::Ports => event!("aemp::kernel::ports", node, level, text),

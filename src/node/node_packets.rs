@@ -4,7 +4,9 @@
 use super::core::{LockedCore, MAX_KEPT_EFFECTS, Shared};
 use super::delivery::Pressure;
 use super::port::run_queue;
-use crate::kernel::{Effect, LARGE_PACKET, LargePacket, Level, NextPiece, Origin, port_named_by};
+use crate::kernel::{
+    Effect, LARGE_PACKET, LargePacket, Level, NextPiece, Origin, cut_line, port_named_by,
+};
 use crate::value::packed::{self, Elements};
 use crate::value::{NodeId, Packed, PortId};
 use std::sync::Arc;
@@ -124,9 +126,9 @@ impl Shared {
         let packet = Elements::new(message.len() + 1, &octets);
         self.trace_sent(to.node_str(), packet);
         if let Err(error) = self.send_remote(to, None, packet, Pressure::Ignored) {
+            let (node, origin) = (to.node(), Origin::Requests);
+            let text = cut_line(format_args!("message to {node} not sent: {error}"));
             self.kernel(|kernel| {
-                let (node, origin) = (to.node(), Origin::Requests);
-                let text = format_args!("message to {node} not sent: {error}");
                 kernel.log_of_peer(&node, origin, Level::Error, text);
             });
         }

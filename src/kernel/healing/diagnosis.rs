@@ -2,6 +2,7 @@
 
 use super::{DbStatus, FIRST_PAUSE, Healing, HealingOutput, MAX_PAUSE, OWNERSHIP_CHECK, Purpose};
 use crate::kernel::effect::Level;
+use crate::kernel::lines::HealingLine;
 use crate::mutation::{self, Mutation};
 use crate::value::{NodeId, Str};
 use std::time::Duration;
@@ -32,19 +33,22 @@ impl Healing {
         };
         if !error.is_empty() {
             health.refuses = true;
-            self.log(Level::Warn, format_args!("{node} does not tell its master: {error}"));
+            self.log(Level::Warn, HealingLine::DoesNotTell(node.clone(), error.as_ref().cut()));
             if let Purpose::Ownership { claimed_by } = purpose {
                 self.settle_ownership_unasked(node, claimed_by.as_ref(), standing);
             }
             return;
         }
         let has_changed = health.changed;
-        self.log(Level::Debug, format_args!("{node} says that its master is {master}"));
+        self.log(Level::Debug, HealingLine::Tells(node.clone(), master.as_ref().cut()));
         match purpose {
             Purpose::Ownership { .. } => {
                 let is_others = master.as_ref() != self.own.as_str() && !master.is_empty();
                 if is_others && standing.is_slave {
-                    self.log(Level::Info, format_args!("{node} has {master} as its master now"));
+                    self.log(
+                        Level::Info,
+                        HealingLine::HasMaster(node.clone(), master.as_ref().cut()),
+                    );
                     self.outputs.push(HealingOutput::DropSlave(node.clone()));
                 } else if has_changed {
                     self.look_at(node, OWNERSHIP_CHECK, now);
@@ -117,7 +121,7 @@ impl Healing {
         now: Duration,
     ) {
         if let Some(master) = master.cloned() {
-            self.log(Level::Info, format_args!("{node} lost its master: it gets {master}"));
+            self.log(Level::Info, HealingLine::Healed(node.clone(), master.clone()));
             self.outputs.push(HealingOutput::Adopt { node: node.clone(), master });
             self.healed += 1;
             self.has_changed(node);
@@ -186,7 +190,7 @@ impl Healing {
             let master = self.own.clone();
             self.outputs.push(HealingOutput::Adopt { node, master });
         } else {
-            self.log(Level::Info, format_args!("{node} is kept by {other}"));
+            self.log(Level::Info, HealingLine::KeptBy(node.clone(), other.clone()));
             self.outputs.push(HealingOutput::DropSlave(node));
         }
     }

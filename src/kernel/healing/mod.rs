@@ -12,12 +12,11 @@
 mod diagnosis;
 
 use super::effect::Level;
-use super::log::line;
+use super::lines::HealingLine;
 use super::random::Random;
 use super::{HashMap, mesh};
 use crate::mutation::{self, Mutation};
 use crate::value::{NodeId, Str};
-use std::fmt;
 use std::time::Duration;
 
 /// How long a connected node's addresses may be missing before it is asked; a random part of the same
@@ -59,7 +58,7 @@ pub(super) enum HealingOutput {
     /// Call [`Healing::look_at_due`] for this node at this time.
     Wake { at: Duration, node: NodeId },
     /// A line for the log.
-    Log { level: Level, text: String },
+    Log { level: Level, line: HealingLine },
 }
 
 /// The database's knowledge about a node.
@@ -227,7 +226,7 @@ impl Healing {
     pub(super) fn is_orphan(
         &mut self,
         node: &NodeId,
-        request: &str,
+        request: &'static str,
         standing: &DbStatus,
         now: Duration,
     ) {
@@ -238,7 +237,7 @@ impl Healing {
         // The pause after an attempt is kept.
         let is_new = health.inquiry.is_none() && health.pause.is_zero();
         if is_new && self.may_need_healing(node, standing) {
-            self.log(Level::Debug, format_args!("{node} sends {request} without being our slave"));
+            self.log(Level::Debug, HealingLine::Orphan(node.clone(), request));
             self.look_at(node, Duration::ZERO, now);
         }
     }
@@ -249,7 +248,7 @@ impl Healing {
             return;
         };
         if health.inquiry.is_none() && !mutation::is_on(Mutation::KeepStaleSlaves) {
-            self.log(Level::Debug, format_args!("{other} claims our slave {node}"));
+            self.log(Level::Debug, HealingLine::Conflict(node.clone(), other.clone()));
             self.has_changed(node);
             self.inquire(node, Purpose::Ownership { claimed_by: Some(other.clone()) }, now);
         }
@@ -328,14 +327,11 @@ impl Healing {
         if let Some(health) = self.slaves.get_mut(node) {
             health.refuses = true;
         }
-        self.log(
-            Level::Warn,
-            format_args!("{node} has lost its master and answers no questions; restart it"),
-        );
+        self.log(Level::Warn, HealingLine::Silent(node.clone()));
     }
 
-    fn log(&mut self, level: Level, text: fmt::Arguments<'_>) {
-        self.outputs.push(HealingOutput::Log { level, text: line(text) });
+    fn log(&mut self, level: Level, line: HealingLine) {
+        self.outputs.push(HealingOutput::Log { level, line });
     }
 }
 

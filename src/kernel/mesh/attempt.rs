@@ -3,6 +3,7 @@
 use super::connection::DialReason;
 use super::{Mesh, MeshOutput, MeshTimer};
 use crate::kernel::effect::{ConnId, Level, seconds};
+use crate::kernel::lines::MeshLine;
 use crate::mutation::{self, Mutation};
 use crate::value::{NodeId, Str};
 use std::collections::{BTreeSet, VecDeque};
@@ -191,7 +192,7 @@ impl Mesh {
 
     pub(super) fn give_up(&mut self, node: &NodeId, why: &str, now: Duration) {
         if self.end_attempt(node, None, "given up", now) {
-            self.log(Level::Info, format_args!("{node}: {why}"));
+            self.log(Level::Info, MeshLine::GaveUp(node.clone(), why.to_owned()));
             self.forget_if_unused(node);
             self.outputs.push(MeshOutput::GaveUp { node: node.clone(), why: why.to_owned() });
         }

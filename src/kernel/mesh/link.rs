@@ -4,6 +4,7 @@ use super::claims::Claims;
 use super::connection::{Conn, PeerGreeting, Phase};
 use super::{Mesh, MeshOutput, MeshTimer};
 use crate::kernel::effect::{ConnId, Level};
+use crate::kernel::lines::MeshLine;
 use crate::kernel::random::Random;
 use crate::mutation::{self, Mutation};
 use crate::value::NodeId;
@@ -226,13 +227,7 @@ impl Mesh {
         link.refused = link.refused.saturating_add(1);
         let count = link.refused;
         if count == 3 || count >= 8 && count.is_power_of_two() {
-            self.log(
-                Level::Warn,
-                format_args!(
-                    "{count} connections in the name of {node} were refused, as that node is \
-                     connected and answers: do two nodes have this node ID?"
-                ),
-            );
+            self.log(Level::Warn, MeshLine::Refused(node.clone(), count));
         }
     }
 

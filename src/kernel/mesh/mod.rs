@@ -24,7 +24,7 @@ pub use link::Pulse;
 pub use seeds::SeedStatus;
 
 use super::effect::{AuthOrder, ConnId, Level};
-use super::log::line;
+use super::lines::MeshLine;
 use super::{HashMap, KernelConfig};
 use crate::value::{NodeId, Str};
 use attempt::Attempt;
@@ -34,7 +34,6 @@ use hashbrown::Equivalent;
 use keepalive::Keepalive;
 use link::Link;
 use seeds::Seeds;
-use std::fmt;
 use std::hash::Hash;
 use std::sync::Arc;
 use std::time::Duration;
@@ -109,7 +108,7 @@ pub(super) enum MeshOutput {
     /// Call [`Mesh::timer`] at this time.
     Wake { at: Duration, timer: MeshTimer },
     /// A line for the log.
-    Log { level: Level, text: String },
+    Log { level: Level, line: MeshLine },
 }
 
 /// What a timer of the mesh is for.
@@ -242,7 +241,7 @@ impl Mesh {
         self.outputs.push(MeshOutput::Wake { at, timer });
     }
 
-    fn log(&mut self, level: Level, text: fmt::Arguments<'_>) {
-        self.outputs.push(MeshOutput::Log { level, text: line(text) });
+    fn log(&mut self, level: Level, line: MeshLine) {
+        self.outputs.push(MeshOutput::Log { level, line });
     }
 }

@@ -3,7 +3,8 @@
 use super::backoff::Backoff;
 use super::connection::DialReason;
 use super::{Mesh, MeshOutput, MeshTimer};
-use crate::kernel::effect::{ConnId, Level, seconds};
+use crate::kernel::effect::{ConnId, Level};
+use crate::kernel::lines::MeshLine;
 use crate::kernel::random::Random;
 use crate::value::{NodeId, Str};
 use std::time::Duration;
@@ -197,7 +198,7 @@ impl Mesh {
         let address = seed.address.clone();
         self.wake(again, MeshTimer::LookAgain);
         if is_new {
-            self.log(Level::Info, format_args!("seed {address} is this node: now global"));
+            self.log(Level::Info, MeshLine::SeedIsOurselves(address));
             self.outputs.push(MeshOutput::IsSeed);
         }
     }
@@ -285,14 +286,8 @@ impl Mesh {
         if seeds.is_empty() || seeds.iter().any(is_reached) {
             return;
         }
-        let reasons: Vec<String> = seeds.iter().map(Seed::why_not_reached).collect();
-        let retry = seconds(self.monitor_timeout);
-        let text = format!(
-            "no seed can be reached: {}. Until one of them runs this node is alone; they are tried \
-             again at least every {retry}",
-            reasons.join(", ")
-        );
-        self.log(Level::Warn, format_args!("{text}"));
+        let reasons = seeds.iter().map(Seed::why_not_reached).collect();
+        self.log(Level::Warn, MeshLine::NoSeed(reasons, self.monitor_timeout));
         let seeds = &mut self.seeds;
         let pause = FIRST_REPORT_INTERVAL
             .saturating_mul(1 << seeds.reports.min(6))
@@ -411,8 +406,8 @@ mod tests {
                     Effect::Dial { conn, address } => {
                         kernel.closed(conn, &format!("cannot connect to {address}: refused"));
                     }
-                    Effect::Log { level: Level::Warn, text, .. } => {
-                        warnings.push((at.as_secs(), text))
+                    Effect::Log { level: Level::Warn, line, .. } => {
+                        warnings.push((at.as_secs(), line.to_string()))
                     }
                     _ => {}
                 }

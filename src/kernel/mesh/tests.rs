@@ -242,7 +242,7 @@ fn who_connects_again_and_again_in_the_name_of_a_node_that_is_up_is_logged_with_
             _ => None,
         });
         mesh.probe_answered(&node("z"), probe.unwrap(), seconds(count));
-        let warns = |output: &MeshOutput| matches!(output, MeshOutput::Log { level: Level::Warn, text } if text.contains("of z "));
+        let warns = |output: &MeshOutput| matches!(output, MeshOutput::Log { level: Level::Warn, line: MeshLine::Refused(of, _) } if *of == node("z"));
         if mesh.take_outputs().iter().any(warns) {
             logged.push(count);
         }

@@ -6,7 +6,8 @@
 
 use super::Mesh;
 use crate::kernel::HashMap;
-use crate::kernel::effect::{Level, seconds};
+use crate::kernel::effect::Level;
+use crate::kernel::lines::MeshLine;
 use crate::kernel::random::Random;
 use crate::value::NodeId;
 use std::time::Duration;
@@ -91,15 +92,9 @@ impl Mesh {
         let count = self.unsteady.lost(node, remote.lasted, now, random);
         let until = self.unsteady.until(node, now)?;
         if count == 3 || count >= 8 && count.is_power_of_two() {
-            let pause = seconds(until - now);
-            self.log(
-                Level::Warn,
-                format_args!(
-                    "{count} connections with {node} in a row ended within {} of their beginning; \
-                     the next one is tried in {pause}. Its log may say why",
-                    seconds(STABLE_AFTER)
-                ),
-            );
+            let (node, pause) = (node.clone(), until - now);
+            let line = MeshLine::Unsteady { node, count, lasting: STABLE_AFTER, pause };
+            self.log(Level::Warn, line);
         }
         Some(until)
     }

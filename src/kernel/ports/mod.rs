@@ -109,7 +109,7 @@ impl Ports {
             ("mon0", Parsed::Port(port)) => self.unmonitored_by(&port, from),
             ("kil0", Parsed::PortAndReason(port, reason)) => self.remote_died(from, &port, &reason),
             ("kil1", Parsed::PortAndReason(port, _)) if port.is_empty() => {
-                return Err("the node port cannot be killed".to_owned());
+                return Err("the node port cannot be killed".into());
             }
             ("kil1", Parsed::PortAndReason(port, reason)) => self.kill(port, reason),
             _ => {}

@@ -21,7 +21,7 @@ use super::core::Shared;
 use super::counters::HandshakeOutcome;
 use super::error::ConnectionError;
 use super::lanes::SharedLane;
-use crate::kernel::{Authenticated as Proven, ConnId, PeerGreeting};
+use crate::kernel::{Authenticated as Proven, ConnId, Level, Origin, PeerGreeting, cut_line};
 use crate::value::{NodeId, Str};
 use crate::wire::auth::Nonce;
 use crate::wire::greeting::{G_GET, INSTANCE, printable};
@@ -301,7 +301,7 @@ impl Task {
             return Err(ConnectionError::Closed);
         };
         let what = format!("connection with {node} ({})", self.address);
-        tell_protection(&self.shared, &what, agreement.protection);
+        tell_protection(&self.shared, &node, &what, agreement.protection);
         if !self.pending.as_mut().is_none_or(PendingHandshake::is_done) {
             return Err(ConnectionError::Displaced);
         }
@@ -364,26 +364,31 @@ impl Task {
 }
 
 /// Logs how a new connection is protected: with a warning if it is not encrypted although the
-/// configuration asks for encryption.
-pub(crate) fn tell_protection(shared: &Shared, what: &str, protection: Protection) {
-    let own = &shared.id;
-    match protection {
+/// configuration asks for encryption. The line is on account of the peer, which chooses how often it
+/// connects.
+pub(crate) fn tell_protection(
+    shared: &Arc<Shared>,
+    peer: &NodeId,
+    what: &str,
+    protection: Protection,
+) {
+    let (level, text) = match protection {
         Protection::Certificates => {
-            tracing::debug!(node = %own, "{what} is encrypted by certificate")
+            (Level::Debug, cut_line(format_args!("{what} is encrypted by certificate")))
         }
         Protection::Bound => {
-            tracing::debug!(node = %own, "{what} is encrypted and bound to the secret")
-        }
-        Protection::Plain(why @ WhyPlain::Local) => {
-            tracing::debug!(node = %own, "{what} is not encrypted: {}", why.name());
-        }
-        Protection::Plain(why) if shared.settings.wants_encryption() => {
-            tracing::warn!(node = %own, "{what} is not encrypted: {}", why.name());
+            (Level::Debug, cut_line(format_args!("{what} is encrypted and bound to the secret")))
         }
         Protection::Plain(why) => {
-            tracing::info!(node = %own, "{what} is not encrypted: {}", why.name());
+            let level = match why {
+                WhyPlain::Local => Level::Debug,
+                _ if shared.settings.wants_encryption() => Level::Warn,
+                _ => Level::Info,
+            };
+            (level, cut_line(format_args!("{what} is not encrypted: {}", why.name())))
         }
-    }
+    };
+    shared.kernel(|kernel| kernel.log_of_peer(peer, Origin::Mesh, level, text));
 }
 
 /// What the peer says about itself in its greeting.

@@ -1,6 +1,6 @@
 //! Strings in log lines and errors: on one line, escaped, and cut.
 
-use super::StrRef;
+use super::{Str, StrRef};
 use std::fmt::{self, Write as _};
 
 /// Shows the string on one line: control characters and invalid characters are escaped.
@@ -48,6 +48,15 @@ impl<'a> StrRef<'a> {
     pub(crate) const fn beginning(self) -> Beginning<'a> {
         Beginning(self)
     }
+
+    /// A copy of the part that [`StrRef::beginning`] shows, and of one more code point if there is one,
+    /// so that the copy is shown as the string is.
+    pub(crate) fn cut(self) -> Str {
+        let mut points = self.code_points();
+        points.by_ref().take(SHOWN_CODE_POINTS + 1).for_each(drop);
+        let end = self.data.len() - points.rest.len();
+        StrRef { kind: self.kind, data: self.data.get(..end).unwrap_or_default() }.to_owned()
+    }
 }
 
 impl fmt::Display for Beginning<'_> {
@@ -63,7 +72,6 @@ impl fmt::Display for Beginning<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Str;
     use super::*;
 
     #[test]
@@ -87,6 +95,11 @@ mod tests {
         let text = long.as_ref().beginning().to_string();
         assert_eq!(text, format!("{}...", "\\u{1b}".repeat(SHOWN_CODE_POINTS)));
         assert_eq!(Str::text("short").as_ref().beginning().to_string(), "short");
+        for string in [long.as_ref(), StrRef::octets(&[0xe9; 1000]), StrRef::text("short")] {
+            let cut = string.cut();
+            assert_eq!(cut.as_ref().beginning().to_string(), string.beginning().to_string());
+            assert!(cut.as_ref().data().len() <= 7 * (SHOWN_CODE_POINTS + 1));
+        }
     }
 
     #[test]

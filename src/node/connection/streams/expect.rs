@@ -2,7 +2,7 @@
 
 use super::table::{Expectation, StreamFunction};
 use super::{TAG, connect, session};
-use crate::kernel::{Level, Origin};
+use crate::kernel::{Level, Origin, cut_line};
 use crate::node::Node;
 use crate::node::connection::channel::Channel;
 use crate::node::context::Context;
@@ -56,7 +56,7 @@ pub(super) fn expect(context: &Context<'_>, message: MessageRef<'_>) -> Result<(
         };
         if let Err(why) = outcome {
             let id = id.as_ref().beginning();
-            let text = format_args!("data connection {id} for {name}: {why}");
+            let text = cut_line(format_args!("data connection {id} for {name}: {why}"));
             shared.kernel(|kernel| {
                 kernel.log_of_peer(&from, Origin::Requests, Level::Warn, text);
             });
@@ -90,7 +90,7 @@ async fn serve(
 ///
 /// If it is not expected it is refused before we authenticate, so that the peer notices.
 pub(crate) async fn adopt(
-    shared: &Shared,
+    shared: &Arc<Shared>,
     id: &Str,
     channel: Channel,
 ) -> Result<(), ConnectionError> {
@@ -122,10 +122,12 @@ pub(super) fn connect_back(context: &Context<'_>, message: MessageRef<'_>) -> Re
         match dialled {
             // If the time limit passed meanwhile, nobody waits for the stream and it is dropped.
             Ok(stream) => drop(shared.streams.complete(&id, stream)),
-            Err(error) => shared.kernel(|kernel| {
-                let text = format_args!("data connection {id}: {error}");
-                kernel.log_of_peer(&from, Origin::Requests, Level::Warn, text);
-            }),
+            Err(error) => {
+                let text = cut_line(format_args!("data connection {id}: {error}"));
+                shared.kernel(|kernel| {
+                    kernel.log_of_peer(&from, Origin::Requests, Level::Warn, text);
+                });
+            }
         }
     });
     Ok(())

@@ -6,10 +6,11 @@ use crate::node::core::Shared;
 use crate::node::error::ConnectionError;
 use crate::value::{NodeId, Str};
 use crate::wire::session::{AuthOrder, Event};
+use std::sync::Arc;
 
 /// Dials one address of `node`, which expects a connection with this ID.
 pub(super) async fn dial(
-    shared: &Shared,
+    shared: &Arc<Shared>,
     node: &NodeId,
     address: &Str,
     id: &Str,
@@ -35,7 +36,7 @@ pub(super) async fn dial(
 
 /// Continues after the greetings, whichever side dialled.
 pub(super) async fn authenticate(
-    shared: &Shared,
+    shared: &Arc<Shared>,
     channel: Channel,
 ) -> Result<DataStream, ConnectionError> {
     let peer = introduced(channel.session())?.node;
@@ -45,7 +46,8 @@ pub(super) async fn authenticate(
             break agreement;
         }
     };
-    tell_protection(shared, &format!("data connection with {peer}"), agreement.protection);
+    let what = format!("data connection with {peer}");
+    tell_protection(shared, &peer, &what, agreement.protection);
     let (stream, mut session) = channel.into_parts();
     let made = DataStream::new(peer, stream, session.take_input());
     Ok(made.protected(agreement.protection.is_encrypted(), agreement.untrusted))
