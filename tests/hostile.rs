@@ -139,7 +139,7 @@ async fn a_flood_of_connections_is_counted_and_not_written_into_the_log_line_by_
 #[tokio::test(flavor = "multi_thread")]
 async fn a_member_that_connects_again_and_again_does_not_fill_the_log() {
     let log = &*LOG;
-    let node = node("often", &[]).await;
+    let node = join(builder("often", &[]).set("encrypt", 1), false).await;
     for _ in 0..300 {
         drop(member(&node, "restless", Framing::Cbor));
     }

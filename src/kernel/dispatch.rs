@@ -25,9 +25,13 @@ impl Kernel {
     pub fn node_packet(&mut self, from: &NodeId, elements: Elements<'_>) {
         // The database keeps nothing about a node that is not connected.
         if !self.db.receive_one(from, elements, self.now.uptime) && self.is_up(from) {
+            self.refused_of_packet = Some(Vec::new());
             self.request(from, elements);
+            self.settle();
+            self.refused_of_packet = None;
+        } else {
+            self.settle();
         }
-        self.settle();
     }
 
     /// Handles a request. Relays to this node's own port are followed in a loop: each one removes its

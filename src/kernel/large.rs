@@ -6,7 +6,7 @@
 //! kept.
 
 use super::Kernel;
-use super::db::{self, Pieces};
+use super::db::{self, DbProblem, Pieces};
 use super::effect::Builder;
 use super::relay::{Relay, RelayStep};
 use super::request::{Handler, RequestInfo};
@@ -34,6 +34,8 @@ pub struct LargePacket {
     left: usize,
     results: Builder,
     state: State,
+    /// What the database has refused of it.
+    refused: Vec<DbProblem>,
 }
 
 #[derive(Debug)]
@@ -79,6 +81,7 @@ impl LargePacket {
             at: 0,
             results: Builder::default(),
             state: State::Relays,
+            refused: Vec::new(),
         }
     }
 
@@ -134,8 +137,10 @@ impl LargePacket {
             self.state = State::Done;
             return;
         }
+        kernel.refused_of_packet = Some(std::mem::take(&mut self.refused));
         self.piece(kernel);
         kernel.settle();
+        self.refused = kernel.refused_of_packet.take().unwrap_or_default();
     }
 
     fn piece(&mut self, kernel: &mut Kernel) {

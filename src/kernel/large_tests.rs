@@ -319,3 +319,28 @@ fn what_a_function_gets_of_a_large_packet_is_not_copied() {
     assert!(body.contains(&call.arguments.as_elements().octets().as_ptr()));
     assert_eq!(call.arguments.decode::<(String,)>().unwrap().0, argument);
 }
+
+#[test]
+fn what_is_refused_in_each_piece_of_a_packet_is_logged_once() {
+    let mut host = Host::new();
+    let deep = |out: &mut Vec<u8>| {
+        (0..510).for_each(|_| crate::value::packed::put_array(out, 1));
+        crate::value::packed::put_undef(out);
+    };
+    let mut octets = Vec::new();
+    crate::value::packed::put_text(&mut octets, "g_upd");
+    crate::value::packed::put_text(&mut octets, "f");
+    crate::value::packed::put_hash(&mut octets, 5000);
+    for key in 0..5000 {
+        crate::value::packed::put_text(&mut octets, &key.to_string());
+        deep(&mut octets);
+    }
+    let packet = Packed::new(3, octets.into());
+    host.in_pieces("peer", &Packed::of(&("g_slave",)).unwrap());
+    let effects = host.in_pieces("peer", &packet);
+    let lines = effects.iter().filter(|effect| matches!(effect, Effect::Log { .. })).count();
+    assert_eq!(lines, 1, "{effects:?}");
+    // The next packet has a line of its own.
+    let effects = host.in_pieces("peer", &packet);
+    assert!(effects.iter().any(|effect| matches!(effect, Effect::Log { .. })));
+}

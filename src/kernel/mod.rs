@@ -43,7 +43,9 @@ pub use request::{Arguments, Handler, REQUESTS, RequestInfo, port_named_by};
 pub use time::Now;
 
 use crate::value::{NodeId, Packed, PortId, Str};
-use db::{Database, Datum, DbConfig, DbMonitorId, InternalFamily, QueryId, QueryKind, SetError};
+use db::{
+    Database, Datum, DbConfig, DbMonitorId, DbProblem, InternalFamily, QueryId, QueryKind, SetError,
+};
 use healing::Healing;
 use limits::PendingOctets;
 pub(crate) use lines::{cut, cut_line};
@@ -121,6 +123,9 @@ pub struct Kernel {
     waiting: PendingOctets,
     /// The number of refusals because a peer was at one of its limits.
     refused: u64,
+    /// The database's refusals for the packet that is being handled: each is logged once for a packet,
+    /// even if several of its pieces are refused.
+    refused_of_packet: Option<Vec<DbProblem>>,
     /// The large packet that is being handled, if its parts are shared.
     large_body: Option<Packed>,
     mesh: Mesh,
@@ -157,6 +162,7 @@ impl Kernel {
             limits: PeerLimits::default(),
             waiting: PendingOctets::default(),
             refused: 0,
+            refused_of_packet: None,
             large_body: None,
             db_effects: Vec::new(),
             node: config.node,

@@ -471,6 +471,12 @@ impl Kernel {
             }
             DbEffect::Problem { from, problem } => {
                 self.refused += u64::from(matches!(problem, DbProblem::TooMuch(..)));
+                if let Some(told) = &mut self.refused_of_packet {
+                    if told.contains(&problem) {
+                        return;
+                    }
+                    told.push(problem.clone());
+                }
                 let what = What::Problem(from.clone(), problem);
                 self.log(Origin::Database, Source::Peer(from), Level::Warn, what);
             }
