@@ -77,6 +77,7 @@ const OFFENCES: &[(&str, Make)] = &[
     ("an expression", |o| o.named("eval").text("nobody#x")),
     ("a question what the victim can", |o| o.named("can").text("nobody#x")),
     ("a message to an unknown node", Offender::message),
+    ("an expected data connection", Offender::expected),
 ];
 
 impl Offender {
@@ -101,9 +102,11 @@ impl Offender {
     }
 
     fn name(&mut self) -> String {
-        let letter = match self.random.random_range(0..4) {
+        let letter = match self.random.random_range(0..6) {
             0 => "\u{1b}",
             1 => "\u{202e}",
+            2 => "\u{2028}",
+            3 => "\u{61c}",
             _ => "x",
         };
         let number = self.random.random_range(0..1000);
@@ -192,7 +195,7 @@ impl Offender {
     }
 
     fn deep_value(&mut self) -> Row {
-        let depth = self.random.random_range(1..500);
+        let depth = self.random.random_range(1..=510);
         Row::of("g_upd").text("f").put(|out| {
             packed::put_hash(out, 1);
             packed::put_text(out, "deep");
@@ -232,6 +235,12 @@ impl Offender {
     fn spawn(&mut self) -> Row {
         let (port, function) = (self.name(), self.name());
         Row::of("AnyEvent::MP::_spawn").text(&port).text(&function)
+    }
+
+    fn expected(&mut self) -> Row {
+        let (id, argument) = (self.name(), self.name());
+        let row = Row::of("AnyEvent::MP::DataConn::_expect").text(&id).text("nobody#x");
+        row.put(|out| packed::put_uint(out, 3600)).text("stream").text(&argument)
     }
 
     fn with_reason(&mut self, request: &str) -> Row {
