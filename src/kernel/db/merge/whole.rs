@@ -6,12 +6,16 @@ use super::super::pieces::KEYS_PER_PIECE;
 use super::entry::Entry;
 use super::owner::{OwnerId, OwnerKind};
 use super::{Change, Keys, Merge};
+use crate::kernel::HashSet;
 use crate::value::{NodeId, Str};
 use std::collections::BTreeMap;
 
 /// The maximum number of keys that are deleted at once when a node is lost; more are deleted in pieces
 /// ([`Merge::give_up_some`]).
 const IMMEDIATE_LOSS_LIMIT: usize = KEYS_PER_PIECE;
+
+/// A family, and some of its keys.
+type FamilyKeys = (Str, Vec<Str>);
 
 impl Merge {
     /// `node` begins to send a new database in pieces. Its present entries stay until
@@ -58,29 +62,42 @@ impl Merge {
         let mut changes = Vec::new();
         let mut left = KEYS_PER_PIECE;
         while left > 0
-            && let Some((id, family)) = self.next_to_give_up()
+            && let Some((id, families)) = self.next_to_give_up(left)
         {
-            let owner = self.owners.get(id);
-            let Some(keys) = owner.and_then(|owner| owner.entries.get(&family)) else { break };
-            let mut keys: Vec<Str> = keys.iter().take(left).cloned().collect();
-            keys.sort_unstable();
-            left -= keys.len();
-            let change = self.update_of(id, &family, Entries::new(), keys);
-            changes.push((family, change));
+            for (family, mut keys) in families {
+                keys.sort_unstable();
+                left -= keys.len();
+                let change = self.update_of(id, &family, Entries::new(), keys);
+                changes.push((family, change));
+            }
         }
         changes
     }
 
-    fn next_to_give_up(&mut self) -> Option<(OwnerId, Str)> {
+    /// Up to `most` keys of one owner, by family, in one pass: to look for one family after another in a
+    /// map that becomes empty takes the time for all of its capacity each time.
+    fn next_to_give_up(&mut self, most: usize) -> Option<(OwnerId, Vec<FamilyKeys>)> {
+        let some_of = |keys: &HashSet<Str>, left: usize| keys.iter().take(left).cloned().collect();
         while let Some(&id) = self.abandoned.front() {
-            let owner = self.owners.get(id);
-            if let Some(family) = owner.and_then(|owner| owner.entries.keys().next()) {
-                return Some((id, family.clone()));
+            let mut left = most;
+            let mut families: Vec<FamilyKeys> = Vec::new();
+            for (family, keys) in self.owners.get(id).into_iter().flat_map(|owner| &owner.entries) {
+                if left == 0 {
+                    break;
+                }
+                let keys: Vec<Str> = some_of(keys, left);
+                left -= keys.len();
+                families.push((family.clone(), keys));
+            }
+            if left < most {
+                return Some((id, families));
             }
             self.abandoned.pop_front();
             self.forget_owner(id);
         }
-        self.nodes_of_lost()
+        let (id, family) = self.nodes_of_lost()?;
+        let keys = some_of(self.owners.get(id)?.entries.get(&family)?, most);
+        Some((id, vec![(family, keys)]))
     }
 
     pub(super) fn forget_owner(&mut self, id: OwnerId) {
