@@ -180,10 +180,13 @@ impl Task {
                 None => std::future::pending().await,
             }
         };
+        // Boxed so that the memory of a handshake (13 KiB) is freed when it has ended, and is no part of
+        // the connection's task.
+        let handshake = Box::pin(self.establish(stream, dialled));
         let established = tokio::select! {
             biased;
             () = displaced => return ConnectionError::Displaced,
-            established = tokio::time::timeout(limit, self.establish(stream, dialled)) => established,
+            established = tokio::time::timeout(limit, handshake) => established,
         };
         self.pending = None;
         match established {
