@@ -271,3 +271,13 @@ fn one_seed_reproduces_a_run() {
         assert_eq!(plan.run().ok(), plan.run().ok(), "seed {seed}");
     }
 }
+
+/// A node that had just become global had the database of one other global node, which deleted a key that a
+/// third one, whose database was still on its way, had too: the key was reported as deleted, and as added
+/// 50 ms later.
+#[test]
+fn a_node_that_has_just_become_global_waits_for_all_databases_before_it_reports_a_deletion() {
+    if let Some(failure) = run(&Plan::new(64_982_620)) {
+        report(&failure);
+    }
+}

@@ -46,7 +46,7 @@ impl Database {
         match (name, &mut self.global) {
             (Name::Changed, _) if self.local.master() == Some(from) => {
                 let Some(update) = Update::read(arguments) else { return false };
-                self.local.changed(from, update, &mut self.effects);
+                self.local.changed(from, update, None, &mut self.effects);
             }
             (Name::Update, Some(global)) => {
                 let Some(owner) = global.expected(from) else { return false };

@@ -233,3 +233,53 @@ fn a_global_node_that_comes_and_goes_takes_no_more_room_than_one_that_stays() {
     me.wait(0);
     assert_eq!(me.db.global().unwrap().merge().family_len(&"fam".into()), 0);
 }
+
+/// A slave of `g` that has just become global, when it has the database of `g` and knows of `h`.
+fn new_global() -> TestNode {
+    let mut me = TestNode::new("me");
+    me.adopt("g");
+    me.monitor();
+    me.content_from("g", "a=1 b=1 c=1");
+    me.hear_from("g", Request::Global);
+    me.db.become_global(me.now);
+    let globals = ["g", "h"].map(|id| (id.into(), Datum::UNDEF)).into_iter().collect();
+    let mut tables = tables_of("g w", "a=1 b=1 c=1");
+    tables.insert("'g".into(), globals);
+    me.hear_from("g", Request::Set(tables));
+    me.effects();
+    me
+}
+
+/// A key that one global node deletes may be another one's too.
+#[test]
+fn a_new_global_node_reports_what_another_one_deletes_at_the_end_of_the_grace_unless_a_third_has_it()
+ {
+    let mut me = new_global();
+    update(&mut me, "g", "", "a b");
+    assert!(told(&mut me).is_empty());
+    peer(&mut me, "h", "v", "a=1");
+    assert!(told(&mut me).is_empty());
+    me.wait(4);
+    assert!(told(&mut me).is_empty());
+    me.wait(1);
+    assert_eq!(told(&mut me), ["1 +[] ~[] -[b]"]);
+}
+
+#[test]
+fn a_new_global_node_that_has_all_databases_reports_each_deletion_at_once() {
+    let mut me = new_global();
+    peer(&mut me, "h", "v", "");
+    update(&mut me, "g", "", "a");
+    assert_eq!(told(&mut me), ["1 +[] ~[] -[a]"]);
+}
+
+#[test]
+fn a_new_global_node_reports_what_its_own_slaves_delete_at_once() {
+    let mut me = new_global();
+    slave(&mut me, "s", "d=1");
+    assert_eq!(told(&mut me), ["1 +[d=1] ~[] -[]"]);
+    update(&mut me, "s", "", "d");
+    assert_eq!(told(&mut me), ["1 +[] ~[] -[d]"]);
+    me.wait(10);
+    assert!(told(&mut me).is_empty());
+}

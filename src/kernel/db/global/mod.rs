@@ -25,6 +25,7 @@ use crate::value::{NodeId, Str, packed};
 use audience::{Audience, Parts};
 use slow::note;
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 use subscriptions::{Subscriptions, subscription_octets};
 
 /// The whole database, as a global node keeps it.
@@ -42,6 +43,9 @@ pub struct Global {
     transfers: BTreeMap<NodeId, Transfer>,
     /// Changes held back for nodes whose connections have no room.
     held: BTreeMap<NodeId, PendingKeys>,
+    /// The end of the grace period after this node became global, during which the databases of other
+    /// global nodes may not have arrived.
+    young_until: Duration,
 }
 
 impl Global {
@@ -58,6 +62,7 @@ impl Global {
             kept: BTreeSet::new(),
             transfers: BTreeMap::new(),
             held: BTreeMap::new(),
+            young_until: Duration::ZERO,
         }
     }
 
@@ -250,6 +255,14 @@ impl Global {
         }
     }
 
+    /// Whether this node has just become global, and another global node has not sent its database yet:
+    /// that one may have keys that others delete.
+    fn lacks_databases(&self, now: Duration) -> bool {
+        let is_incomplete =
+            |node| self.merge.owned(node) == 0 || self.merge.is_being_replaced(node);
+        now < self.young_until && self.kept.iter().any(is_incomplete)
+    }
+
     /// Sends a change to all nodes that need it, with the entries set at the same time.
     fn announce(
         &mut self,
@@ -302,7 +315,9 @@ impl Global {
             }
             note(&mut self.held, without_room, (Knows::Subscriber, family), set, delete);
             if at_once.ourselves {
-                around.local.changed(&self.own, update, around.effects);
+                let keep = !change.tell_globals && self.lacks_databases(around.now);
+                let keep_until = keep.then_some(self.young_until);
+                around.local.changed(&self.own, update, keep_until, around.effects);
             }
         }
     }

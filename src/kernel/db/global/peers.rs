@@ -23,6 +23,7 @@ impl Global {
     /// nodes get its entries.
     pub(crate) fn start(&mut self, globals: &BTreeSet<NodeId>, around: &mut Around<'_>) {
         let own = self.own.clone();
+        self.young_until = around.now + around.local.grace();
         for request in around.local.adopt(own.clone(), true, usize::MAX) {
             self.receive(&own, request, around);
         }

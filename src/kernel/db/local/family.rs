@@ -56,6 +56,12 @@ impl Family {
         self.missing.get(&node.as_str().to_owned()).into_iter().chain(ports).cloned().collect()
     }
 
+    /// Deleted keys that are known become missing keys.
+    pub(super) fn miss(&mut self, deleted: &[Str]) {
+        let known = deleted.iter().filter(|key| self.content.contains_key(*key));
+        self.missing.extend(known.cloned());
+    }
+
     /// Applies a change, and returns what differs from the content before.
     pub(super) fn change(&mut self, name: &Str, set: Sets<'_>, delete: &[Str]) -> ChangeSet {
         let mut changes = self.changes(name);

@@ -344,11 +344,13 @@ impl Local {
         }
     }
 
-    /// Handles a change of a family, which only the master may send.
+    /// Handles a change of a family, which only the master may send. With `keep_until`, deleted keys are
+    /// missing until then: another node may still have them.
     pub(crate) fn changed(
         &mut self,
         from: &NodeId,
         update: Update<'_>,
+        keep_until: Option<Duration>,
         effects: &mut Vec<DbEffect>,
     ) {
         if self.master() != Some(from) {
@@ -358,7 +360,16 @@ impl Local {
             // Changes that arrive before the whole content are included in it.
             && family.knowledge == FamilyState::Full
         {
-            let changes = family.change(name, update.set, update.delete);
+            let deleted = match keep_until {
+                Some(until) if !update.delete.is_empty() => {
+                    family.miss(update.delete);
+                    family.missing_until = until;
+                    self.due.insert((until, LocalTimer::Missing(name.clone())));
+                    &[]
+                }
+                _ => update.delete,
+            };
+            let changes = family.change(name, update.set, deleted);
             family.report(changes, effects);
         }
     }
@@ -404,7 +415,7 @@ impl Local {
                 self.whole_family(family, content.unwrap_or_default(), now, effects);
             }
             Request::Changed { family, mut set, mut delete } => {
-                self.changed(from, Update::of(&family, &mut set, &mut delete), effects);
+                self.changed(from, Update::of(&family, &mut set, &mut delete), None, effects);
             }
             _ => {}
         }
