@@ -333,20 +333,20 @@ impl Kernel {
             }
             QuestionKind::Order => {
                 if let Some(node) = self.healing.waits_for_barrier(from, number) {
-                    self.with_healing(&node, |healing, standing, now, _| {
-                        healing.barrier_passed(&node, from, standing, now);
+                    self.with_healing(&node, |healing, status, now, _| {
+                        healing.barrier_passed(&node, from, status, now);
                     });
                 }
             }
-            QuestionKind::Silence => self.with_healing(from, |healing, standing, _, _| {
-                healing.is_silent(from, number, standing);
+            QuestionKind::Silence => self.with_healing(from, |healing, status, _, _| {
+                healing.is_silent(from, number, status);
             }),
             QuestionKind::Master => {
                 let named = answers.get(1).and_then(|master| {
                     self.db.globals().find(|global| global.as_str() == master.as_ref()).cloned()
                 });
-                self.with_healing(from, |healing, standing, now, _| {
-                    healing.master_answered(from, number, &answers, named, standing, now);
+                self.with_healing(from, |healing, status, now, _| {
+                    healing.master_answered(from, number, &answers, named, status, now);
                 });
             }
         }

@@ -35,8 +35,8 @@ impl Kernel {
             match task {
                 Task::Mesh(timer) => self.mesh.timer(&timer, now),
                 Task::Healing(node) => {
-                    self.with_healing(&node, |healing, standing, now, _| {
-                        healing.look_at_due(&node, standing, now);
+                    self.with_healing(&node, |healing, status, now, _| {
+                        healing.look_at_due(&node, status, now);
                     });
                 }
             }
@@ -351,14 +351,14 @@ impl Kernel {
             return;
         }
         let global = self.db.global();
-        let standing = DbStatus {
+        let status = DbStatus {
             is_global: self.db.is_peer_global(node),
             is_slave: global.is_some_and(|global| global.is_slave(node)),
             is_missing: global.is_some_and(|global| global.location(node).is_none()),
             announcers: global.map(|global| global.announcers(node)).unwrap_or_default(),
             our_master: self.db.master().cloned(),
         };
-        input(&mut self.healing, &standing, self.now.uptime, &mut self.random);
+        input(&mut self.healing, &status, self.now.uptime, &mut self.random);
         self.follow_healing();
     }
 
@@ -392,8 +392,8 @@ impl Kernel {
     }
 
     fn suspect(&mut self, node: &NodeId) {
-        self.with_healing(node, |healing, standing, now, random| {
-            healing.suspect(node, standing, now, random);
+        self.with_healing(node, |healing, status, now, random| {
+            healing.suspect(node, status, now, random);
         });
     }
 
@@ -460,8 +460,8 @@ impl Kernel {
                 self.suspect(&node);
             }
             DbEffect::Orphan { node, request } => {
-                self.with_healing(&node, |healing, standing, now, _| {
-                    healing.is_orphan(&node, request, standing, now);
+                self.with_healing(&node, |healing, status, now, _| {
+                    healing.is_orphan(&node, request, status, now);
                 });
             }
             DbEffect::Conflict { node, other } => {

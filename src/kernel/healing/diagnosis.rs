@@ -16,7 +16,7 @@ impl Healing {
         number: u64,
         answers: &[Str],
         named: Option<NodeId>,
-        standing: &DbStatus,
+        status: &DbStatus,
         now: Duration,
     ) {
         let Some(purpose) = self.take_inquiry(node, number) else {
@@ -35,7 +35,7 @@ impl Healing {
             health.refuses = true;
             self.log(Level::Warn, HealingLine::DoesNotTell(node.clone(), error.as_ref().cut()));
             if let Purpose::Ownership { claimed_by } = purpose {
-                self.settle_ownership_unasked(node, claimed_by.as_ref(), standing);
+                self.settle_ownership_unasked(node, claimed_by.as_ref(), status);
             }
             return;
         }
@@ -44,7 +44,7 @@ impl Healing {
         match purpose {
             Purpose::Ownership { .. } => {
                 let is_others = master.as_ref() != self.own.as_str() && !master.is_empty();
-                if is_others && standing.is_slave {
+                if is_others && status.is_slave {
                     self.log(
                         Level::Info,
                         HealingLine::HasMaster(node.clone(), master.as_ref().cut()),
@@ -60,9 +60,9 @@ impl Healing {
                     Purpose::Confirmation { heard } => Some(heard),
                     _ => None,
                 };
-                if self.may_need_healing(node, standing) {
+                if self.may_need_healing(node, status) {
                     let answer = Answer { master, up, named };
-                    self.diagnose(node, answer, confirmed, standing, now);
+                    self.diagnose(node, answer, confirmed, status, now);
                 }
             }
         }
@@ -74,7 +74,7 @@ impl Healing {
         node: &NodeId,
         Answer { master, up, named }: Answer<'_>,
         confirmed: Option<Option<NodeId>>,
-        standing: &DbStatus,
+        status: &DbStatus,
         now: Duration,
     ) {
         let is_us = master.as_ref() == self.own.as_str();
@@ -95,7 +95,7 @@ impl Healing {
         // Its entries may still be on their way to the master that it names. If it got another one, two
         // nodes would have them.
         let seen = named.as_ref().filter(|_| up.contains(master));
-        let new_master = seen.or(standing.our_master.as_ref());
+        let new_master = seen.or(status.our_master.as_ref());
         let pause = self.next_pause(node, master.is_empty());
         match confirmed {
             _ if !needs_us => self.look_at(node, pause, now),
@@ -142,9 +142,10 @@ impl Healing {
         number: u64,
     ) -> Option<NodeId> {
         self.slaves.iter().find_map(|(node, health)| {
-            let inquiry = health.inquiry.as_ref()?;
-            let asked = matches!(&inquiry.purpose, Purpose::Barrier { master } if *master == *from);
-            (inquiry.number == number && asked).then(|| node.clone())
+            let question = health.question.as_ref()?;
+            let asked =
+                matches!(&question.purpose, Purpose::Barrier { master } if *master == *from);
+            (question.number == number && asked).then(|| node.clone())
         })
     }
 
@@ -154,13 +155,13 @@ impl Healing {
         &mut self,
         node: &NodeId,
         from: &NodeId,
-        standing: &DbStatus,
+        status: &DbStatus,
         now: Duration,
     ) {
         if let Some(health) = self.slaves.get_mut(node) {
-            health.inquiry = None;
+            health.question = None;
         }
-        if self.may_need_healing(node, standing) {
+        if self.may_need_healing(node, status) {
             self.inquire(node, Purpose::Confirmation { heard: Some(from.clone()) }, now);
         }
     }
@@ -180,9 +181,9 @@ impl Healing {
         &mut self,
         node: &NodeId,
         claimed_by: Option<&NodeId>,
-        standing: &DbStatus,
+        status: &DbStatus,
     ) {
-        let Some(other) = claimed_by.filter(|other| is_claimed(standing, other)) else {
+        let Some(other) = claimed_by.filter(|other| is_claimed(status, other)) else {
             return;
         };
         let node = node.clone();
@@ -206,6 +207,6 @@ struct Answer<'a> {
 }
 
 /// Whether the node is our slave, and another global node announces it too.
-fn is_claimed(standing: &DbStatus, by: &NodeId) -> bool {
-    standing.is_slave && standing.announcers.contains(by)
+fn is_claimed(status: &DbStatus, by: &NodeId) -> bool {
+    status.is_slave && status.announcers.contains(by)
 }

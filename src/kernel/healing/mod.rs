@@ -80,7 +80,7 @@ pub(super) struct DbStatus {
 #[derive(Debug, Default)]
 struct SlaveHealth {
     is_perl: bool,
-    inquiry: Option<PendingQuestion>,
+    question: Option<PendingQuestion>,
     /// When the node is checked next.
     due: Option<Duration>,
     pause: Duration,
@@ -164,11 +164,11 @@ impl Healing {
     pub(super) fn suspect(
         &mut self,
         node: &NodeId,
-        standing: &DbStatus,
+        status: &DbStatus,
         now: Duration,
         random: &mut Random,
     ) {
-        if self.may_need_healing(node, standing) {
+        if self.may_need_healing(node, status) {
             let delay = GRACE_PERIOD.mul_f64(1.0 + random.fraction());
             self.look_at(node, delay, now);
         }
@@ -183,14 +183,14 @@ impl Healing {
     }
 
     /// Whether the node is a connected Perl slave whose addresses no node announces.
-    fn may_need_healing(&self, node: &NodeId, standing: &DbStatus) -> bool {
+    fn may_need_healing(&self, node: &NodeId, status: &DbStatus) -> bool {
         let Some(health) = self.slaves.get(node).filter(|health| health.is_perl) else {
             return false;
         };
         self.enabled
-            && !standing.is_global
-            && !standing.is_slave
-            && (standing.is_missing || health.orphan)
+            && !status.is_global
+            && !status.is_slave
+            && (status.is_missing || health.orphan)
     }
 
     /// Whether the node is our slave and has changed its master.
@@ -198,8 +198,8 @@ impl Healing {
     /// Another global node may have made it adopt another master a moment later, and that master may
     /// have lost it before we could learn of it. The slave would keep the lost master for ever, and we
     /// an outdated copy of its database.
-    fn may_have_been_healed_by_others(&self, node: &NodeId, standing: &DbStatus) -> bool {
-        standing.is_slave && self.slaves.get(node).is_some_and(|health| health.changed)
+    fn may_have_been_healed_by_others(&self, node: &NodeId, status: &DbStatus) -> bool {
+        status.is_slave && self.slaves.get(node).is_some_and(|health| health.changed)
     }
 
     /// The node is connected, and its addresses were removed from the database: its master has lost it,
@@ -218,7 +218,9 @@ impl Healing {
     pub(super) fn is_located(&mut self, node: &NodeId) {
         if let Some(health) = self.slaves.get_mut(node) {
             health.masterless = false;
-            health.inquiry.take_if(|inquiry| !matches!(inquiry.purpose, Purpose::Ownership { .. }));
+            health
+                .question
+                .take_if(|question| !matches!(question.purpose, Purpose::Ownership { .. }));
         }
     }
 
@@ -227,7 +229,7 @@ impl Healing {
         &mut self,
         node: &NodeId,
         request: &'static str,
-        standing: &DbStatus,
+        status: &DbStatus,
         now: Duration,
     ) {
         let Some(health) = self.slaves.get_mut(node) else {
@@ -235,8 +237,8 @@ impl Healing {
         };
         health.orphan = true;
         // The pause after an attempt is kept.
-        let is_new = health.inquiry.is_none() && health.pause.is_zero();
-        if is_new && self.may_need_healing(node, standing) {
+        let is_new = health.question.is_none() && health.pause.is_zero();
+        if is_new && self.may_need_healing(node, status) {
             self.log(Level::Debug, HealingLine::Orphan(node.clone(), request));
             self.look_at(node, Duration::ZERO, now);
         }
@@ -247,7 +249,7 @@ impl Healing {
         let Some(health) = self.slaves.get(node) else {
             return;
         };
-        if health.inquiry.is_none() && !mutation::is_on(Mutation::KeepStaleSlaves) {
+        if health.question.is_none() && !mutation::is_on(Mutation::KeepStaleSlaves) {
             self.log(Level::Debug, HealingLine::Conflict(node.clone(), other.clone()));
             self.has_changed(node);
             self.inquire(node, Purpose::Ownership { claimed_by: Some(other.clone()) }, now);
@@ -266,14 +268,14 @@ impl Healing {
         let number = self.next_question;
         let deadline = now + ANSWER_TIMEOUT;
         if let Some(health) = self.slaves.get_mut(node) {
-            health.inquiry = Some(PendingQuestion { number, purpose, deadline });
+            health.question = Some(PendingQuestion { number, purpose, deadline });
         }
         self.look_at(node, ANSWER_TIMEOUT, now);
         number
     }
 
     /// The time of a [`HealingOutput::Wake`] has come.
-    pub(super) fn look_at_due(&mut self, node: &NodeId, standing: &DbStatus, now: Duration) {
+    pub(super) fn look_at_due(&mut self, node: &NodeId, status: &DbStatus, now: Duration) {
         let Some(health) = self.slaves.get_mut(node) else {
             return;
         };
@@ -281,10 +283,10 @@ impl Healing {
             return;
         }
         health.due = None;
-        match health.inquiry.take_if(|inquiry| inquiry.deadline <= now) {
+        match health.question.take_if(|question| question.deadline <= now) {
             // The connection is stuck, which does not tell whose slave it is.
             Some(PendingQuestion { purpose: Purpose::Ownership { claimed_by }, .. }) => {
-                if standing.is_slave {
+                if status.is_slave {
                     self.inquire(node, Purpose::Ownership { claimed_by }, now);
                 }
             }
@@ -293,7 +295,7 @@ impl Healing {
                 self.look_at(node, pause, now);
             }
             None => {
-                let deadline = health.inquiry.as_ref().map(|inquiry| inquiry.deadline);
+                let deadline = health.question.as_ref().map(|question| question.deadline);
                 if let Some(deadline) = deadline {
                     self.look_at(node, deadline - now, now);
                     return;
@@ -301,10 +303,10 @@ impl Healing {
                 if health.refuses {
                     return;
                 }
-                if self.may_need_healing(node, standing) {
+                if self.may_need_healing(node, status) {
                     self.has_changed(node);
                     self.inquire(node, Purpose::Diagnosis, now);
-                } else if self.may_have_been_healed_by_others(node, standing) {
+                } else if self.may_have_been_healed_by_others(node, status) {
                     self.inquire(node, Purpose::Ownership { claimed_by: None }, now);
                 }
             }
@@ -313,16 +315,16 @@ impl Healing {
 
     fn take_inquiry(&mut self, node: &NodeId, number: u64) -> Option<Purpose> {
         let health = self.slaves.get_mut(node)?;
-        Some(health.inquiry.take_if(|inquiry| inquiry.number == number)?.purpose)
+        Some(health.question.take_if(|question| question.number == number)?.purpose)
     }
 
     /// A node has received a question but does not answer it, as nodes in secure mode do.
-    pub(super) fn is_silent(&mut self, node: &NodeId, number: u64, standing: &DbStatus) {
+    pub(super) fn is_silent(&mut self, node: &NodeId, number: u64, status: &DbStatus) {
         let Some(purpose) = self.take_inquiry(node, number) else {
             return;
         };
         if let Purpose::Ownership { claimed_by } = purpose {
-            return self.settle_ownership_unasked(node, claimed_by.as_ref(), standing);
+            return self.settle_ownership_unasked(node, claimed_by.as_ref(), status);
         }
         if let Some(health) = self.slaves.get_mut(node) {
             health.refuses = true;

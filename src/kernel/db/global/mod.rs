@@ -175,7 +175,7 @@ impl Global {
 
     /// Looks up a node that is our slave or another global node.
     pub(crate) fn expected(&self, node: &NodeId) -> Option<OwnerStatus> {
-        self.merge.standing(node).filter(|owner| owner.kind != OwnerKind::Other)
+        self.merge.status(node).filter(|owner| owner.kind != OwnerKind::Other)
     }
 
     fn query(&self, kind: QueryKind, family: &Str) -> Datum {

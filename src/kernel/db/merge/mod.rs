@@ -256,16 +256,16 @@ impl Merge {
     }
 
     /// The status of a known node.
-    pub(crate) fn standing(&self, node: &NodeId) -> Option<OwnerStatus> {
+    pub(crate) fn status(&self, node: &NodeId) -> Option<OwnerStatus> {
         let id = *self.ids.get(node)?;
         let owner = self.owners.get(id)?;
         Some(OwnerStatus { id, kind: owner.kind, octets: owner.octets })
     }
 
-    /// As [`Merge::standing`]; a node that is not known becomes [`OwnerKind::Other`].
+    /// As [`Merge::status`]; a node that is not known becomes [`OwnerKind::Other`].
     pub(crate) fn make_known(&mut self, node: &NodeId) -> OwnerStatus {
         let id = self.id(node);
-        self.standing(node).unwrap_or(OwnerStatus { id, kind: OwnerKind::Other, octets: 0 })
+        self.status(node).unwrap_or(OwnerStatus { id, kind: OwnerKind::Other, octets: 0 })
     }
 
     fn id(&mut self, node: &NodeId) -> OwnerId {
