@@ -281,3 +281,12 @@ fn a_node_that_has_just_become_global_waits_for_all_databases_before_it_reports_
         report(&failure);
     }
 }
+
+/// A seed was started again, and the grace ended before a global node dialled it again. The rule took the
+/// short loss that an earlier process of the seed had seen for the last one.
+#[test]
+fn a_node_that_was_started_again_has_not_met_a_global_node_before_that_dials_it() {
+    if let Some(failure) = run(&Plan::new(80_034_126)) {
+        report(&failure);
+    }
+}

@@ -33,7 +33,9 @@ pub(super) struct Ledger {
     /// When an owner last deleted a key or ended.
     given_up: BTreeMap<(Str, Str), Duration>,
     homes: BTreeMap<HostId, EntryHome>,
-    /// When the first of two nodes last lost the second, and since when it has it again.
+    /// When each running node was started.
+    running_since: BTreeMap<HostId, Duration>,
+    /// When the first of two nodes last was without the second, and since when it is connected to it.
     parted: BTreeMap<(HostId, HostId), Parting>,
     /// Until then, any report may have a cause in the network.
     disturbed_until: Duration,
@@ -47,6 +49,8 @@ struct Parting {
     from: Duration,
     /// `None` if it still is.
     until: Option<Duration>,
+    /// Whether they had been connected before: it began with a loss, not with the start of the node.
+    is_loss: bool,
 }
 
 /// Where a node's entries are kept.
@@ -82,6 +86,7 @@ impl Ledger {
             written: BTreeMap::new(),
             given_up: BTreeMap::new(),
             homes: BTreeMap::new(),
+            running_since: BTreeMap::new(),
             parted: BTreeMap::new(),
             disturbed_until: Duration::ZERO,
             ways_are_blocked: false,
@@ -102,6 +107,7 @@ impl Ledger {
     }
 
     pub(super) fn started(&mut self, host: HostId, now: Duration) {
+        self.running_since.insert(host, now);
         self.homes.entry(host).or_insert(EntryHome {
             master: None,
             last: None,
@@ -114,6 +120,9 @@ impl Ledger {
 
     pub(super) fn ended(&mut self, host: HostId, now: Duration) {
         self.homes.remove(&host);
+        // The next process there does not know whom this one has met or lost.
+        self.running_since.remove(&host);
+        self.parted.retain(|(by, _), _| *by != host);
         let given_up = &mut self.given_up;
         self.owned.retain(|(owner, family, key), _| {
             if *owner == host {
@@ -134,7 +143,7 @@ impl Ledger {
     /// master, or to a global node, whose own entries it cannot distinguish from those of its
     /// slaves.
     pub(super) fn lost(&mut self, by: HostId, owner: HostId, now: Duration) {
-        self.parted.insert((by, owner), Parting { from: now, until: None });
+        self.parted.insert((by, owner), Parting { from: now, until: None, is_loss: true });
         if let Some(home) = self.homes.get_mut(&owner)
             && ([home.last, home.earlier].contains(&Some(by))
                 || home.master.is_none()
@@ -148,9 +157,9 @@ impl Ledger {
 
     /// Records that a running node has a connection to another one.
     pub(super) fn met(&mut self, by: HostId, other: HostId, now: Duration) {
-        if let Some(parting) = self.parted.get_mut(&(by, other)) {
-            parting.until.get_or_insert(now);
-        }
+        let Some(&from) = self.running_since.get(&by) else { return };
+        let first = Parting { from, until: None, is_loss: false };
+        self.parted.entry((by, other)).or_insert(first).until.get_or_insert(now);
     }
 
     /// Updates which node keeps the entries of each node, after something has happened at `host`.
@@ -259,7 +268,10 @@ impl Ledger {
         now: Duration,
     ) -> bool {
         let own = self.homes.get(&host).and_then(|home| home.master);
-        let lost = |node: Option<HostId>| Some(self.parted.get(&(own?, node?))?.from);
+        let lost = |node: Option<HostId>| {
+            let parting = self.parted.get(&(own?, node?)).filter(|parting| parting.is_loss);
+            Some(parting?.from)
+        };
         let (Some(owner), Some(master)) = (lost(Some(owner)), lost(home.last)) else {
             return false;
         };
@@ -275,7 +287,7 @@ impl Ledger {
         let Some(own) = home.master.filter(|own| *own != theirs) else { return false };
         let now = world.now();
         match self.parted.get(&(own, theirs)) {
-            Some(Parting { from, until }) => {
+            Some(Parting { from, until, .. }) => {
                 let until = until.unwrap_or(now);
                 until > *from + self.bearable && now < until + CAUSE
             }
