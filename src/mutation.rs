@@ -59,6 +59,8 @@ mutations! {
     KeepUnclaimedEntries: "What no node claims after the loss of a global node stays for ever.",
     KeepSubscriptionsOfLostNodes: "The subscriptions of a lost node stay.",
     TellNoGlobalOfDeletions: "Other global nodes are not told of deletions.",
+    HideWhatIsTakenOver: "Other global nodes are not told what slaves of a lost one bring unchanged.",
+    LoseWhatWaitsForRoom: "Changes that are held back are never sent.",
     TellNoSubscriberOfDeletions: "Subscribers are not told of deletions.",
     KeepStaleSlaves: "A slave that another global node claims is never asked whose it is.",
     HealWithoutBarrier: "A slave is healed before its master had the chance to speak for it.",

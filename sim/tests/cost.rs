@@ -76,6 +76,31 @@ fn a_loss_takes_one_packet_for_each_family_and_other_global_node() {
     assert_eq!((traffic.packets(), traffic.packets["g_upd"]), (GLOBALS - 1, GLOBALS - 1));
 }
 
+/// Each slave sends its database to its new master, which tells the other global nodes once for each
+/// family, however many slaves came.
+#[test]
+fn the_loss_of_a_global_node_takes_one_packet_for_each_slave_besides_its_subscriptions() {
+    let mut world = global_nodes();
+    let slaves: Vec<HostId> =
+        (0..20).map(|slave| self::slave(&mut world, &format!("w{slave}"))).collect();
+    for (number, &slave) in slaves.iter().enumerate() {
+        assert_eq!(world.node(slave).kernel().master(), Some(&id("g0")));
+        world.kernel(slave, |kernel| {
+            let key = Str::from(format!("key{number}"));
+            kernel.set(&Str::from("family"), key, Datum::int(1)).unwrap();
+            kernel.monitor_family(&Str::from("family"));
+        });
+    }
+    world.run_for(secs(5));
+    let traffic = sent(&mut world, |world| world.kill(HostId(0)));
+    assert_eq!(traffic.packets["g_slave"], 20);
+    assert_eq!((traffic.packets["g_mon1"], traffic.packets["g_chg1"]), (20, 20));
+    // Each global node deletes two entries of its own about the lost one.
+    let of_globals = 2 * (GLOBALS - 1) * (GLOBALS - 2);
+    assert_eq!(traffic.packets["g_upd"], of_globals + 2 * (GLOBALS - 2), "{traffic:?}");
+    assert_eq!(traffic.packets.get("g_chg2"), None, "no value has changed: {traffic:?}");
+}
+
 #[test]
 fn a_network_at_rest_sends_nothing() {
     let mut world = global_nodes();

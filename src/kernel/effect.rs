@@ -90,7 +90,8 @@ pub enum Effect {
     },
     /// Call [`Kernel::has_room`](super::Kernel::has_room) once the node's lane is empty, or is no longer
     /// crowded and takes this many octets without exceeding its soft limit. This must not happen in the
-    /// same acquisition of the kernel's lock, so that other threads get it in between.
+    /// same acquisition of the kernel's lock, so that other threads get it in between. What the host has
+    /// received by then should come first, as changes of the database may be combined until then.
     AwaitRoom {
         /// The remote node.
         node: NodeId,

@@ -61,6 +61,8 @@ impl Shared {
             Effect::AwaitRoom { node, number, octets } => {
                 let (shared, lane) = (Arc::downgrade(self), self.lanes.of(&node));
                 self.runtime.spawn(async move {
+                    // What has arrived until now is handled first, so that it can go in one packet.
+                    tokio::task::yield_now().await;
                     lane.wait_for_room(octets).await;
                     if let Some(shared) = shared.upgrade() {
                         shared.kernel(|kernel| kernel.has_room(&node, number));

@@ -1,4 +1,4 @@
-//! Changes held back for a node whose connection has no room, at most one for each key.
+//! Changes held back for a node, at most one for each key.
 //!
 //! Only keys are recorded. Their values are looked up when they are sent, as in a
 //! [`Transfer`](super::transfer::Transfer), so the node gets the newest value, or a deletion.
@@ -8,6 +8,7 @@ use super::entries::Entries;
 use super::request::Name;
 use super::transfer::cost;
 use super::update::{Key, Sets, Update};
+use crate::mutation::{self, Mutation};
 use crate::value::{Packed, Str};
 use std::collections::BTreeMap;
 
@@ -20,18 +21,36 @@ pub(super) enum Knows {
     Subscriber,
 }
 
+/// How long changes are held back for a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum HoldsUntil {
+    /// Until its connection has room.
+    Room,
+    /// Until the host's next turn, or a change that does not belong to the batch.
+    NextTurn,
+}
+
 /// The keys of which a node has to be told.
 #[derive(Debug)]
 pub(super) struct PendingKeys {
     /// Distinguishes this from transfers and from earlier changes held back for the same node.
     number: u64,
+    until: HoldsUntil,
     /// The keys of each family, each with whether the node may have got the key before.
     keys: BTreeMap<(Knows, Str), BTreeMap<Str, bool>>,
 }
 
 impl PendingKeys {
-    pub(super) const fn new(number: u64) -> Self {
-        PendingKeys { number, keys: BTreeMap::new() }
+    pub(super) const fn new(number: u64, until: HoldsUntil) -> Self {
+        PendingKeys { number, until, keys: BTreeMap::new() }
+    }
+
+    pub(super) const fn until(&self) -> HoldsUntil {
+        self.until
+    }
+
+    pub(super) const fn wait_for(&mut self, until: HoldsUntil) {
+        self.until = until;
     }
 
     pub(super) const fn number(&self) -> u64 {
@@ -71,6 +90,9 @@ impl PendingKeys {
         most: usize,
         value_of: impl Fn(Knows, &Str, &Str) -> Option<&'a Datum>,
     ) -> Vec<Packed> {
+        if mutation::is_on(Mutation::LoseWhatWaitsForRoom) {
+            self.keys.clear();
+        }
         let mut packets = Vec::new();
         let mut octets = 0;
         while octets < most

@@ -25,7 +25,7 @@ pub use effect::{ChangeSet, DbEffect, DbProblem};
 pub use entries::{Entries, IntoIter, Iter, Tables};
 pub use global::Global;
 pub use local::{DbAnswer, DbMonitorId, DbResult, InternalFamily, QueryError, QueryId};
-pub use merge::{ByDeletions, Change, Merge, OwnerKind};
+pub use merge::{Besides, Change, Merge, OwnerKind};
 pub(crate) use pieces::Pieces;
 pub(crate) use request::Name;
 pub use request::{QueryKind, Request};

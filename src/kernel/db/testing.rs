@@ -126,38 +126,57 @@ impl TestNode {
     }
 
     pub(super) fn effects(&mut self) -> Vec<String> {
-        self.db
-            .take_effects()
-            .into_iter()
-            .map(|effect| match effect {
-                DbEffect::Send { to, packet } => {
-                    let request = packet.as_elements().after(1).to_packed();
-                    let to: Vec<_> = to.iter().map(NodeId::to_string).collect();
-                    format!("{}: {request}", to.join(","))
+        self.db.take_effects().into_iter().map(text).collect()
+    }
+
+    /// The effects up to the host's next turn, all of whose connections have room.
+    pub(super) fn turn(&mut self) -> Vec<String> {
+        let mut texts = Vec::new();
+        loop {
+            let effects = self.db.take_effects();
+            if effects.is_empty() {
+                return texts;
+            }
+            for effect in effects {
+                match effect {
+                    DbEffect::AwaitRoom { node, number } => {
+                        self.db.has_room(&node, number, self.now);
+                    }
+                    other => texts.push(text(other)),
                 }
-                DbEffect::AwaitRoom { node, number } => format!("room at {node} for {number}"),
-                DbEffect::Changed { monitor, changes } => format!(
-                    "{}{} +[{}] ~[{}] -[{}]",
-                    monitor.0,
-                    if changes.initial { " initially" } else { "" },
-                    show(&changes.added),
-                    show(&changes.changed),
-                    changes.deleted.iter().map(Str::to_string).collect::<Vec<_>>().join(" "),
-                ),
-                DbEffect::Answer { query, answer } => match answer {
-                    Ok(DbResult::Family(entries)) => format!("{} {}", query.0, show(&entries)),
-                    Ok(other) => format!("{} {other:?}", query.0),
-                    Err(error) => format!("{} {error}", query.0),
-                },
-                DbEffect::Found { node, addresses } => format!("found {node} {addresses:?}"),
-                DbEffect::Problem { from, problem } => format!("{from}: {problem}"),
-                DbEffect::KeepAlive(node) => format!("keep {node}"),
-                DbEffect::KeepAliveNoMore(node) => format!("keep {node} no more"),
-                DbEffect::Located(node) => format!("located {node}"),
-                DbEffect::Unlocated(node) => format!("unlocated {node}"),
-                DbEffect::Orphan { node, request } => format!("orphan {node}: {request}"),
-                DbEffect::Conflict { node, other } => format!("conflict over {node} with {other}"),
-            })
-            .collect()
+            }
+        }
+    }
+}
+
+fn text(effect: DbEffect) -> String {
+    match effect {
+        DbEffect::Send { to, packet } => {
+            let request = packet.as_elements().after(1).to_packed();
+            let to: Vec<_> = to.iter().map(NodeId::to_string).collect();
+            format!("{}: {request}", to.join(","))
+        }
+        DbEffect::AwaitRoom { node, number } => format!("room at {node} for {number}"),
+        DbEffect::Changed { monitor, changes } => format!(
+            "{}{} +[{}] ~[{}] -[{}]",
+            monitor.0,
+            if changes.initial { " initially" } else { "" },
+            show(&changes.added),
+            show(&changes.changed),
+            changes.deleted.iter().map(Str::to_string).collect::<Vec<_>>().join(" "),
+        ),
+        DbEffect::Answer { query, answer } => match answer {
+            Ok(DbResult::Family(entries)) => format!("{} {}", query.0, show(&entries)),
+            Ok(other) => format!("{} {other:?}", query.0),
+            Err(error) => format!("{} {error}", query.0),
+        },
+        DbEffect::Found { node, addresses } => format!("found {node} {addresses:?}"),
+        DbEffect::Problem { from, problem } => format!("{from}: {problem}"),
+        DbEffect::KeepAlive(node) => format!("keep {node}"),
+        DbEffect::KeepAliveNoMore(node) => format!("keep {node} no more"),
+        DbEffect::Located(node) => format!("located {node}"),
+        DbEffect::Unlocated(node) => format!("unlocated {node}"),
+        DbEffect::Orphan { node, request } => format!("orphan {node}: {request}"),
+        DbEffect::Conflict { node, other } => format!("conflict over {node} with {other}"),
     }
 }

@@ -114,6 +114,21 @@ impl<'a> Sets<'a> {
         Some(all)
     }
 
+    /// The entries without these keys; `None` if that are all of them.
+    pub(crate) fn without(self, keys: &BTreeSet<Str>) -> Option<Entries> {
+        if keys.is_empty() {
+            return None;
+        }
+        let mut rest = Entries::new();
+        self.each(|key, value| {
+            let key = key.to_str();
+            if !keys.contains(&key) {
+                rest.insert(key, value.to_datum());
+            }
+        });
+        Some(rest)
+    }
+
     /// The octets of a packed hash of the entries.
     fn packed_len(self) -> usize {
         let mut octets = head_len(self.len());

@@ -15,6 +15,8 @@ struct Network {
     nodes: Vec<Database>,
     /// Connected pairs, each in both directions, with the packets in transit.
     links: BTreeMap<(usize, usize), VecDeque<Packed>>,
+    /// Nodes that wait for room in their connections to others, which there is in their next turn.
+    waiting: VecDeque<(usize, NodeId, u64)>,
     /// The content of the family that each node's monitor has reported.
     views: Vec<Entries>,
     found: Vec<Option<Vec<Str>>>,
@@ -26,6 +28,7 @@ impl Network {
         let mut network = Network {
             nodes: NODES.iter().map(|id| Database::new(node(id), DbConfig::default())).collect(),
             links: BTreeMap::new(),
+            waiting: VecDeque::new(),
             views: vec![Entries::new(); NODES.len()],
             found: Vec::new(),
             now: seconds(1),
@@ -61,6 +64,9 @@ impl Network {
                 DbEffect::Problem { problem, .. } => {
                     // Former masters have not noticed yet that this node is on its own.
                     assert!(matches!(problem, DbProblem::NotFromMaster(_)), "{problem}");
+                }
+                DbEffect::AwaitRoom { node, number } => {
+                    self.waiting.push_back((at, node, number));
                 }
                 DbEffect::Orphan { node, request } => panic!("{node} sent {request}"),
                 _ => {}
@@ -103,10 +109,11 @@ impl Network {
     }
 
     fn deliver_one(&mut self, choice: usize) -> bool {
-        let waiting: Vec<_> =
+        let busy: Vec<_> =
             self.links.iter().filter(|(_, link)| !link.is_empty()).map(|(&pair, _)| pair).collect();
-        let Some(&(from, to)) = waiting.get(choice % waiting.len().max(1)) else {
-            return false;
+        let choice = choice % (busy.len() + self.waiting.len()).max(1);
+        let Some(&(from, to)) = busy.get(choice) else {
+            return self.next_turn();
         };
         let packet = self.links.get_mut(&(from, to)).and_then(VecDeque::pop_front).unwrap();
         let elements = packet.as_elements();
@@ -115,6 +122,14 @@ impl Network {
             let name = elements.first_str().unwrap();
             assert!(db.receive(&node(NODES[from]), name, elements.after(1), now));
         });
+        true
+    }
+
+    /// A node is told that it has room.
+    fn next_turn(&mut self) -> bool {
+        let Some((at, node, number)) = self.waiting.pop_front() else { return false };
+        let now = self.now;
+        self.act(at, |db| db.has_room(&node, number, now));
         true
     }
 

@@ -2,6 +2,7 @@
 
 use super::super::testing::{TestNode, entries, keys, node, seconds, tables_of};
 use super::*;
+use crate::kernel::db::pieces::Pieces;
 use crate::kernel::limits::PeerLimits;
 
 /// A global node that monitors the family, and another one with these slaves and entries.
@@ -57,6 +58,112 @@ fn what_is_claimed_again_is_reported_only_if_its_value_differs_and_the_rest_at_t
     assert_eq!(told(&mut me), ["1 +[] ~[] -[d e]"]);
     me.wait(100);
     assert!(told(&mut me).is_empty());
+}
+
+/// `me` with the subscriber `x` and the global node `h`, just after the loss of `g` and before its slaves
+/// come.
+fn slaves_are_moving() -> TestNode {
+    let mut me = two_globals("w v u", "a=1 b=1 c=1");
+    peer(&mut me, "h", "", "");
+    slave(&mut me, "x", "");
+    me.hear_from("x", Request::Monitor("fam".into()));
+    ["w", "v", "u"].iter().for_each(|id| me.up(id));
+    me.down("g");
+    me.turn();
+    me
+}
+
+/// What is sent and reported in one turn.
+fn turn(me: &mut TestNode) -> Vec<String> {
+    me.turn().into_iter().filter(|effect| !effect.starts_with("located ")).collect()
+}
+
+#[test]
+fn what_moving_slaves_bring_in_one_turn_takes_one_packet_for_each_family_and_global_node() {
+    let mut me = slaves_are_moving();
+    slave(&mut me, "w", "a=1");
+    slave(&mut me, "v", "b=2");
+    slave(&mut me, "u", "c=1 d=1");
+    assert_eq!(
+        turn(&mut me),
+        [
+            r#"x: ["g_chg2", "fam", {"b": 2}, []]"#,
+            "1 +[] ~[b=2] -[]",
+            r#"x: ["g_chg2", "fam", {"d": 1}, []]"#,
+            "1 +[d=1] ~[] -[]",
+            r#"h: ["g_upd", "'l", {"u": ["u:1"], "v": ["v:1"], "w": ["w:1"]}, []]"#,
+            r#"h: ["g_upd", "fam", {"a": 1, "b": 2, "c": 1, "d": 1}, []]"#,
+        ]
+    );
+}
+
+#[test]
+fn changes_that_are_no_part_of_a_whole_database_are_sent_one_by_one_while_slaves_are_moving() {
+    let mut me = slaves_are_moving();
+    slave(&mut me, "w", "a=1");
+    update(&mut me, "w", "a=2", "");
+    update(&mut me, "w", "a=3", "");
+    slave(&mut me, "v", "b=1");
+    let told = turn(&mut me);
+    let to_h: Vec<_> = told.iter().filter(|effect| effect.starts_with("h: ")).collect();
+    assert_eq!(
+        to_h,
+        [
+            r#"h: ["g_upd", "'l", {"w": ["w:1"]}, []]"#,
+            r#"h: ["g_upd", "fam", {"a": 1}, []]"#,
+            r#"h: ["g_upd", "fam", {"a": 2}, []]"#,
+            r#"h: ["g_upd", "fam", {"a": 3}, []]"#,
+            r#"h: ["g_upd", "'l", {"v": ["v:1"]}, []]"#,
+            r#"h: ["g_upd", "fam", {"b": 1}, []]"#,
+        ]
+    );
+}
+
+#[test]
+fn what_moving_slaves_bring_comes_before_every_answer() {
+    let mut me = slaves_are_moving();
+    slave(&mut me, "w", "a=1");
+    me.hear_from("h", Request::Find(node("w")));
+    let told: Vec<_> =
+        me.effects().into_iter().filter(|effect| effect.starts_with("h: ")).collect();
+    assert_eq!(
+        told,
+        [
+            r#"h: ["g_upd", "'l", {"w": ["w:1"]}, []]"#,
+            r#"h: ["g_upd", "fam", {"a": 1}, []]"#,
+            r#"h: ["g_found", "w", ["w:1"]]"#,
+        ]
+    );
+}
+
+#[test]
+fn what_moving_slaves_bring_waits_for_room_if_there_is_none() {
+    let mut me = slaves_are_moving();
+    slave(&mut me, "w", "a=1");
+    me.db.has_no_room(&node("h"), me.now);
+    update(&mut me, "w", "a=2", "");
+    slave(&mut me, "v", "b=1");
+    assert!(me.effects().iter().all(|effect| !effect.starts_with("h: ")));
+    assert_eq!(me.db.global().unwrap().held(&node("h")), 4);
+}
+
+/// Their databases may be larger than what is handled at once.
+#[test]
+fn pieces_of_a_moving_slaves_database_are_held_back_too() {
+    let mut me = slaves_are_moving();
+    let request = Request::Slave(Some(tables_of("w", "a=1 b=1")));
+    for piece in Pieces::of(&node("w"), request) {
+        me.db.handle_piece(&node("w"), piece, me.now);
+    }
+    slave(&mut me, "v", "c=1");
+    let told = turn(&mut me);
+    assert_eq!(
+        told,
+        [
+            r#"h: ["g_upd", "'l", {"v": ["v:1"], "w": ["w:1"]}, []]"#,
+            r#"h: ["g_upd", "fam", {"a": 1, "b": 1, "c": 1}, []]"#,
+        ]
+    );
 }
 
 #[test]

@@ -217,6 +217,20 @@ impl Global {
         update: Update<'_>,
         around: &mut Around<'_>,
     ) {
+        // Other global nodes are told of no other changes.
+        if owner.kind == OwnerKind::Slave {
+            self.end_batch(around);
+        }
+        self.set_and_delete(from, owner, update, around);
+    }
+
+    fn set_and_delete(
+        &mut self,
+        from: &NodeId,
+        owner: OwnerStatus,
+        update: Update<'_>,
+        around: &mut Around<'_>,
+    ) {
         let mut update = update;
         if owner.octets >= self.limits.database && *from != self.own && !update.set.is_empty() {
             around.problem(from, DbProblem::TooMuch("g_upd", "database_limit"));
@@ -276,26 +290,49 @@ impl Global {
             set.each(|node, _| self.merge.has_come(node, now));
             change.set.keys().for_each(|node| self.merge.has_come(Key::Held(node), now));
         }
-        let tell_subscribers = !set.is_empty() || change.tell_subscribers();
         if change.tell_globals && !self.peers.nodes.is_empty() {
-            let more = set.and([&change.set, &change.set_for_globals]);
+            self.tell_globals(family, set, change, around);
+        }
+        if !set.is_empty() || change.tell_subscribers() {
+            let more = set.and([&change.set, &change.set_for_subscribers]);
             let set = more.as_ref().map_or(set, Sets::Many);
-            let delete = match mutation::is_on(Mutation::TellNoGlobalOfDeletions) {
-                true => &[],
-                false => change.deletions_for_globals.as_slice(),
-            };
-            let Parts { at_once, without_room } = self.peers.parts(&self.own, &self.held);
-            if !at_once.others.is_empty() {
-                let packet = Update { family, set, delete }.to_packet(Name::Update);
-                around.effects.push(DbEffect::Send { to: at_once.others.clone(), packet });
-            }
-            note(&mut self.held, without_room, (Knows::Global, family), set, delete);
+            self.tell_subscribers(family, set, change, around);
         }
-        if !tell_subscribers {
-            return;
-        }
-        let more = set.and([&change.set, &change.set_for_subscribers]);
+    }
+
+    fn tell_globals(
+        &mut self,
+        family: Key<'_>,
+        set: Sets<'_>,
+        change: &Change,
+        around: &mut Around<'_>,
+    ) {
+        let more = set.and([&change.set, &change.set_for_globals]);
         let set = more.as_ref().map_or(set, Sets::Many);
+        let rest = match mutation::is_on(Mutation::HideWhatIsTakenOver) {
+            true => set.without(&change.taken_over),
+            false => None,
+        };
+        let set = rest.as_ref().map_or(set, Sets::Many);
+        let delete = match mutation::is_on(Mutation::TellNoGlobalOfDeletions) {
+            true => &[],
+            false => change.deletions_for_globals.as_slice(),
+        };
+        let Parts { at_once, without_room } = self.peers.parts(&self.own, &self.held);
+        if !at_once.others.is_empty() {
+            let packet = Update { family, set, delete }.to_packet(Name::Update);
+            around.effects.push(DbEffect::Send { to: at_once.others.clone(), packet });
+        }
+        note(&mut self.held, without_room, (Knows::Global, family), set, delete);
+    }
+
+    fn tell_subscribers(
+        &mut self,
+        family: Key<'_>,
+        set: Sets<'_>,
+        change: &Change,
+        around: &mut Around<'_>,
+    ) {
         let deleted = change.deletions_for_subscribers.as_slice();
         if is_internal(family.string()) {
             if family.string() == *GLOBALS {
@@ -304,21 +341,25 @@ impl Global {
                 self.notice_locations(set, deleted, around);
             }
         }
-        if let Some(subscribers) = self.subscribers.get_mut(&family.string()) {
-            let Parts { at_once, without_room } = subscribers.parts(&self.own, &self.held);
-            let untold = usize::from(mutation::is_on(Mutation::TellNoSubscriberOfDeletions));
-            let delete = deleted.get(untold..).unwrap_or_default();
-            let update = Update { family, set, delete };
-            if !at_once.others.is_empty() {
-                let packet = update.to_packet(Name::Changed);
-                around.effects.push(DbEffect::Send { to: at_once.others.clone(), packet });
-            }
-            note(&mut self.held, without_room, (Knows::Subscriber, family), set, delete);
-            if at_once.ourselves {
-                let keep = !change.tell_globals && self.lacks_databases(around.now);
-                let keep_until = keep.then_some(self.young_until);
-                around.local.changed(&self.own, update, keep_until, around.effects);
-            }
+        let Some(subscribers) = self.subscribers.get_mut(&family.string()) else { return };
+        let news = set.without(&change.taken_over);
+        let set = news.as_ref().map_or(set, Sets::Many);
+        if set.is_empty() && deleted.is_empty() {
+            return;
+        }
+        let Parts { at_once, without_room } = subscribers.parts(&self.own, &self.held);
+        let untold = usize::from(mutation::is_on(Mutation::TellNoSubscriberOfDeletions));
+        let delete = deleted.get(untold..).unwrap_or_default();
+        let update = Update { family, set, delete };
+        if !at_once.others.is_empty() {
+            let packet = update.to_packet(Name::Changed);
+            around.effects.push(DbEffect::Send { to: at_once.others.clone(), packet });
+        }
+        note(&mut self.held, without_room, (Knows::Subscriber, family), set, delete);
+        if at_once.ourselves {
+            let keep = !change.tell_globals && self.lacks_databases(around.now);
+            let keep_until = keep.then_some(self.young_until);
+            around.local.changed(&self.own, update, keep_until, around.effects);
         }
     }
 }

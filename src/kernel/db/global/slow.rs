@@ -1,8 +1,9 @@
-//! Nodes whose connections have no room: changes for them are held back and merged.
+//! Nodes whose connections have no room: changes for them are held back and merged. Likewise, for one
+//! turn, what moving slaves bring to the other global nodes.
 
 use super::super::effect::DbEffect;
 use super::super::entries::Tables;
-use super::super::held::{Knows, PendingKeys};
+use super::super::held::{HoldsUntil, Knows, PendingKeys};
 use super::super::update::{Key, Sets};
 use super::{Around, Global};
 use crate::value::{NodeId, Str};
@@ -17,14 +18,47 @@ impl Global {
     /// The connection of a node has no room: changes for it as a subscriber or global node are held back
     /// until [`Global::has_room_again`].
     pub(crate) fn has_no_room(&mut self, node: &NodeId, around: &mut Around<'_>) {
-        let is_told = self.peers.contains(node) || self.subscriptions.contains_key(node);
-        if !is_told || *node == self.own || self.held.contains_key(node) {
+        if let Some(held) = self.held.get_mut(node) {
+            held.wait_for(HoldsUntil::Room);
             return;
         }
+        let is_told = self.peers.contains(node) || self.subscriptions.contains_key(node);
+        if is_told && *node != self.own {
+            self.hold_back(node, HoldsUntil::Room, around);
+        }
+    }
+
+    fn hold_back(&mut self, node: &NodeId, until: HoldsUntil, around: &mut Around<'_>) {
         let number = around.local.new_transfer();
-        self.held.insert(node.clone(), PendingKeys::new(number));
+        self.held.insert(node.clone(), PendingKeys::new(number, until));
         self.recipients_change(node);
         around.effects.push(DbEffect::AwaitRoom { node: node.clone(), number });
+    }
+
+    /// The database of `from` follows. While slaves of a lost global node are moving, many come at once:
+    /// what they bring is held back for the other global nodes until the host's next turn, in which it
+    /// answers [`DbEffect::AwaitRoom`]. So it takes one packet for each family, not for each slave.
+    pub(super) fn begin_batch(&mut self, from: &NodeId, around: &mut Around<'_>) {
+        if !self.merge.has_unclaimed() || !self.is_slave(from) {
+            return;
+        }
+        let peers = self.peers.nodes.iter().filter(|peer| !self.held.contains_key(*peer));
+        for peer in peers.cloned().collect::<Vec<_>>() {
+            self.hold_back(&peer, HoldsUntil::NextTurn, around);
+        }
+    }
+
+    /// A change by a slave follows that is not part of its whole database: it is sent at once.
+    pub(super) fn end_batch(&mut self, around: &mut Around<'_>) {
+        if self.held.is_empty() {
+            return;
+        }
+        let batch = self.held.iter().filter(|(_, held)| held.until() == HoldsUntil::NextTurn);
+        for peer in batch.map(|(peer, _)| peer.clone()).collect::<Vec<_>>() {
+            self.flush(&peer, around);
+            self.held.remove(&peer);
+            self.recipients_change(&peer);
+        }
     }
 
     /// The connection has room for changes that were held back, or for some of them.
@@ -73,20 +107,21 @@ impl Global {
     pub(super) fn note_new_keys(&mut self, family: Key<'_>, set: Sets<'_>) {
         let family = family.to_str();
         let (merge, subscribers) = (&self.merge, self.subscribers.get(&family));
+        let keys = |is_new: &dyn Fn(&Str) -> bool| {
+            let mut keys = Vec::new();
+            set.each(|key, _| keys.extend(Some(key.to_str()).filter(is_new)));
+            keys
+        };
+        let for_globals = keys(&|key| merge.value_of_slaves(&family, key).is_none());
+        let for_subscribers = keys(&|key| merge.get(&family, key).is_none());
         for (node, held) in &mut self.held {
-            let mut note = |told, is_new: &dyn Fn(&Str) -> bool| {
-                set.each(|key, _| {
-                    let key = key.to_str();
-                    if is_new(&key) {
-                        held.note(told, &family, key, false);
-                    }
-                });
-            };
-            if self.peers.contains(node) {
-                note(Knows::Global, &|key| merge.value_of_slaves(&family, key).is_none());
-            }
-            if subscribers.is_some_and(|subscribers| subscribers.contains(node)) {
-                note(Knows::Subscriber, &|key| merge.get(&family, key).is_none());
+            let is_subscriber = subscribers.is_some_and(|subscribers| subscribers.contains(node));
+            for (told, is_told, keys) in [
+                (Knows::Global, self.peers.contains(node), &for_globals),
+                (Knows::Subscriber, is_subscriber, &for_subscribers),
+            ] {
+                let keys = keys.iter().filter(|_| is_told);
+                keys.for_each(|key| held.note(told, &family, key.clone(), false));
             }
         }
     }

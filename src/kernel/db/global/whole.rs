@@ -17,6 +17,7 @@ impl Global {
             return around.problem(from, DbProblem::FromGlobal("g_slave"));
         }
         self.merge.set_kind(from, OwnerKind::Slave);
+        self.begin_batch(from, around);
         self.replace(from, tables, around);
         self.look_for_other_masters(from, around);
     }
@@ -82,9 +83,11 @@ impl Global {
         if !self.merge.is_being_replaced(from) {
             return false;
         }
+        self.begin_batch(from, around);
         for (family, set) in entries {
             let update = Update { family: Key::Held(&family), set: Sets::Many(&set), delete: &[] };
-            self.update(from, update, around);
+            let owner = self.merge.make_known(from);
+            self.set_and_delete(from, owner, update, around);
         }
         true
     }

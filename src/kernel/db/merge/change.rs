@@ -2,6 +2,7 @@
 
 use super::super::entries::Entries;
 use crate::value::Str;
+use std::collections::BTreeSet;
 use std::ops::Deref;
 
 /// The effects of an update besides the keys it sets, and who has to be told.
@@ -10,12 +11,15 @@ pub struct Change {
     /// Whether the change is of a slave of ours, so that other global nodes have to be told.
     pub tell_globals: bool,
     /// `None` if the update only sets keys, which is nearly always the case.
-    pub(super) by_deletions: Option<Box<ByDeletions>>,
+    pub(super) besides: Option<Box<Besides>>,
 }
 
-/// The effects of deletions.
+/// The effects of deletions, and of entries taken over from a lost global node.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct ByDeletions {
+pub struct Besides {
+    /// Keys that the update has set and that a lost global node had, if their merged value is still the
+    /// same: subscribers know it already.
+    pub taken_over: BTreeSet<Str>,
     /// Keys whose merged value is now that of another slave.
     pub set: Entries,
     /// Keys whose merged value is now that of another global node; other global nodes know it already.
@@ -30,7 +34,8 @@ pub struct ByDeletions {
     pub deletions_for_globals: Vec<Str>,
 }
 
-static NOTHING: ByDeletions = ByDeletions {
+static NOTHING: Besides = Besides {
+    taken_over: BTreeSet::new(),
     set: Entries::new(),
     set_for_subscribers: Entries::new(),
     set_for_globals: Entries::new(),
@@ -39,15 +44,15 @@ static NOTHING: ByDeletions = ByDeletions {
 };
 
 impl Deref for Change {
-    type Target = ByDeletions;
+    type Target = Besides;
 
-    fn deref(&self) -> &ByDeletions {
-        self.by_deletions.as_deref().unwrap_or(&NOTHING)
+    fn deref(&self) -> &Besides {
+        self.besides.as_deref().unwrap_or(&NOTHING)
     }
 }
 
 impl Change {
-    /// Whether subscribers of the family have to be told.
+    /// Whether subscribers of the family have to be told of more than the keys that the update sets.
     pub fn tell_subscribers(&self) -> bool {
         !self.set.is_empty()
             || !self.set_for_subscribers.is_empty()

@@ -9,7 +9,7 @@ mod owner;
 mod unclaimed;
 mod whole;
 
-pub use change::{ByDeletions, Change};
+pub use change::{Besides, Change};
 pub use owner::OwnerKind;
 pub(crate) use owner::OwnerStatus;
 
@@ -170,7 +170,7 @@ impl Merge {
         let owner = OwnerStatus { id, kind: self.kind_of(id), octets: 0 };
         let mut change = self.apply(owner, Update::of(family, &mut set, &mut delete));
         if !set.is_empty() {
-            let besides = change.by_deletions.get_or_insert_default();
+            let besides = change.besides.get_or_insert_default();
             set.extend(std::mem::take(&mut besides.set));
             besides.set = set;
         }
@@ -181,11 +181,16 @@ impl Merge {
     pub(crate) fn apply(&mut self, owner: OwnerStatus, update: Update<'_>) -> Change {
         let OwnerStatus { id, kind, .. } = owner;
         let Update { family, set, delete } = update;
-        set.each(|key, value| self.set(id, kind, family, key, value.to_datum()));
         let mut change = Change::default();
+        set.each(|key, value| {
+            if self.set(id, kind, family, key, value.to_datum()) {
+                let besides = change.besides.get_or_insert_default();
+                besides.taken_over.insert(key.to_str());
+            }
+        });
         for key in delete {
             let left = self.delete(id, kind, family.string(), key);
-            let besides = change.by_deletions.get_or_insert_default();
+            let besides = change.besides.get_or_insert_default();
             match left {
                 Remaining::Slave { merged: Some(value), .. } => {
                     besides.set.insert(key.clone(), value);
@@ -281,7 +286,16 @@ impl Merge {
         self.owners.get(id).map_or(OwnerKind::Other, |owner| owner.kind)
     }
 
-    fn set(&mut self, id: OwnerId, kind: OwnerKind, family: Key<'_>, key: Key<'_>, value: Datum) {
+    /// Sets a key of its owner. Returns whether that only takes it over from a lost global node: the
+    /// merged value is the same as before.
+    fn set(
+        &mut self,
+        id: OwnerId,
+        kind: OwnerKind,
+        family: Key<'_>,
+        key: Key<'_>,
+        value: Datum,
+    ) -> bool {
         self.operations += 1;
         self.serial += 1;
         let serial = self.serial;
@@ -295,6 +309,7 @@ impl Merge {
         let value_octets = value.long_octets();
         let mut before = None;
         let mut claimed = Vec::new();
+        let mut is_same = false;
         let key = match keys.entries.entry_ref(&key.string()) {
             EntryRef::Vacant(slot) => {
                 let key = key.to_str();
@@ -315,13 +330,14 @@ impl Merge {
                         {
                             owner.octets = owner.octets + value_octets - before;
                         }
-                        return;
+                        return false;
                     }
                     Entry::One(owner, held)
                         if self.unclaimed.iter().any(|lost| lost.owner == *owner)
                             && self.owners.get(*owner).map(|owner| owner.kind)
                                 != Some(OwnerKind::Slave) =>
                     {
+                        is_same = *held == value;
                         let held = std::mem::replace(held, value);
                         claimed.push((std::mem::replace(owner, id), held));
                     }
@@ -342,6 +358,7 @@ impl Merge {
                     }
                     Entry::Contested(contested) => {
                         before = contested.put(id, kind, serial, value.clone());
+                        is_same = contested.merged == value;
                         contested.merged = value;
                         claimed = claim(contested, &self.unclaimed, serial);
                         if let Some(one) = contested.last_one() {
@@ -365,6 +382,7 @@ impl Merge {
             owner.octets -= before.map_or(0, |before| entry_octets(&key, &before));
             owner.len += usize::from(owned.insert(key));
         }
+        is_same && !claimed.is_empty()
     }
 
     /// Deletes a key of its owner, and returns which owners remain.

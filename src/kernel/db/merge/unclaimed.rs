@@ -165,6 +165,11 @@ impl Merge {
         self.unclaimed.iter_mut().for_each(|lost| lost.no_longer_awaits(node, now));
     }
 
+    /// Whether entries of slaves of a lost global node are kept, so that slaves are moving.
+    pub(crate) fn has_unclaimed(&self) -> bool {
+        !self.unclaimed.is_empty()
+    }
+
     /// When [`Merge::end_of_grace`] has to be called next.
     pub(crate) fn unclaimed_deadline(&self) -> Option<Duration> {
         self.unclaimed.iter().map(Lost::deadline).min()
