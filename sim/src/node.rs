@@ -75,6 +75,8 @@ pub struct Node {
     framings: Vec<Framing>,
     silence: Duration,
     limits: LaneLimits,
+    /// Whether the kernel is told of lanes without room.
+    coalesces: bool,
     lanes: BTreeMap<NodeId, Lane>,
     wires: BTreeMap<ConnId, Wire>,
     /// The connections on which packets are sent.
@@ -115,6 +117,7 @@ impl Node {
         introduction: HandshakeParams,
         framings: Vec<Framing>,
         limits: LaneLimits,
+        coalesces: bool,
         now: Duration,
     ) -> Self {
         let silence = config.monitor_timeout;
@@ -126,6 +129,7 @@ impl Node {
             framings,
             silence,
             limits,
+            coalesces,
             lanes: BTreeMap::new(),
             wires: BTreeMap::new(),
             established: BTreeMap::new(),
@@ -500,7 +504,7 @@ impl Node {
             Ok(_) => {}
             Err(error) => panic!("the kernel's own packet cannot be sent: {error}"),
         }
-        if self.lanes.get(to).is_some_and(Lane::is_crowded) {
+        if self.coalesces && self.lanes.get(to).is_some_and(Lane::is_crowded) {
             self.kernel.has_no_room(to);
         }
     }

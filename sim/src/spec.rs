@@ -42,6 +42,10 @@ pub struct Spec {
     pub bound: bool,
     /// Whether its greeting says that it knows the request for one key.
     pub knows_get: bool,
+    /// Whether its greeting says which run of the node it is.
+    pub names_run: bool,
+    /// Whether changes for a node whose connection has no room wait and coalesce.
+    pub coalesces: bool,
     /// Whether it is (the model of) a Perl node.
     pub perl: bool,
 }
@@ -66,6 +70,8 @@ impl Spec {
             tls: false,
             bound: false,
             knows_get: true,
+            names_run: true,
+            coalesces: true,
             perl: false,
         }
     }

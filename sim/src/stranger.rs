@@ -188,7 +188,7 @@ impl Stranger {
         };
         let framings = [Framing::Cbor];
         let introduction =
-            HandshakeParams::new(node, provider, instance, &framings, (false, false), false);
+            HandshakeParams::new(node, provider, Some(instance), &framings, (false, false), false);
         let chance: [u8; 16] = around.random.random();
         let mut wire = Wire::new(Some(end), Framing::Cbor);
         wire.dialled = dialled;

@@ -223,13 +223,13 @@ pub(crate) struct HandshakeParams {
 }
 
 impl HandshakeParams {
-    /// A node with this ID and provider, in its run `instance`. It supports `framings`, has a
+    /// A node with this ID and provider, in its run `instance` if it tells. It supports `framings`, has a
     /// certificate if `tls`, offers encryption that is bound to the secret if `bound`, and says that
     /// it knows the request for one key if `knows_get`.
     pub(crate) fn new(
         node: &NodeId,
         provider: &Str,
-        instance: &str,
+        instance: Option<&str>,
         framings: &[Framing],
         (tls, bound): (bool, bool),
         knows_get: bool,
@@ -238,7 +238,7 @@ impl HandshakeParams {
             let mut config = HandshakeConfig::new(node.as_str().data());
             config.secret = Secret::new("simulated");
             config.certificate = tls;
-            config.instance = Some(instance.to_owned());
+            config.instance = instance.map(str::to_owned);
             config.knows_get = knows_get;
             config.encrypt = if bound { Encrypt::Always } else { Encrypt::Never };
             let others = Framing::ALL.into_iter().filter(|other| *other != first);

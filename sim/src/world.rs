@@ -179,13 +179,14 @@ impl World {
                 HandshakeParams::new(
                     &spec.node,
                     &spec.provider,
-                    &instance,
+                    spec.names_run.then_some(&*instance),
                     &spec.framings,
                     (spec.tls, spec.bound),
                     spec.knows_get,
                 ),
                 spec.framings.clone(),
                 spec.limits,
+                spec.coalesces,
                 self.queue.now,
             )))
         });

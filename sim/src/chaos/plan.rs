@@ -248,6 +248,9 @@ pub struct Setup {
     pub tls: u32,
     /// Handshakes are cut, and their octets are delayed.
     pub trouble: bool,
+    /// The extensions of the protocol, if not all nodes have the same: for each, a bit for each node that
+    /// has it. They are the request for one key, the name of a run, and changes that coalesce.
+    pub extensions: Option<[u32; 3]>,
     /// Every failure is noticed at once, and delays are short: processes end and connections break,
     /// but nothing hangs.
     pub orderly: bool,
@@ -303,6 +306,8 @@ impl Plan {
             && !peaceful
             && !trouble
             && StdRng::seed_from_u64(seed ^ 0x0_4de4_1700).random_ratio(1, 3);
+        let mut mixed = StdRng::seed_from_u64(seed ^ 0x00e8_7e45_1075);
+        let extensions = mixed.random_ratio(1, 2).then(|| mixed.random());
         let (confused, narrow) = if orderly { (0, 0) } else { (confused, narrow) };
         let setup = Setup {
             nodes,
@@ -317,6 +322,7 @@ impl Plan {
             stay_down,
             tls,
             trouble,
+            extensions,
             orderly,
         };
         let longest = if random.random_ratio(1, 4) { 1_000 } else { 200 };

@@ -168,6 +168,11 @@ impl<'a> Run<'a> {
                 spec.piece = 60;
             }
             spec.knows_get = bit(setup.narrow.rotate_left(2), host);
+            if let Some([get, run, coalesce]) = setup.extensions {
+                spec.knows_get = bit(get, host);
+                spec.names_run = bit(run, host);
+                spec.coalesces = bit(coalesce, host);
+            }
             let own = spec.addresses.clone();
             let (nowhere, other) = (Str::from("nowhere:1"), Str::from("n0:1"));
             spec.advertised = match setup.confused.rotate_right(2 * host as u32) & 3 {

@@ -77,7 +77,7 @@ impl PerlNode {
             introduction: HandshakeParams::new(
                 &id,
                 &Str::from(PROVIDER),
-                "",
+                Some(""),
                 &Framing::ALL,
                 (tls, false),
                 false,
