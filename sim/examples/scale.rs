@@ -5,7 +5,7 @@
 
 #![allow(clippy::unwrap_used, reason = "what is measured has been set up right")]
 
-use aemp::kernel::db::{Datum, LOCATIONS, QueryKind};
+use aemp::kernel::db::{Datum, LOCATIONS, Merge, OwnerKind, QueryKind};
 use aemp::value::{NodeId, Packed, PortId, Str};
 use aemp_sim::{HostId, Spec, Traffic, World};
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -43,6 +43,30 @@ fn main() {
     let slaves = arguments.next().unwrap_or(100_000);
     let globals = arguments.next().unwrap_or(30).max(SEEDS + 1);
     Network::new(globals).measure(slaves);
+    weigh_entries(slaves, globals);
+}
+
+/// Measures the memory that a global node needs for an entry, without anything else that it keeps.
+fn weigh_entries(slaves: usize, globals: usize) {
+    let before = ALLOCATED.load(Relaxed);
+    let mut merge = Merge::new();
+    for number in 0..slaves {
+        let slave = format!("slave/{number}");
+        // The first global node is this one; the others send what their slaves have.
+        let (owner, kind) = match number % globals {
+            0 => (slave.clone(), OwnerKind::Slave),
+            master => (format!("g{master}"), OwnerKind::Global),
+        };
+        let owner = NodeId::new(owner).unwrap();
+        merge.set_kind(&owner, kind);
+        let location = Datum::strings(&[Str::from(format!("{slave}:1"))]);
+        for (family, value) in [(LOCATIONS, location), ("workers", Datum::int(1))] {
+            let set = [(Str::from(slave.clone()), value)].into_iter().collect();
+            merge.update(&owner, Str::from(family), set, Vec::new());
+        }
+    }
+    let octets = ALLOCATED.load(Relaxed) - before;
+    println!("an entry at a global node: {} octets", octets / (2 * slaves));
 }
 
 struct Network {
