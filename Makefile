@@ -112,7 +112,7 @@ mutants: ## break the kernel in known ways, each of which the simulation has to 
 scale: ## 100,000 simulated slaves on 30 global nodes: messages, memory, time (needs 6 GiB)
 	@$(CARGO) run --quiet --profile soak --package aemp-sim --example scale -- $(SCALE)
 
-replace: ## ten times in a row, replace the seeds of a Perl network by ours, and one back
+replace: ## ten times in a row, replace the seeds of a Perl network by ours, and one back; also those of AEMP_OLD=COMMAND
 	@$(CARGO) build --workspace
 	$(CARGO) test --package compat-tests --test replace --no-run
 	for run in 1 2 3 4 5 6 7 8 9 10; do \

@@ -24,6 +24,11 @@ impl Aemp {
         Aemp::listening(id, Aemp::run(id, settings))
     }
 
+    /// Like [`Aemp::start`], with the `aemp` command of another version.
+    pub fn start_other(command: &Path, id: &str, settings: &[(&str, &str)]) -> Aemp {
+        Aemp::listening(id, Aemp::run_by(command, &[], &["--no-watchdog"], id, settings))
+    }
+
     /// Like [`Aemp::start`], with a watchdog that restarts the node.
     pub fn start_watched(id: &str, settings: &[(&str, &str)]) -> Aemp {
         Aemp::listening(id, Aemp::run_watched(id, settings))

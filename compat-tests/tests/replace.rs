@@ -1,4 +1,5 @@
-//! The seeds of a running Perl network are replaced by ours one after another, and one goes back.
+//! The seeds of a running Perl network are replaced by ours one after another, and one goes back. With an
+//! earlier version of ours, named by `AEMP_OLD`, the seeds go from Perl's to that one and then to this one.
 
 // Test helpers may panic, but clippy only exempts functions that are marked as tests.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
@@ -10,6 +11,7 @@ use compat_tests::perl;
 use compat_tests::perl_node::{MODULES, PerlNode};
 use compat_tests::process::Signal;
 use serde_json::{Value, json};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 const WORKERS: usize = 6;
@@ -36,9 +38,11 @@ const CLIENT: &str = r#"
     1
 "#;
 
-/// A seed of either kind.
+/// A seed of any kind.
 enum Seed {
     Perl(PerlNode),
+    /// Of the version that `AEMP_OLD` names.
+    Old(Aemp),
     Ours(Aemp),
 }
 
@@ -55,6 +59,9 @@ struct Network {
     round: u64,
 }
 
+/// Starts the seed of this number, which knows the addresses of all seeds.
+type StartSeed = fn(usize, &[String]) -> Seed;
+
 fn seed_name(index: usize) -> String {
     format!("seed{index}")
 }
@@ -69,6 +76,18 @@ fn our_seed(index: usize, addresses: &[String]) -> Seed {
     until_free(&addresses[index]);
     let settings = [("binds", addresses[index].as_str()), ("seeds", &addresses.join(","))];
     Seed::Ours(Aemp::start(&seed_name(index), &settings))
+}
+
+/// The `aemp` command of an earlier version.
+fn old_command() -> Option<PathBuf> {
+    std::env::var_os("AEMP_OLD").map(PathBuf::from)
+}
+
+fn old_seed(index: usize, addresses: &[String]) -> Seed {
+    until_free(&addresses[index]);
+    let settings = [("binds", addresses[index].as_str()), ("seeds", &addresses.join(","))];
+    let command = old_command().unwrap();
+    Seed::Old(Aemp::start_other(&command, &seed_name(index), &settings))
 }
 
 impl Network {
@@ -181,7 +200,7 @@ impl Network {
     }
 
     /// Stops a seed, lets all others change something, and starts another one in its place.
-    fn replace(&mut self, index: usize, with: fn(usize, &[String]) -> Seed) -> Duration {
+    fn replace(&mut self, index: usize, with: StartSeed) -> Duration {
         let end = |process: &mut compat_tests::process::Process| {
             process.signal(Signal::TERM);
             process.wait_for_end();
@@ -193,7 +212,7 @@ impl Network {
                 assert_eq!(perl.complaints(), Vec::<String>::new());
                 end(perl.process());
             }
-            Seed::Ours(mut ours) => end(ours.process()),
+            Seed::Old(mut ours) | Seed::Ours(mut ours) => end(ours.process()),
         }
         self.new_round();
         self.seeds[index] = Some(with(index, &self.addresses));
@@ -205,7 +224,7 @@ impl Network {
             "step {}: {took:.1?}, healed so far: {healed}, reported as deleted: {deleted:?}",
             self.round - 1
         );
-        // A Perl seed deletes what the slaves of a lost one own at once.
+        // Perl seeds and those of version 0.1 delete what the slaves of a lost one own at once.
         if self.seeds.iter().flatten().all(|seed| matches!(seed, Seed::Ours(_))) && was_ours {
             assert_eq!(deleted, Vec::<String>::new(), "entries of live nodes");
         }
@@ -309,6 +328,49 @@ fn perl_seeds_are_replaced_one_after_another_and_one_goes_back() {
     let messages = network.assert_undisturbed();
     network.all_is_there();
     eprintln!("{messages} messages without a hole in {:.0} s", start.elapsed().as_secs_f64());
+}
+
+/// In between there is a seed of each kind, and an old slave is replaced by one of this version while all
+/// else goes on.
+#[test]
+fn seeds_of_an_earlier_version_take_over_from_perl_and_are_replaced_by_ours_one_after_another() {
+    let Some(old) = old_command().filter(|_| perl::has(MODULES)) else {
+        return;
+    };
+    let mut network = Network::start();
+    let seeds = network.addresses.join(",");
+    let settings = [("seeds", seeds.as_str())];
+    let old_slave = Aemp::start_other(&old, "slave", &settings);
+    let steps: [(usize, StartSeed); 8] = [
+        (0, old_seed),
+        (1, our_seed),
+        (1, old_seed),
+        (2, our_seed),
+        (0, our_seed),
+        (1, our_seed),
+        (2, old_seed),
+        (2, our_seed),
+    ];
+    let locations = |network: &Network| network.inside.family(&network.observers[0], "'l");
+    for (index, with) in steps {
+        let took = network.replace(index, with);
+        assert_fast(&format!("seed {index} is replaced"), took);
+        eventually("the old slave's address", || match locations(&network)?.get("slave") {
+            Some(_) => Ok(()),
+            None => Err("it is not there".to_owned()),
+        });
+    }
+    drop(old_slave);
+    let slave = Aemp::start("slave", &settings);
+    eventually("the new slave's address", || {
+        match locations(&network)?.get("slave").map(|found| found[0] == *slave.address()) {
+            Some(true) => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    });
+    let messages = network.assert_undisturbed();
+    network.all_is_there();
+    eprintln!("{messages} messages without a hole");
 }
 
 #[test]
