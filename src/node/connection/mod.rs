@@ -346,6 +346,7 @@ impl Task {
             lane,
             over: self.orders.over.clone(),
             has_more: false,
+            sockets_polled_at: 0,
         };
         // While the reader is busy nothing is reported, since silence proves nothing then.
         let (shared, id) = (&self.shared, self.id);

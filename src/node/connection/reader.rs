@@ -8,8 +8,8 @@ use crate::value::{Elements, NodeId, StrRef};
 use crate::wire::framing::{Decoder, Step};
 use crate::wire::packet::Packet;
 use std::cell::Cell;
-use std::future::poll_fn;
-use std::pin::Pin;
+use std::future::{Future as _, poll_fn};
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
@@ -18,6 +18,9 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 
 /// Octets that one read may return.
 const READ_SIZE: usize = 64 << 10;
+
+/// Packets that are dispatched before the reader has the runtime poll its sockets, at the end of a read.
+const PACKETS_PER_POLL: u64 = 4096;
 
 /// Work on at least this many octets may occupy a thread for more than a few milliseconds.
 const LONG_WORK: usize = 256 << 10;
@@ -46,6 +49,8 @@ pub(super) struct Reader {
     /// The last read filled the buffer, so the reader stopped to let other tasks run, not for want
     /// of octets.
     pub(super) has_more: bool,
+    /// The value of `packets` when the runtime was last made to poll its sockets.
+    pub(super) sockets_polled_at: u64,
 }
 
 impl Reader {
@@ -116,7 +121,12 @@ impl Reader {
                 Poll::Ready(Ok(0)) => return Poll::Ready(ConnectionError::Closed),
                 Poll::Ready(Ok(READ_SIZE)) => {
                     // More is available; let other tasks run first.
-                    cx.waker().wake_by_ref();
+                    if self.packets - self.sockets_polled_at < PACKETS_PER_POLL {
+                        cx.waker().wake_by_ref();
+                    } else {
+                        self.sockets_polled_at = self.packets;
+                        wake_after_sockets(cx);
+                    }
                     return Poll::Pending;
                 }
                 Poll::Ready(Ok(_)) => {}
@@ -221,6 +231,16 @@ impl Reader {
     }
 }
 
+/// Has this task woken after other ready tasks have run and the runtime has polled its sockets.
+///
+/// A task that calls its waker instead is run again before that: while no other thread of the runtime
+/// waits for the sockets, tokio polls them once in 61 turns, and each turn here may dispatch thousands of
+/// packets. Doing this each time would be slower, since it wakes another thread of the runtime.
+fn wake_after_sockets(cx: &mut Context<'_>) {
+    // The first poll of this future, which is always pending, does that.
+    let _ = pin!(tokio::task::yield_now()).poll(cx);
+}
+
 /// Performs work that may take long while another thread runs the other tasks of this one. On a
 /// runtime with a single thread, the other tasks wait.
 fn without_keeping_others<R>(work: impl FnOnce() -> R) -> R {
@@ -253,5 +273,48 @@ fn hand_over(
     } else {
         for_kernel.settle();
         shared.deliver(port, from, message);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::AtomicUsize;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::UnixStream;
+
+    #[tokio::test]
+    async fn other_sockets_are_served_before_a_busy_task_goes_on() {
+        let (mut near, mut far) = UnixStream::pair().unwrap();
+        let turns = Arc::new(AtomicUsize::new(0));
+        let counted = turns.clone();
+        let other = tokio::spawn(async move {
+            let mut served = Vec::new();
+            while far.read_u8().await.is_ok() {
+                served.push(counted.load(Ordering::Relaxed));
+            }
+            served
+        });
+        let busy = tokio::spawn(async move {
+            for _ in 0..5 {
+                near.write_u8(1).await.unwrap();
+                for _ in 0..100 {
+                    let mut waited = false;
+                    poll_fn(|cx| {
+                        if std::mem::replace(&mut waited, true) {
+                            return Poll::Ready(());
+                        }
+                        wake_after_sockets(cx);
+                        Poll::Pending
+                    })
+                    .await;
+                    turns.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+        });
+        busy.await.unwrap();
+        // In the turn after it was written to, or in the next one; of 100 turns for each octet.
+        let turns: Vec<usize> = other.await.unwrap().iter().map(|turn| turn % 100).collect();
+        assert!(turns.len() == 5 && turns.iter().all(|&turn| turn < 2), "{turns:?}");
     }
 }
