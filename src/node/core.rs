@@ -109,6 +109,7 @@ pub(super) struct Core {
     /// Whether a task is running that removes unused monitors of called ports.
     pub(super) sweeps_calls: bool,
     pub(super) fan_outs: FanOuts,
+    wall_clock: WallClock,
     /// When the alarm is due.
     alarm_at: Option<Duration>,
     /// An empty buffer for effects, reused.
@@ -172,7 +173,9 @@ impl Shared {
     pub(crate) fn new(parts: NodeParts) -> Arc<Self> {
         let NodeParts { settings, kernel, listening, runtime } = parts;
         let started = tokio::time::Instant::now();
-        let mut kernel = Kernel::new(kernel, Now { uptime: Duration::ZERO, wall: wall_clock() });
+        let wall_clock = WallClock::read(Duration::ZERO);
+        let mut kernel =
+            Kernel::new(kernel, Now { uptime: Duration::ZERO, wall: wall_clock.seconds });
         kernel.set_limits(settings.peer_limits);
         let replies = Arc::new(Replies::new(kernel.entropy()));
         let service_port = kernel.service_port().clone();
@@ -203,6 +206,7 @@ impl Shared {
                 events: Vec::new(),
                 sweeps_calls: false,
                 fan_outs: FanOuts::default(),
+                wall_clock,
                 alarm_at: None,
                 effects: Vec::new(),
             }),
@@ -266,7 +270,9 @@ impl Shared {
     pub(super) fn lock(&self) -> LockedCore<'_> {
         let locked = Locked::begin();
         let mut core = self.core.lock();
-        core.kernel.set_now(Now { uptime: self.started.elapsed(), wall: wall_clock() });
+        let uptime = self.started.elapsed();
+        let wall = core.wall_clock.at(uptime);
+        core.kernel.set_now(Now { uptime, wall });
         LockedCore { core, locked }
     }
 
@@ -324,15 +330,50 @@ fn hooks(shared: Weak<Shared>, runtime: tokio::runtime::Handle) -> Arc<Hooks> {
     })
 }
 
-fn wall_clock() -> f64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
+/// The time of day. The system's clock is read once a second at most, since the kernel needs it only to
+/// answer the request `time`, but is told of it with each input; in between it goes on with the uptime.
+struct WallClock {
+    /// The uptime when the system's clock was read.
+    read_at: Duration,
+    /// What it was then, in seconds since the epoch.
+    seconds: f64,
+}
+
+/// Uptime after which the system's clock is read again.
+const WALL_CLOCK_AGE: Duration = Duration::from_secs(1);
+
+impl WallClock {
+    fn read(uptime: Duration) -> Self {
+        let seconds = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        WallClock { read_at: uptime, seconds: seconds.as_secs_f64() }
+    }
+
+    /// Seconds since the epoch at this uptime, which is now.
+    fn at(&mut self, uptime: Duration) -> f64 {
+        let age = uptime.saturating_sub(self.read_at);
+        if age < WALL_CLOCK_AGE {
+            return self.seconds + age.as_secs_f64();
+        }
+        *self = WallClock::read(uptime);
+        self.seconds
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::WallClock;
     use crate::node::{Context, Node};
     use std::sync::Arc;
     use std::time::Duration;
+
+    #[test]
+    fn the_wall_clock_goes_on_with_the_uptime_and_is_read_again_after_a_second() {
+        let mut clock = WallClock { read_at: Duration::from_secs(5), seconds: 100.0 };
+        assert!((clock.at(Duration::from_millis(5250)) - 100.25).abs() < 1e-6);
+        let now = clock.at(Duration::from_secs(6));
+        assert!(now > 1e9, "{now} is what the system says");
+        assert!((clock.at(Duration::from_millis(6500)) - now - 0.5).abs() < 1e-6);
+    }
 
     async fn node(id: &str) -> Node {
         let builder = Node::builder().node_id(id).secret("secret");
