@@ -2,7 +2,7 @@
 //! stream.
 
 use super::core::Shared;
-use super::{Node, ToPort, queue};
+use super::{Node, ToPort, queue, with_buffer};
 use crate::kernel::db::{
     ChangeSet, Datum, DbMonitorId, DbResult, InternalFamily, QueryError, QueryId, QueryKind,
     SetError, Unsendable,
@@ -293,9 +293,10 @@ impl Db {
 }
 
 fn datum(value: &impl Serialize) -> Result<Datum, EncodeError> {
-    let mut octets = Vec::new();
-    put_value(&mut octets, value)?;
-    Ok(Datum::trusted(&octets))
+    with_buffer(|octets| {
+        put_value(octets, value)?;
+        Ok(Datum::trusted(octets))
+    })
 }
 
 fn decode<V: DeserializeOwned>(value: &Datum) -> Result<V, DbError> {

@@ -108,13 +108,27 @@ impl fmt::Debug for Node {
 }
 
 thread_local! {
-    /// Buffers into which messages are serialized, so that sending does not allocate. There is one
+    /// Buffers into which values are serialized, so that sending does not allocate. There is one
     /// for each level of messages that are sent while another one is delivered.
     static BUFFERS: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
 }
 
 /// A buffer with more capacity than this is freed after use.
 const MAX_KEPT_CAPACITY: usize = 1 << 20;
+
+/// Calls `f` with an empty buffer of this thread.
+#[inline]
+fn with_buffer<R>(f: impl FnOnce(&mut Vec<u8>) -> R) -> R {
+    // While the thread is ending, its buffers are gone.
+    let kept = BUFFERS.try_with(|buffers| buffers.borrow_mut().pop());
+    let mut buffer = kept.ok().flatten().unwrap_or_default();
+    buffer.clear();
+    let result = f(&mut buffer);
+    if buffer.capacity() <= MAX_KEPT_CAPACITY {
+        let _ = BUFFERS.try_with(|buffers| buffers.borrow_mut().push(buffer));
+    }
+    result
+}
 
 impl Node {
     pub(crate) fn outer(shared: Arc<Shared>) -> Self {
@@ -252,13 +266,7 @@ impl Node {
         put: impl FnOnce(&mut Vec<u8>) -> Result<Count, EncodeError>,
         how: Pressure,
     ) -> Result<(), SendError> {
-        let mut packet = BUFFERS.with_borrow_mut(Vec::pop).unwrap_or_default();
-        packet.clear();
-        let result = self.snd_with(&mut packet, to, put, how);
-        if packet.capacity() <= MAX_KEPT_CAPACITY {
-            BUFFERS.with_borrow_mut(|buffers| buffers.push(packet));
-        }
-        result
+        with_buffer(|packet| self.snd_with(packet, to, put, how))
     }
 
     fn snd_with(

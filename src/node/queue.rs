@@ -46,7 +46,9 @@ struct Shared<T: Item>(Mutex<State<T>>);
 
 #[derive(Debug)]
 struct State<T: Item> {
-    items: VecDeque<T>,
+    /// Each item with its octets.
+    items: VecDeque<(T, usize)>,
+    /// The sum of them.
     octets: usize,
     /// Items that came when the queue was full.
     combined: Option<T::Combined>,
@@ -59,13 +61,14 @@ impl<T: Item> State<T> {
         if let Some(combined) = &mut self.combined {
             return combined.add(item);
         }
-        let octets = self.octets.saturating_add(item.octets());
-        let is_full = self.items.len() >= MAX_ITEMS || octets > MAX_OCTETS;
+        let octets = item.octets();
+        let sum = self.octets.saturating_add(octets);
+        let is_full = self.items.len() >= MAX_ITEMS || sum > MAX_OCTETS;
         if is_full && !self.items.is_empty() {
             self.combined.get_or_insert_default().add(item);
         } else {
-            self.octets = octets;
-            self.items.push_back(item);
+            self.octets = sum;
+            self.items.push_back((item, octets));
         }
     }
 }
@@ -137,16 +140,21 @@ impl<T: Item> Receiver<T> {
         loop {
             let mut combined = {
                 let mut state = self.0.0.lock();
-                if let Some(item) = state.items.pop_front() {
-                    state.octets = state.octets.saturating_sub(item.octets());
+                if let Some((item, octets)) = state.items.pop_front() {
+                    state.octets = state.octets.saturating_sub(octets);
                     return Some(item);
                 }
                 state.combined.take()?
             };
             // Outside the lock, since there may be many items.
-            let items: VecDeque<T> = std::iter::from_fn(|| combined.take()).collect();
+            let with_octets = |item: T| {
+                let octets = item.octets();
+                (item, octets)
+            };
+            let items: VecDeque<_> =
+                std::iter::from_fn(|| combined.take()).map(with_octets).collect();
             let mut state = self.0.0.lock();
-            state.octets += items.iter().map(Item::octets).sum::<usize>();
+            state.octets += items.iter().map(|(_, octets)| octets).sum::<usize>();
             let later = std::mem::replace(&mut state.items, items);
             state.items.extend(later);
         }
