@@ -1,6 +1,6 @@
 //! The benchmark processes that use aemp.
 
-use crate::clock::{now_ns, percentile, pin};
+use crate::clock::{self, now_ns, percentile, pin};
 use crate::sides::Role;
 use crate::{eight, swarm};
 use aemp::{CallbackPort, Context, Node, NodeBuilder, NodeId, PortId};
@@ -216,7 +216,7 @@ async fn round_trips(role: &Role<'_>) -> Result<()> {
     let mut replies = node.port();
     let own = replies.id();
     let mut times = Vec::with_capacity(role.size);
-    for number in 0..role.size {
+    for number in clock::round_trips(role.size) {
         let begun = Instant::now();
         node.snd(&to, ("echo", number, TEXT, &own))?;
         let _: (String, usize, String) = replies.recv().await?;

@@ -1,5 +1,7 @@
 //! The clock that all processes of this machine share.
 
+use std::time::{Duration, Instant};
+
 /// Nanoseconds of `CLOCK_MONOTONIC`.
 pub(crate) fn now_ns() -> u64 {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
@@ -14,6 +16,16 @@ pub(crate) fn pin(processor: usize) {
         set.set(processor % there_are);
         let _ = rustix::thread::sched_setaffinity(None, &set);
     }
+}
+
+/// How long a case with round trips measures at most, so that it has a result within the minute that a
+/// case may take.
+const LONGEST: Duration = Duration::from_secs(15);
+
+/// The numbers of the round trips of a case: `count` of them, or as many as begin in 15 seconds.
+pub(crate) fn round_trips(count: usize) -> impl Iterator<Item = usize> {
+    let begun = Instant::now();
+    (0..count).take_while(move |_| begun.elapsed() < LONGEST)
 }
 
 /// The value below which `part` of the values are.

@@ -1,6 +1,6 @@
 //! The upper bound: the same over plain tokio TCP, with octets that are already encoded.
 
-use crate::clock::{percentile, pin};
+use crate::clock::{self, percentile, pin};
 use crate::idle::resident_kib;
 use crate::sides::Role;
 use anyhow::{Context as _, Result, bail};
@@ -72,7 +72,7 @@ async fn echo(mut stream: TcpStream) -> Result<()> {
 async fn round_trips(mut stream: TcpStream, count: usize) -> Result<()> {
     let mut octets = [0; SMALL];
     let mut times = Vec::with_capacity(count);
-    for _ in 0..count {
+    for _ in clock::round_trips(count) {
         let begun = Instant::now();
         stream.write_all(&octets).await?;
         stream.read_exact(&mut octets).await?;
