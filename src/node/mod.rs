@@ -120,8 +120,8 @@ const MAX_KEPT_CAPACITY: usize = 1 << 20;
 #[inline]
 fn with_buffer<R>(f: impl FnOnce(&mut Vec<u8>) -> R) -> R {
     // While the thread is ending, its buffers are gone.
-    let kept = BUFFERS.try_with(|buffers| buffers.borrow_mut().pop());
-    let mut buffer = kept.ok().flatten().unwrap_or_default();
+    let taken = BUFFERS.try_with(|buffers| buffers.borrow_mut().pop().unwrap_or_default());
+    let mut buffer = taken.unwrap_or_default();
     buffer.clear();
     let result = f(&mut buffer);
     if buffer.capacity() <= MAX_KEPT_CAPACITY {
