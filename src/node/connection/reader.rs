@@ -20,7 +20,7 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 const READ_SIZE: usize = 64 << 10;
 
 /// Packets that are dispatched before the reader has the runtime poll its sockets, at the end of a read.
-const PACKETS_PER_POLL: u64 = 4096;
+const PACKETS_PER_POLL: u64 = 1024;
 
 /// Work on at least this many octets may occupy a thread for more than a few milliseconds.
 const LONG_WORK: usize = 256 << 10;
