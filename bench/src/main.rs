@@ -93,7 +93,7 @@ fn drive(arguments: &[String]) -> Result<()> {
     }
     report.print();
     println!("load of this machine at the end: {}", load());
-    report.write("target/bench.json")
+    report.write()
 }
 
 /// The load averages of 1, 5 and 15 minutes.

@@ -1,11 +1,13 @@
-//! The table with its goals, and `target/bench.json`.
+//! The table with its goals: on standard output, as `target/bench.json`, and as Markdown in
+//! `target/bench.md`.
 
 use crate::cases::Figure;
-use crate::goal::Of;
+use crate::goal::{Goal, Of};
 use crate::sides::Side;
 use anyhow::Result;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 
 /// One line of the table.
 struct Row {
@@ -38,7 +40,9 @@ impl Report {
             let own = row.median(Side::Aemp);
             for goal in row.figure.goals {
                 println!("    {}", goal.verdict(own, &measured));
-                if own.and_then(|own| goal.is_reached(own, &measured)) == Some(false) {
+                if own.and_then(|own| goal.is_reached(own, &measured)) == Some(false)
+                    && missed.last() != Some(&row.figure.name)
+                {
                     missed.push(row.figure.name);
                 }
             }
@@ -49,14 +53,36 @@ impl Report {
         }
     }
 
-    pub(crate) fn write(&self, path: &str) -> Result<()> {
+    /// Writes both files.
+    pub(crate) fn write(&self) -> Result<()> {
         let rows: Vec<Value> = self.0.iter().map(|row| self.json(row)).collect();
-        if let Some(dir) = std::path::Path::new(path).parent() {
-            std::fs::create_dir_all(dir)?;
-        }
-        std::fs::write(path, serde_json::to_string_pretty(&rows)? + "\n")?;
-        println!("\nwritten to {path}");
+        std::fs::create_dir_all("target")?;
+        std::fs::write("target/bench.json", serde_json::to_string_pretty(&rows)? + "\n")?;
+        std::fs::write("target/bench.md", self.markdown()?)?;
+        println!("\nwritten to target/bench.json and target/bench.md");
         Ok(())
+    }
+
+    /// The table as `docs/performance.md` has it: the sides that measured something, the spread of aemp's
+    /// rounds, and the verdicts.
+    fn markdown(&self) -> Result<String> {
+        let took_part = |side: &Side| self.0.iter().any(|row| row.values.contains_key(side));
+        let sides: Vec<Side> = Side::ALL.into_iter().filter(took_part).collect();
+        let mut text = "| case | unit |".to_owned();
+        sides.iter().try_for_each(|side| write!(text, " {} |", side.name()))?;
+        writeln!(text, " spread | goals |\n|---|---|{}---|---|", "---|".repeat(sides.len()))?;
+        for row in &self.0 {
+            write!(text, "| `{}` | {} |", row.figure.name, row.figure.unit)?;
+            for side in &sides {
+                write!(text, " {} |", row.median(*side).map(short).unwrap_or_default())?;
+            }
+            let spread = row.spread().map(|spread| format!("{:.0} %", spread * 100.0));
+            let measured = |of: Of| self.measured(row, of);
+            let verdict = |goal: &Goal| goal.verdict(row.median(Side::Aemp), &measured);
+            let verdicts: Vec<String> = row.figure.goals.iter().map(verdict).collect();
+            writeln!(text, " {} | {} |", spread.unwrap_or_default(), verdicts.join("; "))?;
+        }
+        Ok(text)
     }
 
     /// What a bound of this row's goals refers to.
@@ -121,5 +147,30 @@ fn short(value: f64) -> String {
         size if size >= 10.0 => format!("{value:.1}"),
         size if size >= 1.0 => format!("{value:.2}"),
         _ => format!("{value:.4}"),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::goal::at_least;
+
+    #[test]
+    fn the_markdown_table_has_the_medians_of_the_sides_that_took_part_and_the_verdicts() {
+        static FIGURE: Figure = Figure {
+            name: "oneway",
+            unit: "M/s",
+            goals: &[Goal::Is(at_least(0.25).times(Side::Raw)), Goal::Is(at_least(8.0))],
+        };
+        let rounds = [(Side::Aemp, vec![9.0, 10.0, 12.0]), (Side::Raw, vec![40.0, 50.0, 30.0])];
+        let mut report = Report::default();
+        report.add(&FIGURE, BTreeMap::from(rounds));
+        assert_eq!(
+            report.markdown().unwrap(),
+            "| case | unit | aemp | raw | spread | goals |\n\
+             |---|---|---|---|---|---|\n\
+             | `oneway` | M/s | 10.0 | 40.0 | 30 % | >= 25 % of raw: reached (25 %); >= 8: reached |\n"
+        );
     }
 }
