@@ -40,7 +40,6 @@ impl Shared {
         }
     }
 
-    #[inline]
     fn carry_out_one(self: &Arc<Self>, core: &mut Core, effect: Effect) {
         match effect {
             Effect::Send { to, packet } => {
