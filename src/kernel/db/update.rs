@@ -114,7 +114,7 @@ impl<'a> Sets<'a> {
         Some(all)
     }
 
-    /// The entries without these keys; `None` if that are all of them.
+    /// The entries without these keys; `None` if there is nothing to leave out.
     pub(crate) fn without(self, keys: &BTreeSet<Str>) -> Option<Entries> {
         if keys.is_empty() {
             return None;
