@@ -122,12 +122,14 @@ pub(super) struct LockedCore<'a> {
     // The fields are dropped in this order.
     core: MutexGuard<'a, Core>,
     locked: Locked,
+    /// How long the node had been running when the lock was taken.
+    pub(super) taken_at: Duration,
 }
 
 impl LockedCore<'_> {
     /// Releases the lock, to a waiting thread if there is one.
     pub(super) fn hand_over(self) {
-        let LockedCore { core, locked } = self;
+        let LockedCore { core, locked, .. } = self;
         MutexGuard::unlock_fair(core);
         drop(locked);
     }
@@ -270,10 +272,10 @@ impl Shared {
     pub(super) fn lock(&self) -> LockedCore<'_> {
         let locked = Locked::begin();
         let mut core = self.core.lock();
-        let uptime = self.started.elapsed();
-        let wall = core.wall_clock.at(uptime);
-        core.kernel.set_now(Now { uptime, wall });
-        LockedCore { core, locked }
+        let taken_at = self.uptime();
+        let wall = core.wall_clock.at(taken_at);
+        core.kernel.set_now(Now { uptime: taken_at, wall });
+        LockedCore { core, locked, taken_at }
     }
 
     pub(super) fn set_alarm(&self, core: &mut Core) {

@@ -10,6 +10,7 @@ use crate::kernel::{
 use crate::value::packed::{self, Elements};
 use crate::value::{NodeId, Packed, PortId};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Packets handled per acquisition of the kernel's lock, so that other threads get it in between.
 const PACKETS_PER_LOCK: usize = 64;
@@ -21,6 +22,11 @@ const OCTETS_LIKE_A_PACKET: usize = 1 << 10;
 pub(crate) struct NodePackets<'a> {
     shared: &'a Arc<Shared>,
     core: Option<LockedCore<'a>>,
+    /// How long these packets may occupy the thread before other connections get it.
+    turn: Duration,
+    /// When the first of these packets was handled, as the node's uptime.
+    begun: Option<Duration>,
+    turn_is_over: bool,
     left: usize,
     /// Number of effects that have not been carried out yet.
     waiting: usize,
@@ -29,13 +35,19 @@ pub(crate) struct NodePackets<'a> {
 /// How the kernel's lock is released.
 enum Lock {
     Released,
-    /// To a waiting thread, so that a peer whose packet has many pieces does not monopolise it.
+    /// To a waiting thread, so that a peer with many packets, or one of many pieces, does not monopolise
+    /// it.
     HandedOver,
 }
 
 impl<'a> NodePackets<'a> {
     pub(crate) const fn shared(&self) -> &'a Arc<Shared> {
         self.shared
+    }
+
+    /// Whether the caller should let other connections have the thread before it pushes more packets.
+    pub(crate) const fn turn_is_over(&self) -> bool {
+        self.turn_is_over
     }
 
     /// Handles the next packet. User code that runs because of it has run when this returns; tasks
@@ -45,6 +57,7 @@ impl<'a> NodePackets<'a> {
             return self.push_large(from, message);
         }
         let core = self.core.get_or_insert_with(|| self.shared.lock());
+        let begun = *self.begun.get_or_insert(core.taken_at);
         self.shared.tell_of_port_named_by(&mut core.kernel, message);
         core.kernel.node_packet(from, message);
         let pending = core.kernel.pending_effects();
@@ -57,8 +70,11 @@ impl<'a> NodePackets<'a> {
         }
         self.shared.carry_out(core);
         self.waiting = 0;
-        // Effects of the next packet must not come before functions that this one calls.
-        if self.left == 0 || run_queue::jobs_wait() {
+        if self.left == 0 {
+            self.turn_is_over = self.shared.uptime().saturating_sub(begun) >= self.turn;
+            self.release(Lock::HandedOver);
+        } else if run_queue::jobs_wait() {
+            // Effects of the next packet must not come before functions that this one calls.
             self.settle();
         }
     }
@@ -67,6 +83,7 @@ impl<'a> NodePackets<'a> {
     #[inline(never)]
     fn push_large(&mut self, from: &NodeId, message: Elements<'_>) {
         self.settle();
+        self.turn_is_over = true;
         let shared = self.shared;
         let mut named = port_named_by(&shared.id, message);
         let mut packet = LargePacket::new(from, message);
@@ -90,8 +107,13 @@ impl<'a> NodePackets<'a> {
     /// handled.
     #[inline]
     pub(crate) fn settle(&mut self) {
+        self.release(Lock::Released);
+    }
+
+    #[inline]
+    fn release(&mut self, lock: Lock) {
         if let Some(core) = self.core.take() {
-            self.finish(core, Lock::Released);
+            self.finish(core, lock);
         }
     }
 
@@ -134,9 +156,18 @@ impl Shared {
         }
     }
 
-    /// For consecutive packets to the node port: the lock is taken once for many of them.
-    pub(crate) fn node_packets(self: &Arc<Self>) -> NodePackets<'_> {
-        NodePackets { shared: self, core: None, left: PACKETS_PER_LOCK, waiting: 0 }
+    /// For consecutive packets to the node port, which may occupy the thread for about `turn`: the lock
+    /// is taken once for many of them.
+    pub(crate) fn node_packets(self: &Arc<Self>, turn: Duration) -> NodePackets<'_> {
+        NodePackets {
+            shared: self,
+            core: None,
+            turn,
+            begun: None,
+            turn_is_over: false,
+            left: PACKETS_PER_LOCK,
+            waiting: 0,
+        }
     }
 }
 

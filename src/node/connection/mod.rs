@@ -345,6 +345,7 @@ impl Task {
             packets: 0,
             lane,
             over: self.orders.over.clone(),
+            turn: reader::TURN,
             has_more: false,
             sockets_polled_at: 0,
         };

@@ -1,5 +1,6 @@
 //! The receiving side of a connection: dispatches what the socket receives to ports, in order.
 
+use crate::kernel::LARGE_PACKET;
 use crate::node::core::Shared;
 use crate::node::error::ConnectionError;
 use crate::node::lanes::SharedLane;
@@ -13,6 +14,7 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
+use std::time::Duration;
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::runtime::{Handle, RuntimeFlavor};
 
@@ -24,6 +26,9 @@ const PACKETS_PER_POLL: u64 = 1024;
 
 /// Work on at least this many octets may occupy a thread for more than a few milliseconds.
 const LONG_WORK: usize = 256 << 10;
+
+/// How long the requests of one peer occupy a thread before other connections get it.
+pub(super) const TURN: Duration = Duration::from_millis(5);
 
 /// Where packets come from.
 pub(super) type Input = Box<dyn AsyncRead + Send + Unpin>;
@@ -46,11 +51,20 @@ pub(super) struct Reader {
     pub(super) lane: Arc<SharedLane>,
     /// Set when the connection is given up: no more packets are taken from it.
     pub(super) over: Arc<AtomicBool>,
-    /// The last read filled the buffer, so the reader stopped to let other tasks run, not for want
-    /// of octets.
+    /// How long the peer's requests may occupy the thread at a stretch; see [`TURN`].
+    pub(super) turn: Duration,
+    /// The reader stopped to let other tasks run, not for want of octets.
     pub(super) has_more: bool,
     /// The value of `packets` when the runtime was last made to poll its sockets.
     pub(super) sockets_polled_at: u64,
+}
+
+/// How far octets were dispatched.
+struct Dispatched {
+    /// The octets of the packets that were handed over.
+    used: usize,
+    /// What follows may contain a complete packet, which has to wait for its turn.
+    is_paused: bool,
 }
 
 impl Reader {
@@ -73,8 +87,10 @@ impl Reader {
         if !self.unread.is_empty() {
             // Packets may have arrived together with the last line of the handshake.
             let unread = std::mem::take(&mut self.unread);
-            if let Err(error) = self.keep_rest(unread) {
-                return Poll::Ready(error);
+            match self.keep_rest(unread) {
+                Err(error) => return Poll::Ready(error),
+                Ok(is_paused) if is_paused => return self.pause(cx),
+                Ok(_) => {}
             }
         }
         loop {
@@ -91,11 +107,13 @@ impl Reader {
                         }
                         self.dispatch_from(&scratch, had + len)
                     }
-                    _ => Ok(()),
+                    _ => Ok(false),
                 };
                 SCRATCH.set(scratch);
-                if let Err(error) = rest {
-                    return Poll::Ready(error);
+                match rest {
+                    Err(error) => return Poll::Ready(error),
+                    Ok(is_paused) if is_paused => return self.pause(cx),
+                    Ok(_) => {}
                 }
                 read
             } else {
@@ -109,18 +127,23 @@ impl Reader {
                 unread.truncate(had + got);
                 if got == 0 {
                     self.unread = unread;
-                } else if let Err(error) = self.keep_rest(unread) {
-                    return Poll::Ready(error);
+                } else {
+                    match self.keep_rest(unread) {
+                        Err(error) => return Poll::Ready(error),
+                        Ok(is_paused) if is_paused => return self.pause(cx),
+                        Ok(_) => {}
+                    }
                 }
                 read
             };
-            self.has_more = matches!(read, Poll::Ready(Ok(READ_SIZE)));
+            self.has_more = false;
             match read {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Err(error)) => return Poll::Ready(error),
                 Poll::Ready(Ok(0)) => return Poll::Ready(ConnectionError::Closed),
                 Poll::Ready(Ok(READ_SIZE)) => {
                     // More is available; let other tasks run first.
+                    self.has_more = true;
                     if self.packets - self.sockets_polled_at < PACKETS_PER_POLL {
                         cx.waker().wake_by_ref();
                     } else {
@@ -132,6 +155,14 @@ impl Reader {
                 Poll::Ready(Ok(_)) => {}
             }
         }
+    }
+
+    /// The peer's turn is over: other tasks run first, and other connections are read.
+    fn pause<T>(&mut self, cx: &mut Context<'_>) -> Poll<T> {
+        self.has_more = true;
+        self.sockets_polled_at = self.packets;
+        wake_after_sockets(cx);
+        Poll::Pending
     }
 
     fn poll_into(
@@ -153,9 +184,10 @@ impl Reader {
         }
     }
 
-    fn dispatch_from(&mut self, buffer: &[u8], len: usize) -> Result<(), ConnectionError> {
+    /// Dispatches the complete packets in `buffer` and keeps the rest. Returns whether it is paused.
+    fn dispatch_from(&mut self, buffer: &[u8], len: usize) -> Result<bool, ConnectionError> {
         let octets = buffer.get(..len).unwrap_or_default();
-        let used = self.dispatch(octets)?;
+        let Dispatched { used, is_paused } = self.dispatch(octets)?;
         let rest = octets.get(used..).unwrap_or_default();
         self.unread.clear();
         if rest.is_empty() {
@@ -164,40 +196,43 @@ impl Reader {
         } else {
             self.unread.extend_from_slice(rest);
         }
-        Ok(())
+        Ok(is_paused)
     }
 
-    /// Dispatches the complete packets in `octets` and keeps the rest.
-    fn keep_rest(&mut self, octets: Vec<u8>) -> Result<(), ConnectionError> {
-        let used = self.dispatch(&octets)?;
+    /// As [`Reader::dispatch_from`], for octets that were kept.
+    fn keep_rest(&mut self, octets: Vec<u8>) -> Result<bool, ConnectionError> {
+        let Dispatched { used, is_paused } = self.dispatch(&octets)?;
         self.unread = match used {
             0 => octets,
             // The room of a large packet is not kept for the beginning of the next one.
             _ => octets.get(used..).unwrap_or_default().to_vec(),
         };
-        Ok(())
+        Ok(is_paused)
     }
 
-    /// Hands every complete packet to its port, in order. Returns how many octets were used.
-    fn dispatch(&mut self, octets: &[u8]) -> Result<usize, ConnectionError> {
+    /// Hands the complete packets to their ports, in order, until the peer's turn is over.
+    fn dispatch(&mut self, octets: &[u8]) -> Result<Dispatched, ConnectionError> {
         let before = self.packets;
-        let used = match octets.len() {
-            ..=LONG_WORK => self.dispatch_all(octets),
-            _ => without_keeping_others(|| self.dispatch_all(octets)),
+        let dispatched = match octets.len() {
+            ..=LONG_WORK => self.dispatch_some(octets),
+            _ => without_keeping_others(|| self.dispatch_some(octets)),
         };
         // Counted once per read, not per packet, which makes the cost too small to measure.
-        let octets = *used.as_ref().unwrap_or(&octets.len());
+        let octets = dispatched.as_ref().map_or(octets.len(), |dispatched| dispatched.used);
         self.lane.received.count(self.packets - before, octets as u64);
-        used
+        dispatched
     }
 
-    fn dispatch_all(&mut self, octets: &[u8]) -> Result<usize, ConnectionError> {
+    fn dispatch_some(&mut self, octets: &[u8]) -> Result<Dispatched, ConnectionError> {
         let mut at = 0;
         let shared = self.shared.clone();
-        let mut for_kernel = shared.node_packets();
+        let mut for_kernel = shared.node_packets(self.turn);
         loop {
             if self.over.load(Ordering::Relaxed) {
-                return Ok(octets.len());
+                return Ok(Dispatched { used: octets.len(), is_paused: false });
+            }
+            if for_kernel.turn_is_over() && at < octets.len() {
+                return Ok(Dispatched { used: at, is_paused: true });
             }
             let rest = octets.get(at..).unwrap_or_default();
             if let Some(mut run) = self.decoder.packet_run(rest)
@@ -213,7 +248,9 @@ impl Reader {
             }
             let number = self.packets + 1;
             match self.decoder.next(rest).map_err(|error| garbage(number, &error))? {
-                Step::More { used } => return Ok(at + used),
+                Step::More { used } => {
+                    return Ok(Dispatched { used: at + used, is_paused: false });
+                }
                 Step::Packet { used, elements } => {
                     at += used;
                     let from = &self.node;
@@ -269,7 +306,10 @@ fn hand_over(
         shared.trace_received(from, port, message);
     }
     if port.is_empty() {
-        for_kernel.push(from, message);
+        match message.octets().len() {
+            ..=LARGE_PACKET => for_kernel.push(from, message),
+            _ => without_keeping_others(|| for_kernel.push(from, message)),
+        }
     } else {
         for_kernel.settle();
         shared.deliver(port, from, message);
@@ -279,7 +319,12 @@ fn hand_over(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::node::{Node, Port};
+    use crate::value::packed::{self, Elements};
+    use crate::wire::framing::{Framing, FramingLimits, encode};
+    use std::io::Cursor;
     use std::sync::atomic::AtomicUsize;
+    use std::task::Waker;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::UnixStream;
 
@@ -316,5 +361,79 @@ mod tests {
         // In the turn after it was written to, or in the next one; of 100 turns for each octet.
         let turns: Vec<usize> = other.await.unwrap().iter().map(|turn| turn % 100).collect();
         assert!(turns.len() == 5 && turns.iter().all(|&turn| turn < 2), "{turns:?}");
+    }
+
+    const PACKETS: u64 = 1000;
+
+    /// `["", "snd", PORT, NUMBER]` for each number.
+    fn relays(port: &Port) -> Vec<u8> {
+        let mut wire = Vec::new();
+        for number in 0..PACKETS {
+            let mut packet = Vec::new();
+            packed::put_text(&mut packet, "");
+            packed::put_text(&mut packet, "snd");
+            packed::put_text(&mut packet, &port.id().to_string());
+            packed::put_uint(&mut packet, number);
+            encode(Framing::Cbor, Elements::new(4, &packet), &mut wire).unwrap();
+        }
+        wire
+    }
+
+    fn received(port: &mut Port) -> Vec<u64> {
+        let next = || port.try_recv().unwrap();
+        std::iter::from_fn(next).map(|message| message.decode::<(u64,)>().unwrap().0).collect()
+    }
+
+    /// A node with a port, and a reader that gets all relays in one read, with a turn of `turn`.
+    async fn reader(turn: Duration) -> (Node, Node, Port, Reader) {
+        let builder = |id: &str| Node::builder().node_id(id).secret("secret");
+        let node = builder("node").bind("127.0.0.1:0").start().await.unwrap();
+        let seed = node.addresses().first().unwrap().to_string();
+        let peer = builder("peer").seed(&seed).start().await.unwrap();
+        peer.joined().await;
+        let port = node.port();
+        let reader = Reader {
+            shared: node.shared().clone(),
+            node: peer.id().clone(),
+            input: Box::new(Cursor::new(relays(&port))),
+            unread: Vec::new(),
+            decoder: Decoder::new(Framing::Cbor, FramingLimits::default()),
+            packets: 0,
+            lane: node.shared().lanes.of(peer.id()),
+            over: Arc::default(),
+            turn,
+            has_more: false,
+            sockets_polled_at: 0,
+        };
+        (node, peer, port, reader)
+    }
+
+    #[tokio::test]
+    async fn after_64_requests_other_connections_get_the_thread_if_the_turn_is_over() {
+        let (_node, _peer, mut port, mut reader) = reader(Duration::ZERO).await;
+        let mut all = Vec::new();
+        for begun in (0..PACKETS).step_by(64) {
+            assert_eq!(all.len() as u64, begun, "before a poll");
+            let poll = reader.poll(&mut Context::from_waker(Waker::noop()));
+            assert_eq!(poll.is_pending(), begun + 64 < PACKETS, "{poll:?}");
+            assert_eq!(reader.has_more, poll.is_pending());
+            all.extend(received(&mut port));
+        }
+        assert!(all.into_iter().eq(0..PACKETS));
+    }
+
+    #[tokio::test]
+    async fn requests_are_handled_together_within_a_turn() {
+        let (_node, _peer, mut port, mut reader) = reader(Duration::from_secs(3600)).await;
+        let poll = reader.poll(&mut Context::from_waker(Waker::noop()));
+        assert!(matches!(poll, Poll::Ready(ConnectionError::Closed)), "{poll:?}");
+        assert!(received(&mut port).into_iter().eq(0..PACKETS));
+    }
+
+    #[tokio::test]
+    async fn the_rest_of_a_broken_connection_is_read_whatever_the_turns() {
+        let (_node, _peer, mut port, mut reader) = reader(Duration::ZERO).await;
+        assert!(matches!(reader.read_rest().await, ConnectionError::Closed));
+        assert!(received(&mut port).into_iter().eq(0..PACKETS));
     }
 }
