@@ -1,19 +1,22 @@
 //! The transfer of a whole database to another node, in pieces, since a database may be larger than a
 //! packet.
 //!
-//! Only the keys are recorded when it begins; values are read when they are sent. Changes made meanwhile
-//! are sent as they happen, so at the end the other node has the current state.
+//! Only the keys are recorded when it begins, and they are sorted as far as they are sent; values are read
+//! when they are sent. Changes made meanwhile are sent as they happen, so at the end the other node has
+//! the current state.
 
 use super::datum::Datum;
 use super::entries::{Entries, Tables};
+use super::in_order::InOrder;
 use super::is_internal;
 use crate::mutation::{self, Mutation};
 use crate::value::Str;
-use std::collections::VecDeque;
-use std::vec;
 
 /// The maximum octets of one piece in packed form, unless a single entry has more.
 pub const PIECE_SIZE: usize = 1 << 20;
+
+/// The maximum number of keys in one piece, since each takes some time to look up.
+const MAX_KEYS: usize = 4096;
 
 /// Octets counted for each key besides key and value, and for each family besides its name: the heads of
 /// strings and hashes, and the packet of each family.
@@ -24,22 +27,28 @@ const OVERHEAD: usize = 32;
 pub(crate) struct Transfer {
     /// Distinguishes this transfer from other ones to the same node.
     number: u64,
-    families: VecDeque<(Str, vec::IntoIter<Str>)>,
+    /// Families that have not begun, internal ones first, with their keys in no order.
+    families: InOrder<(IsUsual, Str, Vec<Str>)>,
+    /// The family that has begun.
+    current: Option<(Str, InOrder<Str>)>,
 }
 
+/// Whether a family is not an internal one.
+type IsUsual = bool;
+
 impl Transfer {
-    /// A transfer of these families and keys; internal families are sent first.
-    pub(crate) fn new(number: u64, mut families: Vec<(Str, Vec<Str>)>) -> Self {
-        families.sort_by(|(a, _), (b, _)| (!is_internal(a), a).cmp(&(!is_internal(b), b)));
-        let families = families.into_iter().map(|(family, keys)| (family, keys.into_iter()));
-        Transfer { number, families: families.collect() }
+    /// A transfer of these families and keys, in any order; internal families are sent first.
+    pub(crate) fn new(number: u64, families: Vec<(Str, Vec<Str>)>) -> Self {
+        let families =
+            families.into_iter().map(|(family, keys)| (!is_internal(&family), family, keys));
+        Transfer { number, families: InOrder::new(families.collect()), current: None }
     }
 
     pub(crate) const fn number(&self) -> u64 {
         self.number
     }
 
-    /// The next entries, up to `most` octets. Keys for which `value_of` finds no value are skipped.
+    /// The next entries, up to `most` octets and [`MAX_KEYS`]. Keys for which `value_of` finds no value are skipped.
     pub(crate) fn next<'a>(
         &mut self,
         most: usize,
@@ -47,10 +56,12 @@ impl Transfer {
     ) -> Tables {
         let mut piece = Tables::new();
         let mut octets = 0;
-        while let Some((family, keys)) = self.families.front_mut() {
+        let mut looked_up = 0;
+        while let Some((family, keys)) = self.family() {
             let mut entries = Entries::new();
             while octets < most
-                && let Some(key) = keys.as_slice().first()
+                && looked_up < MAX_KEYS
+                && let Some(key) = keys.first()
             {
                 if let Some(value) = value_of(family, key) {
                     let name = if entries.is_empty() { cost(family, 0) } else { 0 };
@@ -61,22 +72,33 @@ impl Transfer {
                     octets += entry;
                     entries.insert(key.clone(), value.clone());
                 }
-                keys.next();
+                keys.take_first();
+                looked_up += 1;
             }
             if !entries.is_empty() {
                 piece.insert(family.clone(), entries);
             }
-            if keys.len() > 0 {
+            if !keys.is_empty() {
                 break;
             }
-            self.families.pop_front();
+            self.current = None;
         }
         piece
     }
 
+    /// The family whose keys are sent next, and those that are left.
+    fn family(&mut self) -> Option<&mut (Str, InOrder<Str>)> {
+        if self.current.is_none() {
+            let next = self.families.take_first();
+            self.current = next.map(|(_, family, keys)| (family, InOrder::new(keys)));
+        }
+        self.current.as_mut()
+    }
+
     /// Whether everything was sent.
     pub(crate) fn is_done(&self) -> bool {
-        self.families.is_empty() || mutation::is_on(Mutation::SendOnlyTheFirstPiece)
+        (self.families.is_empty() && self.current.is_none())
+            || mutation::is_on(Mutation::SendOnlyTheFirstPiece)
     }
 }
 

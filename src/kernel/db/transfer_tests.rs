@@ -43,6 +43,16 @@ fn all_pieces_together_are_the_whole_each_within_its_size() {
 }
 
 #[test]
+fn a_piece_has_a_bounded_number_of_keys_however_small_they_are() {
+    let keys = (0..3 * MAX_KEYS).map(|key| (Str::text(&key.to_string()), Datum::UNDEF));
+    let all = Tables::from([(Str::from(FAM), keys.collect())]);
+    let pieces = pieces(&mut transfer(&all), &all, PIECE_SIZE);
+    assert!(pieces.iter().all(|piece| piece.values().all(|keys| keys.len() == MAX_KEYS)));
+    let together = pieces.into_iter().flat_map(|mut piece| piece.remove(&Str::from(FAM))).flatten();
+    assert_eq!(Tables::from([(Str::from(FAM), together.collect())]), all);
+}
+
+#[test]
 fn what_is_deleted_meanwhile_is_left_out_and_what_is_set_is_as_it_is_then() {
     let mut all = tables(&[(FAM, "a=1 b=2 c=3")]);
     let mut transfer = transfer(&all);

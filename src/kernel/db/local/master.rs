@@ -6,7 +6,7 @@ use super::{Local, LocalTimer};
 use crate::kernel::db::request::Request;
 use crate::kernel::db::transfer::Transfer;
 use crate::mutation::{self, Mutation};
-use crate::value::{NodeId, Str};
+use crate::value::NodeId;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,11 +30,8 @@ impl Local {
         self.master = Some(Arc::new([master]));
         self.master_knows_get = knows_get;
         let families = self.own.iter();
-        let families = families.map(|(family, own)| {
-            let mut keys: Vec<Str> = own.entries.keys().cloned().collect();
-            keys.sort_unstable();
-            (family.clone(), keys)
-        });
+        let families =
+            families.map(|(family, own)| (family.clone(), own.entries.keys().cloned().collect()));
         let families = families.collect();
         let mut transfer = Transfer::new(self.new_transfer(), families);
         let first = transfer.next(piece, |family, key| self.own.get(family)?.entries.get(key));

@@ -27,6 +27,10 @@ use owner::{OwnerId, Owners, entry_octets};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use unclaimed::{Lost, claim, strike};
 
+/// The largest number of keys that are told in order. To sort more of them takes longer than to send them,
+/// and the order has no meaning.
+const MAX_SORTED: usize = 10_000;
+
 /// The databases of slaves and of other global nodes, and their merge.
 #[derive(Debug, Default)]
 pub struct Merge {
@@ -74,11 +78,13 @@ impl Merge {
         families.into_iter()
     }
 
-    /// The merged content of a family in order of keys.
+    /// The merged content of a family, in order of keys unless there are more than [`MAX_SORTED`].
     pub fn family(&self, family: &Str) -> impl Iterator<Item = (&Str, &Datum)> + use<'_> {
         let keys = self.families.get(family).into_iter().flat_map(|keys| &keys.entries);
         let mut entries: Vec<_> = keys.map(|(key, entry)| (key, entry.merged())).collect();
-        entries.sort_unstable_by_key(|(key, _)| *key);
+        if entries.len() <= MAX_SORTED {
+            entries.sort_unstable_by_key(|(key, _)| *key);
+        }
         entries.into_iter()
     }
 

@@ -172,13 +172,12 @@ impl Merge {
         changes
     }
 
-    /// The keys of our slaves (ourselves included), by family, for another global node.
+    /// The keys of our slaves (ourselves included), by family, in no order, for another global node.
     pub(crate) fn keys_of_slaves(&self) -> Vec<(Str, Vec<Str>)> {
         let of_family = |(family, keys): (&Str, &Keys)| {
             let has_value = |(_, entry): &(&Str, &Entry)| self.value_in(entry).is_some();
-            let mut keys: Vec<Str> =
+            let keys: Vec<Str> =
                 keys.entries.iter().filter(has_value).map(|(key, _)| key.clone()).collect();
-            keys.sort_unstable();
             (!keys.is_empty()).then(|| (family.clone(), keys))
         };
         self.families.iter().filter_map(of_family).collect()
