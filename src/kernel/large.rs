@@ -51,6 +51,10 @@ enum State {
     /// The rest of a database request.
     Pieces(Box<Pieces>),
     Malformed(db::MalformedRequest),
+    /// What is left of a database request, to be freed while the kernel is not locked.
+    Spent {
+        _pieces: Box<Pieces>,
+    },
     Done,
 }
 
@@ -117,7 +121,7 @@ impl LargePacket {
                 self.body = Packed::default();
                 NextPiece::Kernel
             }
-            State::Done => {
+            State::Spent { .. } | State::Done => {
                 self.state = State::Done;
                 NextPiece::Done
             }
@@ -134,7 +138,7 @@ impl LargePacket {
     /// of a node that is no longer connected is ignored.
     pub fn work(&mut self, kernel: &mut Kernel) {
         if !kernel.is_up(&self.origin) {
-            self.state = State::Done;
+            self.end();
             return;
         }
         kernel.refused_of_packet = Some(std::mem::take(&mut self.refused));
@@ -152,7 +156,7 @@ impl LargePacket {
                     kernel.tell_database(&from, |db, now| db.handle_piece(&from, piece, now))
                 });
                 if !goes_on {
-                    self.state = State::Done;
+                    self.end();
                 }
             }
             State::Malformed(error) => {
@@ -160,8 +164,17 @@ impl LargePacket {
                 kernel.db.problem(&self.from, error.into());
                 self.state = State::Done;
             }
-            State::Send(_) | State::Join | State::Database(_) | State::Done => {}
+            State::Send(_) | State::Join | State::Database(_) => {}
+            State::Spent { .. } | State::Done => {}
         }
+    }
+
+    /// Nothing more is done; [`LargePacket::prepare`] frees what is left.
+    fn end(&mut self) {
+        self.state = match std::mem::replace(&mut self.state, State::Done) {
+            State::Pieces(pieces) => State::Spent { _pieces: pieces },
+            _ => State::Done,
+        };
     }
 
     fn follow_some(&mut self, kernel: &mut Kernel) {

@@ -172,7 +172,8 @@ impl Sets {
                         *current = Some((family, entries));
                     }
                 }
-                (!piece.is_empty()).then_some(Piece::Entries(piece))
+                // Families without entries are work too.
+                (room.keys < KEYS_PER_PIECE).then_some(Piece::Entries(piece))
             }
         }
     }

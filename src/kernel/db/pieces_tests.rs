@@ -48,3 +48,15 @@ fn no_piece_has_many_keys_or_many_octets_and_none_is_missing() {
         }
     }
 }
+
+#[test]
+fn entries_behind_many_families_without_any_are_not_missing() {
+    let node = NodeId::new("n").unwrap();
+    let name = |number: usize| Str::text(&format!("{number:06}"));
+    let empty = 3 * KEYS_PER_PIECE;
+    let mut tables: Tables = (0..empty).map(|number| (name(number), Entries::new())).collect();
+    tables.insert(name(empty), entries(1, 1));
+    let pieces: Vec<Piece> = Pieces::of(&node, Request::Slave(Some(tables))).collect();
+    assert_eq!(pieces.iter().map(|piece| size(piece).0).sum::<usize>(), 1);
+    assert!(matches!(pieces.last(), Some(Piece::Replaced { .. })));
+}
