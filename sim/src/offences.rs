@@ -1,8 +1,9 @@
 //! Packets of a hostile member: every request, with extreme names, counts, depths and sizes, in a
-//! sequence that is determined by a seed.
+//! sequence that is determined by a seed. Half of the sequences consist of a few kinds of requests.
 
 use aemp::value::{NodeId, Packed, packed};
 use rand::rngs::StdRng;
+use rand::seq::{IndexedRandom as _, SliceRandom as _};
 use rand::{Rng as _, SeedableRng as _};
 
 /// A request to the node port of the victim.
@@ -20,6 +21,7 @@ pub struct Offender {
     random: StdRng,
     victim: NodeId,
     largest: usize,
+    kinds: Vec<usize>,
 }
 
 /// The elements of a request.
@@ -49,6 +51,9 @@ impl Row {
     }
 }
 
+/// The largest number of kinds in a sequence of few kinds.
+const MAX_FEW_KINDS: usize = 3;
+
 type Make = fn(&mut Offender) -> Row;
 
 const OFFENCES: &[(&str, Make)] = &[
@@ -58,6 +63,8 @@ const OFFENCES: &[(&str, Make)] = &[
     ("the database of a global node", Offender::global_database),
     ("an update", Offender::update),
     ("a deep value", Offender::deep_value),
+    ("a database with a deep value", |o| o.deep_database("g_slave")),
+    ("the database of a global node, with a deep value", |o| o.deep_database("g_set")),
     ("global nodes that nobody knows", Offender::globals),
     ("a node with many addresses", Offender::addresses),
     ("a subscription", |o| o.named("g_mon1")),
@@ -83,13 +90,19 @@ const OFFENCES: &[(&str, Make)] = &[
 impl Offender {
     /// Offences against `victim` of at most about `largest` octets, determined by `seed`.
     pub fn new(seed: u64, victim: &NodeId, largest: usize) -> Self {
-        Offender { random: StdRng::seed_from_u64(seed), victim: victim.clone(), largest }
+        let mut random = StdRng::seed_from_u64(seed);
+        let mut kinds: Vec<usize> = (0..OFFENCES.len()).collect();
+        if (seed / 2).is_multiple_of(2) {
+            kinds.shuffle(&mut random);
+            kinds.truncate(random.random_range(1..=MAX_FEW_KINDS));
+        }
+        Offender { random, victim: victim.clone(), largest, kinds }
     }
 
     /// The next offence.
     pub fn offence(&mut self) -> Offence {
-        let at = self.random.random_range(0..OFFENCES.len());
-        let Some((what, make)) = OFFENCES.get(at) else {
+        let kind = self.kinds.choose(&mut self.random);
+        let Some((what, make)) = kind.and_then(|&kind| OFFENCES.get(kind)) else {
             return Offence { what: "nothing", request: Packed::default() };
         };
         Offence { what, request: make(self).packed() }
@@ -196,11 +209,15 @@ impl Offender {
 
     fn deep_value(&mut self) -> Row {
         let depth = self.random.random_range(1..=510);
-        Row::of("g_upd").text("f").put(|out| {
+        Row::of("g_upd").text("f").put(|out| put_deep_entry(out, depth))
+    }
+
+    fn deep_database(&mut self, request: &str) -> Row {
+        let depth = self.random.random_range(1..=509);
+        Row::of(request).put(|out| {
             packed::put_hash(out, 1);
-            packed::put_text(out, "deep");
-            (0..depth).for_each(|_| packed::put_array(out, 1));
-            packed::put_undef(out);
+            packed::put_text(out, "f");
+            put_deep_entry(out, depth);
         })
     }
 
@@ -254,8 +271,17 @@ impl Offender {
     }
 
     fn message(&mut self) -> Row {
-        let node = self.random.random_range(0..1000);
+        // Often one whose addresses the victim has been told.
+        let node = self.random.random_range(0..2) * self.random.random_range(0..1000);
         let text = self.name();
         Row::of("snd").text(&format!("unknown{node}#port")).text(&text)
     }
+}
+
+/// Appends a hash with one entry, whose value has `depth` levels.
+fn put_deep_entry(out: &mut Vec<u8>, depth: usize) {
+    packed::put_hash(out, 1);
+    packed::put_text(out, "deep");
+    (0..depth).for_each(|_| packed::put_array(out, 1));
+    packed::put_undef(out);
 }

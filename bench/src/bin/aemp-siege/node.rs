@@ -1,4 +1,5 @@
-//! The node under siege, as a process of its own, which reports what it has allocated and logged.
+//! The node under siege, as a process of its own, which reports what it has allocated and logged. With
+//! `SIEGE_LOG` in its environment it prints its log.
 
 use super::SECRET;
 use aemp::Node;
@@ -31,6 +32,9 @@ unsafe impl GlobalAlloc for Counting {
         unsafe { System.dealloc(pointer, layout) }
     }
 }
+
+/// Octets of database entries that the node keeps for a member.
+pub(super) const DATABASE_LIMIT: usize = 64 << 20;
 
 static LINES_LOGGED: AtomicU64 = AtomicU64::new(0);
 static OCTETS_LOGGED: AtomicU64 = AtomicU64::new(0);
@@ -89,6 +93,7 @@ pub(super) fn run() -> Result<()> {
     let _guard = runtime.enter();
     let node = runtime.block_on(async {
         let builder = Node::builder().node_id("victim").secret(SECRET).bind("127.0.0.1:0");
+        let builder = builder.database_limit(DATABASE_LIMIT);
         let node = builder.start().await?;
         // Members may ask to expect connections for it.
         node.expose_stream("stream", |(): (), _: DataStream| async {});
