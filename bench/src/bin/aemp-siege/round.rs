@@ -30,8 +30,8 @@ const WARM_UP: Duration = Duration::from_millis(500);
 /// Time for the work that the node still has to do for the attackers; others wait meanwhile too.
 const AFTERMATH: Duration = Duration::from_secs(1);
 
-/// How long memory may take to be freed.
-const FREEING: Duration = Duration::from_secs(10);
+/// How long memory may take to be freed: entries of a lost global node are kept for 10 s, and deleted in pieces.
+const FREEING: Duration = Duration::from_secs(30);
 
 /// How much lower the priority of attackers is than that of the node.
 const LOWER_PRIORITY: i32 = 10;
