@@ -7,6 +7,7 @@ use aemp::{Node, NodeBuilder};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::net::TcpListener;
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
@@ -14,23 +15,44 @@ use tokio::runtime::Runtime;
 /// The pause between two polls.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
+/// Ports that a test process has to itself.
+struct Block {
+    first: u16,
+    /// Listens on the first port as long as the process runs, so that no other one takes the block.
+    _lease: TcpListener,
+}
+
+/// The ports below the ephemeral ports of all systems, in blocks.
+const FIRST_PORT: u16 = 10_000;
+const BLOCKS: u16 = 100;
+const BLOCK_SIZE: u16 = 200;
+
+impl Block {
+    fn take() -> Block {
+        let start = (std::process::id() % u32::from(BLOCKS)) as u16;
+        let firsts = (0..BLOCKS).map(|n| FIRST_PORT + (start + n) % BLOCKS * BLOCK_SIZE);
+        let leased = |first| Some(Block { first, _lease: TcpListener::bind(local(first)).ok()? });
+        let mut blocks = firsts.filter_map(leased);
+        blocks.next().expect("a block of ports that no other test process has")
+    }
+}
+
+fn local(port: u16) -> String {
+    format!("127.0.0.1:{port}")
+}
+
 /// An address of 127.0.0.1 that nobody listens on and that is never used for dialling, so that one node after
-/// another can use it.
+/// another can use it. No other test process is given it, also while nobody listens on it.
 ///
 /// # Panics
 /// If there is none.
 pub fn free_address() -> String {
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    // Below the ephemeral ports of all systems.
-    let start = (std::process::id() % 97) as u16 * 200;
-    for _ in 0..2000 {
-        let port = 10_000 + (start + NEXT.fetch_add(1, Ordering::Relaxed)) % 20_000;
-        let address = format!("127.0.0.1:{port}");
-        if TcpListener::bind(&address).is_ok() {
-            return address;
-        }
-    }
-    panic!("no free port between 10000 and 30000");
+    static BLOCK: LazyLock<Block> = LazyLock::new(Block::take);
+    static NEXT: AtomicU16 = AtomicU16::new(1);
+    let next = || Some(NEXT.fetch_add(1, Ordering::Relaxed)).filter(|port| *port < BLOCK_SIZE);
+    let addresses = std::iter::from_fn(next).map(|port| local(BLOCK.first + port));
+    let mut free = addresses.filter(|address| TcpListener::bind(address).is_ok());
+    free.next().expect("a free port in the block of this process")
 }
 
 /// Waits until nobody listens on an address any more; children of a killed process die after it.

@@ -184,9 +184,12 @@ fn a_secure_orphan_that_refuses_to_answer_is_left_alone() {
     let seed = seeds.seeds[left].as_mut().unwrap();
     let line = seed.process().wait_for_log("restart it");
     assert!(line.contains("worker"), "{line}");
-    let complaints = worker.complaints();
+    let (complaints, _) = eventually("that it complains", || {
+        let complaints = worker.complaints();
+        if complaints.is_empty() { Err("nothing".to_owned()) } else { Ok(complaints) }
+    });
     let refused = |line: &String| line.contains("remote execution not allowed");
-    assert!(!complaints.is_empty() && complaints.iter().all(refused), "{complaints:?}");
+    assert!(complaints.iter().all(refused), "{complaints:?}");
     // Whatever it does now, it is not asked again.
     worker.eval("db_set more => entries => 1; 1");
     std::thread::sleep(BEYOND_GRACE_PERIOD);
