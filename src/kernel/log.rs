@@ -12,7 +12,8 @@ const BURST: u32 = 20;
 /// The interval after which a source may log one more line.
 const LINE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Sources at full credit are removed once this many are recorded.
+/// Sources at full credit are removed once this many are recorded, or twice as many as were left the last
+/// time, so that a line costs no more with many sources than with few.
 const PRUNE_THRESHOLD: usize = 1000;
 
 /// The source of a log line. Each source has a limit for each level.
@@ -30,7 +31,11 @@ pub(super) enum Source {
 
 /// The number of lines that each source may still log.
 #[derive(Debug, Default)]
-pub(super) struct LogLimits(HashMap<(Source, Level), Budget>);
+pub(super) struct LogLimits {
+    budgets: HashMap<(Source, Level), Budget>,
+    /// How many were left when those at full credit were last removed.
+    left: usize,
+}
 
 #[derive(Debug)]
 struct Budget {
@@ -61,14 +66,11 @@ impl LogLimits {
         what: What,
         now: Duration,
     ) -> Option<Effect> {
-        if self.0.len() >= PRUNE_THRESHOLD && !self.0.contains_key(&(source.clone(), level)) {
-            self.0.retain(|_, budget| {
-                budget.earn(now);
-                budget.lines < BURST
-            });
+        if self.budgets.len() >= PRUNE_THRESHOLD.max(2 * self.left) {
+            self.prune(now);
         }
         let new = Budget { lines: BURST, since: now, unlogged: 0 };
-        let budget = self.0.entry((source, level)).or_insert(new);
+        let budget = self.budgets.entry((source, level)).or_insert(new);
         budget.earn(now);
         let Some(left) = budget.lines.checked_sub(1) else {
             budget.unlogged += 1;
@@ -77,6 +79,16 @@ impl LogLimits {
         budget.lines = left;
         let unlogged = std::mem::take(&mut budget.unlogged);
         Some(Effect::Log { level, origin, line: Line { what, unlogged } })
+    }
+
+    /// Removes the sources at full credit.
+    #[cold]
+    fn prune(&mut self, now: Duration) {
+        self.budgets.retain(|_, budget| {
+            budget.earn(now);
+            budget.lines < BURST
+        });
+        self.left = self.budgets.len();
     }
 }
 
@@ -111,6 +123,25 @@ mod tests {
         for source in 0..10 * PRUNE_THRESHOLD {
             log(&mut limits, &source.to_string(), source as u64);
         }
-        assert!(limits.0.len() <= PRUNE_THRESHOLD);
+        assert!(limits.budgets.len() <= PRUNE_THRESHOLD);
+    }
+
+    #[test]
+    fn sources_are_looked_through_again_only_when_they_have_doubled() {
+        let mut limits = LogLimits::default();
+        let mut prunings = Vec::new();
+        for source in 0..10 * PRUNE_THRESHOLD {
+            log(&mut limits, &source.to_string(), 0);
+            if prunings.last() != Some(&limits.left) {
+                prunings.push(limits.left);
+            }
+        }
+        assert_eq!(prunings, [0, 1, 2, 4, 8].map(|left| left * PRUNE_THRESHOLD));
+        log(&mut limits, "late", 1);
+        for source in 0..6 * PRUNE_THRESHOLD {
+            log(&mut limits, &format!("again {source}"), 1);
+        }
+        // All that logged in the second before are at full credit.
+        assert_eq!(limits.left, 6 * PRUNE_THRESHOLD);
     }
 }
