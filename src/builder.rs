@@ -1,6 +1,6 @@
 //! Starting a node: configuration, listeners, the kernel, and services.
 
-use crate::config::address::{Endpoint, interface_addresses};
+use crate::config::address::{Endpoint, Host, interface_addresses};
 use crate::config::args::{ArgsError, decode_command_line};
 use crate::config::node_id::{node_name, unique_string};
 use crate::config::octets::to_octets;
@@ -388,8 +388,11 @@ impl NodeBuilder {
         let node = node_id(&settings)?;
         let handshaker = handshaker(&settings, &node)?;
         let identity = identity(&settings)?;
-        let encryption = encryption(identity.as_ref(), &handshaker)?;
-        let machine = interface_addresses().unwrap_or_default();
+        let encryption = encryption(identity.as_ref(), &handshaker);
+        let machine = match settings.binds.is_empty() {
+            true => Vec::new(),
+            false => interface_addresses().unwrap_or_default(),
+        };
         let listeners = Listeners::start(&settings, &machine).await?;
         let listening = listeners.state(&machine);
         let shared = Shared::new(NodeParts {
@@ -483,7 +486,11 @@ fn node_id(settings: &Settings) -> Result<NodeId, StartError> {
 }
 
 fn seeds(settings: &Settings) -> Result<Vec<Str>, StartError> {
-    let interfaces = interface_addresses().unwrap_or_default();
+    // To list the machine's addresses takes longer than all the rest.
+    let interfaces = match settings.seeds.iter().any(|seed| seed.host == Host::EveryLocal) {
+        true => interface_addresses().unwrap_or_default(),
+        false => Vec::new(),
+    };
     let mut seeds = Vec::new();
     for seed in &settings.seeds {
         for endpoint in seed.endpoints(&node_name(), &interfaces) {

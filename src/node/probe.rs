@@ -98,7 +98,7 @@ async fn shake_hands(
 ) -> Result<Probe, ProbeError> {
     let handshaker = handshaker(settings, id).map_err(ProbeError::Settings)?;
     let identity = identity(settings).map_err(ProbeError::Settings)?;
-    let encryption = encryption(identity.as_ref(), &handshaker).map_err(ProbeError::Settings)?;
+    let encryption = encryption(identity.as_ref(), &handshaker);
     let ends = socket::ends(&stream, address);
     let session = handshaker.dial(nonce().map_err(ProbeError::Settings)?, ends);
     let mut channel = Channel::new(stream, session);

@@ -1,7 +1,7 @@
 //! What a running node needs to know beyond what its kernel knows.
 
 use super::connection::tls::{
-    AnonymousClients, BoundTls, CertificateDates, Encryption, HandshakeLimiter, Identity, TlsConfig,
+    AnonymousClients, CertificateDates, Encryption, HandshakeLimiter, Identity, TlsConfig,
 };
 use super::trace::TraceSink;
 use crate::config::Settings;
@@ -73,15 +73,11 @@ pub(crate) fn identity(settings: &Settings) -> Result<Option<Identity>, StartErr
 }
 
 /// What a node needs for TLS. Must be called inside a runtime.
-pub(crate) fn encryption(
-    identity: Option<&Identity>,
-    handshaker: &Handshaker,
-) -> Result<Encryption, StartError> {
+pub(crate) fn encryption(identity: Option<&Identity>, handshaker: &Handshaker) -> Encryption {
     let certificates = identity.map(|identity| TlsConfig::new(identity, AnonymousClients::Refused));
-    let bound = handshaker.config().encrypt != Encrypt::Never;
-    let bound = bound.then(BoundTls::new).transpose().map_err(config)?;
+    let offers_bound = handshaker.config().encrypt != Encrypt::Never;
     let threads = tokio::runtime::Handle::current().metrics().num_workers();
-    Ok(Encryption { certificates, bound, pace: HandshakeLimiter::new(threads) })
+    Encryption { certificates, offers_bound, pace: HandshakeLimiter::new(threads) }
 }
 
 fn config(error: impl std::error::Error + Send + Sync + 'static) -> StartError {

@@ -1,6 +1,6 @@
 //! A stream with its session: reads and writes until the session reports an event.
 
-use super::tls::{self, Encryption, Established, Rewind, TlsError};
+use super::tls::{self, BoundTls, Encryption, Established, Rewind, TlsError};
 use crate::node::error::ConnectionError;
 use crate::wire::session::{AuthOrder, Event, Session};
 use bytes::BytesMut;
@@ -68,7 +68,10 @@ impl Channel {
                 (None, Stream::Tls(Box::new(established)))
             }
             (Some(Event::StartBoundTls { we_are_client }), Stream::Plain(stream)) => {
-                let bound = encryption.bound.as_ref().ok_or(TlsError::NotOffered)?;
+                if !encryption.offers_bound {
+                    return Err(TlsError::NotOffered.into());
+                }
+                let bound = BoundTls::of_this_process().await?;
                 let stream = Rewind::new(self.session.take_input(), stream);
                 let handshake = bound.handshake(stream, we_are_client);
                 let (established, exporter) = encryption.pace.run(handshake).await?;

@@ -16,9 +16,10 @@ use std::fmt;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::OnceCell;
 use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 
-/// What TLS handshakes of bound connections need, made once per node. Cheap to clone.
+/// What TLS handshakes of bound connections need. Cheap to clone.
 #[derive(Clone)]
 pub struct BoundTls {
     client: Arc<ClientConfig>,
@@ -26,6 +27,17 @@ pub struct BoundTls {
 }
 
 impl BoundTls {
+    /// The one of this process, made for the first handshake of any of its nodes: most nodes on one machine
+    /// never need it, and the first key takes the library tens of milliseconds.
+    pub(crate) async fn of_this_process() -> Result<BoundTls, TlsError> {
+        static MADE: OnceCell<BoundTls> = OnceCell::const_new();
+        let make = || async {
+            let made = tokio::task::spawn_blocking(BoundTls::new).await;
+            Ok(made.map_err(|lost| TlsError::Io(lost.into()))??)
+        };
+        MADE.get_or_try_init(make).await.cloned()
+    }
+
     /// Makes a certificate, since TLS servers need one; no peer has to know it.
     pub fn new() -> Result<BoundTls, BoundTlsError> {
         let provider = Arc::new(aws_lc_rs::default_provider());

@@ -61,8 +61,8 @@ pub enum AnonymousClients {
 pub(crate) struct Encryption {
     /// For TLS with certificates, if the node has one.
     pub(crate) certificates: Option<TlsConfig>,
-    /// For TLS that is bound to the secret, if the node offers it.
-    pub(crate) bound: Option<BoundTls>,
+    /// Whether the node offers TLS that is bound to the secret.
+    pub(crate) offers_bound: bool,
     /// Limits the processor time that handshakes may take.
     pub(crate) pace: HandshakeLimiter,
 }
@@ -214,6 +214,9 @@ pub enum TlsError {
     /// This node does not offer encryption that is bound to the secret.
     #[error("this node does not offer encryption that is bound to the secret")]
     NotOffered,
+    /// Encryption that is bound to the secret could not be set up.
+    #[error(transparent)]
+    Bound(#[from] BoundTlsError),
     /// The peer closed the connection during the TLS handshake of a bound connection.
     #[error("peer closed the connection during the TLS handshake")]
     Cut,
