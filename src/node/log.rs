@@ -26,6 +26,11 @@ macro_rules! event {
     };
 }
 
+/// Whether anybody reads what the mesh logs with [`Level::Debug`]; must be called without a lock.
+pub(super) fn debug_is_logged() -> bool {
+    tracing::event_enabled!(target: "aemp::kernel::mesh", tracing::Level::DEBUG)
+}
+
 fn write(node: &NodeId, level: Level, origin: Origin, text: &Line) {
     match origin {
         Origin::Mesh => event!("aemp::kernel::mesh", node, level, text),

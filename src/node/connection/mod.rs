@@ -21,6 +21,7 @@ use super::core::Shared;
 use super::counters::HandshakeOutcome;
 use super::error::ConnectionError;
 use super::lanes::SharedLane;
+use super::log::debug_is_logged;
 use crate::kernel::{Authenticated as Proven, ConnId, Level, Origin, PeerGreeting, cut_line};
 use crate::value::{NodeId, Str};
 use crate::wire::auth::Nonce;
@@ -303,8 +304,12 @@ impl Task {
         else {
             return Err(ConnectionError::Closed);
         };
-        let what = format!("connection with {node} ({})", self.address);
-        tell_protection(&self.shared, &node, &what, agreement.protection);
+        tell_protection(
+            &self.shared,
+            &node,
+            format_args!("connection with {node} ({})", self.address),
+            agreement.protection,
+        );
         if !self.pending.as_mut().is_none_or(PendingHandshake::is_done) {
             return Err(ConnectionError::Displaced);
         }
@@ -374,24 +379,24 @@ impl Task {
 pub(crate) fn tell_protection(
     shared: &Arc<Shared>,
     peer: &NodeId,
-    what: &str,
+    what: std::fmt::Arguments<'_>,
     protection: Protection,
 ) {
-    let (level, text) = match protection {
-        Protection::Certificates => {
-            (Level::Debug, cut_line(format_args!("{what} is encrypted by certificate")))
+    let level = match protection {
+        Protection::Certificates | Protection::Bound | Protection::Plain(WhyPlain::Local) => {
+            Level::Debug
         }
-        Protection::Bound => {
-            (Level::Debug, cut_line(format_args!("{what} is encrypted and bound to the secret")))
-        }
-        Protection::Plain(why) => {
-            let level = match why {
-                WhyPlain::Local => Level::Debug,
-                _ if shared.settings.wants_encryption() => Level::Warn,
-                _ => Level::Info,
-            };
-            (level, cut_line(format_args!("{what} is not encrypted: {}", why.name())))
-        }
+        Protection::Plain(_) if shared.settings.wants_encryption() => Level::Warn,
+        Protection::Plain(_) => Level::Info,
+    };
+    if level == Level::Debug && !debug_is_logged() {
+        // Each connection has this line, which would take the kernel's lock to be written by nobody.
+        return;
+    }
+    let text = match protection {
+        Protection::Certificates => cut_line(format_args!("{what} is encrypted by certificate")),
+        Protection::Bound => cut_line(format_args!("{what} is encrypted and bound to the secret")),
+        Protection::Plain(why) => cut_line(format_args!("{what} is not encrypted: {}", why.name())),
     };
     shared.kernel(|kernel| kernel.log_of_peer(peer, Origin::Mesh, level, text));
 }

@@ -46,8 +46,8 @@ pub(super) async fn authenticate(
             break agreement;
         }
     };
-    let what = format!("data connection with {peer}");
-    tell_protection(shared, &peer, &what, agreement.protection);
+    let protection = agreement.protection;
+    tell_protection(shared, &peer, format_args!("data connection with {peer}"), protection);
     let (stream, mut session) = channel.into_parts();
     let made = DataStream::new(peer, stream, session.take_input());
     Ok(made.protected(agreement.protection.is_encrypted(), agreement.untrusted))
