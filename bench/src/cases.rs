@@ -237,6 +237,8 @@ pub(crate) const ALL: &[Case] = &[
         figures: &[
             figure("slaves_10k_join", "s", &[Is(at_most(0.7).times(Before))]),
             figure("slaves_10k_mem", "KiB", &[Is(at_most(24.0))]),
+            // Earlier versions do not measure the last one.
+            figure("slaves_10k_known", "s", &[]),
         ],
         sizes: &[(Aemp, 10_000)],
     },
