@@ -1,7 +1,7 @@
 //! The benchmark processes that use aemp.
 
-use crate::clock::{self, now_ns, percentile, pin};
-use crate::sides::Role;
+use crate::clock::{self, now_ns, percentile};
+use crate::sides::{Role, runtime};
 use crate::{eight, swarm};
 use aemp::{CallbackPort, Context, Node, NodeBuilder, NodeId, PortId};
 use anyhow::{Context as _, Result, bail};
@@ -18,14 +18,7 @@ pub(crate) const TEXT: &str = "hello world";
 const IN_FLIGHT: usize = 1000;
 
 pub(crate) fn run(role: &Role<'_>) -> Result<()> {
-    let runtime = match role.case {
-        "rtt" | "rtt_bound" => {
-            pin(usize::from(role.part == "receiver"));
-            tokio::runtime::Builder::new_current_thread().enable_all().build()?
-        }
-        _ => tokio::runtime::Builder::new_multi_thread().enable_all().build()?,
-    };
-    runtime.block_on(async {
+    runtime(role)?.block_on(async {
         match (role.case, role.part) {
             ("local_callback", _) => local_callback(role.size).await,
             ("local_8to8", _) => eight::local(role.size).await,

@@ -1,9 +1,9 @@
 //! The clients of a NATS server, which is a process of its own between them. The client library switches
 //! Nagle's algorithm off and batches small messages by itself.
 
-use crate::clock::{now_ns, percentile, pin};
+use crate::clock::{now_ns, percentile};
 use crate::idle::resident_kib;
-use crate::sides::Role;
+use crate::sides::{Role, runtime};
 use crate::swarm::{CHANGES, IN_FLIGHT, LONE};
 use anyhow::{Context as _, Result, bail, ensure};
 use async_nats::{Client, ConnectOptions, Message, Subscriber};
@@ -31,14 +31,7 @@ const TOLD_EVERY: u64 = 5_000;
 const CALLS_IN_FLIGHT: usize = 1000;
 
 pub(crate) fn run(role: &Role<'_>) -> Result<()> {
-    let runtime = match role.case {
-        "rtt" => {
-            pin(usize::from(role.part == "receiver"));
-            tokio::runtime::Builder::new_current_thread().enable_all().build()?
-        }
-        _ => tokio::runtime::Builder::new_multi_thread().enable_all().build()?,
-    };
-    runtime.block_on(async {
+    runtime(role)?.block_on(async {
         match (role.case, role.part) {
             ("oneway_cbor", "receiver") => receive(role).await,
             ("oneway_cbor", _) => send(role).await,

@@ -1,8 +1,8 @@
 //! The upper bound: the same over plain tokio TCP, with octets that are already encoded.
 
-use crate::clock::{self, percentile, pin};
+use crate::clock::{self, percentile};
 use crate::idle::resident_kib;
-use crate::sides::Role;
+use crate::sides::{Role, runtime};
 use anyhow::{Context as _, Result, bail};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -16,14 +16,7 @@ const ECHO: u8 = 1;
 const FLOOD: u8 = 2;
 
 pub(crate) fn run(role: &Role<'_>) -> Result<()> {
-    let runtime = match role.case {
-        "rtt" => {
-            pin(usize::from(role.part == "receiver"));
-            tokio::runtime::Builder::new_current_thread().enable_all().build()?
-        }
-        _ => tokio::runtime::Builder::new_multi_thread().enable_all().build()?,
-    };
-    runtime.block_on(async {
+    runtime(role)?.block_on(async {
         match (role.case, role.part) {
             ("echo_beside_flood", "receiver") => echo_beside_flood().await,
             ("echo_beside_flood", "flooder") => flood(connect(role).await?).await,

@@ -1,9 +1,11 @@
 //! The sides that are compared, and how their processes are started.
 
 use crate::before::Before;
+use crate::clock::pin;
 use anyhow::{Context as _, Result};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use tokio::runtime::{Builder, Runtime};
 
 /// One process of a case, as it sees itself.
 pub(crate) struct Role<'a> {
@@ -13,6 +15,18 @@ pub(crate) struct Role<'a> {
     pub(crate) size: usize,
     /// The output of the previously started processes after `READY`.
     pub(crate) arguments: &'a [String],
+}
+
+/// The tokio runtime of a process: as many threads as there are processors, but a round trip is measured
+/// with one on each side, pinned to a processor of its own.
+pub(crate) fn runtime(role: &Role<'_>) -> std::io::Result<Runtime> {
+    match role.case {
+        "rtt" | "rtt_bound" => {
+            pin(usize::from(role.part == "receiver"));
+            Builder::new_current_thread().enable_all().build()
+        }
+        _ => Builder::new_multi_thread().enable_all().build(),
+    }
 }
 
 /// A system to measure.

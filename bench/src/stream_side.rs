@@ -1,7 +1,7 @@
 //! A data connection compared with a bare TCP or TLS connection, with the same copy loop.
 
 use crate::aemp_side::{SECRET, address};
-use crate::sides::Role;
+use crate::sides::{Role, runtime};
 use aemp::Node;
 use aemp::node::tls::{AnonymousClients, Identity, TlsConfig, gencert, handshake};
 use aemp::services::streams::DataStream;
@@ -15,7 +15,7 @@ use tokio::net::{TcpListener, TcpStream};
 const CHUNK: usize = 64 << 10;
 
 pub(crate) fn run_aemp(role: &Role<'_>) -> Result<()> {
-    runtime()?.block_on(async {
+    runtime(role)?.block_on(async {
         match role.part {
             "receiver" => aemp_receiver(role).await,
             _ => aemp_sender(role).await,
@@ -24,16 +24,12 @@ pub(crate) fn run_aemp(role: &Role<'_>) -> Result<()> {
 }
 
 pub(crate) fn run_raw(role: &Role<'_>) -> Result<()> {
-    runtime()?.block_on(async {
+    runtime(role)?.block_on(async {
         match role.part {
             "receiver" => raw_receiver(role).await,
             _ => raw_sender(role).await,
         }
     })
-}
-
-fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_multi_thread().enable_all().build()
 }
 
 const fn octets(role: &Role<'_>) -> usize {
