@@ -6,7 +6,7 @@
 //! kept.
 
 use super::Kernel;
-use super::db::{self, DbProblem, Pieces};
+use super::db::{self, DbProblem, Piece, Pieces};
 use super::effect::Builder;
 use super::relay::{Relay, RelayStep};
 use super::request::{Handler, RequestInfo};
@@ -48,8 +48,8 @@ enum State {
     Join,
     /// The request is for the database.
     Database(db::Name),
-    /// The rest of a database request.
-    Pieces(Box<Pieces>),
+    /// The next piece of a database request, if it was read already, and the rest.
+    Pieces(Option<Piece>, Box<Pieces>),
     Malformed(db::MalformedRequest),
     /// What is left of a database request, to be freed while the kernel is not locked.
     Spent {
@@ -114,18 +114,26 @@ impl LargePacket {
                 NextPiece::Kernel
             }
             State::Database(name) => {
-                self.state = match db::Request::parse_known(name, self.rest().after(1)) {
-                    Ok(request) => State::Pieces(Box::new(Pieces::of(&self.from, request))),
+                let arguments = self.body.share(self.rest().after(1));
+                self.body = Packed::default();
+                self.state = match Pieces::read(&self.from, name, arguments) {
+                    Ok(pieces) => State::Pieces(None, Box::new(pieces)),
                     Err(error) => State::Malformed(error),
                 };
-                self.body = Packed::default();
-                NextPiece::Kernel
+                self.prepare()
             }
+            State::Pieces(None, mut pieces) => match pieces.next() {
+                Some(piece) => {
+                    self.state = State::Pieces(Some(piece), pieces);
+                    NextPiece::Kernel
+                }
+                None => NextPiece::Done,
+            },
             State::Spent { .. } | State::Done => {
                 self.state = State::Done;
                 NextPiece::Done
             }
-            state @ (State::Relays | State::Pieces(_) | State::Malformed(_)) => {
+            state @ (State::Relays | State::Pieces(Some(_), _) | State::Malformed(_)) => {
                 self.state = state;
                 NextPiece::Kernel
             }
@@ -150,9 +158,14 @@ impl LargePacket {
     fn piece(&mut self, kernel: &mut Kernel) {
         match &mut self.state {
             State::Relays => self.follow_some(kernel),
-            State::Pieces(pieces) => {
+            // What was replaced before is deleted first: its entries are not part of the database any
+            // more, and one request after another would pile them up.
+            State::Pieces(Some(Piece::Replace(_)), _) if kernel.db.is_giving_up() => {
+                kernel.db.give_up_some(kernel.now.uptime);
+            }
+            State::Pieces(piece, _) => {
                 let from = self.from.clone();
-                let goes_on = pieces.next().is_some_and(|piece| {
+                let goes_on = piece.take().is_none_or(|piece| {
                     kernel.tell_database(&from, |db, now| db.handle_piece(&from, piece, now))
                 });
                 if !goes_on {
@@ -172,7 +185,7 @@ impl LargePacket {
     /// Nothing more is done; [`LargePacket::prepare`] frees what is left.
     fn end(&mut self) {
         self.state = match std::mem::replace(&mut self.state, State::Done) {
-            State::Pieces(pieces) => State::Spent { _pieces: pieces },
+            State::Pieces(_, pieces) => State::Spent { _pieces: pieces },
             _ => State::Done,
         };
     }

@@ -2,10 +2,12 @@
 
 use super::datum::{Datum, token_to_str};
 use super::entries::{Entries, Tables};
+use super::pieces::{Changes, Replaces};
 use super::request::{Name, Request};
+use super::unread::Unread;
 use super::{LOCATIONS, node_of};
 use crate::value::packed::{Elements, Malformed, Reader, Token};
-use crate::value::{NodeId, Str};
+use crate::value::{NodeId, Str, StrRef};
 use thiserror::Error;
 
 /// A malformed request of a peer; nothing of it was applied.
@@ -60,6 +62,31 @@ fn strings(reader: &mut Reader<'_>) -> Result<Option<Vec<Str>>, Malformed> {
         strings.push(string);
     }
     Ok(Some(strings))
+}
+
+/// A checked request, as it is divided into pieces.
+pub(super) enum Divided {
+    /// It is not divided.
+    Whole(Request),
+    /// `g_slave` with a database, or `g_set`.
+    Tables {
+        what: Replaces,
+        families: Unread,
+        /// Whether it has the sender's addresses.
+        located: bool,
+    },
+    /// `g_upd` or `g_chg2`.
+    Changes { changes: Changes, family: Str, set: Unread, delete: Unread },
+}
+
+/// Whether a token is this string. No internal family and no node ID is a number.
+fn is(token: Token<'_>, string: StrRef<'_>) -> bool {
+    matches!(token, Token::Str(held) if held == string)
+}
+
+/// Whether the value is what a node announces as its addresses.
+fn is_location(value: &Datum) -> bool {
+    value.is_undef() || value.to_strings().is_some()
 }
 
 /// The arguments of a request.
@@ -125,6 +152,58 @@ impl<'a> Arguments<'a> {
             }
         };
         Ok(request)
+    }
+
+    /// As [`Arguments::parse`], but what the request sets and deletes is only checked. `own` is the
+    /// sender's key in the family of addresses.
+    pub(super) fn divide(mut self, own: StrRef<'_>) -> Result<Divided, MalformedRequest> {
+        let what = match self.request {
+            Name::Slave if self.left > 0 => Replaces::OfSlave,
+            Name::Set => Replaces::OfGlobal,
+            Name::Update => return self.divide_changes(Changes::Update),
+            Name::Changed => return self.divide_changes(Changes::Changed),
+            _ => return self.parse().map(Divided::Whole),
+        };
+        let (mut located, mut all_fine) = (false, true);
+        let families = self.next("database", |reader| {
+            Unread::tables(reader, |family, key, value| {
+                if is(family, StrRef::text(LOCATIONS)) {
+                    located |= is(key, own);
+                    all_fine &= is_location(&Datum::trusted(value));
+                }
+            })
+        })?;
+        let families = families
+            .ok_or(self.wrong("database", ArgumentProblem::Missing))?
+            .ok_or(self.wrong("database", ArgumentProblem::NoHash))?;
+        match what {
+            Replaces::OfSlave if !all_fine => Err(self.wrong_addresses()),
+            Replaces::OfSlave | Replaces::OfGlobal => {
+                Ok(Divided::Tables { what, families, located })
+            }
+        }
+    }
+
+    fn divide_changes(mut self, changes: Changes) -> Result<Divided, MalformedRequest> {
+        let family = self.string("family")?;
+        let has_locations = self.request == Name::Update && family == *LOCATIONS;
+        let mut all_fine = true;
+        let set = self.or_null("set", ArgumentProblem::NoHash, |reader| {
+            Unread::entries(reader, |_, value| {
+                all_fine &= !has_locations || is_location(&Datum::trusted(value));
+            })
+        })?;
+        let no_strings = ArgumentProblem::NoStrings;
+        let delete = self.or_null("keys to delete", no_strings, Unread::strings)?;
+        if !all_fine {
+            return Err(self.wrong_addresses());
+        }
+        let (set, delete) = (set.unwrap_or_default(), delete.unwrap_or_default());
+        Ok(Divided::Changes { changes, family, set, delete })
+    }
+
+    fn wrong_addresses(&self) -> MalformedRequest {
+        self.wrong("addresses", ArgumentProblem::NoStrings)
     }
 
     fn wrong(&self, argument: &'static str, problem: ArgumentProblem) -> MalformedRequest {
@@ -211,7 +290,8 @@ impl<'a> Arguments<'a> {
                 let Some(entries) = Entries::read(reader)? else {
                     return Ok(None);
                 };
-                tables.insert(family, entries);
+                // A family that comes twice has the entries of both, as when they come in pieces.
+                tables.entry(family).or_default().extend(entries);
             }
             Ok(Some(tables))
         })?;
@@ -221,11 +301,9 @@ impl<'a> Arguments<'a> {
     }
 
     fn check_locations(&self, locations: &Entries) -> Result<(), MalformedRequest> {
-        let fine = |value: &Datum| value.is_undef() || value.to_strings().is_some();
-        if locations.values().all(fine) {
-            Ok(())
-        } else {
-            Err(self.wrong("addresses", ArgumentProblem::NoStrings))
+        match locations.values().all(is_location) {
+            true => Ok(()),
+            false => Err(self.wrong_addresses()),
         }
     }
 }

@@ -17,6 +17,7 @@ mod sendable;
 #[cfg(test)]
 mod testing;
 mod transfer;
+mod unread;
 mod update;
 
 pub use arguments::{ArgumentProblem, MalformedRequest};
@@ -27,7 +28,7 @@ pub use entries::{Entries, IntoIter, Iter, Tables};
 pub use global::Global;
 pub use local::{DbAnswer, DbMonitorId, DbResult, InternalFamily, QueryError, QueryId};
 pub use merge::{Besides, Change, Merge, OwnerKind};
-pub(crate) use pieces::Pieces;
+pub(crate) use pieces::{Piece, Pieces};
 pub(crate) use request::Name;
 pub use request::{QueryKind, Request};
 pub use sendable::{MAX_ENTRY, MAX_ENTRY_NESTING, MAX_FAMILY, SetError, Unsendable};

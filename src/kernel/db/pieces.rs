@@ -1,14 +1,15 @@
-//! Division of large requests into pieces, each of a bounded amount of work.
+//! Division of large requests into pieces, each of a bounded amount of work. What is left of a request
+//! stays in the octets of its packet until the piece that needs it.
 //!
 //! What is sent to other nodes for a piece is what would be sent for a smaller request. A request that
 //! this node answers, or that replaces a whole family at once, is not divided.
 
-use super::entries::{Entries, IntoIter, Tables};
-use super::request::Request;
-use super::{LOCATIONS, node_key};
-use crate::value::{NodeId, Str};
-use std::collections::btree_map;
-use std::vec;
+use super::arguments::{Arguments, Divided, MalformedRequest};
+use super::entries::Entries;
+use super::node_key;
+use super::request::{Name, Request};
+use super::unread::Unread;
+use crate::value::{NodeId, Packed, Str};
 
 /// The maximum number of keys that one piece sets or deletes.
 pub(crate) const KEYS_PER_PIECE: usize = 1000;
@@ -46,22 +47,24 @@ pub(crate) enum Replaces {
 /// The rest of a request.
 #[derive(Debug)]
 pub(crate) struct Pieces {
+    /// The request's arguments.
+    arguments: Packed,
     begin: Option<Piece>,
     sets: Sets,
-    deletes: Option<(Changes, Str, vec::IntoIter<Str>)>,
+    deletes: Option<(Changes, Str, Unread)>,
     end: Option<Piece>,
 }
 
 #[derive(Debug)]
 enum Sets {
     None,
-    OfFamily(Changes, Str, IntoIter),
-    OfTables { families: btree_map::IntoIter<Str, Entries>, current: Option<(Str, IntoIter)> },
+    OfFamily(Changes, Str, Unread),
+    OfTables { families: Unread, current: Option<(Str, Unread)> },
 }
 
 /// The request that a change of one family belongs to.
 #[derive(Debug, Clone, Copy)]
-enum Changes {
+pub(super) enum Changes {
     /// `g_upd`
     Update,
     /// `g_chg2`
@@ -79,47 +82,38 @@ impl Changes {
 }
 
 impl Pieces {
-    /// Divides a request of `from`.
-    pub(crate) fn of(from: &NodeId, request: Request) -> Self {
-        match request {
-            Request::Update { family, set, delete } => Pieces::of_changes(
-                Changes::Update,
-                &family,
-                set.unwrap_or_default(),
-                delete.unwrap_or_default(),
+    /// Divides the request `name` of `from`. It is checked as a whole: nothing of a malformed one is
+    /// applied.
+    pub(crate) fn read(
+        from: &NodeId,
+        name: Name,
+        arguments: Packed,
+    ) -> Result<Self, MalformedRequest> {
+        let own = node_key(from);
+        let divided = Arguments::new(name, arguments.as_elements()).divide(own.as_ref())?;
+        let (begin, sets, deletes, end) = match divided {
+            Divided::Whole(whole) => (Some(Piece::Request(whole)), Sets::None, None, None),
+            Divided::Tables { what, families, located } => (
+                Some(Piece::Replace(what)),
+                Sets::OfTables { families, current: None },
+                None,
+                Some(Piece::Replaced { what, located }),
             ),
-            Request::Changed { family, set, delete } => {
-                Pieces::of_changes(Changes::Changed, &family, set, delete)
+            Divided::Changes { changes, family, set, delete } => {
+                let deletes = Some((changes, family.clone(), delete));
+                (None, Sets::OfFamily(changes, family, set), deletes, None)
             }
-            Request::Slave(Some(tables)) => Pieces::of_tables(from, Replaces::OfSlave, tables),
-            Request::Set(tables) => Pieces::of_tables(from, Replaces::OfGlobal, tables),
-            whole => Pieces {
-                begin: Some(Piece::Request(whole)),
-                sets: Sets::None,
-                deletes: None,
-                end: None,
-            },
-        }
+        };
+        Ok(Pieces { arguments, begin, sets, deletes, end })
     }
 
-    fn of_changes(changes: Changes, family: &Str, set: Entries, delete: Vec<Str>) -> Self {
-        Pieces {
-            begin: None,
-            sets: Sets::OfFamily(changes, family.clone(), set.into_iter()),
-            deletes: Some((changes, family.clone(), delete.into_iter())),
-            end: None,
-        }
-    }
-
-    fn of_tables(from: &NodeId, what: Replaces, tables: Tables) -> Self {
-        let locations = tables.get(&Str::text(LOCATIONS));
-        let located = locations.is_some_and(|entries| entries.contains(&node_key(from)));
-        Pieces {
-            begin: Some(Piece::Replace(what)),
-            sets: Sets::OfTables { families: tables.into_iter(), current: None },
-            deletes: None,
-            end: Some(Piece::Replaced { what, located }),
-        }
+    /// Divides a request of `from`.
+    #[cfg(test)]
+    pub(crate) fn of(from: &NodeId, request: impl std::borrow::Borrow<Request>) -> Self {
+        let packet = request.borrow().to_packet();
+        let request = packet.as_elements().after(1);
+        let name = request.first_str().and_then(Name::known).expect("a name");
+        Pieces::read(from, name, request.after(1).to_packed()).expect("well formed")
     }
 }
 
@@ -130,11 +124,17 @@ impl Iterator for Pieces {
         if let Some(begin) = self.begin.take() {
             return Some(begin);
         }
-        if let Some(sets) = self.sets.next() {
+        let octets = self.arguments.as_elements().octets();
+        if let Some(sets) = self.sets.next(octets) {
             return Some(sets);
         }
         if let Some((changes, family, keys)) = &mut self.deletes {
-            let some: Vec<Str> = keys.by_ref().take(KEYS_PER_PIECE).collect();
+            let mut some = Vec::new();
+            while some.len() < KEYS_PER_PIECE
+                && let Some(key) = keys.next_string(octets)
+            {
+                some.push(key);
+            }
             if !some.is_empty() {
                 return Some(changes.piece(family, Entries::new(), some));
             }
@@ -144,32 +144,28 @@ impl Iterator for Pieces {
 }
 
 impl Sets {
-    fn next(&mut self) -> Option<Piece> {
+    fn next(&mut self, octets: &[u8]) -> Option<Piece> {
         let mut room = Room { keys: KEYS_PER_PIECE, octets: OCTETS_PER_PIECE };
         match self {
             Sets::None => None,
             Sets::OfFamily(changes, family, entries) => {
-                let some = room.fill(entries);
+                let some = room.fill(entries, octets);
                 (!some.is_empty()).then(|| changes.piece(family, some, Vec::new()))
             }
             Sets::OfTables { families, current } => {
                 let mut piece = Vec::new();
                 while room.is_left() {
-                    let (family, mut entries) = match current.take() {
-                        Some(begun) => begun,
-                        None => match families.next() {
-                            Some((family, entries)) => (family, entries.into_iter()),
-                            None => break,
-                        },
-                    };
-                    let some = room.fill(&mut entries);
+                    let next = current.take().or_else(|| families.next_family(octets));
+                    let Some((family, mut entries)) = next else { break };
+                    let some = room.fill(&mut entries, octets);
                     if !some.is_empty() {
                         piece.push((family.clone(), some));
                     }
                     // An empty family counts as one key of work.
                     room.keys = room.keys.saturating_sub(1);
-                    if entries.len() > 0 {
-                        *current = Some((family, entries));
+                    match entries.is_empty() {
+                        true => families.go_on_after(entries),
+                        false => *current = Some((family, entries)),
                     }
                 }
                 // Families without entries are work too.
@@ -190,13 +186,13 @@ impl Room {
         self.keys > 0 && self.octets > 0
     }
 
-    fn fill(&mut self, entries: &mut IntoIter) -> Entries {
+    fn fill(&mut self, entries: &mut Unread, octets: &[u8]) -> Entries {
         let mut some = Entries::new();
         while self.is_left() {
-            let Some((key, value)) = entries.next() else { break };
+            let Some((key, value)) = entries.next_entry(octets) else { break };
             self.keys -= 1;
-            let octets = key.as_ref().data().len() + value.octets().len();
-            self.octets = self.octets.saturating_sub(octets);
+            let len = key.as_ref().data().len() + value.octets().len();
+            self.octets = self.octets.saturating_sub(len);
             some.insert(key, value);
         }
         some

@@ -1,5 +1,5 @@
 use super::*;
-use crate::kernel::db::Datum;
+use crate::kernel::db::{Datum, Tables};
 
 fn entries(keys: usize, octets: usize) -> Entries {
     let value = Datum::string("x".repeat(octets).as_str());

@@ -396,9 +396,19 @@ impl Database {
         }
     }
 
+    /// Whether entries of nodes that are lost or have sent a new database have to be deleted.
+    pub(crate) fn is_giving_up(&self) -> bool {
+        self.global.as_ref().is_some_and(Global::is_giving_up)
+    }
+
+    /// Deletes some of these entries.
+    pub(crate) fn give_up_some(&mut self, now: Duration) {
+        self.with_global(now, Global::give_up_some);
+    }
+
     /// Ends queries and lookups that have timed out, and deletes some of the entries of lost nodes.
     pub fn expire(&mut self, now: Duration) {
-        self.with_global(now, Global::give_up_some);
+        self.give_up_some(now);
         self.local.expire(now, &mut self.effects);
     }
 

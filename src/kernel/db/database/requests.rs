@@ -2,8 +2,9 @@
 
 use super::Database;
 use crate::kernel::db::effect::{DbEffect, DbProblem};
+use crate::kernel::db::entries::Entries;
 use crate::kernel::db::global::Around;
-use crate::kernel::db::pieces::{Piece, Replaces};
+use crate::kernel::db::pieces::{KEYS_PER_PIECE, Piece, Replaces};
 use crate::kernel::db::request::{Name, Request};
 use crate::kernel::db::update::Update;
 use crate::value::packed::Elements;
@@ -25,7 +26,10 @@ impl Database {
             return false;
         };
         match Request::parse_known(name, arguments) {
-            Ok(request) => self.handle(from, request, now),
+            Ok(request) => {
+                self.make_room_for(&request, now);
+                self.handle(from, request, now);
+            }
             Err(error) => self.problem(from, error.into()),
         }
         true
@@ -63,6 +67,19 @@ impl Database {
             _ => return false,
         }
         true
+    }
+
+    /// Deletes as much of what was replaced earlier as the request will replace, so that one request after
+    /// another does not pile it up.
+    fn make_room_for(&mut self, request: &Request, now: Duration) {
+        if let Request::Slave(Some(tables)) | Request::Set(tables) = request {
+            let keys: usize = tables.values().map(Entries::len).sum();
+            let mut rounds = 1 + keys / KEYS_PER_PIECE;
+            while rounds > 0 && self.is_giving_up() {
+                self.give_up_some(now);
+                rounds -= 1;
+            }
+        }
     }
 
     /// A request of a connected node.
