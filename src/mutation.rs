@@ -61,6 +61,7 @@ mutations! {
     TellNoGlobalOfDeletions: "Other global nodes are not told of deletions.",
     HideWhatIsTakenOver: "Other global nodes are not told what slaves of a lost one bring unchanged.",
     LoseWhatWaitsForRoom: "Changes that are held back are never sent.",
+    OvertakeChangesWithoutRoom: "What a slave asks its master overtakes changes that are held back.",
     TellNoSubscriberOfDeletions: "Subscribers are not told of deletions.",
     KeepStaleSlaves: "A slave that another global node claims is never asked whose it is.",
     HealWithoutBarrier: "A slave is healed before its master had the chance to speak for it.",

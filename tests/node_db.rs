@@ -6,7 +6,7 @@
 mod node_support;
 
 use aemp::value::Str;
-use aemp::{DbError, DbMonitor, Node, Value};
+use aemp::{CallbackPort, DbError, DbMonitor, Node, Value};
 use node_support::{Gate, builder, join, until, within};
 
 async fn slave(id: &str, framing: &str, center: &Node) -> (Node, DbMonitor) {
@@ -115,39 +115,78 @@ async fn an_entry_that_could_not_be_sent_on_is_refused() {
     assert!(matches!(refused, DbError::Unsendable(_)), "{refused}");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn what_waits_for_a_subscriber_that_reads_nothing_is_bounded_and_the_newest_value_arrives() {
-    let center = join(builder("center", &[]), false).await;
-    center.become_global();
-    let (subscriber, mut changes) = slave("subscriber", "cbor", &center).await;
-    // A callback that blocks keeps its node from reading what this peer sends.
+/// Keeps `reader` from reading what `writer` sends, until the gate is opened.
+fn block(reader: &Node, writer: &Node) -> (Gate, CallbackPort) {
     let gate = Gate::closed();
     let door = gate.clone();
-    let blocks = subscriber.port_with(move |_: &aemp::Context<'_>, _| door.pass());
-    center.snd(blocks.id(), ("wait",)).unwrap();
+    // A callback that blocks keeps its node from reading what this peer sends.
+    let blocks = reader.port_with(move |_: &aemp::Context<'_>, _| door.pass());
+    writer.snd(blocks.id(), ("wait",)).unwrap();
     gate.wait_for_visitor();
-    let (db, load) = (center.db(), "x".repeat(1_000));
-    let last = 60_000_u64;
-    for value in 0..=last {
+    (gate, blocks)
+}
+
+/// The last value that [`flood`] sets.
+const LAST: u64 = 60_000;
+
+/// Sets one key again and again, for 60 MB in all.
+fn flood(writer: &Node) {
+    let (db, load) = (writer.db(), "x".repeat(1_000));
+    for value in 0..=LAST {
         db.set("family", "key", (value, &load)).unwrap();
         if value % 1_000 == 0 {
-            let waiting = center.metrics().waiting;
+            let waiting = writer.metrics().waiting;
             assert!(waiting < 4 << 20, "{waiting} octets wait");
         }
     }
-    gate.open();
+}
+
+/// Expects the last value, after only some of those before.
+async fn last_of_some(changes: &mut DbMonitor) {
     let mut seen = 0;
     loop {
         let change = within(changes.next()).await.unwrap();
         let (value, _) = change.value::<(u64, String)>(&"key".into()).unwrap().unwrap();
         seen += 1;
-        if value == last {
+        if value == LAST {
             break;
         }
     }
-    assert!(seen < last / 2, "{seen} changes of {last} were sent");
+    assert!(seen < LAST / 2, "{seen} changes of {LAST} were sent");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn what_waits_for_a_subscriber_that_reads_nothing_is_bounded_and_the_newest_value_arrives() {
+    let center = join(builder("center", &[]), false).await;
+    center.become_global();
+    let (subscriber, mut changes) = slave("subscriber", "cbor", &center).await;
+    let (gate, _blocks) = block(&subscriber, &center);
+    flood(&center);
+    gate.open();
+    last_of_some(&mut changes).await;
     // All is as before: changes come one by one.
-    let mut own = db.monitor("family");
+    let mut own = center.db().monitor("family");
     assert!(within(own.next()).await.unwrap().is_initial());
     change(&center, 0..50, &mut [&mut changes, &mut own]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn what_waits_for_a_master_that_reads_nothing_is_bounded_and_comes_before_a_question() {
+    let center = join(builder("center", &[]), false).await;
+    center.become_global();
+    let (writer, mut own) = slave("writer", "cbor", &center).await;
+    let mut changes = center.db().monitor("family");
+    assert!(within(changes.next()).await.unwrap().is_initial());
+    let (gate, _blocks) = block(&center, &writer);
+    flood(&writer);
+    let db = writer.db();
+    // The master is asked before it reads on.
+    let (asked, ()) = tokio::join!(within(db.get::<(u64, String)>("family", "key")), async {
+        gate.open();
+    });
+    assert_eq!(asked.unwrap().unwrap().0, LAST);
+    last_of_some(&mut changes).await;
+    last_of_some(&mut own).await;
+    // All is as before: changes come one by one.
+    change(&writer, 0..50, &mut [&mut changes, &mut own]).await;
 }

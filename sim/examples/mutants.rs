@@ -101,7 +101,8 @@ impl MutantBuild {
             return Ok(Some(what.unwrap_or("no plan comes to rest").chars().take(200).collect()));
         }
         let tests = ["test", "--no-fail-fast", "--test", "mesh", "--test", "monitors"];
-        if !self.succeeds(name, &[&tests[..], &["--test", "perl", "--test", "entries"]].concat())? {
+        let more = ["--test", "perl", "--test", "entries", "--test", "slow_links"];
+        if !self.succeeds(name, &[&tests[..], &more].concat())? {
             let log = std::fs::read_to_string(&self.log)?;
             let failed = log.lines().filter_map(|line| line.strip_prefix("test "));
             let failed = failed.filter_map(|line| line.strip_suffix(" ... FAILED"));

@@ -3,7 +3,7 @@
 
 mod support;
 
-use aemp::kernel::db::Datum;
+use aemp::kernel::db::{Datum, DbResult, QueryKind};
 use aemp::lane::LaneLimits;
 use aemp::value::{Packed, Str};
 use aemp_sim::{HostId, NetworkConditions, Spec, World, WorldEvent};
@@ -64,13 +64,17 @@ fn a_node_that_takes_nothing_more_is_lost_to_a_new_connection_of_it_in_bounded_t
     assert!(is_up(&world, node, "s"));
 }
 
+/// A node whose lanes hold little.
+fn with_short_lanes(name: &str) -> Spec {
+    Spec { limits: LaneLimits { soft: 64 << 10, hard: 256 << 10 }, ..Spec::new(name) }
+}
+
 #[test]
 fn a_key_that_changes_faster_than_the_link_is_waits_once_and_arrives_with_its_newest_value() {
     let changes = 20_000;
     let mut world = World::new(1, SLOW);
     let seeds = ["s:1", "g:1"];
-    let spec = Spec { limits: LaneLimits { soft: 64 << 10, hard: 256 << 10 }, ..Spec::new("s") };
-    let seed = world.add(spec.seeds(seeds));
+    let seed = world.add(with_short_lanes("s").seeds(seeds));
     let other = world.add(Spec::new("g").seeds(seeds));
     let slave = world.add(Spec::new("a").seeds(["s:1"]));
     world.run_for(secs(10));
@@ -89,8 +93,8 @@ fn a_key_that_changes_faster_than_the_link_is_waits_once_and_arrives_with_its_ne
     }
     world.kernel(seed, |kernel| kernel.delete(&family, ["gone".into()]).unwrap());
     for node in ["a", "g"].map(id) {
-        let global = world.database(seed).unwrap().global().unwrap();
-        assert_eq!(global.held(&node), 2, "a change of each key waits");
+        let held = world.database(seed).unwrap().held(&node);
+        assert_eq!(held, 2, "a change of each key waits");
         let waiting = world.node(seed).lane(&node).unwrap().waiting();
         assert!(waiting <= (64 << 10) / 8 + 100, "{waiting}");
     }
@@ -112,6 +116,48 @@ fn a_key_that_changes_faster_than_the_link_is_waits_once_and_arrives_with_its_ne
     for kind in ["g_chg2", "g_upd"] {
         assert!(traffic.packets[kind] < 1_000, "{traffic:?}");
     }
+    let database = world.database(seed).unwrap();
+    assert_eq!(["a", "g"].map(|node| database.held(&id(node))), [0, 0]);
+}
+
+#[test]
+fn what_a_slave_changes_faster_than_the_link_is_waits_once_and_is_known_to_its_master_when_it_asks()
+{
+    let changes = 20_000;
+    let mut world = World::new(1, SLOW);
+    let seed = world.add(Spec::new("s").seeds(["s:1"]));
+    let slave = world.add(with_short_lanes("a").seeds(["s:1"]));
+    world.run_for(secs(10));
+    assert_eq!(world.node(slave).kernel().master(), Some(&id("s")));
+    let before = world.traffic().clone();
+    let family = Str::from("family");
+    let set = |world: &mut World, key: &str, value: i64| {
+        let key = Str::from(key);
+        world.kernel(slave, |kernel| kernel.set(&family, key, Datum::int(value)).unwrap());
+    };
+    for number in 0..changes {
+        set(&mut world, "key", number);
+        set(&mut world, "gone", number);
+        let waiting = world.node(slave).lane(&id("s")).unwrap().waiting();
+        assert!(waiting <= (64 << 10) / 8 + 100, "{waiting}");
+    }
+    assert_eq!(world.database(slave).unwrap().held(&id("s")), 2, "a change of each key waits");
+    world.happenings(slave);
+    world.kernel(slave, |kernel| kernel.query(QueryKind::Family, &family));
+    set(&mut world, "key", changes);
+    world.kernel(slave, |kernel| kernel.delete(&family, ["gone".into()]).unwrap());
+    world.run_for(secs(30));
+    let answers = world.happenings(slave).into_iter().filter_map(|happening| match happening {
+        WorldEvent::Answered { answer, .. } => Some(answer.unwrap()),
+        _ => None,
+    });
+    let newest = Datum::int(changes - 1);
+    let asked = ["gone", "key"].map(|key| (Str::from(key), newest.clone()));
+    assert_eq!(answers.collect::<Vec<_>>(), [DbResult::Family(asked.into_iter().collect())]);
     let global = world.database(seed).unwrap().global().unwrap();
-    assert_eq!(["a", "g"].map(|node| global.held(&id(node))), [0, 0]);
+    let merged: Vec<_> = global.merge().family(&family).collect();
+    assert_eq!(merged, [(&Str::from("key"), &Datum::int(changes))]);
+    let traffic = world.traffic().since(&before);
+    assert!(traffic.packets["g_upd"] < 1_000, "{traffic:?}");
+    assert_eq!(world.database(slave).unwrap().held(&id("s")), 0);
 }

@@ -127,10 +127,37 @@ fn what_waits_for_room_comes_before_a_relayed_message() {
     let waits = kernel.take_effects();
     assert!(matches!(waits[..], [Effect::AwaitRoom { .. }]), "{waits:?}");
     request("a", r#"["snd", "w#port", "x"]"#)(&mut kernel);
+    let sent = sent(&mut kernel);
+    assert_eq!(sent, [r#"w: ["", "g_chg2", "fam", {"k": 1}, []]"#, r#"w: ["port", "x"]"#]);
+}
+
+#[test]
+fn what_waits_for_room_at_the_master_comes_before_a_relayed_message() {
+    let mut kernel = kernel();
+    kernel.tick();
+    let dialled = kernel.take_effects().into_iter().find_map(|effect| match effect {
+        Effect::Dial { conn, .. } => Some(conn),
+        _ => None,
+    });
+    let conn = dialled.unwrap();
+    kernel.greeted(conn, PeerGreeting::new(node("seed"), Str::default()));
+    kernel.established(conn, &Authenticated { untrusted: false });
+    assert_eq!(kernel.master(), Some(&node("seed")));
+    kernel.take_effects();
+    kernel.has_no_room(&node("seed"));
+    kernel.set(&"fam".into(), "k".into(), Datum::int(1)).unwrap();
+    let waits = kernel.take_effects();
+    assert!(matches!(waits[..], [Effect::AwaitRoom { .. }]), "{waits:?}");
+    request("seed", r#"["snd", "seed#port", "x"]"#)(&mut kernel);
+    let sent = sent(&mut kernel);
+    assert_eq!(sent, [r#"seed: ["", "g_upd", "fam", {"k": 1}]"#, r#"seed: ["port", "x"]"#]);
+}
+
+/// The packets that a kernel sends, with nothing else among its effects.
+fn sent(kernel: &mut Kernel) -> Vec<String> {
     let sent = kernel.take_effects().into_iter().map(|effect| match effect {
         Effect::Send { to, packet } => format!("{to}: {packet}"),
         other => panic!("{other:?}"),
     });
-    let sent: Vec<String> = sent.collect();
-    assert_eq!(sent, [r#"w: ["", "g_chg2", "fam", {"k": 1}, []]"#, r#"w: ["port", "x"]"#]);
+    sent.collect()
 }

@@ -20,12 +20,12 @@ pub enum DbEffect {
         /// request.
         packet: Packed,
     },
-    /// More of the database has to be sent to this node: call
+    /// More of the database, or changes that are held back, have to be sent to this node: call
     /// [`Database::has_room`](super::Database::has_room) when its connection has room for a piece.
     AwaitRoom {
         /// A connected node, never this one.
         node: NodeId,
-        /// The number of the transfer, passed back to `has_room`.
+        /// Which of the two it is, passed back to `has_room`.
         number: u64,
     },
     /// A query was answered, or has failed.

@@ -4,12 +4,13 @@
 //! [`Transfer`](super::transfer::Transfer), so the node gets the newest value, or a deletion.
 
 use super::datum::Datum;
-use super::entries::Entries;
+use super::effect::DbEffect;
+use super::entries::{Entries, Tables};
 use super::request::Name;
 use super::transfer::cost;
 use super::update::{Key, Sets, Update};
 use crate::mutation::{self, Mutation};
-use crate::value::{Packed, Str};
+use crate::value::{NodeId, Packed, Str};
 use std::collections::BTreeMap;
 
 /// The role in which a node gets changes.
@@ -19,6 +20,8 @@ pub(super) enum Knows {
     Global,
     /// A subscriber: it gets the merged entries.
     Subscriber,
+    /// Our master: it gets our own entries.
+    Master,
 }
 
 /// How long changes are held back for a node.
@@ -41,8 +44,20 @@ pub(super) struct PendingKeys {
 }
 
 impl PendingKeys {
-    pub(super) const fn new(number: u64, until: HoldsUntil) -> Self {
-        PendingKeys { number, until, keys: BTreeMap::new() }
+    /// Changes for a node are held back from now on, until the host reports room with this number.
+    pub(super) fn begin(
+        node: &NodeId,
+        number: u64,
+        until: HoldsUntil,
+        effects: &mut Vec<DbEffect>,
+    ) -> Self {
+        let held = PendingKeys { number, until, keys: BTreeMap::new() };
+        held.await_room(node, effects);
+        held
+    }
+
+    fn await_room(&self, node: &NodeId, effects: &mut Vec<DbEffect>) {
+        effects.push(DbEffect::AwaitRoom { node: node.clone(), number: self.number });
     }
 
     pub(super) const fn until(&self) -> HoldsUntil {
@@ -57,10 +72,6 @@ impl PendingKeys {
         self.number
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.keys.is_empty()
-    }
-
     /// The number of keys.
     pub(super) fn len(&self) -> usize {
         self.keys.values().map(BTreeMap::len).sum()
@@ -73,6 +84,29 @@ impl PendingKeys {
         keys.entry(key).or_insert(is_known);
     }
 
+    /// Records the keys of a change, all of which the node may have got before.
+    pub(super) fn note_all(&mut self, told: Knows, update: Update<'_>) {
+        let family = update.family.to_str();
+        update.set.each(|key, _| self.note(told, &family, key.to_str(), true));
+        update.delete.iter().for_each(|key| self.note(told, &family, key.clone(), true));
+    }
+
+    /// The newest values of these keys were sent with a piece of a whole database. From now on the node
+    /// knows them, whether or not they were new when they were recorded.
+    pub(super) fn were_sent(&mut self, told: Knows, piece: &Tables) {
+        for (family, entries) in piece {
+            let family = (told, family.clone());
+            if let Some(keys) = self.keys.get_mut(&family) {
+                for key in entries.keys() {
+                    keys.remove(key);
+                }
+                if keys.is_empty() {
+                    self.keys.remove(&family);
+                }
+            }
+        }
+    }
+
     /// The node no longer gets changes of a family.
     pub(super) fn forget(&mut self, told: Knows, family: &Str) {
         self.keys.remove(&(told, family.clone()));
@@ -83,9 +117,38 @@ impl PendingKeys {
         self.keys.retain(|(told, _), _| *told != Knows::Global);
     }
 
+    /// The connection has room: sends about this many octets, and asks for room for the rest. Returns
+    /// whether there is a rest.
+    pub(super) fn go_on<'a>(
+        &mut self,
+        node: &NodeId,
+        most: usize,
+        value_of: impl Fn(Knows, &Str, &Str) -> Option<&'a Datum>,
+        effects: &mut Vec<DbEffect>,
+    ) -> bool {
+        self.send(node, most, value_of, effects);
+        let is_rest = !self.keys.is_empty();
+        if is_rest {
+            self.await_room(node, effects);
+        }
+        is_rest
+    }
+
+    /// Sends about this many octets: the current values of recorded keys, or their deletions.
+    pub(super) fn send<'a>(
+        &mut self,
+        node: &NodeId,
+        most: usize,
+        value_of: impl Fn(Knows, &Str, &Str) -> Option<&'a Datum>,
+        effects: &mut Vec<DbEffect>,
+    ) {
+        let packets = self.take(most, value_of).into_iter();
+        effects.extend(packets.map(|packet| DbEffect::Send { to: [node.clone()].into(), packet }));
+    }
+
     /// Takes about this many octets of keys and returns their current values or deletions as packets.
     /// Keys that were added and deleted meanwhile are left out.
-    pub(super) fn take<'a>(
+    fn take<'a>(
         &mut self,
         most: usize,
         value_of: impl Fn(Knows, &Str, &Str) -> Option<&'a Datum>,
@@ -120,11 +183,12 @@ impl PendingKeys {
             }
             if !set.is_empty() || !delete.is_empty() {
                 let (family, set) = (Key::Held(&family), Sets::Many(&set));
-                let name = match told {
-                    Knows::Global => Name::Update,
-                    Knows::Subscriber => Name::Changed,
-                };
-                packets.push(Update { family, set, delete: &delete }.to_packet(name));
+                let update = Update { family, set, delete: &delete };
+                packets.push(match told {
+                    Knows::Global => update.to_packet(Name::Update),
+                    Knows::Subscriber => update.to_packet(Name::Changed),
+                    Knows::Master => update.to_packet_of_slave(),
+                });
             }
         }
         packets

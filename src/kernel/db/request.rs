@@ -275,12 +275,6 @@ impl Request {
         }
     }
 
-    /// A node sets one of its own keys.
-    pub(crate) fn set_one(family: Str, key: Str, value: Datum) -> Self {
-        let set = Some([(key, value)].into_iter().collect());
-        Request::Update { family, set, delete: None }
-    }
-
     /// The packet for a node port, ready to be sent to any number of nodes.
     pub fn to_packet(&self) -> Packed {
         let mut octets = Vec::with_capacity(TYPICAL_SIZE);

@@ -185,15 +185,16 @@ impl<'a> Update<'a> {
 
     /// The packet to a node port in which a global node sends the update.
     pub(crate) fn to_packet(self, name: Name) -> Packed {
-        self.packet(name, true)
+        self.packet(name, true, true)
     }
 
-    /// The packet in which a slave sets keys; it has no deletions.
+    /// The packet to a node port in which a slave sends the update to its master: what is empty is left
+    /// out.
     pub(crate) fn to_packet_of_slave(self) -> Packed {
-        self.packet(Name::Update, false)
+        self.packet(Name::Update, !self.set.is_empty(), !self.delete.is_empty())
     }
 
-    fn packet(self, name: Name, with_deletions: bool) -> Packed {
+    fn packet(self, name: Name, with_set: bool, with_deletions: bool) -> Packed {
         let (name, family) = (StrRef::octets(name.as_str().as_bytes()), self.family.string());
         let mut len = 1 + string_len(name) + string_len(family) + self.set.packed_len();
         if with_deletions {
@@ -205,7 +206,10 @@ impl<'a> Update<'a> {
         packed::put_octets(&mut octets, b"");
         packed::put_str(&mut octets, name);
         packed::put_str(&mut octets, family);
-        packed::put_hash(&mut octets, self.set.len());
+        match with_set {
+            true => packed::put_hash(&mut octets, self.set.len()),
+            false => packed::put_undef(&mut octets),
+        }
         let mut plain = true;
         self.set.each(|key, value| {
             packed::put_str(&mut octets, key.string());

@@ -123,12 +123,12 @@ fn packets_are_as_those_of_requests() {
                 assert_eq!(ours.len(), theirs.len());
             };
             let family = family.clone();
-            let request = |delete| {
-                let set = Some(set.clone());
-                Request::Update { family: family.clone(), set, delete }
-            };
-            same(update.to_packet_of_slave(), request(None));
-            same(update.to_packet(Name::Update), request(Some(delete.clone())));
+            let request = |set, delete| Request::Update { family: family.clone(), set, delete };
+            let (some_set, some_deleted) = (Some(set.clone()), Some(delete.clone()));
+            same(update.to_packet(Name::Update), request(some_set.clone(), some_deleted.clone()));
+            let some_set = some_set.filter(|set| !set.is_empty());
+            let some_deleted = some_deleted.filter(|deleted| !deleted.is_empty());
+            same(update.to_packet_of_slave(), request(some_set, some_deleted));
             let (family, set, delete) = (family.clone(), set.clone(), delete.clone());
             same(update.to_packet(Name::Changed), Request::Changed { family, set, delete });
         }

@@ -158,6 +158,15 @@ impl Database {
         self.local.outstanding()
     }
 
+    /// The number of changes held back for a node whose connection has no room.
+    pub fn held(&self, node: &NodeId) -> usize {
+        match &self.global {
+            Some(global) => global.held(node),
+            None if self.is_master(node) => self.local.held(),
+            None => 0,
+        }
+    }
+
     // The mesh.
 
     /// A node has connected.
@@ -191,9 +200,14 @@ impl Database {
         self.know_get.remove(node);
         self.node_lost(node, now);
         self.with_global(now, |global, around| global.node_down(node, around));
-        if !self.is_global() && self.local.master() == Some(node) {
+        if self.is_master(node) {
             self.local.lost_master(now);
         }
+    }
+
+    /// Whether a node is our master. A global node is its own, and none of another node.
+    fn is_master(&self, node: &NodeId) -> bool {
+        !self.is_global() && self.local.master() == Some(node)
     }
 
     /// A connected node becomes our master: it gets our database and all outstanding requests. A global
@@ -203,35 +217,34 @@ impl Database {
             return;
         }
         let requests = self.local.adopt(node.clone(), self.know_get.contains(node), self.piece);
-        self.go_on(node, requests);
+        self.local.send_all(requests, &mut self.effects);
     }
 
-    /// The connection has room for the next piece, as requested by [`DbEffect::AwaitRoom`].
+    /// The connection has room for what follows, as requested by [`DbEffect::AwaitRoom`].
     pub fn has_room(&mut self, node: &NodeId, number: u64, now: Duration) {
-        if self.is_global() {
+        if self.is_master(node) {
+            self.local.has_room(number, self.piece, &mut self.effects);
+        } else {
             self.with_global(now, |global, around| global.has_room(node, number, around));
-        } else if self.local.master() == Some(node) && self.local.transfer() == Some(number) {
-            let requests = self.local.go_on(self.piece);
-            self.go_on(node, requests);
         }
     }
 
-    /// The connection has no room: changes for this subscriber or global node are held back until
+    /// The connection has no room: changes for this subscriber, global node or master are held back until
     /// [`Database::has_room`]. Of several changes of a key only the last is sent then.
     pub fn has_no_room(&mut self, node: &NodeId, now: Duration) {
-        self.with_global(now, |global, around| global.has_no_room(node, around));
+        if self.is_master(node) {
+            self.local.has_no_room(&mut self.effects);
+        } else {
+            self.with_global(now, |global, around| global.has_no_room(node, around));
+        }
     }
 
     /// Sends the changes held back for a node, since a packet follows that must not overtake them.
     pub(crate) fn flush(&mut self, node: &NodeId, now: Duration) {
-        self.with_global(now, |global, around| global.flush(node, around));
-    }
-
-    /// Sends requests to the master and asks for room for the next piece of our database.
-    fn go_on(&mut self, master: &NodeId, requests: Vec<Request>) {
-        requests.iter().for_each(|request| self.send(master.clone(), request));
-        if let Some(number) = self.local.transfer() {
-            self.effects.push(DbEffect::AwaitRoom { node: master.clone(), number });
+        if self.is_master(node) {
+            self.local.flush(&mut self.effects);
+        } else {
+            self.with_global(now, |global, around| global.flush(node, around));
         }
     }
 
@@ -250,7 +263,7 @@ impl Database {
         // The old master keeps the subscriptions of a slave that turns out to be global.
         let monitored: Vec<_> = self.local.monitored().cloned().collect();
         for family in monitored {
-            self.tell_master(Some(Request::Unmonitor(family)), now);
+            self.ask_master(Some(Request::Unmonitor(family)), now);
         }
         self.global = Some(Global::new(self.node.clone(), self.limits));
         let globals = self.globals.clone();
@@ -311,13 +324,7 @@ impl Database {
             return Ok(());
         }
         let set = Sets::One(Key::Held(key), value.octets());
-        let update = Update { family: Key::Held(family), set, delete: &[] };
-        if self.is_global() {
-            let own = self.node.clone();
-            self.with_global(now, |global, around| global.update(&own, update, around));
-        } else if let Some(to) = self.local.to_master() {
-            self.effects.push(DbEffect::Send { to, packet: update.to_packet_of_slave() });
-        }
+        self.own_changed(Update { family: Key::Held(family), set, delete: &[] }, now);
         Ok(())
     }
 
@@ -328,8 +335,20 @@ impl Database {
         keys: impl IntoIterator<Item = Str>,
         now: Duration,
     ) {
-        let update = self.local.delete(family, keys);
-        self.tell_master(update, now);
+        let deleted = self.local.delete(family, keys);
+        if !deleted.is_empty() {
+            let (family, set) = (Key::Held(family), Sets::None);
+            self.own_changed(Update { family, set, delete: &deleted }, now);
+        }
+    }
+
+    fn own_changed(&mut self, update: Update<'_>, now: Duration) {
+        if self.is_global() {
+            let own = self.node.clone();
+            self.with_global(now, |global, around| global.update(&own, update, around));
+        } else {
+            self.local.tell_master(update, &mut self.effects);
+        }
     }
 
     /// Sets the addresses at which this node can be reached.
@@ -344,14 +363,14 @@ impl Database {
     /// Requests a family, its keys or its values; an [`DbEffect::Answer`] follows.
     pub fn query(&mut self, kind: QueryKind, family: Str, now: Duration) -> QueryId {
         let (id, request) = self.local.query(kind, family, now);
-        self.tell_master(Some(request), now);
+        self.ask_master(Some(request), now);
         id
     }
 
     /// Requests the value of one key; an [`DbEffect::Answer`] follows.
     pub fn get(&mut self, family: Str, key: Str, now: Duration) -> QueryId {
         let (id, request) = self.local.get(family, key, now);
-        self.tell_master(Some(request), now);
+        self.ask_master(Some(request), now);
         id
     }
 
@@ -363,21 +382,21 @@ impl Database {
     /// Monitors a family: a [`DbEffect::Changed`] with its content follows, then one for each change.
     pub fn monitor(&mut self, family: Str, now: Duration) -> DbMonitorId {
         let (id, request) = self.local.monitor(family, &mut self.effects);
-        self.tell_master(request, now);
+        self.ask_master(request, now);
         id
     }
 
     /// Ends a monitor.
     pub fn unmonitor(&mut self, monitor: DbMonitorId, now: Duration) {
         let request = self.local.unmonitor(monitor);
-        self.tell_master(request, now);
+        self.ask_master(request, now);
     }
 
     /// Looks up a node's addresses. One [`DbEffect::Found`] answers all lookups of the node that are
     /// pending.
     pub fn find(&mut self, node: NodeId, now: Duration) {
         let request = self.local.find(node, now);
-        self.tell_master(request, now);
+        self.ask_master(request, now);
     }
 
     /// Cancels the lookup of a node.
@@ -425,16 +444,13 @@ impl Database {
         }
     }
 
-    fn tell_master(&mut self, request: Option<Request>, now: Duration) {
+    fn ask_master(&mut self, request: Option<Request>, now: Duration) {
         let Some(request) = request else { return };
         if self.is_global() {
             let own = self.node.clone();
             self.with_global(now, |global, around| global.receive(&own, request, around));
-        } else if let Some(to) = self.local.to_master()
-            // Later requests are sent after the last piece of our database.
-            && (self.local.transfer().is_none() || matches!(request, Request::Update { .. }))
-        {
-            self.effects.push(DbEffect::Send { to, packet: request.to_packet() });
+        } else {
+            self.local.ask_master(&request, &mut self.effects);
         }
     }
 

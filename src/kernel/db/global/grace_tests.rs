@@ -144,7 +144,7 @@ fn what_moving_slaves_bring_waits_for_room_if_there_is_none() {
     update(&mut me, "w", "a=2", "");
     slave(&mut me, "v", "b=1");
     assert!(me.effects().iter().all(|effect| !effect.starts_with("h: ")));
-    assert_eq!(me.db.global().unwrap().held(&node("h")), 4);
+    assert_eq!(me.db.held(&node("h")), 4);
 }
 
 /// Their databases may be larger than what is handled at once.

@@ -319,11 +319,12 @@ impl Global {
             false => change.deletions_for_globals.as_slice(),
         };
         let Parts { at_once, without_room } = self.peers.parts(&self.own, &self.held);
+        let update = Update { family, set, delete };
         if !at_once.others.is_empty() {
-            let packet = Update { family, set, delete }.to_packet(Name::Update);
+            let packet = update.to_packet(Name::Update);
             around.effects.push(DbEffect::Send { to: at_once.others.clone(), packet });
         }
-        note(&mut self.held, without_room, (Knows::Global, family), set, delete);
+        note(&mut self.held, without_room, Knows::Global, update);
     }
 
     fn tell_subscribers(
@@ -355,7 +356,7 @@ impl Global {
             let packet = update.to_packet(Name::Changed);
             around.effects.push(DbEffect::Send { to: at_once.others.clone(), packet });
         }
-        note(&mut self.held, without_room, (Knows::Subscriber, family), set, delete);
+        note(&mut self.held, without_room, Knows::Subscriber, update);
         if at_once.ourselves {
             let keep = !change.tell_globals && self.lacks_databases(around.now);
             let keep_until = keep.then_some(self.young_until);

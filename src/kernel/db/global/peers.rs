@@ -4,6 +4,7 @@
 use super::super::datum::Datum;
 use super::super::effect::{DbEffect, DbProblem};
 use super::super::entries::Tables;
+use super::super::held::Knows;
 use super::super::merge::{Change, OwnerKind};
 use super::super::request::{Name, Request};
 use super::super::transfer::{Transfer, octets_of};
@@ -92,6 +93,9 @@ impl Global {
         let Some(mut transfer) = self.transfers.remove(peer) else { return };
         let merge = &self.merge;
         let next = transfer.next(around.piece, |family, key| merge.value_of_slaves(family, key));
+        if let Some(held) = self.held.get_mut(peer) {
+            held.were_sent(Knows::Global, &next);
+        }
         for (family, entries) in next {
             let (family, set) = (Key::Held(&family), Sets::Many(&entries));
             let packet = Update { family, set, delete: &[] }.to_packet(Name::Update);
@@ -232,22 +236,26 @@ impl Global {
     fn set_own(&mut self, family: &str, node: &NodeId, value: Datum, around: &mut Around<'_>) {
         let (family, key) = (Str::text(family), node_key(node));
         match around.local.set(&family, &key, &value) {
-            Ok(is_new) => {
-                self.own_update(is_new.then(|| Request::set_one(family, key, value)), around);
+            Ok(false) => {}
+            Ok(true) => {
+                let set = Sets::One(Key::Held(&key), value.octets());
+                self.own_update(Update { family: Key::Held(&family), set, delete: &[] }, around);
             }
             Err(why) => around.problem(node, DbProblem::Unsendable("g_upd", why)),
         }
     }
 
     fn delete_own(&mut self, family: &str, node: &NodeId, around: &mut Around<'_>) {
-        let update = around.local.delete(&Str::text(family), [node_key(node)]);
-        self.own_update(update, around);
+        let family = Str::text(family);
+        let deleted = around.local.delete(&family, [node_key(node)]);
+        if !deleted.is_empty() {
+            let (family, set) = (Key::Held(&family), Sets::None);
+            self.own_update(Update { family, set, delete: &deleted }, around);
+        }
     }
 
-    fn own_update(&mut self, update: Option<Request>, around: &mut Around<'_>) {
-        if let Some(update) = update {
-            let own = self.own.clone();
-            self.receive(&own, update, around);
-        }
+    fn own_update(&mut self, update: Update<'_>, around: &mut Around<'_>) {
+        let own = self.own.clone();
+        self.update(&own, update, around);
     }
 }

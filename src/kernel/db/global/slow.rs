@@ -1,17 +1,17 @@
 //! Nodes whose connections have no room: changes for them are held back and merged. Likewise, for one
 //! turn, what moving slaves bring to the other global nodes.
 
-use super::super::effect::DbEffect;
+use super::super::datum::Datum;
 use super::super::entries::Tables;
 use super::super::held::{HoldsUntil, Knows, PendingKeys};
-use super::super::update::{Key, Sets};
-use super::{Around, Global};
+use super::super::update::{Key, Sets, Update};
+use super::{Around, Global, Merge};
 use crate::value::{NodeId, Str};
 use std::collections::BTreeMap;
 
 impl Global {
     /// The number of changes held back for a node whose connection has no room.
-    pub fn held(&self, node: &NodeId) -> usize {
+    pub(crate) fn held(&self, node: &NodeId) -> usize {
         self.held.get(node).map_or(0, PendingKeys::len)
     }
 
@@ -30,9 +30,9 @@ impl Global {
 
     fn hold_back(&mut self, node: &NodeId, until: HoldsUntil, around: &mut Around<'_>) {
         let number = around.local.new_transfer();
-        self.held.insert(node.clone(), PendingKeys::new(number, until));
+        let held = PendingKeys::begin(node, number, until, around.effects);
+        self.held.insert(node.clone(), held);
         self.recipients_change(node);
-        around.effects.push(DbEffect::AwaitRoom { node: node.clone(), number });
     }
 
     /// The database of `from` follows. While slaves of a lost global node are moving, many come at once:
@@ -63,32 +63,20 @@ impl Global {
 
     /// The connection has room for changes that were held back, or for some of them.
     pub(super) fn has_room_again(&mut self, node: &NodeId, number: u64, around: &mut Around<'_>) {
-        if self.held.get(node).is_none_or(|held| held.number() != number) {
+        let Some(held) = self.held.get_mut(node).filter(|held| held.number() == number) else {
             return;
-        }
-        self.send_held(node, around.piece, around);
-        if self.held.get(node).is_some_and(PendingKeys::is_empty) {
+        };
+        if !held.go_on(node, around.piece, value_in(&self.merge), around.effects) {
             self.held.remove(node);
             self.recipients_change(node);
-        } else {
-            around.effects.push(DbEffect::AwaitRoom { node: node.clone(), number });
         }
     }
 
     /// Sends all changes held back for a node, since a packet follows that must not overtake them.
     pub(crate) fn flush(&mut self, node: &NodeId, around: &mut Around<'_>) {
-        self.send_held(node, usize::MAX, around);
-    }
-
-    fn send_held(&mut self, node: &NodeId, most: usize, around: &mut Around<'_>) {
-        let Some(held) = self.held.get_mut(node) else { return };
-        let merge = &self.merge;
-        let packets = held.take(most, |told, family, key| match told {
-            Knows::Global => merge.value_of_slaves(family, key),
-            Knows::Subscriber => merge.get(family, key),
-        });
-        let send = |packet| DbEffect::Send { to: [node.clone()].into(), packet };
-        around.effects.extend(packets.into_iter().map(send));
+        if let Some(held) = self.held.get_mut(node) {
+            held.send(node, usize::MAX, value_in(&self.merge), around.effects);
+        }
     }
 
     /// Changes for a node are held back from now on, or no longer.
@@ -140,15 +128,20 @@ impl Global {
 pub(super) fn note(
     held: &mut BTreeMap<NodeId, PendingKeys>,
     nodes: &[NodeId],
-    (told, family): (Knows, Key<'_>),
-    set: Sets<'_>,
-    delete: &[Str],
+    told: Knows,
+    update: Update<'_>,
 ) {
     for node in nodes {
         if let Some(held) = held.get_mut(node) {
-            let family = family.to_str();
-            set.each(|key, _| held.note(told, &family, key.to_str(), true));
-            delete.iter().for_each(|key| held.note(told, &family, key.clone(), true));
+            held.note_all(told, update);
         }
+    }
+}
+
+/// The value of a key for a node that has this role.
+fn value_in<'a>(merge: &'a Merge) -> impl Fn(Knows, &Str, &Str) -> Option<&'a Datum> {
+    move |told, family, key| match told {
+        Knows::Global | Knows::Master => merge.value_of_slaves(family, key),
+        Knows::Subscriber => merge.get(family, key),
     }
 }

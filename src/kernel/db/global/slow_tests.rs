@@ -131,6 +131,30 @@ fn what_waits_goes_in_pieces_each_of_which_waits_for_room() {
 }
 
 #[test]
+fn a_new_key_that_a_transfer_has_sent_after_all_is_deleted_at_the_other_global_node() {
+    let mut global = TestNode::global("me");
+    global.db.set_piece(1);
+    global.up("s");
+    global.hear_from("s", Request::Slave(Some(tables_of("", "a=1 b=1"))));
+    global.up("g");
+    global.effects();
+    global.hear_from("g", Request::Global);
+    let [.., wait] = &global.effects()[..] else { panic!("it waits for room") };
+    assert_eq!(wait, "room at g for 2");
+    update(&mut global, "", "b");
+    no_room(&mut global, "g");
+    update(&mut global, "b=2", "");
+    global.effects();
+    let b_2 = [r#"g: ["g_upd", "fam", {"b": 2}, []]"#];
+    while global.effects() != b_2 {
+        room(&mut global, "g", 2);
+    }
+    update(&mut global, "", "b");
+    room(&mut global, "g", 3);
+    assert_eq!(global.effects(), [r#"g: ["g_upd", "fam", {}, ["b"]]"#]);
+}
+
+#[test]
 fn nothing_waits_for_nodes_that_are_not_told_of_changes_any_more() {
     let mut global = network();
     no_room(&mut global, "s");

@@ -3,8 +3,11 @@
 
 use super::family::FamilyState;
 use super::{Local, LocalTimer};
+use crate::kernel::db::effect::DbEffect;
+use crate::kernel::db::held::Knows;
 use crate::kernel::db::request::Request;
 use crate::kernel::db::transfer::Transfer;
+use crate::kernel::db::update::Update;
 use crate::mutation::{self, Mutation};
 use crate::value::NodeId;
 use std::sync::Arc;
@@ -15,7 +18,7 @@ impl Local {
         self.master.as_deref().map(|[master]| master)
     }
 
-    pub(crate) fn to_master(&self) -> Option<Arc<[NodeId]>> {
+    fn to_master(&self) -> Option<Arc<[NodeId]>> {
         self.master.clone().map(|master| master as Arc<[NodeId]>)
     }
 
@@ -46,17 +49,65 @@ impl Local {
         self.last_transfer
     }
 
-    /// The number of the transfer to the master, if one is not complete.
-    pub(crate) fn transfer(&self) -> Option<u64> {
-        self.transfer.as_ref().map(Transfer::number)
+    /// Sends requests to the master, and asks for room for the next piece of our database.
+    pub(crate) fn send_all(&mut self, requests: Vec<Request>, effects: &mut Vec<DbEffect>) {
+        requests.iter().for_each(|request| self.send(request, effects));
+        if let (Some(master), Some(transfer)) = (self.master(), &self.transfer) {
+            let (node, number) = (master.clone(), transfer.number());
+            effects.push(DbEffect::AwaitRoom { node, number });
+        }
+    }
+
+    /// Sends a request to the master. Changes that are held back come first, unless it is a part of our
+    /// database itself.
+    fn send(&mut self, request: &Request, effects: &mut Vec<DbEffect>) {
+        if !matches!(request, Request::Slave(_) | Request::Update { .. })
+            && !mutation::is_on(Mutation::OvertakeChangesWithoutRoom)
+        {
+            self.flush(effects);
+        }
+        if let Some(to) = self.to_master() {
+            effects.push(DbEffect::Send { to, packet: request.to_packet() });
+        }
+    }
+
+    /// Sends a request that is not a change to the master, if it has got our whole database. Otherwise
+    /// the request follows the last piece.
+    pub(crate) fn ask_master(&mut self, request: &Request, effects: &mut Vec<DbEffect>) {
+        if self.transfer.is_none() {
+            self.send(request, effects);
+        }
+    }
+
+    /// Tells the master, if there is one, of a change of our entries: at once, or when its connection has
+    /// room.
+    pub(crate) fn tell_master(&mut self, update: Update<'_>, effects: &mut Vec<DbEffect>) {
+        if let Some(held) = &mut self.held {
+            held.note_all(Knows::Master, update);
+        } else if let Some(to) = self.to_master() {
+            effects.push(DbEffect::Send { to, packet: update.to_packet_of_slave() });
+        }
+    }
+
+    /// The master's connection has room for the next piece of our database, or for changes that were held
+    /// back.
+    pub(crate) fn has_room(&mut self, number: u64, piece: usize, effects: &mut Vec<DbEffect>) {
+        if self.transfer.as_ref().is_none_or(|transfer| transfer.number() != number) {
+            return self.has_room_again(number, piece, effects);
+        }
+        let requests = self.go_on(piece);
+        self.send_all(requests, effects);
     }
 
     /// The next piece of our database for the master; after the last one, the pending requests.
-    pub(crate) fn go_on(&mut self, piece: usize) -> Vec<Request> {
+    fn go_on(&mut self, piece: usize) -> Vec<Request> {
         let Some(mut transfer) = self.transfer.take() else { return Vec::new() };
-        let next =
-            transfer.next(piece, |family, key| self.own.get(family)?.entries.get(key)).into_iter();
+        let next = transfer.next(piece, |family, key| self.own.get(family)?.entries.get(key));
+        if let Some(held) = &mut self.held {
+            held.were_sent(Knows::Master, &next);
+        }
         let mut requests: Vec<_> = next
+            .into_iter()
             .map(|(family, set)| Request::Update { family, set: Some(set), delete: None })
             .collect();
         requests.extend(self.go_on_later(transfer));
@@ -99,6 +150,8 @@ impl Local {
     fn forget_master(&mut self) {
         self.master = None;
         self.transfer = None;
+        // The next master gets our whole database.
+        self.held = None;
         for family in self.families.values_mut() {
             // Without a master no key can be deleted: missing keys are kept until the next master has
             // answered.

@@ -4,6 +4,7 @@
 mod family;
 mod master;
 mod query;
+mod slow;
 
 pub use family::DbMonitorId;
 pub use query::{DbAnswer, DbResult, QueryError, QueryId};
@@ -11,6 +12,7 @@ pub use query::{DbAnswer, DbResult, QueryError, QueryId};
 use super::datum::Datum;
 use super::effect::{ChangeSet, DbEffect, DbProblem};
 use super::entries::{Entries, Tables};
+use super::held::PendingKeys;
 use super::is_internal;
 use super::losses::Losses;
 use super::request::{QueryKind, Request};
@@ -97,6 +99,8 @@ pub(crate) struct Local {
     /// The part of our database that the master has not got yet. Requests are sent only afterwards,
     /// since the answers would lack our own entries.
     transfer: Option<Transfer>,
+    /// Changes of our entries that are held back while the master's connection has no room.
+    held: Option<PendingKeys>,
     last_transfer: u64,
     queries: BTreeMap<QueryId, Query>,
     by_wire_id: BTreeMap<Str, QueryId>,
@@ -118,6 +122,7 @@ impl Local {
             master: None,
             master_knows_get: false,
             transfer: None,
+            held: None,
             last_transfer: 0,
             queries: BTreeMap::new(),
             by_wire_id: BTreeMap::new(),
@@ -161,6 +166,7 @@ impl Local {
         key: &Str,
         value: &Datum,
     ) -> Result<bool, Unsendable> {
+        self.note_if_new(family, key);
         let own = match self.own.get_mut(family) {
             Some(own) => own,
             None => self.own.entry(family.clone()).or_insert(OwnFamily {
@@ -175,21 +181,14 @@ impl Local {
         is_new
     }
 
-    /// Deletes own entries; the request is for the master, if there is one.
-    pub(crate) fn delete(
-        &mut self,
-        family: &Str,
-        keys: impl IntoIterator<Item = Str>,
-    ) -> Option<Request> {
-        let own = self.own.get_mut(family)?;
+    /// Deletes own entries, and returns their keys; the master, if there is one, has to be told.
+    pub(crate) fn delete(&mut self, family: &Str, keys: impl IntoIterator<Item = Str>) -> Vec<Str> {
+        let Some(own) = self.own.get_mut(family) else { return Vec::new() };
         let deleted: Vec<_> = keys.into_iter().filter(|key| own.remove(key)).collect();
         if own.entries.is_empty() {
             self.own.remove(family);
         }
-        if deleted.is_empty() {
-            return None;
-        }
-        Some(Request::Update { family: family.clone(), set: None, delete: Some(deleted) })
+        deleted
     }
 
     pub(crate) fn refuse_internal(family: &Str) -> Result<(), InternalFamily> {
