@@ -4,23 +4,18 @@
 use super::events::NodeEvent;
 use super::message::KillReason;
 use super::queue::{Combined, Item};
-use crate::kernel::db::{ChangeSet, Datum, DbAnswer};
+use crate::kernel::db::{ChangeSet, DbAnswer, Entries};
 use crate::value::{NodeId, Str};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-/// The changes of a family, key by key, since the last report that was taken.
+/// The changes of a family since the last report that was taken: each key is in one of the three at most.
 #[derive(Debug, Default)]
 pub(crate) struct CombinedChanges {
     family: Str,
     initial: bool,
-    keys: BTreeMap<Str, KeyChange>,
-}
-
-#[derive(Debug)]
-enum KeyChange {
-    Added(Datum),
-    Changed(Datum),
-    Deleted,
+    added: Entries,
+    changed: Entries,
+    deleted: BTreeSet<Str>,
 }
 
 impl Item for ChangeSet {
@@ -37,50 +32,38 @@ impl Item for ChangeSet {
 
 impl Combined<ChangeSet> for CombinedChanges {
     fn add(&mut self, change: ChangeSet) {
-        if change.initial {
-            *self = CombinedChanges { initial: true, ..CombinedChanges::default() };
+        let ChangeSet { family, initial, added, changed, deleted } = change;
+        self.family = family;
+        if initial {
+            (self.initial, self.added) = (true, added);
+            (self.changed, self.deleted) = Default::default();
+            return;
         }
-        self.family = change.family;
-        for (key, value) in change.added {
-            let known = match self.keys.get(&key) {
-                Some(KeyChange::Changed(_) | KeyChange::Deleted) => KeyChange::Changed(value),
-                Some(KeyChange::Added(_)) | None => KeyChange::Added(value),
-            };
-            self.keys.insert(key, known);
+        for (key, value) in added {
+            // The listener knows a key that was deleted and has come back.
+            let is_known = self.deleted.remove(&key) || self.changed.contains(&key);
+            let all = if is_known { &mut self.changed } else { &mut self.added };
+            all.insert(key, value);
         }
-        for (key, value) in change.changed {
-            let known = match self.keys.get(&key) {
-                Some(KeyChange::Added(_)) => KeyChange::Added(value),
-                Some(KeyChange::Changed(_) | KeyChange::Deleted) | None => {
-                    KeyChange::Changed(value)
-                }
-            };
-            self.keys.insert(key, known);
+        for (key, value) in changed {
+            self.deleted.remove(&key);
+            let is_new = self.added.contains(&key);
+            let all = if is_new { &mut self.added } else { &mut self.changed };
+            all.insert(key, value);
         }
-        for key in change.deleted {
-            match self.keys.get(&key) {
-                Some(KeyChange::Added(_)) => drop(self.keys.remove(&key)),
-                Some(KeyChange::Changed(_) | KeyChange::Deleted) | None => {
-                    self.keys.insert(key, KeyChange::Deleted);
-                }
+        for key in deleted {
+            if self.added.remove(&key).is_none() {
+                self.changed.remove(&key);
+                self.deleted.insert(key);
             }
         }
     }
 
     fn take(&mut self) -> Option<ChangeSet> {
-        let CombinedChanges { family, initial, keys } = std::mem::take(self);
-        if keys.is_empty() && !initial {
-            return None;
-        }
-        let mut all = ChangeSet { family, initial, ..ChangeSet::default() };
-        for (key, change) in keys {
-            match change {
-                KeyChange::Added(value) => drop(all.added.insert(key, value)),
-                KeyChange::Changed(value) => drop(all.changed.insert(key, value)),
-                KeyChange::Deleted => all.deleted.push(key),
-            }
-        }
-        Some(all)
+        let CombinedChanges { family, initial, added, changed, deleted } = std::mem::take(self);
+        let deleted = deleted.into_iter().collect();
+        let all = ChangeSet { family, initial, added, changed, deleted };
+        (initial || !all.is_empty()).then_some(all)
     }
 }
 
@@ -184,6 +167,7 @@ impl Combined<DbAnswer> for Option<DbAnswer> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernel::db::Datum;
     use proptest::prelude::*;
 
     /// The content of a family as a listener knows it from its reports.
@@ -220,6 +204,24 @@ mod tests {
         }
         state.hears(change.clone());
         change
+    }
+
+    #[test]
+    fn a_report_of_the_whole_content_replaces_those_before() {
+        let mut combined = CombinedChanges::default();
+        let mut content = Known::default();
+        for (key, value) in [(1, Some(1)), (2, Some(2)), (1, None), (2, Some(3))] {
+            combined.add(step(&mut content, key, value));
+        }
+        let added = Entries::from_iter([(Str::text("3"), Datum::int(3))]);
+        let whole = ChangeSet { initial: true, added, ..ChangeSet::default() };
+        combined.add(whole.clone());
+        assert_eq!(combined.take(), Some(whole));
+        // An empty one is reported as well.
+        let empty = ChangeSet { initial: true, ..ChangeSet::default() };
+        combined.add(empty.clone());
+        assert_eq!(combined.take(), Some(empty));
+        assert_eq!(combined.take(), None);
     }
 
     proptest! {
