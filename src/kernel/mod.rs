@@ -26,6 +26,7 @@ mod request;
 mod router;
 #[cfg(test)]
 mod router_tests;
+mod table;
 mod time;
 
 pub use config::KernelConfig;

@@ -4,9 +4,8 @@ use super::super::datum::Datum;
 use super::super::effect::{ChangeSet, DbEffect};
 use super::super::entries::Entries;
 use super::super::update::{Key, Sets};
-use crate::kernel::HashMap;
+use crate::kernel::table::{Place, Table};
 use crate::value::{NodeId, PortId, Str};
-use hashbrown::hash_map::EntryRef;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -28,7 +27,7 @@ pub(super) enum FamilyState {
 #[derive(Debug)]
 pub(super) struct Family {
     pub(super) monitors: BTreeSet<DbMonitorId>,
-    pub(super) content: HashMap<Str, Datum>,
+    pub(super) content: Table<Str, Datum>,
     pub(super) knowledge: FamilyState,
     /// Keys that an earlier master had and the present one does not have, or not yet.
     pub(super) missing: BTreeSet<Str>,
@@ -80,16 +79,17 @@ impl Family {
         if !self.missing.is_empty() {
             self.missing.remove(&key.to_str());
         }
-        match self.content.entry_ref(&key.string()) {
-            EntryRef::Occupied(mut slot) => {
-                let held = std::mem::replace(slot.get_mut(), value.clone());
-                if !held.perl_eq(&value) {
-                    changes.changed.insert(slot.key().clone(), value);
+        match self.content.place(&key.string()) {
+            Place::Occupied(mut slot) => {
+                let (key, held) = slot.get_mut();
+                let before = std::mem::replace(held, value.clone());
+                if !before.perl_eq(&value) {
+                    changes.changed.insert(key.clone(), value);
                 }
             }
-            EntryRef::Vacant(slot) => {
+            Place::Vacant(slot) => {
                 let key = key.to_str();
-                slot.insert_with_key(key.clone(), value.clone());
+                slot.insert(key.clone(), value.clone());
                 changes.added.insert(key, value);
             }
         }
@@ -110,6 +110,6 @@ impl Family {
     }
 }
 
-pub(super) fn in_order(content: &HashMap<Str, Datum>) -> Entries {
+pub(super) fn in_order(content: &Table<Str, Datum>) -> Entries {
     content.iter().map(|(key, value)| (key.clone(), value.clone())).collect()
 }

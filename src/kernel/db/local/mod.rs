@@ -21,9 +21,9 @@ use super::transfer::Transfer;
 use super::update::{Sets, Update};
 use crate::kernel::HashMap;
 use crate::kernel::letters::query_id;
+use crate::kernel::table::{Place, Table};
 use crate::value::{NodeId, PortId, Str};
 use family::{Family, FamilyState, in_order};
-use hashbrown::hash_map::EntryRef;
 use query::{Query, Wanted};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -58,21 +58,22 @@ pub(crate) struct DbTimeouts {
 /// The own entries of one family.
 #[derive(Debug)]
 struct OwnFamily {
-    entries: HashMap<Str, Datum>,
+    entries: Table<Str, Datum>,
     size: FamilySize,
 }
 
 impl OwnFamily {
     fn set(&mut self, key: &Str, value: &Datum) -> Result<bool, Unsendable> {
-        match self.entries.entry_ref(key) {
-            EntryRef::Occupied(held) if held.get().perl_eq(value) => return Ok(false),
-            EntryRef::Occupied(mut held) => {
-                self.size.try_set(key.as_ref(), Some(held.get().octets()), value.octets())?;
-                *held.get_mut() = value.clone();
+        match self.entries.place(key) {
+            Place::Occupied(held) if held.get().1.perl_eq(value) => return Ok(false),
+            Place::Occupied(mut slot) => {
+                let held = &mut slot.get_mut().1;
+                self.size.try_set(key.as_ref(), Some(held.octets()), value.octets())?;
+                *held = value.clone();
             }
-            EntryRef::Vacant(slot) => {
+            Place::Vacant(slot) => {
                 self.size.try_set(key.as_ref(), None, value.octets())?;
-                slot.insert_with_key(key.clone(), value.clone());
+                slot.insert(key.clone(), value.clone());
             }
         }
         Ok(true)
@@ -91,7 +92,7 @@ pub(crate) struct Local {
     losses: Losses,
     /// When the last master was lost; `None` if it was replaced by another one.
     lost_master: Option<Duration>,
-    own: HashMap<Str, OwnFamily>,
+    own: Table<Str, OwnFamily>,
     /// In the form in which it is the recipient of requests.
     master: Option<Arc<[NodeId; 1]>>,
     /// Whether it supports the request `g_get`.
@@ -118,7 +119,7 @@ impl Local {
             patience,
             losses: Losses::default(),
             lost_master: None,
-            own: HashMap::default(),
+            own: Table::default(),
             master: None,
             master_knows_get: false,
             transfer: None,
@@ -167,13 +168,10 @@ impl Local {
         value: &Datum,
     ) -> Result<bool, Unsendable> {
         self.note_if_new(family, key);
-        let own = match self.own.get_mut(family) {
-            Some(own) => own,
-            None => self.own.entry(family.clone()).or_insert(OwnFamily {
-                entries: HashMap::default(),
-                size: FamilySize::of(family.as_ref()),
-            }),
-        };
+        let own = self.own.get_or_insert(family, || {
+            let size = FamilySize::of(family.as_ref());
+            (family.clone(), OwnFamily { entries: Table::default(), size })
+        });
         let is_new = own.set(key, value);
         if own.entries.is_empty() {
             self.own.remove(family);
@@ -274,7 +272,7 @@ impl Local {
         }
         let new = Family {
             monitors: [id].into(),
-            content: HashMap::default(),
+            content: Table::default(),
             knowledge: FamilyState::None,
             missing: BTreeSet::new(),
             missing_until: Duration::ZERO,

@@ -20,9 +20,9 @@ use super::sendable::{
 };
 use super::update::{Key, Update};
 use crate::kernel::HashMap;
+use crate::kernel::table::{Place, Table};
 use crate::value::{NodeId, Str, StrRef};
 use entry::{Contested, Entry, Remaining};
-use hashbrown::hash_map::EntryRef;
 use owner::{OwnerId, Owners, entry_octets};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use unclaimed::{Lost, claim, strike};
@@ -34,7 +34,7 @@ const MAX_SORTED: usize = 10_000;
 /// The databases of slaves and of other global nodes, and their merge.
 #[derive(Debug, Default)]
 pub struct Merge {
-    families: HashMap<Str, Keys>,
+    families: Table<Str, Keys>,
     /// An upper bound for the packet size of every family so far, in octets.
     fullest: usize,
     ids: HashMap<NodeId, OwnerId>,
@@ -50,7 +50,7 @@ pub struct Merge {
 /// The keys of a family.
 #[derive(Debug)]
 struct Keys {
-    entries: HashMap<Str, Entry>,
+    entries: Table<Str, Entry>,
     /// The size of the merged values.
     size: FamilySize,
 }
@@ -148,7 +148,7 @@ impl Merge {
         }
         for (family, owned) in &owner.entries {
             let Some(keys) = self.families.get_mut(family) else { continue };
-            for key in owned {
+            for key in owned.keys() {
                 if let Some(Entry::Contested(contested)) = keys.entries.get_mut(key)
                     && let Some(&(serial, _)) = contested.holders.get(&id)
                 {
@@ -305,30 +305,27 @@ impl Merge {
         self.operations += 1;
         self.serial += 1;
         let serial = self.serial;
-        let keys = match self.families.get_mut(&family.string()) {
-            Some(keys) => keys,
-            None => self.families.entry(family.to_str()).or_insert(Keys {
-                entries: HashMap::default(),
-                size: FamilySize::of(family.string()),
-            }),
-        };
+        let keys = self.families.get_or_insert(&family.string(), || {
+            let size = FamilySize::of(family.string());
+            (family.to_str(), Keys { entries: Table::default(), size })
+        });
         let value_octets = value.long_octets();
         let mut before = None;
         let mut claimed = Vec::new();
         let mut is_same = false;
-        let key = match keys.entries.entry_ref(&key.string()) {
-            EntryRef::Vacant(slot) => {
+        let key = match keys.entries.place(&key.string()) {
+            Place::Vacant(slot) => {
                 let key = key.to_str();
                 keys.size.add(key.as_ref(), value.octets());
                 self.fullest = self.fullest.max(keys.size.octets());
-                slot.insert_with_key(key.clone(), Entry::One(id, value));
+                slot.insert(key.clone(), Entry::One(id, value));
                 key
             }
-            EntryRef::Occupied(mut slot) => {
-                let key = slot.key().clone();
-                keys.size.change(slot.get().merged().octets(), value.octets());
+            Place::Occupied(mut slot) => {
+                let (key, entry) = slot.get_mut();
+                keys.size.change(entry.merged().octets(), value.octets());
                 self.fullest = self.fullest.max(keys.size.octets());
-                match slot.get_mut() {
+                match entry {
                     Entry::One(owner, held) if *owner == id => {
                         let before = std::mem::replace(held, value).long_octets();
                         if before != value_octets
@@ -360,7 +357,7 @@ impl Merge {
                         };
                         contested.put(other, other_kind, 0, held);
                         contested.put(id, kind, serial, value);
-                        slot.insert(Entry::Contested(Box::new(contested)));
+                        *entry = Entry::Contested(Box::new(contested));
                     }
                     Entry::Contested(contested) => {
                         before = contested.put(id, kind, serial, value.clone());
@@ -368,11 +365,11 @@ impl Merge {
                         contested.merged = value;
                         claimed = claim(contested, &self.unclaimed, serial);
                         if let Some(one) = contested.last_one() {
-                            slot.insert(one);
+                            *entry = one;
                         }
                     }
                 }
-                key
+                key.clone()
             }
         };
         if !claimed.is_empty() {
@@ -380,13 +377,12 @@ impl Merge {
             strike(&mut self.owners, &mut self.unclaimed, name, &claimed);
         }
         if let Some(owner) = self.owners.get_mut(id) {
-            let owned = match owner.entries.get_mut(&family.string()) {
-                Some(owned) => owned,
-                None => owner.entries.entry(family.to_str()).or_default(),
-            };
+            let owned = owner
+                .entries
+                .get_or_insert(&family.string(), || (family.to_str(), Table::default()));
             owner.octets += entry_octets(&key, &Datum::UNDEF) + value_octets;
             owner.octets -= before.map_or(0, |before| entry_octets(&key, &before));
-            owner.len += usize::from(owned.insert(key));
+            owner.len += usize::from(owned.insert(key, ()).is_none());
         }
         is_same && !claimed.is_empty()
     }
@@ -396,7 +392,7 @@ impl Merge {
         self.operations += 1;
         if let Some(owner) = self.owners.get_mut(id)
             && let Some(owned) = owner.entries.get_mut(&family)
-            && owned.remove(key)
+            && owned.remove(key).is_some()
         {
             owner.len -= 1;
             if owned.is_empty() {

@@ -1,7 +1,7 @@
 //! A node that owns entries of the database, and the octets they count.
 
 use super::super::datum::Datum;
-use crate::kernel::{HashMap, HashSet};
+use crate::kernel::table::Table;
 use crate::value::{NodeId, Str};
 use std::collections::BTreeSet;
 
@@ -24,7 +24,7 @@ pub(super) struct Owner {
     pub(super) node: NodeId,
     pub(super) kind: OwnerKind,
     /// The keys by family; the strings are shared with the merge.
-    pub(super) entries: HashMap<Str, HashSet<Str>>,
+    pub(super) entries: Table<Str, Table<Str, ()>>,
     /// The number of keys.
     pub(super) len: usize,
     /// Octets of keys and values.
@@ -39,7 +39,7 @@ pub(super) struct Owner {
 
 impl Owner {
     fn new(node: NodeId) -> Self {
-        let entries = HashMap::default();
+        let entries = Table::default();
         Owner {
             node,
             kind: OwnerKind::Other,

@@ -125,8 +125,8 @@ impl Merge {
         let located = self.owners.get(id)?.entries.get(&family)?;
         let merged = &self.families.get(&family)?.entries;
         let own = node_key(node);
-        let others = located.iter().filter(|key| **key != own);
-        others.clone().next()?;
+        let mut others = located.keys().filter(|key| **key != own).peekable();
+        others.peek()?;
         let is_only_there = |key: &&Str| matches!(merged.get(*key), Some(Entry::One(..)));
         Some(others.filter(is_only_there).filter_map(node_of).collect())
     }
@@ -214,7 +214,7 @@ pub(super) fn strike(
         let Some(owner) = owners.get_mut(*owner) else { continue };
         owner.octets -= entry_octets(key, value);
         if let Some(owned) = owner.entries.get_mut(&family)
-            && owned.remove(key)
+            && owned.remove(key).is_some()
         {
             owner.len -= 1;
             if owned.is_empty() {

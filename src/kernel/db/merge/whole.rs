@@ -6,7 +6,7 @@ use super::super::pieces::KEYS_PER_PIECE;
 use super::entry::Entry;
 use super::owner::{OwnerId, OwnerKind};
 use super::{Change, Keys, Merge};
-use crate::kernel::HashSet;
+use crate::kernel::table::Table;
 use crate::value::{NodeId, Str};
 use std::collections::BTreeMap;
 
@@ -77,7 +77,8 @@ impl Merge {
     /// Up to `most` keys of one owner, by family, in one pass: to look for one family after another in a
     /// map that becomes empty takes the time for all of its capacity each time.
     fn next_to_give_up(&mut self, most: usize) -> Option<(OwnerId, Vec<FamilyKeys>)> {
-        let some_of = |keys: &HashSet<Str>, left: usize| keys.iter().take(left).cloned().collect();
+        let some_of =
+            |keys: &Table<Str, ()>, left: usize| keys.keys().take(left).cloned().collect();
         while let Some(&id) = self.abandoned.front() {
             let mut left = most;
             let mut families: Vec<FamilyKeys> = Vec::new();
@@ -102,10 +103,6 @@ impl Merge {
 
     pub(super) fn forget_owner(&mut self, id: OwnerId) {
         self.owners.remove(id);
-        // Free the capacity that many families needed.
-        if self.families.capacity() > 4 * (self.families.len() + IMMEDIATE_LOSS_LIMIT) {
-            self.families.shrink_to_fit();
-        }
     }
 
     /// Replaces the database of `node`. Entries that are not in `tables` are deleted: at once if they
@@ -128,7 +125,7 @@ impl Merge {
                 let kept = tables.get(family);
                 let is_kept = |key: &&Str| kept.is_some_and(|entries| entries.contains(key));
                 let mut keys: Vec<Str> =
-                    owned.iter().filter(|key| !is_kept(key)).cloned().collect();
+                    owned.keys().filter(|key| !is_kept(key)).cloned().collect();
                 if !keys.is_empty() {
                     keys.sort_unstable();
                     missing.insert(family.clone(), keys);
