@@ -20,6 +20,26 @@ const FIRST_BIT: u32 = 16;
 /// The bits from here on are compared within a leaf before the keys are.
 const END: u32 = 56;
 
+/// The number of bits that choose the parts of a table on all levels.
+const PLACE_BITS: u32 = END - FIRST_BIT;
+
+/// A place in a table that can be kept while the table changes: what is in the table all the time is
+/// found once or more often in the leaves from the first to the last.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Cursor {
+    /// The bits that choose a part on each level, the first level's highest.
+    place: u64,
+}
+
+impl Cursor {
+    /// Behind the last leaf.
+    pub(super) const END: Cursor = Cursor { place: 1 << PLACE_BITS };
+
+    pub(super) const fn is_at_end(self) -> bool {
+        self.place >> PLACE_BITS != 0
+    }
+}
+
 /// A map from keys to values, in no order.
 ///
 /// Small tables are a single leaf, an ordinary hash table; larger ones are trees whose leaves have up to
@@ -161,6 +181,22 @@ impl<K: Hash + Eq, V> Table<K, V> {
         let mut iter = Iter { leaf: hash_table::Iter::default(), branches: Vec::new() };
         iter.enter(&self.root);
         iter
+    }
+
+    /// The entries of the leaf at the cursor, in no order. The cursor moves to the next leaf.
+    pub(super) fn next_leaf(&self, cursor: &mut Cursor) -> impl Iterator<Item = (&K, &V)> {
+        let (mut node, mut left) = (&self.root, PLACE_BITS);
+        while let Node::Branch(parts) = node {
+            left -= BITS;
+            node = &parts[(cursor.place >> left) as usize % PARTS];
+        }
+        // All places below this leaf begin with the same bits.
+        cursor.place = ((cursor.place >> left) + 1) << left;
+        let entries = match node {
+            Node::Leaf(leaf) => leaf.iter(),
+            Node::Branch(_) => hash_table::Iter::default(),
+        };
+        entries.map(|(key, value)| (key, value))
     }
 
     pub(super) fn keys(&self) -> impl Iterator<Item = &K> {

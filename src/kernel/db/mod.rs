@@ -7,7 +7,6 @@ mod effect;
 mod entries;
 mod global;
 mod held;
-mod in_order;
 mod local;
 mod losses;
 mod merge;

@@ -10,16 +10,27 @@ fn tables(families: &[(&str, &str)]) -> Tables {
     families.iter().map(|(family, content)| (Str::from(*family), entries(content))).collect()
 }
 
-fn transfer(tables: &Tables) -> Transfer {
-    let families =
-        tables.iter().map(|(family, content)| (family.clone(), content.keys().cloned().collect()));
-    Transfer::new(1, families.collect())
+/// A database of which all names are looked up at once.
+impl Source for Tables {
+    fn families(&self, from: &mut Cursor) -> Vec<Str> {
+        *from = Cursor::END;
+        Tables::keys(self).cloned().collect()
+    }
+
+    fn keys(&self, family: &Str, from: &mut Cursor) -> Vec<Str> {
+        *from = Cursor::END;
+        self.get(family).into_iter().flat_map(Entries::keys).cloned().collect()
+    }
+
+    fn value(&self, family: &Str, key: &Str) -> Option<&Datum> {
+        self.get(family)?.get(key)
+    }
 }
 
 fn pieces(transfer: &mut Transfer, of: &Tables, most: usize) -> Vec<Tables> {
     let mut pieces = Vec::new();
     while !transfer.is_done() {
-        pieces.push(transfer.next(most, |family, key| of.get(family)?.get(key)));
+        pieces.push(transfer.next(most, of));
     }
     pieces
 }
@@ -28,7 +39,7 @@ fn pieces(transfer: &mut Transfer, of: &Tables, most: usize) -> Vec<Tables> {
 fn all_pieces_together_are_the_whole_each_within_its_size() {
     let all = tables(&[("'l", "me=1"), ("!", "a=1"), ("fam", "a=1 b=2 c=3 d=4"), ("x", "y=z")]);
     for most in 1..600 {
-        let pieces = pieces(&mut transfer(&all), &all, most);
+        let pieces = pieces(&mut Transfer::new(1), &all, most);
         let mut together = Tables::new();
         for piece in &pieces {
             let entries: usize = piece.values().map(Entries::len).sum();
@@ -44,10 +55,10 @@ fn all_pieces_together_are_the_whole_each_within_its_size() {
 
 #[test]
 fn a_piece_has_a_bounded_number_of_keys_however_small_they_are() {
-    let keys = (0..3 * MAX_KEYS).map(|key| (Str::text(&key.to_string()), Datum::UNDEF));
+    let keys = (0..3 * MAX_NAMES).map(|key| (Str::text(&key.to_string()), Datum::UNDEF));
     let all = Tables::from([(Str::from(FAM), keys.collect())]);
-    let pieces = pieces(&mut transfer(&all), &all, PIECE_SIZE);
-    assert!(pieces.iter().all(|piece| piece.values().all(|keys| keys.len() == MAX_KEYS)));
+    let pieces = pieces(&mut Transfer::new(1), &all, PIECE_SIZE);
+    assert!(pieces.iter().all(|piece| piece.values().all(|keys| keys.len() < MAX_NAMES)));
     let together = pieces.into_iter().flat_map(|mut piece| piece.remove(&Str::from(FAM))).flatten();
     assert_eq!(Tables::from([(Str::from(FAM), together.collect())]), all);
 }
@@ -55,14 +66,12 @@ fn a_piece_has_a_bounded_number_of_keys_however_small_they_are() {
 #[test]
 fn what_is_deleted_meanwhile_is_left_out_and_what_is_set_is_as_it_is_then() {
     let mut all = tables(&[(FAM, "a=1 b=2 c=3")]);
-    let mut transfer = transfer(&all);
-    let value_of = |all: &Tables, family: &Str, key: &Str| all.get(family)?.get(key).cloned();
-    let first = transfer.next(1, |family, key| all.get(family)?.get(key));
+    let mut transfer = Transfer::new(1);
+    let first = transfer.next(1, &all);
     assert_eq!(first, tables(&[(FAM, "a=1")]));
     let family = all.get_mut(&Str::from(FAM)).unwrap();
     family.remove(&"b".into());
     family.insert("c".into(), Datum::int(4));
-    assert_eq!(value_of(&all, &FAM.into(), &"b".into()), None);
     let rest = pieces(&mut transfer, &all, 1);
     assert_eq!(rest, [tables(&[(FAM, "c=4")])]);
 }
@@ -200,4 +209,48 @@ fn a_global_node_that_comes_again_gets_all_again() {
         me.db.has_room(&node, number, me.now);
         assert_eq!(requests(&mut me).0, [""; 0], "nobody is there who could get it");
     }
+}
+
+#[test]
+fn a_node_with_many_entries_of_its_own_can_become_global() {
+    let mut me = TestNode::new("me");
+    me.db.set_location(&["me:1".into()], me.now);
+    let count = 3 * MAX_NAMES;
+    for key in 0..count {
+        me.set(&key.to_string(), Datum::int(1));
+    }
+    me.db.become_global(me.now);
+    requests(&mut me);
+    me.up("g");
+    me.hear_from("g", Request::Global);
+    let mut told = 0;
+    let (mut sent, mut waiting) = requests(&mut me);
+    loop {
+        told += sent.iter().map(|request| request.matches(": 1").count()).sum::<usize>();
+        let Some((node, number)) = waiting.pop() else { break };
+        me.db.has_room(&node, number, me.now);
+        (sent, waiting) = requests(&mut me);
+    }
+    assert!(told >= count, "{told} of {count}");
+}
+
+#[test]
+fn no_piece_looks_at_more_names_than_it_may_however_few_are_ours() {
+    let mut me = TestNode::global("me");
+    me.up("g");
+    me.hear_from("g", Request::Global);
+    let theirs = (0..10 * MAX_NAMES).map(|key| (Str::text(&key.to_string()), Datum::UNDEF));
+    let theirs = Tables::from([(Str::from(FAM), theirs.collect())]);
+    me.hear_from("g", Request::Set(theirs));
+    requests(&mut me);
+    me.up("h");
+    me.hear_from("h", Request::Global);
+    let (_, mut waiting) = requests(&mut me);
+    let mut pieces = 1;
+    while let Some((node, number)) = waiting.pop() {
+        me.db.has_room(&node, number, me.now);
+        waiting = requests(&mut me).1;
+        pieces += 1;
+    }
+    assert!(pieces >= 10, "{pieces} pieces");
 }

@@ -25,7 +25,7 @@ impl Global {
     pub(crate) fn start(&mut self, globals: &BTreeSet<NodeId>, around: &mut Around<'_>) {
         let own = self.own.clone();
         self.young_until = around.now + around.local.grace();
-        for request in around.local.adopt(own.clone(), true, usize::MAX) {
+        for request in around.local.adopt_itself(&own) {
             self.receive(&own, request, around);
         }
         self.set_own(GLOBALS, &own, Datum::UNDEF, around);
@@ -64,20 +64,18 @@ impl Global {
     /// Begins to send our slaves' entries to another global node, in pieces. The first piece has all
     /// that Perl nodes accept only there: which nodes are global, and this node's addresses.
     fn begin_transfer(&mut self, peer: &NodeId, around: &mut Around<'_>) {
-        let families = self.merge.keys_of_slaves();
         let mut first = Tables::new();
-        let globals = families.iter().filter(|(family, _)| *family == *GLOBALS);
-        let globals = globals.flat_map(|(family, keys)| keys.iter().map(move |key| (family, key)));
-        let (locations, own) = (Str::text(LOCATIONS), node_key(&self.own));
-        for (family, key) in globals.chain([(&locations, &own)]) {
+        let (globals, locations) = (Str::text(GLOBALS), Str::text(LOCATIONS));
+        let own = node_key(&self.own);
+        let all_globals = self.merge.family(&globals).map(|(key, _)| (&globals, key));
+        for (family, key) in all_globals.chain([(&locations, &own)]) {
             if let Some(value) = self.merge.value_of_slaves(family, key) {
                 first.entry(family.clone()).or_default().insert(key.clone(), value.clone());
             }
         }
-        let mut transfer = Transfer::new(around.local.new_transfer(), families);
-        let merge = &self.merge;
+        let mut transfer = Transfer::new(around.local.new_transfer());
         let left = around.piece.saturating_sub(octets_of(&first));
-        let next = transfer.next(left, |family, key| merge.value_of_slaves(family, key));
+        let next = transfer.next(left, &self.merge);
         for (family, entries) in next {
             first.entry(family).or_default().extend(entries);
         }
@@ -91,8 +89,7 @@ impl Global {
             return self.has_room_again(peer, number, around);
         }
         let Some(mut transfer) = self.transfers.remove(peer) else { return };
-        let merge = &self.merge;
-        let next = transfer.next(around.piece, |family, key| merge.value_of_slaves(family, key));
+        let next = transfer.next(around.piece, &self.merge);
         if let Some(held) = self.held.get_mut(peer) {
             held.were_sent(Knows::Global, &next);
         }

@@ -2,14 +2,16 @@
 //! lost.
 
 use super::family::FamilyState;
-use super::{Local, LocalTimer};
+use super::{Local, LocalTimer, OwnFamily};
+use crate::kernel::db::datum::Datum;
 use crate::kernel::db::effect::DbEffect;
 use crate::kernel::db::held::Knows;
 use crate::kernel::db::request::Request;
-use crate::kernel::db::transfer::Transfer;
+use crate::kernel::db::transfer::{Source, Transfer};
 use crate::kernel::db::update::Update;
+use crate::kernel::table::{Cursor, Table};
 use crate::mutation::{self, Mutation};
-use crate::value::NodeId;
+use crate::value::{NodeId, Str};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,14 +34,19 @@ impl Local {
         self.due.clear();
         self.master = Some(Arc::new([master]));
         self.master_knows_get = knows_get;
-        let families = self.own.iter();
-        let families =
-            families.map(|(family, own)| (family.clone(), own.entries.keys().cloned().collect()));
-        let families = families.collect();
-        let mut transfer = Transfer::new(self.new_transfer(), families);
-        let first = transfer.next(piece, |family, key| self.own.get(family)?.entries.get(key));
+        let mut transfer = Transfer::new(self.new_transfer());
+        let first = transfer.next(piece, &self.own);
         let mut requests = vec![Request::Slave(Some(first))];
         requests.extend(self.go_on_later(transfer));
+        requests
+    }
+
+    /// A node that becomes global adopts itself: there is no connection whose room it could wait for.
+    pub(crate) fn adopt_itself(&mut self, own: &NodeId) -> Vec<Request> {
+        let mut requests = self.adopt(own.clone(), true, usize::MAX);
+        while self.transfer.is_some() {
+            requests.extend(self.go_on(usize::MAX));
+        }
         requests
     }
 
@@ -102,7 +109,7 @@ impl Local {
     /// The next piece of our database for the master; after the last one, the pending requests.
     fn go_on(&mut self, piece: usize) -> Vec<Request> {
         let Some(mut transfer) = self.transfer.take() else { return Vec::new() };
-        let next = transfer.next(piece, |family, key| self.own.get(family)?.entries.get(key));
+        let next = transfer.next(piece, &self.own);
         if let Some(held) = &mut self.held {
             held.were_sent(Knows::Master, &next);
         }
@@ -160,5 +167,24 @@ impl Local {
                 family.knowledge = FamilyState::Old;
             }
         }
+    }
+}
+
+/// A node's own entries, for its master.
+impl Source for Table<Str, OwnFamily> {
+    fn families(&self, from: &mut Cursor) -> Vec<Str> {
+        self.next_leaf(from).map(|(family, _)| family.clone()).collect()
+    }
+
+    fn keys(&self, family: &Str, from: &mut Cursor) -> Vec<Str> {
+        let Some(own) = self.get(family) else {
+            *from = Cursor::END;
+            return Vec::new();
+        };
+        own.entries.next_leaf(from).map(|(key, _)| key.clone()).collect()
+    }
+
+    fn value(&self, family: &Str, key: &Str) -> Option<&Datum> {
+        self.get(family)?.entries.get(key)
     }
 }

@@ -2,10 +2,10 @@
 //! merged.
 
 use super::{Local, OwnFamily};
-use crate::kernel::HashMap;
 use crate::kernel::db::datum::Datum;
 use crate::kernel::db::effect::DbEffect;
 use crate::kernel::db::held::{HoldsUntil, Knows, PendingKeys};
+use crate::kernel::table::Table;
 use crate::value::Str;
 
 impl Local {
@@ -59,9 +59,7 @@ impl Local {
 }
 
 /// The value of one of our entries.
-fn value_in<'a>(
-    own: &'a HashMap<Str, OwnFamily>,
-) -> impl Fn(Knows, &Str, &Str) -> Option<&'a Datum> {
+fn value_in<'a>(own: &'a Table<Str, OwnFamily>) -> impl Fn(Knows, &Str, &Str) -> Option<&'a Datum> {
     move |_, family, key| own.get(family)?.entries.get(key)
 }
 

@@ -1,6 +1,7 @@
 //! Every rule of the merge by example, and the cost of losing a node.
 
 use super::super::entries::Tables;
+use super::super::transfer::Transfer;
 use super::*;
 
 fn entries(text: &str) -> Entries {
@@ -36,17 +37,10 @@ pub(super) fn kind(node: &str) -> OwnerKind {
 
 /// The entries that another global node has to know.
 pub(super) fn told_to_globals(merge: &Merge) -> Tables {
-    let value_of = |family: &Str, key: &Str| merge.value_of_slaves(family, key).cloned();
-    let families = merge.keys_of_slaves().into_iter();
-    let families = families.map(|(family, keys)| {
-        let entries = keys.into_iter().map(|key| {
-            let value = value_of(&family, &key).unwrap();
-            (key, value)
-        });
-        let entries = entries.collect();
-        (family, entries)
-    });
-    families.collect()
+    let mut transfer = Transfer::new(1);
+    let all = transfer.next(usize::MAX, merge);
+    assert!(transfer.is_done());
+    all
 }
 
 fn update(merge: &mut Merge, node: &str, set: &str, delete: &str) -> Change {

@@ -3,10 +3,11 @@
 use super::super::datum::Datum;
 use super::super::entries::{Entries, Tables};
 use super::super::pieces::KEYS_PER_PIECE;
+use super::super::transfer::Source;
 use super::entry::Entry;
 use super::owner::{OwnerId, OwnerKind};
-use super::{Change, Keys, Merge};
-use crate::kernel::table::Table;
+use super::{Change, Merge};
+use crate::kernel::table::{Cursor, Table};
 use crate::value::{NodeId, Str};
 use std::collections::BTreeMap;
 
@@ -169,17 +170,6 @@ impl Merge {
         changes
     }
 
-    /// The keys of our slaves (ourselves included), by family, in no order, for another global node.
-    pub(crate) fn keys_of_slaves(&self) -> Vec<(Str, Vec<Str>)> {
-        let of_family = |(family, keys): (&Str, &Keys)| {
-            let has_value = |(_, entry): &(&Str, &Entry)| self.value_in(entry).is_some();
-            let keys: Vec<Str> =
-                keys.entries.iter().filter(has_value).map(|(key, _)| key.clone()).collect();
-            (!keys.is_empty()).then(|| (family.clone(), keys))
-        };
-        self.families.iter().filter_map(of_family).collect()
-    }
-
     /// The value of a key at our slaves, for another global node.
     pub(crate) fn value_of_slaves(&self, family: &Str, key: &Str) -> Option<&Datum> {
         self.value_in(self.families.get(family)?.entries.get(key)?)
@@ -190,5 +180,24 @@ impl Merge {
             Entry::One(owner, value) => (self.kind_of(*owner) == OwnerKind::Slave).then_some(value),
             Entry::Contested(contested) => contested.latest(&contested.slaves),
         }
+    }
+}
+
+/// What our slaves (ourselves included) have, for another global node.
+impl Source for Merge {
+    fn families(&self, from: &mut Cursor) -> Vec<Str> {
+        self.families.next_leaf(from).map(|(family, _)| family.clone()).collect()
+    }
+
+    fn keys(&self, family: &Str, from: &mut Cursor) -> Vec<Str> {
+        let Some(keys) = self.families.get(family) else {
+            *from = Cursor::END;
+            return Vec::new();
+        };
+        keys.entries.next_leaf(from).map(|(key, _)| key.clone()).collect()
+    }
+
+    fn value(&self, family: &Str, key: &Str) -> Option<&Datum> {
+        self.value_of_slaves(family, key)
     }
 }
