@@ -14,6 +14,9 @@ use crate::value::{NodeId, Packed, PortId, Str, StrRef};
 use std::time::Duration;
 
 /// The reason with which a node in `secure` mode refuses to run functions.
+/// Why a database request that a peer has relayed through this node to itself is refused.
+const IN_OUR_NAME: &str = "a database request in this node's own name";
+
 const NOT_ALLOWED: &str = "remote execution not allowed";
 
 impl Kernel {
@@ -149,6 +152,10 @@ impl Kernel {
             return self.call(from, name, arguments);
         };
         if info.handled_by == Handler::Database {
+            // What this node's database is, only the node itself can know.
+            if *from == self.node {
+                return Err(IN_OUR_NAME.into());
+            }
             self.database_request(from, name, arguments);
             return Ok(());
         }

@@ -244,6 +244,7 @@ impl LargePacket {
         let info = name.and_then(RequestInfo::find);
         if info.is_some_and(|info| info.handled_by == Handler::Database)
             && let Some(name) = name.and_then(db::Name::known)
+            && self.from != kernel.node
         {
             self.state = State::Database(name);
             return;

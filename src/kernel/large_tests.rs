@@ -299,6 +299,34 @@ fn a_request_that_is_relayed_to_the_node_itself_is_carried_out_as_its_own() {
 }
 
 #[test]
+fn nobody_changes_the_database_of_a_node_in_its_own_name() {
+    let mut host = Host::new();
+    host.whole("peer", &Packed::of(&("g_slave", database(1, 2, 1))).unwrap());
+    let before = host.content();
+    let unknown = "x".repeat(LARGE_PACKET);
+    for large in [false, true] {
+        let family = if large { &unknown } else { "f0" };
+        let requests = [
+            Packed::of(&("snd", "own", "g_upd", family, BTreeMap::from([("k", 1)]))),
+            Packed::of(&("snd", "own", "g_slave", BTreeMap::from([(family, [("k", 1)])]))),
+            Packed::of(&("snd", "own", "g_slave", BTreeMap::from([(family, ())]))),
+            Packed::of(&("snd", "own", "snd", "own", "g_mon0", family)),
+            Packed::of(&("time", "own", "g_chg1", family)),
+        ];
+        for request in requests {
+            let request = request.unwrap();
+            let effects = match large {
+                true => host.in_pieces("peer", &request),
+                false => host.whole("peer", &request),
+            };
+            assert!(matches!(effects[..], [Effect::Log { .. }]), "{effects:?}");
+            host.rest();
+            assert_eq!(host.content(), before);
+        }
+    }
+}
+
+#[test]
 fn an_expression_that_only_the_program_knows_sends_no_result_to_the_node_port_itself() {
     let mut host = Host::new();
     let effects = host.whole("peer", &relays(&["eval", "unheard of"], 3, &["snd", "own#x"]));
