@@ -51,9 +51,15 @@ impl Contested {
         self.order(kind).insert((serial, owner));
         before
     }
-}
 
-impl Contested {
+    /// Removes an owner of any kind, and returns its value.
+    pub(super) fn take(&mut self, owner: OwnerId) -> Option<Datum> {
+        let (serial, value) = self.holders.remove(&owner)?;
+        self.slaves.remove(&(serial, owner));
+        self.others.remove(&(serial, owner));
+        Some(value)
+    }
+
     /// The entry in the form for a single owner, if only one is left.
     pub(super) fn last_one(&mut self) -> Option<Entry> {
         if self.holders.len() > 1 {

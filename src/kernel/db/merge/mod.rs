@@ -312,6 +312,7 @@ impl Merge {
         let value_octets = value.long_octets();
         let mut before = None;
         let mut claimed = Vec::new();
+        let mut former = None;
         let mut is_same = false;
         let key = match keys.entries.place(&key.string()) {
             Place::Vacant(slot) => {
@@ -344,6 +345,13 @@ impl Merge {
                         let held = std::mem::replace(held, value);
                         claimed.push((std::mem::replace(owner, id), held));
                     }
+                    // The owner had the key before, and sends it again with a new database.
+                    Entry::One(owner, held)
+                        if self.owners.get(id).is_some_and(|new| new.before == Some(*owner)) =>
+                    {
+                        let held = std::mem::replace(held, value);
+                        former = Some((std::mem::replace(owner, id), held));
+                    }
                     Entry::One(owner, held) => {
                         let other = *owner;
                         let held = held.clone();
@@ -364,6 +372,8 @@ impl Merge {
                         is_same = contested.merged == value;
                         contested.merged = value;
                         claimed = claim(contested, &self.unclaimed, serial);
+                        let replaced = self.owners.get(id).and_then(|new| new.before);
+                        former = replaced.and_then(|old| Some((old, contested.take(old)?)));
                         if let Some(one) = contested.last_one() {
                             *entry = one;
                         }
@@ -372,9 +382,9 @@ impl Merge {
                 key.clone()
             }
         };
-        if !claimed.is_empty() {
+        for struck in [claimed.as_slice(), former.as_slice()] {
             let name = (family.string(), &key);
-            strike(&mut self.owners, &mut self.unclaimed, name, &claimed);
+            strike(&mut self.owners, &mut self.unclaimed, name, struck);
         }
         if let Some(owner) = self.owners.get_mut(id) {
             let owned = owner

@@ -383,3 +383,36 @@ fn losing_a_node_costs_what_it_owned() {
     assert_eq!(cost(100), 110);
     assert_eq!(cost(2_000), 110);
 }
+
+#[test]
+fn a_key_that_comes_again_with_a_new_database_has_one_owner_and_is_not_deleted_later() {
+    for others in ["", "o"] {
+        let mut merge = Merge::new();
+        update(&mut merge, "s", "a=1 b=1", "");
+        if !others.is_empty() {
+            update(&mut merge, others, "a=0", "");
+        }
+        merge.begin_to_replace(&id("s"));
+        merge.set_kind(&id("s"), OwnerKind::Slave);
+        assert!(update(&mut merge, "s", "a=2", "").tell_globals);
+        let mut holders: Vec<&NodeId> = merge.holders(&"fam".into(), &"a".into()).collect();
+        holders.sort_unstable();
+        assert_eq!(holders.len(), 1 + others.len());
+        assert_eq!(merge.get(&"fam".into(), &"a".into()), Some(&Datum::int(2)));
+        assert_eq!(told_to_globals(&merge), tables("a=2 b=1"), "b stays until all has come");
+        merge.replaced(&id("s"));
+        let deleted = merge.give_up_some();
+        assert!(
+            matches!(&deleted[..], [(_, change)] if change.deletions_for_subscribers.len() == 1)
+        );
+        assert_eq!(told_to_globals(&merge), tables("a=2"));
+        assert_eq!(merge.octets_of(&id("s")), update_alone("a=2"));
+    }
+}
+
+/// What the octets of a slave are that has only this.
+fn update_alone(set: &str) -> usize {
+    let mut merge = Merge::new();
+    update(&mut merge, "s", set, "");
+    merge.octets_of(&id("s"))
+}
