@@ -4,7 +4,7 @@
 
 use aemp::kernel::{
     Authenticated, Kernel, KernelConfig, LARGE_PACKET, LargePacket, NextPiece, Now, PeerGreeting,
-    PeerLimits,
+    PeerLimits, is_large,
 };
 use aemp::value::{NodeId, Packed, Str};
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -67,7 +67,7 @@ fn kernel(database_limit: usize) -> Kernel {
 /// Handles a packet of the peer as a node does, except that no timer runs in between.
 fn handle(kernel: &mut Kernel, packet: &Packed) {
     let elements = packet.as_elements();
-    if elements.octets().len() <= LARGE_PACKET {
+    if !is_large(elements) {
         kernel.node_packet(&node("peer"), elements);
         kernel.take_effects();
         return;

@@ -6,7 +6,7 @@
 
 use aemp::kernel::{
     Authenticated, ConnId, Effect, Kernel, KernelConfig, LARGE_PACKET, LargePacket, NextPiece, Now,
-    PeerGreeting, PeerLimits,
+    PeerGreeting, PeerLimits, is_large,
 };
 use aemp::value::{NodeId, Packed, Str};
 use aemp_sim::offences::{Offence, Offender};
@@ -90,7 +90,7 @@ impl Victim {
     /// Handles a packet as a node does, and returns how many pieces it took.
     fn packet(&mut self, from: &NodeId, offence: &Offence) -> usize {
         let elements = offence.request.as_elements();
-        if elements.octets().len() <= LARGE_PACKET {
+        if !is_large(elements) {
             let request = |kernel: &mut Kernel| kernel.node_packet(from, elements);
             self.input(offence.what, OPERATIONS_AT_ONCE, request);
             return 1;

@@ -13,8 +13,23 @@ use super::request::{Handler, RequestInfo};
 use crate::value::packed::Elements;
 use crate::value::{NodeId, Packed, PortId};
 
-/// The size in octets above which a packet to the node port is large.
+/// The size in octets above which each packet to the node port is large.
 pub const LARGE_PACKET: usize = 64 << 10;
+
+/// The size in octets above which a whole database is large, as 64 KiB may have 20,000 keys. (An update is
+/// one change for monitors, so it is not divided up to [`LARGE_PACKET`].)
+const LARGE_DATABASE: usize = 8 << 10;
+
+/// Whether a packet to the node port has to be handled as a [`LargePacket`].
+#[inline]
+pub fn is_large(packet: Elements<'_>) -> bool {
+    let octets = packet.octets().len();
+    let is_database = || {
+        let name = packet.first_str();
+        name.is_some_and(|name| matches!(name.data(), b"g_slave" | b"g_set"))
+    };
+    octets > LARGE_PACKET || octets > LARGE_DATABASE && is_database()
+}
 
 /// The number of relays to this node itself that are followed in one piece.
 const RELAYS_AT_A_TIME: usize = 256;
@@ -246,7 +261,10 @@ impl LargePacket {
             && let Some(name) = name.and_then(db::Name::known)
             && self.from != kernel.node
         {
-            self.state = State::Database(name);
+            self.state = match kernel.db.refuses(&self.from, name) {
+                true => State::Done,
+                false => State::Database(name),
+            };
             return;
         }
         self.state = State::Done;

@@ -34,7 +34,7 @@ pub use counts::ResourceCounts;
 pub use effect::{AuthOrder, Call, ConnId, Effect, Level, MonitorId, Origin, PortName, Reason};
 pub(crate) use effect::{build_reason, died};
 pub use eval::is_function;
-pub use large::{LARGE_PACKET, LargePacket, NextPiece};
+pub use large::{LARGE_PACKET, LargePacket, NextPiece, is_large};
 pub use limits::PeerLimits;
 pub use lines::Line;
 pub use mesh::{Authenticated, PeerGreeting, Pulse, SeedStatus};
@@ -89,8 +89,8 @@ enum Task {
 ///
 /// **Packets.** Packets to the node port go to [`Kernel::node_packet`], messages to
 /// [`Kernel::service_port`] to [`Kernel::service_message`], and all others to the port that they name,
-/// without the kernel. A packet to the node port of more than [`LARGE_PACKET`] octets should be handled
-/// in pieces ([`LargePacket::work`]), so that other threads get the kernel in between.
+/// without the kernel. A large packet to the node port ([`is_large`]) should be handled in pieces
+/// ([`LargePacket::work`]), so that other threads get the kernel in between.
 ///
 /// **The program on this node.** Ports ([`Kernel::open_port`], [`Kernel::kill`],
 /// [`Kernel::port_ended`]), monitors (`Kernel::monitor`), spawning, the database, the seeds. The kernel

@@ -5,7 +5,7 @@ use super::core::{LockedCore, MAX_KEPT_EFFECTS, Shared};
 use super::delivery::Pressure;
 use super::port::run_queue;
 use crate::kernel::{
-    Effect, LARGE_PACKET, LargePacket, Level, NextPiece, Origin, cut_line, port_named_by,
+    Effect, LargePacket, Level, NextPiece, Origin, cut_line, is_large, port_named_by,
 };
 use crate::value::packed::{self, Elements};
 use crate::value::{NodeId, Packed, PortId};
@@ -53,7 +53,7 @@ impl<'a> NodePackets<'a> {
     /// Handles the next packet. User code that runs because of it has run when this returns; tasks
     /// that wait for its results are woken by [`NodePackets::settle`] at the latest.
     pub(crate) fn push(&mut self, from: &NodeId, message: Elements<'_>) {
-        if message.octets().len() > LARGE_PACKET {
+        if is_large(message) {
             return self.push_large(from, message);
         }
         let core = self.core.get_or_insert_with(|| self.shared.lock());

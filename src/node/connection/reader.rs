@@ -1,6 +1,6 @@
 //! The receiving side of a connection: dispatches what the socket receives to ports, in order.
 
-use crate::kernel::LARGE_PACKET;
+use crate::kernel::is_large;
 use crate::node::core::Shared;
 use crate::node::error::ConnectionError;
 use crate::node::lanes::SharedLane;
@@ -306,9 +306,9 @@ fn hand_over(
         shared.trace_received(from, port, message);
     }
     if port.is_empty() {
-        match message.octets().len() {
-            ..=LARGE_PACKET => for_kernel.push(from, message),
-            _ => without_keeping_others(|| for_kernel.push(from, message)),
+        match is_large(message) {
+            false => for_kernel.push(from, message),
+            true => without_keeping_others(|| for_kernel.push(from, message)),
         }
     } else {
         for_kernel.settle();

@@ -25,6 +25,9 @@ impl Database {
         let Some(name) = Name::known(name) else {
             return false;
         };
+        if self.refuses(from, name) {
+            return true;
+        }
         match Request::parse_known(name, arguments) {
             Ok(request) => {
                 self.make_room_for(&request, now);
@@ -33,6 +36,16 @@ impl Database {
             Err(error) => self.problem(from, error.into()),
         }
         true
+    }
+
+    /// Refuses a request that only the master may send, if another node sends it: it is not even read.
+    pub(crate) fn refuses(&mut self, from: &NodeId, name: Name) -> bool {
+        let only_master = matches!(name, Name::Reply | Name::Found | Name::Family | Name::Changed);
+        let is_refused = only_master && self.local.master() != Some(from);
+        if is_refused {
+            self.problem(from, DbProblem::NotFromMaster(name.as_str()));
+        }
+        is_refused
     }
 
     /// As [`Database::receive`], for the most frequent request: it sets a single key, and the sender is
