@@ -12,7 +12,7 @@ use super::unread::Unread;
 use crate::value::{NodeId, Packed, Str};
 
 /// The maximum number of keys that one piece sets or deletes.
-pub(crate) const KEYS_PER_PIECE: usize = 1000;
+pub(crate) const KEYS_PER_PIECE: usize = 400;
 
 /// The maximum octets of values that one piece sets, unless a single value has more.
 const OCTETS_PER_PIECE: usize = 64 << 10;

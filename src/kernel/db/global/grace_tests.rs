@@ -1,5 +1,6 @@
 //! The entries of a lost global node's slaves, with the tests taking the part of all other nodes.
 
+use super::super::pieces::KEYS_PER_PIECE;
 use super::super::testing::{TestNode, entries, keys, node, seconds, tables_of};
 use super::*;
 use crate::kernel::db::pieces::Pieces;
@@ -303,17 +304,17 @@ fn the_end_of_a_large_family_is_told_in_pieces() {
     let worked = |me: &TestNode| me.db.global().unwrap().merge().operations();
     let before = worked(&me);
     me.down("g");
-    assert!(worked(&me) - before < 1_100, "{}", worked(&me) - before);
+    assert!(worked(&me) - before < KEYS_PER_PIECE as u64 + 100, "{}", worked(&me) - before);
     while me.db.deadline() == Some(std::time::Duration::ZERO) {
         me.wait(0);
     }
     assert_eq!(me.db.global().unwrap().merge().family_len(&"'l".into()), 1);
     assert!(told(&mut me).is_empty());
     assert_eq!(me.db.deadline(), Some(me.now + seconds(5)));
-    for _ in 0..3 {
+    for _ in 0..2500_usize.div_ceil(KEYS_PER_PIECE) {
         let before = worked(&me);
         me.wait(5);
-        assert!(worked(&me) - before <= 1_000);
+        assert!(worked(&me) - before <= KEYS_PER_PIECE as u64);
         assert_eq!(told(&mut me).len(), 1);
     }
     assert_eq!(me.db.deadline(), None);

@@ -9,7 +9,6 @@
 
 use super::super::datum::Datum;
 use super::super::losses::Losses;
-use super::super::pieces::KEYS_PER_PIECE;
 use super::super::update::Key;
 use super::super::{GLOBALS, LOCATIONS, node_key, node_of};
 use super::entry::{Contested, Entry};
@@ -23,6 +22,9 @@ use std::time::Duration;
 /// How long no entry may be claimed, once no slave is awaited, until the remaining entries are deleted:
 /// a slave's database may come in several packets.
 const CLAIM_QUIET_PERIOD: Duration = Duration::from_secs(2);
+
+/// The maximum number of slaves of a lost global node that are followed individually.
+const MAX_AWAITED: usize = 1000;
 
 /// The maximum number of lost global nodes whose slaves' entries are kept, since each adds to the work
 /// of every change; the oldest are dropped first.
@@ -75,7 +77,7 @@ impl Merge {
         else {
             return self.remove(node);
         };
-        let awaited = (slaves.len() <= KEYS_PER_PIECE).then(|| {
+        let awaited = slaves.map(|slaves| {
             slaves.into_iter().filter(|slave| !losses.contains(slave, now)).collect::<BTreeSet<_>>()
         });
         let settled =
@@ -119,16 +121,19 @@ impl Merge {
     }
 
     /// The slaves of the global node that owns `id` whose addresses no other node announces; `None` if
-    /// it never had any.
-    fn slaves_of(&self, id: OwnerId, node: &NodeId) -> Option<Vec<NodeId>> {
+    /// it never had any, and `Some(None)` if they may be too many to be followed individually.
+    fn slaves_of(&self, id: OwnerId, node: &NodeId) -> Option<Option<Vec<NodeId>>> {
         let family = Str::text(LOCATIONS);
         let located = self.owners.get(id)?.entries.get(&family)?;
         let merged = &self.families.get(&family)?.entries;
         let own = node_key(node);
         let mut others = located.keys().filter(|key| **key != own).peekable();
         others.peek()?;
+        if located.len() > MAX_AWAITED {
+            return Some(None);
+        }
         let is_only_there = |key: &&Str| matches!(merged.get(*key), Some(Entry::One(..)));
-        Some(others.filter(is_only_there).filter_map(node_of).collect())
+        Some(Some(others.filter(is_only_there).filter_map(node_of).collect()))
     }
 
     /// Drops kept entries of a node so that all of them together do not exceed the octets that it had
