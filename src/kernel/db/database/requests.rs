@@ -59,9 +59,6 @@ impl Database {
     ) -> bool {
         let mut reader = request.reader();
         let Some(name) = reader.take_str().and_then(Name::known) else { return false };
-        if *from == self.node {
-            return false;
-        }
         let arguments = request.rest(1, reader.rest());
         match (name, &mut self.global) {
             (Name::Changed, _) if self.local.master() == Some(from) => {

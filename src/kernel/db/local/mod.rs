@@ -168,10 +168,13 @@ impl Local {
         value: &Datum,
     ) -> Result<bool, Unsendable> {
         self.note_if_new(family, key);
-        let own = self.own.get_or_insert(family, || {
-            let size = FamilySize::of(family.as_ref());
-            (family.clone(), OwnFamily { entries: Table::default(), size })
-        });
+        let own = match self.own.get_mut(family) {
+            Some(own) => own,
+            None => {
+                let size = FamilySize::of(family.as_ref());
+                self.own.add(family.clone(), OwnFamily { entries: Table::default(), size })
+            }
+        };
         let is_new = own.set(key, value);
         if own.entries.is_empty() {
             self.own.remove(family);

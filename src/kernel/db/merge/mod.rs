@@ -305,10 +305,13 @@ impl Merge {
         self.operations += 1;
         self.serial += 1;
         let serial = self.serial;
-        let keys = self.families.get_or_insert(&family.string(), || {
-            let size = FamilySize::of(family.string());
-            (family.to_str(), Keys { entries: Table::default(), size })
-        });
+        let keys = match self.families.get_mut(&family.string()) {
+            Some(keys) => keys,
+            None => {
+                let size = FamilySize::of(family.string());
+                self.families.add(family.to_str(), Keys { entries: Table::default(), size })
+            }
+        };
         let value_octets = value.long_octets();
         let mut before = None;
         let mut claimed = Vec::new();
@@ -382,14 +385,16 @@ impl Merge {
                 key.clone()
             }
         };
-        for struck in [claimed.as_slice(), former.as_slice()] {
+        if !claimed.is_empty() || former.is_some() {
             let name = (family.string(), &key);
+            let struck = claimed.iter().chain(&former);
             strike(&mut self.owners, &mut self.unclaimed, name, struck);
         }
         if let Some(owner) = self.owners.get_mut(id) {
-            let owned = owner
-                .entries
-                .get_or_insert(&family.string(), || (family.to_str(), Table::default()));
+            let owned = match owner.entries.get_mut(&family.string()) {
+                Some(owned) => owned,
+                None => owner.entries.add(family.to_str(), Table::default()),
+            };
             owner.octets += entry_octets(&key, &Datum::UNDEF) + value_octets;
             owner.octets -= before.map_or(0, |before| entry_octets(&key, &before));
             owner.len += usize::from(owned.insert(key, ()).is_none());
@@ -441,7 +446,7 @@ impl Merge {
             // visible again: it may have been an entry of this very owner.
             if self.owners.get(id).is_some_and(|owner| !owner.is_lost) {
                 let claimed = claim(left, &self.unclaimed, serial);
-                strike(&mut self.owners, &mut self.unclaimed, (family, stored), &claimed);
+                strike(&mut self.owners, &mut self.unclaimed, (family, stored), claimed.iter());
             }
             if let Some(owner) = self.owners.get_mut(id) {
                 owner.octets -= entry_octets(stored, &value);

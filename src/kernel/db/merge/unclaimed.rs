@@ -206,11 +206,11 @@ impl Merge {
 }
 
 /// Removes keys from the records of lost nodes; `claimed` says which node had which value of `key`.
-pub(super) fn strike(
+pub(super) fn strike<'a>(
     owners: &mut Owners,
     unclaimed: &mut [Lost],
     (family, key): (StrRef<'_>, &Str),
-    claimed: &[(OwnerId, Datum)],
+    claimed: impl Iterator<Item = &'a (OwnerId, Datum)>,
 ) {
     for (owner, value) in claimed {
         if let Some(lost) = unclaimed.iter_mut().find(|lost| lost.owner == *owner) {
