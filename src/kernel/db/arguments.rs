@@ -44,10 +44,17 @@ pub enum ArgumentProblem {
     /// An array of strings was expected.
     #[error("is not an array of strings")]
     NoStrings,
+    /// It is part of the answer, and has more than 64 KiB.
+    #[error("is longer than 64 KiB")]
+    TooLong,
     /// Its octets are not in packed form.
     #[error("is not in packed form")]
     NotPacked,
 }
+
+/// The maximum octets of what an answer repeats, since it is copied while others wait: IDs of queries and of
+/// nodes.
+const MAX_REPEATED: usize = 64 << 10;
 
 /// An array of strings or numbers; `None` if it is anything else.
 fn strings(reader: &mut Reader<'_>) -> Result<Option<Vec<Str>>, Malformed> {
@@ -144,11 +151,11 @@ impl<'a> Arguments<'a> {
             Name::Get => Request::Get {
                 family: self.string("family")?,
                 key: self.string("key")?,
-                id: self.datum("id")?,
+                id: self.query_id()?,
             },
             Name::Global => Request::Global,
             Name::Query(kind) => {
-                Request::Query { kind, family: self.string("family")?, id: self.datum("id")? }
+                Request::Query { kind, family: self.string("family")?, id: self.query_id()? }
             }
         };
         Ok(request)
@@ -231,6 +238,15 @@ impl<'a> Arguments<'a> {
             .ok_or(self.wrong(argument, ArgumentProblem::Missing))
     }
 
+    /// The ID of a query, which the answer repeats.
+    fn query_id(&mut self) -> Result<Datum, MalformedRequest> {
+        let id = self.datum("id")?;
+        match id.octets().len() {
+            ..=MAX_REPEATED => Ok(id),
+            _ => Err(self.wrong("id", ArgumentProblem::TooLong)),
+        }
+    }
+
     fn string(&mut self, argument: &'static str) -> Result<Str, MalformedRequest> {
         self.next(argument, |reader| Ok(token_to_str(reader.token()?)))?
             .ok_or(self.wrong(argument, ArgumentProblem::Missing))?
@@ -239,6 +255,9 @@ impl<'a> Arguments<'a> {
 
     fn node(&mut self) -> Result<NodeId, MalformedRequest> {
         let node = self.string("node")?;
+        if node.as_ref().data().len() > MAX_REPEATED {
+            return Err(self.wrong("node", ArgumentProblem::TooLong));
+        }
         node_of(&node).ok_or(self.wrong("node", ArgumentProblem::NoNodeId))
     }
 

@@ -175,6 +175,34 @@ fn malformed_requests_name_the_request_and_the_argument() {
             },
             "g_db_values: id is missing",
         ),
+        (
+            "g_db_values",
+            |out| {
+                put_text(out, "f");
+                put_text(out, &"x".repeat(64 << 10));
+                2
+            },
+            "g_db_values: id is longer than 64 KiB",
+        ),
+        (
+            "g_get",
+            |out| {
+                put_text(out, "f");
+                put_text(out, "k");
+                put_array(out, 70_000);
+                (0..70_000).for_each(|_| put_undef(out));
+                3
+            },
+            "g_get: id is longer than 64 KiB",
+        ),
+        (
+            "g_find",
+            |out| {
+                put_text(out, &"x".repeat((64 << 10) + 1));
+                1
+            },
+            "g_find: node is longer than 64 KiB",
+        ),
         ("g_reply", none, "g_reply: id is missing"),
         ("g_reply", undef, "g_reply: result is missing"),
         ("g_mon1", none, "g_mon1: family is missing"),
