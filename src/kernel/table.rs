@@ -2,12 +2,11 @@
 //! insertion moves more than [`MAX_LEAF`] entries.
 
 use foldhash::fast::RandomState;
-use hashbrown::hash_table::{self, HashTable};
-use hashbrown::{Equivalent, hash_table::OccupiedEntry};
+use hashbrown::Equivalent;
+use hashbrown::hash_table::{self, HashTable, OccupiedEntry};
 use std::hash::{BuildHasher, Hash};
 
-/// The number of entries with which a leaf is divided: what 8192 buckets hold. To divide it takes about
-/// a millisecond.
+/// The number of entries with which a leaf is divided: what 8192 buckets hold.
 const MAX_LEAF: usize = 7168;
 
 const BITS: u32 = 4;
