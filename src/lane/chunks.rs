@@ -75,10 +75,16 @@ impl Chunks {
         self.last.reserve(self.usual + self.usual / 8);
     }
 
-    /// Puts octets before all others.
-    pub(super) fn put_first(&mut self, octets: Vec<u8>) {
+    /// Puts octets before all others, but after the rest of a chunk that was partly written. Returns
+    /// the number of octets in that rest.
+    pub(super) fn put_first(&mut self, octets: Vec<u8>) -> usize {
+        let rest = match self.full.front() {
+            Some(chunk) if chunk.written > 0 => chunk.unwritten().len(),
+            _ => 0,
+        };
         self.len += octets.len();
-        self.full.push_front(Chunk { octets, written: 0 });
+        self.full.insert(usize::from(rest > 0), Chunk { octets, written: 0 });
+        rest
     }
 
     /// Takes the first chunk.

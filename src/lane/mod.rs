@@ -174,8 +174,8 @@ impl Lane {
         Ok(appended)
     }
 
-    /// Puts a packet before all others in the queue, but after the chunk that is being written.
-    /// Returns false if there is no connection.
+    /// Puts a packet before all others in the queue, but after the chunk that is being written or
+    /// was written in part. Returns false if there is no connection.
     ///
     /// # Errors
     /// Fails if the framing cannot carry a value; nothing is appended then.
@@ -185,9 +185,9 @@ impl Lane {
         framing::encode(framing, packet, &mut octets)?;
         self.sent.packets += 1;
         self.sent.octets += octets.len() as u64;
-        let before = self.written + self.in_hand.unwrap_or(0) as u64;
-        self.first_ends = Some(before + octets.len() as u64);
-        self.chunks.put_first(octets);
+        let len = octets.len();
+        let before = self.in_hand.unwrap_or(0) + self.chunks.put_first(octets);
+        self.first_ends = Some(self.written + (before + len) as u64);
         Ok(true)
     }
 
@@ -498,6 +498,25 @@ mod tests {
         assert_eq!(lane.counters().packets, 3);
         let (next, ..) = lane.connect(Framing::Json);
         assert!(!lane.first_is_written(next) && !lane.first_is_written(generation));
+    }
+
+    #[test]
+    fn a_packet_that_goes_first_does_not_split_one_that_was_written_in_part() {
+        let mut lane = Lane::new(LIMITS);
+        let (generation, ..) = lane.connect(Framing::Json);
+        let _ = append(&mut lane, 1);
+        let mut chunk = lane.take(generation).unwrap();
+        let _ = append(&mut lane, 2);
+        chunk.advance(4);
+        // As a sender does when the socket takes no more.
+        assert!(lane.give_back(generation, chunk));
+        assert_eq!(lane.append_first(packet(3).as_elements()), Ok(true));
+        let mut rest = lane.take(generation).unwrap();
+        assert_eq!(rest.unwritten(), br#"rt",1]"#);
+        rest.advance(6);
+        assert!(lane.give_back(generation, rest) && !lane.first_is_written(generation));
+        assert_eq!(taken(&mut lane, generation), r#"["port",3]["port",2]"#);
+        assert!(lane.first_is_written(generation));
     }
 
     #[test]
