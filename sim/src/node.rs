@@ -8,7 +8,7 @@ use crate::link::{LinkEnd, Segment};
 use crate::net::Net;
 use crate::wire::{HandshakeParams, Wire};
 use crate::world::CONNECT_INTERVAL;
-use aemp::kernel::{ConnId, Effect, Kernel, KernelConfig, Now, PortName};
+use aemp::kernel::{ConnId, Effect, Kernel, KernelConfig, Level, Now, PortName};
 use aemp::lane::{Appended, Lane, LaneLimits};
 use aemp::value::packed::Elements;
 use aemp::value::{NodeId, Packed, PortId};
@@ -304,7 +304,7 @@ impl Node {
     }
 
     fn log_error(&mut self, text: String) {
-        self.happenings.push(WorldEvent::Log { level: aemp::kernel::Level::Error, text });
+        self.happenings.push(WorldEvent::Log { level: Level::Error, text });
     }
 
     fn wake_writer(&mut self, around: &mut HandlerContext<'_>, node: &NodeId) {
@@ -339,9 +339,20 @@ impl Node {
             around.timer(delay, Timer::Flush { node: node.clone(), conn });
             return;
         }
-        while let Some(end) = wire.end
-            && let Some(mut chunk) = lane.take(generation)
-        {
+        while let Some(end) = wire.end {
+            loop {
+                match lane.make_next(generation) {
+                    Ok(true) => {}
+                    Ok(false) => break,
+                    Err(error) => {
+                        let (level, text) = (Level::Error, format!("not sent: {error}"));
+                        self.happenings.push(WorldEvent::Log { level, text });
+                    }
+                }
+            }
+            let Some(mut chunk) = lane.take(generation) else {
+                break;
+            };
             let mut rest = chunk.unwritten();
             while around.net.is_slow(end) && rest.len() > ON_SLOW_LINKS {
                 let (head, tail) = rest.split_at(ON_SLOW_LINKS);

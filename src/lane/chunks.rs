@@ -1,5 +1,7 @@
-//! A queue of outgoing octets, in reused buffers of a size that suits one write.
+//! A queue of outgoing octets, in reused buffers of a size that suits one write, with places for packets
+//! that are made later.
 
+use super::later::Later;
 use std::collections::VecDeque;
 
 /// Consecutive octets, and how many of them have been written.
@@ -21,12 +23,22 @@ impl Chunk {
     }
 }
 
+/// One place in the queue.
+#[derive(Debug)]
+enum Place {
+    Octets(Chunk),
+    Later(Later),
+    /// A packet that somebody is making, and the octets that are counted for it meanwhile.
+    BeingMade(usize),
+}
+
 /// A queue of octets.
 #[derive(Debug)]
 pub(super) struct Chunks {
     /// Octets per chunk. A chunk that begins with something longer is as long as that.
     usual: usize,
-    full: VecDeque<Chunk>,
+    /// Everything before `last`. At most one place is being made.
+    full: VecDeque<Place>,
     /// The chunk to which octets are appended.
     last: Vec<u8>,
     /// Empty buffers for later chunks.
@@ -39,7 +51,7 @@ impl Chunks {
         Chunks { usual, full: VecDeque::new(), last: Vec::new(), spares: Vec::new(), len: 0 }
     }
 
-    /// The number of octets in the queue.
+    /// The number of octets in the queue, including those that packets to be made may have.
     pub(super) const fn len(&self) -> usize {
         self.len
     }
@@ -69,7 +81,7 @@ impl Chunks {
     fn begin_chunk(&mut self) {
         let next = self.spares.pop().unwrap_or_default();
         let octets = std::mem::replace(&mut self.last, next);
-        self.full.push_back(Chunk { octets, written: 0 });
+        self.full.push_back(Place::Octets(Chunk { octets, written: 0 }));
         // Much is queued, so more is likely to follow. The last packet of a chunk may extend beyond
         // its usual end.
         self.last.reserve(self.usual + self.usual / 8);
@@ -79,18 +91,66 @@ impl Chunks {
     /// the number of octets in that rest.
     pub(super) fn put_first(&mut self, octets: Vec<u8>) -> usize {
         let rest = match self.full.front() {
-            Some(chunk) if chunk.written > 0 => chunk.unwritten().len(),
+            Some(Place::Octets(chunk)) if chunk.written > 0 => chunk.unwritten().len(),
             _ => 0,
         };
         self.len += octets.len();
-        self.full.insert(usize::from(rest > 0), Chunk { octets, written: 0 });
+        let chunk = Chunk { octets, written: 0 };
+        self.full.insert(usize::from(rest > 0), Place::Octets(chunk));
         rest
     }
 
-    /// Takes the first chunk.
+    /// Appends a packet that is made later. Returns the number of octets that are counted for it.
+    pub(super) fn append_later(&mut self, later: Later) -> usize {
+        if !self.last.is_empty() {
+            let octets = std::mem::take(&mut self.last);
+            self.full.push_back(Place::Octets(Chunk { octets, written: 0 }));
+        }
+        let octets = later.octets();
+        self.len += octets;
+        self.full.push_back(Place::Later(later));
+        octets
+    }
+
+    /// Takes the first packet if it has yet to be made; it keeps its place.
+    pub(super) fn take_later(&mut self) -> Option<Later> {
+        let place = self.full.front_mut()?;
+        let Place::Later(later) = place else { return None };
+        let being_made = Place::BeingMade(later.octets());
+        match std::mem::replace(place, being_made) {
+            Place::Later(later) => Some(later),
+            Place::Octets(_) | Place::BeingMade(_) => None,
+        }
+    }
+
+    /// Puts the octets of the packet that was being made into its place; without octets, the place is
+    /// removed. Returns their number, or zero if the place was dropped meanwhile.
+    pub(super) fn made(&mut self, octets: Vec<u8>) -> usize {
+        let places = self.full.iter().enumerate();
+        let mut being_made = places.filter_map(|(at, place)| match place {
+            Place::BeingMade(counted) => Some((at, *counted)),
+            Place::Octets(_) | Place::Later(_) => None,
+        });
+        let Some((at, counted)) = being_made.next() else { return 0 };
+        let made = octets.len();
+        self.len = self.len - counted + made;
+        if made == 0 {
+            self.full.remove(at);
+        } else if let Some(place) = self.full.get_mut(at) {
+            *place = Place::Octets(Chunk { octets, written: 0 });
+        }
+        made
+    }
+
+    /// Takes the first chunk; `None` if there is none, or if a packet before it has yet to be made.
     pub(super) fn take(&mut self) -> Option<Chunk> {
-        let chunk = match self.full.pop_front() {
-            Some(chunk) => chunk,
+        let chunk = match self.full.front_mut() {
+            Some(Place::Octets(first)) => {
+                let first = std::mem::take(first);
+                self.full.pop_front();
+                first
+            }
+            Some(Place::Later(_) | Place::BeingMade(_)) => return None,
             None if self.last.is_empty() => return None,
             None => Chunk { octets: std::mem::take(&mut self.last), written: 0 },
         };
@@ -103,7 +163,7 @@ impl Chunks {
         let left = chunk.unwritten().len();
         if left > 0 {
             self.len += left;
-            self.full.push_front(chunk);
+            self.full.push_front(Place::Octets(chunk));
             return;
         }
         let mut octets = chunk.octets;

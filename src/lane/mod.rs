@@ -5,6 +5,7 @@
 
 mod chunks;
 mod copies;
+mod later;
 
 use self::chunks::Chunks;
 use crate::mutation::{self, Mutation};
@@ -14,6 +15,7 @@ use crate::wire::framing::{self, EncodeError, Framing};
 
 pub use self::chunks::Chunk;
 pub(crate) use self::copies::Copies;
+pub use self::later::Later;
 
 /// How many octets a lane may hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,7 +88,7 @@ pub struct Lane {
 pub struct Counters {
     /// Packets appended, keepalives included.
     pub packets: u64,
-    /// Octets appended in the framing of the connection.
+    /// Octets appended in the framing of the connection; those of a [`Later`] once it is made.
     pub octets: u64,
     /// Packets dropped because the connection was being lost.
     pub dropped: u64,
@@ -133,6 +135,16 @@ impl Lane {
         expected: usize,
         put: impl FnOnce(Option<Framing>, &mut Vec<u8>) -> Result<(), EncodeError>,
     ) -> Result<Appended, EncodeError> {
+        self.append_by(|lane, framing| lane.put(framing, expected, put))
+    }
+
+    /// Appends a packet by calling `append`, unless the connection is being lost or too much is
+    /// queued. It gets the framing, if there is a connection, and returns the octets to count.
+    #[inline]
+    fn append_by(
+        &mut self,
+        append: impl FnOnce(&mut Self, Option<Framing>) -> Result<usize, EncodeError>,
+    ) -> Result<Appended, EncodeError> {
         let waiting = self.waiting();
         let (framing, appended) = match self.state {
             State::Down => {
@@ -156,8 +168,25 @@ impl Lane {
             State::Up(framing) if waiting == 0 => (Some(framing), Appended::WakeWriter),
             State::Up(framing) => (Some(framing), Appended::Waits),
         };
+        let octets = append(self, framing)?;
+        if matches!(self.state, State::Idle) {
+            self.state = State::Queueing;
+        }
+        self.congested |= waiting + octets > self.limits.soft;
+        self.sent.packets += 1;
+        Ok(appended)
+    }
+
+    /// Appends the octets that `put` writes; returns their number.
+    #[inline]
+    fn put(
+        &mut self,
+        framing: Option<Framing>,
+        expected: usize,
+        put: impl FnOnce(Option<Framing>, &mut Vec<u8>) -> Result<(), EncodeError>,
+    ) -> Result<usize, EncodeError> {
         let queue_is_cbor = &mut self.queue_is_cbor;
-        let appended_octets = self.chunks.append(expected + FRAMING_OVERHEAD, |out| {
+        let octets = self.chunks.append(expected + FRAMING_OVERHEAD, |out| {
             let start = out.len();
             put(framing, out)?;
             if framing.is_none() {
@@ -165,13 +194,8 @@ impl Lane {
             }
             Ok::<(), EncodeError>(())
         })?;
-        if matches!(self.state, State::Idle) {
-            self.state = State::Queueing;
-        }
-        self.congested |= waiting + appended_octets > self.limits.soft;
-        self.sent.packets += 1;
-        self.sent.octets += appended_octets as u64;
-        Ok(appended)
+        self.sent.octets += octets as u64;
+        Ok(octets)
     }
 
     /// Puts a packet before all others in the queue, but after the chunk that is being written or
@@ -249,7 +273,8 @@ impl Lane {
 
     /// Takes the chunk to write next; [`Lane::give_back`] must follow.
     ///
-    /// `None` if nothing is queued, a chunk is being written, or `generation` is over.
+    /// `None` if nothing is queued, a chunk is being written, the first packet has yet to be made
+    /// ([`Lane::take_later`]), or `generation` is over.
     #[inline]
     pub fn take(&mut self, generation: u64) -> Option<Chunk> {
         if generation != self.generation || self.in_hand.is_some() {
@@ -270,9 +295,13 @@ impl Lane {
         if matches!(self.state, State::Up(_)) {
             self.chunks.give_back(chunk);
         }
+        self.less_waits();
+        self.chunks.len() > 0
+    }
+
+    fn less_waits(&mut self) {
         self.congested &= self.waiting() > self.limits.soft / 2;
         self.congestion_told &= self.waiting() > 0;
-        self.chunks.len() > 0
     }
 
     /// Whether senders should write what is queued themselves.
@@ -281,7 +310,8 @@ impl Lane {
         self.chunks.len() >= chunk_size(self.limits)
     }
 
-    /// Octets that are queued, including the chunk that is being written.
+    /// Octets that are queued, including the chunk that is being written, and those that packets to
+    /// be made may have.
     #[inline]
     pub fn waiting(&self) -> usize {
         self.chunks.len() + self.in_hand.unwrap_or(0)

@@ -1,13 +1,15 @@
 //! The lanes of a node: one for each remote node, shared by all threads that send to it.
 
 use super::sync::{DirectOutput, Mutex, Notify, Table, local};
-use crate::lane::{Appended, Chunk, Copies, Counters, Lane, LaneLimits};
+use crate::lane::{Appended, Chunk, Copies, Counters, Lane, LaneLimits, Later};
 use crate::node::counters::{Received, Traffic};
+use crate::node::long_work::without_keeping_others;
 use crate::value::packed::Elements;
 use crate::value::{NodeId, StrRef};
 use crate::wire::framing::{EncodeError, Framing};
 use crate::wire::protection::Protection;
 use std::cell::Cell;
+use std::ops::DerefMut;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -150,6 +152,23 @@ impl Lanes {
         }
     }
 
+    /// As [`Lanes::append`], by a thread that holds a lock, for a packet that takes long to make. The
+    /// connection's task makes it when its turn to be written has come; if the node is not connected,
+    /// it is made at once.
+    #[cfg_attr(not(test), expect(dead_code, reason = "no packet is made later yet"))]
+    pub(crate) fn append_later(
+        &self,
+        node: &NodeId,
+        mut later: Later,
+    ) -> Result<Sent, EncodeError> {
+        loop {
+            match self.of(node).append_later(later) {
+                Ok(sent) => return sent,
+                Err(not_taken) => later = not_taken,
+            }
+        }
+    }
+
     /// Puts a packet before all others that are queued for a connected node.
     pub(crate) fn append_first(
         &self,
@@ -271,22 +290,43 @@ impl SharedLane {
         self.append_with(WrittenBy::Connection, |lane| lane.append_with(expected, put))
     }
 
+    /// As [`Lanes::append_later`]; gives the packet back if the lane is retired.
+    fn append_later(&self, later: Later) -> Result<Result<Sent, EncodeError>, Later> {
+        let state = self.state.lock();
+        if state.retired {
+            return Err(later);
+        }
+        Ok(self.append_to(state, WrittenBy::Connection, |lane| lane.append_later(later)))
+    }
+
     #[inline]
     fn append_with(
         &self,
         written_by: WrittenBy,
         append: impl FnOnce(&mut Lane) -> Result<Appended, EncodeError>,
     ) -> Result<Option<Sent>, EncodeError> {
+        let state = self.state.lock();
+        if state.retired {
+            return Ok(None);
+        }
+        self.append_to(state, written_by, append).map(Some)
+    }
+
+    /// Appends to the lane, which is locked and not retired; unlocks it before anything else.
+    #[inline]
+    fn append_to(
+        &self,
+        mut state: impl DerefMut<Target = State>,
+        written_by: WrittenBy,
+        append: impl FnOnce(&mut Lane) -> Result<Appended, EncodeError>,
+    ) -> Result<Sent, EncodeError> {
         let (appended, congested, crowded, writing) = {
-            let mut state = self.state.lock();
-            if state.retired {
-                return Ok(None);
-            }
             let appended = append(&mut state.lane)?;
             let congested = state.lane.congestion_to_tell();
             let crowded = written_by == WrittenBy::Connection && state.lane.is_crowded();
             let writes = written_by == WrittenBy::Sender && state.lane.is_worth_writing();
             let writing = if writes { state.begin_writing() } else { None };
+            drop(state);
             (appended, congested, crowded, writing)
         };
         if appended == Appended::WakeWriter {
@@ -295,13 +335,13 @@ impl SharedLane {
         if let Some(writing) = writing {
             self.write_now(writing);
         }
-        Ok(Some(match appended {
+        Ok(match appended {
             Appended::Waits | Appended::WakeWriter if congested => Sent::Congested,
             Appended::Waits | Appended::WakeWriter if crowded => Sent::Crowded,
             Appended::Waits | Appended::WakeWriter | Appended::Dropped => Sent::Done,
             Appended::WantConnection => Sent::WantConnection,
             Appended::Overflow => Sent::Overflow,
-        }))
+        })
     }
 
     /// Writes while the socket accepts octets and much is queued, up to a limit; the writer does
@@ -360,8 +400,31 @@ impl SharedLane {
         drop(not_needed);
     }
 
+    /// Makes the packet that is to be written next, if it has yet to be made ([`Later`]). That may take
+    /// long, so other tasks of the thread do not wait for it, and the lane is not locked. Returns false
+    /// if there is none to make.
+    ///
+    /// # Errors
+    /// Fails if the framing cannot carry a value; the packet is left out then.
+    pub(crate) fn make_next(&self, generation: u64) -> Result<bool, EncodeError> {
+        let next = self.state.lock().lane.take_later(generation);
+        let Some((framing, later)) = next else { return Ok(false) };
+        let encoded = without_keeping_others(|| later.encode(framing));
+        let result = encoded.as_ref().map_or_else(|error| Err(*error), |_| Ok(true));
+        let relaxed = {
+            let mut state = self.state.lock();
+            state.lane.made(generation, encoded.unwrap_or_default());
+            !state.lane.is_congested()
+        };
+        if relaxed {
+            self.drained.notify_waiters();
+        }
+        result
+    }
+
     /// Takes the chunk to write next; [`SharedLane::give_back`] must follow. `None` if nothing is
-    /// queued, a sender is writing, or `generation` is over.
+    /// queued, a sender is writing, the first packet has yet to be made ([`SharedLane::make_next`]), or
+    /// `generation` is over.
     pub(crate) fn take(&self, generation: u64) -> Option<Chunk> {
         self.state.lock().lane.take(generation)
     }
@@ -376,6 +439,11 @@ impl SharedLane {
         if relaxed {
             self.drained.notify_waiters();
         }
+    }
+
+    /// The node to which the lane leads.
+    pub(crate) const fn node(&self) -> &NodeId {
+        &self.node
     }
 
     /// Waits until there may be something to write.

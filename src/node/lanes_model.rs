@@ -125,7 +125,7 @@ mod sync {
     }
 }
 
-use crate::lane::LaneLimits;
+use crate::lane::{LaneLimits, Later};
 use crate::value::{NodeId, Packed};
 use crate::wire::framing::{Decoder, Framing, FramingLimits, Step};
 use lanes::{Lanes, Sent, SharedLane, WrittenBy};
@@ -153,12 +153,23 @@ fn send(lanes: &Lanes, number: u32) -> Sent {
     }
 }
 
+/// Sends a packet that is made when its turn has come.
+fn send_later(lanes: &Lanes, number: u32) -> Sent {
+    let later = Later::new(20, move || Packed::of(&("port", number)).unwrap());
+    lanes.append_later(&peer(), later).unwrap()
+}
+
 /// Appends what the lane holds for that connection to what was written on it before.
 fn write(lane: &SharedLane, generation: u64, written: &mut Vec<u8>) {
-    while let Some(mut chunk) = lane.take(generation) {
-        written.extend_from_slice(chunk.unwritten());
-        chunk.advance(chunk.unwritten().len());
-        lane.give_back(generation, chunk);
+    loop {
+        while let Some(mut chunk) = lane.take(generation) {
+            written.extend_from_slice(chunk.unwritten());
+            chunk.advance(chunk.unwritten().len());
+            lane.give_back(generation, chunk);
+        }
+        if !lane.make_next(generation).unwrap() {
+            return;
+        }
     }
 }
 
@@ -245,6 +256,41 @@ fn a_loss_splits_what_is_sent_into_a_prefix_and_a_suffix() {
 }
 
 #[test]
+fn a_packet_that_is_made_later_keeps_its_place_also_when_the_connection_is_lost() {
+    model(|| {
+        let lanes = Arc::new(Lanes::new(ROOMY));
+        let (first, generation, _) = lanes.connect(&peer(), Framing::Json);
+        let sender = {
+            let lanes = lanes.clone();
+            thread::spawn(move || {
+                let _ = send_later(&lanes, 1);
+                let _ = send(&lanes, 2);
+                let _ = send_later(&lanes, 3);
+            })
+        };
+        let kernel = {
+            let lanes = lanes.clone();
+            thread::spawn(move || {
+                lose(&lanes);
+                lanes.connect(&peer(), Framing::Json)
+            })
+        };
+        let mut before = Vec::new();
+        write(&first, generation, &mut before);
+        let (second, next, _) = kernel.join().unwrap();
+        sender.join().unwrap();
+        write(&first, generation, &mut before);
+        let mut after = Vec::new();
+        write(&second, next, &mut after);
+        let (before, after) = (numbers(&before), numbers(&after));
+        assert!([1, 2, 3].starts_with(&before), "{before:?} then {after:?}");
+        assert!([1, 2, 3].ends_with(&after), "{before:?} then {after:?}");
+        assert!(before.len() + after.len() <= 3, "{before:?} then {after:?}");
+        assert!(lanes.are_empty());
+    });
+}
+
+#[test]
 fn after_a_loss_the_next_message_asks_for_a_connection_or_is_on_one() {
     model(|| {
         let lanes = Arc::new(Lanes::new(ROOMY));
@@ -312,8 +358,9 @@ fn whoever_leaves_something_in_the_lane_has_woken_the_writer() {
         let senders: Vec<_> = (0..2)
             .map(|sender| {
                 let lanes = lanes.clone();
-                thread::spawn(move || {
-                    let _ = send(&lanes, sender);
+                thread::spawn(move || match sender {
+                    0 => send_later(&lanes, sender),
+                    _ => send(&lanes, sender),
                 })
             })
             .collect();
@@ -327,7 +374,7 @@ fn whoever_leaves_something_in_the_lane_has_woken_the_writer() {
         };
         look();
         for sender in senders {
-            sender.join().unwrap();
+            let _ = sender.join().unwrap();
         }
         let mut context = Context::from_waker(Waker::noop());
         loop {

@@ -24,6 +24,7 @@ mod lanes;
 mod lanes_model;
 pub(crate) mod listen;
 mod log;
+mod long_work;
 mod message;
 mod metrics;
 mod monitor;

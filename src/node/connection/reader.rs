@@ -4,6 +4,7 @@ use crate::kernel::is_large;
 use crate::node::core::Shared;
 use crate::node::error::ConnectionError;
 use crate::node::lanes::SharedLane;
+use crate::node::long_work::without_keeping_others;
 use crate::node::node_packets::NodePackets;
 use crate::value::{Elements, NodeId, StrRef};
 use crate::wire::framing::{Decoder, Step};
@@ -16,7 +17,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, ReadBuf};
-use tokio::runtime::{Handle, RuntimeFlavor};
 
 /// Octets that one read may return.
 const READ_SIZE: usize = 64 << 10;
@@ -276,15 +276,6 @@ impl Reader {
 fn wake_after_sockets(cx: &mut Context<'_>) {
     // The first poll of this future, which is always pending, does that.
     let _ = pin!(tokio::task::yield_now()).poll(cx);
-}
-
-/// Performs work that may take long while another thread runs the other tasks of this one. On a
-/// runtime with a single thread, the other tasks wait.
-fn without_keeping_others<R>(work: impl FnOnce() -> R) -> R {
-    match Handle::try_current().map(|runtime| runtime.runtime_flavor()) {
-        Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(work),
-        _ => work(),
-    }
 }
 
 fn garbage(number: u64, problem: &dyn std::error::Error) -> ConnectionError {

@@ -30,6 +30,9 @@ pub(super) async fn write(
     }
     loop {
         let Some(mut chunk) = lane.take(generation) else {
+            if make_next(&lane, generation) {
+                continue;
+            }
             if lane.is_over(generation) {
                 return;
             }
@@ -43,6 +46,15 @@ pub(super) async fn write(
             return broken.notify_one();
         }
     }
+}
+
+/// Makes the packet that is to be written next, unless it is there. Returns whether there may be
+/// something to write now.
+fn make_next(lane: &SharedLane, generation: u64) -> bool {
+    lane.make_next(generation).unwrap_or_else(|error| {
+        tracing::error!("message to {} not sent: {error}", lane.node());
+        true
+    })
 }
 
 /// Lets ready tasks run first. Whoever woke the writer may be the first of many senders, and the
@@ -83,5 +95,53 @@ impl Output {
                 Ok(())
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lane::{LaneLimits, Later};
+    use crate::node::lanes::{Lanes, WrittenBy};
+    use crate::value::{MAX_NESTING, NodeId, Packed, packed};
+    use crate::wire::framing::Framing;
+    use tokio::io::AsyncReadExt as _;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+    async fn a_packet_is_made_when_its_turn_has_come_while_others_go_on() {
+        let lanes = Lanes::new(LaneLimits::default());
+        let peer: NodeId = "peer".parse().unwrap();
+        let (lane, generation, _) = lanes.connect(&peer, Framing::Json);
+        let (mut input, output) = tokio::io::duplex(1 << 10);
+        let output = Output::Tls(Box::new(output));
+        let writer = tokio::spawn(write(output, lane, generation, Arc::new(Notify::new())));
+
+        let mut octets = Vec::new();
+        packed::put_text(&mut octets, "port");
+        (0..=MAX_NESTING).for_each(|_| packed::put_array(&mut octets, 1));
+        packed::put_undef(&mut octets);
+        let deep = Packed::new(2, octets.into());
+        let (go, wait) = std::sync::mpsc::channel();
+        let second = Later::new(20, move || {
+            wait.recv().unwrap();
+            Packed::of(&("port", 2)).unwrap()
+        });
+        let append = |number: u32| {
+            let packet = Packed::of(&("port", number)).unwrap();
+            let sent = lanes.append(None, || peer.clone(), packet.as_elements(), WrittenBy::Sender);
+            let _ = sent.unwrap();
+        };
+        append(1);
+        let _ = lanes.append_later(&peer, Later::new(20, move || deep)).unwrap();
+        let _ = lanes.append_later(&peer, second).unwrap();
+        append(3);
+        // On the only thread of the runtime, which the writer occupies.
+        tokio::spawn(async move { go.send(()).unwrap() }).await.unwrap();
+        let mut written = [0; 30];
+        input.read_exact(&mut written).await.unwrap();
+        assert_eq!(written, *br#"["port",1]["port",2]["port",3]"#);
+        lanes.disconnect(&peer);
+        writer.await.unwrap();
+        assert!(lanes.are_empty());
     }
 }
