@@ -62,15 +62,15 @@ impl Global {
     }
 
     /// Begins to send our slaves' entries to another global node, in pieces. The first piece has all
-    /// that Perl nodes accept only there: which nodes are global, and this node's addresses.
+    /// that Perl nodes accept only there: which nodes are global as far as this one knows itself, and
+    /// this node's addresses. What slaves say about global nodes comes next.
     fn begin_transfer(&mut self, peer: &NodeId, around: &mut Around<'_>) {
         let mut first = Tables::new();
-        let (globals, locations) = (Str::text(GLOBALS), Str::text(LOCATIONS));
-        let own = node_key(&self.own);
-        let all_globals = self.merge.family(&globals).map(|(key, _)| (&globals, key));
-        for (family, key) in all_globals.chain([(&locations, &own)]) {
-            if let Some(value) = self.merge.value_of_slaves(family, key) {
-                first.entry(family.clone()).or_default().insert(key.clone(), value.clone());
+        let globals = around.local.own_keys(GLOBALS).into_iter().map(|key| (GLOBALS, key));
+        for (family, key) in globals.chain([(LOCATIONS, node_key(&self.own))]) {
+            let family = Str::text(family);
+            if let Some(value) = self.merge.value_of_slaves(&family, &key) {
+                first.entry(family).or_default().insert(key, value.clone());
             }
         }
         let mut transfer = Transfer::new(around.local.new_transfer());

@@ -157,6 +157,14 @@ impl Local {
         families.map(|(family, own)| (family.clone(), in_order(&own.entries))).collect()
     }
 
+    /// The own keys of a family, in order.
+    pub(crate) fn own_keys(&self, family: &str) -> Vec<Str> {
+        let keys = self.own.get(&Str::text(family)).map(|own| own.entries.keys().cloned());
+        let mut keys: Vec<Str> = keys.into_iter().flatten().collect();
+        keys.sort_unstable();
+        keys
+    }
+
     /// Sets an own entry. Returns whether the master, if there is one, has to be told.
     ///
     /// # Errors
