@@ -365,6 +365,9 @@ impl TestNode {
                 let peer = name.parse::<usize>().ok().filter(|peer| *peer < PEERS.len());
                 let from = node_id(PEERS[peer.unwrap_or(0)].0);
                 self.kernel.node_packet(&from, elements);
+                if let Some(rest) = self.kernel.take_unfinished(&from) {
+                    rest.finish(&mut self.kernel);
+                }
                 self.kernel.service_message(&from, elements);
             }
         }

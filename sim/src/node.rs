@@ -378,6 +378,9 @@ impl Node {
                     self.kernel_sends(around, node, packet.as_elements());
                 }
             }
+            Effect::SendAnswer { to, answer } => {
+                self.kernel_sends(around, &to, answer.to_packet().as_elements());
+            }
             Effect::Probe { node, conn, number, packet } => {
                 around.net.traffic.count(packet.as_elements());
                 let lane = self.lanes.get_mut(&node);

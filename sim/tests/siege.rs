@@ -93,9 +93,15 @@ impl Victim {
         if !is_large(elements) {
             let request = |kernel: &mut Kernel| kernel.node_packet(from, elements);
             self.input(offence.what, OPERATIONS_AT_ONCE, request);
-            return 1;
+            return match self.kernel.take_unfinished(from) {
+                Some(rest) => 1 + self.pieces(offence, rest),
+                None => 1,
+            };
         }
-        let mut packet = LargePacket::new(from, elements);
+        self.pieces(offence, LargePacket::new(from, elements))
+    }
+
+    fn pieces(&mut self, offence: &Offence, mut packet: LargePacket) -> usize {
         let mut pieces = 0;
         loop {
             match packet.prepare() {

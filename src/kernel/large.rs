@@ -1,4 +1,4 @@
-//! Packets to the node port that are too large to be handled at once.
+//! Packets to the node port that are too large to be handled at once, or that ask for too much.
 //!
 //! The host alternates between [`LargePacket::prepare`], which needs no kernel, and
 //! [`LargePacket::work`], which does a bounded amount of work, so that other threads get the kernel in
@@ -6,7 +6,7 @@
 //! kept.
 
 use super::Kernel;
-use super::db::{self, DbProblem, Piece, Pieces};
+use super::db::{self, DbProblem, Piece, Pieces, Question};
 use super::effect::Builder;
 use super::relay::{Relay, RelayStep};
 use super::request::{Handler, RequestInfo};
@@ -66,9 +66,11 @@ enum State {
     /// The next piece of a database request, if it was read already, and the rest.
     Pieces(Option<Piece>, Box<Pieces>),
     Malformed(db::MalformedRequest),
-    /// What is left of a database request, to be freed while the kernel is not locked.
+    /// A question about a large family is being answered.
+    Answer(Question),
+    /// What is left of a request that ends early, to be freed while the kernel is not locked.
     Spent {
-        _pieces: Box<Pieces>,
+        _rest: Box<State>,
     },
     Done,
 }
@@ -102,6 +104,13 @@ impl LargePacket {
             state: State::Relays,
             refused: Vec::new(),
         }
+    }
+
+    /// What is left of a packet that was not large itself.
+    fn unfinished(from: &NodeId, question: Question) -> Self {
+        let mut packet = LargePacket::new(from, Elements::new(0, &[]));
+        packet.state = State::Answer(question);
+        packet
     }
 
     fn rest(&self) -> Elements<'_> {
@@ -148,7 +157,10 @@ impl LargePacket {
                 self.state = State::Done;
                 NextPiece::Done
             }
-            state @ (State::Relays | State::Pieces(Some(_), _) | State::Malformed(_)) => {
+            state @ (State::Relays
+            | State::Pieces(Some(_), _)
+            | State::Malformed(_)
+            | State::Answer(_)) => {
                 self.state = state;
                 NextPiece::Kernel
             }
@@ -192,17 +204,34 @@ impl LargePacket {
                 kernel.db.problem(&self.from, error.into());
                 self.state = State::Done;
             }
-            State::Send(_) | State::Join | State::Database(_) => {}
-            State::Spent { .. } | State::Done => {}
+            State::Answer(question) => {
+                if !kernel.db.go_on_answering(&self.from, question, kernel.now.uptime) {
+                    self.end();
+                }
+            }
+            State::Send(_)
+            | State::Join
+            | State::Database(_)
+            | State::Spent { .. }
+            | State::Done => {}
+        }
+        if let Some(question) = kernel.db.take_unfinished() {
+            self.state = State::Answer(question);
+        }
+    }
+
+    /// Does all that is left of what [`Kernel::take_unfinished`] has returned, for a host that need not let
+    /// others have the kernel in between.
+    pub fn finish(mut self, kernel: &mut Kernel) {
+        while matches!(self.prepare(), NextPiece::Kernel) {
+            self.work(kernel);
         }
     }
 
     /// Nothing more is done; [`LargePacket::prepare`] frees what is left.
     fn end(&mut self) {
-        self.state = match std::mem::replace(&mut self.state, State::Done) {
-            State::Pieces(_, pieces) => State::Spent { _pieces: pieces },
-            _ => State::Done,
-        };
+        let state = std::mem::replace(&mut self.state, State::Done);
+        self.state = State::Spent { _rest: Box::new(state) };
     }
 
     fn follow_some(&mut self, kernel: &mut Kernel) {
@@ -275,6 +304,20 @@ impl LargePacket {
     }
 }
 
+impl Kernel {
+    /// What is left of the packet that [`Kernel::node_packet`] has handled last, if that was not all: it
+    /// asks for the content of a large family. It has to be handled in pieces like a large packet, before
+    /// the next packet of the same peer.
+    pub fn take_unfinished(&mut self, from: &NodeId) -> Option<LargePacket> {
+        let question = self.db.take_unfinished()?;
+        Some(LargePacket::unfinished(from, question))
+    }
+}
+
 #[cfg(test)]
 #[path = "large_tests.rs"]
 pub(super) mod tests;
+
+#[cfg(test)]
+#[path = "question_tests.rs"]
+mod question_tests;

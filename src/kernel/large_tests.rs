@@ -36,7 +36,7 @@ impl Host {
         host
     }
 
-    fn connect(&mut self, id: &str) {
+    pub(in crate::kernel) fn connect(&mut self, id: &str) {
         let conn = self.kernel.accepted();
         let greeting = PeerGreeting::new(node(id), Str::default());
         self.kernel.greeted(conn, greeting);

@@ -90,7 +90,8 @@ enum Task {
 /// **Packets.** Packets to the node port go to [`Kernel::node_packet`], messages to
 /// [`Kernel::service_port`] to [`Kernel::service_message`], and all others to the port that they name,
 /// without the kernel. A large packet to the node port ([`is_large`]) should be handled in pieces
-/// ([`LargePacket::work`]), so that other threads get the kernel in between.
+/// ([`LargePacket::work`]), so that other threads get the kernel in between. So should what
+/// [`Kernel::node_packet`] leaves unfinished ([`Kernel::take_unfinished`]).
 ///
 /// **The program on this node.** Ports ([`Kernel::open_port`], [`Kernel::kill`],
 /// [`Kernel::port_ended`]), monitors (`Kernel::monitor`), spawning, the database, the seeds. The kernel

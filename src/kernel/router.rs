@@ -435,6 +435,9 @@ impl Kernel {
                 // Subscribers are connected, so no connection has to be started.
                 _ => self.effects.push(Effect::SendAll { to, packet }),
             },
+            DbEffect::Answered { node, answer } => {
+                self.effects.push(Effect::SendAnswer { to: node, answer });
+            }
             DbEffect::AwaitRoom { node, number } => {
                 let octets = self.db.piece();
                 self.effects.push(Effect::AwaitRoom { node, number, octets });

@@ -13,8 +13,8 @@ pub struct Later {
 }
 
 impl Later {
-    /// A packet of at most `octets`, which are counted for the limits of the lane until it is made.
-    /// At least one octet is counted.
+    /// A packet of about this many octets, which are counted for the limits of the lane until it is
+    /// made. At least one octet is counted.
     ///
     /// `make` is called once, or never if the connection is lost before. It must neither send nor take
     /// the kernel's lock: if the node is not connected, it is called at once, under that of the lane.
@@ -22,7 +22,7 @@ impl Later {
         Later { octets: octets.max(1), make: Box::new(make) }
     }
 
-    /// The maximum number of octets.
+    /// The octets that are counted.
     pub const fn octets(&self) -> usize {
         self.octets
     }

@@ -11,7 +11,7 @@ use super::message::KillReason;
 use super::panics::catch;
 use super::port::{CloseWhen, Delivery, PortCell, run_queue};
 use crate::kernel::{ConnId, Effect, Level, MonitorId, Origin, cut_line};
-use crate::lane::Copies;
+use crate::lane::{Copies, Later};
 use crate::value::packed::Elements;
 use crate::value::{NodeId, Packed};
 use crate::wire::framing::EncodeError;
@@ -49,6 +49,15 @@ impl Shared {
             }
             Effect::SendAll { to, packet } => {
                 self.send_all(core, &to, &packet);
+            }
+            Effect::SendAnswer { to, answer } if self.traces() => {
+                let packet = answer.to_packet();
+                self.carry_out_one(core, Effect::Send { to, packet });
+            }
+            Effect::SendAnswer { to, answer } => {
+                let later = Later::new(answer.octets(), move || answer.to_packet());
+                let sent = self.lanes.append_later(&to, later);
+                self.sent_for_kernel(core, &to, sent);
             }
             Effect::Probe { node, conn, number, packet } => {
                 self.trace_sent_later(&node, &packet);
@@ -225,6 +234,7 @@ const fn begins_something(effect: &Effect) -> bool {
         effect,
         Effect::Send { .. }
             | Effect::SendAll { .. }
+            | Effect::SendAnswer { .. }
             | Effect::AwaitRoom { .. }
             | Effect::Dial { .. }
             | Effect::LaneUp { .. }

@@ -3,9 +3,10 @@
 
 use super::core::{LockedCore, MAX_KEPT_EFFECTS, Shared};
 use super::delivery::Pressure;
+use super::long_work::without_keeping_others;
 use super::port::run_queue;
 use crate::kernel::{
-    Effect, LargePacket, Level, NextPiece, Origin, cut_line, is_large, port_named_by,
+    Effect, LargePacket, Level, NextPiece, Origin, PortName, cut_line, is_large, port_named_by,
 };
 use crate::value::packed::{self, Elements};
 use crate::value::{NodeId, Packed, PortId};
@@ -60,6 +61,9 @@ impl<'a> NodePackets<'a> {
         let begun = *self.begun.get_or_insert(core.taken_at);
         self.shared.tell_of_port_named_by(&mut core.kernel, message);
         core.kernel.node_packet(from, message);
+        if let Some(rest) = core.kernel.take_unfinished(from) {
+            return without_keeping_others(|| self.work_off(None, rest));
+        }
         let pending = core.kernel.pending_effects();
         let new = pending.get(self.waiting..).unwrap_or_default();
         self.waiting = pending.len();
@@ -80,13 +84,18 @@ impl<'a> NodePackets<'a> {
     }
 
     /// Handles a large packet in pieces, taking the lock for each of them.
-    #[inline(never)]
     fn push_large(&mut self, from: &NodeId, message: Elements<'_>) {
+        let named = port_named_by(&self.shared.id, message);
+        self.work_off(named, LargePacket::new(from, message));
+    }
+
+    /// Handles what is left of a packet. A port that it names, and that the kernel may not know, is added
+    /// first.
+    #[inline(never)]
+    fn work_off(&mut self, mut named: Option<PortName>, mut packet: LargePacket) {
         self.settle();
         self.turn_is_over = true;
         let shared = self.shared;
-        let mut named = port_named_by(&shared.id, message);
-        let mut packet = LargePacket::new(from, message);
         loop {
             match packet.prepare() {
                 NextPiece::Done => return,
@@ -186,6 +195,7 @@ const fn can_wait(effect: &Effect) -> bool {
         effect,
         Effect::Send { .. }
             | Effect::SendAll { .. }
+            | Effect::SendAnswer { .. }
             | Effect::Changed { .. }
             | Effect::Answer { .. }
             | Effect::Log { .. }

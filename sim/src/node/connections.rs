@@ -202,6 +202,9 @@ impl Node {
             Ok(Packet::Keepalive) => {}
             Ok(Packet::Message { port, elements }) if port.is_node_port() => {
                 self.kernel.node_packet(&from, elements);
+                if let Some(rest) = self.kernel.take_unfinished(&from) {
+                    rest.finish(&mut self.kernel);
+                }
             }
             Ok(Packet::Message { port, elements }) => {
                 let port = port.as_str().to_owned();

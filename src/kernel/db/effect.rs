@@ -2,6 +2,7 @@
 
 use super::arguments::MalformedRequest;
 use super::entries::Entries;
+use super::global::FamilyAnswer;
 use super::local::{DbAnswer, DbMonitorId, QueryId};
 use super::sendable::Unsendable;
 use crate::value::{NodeId, Packed, Str};
@@ -19,6 +20,14 @@ pub enum DbEffect {
         /// The packet: the node port's name, which is empty, then the name and the arguments of the
         /// request.
         packet: Packed,
+    },
+    /// Send the answer to a question about a large family: append it to what is sent to the node now,
+    /// but make the packet later ([`FamilyAnswer::to_packet`]).
+    Answered {
+        /// A connected node, never this one.
+        node: NodeId,
+        /// The answer.
+        answer: Box<FamilyAnswer>,
     },
     /// More of the database, or changes that are held back, have to be sent to this node: call
     /// [`Database::has_room`](super::Database::has_room) when its connection has room for a piece.

@@ -2,7 +2,7 @@
 //! stays in the octets of its packet until the piece that needs it.
 //!
 //! What is sent to other nodes for a piece is what would be sent for a smaller request. A request that
-//! this node answers, or that replaces a whole family at once, is not divided.
+//! replaces a whole family at once is not divided; how questions are answered in parts, `Question` says.
 
 use super::arguments::{Arguments, Divided, MalformedRequest};
 use super::entries::Entries;

@@ -156,6 +156,10 @@ fn text(effect: DbEffect) -> String {
             let to: Vec<_> = to.iter().map(NodeId::to_string).collect();
             format!("{}: {request}", to.join(","))
         }
+        DbEffect::Answered { node, answer } => {
+            let request = answer.to_packet().as_elements().after(1).to_packed();
+            format!("{node}: {request}")
+        }
         DbEffect::AwaitRoom { node, number } => format!("room at {node} for {number}"),
         DbEffect::Changed { monitor, changes } => format!(
             "{}{} +[{}] ~[{}] -[{}]",

@@ -3,7 +3,7 @@
 use super::Database;
 use crate::kernel::db::effect::{DbEffect, DbProblem};
 use crate::kernel::db::entries::Entries;
-use crate::kernel::db::global::Around;
+use crate::kernel::db::global::{Around, Question};
 use crate::kernel::db::pieces::{KEYS_PER_PIECE, Piece, Replaces};
 use crate::kernel::db::request::{Name, Request};
 use crate::kernel::db::update::Update;
@@ -136,6 +136,25 @@ impl Database {
                 }
             }
         }
+    }
+
+    /// The last question, if it is to be answered in parts: what is left of it.
+    pub(crate) fn take_unfinished(&mut self) -> Option<Question> {
+        self.global.as_mut()?.take_unfinished()
+    }
+
+    /// Goes on with a question of a connected node. Returns whether there is more to do.
+    pub(crate) fn go_on_answering(
+        &mut self,
+        from: &NodeId,
+        question: &mut Question,
+        now: Duration,
+    ) -> bool {
+        let mut goes_on = false;
+        self.with_global(now, |global, around| {
+            goes_on = global.go_on_answering(from, question, around);
+        });
+        goes_on
     }
 
     /// Handles a piece of a request of a connected node; returns false if the rest of the request is to

@@ -1,6 +1,7 @@
 //! The entries of a lost global node's slaves, with the tests taking the part of all other nodes.
 
 use super::super::pieces::KEYS_PER_PIECE;
+use super::super::request::QueryKind;
 use super::super::testing::{TestNode, entries, keys, node, seconds, tables_of};
 use super::*;
 use crate::kernel::db::pieces::Pieces;

@@ -3,18 +3,20 @@
 
 mod audience;
 mod peers;
+mod questions;
 mod slow;
 mod subscriptions;
 mod whole;
 
 pub(super) use audience::Around;
+pub use questions::FamilyAnswer;
+pub(crate) use questions::Question;
 
 use super::datum::Datum;
 use super::effect::{DbEffect, DbProblem};
-use super::entries::Entries;
 use super::held::{Knows, PendingKeys};
 use super::merge::{Change, Merge, OwnerKind, OwnerStatus};
-use super::request::{Name, QueryKind, Request};
+use super::request::{Name, Request};
 use super::transfer::Transfer;
 use super::update::{Key, Sets, Update};
 use super::{GLOBALS, LOCATIONS, is_internal, node_key};
@@ -23,6 +25,7 @@ use crate::kernel::limits::PeerLimits;
 use crate::mutation::{self, Mutation};
 use crate::value::{NodeId, Str, packed};
 use audience::{Audience, Parts};
+use questions::Wanted;
 use slow::note;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -46,6 +49,8 @@ pub struct Global {
     /// The end of the grace period after this node became global, during which the databases of other
     /// global nodes may not have arrived.
     young_until: Duration,
+    /// What is left of the last question about a family.
+    unfinished: Option<Question>,
 }
 
 impl Global {
@@ -63,6 +68,7 @@ impl Global {
             transfers: BTreeMap::new(),
             held: BTreeMap::new(),
             young_until: Duration::ZERO,
+            unfinished: None,
         }
     }
 
@@ -129,8 +135,7 @@ impl Global {
                 around.reply(&self.own, from, Request::Found { node, addresses });
             }
             Request::Query { kind, family, id } => {
-                let result = self.query(kind, &family);
-                around.reply(&self.own, from, Request::Reply { id, result });
+                self.ask(from, Wanted::Content(kind, id), family, around);
             }
             Request::Get { family, key, id } => {
                 let value = self.merge.get(&family, &key);
@@ -140,18 +145,7 @@ impl Global {
                 });
                 around.reply(&self.own, from, Request::Reply { id, result });
             }
-            Request::Monitor(family) => {
-                if !self.subscribe(from, &family) {
-                    return around.problem(from, DbProblem::TooMuch("g_mon1", "peer_limit"));
-                }
-                let content: Entries = self
-                    .merge
-                    .family(&family)
-                    .map(|(key, value)| (key.clone(), value.clone()))
-                    .collect();
-                let content = (!content.is_empty()).then_some(content);
-                around.reply(&self.own, from, Request::Family { family, content });
-            }
+            Request::Monitor(family) => self.ask(from, Wanted::Changes, family, around),
             Request::Unmonitor(family) => {
                 self.unsubscribe(from, &family);
                 if let Some(subscriptions) = self.subscriptions.get_mut(from) {
@@ -176,28 +170,6 @@ impl Global {
     /// Looks up a node that is our slave or another global node.
     pub(crate) fn expected(&self, node: &NodeId) -> Option<OwnerStatus> {
         self.merge.status(node).filter(|owner| owner.kind != OwnerKind::Other)
-    }
-
-    fn query(&self, kind: QueryKind, family: &Str) -> Datum {
-        let len = self.merge.family_len(family);
-        let entries = self.merge.family(family);
-        Datum::build(|out| match kind {
-            QueryKind::Family => {
-                packed::put_hash(out, len);
-                for (key, value) in entries {
-                    packed::put_str(out, key.as_ref());
-                    out.extend_from_slice(value.octets());
-                }
-            }
-            QueryKind::Keys => {
-                packed::put_array(out, len);
-                entries.for_each(|(key, _)| packed::put_str(out, key.as_ref()));
-            }
-            QueryKind::Values => {
-                packed::put_array(out, len);
-                entries.for_each(|(_, value)| out.extend_from_slice(value.octets()));
-            }
-        })
     }
 
     /// Applies an update of a node's own database.

@@ -115,6 +115,7 @@ impl Global {
         if !mutation::is_on(Mutation::KeepSubscriptionsOfLostNodes) {
             self.unsubscribe_all(node);
         }
+        self.merge.cancel_readings(node);
         self.held.remove(node);
         self.forget_node(node, around);
         let changes = if self.merge.kind(node) == Some(OwnerKind::Global) {

@@ -1,6 +1,7 @@
 //! The requests that a global node sends, with the tests taking the part of all other nodes.
 
 use super::super::entries::Tables;
+use super::super::request::QueryKind;
 use super::super::testing::{TestNode, entries, keys, node};
 use super::*;
 

@@ -6,12 +6,14 @@
 mod change;
 mod entry;
 mod owner;
+mod reading;
 mod unclaimed;
 mod whole;
 
 pub use change::{Besides, Change};
 pub use owner::OwnerKind;
 pub(crate) use owner::OwnerStatus;
+pub(crate) use reading::{Content, Progress, Reading};
 
 use super::datum::Datum;
 use super::entries::Entries;
@@ -24,6 +26,7 @@ use crate::kernel::table::{Place, Table};
 use crate::value::{NodeId, Str, StrRef};
 use entry::{Contested, Entry, Remaining};
 use owner::{OwnerId, Owners, entry_octets};
+use reading::Watched;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use unclaimed::{Lost, claim, strike};
 
@@ -45,6 +48,9 @@ pub struct Merge {
     unclaimed: Vec<Lost>,
     serial: u64,
     operations: u64,
+    /// Families that are being read.
+    watched: BTreeMap<u64, Watched>,
+    last_reading: u64,
 }
 
 /// The keys of a family.
@@ -305,6 +311,9 @@ impl Merge {
         self.operations += 1;
         self.serial += 1;
         let serial = self.serial;
+        if !self.watched.is_empty() {
+            self.note_change(family.string(), key.string());
+        }
         let keys = match self.families.get_mut(&family.string()) {
             Some(keys) => keys,
             None => {
@@ -405,6 +414,9 @@ impl Merge {
     /// Deletes a key of its owner, and returns which owners remain.
     fn delete(&mut self, id: OwnerId, kind: OwnerKind, family: StrRef<'_>, key: &Str) -> Remaining {
         self.operations += 1;
+        if !self.watched.is_empty() {
+            self.note_change(family, key.as_ref());
+        }
         if let Some(owner) = self.owners.get_mut(id)
             && let Some(owned) = owner.entries.get_mut(&family)
             && owned.remove(key).is_some()
