@@ -413,7 +413,8 @@ impl Node {
             Effect::LaneDown { node } => {
                 let limits = self.limits;
                 self.established.remove(&node);
-                self.lanes.entry(node).or_insert_with(|| Lane::new(limits)).disconnect();
+                let lane = self.lanes.entry(node).or_insert_with(|| Lane::new(limits));
+                drop(lane.disconnect());
             }
             Effect::LaneReset { node } => {
                 self.lanes.remove(&node);

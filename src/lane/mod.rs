@@ -51,6 +51,13 @@ pub enum Appended {
     Overflow,
 }
 
+/// What was queued when a connection was lost. To free it may take long: drop it without locks.
+#[derive(Debug)]
+pub struct Unsent {
+    _queue: Chunks,
+    _overflowed: Option<Chunks>,
+}
+
 #[derive(Debug)]
 enum State {
     Idle,
@@ -67,6 +74,8 @@ pub struct Lane {
     limits: LaneLimits,
     /// Packets in the framing of the connection, or in packed form while there is none.
     chunks: Chunks,
+    /// What was queued when it became too much, until [`Lane::disconnect`].
+    overflowed: Option<Chunks>,
     /// Octets of the chunk that was taken to be written, if one was.
     in_hand: Option<usize>,
     generation: u64,
@@ -101,6 +110,7 @@ impl Lane {
             state: State::Idle,
             limits,
             chunks: Chunks::new(chunk_size(limits)),
+            overflowed: None,
             in_hand: None,
             generation: 0,
             written: 0,
@@ -159,7 +169,7 @@ impl Lane {
                 // Otherwise a later packet could be sent once the writer has made room, leaving a
                 // gap.
                 self.state = State::Down;
-                self.chunks.clear();
+                self.overflowed = Some(self.chunks.take_all());
                 self.sent.dropped += 1;
                 return Ok(Appended::Overflow);
             }
@@ -255,15 +265,16 @@ impl Lane {
         errors
     }
 
-    /// Marks the connection as lost, or as impossible to make: drops everything in the queue, and
-    /// everything appended until [`Lane::reset`].
-    pub fn disconnect(&mut self) {
+    /// Marks the connection as lost, or as impossible to make: takes everything out of the queue, and
+    /// drops everything appended until [`Lane::reset`].
+    pub fn disconnect(&mut self) -> Unsent {
         self.state = State::Down;
-        self.chunks.clear();
+        let unsent = Unsent { _queue: self.chunks.take_all(), _overflowed: self.overflowed.take() };
         self.in_hand = None;
         self.generation += 1;
         self.congested = false;
         self.congestion_told = false;
+        unsent
     }
 
     /// Accepts packets for a new connection, now that all monitors have fired.

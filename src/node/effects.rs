@@ -87,7 +87,10 @@ impl Shared {
                 }
             }
             Effect::LaneUp { node, conn } => self.lane_up(core, &node, conn),
-            Effect::LaneDown { node } => self.lanes.disconnect(&node),
+            Effect::LaneDown { node } => {
+                let unsent = self.lanes.disconnect(&node);
+                run_queue::run(move || drop(unsent));
+            }
             Effect::LaneReset { node } => self.lanes.reset(&node),
             Effect::Dial { conn, address } => {
                 let orders = self.add_connection(core, conn);

@@ -1,7 +1,7 @@
 //! The lanes of a node: one for each remote node, shared by all threads that send to it.
 
 use super::sync::{DirectOutput, Mutex, Notify, Table, local};
-use crate::lane::{Appended, Chunk, Copies, Counters, Lane, LaneLimits, Later};
+use crate::lane::{Appended, Chunk, Copies, Counters, Lane, LaneLimits, Later, Unsent};
 use crate::node::counters::{Received, Traffic};
 use crate::node::long_work::without_keeping_others;
 use crate::value::packed::Elements;
@@ -155,7 +155,6 @@ impl Lanes {
     /// As [`Lanes::append`], by a thread that holds a lock, for a packet that takes long to make. The
     /// connection's task makes it when its turn to be written has come; if the node is not connected,
     /// it is made at once.
-    #[cfg_attr(not(test), expect(dead_code, reason = "no packet is made later yet"))]
     pub(crate) fn append_later(
         &self,
         node: &NodeId,
@@ -194,10 +193,9 @@ impl Lanes {
         (lane, generation, errors)
     }
 
-    /// Drops what is queued for `node`, and everything appended until [`Lanes::reset`].
-    pub(crate) fn disconnect(&self, node: &NodeId) {
-        let lane = self.of(node);
-        lane.disconnect();
+    /// Takes out what is queued for `node`, and drops everything appended until [`Lanes::reset`].
+    pub(crate) fn disconnect(&self, node: &NodeId) -> Unsent {
+        self.of(node).disconnect()
     }
 
     /// Lets packets be queued for a new connection.
@@ -215,7 +213,7 @@ impl Lanes {
 
     /// Drops everything, as the node is shut down.
     pub(crate) fn end(&self) {
-        self.by_node.for_each(|_, lane| lane.disconnect());
+        self.by_node.for_each(|_, lane| drop(lane.disconnect()));
     }
 
     /// Totals of all lanes, including removed ones, and the number of octets queued in them.
@@ -245,7 +243,7 @@ impl Lanes {
 impl Drop for Lanes {
     fn drop(&mut self) {
         // Threads may keep a reference to a lane; this frees what is queued in it.
-        self.by_node.for_each(|_, lane| lane.disconnect());
+        self.by_node.for_each(|_, lane| drop(lane.disconnect()));
     }
 }
 
@@ -374,15 +372,15 @@ impl SharedLane {
         }
     }
 
-    fn disconnect(&self) {
-        let output = {
+    fn disconnect(&self) -> Unsent {
+        let (unsent, output) = {
             let mut state = self.state.lock();
-            state.lane.disconnect();
-            state.direct.take()
+            (state.lane.disconnect(), state.direct.take())
         };
         drop(output);
         self.writer.notify_one();
         self.drained.notify_waiters();
+        unsent
     }
 
     /// Lets senders write directly to the connection of this generation, unless it is over.
