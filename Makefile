@@ -93,11 +93,15 @@ profile: ## instruction counts of the hot paths (callgrind); fails if one grew b
 	  "$${CARGO_TARGET_DIR:-target}/counts/aemp-profile" check bench/instructions.json; \
 	else [ -z "$(AEMP_REQUIRE)" ]; fi
 
-.PHONY: siege
+.PHONY: siege siege-known
 
 siege: ## a hostile member against a node for SECONDS (600): how long others wait, what is kept (also SEED=...)
 	@$(CARGO) build --release --quiet --package aemp-bench --bin aemp-siege
 	@"$${CARGO_TARGET_DIR:-target}/release/aemp-siege" $(or $(SECONDS),600) $(SEED)
+
+siege-known: ## the worst of each kind that a hostile member can send, one after the other (also NUMBERS="1 2")
+	@$(CARGO) build --release --quiet --package aemp-bench --bin aemp-siege
+	@"$${CARGO_TARGET_DIR:-target}/release/aemp-siege" known $(NUMBERS)
 
 .PHONY: soak mutants scale
 

@@ -9,6 +9,10 @@ use std::time::Duration;
 pub(super) struct Sent {
     pub(super) packets: usize,
     pub(super) octets: u64,
+    /// Connections that the node has closed, and those on which it did not answer in time, of members
+    /// that wait for an answer.
+    pub(super) closed: usize,
+    pub(super) unanswered: usize,
 }
 
 /// What a round has cost others.
@@ -96,6 +100,13 @@ impl fmt::Display for Outcome {
             mebibytes(kept),
             log_octets as f64 / 1024.0
         )?;
+        let Sent { closed, unanswered, .. } = self.sent;
+        if closed > 0 {
+            write!(f, "; connections closed by the node: {closed}")?;
+        }
+        if unanswered > 0 {
+            write!(f, "; connections without an answer: {unanswered}")?;
+        }
         self.broken.map_or(Ok(()), |bound| write!(f, "; FAILED: {bound}"))
     }
 }
@@ -139,4 +150,36 @@ impl fmt::Display for Table {
         }
         Ok(())
     }
+}
+
+/// The figures of the known offences, in the order in which they were committed.
+#[derive(Default)]
+pub(super) struct KnownTable(Vec<(&'static str, Figures)>);
+
+impl KnownTable {
+    pub(super) fn add(&mut self, name: &'static str, outcome: &Outcome) {
+        self.0.push((name, outcome.figures));
+    }
+}
+
+impl fmt::Display for KnownTable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "| what one member sends | p50, p99, max in ms | kept, held in MiB | lines |")?;
+        writeln!(f, "|---|---|---|---|")?;
+        for (name, figures) in &self.0 {
+            let [median, p99, longest] = figures.waited.map(|time| brief(milliseconds(time)));
+            let [kept, held] = [figures.kept, figures.held].map(mebibytes);
+            let lines = figures.log_lines;
+            writeln!(
+                f,
+                "| {name} | {median}, {p99}, {longest} | {kept:.0}, {held:.0} | {lines} |"
+            )?;
+        }
+        Ok(())
+    }
+}
+
+/// A number with a decimal place if it is small.
+fn brief(number: f64) -> String {
+    if number < 1.0 { format!("{number:.1}") } else { format!("{number:.0}") }
 }

@@ -7,21 +7,26 @@
 //! still break it; they are listed, and `aemp-siege round` repeats them. At the end there is a table of
 //! the worst of all rounds.
 //!
+//! `aemp-siege known` commits the known offences, or those with some numbers, and ends with their table.
+//!
 //! The node and the member that waits are processes of their own. The attackers' threads have a lower
 //! priority, as they would be on other machines.
 
 mod database;
 mod figures;
 mod helper;
+mod known;
 mod member;
 mod node;
 mod raw;
 mod round;
 mod strangers;
+mod talker;
 mod watcher;
 
 use anyhow::{Context as _, Result};
-use figures::{Bound, Outcome, Table};
+use figures::{Bound, KnownTable, Outcome, Table};
+use known::Known;
 use round::{Attack, round};
 use std::ops::Range;
 use std::process::ExitCode;
@@ -30,9 +35,10 @@ use std::time::{Duration, Instant};
 /// The secret of the network.
 const SECRET: &str = "siege";
 
-const USAGE: &str = "usage: aemp-siege [SECONDS [SEED]] | aemp-siege round SEED [FROM TO]";
+const USAGE: &str = "usage: aemp-siege [SECONDS [SEED]] | aemp-siege round SEED [FROM TO] | \
+                     aemp-siege known [NUMBER...]";
 
-/// How often a round is repeated in which others waited for too long; it counts if they do each time.
+/// How often a round or an offence is repeated in which others waited for too long; it counts if they do each time.
 const REPEATS: usize = 2;
 
 /// What the arguments ask for.
@@ -41,8 +47,10 @@ enum Command {
     Siege { seconds: u64, first: u64 },
     /// Some packets of one round.
     Round { seed: u64, packets: Range<usize> },
+    /// Known offences.
+    Known { offences: Vec<Known> },
     /// For internal use: the node under siege.
-    Node,
+    Node { database_limit: usize },
     /// For internal use: the member that waits for echoes of the node at an address.
     Watcher { address: String },
 }
@@ -53,11 +61,16 @@ impl Command {
         let round = |seed, packets| Some(Command::Round { seed, packets });
         match arguments {
             [] => siege(600, 1),
-            ["node"] => Some(Command::Node),
+            ["node", limit] => Some(Command::Node { database_limit: limit.parse().ok()? }),
             ["watcher", address] => Some(Command::Watcher { address: (*address).to_owned() }),
             ["round", seed] => round(seed.parse().ok()?, 0..usize::MAX),
             ["round", seed, from, to] => {
                 round(seed.parse().ok()?, from.parse().ok()?..to.parse().ok()?)
+            }
+            ["known"] => Some(Command::Known { offences: known::ALL.to_vec() }),
+            ["known", numbers @ ..] => {
+                let offences: Option<Vec<Known>> = numbers.iter().map(|n| Known::of(n)).collect();
+                Some(Command::Known { offences: offences? })
             }
             [seconds] => siege(seconds.parse().ok()?, 1),
             [seconds, seed] => siege(seconds.parse().ok()?, seed.parse().ok()?),
@@ -82,7 +95,8 @@ fn main() -> ExitCode {
                 outcome.broken.is_none()
             })
         }
-        Command::Node => node::run().map(|()| true),
+        Command::Known { offences } => known(&offences),
+        Command::Node { database_limit } => node::run(database_limit).map(|()| true),
         Command::Watcher { address } => watcher::run(&address).map(|()| true),
     };
     match result {
@@ -101,8 +115,7 @@ fn siege(time: Duration, first: u64) -> Result<bool> {
     let mut seed = first;
     let mut table = Table::default();
     while begun.elapsed() < time {
-        let outcome = confirmed(seed).with_context(|| format!("seed {seed}"))?;
-        println!("seed {seed}: {outcome}");
+        let outcome = confirmed(&format!("seed {seed}"), || round(seed, 0..usize::MAX))?;
         table.add(Attack::of(seed), &outcome);
         if let Some(bound) = outcome.broken {
             print!("{table}");
@@ -118,16 +131,42 @@ fn siege(time: Duration, first: u64) -> Result<bool> {
     Ok(true)
 }
 
-/// A round. If others waited for too long it is repeated, and the first good outcome counts.
-fn confirmed(seed: u64) -> Result<Outcome> {
-    let mut outcome = round(seed, 0..usize::MAX)?;
+/// Commits known offences. Returns whether none broke a bound.
+fn known(offences: &[Known]) -> Result<bool> {
+    let mut table = KnownTable::default();
+    let mut broken = 0;
+    for offence in offences {
+        let name = format!("{} {}", offence.number, offence.name);
+        match confirmed(&name, || offence.commit()) {
+            Ok(outcome) => {
+                table.add(offence.name, &outcome);
+                broken += usize::from(outcome.broken.is_some());
+            }
+            // The others can be measured all the same.
+            Err(error) => {
+                println!("FAILED: {error:#}");
+                broken += 1;
+            }
+        }
+    }
+    println!("\n{table}");
+    println!("{} known offences, {broken} of which broke a bound", offences.len());
+    Ok(broken == 0)
+}
+
+/// What an attempt costs others, printed. If they waited for too long it is repeated, and the first good
+/// outcome counts.
+fn confirmed(name: &str, attempt: impl Fn() -> Result<Outcome>) -> Result<Outcome> {
+    let attempt = || attempt().with_context(|| name.to_owned());
+    let mut outcome = attempt()?;
     for _ in 0..REPEATS {
         if outcome.broken != Some(Bound::Waiting) {
             break;
         }
-        println!("seed {seed}: {outcome}; again");
-        outcome = round(seed, 0..usize::MAX)?;
+        println!("{name}: {outcome}; again");
+        outcome = attempt()?;
     }
+    println!("{name}: {outcome}");
     Ok(outcome)
 }
 

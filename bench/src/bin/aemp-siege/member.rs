@@ -183,7 +183,7 @@ pub(super) fn list(seed: u64, packets: &Range<usize>) -> Result<()> {
 }
 
 /// A packet to the node port. `None` if it is too deep for the framing.
-fn packet(framing: Framing, len: usize, request: &[u8]) -> Option<Vec<u8>> {
+pub(super) fn packet(framing: Framing, len: usize, request: &[u8]) -> Option<Vec<u8>> {
     let mut elements = Vec::with_capacity(request.len() + 1);
     aemp::value::packed::put_text(&mut elements, "");
     elements.extend_from_slice(request);

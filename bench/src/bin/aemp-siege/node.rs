@@ -33,8 +33,9 @@ unsafe impl GlobalAlloc for Counting {
     }
 }
 
-/// Octets of database entries that the node keeps for a member.
+/// Octets of database entries that the node keeps for a member: in a round, and if nothing is set.
 pub(super) const DATABASE_LIMIT: usize = 64 << 20;
+pub(super) const DEFAULT_DATABASE_LIMIT: usize = 1 << 30;
 
 static LINES_LOGGED: AtomicU64 = AtomicU64::new(0);
 static OCTETS_LOGGED: AtomicU64 = AtomicU64::new(0);
@@ -84,16 +85,16 @@ impl tracing::Subscriber for Log {
     fn exit(&self, _: &tracing::span::Id) {}
 }
 
-/// Runs the node. Each line of standard input is answered with its figures: octets in use, lines and
+/// Runs the node, which keeps so many octets of database entries for a member. Each line of standard input is answered with its figures: octets in use, lines and
 /// octets logged, and lines with characters that do not belong into a log.
-pub(super) fn run() -> Result<()> {
+pub(super) fn run(database_limit: usize) -> Result<()> {
     tracing::subscriber::set_global_default(Log)?;
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let _guard = runtime.enter();
     let node = runtime.block_on(async {
         let builder = Node::builder().node_id("victim").secret(SECRET).bind("127.0.0.1:0");
-        let builder = builder.database_limit(DATABASE_LIMIT);
+        let builder = builder.database_limit(database_limit);
         let node = builder.start().await?;
         // Members may ask to expect connections for it.
         node.expose_stream("stream", |(): (), _: DataStream| async {});

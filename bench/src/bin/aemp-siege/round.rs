@@ -1,4 +1,4 @@
-//! One round: a new node, a member that waits for echoes, and an attack.
+//! One round: a new node, a member that waits for echoes, and an attack: one of a seed, or any other.
 
 use super::figures::{Bound, Figures, Outcome, Sent};
 use super::helper::Helper;
@@ -7,7 +7,7 @@ use super::{database, member, strangers};
 use anyhow::Result;
 use rustix::process::{getpriority_process, setpriority_process};
 use rustix::thread::gettid;
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
@@ -85,10 +85,51 @@ impl State {
     }
 }
 
+/// What an attack has sent, and connections that are still open.
+#[derive(Default)]
+pub(super) struct Attacked {
+    pub(super) sent: Sent,
+    pub(super) open: Vec<TcpStream>,
+}
+
+impl Attacked {
+    /// Two attacks together.
+    pub(super) fn and(mut self, other: Attacked) -> Attacked {
+        self.sent.packets += other.sent.packets;
+        self.sent.octets += other.sent.octets;
+        self.sent.closed += other.sent.closed;
+        self.sent.unanswered += other.sent.unanswered;
+        self.open.extend(other.open);
+        self
+    }
+
+    fn leave(self) {
+        for stream in self.open {
+            // The node may have closed it already.
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+    }
+}
+
 /// Attacks a new node with some packets of a seed's sequence.
 pub(super) fn round(seed: u64, packets: Range<usize>) -> Result<Outcome> {
     let attack = Attack::of(seed);
-    let (mut node, address) = Helper::start(&["node"])?;
+    let carry_out = move |address: &str| carry_out(attack, address, seed, packets);
+    let mut outcome = besieged(DATABASE_LIMIT, carry_out)?;
+    let is_held = outcome.figures.held > DATABASE_LIMIT as u64 + MAX_KEPT;
+    if attack == Attack::LargeDatabase && is_held && outcome.broken != Some(Bound::Waiting) {
+        outcome.broken = Some(Bound::Database);
+    }
+    Ok(outcome)
+}
+
+/// Carries out an attack on a new node, given its address, in a thread of its own. The node keeps so many
+/// octets of database entries for a member.
+pub(super) fn besieged(
+    database_limit: usize,
+    attack: impl FnOnce(&str) -> Result<Attacked> + Send + 'static,
+) -> Result<Outcome> {
+    let (mut node, address) = Helper::start(&["node", &database_limit.to_string()])?;
     let (mut watcher, _) = Helper::start(&["watcher", &address])?;
     std::thread::sleep(WARM_UP);
     let before = State::of(&mut node)?;
@@ -96,20 +137,15 @@ pub(super) fn round(seed: u64, packets: Range<usize>) -> Result<Outcome> {
     let begun = Instant::now();
     let attacker = std::thread::spawn(move || {
         lower_priority();
-        carry_out(attack, &address, seed, packets)
+        attack(&address)
     });
-    let carried_out = attacker.join().map_err(|_| anyhow::anyhow!("the attack panicked"))?;
-    let (sent, open) = carried_out?;
+    let attacked = attacker.join().map_err(|_| anyhow::anyhow!("the attack panicked"))??;
+    let sent = attacked.sent;
     let held = State::of(&mut node)?.in_use;
-    drop(open);
+    attacked.leave();
     std::thread::sleep(AFTERMATH);
     let waited = watcher.figures()?.map(Duration::from_micros);
-    let mut after = State::of(&mut node)?;
-    let patience = Instant::now() + FREEING;
-    while after.in_use > before.in_use + MAX_KEPT && Instant::now() < patience {
-        std::thread::sleep(Duration::from_millis(100));
-        after = State::of(&mut node)?;
-    }
+    let after = freed(&mut node, before.in_use + MAX_KEPT)?;
     let figures = Figures {
         waited,
         held: held.saturating_sub(before.in_use),
@@ -118,12 +154,27 @@ pub(super) fn round(seed: u64, packets: Range<usize>) -> Result<Outcome> {
         log_octets: after.log_octets - before.log_octets,
     };
     let is_escaped = after.unescaped == before.unescaped;
-    let lines = LINES_AT_ONCE + LINES_PER_SECOND * begun.elapsed().as_secs();
-    let [_, p99, _] = waited;
-    let broken = if p99 > MAX_WAIT {
+    Ok(Outcome { sent, figures, broken: broken(&figures, begun.elapsed(), is_escaped) })
+}
+
+/// The node's state as soon as no more octets than that are in use, or after some time.
+fn freed(node: &mut Helper, in_use: u64) -> Result<State> {
+    let patience = Instant::now() + FREEING;
+    loop {
+        let state = State::of(node)?;
+        if state.in_use <= in_use || Instant::now() >= patience {
+            return Ok(state);
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+/// The bound that an attack has broken, which took that time.
+fn broken(figures: &Figures, time: Duration, is_escaped: bool) -> Option<Bound> {
+    let lines = LINES_AT_ONCE + LINES_PER_SECOND * time.as_secs();
+    let [_, p99, _] = figures.waited;
+    if p99 > MAX_WAIT {
         Some(Bound::Waiting)
-    } else if attack == Attack::LargeDatabase && figures.held > DATABASE_LIMIT as u64 + MAX_KEPT {
-        Some(Bound::Database)
     } else if figures.kept > MAX_KEPT {
         Some(Bound::Memory)
     } else if figures.log_lines > lines || figures.log_octets > MAX_LINE * lines {
@@ -132,28 +183,22 @@ pub(super) fn round(seed: u64, packets: Range<usize>) -> Result<Outcome> {
         Some(Bound::Escaping)
     } else {
         None
-    };
-    Ok(Outcome { sent, figures, broken })
+    }
 }
 
-/// Carries out an attack in the calling thread. Returns what was sent, and a connection that ends when it
-/// is dropped.
-fn carry_out(
-    attack: Attack,
-    address: &str,
-    seed: u64,
-    packets: Range<usize>,
-) -> Result<(Sent, Option<TcpStream>)> {
-    match attack {
-        Attack::OneMember | Attack::TwoMembers => {
-            Ok((member::besiege(address, seed, &packets)?, None))
-        }
+/// Carries out the attack of a seed's round in the calling thread.
+fn carry_out(attack: Attack, address: &str, seed: u64, packets: Range<usize>) -> Result<Attacked> {
+    let mut open = Vec::new();
+    let sent = match attack {
+        Attack::OneMember | Attack::TwoMembers => member::besiege(address, seed, &packets)?,
         Attack::LargeDatabase => {
             let (sent, stream) = database::offer(address, seed / 10, packets)?;
-            Ok((sent, Some(stream)))
+            open.push(stream);
+            sent
         }
-        Attack::Strangers => Ok((strangers::claim(address, seed / 5, packets)?, None)),
-    }
+        Attack::Strangers => strangers::claim(address, strangers::claimed(seed / 5), packets)?,
+    };
+    Ok(Attacked { sent, open })
 }
 
 /// Lowers the priority of the calling thread, and of those that it starts.

@@ -15,15 +15,23 @@ use std::time::Duration;
 const STRANGERS: usize = 10_000;
 const STRANGERS_AT_ONCE: usize = 4_000;
 
-/// The IDs that they claim: of a connected node, of one that does not exist, of the node itself.
-const CLAIMED: [&str; 3] = ["watcher", "nobody", "victim"];
+/// The ID of a connected node, and of one that does not exist.
+pub(super) const CONNECTED: &str = "watcher";
+pub(super) const UNKNOWN: &str = "nobody";
+
+/// The IDs that they claim; the last is the node's own.
+const CLAIMED: [&str; 3] = [CONNECTED, UNKNOWN, "victim"];
 
 /// How long the last ones stay.
 const STAY: Duration = Duration::from_secs(1);
 
-/// Connects as some of the strangers of a seed, each of which sends a greeting.
-pub(super) fn claim(address: &str, seed: u64, strangers: Range<usize>) -> Result<Sent> {
-    let claimed = CLAIMED.get(seed as usize % CLAIMED.len()).copied().unwrap_or("watcher");
+/// The ID that the strangers of a seed claim.
+pub(super) fn claimed(seed: u64) -> &'static str {
+    CLAIMED.get(seed as usize % CLAIMED.len()).copied().unwrap_or(CONNECTED)
+}
+
+/// Connects as some of the strangers that claim an ID, each of which sends a greeting.
+pub(super) fn claim(address: &str, claimed: &str, strangers: Range<usize>) -> Result<Sent> {
     let mut config = HandshakeConfig::new(claimed);
     config.secret = Secret::new("another");
     let handshaker = Handshaker::new(config)?;
