@@ -224,6 +224,21 @@ fn the_loss_of_a_node_that_has_much_is_worked_off_in_pieces_and_it_may_come_back
 }
 
 #[test]
+fn what_a_node_has_set_before_it_becomes_a_slave_is_replaced_in_pieces() {
+    let mut host = Host::new();
+    host.kernel_input("watcher", &Packed::of(&("g_mon1", "family0")).unwrap());
+    let set: BTreeMap<String, u32> = (0..5000).map(|key| (format!("key{key}"), 1)).collect();
+    host.in_pieces("peer", &Packed::of(&("g_upd", "family0", set)).unwrap());
+    let database = Packed::of(&("g_slave", database(1, 10, 2))).unwrap();
+    assert!(!is_large(database.as_elements()));
+    let effects = host.whole("peer", &database);
+    assert_eq!(host.content().values().map(|entries| entries.len()).sum::<usize>(), 10);
+    assert_eq!(told(&effects).len(), 10);
+    assert!(host.most_operations <= MAX_OPERATIONS, "{}", host.most_operations);
+    assert_eq!(host.kernel.db.global().unwrap().merge().owned(&node("peer")), 10);
+}
+
+#[test]
 fn a_node_that_is_lost_within_its_packet_leaves_nothing() {
     let mut host = Host::new();
     host.in_pieces("peer", &Packed::of(&("g_slave", database(1, 3000, 1))).unwrap());

@@ -16,6 +16,8 @@ impl Global {
             // What it sent as a global node includes the entries of its slaves.
             return around.problem(from, DbProblem::FromGlobal("g_slave"));
         }
+        // What it has set before does not become a slave's, as that would take time for each key.
+        self.merge.begin_to_replace_much(from);
         self.merge.set_kind(from, OwnerKind::Slave);
         self.begin_batch(from, around);
         self.replace(from, tables, around);

@@ -106,11 +106,18 @@ impl Merge {
         self.owners.remove(id);
     }
 
+    /// As [`Merge::begin_to_replace`], if `node` has too much to be replaced at once.
+    pub(crate) fn begin_to_replace_much(&mut self, node: &NodeId) {
+        if self.owned(node) > IMMEDIATE_LOSS_LIMIT {
+            self.begin_to_replace(node);
+        }
+    }
+
     /// Replaces the database of `node`. Entries that are not in `tables` are deleted: at once if they
     /// are few, in pieces otherwise.
     pub fn replace(&mut self, node: &NodeId, tables: Tables) -> Vec<(Str, Change)> {
-        if self.owned(node) > IMMEDIATE_LOSS_LIMIT {
-            self.begin_to_replace(node);
+        self.begin_to_replace_much(node);
+        if self.is_being_replaced(node) {
             let id = self.id(node);
             let update = |(family, set)| {
                 let change = self.update_of(id, &family, set, Vec::new());
