@@ -239,6 +239,28 @@ fn what_a_node_has_set_before_it_becomes_a_slave_is_replaced_in_pieces() {
 }
 
 #[test]
+fn large_values_of_a_lost_node_are_freed_some_at_a_time() {
+    const VALUES: usize = 64;
+    let mut host = Host::new();
+    host.whole("peer", &Packed::of(&("g_slave",)).unwrap());
+    for key in 0..VALUES {
+        let entry = BTreeMap::from([(key.to_string(), "v".repeat(1 << 20))]);
+        host.in_pieces("peer", &Packed::of(&("g_upd", "f", entry)).unwrap());
+    }
+    let left = |host: &Host| host.kernel.db.global().unwrap().merge().family_len(&Str::text("f"));
+    host.lose("peer");
+    assert_eq!(left(&host), VALUES);
+    let mut turns = 0;
+    while host.kernel.next_tick() == Some(Duration::ZERO) {
+        let before = left(&host);
+        host.input(Kernel::tick);
+        assert!(before - left(&host) <= 1, "{before} to {}", left(&host));
+        turns += 1;
+    }
+    assert!(left(&host) == 0 && turns >= VALUES, "{turns}");
+}
+
+#[test]
 fn a_node_that_is_lost_within_its_packet_leaves_nothing() {
     let mut host = Host::new();
     host.in_pieces("peer", &Packed::of(&("g_slave", database(1, 3000, 1))).unwrap());

@@ -145,7 +145,7 @@ impl Iterator for Pieces {
 
 impl Sets {
     fn next(&mut self, octets: &[u8]) -> Option<Piece> {
-        let mut room = Room { keys: KEYS_PER_PIECE, octets: OCTETS_PER_PIECE };
+        let mut room = Room::new(OCTETS_PER_PIECE);
         match self {
             Sets::None => None,
             Sets::OfFamily(changes, family, entries) => {
@@ -162,7 +162,7 @@ impl Sets {
                         piece.push((family.clone(), some));
                     }
                     // An empty family counts as one key of work.
-                    room.keys = room.keys.saturating_sub(1);
+                    room.take(0);
                     match entries.is_empty() {
                         true => families.go_on_after(entries),
                         false => *current = Some((family, entries)),
@@ -176,23 +176,32 @@ impl Sets {
 }
 
 /// The remaining capacity of a piece.
-struct Room {
+pub(super) struct Room {
     keys: usize,
     octets: usize,
 }
 
 impl Room {
-    const fn is_left(&self) -> bool {
+    /// Room for [`KEYS_PER_PIECE`] keys, and for these octets and one key more.
+    pub(super) const fn new(octets: usize) -> Self {
+        Room { keys: KEYS_PER_PIECE, octets }
+    }
+
+    pub(super) const fn is_left(&self) -> bool {
         self.keys > 0 && self.octets > 0
+    }
+
+    /// Takes the room of a key, with these octets.
+    pub(super) const fn take(&mut self, octets: usize) {
+        self.keys = self.keys.saturating_sub(1);
+        self.octets = self.octets.saturating_sub(octets);
     }
 
     fn fill(&mut self, entries: &mut Unread, octets: &[u8]) -> Entries {
         let mut some = Entries::new();
         while self.is_left() {
             let Some((key, value)) = entries.next_entry(octets) else { break };
-            self.keys -= 1;
-            let len = key.as_ref().data().len() + value.octets().len();
-            self.octets = self.octets.saturating_sub(len);
+            self.take(key.as_ref().data().len() + value.octets().len());
             some.insert(key, value);
         }
         some

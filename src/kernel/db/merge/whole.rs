@@ -2,7 +2,7 @@
 
 use super::super::datum::Datum;
 use super::super::entries::{Entries, Tables};
-use super::super::pieces::KEYS_PER_PIECE;
+use super::super::pieces::{KEYS_PER_PIECE, Room};
 use super::super::transfer::Source;
 use super::entry::Entry;
 use super::owner::{OwnerId, OwnerKind};
@@ -14,6 +14,10 @@ use std::collections::BTreeMap;
 /// The maximum number of keys that are deleted at once when a node is lost; more are deleted in pieces
 /// ([`Merge::give_up_some`]).
 const IMMEDIATE_LOSS_LIMIT: usize = KEYS_PER_PIECE;
+
+/// The octets of entries after which no more are deleted at once: to free the memory of large values
+/// takes time, too.
+const OCTETS_AT_ONCE: usize = 1 << 20;
 
 /// A family, and some of its keys.
 type FamilyKeys = (Str, Vec<Str>);
@@ -61,13 +65,12 @@ impl Merge {
     /// Deletes some keys of nodes that were removed or lost, or whose database was replaced.
     pub(crate) fn give_up_some(&mut self) -> Vec<(Str, Change)> {
         let mut changes = Vec::new();
-        let mut left = KEYS_PER_PIECE;
-        while left > 0
-            && let Some((id, families)) = self.next_to_give_up(left)
+        let mut room = Room::new(OCTETS_AT_ONCE);
+        while room.is_left()
+            && let Some((id, families)) = self.next_to_give_up(&mut room)
         {
             for (family, mut keys) in families {
                 keys.sort_unstable();
-                left -= keys.len();
                 let change = self.update_of(id, &family, Entries::new(), keys);
                 changes.push((family, change));
             }
@@ -75,31 +78,41 @@ impl Merge {
         changes
     }
 
-    /// Up to `most` keys of one owner, by family, in one pass: to look for one family after another in a
-    /// map that becomes empty takes the time for all of its capacity each time.
-    fn next_to_give_up(&mut self, most: usize) -> Option<(OwnerId, Vec<FamilyKeys>)> {
-        let some_of =
-            |keys: &Table<Str, ()>, left: usize| keys.keys().take(left).cloned().collect();
+    /// Some keys of one owner, by family, in one pass: to look for one family after another in a map that
+    /// becomes empty takes the time for all of its capacity each time.
+    fn next_to_give_up(&mut self, room: &mut Room) -> Option<(OwnerId, Vec<FamilyKeys>)> {
         while let Some(&id) = self.abandoned.front() {
-            let mut left = most;
             let mut families: Vec<FamilyKeys> = Vec::new();
             for (family, keys) in self.owners.get(id).into_iter().flat_map(|owner| &owner.entries) {
-                if left == 0 {
+                if !room.is_left() {
                     break;
                 }
-                let keys: Vec<Str> = some_of(keys, left);
-                left -= keys.len();
-                families.push((family.clone(), keys));
+                families.push((family.clone(), self.some_of(family, keys, room)));
             }
-            if left < most {
+            if !families.is_empty() {
                 return Some((id, families));
             }
             self.abandoned.pop_front();
             self.forget_owner(id);
         }
         let (id, family) = self.nodes_of_lost()?;
-        let keys = some_of(self.owners.get(id)?.entries.get(&family)?, most);
+        let keys = self.some_of(&family, self.owners.get(id)?.entries.get(&family)?, room);
         Some((id, vec![(family, keys)]))
+    }
+
+    /// Some of an owner's keys of a family, for which there is room.
+    fn some_of(&self, family: &Str, owned: &Table<Str, ()>, room: &mut Room) -> Vec<Str> {
+        let keys = self.families.get(family);
+        let mut some = Vec::new();
+        for key in owned.keys() {
+            if !room.is_left() {
+                break;
+            }
+            let entry = keys.and_then(|keys| keys.entries.get(key));
+            room.take(entry.map_or(0, |entry| entry.merged().long_octets()));
+            some.push(key.clone());
+        }
+        some
     }
 
     pub(super) fn forget_owner(&mut self, id: OwnerId) {
@@ -108,9 +121,14 @@ impl Merge {
 
     /// As [`Merge::begin_to_replace`], if `node` has too much to be replaced at once.
     pub(crate) fn begin_to_replace_much(&mut self, node: &NodeId) {
-        if self.owned(node) > IMMEDIATE_LOSS_LIMIT {
+        if self.is_much(node) {
             self.begin_to_replace(node);
         }
+    }
+
+    /// Whether `node` owns too much for all of it to be deleted at once.
+    fn is_much(&self, node: &NodeId) -> bool {
+        self.owned(node) > IMMEDIATE_LOSS_LIMIT || self.octets_of(node) > OCTETS_AT_ONCE
     }
 
     /// Replaces the database of `node`. Entries that are not in `tables` are deleted: at once if they
@@ -163,9 +181,9 @@ impl Merge {
         if let Some(owner) = self.owners.get_mut(id) {
             owner.is_lost = true;
         }
-        let changes = match self.owned(node) {
-            ..=IMMEDIATE_LOSS_LIMIT => self.replace(node, Tables::new()),
-            _ => Vec::new(),
+        let changes = match self.is_much(node) {
+            true => Vec::new(),
+            false => self.replace(node, Tables::new()),
         };
         self.ids.remove(node);
         let before = self.owners.get_mut(id).and_then(|owner| owner.before.take());
