@@ -13,10 +13,10 @@ use crate::value::packed::Elements;
 use crate::value::{NodeId, Packed, PortId, Str, StrRef};
 use std::time::Duration;
 
-/// The reason with which a node in `secure` mode refuses to run functions.
 /// Why a database request that a peer has relayed through this node to itself is refused.
 const IN_OUR_NAME: &str = "a database request in this node's own name";
 
+/// The reason with which a node in `secure` mode refuses to run functions.
 const NOT_ALLOWED: &str = "remote execution not allowed";
 
 impl Kernel {
@@ -174,7 +174,8 @@ impl Kernel {
             ("snd" | "time", Parsed::Reply(reply)) => destination(reply).map(drop),
             ("can", Parsed::StringAndReply(_, reply)) => destination(reply).map(drop),
             ("eval", Parsed::StringAndReply(expression, reply)) => {
-                let expression = expression.ok_or("the expression is not a string")?;
+                let expression =
+                    expression.ok_or("the expression is not a string, or longer than 256 KiB")?;
                 self.eval(from, expression, reply)
             }
             (MASTER_SET, _) => Err("this node chooses its own master".into()),
@@ -276,7 +277,8 @@ impl Kernel {
         if self.ports.exists(&port) {
             return Err(Refused::PortExists(port.as_ref().cut()));
         }
-        let function = function.ok_or(Refused::Because("the function's name is not a string"));
+        let function = function
+            .ok_or(Refused::Because("the function's name is not a string, or longer than 256 KiB"));
         let function = function.and_then(|function| match self.is_registered(function.as_ref()) {
             true => Ok(function),
             false => Err(Refused::NotRegistered(function.as_ref().cut())),

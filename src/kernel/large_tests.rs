@@ -409,3 +409,26 @@ fn what_is_refused_in_each_piece_of_a_packet_is_logged_once() {
     let effects = host.in_pieces("peer", &packet);
     assert!(effects.iter().any(|effect| matches!(effect, Effect::Log { .. })));
 }
+
+#[test]
+fn a_string_that_is_too_long_to_be_copied_under_the_lock_is_refused() {
+    let mut host = Host::new();
+    host.kernel.register(Str::text("f"));
+    for (length, is_taken) in [(256 << 10, true), ((256 << 10) + 1, false)] {
+        let long = "x".repeat(length);
+        let requests = [
+            Packed::of(&("snd", &long, "x")),
+            Packed::of(&("eval", &long, "watcher#x")),
+            Packed::of(&("time", &long)),
+        ];
+        for request in requests {
+            let effects = host.in_pieces("peer", &request.unwrap());
+            let is_refused = matches!(effects[..], [Effect::Log { .. }]);
+            assert_eq!(is_refused, !is_taken, "{length}: {effects:?}");
+        }
+        let spawn = Packed::of(&(crate::kernel::request::SPAWN, "p", &long)).unwrap();
+        let effects = host.in_pieces("peer", &spawn);
+        let [Effect::Log { line, .. }] = &effects[..] else { panic!("{effects:?}") };
+        assert_eq!(line.to_string().contains("longer than 256 KiB"), !is_taken, "{line}");
+    }
+}

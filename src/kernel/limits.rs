@@ -24,6 +24,9 @@ impl Default for PeerLimits {
 /// Octets counted for each node that is being connected, besides the messages.
 const SEARCH_OVERHEAD: usize = 1000;
 
+/// How many times the ID of a node is stored that is being connected, or more.
+const COPIES_OF_ID: usize = 6;
+
 /// Octets of relayed messages to nodes that are being connected, by sender.
 #[derive(Debug, Default)]
 pub(super) struct PendingOctets {
@@ -42,7 +45,8 @@ impl PendingOctets {
         limit: usize,
     ) -> bool {
         let of_sought = self.by_sought.get(sought).and_then(|peers| peers.get(peer));
-        let octets = octets + if of_sought.is_some() { 0 } else { SEARCH_OVERHEAD };
+        let search = SEARCH_OVERHEAD + COPIES_OF_ID * sought.as_str().data().len();
+        let octets = octets + if of_sought.is_some() { 0 } else { search };
         let of_peer = self.by_peer.get(peer).copied().unwrap_or(0);
         // A single message may exceed the limit, as packets may; otherwise longer ones could not be
         // relayed.

@@ -59,6 +59,6 @@ pub(super) fn destination(reply: Elements<'_>) -> Result<Option<PortId>, Refused
     if reply.is_empty() {
         return Ok(None);
     }
-    let id = argument(reply).ok_or("the destination is not a string")?;
+    let id = argument(reply).ok_or("the destination is not a string, or longer than 256 KiB")?;
     Ok(Some(PortId::try_from(id)?))
 }

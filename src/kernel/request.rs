@@ -129,6 +129,10 @@ impl RequestInfo {
 /// The maximum octets of a port name in a request.
 const MAX_PORT_NAME_LEN: usize = 64 << 10;
 
+/// The maximum octets of a string in a request: a name, an expression, or the ID of a port. It is copied
+/// while the kernel is locked.
+const MAX_STRING_LEN: usize = 256 << 10;
+
 /// The maximum octets of the reason of a death.
 const MAX_REASON_LEN: usize = 64 << 10;
 
@@ -166,7 +170,7 @@ pub(super) enum Parsed<'a> {
     Port(Str),
     PortAndReason(Str, Packed),
     Reply(Elements<'a>),
-    /// The string is `None` if the argument is not a string.
+    /// The string is `None` if the argument is not a string, or too long.
     StringAndReply(Option<Str>, Elements<'a>),
     Spawn {
         port: Str,
@@ -236,9 +240,10 @@ pub(super) fn argument(elements: Elements<'_>) -> Option<Str> {
     scalar(&mut elements.reader())
 }
 
-/// The next value as a string, if it is a string, a number or undef.
+/// The next value as a string, if it is a string of at most [`MAX_STRING_LEN`] octets, a number or undef.
 pub(super) fn scalar(reader: &mut Reader<'_>) -> Option<Str> {
     Some(match reader.token().ok()? {
+        Token::Str(string) if string.data().len() > MAX_STRING_LEN => return None,
         Token::Str(string) => string.to_owned(),
         Token::UInt(number) => Str::from(number.to_string()),
         Token::NInt(number) => Str::from(number.to_string()),
