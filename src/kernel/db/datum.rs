@@ -1,5 +1,6 @@
 //! Database values in packed form, compared as Perl compares them.
 
+use super::sendable::Measures;
 use crate::value::packed::{self, Item, Malformed, Reader, Token};
 use crate::value::{DecodeError, EncodeError, MAX_NESTING, Number, Str, StrRef};
 use serde::Serialize;
@@ -14,12 +15,20 @@ use std::sync::Arc;
 #[derive(Clone)]
 pub struct Datum(Octets);
 
-/// Short values, such as numbers, names and single addresses, are stored inline.
+/// Short values, such as numbers, names and single addresses, are stored inline. Behind a large value, of more
+/// than [`LARGE`] octets, there are its [`Measures`], since it takes long to read.
 #[derive(Clone)]
 enum Octets {
     Short(u8, [u8; INLINE_CAPACITY]),
     Long(Arc<[u8]>),
 }
+
+/// Values of more octets are large.
+const LARGE: usize = 64 << 10;
+
+/// The longest values that are the same to Perl if they only look different: to compare longer ones takes
+/// too long.
+const MAX_COMPARED: usize = 256 << 10;
 
 /// The longest value that is stored inline: it makes `Datum` no larger than the shared form does.
 const INLINE_CAPACITY: usize = 22;
@@ -55,8 +64,17 @@ impl Datum {
                 room.copy_from_slice(octets);
                 Datum(Octets::Short(octets.len() as u8, short))
             }
-            None => Datum(Octets::Long(Arc::from(octets))),
+            None => Datum::long(octets),
         }
+    }
+
+    #[inline(never)]
+    fn long(octets: &[u8]) -> Datum {
+        if octets.len() <= LARGE {
+            return Datum(Octets::Long(Arc::from(octets)));
+        }
+        let measures = Measures::of(octets).to_octets();
+        Datum(Octets::Long([octets, measures.as_slice()].concat().into()))
     }
 
     /// Encodes any Rust value; see [`put_value`](crate::value::put_value).
@@ -107,7 +125,17 @@ impl Datum {
     pub fn octets(&self) -> &[u8] {
         match &self.0 {
             Octets::Short(len, octets) => octets.get(..usize::from(*len)).unwrap_or_default(),
-            Octets::Long(octets) => octets,
+            Octets::Long(octets) => octets.get(..value_len(octets)).unwrap_or_default(),
+        }
+    }
+
+    /// What has to be known of a large value before it is stored. It was found out when the value was made,
+    /// which for values of peers is before the kernel is locked.
+    #[inline]
+    pub(crate) fn measures_of_large(&self) -> Option<Measures> {
+        match &self.0 {
+            Octets::Long(octets) if octets.len() > LARGE => Measures::from_end_of(octets),
+            Octets::Short(..) | Octets::Long(_) => None,
         }
     }
 
@@ -115,7 +143,7 @@ impl Datum {
     pub(crate) fn long_octets(&self) -> usize {
         match &self.0 {
             Octets::Short(..) => 0,
-            Octets::Long(octets) => octets.len(),
+            Octets::Long(octets) => value_len(octets),
         }
     }
 
@@ -133,6 +161,24 @@ impl Datum {
         (0..len).map(|_| reader.token().ok().and_then(token_to_str)).collect()
     }
 
+    /// The value as the addresses of a node: the first 1000 strings, without those of more than 64 KiB, if
+    /// it is an array that begins with strings. Nobody dials more.
+    pub(crate) fn to_addresses(&self) -> Option<Vec<Str>> {
+        const MAX_ADDRESSES: usize = 1000;
+        let mut reader = Reader::new(self.octets());
+        let Ok(Token::Array(len)) = reader.token() else {
+            return None;
+        };
+        let mut addresses = Vec::new();
+        for _ in 0..len.min(MAX_ADDRESSES) {
+            match reader.token().ok()? {
+                Token::Str(string) if string.data().len() > LARGE => {}
+                token => addresses.push(token_to_str(token)?),
+            }
+        }
+        Some(addresses)
+    }
+
     /// The value as a list of values, if it is an array.
     pub fn to_data(&self) -> Option<Vec<Datum>> {
         let mut reader = Reader::new(self.octets());
@@ -148,7 +194,8 @@ impl Datum {
     }
 
     /// Whether Perl sees the same value: numbers are compared as strings, octets and text by code
-    /// points, hashes regardless of order. Undef differs from `""`, and tags are compared.
+    /// points, hashes regardless of order. Undef differs from `""`, and tags are compared. Values of more
+    /// than 256 KiB are the same only if their octets are.
     pub fn perl_eq(&self, other: &Datum) -> bool {
         // Most changes are of integers, for which equal octets are enough.
         let int = |datum: &Datum| Reader::new(datum.octets()).take_uint();
@@ -156,9 +203,20 @@ impl Datum {
             return a == b;
         }
         self == other
-            || equal(&mut Reader::new(self.octets()), &mut Reader::new(other.octets()), MAX_NESTING)
+            || self.octets().len().max(other.octets().len()) <= MAX_COMPARED
+                && equal(
+                    &mut Reader::new(self.octets()),
+                    &mut Reader::new(other.octets()),
+                    MAX_NESTING,
+                )
                 .unwrap_or(false)
     }
+}
+
+/// The length of a value without its measures.
+#[inline]
+const fn value_len(octets: &[u8]) -> usize {
+    if octets.len() > LARGE { octets.len() - Measures::OCTETS } else { octets.len() }
 }
 
 impl PartialEq for Datum {
@@ -385,6 +443,20 @@ mod tests {
     }
 
     #[test]
+    fn of_the_addresses_of_a_node_the_first_are_read() {
+        let strings = |count: usize| -> Vec<Str> {
+            (0..count).map(|number| Str::from(number.to_string())).collect()
+        };
+        assert_eq!(Datum::strings(&strings(3)).to_addresses(), Some(strings(3)));
+        assert_eq!(Datum::strings(&strings(50_000)).to_addresses(), Some(strings(1000)));
+        let long = Str::from("x".repeat(LARGE + 1));
+        let with_long = Datum::strings(&[long, "a".into()]);
+        assert_eq!(with_long.to_addresses(), Some(vec!["a".into()]));
+        assert_eq!(Datum::UNDEF.to_addresses(), None);
+        assert_eq!(Datum::of(&[[1]]).unwrap().to_addresses(), None);
+    }
+
+    #[test]
     fn only_exactly_one_value_is_a_datum() {
         assert!(Datum::from_packed(&[0x01]).is_ok());
         assert!(Datum::from_packed(&[0x01, 0x01]).is_err());
@@ -395,7 +467,17 @@ mod tests {
 
     #[test]
     fn short_and_long_values_are_kept_as_they_are() {
-        for len in [0, 1, INLINE_CAPACITY - 2, INLINE_CAPACITY - 1, INLINE_CAPACITY, 200] {
+        for len in [
+            0,
+            1,
+            INLINE_CAPACITY - 2,
+            INLINE_CAPACITY - 1,
+            INLINE_CAPACITY,
+            200,
+            LARGE - 5,
+            LARGE,
+            2 * LARGE,
+        ] {
             let text = "x".repeat(len);
             let datum = Datum::string(text.as_str());
             assert_eq!(datum.decode::<String>().as_deref(), Ok(text.as_str()));

@@ -2,6 +2,7 @@
 //! carries it.
 
 use super::InternalFamily;
+use super::update::Value;
 use crate::value::packed::{Item, Reader, Token, nesting};
 use crate::value::{MAX_NESTING, StrRef};
 use thiserror::Error;
@@ -52,15 +53,73 @@ pub enum SetError {
     Unsendable(#[from] Unsendable),
 }
 
-/// Whether an entry can be sent on; `value` is in packed form.
-pub(crate) fn check(family: StrRef<'_>, key: StrRef<'_>, value: &[u8]) -> Result<(), Unsendable> {
+/// What decides whether a value can be sent on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Measures {
+    /// The maximum octets of the value in a packet.
+    sent: usize,
+    is_too_deep: bool,
+}
+
+impl Measures {
+    /// The measures of a value in packed form.
+    pub(crate) fn of(value: &[u8]) -> Self {
+        Measures { sent: value_sent(value), is_too_deep: is_too_deep(value) }
+    }
+
+    /// The number of octets of [`Measures::to_octets`].
+    pub(crate) const OCTETS: usize = 8;
+
+    /// The measures as octets, which [`Measures::from_end_of`] reads.
+    pub(crate) const fn to_octets(self) -> [u8; Self::OCTETS] {
+        ((self.sent as u64) << 1 | self.is_too_deep as u64).to_le_bytes()
+    }
+
+    /// The measures behind a value.
+    pub(crate) fn from_end_of(octets: &[u8]) -> Option<Self> {
+        let number = u64::from_le_bytes(*octets.last_chunk()?);
+        Some(Measures { sent: (number >> 1) as usize, is_too_deep: number & 1 == 1 })
+    }
+}
+
+#[inline]
+fn is_too_deep(value: &[u8]) -> bool {
     // Each level takes at least one octet.
-    if value.len() > MAX_ENTRY_NESTING
-        && nesting(value).is_ok_and(|levels| levels > MAX_ENTRY_NESTING)
-    {
+    value.len() > MAX_ENTRY_NESTING && nesting(value).is_ok_and(|levels| levels > MAX_ENTRY_NESTING)
+}
+
+impl Value<'_> {
+    #[inline]
+    fn sent(self) -> usize {
+        self.large().map_or_else(|| value_sent(self.octets()), |measures| measures.sent)
+    }
+
+    #[inline]
+    fn is_too_deep(self) -> bool {
+        self.large().map_or_else(|| is_too_deep(self.octets()), |measures| measures.is_too_deep)
+    }
+
+    /// The measures of a large value.
+    #[inline]
+    fn large(self) -> Option<Measures> {
+        match self {
+            Value::Held(datum) => datum.measures_of_large(),
+            Value::Octets(_) => None,
+        }
+    }
+}
+
+/// Whether an entry can be sent on.
+#[inline]
+pub(crate) fn check(
+    family: StrRef<'_>,
+    key: StrRef<'_>,
+    value: Value<'_>,
+) -> Result<(), Unsendable> {
+    if value.is_too_deep() {
         return Err(Unsendable::TooDeep);
     }
-    if family.data().len() + key.data().len() + value.len() > MAX_ENTRY {
+    if family.data().len() + key.data().len() + value.octets().len() > MAX_ENTRY {
         return Err(Unsendable::TooLarge);
     }
     Ok(())
@@ -70,24 +129,46 @@ pub(crate) fn check(family: StrRef<'_>, key: StrRef<'_>, value: &[u8]) -> Result
 #[inline]
 pub(crate) fn string_sent(string: StrRef<'_>) -> usize {
     let data = string.data();
-    STRING_HEAD
-        + data.len()
-        + data
-            .iter()
-            .map(|&octet| usize::from(EXTRA_JSON_OCTETS[usize::from(octet)]))
-            .sum::<usize>()
+    STRING_HEAD + data.len() + extra_json_octets(data)
 }
 
-/// The octets beyond the first that JSON needs for an octet of a string.
+/// So few octets that the sum of what they need fits into an octet, and enough for the compiler to add them
+/// all at once.
+const AT_ONCE: usize = 32;
+
+/// The octets beyond the first that JSON needs for each octet of a string.
+#[inline]
+fn extra_json_octets(data: &[u8]) -> usize {
+    if data.len() < AT_ONCE { extra_of_few(data) } else { extra_of_many(data) }
+}
+
+#[inline]
+fn extra_of_few(data: &[u8]) -> usize {
+    data.iter().map(|&octet| usize::from(EXTRA_JSON_OCTETS[usize::from(octet)])).sum()
+}
+
+#[inline(never)]
+fn extra_of_many(data: &[u8]) -> usize {
+    let chunks = data.chunks_exact(AT_ONCE);
+    let rest = extra_of_few(chunks.remainder());
+    let sum = |chunk: &[u8]| chunk.iter().fold(0_u8, |sum, &octet| sum.wrapping_add(extra(octet)));
+    rest + chunks.map(|chunk| usize::from(sum(chunk))).sum::<usize>()
+}
+
+/// The octets beyond the first that JSON needs for an octet of a string, computed without branches.
+#[inline]
+const fn extra(octet: u8) -> u8 {
+    let is_control = (octet < 0x20) as u8 | (octet == 0x7f) as u8;
+    let is_quoted = (octet == b'"') as u8 | (octet == b'\\') as u8 | (octet >= 0x80) as u8;
+    (ESCAPED_OCTET as u8 - 1) * is_control + is_quoted
+}
+
+/// The results of [`extra`].
 const EXTRA_JSON_OCTETS: [u8; 256] = {
     let mut besides = [0; 256];
     let mut octet = 0;
     while octet < besides.len() {
-        besides[octet] = match octet {
-            ..0x20 | 0x7f => ESCAPED_OCTET as u8 - 1,
-            0x22 | 0x5c | 0x80.. => 1,
-            _ => 0,
-        };
+        besides[octet] = extra(octet as u8);
         octet += 1;
     }
     besides
@@ -145,20 +226,20 @@ impl FamilySize {
 
     /// A key is added.
     #[inline]
-    pub(crate) fn add(&mut self, key: StrRef<'_>, value: &[u8]) {
-        self.0 += string_sent(key) + value_sent(value);
+    pub(crate) fn add(&mut self, key: StrRef<'_>, value: Value<'_>) {
+        self.0 += string_sent(key) + value.sent();
     }
 
     /// The value of a key changes.
     #[inline]
-    pub(crate) fn change(&mut self, before: &[u8], value: &[u8]) {
-        self.0 = (self.0 + value_sent(value)).saturating_sub(value_sent(before));
+    pub(crate) fn change(&mut self, before: Value<'_>, value: Value<'_>) {
+        self.0 = (self.0 + value.sent()).saturating_sub(before.sent());
     }
 
     /// A key is removed.
     #[inline]
-    pub(crate) fn remove(&mut self, key: StrRef<'_>, value: &[u8]) {
-        self.0 = self.0.saturating_sub(string_sent(key) + value_sent(value));
+    pub(crate) fn remove(&mut self, key: StrRef<'_>, value: Value<'_>) {
+        self.0 = self.0.saturating_sub(string_sent(key) + value.sent());
     }
 
     /// Counts an entry in place of the key's former value, if the family remains sendable or does not
@@ -166,8 +247,8 @@ impl FamilySize {
     pub(crate) fn try_set(
         &mut self,
         key: StrRef<'_>,
-        before: Option<&[u8]>,
-        value: &[u8],
+        before: Option<Value<'_>>,
+        value: Value<'_>,
     ) -> Result<(), Unsendable> {
         let mut after = *self;
         match before {

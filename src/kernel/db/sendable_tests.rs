@@ -84,7 +84,7 @@ proptest! {
         let (mut all, mut most) = (Entries::new(), 0);
         for (key, value) in entries {
             let key = Str::from(key);
-            size.add(key.as_ref(), &value);
+            size.add(key.as_ref(), Value::Octets(&value));
             most += entry_sent_at_most(key.as_ref(), &value);
             all.insert(key, Datum::from_packed(&value).unwrap());
         }
@@ -158,4 +158,37 @@ fn what_would_make_a_family_too_large_is_taken_from_nobody_and_told_to_nobody() 
     assert_eq!(family, ["small"]);
     let (_, family) = update("b", vec![("second".into(), large())], "");
     assert_eq!(family, ["second", "small"]);
+}
+
+#[test]
+fn the_octets_of_long_strings_are_counted_as_those_of_short_ones() {
+    for len in 0..200 {
+        let data: Vec<u8> = (0..len).map(|at| (at * 7 % 256) as u8).collect();
+        let one_by_one: usize =
+            data.iter().map(|octet| extra_json_octets(std::slice::from_ref(octet))).sum();
+        assert_eq!(extra_json_octets(&data), one_by_one);
+    }
+    let all: Vec<u8> = (0..=255).collect();
+    let escaped = all.iter().filter(|&&octet| extra(octet) == 5).count();
+    assert_eq!((escaped, extra_json_octets(&all)), (33, 33 * 5 + 128 + 2));
+    assert_eq!(extra_json_octets(&[0; 64]), 64 * 5);
+}
+
+#[test]
+fn large_values_are_measured_once_with_the_same_result() {
+    for (levels, is_too_deep) in [(MAX_ENTRY_NESTING - 1, false), (MAX_ENTRY_NESTING, true)] {
+        let mut octets = Vec::new();
+        packed::put_array(&mut octets, 2);
+        (0..levels).for_each(|_| packed::put_array(&mut octets, 1));
+        packed::put_undef(&mut octets);
+        packed::put_text(&mut octets, &"\u{1}".repeat(100 << 10));
+        let datum = Datum::from_packed(&octets).unwrap();
+        assert!(datum.measures_of_large().is_some());
+        assert_eq!(datum.octets(), octets);
+        let family = StrRef::text(FAM);
+        let (large, small) = (Value::Held(&datum), Value::Octets(&octets));
+        assert_eq!(large.sent(), small.sent());
+        assert_eq!(check(family, family, large), check(family, family, small));
+        assert_eq!(check(family, family, large).is_err(), is_too_deep);
+    }
 }

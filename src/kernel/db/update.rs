@@ -60,6 +60,7 @@ pub(crate) enum Value<'a> {
 }
 
 impl Value<'_> {
+    #[inline]
     pub(crate) fn to_datum(self) -> Datum {
         match self {
             Value::Octets(octets) => Datum::trusted(octets),
@@ -67,6 +68,7 @@ impl Value<'_> {
         }
     }
 
+    #[inline]
     pub(crate) fn octets(&self) -> &[u8] {
         match self {
             Value::Octets(octets) => octets,
@@ -178,7 +180,7 @@ impl<'a> Update<'a> {
         let family = self.family.string();
         let mut checked = Ok(());
         self.set.each(|key, value| {
-            checked = checked.and_then(|()| sendable::check(family, key.string(), value.octets()));
+            checked = checked.and_then(|()| sendable::check(family, key.string(), value));
         });
         checked
     }

@@ -12,7 +12,7 @@ use crate::kernel::db::local::{DbMonitorId, DbTimeouts, InternalFamily, Local, Q
 use crate::kernel::db::request::{QueryKind, Request};
 use crate::kernel::db::sendable::{self, SetError, Unsendable};
 use crate::kernel::db::transfer::PIECE_SIZE;
-use crate::kernel::db::update::{Key, Sets, Update};
+use crate::kernel::db::update::{Key, Sets, Update, Value};
 use crate::kernel::db::{LOCATIONS, node_key};
 use crate::kernel::limits::PeerLimits;
 use crate::value::{NodeId, Str};
@@ -289,7 +289,7 @@ impl Database {
         now: Duration,
     ) -> Result<(), SetError> {
         Local::refuse_internal(family)?;
-        sendable::check(family.as_ref(), key.as_ref(), value.octets())?;
+        sendable::check(family.as_ref(), key.as_ref(), Value::Held(&value))?;
         if let Some(global) = &self.global {
             let set = Sets::One(Key::Held(&key), value.octets());
             global.merge().check(Update { family: Key::Held(family), set, delete: &[] })?;

@@ -104,7 +104,7 @@ impl Global {
 
     /// The known addresses of a node.
     pub fn location(&self, node: &NodeId) -> Option<Vec<Str>> {
-        self.merge.get(&Str::text(LOCATIONS), &node_key(node))?.to_strings()
+        self.merge.get(&Str::text(LOCATIONS), &node_key(node))?.to_addresses()
     }
 
     /// The nodes that announce the addresses of `node`: itself as our slave, and other global nodes.

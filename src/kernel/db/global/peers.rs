@@ -184,7 +184,7 @@ impl Global {
         location: Option<&Datum>,
         around: &mut Around<'_>,
     ) {
-        match location.filter(|location| location.to_strings().is_some()) {
+        match location.filter(|location| location.to_addresses().is_some()) {
             Some(location) => self.set_own(LOCATIONS, peer, location.clone(), around),
             None => self.delete_own(LOCATIONS, peer, around),
         }
@@ -217,7 +217,7 @@ impl Global {
             if let Some(node) = node_of(&key.to_str())
                 && around.up.contains(&node)
             {
-                around.effects.push(match value.to_datum().to_strings() {
+                around.effects.push(match value.to_datum().to_addresses() {
                     Some(_) => DbEffect::Located(node),
                     None => DbEffect::Unlocated(node),
                 });

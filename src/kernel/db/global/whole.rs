@@ -150,7 +150,7 @@ impl Global {
             if let Some(node) = node_of(&key.to_str())
                 && node != self.own
                 && self.is_slave(&node)
-                && value.to_datum().to_strings().is_some()
+                && value.to_datum().to_addresses().is_some()
             {
                 around.effects.push(DbEffect::Conflict { node, other: from.clone() });
             }

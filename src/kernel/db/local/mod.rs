@@ -18,7 +18,7 @@ use super::losses::Losses;
 use super::request::{QueryKind, Request};
 use super::sendable::{FamilySize, Unsendable};
 use super::transfer::Transfer;
-use super::update::{Sets, Update};
+use super::update::{Sets, Update, Value};
 use crate::kernel::HashMap;
 use crate::kernel::letters::query_id;
 use crate::kernel::table::{Place, Table};
@@ -68,11 +68,12 @@ impl OwnFamily {
             Place::Occupied(held) if held.get().1.perl_eq(value) => return Ok(false),
             Place::Occupied(mut slot) => {
                 let held = &mut slot.get_mut().1;
-                self.size.try_set(key.as_ref(), Some(held.octets()), value.octets())?;
+                let before = Some(Value::Held(held));
+                self.size.try_set(key.as_ref(), before, Value::Held(value))?;
                 *held = value.clone();
             }
             Place::Vacant(slot) => {
-                self.size.try_set(key.as_ref(), None, value.octets())?;
+                self.size.try_set(key.as_ref(), None, Value::Held(value))?;
                 slot.insert(key.clone(), value.clone());
             }
         }
@@ -81,7 +82,7 @@ impl OwnFamily {
 
     fn remove(&mut self, key: &Str) -> bool {
         let value = self.entries.remove(key);
-        value.inspect(|value| self.size.remove(key.as_ref(), value.octets())).is_some()
+        value.inspect(|value| self.size.remove(key.as_ref(), Value::Held(value))).is_some()
     }
 }
 

@@ -20,7 +20,7 @@ use super::entries::Entries;
 use super::sendable::{
     self, FamilySize, MAX_FAMILY, Unsendable, entry_sent_at_most, string_sent_at_most,
 };
-use super::update::{Key, Update};
+use super::update::{Key, Update, Value};
 use crate::kernel::HashMap;
 use crate::kernel::table::{Place, Table};
 use crate::value::{NodeId, Str, StrRef};
@@ -257,11 +257,11 @@ impl Merge {
         let mut room = Entries::new();
         let mut refused = Ok(());
         update.set.each(|key, value| {
-            let (name, octets) = (key.string(), value.octets());
+            let name = key.string();
             let before = keys.and_then(|keys| keys.entries.get(&name));
-            let before = before.map(|entry| entry.merged().octets());
-            let checked = sendable::check(family, name, octets)
-                .and_then(|()| size.try_set(name, before, octets));
+            let before = before.map(|entry| Value::Held(entry.merged()));
+            let checked = sendable::check(family, name, value)
+                .and_then(|()| size.try_set(name, before, value));
             match checked {
                 Ok(()) => {
                     room.insert(key.to_str(), value.to_datum());
@@ -329,14 +329,14 @@ impl Merge {
         let key = match keys.entries.place(&key.string()) {
             Place::Vacant(slot) => {
                 let key = key.to_str();
-                keys.size.add(key.as_ref(), value.octets());
+                keys.size.add(key.as_ref(), Value::Held(&value));
                 self.fullest = self.fullest.max(keys.size.octets());
                 slot.insert(key.clone(), Entry::One(id, value));
                 key
             }
             Place::Occupied(mut slot) => {
                 let (key, entry) = slot.get_mut();
-                keys.size.change(entry.merged().octets(), value.octets());
+                keys.size.change(Value::Held(entry.merged()), Value::Held(&value));
                 self.fullest = self.fullest.max(keys.size.octets());
                 match entry {
                     Entry::One(owner, held) if *owner == id => {
@@ -437,7 +437,7 @@ impl Merge {
                 if let Some(owner) = self.owners.get_mut(id) {
                     owner.octets -= entry_octets(stored, value);
                 }
-                keys.size.remove(stored.as_ref(), value.octets());
+                keys.size.remove(stored.as_ref(), Value::Held(value));
                 keys.entries.remove(key);
                 return Remaining::Nothing;
             }
@@ -467,14 +467,14 @@ impl Merge {
         let by_slave = left.latest(&left.slaves);
         let of_slave = by_slave.is_some();
         let Some(next) = by_slave.or_else(|| left.latest(&left.others)).cloned() else {
-            keys.size.remove(stored.as_ref(), left.merged.octets());
+            keys.size.remove(stored.as_ref(), Value::Held(&left.merged));
             keys.entries.remove(key);
             return Remaining::Nothing;
         };
         let unless_same = |known: &Datum| (!known.perl_eq(&next)).then(|| next.clone());
         let merged = unless_same(&left.merged);
         let told = told.as_ref().and_then(unless_same);
-        keys.size.change(left.merged.octets(), next.octets());
+        keys.size.change(Value::Held(&left.merged), Value::Held(&next));
         self.fullest = self.fullest.max(keys.size.octets());
         left.merged = next;
         if let Some(one) = left.last_one() {

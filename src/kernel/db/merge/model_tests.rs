@@ -203,7 +203,7 @@ proptest! {
             prop_assert_eq!(merged.len(), model.merged.len());
             let counted = merge.families.get(&Str::from("fam")).map(|keys| keys.size);
             let mut size = FamilySize::of("fam".into());
-            merge.family(&"fam".into()).for_each(|(k, v)| size.add(k.as_ref(), v.octets()));
+            merge.family(&"fam".into()).for_each(|(k, v)| size.add(k.as_ref(), Value::Held(v)));
             prop_assert_eq!(counted.unwrap_or(FamilySize::of("fam".into())), size);
             for (key, value) in &merged {
                 prop_assert!(model.merged[key].perl_eq(value));
