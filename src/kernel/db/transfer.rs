@@ -16,7 +16,7 @@ use crate::value::Str;
 pub const PIECE_SIZE: usize = 1 << 20;
 
 /// The maximum number of keys and families that are looked up for one piece, since each takes some time.
-const MAX_NAMES: usize = 4096;
+const MAX_NAMES: usize = 2048;
 
 /// Octets counted for each key besides key and value, and for each family besides its name: the heads of
 /// strings and hashes, and the packet of each family.

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// The number of keys after which a part ends. It has whole leaves of the table, so it may have a leaf
 /// more.
-const KEYS_PER_PART: usize = 4096;
+const KEYS_PER_PART: usize = 1024;
 
 /// The maximum octets before those of a string, in packed form.
 const STRING_HEAD: usize = 5;
@@ -23,9 +23,11 @@ pub(crate) struct Reading {
     family: Str,
     from: Cursor,
     content: Content,
-    /// The number of changed keys that are read again at a time. It doubles, so that the reading ends
-    /// however fast others change the family.
+    /// The number of changed keys that are read again at a time. It doubles when there are not fewer of
+    /// them than the last time, so that the reading ends however fast others change the family.
     again: usize,
+    /// The number of changed keys the last time.
+    before: usize,
 }
 
 /// How far a reading is.
@@ -89,7 +91,7 @@ impl Merge {
         let (node, changed) = (node.clone(), BTreeSet::new());
         self.watched.insert(number, Watched { node, family: family.clone(), changed });
         let (from, content) = (Cursor::default(), Content::default());
-        Reading { number, family, from, content, again: KEYS_PER_PART }
+        Reading { number, family, from, content, again: KEYS_PER_PART, before: usize::MAX }
     }
 
     /// Reads the next part.
@@ -98,7 +100,7 @@ impl Merge {
             return Progress::Cancelled;
         };
         let keys = self.families.get(&reading.family);
-        let Reading { from, content, again, .. } = reading;
+        let Reading { from, content, again, before, .. } = reading;
         let mut read = 0;
         while read < KEYS_PER_PART
             && !from.is_at_end()
@@ -115,6 +117,10 @@ impl Merge {
         if keys.is_some() && !from.is_at_end() {
             return Progress::More;
         }
+        if watched.changed.len() >= *before {
+            *again *= 2;
+        }
+        *before = watched.changed.len();
         for _ in 0..*again {
             let Some(key) = watched.changed.pop_first() else { break };
             let entry = keys.and_then(|keys| keys.entries.get(&key));
@@ -123,7 +129,6 @@ impl Merge {
             content.changed.insert(key, value);
         }
         if !watched.changed.is_empty() {
-            *again *= 2;
             return Progress::More;
         }
         self.watched.remove(&reading.number);
