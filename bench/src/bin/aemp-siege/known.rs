@@ -52,7 +52,7 @@ const fn others(number: usize, name: &'static str, act: fn(&str) -> Result<Attac
 }
 
 /// All of them. The sizes stay below the 256 MiB that a packet may have.
-pub(super) const ALL: [Known; 30] = [
+pub(super) const ALL: [Known; 33] = [
     member(1, "a chain of `snd` to the node itself, 1 MiB in one packet", |m| m.ask(&chain(MIB)?)),
     member(2, "a chain of `snd`, 4 MiB", |m| m.ask(&chain(4 * MIB)?)),
     member(3, "a chain of `snd`, 64 MiB", |m| m.ask(&chain(64 * MIB)?)),
@@ -114,6 +114,20 @@ pub(super) const ALL: [Known; 30] = [
     }),
     others(30, "10,000 strangers that claim the ID of a node that is not connected", |address| {
         claimed(address, strangers::UNKNOWN)
+    }),
+    member(31, "20 updates of one key with 15 million empty arrays, in two forms", many_arrays),
+    member(32, "20 updates of one key with 31 MiB of control characters", |m| {
+        become_slave(m)?;
+        many(20, |number| {
+            let value = format!("{number}{}", "\u{1}".repeat(31 * MIB));
+            m.ask(&Packed::of(&("g_upd", "f", BTreeMap::from([("k", value)])))?)
+        })
+    }),
+    member(33, "30 MiB of addresses of one node", |m| {
+        become_slave(m)?;
+        let addresses: Vec<String> = (0..2_000_000).map(dead_address).collect();
+        m.ask(&Packed::of(&("g_upd", "'l", BTreeMap::from([("unknown0", addresses)])))?)?;
+        m.ask(&Packed::of(&("snd", "unknown0#port", "text"))?)
     }),
 ];
 
@@ -267,6 +281,27 @@ fn empty_arrays(count: usize) -> Vec<u8> {
     packed::put_array(&mut packet, count);
     (0..count).for_each(|_| packed::put_array(&mut packet, 0));
     packet
+}
+
+/// Updates of one key with values that are the same to Perl, with the heads of arrays in their short form
+/// and in a longer one.
+fn many_arrays(member: &mut Talker) -> Result<()> {
+    become_slave(member)?;
+    let forms = [vec![0x80; 15 * MIB], [0x98, 0].repeat(15 * MIB)];
+    let packets = forms.map(|arrays| {
+        let mut packet = Vec::with_capacity(arrays.len() + 64);
+        packed::put_array(&mut packet, 4);
+        ["", "g_upd", "f"].iter().for_each(|text| packed::put_text(&mut packet, text));
+        packed::put_hash(&mut packet, 1);
+        packed::put_text(&mut packet, "k");
+        packed::put_array(&mut packet, 15 * MIB);
+        packet.extend(arrays);
+        packet
+    });
+    many(20, |number| {
+        packets.iter().cycle().nth(number).iter().for_each(|packet| member.send(packet));
+        Ok(())
+    })
 }
 
 fn empty_arrays_in_json(count: usize) -> Vec<u8> {
