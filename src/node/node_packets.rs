@@ -16,6 +16,12 @@ use std::time::Duration;
 /// Packets handled per acquisition of the kernel's lock, so that other threads get it in between.
 const PACKETS_PER_LOCK: usize = 64;
 
+/// The time after which the lock is released although fewer packets were handled: some take long. It is
+/// looked at after each [`PACKETS_PER_LOOK`] packets, as that takes time as well.
+const TIME_PER_LOCK: Duration = Duration::from_millis(1);
+
+const PACKETS_PER_LOOK: usize = 8;
+
 /// Octets, received or sent, that count as one more packet.
 const OCTETS_LIKE_A_PACKET: usize = 1 << 10;
 
@@ -58,7 +64,9 @@ impl<'a> NodePackets<'a> {
             return self.push_large(from, message);
         }
         let core = self.core.get_or_insert_with(|| self.shared.lock());
+        // To wait for the lock takes time, too.
         let begun = *self.begun.get_or_insert(core.taken_at);
+        self.turn_is_over |= core.taken_at.saturating_sub(begun) > self.turn;
         self.shared.tell_of_port_named_by(&mut core.kernel, message);
         core.kernel.node_packet(from, message);
         if let Some(rest) = core.kernel.take_unfinished(from) {
@@ -69,13 +77,18 @@ impl<'a> NodePackets<'a> {
         self.waiting = pending.len();
         let octets = message.octets().len() + new.iter().map(octets_sent).sum::<usize>();
         self.left = self.left.saturating_sub(1 + octets / OCTETS_LIKE_A_PACKET);
+        if self.left.is_multiple_of(PACKETS_PER_LOOK)
+            && self.shared.uptime().saturating_sub(core.taken_at) >= TIME_PER_LOCK
+        {
+            self.left = 0;
+        }
         if self.left > 0 && self.waiting < MAX_KEPT_EFFECTS && new.iter().all(can_wait) {
             return;
         }
         self.shared.carry_out(core);
         self.waiting = 0;
         if self.left == 0 {
-            self.turn_is_over = self.shared.uptime().saturating_sub(begun) >= self.turn;
+            self.turn_is_over |= self.shared.uptime().saturating_sub(begun) >= self.turn;
             self.release(Lock::HandedOver);
         } else if run_queue::jobs_wait() {
             // Effects of the next packet must not come before functions that this one calls.

@@ -31,7 +31,7 @@ use crate::wire::session::{
     Agreement, AuthOrder, Connection, Event, HandshakeError, Packets, Session,
 };
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
@@ -352,7 +352,7 @@ impl Task {
             over: self.orders.over.clone(),
             turn: reader::TURN,
             has_more: false,
-            sockets_polled_at: 0,
+            sockets_polled_at: (0, Duration::ZERO),
         };
         // While the reader is busy nothing is reported, since silence proves nothing then.
         let (shared, id) = (&self.shared, self.id);
