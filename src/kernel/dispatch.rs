@@ -4,6 +4,7 @@ use super::Kernel;
 use super::db::Database;
 use super::effect::{Builder, Call, Effect, Level, Origin, died};
 use super::eval::Known;
+use super::large::LargePacket;
 use super::lines::What;
 use super::log::Source;
 use super::question::{Question, QuestionKind};
@@ -35,6 +36,14 @@ impl Kernel {
         } else {
             self.settle();
         }
+    }
+
+    /// What is left of the packet that [`Kernel::node_packet`] has handled last, if that was not all: it
+    /// asks for the content of a large family. It has to be handled in pieces like a large packet, before
+    /// the next packet of the same peer.
+    pub fn take_unfinished(&mut self, from: &NodeId) -> Option<LargePacket> {
+        let question = self.db.take_unfinished()?;
+        Some(LargePacket::unfinished(from, question))
     }
 
     /// Handles a request. Relays to this node's own port are followed in a loop: each one removes its

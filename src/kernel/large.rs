@@ -107,7 +107,7 @@ impl LargePacket {
     }
 
     /// What is left of a packet that was not large itself.
-    fn unfinished(from: &NodeId, question: Question) -> Self {
+    pub(super) fn unfinished(from: &NodeId, question: Question) -> Self {
         let mut packet = LargePacket::new(from, Elements::new(0, &[]));
         packet.state = State::Answer(question);
         packet
@@ -301,16 +301,6 @@ impl LargePacket {
         let from = self.from.clone();
         kernel.carry_out(&from, rest);
         kernel.large_body = None;
-    }
-}
-
-impl Kernel {
-    /// What is left of the packet that [`Kernel::node_packet`] has handled last, if that was not all: it
-    /// asks for the content of a large family. It has to be handled in pieces like a large packet, before
-    /// the next packet of the same peer.
-    pub fn take_unfinished(&mut self, from: &NodeId) -> Option<LargePacket> {
-        let question = self.db.take_unfinished()?;
-        Some(LargePacket::unfinished(from, question))
     }
 }
 
