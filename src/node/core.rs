@@ -245,6 +245,8 @@ impl Shared {
                 }
             }
             self.kernel(Kernel::tick);
+            // A lost member's database is deleted in many ticks that are due at once.
+            tokio::task::yield_now().await;
         }
     }
 
@@ -380,6 +382,30 @@ mod tests {
     async fn node(id: &str) -> Node {
         let builder = Node::builder().node_id(id).secret("secret");
         builder.bind("127.0.0.1:0").start().await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn other_tasks_run_between_the_ticks_that_delete_a_lost_members_database() {
+        const KEYS: usize = 5000;
+        let (one, two) = (node("one").await, node("two").await);
+        one.become_global();
+        two.set_seeds(one.addresses());
+        two.joined().await;
+        for key in 0..KEYS {
+            two.db().set("f", key.to_string().as_str(), ()).unwrap();
+        }
+        let octets = || one.shared().kernel(|kernel| kernel.database_octets());
+        while one.db().keys("f").await.unwrap().len() < KEYS {
+            tokio::task::yield_now().await;
+        }
+        let before = octets();
+        two.shutdown().await;
+        let mut seen = std::collections::BTreeSet::new();
+        while octets() > before / 10 {
+            seen.insert(octets());
+            tokio::task::yield_now().await;
+        }
+        assert!(seen.len() > 5, "{seen:?}");
     }
 
     #[tokio::test(flavor = "multi_thread")]
