@@ -24,11 +24,12 @@ const LARGE_DATABASE: usize = 8 << 10;
 #[inline]
 pub fn is_large(packet: Elements<'_>) -> bool {
     let octets = packet.octets().len();
-    let is_database = || {
-        let name = packet.first_str();
-        name.is_some_and(|name| matches!(name.data(), b"g_slave" | b"g_set"))
-    };
-    octets > LARGE_PACKET || octets > LARGE_DATABASE && is_database()
+    octets > LARGE_DATABASE && (octets > LARGE_PACKET || is_whole_database(packet))
+}
+
+fn is_whole_database(packet: Elements<'_>) -> bool {
+    let name = packet.first_str();
+    name.is_some_and(|name| matches!(name.data(), b"g_slave" | b"g_set"))
 }
 
 /// The number of relays to this node itself that are followed in one piece.

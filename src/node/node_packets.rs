@@ -61,12 +61,18 @@ impl<'a> NodePackets<'a> {
     /// that wait for its results are woken by [`NodePackets::settle`] at the latest.
     pub(crate) fn push(&mut self, from: &NodeId, message: Elements<'_>) {
         if is_large(message) {
-            return self.push_large(from, message);
+            return without_keeping_others(|| self.push_large(from, message));
         }
-        let core = self.core.get_or_insert_with(|| self.shared.lock());
-        // To wait for the lock takes time, too.
-        let begun = *self.begun.get_or_insert(core.taken_at);
-        self.turn_is_over |= core.taken_at.saturating_sub(begun) > self.turn;
+        let core = match &mut self.core {
+            Some(core) => core,
+            None => {
+                let core = self.shared.lock();
+                // To wait for the lock takes time, too.
+                let begun = *self.begun.get_or_insert(core.taken_at);
+                self.turn_is_over |= core.taken_at.saturating_sub(begun) > self.turn;
+                self.core.insert(core)
+            }
+        };
         self.shared.tell_of_port_named_by(&mut core.kernel, message);
         core.kernel.node_packet(from, message);
         if let Some(rest) = core.kernel.take_unfinished(from) {
@@ -88,6 +94,7 @@ impl<'a> NodePackets<'a> {
         self.shared.carry_out(core);
         self.waiting = 0;
         if self.left == 0 {
+            let begun = self.begun.unwrap_or(core.taken_at);
             self.turn_is_over |= self.shared.uptime().saturating_sub(begun) >= self.turn;
             self.release(Lock::HandedOver);
         } else if run_queue::jobs_wait() {
@@ -97,6 +104,7 @@ impl<'a> NodePackets<'a> {
     }
 
     /// Handles a large packet in pieces, taking the lock for each of them.
+    #[inline(never)]
     fn push_large(&mut self, from: &NodeId, message: Elements<'_>) {
         let named = port_named_by(&self.shared.id, message);
         self.work_off(named, LargePacket::new(from, message));

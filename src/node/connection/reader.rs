@@ -1,6 +1,5 @@
 //! The receiving side of a connection: dispatches what the socket receives to ports, in order.
 
-use crate::kernel::is_large;
 use crate::node::core::Shared;
 use crate::node::error::ConnectionError;
 use crate::node::lanes::SharedLane;
@@ -305,10 +304,7 @@ fn hand_over(
         shared.trace_received(from, port, message);
     }
     if port.is_empty() {
-        match is_large(message) {
-            false => for_kernel.push(from, message),
-            true => without_keeping_others(|| for_kernel.push(from, message)),
-        }
+        for_kernel.push(from, message);
     } else {
         for_kernel.settle();
         shared.deliver(port, from, message);
