@@ -44,14 +44,14 @@ impl Cursor {
 ///
 /// Small tables are a single leaf, an ordinary hash table; larger ones are trees whose leaves have up to
 /// [`MAX_LEAF`] entries. The hashes depend on a secret of each table.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Table<K, V> {
     root: Node<K, V>,
     len: usize,
     secret: RandomState,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 enum Node<K, V> {
     Leaf(HashTable<(K, V)>),
     /// A part for each value of the next [`BITS`] bits of the hash.

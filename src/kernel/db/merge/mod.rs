@@ -225,6 +225,9 @@ impl Merge {
                 }
             }
         }
+        if !self.watched.is_empty() {
+            self.note_change(update);
+        }
         let is_empty = |keys: &Keys| keys.entries.is_empty();
         if !delete.is_empty() && self.families.get(&family.string()).is_some_and(is_empty) {
             self.families.remove(&family.string());
@@ -311,9 +314,6 @@ impl Merge {
         self.operations += 1;
         self.serial += 1;
         let serial = self.serial;
-        if !self.watched.is_empty() {
-            self.note_change(family.string(), key.string());
-        }
         let keys = match self.families.get_mut(&family.string()) {
             Some(keys) => keys,
             None => {
@@ -414,9 +414,6 @@ impl Merge {
     /// Deletes a key of its owner, and returns which owners remain.
     fn delete(&mut self, id: OwnerId, kind: OwnerKind, family: StrRef<'_>, key: &Str) -> Remaining {
         self.operations += 1;
-        if !self.watched.is_empty() {
-            self.note_change(family, key.as_ref());
-        }
         if let Some(owner) = self.owners.get_mut(id)
             && let Some(owned) = owner.entries.get_mut(&family)
             && owned.remove(key).is_some()

@@ -1,13 +1,13 @@
 //! The content of a family, read in parts while the family changes, and exact at the end.
 //!
-//! A family may have a million keys, so its keys are copied some at a time. Keys that change meanwhile are
-//! noted, and read again at the end.
+//! A family may have a million keys, so its keys are copied some at a time. The new values of keys that
+//! change meanwhile are noted, so the content is complete with the last part.
 
 use super::super::datum::Datum;
+use super::super::update::Update;
 use super::{MAX_SORTED, Merge};
-use crate::kernel::table::Cursor;
-use crate::value::{NodeId, Str, StrRef};
-use std::collections::{BTreeMap, BTreeSet};
+use crate::kernel::table::{Cursor, Place, Table};
+use crate::value::{NodeId, Str};
 
 /// The number of keys after which a part ends. It has whole leaves of the table, so it may have a leaf
 /// more.
@@ -23,11 +23,6 @@ pub(crate) struct Reading {
     family: Str,
     from: Cursor,
     content: Content,
-    /// The number of changed keys that are read again at a time. It doubles when there are not fewer of
-    /// them than the last time, so that the reading ends however fast others change the family.
-    again: usize,
-    /// The number of changed keys the last time.
-    before: usize,
 }
 
 /// How far a reading is.
@@ -44,18 +39,64 @@ pub(crate) enum Progress {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Content {
     parts: Vec<Vec<(Str, Datum)>>,
-    /// What has changed since it was read: the values, if the keys still exist.
-    changed: BTreeMap<Str, Option<Datum>>,
-    /// The octets of all keys that were read, and of all values.
-    octets: (usize, usize),
+    read: Octets,
+    changed: Changes,
+}
+
+/// What has changed since a reading has begun: the values, if the keys still exist.
+#[derive(Debug, Clone, Default)]
+struct Changes {
+    values: Table<Str, Option<Datum>>,
+    octets: Octets,
+}
+
+/// The octets of keys in packed form, and of their values.
+#[derive(Debug, Clone, Copy, Default)]
+struct Octets {
+    keys: usize,
+    values: usize,
+}
+
+impl Octets {
+    fn of(key: &Str, value: &Datum) -> Self {
+        let keys = STRING_HEAD + key.as_ref().data().len();
+        Octets { keys, values: value.octets().len() }
+    }
+
+    fn add(&mut self, other: Octets) {
+        self.keys += other.keys;
+        self.values += other.values;
+    }
+
+    fn subtract(&mut self, other: Octets) {
+        self.keys -= other.keys;
+        self.values -= other.values;
+    }
+}
+
+impl Changes {
+    fn note(&mut self, key: Str, value: Option<Datum>) {
+        let after = value.as_ref().map(|value| Octets::of(&key, value));
+        match self.values.place(&key) {
+            Place::Occupied(mut slot) => {
+                let (key, held) = slot.get_mut();
+                if let Some(before) = std::mem::replace(held, value) {
+                    self.octets.subtract(Octets::of(key, &before));
+                }
+            }
+            Place::Vacant(slot) => drop(slot.insert(key, value)),
+        }
+        self.octets.add(after.unwrap_or_default());
+    }
 }
 
 impl Content {
     /// The entries, in order of keys unless there are more than [`MAX_SORTED`].
     pub(crate) fn entries(&self) -> Vec<(&Str, &Datum)> {
+        let changed = &self.changed.values;
         let read = self.parts.iter().flatten().map(|(key, value)| (key, value));
-        let read = read.filter(|(key, _)| !self.changed.contains_key(*key));
-        let changed = self.changed.iter().filter_map(|(key, value)| Some((key, value.as_ref()?)));
+        let read = read.filter(|(key, _)| !changed.contains_key(*key));
+        let changed = changed.iter().filter_map(|(key, value)| Some((key, value.as_ref()?)));
         let mut entries: Vec<_> = read.chain(changed).collect();
         if entries.len() <= MAX_SORTED {
             entries.sort_unstable_by_key(|(key, _)| *key);
@@ -63,24 +104,20 @@ impl Content {
         entries
     }
 
-    fn count(&mut self, key: &Str, value: &Datum) {
-        self.octets.0 += STRING_HEAD + key.as_ref().data().len();
-        self.octets.1 += value.octets().len();
-    }
-
     /// The octets of all keys in packed form, and of all values. Those that changed while they were read
     /// count twice.
     pub(crate) const fn octets(&self) -> (usize, usize) {
-        self.octets
+        let (read, changed) = (self.read, self.changed.octets);
+        (read.keys + changed.keys, read.values + changed.values)
     }
 }
 
-/// The keys of a family that have changed since a reading has begun.
+/// A family that is being read, as those see it who change it.
 #[derive(Debug)]
 pub(super) struct Watched {
     node: NodeId,
     family: Str,
-    changed: BTreeSet<Str>,
+    changed: Changes,
 }
 
 impl Merge {
@@ -88,51 +125,36 @@ impl Merge {
     pub(crate) fn begin_to_read(&mut self, node: &NodeId, family: Str) -> Reading {
         self.last_reading += 1;
         let number = self.last_reading;
-        let (node, changed) = (node.clone(), BTreeSet::new());
+        let (node, changed) = (node.clone(), Changes::default());
         self.watched.insert(number, Watched { node, family: family.clone(), changed });
-        let (from, content) = (Cursor::default(), Content::default());
-        Reading { number, family, from, content, again: KEYS_PER_PART, before: usize::MAX }
+        Reading { number, family, from: Cursor::default(), content: Content::default() }
     }
 
     /// Reads the next part.
     pub(crate) fn read_part(&mut self, reading: &mut Reading) -> Progress {
-        let Some(watched) = self.watched.get_mut(&reading.number) else {
+        let Reading { number, family, from, content } = reading;
+        if !self.watched.contains_key(number) {
             return Progress::Cancelled;
-        };
-        let keys = self.families.get(&reading.family);
-        let Reading { from, content, again, before, .. } = reading;
+        }
         let mut read = 0;
         while read < KEYS_PER_PART
             && !from.is_at_end()
-            && let Some(keys) = keys
+            && let Some(keys) = self.families.get(family)
         {
             let entries = keys.entries.next_leaf(from);
             let part: Vec<_> =
                 entries.map(|(key, entry)| (key.clone(), entry.merged().clone())).collect();
-            part.iter().for_each(|(key, value)| content.count(key, value));
+            part.iter().for_each(|(key, value)| content.read.add(Octets::of(key, value)));
             // An empty leaf takes time as well.
             read += part.len().max(1);
             content.parts.push(part);
         }
-        if keys.is_some() && !from.is_at_end() {
+        if !from.is_at_end() && self.families.contains_key(family) {
             return Progress::More;
         }
-        if watched.changed.len() >= *before {
-            *again *= 2;
-        }
-        *before = watched.changed.len();
-        for _ in 0..*again {
-            let Some(key) = watched.changed.pop_first() else { break };
-            let entry = keys.and_then(|keys| keys.entries.get(&key));
-            let value = entry.map(|entry| entry.merged().clone());
-            value.iter().for_each(|value| content.count(&key, value));
-            content.changed.insert(key, value);
-        }
-        if !watched.changed.is_empty() {
-            return Progress::More;
-        }
-        self.watched.remove(&reading.number);
-        Progress::Complete(std::mem::take(content))
+        let mut content = std::mem::take(content);
+        content.changed = self.watched.remove(number).map(|one| one.changed).unwrap_or_default();
+        Progress::Complete(content)
     }
 
     /// Cancels what is being read for a node.
@@ -146,11 +168,19 @@ impl Merge {
         self.watched.len()
     }
 
-    /// Notes a change of a key for those who are reading its family.
+    /// Notes a change for those who are reading the family.
     #[cold]
-    pub(super) fn note_change(&mut self, family: StrRef<'_>, key: StrRef<'_>) {
-        for watched in self.watched.values_mut().filter(|one| one.family.as_ref() == family) {
-            watched.changed.insert(key.to_owned());
+    pub(super) fn note_change(&mut self, Update { family, set, delete }: Update<'_>) {
+        let keys = self.families.get(&family.string());
+        for watched in
+            self.watched.values_mut().filter(|one| one.family.as_ref() == family.string())
+        {
+            let mut note = |key: Str| {
+                let entry = keys.and_then(|keys| keys.entries.get(&key));
+                watched.changed.note(key, entry.map(|entry| entry.merged().clone()));
+            };
+            set.each(|key, _| note(key.to_str()));
+            delete.iter().cloned().for_each(&mut note);
         }
     }
 }
