@@ -6,8 +6,8 @@ use hashbrown::Equivalent;
 use hashbrown::hash_table::{self, HashTable, OccupiedEntry};
 use std::hash::{BuildHasher, Hash};
 
-/// The number of entries with which a leaf is divided: what 8192 buckets hold.
-const MAX_LEAF: usize = 7168;
+/// The number of entries with which a leaf is divided: what 2048 buckets hold.
+const MAX_LEAF: usize = 1792;
 
 const BITS: u32 = 4;
 
