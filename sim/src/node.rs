@@ -378,8 +378,10 @@ impl Node {
                     self.kernel_sends(around, node, packet.as_elements());
                 }
             }
-            Effect::SendAnswer { to, answer } => {
-                self.kernel_sends(around, &to, answer.to_packet().as_elements());
+            Effect::SendLater { to, packets } => {
+                for packet in packets.into_packets() {
+                    self.kernel_sends(around, &to, packet.as_elements());
+                }
             }
             Effect::Probe { node, conn, number, packet } => {
                 around.net.traffic.count(packet.as_elements());

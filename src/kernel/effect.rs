@@ -1,6 +1,6 @@
 //! The outputs of the kernel: plain data, carried out in order.
 
-use super::db::{ChangeSet, DbAnswer, DbMonitorId, FamilyAnswer, QueryId};
+use super::db::{ChangeSet, DbAnswer, DbMonitorId, LaterPackets, QueryId};
 use super::lines::Line;
 use crate::value::packed::Elements;
 use crate::value::{NodeId, Packed, Str};
@@ -69,14 +69,14 @@ pub enum Effect {
         /// The packet in packed form; port name first.
         packet: Packed,
     },
-    /// Append a large answer of the database to the lane of `to`. Only its place among the other packets
-    /// has to be taken now; to make the packet ([`FamilyAnswer::to_packet`]) takes so long that it should
-    /// be done when its turn to be written comes, without the kernel's lock.
-    SendAnswer {
+    /// Append large packets of the database to the lane of `to`. Only their place among the other packets
+    /// has to be taken now; to make them ([`LaterPackets::into_packets`]) takes so long that it should be
+    /// done when their turn to be written comes, without the kernel's lock.
+    SendLater {
         /// A connected node.
         to: NodeId,
-        /// The answer.
-        answer: Box<FamilyAnswer>,
+        /// The packets.
+        packets: Box<LaterPackets>,
     },
     /// Send a packet on a connection that is up, ahead of everything queued, and report the state of the
     /// connection at once by [`Kernel::pulse`](super::Kernel::pulse).

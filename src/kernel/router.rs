@@ -435,8 +435,8 @@ impl Kernel {
                 // Subscribers are connected, so no connection has to be started.
                 _ => self.effects.push(Effect::SendAll { to, packet }),
             },
-            DbEffect::Answered { node, answer } => {
-                self.effects.push(Effect::SendAnswer { to: node, answer });
+            DbEffect::SendLater { to, packets } => {
+                self.effects.push(Effect::SendLater { to, packets });
             }
             DbEffect::AwaitRoom { node, number } => {
                 let octets = self.db.piece();

@@ -15,7 +15,7 @@ use crate::wire::framing::{self, EncodeError, Framing};
 
 pub use self::chunks::Chunk;
 pub(crate) use self::copies::Copies;
-pub use self::later::Later;
+pub use self::later::{Later, Made};
 
 /// How many octets a lane may hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,8 +54,15 @@ pub enum Appended {
 /// What was queued when a connection was lost. To free it may take long: drop it without locks.
 #[derive(Debug)]
 pub struct Unsent {
-    _queue: Chunks,
-    _overflowed: Option<Chunks>,
+    queue: Chunks,
+    overflowed: Option<Chunks>,
+}
+
+impl Unsent {
+    /// The octets that were queued, including those that packets to be made might have had.
+    pub fn octets(&self) -> usize {
+        self.queue.len() + self.overflowed.as_ref().map_or(0, Chunks::len)
+    }
 }
 
 #[derive(Debug)]
@@ -269,7 +276,7 @@ impl Lane {
     /// drops everything appended until [`Lane::reset`].
     pub fn disconnect(&mut self) -> Unsent {
         self.state = State::Down;
-        let unsent = Unsent { _queue: self.chunks.take_all(), _overflowed: self.overflowed.take() };
+        let unsent = Unsent { queue: self.chunks.take_all(), overflowed: self.overflowed.take() };
         self.in_hand = None;
         self.generation += 1;
         self.congested = false;

@@ -7,10 +7,11 @@ use super::connection::orders::Control;
 use super::core::{Core, MAX_KEPT_EFFECTS, OnFire, Shared};
 use super::delivery::{OVERFLOW, overflow};
 use super::lanes::{Sent, WrittenBy};
+use super::long_work::drop_elsewhere;
 use super::message::KillReason;
 use super::panics::catch;
 use super::port::{CloseWhen, Delivery, PortCell, run_queue};
-use crate::kernel::{ConnId, Effect, Level, MonitorId, Origin, cut_line};
+use crate::kernel::{ConnId, Effect, LARGE_PACKET, Level, MonitorId, Origin, cut_line};
 use crate::lane::{Copies, Later};
 use crate::value::packed::Elements;
 use crate::value::{NodeId, Packed};
@@ -50,13 +51,18 @@ impl Shared {
             Effect::SendAll { to, packet } => {
                 self.send_all(core, &to, &packet);
             }
-            Effect::SendAnswer { to, answer } if self.traces() => {
-                let packet = answer.to_packet();
-                self.carry_out_one(core, Effect::Send { to, packet });
+            Effect::SendLater { to, packets } if self.traces() => {
+                for packet in packets.into_packets() {
+                    self.carry_out_one(core, Effect::Send { to: to.clone(), packet });
+                }
             }
-            Effect::SendAnswer { to, answer } => {
-                let later = Later::new(answer.octets(), move || answer.to_packet());
-                let sent = self.lanes.append_later(&to, later);
+            Effect::SendLater { to, packets } => {
+                let later = Later::new(packets.octets(), move || packets.into_packets());
+                let mut later = Some(later);
+                let sent = self.lanes.append_later(&to, &mut later);
+                if let Some(not_sent) = later {
+                    drop_elsewhere(&self.runtime, not_sent);
+                }
                 self.sent_for_kernel(core, &to, sent);
             }
             Effect::Probe { node, conn, number, packet } => {
@@ -89,7 +95,9 @@ impl Shared {
             Effect::LaneUp { node, conn } => self.lane_up(core, &node, conn),
             Effect::LaneDown { node } => {
                 let unsent = self.lanes.disconnect(&node);
-                run_queue::run(move || drop(unsent));
+                if unsent.octets() > LARGE_PACKET {
+                    drop_elsewhere(&self.runtime, unsent);
+                }
             }
             Effect::LaneReset { node } => self.lanes.reset(&node),
             Effect::Dial { conn, address } => {
@@ -237,7 +245,7 @@ const fn begins_something(effect: &Effect) -> bool {
         effect,
         Effect::Send { .. }
             | Effect::SendAll { .. }
-            | Effect::SendAnswer { .. }
+            | Effect::SendLater { .. }
             | Effect::AwaitRoom { .. }
             | Effect::Dial { .. }
             | Effect::LaneUp { .. }

@@ -152,18 +152,18 @@ impl Lanes {
         }
     }
 
-    /// As [`Lanes::append`], by a thread that holds a lock, for a packet that takes long to make. The
-    /// connection's task makes it when its turn to be written has come; if the node is not connected,
-    /// it is made at once.
+    /// As [`Lanes::append`], by a thread that holds a lock, for packets that take long to make. The
+    /// connection's task makes them when their turn to be written has come; if the node is not connected,
+    /// they are made at once. They are left in `later` if they are dropped because the connection is being
+    /// lost.
     pub(crate) fn append_later(
         &self,
         node: &NodeId,
-        mut later: Later,
+        later: &mut Option<Later>,
     ) -> Result<Sent, EncodeError> {
         loop {
-            match self.of(node).append_later(later) {
-                Ok(sent) => return sent,
-                Err(not_taken) => later = not_taken,
+            if let Some(sent) = self.of(node).append_later(later)? {
+                return Ok(sent);
             }
         }
     }
@@ -288,13 +288,9 @@ impl SharedLane {
         self.append_with(WrittenBy::Connection, |lane| lane.append_with(expected, put))
     }
 
-    /// As [`Lanes::append_later`]; gives the packet back if the lane is retired.
-    fn append_later(&self, later: Later) -> Result<Result<Sent, EncodeError>, Later> {
-        let state = self.state.lock();
-        if state.retired {
-            return Err(later);
-        }
-        Ok(self.append_to(state, WrittenBy::Connection, |lane| lane.append_later(later)))
+    /// As [`Lanes::append_later`]; `None` if the lane is retired.
+    fn append_later(&self, later: &mut Option<Later>) -> Result<Option<Sent>, EncodeError> {
+        self.append_with(WrittenBy::Connection, |lane| lane.append_later(later))
     }
 
     #[inline]
@@ -398,26 +394,26 @@ impl SharedLane {
         drop(not_needed);
     }
 
-    /// Makes the packet that is to be written next, if it has yet to be made ([`Later`]). That may take
-    /// long, so other tasks of the thread do not wait for it, and the lane is not locked. Returns false
-    /// if there is none to make.
+    /// Makes the packets that are to be written next, if they have yet to be made ([`Later`]). That may
+    /// take long, so other tasks of the thread do not wait for it, and the lane is not locked. Returns
+    /// false if there are none to make.
     ///
     /// # Errors
-    /// Fails if the framing cannot carry a value; the packet is left out then.
+    /// Fails if the framing cannot carry a packet, which is left out then.
     pub(crate) fn make_next(&self, generation: u64) -> Result<bool, EncodeError> {
         let next = self.state.lock().lane.take_later(generation);
         let Some((framing, later)) = next else { return Ok(false) };
-        let encoded = without_keeping_others(|| later.encode(framing));
-        let result = encoded.as_ref().map_or_else(|error| Err(*error), |_| Ok(true));
+        let made = without_keeping_others(|| later.encode(framing));
+        let left_out = made.left_out();
         let relaxed = {
             let mut state = self.state.lock();
-            state.lane.made(generation, encoded.unwrap_or_default());
+            state.lane.made(generation, made);
             !state.lane.is_congested()
         };
         if relaxed {
             self.drained.notify_waiters();
         }
-        result
+        left_out.map_or(Ok(true), Err)
     }
 
     /// Takes the chunk to write next; [`SharedLane::give_back`] must follow. `None` if nothing is

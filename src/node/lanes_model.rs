@@ -155,8 +155,8 @@ fn send(lanes: &Lanes, number: u32) -> Sent {
 
 /// Sends a packet that is made when its turn has come.
 fn send_later(lanes: &Lanes, number: u32) -> Sent {
-    let later = Later::new(20, move || Packed::of(&("port", number)).unwrap());
-    lanes.append_later(&peer(), later).unwrap()
+    let later = Later::new(20, move || vec![Packed::of(&("port", number)).unwrap()]);
+    lanes.append_later(&peer(), &mut Some(later)).unwrap()
 }
 
 /// Appends what the lane holds for that connection to what was written on it before.

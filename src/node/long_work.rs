@@ -10,3 +10,8 @@ pub(super) fn without_keeping_others<R>(work: impl FnOnce() -> R) -> R {
         _ => work(),
     }
 }
+
+/// Drops what takes long to free on a thread of its own, so that no task waits for it.
+pub(super) fn drop_elsewhere(runtime: &Handle, garbage: impl Send + 'static) {
+    runtime.spawn_blocking(move || drop(garbage));
+}

@@ -216,7 +216,7 @@ const fn can_wait(effect: &Effect) -> bool {
         effect,
         Effect::Send { .. }
             | Effect::SendAll { .. }
-            | Effect::SendAnswer { .. }
+            | Effect::SendLater { .. }
             | Effect::Changed { .. }
             | Effect::Answer { .. }
             | Effect::Log { .. }

@@ -2,7 +2,7 @@
 
 use super::arguments::MalformedRequest;
 use super::entries::Entries;
-use super::global::FamilyAnswer;
+use super::later::LaterPackets;
 use super::local::{DbAnswer, DbMonitorId, QueryId};
 use super::sendable::Unsendable;
 use crate::value::{NodeId, Packed, Str};
@@ -21,13 +21,13 @@ pub enum DbEffect {
         /// request.
         packet: Packed,
     },
-    /// Send the answer to a question about a large family: append it to what is sent to the node now,
-    /// but make the packet later ([`FamilyAnswer::to_packet`]).
-    Answered {
+    /// Send large packets: append them to what is sent to the node now, but make them later
+    /// ([`LaterPackets::into_packets`]).
+    SendLater {
         /// A connected node, never this one.
-        node: NodeId,
-        /// The answer.
-        answer: Box<FamilyAnswer>,
+        to: NodeId,
+        /// The packets.
+        packets: Box<LaterPackets>,
     },
     /// More of the database, or changes that are held back, have to be sent to this node: call
     /// [`Database::has_room`](super::Database::has_room) when its connection has room for a piece.

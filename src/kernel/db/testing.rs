@@ -2,7 +2,7 @@
 
 use super::entries::Tables;
 use super::{Database, Datum, DbConfig, DbEffect, DbMonitorId, DbResult, Entries, Request};
-use crate::value::{NodeId, Str};
+use crate::value::{NodeId, Packed, Str};
 use std::time::Duration;
 
 pub(super) const FAM: &str = "fam";
@@ -156,9 +156,10 @@ fn text(effect: DbEffect) -> String {
             let to: Vec<_> = to.iter().map(NodeId::to_string).collect();
             format!("{}: {request}", to.join(","))
         }
-        DbEffect::Answered { node, answer } => {
-            let request = answer.to_packet().as_elements().after(1).to_packed();
-            format!("{node}: {request}")
+        DbEffect::SendLater { to, packets } => {
+            let request = |packet: Packed| packet.as_elements().after(1).to_packed().to_string();
+            let requests: Vec<_> = packets.into_packets().into_iter().map(request).collect();
+            format!("{to}: {}", requests.join(" "))
         }
         DbEffect::AwaitRoom { node, number } => format!("room at {node} for {number}"),
         DbEffect::Changed { monitor, changes } => format!(

@@ -124,7 +124,7 @@ mod tests {
         let (go, wait) = std::sync::mpsc::channel();
         let second = Later::new(20, move || {
             wait.recv().unwrap();
-            Packed::of(&("port", 2)).unwrap()
+            vec![Packed::of(&("port", 2)).unwrap()]
         });
         let append = |number: u32| {
             let packet = Packed::of(&("port", number)).unwrap();
@@ -132,8 +132,8 @@ mod tests {
             let _ = sent.unwrap();
         };
         append(1);
-        let _ = lanes.append_later(&peer, Later::new(20, move || deep)).unwrap();
-        let _ = lanes.append_later(&peer, second).unwrap();
+        let _ = lanes.append_later(&peer, &mut Some(Later::new(20, move || vec![deep]))).unwrap();
+        let _ = lanes.append_later(&peer, &mut Some(second)).unwrap();
         append(3);
         // On the only thread of the runtime, which the writer occupies.
         tokio::spawn(async move { go.send(()).unwrap() }).await.unwrap();

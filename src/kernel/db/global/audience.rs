@@ -1,7 +1,7 @@
 //! The nodes that the global side sends changes to: other nodes by packets, its own slave side by calls.
 
 use super::super::effect::{DbEffect, DbProblem};
-use super::super::held::PendingKeys;
+use super::super::held::HeldBack;
 use super::super::local::Local;
 use super::super::request::Request;
 use crate::value::NodeId;
@@ -98,7 +98,7 @@ impl Audience {
     }
 
     /// The lists, computed only if something has changed.
-    pub(super) fn parts(&mut self, own: &NodeId, held: &BTreeMap<NodeId, PendingKeys>) -> &Parts {
+    pub(super) fn parts(&mut self, own: &NodeId, held: &BTreeMap<NodeId, HeldBack>) -> &Parts {
         self.parts.get_or_insert_with(|| {
             let (without_room, at_once): (BTreeSet<_>, BTreeSet<_>) =
                 self.nodes.iter().cloned().partition(|node| held.contains_key(node));

@@ -9,12 +9,12 @@ mod subscriptions;
 mod whole;
 
 pub(super) use audience::Around;
-pub use questions::FamilyAnswer;
+pub(crate) use questions::FamilyAnswer;
 pub(crate) use questions::Question;
 
 use super::datum::Datum;
 use super::effect::{DbEffect, DbProblem};
-use super::held::{Knows, PendingKeys};
+use super::held::{HeldBack, Knows};
 use super::merge::{Change, Merge, OwnerKind, OwnerStatus};
 use super::request::{Name, Request};
 use super::transfer::Transfer;
@@ -45,7 +45,7 @@ pub struct Global {
     /// Transfers of our slaves' entries to other global nodes.
     transfers: BTreeMap<NodeId, Transfer>,
     /// Changes held back for nodes whose connections have no room.
-    held: BTreeMap<NodeId, PendingKeys>,
+    held: BTreeMap<NodeId, HeldBack>,
     /// The end of the grace period after this node became global, during which the databases of other
     /// global nodes may not have arrived.
     young_until: Duration,

@@ -29,7 +29,7 @@ pub(crate) struct Question {
 
 /// The answer to a question about a family, as data: to make a packet of a large one takes long.
 #[derive(Debug, Clone)]
-pub struct FamilyAnswer {
+pub(crate) struct FamilyAnswer {
     family: Str,
     wanted: Wanted,
     content: Content,
@@ -37,7 +37,7 @@ pub struct FamilyAnswer {
 
 impl FamilyAnswer {
     /// The octets of the packet in packed form, or some more.
-    pub fn octets(&self) -> usize {
+    pub(crate) fn octets(&self) -> usize {
         const OVERHEAD: usize = 64;
         let (keys, values) = self.content.octets();
         let (name, entries) = match &self.wanted {
@@ -55,7 +55,7 @@ impl FamilyAnswer {
     }
 
     /// The packet for a node port.
-    pub fn to_packet(&self) -> Packed {
+    pub(crate) fn to_packet(&self) -> Packed {
         let mut out = Vec::with_capacity(self.octets());
         packed::put_octets(&mut out, b"");
         let entries = self.content.entries();
@@ -157,9 +157,8 @@ impl Global {
             let packet = answer.to_packet();
             around.effects.push(DbEffect::Send { to: [from.clone()].into(), packet });
         } else {
-            around
-                .effects
-                .push(DbEffect::Answered { node: from.clone(), answer: Box::new(answer) });
+            let packets = Box::new(answer.into());
+            around.effects.push(DbEffect::SendLater { to: from.clone(), packets });
         }
         false
     }

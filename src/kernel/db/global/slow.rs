@@ -1,18 +1,17 @@
 //! Nodes whose connections have no room: changes for them are held back and merged. Likewise, for one
 //! turn, what moving slaves bring to the other global nodes.
 
-use super::super::datum::Datum;
 use super::super::entries::Tables;
-use super::super::held::{HoldsUntil, Knows, PendingKeys};
+use super::super::held::{HeldBack, HoldsUntil, Knows};
 use super::super::update::{Key, Sets, Update};
-use super::{Around, Global, Merge};
+use super::{Around, Global};
 use crate::value::{NodeId, Str};
 use std::collections::BTreeMap;
 
 impl Global {
     /// The number of changes held back for a node whose connection has no room.
     pub(crate) fn held(&self, node: &NodeId) -> usize {
-        self.held.get(node).map_or(0, PendingKeys::len)
+        self.held.get(node).map_or(0, HeldBack::len)
     }
 
     /// The connection of a node has no room: changes for it as a subscriber or global node are held back
@@ -30,7 +29,7 @@ impl Global {
 
     fn hold_back(&mut self, node: &NodeId, until: HoldsUntil, around: &mut Around<'_>) {
         let number = around.local.new_transfer();
-        let held = PendingKeys::begin(node, number, until, around.effects);
+        let held = HeldBack::begin(node, number, until, around.effects);
         self.held.insert(node.clone(), held);
         self.recipients_change(node);
     }
@@ -66,7 +65,7 @@ impl Global {
         let Some(held) = self.held.get_mut(node).filter(|held| held.number() == number) else {
             return;
         };
-        if !held.go_on(node, around.piece, value_in(&self.merge), around.effects) {
+        if !held.go_on(node, around.piece, around.effects) {
             self.held.remove(node);
             self.recipients_change(node);
         }
@@ -75,7 +74,7 @@ impl Global {
     /// Sends all changes held back for a node, since a packet follows that must not overtake them.
     pub(crate) fn flush(&mut self, node: &NodeId, around: &mut Around<'_>) {
         if let Some(held) = self.held.get_mut(node) {
-            held.send(node, usize::MAX, value_in(&self.merge), around.effects);
+            held.flush(node, around.effects);
         }
     }
 
@@ -109,7 +108,7 @@ impl Global {
                 (Knows::Subscriber, is_subscriber, &for_subscribers),
             ] {
                 let keys = keys.iter().filter(|_| is_told);
-                keys.for_each(|key| held.note(told, &family, key.clone(), false));
+                keys.for_each(|key| held.note_new(told, &family, key.clone()));
             }
         }
     }
@@ -126,7 +125,7 @@ impl Global {
 
 /// Notes, for nodes without room, a change that other nodes get at once.
 pub(super) fn note(
-    held: &mut BTreeMap<NodeId, PendingKeys>,
+    held: &mut BTreeMap<NodeId, HeldBack>,
     nodes: &[NodeId],
     told: Knows,
     update: Update<'_>,
@@ -135,13 +134,5 @@ pub(super) fn note(
         if let Some(held) = held.get_mut(node) {
             held.note_all(told, update);
         }
-    }
-}
-
-/// The value of a key for a node that has this role.
-fn value_in<'a>(merge: &'a Merge) -> impl Fn(Knows, &Str, &Str) -> Option<&'a Datum> {
-    move |told, family, key| match told {
-        Knows::Global | Knows::Master => merge.value_of_slaves(family, key),
-        Knows::Subscriber => merge.get(family, key),
     }
 }

@@ -114,6 +114,42 @@ fn what_waits_comes_before_every_answer() {
 }
 
 #[test]
+fn much_that_waits_is_one_effect_at_a_barrier_and_some_keys_at_a_time_when_there_is_room() {
+    const KEYS: usize = 6000;
+    let mut global = network();
+    no_room(&mut global, "w");
+    let change = |global: &mut TestNode, value: usize| {
+        let set: Vec<String> = (0..KEYS).map(|key| format!("key{key}={value}")).collect();
+        update(global, &set.join(" "), "");
+        global.effects();
+    };
+    change(&mut global, 1);
+    global.hear_from("w", Request::Find(node("s")));
+    let effects = global.db.take_effects();
+    let [DbEffect::SendLater { packets, .. }, DbEffect::Send { .. }] = &effects[..] else {
+        panic!("{}", effects.len());
+    };
+    let octets = packets.octets();
+    let packets = packets.as_ref().clone().into_packets();
+    let [packet] = &packets[..] else { panic!("{}", packets.len()) };
+    type Change = (String, String, String, BTreeMap<String, u32>, Vec<String>);
+    let (_, _, _, set, _) = packet.decode::<Change>().unwrap();
+    assert!(set.len() == KEYS && set.values().all(|value| *value == 1));
+    assert!((octets / 2..=octets).contains(&packet.octets_len()), "{octets}");
+
+    assert_eq!(held(&global, "w"), 0);
+    change(&mut global, 2);
+    let mut rooms = 0;
+    while held(&global, "w") > 0 {
+        let before = held(&global, "w");
+        room(&mut global, "w", W);
+        assert!((1..=2048).contains(&(before - held(&global, "w"))));
+        rooms += 1;
+    }
+    assert_eq!(rooms, 3);
+}
+
+#[test]
 fn what_waits_goes_in_pieces_each_of_which_waits_for_room() {
     let mut global = network();
     global.db.set_piece(1);

@@ -12,7 +12,7 @@ pub use query::{DbAnswer, DbResult, QueryError, QueryId};
 use super::datum::Datum;
 use super::effect::{ChangeSet, DbEffect, DbProblem};
 use super::entries::{Entries, Tables};
-use super::held::PendingKeys;
+use super::held::HeldBack;
 use super::is_internal;
 use super::losses::Losses;
 use super::request::{QueryKind, Request};
@@ -102,7 +102,7 @@ pub(crate) struct Local {
     /// since the answers would lack our own entries.
     transfer: Option<Transfer>,
     /// Changes of our entries that are held back while the master's connection has no room.
-    held: Option<PendingKeys>,
+    held: Option<HeldBack>,
     last_transfer: u64,
     queries: BTreeMap<QueryId, Query>,
     by_wire_id: BTreeMap<Str, QueryId>,

@@ -1,17 +1,15 @@
 //! Own entries that change while the master's connection has no room: their changes are held back and
 //! merged.
 
-use super::{Local, OwnFamily};
-use crate::kernel::db::datum::Datum;
+use super::Local;
 use crate::kernel::db::effect::DbEffect;
-use crate::kernel::db::held::{HoldsUntil, Knows, PendingKeys};
-use crate::kernel::table::Table;
+use crate::kernel::db::held::{HeldBack, HoldsUntil, Knows};
 use crate::value::Str;
 
 impl Local {
     /// The number of changes held back for the master.
     pub(crate) fn held(&self) -> usize {
-        self.held.as_ref().map_or(0, PendingKeys::len)
+        self.held.as_ref().map_or(0, HeldBack::len)
     }
 
     /// The master's connection has no room: changes of our entries are held back until
@@ -21,7 +19,7 @@ impl Local {
             && let Some(master) = self.master().cloned()
         {
             let number = self.new_transfer();
-            self.held = Some(PendingKeys::begin(&master, number, HoldsUntil::Room, effects));
+            self.held = Some(HeldBack::begin(&master, number, HoldsUntil::Room, effects));
         }
     }
 
@@ -34,7 +32,7 @@ impl Local {
     ) {
         if let (Some(held), Some([master])) = (&mut self.held, self.master.as_deref())
             && held.number() == number
-            && !held.go_on(master, piece, value_in(&self.own), effects)
+            && !held.go_on(master, piece, effects)
         {
             self.held = None;
         }
@@ -43,7 +41,7 @@ impl Local {
     /// Sends all changes held back, since a packet follows that must not overtake them.
     pub(crate) fn flush(&mut self, effects: &mut Vec<DbEffect>) {
         if let (Some(held), Some([master])) = (&mut self.held, self.master.as_deref()) {
-            held.send(master, usize::MAX, value_in(&self.own), effects);
+            held.flush(master, effects);
         }
     }
 
@@ -53,14 +51,9 @@ impl Local {
         if let Some(held) = &mut self.held
             && self.own.get(family).is_none_or(|own| !own.entries.contains_key(key))
         {
-            held.note(Knows::Master, family, key.clone(), false);
+            held.note_new(Knows::Master, family, key.clone());
         }
     }
-}
-
-/// The value of one of our entries.
-fn value_in<'a>(own: &'a Table<Str, OwnFamily>) -> impl Fn(Knows, &Str, &Str) -> Option<&'a Datum> {
-    move |_, family, key| own.get(family)?.entries.get(key)
 }
 
 #[cfg(test)]
