@@ -9,6 +9,7 @@ use super::counters::ConnectionCounters;
 use super::events::NodeEvent;
 use super::fan_out::FanOuts;
 use super::lanes::Lanes;
+use super::long_work::Turns;
 use super::message::{KillReason, MessageRef};
 use super::port::{
     CallbackCell, CloseWhen, Hooks, Locked, PortCell, PortTable, Replies, run_queue,
@@ -26,7 +27,7 @@ use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use tokio::sync::{Notify, Semaphore, mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 /// Effects that may wait to be carried out together. Capacity above this is freed after use.
@@ -42,8 +43,8 @@ pub(crate) struct Shared {
     pub(crate) counters: ConnectionCounters,
     /// Connections whose peers have not authenticated yet.
     pub(crate) pending: Arc<PendingHandshakes>,
-    /// Handshakes that may be worked on at the same time: one for each thread of the runtime.
-    pub(super) handshake_turns: Arc<Semaphore>,
+    /// Of handshakes: one for each thread of the runtime.
+    pub(super) handshake_turns: Turns,
     /// Failed dials, so that the log does not repeat each of them.
     pub(crate) failed_dials: Repeats,
     pub(crate) functions: RwLock<HashMap<Str, Function>>,
@@ -191,7 +192,7 @@ impl Shared {
             call_room: CallRoom::new(settings.port_limit),
             counters: ConnectionCounters::default(),
             pending: PendingHandshakes::new(settings.handshake_limits),
-            handshake_turns: Arc::new(Semaphore::new(runtime.metrics().num_workers())),
+            handshake_turns: Turns::new(runtime.metrics().num_workers()),
             failed_dials: Repeats::default(),
             streams: Streams::new(settings.peer_limits.table),
             settings,

@@ -1,6 +1,6 @@
 //! Work that occupies a thread for so long that other tasks should not wait for it.
 
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::ready;
@@ -23,34 +23,47 @@ pub(super) fn drop_elsewhere(runtime: &Handle, garbage: impl Send + 'static) {
     runtime.spawn_blocking(move || drop(garbage));
 }
 
-/// Works on one of many tasks. Each poll of it needs one of the permits of `turns` until the runtime has
-/// polled its sockets, or has run some tens of other tasks. So whoever else is ready waits for as many of
-/// the many as there are permits, not for all of them.
-pub(super) async fn in_turn<T>(turns: &Arc<Semaphore>, work: impl Future<Output = T>) -> T {
-    let mut turns = PollSemaphore::new(turns.clone());
-    let mut work = pin!(work);
-    poll_fn(|cx| {
-        let turn = ready!(turns.poll_acquire(cx));
-        let result = work.as_mut().poll(cx);
-        tokio::spawn(async move {
-            yield_now().await;
-            drop(turn);
-        });
-        result
-    })
-    .await
+/// Turns of tasks of which there may be thousands, such as handshakes, which strangers can cause: so many of
+/// them are worked on until the runtime has polled its sockets, or has run some tens of other tasks. So
+/// whoever else is ready waits for that many of them, not for all. Who waits gets a turn in order, and who
+/// waits for a peer needs none.
+#[derive(Clone, Debug)]
+pub(crate) struct Turns(Arc<Semaphore>);
+
+impl Turns {
+    /// So many at a time, but at least one.
+    pub(crate) fn new(at_a_time: usize) -> Self {
+        Turns(Arc::new(Semaphore::new(at_a_time.max(1))))
+    }
+
+    /// Does a task's work; each poll of it waits for a turn.
+    pub(crate) async fn run<T>(&self, work: impl Future<Output = T>) -> T {
+        let mut turns = PollSemaphore::new(self.0.clone());
+        let mut work = pin!(work);
+        poll_fn(|cx| {
+            let turn = ready!(turns.poll_acquire(cx));
+            let result = work.as_mut().poll(cx);
+            tokio::spawn(async move {
+                yield_now().await;
+                drop(turn);
+            });
+            result
+        })
+        .await
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::atomic::{AtomicUsize, Ordering};
-    use tokio::sync::Notify;
+    use std::sync::atomic::AtomicUsize;
+    use std::sync::atomic::Ordering::SeqCst;
+    use tokio::sync::{Notify, oneshot};
 
     #[tokio::test]
     async fn who_is_ready_waits_for_one_of_many_that_are_ready_in_turn() {
         const MANY: usize = 500;
-        let (turns, begin) = (Arc::new(Semaphore::new(1)), Arc::new(Notify::new()));
+        let (turns, begin) = (Turns::new(1), Arc::new(Notify::new()));
         let (waiting, done) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
         for _ in 0..MANY {
             let (turns, begin) = (turns.clone(), begin.clone());
@@ -58,22 +71,66 @@ mod tests {
             tokio::spawn(async move {
                 let work = async {
                     let begin = begin.notified();
-                    waiting.fetch_add(1, Ordering::Relaxed);
+                    waiting.fetch_add(1, SeqCst);
                     begin.await;
-                    done.fetch_add(1, Ordering::Relaxed);
+                    done.fetch_add(1, SeqCst);
                 };
-                in_turn(&turns, work).await;
+                turns.run(work).await;
             });
         }
-        while waiting.load(Ordering::Relaxed) < MANY {
+        while waiting.load(SeqCst) < MANY {
             yield_now().await;
         }
         begin.notify_waiters();
         let done_before = done.clone();
-        let other = tokio::spawn(async move { done_before.load(Ordering::Relaxed) });
+        let other = tokio::spawn(async move { done_before.load(SeqCst) });
         assert_eq!(other.await.unwrap(), 1);
-        while done.load(Ordering::Relaxed) < MANY {
+        while done.load(SeqCst) < MANY {
             yield_now().await;
         }
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_its_peer_keeps_nobody_out() {
+        let turns = Turns::new(1);
+        let (answers, answer) = oneshot::channel();
+        let silent = tokio::spawn({
+            let turns = turns.clone();
+            async move { turns.run(answer).await }
+        });
+        for _ in 0..100 {
+            turns.run(yield_now()).await;
+        }
+        answers.send(7).unwrap();
+        assert_eq!(silent.await.unwrap(), Ok(7));
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn no_more_steps_run_at_once_than_are_allowed() {
+        let turns = Turns::new(2);
+        let (running, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let handshakes: Vec<_> = (0..64)
+            .map(|_| {
+                let (turns, running, most) = (turns.clone(), running.clone(), most.clone());
+                tokio::spawn(async move {
+                    let step = || {
+                        most.fetch_max(running.fetch_add(1, SeqCst) + 1, SeqCst);
+                        std::thread::yield_now();
+                        running.fetch_sub(1, SeqCst);
+                    };
+                    let handshake = async {
+                        for _ in 0..8 {
+                            step();
+                            yield_now().await;
+                        }
+                    };
+                    turns.run(handshake).await;
+                })
+            })
+            .collect();
+        for handshake in handshakes {
+            handshake.await.unwrap();
+        }
+        assert!((1..=2).contains(&most.load(SeqCst)), "{most:?}");
     }
 }

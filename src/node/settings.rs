@@ -1,8 +1,7 @@
 //! What a running node needs to know beyond what its kernel knows.
 
-use super::connection::tls::{
-    AnonymousClients, CertificateDates, Encryption, HandshakeLimiter, Identity, TlsConfig,
-};
+use super::connection::tls::{AnonymousClients, CertificateDates, Encryption, Identity, TlsConfig};
+use super::long_work::Turns;
 use super::trace::TraceSink;
 use crate::config::Settings;
 use crate::config::settings::HandshakeLimits;
@@ -77,7 +76,7 @@ pub(crate) fn encryption(identity: Option<&Identity>, handshaker: &Handshaker) -
     let certificates = identity.map(|identity| TlsConfig::new(identity, AnonymousClients::Refused));
     let offers_bound = handshaker.config().encrypt != Encrypt::Never;
     let threads = tokio::runtime::Handle::current().metrics().num_workers();
-    Encryption { certificates, offers_bound, pace: HandshakeLimiter::new(threads) }
+    Encryption { certificates, offers_bound, turns: Turns::new(threads / 2) }
 }
 
 fn config(error: impl std::error::Error + Send + Sync + 'static) -> StartError {

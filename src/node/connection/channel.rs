@@ -63,7 +63,7 @@ impl Channel {
                 let config = encryption.certificates.as_ref().ok_or(TlsError::NoIdentity)?;
                 let stream = Rewind::new(self.session.take_input(), stream);
                 let handshake = tls::handshake(stream, we_are_client, config);
-                let established = encryption.pace.run(handshake).await?;
+                let established = encryption.turns.run(handshake).await?;
                 self.session.tls_established(established.peer());
                 (None, Stream::Tls(Box::new(established)))
             }
@@ -74,7 +74,7 @@ impl Channel {
                 let bound = BoundTls::of_this_process().await?;
                 let stream = Rewind::new(self.session.take_input(), stream);
                 let handshake = bound.handshake(stream, we_are_client);
-                let (established, exporter) = encryption.pace.run(handshake).await?;
+                let (established, exporter) = encryption.turns.run(handshake).await?;
                 self.session.bound_tls_established(exporter);
                 (None, Stream::Tls(Box::new(established)))
             }

@@ -22,7 +22,6 @@ use super::counters::HandshakeOutcome;
 use super::error::ConnectionError;
 use super::lanes::SharedLane;
 use super::log::debug_is_logged;
-use super::long_work::in_turn;
 use crate::kernel::{Authenticated as Proven, ConnId, Level, Origin, PeerGreeting, cut_line};
 use crate::value::{NodeId, Str};
 use crate::wire::auth::Nonce;
@@ -185,7 +184,7 @@ impl Task {
         // Boxed so that the memory of a handshake (13 KiB) is freed when it has ended, and is no part of
         // the connection's task.
         let turns = self.shared.handshake_turns.clone();
-        let handshake = Box::pin(in_turn(&turns, self.establish(stream, dialled)));
+        let handshake = Box::pin(turns.run(self.establish(stream, dialled)));
         let established = tokio::select! {
             biased;
             () = displaced => return ConnectionError::Displaced,

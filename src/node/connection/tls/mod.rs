@@ -8,7 +8,6 @@ mod bound;
 mod certificate;
 mod dates;
 mod gencert;
-mod paced;
 mod pem;
 #[cfg(test)]
 mod tests;
@@ -35,10 +34,10 @@ pub use self::certificate::{Fingerprint, Moment, Validity};
 pub(crate) use self::dates::Reminder;
 pub use self::dates::{CertificateDates, CertificatePlace, DateProblem, DateWarning, WARNING_DAYS};
 pub use self::gencert::{GencertError, gencert};
-pub(crate) use self::paced::HandshakeLimiter;
 pub use self::pem::{Identity, PemError};
 pub use self::verifier::Refusal;
 use self::verifier::{PeerCertificate, Trust, Verifier};
+use crate::node::long_work::Turns;
 pub use crate::rewind::Rewind;
 use crate::wire::session::TlsPeer;
 
@@ -63,8 +62,9 @@ pub(crate) struct Encryption {
     pub(crate) certificates: Option<TlsConfig>,
     /// Whether the node offers TLS that is bound to the secret.
     pub(crate) offers_bound: bool,
-    /// Limits the processor time that handshakes may take.
-    pub(crate) pace: HandshakeLimiter,
+    /// Of TLS handshakes, each step of which may take a millisecond: one for every other thread of the
+    /// runtime.
+    pub(crate) turns: Turns,
 }
 
 /// What TLS handshakes with certificates need, made once per node. Cheap to clone.
