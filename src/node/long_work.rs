@@ -23,10 +23,9 @@ pub(super) fn drop_elsewhere(runtime: &Handle, garbage: impl Send + 'static) {
     runtime.spawn_blocking(move || drop(garbage));
 }
 
-/// Turns of tasks of which there may be thousands, such as handshakes, which strangers can cause: so many of
-/// them are worked on until the runtime has polled its sockets, or has run some tens of other tasks. So
-/// whoever else is ready waits for that many of them, not for all. Who waits gets a turn in order, and who
-/// waits for a peer needs none.
+/// Limits how many of thousands of tasks, such as handshakes, are polled between two polls of the runtime's
+/// sockets, so that other tasks do not wait behind all of them. A turn ends when the sockets have been polled,
+/// or some tens of other tasks have run. Turns are given in order; a task that waits for its peer needs none.
 #[derive(Clone, Debug)]
 pub(crate) struct Turns(Arc<Semaphore>);
 

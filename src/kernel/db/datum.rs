@@ -9,6 +9,9 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
+/// The maximum octets before those of a string, in packed form.
+pub(super) const STRING_HEAD: usize = 5;
+
 /// One value of the database, in packed form. Clones share the octets.
 ///
 /// `==` compares the octets; [`Datum::perl_eq`] compares the values as Perl sees them.

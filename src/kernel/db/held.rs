@@ -1,6 +1,6 @@
 //! Changes held back for a node, at most one for each key, with its newest value.
 
-use super::datum::Datum;
+use super::datum::{Datum, STRING_HEAD};
 use super::effect::DbEffect;
 use super::entries::{Entries, Tables};
 use super::request::Name;
@@ -13,9 +13,6 @@ use std::collections::btree_map::Entry;
 
 /// The maximum number of keys that are sent when there is room, since each takes some time.
 const KEYS_AT_A_TIME: usize = 2048;
-
-/// The maximum octets before those of a string, in packed form.
-const STRING_HEAD: usize = 5;
 
 /// The maximum octets of a packet besides keys, values and the name of its family.
 const PACKET_OVERHEAD: usize = 32;

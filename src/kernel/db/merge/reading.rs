@@ -3,7 +3,7 @@
 //! A family may have a million keys, so its keys are copied some at a time. The new values of keys that
 //! change meanwhile are noted, so the content is complete with the last part.
 
-use super::super::datum::Datum;
+use super::super::datum::{Datum, STRING_HEAD};
 use super::super::update::Update;
 use super::{MAX_SORTED, Merge};
 use crate::kernel::table::{Cursor, Place, Table};
@@ -12,9 +12,6 @@ use crate::value::{NodeId, Str};
 /// The number of keys after which a part ends. It has whole leaves of the table, so it may have a leaf
 /// more.
 const KEYS_PER_PART: usize = 1024;
-
-/// The maximum octets before those of a string, in packed form.
-const STRING_HEAD: usize = 5;
 
 /// A family that is being read.
 #[derive(Debug)]
